@@ -1,0 +1,178 @@
+//! Errors, each for its reader: the operator at launch, the log and the person at sign-in.
+
+use thiserror::Error;
+
+use crate::{
+    provider::ProviderError,
+    session::SessionTooLarge,
+    settings::SettingsError,
+    token::{IdTokenError, UserInfoError},
+};
+
+/// Why the app does not start. For the operator.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// A setting is wrong or missing.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The provider answers, and its answer is not usable.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// Rocket's `secret_key` cannot be read.
+    #[error("`secret_key` is not a key: {cause}")]
+    SecretKey {
+        /// Figment's word on it, without the value.
+        cause: String,
+    },
+    /// The function given to [`Oidc::try_custom`](crate::Oidc::try_custom) failed.
+    #[error("the app's own settings function failed: {cause}")]
+    Custom {
+        /// Its error.
+        cause: String,
+    },
+    /// The development provider did not start.
+    #[error("the development provider did not start: {cause}")]
+    DevProvider {
+        /// Why.
+        cause: String,
+        /// What to do.
+        remedy: String,
+    },
+}
+
+impl LaunchError {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            LaunchError::Settings(error) => error.remedy().to_string(),
+            LaunchError::Provider(error) => error.remedy().to_owned(),
+            LaunchError::SecretKey { .. } => {
+                "set `secret_key` to what `openssl rand -base64 32` prints".to_owned()
+            }
+            LaunchError::Custom { .. } => "mend the function given to `Oidc::try_custom`".to_owned(),
+            LaunchError::DevProvider { remedy, .. } => remedy.clone(),
+        }
+    }
+}
+
+/// Why a sign-in did not succeed. For the log; the person sees a page with the same id.
+///
+/// No variant holds a token, a code, a state or a secret.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SignInError {
+    /// 400: this browser has no sign-in under way that the response belongs to: its cookie was not
+    /// kept, it is over, or another browser began it.
+    #[error("no sign-in is under way in this browser that this response belongs to")]
+    NotPending,
+    /// 400: the sign-in took longer than ten minutes.
+    #[error("the sign-in was begun more than 10 minutes ago")]
+    Expired,
+    /// 400: `state` is absent or not the one that was sent (RFC 6749 §10.12).
+    #[error("`state` is not the one that was sent")]
+    State,
+    /// 400: a parameter stands twice in the response (RFC 6749 §3.1).
+    #[error("`{name}` stands more than once in the response")]
+    RepeatedParameter {
+        /// The parameter.
+        name: String,
+    },
+    /// 400: the response comes from another issuer (RFC 9207 §2.4).
+    #[error("the response's `iss` is `{actual}`, expected `{expected}`")]
+    Iss {
+        /// The provider that was asked.
+        expected: String,
+        /// What the response says.
+        actual: String,
+    },
+    /// 400: the metadata announces `iss` in the response, and it is absent (RFC 9207 §2.4).
+    #[error("the response has no `iss`, which the provider's metadata announces")]
+    IssMissing,
+    /// 400, 502 or 503: the provider answered with an error (OpenID Connect Core 1.0 §3.1.2.6).
+    #[error("the provider answered `{error}`: {description}")]
+    Response {
+        /// The error code, such as `access_denied`.
+        error: String,
+        /// The provider's own words.
+        description: String,
+    },
+    /// 400: neither a code nor an error.
+    #[error("the response has no `code`")]
+    CodeMissing,
+    /// 502: the token reply has no ID token (OpenID Connect Core 1.0 §3.1.3.3).
+    #[error("the token reply has no `id_token`")]
+    IdTokenMissing,
+    /// 502: the ID token does not hold.
+    #[error("the ID token is refused: {0}")]
+    IdToken(#[from] IdTokenError),
+    /// 502: UserInfo does not hold.
+    #[error("UserInfo is refused: {0}")]
+    UserInfo(#[from] UserInfoError),
+    /// 502, 503 or 504: the provider did not do its part; 400 for a code that it does not accept.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// 502: what the provider says about this person does not fit into the session's cookies.
+    #[error(transparent)]
+    SessionTooLarge(#[from] SessionTooLarge),
+    /// 403: the app refused this person ([`Events::after_authorize`](crate::Events::after_authorize)).
+    #[error("the app refused this person: {message}")]
+    RefusedByApp {
+        /// What the person is told.
+        message: String,
+    },
+    /// 400: the browser signs in and comes back signed out, again and again.
+    #[error("{times} sign-ins within a minute did not keep their session")]
+    Loop {
+        /// How many.
+        times: u8,
+    },
+}
+
+impl SignInError {
+    /// The HTTP status of the error page.
+    pub fn status(&self) -> u16 {
+        match self {
+            SignInError::Response { error, .. } if error == "temporarily_unavailable" => 503,
+            SignInError::Response { error, .. } if error == "server_error" => 502,
+            SignInError::NotPending
+            | SignInError::Expired
+            | SignInError::State
+            | SignInError::RepeatedParameter { .. }
+            | SignInError::Iss { .. }
+            | SignInError::IssMissing
+            | SignInError::Response { .. }
+            | SignInError::CodeMissing
+            | SignInError::Loop { .. } => 400,
+            SignInError::RefusedByApp { .. } => 403,
+            SignInError::Provider(error) => error.status(),
+            SignInError::IdTokenMissing
+            | SignInError::IdToken(_)
+            | SignInError::UserInfo(_)
+            | SignInError::SessionTooLarge(_) => 502,
+        }
+    }
+
+    /// What to do about it: the operator, mostly.
+    pub fn remedy(&self) -> String {
+        match self {
+            SignInError::NotPending => "sign in again; if it happens always, check that `oidc.base_url` is the address people use and that nothing removes cookies".into(),
+            SignInError::Expired => "sign in again".into(),
+            SignInError::State | SignInError::RepeatedParameter { .. } => "sign in again; if it happens often, somebody sends people forged responses".into(),
+            SignInError::Iss { .. } | SignInError::IssMissing => "check that `oidc.issuer` is the provider that answers".into(),
+            SignInError::Response { error, .. } => match error.as_str() {
+                "access_denied" => "nothing: the person or the provider said no".into(),
+                "invalid_scope" => "ask in `oidc.scopes` for what the provider gives".into(),
+                "unauthorized_client" | "invalid_request" => "compare the client's registration at the provider with these settings".into(),
+                _ => "look into the provider's log".into(),
+            },
+            SignInError::CodeMissing | SignInError::IdTokenMissing => "check that the provider's client allows the code flow with `openid`".into(),
+            SignInError::IdToken(error) => error.remedy().to_string(),
+            SignInError::UserInfo(error) => error.remedy().to_string(),
+            SignInError::Provider(error) => error.remedy().to_owned(),
+            SignInError::SessionTooLarge(error) => error.remedy(),
+            SignInError::RefusedByApp { .. } => "nothing: the app's `after_authorize` said no".into(),
+            SignInError::Loop { .. } => "check that the browser keeps cookies, that `oidc.base_url` is the address people use, and that no proxy drops large headers".into(),
+        }
+    }
+}

@@ -1,0 +1,459 @@
+//! `Oidc`, the fairing: settings, discovery, routes, and what happens to every request and answer.
+
+use std::{ops::Deref, sync::Arc};
+
+use cookie::Key;
+use rocket::{
+    Build, Config, Data, Orbit, Request, Response, Rocket,
+    fairing::{self, Fairing, Info, Kind},
+    figment::{Figment, providers::Serialized},
+    http::{Header, Method, Status, uri::Origin},
+};
+use serde::Deserialize;
+
+use crate::{
+    Clock, Events, LaunchError, RelyingParty,
+    events::NoEvents,
+    guard::Refusal,
+    provider::Provider,
+    relying_party::Source,
+    routes,
+    session::{Sessions, SignedOut, cookie::{CookieChanges, CookieSeal}},
+    settings::{Mode, Registration, Settings, Site, Surroundings},
+    token::Claims,
+};
+
+/// The app's [`Events`], managed.
+pub(crate) struct AppEvents(Arc<dyn Events>);
+
+impl Deref for AppEvents {
+    type Target = dyn Events;
+
+    fn deref(&self) -> &Self::Target {
+        &*self.0
+    }
+}
+
+/// Managed when the setting `resource_server_only` leaves out sign-in.
+pub(crate) struct ResourceServerOnly;
+
+/// The callback's query, which Rocket's log must not see.
+#[derive(Default)]
+pub(crate) struct CallbackQuery(String);
+
+impl CallbackQuery {
+    pub(crate) fn of<'r>(request: &'r Request<'_>) -> &'r str {
+        &request.local_cache(CallbackQuery::default).0
+    }
+}
+
+type Customize =
+    Box<dyn Fn(Settings) -> Result<Settings, Box<dyn std::error::Error>> + Send + Sync>;
+
+/// The fairing. It
+///
+/// 1. reads its settings from the `oidc` table of Rocket's figment, then from `OIDC_*` variables,
+///    then from the function given to [`custom`](Self::custom), and aborts the launch when one is
+///    wrong;
+/// 2. reads the provider's metadata; a provider that is down does not keep the app from starting;
+/// 3. mounts `login`, `authorize` and `logout` under the setting `mount` (`/oidc`), and manages
+///    [`RelyingParty`];
+/// 4. sends a page load that a guard refused for want of a session to sign-in;
+/// 5. writes sessions into the answers, and `Cache-Control: no-store` where somebody is signed in
+///    and the app did not set its own;
+/// 6. keeps the callback's `code` and `state` out of Rocket's log.
+///
+/// ```no_run
+/// use rocket::{get, launch, routes};
+/// use rocket_openidconnect::{LoggedIn, Oidc};
+///
+/// #[get("/profile")]
+/// fn profile(user: LoggedIn) -> String {
+///     format!("Hello {}", user.subject())
+/// }
+///
+/// #[launch]
+/// fn rocket() -> _ {
+///     rocket::build()
+///         .attach(Oidc::fairing())
+///         .mount("/", routes![profile])
+/// }
+/// ```
+pub struct Oidc {
+    customize: Customize,
+    events: Arc<dyn Events>,
+    clock: Clock,
+}
+
+impl Oidc {
+    /// The fairing, with its settings from figment alone.
+    pub fn fairing() -> Oidc {
+        Oidc::custom(|settings| settings)
+    }
+
+    /// The fairing, with settings that the app may change after they are read.
+    ///
+    /// ```
+    /// use rocket_openidconnect::Oidc;
+    ///
+    /// let fairing = Oidc::custom(|mut settings| {
+    ///     settings.mount = "/auth".into();
+    ///     settings
+    /// });
+    /// ```
+    pub fn custom(change: impl Fn(Settings) -> Settings + Send + Sync + 'static) -> Oidc {
+        Oidc::try_custom(move |settings| Ok(change(settings)))
+    }
+
+    /// As [`custom`](Self::custom), for a function that may fail; its error aborts the launch.
+    ///
+    /// ```
+    /// use rocket_openidconnect::{Oidc, Secret};
+    ///
+    /// let fairing = Oidc::try_custom(|mut settings| {
+    ///     settings.client_secret = Some(Secret::new(std::env::var("VAULT_SECRET")?));
+    ///     Ok(settings)
+    /// });
+    /// ```
+    pub fn try_custom(
+        change: impl Fn(Settings) -> Result<Settings, Box<dyn std::error::Error>>
+        + Send
+        + Sync
+        + 'static,
+    ) -> Oidc {
+        Oidc {
+            customize: Box::new(change),
+            events: Arc::new(NoEvents),
+            clock: Clock::default(),
+        }
+    }
+
+    /// The app's part in sign-in and sign-out.
+    pub fn events(mut self, events: impl Events) -> Oidc {
+        self.events = Arc::new(events);
+        self
+    }
+
+    /// The clock to judge lifetimes by. The default is the system's.
+    pub fn clock(mut self, clock: Clock) -> Oidc {
+        self.clock = clock;
+        self
+    }
+
+    /// Everything before the app starts; see the list at [`Oidc`].
+    async fn launch(&self, rocket: Rocket<Build>) -> Result<Rocket<Build>, (Rocket<Build>, LaunchError)> {
+        match self.prepare(rocket.figment().clone()).await {
+            Ok(prepared) => Ok(prepared.into_rocket(rocket, AppEvents(self.events.clone()))),
+            Err(error) => Err((rocket, error)),
+        }
+    }
+
+    async fn prepare(&self, figment: Figment) -> Result<Prepared, LaunchError> {
+        let mut settings = Settings::extract(&figment)?;
+        settings = (self.customize)(settings).map_err(|error| LaunchError::Custom {
+            cause: error.to_string(),
+        })?;
+        let surroundings = Surroundings {
+            debug: figment.profile() == &Config::DEBUG_PROFILE,
+            port: figment.extract_inner("port").unwrap_or(8000),
+            tls: figment.find_value("tls").is_ok(),
+        };
+
+        #[cfg(feature = "dev-provider")]
+        let dev_provider = start_dev_provider(&mut settings, &surroundings).await?;
+        let mode = settings.mode(&surroundings)?;
+        let (key, generated_key) = secret_key(&figment)?;
+        let settings = Arc::new(settings);
+
+        let (source, site) = match mode {
+            Mode::ResourceServerOnly(_) => {
+                return Ok(Prepared {
+                    relying_party: None,
+                    generated_key,
+                    #[cfg(feature = "dev-provider")]
+                    dev_provider,
+                });
+            }
+            Mode::Disabled { testing_profile } => (
+                Source::TestingProfile(testing_profile.map(Claims::from)),
+                settings.site(&surroundings).unwrap_or_else(|_| Site::unknown(&settings.mount)),
+            ),
+            Mode::RelyingParty { registration, site } => (
+                Source::Provider(self.reach(registration, &site, &settings).await?),
+                site,
+            ),
+        };
+
+        let seal = CookieSeal::new(key, site.secure);
+        Ok(Prepared {
+            relying_party: Some(RelyingParty {
+                sessions: Sessions::new(settings.session.clone(), seal.clone()),
+                clock: self.clock.clone(),
+                site,
+                seal,
+                source,
+                settings,
+            }),
+            generated_key,
+            #[cfg(feature = "dev-provider")]
+            dev_provider,
+        })
+    }
+
+    /// Reads the provider's metadata. Wrong aborts, down waits.
+    async fn reach(
+        &self,
+        registration: Registration,
+        site: &Site,
+        settings: &Arc<Settings>,
+    ) -> Result<Arc<Provider>, LaunchError> {
+        let provider = Provider::new(registration, site.redirect_uri.clone(), settings.clone())?;
+        let provider = Arc::new(provider);
+        match provider.metadata(self.clock.now()).await {
+            Err(error) if !error.is_outage() => Err(error.into()),
+            _ => Ok(provider),
+        }
+    }
+}
+
+/// What [`Oidc::prepare`] made ready.
+struct Prepared {
+    relying_party: Option<RelyingParty>,
+    generated_key: Option<String>,
+    #[cfg(feature = "dev-provider")]
+    dev_provider: Option<crate::dev_provider::DevProvider>,
+}
+
+impl Prepared {
+    fn into_rocket(self, mut rocket: Rocket<Build>, events: AppEvents) -> Rocket<Build> {
+        if let Some(key) = self.generated_key {
+            let figment = rocket.figment().clone();
+            rocket = rocket.configure(figment.merge(Serialized::global("secret_key", key)));
+        }
+        #[cfg(feature = "dev-provider")]
+        if let Some(dev_provider) = self.dev_provider {
+            rocket = rocket.manage(dev_provider);
+        }
+        match self.relying_party {
+            Some(rp) => {
+                let mount = rp.site.mount.clone();
+                rocket.manage(rp).manage(events).mount(mount, routes::routes())
+            }
+            None => rocket.manage(ResourceServerOnly),
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl Fairing for Oidc {
+    fn info(&self) -> Info {
+        Info {
+            name: "OpenID Connect",
+            kind: Kind::Ignite | Kind::Liftoff | Kind::Request | Kind::Response | Kind::Singleton,
+        }
+    }
+
+    async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
+        self.launch(rocket).await.map_err(|(rocket, error)| {
+            tracing::error!("{error}");
+            tracing::info!("{}", error.remedy());
+            rocket
+        })
+    }
+
+    async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
+        match rocket.state::<RelyingParty>() {
+            Some(rp) => report(rp).await,
+            None => tracing::info!(target: "rocket::launch", "OpenID Connect: resource server only"),
+        }
+    }
+
+    async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
+        let Some(rp) = request.rocket().state::<RelyingParty>() else {
+            return;
+        };
+        let path = rp.route_path("authorize");
+        if request.method() != Method::Get || request.uri().path() != path.as_str() {
+            return;
+        }
+        let query = request.uri().query().map(|query| query.as_str().to_owned());
+        if let (Some(query), Ok(bare)) = (query, Origin::parse_owned(path)) {
+            request.local_cache(|| CallbackQuery(query));
+            request.set_uri(bare);
+        }
+    }
+
+    async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        let Some(rp) = request.rocket().state::<RelyingParty>() else {
+            return;
+        };
+        for cookie in request.local_cache(CookieChanges::default).take() {
+            response.adjoin_header(Header::new("Set-Cookie", cookie));
+        }
+
+        let is_refused = request.local_cache(Refusal::default).0.get().is_some();
+        let sign_in_helps = matches!(rp.source, Source::Provider(_));
+        if is_refused
+            && sign_in_helps
+            && response.status() == Status::Unauthorized
+            && is_page_load(request)
+        {
+            response.set_status(Status::SeeOther);
+            let login = rp.login_url(&request.uri().to_string());
+            response.set_header(Header::new("Location", login));
+            response.set_header(Header::new("Cache-Control", "no-store"));
+            response.remove_header("Content-Type");
+            response.set_sized_body(0, std::io::Cursor::new(""));
+            return;
+        }
+
+        if found_somebody(request) && !response.headers().contains("Cache-Control") {
+            response.set_header(Header::new("Cache-Control", "no-store"));
+        }
+    }
+}
+
+/// Whether a guard read the session of this request and somebody is signed in.
+fn found_somebody(request: &Request<'_>) -> bool {
+    // Filled by `current_session`; when no guard asked, this fills it with "nobody".
+    request
+        .local_cache(|| Err::<Arc<crate::session::Session>, _>(SignedOut::NoSession))
+        .is_ok()
+}
+
+/// Whether a person waits for this page: what browsers say of themselves, else what they accept.
+pub(crate) fn is_page_load(request: &Request<'_>) -> bool {
+    let headers = request.headers();
+    let is = |name, value: &str| headers.get_one(name).is_some_and(|v| v.eq_ignore_ascii_case(value));
+    let is_prefetch = ["Sec-Purpose", "Purpose"].iter().any(|name| {
+        headers
+            .get_one(name)
+            .is_some_and(|purpose| purpose.to_ascii_lowercase().contains("prefetch"))
+    });
+
+    if request.method() != Method::Get || is_prefetch {
+        false
+    } else if headers.contains("Sec-Fetch-Mode") || headers.contains("Sec-Fetch-Dest") {
+        is("Sec-Fetch-Mode", "navigate") && is("Sec-Fetch-Dest", "document")
+    } else {
+        headers
+            .get("Accept")
+            .any(|accept| accept.to_ascii_lowercase().contains("text/html"))
+    }
+}
+
+/// Tells the operator what is in force, as Rocket reports its own settings.
+async fn report(rp: &RelyingParty) {
+    const TARGET: &str = "rocket::launch";
+    const INDENTED: &str = "rocket::launch::_";
+
+    tracing::info!(target: TARGET, "OpenID Connect:");
+    let tell = |name: &str, value: &str| tracing::info!(target: INDENTED, "{name}: {value}");
+    match &rp.source {
+        Source::TestingProfile(profile) => {
+            let who = profile
+                .as_ref()
+                .and_then(|claims| claims.get::<String>("sub"))
+                .unwrap_or_else(|| "nobody".into());
+            tell("disabled", "no provider is contacted");
+            tell("testing profile", &who);
+        }
+        Source::Provider(provider) => {
+            tell("issuer", &provider.registration.issuer);
+            tell("client id", &provider.registration.client_id);
+            tell("redirect URI to register", rp.site.redirect_uri.as_str());
+            tell("scopes", &rp.settings.scopes.join(" "));
+            tell("session", "sealed cookies");
+            match provider.metadata(rp.clock.now()).await {
+                Ok(metadata) if rp.settings.user_info_enabled && metadata.userinfo_endpoint().is_none() => {
+                    tell("UserInfo", "skipped, the provider has no such endpoint");
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!("{error}; sign-in answers 503 until the provider is there"),
+            }
+        }
+    }
+    for relaxation in rp.settings.relaxations() {
+        tracing::warn!("{relaxation}");
+    }
+}
+
+/// Rocket's secret key, to seal cookies that Rocket can open. In the debug profile without one, a
+/// key made here, which Rocket must be configured with.
+fn secret_key(figment: &Figment) -> Result<(Key, Option<String>), LaunchError> {
+    use base64::{Engine, engine::general_purpose::STANDARD};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Given {
+        Text(String),
+        Bytes(Vec<u8>),
+    }
+
+    let wrong = |cause: &str| LaunchError::SecretKey {
+        cause: cause.to_owned(),
+    };
+    let bytes = match figment.find_value("secret_key") {
+        Err(_) => vec![],
+        // The forms that Rocket takes: base64 of 32 or 64 bytes, hex of 32, or the bytes.
+        Ok(value) => match value.deserialize() {
+            Ok(Given::Bytes(bytes)) => bytes,
+            Ok(Given::Text(text)) if text.len() == 64 => (0..64)
+                .step_by(2)
+                .map(|i| text.get(i..i + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+                .collect::<Option<Vec<u8>>>()
+                .ok_or_else(|| wrong("64 characters that are not hex"))?,
+            Ok(Given::Text(text)) => STANDARD
+                .decode(&text)
+                .map_err(|_| wrong("neither base64 nor hex"))?,
+            Err(_) => return Err(wrong("neither a text nor a list of bytes")),
+        },
+    };
+
+    match bytes.len() {
+        // Absent or all zero: Rocket takes neither. It says so itself outside of the debug profile.
+        _ if bytes.iter().all(|byte| *byte == 0) => {
+            let key = Key::generate();
+            let text = STANDARD.encode(key.master());
+            Ok((key, (figment.profile() == &Config::DEBUG_PROFILE).then_some(text)))
+        }
+        0..32 => Err(wrong("fewer than 32 bytes")),
+        32..64 => Ok((Key::derive_from(&bytes), None)),
+        _ => Ok((Key::from(&bytes), None)),
+    }
+}
+
+/// Starts the development provider when the settings ask for it, and fills in who we are to it.
+#[cfg(feature = "dev-provider")]
+async fn start_dev_provider(
+    settings: &mut Settings,
+    surroundings: &Surroundings,
+) -> Result<Option<crate::dev_provider::DevProvider>, LaunchError> {
+    use crate::{
+        Secret,
+        dev_provider::{DevClient, DevProvider},
+    };
+
+    let Some(wanted) = settings.dev_provider.clone().filter(|_| settings.enabled) else {
+        return Ok(None);
+    };
+    settings.check_dev_provider(surroundings)?;
+    let site = settings.site(surroundings)?;
+    let client = DevClient {
+        client_id: "dev-client".to_owned(),
+        client_secret: Secret::random(),
+        redirect_uri: site.redirect_uri.to_string(),
+        base_url: site.base_url,
+    };
+    settings.client_id = Some(client.client_id.clone());
+    settings.client_secret = Some(client.client_secret.clone());
+
+    let provider = DevProvider::start(&wanted, client)
+        .await
+        .map_err(|error| LaunchError::DevProvider {
+            cause: error.to_string(),
+            remedy: error.remedy().to_string(),
+        })?;
+    settings.issuer = Some(provider.issuer().to_owned());
+    Ok(Some(provider))
+}

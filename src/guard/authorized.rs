@@ -1,0 +1,110 @@
+//! `Authorized`: a route for people whom a policy lets in.
+
+use std::{marker::PhantomData, ops::Deref};
+
+use rocket::{
+    Ignite, Request, Rocket, Sentinel,
+    http::Status,
+    outcome::try_outcome,
+    request::{FromRequest, Outcome},
+    serde::DeserializeOwned,
+};
+use thiserror::Error;
+
+use super::{LoggedIn, LoggedInError, is_fairing_missing};
+use crate::{User, token::Claims};
+
+/// Who of the signed-in people may come in.
+///
+/// It is given the request, so that it may ask the app's database.
+///
+/// ```
+/// use rocket::{Request, get};
+/// use rocket_openidconnect::{Authorized, Policy, User};
+///
+/// struct Admin;
+///
+/// #[rocket::async_trait]
+/// impl Policy for Admin {
+///     async fn permits(user: &User, _request: &Request<'_>) -> bool {
+///         user.groups().contains(&"admin")
+///     }
+/// }
+///
+/// #[get("/admin")]
+/// fn admin(user: Authorized<Admin>) -> String {
+///     format!("Hello {}", user.subject())
+/// }
+/// ```
+#[rocket::async_trait]
+pub trait Policy<C = Claims>: Send + Sync + 'static {
+    /// Whether this person may come in.
+    async fn permits(user: &User<C>, request: &Request<'_>) -> bool;
+}
+
+/// A route that only a signed-in person whom the [`Policy`] `P` permits reaches. It derefs to
+/// [`User`].
+///
+/// | outcome | when | what the visitor sees |
+/// |---|---|---|
+/// | success | signed in and permitted | the route |
+/// | `Error(401)` | signed out | as [`LoggedIn`] |
+/// | `Error(403)` | not permitted | 403 and the app's catcher |
+/// | `Error(500)` | the claims are no `C` | 500; claim and type are in the log |
+#[derive(Clone, Debug)]
+pub struct Authorized<P, C = Claims>(User<C>, PhantomData<fn() -> P>);
+
+/// Why [`Authorized`] refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AuthorizedError {
+    /// 401 or 500, as [`LoggedIn`].
+    #[error(transparent)]
+    LoggedIn(#[from] LoggedInError),
+    /// 403: the policy said no.
+    #[error("the policy does not permit this person")]
+    NotPermitted,
+}
+
+impl<P, C> Authorized<P, C> {
+    /// The person.
+    pub fn into_user(self) -> User<C> {
+        self.0
+    }
+}
+
+impl<P, C> Deref for Authorized<P, C> {
+    type Target = User<C>;
+
+    fn deref(&self) -> &User<C> {
+        &self.0
+    }
+}
+
+#[rocket::async_trait]
+impl<'r, P, C> FromRequest<'r> for Authorized<P, C>
+where
+    P: Policy<C>,
+    C: DeserializeOwned + Send + Sync + 'static,
+{
+    type Error = AuthorizedError;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, AuthorizedError> {
+        let user = try_outcome!(
+            LoggedIn::<C>::from_request(request)
+                .await
+                .map_error(|(status, error)| (status, error.into()))
+        )
+        .into_user();
+        match P::permits(&user, request).await {
+            true => Outcome::Success(Authorized(user, PhantomData)),
+            false => Outcome::Error((Status::Forbidden, AuthorizedError::NotPermitted)),
+        }
+    }
+}
+
+impl<P, C> Sentinel for Authorized<P, C> {
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        is_fairing_missing::<Self>(rocket)
+    }
+}

@@ -1,0 +1,101 @@
+//! `LoggedIn`: a route for people who are signed in.
+
+use std::ops::Deref;
+
+use rocket::{
+    Ignite, Request, Rocket, Sentinel,
+    http::Status,
+    request::{FromRequest, Outcome},
+    serde::DeserializeOwned,
+};
+use serde::Serialize;
+use thiserror::Error;
+
+use super::{Refusal, current_user, is_fairing_missing};
+use crate::{User, session::SignedOut, token::Claims};
+
+/// A route that only a signed-in person reaches. It derefs to [`User`].
+///
+/// | outcome | when | what the visitor sees |
+/// |---|---|---|
+/// | success | signed in | the route |
+/// | `Error(401)` | signed out | a page load: sign-in at the provider, then this page; anything else: 401 and the app's catcher |
+/// | `Error(500)` | the claims are no `C` | 500; claim and type are in the log |
+///
+/// It never forwards. To branch, use [`OptionalUser`](crate::OptionalUser) or `Option<LoggedIn>`; a
+/// handler behind `Option<LoggedIn>` that answers 401 itself sends a page load to sign-in too.
+///
+/// ```
+/// use rocket::get;
+/// use rocket_openidconnect::LoggedIn;
+///
+/// #[get("/profile")]
+/// fn profile(user: LoggedIn) -> String {
+///     format!("Hello {}", user.name().unwrap_or(user.subject()))
+/// }
+/// ```
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent, bound = "")]
+pub struct LoggedIn<C = Claims>(User<C>);
+
+/// Why [`LoggedIn`] refused.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum LoggedInError {
+    /// 401.
+    #[error(transparent)]
+    SignedOut(SignedOut),
+    /// 500: the person's claims do not fit the app's type.
+    #[error("the claims are no `{expected}`")]
+    Claims {
+        /// The app's type.
+        expected: &'static str,
+    },
+}
+
+impl LoggedInError {
+    pub(crate) fn status(&self) -> Status {
+        match self {
+            LoggedInError::SignedOut(_) => Status::Unauthorized,
+            LoggedInError::Claims { .. } => Status::InternalServerError,
+        }
+    }
+}
+
+impl<C> LoggedIn<C> {
+    /// The person.
+    pub fn into_user(self) -> User<C> {
+        self.0
+    }
+}
+
+impl<C> Deref for LoggedIn<C> {
+    type Target = User<C>;
+
+    fn deref(&self) -> &User<C> {
+        &self.0
+    }
+}
+
+#[rocket::async_trait]
+impl<'r, C: DeserializeOwned + Send + Sync + 'static> FromRequest<'r> for LoggedIn<C> {
+    type Error = LoggedInError;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, LoggedInError> {
+        match current_user(request).await {
+            Ok(user) => Outcome::Success(LoggedIn(user)),
+            Err(error) => {
+                if let LoggedInError::SignedOut(reason) = error {
+                    let _ = request.local_cache(Refusal::default).0.set(reason);
+                }
+                Outcome::Error((error.status(), error))
+            }
+        }
+    }
+}
+
+impl<C> Sentinel for LoggedIn<C> {
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        is_fairing_missing::<Self>(rocket)
+    }
+}

@@ -1,0 +1,118 @@
+//! Guards: what an app declares in its route signatures.
+
+mod authorized;
+mod logged_in;
+mod optional_user;
+mod relying_party;
+
+use std::sync::Arc;
+
+use rocket::{Request, serde::DeserializeOwned};
+
+pub use authorized::{Authorized, AuthorizedError, Policy};
+pub use logged_in::{LoggedIn, LoggedInError};
+pub use optional_user::OptionalUser;
+
+use crate::{
+    RelyingParty, User,
+    relying_party::Source,
+    session::{Session, SignedOut, cookie::CookieChanges},
+    token::Claims,
+};
+
+/// The name under which a signed-out testing profile is remembered.
+pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";
+
+/// Why a guard refused a request for want of a session. The fairing sends a page load with this to
+/// sign-in when its answer is 401.
+#[derive(Default)]
+pub(crate) struct Refusal(pub(crate) std::sync::OnceLock<SignedOut>);
+
+/// The session of a request, read once whatever the number of guards.
+pub(crate) async fn current_session<'r>(
+    request: &'r Request<'_>,
+) -> &'r Result<Arc<Session>, SignedOut> {
+    request
+        .local_cache_async(async {
+            let Some(rp) = request.rocket().state::<RelyingParty>() else {
+                return Err(SignedOut::NoSession);
+            };
+            read_session(request, rp).map(Arc::new)
+        })
+        .await
+}
+
+fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Session, SignedOut> {
+    let (jar, now) = (request.cookies(), rp.clock.now());
+    let issuer = match &rp.source {
+        Source::Provider(provider) => &provider.registration.issuer,
+        Source::TestingProfile(profile) => {
+            let is_signed_out = rp.seal.is_there(jar, TESTING_SIGNED_OUT);
+            return match profile.as_ref().filter(|_| !is_signed_out) {
+                Some(claims) => Ok(testing_session(claims, now)),
+                None => Err(SignedOut::Disabled),
+            };
+        }
+    };
+
+    let mut session = rp.sessions.find(jar, now)?;
+    if session.issuer != *issuer {
+        return Err(SignedOut::OtherIssuer);
+    }
+    if let Some(cookies) = rp.sessions.touch(&mut session, jar, now) {
+        request.local_cache(CookieChanges::default).add(cookies);
+    }
+    Ok(session)
+}
+
+/// The session of the testing profile, which lives nowhere.
+fn testing_session(claims: &Claims, now: time::OffsetDateTime) -> Session {
+    let issuer = claims
+        .get::<String>("iss")
+        .unwrap_or_else(|| "urn:rocket_openidconnect:testing_profile".to_owned());
+    Session::new(&issuer, claims.clone(), now)
+}
+
+/// The signed-in person with the app's claims type.
+pub(crate) async fn current_user<C: DeserializeOwned>(
+    request: &Request<'_>,
+) -> Result<User<C>, LoggedInError> {
+    let session = match current_session(request).await {
+        Ok(session) => session.clone(),
+        Err(reason) => return Err(LoggedInError::SignedOut(*reason)),
+    };
+    let now = request
+        .rocket()
+        .state::<RelyingParty>()
+        .map_or_else(time::OffsetDateTime::now_utc, |rp| rp.clock.now());
+
+    User::new(session, now).map_err(|error| {
+        tracing::error!(
+            "the claims of a signed-in person are no `{}`: {error}",
+            std::any::type_name::<C>()
+        );
+        tracing::info!("make the claim optional in that type, or have the provider send it");
+        LoggedInError::Claims {
+            expected: std::any::type_name::<C>(),
+        }
+    })
+}
+
+/// Aborts the launch of an app that uses a guard without the fairing.
+pub(crate) fn is_fairing_missing<G>(rocket: &rocket::Rocket<rocket::Ignite>) -> bool {
+    if rocket.state::<RelyingParty>().is_some() {
+        return false;
+    }
+    let guard = std::any::type_name::<G>();
+    match rocket.state::<crate::fairing::ResourceServerOnly>() {
+        None => {
+            tracing::error!("`{guard}` is used in a route, and the fairing `Oidc` is not attached");
+            tracing::info!("add `.attach(rocket_openidconnect::Oidc::fairing())`");
+        }
+        Some(_) => {
+            tracing::error!("`{guard}` is used in a route, and `oidc.resource_server_only` is set");
+            tracing::info!("remove the setting, or use `Bearer` in that route");
+        }
+    }
+    true
+}

@@ -1,0 +1,78 @@
+//! `OptionalUser`: a route for everybody, that knows who is there.
+
+use std::convert::Infallible;
+
+use rocket::{
+    Ignite, Request, Rocket, Sentinel,
+    request::{FromRequest, Outcome},
+    serde::DeserializeOwned,
+};
+use serde::{Serialize, Serializer, ser::SerializeStruct};
+
+use super::{current_user, is_fairing_missing};
+use crate::{User, token::Claims};
+
+/// Who is there, if anybody is signed in. It never fails.
+///
+/// | outcome | when |
+/// |---|---|
+/// | success with a user | signed in |
+/// | success without | signed out, or the claims are no `C` (which the log tells) |
+///
+/// In a template it is `{ logged_in, user }`.
+///
+/// ```
+/// use rocket::get;
+/// use rocket_openidconnect::OptionalUser;
+///
+/// #[get("/")]
+/// fn index(visitor: OptionalUser) -> String {
+///     match visitor.user() {
+///         Some(user) => format!("Hello {}", user.subject()),
+///         None => "Hello stranger".into(),
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct OptionalUser<C = Claims>(Option<User<C>>);
+
+impl<C> OptionalUser<C> {
+    /// The person, if signed in.
+    pub fn user(&self) -> Option<&User<C>> {
+        self.0.as_ref()
+    }
+
+    /// The person, if signed in.
+    pub fn into_user(self) -> Option<User<C>> {
+        self.0
+    }
+
+    /// Whether somebody is signed in.
+    pub fn logged_in(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+impl<C> Serialize for OptionalUser<C> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut visitor = serializer.serialize_struct("OptionalUser", 2)?;
+        visitor.serialize_field("logged_in", &self.logged_in())?;
+        visitor.serialize_field("user", &self.0)?;
+        visitor.end()
+    }
+}
+
+#[rocket::async_trait]
+impl<'r, C: DeserializeOwned + Send + Sync + 'static> FromRequest<'r> for OptionalUser<C> {
+    type Error = Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Infallible> {
+        Outcome::Success(OptionalUser(current_user(request).await.ok()))
+    }
+}
+
+impl<C> Sentinel for OptionalUser<C> {
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        is_fairing_missing::<Self>(rocket)
+    }
+}

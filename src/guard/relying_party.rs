@@ -1,0 +1,31 @@
+//! `&RelyingParty`: the addresses of sign-in and sign-out, for any route.
+
+use std::convert::Infallible;
+
+use rocket::{
+    Ignite, Request, Rocket, Sentinel,
+    http::Status,
+    request::{FromRequest, Outcome},
+};
+
+use super::is_fairing_missing;
+use crate::RelyingParty;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for &'r RelyingParty {
+    type Error = Option<Infallible>;
+
+    /// Success whenever the fairing is attached, which the sentinel sees to; else `Error(500)`.
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Option<Infallible>> {
+        match request.rocket().state::<RelyingParty>() {
+            Some(rp) => Outcome::Success(rp),
+            None => Outcome::Error((Status::InternalServerError, None)),
+        }
+    }
+}
+
+impl Sentinel for &RelyingParty {
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        is_fairing_missing::<Self>(rocket)
+    }
+}

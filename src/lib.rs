@@ -1,0 +1,35 @@
+//! OpenID Connect sign-in for Rocket.
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+mod clock;
+mod code_flow;
+#[cfg(feature = "dev-provider")]
+mod dev_provider;
+mod error;
+mod events;
+mod fairing;
+mod guard;
+mod pages;
+mod provider;
+mod relying_party;
+mod routes;
+mod secret;
+mod session;
+pub mod settings;
+pub mod token;
+mod user;
+
+pub use clock::Clock;
+pub use error::{LaunchError, SignInError};
+pub use events::{Events, Refused, SignedIn};
+pub use fairing::Oidc;
+pub use guard::{Authorized, AuthorizedError, LoggedIn, LoggedInError, OptionalUser, Policy};
+pub use provider::{Endpoint, ProviderError};
+pub use relying_party::RelyingParty;
+pub use secret::Secret;
+pub use session::{SessionTooLarge, SignedOut};
+pub use settings::Settings;
+pub use token::Claims;
+pub use user::{AccessTokenError, User};

@@ -1,0 +1,83 @@
+//! The two pages of our own: a sign-in that failed, and the button that signs out.
+
+use std::borrow::Cow;
+
+use rocket::http::RawStr;
+
+/// Escapes text for HTML, in elements and in quoted attributes.
+fn escape(text: &str) -> Cow<'_, str> {
+    RawStr::new(text).html_escape()
+}
+
+/// A sign-in failed: what it means for the person, how to go on, and the id that the log has too.
+pub(crate) fn sign_in_failed(explanation: &str, id: &str, try_again: &str) -> String {
+    page(
+        "Sign-in failed",
+        &format!(
+            "<h1>Sign-in failed</h1><p>{}</p>\
+             <p><a class=\"button\" href=\"{}\">Try again</a> <a href=\"/\">Start page</a></p>\
+             <p class=\"quiet\">Error id: <code id=\"error-id\">{}</code></p>",
+            escape(explanation),
+            escape(try_again),
+            escape(id),
+        ),
+    )
+}
+
+/// Sign-out behind a button, so that a link works and an image on another site signs nobody out.
+pub(crate) fn sign_out(action: &str) -> String {
+    page(
+        "Sign out",
+        &format!(
+            "<h1>Sign out?</h1><form method=\"post\" action=\"{}\">\
+             <p><button class=\"button\" id=\"sign-out\">Sign out</button> <a href=\"/\">Stay signed in</a></p></form>",
+            escape(action),
+        ),
+    )
+}
+
+/// A request that another site or a prefetch sent, and that changes nothing.
+pub(crate) fn refused(title: &str, explanation: &str) -> String {
+    page(
+        title,
+        &format!(
+            "<h1>{}</h1><p>{}</p><p><a href=\"/\">Start page</a></p>",
+            escape(title),
+            escape(explanation)
+        ),
+    )
+}
+
+fn page(title: &str, body: &str) -> String {
+    format!(
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>{}</title><style>{STYLE}</style></head><body><main>{body}</main></body></html>",
+        escape(title)
+    )
+}
+
+const STYLE: &str = "\
+:root{color-scheme:light dark;--ink:#1d2433;--soft:#667085;--paper:#fff;--ground:#f4f5f8;--accent:#3157d5}\
+@media(prefers-color-scheme:dark){:root{--ink:#e8eaf0;--soft:#98a2b3;--paper:#1b2030;--ground:#12151f;--accent:#7d9bff}}\
+body{margin:0;min-height:100vh;display:grid;place-items:center;background:var(--ground);color:var(--ink);\
+font:16px/1.5 system-ui,sans-serif}\
+main{background:var(--paper);max-width:26rem;margin:1rem;padding:2rem 2.25rem;border-radius:14px;\
+box-shadow:0 8px 30px #0002}h1{font-size:1.35rem;margin:0 0 .75rem}a{color:var(--accent)}\
+.button{display:inline-block;border:0;border-radius:8px;padding:.6rem 1.1rem;margin-right:.75rem;font:inherit;\
+background:var(--accent);color:#fff;text-decoration:none;cursor:pointer}\
+@media(prefers-color-scheme:dark){.button{color:#12151f}}.quiet{color:var(--soft);font-size:.85rem}";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_outside_is_escaped() {
+        let page = sign_in_failed("<script>alert(1)</script>", "\"id'", "/login?next=\"><b>");
+        assert!(page.contains("&lt;script&gt;alert(1)&lt;&#x2F;script&gt;"));
+        assert!(page.contains("&quot;id&#x27;"));
+        assert!(page.contains("href=\"&#x2F;login?next=&quot;&gt;&lt;b&gt;\""));
+        assert!(!page.contains("<script>"));
+    }
+}

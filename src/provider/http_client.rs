@@ -1,0 +1,191 @@
+//! The one way out: every request to the provider goes through this client and its bounds.
+
+use std::{error::Error, future::Future, pin::Pin};
+
+use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse, http};
+use url::{Host, Url};
+
+use super::{Endpoint, ProviderError};
+use crate::settings::HttpSettings;
+
+/// The HTTP client for provider calls: `https` (or loopback) only, no redirects, bounded in time and
+/// in the size of a reply.
+#[derive(Clone, Debug)]
+pub(crate) struct HttpClient {
+    client: reqwest::Client,
+    settings: HttpSettings,
+}
+
+impl HttpClient {
+    pub(crate) fn new(settings: &HttpSettings) -> Result<HttpClient, ProviderError> {
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(settings.connect_timeout)
+            .timeout(settings.timeout)
+            .user_agent(concat!("rocket_openidconnect/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| ProviderError::HttpClient {
+                cause: innermost(&error),
+            })?;
+
+        Ok(HttpClient {
+            client,
+            settings: settings.clone(),
+        })
+    }
+
+    /// Reads a document from `url`. A connection that could not be made is tried once more: nothing
+    /// was sent yet.
+    pub(crate) async fn get(
+        &self,
+        endpoint: Endpoint,
+        url: &Url,
+    ) -> Result<HttpResponse, ProviderError> {
+        let request = || {
+            http::Request::get(url.as_str())
+                .header(http::header::ACCEPT, "application/json")
+                .body(Vec::new())
+                .map_err(|_| ProviderError::Address { endpoint })
+        };
+
+        match self.call(endpoint, request()?).await {
+            Err(ProviderError::Unreachable { .. }) => self.call(endpoint, request()?).await,
+            answer => answer,
+        }
+    }
+
+    /// Performs one request within the bounds of the settings.
+    pub(crate) async fn call(
+        &self,
+        endpoint: Endpoint,
+        request: HttpRequest,
+    ) -> Result<HttpResponse, ProviderError> {
+        let request =
+            reqwest::Request::try_from(request).map_err(|_| ProviderError::Address { endpoint })?;
+        if !may_be_called(request.url()) {
+            return Err(ProviderError::NotHttps {
+                endpoint,
+                url: request.url().to_string(),
+            });
+        }
+
+        let failed = |error: reqwest::Error| match error.is_timeout() {
+            true => ProviderError::Timeout {
+                endpoint,
+                after: self.settings.timeout,
+            },
+            false => ProviderError::Unreachable {
+                endpoint,
+                cause: innermost(&error),
+            },
+        };
+
+        let mut response = self.client.execute(request).await.map_err(failed)?;
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            if body.len() + chunk.len() > self.settings.max_body {
+                return Err(ProviderError::TooLarge {
+                    endpoint,
+                    limit: self.settings.max_body,
+                });
+            }
+            body.extend_from_slice(&chunk);
+        }
+
+        let mut answer = http::Response::new(body);
+        *answer.status_mut() = response.status();
+        *answer.headers_mut() = std::mem::take(response.headers_mut());
+        Ok(answer)
+    }
+
+    /// This client as the `openidconnect` crate wants it, for requests to one endpoint.
+    pub(crate) fn for_endpoint(&self, endpoint: Endpoint) -> EndpointClient<'_> {
+        EndpointClient {
+            http: self,
+            endpoint,
+        }
+    }
+}
+
+/// An [`HttpClient`] that knows which endpoint it calls, so that its errors can say so.
+pub(crate) struct EndpointClient<'a> {
+    http: &'a HttpClient,
+    endpoint: Endpoint,
+}
+
+impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
+    type Error = ProviderError;
+    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, ProviderError>> + Send + 'c>>;
+
+    fn call(&'c self, request: HttpRequest) -> Self::Future {
+        Box::pin(async move {
+            let mut answer = self.http.call(self.endpoint, request).await?;
+            if answer.status().is_server_error() {
+                return Err(ProviderError::Status {
+                    endpoint: self.endpoint,
+                    status: answer.status().as_u16(),
+                });
+            }
+            // Some providers call their JSON `text/plain`; what is not JSON fails as such.
+            answer.headers_mut().insert(
+                http::header::CONTENT_TYPE,
+                http::HeaderValue::from_static("application/json"),
+            );
+            Ok(answer)
+        })
+    }
+}
+
+/// Whether a secret may be sent to this address: over TLS, or without leaving this machine.
+pub(crate) fn may_be_called(url: &Url) -> bool {
+    match url.scheme() {
+        "https" => url.has_host(),
+        "http" => is_loopback(url),
+        _ => false,
+    }
+}
+
+/// Whether the address names this machine (RFC 6761 §6.3 for `localhost`).
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    }
+}
+
+/// The root cause of an HTTP error. It names addresses and system errors, never a header or a body.
+fn innermost(error: &dyn Error) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_tls_and_loopback_are_called() {
+        for url in [
+            "https://op.example",
+            "http://localhost:9400/jwks",
+            "http://127.0.0.2",
+            "http://[::1]:80",
+        ] {
+            assert!(may_be_called(&Url::parse(url).unwrap()), "{url}");
+        }
+        for url in [
+            "http://op.example",
+            "http://localhost.example",
+            "http://10.0.0.1",
+            "ftp://localhost",
+            "file:///etc/passwd",
+        ] {
+            assert!(!may_be_called(&Url::parse(url).unwrap()), "{url}");
+        }
+    }
+}

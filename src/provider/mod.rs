@@ -1,0 +1,197 @@
+//! The OpenID provider as we reach it: the only code that opens sockets, one file per endpoint.
+
+mod error;
+pub(crate) mod http_client;
+mod key_cache;
+mod metadata;
+mod token_endpoint;
+mod tolerance;
+mod userinfo_endpoint;
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use time::OffsetDateTime;
+use tokio::sync::Mutex;
+use url::Url;
+
+pub use error::{Endpoint, ProviderError};
+pub(crate) use metadata::Metadata;
+pub(crate) use token_endpoint::{SignInClient, Tokens};
+pub(crate) use userinfo_endpoint::UserInfoReply;
+
+use self::{http_client::HttpClient, key_cache::KeyCache};
+use crate::{
+    settings::{MetadataSource, Registration, Settings},
+    token::{KeySet, SigningAlgorithm},
+};
+
+/// How long metadata serves before it is read again, off the path of a request.
+const METADATA_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest wait between two attempts to reach a provider that was down.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
+
+/// One provider, with the client that is registered there.
+#[derive(Debug)]
+pub(crate) struct Provider {
+    pub(crate) registration: Registration,
+    pub(crate) settings: Arc<Settings>,
+    redirect_uri: Url,
+    http: HttpClient,
+    discovered: ArcSwapOption<Discovered>,
+    attempts: Mutex<Attempts>,
+    keys: KeyCache,
+}
+
+#[derive(Debug)]
+struct Discovered {
+    metadata: Arc<Metadata>,
+    at: OffsetDateTime,
+}
+
+/// Failed attempts to read the metadata, since the last good one.
+#[derive(Debug, Default)]
+struct Attempts {
+    failed: u32,
+    next: Option<OffsetDateTime>,
+}
+
+impl Provider {
+    /// A provider that nothing is known about yet but its registration.
+    pub(crate) fn new(
+        registration: Registration,
+        redirect_uri: Url,
+        settings: Arc<Settings>,
+    ) -> Result<Provider, ProviderError> {
+        Ok(Provider {
+            http: HttpClient::new(&settings.http)?,
+            registration,
+            settings,
+            redirect_uri,
+            discovered: ArcSwapOption::empty(),
+            attempts: Mutex::default(),
+            keys: KeyCache::new(),
+        })
+    }
+
+    /// The metadata, as last read. Reads it when it never was, unless the last attempt failed too
+    /// short ago: 1 s at first, doubled each time, a minute at most.
+    pub(crate) async fn metadata(
+        self: &Arc<Self>,
+        now: OffsetDateTime,
+    ) -> Result<Arc<Metadata>, ProviderError> {
+        if let Some(discovered) = &*self.discovered.load() {
+            if now >= discovered.at + METADATA_LIFE {
+                let provider = self.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = provider.discover(now).await {
+                        tracing::warn!("{error}; the metadata read before serves on");
+                    }
+                });
+            }
+            return Ok(discovered.metadata.clone());
+        }
+        self.discover(now).await
+    }
+
+    /// Reads the metadata (OpenID Connect Discovery 1.0 §4), one at a time.
+    async fn discover(&self, now: OffsetDateTime) -> Result<Arc<Metadata>, ProviderError> {
+        let mut attempts = self.attempts.lock().await;
+        if let Some(discovered) = &*self.discovered.load() {
+            if now < discovered.at + METADATA_LIFE {
+                return Ok(discovered.metadata.clone());
+            }
+        }
+        if let Some(next) = attempts.next.filter(|next| now < *next) {
+            return Err(ProviderError::Unavailable {
+                retry_after: (next - now).unsigned_abs().max(Duration::from_secs(1)),
+            });
+        }
+
+        match self.read_metadata().await {
+            Ok(metadata) => {
+                let metadata = Arc::new(metadata);
+                *attempts = Attempts::default();
+                self.discovered.store(Some(Arc::new(Discovered {
+                    metadata: metadata.clone(),
+                    at: now,
+                })));
+                Ok(metadata)
+            }
+            Err(error) => {
+                let wait = Duration::from_secs(1 << attempts.failed.min(6)).min(LONGEST_BACK_OFF);
+                attempts.failed = attempts.failed.saturating_add(1);
+                attempts.next = Some(now + wait);
+                if !error.is_outage() {
+                    return Err(error);
+                }
+                tracing::warn!("{error}; the next attempt is due in {} s", wait.as_secs());
+                tracing::info!("{}", error.remedy());
+                Err(ProviderError::Unavailable { retry_after: wait })
+            }
+        }
+    }
+
+    async fn read_metadata(&self) -> Result<Metadata, ProviderError> {
+        let url = match &self.registration.metadata {
+            MetadataSource::Discovery { url } => url,
+            MetadataSource::Given(endpoints) => {
+                return metadata::given(endpoints, &self.registration.issuer);
+            }
+        };
+
+        let reply = self.http.get(Endpoint::Metadata, url).await?;
+        if reply.status() != 200 {
+            return Err(ProviderError::Status {
+                endpoint: Endpoint::Metadata,
+                status: reply.status().as_u16(),
+            });
+        }
+        metadata::accept(reply.body(), &self.registration.issuer)
+    }
+
+    /// Runs a check that needs the provider's keys. When it names a key that they do not hold, they
+    /// are fetched once more and the check runs again.
+    pub(crate) async fn with_keys<T, E>(
+        &self,
+        metadata: &Metadata,
+        now: OffsetDateTime,
+        check: impl Fn(&KeySet) -> Result<T, E>,
+        wants_other_keys: impl Fn(&E) -> bool,
+    ) -> Result<Result<T, E>, ProviderError> {
+        let jwks_uri = metadata.jwks_uri().url();
+        let keys = self.keys.keys(&self.http, jwks_uri, now).await?;
+        match check(&keys) {
+            Err(error) if wants_other_keys(&error) => {
+                match self
+                    .keys
+                    .keys_other_than(&keys, &self.http, jwks_uri, now)
+                    .await
+                {
+                    Some(keys) => Ok(check(&keys)),
+                    None => Ok(Err(error)),
+                }
+            }
+            verdict => Ok(verdict),
+        }
+    }
+
+    /// The algorithms an ID token may be signed with: as set, else what the metadata lists of the
+    /// asymmetric ones; `RS256` when it is silent (OpenID Connect Core 1.0 §3.1.3.7, step 7).
+    pub(crate) fn id_token_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
+        if let Some(algorithms) = &self.settings.id_token_signing_algs {
+            return algorithms.clone();
+        }
+        let listed: Vec<_> = metadata
+            .additional_metadata()
+            .id_token_signing_algs
+            .iter()
+            .filter_map(|name| name.parse().ok())
+            .filter(|algorithm: &SigningAlgorithm| !algorithm.is_symmetric())
+            .collect();
+        match listed.is_empty() {
+            true => vec![SigningAlgorithm::RS256],
+            false => listed,
+        }
+    }
+}

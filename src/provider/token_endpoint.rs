@@ -1,0 +1,257 @@
+//! The token endpoint (RFC 6749 §3.2): a code for tokens, with the client authenticated.
+
+use std::{fmt, time::Duration};
+
+use openidconnect::{
+    AccessToken, AuthType, AuthorizationCode, Client, ClientId, ClientSecret,
+    EmptyAdditionalClaims, EndpointNotSet, EndpointSet, IssuerUrl,
+    JsonWebKeySet, OAuth2TokenResponse, PkceCodeVerifier, RedirectUrl, RefreshToken,
+    RequestTokenError, Scope, StandardErrorResponse, TokenResponse,
+    core::{
+        CoreAuthDisplay, CoreAuthPrompt, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
+        CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken,
+        CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
+    },
+};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::{Endpoint, Metadata, Provider, ProviderError, tolerance};
+use crate::{Secret, settings::TokenEndpointAuthMethod};
+
+/// `openidconnect`'s client, with our token reply and both endpoints that sign-in needs.
+pub(crate) type SignInClient = Client<
+    EmptyAdditionalClaims,
+    CoreAuthDisplay,
+    CoreGenderClaim,
+    CoreJweContentEncryptionAlgorithm,
+    CoreJsonWebKey,
+    CoreAuthPrompt,
+    StandardErrorResponse<CoreErrorResponseType>,
+    TokenReply,
+    CoreTokenIntrospectionResponse,
+    CoreRevocableToken,
+    CoreRevocationErrorResponse,
+    EndpointSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointNotSet,
+    EndpointSet,
+    EndpointNotSet,
+>;
+
+/// A successful answer of the token endpoint (OpenID Connect Core 1.0 §3.1.3.3).
+///
+/// The ID token stays the text it came as: one odd claim must not fail the whole reply, and judging
+/// it is `token`'s part.
+#[derive(Clone, Serialize, Deserialize)]
+pub(crate) struct TokenReply {
+    #[serde(serialize_with = "unserializable", deserialize_with = "access_token")]
+    access_token: AccessToken,
+    #[serde(default)]
+    token_type: Option<String>,
+    #[serde(default, deserialize_with = "tolerance::expires_in")]
+    expires_in: Option<Duration>,
+    #[serde(default, skip_serializing)]
+    refresh_token: Option<RefreshToken>,
+    #[serde(default, deserialize_with = "tolerance::scope", skip_serializing)]
+    scope: Option<Vec<String>>,
+    #[serde(default, skip_serializing)]
+    id_token: Option<String>,
+}
+
+/// `openidconnect` asks for `Serialize` and never uses it; no token is written.
+fn unserializable<S: Serializer>(_: &AccessToken, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_none()
+}
+
+/// An access token that can be sent back: not empty.
+fn access_token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccessToken, D::Error> {
+    match String::deserialize(deserializer)? {
+        empty if empty.is_empty() => Err(serde::de::Error::custom("`access_token` is empty")),
+        token => Ok(AccessToken::new(token)),
+    }
+}
+
+impl fmt::Debug for TokenReply {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenReply")
+            .field("token_type", &self.token_type)
+            .field("expires_in", &self.expires_in)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OAuth2TokenResponse for TokenReply {
+    type TokenType = CoreTokenType;
+
+    fn access_token(&self) -> &AccessToken {
+        &self.access_token
+    }
+
+    fn token_type(&self) -> &CoreTokenType {
+        &CoreTokenType::Bearer
+    }
+
+    fn expires_in(&self) -> Option<Duration> {
+        self.expires_in
+    }
+
+    fn refresh_token(&self) -> Option<&RefreshToken> {
+        self.refresh_token.as_ref()
+    }
+
+    fn scopes(&self) -> Option<&Vec<Scope>> {
+        None
+    }
+}
+
+impl
+    TokenResponse<
+        EmptyAdditionalClaims,
+        CoreGenderClaim,
+        CoreJweContentEncryptionAlgorithm,
+        CoreJwsSigningAlgorithm,
+    > for TokenReply
+{
+    /// Always `None`: see the type. Ours is in [`Tokens::id_token`].
+    fn id_token(
+        &self,
+    ) -> Option<
+        &openidconnect::IdToken<
+            EmptyAdditionalClaims,
+            CoreGenderClaim,
+            CoreJweContentEncryptionAlgorithm,
+            CoreJwsSigningAlgorithm,
+        >,
+    > {
+        None
+    }
+}
+
+/// The tokens of one sign-in, not judged yet.
+#[derive(Debug)]
+pub(crate) struct Tokens {
+    pub access_token: Secret,
+    pub expires_in: Option<Duration>,
+    pub refresh_token: Option<Secret>,
+    pub id_token: Option<Secret>,
+}
+
+impl Provider {
+    /// The `openidconnect` client for these settings and this metadata.
+    pub(crate) fn client(&self, metadata: &Metadata) -> Result<SignInClient, ProviderError> {
+        let malformed = |cause: String| ProviderError::Malformed {
+            endpoint: Endpoint::Metadata,
+            cause,
+        };
+        let issuer = IssuerUrl::new(self.registration.issuer.clone())
+            .map_err(|error| malformed(error.to_string()))?;
+        let token_endpoint = metadata
+            .token_endpoint()
+            .ok_or_else(|| malformed("it has no `token_endpoint`".into()))?;
+        let redirect_uri = RedirectUrl::from_url(self.redirect_uri.clone());
+
+        let client: SignInClient = Client::new(
+            ClientId::new(self.registration.client_id.clone()),
+            issuer,
+            JsonWebKeySet::default(),
+        )
+        .set_auth_uri(metadata.authorization_endpoint().clone())
+        .set_token_uri(token_endpoint.clone())
+        .set_redirect_uri(redirect_uri);
+
+        let client = match self.authentication_method(metadata) {
+            TokenEndpointAuthMethod::ClientSecretPost => client.set_auth_type(AuthType::RequestBody),
+            TokenEndpointAuthMethod::ClientSecretBasic => client.set_auth_type(AuthType::BasicAuth),
+            TokenEndpointAuthMethod::None => {
+                return Ok(client.set_auth_type(AuthType::RequestBody));
+            }
+        };
+        Ok(match &self.registration.client_secret {
+            Some(secret) => client.set_client_secret(ClientSecret::new(secret.expose().to_owned())),
+            None => client,
+        })
+    }
+
+    /// How the client authenticates (OpenID Connect Core 1.0 §9): as set, else as the metadata allows.
+    fn authentication_method(&self, metadata: &Metadata) -> TokenEndpointAuthMethod {
+        use openidconnect::core::CoreClientAuthMethod as Method;
+
+        if self.registration.client_secret.is_none() {
+            return TokenEndpointAuthMethod::None;
+        }
+        if let Some(method) = self.settings.token_endpoint_auth_method {
+            return method;
+        }
+        match metadata.token_endpoint_auth_methods_supported() {
+            Some(methods)
+                if methods.contains(&Method::ClientSecretPost)
+                    && !methods.contains(&Method::ClientSecretBasic) =>
+            {
+                TokenEndpointAuthMethod::ClientSecretPost
+            }
+            // Discovery §3: when the metadata is silent, it is client_secret_basic.
+            _ => TokenEndpointAuthMethod::ClientSecretBasic,
+        }
+    }
+
+    /// Exchanges an authorization code (OpenID Connect Core 1.0 §3.1.3.1). Never retried: a code is
+    /// good for one attempt.
+    pub(crate) async fn exchange_code(
+        &self,
+        metadata: &Metadata,
+        code: &Secret,
+        code_verifier: &Secret,
+    ) -> Result<Tokens, ProviderError> {
+        let client = self.client(metadata)?;
+        let reply = client
+            .exchange_code(AuthorizationCode::new(code.expose().to_owned()))
+            .set_pkce_verifier(PkceCodeVerifier::new(code_verifier.expose().to_owned()))
+            .request_async(&self.http.for_endpoint(Endpoint::Token))
+            .await
+            .map_err(token_error)?;
+
+        match &reply.token_type {
+            Some(kind) if !kind.eq_ignore_ascii_case("bearer") => Err(ProviderError::Malformed {
+                endpoint: Endpoint::Token,
+                cause: format!("`token_type` is `{}`, expected `Bearer`", kind.escape_debug()),
+            }),
+            _ => Ok(Tokens {
+                access_token: Secret::new(reply.access_token.secret().as_str()),
+                expires_in: reply.expires_in,
+                refresh_token: reply.refresh_token.map(|token| Secret::new(token.secret().as_str())),
+                id_token: reply.id_token.map(Secret::new),
+            }),
+        }
+    }
+}
+
+/// Translates the error and drops the reply's body: it may hold tokens.
+fn token_error(
+    error: RequestTokenError<ProviderError, StandardErrorResponse<CoreErrorResponseType>>,
+) -> ProviderError {
+    let endpoint = Endpoint::Token;
+    match error {
+        RequestTokenError::ServerResponse(response) => ProviderError::Refused {
+            endpoint,
+            error: response.error().as_ref().escape_debug().to_string(),
+            description: response
+                .error_description()
+                .map(|text| text.escape_debug().to_string())
+                .unwrap_or_default(),
+        },
+        RequestTokenError::Request(error) => error,
+        // The path tells which member it was; serde's message may quote its value.
+        RequestTokenError::Parse(error, _) => ProviderError::Malformed {
+            endpoint,
+            cause: match error.path().to_string().as_str() {
+                "." => "it is not the JSON of a token reply".to_owned(),
+                path => format!("`{path}` is absent or of the wrong type"),
+            },
+        },
+        RequestTokenError::Other(_) => ProviderError::Malformed {
+            endpoint,
+            cause: "it is neither a token reply nor an error reply".to_owned(),
+        },
+    }
+}

@@ -1,0 +1,214 @@
+//! The relying party: sign-in and sign-out, told from top to bottom.
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+use url::Url;
+
+use crate::{
+    Clock,
+    code_flow::{AuthorizationResponse, PendingSignIn, ReturnTo, authorization_request},
+    error::SignInError,
+    provider::{Metadata, Provider, Tokens, UserInfoReply},
+    session::{Session, Sessions, cookie::CookieSeal},
+    settings::{Settings, Site},
+    token::{
+        Claims, IdToken, IdTokenExpectations, UserInfoExpectations, accept_json_user_info,
+        accept_signed_user_info,
+    },
+};
+
+/// The app in its role towards the provider: who sends people there and knows who came back.
+///
+/// It is managed state and a request guard, `&RelyingParty`, from which an app gets the addresses of
+/// sign-in and sign-out:
+///
+/// ```
+/// use rocket::{get, response::Redirect};
+/// use rocket_openidconnect::RelyingParty;
+///
+/// #[get("/buy")]
+/// fn buy(rp: &RelyingParty) -> Redirect {
+///     Redirect::to(rp.login_url("/checkout?item=7"))
+/// }
+/// ```
+#[derive(Debug)]
+pub struct RelyingParty {
+    pub(crate) site: Site,
+    pub(crate) clock: Clock,
+    pub(crate) sessions: Sessions,
+    pub(crate) seal: CookieSeal,
+    pub(crate) source: Source,
+    pub(crate) settings: Arc<Settings>,
+}
+
+/// Where people come from.
+#[derive(Debug)]
+pub(crate) enum Source {
+    Provider(Arc<Provider>),
+    /// `enabled = false`: one person, or nobody.
+    TestingProfile(Option<Claims>),
+}
+
+impl RelyingParty {
+    /// The address that begins a sign-in and leads to `next` afterwards (Flask-OIDC's
+    /// `redirect_to_auth_server`). A `next` that is not a path of this app leads to `/`.
+    pub fn login_url(&self, next: &str) -> String {
+        self.route_url("login", next)
+    }
+
+    /// The address of sign-out. A `GET` shows a page with a button; a `POST` signs out and leads to
+    /// `next`.
+    pub fn logout_url(&self, next: &str) -> String {
+        self.route_url("logout", next)
+    }
+
+    /// Begins a sign-in: where to send the browser, and what it must bring back.
+    pub(crate) async fn begin_sign_in(
+        &self,
+        provider: &Arc<Provider>,
+        return_to: ReturnTo,
+        now: OffsetDateTime,
+    ) -> Result<(Url, PendingSignIn), SignInError> {
+        let metadata = provider.metadata(now).await?;
+        let client = provider.client(&metadata)?;
+        let pending = PendingSignIn::new(&provider.registration.issuer, return_to, now);
+        let url = authorization_request(&client, &self.settings, &pending);
+        Ok((url, pending))
+    }
+
+    /// Finishes a sign-in: response, code, ID token, UserInfo, session, in this order, each only
+    /// when the one before holds.
+    pub(crate) async fn finish_sign_in(
+        &self,
+        provider: &Arc<Provider>,
+        pending: &PendingSignIn,
+        response: AuthorizationResponse,
+        now: OffsetDateTime,
+    ) -> Result<Session, SignInError> {
+        if pending.is_over(now) {
+            return Err(SignInError::Expired);
+        }
+        let metadata = provider.metadata(now).await?;
+        let announces_iss = metadata
+            .additional_metadata()
+            .authorization_response_iss_parameter_supported;
+
+        let code = response.accept(pending, announces_iss)?;
+        let tokens = provider
+            .exchange_code(&metadata, &code, &pending.code_verifier)
+            .await?;
+        let id_token = self
+            .accept_id_token(provider, &metadata, pending, &tokens, now)
+            .await?;
+        let claims = self
+            .with_user_info(provider, &metadata, id_token, &tokens, now)
+            .await?;
+
+        let mut session = Session::new(&pending.issuer, claims, now);
+        session.access_token_ends = tokens
+            .expires_in
+            .and_then(|life| i64::try_from(life.as_secs()).ok())
+            .map(|life| now.unix_timestamp().saturating_add(life));
+        session.access_token = Some(tokens.access_token);
+        session.refresh_token = tokens.refresh_token;
+        Ok(session)
+    }
+
+    /// Judges the ID token (OpenID Connect Core 1.0 §3.1.3.7).
+    async fn accept_id_token(
+        &self,
+        provider: &Provider,
+        metadata: &Metadata,
+        pending: &PendingSignIn,
+        tokens: &Tokens,
+        now: OffsetDateTime,
+    ) -> Result<IdToken, SignInError> {
+        let id_token = tokens
+            .id_token
+            .as_ref()
+            .ok_or(SignInError::IdTokenMissing)?;
+        let algorithms = provider.id_token_algorithms(metadata);
+        let acr_values = self.settings.acr_values();
+        let expected = IdTokenExpectations {
+            issuer: &provider.registration.issuer,
+            client_id: &provider.registration.client_id,
+            trusted_audiences: &self.settings.trusted_audiences,
+            algorithms: &algorithms,
+            client_secret: provider.registration.client_secret.as_ref(),
+            nonce: Some(&pending.nonce),
+            access_token: Some(&tokens.access_token),
+            max_age: self.settings.max_age(),
+            acr_values: &acr_values,
+            clock_skew: self.settings.clock_skew,
+        };
+
+        let verdict = provider
+            .with_keys(
+                metadata,
+                now,
+                |keys| IdToken::accept(id_token.expose(), keys, &expected, now),
+                |error| error.wants_other_keys(),
+            )
+            .await?;
+        Ok(verdict?)
+    }
+
+    /// Adds what UserInfo says of the same person (OpenID Connect Core 1.0 §5.3).
+    async fn with_user_info(
+        &self,
+        provider: &Provider,
+        metadata: &Metadata,
+        id_token: IdToken,
+        tokens: &Tokens,
+        now: OffsetDateTime,
+    ) -> Result<Claims, SignInError> {
+        if !self.settings.user_info_enabled {
+            return Ok(id_token.claims);
+        }
+        let Some(reply) = provider.user_info(metadata, &tokens.access_token).await? else {
+            return Ok(id_token.claims);
+        };
+
+        let user_info = match reply {
+            UserInfoReply::Json(body) => accept_json_user_info(&body, id_token.subject())?,
+            UserInfoReply::Jwt(jwt) => {
+                let algorithms = provider.id_token_algorithms(metadata);
+                let expected = UserInfoExpectations {
+                    issuer: &provider.registration.issuer,
+                    client_id: &provider.registration.client_id,
+                    subject: id_token.subject(),
+                    algorithms: &algorithms,
+                    client_secret: provider.registration.client_secret.as_ref(),
+                };
+                provider
+                    .with_keys(
+                        metadata,
+                        now,
+                        |keys| accept_signed_user_info(&jwt, keys, &expected),
+                        |error| error.wants_other_keys(),
+                    )
+                    .await??
+            }
+        };
+        let mut claims = id_token.claims;
+        claims.merge(user_info);
+        Ok(claims)
+    }
+
+    /// A local address as the person reads it, for this site.
+    pub(crate) fn local_address(&self, address: &str) -> ReturnTo {
+        ReturnTo::parse(address, &self.site.mount)
+    }
+
+    fn route_url(&self, route: &str, next: &str) -> String {
+        let next = self.local_address(next);
+        let query: String = url::form_urlencoded::byte_serialize(next.as_str().as_bytes()).collect();
+        format!("{}?next={query}", self.route_path(route))
+    }
+
+    /// The path of one of our routes.
+    pub(crate) fn route_path(&self, route: &str) -> String {
+        format!("{}/{route}", self.site.mount.trim_end_matches('/'))
+    }
+}

@@ -1,0 +1,129 @@
+//! Rocket private cookies, sealed and opened outside of the jar.
+//!
+//! A cookie that a guard adds to Rocket's jar is lost when a catcher answers, and one added in
+//! `on_response` is lost always. So what changes waits beside the request, and the fairing writes it
+//! into the answer, sealed under Rocket's own key: `CookieJar::get_private` reads it.
+
+use std::{fmt, sync::Mutex, time::Duration};
+
+use ::cookie::{Cookie, CookieJar as SealingJar, Expiration, Key, SameSite};
+use rocket::http::CookieJar;
+use time::OffsetDateTime;
+
+/// Seals and opens cookies under the app's secret key, with the attributes that the site calls for.
+#[derive(Clone)]
+pub(crate) struct CookieSeal {
+    key: Key,
+    is_secure: bool,
+}
+
+/// One `Set-Cookie` header, ready to be sent.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SetCookie(String);
+
+impl CookieSeal {
+    /// `is_secure` says whether people reach the app by https: then cookies are `Secure` and carry a
+    /// prefix that keeps other hosts and plain http from setting them (RFC 6265bis §4.1.3).
+    pub(crate) fn new(key: Key, is_secure: bool) -> CookieSeal {
+        CookieSeal { key, is_secure }
+    }
+
+    /// A cookie for `path` that lives as long as `life`.
+    pub(crate) fn set(
+        &self,
+        name: &str,
+        value: &str,
+        path: &str,
+        life: Duration,
+        now: OffsetDateTime,
+    ) -> SetCookie {
+        let mut cookie = Cookie::new(self.full_name(name, path), value.to_owned());
+        self.dress(&mut cookie, path);
+        let life = time::Duration::try_from(life).unwrap_or(time::Duration::MAX);
+        cookie.set_max_age(life);
+        cookie.set_expires(now.checked_add(life).map_or(Expiration::Session, Expiration::from));
+
+        let mut jar = SealingJar::new();
+        jar.private_mut(&self.key).add(cookie);
+        SetCookie(jar.delta().map(|sealed| sealed.encoded().to_string()).collect())
+    }
+
+    /// Takes a cookie away from the browser.
+    pub(crate) fn remove(&self, name: &str, path: &str) -> SetCookie {
+        let mut cookie = Cookie::new(self.full_name(name, path), "");
+        self.dress(&mut cookie, path);
+        cookie.make_removal();
+        SetCookie(cookie.encoded().to_string())
+    }
+
+    /// The text of a cookie for `/`: `None` when it is absent, `Some(None)` when it does not open.
+    pub(crate) fn open(&self, jar: &CookieJar<'_>, name: &str) -> Option<Option<String>> {
+        self.open_at(jar, name, "/")
+    }
+
+    /// As [`open`](Self::open), for a cookie with another path.
+    pub(crate) fn open_at(&self, jar: &CookieJar<'_>, name: &str, path: &str) -> Option<Option<String>> {
+        let name = self.full_name(name, path);
+        let sealed = jar.get(&name)?.value().to_owned();
+        let opened = SealingJar::new()
+            .private(&self.key)
+            .decrypt(Cookie::new(name, sealed));
+        Some(opened.map(|cookie| cookie.value().to_owned()))
+    }
+
+    pub(crate) fn is_there(&self, jar: &CookieJar<'_>, name: &str) -> bool {
+        jar.get(&self.full_name(name, "/")).is_some()
+    }
+
+    /// The name with the prefix that the site and the path allow.
+    pub(crate) fn full_name(&self, name: &str, path: &str) -> String {
+        match (self.is_secure, path) {
+            (true, "/") => format!("__Host-{name}"),
+            (true, _) => format!("__Secure-{name}"),
+            (false, _) => name.to_owned(),
+        }
+    }
+
+    fn dress(&self, cookie: &mut Cookie<'_>, path: &str) {
+        cookie.set_path(path.to_owned());
+        cookie.set_http_only(true);
+        cookie.set_secure(self.is_secure);
+        // `Strict` would keep the cookie away when the browser returns from the provider.
+        cookie.set_same_site(SameSite::Lax);
+    }
+}
+
+impl fmt::Debug for CookieSeal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CookieSeal")
+            .field("is_secure", &self.is_secure)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for SetCookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.0.split('=').next().unwrap_or_default();
+        write!(f, "SetCookie({name}=…)")
+    }
+}
+
+/// What the answer to one request sets, kept beside the request until then.
+#[derive(Default)]
+pub(crate) struct CookieChanges(Mutex<Vec<SetCookie>>);
+
+impl CookieChanges {
+    pub(crate) fn add(&self, cookies: impl IntoIterator<Item = SetCookie>) {
+        if let Ok(mut changes) = self.0.lock() {
+            changes.extend(cookies);
+        }
+    }
+
+    /// The headers' values. Of several for one cookie the last one counts, in every browser.
+    pub(crate) fn take(&self) -> Vec<String> {
+        match self.0.lock() {
+            Ok(mut changes) => changes.drain(..).map(|cookie| cookie.0).collect(),
+            Err(_) => vec![],
+        }
+    }
+}

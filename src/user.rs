@@ -1,0 +1,144 @@
+//! A signed-in person, as guards hand it to the app.
+
+use std::sync::Arc;
+
+use rocket::serde::DeserializeOwned;
+use serde::{Serialize, Serializer};
+use thiserror::Error;
+use time::OffsetDateTime;
+
+use crate::{Secret, session::Session, token::Claims};
+
+/// A person who is signed in, with the claims that the provider made about them.
+///
+/// `C` is the app's own claims type (Flask-OIDC's `OIDC_USER_CLASS`); [`Claims`] takes any. A person
+/// is identified by [`issuer`](Self::issuer) and [`subject`](Self::subject) together, never by the
+/// e-mail address (OpenID Connect Core 1.0 §5.7).
+///
+/// It serializes as its claims, without tokens, so that a template can show it.
+#[derive(Clone, Debug)]
+pub struct User<C = Claims> {
+    session: Arc<Session>,
+    claims: C,
+    now: OffsetDateTime,
+}
+
+/// Why there is no access token to call an API with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum AccessTokenError {
+    /// There is none: `enabled = false`.
+    #[error("this session has no access token")]
+    Absent,
+    /// It has ended.
+    #[error("the access token ended at {ended} (seconds since 1970)")]
+    Expired {
+        /// When, in seconds since 1970.
+        ended: i64,
+    },
+}
+
+impl<C> User<C> {
+    pub(crate) fn new(session: Arc<Session>, now: OffsetDateTime) -> Result<User<C>, serde_json::Error>
+    where
+        C: DeserializeOwned,
+    {
+        let claims = session.claims.to()?;
+        Ok(User {
+            session,
+            claims,
+            now,
+        })
+    }
+
+    /// `sub`: the person's identifier, unique and never reused within the [`issuer`](Self::issuer).
+    pub fn subject(&self) -> &str {
+        self.text("sub").unwrap_or_default()
+    }
+
+    /// The provider that says so.
+    pub fn issuer(&self) -> &str {
+        &self.session.issuer
+    }
+
+    /// `name`: the full name, for display.
+    pub fn name(&self) -> Option<&str> {
+        self.text("name")
+    }
+
+    /// `email`. It may change and may not be verified: never identify a person by it.
+    pub fn email(&self) -> Option<&str> {
+        self.text("email")
+    }
+
+    /// `email_verified`: whether the provider checked the address. Absent is `false`; providers that
+    /// send `"true"` are understood.
+    pub fn email_verified(&self) -> bool {
+        match self.session.claims.value("email_verified") {
+            Some(serde_json::Value::Bool(is_verified)) => *is_verified,
+            Some(serde_json::Value::String(text)) => text == "true",
+            _ => false,
+        }
+    }
+
+    /// `groups`, or an empty list. A single string is a list of one.
+    pub fn groups(&self) -> Vec<&str> {
+        match self.session.claims.value("groups") {
+            Some(serde_json::Value::String(one)) => vec![one],
+            Some(serde_json::Value::Array(list)) => {
+                list.iter().filter_map(|group| group.as_str()).collect()
+            }
+            _ => vec![],
+        }
+    }
+
+    /// All claims, as the app's type.
+    pub fn claims(&self) -> &C {
+        &self.claims
+    }
+
+    /// One claim. `None` when it is absent or of another type.
+    pub fn claim<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        self.session.claims.get(name)
+    }
+
+    /// What the app kept under this name in [`Events::after_authorize`](crate::Events::after_authorize).
+    pub fn data<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        let value = self.session.data.get(name)?;
+        T::deserialize(value).ok()
+    }
+
+    /// An access token to call other APIs with, as this person.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or it has ended.
+    pub async fn access_token(&self) -> Result<&Secret, AccessTokenError> {
+        let token = self
+            .session
+            .access_token
+            .as_ref()
+            .ok_or(AccessTokenError::Absent)?;
+        match self.session.access_token_ends {
+            Some(ended) if ended <= self.now.unix_timestamp() => {
+                Err(AccessTokenError::Expired { ended })
+            }
+            _ => Ok(token),
+        }
+    }
+
+    /// The refresh token, if the provider gave one.
+    pub fn refresh_token(&self) -> Option<&Secret> {
+        self.session.refresh_token.as_ref()
+    }
+
+    fn text(&self, claim: &str) -> Option<&str> {
+        self.session.claims.value(claim)?.as_str()
+    }
+}
+
+impl<C> Serialize for User<C> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.session.claims.serialize(serializer)
+    }
+}
