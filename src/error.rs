@@ -50,7 +50,9 @@ impl LaunchError {
             LaunchError::SecretKey { .. } => {
                 "set `secret_key` to what `openssl rand -base64 32` prints".to_owned()
             }
-            LaunchError::Custom { .. } => "mend the function given to `Oidc::try_custom`".to_owned(),
+            LaunchError::Custom { .. } => {
+                "mend the function given to `Oidc::try_custom`".to_owned()
+            }
             LaunchError::DevProvider { remedy, .. } => remedy.clone(),
         }
     }

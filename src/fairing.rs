@@ -18,7 +18,10 @@ use crate::{
     provider::Provider,
     relying_party::Source,
     routes,
-    session::{Sessions, SignedOut, cookie::{CookieChanges, CookieSeal}},
+    session::{
+        Sessions, SignedOut,
+        cookie::{CookieChanges, CookieSeal},
+    },
     settings::{Mode, Registration, Settings, Site, Surroundings},
     token::Claims,
 };
@@ -141,7 +144,10 @@ impl Oidc {
     }
 
     /// Everything before the app starts; see the list at [`Oidc`].
-    async fn launch(&self, rocket: Rocket<Build>) -> Result<Rocket<Build>, (Rocket<Build>, LaunchError)> {
+    async fn launch(
+        &self,
+        rocket: Rocket<Build>,
+    ) -> Result<Rocket<Build>, (Rocket<Build>, LaunchError)> {
         match self.prepare(rocket.figment().clone()).await {
             Ok(prepared) => Ok(prepared.into_rocket(rocket, AppEvents(self.events.clone()))),
             Err(error) => Err((rocket, error)),
@@ -176,7 +182,7 @@ impl Oidc {
             }
             Mode::Disabled { testing_profile } => (
                 Source::TestingProfile(testing_profile.map(Claims::from)),
-                settings.site(&surroundings).unwrap_or_else(|_| Site::unknown(&settings.mount)),
+                settings.site(&surroundings)?,
             ),
             Mode::RelyingParty { registration, site } => (
                 Source::Provider(self.reach(registration, &site, &settings).await?),
@@ -237,7 +243,10 @@ impl Prepared {
         match self.relying_party {
             Some(rp) => {
                 let mount = rp.site.mount.clone();
-                rocket.manage(rp).manage(events).mount(mount, routes::routes())
+                rocket
+                    .manage(rp)
+                    .manage(events)
+                    .mount(mount, routes::routes())
             }
             None => rocket.manage(ResourceServerOnly),
         }
@@ -264,7 +273,9 @@ impl Fairing for Oidc {
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         match rocket.state::<RelyingParty>() {
             Some(rp) => report(rp).await,
-            None => tracing::info!(target: "rocket::launch", "OpenID Connect: resource server only"),
+            None => {
+                tracing::info!(target: "rocket::launch", "OpenID Connect: resource server only")
+            }
         }
     }
 
@@ -324,7 +335,11 @@ fn found_somebody(request: &Request<'_>) -> bool {
 /// Whether a person waits for this page: what browsers say of themselves, else what they accept.
 pub(crate) fn is_page_load(request: &Request<'_>) -> bool {
     let headers = request.headers();
-    let is = |name, value: &str| headers.get_one(name).is_some_and(|v| v.eq_ignore_ascii_case(value));
+    let is = |name, value: &str| {
+        headers
+            .get_one(name)
+            .is_some_and(|v| v.eq_ignore_ascii_case(value))
+    };
     let is_prefetch = ["Sec-Purpose", "Purpose"].iter().any(|name| {
         headers
             .get_one(name)
@@ -365,11 +380,15 @@ async fn report(rp: &RelyingParty) {
             tell("scopes", &rp.settings.scopes.join(" "));
             tell("session", "sealed cookies");
             match provider.metadata(rp.clock.now()).await {
-                Ok(metadata) if rp.settings.user_info_enabled && metadata.userinfo_endpoint().is_none() => {
+                Ok(metadata)
+                    if rp.settings.user_info_enabled && metadata.userinfo_endpoint().is_none() =>
+                {
                     tell("UserInfo", "skipped, the provider has no such endpoint");
                 }
                 Ok(_) => {}
-                Err(error) => tracing::warn!("{error}; sign-in answers 503 until the provider is there"),
+                Err(error) => {
+                    tracing::warn!("{error}; sign-in answers 503 until the provider is there")
+                }
             }
         }
     }
@@ -400,7 +419,10 @@ fn secret_key(figment: &Figment) -> Result<(Key, Option<String>), LaunchError> {
             Ok(Given::Bytes(bytes)) => bytes,
             Ok(Given::Text(text)) if text.len() == 64 => (0..64)
                 .step_by(2)
-                .map(|i| text.get(i..i + 2).and_then(|pair| u8::from_str_radix(pair, 16).ok()))
+                .map(|i| {
+                    text.get(i..i + 2)
+                        .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+                })
                 .collect::<Option<Vec<u8>>>()
                 .ok_or_else(|| wrong("64 characters that are not hex"))?,
             Ok(Given::Text(text)) => STANDARD
@@ -415,7 +437,10 @@ fn secret_key(figment: &Figment) -> Result<(Key, Option<String>), LaunchError> {
         _ if bytes.iter().all(|byte| *byte == 0) => {
             let key = Key::generate();
             let text = STANDARD.encode(key.master());
-            Ok((key, (figment.profile() == &Config::DEBUG_PROFILE).then_some(text)))
+            Ok((
+                key,
+                (figment.profile() == &Config::DEBUG_PROFILE).then_some(text),
+            ))
         }
         0..32 => Err(wrong("fewer than 32 bytes")),
         32..64 => Ok((Key::derive_from(&bytes), None)),
@@ -434,10 +459,9 @@ async fn start_dev_provider(
         dev_provider::{DevClient, DevProvider},
     };
 
-    let Some(wanted) = settings.dev_provider.clone().filter(|_| settings.enabled) else {
+    let Some(wanted) = settings.dev_provider_to_start(surroundings)?.cloned() else {
         return Ok(None);
     };
-    settings.check_dev_provider(surroundings)?;
     let site = settings.site(surroundings)?;
     let client = DevClient {
         client_id: "dev-client".to_owned(),
@@ -448,12 +472,13 @@ async fn start_dev_provider(
     settings.client_id = Some(client.client_id.clone());
     settings.client_secret = Some(client.client_secret.clone());
 
-    let provider = DevProvider::start(&wanted, client)
-        .await
-        .map_err(|error| LaunchError::DevProvider {
-            cause: error.to_string(),
-            remedy: error.remedy().to_string(),
-        })?;
+    let provider =
+        DevProvider::start(&wanted, client)
+            .await
+            .map_err(|error| LaunchError::DevProvider {
+                cause: error.to_string(),
+                remedy: error.remedy().to_string(),
+            })?;
     settings.issuer = Some(provider.issuer().to_owned());
     Ok(Some(provider))
 }

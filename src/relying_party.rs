@@ -13,8 +13,8 @@ use crate::{
     session::{Session, Sessions, cookie::CookieSeal},
     settings::{Settings, Site},
     token::{
-        Claims, IdToken, IdTokenExpectations, UserInfoExpectations, accept_json_user_info,
-        accept_signed_user_info,
+        Claims, IdToken, IdTokenExpectations, UserInfoExpectations, accept_signed_user_info,
+        accept_user_info,
     },
 };
 
@@ -148,7 +148,7 @@ impl RelyingParty {
                 metadata,
                 now,
                 |keys| IdToken::accept(id_token.expose(), keys, &expected, now),
-                |error| error.wants_other_keys(),
+                |error| error.wants_fresh_keys(),
             )
             .await?;
         Ok(verdict?)
@@ -171,7 +171,7 @@ impl RelyingParty {
         };
 
         let user_info = match reply {
-            UserInfoReply::Json(body) => accept_json_user_info(&body, id_token.subject())?,
+            UserInfoReply::Json(body) => accept_user_info(&body, id_token.subject())?,
             UserInfoReply::Jwt(jwt) => {
                 let algorithms = provider.id_token_algorithms(metadata);
                 let expected = UserInfoExpectations {
@@ -180,13 +180,15 @@ impl RelyingParty {
                     subject: id_token.subject(),
                     algorithms: &algorithms,
                     client_secret: provider.registration.client_secret.as_ref(),
+                    trusted_audiences: &self.settings.trusted_audiences,
+                    clock_skew: self.settings.clock_skew,
                 };
                 provider
                     .with_keys(
                         metadata,
                         now,
-                        |keys| accept_signed_user_info(&jwt, keys, &expected),
-                        |error| error.wants_other_keys(),
+                        |keys| accept_signed_user_info(&jwt, keys, &expected, now),
+                        |error| error.wants_fresh_keys(),
                     )
                     .await??
             }
@@ -203,7 +205,8 @@ impl RelyingParty {
 
     fn route_url(&self, route: &str, next: &str) -> String {
         let next = self.local_address(next);
-        let query: String = url::form_urlencoded::byte_serialize(next.as_str().as_bytes()).collect();
+        let query: String =
+            url::form_urlencoded::byte_serialize(next.as_str().as_bytes()).collect();
         format!("{}?next={query}", self.route_path(route))
     }
 

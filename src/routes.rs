@@ -47,8 +47,14 @@ pub(crate) fn routes() -> Vec<Route> {
     };
     vec![
         named("oidc_login", Route::new(Method::Get, "/login", Login)),
-        named("oidc_authorize", Route::new(Method::Get, "/authorize", Authorize)),
-        named("oidc_logout_page", Route::new(Method::Get, "/logout", LogoutPage)),
+        named(
+            "oidc_authorize",
+            Route::new(Method::Get, "/authorize", Authorize),
+        ),
+        named(
+            "oidc_logout_page",
+            Route::new(Method::Get, "/logout", LogoutPage),
+        ),
         named("oidc_logout", Route::new(Method::Post, "/logout", Logout)),
     ]
 }
@@ -67,7 +73,10 @@ impl Handler for Login {
             return Outcome::Success(redirect(&address));
         }
         if is_fetched(request) {
-            let page = pages::refused("Not a page load", "Sign-in begins with a page load, not with a fetch, a frame or a prefetch.");
+            let page = pages::refused(
+                "Not a page load",
+                "Sign-in begins with a page load, not with a fetch, a frame or a prefetch.",
+            );
             return Outcome::Success(html(Status::Forbidden, page));
         }
 
@@ -84,8 +93,15 @@ impl Handler for Login {
             return Outcome::Success(visit.failed(error, &return_to).await);
         }
 
-        visit.events.before_login_redirect(request, return_to.as_str()).await;
-        match visit.rp.begin_sign_in(provider, return_to.clone(), visit.now).await {
+        visit
+            .events
+            .before_login_redirect(request, return_to.as_str())
+            .await;
+        match visit
+            .rp
+            .begin_sign_in(provider, return_to.clone(), visit.now)
+            .await
+        {
             Ok((url, pending)) => {
                 visit.keep_pending(&pending);
                 Outcome::Success(redirect(url.as_str()))
@@ -118,14 +134,24 @@ impl Handler for Authorize {
             // A response that is replayed, by the back button say, is no error for who is signed in.
             return Outcome::Success(match current_session(request).await {
                 Ok(_) => redirect("/"),
-                Err(_) => visit.failed(SignInError::NotPending, &ReturnTo::home()).await,
+                Err(_) => {
+                    visit
+                        .failed(SignInError::NotPending, &ReturnTo::home())
+                        .await
+                }
             });
         };
 
-        let finished = visit.rp.finish_sign_in(provider, &pending, response, visit.now).await;
+        let finished = visit
+            .rp
+            .finish_sign_in(provider, &pending, response, visit.now)
+            .await;
         // A forged response must not use up the attempt; any other one does, whatever it holds.
         if !matches!(finished, Err(SignInError::State)) {
-            visit.set([visit.rp.seal.remove(&pending_name(pending.attempt()), visit.mount())]);
+            visit.set([visit
+                .rp
+                .seal
+                .remove(&pending_name(pending.attempt()), visit.mount())]);
         }
         let begun = match finished {
             Ok(session) => visit.begin_session(session).await,
@@ -165,7 +191,10 @@ impl Handler for Logout {
         };
         if visit.is_from_another_site() {
             tracing::warn!("another site asked to sign somebody out; nothing was done");
-            let page = pages::refused("Not signed out", "Another site asked to sign you out. Use the button of this site.");
+            let page = pages::refused(
+                "Not signed out",
+                "Another site asked to sign you out. Use the button of this site.",
+            );
             return Outcome::Success(html(Status::Forbidden, page));
         }
 
@@ -176,7 +205,10 @@ impl Handler for Logout {
         visit.set([visit.rp.seal.remove(ARRIVALS, visit.mount())]);
         if let Source::TestingProfile(_) = visit.rp.source {
             let life = visit.rp.settings.session.lifetime;
-            visit.set([visit.rp.seal.set(TESTING_SIGNED_OUT, "1", "/", life, visit.now)]);
+            visit.set([visit
+                .rp
+                .seal
+                .set(TESTING_SIGNED_OUT, "1", "/", life, visit.now)]);
         }
         visit.events.after_logout(request).await;
         Outcome::Success(redirect(visit.next_after_logout().as_str()))
@@ -217,14 +249,19 @@ impl<'r, 'q> Visit<'r, 'q> {
 
     /// Where sign-out leads: `next`, else the setting `post_logout_redirect_uri`.
     fn next_after_logout(&self) -> ReturnTo {
-        match (self.request.query_value::<String>("next"), &self.rp.settings.post_logout_redirect_uri) {
+        match (
+            self.request.query_value::<String>("next"),
+            &self.rp.settings.post_logout_redirect_uri,
+        ) {
             (None, Some(address)) => self.rp.local_address(address),
             _ => self.next(),
         }
     }
 
     fn set(&self, cookies: impl IntoIterator<Item = SetCookie>) {
-        self.request.local_cache(CookieChanges::default).add(cookies);
+        self.request
+            .local_cache(CookieChanges::default)
+            .add(cookies);
     }
 
     /// In development people open the app under any loopback name, and cookies set under one are not
@@ -242,7 +279,10 @@ impl<'r, 'q> Visit<'r, 'q> {
             return None;
         }
         let here = self.request.uri();
-        let query = here.query().map(|query| format!("?{query}")).unwrap_or_default();
+        let query = here
+            .query()
+            .map(|query| format!("?{query}"))
+            .unwrap_or_default();
         Some(format!(
             "{}{}{query}",
             base_url.as_str().trim_end_matches('/'),
@@ -292,7 +332,8 @@ impl<'r, 'q> Visit<'r, 'q> {
             .filter_map(|cookie| cookie.name().strip_prefix(&prefix).map(pending_name))
             .map(|name| {
                 let opened = self.rp.seal.open_at(jar, &name, self.mount()).flatten();
-                let pending = opened.and_then(|text| serde_json::from_str::<PendingSignIn>(&text).ok());
+                let pending =
+                    opened.and_then(|text| serde_json::from_str::<PendingSignIn>(&text).ok());
                 (pending.map_or(i64::MIN, |pending| pending.expires), name)
             })
             .collect();
@@ -307,10 +348,11 @@ impl<'r, 'q> Visit<'r, 'q> {
     /// The attempt that a response belongs to, by the part of its `state` that names the cookie.
     fn pending(&self, response: &AuthorizationResponse) -> Option<PendingSignIn> {
         let attempt = attempt_of(response.state.as_ref()?.expose())?;
-        let text = self
-            .rp
-            .seal
-            .open_at(self.request.cookies(), &pending_name(attempt), self.mount())??;
+        let text = self.rp.seal.open_at(
+            self.request.cookies(),
+            &pending_name(attempt),
+            self.mount(),
+        )??;
         serde_json::from_str(&text).ok()
     }
 
@@ -319,14 +361,21 @@ impl<'r, 'q> Visit<'r, 'q> {
         let mut signed_in = SignedIn {
             session: &mut session,
         };
-        if let Err(refused) = self.events.after_authorize(self.request, &mut signed_in).await {
+        if let Err(refused) = self
+            .events
+            .after_authorize(self.request, &mut signed_in)
+            .await
+        {
             return Err(SignInError::RefusedByApp { message: refused.0 });
         }
 
         let jar = self.request.cookies();
         self.set(self.rp.sessions.begin(&session, jar, self.now)?);
         let times = self.arrivals().saturating_add(1).to_string();
-        self.set([self.rp.seal.set(ARRIVALS, &times, self.mount(), ARRIVALS_LIFE, self.now)]);
+        self.set([self
+            .rp
+            .seal
+            .set(ARRIVALS, &times, self.mount(), ARRIVALS_LIFE, self.now)]);
         Ok(())
     }
 
@@ -364,7 +413,10 @@ impl<'r, 'q> Visit<'r, 'q> {
         let status = Status::from_code(error.status()).unwrap_or(Status::BadGateway);
         let mut response = html(status, page);
         if let SignInError::Provider(ProviderError::Unavailable { retry_after }) = &error {
-            response.set_header(Header::new("Retry-After", retry_after.as_secs().to_string()));
+            response.set_header(Header::new(
+                "Retry-After",
+                retry_after.as_secs().to_string(),
+            ));
         }
         response
     }
@@ -403,8 +455,12 @@ fn explanation(error: &SignInError) -> &str {
         SignInError::Provider(error) if error.status() >= 503 => {
             "The sign-in service does not answer at the moment. Please try again in a little while."
         }
-        error if error.status() == 400 => "The answer of the sign-in service did not fit. Please try again.",
-        _ => "The sign-in service gave an answer that cannot be trusted. Please tell the operators of this site.",
+        error if error.status() == 400 => {
+            "The answer of the sign-in service did not fit. Please try again."
+        }
+        _ => {
+            "The sign-in service gave an answer that cannot be trusted. Please tell the operators of this site."
+        }
     }
 }
 

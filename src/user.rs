@@ -39,7 +39,10 @@ pub enum AccessTokenError {
 }
 
 impl<C> User<C> {
-    pub(crate) fn new(session: Arc<Session>, now: OffsetDateTime) -> Result<User<C>, serde_json::Error>
+    pub(crate) fn new(
+        session: Arc<Session>,
+        now: OffsetDateTime,
+    ) -> Result<User<C>, serde_json::Error>
     where
         C: DeserializeOwned,
     {

@@ -18,9 +18,7 @@ use rocket::{
     routes,
     serde::json::{Json, Value, json},
 };
-use rocket_openidconnect::{
-    Authorized, LoggedIn, Oidc, OptionalUser, Policy, RelyingParty, User,
-};
+use rocket_openidconnect::{Authorized, LoggedIn, Oidc, OptionalUser, Policy, RelyingParty, User};
 
 /// People in the group `admin`.
 struct Admin;
@@ -77,7 +75,10 @@ fn admin(user: Authorized<Admin>) -> Json<Value> {
 fn figment() -> Figment {
     Figment::from(Config::default())
         .merge(Env::prefixed("ROCKET_").ignore(&["PROFILE"]).global())
-        .select(Profile::from_env_or("ROCKET_PROFILE", Config::DEFAULT_PROFILE))
+        .select(Profile::from_env_or(
+            "ROCKET_PROFILE",
+            Config::DEFAULT_PROFILE,
+        ))
 }
 
 fn app(figment: Figment) -> Rocket<Build> {

@@ -10,7 +10,9 @@ use rocket::{
 async fn app(change: impl FnOnce(Figment) -> Figment) -> Client {
     let rocket = super::rocket();
     let figment = change(rocket.figment().clone());
-    Client::tracked(rocket.configure(figment)).await.expect("the example launches")
+    Client::tracked(rocket.configure(figment))
+        .await
+        .expect("the example launches")
 }
 
 /// On a development provider with a port of its own.
@@ -19,9 +21,17 @@ async fn app_with_provider() -> Client {
 }
 
 async fn visit(client: &Client, path: &str) -> (Status, Option<String>, String) {
-    let response = client.get(path.to_owned()).header(Accept::HTML).dispatch().await;
+    let response = client
+        .get(path.to_owned())
+        .header(Accept::HTML)
+        .dispatch()
+        .await;
     let location = response.headers().get_one("Location").map(str::to_owned);
-    (response.status(), location, response.into_string().await.unwrap_or_default())
+    (
+        response.status(),
+        location,
+        response.into_string().await.unwrap_or_default(),
+    )
 }
 
 /// Follows the button at the development provider for a user, and yields the callback's address.
@@ -30,7 +40,14 @@ async fn sign_in_at_provider(authorization_request: &str, user: &str) -> String 
         .redirect(reqwest::redirect::Policy::none())
         .build()
         .unwrap();
-    let page = http.get(authorization_request).send().await.unwrap().text().await.unwrap();
+    let page = http
+        .get(authorization_request)
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     let request = hidden_field(&page, "request");
     let origin = url::Url::parse(authorization_request).unwrap();
     let answer = http
@@ -47,7 +64,9 @@ async fn sign_in_at_provider(authorization_request: &str, user: &str) -> String 
 }
 
 fn hidden_field(page: &str, name: &str) -> String {
-    let start = page.find(&format!("name=\"{name}\"")).expect("the field is there");
+    let start = page
+        .find(&format!("name=\"{name}\""))
+        .expect("the field is there");
     let value = page[start..].split("value=\"").nth(1).unwrap();
     value.split('"').next().unwrap().to_owned()
 }
@@ -65,12 +84,18 @@ async fn alice_signs_in_sees_her_profile_and_signs_out() {
     let client = app_with_provider().await;
 
     let (status, login, _) = visit(&client, "/profile").await;
-    assert_eq!((status, login.as_deref()), (Status::SeeOther, Some("/oidc/login?next=%2Fprofile")));
+    assert_eq!(
+        (status, login.as_deref()),
+        (Status::SeeOther, Some("/oidc/login?next=%2Fprofile"))
+    );
     let (status, provider, _) = visit(&client, &login.unwrap()).await;
     assert_eq!(status, Status::SeeOther);
     let callback = sign_in_at_provider(&provider.unwrap(), "alice").await;
     let (status, back, _) = visit(&client, &callback).await;
-    assert_eq!((status, back.as_deref()), (Status::SeeOther, Some("/profile")));
+    assert_eq!(
+        (status, back.as_deref()),
+        (Status::SeeOther, Some("/profile"))
+    );
 
     let (status, _, page) = visit(&client, "/profile").await;
     assert_eq!(status, Status::Ok);
@@ -94,6 +119,9 @@ async fn without_a_provider_the_testing_profile_is_signed_in() {
     assert!(visit(&client, "/").await.2.contains("Hello, stranger"));
 
     let (status, back, _) = visit(&client, "/oidc/login?next=/profile").await;
-    assert_eq!((status, back.as_deref()), (Status::SeeOther, Some("/profile")));
+    assert_eq!(
+        (status, back.as_deref()),
+        (Status::SeeOther, Some("/profile"))
+    );
     assert_eq!(visit(&client, "/profile").await.0, Status::Ok);
 }

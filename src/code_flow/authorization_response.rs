@@ -23,9 +23,10 @@ impl AuthorizationResponse {
                 "code" => response.code.replace(Secret::new(value)).is_some(),
                 "iss" => response.iss.replace(value.into_owned()).is_some(),
                 "error" => response.error.replace(value.into_owned()).is_some(),
-                "error_description" => {
-                    response.error_description.replace(value.into_owned()).is_some()
-                }
+                "error_description" => response
+                    .error_description
+                    .replace(value.into_owned())
+                    .is_some(),
                 _ => false,
             };
             if is_repeated {
@@ -73,5 +74,102 @@ impl AuthorizationResponse {
         self.code
             .filter(|code| !code.expose().is_empty())
             .ok_or(SignInError::CodeMissing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::code_flow::ReturnTo;
+
+    const ISSUER: &str = "https://op.example";
+
+    fn pending() -> PendingSignIn {
+        PendingSignIn::new(ISSUER, ReturnTo::home(), OffsetDateTime::UNIX_EPOCH)
+    }
+
+    /// Judges a query in which `{state}` stands for the right state.
+    fn judge(query: &str, iss_is_required: bool) -> Result<String, String> {
+        let pending = pending();
+        let query = query.replace("{state}", pending.state.expose());
+        AuthorizationResponse::parse(&query)
+            .and_then(|response| response.accept(&pending, iss_is_required))
+            .map(|code| code.expose().to_owned())
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_code_with_the_right_state_is_accepted() {
+        assert_eq!(judge("code=a+b%2B&state={state}", false).unwrap(), "a b+");
+        let with_iss = "code=c&state={state}&iss=https%3A%2F%2Fop.example&session_state=x%3D";
+        assert_eq!(judge(with_iss, true).unwrap(), "c");
+    }
+
+    #[test]
+    fn a_wrong_or_missing_state_is_refused_before_anything_else() {
+        for query in [
+            "code=c",
+            "code=c&state=",
+            "code=c&state={state}x",
+            "error=access_denied&state=x",
+            "code=c&iss=https://evil.example&state=x",
+        ] {
+            assert_eq!(
+                judge(query, true).unwrap_err(),
+                "`state` is not the one that was sent",
+                "{query}"
+            );
+        }
+    }
+
+    #[test]
+    fn iss_is_compared_and_required_when_announced() {
+        assert_eq!(
+            judge("code=c&state={state}&iss=https://op.example/", false).unwrap_err(),
+            "the response's `iss` is `https://op.example/`, expected `https://op.example`"
+        );
+        assert_eq!(
+            judge("code=c&state={state}", true).unwrap_err(),
+            "the response has no `iss`, which the provider's metadata announces"
+        );
+        assert_eq!(
+            judge("error=access_denied&state={state}", true).unwrap_err(),
+            "the response has no `iss`, which the provider's metadata announces"
+        );
+    }
+
+    #[test]
+    fn an_error_response_says_what_the_provider_said() {
+        assert_eq!(
+            judge(
+                "error=access_denied&error_description=no%0Away&state={state}",
+                false
+            )
+            .unwrap_err(),
+            "the provider answered `access_denied`: no\\nway"
+        );
+    }
+
+    #[test]
+    fn a_response_without_code_is_refused() {
+        for query in ["state={state}", "state={state}&code="] {
+            assert_eq!(
+                judge(query, false).unwrap_err(),
+                "the response has no `code`"
+            );
+        }
+    }
+
+    #[test]
+    fn a_repeated_parameter_is_refused() {
+        for name in ["state", "code", "iss", "error", "error_description"] {
+            let query = format!("{name}=x&{name}=x");
+            assert_eq!(
+                judge(&query, false).unwrap_err(),
+                format!("`{name}` stands more than once in the response")
+            );
+        }
     }
 }

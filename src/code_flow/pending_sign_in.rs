@@ -59,7 +59,8 @@ impl PendingSignIn {
 
 /// The name of the attempt that a `state` belongs to; `None` for what cannot be a state of ours.
 pub(crate) fn attempt_of(state: &str) -> Option<&str> {
-    state
-        .get(..ATTEMPT_LENGTH)
-        .filter(|name| name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)))
+    state.get(..ATTEMPT_LENGTH).filter(|name| {
+        name.bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b))
+    })
 }

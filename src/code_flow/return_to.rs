@@ -102,7 +102,123 @@ mod tests {
             ("/oidc/logout/", "/oidc"),
             ("/login", "/"),
         ] {
-            assert_eq!(ReturnTo::parse(address, mount), ReturnTo::home(), "{address}");
+            assert_eq!(
+                ReturnTo::parse(address, mount),
+                ReturnTo::home(),
+                "{address}"
+            );
+        }
+    }
+
+    /// None of these leaves the origin, is rewritten by a browser, or breaks a header.
+    #[test]
+    fn everything_else_becomes_home() {
+        let payloads = [
+            "",
+            " ",
+            "me",
+            "?x",
+            "#x",
+            "//",
+            "///",
+            "//evil.example",
+            "///evil.example",
+            "/\\evil.example",
+            "\\\\evil.example",
+            "\\/evil.example",
+            "/\\/evil.example",
+            "/\t/evil.example",
+            "/\n/evil.example",
+            "/\r/evil.example",
+            "\t//evil.example",
+            " //evil.example",
+            "/ /evil.example",
+            "/\u{0}/evil.example",
+            "/\u{b}/evil.example",
+            "/\u{c}/evil.example",
+            "/\u{7f}/evil.example",
+            "/\u{a0}/evil.example",
+            "/\u{2028}/evil.example",
+            "/\u{ff0f}evil.example",
+            "\u{ff0f}\u{ff0f}evil.example",
+            "/\u{3002}",
+            "http://evil.example",
+            "https://evil.example",
+            "HTTPS://evil.example",
+            "https:evil.example",
+            "https:/evil.example",
+            "https:///evil.example",
+            "http:\\\\evil.example",
+            "ftp://evil.example",
+            "javascript:alert(1)",
+            "JaVaScRiPt:alert(1)",
+            "java\tscript:alert(1)",
+            " javascript:alert(1)",
+            "data:text/html,x",
+            "vbscript:x",
+            "file:///etc/passwd",
+            "blob:x",
+            "about:blank",
+            "mailto:x",
+            "//evil.example@app.example",
+            "https://app.example@evil.example",
+            "@evil.example",
+            "evil.example",
+            "//evil.example:443",
+            "//[::1]",
+            "//127.0.0.1",
+            "//0x7f000001",
+            "//2130706433",
+            "/.//evil.example",
+            "/..//evil.example",
+            "/./",
+            "/../",
+            "/a/../..//evil.example",
+            "/%2e//evil.example",
+            "/%2e%2e//evil.example",
+            "/%2E%2E/%2F",
+            "/.%2e//evil.example",
+            "/a/%2e./b",
+            "/me\r\nSet-Cookie: a=b",
+            "/me\u{85}",
+            "/é",
+            "/me#top",
+            "/#//evil.example",
+            "/\\",
+            "/a\\b",
+            "/me\u{feff}",
+            "\u{feff}/me",
+            "\u{200b}//evil.example",
+            "/\u{202e}",
+        ];
+        for payload in payloads {
+            assert_eq!(
+                ReturnTo::parse(payload, "/oidc"),
+                ReturnTo::home(),
+                "{payload:?}"
+            );
+        }
+        assert_eq!(
+            ReturnTo::parse(&format!("/{}", "a".repeat(2048)), "/oidc"),
+            ReturnTo::home()
+        );
+    }
+
+    /// What is kept, a URL parser reads as a path on the same origin.
+    #[test]
+    fn what_is_kept_stays_on_the_origin() {
+        let base = url::Url::parse("https://app.example").unwrap();
+        for address in [
+            "/me",
+            "/%2f%2fevil.example",
+            "/@evil.example",
+            "/a//b",
+            "/?//evil.example",
+            "/:80",
+        ] {
+            let kept = ReturnTo::parse(address, "/oidc");
+            assert_eq!(kept.as_str(), address);
+            assert_eq!(base.join(kept.as_str()).unwrap().origin(), base.origin());
         }
     }
 }

@@ -133,7 +133,9 @@ impl ProviderError {
             ProviderError::Status {
                 endpoint: Endpoint::Metadata,
                 ..
-            } => "check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`",
+            } => {
+                "check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`"
+            }
             ProviderError::Status { .. } | ProviderError::Malformed { .. } => {
                 "look into the provider's log for this request"
             }
@@ -150,7 +152,9 @@ impl ProviderError {
             ProviderError::Refused { error, .. } if error == "invalid_grant" => {
                 "sign in again: the code was used, is too old, or belongs to another redirect URI"
             }
-            ProviderError::Refused { .. } => "compare the client's registration at the provider with these settings",
+            ProviderError::Refused { .. } => {
+                "compare the client's registration at the provider with these settings"
+            }
             ProviderError::HttpClient { .. } => "check this machine's certificate store",
         }
     }

@@ -118,7 +118,7 @@ impl KeyCache {
             cause: error.to_string(),
         })?;
         for skipped in keys.skipped() {
-            tracing::debug!("a key of the provider is not used: {skipped}");
+            tracing::debug!("a key of the provider is not used: {}", skipped.reason);
         }
 
         let keys = Arc::new(keys);

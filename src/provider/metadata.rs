@@ -52,8 +52,7 @@ pub(crate) fn accept(body: &[u8], issuer: &str) -> Result<Metadata, ProviderErro
         cause,
     };
 
-    let mut document =
-        token::parse_object(body).map_err(|error| malformed(error.to_string()))?;
+    let mut document = token::parse_object(body).map_err(|error| malformed(error.to_string()))?;
 
     // §4.3: the issuer returned must be exactly the one that was asked for.
     match document.get("issuer") {
@@ -193,7 +192,9 @@ mod tests {
             document.insert(member.into(), json!("http://op.example/x"));
             assert_eq!(
                 accepted(&document).unwrap_err(),
-                format!("the provider's {name} is at `http://op.example/x`, which is neither https nor loopback")
+                format!(
+                    "the provider's {name} is at `http://op.example/x`, which is neither https nor loopback"
+                )
             );
         }
     }
@@ -205,7 +206,10 @@ mod tests {
         document.remove("subject_types_supported");
         document.insert("op_policy_uri".into(), json!(""));
         document.insert("op_tos_uri".into(), json!("/terms"));
-        document.insert("id_token_signing_alg_values_supported".into(), json!(["RS256", "XX1"]));
+        document.insert(
+            "id_token_signing_alg_values_supported".into(),
+            json!(["RS256", "XX1"]),
+        );
         let metadata = accepted(&document).unwrap();
         assert_eq!(
             metadata.additional_metadata().id_token_signing_algs,

@@ -179,16 +179,14 @@ impl Provider {
     /// The algorithms an ID token may be signed with: as set, else what the metadata lists of the
     /// asymmetric ones; `RS256` when it is silent (OpenID Connect Core 1.0 §3.1.3.7, step 7).
     pub(crate) fn id_token_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
-        if let Some(algorithms) = &self.settings.id_token_signing_algs {
-            return algorithms.clone();
+        let known = |names: &[String]| -> Vec<SigningAlgorithm> {
+            names.iter().filter_map(|name| name.parse().ok()).collect()
+        };
+        if let Some(names) = &self.settings.id_token_signing_algs {
+            return known(names);
         }
-        let listed: Vec<_> = metadata
-            .additional_metadata()
-            .id_token_signing_algs
-            .iter()
-            .filter_map(|name| name.parse().ok())
-            .filter(|algorithm: &SigningAlgorithm| !algorithm.is_symmetric())
-            .collect();
+        let mut listed = known(&metadata.additional_metadata().id_token_signing_algs);
+        listed.retain(|algorithm| !algorithm.is_symmetric());
         match listed.is_empty() {
             true => vec![SigningAlgorithm::RS256],
             false => listed,

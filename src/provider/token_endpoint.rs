@@ -4,9 +4,9 @@ use std::{fmt, time::Duration};
 
 use openidconnect::{
     AccessToken, AuthType, AuthorizationCode, Client, ClientId, ClientSecret,
-    EmptyAdditionalClaims, EndpointNotSet, EndpointSet, IssuerUrl,
-    JsonWebKeySet, OAuth2TokenResponse, PkceCodeVerifier, RedirectUrl, RefreshToken,
-    RequestTokenError, Scope, StandardErrorResponse, TokenResponse,
+    EmptyAdditionalClaims, EndpointNotSet, EndpointSet, IssuerUrl, JsonWebKeySet,
+    OAuth2TokenResponse, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope,
+    StandardErrorResponse, TokenResponse,
     core::{
         CoreAuthDisplay, CoreAuthPrompt, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
         CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken,
@@ -161,7 +161,9 @@ impl Provider {
         .set_redirect_uri(redirect_uri);
 
         let client = match self.authentication_method(metadata) {
-            TokenEndpointAuthMethod::ClientSecretPost => client.set_auth_type(AuthType::RequestBody),
+            TokenEndpointAuthMethod::ClientSecretPost => {
+                client.set_auth_type(AuthType::RequestBody)
+            }
             TokenEndpointAuthMethod::ClientSecretBasic => client.set_auth_type(AuthType::BasicAuth),
             TokenEndpointAuthMethod::None => {
                 return Ok(client.set_auth_type(AuthType::RequestBody));
@@ -214,12 +216,17 @@ impl Provider {
         match &reply.token_type {
             Some(kind) if !kind.eq_ignore_ascii_case("bearer") => Err(ProviderError::Malformed {
                 endpoint: Endpoint::Token,
-                cause: format!("`token_type` is `{}`, expected `Bearer`", kind.escape_debug()),
+                cause: format!(
+                    "`token_type` is `{}`, expected `Bearer`",
+                    kind.escape_debug()
+                ),
             }),
             _ => Ok(Tokens {
                 access_token: Secret::new(reply.access_token.secret().as_str()),
                 expires_in: reply.expires_in,
-                refresh_token: reply.refresh_token.map(|token| Secret::new(token.secret().as_str())),
+                refresh_token: reply
+                    .refresh_token
+                    .map(|token| Secret::new(token.secret().as_str())),
                 id_token: reply.id_token.map(Secret::new),
             }),
         }

@@ -41,11 +41,18 @@ impl CookieSeal {
         self.dress(&mut cookie, path);
         let life = time::Duration::try_from(life).unwrap_or(time::Duration::MAX);
         cookie.set_max_age(life);
-        cookie.set_expires(now.checked_add(life).map_or(Expiration::Session, Expiration::from));
+        cookie.set_expires(
+            now.checked_add(life)
+                .map_or(Expiration::Session, Expiration::from),
+        );
 
         let mut jar = SealingJar::new();
         jar.private_mut(&self.key).add(cookie);
-        SetCookie(jar.delta().map(|sealed| sealed.encoded().to_string()).collect())
+        SetCookie(
+            jar.delta()
+                .map(|sealed| sealed.encoded().to_string())
+                .collect(),
+        )
     }
 
     /// Takes a cookie away from the browser.
@@ -62,7 +69,12 @@ impl CookieSeal {
     }
 
     /// As [`open`](Self::open), for a cookie with another path.
-    pub(crate) fn open_at(&self, jar: &CookieJar<'_>, name: &str, path: &str) -> Option<Option<String>> {
+    pub(crate) fn open_at(
+        &self,
+        jar: &CookieJar<'_>,
+        name: &str,
+        path: &str,
+    ) -> Option<Option<String>> {
         let name = self.full_name(name, path);
         let sealed = jar.get(&name)?.value().to_owned();
         let opened = SealingJar::new()

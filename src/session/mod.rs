@@ -11,11 +11,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use self::cookie::{CookieSeal, SetCookie};
-use crate::{
-    Secret, secret,
-    settings::SessionSettings,
-    token::Claims,
-};
+use crate::{Secret, secret, settings::SessionSettings, token::Claims};
 
 /// The name of the session's cookie, before its prefix. Further pieces add `_1`, `_2`, …
 const COOKIE: &str = "oidc_session";
@@ -40,12 +36,20 @@ pub(crate) struct Session {
     /// What the app added in `after_authorize`.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub data: Map<String, Value>,
-    #[serde(default, with = "secret::optional_text", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "secret::optional_text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub access_token: Option<Secret>,
     /// In seconds since 1970; `None` when the provider does not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_token_ends: Option<i64>,
-    #[serde(default, with = "secret::optional_text", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        with = "secret::optional_text",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub refresh_token: Option<Secret>,
     /// In seconds since 1970.
     started: i64,
@@ -160,7 +164,11 @@ impl Sessions {
     }
 
     /// The session of this browser.
-    pub(crate) fn find(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> Result<Session, SignedOut> {
+    pub(crate) fn find(
+        &self,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Session, SignedOut> {
         let first = match self.seal.open(jar, &name(0)) {
             Some(text) => text.ok_or(SignedOut::Unreadable)?,
             None => return Err(SignedOut::NoSession),
@@ -182,7 +190,12 @@ impl Sessions {
 
     /// Notes that the session is in use. `None` when that was noted a short while ago: a tenth of
     /// the idle time, so that few answers carry a cookie.
-    pub(crate) fn touch(&self, session: &mut Session, jar: &CookieJar<'_>, now: OffsetDateTime) -> Option<Vec<SetCookie>> {
+    pub(crate) fn touch(
+        &self,
+        session: &mut Session,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+    ) -> Option<Vec<SetCookie>> {
         if now.unix_timestamp() - session.seen < seconds(self.settings.idle / 10) {
             return None;
         }
@@ -220,7 +233,11 @@ impl Sessions {
 
     /// How long the browser should keep the cookies: until the session ends, if it is not used again.
     fn remaining(&self, session: &Session, now: OffsetDateTime) -> Duration {
-        let age = Duration::from_secs((now.unix_timestamp() - session.started).max(0).unsigned_abs());
+        let age = Duration::from_secs(
+            (now.unix_timestamp() - session.started)
+                .max(0)
+                .unsigned_abs(),
+        );
         self.settings
             .lifetime
             .saturating_sub(age)
@@ -275,7 +292,10 @@ fn too_large(session: &Session, size: usize, max_cookies: usize) -> SessionTooLa
         )
         .chain([
             ("the access token".to_owned(), length(&session.access_token)),
-            ("the refresh token".to_owned(), length(&session.refresh_token)),
+            (
+                "the refresh token".to_owned(),
+                length(&session.refresh_token),
+            ),
         ])
         .collect();
     parts.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
@@ -300,7 +320,10 @@ mod tests {
         let text = "é".repeat(PIECE);
         let pieces = split(&text);
         assert_eq!(pieces.concat(), text);
-        assert_eq!(pieces.iter().map(|p| p.len()).collect::<Vec<_>>(), [2700, 2700]);
+        assert_eq!(
+            pieces.iter().map(|p| p.len()).collect::<Vec<_>>(),
+            [2700, 2700]
+        );
         let text = format!("a{text}");
         assert_eq!(split(&text).concat(), text);
         assert_eq!(split(&text)[0].len(), 2699);
@@ -309,7 +332,13 @@ mod tests {
     #[test]
     fn pieces_out_of_place_are_refused() {
         assert_eq!(piece("id:1:2:x:y", 1), Some(("id", 2, "x:y")));
-        for (text, i) in [("id:1:2:x", 0), ("id:0:6:x", 0), ("id:0:2", 0), ("", 0), ("id:a:b:x", 0)] {
+        for (text, i) in [
+            ("id:1:2:x", 0),
+            ("id:0:6:x", 0),
+            ("id:0:2", 0),
+            ("", 0),
+            ("id:a:b:x", 0),
+        ] {
             assert_eq!(piece(text, i), None, "{text}");
         }
     }

@@ -1,0 +1,39 @@
+//! Judging tokens: bytes, keys, expectations and the time go in, a verified type or an error comes out.
+//!
+//! Nothing in here opens a socket, reads a clock or knows the web framework, so that each rule can be
+//! tested by what it is given. A type such as the verified ID token can only be made by its `accept`.
+
+mod algorithm;
+mod checks;
+mod claims;
+mod id_token;
+mod json;
+mod jwk;
+mod jws;
+#[cfg(test)]
+mod test_keys;
+mod user_info;
+
+pub use algorithm::{SigningAlgorithm, UnknownAlgorithm};
+pub use checks::ClaimError;
+pub use claims::Claims;
+pub use id_token::IdTokenError;
+pub use json::JsonError;
+pub use jwk::KeySetError;
+pub use jws::JwsError;
+pub use user_info::UserInfoError;
+
+pub(crate) use id_token::{IdToken, IdTokenExpectations};
+pub(crate) use json::parse_object;
+pub(crate) use jwk::{KeySet, SkipReason, SkippedKey};
+pub(crate) use jws::{Jws, MAX_TOKEN, VerifiedJws};
+pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};
+
+/// The beginning of a text from outside, short enough for an error or a log line.
+fn excerpt(text: &str) -> String {
+    const MAX_CHARS: usize = 120;
+    match text.char_indices().nth(MAX_CHARS) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}

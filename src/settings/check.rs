@@ -1,0 +1,262 @@
+//! Checks of single values that need to know nothing of the launch.
+
+use std::{collections::HashSet, time::Duration};
+
+use serde_json::Value;
+use url::Url;
+
+use super::{Settings, SettingsError, value::is_https_or_loopback};
+
+const SIGNING_ALGORITHMS: [&str; 10] = [
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256",
+];
+
+/// What an authorization request carries from elsewhere.
+const RESERVED_PARAMETERS: [&str; 11] = [
+    "client_id",
+    "response_type",
+    "redirect_uri",
+    "scope",
+    "state",
+    "nonce",
+    "code_challenge",
+    "code_challenge_method",
+    "request",
+    "request_uri",
+    "response_mode",
+];
+
+impl Settings {
+    /// Checks every value by itself, whether it was read or set by the app.
+    pub(super) fn check(&self) -> Result<(), SettingsError> {
+        self.check_scopes()?;
+        self.check_mount()?;
+        self.check_durations()?;
+        self.check_algorithms()?;
+        self.check_parameters()?;
+        self.check_post_logout_redirect_uri()?;
+        self.check_users()?;
+        if let Some(issuer) = &self.issuer {
+            self.check_issuer("issuer", issuer)?;
+        }
+        if let Some(url) = &self.server_metadata_url {
+            self.check_endpoint("server_metadata_url", url)?;
+        }
+        Ok(())
+    }
+
+    fn check_scopes(&self) -> Result<(), SettingsError> {
+        // OpenID Connect Core §3.1.2.1: without `openid` it is not an OpenID request.
+        let needed = self.enabled && !self.resource_server_only;
+        if needed && !self.scopes.iter().any(|scope| scope == "openid") {
+            let found = self.scopes.join(" ");
+            return Err(self.error(
+                "scopes",
+                format!("the scope `openid` is missing, found {found:?}"),
+                "add `openid` to `scopes`, for example `scopes = \"openid email\"`",
+            ));
+        }
+        // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
+        let allowed = |c: char| matches!(c, '!' | '#'..='[' | ']'..='~');
+        match self.scopes.iter().find(|scope| !scope.chars().all(allowed)) {
+            Some(scope) => Err(self.error(
+                "scopes",
+                format!("{scope:?} is not a scope"),
+                "write scopes in printable ASCII, without quotes and backslashes",
+            )),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn check_mount(&self) -> Result<(), SettingsError> {
+        let plain = |segment: &str| {
+            !matches!(segment, "" | "." | "..")
+                && segment
+                    .chars()
+                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-'))
+        };
+        let valid = self.mount == "/"
+            || self
+                .mount
+                .strip_prefix('/')
+                .is_some_and(|path| path.split('/').all(plain));
+        match valid {
+            true => Ok(()),
+            false => Err(self.error(
+                "mount",
+                format!("{:?} is not a path to mount at", self.mount),
+                "write a path such as `/oidc`: it starts with `/`, does not end with one, and is made \
+                 of letters, digits and `.`, `_`, `~`, `-`",
+            )),
+        }
+    }
+
+    fn check_durations(&self) -> Result<(), SettingsError> {
+        for (key, duration) in [
+            ("session.idle", self.session.idle),
+            ("session.lifetime", self.session.lifetime),
+            ("http.connect_timeout", self.http.connect_timeout),
+            ("http.timeout", self.http.timeout),
+        ] {
+            if duration == Duration::ZERO {
+                let remedy = format!("set `{key}` to a longer duration");
+                return Err(self.error(key, "the duration is zero", remedy));
+            }
+        }
+        let (idle, lifetime) = (self.session.idle, self.session.lifetime);
+        if idle > lifetime {
+            let cause = format!("{idle:?} is longer than `oidc.session.lifetime`, {lifetime:?}");
+            let remedy = "set `session.idle` to at most `session.lifetime`";
+            return Err(self.error("session.idle", cause, remedy));
+        }
+        let cookies = self.session.max_cookies;
+        if !(1..=5).contains(&cookies) {
+            let cause = format!("expected 1 to 5, found {cookies}");
+            let remedy = "set `session.max_cookies` to a number from 1 to 5";
+            return Err(self.error("session.max_cookies", cause, remedy));
+        }
+        if self.http.max_body == 0 {
+            let remedy = "set `http.max_body` to a number of bytes, such as 262144";
+            return Err(self.error("http.max_body", "no reply has zero bytes", remedy));
+        }
+        Ok(())
+    }
+
+    fn check_algorithms(&self) -> Result<(), SettingsError> {
+        let Some(algorithms) = &self.id_token_signing_algs else {
+            return Ok(());
+        };
+        let unknown = algorithms
+            .iter()
+            .find(|name| !SIGNING_ALGORITHMS.contains(&name.as_str()));
+        let cause = match unknown {
+            Some(name) => format!("{name:?} is not a signing algorithm that is accepted"),
+            None if algorithms.is_empty() => "no signing algorithm is left".to_owned(),
+            None => return Ok(()),
+        };
+        let known = SIGNING_ALGORITHMS.join(", ");
+        let remedy = format!("choose from {known}, or remove `id_token_signing_algs`");
+        Err(self.error("id_token_signing_algs", cause, remedy))
+    }
+
+    fn check_parameters(&self) -> Result<(), SettingsError> {
+        for (name, value) in &self.extra_authorization_parameters {
+            let key = format!("extra_authorization_parameters.{name}");
+            if RESERVED_PARAMETERS.contains(&name.as_str()) {
+                let cause = format!("`{name}` is set by the sign-in itself");
+                return Err(self.error(&key, cause, format!("remove `{name}`")));
+            }
+            let Some(text) = parameter(value) else {
+                return Err(self.error(
+                    &key,
+                    "expected a string, a number, a boolean or a list of strings",
+                    format!("write `{name}` as one of these"),
+                ));
+            };
+            if name == "max_age" && text.parse::<u32>().is_err() {
+                let cause = format!("expected seconds as a whole number, found {text:?}");
+                return Err(self.error(&key, cause, "write for example `max_age = 3600`"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_post_logout_redirect_uri(&self) -> Result<(), SettingsError> {
+        let Some(text) = &self.post_logout_redirect_uri else {
+            return Ok(());
+        };
+        let plain = !text.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\');
+        let local = text.starts_with('/') && !text.starts_with("//");
+        let absolute = || Url::parse(text).is_ok_and(|url| is_https_or_loopback(&url));
+        match plain && (local || absolute()) {
+            true => Ok(()),
+            false => Err(self.error(
+                "post_logout_redirect_uri",
+                format!("{text:?} is neither a local path nor an https URL"),
+                "write a path such as `/goodbye`, or an absolute URL with `https`",
+            )),
+        }
+    }
+
+    fn check_users(&self) -> Result<(), SettingsError> {
+        let subject = |claims: &serde_json::Map<String, Value>| match claims.get("sub") {
+            Some(Value::String(sub)) if !sub.is_empty() => Some(sub.clone()),
+            _ => None,
+        };
+        if !self.testing_profile.is_empty() && subject(&self.testing_profile).is_none() {
+            return Err(self.error(
+                "testing_profile",
+                "`sub` is missing, empty or not a string",
+                "add `sub`, for example `testing_profile = { sub = \"alice\" }`",
+            ));
+        }
+        let Some(dev_provider) = &self.dev_provider else {
+            return Ok(());
+        };
+        let mut subjects = HashSet::new();
+        for (index, user) in dev_provider.users.iter().enumerate() {
+            let cause = match subject(user) {
+                None => format!("user {} has no `sub`", index + 1),
+                Some(sub) if !subjects.insert(sub.clone()) => {
+                    format!("two users have `sub` {sub:?}")
+                }
+                Some(_) => continue,
+            };
+            let remedy = "give every user a `sub` of its own, a string";
+            return Err(self.error("dev_provider.users", cause, remedy));
+        }
+        match subjects.is_empty() {
+            true => Err(self.error(
+                "dev_provider.users",
+                "there is no user",
+                "add a user, for example `{ sub = \"alice\" }`, or remove `users`",
+            )),
+            false => Ok(()),
+        }
+    }
+
+    /// OpenID Connect Discovery §3: an `https` URL without query and fragment. `http` on loopback too.
+    pub(super) fn check_issuer(&self, key: &str, issuer: &str) -> Result<(), SettingsError> {
+        let remedy = "write the issuer exactly as the provider's metadata has it, such as \
+                      `https://accounts.example.com`";
+        if issuer.contains('@') {
+            return Err(self.error(key, "an issuer with an `@` is not accepted", remedy));
+        }
+        let url = match Url::parse(issuer) {
+            Ok(url) if issuer.starts_with(&format!("{}://", url.scheme())) => url,
+            _ => return Err(self.error(key, format!("{issuer:?} is not an absolute URL"), remedy)),
+        };
+        let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '\\');
+        if issuer.contains(odd) {
+            let cause = format!("the issuer {issuer:?} has a query, a fragment or a space");
+            return Err(self.error(key, cause, remedy));
+        }
+        self.check_endpoint(key, &url)
+    }
+
+    /// Everything is asked over `https`, or on loopback.
+    pub(super) fn check_endpoint(&self, key: &str, url: &Url) -> Result<(), SettingsError> {
+        match is_https_or_loopback(url) {
+            true => Ok(()),
+            false => Err(self.error(
+                key,
+                format!("`{url}` is neither `https` nor on loopback"),
+                "write an address with `https`",
+            )),
+        }
+    }
+}
+
+/// A parameter's value as text.
+pub(super) fn parameter(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(flag) => Some(flag.to_string()),
+        Value::Array(list) => {
+            let words: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
+            Some(words?.join(" "))
+        }
+        Value::Null | Value::Object(_) => None,
+    }
+}

@@ -1,0 +1,251 @@
+//! The `OIDC_*` environment variables, as a figment provider that keeps the raw text where a setting is a text.
+
+use std::{collections::BTreeMap, ffi::OsString};
+
+use figment::{
+    Metadata, Profile, Provider,
+    value::{Dict, Map, Value},
+};
+
+use super::{
+    SettingsError,
+    error::Origin,
+    key::{Form, SETTINGS, nearest},
+};
+
+/// The name of this provider in figment's metadata.
+pub(super) const NAME: &str = "OIDC_* environment variables";
+
+const PREFIX: &str = "OIDC_";
+
+/// The settings that the environment gives, in every profile. `__` divides a table and its member.
+#[derive(Debug)]
+pub(super) struct Environment {
+    values: Dict,
+    /// The variable that gave each key.
+    names: BTreeMap<String, String>,
+    /// What to tell about variables with our prefix that are no settings.
+    pub(super) ignored: Vec<String>,
+}
+
+impl Environment {
+    /// Reads the variables whose names start with `OIDC_`, in any case.
+    pub(super) fn read(
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Environment, SettingsError> {
+        let mut found: Vec<(String, String, OsString)> = Vec::new();
+        for (name, value) in variables {
+            let Ok(name) = name.into_string() else {
+                continue;
+            };
+            if name
+                .get(..PREFIX.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
+            {
+                let key = name[PREFIX.len()..].to_lowercase().replace("__", ".");
+                found.push((key, name, value));
+            }
+        }
+        // A table comes before its members.
+        found.sort();
+
+        let mut environment = Environment {
+            values: Dict::new(),
+            names: BTreeMap::new(),
+            ignored: Vec::new(),
+        };
+        for (key, name, value) in found {
+            let Some(form) = Form::of(&key) else {
+                environment.ignored.push(ignored(&key, &name));
+                continue;
+            };
+            let text = value.into_string().map_err(|_| {
+                SettingsError::new(
+                    Origin::variable(&key, &name),
+                    "the value is not valid UTF-8",
+                    format!("set {name} to a text in UTF-8, or unset it"),
+                )
+            })?;
+            let value = parse(form, text).map_err(|cause| {
+                let remedy =
+                    format!("correct the value of {name}, in JSON or as `{{key=\"value\"}}`");
+                SettingsError::new(Origin::variable(&key, &name), cause, remedy)
+            })?;
+            insert(&mut environment.values, &key, value);
+            environment.names.insert(key, name);
+        }
+        Ok(environment)
+    }
+}
+
+impl Provider for Environment {
+    fn metadata(&self) -> Metadata {
+        let names = self.names.clone();
+        Metadata::named(NAME).interpolater(move |_, keys| {
+            // The variable that has the key may have given a whole table.
+            (1..=keys.len())
+                .rev()
+                .find_map(|length| names.get(&keys[..length].join(".")))
+                .cloned()
+                .unwrap_or_else(|| format!("{PREFIX}{}", keys.join("__").to_uppercase()))
+        })
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        // Global, or `[debug.oidc]` in a file would beat the environment.
+        Ok(Profile::Global.collect(self.values.clone()))
+    }
+}
+
+/// Reads one value. figment's own reading makes a number of the secret `12345`.
+fn parse(form: Form, text: String) -> Result<Value, &'static str> {
+    let start = text.trim_start().chars().next();
+    match form {
+        Form::Text | Form::Url | Form::Path | Form::Duration => Ok(Value::from(text)),
+        Form::Words if start != Some('[') => Ok(Value::from(text)),
+        Form::Flag | Form::FlagOrTable if text.trim().eq_ignore_ascii_case("true") => {
+            Ok(Value::from(true))
+        }
+        Form::Flag | Form::FlagOrTable if text.trim().eq_ignore_ascii_case("false") => {
+            Ok(Value::from(false))
+        }
+        Form::PathOrTable if start != Some('{') => Ok(Value::from(text)),
+        Form::Table | Form::PathOrTable | Form::FlagOrTable | Form::Words | Form::Any
+            if matches!(start, Some('{' | '[')) =>
+        {
+            structure(&text).ok_or("the value starts like a table or list, but is none")
+        }
+        _ => Ok(text.parse().unwrap_or(Value::from(text))),
+    }
+}
+
+/// Reads a table or list, in JSON or in figment's syntax.
+fn structure(text: &str) -> Option<Value> {
+    if let Ok(json) = serde_json::from_str::<serde_json::Value>(text) {
+        return Value::serialize(json).ok();
+    }
+    let value: Value = text.parse().ok()?;
+    (value.as_dict().is_some() || value.as_array().is_some()).then_some(value)
+}
+
+fn insert(table: &mut Dict, key: &str, value: Value) {
+    let Some((head, rest)) = key.split_once('.') else {
+        table.insert(key.to_owned(), value);
+        return;
+    };
+    let inner = table
+        .entry(head.to_owned())
+        .or_insert_with(|| Value::from(Dict::new()));
+    if inner.to_bool() == Some(true) {
+        *inner = Value::from(Dict::new());
+    }
+    // A member of what another variable switched off, or made a text, has no place.
+    if let Value::Dict(_, inner) = inner {
+        insert(inner, rest, value);
+    }
+}
+
+fn ignored(key: &str, name: &str) -> String {
+    let known = SETTINGS.iter().map(|(known, _)| *known);
+    let text = format!("environment variable {name} is ignored: there is no setting `oidc.{key}`");
+    match nearest(key, known) {
+        Some(nearest) => {
+            let nearest = nearest.to_uppercase().replace('.', "__");
+            format!("{text}; the nearest is {PREFIX}{nearest}")
+        }
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(variables: &[(&str, &str)]) -> Environment {
+        Environment::read(variables.iter().map(|(k, v)| (k.into(), v.into()))).unwrap()
+    }
+
+    #[test]
+    fn texts_stay_raw() {
+        for text in [
+            "12345",
+            "true",
+            "0123",
+            "1e5",
+            "\"quoted\"",
+            " spaced ",
+            "{a=1}",
+            "'c'",
+        ] {
+            let environment = read(&[("OIDC_CLIENT_SECRET", text)]);
+            assert_eq!(environment.values["client_secret"].as_str(), Some(text));
+        }
+    }
+
+    #[test]
+    fn tables_are_json_or_figments_syntax() {
+        for text in [
+            r#"{"sub":"alice","groups":["a"]}"#,
+            r#"{sub="alice",groups=["a"]}"#,
+        ] {
+            let environment = read(&[("OIDC_TESTING_PROFILE", text)]);
+            let profile = &environment.values["testing_profile"];
+            assert_eq!(profile.find_ref("sub").unwrap().as_str(), Some("alice"));
+            assert_eq!(
+                profile
+                    .find_ref("groups")
+                    .unwrap()
+                    .as_array()
+                    .unwrap()
+                    .len(),
+                1
+            );
+        }
+    }
+
+    #[test]
+    fn members_follow_their_table() {
+        let environment = read(&[
+            ("OIDC_TESTING_PROFILE__SUB", "007"),
+            ("OIDC_TESTING_PROFILE", "{sub=\"alice\",name=\"Alice\"}"),
+            ("OIDC_DEV_PROVIDER__PORT", "0"),
+            ("oidc_dev_provider", "True"),
+        ]);
+        let find = |key| Value::from(environment.values.clone()).find(key).unwrap();
+        assert_eq!(find("testing_profile.sub").as_str(), Some("007"));
+        assert_eq!(find("testing_profile.name").as_str(), Some("Alice"));
+        assert_eq!(find("dev_provider.port").to_u128(), Some(0));
+    }
+
+    #[test]
+    fn unknown_variables_are_ignored_and_told() {
+        let environment = read(&[
+            ("OIDC_CLIENTID", "x"),
+            ("OIDC_ZEBRA", "y"),
+            ("OIDCISH", "z"),
+        ]);
+        assert!(environment.values.is_empty());
+        assert_eq!(
+            environment.ignored,
+            [
+                "environment variable OIDC_CLIENTID is ignored: there is no setting \
+                 `oidc.clientid`; the nearest is OIDC_CLIENT_ID",
+                "environment variable OIDC_ZEBRA is ignored: there is no setting `oidc.zebra`",
+            ]
+        );
+    }
+
+    #[test]
+    fn malformed_table_is_named_without_its_text() {
+        let variables = [(
+            "OIDC_CLIENT_SECRETS".into(),
+            "{web={client_secret=hush".into(),
+        )];
+        let error = Environment::read(variables).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`oidc.client_secrets` in environment variable OIDC_CLIENT_SECRETS: the value starts \
+             like a table or list, but is none"
+        );
+    }
+}

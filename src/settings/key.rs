@@ -1,0 +1,223 @@
+//! The names of the settings and the form that each takes: environment variables are read and errors are worded by them.
+
+/// The form of a setting's value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    Flag,
+    Text,
+    Url,
+    Path,
+    Words,
+    Duration,
+    Count,
+    Port,
+    Table,
+    PathOrTable,
+    FlagOrTable,
+    /// Inside a table whose keys are the app's own: any value.
+    Any,
+}
+
+/// Every setting under `oidc`, those of its tables with a dot.
+pub(super) const SETTINGS: &[(&str, Form)] = &[
+    ("enabled", Form::Flag),
+    ("testing_profile", Form::Table),
+    ("insecure_testing_profile", Form::Flag),
+    ("client_secrets", Form::PathOrTable),
+    ("client_secrets.client_id", Form::Text),
+    ("client_secrets.client_secret", Form::Text),
+    ("client_secrets.issuer", Form::Text),
+    ("client_secrets.redirect_uris", Form::Words),
+    ("client_secrets.auth_uri", Form::Url),
+    ("client_secrets.token_uri", Form::Url),
+    ("client_secrets.userinfo_uri", Form::Url),
+    ("client_secrets.jwks_uri", Form::Url),
+    ("client_secrets.token_introspection_uri", Form::Url),
+    ("issuer", Form::Text),
+    ("client_id", Form::Text),
+    ("client_secret", Form::Text),
+    ("client_secret_file", Form::Path),
+    ("server_metadata_url", Form::Url),
+    ("scopes", Form::Words),
+    ("clock_skew", Form::Duration),
+    ("user_info_enabled", Form::Flag),
+    ("resource_server_only", Form::Flag),
+    ("overwrite_redirect_uri", Form::Url),
+    ("base_url", Form::Url),
+    ("preserve_next_on_error", Form::Flag),
+    ("token_endpoint_auth_method", Form::Text),
+    ("id_token_signing_algs", Form::Words),
+    ("post_logout_redirect_uri", Form::Text),
+    ("mount", Form::Text),
+    ("trusted_audiences", Form::Words),
+    ("extra_authorization_parameters", Form::Table),
+    ("session", Form::Table),
+    ("session.idle", Form::Duration),
+    ("session.lifetime", Form::Duration),
+    ("session.max_cookies", Form::Count),
+    ("http", Form::Table),
+    ("http.connect_timeout", Form::Duration),
+    ("http.timeout", Form::Duration),
+    ("http.max_body", Form::Count),
+    ("dev_provider", Form::FlagOrTable),
+    ("dev_provider.port", Form::Port),
+    ("dev_provider.users", Form::Any),
+];
+
+impl Form {
+    /// The form of the setting `key`, if there is such a setting.
+    pub(super) fn of(key: &str) -> Option<Form> {
+        let key = match key.strip_prefix("client_secrets.web.") {
+            Some(member) => &format!("client_secrets.{member}"),
+            None => key,
+        };
+        if let Some((_, form)) = SETTINGS.iter().find(|(name, _)| *name == key) {
+            return Some(*form);
+        }
+        match key.split_once('.')? {
+            ("client_secrets", "web") => Some(Form::Table),
+            ("testing_profile", "sub") => Some(Form::Text),
+            ("testing_profile", _) => Some(Form::Any),
+            ("extra_authorization_parameters", member) if !member.contains('.') => {
+                Some(Form::Words)
+            }
+            _ => None,
+        }
+    }
+
+    /// What a value of this form is, to follow the word "expected".
+    pub(super) fn expectation(self) -> &'static str {
+        match self {
+            Form::Flag => "`true` or `false`",
+            Form::Text => "a string",
+            Form::Url => "an absolute URL",
+            Form::Path => "the path of a file",
+            Form::Words => "a list of strings, or words in one string",
+            Form::Duration => "seconds, or a duration such as `10m`",
+            Form::Count => "a whole number",
+            Form::Port => "a port from 0 to 65535",
+            Form::Table => "a table",
+            Form::PathOrTable => "the path of a client_secrets.json, or the same as a table",
+            Form::FlagOrTable => "`true`, `false` or a table",
+            Form::Any => "a value",
+        }
+    }
+
+    /// An example of a value, as a TOML file has it.
+    pub(super) fn example(self) -> &'static str {
+        match self {
+            Form::Flag => "true",
+            Form::Text | Form::Any => "\"…\"",
+            Form::Url => "\"https://…\"",
+            Form::Path => "\"secrets/file\"",
+            Form::Words => "[\"…\", \"…\"]",
+            Form::Duration => "\"10m\"",
+            Form::Count => "2",
+            Form::Port => "9400",
+            Form::Table => "{ … = \"…\" }",
+            Form::PathOrTable => "\"client_secrets.json\"",
+            Form::FlagOrTable => "true",
+        }
+    }
+}
+
+/// The name among `known` that `found` was probably meant to be.
+pub(super) fn nearest<'k>(
+    found: &str,
+    known: impl IntoIterator<Item = &'k str>,
+) -> Option<&'k str> {
+    let found = found.to_lowercase().replace('-', "_");
+    let found = found.strip_prefix("oidc_").unwrap_or(&found);
+    let score = |name: &str| {
+        let distance = edit_distance(found, name);
+        if distance <= 2.max(name.len() / 4) && distance < name.len() {
+            Some(distance)
+        } else if found.len() >= 4 && (name.contains(found) || found.contains(name)) {
+            Some(100 + name.len().abs_diff(found.len()))
+        } else {
+            None
+        }
+    };
+    let candidates = known
+        .into_iter()
+        .filter_map(|name| Some((score(name)?, name)));
+    candidates
+        .min_by_key(|(score, _)| *score)
+        .map(|(_, name)| name)
+}
+
+/// How many letters must be inserted, removed or replaced to make `a` into `b`.
+pub(super) fn edit_distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let replaced = diagonal + usize::from(x != *y);
+            diagonal = row[j + 1];
+            row[j + 1] = replaced.min(row[j] + 1).min(row[j + 1] + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn nearest_setting(found: &str) -> Option<&'static str> {
+        nearest(found, SETTINGS.iter().map(|(name, _)| *name))
+    }
+
+    #[test]
+    fn nearest_finds_misspelt_shortened_and_flask_names() {
+        assert_eq!(nearest_setting("clientid"), Some("client_id"));
+        assert_eq!(nearest_setting("scope"), Some("scopes"));
+        assert_eq!(
+            nearest_setting("OIDC_CLIENT_SECRETS"),
+            Some("client_secrets")
+        );
+        assert_eq!(nearest_setting("metadata_url"), Some("server_metadata_url"));
+        assert_eq!(nearest_setting("base-url"), Some("base_url"));
+        assert_eq!(nearest_setting("zebra"), None);
+    }
+
+    #[test]
+    fn form_of_nested_and_open_keys() {
+        assert_eq!(Form::of("session.idle"), Some(Form::Duration));
+        assert_eq!(Form::of("session.idel"), None);
+        assert_eq!(
+            Form::of("client_secrets.web.client_secret"),
+            Some(Form::Text)
+        );
+        assert_eq!(Form::of("testing_profile.sub"), Some(Form::Text));
+        assert_eq!(Form::of("testing_profile.address.country"), Some(Form::Any));
+        assert_eq!(Form::of("issuer.x"), None);
+    }
+
+    #[test]
+    fn every_field_has_its_form() {
+        use crate::settings::{DevProviderSettings, HttpSettings, SessionSettings, Settings};
+
+        fn fields<T: serde::de::DeserializeOwned>(prefix: &str) -> Vec<String> {
+            let unknown = serde_json::json!({ "?": 1 });
+            let error = serde_json::from_value::<T>(unknown)
+                .err()
+                .unwrap()
+                .to_string();
+            let names = error.split('`').skip(3).step_by(2);
+            names.map(|name| format!("{prefix}{name}")).collect()
+        }
+
+        let mut expected = fields::<Settings>("");
+        expected.extend(fields::<SessionSettings>("session."));
+        expected.extend(fields::<HttpSettings>("http."));
+        expected.extend(fields::<DevProviderSettings>("dev_provider."));
+        expected.sort();
+        let mut found: Vec<_> = SETTINGS.iter().map(|(name, _)| *name).collect();
+        found.retain(|name| !name.starts_with("client_secrets."));
+        found.sort();
+        assert_eq!(found, expected);
+    }
+}

@@ -1,0 +1,373 @@
+//! The settings: the `oidc` table of the profile and its environment variables, parsed into valid values.
+//!
+//! They are read from Rocket's own figment, so from `Rocket.toml` and `ROCKET_OIDC={…}`, then from
+//! environment variables: `OIDC_CLIENT_SECRET` is `client_secret`, `OIDC_SESSION__IDLE` is `idle` in the
+//! table `session`. A variable wins over files in every profile; tables are merged member by member.
+//! A string setting takes the variable's text as it is, a table or list is written in JSON or as
+//! `{sub="alice",groups=["staff"]}`.
+//!
+//! ```toml
+//! [default.oidc]
+//! issuer = "https://accounts.example.com"
+//! client_id = "my-app"
+//! base_url = "https://app.example.com"
+//! ```
+//!
+//! Unknown names in a file abort the launch; an unknown `OIDC_*` variable is a warning, because
+//! platforms inject such names.
+
+use std::{path::PathBuf, time::Duration};
+
+use figment::Figment;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use url::Url;
+
+pub use self::{
+    client_secrets::{ClientSecrets, ClientSecretsTable},
+    dev_provider::DevProviderSettings,
+    error::SettingsError,
+    http::HttpSettings,
+    session::SessionSettings,
+};
+use self::{
+    environment::Environment,
+    error::Origins,
+    value::{Address, ExactAddress, Method, SecretText, Text, Words},
+};
+pub(crate) use self::{
+    mode::{GivenEndpoints, MetadataSource, Mode, Registration, Surroundings},
+    site::Site,
+};
+use crate::Secret;
+
+mod check;
+mod client_secrets;
+mod dev_provider;
+mod environment;
+mod error;
+mod http;
+mod key;
+mod mode;
+mod session;
+mod site;
+mod value;
+
+/// The settings of the table `oidc`.
+///
+/// Every field has a default, so that `Oidc::custom` may fill in what files and environment leave out.
+/// What is needed together is judged at launch.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
+pub struct Settings {
+    /// Whether people are asked to sign in. `false`: no provider is contacted, nobody is redirected, and
+    /// guards answer from `testing_profile`.
+    ///
+    /// _Default:_ `true`
+    pub enabled: bool,
+    /// While `enabled` is `false`: the profile that the provider would have returned, with `sub`. Empty
+    /// means that the visitor is anonymous.
+    ///
+    /// _Default:_ `{}`
+    pub testing_profile: Map<String, Value>,
+    /// Lets `testing_profile` be used outside the debug profile, where every visitor would then be that
+    /// user. For a closed test environment only; a warning at liftoff.
+    ///
+    /// _Default:_ `false`
+    pub insecure_testing_profile: bool,
+    /// The client's registration: the path of a `client_secrets.json`, relative to the file that names it,
+    /// or the same as a table, with or without `web`. What is set directly goes before it.
+    ///
+    /// _Default:_ none
+    pub client_secrets: Option<ClientSecrets>,
+    /// The provider's issuer, exactly as its metadata has it: `https`, or `http` on loopback.
+    /// [Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata)
+    ///
+    /// _Default:_ the one of `client_secrets`
+    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
+    pub issuer: Option<String>,
+    /// The client's identifier at the provider.
+    ///
+    /// _Default:_ the one of `client_secrets`
+    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
+    pub client_id: Option<String>,
+    /// The client's secret. Absent in all three places: a public client.
+    ///
+    /// _Default:_ the content of `client_secret_file`, or the one of `client_secrets`
+    #[serde(deserialize_with = "value::optional::<_, SecretText, _>")]
+    pub client_secret: Option<Secret>,
+    /// The path of a file that holds the secret and nothing else, relative to the file that names it. A
+    /// newline at its end is not part of the secret.
+    ///
+    /// _Default:_ none
+    #[serde(deserialize_with = "client_secrets::optional_path")]
+    pub client_secret_file: Option<PathBuf>,
+    /// Where the provider's metadata is, if not at the issuer's well-known place. Its `issuer` must still
+    /// be `issuer`.
+    ///
+    /// _Default:_ `{issuer}/.well-known/openid-configuration`
+    #[serde(deserialize_with = "value::optional::<_, Address, _>")]
+    pub server_metadata_url: Option<Url>,
+    /// The scopes to ask for, as words in one string or a list; `openid` must be among them.
+    /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
+    ///
+    /// _Default:_ `openid email`
+    #[serde(deserialize_with = "value::via::<_, Words, _>")]
+    pub scopes: Vec<String>,
+    /// How far the provider's clock may be from ours, for every `exp`, `nbf` and `iat`; seconds or a
+    /// duration such as `"2m"`.
+    ///
+    /// _Default:_ `60s`
+    #[serde(deserialize_with = "value::duration")]
+    pub clock_skew: Duration,
+    /// Whether UserInfo is asked at sign-in, after the ID token was found valid.
+    /// [Core §5.3](https://openid.net/specs/openid-connect-core-1_0.html#UserInfo)
+    ///
+    /// _Default:_ `true`
+    pub user_info_enabled: bool,
+    /// Only accept tokens: no routes, no cookies, no client secret needed.
+    ///
+    /// _Default:_ `false`
+    pub resource_server_only: bool,
+    /// The exact `redirect_uri` to send, absolute, if it is not `{base_url}{mount}/authorize`.
+    ///
+    /// _Default:_ `{base_url}{mount}/authorize`
+    #[serde(deserialize_with = "value::optional::<_, ExactAddress, _>")]
+    pub overwrite_redirect_uri: Option<Url>,
+    /// The public address of the app: scheme, host and port. The redirect URI and the cookies' attributes
+    /// come from it, never from the `Host` header. `http` is for loopback, and for the debug profile.
+    ///
+    /// _Default:_ the origin of `overwrite_redirect_uri`, else of the `redirect_uris` of
+    /// `client_secrets`, else in the debug profile `http://localhost:<port>`
+    #[serde(deserialize_with = "value::optional::<_, Address, _>")]
+    pub base_url: Option<Url>,
+    /// When a failed refresh signs the visitor out: whether the page that was asked for is kept as the
+    /// place to return to; same origin only.
+    ///
+    /// _Default:_ `false`
+    pub preserve_next_on_error: bool,
+    /// How the client authenticates at the token endpoint: `client_secret_basic`, `client_secret_post` or
+    /// `none`. [Core §9](https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication)
+    ///
+    /// _Default:_ chosen from the metadata, `client_secret_basic` when that is silent
+    #[serde(deserialize_with = "value::optional::<_, Method, _>")]
+    pub token_endpoint_auth_method: Option<TokenEndpointAuthMethod>,
+    /// The algorithms that an ID token may be signed with, of RS256, RS384, RS512, PS256, PS384, PS512,
+    /// ES256, ES384, EdDSA, and HS256, which is accepted only when it is named here.
+    ///
+    /// _Default:_ what the metadata lists of these, without HS256
+    #[serde(deserialize_with = "value::optional::<_, Words, _>")]
+    pub id_token_signing_algs: Option<Vec<String>>,
+    /// Where a visitor arrives after signing out: a local path, or an absolute URL.
+    ///
+    /// _Default:_ `/`
+    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
+    pub post_logout_redirect_uri: Option<String>,
+    /// Where the routes are mounted; `/` gives Flask-OIDC's paths.
+    ///
+    /// _Default:_ `/oidc`
+    #[serde(deserialize_with = "value::via::<_, Text, _>")]
+    pub mount: String,
+    /// Audiences besides `client_id` that an ID token may name.
+    /// [Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation)
+    ///
+    /// _Default:_ `[]`
+    #[serde(deserialize_with = "value::via::<_, Words, _>")]
+    pub trusted_audiences: Vec<String>,
+    /// More parameters of the authorization request, such as `prompt`, `max_age`, `acr_values` or
+    /// `ui_locales`: strings, numbers, booleans, or lists of strings, which are joined with spaces.
+    /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
+    ///
+    /// _Default:_ `{}`
+    pub extra_authorization_parameters: Map<String, Value>,
+    /// How long a session lives and how large it may be: the table `session`.
+    pub session: SessionSettings,
+    /// Bounds on requests to the provider: the table `http`.
+    pub http: HttpSettings,
+    /// A small provider for development, started with the app: `true`, or a table. Only in the debug
+    /// profile, with the cargo feature `dev-provider`.
+    ///
+    /// _Default:_ `false`
+    #[serde(deserialize_with = "dev_provider::flag_or_table")]
+    pub dev_provider: Option<DevProviderSettings>,
+    #[serde(skip)]
+    origins: Origins,
+}
+
+/// How a client authenticates at the token endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenEndpointAuthMethod {
+    /// Identifier and secret in the `Authorization` header.
+    ClientSecretBasic,
+    /// Identifier and secret in the form.
+    ClientSecretPost,
+    /// No authentication: a public client.
+    None,
+}
+
+impl Default for Settings {
+    fn default() -> Settings {
+        Settings {
+            enabled: true,
+            testing_profile: Map::new(),
+            insecure_testing_profile: false,
+            client_secrets: None,
+            issuer: None,
+            client_id: None,
+            client_secret: None,
+            client_secret_file: None,
+            server_metadata_url: None,
+            scopes: vec!["openid".to_owned(), "email".to_owned()],
+            clock_skew: Duration::from_secs(60),
+            user_info_enabled: true,
+            resource_server_only: false,
+            overwrite_redirect_uri: None,
+            base_url: None,
+            preserve_next_on_error: false,
+            token_endpoint_auth_method: None,
+            id_token_signing_algs: None,
+            post_logout_redirect_uri: None,
+            mount: "/oidc".to_owned(),
+            trusted_audiences: Vec::new(),
+            extra_authorization_parameters: Map::new(),
+            session: SessionSettings::default(),
+            http: HttpSettings::default(),
+            dev_provider: None,
+            origins: Origins::default(),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads the table `oidc` of the selected profile of `figment`, then the `OIDC_*` environment variables.
+    ///
+    /// # Errors
+    ///
+    /// A value that has the wrong type or form, or a name that is no setting, with the file or variable it
+    /// came from. What is missing, or does not go together, is found at launch.
+    pub fn extract(figment: &Figment) -> Result<Settings, SettingsError> {
+        let environment = Environment::read(std::env::vars_os())?;
+        for ignored in &environment.ignored {
+            tracing::warn!("{ignored}");
+        }
+        // `focus` below would silently skip what is not a table.
+        match figment.find_value("oidc") {
+            Ok(value) if value.as_dict().is_none() => {
+                return Err(SettingsError::not_a_table(figment, &value));
+            }
+            Err(error) if !error.missing() => return Err(SettingsError::from_figment(error)),
+            _ => {}
+        }
+        let figment = figment.focus("oidc").merge(environment);
+        let mut settings: Settings = figment.extract().map_err(SettingsError::from_figment)?;
+        let table = figment
+            .find_value("")
+            .map_err(SettingsError::from_figment)?;
+        settings.origins = Origins::of(&figment, &table);
+
+        // As Rocket's `RelativePathBuf`.
+        if let Some(ClientSecrets::File(path)) = &mut settings.client_secrets {
+            *path = settings.origins.resolve("client_secrets", path);
+        }
+        if let Some(path) = &mut settings.client_secret_file {
+            *path = settings.origins.resolve("client_secret_file", path);
+        }
+        settings.check()?;
+        Ok(settings)
+    }
+
+    /// The parameters that `extra_authorization_parameters` adds to an authorization request.
+    pub fn authorization_parameters(&self) -> Vec<(String, String)> {
+        self.extra_authorization_parameters
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), check::parameter(value)?)))
+            .collect()
+    }
+
+    /// The `max_age` that is asked for: how long ago a user may have authenticated at the provider.
+    pub fn max_age(&self) -> Option<Duration> {
+        let value = self.extra_authorization_parameters.get("max_age")?;
+        let seconds: u32 = check::parameter(value)?.parse().ok()?;
+        Some(Duration::from_secs(seconds.into()))
+    }
+
+    /// The `acr_values` that are asked for, in order of preference.
+    pub fn acr_values(&self) -> Vec<String> {
+        let value = self.extra_authorization_parameters.get("acr_values");
+        let text = value.and_then(check::parameter).unwrap_or_default();
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// What these settings relax, a sentence each, to be told as warnings at liftoff.
+    pub(crate) fn relaxations(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        if !self.enabled {
+            let visitor = match self.testing_profile.get("sub").and_then(Value::as_str) {
+                Some(sub) => format!("every visitor is the user {sub:?} of `testing_profile`"),
+                None => "every visitor is anonymous".to_owned(),
+            };
+            lines.push(format!("sign-in is off (`enabled = false`): {visitor}"));
+            if self.insecure_testing_profile {
+                let line =
+                    "`insecure_testing_profile = true`: a testing profile is used in any profile";
+                lines.push(line.to_owned());
+            }
+            return lines;
+        }
+        if self.insecure_testing_profile {
+            let line =
+                "`insecure_testing_profile = true`: `enabled = false` would let every visitor in";
+            lines.push(line.to_owned());
+        }
+        if self.dev_provider.is_some() {
+            let line =
+                "`dev_provider`: whoever reaches the provider for development signs in as any user";
+            lines.push(line.to_owned());
+        } else if let Some(issuer) = &self.issuer
+            && issuer.starts_with("http://")
+        {
+            lines.push(format!(
+                "`issuer`: {issuer} is asked over plain http, on loopback"
+            ));
+        }
+        let algorithms = self.id_token_signing_algs.iter().flatten();
+        if algorithms.into_iter().any(|name| name == "HS256") {
+            let line = "`id_token_signing_algs`: HS256 lets whoever knows the client secret sign ID tokens";
+            lines.push(line.to_owned());
+        }
+        if !self.trusted_audiences.is_empty() {
+            let audiences = self.trusted_audiences.join(", ");
+            lines.push(format!(
+                "`trusted_audiences`: ID tokens may also name {audiences}"
+            ));
+        }
+        if self.clock_skew > Duration::from_secs(5 * 60) {
+            let skew = self.clock_skew;
+            lines.push(format!(
+                "`clock_skew`: expired tokens are accepted for {skew:?}"
+            ));
+        }
+        if self.resource_server_only {
+            return lines;
+        }
+        if self.token_endpoint_auth_method == Some(TokenEndpointAuthMethod::None)
+            && (self.client_secret.is_some() || self.client_secret_file.is_some())
+        {
+            let line = "`token_endpoint_auth_method = \"none\"`: the client secret is not used";
+            lines.push(line.to_owned());
+        }
+        self.relaxations_of_addresses(&mut lines);
+        lines
+    }
+
+    fn error(
+        &self,
+        key: &str,
+        cause: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> SettingsError {
+        SettingsError::new(self.origins.find(key), cause, remedy)
+    }
+}

@@ -1,0 +1,314 @@
+//! What the settings ask for at launch: which role the app has, and as whom the provider knows it.
+
+use std::borrow::Cow;
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::{
+    ClientSecrets, ClientSecretsTable, DevProviderSettings, Settings, SettingsError,
+    TokenEndpointAuthMethod, client_secrets::read_text, site::Site,
+};
+use crate::Secret;
+
+/// What the launch knows beside the table.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Surroundings {
+    /// Whether the selected profile is Rocket's debug profile.
+    pub debug: bool,
+    pub port: u16,
+    /// Whether Rocket itself does TLS.
+    pub tls: bool,
+}
+
+/// What the settings ask for, with every value present that it needs.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one in an app")]
+pub(crate) enum Mode {
+    Disabled {
+        testing_profile: Option<Map<String, Value>>,
+    },
+    ResourceServerOnly(Registration),
+    RelyingParty {
+        registration: Registration,
+        site: Site,
+    },
+}
+
+/// The client as the provider knows it.
+#[derive(Clone, Debug)]
+pub(crate) struct Registration {
+    pub issuer: String,
+    pub client_id: String,
+    pub client_secret: Option<Secret>,
+    pub metadata: MetadataSource,
+}
+
+/// Where the provider's endpoints come from.
+#[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "there is one in an app")]
+pub(crate) enum MetadataSource {
+    Discovery {
+        url: Url,
+    },
+    /// From client secrets, without discovery.
+    Given(GivenEndpoints),
+}
+
+/// The endpoints that client secrets name.
+#[derive(Clone, Debug)]
+pub(crate) struct GivenEndpoints {
+    pub authorization_endpoint: Url,
+    pub token_endpoint: Url,
+    pub userinfo_endpoint: Option<Url>,
+    pub jwks_uri: Url,
+}
+
+impl Settings {
+    /// What the settings ask for. When a development provider was asked for, it runs by now, and its
+    /// `issuer` and `client_id` are filled in.
+    pub(crate) fn mode(&self, surroundings: &Surroundings) -> Result<Mode, SettingsError> {
+        self.check()?;
+        self.check_dev_provider(surroundings)?;
+        if !self.enabled {
+            return self.disabled(surroundings);
+        }
+        let client_secrets = self.client_secrets()?;
+        let registration = self.registration(client_secrets.as_deref())?;
+        if self.resource_server_only {
+            return Ok(Mode::ResourceServerOnly(registration));
+        }
+        self.check_authentication(&registration)?;
+        Ok(Mode::RelyingParty {
+            registration,
+            site: self.site(surroundings)?,
+        })
+    }
+
+    /// The development provider to start, if there is one. To be asked before its issuer is filled in.
+    pub(crate) fn dev_provider_to_start(
+        &self,
+        surroundings: &Surroundings,
+    ) -> Result<Option<&DevProviderSettings>, SettingsError> {
+        self.check()?;
+        self.check_dev_provider(surroundings)?;
+        let Some(dev_provider) = self.dev_provider.as_ref().filter(|_| self.enabled) else {
+            return Ok(None);
+        };
+        for (key, present) in [
+            ("issuer", self.issuer.is_some()),
+            ("server_metadata_url", self.server_metadata_url.is_some()),
+            ("client_secrets", self.client_secrets.is_some()),
+        ] {
+            if present {
+                let other = self.origins.find(key);
+                return Err(self.error(
+                    "dev_provider",
+                    format!("{other} is set too, and there can be only one provider"),
+                    format!("remove `{key}`, or set `dev_provider = false`"),
+                ));
+            }
+        }
+        Ok(Some(dev_provider))
+    }
+
+    fn check_dev_provider(&self, surroundings: &Surroundings) -> Result<(), SettingsError> {
+        if self.dev_provider.is_none() {
+            return Ok(());
+        }
+        if !surroundings.debug {
+            return Err(self.error(
+                "dev_provider",
+                "the development provider starts in the debug profile only",
+                "remove `dev_provider` and set `issuer`, or select the profile with \
+                 ROCKET_PROFILE=debug",
+            ));
+        }
+        match cfg!(feature = "dev-provider") {
+            true => Ok(()),
+            false => Err(self.error(
+                "dev_provider",
+                "the development provider is not compiled in",
+                "turn on the feature `dev-provider` of `rocket_openidconnect` in Cargo.toml, or \
+                 remove `dev_provider`",
+            )),
+        }
+    }
+
+    fn disabled(&self, surroundings: &Surroundings) -> Result<Mode, SettingsError> {
+        if self.testing_profile.is_empty() {
+            return Ok(Mode::Disabled {
+                testing_profile: None,
+            });
+        }
+        match surroundings.debug || self.insecure_testing_profile {
+            true => Ok(Mode::Disabled {
+                testing_profile: Some(self.testing_profile.clone()),
+            }),
+            false => Err(self.error(
+                "testing_profile",
+                "outside the debug profile, every visitor would be this user",
+                "set `enabled = true`, or remove `testing_profile`; a closed test environment may \
+                 set `insecure_testing_profile = true`",
+            )),
+        }
+    }
+
+    pub(super) fn client_secrets(
+        &self,
+    ) -> Result<Option<Cow<'_, ClientSecretsTable>>, SettingsError> {
+        match &self.client_secrets {
+            None => Ok(None),
+            Some(ClientSecrets::Table(table)) => Ok(Some(Cow::Borrowed(table))),
+            Some(ClientSecrets::File(path)) => ClientSecretsTable::read(path)
+                .map(|table| Some(Cow::Owned(table)))
+                .map_err(|(cause, remedy)| self.error("client_secrets", cause, remedy)),
+        }
+    }
+
+    fn registration(
+        &self,
+        client_secrets: Option<&ClientSecretsTable>,
+    ) -> Result<Registration, SettingsError> {
+        let file_issuer = client_secrets.and_then(|table| table.issuer.as_ref());
+        let issuer = match (&self.issuer, file_issuer) {
+            (Some(issuer), _) => issuer,
+            (None, Some(issuer)) => {
+                self.check_issuer("client_secrets", issuer)?;
+                issuer
+            }
+            (None, None) => return Err(self.missing_issuer()),
+        };
+        let client_id = self
+            .client_id
+            .as_ref()
+            .or(client_secrets.and_then(|table| table.client_id.as_ref()))
+            .filter(|client_id| !client_id.is_empty())
+            .ok_or_else(|| {
+                self.error(
+                    "client_id",
+                    "the client's identifier at the provider is missing",
+                    "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider \
+                     registered",
+                )
+            })?;
+        let metadata = match (&self.server_metadata_url, client_secrets) {
+            (Some(url), _) => MetadataSource::Discovery { url: url.clone() },
+            // Endpoints belong to the issuer they were written down with.
+            (None, Some(table)) if table.issuer.as_ref().is_none_or(|other| other == issuer) => {
+                self.metadata(issuer, table)?
+            }
+            (None, _) => self.discovery(issuer)?,
+        };
+        Ok(Registration {
+            issuer: issuer.clone(),
+            client_id: client_id.clone(),
+            client_secret: self.secret(client_secrets)?,
+            metadata,
+        })
+    }
+
+    fn missing_issuer(&self) -> SettingsError {
+        const WELL_KNOWN: &str = "/.well-known/openid-configuration";
+        let metadata_url = self.server_metadata_url.as_ref().map(Url::as_str);
+        let remedy = match metadata_url.and_then(|url| url.strip_suffix(WELL_KNOWN)) {
+            Some(issuer) => format!(
+                "set `issuer` to the `issuer` in the metadata, probably `{issuer}` or `{issuer}/`"
+            ),
+            None => "set `issuer` in the table `oidc`, or OIDC_ISSUER; to do without a provider, \
+                     set `enabled = false` or, while developing, `dev_provider = true`"
+                .to_owned(),
+        };
+        self.error("issuer", "the provider's issuer is missing", remedy)
+    }
+
+    /// Discovery §4: the well-known path is appended to the issuer, without a `/` at its end.
+    fn discovery(&self, issuer: &str) -> Result<MetadataSource, SettingsError> {
+        let base = issuer.strip_suffix('/').unwrap_or(issuer);
+        match Url::parse(&format!("{base}/.well-known/openid-configuration")) {
+            Ok(url) => Ok(MetadataSource::Discovery { url }),
+            Err(error) => Err(self.error("issuer", error.to_string(), "correct `issuer`")),
+        }
+    }
+
+    fn metadata(
+        &self,
+        issuer: &str,
+        table: &ClientSecretsTable,
+    ) -> Result<MetadataSource, SettingsError> {
+        let (Some(authorization), Some(token), Some(jwks)) =
+            (&table.auth_uri, &table.token_uri, &table.jwks_uri)
+        else {
+            return self.discovery(issuer);
+        };
+        let optional = [&table.userinfo_uri, &table.token_introspection_uri];
+        for url in [authorization, token, jwks]
+            .into_iter()
+            .chain(optional.into_iter().flatten())
+        {
+            self.check_endpoint("client_secrets", url)?;
+        }
+        Ok(MetadataSource::Given(GivenEndpoints {
+            authorization_endpoint: authorization.clone(),
+            token_endpoint: token.clone(),
+            userinfo_endpoint: table.userinfo_uri.clone(),
+            jwks_uri: jwks.clone(),
+        }))
+    }
+
+    fn secret(
+        &self,
+        client_secrets: Option<&ClientSecretsTable>,
+    ) -> Result<Option<Secret>, SettingsError> {
+        let path = match (&self.client_secret, &self.client_secret_file) {
+            (Some(_), Some(_)) => {
+                let other = self.origins.find("client_secret");
+                return Err(self.error(
+                    "client_secret_file",
+                    format!("{other} is set too, and there can be only one secret"),
+                    "remove `client_secret` or `client_secret_file`",
+                ));
+            }
+            (Some(secret), None) => return Ok(Some(secret.clone())),
+            (None, None) => {
+                return Ok(client_secrets.and_then(|table| table.client_secret.clone()));
+            }
+            (None, Some(path)) => path,
+        };
+        let shown = path.display();
+        let text = read_text(path).map_err(|cause| {
+            let remedy = format!("make `{shown}` readable, or correct the path");
+            self.error("client_secret_file", cause, remedy)
+        })?;
+        let text = text.strip_suffix('\n').unwrap_or(&text);
+        let text = text.strip_suffix('\r').unwrap_or(text);
+        match text.trim().is_empty() {
+            true => Err(self.error(
+                "client_secret_file",
+                format!("`{shown}` is empty"),
+                format!("write the client secret into `{shown}`, or remove `client_secret_file`"),
+            )),
+            false => Ok(Some(Secret::new(text))),
+        }
+    }
+
+    fn check_authentication(&self, registration: &Registration) -> Result<(), SettingsError> {
+        let name = match self.token_endpoint_auth_method {
+            Some(TokenEndpointAuthMethod::ClientSecretBasic) => "client_secret_basic",
+            Some(TokenEndpointAuthMethod::ClientSecretPost) => "client_secret_post",
+            Some(TokenEndpointAuthMethod::None) | None => return Ok(()),
+        };
+        match registration.client_secret {
+            Some(_) => Ok(()),
+            None => Err(self.error(
+                "token_endpoint_auth_method",
+                format!("`{name}` needs a client secret, and there is none"),
+                "set OIDC_CLIENT_SECRET or `client_secret_file`, or, for a public client, remove \
+                 `token_endpoint_auth_method`",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

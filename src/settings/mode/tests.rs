@@ -1,0 +1,510 @@
+//! What the settings ask for at launch, and every sentence that refuses it.
+
+use std::{fs, path::PathBuf, time::Duration};
+
+use serde_json::json;
+
+use super::*;
+
+const DEBUG: Surroundings = Surroundings {
+    debug: true,
+    port: 8000,
+    tls: false,
+};
+
+const RELEASE: Surroundings = Surroundings {
+    debug: false,
+    ..DEBUG
+};
+
+fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+/// Settings that are complete in every profile.
+fn complete() -> Settings {
+    Settings {
+        issuer: Some("https://accounts.example.com".to_owned()),
+        client_id: Some("app".to_owned()),
+        base_url: Some(url("https://app.example.com")),
+        ..Settings::default()
+    }
+}
+
+fn table(json: serde_json::Value) -> Option<ClientSecrets> {
+    Some(serde_json::from_value(json).unwrap())
+}
+
+fn registration(settings: &Settings) -> Registration {
+    match settings.mode(&RELEASE).unwrap() {
+        Mode::RelyingParty { registration, .. } => registration,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[track_caller]
+fn refused(settings: &Settings, surroundings: &Surroundings, error: &str, remedy: &str) {
+    let found = settings.mode(surroundings).unwrap_err();
+    assert_eq!(
+        (found.to_string().as_str(), found.remedy()),
+        (error, remedy)
+    );
+}
+
+/// A file of this test's own, removed at its end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str, content: &[u8]) -> Scratch {
+        let name = format!("rocket_openidconnect-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, content).unwrap();
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_relying_party_by_discovery() {
+    let Mode::RelyingParty { registration, site } = complete().mode(&RELEASE).unwrap() else {
+        panic!();
+    };
+    assert_eq!(registration.issuer, "https://accounts.example.com");
+    assert_eq!(registration.client_id, "app");
+    assert_eq!(registration.client_secret, None);
+    let MetadataSource::Discovery { url } = registration.metadata else {
+        panic!();
+    };
+    assert_eq!(
+        url.as_str(),
+        "https://accounts.example.com/.well-known/openid-configuration"
+    );
+    assert_eq!(site.base_url.as_str(), "https://app.example.com/");
+    assert_eq!(
+        site.redirect_uri.as_str(),
+        "https://app.example.com/oidc/authorize"
+    );
+    assert!(site.secure);
+}
+
+#[test]
+fn discovery_drops_one_slash_of_the_issuer_and_keeps_its_path() {
+    for (issuer, expected) in [
+        (
+            "https://a.example/",
+            "https://a.example/.well-known/openid-configuration",
+        ),
+        (
+            "https://a.example/t/v2.0",
+            "https://a.example/t/v2.0/.well-known/openid-configuration",
+        ),
+        (
+            "http://localhost:9/r/",
+            "http://localhost:9/r/.well-known/openid-configuration",
+        ),
+    ] {
+        let mut settings = complete();
+        settings.issuer = Some(issuer.to_owned());
+        let registration = registration(&settings);
+        assert_eq!(registration.issuer, issuer);
+        match registration.metadata {
+            MetadataSource::Discovery { url } => assert_eq!(url.as_str(), expected),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn issuers_refused() {
+    let remedy = "write the issuer exactly as the provider's metadata has it, such as \
+                  `https://accounts.example.com`";
+    for (issuer, error, remedy) in [
+        (
+            "accounts",
+            "`oidc.issuer`: \"accounts\" is not an absolute URL",
+            remedy,
+        ),
+        (
+            "HTTPS://a.example",
+            "`oidc.issuer`: \"HTTPS://a.example\" is not an absolute URL",
+            remedy,
+        ),
+        (
+            "https://a.example?x=1",
+            "`oidc.issuer`: the issuer \"https://a.example?x=1\" has a query, a fragment or a space",
+            remedy,
+        ),
+        (
+            "https://a.example ",
+            "`oidc.issuer`: the issuer \"https://a.example \" has a query, a fragment or a space",
+            remedy,
+        ),
+        (
+            "https://me:pass@a.example",
+            "`oidc.issuer`: an issuer with an `@` is not accepted",
+            remedy,
+        ),
+        (
+            "http://a.example",
+            "`oidc.issuer`: `http://a.example/` is neither `https` nor on loopback",
+            "write an address with `https`",
+        ),
+    ] {
+        let mut settings = complete();
+        settings.issuer = Some(issuer.to_owned());
+        refused(&settings, &DEBUG, error, remedy);
+    }
+}
+
+#[test]
+fn what_is_missing_is_named() {
+    let mut settings = complete();
+    settings.issuer = None;
+    refused(
+        &settings,
+        &DEBUG,
+        "`oidc.issuer`: the provider's issuer is missing",
+        "set `issuer` in the table `oidc`, or OIDC_ISSUER; to do without a provider, set `enabled \
+         = false` or, while developing, `dev_provider = true`",
+    );
+    settings.server_metadata_url = Some(url("https://a.example/.well-known/openid-configuration"));
+    refused(
+        &settings,
+        &DEBUG,
+        "`oidc.issuer`: the provider's issuer is missing",
+        "set `issuer` to the `issuer` in the metadata, probably `https://a.example` or \
+         `https://a.example/`",
+    );
+    let mut settings = complete();
+    settings.client_id = None;
+    refused(
+        &settings,
+        &DEBUG,
+        "`oidc.client_id`: the client's identifier at the provider is missing",
+        "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider registered",
+    );
+    let mut settings = complete();
+    settings.base_url = None;
+    assert!(settings.mode(&DEBUG).is_ok());
+    refused(
+        &settings,
+        &RELEASE,
+        "`oidc.base_url`: the public address of the app is missing",
+        "set `base_url` in the table `oidc`, or OIDC_BASE_URL, for example `base_url = \
+         \"https://app.example.com\"`",
+    );
+    settings.resource_server_only = true;
+    assert!(matches!(
+        settings.mode(&RELEASE),
+        Ok(Mode::ResourceServerOnly(_))
+    ));
+}
+
+#[test]
+fn disabled_needs_no_provider_no_scope_and_no_address() {
+    let mut settings = Settings {
+        enabled: false,
+        scopes: vec!["email".to_owned()],
+        ..Settings::default()
+    };
+    let mode = settings.mode(&RELEASE).unwrap();
+    assert!(matches!(
+        mode,
+        Mode::Disabled {
+            testing_profile: None
+        }
+    ));
+    assert_eq!(
+        settings.site(&RELEASE).unwrap().base_url.as_str(),
+        "http://localhost:8000/"
+    );
+
+    settings
+        .testing_profile
+        .insert("sub".to_owned(), json!("alice"));
+    let mode = settings.mode(&DEBUG).unwrap();
+    assert!(matches!(mode, Mode::Disabled { testing_profile: Some(p) } if p["sub"] == "alice"));
+    refused(
+        &settings,
+        &RELEASE,
+        "`oidc.testing_profile`: outside the debug profile, every visitor would be this user",
+        "set `enabled = true`, or remove `testing_profile`; a closed test environment may set \
+         `insecure_testing_profile = true`",
+    );
+    settings.insecure_testing_profile = true;
+    assert!(settings.mode(&RELEASE).is_ok());
+    assert_eq!(
+        settings.relaxations(),
+        [
+            "sign-in is off (`enabled = false`): every visitor is the user \"alice\" of \
+             `testing_profile`",
+            "`insecure_testing_profile = true`: a testing profile is used in any profile",
+        ]
+    );
+}
+
+#[test]
+fn client_secrets_with_all_endpoints_need_no_discovery() {
+    let mut settings = Settings {
+        client_secrets: table(json!({"web": {
+            "client_id": "app",
+            "client_secret": "hush",
+            "issuer": "https://a.example",
+            "redirect_uris": ["https://app.example/oidc/authorize", "http://localhost:8000/oidc/authorize"],
+            "auth_uri": "https://a.example/auth",
+            "token_uri": "https://a.example/token",
+            "userinfo_uri": "https://a.example/userinfo",
+            "jwks_uri": "https://a.example/jwks",
+        }})),
+        ..Settings::default()
+    };
+    let found = registration(&settings);
+    assert_eq!(found.client_id, "app");
+    assert_eq!(found.client_secret, Some(Secret::new("hush")));
+    let MetadataSource::Given {
+        authorization_endpoint,
+        jwks_uri,
+        userinfo_endpoint,
+        ..
+    } = found.metadata
+    else {
+        panic!();
+    };
+    assert_eq!(authorization_endpoint.as_str(), "https://a.example/auth");
+    assert_eq!(jwks_uri.as_str(), "https://a.example/jwks");
+    assert!(userinfo_endpoint.is_some());
+
+    let site = settings.site(&RELEASE).unwrap();
+    assert_eq!(site.base_url.as_str(), "https://app.example/");
+    assert_eq!(
+        site.redirect_uri.as_str(),
+        "https://app.example/oidc/authorize"
+    );
+    let site = settings.site(&DEBUG).unwrap();
+    assert_eq!(
+        site.redirect_uri.as_str(),
+        "http://localhost:8000/oidc/authorize"
+    );
+
+    // What is set directly goes first, and the endpoints of another issuer are not used.
+    settings.client_id = Some("direct".to_owned());
+    settings.issuer = Some("https://b.example".to_owned());
+    settings.client_secret = Some(Secret::new("direct"));
+    let found = registration(&settings);
+    assert_eq!(found.client_id, "direct");
+    assert_eq!(found.client_secret, Some(Secret::new("direct")));
+    assert!(
+        matches!(found.metadata, MetadataSource::Discovery { url } if url.domain() == Some("b.example"))
+    );
+}
+
+#[test]
+fn client_secrets_with_some_endpoints_are_discovered() {
+    let mut settings = complete();
+    settings.client_secrets = table(json!({
+        "auth_uri": "https://a.example/auth", "token_uri": "https://a.example/token",
+    }));
+    let metadata = registration(&settings).metadata;
+    assert!(matches!(metadata, MetadataSource::Discovery { .. }));
+}
+
+#[test]
+fn client_secrets_files_refused() {
+    let check = |name: &str, content: &str, cause: &str, remedy: &str| {
+        let file = Scratch::new(name, content.as_bytes());
+        let shown = file.0.display().to_string();
+        let settings = Settings {
+            client_secrets: Some(ClientSecrets::File(file.0.clone())),
+            ..Settings::default()
+        };
+        let error = format!("`oidc.client_secrets`: {}", cause.replace("FILE", &shown));
+        refused(&settings, &DEBUG, &error, &remedy.replace("FILE", &shown));
+    };
+    check(
+        "syntax.json",
+        "{\"web\": hush",
+        "`FILE` is not valid JSON (line 1, column 9)",
+        "correct `FILE`",
+    );
+    check(
+        "web.json",
+        "{\"installed\": {\"client_secret\": \"hush\"}}",
+        "`FILE` has no object `web`",
+        "write `FILE` as {\"web\": {\"client_id\": \"…\", …}}",
+    );
+    check(
+        "secret.json",
+        "{\"web\": {\"client_secret\": 12345}}",
+        "expected a string, found another type, in `FILE`",
+        "put the value in quotes",
+    );
+    check(
+        "id.json",
+        "{\"web\": {\"client_id\": 12345}}",
+        "a member of `web` has the wrong type, in `FILE`",
+        "write every member as a string, and `redirect_uris` as a list of strings",
+    );
+    check(
+        "typo.json",
+        "{\"web\": {\"client_secert\": \"hush\"}}",
+        "client secrets have no member `client_secert`, in `FILE`",
+        "write `client_secret` instead, or remove `client_secert`",
+    );
+    let settings = Settings {
+        client_secrets: Some(ClientSecrets::File("/nowhere/client_secrets.json".into())),
+        ..Settings::default()
+    };
+    refused(
+        &settings,
+        &DEBUG,
+        "`oidc.client_secrets`: there is no file `/nowhere/client_secrets.json`",
+        "make `/nowhere/client_secrets.json` readable, or correct the path",
+    );
+}
+
+#[test]
+fn client_secret_files() {
+    for (name, content, expected) in [
+        ("plain", "hush", "hush"),
+        ("newline", " hush \n", " hush "),
+        ("crlf", "hush\r\n", "hush"),
+    ] {
+        let file = Scratch::new(name, content.as_bytes());
+        let mut settings = complete();
+        settings.client_secret_file = Some(file.0.clone());
+        let found = registration(&settings).client_secret;
+        assert_eq!(found, Some(Secret::new(expected)));
+    }
+
+    let file = Scratch::new("empty", b"\n");
+    let shown = file.0.display();
+    let mut settings = complete();
+    settings.client_secret_file = Some(file.0.clone());
+    refused(
+        &settings,
+        &DEBUG,
+        &format!("`oidc.client_secret_file`: `{shown}` is empty"),
+        &format!("write the client secret into `{shown}`, or remove `client_secret_file`"),
+    );
+    settings.client_secret = Some(Secret::new("hush"));
+    refused(
+        &settings,
+        &DEBUG,
+        "`oidc.client_secret_file`: `oidc.client_secret` is set too, and there can be only one secret",
+        "remove `client_secret` or `client_secret_file`",
+    );
+    let file = Scratch::new("binary", b"\xff\xfe");
+    let shown = file.0.display();
+    let mut settings = complete();
+    settings.client_secret_file = Some(file.0.clone());
+    refused(
+        &settings,
+        &DEBUG,
+        &format!("`oidc.client_secret_file`: `{shown}` is not valid UTF-8"),
+        &format!("make `{shown}` readable, or correct the path"),
+    );
+    settings.client_secret_file = Some("/dev/zero".into());
+    refused(
+        &settings,
+        &DEBUG,
+        "`oidc.client_secret_file`: `/dev/zero` is larger than 65536 bytes",
+        "make `/dev/zero` readable, or correct the path",
+    );
+}
+
+#[test]
+fn an_authentication_method_needs_its_secret() {
+    let mut settings = complete();
+    settings.token_endpoint_auth_method = Some(TokenEndpointAuthMethod::ClientSecretPost);
+    refused(
+        &settings,
+        &DEBUG,
+        "`oidc.token_endpoint_auth_method`: `client_secret_post` needs a client secret, and there \
+         is none",
+        "set OIDC_CLIENT_SECRET or `client_secret_file`, or, for a public client, remove \
+         `token_endpoint_auth_method`",
+    );
+    settings.client_secret = Some(Secret::new("hush"));
+    assert!(settings.mode(&DEBUG).is_ok());
+    settings.token_endpoint_auth_method = Some(TokenEndpointAuthMethod::None);
+    assert_eq!(
+        settings.relaxations(),
+        ["`token_endpoint_auth_method = \"none\"`: the client secret is not used"]
+    );
+}
+
+#[test]
+fn the_development_provider_stays_in_development() {
+    let mut settings = Settings {
+        dev_provider: Some(DevProviderSettings::default()),
+        ..Settings::default()
+    };
+    let error = settings.dev_provider_to_start(&RELEASE).unwrap_err();
+    assert_eq!(
+        (error.to_string().as_str(), error.remedy()),
+        (
+            "`oidc.dev_provider`: the development provider starts in the debug profile only",
+            "remove `dev_provider` and set `issuer`, or select the profile with ROCKET_PROFILE=debug",
+        )
+    );
+    if cfg!(not(feature = "dev-provider")) {
+        refused(
+            &settings,
+            &DEBUG,
+            "`oidc.dev_provider`: the development provider is not compiled in",
+            "turn on the feature `dev-provider` of `rocket_openidconnect` in Cargo.toml, or remove \
+             `dev_provider`",
+        );
+        return;
+    }
+    let started = settings.dev_provider_to_start(&DEBUG).unwrap().unwrap();
+    assert_eq!((started.port, started.users.len()), (9400, 2));
+    settings.issuer = Some("https://a.example".to_owned());
+    let error = settings.dev_provider_to_start(&DEBUG).unwrap_err();
+    assert_eq!(
+        (error.to_string().as_str(), error.remedy()),
+        (
+            "`oidc.dev_provider`: `oidc.issuer` is set too, and there can be only one provider",
+            "remove `issuer`, or set `dev_provider = false`",
+        )
+    );
+    settings.enabled = false;
+    assert!(settings.dev_provider_to_start(&DEBUG).unwrap().is_none());
+}
+
+#[test]
+fn every_relaxation_has_its_line() {
+    let settings = Settings {
+        issuer: Some("http://localhost:9000".to_owned()),
+        insecure_testing_profile: true,
+        id_token_signing_algs: Some(vec!["HS256".to_owned()]),
+        trusted_audiences: vec!["a".to_owned(), "b".to_owned()],
+        clock_skew: Duration::from_secs(600),
+        base_url: Some(url("http://dev.lan")),
+        overwrite_redirect_uri: Some(url("http://proxy.lan/cb")),
+        ..complete()
+    };
+    assert_eq!(
+        settings.relaxations(),
+        [
+            "`insecure_testing_profile = true`: `enabled = false` would let every visitor in",
+            "`issuer`: http://localhost:9000 is asked over plain http, on loopback",
+            "`id_token_signing_algs`: HS256 lets whoever knows the client secret sign ID tokens",
+            "`trusted_audiences`: ID tokens may also name a, b",
+            "`clock_skew`: expired tokens are accepted for 600s",
+            "`base_url`: http://dev.lan/ is plain http, so cookies and codes can be read on the way",
+            "`overwrite_redirect_uri`: http://proxy.lan/cb is plain http, so cookies and codes can be \
+             read on the way",
+            "`overwrite_redirect_uri`: http://proxy.lan/cb is not at /oidc/authorize; something must \
+             forward it there with its query",
+            "`overwrite_redirect_uri`: http://proxy.lan/cb is not below http://dev.lan/; cookies set \
+             at one are not sent to the other",
+        ]
+    );
+    assert!(complete().relaxations().is_empty());
+}

@@ -1,0 +1,341 @@
+//! Where the app is reached, as a browser and the provider see it.
+
+use url::Url;
+
+use super::{
+    Settings, SettingsError, Surroundings,
+    value::{is_https_or_loopback, is_loopback},
+};
+
+/// Where the app is reached: all that cookies and redirect URIs are derived from.
+#[derive(Clone, Debug)]
+pub(crate) struct Site {
+    /// An origin: its path is `/`.
+    pub base_url: Url,
+    pub redirect_uri: Url,
+    pub mount: String,
+    /// Whether the app is reached over `https`.
+    pub secure: bool,
+}
+
+impl Settings {
+    /// Where the app is reached. While sign-in is disabled, an address is not required in any profile.
+    pub(crate) fn site(&self, surroundings: &Surroundings) -> Result<Site, SettingsError> {
+        self.check_mount()?;
+        if let Some(base_url) = &self.base_url {
+            self.check_base_url(base_url, surroundings)?;
+        }
+        let sent = match &self.overwrite_redirect_uri {
+            Some(url) => Some(("overwrite_redirect_uri", url.clone())),
+            None if self.base_url.is_some() => None,
+            None => self
+                .registered_redirect_uri(surroundings)?
+                .map(|url| ("client_secrets", url)),
+        };
+        if let Some((key, url)) = &sent {
+            self.check_redirect_uri(key, url, surroundings)?;
+        }
+        let sent = sent.map(|(_, url)| url);
+        let base_url = match (&self.base_url, &sent) {
+            (Some(base_url), _) => base_url.clone(),
+            (None, Some(redirect_uri)) => at(redirect_uri, "/"),
+            (None, None) if surroundings.debug || !self.enabled => localhost(surroundings),
+            (None, None) => {
+                return Err(self.error(
+                    "base_url",
+                    "the public address of the app is missing",
+                    "set `base_url` in the table `oidc`, or OIDC_BASE_URL, for example \
+                     `base_url = \"https://app.example.com\"`",
+                ));
+            }
+        };
+        Ok(Site {
+            redirect_uri: sent.unwrap_or_else(|| at(&base_url, &self.callback_path())),
+            mount: self.mount.clone(),
+            secure: base_url.scheme() == "https",
+            base_url,
+        })
+    }
+
+    /// The registered redirect URI to send: the first, but while developing one that leads back here.
+    fn registered_redirect_uri(
+        &self,
+        surroundings: &Surroundings,
+    ) -> Result<Option<Url>, SettingsError> {
+        let table = match self.client_secrets() {
+            // Nothing is sent anywhere then.
+            Err(_) if !self.enabled => None,
+            result => result?,
+        };
+        let Some(table) = table else {
+            return Ok(None);
+        };
+        let mut uris = table.redirect_uris.iter();
+        let here = uris
+            .clone()
+            .find(|uri| surroundings.debug && is_loopback(uri));
+        Ok(here.or_else(|| uris.next()).cloned())
+    }
+
+    fn check_base_url(&self, url: &Url, surroundings: &Surroundings) -> Result<(), SettingsError> {
+        let mut origin = at(url, "/");
+        // Neither can fail where there is a host; a password must not be shown.
+        let _ = origin
+            .set_username("")
+            .and_then(|()| origin.set_password(None));
+        let shown = origin.as_str().trim_end_matches('/').to_owned();
+        if !url.username().is_empty() || url.password().is_some() {
+            let remedy = format!("write `{shown}`");
+            return Err(self.error("base_url", "a user name is not part of it", remedy));
+        }
+        if !url.has_host() || url.path() != "/" || url.query().is_some() || url.fragment().is_some()
+        {
+            return Err(self.error(
+                "base_url",
+                format!("`{url}` has more than scheme, host and port"),
+                format!("write `{shown}`; the path of the routes is `mount`"),
+            ));
+        }
+        self.check_public("base_url", url, surroundings)
+    }
+
+    fn check_redirect_uri(
+        &self,
+        key: &str,
+        url: &Url,
+        surroundings: &Surroundings,
+    ) -> Result<(), SettingsError> {
+        // RFC 6749 §3.1.2: an absolute URI, without a fragment.
+        if url.fragment().is_some() {
+            let cause = format!("the redirect URI `{url}` has a fragment");
+            return Err(self.error(key, cause, "remove what follows the `#`"));
+        }
+        self.check_public(key, url, surroundings)
+    }
+
+    /// `https`, but on loopback and while developing.
+    fn check_public(
+        &self,
+        key: &str,
+        url: &Url,
+        surroundings: &Surroundings,
+    ) -> Result<(), SettingsError> {
+        let developing = surroundings.debug && url.scheme() == "http";
+        match is_https_or_loopback(url) || developing {
+            true => Ok(()),
+            false => Err(self.error(
+                key,
+                format!("`{url}` is not `https`"),
+                "write an address with `https`; plain `http` is for loopback and the debug profile",
+            )),
+        }
+    }
+
+    fn callback_path(&self) -> String {
+        format!("{}/authorize", self.mount.trim_end_matches('/'))
+    }
+
+    /// Adds what is relaxed about the addresses of the app.
+    pub(super) fn relaxations_of_addresses(&self, lines: &mut Vec<String>) {
+        for (key, url) in [
+            ("base_url", &self.base_url),
+            ("overwrite_redirect_uri", &self.overwrite_redirect_uri),
+        ] {
+            if let Some(url) = url
+                && !is_https_or_loopback(url)
+            {
+                lines.push(format!(
+                    "`{key}`: {url} is plain http, so cookies and codes can be read on the way"
+                ));
+            }
+        }
+        let sent = match (&self.overwrite_redirect_uri, &self.base_url) {
+            (Some(url), _) => Some(("overwrite_redirect_uri", url.clone())),
+            (None, Some(_)) => None,
+            (None, None) => {
+                let table = self.client_secrets().ok().flatten();
+                table
+                    .and_then(|table| table.redirect_uris.first().cloned())
+                    .map(|url| ("client_secrets", url))
+            }
+        };
+        let Some((key, url)) = sent else {
+            return;
+        };
+        let callback = self.callback_path();
+        if url.path() != callback {
+            lines.push(format!(
+                "`{key}`: {url} is not at {callback}; something must forward it there with its query"
+            ));
+        }
+        if let Some(base_url) = &self.base_url
+            && url.origin() != base_url.origin()
+        {
+            lines.push(format!(
+                "`{key}`: {url} is not below {base_url}; cookies set at one are not sent to the other"
+            ));
+        }
+    }
+}
+
+/// `path` on the host of `url`.
+fn at(url: &Url, path: &str) -> Url {
+    let mut url = url.clone();
+    url.set_path(path);
+    url.set_query(None);
+    url.set_fragment(None);
+    url
+}
+
+fn localhost(surroundings: &Surroundings) -> Url {
+    let scheme = if surroundings.tls { "https" } else { "http" };
+    let port = surroundings.port;
+    Url::parse(&format!("{scheme}://localhost:{port}"))
+        .expect("a scheme, `localhost` and a number make a URL")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DEBUG: Surroundings = Surroundings {
+        debug: true,
+        port: 8000,
+        tls: false,
+    };
+
+    const RELEASE: Surroundings = Surroundings {
+        debug: false,
+        ..DEBUG
+    };
+
+    fn url(text: &str) -> Url {
+        Url::parse(text).unwrap()
+    }
+
+    #[track_caller]
+    fn refused(settings: &Settings, surroundings: &Surroundings, error: &str, remedy: &str) {
+        let found = settings.site(surroundings).unwrap_err();
+        assert_eq!(
+            (found.to_string().as_str(), found.remedy()),
+            (error, remedy)
+        );
+    }
+
+    #[test]
+    fn sites() {
+        let site = |base: Option<&str>, sent: Option<&str>, mount: &str, surroundings| {
+            let settings = Settings {
+                base_url: base.map(url),
+                overwrite_redirect_uri: sent.map(url),
+                mount: mount.to_owned(),
+                ..Settings::default()
+            };
+            let site = settings.site(&surroundings).unwrap();
+            (
+                site.base_url.to_string(),
+                site.redirect_uri.to_string(),
+                site.secure,
+            )
+        };
+        let expected = |base: &str, sent: &str, secure| (base.to_owned(), sent.to_owned(), secure);
+        assert_eq!(
+            site(None, None, "/oidc", DEBUG),
+            expected(
+                "http://localhost:8000/",
+                "http://localhost:8000/oidc/authorize",
+                false
+            )
+        );
+        assert_eq!(
+            site(None, None, "/", Surroundings { tls: true, ..DEBUG }),
+            expected(
+                "https://localhost:8000/",
+                "https://localhost:8000/authorize",
+                true
+            )
+        );
+        assert_eq!(
+            site(None, Some("https://a.example/x/cb?y=1"), "/oidc", RELEASE),
+            expected("https://a.example/", "https://a.example/x/cb?y=1", true)
+        );
+        assert_eq!(
+            site(
+                Some("https://b.example"),
+                Some("https://a.example/cb"),
+                "/oidc",
+                RELEASE
+            ),
+            expected("https://b.example/", "https://a.example/cb", true)
+        );
+        assert_eq!(
+            site(Some("http://127.0.0.1:81"), None, "/oidc", RELEASE),
+            expected(
+                "http://127.0.0.1:81/",
+                "http://127.0.0.1:81/oidc/authorize",
+                false
+            )
+        );
+        assert_eq!(
+            site(Some("http://dev.lan"), None, "/oidc", DEBUG),
+            expected("http://dev.lan/", "http://dev.lan/oidc/authorize", false)
+        );
+    }
+
+    #[test]
+    fn addresses_refused() {
+        let https =
+            "write an address with `https`; plain `http` is for loopback and the debug profile";
+        for (base_url, error, remedy) in [
+            (
+                "http://a.example",
+                "`oidc.base_url`: `http://a.example/` is not `https`",
+                https,
+            ),
+            (
+                "ftp://a.example",
+                "`oidc.base_url`: `ftp://a.example/` is not `https`",
+                https,
+            ),
+            (
+                "https://a.example/app",
+                "`oidc.base_url`: `https://a.example/app` has more than scheme, host and port",
+                "write `https://a.example`; the path of the routes is `mount`",
+            ),
+            (
+                "https://a.example?x",
+                "`oidc.base_url`: `https://a.example/?x` has more than scheme, host and port",
+                "write `https://a.example`; the path of the routes is `mount`",
+            ),
+            (
+                "https://me:hush@a.example",
+                "`oidc.base_url`: a user name is not part of it",
+                "write `https://a.example`",
+            ),
+        ] {
+            let settings = Settings {
+                base_url: Some(url(base_url)),
+                ..Settings::default()
+            };
+            refused(&settings, &RELEASE, error, remedy);
+        }
+        for (sent, error, remedy) in [
+            (
+                "https://a.example/cb#x",
+                "`oidc.overwrite_redirect_uri`: the redirect URI `https://a.example/cb#x` has a fragment",
+                "remove what follows the `#`",
+            ),
+            (
+                "http://a.example/cb",
+                "`oidc.overwrite_redirect_uri`: `http://a.example/cb` is not `https`",
+                https,
+            ),
+        ] {
+            let settings = Settings {
+                overwrite_redirect_uri: Some(url(sent)),
+                ..Settings::default()
+            };
+            refused(&settings, &RELEASE, error, remedy);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The claims that several kinds of token share, one check each.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+use super::{excerpt, json::type_name};
+
+/// A claim of a token that is absent, of another type, or of another value than expected.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClaimError {
+    /// The header names a type of token that must not be used here.
+    #[error("the token is of type {actual:?}, which must not be used here")]
+    TokenType {
+        /// The `typ` of the header.
+        actual: String,
+    },
+    /// A required claim is absent.
+    #[error("the claim {claim:?} is missing")]
+    Missing {
+        /// The name of the claim.
+        claim: &'static str,
+    },
+    /// A claim is of another type.
+    #[error("the claim {claim:?} is {actual}, not {expected}")]
+    WrongType {
+        /// The name of the claim.
+        claim: &'static str,
+        /// What it should be.
+        expected: &'static str,
+        /// What it is.
+        actual: &'static str,
+    },
+    /// The token is by another issuer.
+    #[error("the token is issued by {actual:?}, expected {expected:?}")]
+    Issuer {
+        /// The issuer that is expected.
+        expected: String,
+        /// The `iss` of the token.
+        actual: String,
+    },
+    /// The token is not meant for this client.
+    #[error("the token is meant for {actual:?}, expected {expected:?} among them")]
+    Audience {
+        /// The client id.
+        expected: String,
+        /// The `aud` of the token.
+        actual: Vec<String>,
+    },
+    /// The token is also meant for somebody who is not trusted.
+    #[error("the token is also meant for {actual:?}, which is not a trusted audience")]
+    UntrustedAudience {
+        /// The audiences that are trusted beside the client itself.
+        trusted: Vec<String>,
+        /// The first audience that is not.
+        actual: String,
+    },
+    /// The token has expired.
+    #[error("the token expired at {exp}, it is now {now} (seconds since 1970)")]
+    Expired {
+        /// The `exp` of the token.
+        exp: i64,
+        /// The time it was checked at.
+        now: i64,
+    },
+    /// The token comes from the future.
+    #[error("the token was issued at {iat}, it is only {now} now (seconds since 1970)")]
+    IssuedInTheFuture {
+        /// The `iat` of the token.
+        iat: i64,
+        /// The time it was checked at.
+        now: i64,
+    },
+    /// The token is not valid yet.
+    #[error("the token is valid from {nbf}, it is only {now} now (seconds since 1970)")]
+    NotYetValid {
+        /// The `nbf` of the token.
+        nbf: i64,
+        /// The time it was checked at.
+        now: i64,
+    },
+    /// The subject is empty.
+    #[error("the claim \"sub\" is empty")]
+    EmptySubject,
+}
+
+impl ClaimError {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            ClaimError::TokenType { .. } => {
+                "refuse the token; it was made for another purpose than the one it is used for"
+            }
+            ClaimError::Issuer { .. } => {
+                "set `issuer` to exactly what the provider's metadata calls `issuer`, with or without a trailing slash"
+            }
+            ClaimError::Audience { .. } => {
+                "check that `client_id` is the id under which the provider knows this app"
+            }
+            ClaimError::UntrustedAudience { .. } => {
+                "add the audience to `trusted_audiences` if its owner may use this app's tokens"
+            }
+            ClaimError::Expired { .. }
+            | ClaimError::IssuedInTheFuture { .. }
+            | ClaimError::NotYetValid { .. } => {
+                "synchronise the clocks of this machine and of the provider, or raise `clock_skew`"
+            }
+            ClaimError::Missing { .. }
+            | ClaimError::WrongType { .. }
+            | ClaimError::EmptySubject => {
+                "have the provider send the claim as its standard requires"
+            }
+        }
+    }
+}
+
+/// The claim as a string.
+pub(super) fn string<'a>(
+    claims: &'a Map<String, Value>,
+    claim: &'static str,
+) -> Result<&'a str, ClaimError> {
+    optional_string(claims, claim)?.ok_or(ClaimError::Missing { claim })
+}
+
+/// The claim as a string, if it is there.
+pub(super) fn optional_string<'a>(
+    claims: &'a Map<String, Value>,
+    claim: &'static str,
+) -> Result<Option<&'a str>, ClaimError> {
+    match claims.get(claim) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => Err(ClaimError::WrongType {
+            claim,
+            expected: "a string",
+            actual: type_name(other),
+        }),
+    }
+}
+
+/// The claim as seconds since 1970. In floating point a number of any size is compared without overflow,
+/// and the microseconds that are lost do not matter.
+pub(super) fn seconds(claims: &Map<String, Value>, claim: &'static str) -> Result<f64, ClaimError> {
+    optional_seconds(claims, claim)?.ok_or(ClaimError::Missing { claim })
+}
+
+/// The claim as seconds since 1970, if it is there.
+pub(super) fn optional_seconds(
+    claims: &Map<String, Value>,
+    claim: &'static str,
+) -> Result<Option<f64>, ClaimError> {
+    let Some(value) = claims.get(claim) else {
+        return Ok(None);
+    };
+    match value.as_f64().filter(|seconds| seconds.is_finite()) {
+        Some(seconds) => Ok(Some(seconds)),
+        None => Err(ClaimError::WrongType {
+            claim,
+            expected: "a number",
+            actual: type_name(value),
+        }),
+    }
+}
+
+/// A time in the form of [`seconds`].
+pub(super) fn since_1970(now: OffsetDateTime) -> f64 {
+    now.unix_timestamp_nanos() as f64 / 1e9
+}
+
+/// A token that names its type must not be of one made for another use.
+/// <https://www.rfc-editor.org/rfc/rfc8725#section-3.11>
+pub(super) fn check_typ(typ: Option<&str>, refused: &[&str]) -> Result<(), ClaimError> {
+    let Some(typ) = typ else { return Ok(()) };
+    let lower = typ.to_ascii_lowercase();
+    let short = lower.strip_prefix("application/").unwrap_or(&lower);
+    if refused.contains(&short) {
+        return Err(ClaimError::TokenType {
+            actual: excerpt(typ),
+        });
+    }
+    Ok(())
+}
+
+/// Equal, character by character. <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.1>
+pub(super) fn check_iss(claims: &Map<String, Value>, issuer: &str) -> Result<(), ClaimError> {
+    let actual = string(claims, "iss")?;
+    if actual != issuer {
+        return Err(ClaimError::Issuer {
+            expected: issuer.to_owned(),
+            actual: excerpt(actual),
+        });
+    }
+    Ok(())
+}
+
+/// A string or an array of strings that names the client and nobody who is not trusted.
+/// <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3>
+pub(super) fn check_aud(
+    claims: &Map<String, Value>,
+    client_id: &str,
+    trusted: &[String],
+) -> Result<(), ClaimError> {
+    let audiences = audiences(claims)?;
+    if !audiences.contains(&client_id) {
+        return Err(ClaimError::Audience {
+            expected: client_id.to_owned(),
+            actual: audiences.iter().take(10).map(|aud| excerpt(aud)).collect(),
+        });
+    }
+    let stranger = audiences
+        .iter()
+        .find(|&&aud| aud != client_id && !trusted.iter().any(|trusted| trusted == aud));
+    match stranger {
+        None => Ok(()),
+        Some(actual) => Err(ClaimError::UntrustedAudience {
+            trusted: trusted.to_vec(),
+            actual: excerpt(actual),
+        }),
+    }
+}
+
+fn audiences(claims: &Map<String, Value>) -> Result<Vec<&str>, ClaimError> {
+    let wrong_type = |value| ClaimError::WrongType {
+        claim: "aud",
+        expected: "a string or an array of strings",
+        actual: type_name(value),
+    };
+    match claims.get("aud") {
+        None => Err(ClaimError::Missing { claim: "aud" }),
+        Some(Value::String(audience)) => Ok(vec![audience]),
+        Some(Value::Array(audiences)) => audiences
+            .iter()
+            .map(|audience| match audience {
+                Value::String(audience) => Ok(audience.as_str()),
+                _ => Err(ClaimError::WrongType {
+                    claim: "aud",
+                    expected: "a string or an array of strings",
+                    actual: "an array with other values",
+                }),
+            })
+            .collect(),
+        Some(other) => Err(wrong_type(other)),
+    }
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.4>
+pub(super) fn check_exp(exp: f64, now: f64, clock_skew: Duration) -> Result<(), ClaimError> {
+    if exp + clock_skew.as_secs_f64() > now {
+        return Ok(());
+    }
+    Err(ClaimError::Expired {
+        exp: exp as i64,
+        now: now as i64,
+    })
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.6>
+pub(super) fn check_iat(iat: f64, now: f64, clock_skew: Duration) -> Result<(), ClaimError> {
+    if iat - clock_skew.as_secs_f64() <= now {
+        return Ok(());
+    }
+    Err(ClaimError::IssuedInTheFuture {
+        iat: iat as i64,
+        now: now as i64,
+    })
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.5>
+pub(super) fn check_nbf(
+    claims: &Map<String, Value>,
+    now: f64,
+    clock_skew: Duration,
+) -> Result<(), ClaimError> {
+    match optional_seconds(claims, "nbf")? {
+        Some(nbf) if nbf - clock_skew.as_secs_f64() > now => Err(ClaimError::NotYetValid {
+            nbf: nbf as i64,
+            now: now as i64,
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// <https://openid.net/specs/openid-connect-core-1_0.html#IDToken> (`sub`)
+pub(super) fn check_sub(claims: &Map<String, Value>) -> Result<&str, ClaimError> {
+    match string(claims, "sub")? {
+        "" => Err(ClaimError::EmptySubject),
+        subject => Ok(subject),
+    }
+}

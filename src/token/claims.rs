@@ -1,0 +1,147 @@
+//! What a provider says about a person, read by the names and types the app expects.
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::{Map, Value};
+
+/// The claims about a person: a JSON object.
+///
+/// Claims a provider adds or spells in an odd type never fail a sign-in; they are judged when they are
+/// read, by [`get`](Claims::get) or by [`to`](Claims::to).
+///
+/// ```
+/// use rocket_openidconnect::token::Claims;
+/// use serde_json::json;
+///
+/// let mut claims = Claims::default();
+/// claims.insert("groups", json!(["staff", "chess"]));
+///
+/// assert_eq!(claims.get::<Vec<String>>("groups").unwrap(), ["staff", "chess"]);
+/// assert_eq!(claims.get::<String>("groups"), None);
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Claims(Map<String, Value>);
+
+/// What the ID token says about itself and about the sign-in; no other answer may change it.
+const ABOUT_THE_SIGN_IN: [&str; 12] = [
+    "iss",
+    "sub",
+    "aud",
+    "exp",
+    "iat",
+    "nonce",
+    "azp",
+    "auth_time",
+    "acr",
+    "amr",
+    "at_hash",
+    "sid",
+];
+
+impl Claims {
+    /// The claim as a `T`; `None` when it is absent or of another type.
+    pub fn get<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        T::deserialize(self.0.get(name)?).ok()
+    }
+
+    /// The claim as it was sent.
+    pub fn value(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// All claims, name and value.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value))
+    }
+
+    /// Sets a claim and returns the value it had before.
+    pub fn insert(&mut self, name: impl Into<String>, value: impl Into<Value>) -> Option<Value> {
+        self.0.insert(name.into(), value.into())
+    }
+
+    /// All claims as the app's own type.
+    ///
+    /// # Errors
+    ///
+    /// When a claim that `C` requires is absent or of another type. The error can quote the value.
+    pub fn to<C: DeserializeOwned>(&self) -> Result<C, serde_json::Error> {
+        C::deserialize(&self.0)
+    }
+
+    /// Takes over the claims of `other`, which win over equal names here.
+    ///
+    /// What an ID token says about itself and the sign-in is not taken over, not even when it is absent
+    /// here: `iss`, `sub`, `aud`, `exp`, `iat`, `nonce`, `azp`, `auth_time`, `acr`, `amr`, `at_hash`, `sid`.
+    pub fn merge(&mut self, other: Claims) {
+        let about_the_person = other
+            .0
+            .into_iter()
+            .filter(|(name, _)| !ABOUT_THE_SIGN_IN.contains(&name.as_str()));
+        self.0.extend(about_the_person);
+    }
+
+    /// The JSON object itself.
+    pub fn as_map(&self) -> &Map<String, Value> {
+        &self.0
+    }
+}
+
+impl From<Map<String, Value>> for Claims {
+    fn from(map: Map<String, Value>) -> Claims {
+        Claims(map)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn claims(json: Value) -> Claims {
+        serde_json::from_value(json).unwrap()
+    }
+
+    #[test]
+    fn a_claim_is_read_by_type() {
+        let claims = claims(json!({"email": "a@b.c", "email_verified": 1, "null": null}));
+        assert_eq!(claims.get::<String>("email").as_deref(), Some("a@b.c"));
+        assert_eq!(claims.get::<bool>("email_verified"), None);
+        assert_eq!(claims.get::<u8>("email_verified"), Some(1));
+        assert_eq!(claims.get::<String>("null"), None);
+        assert_eq!(claims.get::<String>("absent"), None);
+        assert_eq!(claims.value("null"), Some(&Value::Null));
+        assert_eq!(claims.iter().count(), 3);
+    }
+
+    #[test]
+    fn all_claims_become_the_type_of_the_app() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Staff {
+            sub: String,
+            groups: Vec<String>,
+        }
+        let mut claims = claims(json!({"sub": "alice", "other": {}}));
+        assert!(claims.to::<Staff>().is_err());
+        claims.insert("groups", vec!["staff"]);
+        let staff = Staff {
+            sub: "alice".into(),
+            groups: vec!["staff".into()],
+        };
+        assert_eq!(claims.to::<Staff>().unwrap(), staff);
+    }
+
+    #[test]
+    fn merging_keeps_what_the_id_token_says_about_the_sign_in() {
+        let mut merged = claims(json!({"sub": "alice", "iss": "a", "name": "A", "acr": "1"}));
+        let mut other = claims(json!({"name": "Alice", "email": "a@b.c"}));
+        for name in ABOUT_THE_SIGN_IN {
+            other.insert(name, "changed");
+        }
+        merged.merge(other);
+        let expected = json!(
+            {"sub": "alice", "iss": "a", "name": "Alice", "acr": "1", "email": "a@b.c"}
+        );
+        assert_eq!(serde_json::to_value(merged).unwrap(), expected);
+    }
+}

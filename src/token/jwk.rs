@@ -1,0 +1,651 @@
+//! The public keys of a provider, parsed once, each knowing which algorithms it may verify.
+
+use aws_lc_rs::signature::{self, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::{Map, Value};
+
+use super::{JsonError, SigningAlgorithm, excerpt, json::type_name};
+
+/// A JWK Set ([RFC 7517 §5]) of which the usable keys are kept.
+///
+/// [RFC 7517 §5]: https://www.rfc-editor.org/rfc/rfc7517#section-5
+#[derive(Debug)]
+pub(crate) struct KeySet {
+    keys: Vec<Jwk>,
+    skipped: Vec<SkippedKey>,
+}
+
+impl KeySet {
+    /// Keys beyond this number are skipped.
+    const MAX_KEYS: usize = 64;
+
+    /// Parses a JWK Set. A key that cannot verify signatures is skipped, never fatal.
+    ///
+    /// Unlike in a token, of members that occur twice the last one counts: [RFC 7517 §4] allows either,
+    /// and one odd key must not take the others with it.
+    ///
+    /// [RFC 7517 §4]: https://www.rfc-editor.org/rfc/rfc7517#section-4
+    pub(crate) fn parse(json: &[u8]) -> Result<KeySet, KeySetError> {
+        let document: Value = serde_json::from_slice(json).map_err(|error| JsonError::Syntax {
+            line: error.line(),
+            column: error.column(),
+        })?;
+        let Value::Object(object) = &document else {
+            let actual = type_name(&document);
+            return Err(JsonError::NotAnObject { actual }.into());
+        };
+        let entries = match object.get("keys") {
+            Some(Value::Array(entries)) => entries,
+            Some(other) => {
+                let actual = type_name(other);
+                return Err(KeySetError::KeysNotAnArray { actual });
+            }
+            None => return Err(KeySetError::MissingKeys),
+        };
+
+        let mut set = KeySet {
+            keys: Vec::new(),
+            skipped: Vec::new(),
+        };
+        for (index, entry) in entries.iter().enumerate() {
+            if index >= KeySet::MAX_KEYS {
+                set.skipped.push(SkippedKey {
+                    index,
+                    kid: None,
+                    reason: SkipReason::TooMany {
+                        max: KeySet::MAX_KEYS,
+                        actual: entries.len(),
+                    },
+                });
+                break;
+            }
+            match Jwk::parse(entry) {
+                Ok(key) => set.keys.push(key),
+                Err(reason) => set.skipped.push(SkippedKey {
+                    index,
+                    kid: entry.get("kid").and_then(Value::as_str).map(excerpt),
+                    reason,
+                }),
+            }
+        }
+        Ok(set)
+    }
+
+    /// How many keys are usable.
+    pub(crate) fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// Whether no key is usable.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// The keys that were left out, and why.
+    pub(crate) fn skipped(&self) -> &[SkippedKey] {
+        &self.skipped
+    }
+
+    /// Whether any usable key has this `kid`.
+    pub(super) fn has_kid(&self, kid: &str) -> bool {
+        self.keys.iter().any(|key| key.kid.as_deref() == Some(kid))
+    }
+
+    /// The keys that may verify `algorithm`: of those named `kid`, or of all when there is none.
+    pub(super) fn fitting<'a>(
+        &'a self,
+        kid: Option<&'a str>,
+        algorithm: SigningAlgorithm,
+    ) -> impl Iterator<Item = &'a ParsedPublicKey> {
+        self.keys
+            .iter()
+            .filter(move |key| kid.is_none() || key.kid.as_deref() == kid)
+            .filter_map(move |key| key.verifier(algorithm))
+    }
+}
+
+/// A key that is not used, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct SkippedKey {
+    /// Its place in the set, from 0.
+    pub(crate) index: usize,
+    pub(crate) kid: Option<String>,
+    pub(crate) reason: SkipReason,
+}
+
+/// Why a key is not used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum SkipReason {
+    #[error("the key is {actual}, not a JSON object")]
+    NotAnObject { actual: &'static str },
+    #[error("the member {member:?} is missing")]
+    Missing { member: &'static str },
+    #[error("the member {member:?} is {actual}, not {expected}")]
+    WrongType {
+        member: &'static str,
+        expected: &'static str,
+        actual: &'static str,
+    },
+    #[error("the key type {kty:?} holds a shared secret, not a public key")]
+    Symmetric { kty: String },
+    #[error("the key is a private key")]
+    Private,
+    #[error("the key type {kty:?} is not supported")]
+    UnknownKeyType { kty: String },
+    #[error("the curve {crv:?} is not supported")]
+    UnknownCurve { crv: String },
+    #[error("the key is for {actual:?}, not for \"sig\"")]
+    Use { actual: String },
+    #[error("the key operations do not include \"verify\"")]
+    KeyOperations,
+    #[error("the algorithm {alg:?} is not one that this kind of key verifies here")]
+    Algorithm { alg: String },
+    #[error("the member {member:?} is not base64url without padding")]
+    Base64 { member: &'static str },
+    #[error("the RSA modulus has {actual} bits, not 2048 to 8192")]
+    RsaSize { actual: usize },
+    #[error("the RSA exponent is not an odd number from 3 to 2^33 - 1")]
+    RsaExponent,
+    #[error("the member {member:?} has {actual} bytes, not {expected}")]
+    Length {
+        member: &'static str,
+        expected: usize,
+        actual: usize,
+    },
+    #[error("the numbers do not make a valid public key")]
+    Invalid,
+    #[error("the set has {actual} keys; those after the first {max} are not read")]
+    TooMany { max: usize, actual: usize },
+}
+
+/// A document that is not a JWK Set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeySetError {
+    /// It is not a JSON object.
+    #[error("the key set cannot be read: {0}")]
+    Json(#[from] JsonError),
+    /// It has no `keys`.
+    #[error("the key set has no member \"keys\"")]
+    MissingKeys,
+    /// Its `keys` are not an array.
+    #[error("the member \"keys\" of the key set is {actual}, not an array")]
+    KeysNotAnArray {
+        /// The type of the value that was found.
+        actual: &'static str,
+    },
+}
+
+impl KeySetError {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        "open the provider's `jwks_uri` and check that it answers with a JWK Set: {\"keys\": […]}"
+    }
+}
+
+/// One public key, ready for each algorithm that it may verify.
+#[derive(Debug)]
+struct Jwk {
+    kid: Option<String>,
+    verifiers: Vec<(SigningAlgorithm, ParsedPublicKey)>,
+}
+
+impl Jwk {
+    fn parse(entry: &Value) -> Result<Jwk, SkipReason> {
+        let Value::Object(jwk) = entry else {
+            let actual = type_name(entry);
+            return Err(SkipReason::NotAnObject { actual });
+        };
+        let kid = optional_str(jwk, "kid")?.map(str::to_owned);
+        let kty = required_str(jwk, "kty")?;
+        if kty == "oct" {
+            return Err(SkipReason::Symmetric { kty: kty.into() });
+        }
+        // A private key that was published is known to everybody.
+        if jwk.contains_key("d") {
+            return Err(SkipReason::Private);
+        }
+        check_use(jwk)?;
+        check_key_ops(jwk)?;
+        let mut verifiers = match kty {
+            "RSA" => rsa_verifiers(jwk)?,
+            "EC" => vec![ec_verifier(jwk)?],
+            "OKP" => vec![okp_verifier(jwk)?],
+            other => {
+                let kty = excerpt(other);
+                return Err(SkipReason::UnknownKeyType { kty });
+            }
+        };
+        // RFC 7517 §4.4: a key that names its algorithm is for that one only.
+        if let Some(alg) = optional_str(jwk, "alg")? {
+            let own = alg.parse::<SigningAlgorithm>().ok();
+            verifiers.retain(|(algorithm, _)| Some(*algorithm) == own);
+            if verifiers.is_empty() {
+                return Err(SkipReason::Algorithm { alg: excerpt(alg) });
+            }
+        }
+        Ok(Jwk { kid, verifiers })
+    }
+
+    fn verifier(&self, algorithm: SigningAlgorithm) -> Option<&ParsedPublicKey> {
+        self.verifiers
+            .iter()
+            .find(|(own, _)| *own == algorithm)
+            .map(|(_, key)| key)
+    }
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc7517#section-4.2>
+fn check_use(jwk: &Map<String, Value>) -> Result<(), SkipReason> {
+    match optional_str(jwk, "use")? {
+        None | Some("sig") => Ok(()),
+        Some(other) => Err(SkipReason::Use {
+            actual: excerpt(other),
+        }),
+    }
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc7517#section-4.3>
+fn check_key_ops(jwk: &Map<String, Value>) -> Result<(), SkipReason> {
+    match jwk.get("key_ops") {
+        None => Ok(()),
+        Some(Value::Array(operations)) if operations.iter().any(|op| op == "verify") => Ok(()),
+        Some(Value::Array(_)) => Err(SkipReason::KeyOperations),
+        Some(other) => Err(SkipReason::WrongType {
+            member: "key_ops",
+            expected: "an array",
+            actual: type_name(other),
+        }),
+    }
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc7518#section-6.3.1>
+fn rsa_verifiers(
+    jwk: &Map<String, Value>,
+) -> Result<Vec<(SigningAlgorithm, ParsedPublicKey)>, SkipReason> {
+    static PARAMETERS: [(SigningAlgorithm, &RsaParameters); 6] = [
+        (
+            SigningAlgorithm::RS256,
+            &signature::RSA_PKCS1_2048_8192_SHA256,
+        ),
+        (
+            SigningAlgorithm::RS384,
+            &signature::RSA_PKCS1_2048_8192_SHA384,
+        ),
+        (
+            SigningAlgorithm::RS512,
+            &signature::RSA_PKCS1_2048_8192_SHA512,
+        ),
+        (
+            SigningAlgorithm::PS256,
+            &signature::RSA_PSS_2048_8192_SHA256,
+        ),
+        (
+            SigningAlgorithm::PS384,
+            &signature::RSA_PSS_2048_8192_SHA384,
+        ),
+        (
+            SigningAlgorithm::PS512,
+            &signature::RSA_PSS_2048_8192_SHA512,
+        ),
+    ];
+
+    let n = bytes(jwk, "n")?;
+    let e = bytes(jwk, "e")?;
+    // Not allowed by the standard, but libraries that print signed numbers add a leading zero.
+    let n = without_leading_zeros(&n);
+    let e = without_leading_zeros(&e);
+
+    let bits = n
+        .first()
+        .map_or(0, |first| n.len() * 8 - first.leading_zeros() as usize);
+    if !(2048..=8192).contains(&bits) {
+        return Err(SkipReason::RsaSize { actual: bits });
+    }
+    match e {
+        [] | [1] => return Err(SkipReason::RsaExponent),
+        [.., last] if last % 2 == 0 => return Err(SkipReason::RsaExponent),
+        [first, _, _, _, _] if *first > 1 => return Err(SkipReason::RsaExponent),
+        [_, _, _, _, _, _, ..] => return Err(SkipReason::RsaExponent),
+        _ => {}
+    }
+    let components = RsaPublicKeyComponents { n, e };
+    PARAMETERS
+        .iter()
+        .map(|&(algorithm, parameters)| {
+            let key = components.to_parsed_public_key(parameters);
+            key.map(|key| (algorithm, key))
+                .map_err(|_| SkipReason::Invalid)
+        })
+        .collect()
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc7518#section-6.2.1>
+fn ec_verifier(
+    jwk: &Map<String, Value>,
+) -> Result<(SigningAlgorithm, ParsedPublicKey), SkipReason> {
+    let (algorithm, verification, len) = match required_str(jwk, "crv")? {
+        "P-256" => (
+            SigningAlgorithm::ES256,
+            &signature::ECDSA_P256_SHA256_FIXED,
+            32,
+        ),
+        "P-384" => (
+            SigningAlgorithm::ES384,
+            &signature::ECDSA_P384_SHA384_FIXED,
+            48,
+        ),
+        other => {
+            let crv = excerpt(other);
+            return Err(SkipReason::UnknownCurve { crv });
+        }
+    };
+    let mut point = vec![0x04];
+    for member in ["x", "y"] {
+        point.extend(bytes_of_length(jwk, member, len)?);
+    }
+    let key = ParsedPublicKey::new(verification, point).map_err(|_| SkipReason::Invalid)?;
+    Ok((algorithm, key))
+}
+
+/// <https://www.rfc-editor.org/rfc/rfc8037#section-2>
+fn okp_verifier(
+    jwk: &Map<String, Value>,
+) -> Result<(SigningAlgorithm, ParsedPublicKey), SkipReason> {
+    match required_str(jwk, "crv")? {
+        "Ed25519" => {
+            let x = bytes_of_length(jwk, "x", 32)?;
+            let key = ParsedPublicKey::new(&signature::ED25519, x);
+            let key = key.map_err(|_| SkipReason::Invalid)?;
+            Ok((SigningAlgorithm::EdDSA, key))
+        }
+        other => Err(SkipReason::UnknownCurve {
+            crv: excerpt(other),
+        }),
+    }
+}
+
+fn optional_str<'a>(
+    jwk: &'a Map<String, Value>,
+    member: &'static str,
+) -> Result<Option<&'a str>, SkipReason> {
+    match jwk.get(member) {
+        None => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => Err(SkipReason::WrongType {
+            member,
+            expected: "a string",
+            actual: type_name(other),
+        }),
+    }
+}
+
+fn required_str<'a>(
+    jwk: &'a Map<String, Value>,
+    member: &'static str,
+) -> Result<&'a str, SkipReason> {
+    optional_str(jwk, member)?.ok_or(SkipReason::Missing { member })
+}
+
+fn bytes(jwk: &Map<String, Value>, member: &'static str) -> Result<Vec<u8>, SkipReason> {
+    URL_SAFE_NO_PAD
+        .decode(required_str(jwk, member)?)
+        .map_err(|_| SkipReason::Base64 { member })
+}
+
+fn bytes_of_length(
+    jwk: &Map<String, Value>,
+    member: &'static str,
+    expected: usize,
+) -> Result<Vec<u8>, SkipReason> {
+    let bytes = bytes(jwk, member)?;
+    match bytes.len() {
+        actual if actual == expected => Ok(bytes),
+        actual => Err(SkipReason::Length {
+            member,
+            expected,
+            actual,
+        }),
+    }
+}
+
+fn without_leading_zeros(number: &[u8]) -> &[u8] {
+    let zeros = number.iter().take_while(|&&byte| byte == 0).count();
+    &number[zeros..]
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::token::test_keys::{self, TestKey};
+
+    fn parse(keys: Value) -> KeySet {
+        KeySet::parse(json!({ "keys": keys }).to_string().as_bytes()).unwrap()
+    }
+
+    /// The reason for which `jwk` is skipped; a good key beside it stays.
+    fn skip_reason(jwk: Value) -> SkipReason {
+        let set = parse(json!([jwk, TestKey::Ec256.jwk()]));
+        assert_eq!(set.len(), 1);
+        assert_eq!(set.skipped()[0].index, 0);
+        set.skipped()[0].reason.clone()
+    }
+
+    fn with(key: TestKey, member: &str, value: impl Into<Value>) -> Value {
+        let mut jwk = key.jwk();
+        jwk[member] = value.into();
+        jwk
+    }
+
+    fn algorithms(jwk: Value) -> Vec<SigningAlgorithm> {
+        let set = parse(json!([jwk]));
+        assert_eq!(set.skipped(), []);
+        set.keys[0].verifiers.iter().map(|(alg, _)| *alg).collect()
+    }
+
+    #[test]
+    fn a_key_fits_the_algorithms_of_its_kind() {
+        use SigningAlgorithm::*;
+        let rsa = [RS256, RS384, RS512, PS256, PS384, PS512];
+        assert_eq!(algorithms(TestKey::Rsa.jwk()), rsa);
+        assert_eq!(algorithms(TestKey::Ec256.jwk()), [ES256]);
+        assert_eq!(algorithms(TestKey::Ec384.jwk()), [ES384]);
+        assert_eq!(algorithms(TestKey::Ed25519.jwk()), [EdDSA]);
+    }
+
+    #[test]
+    fn a_key_that_names_its_algorithm_fits_that_one() {
+        use SigningAlgorithm::*;
+        assert_eq!(algorithms(with(TestKey::Rsa, "alg", "PS384")), [PS384]);
+        assert_eq!(
+            algorithms(with(TestKey::Ed25519, "alg", "Ed25519")),
+            [EdDSA]
+        );
+        for (key, alg) in [
+            (TestKey::Rsa, "RSA-OAEP"),
+            (TestKey::Rsa, "HS256"),
+            (TestKey::Rsa, "none"),
+            (TestKey::Ec256, "ES384"),
+        ] {
+            let reason = SkipReason::Algorithm { alg: alg.into() };
+            assert_eq!(skip_reason(with(key, "alg", alg)), reason);
+        }
+    }
+
+    #[test]
+    fn use_and_key_ops_must_allow_verifying() {
+        assert_eq!(algorithms(with(TestKey::Ec256, "use", "sig")).len(), 1);
+        let ops = json!(["sign", "verify"]);
+        assert_eq!(algorithms(with(TestKey::Ec256, "key_ops", ops)).len(), 1);
+
+        let reason = SkipReason::Use {
+            actual: "enc".into(),
+        };
+        assert_eq!(skip_reason(with(TestKey::Rsa, "use", "enc")), reason);
+        for ops in [json!([]), json!(["encrypt"])] {
+            assert_eq!(
+                skip_reason(with(TestKey::Rsa, "key_ops", ops)),
+                SkipReason::KeyOperations
+            );
+        }
+        let reason = SkipReason::WrongType {
+            member: "key_ops",
+            expected: "an array",
+            actual: "a string",
+        };
+        assert_eq!(skip_reason(with(TestKey::Rsa, "key_ops", "verify")), reason);
+    }
+
+    #[test]
+    fn secret_and_private_keys_are_skipped() {
+        let oct = json!({"kty": "oct", "kid": "shared", "k": "c2VjcmV0", "alg": "HS256"});
+        let set = parse(json!([oct]));
+        assert!(set.is_empty());
+        let skipped = SkippedKey {
+            index: 0,
+            kid: Some("shared".into()),
+            reason: SkipReason::Symmetric { kty: "oct".into() },
+        };
+        assert_eq!(set.skipped(), [skipped]);
+        assert_eq!(
+            skip_reason(with(TestKey::Ec256, "d", "AQAB")),
+            SkipReason::Private
+        );
+    }
+
+    #[test]
+    fn unknown_kinds_are_skipped() {
+        let kty = "AKP".to_string();
+        assert_eq!(
+            skip_reason(json!({"kty": "AKP", "alg": "ML-DSA-44", "pub": "AA"})),
+            SkipReason::UnknownKeyType { kty }
+        );
+        for (key, crv) in [
+            (TestKey::Ec256, "P-521"),
+            (TestKey::Ec256, "secp256k1"),
+            (TestKey::Ed25519, "X25519"),
+            (TestKey::Ed25519, "Ed448"),
+        ] {
+            let reason = SkipReason::UnknownCurve { crv: crv.into() };
+            assert_eq!(skip_reason(with(key, "crv", crv)), reason);
+        }
+        assert_eq!(
+            skip_reason(json!({"kid": "x"})),
+            SkipReason::Missing { member: "kty" }
+        );
+        assert_eq!(
+            skip_reason(json!("key")),
+            SkipReason::NotAnObject { actual: "a string" }
+        );
+        let reason = SkipReason::WrongType {
+            member: "kid",
+            expected: "a string",
+            actual: "a number",
+        };
+        assert_eq!(skip_reason(with(TestKey::Ec256, "kid", 1)), reason);
+    }
+
+    #[test]
+    fn rsa_keys_have_2048_to_8192_bits() {
+        let modulus = |bytes: usize, first: u8| {
+            let mut n = vec![0xff; bytes];
+            n[0] = first;
+            with(TestKey::Rsa, "n", test_keys::base64url(&n))
+        };
+        for (jwk, actual) in [
+            (modulus(128, 0x80), 1024),
+            (modulus(256, 0x7f), 2047),
+            (modulus(1025, 0x01), 8193),
+            (with(TestKey::Rsa, "n", ""), 0),
+            (with(TestKey::Rsa, "n", "AAAA"), 0),
+        ] {
+            assert_eq!(skip_reason(jwk), SkipReason::RsaSize { actual });
+        }
+        assert_eq!(algorithms(modulus(1024, 0x80)).len(), 6);
+    }
+
+    #[test]
+    fn rsa_exponents_are_odd_and_small() {
+        for e in [
+            &[][..],
+            &[0],
+            &[1],
+            &[2],
+            &[1, 0, 0],
+            &[2, 0, 0, 0, 1],
+            &[1, 0, 0, 0, 0, 1],
+        ] {
+            let jwk = with(TestKey::Rsa, "e", test_keys::base64url(e));
+            assert_eq!(skip_reason(jwk), SkipReason::RsaExponent, "{e:?}");
+        }
+        for e in [&[3][..], &[0, 1, 0, 1], &[1, 0, 0, 0, 1]] {
+            let jwk = with(TestKey::Rsa, "e", test_keys::base64url(e));
+            assert_eq!(algorithms(jwk).len(), 6, "{e:?}");
+        }
+    }
+
+    #[test]
+    fn odd_numbers_are_skipped() {
+        for text in ["AQAB=", "AQ+B", "AR", "ä"] {
+            let reason = SkipReason::Base64 { member: "e" };
+            assert_eq!(skip_reason(with(TestKey::Rsa, "e", text)), reason);
+        }
+        let length = |expected, actual| SkipReason::Length {
+            member: "x",
+            expected,
+            actual,
+        };
+        let short = test_keys::base64url(&[7; 31]);
+        assert_eq!(
+            skip_reason(with(TestKey::Ec256, "x", short.as_str())),
+            length(32, 31)
+        );
+        assert_eq!(
+            skip_reason(with(TestKey::Ed25519, "x", short.as_str())),
+            length(32, 31)
+        );
+        assert_eq!(
+            skip_reason(with(TestKey::Ec384, "x", short.as_str())),
+            length(48, 31)
+        );
+        let elsewhere = test_keys::base64url(&[7; 32]);
+        assert_eq!(
+            skip_reason(with(TestKey::Ec256, "x", elsewhere)),
+            SkipReason::Invalid
+        );
+    }
+
+    #[test]
+    fn a_set_is_bounded() {
+        let set = parse(Value::Array(vec![TestKey::Ed25519.jwk(); 100]));
+        assert_eq!(set.len(), KeySet::MAX_KEYS);
+        let reason = SkipReason::TooMany {
+            max: KeySet::MAX_KEYS,
+            actual: 100,
+        };
+        assert_eq!(set.skipped()[0].reason, reason);
+    }
+
+    #[test]
+    fn what_is_no_key_set_is_refused() {
+        let error = |json: &str| KeySet::parse(json.as_bytes()).unwrap_err();
+        assert_eq!(error("{}"), KeySetError::MissingKeys);
+        assert_eq!(
+            error(r#"{"keys":{}}"#),
+            KeySetError::KeysNotAnArray {
+                actual: "an object"
+            }
+        );
+        assert_eq!(
+            error("[]"),
+            KeySetError::Json(JsonError::NotAnObject { actual: "an array" })
+        );
+        assert_eq!(
+            error("<html>"),
+            KeySetError::Json(JsonError::Syntax { line: 1, column: 1 })
+        );
+        assert_eq!(KeySet::parse(br#"{"keys":[]}"#).unwrap().len(), 0);
+    }
+}

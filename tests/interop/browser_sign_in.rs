@@ -1,0 +1,189 @@
+//! Sign-in and sign-out in a real browser: cookies, `SameSite`, `Path` and redirects are only proved
+//! there. The apps are the examples, as processes with environment variables alone.
+
+use std::{
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::{browser::Browser, node_provider::NodeProvider};
+
+const SECRET: &str = "rocket-secret-0123456789abcdef0123456789abcdef";
+
+/// An example that runs on a port of its own.
+struct Example {
+    process: Child,
+    port: u16,
+}
+
+impl Example {
+    fn start(name: &str, environment: &[(&str, &str)]) -> Example {
+        let port = free_port();
+        let mut process = Command::new(example_path(name))
+            .env("ROCKET_PORT", port.to_string())
+            .env("ROCKET_CLI_COLORS", "false")
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("cargo test builds the examples");
+        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+        let launched =
+            lines.any(|line| line.is_ok_and(|line| line.contains("Rocket has launched")));
+        assert!(launched, "{name} did not launch");
+        std::thread::spawn(move || lines.for_each(drop));
+        Example { process, port }
+    }
+
+    fn at(&self, host: &str, path: &str) -> String {
+        format!("http://{host}:{}{path}", self.port)
+    }
+}
+
+impl Drop for Example {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Examples stand beside the directory of this test.
+fn example_path(name: &str) -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    test.ancestors().nth(2).unwrap().join("examples").join(name)
+}
+
+fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().port()
+}
+
+#[rocket::async_test]
+#[ignore = "needs Chromium: run scripts/interop"]
+async fn sign_in_on_the_development_provider_under_both_loopback_names() {
+    let port = free_port().to_string();
+    let dev_provider = format!("{{port={port}}}");
+    let app = Example::start("sign_in", &[("OIDC_DEV_PROVIDER", &dev_provider)]);
+    let browser = Browser::start().await;
+
+    for host in ["localhost", "127.0.0.1"] {
+        browser.goto(&app.at(host, "/")).await;
+        browser.screenshot("sign_in-1-stranger").await;
+        browser.click("#sign-in").await;
+        browser
+            .wait_for_url(|url| url.contains(&format!(":{port}/")))
+            .await;
+        browser.screenshot("sign_in-2-provider").await;
+        browser.click("button[value=alice]").await;
+
+        let profile = app.at("localhost", "/profile");
+        browser.wait_for_url(|url| url == profile).await;
+        browser.screenshot("sign_in-3-profile").await;
+        assert_eq!(browser.text("h1").await, "Alice Liddell");
+        assert!(browser.source().await.contains("alice@example.com"));
+
+        browser.click("#sign-out").await;
+        let start = app.at("localhost", "/");
+        browser.wait_for_url(|url| url == start).await;
+        assert_eq!(browser.text("h1").await, "Hello, stranger");
+    }
+
+    // A link to sign-out shows a button.
+    browser.goto(&app.at("localhost", "/oidc/logout")).await;
+    browser.screenshot("sign_in-4-sign-out").await;
+    assert_eq!(browser.text("h1").await, "Sign out?");
+    // A callback that nobody asked for is an error page, not a loop.
+    browser
+        .goto(&app.at("localhost", "/oidc/authorize?code=x&state=0123456789"))
+        .await;
+    browser.screenshot("sign_in-5-failed").await;
+    assert_eq!(browser.text("h1").await, "Sign-in failed");
+}
+
+#[rocket::async_test]
+#[ignore = "needs Chromium: run scripts/interop"]
+async fn without_a_provider_the_testing_profile_signs_out_and_in() {
+    let app = Example::start("sign_in", &[("OIDC_ENABLED", "false")]);
+    let browser = Browser::start().await;
+    browser.goto(&app.at("localhost", "/profile")).await;
+    assert_eq!(browser.text("h1").await, "Tess Ting");
+    browser.click("#sign-out").await;
+    let start = app.at("localhost", "/");
+    browser.wait_for_url(|url| url == start).await;
+    assert_eq!(browser.text("h1").await, "Hello, stranger");
+    browser.click("#sign-in").await;
+    let profile = app.at("localhost", "/profile");
+    browser.wait_for_url(|url| url == profile).await;
+    assert_eq!(browser.text("h1").await, "Tess Ting");
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and Chromium: run scripts/interop"]
+async fn notes_signs_in_at_npm_oidc_provider_with_environment_variables_alone() {
+    // The redirect URI is registered before the app runs: both sides are told the app's port.
+    let port = free_port().to_string();
+    let base_url = format!("http://localhost:{port}");
+    let redirect_uri = format!("{base_url}/oidc/authorize");
+    let provider = NodeProvider::start(&[("REDIRECT_URI", &redirect_uri)]).await;
+    let app = Example::start(
+        "notes",
+        &[
+            ("OIDC_ISSUER", &provider.issuer()),
+            ("OIDC_CLIENT_ID", "rocket-app"),
+            ("OIDC_CLIENT_SECRET", SECRET),
+            ("OIDC_SCOPES", "openid profile email"),
+            ("ROCKET_PROFILE", "debug"),
+            ("ROCKET_PORT", &port),
+        ],
+    );
+    assert_ne!(app.port, 0);
+    let at = |path: &str| format!("{base_url}{path}");
+    let browser = Browser::start().await;
+
+    browser.goto(&at("/")).await;
+    assert_eq!(browser.text("#who").await, "Nobody is signed in");
+
+    browser.goto(&at("/me?from=bookmark")).await;
+    browser.fill("input[name=login]", "alice").await;
+    browser.fill("input[name=password]", "alice-password").await;
+    browser.click("button[type=submit]").await;
+    browser.click("button[name=consent]").await;
+    browser
+        .wait_for_url(|url| url == at("/me?from=bookmark"))
+        .await;
+    let me: Value = serde_json::from_str(&browser.text("body").await).unwrap();
+    assert_eq!(me["sub"], "alice");
+    assert_eq!(me["name"], "Alice Liddell");
+    assert_eq!(me["email"], "alice@example.com");
+    assert_eq!(me["claims"]["iss"], provider.issuer());
+
+    let cookies = browser.cookies().await;
+    let session = cookies
+        .iter()
+        .find(|cookie| cookie["name"] == "oidc_session")
+        .expect("there is a session");
+    assert_eq!(session["httpOnly"], true);
+    assert_eq!(session["sameSite"], "Lax");
+    assert_eq!(session["path"], "/");
+    assert_eq!(session["secure"], false);
+    assert!(
+        !cookies
+            .iter()
+            .any(|cookie| cookie["name"].as_str().unwrap().starts_with("oidc_pending"))
+    );
+
+    browser.goto(&at("/")).await;
+    assert_eq!(browser.text("#who").await, "Signed in as Alice Liddell");
+    browser.click("#sign-out").await;
+    browser.wait_for_url(|url| url == at("/")).await;
+    assert_eq!(browser.text("#who").await, "Nobody is signed in");
+    assert!(
+        !browser
+            .cookies()
+            .await
+            .iter()
+            .any(|cookie| cookie["name"] == "oidc_session")
+    );
+}

@@ -1,0 +1,298 @@
+//! The settings as an app's files and environment give them. A binary of its own: a jail changes the process.
+
+// The error of a jail's closure is figment's.
+#![allow(clippy::result_large_err)]
+
+use std::{path::Path, time::Duration};
+
+use figment::Jail;
+use rocket_openidconnect::settings::{ClientSecrets, Settings, SettingsError};
+
+mod refusals;
+
+/// Reads the settings as the fairing does, from a directory with this `Rocket.toml`.
+fn extract(toml: &str, variables: &[(&str, &str)]) -> Result<Settings, SettingsError> {
+    let mut result = None;
+    Jail::expect_with(|jail| {
+        jail.clear_env();
+        jail.set_env("ROCKET_PROFILE", "debug");
+        jail.create_file("Rocket.toml", toml)?;
+        for (name, value) in variables {
+            jail.set_env(name, value);
+        }
+        result = Some(Settings::extract(&rocket::Config::figment()));
+        Ok(())
+    });
+    result.unwrap()
+}
+
+#[test]
+fn no_table_gives_the_defaults() {
+    let settings = extract("", &[]).unwrap();
+    assert_eq!(
+        format!("{settings:?}"),
+        format!("{:?}", Settings::default())
+    );
+    assert!(settings.enabled && settings.user_info_enabled);
+    assert_eq!(settings.scopes, ["openid", "email"]);
+    assert_eq!(settings.clock_skew, Duration::from_secs(60));
+    assert_eq!(settings.mount, "/oidc");
+}
+
+#[test]
+fn every_setting_in_a_file() {
+    let toml = r#"
+        [default.oidc]
+        enabled = true
+        testing_profile = { sub = "alice", groups = ["staff"], age = 30 }
+        insecure_testing_profile = false
+        issuer = "https://accounts.example.com/"
+        client_id = "app"
+        client_secret = "hush"
+        server_metadata_url = "https://accounts.example.com/metadata"
+        scopes = ["openid", "profile"]
+        clock_skew = "2m"
+        user_info_enabled = false
+        resource_server_only = false
+        overwrite_redirect_uri = "https://app.example.com/cb"
+        base_url = "https://app.example.com"
+        preserve_next_on_error = true
+        token_endpoint_auth_method = "client_secret_post"
+        id_token_signing_algs = ["RS256", "EdDSA"]
+        post_logout_redirect_uri = "/goodbye"
+        mount = "/auth/v1"
+        trusted_audiences = ["a", "b"]
+
+        [default.oidc.extra_authorization_parameters]
+        prompt = "login"
+        max_age = 300
+        acr_values = ["gold", "silver"]
+        debug = true
+
+        [default.oidc.session]
+        idle = 1800
+        lifetime = "1h30m"
+        max_cookies = 5
+
+        [default.oidc.http]
+        connect_timeout = "500ms"
+        timeout = "3s"
+        max_body = 1000
+
+        [default.oidc.dev_provider]
+        port = 0
+        users = [{ sub = "carol", name = "Carol" }]
+    "#;
+    let settings = extract(toml, &[]).unwrap();
+    assert_eq!(settings.testing_profile["age"], 30);
+    assert_eq!(
+        settings.issuer.as_deref(),
+        Some("https://accounts.example.com/")
+    );
+    assert_eq!(settings.client_secret.as_ref().unwrap().expose(), "hush");
+    assert_eq!(settings.scopes, ["openid", "profile"]);
+    assert_eq!(settings.clock_skew, Duration::from_secs(120));
+    assert!(!settings.user_info_enabled && settings.preserve_next_on_error);
+    assert_eq!(
+        settings.id_token_signing_algs.as_deref().unwrap(),
+        ["RS256", "EdDSA"]
+    );
+    assert_eq!(settings.trusted_audiences, ["a", "b"]);
+    assert_eq!(
+        settings.authorization_parameters(),
+        [
+            ("acr_values", "gold silver"),
+            ("debug", "true"),
+            ("max_age", "300"),
+            ("prompt", "login"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    );
+    assert_eq!(settings.max_age(), Some(Duration::from_secs(300)));
+    assert_eq!(settings.acr_values(), ["gold", "silver"]);
+    assert_eq!(settings.session.idle, Duration::from_secs(1800));
+    assert_eq!(settings.session.lifetime, Duration::from_secs(5400));
+    assert_eq!(settings.session.max_cookies, 5);
+    assert_eq!(settings.http.connect_timeout, Duration::from_millis(500));
+    assert_eq!(settings.http.max_body, 1000);
+    let dev_provider = settings.dev_provider.unwrap();
+    assert_eq!(dev_provider.port, 0);
+    assert_eq!(dev_provider.users[0]["name"], "Carol");
+}
+
+#[test]
+fn a_profile_overrides_and_the_environment_wins() {
+    let toml = r#"
+        [default.oidc]
+        client_id = "default"
+        mount = "/default"
+        scopes = "openid"
+        [default.oidc.session]
+        idle = "10m"
+        [debug.oidc]
+        client_id = "debug"
+        mount = "/debug"
+        [debug.oidc.session]
+        lifetime = "20m"
+        [release.oidc]
+        client_id = "release"
+    "#;
+    let variables = [
+        (
+            "ROCKET_OIDC",
+            "{mount=\"/rocket\",client_id=\"rocket\",trusted_audiences=[\"x\"]}",
+        ),
+        ("OIDC_MOUNT", "/environment"),
+        ("OIDC_SESSION__MAX_COOKIES", "1"),
+    ];
+    let settings = extract(toml, &variables).unwrap();
+    assert_eq!(settings.client_id.as_deref(), Some("rocket"));
+    assert_eq!(settings.mount, "/environment");
+    assert_eq!(settings.scopes, ["openid"]);
+    assert_eq!(settings.trusted_audiences, ["x"]);
+    assert_eq!(settings.session.idle, Duration::from_secs(600));
+    assert_eq!(settings.session.lifetime, Duration::from_secs(1200));
+    assert_eq!(settings.session.max_cookies, 1);
+
+    let settings = extract(toml, &[]).unwrap();
+    assert_eq!(settings.client_id.as_deref(), Some("debug"));
+    assert_eq!(settings.mount, "/debug");
+}
+
+#[test]
+fn a_string_setting_takes_the_raw_text_of_a_variable() {
+    for text in [
+        "12345",
+        "true",
+        "0123",
+        "1e5",
+        "\"quoted\"",
+        "a b",
+        "{x=1}",
+        "1.50",
+        "[a]",
+    ] {
+        let variables = [("OIDC_CLIENT_SECRET", text), ("OIDC_CLIENT_ID", text)];
+        let settings = extract("", &variables).unwrap();
+        assert_eq!(settings.client_secret.unwrap().expose(), text);
+        assert_eq!(settings.client_id.as_deref(), Some(text));
+    }
+}
+
+#[test]
+fn every_form_in_the_environment() {
+    let settings = extract(
+        "",
+        &[
+            ("OIDC_ENABLED", "False"),
+            (
+                "OIDC_TESTING_PROFILE",
+                r#"{"sub":"alice","groups":["a"],"email_verified":true}"#,
+            ),
+            ("OIDC_SCOPES", "openid  groups"),
+            ("OIDC_TRUSTED_AUDIENCES", r#"["a","b"]"#),
+            ("OIDC_CLOCK_SKEW", "90"),
+            ("OIDC_SESSION__IDLE", "15m"),
+            ("OIDC_DEV_PROVIDER", "true"),
+            ("OIDC_EXTRA_AUTHORIZATION_PARAMETERS__LOGIN_HINT", "0123"),
+            ("OIDC_CLIENT_SECRETS__WEB__CLIENT_SECRET", "007"),
+        ],
+    )
+    .unwrap();
+    assert!(!settings.enabled);
+    assert_eq!(settings.testing_profile["groups"][0], "a");
+    assert_eq!(settings.testing_profile["email_verified"], true);
+    assert_eq!(settings.scopes, ["openid", "groups"]);
+    assert_eq!(settings.trusted_audiences, ["a", "b"]);
+    assert_eq!(settings.clock_skew, Duration::from_secs(90));
+    assert_eq!(settings.session.idle, Duration::from_secs(900));
+    assert_eq!(
+        settings.extra_authorization_parameters["login_hint"],
+        "0123"
+    );
+    let users = settings.dev_provider.unwrap().users;
+    assert_eq!(users[0]["sub"], "alice");
+    assert_eq!(users[0]["groups"], serde_json::json!(["users", "admin"]));
+    assert_eq!(users[1]["groups"], serde_json::json!(["users"]));
+    let Some(ClientSecrets::Table(table)) = settings.client_secrets else {
+        panic!();
+    };
+    assert_eq!(table.client_secret.unwrap().expose(), "007");
+}
+
+#[test]
+fn testing_profile_in_figments_syntax() {
+    let variables = [("OIDC_TESTING_PROFILE", r#"{sub="alice",groups=["a"]}"#)];
+    let settings = extract("", &variables).unwrap();
+    assert_eq!(settings.testing_profile["sub"], "alice");
+    assert_eq!(settings.testing_profile["groups"][0], "a");
+}
+
+#[test]
+fn an_unknown_variable_is_not_an_error() {
+    let variables = [
+        ("OIDC_ZEBRA", "1"),
+        ("OIDC_SESSION__ZEBRA", "1"),
+        ("OIDC_ISSUER__X", "1"),
+    ];
+    assert!(extract("", &variables).is_ok());
+}
+
+#[test]
+fn client_secrets_and_secret_file_are_relative_to_the_file_that_names_them() {
+    Jail::expect_with(|jail| {
+        jail.clear_env();
+        let conf = jail.create_dir("conf")?;
+        let toml = "[default.oidc]\nclient_secrets = \"c.json\"\nclient_secret_file = \"../s\"";
+        jail.create_file("conf/Rocket.toml", toml)?;
+        jail.set_env("ROCKET_CONFIG", "conf/Rocket.toml");
+        let file = |settings: &Settings| match &settings.client_secrets {
+            Some(ClientSecrets::File(path)) => path.clone(),
+            other => panic!("{other:?}"),
+        };
+        let settings = Settings::extract(&rocket::Config::figment()).unwrap();
+        assert!(file(&settings).ends_with(Path::new("conf").join("c.json")));
+        assert!(settings.client_secret_file.unwrap().ends_with("conf/../s"));
+        assert!(conf.ends_with("conf"));
+
+        jail.set_env("OIDC_CLIENT_SECRETS", "d.json");
+        let settings = Settings::extract(&rocket::Config::figment()).unwrap();
+        assert_eq!(file(&settings), Path::new("d.json"));
+        Ok(())
+    });
+}
+
+#[test]
+fn client_secrets_as_a_table() {
+    for table in ["client_secrets.web", "client_secrets"] {
+        let toml = format!(
+            "[default.oidc.{table}]\nclient_id = \"app\"\nclient_secret = \"hush\"\n\
+             redirect_uris = [\"https://app.example.com/cb\"]\nproject_id = \"x\"\n"
+        );
+        let settings = extract(&toml, &[]).unwrap();
+        let Some(ClientSecrets::Table(found)) = settings.client_secrets else {
+            panic!();
+        };
+        assert_eq!(found.client_id.as_deref(), Some("app"));
+        assert_eq!(
+            found.redirect_uris[0].as_str(),
+            "https://app.example.com/cb"
+        );
+    }
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let toml =
+        "[default.oidc]\nclient_secret = \"hush\"\nclient_secrets = { client_secret = \"hush\" }";
+    let shown = format!("{:?}", extract(toml, &[]).unwrap());
+    assert!(
+        shown.contains("Secret(…)") && !shown.contains("hush"),
+        "{shown}"
+    );
+}
+
+#[test]
+fn disabled_needs_no_openid() {
+    assert!(extract("[default.oidc]\nenabled = false\nscopes = \"email\"", &[]).is_ok());
+}

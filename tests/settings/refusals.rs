@@ -1,0 +1,368 @@
+//! Every sentence that refuses a setting, with its key, its origin and its remedy.
+
+use super::extract;
+
+#[track_caller]
+fn refused(toml: &str, variables: &[(&str, &str)], error: &str, remedy: &str) {
+    let found = extract(toml, variables).unwrap_err();
+    assert_eq!(
+        (found.to_string().as_str(), found.remedy()),
+        (error, remedy)
+    );
+}
+
+#[test]
+fn unknown_keys_are_refused_with_the_nearest() {
+    refused(
+        "[default.oidc]\nclientid = \"x\"",
+        &[],
+        "`default.oidc.clientid` in Rocket.toml: there is no setting `clientid` in `oidc`",
+        "write `client_id` instead, or remove `clientid`",
+    );
+    refused(
+        "[debug.oidc.session]\nidel = 1",
+        &[],
+        "`debug.oidc.session.idel` in Rocket.toml: there is no setting `idel` in `oidc.session`",
+        "write `idle` instead, or remove `idel`",
+    );
+    refused(
+        "[debug.oidc.dev_provider]\nzebra = 1",
+        &[],
+        "`debug.oidc.dev_provider.zebra` in Rocket.toml: there is no setting `zebra` in \
+         `oidc.dev_provider`",
+        "remove `zebra`",
+    );
+    refused(
+        "",
+        &[("ROCKET_OIDC", "{isuer=\"https://a.example\"}")],
+        "`oidc.isuer` in environment variable ROCKET_OIDC: there is no setting `isuer` in `oidc`",
+        "write `issuer` instead, or remove `isuer`",
+    );
+    refused(
+        "[default.oidc.client_secrets.web]\nclient_secert = \"hush\"",
+        &[],
+        "`default.oidc.client_secrets.web` in Rocket.toml: client secrets have no member \
+         `client_secert`",
+        "write `client_secret` instead, or remove `client_secert`",
+    );
+}
+
+#[test]
+fn wrong_types_are_refused() {
+    for (line, key, cause, remedy) in [
+        (
+            "enabled = \"yes\"",
+            "enabled",
+            "expected `true` or `false`, found the string \"yes\"",
+            "write for example `enabled = true`",
+        ),
+        (
+            "client_id = 12",
+            "client_id",
+            "expected a string, found the number `12`",
+            "write for example `client_id = \"…\"`",
+        ),
+        (
+            "client_secret = 12345",
+            "client_secret",
+            "expected a string, found another type",
+            "put the value in quotes",
+        ),
+        (
+            "client_secret = { a = 1 }",
+            "client_secret",
+            "expected a string, found a table",
+            "write for example `client_secret = \"…\"`",
+        ),
+        (
+            "client_secret = \" \"",
+            "client_secret",
+            "the value is empty",
+            "give it a value, or remove it",
+        ),
+        (
+            "client_secret_file = 12345",
+            "client_secret_file",
+            "expected the path of a file, found a number",
+            "write for example `client_secret_file = \"secrets/file\"`",
+        ),
+        (
+            "client_secrets = 12345",
+            "client_secrets",
+            "expected the path of a client_secrets.json, or the same as a table, found a number",
+            "write for example `client_secrets = \"client_secrets.json\"`",
+        ),
+        (
+            "client_secrets = { client_secret = 12345 }",
+            "client_secrets.client_secret",
+            "expected a string, found another type",
+            "put the value in quotes",
+        ),
+        (
+            "client_secrets = \"{web={client_secret=hush\"",
+            "client_secrets",
+            "the value is neither a path nor a table",
+            "write the path of a client_secrets.json, or its content as a table",
+        ),
+        (
+            "base_url = \"app.example.com\"",
+            "base_url",
+            "\"app.example.com\" is not an absolute URL",
+            "write the whole address, as in `https://app.example.com`",
+        ),
+        (
+            "server_metadata_url = \"https://me:hush@a.example\"",
+            "server_metadata_url",
+            "a URL with an `@` is not accepted",
+            "remove what stands before the host, up to the `@`",
+        ),
+        (
+            "overwrite_redirect_uri = \"https://App.example.com/cb\"",
+            "overwrite_redirect_uri",
+            "\"https://App.example.com/cb\" would be sent as `https://app.example.com/cb`",
+            "write `https://app.example.com/cb`, here and where it is registered at the provider",
+        ),
+        (
+            "scopes = [\"openid\", 1]",
+            "scopes.1",
+            "expected a string, found the number `1`",
+            "correct this element of `scopes`",
+        ),
+        (
+            "scopes = [\"openid email\"]",
+            "scopes",
+            "\"openid email\" has a space in it",
+            "write each word as an element of its own",
+        ),
+        (
+            "clock_skew = -5",
+            "clock_skew",
+            "\"-5\" is negative",
+            "write seconds, or numbers with the units `d`, `h`, `m`, `s` and `ms` in this order, as in \
+          `90`, `10m` or `1h30m`",
+        ),
+        (
+            "clock_skew = 1.5",
+            "clock_skew",
+            "expected seconds, or a duration such as `10m`, found the number `1.5`",
+            "write for example `clock_skew = \"10m\"`",
+        ),
+        (
+            "session = { max_cookies = -1 }",
+            "session.max_cookies",
+            "expected a whole number, found the number `-1`",
+            "write for example `max_cookies = 2`",
+        ),
+        (
+            "testing_profile = \"alice\"",
+            "testing_profile",
+            "expected a table, found the string \"alice\"",
+            "write for example `testing_profile = { … = \"…\" }`",
+        ),
+        (
+            "dev_provider = 9400",
+            "dev_provider",
+            "expected `true`, `false` or a table, found the number `9400`",
+            "write for example `dev_provider = true`",
+        ),
+        (
+            "dev_provider = { port = 70000 }",
+            "dev_provider.port",
+            "expected a port from 0 to 65535, found the number `70000`",
+            "write for example `port = 9400`",
+        ),
+        (
+            "token_endpoint_auth_method = \"basic\"",
+            "token_endpoint_auth_method",
+            "there is no method \"basic\"",
+            "write `client_secret_basic`, `client_secret_post` or `none`",
+        ),
+    ] {
+        let error = format!("`debug.oidc.{key}` in Rocket.toml: {cause}");
+        refused(&format!("[debug.oidc]\n{line}"), &[], &error, remedy);
+    }
+}
+
+#[test]
+fn wrong_values_are_refused() {
+    let algorithms = "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, \
+                      HS256, or remove `id_token_signing_algs`";
+    for (line, key, cause, remedy) in [
+        (
+            "scopes = \"profile openid2\"",
+            "scopes",
+            "the scope `openid` is missing, found \"profile openid2\"",
+            "add `openid` to `scopes`, for example `scopes = \"openid email\"`",
+        ),
+        (
+            "scopes = \"openid é\"",
+            "scopes",
+            "\"é\" is not a scope",
+            "write scopes in printable ASCII, without quotes and backslashes",
+        ),
+        (
+            "mount = \"oidc/\"",
+            "mount",
+            "\"oidc/\" is not a path to mount at",
+            "write a path such as `/oidc`: it starts with `/`, does not end with one, and is made of \
+          letters, digits and `.`, `_`, `~`, `-`",
+        ),
+        (
+            "session = { idle = 0 }",
+            "session.idle",
+            "the duration is zero",
+            "set `session.idle` to a longer duration",
+        ),
+        (
+            "session = { idle = \"2h\", lifetime = \"1h\" }",
+            "session.idle",
+            "7200s is longer than `oidc.session.lifetime`, 3600s",
+            "set `session.idle` to at most `session.lifetime`",
+        ),
+        (
+            "session = { max_cookies = 6 }",
+            "session.max_cookies",
+            "expected 1 to 5, found 6",
+            "set `session.max_cookies` to a number from 1 to 5",
+        ),
+        (
+            "http = { max_body = 0 }",
+            "http.max_body",
+            "no reply has zero bytes",
+            "set `http.max_body` to a number of bytes, such as 262144",
+        ),
+        (
+            "id_token_signing_algs = [\"none\"]",
+            "id_token_signing_algs",
+            "\"none\" is not a signing algorithm that is accepted",
+            algorithms,
+        ),
+        (
+            "id_token_signing_algs = []",
+            "id_token_signing_algs",
+            "no signing algorithm is left",
+            algorithms,
+        ),
+        (
+            "extra_authorization_parameters = { state = \"x\" }",
+            "extra_authorization_parameters.state",
+            "`state` is set by the sign-in itself",
+            "remove `state`",
+        ),
+        (
+            "extra_authorization_parameters = { claims = { a = 1 } }",
+            "extra_authorization_parameters.claims",
+            "expected a string, a number, a boolean or a list of strings",
+            "write `claims` as one of these",
+        ),
+        (
+            "extra_authorization_parameters = { max_age = \"1h\" }",
+            "extra_authorization_parameters.max_age",
+            "expected seconds as a whole number, found \"1h\"",
+            "write for example `max_age = 3600`",
+        ),
+        (
+            "post_logout_redirect_uri = \"//evil.example\"",
+            "post_logout_redirect_uri",
+            "\"//evil.example\" is neither a local path nor an https URL",
+            "write a path such as `/goodbye`, or an absolute URL with `https`",
+        ),
+        (
+            "testing_profile = { name = \"Alice\" }",
+            "testing_profile",
+            "`sub` is missing, empty or not a string",
+            "add `sub`, for example `testing_profile = { sub = \"alice\" }`",
+        ),
+        (
+            "dev_provider = { users = [{ sub = \"a\" }, { sub = \"a\" }] }",
+            "dev_provider.users",
+            "two users have `sub` \"a\"",
+            "give every user a `sub` of its own, a string",
+        ),
+        (
+            "issuer = \"http://a.example\"",
+            "issuer",
+            "`http://a.example/` is neither `https` nor on loopback",
+            "write an address with `https`",
+        ),
+        (
+            "server_metadata_url = \"http://a.example/m\"",
+            "server_metadata_url",
+            "`http://a.example/m` is neither `https` nor on loopback",
+            "write an address with `https`",
+        ),
+    ] {
+        let error = format!("`default.oidc.{key}` in Rocket.toml: {cause}");
+        refused(&format!("[default.oidc]\n{line}"), &[], &error, remedy);
+    }
+}
+
+#[test]
+fn errors_name_the_variable() {
+    for (name, value, error, remedy) in [
+        (
+            "OIDC_SCOPES",
+            "email",
+            "`oidc.scopes` in environment variable OIDC_SCOPES: the scope `openid` is missing, found \
+          \"email\"",
+            "add `openid` to `scopes`, for example `scopes = \"openid email\"`",
+        ),
+        (
+            "OIDC_ENABLED",
+            "maybe",
+            "`oidc.enabled` in environment variable OIDC_ENABLED: expected `true` or `false`, found the \
+          string \"maybe\"",
+            "write for example `OIDC_ENABLED=true`",
+        ),
+        (
+            "OIDC_SESSION__IDLE",
+            "soon",
+            "`oidc.session.idle` in environment variable OIDC_SESSION__IDLE: \"soon\" is not a duration",
+            "write seconds, or numbers with the units `d`, `h`, `m`, `s` and `ms` in this order, as in \
+          `90`, `10m` or `1h30m`",
+        ),
+        (
+            "OIDC_SESSION",
+            "{idle=soon}",
+            "`oidc.session.idle` in environment variable OIDC_SESSION: \"soon\" is not a duration",
+            "write seconds, or numbers with the units `d`, `h`, `m`, `s` and `ms` in this order, as in \
+          `90`, `10m` or `1h30m`",
+        ),
+        (
+            "OIDC_CLIENT_SECRET",
+            "",
+            "`oidc.client_secret` in environment variable OIDC_CLIENT_SECRET: the value is empty",
+            "give it a value, or remove it",
+        ),
+        (
+            "OIDC_CLIENT_SECRETS",
+            "{\"web\":{\"client_secret\":\"hush\"",
+            "`oidc.client_secrets` in environment variable OIDC_CLIENT_SECRETS: the value starts like a \
+          table or list, but is none",
+            "correct the value of OIDC_CLIENT_SECRETS, in JSON or as `{key=\"value\"}`",
+        ),
+        (
+            "ROCKET_OIDC",
+            "{client_secret=12345}",
+            "`oidc.client_secret` in environment variable ROCKET_OIDC: expected a string, found another \
+          type",
+            "put the value in quotes",
+        ),
+        (
+            "ROCKET_OIDC",
+            "{client_secret=\"hush\"",
+            "`oidc` in environment variable ROCKET_OIDC: expected a table, found another value",
+            "write for example `ROCKET_OIDC={enabled=false}`",
+        ),
+    ] {
+        refused("", &[(name, value)], error, remedy);
+    }
+}
+
+#[test]
+fn an_error_has_key_origin_and_cause_apart() {
+    let error = extract("[debug.oidc]\nmount = \"\"", &[]).unwrap_err();
+    assert_eq!(error.key(), "debug.oidc.mount");
+    assert_eq!(error.origin(), Some("Rocket.toml"));
+    assert_eq!(error.cause(), "the value is empty");
+}
