@@ -38,7 +38,9 @@ impl Deref for AppEvents {
 }
 
 /// Managed when the setting `resource_server_only` leaves out sign-in.
-pub(crate) struct ResourceServerOnly;
+pub(crate) struct ResourceServerOnly {
+    issuer: String,
+}
 
 /// The callback's query, which Rocket's log must not see.
 #[derive(Default)]
@@ -160,7 +162,7 @@ impl Oidc {
             cause: error.to_string(),
         })?;
         let surroundings = Surroundings {
-            debug: figment.profile() == &Config::DEBUG_PROFILE,
+            debug: *figment.profile() == Config::DEBUG_PROFILE,
             port: figment.extract_inner("port").unwrap_or(8000),
             tls: figment.find_value("tls").is_ok(),
         };
@@ -172,9 +174,11 @@ impl Oidc {
         let settings = Arc::new(settings);
 
         let (source, site) = match mode {
-            Mode::ResourceServerOnly(_) => {
+            Mode::ResourceServerOnly(registration) => {
                 return Ok(Prepared {
-                    relying_party: None,
+                    role: Err(ResourceServerOnly {
+                        issuer: registration.issuer,
+                    }),
                     generated_key,
                     #[cfg(feature = "dev-provider")]
                     dev_provider,
@@ -192,7 +196,7 @@ impl Oidc {
 
         let seal = CookieSeal::new(key, site.secure);
         Ok(Prepared {
-            relying_party: Some(RelyingParty {
+            role: Ok(RelyingParty {
                 sessions: Sessions::new(settings.session.clone(), seal.clone()),
                 clock: self.clock.clone(),
                 site,
@@ -224,7 +228,7 @@ impl Oidc {
 
 /// What [`Oidc::prepare`] made ready.
 struct Prepared {
-    relying_party: Option<RelyingParty>,
+    role: Result<RelyingParty, ResourceServerOnly>,
     generated_key: Option<String>,
     #[cfg(feature = "dev-provider")]
     dev_provider: Option<crate::dev_provider::DevProvider>,
@@ -240,15 +244,15 @@ impl Prepared {
         if let Some(dev_provider) = self.dev_provider {
             rocket = rocket.manage(dev_provider);
         }
-        match self.relying_party {
-            Some(rp) => {
+        match self.role {
+            Ok(rp) => {
                 let mount = rp.site.mount.clone();
                 rocket
                     .manage(rp)
                     .manage(events)
                     .mount(mount, routes::routes())
             }
-            None => rocket.manage(ResourceServerOnly),
+            Err(resource_server) => rocket.manage(resource_server),
         }
     }
 }
@@ -271,11 +275,11 @@ impl Fairing for Oidc {
     }
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
-        match rocket.state::<RelyingParty>() {
-            Some(rp) => report(rp).await,
-            None => {
-                tracing::info!(target: "rocket::launch", "OpenID Connect: resource server only")
-            }
+        if let Some(rp) = rocket.state::<RelyingParty>() {
+            report(rp).await;
+        }
+        if let Some(ResourceServerOnly { issuer }) = rocket.state() {
+            tracing::info!(target: "rocket::launch", "OpenID Connect: resource server only, for {issuer}");
         }
     }
 
@@ -439,7 +443,7 @@ fn secret_key(figment: &Figment) -> Result<(Key, Option<String>), LaunchError> {
             let text = STANDARD.encode(key.master());
             Ok((
                 key,
-                (figment.profile() == &Config::DEBUG_PROFILE).then_some(text),
+                (*figment.profile() == Config::DEBUG_PROFILE).then_some(text),
             ))
         }
         0..32 => Err(wrong("fewer than 32 bytes")),

@@ -99,10 +99,10 @@ impl KeyCache {
                 return Ok(fetched.keys.clone());
             }
         }
-        if let (Some(seen), Some(last)) = (seen, *last_attempt) {
-            if now < last + COOL_DOWN {
-                return Ok(seen.clone());
-            }
+        if let (Some(seen), Some(last)) = (seen, *last_attempt)
+            && now < last + COOL_DOWN
+        {
+            return Ok(seen.clone());
         }
         *last_attempt = Some(now);
 
@@ -119,6 +119,11 @@ impl KeyCache {
         })?;
         for skipped in keys.skipped() {
             tracing::debug!("a key of the provider is not used: {}", skipped.reason);
+        }
+
+        match keys.is_empty() {
+            true => tracing::warn!("the provider's key set has no key that can verify a signature"),
+            false => tracing::debug!("the provider's key set has {} usable keys", keys.len()),
         }
 
         let keys = Arc::new(keys);

@@ -97,10 +97,10 @@ impl Provider {
     /// Reads the metadata (OpenID Connect Discovery 1.0 §4), one at a time.
     async fn discover(&self, now: OffsetDateTime) -> Result<Arc<Metadata>, ProviderError> {
         let mut attempts = self.attempts.lock().await;
-        if let Some(discovered) = &*self.discovered.load() {
-            if now < discovered.at + METADATA_LIFE {
-                return Ok(discovered.metadata.clone());
-            }
+        if let Some(discovered) = &*self.discovered.load()
+            && now < discovered.at + METADATA_LIFE
+        {
+            return Ok(discovered.metadata.clone());
         }
         if let Some(next) = attempts.next.filter(|next| now < *next) {
             return Err(ProviderError::Unavailable {

@@ -53,8 +53,6 @@ pub(crate) struct TokenReply {
     expires_in: Option<Duration>,
     #[serde(default, skip_serializing)]
     refresh_token: Option<RefreshToken>,
-    #[serde(default, deserialize_with = "tolerance::scope", skip_serializing)]
-    scope: Option<Vec<String>>,
     #[serde(default, skip_serializing)]
     id_token: Option<String>,
 }

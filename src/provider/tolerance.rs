@@ -57,15 +57,3 @@ pub(crate) fn expires_in<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Durat
     };
     Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
-
-/// `scope` as a string or as a list of strings.
-pub(crate) fn scope<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error> {
-    let value = Option::<Value>::deserialize(d)?;
-    Ok(value.map(|value| {
-        strings(Some(&value))
-            .iter()
-            .flat_map(|text| text.split_ascii_whitespace())
-            .map(str::to_owned)
-            .collect()
-    }))
-}

@@ -73,10 +73,6 @@ impl Session {
             seen: now.unix_timestamp(),
         }
     }
-
-    pub(crate) fn started(&self) -> i64 {
-        self.started
-    }
 }
 
 /// Why there is no session.
@@ -261,12 +257,20 @@ fn split(text: &str) -> Vec<&str> {
     let mut rest = text;
     let mut pieces = vec![];
     while rest.len() > PIECE {
-        let (piece, tail) = rest.split_at(rest.floor_char_boundary(PIECE));
+        let (piece, tail) = rest.split_at(boundary(rest));
         pieces.push(piece);
         rest = tail;
     }
     pieces.push(rest);
     pieces
+}
+
+/// The last place between characters within the first [`PIECE`] bytes.
+fn boundary(text: &str) -> usize {
+    (0..=PIECE)
+        .rev()
+        .find(|i| text.is_char_boundary(*i))
+        .unwrap_or(PIECE)
 }
 
 /// Takes a piece apart: the session's id, how many pieces there are, and its text.

@@ -25,8 +25,8 @@ pub use user_info::UserInfoError;
 
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
 pub(crate) use json::parse_object;
-pub(crate) use jwk::{KeySet, SkipReason, SkippedKey};
-pub(crate) use jws::{Jws, MAX_TOKEN, VerifiedJws};
+pub(crate) use jwk::KeySet;
+pub(crate) use jws::Jws;
 pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};
 
 /// The beginning of a text from outside, short enough for an error or a log line.

@@ -9,9 +9,10 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{browser::Browser, node_provider::NodeProvider};
-
-const SECRET: &str = "rocket-secret-0123456789abcdef0123456789abcdef";
+use crate::{
+    browser::Browser,
+    node_provider::{CLIENT_SECRET, NodeProvider},
+};
 
 /// An example that runs on a port of its own.
 struct Example {
@@ -20,9 +21,9 @@ struct Example {
 }
 
 impl Example {
-    fn start(name: &str, environment: &[(&str, &str)]) -> Example {
-        let port = free_port();
+    fn start(name: &str, port: u16, environment: &[(&str, &str)]) -> Example {
         let mut process = Command::new(example_path(name))
+            .env("ROCKET_PROFILE", "debug")
             .env("ROCKET_PORT", port.to_string())
             .env("ROCKET_CLI_COLORS", "false")
             .envs(environment.iter().copied())
@@ -65,7 +66,11 @@ fn free_port() -> u16 {
 async fn sign_in_on_the_development_provider_under_both_loopback_names() {
     let port = free_port().to_string();
     let dev_provider = format!("{{port={port}}}");
-    let app = Example::start("sign_in", &[("OIDC_DEV_PROVIDER", &dev_provider)]);
+    let app = Example::start(
+        "sign_in",
+        free_port(),
+        &[("OIDC_DEV_PROVIDER", &dev_provider)],
+    );
     let browser = Browser::start().await;
 
     for host in ["localhost", "127.0.0.1"] {
@@ -105,7 +110,7 @@ async fn sign_in_on_the_development_provider_under_both_loopback_names() {
 #[rocket::async_test]
 #[ignore = "needs Chromium: run scripts/interop"]
 async fn without_a_provider_the_testing_profile_signs_out_and_in() {
-    let app = Example::start("sign_in", &[("OIDC_ENABLED", "false")]);
+    let app = Example::start("sign_in", free_port(), &[("OIDC_ENABLED", "false")]);
     let browser = Browser::start().await;
     browser.goto(&app.at("localhost", "/profile")).await;
     assert_eq!(browser.text("h1").await, "Tess Ting");
@@ -123,33 +128,28 @@ async fn without_a_provider_the_testing_profile_signs_out_and_in() {
 #[ignore = "needs Node.js and Chromium: run scripts/interop"]
 async fn notes_signs_in_at_npm_oidc_provider_with_environment_variables_alone() {
     // The redirect URI is registered before the app runs: both sides are told the app's port.
-    let port = free_port().to_string();
+    let port = free_port();
     let base_url = format!("http://localhost:{port}");
     let redirect_uri = format!("{base_url}/oidc/authorize");
     let provider = NodeProvider::start(&[("REDIRECT_URI", &redirect_uri)]).await;
     let app = Example::start(
         "notes",
+        port,
         &[
-            ("OIDC_ISSUER", &provider.issuer()),
+            ("OIDC_ISSUER", provider.issuer()),
             ("OIDC_CLIENT_ID", "rocket-app"),
-            ("OIDC_CLIENT_SECRET", SECRET),
+            ("OIDC_CLIENT_SECRET", CLIENT_SECRET),
             ("OIDC_SCOPES", "openid profile email"),
-            ("ROCKET_PROFILE", "debug"),
-            ("ROCKET_PORT", &port),
         ],
     );
-    assert_ne!(app.port, 0);
-    let at = |path: &str| format!("{base_url}{path}");
+    let at = |path: &str| app.at("localhost", path);
     let browser = Browser::start().await;
 
     browser.goto(&at("/")).await;
     assert_eq!(browser.text("#who").await, "Nobody is signed in");
 
     browser.goto(&at("/me?from=bookmark")).await;
-    browser.fill("input[name=login]", "alice").await;
-    browser.fill("input[name=password]", "alice-password").await;
-    browser.click("button[type=submit]").await;
-    browser.click("button[name=consent]").await;
+    provider.sign_in(&browser, "alice").await;
     browser
         .wait_for_url(|url| url == at("/me?from=bookmark"))
         .await;
@@ -160,18 +160,15 @@ async fn notes_signs_in_at_npm_oidc_provider_with_environment_variables_alone() 
     assert_eq!(me["claims"]["iss"], provider.issuer());
 
     let cookies = browser.cookies().await;
-    let session = cookies
-        .iter()
-        .find(|cookie| cookie["name"] == "oidc_session")
-        .expect("there is a session");
-    assert_eq!(session["httpOnly"], true);
-    assert_eq!(session["sameSite"], "Lax");
-    assert_eq!(session["path"], "/");
-    assert_eq!(session["secure"], false);
+    let session = cookies.iter().find(|cookie| cookie.name == "oidc_session");
+    let session = session.expect("there is a session");
+    assert!(session.http_only && !session.secure);
+    assert_eq!(session.same_site.as_deref(), Some("Lax"));
+    assert_eq!(session.path, "/");
     assert!(
         !cookies
             .iter()
-            .any(|cookie| cookie["name"].as_str().unwrap().starts_with("oidc_pending"))
+            .any(|cookie| cookie.name.starts_with("oidc_pending"))
     );
 
     browser.goto(&at("/")).await;
@@ -184,6 +181,6 @@ async fn notes_signs_in_at_npm_oidc_provider_with_environment_variables_alone() 
             .cookies()
             .await
             .iter()
-            .any(|cookie| cookie["name"] == "oidc_session")
+            .any(|cookie| cookie.name == "oidc_session")
     );
 }

@@ -13,11 +13,9 @@ use rocket_openidconnect::{LoggedIn, Oidc};
 use url::Url;
 
 use crate::{
-    node_provider::NodeProvider,
+    node_provider::{CLIENT_SECRET as SECRET, NodeProvider},
     walker::{Person, Walker},
 };
-
-const SECRET: &str = "rocket-secret-0123456789abcdef0123456789abcdef";
 
 #[get("/me")]
 fn me(user: LoggedIn) -> Json<Value> {

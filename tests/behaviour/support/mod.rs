@@ -1,0 +1,34 @@
+//! What the behaviour tests stand on: a scripted OpenID provider and a browser.
+//!
+//! ```ignore
+//! mod support;
+//! use support::{Browser, TestProvider};
+//!
+//! let provider = TestProvider::start().await;
+//! let browser = Browser::open(app(&provider)).await;
+//! browser.sign_in(&provider, "/me").await.sees("Alice");
+//! ```
+
+// Each test binary compiles this module and uses a part of it.
+#![allow(dead_code, unused_imports)]
+
+pub mod browser;
+pub mod callback;
+mod endpoints;
+pub mod http;
+pub mod keys;
+pub mod provider;
+mod token_endpoint;
+
+pub use browser::{Browser, Page};
+pub use callback::Callback;
+pub use http::{Misbehaviour, RecordedRequest, Reply};
+pub use keys::{IdTokenParts, JwtParts, SigningKey};
+pub use provider::{Held, TestProvider};
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks past a panic: one failed assertion must not hide behind another.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
