@@ -1,28 +1,187 @@
-use crate::{Secret, settings::DevProviderSettings};
+//! A small OpenID provider for development: real messages, strict checks, and no passwords.
+//!
+//! The fairing starts it on its own loopback listener when the settings say `dev_provider`, in the
+//! debug profile only. Everything is in memory and bounded; a restart forgets sessions and tokens,
+//! and makes new keys.
+
+mod endpoints;
+mod grants;
+mod pages;
+mod signing;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    net::Ipv4Addr,
+    sync::{Mutex, OnceLock},
+};
+
+use figment::Figment;
+use rocket::{
+    Build, Config, Rocket, Shutdown,
+    config::{LogLevel, SecretKey},
+    error::ErrorKind,
+    fairing::AdHoc,
+    http::uri::Origin,
+};
+use serde_json::{Map, Value};
+use thiserror::Error;
+use tokio::sync::oneshot;
+use tracing::log;
 use url::Url;
-pub(crate) struct DevProvider;
+
+use self::{grants::Grants, signing::SigningKey};
+use crate::{Secret, settings::DevProviderSettings};
+
+/// The one client that is registered here: the app itself.
+#[derive(Clone, Debug)]
 pub(crate) struct DevClient {
     pub client_id: String,
     pub client_secret: Secret,
     pub redirect_uri: String,
+    /// Sign-out leads back to pages of this origin.
     pub base_url: Url,
 }
-#[derive(Debug, thiserror::Error)]
-#[error("x")]
-pub(crate) struct DevProviderError;
+
+/// The provider while it runs. It stops when this is dropped.
+#[derive(Debug)]
+pub(crate) struct DevProvider {
+    issuer: String,
+    shutdown: Shutdown,
+}
+
+/// Why it did not start.
+#[derive(Debug, Error)]
+pub(crate) enum DevProviderError {
+    #[error("its port cannot be used: {cause}")]
+    Port { cause: String },
+    #[error("no signing key could be made")]
+    Key,
+    #[error("it stopped while it started")]
+    Stopped,
+}
+
 impl DevProviderError {
-    pub fn remedy(&self) -> &'static str {
-        ""
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self {
+            DevProviderError::Port { .. } => {
+                "stop what listens there, or choose another port in `oidc.dev_provider.port`; 0 takes a free one"
+            }
+            DevProviderError::Key | DevProviderError::Stopped => "start the app again",
+        }
     }
 }
+
+/// What the endpoints work with.
+struct Op {
+    /// Known when the port is: at liftoff.
+    issuer: OnceLock<String>,
+    client: DevClient,
+    users: Vec<Map<String, Value>>,
+    key: SigningKey,
+    grants: Grants,
+}
+
+impl Op {
+    fn issuer(&self) -> &str {
+        self.issuer.get().map_or("", String::as_str)
+    }
+}
+
 impl DevProvider {
+    /// Starts the provider and waits until it listens.
     pub(crate) async fn start(
-        _: &DevProviderSettings,
-        _: DevClient,
+        settings: &DevProviderSettings,
+        client: DevClient,
     ) -> Result<DevProvider, DevProviderError> {
-        todo!()
+        let (tell, listening) = oneshot::channel();
+        let tell = Mutex::new(Some(tell));
+        let rocket = rocket(settings, client)?.attach(AdHoc::on_liftoff("Issuer", |rocket| {
+            Box::pin(async move {
+                let issuer = format!("http://localhost:{}", rocket.config().port);
+                if let Some(op) = rocket.state::<Op>() {
+                    let _ = op.issuer.set(issuer.clone());
+                }
+                if let Some(tell) = tell.lock().ok().and_then(|mut tell| tell.take()) {
+                    let _ = tell.send((issuer, rocket.shutdown()));
+                }
+            })
+        }));
+
+        // Rocket's log level is the process's: the app keeps its own.
+        let log_level = log::max_level();
+        let launch = tokio::spawn(async move {
+            match rocket.launch().await {
+                Ok(_) => DevProviderError::Stopped,
+                Err(error) => match error.kind() {
+                    ErrorKind::Bind(cause) => DevProviderError::Port {
+                        cause: cause.to_string(),
+                    },
+                    _ => DevProviderError::Stopped,
+                },
+            }
+        });
+        let started = listening.await;
+        log::set_max_level(log_level);
+
+        match started {
+            Ok((issuer, shutdown)) => Ok(DevProvider { issuer, shutdown }),
+            Err(_) => Err(launch.await.unwrap_or(DevProviderError::Stopped)),
+        }
     }
+
+    /// `http://localhost:<port>`.
     pub(crate) fn issuer(&self) -> &str {
-        ""
+        &self.issuer
     }
+}
+
+impl Drop for DevProvider {
+    fn drop(&mut self) {
+        self.shutdown.clone().notify();
+    }
+}
+
+/// The provider as a Rocket app of its own, silent and without signal handlers.
+fn rocket(
+    settings: &DevProviderSettings,
+    client: DevClient,
+) -> Result<Rocket<Build>, DevProviderError> {
+    let op = Op {
+        issuer: OnceLock::new(),
+        client,
+        users: settings.users.clone(),
+        key: SigningKey::new().ok_or(DevProviderError::Key)?,
+        grants: Grants::default(),
+    };
+    let config = Config {
+        address: Ipv4Addr::LOCALHOST.into(),
+        port: settings.port,
+        log_level: LogLevel::Off,
+        secret_key: SecretKey::generate().ok_or(DevProviderError::Key)?,
+        cli_colors: false,
+        ..Config::debug_default()
+    };
+    let figment = Figment::from(config)
+        .merge(("shutdown.ctrlc", false))
+        .merge(("shutdown.signals", Vec::<String>::new()))
+        .merge(("shutdown.grace", 0))
+        .merge(("shutdown.mercy", 0));
+
+    Ok(rocket::custom(figment)
+        .manage(op)
+        .attach(AdHoc::on_request("Host", |request, _| {
+            // A page on another site must not reach this provider by a name that resolves to here.
+            Box::pin(async move {
+                let is_other = request.host().is_some_and(|host| {
+                    let name = host.domain().as_str();
+                    name != "localhost" && name != "127.0.0.1"
+                });
+                if is_other {
+                    request.set_uri(Origin::const_new("/other-host", None));
+                }
+            })
+        }))
+        .mount("/", endpoints::routes()))
 }

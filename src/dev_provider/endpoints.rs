@@ -1,0 +1,492 @@
+//! The development provider's endpoints. Strict where a real one is, so that what works here works there.
+
+use std::collections::HashMap;
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use rocket::{
+    Request, Response, Route, State, get,
+    http::{ContentType, Status},
+    post,
+    request::{FromRequest, Outcome},
+    response::{Responder, Result as Responded},
+    routes,
+};
+use serde_json::{Map, Value, json};
+use time::OffsetDateTime;
+use url::{Url, form_urlencoded};
+
+use super::{
+    Op,
+    grants::{ACCESS_TOKEN_LIFE, AuthorizationRequest, Grant},
+    pages,
+    signing::{at_hash, code_challenge, random},
+};
+use crate::Secret;
+
+pub(super) fn routes() -> Vec<Route> {
+    routes![
+        metadata,
+        key_set,
+        authorize,
+        decide,
+        token,
+        user_info,
+        user_info_post,
+        introspect,
+        revoke,
+        end_session
+    ]
+}
+
+/// An answer: never stored, and either JSON, a page, or a way back to the app.
+pub(super) enum Answer {
+    Json(Status, Value),
+    Page(Status, String),
+    Redirect(Url),
+    /// 401 with a challenge.
+    Challenge(&'static str, Value),
+}
+
+impl<'r> Responder<'r, 'static> for Answer {
+    fn respond_to(self, request: &'r Request<'_>) -> Responded<'static> {
+        let mut response = match self {
+            Answer::Json(status, body) => {
+                let mut response = (ContentType::JSON, body.to_string()).respond_to(request)?;
+                response.set_status(status);
+                response
+            }
+            Answer::Page(status, body) => {
+                let mut response = (ContentType::HTML, body).respond_to(request)?;
+                response.set_status(status);
+                response.set_raw_header(
+                    "Content-Security-Policy",
+                    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+                );
+                response
+            }
+            Answer::Redirect(url) => Response::build()
+                .status(Status::SeeOther)
+                .raw_header("Location", String::from(url))
+                .finalize(),
+            Answer::Challenge(challenge, body) => {
+                let mut response = (ContentType::JSON, body.to_string()).respond_to(request)?;
+                response.set_status(Status::Unauthorized);
+                response.set_raw_header("WWW-Authenticate", challenge);
+                response
+            }
+        };
+        response.set_raw_header("Cache-Control", "no-store");
+        Ok(response)
+    }
+}
+
+/// An error reply of an endpoint that speaks JSON (RFC 6749 §5.2).
+fn refused(error: &str, description: &str) -> Answer {
+    let body = json!({ "error": error, "error_description": description });
+    Answer::Json(Status::BadRequest, body)
+}
+
+/// The `Authorization` header, or an empty text.
+struct Authorization<'r>(&'r str);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Authorization<'r> {
+    type Error = std::convert::Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
+        let header = request.headers().get_one("Authorization");
+        Outcome::Success(Authorization(header.unwrap_or_default()))
+    }
+}
+
+/// The query of a request.
+struct Query(HashMap<String, String>);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Query {
+    type Error = std::convert::Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
+        let query = request.uri().query().map_or("", |query| query.as_str());
+        Outcome::Success(Query(parameters(query)))
+    }
+}
+
+fn parameters(text: &str) -> HashMap<String, String> {
+    form_urlencoded::parse(text.as_bytes())
+        .into_owned()
+        .collect()
+}
+
+fn now() -> i64 {
+    OffsetDateTime::now_utc().unix_timestamp()
+}
+
+/// OpenID Connect Discovery 1.0 §4.
+#[get("/.well-known/openid-configuration")]
+fn metadata(op: &State<Op>) -> Answer {
+    let at = |path: &str| format!("{}{path}", op.issuer());
+    let methods = ["client_secret_basic", "client_secret_post"];
+    Answer::Json(
+        Status::Ok,
+        json!({
+            "issuer": op.issuer(),
+            "authorization_endpoint": at("/authorize"),
+            "token_endpoint": at("/token"),
+            "userinfo_endpoint": at("/userinfo"),
+            "jwks_uri": at("/jwks"),
+            "introspection_endpoint": at("/introspect"),
+            "revocation_endpoint": at("/revoke"),
+            "end_session_endpoint": at("/end_session"),
+            "scopes_supported": ["openid", "profile", "email", "offline_access"],
+            "response_types_supported": ["code"],
+            "response_modes_supported": ["query"],
+            "grant_types_supported": ["authorization_code", "refresh_token"],
+            "subject_types_supported": ["public"],
+            "id_token_signing_alg_values_supported": ["RS256"],
+            "token_endpoint_auth_methods_supported": methods,
+            "introspection_endpoint_auth_methods_supported": methods,
+            "revocation_endpoint_auth_methods_supported": methods,
+            "code_challenge_methods_supported": ["S256"],
+            "authorization_response_iss_parameter_supported": true,
+        }),
+    )
+}
+
+#[get("/jwks")]
+fn key_set(op: &State<Op>) -> Answer {
+    Answer::Json(Status::Ok, op.key.key_set())
+}
+
+/// The authorization endpoint (OpenID Connect Core 1.0 §3.1.2): a page to choose a user on.
+#[get("/authorize")]
+fn authorize(op: &State<Op>, query: Query) -> Answer {
+    let parameter = |name: &str| query.0.get(name).map_or("", String::as_str);
+
+    // Nobody is sent anywhere before client and redirect URI are known to be right.
+    if parameter("client_id") != op.client.client_id {
+        return bad_request(
+            "The `client_id` is not the one of the app that started this provider.",
+        );
+    }
+    if parameter("redirect_uri") != op.client.redirect_uri {
+        return bad_request(&format!(
+            "The `redirect_uri` is not `{}`, which the app registered.",
+            op.client.redirect_uri
+        ));
+    }
+
+    let wrong = if parameter("response_type") != "code" {
+        Some(("unsupported_response_type", "only `code` is supported"))
+    } else if !parameter("scope").split(' ').any(|scope| scope == "openid") {
+        Some(("invalid_scope", "`scope` lacks `openid`"))
+    } else if parameter("state").is_empty() {
+        Some(("invalid_request", "`state` is missing"))
+    } else if parameter("nonce").is_empty() {
+        Some(("invalid_request", "`nonce` is missing"))
+    } else if parameter("code_challenge").len() != 43
+        || parameter("code_challenge_method") != "S256"
+    {
+        Some((
+            "invalid_request",
+            "`code_challenge` with the method S256 is missing",
+        ))
+    } else if parameter("prompt") == "none" {
+        Some(("login_required", "nobody is signed in here"))
+    } else {
+        None
+    };
+    if let Some((error, description)) = wrong {
+        return back(
+            op,
+            parameter("state"),
+            &[("error", error), ("error_description", description)],
+        );
+    }
+
+    let scope = parameter("scope").to_owned();
+    let id = op.grants.keep_request(AuthorizationRequest {
+        state: parameter("state").to_owned(),
+        nonce: parameter("nonce").to_owned(),
+        scope: scope.clone(),
+        code_challenge: parameter("code_challenge").to_owned(),
+        acr: parameter("acr_values")
+            .split(' ')
+            .next()
+            .filter(|acr| !acr.is_empty())
+            .map(str::to_owned),
+    });
+    Answer::Page(Status::Ok, pages::choose_user(&id, &scope, &op.users))
+}
+
+/// The page's answer: a user, somebody made up, or no.
+#[post("/authorize", data = "<form>")]
+fn decide(op: &State<Op>, form: String) -> Answer {
+    let form = parameters(&form);
+    let Some(request) = form.get("request").and_then(|id| op.grants.request(id)) else {
+        return bad_request("This page is too old. Go back to the app and sign in again.");
+    };
+    let state = request.state.clone();
+    if form.contains_key("cancel") {
+        let words = [
+            ("error", "access_denied"),
+            ("error_description", "cancelled on the page"),
+        ];
+        return back(op, &state, &words);
+    }
+
+    let claims = match (form.get("user"), form.get("claims")) {
+        (Some(sub), _) => op
+            .users
+            .iter()
+            .find(|user| user.get("sub") == Some(&json!(sub)))
+            .cloned(),
+        (None, Some(claims)) => serde_json::from_str(claims).ok(),
+        (None, None) => None,
+    };
+    let has_sub = |claims: &Map<String, Value>| {
+        claims
+            .get("sub")
+            .and_then(Value::as_str)
+            .is_some_and(|sub| !sub.is_empty())
+    };
+    match claims.filter(has_sub) {
+        Some(claims) => {
+            let code = op.grants.new_code(request, claims, now());
+            back(op, &state, &[("code", &code)])
+        }
+        None => bad_request("That is no user of this provider, and no JSON object with a `sub`."),
+    }
+}
+
+/// Sends the browser back to the app (RFC 6749 §4.1.2), with `iss` (RFC 9207).
+fn back(op: &Op, state: &str, words: &[(&str, &str)]) -> Answer {
+    let Ok(mut url) = Url::parse(&op.client.redirect_uri) else {
+        return bad_request("The app's redirect URI is not an address.");
+    };
+    let mut query = url.query_pairs_mut();
+    query.extend_pairs(words).append_pair("iss", op.issuer());
+    if !state.is_empty() {
+        query.append_pair("state", state);
+    }
+    drop(query);
+    Answer::Redirect(url)
+}
+
+fn bad_request(text: &str) -> Answer {
+    Answer::Page(
+        Status::BadRequest,
+        pages::message("This sign-in cannot go on", text),
+    )
+}
+
+/// Whether the client is the one registered, by either method (RFC 6749 §2.3.1).
+fn authenticate(
+    op: &Op,
+    authorization: &str,
+    form: &HashMap<String, String>,
+) -> Result<(), Answer> {
+    let decoded = |text: &str| -> String {
+        form_urlencoded::parse(format!("x={text}").as_bytes())
+            .map(|(_, value)| value.into_owned())
+            .collect()
+    };
+    let by_header = authorization
+        .strip_prefix("Basic ")
+        .and_then(|text| STANDARD.decode(text).ok())
+        .and_then(|bytes| String::from_utf8(bytes).ok())
+        .and_then(|text| {
+            text.split_once(':')
+                .map(|(id, secret)| (decoded(id), decoded(secret)))
+        });
+    let by_form = form.get("client_secret").map(|secret| {
+        (
+            form.get("client_id").cloned().unwrap_or_default(),
+            secret.clone(),
+        )
+    });
+
+    let is_right = |(id, secret): &(String, String)| {
+        *id == op.client.client_id && Secret::new(secret.as_str()) == op.client.client_secret
+    };
+    match (by_header, by_form) {
+        (Some(_), Some(_)) => Err(refused("invalid_request", "the client authenticates twice")),
+        (Some(given), None) | (None, Some(given)) if is_right(&given) => Ok(()),
+        _ => Err(Answer::Challenge(
+            "Basic realm=\"development provider\"",
+            json!({ "error": "invalid_client", "error_description": "wrong client id or secret" }),
+        )),
+    }
+}
+
+/// The token endpoint (OpenID Connect Core 1.0 §3.1.3, §12).
+#[post("/token", data = "<form>")]
+fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answer {
+    let form = parameters(&form);
+    if let Err(answer) = authenticate(op, authorization.0, &form) {
+        return answer;
+    }
+    let parameter = |name: &str| form.get(name).map_or("", String::as_str);
+    let now = now();
+    match parameter("grant_type") {
+        "authorization_code" => {
+            let Some(grant) = op.grants.use_code(parameter("code"), now) else {
+                return refused("invalid_grant", "the code is unknown, used or too old");
+            };
+            if parameter("redirect_uri") != op.client.redirect_uri {
+                return refused(
+                    "invalid_grant",
+                    "`redirect_uri` is not the one of the request",
+                );
+            }
+            if code_challenge(parameter("code_verifier")) != grant.request.code_challenge {
+                return refused("invalid_grant", "`code_verifier` does not fit the request");
+            }
+            tokens(op, &grant, Some(&grant.request.nonce), now)
+        }
+        "refresh_token" => match op.grants.use_refresh_token(parameter("refresh_token"), now) {
+            Some(grant) => tokens(op, &grant, None, now),
+            None => refused(
+                "invalid_grant",
+                "the refresh token is unknown, used or revoked",
+            ),
+        },
+        _ => refused(
+            "unsupported_grant_type",
+            "authorization_code or refresh_token",
+        ),
+    }
+}
+
+/// New tokens for a grant. The ID token carries the user's claims too, so that an app without
+/// UserInfo has a profile.
+fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
+    let issued = op.grants.issue(grant, now);
+    let mut claims = visible_claims(grant);
+    claims.extend(
+        [
+            ("iss", json!(op.issuer())),
+            ("aud", json!(op.client.client_id)),
+            ("iat", json!(now)),
+            ("exp", json!(now + ACCESS_TOKEN_LIFE)),
+            ("auth_time", json!(grant.auth_time)),
+            ("sid", json!(grant.family)),
+            ("jti", json!(random("id"))),
+            ("at_hash", json!(at_hash(&issued.access_token))),
+        ]
+        .map(|(name, value)| (name.to_owned(), value)),
+    );
+    if let Some(acr) = &grant.request.acr {
+        claims.insert("acr".into(), json!(acr));
+    }
+    if let Some(nonce) = nonce {
+        claims.insert("nonce".into(), json!(nonce));
+    }
+    let Some(id_token) = op.key.sign(&claims) else {
+        return Answer::Json(
+            Status::InternalServerError,
+            json!({ "error": "server_error" }),
+        );
+    };
+    Answer::Json(
+        Status::Ok,
+        json!({
+            "access_token": issued.access_token,
+            "token_type": "Bearer",
+            "expires_in": ACCESS_TOKEN_LIFE,
+            "refresh_token": issued.refresh_token,
+            "id_token": id_token,
+            "scope": grant.request.scope,
+        }),
+    )
+}
+
+/// The user's claims that the scopes show (OpenID Connect Core 1.0 §5.4). What no scope of the
+/// standard is about, such as `groups`, is always shown.
+fn visible_claims(grant: &Grant) -> Map<String, Value> {
+    const OF_EMAIL: [&str; 2] = ["email", "email_verified"];
+    const OF_PROFILE: [&str; 3] = ["birthdate", "gender", "zoneinfo"];
+
+    let has = |scope: &str| grant.request.scope.split(' ').any(|given| given == scope);
+    let mut claims = grant.claims.clone();
+    claims.retain(|name, _| match name.as_str() {
+        email if OF_EMAIL.contains(&email) => has("email"),
+        profile if OF_PROFILE.contains(&profile) => has("profile"),
+        _ => true,
+    });
+    claims
+}
+
+/// The UserInfo endpoint (OpenID Connect Core 1.0 §5.3).
+#[get("/userinfo")]
+fn user_info(op: &State<Op>, authorization: Authorization<'_>) -> Answer {
+    let token = authorization.0.strip_prefix("Bearer ").unwrap_or_default();
+    match op.grants.access_token(token, now()) {
+        Some((grant, _)) => Answer::Json(Status::Ok, Value::Object(visible_claims(&grant))),
+        None => Answer::Challenge(
+            "Bearer realm=\"development provider\", error=\"invalid_token\"",
+            json!({ "error": "invalid_token" }),
+        ),
+    }
+}
+
+#[post("/userinfo")]
+fn user_info_post(op: &State<Op>, authorization: Authorization<'_>) -> Answer {
+    user_info(op, authorization)
+}
+
+/// RFC 7662.
+#[post("/introspect", data = "<form>")]
+fn introspect(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answer {
+    let form = parameters(&form);
+    if let Err(answer) = authenticate(op, authorization.0, &form) {
+        return answer;
+    }
+    let token = form.get("token").map_or("", String::as_str);
+    let body = match op.grants.access_token(token, now()) {
+        Some((grant, ends)) => json!({
+            "active": true,
+            "iss": op.issuer(),
+            "sub": grant.claims.get("sub"),
+            "client_id": op.client.client_id,
+            "scope": grant.request.scope,
+            "exp": ends,
+            "token_type": "Bearer",
+        }),
+        None => json!({ "active": false }),
+    };
+    Answer::Json(Status::Ok, body)
+}
+
+/// RFC 7009.
+#[post("/revoke", data = "<form>")]
+fn revoke(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answer {
+    let form = parameters(&form);
+    if let Err(answer) = authenticate(op, authorization.0, &form) {
+        return answer;
+    }
+    op.grants
+        .revoke(form.get("token").map_or("", String::as_str));
+    Answer::Json(Status::Ok, json!({}))
+}
+
+/// OpenID Connect RP-Initiated Logout 1.0. There is no session here to end.
+#[get("/end_session")]
+fn end_session(op: &State<Op>, query: Query) -> Answer {
+    let signed_out = || {
+        let page = pages::message("Signed out", "The development provider keeps no session.");
+        Answer::Page(Status::Ok, page)
+    };
+    let Some(target) = query.0.get("post_logout_redirect_uri") else {
+        return signed_out();
+    };
+    match Url::parse(target) {
+        Ok(mut url) if url.origin() == op.client.base_url.origin() => {
+            if let Some(state) = query.0.get("state") {
+                url.query_pairs_mut().append_pair("state", state);
+            }
+            Answer::Redirect(url)
+        }
+        _ => bad_request("The `post_logout_redirect_uri` is not an address of the app."),
+    }
+}

@@ -1,0 +1,205 @@
+//! What the development provider remembers: requests under way, codes, tokens. All of it is bounded.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use serde_json::{Map, Value};
+
+use super::signing::random;
+
+/// So many entries of each kind are kept; the oldest goes first.
+const MOST: usize = 1_000;
+/// Lifetimes, in seconds.
+const CODE_LIFE: i64 = 60;
+pub(super) const ACCESS_TOKEN_LIFE: i64 = 300;
+
+/// An authorization request that was found good (OpenID Connect Core 1.0 §3.1.2.1).
+#[derive(Clone)]
+pub(super) struct AuthorizationRequest {
+    pub state: String,
+    pub nonce: String,
+    pub scope: String,
+    pub code_challenge: String,
+    pub acr: Option<String>,
+}
+
+/// What a person's sign-in allows the client.
+#[derive(Clone)]
+pub(super) struct Grant {
+    /// Everything that comes from one sign-in shares this, and ends together.
+    pub family: String,
+    pub claims: Map<String, Value>,
+    pub request: AuthorizationRequest,
+    pub auth_time: i64,
+}
+
+/// An entry with an end, in seconds since 1970; `None` lives until it is dropped or revoked.
+struct Entry<T> {
+    key: String,
+    ends: Option<i64>,
+    is_used: bool,
+    value: T,
+}
+
+/// The newest entries of one kind.
+struct Table<T>(VecDeque<Entry<T>>);
+
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Table(VecDeque::new())
+    }
+}
+
+impl<T> Table<T> {
+    fn insert(&mut self, key: String, ends: Option<i64>, value: T) {
+        if self.0.len() == MOST {
+            self.0.pop_front();
+        }
+        self.0.push_back(Entry {
+            key,
+            ends,
+            is_used: false,
+            value,
+        });
+    }
+
+    fn find(&mut self, key: &str, now: i64) -> Option<&mut Entry<T>> {
+        self.0
+            .iter_mut()
+            .find(|entry| entry.key == key && entry.ends.is_none_or(|ends| now < ends))
+    }
+}
+
+#[derive(Default)]
+struct Tables {
+    requests: Table<AuthorizationRequest>,
+    codes: Table<Grant>,
+    access_tokens: Table<Grant>,
+    refresh_tokens: Table<Grant>,
+}
+
+/// The tables, behind a lock.
+#[derive(Default)]
+pub(super) struct Grants(Mutex<Tables>);
+
+/// A fresh pair of tokens.
+pub(super) struct Issued {
+    pub access_token: String,
+    pub refresh_token: String,
+}
+
+impl Grants {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a request while its page is shown.
+    pub fn keep_request(&self, request: AuthorizationRequest) -> String {
+        let id = random("request");
+        self.tables().requests.insert(id.clone(), None, request);
+        id
+    }
+
+    pub fn request(&self, id: &str) -> Option<AuthorizationRequest> {
+        Some(self.tables().requests.find(id, 0)?.value.clone())
+    }
+
+    /// A code for a person who just signed in.
+    pub fn new_code(
+        &self,
+        request: AuthorizationRequest,
+        claims: Map<String, Value>,
+        now: i64,
+    ) -> String {
+        let code = random("code");
+        let grant = Grant {
+            family: random("family"),
+            claims,
+            request,
+            auth_time: now,
+        };
+        self.tables()
+            .codes
+            .insert(code.clone(), Some(now + CODE_LIFE), grant);
+        code
+    }
+
+    /// Uses up a code. A second use revokes what the first one gave (RFC 6749 §4.1.2).
+    pub fn use_code(&self, code: &str, now: i64) -> Option<Grant> {
+        let mut tables = self.tables();
+        let entry = tables.codes.find(code, now)?;
+        let (grant, was_used) = (
+            entry.value.clone(),
+            std::mem::replace(&mut entry.is_used, true),
+        );
+        if was_used {
+            tables.revoke(&grant.family);
+            return None;
+        }
+        Some(grant)
+    }
+
+    /// Uses up a refresh token. A second use revokes the family (RFC 9700 §4.14.2).
+    pub fn use_refresh_token(&self, token: &str, now: i64) -> Option<Grant> {
+        let mut tables = self.tables();
+        let entry = tables.refresh_tokens.find(token, now)?;
+        let (grant, was_used) = (
+            entry.value.clone(),
+            std::mem::replace(&mut entry.is_used, true),
+        );
+        if was_used {
+            tables.revoke(&grant.family);
+            return None;
+        }
+        Some(grant)
+    }
+
+    pub fn issue(&self, grant: &Grant, now: i64) -> Issued {
+        let issued = Issued {
+            access_token: random("access"),
+            refresh_token: random("refresh"),
+        };
+        let mut tables = self.tables();
+        let ends = Some(now + ACCESS_TOKEN_LIFE);
+        tables
+            .access_tokens
+            .insert(issued.access_token.clone(), ends, grant.clone());
+        tables
+            .refresh_tokens
+            .insert(issued.refresh_token.clone(), None, grant.clone());
+        issued
+    }
+
+    /// The grant of a live access token, and when it ends.
+    pub fn access_token(&self, token: &str, now: i64) -> Option<(Grant, i64)> {
+        let mut tables = self.tables();
+        let entry = tables.access_tokens.find(token, now)?;
+        Some((entry.value.clone(), entry.ends.unwrap_or(now)))
+    }
+
+    /// Ends a token, and all others of its sign-in (RFC 7009 §2.1).
+    pub fn revoke(&self, token: &str) {
+        let mut tables = self.tables();
+        let of_access = tables
+            .access_tokens
+            .find(token, 0)
+            .map(|entry| entry.value.family.clone());
+        let of_refresh = tables
+            .refresh_tokens
+            .find(token, 0)
+            .map(|entry| entry.value.family.clone());
+        if let Some(family) = of_access.or(of_refresh) {
+            tables.revoke(&family);
+        }
+    }
+}
+
+impl Tables {
+    fn revoke(&mut self, family: &str) {
+        for table in [&mut self.access_tokens, &mut self.refresh_tokens] {
+            table.0.retain(|entry| entry.value.family != family);
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! The development provider's pages: who do you want to be, an error, signed out.
+
+use std::borrow::Cow;
+
+use rocket::http::RawStr;
+use serde_json::{Map, Value};
+
+fn escape(text: &str) -> Cow<'_, str> {
+    RawStr::new(text).html_escape()
+}
+
+/// One button per user, a form for anybody else, and a way to say no.
+pub(super) fn choose_user(request: &str, scope: &str, users: &[Map<String, Value>]) -> String {
+    let text = |user: &Map<String, Value>, claim: &str| {
+        user.get(claim)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
+    };
+    let buttons: String = users
+        .iter()
+        .map(|user| {
+            let sub = text(user, "sub");
+            let name = match text(user, "name") {
+                empty if empty.is_empty() => sub.clone(),
+                name => name,
+            };
+            let groups: Vec<_> = user
+                .get("groups")
+                .and_then(Value::as_array)
+                .map(|groups| groups.iter().filter_map(Value::as_str).collect())
+                .unwrap_or_default();
+            format!(
+                "<button class=\"user\" name=\"user\" value=\"{}\"><strong>{}</strong><span>{}</span><span class=\"groups\">{}</span></button>",
+                escape(&sub),
+                escape(&name),
+                escape(&text(user, "email")),
+                escape(&groups.join(" · ")),
+            )
+        })
+        .collect();
+    let hidden = format!(
+        "<input type=\"hidden\" name=\"request\" value=\"{}\">",
+        escape(request)
+    );
+    page(
+        "Development sign-in",
+        &format!(
+            "<h1>Development sign-in</h1><p class=\"quiet\">The app asks for <code>{}</code>. Who do you want to be?</p>\
+             <form method=\"post\" action=\"/authorize\">{hidden}{buttons}</form>\
+             <details><summary>Somebody else</summary>\
+             <form method=\"post\" action=\"/authorize\">{hidden}\
+             <label for=\"claims\">Claims, as JSON with <code>sub</code></label>\
+             <textarea id=\"claims\" name=\"claims\" rows=\"6\">{{\n  &quot;sub&quot;: &quot;carol&quot;,\n  &quot;name&quot;: &quot;Carol&quot;,\n  &quot;groups&quot;: []\n}}</textarea>\
+             <button class=\"go\">Sign in with these claims</button></form></details>\
+             <form method=\"post\" action=\"/authorize\">{hidden}<button class=\"cancel\" name=\"cancel\" value=\"1\">Cancel</button></form>",
+            escape(scope),
+        ),
+    )
+}
+
+pub(super) fn message(title: &str, text: &str) -> String {
+    page(
+        title,
+        &format!("<h1>{}</h1><p>{}</p>", escape(title), escape(text)),
+    )
+}
+
+fn page(title: &str, body: &str) -> String {
+    format!(
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+         <title>{}</title><style>{STYLE}</style></head><body>\
+         <p class=\"banner\">Development provider: anyone can sign in as anyone</p><main>{body}</main></body></html>",
+        escape(title)
+    )
+}
+
+const STYLE: &str = "
+:root { color-scheme: light dark; --ink: #1f2328; --soft: #68707c; --paper: #fff; --ground: #f3f1ea;
+  --line: #e3dfd3; --accent: #8a4b08; --on-accent: #fff }
+@media (prefers-color-scheme: dark) { :root { --ink: #ece8df; --soft: #a39d90; --paper: #24221d;
+  --ground: #191814; --line: #3a372f; --accent: #e0a458; --on-accent: #191814 } }
+* { box-sizing: border-box } body { margin: 0; background: var(--ground); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif }
+.banner { margin: 0; padding: .55rem 1rem; text-align: center; background: var(--accent);
+  color: var(--on-accent); font-size: .9rem; font-weight: 600 }
+main { width: min(27rem, 100% - 2rem); margin: 3rem auto; padding: 2rem; background: var(--paper);
+  border: 1px solid var(--line); border-radius: 14px }
+h1 { margin: 0 0 .25rem; font-size: 1.4rem } .quiet { margin: 0 0 1.25rem; color: var(--soft) }
+button { font: inherit; color: inherit; cursor: pointer; border-radius: 10px }
+.user { display: grid; gap: .1rem; width: 100%; margin: 0 0 .6rem; padding: .8rem 1rem; text-align: left;
+  background: none; border: 1px solid var(--line) } .user:hover, .user:focus { border-color: var(--accent) }
+.user span { color: var(--soft); font-size: .9rem } .user .groups { font-size: .8rem }
+details { margin: 1rem 0 } summary { cursor: pointer; color: var(--accent) }
+label { display: block; margin: .75rem 0 .25rem; font-size: .9rem }
+textarea { width: 100%; padding: .6rem; font: .85rem/1.4 ui-monospace, monospace; color: inherit;
+  background: none; border: 1px solid var(--line); border-radius: 10px }
+.go { margin-top: .5rem; padding: .6rem 1rem; border: 0; background: var(--accent); color: var(--on-accent) }
+.cancel { padding: 0; border: 0; background: none; color: var(--soft); text-decoration: underline }
+";

@@ -1,0 +1,263 @@
+//! The development provider, without sockets, and once with.
+
+use rocket::{
+    http::{
+        ContentType, Header, Status,
+        uri::{Authority, Host},
+    },
+    local::asynchronous::Client,
+};
+use serde_json::json;
+
+use super::{signing::code_challenge, *};
+
+const REDIRECT_URI: &str = "http://localhost:8000/oidc/authorize";
+const VERIFIER: &str = "a-code-verifier-of-a-good-length-0123456789";
+
+fn client() -> DevClient {
+    DevClient {
+        client_id: "dev".into(),
+        client_secret: Secret::new("hush"),
+        redirect_uri: REDIRECT_URI.into(),
+        base_url: Url::parse("http://localhost:8000/").unwrap(),
+    }
+}
+
+fn settings() -> DevProviderSettings {
+    DevProviderSettings {
+        port: 0,
+        ..DevProviderSettings::default()
+    }
+}
+
+async fn provider() -> Client {
+    Client::untracked(rocket(&settings(), client()).unwrap())
+        .await
+        .unwrap()
+}
+
+fn request(change: (&str, &str)) -> String {
+    let challenge = code_challenge(VERIFIER);
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in [
+        ("client_id", "dev"),
+        ("redirect_uri", REDIRECT_URI),
+        ("response_type", "code"),
+        ("scope", "openid email"),
+        ("state", "the-state"),
+        ("nonce", "the-nonce"),
+        ("code_challenge", &challenge),
+        ("code_challenge_method", "S256"),
+    ] {
+        query.append_pair(name, if name == change.0 { change.1 } else { value });
+    }
+    format!("/authorize?{}", query.finish())
+}
+
+async fn post(client: &Client, path: &str, form: String) -> (Status, Value, Option<String>) {
+    let response = client
+        .post(path.to_owned())
+        .header(ContentType::Form)
+        .body(form)
+        .dispatch()
+        .await;
+    let location = response.headers().get_one("Location").map(str::to_owned);
+    let status = response.status();
+    let text = response.into_string().await.unwrap_or_default();
+    (
+        status,
+        serde_json::from_str(&text).unwrap_or_default(),
+        location,
+    )
+}
+
+async fn new_code(client: &Client) -> String {
+    let page = client
+        .get(request(("", "")))
+        .dispatch()
+        .await
+        .into_string()
+        .await
+        .unwrap();
+    let id = page
+        .split("name=\"request\" value=\"")
+        .nth(1)
+        .unwrap()
+        .split('"')
+        .next()
+        .unwrap();
+    let (status, _, location) =
+        post(client, "/authorize", format!("request={id}&user=alice")).await;
+    assert_eq!(status, Status::SeeOther);
+    let location = Url::parse(&location.unwrap()).unwrap();
+    let find = |name: &str| {
+        location
+            .query_pairs()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.into_owned())
+    };
+    assert_eq!(find("state").as_deref(), Some("the-state"));
+    find("code").unwrap()
+}
+
+fn exchange(code: &str, change: (&str, &str)) -> String {
+    let mut form = url::form_urlencoded::Serializer::new(String::new());
+    for (name, value) in [
+        ("grant_type", "authorization_code"),
+        ("code", code),
+        ("redirect_uri", REDIRECT_URI),
+        ("code_verifier", VERIFIER),
+        ("client_id", "dev"),
+        ("client_secret", "hush"),
+    ] {
+        form.append_pair(name, if name == change.0 { change.1 } else { value });
+    }
+    form.finish()
+}
+
+#[rocket::async_test]
+async fn a_code_is_good_once_and_its_second_use_revokes_the_tokens() {
+    let client = provider().await;
+    let code = new_code(&client).await;
+    let (status, tokens, _) = post(&client, "/token", exchange(&code, ("", ""))).await;
+    assert_eq!(status, Status::Ok);
+    let bearer = || {
+        Header::new(
+            "Authorization",
+            format!("Bearer {}", tokens["access_token"].as_str().unwrap()),
+        )
+    };
+    let me = client.get("/userinfo").header(bearer()).dispatch().await;
+    let me: Value = serde_json::from_str(&me.into_string().await.unwrap()).unwrap();
+    assert_eq!(me["sub"], "alice");
+
+    let (status, error, _) = post(&client, "/token", exchange(&code, ("", ""))).await;
+    assert_eq!(
+        (status, &error["error"]),
+        (Status::BadRequest, &json!("invalid_grant"))
+    );
+    let me = client.get("/userinfo").header(bearer()).dispatch().await;
+    assert_eq!(me.status(), Status::Unauthorized);
+}
+
+#[rocket::async_test]
+async fn the_token_endpoint_checks_everything() {
+    let client = provider().await;
+    for (change, error) in [
+        (("code_verifier", "another"), "invalid_grant"),
+        (("redirect_uri", "http://localhost:8000/"), "invalid_grant"),
+        (("code", "code-x"), "invalid_grant"),
+        (("client_secret", "wrong"), "invalid_client"),
+        (("client_id", "other"), "invalid_client"),
+        (("grant_type", "password"), "unsupported_grant_type"),
+    ] {
+        let code = new_code(&client).await;
+        let (_, reply, _) = post(&client, "/token", exchange(&code, change)).await;
+        assert_eq!(reply["error"], error, "{change:?}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_refresh_token_rotates_and_its_reuse_ends_the_family() {
+    let client = provider().await;
+    let code = new_code(&client).await;
+    let (_, tokens, _) = post(&client, "/token", exchange(&code, ("", ""))).await;
+    let refresh = |token: &Value| {
+        format!(
+            "grant_type=refresh_token&client_id=dev&client_secret=hush&refresh_token={}",
+            token.as_str().unwrap()
+        )
+    };
+    let (status, next, _) = post(&client, "/token", refresh(&tokens["refresh_token"])).await;
+    assert_eq!(status, Status::Ok);
+    assert_ne!(next["refresh_token"], tokens["refresh_token"]);
+    let (_, error, _) = post(&client, "/token", refresh(&tokens["refresh_token"])).await;
+    assert_eq!(error["error"], "invalid_grant");
+    let (_, error, _) = post(&client, "/token", refresh(&next["refresh_token"])).await;
+    assert_eq!(error["error"], "invalid_grant");
+}
+
+#[rocket::async_test]
+async fn introspection_and_revocation_know_the_token() {
+    let client = provider().await;
+    let code = new_code(&client).await;
+    let (_, tokens, _) = post(&client, "/token", exchange(&code, ("", ""))).await;
+    let form = format!(
+        "client_id=dev&client_secret=hush&token={}",
+        tokens["access_token"].as_str().unwrap()
+    );
+    let (_, before, _) = post(&client, "/introspect", form.clone()).await;
+    assert_eq!(
+        (&before["active"], &before["sub"]),
+        (&json!(true), &json!("alice"))
+    );
+    assert_eq!(post(&client, "/revoke", form.clone()).await.0, Status::Ok);
+    let (_, after, _) = post(&client, "/introspect", form).await;
+    assert_eq!(after, json!({ "active": false }));
+    assert_eq!(
+        post(&client, "/introspect", "token=x".into()).await.0,
+        Status::Unauthorized
+    );
+}
+
+#[rocket::async_test]
+async fn a_wrong_client_or_redirect_uri_is_never_sent_back() {
+    let client = provider().await;
+    for change in [
+        ("client_id", "other"),
+        ("redirect_uri", "http://evil.example/"),
+    ] {
+        let response = client.get(request(change)).dispatch().await;
+        assert_eq!(response.status(), Status::BadRequest, "{change:?}");
+        assert_eq!(response.headers().get_one("Location"), None);
+    }
+}
+
+#[rocket::async_test]
+async fn a_wrong_request_is_sent_back_with_its_error() {
+    let client = provider().await;
+    for (change, error) in [
+        (("response_type", "token"), "unsupported_response_type"),
+        (("scope", "email"), "invalid_scope"),
+        (("nonce", ""), "invalid_request"),
+        (("state", ""), "invalid_request"),
+        (("code_challenge", ""), "invalid_request"),
+        (("code_challenge_method", "plain"), "invalid_request"),
+    ] {
+        let response = client.get(request(change)).dispatch().await;
+        let location = response.headers().get_one("Location").unwrap();
+        assert!(
+            location.contains(&format!("error={error}")),
+            "{change:?}: {location}"
+        );
+    }
+}
+
+#[rocket::async_test]
+async fn another_host_name_reaches_nothing() {
+    let client = provider().await;
+    for (host, status) in [
+        ("localhost:9400", Status::Ok),
+        ("127.0.0.1:9400", Status::Ok),
+        ("evil.example", Status::NotFound),
+    ] {
+        let mut request = client.get("/jwks");
+        let host = Host::new(Authority::parse(host).unwrap());
+        request.inner_mut().set_host(host);
+        assert_eq!(request.dispatch().await.status(), status);
+    }
+}
+
+#[tokio::test]
+async fn it_listens_until_it_is_dropped_and_says_when_its_port_is_taken() {
+    let provider = DevProvider::start(&settings(), client()).await.unwrap();
+    let address = format!("{}/.well-known/openid-configuration", provider.issuer());
+    let metadata = reqwest::get(&address).await.unwrap().text().await.unwrap();
+    let metadata: Value = serde_json::from_str(&metadata).unwrap();
+    assert_eq!(metadata["issuer"], provider.issuer());
+
+    let port = Url::parse(provider.issuer()).unwrap().port().unwrap();
+    let taken = DevProviderSettings { port, ..settings() };
+    let error = DevProvider::start(&taken, client()).await.unwrap_err();
+    assert!(matches!(error, DevProviderError::Port { .. }), "{error}");
+}
