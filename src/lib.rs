@@ -1,5 +1,4 @@
-//! OpenID Connect sign-in for Rocket.
-
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 

@@ -484,7 +484,6 @@ fn html<'r>(status: Status, page: String) -> Response<'r> {
         .header(ContentType::HTML)
         .raw_header("Cache-Control", "no-store")
         .raw_header("Referrer-Policy", "no-referrer")
-        .raw_header("X-Content-Type-Options", "nosniff")
         .raw_header(
             "Content-Security-Policy",
             "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rocket::{
     Request, Response, Route, State, get,
-    http::{ContentType, Status},
+    http::{ContentType, Status, uri::Origin},
     post,
     request::{FromRequest, Outcome},
     response::{Responder, Result as Responded},
@@ -107,8 +107,22 @@ impl<'r> FromRequest<'r> for Query {
     type Error = std::convert::Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
-        let query = request.uri().query().map_or("", |query| query.as_str());
-        Outcome::Success(Query(parameters(query)))
+        let query = request.local_cache(HiddenQuery::default);
+        Outcome::Success(Query(parameters(&query.0)))
+    }
+}
+
+/// The query as it came, beside the request.
+#[derive(Default)]
+struct HiddenQuery(String);
+
+/// Keeps `state`, `nonce` and the like out of the log, as the fairing does for the callback.
+pub(super) fn hide_query(request: &mut Request<'_>) {
+    let query = request.uri().query().map(|query| query.as_str().to_owned());
+    let bare = Origin::parse_owned(request.uri().path().to_string());
+    if let (Some(query), Ok(bare)) = (query, bare) {
+        request.local_cache(|| HiddenQuery(query));
+        request.set_uri(bare);
     }
 }
 

@@ -32,7 +32,11 @@ use tracing::log;
 use url::Url;
 
 use self::{grants::Grants, signing::SigningKey};
-use crate::{Secret, settings::DevProviderSettings};
+use crate::{
+    Secret,
+    provider::{Endpoint, http_client::HttpClient},
+    settings::{DevProviderSettings, HttpSettings},
+};
 
 /// The one client that is registered here: the app itself.
 #[derive(Clone, Debug)]
@@ -122,18 +126,32 @@ impl DevProvider {
                 },
             }
         });
-        let started = listening.await;
-        log::set_max_level(log_level);
-
-        match started {
-            Ok((issuer, shutdown)) => Ok(DevProvider { issuer, shutdown }),
+        let started = match listening.await {
+            Ok((issuer, shutdown)) => {
+                answers(&issuer).await;
+                Ok(DevProvider { issuer, shutdown })
+            }
             Err(_) => Err(launch.await.unwrap_or(DevProviderError::Stopped)),
-        }
+        };
+        log::set_max_level(log_level);
+        started
     }
 
     /// `http://localhost:<port>`.
     pub(crate) fn issuer(&self) -> &str {
         &self.issuer
+    }
+}
+
+/// Waits for the first answer. Rocket says that it launched after liftoff, and nobody should take
+/// this provider's address for the app's.
+async fn answers(issuer: &str) {
+    let metadata = format!("{issuer}/.well-known/openid-configuration");
+    if let (Ok(http), Ok(url)) = (
+        HttpClient::new(&HttpSettings::default()),
+        Url::parse(&metadata),
+    ) {
+        let _ = http.get(Endpoint::Metadata, &url).await;
     }
 }
 
@@ -171,9 +189,9 @@ fn rocket(
 
     Ok(rocket::custom(figment)
         .manage(op)
-        .attach(AdHoc::on_request("Host", |request, _| {
-            // A page on another site must not reach this provider by a name that resolves to here.
+        .attach(AdHoc::on_request("Request", |request, _| {
             Box::pin(async move {
+                // A page on another site must not reach this provider by a name that resolves to here.
                 let is_other = request.host().is_some_and(|host| {
                     let name = host.domain().as_str();
                     name != "localhost" && name != "127.0.0.1"
@@ -181,6 +199,7 @@ fn rocket(
                 if is_other {
                     request.set_uri(Origin::const_new("/other-host", None));
                 }
+                endpoints::hide_query(request);
             })
         }))
         .mount("/", endpoints::routes()))

@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    ClientSecrets, ClientSecretsTable, DevProviderSettings, Settings, SettingsError,
-    TokenEndpointAuthMethod, client_secrets::read_text, site::Site,
+    ClientSecrets, ClientSecretsTable, Settings, SettingsError, TokenEndpointAuthMethod,
+    client_secrets::read_text, site::Site,
 };
 use crate::Secret;
 
@@ -86,10 +86,11 @@ impl Settings {
     }
 
     /// The development provider to start, if there is one. To be asked before its issuer is filled in.
+    #[cfg(feature = "dev-provider")]
     pub(crate) fn dev_provider_to_start(
         &self,
         surroundings: &Surroundings,
-    ) -> Result<Option<&DevProviderSettings>, SettingsError> {
+    ) -> Result<Option<&super::DevProviderSettings>, SettingsError> {
         self.check()?;
         self.check_dev_provider(surroundings)?;
         let Some(dev_provider) = self.dev_provider.as_ref().filter(|_| self.enabled) else {

@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use serde_json::json;
 
 use super::*;
+use crate::settings::DevProviderSettings;
 
 const DEBUG: Surroundings = Surroundings {
     debug: true,
