@@ -39,14 +39,20 @@ pub enum AccessTokenError {
 }
 
 impl<C> User<C> {
-    pub(crate) fn new(
-        session: Arc<Session>,
-        now: OffsetDateTime,
-    ) -> Result<User<C>, serde_json::Error>
+    /// Fails with the claim that does not fit `C`, and never with its value.
+    pub(crate) fn new(session: Arc<Session>, now: OffsetDateTime) -> Result<User<C>, String>
     where
         C: DeserializeOwned,
     {
-        let claims = session.claims.to()?;
+        let claims = serde_path_to_error::deserialize(session.claims.as_map()).map_err(
+            |error: serde_path_to_error::Error<serde_json::Error>| {
+                match error.path().to_string().as_str() {
+                    // No claim is at fault but one that is absent, which serde names.
+                    "." => error.inner().to_string(),
+                    claim => format!("the claim `{claim}` is of another type"),
+                }
+            },
+        )?;
         Ok(User {
             session,
             claims,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use openidconnect::http::{HeaderMap, header::CACHE_CONTROL};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
@@ -11,7 +11,7 @@ use url::Url;
 use super::{Endpoint, ProviderError, http_client::HttpClient};
 use crate::token::KeySet;
 
-/// At most one fetch per this long for keys that the set does not have.
+/// At most one fetch per this long for a key that the set does not hold, and one when it is due.
 const COOL_DOWN: Duration = Duration::from_secs(30);
 /// How long keys serve when the reply does not say.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60 * 60);
@@ -29,84 +29,109 @@ struct Fetched {
     fresh_until: OffsetDateTime,
 }
 
+/// Why keys are fetched.
+#[derive(Clone, Copy)]
+enum Reason {
+    /// There are none that could serve.
+    None,
+    /// They are due for another look.
+    Due,
+    /// A token names one that they do not hold.
+    Unknown,
+}
+
+/// When keys were last fetched without need for them to be there at all.
+#[derive(Debug, Default)]
+struct LastFetch {
+    because_due: Option<OffsetDateTime>,
+    because_unknown: Option<OffsetDateTime>,
+}
+
 /// The keys of one provider.
 #[derive(Debug)]
 pub(crate) struct KeyCache {
-    fetched: ArcSwap<Option<Fetched>>,
-    last_attempt: Mutex<Option<OffsetDateTime>>,
+    http: HttpClient,
+    fetched: ArcSwapOption<Fetched>,
+    /// Held while a fetch is under way: there is one at a time, and who waited shares its result.
+    last_fetch: Mutex<LastFetch>,
 }
 
 impl KeyCache {
-    pub(crate) fn new() -> KeyCache {
+    pub(crate) fn new(http: HttpClient) -> KeyCache {
         KeyCache {
-            fetched: ArcSwap::from_pointee(None),
-            last_attempt: Mutex::new(None),
+            http,
+            fetched: ArcSwapOption::empty(),
+            last_fetch: Mutex::default(),
         }
     }
 
-    /// The keys to verify with. Fetches them when there are none, or when they are due and the
-    /// provider answers; else the last known good ones serve for a day.
+    /// The keys to verify with. Nobody waits for them but the first; when they are due they are
+    /// fetched beside the request, and the last known good ones serve for a day.
     pub(crate) async fn keys(
-        &self,
-        http: &HttpClient,
+        self: &Arc<Self>,
         jwks_uri: &Url,
         now: OffsetDateTime,
     ) -> Result<Arc<KeySet>, ProviderError> {
-        let known = match &**self.fetched.load() {
-            Some(fetched) if now < fetched.fresh_until => return Ok(fetched.keys.clone()),
-            Some(fetched) if now < fetched.at + LAST_KNOWN_GOOD => Some(fetched.keys.clone()),
-            _ => None,
-        };
-
-        match (self.fetch(http, jwks_uri, known.as_ref(), now).await, known) {
-            (Ok(keys), _) => Ok(keys),
-            (Err(error), Some(known)) => {
-                tracing::warn!("{error}; the last known good keys serve on");
-                Ok(known)
+        match &*self.fetched.load() {
+            Some(fetched) if now < fetched.fresh_until => Ok(fetched.keys.clone()),
+            Some(fetched) if now < fetched.at + LAST_KNOWN_GOOD => {
+                let (cache, seen, jwks_uri) =
+                    (self.clone(), fetched.keys.clone(), jwks_uri.clone());
+                tokio::spawn(async move {
+                    let fetching = cache.fetch(&jwks_uri, Reason::Due, Some(&seen), now);
+                    if let Err(error) = fetching.await {
+                        tracing::warn!("{error}; the last known good keys serve on");
+                    }
+                });
+                Ok(fetched.keys.clone())
             }
-            (Err(error), None) => Err(error),
+            _ => self.fetch(jwks_uri, Reason::None, None, now).await,
         }
     }
 
-    /// The keys after a token named one that `seen` does not have: fetched anew, or `None` when the
-    /// last look was too short ago. Everybody who waits shares one fetch.
+    /// The keys after a token named one that `seen` does not hold, or `None` when there is no news.
     pub(crate) async fn keys_other_than(
         &self,
         seen: &Arc<KeySet>,
-        http: &HttpClient,
         jwks_uri: &Url,
         now: OffsetDateTime,
     ) -> Option<Arc<KeySet>> {
-        self.fetch(http, jwks_uri, Some(seen), now)
+        self.fetch(jwks_uri, Reason::Unknown, Some(seen), now)
             .await
             .inspect_err(|error| tracing::warn!("{error}"))
             .ok()
             .filter(|keys| !Arc::ptr_eq(keys, seen))
     }
 
-    /// One fetch at a time; who waited for it takes its result instead of fetching again.
     async fn fetch(
         &self,
-        http: &HttpClient,
         jwks_uri: &Url,
+        reason: Reason,
         seen: Option<&Arc<KeySet>>,
         now: OffsetDateTime,
     ) -> Result<Arc<KeySet>, ProviderError> {
-        let mut last_attempt = self.last_attempt.lock().await;
-        if let Some(fetched) = &**self.fetched.load() {
-            let is_news = seen.is_none_or(|seen| !Arc::ptr_eq(seen, &fetched.keys));
-            if is_news && now < fetched.fresh_until {
-                return Ok(fetched.keys.clone());
-            }
+        let mut last_fetch = self.last_fetch.lock().await;
+
+        // Somebody else fetched while this one waited.
+        if let Some(fetched) = &*self.fetched.load()
+            && now < fetched.fresh_until
+            && seen.is_none_or(|seen| !Arc::ptr_eq(seen, &fetched.keys))
+        {
+            return Ok(fetched.keys.clone());
         }
-        if let (Some(seen), Some(last)) = (seen, *last_attempt)
+        let last = match reason {
+            Reason::None => &mut None,
+            Reason::Due => &mut last_fetch.because_due,
+            Reason::Unknown => &mut last_fetch.because_unknown,
+        };
+        if let (Some(last), Some(seen)) = (*last, seen)
             && now < last + COOL_DOWN
         {
             return Ok(seen.clone());
         }
-        *last_attempt = Some(now);
+        *last = Some(now);
 
-        let reply = http.get(Endpoint::KeySet, jwks_uri).await?;
+        let reply = self.http.get(Endpoint::KeySet, jwks_uri).await?;
         if reply.status() != 200 {
             return Err(ProviderError::Status {
                 endpoint: Endpoint::KeySet,
@@ -120,14 +145,15 @@ impl KeyCache {
         for skipped in keys.skipped() {
             tracing::debug!("a key of the provider is not used: {}", skipped.reason);
         }
-
         match keys.is_empty() {
-            true => tracing::warn!("the provider's key set has no key that can verify a signature"),
+            true => {
+                tracing::warn!("the provider's key set has no key that can verify a signature")
+            }
             false => tracing::debug!("the provider's key set has {} usable keys", keys.len()),
         }
 
         let keys = Arc::new(keys);
-        self.fetched.store(Arc::new(Some(Fetched {
+        self.fetched.store(Some(Arc::new(Fetched {
             keys: keys.clone(),
             at: now,
             fresh_until: now + life(reply.headers()),

@@ -40,7 +40,7 @@ pub(crate) struct Provider {
     http: HttpClient,
     discovered: ArcSwapOption<Discovered>,
     attempts: Mutex<Attempts>,
-    keys: KeyCache,
+    keys: Arc<KeyCache>,
 }
 
 #[derive(Debug)]
@@ -63,14 +63,15 @@ impl Provider {
         redirect_uri: Url,
         settings: Arc<Settings>,
     ) -> Result<Provider, ProviderError> {
+        let http = HttpClient::new(&settings.http)?;
         Ok(Provider {
-            http: HttpClient::new(&settings.http)?,
+            keys: Arc::new(KeyCache::new(http.clone())),
+            http,
             registration,
             settings,
             redirect_uri,
             discovered: ArcSwapOption::empty(),
             attempts: Mutex::default(),
-            keys: KeyCache::new(),
         })
     }
 
@@ -160,14 +161,10 @@ impl Provider {
         wants_other_keys: impl Fn(&E) -> bool,
     ) -> Result<Result<T, E>, ProviderError> {
         let jwks_uri = metadata.jwks_uri().url();
-        let keys = self.keys.keys(&self.http, jwks_uri, now).await?;
+        let keys = self.keys.keys(jwks_uri, now).await?;
         match check(&keys) {
             Err(error) if wants_other_keys(&error) => {
-                match self
-                    .keys
-                    .keys_other_than(&keys, &self.http, jwks_uri, now)
-                    .await
-                {
+                match self.keys.keys_other_than(&keys, jwks_uri, now).await {
                     Some(keys) => Ok(check(&keys)),
                     None => Ok(Err(error)),
                 }

@@ -143,7 +143,7 @@ pub struct Settings {
     #[serde(deserialize_with = "value::optional::<_, Address, _>")]
     pub base_url: Option<Url>,
     /// When a failed refresh signs the visitor out: whether the page that was asked for is kept as the
-    /// place to return to; same origin only.
+    /// place to return to; same origin only. Sessions are not refreshed yet, so it changes nothing today.
     ///
     /// _Default:_ `false`
     pub preserve_next_on_error: bool,
