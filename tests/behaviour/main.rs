@@ -1,4 +1,11 @@
 //! What an app with the fairing does, against a provider that can be told to misbehave.
 
+mod app;
+mod common;
+mod events;
+mod guards;
+mod logout;
+mod rejections;
+mod session;
 mod sign_in;
 mod support;

@@ -1,0 +1,260 @@
+//! The small app that the tests sign in to, at a time that they set.
+
+use std::{
+    fmt::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rocket::{
+    Build, Config, Request, Rocket,
+    error::ErrorKind,
+    fairing::AdHoc,
+    figment::Figment,
+    get,
+    http::{CookieJar, uri::Host},
+    routes,
+    serde::json::{Json, Value, json},
+};
+use rocket_openidconnect::{Clock, Events, LoggedIn, Oidc, OptionalUser, SignInError};
+use serde::Serialize;
+
+use crate::support::{Browser, TestProvider};
+
+/// When the tests begin, in seconds since 1970.
+pub const NOW: i64 = 1_800_000_000;
+/// Thirty-two bytes that are no secret.
+pub const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+
+/// An app before its launch, and what is told of it afterwards.
+pub struct App {
+    provider: TestProvider,
+    figment: Figment,
+    clock: Clock,
+    failures: Failures,
+}
+
+/// The errors of sign-ins that failed, in order.
+#[derive(Clone, Default)]
+pub struct Failures(Arc<Mutex<Vec<String>>>);
+
+#[rocket::async_trait]
+impl Events for Failures {
+    async fn sign_in_failed(&self, _: &Request<'_>, error: &SignInError) {
+        locked(&self.0).push(error.to_string());
+    }
+}
+
+impl App {
+    /// In the debug profile, with a client secret.
+    pub fn new(provider: &TestProvider) -> App {
+        App::public(provider).with("oidc.client_secret", "hush")
+    }
+
+    /// In the debug profile, without a client secret.
+    pub fn public(provider: &TestProvider) -> App {
+        App::with_config(provider, Config::debug_default())
+    }
+
+    /// In the release profile, at `https://app.example.com`.
+    pub fn released(provider: &TestProvider) -> App {
+        App::with_config(provider, Config::release_default())
+            .with("secret_key", KEY)
+            .with("oidc.client_secret", "hush")
+            .with("oidc.base_url", "https://app.example.com")
+    }
+
+    fn with_config(provider: &TestProvider, config: Config) -> App {
+        provider.set_time(NOW);
+        let app = App {
+            provider: provider.clone(),
+            figment: Figment::from(config),
+            clock: Clock::standing_at(NOW),
+            failures: Failures::default(),
+        };
+        app.with("log_level", "off")
+            .with("oidc.issuer", provider.issuer())
+            .with("oidc.client_id", "app")
+    }
+
+    /// With this setting.
+    pub fn with(mut self, key: &str, value: impl Serialize) -> App {
+        self.figment = self.figment.merge((key, value));
+        self
+    }
+
+    /// The app, to be launched.
+    pub fn rocket(&self) -> Rocket<Build> {
+        self.rocket_with(self.failures.clone())
+    }
+
+    /// The app with other events, which then has no [`failures`](Self::failures).
+    pub fn rocket_with(&self, events: impl Events) -> Rocket<Build> {
+        let fairing = Oidc::fairing().clock(self.clock.clone()).events(events);
+        self.bare()
+            .attach(fairing)
+            .mount("/", routes![index, me, notes, opened])
+    }
+
+    /// The settings and nothing else.
+    pub fn bare(&self) -> Rocket<Build> {
+        rocket::custom(self.figment.clone()).attach(host_of_header())
+    }
+
+    /// Launches the app and opens a browser before it.
+    pub async fn open(&self) -> Browser {
+        Browser::open(self.rocket()).await
+    }
+
+    /// Moves the time of the app and of the provider.
+    pub fn advance(&self, by: Duration) {
+        self.clock.advance(by);
+        self.provider.set_time(self.clock.now().unix_timestamp());
+    }
+
+    /// Why sign-ins failed.
+    pub fn failures(&self) -> Vec<String> {
+        locked(&self.failures.0).clone()
+    }
+}
+
+/// A local request has no host: as a server does, takes it from the header.
+fn host_of_header() -> AdHoc {
+    AdHoc::on_request("Host", |request, _| {
+        Box::pin(async move {
+            let host = request.headers().get_one("Host").map(str::to_owned);
+            if let Some(host) = host.and_then(|host| Host::parse_owned(host).ok()) {
+                request.set_host(host);
+            }
+        })
+    })
+}
+
+#[get("/")]
+fn index(visitor: OptionalUser) -> Json<Value> {
+    Json(json!(visitor))
+}
+
+#[get("/me")]
+fn me(user: LoggedIn) -> Json<Value> {
+    Json(json!(user))
+}
+
+#[get("/notes?<page>&<sort>")]
+fn notes(user: LoggedIn, page: u32, sort: &str) -> String {
+    format!("{}, page {page} by {sort:?}", user.subject())
+}
+
+/// What a private cookie holds, as Rocket reads it. Below our routes, where all cookies are sent.
+#[get("/oidc/opened/<name>")]
+fn opened(name: &str, jar: &CookieJar<'_>) -> Option<String> {
+    Some(jar.get_private(name)?.value().to_owned())
+}
+
+/// The text of a private cookie that the browser has.
+pub async fn opened_cookie(browser: &Browser, name: &str) -> String {
+    let page = browser.fetch(&format!("/oidc/opened/{name}")).await;
+    assert_eq!(page.status, 200, "{name} does not open");
+    page.body
+}
+
+/// The id and the content of the session that a browser has.
+pub async fn session(browser: &Browser, name: &str) -> (String, Value) {
+    let text = opened_cookie(browser, name).await;
+    let parts: Vec<&str> = text.splitn(4, ':').collect();
+    let [id, "0", "1", content] = parts[..] else {
+        panic!("no session in one piece: {text}");
+    };
+    let content = serde_json::from_str(content).expect("a session in JSON");
+    (id.to_owned(), content)
+}
+
+/// The names of the cookies of sign-ins under way.
+pub fn pending_cookies(browser: &Browser) -> Vec<String> {
+    let names = browser.cookies().into_iter().map(|(name, _)| name);
+    names
+        .filter(|name| name.contains("oidc_pending_"))
+        .collect()
+}
+
+/// Asserts that a browser is signed out, and that nothing went wrong but that.
+pub async fn assert_signed_out(browser: &Browser) {
+    let page = browser.visit("/").await;
+    assert_eq!(
+        page.json::<Value>(),
+        json!({ "logged_in": false, "user": null })
+    );
+    let page = browser.visit("/me").await;
+    assert_eq!(page.status, 303, "{page:#?}");
+    assert_eq!(page.location.as_deref(), Some("/oidc/login?next=%2Fme"));
+}
+
+/// Why an app does not launch, in short, with the errors and remedies that it logs.
+pub async fn launch_failure(rocket: Rocket<Build>) -> (String, Vec<String>) {
+    let log = Log::default();
+    let recording = tracing::subscriber::set_default(log.clone());
+    let result = rocket.ignite().await;
+    drop(recording);
+    let error = result.map(drop).expect_err("the launch fails");
+    let kind = match error.kind() {
+        ErrorKind::FailedFairings(fairings) => {
+            let names: Vec<_> = fairings.iter().map(|info| info.name).collect();
+            format!("failed fairings: {}", names.join(", "))
+        }
+        ErrorKind::SentinelAborts(sentries) => format!("{} sentinels abort", sentries.len()),
+        other => other.to_string(),
+    };
+    (kind, log.lines())
+}
+
+/// What is logged on this thread while it is set: level and message.
+#[derive(Clone, Default)]
+pub struct Log(Arc<Mutex<Vec<String>>>);
+
+impl Log {
+    /// The lines of this crate from `info` up.
+    pub fn lines(&self) -> Vec<String> {
+        locked(&self.0).clone()
+    }
+}
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.is_event()
+            && *metadata.level() <= tracing::Level::INFO
+            && metadata.target().starts_with("rocket_openidconnect")
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = Line(format!("{}:", event.metadata().level()));
+        event.record(&mut line);
+        locked(&self.0).push(line.0);
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+struct Line(String);
+
+impl tracing::field::Visit for Line {
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.0, " {value:?}");
+        }
+    }
+}
+
+/// Locks past a panic.
+pub fn locked<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

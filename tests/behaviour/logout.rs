@@ -1,0 +1,174 @@
+//! Signing out: by a button, and never by another site.
+
+use rocket::http::{Method, Status};
+
+use crate::{
+    common::{App, assert_signed_out},
+    support::{Browser, Page, TestProvider},
+};
+
+async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
+    let browser = app.open().await;
+    browser.sign_in(provider, "/me").await.is(Status::Ok);
+    browser
+}
+
+async fn post(browser: &Browser, path: &str, headers: &[(&str, &str)]) -> Page {
+    browser.request(Method::Post, path, headers, "").await
+}
+
+#[rocket::async_test]
+async fn a_post_ends_the_session() {
+    let provider = TestProvider::start().await;
+    let browser = signed_in(&App::new(&provider), &provider).await;
+    let page = browser
+        .submit("/oidc/logout?next=/notes?page=1%26sort=x", "")
+        .await;
+    page.is(Status::SeeOther);
+    assert_eq!(page.location.as_deref(), Some("/notes?page=1&sort=x"));
+    assert_eq!(page.header("Cache-Control"), Some("no-store"));
+    assert_eq!(browser.cookies(), []);
+    assert_signed_out(&browser).await;
+}
+
+#[rocket::async_test]
+async fn a_post_of_a_signed_out_visitor_leads_on() {
+    let provider = TestProvider::start().await;
+    let browser = App::new(&provider).open().await;
+    let page = browser.submit("/oidc/logout?next=/me", "").await;
+    page.is(Status::SeeOther);
+    assert_eq!(page.location.as_deref(), Some("/me"));
+}
+
+#[rocket::async_test]
+async fn a_get_shows_a_button_and_ends_nothing() {
+    let provider = TestProvider::start().await;
+    let browser = signed_in(&App::new(&provider), &provider).await;
+    let page = browser.visit("/oidc/logout?next=/me").await;
+    page.is(Status::Ok)
+        .sees("<h1>Sign out?</h1>")
+        .sees("<form method=\"post\" action=\"&#x2F;oidc&#x2F;logout?next=%2Fme\">");
+    assert_eq!(page.set_cookies(), [""; 0]);
+    browser.visit("/me").await.is(Status::Ok);
+}
+
+#[rocket::async_test]
+async fn every_piece_of_a_large_session_goes() {
+    let provider = TestProvider::start().await;
+    let big = "x".repeat(3000);
+    provider.user_claims(rocket::serde::json::json!({ "sub": "alice", "big": big }));
+    let browser = signed_in(&App::new(&provider), &provider).await;
+    assert!(browser.cookie("oidc_session_1").is_some());
+    browser.submit("/oidc/logout", "").await.redirects_to("/");
+    assert_eq!(browser.cookies(), []);
+}
+
+#[rocket::async_test]
+async fn an_https_app_removes_its_prefixed_cookies() {
+    let provider = TestProvider::start().await;
+    let browser = signed_in(&App::released(&provider), &provider).await;
+    assert!(browser.cookie("__Host-oidc_session").is_some());
+    browser.submit("/oidc/logout", "").await.redirects_to("/");
+    assert_eq!(browser.cookies(), []);
+}
+
+/// A renewal that is due at sign-out must not bring the session back.
+#[rocket::async_test]
+async fn a_session_that_is_due_for_renewal_ends_too() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = signed_in(&app, &provider).await;
+    app.advance(std::time::Duration::from_secs(1800));
+    browser.submit("/oidc/logout", "").await.redirects_to("/");
+    assert_signed_out(&browser).await;
+}
+
+#[rocket::async_test]
+async fn another_site_signs_nobody_out() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.base_url", "https://app.example.com");
+    let browser = signed_in(&app, &provider).await;
+    let host = ("Host", "internal.example:8000");
+    for headers in [
+        &[("Sec-Fetch-Site", "cross-site")][..],
+        &[
+            ("Sec-Fetch-Site", "Cross-Site"),
+            ("Origin", "https://app.example.com"),
+        ],
+        &[host, ("Origin", "https://evil.example")],
+        &[host, ("Origin", "null")],
+        &[host, ("Origin", "")],
+        &[host, ("Origin", "https://app.example.com.evil.example")],
+        &[host, ("Origin", "https://app.example.com:444")],
+        &[host, ("Origin", "https://internal.example")],
+    ] {
+        let page = post(&browser, "/oidc/logout", headers).await;
+        page.is(Status::Forbidden)
+            .sees("Another site asked to sign you out.");
+        assert_eq!(page.set_cookies(), [""; 0], "{headers:?}");
+        browser.visit("/me").await.is(Status::Ok);
+    }
+}
+
+#[rocket::async_test]
+async fn this_site_signs_out() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.base_url", "https://app.example.com");
+    let browser = signed_in(&app, &provider).await;
+    for headers in [
+        &[("Sec-Fetch-Site", "same-origin")][..],
+        &[("Sec-Fetch-Site", "none")],
+        &[("Origin", "https://app.example.com")],
+        &[
+            ("Host", "internal.example:8000"),
+            ("Origin", "http://internal.example:8000"),
+        ],
+        // A client that is no browser.
+        &[],
+    ] {
+        post(&browser, "/oidc/logout", headers)
+            .await
+            .redirects_to("/");
+        assert_signed_out(&browser).await;
+        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    }
+}
+
+#[rocket::async_test]
+async fn sign_out_leads_to_a_page_of_this_app() {
+    let provider = TestProvider::start().await;
+    let browser = App::new(&provider).open().await;
+    for next in [
+        "https://evil.example",
+        "//evil.example",
+        "/%5Cevil.example",
+        "",
+        "/oidc/logout",
+    ] {
+        let page = browser
+            .submit(&format!("/oidc/logout?next={next}"), "")
+            .await;
+        assert_eq!(page.location.as_deref(), Some("/"), "{next}");
+        let page = browser.visit(&format!("/oidc/logout?next={next}")).await;
+        page.sees("action=\"&#x2F;oidc&#x2F;logout?next=%2F\"");
+    }
+}
+
+#[rocket::async_test]
+async fn sign_out_leads_where_the_setting_says() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.post_logout_redirect_uri", "/goodbye");
+    let browser = signed_in(&app, &provider).await;
+    for (path, location) in [
+        ("/oidc/logout", "/goodbye"),
+        ("/oidc/logout?next=/me", "/me"),
+        ("/oidc/logout?next=https://evil.example", "/"),
+    ] {
+        let page = browser.submit(path, "").await;
+        assert_eq!(page.location.as_deref(), Some(location), "{path}");
+    }
+    browser
+        .visit("/oidc/logout")
+        .await
+        .sees("action=\"&#x2F;oidc&#x2F;logout?next=%2Fgoodbye\"");
+}

@@ -1,0 +1,92 @@
+//! Sign-ins that must fail, end to end through the callback: each changes one thing against a
+//! sign-in that succeeds.
+
+mod basic_profile;
+mod config_profile;
+mod id_token;
+mod response;
+mod token_endpoint;
+mod user_info;
+
+use serde_json::{Value, json};
+
+use crate::app::{App, launch};
+use crate::support::{Page, TestProvider};
+
+/// A person signs in at a provider that was changed in one thing, and is refused with this status
+/// and this error, in which `{issuer}` stands for the provider's.
+async fn refused(change: impl FnOnce(&TestProvider), status: u16, error: &str) {
+    refused_with(json!({}), change, status, error).await;
+}
+
+/// As [`refused`], with further settings.
+async fn refused_with(
+    settings: Value,
+    change: impl FnOnce(&TestProvider),
+    status: u16,
+    error: &str,
+) {
+    let provider = TestProvider::start().await;
+    change(&provider);
+    let app = launch(&provider, settings).await;
+    let page = app.browser.sign_in(&provider, "/me").await;
+    is_refused(
+        &app,
+        &page,
+        status,
+        &error.replace("{issuer}", &provider.issuer()),
+    )
+    .await;
+}
+
+/// The app has told of this failure alone, shown its page, and nobody is signed in.
+async fn is_refused(app: &App, page: &Page, status: u16, error: &str) {
+    assert_eq!(app.recorder.failures(), [(status, error.to_owned())]);
+    shows_refusal(page, status);
+    nobody_is_signed_in(app).await;
+}
+
+fn shows_refusal(page: &Page, status: u16) {
+    assert_eq!(page.status, status, "{page:#?}");
+    assert_eq!(page.location, None);
+    page.sees("Sign-in failed").sees_no("alice");
+}
+
+/// No session in the browser, and none that the app finds.
+async fn nobody_is_signed_in(app: &App) {
+    let cookies = app.browser.cookies();
+    assert!(
+        !cookies.iter().any(|(name, _)| name.contains("session")),
+        "{cookies:#?}"
+    );
+    let page = app.browser.visit("/me").await;
+    page.redirects_to("/oidc/login?next=%2Fme");
+    assert_eq!(app.browser.fetch("/me").await.status, 401);
+    assert_eq!(app.browser.visit("/").await.body, "Hello stranger");
+}
+
+/// A person signs in at a provider that was changed in one thing, and arrives.
+async fn accepted(change: impl FnOnce(&TestProvider)) -> (TestProvider, App, Page) {
+    accepted_with(json!({}), change).await
+}
+
+/// As [`accepted`], with further settings.
+async fn accepted_with(
+    settings: Value,
+    change: impl FnOnce(&TestProvider),
+) -> (TestProvider, App, Page) {
+    let provider = TestProvider::start().await;
+    change(&provider);
+    let app = launch(&provider, settings).await;
+    let page = app.browser.sign_in(&provider, "/me").await;
+    is_accepted(&app, &page).await;
+    (provider, app, page)
+}
+
+/// Nothing failed, and the browser shows who is signed in.
+async fn is_accepted(app: &App, page: &Page) {
+    assert_eq!(app.recorder.failures(), []);
+    assert_eq!((page.status, page.url.as_str()), (200, "/me"), "{page:#?}");
+    assert_eq!(page.json::<Value>()["sub"], "alice");
+    assert_eq!(app.browser.visit("/").await.body, "Hello alice");
+}

@@ -1,0 +1,138 @@
+//! The relying-party modules of the OpenID Foundation's config profile, each under its name without
+//! `oidcc-client-test-`.
+
+use std::time::Duration;
+
+use rocket::local::asynchronous::Client;
+use rocket_openidconnect::Clock;
+use serde_json::json;
+
+use super::{accepted, is_accepted, shows_refusal};
+use crate::app::{App, Log, NOW, Recorder, launch, rocket};
+use crate::support::{Reply, SigningKey, TestProvider};
+
+/// The endpoints are where the metadata says.
+#[rocket::async_test]
+async fn discovery_openid_config() {
+    let (provider, ..) = accepted(|provider| {
+        let elsewhere = format!("{}/elsewhere?tenant=7", provider.issuer());
+        provider.metadata(|metadata| {
+            metadata.insert("authorization_endpoint".to_owned(), json!(elsewhere));
+        });
+    })
+    .await;
+    assert_eq!(provider.count(TestProvider::DISCOVERY), 1);
+    assert_eq!(provider.count("/authorize"), 0);
+    let request = provider.last_request("/elsewhere");
+    assert_eq!(request.query_value("tenant"), Some("7"));
+}
+
+/// The keys are where the metadata says.
+#[rocket::async_test]
+async fn discovery_jwks_uri_keys() {
+    let (provider, ..) = accepted(|provider| {
+        let elsewhere = format!("{}/keys", provider.issuer());
+        provider.metadata(|metadata| {
+            metadata.insert("jwks_uri".to_owned(), json!(elsewhere));
+        });
+        let keys = json!({"keys": [SigningKey::Rsa.jwk()]});
+        provider.on_path("/keys", Reply::json(keys));
+    })
+    .await;
+    assert_eq!((provider.count("/keys"), provider.count("/jwks")), (1, 0));
+}
+
+#[rocket::async_test]
+async fn discovery_issuer_mismatch() {
+    let provider = TestProvider::start().await;
+    let issuer = provider.issuer();
+    let other = format!("{issuer}/");
+    provider.metadata(|metadata| {
+        metadata.insert("issuer".to_owned(), json!(other));
+    });
+    let log = Log::listen();
+    let rocket = rocket(
+        &provider,
+        json!({}),
+        &Recorder::default(),
+        &Clock::standing_at(NOW),
+    );
+    let error = Client::untracked(rocket).await.expect_err("no launch");
+    assert!(matches!(
+        error.kind(),
+        rocket::error::ErrorKind::FailedFairings(_)
+    ));
+    log.has(&format!(
+        "ERROR the metadata's issuer is `{other}`, expected `{issuer}`"
+    ));
+}
+
+#[rocket::async_test]
+async fn idtoken_sig_rs256() {
+    accepted(|provider| {
+        provider.metadata(|metadata| {
+            let only = json!(["RS256"]);
+            metadata.insert("id_token_signing_alg_values_supported".to_owned(), only);
+        });
+    })
+    .await;
+}
+
+/// Keys are read when the first token is to be judged, so the new one is among them.
+#[rocket::async_test]
+async fn signing_key_rotation_just_before_signing() {
+    let provider = TestProvider::start().await;
+    let app = launch(&provider, json!({})).await;
+    let callback = app.browser.begin_sign_in(&provider, "/me").await;
+    provider.rotate_rsa_key();
+    let page = app
+        .browser
+        .arrive_from_provider(&callback.path_and_query())
+        .await;
+    let page = app.browser.follow(&provider, page).await;
+    is_accepted(&app, &page).await;
+    assert_eq!(provider.count("/jwks"), 1);
+}
+
+/// An app that has read the old key, which the provider then replaced.
+async fn after_rotation(passed: u64) -> (TestProvider, App) {
+    let provider = TestProvider::start().await;
+    let app = launch(&provider, json!({})).await;
+    app.browser.another().sign_in(&provider, "/me").await;
+    provider.rotate_rsa_key();
+    app.clock.advance(Duration::from_secs(passed));
+    provider.set_time(NOW + passed.cast_signed());
+    (provider, app)
+}
+
+#[rocket::async_test]
+async fn signing_key_rotation() {
+    let (provider, app) = after_rotation(30).await;
+    let page = app.browser.sign_in(&provider, "/me").await;
+    is_accepted(&app, &page).await;
+    assert_eq!(provider.count("/jwks"), 2);
+}
+
+/// The keys were read a moment ago, and a look for one that they lack is due all the same.
+#[rocket::async_test]
+async fn signing_key_rotation_right_after_keys_were_read() {
+    let (provider, app) = after_rotation(1).await;
+    let page = app.browser.sign_in(&provider, "/me").await;
+    is_accepted(&app, &page).await;
+    assert_eq!(provider.count("/jwks"), 2);
+}
+
+/// Unknown keys cost the provider one request in thirty seconds.
+#[rocket::async_test]
+async fn an_unknown_key_is_looked_for_once_in_thirty_seconds() {
+    let provider = TestProvider::start().await;
+    provider.on_id_token(|token| token.set_header("kid", "rsa-9"));
+    let app = launch(&provider, json!({})).await;
+    for (step, looks) in [(0, 2), (29, 2), (1, 3)] {
+        app.clock.advance(Duration::from_secs(step));
+        provider.set_time(app.clock.now().unix_timestamp());
+        let page = app.browser.sign_in(&provider, "/me").await;
+        shows_refusal(&page, 502);
+        assert_eq!(provider.count("/jwks"), looks, "after {step} s more");
+    }
+}

@@ -1,0 +1,256 @@
+//! Answers of the token endpoint and of the key set that no sign-in can come from.
+
+use rocket::tokio::join;
+use serde_json::{Value, json};
+
+use super::{accepted, refused, refused_with};
+use crate::support::{Misbehaviour, Reply, SigningKey, TestProvider};
+
+/// The token endpoint answers with this reply.
+async fn reply_refused(reply: Reply, status: u16, error: &str) {
+    refused(|provider| provider.on_path("/token", reply), status, error).await;
+}
+
+// ---- Errors (RFC 6749 §5.2).
+
+#[rocket::async_test]
+async fn error_reply() {
+    for (http_status, error, status) in [
+        (400, "invalid_grant", 400),
+        (400, "invalid_request", 502),
+        (400, "unauthorized_client", 502),
+        (401, "invalid_client", 502),
+        (400, "something_else", 502),
+    ] {
+        let text = format!("the provider's token endpoint refused with `{error}`: because");
+        let reply = Reply::error(http_status, error, "because");
+        reply_refused(reply, status, &text).await;
+    }
+}
+
+#[rocket::async_test]
+async fn error_reply_without_description() {
+    let reply = Reply::json(json!({"error": "invalid_client"})).with_status(401);
+    let text = "the provider's token endpoint refused with `invalid_client`: ";
+    reply_refused(reply, 502, text).await;
+}
+
+#[rocket::async_test]
+async fn error_status() {
+    for status in [500, 502, 503] {
+        let error = format!("the provider's token endpoint answered with status {status}");
+        reply_refused(Reply::status(status), 502, &error).await;
+    }
+}
+
+// ---- No answer, or too much of one.
+
+#[rocket::async_test]
+async fn connection_dropped() {
+    refused(
+        |provider| provider.on_path("/token", Misbehaviour::Drop),
+        502,
+        "the provider's token endpoint is not reachable: connection closed before message completed",
+    )
+    .await;
+}
+
+#[rocket::async_test]
+async fn reply_cut_short() {
+    refused(
+        |provider| provider.on_path("/token", Misbehaviour::Truncate),
+        502,
+        "the provider's token endpoint is not reachable: end of file before message length reached",
+    )
+    .await;
+}
+
+#[rocket::async_test]
+async fn no_http() {
+    refused(
+        |provider| provider.on_path("/token", Misbehaviour::Raw(b"hello\r\n\r\n".to_vec())),
+        502,
+        "the provider's token endpoint is not reachable: invalid HTTP version parsed",
+    )
+    .await;
+}
+
+#[rocket::async_test]
+async fn body_too_large() {
+    for body in [Misbehaviour::Huge(256 * 1024), Misbehaviour::Endless] {
+        refused(
+            |provider| provider.on_path("/token", body),
+            502,
+            "the provider's token endpoint answered with more than 262144 bytes",
+        )
+        .await;
+    }
+}
+
+#[rocket::async_test]
+async fn slow() {
+    // Making the provider's key takes its time too, once.
+    SigningKey::Rsa.jwk();
+    join!(
+        hangs_at("/token", "token endpoint"),
+        hangs_at("/jwks", "key set"),
+        hangs_at("/userinfo", "UserInfo endpoint"),
+    );
+}
+
+async fn hangs_at(path: &str, endpoint: &str) {
+    refused_with(
+        json!({"http": {"timeout": "2s"}}),
+        |provider| provider.on_path(path, Misbehaviour::Hang),
+        504,
+        &format!("the provider's {endpoint} did not answer within 2000 ms"),
+    )
+    .await;
+}
+
+/// Code and secret go to nobody else.
+#[rocket::async_test]
+async fn redirect() {
+    let other = TestProvider::start().await;
+    let address = format!("{}/token", other.issuer());
+    for reply in [
+        Misbehaviour::RedirectTo(address.clone()),
+        Reply::status(307).with_header("Location", &address).into(),
+        Reply::status(308).with_header("Location", &address).into(),
+    ] {
+        refused(
+            |provider| provider.on_path("/token", reply),
+            502,
+            "the provider's token endpoint gave an unusable answer: it is neither a token reply nor an error reply",
+        )
+        .await;
+    }
+    assert_eq!(other.requests().len(), 0);
+}
+
+// ---- Answers that are no token reply.
+
+#[rocket::async_test]
+async fn html() {
+    reply_refused(
+        Reply::text("text/html", "<h1>Maintenance</h1>"),
+        502,
+        "the provider's token endpoint gave an unusable answer: it is not the JSON of a token reply",
+    )
+    .await;
+}
+
+#[rocket::async_test]
+async fn empty() {
+    reply_refused(
+        Reply::status(200),
+        502,
+        "the provider's token endpoint gave an unusable answer: it is neither a token reply nor an error reply",
+    )
+    .await;
+}
+
+/// The reply is changed in one member, and refused.
+async fn member_refused(change: impl Fn(&mut Reply) + Send + Sync + 'static, error: &str) {
+    refused(|provider| provider.on_token_response(change), 502, error).await;
+}
+
+#[rocket::async_test]
+async fn access_token_missing() {
+    member_refused(
+        |reply| reply.remove("access_token"),
+        "the provider's token endpoint gave an unusable answer: it is not the JSON of a token reply",
+    )
+    .await;
+}
+
+#[rocket::async_test]
+async fn access_token_empty() {
+    member_refused(
+        |reply| reply.set("access_token", ""),
+        "the provider's token endpoint gave an unusable answer: `access_token` is absent or of the wrong type",
+    )
+    .await;
+}
+
+#[rocket::async_test]
+async fn token_type_mac() {
+    member_refused(
+        |reply| reply.set("token_type", "mac"),
+        "the provider's token endpoint gave an unusable answer: `token_type` is `mac`, expected `Bearer`",
+    )
+    .await;
+}
+
+#[rocket::async_test]
+async fn id_token_missing() {
+    for value in [None, Some(Value::Null)] {
+        member_refused(
+            move |reply| match &value {
+                Some(value) => reply.set("id_token", value.clone()),
+                None => reply.remove("id_token"),
+            },
+            "the token reply has no `id_token`",
+        )
+        .await;
+    }
+}
+
+#[rocket::async_test]
+async fn id_token_as_an_object() {
+    member_refused(
+        |reply| reply.set("id_token", json!({"sub": "alice"})),
+        "the provider's token endpoint gave an unusable answer: `id_token` is absent or of the wrong type",
+    )
+    .await;
+}
+
+/// What careless providers send, and what harms nobody.
+#[rocket::async_test]
+async fn careless_replies_are_accepted() {
+    let changes: [fn(&mut Reply); 7] = [
+        |reply| reply.remove("token_type"),
+        |reply| reply.set("token_type", "bearer"),
+        |reply| reply.set("expires_in", "300"),
+        |reply| reply.remove("expires_in"),
+        |reply| reply.set("scope", json!(["openid", "email"])),
+        |reply| reply.remove("refresh_token"),
+        |reply| reply.set_header("Content-Type", "text/plain"),
+    ];
+    for change in changes {
+        accepted(|provider| provider.on_token_response(change)).await;
+    }
+}
+
+// ---- The key set.
+
+/// The key set answers with this reply.
+async fn keys_refused(reply: Reply, error: &str) {
+    refused(|provider| provider.on_path("/jwks", reply), 502, error).await;
+}
+
+#[rocket::async_test]
+async fn keys_with_an_error_status() {
+    let error = "the provider's key set answered with status 500";
+    keys_refused(Reply::status(500), error).await;
+}
+
+#[rocket::async_test]
+async fn keys_in_html() {
+    keys_refused(
+        Reply::text("text/html", "<h1>Maintenance</h1>"),
+        "the provider's key set gave an unusable answer: the key set cannot be read: not valid JSON: parsing failed at line 1, column 1",
+    )
+    .await;
+}
+
+#[rocket::async_test]
+async fn keys_of_another_kind_alone() {
+    for keys in [json!([]), json!([SigningKey::Ec.jwk()])] {
+        keys_refused(
+            Reply::json(json!({"keys": keys})),
+            "the ID token is refused: the provider's key set has no usable key \"rsa-1\"",
+        )
+        .await;
+    }
+}
