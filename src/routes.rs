@@ -36,7 +36,7 @@ const MOST_PENDING: usize = 5;
 const ARRIVALS: &str = "oidc_arrivals";
 /// So many sign-ins …
 const MOST_ARRIVALS: u8 = 3;
-/// … within this time, each ending signed out, are a loop.
+/// … each within this time of the one before, and each ending signed out, are a loop.
 const ARRIVALS_LIFE: Duration = Duration::from_secs(60);
 
 /// The routes, to be mounted where the setting `mount` says.
@@ -371,11 +371,12 @@ impl<'r, 'q> Visit<'r, 'q> {
 
         let jar = self.request.cookies();
         self.set(self.rp.sessions.begin(&session, jar, self.now)?);
-        let times = self.arrivals().saturating_add(1).to_string();
+        let times = self.arrivals().saturating_add(1);
+        let arrivals = format!("{times}:{}", self.now.unix_timestamp());
         self.set([self
             .rp
             .seal
-            .set(ARRIVALS, &times, self.mount(), ARRIVALS_LIFE, self.now)]);
+            .set(ARRIVALS, &arrivals, self.mount(), ARRIVALS_LIFE, self.now)]);
         Ok(())
     }
 
@@ -388,14 +389,17 @@ impl<'r, 'q> Visit<'r, 'q> {
         }
     }
 
-    /// How many sign-ins succeeded within the last minute.
+    /// How many sign-ins succeeded in a row, the last within a minute.
     fn arrivals(&self) -> u8 {
-        self.rp
-            .seal
-            .open_at(self.request.cookies(), ARRIVALS, self.mount())
-            .flatten()
-            .and_then(|times| times.parse().ok())
-            .unwrap_or(0)
+        let read = || -> Option<u8> {
+            let jar = self.request.cookies();
+            let text = self.rp.seal.open_at(jar, ARRIVALS, self.mount())??;
+            let (times, last) = text.split_once(':')?;
+            let passed = self.now.unix_timestamp() - last.parse::<i64>().ok()?;
+            let is_recent = passed < ARRIVALS_LIFE.as_secs().cast_signed();
+            times.parse().ok().filter(|_| is_recent)
+        };
+        read().unwrap_or(0)
     }
 
     /// Tells the log, the app and the person.
