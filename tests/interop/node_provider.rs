@@ -81,9 +81,11 @@ impl NodeProvider {
         browser.click("#sign-in").await;
 
         let started = Instant::now();
+        let mut has_consented = false;
         while browser.current_url().await.starts_with(&self.issuer) {
-            if browser.has("#allow").await {
+            if !has_consented && browser.has("#allow").await {
                 browser.click("#allow").await;
+                has_consented = true;
             } else if started.elapsed() > Duration::from_secs(20) {
                 panic!(
                     "the provider keeps the browser:\n{}",
