@@ -1,7 +1,7 @@
 //! The authorization response (RFC 6749 §4.1.2, RFC 9207): what the browser brings back.
 
 use super::PendingSignIn;
-use crate::{Secret, error::SignInError};
+use crate::{Secret, error::SignInError, token::printable};
 
 /// The query of the callback, each parameter at most once.
 #[derive(Debug, Default)]
@@ -55,7 +55,7 @@ impl AuthorizationResponse {
             Some(iss) => {
                 return Err(SignInError::Iss {
                     expected: pending.issuer.clone(),
-                    actual: iss.escape_debug().to_string(),
+                    actual: printable(iss),
                 });
             }
             None if iss_is_required => return Err(SignInError::IssMissing),
@@ -64,11 +64,8 @@ impl AuthorizationResponse {
 
         if let Some(error) = self.error {
             return Err(SignInError::Response {
-                error: error.escape_debug().to_string(),
-                description: self
-                    .error_description
-                    .map(|text| text.escape_debug().to_string())
-                    .unwrap_or_default(),
+                error: printable(&error),
+                description: printable(self.error_description.as_deref().unwrap_or_default()),
             });
         }
         self.code

@@ -120,7 +120,7 @@ impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
             let mut answer = self.http.call(self.endpoint, request).await?;
-            if answer.status().is_server_error() {
+            if answer.status() != 200 && !is_error_reply(answer.body()) {
                 return Err(ProviderError::Status {
                     endpoint: self.endpoint,
                     status: answer.status().as_u16(),
@@ -134,6 +134,12 @@ impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
             Ok(answer)
         })
     }
+}
+
+/// Whether a body says what went wrong as RFC 6749 §5.2 has it.
+fn is_error_reply(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(body)
+        .is_ok_and(|reply| reply.get("error").is_some_and(serde_json::Value::is_string))
 }
 
 /// Whether a secret may be sent to this address: over TLS, or without leaving this machine.

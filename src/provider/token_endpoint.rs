@@ -16,7 +16,7 @@ use openidconnect::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Endpoint, Metadata, Provider, ProviderError, tolerance};
-use crate::{Secret, settings::TokenEndpointAuthMethod};
+use crate::{Secret, settings::TokenEndpointAuthMethod, token::printable};
 
 /// `openidconnect`'s client, with our token reply and both endpoints that sign-in needs.
 pub(crate) type SignInClient = Client<
@@ -214,10 +214,7 @@ impl Provider {
         match &reply.token_type {
             Some(kind) if !kind.eq_ignore_ascii_case("bearer") => Err(ProviderError::Malformed {
                 endpoint: Endpoint::Token,
-                cause: format!(
-                    "`token_type` is `{}`, expected `Bearer`",
-                    kind.escape_debug()
-                ),
+                cause: format!("`token_type` is `{}`, expected `Bearer`", printable(kind)),
             }),
             _ => Ok(Tokens {
                 access_token: Secret::new(reply.access_token.secret().as_str()),
@@ -236,27 +233,27 @@ fn token_error(
     error: RequestTokenError<ProviderError, StandardErrorResponse<CoreErrorResponseType>>,
 ) -> ProviderError {
     let endpoint = Endpoint::Token;
+    let malformed = |cause: String| ProviderError::Malformed { endpoint, cause };
     match error {
         RequestTokenError::ServerResponse(response) => ProviderError::Refused {
             endpoint,
-            error: response.error().as_ref().escape_debug().to_string(),
-            description: response
-                .error_description()
-                .map(|text| text.escape_debug().to_string())
-                .unwrap_or_default(),
+            error: printable(response.error().as_ref()),
+            description: printable(response.error_description().map_or("", String::as_str)),
         },
         RequestTokenError::Request(error) => error,
-        // The path tells which member it was; serde's message may quote its value.
-        RequestTokenError::Parse(error, _) => ProviderError::Malformed {
-            endpoint,
-            cause: match error.path().to_string().as_str() {
-                "." => "it is not the JSON of a token reply".to_owned(),
-                path => format!("`{path}` is absent or of the wrong type"),
-            },
-        },
-        RequestTokenError::Other(_) => ProviderError::Malformed {
-            endpoint,
-            cause: "it is neither a token reply nor an error reply".to_owned(),
-        },
+        // serde's message may quote a value, which may be a token: only the member's name is kept.
+        RequestTokenError::Parse(error, _) => {
+            let path = error.path().to_string();
+            let message = error.inner().to_string();
+            let missing = message
+                .strip_prefix("missing field `")
+                .and_then(|rest| rest.split('`').next());
+            malformed(match (missing, path.as_str()) {
+                (Some(member), _) => format!("`{member}` is missing"),
+                (None, ".") => "it is not the JSON of a token reply".to_owned(),
+                (None, member) => format!("`{member}` is not what it should be"),
+            })
+        }
+        RequestTokenError::Other(_) => malformed("it is empty".to_owned()),
     }
 }

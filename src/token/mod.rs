@@ -29,11 +29,16 @@ pub(crate) use jwk::KeySet;
 pub(crate) use jws::Jws;
 pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};
 
-/// The beginning of a text from outside, short enough for an error or a log line.
+/// The beginning of a text from outside, short enough for an error or a log line that quotes it.
 fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 120;
     match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
+}
+
+/// As [`excerpt`], with its control characters escaped, for what does not quote.
+pub(crate) fn printable(text: &str) -> String {
+    excerpt(text).escape_debug().to_string()
 }

@@ -113,18 +113,27 @@ async fn hangs_at(path: &str, endpoint: &str) {
 async fn redirect() {
     let other = TestProvider::start().await;
     let address = format!("{}/token", other.issuer());
-    for reply in [
-        Misbehaviour::RedirectTo(address.clone()),
-        Reply::status(307).with_header("Location", &address).into(),
-        Reply::status(308).with_header("Location", &address).into(),
-    ] {
+    for status in [302, 307, 308] {
+        let reply = Reply::status(status).with_header("Location", &address);
         refused(
             |provider| provider.on_path("/token", reply),
             502,
-            "the provider's token endpoint gave an unusable answer: it is neither a token reply nor an error reply",
+            &format!("the provider's token endpoint answered with status {status}"),
         )
         .await;
     }
+    // Nor does an error page that is no error reply hide its status.
+    refused(
+        |provider| {
+            provider.on_path(
+                "/token",
+                Reply::text("text/html", "<h1>No</h1>").with_status(404),
+            )
+        },
+        502,
+        "the provider's token endpoint answered with status 404",
+    )
+    .await;
     assert_eq!(other.requests().len(), 0);
 }
 
@@ -145,7 +154,7 @@ async fn empty() {
     reply_refused(
         Reply::status(200),
         502,
-        "the provider's token endpoint gave an unusable answer: it is neither a token reply nor an error reply",
+        "the provider's token endpoint gave an unusable answer: it is empty",
     )
     .await;
 }
@@ -159,7 +168,7 @@ async fn member_refused(change: impl Fn(&mut Reply) + Send + Sync + 'static, err
 async fn access_token_missing() {
     member_refused(
         |reply| reply.remove("access_token"),
-        "the provider's token endpoint gave an unusable answer: it is not the JSON of a token reply",
+        "the provider's token endpoint gave an unusable answer: `access_token` is missing",
     )
     .await;
 }
@@ -168,7 +177,7 @@ async fn access_token_missing() {
 async fn access_token_empty() {
     member_refused(
         |reply| reply.set("access_token", ""),
-        "the provider's token endpoint gave an unusable answer: `access_token` is absent or of the wrong type",
+        "the provider's token endpoint gave an unusable answer: `access_token` is not what it should be",
     )
     .await;
 }
@@ -200,7 +209,7 @@ async fn id_token_missing() {
 async fn id_token_as_an_object() {
     member_refused(
         |reply| reply.set("id_token", json!({"sub": "alice"})),
-        "the provider's token endpoint gave an unusable answer: `id_token` is absent or of the wrong type",
+        "the provider's token endpoint gave an unusable answer: `id_token` is not what it should be",
     )
     .await;
 }
