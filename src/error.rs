@@ -3,7 +3,7 @@
 use thiserror::Error;
 
 use crate::{
-    provider::ProviderError,
+    provider::{ProviderError, UserInfoRequestError},
     session::SessionTooLarge,
     settings::SettingsError,
     token::{IdTokenError, UserInfoError},
@@ -129,6 +129,15 @@ pub enum SignInError {
         /// How many.
         times: u8,
     },
+}
+
+impl From<UserInfoRequestError> for SignInError {
+    fn from(error: UserInfoRequestError) -> SignInError {
+        match error {
+            UserInfoRequestError::Provider(error) => error.into(),
+            UserInfoRequestError::UserInfo(error) => error.into(),
+        }
+    }
 }
 
 impl SignInError {

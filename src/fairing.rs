@@ -10,13 +10,15 @@ use rocket::{
     http::{Header, Method, Status, uri::Origin},
 };
 use serde::Deserialize;
+use url::Url;
 
 use crate::{
     Clock, Events, LaunchError, RelyingParty,
     events::NoEvents,
-    guard::Refusal,
+    guard::{BearerRefusal, Refusal},
     provider::Provider,
     relying_party::Source,
+    resource_server::{self, ResourceServer},
     routes,
     session::{
         Sessions, SignedOut,
@@ -35,11 +37,6 @@ impl Deref for AppEvents {
     fn deref(&self) -> &Self::Target {
         &*self.0
     }
-}
-
-/// Managed when the setting `resource_server_only` leaves out sign-in.
-pub(crate) struct ResourceServerOnly {
-    issuer: String,
 }
 
 /// The callback's query, which Rocket's log must not see.
@@ -173,30 +170,42 @@ impl Oidc {
         let (key, generated_key) = secret_key(&figment)?;
         let settings = Arc::new(settings);
 
-        let (source, site) = match mode {
+        let clock = self.clock.clone();
+        let resource_server = |provider: &Arc<Provider>, base_url: Option<&Url>| {
+            ResourceServer::new(provider.clone(), base_url, settings.clone(), clock.clone())
+        };
+        let (source, site, resource_server) = match mode {
             Mode::ResourceServerOnly(registration) => {
+                let provider = self.reach(registration, None, &settings).await?;
+                let base_url = settings.site(&surroundings).ok().map(|site| site.base_url);
                 return Ok(Prepared {
-                    role: Err(ResourceServerOnly {
-                        issuer: registration.issuer,
-                    }),
+                    relying_party: None,
+                    resource_server: resource_server(&provider, base_url.as_ref())?,
                     generated_key,
                     #[cfg(feature = "dev-provider")]
                     dev_provider,
                 });
             }
-            Mode::Disabled { testing_profile } => (
-                Source::TestingProfile(testing_profile.map(Claims::from)),
-                settings.site(&surroundings)?,
-            ),
-            Mode::RelyingParty { registration, site } => (
-                Source::Provider(self.reach(registration, &site, &settings).await?),
-                site,
-            ),
+            Mode::Disabled { testing_profile } => {
+                let profile = testing_profile.map(Claims::from);
+                let resource_server =
+                    ResourceServer::disabled(profile.as_ref(), settings.clone(), clock.clone());
+                (
+                    Source::TestingProfile(profile),
+                    settings.site(&surroundings)?,
+                    resource_server,
+                )
+            }
+            Mode::RelyingParty { registration, site } => {
+                let provider = self.reach(registration, Some(&site), &settings).await?;
+                let resource_server = resource_server(&provider, Some(&site.base_url))?;
+                (Source::Provider(provider), site, resource_server)
+            }
         };
 
         let seal = CookieSeal::new(key, site.secure);
         Ok(Prepared {
-            role: Ok(RelyingParty {
+            relying_party: Some(RelyingParty {
                 sessions: Sessions::new(settings.session.clone(), seal.clone()),
                 clock: self.clock.clone(),
                 site,
@@ -204,6 +213,7 @@ impl Oidc {
                 source,
                 settings,
             }),
+            resource_server,
             generated_key,
             #[cfg(feature = "dev-provider")]
             dev_provider,
@@ -214,10 +224,11 @@ impl Oidc {
     async fn reach(
         &self,
         registration: Registration,
-        site: &Site,
+        site: Option<&Site>,
         settings: &Arc<Settings>,
     ) -> Result<Arc<Provider>, LaunchError> {
-        let provider = Provider::new(registration, site.redirect_uri.clone(), settings.clone())?;
+        let redirect_uri = site.map(|site| site.redirect_uri.clone());
+        let provider = Provider::new(registration, redirect_uri, settings.clone())?;
         let provider = Arc::new(provider);
         match provider.metadata(self.clock.now()).await {
             Err(error) if !error.is_outage() => Err(error.into()),
@@ -228,7 +239,9 @@ impl Oidc {
 
 /// What [`Oidc::prepare`] made ready.
 struct Prepared {
-    role: Result<RelyingParty, ResourceServerOnly>,
+    /// `None` when the setting `resource_server_only` leaves out sign-in.
+    relying_party: Option<RelyingParty>,
+    resource_server: ResourceServer,
     generated_key: Option<String>,
     #[cfg(feature = "dev-provider")]
     dev_provider: Option<crate::dev_provider::DevProvider>,
@@ -244,15 +257,17 @@ impl Prepared {
         if let Some(dev_provider) = self.dev_provider {
             rocket = rocket.manage(dev_provider);
         }
-        match self.role {
-            Ok(rp) => {
+        let metadata = resource_server::routes(&self.resource_server.protected_resource);
+        rocket = rocket.mount("/", metadata).manage(self.resource_server);
+        match self.relying_party {
+            Some(rp) => {
                 let mount = rp.site.mount.clone();
                 rocket
                     .manage(rp)
                     .manage(events)
                     .mount(mount, routes::routes())
             }
-            Err(resource_server) => rocket.manage(resource_server),
+            None => rocket,
         }
     }
 }
@@ -278,8 +293,9 @@ impl Fairing for Oidc {
         if let Some(rp) = rocket.state::<RelyingParty>() {
             report(rp).await;
         }
-        if let Some(ResourceServerOnly { issuer }) = rocket.state() {
-            tracing::info!(target: "rocket::launch", "OpenID Connect: resource server only, for {issuer}");
+        if let Some(resource_server) = rocket.state::<ResourceServer>() {
+            let is_alone = rocket.state::<RelyingParty>().is_none();
+            report_resource_server(resource_server, is_alone).await;
         }
     }
 
@@ -299,6 +315,7 @@ impl Fairing for Oidc {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
+        challenge(request, response);
         let Some(rp) = request.rocket().state::<RelyingParty>() else {
             return;
         };
@@ -318,6 +335,7 @@ impl Fairing for Oidc {
             response.set_header(Header::new("Location", login));
             response.set_header(Header::new("Cache-Control", "no-store"));
             response.remove_header("Content-Type");
+            response.remove_header("WWW-Authenticate");
             response.set_sized_body(0, std::io::Cursor::new(""));
             return;
         }
@@ -325,6 +343,25 @@ impl Fairing for Oidc {
         if found_somebody(request) && !response.headers().contains("Cache-Control") {
             response.set_header(Header::new("Cache-Control", "no-store"));
         }
+    }
+}
+
+/// Says what is wrong with the token of a request that `Bearer` refused, if the answer is its refusal.
+fn challenge(request: &Request<'_>, response: &mut Response<'_>) {
+    let Some(resource_server) = request.rocket().state::<ResourceServer>() else {
+        return;
+    };
+    let Some(error) = request.local_cache(BearerRefusal::default).0.get() else {
+        return;
+    };
+    if response.status().code != error.status() {
+        return;
+    }
+    if let Some(challenge) = resource_server.protected_resource.challenge(error) {
+        response.adjoin_header(Header::new("WWW-Authenticate", challenge));
+    }
+    if let Some(wait) = error.retry_after() {
+        response.set_header(Header::new("Retry-After", wait.as_secs().to_string()));
     }
 }
 
@@ -397,6 +434,31 @@ async fn report(rp: &RelyingParty) {
         }
     }
     for relaxation in rp.settings.relaxations() {
+        tracing::warn!("{relaxation}");
+    }
+}
+
+/// The part of the report about access tokens, for an app that accepts any.
+async fn report_resource_server(resource_server: &ResourceServer, is_alone: bool) {
+    const TARGET: &str = "rocket::launch";
+    const INDENTED: &str = "rocket::launch::_";
+
+    let resource = &resource_server.protected_resource;
+    if !is_alone && !resource.is_guarded() {
+        return;
+    }
+    tracing::info!(target: TARGET, "OpenID Connect, access tokens:");
+    for issuer in resource_server.issuers() {
+        let audience = issuer.audience().join(", ");
+        tracing::info!(target: INDENTED, "issuer: {}, for the audience {audience}", issuer.name());
+        if let Err(error) = issuer.provider.metadata(resource_server.clock.now()).await {
+            tracing::warn!("{error}; its tokens are answered with 503 until it is there");
+        }
+    }
+    if let Some(path) = resource.path() {
+        tracing::info!(target: INDENTED, "protected resource metadata: {path}");
+    }
+    for relaxation in resource_server.relaxations(is_alone) {
         tracing::warn!("{relaxation}");
     }
 }

@@ -13,7 +13,9 @@ mod guard;
 mod pages;
 mod provider;
 mod relying_party;
+mod resource_server;
 mod routes;
+mod scopes;
 mod secret;
 mod session;
 pub mod settings;
@@ -24,9 +26,16 @@ pub use clock::Clock;
 pub use error::{LaunchError, SignInError};
 pub use events::{Events, Refused, SignedIn};
 pub use fairing::Oidc;
-pub use guard::{Authorized, AuthorizedError, LoggedIn, LoggedInError, OptionalUser, Policy};
+pub use guard::{
+    Authorized, AuthorizedError, Bearer, Caller, CallerError, LoggedIn, LoggedInError,
+    OptionalUser, Policy,
+};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::RelyingParty;
+pub use resource_server::{BearerError, BearerUserInfoError};
+#[doc(hidden)]
+pub use scopes::is_scope;
+pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;
 pub use session::{SessionTooLarge, SignedOut};
 pub use settings::Settings;

@@ -9,13 +9,10 @@ use crate::{
     Clock,
     code_flow::{AuthorizationResponse, PendingSignIn, ReturnTo, authorization_request},
     error::SignInError,
-    provider::{Metadata, Provider, Tokens, UserInfoReply},
+    provider::{Metadata, Provider, Tokens},
     session::{Session, Sessions, cookie::CookieSeal},
     settings::{Settings, Site},
-    token::{
-        Claims, IdToken, IdTokenExpectations, UserInfoExpectations, accept_signed_user_info,
-        accept_user_info,
-    },
+    token::{Claims, IdToken, IdTokenExpectations},
 };
 
 /// The app in its role towards the provider: who sends people there and knows who came back.
@@ -157,7 +154,7 @@ impl RelyingParty {
     /// Adds what UserInfo says of the same person (OpenID Connect Core 1.0 §5.3).
     async fn with_user_info(
         &self,
-        provider: &Provider,
+        provider: &Arc<Provider>,
         metadata: &Metadata,
         id_token: IdToken,
         tokens: &Tokens,
@@ -166,32 +163,11 @@ impl RelyingParty {
         if !self.settings.user_info_enabled {
             return Ok(id_token.claims);
         }
-        let Some(reply) = provider.user_info(metadata, &tokens.access_token).await? else {
+        let user_info = provider
+            .user_info_about(metadata, id_token.subject(), &tokens.access_token, now)
+            .await?;
+        let Some(user_info) = user_info else {
             return Ok(id_token.claims);
-        };
-
-        let user_info = match reply {
-            UserInfoReply::Json(body) => accept_user_info(&body, id_token.subject())?,
-            UserInfoReply::Jwt(jwt) => {
-                let algorithms = provider.id_token_algorithms(metadata);
-                let expected = UserInfoExpectations {
-                    issuer: &provider.registration.issuer,
-                    client_id: &provider.registration.client_id,
-                    subject: id_token.subject(),
-                    algorithms: &algorithms,
-                    client_secret: provider.registration.client_secret.as_ref(),
-                    trusted_audiences: &self.settings.trusted_audiences,
-                    clock_skew: self.settings.clock_skew,
-                };
-                provider
-                    .with_keys(
-                        metadata,
-                        now,
-                        |keys| accept_signed_user_info(&jwt, keys, &expected, now),
-                        |error| error.wants_fresh_keys(),
-                    )
-                    .await??
-            }
         };
         let mut claims = id_token.claims;
         claims.merge(user_info);

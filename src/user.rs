@@ -44,15 +44,7 @@ impl<C> User<C> {
     where
         C: DeserializeOwned,
     {
-        let claims = serde_path_to_error::deserialize(session.claims.as_map()).map_err(
-            |error: serde_path_to_error::Error<serde_json::Error>| {
-                match error.path().to_string().as_str() {
-                    // No claim is at fault but one that is absent, which serde names.
-                    "." => error.inner().to_string(),
-                    claim => format!("the claim `{claim}` is of another type"),
-                }
-            },
-        )?;
+        let claims = session.claims.fit()?;
         Ok(User {
             session,
             claims,

@@ -1,6 +1,8 @@
 //! Guards: what an app declares in its route signatures.
 
 mod authorized;
+mod bearer;
+mod caller;
 mod logged_in;
 mod optional_user;
 mod relying_party;
@@ -10,14 +12,18 @@ use std::sync::Arc;
 use rocket::{Request, serde::DeserializeOwned};
 
 pub use authorized::{Authorized, AuthorizedError, Policy};
+pub use bearer::Bearer;
+pub(crate) use bearer::BearerRefusal;
+pub use caller::{Caller, CallerError};
 pub use logged_in::{LoggedIn, LoggedInError};
 pub use optional_user::OptionalUser;
 
 use crate::{
     RelyingParty, User,
     relying_party::Source,
+    resource_server::ResourceServer,
     session::{Session, SignedOut, cookie::CookieChanges},
-    token::Claims,
+    token::{Claims, TESTING_ISSUER},
 };
 
 /// The name under which a signed-out testing profile is remembered.
@@ -69,7 +75,7 @@ fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Session, Sig
 fn testing_session(claims: &Claims, now: time::OffsetDateTime) -> Session {
     let issuer = claims
         .get::<String>("iss")
-        .unwrap_or_else(|| "urn:rocket_openidconnect:testing_profile".to_owned());
+        .unwrap_or_else(|| TESTING_ISSUER.to_owned());
     Session::new(&issuer, claims.clone(), now)
 }
 
@@ -103,16 +109,19 @@ pub(crate) fn is_fairing_missing<G>(rocket: &rocket::Rocket<rocket::Ignite>) -> 
     if rocket.state::<RelyingParty>().is_some() {
         return false;
     }
-    let guard = std::any::type_name::<G>();
-    match rocket.state::<crate::fairing::ResourceServerOnly>() {
-        None => {
-            tracing::error!("`{guard}` is used in a route, and the fairing `Oidc` is not attached");
-            tracing::info!("add `.attach(rocket_openidconnect::Oidc::fairing())`");
-        }
-        Some(_) => {
-            tracing::error!("`{guard}` is used in a route, and `oidc.resource_server_only` is set");
-            tracing::info!("remove the setting, or use `Bearer` in that route");
-        }
+    if rocket.state::<ResourceServer>().is_none() {
+        return tell_missing_fairing::<G>();
     }
+    let guard = std::any::type_name::<G>();
+    tracing::error!("`{guard}` is used in a route, and `oidc.resource_server_only` is set");
+    tracing::info!("remove the setting, or use `Bearer` in that route");
+    true
+}
+
+/// Says that a guard is used without the fairing.
+pub(crate) fn tell_missing_fairing<G>() -> bool {
+    let guard = std::any::type_name::<G>();
+    tracing::error!("`{guard}` is used in a route, and the fairing `Oidc` is not attached");
+    tracing::info!("add `.attach(rocket_openidconnect::Oidc::fairing())`");
     true
 }

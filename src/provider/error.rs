@@ -16,6 +16,8 @@ pub enum Endpoint {
     Token,
     /// `userinfo_endpoint` (OpenID Connect Core 1.0 §5.3).
     UserInfo,
+    /// `introspection_endpoint` (RFC 7662 §2).
+    Introspection,
 }
 
 impl fmt::Display for Endpoint {
@@ -25,6 +27,7 @@ impl fmt::Display for Endpoint {
             Endpoint::KeySet => "key set",
             Endpoint::Token => "token endpoint",
             Endpoint::UserInfo => "UserInfo endpoint",
+            Endpoint::Introspection => "introspection endpoint",
         })
     }
 }
@@ -145,6 +148,12 @@ impl ProviderError {
             }
             ProviderError::NotHttps { .. } | ProviderError::Address { .. } => {
                 "serve the provider over https, or on a loopback address"
+            }
+            ProviderError::Refused {
+                endpoint: Endpoint::Introspection,
+                ..
+            } => {
+                "check `oidc.client_id`, `oidc.client_secret` and `oidc.introspection_auth_method`, and that the provider lets this client introspect"
             }
             ProviderError::Refused { error, .. } if error == "invalid_client" => {
                 "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`"

@@ -8,10 +8,14 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 use url::Url;
 
-use super::{Endpoint, ProviderError, http_client::HttpClient};
+use super::{
+    Endpoint, ProviderError,
+    back_off::{BackOff, Turnstile},
+    http_client::HttpClient,
+};
 use crate::token::KeySet;
 
-/// At most one fetch per this long for a key that the set does not hold, and one when it is due.
+/// At most one fetch per this long for a key that the set does not hold, and one when they are due.
 const COOL_DOWN: Duration = Duration::from_secs(30);
 /// How long keys serve when the reply does not say.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60 * 60);
@@ -25,26 +29,18 @@ const LAST_KNOWN_GOOD: Duration = Duration::from_secs(24 * 60 * 60);
 #[derive(Debug)]
 struct Fetched {
     keys: Arc<KeySet>,
+    /// The document that the keys were read from.
+    body: Vec<u8>,
     at: OffsetDateTime,
     fresh_until: OffsetDateTime,
 }
 
-/// Why keys are fetched.
-#[derive(Clone, Copy)]
-enum Reason {
-    /// There are none that could serve.
-    None,
-    /// They are due for another look.
-    Due,
-    /// A token names one that they do not hold.
-    Unknown,
-}
-
-/// When keys were last fetched without need for them to be there at all.
+/// What one fetch tells the next.
 #[derive(Debug, Default)]
 struct LastFetch {
-    because_due: Option<OffsetDateTime>,
-    because_unknown: Option<OffsetDateTime>,
+    /// When a key was looked for that the set did not hold.
+    unknown: Option<OffsetDateTime>,
+    failed: BackOff,
 }
 
 /// The keys of one provider.
@@ -52,6 +48,8 @@ struct LastFetch {
 pub(crate) struct KeyCache {
     http: HttpClient,
     fetched: ArcSwapOption<Fetched>,
+    /// Who fetches keys that are due, beside the requests.
+    due: Turnstile,
     /// Held while a fetch is under way: there is one at a time, and who waited shares its result.
     last_fetch: Mutex<LastFetch>,
 }
@@ -61,6 +59,7 @@ impl KeyCache {
         KeyCache {
             http,
             fetched: ArcSwapOption::empty(),
+            due: Turnstile::default(),
             last_fetch: Mutex::default(),
         }
     }
@@ -75,62 +74,96 @@ impl KeyCache {
         match &*self.fetched.load() {
             Some(fetched) if now < fetched.fresh_until => Ok(fetched.keys.clone()),
             Some(fetched) if now < fetched.at + LAST_KNOWN_GOOD => {
-                let (cache, seen, jwks_uri) =
-                    (self.clone(), fetched.keys.clone(), jwks_uri.clone());
-                tokio::spawn(async move {
-                    let fetching = cache.fetch(&jwks_uri, Reason::Due, Some(&seen), now);
-                    if let Err(error) = fetching.await {
-                        tracing::warn!("{error}; the last known good keys serve on");
-                    }
-                });
+                if self.due.passes(now, COOL_DOWN) {
+                    let (cache, jwks_uri) = (self.clone(), jwks_uri.clone());
+                    tokio::spawn(async move {
+                        let mut last_fetch = cache.last_fetch.lock().await;
+                        if let Err(error) = cache.fetch(&jwks_uri, &mut last_fetch, now).await {
+                            tracing::warn!("{error}; the last known good keys serve on");
+                        }
+                    });
+                }
                 Ok(fetched.keys.clone())
             }
-            _ => self.fetch(jwks_uri, Reason::None, None, now).await,
+            _ => self.first_keys(jwks_uri, now).await,
         }
     }
 
     /// The keys after a token named one that `seen` does not hold, or `None` when there is no news.
+    /// That causes one fetch per [`COOL_DOWN`] at most, whatever tokens name.
     pub(crate) async fn keys_other_than(
         &self,
         seen: &Arc<KeySet>,
         jwks_uri: &Url,
         now: OffsetDateTime,
     ) -> Option<Arc<KeySet>> {
-        self.fetch(jwks_uri, Reason::Unknown, Some(seen), now)
+        let mut last_fetch = self.last_fetch.lock().await;
+        // Somebody else fetched while this one waited.
+        if let Some(fetched) = &*self.fetched.load()
+            && !Arc::ptr_eq(seen, &fetched.keys)
+        {
+            return Some(fetched.keys.clone());
+        }
+        if last_fetch
+            .unknown
+            .is_some_and(|last| now < last + COOL_DOWN)
+        {
+            return None;
+        }
+        last_fetch.unknown = Some(now);
+        self.fetch(jwks_uri, &mut last_fetch, now)
             .await
             .inspect_err(|error| tracing::warn!("{error}"))
             .ok()
             .filter(|keys| !Arc::ptr_eq(keys, seen))
     }
 
-    async fn fetch(
+    /// Waits for keys while there are none that could serve.
+    async fn first_keys(
         &self,
         jwks_uri: &Url,
-        reason: Reason,
-        seen: Option<&Arc<KeySet>>,
         now: OffsetDateTime,
     ) -> Result<Arc<KeySet>, ProviderError> {
         let mut last_fetch = self.last_fetch.lock().await;
-
-        // Somebody else fetched while this one waited.
         if let Some(fetched) = &*self.fetched.load()
-            && now < fetched.fresh_until
-            && seen.is_none_or(|seen| !Arc::ptr_eq(seen, &fetched.keys))
+            && now < fetched.at + LAST_KNOWN_GOOD
         {
             return Ok(fetched.keys.clone());
         }
-        let last = match reason {
-            Reason::None => &mut None,
-            Reason::Due => &mut last_fetch.because_due,
-            Reason::Unknown => &mut last_fetch.because_unknown,
-        };
-        if let (Some(last), Some(seen)) = (*last, seen)
-            && now < last + COOL_DOWN
-        {
-            return Ok(seen.clone());
-        }
-        *last = Some(now);
+        last_fetch.failed.check(now)?;
+        self.fetch(jwks_uri, &mut last_fetch, now).await
+    }
 
+    async fn fetch(
+        &self,
+        jwks_uri: &Url,
+        last_fetch: &mut LastFetch,
+        now: OffsetDateTime,
+    ) -> Result<Arc<KeySet>, ProviderError> {
+        match self.read(jwks_uri).await {
+            Ok((keys, body, life)) => {
+                last_fetch.failed.succeeded();
+                // The same document means the same keys: what was verified with them stays verified.
+                let keys = match &*self.fetched.load() {
+                    Some(fetched) if fetched.body == body => fetched.keys.clone(),
+                    _ => Arc::new(keys),
+                };
+                self.fetched.store(Some(Arc::new(Fetched {
+                    keys: keys.clone(),
+                    body,
+                    at: now,
+                    fresh_until: now + life,
+                })));
+                Ok(keys)
+            }
+            Err(error) => {
+                last_fetch.failed.failed(now);
+                Err(error)
+            }
+        }
+    }
+
+    async fn read(&self, jwks_uri: &Url) -> Result<(KeySet, Vec<u8>, Duration), ProviderError> {
         let reply = self.http.get(Endpoint::KeySet, jwks_uri).await?;
         if reply.status() != 200 {
             return Err(ProviderError::Status {
@@ -151,14 +184,8 @@ impl KeyCache {
             }
             false => tracing::debug!("the provider's key set has {} usable keys", keys.len()),
         }
-
-        let keys = Arc::new(keys);
-        self.fetched.store(Some(Arc::new(Fetched {
-            keys: keys.clone(),
-            at: now,
-            fresh_until: now + life(reply.headers()),
-        })));
-        Ok(keys)
+        let life = life(reply.headers());
+        Ok((keys, reply.into_body(), life))
     }
 }
 

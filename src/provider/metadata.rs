@@ -38,6 +38,9 @@ pub(crate) struct FurtherMetadata {
     /// RFC 9207 §3.
     #[serde(default)]
     pub authorization_response_iss_parameter_supported: bool,
+    /// RFC 8414 §2.
+    #[serde(default)]
+    pub introspection_endpoint: Option<Url>,
     /// The algorithms as the provider spells them: those that we do not know are not an error.
     #[serde(default, rename = "rocket_openidconnect:algs")]
     pub id_token_signing_algs: Vec<String>,
@@ -117,6 +120,9 @@ fn check_endpoints(metadata: &Metadata) -> Result<(), ProviderError> {
     check(Endpoint::Metadata, metadata.authorization_endpoint().url())?;
     check(Endpoint::KeySet, metadata.jwks_uri().url())?;
     check(Endpoint::Token, token_endpoint.url())?;
+    if let Some(url) = &metadata.additional_metadata().introspection_endpoint {
+        check(Endpoint::Introspection, url)?;
+    }
     match metadata.userinfo_endpoint() {
         Some(endpoint) => check(Endpoint::UserInfo, endpoint.url()),
         None => Ok(()),

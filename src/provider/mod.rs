@@ -1,7 +1,9 @@
 //! The OpenID provider as we reach it: the only code that opens sockets, one file per endpoint.
 
+mod back_off;
 mod error;
 pub(crate) mod http_client;
+mod introspection_endpoint;
 mod key_cache;
 mod metadata;
 mod token_endpoint;
@@ -18,9 +20,13 @@ use url::Url;
 pub use error::{Endpoint, ProviderError};
 pub(crate) use metadata::Metadata;
 pub(crate) use token_endpoint::{SignInClient, Tokens};
-pub(crate) use userinfo_endpoint::UserInfoReply;
+pub(crate) use userinfo_endpoint::UserInfoRequestError;
 
-use self::{http_client::HttpClient, key_cache::KeyCache};
+use self::{
+    back_off::{BackOff, Turnstile},
+    http_client::HttpClient,
+    key_cache::KeyCache,
+};
 use crate::{
     settings::{MetadataSource, Registration, Settings},
     token::{KeySet, SigningAlgorithm},
@@ -28,18 +34,21 @@ use crate::{
 
 /// How long metadata serves before it is read again, off the path of a request.
 const METADATA_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
-/// The longest wait between two attempts to reach a provider that was down.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(60);
+/// How long nobody else looks for newer metadata after somebody did.
+const METADATA_PAUSE: Duration = Duration::from_secs(60);
 
 /// One provider, with the client that is registered there.
 #[derive(Debug)]
 pub(crate) struct Provider {
     pub(crate) registration: Registration,
     pub(crate) settings: Arc<Settings>,
-    redirect_uri: Url,
+    redirect_uri: Option<Url>,
     http: HttpClient,
     discovered: ArcSwapOption<Discovered>,
-    attempts: Mutex<Attempts>,
+    /// Who reads metadata that is due, beside the requests.
+    due: Turnstile,
+    /// Held while the metadata is read.
+    attempts: Mutex<BackOff>,
     keys: Arc<KeyCache>,
 }
 
@@ -49,18 +58,12 @@ struct Discovered {
     at: OffsetDateTime,
 }
 
-/// Failed attempts to read the metadata, since the last good one.
-#[derive(Debug, Default)]
-struct Attempts {
-    failed: u32,
-    next: Option<OffsetDateTime>,
-}
-
 impl Provider {
-    /// A provider that nothing is known about yet but its registration.
+    /// A provider that nothing is known about yet but its registration. Without a redirect URI nobody
+    /// is sent there.
     pub(crate) fn new(
         registration: Registration,
-        redirect_uri: Url,
+        redirect_uri: Option<Url>,
         settings: Arc<Settings>,
     ) -> Result<Provider, ProviderError> {
         let http = HttpClient::new(&settings.http)?;
@@ -71,6 +74,7 @@ impl Provider {
             settings,
             redirect_uri,
             discovered: ArcSwapOption::empty(),
+            due: Turnstile::default(),
             attempts: Mutex::default(),
         })
     }
@@ -82,7 +86,7 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<Arc<Metadata>, ProviderError> {
         if let Some(discovered) = &*self.discovered.load() {
-            if now >= discovered.at + METADATA_LIFE {
+            if now >= discovered.at + METADATA_LIFE && self.due.passes(now, METADATA_PAUSE) {
                 let provider = self.clone();
                 tokio::spawn(async move {
                     if let Err(error) = provider.discover(now).await {
@@ -103,16 +107,12 @@ impl Provider {
         {
             return Ok(discovered.metadata.clone());
         }
-        if let Some(next) = attempts.next.filter(|next| now < *next) {
-            return Err(ProviderError::Unavailable {
-                retry_after: (next - now).unsigned_abs().max(Duration::from_secs(1)),
-            });
-        }
+        attempts.check(now)?;
 
         match self.read_metadata().await {
             Ok(metadata) => {
                 let metadata = Arc::new(metadata);
-                *attempts = Attempts::default();
+                attempts.succeeded();
                 self.discovered.store(Some(Arc::new(Discovered {
                     metadata: metadata.clone(),
                     at: now,
@@ -120,9 +120,7 @@ impl Provider {
                 Ok(metadata)
             }
             Err(error) => {
-                let wait = Duration::from_secs(1 << attempts.failed.min(6)).min(LONGEST_BACK_OFF);
-                attempts.failed = attempts.failed.saturating_add(1);
-                attempts.next = Some(now + wait);
+                let wait = attempts.failed(now);
                 if !error.is_outage() {
                     return Err(error);
                 }
@@ -151,13 +149,22 @@ impl Provider {
         metadata::accept(reply.body(), &self.registration.issuer)
     }
 
+    /// The keys that tokens are verified with.
+    pub(crate) async fn keys(
+        &self,
+        metadata: &Metadata,
+        now: OffsetDateTime,
+    ) -> Result<Arc<KeySet>, ProviderError> {
+        self.keys.keys(metadata.jwks_uri().url(), now).await
+    }
+
     /// Runs a check that needs the provider's keys. When it names a key that they do not hold, they
     /// are fetched once more and the check runs again.
     pub(crate) async fn with_keys<T, E>(
         &self,
         metadata: &Metadata,
         now: OffsetDateTime,
-        check: impl Fn(&KeySet) -> Result<T, E>,
+        check: impl Fn(&Arc<KeySet>) -> Result<T, E>,
         wants_other_keys: impl Fn(&E) -> bool,
     ) -> Result<Result<T, E>, ProviderError> {
         let jwks_uri = metadata.jwks_uri().url();
@@ -173,20 +180,33 @@ impl Provider {
         }
     }
 
-    /// The algorithms an ID token may be signed with: as set, else what the metadata lists of the
-    /// asymmetric ones; `RS256` when it is silent (OpenID Connect Core 1.0 §3.1.3.7, step 7).
+    /// The algorithms an access token may be signed with: as set, else as the metadata lists.
+    pub(crate) fn access_token_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
+        self.settings
+            .access_token_algorithms()
+            .unwrap_or_else(|| listed_algorithms(metadata))
+    }
+
+    /// The algorithms an ID token may be signed with: as set, else as the metadata lists.
     pub(crate) fn id_token_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
-        let known = |names: &[String]| -> Vec<SigningAlgorithm> {
-            names.iter().filter_map(|name| name.parse().ok()).collect()
-        };
-        if let Some(names) = &self.settings.id_token_signing_algs {
-            return known(names);
+        match &self.settings.id_token_signing_algs {
+            Some(names) => names.iter().filter_map(|name| name.parse().ok()).collect(),
+            None => listed_algorithms(metadata),
         }
-        let mut listed = known(&metadata.additional_metadata().id_token_signing_algs);
-        listed.retain(|algorithm| !algorithm.is_symmetric());
-        match listed.is_empty() {
-            true => vec![SigningAlgorithm::RS256],
-            false => listed,
-        }
+    }
+}
+
+/// What the metadata lists of the asymmetric algorithms; `RS256` when it is silent (OpenID Connect Core
+/// 1.0 §3.1.3.7, step 7).
+fn listed_algorithms(metadata: &Metadata) -> Vec<SigningAlgorithm> {
+    let names = &metadata.additional_metadata().id_token_signing_algs;
+    let listed: Vec<SigningAlgorithm> = names
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .filter(|algorithm: &SigningAlgorithm| !algorithm.is_symmetric())
+        .collect();
+    match listed.is_empty() {
+        true => vec![SigningAlgorithm::RS256],
+        false => listed,
     }
 }

@@ -147,16 +147,17 @@ impl Provider {
         let token_endpoint = metadata
             .token_endpoint()
             .ok_or_else(|| malformed("it has no `token_endpoint`".into()))?;
-        let redirect_uri = RedirectUrl::from_url(self.redirect_uri.clone());
-
         let client: SignInClient = Client::new(
             ClientId::new(self.registration.client_id.clone()),
             issuer,
             JsonWebKeySet::default(),
         )
         .set_auth_uri(metadata.authorization_endpoint().clone())
-        .set_token_uri(token_endpoint.clone())
-        .set_redirect_uri(redirect_uri);
+        .set_token_uri(token_endpoint.clone());
+        let client = match &self.redirect_uri {
+            Some(uri) => client.set_redirect_uri(RedirectUrl::from_url(uri.clone())),
+            None => client,
+        };
 
         let client = match self.authentication_method(metadata) {
             TokenEndpointAuthMethod::ClientSecretPost => {

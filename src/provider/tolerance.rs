@@ -18,12 +18,13 @@ pub(crate) fn repair_metadata(document: &mut Map<String, Value>) {
         }
     }
 
-    // Links for people, often empty or relative: a bad one is no reason to fail.
+    // Links that sign-in can do without, often empty or relative: a bad one is no reason to fail.
     for member in [
         "service_documentation",
         "op_policy_uri",
         "op_tos_uri",
         "registration_endpoint",
+        "introspection_endpoint",
     ] {
         let usable = document
             .get(member)

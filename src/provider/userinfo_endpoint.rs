@@ -1,21 +1,84 @@
 //! The UserInfo endpoint (OpenID Connect Core 1.0 §5.3): claims about the person who signed in.
 
+use std::sync::Arc;
+
 use openidconnect::http::{Request, header};
+use time::OffsetDateTime;
 
 use super::{Endpoint, Metadata, Provider, ProviderError};
-use crate::Secret;
+use crate::{
+    Secret,
+    token::{
+        Claims, UserInfoError, UserInfoExpectations, accept_signed_user_info, accept_user_info,
+    },
+};
 
 /// An answer of the UserInfo endpoint, not judged yet.
-pub(crate) enum UserInfoReply {
+enum UserInfoReply {
     /// `application/json` (§5.3.2).
     Json(Vec<u8>),
     /// `application/jwt`: signed by the provider (§5.3.2).
     Jwt(String),
 }
 
+/// Why there is no UserInfo.
+pub(crate) enum UserInfoRequestError {
+    Provider(ProviderError),
+    UserInfo(UserInfoError),
+}
+
+impl From<ProviderError> for UserInfoRequestError {
+    fn from(error: ProviderError) -> UserInfoRequestError {
+        UserInfoRequestError::Provider(error)
+    }
+}
+
+impl From<UserInfoError> for UserInfoRequestError {
+    fn from(error: UserInfoError) -> UserInfoRequestError {
+        UserInfoRequestError::UserInfo(error)
+    }
+}
+
 impl Provider {
+    /// What UserInfo says about the person `subject`, and about nobody else. `None` when the provider
+    /// has no such endpoint.
+    pub(crate) async fn user_info_about(
+        self: &Arc<Self>,
+        metadata: &Metadata,
+        subject: &str,
+        access_token: &Secret,
+        now: OffsetDateTime,
+    ) -> Result<Option<Claims>, UserInfoRequestError> {
+        let Some(reply) = self.user_info(metadata, access_token).await? else {
+            return Ok(None);
+        };
+        let claims = match reply {
+            UserInfoReply::Json(body) => accept_user_info(&body, subject)?,
+            UserInfoReply::Jwt(jwt) => {
+                let algorithms = self.id_token_algorithms(metadata);
+                let expected = UserInfoExpectations {
+                    issuer: &self.registration.issuer,
+                    client_id: &self.registration.client_id,
+                    subject,
+                    algorithms: &algorithms,
+                    client_secret: self.registration.client_secret.as_ref(),
+                    trusted_audiences: &self.settings.trusted_audiences,
+                    clock_skew: self.settings.clock_skew,
+                };
+                self.with_keys(
+                    metadata,
+                    now,
+                    |keys| accept_signed_user_info(&jwt, keys, &expected, now),
+                    |error| error.wants_fresh_keys(),
+                )
+                .await??
+            }
+        };
+        Ok(Some(claims))
+    }
+
     /// Asks for UserInfo with an access token. `None` when the provider has no such endpoint.
-    pub(crate) async fn user_info(
+    async fn user_info(
         &self,
         metadata: &Metadata,
         access_token: &Secret,

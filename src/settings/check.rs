@@ -36,6 +36,7 @@ impl Settings {
         self.check_parameters()?;
         self.check_post_logout_redirect_uri()?;
         self.check_users()?;
+        self.check_resource_server()?;
         if let Some(issuer) = &self.issuer {
             self.check_issuer("issuer", issuer)?;
         }

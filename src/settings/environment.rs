@@ -103,10 +103,14 @@ fn parse(form: Form, text: String) -> Result<Value, &'static str> {
     match form {
         Form::Text | Form::Url | Form::Path | Form::Duration => Ok(Value::from(text)),
         Form::Words if start != Some('[') => Ok(Value::from(text)),
-        Form::Flag | Form::FlagOrTable if text.trim().eq_ignore_ascii_case("true") => {
+        Form::Flag | Form::FlagOrTable | Form::FlagOrCount
+            if text.trim().eq_ignore_ascii_case("true") =>
+        {
             Ok(Value::from(true))
         }
-        Form::Flag | Form::FlagOrTable if text.trim().eq_ignore_ascii_case("false") => {
+        Form::Flag | Form::FlagOrTable | Form::FlagOrCount
+            if text.trim().eq_ignore_ascii_case("false") =>
+        {
             Ok(Value::from(false))
         }
         Form::PathOrTable if start != Some('{') => Ok(Value::from(text)),

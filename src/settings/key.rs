@@ -14,6 +14,7 @@ pub(super) enum Form {
     Table,
     PathOrTable,
     FlagOrTable,
+    FlagOrCount,
     /// Inside a table whose keys are the app's own: any value.
     Any,
 }
@@ -51,6 +52,18 @@ pub(super) const SETTINGS: &[(&str, Form)] = &[
     ("mount", Form::Text),
     ("trusted_audiences", Form::Words),
     ("extra_authorization_parameters", Form::Table),
+    ("audience", Form::Words),
+    ("access_token_signing_algs", Form::Words),
+    ("require_at_jwt", Form::Flag),
+    ("token_validation", Form::Text),
+    ("introspection_auth_method", Form::Text),
+    ("token_cache", Form::FlagOrCount),
+    ("roles_claim", Form::Text),
+    ("issuers", Form::Table),
+    ("realm", Form::Text),
+    ("resource_metadata", Form::Flag),
+    ("resource", Form::Url),
+    ("scopes_supported", Form::Words),
     ("session", Form::Table),
     ("session.idle", Form::Duration),
     ("session.lifetime", Form::Duration),
@@ -76,6 +89,12 @@ impl Form {
         }
         match key.split_once('.')? {
             ("client_secrets", "web") => Some(Form::Table),
+            ("issuers", member) => match member.split_once('.')? {
+                (_, "issuer") => Some(Form::Text),
+                (_, "audience") => Some(Form::Words),
+                (_, "server_metadata_url") => Some(Form::Url),
+                _ => None,
+            },
             ("testing_profile", "sub") => Some(Form::Text),
             ("testing_profile", _) => Some(Form::Any),
             ("extra_authorization_parameters", member) if !member.contains('.') => {
@@ -99,6 +118,7 @@ impl Form {
             Form::Table => "a table",
             Form::PathOrTable => "the path of a client_secrets.json, or the same as a table",
             Form::FlagOrTable => "`true`, `false` or a table",
+            Form::FlagOrCount => "`true`, `false` or a whole number",
             Form::Any => "a value",
         }
     }
@@ -116,7 +136,7 @@ impl Form {
             Form::Port => "9400",
             Form::Table => "{ … = \"…\" }",
             Form::PathOrTable => "\"client_secrets.json\"",
-            Form::FlagOrTable => "true",
+            Form::FlagOrTable | Form::FlagOrCount => "true",
         }
     }
 }

@@ -16,7 +16,7 @@
 //! Unknown names in a file abort the launch; an unknown `OIDC_*` variable is a warning, because
 //! platforms inject such names.
 
-use std::{path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use figment::Figment;
 use serde::Deserialize;
@@ -28,12 +28,15 @@ pub use self::{
     dev_provider::DevProviderSettings,
     error::SettingsError,
     http::HttpSettings,
+    resource_server::{IntrospectionAuthMethod, IssuerSettings, TokenCache, TokenValidation},
     session::SessionSettings,
 };
 use self::{
     environment::Environment,
     error::Origins,
-    value::{Address, ExactAddress, Method, SecretText, Text, Words},
+    value::{
+        Address, ExactAddress, IntrospectionMethod, Method, SecretText, Text, Validation, Words,
+    },
 };
 pub(crate) use self::{
     mode::{GivenEndpoints, MetadataSource, Mode, Registration, Surroundings},
@@ -49,6 +52,7 @@ mod error;
 mod http;
 mod key;
 mod mode;
+mod resource_server;
 mod session;
 mod site;
 mod value;
@@ -181,6 +185,76 @@ pub struct Settings {
     ///
     /// _Default:_ `{}`
     pub extra_authorization_parameters: Map<String, Value>,
+    /// What `aud` of an access token must contain one of: the identifier of this API at the provider.
+    /// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)
+    ///
+    /// Set it where `Bearer` is used. The default is also the audience of ID tokens, and a token that
+    /// looks like one is then refused.
+    ///
+    /// _Default:_ `client_id`
+    #[serde(deserialize_with = "value::optional::<_, Words, _>")]
+    pub audience: Option<Vec<String>>,
+    /// The algorithms that an access token may be signed with, of RS256, RS384, RS512, PS256, PS384,
+    /// PS512, ES256, ES384 and EdDSA.
+    ///
+    /// _Default:_ what the metadata lists of these for ID tokens
+    #[serde(deserialize_with = "value::optional::<_, Words, _>")]
+    pub access_token_signing_algs: Option<Vec<String>>,
+    /// Whether a JWT access token must say `at+jwt` in its header. Many providers do not.
+    /// [RFC 9068 §2.1](https://www.rfc-editor.org/rfc/rfc9068#section-2.1)
+    ///
+    /// _Default:_ `false`
+    pub require_at_jwt: bool,
+    /// How access tokens are checked: `auto` (JWTs by their signature, others by introspection), `jwt` or
+    /// `introspection`.
+    ///
+    /// _Default:_ `auto`
+    #[serde(deserialize_with = "value::via::<_, Validation, _>")]
+    pub token_validation: TokenValidation,
+    /// How the client authenticates at the introspection endpoint: `client_secret_post`,
+    /// `client_secret_basic`, or `bearer`, which sends the token that is asked about.
+    /// [RFC 7662 §2.1](https://www.rfc-editor.org/rfc/rfc7662#section-2.1)
+    ///
+    /// _Default:_ `client_secret_post`
+    #[serde(deserialize_with = "value::via::<_, IntrospectionMethod, _>")]
+    pub introspection_auth_method: IntrospectionAuthMethod,
+    /// How many accepted access tokens are remembered, so that they are not verified at each request:
+    /// `true` (10,000), `false`, or a number. A JWT is remembered for five minutes at most, what
+    /// introspection said for one.
+    ///
+    /// _Default:_ `true`
+    pub token_cache: TokenCache,
+    /// A claim whose strings count as scopes, such as Keycloak's `realm_access.roles`. Dots lead into
+    /// objects, unless a claim has the whole name.
+    ///
+    /// _Default:_ none
+    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
+    pub roles_claim: Option<String>,
+    /// Further issuers whose JWT access tokens are accepted, each with its own audience.
+    ///
+    /// _Default:_ none
+    pub issuers: BTreeMap<String, IssuerSettings>,
+    /// What a challenge calls the protected space.
+    /// [RFC 9110 §11.5](https://www.rfc-editor.org/rfc/rfc9110#section-11.5)
+    ///
+    /// _Default:_ `api`
+    #[serde(deserialize_with = "value::via::<_, Text, _>")]
+    pub realm: String,
+    /// Whether an app with `Bearer` guards publishes its protected resource metadata and names it in
+    /// every challenge. [RFC 9728](https://www.rfc-editor.org/rfc/rfc9728)
+    ///
+    /// _Default:_ `true`, where `base_url` or `resource` is known
+    pub resource_metadata: bool,
+    /// The identifier of this API in that metadata: an address, with a path if the API has one.
+    ///
+    /// _Default:_ `base_url`
+    #[serde(deserialize_with = "value::optional::<_, Address, _>")]
+    pub resource: Option<Url>,
+    /// Scopes for that metadata beside those of the app's `Bearer` guards.
+    ///
+    /// _Default:_ `[]`
+    #[serde(deserialize_with = "value::via::<_, Words, _>")]
+    pub scopes_supported: Vec<String>,
     /// How long a session lives and how large it may be: the table `session`.
     pub session: SessionSettings,
     /// Bounds on requests to the provider: the table `http`.
@@ -232,6 +306,18 @@ impl Default for Settings {
             mount: "/oidc".to_owned(),
             trusted_audiences: Vec::new(),
             extra_authorization_parameters: Map::new(),
+            audience: None,
+            access_token_signing_algs: None,
+            require_at_jwt: false,
+            token_validation: TokenValidation::default(),
+            introspection_auth_method: IntrospectionAuthMethod::default(),
+            token_cache: TokenCache::default(),
+            roles_claim: None,
+            issuers: BTreeMap::new(),
+            realm: "api".to_owned(),
+            resource_metadata: true,
+            resource: None,
+            scopes_supported: Vec::new(),
             session: SessionSettings::default(),
             http: HttpSettings::default(),
             dev_provider: None,

@@ -42,6 +42,8 @@ pub(crate) struct Registration {
     pub client_id: String,
     pub client_secret: Option<Secret>,
     pub metadata: MetadataSource,
+    /// Where client secrets say that tokens are introspected; else the metadata says it.
+    pub introspection_endpoint: Option<Url>,
 }
 
 /// Where the provider's endpoints come from.
@@ -206,7 +208,23 @@ impl Settings {
             client_id: client_id.clone(),
             client_secret: self.secret(client_secrets)?,
             metadata,
+            introspection_endpoint: self.introspection_endpoint(issuer, client_secrets)?,
         })
+    }
+
+    fn introspection_endpoint(
+        &self,
+        issuer: &str,
+        client_secrets: Option<&ClientSecretsTable>,
+    ) -> Result<Option<Url>, SettingsError> {
+        let Some(url) = client_secrets
+            .filter(|table| table.issuer.as_deref().is_none_or(|other| other == issuer))
+            .and_then(|table| table.token_introspection_uri.as_ref())
+        else {
+            return Ok(None);
+        };
+        self.check_endpoint("client_secrets", url)?;
+        Ok(Some(url.clone()))
     }
 
     fn missing_issuer(&self) -> SettingsError {
@@ -224,7 +242,7 @@ impl Settings {
     }
 
     /// Discovery §4: the well-known path is appended to the issuer, without a `/` at its end.
-    fn discovery(&self, issuer: &str) -> Result<MetadataSource, SettingsError> {
+    pub(super) fn discovery(&self, issuer: &str) -> Result<MetadataSource, SettingsError> {
         let base = issuer.strip_suffix('/').unwrap_or(issuer);
         match Url::parse(&format!("{base}/.well-known/openid-configuration")) {
             Ok(url) => Ok(MetadataSource::Discovery { url }),
@@ -242,10 +260,9 @@ impl Settings {
         else {
             return self.discovery(issuer);
         };
-        let optional = [&table.userinfo_uri, &table.token_introspection_uri];
         for url in [authorization, token, jwks]
             .into_iter()
-            .chain(optional.into_iter().flatten())
+            .chain(&table.userinfo_uri)
         {
             self.check_endpoint("client_secrets", url)?;
         }

@@ -8,7 +8,9 @@ use serde::{
 };
 use url::{Host, Url};
 
-use super::{TokenEndpointAuthMethod, error::REMEDY, key::Form};
+use super::{
+    IntrospectionAuthMethod, TokenEndpointAuthMethod, TokenValidation, error::REMEDY, key::Form,
+};
 use crate::Secret;
 
 /// Far beyond any sensible value, and far from where dates overflow.
@@ -73,7 +75,10 @@ macro_rules! from_text {
     )*};
 }
 
-from_text!(Text => String, Address => Url, ExactAddress => Url, Method => TokenEndpointAuthMethod);
+from_text!(
+    Text => String, Address => Url, ExactAddress => Url, Method => TokenEndpointAuthMethod,
+    IntrospectionMethod => IntrospectionAuthMethod, Validation => TokenValidation
+);
 
 /// A string with something in it.
 pub(super) struct Text(String);
@@ -148,6 +153,48 @@ impl FromText for Method {
                 "write `client_secret_basic`, `client_secret_post` or `none`",
             )),
         }
+    }
+}
+
+/// The name of a way to authenticate at the introspection endpoint.
+pub(super) struct IntrospectionMethod(IntrospectionAuthMethod);
+
+impl FromText for IntrospectionMethod {
+    const FORM: Form = Form::Text;
+
+    fn from_text<E: de::Error>(text: &str) -> Result<IntrospectionMethod, E> {
+        Ok(IntrospectionMethod(match text {
+            "client_secret_post" => IntrospectionAuthMethod::ClientSecretPost,
+            "client_secret_basic" => IntrospectionAuthMethod::ClientSecretBasic,
+            "bearer" => IntrospectionAuthMethod::Bearer,
+            _ => {
+                return Err(refuse(
+                    format_args!("there is no method {text:?}"),
+                    "write `client_secret_post`, `client_secret_basic` or `bearer`",
+                ));
+            }
+        }))
+    }
+}
+
+/// The name of a way to check access tokens.
+pub(super) struct Validation(TokenValidation);
+
+impl FromText for Validation {
+    const FORM: Form = Form::Text;
+
+    fn from_text<E: de::Error>(text: &str) -> Result<Validation, E> {
+        Ok(Validation(match text {
+            "auto" => TokenValidation::Auto,
+            "jwt" => TokenValidation::Jwt,
+            "introspection" => TokenValidation::Introspection,
+            _ => {
+                return Err(refuse(
+                    format_args!("tokens cannot be checked by {text:?}"),
+                    "write `auto`, `jwt` or `introspection`",
+                ));
+            }
+        }))
     }
 }
 

@@ -221,7 +221,7 @@ pub(super) fn check_aud(
     }
 }
 
-fn audiences(claims: &Map<String, Value>) -> Result<Vec<&str>, ClaimError> {
+pub(super) fn audiences(claims: &Map<String, Value>) -> Result<Vec<&str>, ClaimError> {
     let wrong_type = |value| ClaimError::WrongType {
         claim: "aud",
         expected: "a string or an array of strings",

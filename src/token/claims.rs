@@ -68,6 +68,19 @@ impl Claims {
         C::deserialize(&self.0)
     }
 
+    /// All claims as the app's own type. The error names the claim that does not fit, never its value.
+    pub(crate) fn fit<C: DeserializeOwned>(&self) -> Result<C, String> {
+        serde_path_to_error::deserialize(&self.0).map_err(
+            |error: serde_path_to_error::Error<serde_json::Error>| {
+                match error.path().to_string().as_str() {
+                    // No claim is at fault but one that is absent, which serde names.
+                    "." => error.inner().to_string(),
+                    claim => format!("the claim `{claim}` is of another type"),
+                }
+            },
+        )
+    }
+
     /// Takes over the claims of `other`, which win over equal names here.
     ///
     /// What an ID token says about itself and the sign-in is not taken over, not even when it is absent

@@ -71,33 +71,59 @@ impl<'a> Jws<'a> {
         self.kid.as_deref()
     }
 
+    /// The type that the header names.
+    pub(super) fn typ(&self) -> Option<&str> {
+        self.typ.as_deref()
+    }
+
     /// Checks the signature, then reads the payload as a JSON object.
-    ///
-    /// Which keys fit is decided by the keys and by `allowed`, never by the token alone: a public key is
-    /// never a MAC key, and HS256 needs both its place in `allowed` and the client secret.
     pub(crate) fn verify(
         self,
         keys: &KeySet,
         allowed: &[SigningAlgorithm],
         client_secret: Option<&Secret>,
     ) -> Result<VerifiedJws, JwsError> {
-        if !allowed.contains(&self.algorithm) {
-            return Err(JwsError::AlgorithmNotAllowed {
-                expected: allowed.to_vec(),
-                actual: self.algorithm,
-            });
-        }
-        if self.algorithm.is_symmetric() {
-            self.verify_with_secret(client_secret)?;
-        } else {
-            self.verify_with_keys(keys)?;
-        }
+        self.check_signature(keys, allowed, client_secret)?;
         Ok(VerifiedJws {
-            claims: parse_object(&self.payload).map_err(JwsError::Payload)?,
+            claims: self.unverified_claims()?,
             algorithm: self.algorithm,
             typ: self.typ,
             _made_by_verify: (),
         })
+    }
+
+    /// The payload as a JSON object, which anybody may have written: good to refuse a token by before
+    /// its signature costs anything, and to choose whose keys it is checked with. Nothing is accepted
+    /// by it.
+    pub(super) fn unverified_claims(&self) -> Result<Map<String, Value>, JwsError> {
+        parse_object(&self.payload).map_err(JwsError::Payload)
+    }
+
+    /// Checks the signature.
+    ///
+    /// Which keys fit is decided by the keys and by `allowed`, never by the token alone: a public key is
+    /// never a MAC key, and HS256 needs both its place in `allowed` and the client secret.
+    pub(super) fn check_signature(
+        &self,
+        keys: &KeySet,
+        allowed: &[SigningAlgorithm],
+        client_secret: Option<&Secret>,
+    ) -> Result<(), JwsError> {
+        self.check_algorithm(allowed)?;
+        match self.algorithm.is_symmetric() {
+            true => self.verify_with_secret(client_secret),
+            false => self.verify_with_keys(keys),
+        }
+    }
+
+    pub(super) fn check_algorithm(&self, allowed: &[SigningAlgorithm]) -> Result<(), JwsError> {
+        match allowed.contains(&self.algorithm) {
+            true => Ok(()),
+            false => Err(JwsError::AlgorithmNotAllowed {
+                expected: allowed.to_vec(),
+                actual: self.algorithm,
+            }),
+        }
     }
 
     /// <https://openid.net/specs/openid-connect-core-1_0.html#Signing> (§10.1, symmetric signatures)

@@ -3,6 +3,7 @@
 //! Nothing in here opens a socket, reads a clock or knows the web framework, so that each rule can be
 //! tested by what it is given. A type such as the verified ID token can only be made by its `accept`.
 
+mod access_token;
 mod algorithm;
 mod checks;
 mod claims;
@@ -14,6 +15,7 @@ mod jws;
 mod test_keys;
 mod user_info;
 
+pub use access_token::BearerTokenError;
 pub use algorithm::{SigningAlgorithm, UnknownAlgorithm};
 pub use checks::ClaimError;
 pub use claims::Claims;
@@ -23,11 +25,17 @@ pub use jwk::KeySetError;
 pub use jws::JwsError;
 pub use user_info::UserInfoError;
 
+pub(crate) use access_token::{
+    AccessToken, AccessTokenExpectations, MAX_ACCESS_TOKEN, UnverifiedAccessToken,
+};
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
 pub(crate) use json::parse_object;
 pub(crate) use jwk::KeySet;
 pub(crate) use jws::Jws;
 pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};
+
+/// The issuer of a testing profile that names none.
+pub(crate) const TESTING_ISSUER: &str = "urn:rocket_openidconnect:testing_profile";
 
 /// The beginning of a text from outside, short enough for an error or a log line that quotes it.
 fn excerpt(text: &str) -> String {

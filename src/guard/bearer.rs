@@ -1,0 +1,215 @@
+//! `Bearer`: a route for API clients, with an access token that allows it.
+
+use std::{fmt, marker::PhantomData, sync::Arc};
+
+use rocket::{
+    Ignite, Request, Rocket, Sentinel,
+    http::Status,
+    request::{FromRequest, Outcome},
+    serde::DeserializeOwned,
+};
+use time::OffsetDateTime;
+
+use crate::{
+    AnyScope, Scopes, Secret,
+    resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer},
+    scopes::nearest,
+    token::Claims,
+};
+
+/// A route that only a request with an access token reaches, for an API: the header
+/// `Authorization: Bearer …` (RFC 6750), with the scopes `S` and claims that fit `C`.
+///
+/// | outcome | when | what the caller sees |
+/// |---|---|---|
+/// | success | the token is accepted and allows `S` | the route |
+/// | `Error(401)` | no token; or one that is refused, or lacks a claim of `C` | 401 and a challenge: bare, or `error="invalid_token"` |
+/// | `Error(403)` | the token has not the scopes | 403, `error="insufficient_scope"` |
+/// | `Error(400)` | the header cannot be read as one token | 400, `error="invalid_request"` |
+/// | `Error(503)`, `Error(502)` | the provider is down, or its answer is of no use | 503 with `Retry-After`, or 502 |
+///
+/// The body is the app's catcher's. It never forwards; `Option<Bearer>` runs the handler without.
+///
+/// A token is accepted by its signature, or by the provider's word on it (`token_validation`), when it
+/// is for this API (`audience`). With `enabled = false`, a request without a token is the testing
+/// profile's, with the scopes in its `scope`.
+///
+/// ```
+/// use rocket::get;
+/// use rocket_openidconnect::{Bearer, scopes};
+///
+/// scopes! { pub NotesRead = "notes:read"; }
+///
+/// #[get("/api/notes")]
+/// fn notes(token: Bearer<NotesRead>) -> String {
+///     format!("for {:?} by {:?}", token.subject(), token.client_id())
+/// }
+/// ```
+pub struct Bearer<S = AnyScope, C = Claims> {
+    accepted: Arc<Accepted>,
+    claims: Arc<C>,
+    now: OffsetDateTime,
+    scopes: PhantomData<fn() -> S>,
+}
+
+impl<S, C> Bearer<S, C> {
+    /// `sub`: who allowed the client this, if it was a person. A client that acts for itself may have
+    /// its own id here: tell people and clients apart by what your provider documents.
+    pub fn subject(&self) -> Option<&str> {
+        self.accepted.token.subject()
+    }
+
+    /// The client that the token was issued to: `client_id`, `azp`, `appid` or `cid`.
+    pub fn client_id(&self) -> Option<&str> {
+        self.accepted.token.client_id()
+    }
+
+    /// The issuer: `oidc.issuer`, or one of `oidc.issuers`.
+    pub fn issuer(&self) -> &str {
+        self.accepted.token.issuer()
+    }
+
+    /// What the token allows: `scope`, `scp`, and the roles of the setting `roles_claim`.
+    pub fn scopes(&self) -> &[String] {
+        &self.accepted.token.scopes
+    }
+
+    /// Whether the token has this scope.
+    pub fn has_scope(&self, scope: &str) -> bool {
+        self.scopes().iter().any(|own| own == scope)
+    }
+
+    /// All claims, as the app's type.
+    pub fn claims(&self) -> &C {
+        &self.claims
+    }
+
+    /// One claim. `None` when it is absent or of another type.
+    pub fn claim<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        self.accepted.token.claims.get(name)
+    }
+
+    /// When the token ends; `None` when the provider does not say.
+    pub fn expires_at(&self) -> Option<OffsetDateTime> {
+        OffsetDateTime::from_unix_timestamp(self.accepted.token.exp()?).ok()
+    }
+
+    /// The token itself, to be passed on to an API that accepts it too.
+    pub fn token(&self) -> &Secret {
+        &self.accepted.token.token
+    }
+
+    /// What UserInfo says about the token's person (Flask-OIDC's `userinfo(token)`); asked once in the
+    /// life of the token, as long as it is in the cache.
+    ///
+    /// # Errors
+    ///
+    /// When there is nobody to ask, the provider does not do its part, or its answer is about somebody
+    /// else.
+    pub async fn userinfo(&self) -> Result<Arc<Claims>, BearerUserInfoError> {
+        self.accepted.user_info(self.now).await
+    }
+}
+
+impl<S, C> Clone for Bearer<S, C> {
+    fn clone(&self) -> Self {
+        Bearer {
+            accepted: self.accepted.clone(),
+            claims: self.claims.clone(),
+            now: self.now,
+            scopes: PhantomData,
+        }
+    }
+}
+
+impl<S, C> fmt::Debug for Bearer<S, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bearer")
+            .field("subject", &self.subject())
+            .field("client_id", &self.client_id())
+            .field("scopes", &self.scopes())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a guard refused a request for want of a token. The fairing adds the challenge to an answer with
+/// the refusal's status.
+#[derive(Default)]
+pub(crate) struct BearerRefusal(pub(crate) std::sync::OnceLock<BearerError>);
+
+impl<S, C> Bearer<S, C>
+where
+    S: Scopes,
+    C: DeserializeOwned + Send + Sync + 'static,
+{
+    async fn accept(request: &Request<'_>) -> Result<Self, BearerError> {
+        let resource_server = request
+            .rocket()
+            .state::<ResourceServer>()
+            .ok_or(BearerError::NoFairing)?;
+        let now = resource_server.clock.now();
+        let accepted = resource_server.accept(request.headers(), now).await?;
+        if !S::are_met_by(&accepted.token.scopes) {
+            return Err(BearerError::Scope {
+                required: nearest::<S>(&accepted.token.scopes),
+                actual: accepted.token.scopes.clone(),
+            });
+        }
+        let claims = accepted.claims().map_err(|cause| BearerError::Claims {
+            expected: std::any::type_name::<C>(),
+            cause,
+        })?;
+        Ok(Bearer {
+            accepted,
+            claims,
+            now,
+            scopes: PhantomData,
+        })
+    }
+}
+
+#[rocket::async_trait]
+impl<'r, S, C> FromRequest<'r> for Bearer<S, C>
+where
+    S: Scopes,
+    C: DeserializeOwned + Send + Sync + 'static,
+{
+    type Error = BearerError;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, BearerError> {
+        match Bearer::accept(request).await {
+            Ok(bearer) => Outcome::Success(bearer),
+            Err(error) => {
+                log(&error);
+                let refusal = request.local_cache(BearerRefusal::default);
+                let _ = refusal.0.set(error.clone());
+                let status = Status::from_code(error.status()).unwrap_or(Status::Unauthorized);
+                Outcome::Error((status, error))
+            }
+        }
+    }
+}
+
+/// The log has both sides of what did not fit. A request without a token is not worth a line.
+fn log(error: &BearerError) {
+    match error {
+        BearerError::Missing => return,
+        BearerError::Malformed { .. } | BearerError::Scope { .. } => tracing::info!("{error}"),
+        BearerError::Token(_) => tracing::warn!("{error}"),
+        BearerError::Claims { .. } | BearerError::Provider(_) | BearerError::NoFairing => {
+            tracing::error!("{error}");
+        }
+    }
+    tracing::info!("{}", error.remedy());
+}
+
+impl<S: Scopes, C> Sentinel for Bearer<S, C> {
+    /// Aborts without the fairing; else notes the scopes for the protected resource metadata.
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        let Some(resource_server) = rocket.state::<ResourceServer>() else {
+            return super::tell_missing_fairing::<Self>();
+        };
+        resource_server.protected_resource.is_guarded_by(S::ANY_OF);
+        false
+    }
+}

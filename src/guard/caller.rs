@@ -1,0 +1,133 @@
+//! `Caller`: a route for a signed-in person's browser and for API clients alike.
+
+use rocket::{
+    Ignite, Request, Rocket, Sentinel,
+    http::Status,
+    request::{FromRequest, Outcome},
+    serde::DeserializeOwned,
+};
+use thiserror::Error;
+
+use super::{Bearer, LoggedIn, LoggedInError};
+use crate::{
+    AnyScope, RelyingParty, Scopes, User, guard::bearer::BearerRefusal,
+    resource_server::BearerError, token::Claims,
+};
+
+/// Who calls a route that serves a browser's session **or** an access token. An `Authorization` header
+/// decides, whatever its scheme; without one, the session does.
+///
+/// | outcome | when | what the caller sees |
+/// |---|---|---|
+/// | success, `Caller::Bearer` | as [`Bearer`] | the route |
+/// | success, `Caller::User` | no `Authorization` header, and signed in | the route |
+/// | `Error` | an `Authorization` header that is refused | as [`Bearer`] |
+/// | `Error(401)` | no `Authorization` header, and signed out | a page load: sign-in; anything else: 401 with a bare challenge |
+///
+/// The scopes `S` are for tokens: they limit a client, and a person at this app's own pages is no
+/// client. Let policies decide what people may do.
+///
+/// # Security
+///
+/// A browser sends its session with requests that other pages of the same site make. The session's
+/// cookie is `SameSite=Lax`, so other sites cannot `POST` with it; do not change anything in a `GET`.
+///
+/// ```
+/// use rocket::get;
+/// use rocket_openidconnect::{Caller, scopes};
+///
+/// scopes! { pub NotesRead = "notes:read"; }
+///
+/// #[get("/notes")]
+/// fn notes(caller: Caller<NotesRead>) -> String {
+///     match &caller {
+///         Caller::User(user) => format!("{} at a browser", user.subject()),
+///         Caller::Bearer(token) => format!("{:?} by {:?}", token.subject(), token.client_id()),
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub enum Caller<S = AnyScope, C = Claims> {
+    /// An API client with an access token.
+    Bearer(Bearer<S, C>),
+    /// A signed-in person.
+    User(User<C>),
+}
+
+/// Why [`Caller`] refused.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum CallerError {
+    /// As [`Bearer`].
+    #[error(transparent)]
+    Bearer(#[from] BearerError),
+    /// As [`LoggedIn`].
+    #[error(transparent)]
+    LoggedIn(#[from] LoggedInError),
+}
+
+impl<S, C> Caller<S, C> {
+    /// `sub`: the person, or who the token speaks of.
+    pub fn subject(&self) -> Option<&str> {
+        match self {
+            Caller::Bearer(token) => token.subject(),
+            Caller::User(user) => Some(user.subject()),
+        }
+    }
+
+    /// The provider that says so.
+    pub fn issuer(&self) -> &str {
+        match self {
+            Caller::Bearer(token) => token.issuer(),
+            Caller::User(user) => user.issuer(),
+        }
+    }
+
+    /// All claims, as the app's type.
+    pub fn claims(&self) -> &C {
+        match self {
+            Caller::Bearer(token) => token.claims(),
+            Caller::User(user) => user.claims(),
+        }
+    }
+
+    /// One claim. `None` when it is absent or of another type.
+    pub fn claim<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
+        match self {
+            Caller::Bearer(token) => token.claim(name),
+            Caller::User(user) => user.claim(name),
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl<'r, S, C> FromRequest<'r> for Caller<S, C>
+where
+    S: Scopes,
+    C: DeserializeOwned + Send + Sync + 'static,
+{
+    type Error = CallerError;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, CallerError> {
+        let has_session = request.rocket().state::<RelyingParty>().is_some();
+        if !has_session || request.headers().contains("Authorization") {
+            return Bearer::from_request(request)
+                .await
+                .map(Caller::Bearer)
+                .map_error(|(status, error)| (status, error.into()));
+        }
+        let user = LoggedIn::<C>::from_request(request).await;
+        if let Outcome::Error((Status::Unauthorized, _)) = user {
+            let refusal = request.local_cache(BearerRefusal::default);
+            let _ = refusal.0.set(BearerError::Missing);
+        }
+        user.map(|user| Caller::User(user.into_user()))
+            .map_error(|(status, error)| (status, error.into()))
+    }
+}
+
+impl<S: Scopes, C> Sentinel for Caller<S, C> {
+    fn abort(rocket: &Rocket<Ignite>) -> bool {
+        Bearer::<S, C>::abort(rocket)
+    }
+}

@@ -1,0 +1,105 @@
+//! How often a provider is asked for the same thing: less and less while it fails, and by one at a time.
+
+use std::{
+    sync::atomic::{AtomicI64, Ordering},
+    time::Duration,
+};
+
+use time::OffsetDateTime;
+
+use super::ProviderError;
+
+/// The longest wait between two attempts to reach a provider that was down.
+const LONGEST: Duration = Duration::from_secs(60);
+
+/// Failed attempts since the last good one: the next is due after 1 s, doubled each time, a minute at
+/// most.
+#[derive(Debug, Default)]
+pub(super) struct BackOff {
+    failed: u32,
+    next: Option<OffsetDateTime>,
+}
+
+impl BackOff {
+    /// Fails while the next attempt is not due.
+    pub(super) fn check(&self, now: OffsetDateTime) -> Result<(), ProviderError> {
+        match self.next.filter(|next| now < *next) {
+            Some(next) => Err(ProviderError::Unavailable {
+                retry_after: (next - now).unsigned_abs().max(Duration::from_secs(1)),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// Notes a failure; answers how long to wait.
+    pub(super) fn failed(&mut self, now: OffsetDateTime) -> Duration {
+        let wait = Duration::from_secs(1 << self.failed.min(6)).min(LONGEST);
+        self.failed = self.failed.saturating_add(1);
+        self.next = Some(now + wait);
+        wait
+    }
+
+    /// Notes a success.
+    pub(super) fn succeeded(&mut self) {
+        *self = BackOff::default();
+    }
+}
+
+/// Lets one of many through at a time, and the next one only after a while. Nobody waits.
+#[derive(Debug)]
+pub(super) struct Turnstile(AtomicI64);
+
+impl Default for Turnstile {
+    fn default() -> Turnstile {
+        Turnstile(AtomicI64::new(i64::MIN))
+    }
+}
+
+impl Turnstile {
+    /// Whether this one may go; for `pause` then, nobody else may.
+    pub(super) fn passes(&self, now: OffsetDateTime, pause: Duration) -> bool {
+        let (next, now) = (self.0.load(Ordering::Relaxed), now.unix_timestamp());
+        let pause = i64::try_from(pause.as_secs()).unwrap_or(i64::MAX);
+        now >= next
+            && self
+                .0
+                .compare_exchange(
+                    next,
+                    now.saturating_add(pause),
+                    Ordering::Relaxed,
+                    Ordering::Relaxed,
+                )
+                .is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: i64) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(seconds).unwrap()
+    }
+
+    #[test]
+    fn attempts_are_further_and_further_apart() {
+        let mut back_off = BackOff::default();
+        let waits: Vec<_> = (0..8).map(|_| back_off.failed(at(0)).as_secs()).collect();
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert!(matches!(
+            back_off.check(at(59)),
+            Err(ProviderError::Unavailable { retry_after }) if retry_after.as_secs() == 1
+        ));
+        assert!(back_off.check(at(60)).is_ok());
+        back_off.succeeded();
+        assert!(back_off.check(at(0)).is_ok());
+    }
+
+    #[test]
+    fn one_passes_at_a_time() {
+        let turnstile = Turnstile::default();
+        let pause = Duration::from_secs(30);
+        let passed = [0, 0, 29, 30, 31, 60].map(|now| turnstile.passes(at(now), pause));
+        assert_eq!(passed, [true, false, false, true, false, true]);
+    }
+}

@@ -1,0 +1,109 @@
+//! An accepted access token, with what is worked out from it once for all requests that carry it.
+
+use std::{
+    any::{Any, TypeId},
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use rocket::serde::DeserializeOwned;
+use thiserror::Error;
+use time::OffsetDateTime;
+use tokio::sync::OnceCell;
+
+use super::Issuer;
+use crate::{
+    provider::{ProviderError, UserInfoRequestError},
+    token::{AccessToken, Claims, UserInfoError},
+};
+
+/// An access token that was accepted, and who issued it.
+pub(crate) struct Accepted {
+    pub(crate) token: AccessToken,
+    /// `None` for a testing profile.
+    issuer: Option<Arc<Issuer>>,
+    /// The claims as the first type that a guard asked for.
+    typed: OnceLock<(TypeId, Arc<dyn Any + Send + Sync>)>,
+    user_info: OnceCell<Arc<Claims>>,
+}
+
+/// Why UserInfo says nothing about an access token's person.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum BearerUserInfoError {
+    /// The provider has no UserInfo endpoint, or `enabled = false`.
+    #[error("there is no UserInfo endpoint to ask")]
+    NoEndpoint,
+    /// The token names no person: its `sub` is absent.
+    #[error("the access token has no \"sub\" to compare UserInfo with")]
+    NoSubject,
+    /// What it says does not hold, or is about somebody else.
+    #[error(transparent)]
+    UserInfo(#[from] UserInfoError),
+    /// The provider did not do its part.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+}
+
+impl Accepted {
+    pub(super) fn new(token: AccessToken, issuer: Option<Arc<Issuer>>) -> Accepted {
+        Accepted {
+            token,
+            issuer,
+            typed: OnceLock::new(),
+            user_info: OnceCell::new(),
+        }
+    }
+
+    /// The claims as the app's type. The error names the claim that does not fit, and never its value.
+    pub(crate) fn claims<C: DeserializeOwned + Send + Sync + 'static>(
+        &self,
+    ) -> Result<Arc<C>, String> {
+        let claims: Arc<dyn Any + Send + Sync> = self.token.claims.clone();
+        if let Ok(claims) = claims.downcast::<C>() {
+            return Ok(claims);
+        }
+        if let Some((id, typed)) = self.typed.get()
+            && *id == TypeId::of::<C>()
+            && let Ok(typed) = typed.clone().downcast::<C>()
+        {
+            return Ok(typed);
+        }
+        let typed: Arc<C> = Arc::new(self.token.claims.fit()?);
+        let _ = self.typed.set((TypeId::of::<C>(), typed.clone()));
+        Ok(typed)
+    }
+
+    /// What UserInfo says about the token's person; asked once in the token's life.
+    pub(crate) async fn user_info(
+        &self,
+        now: OffsetDateTime,
+    ) -> Result<Arc<Claims>, BearerUserInfoError> {
+        let ask = async || {
+            let issuer = self
+                .issuer
+                .as_ref()
+                .ok_or(BearerUserInfoError::NoEndpoint)?;
+            let subject = self.token.subject().ok_or(BearerUserInfoError::NoSubject)?;
+            let metadata = issuer.provider.metadata(now).await?;
+            let claims = issuer
+                .provider
+                .user_info_about(&metadata, subject, &self.token.token, now)
+                .await
+                .map_err(|error| match error {
+                    UserInfoRequestError::Provider(error) => BearerUserInfoError::Provider(error),
+                    UserInfoRequestError::UserInfo(error) => BearerUserInfoError::UserInfo(error),
+                })?;
+            claims.map(Arc::new).ok_or(BearerUserInfoError::NoEndpoint)
+        };
+        self.user_info.get_or_try_init(ask).await.cloned()
+    }
+}
+
+impl fmt::Debug for Accepted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Accepted")
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}

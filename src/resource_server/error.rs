@@ -1,0 +1,136 @@
+//! Why a request to an API is refused, and the challenge that says so.
+
+use std::{fmt::Write, sync::Arc, time::Duration};
+
+use thiserror::Error;
+
+use crate::{provider::ProviderError, token::BearerTokenError};
+
+/// Why [`Bearer`](crate::Bearer) refused. For the log; the caller sees the status and the challenge
+/// (RFC 6750 §3).
+///
+/// No variant holds the token.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum BearerError {
+    /// 401, with a challenge and no error: there is no `Authorization` header, or one of another scheme.
+    #[error("the request carries no access token")]
+    Missing,
+    /// 400 `invalid_request`: the header cannot be read as one token.
+    #[error("the request's token is malformed: {cause}")]
+    Malformed {
+        /// What is wrong with it.
+        cause: &'static str,
+    },
+    /// 401 `invalid_token`.
+    #[error("the access token is refused: {0}")]
+    Token(#[from] BearerTokenError),
+    /// 401 `invalid_token`: the token's claims are no value of the app's type.
+    #[error("the access token's claims are no `{expected}`: {cause}")]
+    Claims {
+        /// The app's type.
+        expected: &'static str,
+        /// The claim that does not fit, never its value.
+        cause: String,
+    },
+    /// 403 `insufficient_scope`.
+    #[error("the access token has the scopes {actual:?}, expected {required:?}")]
+    Scope {
+        /// The words that would be enough.
+        required: String,
+        /// What the token has.
+        actual: Vec<String>,
+    },
+    /// 503 with `Retry-After` while the provider is down; 502 when its answer is of no use.
+    #[error(transparent)]
+    Provider(Arc<ProviderError>),
+    /// 500: the fairing is not attached; its sentinel aborts the launch before this.
+    #[error("the fairing is not attached")]
+    NoFairing,
+}
+
+impl From<ProviderError> for BearerError {
+    fn from(error: ProviderError) -> BearerError {
+        BearerError::Provider(Arc::new(error))
+    }
+}
+
+impl BearerError {
+    /// The HTTP status.
+    pub fn status(&self) -> u16 {
+        match self {
+            BearerError::Missing | BearerError::Token(_) | BearerError::Claims { .. } => 401,
+            BearerError::Malformed { .. } => 400,
+            BearerError::Scope { .. } => 403,
+            BearerError::Provider(error) if error.is_outage() => 503,
+            BearerError::Provider(_) => 502,
+            BearerError::NoFairing => 500,
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            BearerError::Missing => "send an access token: `Authorization: Bearer …`",
+            BearerError::Malformed { .. } => "send one `Authorization: Bearer …` header",
+            BearerError::Token(error) => error.remedy(),
+            BearerError::Claims { .. } => {
+                "make the claim optional in that type, or have the provider send it"
+            }
+            BearerError::Scope { .. } => "ask the provider for a token with these scopes",
+            BearerError::Provider(error) => error.remedy(),
+            BearerError::NoFairing => "add `.attach(rocket_openidconnect::Oidc::fairing())`",
+        }
+    }
+
+    /// How long to wait, while the provider is down.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        /// About as long as a restart takes.
+        const DEFAULT: Duration = Duration::from_secs(5);
+        match self {
+            BearerError::Provider(error) => match &**error {
+                ProviderError::Unavailable { retry_after } => Some(*retry_after),
+                error if error.is_outage() => Some(DEFAULT),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1). `None` when no token would help.
+    pub(crate) fn challenge(&self, realm: &str, resource_metadata: Option<&str>) -> Option<String> {
+        let mut challenge = format!("Bearer realm=\"{realm}\"");
+        // Settings and the compiler keep quotes out of all of these.
+        let mut add = |name: &str, value: &str| {
+            let _ = write!(challenge, ", {name}=\"{value}\"");
+        };
+        match self {
+            BearerError::Missing => {}
+            BearerError::Malformed { cause } => {
+                add("error", "invalid_request");
+                add("error_description", cause);
+            }
+            BearerError::Token(error) => {
+                add("error", "invalid_token");
+                add("error_description", error.description());
+            }
+            BearerError::Claims { .. } => {
+                add("error", "invalid_token");
+                add(
+                    "error_description",
+                    "the token lacks a claim that this API needs",
+                );
+            }
+            BearerError::Scope { required, .. } => {
+                add("error", "insufficient_scope");
+                add("error_description", "the token does not allow this");
+                add("scope", required);
+            }
+            BearerError::Provider(_) | BearerError::NoFairing => return None,
+        }
+        if let Some(url) = resource_metadata {
+            add("resource_metadata", url);
+        }
+        Some(challenge)
+    }
+}

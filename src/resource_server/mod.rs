@@ -1,0 +1,433 @@
+//! The resource server: which access tokens an API accepts, told from top to bottom.
+
+mod accepted;
+mod credentials;
+mod error;
+mod protected_resource;
+
+use std::{sync::Arc, time::Duration};
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use moka::future::Cache;
+use rocket::http::HeaderMap;
+use time::OffsetDateTime;
+use url::Url;
+
+pub(crate) use accepted::Accepted;
+pub use accepted::BearerUserInfoError;
+pub use error::BearerError;
+pub(crate) use protected_resource::{ProtectedResource, routes};
+
+use self::credentials::bearer_token;
+use crate::{
+    Clock, LaunchError,
+    provider::{Provider, ProviderError},
+    settings::{Settings, TokenValidation},
+    token::{
+        AccessToken, AccessTokenExpectations, BearerTokenError, Claims, KeySet, MAX_ACCESS_TOKEN,
+        TESTING_ISSUER, UnverifiedAccessToken,
+    },
+};
+
+/// How long an accepted JWT is remembered, at most; `exp` is checked at each use.
+const JWT_LIFE: Duration = Duration::from_secs(5 * 60);
+/// How long the provider's word on a token counts, at most.
+const ACTIVE_LIFE: Duration = Duration::from_secs(60);
+/// How long it counts when it was a no.
+const REFUSED_LIFE: Duration = Duration::from_secs(5);
+
+/// The app in its role towards API clients: who accepts the provider's access tokens.
+#[derive(Debug)]
+pub(crate) struct ResourceServer {
+    pub(crate) clock: Clock,
+    pub(crate) protected_resource: ProtectedResource,
+    source: Source,
+    settings: Arc<Settings>,
+    /// Tokens seen before, by their SHA-256. `None` when the setting `token_cache` says so.
+    seen: Option<Cache<TokenHash, Seen>>,
+}
+
+/// Where tokens come from.
+#[derive(Debug)]
+enum Source {
+    /// The provider first, then those of the setting `issuers`.
+    Issuers(Vec<Arc<Issuer>>),
+    /// `enabled = false`: one person, or nobody.
+    TestingProfile(Option<Arc<Accepted>>),
+}
+
+/// One issuer of access tokens.
+#[derive(Debug)]
+pub(crate) struct Issuer {
+    pub(crate) provider: Arc<Provider>,
+    expected: AccessTokenExpectations,
+}
+
+type TokenHash = [u8; 32];
+
+/// What is remembered of a token.
+#[derive(Clone)]
+enum Seen {
+    /// A JWT that these keys verified.
+    Jwt {
+        accepted: Arc<Accepted>,
+        issuer: Arc<Issuer>,
+        keys: Arc<KeySet>,
+        until: OffsetDateTime,
+    },
+    /// What introspection said.
+    Introspected {
+        verdict: Result<Arc<Accepted>, BearerTokenError>,
+        until: OffsetDateTime,
+    },
+}
+
+impl ResourceServer {
+    /// The role at this provider and at those of the setting `issuers`.
+    pub(crate) fn new(
+        provider: Arc<Provider>,
+        base_url: Option<&Url>,
+        settings: Arc<Settings>,
+        clock: Clock,
+    ) -> Result<ResourceServer, LaunchError> {
+        let client_id = provider.registration.client_id.clone();
+        let audience = settings.audience.clone().unwrap_or(vec![client_id.clone()]);
+        let mut issuers = vec![Issuer::new(provider, audience, &client_id, &settings)];
+        for other in settings.issuers.values() {
+            let registration = other.registration(&settings)?;
+            let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
+            let audience = other.audience.clone();
+            issuers.push(Issuer::new(provider, audience, &client_id, &settings));
+        }
+
+        let names = issuers.iter().map(|issuer| issuer.name().to_owned());
+        let entries = settings.token_cache.entries();
+        Ok(ResourceServer {
+            clock,
+            protected_resource: ProtectedResource::new(&settings, base_url, names.collect()),
+            source: Source::Issuers(issuers.into_iter().map(Arc::new).collect()),
+            seen: (entries > 0).then(|| {
+                Cache::builder()
+                    .max_capacity(entries)
+                    .time_to_live(JWT_LIFE)
+                    .build()
+            }),
+            settings,
+        })
+    }
+
+    /// The role while `enabled = false`: no token is needed, and none can be checked.
+    pub(crate) fn disabled(
+        testing_profile: Option<&Claims>,
+        settings: Arc<Settings>,
+        clock: Clock,
+    ) -> ResourceServer {
+        let accepted = testing_profile.map(|claims| {
+            let issuer = claims.get::<String>("iss");
+            let token = AccessToken::of_testing_profile(
+                claims,
+                issuer.as_deref().unwrap_or(TESTING_ISSUER),
+                settings.roles_claim.as_deref(),
+            );
+            Arc::new(Accepted::new(token, None))
+        });
+        ResourceServer {
+            clock,
+            protected_resource: ProtectedResource::new(&settings, None, vec![]),
+            source: Source::TestingProfile(accepted),
+            seen: None,
+            settings,
+        }
+    }
+
+    /// The issuers whose tokens are accepted, the provider first; none while disabled.
+    pub(crate) fn issuers(&self) -> &[Arc<Issuer>] {
+        match &self.source {
+            Source::Issuers(issuers) => issuers,
+            Source::TestingProfile(_) => &[],
+        }
+    }
+
+    /// What is relaxed about access tokens, a sentence each; with the other settings' if sign-in, which
+    /// tells those, `is_left_out`.
+    pub(crate) fn relaxations(&self, is_left_out: bool) -> Vec<String> {
+        let mut lines = match is_left_out {
+            true => self.settings.relaxations(),
+            false => vec![],
+        };
+        if self
+            .issuers()
+            .iter()
+            .any(|issuer| issuer.expected.audience_is_client_id)
+        {
+            lines.push(
+                "`audience`: access tokens are accepted for the client id, which is also the audience \
+                 of ID tokens; set it to an identifier of this API"
+                    .to_owned(),
+            );
+        }
+        lines
+    }
+
+    /// Accepts the token that a request carries, or says why not.
+    pub(crate) async fn accept(
+        &self,
+        headers: &HeaderMap<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Arc<Accepted>, BearerError> {
+        let token = bearer_token(headers);
+        let issuers = match &self.source {
+            Source::Issuers(issuers) => issuers,
+            Source::TestingProfile(profile) => {
+                return match (token, profile) {
+                    (Err(BearerError::Missing), Some(accepted)) => Ok(accepted.clone()),
+                    (Ok(_), _) => Err(BearerTokenError::Disabled.into()),
+                    (Err(error), _) => Err(error),
+                };
+            }
+        };
+
+        let token = token?;
+        // Unread: not even hashed.
+        if token.len() > MAX_ACCESS_TOKEN {
+            return Err(BearerTokenError::TooLong {
+                max: MAX_ACCESS_TOKEN,
+                actual: token.len(),
+            }
+            .into());
+        }
+        let hash = hash(token);
+        if let Some(verdict) = self.seen_before(&hash, now).await? {
+            return Ok(verdict?);
+        }
+        let is_jwt = match self.settings.token_validation {
+            TokenValidation::Jwt => true,
+            TokenValidation::Introspection => false,
+            TokenValidation::Auto => is_jwt(token),
+        };
+        match is_jwt {
+            true => self.accept_jwt(issuers, token, hash, now).await,
+            false => match issuers.first() {
+                Some(issuer) => self.accept_opaque(issuer, token, hash, now).await,
+                None => Err(BearerTokenError::Opaque.into()),
+            },
+        }
+    }
+
+    /// What is known of a token, if that still holds.
+    async fn seen_before(
+        &self,
+        hash: &TokenHash,
+        now: OffsetDateTime,
+    ) -> Result<Option<Result<Arc<Accepted>, BearerTokenError>>, BearerError> {
+        let Some(seen) = &self.seen else {
+            return Ok(None);
+        };
+        Ok(match seen.get(hash).await {
+            Some(Seen::Jwt {
+                accepted,
+                issuer,
+                keys,
+                until,
+            }) if now < until => {
+                let metadata = issuer.provider.metadata(now).await?;
+                // With other keys, the signature is checked once more.
+                let current = issuer.provider.keys(&metadata, now).await?;
+                match Arc::ptr_eq(&keys, &current) {
+                    true => {
+                        let again = accepted.token.check_again(&issuer.expected, now);
+                        Some(again.map(|()| accepted))
+                    }
+                    false => None,
+                }
+            }
+            Some(Seen::Introspected { verdict, until }) if now < until => Some(match verdict {
+                Ok(accepted) => match self.issuers().first() {
+                    Some(issuer) => {
+                        let again = accepted.token.check_again(&issuer.expected, now);
+                        again.map(|()| accepted)
+                    }
+                    None => Err(BearerTokenError::Disabled),
+                },
+                Err(error) => Err(error),
+            }),
+            _ => None,
+        })
+    }
+
+    /// Judges a JWT: whose it is, then what costs nothing, then its signature.
+    async fn accept_jwt(
+        &self,
+        issuers: &[Arc<Issuer>],
+        token: &str,
+        hash: TokenHash,
+        now: OffsetDateTime,
+    ) -> Result<Arc<Accepted>, BearerError> {
+        let unverified = UnverifiedAccessToken::parse(token)?;
+        let name = unverified.issuer()?;
+        let issuer = issuers
+            .iter()
+            .find(|issuer| issuer.name() == name)
+            .ok_or_else(|| BearerTokenError::UnknownIssuer {
+                expected: issuers.iter().map(|i| i.name().to_owned()).collect(),
+                actual: crate::token::printable(name),
+            })?;
+
+        let (provider, expected) = (&issuer.provider, &issuer.expected);
+        let metadata = provider.metadata(now).await?;
+        let algorithms = provider.access_token_algorithms(&metadata);
+        unverified.check(expected, &algorithms, now)?;
+        let (accepted, keys) = provider
+            .with_keys(
+                &metadata,
+                now,
+                |keys| {
+                    unverified
+                        .accept(keys, expected, &algorithms, now)
+                        .map(|token| (token, keys.clone()))
+                },
+                BearerTokenError::wants_fresh_keys,
+            )
+            .await??;
+
+        let accepted = Arc::new(Accepted::new(accepted, Some(issuer.clone())));
+        if let Some(seen) = &self.seen {
+            let entry = Seen::Jwt {
+                accepted: accepted.clone(),
+                issuer: issuer.clone(),
+                keys,
+                until: now + JWT_LIFE,
+            };
+            seen.insert(hash, entry).await;
+        }
+        Ok(accepted)
+    }
+
+    /// Asks the provider about a token. There is one question under way per token, whose answer all
+    /// requests with that token share.
+    async fn accept_opaque(
+        &self,
+        issuer: &Arc<Issuer>,
+        token: &str,
+        hash: TokenHash,
+        now: OffsetDateTime,
+    ) -> Result<Arc<Accepted>, BearerError> {
+        let Some(seen) = &self.seen else {
+            return Ok(introspect(issuer, token, now).await??);
+        };
+        // What is there has come to its end.
+        seen.invalidate(&hash).await;
+        let asked = seen
+            .try_get_with(hash, async {
+                let verdict = introspect(issuer, token, now).await?;
+                let life = match &verdict {
+                    Ok(_) => ACTIVE_LIFE,
+                    Err(_) => REFUSED_LIFE,
+                };
+                Ok::<_, ProviderError>(Seen::Introspected {
+                    verdict,
+                    until: now + life,
+                })
+            })
+            .await;
+        match asked.map_err(BearerError::Provider)? {
+            Seen::Introspected { verdict, .. } => Ok(verdict?),
+            Seen::Jwt { accepted, .. } => Ok(accepted),
+        }
+    }
+}
+
+/// What the provider says about a token, judged.
+async fn introspect(
+    issuer: &Arc<Issuer>,
+    token: &str,
+    now: OffsetDateTime,
+) -> Result<Result<Arc<Accepted>, BearerTokenError>, ProviderError> {
+    let provider = &issuer.provider;
+    let metadata = match provider.registration.introspection_endpoint {
+        Some(_) => None,
+        None => Some(provider.metadata(now).await?),
+    };
+    let Some(url) = provider.introspection_endpoint(metadata.as_deref()) else {
+        return Ok(Err(BearerTokenError::Opaque));
+    };
+    let body = provider.introspect(url, token).await?;
+    let verdict = AccessToken::accept_introspection(token, &body, &issuer.expected, now);
+    Ok(verdict.map(|token| Arc::new(Accepted::new(token, Some(issuer.clone())))))
+}
+
+impl Issuer {
+    fn new(
+        provider: Arc<Provider>,
+        audience: Vec<String>,
+        client_id: &str,
+        settings: &Settings,
+    ) -> Issuer {
+        Issuer {
+            expected: AccessTokenExpectations {
+                issuer: provider.registration.issuer.clone(),
+                audience_is_client_id: audience.iter().any(|aud| aud == client_id),
+                audience,
+                require_at_jwt: settings.require_at_jwt,
+                roles_claim: settings.roles_claim.clone(),
+                clock_skew: settings.clock_skew,
+            },
+            provider,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.expected.issuer
+    }
+
+    pub(crate) fn audience(&self) -> &[String] {
+        &self.expected.audience
+    }
+}
+
+impl std::fmt::Debug for Seen {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Seen::Jwt { .. } => "Seen::Jwt",
+            Seen::Introspected { .. } => "Seen::Introspected",
+        })
+    }
+}
+
+fn hash(token: &str) -> TokenHash {
+    let mut hash = TokenHash::default();
+    hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
+    hash
+}
+
+/// Whether a token is for us to read: three parts, of which the first is a JSON object.
+fn is_jwt(token: &str) -> bool {
+    let mut parts = token.split('.');
+    let (header, rest) = (parts.next(), parts.count());
+    rest == 2
+        && header
+            .and_then(|header| URL_SAFE_NO_PAD.decode(header).ok())
+            .is_some_and(|header| header.first() == Some(&b'{'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_read_by_their_shape() {
+        assert!(is_jwt("eyJhbGciOiJub25lIn0.e30."));
+        assert!(is_jwt("eyJhbGciOiJSUzI1NiJ9.e30.AAAA"));
+        for opaque in [
+            "",
+            "opaque",
+            "eyJhbGciOiJub25lIn0.e30",
+            "eyJhbGciOiJub25lIn0.e30.AAAA.AAAA.AAAA",
+            "ya29.a0Af.xyz",
+            "..",
+        ] {
+            assert!(!is_jwt(opaque), "{opaque}");
+        }
+    }
+}

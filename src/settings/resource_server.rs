@@ -1,0 +1,226 @@
+//! What an API accepts: the settings behind `Bearer`.
+
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{Error, Unexpected, Visitor},
+};
+use url::Url;
+
+use super::{
+    Registration, Settings, SettingsError,
+    key::Form,
+    mode::MetadataSource,
+    value::{self, Address, Text, Words},
+};
+use crate::token::SigningAlgorithm;
+
+/// How access tokens are checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenValidation {
+    /// By their shape: JWTs by their signature, other tokens by introspection.
+    #[default]
+    Auto,
+    /// By their signature; other tokens are refused.
+    Jwt,
+    /// By introspection, JWTs too: a revoked one is noticed within a minute.
+    Introspection,
+}
+
+/// How the client authenticates at the introspection endpoint
+/// ([RFC 7662 §2.1](https://www.rfc-editor.org/rfc/rfc7662#section-2.1)).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum IntrospectionAuthMethod {
+    /// Identifier and secret in the form.
+    #[default]
+    ClientSecretPost,
+    /// Identifier and secret in the `Authorization` header.
+    ClientSecretBasic,
+    /// The token that is asked about in the `Authorization` header, as Flask-OIDC has it.
+    Bearer,
+}
+
+/// A further issuer whose access tokens are accepted: a table below `oidc.issuers`, of any name.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct IssuerSettings {
+    /// The issuer, exactly as its metadata has it.
+    #[serde(deserialize_with = "value::via::<_, Text, _>")]
+    pub issuer: String,
+    /// What `aud` of its tokens must contain one of.
+    #[serde(deserialize_with = "value::via::<_, Words, _>")]
+    pub audience: Vec<String>,
+    /// Where its metadata is, if not at the issuer's well-known place.
+    ///
+    /// _Default:_ `{issuer}/.well-known/openid-configuration`
+    #[serde(default, deserialize_with = "value::optional::<_, Address, _>")]
+    pub server_metadata_url: Option<Url>,
+}
+
+impl IssuerSettings {
+    /// As whom a further issuer knows us: as nobody. Its metadata and keys are read, and no more.
+    pub(crate) fn registration(&self, settings: &Settings) -> Result<Registration, SettingsError> {
+        let metadata = match &self.server_metadata_url {
+            Some(url) => MetadataSource::Discovery { url: url.clone() },
+            None => settings.discovery(&self.issuer)?,
+        };
+        Ok(Registration {
+            issuer: self.issuer.clone(),
+            client_id: String::new(),
+            client_secret: None,
+            metadata,
+            introspection_endpoint: None,
+        })
+    }
+}
+
+/// The setting `token_cache`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenCache {
+    /// Whether there is a cache; `true` is 10,000 entries.
+    Flag(bool),
+    /// How many entries it has.
+    Entries(u32),
+}
+
+impl<'de> Deserialize<'de> for TokenCache {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TokenCache, D::Error> {
+        struct TokenCacheVisitor;
+
+        impl Visitor<'_> for TokenCacheVisitor {
+            type Value = TokenCache;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(Form::FlagOrCount.expectation())
+            }
+
+            fn visit_bool<E: Error>(self, flag: bool) -> Result<TokenCache, E> {
+                Ok(TokenCache::Flag(flag))
+            }
+
+            fn visit_u64<E: Error>(self, entries: u64) -> Result<TokenCache, E> {
+                u32::try_from(entries)
+                    .map(TokenCache::Entries)
+                    .map_err(|_| E::invalid_value(Unexpected::Unsigned(entries), &self))
+            }
+
+            fn visit_i64<E: Error>(self, entries: i64) -> Result<TokenCache, E> {
+                u64::try_from(entries)
+                    .map_err(|_| E::invalid_value(Unexpected::Signed(entries), &self))
+                    .and_then(|entries| self.visit_u64(entries))
+            }
+        }
+
+        deserializer.deserialize_any(TokenCacheVisitor)
+    }
+}
+
+impl TokenCache {
+    /// How many entries the cache has; 0 is none.
+    pub(crate) fn entries(self) -> u64 {
+        match self {
+            TokenCache::Flag(true) => 10_000,
+            TokenCache::Flag(false) => 0,
+            TokenCache::Entries(entries) => entries.into(),
+        }
+    }
+}
+
+impl Default for TokenCache {
+    fn default() -> TokenCache {
+        TokenCache::Flag(true)
+    }
+}
+
+impl Settings {
+    /// The algorithms an access token may be signed with, when that is set.
+    pub(crate) fn access_token_algorithms(&self) -> Option<Vec<SigningAlgorithm>> {
+        let names = self.access_token_signing_algs.as_ref()?;
+        Some(names.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    pub(super) fn check_resource_server(&self) -> Result<(), SettingsError> {
+        self.check_access_token_algorithms()?;
+        if self.audience.as_ref().is_some_and(Vec::is_empty) {
+            return Err(self.error(
+                "audience",
+                "no audience is left, so that no token could be accepted",
+                "set `audience` to what the provider puts into `aud` for this API, or remove it",
+            ));
+        }
+        // RFC 9110 §5.6.4: what a quoted string can hold without escapes.
+        let plain = |c: char| matches!(c, ' ' | '!' | '#'..='[' | ']'..='~');
+        if self.realm.is_empty() || !self.realm.chars().all(plain) {
+            return Err(self.error(
+                "realm",
+                format!("{:?} cannot stand in a challenge", self.realm),
+                "write it in printable ASCII, without quotes and backslashes",
+            ));
+        }
+        if let Some(resource) = &self.resource
+            && (resource.fragment().is_some() || resource.query().is_some())
+        {
+            return Err(self.error(
+                "resource",
+                format!("`{resource}` has a query or a fragment"),
+                "write scheme, host and path of the API (RFC 9728 §1.2)",
+            ));
+        }
+        let allowed = |c: char| matches!(c, '!' | '#'..='[' | ']'..='~');
+        if let Some(scope) = self
+            .scopes_supported
+            .iter()
+            .find(|scope| !scope.chars().all(allowed))
+        {
+            return Err(self.error(
+                "scopes_supported",
+                format!("{scope:?} is not a scope"),
+                "write scopes in printable ASCII, without quotes and backslashes",
+            ));
+        }
+        for (name, other) in &self.issuers {
+            let key = format!("issuers.{name}.issuer");
+            self.check_issuer(&key, &other.issuer)?;
+            if self.issuer.as_ref() == Some(&other.issuer) {
+                let cause = format!("{:?} is `oidc.issuer` already", other.issuer);
+                return Err(self.error(&key, cause, format!("remove `issuers.{name}`")));
+            }
+            if other.audience.is_empty() {
+                return Err(self.error(
+                    &format!("issuers.{name}.audience"),
+                    "no audience is left, so that no token could be accepted",
+                    "set it to what that issuer puts into `aud` for this API",
+                ));
+            }
+            if let Some(url) = &other.server_metadata_url {
+                self.check_endpoint(&format!("issuers.{name}.server_metadata_url"), url)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_access_token_algorithms(&self) -> Result<(), SettingsError> {
+        let Some(names) = &self.access_token_signing_algs else {
+            return Ok(());
+        };
+        let is_good =
+            |name: &String| matches!(name.parse(), Ok(alg) if !SigningAlgorithm::is_symmetric(alg));
+        let cause = match names.iter().find(|name| !is_good(name)) {
+            Some(name) => {
+                format!("{name:?} is not an algorithm that access tokens may be signed with")
+            }
+            None if names.is_empty() => "no signing algorithm is left".to_owned(),
+            None => return Ok(()),
+        };
+        Err(self.error(
+            "access_token_signing_algs",
+            cause,
+            "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, or remove it",
+        ))
+    }
+}

@@ -1,0 +1,4 @@
+//! An API that accepts access tokens: which it accepts, and what it says of the others.
+
+mod app;
+mod jwt;
