@@ -534,6 +534,10 @@ async fn start_dev_provider(
         client_secret: Secret::random(),
         redirect_uri: site.redirect_uri.to_string(),
         base_url: site.base_url,
+        audience: settings
+            .audience
+            .clone()
+            .unwrap_or_else(|| vec!["dev-client".to_owned()]),
     };
     settings.client_id = Some(client.client_id.clone());
     settings.client_secret = Some(client.client_secret.clone());

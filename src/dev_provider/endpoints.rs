@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 use url::{Url, form_urlencoded};
 
 use super::{
-    Op,
+    Op, api_tokens,
     grants::{ACCESS_TOKEN_LIFE, AuthorizationRequest, Grant},
     pages,
     signing::{at_hash, code_challenge, random},
@@ -24,7 +24,7 @@ use super::{
 use crate::Secret;
 
 pub(super) fn routes() -> Vec<Route> {
-    routes![
+    let mut routes = routes![
         metadata,
         key_set,
         authorize,
@@ -35,7 +35,9 @@ pub(super) fn routes() -> Vec<Route> {
         introspect,
         revoke,
         end_session
-    ]
+    ];
+    routes.extend(api_tokens::routes());
+    routes
 }
 
 /// An answer: never stored, and either JSON, a page, or a way back to the app.
@@ -81,7 +83,7 @@ impl<'r> Responder<'r, 'static> for Answer {
 }
 
 /// An error reply of an endpoint that speaks JSON (RFC 6749 §5.2).
-fn refused(error: &str, description: &str) -> Answer {
+pub(super) fn refused(error: &str, description: &str) -> Answer {
     let body = json!({ "error": error, "error_description": description });
     Answer::Json(Status::BadRequest, body)
 }
@@ -126,13 +128,13 @@ pub(super) fn hide_query(request: &mut Request<'_>) {
     }
 }
 
-fn parameters(text: &str) -> HashMap<String, String> {
+pub(super) fn parameters(text: &str) -> HashMap<String, String> {
     form_urlencoded::parse(text.as_bytes())
         .into_owned()
         .collect()
 }
 
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     OffsetDateTime::now_utc().unix_timestamp()
 }
 
@@ -155,7 +157,7 @@ fn metadata(op: &State<Op>) -> Answer {
             "scopes_supported": ["openid", "profile", "email", "offline_access"],
             "response_types_supported": ["code"],
             "response_modes_supported": ["query"],
-            "grant_types_supported": ["authorization_code", "refresh_token"],
+            "grant_types_supported": ["authorization_code", "refresh_token", "client_credentials"],
             "subject_types_supported": ["public"],
             "id_token_signing_alg_values_supported": ["RS256"],
             "token_endpoint_auth_methods_supported": methods,
@@ -266,7 +268,9 @@ fn decide(op: &State<Op>, form: String) -> Answer {
     };
     match claims.filter(has_sub) {
         Some(claims) => {
-            let code = op.grants.new_code(request, claims, now());
+            let code = op
+                .grants
+                .new_code(&op.client.client_id, request, claims, now());
             back(op, &state, &[("code", &code)])
         }
         None => bad_request("That is no user of this provider, and no JSON object with a `sub`."),
@@ -287,19 +291,19 @@ fn back(op: &Op, state: &str, words: &[(&str, &str)]) -> Answer {
     Answer::Redirect(url)
 }
 
-fn bad_request(text: &str) -> Answer {
+pub(super) fn bad_request(text: &str) -> Answer {
     Answer::Page(
         Status::BadRequest,
         pages::message("This sign-in cannot go on", text),
     )
 }
 
-/// Whether the client is the one registered, by either method (RFC 6749 §2.3.1).
+/// The client that authenticates, by either method (RFC 6749 §2.3.1): the app, or the command line.
 fn authenticate(
     op: &Op,
     authorization: &str,
     form: &HashMap<String, String>,
-) -> Result<(), Answer> {
+) -> Result<String, Answer> {
     let decoded = |text: &str| -> String {
         form_urlencoded::parse(format!("x={text}").as_bytes())
             .map(|(_, value)| value.into_owned())
@@ -321,11 +325,12 @@ fn authenticate(
     });
 
     let is_right = |(id, secret): &(String, String)| {
-        *id == op.client.client_id && Secret::new(secret.as_str()) == op.client.client_secret
+        (*id == op.client.client_id && Secret::new(secret.as_str()) == op.client.client_secret)
+            || (id == api_tokens::CLI && secret == api_tokens::CLI)
     };
     match (by_header, by_form) {
         (Some(_), Some(_)) => Err(refused("invalid_request", "the client authenticates twice")),
-        (Some(given), None) | (None, Some(given)) if is_right(&given) => Ok(()),
+        (Some(given), None) | (None, Some(given)) if is_right(&given) => Ok(given.0),
         _ => Err(Answer::Challenge(
             "Basic realm=\"development provider\"",
             json!({ "error": "invalid_client", "error_description": "wrong client id or secret" }),
@@ -337,12 +342,18 @@ fn authenticate(
 #[post("/token", data = "<form>")]
 fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answer {
     let form = parameters(&form);
-    if let Err(answer) = authenticate(op, authorization.0, &form) {
-        return answer;
-    }
+    let client_id = match authenticate(op, authorization.0, &form) {
+        Ok(client_id) => client_id,
+        Err(answer) => return answer,
+    };
     let parameter = |name: &str| form.get(name).map_or("", String::as_str);
     let now = now();
     match parameter("grant_type") {
+        "client_credentials" => api_tokens::by_client_credentials(op, &client_id, &form),
+        _ if client_id != op.client.client_id => refused(
+            "unauthorized_client",
+            "the command line has client_credentials only",
+        ),
         "authorization_code" => {
             let Some(grant) = op.grants.use_code(parameter("code"), now) else {
                 return refused("invalid_grant", "the code is unknown, used or too old");
@@ -367,7 +378,7 @@ fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answ
         },
         _ => refused(
             "unsupported_grant_type",
-            "authorization_code or refresh_token",
+            "authorization_code, refresh_token or client_credentials",
         ),
     }
 }
@@ -396,7 +407,7 @@ fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
     if let Some(nonce) = nonce {
         claims.insert("nonce".into(), json!(nonce));
     }
-    let Some(id_token) = op.key.sign(&claims) else {
+    let Some(id_token) = op.key.sign("JWT", &claims) else {
         return Answer::Json(
             Status::InternalServerError,
             json!({ "error": "server_error" }),
@@ -462,7 +473,7 @@ fn introspect(op: &State<Op>, authorization: Authorization<'_>, form: String) ->
             "active": true,
             "iss": op.issuer(),
             "sub": grant.claims.get("sub"),
-            "client_id": op.client.client_id,
+            "client_id": grant.client_id,
             "scope": grant.request.scope,
             "exp": ends,
             "token_type": "Bearer",

@@ -16,7 +16,7 @@ const CODE_LIFE: i64 = 60;
 pub(super) const ACCESS_TOKEN_LIFE: i64 = 300;
 
 /// An authorization request that was found good (OpenID Connect Core 1.0 §3.1.2.1).
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct AuthorizationRequest {
     pub state: String,
     pub nonce: String,
@@ -30,9 +30,26 @@ pub(super) struct AuthorizationRequest {
 pub(super) struct Grant {
     /// Everything that comes from one sign-in shares this, and ends together.
     pub family: String,
+    pub client_id: String,
     pub claims: Map<String, Value>,
     pub request: AuthorizationRequest,
     pub auth_time: i64,
+}
+
+impl Grant {
+    /// What a client may do at an API, without a sign-in.
+    pub fn for_an_api(client_id: &str, claims: Map<String, Value>, scope: &str, now: i64) -> Grant {
+        Grant {
+            family: random("family"),
+            client_id: client_id.to_owned(),
+            claims,
+            request: AuthorizationRequest {
+                scope: scope.to_owned(),
+                ..AuthorizationRequest::default()
+            },
+            auth_time: now,
+        }
+    }
 }
 
 /// An entry with an end, in seconds since 1970; `None` lives until it is dropped or revoked.
@@ -109,6 +126,7 @@ impl Grants {
     /// A code for a person who just signed in.
     pub fn new_code(
         &self,
+        client_id: &str,
         request: AuthorizationRequest,
         claims: Map<String, Value>,
         now: i64,
@@ -116,6 +134,7 @@ impl Grants {
         let code = random("code");
         let grant = Grant {
             family: random("family"),
+            client_id: client_id.to_owned(),
             claims,
             request,
             auth_time: now,
@@ -170,6 +189,14 @@ impl Grants {
             .refresh_tokens
             .insert(issued.refresh_token.clone(), None, grant.clone());
         issued
+    }
+
+    /// Remembers an access token that was made elsewhere.
+    pub fn keep_access_token(&self, token: &str, grant: &Grant, now: i64) {
+        let ends = Some(now + ACCESS_TOKEN_LIFE);
+        self.tables()
+            .access_tokens
+            .insert(token.to_owned(), ends, grant.clone());
     }
 
     /// The grant of a live access token, and when it ends.

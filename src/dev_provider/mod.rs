@@ -4,6 +4,7 @@
 //! debug profile only. Everything is in memory and bounded; a restart forgets sessions and tokens,
 //! and makes new keys.
 
+mod api_tokens;
 mod endpoints;
 mod grants;
 mod pages;
@@ -46,6 +47,8 @@ pub(crate) struct DevClient {
     pub redirect_uri: String,
     /// Sign-out leads back to pages of this origin.
     pub base_url: Url,
+    /// What access tokens for its API name.
+    pub audience: Vec<String>,
 }
 
 /// The provider while it runs. It stops when this is dropped.

@@ -59,6 +59,47 @@ pub(super) fn choose_user(request: &str, scope: &str, users: &[Map<String, Value
     )
 }
 
+/// A form that makes an access token for an API.
+pub(super) fn tokens(users: &[Map<String, Value>], audience: &[String]) -> String {
+    let options: String = users
+        .iter()
+        .filter_map(|user| user.get("sub")?.as_str())
+        .map(|sub| format!("<option>{}</option>", escape(sub)))
+        .collect();
+    page(
+        "Copy a token",
+        &format!(
+            "<h1>Copy a token</h1><p class=\"quiet\">An access token for <code>{}</code>.</p>\
+             <form method=\"post\" action=\"/tokens\"><label for=\"user\">Who</label>\
+             <select id=\"user\" name=\"user\">{options}</select>\
+             <label for=\"scope\">Scopes, with spaces between them</label>\
+             <input id=\"scope\" name=\"scope\" placeholder=\"notes:read notes:write\" autofocus>\
+             <button class=\"go\">Make a token</button></form>",
+            escape(&audience.join(", ")),
+        ),
+    )
+}
+
+/// The token, and how to use it.
+pub(super) fn token(user: &str, scope: &str, token: &str, base_url: &str) -> String {
+    page(
+        "Copy a token",
+        &format!(
+            "<h1>A token of {}</h1><p class=\"quiet\">with the scopes <code>{}</code>, for five minutes</p>\
+             <label for=\"token\">The token</label>\
+             <textarea id=\"token\" readonly autofocus rows=\"8\">{}</textarea>\
+             <label for=\"curl\">A call with it</label>\
+             <textarea id=\"curl\" readonly rows=\"5\">curl -i {} -H &#x27;Authorization: Bearer {}&#x27;</textarea>\
+             <p><a href=\"/tokens\">Another one</a></p>",
+            escape(user),
+            escape(scope),
+            escape(token),
+            escape(base_url),
+            escape(token),
+        ),
+    )
+}
+
 pub(super) fn message(title: &str, text: &str) -> String {
     page(
         title,
@@ -94,8 +135,10 @@ button { font: inherit; color: inherit; cursor: pointer; border-radius: 10px }
 .user span { color: var(--soft); font-size: .9rem } .user .groups { font-size: .8rem }
 details { margin: 1rem 0 } summary { cursor: pointer; color: var(--accent) }
 label { display: block; margin: .75rem 0 .25rem; font-size: .9rem }
-textarea { width: 100%; padding: .6rem; font: .85rem/1.4 ui-monospace, monospace; color: inherit;
-  background: none; border: 1px solid var(--line); border-radius: 10px }
+textarea { font: .85rem/1.4 ui-monospace, monospace; overflow-wrap: anywhere }
+textarea, input:not([type=hidden]), select { width: 100%; padding: .6rem; color: inherit;
+  background: var(--paper); border: 1px solid var(--line); border-radius: 10px }
+input, select { font: inherit } a { color: var(--accent) }
 .go { margin-top: .5rem; padding: .6rem 1rem; border: 0; background: var(--accent); color: var(--on-accent) }
 .cancel { padding: 0; border: 0; background: none; color: var(--soft); text-decoration: underline }
 ";

@@ -37,9 +37,9 @@ impl SigningKey {
         }] })
     }
 
-    /// A signed JWT (RFC 7515 §7.1).
-    pub fn sign(&self, claims: &Map<String, Value>) -> Option<String> {
-        let header = json!({ "alg": "RS256", "typ": "JWT", "kid": self.kid });
+    /// A signed JWT (RFC 7515 §7.1) of this type.
+    pub fn sign(&self, typ: &str, claims: &Map<String, Value>) -> Option<String> {
+        let header = json!({ "alg": "RS256", "typ": typ, "kid": self.kid });
         let input = format!(
             "{}.{}",
             base64url(header.to_string()),

@@ -1,5 +1,6 @@
 //! The development provider, without sockets, and once with.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::{
     http::{
         ContentType, Header, Status,
@@ -20,6 +21,7 @@ fn client() -> DevClient {
         client_secret: Secret::new("hush"),
         redirect_uri: REDIRECT_URI.into(),
         base_url: Url::parse("http://localhost:8000/").unwrap(),
+        audience: vec!["https://api.example.com".into()],
     }
 }
 
@@ -260,4 +262,88 @@ async fn it_listens_until_it_is_dropped_and_says_when_its_port_is_taken() {
     let taken = DevProviderSettings { port, ..settings() };
     let error = DevProvider::start(&taken, client()).await.unwrap_err();
     assert!(matches!(error, DevProviderError::Port { .. }), "{error}");
+}
+
+#[rocket::async_test]
+async fn the_command_line_gets_a_token_for_the_api() {
+    let client = provider().await;
+    let ask = |secret: &str, grant: &str| {
+        format!(
+            "grant_type={grant}&client_id=dev-cli&client_secret={secret}&scope=notes%3Aread&code=x"
+        )
+    };
+    let (status, reply, _) = post(&client, "/token", ask("dev-cli", "client_credentials")).await;
+    assert_eq!(
+        (status, &reply["scope"]),
+        (Status::Ok, &json!("notes:read"))
+    );
+    let token = reply["access_token"].as_str().unwrap();
+    let part = |i| {
+        let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(i).unwrap());
+        serde_json::from_slice::<Value>(&bytes.unwrap()).unwrap()
+    };
+    let claims = part(1);
+    assert_eq!(part(0)["typ"], "at+jwt");
+    assert_eq!(
+        (
+            &claims["sub"],
+            &claims["client_id"],
+            &claims["aud"],
+            &claims["scope"]
+        ),
+        (
+            &json!("dev-cli"),
+            &json!("dev-cli"),
+            &json!(["https://api.example.com"]),
+            &json!("notes:read")
+        )
+    );
+    let asked = format!("token={token}&client_id=dev&client_secret=hush");
+    let (_, reply, _) = post(&client, "/introspect", asked).await;
+    assert_eq!(
+        (&reply["active"], &reply["client_id"]),
+        (&json!(true), &json!("dev-cli"))
+    );
+
+    let (status, ..) = post(&client, "/token", ask("wrong", "client_credentials")).await;
+    assert_eq!(status, Status::Unauthorized);
+    let (_, reply, _) = post(&client, "/token", ask("dev-cli", "authorization_code")).await;
+    assert_eq!(reply["error"], "unauthorized_client");
+}
+
+#[rocket::async_test]
+async fn a_token_can_be_copied_from_a_page() {
+    let client = provider().await;
+    let page = client
+        .get("/tokens")
+        .dispatch()
+        .await
+        .into_string()
+        .await
+        .unwrap();
+    assert!(page.contains("https:&#x2F;&#x2F;api.example.com"), "{page}");
+
+    let copied = |form: &'static str| client.post("/tokens").body(form).dispatch();
+    let page = copied("user=alice&scope=notes:read")
+        .await
+        .into_string()
+        .await
+        .unwrap();
+    let token = page
+        .split("rows=\"8\">")
+        .nth(1)
+        .unwrap()
+        .split('<')
+        .next()
+        .unwrap();
+    let asked = format!("token={token}&client_id=dev&client_secret=hush");
+    let (_, reply, _) = post(&client, "/introspect", asked).await;
+    assert_eq!(
+        (&reply["sub"], &reply["scope"]),
+        (&json!("alice"), &json!("notes:read"))
+    );
+    assert_eq!(
+        copied("user=mallory&scope=x").await.status(),
+        Status::BadRequest
+    );
 }
