@@ -1,5 +1,5 @@
-//! The reference application. It adds to `sign_in`: settings from the environment alone, JSON, and a
-//! policy. It reads no `Rocket.toml`; run it with
+//! The reference application. It adds to `sign_in`: settings from the environment alone, JSON, a
+//! policy, and an API that accepts access tokens for `OIDC_AUDIENCE`. It reads no `Rocket.toml`; run it with
 //!
 //! ```sh
 //! OIDC_ISSUER=… OIDC_CLIENT_ID=… OIDC_CLIENT_SECRET=… cargo run --example notes
@@ -8,17 +8,62 @@
 #[cfg(test)]
 mod tests;
 
+use std::sync::{Mutex, PoisonError};
+
 use rocket::{
-    Build, Config, Request, Rocket,
+    Build, Config, Request, Rocket, State,
     figment::{Figment, Profile, providers::Env},
     get,
     http::RawStr,
-    launch,
-    response::content::RawHtml,
+    launch, post,
+    response::{content::RawHtml, status::Created},
     routes,
-    serde::json::{Json, Value, json},
+    serde::{
+        Deserialize, Serialize,
+        json::{Json, Value, json},
+    },
 };
-use rocket_openidconnect::{Authorized, LoggedIn, Oidc, OptionalUser, Policy, RelyingParty, User};
+use rocket_openidconnect::{
+    Authorized, Bearer, Caller, LoggedIn, Oidc, OptionalUser, Policy, RelyingParty, User, scopes,
+};
+
+scopes! {
+    /// Reads notes.
+    NotesRead = "notes:read";
+    /// Writes them.
+    NotesWrite = "notes:write";
+}
+
+/// A note, and whose it is.
+#[derive(Clone, Deserialize, Serialize)]
+#[serde(crate = "rocket::serde")]
+struct Note {
+    #[serde(default)]
+    author: String,
+    text: String,
+}
+
+/// The newest notes.
+#[derive(Default)]
+struct Notes(Mutex<Vec<Note>>);
+
+impl Notes {
+    const MOST: usize = 100;
+
+    fn of(&self, author: &str) -> Vec<Note> {
+        let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = notes.iter().filter(|note| note.author == author);
+        own.cloned().collect()
+    }
+
+    fn add(&self, note: Note) {
+        let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if notes.len() == Self::MOST {
+            notes.remove(0);
+        }
+        notes.push(note);
+    }
+}
 
 /// People in the group `admin`.
 struct Admin;
@@ -71,6 +116,47 @@ fn admin(user: Authorized<Admin>) -> Json<Value> {
     Json(json!({ "sub": user.subject(), "groups": user.groups() }))
 }
 
+/// Whose token this is.
+#[get("/api/whoami")]
+fn whoami(token: Bearer) -> Json<Value> {
+    Json(json!({
+        "sub": token.subject(),
+        "client_id": token.client_id(),
+        "scope": token.scopes().join(" "),
+    }))
+}
+
+/// Who a token speaks of, with the issuer's word for it: the person, or the client itself.
+fn author<S>(token: &Bearer<S>) -> String {
+    let who = token.subject().or(token.client_id()).unwrap_or_default();
+    format!("{} {who}", token.issuer())
+}
+
+#[get("/api/notes")]
+fn list(token: Bearer<NotesRead>, notes: &State<Notes>) -> Json<Vec<Note>> {
+    Json(notes.of(&author(&token)))
+}
+
+#[post("/api/notes", data = "<note>")]
+fn add(token: Bearer<NotesWrite>, note: Json<Note>, notes: &State<Notes>) -> Created<Json<Note>> {
+    let note = Note {
+        author: author(&token),
+        text: note.into_inner().text,
+    };
+    notes.add(note.clone());
+    Created::new("/api/notes").body(Json(note))
+}
+
+/// For a browser's session and for tokens alike.
+#[get("/api/either")]
+fn either(caller: Caller<NotesRead>) -> Json<Value> {
+    let kind = match &caller {
+        Caller::User(_) => "user",
+        Caller::Bearer(_) => "bearer",
+    };
+    Json(json!({ "kind": kind, "sub": caller.subject() }))
+}
+
 /// Rocket's defaults and `ROCKET_*` variables; `OIDC_*` variables are the fairing's part.
 fn figment() -> Figment {
     Figment::from(Config::default())
@@ -84,7 +170,9 @@ fn figment() -> Figment {
 fn app(figment: Figment) -> Rocket<Build> {
     rocket::custom(figment)
         .attach(Oidc::fairing())
+        .manage(Notes::default())
         .mount("/", routes![health, index, me, admin])
+        .mount("/", routes![whoami, list, add, either])
 }
 
 #[launch]

@@ -93,3 +93,48 @@ async fn health_does_not_need_the_provider() {
     assert_eq!(login.status(), Status::ServiceUnavailable);
     assert!(login.headers().get_one("Retry-After").is_some());
 }
+
+/// Without a provider, the testing profile's `scope` stands for a token.
+#[rocket::async_test]
+async fn the_api_serves_the_testing_profile() {
+    let client = app(json!({ "sub": "ann", "scope": "notes:read notes:write" })).await;
+    let whoami = client.get("/api/whoami").dispatch().await;
+    assert_eq!(
+        whoami.into_json::<Value>().await.unwrap(),
+        json!({ "sub": "ann", "client_id": null, "scope": "notes:read notes:write" })
+    );
+    let note = json!({ "text": "Buy milk" });
+    let added = client.post("/api/notes").json(&note).dispatch().await;
+    assert_eq!(added.status(), Status::Created);
+    let author = "urn:rocket_openidconnect:testing_profile ann";
+    assert_eq!(
+        client
+            .get("/api/notes")
+            .dispatch()
+            .await
+            .into_json::<Value>()
+            .await
+            .unwrap(),
+        json!([{ "author": author, "text": "Buy milk" }])
+    );
+    let either = client.get("/api/either").dispatch().await;
+    assert_eq!(
+        either.into_json::<Value>().await.unwrap(),
+        json!({ "kind": "user", "sub": "ann" })
+    );
+}
+
+#[rocket::async_test]
+async fn the_api_refuses_a_profile_without_the_scope() {
+    let client = app(json!({ "sub": "bea", "scope": "notes:read" })).await;
+    let note = json!({ "text": "Buy milk" });
+    let added = client.post("/api/notes").json(&note).dispatch().await;
+    assert_eq!(added.status(), Status::Forbidden);
+    assert_eq!(
+        added.headers().get_one("WWW-Authenticate"),
+        Some(
+            "Bearer realm=\"api\", error=\"insufficient_scope\", \
+             error_description=\"the token does not allow this\", scope=\"notes:write\""
+        )
+    );
+}
