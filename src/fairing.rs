@@ -15,15 +15,12 @@ use url::Url;
 use crate::{
     Clock, Events, LaunchError, RelyingParty,
     events::NoEvents,
-    guard::{BearerRefusal, Refusal},
+    guard::RequestState,
     provider::Provider,
     relying_party::Source,
-    resource_server::{self, ResourceServer},
+    resource_server::{self, BearerError, ResourceServer},
     routes,
-    session::{
-        Sessions, SignedOut,
-        cookie::{CookieChanges, CookieSeal},
-    },
+    session::{Sessions, cookie::CookieSeal},
     settings::{Mode, Registration, Settings, Site, Surroundings},
     token::Claims,
 };
@@ -303,61 +300,45 @@ impl Fairing for Oidc {
         let Some(rp) = request.rocket().state::<RelyingParty>() else {
             return;
         };
-        let path = rp.route_path("authorize");
-        if request.method() != Method::Get || request.uri().path() != path.as_str() {
+        let path = &*rp.site.callback_path;
+        if request.uri().path() != path || request.method() != Method::Get {
             return;
         }
         let query = request.uri().query().map(|query| query.as_str().to_owned());
-        if let (Some(query), Ok(bare)) = (query, Origin::parse_owned(path)) {
+        if let (Some(query), Ok(bare)) = (query, Origin::parse_owned(path.to_owned())) {
             request.local_cache(|| CallbackQuery(query));
             request.set_uri(bare);
         }
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        challenge(request, response);
-        let Some(rp) = request.rocket().state::<RelyingParty>() else {
+        let Some(state) = RequestState::left_by(request) else {
             return;
         };
-        for cookie in request.local_cache(CookieChanges::default).take() {
+        for cookie in state.cookies.take() {
             response.adjoin_header(Header::new("Set-Cookie", cookie));
         }
-
-        let is_refused = request.local_cache(Refusal::default).0.get().is_some();
-        let sign_in_helps = matches!(rp.source, Source::Provider(_));
-        if is_refused
-            && sign_in_helps
-            && response.status() == Status::Unauthorized
-            && is_page_load(request)
-        {
-            response.set_status(Status::SeeOther);
-            let login = rp.login_url(&request.uri().to_string());
-            response.set_header(Header::new("Location", login));
-            response.set_header(Header::new("Cache-Control", "no-store"));
-            response.remove_header("Content-Type");
-            response.remove_header("WWW-Authenticate");
-            response.set_sized_body(0, std::io::Cursor::new(""));
-            return;
+        if let Some(error) = state.bearer.get() {
+            challenge(request, response, error);
         }
-
-        if found_somebody(request) && !response.headers().contains("Cache-Control") {
+        if state.signed_out.get().is_some() {
+            send_to_sign_in(request, response);
+        }
+        if state.found_user.get().is_some() && !response.headers().contains("Cache-Control") {
             response.set_header(Header::new("Cache-Control", "no-store"));
         }
     }
 }
 
 /// Says what is wrong with the token of a request that `Bearer` refused, if the answer is its refusal.
-fn challenge(request: &Request<'_>, response: &mut Response<'_>) {
-    let Some(resource_server) = request.rocket().state::<ResourceServer>() else {
-        return;
-    };
-    let Some(error) = request.local_cache(BearerRefusal::default).0.get() else {
-        return;
-    };
+fn challenge(request: &Request<'_>, response: &mut Response<'_>, error: &BearerError) {
     if response.status().code != error.status() {
         return;
     }
-    if let Some(challenge) = resource_server.protected_resource.challenge(error) {
+    let resource_server = request.rocket().state::<ResourceServer>();
+    if let Some(challenge) =
+        resource_server.and_then(|server| server.protected_resource.challenge(error))
+    {
         response.adjoin_header(Header::new("WWW-Authenticate", challenge));
     }
     if let Some(wait) = error.retry_after() {
@@ -365,12 +346,21 @@ fn challenge(request: &Request<'_>, response: &mut Response<'_>) {
     }
 }
 
-/// Whether a guard read the session of this request and somebody is signed in.
-fn found_somebody(request: &Request<'_>) -> bool {
-    // Filled by `current_session`; when no guard asked, this fills it with "nobody".
-    request
-        .local_cache(|| Err::<Arc<crate::session::Session>, _>(SignedOut::NoSession))
-        .is_ok()
+/// Turns the 401 of a page load that needs a session into the way to sign-in.
+fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>) {
+    let Some(rp) = request.rocket().state::<RelyingParty>() else {
+        return;
+    };
+    let sign_in_helps = matches!(rp.source, Source::Provider(_));
+    if sign_in_helps && response.status() == Status::Unauthorized && is_page_load(request) {
+        response.set_status(Status::SeeOther);
+        let login = rp.login_url(&request.uri().to_string());
+        response.set_header(Header::new("Location", login));
+        response.set_header(Header::new("Cache-Control", "no-store"));
+        response.remove_header("Content-Type");
+        response.remove_header("WWW-Authenticate");
+        response.set_sized_body(0, std::io::Cursor::new(""));
+    }
 }
 
 /// Whether a person waits for this page: what browsers say of themselves, else what they accept.

@@ -18,14 +18,11 @@ use crate::{
     },
     events::SignedIn,
     fairing::{AppEvents, CallbackQuery},
-    guard::{OptionalUser, TESTING_SIGNED_OUT, current_session},
+    guard::{OptionalUser, RequestState, TESTING_SIGNED_OUT, current_session},
     pages,
     provider::{ProviderError, http_client::is_loopback},
     relying_party::Source,
-    session::{
-        Session,
-        cookie::{CookieChanges, SetCookie},
-    },
+    session::{Session, cookie::SetCookie},
 };
 
 /// The cookie of one attempt to sign in; the attempt's name follows.
@@ -259,9 +256,7 @@ impl<'r, 'q> Visit<'r, 'q> {
     }
 
     fn set(&self, cookies: impl IntoIterator<Item = SetCookie>) {
-        self.request
-            .local_cache(CookieChanges::default)
-            .add(cookies);
+        RequestState::of(self.request).cookies.add(cookies);
     }
 
     /// In development people open the app under any loopback name, and cookies set under one are not

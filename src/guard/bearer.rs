@@ -10,6 +10,7 @@ use rocket::{
 };
 use time::OffsetDateTime;
 
+use super::RequestState;
 use crate::{
     AnyScope, Scopes, Secret,
     resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer},
@@ -132,11 +133,6 @@ impl<S, C> fmt::Debug for Bearer<S, C> {
     }
 }
 
-/// Why a guard refused a request for want of a token. The fairing adds the challenge to an answer with
-/// the refusal's status.
-#[derive(Default)]
-pub(crate) struct BearerRefusal(pub(crate) std::sync::OnceLock<BearerError>);
-
 impl<S, C> Bearer<S, C>
 where
     S: Scopes,
@@ -181,8 +177,7 @@ where
             Ok(bearer) => Outcome::Success(bearer),
             Err(error) => {
                 log(&error);
-                let refusal = request.local_cache(BearerRefusal::default);
-                let _ = refusal.0.set(error.clone());
+                let _ = RequestState::of(request).bearer.set(error.clone());
                 let status = Status::from_code(error.status()).unwrap_or(Status::Unauthorized);
                 Outcome::Error((status, error))
             }

@@ -8,11 +8,8 @@ use rocket::{
 };
 use thiserror::Error;
 
-use super::{Bearer, LoggedIn, LoggedInError};
-use crate::{
-    AnyScope, RelyingParty, Scopes, User, guard::bearer::BearerRefusal,
-    resource_server::BearerError, token::Claims,
-};
+use super::{Bearer, LoggedIn, LoggedInError, RequestState};
+use crate::{AnyScope, RelyingParty, Scopes, User, resource_server::BearerError, token::Claims};
 
 /// Who calls a route that serves a browser's session **or** an access token. An `Authorization` header
 /// decides, whatever its scheme; without one, the session does.
@@ -118,8 +115,7 @@ where
         }
         let user = LoggedIn::<C>::from_request(request).await;
         if let Outcome::Error((Status::Unauthorized, _)) = user {
-            let refusal = request.local_cache(BearerRefusal::default);
-            let _ = refusal.0.set(BearerError::Missing);
+            let _ = RequestState::of(request).bearer.set(BearerError::Missing);
         }
         user.map(|user| Caller::User(user.into_user()))
             .map_error(|(status, error)| (status, error.into()))

@@ -11,7 +11,7 @@ use rocket::{
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{Refusal, current_user, is_fairing_missing};
+use super::{RequestState, current_user, is_fairing_missing};
 use crate::{User, session::SignedOut, token::Claims};
 
 /// A route that only a signed-in person reaches. It derefs to [`User`].
@@ -86,7 +86,7 @@ impl<'r, C: DeserializeOwned + Send + Sync + 'static> FromRequest<'r> for Logged
             Ok(user) => Outcome::Success(LoggedIn(user)),
             Err(error) => {
                 if let LoggedInError::SignedOut(reason) = error {
-                    let _ = request.local_cache(Refusal::default).0.set(reason);
+                    let _ = RequestState::of(request).signed_out.set(reason);
                 }
                 Outcome::Error((error.status(), error))
             }

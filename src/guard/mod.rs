@@ -6,6 +6,7 @@ mod caller;
 mod logged_in;
 mod optional_user;
 mod relying_party;
+mod request_state;
 
 use std::sync::Arc;
 
@@ -13,26 +14,21 @@ use rocket::{Request, serde::DeserializeOwned};
 
 pub use authorized::{Authorized, AuthorizedError, Policy};
 pub use bearer::Bearer;
-pub(crate) use bearer::BearerRefusal;
 pub use caller::{Caller, CallerError};
 pub use logged_in::{LoggedIn, LoggedInError};
 pub use optional_user::OptionalUser;
+pub(crate) use request_state::RequestState;
 
 use crate::{
     RelyingParty, User,
     relying_party::Source,
     resource_server::ResourceServer,
-    session::{Session, SignedOut, cookie::CookieChanges},
+    session::{Session, SignedOut},
     token::{Claims, TESTING_ISSUER},
 };
 
 /// The name under which a signed-out testing profile is remembered.
 pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";
-
-/// Why a guard refused a request for want of a session. The fairing sends a page load with this to
-/// sign-in when its answer is 401.
-#[derive(Default)]
-pub(crate) struct Refusal(pub(crate) std::sync::OnceLock<SignedOut>);
 
 /// The session of a request, read once whatever the number of guards.
 pub(crate) async fn current_session<'r>(
@@ -43,7 +39,9 @@ pub(crate) async fn current_session<'r>(
             let Some(rp) = request.rocket().state::<RelyingParty>() else {
                 return Err(SignedOut::NoSession);
             };
-            read_session(request, rp).map(Arc::new)
+            let session = read_session(request, rp)?;
+            let _ = RequestState::of(request).found_user.set(());
+            Ok(Arc::new(session))
         })
         .await
 }
@@ -66,7 +64,7 @@ fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Session, Sig
         return Err(SignedOut::OtherIssuer);
     }
     if let Some(cookies) = rp.sessions.touch(&mut session, jar, now) {
-        request.local_cache(CookieChanges::default).add(cookies);
+        RequestState::of(request).cookies.add(cookies);
     }
     Ok(session)
 }

@@ -80,14 +80,16 @@ impl HttpClient {
             },
         };
 
+        let limit = match endpoint {
+            // A thousand keys are more than any other reply holds.
+            Endpoint::KeySet => self.settings.max_body.saturating_mul(4),
+            _ => self.settings.max_body,
+        };
         let mut response = self.client.execute(request).await.map_err(failed)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
-            if body.len() + chunk.len() > self.settings.max_body {
-                return Err(ProviderError::TooLarge {
-                    endpoint,
-                    limit: self.settings.max_body,
-                });
+            if body.len() + chunk.len() > limit {
+                return Err(ProviderError::TooLarge { endpoint, limit });
             }
             body.extend_from_slice(&chunk);
         }

@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::{Endpoint, ProviderError, http_client::may_be_called, tolerance};
-use crate::{settings::GivenEndpoints, token};
+use crate::{
+    settings::GivenEndpoints,
+    token::{self, SigningAlgorithm},
+};
 
 /// The metadata of `openidconnect`, with the members of other standards that we read.
 pub(crate) type Metadata = ProviderMetadata<
@@ -41,9 +44,21 @@ pub(crate) struct FurtherMetadata {
     /// RFC 8414 §2.
     #[serde(default)]
     pub introspection_endpoint: Option<Url>,
-    /// The algorithms as the provider spells them: those that we do not know are not an error.
+    /// What is listed for ID tokens of the asymmetric algorithms: those that we do not know are not an
+    /// error.
     #[serde(default, rename = "rocket_openidconnect:algs")]
-    pub id_token_signing_algs: Vec<String>,
+    algorithms: Vec<SigningAlgorithm>,
+}
+
+impl FurtherMetadata {
+    /// The algorithms that tokens may be signed with; `RS256` when the metadata lists none that is
+    /// asymmetric and known (OpenID Connect Core 1.0 §3.1.3.7, step 7).
+    pub(crate) fn signing_algorithms(&self) -> &[SigningAlgorithm] {
+        match self.algorithms.is_empty() {
+            true => &[SigningAlgorithm::RS256],
+            false => &self.algorithms,
+        }
+    }
 }
 
 impl AdditionalProviderMetadata for FurtherMetadata {}
@@ -70,7 +85,12 @@ pub(crate) fn accept(body: &[u8], issuer: &str) -> Result<Metadata, ProviderErro
     }
 
     tolerance::repair_metadata(&mut document);
-    let algorithms = tolerance::strings(document.get("id_token_signing_alg_values_supported"));
+    let listed = tolerance::strings(document.get("id_token_signing_alg_values_supported"));
+    let algorithms: Vec<SigningAlgorithm> = listed
+        .iter()
+        .filter_map(|name| name.parse().ok())
+        .filter(|algorithm: &SigningAlgorithm| !algorithm.is_symmetric())
+        .collect();
     document.insert("rocket_openidconnect:algs".into(), json!(algorithms));
 
     let metadata: Metadata = serde_json::from_value(Value::Object(document))
@@ -214,12 +234,12 @@ mod tests {
         document.insert("op_tos_uri".into(), json!("/terms"));
         document.insert(
             "id_token_signing_alg_values_supported".into(),
-            json!(["RS256", "XX1"]),
+            json!(["HS256", "XX1", "ES256"]),
         );
         let metadata = accepted(&document).unwrap();
         assert_eq!(
-            metadata.additional_metadata().id_token_signing_algs,
-            ["RS256", "XX1"]
+            metadata.additional_metadata().signing_algorithms(),
+            [SigningAlgorithm::ES256]
         );
     }
 }

@@ -180,33 +180,11 @@ impl Provider {
         }
     }
 
-    /// The algorithms an access token may be signed with: as set, else as the metadata lists.
-    pub(crate) fn access_token_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
-        self.settings
-            .access_token_algorithms()
-            .unwrap_or_else(|| listed_algorithms(metadata))
-    }
-
     /// The algorithms an ID token may be signed with: as set, else as the metadata lists.
     pub(crate) fn id_token_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
         match &self.settings.id_token_signing_algs {
             Some(names) => names.iter().filter_map(|name| name.parse().ok()).collect(),
-            None => listed_algorithms(metadata),
+            None => metadata.additional_metadata().signing_algorithms().to_vec(),
         }
-    }
-}
-
-/// What the metadata lists of the asymmetric algorithms; `RS256` when it is silent (OpenID Connect Core
-/// 1.0 §3.1.3.7, step 7).
-fn listed_algorithms(metadata: &Metadata) -> Vec<SigningAlgorithm> {
-    let names = &metadata.additional_metadata().id_token_signing_algs;
-    let listed: Vec<SigningAlgorithm> = names
-        .iter()
-        .filter_map(|name| name.parse().ok())
-        .filter(|algorithm: &SigningAlgorithm| !algorithm.is_symmetric())
-        .collect();
-    match listed.is_empty() {
-        true => vec![SigningAlgorithm::RS256],
-        false => listed,
     }
 }

@@ -197,8 +197,10 @@ impl ResourceServer {
             }
             .into());
         }
-        let hash = hash(token);
-        if let Some(verdict) = self.seen_before(&hash, now).await? {
+        let hash = self.seen.is_some().then(|| hash(token));
+        if let Some(hash) = &hash
+            && let Some(verdict) = self.seen_before(hash, now).await?
+        {
             return Ok(verdict?);
         }
         let is_jwt = match self.settings.token_validation {
@@ -261,7 +263,7 @@ impl ResourceServer {
         &self,
         issuers: &[Arc<Issuer>],
         token: &str,
-        hash: TokenHash,
+        hash: Option<TokenHash>,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
         let unverified = UnverifiedAccessToken::parse(token)?;
@@ -276,23 +278,27 @@ impl ResourceServer {
 
         let (provider, expected) = (&issuer.provider, &issuer.expected);
         let metadata = provider.metadata(now).await?;
-        let algorithms = provider.access_token_algorithms(&metadata);
-        unverified.check(expected, &algorithms, now)?;
-        let (accepted, keys) = provider
+        let algorithms = match &expected.algorithms {
+            Some(algorithms) => algorithms,
+            None => metadata.additional_metadata().signing_algorithms(),
+        };
+        let checked = unverified.check(expected, algorithms, now)?;
+        let (verified, keys) = provider
             .with_keys(
                 &metadata,
                 now,
                 |keys| {
                     unverified
-                        .accept(keys, expected, &algorithms, now)
-                        .map(|token| (token, keys.clone()))
+                        .check_signature(keys, algorithms)
+                        .map(|verified| (verified, keys.clone()))
                 },
                 BearerTokenError::wants_fresh_keys,
             )
             .await??;
 
-        let accepted = Arc::new(Accepted::new(accepted, Some(issuer.clone())));
-        if let Some(seen) = &self.seen {
+        let token = unverified.accept(checked, verified, expected)?;
+        let accepted = Arc::new(Accepted::new(token, Some(issuer.clone())));
+        if let (Some(seen), Some(hash)) = (&self.seen, hash) {
             let entry = Seen::Jwt {
                 accepted: accepted.clone(),
                 issuer: issuer.clone(),
@@ -310,10 +316,10 @@ impl ResourceServer {
         &self,
         issuer: &Arc<Issuer>,
         token: &str,
-        hash: TokenHash,
+        hash: Option<TokenHash>,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
-        let Some(seen) = &self.seen else {
+        let (Some(seen), Some(hash)) = (&self.seen, hash) else {
             return Ok(introspect(issuer, token, now).await??);
         };
         // What is there has come to its end.
@@ -371,6 +377,7 @@ impl Issuer {
                 audience,
                 require_at_jwt: settings.require_at_jwt,
                 roles_claim: settings.roles_claim.clone(),
+                algorithms: settings.access_token_algorithms(),
                 clock_skew: settings.clock_skew,
             },
             provider,
@@ -403,12 +410,16 @@ fn hash(token: &str) -> TokenHash {
 
 /// Whether a token is for us to read: three parts, of which the first is a JSON object.
 fn is_jwt(token: &str) -> bool {
-    let mut parts = token.split('.');
-    let (header, rest) = (parts.next(), parts.count());
-    rest == 2
-        && header
-            .and_then(|header| URL_SAFE_NO_PAD.decode(header).ok())
-            .is_some_and(|header| header.first() == Some(&b'{'))
+    let is_object = |header: &str| {
+        // `{"` in base64url.
+        header.starts_with("eyJ")
+            || URL_SAFE_NO_PAD
+                .decode(header)
+                .is_ok_and(|header| header.first() == Some(&b'{'))
+    };
+    token.split_once('.').is_some_and(|(header, rest)| {
+        rest.bytes().filter(|byte| *byte == b'.').count() == 1 && is_object(header)
+    })
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub struct HttpSettings {
     /// _Default:_ `5s`
     #[serde(deserialize_with = "value::duration")]
     pub timeout: Duration,
-    /// The largest reply that is read, in bytes.
+    /// The largest reply that is read, in bytes; a key set may have four times as many.
     ///
     /// _Default:_ `262144` (256 KiB)
     pub max_body: usize,

@@ -14,6 +14,8 @@ pub(crate) struct Site {
     pub base_url: Url,
     pub redirect_uri: Url,
     pub mount: String,
+    /// Where the browser comes back to, as a path.
+    pub callback_path: String,
     /// Whether the app is reached over `https`.
     pub secure: bool,
 }
@@ -52,6 +54,7 @@ impl Settings {
         Ok(Site {
             redirect_uri: sent.unwrap_or_else(|| at(&base_url, &self.callback_path())),
             mount: self.mount.clone(),
+            callback_path: self.callback_path(),
             secure: base_url.scheme() == "https",
             base_url,
         })

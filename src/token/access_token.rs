@@ -39,6 +39,8 @@ pub(crate) struct AccessTokenExpectations {
     pub(crate) require_at_jwt: bool,
     /// Where roles are that count as scopes.
     pub(crate) roles_claim: Option<String>,
+    /// `None` takes those that the provider's metadata lists.
+    pub(crate) algorithms: Option<Vec<SigningAlgorithm>>,
     pub(crate) clock_skew: Duration,
 }
 
@@ -73,7 +75,7 @@ impl<'a> UnverifiedAccessToken<'a> {
         expected: &AccessTokenExpectations,
         algorithms: &[SigningAlgorithm],
         now: OffsetDateTime,
-    ) -> Result<(), BearerTokenError> {
+    ) -> Result<ClaimsChecked, BearerTokenError> {
         let (claims, now, skew) = (&self.claims, since_1970(now), expected.clock_skew);
         check_typ(self.jws.typ(), expected.require_at_jwt)?;
         self.jws.check_algorithm(algorithms)?;
@@ -86,22 +88,38 @@ impl<'a> UnverifiedAccessToken<'a> {
         }
         check_use(claims, expected.audience_is_client_id)?;
         check_cnf(claims)?;
-        check_sub_or_client_id(claims)
+        check_sub_or_client_id(claims)?;
+        Ok(ClaimsChecked(()))
     }
 
-    /// Accepts the token, or says why not.
-    pub(crate) fn accept(
+    /// Checks the signature. What it covers is what [`check`](Self::check) judges.
+    pub(crate) fn check_signature(
         &self,
         keys: &KeySet,
-        expected: &AccessTokenExpectations,
         algorithms: &[SigningAlgorithm],
-        now: OffsetDateTime,
-    ) -> Result<AccessToken, BearerTokenError> {
-        self.check(expected, algorithms, now)?;
+    ) -> Result<SignatureChecked, BearerTokenError> {
         self.jws.check_signature(keys, algorithms, None)?;
-        AccessToken::new(self.compact, self.claims.clone(), expected)
+        Ok(SignatureChecked(()))
+    }
+
+    /// Accepts the token, of which both were checked.
+    pub(crate) fn accept(
+        self,
+        _: ClaimsChecked,
+        _: SignatureChecked,
+        expected: &AccessTokenExpectations,
+    ) -> Result<AccessToken, BearerTokenError> {
+        AccessToken::new(self.compact, self.claims, expected)
     }
 }
+
+/// The proof that [`UnverifiedAccessToken::check`] succeeded.
+#[derive(Debug)]
+pub(crate) struct ClaimsChecked(());
+
+/// The proof that [`UnverifiedAccessToken::check_signature`] succeeded.
+#[derive(Debug)]
+pub(crate) struct SignatureChecked(());
 
 /// An access token that was accepted. It is made from a JWT by [`UnverifiedAccessToken::accept`], and
 /// from the provider's word by [`AccessToken::accept_introspection`].

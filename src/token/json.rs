@@ -7,8 +7,11 @@
 
 use std::{cell::Cell, collections::HashSet, fmt};
 
-use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
-use serde_json::{Map, Value};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::{Map, Value, map::Entry};
 
 use super::excerpt;
 
@@ -47,6 +50,19 @@ impl JsonError {
 
 /// Parses one JSON object. The caller bounds its size.
 pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
+    // Most objects from outside hold no other object: building them tells of a name that is there twice.
+    let is_flat = bytes.iter().filter(|byte| **byte == b'{').count() == 1;
+    match is_flat {
+        true => match serde_json::from_slice(bytes) {
+            Ok(Flat(object)) => Ok(object),
+            Err(_) => parse_nested_object(bytes),
+        },
+        false => parse_nested_object(bytes),
+    }
+}
+
+/// As [`parse_object`], for an object that may hold others, and for what is wrong with any.
+fn parse_nested_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     // Names are checked apart from building the value: serde_json shows numbers to a visitor in another
     // form when any crate of the app turns on its feature `arbitrary_precision`.
     check_unique_members(bytes)?;
@@ -55,6 +71,36 @@ pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError
         other => Err(JsonError::NotAnObject {
             actual: type_name(&other),
         }),
+    }
+}
+
+/// An object whose own members are unique.
+struct Flat(Map<String, Value>);
+
+impl<'de> Deserialize<'de> for Flat {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Flat, D::Error> {
+        struct FlatVisitor;
+
+        impl<'de> Visitor<'de> for FlatVisitor {
+            type Value = Flat;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Flat, A::Error> {
+                let mut object = Map::new();
+                while let Some((name, value)) = members.next_entry::<String, Value>()? {
+                    match object.entry(name) {
+                        Entry::Vacant(place) => place.insert(value),
+                        Entry::Occupied(_) => return Err(de::Error::custom("duplicate member")),
+                    };
+                }
+                Ok(Flat(object))
+            }
+        }
+
+        deserializer.deserialize_map(FlatVisitor)
     }
 }
 

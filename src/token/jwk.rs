@@ -1,5 +1,7 @@
 //! The public keys of a provider, parsed once, each knowing which algorithms it may verify.
 
+use std::collections::HashMap;
+
 use aws_lc_rs::signature::{self, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
@@ -12,12 +14,14 @@ use super::{JsonError, SigningAlgorithm, excerpt, json::type_name};
 #[derive(Debug)]
 pub(crate) struct KeySet {
     keys: Vec<Jwk>,
+    /// The places of the keys of each name.
+    by_kid: HashMap<String, Vec<usize>>,
     skipped: Vec<SkippedKey>,
 }
 
 impl KeySet {
     /// Keys beyond this number are skipped.
-    const MAX_KEYS: usize = 64;
+    const MAX_KEYS: usize = 2_000;
 
     /// Parses a JWK Set. A key that cannot verify signatures is skipped, never fatal.
     ///
@@ -45,6 +49,7 @@ impl KeySet {
 
         let mut set = KeySet {
             keys: Vec::new(),
+            by_kid: HashMap::new(),
             skipped: Vec::new(),
         };
         for (index, entry) in entries.iter().enumerate() {
@@ -60,7 +65,13 @@ impl KeySet {
                 break;
             }
             match Jwk::parse(entry) {
-                Ok(key) => set.keys.push(key),
+                Ok(key) => {
+                    if let Some(kid) = &key.kid {
+                        let places = set.by_kid.entry(kid.clone()).or_default();
+                        places.push(set.keys.len());
+                    }
+                    set.keys.push(key);
+                }
                 Err(reason) => set.skipped.push(SkippedKey {
                     index,
                     kid: entry.get("kid").and_then(Value::as_str).map(excerpt),
@@ -88,7 +99,7 @@ impl KeySet {
 
     /// Whether any usable key has this `kid`.
     pub(super) fn has_kid(&self, kid: &str) -> bool {
-        self.keys.iter().any(|key| key.kid.as_deref() == Some(kid))
+        self.by_kid.contains_key(kid)
     }
 
     /// The keys that may verify `algorithm`: of those named `kid`, or of all when there is none.
@@ -97,9 +108,13 @@ impl KeySet {
         kid: Option<&'a str>,
         algorithm: SigningAlgorithm,
     ) -> impl Iterator<Item = &'a ParsedPublicKey> {
-        self.keys
-            .iter()
-            .filter(move |key| kid.is_none() || key.kid.as_deref() == kid)
+        let named = kid.map(|kid| self.by_kid.get(kid).map_or(&[][..], Vec::as_slice));
+        let named = named.map(|places| places.iter().map(|place| &self.keys[*place]));
+        let all = kid.is_none().then_some(&self.keys);
+        named
+            .into_iter()
+            .flatten()
+            .chain(all.into_iter().flatten())
             .filter_map(move |key| key.verifier(algorithm))
     }
 }

@@ -1,0 +1,57 @@
+//! What guards and routes leave for the answer, in one place beside the request.
+
+use std::sync::{
+    OnceLock,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use rocket::Request;
+
+use crate::{
+    resource_server::BearerError,
+    session::{SignedOut, cookie::CookieChanges},
+};
+
+/// How many requests of this process have left something. While it is none, an answer does not even
+/// look: most requests of most apps are for assets, and a look costs as much as all else that we do.
+static LEFT: AtomicUsize = AtomicUsize::new(0);
+
+pub(crate) struct RequestState {
+    /// What the answer sets and removes.
+    pub(crate) cookies: CookieChanges,
+    /// Whether a guard found somebody signed in.
+    pub(crate) found_user: OnceLock<()>,
+    /// Why a guard refused for want of a session. A page load with this goes to sign-in when its answer
+    /// is 401.
+    pub(crate) signed_out: OnceLock<SignedOut>,
+    /// Why a guard refused for want of a token. An answer with its status carries the challenge.
+    pub(crate) bearer: OnceLock<BearerError>,
+}
+
+impl RequestState {
+    /// To leave something.
+    pub(crate) fn of<'r>(request: &'r Request<'_>) -> &'r RequestState {
+        request.local_cache(RequestState::new)
+    }
+
+    /// What was left, if anything was.
+    pub(crate) fn left_by<'r>(request: &'r Request<'_>) -> Option<&'r RequestState> {
+        (LEFT.load(Ordering::Acquire) > 0).then(|| RequestState::of(request))
+    }
+
+    fn new() -> RequestState {
+        LEFT.fetch_add(1, Ordering::Release);
+        RequestState {
+            cookies: CookieChanges::default(),
+            found_user: OnceLock::new(),
+            signed_out: OnceLock::new(),
+            bearer: OnceLock::new(),
+        }
+    }
+}
+
+impl Drop for RequestState {
+    fn drop(&mut self) {
+        LEFT.fetch_sub(1, Ordering::Release);
+    }
+}
