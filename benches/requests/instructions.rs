@@ -1,0 +1,134 @@
+//! Instructions per request, by `valgrind --tool=callgrind`: the same on any machine, so a test.
+
+use std::{fs, process::Command};
+
+use rocket::{
+    http::Header,
+    local::blocking::{Client, LocalRequest},
+};
+
+use crate::{
+    app::{Case, Server, cases},
+    issuer::Issuer,
+};
+
+/// Requests before the counted ones, which fill caches, and the counted ones.
+const WARM_UP: usize = 50;
+const COUNTED: usize = 200;
+
+/// What callgrind counts in.
+const COUNTED_FUNCTION: &str = "requests::instructions::counted_requests";
+
+/// The most instructions that a case may take over a plain request, in thousands.
+const LIMITS: [(&str, u64); 3] = [
+    ("unguarded, fairing attached", 1),
+    ("token seen before", 45),
+    ("RS256 first seen", 345),
+];
+
+/// Runs under callgrind, which counts inside `counted_requests` alone and dumps after each.
+pub fn count() {
+    let runtime = rocket::tokio::runtime::Runtime::new().unwrap();
+    let issuer = Issuer::start(0);
+    let cases = runtime.block_on(cases(&issuer));
+    let clients: Vec<Client> = Server::ALL
+        .iter()
+        .map(|server| Client::untracked(server.rocket(&issuer)).unwrap())
+        .collect();
+    for case in &cases {
+        let index = Server::ALL.iter().position(|s| *s == case.server).unwrap();
+        let client = &clients[index];
+        for _ in 0..WARM_UP {
+            assert_eq!(request(client, case).dispatch().status().code, case.status);
+        }
+        let requests: Vec<_> = (0..COUNTED).map(|_| request(client, case)).collect();
+        counted_requests(requests);
+        println!("{}", case.name);
+    }
+}
+
+fn request<'c>(client: &'c Client, case: &Case) -> LocalRequest<'c> {
+    let mut request = client.get(case.path);
+    if let Some((name, value)) = &case.header {
+        match *name {
+            "Cookie" => {
+                for pair in value.split("; ") {
+                    let (name, value) = pair.split_once('=').unwrap();
+                    request = request.cookie((name.to_owned(), value.to_owned()));
+                }
+            }
+            name => request.add_header(Header::new(name, value.clone())),
+        }
+    }
+    request
+}
+
+#[inline(never)]
+fn counted_requests(requests: Vec<LocalRequest<'_>>) {
+    for request in requests {
+        std::hint::black_box(request.dispatch());
+    }
+}
+
+/// Prints the instructions of each case over a plain request; answers whether the limits hold.
+pub fn table() -> bool {
+    let folder = std::env::temp_dir().join(format!("callgrind-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let output = Command::new("valgrind")
+        .arg("--tool=callgrind")
+        .arg(format!("--toggle-collect={COUNTED_FUNCTION}"))
+        .arg(format!("--dump-after={COUNTED_FUNCTION}"))
+        .arg(format!("--callgrind-out-file={}/out", folder.display()))
+        .arg(std::env::current_exe().unwrap())
+        .arg("count")
+        .output()
+        .expect("`valgrind` runs");
+    let names = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+
+    let counts: Vec<(String, u64)> = names
+        .lines()
+        .enumerate()
+        .map(|(i, name)| {
+            let path = folder.join(format!("out.{}", i + 1));
+            let dump = fs::read_to_string(path).unwrap();
+            let total = dump
+                .lines()
+                .find_map(|line| {
+                    let line = line
+                        .strip_prefix("totals: ")
+                        .or(line.strip_prefix("summary: "))?;
+                    line.trim().parse::<u64>().ok()
+                })
+                .unwrap();
+            (name.to_owned(), total / COUNTED as u64)
+        })
+        .collect();
+    let _ = fs::remove_dir_all(&folder);
+
+    let plain = counts[0].1;
+    println!(
+        "\n{:32} {:>12} {:>12} {:>8}",
+        "case", "instructions", "over plain", "limit"
+    );
+    let mut is_good = true;
+    for (name, count) in &counts {
+        let over = count.saturating_sub(plain);
+        let limit = LIMITS
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, l)| l * 1000);
+        let verdict = match limit {
+            Some(limit) if over > limit => "exceeded",
+            _ => "",
+        };
+        is_good &= verdict.is_empty();
+        let limit = limit.map(|limit| limit.to_string()).unwrap_or_default();
+        println!("{name:32} {count:12} {over:12} {limit:>8} {verdict}");
+    }
+    is_good
+}

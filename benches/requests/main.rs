@@ -1,0 +1,54 @@
+//! What a guard costs a request: CPU time by `wrk`, and instructions by `valgrind`.
+//!
+//! ```sh
+//! cargo bench --bench requests                    # both tables, and how they grow
+//! cargo bench --bench requests -- instructions    # fails when a limit is exceeded
+//! cargo bench --bench requests -- cpu
+//! cargo bench --bench requests -- growth
+//! ```
+
+mod app;
+mod cpu;
+mod growth;
+mod instructions;
+mod issuer;
+
+fn main() -> std::process::ExitCode {
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let is_good = match arguments[..] {
+        ["serve", server] => {
+            rocket::execute(cpu::serve(server));
+            true
+        }
+        ["count"] => {
+            instructions::count();
+            true
+        }
+        ["instructions"] => instructions::table(),
+        ["cpu"] => {
+            rocket::execute(cpu::table());
+            true
+        }
+        ["growth"] => {
+            growth::table();
+            true
+        }
+        [] => {
+            rocket::execute(cpu::table());
+            growth::table();
+            instructions::table()
+        }
+        _ => {
+            eprintln!("instructions, cpu or growth");
+            false
+        }
+    };
+    match is_good {
+        true => std::process::ExitCode::SUCCESS,
+        false => std::process::ExitCode::FAILURE,
+    }
+}
