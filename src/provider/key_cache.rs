@@ -85,7 +85,7 @@ impl KeyCache {
                 }
                 Ok(fetched.keys.clone())
             }
-            _ => self.first_keys(jwks_uri, now).await,
+            _ => Box::pin(self.first_keys(jwks_uri, now)).await,
         }
     }
 

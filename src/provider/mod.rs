@@ -96,7 +96,8 @@ impl Provider {
             }
             return Ok(discovered.metadata.clone());
         }
-        self.discover(now).await
+        // Boxed, as all that a request seldom does: what is not done should not be carried about.
+        Box::pin(self.discover(now)).await
     }
 
     /// Reads the metadata (OpenID Connect Discovery 1.0 §4), one at a time.
@@ -171,7 +172,8 @@ impl Provider {
         let keys = self.keys.keys(jwks_uri, now).await?;
         match check(&keys) {
             Err(error) if wants_other_keys(&error) => {
-                match self.keys.keys_other_than(&keys, jwks_uri, now).await {
+                let others = Box::pin(self.keys.keys_other_than(&keys, jwks_uri, now));
+                match others.await {
                     Some(keys) => Ok(check(&keys)),
                     None => Ok(Err(error)),
                 }

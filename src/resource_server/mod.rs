@@ -211,7 +211,7 @@ impl ResourceServer {
         match is_jwt {
             true => self.accept_jwt(issuers, token, hash, now).await,
             false => match issuers.first() {
-                Some(issuer) => self.accept_opaque(issuer, token, hash, now).await,
+                Some(issuer) => Box::pin(self.accept_opaque(issuer, token, hash, now)).await,
                 None => Err(BearerTokenError::Opaque.into()),
             },
         }

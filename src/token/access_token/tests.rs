@@ -1,1 +1,625 @@
+//! Each test changes one thing against an accepted token.
 
+use serde_json::{Value, json};
+
+use super::*;
+use crate::token::test_keys::{
+    TestKey, header, key_set, mac, rsa_public_key_forms, sign, sign_by, sign_text,
+};
+
+const RS256: SigningAlgorithm = SigningAlgorithm::RS256;
+const ES256: SigningAlgorithm = SigningAlgorithm::ES256;
+const NOW: i64 = 1_700_000_000;
+const API: &str = "https://api.example";
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(NOW).unwrap()
+}
+
+fn expected() -> AccessTokenExpectations {
+    AccessTokenExpectations {
+        issuer: "https://op.example".into(),
+        audience: vec![API.into()],
+        audience_is_client_id: false,
+        require_at_jwt: false,
+        roles_claim: None,
+        algorithms: None,
+        clock_skew: Duration::from_secs(60),
+    }
+}
+
+fn claims() -> Value {
+    json!({
+        "iss": "https://op.example", "aud": API, "sub": "alice", "client_id": "app",
+        "scope": "notes:read notes:write", "iat": NOW, "exp": NOW + 300, "jti": "1",
+    })
+}
+
+fn typed(typ: &str) -> Value {
+    let mut header = header(ES256);
+    header["typ"] = typ.into();
+    header
+}
+
+/// Judges a token as the resource server does.
+fn judge(
+    token: &str,
+    expected: &AccessTokenExpectations,
+    algorithms: &[SigningAlgorithm],
+) -> Result<AccessToken, BearerTokenError> {
+    let unverified = UnverifiedAccessToken::parse(token)?;
+    let checked = unverified.check(expected, algorithms, now())?;
+    let verified = unverified.check_signature(&key_set(), algorithms)?;
+    unverified.accept(checked, verified, expected)
+}
+
+fn accept(token: &str) -> Result<AccessToken, BearerTokenError> {
+    judge(token, &expected(), &[ES256, RS256])
+}
+
+/// With one claim changed; `null` removes it.
+fn with(claim: &str, value: impl Into<Value>) -> Result<AccessToken, BearerTokenError> {
+    with_under(&expected(), claim, value)
+}
+
+fn with_under(
+    expected: &AccessTokenExpectations,
+    claim: &str,
+    value: impl Into<Value>,
+) -> Result<AccessToken, BearerTokenError> {
+    let mut claims = claims();
+    claims[claim] = value.into();
+    claims.as_object_mut().unwrap().retain(|_, v| !v.is_null());
+    judge(&sign(ES256, &typed("at+jwt"), &claims), expected, &[ES256])
+}
+
+#[track_caller]
+fn refused(result: Result<AccessToken, BearerTokenError>, error: impl Into<BearerTokenError>) {
+    let error = error.into();
+    assert_eq!(result.map(|token| token.claims), Err(error));
+}
+
+fn wrong_type(claim: &'static str, expected: &'static str, actual: &'static str) -> ClaimError {
+    ClaimError::WrongType {
+        claim,
+        expected,
+        actual,
+    }
+}
+
+#[test]
+fn a_token_for_this_api_is_accepted() {
+    let token = sign(ES256, &typed("at+jwt"), &claims());
+    let accepted = accept(&token).unwrap();
+    assert_eq!(accepted.subject(), Some("alice"));
+    assert_eq!(accepted.client_id(), Some("app"));
+    assert_eq!(accepted.issuer(), "https://op.example");
+    assert_eq!(accepted.scopes, ["notes:read", "notes:write"]);
+    assert_eq!(accepted.exp(), Some(NOW + 300));
+    assert_eq!(accepted.token, Secret::new(&*token));
+    assert!(with("aud", json!(["other", API])).is_ok());
+    assert!(with("exp", NOW as f64 + 0.5).is_ok());
+    assert!(with("nbf", NOW + 60).is_ok());
+    assert!(with("iat", NOW + 60).is_ok());
+    assert!(with("iat", Value::Null).is_ok());
+}
+
+#[test]
+fn access_token_type() {
+    let of_type = |typ: &str, is_required| {
+        let expected = AccessTokenExpectations {
+            require_at_jwt: is_required,
+            ..expected()
+        };
+        judge(&sign(ES256, &typed(typ), &claims()), &expected, &[ES256]).map(|_| ())
+    };
+    for typ in ["at+jwt", "application/at+jwt", "AT+JWT"] {
+        assert_eq!(of_type(typ, true), Ok(()), "{typ}");
+    }
+    for typ in ["JWT", "jwt"] {
+        assert_eq!(of_type(typ, false), Ok(()), "{typ}");
+        let error = BearerTokenError::TokenType {
+            expected: "\"at+jwt\"",
+            actual: Some(typ.into()),
+        };
+        assert_eq!(of_type(typ, true), Err(error), "{typ}");
+    }
+    for typ in ["logout+jwt", "id+jwt", "dpop+jwt", "secevent+jwt", ""] {
+        let error = BearerTokenError::TokenType {
+            expected: "\"at+jwt\", \"JWT\" or none",
+            actual: Some(typ.into()),
+        };
+        assert_eq!(of_type(typ, false), Err(error), "{typ}");
+    }
+    let untyped = sign(ES256, &header(ES256), &claims());
+    assert!(accept(&untyped).is_ok());
+    let strict = AccessTokenExpectations {
+        require_at_jwt: true,
+        ..expected()
+    };
+    refused(
+        judge(&untyped, &strict, &[ES256]),
+        BearerTokenError::TokenType {
+            expected: "\"at+jwt\"",
+            actual: None,
+        },
+    );
+}
+
+#[test]
+fn access_token_issuer() {
+    for actual in [
+        "https://op.example/",
+        "https://OP.example",
+        "https://other.example",
+        "",
+    ] {
+        refused(
+            with("iss", actual),
+            ClaimError::Issuer {
+                expected: "https://op.example".into(),
+                actual: actual.into(),
+            },
+        );
+    }
+    refused(
+        with("iss", Value::Null),
+        ClaimError::Missing { claim: "iss" },
+    );
+    refused(with("iss", 1), wrong_type("iss", "a string", "a number"));
+}
+
+#[test]
+fn access_token_audience() {
+    let another = |actual: &[&str]| BearerTokenError::Audience {
+        expected: vec![API.into()],
+        actual: actual.iter().map(|aud| (*aud).to_owned()).collect(),
+    };
+    refused(
+        with("aud", Value::Null),
+        ClaimError::Missing { claim: "aud" },
+    );
+    refused(with("aud", "app"), another(&["app"]));
+    refused(with("aud", json!([])), another(&[]));
+    refused(
+        with("aud", "https://api.example/"),
+        another(&["https://api.example/"]),
+    );
+    refused(with("aud", "https://api"), another(&["https://api"]));
+    let expects = "a string or an array of strings";
+    refused(
+        with("aud", json!({})),
+        wrong_type("aud", expects, "an object"),
+    );
+    refused(
+        with("aud", json!([API, 1])),
+        wrong_type("aud", expects, "an array with other values"),
+    );
+    let several = AccessTokenExpectations {
+        audience: vec!["a".into(), "b".into()],
+        ..expected()
+    };
+    assert!(with_under(&several, "aud", "b").is_ok());
+}
+
+#[test]
+fn access_token_times() {
+    let at = |claim: &str, value: i64| with(claim, value).map(|_| ()).unwrap_err();
+    assert_eq!(
+        at("exp", NOW - 60),
+        ClaimError::Expired {
+            exp: NOW - 60,
+            now: NOW
+        }
+        .into()
+    );
+    assert!(with("exp", NOW - 59).is_ok());
+    assert_eq!(
+        at("nbf", NOW + 61),
+        ClaimError::NotYetValid {
+            nbf: NOW + 61,
+            now: NOW
+        }
+        .into()
+    );
+    assert_eq!(
+        at("iat", NOW + 61),
+        ClaimError::IssuedInTheFuture {
+            iat: NOW + 61,
+            now: NOW
+        }
+        .into()
+    );
+    refused(
+        with("exp", Value::Null),
+        ClaimError::Missing { claim: "exp" },
+    );
+    for claim in ["exp", "nbf", "iat"] {
+        refused(
+            with(claim, "soon"),
+            wrong_type(claim, "a number", "a string"),
+        );
+    }
+}
+
+#[test]
+fn access_token_of_nobody() {
+    let lacks = |names: &[&str]| {
+        let mut claims = claims();
+        let claims = claims.as_object_mut().unwrap();
+        claims.retain(|name, _| !names.contains(&name.as_str()));
+        accept(&sign(ES256, &typed("at+jwt"), &json!(claims)))
+    };
+    assert_eq!(lacks(&["sub"]).unwrap().subject(), None);
+    assert_eq!(lacks(&["client_id"]).unwrap().client_id(), None);
+    refused(lacks(&["sub", "client_id"]), BearerTokenError::Nobody);
+    refused(with("sub", ""), ClaimError::EmptySubject);
+    refused(with("sub", 7), wrong_type("sub", "a string", "a number"));
+    for name in ["azp", "appid", "cid"] {
+        let mut claims = claims();
+        let claims = claims.as_object_mut().unwrap();
+        claims.retain(|name, _| name != "client_id" && name != "sub");
+        claims.insert(name.into(), json!("other"));
+        let accepted = accept(&sign(ES256, &typed("at+jwt"), &json!(claims))).unwrap();
+        assert_eq!(accepted.client_id(), Some("other"), "{name}");
+    }
+}
+
+/// The audience of an ID token is the client id: while that is accepted here, a token must show that it
+/// is none.
+#[test]
+fn access_token_that_is_an_id_token() {
+    let expected = AccessTokenExpectations {
+        audience: vec!["app".into()],
+        audience_is_client_id: true,
+        ..expected()
+    };
+    let mut id_token = claims();
+    id_token["aud"] = "app".into();
+    let judged = |claims: &Value| judge(&sign(ES256, &header(ES256), claims), &expected, &[ES256]);
+    assert!(judged(&id_token).is_ok());
+
+    for name in ["nonce", "at_hash", "c_hash"] {
+        let mut claims = id_token.clone();
+        claims[name] = "x".into();
+        let reason = format!("its audience is the client id, and it has {name:?}");
+        refused(judged(&claims), BearerTokenError::AnotherUse { reason });
+    }
+    let bare = id_token.as_object_mut().unwrap();
+    bare.retain(|name, _| !["scope", "client_id"].contains(&name.as_str()));
+    let reason =
+        "its audience is the client id, and it has none of \"scope\", \"scp\" and \"client_id\"";
+    let another_use = BearerTokenError::AnotherUse {
+        reason: reason.into(),
+    };
+    refused(judged(&id_token), another_use);
+    id_token["scp"] = json!(["notes:read"]);
+    assert!(judged(&id_token).is_ok());
+    // With an audience of the API's own, none of this matters.
+    assert!(with("nonce", "x").is_ok());
+}
+
+#[test]
+fn access_token_of_another_use() {
+    for typ in ["ID", "Refresh", "Offline", "Logout", "id"] {
+        let reason = format!("its payload has \"typ\" {typ:?}");
+        refused(with("typ", typ), BearerTokenError::AnotherUse { reason });
+    }
+    assert!(with("typ", "Bearer").is_ok());
+    let reason = "it has \"events\"".to_owned();
+    refused(
+        with(
+            "events",
+            json!({"http://schemas.openid.net/event/backchannel-logout": {}}),
+        ),
+        BearerTokenError::AnotherUse { reason },
+    );
+    refused(with("cnf", json!({"jkt": "x"})), BearerTokenError::Bound);
+}
+
+#[test]
+fn scopes_and_roles() {
+    let scopes =
+        |claims: Value, roles: Option<&str>| super::scopes(claims.as_object().unwrap(), roles);
+    assert_eq!(scopes(json!({"scope": "a  b\tc"}), None), ["a", "b", "c"]);
+    assert_eq!(scopes(json!({"scope": ["a", "b"]}), None), ["a", "b"]);
+    assert_eq!(scopes(json!({"scp": "a b"}), None), ["a", "b"]);
+    assert_eq!(scopes(json!({"scp": ["a", 1, "b"]}), None), ["a", "b"]);
+    assert_eq!(scopes(json!({"scope": 7, "scp": {}}), None), [""; 0]);
+    let keycloak = json!({"scope": "a", "realm_access": {"roles": ["admin", "user"]}});
+    assert_eq!(scopes(keycloak.clone(), None), ["a"]);
+    assert_eq!(
+        scopes(keycloak.clone(), Some("realm_access.roles")),
+        ["a", "admin", "user"]
+    );
+    for path in [
+        "realm_access",
+        "realm_access.roles.x",
+        "nothing",
+        "realm_access.",
+    ] {
+        assert_eq!(scopes(keycloak.clone(), Some(path)), ["a"], "{path}");
+    }
+    let auth0 = json!({"https://app.example/roles": ["admin"]});
+    assert_eq!(scopes(auth0, Some("https://app.example/roles")), ["admin"]);
+}
+
+#[test]
+fn access_token_signature() {
+    let token = sign(ES256, &typed("at+jwt"), &claims());
+    let stranger = sign_by(
+        &typed("at+jwt").to_string(),
+        &claims().to_string(),
+        |message| TestKey::StrangeEc256.sign(ES256, message),
+    );
+    let (input, signature) = token.rsplit_once('.').unwrap();
+    let bad = BearerTokenError::Jws(JwsError::BadSignature {
+        algorithm: ES256,
+        kid: Some("ec256".into()),
+    });
+    refused(accept(&stranger), bad.clone());
+    refused(accept(&format!("{input}.")), bad.clone());
+    refused(accept(&format!("{input}.{}", &signature[..84])), bad);
+    refused(
+        accept(&sign(
+            ES256,
+            &json!({"alg": "ES256", "kid": "new", "typ": "at+jwt"}),
+            &claims(),
+        )),
+        JwsError::UnknownKey { kid: "new".into() },
+    );
+    let not_allowed = JwsError::AlgorithmNotAllowed {
+        expected: vec![RS256],
+        actual: ES256,
+    };
+    refused(judge(&token, &expected(), &[RS256]), not_allowed);
+}
+
+/// The public key must not serve as a shared secret, whatever form an attacker takes it in.
+#[test]
+fn access_token_algorithm_confusion() {
+    let forms = rsa_public_key_forms().into_iter();
+    let jwk = TestKey::Rsa.jwk().to_string().into_bytes();
+    for key in forms.chain([jwk]) {
+        for kid in [Some("rsa"), None] {
+            let mut header = json!({"alg": "HS256", "typ": "at+jwt"});
+            if let Some(kid) = kid {
+                header["kid"] = kid.into();
+            }
+            let token = sign_by(&header.to_string(), &claims().to_string(), |m| mac(&key, m));
+            refused(
+                accept(&token),
+                JwsError::AlgorithmNotAllowed {
+                    expected: vec![ES256, RS256],
+                    actual: SigningAlgorithm::HS256,
+                },
+            );
+        }
+    }
+    for alg in ["none", "None", "NONE", "nOnE", "HS512", ""] {
+        let header = json!({"alg": alg, "typ": "at+jwt"}).to_string();
+        for signature in [&[][..], &[1; 64]] {
+            let token = sign_by(&header, &claims().to_string(), |_| signature.to_vec());
+            refused(
+                accept(&token),
+                JwsError::UnknownAlgorithm { actual: alg.into() },
+            );
+        }
+    }
+}
+
+#[test]
+fn access_token_that_brings_its_own_key() {
+    let mut jwk = TestKey::StrangeEc256.jwk();
+    jwk["kid"] = "own".into();
+    for (member, value) in [
+        ("jwk", jwk),
+        ("jku", json!("https://evil.example/jwks")),
+        ("x5u", json!("https://evil.example/cert")),
+    ] {
+        let mut header = json!({"alg": "ES256", "kid": "own", "typ": "at+jwt"});
+        header[member] = value;
+        let token = sign_by(&header.to_string(), &claims().to_string(), |message| {
+            TestKey::StrangeEc256.sign(ES256, message)
+        });
+        refused(accept(&token), JwsError::UnknownKey { kid: "own".into() });
+    }
+    let mut critical = typed("at+jwt");
+    critical["crit"] = json!(["b64"]);
+    refused(
+        accept(&sign(ES256, &critical, &claims())),
+        JwsError::CriticalExtension,
+    );
+}
+
+#[test]
+fn access_token_with_a_member_twice() {
+    let twice = |text: &str, member: &str| text.replacen('{', &format!("{{{member},"), 1);
+    let (head, body) = (typed("at+jwt").to_string(), claims().to_string());
+    let duplicate = |name: &str| JsonError::DuplicateMember { name: name.into() };
+    refused(
+        accept(&sign_text(ES256, &head, &twice(&body, "\"sub\":\"admin\""))),
+        JwsError::Payload(duplicate("sub")),
+    );
+    refused(
+        accept(&sign_text(
+            ES256,
+            &head,
+            &twice(&body, "\"a\":{\"b\":1,\"b\":2}"),
+        )),
+        JwsError::Payload(duplicate("b")),
+    );
+    refused(
+        accept(&sign_text(ES256, &twice(&head, "\"x\":1,\"x\":1"), &body)),
+        JwsError::Header(duplicate("x")),
+    );
+}
+
+/// No change of one byte of an accepted token is accepted, but in what base64url ignores: nothing.
+#[test]
+fn no_mutation_of_an_accepted_token_is_accepted() {
+    let token = sign(ES256, &typed("at+jwt"), &claims());
+    assert!(accept(&token).is_ok());
+    let mut tried = 0;
+    let mut refuse = |mutant: &[u8]| {
+        if mutant != token.as_bytes() {
+            tried += 1;
+            let mutant = std::str::from_utf8(mutant).unwrap();
+            assert!(accept(mutant).is_err(), "{mutant}");
+        }
+    };
+    for at in 0..token.len() {
+        for byte in [b'A', b'B', b'_', b'-', b'.', b'=', b'z', b' '] {
+            let mut mutant = token.clone().into_bytes();
+            mutant[at] = byte;
+            refuse(&mutant);
+            mutant[at] = token.as_bytes()[at];
+            mutant.insert(at, byte);
+            refuse(&mutant);
+        }
+        let mut mutant = token.clone().into_bytes();
+        mutant.remove(at);
+        refuse(&mutant);
+        refuse(&token.as_bytes()[..at]);
+        mutant = token.clone().into_bytes();
+        mutant.swap(at, (at + 1) % token.len());
+        refuse(&mutant);
+    }
+    assert!(tried > 6_000, "{tried}");
+}
+
+fn introspected(change: impl FnOnce(&mut Value)) -> Result<AccessToken, BearerTokenError> {
+    let mut body = json!({
+        "active": true, "iss": "https://op.example", "aud": API, "sub": "alice",
+        "client_id": "app", "scope": "notes:read", "exp": NOW + 300, "iat": NOW,
+        "token_type": "Bearer",
+    });
+    change(&mut body);
+    let body = serde_json::to_vec(&body).unwrap();
+    AccessToken::accept_introspection("opaque", &body, &expected(), now())
+}
+
+#[test]
+fn what_introspection_says_is_judged() {
+    let accepted = introspected(|_| ()).unwrap();
+    assert_eq!(
+        (accepted.subject(), accepted.exp(), &*accepted.scopes),
+        (
+            Some("alice"),
+            Some(NOW + 300),
+            &["notes:read".to_owned()][..]
+        )
+    );
+    assert_eq!(accepted.claims.value("active"), None);
+    for careless in [
+        json!({"active": true, "sub": "alice"}),
+        json!({"active": true, "client_id": "app", "exp": NOW as f64 + 0.5, "iat": NOW as f64}),
+    ] {
+        assert!(introspected(|body| *body = careless).is_ok());
+    }
+    let set = |name: &'static str, value: Value| introspected(|body| body[name] = value);
+    refused(set("active", json!(false)), BearerTokenError::Inactive);
+    refused(
+        set("active", json!("true")),
+        wrong_type("active", "a boolean", "a string"),
+    );
+    refused(
+        introspected(|body| *body = json!({"sub": "alice"})),
+        ClaimError::Missing { claim: "active" },
+    );
+    refused(
+        set("iss", json!("https://other.example")),
+        ClaimError::Issuer {
+            expected: "https://op.example".into(),
+            actual: "https://other.example".into(),
+        },
+    );
+    refused(
+        set("aud", json!("other")),
+        BearerTokenError::Audience {
+            expected: vec![API.into()],
+            actual: vec!["other".into()],
+        },
+    );
+    refused(
+        set("exp", json!(NOW - 60)),
+        ClaimError::Expired {
+            exp: NOW - 60,
+            now: NOW,
+        },
+    );
+    refused(
+        set("nbf", json!(NOW + 61)),
+        ClaimError::NotYetValid {
+            nbf: NOW + 61,
+            now: NOW,
+        },
+    );
+    for token_type in ["refresh_token", "DPoP"] {
+        let reason = format!("its \"token_type\" is {token_type:?}");
+        refused(
+            set("token_type", json!(token_type)),
+            BearerTokenError::AnotherUse { reason },
+        );
+    }
+    refused(
+        set("cnf", json!({"x5t#S256": "x"})),
+        BearerTokenError::Bound,
+    );
+    refused(
+        introspected(|body| *body = json!({"active": true})),
+        BearerTokenError::Nobody,
+    );
+    refused(
+        introspected(|body| *body = json!([true])),
+        BearerTokenError::Introspection(JsonError::NotAnObject { actual: "an array" }),
+    );
+}
+
+#[test]
+fn what_was_accepted_is_checked_again() {
+    let accepted = accept(&sign(ES256, &typed("at+jwt"), &claims())).unwrap();
+    let at = |seconds: i64| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
+    let again = |expected: &AccessTokenExpectations, now| accepted.check_again(expected, now);
+    assert_eq!(again(&expected(), at(NOW + 359)), Ok(()));
+    let expired = ClaimError::Expired {
+        exp: NOW + 300,
+        now: NOW + 360,
+    };
+    assert_eq!(again(&expected(), at(NOW + 360)), Err(expired.into()));
+    let elsewhere = AccessTokenExpectations {
+        audience: vec!["other".into()],
+        ..expected()
+    };
+    assert_eq!(
+        again(&elsewhere, now()),
+        Err(BearerTokenError::Audience {
+            expected: vec!["other".into()],
+            actual: vec![API.into()],
+        })
+    );
+    let early = with("nbf", NOW + 30).unwrap();
+    let too_early = ClaimError::NotYetValid {
+        nbf: NOW + 30,
+        now: NOW - 31,
+    };
+    assert_eq!(
+        early.check_again(&expected(), at(NOW - 31)),
+        Err(too_early.into())
+    );
+}
+
+#[test]
+fn neither_errors_nor_debug_show_the_token() {
+    let token = sign(ES256, &typed("at+jwt"), &claims());
+    let (input, signature) = token.rsplit_once('.').unwrap();
+    let shown = format!("{:?}", accept(&token).unwrap());
+    assert!(
+        !shown.contains(input) && !shown.contains(signature),
+        "{shown}"
+    );
+    let error = accept(&format!("{input}.AAAA")).unwrap_err();
+    for shown in [error.to_string(), format!("{error:?}")] {
+        assert!(!shown.contains(input) && !shown.contains("AAAA"), "{shown}");
+    }
+}

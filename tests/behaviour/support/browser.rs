@@ -84,13 +84,19 @@ impl Browser {
 
     /// Requests as a script in the page does.
     pub async fn fetch(&self, path: &str) -> Page {
-        let headers = [
+        self.fetch_with(path, &[]).await
+    }
+
+    /// Requests as a script in the page does, with these headers besides.
+    pub async fn fetch_with(&self, path: &str, headers: &[(&str, &str)]) -> Page {
+        let own = [
             ("Sec-Fetch-Mode", "cors"),
             ("Sec-Fetch-Dest", "empty"),
             ("Sec-Fetch-Site", "same-origin"),
             ("Accept", "*/*"),
         ];
-        self.request(Method::Get, path, &headers, "").await
+        let all = [&own[..], headers].concat();
+        self.request(Method::Get, path, &all, "").await
     }
 
     /// Submits a form of our own app.

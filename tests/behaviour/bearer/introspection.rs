@@ -1,0 +1,297 @@
+//! Opaque tokens: what the provider says about them, how often it is asked, and by what right.
+
+use std::time::Duration;
+
+use rocket::futures::future::join_all;
+use serde_json::json;
+
+use super::app::{Answer, Api, METADATA, refused};
+use crate::support::{Reply, TestProvider};
+
+const INTROSPECT: &str = "/introspect";
+
+/// What the provider says about the token `opaque`, changed in one way.
+fn say(provider: &TestProvider, change: impl Fn(&mut Reply) + Send + Sync + 'static) {
+    let issuer = provider.issuer();
+    provider.on_introspection(move |reply| {
+        *reply = Reply::json(json!({
+            "active": true, "iss": issuer, "aud": TestProvider::API, "sub": "alice",
+            "client_id": "client", "scope": "notes:read", "exp": crate::app::NOW + 300,
+            "token_type": "Bearer",
+        }));
+        change(reply);
+    });
+}
+
+async fn open(settings: serde_json::Value) -> Api {
+    let api = Api::with(settings).await;
+    say(&api.provider, |_| ());
+    api
+}
+
+#[rocket::async_test]
+async fn an_opaque_token_is_asked_about() {
+    let api = open(json!({})).await;
+    assert_eq!(
+        api.call("/notes", "opaque").await.body,
+        "notes of Some(\"alice\")"
+    );
+    let request = api.provider.last_request(INTROSPECT);
+    assert_eq!(
+        request.form,
+        [
+            ("token", "opaque"),
+            ("token_type_hint", "access_token"),
+            ("client_id", "client"),
+            ("client_secret", "correct horse"),
+        ]
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    );
+    assert_eq!(request.header("authorization"), None);
+}
+
+#[rocket::async_test]
+async fn introspection_by_client_secret_basic() {
+    let api = open(json!({ "introspection_auth_method": "client_secret_basic" })).await;
+    assert_eq!(api.call("/notes", "opaque").await.status, 200);
+    let request = api.provider.last_request(INTROSPECT);
+    assert_eq!(
+        request.basic(),
+        Some(("client".to_owned(), "correct horse".to_owned()))
+    );
+    assert_eq!(request.form_value("client_secret"), None);
+}
+
+#[rocket::async_test]
+async fn introspection_by_the_token_itself() {
+    let api = open(json!({ "introspection_auth_method": "bearer" })).await;
+    assert_eq!(api.call("/notes", "opaque").await.status, 200);
+    let request = api.provider.last_request(INTROSPECT);
+    assert_eq!(request.bearer(), Some("opaque"));
+    assert_eq!(request.form_value("client_secret"), None);
+    assert_eq!(request.form_value("client_id"), None);
+}
+
+#[rocket::async_test]
+async fn what_introspection_says_is_judged() {
+    for (member, value, description) in [
+        ("active", json!(false), "the token is not active"),
+        (
+            "active",
+            json!("true"),
+            "a claim of the token is missing or of the wrong type",
+        ),
+        ("aud", json!("other"), "the token is meant for another API"),
+        (
+            "iss",
+            json!("https://other.example"),
+            "the token comes from another issuer",
+        ),
+        ("exp", json!(crate::app::NOW - 60), "the token has expired"),
+        (
+            "nbf",
+            json!(crate::app::NOW + 61),
+            "the token is not valid yet",
+        ),
+        (
+            "token_type",
+            json!("refresh_token"),
+            "the token is not an access token",
+        ),
+        (
+            "cnf",
+            json!({}),
+            "tokens that are bound to a key are not accepted",
+        ),
+    ] {
+        let api = open(json!({})).await;
+        assert_eq!(api.call("/whoami", "opaque").await.status, 200);
+        say(&api.provider, move |reply| reply.set(member, value.clone()));
+        assert_eq!(
+            api.call("/whoami", "other").await,
+            refused(description),
+            "{member}"
+        );
+    }
+}
+
+#[rocket::async_test]
+async fn times_may_be_floats_and_lesser_members_absent() {
+    let api = open(json!({})).await;
+    say(&api.provider, |reply| {
+        reply.set("exp", json!(crate::app::NOW as f64 + 300.5));
+        reply.remove("aud");
+        reply.remove("iss");
+        reply.remove("token_type");
+    });
+    assert_eq!(api.call("/whoami", "opaque").await.status, 200);
+}
+
+/// A yes counts for a minute, or until `exp`.
+#[rocket::async_test]
+async fn the_answer_is_remembered_for_a_minute() {
+    let api = open(json!({})).await;
+    for _ in 0..3 {
+        assert_eq!(api.call("/notes", "opaque").await.status, 200);
+    }
+    assert_eq!(api.provider.count(INTROSPECT), 1);
+    api.clock.advance(Duration::from_secs(59));
+    assert_eq!(api.call("/notes", "opaque").await.status, 200);
+    assert_eq!(api.provider.count(INTROSPECT), 1);
+    api.clock.advance(Duration::from_secs(1));
+    say(&api.provider, |reply| reply.set("active", false));
+    assert_eq!(
+        api.call("/notes", "opaque").await,
+        refused("the token is not active")
+    );
+    assert_eq!(api.provider.count(INTROSPECT), 2);
+}
+
+#[rocket::async_test]
+async fn the_answer_is_not_remembered_beyond_exp() {
+    let api = open(json!({ "clock_skew": 0 })).await;
+    say(&api.provider, |reply| {
+        reply.set("exp", crate::app::NOW + 10)
+    });
+    assert_eq!(api.call("/notes", "opaque").await.status, 200);
+    api.clock.advance(Duration::from_secs(10));
+    assert_eq!(
+        api.call("/notes", "opaque").await,
+        refused("the token has expired")
+    );
+}
+
+/// A no counts for five seconds.
+#[rocket::async_test]
+async fn a_refusal_is_remembered_shortly() {
+    let api = open(json!({})).await;
+    say(&api.provider, |reply| reply.set("active", false));
+    for _ in 0..3 {
+        assert_eq!(
+            api.call("/notes", "opaque").await,
+            refused("the token is not active")
+        );
+    }
+    assert_eq!(api.provider.count(INTROSPECT), 1);
+    say(&api.provider, |_| ());
+    api.clock.advance(Duration::from_secs(4));
+    assert_eq!(api.call("/notes", "opaque").await.status, 401);
+    api.clock.advance(Duration::from_secs(1));
+    assert_eq!(api.call("/notes", "opaque").await.status, 200);
+}
+
+#[rocket::async_test]
+async fn one_question_is_under_way_per_token() {
+    let api = open(json!({})).await;
+    let held = api.provider.hold(INTROSPECT);
+    let calls = join_all((0..20).map(|_| api.call("/notes", "opaque")));
+    let release = async {
+        api.provider.until_requested(INTROSPECT, 1).await;
+        held.release();
+    };
+    let (answers, ()) = rocket::futures::future::join(calls, release).await;
+    assert!(
+        answers.iter().all(|answer| answer.status == 200),
+        "{answers:?}"
+    );
+    assert_eq!(api.provider.count(INTROSPECT), 1);
+}
+
+#[rocket::async_test]
+async fn without_the_cache_the_provider_is_asked_each_time() {
+    let api = open(json!({ "token_cache": false })).await;
+    for _ in 0..3 {
+        assert_eq!(api.call("/notes", "opaque").await.status, 200);
+    }
+    assert_eq!(api.provider.count(INTROSPECT), 3);
+}
+
+/// Never a 401, which would make clients throw their tokens away.
+#[rocket::async_test]
+async fn a_provider_that_is_down_is_503() {
+    let api = open(json!({})).await;
+    assert_eq!(api.call("/notes", "seen").await.status, 200);
+    api.provider.stop();
+    let down = Answer {
+        status: 503,
+        challenge: None,
+        retry_after: Some("5".to_owned()),
+        body: "wrong".to_owned(),
+    };
+    assert_eq!(api.call("/notes", "opaque").await, down);
+    assert_eq!(api.call("/notes", "seen").await.status, 200);
+    api.provider.restart();
+    assert_eq!(api.call("/notes", "opaque").await.status, 200);
+
+    api.provider.on_path(INTROSPECT, Reply::status(500));
+    assert_eq!(api.call("/notes", "another").await, down);
+}
+
+#[rocket::async_test]
+async fn an_introspection_that_is_refused_is_502() {
+    let api = open(json!({})).await;
+    api.provider.on_path(INTROSPECT, Reply::status(401));
+    assert_eq!(api.call("/notes", "opaque").await.status, 502);
+    let lines = api.log.lines();
+    assert!(
+        lines.contains(
+            &"INFO: check `oidc.client_id`, `oidc.client_secret` and \
+              `oidc.introspection_auth_method`, and that the provider lets this client introspect"
+                .to_owned()
+        ),
+        "{lines:#?}"
+    );
+}
+
+#[rocket::async_test]
+async fn a_provider_without_introspection_leaves_jwts() {
+    let provider = TestProvider::start().await;
+    provider.metadata(|metadata| drop(metadata.remove("introspection_endpoint")));
+    let api = Api::at(provider, json!({})).await;
+    assert_eq!(
+        api.call("/notes", "opaque").await,
+        refused("the token is not a JWT")
+    );
+    assert_eq!(api.whoami(|_| ()).await.status, 200);
+}
+
+#[rocket::async_test]
+async fn tokens_can_be_checked_in_one_way_only() {
+    let api = open(json!({ "token_validation": "jwt" })).await;
+    let malformed = refused("the token is not a well-formed signed JWT");
+    assert_eq!(api.call("/notes", "opaque").await, malformed);
+    assert_eq!(api.provider.count(INTROSPECT), 0);
+
+    let api = open(json!({ "token_validation": "introspection" })).await;
+    let token = api.provider.access_token("notes:read", |_| ());
+    assert_eq!(api.call("/notes", &token).await.status, 200);
+    assert_eq!(api.provider.count(INTROSPECT), 1);
+    assert_eq!(api.provider.count("/jwks"), 0);
+}
+
+/// With the endpoint of client secrets, nothing need be discovered to ask about a token.
+#[rocket::async_test]
+async fn client_secrets_name_the_endpoint() {
+    let provider = TestProvider::start().await;
+    let elsewhere = TestProvider::start().await;
+    say(&elsewhere, |reply| reply.remove("iss"));
+    let settings = json!({ "client_secrets": {
+        "token_introspection_uri": format!("{}{INTROSPECT}", elsewhere.issuer()),
+    } });
+    let api = Api::at(provider, settings).await;
+    let answer = api.call("/notes", "opaque").await;
+    assert_eq!(answer.status, 200, "{:#?}", api.log.lines());
+    assert_eq!(
+        (elsewhere.count(INTROSPECT), api.provider.count(INTROSPECT)),
+        (1, 0)
+    );
+}
+
+#[rocket::async_test]
+async fn the_challenge_of_an_opaque_token_is_as_any() {
+    let api = open(json!({})).await;
+    say(&api.provider, |reply| reply.set("scope", "notes:write"));
+    let answer = api.call("/notes", "opaque").await;
+    assert_eq!(answer.status, 403);
+    assert!(answer.challenge.unwrap().ends_with(METADATA));
+}

@@ -1,0 +1,163 @@
+//! The provider's keys: rotated, flooded, gone.
+
+use std::time::Duration;
+
+use rocket::futures::future::join_all;
+use serde_json::json;
+
+use super::app::{Api, refused};
+use crate::support::{Reply, SigningKey, TestProvider};
+
+const JWKS: &str = "/jwks";
+
+#[rocket::async_test]
+async fn a_new_key_is_fetched_once_for_all_who_wait() {
+    let api = Api::open().await;
+    assert_eq!(api.whoami(|_| ()).await.status, 200);
+    assert_eq!(api.provider.count(JWKS), 1);
+    api.provider.rotate_rsa_key();
+    let tokens: Vec<_> = (0..20)
+        .map(|_| {
+            api.provider
+                .access_token("notes:read", |token| token.sign_with(SigningKey::NextRsa))
+        })
+        .collect();
+    let answers = join_all(tokens.iter().map(|token| api.call("/notes", token))).await;
+    assert!(
+        answers.iter().all(|answer| answer.status == 200),
+        "{answers:?}"
+    );
+    assert_eq!(api.provider.count(JWKS), 2);
+}
+
+/// A token that was accepted with a key is not accepted when that key is gone.
+#[rocket::async_test]
+async fn a_token_is_forgotten_with_its_key() {
+    let api = Api::open().await;
+    let token = api.provider.access_token("notes:read", |_| ());
+    assert_eq!(api.call("/notes", &token).await.status, 200);
+    api.provider.rotate_rsa_key();
+    let next = api
+        .provider
+        .access_token("notes:read", |token| token.sign_with(SigningKey::NextRsa));
+    assert_eq!(api.call("/notes", &next).await.status, 200);
+    assert_eq!(
+        api.call("/notes", &token).await,
+        refused("the token is signed with an unknown key")
+    );
+}
+
+/// The same document means the same keys: nothing is verified once more.
+#[rocket::async_test]
+async fn keys_that_did_not_change_keep_their_tokens() {
+    let api = Api::open().await;
+    let token = api.provider.access_token("notes:read", |token| {
+        token.set("exp", crate::app::NOW + 100_000);
+    });
+    assert_eq!(api.call("/notes", &token).await.status, 200);
+    // Due after an hour: fetched beside the request.
+    api.clock.advance(Duration::from_secs(3600));
+    assert_eq!(api.call("/notes", &token).await.status, 200);
+    api.provider.until_requested(JWKS, 2).await;
+    assert_eq!(api.call("/notes", &token).await.status, 200);
+}
+
+/// Whatever names keys, the provider is asked once in thirty seconds, and nobody else waits.
+#[rocket::async_test]
+async fn a_flood_of_unknown_keys_causes_one_fetch() {
+    let api = Api::open().await;
+    let good = api.provider.access_token("notes:read", |_| ());
+    let unknown = |i: usize| {
+        api.provider.access_token("notes:read", |token| {
+            token.set_header("kid", format!("random-{i}"));
+            token.signing = SigningKey::None;
+        })
+    };
+    assert_eq!(api.call("/notes", &good).await.status, 200);
+    assert_eq!(api.provider.count(JWKS), 1);
+
+    let held = api.provider.hold(JWKS);
+    let (first, another) = (unknown(0), api.provider.access_token("notes:read", |_| ()));
+    let waiting = api.call("/notes", &first);
+    let meanwhile = async {
+        api.provider.until_requested(JWKS, 2).await;
+        // The fetch is under way: a token of a known key, never seen before, does not wait for it.
+        assert_eq!(api.call("/notes", &another).await.status, 200);
+        held.release();
+    };
+    let (answer, ()) = rocket::futures::future::join(waiting, meanwhile).await;
+    let refusal = refused("the token is signed with an unknown key");
+    assert_eq!(answer, refusal);
+    for i in 1..10_000 {
+        assert_eq!(api.call("/notes", &unknown(i)).await.status, 401);
+    }
+    assert_eq!(api.provider.count(JWKS), 2);
+    assert_eq!(api.call("/notes", &good).await.status, 200);
+
+    api.clock.advance(Duration::from_secs(29));
+    assert_eq!(api.call("/notes", &unknown(1)).await, refusal);
+    assert_eq!(api.provider.count(JWKS), 2);
+    api.clock.advance(Duration::from_secs(1));
+    assert_eq!(api.call("/notes", &unknown(1)).await, refusal);
+    assert_eq!(api.provider.count(JWKS), 3);
+}
+
+#[rocket::async_test]
+async fn the_last_known_good_keys_serve_for_a_day() {
+    let api = Api::open().await;
+    let token = || {
+        api.provider.access_token("notes:read", |token| {
+            token.set("exp", crate::app::NOW + 1_000_000);
+        })
+    };
+    assert_eq!(api.call("/notes", &token()).await.status, 200);
+    api.provider.on_path(JWKS, Reply::status(500));
+    let token = token();
+    api.clock.advance(Duration::from_secs(24 * 3600 - 1));
+    assert_eq!(api.call("/notes", &token).await.status, 200);
+    api.clock.advance(Duration::from_secs(1));
+    assert_eq!(api.call("/notes", &token).await.status, 503);
+}
+
+/// While there are no keys at all, the provider is asked less and less, and nobody waits for the others.
+#[rocket::async_test]
+async fn keys_that_never_came_are_503_at_once() {
+    let api = Api::open().await;
+    api.provider.on_path(JWKS, Reply::status(500));
+    let token = api.provider.access_token("notes:read", |_| ());
+    let calls = join_all((0..20).map(|_| api.call("/notes", &token))).await;
+    assert!(calls.iter().all(|answer| answer.status == 503), "{calls:?}");
+    assert_eq!(api.provider.count(JWKS), 1);
+    assert_eq!(calls[19].retry_after.as_deref(), Some("1"));
+    api.provider.clear_path(JWKS);
+    api.clock.advance(Duration::from_secs(1));
+    assert_eq!(api.call("/notes", &token).await.status, 200);
+}
+
+/// A key set of a thousand keys, one of an odd kind among them.
+#[rocket::async_test]
+async fn a_key_is_found_among_a_thousand() {
+    let provider = TestProvider::start().await;
+    provider.on_jwks(|reply| {
+        reply.edit(|set| {
+            let keys = set["keys"].as_array_mut().unwrap();
+            let others = (0..1000).map(|i| {
+                let mut jwk = SigningKey::Foreign.jwk();
+                jwk["kid"] = json!(format!("other-{i}"));
+                jwk
+            });
+            let odd = json!({ "kty": "XYZ", "kid": "odd" });
+            let all: Vec<_> = others.chain([odd]).chain(keys.drain(..)).collect();
+            *keys = all;
+        });
+    });
+    let api = Api::at(provider, json!({})).await;
+    assert_eq!(api.whoami(|_| ()).await.status, 200);
+    let other = api
+        .whoami(|token| {
+            token.signing = SigningKey::Foreign;
+            token.set_header("kid", "other-999");
+        })
+        .await;
+    assert_eq!(other.status, 200);
+}
