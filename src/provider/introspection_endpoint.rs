@@ -13,13 +13,13 @@ impl Provider {
         &'a self,
         metadata: Option<&'a Metadata>,
     ) -> Option<&'a Url> {
-        self.registration
-            .introspection_endpoint
-            .as_ref()
-            .or(metadata?
+        match &self.registration.introspection_endpoint {
+            Some(url) => Some(url),
+            None => metadata?
                 .additional_metadata()
                 .introspection_endpoint
-                .as_ref())
+                .as_ref(),
+        }
     }
 
     /// Asks about a token. The reply is a body of status 200, not judged yet.
