@@ -1,65 +1,13 @@
 //! Sign-in and sign-out in a real browser: cookies, `SameSite`, `Path` and redirects are only proved
 //! there. The apps are the examples, as processes with environment variables alone.
 
-use std::{
-    io::{BufRead, BufReader},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
-};
-
 use serde_json::Value;
 
 use crate::{
     browser::Browser,
+    example::{Example, free_port},
     node_provider::{CLIENT_SECRET, NodeProvider},
 };
-
-/// An example that runs on a port of its own.
-struct Example {
-    process: Child,
-    port: u16,
-}
-
-impl Example {
-    fn start(name: &str, port: u16, environment: &[(&str, &str)]) -> Example {
-        let mut process = Command::new(example_path(name))
-            .env("ROCKET_PROFILE", "debug")
-            .env("ROCKET_PORT", port.to_string())
-            .env("ROCKET_CLI_COLORS", "false")
-            .envs(environment.iter().copied())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("cargo test builds the examples");
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let launched =
-            lines.any(|line| line.is_ok_and(|line| line.contains("Rocket has launched")));
-        assert!(launched, "{name} did not launch");
-        std::thread::spawn(move || lines.for_each(drop));
-        Example { process, port }
-    }
-
-    fn at(&self, host: &str, path: &str) -> String {
-        format!("http://{host}:{}{path}", self.port)
-    }
-}
-
-impl Drop for Example {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-/// Examples stand beside the directory of this test.
-fn example_path(name: &str) -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.ancestors().nth(2).unwrap().join("examples").join(name)
-}
-
-fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
-}
 
 #[rocket::async_test]
 #[ignore = "needs Chromium: run scripts/interop"]

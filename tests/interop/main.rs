@@ -1,8 +1,10 @@
 //! Against real counterparts: npm `oidc-provider` and a real Chromium. `scripts/interop` installs
 //! them and runs these tests.
 
+mod access_tokens;
 mod browser;
 mod browser_sign_in;
+mod example;
 mod node_provider;
 mod sign_in;
 mod walker;

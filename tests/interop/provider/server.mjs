@@ -50,8 +50,10 @@ function signingKeys() {
 }
 function keptKeys(directory) {
   const file = path.join(directory, 'keys.json');
-  if (fs.existsSync(file) && !flag('FRESH_KEYS')) return JSON.parse(fs.readFileSync(file, 'utf8'));
-  const keys = signingKeys();
+  const kept = fs.existsSync(file) ? JSON.parse(fs.readFileSync(file, 'utf8')) : { keys: [] };
+  if (kept.keys.length && !flag('FRESH_KEYS')) return kept;
+  // The first of each kind signs; the keys before them are still published.
+  const keys = { keys: [...signingKeys().keys, ...kept.keys] };
   fs.mkdirSync(directory, { recursive: true });
   fs.writeFileSync(file, JSON.stringify(keys), { mode: 0o600 });
   return keys;
@@ -104,6 +106,7 @@ const clients = [
   { ...app, client_id: 'other-app', grant_types: ['authorization_code'] },
   // A resource server: introspects anybody's token, and may ask tokens for itself.
   { ...machine, client_id: 'notes-api' },
+  { ...machine, client_id: 'notes-api-post', token_endpoint_auth_method: 'client_secret_post' },
   ...(env.CLIENTS ? JSON.parse(env.CLIENTS) : []),
 ];
 
@@ -145,7 +148,7 @@ const provider = new Provider(ISSUER, {
     devInteractions: { enabled: false },
     introspection: {
       enabled: flag('INTROSPECTION', true),
-      allowedPolicy: (ctx, client, token) => client.clientId === 'notes-api' || token.clientId === client.clientId,
+      allowedPolicy: (ctx, client, token) => client.clientId.startsWith('notes-api') || token.clientId === client.clientId,
     },
     revocation: { enabled: true },
     rpInitiatedLogout: { enabled: flag('RP_LOGOUT', true) },
