@@ -10,6 +10,10 @@ mod error;
 mod events;
 mod fairing;
 mod guard;
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+#[allow(missing_docs)]
+pub mod internals;
 mod pages;
 mod provider;
 mod relying_party;

@@ -107,7 +107,7 @@ impl Issuer {
         }
     }
 
-    fn key_set(&self) -> Value {
+    pub fn key_set(&self) -> Value {
         let n = self.rsa.public_key().modulus();
         let e = self.rsa.public_key().exponent();
         let (x, y) = self.ec.public_key().as_ref()[1..].split_at(32);
@@ -137,7 +137,7 @@ impl Issuer {
 
     pub fn rs256(&self, claims: &Value) -> String {
         let random = SystemRandom::new();
-        compact("RS256", "rsa", claims, |message| {
+        Self::compact("RS256", "rsa", claims, |message| {
             let mut signature = vec![0; self.rsa.public_modulus_len()];
             self.rsa
                 .sign(&RSA_PKCS1_SHA256, &random, message, &mut signature)
@@ -148,31 +148,37 @@ impl Issuer {
 
     pub fn es256(&self, claims: &Value) -> String {
         let random = SystemRandom::new();
-        compact("ES256", "ec", claims, |message| {
+        Self::compact("ES256", "ec", claims, |message| {
             self.ec.sign(&random, message).unwrap().as_ref().to_vec()
         })
     }
 
     pub fn eddsa(&self, claims: &Value) -> String {
-        compact("EdDSA", "ed", claims, |message| {
+        Self::compact("EdDSA", "ed", claims, |message| {
             self.ed.sign(message).as_ref().to_vec()
         })
     }
-}
 
-fn compact(alg: &str, kid: &str, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
-    let header = json!({ "alg": alg, "kid": kid, "typ": "at+jwt" });
-    let header = match claims.get("nonce") {
-        Some(_) => json!({ "alg": alg, "kid": kid, "typ": "JWT" }),
-        None => header,
-    };
-    let input = format!(
-        "{}.{}",
-        base64url(header.to_string()),
-        base64url(claims.to_string())
-    );
-    let signature = base64url(sign(input.as_bytes()));
-    format!("{input}.{signature}")
+    /// A token with this signature.
+    pub fn compact(
+        alg: &str,
+        kid: &str,
+        claims: &Value,
+        sign: impl Fn(&[u8]) -> Vec<u8>,
+    ) -> String {
+        let header = json!({ "alg": alg, "kid": kid, "typ": "at+jwt" });
+        let header = match claims.get("nonce") {
+            Some(_) => json!({ "alg": alg, "kid": kid, "typ": "JWT" }),
+            None => header,
+        };
+        let input = format!(
+            "{}.{}",
+            base64url(header.to_string()),
+            base64url(claims.to_string())
+        );
+        let signature = base64url(sign(input.as_bytes()));
+        format!("{input}.{signature}")
+    }
 }
 
 fn base64url(bytes: impl AsRef<[u8]>) -> String {

@@ -32,6 +32,12 @@ use crate::{
     token::{KeySet, SigningAlgorithm},
 };
 
+/// For `internals`.
+#[cfg(feature = "__internals")]
+pub(crate) fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
+    metadata::accept(body, issuer).is_ok()
+}
+
 /// How long metadata serves before it is read again, off the path of a request.
 const METADATA_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long nobody else looks for newer metadata after somebody did.

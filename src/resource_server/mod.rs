@@ -16,10 +16,10 @@ use url::Url;
 
 pub(crate) use accepted::Accepted;
 pub use accepted::BearerUserInfoError;
+pub(crate) use credentials::bearer_token;
 pub use error::BearerError;
 pub(crate) use protected_resource::{ProtectedResource, routes};
 
-use self::credentials::bearer_token;
 use crate::{
     Clock, LaunchError,
     provider::{Provider, ProviderError},

@@ -1,0 +1,113 @@
+//! Entrances for `benches/` and `fuzz/`, behind the feature `__internals`. No part of the public API:
+//! anything here may change in any version.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::{
+    code_flow::{AuthorizationResponse, PendingSignIn, ReturnTo},
+    token::{
+        AccessToken, AccessTokenExpectations, Claims, KeySet, SigningAlgorithm,
+        UnverifiedAccessToken, accept_user_info, parse_object,
+    },
+};
+
+fn at(seconds: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+/// Judges access tokens of one issuer.
+pub struct AccessTokens {
+    keys: KeySet,
+    expected: AccessTokenExpectations,
+}
+
+impl AccessTokens {
+    const ALGORITHMS: [SigningAlgorithm; 6] = [
+        SigningAlgorithm::RS256,
+        SigningAlgorithm::RS512,
+        SigningAlgorithm::PS256,
+        SigningAlgorithm::ES256,
+        SigningAlgorithm::ES384,
+        SigningAlgorithm::EdDSA,
+    ];
+
+    /// With this key set; one that is none has no keys.
+    pub fn new(jwks: &[u8], issuer: &str, audience: &str) -> AccessTokens {
+        AccessTokens {
+            keys: KeySet::parse(jwks)
+                .or_else(|_| KeySet::parse(b"{\"keys\":[]}"))
+                .expect("an empty key set is one"),
+            expected: AccessTokenExpectations {
+                issuer: issuer.to_owned(),
+                audience: vec![audience.to_owned()],
+                audience_is_client_id: false,
+                require_at_jwt: false,
+                roles_claim: Some("realm_access.roles".to_owned()),
+                algorithms: None,
+                clock_skew: Duration::from_secs(60),
+            },
+        }
+    }
+
+    /// Whether a JWT is accepted at this time.
+    pub fn accept(&self, token: &str, now: i64) -> bool {
+        let judge = || {
+            let unverified = UnverifiedAccessToken::parse(token)?;
+            let checked = unverified.check(&self.expected, &Self::ALGORITHMS, at(now))?;
+            let verified = unverified.check_signature(&self.keys, &Self::ALGORITHMS)?;
+            unverified.accept(checked, verified, &self.expected)
+        };
+        judge().is_ok_and(|token| token.claims.value("iss").is_some())
+    }
+
+    /// Whether this introspection reply is accepted at this time.
+    pub fn accept_introspection(&self, body: &[u8], now: i64) -> bool {
+        AccessToken::accept_introspection("token", body, &self.expected, at(now)).is_ok()
+    }
+}
+
+/// How many keys of a document can be used.
+pub fn usable_keys(json: &[u8]) -> Option<usize> {
+    KeySet::parse(json).ok().map(|keys| keys.len())
+}
+
+/// Whether an `Authorization` header holds one token.
+pub fn is_bearer(value: &str) -> bool {
+    let mut headers = rocket::http::HeaderMap::new();
+    headers.add_raw("Authorization", value.to_owned());
+    crate::resource_server::bearer_token(&headers).is_ok()
+}
+
+/// Whether the query of a callback is accepted for an attempt that nobody could guess: never.
+pub fn accepts_response(query: &str) -> bool {
+    let pending = PendingSignIn::new(
+        "https://op.example",
+        ReturnTo::home(),
+        OffsetDateTime::UNIX_EPOCH,
+    );
+    AuthorizationResponse::parse(query)
+        .is_ok_and(|response| response.accept(&pending, true).is_ok())
+}
+
+/// Where a return address leads.
+pub fn return_to(address: &str) -> String {
+    ReturnTo::parse(address, "/oidc").as_str().to_owned()
+}
+
+/// The claims of a UserInfo response about a person.
+pub fn user_info(body: &[u8], subject: &str) -> Option<Claims> {
+    accept_user_info(body, subject).ok()
+}
+
+/// Whether metadata is accepted for this issuer.
+pub fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
+    crate::provider::accepts_metadata(body, issuer)
+}
+
+/// An object as tokens are read, as JSON.
+pub fn object(bytes: &[u8]) -> Option<String> {
+    let object = parse_object(bytes).ok()?;
+    serde_json::to_string(&object).ok()
+}
