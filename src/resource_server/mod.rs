@@ -327,14 +327,12 @@ impl ResourceServer {
         let asked = seen
             .try_get_with(hash, async {
                 let verdict = introspect(issuer, token, now).await?;
-                let life = match &verdict {
-                    Ok(_) => ACTIVE_LIFE,
-                    Err(_) => REFUSED_LIFE,
+                let until = match &verdict {
+                    // From `exp` on the provider is asked each time: its clock counts, not ours.
+                    Ok(accepted) => accepted.token.ends_by(now + ACTIVE_LIFE),
+                    Err(_) => now + REFUSED_LIFE,
                 };
-                Ok::<_, ProviderError>(Seen::Introspected {
-                    verdict,
-                    until: now + life,
-                })
+                Ok::<_, ProviderError>(Seen::Introspected { verdict, until })
             })
             .await;
         match asked.map_err(BearerError::Provider)? {

@@ -249,6 +249,13 @@ impl AccessToken {
             .find_map(|name| self.claims.value(name)?.as_str())
     }
 
+    /// `exp`, and `latest` when that is sooner or nothing is said.
+    pub(crate) fn ends_by(&self, latest: OffsetDateTime) -> OffsetDateTime {
+        self.exp()
+            .and_then(|exp| OffsetDateTime::from_unix_timestamp(exp).ok())
+            .map_or(latest, |exp| exp.min(latest))
+    }
+
     /// In seconds since 1970; `None` when introspection does not say.
     pub(crate) fn exp(&self) -> Option<i64> {
         self.exp.map(|exp| exp as i64)
