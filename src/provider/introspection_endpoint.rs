@@ -68,6 +68,10 @@ impl Provider {
         let reply = self.http.call(endpoint, request).await?;
         match reply.status().as_u16() {
             200 => Ok(reply.into_body()),
+            // §2.3: here the token authorizes the question about itself, and it does not.
+            401 if self.settings.introspection_auth_method == IntrospectionAuthMethod::Bearer => {
+                Ok(br#"{"active":false}"#.to_vec())
+            }
             // RFC 6749 §5.2, whatever the body says: it is we who were refused, not the token.
             400 | 401 | 403 => Err(ProviderError::Refused {
                 endpoint,
