@@ -22,7 +22,7 @@ pub(crate) use protected_resource::{ProtectedResource, routes};
 
 use crate::{
     Clock, LaunchError,
-    provider::{Provider, ProviderError},
+    provider::{Endpoint, Provider, ProviderError},
     settings::{Settings, TokenValidation},
     token::{
         AccessToken, AccessTokenExpectations, BearerTokenError, Claims, KeySet, MAX_ACCESS_TOKEN,
@@ -358,7 +358,13 @@ async fn introspect(
     };
     let body = provider.introspect(url, token).await?;
     let verdict = AccessToken::accept_introspection(token, &body, &issuer.expected, now);
-    Ok(verdict.map(|token| Arc::new(Accepted::new(token, Some(issuer.clone())))))
+    match verdict {
+        Err(error) if error.is_about_the_reply() => Err(ProviderError::Malformed {
+            endpoint: Endpoint::Introspection,
+            cause: error.to_string(),
+        }),
+        verdict => Ok(verdict.map(|token| Arc::new(Accepted::new(token, Some(issuer.clone()))))),
+    }
 }
 
 impl Issuer {

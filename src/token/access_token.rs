@@ -411,6 +411,22 @@ impl BearerTokenError {
         }
     }
 
+    /// Whether the introspection reply does not say if the token is active, so that it says nothing about
+    /// the token.
+    pub(crate) fn is_about_the_reply(&self) -> bool {
+        matches!(
+            self,
+            BearerTokenError::Introspection(_)
+                | BearerTokenError::Claim(
+                    ClaimError::Missing { claim: "active" }
+                        | ClaimError::WrongType {
+                            claim: "active",
+                            ..
+                        }
+                )
+        )
+    }
+
     /// Whether newer keys of the provider could make the token good.
     pub(crate) fn wants_fresh_keys(&self) -> bool {
         matches!(self, BearerTokenError::Jws(error) if error.wants_fresh_keys())

@@ -10,6 +10,13 @@ use crate::support::{Reply, TestProvider};
 
 const INTROSPECT: &str = "/introspect";
 
+/// The form in each request about the token `opaque`.
+const QUESTION: [(&str, &str); 2] = [("token", "opaque"), ("token_type_hint", "access_token")];
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
+}
+
 /// What the provider says about the token `opaque`, changed in one way.
 fn say(provider: &TestProvider, change: impl Fn(&mut Reply) + Send + Sync + 'static) {
     let issuer = provider.issuer();
@@ -37,15 +44,14 @@ async fn an_opaque_token_is_asked_about() {
         "notes of Some(\"alice\")"
     );
     let request = api.provider.last_request(INTROSPECT);
+    let client = [("client_id", "client"), ("client_secret", "correct horse")];
     assert_eq!(
         request.form,
-        [
-            ("token", "opaque"),
-            ("token_type_hint", "access_token"),
-            ("client_id", "client"),
-            ("client_secret", "correct horse"),
-        ]
-        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        [QUESTION, client]
+            .concat()
+            .into_iter()
+            .map(owned)
+            .collect::<Vec<_>>()
     );
     assert_eq!(request.header("authorization"), None);
 }
@@ -59,7 +65,42 @@ async fn introspection_by_client_secret_basic() {
         request.basic(),
         Some(("client".to_owned(), "correct horse".to_owned()))
     );
-    assert_eq!(request.form_value("client_secret"), None);
+    assert_eq!(request.form, QUESTION.map(owned));
+}
+
+/// What stands for itself in neither a form nor a header.
+#[rocket::async_test]
+async fn introspection_with_an_odd_secret() {
+    let secret = "ü:&=+ %\"";
+    for method in ["client_secret_basic", "client_secret_post"] {
+        let settings = json!({
+            "introspection_auth_method": method, "client_id": "a:b c", "client_secret": secret,
+        });
+        let api = open(settings).await;
+        assert_eq!(api.call("/notes", "o+p~a/que==").await.status, 200);
+        let request = api.provider.last_request(INTROSPECT);
+        assert_eq!(request.form_value("token"), Some("o+p~a/que=="));
+        let in_form = (
+            request.form_value("client_id").map(str::to_owned),
+            request.form_value("client_secret").map(str::to_owned),
+        );
+        let expected = ("a:b c".to_owned(), secret.to_owned());
+        match request.basic() {
+            Some(basic) => assert_eq!((basic, in_form), (expected, (None, None))),
+            None => assert_eq!(in_form, (Some(expected.0), Some(expected.1))),
+        }
+    }
+}
+
+/// A public client has nothing but its name.
+#[rocket::async_test]
+async fn introspection_without_a_secret() {
+    let api = open(json!({ "client_secret": null })).await;
+    assert_eq!(api.call("/notes", "opaque").await.status, 200);
+    let request = api.provider.last_request(INTROSPECT);
+    let name = owned(("client_id", "client"));
+    assert_eq!(request.form, [&QUESTION.map(owned)[..], &[name]].concat());
+    assert_eq!(request.header("authorization"), None);
 }
 
 #[rocket::async_test]
@@ -68,19 +109,13 @@ async fn introspection_by_the_token_itself() {
     assert_eq!(api.call("/notes", "opaque").await.status, 200);
     let request = api.provider.last_request(INTROSPECT);
     assert_eq!(request.bearer(), Some("opaque"));
-    assert_eq!(request.form_value("client_secret"), None);
-    assert_eq!(request.form_value("client_id"), None);
+    assert_eq!(request.form, QUESTION.map(owned));
 }
 
 #[rocket::async_test]
 async fn what_introspection_says_is_judged() {
     for (member, value, description) in [
         ("active", json!(false), "the token is not active"),
-        (
-            "active",
-            json!("true"),
-            "a claim of the token is missing or of the wrong type",
-        ),
         ("aud", json!("other"), "the token is meant for another API"),
         (
             "iss",
@@ -161,6 +196,29 @@ async fn the_answer_is_not_remembered_beyond_exp() {
     );
 }
 
+/// Clocks differ: from `exp` on, the provider decides, and is asked each time.
+#[rocket::async_test]
+async fn after_exp_the_provider_is_asked_again() {
+    let api = open(json!({})).await;
+    say(&api.provider, |reply| {
+        reply.set("exp", crate::app::NOW + 10)
+    });
+    for _ in 0..2 {
+        assert_eq!(api.call("/notes", "opaque").await.status, 200);
+    }
+    assert_eq!(api.provider.count(INTROSPECT), 1);
+    api.clock.advance(Duration::from_secs(10));
+    for _ in 0..2 {
+        assert_eq!(api.call("/notes", "opaque").await.status, 200);
+    }
+    assert_eq!(api.provider.count(INTROSPECT), 3);
+    say(&api.provider, |reply| reply.set("active", false));
+    assert_eq!(
+        api.call("/notes", "opaque").await,
+        refused("the token is not active")
+    );
+}
+
 /// A no counts for five seconds.
 #[rocket::async_test]
 async fn a_refusal_is_remembered_shortly() {
@@ -195,6 +253,28 @@ async fn one_question_is_under_way_per_token() {
         "{answers:?}"
     );
     assert_eq!(api.provider.count(INTROSPECT), 1);
+}
+
+/// Nor does an outage make each of those who wait ask for itself.
+#[rocket::async_test]
+async fn those_who_wait_share_an_outage() {
+    let api = open(json!({})).await;
+    api.provider
+        .on_introspection(|reply| *reply = Reply::status(500));
+    let held = api.provider.hold(INTROSPECT);
+    let calls = join_all((0..20).map(|_| api.call("/notes", "opaque")));
+    let release = async {
+        api.provider.until_requested(INTROSPECT, 1).await;
+        held.release();
+    };
+    let (answers, ()) = rocket::futures::future::join(calls, release).await;
+    assert!(
+        answers.iter().all(|answer| answer.status == 503),
+        "{answers:?}"
+    );
+    assert_eq!(api.provider.count(INTROSPECT), 1);
+    say(&api.provider, |_| ());
+    assert_eq!(api.call("/notes", "opaque").await.status, 200);
 }
 
 #[rocket::async_test]
@@ -241,6 +321,86 @@ async fn an_introspection_that_is_refused_is_502() {
         ),
         "{lines:#?}"
     );
+}
+
+/// An answer that does not say whether the token is active says nothing about the token.
+#[rocket::async_test]
+async fn an_introspection_of_no_use_is_502() {
+    let useless = [
+        (
+            Reply::text("text/html", "<h1>Welcome</h1>"),
+            "gave an unusable answer: the introspection reply cannot be read: \
+             not valid JSON: parsing failed at line 1, column 1",
+        ),
+        (
+            Reply::json(json!([{ "active": true }])),
+            "gave an unusable answer: the introspection reply cannot be read: \
+             expected a JSON object, found an array",
+        ),
+        (
+            Reply::text(
+                "application/json",
+                r#"{"active":false,"active":true,"sub":"a"}"#,
+            ),
+            "gave an unusable answer: the introspection reply cannot be read: \
+             the member \"active\" occurs more than once in one JSON object",
+        ),
+        (
+            Reply::json(json!({ "sub": "alice" })),
+            "gave an unusable answer: the claim \"active\" is missing",
+        ),
+        (
+            Reply::json(json!({ "active": "true", "sub": "alice" })),
+            "gave an unusable answer: the claim \"active\" is a string, not a boolean",
+        ),
+        (Reply::status(204), "answered with status 204"),
+        (Reply::status(404), "answered with status 404"),
+        (
+            Reply::error(400, "invalid_request", "no"),
+            "refused with `invalid_client`: status 400",
+        ),
+        (
+            Reply::status(403),
+            "refused with `invalid_client`: status 403",
+        ),
+        (
+            Reply::redirect("https://elsewhere.example/"),
+            "answered with status 303",
+        ),
+    ];
+    let api = open(json!({})).await;
+    for (i, (reply, logged)) in useless.into_iter().enumerate() {
+        api.provider.on_path(INTROSPECT, reply);
+        let answer = api.call("/notes", "opaque").await;
+        let bad_gateway = Answer {
+            status: 502,
+            challenge: None,
+            retry_after: None,
+            body: "wrong".to_owned(),
+        };
+        assert_eq!(answer, bad_gateway, "{logged}");
+        let line = format!("ERROR: the provider's introspection endpoint {logged}");
+        assert!(api.log.lines().contains(&line), "{line}");
+        // Nothing of it is remembered.
+        assert_eq!(api.provider.count(INTROSPECT), i + 1);
+    }
+    api.provider.clear_path(INTROSPECT);
+    assert_eq!(api.call("/notes", "opaque").await.status, 200);
+}
+
+/// With the token as credential, 401 is the provider's word on the token (RFC 7662 §2.3).
+#[rocket::async_test]
+async fn introspection_by_the_token_itself_refuses_the_token() {
+    let api = open(json!({ "introspection_auth_method": "bearer" })).await;
+    let unauthorized =
+        Reply::status(401).with_header("WWW-Authenticate", "Bearer error=\"invalid_token\"");
+    api.provider.on_path(INTROSPECT, unauthorized);
+    let refusal = refused("the token is not active");
+    assert_eq!(api.call("/notes", "opaque").await, refusal);
+    assert_eq!(api.call("/notes", "opaque").await, refusal);
+    assert_eq!(api.provider.count(INTROSPECT), 1);
+    api.provider.on_path(INTROSPECT, Reply::status(403));
+    assert_eq!(api.call("/notes", "other").await.status, 502);
 }
 
 #[rocket::async_test]
