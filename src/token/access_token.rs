@@ -284,7 +284,10 @@ pub enum BearerTokenError {
     #[error(transparent)]
     Claim(#[from] ClaimError),
     /// The header names a type that is not an access token's, or none where one is required.
-    #[error("the token is of type {actual:?}, expected {expected}")]
+    #[error(
+        "the token is of {}, expected {expected}",
+        actual.as_ref().map_or("no type".to_owned(), |typ| format!("type {typ:?}"))
+    )]
     TokenType {
         /// What is accepted.
         expected: &'static str,
