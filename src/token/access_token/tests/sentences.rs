@@ -1,0 +1,276 @@
+//! Every sentence of a refusal: for the log, for the caller, and for who is to mend it.
+
+use super::*;
+
+/// What an error says to whom.
+#[track_caller]
+fn says(
+    error: impl Into<BearerTokenError>,
+    logged: &str,
+    description: &'static str,
+    remedy: &'static str,
+) {
+    let error = error.into();
+    assert_eq!(
+        (&*error.to_string(), error.description(), error.remedy()),
+        (logged, description, remedy)
+    );
+    // RFC 6750 §3: what a quoted string can hold.
+    let plain = |c: char| matches!(c, ' ' | '!' | '#'..='[' | ']'..='~');
+    assert!(description.chars().all(plain), "{description}");
+}
+
+fn text(text: &str) -> String {
+    text.to_owned()
+}
+
+const REPORT: &str = "report this to the provider: its token is not a well-formed signed JWT";
+const NO_JWT: &str = "the token is not a well-formed signed JWT";
+const KEYS: &str = "check that the provider publishes its signing keys at its `jwks_uri`, and see the log for keys that were skipped";
+const CLOCKS: &str =
+    "synchronise the clocks of this machine and of the provider, or raise `clock_skew`";
+const CLAIM: &str = "a claim of the token is missing or of the wrong type";
+const STANDARD: &str = "have the provider send the claim as its standard requires";
+
+#[test]
+fn of_what_is_no_jwt() {
+    says(
+        BearerTokenError::TooLong {
+            max: 16384,
+            actual: 16385,
+        },
+        "the access token has 16385 bytes, more than 16384",
+        "the token is too long",
+        "have the provider put less into access tokens, or issue opaque ones",
+    );
+    says(
+        JwsError::Parts { actual: 5 },
+        "expected a token of 3 parts (a signed JWT), found 5",
+        NO_JWT,
+        "have the provider send signed tokens that are not encrypted for this client",
+    );
+    says(
+        JwsError::Base64 { part: "payload" },
+        "the payload of the token is not base64url without padding",
+        NO_JWT,
+        REPORT,
+    );
+    let json = JsonError::Syntax { line: 1, column: 2 };
+    says(
+        JwsError::Header(json.clone()),
+        "the header of the token cannot be read: not valid JSON: parsing failed at line 1, column 2",
+        NO_JWT,
+        REPORT,
+    );
+    says(
+        JwsError::Payload(json.clone()),
+        "the payload of the token cannot be read: not valid JSON: parsing failed at line 1, column 2",
+        NO_JWT,
+        REPORT,
+    );
+    says(
+        JwsError::HeaderMember {
+            member: "kid",
+            actual: "a number",
+        },
+        "the header member \"kid\" of the token is a number, not a string",
+        NO_JWT,
+        REPORT,
+    );
+    says(
+        JwsError::CriticalExtension,
+        "the token requires header extensions (\"crit\"), of which none is supported",
+        NO_JWT,
+        REPORT,
+    );
+    says(
+        JwsError::MissingAlgorithm,
+        "the header of the token has no \"alg\"",
+        NO_JWT,
+        REPORT,
+    );
+    says(
+        BearerTokenError::Opaque,
+        "the token is not a JWT, and opaque tokens are not accepted",
+        "the token is not a JWT",
+        "have the provider issue JWT access tokens for this API, or give it an introspection endpoint; see `token_validation`",
+    );
+    says(
+        BearerTokenError::Introspection(json),
+        "the introspection reply cannot be read: not valid JSON: parsing failed at line 1, column 2",
+        "the token is not active",
+        "report this to the provider: what it sent is not a well-formed JSON object",
+    );
+}
+
+#[test]
+fn of_a_signature() {
+    says(
+        JwsError::UnknownAlgorithm {
+            actual: text("none"),
+        },
+        "the token is signed with \"none\", which is never accepted",
+        "the token is signed with an algorithm that is not accepted",
+        "have the provider sign with RS256, ES256 or another algorithm that is supported",
+    );
+    says(
+        JwsError::AlgorithmNotAllowed {
+            expected: vec![RS256, ES256],
+            actual: SigningAlgorithm::HS256,
+        },
+        "the token is signed with HS256, expected RS256, ES256",
+        "the token is signed with an algorithm that is not accepted",
+        "if the provider signs access tokens with it, name it in `access_token_signing_algs`",
+    );
+    says(
+        JwsError::UnknownKey { kid: text("new") },
+        "the provider's key set has no usable key \"new\"",
+        "the token is signed with an unknown key",
+        KEYS,
+    );
+    says(
+        JwsError::NoFittingKey {
+            algorithm: RS256,
+            kid: Some(text("ec")),
+        },
+        "the provider's key set has no key for RS256 named \"ec\"",
+        "the token is signed with an unknown key",
+        KEYS,
+    );
+    says(
+        JwsError::BadSignature {
+            algorithm: RS256,
+            kid: None,
+        },
+        "the RS256 signature of the token is wrong",
+        "the signature of the token is wrong",
+        "refuse the token; if it came from the provider itself, check that its `jwks_uri` shows its current keys",
+    );
+}
+
+#[test]
+fn of_a_claim() {
+    says(
+        ClaimError::Missing { claim: "aud" },
+        "the claim \"aud\" is missing",
+        CLAIM,
+        "have the provider put this API into `aud` (an audience mapper, or a resource indicator)",
+    );
+    says(
+        ClaimError::Missing { claim: "exp" },
+        "the claim \"exp\" is missing",
+        CLAIM,
+        STANDARD,
+    );
+    says(
+        wrong_type("sub", "a string", "a number"),
+        "the claim \"sub\" is a number, not a string",
+        CLAIM,
+        STANDARD,
+    );
+    says(
+        ClaimError::EmptySubject,
+        "the claim \"sub\" is empty",
+        CLAIM,
+        STANDARD,
+    );
+    says(
+        ClaimError::Expired { exp: 1, now: 2 },
+        "the token expired at 1, it is now 2 (seconds since 1970)",
+        "the token has expired",
+        CLOCKS,
+    );
+    says(
+        ClaimError::NotYetValid { nbf: 2, now: 1 },
+        "the token is valid from 2, it is only 1 now (seconds since 1970)",
+        "the token is not valid yet",
+        CLOCKS,
+    );
+    says(
+        ClaimError::IssuedInTheFuture { iat: 2, now: 1 },
+        "the token was issued at 2, it is only 1 now (seconds since 1970)",
+        "the token is not valid yet",
+        CLOCKS,
+    );
+    says(
+        ClaimError::Issuer {
+            expected: text("https://a.example"),
+            actual: text("https://b.example"),
+        },
+        "the token is issued by \"https://b.example\", expected \"https://a.example\"",
+        "the token comes from another issuer",
+        "set `issuer` to exactly what the provider's metadata calls `issuer`, with or without a trailing slash",
+    );
+    says(
+        BearerTokenError::UnknownIssuer {
+            expected: vec![text("https://a.example")],
+            actual: text("https://b.example"),
+        },
+        "the token is issued by \"https://b.example\", expected one of [\"https://a.example\"]",
+        "the token comes from another issuer",
+        "if tokens of that issuer are to be accepted, add it to the table `issuers`",
+    );
+    says(
+        BearerTokenError::Audience {
+            expected: vec![text("api")],
+            actual: vec![text("other")],
+        },
+        "the token is meant for [\"other\"], expected one of [\"api\"]",
+        "the token is meant for another API",
+        "ask the provider for a token for this API, or set `audience` to what it puts into `aud`",
+    );
+    says(
+        BearerTokenError::Nobody,
+        "the token has neither \"sub\" nor \"client_id\"",
+        "the token does not say whose it is",
+        "have the provider put `sub` or `client_id` into its access tokens; lightweight tokens lack them",
+    );
+}
+
+#[test]
+fn of_another_use() {
+    says(
+        BearerTokenError::TokenType {
+            expected: "\"at+jwt\"",
+            actual: Some(text("JWT")),
+        },
+        "the token is of type \"JWT\", expected \"at+jwt\"",
+        "the token is not an access token",
+        "send an access token; if the provider does not name its type, set `require_at_jwt = false`",
+    );
+    says(
+        BearerTokenError::TokenType {
+            expected: "\"at+jwt\"",
+            actual: None,
+        },
+        "the token is of no type, expected \"at+jwt\"",
+        "the token is not an access token",
+        "send an access token; if the provider does not name its type, set `require_at_jwt = false`",
+    );
+    says(
+        BearerTokenError::AnotherUse {
+            reason: text("it has \"events\""),
+        },
+        "the token is not an access token: it has \"events\"",
+        "the token is not an access token",
+        "send the access token; and set `audience` to an identifier of this API, so that ID tokens cannot be mistaken for it",
+    );
+    says(
+        BearerTokenError::Bound,
+        "the token is bound to a key by \"cnf\", which is not proved here",
+        "tokens that are bound to a key are not accepted",
+        "have the provider issue bearer tokens for this API",
+    );
+    says(
+        BearerTokenError::Inactive,
+        "the provider says that the token is not active",
+        "the token is not active",
+        "nothing: the caller needs a new token",
+    );
+    says(
+        BearerTokenError::Disabled,
+        "a token cannot be checked while OpenID Connect is disabled",
+        "tokens are not accepted at the moment",
+        "set `enabled = true`, or send no token",
+    );
+}
