@@ -190,6 +190,14 @@ impl Settings {
                 let cause = format!("{:?} is `oidc.issuer` already", other.issuer);
                 return Err(self.error(&key, cause, format!("remove `issuers.{name}`")));
             }
+            let mut before = self
+                .issuers
+                .iter()
+                .take_while(|(before, _)| *before != name);
+            if let Some((before, _)) = before.find(|(_, before)| before.issuer == other.issuer) {
+                let cause = format!("{:?} is `oidc.issuers.{before}` already", other.issuer);
+                return Err(self.error(&key, cause, format!("remove `issuers.{name}`")));
+            }
             if other.audience.is_empty() {
                 return Err(self.error(
                     &format!("issuers.{name}.audience"),
