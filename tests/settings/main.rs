@@ -8,6 +8,7 @@ use std::{path::Path, time::Duration};
 use figment::Jail;
 use rocket_openidconnect::settings::{ClientSecrets, Settings, SettingsError};
 
+mod access_tokens;
 mod refusals;
 
 /// Reads the settings as the fairing does, from a directory with this `Rocket.toml`.

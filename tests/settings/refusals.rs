@@ -3,7 +3,7 @@
 use super::extract;
 
 #[track_caller]
-fn refused(toml: &str, variables: &[(&str, &str)], error: &str, remedy: &str) {
+pub fn refused(toml: &str, variables: &[(&str, &str)], error: &str, remedy: &str) {
     let found = extract(toml, variables).unwrap_err();
     assert_eq!(
         (found.to_string().as_str(), found.remedy()),

@@ -1,0 +1,377 @@
+//! The settings behind `Bearer`: what they hold, and what is refused.
+
+use rocket_openidconnect::settings::{IntrospectionAuthMethod, TokenCache, TokenValidation};
+
+use super::{extract, refusals::refused};
+
+#[test]
+fn the_defaults_accept_jwts_and_opaque_tokens_for_the_client_id() {
+    let settings = extract("", &[]).unwrap();
+    assert_eq!(settings.audience, None);
+    assert_eq!(settings.access_token_signing_algs, None);
+    assert!(!settings.require_at_jwt && settings.resource_metadata);
+    assert_eq!(settings.token_validation, TokenValidation::Auto);
+    assert_eq!(
+        settings.introspection_auth_method,
+        IntrospectionAuthMethod::ClientSecretPost
+    );
+    assert_eq!(settings.token_cache, TokenCache::Flag(true));
+    assert_eq!(settings.roles_claim, None);
+    assert!(settings.issuers.is_empty() && settings.scopes_supported.is_empty());
+    assert_eq!(settings.realm, "api");
+    assert_eq!(settings.resource, None);
+}
+
+#[test]
+fn every_setting_in_a_file() {
+    let toml = r#"
+        [default.oidc]
+        audience = ["https://api.example.com", "notes"]
+        access_token_signing_algs = "RS256 EdDSA"
+        require_at_jwt = true
+        token_validation = "jwt"
+        introspection_auth_method = "bearer"
+        token_cache = 500
+        roles_claim = "realm_access.roles"
+        realm = "the notes, read & written"
+        resource_metadata = false
+        resource = "https://api.example.com/v1"
+        scopes_supported = ["notes:read", "notes:write"]
+
+        [default.oidc.issuers.partner]
+        issuer = "https://partner.example.com"
+        audience = "https://api.example.com"
+        server_metadata_url = "https://partner.example.com/metadata"
+
+        [default.oidc.issuers.other]
+        issuer = "https://other.example.com"
+        audience = ["a", "b"]
+    "#;
+    let settings = extract(toml, &[]).unwrap();
+    let words = |words: Option<Vec<String>>| words.unwrap().join(" ");
+    assert_eq!(words(settings.audience), "https://api.example.com notes");
+    assert_eq!(words(settings.access_token_signing_algs), "RS256 EdDSA");
+    assert!(settings.require_at_jwt && !settings.resource_metadata);
+    assert_eq!(settings.token_validation, TokenValidation::Jwt);
+    assert_eq!(
+        settings.introspection_auth_method,
+        IntrospectionAuthMethod::Bearer
+    );
+    assert_eq!(settings.token_cache, TokenCache::Entries(500));
+    assert_eq!(settings.roles_claim.as_deref(), Some("realm_access.roles"));
+    assert_eq!(settings.realm, "the notes, read & written");
+    assert_eq!(
+        settings.resource.unwrap().as_str(),
+        "https://api.example.com/v1"
+    );
+    assert_eq!(settings.scopes_supported, ["notes:read", "notes:write"]);
+    let [other, partner] = ["other", "partner"].map(|name| &settings.issuers[name]);
+    assert_eq!(other.issuer, "https://other.example.com");
+    assert_eq!(other.audience, ["a", "b"]);
+    assert_eq!(other.server_metadata_url, None);
+    assert_eq!(partner.audience, ["https://api.example.com"]);
+    assert_eq!(
+        partner.server_metadata_url.as_ref().unwrap().as_str(),
+        "https://partner.example.com/metadata"
+    );
+}
+
+#[test]
+fn every_setting_in_the_environment() {
+    let settings = extract(
+        "",
+        &[
+            ("OIDC_AUDIENCE", "https://api.example.com notes"),
+            ("OIDC_ACCESS_TOKEN_SIGNING_ALGS", "[\"ES256\"]"),
+            ("OIDC_REQUIRE_AT_JWT", "true"),
+            ("OIDC_TOKEN_VALIDATION", "introspection"),
+            ("OIDC_INTROSPECTION_AUTH_METHOD", "client_secret_basic"),
+            ("OIDC_TOKEN_CACHE", "false"),
+            ("OIDC_ROLES_CLAIM", "0123"),
+            ("OIDC_REALM", "true"),
+            ("OIDC_RESOURCE_METADATA", "False"),
+            ("OIDC_RESOURCE", "https://api.example.com"),
+            ("OIDC_SCOPES_SUPPORTED", "notes:read notes:write"),
+            (
+                "OIDC_ISSUERS__PARTNER__ISSUER",
+                "https://partner.example.com",
+            ),
+            ("OIDC_ISSUERS__PARTNER__AUDIENCE", "a b"),
+            (
+                "OIDC_ISSUERS__PARTNER__SERVER_METADATA_URL",
+                "https://partner.example.com/metadata",
+            ),
+        ],
+    )
+    .unwrap();
+    assert_eq!(
+        settings.audience.unwrap(),
+        ["https://api.example.com", "notes"]
+    );
+    assert_eq!(settings.access_token_signing_algs.unwrap(), ["ES256"]);
+    assert!(settings.require_at_jwt && !settings.resource_metadata);
+    assert_eq!(settings.token_validation, TokenValidation::Introspection);
+    assert_eq!(
+        settings.introspection_auth_method,
+        IntrospectionAuthMethod::ClientSecretBasic
+    );
+    assert_eq!(settings.token_cache, TokenCache::Flag(false));
+    assert_eq!(settings.roles_claim.as_deref(), Some("0123"));
+    assert_eq!(settings.realm, "true");
+    assert_eq!(settings.scopes_supported, ["notes:read", "notes:write"]);
+    let partner = &settings.issuers["partner"];
+    assert_eq!(partner.issuer, "https://partner.example.com");
+    assert_eq!(partner.audience, ["a", "b"]);
+    assert!(partner.server_metadata_url.is_some());
+
+    let table = r#"{partner={issuer="https://partner.example.com",audience=["a"]}}"#;
+    let settings = extract("", &[("OIDC_ISSUERS", table), ("OIDC_TOKEN_CACHE", "7")]).unwrap();
+    assert_eq!(settings.issuers["partner"].audience, ["a"]);
+    assert_eq!(settings.token_cache, TokenCache::Entries(7));
+}
+
+#[test]
+fn wrong_values_are_refused() {
+    let algorithms =
+        "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, or remove it";
+    let realm = "write it in printable ASCII, without quotes and backslashes";
+    let no_audience = "no audience is left, so that no token could be accepted";
+    let resource = "write scheme, host and path of the API (RFC 9728 §1.2)";
+    for (line, key, cause, remedy) in [
+        (
+            "token_validation = \"both\"",
+            "token_validation",
+            "tokens cannot be checked by \"both\"",
+            "write `auto`, `jwt` or `introspection`",
+        ),
+        (
+            "introspection_auth_method = \"private_key_jwt\"",
+            "introspection_auth_method",
+            "there is no method \"private_key_jwt\"",
+            "write `client_secret_post`, `client_secret_basic` or `bearer`",
+        ),
+        (
+            "token_cache = \"10000\"",
+            "token_cache",
+            "expected `true`, `false` or a whole number, found the string \"10000\"",
+            "write for example `token_cache = true`",
+        ),
+        (
+            "token_cache = -1",
+            "token_cache",
+            "expected `true`, `false` or a whole number, found the number `-1`",
+            "write for example `token_cache = true`",
+        ),
+        (
+            "token_cache = 4294967296",
+            "token_cache",
+            "expected `true`, `false` or a whole number, found the number `4294967296`",
+            "write for example `token_cache = true`",
+        ),
+        (
+            "require_at_jwt = \"yes\"",
+            "require_at_jwt",
+            "expected `true` or `false`, found the string \"yes\"",
+            "write for example `require_at_jwt = true`",
+        ),
+        (
+            "roles_claim = \" \"",
+            "roles_claim",
+            "the value is empty",
+            "give it a value, or remove it",
+        ),
+        (
+            "audience = []",
+            "audience",
+            no_audience,
+            "set `audience` to what the provider puts into `aud` for this API, or remove it",
+        ),
+        (
+            "audience = \" \"",
+            "audience",
+            no_audience,
+            "set `audience` to what the provider puts into `aud` for this API, or remove it",
+        ),
+        (
+            "access_token_signing_algs = [\"RS256\", \"HS256\"]",
+            "access_token_signing_algs",
+            "\"HS256\" is not an algorithm that access tokens may be signed with",
+            algorithms,
+        ),
+        (
+            "access_token_signing_algs = \"none\"",
+            "access_token_signing_algs",
+            "\"none\" is not an algorithm that access tokens may be signed with",
+            algorithms,
+        ),
+        (
+            "access_token_signing_algs = []",
+            "access_token_signing_algs",
+            "no signing algorithm is left",
+            algorithms,
+        ),
+        (
+            "realm = \"a \\\"quoted\\\" realm\"",
+            "realm",
+            "\"a \\\"quoted\\\" realm\" cannot stand in a challenge",
+            realm,
+        ),
+        (
+            "realm = \"a\\\\b\"",
+            "realm",
+            "\"a\\\\b\" cannot stand in a challenge",
+            realm,
+        ),
+        (
+            "realm = \"a\\r\\nSet-Cookie: x=y\"",
+            "realm",
+            "\"a\\r\\nSet-Cookie: x=y\" cannot stand in a challenge",
+            realm,
+        ),
+        (
+            "realm = \"é\"",
+            "realm",
+            "\"é\" cannot stand in a challenge",
+            realm,
+        ),
+        (
+            "scopes_supported = [\"notes\\\"read\"]",
+            "scopes_supported",
+            "\"notes\\\"read\" is not a scope",
+            "write scopes in printable ASCII, without quotes and backslashes",
+        ),
+        (
+            "resource = \"https://api.example.com/?x=1\"",
+            "resource",
+            "`https://api.example.com/?x=1` has a query or a fragment",
+            resource,
+        ),
+        (
+            "resource = \"https://api.example.com/#x\"",
+            "resource",
+            "`https://api.example.com/#x` has a query or a fragment",
+            resource,
+        ),
+        (
+            "resource = \"urn:example:api\"",
+            "resource",
+            "\"urn:example:api\" is not an absolute URL",
+            "write the whole address, as in `https://app.example.com`",
+        ),
+    ] {
+        let error = format!("`default.oidc.{key}` in Rocket.toml: {cause}");
+        refused(&format!("[default.oidc]\n{line}"), &[], &error, remedy);
+    }
+}
+
+#[test]
+fn an_issuer_is_whole_and_one() {
+    let partner = |more: &str| {
+        format!(
+            "[default.oidc]\nissuer = \"https://a.example\"\n[default.oidc.issuers.partner]\n{more}"
+        )
+    };
+    for (more, key, cause, remedy) in [
+        (
+            "issuer = \"https://b.example\"",
+            "issuers.partner",
+            "`audience` is missing",
+            "add `audience`",
+        ),
+        (
+            "audience = \"api\"",
+            "issuers.partner",
+            "`issuer` is missing",
+            "add `issuer`",
+        ),
+        (
+            "issuer = \"https://b.example\"\naudience = []",
+            "issuers.partner.audience",
+            "no audience is left, so that no token could be accepted",
+            "set it to what that issuer puts into `aud` for this API",
+        ),
+        (
+            "issuer = \"https://a.example\"\naudience = \"api\"",
+            "issuers.partner.issuer",
+            "\"https://a.example\" is `oidc.issuer` already",
+            "remove `issuers.partner`",
+        ),
+        (
+            "issuer = \"http://b.example\"\naudience = \"api\"",
+            "issuers.partner.issuer",
+            "`http://b.example/` is neither `https` nor on loopback",
+            "write an address with `https`",
+        ),
+        (
+            "issuer = \"b.example\"\naudience = \"api\"",
+            "issuers.partner.issuer",
+            "\"b.example\" is not an absolute URL",
+            "write the issuer exactly as the provider's metadata has it, such as \
+             `https://accounts.example.com`",
+        ),
+        (
+            "issuer = \"https://b.example\"\naudience = \"api\"\nserver_metadata_url = \"http://b.example/m\"",
+            "issuers.partner.server_metadata_url",
+            "`http://b.example/m` is neither `https` nor on loopback",
+            "write an address with `https`",
+        ),
+        (
+            "issuer = \"https://b.example\"\naudience = \"api\"\n[default.oidc.issuers.again]\nissuer = \"https://b.example\"\naudience = \"other\"",
+            "issuers.partner.issuer",
+            "\"https://b.example\" is `oidc.issuers.again` already",
+            "remove `issuers.partner`",
+        ),
+    ] {
+        let error = format!("`default.oidc.{key}` in Rocket.toml: {cause}");
+        refused(&partner(more), &[], &error, remedy);
+    }
+}
+
+#[test]
+fn errors_name_the_variable() {
+    for (variable, value, key, cause, remedy) in [
+        (
+            "OIDC_TOKEN_VALIDATION",
+            "JWT",
+            "token_validation",
+            "tokens cannot be checked by \"JWT\"",
+            "write `auto`, `jwt` or `introspection`",
+        ),
+        (
+            "OIDC_TOKEN_CACHE",
+            "maybe",
+            "token_cache",
+            "expected `true`, `false` or a whole number, found the string \"maybe\"",
+            "write for example `OIDC_TOKEN_CACHE=true`",
+        ),
+        (
+            "OIDC_ISSUERS__PARTNER__ISSUER",
+            "https://b.example",
+            "issuers.partner",
+            "`audience` is missing",
+            "add `audience`",
+        ),
+        (
+            "OIDC_ACCESS_TOKEN_SIGNING_ALGS",
+            "RS256 HS256",
+            "access_token_signing_algs",
+            "\"HS256\" is not an algorithm that access tokens may be signed with",
+            "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, or remove it",
+        ),
+    ] {
+        // What a table lacks is told of the table.
+        let name = variable.trim_end_matches("__ISSUER");
+        let error = format!("`oidc.{key}` in environment variable {name}: {cause}");
+        refused("", &[(variable, value)], &error, remedy);
+    }
+}
+
+#[test]
+fn unknown_keys_of_an_issuer_are_refused() {
+    refused(
+        "[default.oidc.issuers.partner]\nissuer = \"https://b.example\"\naudiense = \"api\"",
+        &[],
+        "`default.oidc.issuers.partner.audiense` in Rocket.toml: there is no setting `audiense` in `oidc.issuers.partner`",
+        "write `audience` instead, or remove `audiense`",
+    );
+}
