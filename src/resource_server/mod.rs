@@ -26,7 +26,7 @@ use crate::{
     settings::{Settings, TokenValidation},
     token::{
         AccessToken, AccessTokenExpectations, BearerTokenError, Claims, KeySet, MAX_ACCESS_TOKEN,
-        TESTING_ISSUER, UnverifiedAccessToken,
+        TESTING_ISSUER, UnverifiedAccessToken, excerpt,
     },
 };
 
@@ -273,7 +273,7 @@ impl ResourceServer {
             .find(|issuer| issuer.name() == name)
             .ok_or_else(|| BearerTokenError::UnknownIssuer {
                 expected: issuers.iter().map(|i| i.name().to_owned()).collect(),
-                actual: crate::token::printable(name),
+                actual: excerpt(name),
             })?;
 
         let (provider, expected) = (&issuer.provider, &issuer.expected);

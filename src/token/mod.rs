@@ -38,7 +38,7 @@ pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept
 pub(crate) const TESTING_ISSUER: &str = "urn:rocket_openidconnect:testing_profile";
 
 /// The beginning of a text from outside, short enough for an error or a log line that quotes it.
-fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     const MAX_CHARS: usize = 120;
     match text.char_indices().nth(MAX_CHARS) {
         Some((end, _)) => format!("{}…", &text[..end]),
