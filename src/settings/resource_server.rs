@@ -171,6 +171,18 @@ impl Settings {
                 "write scheme, host and path of the API (RFC 9728 §1.2)",
             ));
         }
+        if let Some(resource) = &self.resource
+            && !is_plain(resource.path())
+        {
+            return Err(self.error(
+                "resource",
+                format!(
+                    "no metadata can be served for the path `{}`",
+                    resource.path()
+                ),
+                "write a path of letters, digits and `.`, `_`, `~`, `-`, such as `/v1`",
+            ));
+        }
         let allowed = |c: char| matches!(c, '!' | '#'..='[' | ']'..='~');
         if let Some(scope) = self
             .scopes_supported
@@ -231,4 +243,10 @@ impl Settings {
             "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, or remove it",
         ))
     }
+}
+
+/// Whether a path means the same in a route of this app as in a URL.
+fn is_plain(path: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-' | '/');
+    path.chars().all(plain) && !path.contains("//")
 }

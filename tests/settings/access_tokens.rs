@@ -136,6 +136,7 @@ fn wrong_values_are_refused() {
         "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, or remove it";
     let realm = "write it in printable ASCII, without quotes and backslashes";
     let no_audience = "no audience is left, so that no token could be accepted";
+    let path = "write a path of letters, digits and `.`, `_`, `~`, `-`, such as `/v1`";
     let resource = "write scheme, host and path of the API (RFC 9728 §1.2)";
     for (line, key, cause, remedy) in [
         (
@@ -251,6 +252,24 @@ fn wrong_values_are_refused() {
             "resource",
             "`https://api.example.com/#x` has a query or a fragment",
             resource,
+        ),
+        (
+            "resource = \"https://api.example.com/a b\"",
+            "resource",
+            "no metadata can be served for the path `/a%20b`",
+            path,
+        ),
+        (
+            "resource = \"https://api.example.com/v1//notes\"",
+            "resource",
+            "no metadata can be served for the path `/v1//notes`",
+            path,
+        ),
+        (
+            "resource = \"https://api.example.com/<id>\"",
+            "resource",
+            "no metadata can be served for the path `/%3Cid%3E`",
+            path,
         ),
         (
             "resource = \"urn:example:api\"",
