@@ -1,8 +1,13 @@
 //! An API that accepts access tokens: which it accepts, and what it says of the others.
 
 mod app;
+mod forgeries;
+mod guard;
 mod introspection;
+mod issuers;
 mod jwt;
 mod keys;
+mod metadata;
 mod refusals;
 mod roles;
+mod userinfo;

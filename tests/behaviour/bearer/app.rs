@@ -5,8 +5,8 @@ use rocket::{
     figment::Figment,
     get,
     http::{Header, Status},
-    local::asynchronous::Client,
-    routes,
+    local::asynchronous::{Client, LocalRequest},
+    post, routes,
     serde::json::{Json, Value, json},
 };
 use rocket_openidconnect::{AnyScope, Bearer, Caller, Clock, Oidc, scopes};
@@ -42,6 +42,24 @@ pub struct Answer {
     pub body: String,
 }
 
+impl Answer {
+    pub async fn to(request: LocalRequest<'_>) -> Answer {
+        let response = request.dispatch().await;
+        let header = |name| {
+            let mut values = response.headers().get(name);
+            let value = values.next().map(str::to_owned);
+            assert_eq!(values.next(), None, "{name} twice");
+            value
+        };
+        Answer {
+            status: response.status().code,
+            challenge: header("WWW-Authenticate"),
+            retry_after: header("Retry-After"),
+            body: response.into_string().await.unwrap_or_default(),
+        }
+    }
+}
+
 impl Api {
     /// Accepts tokens for [`TestProvider::API`], like the provider makes them.
     pub async fn open() -> Api {
@@ -75,14 +93,7 @@ impl Api {
         for value in authorization {
             request.add_header(Header::new("Authorization", value.to_string()));
         }
-        let response = request.dispatch().await;
-        let header = |name| response.headers().get_one(name).map(str::to_owned);
-        Answer {
-            status: response.status().code,
-            challenge: header("WWW-Authenticate"),
-            retry_after: header("Retry-After"),
-            body: response.into_string().await.unwrap_or_default(),
-        }
+        Answer::to(request).await
     }
 
     /// Calls with this token.
@@ -150,7 +161,7 @@ pub fn rocket(provider: &TestProvider, settings: Value, clock: &Clock) -> Rocket
         .attach(Oidc::fairing().clock(clock.clone()))
         .mount(
             "/",
-            routes![whoami, notes, admin, either, staff, optional, person],
+            routes![whoami, notes, write, admin, either, staff, optional, person],
         )
         .register("/", catchers![no])
 }
@@ -178,6 +189,11 @@ fn whoami(token: Bearer) -> Json<Value> {
 #[get("/notes")]
 fn notes(token: Bearer<NotesRead>) -> String {
     format!("notes of {:?}", token.subject())
+}
+
+#[post("/notes", data = "<note>")]
+fn write(_token: Bearer<NotesRead>, note: String) -> String {
+    note
 }
 
 #[get("/admin")]

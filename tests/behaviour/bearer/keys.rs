@@ -6,7 +6,7 @@ use rocket::futures::future::join_all;
 use serde_json::json;
 
 use super::app::{Api, refused};
-use crate::support::{Reply, SigningKey, TestProvider};
+use crate::support::{JwtParts, Reply, SigningKey, TestProvider};
 
 const JWKS: &str = "/jwks";
 
@@ -132,6 +132,168 @@ async fn keys_that_never_came_are_503_at_once() {
     api.provider.clear_path(JWKS);
     api.clock.advance(Duration::from_secs(1));
     assert_eq!(api.call("/notes", &token).await.status, 200);
+}
+
+/// An answer that is no key set is the provider's fault; then, too, it is asked less and less.
+#[rocket::async_test]
+async fn keys_of_no_use_are_502() {
+    let api = Api::open().await;
+    let useless = Reply::text("text/html", "<h1>Welcome</h1>");
+    api.provider.on_path(JWKS, useless);
+    assert_eq!(api.whoami(|_| ()).await.status, 502);
+    let line = "ERROR: the provider's key set gave an unusable answer: the key set cannot be read: \
+                not valid JSON: parsing failed at line 1, column 1";
+    let lines = api.log.lines();
+    assert!(lines.contains(&line.to_owned()), "{lines:#?}");
+    let soon = api.whoami(|_| ()).await;
+    assert_eq!((soon.status, soon.retry_after.as_deref()), (503, Some("1")));
+    assert_eq!(api.provider.count(JWKS), 1);
+    for (wait, count) in [(1, 2), (1, 2), (1, 3)] {
+        api.clock.advance(Duration::from_secs(wait));
+        api.whoami(|_| ()).await;
+        assert_eq!(api.provider.count(JWKS), count);
+    }
+}
+
+/// A key set that became useless leaves the keys that were there.
+#[rocket::async_test]
+async fn keys_of_no_use_do_not_replace_good_ones() {
+    let api = Api::open().await;
+    assert_eq!(api.whoami(|_| ()).await.status, 200);
+    let useless = Reply::text("text/html", "<h1>Welcome</h1>");
+    api.provider.on_path(JWKS, useless);
+    let unknown = |token: &mut JwtParts| token.set_header("kid", "unknown");
+    let refusal = refused("the token is signed with an unknown key");
+    assert_eq!(api.whoami(unknown).await, refusal);
+    assert_eq!(api.provider.count(JWKS), 2);
+    assert_eq!(api.whoami(|_| ()).await.status, 200);
+}
+
+/// A new key that comes within the cool-down waits for its end, and no longer.
+#[rocket::async_test]
+async fn a_new_key_within_the_cool_down() {
+    let api = Api::open().await;
+    let unknown = |token: &mut JwtParts| token.set_header("kid", "unknown");
+    let refusal = refused("the token is signed with an unknown key");
+    assert_eq!(api.whoami(unknown).await, refusal);
+    api.provider.rotate_rsa_key();
+    let next = api
+        .provider
+        .access_token("notes:read", |token| token.sign_with(SigningKey::NextRsa));
+    api.clock.advance(Duration::from_secs(29));
+    assert_eq!(api.call("/notes", &next).await, refusal);
+    api.clock.advance(Duration::from_secs(1));
+    assert_eq!(api.call("/notes", &next).await.status, 200);
+}
+
+/// Without a name, a new key looks like a wrong signature: that too causes one fetch in a while.
+#[rocket::async_test]
+async fn a_flood_of_tokens_without_a_key_name_causes_one_fetch() {
+    let api = Api::open().await;
+    let nameless = |token: &mut JwtParts| {
+        token.remove_header("kid");
+        token.signing = SigningKey::NextRsa;
+    };
+    let refusal = refused("the signature of the token is wrong");
+    assert_eq!(api.whoami(|_| ()).await.status, 200);
+    for _ in 0..50 {
+        assert_eq!(api.whoami(nameless).await, refusal);
+    }
+    assert_eq!(api.provider.count(JWKS), 2);
+    api.provider.rotate_rsa_key();
+    api.clock.advance(Duration::from_secs(30));
+    assert_eq!(api.whoami(nameless).await.status, 200);
+    assert_eq!(api.provider.count(JWKS), 3);
+    // With a name, a wrong signature is wrong.
+    for _ in 0..2 {
+        api.clock.advance(Duration::from_secs(30));
+        let forged = api.whoami(|token| {
+            token.sign_with(SigningKey::NextRsa);
+            token.break_signature = true;
+        });
+        assert_eq!(forged.await, refusal);
+    }
+    assert_eq!(api.provider.count(JWKS), 3);
+}
+
+/// What is refused for its claims costs no look at the keys.
+#[rocket::async_test]
+async fn a_token_that_is_refused_for_its_claims_reads_no_key() {
+    let api = Api::open().await;
+    let changes: [fn(&mut JwtParts); 4] = [
+        |token| token.set("exp", crate::app::NOW - 60),
+        |token| token.set("aud", "other"),
+        |token| token.set("iss", "https://other.example"),
+        |token| token.set_header("alg", "RS512"),
+    ];
+    for change in changes {
+        assert_eq!(api.whoami(change).await.status, 401);
+    }
+    assert_eq!(api.provider.count(JWKS), 0);
+}
+
+/// The provider says how long its keys serve; when they are due, they are fetched beside the request.
+#[rocket::async_test]
+async fn keys_serve_as_long_as_their_provider_says() {
+    let provider = TestProvider::start().await;
+    provider.on_jwks(|reply| reply.set_header("Cache-Control", "public, max-age=600"));
+    let api = Api::at(provider, json!({})).await;
+    let token = |api: &Api| {
+        api.provider.access_token("notes:read", |token| {
+            token.set("exp", crate::app::NOW + 100_000);
+        })
+    };
+    assert_eq!(api.call("/notes", &token(&api)).await.status, 200);
+    api.clock.advance(Duration::from_secs(599));
+    assert_eq!(api.call("/notes", &token(&api)).await.status, 200);
+    assert_eq!(api.provider.count(JWKS), 1);
+    api.clock.advance(Duration::from_secs(1));
+    let held = api.provider.hold(JWKS);
+    for _ in 0..20 {
+        assert_eq!(api.call("/notes", &token(&api)).await.status, 200);
+    }
+    api.provider.until_requested(JWKS, 2).await;
+    assert_eq!(api.provider.count(JWKS), 2);
+    held.release();
+}
+
+/// A key that nobody can use is skipped, and takes no other with it.
+#[rocket::async_test]
+async fn unusable_keys_are_skipped() {
+    let provider = TestProvider::start().await;
+    provider.on_jwks(|reply| {
+        reply.edit(|set| {
+            let keys = set["keys"].as_array_mut().unwrap();
+            let own = |change: serde_json::Value| {
+                let mut jwk = SigningKey::Foreign.jwk();
+                jwk["kid"] = json!("foreign");
+                for (member, value) in change.as_object().unwrap() {
+                    jwk[member] = value.clone();
+                }
+                jwk
+            };
+            let unusable = [
+                json!("no object"),
+                own(json!({ "use": "enc" })),
+                own(json!({ "key_ops": ["encrypt"] })),
+                own(json!({ "alg": "RSA-OAEP" })),
+                own(json!({ "d": "AQAB" })),
+                own(json!({ "n": "AQAB" })),
+                json!({ "kty": "oct", "kid": "foreign", "k": "AQAB" }),
+            ];
+            keys.splice(..0, unusable);
+        });
+    });
+    let api = Api::at(provider, json!({})).await;
+    api.refuses(
+        |token| {
+            token.signing = SigningKey::Foreign;
+            token.set_header("kid", "foreign");
+        },
+        "the token is signed with an unknown key",
+        "the provider's key set has no usable key \"foreign\"",
+    )
+    .await;
 }
 
 /// A key set of a thousand keys, one of an odd kind among them.

@@ -1,0 +1,170 @@
+//! Several issuers: each speaks for itself, by its own keys.
+
+use serde_json::{Value, json};
+
+use super::app::{Api, refused};
+use crate::{
+    app::NOW,
+    support::{JwtParts, SigningKey, TestProvider},
+};
+
+/// An API of two issuers. The partner signs with another RSA key than the first.
+struct Two {
+    api: Api,
+    partner: TestProvider,
+}
+
+impl Two {
+    async fn open() -> Two {
+        Two::with(json!({})).await
+    }
+
+    async fn with(settings: Value) -> Two {
+        let partner = TestProvider::start().await;
+        partner.set_time(NOW);
+        partner.rotate_rsa_key();
+        let mut all = json!({ "issuers": { "partner": {
+            "issuer": partner.issuer(), "audience": "partner-api",
+        } } });
+        let Value::Object(more) = settings else {
+            panic!("settings are an object, not {settings}")
+        };
+        all.as_object_mut().unwrap().extend(more);
+        Two {
+            api: Api::with(all).await,
+            partner,
+        }
+    }
+
+    /// A token of the partner, changed in one way.
+    fn theirs(&self, change: impl FnOnce(&mut JwtParts)) -> String {
+        self.partner.access_token("notes:read", |token| {
+            token.set("aud", "partner-api");
+            token.sign_with(SigningKey::NextRsa);
+            change(token);
+        })
+    }
+}
+
+/// The first issuer's key is published, known and good, and says nothing for the partner.
+#[rocket::async_test]
+async fn access_token_signed_by_the_key_of_another_issuer() {
+    let two = Two::open().await;
+    let api = &two.api;
+    assert_eq!(api.whoami(|_| ()).await.status, 200);
+    assert_eq!(api.call("/whoami", &two.theirs(|_| ())).await.status, 200);
+
+    let unknown = refused("the token is signed with an unknown key");
+    let wrong = refused("the signature of the token is wrong");
+    let with_first_key = two.theirs(|token| token.sign_with(SigningKey::Rsa));
+    assert_eq!(api.call("/whoami", &with_first_key).await, unknown);
+    for kid in [Some("rsa-2"), None] {
+        let disguised = two.theirs(|token| {
+            token.signing = SigningKey::Rsa;
+            match kid {
+                Some(kid) => token.set_header("kid", kid),
+                None => token.remove_header("kid"),
+            }
+        });
+        assert_eq!(api.call("/whoami", &disguised).await, wrong, "{kid:?}");
+    }
+    // And the other way round.
+    let with_partners_key = api.whoami(|token| token.sign_with(SigningKey::NextRsa));
+    assert_eq!(with_partners_key.await, unknown);
+    let first = api.provider.issuer();
+    let for_first = two.theirs(|token| {
+        token.set("iss", first);
+        token.set("aud", TestProvider::API);
+    });
+    assert_eq!(api.call("/whoami", &for_first).await, unknown);
+}
+
+/// The issuer is chosen before any key is read: a stranger's token asks nobody.
+#[rocket::async_test]
+async fn access_token_of_an_unknown_issuer_asks_nobody() {
+    let two = Two::open().await;
+    let (first, partner) = (two.api.provider.issuer(), two.partner.issuer());
+    let before = (
+        two.api.provider.requests().len(),
+        two.partner.requests().len(),
+    );
+    for iss in ["https://evil.example", "", "https://op.example/\u{1b}[2J"] {
+        let answer = two.api.whoami(|token| token.set("iss", iss)).await;
+        assert_eq!(answer, refused("the token comes from another issuer"));
+        let line = format!(
+            "WARN: the access token is refused: the token is issued by {iss:?}, \
+             expected one of [{first:?}, {partner:?}]"
+        );
+        let lines = two.api.log.lines();
+        assert!(lines.contains(&line), "{line:?} is not in {lines:#?}");
+    }
+    let odd = two
+        .api
+        .whoami(|token| token.set("iss", json!([first])))
+        .await;
+    assert_eq!(
+        odd,
+        refused("a claim of the token is missing or of the wrong type")
+    );
+    let without = two.api.whoami(|token| token.remove("iss")).await;
+    assert_eq!(without, odd);
+    let after = (
+        two.api.provider.requests().len(),
+        two.partner.requests().len(),
+    );
+    assert_eq!(after, before);
+}
+
+/// A flood of unknown keys at one issuer is nothing to the other.
+#[rocket::async_test]
+async fn unknown_keys_of_one_issuer_do_not_cool_the_other_down() {
+    let two = Two::open().await;
+    let unknown = two.theirs(|token| token.set_header("kid", "unknown"));
+    assert_eq!(two.api.call("/whoami", &unknown).await.status, 401);
+    assert_eq!(two.partner.count("/jwks"), 2);
+    assert_eq!(two.api.provider.count("/jwks"), 0);
+    assert_eq!(two.api.whoami(|_| ()).await.status, 200);
+    two.api.provider.rotate_rsa_key();
+    let next = two.api.whoami(|token| token.sign_with(SigningKey::NextRsa));
+    assert_eq!(next.await.status, 200);
+}
+
+/// The issuer that the client is registered at is the one to ask about opaque tokens.
+#[rocket::async_test]
+async fn opaque_tokens_are_of_the_first_issuer() {
+    let two = Two::open().await;
+    let answer = two.api.call("/whoami", "opaque").await;
+    assert_eq!(answer, refused("the token is not active"));
+    assert_eq!(two.api.provider.count("/introspect"), 1);
+    assert_eq!(two.partner.count("/introspect"), 0);
+}
+
+/// An issuer's keys change for its own tokens alone.
+#[rocket::async_test]
+async fn tokens_of_one_issuer_outlive_the_keys_of_the_other() {
+    let two = Two::open().await;
+    let theirs = two.theirs(|_| ());
+    assert_eq!(two.api.call("/person", &theirs).await.body, "Alice Liddell");
+    two.api.provider.rotate_rsa_key();
+    let next = two.api.whoami(|token| token.sign_with(SigningKey::NextRsa));
+    assert_eq!(next.await.status, 200);
+    assert_eq!(two.api.call("/person", &theirs).await.body, "Alice Liddell");
+    // UserInfo is asked at the issuer of the token, once.
+    assert_eq!(two.partner.count("/userinfo"), 1);
+    assert_eq!(two.api.provider.count("/userinfo"), 0);
+}
+
+/// Both are told to clients that look for a provider.
+#[rocket::async_test]
+async fn the_metadata_names_every_issuer() {
+    let two = Two::open().await;
+    let answer = two
+        .api
+        .call_with("/.well-known/oauth-protected-resource", &[])
+        .await;
+    let metadata: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(
+        metadata["authorization_servers"],
+        json!([two.api.provider.issuer(), two.partner.issuer()])
+    );
+}
