@@ -86,6 +86,10 @@ impl RelyingParty {
         if pending.is_over(now) {
             return Err(SignInError::Expired);
         }
+        // The settings named another provider when it began: its code is not shown to this one.
+        if pending.issuer != provider.registration.issuer {
+            return Err(SignInError::NotPending);
+        }
         let metadata = provider.metadata(now).await?;
         let announces_iss = metadata
             .additional_metadata()

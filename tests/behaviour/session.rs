@@ -309,6 +309,29 @@ async fn a_session_of_another_issuer_is_signed_out() {
     );
 }
 
+/// The settings changed in between: what the old provider answers is nothing to the new one.
+#[rocket::async_test]
+async fn a_sign_in_that_began_at_another_issuer_is_over() {
+    let (provider, other) = (TestProvider::start().await, TestProvider::start().await);
+    let browser = App::new(&provider).with("secret_key", KEY).open().await;
+    let callback = browser.begin_sign_in(&provider, "/me").await;
+
+    let moved = App::new(&other).with("secret_key", KEY);
+    let there = moved.open().await;
+    for (name, _) in browser.cookies() {
+        there.set_cookie(browser.cookie(&name).unwrap());
+    }
+    let page = there.arrive_from_provider(&callback.path_and_query()).await;
+    page.is(Status::BadRequest).sees("Sign-in failed");
+    assert_eq!(
+        moved.failures(),
+        ["no sign-in is under way in this browser that this response belongs to"]
+    );
+    assert_eq!(other.count("/token"), 0);
+    assert_signed_out(&there).await;
+    there.sign_in(&other, "/me").await.is(Status::Ok);
+}
+
 /// Loses the session's cookie, as a browser does that finds the headers too large.
 fn lose_session(browser: &Browser) {
     let kept = browser.cookie("oidc_arrivals");
