@@ -171,8 +171,16 @@ impl Handler for LogoutPage {
         let Some(visit) = Visit::new(request) else {
             return Outcome::Error(Status::InternalServerError);
         };
-        let action = visit.rp.logout_url(visit.next_after_logout().as_str());
-        Outcome::Success(html(Status::Ok, pages::sign_out(&action)))
+        let next = visit.next_after_logout();
+        Outcome::Success(match url::Url::parse(&next) {
+            // Only the setting names another site, so the form need not say it again.
+            Ok(elsewhere) => {
+                let page = pages::sign_out(&visit.rp.route_path("logout"));
+                let origin = elsewhere.origin().ascii_serialization();
+                html_with_form_to(&format!("'self' {origin}"), Status::Ok, page)
+            }
+            Err(_) => html(Status::Ok, pages::sign_out(&visit.rp.logout_url(&next))),
+        })
     }
 }
 
@@ -208,7 +216,7 @@ impl Handler for Logout {
                 .set(TESTING_SIGNED_OUT, "1", "/", life, visit.now)]);
         }
         visit.events.after_logout(request).await;
-        Outcome::Success(redirect(visit.next_after_logout().as_str()))
+        Outcome::Success(redirect(&visit.next_after_logout()))
     }
 }
 
@@ -244,14 +252,16 @@ impl<'r, 'q> Visit<'r, 'q> {
         }
     }
 
-    /// Where sign-out leads: `next`, else the setting `post_logout_redirect_uri`.
-    fn next_after_logout(&self) -> ReturnTo {
-        match (
-            self.request.query_value::<String>("next"),
-            &self.rp.settings.post_logout_redirect_uri,
-        ) {
-            (None, Some(address)) => self.rp.local_address(address),
-            _ => self.next(),
+    /// Where sign-out leads: `next`, else the setting `post_logout_redirect_uri`, which alone may name
+    /// another site.
+    fn next_after_logout(&self) -> String {
+        let next = self.request.query_value::<String>("next");
+        match &self.rp.settings.post_logout_redirect_uri {
+            Some(address) if next.is_none() && address.starts_with('/') => {
+                self.rp.local_address(address).to_string()
+            }
+            Some(address) if next.is_none() => address.clone(),
+            _ => self.next().to_string(),
         }
     }
 
@@ -478,6 +488,11 @@ fn redirect<'r>(location: &str) -> Response<'r> {
 }
 
 fn html<'r>(status: Status, page: String) -> Response<'r> {
+    html_with_form_to("'self'", status, page)
+}
+
+/// A page whose form leads to these sites. Chromium holds the redirects that follow to it too.
+fn html_with_form_to<'r>(form_action: &str, status: Status, page: String) -> Response<'r> {
     Response::build()
         .status(status)
         .header(ContentType::HTML)
@@ -485,7 +500,9 @@ fn html<'r>(status: Status, page: String) -> Response<'r> {
         .raw_header("Referrer-Policy", "no-referrer")
         .raw_header(
             "Content-Security-Policy",
-            "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
+            format!(
+                "default-src 'none'; style-src 'unsafe-inline'; form-action {form_action}; frame-ancestors 'none'"
+            ),
         )
         .sized_body(page.len(), Cursor::new(page))
         .finalize()

@@ -172,3 +172,28 @@ async fn sign_out_leads_where_the_setting_says() {
         .await
         .sees("action=\"&#x2F;oidc&#x2F;logout?next=%2Fgoodbye\"");
 }
+
+/// Only the setting may name another site.
+#[rocket::async_test]
+async fn sign_out_leads_to_the_site_that_the_setting_names() {
+    let provider = TestProvider::start().await;
+    let goodbye = "https://www.example.com/goodbye?from=app";
+    let app = App::new(&provider).with("oidc.post_logout_redirect_uri", goodbye);
+    let browser = signed_in(&app, &provider).await;
+    for (path, location) in [
+        ("/oidc/logout", goodbye),
+        ("/oidc/logout?next=/me", "/me"),
+        ("/oidc/logout?next=https://www.example.com/goodbye", "/"),
+    ] {
+        let page = browser.submit(path, "").await;
+        assert_eq!(page.location.as_deref(), Some(location), "{path}");
+    }
+    let page = browser.visit("/oidc/logout").await;
+    page.sees("action=\"&#x2F;oidc&#x2F;logout\"");
+    // Chromium holds a form to this over redirects too.
+    let policy = page.header("Content-Security-Policy").unwrap();
+    assert!(
+        policy.contains("form-action 'self' https://www.example.com;"),
+        "{policy}"
+    );
+}
