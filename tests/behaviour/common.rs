@@ -209,11 +209,26 @@ pub async fn launch_failure(rocket: Rocket<Build>) -> (String, Vec<String>) {
 
 /// What is logged on this thread while it is set: level and message.
 #[derive(Clone, Default)]
-pub struct Log(Arc<Mutex<Vec<String>>>);
+pub struct Log(Arc<Mutex<Vec<(&'static str, String)>>>);
+
+/// Where the report at liftoff is told, beside Rocket's own.
+const REPORT: &str = "rocket::launch";
 
 impl Log {
-    /// The lines of this crate from `info` up.
+    /// The lines of this crate from `info` up, without the report at liftoff.
     pub fn lines(&self) -> Vec<String> {
+        let lines = self.lines_with_targets().into_iter();
+        let lines = lines.filter(|(target, _)| !target.starts_with(REPORT));
+        lines.map(|(_, line)| line).collect()
+    }
+
+    /// The lines of this crate from `info` up.
+    pub fn lines_with_report(&self) -> Vec<String> {
+        let lines = self.lines_with_targets().into_iter();
+        lines.map(|(_, line)| line).collect()
+    }
+
+    fn lines_with_targets(&self) -> Vec<(&'static str, String)> {
         locked(&self.0).clone()
     }
 }
@@ -222,13 +237,14 @@ impl tracing::Subscriber for Log {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
         metadata.is_event()
             && *metadata.level() <= tracing::Level::INFO
-            && metadata.target().starts_with("rocket_openidconnect")
+            && (metadata.target().starts_with("rocket_openidconnect")
+                || metadata.target().starts_with(REPORT))
     }
 
     fn event(&self, event: &tracing::Event<'_>) {
         let mut line = Line(format!("{}:", event.metadata().level()));
         event.record(&mut line);
-        locked(&self.0).push(line.0);
+        locked(&self.0).push((event.metadata().target(), line.0));
     }
 
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {

@@ -5,6 +5,7 @@ mod bearer;
 mod common;
 mod events;
 mod guards;
+mod launch;
 mod logout;
 mod rejections;
 mod session;

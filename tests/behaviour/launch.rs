@@ -1,0 +1,503 @@
+//! Launch: settings, the provider's metadata, and what the operator is told.
+
+use std::time::Duration;
+
+use rocket::{
+    Build, Config, Rocket,
+    figment::Figment,
+    http::Status,
+    serde::json::{Value, json},
+};
+use rocket_openidconnect::{Oidc, Settings};
+
+use crate::{
+    common::{App, KEY, Log, launch_failure, opened_cookie},
+    support::{Browser, Page, Reply, TestProvider},
+};
+
+const FAILED: &str = "failed fairings: OpenID Connect";
+const DISCOVERY: &str = TestProvider::DISCOVERY;
+
+/// Sign-in is not possible now, and it is said how long to wait.
+#[track_caller]
+fn assert_unavailable(page: &Page, seconds: &str) {
+    page.is(Status::ServiceUnavailable)
+        .sees("The sign-in service does not answer at the moment.");
+    assert_eq!(page.header("Retry-After"), Some(seconds));
+    assert_eq!(page.header("Cache-Control"), Some("no-store"));
+}
+
+#[rocket::async_test]
+async fn a_provider_that_is_down_and_comes_up() {
+    let provider = TestProvider::start().await;
+    provider.stop();
+    let app = App::new(&provider);
+    let browser = app.open().await;
+    browser.visit("/").await.is(Status::Ok);
+    browser
+        .visit("/me")
+        .await
+        .redirects_to("/oidc/login?next=%2Fme");
+
+    // The attempts are further and further apart.
+    assert_unavailable(&browser.visit("/oidc/login").await, "1");
+    app.advance(Duration::from_secs(1));
+    assert_unavailable(&browser.visit("/oidc/login").await, "2");
+    provider.restart();
+    app.advance(Duration::from_secs(1));
+    assert_unavailable(&browser.visit("/oidc/login").await, "1");
+    assert_eq!(provider.count(DISCOVERY), 0);
+    assert_eq!(
+        app.failures(),
+        ["1", "2", "1"].map(|wait| {
+            format!("the provider was not reachable; the next attempt is due in {wait} s")
+        })
+    );
+
+    app.advance(Duration::from_secs(1));
+    let page = browser.sign_in(&provider, "/me").await;
+    page.is(Status::Ok).sees("alice");
+    assert_eq!(provider.count(DISCOVERY), 1);
+}
+
+#[rocket::async_test]
+async fn a_provider_that_answers_with_an_outage_is_down() {
+    for status in [500, 503, 429] {
+        let provider = TestProvider::start().await;
+        provider.on_path(DISCOVERY, Reply::status(status));
+        let app = App::new(&provider);
+        let browser = app.open().await;
+        assert_unavailable(&browser.visit("/oidc/login").await, "1");
+        provider.clear_path(DISCOVERY);
+        app.advance(Duration::from_secs(1));
+        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    }
+}
+
+/// The launch did not find out; the first sign-in does.
+#[rocket::async_test]
+async fn a_provider_that_comes_up_wrong_is_refused() {
+    let provider = TestProvider::start().await;
+    provider.stop();
+    let app = App::new(&provider);
+    let browser = app.open().await;
+    provider.metadata(|metadata| {
+        metadata.insert("issuer".into(), json!("https://other.example"));
+    });
+    provider.restart();
+    app.advance(Duration::from_secs(1));
+    browser
+        .visit("/oidc/login")
+        .await
+        .is(Status::BadGateway)
+        .sees("gave an answer that cannot be trusted");
+    let expected = provider.issuer();
+    assert_eq!(
+        app.failures(),
+        [format!(
+            "the metadata's issuer is `https://other.example`, expected `{expected}`"
+        )]
+    );
+}
+
+#[rocket::async_test]
+async fn a_provider_that_goes_down_keeps_people_signed_in() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = app.open().await;
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    provider.stop();
+    app.advance(Duration::from_secs(1800));
+    browser.visit("/me").await.is(Status::Ok).sees("alice");
+    browser.submit("/oidc/logout", "").await.redirects_to("/");
+}
+
+#[rocket::async_test]
+async fn metadata_is_read_again_after_a_day_and_nobody_waits_for_it() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = app.open().await;
+    app.advance(Duration::from_secs(24 * 60 * 60 - 1));
+    browser
+        .visit("/oidc/login")
+        .await
+        .redirects_to(&provider.issuer());
+    assert_eq!(provider.count(DISCOVERY), 1);
+
+    app.advance(Duration::from_secs(1));
+    let held = provider.hold(DISCOVERY);
+    for _ in 0..2 {
+        let page = browser.visit("/oidc/login").await;
+        page.redirects_to(&provider.issuer());
+    }
+    provider.until_requested(DISCOVERY, 2).await;
+    held.release();
+    assert_eq!(provider.count(DISCOVERY), 2);
+}
+
+#[rocket::async_test]
+async fn metadata_that_is_wrong_aborts_the_launch() {
+    let provider = TestProvider::start().await;
+    let issuer = provider.issuer();
+    let log = "look into the provider's log for this request";
+    let https = "serve the provider over https, or on a loopback address";
+    let changed = |member: &str, value: Value| {
+        let mut document = Value::Null;
+        provider.metadata(|metadata| document = json!(metadata));
+        document[member] = value;
+        Reply::json(document)
+    };
+    for (reply, cause, remedy) in [
+        (
+            Reply::status(404),
+            "the provider's metadata answered with status 404".to_owned(),
+            "check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`",
+        ),
+        (
+            Reply::text("text/html", "<h1>Hello</h1>"),
+            "the provider's metadata gave an unusable answer: \
+             not valid JSON: parsing failed at line 1, column 1"
+                .to_owned(),
+            log,
+        ),
+        (
+            changed("issuer", json!(format!("{issuer}/"))),
+            format!("the metadata's issuer is `{issuer}/`, expected `{issuer}`"),
+            "set `oidc.issuer` to the provider's issuer, letter by letter; a trailing slash counts",
+        ),
+        (
+            changed("issuer", Value::Null),
+            "the provider's metadata gave an unusable answer: it has no `issuer`".to_owned(),
+            log,
+        ),
+        (
+            changed("token_endpoint", Value::Null),
+            "the provider's metadata gave an unusable answer: it has no `token_endpoint`"
+                .to_owned(),
+            log,
+        ),
+        (
+            changed("token_endpoint", json!("http://op.example/token")),
+            "the provider's token endpoint is at `http://op.example/token`, \
+             which is neither https nor loopback"
+                .to_owned(),
+            https,
+        ),
+        (
+            changed("jwks_uri", json!("http://op.example/jwks")),
+            "the provider's key set is at `http://op.example/jwks`, \
+             which is neither https nor loopback"
+                .to_owned(),
+            https,
+        ),
+        (
+            changed("authorization_endpoint", json!("http://op.example/a")),
+            "the provider's metadata is at `http://op.example/a`, \
+             which is neither https nor loopback"
+                .to_owned(),
+            https,
+        ),
+        (
+            changed("introspection_endpoint", json!("http://op.example/i")),
+            "the provider's introspection endpoint is at `http://op.example/i`, \
+             which is neither https nor loopback"
+                .to_owned(),
+            https,
+        ),
+        (
+            changed("userinfo_endpoint", json!("http://op.example/me")),
+            "the provider's UserInfo endpoint is at `http://op.example/me`, \
+             which is neither https nor loopback"
+                .to_owned(),
+            https,
+        ),
+    ] {
+        provider.on_path(DISCOVERY, reply);
+        let (kind, lines) = launch_failure(App::new(&provider).rocket()).await;
+        assert_eq!(kind, FAILED);
+        assert_eq!(
+            lines,
+            [format!("ERROR: {cause}"), format!("INFO: {remedy}")]
+        );
+    }
+}
+
+#[rocket::async_test]
+async fn settings_that_are_wrong_abort_the_launch() {
+    let provider = TestProvider::start().await;
+    let launch = |config: Config, oidc: Value| {
+        let figment = Figment::from(config).merge(("log_level", "off"));
+        rocket::custom(figment.merge(("secret_key", KEY)).merge(("oidc", oidc)))
+            .attach(Oidc::fairing())
+    };
+    let (debug, release) = (Config::debug_default, Config::release_default);
+    let complete = json!({ "issuer": provider.issuer(), "client_id": "app" });
+    let disabled = json!({ "enabled": false, "testing_profile": { "sub": "a" } });
+    for (rocket, key, cause, remedy) in [
+        (
+            launch(debug(), json!({ "client_id": "app" })),
+            "oidc.issuer",
+            "the provider's issuer is missing",
+            "set `issuer` in the table `oidc`, or OIDC_ISSUER; to do without a provider, \
+             set `enabled = false` or, while developing, `dev_provider = true`",
+        ),
+        (
+            launch(release(), complete),
+            "oidc.base_url",
+            "the public address of the app is missing",
+            "set `base_url` in the table `oidc`, or OIDC_BASE_URL, for example \
+             `base_url = \"https://app.example.com\"`",
+        ),
+        (
+            launch(release(), disabled),
+            "global.oidc.testing_profile",
+            "outside the debug profile, every visitor would be this user",
+            "set `enabled = true`, or remove `testing_profile`; a closed test environment may set \
+             `insecure_testing_profile = true`",
+        ),
+        (
+            launch(release(), json!({ "dev_provider": true })),
+            "global.oidc.dev_provider",
+            "the development provider starts in the debug profile only",
+            "remove `dev_provider` and set `issuer`, or select the profile with \
+             ROCKET_PROFILE=debug",
+        ),
+    ] {
+        let (kind, lines) = launch_failure(rocket).await;
+        assert_eq!(kind, FAILED);
+        let [error, rest] = &lines[..] else {
+            panic!("{lines:?}");
+        };
+        // Between them is where this file sets it.
+        assert!(error.starts_with(&format!("ERROR: `{key}`")), "{error}");
+        assert!(error.ends_with(&format!(": {cause}")), "{error}");
+        assert_eq!(*rest, format!("INFO: {remedy}"));
+    }
+    assert_eq!(provider.requests().len(), 0);
+}
+
+/// The app with this fairing in place of its own.
+fn with_fairing(app: &App, fairing: Oidc) -> Rocket<Build> {
+    app.bare().attach(fairing)
+}
+
+#[rocket::async_test]
+async fn the_app_changes_settings_last() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let custom = |change: fn(&mut Settings)| {
+        Oidc::custom(move |mut settings| {
+            change(&mut settings);
+            settings
+        })
+    };
+    let moved = with_fairing(&app, custom(|settings| settings.mount = "/auth".into()));
+    let browser = Browser::open(moved).await;
+    browser
+        .visit("/auth/login")
+        .await
+        .redirects_to(&provider.issuer());
+    browser.visit("/oidc/login").await.is(Status::NotFound);
+
+    // What the app sets is checked as what it reads.
+    let wrong = with_fairing(&app, custom(|settings| settings.mount = "auth/".into()));
+    let (kind, lines) = launch_failure(wrong).await;
+    assert_eq!(kind, FAILED);
+    assert_eq!(
+        lines[0],
+        "ERROR: `oidc.mount`: \"auth/\" is not a path to mount at"
+    );
+
+    let (kind, lines) = launch_failure(with_fairing(
+        &app,
+        Oidc::try_custom(|_| Err("no vault".into())),
+    ))
+    .await;
+    assert_eq!(kind, FAILED);
+    assert_eq!(
+        lines,
+        [
+            "ERROR: the app's own settings function failed: no vault",
+            "INFO: mend the function given to `Oidc::try_custom`",
+        ]
+    );
+}
+
+#[rocket::async_test]
+async fn the_metadata_is_where_the_setting_says() {
+    let provider = TestProvider::start().await;
+    let mut document = Value::Null;
+    provider.metadata(|metadata| document = json!(metadata));
+    provider.on_path("/metadata", Reply::json(document.clone()));
+    let at = format!("{}/metadata", provider.issuer());
+    let app = App::new(&provider).with("oidc.server_metadata_url", &at);
+    let browser = app.open().await;
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    assert_eq!(provider.count("/metadata"), 1);
+    assert_eq!(provider.count(DISCOVERY), 0);
+
+    // Its issuer is still the one of the settings.
+    document["issuer"] = json!("https://other.example");
+    provider.on_path("/metadata", Reply::json(document));
+    let app = App::new(&provider).with("oidc.server_metadata_url", &at);
+    let (_, lines) = launch_failure(app.rocket()).await;
+    assert_eq!(
+        lines[0],
+        format!(
+            "ERROR: the metadata's issuer is `https://other.example`, expected `{}`",
+            provider.issuer()
+        )
+    );
+}
+
+#[rocket::async_test]
+async fn client_secrets_with_endpoints_need_no_discovery() {
+    let provider = TestProvider::start().await;
+    provider.on_path(DISCOVERY, Reply::status(404));
+    let at = |path: &str| format!("{}{path}", provider.issuer());
+    let figment = Figment::from(Config::debug_default()).merge(("log_level", "off"));
+    let mut web = json!({
+        "issuer": provider.issuer(),
+        "client_id": "app",
+        "client_secret": "from the table",
+        "redirect_uris": ["http://localhost:8000/oidc/authorize"],
+        "auth_uri": at("/authorize"),
+        "token_uri": at("/token"),
+        "userinfo_uri": at("/userinfo"),
+        "jwks_uri": at("/jwks"),
+    });
+    for asked in [1, 0] {
+        let figment = figment
+            .clone()
+            .merge(("oidc.client_secrets", json!({ "web": web })));
+        let rocket = rocket::custom(figment).attach(Oidc::fairing());
+        let browser = Browser::open(rocket).await;
+        let before = provider.count("/userinfo");
+        let page = browser.sign_in(&provider, "/oidc/login").await;
+        // There is no page at `/`, where the person arrives.
+        page.is(Status::NotFound);
+        assert_eq!(page.url, "/");
+        assert!(browser.cookie("oidc_session").is_some());
+        assert_eq!(provider.count("/userinfo") - before, asked);
+        let basic = provider.last_request("/token").basic();
+        assert_eq!(basic, Some(("app".into(), "from the table".into())));
+        web.as_object_mut().unwrap().remove("userinfo_uri");
+    }
+    assert_eq!(provider.count(DISCOVERY), 0);
+}
+
+#[rocket::async_test]
+async fn the_redirect_uri_is_sent_as_it_is_set() {
+    let provider = TestProvider::start().await;
+    let uri = "http://localhost:8000/oidc/authorize?tenant=7";
+    let app = App::new(&provider).with("oidc.overwrite_redirect_uri", uri);
+    let browser = app.open().await;
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    let asked = provider.last_request("/authorize");
+    assert_eq!(asked.query_value("redirect_uri"), Some(uri));
+    let exchanged = provider.last_request("/token");
+    assert_eq!(exchanged.form_value("redirect_uri"), Some(uri));
+}
+
+/// Rocket and the fairing must mean the same key, in every form that Rocket takes.
+#[rocket::async_test]
+async fn a_secret_key_in_each_form_is_rockets_own() {
+    let provider = TestProvider::start().await;
+    let hex = "0123456789abcdef".repeat(4);
+    let long =
+        "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZg==";
+    let bytes: Vec<u8> = (1..=32).collect();
+    for key in [
+        json!(KEY),
+        json!(hex),
+        json!(long),
+        json!(bytes),
+        json!(null),
+    ] {
+        let mut app = App::new(&provider);
+        if !key.is_null() {
+            app = app.with("secret_key", &key);
+        }
+        let browser = app.open().await;
+        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+        let text = opened_cookie(&browser, "oidc_session").await;
+        assert!(text.contains("\"sub\":\"alice\""), "{key}");
+    }
+}
+
+/// What is logged at liftoff.
+async fn report(app: &App) -> Vec<String> {
+    let log = Log::default();
+    let recording = tracing::subscriber::set_default(log.clone());
+    app.open().await;
+    drop(recording);
+    log.lines_with_report()
+}
+
+#[rocket::async_test]
+async fn the_report_at_liftoff() {
+    let provider = TestProvider::start().await;
+    let issuer = provider.issuer();
+    let usual = [
+        "INFO: OpenID Connect:".to_owned(),
+        format!("INFO: issuer: {issuer}"),
+        "INFO: client id: app".to_owned(),
+        "INFO: redirect URI to register: http://localhost:8000/oidc/authorize".to_owned(),
+        "INFO: scopes: openid email".to_owned(),
+        "INFO: session: sealed cookies".to_owned(),
+    ];
+    let loopback = format!("WARN: `issuer`: {issuer} is asked over plain http, on loopback");
+    let app = App::new(&provider);
+    let lines = report(&app).await;
+    assert_eq!(lines[..6], usual);
+    assert_eq!(lines[6..], *std::slice::from_ref(&loopback));
+
+    let app = App::new(&provider).with("oidc.trusted_audiences", "other");
+    let lines = report(&app).await;
+    assert_eq!(
+        lines[6..],
+        [
+            loopback.clone(),
+            "WARN: `trusted_audiences`: ID tokens may also name other".to_owned()
+        ]
+    );
+
+    provider.metadata(|metadata| {
+        metadata.remove("userinfo_endpoint");
+    });
+    let lines = report(&App::new(&provider)).await;
+    assert_eq!(
+        lines[6..],
+        [
+            "INFO: UserInfo: skipped, the provider has no such endpoint".to_owned(),
+            loopback.clone()
+        ]
+    );
+
+    provider.stop();
+    let lines = report(&App::new(&provider)).await;
+    let [outage, remedy, rest @ ..] = &lines[..] else {
+        panic!("{lines:?}");
+    };
+    assert!(
+        outage.starts_with("WARN: the provider's metadata is not reachable: ")
+            && outage.ends_with("; the next attempt is due in 1 s"),
+        "{outage}"
+    );
+    assert_eq!(
+        remedy,
+        "INFO: check that the provider runs and that this machine can reach it; `oidc.http` holds \
+         the time limits"
+    );
+    assert_eq!(rest[..6], usual);
+    assert_eq!(
+        rest[6..],
+        [
+            "WARN: the provider was not reachable; the next attempt is due in 1 s; \
+             sign-in answers 503 until the provider is there"
+                .to_owned(),
+            loopback
+        ]
+    );
+    assert_eq!(app.failures(), [""; 0]);
+}
