@@ -3,6 +3,7 @@
 mod app;
 mod bearer;
 mod common;
+mod disabled;
 mod events;
 mod guards;
 mod launch;
