@@ -203,6 +203,120 @@ async fn introspection_and_revocation_know_the_token() {
 }
 
 #[rocket::async_test]
+async fn a_person_made_up_in_the_form_signs_in_if_they_have_a_sub() {
+    let client = provider().await;
+    let page = client.get(request(("", ""))).dispatch().await;
+    let page = page.into_string().await.unwrap();
+    let (_, rest) = page.split_once("name=\"request\" value=\"").unwrap();
+    let (id, _) = rest.split_once('"').unwrap();
+    let decide = |claims: &str| {
+        let claims: String = url::form_urlencoded::byte_serialize(claims.as_bytes()).collect();
+        post(
+            &client,
+            "/authorize",
+            format!("request={id}&claims={claims}"),
+        )
+    };
+    for claims in [
+        "",
+        "{",
+        "[]",
+        "{\"name\": \"Zoe\"}",
+        "{\"sub\": \"\"}",
+        "{\"sub\": 1}",
+    ] {
+        let (status, _, location) = decide(claims).await;
+        assert_eq!((status, location), (Status::BadRequest, None), "{claims}");
+    }
+
+    let (_, _, location) = decide("{\"sub\": \"zoe\", \"groups\": [\"pilots\"]}").await;
+    let location = Url::parse(&location.unwrap()).unwrap();
+    let (_, code) = location
+        .query_pairs()
+        .find(|(name, _)| name == "code")
+        .unwrap();
+    let (_, tokens, _) = post(&client, "/token", exchange(&code, ("", ""))).await;
+    let token = tokens["access_token"].as_str().unwrap();
+    let bearer = Header::new("Authorization", format!("Bearer {token}"));
+    let me = client.post("/userinfo").header(bearer).dispatch().await;
+    let me: Value = serde_json::from_str(&me.into_string().await.unwrap()).unwrap();
+    assert_eq!(me, json!({ "sub": "zoe", "groups": ["pilots"] }));
+    let me = client.get("/userinfo").dispatch().await;
+    assert_eq!(me.status(), Status::Unauthorized);
+}
+
+#[rocket::async_test]
+async fn a_client_authenticates_once_and_for_everything() {
+    let client = provider().await;
+    let code = new_code(&client).await;
+    let twice = client
+        .post("/token")
+        .header(ContentType::Form)
+        .header(Header::new("Authorization", "Basic ZGV2Omh1c2g="))
+        .body(exchange(&code, ("", "")))
+        .dispatch()
+        .await;
+    assert_eq!(twice.status(), Status::BadRequest);
+
+    let (_, tokens, _) = post(&client, "/token", exchange(&code, ("", ""))).await;
+    let token = tokens["access_token"].as_str().unwrap();
+    for path in ["/introspect", "/revoke"] {
+        let form = format!("client_id=dev&client_secret=wrong&token={token}");
+        let (status, body, _) = post(&client, path, form).await;
+        assert_eq!(
+            (status, &body["error"]),
+            (Status::Unauthorized, &json!("invalid_client")),
+            "{path}"
+        );
+    }
+    let bearer = Header::new("Authorization", format!("Bearer {token}"));
+    let me = client.get("/userinfo").header(bearer).dispatch().await;
+    assert_eq!(me.status(), Status::Ok);
+}
+
+#[test]
+fn codes_and_access_tokens_end() {
+    let grants = Grants::default();
+    let request = grants::AuthorizationRequest::default();
+    let code = |now| grants.new_code("dev", request.clone(), Map::new(), now);
+    assert!(grants.use_code(&code(0), 59).is_some());
+    assert!(grants.use_code(&code(0), 60).is_none());
+
+    let grant = grants.use_code(&code(0), 0).unwrap();
+    let token = grants.issue(&grant, 0).access_token;
+    let ends = grants.access_token(&token, 299).map(|(_, ends)| ends);
+    assert_eq!(ends, Some(300));
+    assert!(grants.access_token(&token, 300).is_none());
+}
+
+#[rocket::async_test]
+async fn sign_out_leads_back_to_the_app_alone() {
+    let client = provider().await;
+    for (target, status, location) in [
+        (
+            "?post_logout_redirect_uri=http://localhost:8000/bye&state=s",
+            Status::SeeOther,
+            Some("http://localhost:8000/bye?state=s"),
+        ),
+        ("", Status::Ok, None),
+        (
+            "?post_logout_redirect_uri=http://evil.example/",
+            Status::BadRequest,
+            None,
+        ),
+        (
+            "?post_logout_redirect_uri=http://localhost:8001/",
+            Status::BadRequest,
+            None,
+        ),
+    ] {
+        let response = client.get(format!("/end_session{target}")).dispatch().await;
+        assert_eq!(response.status(), status, "{target}");
+        assert_eq!(response.headers().get_one("Location"), location);
+    }
+}
+
+#[rocket::async_test]
 async fn a_wrong_client_or_redirect_uri_is_never_sent_back() {
     let client = provider().await;
     for change in [
