@@ -7,7 +7,7 @@ use rocket::local::asynchronous::Client;
 use rocket_openidconnect::Clock;
 use serde_json::json;
 
-use super::{accepted, is_accepted, shows_refusal};
+use super::{accepted, is_accepted, refused, shows_refusal};
 use crate::app::{App, Log, NOW, Recorder, launch, rocket};
 use crate::support::{Reply, SigningKey, TestProvider};
 
@@ -67,14 +67,20 @@ async fn discovery_issuer_mismatch() {
     ));
 }
 
+/// The metadata may announce it: it is refused all the same.
 #[rocket::async_test]
-async fn idtoken_sig_rs256() {
-    accepted(|provider| {
-        provider.metadata(|metadata| {
-            let only = json!(["RS256"]);
-            metadata.insert("id_token_signing_alg_values_supported".to_owned(), only);
-        });
-    })
+async fn idtoken_sig_none() {
+    refused(
+        |provider| {
+            provider.metadata(|metadata| {
+                let both = json!(["RS256", "none"]);
+                metadata.insert("id_token_signing_alg_values_supported".to_owned(), both);
+            });
+            provider.on_id_token(|token| token.sign_with(SigningKey::None));
+        },
+        502,
+        "the ID token is refused: the token is signed with \"none\", which is never accepted",
+    )
     .await;
 }
 
