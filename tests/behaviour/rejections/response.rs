@@ -336,13 +336,14 @@ async fn error_beside_a_code() {
 #[rocket::async_test]
 async fn error_response_with_markup() {
     let begun = Begun::new().await;
-    let callback = begun.callback.clone().error("<b>denied</b>").set(
+    let callback = begun.callback.clone().error("<b>denied</b>\n").set(
         "error_description",
         "<script>alert(1)</script>\nERROR forged",
     );
     let page = begun.bring(&callback).await;
     page.sees_no("<script").sees_no("<b>").sees_no("forged");
-    let error = "the provider answered `<b>denied</b>`: <script>alert(1)</script>\\nERROR forged";
+    let error =
+        "the provider answered `<b>denied</b>\\n`: <script>alert(1)</script>\\nERROR forged";
     is_refused(&begun.app, &page, 400, error).await;
 }
 
