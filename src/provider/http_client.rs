@@ -196,4 +196,16 @@ mod tests {
             assert!(!may_be_called(&Url::parse(url).unwrap()), "{url}");
         }
     }
+
+    /// Whatever the metadata and the settings were let through with.
+    #[tokio::test]
+    async fn nothing_is_sent_without_tls() {
+        let http = HttpClient::new(&HttpSettings::default()).unwrap();
+        let url = Url::parse("http://op.invalid/token").unwrap();
+        let error = http.get(Endpoint::Token, &url).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the provider's token endpoint is at `http://op.invalid/token`, which is neither https nor loopback"
+        );
+    }
 }

@@ -213,6 +213,7 @@ mod tests {
             ("token_endpoint", "token endpoint"),
             ("jwks_uri", "key set"),
             ("userinfo_endpoint", "UserInfo endpoint"),
+            ("introspection_endpoint", "introspection endpoint"),
         ] {
             let mut document = document();
             document.insert(member.into(), json!("http://op.example/x"));

@@ -1,6 +1,8 @@
 //! Answers of the token endpoint and of the key set that no sign-in can come from.
 
-use rocket::tokio::join;
+use std::time::Duration;
+
+use rocket::tokio::{join, time::timeout};
 use serde_json::{Value, json};
 
 use super::{accepted, refused, refused_with};
@@ -99,13 +101,15 @@ async fn slow() {
 }
 
 async fn hangs_at(path: &str, endpoint: &str) {
-    refused_with(
+    let error = format!("the provider's {endpoint} did not answer within 2000 ms");
+    let refused = refused_with(
         json!({"http": {"timeout": "2s"}}),
         |provider| provider.on_path(path, Misbehaviour::Hang),
         504,
-        &format!("the provider's {endpoint} did not answer within 2000 ms"),
-    )
-    .await;
+        &error,
+    );
+    let ended = timeout(Duration::from_secs(30), refused).await;
+    ended.expect("it does not wait for ever");
 }
 
 /// Code and secret go to nobody else.
