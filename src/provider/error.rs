@@ -52,12 +52,12 @@ pub enum ProviderError {
         /// The operating system's or TLS's word on it.
         cause: String,
     },
-    /// The whole call took too long.
+    /// The connection, or the whole call, took too long.
     #[error("the provider's {endpoint} did not answer within {} ms", after.as_millis())]
     Timeout {
         /// What was called.
         endpoint: Endpoint,
-        /// The setting `http.timeout`.
+        /// The setting `http.connect_timeout` or `http.timeout`.
         after: Duration,
     },
     /// A status that is no answer.

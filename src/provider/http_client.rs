@@ -34,8 +34,8 @@ impl HttpClient {
         })
     }
 
-    /// Reads a document from `url`. A connection that could not be made is tried once more: nothing
-    /// was sent yet.
+    /// Reads a document from `url`. A connection that could not be made, or that broke, is tried once
+    /// more: what is only read may be asked for twice.
     pub(crate) async fn get(
         &self,
         endpoint: Endpoint,
@@ -72,7 +72,10 @@ impl HttpClient {
         let failed = |error: reqwest::Error| match error.is_timeout() {
             true => ProviderError::Timeout {
                 endpoint,
-                after: self.settings.timeout,
+                after: match error.is_connect() {
+                    true => self.settings.connect_timeout,
+                    false => self.settings.timeout,
+                },
             },
             false => ProviderError::Unreachable {
                 endpoint,

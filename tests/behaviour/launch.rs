@@ -7,6 +7,10 @@ use rocket::{
     figment::Figment,
     http::Status,
     serde::json::{Value, json},
+    tokio::{
+        net::{TcpSocket, TcpStream},
+        time::timeout,
+    },
 };
 use rocket_openidconnect::{Oidc, Settings};
 
@@ -72,6 +76,38 @@ async fn a_provider_that_answers_with_an_outage_is_down() {
         app.advance(Duration::from_secs(1));
         browser.sign_in(&provider, "/me").await.is(Status::Ok);
     }
+}
+
+/// A machine that drops what it gets: nobody waits for it longer than the setting says.
+#[rocket::async_test]
+async fn a_provider_that_takes_no_connection_is_down() {
+    // The system answers no more when the queue of connections that nobody accepts is full.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut queue = vec![];
+    while let Ok(connection) =
+        timeout(Duration::from_millis(300), TcpStream::connect(address)).await
+    {
+        queue.push(connection.unwrap());
+    }
+
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider)
+        .with("oidc.issuer", format!("http://{address}"))
+        .with("oidc.http.connect_timeout", "400ms")
+        .with("oidc.http.timeout", "60s");
+    let log = Log::default();
+    let recording = tracing::subscriber::set_default(log.clone());
+    let opened = timeout(Duration::from_secs(30), app.open()).await;
+    drop(recording);
+    let browser = opened.expect("the launch does not wait");
+    assert_eq!(
+        log.lines()[0],
+        "WARN: the provider's metadata did not answer within 400 ms; the next attempt is due in 1 s"
+    );
+    assert_unavailable(&browser.visit("/oidc/login").await, "1");
 }
 
 /// The launch did not find out; the first sign-in does.
