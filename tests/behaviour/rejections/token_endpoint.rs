@@ -5,7 +5,8 @@ use std::time::Duration;
 use rocket::tokio::{join, time::timeout};
 use serde_json::{Value, json};
 
-use super::{accepted, refused, refused_with};
+use super::{accepted, refused, refused_with, shows_refusal};
+use crate::app::launch;
 use crate::support::{Misbehaviour, Reply, SigningKey, TestProvider};
 
 /// The token endpoint answers with this reply.
@@ -86,6 +87,33 @@ async fn body_too_large() {
             "the provider's token endpoint answered with more than 262144 bytes",
         )
         .await;
+    }
+}
+
+/// A thousand keys are more than any other reply holds.
+#[rocket::async_test]
+async fn keys_too_large() {
+    accepted(|provider| provider.on_path("/jwks", Misbehaviour::Huge(512 * 1024))).await;
+    for body in [Misbehaviour::Huge(1024 * 1024), Misbehaviour::Endless] {
+        refused(
+            |provider| provider.on_path("/jwks", body),
+            502,
+            "the provider's key set answered with more than 1048576 bytes",
+        )
+        .await;
+    }
+}
+
+/// What is only read may be asked for once more; a code is never sent twice.
+#[rocket::async_test]
+async fn connection_dropped_and_tried_again() {
+    for (path, times) in [("/token", 1), ("/jwks", 2), ("/userinfo", 1)] {
+        let provider = TestProvider::start().await;
+        provider.on_path(path, Misbehaviour::Drop);
+        let app = launch(&provider, json!({})).await;
+        let page = app.browser.sign_in(&provider, "/me").await;
+        shows_refusal(&page, 502);
+        assert_eq!(provider.count(path), times, "{path}");
     }
 }
 
