@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use rocket::{
     Build, Rocket, catch, catchers, get,
-    http::{Cookie, Status},
-    routes,
+    http::{Cookie, CookieJar, Status},
+    post, routes,
     serde::json::{Value, json},
 };
 use rocket_openidconnect::LoggedIn;
 
 use crate::{
-    common::{App, KEY, NOW, assert_signed_out, session},
+    common::{App, KEY, NOW, assert_signed_out, opened_cookie, session},
     support::{Browser, TestProvider},
 };
 
@@ -23,6 +23,12 @@ fn missing(_user: LoggedIn) -> Option<String> {
     None
 }
 
+/// Seals a text as a private cookie for `/`, as Rocket does.
+#[post("/oidc/sealed/<name>", data = "<text>")]
+fn sealed(name: String, text: String, jar: &CookieJar<'_>) {
+    jar.add_private(Cookie::build((name, text)).path("/"));
+}
+
 #[catch(404)]
 fn not_found() -> &'static str {
     "404 in the app's words"
@@ -30,7 +36,7 @@ fn not_found() -> &'static str {
 
 fn rocket(app: &App) -> Rocket<Build> {
     app.rocket()
-        .mount("/", routes![missing])
+        .mount("/", routes![missing, sealed])
         .register("/", catchers![not_found])
 }
 
@@ -198,6 +204,23 @@ async fn a_cookie_of_another_name_is_no_session() {
 
     browser.forget_cookies();
     browser.set_cookie(Cookie::build((SECOND_PIECE, session)).path("/").build());
+    assert_signed_out(&browser).await;
+}
+
+/// Of a version of this crate that keeps sessions in another way.
+#[rocket::async_test]
+async fn a_session_of_another_layout_is_signed_out() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = signed_in(&app, &provider).await;
+    let text = opened_cookie(&browser, SESSION).await;
+    let path = format!("/oidc/sealed/{SESSION}");
+    browser.submit(&path, &text).await.is(Status::Ok);
+    browser.visit("/me").await.is(Status::Ok).sees("alice");
+
+    let later = text.replacen("\"layout\":1,", "\"layout\":99,", 1);
+    assert_ne!(later, text);
+    browser.submit(&path, &later).await.is(Status::Ok);
     assert_signed_out(&browser).await;
 }
 
