@@ -164,6 +164,16 @@ async fn token(user: LoggedIn) -> String {
     }
 }
 
+#[get("/refresh-token")]
+fn refresh_token(user: LoggedIn) -> Option<String> {
+    Some(user.refresh_token()?.expose().to_owned())
+}
+
+#[get("/debug")]
+fn debug(user: LoggedIn, visitor: OptionalUser, rp: &RelyingParty) -> String {
+    format!("{user:?} {visitor:?} {rp:?}")
+}
+
 #[get("/person")]
 fn person(user: LoggedIn) -> Json<Value> {
     Json(json!({
@@ -209,7 +219,7 @@ fn rocket(app: &App) -> Rocket<Build> {
             "/",
             routes![a_file, thrice, cached, plain, posted, token, person],
         )
-        .mount("/", routes![addresses, catch_all])
+        .mount("/", routes![addresses, refresh_token, debug, catch_all])
         .mount(
             "/",
             FileServer::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")),
@@ -552,6 +562,32 @@ async fn a_user_serializes_as_claims_without_tokens() {
         page.is(Status::Ok).sees("alice@example.com");
         page.sees_no(&access_token).sees_no("rt-").sees_no("_token");
     }
+}
+
+#[rocket::async_test]
+async fn debug_shows_no_token_and_no_secret() {
+    let provider = TestProvider::start().await;
+    let browser = signed_in(&provider).await;
+    let page = browser.visit("/debug").await;
+    page.is(Status::Ok).sees("alice@example.com");
+    let session = browser.cookie("oidc_session").unwrap();
+    for path in ["/token", "/refresh-token"] {
+        let token = browser.visit(path).await.is(Status::Ok).body.clone();
+        assert!(token.starts_with("at-") || token.starts_with("rt-"));
+        page.sees_no(&token);
+    }
+    page.sees_no("hush").sees_no(session.value());
+}
+
+#[rocket::async_test]
+async fn a_refresh_token_is_there_if_the_provider_gave_one() {
+    let provider = TestProvider::start().await;
+    let browser = signed_in(&provider).await;
+    browser.visit("/refresh-token").await.is(Status::Ok);
+    provider.on_token_response(|reply| reply.remove("refresh_token"));
+    let other = browser.another();
+    other.sign_in(&provider, "/me").await.is(Status::Ok);
+    other.visit("/refresh-token").await.is(Status::NotFound);
 }
 
 #[rocket::async_test]
