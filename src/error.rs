@@ -6,6 +6,7 @@ use crate::{
     provider::{ProviderError, UserInfoRequestError},
     session::SessionTooLarge,
     settings::SettingsError,
+    store::StoreError,
     token::{IdTokenError, UserInfoError},
 };
 
@@ -31,6 +32,9 @@ pub enum LaunchError {
         /// Its error.
         cause: String,
     },
+    /// The session store cannot be used as the settings say. One that is only down does not abort.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The development provider did not start.
     #[error("the development provider did not start: {cause}")]
     DevProvider {
@@ -53,6 +57,7 @@ impl LaunchError {
             LaunchError::Custom { .. } => {
                 "mend the function given to `Oidc::try_custom`".to_owned()
             }
+            LaunchError::Store(error) => error.remedy().to_owned(),
             LaunchError::DevProvider { remedy, .. } => remedy.clone(),
         }
     }
@@ -117,6 +122,9 @@ pub enum SignInError {
     /// 502: what the provider says about this person does not fit into the session's cookies.
     #[error(transparent)]
     SessionTooLarge(#[from] SessionTooLarge),
+    /// 503: the session store is not reachable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// 403: the app refused this person ([`Events::after_authorize`](crate::Events::after_authorize)).
     #[error("the app refused this person: {message}")]
     RefusedByApp {
@@ -156,6 +164,7 @@ impl SignInError {
             | SignInError::CodeMissing
             | SignInError::Loop { .. } => 400,
             SignInError::RefusedByApp { .. } => 403,
+            SignInError::Store(_) => 503,
             SignInError::Provider(error) => error.status(),
             SignInError::IdTokenMissing
             | SignInError::IdToken(_)
@@ -182,6 +191,7 @@ impl SignInError {
             SignInError::UserInfo(error) => error.remedy().to_string(),
             SignInError::Provider(error) => error.remedy().to_owned(),
             SignInError::SessionTooLarge(error) => error.remedy(),
+            SignInError::Store(error) => error.remedy().into(),
             SignInError::RefusedByApp { .. } => "nothing: the app's `after_authorize` said no".into(),
             SignInError::Loop { .. } => "check that the browser keeps cookies, that `oidc.base_url` is the address people use, and that no proxy drops large headers".into(),
         }

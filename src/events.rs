@@ -97,8 +97,8 @@ impl SignedIn<'_> {
         &self.session.issuer
     }
 
-    /// Keeps a value in the session, for [`User::data`]. It travels in the session's cookie: keep it
-    /// small. A value that is not JSON (a map with keys that are not strings) is not kept.
+    /// Keeps a value in the session, for [`User::data`]. With `session.store = "cookie"` it travels in the
+    /// session's cookie: keep it small. A value that is not JSON (a map with keys that are not strings) is not kept.
     pub fn set(&mut self, name: &str, value: impl Serialize) {
         match serde_json::to_value(value) {
             Ok(value) => {

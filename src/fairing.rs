@@ -17,10 +17,10 @@ use crate::{
     events::NoEvents,
     guard::RequestState,
     provider::Provider,
-    relying_party::Source,
+    relying_party::{PostLogout, Refreshes, Source},
     resource_server::{self, BearerError, ResourceServer},
-    routes,
-    session::{Sessions, cookie::CookieSeal},
+    routes::{self, LOGGED_OUT, PENDING_LOGOUT},
+    session::{Sessions, SignedOut, cookie::CookieSeal, store::SessionStore},
     settings::{Mode, Registration, Settings, Site, Surroundings},
     token::Claims,
 };
@@ -82,6 +82,7 @@ pub struct Oidc {
     customize: Customize,
     events: Arc<dyn Events>,
     clock: Clock,
+    session_store: Option<Arc<dyn SessionStore>>,
 }
 
 impl Oidc {
@@ -124,6 +125,7 @@ impl Oidc {
             customize: Box::new(change),
             events: Arc::new(NoEvents),
             clock: Clock::default(),
+            session_store: None,
         }
     }
 
@@ -136,6 +138,19 @@ impl Oidc {
     /// The clock to judge lifetimes by. The default is the system's.
     pub fn clock(mut self, clock: Clock) -> Oidc {
         self.clock = clock;
+        self
+    }
+
+    /// Keeps sessions in the app's own store. It goes before the setting `session.store`, and is taken to be
+    /// shared by all nodes of the app.
+    ///
+    /// ```
+    /// use rocket_openidconnect::{Oidc, store::MemoryStore};
+    ///
+    /// let fairing = Oidc::fairing().session_store(MemoryStore::new(1_000));
+    /// ```
+    pub fn session_store(mut self, store: impl SessionStore) -> Oidc {
+        self.session_store = Some(Arc::new(store));
         self
     }
 
@@ -203,7 +218,13 @@ impl Oidc {
         let seal = CookieSeal::new(key, site.secure);
         Ok(Prepared {
             relying_party: Some(RelyingParty {
-                sessions: Sessions::new(settings.session.clone(), seal.clone()),
+                sessions: Arc::new(Sessions::open(
+                    settings.session.clone(),
+                    seal.clone(),
+                    self.session_store.clone(),
+                )?),
+                refreshes: Arc::new(Refreshes::new()),
+                post_logout: PostLogout::new(&settings, &site),
                 clock: self.clock.clone(),
                 site,
                 seal,
@@ -302,7 +323,7 @@ impl Fairing for Oidc {
         };
         let path = &*rp.site.callback_path;
         if request.uri().path() != path || request.method() != Method::Get {
-            return;
+            return lead_to_logged_out(rp, request);
         }
         let query = request.uri().query().map(|query| query.as_str().to_owned());
         if let (Some(query), Ok(bare)) = (query, Origin::parse_owned(path.to_owned())) {
@@ -321,8 +342,10 @@ impl Fairing for Oidc {
         if let Some(error) = state.bearer.get() {
             challenge(request, response, error);
         }
-        if state.signed_out.get().is_some() {
-            send_to_sign_in(request, response);
+        match state.signed_out.get() {
+            Some(SignedOut::StoreUnavailable) => tell_to_retry(response),
+            Some(reason) => send_to_sign_in(request, response, *reason),
+            None => {}
         }
         if state.found_user.get().is_some() && !response.headers().contains("Cache-Control") {
             response.set_header(Header::new("Cache-Control", "no-store"));
@@ -346,15 +369,50 @@ fn challenge(request: &Request<'_>, response: &mut Response<'_>, error: &BearerE
     }
 }
 
+/// A browser that signed out at the provider comes back to any path that is registered there, with a
+/// `state`: it goes on from a route of ours, if it has a sign-out under way.
+fn lead_to_logged_out(rp: &RelyingParty, request: &mut Request<'_>) {
+    let Some(path) = &rp.post_logout.local_path else {
+        return;
+    };
+    if request.uri().path() != path.as_str() || request.method() != Method::Get {
+        return;
+    }
+    let Some(query) = request.uri().query() else {
+        return;
+    };
+    let has_state = query.segments().any(|(name, _)| name == "state");
+    if !has_state || !rp.seal.is_there(request.cookies(), PENDING_LOGOUT) {
+        return;
+    }
+    let mount = rp.site.mount.trim_end_matches('/');
+    if let Ok(route) = Origin::parse_owned(format!("{mount}{LOGGED_OUT}?{query}")) {
+        request.set_uri(route);
+    }
+}
+
+/// What a guard answers that cannot ask the session store.
+fn tell_to_retry(response: &mut Response<'_>) {
+    if response.status() == Status::ServiceUnavailable {
+        let wait = crate::store::RETRY_AFTER.as_secs().to_string();
+        response.set_header(Header::new("Retry-After", wait));
+        response.set_header(Header::new("Cache-Control", "no-store"));
+    }
+}
+
 /// Turns the 401 of a page load that needs a session into the way to sign-in.
-fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>) {
+fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: SignedOut) {
     let Some(rp) = request.rocket().state::<RelyingParty>() else {
         return;
     };
     let sign_in_helps = matches!(rp.source, Source::Provider(_));
     if sign_in_helps && response.status() == Status::Unauthorized && is_page_load(request) {
         response.set_status(Status::SeeOther);
-        let login = rp.login_url(&request.uri().to_string());
+        let comes_back = reason != SignedOut::RefreshRefused || rp.settings.preserve_next_on_error;
+        let login = match comes_back {
+            true => rp.login_url(&request.uri().to_string()),
+            false => rp.login_url("/"),
+        };
         response.set_header(Header::new("Location", login));
         response.set_header(Header::new("Cache-Control", "no-store"));
         response.remove_header("Content-Type");
@@ -409,7 +467,11 @@ async fn report(rp: &RelyingParty) {
             tell("client id", &provider.registration.client_id);
             tell("redirect URI to register", rp.site.redirect_uri.as_str());
             tell("scopes", &rp.settings.scopes.join(" "));
-            tell("session", "sealed cookies");
+            tell("session", rp.sessions.describe());
+            if rp.settings.rp_initiated_logout {
+                let uri = &rp.post_logout.redirect_uri;
+                tell("post-logout redirect URI to register", uri);
+            }
             match provider.metadata(rp.clock.now()).await {
                 Ok(metadata)
                     if rp.settings.user_info_enabled && metadata.userinfo_endpoint().is_none() =>

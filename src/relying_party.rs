@@ -1,16 +1,20 @@
 //! The relying party: sign-in and sign-out, told from top to bottom.
 
+mod logout;
+mod refresh;
+
 use std::sync::Arc;
 
 use time::OffsetDateTime;
 use url::Url;
 
+pub(crate) use self::{logout::PostLogout, refresh::Refreshes};
 use crate::{
     Clock,
     code_flow::{AuthorizationResponse, PendingSignIn, ReturnTo, authorization_request},
     error::SignInError,
     provider::{Metadata, Provider, Tokens},
-    session::{Session, Sessions, cookie::CookieSeal},
+    session::{Session, SessionTokens, Sessions, cookie::CookieSeal},
     settings::{Settings, Site},
     token::{Claims, IdToken, IdTokenExpectations},
 };
@@ -29,18 +33,20 @@ use crate::{
 ///     Redirect::to(rp.login_url("/checkout?item=7"))
 /// }
 /// ```
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RelyingParty {
     pub(crate) site: Site,
+    pub(crate) post_logout: PostLogout,
     pub(crate) clock: Clock,
-    pub(crate) sessions: Sessions,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) refreshes: Arc<Refreshes>,
     pub(crate) seal: CookieSeal,
     pub(crate) source: Source,
     pub(crate) settings: Arc<Settings>,
 }
 
 /// Where people come from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Source {
     Provider(Arc<Provider>),
     /// `enabled = false`: one person, or nobody.
@@ -82,7 +88,7 @@ impl RelyingParty {
         pending: &PendingSignIn,
         response: AuthorizationResponse,
         now: OffsetDateTime,
-    ) -> Result<Session, SignInError> {
+    ) -> Result<(Session, SessionTokens), SignInError> {
         if pending.is_over(now) {
             return Err(SignInError::Expired);
         }
@@ -106,14 +112,12 @@ impl RelyingParty {
             .with_user_info(provider, &metadata, id_token, &tokens, now)
             .await?;
 
-        let mut session = Session::new(&pending.issuer, claims, now);
-        session.access_token_ends = tokens
-            .expires_in
-            .and_then(|life| i64::try_from(life.as_secs()).ok())
-            .map(|life| now.unix_timestamp().saturating_add(life));
-        session.access_token = Some(tokens.access_token);
-        session.refresh_token = tokens.refresh_token;
-        Ok(session)
+        let session = Session::new(&pending.issuer, claims, now);
+        let tokens = SessionTokens {
+            generation: 0,
+            ..refresh::session_tokens(tokens, &SessionTokens::default(), now)
+        };
+        Ok((session, tokens))
     }
 
     /// Judges the ID token (OpenID Connect Core 1.0 §3.1.3.7).

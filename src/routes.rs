@@ -1,15 +1,18 @@
 //! The fairing's routes: parse, one call on the relying party, respond.
 
+mod logout;
+
 use std::{io::Cursor, time::Duration};
 
 use rocket::{
     Data, Request, Response, Route,
     http::{ContentType, Header, Method, Status},
-    request::FromRequest,
     route::{Handler, Outcome},
 };
 use time::OffsetDateTime;
 
+use self::logout::{BackchannelLogout, FrontchannelLogout, LoggedOut, Logout, LogoutPage};
+pub(crate) use self::logout::{LOGGED_OUT, PENDING_LOGOUT};
 use crate::{
     RelyingParty, SignInError,
     code_flow::{
@@ -18,11 +21,11 @@ use crate::{
     },
     events::SignedIn,
     fairing::{AppEvents, CallbackQuery},
-    guard::{OptionalUser, RequestState, TESTING_SIGNED_OUT, current_session},
+    guard::{RequestState, TESTING_SIGNED_OUT, current_session},
     pages,
     provider::{ProviderError, http_client::is_loopback},
     relying_party::Source,
-    session::{Session, cookie::SetCookie},
+    session::{BeginError, Session, SessionTokens, cookie::SetCookie},
 };
 
 /// The cookie of one attempt to sign in; the attempt's name follows.
@@ -53,6 +56,18 @@ pub(crate) fn routes() -> Vec<Route> {
             Route::new(Method::Get, "/logout", LogoutPage),
         ),
         named("oidc_logout", Route::new(Method::Post, "/logout", Logout)),
+        named(
+            "oidc_logged_out",
+            Route::new(Method::Get, logout::LOGGED_OUT, LoggedOut),
+        ),
+        named(
+            "oidc_backchannel_logout",
+            Route::new(Method::Post, "/backchannel-logout", BackchannelLogout),
+        ),
+        named(
+            "oidc_frontchannel_logout",
+            Route::new(Method::Get, "/frontchannel-logout", FrontchannelLogout),
+        ),
     ]
 }
 
@@ -151,72 +166,13 @@ impl Handler for Authorize {
                 .remove(&pending_name(pending.attempt()), visit.mount())]);
         }
         let begun = match finished {
-            Ok(session) => visit.begin_session(session).await,
+            Ok((session, tokens)) => visit.begin_session(session, tokens).await,
             Err(error) => Err(error),
         };
         Outcome::Success(match begun {
             Ok(()) => redirect(pending.return_to.as_str()),
             Err(error) => visit.failed(error, &pending.return_to).await,
         })
-    }
-}
-
-/// `GET {mount}/logout?next=…`: a page with a button.
-#[derive(Clone)]
-struct LogoutPage;
-
-#[rocket::async_trait]
-impl Handler for LogoutPage {
-    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
-        let Some(visit) = Visit::new(request) else {
-            return Outcome::Error(Status::InternalServerError);
-        };
-        let next = visit.next_after_logout();
-        Outcome::Success(match url::Url::parse(&next) {
-            // Only the setting names another site, so the form need not say it again.
-            Ok(elsewhere) => {
-                let page = pages::sign_out(&visit.rp.route_path("logout"));
-                let origin = elsewhere.origin().ascii_serialization();
-                html_with_form_to(&format!("'self' {origin}"), Status::Ok, page)
-            }
-            Err(_) => html(Status::Ok, pages::sign_out(&visit.rp.logout_url(&next))),
-        })
-    }
-}
-
-/// `POST {mount}/logout?next=…`: ends the session.
-#[derive(Clone)]
-struct Logout;
-
-#[rocket::async_trait]
-impl Handler for Logout {
-    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
-        let Some(visit) = Visit::new(request) else {
-            return Outcome::Error(Status::InternalServerError);
-        };
-        if visit.is_from_another_site() {
-            tracing::warn!("another site asked to sign somebody out; nothing was done");
-            let page = pages::refused(
-                "Not signed out",
-                "Another site asked to sign you out. Use the button of this site.",
-            );
-            return Outcome::Success(html(Status::Forbidden, page));
-        }
-
-        let user = OptionalUser::from_request(request).await.succeeded();
-        let user = user.and_then(OptionalUser::into_user);
-        visit.events.before_logout(request, user.as_ref()).await;
-        visit.set(visit.rp.sessions.end(request.cookies()));
-        visit.set([visit.rp.seal.remove(ARRIVALS, visit.mount())]);
-        if let Source::TestingProfile(_) = visit.rp.source {
-            let life = visit.rp.settings.session.lifetime;
-            visit.set([visit
-                .rp
-                .seal
-                .set(TESTING_SIGNED_OUT, "1", "/", life, visit.now)]);
-        }
-        visit.events.after_logout(request).await;
-        Outcome::Success(redirect(&visit.next_after_logout()))
     }
 }
 
@@ -252,19 +208,6 @@ impl<'r, 'q> Visit<'r, 'q> {
         }
     }
 
-    /// Where sign-out leads: `next`, else the setting `post_logout_redirect_uri`, which alone may name
-    /// another site.
-    fn next_after_logout(&self) -> String {
-        let next = self.request.query_value::<String>("next");
-        match &self.rp.settings.post_logout_redirect_uri {
-            Some(address) if next.is_none() && address.starts_with('/') => {
-                self.rp.local_address(address).to_string()
-            }
-            Some(address) if next.is_none() => address.clone(),
-            _ => self.next().to_string(),
-        }
-    }
-
     fn set(&self, cookies: impl IntoIterator<Item = SetCookie>) {
         RequestState::of(self.request).cookies.add(cookies);
     }
@@ -293,25 +236,6 @@ impl<'r, 'q> Visit<'r, 'q> {
             base_url.as_str().trim_end_matches('/'),
             here.path()
         ))
-    }
-
-    /// Whether another site sent this request: `Sec-Fetch-Site` tells where it is sent, else `Origin`.
-    fn is_from_another_site(&self) -> bool {
-        let headers = self.request.headers();
-        if let Some(site) = headers.get_one("Sec-Fetch-Site") {
-            return site.eq_ignore_ascii_case("cross-site");
-        }
-        let Some(origin) = headers.get_one("Origin") else {
-            return false;
-        };
-        let is_base_url = origin == self.rp.site.base_url.origin().ascii_serialization();
-        let is_host = self.request.host().is_some_and(|host| {
-            let host = host.to_string();
-            origin
-                .split_once("://")
-                .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host))
-        });
-        !is_base_url && !is_host
     }
 
     /// Sets the attempt's cookie, and drops the oldest ones beyond the limit.
@@ -362,7 +286,11 @@ impl<'r, 'q> Visit<'r, 'q> {
     }
 
     /// Begins the session, unless the app refuses the person.
-    async fn begin_session(&self, mut session: Session) -> Result<(), SignInError> {
+    async fn begin_session(
+        &self,
+        mut session: Session,
+        tokens: SessionTokens,
+    ) -> Result<(), SignInError> {
         let mut signed_in = SignedIn {
             session: &mut session,
         };
@@ -375,7 +303,11 @@ impl<'r, 'q> Visit<'r, 'q> {
         }
 
         let jar = self.request.cookies();
-        self.set(self.rp.sessions.begin(&session, jar, self.now)?);
+        let begun = self.rp.sessions.begin(session, tokens, jar, self.now).await;
+        self.set(begun.map_err(|error| match error {
+            BeginError::TooLarge(error) => SignInError::SessionTooLarge(error),
+            BeginError::Store(error) => SignInError::Store(error),
+        })?);
         let times = self.arrivals().saturating_add(1);
         let arrivals = format!("{times}:{}", self.now.unix_timestamp());
         self.set([self
@@ -421,11 +353,13 @@ impl<'r, 'q> Visit<'r, 'q> {
         let page = pages::sign_in_failed(explanation(&error), &id, &try_again);
         let status = Status::from_code(error.status()).unwrap_or(Status::BadGateway);
         let mut response = html(status, page);
-        if let SignInError::Provider(ProviderError::Unavailable { retry_after }) = &error {
-            response.set_header(Header::new(
-                "Retry-After",
-                retry_after.as_secs().to_string(),
-            ));
+        let retry_after = match &error {
+            SignInError::Provider(ProviderError::Unavailable { retry_after }) => Some(*retry_after),
+            SignInError::Store(_) => Some(crate::store::RETRY_AFTER),
+            _ => None,
+        };
+        if let Some(wait) = retry_after {
+            response.set_header(Header::new("Retry-After", wait.as_secs().to_string()));
         }
         response
     }
@@ -461,6 +395,9 @@ fn explanation(error: &SignInError) -> &str {
         SignInError::SessionTooLarge(_) => {
             "The sign-in service sent more about you than this site can keep."
         }
+        SignInError::Store(_) => {
+            "This site cannot keep your sign-in at the moment. Please try again in a little while."
+        }
         SignInError::Provider(error) if error.status() >= 503 => {
             "The sign-in service does not answer at the moment. Please try again in a little while."
         }
@@ -488,11 +425,6 @@ fn redirect<'r>(location: &str) -> Response<'r> {
 }
 
 fn html<'r>(status: Status, page: String) -> Response<'r> {
-    html_with_form_to("'self'", status, page)
-}
-
-/// A page whose form leads to these sites. Chromium holds the redirects that follow to it too.
-fn html_with_form_to<'r>(form_action: &str, status: Status, page: String) -> Response<'r> {
     Response::build()
         .status(status)
         .header(ContentType::HTML)
@@ -500,9 +432,7 @@ fn html_with_form_to<'r>(form_action: &str, status: Status, page: String) -> Res
         .raw_header("Referrer-Policy", "no-referrer")
         .raw_header(
             "Content-Security-Policy",
-            format!(
-                "default-src 'none'; style-src 'unsafe-inline'; form-action {form_action}; frame-ancestors 'none'"
-            ),
+            "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'",
         )
         .sized_body(page.len(), Cursor::new(page))
         .finalize()

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use crate::{Secret, session::Session, token::Claims};
+use crate::{Secret, session::CurrentSession, token::Claims};
 
 /// A person who is signed in, with the claims that the provider made about them.
 ///
@@ -18,19 +18,30 @@ use crate::{Secret, session::Session, token::Claims};
 /// It serializes as its claims, without tokens, so that a template can show it.
 #[derive(Clone, Debug)]
 pub struct User<C = Claims> {
-    session: Arc<Session>,
+    session: Arc<CurrentSession>,
     claims: C,
     now: OffsetDateTime,
 }
 
 /// Why there is no access token to call an API with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AccessTokenError {
-    /// There is none: `enabled = false`.
+    /// There is none: `enabled = false`, or `session.tokens` leaves it out.
     #[error("this session has no access token")]
     Absent,
-    /// It has ended.
+    /// It has ended, and the provider did not give another one: the person is still signed in, and a
+    /// later request may bring a fresh token.
+    #[error(
+        "the access token ended at {ended} (seconds since 1970) and was not refreshed: {cause}"
+    )]
+    NotRefreshed {
+        /// When, in seconds since 1970.
+        ended: i64,
+        /// What went wrong.
+        cause: String,
+    },
+    /// It has ended, and there is no refresh token.
     #[error("the access token ended at {ended} (seconds since 1970)")]
     Expired {
         /// When, in seconds since 1970.
@@ -40,7 +51,7 @@ pub enum AccessTokenError {
 
 impl<C> User<C> {
     /// Fails with the claim that does not fit `C`, and never with its value.
-    pub(crate) fn new(session: Arc<Session>, now: OffsetDateTime) -> Result<User<C>, String>
+    pub(crate) fn new(session: Arc<CurrentSession>, now: OffsetDateTime) -> Result<User<C>, String>
     where
         C: DeserializeOwned,
     {
@@ -109,28 +120,50 @@ impl<C> User<C> {
         T::deserialize(value).ok()
     }
 
-    /// An access token to call other APIs with, as this person.
+    /// An access token to call other APIs with, as this person. It was refreshed when the guard read the
+    /// session, if it was about to end: it is good for the time of a request.
+    ///
+    /// ```
+    /// use rocket::get;
+    /// use rocket_openidconnect::LoggedIn;
+    ///
+    /// #[get("/calendar")]
+    /// async fn calendar(user: LoggedIn) -> Result<String, String> {
+    ///     let token = user.access_token().await.map_err(|error| error.to_string())?;
+    ///     Ok(fetch_calendar(token.expose()).await)
+    /// }
+    /// # async fn fetch_calendar(_: &str) -> String { String::new() }
+    /// ```
     ///
     /// # Errors
     ///
-    /// When there is none, or it has ended.
+    /// When there is none, or it has ended and could not be refreshed.
     pub async fn access_token(&self) -> Result<&Secret, AccessTokenError> {
-        let token = self
-            .session
-            .access_token
-            .as_ref()
-            .ok_or(AccessTokenError::Absent)?;
-        match self.session.access_token_ends {
-            Some(ended) if ended <= self.now.unix_timestamp() => {
-                Err(AccessTokenError::Expired { ended })
-            }
-            _ => Ok(token),
+        let tokens = self.session.tokens().ok_or(AccessTokenError::Absent)?;
+        let token = tokens.access_token.as_ref();
+        let token = token.ok_or(AccessTokenError::Absent)?;
+        let Some(ended) = tokens.access_token_ends else {
+            return Ok(token);
+        };
+        match &self.session.not_refreshed {
+            _ if self.now.unix_timestamp() < ended => Ok(token),
+            Some(cause) => Err(AccessTokenError::NotRefreshed {
+                ended,
+                cause: cause.to_string(),
+            }),
+            None => Err(AccessTokenError::Expired { ended }),
         }
     }
 
     /// The refresh token, if the provider gave one.
     pub fn refresh_token(&self) -> Option<&Secret> {
-        self.session.refresh_token.as_ref()
+        self.session.tokens()?.refresh_token.as_ref()
+    }
+
+    /// Names this session, for [`RelyingParty::end_session`](crate::RelyingParty::end_session). It is no
+    /// secret: nobody is signed in by it.
+    pub fn session_id(&self) -> &str {
+        self.session.name()
     }
 
     fn text(&self, claim: &str) -> Option<&str> {

@@ -63,7 +63,14 @@ fn has_dot_segment(address: &str) -> bool {
 fn is_ours(address: &str, mount: &str) -> bool {
     let path = address.split('?').next().unwrap_or_default();
     let mount = mount.trim_end_matches('/');
-    ["login", "authorize", "logout"].iter().any(|route| {
+    let routes = [
+        "login",
+        "authorize",
+        "logout",
+        "logged-out",
+        "frontchannel-logout",
+    ];
+    routes.iter().any(|route| {
         path.strip_prefix(mount)
             .and_then(|rest| rest.strip_prefix('/'))
             .is_some_and(|rest| rest.trim_end_matches('/') == *route)

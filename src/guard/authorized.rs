@@ -50,6 +50,7 @@ pub trait Policy<C = Claims>: Send + Sync + 'static {
 /// | success | signed in and permitted | the route |
 /// | `Error(401)` | signed out | as [`LoggedIn`] |
 /// | `Error(403)` | not permitted | 403 and the app's catcher |
+/// | `Error(503)` | the session store is not reachable | as [`LoggedIn`] |
 /// | `Error(500)` | the claims are no `C` | 500; claim and type are in the log |
 #[derive(Clone, Debug)]
 pub struct Authorized<P, C = Claims>(User<C>, PhantomData<fn() -> P>);

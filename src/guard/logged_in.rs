@@ -20,6 +20,7 @@ use crate::{User, session::SignedOut, token::Claims};
 /// |---|---|---|
 /// | success | signed in | the route |
 /// | `Error(401)` | signed out | a page load: sign-in at the provider, then this page; anything else: 401 and the app's catcher |
+/// | `Error(503)` | the session store is not reachable | 503 with `Retry-After`, and the app's catcher; nobody is signed out |
 /// | `Error(500)` | the claims are no `C` | 500; claim and type are in the log |
 ///
 /// It never forwards. To branch, use [`OptionalUser`](crate::OptionalUser) or `Option<LoggedIn>`; a
@@ -42,7 +43,7 @@ pub struct LoggedIn<C = Claims>(User<C>);
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LoggedInError {
-    /// 401.
+    /// 401, or 503 when the session store is not reachable.
     #[error(transparent)]
     SignedOut(SignedOut),
     /// 500: the person's claims do not fit the app's type.
@@ -56,6 +57,7 @@ pub enum LoggedInError {
 impl LoggedInError {
     pub(crate) fn status(&self) -> Status {
         match self {
+            LoggedInError::SignedOut(SignedOut::StoreUnavailable) => Status::ServiceUnavailable,
             LoggedInError::SignedOut(_) => Status::Unauthorized,
             LoggedInError::Claims { .. } => Status::InternalServerError,
         }

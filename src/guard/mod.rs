@@ -23,7 +23,7 @@ use crate::{
     RelyingParty, User,
     relying_party::Source,
     resource_server::ResourceServer,
-    session::{Session, SignedOut},
+    session::{CurrentSession, Session, SignedOut},
     token::{Claims, TESTING_ISSUER},
 };
 
@@ -33,23 +33,26 @@ pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";
 /// The session of a request, read once whatever the number of guards.
 pub(crate) async fn current_session<'r>(
     request: &'r Request<'_>,
-) -> &'r Result<Arc<Session>, SignedOut> {
+) -> &'r Result<Arc<CurrentSession>, SignedOut> {
     request
         .local_cache_async(async {
             let Some(rp) = request.rocket().state::<RelyingParty>() else {
                 return Err(SignedOut::NoSession);
             };
-            let session = read_session(request, rp)?;
+            let session = read_session(request, rp).await?;
             let _ = RequestState::of(request).found_user.set(());
             Ok(Arc::new(session))
         })
         .await
 }
 
-fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Session, SignedOut> {
+async fn read_session(
+    request: &Request<'_>,
+    rp: &RelyingParty,
+) -> Result<CurrentSession, SignedOut> {
     let (jar, now) = (request.cookies(), rp.clock.now());
-    let issuer = match &rp.source {
-        Source::Provider(provider) => &provider.registration.issuer,
+    let provider = match &rp.source {
+        Source::Provider(provider) => provider,
         Source::TestingProfile(profile) => {
             let is_signed_out = rp.seal.is_there(jar, TESTING_SIGNED_OUT);
             return match profile.as_ref().filter(|_| !is_signed_out) {
@@ -59,22 +62,38 @@ fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Session, Sig
         }
     };
 
-    let mut session = rp.sessions.find(jar, now)?;
-    if session.issuer != *issuer {
+    let found = rp.sessions.find(jar, now).await?;
+    if found.issuer != provider.registration.issuer {
         return Err(SignedOut::OtherIssuer);
     }
-    if let Some(cookies) = rp.sessions.touch(&mut session, jar, now) {
-        RequestState::of(request).cookies.add(cookies);
+    let state = RequestState::of(request);
+    if state.is_ending.get().is_some() {
+        return Ok(found);
+    }
+    let (mut session, is_renewed) = match rp.keep_fresh(provider, found, now).await {
+        Ok(kept) => kept,
+        Err(reason) => {
+            state.cookies.add(rp.sessions.removals(jar));
+            return Err(reason);
+        }
+    };
+    if is_renewed {
+        // It fits: `keep_fresh` measured it.
+        let cookies = rp.sessions.cookies(&session, jar, now).unwrap_or_default();
+        state.cookies.add(cookies);
+    }
+    if let Some(cookies) = rp.sessions.touch(&mut session, jar, now).await {
+        state.cookies.add(cookies);
     }
     Ok(session)
 }
 
 /// The session of the testing profile, which lives nowhere.
-fn testing_session(claims: &Claims, now: time::OffsetDateTime) -> Session {
+fn testing_session(claims: &Claims, now: time::OffsetDateTime) -> CurrentSession {
     let issuer = claims
         .get::<String>("iss")
         .unwrap_or_else(|| TESTING_ISSUER.to_owned());
-    Session::new(&issuer, claims.clone(), now)
+    CurrentSession::nowhere(Session::new(&issuer, claims.clone(), now))
 }
 
 /// The signed-in person with the app's claims type.

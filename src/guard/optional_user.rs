@@ -17,7 +17,7 @@ use crate::{User, token::Claims};
 /// | outcome | when |
 /// |---|---|
 /// | success with a user | signed in |
-/// | success without | signed out, or the claims are no `C` (which the log tells) |
+/// | success without | signed out, or the claims are no `C` or the session store is not reachable (which the log tells) |
 ///
 /// In a template it is `{ logged_in, user }`.
 ///

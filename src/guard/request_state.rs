@@ -24,6 +24,8 @@ pub(crate) struct RequestState {
     /// Why a guard refused for want of a session. A page load with this goes to sign-in when its answer
     /// is 401.
     pub(crate) signed_out: OnceLock<SignedOut>,
+    /// The session ends with this request: its tokens are not refreshed.
+    pub(crate) is_ending: OnceLock<()>,
     /// Why a guard refused for want of a token. An answer with its status carries the challenge.
     pub(crate) bearer: OnceLock<BearerError>,
 }
@@ -45,6 +47,7 @@ impl RequestState {
             cookies: CookieChanges::default(),
             found_user: OnceLock::new(),
             signed_out: OnceLock::new(),
+            is_ending: OnceLock::new(),
             bearer: OnceLock::new(),
         }
     }

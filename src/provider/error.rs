@@ -18,6 +18,10 @@ pub enum Endpoint {
     UserInfo,
     /// `introspection_endpoint` (RFC 7662 §2).
     Introspection,
+    /// `revocation_endpoint` (RFC 7009 §2).
+    Revocation,
+    /// `end_session_endpoint` (OpenID Connect RP-Initiated Logout 1.0 §2.1).
+    EndSession,
 }
 
 impl fmt::Display for Endpoint {
@@ -28,6 +32,8 @@ impl fmt::Display for Endpoint {
             Endpoint::Token => "token endpoint",
             Endpoint::UserInfo => "UserInfo endpoint",
             Endpoint::Introspection => "introspection endpoint",
+            Endpoint::Revocation => "revocation endpoint",
+            Endpoint::EndSession => "end session endpoint",
         })
     }
 }

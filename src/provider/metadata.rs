@@ -44,6 +44,12 @@ pub(crate) struct FurtherMetadata {
     /// RFC 8414 §2.
     #[serde(default)]
     pub introspection_endpoint: Option<Url>,
+    /// RFC 8414 §2.
+    #[serde(default)]
+    pub revocation_endpoint: Option<Url>,
+    /// OpenID Connect RP-Initiated Logout 1.0 §2.1.
+    #[serde(default)]
+    pub end_session_endpoint: Option<Url>,
     /// What is listed for ID tokens of the asymmetric algorithms: those that we do not know are not an
     /// error.
     #[serde(default, rename = "rocket_openidconnect:algs")]
@@ -143,6 +149,13 @@ fn check_endpoints(metadata: &Metadata) -> Result<(), ProviderError> {
     if let Some(url) = &metadata.additional_metadata().introspection_endpoint {
         check(Endpoint::Introspection, url)?;
     }
+    if let Some(url) = &metadata.additional_metadata().revocation_endpoint {
+        check(Endpoint::Revocation, url)?;
+    }
+    // The ID token goes there, through the browser.
+    if let Some(url) = &metadata.additional_metadata().end_session_endpoint {
+        check(Endpoint::EndSession, url)?;
+    }
     match metadata.userinfo_endpoint() {
         Some(endpoint) => check(Endpoint::UserInfo, endpoint.url()),
         None => Ok(()),
@@ -214,6 +227,8 @@ mod tests {
             ("jwks_uri", "key set"),
             ("userinfo_endpoint", "UserInfo endpoint"),
             ("introspection_endpoint", "introspection endpoint"),
+            ("revocation_endpoint", "revocation endpoint"),
+            ("end_session_endpoint", "end session endpoint"),
         ] {
             let mut document = document();
             document.insert(member.into(), json!("http://op.example/x"));

@@ -6,6 +6,7 @@ pub(crate) mod http_client;
 mod introspection_endpoint;
 mod key_cache;
 mod metadata;
+mod revocation_endpoint;
 mod token_endpoint;
 mod tolerance;
 mod userinfo_endpoint;
@@ -19,6 +20,7 @@ use url::Url;
 
 pub use error::{Endpoint, ProviderError};
 pub(crate) use metadata::Metadata;
+pub(crate) use revocation_endpoint::TokenTypeHint;
 pub(crate) use token_endpoint::{SignInClient, Tokens};
 pub(crate) use userinfo_endpoint::UserInfoRequestError;
 

@@ -175,7 +175,7 @@ impl Provider {
     }
 
     /// How the client authenticates (OpenID Connect Core 1.0 §9): as set, else as the metadata allows.
-    fn authentication_method(&self, metadata: &Metadata) -> TokenEndpointAuthMethod {
+    pub(super) fn authentication_method(&self, metadata: &Metadata) -> TokenEndpointAuthMethod {
         use openidconnect::core::CoreClientAuthMethod as Method;
 
         if self.registration.client_secret.is_none() {
@@ -212,18 +212,41 @@ impl Provider {
             .await
             .map_err(token_error)?;
 
-        match &reply.token_type {
+        reply.into_tokens()
+    }
+
+    /// Asks for new tokens with a refresh token (OpenID Connect Core 1.0 §12.1). Never retried: a provider
+    /// that rotates refresh tokens takes a second use for theft.
+    pub(crate) async fn refresh(
+        &self,
+        metadata: &Metadata,
+        refresh_token: &Secret,
+    ) -> Result<Tokens, ProviderError> {
+        let client = self.client(metadata)?;
+        let reply = client
+            .exchange_refresh_token(&RefreshToken::new(refresh_token.expose().to_owned()))
+            .request_async(&self.http.for_endpoint(Endpoint::Token))
+            .await
+            .map_err(token_error)?;
+        reply.into_tokens()
+    }
+}
+
+impl TokenReply {
+    /// The tokens, if they are of the one type that we know how to use.
+    fn into_tokens(self) -> Result<Tokens, ProviderError> {
+        match &self.token_type {
             Some(kind) if !kind.eq_ignore_ascii_case("bearer") => Err(ProviderError::Malformed {
                 endpoint: Endpoint::Token,
                 cause: format!("`token_type` is `{}`, expected `Bearer`", printable(kind)),
             }),
             _ => Ok(Tokens {
-                access_token: Secret::new(reply.access_token.secret().as_str()),
-                expires_in: reply.expires_in,
-                refresh_token: reply
+                access_token: Secret::new(self.access_token.secret().as_str()),
+                expires_in: self.expires_in,
+                refresh_token: self
                     .refresh_token
                     .map(|token| Secret::new(token.secret().as_str())),
-                id_token: reply.id_token.map(Secret::new),
+                id_token: self.id_token.map(Secret::new),
             }),
         }
     }

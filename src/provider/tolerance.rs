@@ -25,6 +25,8 @@ pub(crate) fn repair_metadata(document: &mut Map<String, Value>) {
         "op_tos_uri",
         "registration_endpoint",
         "introspection_endpoint",
+        "revocation_endpoint",
+        "end_session_endpoint",
     ] {
         let usable = document
             .get(member)

@@ -76,15 +76,34 @@ impl CookieSeal {
         path: &str,
     ) -> Option<Option<String>> {
         let name = self.full_name(name, path);
-        let sealed = jar.get(&name)?.value().to_owned();
-        let opened = SealingJar::new()
+        let sealed = jar.get(&name)?.value();
+        Some(self.open_text(&name, sealed))
+    }
+
+    /// Seals a text that is kept elsewhere under this name, and opens under no other.
+    pub(crate) fn seal_text(&self, name: &str, text: &str) -> String {
+        let mut jar = SealingJar::new();
+        jar.private_mut(&self.key)
+            .add(Cookie::new(name.to_owned(), text.to_owned()));
+        jar.get(name)
+            .map_or_else(String::new, |sealed| sealed.value().to_owned())
+    }
+
+    /// The text that was sealed under this name.
+    pub(crate) fn open_text(&self, name: &str, sealed: &str) -> Option<String> {
+        SealingJar::new()
             .private(&self.key)
-            .decrypt(Cookie::new(name, sealed));
-        Some(opened.map(|cookie| cookie.value().to_owned()))
+            .decrypt(Cookie::new(name.to_owned(), sealed.to_owned()))
+            .map(|cookie| cookie.value().to_owned())
     }
 
     pub(crate) fn is_there(&self, jar: &CookieJar<'_>, name: &str) -> bool {
         jar.get(&self.full_name(name, "/")).is_some()
+    }
+
+    /// What else is derived from the app's secret key.
+    pub(crate) fn names(&self) -> super::Names {
+        super::Names::new(self.key.master())
     }
 
     /// The name with the prefix that the site and the path allow.

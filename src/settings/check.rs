@@ -5,7 +5,7 @@ use std::{collections::HashSet, time::Duration};
 use serde_json::Value;
 use url::Url;
 
-use super::{Settings, SettingsError, value::is_https_or_loopback};
+use super::{Settings, SettingsError, StoreKind, session::TOKENS, value::is_https_or_loopback};
 
 const SIGNING_ALGORITHMS: [&str; 10] = [
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256",
@@ -32,6 +32,7 @@ impl Settings {
         self.check_scopes()?;
         self.check_mount()?;
         self.check_durations()?;
+        self.check_session()?;
         self.check_algorithms()?;
         self.check_parameters()?;
         self.check_post_logout_redirect_uri()?;
@@ -110,17 +111,67 @@ impl Settings {
             let remedy = "set `session.idle` to at most `session.lifetime`";
             return Err(self.error("session.idle", cause, remedy));
         }
+        if self.http.max_body == 0 {
+            let remedy = "set `http.max_body` to a number of bytes, such as 262144";
+            return Err(self.error("http.max_body", "no reply has zero bytes", remedy));
+        }
+        Ok(())
+    }
+
+    fn check_session(&self) -> Result<(), SettingsError> {
         let cookies = self.session.max_cookies;
         if !(1..=5).contains(&cookies) {
             let cause = format!("expected 1 to 5, found {cookies}");
             let remedy = "set `session.max_cookies` to a number from 1 to 5";
             return Err(self.error("session.max_cookies", cause, remedy));
         }
-        if self.http.max_body == 0 {
-            let remedy = "set `http.max_body` to a number of bytes, such as 262144";
-            return Err(self.error("http.max_body", "no reply has zero bytes", remedy));
+        if self.session.max_sessions == 0 {
+            let remedy = "set `session.max_sessions` to a number above zero";
+            return Err(self.error("session.max_sessions", "no session would be kept", remedy));
         }
-        Ok(())
+        if self.session.max_per_user == Some(0) {
+            let remedy = "set `session.max_per_user` to a number above zero, or remove it";
+            return Err(self.error("session.max_per_user", "nobody could sign in", remedy));
+        }
+        let tokens = &self.session.tokens;
+        if let Some(token) = tokens
+            .iter()
+            .find(|token| !TOKENS.contains(&token.as_str()))
+        {
+            let remedy = format!("choose from {}", TOKENS.join(", "));
+            let cause = format!("there is no token {token:?}");
+            return Err(self.error("session.tokens", cause, remedy));
+        }
+        self.check_redis()
+    }
+
+    fn check_redis(&self) -> Result<(), SettingsError> {
+        let (store, url) = (self.session.store, self.session.url.as_ref());
+        let remedy = "set `session.url` to `redis://host:6379`, or the like";
+        let wanted = match (store, url) {
+            (StoreKind::Redis, None) => {
+                return Err(self.error("session.url", "the address of Redis is missing", remedy));
+            }
+            (StoreKind::Memory, Some(_)) => {
+                let cause = "an address, and `session.store` is `memory`";
+                let remedy = "remove it, or set `session.store` to `redis` or `cookie`";
+                return Err(self.error("session.url", cause, remedy));
+            }
+            (_, None) => return Ok(()),
+            (_, Some(url)) => url,
+        };
+        if !cfg!(feature = "redis") {
+            return Err(self.error(
+                "session.url",
+                "this build of the app cannot use Redis",
+                "turn on the cargo feature `redis` of rocket_openidconnect",
+            ));
+        }
+        // The address may hold a password, so it is not shown.
+        match Url::parse(wanted.expose()) {
+            Ok(url) if url.scheme() == "redis" && url.has_host() => Ok(()),
+            _ => Err(self.error("session.url", "it is not the address of a Redis", remedy)),
+        }
     }
 
     fn check_algorithms(&self) -> Result<(), SettingsError> {

@@ -29,7 +29,7 @@ pub use self::{
     error::SettingsError,
     http::HttpSettings,
     resource_server::{IntrospectionAuthMethod, IssuerSettings, TokenCache, TokenValidation},
-    session::SessionSettings,
+    session::{SessionSettings, StoreKind},
 };
 use self::{
     environment::Environment,
@@ -146,8 +146,8 @@ pub struct Settings {
     /// `client_secrets`, else in the debug profile `http://localhost:<port>`
     #[serde(deserialize_with = "value::optional::<_, Address, _>")]
     pub base_url: Option<Url>,
-    /// When a failed refresh signs the visitor out: whether the page that was asked for is kept as the
-    /// place to return to; same origin only. Sessions are not refreshed yet, so it changes nothing today.
+    /// When a failed refresh signs the visitor out and sends them to sign in again: whether they come back
+    /// to the page that they asked for, or to `/`.
     ///
     /// _Default:_ `false`
     pub preserve_next_on_error: bool,
@@ -163,11 +163,18 @@ pub struct Settings {
     /// _Default:_ what the metadata lists of these, without HS256
     #[serde(deserialize_with = "value::optional::<_, Words, _>")]
     pub id_token_signing_algs: Option<Vec<String>>,
-    /// Where a visitor arrives after signing out: a local path, or an absolute URL.
+    /// Where the provider sends a visitor who has signed out: a local path, which is sent as
+    /// `{base_url}{path}`, or an absolute URL. Register it at the provider. From a local path visitors go
+    /// on to the `next` of sign-out, if it was given.
     ///
     /// _Default:_ `/`
     #[serde(deserialize_with = "value::optional::<_, Text, _>")]
     pub post_logout_redirect_uri: Option<String>,
+    /// Whether signing out here signs out at the provider too, if it has an `end_session_endpoint`.
+    /// [RP-Initiated Logout §2](https://openid.net/specs/openid-connect-rpinitiated-1_0.html#RPLogout)
+    ///
+    /// _Default:_ `true`
+    pub rp_initiated_logout: bool,
     /// Where the routes are mounted; `/` gives Flask-OIDC's paths.
     ///
     /// _Default:_ `/oidc`
@@ -303,6 +310,7 @@ impl Default for Settings {
             token_endpoint_auth_method: None,
             id_token_signing_algs: None,
             post_logout_redirect_uri: None,
+            rp_initiated_logout: true,
             mount: "/oidc".to_owned(),
             trusted_audiences: Vec::new(),
             extra_authorization_parameters: Map::new(),

@@ -1,10 +1,11 @@
-//! The table `oidc.session`: how long someone stays signed in, and how large that may be.
+//! The table `oidc.session`: how long someone stays signed in, where that is kept, and how large it may be.
 
 use std::time::Duration;
 
 use serde::Deserialize;
 
 use super::value;
+use crate::Secret;
 
 /// The settings of the table `oidc.session`.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,12 +23,69 @@ pub struct SessionSettings {
     /// _Default:_ `12h`
     #[serde(deserialize_with = "value::duration")]
     pub lifetime: Duration,
-    /// Over how many cookies a large session may be divided, from 1 to 5. Browsers take 4 KB each, and
-    /// proxies limit the length of all headers.
+    /// Over how many cookies the claims of a large session may be divided, and over how many its tokens,
+    /// from 1 to 5. Browsers take 4 KB each, and proxies limit the length of all headers. For
+    /// `store = "cookie"`.
     ///
     /// _Default:_ `2`
     pub max_cookies: usize,
+    /// Where sessions are: `cookie`, sealed in the browser; `memory`, in this process; `redis`, in Redis
+    /// or Valkey for several nodes (cargo feature `redis`). An app may bring its own by
+    /// [`Oidc::session_store`](crate::Oidc::session_store), which goes before this.
+    ///
+    /// _Default:_ `cookie`
+    #[serde(deserialize_with = "value::via::<_, value::StoreName, _>")]
+    pub store: StoreKind,
+    /// Where Redis is: `redis://[user:password@]host[:port][/database]`. With `store = "cookie"` the
+    /// sessions stay in the browser, and what several nodes must tell each other is kept there: which
+    /// sessions have ended, and who refreshes one.
+    ///
+    /// _Default:_ none
+    #[serde(deserialize_with = "value::optional::<_, value::SecretText, _>")]
+    pub url: Option<Secret>,
+    /// How many sessions `store = "memory"` holds; the one that was not used for the longest time goes
+    /// first.
+    ///
+    /// _Default:_ `100000`
+    pub max_sessions: usize,
+    /// How many sessions one person may have at a time; a further one ends the oldest. Not with
+    /// `store = "cookie"`, which knows of no other session.
+    ///
+    /// _Default:_ none
+    pub max_per_user: Option<usize>,
+    /// The claims to keep in a session, by name. `iss`, `sub`, `aud`, `auth_time` and `sid` are always
+    /// kept: refresh and sign-out need them.
+    ///
+    /// _Default:_ all
+    #[serde(deserialize_with = "value::optional::<_, value::Words, _>")]
+    pub claims: Option<Vec<String>>,
+    /// The tokens to keep in a session, of `access_token`, `refresh_token` and `id_token`. Without
+    /// `refresh_token` a session is not refreshed; without `id_token` some providers ask the person before
+    /// they sign out.
+    ///
+    /// _Default:_ all three
+    #[serde(deserialize_with = "value::via::<_, value::Words, _>")]
+    pub tokens: Vec<String>,
+    /// Whether UserInfo is asked again at each refresh, for claims that change.
+    ///
+    /// _Default:_ `false`
+    pub refresh_user_info: bool,
 }
+
+/// Where sessions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum StoreKind {
+    /// In the browser, sealed.
+    Cookie,
+    /// In this process.
+    Memory,
+    /// In Redis or Valkey.
+    Redis,
+}
+
+/// What `session.tokens` may name.
+pub(super) const TOKENS: [&str; 3] = ["access_token", "refresh_token", "id_token"];
 
 impl Default for SessionSettings {
     fn default() -> SessionSettings {
@@ -35,6 +93,13 @@ impl Default for SessionSettings {
             idle: Duration::from_secs(60 * 60),
             lifetime: Duration::from_secs(12 * 60 * 60),
             max_cookies: 2,
+            store: StoreKind::Cookie,
+            url: None,
+            max_sessions: 100_000,
+            max_per_user: None,
+            claims: None,
+            tokens: TOKENS.map(str::to_owned).to_vec(),
+            refresh_user_info: false,
         }
     }
 }

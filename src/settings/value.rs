@@ -9,7 +9,8 @@ use serde::{
 use url::{Host, Url};
 
 use super::{
-    IntrospectionAuthMethod, TokenEndpointAuthMethod, TokenValidation, error::REMEDY, key::Form,
+    IntrospectionAuthMethod, StoreKind, TokenEndpointAuthMethod, TokenValidation, error::REMEDY,
+    key::Form,
 };
 use crate::Secret;
 
@@ -77,7 +78,8 @@ macro_rules! from_text {
 
 from_text!(
     Text => String, Address => Url, ExactAddress => Url, Method => TokenEndpointAuthMethod,
-    IntrospectionMethod => IntrospectionAuthMethod, Validation => TokenValidation
+    IntrospectionMethod => IntrospectionAuthMethod, Validation => TokenValidation,
+    StoreName => StoreKind
 );
 
 /// A string with something in it.
@@ -192,6 +194,27 @@ impl FromText for Validation {
                 return Err(refuse(
                     format_args!("tokens cannot be checked by {text:?}"),
                     "write `auto`, `jwt` or `introspection`",
+                ));
+            }
+        }))
+    }
+}
+
+/// The name of a place for sessions.
+pub(super) struct StoreName(StoreKind);
+
+impl FromText for StoreName {
+    const FORM: Form = Form::Text;
+
+    fn from_text<E: de::Error>(text: &str) -> Result<StoreName, E> {
+        Ok(StoreName(match text {
+            "cookie" => StoreKind::Cookie,
+            "memory" => StoreKind::Memory,
+            "redis" => StoreKind::Redis,
+            _ => {
+                return Err(refuse(
+                    format_args!("sessions cannot be kept in {text:?}"),
+                    "write `cookie`, `memory` or `redis`",
                 ));
             }
         }))

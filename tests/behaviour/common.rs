@@ -64,6 +64,17 @@ impl App {
             .with("oidc.base_url", "https://app.example.com")
     }
 
+    /// Signs out here alone, and refreshes nothing: for tests of what has nothing to do with either.
+    pub fn local(provider: &TestProvider) -> App {
+        App::new(provider).local_only()
+    }
+
+    /// As [`local`](Self::local), of any app.
+    pub fn local_only(self) -> App {
+        self.with("oidc.rp_initiated_logout", false)
+            .with("oidc.session.tokens", "access_token id_token")
+    }
+
     fn with_config(provider: &TestProvider, config: Config) -> App {
         provider.set_time(NOW);
         let app = App {
@@ -91,9 +102,7 @@ impl App {
     /// The app with other events, which then has no [`failures`](Self::failures).
     pub fn rocket_with(&self, events: impl Events) -> Rocket<Build> {
         let fairing = Oidc::fairing().clock(self.clock.clone()).events(events);
-        self.bare()
-            .attach(fairing)
-            .mount("/", routes![index, me, notes, opened])
+        self.bare().attach(fairing).mount("/", pages())
     }
 
     /// The settings and nothing else.
@@ -106,6 +115,11 @@ impl App {
         Browser::open(self.rocket()).await
     }
 
+    /// The app's clock.
+    pub fn clock(&self) -> Clock {
+        self.clock.clone()
+    }
+
     /// Moves the time of the app and of the provider.
     pub fn advance(&self, by: Duration) {
         self.clock.advance(by);
@@ -116,6 +130,11 @@ impl App {
     pub fn failures(&self) -> Vec<String> {
         locked(&self.failures.0).clone()
     }
+}
+
+/// The app's routes.
+pub fn pages() -> Vec<rocket::Route> {
+    routes![index, me, notes, opened]
 }
 
 /// A local request has no host: as a server does, takes it from the header.

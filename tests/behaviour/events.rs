@@ -83,7 +83,7 @@ fn desk(user: LoggedIn) -> Json<Value> {
 }
 
 fn rocket(provider: &TestProvider) -> Rocket<Build> {
-    App::new(provider)
+    App::local(provider)
         .rocket_with(Diarist)
         .manage(Diary::default())
         .mount("/", routes![desk])

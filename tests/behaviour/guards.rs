@@ -483,7 +483,7 @@ async fn a_guard_that_refuses_does_not_forward() {
 #[rocket::async_test]
 async fn guards_of_one_request_read_the_session_once() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     let browser = Browser::open(rocket(&app)).await;
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     app.advance(Duration::from_secs(360));
@@ -593,7 +593,7 @@ async fn a_refresh_token_is_there_if_the_provider_gave_one() {
 #[rocket::async_test]
 async fn an_access_token_ends_by_the_clock() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     let browser = Browser::open(rocket(&app)).await;
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     app.advance(Duration::from_secs(299));

@@ -20,7 +20,7 @@ async fn post(browser: &Browser, path: &str, headers: &[(&str, &str)]) -> Page {
 #[rocket::async_test]
 async fn a_post_ends_the_session() {
     let provider = TestProvider::start().await;
-    let browser = signed_in(&App::new(&provider), &provider).await;
+    let browser = signed_in(&App::local(&provider), &provider).await;
     let page = browser
         .submit("/oidc/logout?next=/notes?page=1%26sort=x", "")
         .await;
@@ -34,7 +34,7 @@ async fn a_post_ends_the_session() {
 #[rocket::async_test]
 async fn a_post_of_a_signed_out_visitor_leads_on() {
     let provider = TestProvider::start().await;
-    let browser = App::new(&provider).open().await;
+    let browser = App::local(&provider).open().await;
     let page = browser.submit("/oidc/logout?next=/me", "").await;
     page.is(Status::SeeOther);
     assert_eq!(page.location.as_deref(), Some("/me"));
@@ -43,7 +43,7 @@ async fn a_post_of_a_signed_out_visitor_leads_on() {
 #[rocket::async_test]
 async fn a_get_shows_a_button_and_ends_nothing() {
     let provider = TestProvider::start().await;
-    let browser = signed_in(&App::new(&provider), &provider).await;
+    let browser = signed_in(&App::local(&provider), &provider).await;
     let page = browser.visit("/oidc/logout?next=/me").await;
     page.is(Status::Ok)
         .sees("<h1>Sign out?</h1>")
@@ -57,7 +57,7 @@ async fn every_piece_of_a_large_session_goes() {
     let provider = TestProvider::start().await;
     let big = "x".repeat(3000);
     provider.user_claims(rocket::serde::json::json!({ "sub": "alice", "big": big }));
-    let browser = signed_in(&App::new(&provider), &provider).await;
+    let browser = signed_in(&App::local(&provider), &provider).await;
     assert!(browser.cookie("oidc_session_1").is_some());
     browser.submit("/oidc/logout", "").await.redirects_to("/");
     assert_eq!(browser.cookies(), []);
@@ -66,7 +66,7 @@ async fn every_piece_of_a_large_session_goes() {
 #[rocket::async_test]
 async fn an_https_app_removes_its_prefixed_cookies() {
     let provider = TestProvider::start().await;
-    let browser = signed_in(&App::released(&provider), &provider).await;
+    let browser = signed_in(&App::released(&provider).local_only(), &provider).await;
     assert!(browser.cookie("__Host-oidc_session").is_some());
     browser.submit("/oidc/logout", "").await.redirects_to("/");
     assert_eq!(browser.cookies(), []);
@@ -76,7 +76,7 @@ async fn an_https_app_removes_its_prefixed_cookies() {
 #[rocket::async_test]
 async fn a_session_that_is_due_for_renewal_ends_too() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     let browser = signed_in(&app, &provider).await;
     app.advance(std::time::Duration::from_secs(1800));
     browser.submit("/oidc/logout", "").await.redirects_to("/");
@@ -86,7 +86,7 @@ async fn a_session_that_is_due_for_renewal_ends_too() {
 #[rocket::async_test]
 async fn another_site_signs_nobody_out() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider).with("oidc.base_url", "https://app.example.com");
+    let app = App::local(&provider).with("oidc.base_url", "https://app.example.com");
     let browser = signed_in(&app, &provider).await;
     let host = ("Host", "internal.example:8000");
     for headers in [
@@ -113,7 +113,7 @@ async fn another_site_signs_nobody_out() {
 #[rocket::async_test]
 async fn this_site_signs_out() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider).with("oidc.base_url", "https://app.example.com");
+    let app = App::local(&provider).with("oidc.base_url", "https://app.example.com");
     let browser = signed_in(&app, &provider).await;
     for headers in [
         &[("Sec-Fetch-Site", "same-origin")][..],
@@ -137,7 +137,7 @@ async fn this_site_signs_out() {
 #[rocket::async_test]
 async fn sign_out_leads_to_a_page_of_this_app() {
     let provider = TestProvider::start().await;
-    let browser = App::new(&provider).open().await;
+    let browser = App::local(&provider).open().await;
     for next in [
         "https://evil.example",
         "//evil.example",
@@ -157,7 +157,7 @@ async fn sign_out_leads_to_a_page_of_this_app() {
 #[rocket::async_test]
 async fn sign_out_leads_where_the_setting_says() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider).with("oidc.post_logout_redirect_uri", "/goodbye");
+    let app = App::local(&provider).with("oidc.post_logout_redirect_uri", "/goodbye");
     let browser = signed_in(&app, &provider).await;
     for (path, location) in [
         ("/oidc/logout", "/goodbye"),

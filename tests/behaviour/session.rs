@@ -73,7 +73,7 @@ fn replace_value(browser: &Browser, name: &str, value: impl Into<String>) {
 #[rocket::async_test]
 async fn an_idle_session_ends() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     let browser = signed_in(&app, &provider).await;
     app.advance(Duration::from_secs(3599));
     browser.visit("/me").await.is(Status::Ok);
@@ -87,7 +87,7 @@ async fn an_idle_session_ends() {
 #[rocket::async_test]
 async fn a_session_in_use_ends_with_its_lifetime() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider)
+    let app = App::local(&provider)
         .with("oidc.session.idle", "30m")
         .with("oidc.session.lifetime", "70m");
     let browser = signed_in(&app, &provider).await;
@@ -107,7 +107,7 @@ async fn a_session_in_use_ends_with_its_lifetime() {
 #[rocket::async_test]
 async fn a_session_in_use_is_renewed_now_and_then() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     let browser = signed_in(&app, &provider).await;
     let (id, _) = session(&browser, SESSION).await;
 
@@ -120,7 +120,7 @@ async fn a_session_in_use_is_renewed_now_and_then() {
 
     let (renewed, content) = session(&browser, SESSION).await;
     assert_eq!(renewed, id);
-    assert_eq!(content["started"], json!(NOW));
+    assert_eq!(content["started"], json!(NOW * 1000));
     assert_eq!(content["seen"], json!(NOW + 360));
     // A page without a guard renews nothing.
     app.advance(minutes(10));
@@ -132,7 +132,7 @@ async fn a_session_in_use_is_renewed_now_and_then() {
 #[rocket::async_test]
 async fn the_renewal_arrives_when_a_catcher_answers() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     let browser = signed_in(&app, &provider).await;
     app.advance(minutes(6));
     let page = browser.visit("/missing").await;
@@ -146,7 +146,7 @@ async fn the_renewal_arrives_when_a_catcher_answers() {
 #[rocket::async_test]
 async fn a_damaged_cookie_is_signed_out_and_a_new_sign_in_works() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     let browser = signed_in(&app, &provider).await;
     let sealed = browser.cookie(SESSION).unwrap().value().to_owned();
     let mut flipped = sealed.clone().into_bytes();
@@ -174,17 +174,17 @@ async fn a_damaged_cookie_is_signed_out_and_a_new_sign_in_works() {
 #[rocket::async_test]
 async fn a_cookie_under_another_key_is_signed_out() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider).with("secret_key", KEY);
+    let app = App::local(&provider).with("secret_key", KEY);
     let browser = signed_in(&app, &provider).await;
     let session = browser.cookie(SESSION).unwrap();
 
-    let same = signed_in(&App::new(&provider).with("secret_key", KEY), &provider).await;
+    let same = signed_in(&App::local(&provider).with("secret_key", KEY), &provider).await;
     same.forget_cookies();
     same.set_cookie(session.clone());
     same.visit("/me").await.is(Status::Ok);
 
     let other_key = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
-    let other = App::new(&provider).with("secret_key", other_key);
+    let other = App::local(&provider).with("secret_key", other_key);
     let other = Browser::open(rocket(&other)).await;
     other.set_cookie(session);
     assert_signed_out(&other).await;
@@ -195,7 +195,7 @@ async fn a_cookie_under_another_key_is_signed_out() {
 #[rocket::async_test]
 async fn a_cookie_of_another_name_is_no_session() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     let browser = signed_in(&app, &provider).await;
     let session = browser.cookie(SESSION).unwrap().value().to_owned();
     let arrivals = browser.cookie("oidc_arrivals").unwrap().value().to_owned();
@@ -227,7 +227,7 @@ async fn a_session_of_another_layout_is_signed_out() {
 #[rocket::async_test]
 async fn a_large_session_takes_two_cookies() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     large_person(&provider, 3000);
     let browser = signed_in(&app, &provider).await;
     assert_eq!(pieces(&browser), [SESSION, SECOND_PIECE]);
@@ -247,7 +247,7 @@ async fn a_large_session_takes_two_cookies() {
 #[rocket::async_test]
 async fn a_piece_that_is_missing_or_of_another_session_is_signed_out() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     large_person(&provider, 3000);
     let browser = signed_in(&app, &provider).await;
     let own = browser.cookie(SECOND_PIECE).unwrap();
@@ -269,7 +269,7 @@ async fn a_piece_that_is_missing_or_of_another_session_is_signed_out() {
 #[rocket::async_test]
 async fn a_session_that_is_too_large_is_an_error_that_names_the_largest_claims() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     provider.user_claims(json!({
         "sub": "alice", "big": "x".repeat(6000), "less": "y".repeat(500), "list": vec!["zz"; 150],
     }));
@@ -296,7 +296,7 @@ async fn a_session_that_is_too_large_is_an_error_that_names_the_largest_claims()
         "claim `big` with 6002 bytes, claim `list` with 751 bytes, claim `less` with 502 bytes"
     );
 
-    let app = App::new(&provider).with("oidc.session.max_cookies", 3);
+    let app = App::local(&provider).with("oidc.session.max_cookies", 3);
     let browser = signed_in(&app, &provider).await;
     assert_eq!(pieces(&browser), [SESSION, SECOND_PIECE, "oidc_session_2"]);
 }
@@ -304,7 +304,7 @@ async fn a_session_that_is_too_large_is_an_error_that_names_the_largest_claims()
 #[rocket::async_test]
 async fn a_smaller_session_removes_the_pieces_of_the_larger() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     large_person(&provider, 3000);
     let browser = signed_in(&app, &provider).await;
     assert_eq!(pieces(&browser).len(), 2);
@@ -319,7 +319,7 @@ async fn a_smaller_session_removes_the_pieces_of_the_larger() {
 #[rocket::async_test]
 async fn a_session_of_another_issuer_is_signed_out() {
     let (provider, other) = (TestProvider::start().await, TestProvider::start().await);
-    let browser = signed_in(&App::new(&provider).with("secret_key", KEY), &provider).await;
+    let browser = signed_in(&App::local(&provider).with("secret_key", KEY), &provider).await;
 
     let moved = App::new(&other).with("secret_key", KEY);
     let moved = Browser::open(rocket(&moved)).await;
@@ -367,7 +367,7 @@ fn lose_session(browser: &Browser) {
 #[rocket::async_test]
 async fn a_browser_that_loses_its_session_ends_on_an_error_page() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     let browser = Browser::open(rocket(&app)).await;
     for _ in 0..3 {
         browser.sign_in(&provider, "/me").await.is(Status::Ok);
@@ -389,7 +389,7 @@ async fn a_browser_that_loses_its_session_ends_on_an_error_page() {
 #[rocket::async_test]
 async fn signing_in_often_is_no_loop_when_the_session_is_kept() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     let browser = Browser::open(rocket(&app)).await;
     for _ in 0..5 {
         let page = browser.sign_in(&provider, "/oidc/login?next=/me").await;
@@ -406,7 +406,7 @@ async fn signing_in_often_is_no_loop_when_the_session_is_kept() {
 #[rocket::async_test]
 async fn a_session_does_not_survive_under_the_name_of_another_scheme() {
     let provider = TestProvider::start().await;
-    let plain = App::new(&provider).with("secret_key", KEY);
+    let plain = App::local(&provider).with("secret_key", KEY);
     let browser = signed_in(&plain, &provider).await;
     let session = browser.cookie(SESSION).unwrap();
 

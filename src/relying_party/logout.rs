@@ -1,0 +1,233 @@
+//! Sign-out: by the person here, by the provider, and by the app.
+
+use std::{sync::Arc, time::Duration};
+
+use thiserror::Error;
+use time::OffsetDateTime;
+use tracing::instrument::WithSubscriber;
+use url::Url;
+
+use super::{RelyingParty, Source};
+use crate::{
+    code_flow::{PendingLogout, ReturnTo, logout_request},
+    provider::{Provider, ProviderError, TokenTypeHint},
+    session::{CurrentSession, SessionInfo, SessionTokens},
+    settings::{Settings, Site},
+    store::StoreError,
+    token::{EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations, TESTING_ISSUER},
+};
+
+/// Where the provider sends people who have signed out.
+#[derive(Clone, Debug)]
+pub(crate) struct PostLogout {
+    /// As it is registered at the provider.
+    pub(crate) redirect_uri: String,
+    /// Its path, when it is a page of this app. From there people go on to where they wanted.
+    pub(crate) local_path: Option<String>,
+    /// The same with its query.
+    pub(crate) local_address: Option<String>,
+}
+
+/// Why a logout token did nothing.
+#[derive(Debug, Error)]
+pub(crate) enum LogoutRefusal {
+    #[error("the logout token is refused: {0}")]
+    Token(#[from] LogoutTokenError),
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl LogoutRefusal {
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self {
+            LogoutRefusal::Token(error) => error.remedy(),
+            LogoutRefusal::Provider(error) => error.remedy(),
+            LogoutRefusal::Store(error) => error.remedy(),
+        }
+    }
+}
+
+impl PostLogout {
+    pub(crate) fn new(settings: &Settings, site: &Site) -> PostLogout {
+        let set = settings.post_logout_redirect_uri.as_deref().unwrap_or("/");
+        let redirect_uri = match set.starts_with('/') {
+            true => format!("{}{set}", site.base_url.as_str().trim_end_matches('/')),
+            false => set.to_owned(),
+        };
+        let url = Url::parse(&redirect_uri).ok();
+        let url = url.filter(|url| url.origin() == site.base_url.origin());
+        PostLogout {
+            local_path: url.as_ref().map(|url| url.path().to_owned()),
+            local_address: url.map(|url| url[url::Position::BeforePath..].to_owned()),
+            redirect_uri,
+        }
+    }
+}
+
+impl RelyingParty {
+    /// Ends every session of the person with this `sub`, here: the provider is told nothing. Answers how
+    /// many there were, or `None` where they live in cookies and nobody knows.
+    ///
+    /// # Errors
+    ///
+    /// When the session store is not reachable; some may have ended.
+    pub async fn end_sessions(&self, subject: &str) -> Result<Option<usize>, StoreError> {
+        let owner = self.sessions.names.subject(self.issuer(), subject);
+        self.sessions.end_matching(&owner, self.clock.now()).await
+    }
+
+    /// Ends one session, by the id that [`User::session_id`](crate::User::session_id) and
+    /// [`sessions_of`](Self::sessions_of) give. `false` when there is none; where sessions live in cookies
+    /// nobody knows, and it is always `true`.
+    ///
+    /// # Errors
+    ///
+    /// When the session store is not reachable.
+    pub async fn end_session(&self, id: &str) -> Result<bool, StoreError> {
+        self.sessions.end(id, self.clock.now()).await
+    }
+
+    /// The sessions of the person with this `sub`, oldest first; `None` where they live in cookies and
+    /// nobody knows.
+    ///
+    /// # Errors
+    ///
+    /// When the session store is not reachable.
+    pub async fn sessions_of(&self, subject: &str) -> Result<Option<Vec<SessionInfo>>, StoreError> {
+        let owner = self.sessions.names.subject(self.issuer(), subject);
+        self.sessions.of(&owner, self.clock.now()).await
+    }
+
+    fn issuer(&self) -> &str {
+        match &self.source {
+            Source::Provider(provider) => &provider.registration.issuer,
+            Source::TestingProfile(_) => TESTING_ISSUER,
+        }
+    }
+
+    /// Ends a session here, and its tokens at the provider, without waiting for that. Answers where to
+    /// send the browser to sign out there too, if the provider has such a place.
+    pub(crate) async fn sign_out(
+        &self,
+        provider: &Arc<Provider>,
+        current: &CurrentSession,
+        return_to: ReturnTo,
+        now: OffsetDateTime,
+    ) -> Option<(Url, Option<PendingLogout>)> {
+        if let Err(error) = self.sessions.end(current.name(), now).await {
+            tracing::error!(
+                "{error}; the browser is signed out, and the session ends by its lifetime"
+            );
+            tracing::info!("{}", error.remedy());
+        }
+        if let Some(tokens) = current.tokens() {
+            revoke_later(provider, tokens.clone(), now);
+        }
+        if !self.settings.rp_initiated_logout {
+            return None;
+        }
+        // A provider that is down must not keep anybody signed in here.
+        let metadata = provider.metadata(now).await.ok()?;
+        let endpoint = metadata
+            .additional_metadata()
+            .end_session_endpoint
+            .as_ref()?;
+        let local_path = self.post_logout.local_path.as_ref();
+        let pending = local_path.map(|_| PendingLogout::new(return_to));
+        let url = logout_request(
+            endpoint,
+            current.tokens().and_then(|tokens| tokens.id_token.as_ref()),
+            &provider.registration.client_id,
+            &self.post_logout.redirect_uri,
+            pending.as_ref().map(|pending| &pending.state),
+        );
+        Some((url, pending))
+    }
+
+    /// Takes the provider's word that a session has ended (OpenID Connect Back-Channel Logout 1.0).
+    pub(crate) async fn accept_logout_token(
+        &self,
+        provider: &Arc<Provider>,
+        logout_token: &str,
+        now: OffsetDateTime,
+    ) -> Result<(), LogoutRefusal> {
+        let metadata = provider.metadata(now).await?;
+        let algorithms = provider.id_token_algorithms(&metadata);
+        let issuer = &provider.registration.issuer;
+        let expected = LogoutTokenExpectations {
+            issuer,
+            client_id: &provider.registration.client_id,
+            trusted_audiences: &self.settings.trusted_audiences,
+            algorithms: &algorithms,
+            client_secret: provider.registration.client_secret.as_ref(),
+            clock_skew: self.settings.clock_skew,
+        };
+        let token = provider
+            .with_keys(
+                &metadata,
+                now,
+                |keys| LogoutToken::accept(logout_token, keys, &expected, now),
+                |error| error.wants_fresh_keys(),
+            )
+            .await??;
+
+        // §2.6, step 8: no token twice.
+        let jti = self.sessions.names.jti(issuer, &token.jti);
+        let life = token.ends.saturating_sub(now.unix_timestamp()).max(1);
+        let life = Duration::from_secs(life.unsigned_abs());
+        if !self.sessions.store.claim(&jti, "used", life).await? {
+            return Err(LogoutTokenError::Replayed.into());
+        }
+        let owner = match &token.ended {
+            EndedSession::Sid(sid) => self.sessions.names.sid(issuer, sid),
+            EndedSession::Subject(subject) => self.sessions.names.subject(issuer, subject),
+        };
+        if let Err(error) = self.sessions.end_matching(&owner, now).await {
+            // The provider may send it again.
+            let _ = self.sessions.store.forget(&jti, "used").await;
+            return Err(error.into());
+        }
+        Ok(())
+    }
+
+    /// Ends the sessions of one session at the provider, if it is this provider
+    /// (OpenID Connect Front-Channel Logout 1.0 §3). `false` when it is another.
+    pub(crate) async fn front_channel_logout(
+        &self,
+        provider: &Provider,
+        issuer: &str,
+        sid: &str,
+        now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        if issuer != provider.registration.issuer || sid.is_empty() {
+            return Ok(false);
+        }
+        let owner = self.sessions.names.sid(issuer, sid);
+        self.sessions.end_matching(&owner, now).await?;
+        Ok(true)
+    }
+}
+
+/// Revokes the tokens of a session that has ended (RFC 7009), the refresh token first: with it, most
+/// providers end all that came from it.
+fn revoke_later(provider: &Arc<Provider>, tokens: Arc<SessionTokens>, now: OffsetDateTime) {
+    let provider = provider.clone();
+    let revoking = async move {
+        let Ok(metadata) = provider.metadata(now).await else {
+            return;
+        };
+        for (token, hint) in [
+            (&tokens.refresh_token, TokenTypeHint::RefreshToken),
+            (&tokens.access_token, TokenTypeHint::AccessToken),
+        ] {
+            if let Some(token) = token
+                && let Err(error) = provider.revoke(&metadata, token, hint).await
+            {
+                tracing::warn!("{error}; a token of a session that ended lives on until its end");
+            }
+        }
+    };
+    tokio::spawn(revoking.with_current_subscriber());
+}

@@ -1,0 +1,319 @@
+//! The routes of sign-out: the button, the way back from the provider, and the provider's own two.
+
+use std::io::Cursor;
+
+use rocket::{
+    Data, Request, Response,
+    data::ToByteUnit,
+    http::{ContentType, Status},
+    request::FromRequest,
+    route::{Handler, Outcome},
+};
+use serde_json::json;
+use url::Url;
+
+use super::{ARRIVALS, Visit, html, redirect};
+use crate::{
+    code_flow::{PendingLogout, ReturnTo, pending_sign_in},
+    guard::{OptionalUser, RequestState, TESTING_SIGNED_OUT, current_session},
+    pages,
+    relying_party::Source,
+};
+
+/// The cookie of a sign-out under way.
+pub(crate) const PENDING_LOGOUT: &str = "oidc_logout";
+/// The route that the return from the provider is led to.
+pub(crate) const LOGGED_OUT: &str = "/logged-out";
+/// The largest body of a back-channel request, in bytes: more than a logout token may have.
+const LARGEST_BODY: u64 = 64 * 1024;
+
+/// `GET {mount}/logout?next=…`: a page with a button.
+#[derive(Clone)]
+pub(super) struct LogoutPage;
+
+#[rocket::async_trait]
+impl Handler for LogoutPage {
+    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
+        let Some(visit) = Visit::new(request) else {
+            return Outcome::Error(Status::InternalServerError);
+        };
+        // Only the setting names another site, so the form need not say it again.
+        let action = match visit.leads_elsewhere() {
+            true => visit.rp.route_path("logout"),
+            false => visit.rp.logout_url(visit.next_after_logout().as_str()),
+        };
+        let mut response = html(Status::Ok, pages::sign_out(&action));
+        // Without `form-action`: browsers hold it against every redirect that follows, the provider's too.
+        response.set_raw_header(
+            "Content-Security-Policy",
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+        );
+        Outcome::Success(response)
+    }
+}
+
+/// `POST {mount}/logout?next=…`: ends the session here, then at the provider.
+#[derive(Clone)]
+pub(super) struct Logout;
+
+#[rocket::async_trait]
+impl Handler for Logout {
+    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
+        let Some(visit) = Visit::new(request) else {
+            return Outcome::Error(Status::InternalServerError);
+        };
+        if visit.is_from_another_site() {
+            tracing::warn!("another site asked to sign somebody out; nothing was done");
+            let page = pages::refused(
+                "Not signed out",
+                "Another site asked to sign you out. Use the button of this site.",
+            );
+            return Outcome::Success(html(Status::Forbidden, page));
+        }
+
+        let _ = RequestState::of(request).is_ending.set(());
+        let user = OptionalUser::from_request(request).await.succeeded();
+        let user = user.and_then(OptionalUser::into_user);
+        visit.events.before_logout(request, user.as_ref()).await;
+        visit.set(visit.rp.sessions.removals(request.cookies()));
+        visit.set([visit.rp.seal.remove(ARRIVALS, visit.mount())]);
+        let location = visit.sign_out().await;
+        visit.events.after_logout(request).await;
+        Outcome::Success(redirect(&location))
+    }
+}
+
+/// `GET {mount}/logged-out?state=…`: the browser comes back from the provider, to any path that is
+/// registered there; the fairing leads it here.
+#[derive(Clone)]
+pub(super) struct LoggedOut;
+
+#[rocket::async_trait]
+impl Handler for LoggedOut {
+    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
+        let Some(visit) = Visit::new(request) else {
+            return Outcome::Error(Status::InternalServerError);
+        };
+        // Whoever brings another state, or none, arrives at the same page as everybody.
+        Outcome::Success(match visit.returned_logout() {
+            Some(pending) => {
+                visit.set([visit.rp.seal.remove(PENDING_LOGOUT, "/")]);
+                redirect(pending.return_to.as_str())
+            }
+            None => {
+                let address = visit.rp.post_logout.local_address.as_deref();
+                redirect(address.unwrap_or("/"))
+            }
+        })
+    }
+}
+
+/// `POST {mount}/backchannel-logout`: the provider says that a session has ended
+/// (OpenID Connect Back-Channel Logout 1.0 §2.5).
+#[derive(Clone)]
+pub(super) struct BackchannelLogout;
+
+#[rocket::async_trait]
+impl Handler for BackchannelLogout {
+    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
+        let Some(visit) = Visit::new(request) else {
+            return Outcome::Error(Status::InternalServerError);
+        };
+        let Source::Provider(provider) = &visit.rp.source else {
+            return Outcome::Success(refusal("sign-in is disabled here"));
+        };
+        if request.content_type() != Some(&ContentType::Form) {
+            return Outcome::Success(refusal("the body is no form"));
+        }
+        let body = data.open(LARGEST_BODY.bytes()).into_string().await;
+        let Some(body) = body.ok().filter(|body| body.is_complete()) else {
+            return Outcome::Success(refusal("the body cannot be read, or is too long"));
+        };
+        let mut tokens = url::form_urlencoded::parse(body.as_bytes())
+            .filter(|(name, _)| name == "logout_token")
+            .map(|(_, value)| value);
+        let (Some(logout_token), None) = (tokens.next(), tokens.next()) else {
+            return Outcome::Success(refusal("`logout_token` must be there once"));
+        };
+
+        let accepting = visit
+            .rp
+            .accept_logout_token(provider, &logout_token, visit.now);
+        Outcome::Success(match accepting.await {
+            Ok(()) => Response::build()
+                .status(Status::Ok)
+                .raw_header("Cache-Control", "no-store")
+                .finalize(),
+            Err(error) => {
+                tracing::warn!("a back-channel logout did nothing: {error}");
+                tracing::info!("{}", error.remedy());
+                refusal(&error.to_string())
+            }
+        })
+    }
+}
+
+/// §2.8: "the RP MUST respond with HTTP 400 Bad Request", whatever went wrong.
+fn refusal<'r>(description: &str) -> Response<'r> {
+    let body = json!({ "error": "invalid_request", "error_description": description }).to_string();
+    Response::build()
+        .status(Status::BadRequest)
+        .header(ContentType::JSON)
+        .raw_header("Cache-Control", "no-store")
+        .sized_body(body.len(), Cursor::new(body))
+        .finalize()
+}
+
+/// `GET {mount}/frontchannel-logout?iss=…&sid=…`: the provider's page has this in a frame
+/// (OpenID Connect Front-Channel Logout 1.0 §2). The browser sends no cookie along: `sid` says whose
+/// session it is.
+#[derive(Clone)]
+pub(super) struct FrontchannelLogout;
+
+#[rocket::async_trait]
+impl Handler for FrontchannelLogout {
+    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
+        let Some(visit) = Visit::new(request) else {
+            return Outcome::Error(Status::InternalServerError);
+        };
+        let Source::Provider(provider) = &visit.rp.source else {
+            return Outcome::Error(Status::NotFound);
+        };
+        let parameter = |name| match request.query_value::<String>(name) {
+            Some(Ok(value)) => value,
+            _ => String::new(),
+        };
+        let (issuer, sid) = (parameter("iss"), parameter("sid"));
+        let ending = visit
+            .rp
+            .front_channel_logout(provider, &issuer, &sid, visit.now);
+        let (status, text) = match ending.await {
+            Ok(true) => (Status::Ok, "Signed out."),
+            Ok(false) => {
+                tracing::warn!("a front-channel logout named another provider, or no session");
+                (Status::BadRequest, "Nothing was done.")
+            }
+            Err(error) => {
+                tracing::error!("a front-channel logout failed: {error}");
+                tracing::info!("{}", error.remedy());
+                (Status::ServiceUnavailable, "Not signed out.")
+            }
+        };
+        let origins = visit.provider_origins().await;
+        let page = pages::refused("Sign-out", text);
+        let mut response = html(status, page);
+        response.set_raw_header(
+            "Content-Security-Policy",
+            format!("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors {origins}"),
+        );
+        Outcome::Success(response)
+    }
+}
+
+impl Visit<'_, '_> {
+    /// Ends this browser's session; answers where it goes next.
+    async fn sign_out(&self) -> String {
+        let return_to = self.next_after_logout();
+        let provider = match &self.rp.source {
+            Source::Provider(provider) => provider,
+            Source::TestingProfile(_) => {
+                let life = self.rp.settings.session.lifetime;
+                self.set([self
+                    .rp
+                    .seal
+                    .set(TESTING_SIGNED_OUT, "1", "/", life, self.now)]);
+                return return_to.to_string();
+            }
+        };
+        let there = match current_session(self.request).await {
+            Ok(session) => {
+                let ending = self
+                    .rp
+                    .sign_out(provider, session, return_to.clone(), self.now);
+                ending.await
+            }
+            Err(_) => None,
+        };
+        let Some((url, pending)) = there else {
+            return self.without_provider(return_to);
+        };
+        if let Some(pending) = pending {
+            let text = serde_json::to_string(&pending)
+                .expect("a pending logout is two strings, which always serialize");
+            let life = pending_sign_in::LIFE;
+            self.set([self.rp.seal.set(PENDING_LOGOUT, &text, "/", life, self.now)]);
+        }
+        url.into()
+    }
+
+    /// Where sign-out leads when the provider is not asked: an address elsewhere is as good then.
+    fn without_provider(&self, return_to: ReturnTo) -> String {
+        match self.leads_elsewhere() {
+            true => self.rp.post_logout.redirect_uri.clone(),
+            false => return_to.to_string(),
+        }
+    }
+
+    /// Whether sign-out leads to another site: nobody but the setting may say so.
+    fn leads_elsewhere(&self) -> bool {
+        let next = self.request.query_value::<String>("next");
+        next.is_none() && self.rp.post_logout.local_path.is_none()
+    }
+
+    /// Where sign-out leads here: `next`, else the setting `post_logout_redirect_uri`.
+    fn next_after_logout(&self) -> ReturnTo {
+        match (
+            self.request.query_value::<String>("next"),
+            &self.rp.post_logout.local_address,
+        ) {
+            (None, Some(address)) => self.rp.local_address(address),
+            _ => self.next(),
+        }
+    }
+
+    /// The sign-out that a return belongs to, if this browser began it.
+    fn returned_logout(&self) -> Option<PendingLogout> {
+        let state = self.request.query_value::<String>("state")?.ok()?;
+        let jar = self.request.cookies();
+        let text = self.rp.seal.open(jar, PENDING_LOGOUT)??;
+        let pending: PendingLogout = serde_json::from_str(&text).ok()?;
+        (pending.state == crate::Secret::new(state)).then_some(pending)
+    }
+
+    /// Who may have our page in a frame: the provider, as its issuer and its logout page name it.
+    async fn provider_origins(&self) -> String {
+        let Source::Provider(provider) = &self.rp.source else {
+            return "'none'".to_owned();
+        };
+        let mut origins = vec![];
+        if let Ok(issuer) = Url::parse(&provider.registration.issuer) {
+            origins.push(issuer.origin().ascii_serialization());
+        }
+        if let Ok(metadata) = provider.metadata(self.now).await
+            && let Some(url) = &metadata.additional_metadata().end_session_endpoint
+        {
+            origins.push(url.origin().ascii_serialization());
+        }
+        origins.dedup();
+        origins.join(" ")
+    }
+
+    /// Whether another site sent this request: `Sec-Fetch-Site` tells where it is sent, else `Origin`.
+    fn is_from_another_site(&self) -> bool {
+        let headers = self.request.headers();
+        if let Some(site) = headers.get_one("Sec-Fetch-Site") {
+            return site.eq_ignore_ascii_case("cross-site");
+        }
+        let Some(origin) = headers.get_one("Origin") else {
+            return false;
+        };
+        let is_base_url = origin == self.rp.site.base_url.origin().ascii_serialization();
+        let is_host = self.request.host().is_some_and(|host| {
+            let host = host.to_string();
+            origin
+                .split_once("://")
+                .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host))
+        });
+        !is_base_url && !is_host
+    }
+}

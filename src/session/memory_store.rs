@@ -1,0 +1,231 @@
+//! Sessions in this process: bounded, expiring, and gone with it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use moka::{
+    Expiry,
+    notification::RemovalCause,
+    ops::compute::{CompResult, Op},
+    policy::EvictionPolicy,
+    sync::Cache,
+};
+
+use super::store::{SessionStore, StoreError, StoredSession};
+
+/// How many notes are kept; the one that was not used for the longest time goes first.
+const MOST_NOTES: u64 = 1_000_000;
+
+/// A [`SessionStore`] in the memory of this process. When it is full, the session that was not used for
+/// the longest time ends.
+pub struct MemoryStore {
+    sessions: Cache<String, Kept<StoredSession>>,
+    owners: Arc<Owners>,
+    notes: Cache<String, Kept<Arc<str>>>,
+}
+
+/// A value and how long to keep it.
+#[derive(Clone)]
+struct Kept<T> {
+    value: T,
+    life: Duration,
+}
+
+/// The ids of each owner's sessions.
+#[derive(Default)]
+struct Owners(Mutex<HashMap<String, HashSet<String>>>);
+
+impl MemoryStore {
+    /// An empty store for so many sessions.
+    pub fn new(max_sessions: usize) -> MemoryStore {
+        let owners = Arc::new(Owners::default());
+        let gone = owners.clone();
+        MemoryStore {
+            sessions: Cache::builder()
+                .max_capacity(max_sessions as u64)
+                .eviction_policy(EvictionPolicy::lru())
+                .expire_after(Life)
+                .eviction_listener(move |_, session: Kept<StoredSession>, cause| {
+                    if cause != RemovalCause::Replaced {
+                        gone.remove(&session.value);
+                    }
+                })
+                .build(),
+            owners,
+            notes: Cache::builder()
+                .max_capacity(MOST_NOTES)
+                .eviction_policy(EvictionPolicy::lru())
+                .expire_after(Life)
+                .build(),
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl SessionStore for MemoryStore {
+    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+        self.owners.add(session);
+        let kept = Kept {
+            value: session.clone(),
+            life,
+        };
+        self.sessions.insert(session.id.clone(), kept);
+        Ok(())
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<StoredSession>, StoreError> {
+        Ok(self.sessions.get(id).map(|kept| kept.value))
+    }
+
+    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
+        let done = self
+            .sessions
+            .entry_by_ref(&session.id)
+            .and_compute_with(|entry| match entry {
+                Some(entry) if entry.value().value.version + 1 == session.version => {
+                    Op::Put(Kept {
+                        value: session.clone(),
+                        life,
+                    })
+                }
+                _ => Op::Nop,
+            });
+        Ok(matches!(done, CompResult::ReplacedWith(_)))
+    }
+
+    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
+        Ok(self.sessions.remove(id).is_some())
+    }
+
+    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+        let ids = self.owners.lock().get(owner).cloned().unwrap_or_default();
+        let is_there = |id: &String| self.sessions.contains_key(id);
+        Ok(ids.into_iter().filter(is_there).collect())
+    }
+
+    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        let value = value.into();
+        self.notes.insert(name.to_owned(), Kept { value, life });
+        Ok(())
+    }
+
+    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+        let claimed = self.notes.entry_by_ref(name).or_insert_with(|| Kept {
+            value: value.into(),
+            life,
+        });
+        Ok(claimed.is_fresh())
+    }
+
+    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        let note = |name: &&str| self.notes.get(*name).map(|kept| kept.value.to_string());
+        Ok(names.iter().map(note).collect())
+    }
+
+    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.notes
+            .entry_by_ref(name)
+            .and_compute_with(|entry| match entry {
+                Some(entry) if *entry.value().value == *value => Op::Remove,
+                _ => Op::Nop,
+            });
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+impl Owners {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, HashSet<String>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, session: &StoredSession) {
+        let mut owners = self.lock();
+        for owner in &session.owners {
+            let ids = owners.entry(owner.clone()).or_default();
+            ids.insert(session.id.clone());
+        }
+    }
+
+    fn remove(&self, session: &StoredSession) {
+        let mut owners = self.lock();
+        for owner in &session.owners {
+            if let Some(ids) = owners.get_mut(owner) {
+                ids.remove(&session.id);
+                if ids.is_empty() {
+                    owners.remove(owner);
+                }
+            }
+        }
+    }
+}
+
+/// Each entry has a life of its own, from when it was written.
+struct Life;
+
+impl<T> Expiry<String, Kept<T>> for Life {
+    fn expire_after_create(&self, _: &String, kept: &Kept<T>, _: Instant) -> Option<Duration> {
+        Some(kept.life)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &String,
+        kept: &Kept<T>,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(kept.life)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(id: &str, owner: &str) -> StoredSession {
+        StoredSession {
+            id: id.to_owned(),
+            version: 1,
+            value: "sealed".to_owned(),
+            owners: vec![owner.to_owned()],
+        }
+    }
+
+    #[rocket::async_test]
+    async fn the_least_used_session_goes_first_when_the_store_is_full() {
+        let (store, hour) = (MemoryStore::new(2), Duration::from_secs(3600));
+        for (id, owner) in [("a", "alice"), ("b", "bob")] {
+            store.create(&session(id, owner), hour).await.unwrap();
+        }
+        store.sessions.run_pending_tasks();
+        assert!(store.load("a").await.unwrap().is_some());
+        store.create(&session("c", "carol"), hour).await.unwrap();
+        store.sessions.run_pending_tasks();
+
+        assert_eq!(store.load("b").await, Ok(None));
+        assert_eq!(store.load("a").await, Ok(Some(session("a", "alice"))));
+        assert_eq!(store.load("c").await, Ok(Some(session("c", "carol"))));
+        assert_eq!(store.ids_of("bob").await, Ok(vec![]));
+        assert!(!store.owners.lock().contains_key("bob"));
+    }
+
+    #[rocket::async_test]
+    async fn a_session_whose_life_is_over_is_not_found() {
+        let store = MemoryStore::new(10);
+        let life = Duration::from_nanos(1);
+        store.create(&session("a", "alice"), life).await.unwrap();
+        store.sessions.run_pending_tasks();
+        assert_eq!(store.load("a").await, Ok(None));
+        assert_eq!(store.ids_of("alice").await, Ok(vec![]));
+    }
+}

@@ -1,0 +1,88 @@
+//! The names under which a store keeps things: keyed hashes, from which nothing can be read or guessed.
+
+use std::fmt;
+
+use aws_lc_rs::hmac;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+use crate::Secret;
+
+/// Makes names under the app's secret key.
+#[derive(Clone)]
+pub(crate) struct Names(hmac::Key);
+
+impl Names {
+    pub(crate) fn new(secret_key: &[u8]) -> Names {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, secret_key);
+        let derived = hmac::sign(&key, b"rocket_openidconnect: names in a session store");
+        Names(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
+    }
+
+    /// A session, by the secret that its browser has.
+    pub(crate) fn session(&self, id: &Secret) -> String {
+        self.name("session", &[id.expose()])
+    }
+
+    /// All sessions of a person.
+    pub(crate) fn subject(&self, issuer: &str, subject: &str) -> String {
+        self.name("sub", &[issuer, subject])
+    }
+
+    /// The sessions that belong to one session at the provider.
+    pub(crate) fn sid(&self, issuer: &str, sid: &str) -> String {
+        self.name("sid", &[issuer, sid])
+    }
+
+    /// A logout token that was accepted.
+    pub(crate) fn jti(&self, issuer: &str, jti: &str) -> String {
+        self.name("jti", &[issuer, jti])
+    }
+
+    /// One refresh: of this session, when it had been refreshed so many times before.
+    pub(crate) fn refresh(&self, session: &str, generation: u32) -> String {
+        self.name("refresh", &[session, &generation.to_string()])
+    }
+
+    /// The result of that refresh.
+    pub(crate) fn refreshed(&self, session: &str, generation: u32) -> String {
+        self.name("refreshed", &[session, &generation.to_string()])
+    }
+
+    /// Each part with its length in front, so that no two lists of parts are one text.
+    fn name(&self, kind: &str, parts: &[&str]) -> String {
+        let mut context = hmac::Context::with_key(&self.0);
+        for part in [&[kind], parts].concat() {
+            context.update(&part.len().to_be_bytes());
+            context.update(part.as_bytes());
+        }
+        URL_SAFE_NO_PAD.encode(context.sign())
+    }
+}
+
+impl fmt::Debug for Names {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Names(…)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_differ_by_kind_by_parts_and_by_key() {
+        let names = Names::new(b"key");
+        let one = names.subject("https://op.example", "alice");
+        assert_eq!(one.len(), 43);
+        assert_eq!(one, names.subject("https://op.example", "alice"));
+        for other in [
+            names.sid("https://op.example", "alice"),
+            names.subject("https://op.examplea", "lice"),
+            Names::new(b"other").subject("https://op.example", "alice"),
+        ] {
+            assert_ne!(one, other);
+        }
+        assert_ne!(names.refresh("id", 1), names.refreshed("id", 1));
+        assert_ne!(names.refresh("id", 1), names.refresh("id", 2));
+    }
+}

@@ -1,0 +1,297 @@
+//! Sessions in Redis or Valkey, for the several nodes of an app.
+
+use std::{
+    fmt,
+    sync::OnceLock,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use redis::{
+    Client, Cmd, FromRedisValue, Pipeline, RedisError,
+    aio::{ConnectionManager, ConnectionManagerConfig},
+    cmd, pipe,
+};
+
+use super::store::{SessionStore, StoreError, StoredSession};
+use crate::Secret;
+
+/// How long a command may take; then the store counts as unreachable.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long connecting may take.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What stands before the names of all our keys.
+const SESSION: &str = "oidc:session:";
+const OWNER: &str = "oidc:owner:";
+const NOTE: &str = "oidc:note:";
+
+/// Replaces a session if its version is the one before. One key, so that it works in a cluster too.
+const REPLACE: &str = "\
+if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then return 0 end \
+redis.call('HSET', KEYS[1], 'version', ARGV[2], 'value', ARGV[3]) \
+redis.call('PEXPIRE', KEYS[1], ARGV[4]) \
+return 1";
+
+/// Drops a note if it has this value.
+const FORGET: &str = "\
+if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end \
+return 0";
+
+/// A [`SessionStore`] in Redis 7 or later, or Valkey (cargo feature `redis`). It connects when it is first
+/// needed, and again whenever the connection was lost.
+///
+/// Each session is one key with the life of the session; the sessions of an owner are named in a sorted set
+/// by when they end. A reader of Redis learns how many sessions there are and when they are used, and not
+/// whose they are. Who can write there can end sessions and bring back an older state of one, and cannot
+/// make one.
+pub struct RedisStore {
+    client: Client,
+    connection: OnceLock<ConnectionManager>,
+}
+
+impl RedisStore {
+    /// With the address of the setting `session.url`.
+    ///
+    /// # Errors
+    ///
+    /// When it is not the address of a Redis. Nothing is connected yet.
+    pub fn new(url: &Secret) -> Result<RedisStore, StoreError> {
+        // The error would show the address, which may hold a password.
+        let client = Client::open(url.expose())
+            .map_err(|_| StoreError::new("`session.url` is not the address of a Redis"))?;
+        Ok(RedisStore {
+            client,
+            connection: OnceLock::new(),
+        })
+    }
+
+    /// Made when it is first needed, because it belongs to the runtime that it is made in.
+    fn connection(&self) -> Result<ConnectionManager, StoreError> {
+        if let Some(connection) = self.connection.get() {
+            return Ok(connection.clone());
+        }
+        let config = ConnectionManagerConfig::new()
+            .set_number_of_retries(1)
+            .set_response_timeout(Some(RESPONSE_TIMEOUT))
+            .set_connection_timeout(Some(CONNECTION_TIMEOUT));
+        let made = ConnectionManager::new_lazy_with_config(self.client.clone(), config);
+        let made = made.map_err(|error| store_error(&error))?;
+        Ok(self.connection.get_or_init(|| made).clone())
+    }
+
+    /// Runs a command that does no harm when it is run twice: once more when the connection was lost.
+    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        let mut connection = self.connection()?;
+        match command.query_async(&mut connection).await {
+            Err(error) if error.is_connection_dropped() => self.query_once(command).await,
+            answer => answer.map_err(|error| store_error(&error)),
+        }
+    }
+
+    async fn query_once<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
+        let mut connection = self.connection()?;
+        let answer = command.query_async(&mut connection).await;
+        answer.map_err(|error| store_error(&error))
+    }
+
+    async fn run(&self, commands: &Pipeline) -> Result<(), StoreError> {
+        let mut connection = self.connection()?;
+        let done = match commands.exec_async(&mut connection).await {
+            Err(error) if error.is_connection_dropped() => {
+                commands.exec_async(&mut connection).await
+            }
+            done => done,
+        };
+        done.map_err(|error| store_error(&error))
+    }
+}
+
+#[rocket::async_trait]
+impl SessionStore for RedisStore {
+    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+        let key = format!("{SESSION}{}", session.id);
+        let mut commands = pipe();
+        commands
+            .cmd("HSET")
+            .arg(&key)
+            .arg("version")
+            .arg(session.version)
+            .arg("value")
+            .arg(&session.value)
+            .arg("owners")
+            .arg(session.owners.join(" "))
+            .ignore()
+            .cmd("PEXPIRE")
+            .arg(&key)
+            .arg(milliseconds(life))
+            .ignore();
+        name_at_owners(&mut commands, session, life);
+        self.run(&commands).await
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<StoredSession>, StoreError> {
+        let command = cmd("HMGET")
+            .arg(format!("{SESSION}{id}"))
+            .arg(&["version", "value", "owners"])
+            .to_owned();
+        let (version, value, owners): (Option<u64>, Option<String>, Option<String>) =
+            self.query(&command).await?;
+        let (Some(version), Some(value)) = (version, value) else {
+            return Ok(None);
+        };
+        let owners = owners.unwrap_or_default();
+        Ok(Some(StoredSession {
+            id: id.to_owned(),
+            version,
+            value,
+            owners: owners.split_whitespace().map(str::to_owned).collect(),
+        }))
+    }
+
+    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
+        let command = cmd("EVAL")
+            .arg(REPLACE)
+            .arg(1)
+            .arg(format!("{SESSION}{}", session.id))
+            .arg(session.version.saturating_sub(1))
+            .arg(session.version)
+            .arg(&session.value)
+            .arg(milliseconds(life))
+            .to_owned();
+        if !self.query::<bool>(&command).await? {
+            return Ok(false);
+        }
+        let mut commands = pipe();
+        name_at_owners(&mut commands, session, life);
+        self.run(&commands).await?;
+        Ok(true)
+    }
+
+    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
+        let Some(session) = self.load(id).await? else {
+            return Ok(false);
+        };
+        let command = cmd("DEL").arg(format!("{SESSION}{id}")).to_owned();
+        let is_gone = self.query::<bool>(&command).await?;
+        let mut commands = pipe();
+        for owner in &session.owners {
+            let key = format!("{OWNER}{owner}");
+            commands.cmd("ZREM").arg(key).arg(id).ignore();
+        }
+        // An id that stays named there leads to nothing, and goes with the next session of its owner.
+        if let Err(error) = self.run(&commands).await {
+            tracing::debug!("{error}");
+        }
+        Ok(is_gone)
+    }
+
+    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+        let command = cmd("ZRANGE")
+            .arg(format!("{OWNER}{owner}"))
+            .arg(format!("({}", now()))
+            .arg("+inf")
+            .arg("BYSCORE")
+            .to_owned();
+        self.query(&command).await
+    }
+
+    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        let command = cmd("SET")
+            .arg(format!("{NOTE}{name}"))
+            .arg(value)
+            .arg("PX")
+            .arg(milliseconds(life))
+            .to_owned();
+        self.query(&command).await
+    }
+
+    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+        let command = cmd("SET")
+            .arg(format!("{NOTE}{name}"))
+            .arg(value)
+            .arg("NX")
+            .arg("PX")
+            .arg(milliseconds(life))
+            .to_owned();
+        // Run twice, it would refuse its own claim.
+        let done: Option<String> = self.query_once(&command).await?;
+        Ok(done.is_some())
+    }
+
+    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        let mut command = cmd("MGET");
+        for name in names {
+            command.arg(format!("{NOTE}{name}"));
+        }
+        self.query(&command).await
+    }
+
+    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        let command = cmd("EVAL")
+            .arg(FORGET)
+            .arg(1)
+            .arg(format!("{NOTE}{name}"))
+            .arg(value)
+            .to_owned();
+        self.query(&command).await
+    }
+}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore").finish_non_exhaustive()
+    }
+}
+
+/// Names a session at its owners until it ends, and drops the names of those that have.
+fn name_at_owners(commands: &mut Pipeline, session: &StoredSession, life: Duration) {
+    let (now, life) = (now(), milliseconds(life));
+    for owner in &session.owners {
+        let key = format!("{OWNER}{owner}");
+        commands
+            .cmd("ZREMRANGEBYSCORE")
+            .arg(&key)
+            .arg("-inf")
+            .arg(now)
+            .ignore()
+            .cmd("ZADD")
+            .arg(&key)
+            .arg(now.saturating_add(life))
+            .arg(&session.id)
+            .ignore()
+            // The set lives as long as the session in it that ends last, and no shorter than it did.
+            .cmd("PEXPIRE")
+            .arg(&key)
+            .arg(life)
+            .arg("NX")
+            .ignore()
+            .cmd("PEXPIRE")
+            .arg(&key)
+            .arg(life)
+            .arg("GT")
+            .ignore();
+    }
+}
+
+/// Redis takes no life of zero.
+fn milliseconds(life: Duration) -> u64 {
+    u64::try_from(life.as_millis())
+        .unwrap_or(u64::MAX)
+        .clamp(1, 1 << 50)
+}
+
+fn now() -> u64 {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    u64::try_from(since_1970.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The kind of an error, and the operating system's word: a message of the server may quote a value.
+fn store_error(error: &RedisError) -> StoreError {
+    let cause = match error.code() {
+        Some(code) => format!("Redis answered {code}"),
+        None if error.is_timeout() => "Redis did not answer in time".to_owned(),
+        None if error.is_io_error() => error.to_string(),
+        None => format!("{:?}", error.kind()),
+    };
+    StoreError::new(cause)
+}

@@ -1,0 +1,131 @@
+//! Where sessions live when they do not live in the browser: what a store must do, and what it gets to see.
+
+#[cfg(feature = "testing")]
+pub mod contract;
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+pub use super::memory_store::MemoryStore;
+#[cfg(feature = "redis")]
+pub use super::redis_store::RedisStore;
+
+/// What a request that finds the store unreachable is told to wait.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// A place for sessions, and for notes that the nodes of an app share.
+///
+/// A store keeps what it is given and judges nothing: values are sealed under the app's `secret_key`, ids
+/// and owners are keyed hashes, and who reads the store learns nothing about anybody. What it must do well
+/// is [`replace`](Self::replace) and [`claim`](Self::claim): each happens as a whole or not at all, whoever
+/// else asks for the same at the same time.
+///
+/// A `life` says how long an entry is needed, from now. Dropping it then is the store's part; answering
+/// with one that is over does no harm, because each value holds its own times and is judged by them.
+///
+/// Whether a store keeps its promises is found by the `contract` in this module (feature `testing`).
+#[rocket::async_trait]
+pub trait SessionStore: Send + Sync + 'static {
+    /// Keeps a session that is new.
+    ///
+    /// # Errors
+    ///
+    /// When it may not have been kept.
+    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError>;
+
+    /// The session with this id; `None` when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When that cannot be known. It is answered with 503, never by signing a person out.
+    async fn load(&self, id: &str) -> Result<Option<StoredSession>, StoreError>;
+
+    /// Replaces the session with the same id, if its version is the one before `session.version`. `false`
+    /// when it is not, or when there is no such session: nothing has changed then.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot say which.
+    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError>;
+
+    /// Removes the session with this id; `false` when there was none.
+    ///
+    /// # Errors
+    ///
+    /// When it may still be there.
+    async fn remove(&self, id: &str) -> Result<bool, StoreError>;
+
+    /// The ids of all sessions that name this owner. Ids of sessions that are gone do no harm.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be known.
+    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError>;
+
+    /// Keeps a note under this name, in place of any that is there.
+    ///
+    /// # Errors
+    ///
+    /// When it may not have been kept.
+    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError>;
+
+    /// Keeps a note under this name if there is none. Of many who claim a name at once, `true` is for one.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot say who has it.
+    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError>;
+
+    /// The notes under these names, in this order.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be known.
+    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError>;
+
+    /// Drops the note under this name, if it has this value.
+    ///
+    /// # Errors
+    ///
+    /// When it may still be there.
+    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError>;
+}
+
+/// A session as a store sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredSession {
+    /// Names the session: 43 characters of base64url. It is no secret: the browser has another.
+    pub id: String,
+    /// 1 at first, one more each time it is replaced.
+    pub version: u64,
+    /// Who is signed in, sealed: text in base64, 1 to 8 KB as a rule.
+    pub value: String,
+    /// Under what else the session is found: one name for the person, one for the session at the provider.
+    /// At most two, of 43 characters each, and the same for as long as the session lives.
+    pub owners: Vec<String>,
+}
+
+/// The store did not do its part.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("the session store is not reachable: {cause}")]
+#[non_exhaustive]
+pub struct StoreError {
+    /// The word of the database or of the operating system, without any value.
+    pub cause: String,
+}
+
+impl StoreError {
+    /// With the word of the database or of the operating system. It is logged: leave out addresses with
+    /// passwords, and all values.
+    pub fn new(cause: impl Into<String>) -> StoreError {
+        StoreError {
+            cause: cause.into(),
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        "check that the session store runs and that this machine can reach it; for Redis its address is `oidc.session.url`"
+    }
+}

@@ -1,0 +1,161 @@
+//! What any [`SessionStore`] must do, as a test that anyone can run against their own.
+
+use std::time::Duration;
+
+use super::{SessionStore, StoredSession};
+use crate::Secret;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// Tries a store out, under names that nobody else uses.
+///
+/// ```
+/// use rocket_openidconnect::store::{MemoryStore, contract};
+///
+/// # rocket::async_test(async {
+/// contract::check(&MemoryStore::new(1_000)).await;
+/// # });
+/// ```
+///
+/// # Panics
+///
+/// When the store breaks a promise, with which one.
+pub async fn check(store: &dyn SessionStore) {
+    sessions_are_kept_and_replaced_by_version(store).await;
+    one_of_many_replacements_wins(store).await;
+    a_removed_session_does_not_come_back(store).await;
+    sessions_are_found_by_their_owners(store).await;
+    notes_are_kept_and_claimed_once(store).await;
+    what_is_over_is_gone(store).await;
+}
+
+fn name() -> String {
+    Secret::random().expose().to_owned()
+}
+
+fn session(owners: &[&str]) -> StoredSession {
+    StoredSession {
+        id: name(),
+        version: 1,
+        value: "c2VhbGVk/+==".repeat(500),
+        owners: owners.iter().map(|&owner| owner.to_owned()).collect(),
+    }
+}
+
+fn next(session: &StoredSession, value: &str) -> StoredSession {
+    StoredSession {
+        version: session.version + 1,
+        value: value.to_owned(),
+        ..session.clone()
+    }
+}
+
+async fn sessions_are_kept_and_replaced_by_version(store: &dyn SessionStore) {
+    let first = session(&[&name()]);
+    assert_eq!(store.load(&first.id).await, Ok(None), "an id nobody has");
+    assert_eq!(store.create(&first, HOUR).await, Ok(()));
+    assert_eq!(store.load(&first.id).await, Ok(Some(first.clone())));
+
+    let second = next(&first, "second");
+    assert_eq!(store.replace(&second, HOUR).await, Ok(true));
+    assert_eq!(store.load(&first.id).await, Ok(Some(second.clone())));
+    for stale in [next(&first, "stale"), next(&next(&second, "x"), "early")] {
+        let answer = store.replace(&stale, HOUR).await;
+        assert_eq!(answer, Ok(false), "a replacement of another version");
+    }
+    assert_eq!(store.load(&first.id).await, Ok(Some(second)));
+}
+
+async fn one_of_many_replacements_wins(store: &dyn SessionStore) {
+    let first = session(&[]);
+    assert_eq!(store.create(&first, HOUR).await, Ok(()));
+    let rivals: Vec<_> = (0..16).map(|i| next(&first, &i.to_string())).collect();
+    let answers = rivals.iter().map(|rival| store.replace(rival, HOUR));
+    let answers = rocket::futures::future::join_all(answers).await;
+    let winners: Vec<_> = answers
+        .iter()
+        .enumerate()
+        .filter(|(_, answer)| **answer == Ok(true))
+        .map(|(i, _)| i)
+        .collect();
+    assert_eq!(winners.len(), 1, "one of sixteen replacements: {answers:?}");
+    let winner = rivals[winners[0]].clone();
+    assert_eq!(store.load(&first.id).await, Ok(Some(winner)));
+}
+
+async fn a_removed_session_does_not_come_back(store: &dyn SessionStore) {
+    let owner = name();
+    let first = session(&[&owner]);
+    assert_eq!(store.create(&first, HOUR).await, Ok(()));
+    assert_eq!(store.remove(&first.id).await, Ok(true));
+    assert_eq!(store.remove(&first.id).await, Ok(false), "a second removal");
+    let late = store.replace(&next(&first, "late"), HOUR).await;
+    assert_eq!(late, Ok(false), "a replacement after the removal");
+    assert_eq!(store.load(&first.id).await, Ok(None));
+}
+
+async fn sessions_are_found_by_their_owners(store: &dyn SessionStore) {
+    let (person, one, two) = (name(), name(), name());
+    let (first, second) = (session(&[&person, &one]), session(&[&person, &two]));
+    for session in [&first, &second] {
+        assert_eq!(store.create(session, HOUR).await, Ok(()));
+    }
+    let replaced = store.replace(&next(&first, "replaced"), HOUR).await;
+    assert_eq!(replaced, Ok(true));
+
+    let mut expected = vec![first.id.clone(), second.id.clone()];
+    expected.sort_unstable();
+    let mut found = store.ids_of(&person).await.expect("the person's sessions");
+    found.sort_unstable();
+    assert_eq!(found, expected, "the sessions of one person");
+    assert_eq!(store.ids_of(&one).await, Ok(vec![first.id.clone()]));
+    assert_eq!(store.ids_of(&name()).await, Ok(vec![]), "nobody's sessions");
+
+    assert_eq!(store.remove(&first.id).await, Ok(true));
+    for id in store.ids_of(&one).await.expect("the sessions of one") {
+        assert_eq!(store.load(&id).await, Ok(None), "what is gone may be named");
+    }
+    let left = store.ids_of(&person).await.expect("the person's sessions");
+    assert!(left.contains(&second.id), "the other session stays");
+}
+
+async fn notes_are_kept_and_claimed_once(store: &dyn SessionStore) {
+    let (first, second) = (name(), name());
+    assert_eq!(store.note(&first, "a", HOUR).await, Ok(()));
+    assert_eq!(store.note(&first, "b", HOUR).await, Ok(()), "a newer note");
+    let notes = store.notes(&[&second, &first]).await;
+    assert_eq!(notes, Ok(vec![None, Some("b".to_owned())]));
+
+    let claims = (0..16).map(|_| store.claim(&second, "c", HOUR));
+    let claims = rocket::futures::future::join_all(claims).await;
+    let claimed = claims.iter().filter(|claim| **claim == Ok(true)).count();
+    assert_eq!(claimed, 1, "one of sixteen claims: {claims:?}");
+    assert_eq!(
+        store.claim(&first, "c", HOUR).await,
+        Ok(false),
+        "a note is a claim"
+    );
+
+    assert_eq!(store.forget(&second, "another").await, Ok(()));
+    assert_eq!(
+        store.claim(&second, "d", HOUR).await,
+        Ok(false),
+        "not forgotten"
+    );
+    assert_eq!(store.forget(&second, "c").await, Ok(()));
+    assert_eq!(store.claim(&second, "d", HOUR).await, Ok(true), "forgotten");
+}
+
+async fn what_is_over_is_gone(store: &dyn SessionStore) {
+    let (short, owner, note) = (Duration::from_millis(50), name(), name());
+    let brief = session(&[&owner]);
+    assert_eq!(store.create(&brief, short).await, Ok(()));
+    assert_eq!(store.claim(&note, "x", short).await, Ok(true));
+    rocket::tokio::time::sleep(Duration::from_millis(1_100)).await;
+    assert_eq!(store.load(&brief.id).await, Ok(None), "a life that is over");
+    assert_eq!(
+        store.claim(&note, "y", HOUR).await,
+        Ok(true),
+        "a claim that is over"
+    );
+}

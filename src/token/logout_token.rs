@@ -1,0 +1,205 @@
+//! The logout token: the provider's word that a session, or all sessions of a person, have ended there.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use time::OffsetDateTime;
+
+use super::{
+    ClaimError, Jws, JwsError, KeySet, SigningAlgorithm,
+    checks::{
+        check_aud, check_exp, check_iat, check_iss, check_nbf, check_sub, optional_string, seconds,
+        since_1970, string,
+    },
+    excerpt,
+    json::type_name,
+};
+use crate::Secret;
+
+/// The event that a logout token tells of.
+const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
+
+/// What a logout token must say to be accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct LogoutTokenExpectations<'a> {
+    pub(crate) issuer: &'a str,
+    pub(crate) client_id: &'a str,
+    /// Audiences that may be named beside the client.
+    pub(crate) trusted_audiences: &'a [String],
+    pub(crate) algorithms: &'a [SigningAlgorithm],
+    /// For HS256 only.
+    pub(crate) client_secret: Option<&'a Secret>,
+    pub(crate) clock_skew: Duration,
+}
+
+/// A logout token that was accepted. Only [`LogoutToken::accept`] makes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct LogoutToken {
+    /// Names the token, to be remembered until [`ends`](Self::ends): it is good for one use.
+    pub(crate) jti: String,
+    pub(crate) ended: EndedSession,
+    /// When no check of the time would let it pass any more, in seconds since 1970.
+    pub(crate) ends: i64,
+}
+
+/// What has ended at the provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum EndedSession {
+    /// One session at the provider.
+    Sid(String),
+    /// Every session of a person.
+    Subject(String),
+}
+
+impl LogoutToken {
+    /// Accepts a logout token, or says why not: the steps of [Back-Channel Logout §2.6], the signature
+    /// first. Whether its `jti` was seen before (step 7) is for the caller, who remembers.
+    ///
+    /// [Back-Channel Logout §2.6]: https://openid.net/specs/openid-connect-backchannel-1_0.html#Validation
+    pub(crate) fn accept(
+        compact: &str,
+        keys: &KeySet,
+        expected: &LogoutTokenExpectations<'_>,
+        now: OffsetDateTime,
+    ) -> Result<LogoutToken, LogoutTokenError> {
+        // Step 1: encrypted tokens are not accepted. Steps 2 and 3: the signature, as for an ID token.
+        let jws = Jws::parse(compact)?.verify(keys, expected.algorithms, expected.client_secret)?;
+        check_typ(jws.typ.as_deref())?;
+
+        let (claims, now, skew) = (&jws.claims, since_1970(now), expected.clock_skew);
+        // Step 4.
+        check_iss(claims, expected.issuer)?;
+        check_aud(claims, expected.client_id, expected.trusted_audiences)?;
+        check_iat(seconds(claims, "iat")?, now, skew)?;
+        let exp = seconds(claims, "exp")?;
+        check_exp(exp, now, skew)?;
+        check_nbf(claims, now, skew)?;
+        // Step 5.
+        let ended = ended_session(claims)?;
+        // Step 6.
+        check_events(claims)?;
+        // Step 7.
+        check_no_nonce(claims)?;
+        let jti = match string(claims, "jti")? {
+            "" => return Err(LogoutTokenError::EmptyJti),
+            jti => jti.to_owned(),
+        };
+        Ok(LogoutToken {
+            jti,
+            ended,
+            ends: (exp + skew.as_secs_f64()).ceil() as i64,
+        })
+    }
+}
+
+/// A logout token that is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LogoutTokenError {
+    /// It is not signed as it should be.
+    #[error(transparent)]
+    Jws(#[from] JwsError),
+    /// A claim that every token has is absent or wrong.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The header says that it is another kind of token.
+    #[error("the token is of type {actual:?}, expected \"logout+jwt\"")]
+    TokenType {
+        /// The `typ` of the header.
+        actual: String,
+    },
+    /// It names neither a person nor a session.
+    #[error("the logout token has neither \"sub\" nor \"sid\"")]
+    NobodyNamed,
+    /// The claim `sid` is empty.
+    #[error("the claim \"sid\" is empty")]
+    EmptySid,
+    /// The claim `jti` is empty.
+    #[error("the claim \"jti\" is empty")]
+    EmptyJti,
+    /// It does not tell of a logout.
+    #[error("the claim \"events\" has no back-channel logout event")]
+    NoLogoutEvent,
+    /// It has a `nonce`, as an ID token has.
+    #[error("the logout token has a \"nonce\"")]
+    Nonce,
+    /// It was used before.
+    #[error("the logout token was used before")]
+    Replayed,
+}
+
+impl LogoutTokenError {
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            LogoutTokenError::Jws(error) => error.remedy(),
+            LogoutTokenError::Claim(error) => error.remedy(),
+            LogoutTokenError::Replayed => {
+                "nothing, if it happens seldom: the provider may send a logout token twice; else somebody may be replaying them"
+            }
+            _ => {
+                "refuse the request; if it came from the provider itself, report to it what its logout token lacks"
+            }
+        }
+    }
+
+    /// Whether newer keys of the provider could make the token good.
+    pub(crate) fn wants_fresh_keys(&self) -> bool {
+        matches!(self, LogoutTokenError::Jws(error) if error.wants_fresh_keys())
+    }
+}
+
+/// §2.4: `logout+jwt` is recommended. A token that only says that it is a JWT is told from an ID token by
+/// its event, and by the `nonce` that it must not have.
+fn check_typ(typ: Option<&str>) -> Result<(), LogoutTokenError> {
+    let Some(typ) = typ else { return Ok(()) };
+    let lower = typ.to_ascii_lowercase();
+    match lower.strip_prefix("application/").unwrap_or(&lower) {
+        "logout+jwt" | "jwt" => Ok(()),
+        _ => Err(LogoutTokenError::TokenType {
+            actual: excerpt(typ),
+        }),
+    }
+}
+
+/// Step 5: a `sub`, a `sid`, or both. A token with both ends the one session.
+fn ended_session(claims: &Map<String, Value>) -> Result<EndedSession, LogoutTokenError> {
+    let subject = match claims.contains_key("sub") {
+        true => Some(check_sub(claims)?),
+        false => None,
+    };
+    match (optional_string(claims, "sid")?, subject) {
+        (Some(""), _) => Err(LogoutTokenError::EmptySid),
+        (Some(sid), _) => Ok(EndedSession::Sid(sid.to_owned())),
+        (None, Some(subject)) => Ok(EndedSession::Subject(subject.to_owned())),
+        (None, None) => Err(LogoutTokenError::NobodyNamed),
+    }
+}
+
+/// Step 6: `events` is an object that has the event, whose value is an object.
+fn check_events(claims: &Map<String, Value>) -> Result<(), LogoutTokenError> {
+    let wrong_type = |value| ClaimError::WrongType {
+        claim: "events",
+        expected: "an object",
+        actual: type_name(value),
+    };
+    match claims.get("events") {
+        None => Err(ClaimError::Missing { claim: "events" }.into()),
+        Some(Value::Object(events)) => match events.get(EVENT) {
+            Some(Value::Object(_)) => Ok(()),
+            _ => Err(LogoutTokenError::NoLogoutEvent),
+        },
+        Some(other) => Err(wrong_type(other).into()),
+    }
+}
+
+/// Step 7: what has a `nonce` may be an ID token.
+fn check_no_nonce(claims: &Map<String, Value>) -> Result<(), LogoutTokenError> {
+    match claims.contains_key("nonce") {
+        true => Err(LogoutTokenError::Nonce),
+        false => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! The ID token of a refresh: the same sign-in as before, said anew.
+
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::{Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet};
+use crate::Secret;
+
+/// What the ID token of the sign-in said.
+#[derive(Clone, Debug)]
+pub(crate) struct OriginalSignIn<'a> {
+    pub(crate) claims: &'a Claims,
+    /// Kept apart from the claims.
+    pub(crate) nonce: Option<&'a Secret>,
+}
+
+/// An ID token of a refresh that was accepted.
+#[derive(Clone, Debug)]
+pub(crate) struct RefreshedIdToken {
+    pub(crate) claims: Claims,
+}
+
+impl RefreshedIdToken {
+    /// Accepts the ID token of a refresh, or says why not ([Core §12.2]). `expected` is without `nonce`,
+    /// `max_age` and `acr_values`: they belong to the request that nobody made now.
+    ///
+    /// [Core §12.2]: https://openid.net/specs/openid-connect-core-1_0.html#RefreshTokenResponse
+    pub(crate) fn accept(
+        compact: &str,
+        keys: &KeySet,
+        expected: &IdTokenExpectations<'_>,
+        original: &OriginalSignIn<'_>,
+        now: OffsetDateTime,
+    ) -> Result<RefreshedIdToken, RefreshedIdTokenError> {
+        // "its `iss` Claim Value MUST be the same", and what holds for every ID token.
+        let claims = IdToken::accept(compact, keys, expected, now)?.claims;
+        check_same(&claims, original.claims, "sub")?;
+        check_same_aud(&claims, original.claims)?;
+        if claims.value("auth_time").is_some() && original.claims.value("auth_time").is_some() {
+            check_same(&claims, original.claims, "auth_time")?;
+        }
+        check_nonce(&claims, original.nonce)?;
+        Ok(RefreshedIdToken { claims })
+    }
+}
+
+/// An ID token of a refresh that is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum RefreshedIdTokenError {
+    #[error(transparent)]
+    IdToken(#[from] IdTokenError),
+    #[error("the claim {claim:?} is not the one of the sign-in")]
+    Changed { claim: &'static str },
+}
+
+impl RefreshedIdTokenError {
+    /// Whether the reply is about another sign-in than the one that was to be refreshed.
+    pub(crate) fn is_another_sign_in(&self) -> bool {
+        matches!(self, RefreshedIdTokenError::Changed { .. })
+    }
+
+    /// What to do about it.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self {
+            RefreshedIdTokenError::IdToken(error) => error.remedy(),
+            RefreshedIdTokenError::Changed { .. } => {
+                "report this to the provider: a refresh answers with the sign-in that it refreshes"
+            }
+        }
+    }
+
+    /// Whether newer keys of the provider could make the token good.
+    pub(crate) fn wants_fresh_keys(&self) -> bool {
+        matches!(self, RefreshedIdTokenError::IdToken(error) if error.wants_fresh_keys())
+    }
+}
+
+fn check_same(
+    claims: &Claims,
+    original: &Claims,
+    claim: &'static str,
+) -> Result<(), RefreshedIdTokenError> {
+    match claims.value(claim) == original.value(claim) {
+        true => Ok(()),
+        false => Err(RefreshedIdTokenError::Changed { claim }),
+    }
+}
+
+/// "its `aud` Claim Value MUST be the same": as a set, in which a string is a list of one.
+fn check_same_aud(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdTokenError> {
+    let audiences = |claims: &Claims| -> Vec<String> {
+        let mut audiences = match claims.value("aud") {
+            Some(Value::String(one)) => vec![one.clone()],
+            _ => claims.get("aud").unwrap_or_default(),
+        };
+        audiences.sort_unstable();
+        audiences.dedup();
+        audiences
+    };
+    match audiences(claims) == audiences(original) {
+        true => Ok(()),
+        false => Err(RefreshedIdTokenError::Changed { claim: "aud" }),
+    }
+}
+
+/// "it SHOULD NOT have a `nonce` Claim […]; however, if it is present, its value MUST be the same".
+fn check_nonce(claims: &Claims, original: Option<&Secret>) -> Result<(), RefreshedIdTokenError> {
+    match claims.value("nonce") {
+        None => Ok(()),
+        Some(Value::String(nonce)) if Some(&Secret::new(nonce)) == original => Ok(()),
+        Some(_) => Err(RefreshedIdTokenError::Changed { claim: "nonce" }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::token::{
+        ClaimError, SigningAlgorithm,
+        test_keys::{header, key_set, sign},
+    };
+
+    const ES256: SigningAlgorithm = SigningAlgorithm::ES256;
+    const NOW: i64 = 1_700_000_000;
+
+    fn original() -> Value {
+        json!({
+            "iss": "https://op.example", "sub": "alice", "aud": ["client", "api"],
+            "auth_time": NOW - 1000, "exp": NOW - 500, "iat": NOW - 1000,
+        })
+    }
+
+    /// Judges the refreshed token of the sign-in with this change.
+    fn judge(change: impl FnOnce(&mut Value)) -> Result<Claims, RefreshedIdTokenError> {
+        let mut claims = original();
+        claims["iat"] = json!(NOW);
+        claims["exp"] = json!(NOW + 300);
+        change(&mut claims);
+        let token = sign(ES256, &header(ES256), &claims);
+        let nonce = Secret::new("the nonce of the sign-in");
+        let original = serde_json::from_value(original()).unwrap();
+        let trusted = ["api".to_owned(), "other".to_owned()];
+        let expected = IdTokenExpectations {
+            issuer: "https://op.example",
+            client_id: "client",
+            trusted_audiences: &trusted,
+            algorithms: &[ES256],
+            client_secret: None,
+            nonce: None,
+            access_token: None,
+            max_age: None,
+            acr_values: &[],
+            clock_skew: Duration::from_secs(60),
+        };
+        let sign_in = OriginalSignIn {
+            claims: &original,
+            nonce: Some(&nonce),
+        };
+        let now = OffsetDateTime::from_unix_timestamp(NOW).unwrap();
+        RefreshedIdToken::accept(&token, &key_set(), &expected, &sign_in, now)
+            .map(|token| token.claims)
+    }
+
+    fn changed<T>(claim: &'static str) -> Result<T, RefreshedIdTokenError> {
+        Err(RefreshedIdTokenError::Changed { claim })
+    }
+
+    #[test]
+    fn the_same_sign_in_is_accepted() {
+        let claims = judge(|claims| claims["aud"] = json!(["api", "client"])).unwrap();
+        assert_eq!(claims.value("iat"), Some(&json!(NOW)));
+        assert!(judge(|claims| claims["nonce"] = json!("the nonce of the sign-in")).is_ok());
+        assert!(judge(|claims| drop(claims.as_object_mut().unwrap().remove("auth_time"))).is_ok());
+    }
+
+    #[test]
+    fn id_token_of_refresh_about_another_sign_in() {
+        for (claim, value) in [
+            ("sub", json!("bob")),
+            ("aud", json!("client")),
+            ("aud", json!(["client", "other"])),
+            ("aud", json!(["client", "api", "other"])),
+            ("auth_time", json!(NOW)),
+            ("nonce", json!("another")),
+            ("nonce", json!(1)),
+        ] {
+            assert_eq!(judge(|claims| claims[claim] = value), changed(claim));
+        }
+    }
+
+    #[test]
+    fn id_token_of_refresh_of_another_issuer() {
+        let error = judge(|claims| claims["iss"] = json!("https://other.example")).unwrap_err();
+        let expected = ClaimError::Issuer {
+            expected: "https://op.example".into(),
+            actual: "https://other.example".into(),
+        };
+        assert_eq!(error, IdTokenError::Claim(expected).into());
+        assert!(!error.is_another_sign_in());
+    }
+
+    #[test]
+    fn id_token_of_refresh_that_is_the_old_one() {
+        let error = judge(|claims| *claims = original()).unwrap_err();
+        let expected = ClaimError::Expired {
+            exp: NOW - 500,
+            now: NOW,
+        };
+        assert_eq!(error, IdTokenError::Claim(expected).into());
+    }
+}

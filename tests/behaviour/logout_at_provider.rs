@@ -1,0 +1,305 @@
+//! Signing out here signs out at the provider too: RP-initiated logout, and the tokens revoked.
+
+use rocket::{http::Status, serde::json::Value};
+use serde_json::json;
+use url::Url;
+
+use crate::{
+    common::{App, assert_signed_out},
+    support::{Browser, Misbehaviour, Page, TestProvider, http},
+};
+
+const LOGOUT_COOKIE: &str = "oidc_logout";
+
+async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
+    let browser = app.open().await;
+    browser.sign_in(provider, "/me").await.is(Status::Ok);
+    browser
+}
+
+/// The parameters of a logout request, and where it goes.
+fn logout_request(page: &Page) -> (String, Vec<(String, String)>) {
+    page.is(Status::SeeOther);
+    let url = Url::parse(page.location.as_deref().unwrap()).unwrap();
+    let endpoint = url[..url::Position::AfterPath].to_owned();
+    (endpoint, http::pairs(url.query().unwrap_or_default()))
+}
+
+fn value<'a>(parameters: &'a [(String, String)], name: &str) -> &'a str {
+    http::find(parameters, name).unwrap_or_else(|| panic!("no {name} in {parameters:?}"))
+}
+
+/// The ID token that the session has now.
+async fn id_token(browser: &Browser) -> String {
+    let text = crate::common::opened_cookie(browser, "oidc_tokens").await;
+    let tokens: Value = serde_json::from_str(text.splitn(4, ':').nth(3).unwrap()).unwrap();
+    tokens["id_token"].as_str().unwrap().to_owned()
+}
+
+#[rocket::async_test]
+async fn signing_out_goes_to_the_provider_and_comes_back() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = signed_in(&app, &provider).await;
+    let id_token = id_token(&browser).await;
+    let page = browser
+        .submit("/oidc/logout?next=/notes?page=1%26sort=x", "")
+        .await;
+    assert_eq!(page.header("Cache-Control"), Some("no-store"));
+    assert_eq!(page.header("Referrer-Policy"), Some("no-referrer"));
+
+    let (endpoint, parameters) = logout_request(&page);
+    assert_eq!(endpoint, format!("{}/end_session", provider.issuer()));
+    let names: Vec<_> = parameters.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "id_token_hint",
+            "client_id",
+            "post_logout_redirect_uri",
+            "state"
+        ]
+    );
+    assert_eq!(value(&parameters, "id_token_hint"), id_token);
+    assert_eq!(value(&parameters, "client_id"), "app");
+    assert_eq!(
+        value(&parameters, "post_logout_redirect_uri"),
+        "http://localhost:8000/"
+    );
+    assert_eq!(value(&parameters, "state").len(), 43);
+    // Here the session has ended before the provider is asked.
+    let left: Vec<_> = browser
+        .cookies()
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(left, [LOGOUT_COOKIE]);
+
+    let back = provider
+        .end_session(page.location.as_deref().unwrap())
+        .unwrap();
+    let back = back.strip_prefix("http://localhost:8000").unwrap();
+    let page = browser.arrive_from_provider(back).await;
+    page.is(Status::SeeOther);
+    assert_eq!(page.location.as_deref(), Some("/notes?page=1&sort=x"));
+    assert_eq!(browser.cookies(), []);
+    assert_signed_out(&browser).await;
+}
+
+#[rocket::async_test]
+async fn a_return_without_or_with_a_foreign_state_is_harmless() {
+    let provider = TestProvider::start().await;
+    let browser = signed_in(&App::new(&provider), &provider).await;
+    browser
+        .submit("/oidc/logout?next=/me", "")
+        .await
+        .is(Status::SeeOther);
+    for path in [
+        "/",
+        "/?state=",
+        "/?state=foreign",
+        "/?other=1",
+        "/?state=a&state=b",
+    ] {
+        let page = browser.arrive_from_provider(path).await;
+        assert!(
+            page.status == 200 || page.location.as_deref() == Some("/"),
+            "{path}: {page:#?}"
+        );
+    }
+    for path in ["/oidc/logged-out", "/oidc/logged-out?state=x"] {
+        let page = browser.arrive_from_provider(path).await;
+        assert_eq!(page.location.as_deref(), Some("/"), "{path}");
+    }
+    assert!(browser.cookie(LOGOUT_COOKIE).is_some());
+
+    // Nobody else's return ends anything of a browser that has no sign-out under way.
+    let other = browser.another();
+    other.sign_in(&provider, "/me").await.is(Status::Ok);
+    let page = other.arrive_from_provider("/?state=foreign").await;
+    page.is(Status::Ok).sees("\"logged_in\":true");
+    other.visit("/me").await.is(Status::Ok);
+}
+
+#[rocket::async_test]
+async fn the_return_is_good_for_the_browser_that_signed_out() {
+    let provider = TestProvider::start().await;
+    let browser = signed_in(&App::new(&provider), &provider).await;
+    let page = browser.submit("/oidc/logout?next=/me", "").await;
+    let (_, parameters) = logout_request(&page);
+    let state = value(&parameters, "state");
+    let other = browser.another();
+    other
+        .arrive_from_provider(&format!("/?state={state}"))
+        .await
+        .is(Status::Ok);
+    let page = browser
+        .arrive_from_provider(&format!("/?state={state}"))
+        .await;
+    assert_eq!(page.location.as_deref(), Some("/me"));
+}
+
+#[rocket::async_test]
+async fn the_post_logout_redirect_uri_is_as_the_setting_says() {
+    let provider = TestProvider::start().await;
+    for (setting, sent, has_state) in [
+        ("/goodbye", "http://localhost:8000/goodbye", true),
+        (
+            "http://localhost:8000/bye",
+            "http://localhost:8000/bye",
+            true,
+        ),
+        (
+            "https://www.example.com/",
+            "https://www.example.com/",
+            false,
+        ),
+    ] {
+        let app = App::new(&provider).with("oidc.post_logout_redirect_uri", setting);
+        let browser = signed_in(&app, &provider).await;
+        let (_, parameters) = logout_request(&browser.submit("/oidc/logout", "").await);
+        assert_eq!(value(&parameters, "post_logout_redirect_uri"), sent);
+        assert_eq!(
+            http::find(&parameters, "state").is_some(),
+            has_state,
+            "{setting}"
+        );
+    }
+}
+
+#[rocket::async_test]
+async fn without_an_end_session_endpoint_signing_out_is_local() {
+    let provider = TestProvider::start().await;
+    provider.metadata(|metadata| drop(metadata.remove("end_session_endpoint")));
+    for (setting, location) in [
+        (None, "/"),
+        (Some("/goodbye"), "/goodbye"),
+        (Some("https://www.example.com/"), "https://www.example.com/"),
+    ] {
+        let mut app = App::new(&provider);
+        if let Some(setting) = setting {
+            app = app.with("oidc.post_logout_redirect_uri", setting);
+        }
+        let browser = signed_in(&app, &provider).await;
+        let page = browser.submit("/oidc/logout", "").await;
+        assert_eq!(page.location.as_deref(), Some(location));
+        assert_signed_out(&browser).await;
+    }
+}
+
+#[rocket::async_test]
+async fn the_endpoints_own_query_is_kept() {
+    let provider = TestProvider::start().await;
+    let endpoint = format!("{}/end_session?tenant=a%26b", provider.issuer());
+    provider.metadata(move |metadata| {
+        drop(metadata.insert("end_session_endpoint".into(), json!(endpoint)))
+    });
+    let browser = signed_in(&App::new(&provider), &provider).await;
+    let (_, parameters) = logout_request(&browser.submit("/oidc/logout", "").await);
+    assert_eq!(value(&parameters, "tenant"), "a&b");
+    assert_eq!(value(&parameters, "client_id"), "app");
+}
+
+#[rocket::async_test]
+async fn signing_out_twice_and_signed_out_stays_here() {
+    let provider = TestProvider::start().await;
+    let browser = signed_in(&App::new(&provider), &provider).await;
+    logout_request(&browser.submit("/oidc/logout", "").await);
+    let page = browser
+        .submit("/oidc/logout?next=/notes?page=1%26sort=x", "")
+        .await;
+    assert_eq!(page.location.as_deref(), Some("/notes?page=1&sort=x"));
+}
+
+/// A copy of the cookies that somebody made before is no session any more.
+#[rocket::async_test]
+async fn copied_cookies_end_with_the_session() {
+    for store in ["cookie", "memory"] {
+        let provider = TestProvider::start().await;
+        let app = App::new(&provider).with("oidc.session.store", store);
+        let browser = signed_in(&app, &provider).await;
+        let thief = browser.another();
+        for name in ["oidc_session", "oidc_tokens"] {
+            browser
+                .cookie(name)
+                .into_iter()
+                .for_each(|cookie| thief.set_cookie(cookie));
+        }
+        thief.visit("/me").await.is(Status::Ok);
+        browser
+            .submit("/oidc/logout", "")
+            .await
+            .is(Status::SeeOther);
+        assert_signed_out(&thief).await;
+    }
+}
+
+#[rocket::async_test]
+async fn both_tokens_are_revoked_and_nobody_waits_for_it() {
+    let provider = TestProvider::start().await;
+    let browser = signed_in(&App::new(&provider), &provider).await;
+    let text = crate::common::opened_cookie(&browser, "oidc_tokens").await;
+    let tokens: Value = serde_json::from_str(text.splitn(4, ':').nth(3).unwrap()).unwrap();
+
+    let held = provider.hold("/revoke");
+    browser
+        .submit("/oidc/logout", "")
+        .await
+        .is(Status::SeeOther);
+    provider.until_requested("/revoke", 1).await;
+    held.release();
+    provider.until_requested("/revoke", 2).await;
+    let revoked: Vec<_> = provider
+        .requests_to("/revoke")
+        .iter()
+        .map(|request| {
+            assert_eq!(request.basic(), Some(("app".into(), "hush".into())));
+            let value = |name| request.form_value(name).unwrap_or_default().to_owned();
+            (value("token_type_hint"), value("token"))
+        })
+        .collect();
+    let token = |name: &str| (name.to_owned(), tokens[name].as_str().unwrap().to_owned());
+    assert_eq!(revoked, [token("refresh_token"), token("access_token")]);
+}
+
+#[rocket::async_test]
+async fn a_public_client_names_itself_when_it_revokes() {
+    let provider = TestProvider::start().await;
+    let browser = signed_in(&App::public(&provider), &provider).await;
+    browser
+        .submit("/oidc/logout", "")
+        .await
+        .is(Status::SeeOther);
+    provider.until_requested("/revoke", 2).await;
+    let request = provider.last_request("/revoke");
+    assert_eq!(request.form_value("client_id"), Some("app"));
+    assert_eq!(request.header("authorization"), None);
+}
+
+/// The provider is gone: the person is signed out here all the same, at once.
+#[rocket::async_test]
+async fn a_provider_that_is_down_keeps_nobody_signed_in() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = signed_in(&app, &provider).await;
+    // Its tokens are due: sign-out does not refresh them first.
+    app.advance(std::time::Duration::from_secs(290));
+    provider.on_path("/token", Misbehaviour::Hang);
+    provider.stop();
+    browser
+        .submit("/oidc/logout", "")
+        .await
+        .is(Status::SeeOther);
+    assert_eq!(provider.count("/token"), 1);
+    assert_signed_out(&browser).await;
+}
+
+#[rocket::async_test]
+async fn local_sign_out_is_a_setting() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
+    let browser = signed_in(&app, &provider).await;
+    let page = browser.submit("/oidc/logout?next=/me", "").await;
+    assert_eq!(page.location.as_deref(), Some("/me"));
+    assert_eq!(browser.cookies(), []);
+}

@@ -1,0 +1,493 @@
+//! Where sessions live: in cookies, in memory, and in a store of the app's own that may be down.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rocket::{
+    Build, Rocket, get,
+    http::Status,
+    routes,
+    serde::json::{Json, Value, json},
+};
+use rocket_openidconnect::{
+    LoggedIn, Oidc, RelyingParty, SessionStore,
+    store::{MemoryStore, StoreError, StoredSession, contract},
+};
+
+use crate::{
+    app::Log,
+    common::{App, NOW, assert_signed_out, opened_cookie, session},
+    support::{Browser, TestProvider},
+};
+
+const SESSION: &str = "oidc_session";
+
+#[get("/session-id")]
+fn session_id(user: LoggedIn) -> String {
+    user.session_id().to_owned()
+}
+
+#[get("/sessions/<subject>")]
+async fn sessions(subject: &str, rp: &RelyingParty) -> Json<Value> {
+    let sessions = rp.sessions_of(subject).await.expect("the store is there");
+    Json(json!(sessions.map(|sessions| {
+        let entry = |s: &rocket_openidconnect::SessionInfo| {
+            json!([s.id, s.started.unix_timestamp(), s.seen.unix_timestamp()])
+        };
+        sessions.iter().map(entry).collect::<Vec<_>>()
+    })))
+}
+
+#[get("/end/<id>")]
+async fn end(id: &str, rp: &RelyingParty) -> String {
+    format!("{:?}", rp.end_session(id).await)
+}
+
+#[get("/end-all/<subject>")]
+async fn end_all(subject: &str, rp: &RelyingParty) -> String {
+    format!("{:?}", rp.end_sessions(subject).await)
+}
+
+fn rocket(app: &App) -> Rocket<Build> {
+    app.rocket()
+        .mount("/", routes![session_id, sessions, end, end_all])
+}
+
+async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
+    let browser = Browser::open(rocket(app)).await;
+    browser.sign_in(provider, "/me").await.is(Status::Ok);
+    browser
+}
+
+#[rocket::async_test]
+async fn the_memory_store_keeps_its_promises() {
+    contract::check(&MemoryStore::new(1_000)).await;
+}
+
+/// Identity, claims and times: what a guard opens. Tokens are in a cookie of their own.
+#[rocket::async_test]
+async fn the_cookie_that_guards_read_is_small() {
+    let provider = TestProvider::start().await;
+    let browser = signed_in(&App::new(&provider), &provider).await;
+    let (id, content) = session(&browser, SESSION).await;
+    let size = content.to_string().len();
+    assert!(size <= 1024, "{size} bytes: {content}");
+    assert_eq!(content["id"], json!(id));
+    assert_eq!(content["claims"]["email"], json!("alice@example.com"));
+    for absent in ["nonce", "at_hash"] {
+        assert_eq!(content["claims"].get(absent), None, "{absent}");
+    }
+    assert_eq!(content.get("access_token"), None);
+
+    let tokens = opened_cookie(&browser, "oidc_tokens").await;
+    assert!(tokens.starts_with(&format!("{id}.0:0:1:{{")), "{tokens}");
+    // Without them a person is signed in all the same.
+    let bare = browser.another();
+    bare.set_cookie(browser.cookie(SESSION).unwrap());
+    bare.visit("/me").await.is(Status::Ok);
+}
+
+#[rocket::async_test]
+async fn tokens_of_another_session_are_not_used() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let alice = signed_in(&app, &provider).await;
+    let bob = alice.another();
+    provider.user_claims(json!({ "sub": "bob" }));
+    bob.sign_in(&provider, "/me").await.is(Status::Ok);
+    alice.set_cookie(bob.cookie("oidc_tokens").unwrap());
+    app.advance(Duration::from_secs(290));
+    alice.visit("/me").await.is(Status::Ok).sees("alice");
+    assert_eq!(provider.count("/token"), 2);
+}
+
+#[rocket::async_test]
+async fn only_the_claims_of_the_setting_are_kept() {
+    let provider = TestProvider::start().await;
+    for store in ["cookie", "memory"] {
+        let app = App::new(&provider)
+            .with("oidc.session.claims", "email groups")
+            .with("oidc.session.store", store);
+        let browser = signed_in(&app, &provider).await;
+        let me: Value = browser.visit("/me").await.json();
+        let mut names: Vec<_> = me.as_object().unwrap().keys().map(String::as_str).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            ["aud", "auth_time", "email", "groups", "iss", "sid", "sub"]
+        );
+    }
+}
+
+#[rocket::async_test]
+async fn tokens_that_are_too_large_are_an_error_that_names_them() {
+    let provider = TestProvider::start().await;
+    provider.on_token_response(|reply| reply.set("refresh_token", "r".repeat(6000)));
+    let app = App::new(&provider);
+    let browser = Browser::open(rocket(&app)).await;
+    browser
+        .sign_in(&provider, "/me")
+        .await
+        .is(Status::BadGateway);
+    let failures = app.failures();
+    let (sizes, largest) = failures[0].split_once("; the largest parts are ").unwrap();
+    assert!(
+        sizes.ends_with(" bytes and its cookies hold 5400"),
+        "{sizes}"
+    );
+    assert!(
+        largest.starts_with("the refresh token with 6000 bytes, the ID token with "),
+        "{largest}"
+    );
+
+    for (key, value) in [
+        ("oidc.session.tokens", "access_token"),
+        ("oidc.session.store", "memory"),
+    ] {
+        signed_in(&App::new(&provider).with(key, value), &provider).await;
+    }
+}
+
+#[rocket::async_test]
+async fn a_session_in_memory_has_only_its_id_in_the_browser() {
+    let provider = TestProvider::start().await;
+    provider.user_claims(json!({ "sub": "alice", "big": "x".repeat(20_000) }));
+    let app = App::new(&provider).with("oidc.session.store", "memory");
+    let browser = signed_in(&app, &provider).await;
+    let opened = opened_cookie(&browser, SESSION).await;
+    assert_eq!(opened.len(), "id:".len() + 43, "{opened}");
+    assert_eq!(browser.cookie("oidc_tokens"), None);
+    let me: Value = browser.visit("/me").await.json();
+    assert_eq!(me["big"], json!("x".repeat(20_000)));
+    // The name that the app knows is another one.
+    let name = browser.visit("/session-id").await.body;
+    assert!(name.len() == 43 && !opened.contains(&name));
+}
+
+#[rocket::async_test]
+async fn a_session_in_memory_ends_by_its_times() {
+    let provider = TestProvider::start().await;
+    let app = App::local(&provider).with("oidc.session.store", "memory");
+    let browser = signed_in(&app, &provider).await;
+    app.advance(Duration::from_secs(3599));
+    let page = browser.visit("/me").await;
+    assert_eq!(page.is(Status::Ok).set_cookies().len(), 1);
+    app.advance(Duration::from_secs(3599));
+    browser.visit("/me").await.is(Status::Ok);
+    app.advance(Duration::from_secs(3600));
+    assert_signed_out(&browser).await;
+}
+
+/// A new id at every sign-in, and the old session ends.
+#[rocket::async_test]
+async fn signing_in_again_ends_the_session_before() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.session.store", "memory");
+    let browser = signed_in(&app, &provider).await;
+    let old = browser.another();
+    old.set_cookie(browser.cookie(SESSION).unwrap());
+    old.visit("/me").await.is(Status::Ok);
+    browser
+        .sign_in(&provider, "/oidc/login?next=/me")
+        .await
+        .is(Status::Ok);
+    assert_signed_out(&old).await;
+    browser.visit("/me").await.is(Status::Ok);
+}
+
+#[rocket::async_test]
+async fn the_app_lists_and_ends_sessions() {
+    let provider = TestProvider::start().await;
+    let app = App::local(&provider).with("oidc.session.store", "memory");
+    let first = signed_in(&app, &provider).await;
+    app.advance(Duration::from_secs(10));
+    let second = first.another();
+    second.sign_in(&provider, "/me").await.is(Status::Ok);
+    app.advance(Duration::from_secs(360));
+    first.visit("/me").await.is(Status::Ok);
+
+    let (one, two) = (
+        first.visit("/session-id").await.body,
+        second.visit("/session-id").await.body,
+    );
+    assert_eq!(
+        first.visit("/sessions/alice").await.json::<Value>(),
+        json!([[one, NOW, NOW + 370], [two, NOW + 10, NOW + 370]])
+    );
+    assert_eq!(
+        first.visit("/sessions/bob").await.json::<Value>(),
+        json!([])
+    );
+
+    assert_eq!(first.visit(&format!("/end/{two}")).await.body, "Ok(true)");
+    assert_eq!(first.visit(&format!("/end/{two}")).await.body, "Ok(false)");
+    assert_signed_out(&second).await;
+    first.visit("/me").await.is(Status::Ok);
+    second.sign_in(&provider, "/me").await.is(Status::Ok);
+    assert_eq!(first.visit("/end-all/alice").await.body, "Ok(Some(2))");
+    for browser in [&first, &second] {
+        assert_signed_out(browser).await;
+    }
+}
+
+#[rocket::async_test]
+async fn the_app_ends_sessions_in_cookies_and_cannot_list_them() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let first = signed_in(&app, &provider).await;
+    let second = first.another();
+    second.sign_in(&provider, "/me").await.is(Status::Ok);
+    assert_eq!(
+        first.visit("/sessions/alice").await.json::<Value>(),
+        json!(null)
+    );
+    let id = second.visit("/session-id").await.body;
+    assert_eq!(first.visit(&format!("/end/{id}")).await.body, "Ok(true)");
+    assert_signed_out(&second).await;
+    first.visit("/me").await.is(Status::Ok);
+    assert_eq!(first.visit("/end-all/alice").await.body, "Ok(None)");
+    assert_signed_out(&first).await;
+}
+
+#[rocket::async_test]
+async fn a_further_session_ends_the_oldest_one() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider)
+        .with("oidc.session.store", "memory")
+        .with("oidc.session.max_per_user", 2);
+    let first = signed_in(&app, &provider).await;
+    let (second, third) = (first.another(), first.another());
+    for browser in [&second, &third] {
+        app.advance(Duration::from_secs(1));
+        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    }
+    assert_signed_out(&first).await;
+    for browser in [&second, &third] {
+        browser.visit("/me").await.is(Status::Ok);
+    }
+    let bob = first.another();
+    provider.user_claims(json!({ "sub": "bob" }));
+    bob.sign_in(&provider, "/me").await.is(Status::Ok);
+    second.visit("/me").await.is(Status::Ok);
+}
+
+/// A thousand sessions of one person end by one word of the provider.
+#[rocket::async_test]
+async fn a_thousand_sessions_end_by_one_sub() {
+    let provider = TestProvider::start().await;
+    let app = App::local(&provider)
+        .with("oidc.session.store", "memory")
+        .with("oidc.user_info_enabled", false);
+    let first = signed_in(&app, &provider).await;
+    let mut browsers = vec![];
+    for _ in 1..1_000 {
+        let browser = first.another();
+        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+        browsers.push(browser);
+    }
+    let token = provider.logout_token(|token| token.remove("sid"));
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    let body = format!("logout_token={token}");
+    let page = first
+        .request(
+            rocket::http::Method::Post,
+            "/oidc/backchannel-logout",
+            &form,
+            &body,
+        )
+        .await;
+    page.is(Status::Ok);
+    browsers.push(first);
+    for browser in &browsers {
+        browser.fetch("/me").await.is(Status::Unauthorized);
+    }
+}
+
+/// The app's own store, which can be switched off.
+#[derive(Clone)]
+struct Switchable {
+    store: Arc<MemoryStore>,
+    is_down: Arc<AtomicBool>,
+}
+
+impl Switchable {
+    fn new() -> Switchable {
+        Switchable {
+            store: Arc::new(MemoryStore::new(100)),
+            is_down: Arc::default(),
+        }
+    }
+
+    fn switch(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::SeqCst);
+    }
+
+    fn up(&self) -> Result<&MemoryStore, StoreError> {
+        match self.is_down.load(Ordering::SeqCst) {
+            true => Err(StoreError::new("switched off")),
+            false => Ok(&self.store),
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl SessionStore for Switchable {
+    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+        self.up()?.create(session, life).await
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<StoredSession>, StoreError> {
+        self.up()?.load(id).await
+    }
+
+    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
+        self.up()?.replace(session, life).await
+    }
+
+    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
+        self.up()?.remove(id).await
+    }
+
+    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+        self.up()?.ids_of(owner).await
+    }
+
+    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        self.up()?.note(name, value, life).await
+    }
+
+    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+        self.up()?.claim(name, value, life).await
+    }
+
+    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        self.up()?.notes(names).await
+    }
+
+    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.up()?.forget(name, value).await
+    }
+}
+
+/// Two nodes of one app with one store.
+async fn two_nodes(app: &App, store: &Switchable) -> (Browser, Browser) {
+    let node = || {
+        let fairing = Oidc::fairing()
+            .clock(app.clock())
+            .session_store(store.clone());
+        app.bare()
+            .attach(fairing)
+            .mount("/", rocket::routes![session_id, sessions, end, end_all])
+            .mount("/", crate::common::pages())
+    };
+    (Browser::open(node()).await, Browser::open(node()).await)
+}
+
+fn take_over(from: &Browser, to: &Browser) {
+    to.forget_cookies();
+    for (name, _) in from.cookies() {
+        to.set_cookie(from.cookie(&name).unwrap());
+    }
+}
+
+#[rocket::async_test]
+async fn a_store_that_is_down_is_503_and_signs_nobody_out() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("secret_key", crate::common::KEY);
+    let store = Switchable::new();
+    let (browser, _) = two_nodes(&app, &store).await;
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    let cookies = browser.cookies();
+
+    store.switch(true);
+    let log = Log::listen();
+    for page in [browser.visit("/me").await, browser.fetch("/me").await] {
+        page.is(Status::ServiceUnavailable);
+        assert_eq!(page.header("Retry-After"), Some("5"));
+        assert_eq!(page.set_cookies(), [""; 0]);
+    }
+    log.has("ERROR the session store is not reachable: switched off");
+    browser
+        .visit("/")
+        .await
+        .is(Status::Ok)
+        .sees("\"logged_in\":false");
+    assert_eq!(browser.cookies(), cookies);
+    // Nobody can sign in, and is told so.
+    let stranger = browser.another();
+    let page = stranger.sign_in(&provider, "/me").await;
+    page.is(Status::ServiceUnavailable);
+    let page = stranger.sign_in(&provider, "/oidc/login?next=/me").await;
+    page.is(Status::ServiceUnavailable)
+        .sees("This site cannot keep your sign-in at the moment.");
+    assert_eq!(page.header("Retry-After"), Some("5"));
+    // The provider is told that its logout failed, and may try again with the same token.
+    let token = provider.logout_token(|token| token.set("sid", "sid-1"));
+    let body = format!("logout_token={token}");
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    let backchannel = || {
+        browser.request(
+            rocket::http::Method::Post,
+            "/oidc/backchannel-logout",
+            &form,
+            &body,
+        )
+    };
+    backchannel().await.is(Status::BadRequest);
+
+    store.switch(false);
+    browser.visit("/me").await.is(Status::Ok).sees("alice");
+    backchannel().await.is(Status::Ok);
+    assert_signed_out(&browser).await;
+}
+
+#[rocket::async_test]
+async fn a_session_of_one_node_is_one_of_the_other() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("secret_key", crate::common::KEY);
+    let store = Switchable::new();
+    let (a, b) = two_nodes(&app, &store).await;
+    a.sign_in(&provider, "/me").await.is(Status::Ok);
+    take_over(&a, &b);
+    b.visit("/me").await.is(Status::Ok).sees("alice");
+
+    // Twenty requests at both nodes when the tokens are due: one refresh.
+    app.advance(Duration::from_secs(285));
+    let held = provider.hold("/token");
+    let requests = (0..20).map(|i| {
+        if i % 2 == 0 {
+            a.fetch("/me")
+        } else {
+            b.fetch("/me")
+        }
+    });
+    let requests = rocket::futures::future::join_all(requests);
+    let release = async {
+        provider.until_requested("/token", 2).await;
+        held.release();
+    };
+    let (pages, ()) = rocket::futures::future::join(requests, release).await;
+    for page in &pages {
+        page.is(Status::Ok);
+    }
+    assert_eq!(provider.count("/token"), 2);
+
+    let token = provider.logout_token(|_| ());
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    let body = format!("logout_token={token}");
+    let page = a
+        .request(
+            rocket::http::Method::Post,
+            "/oidc/backchannel-logout",
+            &form,
+            &body,
+        )
+        .await;
+    page.is(Status::Ok);
+    assert_signed_out(&b).await;
+}
