@@ -41,7 +41,7 @@ pub use resource_server::{BearerError, BearerUserInfoError};
 pub use scopes::is_scope;
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;
-pub use session::{SessionInfo, SessionTooLarge, SignedOut, store, store::SessionStore};
+pub use session::{SessionInfo, SessionTooLarge, SignedOut, store};
 pub use settings::Settings;
 pub use token::Claims;
 pub use user::{AccessTokenError, User};

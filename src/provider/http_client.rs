@@ -1,12 +1,16 @@
 //! The one way out: every request to the provider goes through this client and its bounds.
 
-use std::{error::Error, future::Future, pin::Pin};
+use std::{error::Error, future::Future, pin::Pin, time::Duration};
 
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse, http};
 use url::{Host, Url};
 
 use super::{Endpoint, ProviderError};
 use crate::settings::HttpSettings;
+
+/// How long a connection waits for the next request: shorter than any server waits, so that no refresh
+/// token, which is good for one use, goes into a connection that is just being closed.
+const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
 /// The HTTP client for provider calls: `https` (or loopback) only, no redirects, bounded in time and
 /// in the size of a reply.
@@ -22,6 +26,7 @@ impl HttpClient {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(settings.connect_timeout)
             .timeout(settings.timeout)
+            .pool_idle_timeout(IDLE_CONNECTION)
             .user_agent(concat!("rocket_openidconnect/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| ProviderError::HttpClient {

@@ -95,6 +95,9 @@ impl RedisStore {
     }
 
     async fn run(&self, commands: &Pipeline) -> Result<(), StoreError> {
+        if commands.is_empty() {
+            return Ok(());
+        }
         let mut connection = self.connection()?;
         let done = match commands.exec_async(&mut connection).await {
             Err(error) if error.is_connection_dropped() => {

@@ -25,7 +25,6 @@ pub use id_token::IdTokenError;
 pub use json::JsonError;
 pub use jwk::KeySetError;
 pub use jws::JwsError;
-pub use logout_token::LogoutTokenError;
 pub use user_info::UserInfoError;
 
 pub(crate) use access_token::{
@@ -35,7 +34,9 @@ pub(crate) use id_token::{IdToken, IdTokenExpectations};
 pub(crate) use json::parse_object;
 pub(crate) use jwk::KeySet;
 pub(crate) use jws::Jws;
-pub(crate) use logout_token::{EndedSession, LogoutToken, LogoutTokenExpectations};
+pub(crate) use logout_token::{
+    EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations,
+};
 pub(crate) use refreshed_id_token::{OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError};
 pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};
 

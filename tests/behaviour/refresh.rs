@@ -455,7 +455,18 @@ fn assert_signed_out_page(page: &Page) {
     page.redirects_to("/oidc/login?next=%2Fme");
 }
 
-/// A token endpoint that sends a byte now and then is cut off by the time of the whole request.
+/// The time is that of the whole request, however busy the connection looks.
+#[rocket::async_test]
+async fn a_token_endpoint_that_drips_is_cut_off() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.http.timeout", "250ms");
+    let browser = due(&app, &provider).await;
+    provider.on_path(TOKEN, Misbehaviour::Drip);
+    let log = Log::listen();
+    browser.visit("/me").await.is(Status::Ok);
+    log.has("WARN a session is not refreshed: the provider's token endpoint did not answer within 250 ms; it stays, and the next attempt is due in 5 s");
+}
+
 #[rocket::async_test]
 async fn a_token_endpoint_without_end_is_cut_off() {
     let provider = TestProvider::start().await;

@@ -191,6 +191,50 @@ async fn a_cookie_under_another_key_is_signed_out() {
     other.sign_in(&provider, "/me").await.is(Status::Ok);
 }
 
+/// Puts a private cookie of any content into the browser.
+#[get("/oidc/plant/<name>?<text>")]
+fn plant(name: &str, text: &str, jar: &rocket::http::CookieJar<'_>) {
+    jar.add_private((name.to_owned(), text.to_owned()));
+}
+
+/// Sealed under the app's own key by an earlier build, or by one with another setting of where sessions are.
+#[rocket::async_test]
+async fn a_session_of_another_version_signs_in_again() {
+    let provider = TestProvider::start().await;
+    let of_layout_1 = json!({
+        "layout": 1, "id": "x", "issuer": provider.issuer(), "claims": { "sub": "alice" },
+        "access_token": "at", "started": NOW, "seen": NOW,
+    });
+    let of_layout_3 = json!({ "layout": 3, "who": "alice" });
+    let of_layout_2_with_less = json!({ "layout": 2, "id": "x" });
+    for store in ["cookie", "memory"] {
+        let app = App::local(&provider).with("oidc.session.store", store);
+        let browser = Browser::open(rocket(&app).mount("/", routes![plant])).await;
+        for text in [
+            format!("x:0:1:{of_layout_1}"),
+            format!("x:0:1:{of_layout_3}"),
+            format!("x:0:1:{of_layout_2_with_less}"),
+            "id:nobody-has-this".to_owned(),
+            String::new(),
+        ] {
+            app.advance(Duration::from_secs(61));
+            let query: String = url::form_urlencoded::byte_serialize(text.as_bytes()).collect();
+            browser
+                .visit(&format!("/oidc/plant/{SESSION}?text={query}"))
+                .await
+                .is(Status::Ok);
+            assert!(browser.cookie(SESSION).is_some());
+            assert_signed_out(&browser).await;
+            browser
+                .sign_in(&provider, "/me")
+                .await
+                .is(Status::Ok)
+                .sees("alice");
+        }
+        assert_eq!(app.failures(), [""; 0]);
+    }
+}
+
 /// Sealed by this very app, for another purpose.
 #[rocket::async_test]
 async fn a_cookie_of_another_name_is_no_session() {

@@ -15,8 +15,8 @@ use rocket::{
     serde::json::{Json, Value, json},
 };
 use rocket_openidconnect::{
-    LoggedIn, Oidc, RelyingParty, SessionStore,
-    store::{MemoryStore, StoreError, StoredSession, contract},
+    LoggedIn, Oidc, RelyingParty,
+    store::{MemoryStore, SessionStore, StoreError, StoredSession, contract},
 };
 
 use crate::{

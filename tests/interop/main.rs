@@ -6,5 +6,8 @@ mod browser;
 mod browser_sign_in;
 mod example;
 mod node_provider;
+mod redis_server;
+mod sessions;
 mod sign_in;
+mod visitor;
 mod walker;

@@ -53,11 +53,12 @@ impl NodeProvider {
             lines.for_each(|line| eprintln!("provider: {line}"));
         });
         let stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
-        let issuer = stdout
-            .lines()
-            .map_while(Result::ok)
+        let mut lines = stdout.lines().map_while(Result::ok);
+        let issuer = lines
             .find_map(|line| line.strip_prefix("READY ").map(String::from))
             .expect("the provider ended before it was ready");
+        // It ends when it writes to a pipe that nobody reads.
+        std::thread::spawn(move || lines.for_each(drop));
         let stdin = process.stdin.take().expect("stdin is piped");
         Self {
             process,

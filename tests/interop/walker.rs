@@ -57,6 +57,43 @@ impl Walker {
         panic!("the provider sends us in circles, last to {url}");
     }
 
+    /// Signs out at the provider: from a logout request to where the provider sends the browser afterwards,
+    /// or `None` when it keeps it.
+    pub async fn sign_out(&mut self, logout_request: &str) -> Option<Url> {
+        let mut url = Url::parse(logout_request).unwrap();
+        let provider = url.origin();
+        let mut form: Option<String> = None;
+        for _ in 0..10 {
+            let response = self.send(&url, form.take()).await;
+            if let Some(location) = response.headers().get("location") {
+                url = url.join(location.to_str().unwrap()).unwrap();
+                if url.origin() != provider {
+                    return Some(url);
+                }
+                continue;
+            }
+            let page = response.text().await.unwrap();
+            let (_, rest) = page.split_once("name=\"xsrf\" value=\"")?;
+            let xsrf = rest.split('"').next().unwrap();
+            form = Some(format!("xsrf={xsrf}&logout=yes"));
+            url = url.join("/session/end/confirm").unwrap();
+        }
+        panic!("the provider sends us in circles, last to {url}");
+    }
+
+    /// The page that an authorization request leads to.
+    pub async fn page(&mut self, authorization_request: &str) -> String {
+        let mut url = Url::parse(authorization_request).unwrap();
+        for _ in 0..10 {
+            let response = self.send(&url, None).await;
+            match response.headers().get("location") {
+                Some(location) => url = url.join(location.to_str().unwrap()).unwrap(),
+                None => return response.text().await.unwrap(),
+            }
+        }
+        panic!("the provider sends us in circles, last to {url}");
+    }
+
     async fn send(&mut self, url: &Url, form: Option<String>) -> Response {
         let cookies: Vec<_> = self
             .cookies

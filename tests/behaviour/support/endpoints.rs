@@ -75,6 +75,9 @@ pub(super) async fn answer(mut stream: TcpStream, state: Arc<State>) -> std::io:
             honest.body.splice(..0, std::iter::repeat_n(b' ', size));
             reply = Some(honest);
         }
+        Some(Misbehaviour::Drip) => {
+            return http::write_slowly(&mut stream, &state.reply(&request)).await;
+        }
         Some(Misbehaviour::Endless) => return http::write_endlessly(&mut stream).await,
         Some(Misbehaviour::Raw(bytes)) => {
             stream.write_all(&bytes).await?;

@@ -184,6 +184,8 @@ pub enum Misbehaviour {
     Huge(usize),
     /// A body without announced length that never ends.
     Endless,
+    /// The honest reply, a byte of it every 20 ms.
+    Drip,
     /// These bytes, and nothing of HTTP around them.
     Raw(Vec<u8>),
     /// Waits until [`Held`](super::Held) is released, then answers honestly.
@@ -262,6 +264,18 @@ pub async fn write_reply(stream: &mut TcpStream, reply: &Reply, sent: usize) -> 
     ));
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(&reply.body[..sent]).await?;
+    stream.shutdown().await
+}
+
+/// Writes a reply that takes its time.
+pub async fn write_slowly(stream: &mut TcpStream, reply: &Reply) -> io::Result<()> {
+    let length = reply.body.len();
+    let head = format!("HTTP/1.1 200 -\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await?;
+    for byte in &reply.body {
+        stream.write_all(&[*byte]).await?;
+        rocket::tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
     stream.shutdown().await
 }
 

@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import * as fs from 'node:fs';
 import * as http from 'node:http';
 import * as path from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Provider, errors } from 'oidc-provider';
 
 const env = process.env;
@@ -250,7 +251,22 @@ async function consent({ grantId, session, params, prompt: { details } }) {
   }
   return { consent: { grantId: await grant.save() } };
 }
+const delay = { before: 0, after: 0 };
 provider.use(async (ctx, next) => {
+  // A token request that waits before it is carried out, which it is not when its client has gone; or after.
+  if (ctx.path === '/_test/delay') {
+    Object.assign(delay, { before: Number(ctx.query.before || 0), after: Number(ctx.query.after || 0) });
+    ctx.body = delay;
+    return;
+  }
+  if (ctx.path === '/token') {
+    const { before, after } = delay;
+    await sleep(before);
+    if (before && ctx.req.socket.destroyed) return;
+    await next();
+    await sleep(after);
+    return;
+  }
   if (ctx.path === '/_test/events' && ctx.method === 'GET') {
     ctx.body = events;
     return;

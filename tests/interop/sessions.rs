@@ -1,0 +1,361 @@
+//! Sessions of the reference application at npm `oidc-provider` that rotates refresh tokens, on two nodes,
+//! with a real Redis: processes and sockets all along.
+
+use std::{
+    future::Future,
+    time::{Duration, Instant},
+};
+
+use rocket::{futures::future::join_all, tokio::time::sleep};
+use rocket_openidconnect::{
+    Secret,
+    store::{RedisStore, contract},
+};
+use serde_json::Value;
+
+use crate::{
+    example::{Example, free_port},
+    node_provider::{CLIENT_SECRET, NodeProvider},
+    redis_server::RedisServer,
+    visitor::Visitor,
+};
+
+/// Thirty-two bytes that are no secret.
+const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+/// The life of an access token, in seconds.
+const LIFE: u64 = 2;
+
+/// The provider and two nodes of one app behind one address: the first node's.
+struct Nodes {
+    provider: NodeProvider,
+    a: Option<Example>,
+    _b: Example,
+    origin: String,
+    origin_b: String,
+}
+
+impl Nodes {
+    /// With these settings of the session, in TOML.
+    async fn start(session: &str) -> Nodes {
+        let (port_a, port_b) = (free_port(), free_port());
+        let origin = format!("http://localhost:{port_a}");
+        let provider = NodeProvider::start(&[
+            ("REDIRECT_URI", &format!("{origin}/oidc/authorize")),
+            ("POST_LOGOUT_REDIRECT_URI", &format!("{origin}/")),
+            (
+                "BACKCHANNEL_LOGOUT_URI",
+                &format!("{origin}/oidc/backchannel-logout"),
+            ),
+            ("ACCESS_TOKEN_TTL", &LIFE.to_string()),
+            ("ALWAYS_REFRESH", "1"),
+        ])
+        .await;
+        let environment = [
+            ("OIDC_ISSUER", provider.issuer()),
+            ("OIDC_CLIENT_ID", "rocket-app"),
+            ("OIDC_CLIENT_SECRET", CLIENT_SECRET),
+            ("OIDC_SCOPES", "openid profile email"),
+            ("OIDC_BASE_URL", &origin),
+            ("OIDC_SESSION", session),
+            ("OIDC_HTTP__TIMEOUT", "1s"),
+            ("ROCKET_SECRET_KEY", KEY),
+        ];
+        Nodes {
+            a: Some(Example::start("notes", port_a, &environment)),
+            _b: Example::start("notes", port_b, &environment),
+            provider,
+            origin_b: format!("http://localhost:{port_b}"),
+            origin,
+        }
+    }
+
+    fn at_a(&self, path: &str) -> String {
+        format!("{}{path}", self.origin)
+    }
+
+    fn at_b(&self, path: &str) -> String {
+        format!("{}{path}", self.origin_b)
+    }
+
+    async fn sign_in(&self, user: &'static str) -> Visitor {
+        let mut visitor = Visitor::new();
+        let answer = visitor.sign_in(&self.origin, "/me", user).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        visitor
+    }
+
+    async fn is_signed_in(&self, visitor: &Visitor, url: &str, user: &str) {
+        let answer = visitor.visit(url).await;
+        assert_eq!(answer.status, 200, "{url}: {answer:?}");
+        let me: Value = serde_json::from_str(&answer.body).unwrap();
+        assert_eq!(me["sub"], user);
+    }
+
+    async fn is_signed_out(&self, visitor: &Visitor, url: &str) {
+        let answer = visitor.visit(url).await;
+        assert_eq!(answer.status, 303, "{url}: {answer:?}");
+        let location = answer.location.unwrap_or_default();
+        assert!(location.starts_with("/oidc/login?"), "{location}");
+    }
+
+    /// What the provider tells of itself, of this kind.
+    async fn events(&self, event: &str, grant_type: Option<&str>) -> usize {
+        let url = format!("{}/_test/events", self.provider.issuer());
+        let text = reqwest::get(url).await.unwrap().text().await.unwrap();
+        let events: Value = serde_json::from_str(&text).unwrap();
+        let events = events.as_array().unwrap().iter();
+        let matching = events.filter(|entry| {
+            entry["event"] == event && grant_type.is_none_or(|kind| entry["grant_type"] == kind)
+        });
+        matching.count()
+    }
+
+    async fn refreshes(&self) -> usize {
+        self.events("grant.success", Some("refresh_token")).await
+    }
+
+    /// Lets token requests wait, in milliseconds, before and after they are carried out.
+    async fn delay(&self, before: u64, after: u64) {
+        let issuer = self.provider.issuer();
+        let url = format!("{issuer}/_test/delay?before={before}&after={after}");
+        assert_eq!(reqwest::get(url).await.unwrap().status(), 200);
+    }
+}
+
+/// Waits until the access token has ended: then a refresh is due.
+async fn until_due() {
+    sleep(Duration::from_millis(LIFE * 1000 + 100)).await;
+}
+
+/// Repeats a look until it holds, for so long at most.
+async fn within<F: Future<Output = bool>>(longest: Duration, mut look: impl FnMut() -> F) {
+    let begun = Instant::now();
+    while !look().await {
+        assert!(begun.elapsed() < longest, "not within {longest:?}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Twenty requests at once, split over two addresses.
+async fn twenty(visitor: &Visitor, one: &str, other: &str) {
+    let requests = (0..20).map(|i| visitor.visit(if i % 2 == 0 { one } else { other }));
+    for answer in join_all(requests).await {
+        assert_eq!(answer.status, 200, "{answer:?}");
+    }
+}
+
+#[rocket::async_test]
+#[ignore = "needs redis-server: run scripts/interop"]
+async fn the_redis_store_keeps_its_promises() {
+    let redis = RedisServer::start();
+    let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
+    contract::check(&store).await;
+}
+
+#[rocket::async_test]
+#[ignore = "needs redis-server: run scripts/interop"]
+async fn a_redis_that_is_down_is_an_error_and_comes_back() {
+    use rocket_openidconnect::SessionStore;
+
+    let mut redis = RedisServer::start();
+    let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
+    let life = Duration::from_secs(60);
+    store.note("a", "1", life).await.unwrap();
+    redis.stop();
+    let error = store.notes(&["a"]).await.unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("the session store is not reachable: ")
+    );
+    redis.restart();
+    let look = || async { store.notes(&["a"]).await == Ok(vec![Some("1".to_owned())]) };
+    within(Duration::from_secs(5), look).await;
+}
+
+/// One node, sessions in cookies, a provider that ends the grant when a refresh token comes twice.
+#[rocket::async_test]
+#[ignore = "needs Node.js: run scripts/interop"]
+async fn a_rotated_refresh_token_survives_twenty_parallel_requests() {
+    let nodes = Nodes::start("{store=\"cookie\"}").await;
+    let visitor = nodes.sign_in("alice").await;
+    for times in 1..=2 {
+        until_due().await;
+        twenty(&visitor, &nodes.at_a("/me"), &nodes.at_a("/me")).await;
+        assert_eq!(nodes.refreshes().await, times);
+    }
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js: run scripts/interop"]
+async fn cookie_sessions_are_at_home_on_both_nodes_without_redis() {
+    let nodes = Nodes::start("{store=\"cookie\"}").await;
+    let visitor = nodes.sign_in("alice").await;
+    nodes
+        .is_signed_in(&visitor, &nodes.at_b("/me"), "alice")
+        .await;
+    for url in [nodes.at_b("/me"), nodes.at_a("/me"), nodes.at_b("/me")] {
+        until_due().await;
+        nodes.is_signed_in(&visitor, &url, "alice").await;
+    }
+    assert_eq!(nodes.refreshes().await, 3);
+}
+
+async fn one_session_on_two_nodes(session: &str) {
+    let mut nodes = Nodes::start(session).await;
+    let mut visitor = nodes.sign_in("alice").await;
+    let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+    nodes.is_signed_in(&visitor, &b, "alice").await;
+
+    for times in 1..=2 {
+        until_due().await;
+        twenty(&visitor, &a, &b).await;
+        assert_eq!(nodes.refreshes().await, times, "{session}");
+    }
+
+    // The provider tells A that the session has ended; B knows within a second.
+    let other = nodes.sign_in("bob").await;
+    let at_provider = format!("{}/session/end", nodes.provider.issuer());
+    visitor.walker.sign_out(&at_provider).await;
+    assert_eq!(nodes.events("backchannel.success", None).await, 1);
+    let is_out = || async { visitor.visit(&b).await.status == 303 };
+    within(Duration::from_secs(1), is_out).await;
+    nodes.is_signed_out(&visitor, &a).await;
+    nodes.is_signed_in(&other, &b, "bob").await;
+    drop(nodes.a.take());
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn one_session_on_two_nodes_in_redis() {
+    let redis = RedisServer::start();
+    one_session_on_two_nodes(&format!("{{store=\"redis\",url=\"{}\"}}", redis.url())).await;
+    // Whoever reads Redis learns nothing about anybody.
+    let seen = redis.dump();
+    assert!(seen.contains("oidc:session:"));
+    for secret in ["alice", "Alice", "example.com", "eyJ", "sid"] {
+        assert!(!seen.contains(secret), "{secret} is in Redis");
+    }
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn one_session_on_two_nodes_in_cookies_with_redis() {
+    let redis = RedisServer::start();
+    one_session_on_two_nodes(&format!("{{store=\"cookie\",url=\"{}\"}}", redis.url())).await;
+}
+
+/// Kills A while its refresh waits at the provider, before it is carried out or after; answers whether the
+/// session goes on at B once the lock has ended.
+async fn a_node_dies_in_the_middle_of_a_refresh(before: u64, after: u64) -> bool {
+    let redis = RedisServer::start();
+    let session = format!("{{store=\"redis\",url=\"{}\"}}", redis.url());
+    let mut nodes = Nodes::start(&session).await;
+    let visitor = nodes.sign_in("alice").await;
+    let other = nodes.sign_in("bob").await;
+    let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+    until_due().await;
+    // B has refreshed the other session; no lock is left of that.
+    nodes.is_signed_in(&other, &b, "bob").await;
+
+    nodes.delay(before, after).await;
+    let dying = visitor.copy();
+    let url = a.clone();
+    let request = rocket::tokio::spawn(async move { dying.visit(&url).await.status });
+    sleep(Duration::from_millis(300)).await;
+    drop(nodes.a.take());
+    assert!(
+        request.await.is_err(),
+        "its node has died before it answered"
+    );
+    nodes.delay(0, 0).await;
+
+    // B waits for the lock, which ends by itself: twice the time of a request and two seconds.
+    let begun = Instant::now();
+    let answer = loop {
+        let answer = visitor.visit(&b).await;
+        assert!([200, 303].contains(&answer.status), "{answer:?}");
+        let refreshed = nodes.refreshes().await;
+        if answer.status == 303 || (answer.status == 200 && refreshed >= 2 && before > 0) {
+            break answer;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{answer:?}");
+        sleep(Duration::from_millis(200)).await;
+    };
+    // No other session was touched.
+    nodes.is_signed_in(&other, &b, "bob").await;
+    answer.status == 200
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn a_node_that_dies_before_the_provider_rotated_leaves_the_session_to_the_other() {
+    assert!(a_node_dies_in_the_middle_of_a_refresh(900, 0).await);
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn a_node_that_dies_after_the_provider_rotated_makes_the_person_sign_in_again() {
+    assert!(!a_node_dies_in_the_middle_of_a_refresh(0, 900).await);
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn redis_that_stops_under_load_signs_nobody_out() {
+    let mut redis = RedisServer::start();
+    let session = format!("{{store=\"redis\",url=\"{}\"}}", redis.url());
+    let nodes = Nodes::start(&session).await;
+    let visitor = nodes.sign_in("alice").await;
+    let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+    let cookies = visitor.cookie_names();
+
+    redis.stop();
+    for round in 0..5 {
+        let requests = (0..10).map(|i| visitor.visit(if i % 2 == 0 { &a } else { &b }));
+        for answer in join_all(requests).await {
+            assert_eq!(answer.status, 503, "round {round}: {answer:?}");
+            assert_eq!(answer.retry_after.as_deref(), Some("5"));
+        }
+    }
+    // What needs no session works on.
+    assert_eq!(visitor.visit(&nodes.at_a("/health")).await.status, 200);
+    assert_eq!(visitor.visit(&nodes.at_a("/")).await.status, 200);
+    assert_eq!(visitor.cookie_names(), cookies);
+
+    redis.restart();
+    for url in [&a, &b] {
+        let is_back = || async { visitor.visit(url).await.status == 200 };
+        within(Duration::from_secs(5), is_back).await;
+    }
+    nodes.is_signed_in(&visitor, &a, "alice").await;
+}
+
+/// The button of the app signs out at the provider too, which tells the app in turn.
+#[rocket::async_test]
+#[ignore = "needs Node.js: run scripts/interop"]
+async fn signing_out_of_notes_signs_out_at_the_provider() {
+    let nodes = Nodes::start("{store=\"cookie\"}").await;
+    let mut visitor = nodes.sign_in("alice").await;
+    let answer = visitor
+        .submit(&nodes.at_a("/oidc/logout?next=/health"))
+        .await;
+    let location = answer.location.unwrap();
+    assert!(location.starts_with(&format!(
+        "{}/session/end?id_token_hint=",
+        nodes.provider.issuer()
+    )));
+    let back = visitor.walker.sign_out(&location).await.expect("a return");
+    assert!(back.as_str().starts_with(&nodes.at_a("/?state=")), "{back}");
+    let answer = visitor.visit(back.as_str()).await;
+    assert_eq!(answer.location.as_deref(), Some("/health"));
+    assert_eq!(nodes.events("end_session.error", None).await, 0);
+    assert_eq!(nodes.events("revocation.error", None).await, 0);
+    assert!(nodes.events("grant.revoked", None).await >= 1);
+
+    // The provider asks for the password again.
+    nodes.is_signed_out(&visitor, &nodes.at_a("/me")).await;
+    let login = visitor.visit(&nodes.at_a("/oidc/login")).await;
+    let request = login.location.unwrap();
+    let page = visitor.walker.page(&request).await;
+    assert!(page.contains("name=\"password\""), "{page}");
+}
