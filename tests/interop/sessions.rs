@@ -155,7 +155,7 @@ async fn the_redis_store_keeps_its_promises() {
 #[rocket::async_test]
 #[ignore = "needs redis-server: run scripts/interop"]
 async fn a_redis_that_is_down_is_an_error_and_comes_back() {
-    use rocket_openidconnect::SessionStore;
+    use rocket_openidconnect::store::SessionStore;
 
     let mut redis = RedisServer::start();
     let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
