@@ -101,8 +101,8 @@ impl Handler for LoggedOut {
                 redirect(pending.return_to.as_str())
             }
             None => {
-                let address = visit.rp.post_logout.local_address.as_deref();
-                redirect(address.unwrap_or("/"))
+                let path = visit.rp.post_logout.local_path.as_deref();
+                redirect(path.unwrap_or("/"))
             }
         })
     }

@@ -139,7 +139,7 @@ async fn a_provider_that_comes_up_wrong_is_refused() {
 #[rocket::async_test]
 async fn a_provider_that_goes_down_keeps_people_signed_in() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::local(&provider);
     let browser = app.open().await;
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     provider.stop();
@@ -480,18 +480,21 @@ async fn the_report_at_liftoff() {
         "INFO: client id: app".to_owned(),
         "INFO: redirect URI to register: http://localhost:8000/oidc/authorize".to_owned(),
         "INFO: scopes: openid email".to_owned(),
-        "INFO: session: sealed cookies".to_owned(),
+        "INFO: session: sealed cookies; what ends them early (sign-out elsewhere, at the provider, by \
+         the app) is known to this node only"
+            .to_owned(),
+        "INFO: post-logout redirect URI to register: http://localhost:8000/".to_owned(),
     ];
     let loopback = format!("WARN: `issuer`: {issuer} is asked over plain http, on loopback");
     let app = App::new(&provider);
     let lines = report(&app).await;
-    assert_eq!(lines[..6], usual);
-    assert_eq!(lines[6..], *std::slice::from_ref(&loopback));
+    assert_eq!(lines[..7], usual);
+    assert_eq!(lines[7..], *std::slice::from_ref(&loopback));
 
     let app = App::new(&provider).with("oidc.trusted_audiences", "other");
     let lines = report(&app).await;
     assert_eq!(
-        lines[6..],
+        lines[7..],
         [
             loopback.clone(),
             "WARN: `trusted_audiences`: ID tokens may also name other".to_owned()
@@ -503,7 +506,7 @@ async fn the_report_at_liftoff() {
     });
     let lines = report(&App::new(&provider)).await;
     assert_eq!(
-        lines[6..],
+        lines[7..],
         [
             "INFO: UserInfo: skipped, the provider has no such endpoint".to_owned(),
             loopback.clone()
@@ -525,9 +528,9 @@ async fn the_report_at_liftoff() {
         "INFO: check that the provider runs and that this machine can reach it; `oidc.http` holds \
          the time limits"
     );
-    assert_eq!(rest[..6], usual);
+    assert_eq!(rest[..7], usual);
     assert_eq!(
-        rest[6..],
+        rest[7..],
         [
             "WARN: the provider was not reachable; the next attempt is due in 1 s; \
              sign-in answers 503 until the provider is there"
