@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// Rounds of each case, and how long one takes.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 const SECONDS: u64 = 2;
 
 /// Serves one of the servers; tells its port and the cases' headers on standard output.
