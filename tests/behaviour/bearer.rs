@@ -8,6 +8,7 @@ mod issuers;
 mod jwt;
 mod keys;
 mod metadata;
+mod outage;
 mod refusals;
 mod roles;
 mod userinfo;
