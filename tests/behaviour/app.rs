@@ -13,6 +13,7 @@ use tracing::field::{Field, Visit};
 use tracing::span;
 use tracing::subscriber::{DefaultGuard, Interest};
 
+use crate::common::expect_listeners;
 use crate::support::{Browser, TestProvider};
 
 /// When every test begins, in seconds since 1970, for the app and for the provider.
@@ -129,6 +130,7 @@ pub struct Log {
 impl Log {
     /// Begins to listen.
     pub fn listen() -> Self {
+        expect_listeners();
         let lines = Arc::default();
         let guard = tracing::subscriber::set_default(Listener(Arc::clone(&lines)));
         Self {

@@ -2,7 +2,7 @@
 
 use std::{
     fmt::{self, Write},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -227,8 +227,23 @@ pub async fn launch_failure(rocket: Rocket<Build>) -> (String, Vec<String>) {
 }
 
 /// What is logged on this thread while it is set: level and message.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Log(Arc<Mutex<Vec<(&'static str, String)>>>);
+
+/// To be called before a test listens. While there is but one subscriber, tracing asks the thread that
+/// comes by a new place of a log line whether it listens, and keeps a no for all threads.
+pub fn expect_listeners() {
+    static ANOTHER: LazyLock<tracing::Dispatch> =
+        LazyLock::new(|| tracing::Dispatch::new(tracing::subscriber::NoSubscriber::default()));
+    LazyLock::force(&ANOTHER);
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        expect_listeners();
+        Log(Arc::default())
+    }
+}
 
 /// Where the report at liftoff is told, beside Rocket's own.
 const REPORT: &str = "rocket::launch";
