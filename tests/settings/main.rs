@@ -3,10 +3,16 @@
 // The error of a jail's closure is figment's.
 #![allow(clippy::result_large_err)]
 
-use std::{path::Path, time::Duration};
+use std::{
+    fmt::Debug,
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use figment::Jail;
 use rocket_openidconnect::settings::{ClientSecrets, Settings, SettingsError};
+use tracing::field::Field;
 
 mod access_tokens;
 mod refusals;
@@ -229,14 +235,63 @@ fn testing_profile_in_figments_syntax() {
     assert_eq!(settings.testing_profile["groups"][0], "a");
 }
 
+/// Platforms inject such names.
 #[test]
-fn an_unknown_variable_is_not_an_error() {
+fn an_unknown_variable_is_a_warning_and_no_error() {
     let variables = [
-        ("OIDC_ZEBRA", "1"),
-        ("OIDC_SESSION__ZEBRA", "1"),
+        ("OIDC_CLIENTID", "hush"),
         ("OIDC_ISSUER__X", "1"),
+        ("OIDC_ZEBRA", "1"),
     ];
-    assert!(extract("", &variables).is_ok());
+    let warnings = Warnings::default();
+    let extracted = tracing::subscriber::with_default(warnings.clone(), || extract("", &variables));
+    assert_eq!(
+        format!("{:?}", extracted.unwrap()),
+        format!("{:?}", Settings::default())
+    );
+    let is_ignored = "is ignored: there is no setting";
+    assert_eq!(
+        *warnings.0.lock().unwrap(),
+        [
+            format!(
+                "environment variable OIDC_CLIENTID {is_ignored} `oidc.clientid`; \
+                 the nearest is OIDC_CLIENT_ID"
+            ),
+            format!(
+                "environment variable OIDC_ISSUER__X {is_ignored} `oidc.issuer.x`; \
+                 the nearest is OIDC_ISSUER"
+            ),
+            format!("environment variable OIDC_ZEBRA {is_ignored} `oidc.zebra`"),
+        ]
+    );
+}
+
+/// The warnings of this thread.
+#[derive(Clone, Default)]
+struct Warnings(Arc<Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Warnings {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::WARN
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut |_: &Field, value: &dyn Debug| {
+            self.0.lock().unwrap().push(format!("{value:?}"));
+        });
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }
 
 #[test]
