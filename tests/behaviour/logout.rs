@@ -173,6 +173,14 @@ async fn sign_out_leads_where_the_setting_says() {
         .sees("action=\"&#x2F;oidc&#x2F;logout?next=%2Fgoodbye\"");
 }
 
+#[rocket::async_test]
+async fn sign_out_leads_into_no_route_of_ours() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.post_logout_redirect_uri", "/oidc/logout");
+    let page = app.open().await.submit("/oidc/logout", "").await;
+    assert_eq!(page.location.as_deref(), Some("/"));
+}
+
 /// Only the setting may name another site.
 #[rocket::async_test]
 async fn sign_out_leads_to_the_site_that_the_setting_names() {
