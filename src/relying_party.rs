@@ -8,7 +8,10 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 use url::Url;
 
-pub(crate) use self::{logout::PostLogout, refresh::Refreshes};
+pub(crate) use self::{
+    logout::{FrontChannelLogout, PostLogout},
+    refresh::Refreshes,
+};
 use crate::{
     Clock,
     code_flow::{AuthorizationResponse, PendingSignIn, ReturnTo, authorization_request},

@@ -28,6 +28,15 @@ pub(crate) struct PostLogout {
     pub(crate) local_address: Option<String>,
 }
 
+/// What became of a front-channel logout.
+pub(crate) enum FrontChannelLogout {
+    Done,
+    /// It names another provider, or no session.
+    NotOurs,
+    /// Nobody signs these requests, and more of them came in this second than are taken.
+    TooMany,
+}
+
 /// Why a logout token did nothing.
 #[derive(Debug, Error)]
 pub(crate) enum LogoutRefusal {
@@ -193,20 +202,24 @@ impl RelyingParty {
     }
 
     /// Ends the sessions of one session at the provider, if it is this provider
-    /// (OpenID Connect Front-Channel Logout 1.0 §3). `false` when it is another.
+    /// (OpenID Connect Front-Channel Logout 1.0 §3).
     pub(crate) async fn front_channel_logout(
         &self,
         provider: &Provider,
         issuer: &str,
         sid: &str,
         now: OffsetDateTime,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<FrontChannelLogout, StoreError> {
         if issuer != provider.registration.issuer || sid.is_empty() {
-            return Ok(false);
+            return Ok(FrontChannelLogout::NotOurs);
         }
         let owner = self.sessions.names.sid(issuer, sid);
-        self.sessions.end_matching(&owner, now).await?;
-        Ok(true)
+        Ok(
+            match self.sessions.end_matching_unsigned(&owner, now).await? {
+                true => FrontChannelLogout::Done,
+                false => FrontChannelLogout::TooMany,
+            },
+        )
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
     code_flow::{PendingLogout, ReturnTo, pending_sign_in},
     guard::{OptionalUser, RequestState, TESTING_SIGNED_OUT, current_session},
     pages,
-    relying_party::Source,
+    relying_party::{FrontChannelLogout, Source},
 };
 
 /// The cookie of a sign-out under way.
@@ -188,8 +188,12 @@ impl Handler for FrontchannelLogout {
             .rp
             .front_channel_logout(provider, &issuer, &sid, visit.now);
         let (status, text) = match ending.await {
-            Ok(true) => (Status::Ok, "Signed out."),
-            Ok(false) => {
+            Ok(FrontChannelLogout::Done) => (Status::Ok, "Signed out."),
+            Ok(FrontChannelLogout::TooMany) => {
+                tracing::warn!("front-channel logouts come faster than any provider sends them");
+                (Status::TooManyRequests, "Not signed out.")
+            }
+            Ok(FrontChannelLogout::NotOurs) => {
                 tracing::warn!("a front-channel logout named another provider, or no session");
                 (Status::BadRequest, "Nothing was done.")
             }

@@ -2,6 +2,7 @@
 
 pub(crate) mod cookie;
 mod current;
+mod ending;
 mod memory_store;
 mod names;
 mod pieces;

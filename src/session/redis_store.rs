@@ -114,7 +114,9 @@ impl SessionStore for RedisStore {
     async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
         let key = format!("{SESSION}{}", session.id);
         let mut commands = pipe();
+        // As a whole: a session without an end would stay forever.
         commands
+            .atomic()
             .cmd("HSET")
             .arg(&key)
             .arg("version")

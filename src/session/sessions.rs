@@ -1,6 +1,10 @@
 //! The sessions of this app: begun, found, renewed and ended, in cookies or in a store.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use aws_lc_rs::digest::{Context, SHA256};
 use moka::sync::Cache;
@@ -10,8 +14,9 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::{
-    CurrentSession, LAYOUT, Names, Session, SessionInfo, SessionTokens, SessionTooLarge, SignedOut,
+    CurrentSession, LAYOUT, Names, Session, SessionTokens, SessionTooLarge, SignedOut,
     cookie::{CookieSeal, SetCookie},
+    ending::UnsignedEnds,
     milliseconds, pieces,
     pieces::SealedPiece,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
@@ -36,28 +41,29 @@ const MOST_TRIES: usize = 5;
 
 /// The sessions of this app.
 pub(crate) struct Sessions {
-    settings: SessionSettings,
+    pub(super) settings: SessionSettings,
     seal: CookieSeal,
     pub(crate) names: Names,
-    is_in_cookies: bool,
+    pub(super) is_in_cookies: bool,
     /// Has the sessions, or with cookies: which of them have ended.
     pub(crate) store: Arc<dyn SessionStore>,
     /// Whether other nodes use the store too.
     pub(crate) is_shared: bool,
+    pub(super) unsigned_ends: Mutex<UnsignedEnds>,
     opened: Cache<[u8; 32], Arc<Opened>>,
 }
 
 /// What a sealed text held, by its hash. Times are judged again each time.
-struct Opened {
-    session: Arc<Session>,
+pub(super) struct Opened {
+    pub(super) session: Arc<Session>,
     tokens: Option<Arc<SessionTokens>>,
-    names: SessionNames,
+    pub(super) names: SessionNames,
 }
 
 /// Under what a session is found.
-struct SessionNames {
-    session: Arc<str>,
-    owners: Vec<String>,
+pub(super) struct SessionNames {
+    pub(super) session: Arc<str>,
+    pub(super) owners: Vec<String>,
 }
 
 /// What a store keeps of a session, before it is sealed.
@@ -103,6 +109,7 @@ impl Sessions {
             is_in_cookies: settings.store == StoreKind::Cookie && !is_own,
             store: shared.unwrap_or_else(|| Arc::new(MemoryStore::new(settings.max_sessions))),
             is_shared,
+            unsigned_ends: Mutex::default(),
             settings,
             opened: Cache::builder()
                 .max_capacity(OPENED)
@@ -207,7 +214,7 @@ impl Sessions {
     }
 
     /// The session of this name in the store.
-    async fn load(&self, name: &str) -> Result<Option<CurrentSession>, StoreError> {
+    pub(super) async fn load(&self, name: &str) -> Result<Option<CurrentSession>, StoreError> {
         let Some(stored) = self.store.load(name).await? else {
             return Ok(None);
         };
@@ -257,7 +264,11 @@ impl Sessions {
         Some(opened)
     }
 
-    fn check_times(&self, session: &Session, now: OffsetDateTime) -> Result<(), SignedOut> {
+    pub(super) fn check_times(
+        &self,
+        session: &Session,
+        now: OffsetDateTime,
+    ) -> Result<(), SignedOut> {
         let age = milliseconds(now).saturating_sub(session.started);
         let idle = now.unix_timestamp().saturating_sub(session.seen);
         if age / 1000 >= seconds(self.settings.lifetime) {
@@ -266,25 +277,6 @@ impl Sessions {
             Err(SignedOut::Idle)
         } else {
             Ok(())
-        }
-    }
-
-    /// Whether a session that lives in cookies was ended: it alone, with the session at the provider, or
-    /// with all sessions of the person.
-    async fn check_not_ended(&self, opened: &Opened) -> Result<(), SignedOut> {
-        let mut names = vec![&*opened.names.session];
-        names.extend(opened.names.owners.iter().map(String::as_str));
-        let notes = match self.store.notes(&names).await {
-            Ok(notes) => notes,
-            Err(error) => return Err(unavailable(&error)),
-        };
-        let ended = |note: &String| {
-            note.parse()
-                .is_ok_and(|at: i64| opened.session.started <= at)
-        };
-        match notes.iter().flatten().any(ended) {
-            true => Err(SignedOut::Ended),
-            false => Ok(()),
         }
     }
 
@@ -400,85 +392,6 @@ impl Sessions {
             )),
             None => Elsewhere::NotYet,
         })
-    }
-
-    /// Ends one session by its name. `false` when there was none, if the store can say so.
-    pub(crate) async fn end(&self, name: &str, now: OffsetDateTime) -> Result<bool, StoreError> {
-        if self.is_in_cookies {
-            self.note_end(name, now).await?;
-            return Ok(true);
-        }
-        self.store.remove(name).await
-    }
-
-    /// Ends all sessions of an owner, of which there is a name in [`Names`]. Answers how many, if the store
-    /// can say so.
-    pub(crate) async fn end_matching(
-        &self,
-        owner: &str,
-        now: OffsetDateTime,
-    ) -> Result<Option<usize>, StoreError> {
-        if self.is_in_cookies {
-            self.note_end(owner, now).await?;
-            return Ok(None);
-        }
-        let mut ended = 0;
-        for id in self.store.ids_of(owner).await? {
-            ended += usize::from(self.store.remove(&id).await?);
-        }
-        Ok(Some(ended))
-    }
-
-    async fn note_end(&self, name: &str, now: OffsetDateTime) -> Result<(), StoreError> {
-        let at = milliseconds(now).to_string();
-        self.store.note(name, &at, self.settings.lifetime).await
-    }
-
-    /// The sessions of an owner, oldest first; `None` where they live in cookies.
-    pub(crate) async fn of(
-        &self,
-        owner: &str,
-        now: OffsetDateTime,
-    ) -> Result<Option<Vec<SessionInfo>>, StoreError> {
-        if self.is_in_cookies {
-            return Ok(None);
-        }
-        let mut sessions = vec![];
-        for id in self.store.ids_of(owner).await? {
-            let session = self.load(&id).await?;
-            sessions.extend(session.filter(|session| self.check_times(session, now).is_ok()));
-        }
-        sessions.sort_by_key(|session| session.started);
-        let time = |nanoseconds| {
-            OffsetDateTime::from_unix_timestamp_nanos(nanoseconds)
-                .unwrap_or(OffsetDateTime::UNIX_EPOCH)
-        };
-        let info = |session: &CurrentSession| SessionInfo {
-            id: session.name().to_owned(),
-            started: time(i128::from(session.started) * 1_000_000),
-            seen: time(i128::from(session.seen) * 1_000_000_000),
-        };
-        Ok(Some(sessions.iter().map(info).collect()))
-    }
-
-    /// Ends the oldest sessions of a person who has as many as `session.max_per_user` allows.
-    async fn make_room(
-        &self,
-        current: &CurrentSession,
-        now: OffsetDateTime,
-    ) -> Result<(), StoreError> {
-        let Some(most) = self.settings.max_per_user else {
-            return Ok(());
-        };
-        let owner = self.names.subject(&current.issuer, current.subject());
-        let sessions = self.of(&owner, now).await?.unwrap_or_default();
-        for session in sessions
-            .iter()
-            .take((sessions.len() + 1).saturating_sub(most))
-        {
-            self.store.remove(&session.id).await?;
-        }
-        Ok(())
     }
 
     /// All cookies of a session: those that guards read, and those with the tokens.
@@ -638,7 +551,7 @@ fn redis(_: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
 }
 
 /// Tells the operator, and what to tell the guard.
-fn unavailable(error: &StoreError) -> SignedOut {
+pub(super) fn unavailable(error: &StoreError) -> SignedOut {
     tracing::error!("{error}");
     tracing::info!("{}", error.remedy());
     SignedOut::StoreUnavailable

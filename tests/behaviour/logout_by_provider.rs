@@ -254,6 +254,24 @@ async fn a_frame_of_the_provider_ends_the_session_of_its_sid() {
     }
 }
 
+/// Nobody signs these requests: a flood of them fills no store.
+#[rocket::async_test]
+async fn frames_are_taken_twenty_a_second() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = signed_in(&app, &provider).await;
+    let frame = |i: u32| frontchannel(&provider.issuer(), &format!("made-up-{i}"));
+    for i in 0..20 {
+        in_a_frame(&browser, &frame(i)).await.is(Status::Ok);
+    }
+    let page = in_a_frame(&browser, &frame(20)).await;
+    page.is(Status::TooManyRequests).sees("Not signed out.");
+    app.advance(std::time::Duration::from_secs(1));
+    let own = frontchannel(&provider.issuer(), "sid-1");
+    in_a_frame(&browser, &own).await.is(Status::Ok);
+    assert_signed_out(&browser).await;
+}
+
 #[rocket::async_test]
 async fn a_frame_that_names_another_provider_or_no_session_ends_nothing() {
     let provider = TestProvider::start().await;
