@@ -103,10 +103,16 @@ impl Sessions {
         };
         let is_own = shared.is_some() && settings.url.is_none();
         let is_shared = shared.is_some();
+        let is_in_cookies = settings.store == StoreKind::Cookie && !is_own;
+        if is_in_cookies && settings.max_per_user.is_some() {
+            tracing::warn!(
+                "`session.max_per_user` changes nothing: sessions in cookies know of no other"
+            );
+        }
         Ok(Sessions {
             names: seal.names(),
             seal,
-            is_in_cookies: settings.store == StoreKind::Cookie && !is_own,
+            is_in_cookies,
             store: shared.unwrap_or_else(|| Arc::new(MemoryStore::new(settings.max_sessions))),
             is_shared,
             unsigned_ends: Mutex::default(),

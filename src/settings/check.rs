@@ -150,7 +150,11 @@ impl Settings {
         let remedy = "set `session.url` to `redis://host:6379`, or the like";
         let wanted = match (store, url) {
             (StoreKind::Redis, None) => {
-                return Err(self.error("session.url", "the address of Redis is missing", remedy));
+                return Err(self.error(
+                    "session.store",
+                    "`redis`, and the address of Redis is missing",
+                    remedy,
+                ));
             }
             (StoreKind::Memory, Some(_)) => {
                 let cause = "an address, and `session.store` is `memory`";

@@ -226,6 +226,48 @@ fn wrong_values_are_refused() {
             "set `session.max_cookies` to a number from 1 to 5",
         ),
         (
+            "session = { store = \"disk\" }",
+            "session.store",
+            "sessions cannot be kept in \"disk\"",
+            "write `cookie`, `memory` or `redis`",
+        ),
+        (
+            "session = { store = \"redis\" }",
+            "session.store",
+            "`redis`, and the address of Redis is missing",
+            "set `session.url` to `redis://host:6379`, or the like",
+        ),
+        (
+            "session = { url = \"http://user:hush@localhost\" }",
+            "session.url",
+            "it is not the address of a Redis",
+            "set `session.url` to `redis://host:6379`, or the like",
+        ),
+        (
+            "session = { store = \"memory\", url = \"redis://localhost\" }",
+            "session.url",
+            "an address, and `session.store` is `memory`",
+            "remove it, or set `session.store` to `redis` or `cookie`",
+        ),
+        (
+            "session = { max_sessions = 0 }",
+            "session.max_sessions",
+            "no session would be kept",
+            "set `session.max_sessions` to a number above zero",
+        ),
+        (
+            "session = { max_per_user = 0 }",
+            "session.max_per_user",
+            "nobody could sign in",
+            "set `session.max_per_user` to a number above zero, or remove it",
+        ),
+        (
+            "session = { tokens = \"access_token code\" }",
+            "session.tokens",
+            "there is no token \"code\"",
+            "choose from access_token, refresh_token, id_token",
+        ),
+        (
             "http = { max_body = 0 }",
             "http.max_body",
             "no reply has zero bytes",
