@@ -186,55 +186,64 @@ impl Oidc {
         let resource_server = |provider: &Arc<Provider>, base_url: Option<&Url>| {
             ResourceServer::new(provider.clone(), base_url, settings.clone(), clock.clone())
         };
-        let (source, site, resource_server) = match mode {
+        let (sign_in, resource_server) = match mode {
             Mode::ResourceServerOnly(registration) => {
                 let provider = self.reach(registration, None, &settings).await?;
                 let base_url = settings.site(&surroundings).ok().map(|site| site.base_url);
-                return Ok(Prepared {
-                    relying_party: None,
-                    resource_server: resource_server(&provider, base_url.as_ref())?,
-                    generated_key,
-                    #[cfg(feature = "dev-provider")]
-                    dev_provider,
-                });
+                (None, resource_server(&provider, base_url.as_ref())?)
             }
             Mode::Disabled { testing_profile } => {
                 let profile = testing_profile.map(Claims::from);
                 let resource_server =
                     ResourceServer::disabled(profile.as_ref(), settings.clone(), clock.clone());
-                (
-                    Source::TestingProfile(profile),
-                    settings.site(&surroundings)?,
-                    resource_server,
-                )
+                let sign_in = match settings.resource_server_only {
+                    true => None,
+                    false => Some((
+                        Source::TestingProfile(profile),
+                        settings.site(&surroundings)?,
+                    )),
+                };
+                (sign_in, resource_server)
             }
             Mode::RelyingParty { registration, site } => {
                 let provider = self.reach(registration, Some(&site), &settings).await?;
                 let resource_server = resource_server(&provider, Some(&site.base_url))?;
-                (Source::Provider(provider), site, resource_server)
+                (Some((Source::Provider(provider), site)), resource_server)
             }
         };
 
-        let seal = CookieSeal::new(key, site.secure);
+        let relying_party = match sign_in {
+            Some((source, site)) => Some(self.relying_party(source, site, key, settings)?),
+            None => None,
+        };
         Ok(Prepared {
-            relying_party: Some(RelyingParty {
-                sessions: Arc::new(Sessions::open(
-                    settings.session.clone(),
-                    seal.clone(),
-                    self.session_store.clone(),
-                )?),
-                refreshes: Arc::new(Refreshes::new()),
-                post_logout: PostLogout::new(&settings, &site),
-                clock: self.clock.clone(),
-                site,
-                seal,
-                source,
-                settings,
-            }),
+            relying_party,
             resource_server,
             generated_key,
             #[cfg(feature = "dev-provider")]
             dev_provider,
+        })
+    }
+
+    fn relying_party(
+        &self,
+        source: Source,
+        site: Site,
+        key: Key,
+        settings: Arc<Settings>,
+    ) -> Result<RelyingParty, LaunchError> {
+        let seal = CookieSeal::new(key, site.secure);
+        let store = self.session_store.clone();
+        let sessions = Sessions::open(settings.session.clone(), seal.clone(), store)?;
+        Ok(RelyingParty {
+            sessions: Arc::new(sessions),
+            refreshes: Arc::new(Refreshes::new()),
+            post_logout: PostLogout::new(&settings, &site),
+            clock: self.clock.clone(),
+            site,
+            seal,
+            source,
+            settings,
         })
     }
 

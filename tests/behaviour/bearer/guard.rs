@@ -243,3 +243,20 @@ async fn a_resource_server_only_reads_no_session() {
     let bare = format!("Bearer realm=\"api\", {METADATA}");
     assert_eq!((answer.status, answer.challenge), (401, Some(bare)));
 }
+
+/// The same app without a provider: no more routes than with one, and every caller a client.
+#[rocket::async_test]
+async fn a_resource_server_only_that_is_disabled() {
+    let settings = json!({
+        "enabled": false, "resource_server_only": true, "client_id": null, "client_secret": null,
+        "testing_profile": { "sub": "tess", "client_id": "test", "scope": "notes:read" },
+    });
+    let api = Api::with(settings).await;
+    for path in ["/oidc/login", "/oidc/authorize", "/oidc/logout"] {
+        assert_eq!(api.call_with(path, &[]).await.status, 404, "{path}");
+    }
+    let either = api.call_with("/either", &[]).await;
+    assert_eq!(either.body, "client Some(\"test\")");
+    assert_eq!(api.call_with("/notes", &[]).await.status, 200);
+    assert_eq!(api.provider.requests().len(), 0);
+}

@@ -255,6 +255,10 @@ async fn keys_serve_as_long_as_their_provider_says() {
     api.provider.until_requested(JWKS, 2).await;
     assert_eq!(api.provider.count(JWKS), 2);
     held.release();
+    // Whoever fetches next does so after all who wanted to before: that was one.
+    let unknown = api.whoami(|token| token.set_header("kid", "unknown"));
+    assert_eq!(unknown.await.status, 401);
+    assert_eq!(api.provider.count(JWKS), 3);
 }
 
 /// A key that nobody can use is skipped, and takes no other with it.
