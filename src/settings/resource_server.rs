@@ -51,7 +51,8 @@ pub struct IssuerSettings {
     /// The issuer, exactly as its metadata has it.
     #[serde(deserialize_with = "value::via::<_, Text, _>")]
     pub issuer: String,
-    /// What `aud` of its tokens must contain one of.
+    /// What `aud` of its tokens must contain one of: an identifier of this API. An ID token of that issuer
+    /// has a client id of its own there as audience, and is told apart by that alone.
     #[serde(deserialize_with = "value::via::<_, Words, _>")]
     pub audience: Vec<String>,
     /// Where its metadata is, if not at the issuer's well-known place.
