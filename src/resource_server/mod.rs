@@ -319,14 +319,17 @@ impl ResourceServer {
         hash: Option<TokenHash>,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
+        let Some(url) = introspection_endpoint(issuer, now).await? else {
+            return Err(BearerTokenError::Opaque.into());
+        };
         let (Some(seen), Some(hash)) = (&self.seen, hash) else {
-            return Ok(introspect(issuer, token, now).await??);
+            return Ok(introspect(issuer, &url, token, now).await??);
         };
         // What is there has come to its end.
         seen.invalidate(&hash).await;
         let asked = seen
             .try_get_with(hash, async {
-                let verdict = introspect(issuer, token, now).await?;
+                let verdict = introspect(issuer, &url, token, now).await?;
                 let until = match &verdict {
                     // From `exp` on the provider is asked each time: its clock counts, not ours.
                     Ok(accepted) => accepted.token.ends_by(now + ACTIVE_LIFE),
@@ -342,21 +345,27 @@ impl ResourceServer {
     }
 }
 
-/// What the provider says about a token, judged.
-async fn introspect(
-    issuer: &Arc<Issuer>,
-    token: &str,
+/// Whom to ask about a token, if there is somebody.
+async fn introspection_endpoint(
+    issuer: &Issuer,
     now: OffsetDateTime,
-) -> Result<Result<Arc<Accepted>, BearerTokenError>, ProviderError> {
+) -> Result<Option<Url>, ProviderError> {
     let provider = &issuer.provider;
     let metadata = match provider.registration.introspection_endpoint {
         Some(_) => None,
         None => Some(provider.metadata(now).await?),
     };
-    let Some(url) = provider.introspection_endpoint(metadata.as_deref()) else {
-        return Ok(Err(BearerTokenError::Opaque));
-    };
-    let body = provider.introspect(url, token).await?;
+    Ok(provider.introspection_endpoint(metadata.as_deref()).cloned())
+}
+
+/// What the provider says about a token, judged.
+async fn introspect(
+    issuer: &Arc<Issuer>,
+    url: &Url,
+    token: &str,
+    now: OffsetDateTime,
+) -> Result<Result<Arc<Accepted>, BearerTokenError>, ProviderError> {
+    let body = issuer.provider.introspect(url, token).await?;
     let verdict = AccessToken::accept_introspection(token, &body, &issuer.expected, now);
     match verdict {
         Err(error) if error.is_about_the_reply() => Err(ProviderError::Malformed {
