@@ -2,7 +2,15 @@
 
 use std::sync::Arc;
 
-use rocket::{Build, Config, Rocket, figment::Figment, get, local::asynchronous::Client, routes};
+use rocket::{
+    Build, Config, Request, Rocket,
+    figment::Figment,
+    get,
+    http::Status,
+    local::asynchronous::Client,
+    request::{FromRequest, Outcome},
+    routes,
+};
 use rocket_openidconnect::{Bearer, LoggedIn, Oidc, scopes};
 use serde_json::json;
 
@@ -19,6 +27,22 @@ fn plain() -> &'static str {
 fn api(token: Bearer<NotesRead>) -> String {
     token.subject().unwrap_or_default().to_owned()
 }
+
+/// What a guard costs that only refuses: the least that any refusal can.
+#[derive(Debug)]
+struct Refused;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Refused {
+    type Error = ();
+
+    async fn from_request(_: &'r Request<'_>) -> Outcome<Refused, ()> {
+        Outcome::Error((Status::Unauthorized, ()))
+    }
+}
+
+#[get("/refused")]
+fn refused(_refused: Refused) {}
 
 #[get("/me")]
 fn me(user: LoggedIn) -> String {
@@ -51,7 +75,7 @@ impl Server {
             .merge(("secret_key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="))
             .merge(("shutdown.ctrlc", false));
         match self {
-            Server::Bare => rocket::custom(figment).mount("/", routes![plain]),
+            Server::Bare => rocket::custom(figment).mount("/", routes![plain, refused]),
             Server::Attached { token_cache } => {
                 let settings = json!({
                     "issuer": issuer.url,
@@ -114,6 +138,7 @@ pub async fn cases(issuer: &Arc<Issuer>) -> Vec<Case> {
         case("RS256 first seen", uncached, "/api", bearer(rs256), 200),
         case("ES256 first seen", uncached, "/api", bearer(es256), 200),
         case("EdDSA first seen", uncached, "/api", bearer(eddsa), 200),
+        case("refused without a reason", bare, "/refused", None, 401),
         case("no token", cached, "/api", None, 401),
         case("malformed", cached, "/api", bearer("a.b".into()), 401),
         case("expired", cached, "/api", bearer(expired), 401),
