@@ -10,7 +10,7 @@ mod issuer;
 use std::sync::OnceLock;
 
 use divan::{Bencher, black_box};
-use rocket_openidconnect::internals::{AccessTokens, is_bearer, object, usable_keys};
+use rocket_openidconnect::internals::{AccessTokens, SealedCookie, is_bearer, object, usable_keys};
 use serde_json::{Value, json};
 
 use crate::issuer::{AUDIENCE, Issuer, now};
@@ -105,4 +105,18 @@ fn parse_key_set(bencher: Bencher<'_, '_>, keys: usize) {
     let json = Issuer::start(keys).key_set().to_string();
     assert_eq!(usable_keys(json.as_bytes()), Some(keys + 3));
     bencher.bench(|| usable_keys(black_box(json.as_bytes())));
+}
+
+/// A session at first sight: its cookie is opened, and read.
+#[divan::bench(args = [500, 2_000, 3_500])]
+fn open_session_cookie(bencher: Bencher<'_, '_>, bytes: usize) {
+    let mut claims = json!({ "iss": "https://op.example", "sub": "alice", "groups": [] });
+    while claims.to_string().len() < bytes {
+        claims["groups"]
+            .as_array_mut()
+            .unwrap()
+            .push(json!("staff of the north"));
+    }
+    let cookie = SealedCookie::new(&claims.to_string());
+    bencher.bench(|| object(black_box(&cookie).open().unwrap().as_bytes()));
 }

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 
 use crate::{
     code_flow::{AuthorizationResponse, PendingSignIn, ReturnTo},
+    session::cookie::CookieSeal,
     token::{
         AccessToken, AccessTokenExpectations, Claims, KeySet, SigningAlgorithm,
         UnverifiedAccessToken, accept_user_info, parse_object,
@@ -65,6 +66,28 @@ impl AccessTokens {
     /// Whether this introspection reply is accepted at this time.
     pub fn accept_introspection(&self, body: &[u8], now: i64) -> bool {
         AccessToken::accept_introspection("token", body, &self.expected, at(now)).is_ok()
+    }
+}
+
+/// A sealed cookie.
+pub struct SealedCookie {
+    seal: CookieSeal,
+    sealed: String,
+}
+
+impl SealedCookie {
+    /// With this text in it.
+    pub fn new(text: &str) -> SealedCookie {
+        let seal = CookieSeal::new(cookie::Key::generate(), true);
+        SealedCookie {
+            sealed: seal.seal_text("session", text),
+            seal,
+        }
+    }
+
+    /// Its text.
+    pub fn open(&self) -> Option<String> {
+        self.seal.open_text("session", &self.sealed)
     }
 }
 

@@ -1,13 +1,10 @@
 //! The app whose requests are counted, and the requests.
 
-use std::sync::Arc;
-
 use rocket::{
     Build, Config, Request, Rocket,
     figment::Figment,
     get,
     http::Status,
-    local::asynchronous::Client,
     request::{FromRequest, Outcome},
     routes,
 };
@@ -56,40 +53,45 @@ pub enum Server {
     Bare,
     /// With it, and with a token cache of so many entries.
     Attached { token_cache: u32 },
+    /// With it, and with sessions in memory.
+    Memory,
 }
 
 impl Server {
-    pub const ALL: [Server; 3] = [
+    pub const ALL: [Server; 4] = [
         Server::Bare,
         Server::Attached {
             token_cache: 10_000,
         },
         Server::Attached { token_cache: 0 },
+        Server::Memory,
     ];
 
-    pub fn rocket(self, issuer: &Issuer) -> Rocket<Build> {
+    /// At the issuer with this address.
+    pub fn rocket(self, issuer: &str) -> Rocket<Build> {
         let figment = Figment::from(Config::release_default())
             .merge(("log_level", "off"))
             .merge(("workers", 1))
             .merge(("port", 0))
             .merge(("secret_key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="))
             .merge(("shutdown.ctrlc", false));
-        match self {
-            Server::Bare => rocket::custom(figment).mount("/", routes![plain, refused]),
-            Server::Attached { token_cache } => {
-                let settings = json!({
-                    "issuer": issuer.url,
-                    "client_id": "client",
-                    "base_url": "http://localhost:8000",
-                    "audience": AUDIENCE,
-                    "token_cache": token_cache,
-                    "http": { "max_body": 1024 * 1024 },
-                });
-                rocket::custom(figment.merge(("oidc", settings)))
-                    .attach(Oidc::fairing())
-                    .mount("/", routes![plain, api, me])
-            }
-        }
+        let (token_cache, store) = match self {
+            Server::Bare => return rocket::custom(figment).mount("/", routes![plain, refused]),
+            Server::Attached { token_cache } => (token_cache, "cookie"),
+            Server::Memory => (0, "memory"),
+        };
+        let settings = json!({
+            "issuer": issuer,
+            "client_id": "client",
+            "base_url": "http://localhost:8000",
+            "audience": AUDIENCE,
+            "token_cache": token_cache,
+            "session": { "store": store, "max_sessions": 2_000_000 },
+            "http": { "max_body": 1024 * 1024 },
+        });
+        rocket::custom(figment.merge(("oidc", settings)))
+            .attach(Oidc::fairing())
+            .mount("/", routes![plain, api, me])
     }
 }
 
@@ -99,21 +101,24 @@ pub struct Case {
     pub name: &'static str,
     pub server: Server,
     pub path: &'static str,
-    pub header: Option<(&'static str, String)>,
+    pub authorization: Option<String>,
+    /// The request of somebody who is signed in, with so many bytes of claims.
+    pub session: Option<usize>,
     pub status: u16,
 }
 
 /// All of them; the first is what the others are compared with.
-pub async fn cases(issuer: &Arc<Issuer>) -> Vec<Case> {
-    let [bare, cached, uncached] = Server::ALL;
-    let case = |name, server, path, header, status| Case {
+pub fn cases(issuer: &Issuer) -> Vec<Case> {
+    let [bare, cached, uncached, in_memory] = Server::ALL;
+    let case = |name, server, path, authorization, status| Case {
         name,
         server,
         path,
-        header,
+        authorization,
+        session: None,
         status,
     };
-    let bearer = |token: String| Some(("Authorization", format!("Bearer {token}")));
+    let bearer = |token: String| Some(format!("Bearer {token}"));
     let claims = issuer.claims(0);
     let (rs256, es256, eddsa) = (
         issuer.rs256(&claims),
@@ -144,37 +149,38 @@ pub async fn cases(issuer: &Arc<Issuer>) -> Vec<Case> {
         case("expired", cached, "/api", bearer(expired), 401),
         case("bad signature", cached, "/api", bearer(forged), 401),
     ];
-    for (name, size) in [
-        ("session of 0.5 KB", 100),
-        ("session of 2 KB", 1_600),
-        ("session of 3.5 KB", 3_100),
+    for (name, server, size) in [
+        ("session of 0.5 KB", cached, 100),
+        ("session of 2 KB", cached, 1_600),
+        ("session of 3.5 KB", cached, 3_100),
+        ("session of 0.5 KB in memory", in_memory, 100),
+        ("session of 2 KB in memory", in_memory, 1_600),
     ] {
-        let cookies = session(issuer, size).await;
-        cases.push(case(name, cached, "/me", Some(("Cookie", cookies)), 200));
+        cases.push(Case {
+            session: Some(size),
+            ..case(name, server, "/me", None, 200)
+        });
     }
     cases
 }
 
-/// Signs in with claims of this size, and answers the session's cookies.
-async fn session(issuer: &Issuer, size: usize) -> String {
-    let rocket = Server::Attached { token_cache: 0 }.rocket(issuer);
-    let client = Client::tracked(rocket).await.unwrap();
-    let login = client.get("/oidc/login?next=/me").dispatch().await;
-    let location = login.headers().get_one("Location").unwrap().to_owned();
-    let request = url::Url::parse(&location).unwrap();
+/// Where the provider sends a browser that came to it by this address: to a sign-in with so many bytes of
+/// claims.
+pub fn callback(location: &str, size: usize) -> String {
+    let request = url::Url::parse(location).unwrap();
     let parameter = |name: &str| {
         let mut pairs = request.query_pairs();
         pairs.find(|(n, _)| n == name).unwrap().1.into_owned()
     };
     let (state, nonce) = (parameter("state"), parameter("nonce"));
-    let callback = format!("/oidc/authorize?code={nonce}.{size}&state={state}");
-    let answer = client.get(callback).dispatch().await;
-    assert_eq!(answer.status().code, 303);
-    let jar = client.cookies();
-    let pairs: Vec<String> = jar
-        .iter()
-        .filter(|cookie| cookie.name().contains("oidc_session"))
-        .map(|cookie| format!("{}={}", cookie.name(), cookie.value()))
-        .collect();
+    format!("/oidc/authorize?code={nonce}.{size}&state={state}")
+}
+
+/// The `Cookie` header of a browser that was sent these `Set-Cookie` headers.
+pub fn cookies<'a>(set: impl IntoIterator<Item = &'a str>) -> String {
+    let pairs = set
+        .into_iter()
+        .filter_map(|cookie| cookie.split(';').next());
+    let pairs: Vec<&str> = pairs.filter(|pair| !pair.ends_with('=')).collect();
     pairs.join("; ")
 }

@@ -15,7 +15,7 @@ use std::{
 use rocket::fairing::AdHoc;
 
 use crate::{
-    app::{Case, Server, cases},
+    app::{Case, Server, callback, cases, cookies},
     issuer::Issuer,
 };
 
@@ -23,61 +23,66 @@ use crate::{
 const ROUNDS: usize = 3;
 const SECONDS: u64 = 2;
 
-/// Serves one of the servers; tells its port and the cases' headers on standard output.
-pub async fn serve(server: &str) {
-    let issuer = Issuer::start(0);
-    let server = Server::ALL[server.parse::<usize>().unwrap()];
-    for case in cases(&issuer).await {
-        let (name, value) = case.header.unwrap_or(("X", String::new()));
-        println!("{}\t{name}\t{value}", case.name);
-    }
-    let rocket = server
-        .rocket(&issuer)
+/// Serves one of the servers at this issuer; tells its port on standard output.
+pub async fn serve(server: &str, issuer: &str) {
+    let rocket = Server::ALL[server.parse::<usize>().unwrap()]
+        .rocket(issuer)
         .attach(AdHoc::on_liftoff("Port", |rocket| {
             Box::pin(async move {
-                println!("port\t{}\t", rocket.config().port);
+                println!("port {}", rocket.config().port);
                 let _ = std::io::stdout().flush();
             })
         }));
     let _ = rocket.launch().await;
 }
 
-struct Running {
+/// A server in a process of its own.
+pub struct Running {
     child: Child,
-    port: u16,
-    headers: Vec<(String, String, String)>,
+    pub url: String,
 }
 
 impl Running {
-    fn start(index: usize) -> Running {
-        let child = Command::new("taskset")
+    pub fn start(server: Server, issuer: &Issuer) -> Running {
+        let index = Server::ALL.iter().position(|s| *s == server).unwrap();
+        let mut child = Command::new("taskset")
             .args(["-c", "0"])
             .arg(std::env::current_exe().unwrap())
-            .args(["serve", &index.to_string()])
+            .args(["serve", &index.to_string(), &issuer.url])
             .stdout(Stdio::piped())
             .spawn()
             .expect("`taskset` (util-linux) runs");
-        let mut running = Running {
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let port = lines
+            .map_while(Result::ok)
+            .find_map(|line| line.strip_prefix("port ").map(str::to_owned))
+            .expect("the server starts");
+        Running {
             child,
-            port: 0,
-            headers: vec![],
-        };
-        let output = running.child.stdout.take().unwrap();
-        for line in BufReader::new(output).lines() {
-            let line = line.unwrap();
-            let parts: Vec<&str> = line.split('\t').collect();
-            if parts[0] == "port" {
-                running.port = parts[1].parse().unwrap();
-                return running;
-            }
-            let header = (parts[0].into(), parts[1].into(), parts[2].into());
-            running.headers.push(header);
+            url: format!("http://127.0.0.1:{port}"),
         }
-        panic!("the server did not start");
+    }
+
+    /// Signs in with so many bytes of claims; answers the session's cookies.
+    pub async fn sign_in(&self, http: &reqwest::Client, size: usize) -> String {
+        let headers = |answer: &reqwest::Response| answer.headers().clone();
+        let login = http.get(format!("{}/oidc/login?next=/me", self.url));
+        let login = headers(&login.send().await.unwrap());
+        let back = callback(login["location"].to_str().unwrap(), size);
+        let set = |headers: &reqwest::header::HeaderMap| {
+            let set = headers.get_all("set-cookie");
+            cookies(set.iter().map(|value| value.to_str().unwrap()))
+        };
+        let answer = http
+            .get(format!("{}{back}", self.url))
+            .header("Cookie", set(&login));
+        let answer = answer.send().await.unwrap();
+        assert_eq!(answer.status(), 303);
+        set(answer.headers())
     }
 
     /// User and system time so far, in ticks of 10 ms.
-    fn ticks(&self) -> u64 {
+    pub fn ticks(&self) -> u64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
         let after_name = stat.rsplit_once(')').unwrap().1;
         let fields: Vec<&str> = after_name.split_whitespace().collect();
@@ -85,18 +90,14 @@ impl Running {
     }
 
     /// CPU microseconds a request.
-    fn measure(&self, case: &Case, header_of: &Case) -> f64 {
+    fn measure(&self, case: &Case, header: Option<&(&str, String)>) -> f64 {
         let mut wrk = Command::new("chrt");
         wrk.args(["-b", "0", "taskset", "-c", "0", "wrk", "-t1", "-c16"])
             .arg(format!("-d{SECONDS}s"));
-        let header = self
-            .headers
-            .iter()
-            .find(|(name, ..)| name == header_of.name);
-        if let Some((_, name, value)) = header.filter(|(.., value)| !value.is_empty()) {
+        if let Some((name, value)) = header {
             wrk.arg("-H").arg(format!("{name}: {value}"));
         }
-        wrk.arg(format!("http://127.0.0.1:{}{}", self.port, case.path));
+        wrk.arg(format!("{}{}", self.url, case.path));
         let before = self.ticks();
         let output = wrk.output().expect("`wrk` (Debian's package wrk) runs");
         let ticks = self.ticks() - before;
@@ -118,11 +119,19 @@ impl Drop for Running {
     }
 }
 
+/// A client that goes where it wants.
+pub fn http() -> reqwest::Client {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .build()
+        .unwrap()
+}
+
 /// Prints CPU time a request, and plain/guarded. The median of a few rounds.
 pub async fn table() {
     let issuer: Arc<Issuer> = Issuer::start(0);
-    let cases = cases(&issuer).await;
-    let servers: Vec<Running> = (0..Server::ALL.len()).map(Running::start).collect();
+    let (cases, http) = (cases(&issuer), http());
+    let servers = Server::ALL.map(|server| Running::start(server, &issuer));
     let running = |case: &Case| {
         let index = Server::ALL.iter().position(|s| *s == case.server).unwrap();
         &servers[index]
@@ -133,11 +142,16 @@ pub async fn table() {
         "case", "plain µs", "µs", "ratio"
     );
     for case in guarded {
+        let header = match (&case.authorization, case.session) {
+            (Some(value), _) => Some(("Authorization", value.clone())),
+            (None, Some(size)) => Some(("Cookie", running(case).sign_in(&http, size).await)),
+            (None, None) => None,
+        };
         let mut rounds: Vec<(f64, f64)> = (0..ROUNDS)
             .map(|_| {
                 (
-                    running(plain).measure(plain, case),
-                    running(case).measure(case, case),
+                    running(plain).measure(plain, header.as_ref()),
+                    running(case).measure(case, header.as_ref()),
                 )
             })
             .collect();

@@ -8,7 +8,7 @@ use rocket::{
 };
 
 use crate::{
-    app::{Case, Server, cases},
+    app::{Case, Server, callback, cases, cookies},
     issuer::Issuer,
 };
 
@@ -28,39 +28,52 @@ const LIMITS: [(&str, u64); 3] = [
 
 /// Runs under callgrind, which counts inside `counted_requests` alone and dumps after each.
 pub fn count() {
-    let runtime = rocket::tokio::runtime::Runtime::new().unwrap();
     let issuer = Issuer::start(0);
-    let cases = runtime.block_on(cases(&issuer));
+    let cases = cases(&issuer);
     let clients: Vec<Client> = Server::ALL
         .iter()
-        .map(|server| Client::untracked(server.rocket(&issuer)).unwrap())
+        .map(|server| Client::untracked(server.rocket(&issuer.url)).unwrap())
         .collect();
     for case in &cases {
         let index = Server::ALL.iter().position(|s| *s == case.server).unwrap();
         let client = &clients[index];
+        let cookies = case.session.map(|size| sign_in(client, size));
+        let request = || request(client, case, cookies.as_deref());
         for _ in 0..WARM_UP {
-            assert_eq!(request(client, case).dispatch().status().code, case.status);
+            assert_eq!(request().dispatch().status().code, case.status);
         }
-        let requests: Vec<_> = (0..COUNTED).map(|_| request(client, case)).collect();
+        let requests: Vec<_> = (0..COUNTED).map(|_| request()).collect();
         counted_requests(requests);
         println!("{}", case.name);
     }
 }
 
-fn request<'c>(client: &'c Client, case: &Case) -> LocalRequest<'c> {
+/// The session's cookies.
+fn sign_in(client: &Client, size: usize) -> String {
+    let login = client.get("/oidc/login?next=/me").dispatch();
+    let back = callback(login.headers().get_one("Location").unwrap(), size);
+    let attempt = cookies(login.headers().get("Set-Cookie"));
+    let answer = with_cookies(client.get(back), &attempt).dispatch();
+    assert_eq!(answer.status().code, 303);
+    cookies(answer.headers().get("Set-Cookie"))
+}
+
+fn request<'c>(client: &'c Client, case: &Case, cookies: Option<&str>) -> LocalRequest<'c> {
     let mut request = client.get(case.path);
-    if let Some((name, value)) = &case.header {
-        match *name {
-            "Cookie" => {
-                for pair in value.split("; ") {
-                    let (name, value) = pair.split_once('=').unwrap();
-                    request = request.cookie((name.to_owned(), value.to_owned()));
-                }
-            }
-            name => request.add_header(Header::new(name, value.clone())),
-        }
+    if let Some(value) = &case.authorization {
+        request.add_header(Header::new("Authorization", value.clone()));
     }
-    request
+    match cookies {
+        Some(cookies) => with_cookies(request, cookies),
+        None => request,
+    }
+}
+
+fn with_cookies<'c>(request: LocalRequest<'c>, cookies: &str) -> LocalRequest<'c> {
+    cookies.split("; ").fold(request, |request, pair| {
+        let (name, value) = pair.split_once('=').unwrap();
+        request.cookie((name.to_owned(), value.to_owned()))
+    })
 }
 
 #[inline(never)]

@@ -5,6 +5,7 @@
 //! cargo bench --bench requests -- instructions    # fails when a limit is exceeded
 //! cargo bench --bench requests -- cpu
 //! cargo bench --bench requests -- growth
+//! cargo bench --bench requests -- sessions
 //! ```
 
 mod app;
@@ -12,6 +13,7 @@ mod cpu;
 mod growth;
 mod instructions;
 mod issuer;
+mod sessions;
 
 fn main() -> std::process::ExitCode {
     let arguments: Vec<String> = std::env::args()
@@ -20,8 +22,12 @@ fn main() -> std::process::ExitCode {
         .collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let is_good = match arguments[..] {
-        ["serve", server] => {
-            rocket::execute(cpu::serve(server));
+        ["serve", server, issuer] => {
+            rocket::execute(cpu::serve(server, issuer));
+            true
+        }
+        ["hold", count] => {
+            rocket::execute(sessions::hold(count.parse().unwrap()));
             true
         }
         ["count"] => {
@@ -37,13 +43,18 @@ fn main() -> std::process::ExitCode {
             growth::table();
             true
         }
+        ["sessions"] => {
+            rocket::execute(sessions::tables());
+            true
+        }
         [] => {
             rocket::execute(cpu::table());
             growth::table();
+            rocket::execute(sessions::tables());
             instructions::table()
         }
         _ => {
-            eprintln!("instructions, cpu or growth");
+            eprintln!("instructions, cpu, growth or sessions");
             false
         }
     };
