@@ -85,6 +85,17 @@ pub enum SignInError {
         /// The parameter.
         name: String,
     },
+    /// 400: the response should be in a form, and what was posted is none, or is too long.
+    #[error("what was posted is no form with an authorization response")]
+    UnreadableForm,
+    /// 400: a third party wants a sign-in at a provider that is not the app's (OpenID Connect Core 1.0 §4).
+    #[error("a sign-in at {} was asked for, expected `{expected}`", actual.as_ref().map_or("no issuer".to_owned(), |iss| format!("`{iss}`")))]
+    InitiatedBy {
+        /// The app's provider.
+        expected: String,
+        /// The `iss` of the request.
+        actual: Option<String>,
+    },
     /// 400: the response comes from another issuer (RFC 9207 §2.4).
     #[error("the response's `iss` is `{actual}`, expected `{expected}`")]
     Iss {
@@ -158,6 +169,8 @@ impl SignInError {
             | SignInError::Expired
             | SignInError::State
             | SignInError::RepeatedParameter { .. }
+            | SignInError::UnreadableForm
+            | SignInError::InitiatedBy { .. }
             | SignInError::Iss { .. }
             | SignInError::IssMissing
             | SignInError::Response { .. }
@@ -179,6 +192,8 @@ impl SignInError {
             SignInError::NotPending => "sign in again; if it happens always, check that `oidc.base_url` is the address people use and that nothing removes cookies".into(),
             SignInError::Expired => "sign in again".into(),
             SignInError::State | SignInError::RepeatedParameter { .. } => "sign in again; if it happens often, somebody sends people forged responses".into(),
+            SignInError::UnreadableForm => "check that the provider sends its response as `oidc.response_mode` says".into(),
+            SignInError::InitiatedBy { .. } => "give the third party this app's issuer, `oidc.issuer`, to send as `iss`".into(),
             SignInError::Iss { .. } | SignInError::IssMissing => "check that `oidc.issuer` is the provider that answers".into(),
             SignInError::Response { error, .. } => match error.as_str() {
                 "access_denied" => "nothing: the person or the provider said no".into(),

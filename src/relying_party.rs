@@ -74,12 +74,18 @@ impl RelyingParty {
         &self,
         provider: &Arc<Provider>,
         return_to: ReturnTo,
+        login_hint: Option<&str>,
         now: OffsetDateTime,
     ) -> Result<(Url, PendingSignIn), SignInError> {
         let metadata = provider.metadata(now).await?;
         let client = provider.client(&metadata)?;
         let pending = PendingSignIn::new(&provider.registration.issuer, return_to, now);
-        let url = authorization_request(&client, &self.settings, &pending);
+        let mut url = authorization_request(&client, &self.settings, &pending, login_hint);
+        if let Some(endpoint) = provider.pushed_authorization_request_endpoint(&metadata)? {
+            url = provider
+                .push_authorization_request(&metadata, endpoint, &url, now)
+                .await?;
+        }
         Ok((url, pending))
     }
 
@@ -106,7 +112,7 @@ impl RelyingParty {
 
         let code = response.accept(pending, announces_iss)?;
         let tokens = provider
-            .exchange_code(&metadata, &code, &pending.code_verifier)
+            .exchange_code(&metadata, &code, &pending.code_verifier, now)
             .await?;
         let id_token = self
             .accept_id_token(provider, &metadata, pending, &tokens, now)

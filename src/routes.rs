@@ -1,43 +1,31 @@
 //! The fairing's routes: parse, one call on the relying party, respond.
 
 mod logout;
+mod sign_in;
 
-use std::{io::Cursor, time::Duration};
+use std::io::Cursor;
 
 use rocket::{
     Data, Request, Response, Route,
+    data::ToByteUnit,
     http::{ContentType, Header, Method, Status},
-    route::{Handler, Outcome},
 };
 use time::OffsetDateTime;
 
-use self::logout::{BackchannelLogout, FrontchannelLogout, LoggedOut, Logout, LogoutPage};
 pub(crate) use self::logout::{LOGGED_OUT, PENDING_LOGOUT};
+use self::{
+    logout::{BackchannelLogout, FrontchannelLogout, LoggedOut, Logout, LogoutPage},
+    sign_in::{Authorize, AuthorizeForm, InitiateLogin, InitiateLoginForm, Login},
+};
 use crate::{
     RelyingParty, SignInError,
-    code_flow::{
-        AuthorizationResponse, PendingSignIn, ReturnTo,
-        pending_sign_in::{self, attempt_of},
-    },
-    events::SignedIn,
-    fairing::{AppEvents, CallbackQuery},
-    guard::{RequestState, TESTING_SIGNED_OUT, current_session},
+    code_flow::ReturnTo,
+    fairing::AppEvents,
+    guard::RequestState,
     pages,
     provider::{ProviderError, http_client::is_loopback},
-    relying_party::Source,
-    session::{BeginError, Session, SessionTokens, cookie::SetCookie},
+    session::cookie::SetCookie,
 };
-
-/// The cookie of one attempt to sign in; the attempt's name follows.
-const PENDING: &str = "oidc_pending_";
-/// How many attempts one browser may have under way. A further one drops the oldest.
-const MOST_PENDING: usize = 5;
-/// Counts sign-ins that succeeded a moment ago, so that a session that is lost at once is noticed.
-const ARRIVALS: &str = "oidc_arrivals";
-/// So many sign-ins …
-const MOST_ARRIVALS: u8 = 3;
-/// … each within this time of the one before, and each ending signed out, are a loop.
-const ARRIVALS_LIFE: Duration = Duration::from_secs(60);
 
 /// The routes, to be mounted where the setting `mount` says.
 pub(crate) fn routes() -> Vec<Route> {
@@ -50,6 +38,18 @@ pub(crate) fn routes() -> Vec<Route> {
         named(
             "oidc_authorize",
             Route::new(Method::Get, "/authorize", Authorize),
+        ),
+        named(
+            "oidc_authorize_form",
+            Route::new(Method::Post, "/authorize", AuthorizeForm),
+        ),
+        named(
+            "oidc_initiate_login",
+            Route::new(Method::Get, "/initiate-login", InitiateLogin),
+        ),
+        named(
+            "oidc_initiate_login_form",
+            Route::new(Method::Post, "/initiate-login", InitiateLoginForm),
         ),
         named(
             "oidc_logout_page",
@@ -69,111 +69,6 @@ pub(crate) fn routes() -> Vec<Route> {
             Route::new(Method::Get, "/frontchannel-logout", FrontchannelLogout),
         ),
     ]
-}
-
-/// `GET {mount}/login?next=…`: sends the browser to the provider.
-#[derive(Clone)]
-struct Login;
-
-#[rocket::async_trait]
-impl Handler for Login {
-    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
-        let Some(visit) = Visit::new(request) else {
-            return Outcome::Error(Status::InternalServerError);
-        };
-        if let Some(address) = visit.address_at_base_url() {
-            return Outcome::Success(redirect(&address));
-        }
-        if is_fetched(request) {
-            let page = pages::refused(
-                "Not a page load",
-                "Sign-in begins with a page load, not with a fetch, a frame or a prefetch.",
-            );
-            return Outcome::Success(html(Status::Forbidden, page));
-        }
-
-        let return_to = visit.next();
-        let provider = match &visit.rp.source {
-            Source::Provider(provider) => provider,
-            Source::TestingProfile(_) => {
-                visit.set([visit.rp.seal.remove(TESTING_SIGNED_OUT, "/")]);
-                return Outcome::Success(redirect(return_to.as_str()));
-            }
-        };
-        if let Err(error) = visit.check_loop().await {
-            visit.set([visit.rp.seal.remove(ARRIVALS, visit.mount())]);
-            return Outcome::Success(visit.failed(error, &return_to).await);
-        }
-
-        visit
-            .events
-            .before_login_redirect(request, return_to.as_str())
-            .await;
-        match visit
-            .rp
-            .begin_sign_in(provider, return_to.clone(), visit.now)
-            .await
-        {
-            Ok((url, pending)) => {
-                visit.keep_pending(&pending);
-                Outcome::Success(redirect(url.as_str()))
-            }
-            Err(error) => Outcome::Success(visit.failed(error, &return_to).await),
-        }
-    }
-}
-
-/// `GET {mount}/authorize`: the browser comes back from the provider.
-#[derive(Clone)]
-struct Authorize;
-
-#[rocket::async_trait]
-impl Handler for Authorize {
-    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
-        let Some(visit) = Visit::new(request) else {
-            return Outcome::Error(Status::InternalServerError);
-        };
-        let Source::Provider(provider) = &visit.rp.source else {
-            return Outcome::Success(redirect("/"));
-        };
-
-        visit.events.before_authorize(request).await;
-        let response = match AuthorizationResponse::parse(CallbackQuery::of(request)) {
-            Ok(response) => response,
-            Err(error) => return Outcome::Success(visit.failed(error, &ReturnTo::home()).await),
-        };
-        let Some(pending) = visit.pending(&response) else {
-            // A response that is replayed, by the back button say, is no error for who is signed in.
-            return Outcome::Success(match current_session(request).await {
-                Ok(_) => redirect("/"),
-                Err(_) => {
-                    visit
-                        .failed(SignInError::NotPending, &ReturnTo::home())
-                        .await
-                }
-            });
-        };
-
-        let finished = visit
-            .rp
-            .finish_sign_in(provider, &pending, response, visit.now)
-            .await;
-        // A forged response must not use up the attempt; any other one does, whatever it holds.
-        if !matches!(finished, Err(SignInError::State)) {
-            visit.set([visit
-                .rp
-                .seal
-                .remove(&pending_name(pending.attempt()), visit.mount())]);
-        }
-        let begun = match finished {
-            Ok((session, tokens)) => visit.begin_session(session, tokens).await,
-            Err(error) => Err(error),
-        };
-        Outcome::Success(match begun {
-            Ok(()) => redirect(pending.return_to.as_str()),
-            Err(error) => visit.failed(error, &pending.return_to).await,
-        })
-    }
 }
 
 /// One request to a route of ours, with what each of them needs.
@@ -238,107 +133,6 @@ impl<'r, 'q> Visit<'r, 'q> {
         ))
     }
 
-    /// Sets the attempt's cookie, and drops the oldest ones beyond the limit.
-    fn keep_pending(&self, pending: &PendingSignIn) {
-        let text = serde_json::to_string(pending)
-            .expect("an attempt is strings and a number, which always serialize");
-        self.set(self.oldest_pending(MOST_PENDING - 1));
-        self.set([self.rp.seal.set(
-            &pending_name(pending.attempt()),
-            &text,
-            self.mount(),
-            pending_sign_in::LIFE,
-            self.now,
-        )]);
-    }
-
-    /// Removals for all attempts of this browser but the newest `keep`.
-    fn oldest_pending(&self, keep: usize) -> Vec<SetCookie> {
-        let prefix = self.rp.seal.full_name(PENDING, self.mount());
-        let jar = self.request.cookies();
-        let mut attempts: Vec<(i64, String)> = jar
-            .iter()
-            .filter_map(|cookie| cookie.name().strip_prefix(&prefix).map(pending_name))
-            .map(|name| {
-                let opened = self.rp.seal.open_at(jar, &name, self.mount()).flatten();
-                let pending =
-                    opened.and_then(|text| serde_json::from_str::<PendingSignIn>(&text).ok());
-                (pending.map_or(i64::MIN, |pending| pending.expires), name)
-            })
-            .collect();
-        attempts.sort_by_key(|(expires, _)| std::cmp::Reverse(*expires));
-        attempts
-            .into_iter()
-            .skip(keep)
-            .map(|(_, name)| self.rp.seal.remove(&name, self.mount()))
-            .collect()
-    }
-
-    /// The attempt that a response belongs to, by the part of its `state` that names the cookie.
-    fn pending(&self, response: &AuthorizationResponse) -> Option<PendingSignIn> {
-        let attempt = attempt_of(response.state.as_ref()?.expose())?;
-        let text = self.rp.seal.open_at(
-            self.request.cookies(),
-            &pending_name(attempt),
-            self.mount(),
-        )??;
-        serde_json::from_str(&text).ok()
-    }
-
-    /// Begins the session, unless the app refuses the person.
-    async fn begin_session(
-        &self,
-        mut session: Session,
-        tokens: SessionTokens,
-    ) -> Result<(), SignInError> {
-        let mut signed_in = SignedIn {
-            session: &mut session,
-        };
-        if let Err(refused) = self
-            .events
-            .after_authorize(self.request, &mut signed_in)
-            .await
-        {
-            return Err(SignInError::RefusedByApp { message: refused.0 });
-        }
-
-        let jar = self.request.cookies();
-        let begun = self.rp.sessions.begin(session, tokens, jar, self.now).await;
-        self.set(begun.map_err(|error| match error {
-            BeginError::TooLarge(error) => SignInError::SessionTooLarge(error),
-            BeginError::Store(error) => SignInError::Store(error),
-        })?);
-        let times = self.arrivals().saturating_add(1);
-        let arrivals = format!("{times}:{}", self.now.unix_timestamp());
-        self.set([self
-            .rp
-            .seal
-            .set(ARRIVALS, &arrivals, self.mount(), ARRIVALS_LIFE, self.now)]);
-        Ok(())
-    }
-
-    /// Fails when this browser signed in again and again, and is signed out once more.
-    async fn check_loop(&self) -> Result<(), SignInError> {
-        let times = self.arrivals();
-        match times >= MOST_ARRIVALS && current_session(self.request).await.is_err() {
-            true => Err(SignInError::Loop { times }),
-            false => Ok(()),
-        }
-    }
-
-    /// How many sign-ins succeeded in a row, the last within a minute.
-    fn arrivals(&self) -> u8 {
-        let read = || -> Option<u8> {
-            let jar = self.request.cookies();
-            let text = self.rp.seal.open_at(jar, ARRIVALS, self.mount())??;
-            let (times, last) = text.split_once(':')?;
-            let passed = self.now.unix_timestamp() - last.parse::<i64>().ok()?;
-            let is_recent = passed < ARRIVALS_LIFE.as_secs().cast_signed();
-            times.parse().ok().filter(|_| is_recent)
-        };
-        read().unwrap_or(0)
-    }
-
     /// Tells the log, the app and the person.
     async fn failed(&self, error: SignInError, return_to: &ReturnTo) -> Response<'r> {
         let id = incident_id();
@@ -365,8 +159,22 @@ impl<'r, 'q> Visit<'r, 'q> {
     }
 }
 
-fn pending_name(attempt: &str) -> String {
-    format!("{PENDING}{attempt}")
+/// The pairs of a form that was posted; `None` when there is none, or it is longer than this.
+async fn form(
+    request: &Request<'_>,
+    data: Data<'_>,
+    longest: u64,
+) -> Option<Vec<(String, String)>> {
+    if request.content_type() != Some(&ContentType::Form) {
+        return None;
+    }
+    let body = data.open(longest.bytes()).into_string().await.ok()?;
+    let body = body.is_complete().then(|| body.into_inner())?;
+    Some(
+        url::form_urlencoded::parse(body.as_bytes())
+            .into_owned()
+            .collect(),
+    )
 }
 
 /// Eight letters and digits that the log and the page share.
@@ -408,11 +216,6 @@ fn explanation(error: &SignInError) -> &str {
             "The sign-in service gave an answer that cannot be trusted. Please tell the operators of this site."
         }
     }
-}
-
-/// Whether a browser says that this is no page load: a fetch, a frame, an image, a prefetch.
-fn is_fetched(request: &Request<'_>) -> bool {
-    request.headers().contains("Sec-Fetch-Mode") && !crate::fairing::is_page_load(request)
 }
 
 fn redirect<'r>(location: &str) -> Response<'r> {

@@ -7,13 +7,17 @@ use openidconnect::{
 use url::Url;
 
 use super::PendingSignIn;
-use crate::{provider::SignInClient, settings::Settings};
+use crate::{
+    provider::SignInClient,
+    settings::{ResponseMode, Settings},
+};
 
 /// Code flow with PKCE S256, `state` and `nonce`, always.
 pub(crate) fn authorization_request(
     client: &SignInClient,
     settings: &Settings,
     pending: &PendingSignIn,
+    login_hint: Option<&str>,
 ) -> Url {
     let (state, nonce) = (pending.state.clone(), pending.nonce.clone());
     let code_verifier = PkceCodeVerifier::new(pending.code_verifier.expose().to_owned());
@@ -29,8 +33,16 @@ pub(crate) fn authorization_request(
     for scope in settings.scopes.iter().filter(|scope| *scope != "openid") {
         request = request.add_scope(Scope::new(scope.clone()));
     }
+    if settings.response_mode == ResponseMode::FormPost {
+        request = request.add_extra_param("response_mode", "form_post");
+    }
     for (name, value) in settings.authorization_parameters() {
-        request = request.add_extra_param(name, value);
+        if name != "login_hint" || login_hint.is_none() {
+            request = request.add_extra_param(name, value);
+        }
+    }
+    if let Some(login_hint) = login_hint {
+        request = request.add_extra_param("login_hint", login_hint.to_owned());
     }
     request.url().0
 }

@@ -65,6 +65,7 @@ fn is_ours(address: &str, mount: &str) -> bool {
     let mount = mount.trim_end_matches('/');
     let routes = [
         "login",
+        "initiate-login",
         "authorize",
         "logout",
         "logged-out",

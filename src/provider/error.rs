@@ -20,6 +20,8 @@ pub enum Endpoint {
     Introspection,
     /// `revocation_endpoint` (RFC 7009 §2).
     Revocation,
+    /// `pushed_authorization_request_endpoint` (RFC 9126 §2).
+    PushedAuthorizationRequest,
     /// `end_session_endpoint` (OpenID Connect RP-Initiated Logout 1.0 §2.1).
     EndSession,
 }
@@ -33,6 +35,7 @@ impl fmt::Display for Endpoint {
             Endpoint::UserInfo => "UserInfo endpoint",
             Endpoint::Introspection => "introspection endpoint",
             Endpoint::Revocation => "revocation endpoint",
+            Endpoint::PushedAuthorizationRequest => "pushed authorization request endpoint",
             Endpoint::EndSession => "end session endpoint",
         })
     }

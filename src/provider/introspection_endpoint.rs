@@ -1,11 +1,12 @@
 //! The introspection endpoint (RFC 7662): what the provider says about a token that only it can read.
 
-use base64::{Engine, engine::general_purpose::STANDARD};
-use openidconnect::http::{Request, header};
-use url::{Url, form_urlencoded};
+use time::OffsetDateTime;
+use url::Url;
 
-use super::{Endpoint, Metadata, Provider, ProviderError};
-use crate::settings::IntrospectionAuthMethod;
+use super::{
+    Endpoint, Metadata, Provider, ProviderError, client_authentication::ClientAuthentication,
+};
+use crate::settings::{IntrospectionAuthMethod, TokenEndpointAuthMethod};
 
 impl Provider {
     /// Where tokens can be asked about, if anywhere: what client secrets say, else the metadata.
@@ -27,45 +28,29 @@ impl Provider {
         &self,
         url: &Url,
         token: &str,
+        now: OffsetDateTime,
     ) -> Result<Vec<u8>, ProviderError> {
         let endpoint = Endpoint::Introspection;
-        let (client_id, secret) = (
-            &self.registration.client_id,
-            self.registration.client_secret.as_ref(),
-        );
-
         // §2.1. One method a request: nothing of the client stands in two places.
-        let mut form = vec![("token", token), ("token_type_hint", "access_token")];
-        let authorization = match (self.settings.introspection_auth_method, secret) {
-            (IntrospectionAuthMethod::Bearer, _) => Some(format!("Bearer {token}")),
-            (IntrospectionAuthMethod::ClientSecretBasic, Some(secret)) => {
-                Some(basic(client_id, secret.expose()))
+        let method = match self.settings.introspection_auth_method {
+            IntrospectionAuthMethod::Bearer => None,
+            // A client that has a key and no secret has one way only.
+            _ if self.registration.client_secret.is_none() => {
+                Some(TokenEndpointAuthMethod::PrivateKeyJwt)
             }
-            (IntrospectionAuthMethod::ClientSecretPost, Some(secret)) => {
-                form.push(("client_id", client_id));
-                form.push(("client_secret", secret.expose()));
-                None
+            IntrospectionAuthMethod::ClientSecretBasic => {
+                Some(TokenEndpointAuthMethod::ClientSecretBasic)
             }
-            // A public client only says who it is.
-            (_, None) => {
-                form.push(("client_id", client_id));
-                None
+            IntrospectionAuthMethod::ClientSecretPost => {
+                Some(TokenEndpointAuthMethod::ClientSecretPost)
             }
         };
-        let form = form_urlencoded::Serializer::new(String::new())
-            .extend_pairs(form)
-            .finish();
-
-        let mut request = Request::post(url.as_str())
-            .header(header::ACCEPT, "application/json")
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        if let Some(authorization) = authorization {
-            request = request.header(header::AUTHORIZATION, authorization);
-        }
-        let request = request
-            .body(form.into_bytes())
-            .map_err(|_| ProviderError::Address { endpoint })?;
-        let reply = self.http.call(endpoint, request).await?;
+        let authentication = match method {
+            Some(method) => self.authentication(method, url, now),
+            None => ClientAuthentication::Authorization(format!("Bearer {token}")),
+        };
+        let form = vec![("token", token), ("token_type_hint", "access_token")];
+        let reply = self.post_form(endpoint, url, form, &authentication).await?;
         match reply.status().as_u16() {
             200 => Ok(reply.into_body()),
             // §2.3: here the token authorizes the question about itself, and it does not.
@@ -80,25 +65,5 @@ impl Provider {
             }),
             status => Err(ProviderError::Status { endpoint, status }),
         }
-    }
-}
-
-/// HTTP Basic with both parts form-encoded (RFC 6749 §2.3.1).
-pub(super) fn basic(client_id: &str, client_secret: &str) -> String {
-    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-    let pair = format!("{}:{}", encode(client_id), encode(client_secret));
-    format!("Basic {}", STANDARD.encode(pair))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn id_and_secret_are_form_encoded_before_basic() {
-        let decoded = STANDARD
-            .decode(basic("a b:c", "p+q/%é").strip_prefix("Basic ").unwrap())
-            .unwrap();
-        assert_eq!(decoded, b"a+b%3Ac:p%2Bq%2F%25%C3%A9");
     }
 }

@@ -50,6 +50,12 @@ pub(crate) struct FurtherMetadata {
     /// OpenID Connect RP-Initiated Logout 1.0 §2.1.
     #[serde(default)]
     pub end_session_endpoint: Option<Url>,
+    /// RFC 9126 §5.
+    #[serde(default)]
+    pub pushed_authorization_request_endpoint: Option<Url>,
+    /// RFC 9126 §5.
+    #[serde(default)]
+    pub require_pushed_authorization_requests: bool,
     /// What is listed for ID tokens of the asymmetric algorithms: those that we do not know are not an
     /// error.
     #[serde(default, rename = "rocket_openidconnect:algs")]
@@ -152,6 +158,12 @@ fn check_endpoints(metadata: &Metadata) -> Result<(), ProviderError> {
     if let Some(url) = &metadata.additional_metadata().revocation_endpoint {
         check(Endpoint::Revocation, url)?;
     }
+    if let Some(url) = &metadata
+        .additional_metadata()
+        .pushed_authorization_request_endpoint
+    {
+        check(Endpoint::PushedAuthorizationRequest, url)?;
+    }
     // The ID token goes there, through the browser.
     if let Some(url) = &metadata.additional_metadata().end_session_endpoint {
         check(Endpoint::EndSession, url)?;
@@ -229,6 +241,10 @@ mod tests {
             ("introspection_endpoint", "introspection endpoint"),
             ("revocation_endpoint", "revocation endpoint"),
             ("end_session_endpoint", "end session endpoint"),
+            (
+                "pushed_authorization_request_endpoint",
+                "pushed authorization request endpoint",
+            ),
         ] {
             let mut document = document();
             document.insert(member.into(), json!("http://op.example/x"));

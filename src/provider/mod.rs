@@ -1,11 +1,13 @@
 //! The OpenID provider as we reach it: the only code that opens sockets, one file per endpoint.
 
 mod back_off;
+mod client_authentication;
 mod error;
 pub(crate) mod http_client;
 mod introspection_endpoint;
 mod key_cache;
 mod metadata;
+mod pushed_authorization_endpoint;
 mod revocation_endpoint;
 mod token_endpoint;
 mod tolerance;

@@ -6,7 +6,7 @@ use openidconnect::{
     AccessToken, AuthType, AuthorizationCode, Client, ClientId, ClientSecret,
     EmptyAdditionalClaims, EndpointNotSet, EndpointSet, IssuerUrl, JsonWebKeySet,
     OAuth2TokenResponse, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope,
-    StandardErrorResponse, TokenResponse,
+    StandardErrorResponse, TokenResponse, TokenUrl,
     core::{
         CoreAuthDisplay, CoreAuthPrompt, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
         CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken,
@@ -14,9 +14,13 @@ use openidconnect::{
     },
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use time::OffsetDateTime;
 
-use super::{Endpoint, Metadata, Provider, ProviderError, tolerance};
-use crate::{Secret, settings::TokenEndpointAuthMethod, token::printable};
+use super::{
+    Endpoint, Metadata, Provider, ProviderError, client_authentication::ClientAuthentication,
+    tolerance,
+};
+use crate::{Secret, token::printable};
 
 /// `openidconnect`'s client, with our token reply and both endpoints that sign-in needs.
 pub(crate) type SignInClient = Client<
@@ -136,17 +140,24 @@ pub(crate) struct Tokens {
 }
 
 impl Provider {
-    /// The `openidconnect` client for these settings and this metadata.
+    /// The `openidconnect` client that writes authorization requests.
     pub(crate) fn client(&self, metadata: &Metadata) -> Result<SignInClient, ProviderError> {
+        self.client_with(metadata, None)
+    }
+
+    /// The `openidconnect` client for these settings and this metadata, which authenticates so.
+    fn client_with(
+        &self,
+        metadata: &Metadata,
+        authentication: Option<&ClientAuthentication>,
+    ) -> Result<SignInClient, ProviderError> {
         let malformed = |cause: String| ProviderError::Malformed {
             endpoint: Endpoint::Metadata,
             cause,
         };
         let issuer = IssuerUrl::new(self.registration.issuer.clone())
             .map_err(|error| malformed(error.to_string()))?;
-        let token_endpoint = metadata
-            .token_endpoint()
-            .ok_or_else(|| malformed("it has no `token_endpoint`".into()))?;
+        let token_endpoint = token_endpoint(metadata)?;
         let client: SignInClient = Client::new(
             ClientId::new(self.registration.client_id.clone()),
             issuer,
@@ -159,41 +170,26 @@ impl Provider {
             None => client,
         };
 
-        let client = match self.authentication_method(metadata) {
-            TokenEndpointAuthMethod::ClientSecretPost => {
-                client.set_auth_type(AuthType::RequestBody)
+        let client = client.set_auth_type(AuthType::RequestBody);
+        Ok(match authentication {
+            Some(ClientAuthentication::ClientSecretBasic(secret)) => client
+                .set_auth_type(AuthType::BasicAuth)
+                .set_client_secret(ClientSecret::new(secret.expose().to_owned())),
+            Some(ClientAuthentication::ClientSecretPost(secret)) => {
+                client.set_client_secret(ClientSecret::new(secret.expose().to_owned()))
             }
-            TokenEndpointAuthMethod::ClientSecretBasic => client.set_auth_type(AuthType::BasicAuth),
-            TokenEndpointAuthMethod::None => {
-                return Ok(client.set_auth_type(AuthType::RequestBody));
-            }
-        };
-        Ok(match &self.registration.client_secret {
-            Some(secret) => client.set_client_secret(ClientSecret::new(secret.expose().to_owned())),
-            None => client,
+            _ => client,
         })
     }
 
-    /// How the client authenticates (OpenID Connect Core 1.0 §9): as set, else as the metadata allows.
-    pub(super) fn authentication_method(&self, metadata: &Metadata) -> TokenEndpointAuthMethod {
-        use openidconnect::core::CoreClientAuthMethod as Method;
-
-        if self.registration.client_secret.is_none() {
-            return TokenEndpointAuthMethod::None;
-        }
-        if let Some(method) = self.settings.token_endpoint_auth_method {
-            return method;
-        }
-        match metadata.token_endpoint_auth_methods_supported() {
-            Some(methods)
-                if methods.contains(&Method::ClientSecretPost)
-                    && !methods.contains(&Method::ClientSecretBasic) =>
-            {
-                TokenEndpointAuthMethod::ClientSecretPost
-            }
-            // Discovery §3: when the metadata is silent, it is client_secret_basic.
-            _ => TokenEndpointAuthMethod::ClientSecretBasic,
-        }
+    /// What a request to the token endpoint carries.
+    fn token_authentication(
+        &self,
+        metadata: &Metadata,
+        now: OffsetDateTime,
+    ) -> Result<ClientAuthentication, ProviderError> {
+        let url = token_endpoint(metadata)?.url();
+        Ok(self.authentication(self.authentication_method(metadata), url, now))
     }
 
     /// Exchanges an authorization code (OpenID Connect Core 1.0 §3.1.3.1). Never retried: a code is
@@ -203,11 +199,17 @@ impl Provider {
         metadata: &Metadata,
         code: &Secret,
         code_verifier: &Secret,
+        now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
-        let client = self.client(metadata)?;
-        let reply = client
+        let authentication = self.token_authentication(metadata, now)?;
+        let client = self.client_with(metadata, Some(&authentication))?;
+        let mut request = client
             .exchange_code(AuthorizationCode::new(code.expose().to_owned()))
-            .set_pkce_verifier(PkceCodeVerifier::new(code_verifier.expose().to_owned()))
+            .set_pkce_verifier(PkceCodeVerifier::new(code_verifier.expose().to_owned()));
+        for (name, value) in authentication.assertion_parameters() {
+            request = request.add_extra_param(name, value);
+        }
+        let reply = request
             .request_async(&self.http.for_endpoint(Endpoint::Token))
             .await
             .map_err(token_error)?;
@@ -221,15 +223,30 @@ impl Provider {
         &self,
         metadata: &Metadata,
         refresh_token: &Secret,
+        now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
-        let client = self.client(metadata)?;
-        let reply = client
-            .exchange_refresh_token(&RefreshToken::new(refresh_token.expose().to_owned()))
+        let authentication = self.token_authentication(metadata, now)?;
+        let client = self.client_with(metadata, Some(&authentication))?;
+        let refresh_token = RefreshToken::new(refresh_token.expose().to_owned());
+        let mut request = client.exchange_refresh_token(&refresh_token);
+        for (name, value) in authentication.assertion_parameters() {
+            request = request.add_extra_param(name, value);
+        }
+        let reply = request
             .request_async(&self.http.for_endpoint(Endpoint::Token))
             .await
             .map_err(token_error)?;
         reply.into_tokens()
     }
+}
+
+fn token_endpoint(metadata: &Metadata) -> Result<&TokenUrl, ProviderError> {
+    metadata
+        .token_endpoint()
+        .ok_or_else(|| ProviderError::Malformed {
+            endpoint: Endpoint::Metadata,
+            cause: "it has no `token_endpoint`".into(),
+        })
 }
 
 impl TokenReply {

@@ -27,6 +27,7 @@ pub(crate) fn repair_metadata(document: &mut Map<String, Value>) {
         "introspection_endpoint",
         "revocation_endpoint",
         "end_session_endpoint",
+        "pushed_authorization_request_endpoint",
     ] {
         let usable = document
             .get(member)

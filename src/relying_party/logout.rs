@@ -236,7 +236,7 @@ fn revoke_later(provider: &Arc<Provider>, tokens: Arc<SessionTokens>, now: Offse
             (&tokens.access_token, TokenTypeHint::AccessToken),
         ] {
             if let Some(token) = token
-                && let Err(error) = provider.revoke(&metadata, token, hint).await
+                && let Err(error) = provider.revoke(&metadata, token, hint, now).await
             {
                 tracing::warn!("{error}; a token of a session that ended lives on until its end");
             }

@@ -184,7 +184,7 @@ impl RelyingParty {
             return Err(Failure::Later("there is no refresh token".to_owned()));
         };
         let metadata = provider.metadata(now).await?;
-        let reply = provider.refresh(&metadata, refresh_token).await?;
+        let reply = provider.refresh(&metadata, refresh_token, now).await?;
 
         let mut session = Session::clone(current);
         if let Some(id_token) = &reply.id_token {

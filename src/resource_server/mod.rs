@@ -355,7 +355,9 @@ async fn introspection_endpoint(
         Some(_) => None,
         None => Some(provider.metadata(now).await?),
     };
-    Ok(provider.introspection_endpoint(metadata.as_deref()).cloned())
+    Ok(provider
+        .introspection_endpoint(metadata.as_deref())
+        .cloned())
 }
 
 /// What the provider says about a token, judged.
@@ -365,7 +367,7 @@ async fn introspect(
     token: &str,
     now: OffsetDateTime,
 ) -> Result<Result<Arc<Accepted>, BearerTokenError>, ProviderError> {
-    let body = issuer.provider.introspect(url, token).await?;
+    let body = issuer.provider.introspect(url, token, now).await?;
     let verdict = AccessToken::accept_introspection(token, &body, &issuer.expected, now);
     match verdict {
         Err(error) if error.is_about_the_reply() => Err(ProviderError::Malformed {

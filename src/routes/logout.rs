@@ -4,7 +4,6 @@ use std::io::Cursor;
 
 use rocket::{
     Data, Request, Response,
-    data::ToByteUnit,
     http::{ContentType, Status},
     request::FromRequest,
     route::{Handler, Outcome},
@@ -12,7 +11,7 @@ use rocket::{
 use serde_json::json;
 use url::Url;
 
-use super::{ARRIVALS, Visit, html, redirect};
+use super::{Visit, form, html, redirect, sign_in::ARRIVALS};
 use crate::{
     code_flow::{PendingLogout, ReturnTo, pending_sign_in},
     guard::{OptionalUser, RequestState, TESTING_SIGNED_OUT, current_session},
@@ -122,14 +121,11 @@ impl Handler for BackchannelLogout {
         let Source::Provider(provider) = &visit.rp.source else {
             return Outcome::Success(refusal("sign-in is disabled here"));
         };
-        if request.content_type() != Some(&ContentType::Form) {
-            return Outcome::Success(refusal("the body is no form"));
-        }
-        let body = data.open(LARGEST_BODY.bytes()).into_string().await;
-        let Some(body) = body.ok().filter(|body| body.is_complete()) else {
-            return Outcome::Success(refusal("the body cannot be read, or is too long"));
+        let Some(pairs) = form(request, data, LARGEST_BODY).await else {
+            return Outcome::Success(refusal("the body is no form, or is too long"));
         };
-        let mut tokens = url::form_urlencoded::parse(body.as_bytes())
+        let mut tokens = pairs
+            .into_iter()
             .filter(|(name, _)| name == "logout_token")
             .map(|(_, value)| value);
         let (Some(logout_token), None) = (tokens.next(), tokens.next()) else {

@@ -35,7 +35,8 @@ use self::{
     environment::Environment,
     error::Origins,
     value::{
-        Address, ExactAddress, IntrospectionMethod, Method, SecretText, Text, Validation, Words,
+        Address, ExactAddress, IntrospectionMethod, Method, ResponseModeName, SecretText, Text,
+        Validation, Words,
     },
 };
 pub(crate) use self::{
@@ -107,6 +108,25 @@ pub struct Settings {
     /// _Default:_ none
     #[serde(deserialize_with = "client_secrets::optional_path")]
     pub client_secret_file: Option<PathBuf>,
+    /// The path of a file with the client's private key, relative to the file that names it: in PEM
+    /// (PKCS#8, or PKCS#1 for RSA) or as a JWK, RSA, P-256, P-384 or Ed25519. The client then authenticates
+    /// by `private_key_jwt`, unless it has a secret too.
+    /// [Core §9](https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication)
+    ///
+    /// _Default:_ none
+    #[serde(deserialize_with = "client_secrets::optional_path")]
+    pub private_key_file: Option<PathBuf>,
+    /// The `kid` of that key at the provider.
+    ///
+    /// _Default:_ the one of the JWK
+    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
+    pub private_key_id: Option<String>,
+    /// The `aud` of client assertions, for providers that want the same at every endpoint.
+    /// [RFC 7523 §3](https://www.rfc-editor.org/rfc/rfc7523#section-3)
+    ///
+    /// _Default:_ the address of the endpoint that is asked
+    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
+    pub client_assertion_audience: Option<String>,
     /// Where the provider's metadata is, if not at the issuer's well-known place. Its `issuer` must still
     /// be `issuer`.
     ///
@@ -151,10 +171,11 @@ pub struct Settings {
     ///
     /// _Default:_ `false`
     pub preserve_next_on_error: bool,
-    /// How the client authenticates at the token endpoint: `client_secret_basic`, `client_secret_post` or
-    /// `none`. [Core §9](https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication)
+    /// How the client authenticates at the token endpoint: `client_secret_basic`, `client_secret_post`,
+    /// `private_key_jwt` or `none`. [Core §9](https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication)
     ///
-    /// _Default:_ chosen from the metadata, `client_secret_basic` when that is silent
+    /// _Default:_ with a secret, chosen from the metadata, `client_secret_basic` when that is silent; with a
+    /// key alone, `private_key_jwt`
     #[serde(deserialize_with = "value::optional::<_, Method, _>")]
     pub token_endpoint_auth_method: Option<TokenEndpointAuthMethod>,
     /// The algorithms that an ID token may be signed with, of RS256, RS384, RS512, PS256, PS384, PS512,
@@ -192,6 +213,18 @@ pub struct Settings {
     ///
     /// _Default:_ `{}`
     pub extra_authorization_parameters: Map<String, Value>,
+    /// Whether authorization requests are sent to the provider ahead of the browser, which then carries a
+    /// reference to them. It is done in any case where the metadata requires it.
+    /// [RFC 9126](https://www.rfc-editor.org/rfc/rfc9126)
+    ///
+    /// _Default:_ `false`
+    pub pushed_authorization_requests: bool,
+    /// How the provider sends its response: `query`, or `form_post`, which keeps the code out of addresses.
+    /// [Form Post Response Mode](https://openid.net/specs/oauth-v2-form-post-response-mode-1_0.html)
+    ///
+    /// _Default:_ `query`
+    #[serde(deserialize_with = "value::via::<_, ResponseModeName, _>")]
+    pub response_mode: ResponseMode,
     /// What `aud` of an access token must contain one of: the identifier of this API at the provider.
     /// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)
     ///
@@ -284,8 +317,21 @@ pub enum TokenEndpointAuthMethod {
     ClientSecretBasic,
     /// Identifier and secret in the form.
     ClientSecretPost,
+    /// An assertion signed with the client's private key in the form.
+    PrivateKeyJwt,
     /// No authentication: a public client.
     None,
+}
+
+/// How the provider sends its authorization response.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ResponseMode {
+    /// In the query of the redirect URI.
+    #[default]
+    Query,
+    /// In a form that the browser posts to it.
+    FormPost,
 }
 
 impl Default for Settings {
@@ -299,6 +345,9 @@ impl Default for Settings {
             client_id: None,
             client_secret: None,
             client_secret_file: None,
+            private_key_file: None,
+            private_key_id: None,
+            client_assertion_audience: None,
             server_metadata_url: None,
             scopes: vec!["openid".to_owned(), "email".to_owned()],
             clock_skew: Duration::from_secs(60),
@@ -314,6 +363,8 @@ impl Default for Settings {
             mount: "/oidc".to_owned(),
             trusted_audiences: Vec::new(),
             extra_authorization_parameters: Map::new(),
+            pushed_authorization_requests: false,
+            response_mode: ResponseMode::default(),
             audience: None,
             access_token_signing_algs: None,
             require_at_jwt: false,
@@ -367,6 +418,9 @@ impl Settings {
         }
         if let Some(path) = &mut settings.client_secret_file {
             *path = settings.origins.resolve("client_secret_file", path);
+        }
+        if let Some(path) = &mut settings.private_key_file {
+            *path = settings.origins.resolve("private_key_file", path);
         }
         settings.check()?;
         Ok(settings)

@@ -9,7 +9,7 @@ use super::{
     ClientSecrets, ClientSecretsTable, Settings, SettingsError, TokenEndpointAuthMethod,
     client_secrets::read_text, site::Site,
 };
-use crate::Secret;
+use crate::{Secret, token::ClientKey};
 
 /// What the launch knows beside the table.
 #[derive(Clone, Copy, Debug)]
@@ -41,6 +41,8 @@ pub(crate) struct Registration {
     pub issuer: String,
     pub client_id: String,
     pub client_secret: Option<Secret>,
+    /// With what it signs its assertions.
+    pub client_key: Option<ClientKey>,
     pub metadata: MetadataSource,
     /// Where client secrets say that tokens are introspected; else the metadata says it.
     pub introspection_endpoint: Option<Url>,
@@ -207,6 +209,7 @@ impl Settings {
             issuer: issuer.clone(),
             client_id: client_id.clone(),
             client_secret: self.secret(client_secrets)?,
+            client_key: self.client_key()?,
             metadata,
             introspection_endpoint: self.introspection_endpoint(issuer, client_secrets)?,
         })
@@ -310,11 +313,40 @@ impl Settings {
         }
     }
 
+    fn client_key(&self) -> Result<Option<ClientKey>, SettingsError> {
+        let Some(path) = &self.private_key_file else {
+            return Ok(None);
+        };
+        let shown = path.display();
+        let text = read_text(path).map_err(|cause| {
+            let remedy = format!("make `{shown}` readable, or correct the path");
+            self.error("private_key_file", cause, remedy)
+        })?;
+        let key = ClientKey::parse(&text).map_err(|error| {
+            self.error(
+                "private_key_file",
+                format!("`{shown}` is of no use: {error}"),
+                "make a key by `openssl genpkey -algorithm ed25519` or `-algorithm rsa`, and register its \
+                 public part at the provider",
+            )
+        })?;
+        Ok(Some(key.named(self.private_key_id.as_deref())))
+    }
+
     fn check_authentication(&self, registration: &Registration) -> Result<(), SettingsError> {
         let name = match self.token_endpoint_auth_method {
             Some(TokenEndpointAuthMethod::ClientSecretBasic) => "client_secret_basic",
             Some(TokenEndpointAuthMethod::ClientSecretPost) => "client_secret_post",
-            Some(TokenEndpointAuthMethod::None) | None => return Ok(()),
+            Some(TokenEndpointAuthMethod::PrivateKeyJwt) if registration.client_key.is_none() => {
+                return Err(self.error(
+                    "token_endpoint_auth_method",
+                    "`private_key_jwt` needs a private key, and there is none",
+                    "set `private_key_file`, or remove `token_endpoint_auth_method`",
+                ));
+            }
+            Some(TokenEndpointAuthMethod::PrivateKeyJwt | TokenEndpointAuthMethod::None) | None => {
+                return Ok(());
+            }
         };
         match registration.client_secret {
             Some(_) => Ok(()),

@@ -73,6 +73,7 @@ impl IssuerSettings {
             issuer: self.issuer.clone(),
             client_id: String::new(),
             client_secret: None,
+            client_key: None,
             metadata,
             introspection_endpoint: None,
         })

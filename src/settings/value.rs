@@ -9,8 +9,8 @@ use serde::{
 use url::{Host, Url};
 
 use super::{
-    IntrospectionAuthMethod, StoreKind, TokenEndpointAuthMethod, TokenValidation, error::REMEDY,
-    key::Form,
+    IntrospectionAuthMethod, ResponseMode, StoreKind, TokenEndpointAuthMethod, TokenValidation,
+    error::REMEDY, key::Form,
 };
 use crate::Secret;
 
@@ -78,6 +78,7 @@ macro_rules! from_text {
 
 from_text!(
     Text => String, Address => Url, ExactAddress => Url, Method => TokenEndpointAuthMethod,
+    ResponseModeName => ResponseMode,
     IntrospectionMethod => IntrospectionAuthMethod, Validation => TokenValidation,
     StoreName => StoreKind
 );
@@ -149,10 +150,29 @@ impl FromText for Method {
         match text {
             "client_secret_basic" => Ok(Method(TokenEndpointAuthMethod::ClientSecretBasic)),
             "client_secret_post" => Ok(Method(TokenEndpointAuthMethod::ClientSecretPost)),
+            "private_key_jwt" => Ok(Method(TokenEndpointAuthMethod::PrivateKeyJwt)),
             "none" => Ok(Method(TokenEndpointAuthMethod::None)),
             _ => Err(refuse(
                 format_args!("there is no method {text:?}"),
-                "write `client_secret_basic`, `client_secret_post` or `none`",
+                "write `client_secret_basic`, `client_secret_post`, `private_key_jwt` or `none`",
+            )),
+        }
+    }
+}
+
+/// The name of a response mode.
+pub(super) struct ResponseModeName(ResponseMode);
+
+impl FromText for ResponseModeName {
+    const FORM: Form = Form::Text;
+
+    fn from_text<E: de::Error>(text: &str) -> Result<ResponseModeName, E> {
+        match text {
+            "query" => Ok(ResponseModeName(ResponseMode::Query)),
+            "form_post" => Ok(ResponseModeName(ResponseMode::FormPost)),
+            _ => Err(refuse(
+                format_args!("the response mode {text:?} is not known"),
+                "write `query` or `form_post`",
             )),
         }
     }

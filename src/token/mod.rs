@@ -7,6 +7,7 @@ mod access_token;
 mod algorithm;
 mod checks;
 mod claims;
+mod client_assertion;
 mod id_token;
 mod json;
 mod jwk;
@@ -30,6 +31,7 @@ pub use user_info::UserInfoError;
 pub(crate) use access_token::{
     AccessToken, AccessTokenExpectations, MAX_ACCESS_TOKEN, UnverifiedAccessToken,
 };
+pub(crate) use client_assertion::{CLIENT_ASSERTION_TYPE, ClientKey};
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
 pub(crate) use json::parse_object;
 pub(crate) use jwk::KeySet;

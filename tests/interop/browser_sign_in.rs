@@ -143,3 +143,33 @@ async fn notes_signs_in_at_npm_oidc_provider_with_environment_variables_alone() 
             .any(|cookie| cookie.name.starts_with("oidc_"))
     );
 }
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and Chromium: run scripts/interop"]
+async fn the_response_comes_in_a_form_without_a_cookie_of_ours() {
+    let port = free_port();
+    let redirect_uri = format!("http://localhost:{port}/oidc/authorize");
+    let provider = NodeProvider::start(&[("REDIRECT_URI", &redirect_uri)]).await;
+    let app = Example::start(
+        "notes",
+        port,
+        &[
+            ("OIDC_ISSUER", provider.issuer()),
+            ("OIDC_CLIENT_ID", "rocket-app"),
+            ("OIDC_CLIENT_SECRET", CLIENT_SECRET),
+            ("OIDC_RESPONSE_MODE", "form_post"),
+        ],
+    );
+    let browser = Browser::start().await;
+    let me = app.at("localhost", "/me?from=bookmark");
+    browser.goto(&me).await;
+    provider.sign_in(&browser, "alice").await;
+    browser.wait_for_url(|url| url == me).await;
+    let profile: Value = serde_json::from_str(&browser.text("body").await).unwrap();
+    assert_eq!(profile["sub"], "alice");
+    for cookie in browser.cookies().await {
+        if cookie.name.starts_with("oidc_") {
+            assert_eq!(cookie.same_site.as_deref(), Some("Lax"), "{}", cookie.name);
+        }
+    }
+}

@@ -161,3 +161,64 @@ async fn a_person_who_cancels_sees_a_page_that_says_so() {
             .contains("The sign-in was cancelled.")
     );
 }
+
+#[rocket::async_test]
+#[ignore = "needs Node.js: run scripts/interop"]
+async fn clients_with_a_key_of_their_own_sign_in() {
+    let generator = "const { generateKeyPairSync } = require('crypto');
+        const jwk = (type, options) =>
+            generateKeyPairSync(type, options).privateKey.export({ format: 'jwk' });
+        console.log(JSON.stringify([
+            { ...jwk('rsa', { modulusLength: 2048 }), alg: 'RS256' },
+            { ...jwk('rsa', { modulusLength: 2048 }), alg: 'PS256' },
+            { ...jwk('ec', { namedCurve: 'P-256' }), alg: 'ES256' },
+            { ...jwk('ed25519', {}), alg: 'EdDSA' },
+        ]))";
+    let output = std::process::Command::new("node")
+        .args(["-e", generator])
+        .output();
+    let keys: Vec<Value> = serde_json::from_slice(&output.unwrap().stdout).unwrap();
+    let client = |key: &Value| {
+        let mut public = key.clone();
+        for member in ["d", "p", "q", "dp", "dq", "qi"] {
+            public.as_object_mut().unwrap().remove(member);
+        }
+        json!({
+            "client_id": key["alg"],
+            "token_endpoint_auth_method": "private_key_jwt",
+            "token_endpoint_auth_signing_alg": key["alg"],
+            "jwks": { "keys": [public] },
+            "redirect_uris": ["http://localhost:8000/oidc/authorize"],
+            "grant_types": ["authorization_code", "refresh_token"],
+            "response_types": ["code"],
+        })
+    };
+    let clients: Vec<Value> = keys.iter().map(client).collect();
+    let clients = json!(clients).to_string();
+    let provider = NodeProvider::start(&[("CLIENTS", &clients)]).await;
+    for key in &keys {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), key.to_string()).unwrap();
+        let alg = key["alg"].as_str().unwrap();
+        for pushed in [false, true] {
+            let settings = json!({
+                "private_key_file": file.path(), "pushed_authorization_requests": pushed,
+            });
+            signs_in(&provider, alg, settings).await;
+        }
+    }
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js: run scripts/interop"]
+async fn authorization_requests_are_pushed() {
+    let provider = NodeProvider::start(&[]).await;
+    let settings = json!({ "client_secret": SECRET, "pushed_authorization_requests": true });
+    for client_id in ["rocket-par", "rocket-post", "rocket-app"] {
+        signs_in(&provider, client_id, settings.clone()).await;
+    }
+
+    // The metadata says so by itself.
+    let provider = NodeProvider::start(&[("REQUIRE_PAR", "1")]).await;
+    signs_in(&provider, "rocket-app", json!({ "client_secret": SECRET })).await;
+}

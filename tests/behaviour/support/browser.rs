@@ -106,6 +106,13 @@ impl Browser {
         self.request(Method::Post, path, &headers, form).await
     }
 
+    /// Submits a form of the provider's page: only `SameSite=None` cookies go along.
+    pub async fn submit_from_provider(&self, path: &str, form: &str) -> Page {
+        let mut headers = navigation(SentBy::Provider);
+        headers.push(("Content-Type", "application/x-www-form-urlencoded"));
+        self.request(Method::Post, path, &headers, form).await
+    }
+
     /// Loads a page with these headers besides those of a page load.
     pub async fn visit_with(&self, path: &str, headers: &[(&str, &str)]) -> Page {
         let all = [&navigation(SentBy::AddressBar)[..], headers].concat();
@@ -181,8 +188,12 @@ impl Browser {
             request.add_header(Header::new(name.to_string(), value.to_string()));
         }
         for cookie in lock(&self.jar).iter() {
-            let strict = cookie.same_site() == Some(SameSite::Strict);
-            if path_matches(cookie, bare_path) && !(strict && cross_site) {
+            let stays = match cookie.same_site() {
+                Some(SameSite::Strict) => cross_site,
+                Some(SameSite::None) => false,
+                Some(SameSite::Lax) | None => cross_site && method != Method::Get,
+            };
+            if path_matches(cookie, bare_path) && !stays {
                 let pair = (cookie.name().to_owned(), cookie.value().to_owned());
                 request = request.cookie(Cookie::from(pair));
             }

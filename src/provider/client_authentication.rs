@@ -1,0 +1,170 @@
+//! How the client says who it is (OpenID Connect Core 1.0 §9): by one method a request.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use openidconnect::{
+    core::CoreClientAuthMethod,
+    http::{Request, Response, header},
+};
+use time::OffsetDateTime;
+use url::{Url, form_urlencoded};
+
+use super::{Endpoint, Metadata, Provider, ProviderError};
+use crate::{
+    Secret,
+    settings::TokenEndpointAuthMethod,
+    token::{CLIENT_ASSERTION_TYPE, ClientKey},
+};
+
+/// What one request carries for it.
+pub(super) enum ClientAuthentication {
+    /// HTTP Basic (RFC 6749 §2.3.1).
+    ClientSecretBasic(Secret),
+    /// Identifier and secret in the form.
+    ClientSecretPost(Secret),
+    /// The identifier, and an assertion signed for this request alone.
+    PrivateKeyJwt(Secret),
+    /// The identifier alone: a public client.
+    None,
+    /// Something else than the client's word counts, in this header.
+    Authorization(String),
+}
+
+impl ClientAuthentication {
+    /// The form's part of an assertion (RFC 7523 §2.2).
+    pub(super) fn assertion_parameters(&self) -> Vec<(&'static str, &str)> {
+        match self {
+            ClientAuthentication::PrivateKeyJwt(assertion) => vec![
+                ("client_assertion_type", CLIENT_ASSERTION_TYPE),
+                ("client_assertion", assertion.expose()),
+            ],
+            _ => vec![],
+        }
+    }
+
+    /// Whether the form says nothing of the client.
+    pub(super) fn is_in_a_header(&self) -> bool {
+        matches!(
+            self,
+            ClientAuthentication::ClientSecretBasic(_) | ClientAuthentication::Authorization(_)
+        )
+    }
+}
+
+impl Provider {
+    /// The method at the token endpoint: as set, else as there is a key or a secret and as the metadata
+    /// allows.
+    pub(super) fn authentication_method(&self, metadata: &Metadata) -> TokenEndpointAuthMethod {
+        let (secret, key) = (
+            &self.registration.client_secret,
+            &self.registration.client_key,
+        );
+        match (self.settings.token_endpoint_auth_method, secret, key) {
+            (Some(method), ..) => method,
+            (None, None, None) => TokenEndpointAuthMethod::None,
+            (None, None, Some(_)) => TokenEndpointAuthMethod::PrivateKeyJwt,
+            (None, Some(_), _) => match metadata.token_endpoint_auth_methods_supported() {
+                Some(methods)
+                    if methods.contains(&CoreClientAuthMethod::ClientSecretPost)
+                        && !methods.contains(&CoreClientAuthMethod::ClientSecretBasic) =>
+                {
+                    TokenEndpointAuthMethod::ClientSecretPost
+                }
+                // Discovery §3: when the metadata is silent, it is client_secret_basic.
+                _ => TokenEndpointAuthMethod::ClientSecretBasic,
+            },
+        }
+    }
+
+    /// What a request to `url` carries when the client authenticates by `method`. Without what the method
+    /// needs, the client only says who it is.
+    pub(super) fn authentication(
+        &self,
+        method: TokenEndpointAuthMethod,
+        url: &Url,
+        now: OffsetDateTime,
+    ) -> ClientAuthentication {
+        let (secret, key) = (
+            &self.registration.client_secret,
+            &self.registration.client_key,
+        );
+        match (method, secret, key) {
+            (TokenEndpointAuthMethod::ClientSecretBasic, Some(secret), _) => {
+                ClientAuthentication::ClientSecretBasic(secret.clone())
+            }
+            (TokenEndpointAuthMethod::ClientSecretPost, Some(secret), _) => {
+                ClientAuthentication::ClientSecretPost(secret.clone())
+            }
+            (TokenEndpointAuthMethod::PrivateKeyJwt, _, Some(key)) => {
+                ClientAuthentication::PrivateKeyJwt(self.assertion(key, url, now))
+            }
+            _ => ClientAuthentication::None,
+        }
+    }
+
+    fn assertion(&self, key: &ClientKey, url: &Url, now: OffsetDateTime) -> Secret {
+        let audience = match &self.settings.client_assertion_audience {
+            Some(audience) => audience.as_str(),
+            None => url.as_str(),
+        };
+        key.assertion(&self.registration.client_id, audience, now)
+    }
+
+    /// Posts a form, with the client's authentication in it or beside it.
+    pub(super) async fn post_form(
+        &self,
+        endpoint: Endpoint,
+        url: &Url,
+        mut form: Vec<(&str, &str)>,
+        authentication: &ClientAuthentication,
+    ) -> Result<Response<Vec<u8>>, ProviderError> {
+        let client_id = self.registration.client_id.as_str();
+        let mut authorization = None;
+        match authentication {
+            ClientAuthentication::ClientSecretBasic(secret) => {
+                authorization = Some(basic(client_id, secret.expose()));
+            }
+            ClientAuthentication::ClientSecretPost(secret) => {
+                form.extend([("client_id", client_id), ("client_secret", secret.expose())]);
+            }
+            ClientAuthentication::PrivateKeyJwt(_) | ClientAuthentication::None => {
+                form.push(("client_id", client_id));
+                form.extend(authentication.assertion_parameters());
+            }
+            ClientAuthentication::Authorization(value) => authorization = Some(value.clone()),
+        }
+        let form = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(form)
+            .finish();
+
+        let mut request = Request::post(url.as_str())
+            .header(header::ACCEPT, "application/json")
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let request = request
+            .body(form.into_bytes())
+            .map_err(|_| ProviderError::Address { endpoint })?;
+        self.http.call(endpoint, request).await
+    }
+}
+
+/// HTTP Basic with both parts form-encoded (RFC 6749 §2.3.1).
+fn basic(client_id: &str, client_secret: &str) -> String {
+    let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let pair = format!("{}:{}", encode(client_id), encode(client_secret));
+    format!("Basic {}", STANDARD.encode(pair))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn id_and_secret_are_form_encoded_before_basic() {
+        let decoded = STANDARD
+            .decode(basic("a b:c", "p+q/%é").strip_prefix("Basic ").unwrap())
+            .unwrap();
+        assert_eq!(decoded, b"a+b%3Ac:p%2Bq%2F%25%C3%A9");
+    }
+}
