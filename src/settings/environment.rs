@@ -113,8 +113,13 @@ fn parse(form: Form, text: String) -> Result<Value, &'static str> {
         {
             Ok(Value::from(false))
         }
-        Form::PathOrTable if start != Some('{') => Ok(Value::from(text)),
-        Form::Table | Form::PathOrTable | Form::FlagOrTable | Form::Words | Form::Any
+        Form::PathOrTable | Form::NameOrTable if start != Some('{') => Ok(Value::from(text)),
+        Form::Table
+        | Form::PathOrTable
+        | Form::NameOrTable
+        | Form::FlagOrTable
+        | Form::Words
+        | Form::Any
             if matches!(start, Some('{' | '[')) =>
         {
             structure(&text).ok_or("the value starts like a table or list, but is none")

@@ -13,6 +13,7 @@ pub(super) enum Form {
     Port,
     Table,
     PathOrTable,
+    NameOrTable,
     FlagOrTable,
     FlagOrCount,
     /// Inside a table whose keys are the app's own: any value.
@@ -34,6 +35,12 @@ pub(super) const SETTINGS: &[(&str, Form)] = &[
     ("client_secrets.userinfo_uri", Form::Url),
     ("client_secrets.jwks_uri", Form::Url),
     ("client_secrets.token_introspection_uri", Form::Url),
+    ("provider", Form::NameOrTable),
+    ("provider.name", Form::Text),
+    ("provider.tenant", Form::Text),
+    ("provider.domain", Form::Text),
+    ("provider.url", Form::Url),
+    ("provider.realm", Form::Text),
     ("issuer", Form::Text),
     ("client_id", Form::Text),
     ("client_secret", Form::Text),
@@ -130,6 +137,7 @@ impl Form {
             Form::Port => "a port from 0 to 65535",
             Form::Table => "a table",
             Form::PathOrTable => "the path of a client_secrets.json, or the same as a table",
+            Form::NameOrTable => "the name of a provider, or a table with `name`",
             Form::FlagOrTable => "`true`, `false` or a table",
             Form::FlagOrCount => "`true`, `false` or a whole number",
             Form::Any => "a value",
@@ -149,6 +157,7 @@ impl Form {
             Form::Port => "9400",
             Form::Table => "{ … = \"…\" }",
             Form::PathOrTable => "\"client_secrets.json\"",
+            Form::NameOrTable => "\"google\"",
             Form::FlagOrTable | Form::FlagOrCount => "true",
         }
     }
@@ -231,7 +240,9 @@ mod tests {
 
     #[test]
     fn every_field_has_its_form() {
-        use crate::settings::{DevProviderSettings, HttpSettings, SessionSettings, Settings};
+        use crate::settings::{
+            DevProviderSettings, HttpSettings, ProviderPreset, SessionSettings, Settings,
+        };
 
         fn fields<T: serde::de::DeserializeOwned>(prefix: &str) -> Vec<String> {
             let unknown = serde_json::json!({ "?": 1 });
@@ -247,6 +258,7 @@ mod tests {
         expected.extend(fields::<SessionSettings>("session."));
         expected.extend(fields::<HttpSettings>("http."));
         expected.extend(fields::<DevProviderSettings>("dev_provider."));
+        expected.extend(fields::<ProviderPreset>("provider."));
         expected.sort();
         let mut found: Vec<_> = SETTINGS.iter().map(|(name, _)| *name).collect();
         found.retain(|name| !name.starts_with("client_secrets."));

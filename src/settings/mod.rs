@@ -28,6 +28,7 @@ pub use self::{
     dev_provider::DevProviderSettings,
     error::SettingsError,
     http::HttpSettings,
+    presets::{KnownProvider, ProviderPreset},
     resource_server::{IntrospectionAuthMethod, IssuerSettings, TokenCache, TokenValidation},
     session::{SessionSettings, StoreKind},
 };
@@ -53,6 +54,7 @@ mod error;
 mod http;
 mod key;
 mod mode;
+mod presets;
 mod resource_server;
 mod session;
 mod site;
@@ -86,10 +88,16 @@ pub struct Settings {
     ///
     /// _Default:_ none
     pub client_secrets: Option<ClientSecrets>,
+    /// A provider that is known by its name, as a string or a table: it stands for `issuer` and what else
+    /// that provider asks for. What is set directly goes before it. See [`ProviderPreset`].
+    ///
+    /// _Default:_ none
+    #[serde(deserialize_with = "presets::name_or_table")]
+    pub provider: Option<ProviderPreset>,
     /// The provider's issuer, exactly as its metadata has it: `https`, or `http` on loopback.
     /// [Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata)
     ///
-    /// _Default:_ the one of `client_secrets`
+    /// _Default:_ the one of `client_secrets`, or of `provider`
     #[serde(deserialize_with = "value::optional::<_, Text, _>")]
     pub issuer: Option<String>,
     /// The client's identifier at the provider.
@@ -341,6 +349,7 @@ impl Default for Settings {
             testing_profile: Map::new(),
             insecure_testing_profile: false,
             client_secrets: None,
+            provider: None,
             issuer: None,
             client_id: None,
             client_secret: None,
@@ -406,11 +415,20 @@ impl Settings {
             _ => {}
         }
         let figment = figment.focus("oidc").merge(environment);
+        let mut settings = Settings::read(&figment)?;
+        if let Some(expansion) = settings.expansion()? {
+            settings = Settings::read(&figment.join(expansion))?;
+        }
+        settings.check()?;
+        Ok(settings)
+    }
+
+    fn read(figment: &Figment) -> Result<Settings, SettingsError> {
         let mut settings: Settings = figment.extract().map_err(SettingsError::from_figment)?;
         let table = figment
             .find_value("")
             .map_err(SettingsError::from_figment)?;
-        settings.origins = Origins::of(&figment, &table);
+        settings.origins = Origins::of(figment, &table);
 
         // As Rocket's `RelativePathBuf`.
         if let Some(ClientSecrets::File(path)) = &mut settings.client_secrets {
@@ -422,7 +440,6 @@ impl Settings {
         if let Some(path) = &mut settings.private_key_file {
             *path = settings.origins.resolve("private_key_file", path);
         }
-        settings.check()?;
         Ok(settings)
     }
 

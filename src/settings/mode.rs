@@ -101,6 +101,7 @@ impl Settings {
             return Ok(None);
         };
         for (key, present) in [
+            ("provider", self.provider.is_some()),
             ("issuer", self.issuer.is_some()),
             ("server_metadata_url", self.server_metadata_url.is_some()),
             ("client_secrets", self.client_secrets.is_some()),

@@ -9,7 +9,8 @@ use serde::{
 use url::{Host, Url};
 
 use super::{
-    IntrospectionAuthMethod, ResponseMode, StoreKind, TokenEndpointAuthMethod, TokenValidation,
+    IntrospectionAuthMethod, KnownProvider, ResponseMode, StoreKind, TokenEndpointAuthMethod,
+    TokenValidation,
     error::REMEDY, key::Form,
 };
 use crate::Secret;
@@ -80,7 +81,7 @@ from_text!(
     Text => String, Address => Url, ExactAddress => Url, Method => TokenEndpointAuthMethod,
     ResponseModeName => ResponseMode,
     IntrospectionMethod => IntrospectionAuthMethod, Validation => TokenValidation,
-    StoreName => StoreKind
+    StoreName => StoreKind, PresetName => KnownProvider
 );
 
 /// A string with something in it.
@@ -235,6 +236,28 @@ impl FromText for StoreName {
                 return Err(refuse(
                     format_args!("sessions cannot be kept in {text:?}"),
                     "write `cookie`, `memory` or `redis`",
+                ));
+            }
+        }))
+    }
+}
+
+/// The name of a provider that has a preset.
+pub(super) struct PresetName(KnownProvider);
+
+impl FromText for PresetName {
+    const FORM: Form = Form::Text;
+
+    fn from_text<E: de::Error>(text: &str) -> Result<PresetName, E> {
+        Ok(PresetName(match text {
+            "google" => KnownProvider::Google,
+            "microsoft" => KnownProvider::Microsoft,
+            "auth0" => KnownProvider::Auth0,
+            "keycloak" => KnownProvider::Keycloak,
+            _ => {
+                return Err(refuse(
+                    format_args!("there is no preset {text:?}"),
+                    "write `google`, `microsoft`, `auth0` or `keycloak`, or set `issuer`",
                 ));
             }
         }))

@@ -386,6 +386,30 @@ async fn the_metadata_is_where_the_setting_says() {
     );
 }
 
+/// Keycloak's preset, at a provider that stands below `/realms/staff`.
+#[rocket::async_test]
+async fn a_preset_leads_to_the_realm_that_it_names() {
+    let provider = TestProvider::start().await;
+    let realm = format!("{}/realms/staff", provider.issuer());
+    let mut document = Value::Null;
+    provider.metadata(|metadata| document = json!(metadata));
+    document["issuer"] = json!(realm);
+    let place = "/realms/staff/.well-known/openid-configuration";
+    provider.on_path(place, Reply::json(document));
+    provider.on_id_token({
+        let realm = realm.clone();
+        move |token| token.set("iss", realm.clone())
+    });
+    let preset = json!({ "name": "keycloak", "url": provider.issuer(), "realm": "staff" });
+    let app = crate::app::launch(&provider, json!({ "issuer": null, "provider": preset })).await;
+    let callback = app.browser.begin_sign_in(&provider, "/me").await;
+    let address = callback.set("iss", &realm).path_and_query();
+    app.browser.visit(&address).await.redirects_to("/me");
+    let page = app.browser.visit("/me").await;
+    assert_eq!(page.is(Status::Ok).json::<Value>()["iss"], realm);
+    assert_eq!((provider.count(place), provider.count(DISCOVERY)), (1, 0));
+}
+
 #[rocket::async_test]
 async fn client_secrets_with_endpoints_need_no_discovery() {
     let provider = TestProvider::start().await;

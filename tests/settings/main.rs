@@ -15,6 +15,7 @@ use rocket_openidconnect::settings::{ClientSecrets, Settings, SettingsError};
 use tracing::field::Field;
 
 mod access_tokens;
+mod presets;
 mod refusals;
 
 /// Reads the settings as the fairing does, from a directory with this `Rocket.toml`.

@@ -471,6 +471,13 @@ fn the_development_provider_stays_in_development() {
             "remove `issuer`, or set `dev_provider = false`",
         )
     );
+    // A preset has given the issuer.
+    settings.provider = Some(serde_json::from_value(json!({ "name": "google" })).unwrap());
+    let error = settings.dev_provider_to_start(&DEBUG).unwrap_err();
+    assert_eq!(
+        error.remedy(),
+        "remove `provider`, or set `dev_provider = false`"
+    );
     settings.enabled = false;
     assert!(settings.dev_provider_to_start(&DEBUG).unwrap().is_none());
 }

@@ -1,0 +1,225 @@
+//! The setting `oidc.provider`: a provider by its name, for plain settings that its documentation gives.
+
+use std::fmt;
+
+use figment::{
+    Metadata, Profile, Provider,
+    value::{Dict, Map},
+};
+use serde::{
+    Deserialize, Deserializer,
+    de::{
+        Error, MapAccess, Visitor,
+        value::{MapAccessDeserializer, StrDeserializer},
+    },
+};
+use serde_json::json;
+use url::Url;
+
+use super::{
+    Settings, SettingsError,
+    key::Form,
+    value::{self, Address, PresetName, Text},
+};
+
+/// A provider whose settings are known: its name, and which of its issuers it is.
+///
+/// It stands for other settings, each of which may be set as well and then counts instead:
+///
+/// | `name` | with | stands for | see |
+/// |---|---|---|---|
+/// | `google` | | `issuer = "https://accounts.google.com"` | [Google](https://developers.google.com/identity/openid-connect/openid-connect#discovery) |
+/// | `microsoft` | `tenant` | `issuer = "https://login.microsoftonline.com/{tenant}/v2.0"`, `user_info_enabled = false` | [Microsoft](https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc), [UserInfo](https://learn.microsoft.com/entra/identity-platform/userinfo#consider-using-an-id-token-instead) |
+/// | `auth0` | `domain` | `issuer = "https://{domain}/"`; with one `audience`, `extra_authorization_parameters.audience` | [Auth0](https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens#control-access-token-audience) |
+/// | `keycloak` | `url`, `realm` | `issuer = "{url}/realms/{realm}"` | [Keycloak](https://www.keycloak.org/securing-apps/oidc-layers#_oidc_available_endpoints) |
+///
+/// It is read from files and variables; what the app changes in `Oidc::custom` comes after.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[non_exhaustive]
+pub struct ProviderPreset {
+    /// `google`, `microsoft`, `auth0` or `keycloak`.
+    #[serde(deserialize_with = "value::via::<_, PresetName, _>")]
+    pub name: KnownProvider,
+    /// For `microsoft`: the id of the directory, a GUID.
+    ///
+    /// _Default:_ none
+    #[serde(default, deserialize_with = "value::optional::<_, Text, _>")]
+    pub tenant: Option<String>,
+    /// For `auth0`: the tenant's domain, or its custom domain.
+    ///
+    /// _Default:_ none
+    #[serde(default, deserialize_with = "value::optional::<_, Text, _>")]
+    pub domain: Option<String>,
+    /// For `keycloak`: where it is, without `/realms`.
+    ///
+    /// _Default:_ none
+    #[serde(default, deserialize_with = "value::optional::<_, Address, _>")]
+    pub url: Option<Url>,
+    /// For `keycloak`: the name of the realm.
+    ///
+    /// _Default:_ none
+    #[serde(default, deserialize_with = "value::optional::<_, Text, _>")]
+    pub realm: Option<String>,
+}
+
+/// The providers that have a preset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum KnownProvider {
+    /// Google accounts.
+    Google,
+    /// One directory of Microsoft Entra ID.
+    Microsoft,
+    /// A tenant of Auth0.
+    Auth0,
+    /// A realm of a Keycloak.
+    Keycloak,
+}
+
+/// What a preset stands for, below everything that is set.
+pub(super) struct Expansion {
+    settings: Dict,
+}
+
+impl Settings {
+    /// What the setting `provider` stands for beside the other settings.
+    pub(super) fn expansion(&self) -> Result<Option<Expansion>, SettingsError> {
+        let Some(preset) = &self.provider else {
+            return Ok(None);
+        };
+        let wrong = |(cause, remedy): (String, String)| self.error("provider", cause, remedy);
+        let issuer = preset.issuer().map_err(wrong)?;
+
+        let mut settings = json!({});
+        let client_secrets = self.client_secrets()?;
+        if client_secrets.is_none_or(|table| table.issuer.is_none()) {
+            settings["issuer"] = json!(issuer);
+        }
+        match (preset.name, self.audience.as_deref()) {
+            (KnownProvider::Microsoft, _) => settings["user_info_enabled"] = json!(false),
+            (KnownProvider::Auth0, Some([audience])) => {
+                settings["extra_authorization_parameters"] = json!({ "audience": audience });
+            }
+            _ => {}
+        }
+        let value = figment::value::Value::serialize(settings);
+        let value = value.map_err(SettingsError::from_figment)?;
+        Ok(Some(Expansion {
+            settings: value.into_dict().unwrap_or_default(),
+        }))
+    }
+}
+
+impl ProviderPreset {
+    /// The error is a cause and a remedy.
+    fn issuer(&self) -> Result<String, (String, String)> {
+        match self.name {
+            KnownProvider::Google => Ok("https://accounts.google.com".to_owned()),
+            KnownProvider::Microsoft => {
+                let tenant = self.needed(&self.tenant, "tenant")?;
+                match is_guid(tenant) {
+                    true => Ok(format!("https://login.microsoftonline.com/{tenant}/v2.0")),
+                    // The metadata of `common`, or of a domain's name, speaks of another issuer.
+                    false => Err((
+                        format!("the tenant {tenant:?} is not the id of one directory"),
+                        "write the directory (tenant) id, a GUID; personal accounts are in \
+                         `9188040d-6c67-4c5b-b112-36a304b66dad`"
+                            .to_owned(),
+                    )),
+                }
+            }
+            KnownProvider::Auth0 => {
+                let domain = self.needed(&self.domain, "domain")?;
+                match is_name(domain) {
+                    true => Ok(format!("https://{domain}/")),
+                    false => Err((
+                        format!("{domain:?} is not a domain"),
+                        "write the domain alone, such as `example.eu.auth0.com`".to_owned(),
+                    )),
+                }
+            }
+            KnownProvider::Keycloak => {
+                let url = self.needed(&self.url, "url")?;
+                let realm = self.needed(&self.realm, "realm")?;
+                match is_name(realm) {
+                    true => Ok(format!(
+                        "{}/realms/{realm}",
+                        url.as_str().trim_end_matches('/')
+                    )),
+                    false => Err((
+                        format!("the realm {realm:?} is no plain name"),
+                        "write its address as `issuer`, as the metadata has it".to_owned(),
+                    )),
+                }
+            }
+        }
+    }
+
+    fn needed<'a, T>(&self, value: &'a Option<T>, member: &str) -> Result<&'a T, (String, String)> {
+        let example = match self.name {
+            KnownProvider::Google => "\"google\"",
+            KnownProvider::Microsoft => "{ name = \"microsoft\", tenant = \"…\" }",
+            KnownProvider::Auth0 => "{ name = \"auth0\", domain = \"…\" }",
+            KnownProvider::Keycloak => {
+                "{ name = \"keycloak\", url = \"https://…\", realm = \"…\" }"
+            }
+        };
+        value.as_ref().ok_or_else(|| {
+            let cause = format!("the preset needs `{member}` too");
+            (cause, format!("write `provider = {example}`"))
+        })
+    }
+}
+
+fn is_guid(text: &str) -> bool {
+    let parts: Vec<usize> = text.split('-').map(str::len).collect();
+    let hex = |c: char| c.is_ascii_hexdigit() || c == '-';
+    parts == [8, 4, 4, 4, 12] && text.chars().all(hex)
+}
+
+fn is_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-');
+    text.chars().all(plain)
+}
+
+impl Provider for Expansion {
+    fn metadata(&self) -> Metadata {
+        Metadata::named("what `provider` stands for")
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        Ok(Profile::Default.collect(self.settings.clone()))
+    }
+}
+
+/// Reads a name or a table.
+pub(super) fn name_or_table<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<ProviderPreset>, D::Error> {
+    struct PresetVisitor;
+
+    impl<'de> Visitor<'de> for PresetVisitor {
+        type Value = ProviderPreset;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str(Form::NameOrTable.expectation())
+        }
+
+        fn visit_str<E: Error>(self, name: &str) -> Result<ProviderPreset, E> {
+            Ok(ProviderPreset {
+                name: PresetName::deserialize(StrDeserializer::new(name))?.into(),
+                tenant: None,
+                domain: None,
+                url: None,
+                realm: None,
+            })
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ProviderPreset, A::Error> {
+            ProviderPreset::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_any(PresetVisitor).map(Some)
+}

@@ -1,0 +1,168 @@
+//! The setting `provider`: what each preset stands for, letter by letter, and what goes before it.
+
+use super::{extract, refusals::refused};
+
+const TENANT: &str = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490";
+
+/// Reads both tables, and finds no difference but the preset's own.
+#[track_caller]
+fn stands_for(preset: &str, plain: &str) {
+    let mut settings = extract(&format!("[default.oidc]\n{preset}"), &[]).unwrap();
+    assert!(settings.provider.take().is_some());
+    let expected = extract(&format!("[default.oidc]\n{plain}"), &[]).unwrap();
+    assert_eq!(format!("{settings:?}"), format!("{expected:?}"));
+}
+
+#[test]
+fn google_is_its_issuer() {
+    let plain = r#"issuer = "https://accounts.google.com""#;
+    stands_for(r#"provider = "google""#, plain);
+    stands_for(r#"provider = { name = "google" }"#, plain);
+}
+
+#[test]
+fn microsoft_is_the_issuer_of_a_directory_and_no_user_info() {
+    stands_for(
+        &format!("provider = {{ name = \"microsoft\", tenant = \"{TENANT}\" }}"),
+        &format!(
+            "issuer = \"https://login.microsoftonline.com/{TENANT}/v2.0\"\n\
+             user_info_enabled = false"
+        ),
+    );
+}
+
+#[test]
+fn auth0_is_an_issuer_with_a_slash_and_the_audience() {
+    let preset = r#"provider = { name = "auth0", domain = "example.eu.auth0.com" }"#;
+    let issuer = r#"issuer = "https://example.eu.auth0.com/""#;
+    stands_for(preset, issuer);
+
+    let one = r#"audience = "https://api.example.com""#;
+    let parameter = r#"extra_authorization_parameters.audience = "https://api.example.com""#;
+    stands_for(
+        &format!("{preset}\n{one}"),
+        &format!("{issuer}\n{one}\n{parameter}"),
+    );
+
+    let two = r#"audience = ["https://a.example.com", "https://b.example.com"]"#;
+    stands_for(&format!("{preset}\n{two}"), &format!("{issuer}\n{two}"));
+}
+
+#[test]
+fn keycloak_is_the_issuer_of_a_realm() {
+    for url in [
+        "https://sso.example.com",
+        "https://sso.example.com/",
+        "https://sso.example.com/auth/",
+        "http://localhost:8080",
+    ] {
+        stands_for(
+            &format!("provider = {{ name = \"keycloak\", url = \"{url}\", realm = \"staff\" }}"),
+            &format!("issuer = \"{}/realms/staff\"", url.trim_end_matches('/')),
+        );
+    }
+}
+
+#[test]
+fn what_is_set_goes_before_the_preset() {
+    let microsoft = format!("provider = {{ name = \"microsoft\", tenant = \"{TENANT}\" }}");
+    let own = "issuer = \"https://login.partner.example\"\nuser_info_enabled = true";
+    stands_for(&format!("{microsoft}\n{own}"), own);
+
+    let auth0 = r#"provider = { name = "auth0", domain = "example.auth0.com" }"#;
+    let own = "audience = \"a\"\nextra_authorization_parameters = { audience = \"b\", prompt = \"login\" }";
+    stands_for(
+        &format!("{auth0}\n{own}"),
+        &format!("{own}\nissuer = \"https://example.auth0.com/\""),
+    );
+
+    let secrets = r#"client_secrets = { client_id = "app", issuer = "https://op.example" }"#;
+    stands_for(&format!("provider = \"google\"\n{secrets}"), secrets);
+}
+
+#[test]
+fn a_profile_and_the_environment_go_before_the_preset() {
+    let toml =
+        "[default.oidc]\nprovider = \"google\"\n[debug.oidc]\nissuer = \"https://op.example\"";
+    let settings = extract(toml, &[]).unwrap();
+    assert_eq!(settings.issuer.as_deref(), Some("https://op.example"));
+
+    let toml = "[default.oidc]\nprovider = \"google\"";
+    let settings = extract(toml, &[("OIDC_ISSUER", "https://op.example")]).unwrap();
+    assert_eq!(settings.issuer.as_deref(), Some("https://op.example"));
+}
+
+#[test]
+fn the_environment_gives_a_preset() {
+    let issuer = |variables: &[(&str, &str)]| extract("", variables).unwrap().issuer.unwrap();
+    assert_eq!(
+        issuer(&[("OIDC_PROVIDER", "google")]),
+        "https://accounts.google.com"
+    );
+    assert_eq!(
+        issuer(&[(
+            "OIDC_PROVIDER",
+            r#"{name="auth0",domain="example.auth0.com"}"#
+        )]),
+        "https://example.auth0.com/"
+    );
+    let members = [
+        ("OIDC_PROVIDER__NAME", "keycloak"),
+        ("OIDC_PROVIDER__URL", "https://sso.example.com"),
+        ("OIDC_PROVIDER__REALM", "007"),
+    ];
+    assert_eq!(issuer(&members), "https://sso.example.com/realms/007");
+}
+
+#[test]
+fn presets_refused() {
+    for (toml, error, remedy) in [
+        (
+            r#"provider = "github""#,
+            "there is no preset \"github\"",
+            "write `google`, `microsoft`, `auth0` or `keycloak`, or set `issuer`",
+        ),
+        (
+            r#"provider = "microsoft""#,
+            "the preset needs `tenant` too",
+            "write `provider = { name = \"microsoft\", tenant = \"…\" }`",
+        ),
+        (
+            r#"provider = { name = "microsoft", tenant = "common" }"#,
+            "the tenant \"common\" is not the id of one directory",
+            "write the directory (tenant) id, a GUID; personal accounts are in \
+             `9188040d-6c67-4c5b-b112-36a304b66dad`",
+        ),
+        (
+            r#"provider = { name = "auth0", domain = "https://example.auth0.com" }"#,
+            "\"https://example.auth0.com\" is not a domain",
+            "write the domain alone, such as `example.eu.auth0.com`",
+        ),
+        (
+            r#"provider = { name = "keycloak", url = "https://sso.example.com" }"#,
+            "the preset needs `realm` too",
+            "write `provider = { name = \"keycloak\", url = \"https://…\", realm = \"…\" }`",
+        ),
+        (
+            r#"provider = { name = "keycloak", url = "https://sso.example.com", realm = "a b" }"#,
+            "the realm \"a b\" is no plain name",
+            "write its address as `issuer`, as the metadata has it",
+        ),
+        (
+            "provider = 7",
+            "expected the name of a provider, or a table with `name`, found the number `7`",
+            "write for example `provider = \"google\"`",
+        ),
+    ] {
+        let toml = format!("[default.oidc]\n{toml}");
+        let error = format!("`default.oidc.provider` in Rocket.toml: {error}");
+        refused(&toml, &[], &error, remedy);
+    }
+    refused(
+        "[default.oidc]\nprovider = { name = \"keycloak\", url = \"http://sso.example.com\", realm = \"staff\" }",
+        &[],
+        "`default.oidc.issuer` in what `provider` stands for: \
+         `http://sso.example.com/realms/staff` is neither `https` nor on loopback",
+        "write an address with `https`",
+    );
+}
