@@ -14,6 +14,8 @@ mod guard;
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod internals;
+#[cfg(doc)]
+pub mod manual;
 mod pages;
 mod provider;
 mod relying_party;

@@ -1,0 +1,29 @@
+#![doc = include_str!("../docs/manual/index.md")]
+// Documentation only: compiled by rustdoc, for pages and for their examples as tests.
+
+#[doc = include_str!("../docs/manual/apis.md")]
+pub mod apis {}
+#[doc = include_str!("../docs/manual/attacks.md")]
+pub mod attacks {}
+#[doc = include_str!("../docs/manual/defaults.md")]
+pub mod defaults {}
+#[doc = include_str!("../docs/manual/deployment.md")]
+pub mod deployment {}
+#[doc = include_str!("../docs/manual/errors.md")]
+pub mod errors {}
+#[doc = include_str!("../docs/manual/flask_oidc.md")]
+pub mod flask_oidc {}
+#[doc = include_str!("../docs/manual/guards.md")]
+pub mod guards {}
+#[doc = include_str!("../docs/manual/logout.md")]
+pub mod logout {}
+#[doc = include_str!("../docs/manual/providers.md")]
+pub mod providers {}
+#[doc = include_str!("../docs/manual/quickstart.md")]
+pub mod quickstart {}
+#[doc = include_str!("../docs/manual/sessions.md")]
+pub mod sessions {}
+#[doc = include_str!("../docs/manual/settings.md")]
+pub mod settings {}
+#[doc = include_str!("../docs/manual/testing.md")]
+pub mod testing {}

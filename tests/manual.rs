@@ -1,0 +1,284 @@
+//! The manual's tables against the source: a message or a setting that is missing there fails here.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use figment::{
+    Figment,
+    providers::{Format, Toml},
+};
+use rocket_openidconnect::Settings;
+
+const ATTACKS: &str = include_str!("../docs/manual/attacks.md");
+const CONFORMANCE: &str = include_str!("../docs/conformance.md");
+const ERRORS: &str = include_str!("../docs/manual/errors.md");
+const SETTINGS: &str = include_str!("../docs/manual/settings.md");
+
+/// A string of the source, with what stands before it.
+struct Literal {
+    before: String,
+    text: String,
+}
+
+fn source(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path)
+}
+
+/// All Rust files below a directory.
+fn files(directory: &Path) -> Vec<PathBuf> {
+    let mut found = vec![];
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => found.extend(files(&path)),
+            false if path.extension().is_some_and(|it| it == "rs") => found.push(path),
+            false => {}
+        }
+    }
+    found
+}
+
+/// The files of the crate without those that are tests.
+fn sources() -> Vec<PathBuf> {
+    let mut found = files(&source(""));
+    let is_test = |part: &std::ffi::OsStr| part == "tests" || part == "tests.rs";
+    found.retain(|path| {
+        let below = path.strip_prefix(source("")).unwrap();
+        !below.iter().any(is_test)
+    });
+    found
+}
+
+/// The code of a file without its comments and its tests.
+fn code(path: &Path) -> String {
+    let text = fs::read_to_string(path).unwrap();
+    let text = text.split("#[cfg(test)]").next().unwrap();
+    let lines = text.lines().filter(|line| !line.trim().starts_with("//"));
+    let lines: Vec<_> = lines.collect();
+    // No character of ours but the quote would look like the start of a string.
+    lines.join("\n").replace("'\"'", "QUOTE")
+}
+
+/// The strings in a piece of code.
+fn literals(code: &str) -> Vec<Literal> {
+    let mut found = vec![];
+    let mut rest = code;
+    let mut before = String::new();
+    while let Some(start) = rest.find('"') {
+        before.push_str(&rest[..start]);
+        let mut text = String::new();
+        let mut chars = rest[start + 1..].char_indices();
+        let mut end = rest.len() - start - 1;
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '"' => {
+                    end = at + 1;
+                    break;
+                }
+                // A line that goes on, or an escaped character.
+                '\\' => match chars.next() {
+                    Some((_, '\n')) => {
+                        let blanks = chars.as_str().len() - chars.as_str().trim_start().len();
+                        chars.by_ref().take(blanks).for_each(|_| ());
+                    }
+                    Some((_, c)) => text.push(c),
+                    None => {}
+                },
+                c => text.push(c),
+            }
+        }
+        rest = &rest[start + 1 + end..];
+        found.push(Literal {
+            before: before.trim_end().to_owned(),
+            text,
+        });
+        before.push_str("\"\"");
+    }
+    found
+}
+
+/// A sentence with `…` in place of what is filled in.
+fn sentence(text: &str) -> String {
+    let mut text = text.to_owned();
+    while let Some(end) = text.find('}') {
+        match text[..end].rfind('{') {
+            Some(start) => text.replace_range(start..=end, "…"),
+            None => text.replace_range(end..=end, ""),
+        }
+    }
+    text
+}
+
+fn filled_in(literal: &str) -> String {
+    sentence(&literal.replace("{{", "{").replace("}}", "}"))
+}
+
+/// Fails with all that are not on the page of errors.
+#[track_caller]
+fn are_on_the_page(sentences: impl IntoIterator<Item = String>) {
+    let page: Vec<_> = ERRORS.lines().map(sentence).collect();
+    let page = page.join("\n");
+    let (mut count, mut missing) = (0, vec![]);
+    for sentence in sentences {
+        count += 1;
+        if !page.contains(&sentence) {
+            missing.push(sentence);
+        }
+    }
+    assert!(count > 50, "only {count} sentences were found");
+    assert!(missing.is_empty(), "not in errors.md: {missing:#?}");
+}
+
+#[test]
+fn every_error_is_on_the_page() {
+    let all = sources().into_iter().flat_map(|path| {
+        let literals = literals(&code(&path)).into_iter();
+        let messages = literals.filter(|literal| literal.before.ends_with("#[error("));
+        // A `SettingsError` is nothing but its place and its cause.
+        let messages = messages.filter(|literal| literal.text != "{origin}: {cause}");
+        messages
+            .map(|literal| format!("\n- **{}**\\\n", filled_in(&literal.text)))
+            .collect::<Vec<_>>()
+    });
+    are_on_the_page(all);
+}
+
+#[test]
+fn every_remedy_is_on_the_page() {
+    let all = sources().into_iter().flat_map(|path| {
+        let code = code(&path);
+        let bodies = code.split("fn remedy(").skip(1);
+        let bodies = bodies.map(|body| body.split("\n    }\n").next().unwrap());
+        let literals = bodies
+            .flat_map(literals)
+            .map(|literal| filled_in(&literal.text));
+        literals
+            .filter(|text| text.contains(' '))
+            .collect::<Vec<_>>()
+    });
+    are_on_the_page(all);
+}
+
+#[test]
+fn every_word_about_settings_is_on_the_page() {
+    let files = [
+        "check",
+        "client_secrets",
+        "environment",
+        "mod",
+        "mode",
+        "presets",
+        "resource_server",
+        "site",
+        "value",
+    ];
+    let all = files.into_iter().flat_map(|file| {
+        let literals = literals(&code(&source(&format!("settings/{file}.rs"))));
+        literals.into_iter().filter(is_told).flat_map(|literal| {
+            let parts: Vec<_> = literal.text.split("{REMEDY}").map(filled_in).collect();
+            parts.into_iter().filter(|part| part.contains(' '))
+        })
+    });
+    are_on_the_page(all);
+}
+
+/// Whether a string is for a reader: no attribute, no proof of an `expect`, no name of a provider's.
+fn is_told(literal: &Literal) -> bool {
+    let line = literal.before.lines().last().unwrap_or_default().trim();
+    !line.starts_with("#[")
+        && !line.ends_with("expect(")
+        && !line.contains("Metadata::named(")
+        && !line.contains("const NAME")
+}
+
+#[test]
+fn errors_are_in_alphabetical_order() {
+    let rows = ERRORS.split("# Messages").nth(1).unwrap();
+    let rows = rows.split("\n# ").next().unwrap().lines();
+    let words: Vec<String> = rows
+        .filter_map(|row| row.strip_prefix("- **")?.strip_suffix("**\\"))
+        .map(|message| {
+            let plain = message.to_lowercase().replace(['`', '"', '…'], "");
+            let start = |c: char| !c.is_ascii_alphanumeric();
+            plain.trim_start_matches(start).to_owned()
+        })
+        .collect();
+    assert!(words.len() > 100);
+    assert!(words.is_sorted(), "{words:#?}");
+}
+
+#[test]
+fn every_setting_is_on_the_page() {
+    let code = code(&source("settings/key.rs"));
+    let (_, list) = code.split_once("SETTINGS:").unwrap();
+    let names = list.split("];").next().unwrap();
+    let names = names
+        .split("(\"")
+        .skip(1)
+        .map(|rest| rest.split('"').next().unwrap());
+    // Tables whose members have rows of their own.
+    let names: Vec<_> = names
+        .filter(|name| !matches!(*name, "session" | "http"))
+        .collect();
+    assert!(names.len() > 50);
+    for name in names {
+        assert!(SETTINGS.contains(&format!("\n| `{name}` |")), "`{name}`");
+    }
+}
+
+/// `module::name` in the tables of tests.
+#[test]
+fn every_test_that_is_named_is_there() {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut paths = files(&manifest.join("tests"));
+    paths.extend(files(&source("")));
+    let sources: Vec<_> = paths
+        .iter()
+        .map(|path| (path.to_str().unwrap(), fs::read_to_string(path).unwrap()))
+        .collect();
+    let mut count = 0;
+    for page in [ATTACKS, CONFORMANCE] {
+        for named in page.split('`').filter(|text| is_test_name(text)) {
+            count += 1;
+            let (module, name) = named.rsplit_once("::").unwrap();
+            let function = format!("fn {name}()");
+            let mut found = sources.iter().filter(|(path, _)| path.contains(module));
+            assert!(found.any(|(_, text)| text.contains(&function)), "{named}");
+        }
+    }
+    assert!(count > 100);
+}
+
+fn is_test_name(text: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_:".contains(c);
+    text.contains("::") && text.chars().all(plain)
+}
+
+/// Every TOML of the manual is read as settings, in both profiles.
+#[test]
+fn every_example_of_settings_is_accepted() {
+    let manual = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/manual");
+    let mut count = 0;
+    for entry in fs::read_dir(manual).unwrap() {
+        let path = entry.unwrap().path();
+        let page = fs::read_to_string(&path).unwrap();
+        for block in page.split("```toml").skip(1) {
+            count += 1;
+            let block = block.split("```").next().unwrap();
+            let has_table = block.lines().any(|line| line.trim().starts_with('['));
+            let toml = match has_table {
+                true => block.to_owned(),
+                false => format!("[default.oidc]\n{block}"),
+            };
+            for profile in ["debug", "release"] {
+                let figment = Figment::from(Toml::string(&toml).nested()).select(profile);
+                if let Err(error) = Settings::extract(&figment) {
+                    panic!("{path:?}: {error}\n{toml}");
+                }
+            }
+        }
+    }
+    assert!(count > 15);
+}
