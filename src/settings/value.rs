@@ -10,8 +10,7 @@ use url::{Host, Url};
 
 use super::{
     IntrospectionAuthMethod, KnownProvider, ResponseMode, StoreKind, TokenEndpointAuthMethod,
-    TokenValidation,
-    error::REMEDY, key::Form,
+    TokenValidation, error::REMEDY, key::Form,
 };
 use crate::Secret;
 

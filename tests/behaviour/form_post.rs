@@ -5,7 +5,7 @@ use rocket::{http::Status, serde::json::json};
 use url::{Url, form_urlencoded};
 
 use crate::{
-    common::{App, pending_cookies},
+    common::{App, assert_signed_out, pending_cookies},
     support::{Browser, Page, TestProvider},
 };
 
@@ -104,6 +104,18 @@ async fn a_second_sign_in_takes_the_place_of_the_first_session() {
         post(&browser, &callback.form()).await;
         browser.visit("/me").await.sees(sub);
     }
+}
+
+#[rocket::async_test]
+async fn an_error_that_is_posted_is_shown() {
+    let provider = TestProvider::start().await;
+    let (app, browser) = open(&provider).await;
+    let callback = browser.begin_sign_in(&provider, "/me").await;
+    let (_, page) = post(&browser, &callback.error("access_denied").form()).await;
+    page.is(Status::BadRequest)
+        .sees("The sign-in was cancelled.");
+    assert_eq!(app.failures().len(), 1);
+    assert_signed_out(&browser).await;
 }
 
 #[rocket::async_test]

@@ -199,12 +199,12 @@ async fn a_request_that_is_no_logout_request_is_refused() {
     }
     let long = format!("logout_token={}", "x".repeat(65 * 1024));
     let page = post(&browser, &long).await;
-    refused(&page, "the body cannot be read, or is too long");
+    refused(&page, "the body is no form, or is too long");
     let json = [("Content-Type", "application/json")];
     let page = browser
         .request(Method::Post, BACKCHANNEL, &json, "{}")
         .await;
-    refused(&page, "the body is no form");
+    refused(&page, "the body is no form, or is too long");
     browser.visit("/me").await.is(Status::Ok);
 }
 

@@ -1,5 +1,5 @@
 //! Sign-ins that must fail, end to end through the callback: each changes one thing against a
-//! sign-in that succeeds.
+//! sign-in that succeeds. Each is tried with the response in the query and in a form.
 
 mod basic_profile;
 mod config_profile;
@@ -15,28 +15,29 @@ use crate::support::{Page, TestProvider};
 
 /// A person signs in at a provider that was changed in one thing, and is refused with this status
 /// and this error, in which `{issuer}` stands for the provider's.
-async fn refused(change: impl FnOnce(&TestProvider), status: u16, error: &str) {
+async fn refused(change: impl Fn(&TestProvider), status: u16, error: &str) {
     refused_with(json!({}), change, status, error).await;
 }
 
 /// As [`refused`], with further settings.
-async fn refused_with(
-    settings: Value,
-    change: impl FnOnce(&TestProvider),
-    status: u16,
-    error: &str,
-) {
-    let provider = TestProvider::start().await;
-    change(&provider);
-    let app = launch(&provider, settings).await;
-    let page = app.browser.sign_in(&provider, "/me").await;
-    is_refused(
-        &app,
-        &page,
-        status,
-        &error.replace("{issuer}", &provider.issuer()),
-    )
-    .await;
+async fn refused_with(settings: Value, change: impl Fn(&TestProvider), status: u16, error: &str) {
+    for response_mode in RESPONSE_MODES {
+        let provider = TestProvider::start().await;
+        change(&provider);
+        let app = launch(&provider, with_response_mode(&settings, response_mode)).await;
+        let page = app.browser.sign_in(&provider, "/me").await;
+        let error = error.replace("{issuer}", &provider.issuer());
+        is_refused(&app, &page, status, &error).await;
+    }
+}
+
+/// The last is what [`accepted`] answers.
+const RESPONSE_MODES: [&str; 2] = ["form_post", "query"];
+
+fn with_response_mode(settings: &Value, response_mode: &str) -> Value {
+    let mut settings = settings.clone();
+    settings["response_mode"] = response_mode.into();
+    settings
 }
 
 /// The app has told of this failure alone, shown its page, and nobody is signed in.
@@ -66,21 +67,25 @@ async fn nobody_is_signed_in(app: &App) {
 }
 
 /// A person signs in at a provider that was changed in one thing, and arrives.
-async fn accepted(change: impl FnOnce(&TestProvider)) -> (TestProvider, App, Page) {
+async fn accepted(change: impl Fn(&TestProvider)) -> (TestProvider, App, Page) {
     accepted_with(json!({}), change).await
 }
 
 /// As [`accepted`], with further settings.
 async fn accepted_with(
     settings: Value,
-    change: impl FnOnce(&TestProvider),
+    change: impl Fn(&TestProvider),
 ) -> (TestProvider, App, Page) {
-    let provider = TestProvider::start().await;
-    change(&provider);
-    let app = launch(&provider, settings).await;
-    let page = app.browser.sign_in(&provider, "/me").await;
-    is_accepted(&app, &page).await;
-    (provider, app, page)
+    let mut last = None;
+    for response_mode in RESPONSE_MODES {
+        let provider = TestProvider::start().await;
+        change(&provider);
+        let app = launch(&provider, with_response_mode(&settings, response_mode)).await;
+        let page = app.browser.sign_in(&provider, "/me").await;
+        is_accepted(&app, &page).await;
+        last = Some((provider, app, page));
+    }
+    last.expect("there are response modes")
 }
 
 /// Nothing failed, and the browser shows who is signed in.

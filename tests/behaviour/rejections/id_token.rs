@@ -8,33 +8,33 @@ use crate::support::keys::base64url;
 use crate::support::{JwtParts, SigningKey, TestProvider};
 
 /// The ID token is changed in one thing, and refused with this.
-async fn token_refused(change: impl Fn(&mut JwtParts) + Send + Sync + 'static, error: &str) {
+async fn token_refused(change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static, error: &str) {
     token_refused_with(json!({}), change, error).await;
 }
 
 async fn token_refused_with(
     settings: Value,
-    change: impl Fn(&mut JwtParts) + Send + Sync + 'static,
+    change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static,
     error: &str,
 ) {
     refused_with(
         settings,
-        |provider| provider.on_id_token(change),
+        |provider| provider.on_id_token(change.clone()),
         502,
         &format!("the ID token is refused: {error}"),
     )
     .await;
 }
 
-async fn token_accepted(change: impl Fn(&mut JwtParts) + Send + Sync + 'static) {
-    accepted(|provider| provider.on_id_token(change)).await;
+async fn token_accepted(change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static) {
+    accepted(|provider| provider.on_id_token(change.clone())).await;
 }
 
 async fn token_accepted_with(
     settings: Value,
-    change: impl Fn(&mut JwtParts) + Send + Sync + 'static,
+    change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static,
 ) {
-    accepted_with(settings, |provider| provider.on_id_token(change)).await;
+    accepted_with(settings, |provider| provider.on_id_token(change.clone())).await;
 }
 
 // ---- The form.

@@ -11,7 +11,7 @@ use crate::support::{Misbehaviour, Reply, SigningKey, TestProvider};
 
 /// The token endpoint answers with this reply.
 async fn reply_refused(reply: Reply, status: u16, error: &str) {
-    refused(|provider| provider.on_path("/token", reply), status, error).await;
+    refused(|provider| provider.on_path("/token", reply.clone()), status, error).await;
 }
 
 // ---- Errors (RFC 6749 §5.2).
@@ -82,7 +82,7 @@ async fn no_http() {
 async fn body_too_large() {
     for body in [Misbehaviour::Huge(256 * 1024), Misbehaviour::Endless] {
         refused(
-            |provider| provider.on_path("/token", body),
+            |provider| provider.on_path("/token", body.clone()),
             502,
             "the provider's token endpoint answered with more than 262144 bytes",
         )
@@ -96,7 +96,7 @@ async fn keys_too_large() {
     accepted(|provider| provider.on_path("/jwks", Misbehaviour::Huge(512 * 1024))).await;
     for body in [Misbehaviour::Huge(1024 * 1024), Misbehaviour::Endless] {
         refused(
-            |provider| provider.on_path("/jwks", body),
+            |provider| provider.on_path("/jwks", body.clone()),
             502,
             "the provider's key set answered with more than 1048576 bytes",
         )
@@ -148,7 +148,7 @@ async fn redirect() {
     for status in [302, 307, 308] {
         let reply = Reply::status(status).with_header("Location", &address);
         refused(
-            |provider| provider.on_path("/token", reply),
+            |provider| provider.on_path("/token", reply.clone()),
             502,
             &format!("the provider's token endpoint answered with status {status}"),
         )
@@ -192,8 +192,8 @@ async fn empty() {
 }
 
 /// The reply is changed in one member, and refused.
-async fn member_refused(change: impl Fn(&mut Reply) + Send + Sync + 'static, error: &str) {
-    refused(|provider| provider.on_token_response(change), 502, error).await;
+async fn member_refused(change: impl Fn(&mut Reply) + Send + Sync + Clone + 'static, error: &str) {
+    refused(|provider| provider.on_token_response(change.clone()), 502, error).await;
 }
 
 #[rocket::async_test]
@@ -259,7 +259,7 @@ async fn careless_replies_are_accepted() {
         |reply| reply.set_header("Content-Type", "text/plain"),
     ];
     for change in changes {
-        accepted(|provider| provider.on_token_response(change)).await;
+        accepted(|provider| provider.on_token_response(change.clone())).await;
     }
 }
 
@@ -267,7 +267,7 @@ async fn careless_replies_are_accepted() {
 
 /// The key set answers with this reply.
 async fn keys_refused(reply: Reply, error: &str) {
-    refused(|provider| provider.on_path("/jwks", reply), 502, error).await;
+    refused(|provider| provider.on_path("/jwks", reply.clone()), 502, error).await;
 }
 
 #[rocket::async_test]

@@ -6,8 +6,8 @@ use super::{accepted, accepted_with, refused};
 use crate::app::NOW;
 use crate::support::{JwtParts, Misbehaviour, Reply, SigningKey, TestProvider};
 
-async fn reply_refused(change: impl Fn(&mut Reply) + Send + Sync + 'static, error: &str) {
-    refused(|provider| provider.on_user_info(change), 502, error).await;
+async fn reply_refused(change: impl Fn(&mut Reply) + Send + Sync + Clone + 'static, error: &str) {
+    refused(|provider| provider.on_user_info(change.clone()), 502, error).await;
 }
 
 // ---- Another person, or nobody.
@@ -100,7 +100,7 @@ async fn connection_dropped() {
 async fn body_too_large() {
     for body in [Misbehaviour::Huge(256 * 1024), Misbehaviour::Endless] {
         refused(
-            |provider| provider.on_path("/userinfo", body),
+            |provider| provider.on_path("/userinfo", body.clone()),
             502,
             "the provider's UserInfo endpoint answered with more than 262144 bytes",
         )
@@ -114,7 +114,7 @@ async fn redirect() {
     let other = TestProvider::start().await;
     let address = format!("{}/userinfo", other.issuer());
     refused(
-        |provider| provider.on_path("/userinfo", Misbehaviour::RedirectTo(address)),
+        |provider| provider.on_path("/userinfo", Misbehaviour::RedirectTo(address.clone())),
         502,
         "the provider's UserInfo endpoint answered with status 302",
     )
@@ -173,6 +173,7 @@ async fn odd_claims_do_not_fail_a_sign_in() {
         ("name", Value::Null),
     ] {
         accepted(|provider| {
+            let value = value.clone();
             provider.on_user_info(move |reply| reply.set(claim, value.clone()));
         })
         .await;
@@ -181,9 +182,9 @@ async fn odd_claims_do_not_fail_a_sign_in() {
 
 // ---- Signed.
 
-async fn jwt_refused(change: impl Fn(&mut JwtParts) + Send + Sync + 'static, error: &str) {
+async fn jwt_refused(change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static, error: &str) {
     let error = format!("UserInfo is refused: the UserInfo response {error}");
-    refused(|provider| provider.user_info_as_jwt(change), 502, &error).await;
+    refused(|provider| provider.user_info_as_jwt(change.clone()), 502, &error).await;
 }
 
 #[rocket::async_test]

@@ -140,7 +140,15 @@ impl Browser {
                 sent_by = SentBy::Provider;
                 let callback = provider.authorize(&location);
                 *lock(&self.origin) = origin(callback.redirect_uri());
+                if location.contains("response_mode=form_post") {
+                    let path = callback.path();
+                    page = self.submit_from_provider(&path, &callback.form()).await;
+                    continue;
+                }
                 Some(callback.path_and_query())
+            } else if location.starts_with('?') {
+                let path = page.url.split('?').next().unwrap_or_default();
+                Some(format!("{path}{location}"))
             } else if provider.is_end_session(&location) {
                 sent_by = SentBy::Provider;
                 provider

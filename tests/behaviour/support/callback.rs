@@ -75,6 +75,11 @@ impl Callback {
         self.without("code").set("error", error)
     }
 
+    /// Where a form is posted to.
+    pub fn path(&self) -> String {
+        self.redirect_uri.path().to_owned()
+    }
+
     /// The parameters as a form body, for a callback by POST.
     pub fn form(&self) -> String {
         form_urlencoded::Serializer::new(String::new())
