@@ -7,10 +7,10 @@ use time::OffsetDateTime;
 
 use crate::{
     code_flow::{AuthorizationResponse, PendingSignIn, ReturnTo},
-    session::cookie::CookieSeal,
+    session::{Session, cookie::CookieSeal},
     token::{
-        AccessToken, AccessTokenExpectations, Claims, KeySet, SigningAlgorithm,
-        UnverifiedAccessToken, accept_user_info, parse_object,
+        AccessToken, AccessTokenExpectations, Claims, KeySet, LogoutToken, LogoutTokenExpectations,
+        SigningAlgorithm, UnverifiedAccessToken, accept_user_info, parse_object,
     },
 };
 
@@ -18,7 +18,7 @@ fn at(seconds: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// Judges access tokens of one issuer.
+/// Judges access tokens and logout tokens of one issuer.
 pub struct AccessTokens {
     keys: KeySet,
     expected: AccessTokenExpectations,
@@ -69,6 +69,21 @@ impl AccessTokens {
     }
 }
 
+impl AccessTokens {
+    /// Whether a logout token is accepted at this time.
+    pub fn accept_logout_token(&self, token: &str, now: i64) -> bool {
+        let expected = LogoutTokenExpectations {
+            issuer: &self.expected.issuer,
+            client_id: "app",
+            trusted_audiences: &[],
+            algorithms: &Self::ALGORITHMS,
+            client_secret: None,
+            clock_skew: self.expected.clock_skew,
+        };
+        LogoutToken::accept(token, &self.keys, &expected, at(now)).is_ok()
+    }
+}
+
 /// A sealed cookie.
 pub struct SealedCookie {
     seal: CookieSeal,
@@ -89,6 +104,11 @@ impl SealedCookie {
     pub fn open(&self) -> Option<String> {
         self.seal.open_text("session", &self.sealed)
     }
+
+    /// The text of another cookie, if it is sealed with the same key.
+    pub fn open_other(&self, sealed: &str) -> Option<String> {
+        self.seal.open_text("session", sealed)
+    }
 }
 
 /// How many keys of a document can be used.
@@ -101,6 +121,21 @@ pub fn is_bearer(value: &str) -> bool {
     let mut headers = rocket::http::HeaderMap::new();
     headers.add_raw("Authorization", value.to_owned());
     crate::resource_server::bearer_token(&headers).is_ok()
+}
+
+/// The access token of a token reply that is accepted.
+pub fn token_reply(body: &[u8]) -> Option<String> {
+    crate::provider::read_token_reply(body)
+}
+
+/// Whether the text of an attempt's cookie is one.
+pub fn reads_pending_sign_in(text: &str) -> bool {
+    serde_json::from_str::<PendingSignIn>(text).is_ok()
+}
+
+/// Whether the text of a session's cookie is one of this version.
+pub fn reads_session(text: &str) -> bool {
+    serde_json::from_str::<Session>(text).is_ok()
 }
 
 /// Whether the query of a callback is accepted for an attempt that nobody could guess: never.

@@ -42,6 +42,14 @@ pub(crate) fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
     metadata::accept(body, issuer).is_ok()
 }
 
+/// For `internals`.
+#[cfg(feature = "__internals")]
+pub(crate) fn read_token_reply(body: &[u8]) -> Option<String> {
+    let reply: token_endpoint::TokenReply = serde_json::from_slice(body).ok()?;
+    let tokens = reply.into_tokens().ok()?;
+    Some(tokens.access_token.expose().to_owned())
+}
+
 /// How long metadata serves before it is read again, off the path of a request.
 const METADATA_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long nobody else looks for newer metadata after somebody did.

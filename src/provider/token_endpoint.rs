@@ -251,7 +251,7 @@ fn token_endpoint(metadata: &Metadata) -> Result<&TokenUrl, ProviderError> {
 
 impl TokenReply {
     /// The tokens, if they are of the one type that we know how to use.
-    fn into_tokens(self) -> Result<Tokens, ProviderError> {
+    pub(super) fn into_tokens(self) -> Result<Tokens, ProviderError> {
         match &self.token_type {
             Some(kind) if !kind.eq_ignore_ascii_case("bearer") => Err(ProviderError::Malformed {
                 endpoint: Endpoint::Token,

@@ -8,7 +8,10 @@ use crate::support::keys::base64url;
 use crate::support::{JwtParts, SigningKey, TestProvider};
 
 /// The ID token is changed in one thing, and refused with this.
-async fn token_refused(change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static, error: &str) {
+async fn token_refused(
+    change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static,
+    error: &str,
+) {
     token_refused_with(json!({}), change, error).await;
 }
 

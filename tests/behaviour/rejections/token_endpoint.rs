@@ -11,7 +11,12 @@ use crate::support::{Misbehaviour, Reply, SigningKey, TestProvider};
 
 /// The token endpoint answers with this reply.
 async fn reply_refused(reply: Reply, status: u16, error: &str) {
-    refused(|provider| provider.on_path("/token", reply.clone()), status, error).await;
+    refused(
+        |provider| provider.on_path("/token", reply.clone()),
+        status,
+        error,
+    )
+    .await;
 }
 
 // ---- Errors (RFC 6749 §5.2).
@@ -193,7 +198,12 @@ async fn empty() {
 
 /// The reply is changed in one member, and refused.
 async fn member_refused(change: impl Fn(&mut Reply) + Send + Sync + Clone + 'static, error: &str) {
-    refused(|provider| provider.on_token_response(change.clone()), 502, error).await;
+    refused(
+        |provider| provider.on_token_response(change.clone()),
+        502,
+        error,
+    )
+    .await;
 }
 
 #[rocket::async_test]
@@ -267,7 +277,12 @@ async fn careless_replies_are_accepted() {
 
 /// The key set answers with this reply.
 async fn keys_refused(reply: Reply, error: &str) {
-    refused(|provider| provider.on_path("/jwks", reply.clone()), 502, error).await;
+    refused(
+        |provider| provider.on_path("/jwks", reply.clone()),
+        502,
+        error,
+    )
+    .await;
 }
 
 #[rocket::async_test]

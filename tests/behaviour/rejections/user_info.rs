@@ -184,7 +184,12 @@ async fn odd_claims_do_not_fail_a_sign_in() {
 
 async fn jwt_refused(change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static, error: &str) {
     let error = format!("UserInfo is refused: the UserInfo response {error}");
-    refused(|provider| provider.user_info_as_jwt(change.clone()), 502, &error).await;
+    refused(
+        |provider| provider.user_info_as_jwt(change.clone()),
+        502,
+        &error,
+    )
+    .await;
 }
 
 #[rocket::async_test]

@@ -1,0 +1,7 @@
+//! Fuzzes provider metadata: see `targets::metadata`.
+#![no_main]
+
+#[path = "../targets.rs"]
+mod targets;
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| targets::metadata(data));

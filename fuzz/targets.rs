@@ -1,0 +1,212 @@
+//! What must hold whatever comes from outside: the bodies of the fuzz targets, which `tests/properties.rs`
+//! runs too, on any toolchain.
+
+#![allow(dead_code, reason = "each fuzz target uses one of them")]
+
+use rocket::{
+    Config,
+    figment::Figment,
+    get,
+    http::{Header, Status},
+    local::blocking::Client,
+    routes,
+};
+use rocket_openidconnect::{
+    LoggedIn, Oidc,
+    internals::{
+        AccessTokens, SealedCookie, accepts_metadata, accepts_response, is_bearer, object,
+        reads_pending_sign_in, reads_session, token_reply, usable_keys,
+    },
+};
+
+const NOW: i64 = 1_700_000_000;
+const KEYS: &[u8] = br#"{"keys":[
+    {"kty":"OKP","crv":"Ed25519","kid":"ed","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"},
+    {"kty":"EC","crv":"P-256","kid":"ec","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU",
+     "y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}]}"#;
+
+fn tokens() -> AccessTokens {
+    AccessTokens::new(KEYS, "https://op.example", "api")
+}
+
+/// The `Authorization` header: one token of the right characters, or none.
+pub fn authorization_header(data: &[u8]) {
+    let Ok(value) = std::str::from_utf8(data) else {
+        return;
+    };
+    if is_bearer(value) {
+        let (scheme, token) = value.split_once(' ').expect("a scheme and a token");
+        assert!(scheme.eq_ignore_ascii_case("bearer"));
+        let token = token.trim_matches(' ');
+        assert!(!token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic() && b != b','));
+    }
+}
+
+/// The query of a callback: no response is accepted for an attempt that nobody could guess.
+pub fn authorization_response(data: &[u8]) {
+    if let Ok(query) = std::str::from_utf8(data) {
+        assert!(!accepts_response(query));
+    }
+}
+
+/// The `Cookie` header: nobody is signed in by cookies that the app did not seal.
+pub fn cookie_header(data: &[u8]) {
+    thread_local! {
+        static APP: Client = app();
+    }
+
+    let Ok(value) = std::str::from_utf8(data) else {
+        return;
+    };
+    APP.with(|app| {
+        let mut request = app.get("/me");
+        request.add_header(Header::new("Cookie", value.to_owned()));
+        for pair in value.split(';') {
+            if let Some((name, value)) = pair.split_once('=') {
+                request = request.cookie((name.trim().to_owned(), value.trim().to_owned()));
+            }
+        }
+        assert_eq!(request.dispatch().status(), Status::Unauthorized);
+    });
+}
+
+/// An app at a provider that it never asks.
+fn app() -> Client {
+    #[get("/me")]
+    fn me(user: LoggedIn) -> String {
+        user.subject().to_owned()
+    }
+
+    let mut figment = Figment::from(Config::debug_default()).merge(("log_level", "off"));
+    for (member, value) in [
+        ("client_id", "app"),
+        ("issuer", "https://op.example"),
+        ("auth_uri", "https://op.example/a"),
+        ("token_uri", "https://op.example/t"),
+        ("jwks_uri", "https://op.example/j"),
+    ] {
+        figment = figment.merge((format!("oidc.client_secrets.{member}"), value));
+    }
+    let rocket = rocket::custom(figment)
+        .attach(Oidc::fairing())
+        .mount("/", routes![me]);
+    Client::untracked(rocket).expect("it launches")
+}
+
+/// Introspection replies: only those that say `"active": true` are accepted.
+pub fn introspection(data: &[u8]) {
+    if tokens().accept_introspection(data, NOW) {
+        let object = object(data).expect("an object");
+        assert!(object.contains("\"active\":true"), "{object}");
+    }
+}
+
+/// Objects from outside: what was read reads the same once more, but for the last digit of a fraction.
+pub fn json(data: &[u8]) {
+    if let Some(json) = object(data) {
+        let again = object(json.as_bytes()).expect("what was written can be read");
+        let digit_then = |byte| {
+            json.as_bytes()
+                .windows(2)
+                .any(|w| w[0].is_ascii_digit() && w[1] == byte)
+        };
+        if !digit_then(b'.') && !digit_then(b'e') {
+            assert_eq!(again, json);
+        }
+    }
+}
+
+/// JWT access tokens: nothing is accepted that the keys did not sign.
+pub fn jwt(data: &[u8]) {
+    if let Some(token) = token(data) {
+        assert!(!tokens().accept(&token, NOW));
+    }
+}
+
+/// Key sets: read or refused, and bounded.
+pub fn key_set(data: &[u8]) {
+    if let Some(usable) = usable_keys(data) {
+        assert!(usable <= 2_000);
+    }
+}
+
+/// Logout tokens: nothing is accepted that the keys did not sign.
+pub fn logout_token(data: &[u8]) {
+    if let Some(token) = token(data) {
+        assert!(!tokens().accept_logout_token(&token, NOW));
+    }
+}
+
+/// Metadata: accepted only for the issuer that was asked.
+pub fn metadata(data: &[u8]) {
+    assert!(!accepts_metadata(data, "https://nobody.example"));
+    accepts_metadata(data, "https://op.example");
+}
+
+/// Return addresses: always a path of this app.
+pub fn return_to(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let address = rocket_openidconnect::internals::return_to(text);
+    assert!(address == "/" || address == text);
+    assert!(address.starts_with('/') && !address.starts_with("//"));
+    assert!(
+        address
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+    );
+}
+
+/// What is in sealed cookies, which another version may have written; and what is no sealed text at all.
+pub fn sealed_text(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    reads_pending_sign_in(text);
+    reads_session(text);
+    let cookie = SealedCookie::new(text);
+    assert_eq!(cookie.open().as_deref(), Some(text));
+    assert_eq!(cookie.open_other(text), None);
+}
+
+/// Token replies: accepted only with an access token in them.
+pub fn token_response(data: &[u8]) {
+    if let Some(access_token) = token_reply(data) {
+        assert!(!access_token.is_empty());
+    }
+}
+
+/// UserInfo replies: about the person who was asked about, or refused.
+pub fn user_info(data: &[u8]) {
+    if let Some(claims) = rocket_openidconnect::internals::user_info(data, "alice") {
+        assert_eq!(claims.get::<String>("sub").as_deref(), Some("alice"));
+    }
+}
+
+/// The first byte says how the rest is a token: as it is, or as the parts of one, divided by zeros.
+fn token(data: &[u8]) -> Option<String> {
+    let (how, rest) = data.split_first()?;
+    match how % 2 {
+        0 => std::str::from_utf8(rest).ok().map(str::to_owned),
+        _ => {
+            let parts: Vec<String> = rest.splitn(3, |byte| *byte == 0).map(base64url).collect();
+            Some(parts.join("."))
+        }
+    }
+}
+
+fn base64url(bytes: &[u8]) -> String {
+    const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let bits = chunk
+            .iter()
+            .fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = bits << (8 * (3 - chunk.len()));
+        for i in 0..=chunk.len() {
+            text.push(DIGITS[(bits >> (18 - 6 * i) & 63) as usize] as char);
+        }
+    }
+    text
+}
