@@ -16,6 +16,7 @@ mod private_key_jwt;
 mod pushed_authorization;
 mod refresh;
 mod rejections;
+mod return_addresses;
 mod session;
 mod sign_in;
 mod stores;

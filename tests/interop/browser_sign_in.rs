@@ -2,11 +2,13 @@
 //! there. The apps are the examples, as processes with environment variables alone.
 
 use serde_json::Value;
+use url::form_urlencoded;
 
 use crate::{
     browser::Browser,
     example::{Example, free_port},
     node_provider::{CLIENT_SECRET, NodeProvider},
+    return_addresses::{FOREIGN, LOCAL},
 };
 
 #[rocket::async_test]
@@ -170,6 +172,25 @@ async fn the_response_comes_in_a_form_without_a_cookie_of_ours() {
     for cookie in browser.cookies().await {
         if cookie.name.starts_with("oidc_") {
             assert_eq!(cookie.same_site.as_deref(), Some("Lax"), "{}", cookie.name);
+        }
+    }
+}
+
+/// What a browser makes of a redirect is its own: some strip controls, take `\` for `/`, collapse dots.
+#[rocket::async_test]
+#[ignore = "needs Chromium: run scripts/interop"]
+async fn no_return_address_leaves_the_app() {
+    let app = Example::start("sign_in", free_port(), &[("OIDC_ENABLED", "false")]);
+    let browser = Browser::start().await;
+    let home = app.at("localhost", "/");
+    for (addresses, leads_home) in [(&FOREIGN[..], true), (&LOCAL[..], false)] {
+        for next in addresses {
+            let next: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
+            let login = app.at("localhost", &format!("/oidc/login?next={next}"));
+            browser.goto(&login).await;
+            let url = browser.current_url().await;
+            assert!(url.starts_with(&home), "{next} led to {url}");
+            assert!(!leads_home || url == home, "{next} led to {url}");
         }
     }
 }

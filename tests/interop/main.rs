@@ -7,6 +7,8 @@ mod browser_sign_in;
 mod example;
 mod node_provider;
 mod redis_server;
+#[path = "../behaviour/support/return_addresses.rs"]
+mod return_addresses;
 mod sessions;
 mod sign_in;
 mod visitor;

@@ -18,6 +18,7 @@ mod endpoints;
 pub mod http;
 pub mod keys;
 pub mod provider;
+pub mod return_addresses;
 mod token_endpoint;
 
 pub use browser::{Browser, Page};
