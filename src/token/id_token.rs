@@ -258,4 +258,6 @@ fn check_auth_time(
 }
 
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
 mod tests;

@@ -1,0 +1,314 @@
+//! Our verdict on ID tokens against that of openidconnect's own verifier, which shares no line with ours.
+//!
+//! Every token is an accepted one with up to three changes. Where the verdicts differ, one of the changes
+//! is on the list of reasons.
+
+use std::str::FromStr;
+
+use openidconnect::{
+    ClientId, IssuerUrl, Nonce,
+    core::{CoreIdToken, CoreIdTokenVerifier, CoreJsonWebKeySet, CoreJwsSigningAlgorithm},
+};
+use serde_json::json;
+
+use super::*;
+use crate::token::test_keys::{TestKey, header, key_set, sign_by};
+
+const ISSUER: &str = "https://op.example";
+const CLIENT: &str = "client";
+const NONCE: &str = "n-0S6_WzA2Mj";
+
+/// A token that is not signed yet.
+struct Draft {
+    header: Value,
+    claims: Value,
+    signs: SigningAlgorithm,
+    key: TestKey,
+    is_broken: bool,
+}
+
+type Change = fn(&mut Draft, i64);
+
+/// What is changed, and why the verdicts may differ when it is.
+const CHANGES: &[(&str, Option<&str>, Change)] = &[
+    ("iss of another", None, |t, _| {
+        t.claims["iss"] = json!("https://evil.example")
+    }),
+    ("iss with a slash", None, |t, _| {
+        t.claims["iss"] = json!("https://op.example/")
+    }),
+    ("iss as a list", None, |t, _| {
+        t.claims["iss"] = json!(["https://op.example"])
+    }),
+    ("no iss", None, |t, _| remove(t, "iss")),
+    ("aud of another", None, |t, _| {
+        t.claims["aud"] = json!("other")
+    }),
+    ("aud as a list of one", None, |t, _| {
+        t.claims["aud"] = json!([CLIENT])
+    }),
+    ("aud with a stranger", None, |t, _| {
+        t.claims["aud"] = json!([CLIENT, "other"])
+    }),
+    ("aud empty", None, |t, _| t.claims["aud"] = json!([])),
+    ("aud of a longer name", None, |t, _| {
+        t.claims["aud"] = json!("client2")
+    }),
+    ("no aud", None, |t, _| remove(t, "aud")),
+    ("azp ours", None, |t, _| t.claims["azp"] = json!(CLIENT)),
+    (
+        "azp of another",
+        Some("it leaves `azp` to its caller"),
+        |t, _| t.claims["azp"] = json!("other"),
+    ),
+    ("expired", None, |t, now| {
+        t.claims["exp"] = json!(now - 3600)
+    }),
+    (
+        "expired a moment ago",
+        Some("we allow for clocks that differ"),
+        |t, now| {
+            t.claims["exp"] = json!(now - 30);
+        },
+    ),
+    ("exp as a float", None, |t, now| {
+        t.claims["exp"] = json!(now as f64 + 300.5)
+    }),
+    ("exp as a text", None, |t, now| {
+        t.claims["exp"] = json!((now + 300).to_string())
+    }),
+    ("no exp", None, |t, _| remove(t, "exp")),
+    (
+        "iat in the future",
+        Some("it leaves that to its caller"),
+        |t, now| {
+            t.claims["iat"] = json!(now + 3600);
+        },
+    ),
+    ("no iat", None, |t, _| remove(t, "iat")),
+    (
+        "nbf in the future",
+        Some("it does not know `nbf`"),
+        |t, now| {
+            t.claims["nbf"] = json!(now + 3600);
+        },
+    ),
+    ("nbf in the past", None, |t, now| {
+        t.claims["nbf"] = json!(now - 60)
+    }),
+    ("no sub", None, |t, _| remove(t, "sub")),
+    ("sub empty", Some("it takes the empty subject"), |t, _| {
+        t.claims["sub"] = json!("")
+    }),
+    ("sub as a number", None, |t, _| t.claims["sub"] = json!(7)),
+    ("nonce of another", None, |t, _| {
+        t.claims["nonce"] = json!("another")
+    }),
+    ("no nonce", None, |t, _| remove(t, "nonce")),
+    (
+        "email_verified as a number",
+        Some("it refuses claims of odd types, which we pass on"),
+        |t, _| {
+            t.claims["email_verified"] = json!(1);
+        },
+    ),
+    (
+        "amr as a string",
+        Some("it refuses claims of odd types, which we pass on"),
+        |t, _| {
+            t.claims["amr"] = json!("pwd");
+        },
+    ),
+    (
+        "acr as a number",
+        Some("it refuses claims of odd types, which we pass on"),
+        |t, _| {
+            t.claims["acr"] = json!(1);
+        },
+    ),
+    (
+        "updated_at as a date",
+        Some("it refuses claims of odd types, which we pass on"),
+        |t, _| t.claims["updated_at"] = json!("2020-01-01T00:00:00Z"),
+    ),
+    ("auth_time as a float", None, |t, now| {
+        t.claims["auth_time"] = json!(now as f64 - 0.5)
+    }),
+    ("at_hash of nothing", None, |t, _| {
+        t.claims["at_hash"] = json!("77QmUPtjPfzWtF2AnpK9RQ")
+    }),
+    ("more claims", None, |t, _| {
+        t.claims["groups"] = json!(["a", { "b": 1 }])
+    }),
+    ("RS256", None, |t, _| signed_by(t, SigningAlgorithm::RS256)),
+    ("PS256", None, |t, _| signed_by(t, SigningAlgorithm::PS256)),
+    ("EdDSA", None, |t, _| signed_by(t, SigningAlgorithm::EdDSA)),
+    ("signature broken", None, |t, _| t.is_broken = true),
+    ("key that is not published", None, |t, _| {
+        signed_by(t, SigningAlgorithm::ES256);
+        t.key = TestKey::StrangeEc256;
+    }),
+    ("alg none", None, |t, _| t.header["alg"] = json!("none")),
+    ("alg of another kind of key", None, |t, _| {
+        t.header["alg"] = json!("RS512")
+    }),
+    (
+        "no kid",
+        Some("it wants a name where there are several keys, we try those that fit"),
+        |t, _| {
+            t.header.as_object_mut().unwrap().remove("kid");
+        },
+    ),
+    ("kid of nobody", None, |t, _| {
+        t.header["kid"] = json!("nobody")
+    }),
+    ("crit", None, |t, _| t.header["crit"] = json!(["x"])),
+    ("typ JWT", None, |t, _| t.header["typ"] = json!("JWT")),
+    ("typ of an access token", None, |t, _| {
+        t.header["typ"] = json!("at+jwt")
+    }),
+    ("jku", None, |t, _| {
+        t.header["jku"] = json!("https://evil.example")
+    }),
+];
+
+fn remove(draft: &mut Draft, claim: &str) {
+    draft.claims.as_object_mut().unwrap().remove(claim);
+}
+
+fn signed_by(draft: &mut Draft, algorithm: SigningAlgorithm) {
+    draft.header = header(algorithm);
+    draft.signs = algorithm;
+    draft.key = TestKey::of(algorithm).unwrap();
+}
+
+fn drafted(changes: &[usize], now: i64) -> String {
+    let mut draft = Draft {
+        header: header(SigningAlgorithm::ES256),
+        claims: json!({
+            "iss": ISSUER, "sub": "alice", "aud": CLIENT, "nonce": NONCE, "exp": now + 300, "iat": now,
+        }),
+        signs: SigningAlgorithm::ES256,
+        key: TestKey::Ec256,
+        is_broken: false,
+    };
+    for change in changes {
+        CHANGES[*change].2(&mut draft, now);
+    }
+    let (header, claims) = (draft.header.to_string(), draft.claims.to_string());
+    let token = sign_by(&header, &claims, |message| {
+        let mut signature = draft.key.sign(draft.signs, message);
+        signature[0] ^= u8::from(draft.is_broken);
+        signature
+    });
+    token
+}
+
+fn our_verdict(token: &str, now: OffsetDateTime) -> bool {
+    let nonce = Secret::new(NONCE);
+    let expected = IdTokenExpectations {
+        issuer: ISSUER,
+        client_id: CLIENT,
+        trusted_audiences: &[],
+        algorithms: &ALGORITHMS.map(|(ours, _)| ours),
+        client_secret: None,
+        nonce: Some(&nonce),
+        access_token: None,
+        max_age: None,
+        acr_values: &[],
+        clock_skew: Duration::from_secs(60),
+    };
+    IdToken::accept(token, &key_set(), &expected, now).is_ok()
+}
+
+const ALGORITHMS: [(SigningAlgorithm, CoreJwsSigningAlgorithm); 4] = [
+    (
+        SigningAlgorithm::RS256,
+        CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
+    ),
+    (
+        SigningAlgorithm::PS256,
+        CoreJwsSigningAlgorithm::RsaSsaPssSha256,
+    ),
+    (
+        SigningAlgorithm::ES256,
+        CoreJwsSigningAlgorithm::EcdsaP256Sha256,
+    ),
+    (SigningAlgorithm::EdDSA, CoreJwsSigningAlgorithm::EdDsa),
+];
+
+fn their_verdict(token: &str) -> bool {
+    let keys = [
+        TestKey::Rsa,
+        TestKey::Ec256,
+        TestKey::Ec384,
+        TestKey::Ed25519,
+    ];
+    let keys = json!({ "keys": keys.map(TestKey::jwk) }).to_string();
+    let keys: CoreJsonWebKeySet = serde_json::from_str(&keys).unwrap();
+    let verifier = CoreIdTokenVerifier::new_public_client(
+        ClientId::new(CLIENT.to_owned()),
+        IssuerUrl::new(ISSUER.to_owned()).unwrap(),
+        keys,
+    )
+    .set_allowed_algs(ALGORITHMS.map(|(_, theirs)| theirs));
+    CoreIdToken::from_str(token).is_ok_and(|token| {
+        token
+            .claims(&verifier, &Nonce::new(NONCE.to_owned()))
+            .is_ok()
+    })
+}
+
+#[test]
+fn verdicts_agree_but_for_the_reasons_on_the_list() {
+    let now = OffsetDateTime::now_utc();
+    let seconds = now.unix_timestamp();
+    let mut differing = vec![false; CHANGES.len()];
+    let mut accepted = 0;
+    let mut compare = |changes: &[usize]| {
+        let token = drafted(changes, seconds);
+        let (ours, theirs) = (our_verdict(&token, now), their_verdict(&token));
+        accepted += usize::from(ours);
+        if ours != theirs {
+            let names: Vec<_> = changes.iter().map(|i| CHANGES[*i].0).collect();
+            let reasons: Vec<_> = changes
+                .iter()
+                .filter(|i| CHANGES[**i].1.is_some())
+                .collect();
+            assert!(
+                !reasons.is_empty(),
+                "ours: {ours}, theirs: {theirs}, for {names:?}"
+            );
+            if let [only] = reasons[..] {
+                differing[*only] = true;
+            }
+        }
+    };
+
+    compare(&[]);
+    let all = 0..CHANGES.len();
+    for first in all.clone() {
+        compare(&[first]);
+        for second in all.clone() {
+            compare(&[first, second]);
+        }
+    }
+    // Three at a time, in steps that meet every pair.
+    for i in (0..CHANGES.len().pow(3)).step_by(71) {
+        let n = CHANGES.len();
+        compare(&[i % n, i / n % n, i / n / n]);
+    }
+    assert!(accepted > 100, "{accepted}");
+
+    // Every reason on the list is needed.
+    for (i, (name, reason, _)) in CHANGES.iter().enumerate() {
+        assert_eq!(differing[i], reason.is_some(), "{name}: {reason:?}");
+    }
+}
+
+#[test]
+fn the_unchanged_token_is_accepted_by_both() {
+    let now = OffsetDateTime::now_utc();
+    let token = drafted(&[], now.unix_timestamp());
+    assert!(our_verdict(&token, now) && their_verdict(&token));
+}
