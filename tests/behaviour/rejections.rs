@@ -2,6 +2,7 @@
 //! sign-in that succeeds. Each is tried with the response in the query and in a form.
 
 mod basic_profile;
+mod careless;
 mod config_profile;
 mod id_token;
 mod response;
