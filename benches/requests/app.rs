@@ -1,5 +1,7 @@
 //! The app whose requests are counted, and the requests.
 
+use std::fmt::Display;
+
 use rocket::{
     Build, Config, Request, Rocket,
     figment::Figment,
@@ -165,8 +167,8 @@ pub fn cases(issuer: &Issuer) -> Vec<Case> {
 }
 
 /// Where the provider sends a browser that came to it by this address: to a sign-in with so many bytes of
-/// claims.
-pub fn callback(location: &str, size: usize) -> String {
+/// claims, and after a dot, with access tokens that live for so many seconds.
+pub fn callback(location: &str, size: impl Display) -> String {
     let request = url::Url::parse(location).unwrap();
     let parameter = |name: &str| {
         let mut pairs = request.query_pairs();

@@ -1,9 +1,13 @@
 //! A provider that costs nothing: fixed answers on a thread of its own, and tokens of every kind.
 
 use std::{
+    collections::HashMap,
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     thread,
 };
 
@@ -28,6 +32,9 @@ pub struct Issuer {
     ed: Ed25519KeyPair,
     /// So many keys are published beside the three.
     further_keys: usize,
+    /// While it is, connections are closed as they come.
+    is_down: AtomicBool,
+    refreshes: AtomicUsize,
 }
 
 impl Issuer {
@@ -40,6 +47,8 @@ impl Issuer {
             ec: EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(),
             ed: Ed25519KeyPair::generate().unwrap(),
             further_keys,
+            is_down: AtomicBool::new(false),
+            refreshes: AtomicUsize::new(0),
         });
         let answering = issuer.clone();
         thread::spawn(move || {
@@ -50,7 +59,20 @@ impl Issuer {
         issuer
     }
 
+    /// Goes away, or comes back.
+    pub fn set_down(&self, is_down: bool) {
+        self.is_down.store(is_down, Ordering::Relaxed);
+    }
+
+    /// How many refreshes it has granted.
+    pub fn refreshes(&self) -> usize {
+        self.refreshes.load(Ordering::Relaxed)
+    }
+
     fn answer(&self, mut stream: TcpStream) -> std::io::Result<()> {
+        if self.is_down.load(Ordering::Relaxed) {
+            return Ok(());
+        }
         let mut reader = BufReader::new(stream.try_clone()?);
         let mut line = String::new();
         reader.read_line(&mut line)?;
@@ -82,18 +104,32 @@ impl Issuer {
         match path {
             "/jwks" => self.key_set(),
             "/token" => {
-                // The code says what the ID token is to hold: a nonce, and a number of bytes.
-                let code = url::form_urlencoded::parse(form)
-                    .find(|(name, _)| name == "code")
-                    .map(|(_, code)| code.into_owned())
-                    .unwrap_or_default();
-                let (nonce, size) = code.split_once('.').unwrap_or_default();
+                let form = url::form_urlencoded::parse(form).into_owned();
+                let form: HashMap<String, String> = form.collect();
+                let mut reply = json!({ "access_token": "opaque", "token_type": "Bearer" });
+                // The refresh token says how long its access tokens live.
+                if let Some(seconds) = form.get("refresh_token") {
+                    self.refreshes.fetch_add(1, Ordering::Relaxed);
+                    reply["expires_in"] = seconds.as_str().into();
+                    return reply;
+                }
+                // The code says what the ID token is to hold, a nonce and a number of bytes, and how long
+                // access tokens live, if they are to be refreshed.
+                let code = form.get("code").map(String::as_str).unwrap_or_default();
+                let mut parts = code.split('.');
+                let mut next = || parts.next().unwrap_or_default();
+                let (nonce, size, seconds) = (next(), next(), next());
+                if !seconds.is_empty() {
+                    reply["expires_in"] = seconds.into();
+                    reply["refresh_token"] = seconds.into();
+                }
                 let filler = "x".repeat(size.parse().unwrap_or(0));
                 let id_token = self.rs256(&json!({
                     "iss": self.url, "aud": "client", "sub": "alice", "nonce": nonce,
                     "iat": now(), "exp": now() + 3600, "filler": filler,
                 }));
-                json!({ "access_token": "opaque", "token_type": "Bearer", "id_token": id_token })
+                reply["id_token"] = id_token.into();
+                reply
             }
             _ => json!({
                 "issuer": self.url,

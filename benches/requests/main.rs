@@ -6,6 +6,7 @@
 //! cargo bench --bench requests -- cpu
 //! cargo bench --bench requests -- growth
 //! cargo bench --bench requests -- sessions
+//! cargo bench --bench requests -- load
 //! ```
 
 mod app;
@@ -13,6 +14,7 @@ mod cpu;
 mod growth;
 mod instructions;
 mod issuer;
+mod load;
 mod sessions;
 
 fn main() -> std::process::ExitCode {
@@ -43,6 +45,7 @@ fn main() -> std::process::ExitCode {
             growth::table();
             true
         }
+        ["load"] => rocket::execute(load::run()),
         ["sessions"] => {
             rocket::execute(sessions::tables());
             true
@@ -54,7 +57,7 @@ fn main() -> std::process::ExitCode {
             instructions::table()
         }
         _ => {
-            eprintln!("instructions, cpu, growth or sessions");
+            eprintln!("instructions, cpu, growth, sessions or load");
             false
         }
     };

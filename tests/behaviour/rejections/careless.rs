@@ -80,7 +80,7 @@ async fn token_replies() {
         |reply| reply.set_header("Content-Type", "text/plain"),
     ];
     for change in changes {
-        accepted(|provider| provider.on_token_response(change.clone())).await;
+        accepted(|provider| provider.on_token_response(change)).await;
     }
 }
 
