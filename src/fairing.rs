@@ -16,6 +16,7 @@ use crate::{
     Clock, Events, LaunchError, RelyingParty,
     events::NoEvents,
     guard::RequestState,
+    protect::is_protected,
     provider::Provider,
     relying_party::{PostLogout, Refreshes, Source},
     resource_server::{self, BearerError, ResourceServer},
@@ -318,7 +319,8 @@ impl Fairing for Oidc {
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         if let Some(rp) = rocket.state::<RelyingParty>() {
-            report(rp).await;
+            let protected = rocket.routes().filter(|route| is_protected(route));
+            report(rp, protected.count()).await;
         }
         if let Some(resource_server) = rocket.state::<ResourceServer>() {
             let is_alone = rocket.state::<RelyingParty>().is_none();
@@ -456,7 +458,7 @@ pub(crate) fn is_page_load(request: &Request<'_>) -> bool {
 }
 
 /// Tells the operator what is in force, as Rocket reports its own settings.
-async fn report(rp: &RelyingParty) {
+async fn report(rp: &RelyingParty, protected_routes: usize) {
     const TARGET: &str = "rocket::launch";
     const INDENTED: &str = "rocket::launch::_";
 
@@ -493,6 +495,9 @@ async fn report(rp: &RelyingParty) {
                 }
             }
         }
+    }
+    if protected_routes > 0 {
+        tell("protected routes", &protected_routes.to_string());
     }
     for relaxation in rp.settings.relaxations() {
         tracing::warn!("{relaxation}");

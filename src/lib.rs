@@ -17,6 +17,7 @@ pub mod internals;
 #[cfg(doc)]
 pub mod manual;
 mod pages;
+mod protect;
 mod provider;
 mod relying_party;
 mod resource_server;
@@ -36,6 +37,7 @@ pub use guard::{
     Authorized, AuthorizedError, Bearer, Caller, CallerError, LoggedIn, LoggedInError,
     OptionalUser, Policy,
 };
+pub use protect::{protect, protect_with};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::RelyingParty;
 pub use resource_server::{BearerError, BearerUserInfoError};

@@ -14,6 +14,7 @@ mod logout_at_provider;
 mod logout_by_provider;
 mod private_key_jwt;
 mod pushed_authorization;
+mod protect;
 mod refresh;
 mod rejections;
 mod return_addresses;

@@ -1,0 +1,138 @@
+//! `protect`: deny by default, around routes that need not know of it.
+
+use std::{cell::Cell, marker::PhantomData};
+
+use rocket::{
+    Data, Request, Route,
+    http::Status,
+    outcome::Outcome,
+    request::FromRequest,
+    route::{self, Handler},
+};
+
+use crate::{Authorized, LoggedIn, Policy, RelyingParty};
+
+/// Lets only signed-in people reach these routes: the app's own, a `FileServer`, or anybody else's.
+///
+/// Each route keeps its name, method, path, rank, format and sentinels. Before its handler, and before
+/// its own guards, stands [`LoggedIn`]:
+///
+/// | outcome | when | what the visitor sees |
+/// |---|---|---|
+/// | what the route does, forwards too | signed in | the route |
+/// | `Error(401)` | signed out | a page load: sign-in, then this page; anything else: 401 and the app's catcher |
+/// | `Error(503)` | the session store is not reachable | 503 with `Retry-After` |
+/// | `Error(500)` | the fairing [`Oidc`](crate::Oidc) is not attached, or is `resource_server_only` | 500; the log has the remedy |
+///
+/// A signed-out request is never forwarded: no other route answers in the place of a protected one. So a
+/// protected `FileServer` at `/` denies every path that no route before it has answered, and what a route
+/// before it forwards. The fairing's own routes go before it by their rank. At liftoff the fairing reports
+/// how many routes are protected.
+///
+/// ```
+/// use rocket::{fs::FileServer, get, routes};
+/// use rocket_openidconnect::{Oidc, protect};
+///
+/// #[get("/reports")]
+/// fn reports() -> &'static str {
+///     "for whoever is signed in"
+/// }
+///
+/// let rocket = rocket::build()
+///     .attach(Oidc::fairing())
+///     .mount("/", protect(routes![reports]))
+///     .mount("/files", protect(FileServer::new("/", rocket::fs::Options::None)));
+/// ```
+///
+/// # Security
+///
+/// A route stands behind this where it is mounted so, and nowhere else: mounting it a second time without
+/// `protect` opens it. `assert_guarded` in the module `testing` finds such routes.
+pub fn protect(routes: impl Into<Vec<Route>>) -> Vec<Route> {
+    guard_by::<LoggedIn>(routes.into())
+}
+
+/// As [`protect`], for people whom a [`Policy`] permits. Others get 403.
+///
+/// ```
+/// use rocket::{Request, get, routes};
+/// use rocket_openidconnect::{Policy, User, protect_with};
+///
+/// struct Admin;
+///
+/// #[rocket::async_trait]
+/// impl Policy for Admin {
+///     async fn permits(user: &User, _request: &Request<'_>) -> bool {
+///         user.groups().contains(&"admin")
+///     }
+/// }
+///
+/// #[get("/users")]
+/// fn users() -> &'static str {
+///     "all of them"
+/// }
+///
+/// let rocket = rocket::build().mount("/admin", protect_with::<Admin>(routes![users]));
+/// ```
+pub fn protect_with<P: Policy>(routes: impl Into<Vec<Route>>) -> Vec<Route> {
+    guard_by::<Authorized<P>>(routes.into())
+}
+
+fn guard_by<G: for<'r> FromRequest<'r> + 'static>(mut routes: Vec<Route>) -> Vec<Route> {
+    for route in &mut routes {
+        let inner = route.handler.clone();
+        let guard = PhantomData::<fn() -> G>;
+        route.handler = Box::new(Protected { inner, guard });
+    }
+    routes
+}
+
+/// A handler that a guard stands before.
+struct Protected<G> {
+    inner: Box<dyn Handler>,
+    guard: PhantomData<fn() -> G>,
+}
+
+#[rocket::async_trait]
+impl<G: for<'r> FromRequest<'r> + 'static> Handler for Protected<G> {
+    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> route::Outcome<'r> {
+        if request.rocket().state::<RelyingParty>().is_none() {
+            tracing::error!("a route is protected, and there is no sign-in in this app");
+            tracing::info!(
+                "attach `Oidc::fairing()`, without `resource_server_only`, or use `Bearer` in that route"
+            );
+            return Outcome::Error(Status::InternalServerError);
+        }
+        // In a box, so that the handler's future is not the larger by the guard's.
+        let refused = match Box::pin(G::from_request(request)).await {
+            Outcome::Success(_) => None,
+            Outcome::Error((status, _)) | Outcome::Forward(status) => Some(status),
+        };
+        match refused {
+            None => self.inner.handle(request, data).await,
+            Some(status) => Outcome::Error(status),
+        }
+    }
+}
+
+thread_local! {
+    static CLONED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a route stands behind [`protect`]. Rocket shows of a handler only what it does, and this one
+/// tells when it is cloned.
+pub(crate) fn is_protected(route: &Route) -> bool {
+    CLONED.set(false);
+    drop(route.handler.clone());
+    CLONED.get()
+}
+
+impl<G> Clone for Protected<G> {
+    fn clone(&self) -> Self {
+        CLONED.set(true);
+        Protected {
+            inner: self.inner.clone(),
+            guard: PhantomData,
+        }
+    }
+}

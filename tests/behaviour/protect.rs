@@ -1,0 +1,261 @@
+//! `protect`: signed-out requests stop there, and signed-in ones see the routes as they are.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rocket::{
+    Build, Data, Request, Rocket, Route, State, catch, catchers,
+    fs::FileServer,
+    get,
+    http::{Method, Status},
+    outcome::Outcome,
+    post, route, routes,
+    serde::json::json,
+};
+use rocket_openidconnect::{Oidc, Policy, User, protect, protect_with};
+
+use crate::{
+    common::{App, Log, launch_failure},
+    support::{Browser, TestProvider},
+};
+
+const CATCH_ALL: &str = "the catch-all route";
+const UNAUTHORIZED: &str = "401 in the app's words";
+
+/// How many requests reached a handler.
+#[derive(Default)]
+struct Reached(AtomicUsize);
+
+#[get("/number/<number>", rank = 3, format = "text/plain")]
+fn number(number: u32, reached: &State<Reached>) -> String {
+    reached.0.fetch_add(1, Ordering::SeqCst);
+    format!("the number {number}")
+}
+
+#[post("/number", data = "<body>")]
+fn post_number(body: &str, reached: &State<Reached>) -> String {
+    reached.0.fetch_add(1, Ordering::SeqCst);
+    body.to_owned()
+}
+
+#[get("/<_..>", rank = 90)]
+fn catch_all() -> &'static str {
+    CATCH_ALL
+}
+
+#[catch(401)]
+fn unauthorized() -> &'static str {
+    UNAUTHORIZED
+}
+
+/// A route as another crate makes it: a plain function, that forwards on request.
+fn foreign<'r>(request: &'r Request<'_>, data: Data<'r>) -> route::BoxFuture<'r> {
+    Box::pin(async move {
+        let reached = request.rocket().state::<Reached>().unwrap();
+        reached.0.fetch_add(1, Ordering::SeqCst);
+        match request.uri().query() {
+            Some(_) => Outcome::forward(data, Status::ImATeapot),
+            None => route::Outcome::from(request, "foreign"),
+        }
+    })
+}
+
+struct Admin;
+
+#[rocket::async_trait]
+impl Policy for Admin {
+    async fn permits(user: &User, _request: &Request<'_>) -> bool {
+        user.groups().contains(&"admin")
+    }
+}
+
+fn files() -> FileServer {
+    FileServer::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs"))
+}
+
+fn rocket(app: &App) -> Rocket<Build> {
+    let foreign = Route::new(Method::Get, "/foreign", foreign);
+    app.bare()
+        .attach(Oidc::fairing().clock(app.clock()))
+        .manage(Reached::default())
+        .mount("/", protect(routes![number, post_number]))
+        .mount("/", protect(vec![foreign.clone()]))
+        .mount("/admin", protect_with::<Admin>(vec![foreign]))
+        .mount("/", protect(files()))
+        .register("/", catchers![unauthorized])
+}
+
+fn reached(browser: &Browser) -> usize {
+    let reached = browser.client().rocket().state::<Reached>().unwrap();
+    reached.0.load(Ordering::SeqCst)
+}
+
+const PATHS: [&str; 6] = [
+    "/number/4",
+    "/number/four",
+    "/foreign?forward",
+    "/admin/foreign",
+    "/performance.md",
+    "/there/is/no/such/file",
+];
+
+#[rocket::async_test]
+async fn a_signed_out_request_never_reaches_a_handler() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = Browser::open(rocket(&app).mount("/", routes![catch_all])).await;
+    for path in PATHS {
+        let page = browser.fetch(path).await;
+        page.is(Status::Unauthorized);
+        assert_eq!(page.body, UNAUTHORIZED, "{path}");
+    }
+    let posted = browser.submit("/number", "7").await;
+    posted.is(Status::Unauthorized);
+    let head = browser
+        .request(Method::Head, "/performance.md", &[], "")
+        .await;
+    head.is(Status::Unauthorized);
+    assert_eq!(reached(&browser), 0);
+    // What nothing protected matches, is as it was.
+    let put = browser.request(Method::Put, "/number", &[], "").await;
+    put.is(Status::NotFound);
+}
+
+#[rocket::async_test]
+async fn a_signed_out_page_load_goes_to_sign_in_and_comes_back() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = Browser::open(rocket(&app)).await;
+    let page = browser.visit("/performance.md").await;
+    page.redirects_to("/oidc/login?next=%2Fperformance.md");
+    let page = browser.sign_in(&provider, "/performance.md").await;
+    page.is(Status::Ok).sees("# ");
+    assert_eq!(page.url, "/performance.md");
+    assert_eq!(page.header("Cache-Control"), Some("no-store"));
+}
+
+#[rocket::async_test]
+async fn signed_in_a_route_answers_and_forwards_as_without() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let protected = Browser::open(rocket(&app).mount("/", routes![catch_all])).await;
+    protected.sign_in(&provider, "/number/4").await;
+    let before = reached(&protected);
+
+    let bare = app
+        .bare()
+        .attach(Oidc::fairing().clock(app.clock()))
+        .manage(Reached::default())
+        .mount("/", routes![number, post_number, catch_all])
+        .mount("/", vec![Route::new(Method::Get, "/foreign", foreign)])
+        .mount("/", files());
+    let bare = Browser::open(bare).await;
+    for path in PATHS.iter().filter(|path| **path != "/admin/foreign") {
+        let (with, without) = (protected.fetch(path).await, bare.fetch(path).await);
+        assert_eq!(
+            (with.status, &with.body),
+            (without.status, &without.body),
+            "{path}"
+        );
+    }
+    assert_eq!(protected.fetch("/number/four").await.body, CATCH_ALL);
+    assert_eq!(protected.fetch("/foreign?forward").await.body, CATCH_ALL);
+    assert_eq!(protected.fetch("/no/such/file").await.body, CATCH_ALL);
+    assert_eq!(protected.submit("/number", "7").await.body, "7");
+    assert_eq!(reached(&protected) - before, reached(&bare) + 2);
+}
+
+/// Without another route, the status of a forward is the answer's.
+#[rocket::async_test]
+async fn the_status_of_a_forward_is_kept() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let rocket = app
+        .bare()
+        .attach(Oidc::fairing().clock(app.clock()))
+        .manage(Reached::default())
+        .mount("/", protect(vec![Route::new(Method::Get, "/", foreign)]));
+    let browser = Browser::open(rocket).await;
+    browser.sign_in(&provider, "/").await.sees("foreign");
+    browser.fetch("/?forward").await.is(Status::ImATeapot);
+}
+
+#[rocket::async_test]
+async fn a_policy_lets_some_in() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = Browser::open(rocket(&app)).await;
+    provider.user_claims(json!({ "sub": "bob", "groups": ["users"] }));
+    let page = browser.sign_in(&provider, "/admin/foreign").await;
+    page.is(Status::Forbidden);
+    assert_eq!(reached(&browser), 0);
+
+    provider.user_claims(json!({ "sub": "ann", "groups": ["admin"] }));
+    let admin = browser.another();
+    let page = admin.sign_in(&provider, "/admin/foreign").await;
+    page.is(Status::Ok).sees("foreign");
+    assert_eq!(reached(&browser), 1);
+}
+
+#[test]
+fn a_protected_route_keeps_what_it_is() {
+    let shape = |route: &Route| {
+        let uri = route.uri.to_string();
+        let format = route.format.clone();
+        (route.name.clone(), route.method, uri, route.rank, format)
+    };
+    let mut all = routes![number, post_number, catch_all];
+    all.extend(Vec::<Route>::from(files()));
+    let before: Vec<_> = all.iter().map(shape).collect();
+    let after: Vec<_> = protect_with::<Admin>(protect(all))
+        .iter()
+        .map(shape)
+        .collect();
+    assert_eq!(before, after);
+    assert_eq!(before[0].0.as_deref(), Some("number"));
+    assert_eq!((before[0].3, before[3].3), (3, 10));
+}
+
+#[rocket::async_test]
+async fn a_protected_route_keeps_its_sentinels() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let rocket = app
+        .bare()
+        .attach(Oidc::fairing())
+        .mount("/", protect(routes![number]));
+    // `&State<Reached>` without the state.
+    assert_eq!(launch_failure(rocket).await.0, "1 sentinels abort");
+}
+
+#[rocket::async_test]
+async fn without_the_fairing_nobody_is_let_in() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let log = Log::default();
+    let recording = tracing::subscriber::set_default(log.clone());
+    let rocket = app.bare().mount("/", protect(files()));
+    let browser = Browser::open(rocket.mount("/", routes![catch_all])).await;
+    let page = browser.visit("/performance.md").await;
+    drop(recording);
+    page.is(Status::InternalServerError);
+    assert_eq!(
+        log.lines(),
+        [
+            "ERROR: a route is protected, and there is no sign-in in this app",
+            "INFO: attach `Oidc::fairing()`, without `resource_server_only`, or use `Bearer` in that route",
+        ]
+    );
+}
+
+#[rocket::async_test]
+async fn the_report_counts_protected_routes() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let log = Log::default();
+    let recording = tracing::subscriber::set_default(log.clone());
+    Browser::open(rocket(&app).mount("/", routes![catch_all])).await;
+    drop(recording);
+    let lines = log.lines_with_report();
+    let line = "INFO: protected routes: 5".to_owned();
+    assert!(lines.contains(&line), "{lines:#?}");
+}
