@@ -13,7 +13,10 @@ use time::OffsetDateTime;
 /// Tells the time. Everything below the guards and routes takes the time as an argument.
 ///
 /// The default is the system's clock. A test sets one that stands still until it is moved (feature
-/// `testing`):
+/// `testing`). All of this crate follows it: lifetimes of sessions and tokens, when keys and metadata are
+/// read again, back-off, sessions in memory, and the development provider. What does not: sessions in Redis
+/// or in a store of the app's own, which drop entries by a time of their own, and time limits of requests to
+/// a provider over the network.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,6 +27,9 @@ use time::OffsetDateTime;
 /// clock.advance(Duration::from_secs(60));
 /// assert_eq!(clock.now().unix_timestamp(), 1_700_000_060);
 /// ```
+///
+/// Rocket's tracked local client goes by the system's clock where it drops cookies: begin no earlier than
+/// [`standing`](Self::standing) where one is used.
 #[derive(Clone, Default)]
 pub struct Clock(Option<Arc<AtomicI64>>);
 
@@ -32,24 +38,36 @@ impl Clock {
     pub fn now(&self) -> OffsetDateTime {
         match &self.0 {
             None => OffsetDateTime::now_utc(),
-            Some(seconds) => OffsetDateTime::from_unix_timestamp(seconds.load(Ordering::SeqCst))
-                .unwrap_or(OffsetDateTime::UNIX_EPOCH),
+            Some(milliseconds) => at(milliseconds.load(Ordering::SeqCst)),
         }
+    }
+
+    /// A clock that stands at the system's present time.
+    #[cfg(feature = "testing")]
+    pub fn standing() -> Clock {
+        Clock::standing_at(OffsetDateTime::now_utc().unix_timestamp())
     }
 
     /// A clock that stands at a time, in seconds since 1970.
     #[cfg(feature = "testing")]
     pub fn standing_at(seconds: i64) -> Clock {
-        Clock(Some(Arc::new(AtomicI64::new(seconds))))
+        Clock(Some(Arc::new(AtomicI64::new(seconds.saturating_mul(1000)))))
     }
 
-    /// Moves a standing clock on, and all its clones. The system's clock is not moved.
+    /// Moves a standing clock on, by whole milliseconds, and all its clones. The system's clock is not moved.
     #[cfg(feature = "testing")]
     pub fn advance(&self, by: std::time::Duration) {
-        if let Some(seconds) = &self.0 {
-            seconds.fetch_add(by.as_secs() as i64, Ordering::SeqCst);
+        let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        if let Some(milliseconds) = &self.0 {
+            milliseconds.fetch_add(by, Ordering::SeqCst);
         }
     }
+}
+
+/// A time, in milliseconds since 1970.
+fn at(milliseconds: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp_nanos(i128::from(milliseconds) * 1_000_000)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
 impl fmt::Debug for Clock {
@@ -58,5 +76,22 @@ impl fmt::Debug for Clock {
             None => f.write_str("Clock(system)"),
             Some(_) => write!(f, "Clock({})", self.now()),
         }
+    }
+}
+
+#[cfg(all(test, feature = "testing"))]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_standing_clock_moves_by_milliseconds_with_its_clones() {
+        let clock = Clock::standing_at(1_700_000_000);
+        let clone = clock.clone();
+        clock.advance(Duration::from_millis(1_001));
+        clock.advance(Duration::from_micros(999));
+        let expected = 1_700_000_001_001_000_000;
+        assert_eq!(clone.now().unix_timestamp_nanos(), expected);
     }
 }

@@ -235,7 +235,7 @@ impl Oidc {
     ) -> Result<RelyingParty, LaunchError> {
         let seal = CookieSeal::new(key, site.secure);
         let store = self.session_store.clone();
-        let sessions = Sessions::open(settings.session.clone(), seal.clone(), store)?;
+        let sessions = Sessions::open(settings.session.clone(), seal.clone(), store, &self.clock)?;
         Ok(RelyingParty {
             sessions: Arc::new(sessions),
             refreshes: Arc::new(Refreshes::new()),

@@ -20,7 +20,7 @@ pub use optional_user::OptionalUser;
 pub(crate) use request_state::RequestState;
 
 use crate::{
-    RelyingParty, User,
+    Clock, RelyingParty, User,
     relying_party::Source,
     resource_server::ResourceServer,
     session::{CurrentSession, Session, SignedOut},
@@ -104,10 +104,10 @@ pub(crate) async fn current_user<C: DeserializeOwned>(
         Ok(session) => session.clone(),
         Err(reason) => return Err(LoggedInError::SignedOut(*reason)),
     };
-    let now = request
-        .rocket()
-        .state::<RelyingParty>()
-        .map_or_else(time::OffsetDateTime::now_utc, |rp| rp.clock.now());
+    let rp = request.rocket().state::<RelyingParty>();
+    let now = rp
+        .map(|rp| rp.clock.now())
+        .unwrap_or_else(|| Clock::default().now());
 
     User::new(session, now).map_err(|error| {
         tracing::error!(

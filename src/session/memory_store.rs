@@ -8,14 +8,17 @@ use std::{
 };
 
 use moka::{
-    Expiry,
+    Entry, Expiry,
     notification::RemovalCause,
     ops::compute::{CompResult, Op},
     policy::EvictionPolicy,
     sync::Cache,
 };
 
+use time::OffsetDateTime;
+
 use super::store::{SessionStore, StoreError, StoredSession};
+use crate::Clock;
 
 /// How many notes are kept; the one that was not used for the longest time goes first.
 const MOST_NOTES: u64 = 1_000_000;
@@ -26,13 +29,16 @@ pub struct MemoryStore {
     sessions: Cache<String, Kept<StoredSession>>,
     owners: Arc<Owners>,
     notes: Cache<String, Kept<Arc<str>>>,
+    clock: Clock,
 }
 
-/// A value and how long to keep it.
+/// A value and how long to keep it: the cache drops it in time, and by `ends` it is judged, which a test's
+/// clock may reach sooner.
 #[derive(Clone)]
 struct Kept<T> {
     value: T,
     life: Duration,
+    ends: Option<OffsetDateTime>,
 }
 
 /// The ids of each owner's sessions.
@@ -61,7 +67,28 @@ impl MemoryStore {
                 .eviction_policy(EvictionPolicy::lru())
                 .expire_after(Life)
                 .build(),
+            clock: Clock::default(),
         }
+    }
+
+    /// The clock to judge lives by. The default is the system's.
+    pub fn clock(mut self, clock: Clock) -> MemoryStore {
+        self.clock = clock;
+        self
+    }
+
+    fn keep<T>(&self, value: T, life: Duration) -> Kept<T> {
+        Kept {
+            value,
+            life,
+            ends: time::Duration::try_from(life)
+                .ok()
+                .and_then(|life| self.clock.now().checked_add(life)),
+        }
+    }
+
+    fn is_over<T>(&self, kept: &Kept<T>) -> bool {
+        kept.ends.is_some_and(|ends| ends <= self.clock.now())
     }
 }
 
@@ -69,28 +96,23 @@ impl MemoryStore {
 impl SessionStore for MemoryStore {
     async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
         self.owners.add(session);
-        let kept = Kept {
-            value: session.clone(),
-            life,
-        };
+        let kept = self.keep(session.clone(), life);
         self.sessions.insert(session.id.clone(), kept);
         Ok(())
     }
 
     async fn load(&self, id: &str) -> Result<Option<StoredSession>, StoreError> {
-        Ok(self.sessions.get(id).map(|kept| kept.value))
+        let kept = self.sessions.get(id).filter(|kept| !self.is_over(kept));
+        Ok(kept.map(|kept| kept.value))
     }
 
     async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
         let done = self
             .sessions
             .entry_by_ref(&session.id)
-            .and_compute_with(|entry| match entry {
-                Some(entry) if entry.value().value.version + 1 == session.version => {
-                    Op::Put(Kept {
-                        value: session.clone(),
-                        life,
-                    })
+            .and_compute_with(|entry| match entry.map(Entry::into_value) {
+                Some(old) if old.value.version + 1 == session.version && !self.is_over(&old) => {
+                    Op::Put(self.keep(session.clone(), life))
                 }
                 _ => Op::Nop,
             });
@@ -98,31 +120,38 @@ impl SessionStore for MemoryStore {
     }
 
     async fn remove(&self, id: &str) -> Result<bool, StoreError> {
-        Ok(self.sessions.remove(id).is_some())
+        let removed = self.sessions.remove(id);
+        Ok(removed.is_some_and(|kept| !self.is_over(&kept)))
     }
 
     async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
         let ids = self.owners.lock().get(owner).cloned().unwrap_or_default();
-        let is_there = |id: &String| self.sessions.contains_key(id);
+        let is_there = |id: &String| {
+            let kept = self.sessions.get(id);
+            kept.is_some_and(|kept| !self.is_over(&kept))
+        };
         Ok(ids.into_iter().filter(is_there).collect())
     }
 
     async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        let value = value.into();
-        self.notes.insert(name.to_owned(), Kept { value, life });
+        let kept = self.keep(value.into(), life);
+        self.notes.insert(name.to_owned(), kept);
         Ok(())
     }
 
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        let claimed = self.notes.entry_by_ref(name).or_insert_with(|| Kept {
-            value: value.into(),
-            life,
-        });
+        let claimed = self
+            .notes
+            .entry_by_ref(name)
+            .or_insert_with_if(|| self.keep(value.into(), life), |kept| self.is_over(kept));
         Ok(claimed.is_fresh())
     }
 
     async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        let note = |name: &&str| self.notes.get(*name).map(|kept| kept.value.to_string());
+        let note = |name: &&str| {
+            let kept = self.notes.get(*name).filter(|kept| !self.is_over(kept));
+            kept.map(|kept| kept.value.to_string())
+        };
         Ok(names.iter().map(note).collect())
     }
 
@@ -227,5 +256,34 @@ mod tests {
         store.sessions.run_pending_tasks();
         assert_eq!(store.load("a").await, Ok(None));
         assert_eq!(store.ids_of("alice").await, Ok(vec![]));
+    }
+    /// The cache's own time stands almost still meanwhile.
+    #[cfg(feature = "testing")]
+    #[rocket::async_test]
+    async fn lives_follow_a_clock_that_is_set() {
+        let clock = Clock::standing();
+        let (store, minute) = (
+            MemoryStore::new(10).clock(clock.clone()),
+            Duration::from_secs(60),
+        );
+        store.create(&session("a", "alice"), minute).await.unwrap();
+        store.note("n", "1", minute).await.unwrap();
+        clock.advance(minute - Duration::from_millis(1));
+        assert!(store.load("a").await.unwrap().is_some());
+        assert_eq!(store.ids_of("alice").await.unwrap(), ["a"]);
+        assert_eq!(store.claim("n", "2", minute).await, Ok(false));
+
+        clock.advance(Duration::from_millis(1));
+        let next = StoredSession {
+            version: 2,
+            ..session("a", "alice")
+        };
+        assert_eq!(store.replace(&next, minute).await, Ok(false));
+        assert_eq!(store.load("a").await, Ok(None));
+        assert_eq!(store.ids_of("alice").await, Ok(vec![]));
+        assert_eq!(store.remove("a").await, Ok(false));
+        assert_eq!(store.notes(&["n"]).await, Ok(vec![None]));
+        assert_eq!(store.claim("n", "2", minute).await, Ok(true));
+        assert_eq!(store.claim("n", "3", minute).await, Ok(false));
     }
 }

@@ -22,7 +22,7 @@ use super::{
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use crate::{
-    Secret,
+    Clock, Secret,
     settings::{SessionSettings, StoreKind},
 };
 
@@ -95,6 +95,7 @@ impl Sessions {
         settings: SessionSettings,
         seal: CookieSeal,
         own: Option<Arc<dyn SessionStore>>,
+        clock: &Clock,
     ) -> Result<Sessions, StoreError> {
         let shared = match (own, &settings.url) {
             (Some(own), _) => Some(own),
@@ -113,7 +114,9 @@ impl Sessions {
             names: seal.names(),
             seal,
             is_in_cookies,
-            store: shared.unwrap_or_else(|| Arc::new(MemoryStore::new(settings.max_sessions))),
+            store: shared.unwrap_or_else(|| {
+                Arc::new(MemoryStore::new(settings.max_sessions).clock(clock.clone()))
+            }),
             is_shared,
             unsigned_ends: Mutex::default(),
             settings,
