@@ -12,6 +12,8 @@ use rocket::{
 use serde::Deserialize;
 use url::Url;
 
+#[cfg(feature = "testing")]
+use crate::testing::TestProvider;
 use crate::{
     Clock, Events, LaunchError, RelyingParty,
     events::NoEvents,
@@ -160,14 +162,15 @@ impl Oidc {
         &self,
         rocket: Rocket<Build>,
     ) -> Result<Rocket<Build>, (Rocket<Build>, LaunchError)> {
-        match self.prepare(rocket.figment().clone()).await {
+        match self.prepare(&rocket).await {
             Ok(prepared) => Ok(prepared.into_rocket(rocket, AppEvents(self.events.clone()))),
             Err(error) => Err((rocket, error)),
         }
     }
 
-    async fn prepare(&self, figment: Figment) -> Result<Prepared, LaunchError> {
-        let mut settings = Settings::extract(&figment)?;
+    async fn prepare(&self, rocket: &Rocket<Build>) -> Result<Prepared, LaunchError> {
+        let figment = rocket.figment();
+        let mut settings = Settings::extract(figment)?;
         settings = (self.customize)(settings).map_err(|error| LaunchError::Custom {
             cause: error.to_string(),
         })?;
@@ -177,19 +180,27 @@ impl Oidc {
             tls: figment.find_value("tls").is_ok(),
         };
 
+        let clock = self.clock.clone();
+        #[cfg(feature = "testing")]
+        let clock = match rocket.state::<TestProvider>() {
+            Some(provider) => {
+                provider.take_over(&mut settings, &surroundings).await?;
+                provider.clock().clone()
+            }
+            None => clock,
+        };
         #[cfg(feature = "dev-provider")]
-        let dev_provider = start_dev_provider(&mut settings, &surroundings).await?;
+        let dev_provider = start_dev_provider(&mut settings, &surroundings, &clock).await?;
         let mode = settings.mode(&surroundings)?;
-        let (key, generated_key) = secret_key(&figment)?;
+        let (key, generated_key) = secret_key(figment)?;
         let settings = Arc::new(settings);
 
-        let clock = self.clock.clone();
         let resource_server = |provider: &Arc<Provider>, base_url: Option<&Url>| {
             ResourceServer::new(provider.clone(), base_url, settings.clone(), clock.clone())
         };
         let (sign_in, resource_server) = match mode {
             Mode::ResourceServerOnly(registration) => {
-                let provider = self.reach(registration, None, &settings).await?;
+                let provider = reach(registration, None, &settings, &clock).await?;
                 let base_url = settings.site(&surroundings).ok().map(|site| site.base_url);
                 (None, resource_server(&provider, base_url.as_ref())?)
             }
@@ -207,14 +218,14 @@ impl Oidc {
                 (sign_in, resource_server)
             }
             Mode::RelyingParty { registration, site } => {
-                let provider = self.reach(registration, Some(&site), &settings).await?;
+                let provider = reach(registration, Some(&site), &settings, &clock).await?;
                 let resource_server = resource_server(&provider, Some(&site.base_url))?;
                 (Some((Source::Provider(provider), site)), resource_server)
             }
         };
 
         let relying_party = match sign_in {
-            Some((source, site)) => Some(self.relying_party(source, site, key, settings)?),
+            Some((source, site)) => Some(self.relying_party(source, site, key, settings, clock)?),
             None => None,
         };
         Ok(Prepared {
@@ -232,36 +243,37 @@ impl Oidc {
         site: Site,
         key: Key,
         settings: Arc<Settings>,
+        clock: Clock,
     ) -> Result<RelyingParty, LaunchError> {
         let seal = CookieSeal::new(key, site.secure);
         let store = self.session_store.clone();
-        let sessions = Sessions::open(settings.session.clone(), seal.clone(), store, &self.clock)?;
+        let sessions = Sessions::open(settings.session.clone(), seal.clone(), store, &clock)?;
         Ok(RelyingParty {
             sessions: Arc::new(sessions),
             refreshes: Arc::new(Refreshes::new()),
             post_logout: PostLogout::new(&settings, &site),
-            clock: self.clock.clone(),
+            clock,
             site,
             seal,
             source,
             settings,
         })
     }
+}
 
-    /// Reads the provider's metadata. Wrong aborts, down waits.
-    async fn reach(
-        &self,
-        registration: Registration,
-        site: Option<&Site>,
-        settings: &Arc<Settings>,
-    ) -> Result<Arc<Provider>, LaunchError> {
-        let redirect_uri = site.map(|site| site.redirect_uri.clone());
-        let provider = Provider::new(registration, redirect_uri, settings.clone())?;
-        let provider = Arc::new(provider);
-        match provider.metadata(self.clock.now()).await {
-            Err(error) if !error.is_outage() => Err(error.into()),
-            _ => Ok(provider),
-        }
+/// Reads the provider's metadata. Wrong aborts, down waits.
+async fn reach(
+    registration: Registration,
+    site: Option<&Site>,
+    settings: &Arc<Settings>,
+    clock: &Clock,
+) -> Result<Arc<Provider>, LaunchError> {
+    let redirect_uri = site.map(|site| site.redirect_uri.clone());
+    let provider = Provider::new(registration, redirect_uri, settings.clone())?;
+    let provider = Arc::new(provider);
+    match provider.metadata(clock.now()).await {
+        Err(error) if !error.is_outage() => Err(error.into()),
+        _ => Ok(provider),
     }
 }
 
@@ -585,6 +597,7 @@ fn secret_key(figment: &Figment) -> Result<(Key, Option<String>), LaunchError> {
 async fn start_dev_provider(
     settings: &mut Settings,
     surroundings: &Surroundings,
+    clock: &Clock,
 ) -> Result<Option<crate::dev_provider::DevProvider>, LaunchError> {
     use crate::{
         Secret,
@@ -608,13 +621,7 @@ async fn start_dev_provider(
     settings.client_id = Some(client.client_id.clone());
     settings.client_secret = Some(client.client_secret.clone());
 
-    let provider =
-        DevProvider::start(&wanted, client)
-            .await
-            .map_err(|error| LaunchError::DevProvider {
-                cause: error.to_string(),
-                remedy: error.remedy().to_string(),
-            })?;
+    let provider = DevProvider::start(&wanted, client, clock.clone()).await?;
     settings.issuer = Some(provider.issuer().to_owned());
     Ok(Some(provider))
 }

@@ -26,6 +26,8 @@ mod scopes;
 mod secret;
 mod session;
 pub mod settings;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod token;
 mod user;
 

@@ -13,6 +13,8 @@ use rocket::{
 use time::OffsetDateTime;
 
 pub(crate) use self::logout::{LOGGED_OUT, PENDING_LOGOUT};
+#[cfg(feature = "testing")]
+pub(crate) use self::sign_in::begin_session;
 use self::{
     logout::{BackchannelLogout, FrontchannelLogout, LoggedOut, Logout, LogoutPage},
     sign_in::{Authorize, AuthorizeForm, InitiateLogin, InitiateLoginForm, Login},

@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Op,
-    endpoints::{Answer, bad_request, now, parameters, refused},
+    endpoints::{Answer, bad_request, parameters, refused},
     grants::{ACCESS_TOKEN_LIFE, Grant},
     pages,
     signing::random,
@@ -21,13 +21,8 @@ pub(super) fn routes() -> Vec<Route> {
 }
 
 /// A JWT access token (RFC 9068) for the app's audience, which introspection knows too.
-fn access_token(op: &Op, grant: &Grant, now: i64) -> Option<String> {
-    let mut claims = Map::new();
-    // What a person's groups are, APIs like to know; the rest is UserInfo's part.
-    if let Some(groups) = grant.claims.get("groups") {
-        claims.insert("groups".into(), groups.clone());
-    }
-    claims.extend(
+pub(super) fn access_token(op: &Op, grant: &Grant, now: i64) -> Option<String> {
+    let mut claims = Map::from_iter(
         [
             ("iss", json!(op.issuer())),
             ("sub", json!(grant.claims.get("sub"))),
@@ -40,7 +35,8 @@ fn access_token(op: &Op, grant: &Grant, now: i64) -> Option<String> {
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     );
-    let token = op.key.sign("at+jwt", &claims)?;
+    claims.extend(grant.token_claims.clone());
+    let token = op.key().sign("at+jwt", &claims)?;
     op.grants.keep_access_token(&token, grant, now);
     Some(token)
 }
@@ -51,7 +47,7 @@ pub(super) fn by_client_credentials(
     client_id: &str,
     form: &HashMap<String, String>,
 ) -> Answer {
-    let now = now();
+    let now = op.now();
     let scope = form.get("scope").map_or("", String::as_str);
     let claims = Map::from_iter([("sub".to_owned(), json!(client_id))]);
     let grant = Grant::for_an_api(client_id, claims, scope, now);
@@ -87,7 +83,7 @@ fn issue(op: &State<Op>, form: String) -> Answer {
     else {
         return bad_request("That is no user of this provider.");
     };
-    let now = now();
+    let now = op.now();
     let grant = Grant::for_an_api(CLI, claims.clone(), scope, now);
     match access_token(op, &grant, now) {
         Some(token) => Answer::Page(

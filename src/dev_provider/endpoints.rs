@@ -12,11 +12,10 @@ use rocket::{
     routes,
 };
 use serde_json::{Map, Value, json};
-use time::OffsetDateTime;
 use url::{Url, form_urlencoded};
 
 use super::{
-    Op, api_tokens,
+    Op, Statement, api_tokens,
     grants::{ACCESS_TOKEN_LIFE, AuthorizationRequest, Grant},
     pages,
     signing::{at_hash, code_challenge, random},
@@ -134,10 +133,6 @@ pub(super) fn parameters(text: &str) -> HashMap<String, String> {
         .collect()
 }
 
-pub(super) fn now() -> i64 {
-    OffsetDateTime::now_utc().unix_timestamp()
-}
-
 /// OpenID Connect Discovery 1.0 §4.
 #[get("/.well-known/openid-configuration")]
 fn metadata(op: &State<Op>) -> Answer {
@@ -171,7 +166,7 @@ fn metadata(op: &State<Op>) -> Answer {
 
 #[get("/jwks")]
 fn key_set(op: &State<Op>) -> Answer {
-    Answer::Json(Status::Ok, op.key.key_set())
+    Answer::Json(Status::Ok, op.key().key_set())
 }
 
 /// The authorization endpoint (OpenID Connect Core 1.0 §3.1.2): a page to choose a user on.
@@ -270,7 +265,7 @@ fn decide(op: &State<Op>, form: String) -> Answer {
         Some(claims) => {
             let code = op
                 .grants
-                .new_code(&op.client.client_id, request, claims, now());
+                .new_code(&op.client.client_id, request, claims, op.now());
             back(op, &state, &[("code", &code)])
         }
         None => bad_request("That is no user of this provider, and no JSON object with a `sub`."),
@@ -347,7 +342,7 @@ fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answ
         Err(answer) => return answer,
     };
     let parameter = |name: &str| form.get(name).map_or("", String::as_str);
-    let now = now();
+    let now = op.now();
     match parameter("grant_type") {
         "client_credentials" => api_tokens::by_client_credentials(op, &client_id, &form),
         _ if client_id != op.client.client_id => refused(
@@ -407,7 +402,12 @@ fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
     if let Some(nonce) = nonce {
         claims.insert("nonce".into(), json!(nonce));
     }
-    let Some(id_token) = op.key.sign("JWT", &claims) else {
+    let statement = match nonce {
+        Some(_) => Statement::IdToken,
+        None => Statement::RefreshedIdToken,
+    };
+    (op.retouch)(statement, &mut claims);
+    let Some(id_token) = op.key().sign("JWT", &claims) else {
         return Answer::Json(
             Status::InternalServerError,
             json!({ "error": "server_error" }),
@@ -446,8 +446,12 @@ fn visible_claims(grant: &Grant) -> Map<String, Value> {
 #[get("/userinfo")]
 fn user_info(op: &State<Op>, authorization: Authorization<'_>) -> Answer {
     let token = authorization.0.strip_prefix("Bearer ").unwrap_or_default();
-    match op.grants.access_token(token, now()) {
-        Some((grant, _)) => Answer::Json(Status::Ok, Value::Object(visible_claims(&grant))),
+    match op.grants.access_token(token, op.now()) {
+        Some((grant, _)) => {
+            let mut claims = visible_claims(&grant);
+            (op.retouch)(Statement::UserInfo, &mut claims);
+            Answer::Json(Status::Ok, Value::Object(claims))
+        }
         None => Answer::Challenge(
             "Bearer realm=\"development provider\", error=\"invalid_token\"",
             json!({ "error": "invalid_token" }),
@@ -468,16 +472,22 @@ fn introspect(op: &State<Op>, authorization: Authorization<'_>, form: String) ->
         return answer;
     }
     let token = form.get("token").map_or("", String::as_str);
-    let body = match op.grants.access_token(token, now()) {
-        Some((grant, ends)) => json!({
-            "active": true,
-            "iss": op.issuer(),
-            "sub": grant.claims.get("sub"),
-            "client_id": grant.client_id,
-            "scope": grant.request.scope,
-            "exp": ends,
-            "token_type": "Bearer",
-        }),
+    let body = match op.grants.access_token(token, op.now()) {
+        Some((grant, ends)) => {
+            let mut body = json!({
+                "active": true,
+                "iss": op.issuer(),
+                "sub": grant.claims.get("sub"),
+                "client_id": grant.client_id,
+                "scope": grant.request.scope,
+                "exp": ends,
+                "token_type": "Bearer",
+            });
+            if let Value::Object(body) = &mut body {
+                body.extend(grant.token_claims);
+            }
+            body
+        }
         None => json!({ "active": false }),
     };
     Answer::Json(Status::Ok, body)

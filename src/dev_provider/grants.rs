@@ -34,14 +34,20 @@ pub(super) struct Grant {
     pub claims: Map<String, Value>,
     pub request: AuthorizationRequest,
     pub auth_time: i64,
+    /// What an access token says beside the usual.
+    pub token_claims: Map<String, Value>,
 }
 
 impl Grant {
     /// What a client may do at an API, without a sign-in.
     pub fn for_an_api(client_id: &str, claims: Map<String, Value>, scope: &str, now: i64) -> Grant {
+        // What a person's groups are, APIs like to know; the rest is UserInfo's part.
+        let groups = claims.get_key_value("groups");
+        let groups = groups.map(|(name, value)| (name.clone(), value.clone()));
         Grant {
             family: random("family"),
             client_id: client_id.to_owned(),
+            token_claims: groups.into_iter().collect(),
             claims,
             request: AuthorizationRequest {
                 scope: scope.to_owned(),
@@ -138,6 +144,7 @@ impl Grants {
             claims,
             request,
             auth_time: now,
+            token_claims: Map::new(),
         };
         self.tables()
             .codes
@@ -219,6 +226,19 @@ impl Grants {
             .map(|entry| entry.value.family.clone());
         if let Some(family) = of_access.or(of_refresh) {
             tables.revoke(&family);
+        }
+    }
+}
+
+#[cfg(feature = "testing")]
+impl Grants {
+    /// Ends all tokens of a person.
+    pub fn revoke_all_of(&self, subject: &str) {
+        let is_of =
+            |grant: &Grant| grant.claims.get("sub").and_then(Value::as_str) == Some(subject);
+        let tables = &mut *self.tables();
+        for table in [&mut tables.access_tokens, &mut tables.refresh_tokens] {
+            table.0.retain(|entry| !is_of(&entry.value));
         }
     }
 }

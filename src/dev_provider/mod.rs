@@ -7,6 +7,8 @@
 mod api_tokens;
 mod endpoints;
 mod grants;
+#[cfg(feature = "testing")]
+mod in_process;
 mod pages;
 mod signing;
 
@@ -15,7 +17,7 @@ mod tests;
 
 use std::{
     net::Ipv4Addr,
-    sync::{Mutex, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
 };
 
 use figment::Figment;
@@ -32,9 +34,11 @@ use tokio::sync::oneshot;
 use tracing::log;
 use url::Url;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::in_process::{InProcessProvider, Unsuitable};
 use self::{grants::Grants, signing::SigningKey};
 use crate::{
-    Secret,
+    Clock, LaunchError, Secret,
     provider::{Endpoint, http_client::HttpClient},
     settings::{DevProviderSettings, HttpSettings},
 };
@@ -80,19 +84,68 @@ impl DevProviderError {
     }
 }
 
+impl From<DevProviderError> for LaunchError {
+    fn from(error: DevProviderError) -> LaunchError {
+        LaunchError::DevProvider {
+            cause: error.to_string(),
+            remedy: error.remedy().to_owned(),
+        }
+    }
+}
+
 /// What the endpoints work with.
 struct Op {
     /// Known when the port is: at liftoff.
     issuer: OnceLock<String>,
     client: DevClient,
     users: Vec<Map<String, Value>>,
-    key: SigningKey,
+    clock: Clock,
+    key: RwLock<Arc<SigningKey>>,
     grants: Grants,
+    retouch: Retouch,
 }
 
+/// What the provider says of a person.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Statement {
+    IdToken,
+    RefreshedIdToken,
+    UserInfo,
+}
+
+/// A last hand at the claims of a statement, for a provider that is to misbehave.
+pub(crate) type Retouch = Box<dyn Fn(Statement, &mut Map<String, Value>) + Send + Sync>;
+
 impl Op {
+    fn new(
+        client: DevClient,
+        users: Vec<Map<String, Value>>,
+        key: Arc<SigningKey>,
+        clock: Clock,
+    ) -> Op {
+        Op {
+            issuer: OnceLock::new(),
+            client,
+            users,
+            clock,
+            key: RwLock::new(key),
+            grants: Grants::default(),
+            retouch: Box::new(|_, _| ()),
+        }
+    }
+
     fn issuer(&self) -> &str {
         self.issuer.get().map_or("", String::as_str)
+    }
+
+    /// In seconds since 1970.
+    fn now(&self) -> i64 {
+        self.clock.now().unix_timestamp()
+    }
+
+    fn key(&self) -> Arc<SigningKey> {
+        let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
+        key.clone()
     }
 }
 
@@ -101,10 +154,13 @@ impl DevProvider {
     pub(crate) async fn start(
         settings: &DevProviderSettings,
         client: DevClient,
+        clock: Clock,
     ) -> Result<DevProvider, DevProviderError> {
+        let key = SigningKey::new().ok_or(DevProviderError::Key)?;
+        let op = Op::new(client, settings.users.clone(), Arc::new(key), clock);
         let (tell, listening) = oneshot::channel();
         let tell = Mutex::new(Some(tell));
-        let rocket = rocket(settings, client)?.attach(AdHoc::on_liftoff("Issuer", |rocket| {
+        let rocket = rocket(settings.port, op)?.attach(AdHoc::on_liftoff("Issuer", |rocket| {
             Box::pin(async move {
                 let issuer = format!("http://localhost:{}", rocket.config().port);
                 if let Some(op) = rocket.state::<Op>() {
@@ -165,20 +221,10 @@ impl Drop for DevProvider {
 }
 
 /// The provider as a Rocket app of its own, silent and without signal handlers.
-fn rocket(
-    settings: &DevProviderSettings,
-    client: DevClient,
-) -> Result<Rocket<Build>, DevProviderError> {
-    let op = Op {
-        issuer: OnceLock::new(),
-        client,
-        users: settings.users.clone(),
-        key: SigningKey::new().ok_or(DevProviderError::Key)?,
-        grants: Grants::default(),
-    };
+fn rocket(port: u16, op: Op) -> Result<Rocket<Build>, DevProviderError> {
     let config = Config {
         address: Ipv4Addr::LOCALHOST.into(),
-        port: settings.port,
+        port,
         log_level: LogLevel::Off,
         secret_key: SecretKey::generate().ok_or(DevProviderError::Key)?,
         cli_colors: false,

@@ -33,9 +33,9 @@ fn settings() -> DevProviderSettings {
 }
 
 async fn provider() -> Client {
-    Client::untracked(rocket(&settings(), client()).unwrap())
-        .await
-        .unwrap()
+    let key = SigningKey::new().unwrap();
+    let op = Op::new(client(), settings().users, Arc::new(key), Clock::default());
+    Client::untracked(rocket(0, op).unwrap()).await.unwrap()
 }
 
 fn request(change: (&str, &str)) -> String {
@@ -366,7 +366,9 @@ async fn another_host_name_reaches_nothing() {
 
 #[tokio::test]
 async fn it_listens_until_it_is_dropped_and_says_when_its_port_is_taken() {
-    let provider = DevProvider::start(&settings(), client()).await.unwrap();
+    let provider = DevProvider::start(&settings(), client(), Clock::default())
+        .await
+        .unwrap();
     let address = format!("{}/.well-known/openid-configuration", provider.issuer());
     let metadata = reqwest::get(&address).await.unwrap().text().await.unwrap();
     let metadata: Value = serde_json::from_str(&metadata).unwrap();
@@ -374,7 +376,9 @@ async fn it_listens_until_it_is_dropped_and_says_when_its_port_is_taken() {
 
     let port = Url::parse(provider.issuer()).unwrap().port().unwrap();
     let taken = DevProviderSettings { port, ..settings() };
-    let error = DevProvider::start(&taken, client()).await.unwrap_err();
+    let error = DevProvider::start(&taken, client(), Clock::default())
+        .await
+        .unwrap_err();
     assert!(matches!(error, DevProviderError::Port { .. }), "{error}");
 }
 

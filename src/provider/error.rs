@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use thiserror::Error;
 
 /// A part of the provider that is called over HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Endpoint {
     /// `/.well-known/openid-configuration` (OpenID Connect Discovery 1.0 §4).

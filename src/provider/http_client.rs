@@ -7,6 +7,8 @@ use url::{Host, Url};
 
 use super::{Endpoint, ProviderError};
 use crate::settings::HttpSettings;
+#[cfg(feature = "testing")]
+use crate::settings::{InProcess, NoAnswer};
 
 /// How long a connection waits for the next request: shorter than any server waits, so that no refresh
 /// token, which is good for one use, goes into a connection that is just being closed.
@@ -74,6 +76,11 @@ impl HttpClient {
             });
         }
 
+        #[cfg(feature = "testing")]
+        if let Some(in_process) = &self.settings.in_process {
+            return self.ask(in_process, endpoint, &request).await;
+        }
+
         let failed = |error: reqwest::Error| match error.is_timeout() {
             true => ProviderError::Timeout {
                 endpoint,
@@ -88,11 +95,7 @@ impl HttpClient {
             },
         };
 
-        let limit = match endpoint {
-            // A thousand keys are more than any other reply holds.
-            Endpoint::KeySet => self.settings.max_body.saturating_mul(4),
-            _ => self.settings.max_body,
-        };
+        let limit = self.limit(endpoint);
         let mut response = self.client.execute(request).await.map_err(failed)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
@@ -106,6 +109,37 @@ impl HttpClient {
         *answer.status_mut() = response.status();
         *answer.headers_mut() = std::mem::take(response.headers_mut());
         Ok(answer)
+    }
+
+    /// The largest reply of an endpoint, in bytes.
+    fn limit(&self, endpoint: Endpoint) -> usize {
+        match endpoint {
+            // A thousand keys are more than any other reply holds.
+            Endpoint::KeySet => self.settings.max_body.saturating_mul(4),
+            _ => self.settings.max_body,
+        }
+    }
+
+    /// Asks somebody in this process, within the same bounds.
+    #[cfg(feature = "testing")]
+    async fn ask(
+        &self,
+        in_process: &InProcess,
+        endpoint: Endpoint,
+        request: &reqwest::Request,
+    ) -> Result<HttpResponse, ProviderError> {
+        let (limit, after) = (self.limit(endpoint), self.settings.timeout);
+        match in_process.0.answer(request, after).await {
+            Ok(answer) if answer.body().len() > limit => {
+                Err(ProviderError::TooLarge { endpoint, limit })
+            }
+            Ok(answer) => Ok(answer),
+            Err(NoAnswer::Timeout) => Err(ProviderError::Timeout { endpoint, after }),
+            Err(NoAnswer::Unreachable) => Err(ProviderError::Unreachable {
+                endpoint,
+                cause: "nobody answers there in this test".to_owned(),
+            }),
+        }
     }
 
     /// This client as the `openidconnect` crate wants it, for requests to one endpoint.

@@ -249,6 +249,18 @@ impl Handler for Authorize {
     }
 }
 
+/// Begins a session for a request that is no callback. Answers what the answer would set.
+#[cfg(feature = "testing")]
+pub(crate) async fn begin_session(
+    request: &Request<'_>,
+    session: Session,
+    tokens: SessionTokens,
+) -> Result<Vec<String>, SignInError> {
+    let visit = Visit::new(request).ok_or(SignInError::NotPending)?;
+    visit.begin_session(session, tokens).await?;
+    Ok(crate::guard::RequestState::of(request).cookies.take())
+}
+
 impl Visit<'_, '_> {
     /// Sets the attempt's cookie, and drops the oldest ones beyond the limit.
     fn keep_pending(&self, pending: &PendingSignIn) {

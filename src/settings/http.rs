@@ -25,6 +25,10 @@ pub struct HttpSettings {
     ///
     /// _Default:_ `262144` (256 KiB)
     pub max_body: usize,
+    /// Who answers in the place of the network.
+    #[cfg(feature = "testing")]
+    #[serde(skip)]
+    pub(crate) in_process: Option<super::InProcess>,
 }
 
 impl Default for HttpSettings {
@@ -33,6 +37,8 @@ impl Default for HttpSettings {
             connect_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(5),
             max_body: 256 * 1024,
+            #[cfg(feature = "testing")]
+            in_process: None,
         }
     }
 }

@@ -23,6 +23,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
+#[cfg(feature = "testing")]
+pub(crate) use self::in_process::{Answers, InProcess, NoAnswer};
 pub use self::{
     client_secrets::{ClientSecrets, ClientSecretsTable},
     dev_provider::DevProviderSettings,
@@ -52,6 +54,8 @@ mod dev_provider;
 mod environment;
 mod error;
 mod http;
+#[cfg(feature = "testing")]
+mod in_process;
 mod key;
 mod mode;
 mod presets;

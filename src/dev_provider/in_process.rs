@@ -1,0 +1,200 @@
+//! The development provider without a socket, for the test kit: asked in this process.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use openidconnect::{HttpResponse, http};
+use rocket::{
+    http::{ContentType, Header, Method},
+    local::asynchronous::{Client, LocalRequest},
+};
+use serde_json::{Map, Value, json};
+use tracing::log;
+use url::{Position, Url};
+
+use super::{
+    DevClient, DevProviderError, Op, Retouch, api_tokens,
+    grants::Grant,
+    rocket,
+    signing::{SigningKey, random},
+};
+use crate::Clock;
+
+/// Keys by number, made once in a process: to make one takes longer than a whole test.
+static KEYS: Mutex<Vec<Arc<SigningKey>>> = Mutex::new(vec![]);
+
+/// How long a logout token is good, in seconds.
+const LOGOUT_TOKEN_LIFE: i64 = 120;
+
+/// The provider, launched, with nothing that listens.
+pub(crate) struct InProcessProvider(Client);
+
+/// The authorization request, or the person, is not what the provider takes; what its page says.
+#[derive(Debug)]
+pub(crate) struct Unsuitable(pub(crate) String);
+
+impl InProcessProvider {
+    /// Launches it under this issuer.
+    pub(crate) async fn launch(
+        issuer: &str,
+        client: DevClient,
+        clock: Clock,
+        retouch: Retouch,
+    ) -> Result<InProcessProvider, DevProviderError> {
+        let key = key(0).ok_or(DevProviderError::Key)?;
+        let op = Op {
+            retouch,
+            ..Op::new(client, vec![], key, clock)
+        };
+        let _ = op.issuer.set(issuer.to_owned());
+
+        // Rocket's log level is the process's: the app keeps its own.
+        let log_level = log::max_level();
+        let launched = Client::untracked(rocket(0, op)?).await;
+        log::set_max_level(log_level);
+        launched.map(InProcessProvider).map_err(|error| {
+            // Rocket's error panics when nobody looked at it.
+            let _ = error.kind();
+            DevProviderError::Stopped
+        })
+    }
+
+    fn op(&self) -> &Op {
+        let op = self.0.rocket().state();
+        op.expect("`rocket` manages it")
+    }
+
+    /// What the app asks, and its answer.
+    pub(crate) async fn answer(&self, asked: &reqwest::Request) -> HttpResponse {
+        let target = asked.url()[Position::BeforePath..Position::AfterQuery].to_owned();
+        let mut request = match *asked.method() {
+            http::Method::POST => self.0.post(target),
+            _ => self.0.get(target),
+        };
+        for (name, value) in asked.headers() {
+            if let Ok(value) = value.to_str() {
+                request.add_header(Header::new(name.to_string(), value.to_owned()));
+            }
+        }
+        let body = asked.body().and_then(reqwest::Body::as_bytes);
+        let response = request.body(body.unwrap_or_default()).dispatch().await;
+
+        let mut answer = http::Response::builder().status(response.status().code);
+        for header in response.headers().iter() {
+            answer = answer.header(header.name().as_str(), header.value());
+        }
+        let body = response.into_bytes().await.unwrap_or_default();
+        answer.body(body).unwrap_or_default()
+    }
+
+    /// What a browser does at the authorization endpoint: it signs in with these claims, by the form for
+    /// somebody else, and is sent back to the address that this yields.
+    pub(crate) async fn authorize(&self, request: &Url, claims: &Value) -> Result<Url, Unsuitable> {
+        let target = request[Position::BeforePath..Position::AfterQuery].to_owned();
+        let page = match follow(self.0.get(target)).await {
+            Ok(error) => return Ok(error),
+            Err(page) => page,
+        };
+        let field = page.split("name=\"request\" value=\"").nth(1);
+        let Some(id) = field.and_then(|field| field.split('"').next()) else {
+            return Err(Unsuitable(text_of(&page)));
+        };
+        let form = url::form_urlencoded::Serializer::new(String::new())
+            .append_pair("request", id)
+            .append_pair("claims", &claims.to_string())
+            .finish();
+        let form = self.0.req(Method::Post, "/authorize").body(form);
+        let answer = follow(form.header(ContentType::Form)).await;
+        answer.map_err(|page| Unsuitable(text_of(&page)))
+    }
+
+    /// Where a browser is sent from the end-session endpoint; `None` when it stays there.
+    pub(crate) async fn end_session(&self, request: &Url) -> Option<Url> {
+        let target = request[Position::BeforePath..Position::AfterQuery].to_owned();
+        follow(self.0.get(target)).await.ok()
+    }
+
+    /// A JWT access token (RFC 9068) with these claims in place of, or beside, the usual ones.
+    pub(crate) fn access_token(&self, claims: Map<String, Value>) -> Option<String> {
+        let op = self.op();
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
+        let client_id = text("client_id").unwrap_or(&op.client.client_id);
+        let scope = text("scope").unwrap_or_default();
+        let mut grant = Grant::for_an_api(client_id, claims.clone(), scope, op.now());
+        grant.token_claims = claims;
+        api_tokens::access_token(op, &grant, op.now())
+    }
+
+    /// A logout token for all sessions of a person (OpenID Connect Back-Channel Logout 1.0 §2.4).
+    pub(crate) fn logout_token(&self, subject: &str) -> Option<String> {
+        let (op, now) = (self.op(), self.op().now());
+        let claims = json!({
+            "iss": op.issuer(),
+            "sub": subject,
+            "aud": op.client.client_id,
+            "iat": now,
+            "exp": now + LOGOUT_TOKEN_LIFE,
+            "jti": random("id"),
+            "events": { "http://schemas.openid.net/event/backchannel-logout": {} },
+        });
+        op.key().sign("logout+jwt", claims.as_object()?)
+    }
+
+    /// Signs with the key of this number from now on, and publishes no other.
+    pub(crate) fn use_key(&self, number: usize) -> Result<(), DevProviderError> {
+        let other = key(number).ok_or(DevProviderError::Key)?;
+        *self
+            .op()
+            .key
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = other;
+        Ok(())
+    }
+
+    pub(crate) fn revoke(&self, token: &str) {
+        self.op().grants.revoke(token);
+    }
+
+    pub(crate) fn revoke_all_of(&self, subject: &str) {
+        self.op().grants.revoke_all_of(subject);
+    }
+}
+
+/// The key of this number.
+fn key(number: usize) -> Option<Arc<SigningKey>> {
+    let mut keys = KEYS.lock().unwrap_or_else(PoisonError::into_inner);
+    while keys.len() <= number {
+        keys.push(Arc::new(SigningKey::new()?));
+    }
+    Some(keys[number].clone())
+}
+
+/// Where an answer leads, or the page that it is.
+async fn follow(request: LocalRequest<'_>) -> Result<Url, String> {
+    let response = request.dispatch().await;
+    let location = response.headers().get_one("Location");
+    match location.and_then(|location| Url::parse(location).ok()) {
+        Some(url) => Ok(url),
+        None => Err(response.into_string().await.unwrap_or_default()),
+    }
+}
+
+/// What a page says, without its tags.
+fn text_of(page: &str) -> String {
+    let main = page.split("<main>").nth(1).unwrap_or(page);
+    let pieces = main.split('<').map(|piece| piece.split('>').next_back());
+    let pieces = pieces.flatten().map(str::trim);
+    let pieces: Vec<_> = pieces.filter(|piece| !piece.is_empty()).collect();
+    let mut text = pieces.join(": ");
+    for (escaped, character) in [
+        ("&#96;", "`"),
+        ("&#x2F;", "/"),
+        ("&#x27;", "'"),
+        ("&quot;", "\""),
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&amp;", "&"),
+    ] {
+        text = text.replace(escaped, character);
+    }
+    text
+}

@@ -1,0 +1,228 @@
+//! `TestClient`: a local client in the place of a browser, and of the provider where that calls the app.
+
+use rocket::{
+    Orbit, Rocket,
+    futures::future::BoxFuture,
+    http::{Accept, ContentType, HeaderMap, Status},
+    local::{asynchronous, blocking},
+};
+use serde_json::Value;
+use url::{Url, form_urlencoded};
+
+use super::{TestProvider, guarded, provider::path_and_query};
+use crate::RelyingParty;
+
+/// After so many redirects in a row there is no end in sight.
+const MOST_REDIRECTS: usize = 20;
+
+const HAS_COOKIES: &str =
+    "the client has cookies, with which it might be somebody; use another one";
+
+/// A local client of either kind, before an app that is registered at a [`TestProvider`]. With an
+/// asynchronous client, what these methods answer is to be awaited.
+pub trait TestClient: sealed::Sealed {
+    /// `T`, or a future of it.
+    type Answer<'c, T: 'c>
+    where
+        Self: 'c;
+    /// The response of this kind of client.
+    type Response<'c>
+    where
+        Self: 'c;
+
+    /// Loads a page as a browser does, and follows each redirect: to sign-in, to the provider, where a
+    /// person with these claims signs in, back, and on to the page. Answers the last response, which is no
+    /// redirect that leads on. The client must be tracked, so that it keeps cookies; it then is signed in.
+    ///
+    /// # Panics
+    ///
+    /// When the provider shows an error, or redirects do not end: sign-in goes in circles with an untracked
+    /// client.
+    #[track_caller]
+    fn sign_in<'c>(&'c self, path: &str, claims: Value) -> Self::Answer<'c, Self::Response<'c>>;
+
+    /// Signs out as a browser does: by the app, the provider, and back to the page `next`. Answers the last
+    /// response, as [`sign_in`](Self::sign_in) does.
+    #[track_caller]
+    fn sign_out<'c>(&'c self, next: &str) -> Self::Answer<'c, Self::Response<'c>>;
+
+    /// Has the provider tell the app that all sessions of a person have ended (OpenID Connect Back-Channel
+    /// Logout 1.0 §2.5). Answers the status: 200 when the app took it.
+    #[track_caller]
+    fn send_backchannel_logout(&self, subject: &str) -> Self::Answer<'_, Status>;
+
+    /// [`assert_guarded`](super::assert_guarded).
+    #[doc(hidden)]
+    #[track_caller]
+    fn assert_guarded(&self, public: &[&str]) -> Self::Answer<'_, ()>;
+}
+
+pub(super) mod sealed {
+    use rocket::local::{asynchronous, blocking};
+
+    pub trait Sealed {}
+    impl Sealed for asynchronous::Client {}
+    impl Sealed for asynchronous::LocalRequest<'_> {}
+    impl Sealed for blocking::Client {}
+    impl Sealed for blocking::LocalRequest<'_> {}
+}
+
+impl TestClient for asynchronous::Client {
+    type Answer<'c, T: 'c> = BoxFuture<'c, T>;
+    type Response<'c> = asynchronous::LocalResponse<'c>;
+
+    fn sign_in<'c>(
+        &'c self,
+        path: &str,
+        claims: Value,
+    ) -> BoxFuture<'c, asynchronous::LocalResponse<'c>> {
+        let (mut browser, path) = (Browser::before(self.rocket(), claims), path.to_owned());
+        Box::pin(async move {
+            let mut response = self.get(path).header(Accept::HTML).dispatch().await;
+            while let Some(next) = browser.leads_on(response.status(), response.headers()) {
+                response = self.get(next).header(Accept::HTML).dispatch().await;
+            }
+            response
+        })
+    }
+
+    fn sign_out<'c>(&'c self, next: &str) -> BoxFuture<'c, asynchronous::LocalResponse<'c>> {
+        let (mut browser, path) = Browser::that_signs_out(self.rocket(), next);
+        Box::pin(async move {
+            let mut response = self.post(path).header(Accept::HTML).dispatch().await;
+            while let Some(next) = browser.leads_on(response.status(), response.headers()) {
+                response = self.get(next).header(Accept::HTML).dispatch().await;
+            }
+            response
+        })
+    }
+
+    fn send_backchannel_logout(&self, subject: &str) -> BoxFuture<'_, Status> {
+        let (path, form) = backchannel_logout(self.rocket(), subject);
+        let request = self.post(path).header(ContentType::Form).body(form);
+        Box::pin(async move { request.dispatch().await.status() })
+    }
+
+    fn assert_guarded(&self, public: &[&str]) -> BoxFuture<'_, ()> {
+        assert!(self.cookies().iter().next().is_none(), "{HAS_COOKIES}");
+        let visits = guarded::visits(self.rocket(), public);
+        Box::pin(async move {
+            let mut unguarded = vec![];
+            for visit in visits {
+                let request = self.get(visit.path.clone()).header(visit.accept.clone());
+                let response = request.dispatch().await;
+                let (status, headers) = (response.status(), response.headers());
+                unguarded.extend(visit.finding(self.rocket(), status, headers));
+            }
+            guarded::judge(&unguarded);
+        })
+    }
+}
+
+impl TestClient for blocking::Client {
+    type Answer<'c, T: 'c> = T;
+    type Response<'c> = blocking::LocalResponse<'c>;
+
+    fn sign_in<'c>(&'c self, path: &str, claims: Value) -> blocking::LocalResponse<'c> {
+        let mut browser = Browser::before(self.rocket(), claims);
+        let mut response = self.get(path.to_owned()).header(Accept::HTML).dispatch();
+        while let Some(next) = browser.leads_on(response.status(), response.headers()) {
+            response = self.get(next).header(Accept::HTML).dispatch();
+        }
+        response
+    }
+
+    fn sign_out<'c>(&'c self, next: &str) -> blocking::LocalResponse<'c> {
+        let (mut browser, path) = Browser::that_signs_out(self.rocket(), next);
+        let mut response = self.post(path).header(Accept::HTML).dispatch();
+        while let Some(next) = browser.leads_on(response.status(), response.headers()) {
+            response = self.get(next).header(Accept::HTML).dispatch();
+        }
+        response
+    }
+
+    fn send_backchannel_logout(&self, subject: &str) -> Status {
+        let (path, form) = backchannel_logout(self.rocket(), subject);
+        let request = self.post(path).header(ContentType::Form).body(form);
+        request.dispatch().status()
+    }
+
+    fn assert_guarded(&self, public: &[&str]) {
+        assert!(self.cookies().iter().next().is_none(), "{HAS_COOKIES}");
+        let mut unguarded = vec![];
+        for visit in guarded::visits(self.rocket(), public) {
+            let request = self.get(visit.path.clone()).header(visit.accept.clone());
+            let response = request.dispatch();
+            let (status, headers) = (response.status(), response.headers());
+            unguarded.extend(visit.finding(self.rocket(), status, headers));
+        }
+        guarded::judge(&unguarded);
+    }
+}
+
+/// A browser that goes where it is sent, and signs in on the way.
+struct Browser<'c> {
+    provider: &'c TestProvider,
+    base_url: Url,
+    claims: Value,
+    redirects: usize,
+}
+
+impl<'c> Browser<'c> {
+    #[track_caller]
+    fn before(rocket: &'c Rocket<Orbit>, claims: Value) -> Browser<'c> {
+        let (provider, rp) = roles(rocket);
+        Browser {
+            provider,
+            base_url: rp.site.base_url.clone(),
+            claims,
+            redirects: 0,
+        }
+    }
+
+    /// And the address of sign-out.
+    #[track_caller]
+    fn that_signs_out(rocket: &'c Rocket<Orbit>, next: &str) -> (Browser<'c>, String) {
+        let (_, rp) = roles(rocket);
+        (Browser::before(rocket, Value::Null), rp.logout_url(next))
+    }
+
+    /// The page of the app where a response leads, by way of the provider if need be.
+    fn leads_on(&mut self, status: Status, headers: &HeaderMap<'_>) -> Option<String> {
+        let location = headers.get_one("Location");
+        let location = location.filter(|_| (300..400).contains(&status.code))?;
+        let mut url = self.base_url.join(location).ok()?;
+        self.redirects += 1;
+        assert!(
+            self.redirects < MOST_REDIRECTS,
+            "redirects without end, the last to {}; is the client tracked?",
+            url.path()
+        );
+        if url.as_str().starts_with(TestProvider::ISSUER) {
+            if url.path() == "/authorize" {
+                return Some(self.provider.authorize(url.as_str(), self.claims.clone()));
+            }
+            url = self.provider.end_session(&url)?;
+        }
+        (url.origin() == self.base_url.origin()).then(|| path_and_query(&url))
+    }
+}
+
+/// Where the provider sends a logout token, and the form.
+#[track_caller]
+fn backchannel_logout(rocket: &Rocket<Orbit>, subject: &str) -> (String, String) {
+    let (provider, rp) = roles(rocket);
+    let form = form_urlencoded::Serializer::new(String::new())
+        .append_pair("logout_token", &provider.logout_token(subject))
+        .finish();
+    (rp.route_path("backchannel-logout"), form)
+}
+
+#[track_caller]
+fn roles(rocket: &Rocket<Orbit>) -> (&TestProvider, &RelyingParty) {
+    let provider = rocket.state();
+    let provider = provider.expect("the app was registered by `TestProvider::register`");
+    let rp = rocket.state();
+    let rp = rp.expect("an app that signs people in: `resource_server_only` is not set");
+    (provider, rp)
+}

@@ -1,0 +1,174 @@
+//! `TestRequest`: a local request by whoever the test wants.
+
+use rocket::{
+    Request,
+    http::{Cookie, Header},
+    local::{asynchronous, blocking},
+};
+use serde_json::Value;
+
+use super::{TestProvider, client::sealed::Sealed, provider::path_and_query, runtime::block_on};
+use crate::{
+    RelyingParty, SignInError,
+    code_flow::{AuthorizationResponse, ReturnTo},
+    dev_provider::Unsuitable,
+    relying_party::Source,
+    routes,
+};
+
+/// What a test says of a local request: who makes it.
+pub trait TestRequest: Sealed + Sized {
+    /// A person who has just signed in with these claims, of which `sub` is needed. Everything is real: the
+    /// person signs in at the [`TestProvider`] by the code flow, `after_authorize` of the app's
+    /// [`Events`](crate::Events) is called, the session begins, and the request carries its sealed cookies.
+    /// It is for this one request: the next one is nobody's again, unless the answer to this one set the
+    /// cookies of a tracked client. To stay signed in see [`TestClient::sign_in`](super::TestClient::sign_in).
+    ///
+    /// What the provider was told to do wrong does not disturb this. Begin with a request of its own for each
+    /// person: what guards found for a request, Rocket remembers for its clones too.
+    ///
+    /// ```
+    /// # use rocket::{Build, Rocket, get, routes};
+    /// # use rocket_openidconnect::{Authorized, Oidc, Policy, User};
+    /// # struct Admin;
+    /// # #[rocket::async_trait]
+    /// # impl Policy for Admin {
+    /// #     async fn permits(user: &User, _: &rocket::Request<'_>) -> bool {
+    /// #         user.groups().contains(&"admin")
+    /// #     }
+    /// # }
+    /// # #[get("/admin")]
+    /// # fn admin(user: Authorized<Admin>) -> String { user.subject().to_owned() }
+    /// # fn rocket() -> Rocket<Build> {
+    /// #     rocket::build().attach(Oidc::fairing()).mount("/", routes![admin])
+    /// # }
+    /// use rocket::{http::Status, local::blocking::Client};
+    /// use rocket_openidconnect::testing::{TestProvider, TestRequest};
+    /// use serde_json::json;
+    ///
+    /// let client = Client::untracked(TestProvider::new().register(rocket())).unwrap();
+    /// let admin = || client.get("/admin");
+    /// let alice = json!({ "sub": "alice", "groups": ["admin"] });
+    /// assert_eq!(admin().signed_in_as(alice).dispatch().status(), Status::Ok);
+    /// let bob = json!({ "sub": "bob" });
+    /// assert_eq!(admin().signed_in_as(bob).dispatch().status(), Status::Forbidden);
+    /// assert_eq!(admin().dispatch().status(), Status::Unauthorized);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When the app is not registered at a [`TestProvider`], is `resource_server_only`, or refuses the
+    /// sign-in.
+    #[track_caller]
+    fn signed_in_as(self, claims: Value) -> Self;
+
+    /// An API client with an access token that has these claims, in place of or beside the usual ones; see
+    /// [`TestProvider::access_token`].
+    ///
+    /// ```
+    /// # use rocket::{Build, Rocket, get, routes};
+    /// # use rocket_openidconnect::{Bearer, Oidc, scopes};
+    /// # scopes! { pub NotesRead = "notes:read"; }
+    /// # #[get("/notes")]
+    /// # fn notes(token: Bearer<NotesRead>) -> String { token.scopes().join(" ") }
+    /// # fn rocket() -> Rocket<Build> {
+    /// #     rocket::build().attach(Oidc::fairing()).mount("/", routes![notes])
+    /// # }
+    /// use rocket::{http::Status, local::blocking::Client};
+    /// use rocket_openidconnect::testing::{TestProvider, TestRequest};
+    /// use serde_json::json;
+    ///
+    /// let client = Client::untracked(TestProvider::new().register(rocket())).unwrap();
+    /// let notes = || client.get("/notes");
+    /// let reader = json!({ "sub": "alice", "scope": "notes:read" });
+    /// assert_eq!(notes().bearer(reader).dispatch().status(), Status::Ok);
+    /// let elsewhere = json!({ "sub": "alice", "scope": "notes:read", "aud": "another API" });
+    /// assert_eq!(notes().bearer(elsewhere).dispatch().status(), Status::Unauthorized);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When the app is not registered at a [`TestProvider`].
+    #[track_caller]
+    fn bearer(self, claims: Value) -> Self;
+}
+
+impl TestRequest for asynchronous::LocalRequest<'_> {
+    fn signed_in_as(self, claims: Value) -> Self {
+        let cookies = session_cookies(self.inner(), &claims);
+        self.cookies(cookies)
+    }
+
+    fn bearer(self, claims: Value) -> Self {
+        let authorization = authorization(self.inner(), claims);
+        self.header(authorization)
+    }
+}
+
+impl TestRequest for blocking::LocalRequest<'_> {
+    fn signed_in_as(self, claims: Value) -> Self {
+        let cookies = session_cookies(self.inner(), &claims);
+        self.cookies(cookies)
+    }
+
+    fn bearer(self, claims: Value) -> Self {
+        let authorization = authorization(self.inner(), claims);
+        self.header(authorization)
+    }
+}
+
+/// The test provider at which the app of a request is registered.
+#[track_caller]
+fn provider<'r>(request: &'r Request<'_>) -> &'r TestProvider {
+    let provider = request.rocket().state();
+    provider.expect("the app was registered by `TestProvider::register` before its launch")
+}
+
+#[track_caller]
+fn authorization(request: &Request<'_>, claims: Value) -> Header<'static> {
+    let token = provider(request).access_token(claims);
+    Header::new("Authorization", format!("Bearer {token}"))
+}
+
+/// The cookies of a session that begins now.
+#[track_caller]
+fn session_cookies(request: &Request<'_>, claims: &Value) -> Vec<Cookie<'static>> {
+    let provider = provider(request);
+    let rp = request.rocket().state::<RelyingParty>();
+    let rp = rp.expect("an app that signs people in: `resource_server_only` is not set");
+    let signed_in = provider.behaving_well(sign_in(request, rp, provider, claims));
+    let set_cookies = match block_on(signed_in) {
+        Ok(set_cookies) => set_cookies,
+        Err(cause) => panic!("nobody is signed in by these claims: {cause}"),
+    };
+    let cookies = set_cookies.into_iter();
+    let cookies = cookies.filter_map(|text| Cookie::parse_encoded(text).ok());
+    cookies
+        .filter(|cookie| !cookie.value().is_empty())
+        .collect()
+}
+
+/// A sign-in without a browser. Answers the `Set-Cookie` headers.
+async fn sign_in(
+    request: &Request<'_>,
+    rp: &RelyingParty,
+    at: &TestProvider,
+    claims: &Value,
+) -> Result<Vec<String>, String> {
+    let failed = |error: SignInError| error.to_string();
+    let Source::Provider(provider) = &rp.source else {
+        return Err("the app has a testing profile".to_owned());
+    };
+    let begun = rp.begin_sign_in(provider, ReturnTo::home(), rp.clock.now());
+    let (url, pending) = begun.await.map_err(failed)?;
+    let callback = at.authorize_at(&url, claims).await;
+    let callback = callback.map_err(|Unsuitable(page)| page)?;
+
+    let query = path_and_query(&callback);
+    let query = query.split_once('?').map_or("", |(_, query)| query);
+    let response = AuthorizationResponse::parse(query).map_err(failed)?;
+    let finished = rp.finish_sign_in(provider, &pending, response, rp.clock.now());
+    let (session, tokens) = finished.await.map_err(failed)?;
+    let begun = routes::begin_session(request, session, tokens).await;
+    begun.map_err(failed)
+}

@@ -1,0 +1,137 @@
+//! The app under test, with a `rocket()` that knows of no test.
+
+use rocket::{
+    Build, Config, Request, Rocket, State,
+    figment::Figment,
+    get,
+    http::{Accept, Status},
+    local::blocking::{Client, LocalResponse},
+    post, routes,
+    serde::json::{Json, Value, json},
+};
+use rocket_openidconnect::{
+    Authorized, Bearer, Events, LoggedIn, Oidc, OptionalUser, Policy, Refused, SignedIn, User,
+    scopes, testing::TestProvider,
+};
+
+scopes! { pub NotesRead = "notes:read"; }
+
+/// Its provider is not to be reached from here.
+pub fn figment() -> Figment {
+    Figment::from(Config::debug_default())
+        .merge(("log_level", "off"))
+        .merge(("oidc.issuer", "https://accounts.example.com"))
+        .merge(("oidc.client_id", "notes"))
+        .merge(("oidc.audience", "https://notes.example.com"))
+}
+
+pub fn rocket() -> Rocket<Build> {
+    rocket_with(figment())
+}
+
+pub fn rocket_with(figment: Figment) -> Rocket<Build> {
+    app_with(figment, Oidc::fairing().events(Desks))
+}
+
+pub fn app_with(figment: Figment, oidc: Oidc) -> Rocket<Build> {
+    rocket::custom(figment)
+        .attach(oidc)
+        .manage(Doorkeeper("admin"))
+        .mount("/", routes![index, me, desk, admin, notes, add, token])
+}
+
+/// The app at a provider, with a tracked client before it.
+pub fn open(figment: Figment) -> (TestProvider, Client) {
+    let provider = TestProvider::new();
+    let rocket = provider.register(rocket_with(figment));
+    (provider, Client::tracked(rocket).unwrap())
+}
+
+/// Gives everybody a desk, but for one.
+struct Desks;
+
+#[rocket::async_trait]
+impl Events for Desks {
+    async fn after_authorize(
+        &self,
+        _: &Request<'_>,
+        sign_in: &mut SignedIn<'_>,
+    ) -> Result<(), Refused> {
+        let subject = sign_in.subject().to_owned();
+        match &*subject {
+            "mallory" => Err(Refused::new("Not you.")),
+            subject => {
+                sign_in.set("desk", format!("the desk of {subject}"));
+                Ok(())
+            }
+        }
+    }
+}
+
+struct Doorkeeper(&'static str);
+
+struct Admitted;
+
+#[rocket::async_trait]
+impl Policy for Admitted {
+    async fn permits(user: &User, request: &Request<'_>) -> bool {
+        let doorkeeper = request.rocket().state::<Doorkeeper>().unwrap();
+        user.groups().contains(&doorkeeper.0)
+    }
+}
+
+#[get("/")]
+fn index(visitor: OptionalUser) -> String {
+    let name = visitor.user().map(|user| user.subject().to_owned());
+    name.unwrap_or_else(|| "nobody".to_owned())
+}
+
+#[get("/me")]
+fn me(user: LoggedIn) -> Json<Value> {
+    Json(json!(user))
+}
+
+#[get("/desk")]
+fn desk(user: LoggedIn) -> Option<String> {
+    user.data("desk")
+}
+
+#[get("/admin")]
+fn admin(user: Authorized<Admitted>, _doorkeeper: &State<Doorkeeper>) -> String {
+    user.subject().to_owned()
+}
+
+#[get("/notes")]
+fn notes(token: Bearer<NotesRead>) -> Json<Value> {
+    Json(
+        json!({ "sub": token.subject(), "client_id": token.client_id(), "claims": token.claims() }),
+    )
+}
+
+#[post("/notes", data = "<note>")]
+fn add(user: LoggedIn, note: &str) -> String {
+    format!("{}: {note}", user.subject())
+}
+
+/// An access token to call another API with.
+#[get("/token")]
+async fn token(user: LoggedIn) -> Result<String, String> {
+    let token = user.access_token().await;
+    token
+        .map(|token| token.expose().to_owned())
+        .map_err(|error| error.to_string())
+}
+
+/// What a page load is answered.
+pub fn visit<'c>(client: &'c Client, path: &'c str) -> LocalResponse<'c> {
+    client.get(path).header(Accept::HTML).dispatch()
+}
+
+/// Whether somebody is signed in, as a fetch sees it.
+pub fn is_signed_in(client: &Client) -> bool {
+    match client.get("/me").dispatch().status() {
+        Status::Ok => true,
+        Status::Unauthorized => false,
+        other => panic!("{other}"),
+    }
+}

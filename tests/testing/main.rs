@@ -1,0 +1,7 @@
+//! The test kit, used as an app uses it: nothing here is private.
+
+mod app;
+mod clock;
+mod guarded;
+mod provider;
+mod requests;
