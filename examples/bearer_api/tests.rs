@@ -1,88 +1,77 @@
-//! The example as `curl` sees it.
+//! The example as API clients see it.
 
-use rocket::{
-    http::{Header, Status},
-    local::asynchronous::Client,
-};
+use rocket::{http::Status, local::blocking::Client};
+use rocket_openidconnect::testing::{TestProvider, TestRequest, assert_guarded};
+use serde_json::{Value, json};
 
-/// The example, and a token of its development provider.
-async fn app_and_token(scope: &str) -> (Client, String) {
-    let rocket = super::rocket();
-    let figment = rocket
-        .figment()
-        .clone()
-        .merge(("oidc.dev_provider", serde_json::json!({ "port": 0 })));
-    let client = Client::untracked(rocket.configure(figment))
-        .await
-        .expect("the example launches");
-
-    let metadata = client
-        .get("/.well-known/oauth-protected-resource")
-        .dispatch()
-        .await
-        .into_json::<serde_json::Value>()
-        .await
-        .unwrap();
-    let provider = metadata["authorization_servers"][0].as_str().unwrap();
-    let reply = reqwest::Client::new()
-        .post(format!("{provider}/token"))
-        .header("Content-Type", "application/x-www-form-urlencoded")
-        .body(format!(
-            "grant_type=client_credentials&scope={scope}&client_id=dev-cli&client_secret=dev-cli"
-        ))
-        .send()
-        .await
-        .unwrap();
-    let reply: serde_json::Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
-    (client, reply["access_token"].as_str().unwrap().to_owned())
+fn app() -> Client {
+    Client::untracked(TestProvider::new().register(super::rocket())).expect("the example launches")
 }
 
-async fn call(client: &Client, token: Option<&str>) -> (Status, Option<String>, String) {
-    let mut request = client.get("/notes");
-    if let Some(token) = token {
-        request.add_header(Header::new("Authorization", format!("Bearer {token}")));
-    }
-    let response = request.dispatch().await;
+/// Status, challenge and body.
+fn call(client: &Client, claims: Option<Value>) -> (Status, Option<String>, String) {
+    let request = client.get("/notes");
+    let response = match claims {
+        Some(claims) => request.bearer(claims).dispatch(),
+        None => request.dispatch(),
+    };
     let challenge = response.headers().get_one("WWW-Authenticate");
     let challenge = challenge.map(str::to_owned);
-    (
-        response.status(),
-        challenge,
-        response.into_string().await.unwrap_or_default(),
-    )
+    let (status, body) = (response.status(), response.into_string());
+    (status, challenge, body.unwrap_or_default())
 }
 
-#[rocket::async_test]
-async fn a_token_with_the_scope_is_answered() {
-    let (client, token) = app_and_token("notes:read").await;
+#[test]
+fn nothing_is_public() {
+    assert_guarded(&app(), &[]);
+}
+
+#[test]
+fn a_token_with_the_scope_is_answered() {
+    let client = app();
+    let alice = json!({ "sub": "alice", "scope": "notes:read" });
     assert_eq!(
-        call(&client, Some(&token)).await,
-        (Status::Ok, None, "Dear dev-cli: buy milk.\n".to_owned())
+        call(&client, Some(alice)),
+        (Status::Ok, None, "Dear alice: buy milk.\n".to_owned())
     );
 }
 
-#[rocket::async_test]
-async fn others_are_told_what_is_missing() {
-    let (client, token) = app_and_token("notes:write").await;
+#[test]
+fn others_are_told_what_is_missing() {
+    let client = app();
     let metadata =
         "resource_metadata=\"http://localhost:8000/.well-known/oauth-protected-resource\"";
-    let (status, challenge, _) = call(&client, None).await;
-    assert_eq!(
-        (status, challenge),
+    let refusals = [
+        (None, Status::Unauthorized, String::new()),
         (
-            Status::Unauthorized,
-            Some(format!("Bearer realm=\"api\", {metadata}"))
-        )
-    );
-    let (status, challenge, _) = call(&client, Some(&token)).await;
-    assert_eq!(
-        (status, challenge),
-        (
+            Some(json!({ "sub": "alice", "scope": "notes:write" })),
             Status::Forbidden,
-            Some(format!(
-                "Bearer realm=\"api\", error=\"insufficient_scope\", \
-                 error_description=\"the token does not allow this\", scope=\"notes:read\", {metadata}"
-            ))
-        )
+            "error=\"insufficient_scope\", error_description=\"the token does not allow this\", \
+             scope=\"notes:read\", "
+                .to_owned(),
+        ),
+    ];
+    for (claims, expected, error) in refusals {
+        let (status, challenge, _) = call(&client, claims);
+        let complete = format!("Bearer realm=\"api\", {error}{metadata}");
+        assert_eq!((status, challenge), (expected, Some(complete)));
+    }
+
+    let for_another_api =
+        json!({ "sub": "alice", "scope": "notes:read", "aud": "https://mail.example.com" });
+    let (status, challenge, _) = call(&client, Some(for_another_api));
+    assert_eq!(status, Status::Unauthorized);
+    assert!(challenge.unwrap().contains("error=\"invalid_token\""));
+}
+
+#[test]
+fn the_api_says_where_its_tokens_come_from() {
+    let client = app();
+    let metadata = client.get("/.well-known/oauth-protected-resource");
+    let metadata: Value = metadata.dispatch().into_json().unwrap();
+    assert_eq!(
+        metadata["authorization_servers"],
+        json!([TestProvider::ISSUER])
     );
+    assert_eq!(metadata["scopes_supported"], json!(["notes:read"]));
 }

@@ -1,140 +1,164 @@
-//! The reference application without a provider; with one it is tested in `tests/interop`.
+//! The reference application, at a provider of the test; at a certified one it is tested in `tests/interop`.
 
 use rocket::{
-    figment::Figment,
+    Config,
     http::{Accept, Status},
-    local::asynchronous::Client,
+    local::blocking::{Client, LocalRequest},
     serde::json::{Value, json},
 };
+use rocket_openidconnect::testing::{TestProvider, TestRequest, assert_guarded};
 
-async fn app(testing_profile: Value) -> Client {
-    let figment = super::figment()
-        .select(rocket::Config::DEBUG_PROFILE)
-        .merge(("oidc.enabled", false))
-        .merge(("oidc.testing_profile", testing_profile));
-    client(figment).await
+fn app() -> Client {
+    at(&TestProvider::new())
 }
 
-async fn client(figment: Figment) -> Client {
-    Client::tracked(super::app(figment))
-        .await
-        .expect("the example launches")
+fn at(provider: &TestProvider) -> Client {
+    let figment = super::figment().select(Config::DEBUG_PROFILE);
+    Client::untracked(provider.register(super::app(figment))).expect("the example launches")
 }
 
-#[rocket::async_test]
-async fn an_admin_sees_everything() {
-    let profile =
+fn status(request: LocalRequest<'_>) -> Status {
+    request.dispatch().status()
+}
+
+fn json_of(request: LocalRequest<'_>) -> Value {
+    let response = request.dispatch();
+    assert!(
+        response.status().class().is_success(),
+        "{}",
+        response.status()
+    );
+    response.into_json().unwrap()
+}
+
+#[test]
+fn only_these_are_public() {
+    assert_guarded(&app(), &["/", "/health"]);
+}
+
+#[test]
+fn an_admin_sees_everything() {
+    let ann =
         json!({ "sub": "ann", "name": "Ann", "email": "ann@example.com", "groups": ["admin"] });
-    let client = app(profile.clone()).await;
-    assert_eq!(
-        client
-            .get("/health")
-            .dispatch()
-            .await
-            .into_string()
-            .await
-            .unwrap(),
-        "ok"
-    );
-
-    let me = client.get("/me").dispatch().await;
+    let client = app();
+    let me = client.get("/me").signed_in_as(ann.clone()).dispatch();
     assert_eq!(me.headers().get_one("Cache-Control"), Some("no-store"));
+    let me: Value = me.into_json().unwrap();
+    for name in ["sub", "name", "email"] {
+        assert_eq!(me[name], ann[name]);
+    }
+    assert_eq!(me["claims"]["groups"], ann["groups"]);
     assert_eq!(
-        me.into_json::<Value>().await.unwrap(),
-        json!({ "sub": "ann", "name": "Ann", "email": "ann@example.com", "claims": profile })
-    );
-    let admin = client.get("/admin").dispatch().await;
-    assert_eq!(
-        admin.into_json::<Value>().await.unwrap(),
+        json_of(client.get("/admin").signed_in_as(ann)),
         json!({ "sub": "ann", "groups": ["admin"] })
     );
 }
 
-#[rocket::async_test]
-async fn who_is_no_admin_is_refused() {
-    let client = app(json!({ "sub": "bea", "groups": ["users"] })).await;
-    assert_eq!(client.get("/me").dispatch().await.status(), Status::Ok);
-    assert_eq!(
-        client.get("/admin").dispatch().await.status(),
-        Status::Forbidden
-    );
+#[test]
+fn who_is_no_admin_is_refused() {
+    let bea = json!({ "sub": "bea", "groups": ["users"] });
+    let client = app();
+    let me = client.get("/me").signed_in_as(bea.clone());
+    assert_eq!(status(me), Status::Ok);
+    let admin = client.get("/admin").signed_in_as(bea);
+    assert_eq!(status(admin), Status::Forbidden);
 }
 
-#[rocket::async_test]
-async fn without_a_profile_nobody_is_signed_in() {
-    let client = app(json!({})).await;
-    let index = client.get("/").dispatch().await;
+#[test]
+fn a_stranger_is_sent_to_sign_in() {
+    let client = app();
+    let index = client.get("/").dispatch();
     assert_eq!(index.headers().get_one("Cache-Control"), None);
-    assert!(
-        index
-            .into_string()
-            .await
-            .unwrap()
-            .contains("Nobody is signed in")
-    );
-    let me = client.get("/me").header(Accept::HTML).dispatch().await;
-    assert_eq!(me.status(), Status::Unauthorized);
+    let page = index.into_string().unwrap();
+    assert!(page.contains("Nobody is signed in"));
+    let me = client.get("/me").header(Accept::HTML);
+    assert_eq!(status(me), Status::SeeOther);
+    assert_eq!(status(client.get("/me")), Status::Unauthorized);
 }
 
 /// The provider is down: the app starts, and answers all that needs no sign-in.
-#[rocket::async_test]
-async fn health_does_not_need_the_provider() {
-    let figment = super::figment()
-        .select(rocket::Config::DEBUG_PROFILE)
-        .merge(("oidc.issuer", "http://127.0.0.1:1"))
-        .merge(("oidc.client_id", "notes"));
-    let client = client(figment).await;
-    assert_eq!(client.get("/health").dispatch().await.status(), Status::Ok);
-    assert_eq!(
-        client.get("/me").dispatch().await.status(),
-        Status::Unauthorized
-    );
-    let login = client.get("/oidc/login").dispatch().await;
+#[test]
+fn health_does_not_need_the_provider() {
+    let provider = TestProvider::new();
+    provider.go_down();
+    let client = at(&provider);
+    assert_eq!(status(client.get("/health")), Status::Ok);
+    assert_eq!(status(client.get("/me")), Status::Unauthorized);
+    let login = client.get("/oidc/login").dispatch();
     assert_eq!(login.status(), Status::ServiceUnavailable);
-    assert!(login.headers().get_one("Retry-After").is_some());
+    assert_eq!(login.headers().get_one("Retry-After"), Some("1"));
 }
 
-/// Without a provider, the testing profile's `scope` stands for a token.
-#[rocket::async_test]
-async fn the_api_serves_the_testing_profile() {
-    let client = app(json!({ "sub": "ann", "scope": "notes:read notes:write" })).await;
-    let whoami = client.get("/api/whoami").dispatch().await;
-    assert_eq!(
-        whoami.into_json::<Value>().await.unwrap(),
-        json!({ "sub": "ann", "client_id": null, "scope": "notes:read notes:write" })
-    );
+#[test]
+fn notes_are_kept_by_author() {
+    let client = app();
+    let ann = json!({ "sub": "ann", "scope": "notes:read notes:write" });
     let note = json!({ "text": "Buy milk" });
-    let added = client.post("/api/notes").json(&note).dispatch().await;
-    assert_eq!(added.status(), Status::Created);
-    let author = "urn:rocket_openidconnect:testing_profile ann";
+    let add = client.post("/api/notes").json(&note).bearer(ann.clone());
+    assert_eq!(status(add), Status::Created);
+    let author = format!("{} ann", TestProvider::ISSUER);
     assert_eq!(
-        client
-            .get("/api/notes")
-            .dispatch()
-            .await
-            .into_json::<Value>()
-            .await
-            .unwrap(),
+        json_of(client.get("/api/notes").bearer(ann)),
         json!([{ "author": author, "text": "Buy milk" }])
     );
-    let either = client.get("/api/either").dispatch().await;
-    assert_eq!(
-        either.into_json::<Value>().await.unwrap(),
-        json!({ "kind": "user", "sub": "ann" })
+    let bea = json!({ "sub": "bea", "scope": "notes:read" });
+    assert_eq!(json_of(client.get("/api/notes").bearer(bea)), json!([]));
+}
+
+#[test]
+fn the_api_refuses_a_token_without_the_scope() {
+    let client = app();
+    let bea = json!({ "sub": "bea", "scope": "notes:read" });
+    let note = json!({ "text": "Buy milk" });
+    let add = client.post("/api/notes").json(&note).bearer(bea).dispatch();
+    assert_eq!(add.status(), Status::Forbidden);
+    let challenge = add.headers().get_one("WWW-Authenticate").unwrap();
+    assert!(
+        challenge.starts_with(
+            "Bearer realm=\"api\", error=\"insufficient_scope\", \
+             error_description=\"the token does not allow this\", scope=\"notes:write\""
+        ),
+        "{challenge}"
     );
 }
 
-#[rocket::async_test]
-async fn the_api_refuses_a_profile_without_the_scope() {
-    let client = app(json!({ "sub": "bea", "scope": "notes:read" })).await;
-    let note = json!({ "text": "Buy milk" });
-    let added = client.post("/api/notes").json(&note).dispatch().await;
-    assert_eq!(added.status(), Status::Forbidden);
+#[test]
+fn either_is_for_people_and_for_tokens() {
+    let client = app();
+    let whoami = json!({ "sub": "ann", "client_id": "robot", "scope": "notes:read" });
     assert_eq!(
-        added.headers().get_one("WWW-Authenticate"),
-        Some(
-            "Bearer realm=\"api\", error=\"insufficient_scope\", \
-             error_description=\"the token does not allow this\", scope=\"notes:write\""
-        )
+        json_of(client.get("/api/whoami").bearer(whoami.clone())),
+        whoami
     );
+    assert_eq!(
+        json_of(client.get("/api/either").bearer(whoami)),
+        json!({ "kind": "bearer", "sub": "ann" })
+    );
+    let ann = json!({ "sub": "ann" });
+    assert_eq!(
+        json_of(client.get("/api/either").signed_in_as(ann)),
+        json!({ "kind": "user", "sub": "ann" })
+    );
+    assert_eq!(status(client.get("/api/either")), Status::Unauthorized);
+}
+
+/// Without any provider, the testing profile's `scope` stands for a token.
+#[test]
+fn the_api_serves_the_testing_profile() {
+    let figment = super::figment()
+        .select(Config::DEBUG_PROFILE)
+        .merge(("oidc.enabled", false))
+        .merge((
+            "oidc.testing_profile",
+            json!({ "sub": "ann", "scope": "notes:read" }),
+        ));
+    let client = Client::untracked(super::app(figment)).expect("the example launches");
+    assert_eq!(
+        json_of(client.get("/api/whoami")),
+        json!({ "sub": "ann", "client_id": null, "scope": "notes:read" })
+    );
+    assert_eq!(json_of(client.get("/api/notes")), json!([]));
+    let note = json!({ "text": "Buy milk" });
+    let add = client.post("/api/notes").json(&note);
+    assert_eq!(status(add), Status::Forbidden);
 }

@@ -3,6 +3,7 @@
 mod app;
 mod bearer;
 mod common;
+mod dev_provider;
 mod disabled;
 mod events;
 mod form_post;
