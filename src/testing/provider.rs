@@ -278,7 +278,13 @@ impl TestProvider {
         if !is_told && !surroundings.debug {
             settings.base_url = Url::parse(BASE_URL).ok();
         }
-        if settings.token_endpoint_auth_method == Some(TokenEndpointAuthMethod::None) {
+        // It knows the app by a secret, and has one way to be asked.
+        settings.private_key_file = None;
+        settings.pushed_authorization_requests = false;
+        if matches!(
+            settings.token_endpoint_auth_method,
+            Some(TokenEndpointAuthMethod::None | TokenEndpointAuthMethod::PrivateKeyJwt)
+        ) {
             settings.token_endpoint_auth_method = None;
         }
         if settings.session.store == StoreKind::Redis {

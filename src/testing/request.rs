@@ -159,7 +159,7 @@ async fn sign_in(
     let Source::Provider(provider) = &rp.source else {
         return Err("the app has a testing profile".to_owned());
     };
-    let begun = rp.begin_sign_in(provider, ReturnTo::home(), rp.clock.now());
+    let begun = rp.begin_sign_in(provider, ReturnTo::home(), None, rp.clock.now());
     let (url, pending) = begun.await.map_err(failed)?;
     let callback = at.authorize_at(&url, claims).await;
     let callback = callback.map_err(|Unsuitable(page)| page)?;

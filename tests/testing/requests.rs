@@ -220,3 +220,16 @@ fn an_app_that_is_not_registered_is_told() {
     let panic = panic_of(|| drop(client.get("/").bearer(json!({}))));
     assert_eq!(panic, expected);
 }
+
+/// What an app says of its real provider does not keep it from being tested.
+#[test]
+fn an_app_with_a_key_of_its_own_that_pushes_its_requests() {
+    let figment = figment()
+        .merge(("oidc.private_key_file", "/run/secrets/key.pem"))
+        .merge(("oidc.token_endpoint_auth_method", "private_key_jwt"))
+        .merge(("oidc.pushed_authorization_requests", true))
+        .merge(("oidc.response_mode", "form_post"));
+    let (_, client) = open(figment);
+    let me = client.get("/me").signed_in_as(json!({ "sub": "alice" }));
+    assert_eq!(me.dispatch().status(), Status::Ok);
+}
