@@ -226,6 +226,9 @@ impl Origin {
                 };
                 format!("write for example `{variable}={example}`")
             }
+            None if self.file.is_some() && key.is_empty() => {
+                "correct the syntax of the file there".to_owned()
+            }
             None if self.file.is_some() => {
                 let name = key.rsplit('.').next().unwrap_or(key);
                 format!("write for example `{name} = {example}`")

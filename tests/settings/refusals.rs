@@ -408,3 +408,13 @@ fn an_error_has_key_origin_and_cause_apart() {
     assert_eq!(error.origin(), Some("Rocket.toml"));
     assert_eq!(error.cause(), "the value is empty");
 }
+
+#[test]
+fn a_file_that_is_no_toml() {
+    refused(
+        "[default.oidc\n",
+        &[],
+        "`default.oidc` in Rocket.toml: TOML parse error at line 1, column 14",
+        "correct the syntax of the file there",
+    );
+}
