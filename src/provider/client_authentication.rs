@@ -62,16 +62,7 @@ impl Provider {
             (Some(method), ..) => method,
             (None, None, None) => TokenEndpointAuthMethod::None,
             (None, None, Some(_)) => TokenEndpointAuthMethod::PrivateKeyJwt,
-            (None, Some(_), _) => match metadata.token_endpoint_auth_methods_supported() {
-                Some(methods)
-                    if methods.contains(&CoreClientAuthMethod::ClientSecretPost)
-                        && !methods.contains(&CoreClientAuthMethod::ClientSecretBasic) =>
-                {
-                    TokenEndpointAuthMethod::ClientSecretPost
-                }
-                // Discovery §3: when the metadata is silent, it is client_secret_basic.
-                _ => TokenEndpointAuthMethod::ClientSecretBasic,
-            },
+            (None, Some(_), _) => default_authentication_method(metadata),
         }
     }
 
@@ -146,6 +137,20 @@ impl Provider {
             .body(form.into_bytes())
             .map_err(|_| ProviderError::Address { endpoint })?;
         self.http.call(endpoint, request).await
+    }
+}
+
+/// How a client with a secret authenticates where only the metadata has a say.
+pub(crate) fn default_authentication_method(metadata: &Metadata) -> TokenEndpointAuthMethod {
+    match metadata.token_endpoint_auth_methods_supported() {
+        Some(methods)
+            if methods.contains(&CoreClientAuthMethod::ClientSecretPost)
+                && !methods.contains(&CoreClientAuthMethod::ClientSecretBasic) =>
+        {
+            TokenEndpointAuthMethod::ClientSecretPost
+        }
+        // Discovery §3: when the metadata is silent, it is client_secret_basic.
+        _ => TokenEndpointAuthMethod::ClientSecretBasic,
     }
 }
 

@@ -24,6 +24,9 @@ pub enum Endpoint {
     PushedAuthorizationRequest,
     /// `end_session_endpoint` (OpenID Connect RP-Initiated Logout 1.0 §2.1).
     EndSession,
+    /// `registration_endpoint`, and the address of one registration (OpenID Connect Dynamic Client
+    /// Registration 1.0 §3, RFC 7592 §2).
+    Registration,
 }
 
 impl fmt::Display for Endpoint {
@@ -37,6 +40,7 @@ impl fmt::Display for Endpoint {
             Endpoint::Revocation => "revocation endpoint",
             Endpoint::PushedAuthorizationRequest => "pushed authorization request endpoint",
             Endpoint::EndSession => "end session endpoint",
+            Endpoint::Registration => "registration endpoint",
         })
     }
 }
@@ -164,6 +168,19 @@ impl ProviderError {
             } => {
                 "check `oidc.client_id`, `oidc.client_secret` and `oidc.introspection_auth_method`, and that the provider lets this client introspect"
             }
+            ProviderError::Refused {
+                endpoint: Endpoint::Registration,
+                error,
+                ..
+            } => match error.as_str() {
+                "invalid_token" => {
+                    "give the token that the provider issued for this: `--initial-access-token` to register, the one in the file to change a registration"
+                }
+                "invalid_redirect_uri" => {
+                    "give addresses that the provider accepts for this kind of application; see `--application-type`"
+                }
+                _ => "change what the provider names, or register by hand in its console",
+            },
             ProviderError::Refused { error, .. } if error == "invalid_client" => {
                 "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`"
             }

@@ -2,12 +2,16 @@
 
 mod back_off;
 mod client_authentication;
+#[cfg(feature = "cli")]
+mod diagnosis;
 mod error;
 pub(crate) mod http_client;
 mod introspection_endpoint;
 mod key_cache;
 mod metadata;
 mod pushed_authorization_endpoint;
+#[cfg(feature = "cli")]
+mod registration_endpoint;
 mod revocation_endpoint;
 mod token_endpoint;
 mod tolerance;
@@ -16,13 +20,18 @@ mod userinfo_endpoint;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
+use openidconnect::HttpResponse;
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 use url::Url;
 
 pub use error::{Endpoint, ProviderError};
 pub(crate) use metadata::Metadata;
+#[cfg(feature = "cli")]
+pub(crate) use registration_endpoint::RegisteredClient;
 pub(crate) use revocation_endpoint::TokenTypeHint;
+#[cfg(feature = "cli")]
+pub(crate) use token_endpoint::default_authentication_method;
 pub(crate) use token_endpoint::{SignInClient, Tokens};
 pub(crate) use userinfo_endpoint::UserInfoRequestError;
 
@@ -158,14 +167,17 @@ impl Provider {
             }
         };
 
-        let reply = self.http.get(Endpoint::Metadata, url).await?;
-        if reply.status() != 200 {
-            return Err(ProviderError::Status {
-                endpoint: Endpoint::Metadata,
-                status: reply.status().as_u16(),
-            });
-        }
+        let reply = self.read(Endpoint::Metadata, url).await?;
         metadata::accept(reply.body(), &self.registration.issuer)
+    }
+
+    /// Reads a document.
+    async fn read(&self, endpoint: Endpoint, url: &Url) -> Result<HttpResponse, ProviderError> {
+        let reply = self.http.get(endpoint, url).await?;
+        match reply.status().as_u16() {
+            200 => Ok(reply),
+            status => Err(ProviderError::Status { endpoint, status }),
+        }
     }
 
     /// The keys that tokens are verified with.

@@ -346,6 +346,19 @@ pub enum ResponseMode {
     FormPost,
 }
 
+impl TokenEndpointAuthMethod {
+    /// The name in the standard (OpenID Connect Core 1.0 §9).
+    #[cfg(feature = "cli")]
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            TokenEndpointAuthMethod::ClientSecretBasic => "client_secret_basic",
+            TokenEndpointAuthMethod::ClientSecretPost => "client_secret_post",
+            TokenEndpointAuthMethod::PrivateKeyJwt => "private_key_jwt",
+            TokenEndpointAuthMethod::None => "none",
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {

@@ -283,6 +283,7 @@ impl State {
             path: url.path().to_owned(),
             query: http::pairs(url.query().unwrap_or("")),
             form: Vec::new(),
+            body: String::new(),
             headers: Vec::new(),
         });
     }

@@ -22,6 +22,8 @@ pub struct RecordedRequest {
     pub query: Vec<(String, String)>,
     /// The body of a form post, decoded, in order.
     pub form: Vec<(String, String)>,
+    /// The body as it came.
+    pub body: String,
     /// Names in lower case.
     pub headers: Vec<(String, String)>,
 }
@@ -237,17 +239,15 @@ pub async fn read_request(stream: &mut TcpStream) -> io::Result<RecordedRequest>
         }
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
+    let body = String::from_utf8_lossy(&body).into_owned();
     let is_form = find(&headers, "content-type")
         .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
     Ok(RecordedRequest {
         method: method.to_owned(),
         path: path.to_owned(),
         query: pairs(query),
-        form: if is_form {
-            pairs(&String::from_utf8_lossy(&body))
-        } else {
-            Vec::new()
-        },
+        form: if is_form { pairs(&body) } else { Vec::new() },
+        body,
         headers,
     })
 }

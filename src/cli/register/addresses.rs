@@ -1,0 +1,195 @@
+//! The addresses of an app, from which its redirect URIs follow, and the kind of application they make it.
+
+use clap::ValueEnum;
+use serde::Serialize;
+use url::Url;
+
+use crate::{
+    cli::Failure,
+    provider::http_client::is_loopback,
+    relying_party::PostLogout,
+    settings::{Mode, Registration, Settings, Surroundings},
+};
+
+/// Everything that a provider is told about where the app is.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    pub redirect_uris: Vec<Url>,
+    pub post_logout_redirect_uris: Vec<String>,
+    pub backchannel_logout_uri: String,
+    /// The provider and how its metadata is found; nobody is registered there yet.
+    pub registration: Registration,
+}
+
+/// OpenID Connect Dynamic Client Registration 1.0 §2, `application_type`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum ApplicationType {
+    /// Redirect URIs with https
+    Web,
+    /// Redirect URIs with http, on a loopback address: for development
+    Native,
+}
+
+impl Addresses {
+    /// Derives them for each address as the fairing does for its own. One with a path is a redirect URI
+    /// already.
+    pub(super) fn derive(settings: &Settings, app_urls: &[Url]) -> Result<Addresses, Failure> {
+        // While developing: which addresses a provider takes is said by `ApplicationType::of`.
+        let surroundings = Surroundings {
+            debug: true,
+            port: 0,
+            tls: false,
+        };
+        let mut found: Option<Addresses> = None;
+        for url in app_urls {
+            let mut settings = settings.clone();
+            match url.path() {
+                "/" => settings.base_url = Some(url.clone()),
+                _ => settings.overwrite_redirect_uri = Some(url.clone()),
+            }
+            let Mode::RelyingParty { registration, site } = settings.mode(&surroundings)? else {
+                continue;
+            };
+            let addresses = found.get_or_insert_with(|| Addresses {
+                redirect_uris: vec![],
+                post_logout_redirect_uris: vec![],
+                backchannel_logout_uri: format!(
+                    "{}{}/backchannel-logout",
+                    site.base_url.as_str().trim_end_matches('/'),
+                    site.mount.trim_end_matches('/'),
+                ),
+                registration,
+            });
+            let post_logout = PostLogout::new(&settings, &site).redirect_uri;
+            if !addresses.post_logout_redirect_uris.contains(&post_logout) {
+                addresses.post_logout_redirect_uris.push(post_logout);
+            }
+            if !addresses.redirect_uris.contains(&site.redirect_uri) {
+                addresses.redirect_uris.push(site.redirect_uri);
+            }
+        }
+        found.ok_or_else(|| Failure::new("there is no APP_URL", "give the app's public address"))
+    }
+}
+
+impl ApplicationType {
+    /// The type that providers take these redirect URIs for, if there is one.
+    pub(super) fn of(redirect_uris: &[Url]) -> Result<ApplicationType, Failure> {
+        let is_local = |url: &&Url| url.scheme() == "http" && is_loopback(url);
+        let is_public = |url: &&Url| url.scheme() == "https";
+        if let Some(url) = redirect_uris.iter().find(|u| !is_local(u) && !is_public(u)) {
+            return Err(Failure::new(
+                format!("{url} is plain http and not on loopback: no kind of application has it"),
+                "give an address with https; if this provider takes it all the same, say \
+                 `--application-type web`",
+            ));
+        }
+        let local = redirect_uris.iter().find(is_local);
+        let public = redirect_uris.iter().find(is_public);
+        match (local, public) {
+            (None, _) => Ok(ApplicationType::Web),
+            (Some(_), None) => Ok(ApplicationType::Native),
+            (Some(local), Some(public)) => Err(Failure::new(
+                format!(
+                    "{public} belongs to a `web` application, and {local} to a `native` one: a \
+                     client is one of them"
+                ),
+                "register twice, with an --output for each, and set `client_secrets` in \
+                 [debug.oidc] to the one for development; if this provider takes both in one \
+                 client, say `--application-type web` or `native`",
+            )),
+        }
+    }
+
+    /// The word and what it means.
+    pub(super) fn describe(self) -> &'static str {
+        match self {
+            ApplicationType::Web => "web (redirect URIs with https)",
+            ApplicationType::Native => "native (http on loopback: for development)",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings() -> Settings {
+        let mut settings = Settings::default();
+        settings.issuer = Some("https://op.example".into());
+        settings.client_id = Some("none yet".into());
+        settings
+    }
+
+    fn urls(texts: &[&str]) -> Vec<Url> {
+        texts.iter().map(|text| Url::parse(text).unwrap()).collect()
+    }
+
+    #[test]
+    fn redirect_uris_follow_from_addresses_or_are_given_whole() {
+        let app_urls = urls(&[
+            "https://a.example",
+            "https://b.example/",
+            "https://c.example/cb",
+        ]);
+        let addresses = Addresses::derive(&settings(), &app_urls).unwrap();
+        assert_eq!(
+            addresses.redirect_uris,
+            urls(&[
+                "https://a.example/oidc/authorize",
+                "https://b.example/oidc/authorize",
+                "https://c.example/cb",
+            ])
+        );
+        assert_eq!(
+            addresses.post_logout_redirect_uris,
+            [
+                "https://a.example/",
+                "https://b.example/",
+                "https://c.example/"
+            ]
+        );
+        assert_eq!(
+            addresses.backchannel_logout_uri,
+            "https://a.example/oidc/backchannel-logout"
+        );
+    }
+
+    #[test]
+    fn the_mount_point_is_part_of_them() {
+        let mut settings = settings();
+        settings.mount = "/".into();
+        let addresses = Addresses::derive(&settings, &urls(&["https://a.example"])).unwrap();
+        assert_eq!(
+            addresses.redirect_uris,
+            urls(&["https://a.example/authorize"])
+        );
+        assert_eq!(
+            addresses.backchannel_logout_uri,
+            "https://a.example/backchannel-logout"
+        );
+    }
+
+    #[test]
+    fn the_application_type_follows_from_the_redirect_uris() {
+        let of = |texts: &[&str]| ApplicationType::of(&urls(texts)).map_err(|f| f.cause);
+        assert_eq!(of(&["https://a.example/x"]), Ok(ApplicationType::Web));
+        for local in [
+            "http://localhost/x",
+            "http://127.0.0.1:1/x",
+            "http://[::1]/x",
+        ] {
+            assert_eq!(of(&[local]), Ok(ApplicationType::Native), "{local}");
+        }
+        assert_eq!(
+            of(&["http://localhost/x", "https://a.example/x"]).unwrap_err(),
+            "https://a.example/x belongs to a `web` application, and http://localhost/x to a \
+             `native` one: a client is one of them"
+        );
+        assert_eq!(
+            of(&["http://a.lan/x"]).unwrap_err(),
+            "http://a.lan/x is plain http and not on loopback: no kind of application has it"
+        );
+    }
+}

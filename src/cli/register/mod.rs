@@ -1,0 +1,283 @@
+//! `rocket-oidc register`: OpenID Connect Dynamic Client Registration 1.0 and RFC 7592.
+
+mod addresses;
+mod client_metadata;
+mod report;
+mod secrets_file;
+
+use std::{io::Read, path::PathBuf, process::ExitCode, sync::Arc};
+
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use self::{
+    addresses::{Addresses, ApplicationType},
+    client_metadata::{ClientMetadata, DECIDED},
+    report::by_hand,
+    secrets_file::{SecretsFile, keep, management},
+};
+use super::{Failure, terminal::Terminal};
+use crate::{
+    ProviderError, Secret,
+    provider::{Metadata, Provider, RegisteredClient},
+    settings::{MetadataSource, Registration, Settings},
+};
+
+/// Register the app at a provider, and keep the registration in a file
+///
+/// The file is what the setting `client_secrets` reads. Redirect URIs with https make a `web`
+/// application, those with http on a loopback address (localhost, 127.0.0.1, [::1]) a `native` one;
+/// no standard has both in one client, so development is registered apart.
+#[derive(Debug, clap::Args)]
+#[allow(
+    rustdoc::bare_urls,
+    reason = "the help shows these comments as they are"
+)]
+pub(super) struct Arguments {
+    /// The provider's issuer, such as https://accounts.example.com
+    #[arg(required_unless_present = "delete")]
+    issuer: Option<String>,
+    /// Public addresses of the app, such as https://app.example.com; one with a path is taken as
+    /// the redirect URI itself
+    #[arg(required_unless_present = "delete", value_name = "APP_URL")]
+    app_urls: Vec<Url>,
+    /// The setting `mount`: redirect URIs are {APP_URL}{MOUNT}/authorize
+    #[arg(long, default_value = "/oidc")]
+    mount: String,
+    /// What people see as the app's name [default: the host of the first APP_URL]
+    #[arg(long)]
+    name: Option<String>,
+    /// The scopes that the app may ask for, in one text [default: the provider's choice]
+    #[arg(long)]
+    scope: Option<String>,
+    /// A client without a secret
+    #[arg(long)]
+    public_client: bool,
+    /// Keep the introspection endpoint in the file too
+    #[arg(long)]
+    introspection: bool,
+    /// Have the provider tell the app when a session ends there
+    #[arg(long)]
+    backchannel_logout: bool,
+    /// Have the provider lead people back to this path after sign-out
+    #[arg(
+        long,
+        value_name = "PATH",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "/"
+    )]
+    post_logout: Option<String>,
+    /// What kind of application it is [default: as the redirect URIs say]
+    #[arg(long)]
+    application_type: Option<ApplicationType>,
+    /// What the provider gave to register with; `-` reads it from standard input
+    #[arg(long, value_name = "TOKEN")]
+    initial_access_token: Option<String>,
+    /// Where the registration is kept, for its owner to read only
+    #[arg(
+        long,
+        short,
+        value_name = "FILE",
+        default_value = "client_secrets.json"
+    )]
+    output: PathBuf,
+    /// Overwrite the file
+    #[arg(long, conflicts_with_all = ["update", "delete"])]
+    force: bool,
+    /// Change the registration in the file to what this command line says (RFC 7592)
+    #[arg(long, conflicts_with_all = ["delete", "initial_access_token"])]
+    update: bool,
+    /// End the registration in the file, and remove the file (RFC 7592)
+    #[arg(long)]
+    delete: bool,
+}
+
+impl Arguments {
+    pub(super) async fn run(mut self, terminal: &Terminal) -> Result<ExitCode, Failure> {
+        if self.delete {
+            return self.delete(terminal).await;
+        }
+        let initial_access_token = self.initial_access_token()?;
+        let settings = self.settings();
+        let addresses = Addresses::derive(&settings, &self.app_urls)?;
+        let (provider, metadata) = find(addresses.registration.clone(), settings, terminal).await?;
+        let client = ClientMetadata::new(&self, addresses, &metadata)?;
+        if self.introspection
+            && metadata
+                .additional_metadata()
+                .introspection_endpoint
+                .is_none()
+        {
+            return Err(Failure::new(
+                "the provider's metadata names no introspection endpoint",
+                "leave out `--introspection`: JWT access tokens are accepted without one",
+            ));
+        }
+        match (self.update, metadata.registration_endpoint()) {
+            (true, _) => self.update(&provider, &metadata, client, terminal).await,
+            (false, Some(endpoint)) => {
+                let file = SecretsFile::reserve(&self.output, self.force)?;
+                let asked = client.as_json();
+                let work = provider.register(endpoint.url(), initial_access_token.as_ref(), &asked);
+                let registered = terminal.wait("registering the app", work).await?;
+                let web = self.web(&provider, &metadata, &registered, Map::new());
+                file.write(&web)?;
+                self.told(&client, &registered, "registered", terminal);
+                Ok(ExitCode::SUCCESS)
+            }
+            (false, None) => {
+                let mut settings = self.site();
+                settings.extend(self.other_settings());
+                by_hand(&provider, &client, &settings, terminal);
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+
+    /// RFC 7592 §2.2. An update replaces everything, so what the command line does not decide is read first.
+    async fn update(
+        &self,
+        provider: &Provider,
+        metadata: &Metadata,
+        client: ClientMetadata,
+        terminal: &Terminal,
+    ) -> Result<ExitCode, Failure> {
+        let mut web = secrets_file::read(&self.output)?;
+        let issuer = &provider.registration.issuer;
+        if let Some(other) = web.get("issuer").filter(|other| *other != issuer) {
+            return Err(Failure::new(
+                format!("`{}` is of the issuer {other}", self.output.display()),
+                "give that issuer, or the file of this one by `--output`",
+            ));
+        }
+        let (uri, token) = management(&web, &self.output)?;
+        let file = SecretsFile::reserve(&self.output, true)?;
+
+        let work = provider.registered(&uri, &token);
+        let current = terminal.wait("reading the registration", work).await?;
+        // Each reply may bring another token and address (RFC 7592 §3).
+        let token = current.registration_access_token.clone().unwrap_or(token);
+        let uri = current.registration_client_uri.clone().unwrap_or(uri);
+        keep(&mut web, &current);
+
+        let mut wanted = current.metadata;
+        for member in secrets_file::OF_REPLIES.iter().chain(&DECIDED) {
+            wanted.remove(*member);
+        }
+        wanted.extend(client.as_json());
+        wanted.insert("client_id".into(), json!(current.client_id));
+        if let Some(secret) = &current.client_secret {
+            wanted.insert("client_secret".into(), json!(secret.expose()));
+        }
+        let work = provider.update_registration(&uri, &token, &wanted);
+        let updated = match terminal.wait("changing the registration", work).await {
+            Ok(updated) => updated,
+            Err(error) => {
+                // What the first reply brought must not be lost.
+                file.write(&web)?;
+                return Err(error.into());
+            }
+        };
+        let web = self.web(provider, metadata, &updated, web);
+        file.write(&web)?;
+        self.told(&client, &updated, "updated", terminal);
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// RFC 7592 §2.3.
+    async fn delete(&self, terminal: &Terminal) -> Result<ExitCode, Failure> {
+        let web = secrets_file::read(&self.output)?;
+        let (uri, token) = management(&web, &self.output)?;
+        let text = |member| web.get(member).and_then(Value::as_str).unwrap_or_default();
+        let registration = Registration {
+            issuer: text("issuer").to_owned(),
+            client_id: text("client_id").to_owned(),
+            client_secret: None,
+            metadata: MetadataSource::Discovery { url: uri.clone() },
+            introspection_endpoint: None,
+        };
+        let provider = Provider::new(registration, None, Arc::new(Settings::default()))?;
+        let work = provider.delete_registration(&uri, &token);
+        terminal.wait("deleting the registration", work).await?;
+        let shown = self.output.display();
+        std::fs::remove_file(&self.output).map_err(|error| {
+            let cause = format!("`{shown}` cannot be removed: {error}");
+            Failure::new(cause, "remove it: its client is not registered any more")
+        })?;
+        let client_id = &provider.registration.client_id;
+        terminal.line(format!("deleted the client {client_id}, and {shown}"));
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// The settings that an app with this command line's addresses would have.
+    fn settings(&self) -> Settings {
+        let scope = self.scope.as_deref().unwrap_or("openid");
+        let mut settings = Settings::default();
+        settings.issuer = self.issuer.clone();
+        settings.client_id = Some("not registered yet".to_owned());
+        settings.mount = self.mount.clone();
+        settings.scopes = scope.split_whitespace().map(str::to_owned).collect();
+        settings.post_logout_redirect_uri = self.post_logout.clone();
+        settings
+    }
+
+    fn initial_access_token(&mut self) -> Result<Option<Secret>, Failure> {
+        let Some(given) = self.initial_access_token.take() else {
+            return Ok(None);
+        };
+        if given != "-" {
+            return Ok(Some(Secret::new(given)));
+        }
+        let mut text = String::new();
+        let read = std::io::stdin().take(64 * 1024).read_to_string(&mut text);
+        match (read, text.trim()) {
+            (Ok(_), token) if !token.is_empty() => Ok(Some(Secret::new(token))),
+            _ => Err(Failure::new(
+                "standard input holds no token",
+                "write the initial access token into standard input",
+            )),
+        }
+    }
+
+    /// What goes into the file: no endpoints, so that discovery gives all of them.
+    fn web(
+        &self,
+        provider: &Provider,
+        metadata: &Metadata,
+        client: &RegisteredClient,
+        mut web: Map<String, Value>,
+    ) -> Map<String, Value> {
+        keep(&mut web, client);
+        web.insert("issuer".into(), json!(provider.registration.issuer));
+        let introspection = &metadata.additional_metadata().introspection_endpoint;
+        match introspection.as_ref().filter(|_| self.introspection) {
+            Some(url) => web.insert("token_introspection_uri".into(), json!(url)),
+            None => web.remove("token_introspection_uri"),
+        };
+        web
+    }
+}
+
+/// Reads the provider's metadata.
+async fn find(
+    registration: Registration,
+    settings: Settings,
+    terminal: &Terminal,
+) -> Result<(Arc<Provider>, Metadata), Failure> {
+    let provider = Arc::new(Provider::new(registration, None, Arc::new(settings))?);
+    let work = provider.current_metadata();
+    match terminal.wait("reading the provider's metadata", work).await {
+        Ok(metadata) => Ok((provider, metadata)),
+        Err(error @ ProviderError::IssuerMismatch { .. }) => {
+            let remedy = "give the issuer letter by letter; a trailing slash counts";
+            Err(Failure::new(error.to_string(), remedy))
+        }
+        Err(error) if !error.is_outage() => {
+            let url = provider.first_address();
+            let remedy = format!("check ISSUER: its metadata should be at {url}");
+            Err(Failure::new(error.to_string(), remedy))
+        }
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,174 @@
+//! The file that a registration is kept in: for its owner's eyes, and whole or not there.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Map, Value, json};
+use url::Url;
+
+use crate::{Secret, cli::Failure, provider::RegisteredClient};
+
+/// The place of a file that is going to be written. It is there before anything is registered, so that no
+/// registration is lost for want of a place.
+#[derive(Debug)]
+pub(super) struct SecretsFile {
+    path: PathBuf,
+    draft: PathBuf,
+    file: File,
+    replaces: bool,
+    is_written: bool,
+}
+
+impl SecretsFile {
+    /// Makes sure that the file can be written. One that is there stays, unless it is to be replaced.
+    pub(super) fn reserve(path: &Path, replaces: bool) -> Result<SecretsFile, Failure> {
+        if !replaces && path.symlink_metadata().is_ok() {
+            return Err(there_is_one(path));
+        }
+        let Some(name) = path.file_name() else {
+            let cause = format!("`{}` is no name of a file", path.display());
+            return Err(Failure::new(cause, "correct `--output`"));
+        };
+        let draft = format!(".{}.{}.draft", name.to_string_lossy(), std::process::id());
+        let draft = path.with_file_name(draft);
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let file = options.open(&draft).map_err(|error| {
+            Failure::new(
+                format!("`{}` cannot be written: {error}", draft.display()),
+                "make its directory writable, or choose another `--output`",
+            )
+        })?;
+        Ok(SecretsFile {
+            path: path.to_owned(),
+            draft,
+            file,
+            replaces,
+            is_written: false,
+        })
+    }
+
+    /// Writes `web`. Whoever reads the file sees all of it or none.
+    pub(super) fn write(mut self, web: &Map<String, Value>) -> Result<(), Failure> {
+        let text = format!("{:#}\n", json!({ "web": web }));
+        let written = self.file.write_all(text.as_bytes());
+        self.is_written = true;
+        let placed = written
+            .and_then(|()| self.file.sync_all())
+            .and_then(|()| self.place());
+        placed.map_err(|error| {
+            let draft = self.draft.display();
+            match error.kind() {
+                ErrorKind::AlreadyExists => Failure::new(
+                    format!(
+                        "`{}` appeared meanwhile, and is not overwritten",
+                        self.path.display()
+                    ),
+                    format!("the registration is in `{draft}`: move it to where you want it"),
+                ),
+                _ => Failure::new(
+                    format!("`{}` cannot be written: {error}", self.path.display()),
+                    format!("the registration is in `{draft}`, if it could be written there"),
+                ),
+            }
+        })
+    }
+
+    fn place(&self) -> std::io::Result<()> {
+        if self.replaces {
+            return fs::rename(&self.draft, &self.path);
+        }
+        // A link fails where there is a file, however late it came; renaming would replace it.
+        match fs::hard_link(&self.draft, &self.path) {
+            Ok(()) => fs::remove_file(&self.draft),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
+            // A file system without links.
+            Err(_) if self.path.symlink_metadata().is_err() => fs::rename(&self.draft, &self.path),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Drop for SecretsFile {
+    fn drop(&mut self) {
+        if !self.is_written {
+            let _ = fs::remove_file(&self.draft);
+        }
+    }
+}
+
+/// Reads the object `web` of the file.
+pub(super) fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
+    let shown = path.display();
+    let remedy = "give the file that `rocket-oidc register` wrote, by `--output`";
+    let text = fs::read_to_string(path)
+        .map_err(|error| Failure::new(format!("`{shown}` cannot be read: {error}"), remedy))?;
+    let document: Option<Value> = serde_json::from_str(&text).ok();
+    match document.and_then(|mut document| document.get_mut("web").map(Value::take)) {
+        Some(Value::Object(web)) => Ok(web),
+        _ => {
+            let cause = format!("`{shown}` is no JSON with an object `web`");
+            Err(Failure::new(cause, remedy))
+        }
+    }
+}
+
+/// Where and by what a registration is changed.
+pub(super) fn management(web: &Map<String, Value>, path: &Path) -> Result<(Url, Secret), Failure> {
+    let text = |member: &str| web.get(member).and_then(Value::as_str);
+    let uri = text("registration_client_uri").and_then(|uri| Url::parse(uri).ok());
+    match (uri, text("registration_access_token")) {
+        (Some(uri), Some(token)) => Ok((uri, Secret::new(token))),
+        _ => Err(Failure::new(
+            format!(
+                "`{}` lacks `registration_client_uri` or `registration_access_token`",
+                path.display()
+            ),
+            "change or delete the client in the provider's console",
+        )),
+    }
+}
+
+/// Members of a reply that must not be sent back (RFC 7592 §2.2).
+pub(super) const OF_REPLIES: [&str; 2] = ["client_secret_expires_at", "client_id_issued_at"];
+
+/// Takes over what a reply says. What it leaves out stays as it was.
+pub(super) fn keep(web: &mut Map<String, Value>, client: &RegisteredClient) {
+    let mut put = |member: &str, value: Value| web.insert(member.to_owned(), value);
+    put("client_id", json!(client.client_id));
+    if let Some(secret) = &client.client_secret {
+        put("client_secret", json!(secret.expose()));
+    }
+    // A secret would have the app authenticate where it is not expected to.
+    if client.metadata.get("token_endpoint_auth_method") == Some(&json!("none")) {
+        web.remove("client_secret");
+    }
+    let mut put = |member: &str, value: Value| web.insert(member.to_owned(), value);
+    if let Some(token) = &client.registration_access_token {
+        put("registration_access_token", json!(token.expose()));
+    }
+    if let Some(uri) = &client.registration_client_uri {
+        put("registration_client_uri", json!(uri));
+    }
+    for member in OF_REPLIES
+        .iter()
+        .chain(&["redirect_uris", "token_endpoint_auth_method"])
+    {
+        if let Some(value) = client.metadata.get(*member) {
+            put(member, value.clone());
+        }
+    }
+}
+
+fn there_is_one(path: &Path) -> Failure {
+    Failure::new(
+        format!("`{}` is there already", path.display()),
+        "change that registration with `--update`, choose another `--output`, or overwrite it \
+         with `--force`; a client that no file knows stays registered at the provider",
+    )
+}

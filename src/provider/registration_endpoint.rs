@@ -1,0 +1,211 @@
+//! The registration endpoint (OpenID Connect Dynamic Client Registration 1.0 §3, RFC 7591), and what the
+//! provider keeps about one client (RFC 7592): for `rocket-oidc register`.
+
+use openidconnect::{
+    HttpRequest,
+    http::{Method, Request, header},
+};
+use serde_json::{Map, Value};
+use url::Url;
+
+use super::{Endpoint, Provider, ProviderError};
+use crate::{
+    Secret,
+    token::{parse_object, printable},
+};
+
+/// A client as the provider registered it (Registration 1.0 §3.2): its metadata, and how to change it.
+#[derive(Clone, Debug)]
+pub(crate) struct RegisteredClient {
+    pub client_id: String,
+    pub client_secret: Option<Secret>,
+    /// RFC 7592 §3: what authorizes to change or delete the registration, and where.
+    pub registration_access_token: Option<Secret>,
+    pub registration_client_uri: Option<Url>,
+    /// All other members.
+    pub metadata: Map<String, Value>,
+}
+
+impl RegisteredClient {
+    /// Reads a reply, of which only `client_id` is required.
+    pub(crate) fn accept(body: &[u8]) -> Result<RegisteredClient, ProviderError> {
+        let malformed = |cause: String| ProviderError::Malformed {
+            endpoint: Endpoint::Registration,
+            cause,
+        };
+        let mut metadata = parse_object(body).map_err(|error| malformed(error.to_string()))?;
+        let mut text = |member: &str| match metadata.remove(member) {
+            Some(Value::String(text)) if !text.is_empty() => Some(text),
+            _ => None,
+        };
+        let client_id =
+            text("client_id").ok_or_else(|| malformed("it has no `client_id`".into()))?;
+        let uri = text("registration_client_uri");
+        Ok(RegisteredClient {
+            client_id,
+            client_secret: text("client_secret").map(Secret::new),
+            registration_access_token: text("registration_access_token").map(Secret::new),
+            registration_client_uri: uri.and_then(|uri| Url::parse(&uri).ok()),
+            metadata,
+        })
+    }
+}
+
+impl Provider {
+    /// Registers a client with this metadata (RFC 7591 §3.1).
+    pub(crate) async fn register(
+        &self,
+        registration_endpoint: &Url,
+        initial_access_token: Option<&Secret>,
+        metadata: &Map<String, Value>,
+    ) -> Result<RegisteredClient, ProviderError> {
+        let method = Method::POST;
+        let body = Some(metadata);
+        self.registration(method, registration_endpoint, initial_access_token, body)
+            .await?
+            .ok_or_else(no_body)
+    }
+
+    /// What the provider has registered (RFC 7592 §2.1).
+    pub(crate) async fn registered(
+        &self,
+        client_uri: &Url,
+        token: &Secret,
+    ) -> Result<RegisteredClient, ProviderError> {
+        self.registration(Method::GET, client_uri, Some(token), None)
+            .await?
+            .ok_or_else(no_body)
+    }
+
+    /// Replaces what is registered, all of it (RFC 7592 §2.2).
+    pub(crate) async fn update_registration(
+        &self,
+        client_uri: &Url,
+        token: &Secret,
+        metadata: &Map<String, Value>,
+    ) -> Result<RegisteredClient, ProviderError> {
+        self.registration(Method::PUT, client_uri, Some(token), Some(metadata))
+            .await?
+            .ok_or_else(no_body)
+    }
+
+    /// Ends the registration (RFC 7592 §2.3).
+    pub(crate) async fn delete_registration(
+        &self,
+        client_uri: &Url,
+        token: &Secret,
+    ) -> Result<(), ProviderError> {
+        self.registration(Method::DELETE, client_uri, Some(token), None)
+            .await
+            .map(drop)
+    }
+
+    /// One request, never repeated: a second `POST` would register a second client.
+    async fn registration(
+        &self,
+        method: Method,
+        url: &Url,
+        token: Option<&Secret>,
+        metadata: Option<&Map<String, Value>>,
+    ) -> Result<Option<RegisteredClient>, ProviderError> {
+        let endpoint = Endpoint::Registration;
+        let request = request(method, url, token, metadata)
+            .map_err(|_| ProviderError::Address { endpoint })?;
+        let reply = self.http.call(endpoint, request).await?;
+        match reply.status().as_u16() {
+            204 => Ok(None),
+            200 | 201 => RegisteredClient::accept(reply.body()).map(Some),
+            status => Err(refusal(status, reply.body())),
+        }
+    }
+}
+
+fn request(
+    method: Method,
+    url: &Url,
+    token: Option<&Secret>,
+    metadata: Option<&Map<String, Value>>,
+) -> Result<HttpRequest, openidconnect::http::Error> {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(url.as_str())
+        .header(header::ACCEPT, "application/json");
+    if let Some(token) = token {
+        let authorization = format!("Bearer {}", token.expose());
+        request = request.header(header::AUTHORIZATION, authorization);
+    }
+    let body = match metadata {
+        Some(metadata) => {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+            Value::Object(metadata.clone()).to_string()
+        }
+        None => String::new(),
+    };
+    request.body(body.into_bytes())
+}
+
+/// RFC 7591 §3.2.2, RFC 6750 §3: the error as the provider words it, if it does.
+fn refusal(status: u16, body: &[u8]) -> ProviderError {
+    let endpoint = Endpoint::Registration;
+    let reply = parse_object(body).unwrap_or_default();
+    let text = |member: &str| reply.get(member).and_then(Value::as_str).map(printable);
+    match (text("error"), status) {
+        (Some(error), _) => ProviderError::Refused {
+            endpoint,
+            error,
+            description: text("error_description").unwrap_or_default(),
+        },
+        (None, 401 | 403) => ProviderError::Refused {
+            endpoint,
+            error: "invalid_token".to_owned(),
+            description: format!("status {status}"),
+        },
+        (None, status) => ProviderError::Status { endpoint, status },
+    }
+}
+
+fn no_body() -> ProviderError {
+    ProviderError::Malformed {
+        endpoint: Endpoint::Registration,
+        cause: "it is empty".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_id_is_enough() {
+        let client = RegisteredClient::accept(br#"{"client_id":"c","client_secret":""}"#).unwrap();
+        assert_eq!(client.client_id, "c");
+        assert_eq!(client.client_secret, None);
+        let error = RegisteredClient::accept(br#"{"client_secret":"hush"}"#).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the provider's registration endpoint gave an unusable answer: it has no `client_id`"
+        );
+    }
+
+    #[test]
+    fn refusals_in_the_providers_words() {
+        for (status, body, expected) in [
+            (
+                400,
+                r#"{"error":"invalid_redirect_uri","error_description":"no"}"#,
+                "invalid_redirect_uri",
+            ),
+            (401, "", "invalid_token"),
+            (403, "<html>", "invalid_token"),
+        ] {
+            match refusal(status, body.as_bytes()) {
+                ProviderError::Refused { error, .. } => assert_eq!(error, expected),
+                other => panic!("{other}"),
+            }
+        }
+        assert_eq!(
+            refusal(500, b"").to_string(),
+            "the provider's registration endpoint answered with status 500"
+        );
+    }
+}

@@ -1,0 +1,439 @@
+//! `rocket-oidc register`, against a provider whose registration endpoint is scripted.
+
+#[cfg(unix)]
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::{Value, json};
+
+use crate::{
+    support::{Reply, TestProvider},
+    tool::{Ran, Tool},
+};
+
+const SECRET: &str = "registered-secret-0123456789";
+const TOKEN: &str = "registration-token-0123456789";
+const FILE: &str = "client_secrets.json";
+
+/// A provider that registers everybody as `c1`.
+async fn provider() -> TestProvider {
+    let provider = TestProvider::start().await;
+    let endpoint = format!("{}/register", provider.issuer());
+    provider.metadata(|it| drop(it.insert("registration_endpoint".into(), json!(endpoint))));
+    provider.on_path("/register", Reply::json(client(&provider)).with_status(201));
+    provider
+}
+
+fn client(provider: &TestProvider) -> Value {
+    json!({
+        "client_id": "c1",
+        "client_secret": SECRET,
+        "client_secret_expires_at": 0,
+        "registration_access_token": TOKEN,
+        "registration_client_uri": format!("{}/register/c1", provider.issuer()),
+        "redirect_uris": ["https://app.example/oidc/authorize"],
+        "token_endpoint_auth_method": "client_secret_basic",
+        "client_name": "app.example",
+        "a_member_of_its_own": 7,
+    })
+}
+
+fn register(tool: &Tool, provider: &TestProvider, arguments: &[&str]) -> Ran {
+    let issuer = provider.issuer();
+    tool.run(&[&["register", &issuer, "https://app.example"], arguments].concat())
+}
+
+fn body(provider: &TestProvider, path: &str) -> Value {
+    serde_json::from_str(&provider.last_request(path).body).unwrap()
+}
+
+#[rocket::async_test]
+async fn what_is_asked_for_and_what_is_kept() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let ran = register(&tool, &provider, &[]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(ran.stderr, "");
+    assert_eq!(
+        body(&provider, "/register"),
+        json!({
+            "application_type": "web",
+            "client_name": "app.example",
+            "redirect_uris": ["https://app.example/oidc/authorize"],
+            "response_types": ["code"],
+            "grant_types": ["authorization_code", "refresh_token"],
+            "token_endpoint_auth_method": "client_secret_basic",
+        })
+    );
+    assert_eq!(provider.last_request("/register").bearer(), None);
+    assert_eq!(
+        tool.web(FILE),
+        json!({
+            "issuer": provider.issuer(),
+            "client_id": "c1",
+            "client_secret": SECRET,
+            "client_secret_expires_at": 0,
+            "redirect_uris": ["https://app.example/oidc/authorize"],
+            "token_endpoint_auth_method": "client_secret_basic",
+            "registration_access_token": TOKEN,
+            "registration_client_uri": format!("{}/register/c1", provider.issuer()),
+        })
+    );
+    assert_eq!(tool.files(), [FILE]);
+    #[cfg(unix)]
+    {
+        let metadata = tool.file(FILE).metadata().unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    }
+    assert!(
+        ran.stdout
+            .contains("client_secrets = \"client_secrets.json\"")
+    );
+    assert!(!ran.stdout.contains(SECRET) && !ran.stdout.contains(TOKEN));
+}
+
+#[rocket::async_test]
+async fn every_option_has_its_effect() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let issuer = provider.issuer();
+    let arguments = [
+        "register",
+        &issuer,
+        "https://app.example",
+        "https://www.app.example/back",
+        "--mount=/auth",
+        "--name=Notes",
+        "--scope=openid notes:read",
+        "--introspection",
+        "--backchannel-logout",
+        "--post-logout=/bye",
+        "--initial-access-token=-",
+        "--output=other.json",
+    ];
+    let ran = tool.run_with(&arguments, "initial-token\n");
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(
+        provider.last_request("/register").bearer(),
+        Some("initial-token")
+    );
+    assert_eq!(
+        body(&provider, "/register"),
+        json!({
+            "application_type": "web",
+            "client_name": "Notes",
+            "redirect_uris": ["https://app.example/auth/authorize", "https://www.app.example/back"],
+            "response_types": ["code"],
+            "grant_types": ["authorization_code", "refresh_token"],
+            "token_endpoint_auth_method": "client_secret_basic",
+            "scope": "openid notes:read",
+            "post_logout_redirect_uris": ["https://app.example/bye", "https://www.app.example/bye"],
+            "backchannel_logout_uri": "https://app.example/auth/backchannel-logout",
+            "backchannel_logout_session_required": true,
+        })
+    );
+    let introspection = &tool.web("other.json")["token_introspection_uri"];
+    assert_eq!(*introspection, format!("{issuer}/introspect"));
+    // The provider registered something else.
+    assert_eq!(
+        ran.stderr.lines().collect::<Vec<_>>(),
+        [
+            "warning: the provider did not register https://app.example/auth/authorize",
+            "warning: the provider did not register https://www.app.example/back",
+            "warning: a client has one back-channel logout URI: \
+             https://app.example/auth/backchannel-logout",
+        ]
+    );
+    for line in [
+        "client_secrets = \"other.json\"",
+        "mount = \"/auth\"",
+        "scopes = \"openid notes:read\"",
+        "post_logout_redirect_uri = \"/bye\"",
+    ] {
+        assert!(
+            ran.stdout.lines().any(|it| it == line),
+            "{line}: {}",
+            ran.stdout
+        );
+    }
+}
+
+#[rocket::async_test]
+async fn a_public_client_has_no_secret() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let mut public = client(&provider);
+    // Some providers send one all the same.
+    public["token_endpoint_auth_method"] = json!("none");
+    provider.on_path("/register", Reply::json(public).with_status(201));
+    let ran = register(&tool, &provider, &["--public-client"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let asked = &body(&provider, "/register")["token_endpoint_auth_method"];
+    assert_eq!(asked, "none");
+    assert_eq!(tool.web(FILE).get("client_secret"), None);
+}
+
+#[rocket::async_test]
+async fn a_file_that_is_there_stays() {
+    let (provider, tool) = (provider().await, Tool::new());
+    tool.write(FILE, "{\"web\":{\"client_id\":\"old\"}}");
+    let ran = register(&tool, &provider, &[]);
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stderr
+            .starts_with("error: `client_secrets.json` is there already\n"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(tool.web(FILE)["client_id"], "old");
+    assert_eq!(provider.count("/register"), 0);
+
+    let ran = register(&tool, &provider, &["--force"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(tool.web(FILE)["client_id"], "c1");
+    #[cfg(unix)]
+    {
+        let metadata = tool.file(FILE).metadata().unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
+    }
+    assert_eq!(tool.files(), [FILE]);
+}
+
+#[rocket::async_test]
+async fn a_refused_registration_leaves_nothing() {
+    let (provider, tool) = (provider().await, Tool::new());
+    for (reply, cause, remedy) in [
+        (
+            Reply::error(400, "invalid_redirect_uri", "no"),
+            "the provider's registration endpoint refused with `invalid_redirect_uri`: no",
+            "give addresses that the provider accepts for this kind of application; see \
+             `--application-type`",
+        ),
+        (
+            Reply::status(401),
+            "the provider's registration endpoint refused with `invalid_token`: status 401",
+            "give the token that the provider issued for this: `--initial-access-token` to \
+             register, the one in the file to change a registration",
+        ),
+        (
+            Reply::json(json!({ "client_secret": SECRET })).with_status(201),
+            "the provider's registration endpoint gave an unusable answer: it has no `client_id`",
+            "look into the provider's log for this request",
+        ),
+    ] {
+        provider.on_path("/register", reply);
+        let ran = register(&tool, &provider, &[]);
+        assert_eq!(ran.code, Some(1));
+        assert_eq!(ran.stderr, format!("error: {cause}\n       → {remedy}\n"));
+        assert_eq!(ran.stdout, "");
+        assert_eq!(tool.files(), [""; 0]);
+    }
+}
+
+#[rocket::async_test]
+async fn an_issuer_without_metadata() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let issuer = format!("{}/realms/x", provider.issuer());
+    let ran = tool.run(&["register", &issuer, "https://app.example"]);
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(
+        ran.stderr,
+        format!(
+            "error: the provider's metadata answered with status 404\n       → check ISSUER: its \
+             metadata should be at {issuer}/.well-known/openid-configuration\n"
+        )
+    );
+    let slash = format!("{}/", provider.issuer());
+    let ran = tool.run(&["register", &slash, "https://app.example"]);
+    assert!(
+        ran.stderr
+            .ends_with("→ give the issuer letter by letter; a trailing slash counts\n")
+    );
+}
+
+#[rocket::async_test]
+async fn a_directory_that_is_not_there_is_found_before_anybody_is_registered() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let ran = register(&tool, &provider, &["--output=none/here.json"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("cannot be written: "), "{}", ran.stderr);
+    assert_eq!(provider.count("/register"), 0);
+}
+
+#[rocket::async_test]
+async fn without_an_endpoint_a_person_is_told_what_to_enter() {
+    let (provider, tool) = (TestProvider::start().await, Tool::new());
+    let ran = register(&tool, &provider, &["--scope=openid email", "--post-logout"]);
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(
+        ran.stdout,
+        format!(
+            "{issuer} has no registration endpoint. Create a client in its console, with
+
+  application type         web (redirect URIs with https)
+  redirect URI             https://app.example/oidc/authorize
+  response type            code
+  grant types              authorization_code, refresh_token
+  client authentication    client_secret_basic
+  PKCE                     S256
+  scopes                   openid email
+  post-logout redirect URI https://app.example/
+
+and set in Rocket.toml what it gives you:
+
+[default.oidc]
+issuer = \"{issuer}\"
+client_id = \"…\"
+base_url = \"https://app.example\"
+scopes = \"openid email\"
+
+and the secret in the environment variable OIDC_CLIENT_SECRET.
+",
+            issuer = provider.issuer()
+        )
+    );
+    assert_eq!(tool.files(), [""; 0]);
+}
+
+#[rocket::async_test]
+async fn addresses_that_no_application_has() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let issuer = provider.issuer();
+    for (urls, cause) in [
+        (
+            &["https://app.example", "http://localhost:8000"][..],
+            "error: https://app.example/oidc/authorize belongs to a `web` application, and \
+             http://localhost:8000/oidc/authorize to a `native` one: a client is one of them\n",
+        ),
+        (
+            &["http://app.example"],
+            "error: http://app.example/oidc/authorize is plain http and not on loopback: no kind \
+             of application has it\n",
+        ),
+        (
+            &["https://app.example/#top"],
+            "error: `oidc.base_url`: `https://app.example/#top` has more than scheme, host and \
+             port\n",
+        ),
+    ] {
+        let ran = tool.run(&[&["register", &issuer], urls].concat());
+        assert_eq!(ran.code, Some(1));
+        assert!(ran.stderr.starts_with(cause), "{}", ran.stderr);
+    }
+    assert_eq!(provider.count("/register"), 0);
+
+    let both = ["https://app.example", "http://localhost:8000"];
+    let given = [&["register", &issuer, "--application-type=web"], &both[..]].concat();
+    assert_eq!(tool.run(&given).code, Some(0));
+    assert_eq!(body(&provider, "/register")["application_type"], "web");
+}
+
+#[rocket::async_test]
+async fn an_update_keeps_what_it_does_not_decide() {
+    let (provider, tool) = (provider().await, Tool::new());
+    assert_eq!(
+        register(&tool, &provider, &["--backchannel-logout"]).code,
+        Some(0)
+    );
+
+    // The provider hands out a new token with each reply (RFC 7592 §3).
+    let mut current = client(&provider);
+    current["registration_access_token"] = json!("second-token");
+    current["backchannel_logout_uri"] = json!("https://app.example/oidc/backchannel-logout");
+    provider.on_path("/register/c1", Reply::json(current));
+    let ran = register(&tool, &provider, &["--update", "--name=Notes"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+
+    let requests = provider.requests_to("/register/c1");
+    let seen: Vec<_> = requests
+        .iter()
+        .map(|it| (it.method.as_str(), it.bearer()))
+        .collect();
+    assert_eq!(seen, [("GET", Some(TOKEN)), ("PUT", Some("second-token"))]);
+    assert_eq!(
+        body(&provider, "/register/c1"),
+        json!({
+            "client_id": "c1",
+            "client_secret": SECRET,
+            "application_type": "web",
+            "client_name": "Notes",
+            "redirect_uris": ["https://app.example/oidc/authorize"],
+            "response_types": ["code"],
+            "grant_types": ["authorization_code", "refresh_token"],
+            "token_endpoint_auth_method": "client_secret_basic",
+            "a_member_of_its_own": 7,
+        })
+    );
+    assert_eq!(tool.web(FILE)["registration_access_token"], "second-token");
+    assert_eq!(tool.files(), [FILE]);
+}
+
+#[rocket::async_test]
+async fn an_update_that_fails_keeps_the_token_that_counts() {
+    let (provider, tool) = (provider().await, Tool::new());
+    assert_eq!(register(&tool, &provider, &[]).code, Some(0));
+    let other = TestProvider::start().await;
+    let mut current = client(&provider);
+    current["registration_access_token"] = json!("second-token");
+    // Where the registration is now refuses to be changed.
+    current["registration_client_uri"] = json!(format!("{}/gone", other.issuer()));
+    provider.on_path("/register/c1", Reply::json(current));
+    let ran = register(&tool, &provider, &["--update"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stderr.contains("answered with status 404"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(tool.web(FILE)["registration_access_token"], "second-token");
+}
+
+#[rocket::async_test]
+async fn an_update_is_of_the_issuer_in_the_file() {
+    let (provider, tool) = (provider().await, Tool::new());
+    tool.write(FILE, "{\"web\":{\"issuer\":\"https://other.example\"}}");
+    let ran = register(&tool, &provider, &["--update"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stderr.starts_with(
+            "error: `client_secrets.json` is of the issuer \"https://other.example\"\n"
+        ),
+        "{}",
+        ran.stderr
+    );
+}
+
+#[rocket::async_test]
+async fn a_deleted_registration_takes_its_file_along() {
+    let (provider, tool) = (provider().await, Tool::new());
+    assert_eq!(register(&tool, &provider, &[]).code, Some(0));
+
+    provider.on_path("/register/c1", Reply::status(401));
+    let ran = tool.run(&["register", "--delete"]);
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(tool.files(), [FILE]);
+
+    provider.on_path("/register/c1", Reply::status(204));
+    let ran = tool.run(&["register", "--delete"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let request = provider.last_request("/register/c1");
+    assert_eq!(
+        (request.method.as_str(), request.bearer()),
+        ("DELETE", Some(TOKEN))
+    );
+    assert_eq!(tool.files(), [""; 0]);
+
+    let ran = tool.run(&["register", "--delete"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.contains("cannot be read"), "{}", ran.stderr);
+}
+
+#[test]
+fn arguments_that_make_no_sense() {
+    let tool = Tool::new();
+    for arguments in [
+        &["register"][..],
+        &["register", "https://op.example"],
+        &["register", "https://op.example", "no address"],
+        &["register", "--update", "--delete"],
+        &["frobnicate"],
+    ] {
+        assert_eq!(tool.run(arguments).code, Some(2), "{arguments:?}");
+    }
+}
