@@ -4,7 +4,7 @@ use std::{ops::Deref, sync::Arc};
 
 use cookie::Key;
 use rocket::{
-    Build, Config, Data, Orbit, Request, Response, Rocket,
+    Build, Data, Orbit, Request, Response, Rocket,
     fairing::{self, Fairing, Info, Kind},
     figment::{Figment, providers::Serialized},
     http::{Header, Method, Status, uri::Origin},
@@ -174,11 +174,7 @@ impl Oidc {
         settings = (self.customize)(settings).map_err(|error| LaunchError::Custom {
             cause: error.to_string(),
         })?;
-        let surroundings = Surroundings {
-            debug: *figment.profile() == Config::DEBUG_PROFILE,
-            port: figment.extract_inner("port").unwrap_or(8000),
-            tls: figment.find_value("tls").is_ok(),
-        };
+        let surroundings = Surroundings::of(figment);
 
         let clock = self.clock.clone();
         #[cfg(feature = "testing")]
@@ -193,6 +189,8 @@ impl Oidc {
         let dev_provider = start_dev_provider(&mut settings, &surroundings, &clock).await?;
         let mode = settings.mode(&surroundings)?;
         let (key, generated_key) = secret_key(figment)?;
+        // Outside of the debug profile Rocket says itself that there is none.
+        let generated_key = generated_key.filter(|_| surroundings.debug);
         let settings = Arc::new(settings);
 
         let resource_server = |provider: &Arc<Provider>, base_url: Option<&Url>| {
@@ -541,9 +539,9 @@ async fn report_resource_server(resource_server: &ResourceServer, is_alone: bool
     }
 }
 
-/// Rocket's secret key, to seal cookies that Rocket can open. In the debug profile without one, a
-/// key made here, which Rocket must be configured with.
-fn secret_key(figment: &Figment) -> Result<(Key, Option<String>), LaunchError> {
+/// Rocket's secret key, to seal cookies that Rocket can open. Without one, a key made here, which Rocket
+/// must be configured with.
+pub(crate) fn secret_key(figment: &Figment) -> Result<(Key, Option<String>), LaunchError> {
     use base64::{Engine, engine::general_purpose::STANDARD};
 
     #[derive(Deserialize)]
@@ -577,14 +575,11 @@ fn secret_key(figment: &Figment) -> Result<(Key, Option<String>), LaunchError> {
     };
 
     match bytes.len() {
-        // Absent or all zero: Rocket takes neither. It says so itself outside of the debug profile.
+        // Absent or all zero: Rocket takes neither.
         _ if bytes.iter().all(|byte| *byte == 0) => {
             let key = Key::generate();
             let text = STANDARD.encode(key.master());
-            Ok((
-                key,
-                (*figment.profile() == Config::DEBUG_PROFILE).then_some(text),
-            ))
+            Ok((key, Some(text)))
         }
         0..32 => Err(wrong("fewer than 32 bytes")),
         32..64 => Ok((Key::derive_from(&bytes), None)),
@@ -594,7 +589,7 @@ fn secret_key(figment: &Figment) -> Result<(Key, Option<String>), LaunchError> {
 
 /// Starts the development provider when the settings ask for it, and fills in who we are to it.
 #[cfg(feature = "dev-provider")]
-async fn start_dev_provider(
+pub(crate) async fn start_dev_provider(
     settings: &mut Settings,
     surroundings: &Surroundings,
     clock: &Clock,

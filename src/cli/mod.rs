@@ -1,6 +1,10 @@
-//! `rocket-oidc`, the command-line tool: registers an app at a provider. No part of the public API.
+//! `rocket-oidc`, the command-line tool: registers an app at a provider, and finds out what keeps it from
+//! signing anybody in. No part of the public API.
 
+mod app;
+mod doctor;
 mod register;
+mod report;
 mod terminal;
 
 use std::process::ExitCode;
@@ -20,6 +24,7 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Register(register::Arguments),
+    Doctor(doctor::Arguments),
 }
 
 /// Why a command did not do what it was asked for: cause and remedy.
@@ -54,7 +59,7 @@ impl From<crate::ProviderError> for Failure {
 /// not, and 2 when the arguments make no sense.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let terminal = Terminal;
+    let terminal = Terminal::new();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -72,6 +77,7 @@ impl Command {
     async fn run(self, terminal: &Terminal) -> Result<ExitCode, Failure> {
         match self {
             Command::Register(arguments) => arguments.run(terminal).await,
+            Command::Doctor(arguments) => arguments.run(terminal).await,
         }
     }
 }

@@ -1,6 +1,7 @@
-//! What the tool writes, and a word about anything that takes over a second.
+//! What the tool writes: colours only on a terminal, and a word about anything that takes over a second.
 
 use std::{
+    env,
     future::Future,
     io::{IsTerminal, Write, stderr, stdout},
     pin::pin,
@@ -11,9 +12,36 @@ use tokio::time::timeout;
 
 /// Standard output and standard error.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Terminal;
+pub(super) struct Terminal {
+    has_colours: bool,
+}
+
+/// A colour of the eight that every terminal has.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Colour {
+    Red = 31,
+    Green = 32,
+    Yellow = 33,
+}
 
 impl Terminal {
+    /// Looks whether standard output is a terminal (<https://no-color.org> says who else is asked).
+    pub(super) fn new() -> Terminal {
+        let is_wanted = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            && env::var_os("TERM").is_none_or(|term| term != "dumb");
+        Terminal {
+            has_colours: is_wanted && stdout().is_terminal(),
+        }
+    }
+
+    /// The text in a colour, where there are any.
+    pub(super) fn paint(&self, colour: Colour, text: &str) -> String {
+        match self.has_colours {
+            true => format!("\x1b[{}m{text}\x1b[0m", colour as u8),
+            false => text.to_owned(),
+        }
+    }
+
     /// Writes a line. A reader who has gone away is no error.
     pub(super) fn line(&self, text: impl AsRef<str>) {
         let _ = writeln!(stdout(), "{}", text.as_ref());

@@ -53,7 +53,7 @@ impl ClientAuthentication {
 impl Provider {
     /// The method at the token endpoint: as set, else as there is a key or a secret and as the metadata
     /// allows.
-    pub(super) fn authentication_method(&self, metadata: &Metadata) -> TokenEndpointAuthMethod {
+    pub(crate) fn authentication_method(&self, metadata: &Metadata) -> TokenEndpointAuthMethod {
         let (secret, key) = (
             &self.registration.client_secret,
             &self.registration.client_key,

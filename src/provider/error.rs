@@ -12,6 +12,8 @@ pub enum Endpoint {
     Metadata,
     /// `jwks_uri` (OpenID Connect Discovery 1.0 §3).
     KeySet,
+    /// `authorization_endpoint` (RFC 6749 §3.1), which the browser calls, and `rocket-oidc doctor`.
+    Authorization,
     /// `token_endpoint` (RFC 6749 §3.2).
     Token,
     /// `userinfo_endpoint` (OpenID Connect Core 1.0 §5.3).
@@ -34,6 +36,7 @@ impl fmt::Display for Endpoint {
         f.write_str(match self {
             Endpoint::Metadata => "metadata",
             Endpoint::KeySet => "key set",
+            Endpoint::Authorization => "authorization endpoint",
             Endpoint::Token => "token endpoint",
             Endpoint::UserInfo => "UserInfo endpoint",
             Endpoint::Introspection => "introspection endpoint",

@@ -31,7 +31,7 @@ pub(crate) use metadata::Metadata;
 pub(crate) use registration_endpoint::RegisteredClient;
 pub(crate) use revocation_endpoint::TokenTypeHint;
 #[cfg(feature = "cli")]
-pub(crate) use token_endpoint::default_authentication_method;
+pub(crate) use client_authentication::default_authentication_method;
 pub(crate) use token_endpoint::{SignInClient, Tokens};
 pub(crate) use userinfo_endpoint::UserInfoRequestError;
 

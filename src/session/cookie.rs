@@ -55,6 +55,14 @@ impl CookieSeal {
         )
     }
 
+    /// The full name and the attributes of a cookie, for a report.
+    #[cfg(feature = "cli")]
+    pub(crate) fn describe(&self, name: &str, path: &str) -> String {
+        let mut cookie = Cookie::new(self.full_name(name, path), "");
+        self.dress(&mut cookie, path);
+        cookie.to_string().replacen('=', "", 1)
+    }
+
     /// Takes a cookie away from the browser.
     pub(crate) fn remove(&self, name: &str, path: &str) -> SetCookie {
         let mut cookie = Cookie::new(self.full_name(name, path), "");

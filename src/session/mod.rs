@@ -18,6 +18,8 @@ use time::OffsetDateTime;
 
 pub(crate) use current::CurrentSession;
 pub(crate) use names::Names;
+#[cfg(feature = "cli")]
+pub(crate) use sessions::COOKIE as SESSION_COOKIE;
 pub(crate) use sessions::{BeginError, Elsewhere, SHARED_FOR, Sessions};
 
 use crate::{Secret, secret, token::Claims};

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// The name of the session's cookie, before its prefix. Further pieces add `_1`, `_2`, …
-const COOKIE: &str = "oidc_session";
+pub(crate) const COOKIE: &str = "oidc_session";
 /// The name of the cookie with the session's tokens.
 const TOKENS_COOKIE: &str = "oidc_tokens";
 /// How long a refreshed session is handed to requests that still carry the old one.

@@ -419,10 +419,17 @@ impl Settings {
     /// A value that has the wrong type or form, or a name that is no setting, with the file or variable it
     /// came from. What is missing, or does not go together, is found at launch.
     pub fn extract(figment: &Figment) -> Result<Settings, SettingsError> {
-        let environment = Environment::read(std::env::vars_os())?;
-        for ignored in &environment.ignored {
+        let (settings, ignored) = Settings::read(figment)?;
+        for ignored in ignored {
             tracing::warn!("{ignored}");
         }
+        Ok(settings)
+    }
+
+    /// As [`extract`](Self::extract), with what is to be told about variables that are no settings.
+    pub(crate) fn read(figment: &Figment) -> Result<(Settings, Vec<String>), SettingsError> {
+        let environment = Environment::read(std::env::vars_os())?;
+        let ignored = environment.ignored.clone();
         // `focus` below would silently skip what is not a table.
         match figment.find_value("oidc") {
             Ok(value) if value.as_dict().is_none() => {
@@ -432,15 +439,15 @@ impl Settings {
             _ => {}
         }
         let figment = figment.focus("oidc").merge(environment);
-        let mut settings = Settings::read(&figment)?;
+        let mut settings = Settings::read_table(&figment)?;
         if let Some(expansion) = settings.expansion()? {
-            settings = Settings::read(&figment.join(expansion))?;
+            settings = Settings::read_table(&figment.join(expansion))?;
         }
         settings.check()?;
-        Ok(settings)
+        Ok((settings, ignored))
     }
 
-    fn read(figment: &Figment) -> Result<Settings, SettingsError> {
+    fn read_table(figment: &Figment) -> Result<Settings, SettingsError> {
         let mut settings: Settings = figment.extract().map_err(SettingsError::from_figment)?;
         let table = figment
             .find_value("")

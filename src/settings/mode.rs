@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use figment::Figment;
+use rocket::Config;
 use serde_json::{Map, Value};
 use url::Url;
 
@@ -19,6 +21,16 @@ pub(crate) struct Surroundings {
     pub port: u16,
     /// Whether Rocket itself does TLS.
     pub tls: bool,
+}
+
+impl Surroundings {
+    pub(crate) fn of(figment: &Figment) -> Surroundings {
+        Surroundings {
+            debug: *figment.profile() == Config::DEBUG_PROFILE,
+            port: figment.extract_inner("port").unwrap_or(8000),
+            tls: figment.find_value("tls").is_ok(),
+        }
+    }
 }
 
 /// What the settings ask for, with every value present that it needs.

@@ -97,6 +97,15 @@ impl KeySet {
         &self.skipped
     }
 
+    /// Each usable key: its `kid`, and the algorithms that it verifies.
+    #[cfg(feature = "cli")]
+    pub(crate) fn usable(&self) -> impl Iterator<Item = (Option<&str>, Vec<SigningAlgorithm>)> {
+        self.keys.iter().map(|key| {
+            let algorithms = key.verifiers.iter().map(|(algorithm, _)| *algorithm);
+            (key.kid.as_deref(), algorithms.collect())
+        })
+    }
+
     /// Whether any usable key has this `kid`.
     pub(super) fn has_kid(&self, kid: &str) -> bool {
         self.by_kid.contains_key(kid)

@@ -1,5 +1,6 @@
 //! The command-line tool, as the binary that people run, against a scripted provider on loopback.
 
+mod doctor;
 mod register;
 #[path = "../behaviour/support/mod.rs"]
 mod support;

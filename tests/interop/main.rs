@@ -4,6 +4,7 @@
 mod access_tokens;
 mod browser;
 mod browser_sign_in;
+mod command_line;
 mod example;
 mod node_provider;
 mod redis_server;
@@ -11,5 +12,7 @@ mod redis_server;
 mod return_addresses;
 mod sessions;
 mod sign_in;
+#[path = "../cli/tool.rs"]
+mod tool;
 mod visitor;
 mod walker;

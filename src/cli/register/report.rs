@@ -32,6 +32,7 @@ impl Arguments {
         for (name, value) in self.other_settings() {
             terminal.line(format!("{name} = {value:?}"));
         }
+        terminal.line("\nThen run `rocket-oidc doctor`.");
     }
 
     /// Where the app is, as settings: the file says it otherwise.

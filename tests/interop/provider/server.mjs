@@ -26,6 +26,11 @@ if (flag('EXIT_WITH_STDIN')) {
 }
 for (const signal of ['SIGINT', 'SIGTERM']) process.on(signal, () => process.exit(0));
 
+// A provider whose clock is wrong, by so many seconds.
+const AHEAD = number('CLOCK_AHEAD', 0) * 1000;
+const systemTime = Date.now;
+Date.now = () => systemTime() + AHEAD;
+
 // The issuer contains the port, and the provider wants its issuer at birth: listen first.
 const server = http.createServer();
 server.listen(number('PORT', 0), '127.0.0.1');
@@ -156,7 +161,7 @@ const provider = new Provider(ISSUER, {
     backchannelLogout: { enabled: flag('BACKCHANNEL_LOGOUT', true) },
     pushedAuthorizationRequests: { enabled: flag('PAR', true), requirePushedAuthorizationRequests: flag('REQUIRE_PAR') },
     registration: { enabled: flag('REGISTRATION', true), initialAccessToken: env.REGISTRATION_TOKEN || false },
-    registrationManagement: { enabled: flag('REGISTRATION', true), rotateRegistrationAccessToken: false },
+    registrationManagement: { enabled: flag('REGISTRATION', true), rotateRegistrationAccessToken: flag('ROTATE_REGISTRATION_TOKEN') },
     resourceIndicators: {
       enabled: true,
       defaultResource: (ctx, client, oneOf) => oneOf || (flag('DEFAULT_RESOURCE') ? API_AUDIENCE : undefined),
@@ -327,6 +332,7 @@ for (const event of [
   }));
 }
 
+server.on('request', (request, response) => response.setHeader('Date', new Date(Date.now()).toUTCString()));
 server.on('request', provider.callback());
 const discovery = await fetch(`${ADDRESS}/.well-known/openid-configuration`);
 if (!discovery.ok) throw new Error(`discovery answered ${discovery.status}`);

@@ -1,0 +1,43 @@
+//! The app's settings, read by the code that the fairing reads them with.
+
+use rocket::{
+    Config,
+    figment::{Figment, Profile},
+};
+
+use crate::{
+    Settings,
+    settings::{SettingsError, Surroundings},
+};
+
+/// What the fairing would find at launch in this directory and environment.
+pub(super) struct App {
+    pub figment: Figment,
+    pub surroundings: Surroundings,
+    pub settings: Settings,
+    /// What is to be told about variables that are no settings.
+    pub ignored: Vec<String>,
+}
+
+impl App {
+    /// Rocket's own figment: `Rocket.toml`, or the file that ROCKET_CONFIG names, and the environment.
+    /// Without a profile and ROCKET_PROFILE it is the debug profile, that of `cargo run`.
+    pub(super) fn figment(profile: Option<&str>) -> Figment {
+        let profile = match profile {
+            Some(profile) => Profile::new(profile),
+            None => Profile::from_env_or("ROCKET_PROFILE", Config::DEBUG_PROFILE),
+        };
+        Config::figment().select(profile)
+    }
+
+    /// Reads the settings. What an app changes in `Oidc::custom` is not seen here.
+    pub(super) fn read(figment: Figment) -> Result<App, SettingsError> {
+        let (settings, ignored) = Settings::read(&figment)?;
+        Ok(App {
+            surroundings: Surroundings::of(&figment),
+            settings,
+            ignored,
+            figment,
+        })
+    }
+}

@@ -1,0 +1,81 @@
+//! The clocks of this machine and of the provider.
+
+use std::time::Duration;
+
+use openidconnect::http::{HeaderMap, header::DATE};
+use time::{OffsetDateTime, PrimitiveDateTime, macros::format_description};
+
+use super::{Doctor, now};
+
+/// What nobody needs to care about: `Date` has whole seconds, and clocks drift.
+const USUAL: f64 = 5.0;
+
+impl Doctor {
+    /// Compares this machine's time with the `Date` of a reply (RFC 9110 §6.6.1).
+    pub(super) fn clock(
+        &mut self,
+        headers: &HeaderMap,
+        asked: OffsetDateTime,
+        clock_skew: Duration,
+        prefix: &str,
+    ) {
+        let check = format!("{prefix}clock");
+        let date = headers.get(DATE).and_then(|date| date.to_str().ok());
+        let Some(theirs) = date.and_then(parse) else {
+            let remedy = "compare its clock with this machine's by hand";
+            return self.report.warning(
+                &check,
+                "the provider does not say what time it has",
+                remedy,
+            );
+        };
+        // The reply was made about half way; its seconds are cut off.
+        let waited = now() - asked;
+        let ahead: time::Duration = asked + waited / 2 - theirs;
+        let ahead = ahead.as_seconds_f64() - 0.5;
+        let allowed = clock_skew.as_secs();
+        let word = match ahead > 0.0 {
+            true => "ahead of",
+            false => "behind",
+        };
+        let difference = ahead.abs();
+        let finding = format!("this machine is {difference:.0} s {word} the provider");
+        let remedy = "synchronise both clocks (NTP)";
+        match difference {
+            usual if usual <= USUAL => self
+                .report
+                .ok(&check, "this machine's and the provider's agree"),
+            small if small <= clock_skew.as_secs_f64() => {
+                let finding = format!("{finding}; `clock_skew` allows {allowed} s");
+                self.report.warning(&check, finding, remedy);
+            }
+            _ => {
+                let finding = format!("{finding}, and `clock_skew` allows {allowed} s");
+                let remedy = format!("{remedy}: tokens look expired, or not valid yet");
+                self.report.failure(&check, finding, remedy);
+            }
+        }
+    }
+}
+
+/// An IMF-fixdate (RFC 9110 §5.6.7).
+fn parse(date: &str) -> Option<OffsetDateTime> {
+    let format = format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    PrimitiveDateTime::parse(date, format)
+        .ok()
+        .map(PrimitiveDateTime::assume_utc)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_of_replies() {
+        let date = parse("Sun, 06 Nov 1994 08:49:37 GMT").unwrap();
+        assert_eq!(date.unix_timestamp(), 784_111_777);
+        assert_eq!(parse("yesterday"), None);
+    }
+}

@@ -1,0 +1,131 @@
+//! The provider's other endpoints: whether they are there and answer.
+
+use url::Url;
+
+use super::Doctor;
+use crate::{
+    ProviderError, Secret,
+    provider::{Endpoint, Metadata, Provider, TokenTypeHint},
+    settings::TokenValidation,
+};
+
+impl Doctor {
+    pub(super) async fn user_info(&mut self, provider: &Provider, metadata: &Metadata) {
+        const CHECK: &str = "UserInfo";
+        if !provider.settings.user_info_enabled {
+            return self.report.ok(CHECK, "not asked (`user_info_enabled`)");
+        }
+        let Some(endpoint) = metadata.userinfo_endpoint() else {
+            return self
+                .report
+                .ok(CHECK, "not asked: the provider has no such endpoint");
+        };
+        // Core §5.3.3: without a token it refuses.
+        self.visit(provider, CHECK, Endpoint::UserInfo, endpoint.url())
+            .await;
+    }
+
+    pub(super) async fn end_session(&mut self, provider: &Provider, metadata: &Metadata) {
+        const CHECK: &str = "sign-out";
+        if !provider.settings.rp_initiated_logout {
+            return self
+                .report
+                .ok(CHECK, "ends the session here only (`rp_initiated_logout`)");
+        }
+        match &metadata.additional_metadata().end_session_endpoint {
+            Some(url) => {
+                self.visit(provider, CHECK, Endpoint::EndSession, url).await;
+            }
+            None => self.report.ok(
+                CHECK,
+                "ends the session here only: the provider has no end session endpoint",
+            ),
+        }
+    }
+
+    /// Whether somebody is there, without being asked for anything.
+    async fn visit(&mut self, provider: &Provider, check: &str, endpoint: Endpoint, url: &Url) {
+        let work = provider.visit(endpoint, url);
+        let asking = format!("asking the {endpoint}");
+        match self.terminal.wait(&asking, work).await {
+            Ok(reply) => match reply.status().as_u16() {
+                status @ (404 | 405 | 500..) => self.report.warning(
+                    check,
+                    format!("{url} answers with status {status}"),
+                    "look into the provider's log; its metadata names this address",
+                ),
+                _ => self.report.ok(check, url.as_str()),
+            },
+            Err(error) => self
+                .report
+                .failure(check, error.to_string(), error.remedy()),
+        }
+    }
+
+    /// RFC 7009 §2.2: revoking a token that is not known succeeds.
+    pub(super) async fn revocation(&mut self, provider: &Provider, metadata: &Metadata) {
+        const CHECK: &str = "revocation";
+        let Some(url) = &metadata.additional_metadata().revocation_endpoint else {
+            return self.report.ok(
+                CHECK,
+                "tokens live on after sign-out: the provider has no such endpoint",
+            );
+        };
+        let token = Secret::random();
+        let work = provider.revoke(metadata, &token, TokenTypeHint::RefreshToken);
+        let answer = self.terminal.wait("asking the revocation endpoint", work);
+        match answer.await {
+            Ok(()) => self.report.ok(CHECK, url.as_str()),
+            Err(error) => {
+                let finding = format!("{error}; tokens would live on after sign-out");
+                self.report.warning(CHECK, finding, error.remedy());
+            }
+        }
+    }
+
+    /// RFC 7662 §2.2: a token that is not known is not active.
+    pub(super) async fn introspection(&mut self, provider: &Provider, metadata: &Metadata) {
+        const CHECK: &str = "introspection";
+        let is_needed = provider.settings.token_validation == TokenValidation::Introspection;
+        let url = provider.introspection_endpoint(Some(metadata));
+        let url = match (provider.settings.token_validation, url) {
+            (TokenValidation::Jwt, _) => return,
+            (_, Some(url)) => url.clone(),
+            (TokenValidation::Introspection, None) => {
+                return self.report.failure(
+                    CHECK,
+                    "`token_validation = \"introspection\"`, and the provider has no such endpoint",
+                    "set `token_validation = \"jwt\"`, or name the endpoint in the client secrets",
+                );
+            }
+            (TokenValidation::Auto, None) => return,
+        };
+        let token = Secret::random();
+        let work = provider.introspect(&url, token.expose());
+        let answer = self
+            .terminal
+            .wait("asking the introspection endpoint", work);
+        let error = match answer.await {
+            Ok(body) if is_inactive(&body) => return self.report.ok(CHECK, url),
+            Ok(_) => ProviderError::Malformed {
+                endpoint: Endpoint::Introspection,
+                cause: "it does not say `\"active\": false` of an unknown token".to_owned(),
+            },
+            Err(error) => error,
+        };
+        match is_needed {
+            true => self
+                .report
+                .failure(CHECK, error.to_string(), error.remedy()),
+            false => {
+                let finding = format!("{error}; only APIs that accept opaque tokens need it");
+                self.report.warning(CHECK, finding, error.remedy());
+            }
+        }
+    }
+}
+
+fn is_inactive(body: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Value>(body)
+        .is_ok_and(|reply| reply.get("active") == Some(&serde_json::Value::Bool(false)))
+}

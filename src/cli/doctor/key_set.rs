@@ -1,0 +1,94 @@
+//! The provider's keys: which can be used, which not, and whether they fit its algorithms.
+
+use std::sync::Arc;
+
+use super::Doctor;
+use crate::{
+    provider::{Metadata, Provider},
+    token::{KeySet, SigningAlgorithm},
+};
+
+impl Doctor {
+    pub(super) async fn key_set(
+        &mut self,
+        provider: &Arc<Provider>,
+        metadata: &Metadata,
+        prefix: &str,
+    ) {
+        let check = format!("{prefix}keys");
+        let work = provider.key_set_reply(metadata);
+        let reply = match self
+            .terminal
+            .wait("reading the provider's keys", work)
+            .await
+        {
+            Ok(reply) => reply,
+            Err(error) => {
+                let finding = format!("{error} (at {})", metadata.jwks_uri().url());
+                return self.report.failure(&check, finding, error.remedy());
+            }
+        };
+        let keys = match KeySet::parse(reply.body()) {
+            Ok(keys) => keys,
+            Err(error) => {
+                return self
+                    .report
+                    .failure(&check, error.to_string(), error.remedy());
+            }
+        };
+
+        let allowed = provider.id_token_algorithms(metadata);
+        self.usable_keys(&check, &keys, &allowed);
+        for skipped in keys.skipped() {
+            let name = match &skipped.kid {
+                Some(kid) => format!("{kid:?}"),
+                None => format!("number {}", skipped.index + 1),
+            };
+            self.report.warning(
+                &check,
+                format!("the key {name} is not used: {}", skipped.reason),
+                "nothing, if no token for this app is signed with it",
+            );
+        }
+    }
+
+    fn usable_keys(&mut self, check: &str, keys: &KeySet, allowed: &[SigningAlgorithm]) {
+        let found: Vec<SigningAlgorithm> =
+            keys.usable().flat_map(|(_, verifies)| verifies).collect();
+        let is_symmetric = |algorithm: &&SigningAlgorithm| algorithm.is_symmetric();
+        let accepted = allowed.iter().filter(|algorithm| found.contains(algorithm));
+        let accepted: Vec<&str> = accepted.map(|algorithm| algorithm.as_str()).collect();
+        if accepted.is_empty() && allowed.iter().find(is_symmetric).is_none() {
+            let wanted: Vec<&str> = allowed.iter().map(|algorithm| algorithm.as_str()).collect();
+            return self.report.failure(
+                check,
+                format!(
+                    "{} usable keys, and none verifies {}, which tokens are signed with",
+                    keys.len(),
+                    wanted.join(", ")
+                ),
+                "have the provider publish its signing keys, or correct `id_token_signing_algs`",
+            );
+        }
+        let names = keys.usable().map(|(kid, verifies)| {
+            let verifies: Vec<&str> = verifies
+                .iter()
+                .map(|algorithm| algorithm.as_str())
+                .collect();
+            format!(
+                "{} ({})",
+                kid.unwrap_or("without a name"),
+                verifies.join(" ")
+            )
+        });
+        const MOST: usize = 6;
+        let mut names: Vec<String> = names.collect();
+        if names.len() > MOST {
+            let further = names.len() - MOST;
+            names.truncate(MOST);
+            names.push(format!("and {further} more"));
+        }
+        let finding = format!("{} usable: {}", keys.len(), names.join(", "));
+        self.report.ok(check, finding);
+    }
+}

@@ -1,0 +1,78 @@
+//! What the provider says that it supports, beside what the app is going to ask for.
+
+use openidconnect::core::CoreClientAuthMethod;
+use serde_json::{Value, json};
+
+use super::{Doctor, reach::Found};
+use crate::provider::{Metadata, Provider};
+
+impl Doctor {
+    /// The code flow, PKCE and the way to authenticate. What the metadata leaves out is no reason for doubt.
+    pub(super) fn what_is_supported(&mut self, provider: &Provider, found: &Found) {
+        const CHECK: &str = "supported";
+        let lacks = |member: &str, value: &str| {
+            let listed = found.document.get(member).and_then(Value::as_array);
+            listed.is_some_and(|listed| !listed.contains(&json!(value)))
+        };
+        let mut is_fine = true;
+        let remedy = "allow it at the provider, if it is only not listed there";
+        for (member, value) in [
+            ("response_types_supported", "code"),
+            ("code_challenge_methods_supported", "S256"),
+        ] {
+            if lacks(member, value) {
+                is_fine = false;
+                let finding = format!("`{member}` in the metadata lacks `{value}`");
+                self.report.warning(CHECK, finding, remedy);
+            }
+        }
+        let method = provider.authentication_method(&found.metadata).as_str();
+        let member = "token_endpoint_auth_methods_supported";
+        // Discovery §3: silence means client_secret_basic, which is what is used then.
+        if lacks(member, method) {
+            is_fine = false;
+            let finding = format!("`{member}` in the metadata lacks `{method}`");
+            let remedy = format!("set `token_endpoint_auth_method` to one of {}", {
+                let listed = found.metadata.token_endpoint_auth_methods_supported();
+                names(listed.map_or(&[], |listed| listed))
+            });
+            self.report.warning(CHECK, finding, remedy);
+        }
+        if is_fine {
+            let finding = format!("the code flow, PKCE with S256, {method}");
+            self.report.ok(CHECK, finding);
+        }
+    }
+
+    /// The scopes, if the provider lists its own (Discovery §3: it need not list all).
+    pub(super) fn scopes(&mut self, provider: &Provider, metadata: &Metadata) {
+        const CHECK: &str = "scopes";
+        let wanted = &provider.settings.scopes;
+        let Some(supported) = metadata.scopes_supported() else {
+            let finding = format!("{}; the provider lists none", wanted.join(" "));
+            return self.report.ok(CHECK, finding);
+        };
+        let is_listed = |scope: &&String| supported.iter().any(|listed| listed.as_str() == *scope);
+        let unlisted: Vec<&str> = wanted
+            .iter()
+            .filter(|scope| !is_listed(scope))
+            .map(String::as_str)
+            .collect();
+        match unlisted.is_empty() {
+            true => self.report.ok(CHECK, wanted.join(" ")),
+            false => self.report.warning(
+                CHECK,
+                format!("the provider does not list {}", unlisted.join(", ")),
+                "remove it from `scopes`, or create it at the provider",
+            ),
+        }
+    }
+}
+
+fn names(methods: &[CoreClientAuthMethod]) -> String {
+    let names = methods.iter().filter_map(|method| {
+        let name = serde_json::to_value(method).ok()?;
+        name.as_str().map(str::to_owned)
+    });
+    names.collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,284 @@
+//! What the provider knows about the app: its secret and its redirect URI.
+
+use std::sync::Arc;
+
+use openidconnect::{HttpResponse, http::header::LOCATION};
+use time::OffsetDateTime;
+use url::Url;
+
+use super::Doctor;
+use crate::{
+    ProviderError,
+    code_flow::{PendingSignIn, ReturnTo, authorization_request},
+    provider::{Endpoint, Metadata, Provider},
+    token::{parse_object, printable},
+};
+
+/// What a provider answers to `prompt=none` where nobody is signed in (Core §3.1.2.6).
+const NOBODY: [&str; 4] = [
+    "login_required",
+    "interaction_required",
+    "consent_required",
+    "account_selection_required",
+];
+
+/// What pages say that keep a browser, the more exact word first.
+const ON_PAGES: [&str; 6] = [
+    "invalid_redirect_uri",
+    "redirect_uri_mismatch",
+    "redirect_uri",
+    "invalid_client",
+    "unauthorized_client",
+    "client_id",
+];
+
+impl Doctor {
+    /// Tries a code that nobody issued: `invalid_grant` means that the client was accepted before it
+    /// (RFC 6749 §5.2). `false` when it was not.
+    pub(super) async fn client_authentication(
+        &mut self,
+        provider: &Arc<Provider>,
+        metadata: &Metadata,
+    ) -> bool {
+        const CHECK: &str = "client authentication";
+        let registration = &provider.registration;
+        let method = provider.authentication_method(metadata).as_str();
+        let work = provider.try_code(metadata);
+        let answer = self.terminal.wait("asking the token endpoint", work).await;
+        let error = match answer {
+            Ok(()) => {
+                let finding = "the token endpoint gave tokens for a code that nobody issued";
+                self.report
+                    .failure(CHECK, finding, "do not use this provider");
+                return false;
+            }
+            Err(error) => error,
+        };
+        let refused = match &error {
+            ProviderError::Refused { error, .. } => error.as_str(),
+            ProviderError::Status {
+                status: 401 | 403, ..
+            } => "invalid_client",
+            _ => "",
+        };
+        match refused {
+            "invalid_grant" => {
+                let client_id = &registration.client_id;
+                let finding = match registration.client_secret {
+                    Some(_) => format!("`{client_id}` and its secret are right ({method})"),
+                    None => format!("`{client_id}` is known; it has no secret"),
+                };
+                self.report.ok(CHECK, finding);
+            }
+            "invalid_client" => {
+                let remedy = match registration.client_secret {
+                    Some(_) => error.remedy().to_owned(),
+                    None => {
+                        "check `oidc.client_id`, and set OIDC_CLIENT_SECRET if the client has one"
+                            .to_owned()
+                    }
+                };
+                let finding = format!("{error} ({method})");
+                self.report.failure(CHECK, finding, remedy);
+            }
+            "unauthorized_client" | "unsupported_grant_type" => self.report.failure(
+                CHECK,
+                error.to_string(),
+                "allow the grant type `authorization_code` for this client at the provider",
+            ),
+            "" => self
+                .report
+                .failure(CHECK, error.to_string(), error.remedy()),
+            _ => self.report.warning(
+                CHECK,
+                format!("{error}; expected `invalid_grant`, so nothing is known of the secret"),
+                "sign in once, and look into the app's log",
+            ),
+        }
+        refused != "invalid_client" && !refused.is_empty()
+    }
+
+    /// Makes the authorization request that a browser would, with `prompt=none`: a provider sends nobody
+    /// to an address that is not registered (RFC 6749 §3.1.2.4).
+    pub(super) async fn redirect_uri(
+        &mut self,
+        provider: &Arc<Provider>,
+        metadata: &Metadata,
+        now: OffsetDateTime,
+    ) {
+        const CHECK: &str = "redirect URI";
+        let client = match provider.client(metadata) {
+            Ok(client) => client,
+            Err(error) => {
+                return self
+                    .report
+                    .failure(CHECK, error.to_string(), error.remedy());
+            }
+        };
+        let Some(redirect_uri) = client.redirect_uri().map(|uri| uri.url().clone()) else {
+            return;
+        };
+        let mut settings = (*provider.settings).clone();
+        let parameters = &mut settings.extra_authorization_parameters;
+        parameters.insert("prompt".into(), "none".into());
+        let issuer = &provider.registration.issuer;
+        let pending = PendingSignIn::new(issuer, ReturnTo::home(), now);
+        let url = authorization_request(&client, &settings, &pending);
+
+        let work = provider.visit(Endpoint::Authorization, &url);
+        let reply = self
+            .terminal
+            .wait("asking the authorization endpoint", work);
+        let reply = match reply.await {
+            Ok(reply) => reply,
+            Err(error) => {
+                return self
+                    .report
+                    .failure(CHECK, error.to_string(), error.remedy());
+            }
+        };
+        let client_id = &provider.registration.client_id;
+        let remedy = format!(
+            "register exactly this address for `{client_id}` (`rocket-oidc register --update`, or \
+             the provider's console), or set `base_url`, `mount` or `overwrite_redirect_uri` to \
+             what is registered"
+        );
+        match Answer::of(&reply, &url, &redirect_uri) {
+            Answer::Back(None) => self.report.ok(CHECK, redirect_uri),
+            Answer::Back(Some(error)) => {
+                let finding = format!(
+                    "{redirect_uri} is registered, and the request is refused there: {error}"
+                );
+                let remedy = "compare the client's registration with `scopes` and \
+                              `extra_authorization_parameters`";
+                self.report.failure("authorization", finding, remedy);
+            }
+            Answer::Refused(why) => {
+                let finding = format!("{redirect_uri} is not accepted: {why}");
+                self.report.failure(CHECK, finding, remedy);
+            }
+            Answer::Elsewhere(what) => {
+                let finding = format!("{redirect_uri} could not be checked: the provider {what}");
+                let remedy = "sign in once with a browser, and read what its page says";
+                self.report.warning(CHECK, finding, remedy);
+            }
+        }
+    }
+}
+
+/// What an authorization endpoint answered.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    /// It sends the browser to the redirect URI: with an error, unless it is that nobody is signed in.
+    Back(Option<String>),
+    /// It keeps the browser and says why.
+    Refused(String),
+    /// It does something else.
+    Elsewhere(String),
+}
+
+impl Answer {
+    fn of(reply: &HttpResponse, asked: &Url, redirect_uri: &Url) -> Answer {
+        let location = reply.headers().get(LOCATION);
+        let location = location
+            .and_then(|location| location.to_str().ok())
+            .and_then(|location| asked.join(location).ok());
+        let status = reply.status().as_u16();
+        match location {
+            Some(to) if to.as_str().starts_with(redirect_uri.as_str()) => {
+                let parameter = |name: &str| {
+                    let mut pairs = to.query_pairs();
+                    let value = pairs.find_map(|(key, value)| (key == name).then_some(value));
+                    value.map(|value| printable(&value))
+                };
+                let error = parameter("error").filter(|error| !NOBODY.contains(&error.as_str()));
+                let description = parameter("error_description");
+                Answer::Back(error.map(|error| match description {
+                    Some(description) => format!("`{error}`: {description}"),
+                    None => format!("`{error}`"),
+                }))
+            }
+            Some(mut to) => {
+                to.set_query(None);
+                Answer::Elsewhere(format!("leads to {to}"))
+            }
+            None if (400..500).contains(&status) => {
+                let body = parse_object(reply.body()).unwrap_or_default();
+                let text = |member: &str| body.get(member)?.as_str().map(printable);
+                Answer::Refused(match (text("error"), text("error_description")) {
+                    (Some(error), Some(description)) => format!("`{error}`: {description}"),
+                    (Some(error), None) => format!("`{error}`"),
+                    _ => {
+                        let page = String::from_utf8_lossy(reply.body());
+                        let word = ON_PAGES.iter().find(|word| page.contains(**word));
+                        let of_page = word.map(|word| format!(", and its page says `{word}`"));
+                        format!(
+                            "the authorization endpoint answers with status {status}{}",
+                            of_page.unwrap_or_default()
+                        )
+                    }
+                })
+            }
+            None => Answer::Elsewhere(format!("answers with status {status}, and a page")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openidconnect::http::Response;
+
+    use super::*;
+
+    fn answer(status: u16, location: &str, body: &str) -> Answer {
+        let mut reply = Response::builder().status(status);
+        if !location.is_empty() {
+            reply = reply.header(LOCATION, location);
+        }
+        let reply = reply.body(body.as_bytes().to_vec()).unwrap();
+        let url = |text| Url::parse(text).unwrap();
+        Answer::of(
+            &reply,
+            &url("https://op.example/authorize?x=y"),
+            &url("https://app.example/cb"),
+        )
+    }
+
+    #[test]
+    fn answers_to_prompt_none() {
+        for (location, expected) in [
+            ("https://app.example/cb?error=login_required&state=s", None),
+            ("https://app.example/cb?code=c", None),
+            (
+                "https://app.example/cb?error=invalid_scope&error_description=no+such",
+                Some("`invalid_scope`: no such".to_owned()),
+            ),
+        ] {
+            assert_eq!(answer(303, location, ""), Answer::Back(expected));
+        }
+        assert_eq!(
+            answer(302, "/signin/error?authError=secret", ""),
+            Answer::Elsewhere("leads to https://op.example/signin/error".to_owned())
+        );
+        assert_eq!(
+            answer(200, "", "<form>"),
+            Answer::Elsewhere("answers with status 200, and a page".to_owned())
+        );
+        assert_eq!(
+            answer(400, "", r#"{"error":"invalid_redirect_uri"}"#),
+            Answer::Refused("`invalid_redirect_uri`".to_owned())
+        );
+        assert_eq!(
+            answer(400, "", "<p>redirect_uri_mismatch"),
+            Answer::Refused(
+                "the authorization endpoint answers with status 400, and its page says \
+                 `redirect_uri_mismatch`"
+                    .to_owned()
+            )
+        );
+        assert_eq!(
+            answer(400, "", "<html>"),
+            Answer::Refused("the authorization endpoint answers with status 400".to_owned())
+        );
+    }
+}

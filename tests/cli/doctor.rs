@@ -1,0 +1,482 @@
+//! `rocket-oidc doctor`: green when all is well, and red at one place with its remedy after one change.
+
+use std::io::{BufRead, BufReader};
+
+use serde_json::json;
+use time::{OffsetDateTime, macros::format_description};
+
+use crate::{
+    support::{Reply, SigningKey, TestProvider},
+    tool::{Report, Tool},
+};
+
+const SECRET: &str = "doctor-secret-0123456789";
+
+/// An app that is registered at this provider.
+fn app(provider: &TestProvider) -> Tool {
+    let mut tool = Tool::new();
+    tool.env("OIDC_ISSUER", provider.issuer())
+        .env("OIDC_CLIENT_ID", "client")
+        .env("OIDC_CLIENT_SECRET", SECRET);
+    provider.metadata(|metadata| drop(metadata.remove("backchannel_logout_supported")));
+    tell_time(provider, 0);
+    tool
+}
+
+/// Has the provider say what time it has: that many seconds ahead of this machine.
+fn tell_time(provider: &TestProvider, ahead: i64) {
+    let mut document = None;
+    provider.metadata(|metadata| document = Some(json!(metadata)));
+    let format = format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let date = OffsetDateTime::now_utc() + time::Duration::seconds(ahead);
+    let reply = Reply::json(document.unwrap());
+    let reply = reply.with_header("Date", &date.format(format).unwrap());
+    provider.on_path(TestProvider::DISCOVERY, reply);
+}
+
+#[rocket::async_test]
+async fn an_app_that_can_sign_in_is_green() {
+    let provider = TestProvider::start().await;
+    let report = app(&provider).report(&["doctor"]);
+    assert_eq!(
+        report.with("ok"),
+        [
+            "settings",
+            "secret_key",
+            "cookies",
+            "session store",
+            "connection",
+            "metadata",
+            "clock",
+            "keys",
+            "supported",
+            "redirect URI",
+            "scopes",
+            "UserInfo",
+            "sign-out",
+            "back-channel logout",
+            "client authentication",
+            "revocation",
+            "introspection",
+        ]
+    );
+    // What liftoff says too: plain http.
+    assert_eq!(report.with("warning"), ["relaxed"]);
+    assert_eq!(report.code, Some(0));
+
+    // It asked what only a client is asked, and in the way that sign-in does.
+    let request = provider.last_request("/token");
+    assert_eq!(request.basic(), Some(("client".into(), SECRET.into())));
+    assert_eq!(request.form_value("grant_type"), Some("authorization_code"));
+    let request = provider.last_request("/authorize");
+    assert_eq!(request.query_value("prompt"), Some("none"));
+}
+
+#[test]
+fn the_development_provider_is_green() {
+    let mut tool = Tool::new();
+    tool.env("OIDC_DEV_PROVIDER", "true");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
+    assert_eq!(report.with("warning"), ["relaxed"]);
+    let found = &report.check("client authentication")["finding"];
+    assert_eq!(
+        found,
+        "`dev-client` and its secret are right (client_secret_basic)"
+    );
+    let found = &report.check("redirect URI")["finding"];
+    assert_eq!(found, "http://localhost:8000/oidc/authorize");
+}
+
+#[rocket::async_test]
+async fn a_table_without_colours_and_secrets() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    provider.on_path("/token", Reply::error(401, "invalid_client", "no"));
+    let ran = tool.run(&["doctor"]);
+    assert_eq!(ran.code, Some(1));
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(
+        lines[0],
+        "✓ settings               read for the profile `debug` from the environment alone; there \
+         is no Rocket.toml here"
+    );
+    assert_eq!(
+        lines[lines.len() - 4..],
+        [
+            "✗ client authentication  the provider's token endpoint refused with \
+             `invalid_client`: no (client_secret_basic)",
+            "                         → check `oidc.client_id`, `oidc.client_secret` and \
+             `oidc.token_endpoint_auth_method`",
+            "  not checked, because of the above: revocation, introspection",
+            "14 ok, 1 to look at, 1 wrong",
+        ]
+    );
+    assert_eq!(ran.stderr, "");
+    assert!(!ran.stdout.contains('\u{1b}') && !ran.stdout.contains(SECRET));
+
+    // Nor is a wrong setting shown that is a secret.
+    tool.env(
+        "OIDC_CLIENT_SECRETS",
+        format!("{{web={{client_secret={SECRET}"),
+    );
+    let ran = tool.run(&["doctor"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(!ran.stdout.contains(SECRET), "{}", ran.stdout);
+}
+
+#[rocket::async_test]
+async fn a_wrong_secret() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    provider.on_path("/token", Reply::error(401, "invalid_client", "no"));
+    let report = tool.report(&["doctor"]);
+    report.fails_at(
+        "client authentication",
+        "the provider's token endpoint refused with `invalid_client`: no (client_secret_basic)",
+        "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`",
+    );
+    assert_eq!(report.not_checked, ["revocation", "introspection"]);
+}
+
+#[rocket::async_test]
+async fn a_wrong_redirect_uri() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    let page = Reply::text("text/html", "<h1>redirect_uri_mismatch</h1>");
+    provider.on_path("/authorize", page.with_status(400));
+    tool.report(&["doctor"]).fails_at(
+        "redirect URI",
+        "http://localhost:8000/oidc/authorize is not accepted: the authorization endpoint answers \
+         with status 400, and its page says `redirect_uri_mismatch`",
+        "register exactly this address for `client` (`rocket-oidc register --update`, or the \
+         provider's console), or set `base_url`, `mount` or `overwrite_redirect_uri` to what is \
+         registered",
+    );
+}
+
+#[rocket::async_test]
+async fn a_scope_that_is_refused() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    let back = "http://localhost:8000/oidc/authorize?error=invalid_scope&state=x";
+    provider.on_path("/authorize", Reply::redirect(back));
+    tool.report(&["doctor"]).fails_at(
+        "authorization",
+        "http://localhost:8000/oidc/authorize is registered, and the request is refused there: \
+         `invalid_scope`",
+        "compare the client's registration with `scopes` and `extra_authorization_parameters`",
+    );
+}
+
+#[rocket::async_test]
+async fn a_wrong_issuer() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    let issuer = provider.issuer();
+    tool.env("OIDC_ISSUER", format!("{issuer}/"));
+    tool.report(&["doctor"]).fails_at(
+        "metadata",
+        &format!("the metadata's issuer is `{issuer}`, expected `{issuer}/`"),
+        &format!("set `oidc.issuer` to `{issuer}`, if that is the provider you mean"),
+    );
+    let elsewhere = format!("{issuer}/realms/x");
+    tool.env("OIDC_ISSUER", &elsewhere);
+    tool.report(&["doctor"]).fails_at(
+        "metadata",
+        &format!(
+            "the provider's metadata answered with status 404 (at \
+             {elsewhere}/.well-known/openid-configuration)"
+        ),
+        "check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`",
+    );
+}
+
+#[rocket::async_test]
+async fn plain_http_in_release() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("OIDC_BASE_URL", "http://app.example")
+        .env("ROCKET_SECRET_KEY", "a".repeat(64));
+    let report = tool.report(&["doctor", "--profile", "release"]);
+    report.fails_at(
+        "settings",
+        "`oidc.base_url` in environment variable OIDC_BASE_URL: `http://app.example/` is not \
+         `https`",
+        "write an address with `https`; plain `http` is for loopback and the debug profile",
+    );
+    assert_eq!(report.not_checked, ["the provider", "the app"]);
+}
+
+#[rocket::async_test]
+async fn no_secret_key_in_release() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("OIDC_BASE_URL", "https://app.example")
+        .env("ROCKET_PROFILE", "release");
+    tool.report(&["doctor"]).fails_at(
+        "secret_key",
+        "Rocket does not launch without one in this profile",
+        "set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints",
+    );
+    tool.env("ROCKET_SECRET_KEY", "a".repeat(64));
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.code, Some(0), "{report:#?}");
+    assert_eq!(
+        report.check("cookies")["finding"],
+        "__Host-oidc_session; HttpOnly; SameSite=Lax; Secure; Path=/, for https://app.example"
+    );
+}
+
+#[rocket::async_test]
+async fn a_stopped_provider() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    provider.stop();
+    let report = tool.report(&["doctor"]);
+    report.fails_at(
+        "connection",
+        &format!(
+            "the provider's metadata is not reachable: Connection refused (os error 111) (at {}{})",
+            provider.issuer(),
+            TestProvider::DISCOVERY,
+        ),
+        "start the provider, or correct host and port in `oidc.issuer`",
+    );
+    let rest = ["keys", "clock", "registration", "endpoints", "scopes"];
+    assert_eq!(report.not_checked, rest);
+}
+
+#[test]
+fn a_name_that_nobody_has() {
+    let mut tool = Tool::new();
+    tool.env("OIDC_ISSUER", "https://op.invalid")
+        .env("OIDC_CLIENT_ID", "client");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), ["name"]);
+    assert_eq!(
+        report.check("name")["remedy"],
+        "correct the host in `https://op.invalid/.well-known/openid-configuration`, or the name \
+         service"
+    );
+}
+
+#[rocket::async_test]
+async fn a_moved_clock() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    for (ahead, verdict) in [(-30, "warning"), (30, "warning"), (-600, "failure")] {
+        tell_time(&provider, ahead);
+        let report = tool.report(&["doctor"]);
+        assert_eq!(report.check("clock")["verdict"], verdict, "{ahead}");
+    }
+    tell_time(&provider, 600);
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), ["clock"]);
+    let finding = report.check("clock")["finding"].as_str().unwrap();
+    assert!(
+        finding.contains("s behind the provider, and `clock_skew` allows 60 s"),
+        "{finding}"
+    );
+    assert_eq!(
+        report.check("clock")["remedy"],
+        "synchronise both clocks (NTP): tokens look expired, or not valid yet"
+    );
+}
+
+#[rocket::async_test]
+async fn keys_that_cannot_be_used() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    provider.on_jwks(|reply| {
+        *reply = Reply::json(json!({ "keys": [
+            SigningKey::Ec.jwk(),
+            { "kty": "oct", "kid": "mac", "k": "AAAA" },
+        ]}));
+    });
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.code, Some(0));
+    assert_eq!(
+        report.check("keys")["finding"],
+        "the key \"mac\" is not used: the key type \"oct\" holds a shared secret, not a public key"
+    );
+
+    provider.on_jwks(|reply| *reply = Reply::json(json!({ "keys": [] })));
+    tool.report(&["doctor"]).fails_at(
+        "keys",
+        "0 usable keys, and none verifies RS256, PS256, ES256, EdDSA, which tokens are signed with",
+        "have the provider publish its signing keys, or correct `id_token_signing_algs`",
+    );
+}
+
+#[rocket::async_test]
+async fn scopes_that_the_provider_does_not_list() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("OIDC_SCOPES", "openid notes:read");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("warning"), ["relaxed", "scopes"]);
+    let finding = &report.check("scopes")["finding"];
+    assert_eq!(finding, "the provider does not list notes:read");
+}
+
+#[rocket::async_test]
+async fn a_session_store_that_is_down() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("OIDC_SESSION__STORE", "redis")
+        .env("OIDC_SESSION__URL", "redis://:hush@127.0.0.1:1");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), ["session store"]);
+    assert_eq!(
+        report.check("session store")["remedy"],
+        "check that the session store runs and that this machine can reach it; for Redis its \
+         address is `oidc.session.url`"
+    );
+    assert!(!format!("{report:?}").contains("hush"));
+}
+
+#[rocket::async_test]
+async fn backchannel_logout_is_tried_at_the_app() {
+    let provider = TestProvider::start().await;
+    let app_there = TestProvider::start().await;
+    let mut tool = app(&provider);
+    provider.clear_path(TestProvider::DISCOVERY);
+    provider.metadata(|it| drop(it.insert("backchannel_logout_supported".into(), json!(true))));
+    tell_time(&provider, 0);
+    tool.env("OIDC_BASE_URL", app_there.issuer());
+    let url = format!("{}/oidc/backchannel-logout", app_there.issuer());
+
+    app_there.on_path("/oidc/backchannel-logout", Reply::status(400));
+    let report = tool.report(&["doctor"]);
+    let finding = &report.check("back-channel logout")["finding"];
+    assert_eq!(*finding, format!("the app answers at {url}"));
+    assert_eq!(
+        app_there.last_request("/oidc/backchannel-logout").method,
+        "POST"
+    );
+
+    app_there.clear_path("/oidc/backchannel-logout");
+    tool.report(&["doctor"]).fails_at(
+        "back-channel logout",
+        &format!("{url} answers with status 404, not 400 as the app would"),
+        "check `base_url`, `mount`, and that the proxy before the app leads POST there",
+    );
+
+    app_there.stop();
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.code, Some(0));
+    let finding = &report.check("back-channel logout")["finding"];
+    let cause = "Connection refused (os error 111)";
+    assert_eq!(*finding, format!("nobody answers at {url}: {cause}"));
+}
+
+#[rocket::async_test]
+async fn settings_come_from_where_the_fairing_has_them() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.write(
+        "Rocket.toml",
+        "[default.oidc]\nscopes = \"openid\"\n[staging.oidc]\nscopes = \"openid email\"\nissuer = 7\n",
+    );
+    // The environment goes before the file, and is not asked what the file gets wrong elsewhere.
+    let report = tool.report(&["doctor", "--profile", "debug"]);
+    assert_eq!(report.check("scopes")["finding"], "openid");
+    let finding = report.check("settings")["finding"].as_str().unwrap();
+    assert!(
+        finding.contains("Rocket.toml` and the environment"),
+        "{finding}"
+    );
+
+    // A variable that is no setting is told, as at launch.
+    tool.env("OIDC_CLIENTID", "x");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("warning"), ["settings", "relaxed"]);
+    assert_eq!(
+        report.check("settings")["finding"],
+        "environment variable OIDC_CLIENTID is ignored: there is no setting `oidc.clientid`; the \
+         nearest is OIDC_CLIENT_ID"
+    );
+
+    tool.write("Rocket.toml", "[default.oidc]\nscope = \"openid\"\n");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), ["settings"]);
+    assert_eq!(
+        report.check("settings")["remedy"],
+        "write `scopes` instead, or remove `scope`"
+    );
+}
+
+/// Where client secrets name the endpoints, nothing is discovered, and the rest is checked all the same.
+#[rocket::async_test]
+async fn endpoints_in_client_secrets() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    let issuer = provider.issuer();
+    let web = json!({
+        "auth_uri": format!("{issuer}/authorize"),
+        "token_uri": format!("{issuer}/token"),
+        "jwks_uri": format!("{issuer}/jwks"),
+    });
+    tool.env("OIDC_CLIENT_SECRETS", json!({ "web": web }).to_string());
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
+    assert_eq!(provider.count(TestProvider::DISCOVERY), 0);
+    let finding = &report.check("metadata")["finding"];
+    assert_eq!(
+        *finding,
+        format!("not read: the client secrets name the endpoints of {issuer}")
+    );
+    let found = &report.check("client authentication")["verdict"];
+    assert_eq!(found, "ok");
+
+    provider.stop();
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), ["connection"]);
+}
+
+#[rocket::async_test]
+async fn further_issuers_are_asked_too() {
+    let provider = TestProvider::start().await;
+    let other = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("OIDC_RESOURCE_SERVER_ONLY", "true").env(
+        "OIDC_ISSUERS",
+        format!(
+            "{{other={{issuer=\"{}\",audience=\"api\"}}}}",
+            other.issuer()
+        ),
+    );
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
+    assert!(report.with("ok").contains(&"issuers.other keys"));
+    // Nobody signs in there: nobody is sent there.
+    assert_eq!(provider.count("/authorize"), 0);
+
+    other.stop();
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), ["issuers.other connection"]);
+}
+
+/// From the first second on, standard error says what is waited for.
+#[rocket::async_test]
+async fn a_slow_provider_is_said_to_be_waited_for() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    let held = provider.hold("/jwks");
+    let mut child = tool.spawn(&["doctor", "--json"]);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    held.release();
+    assert_eq!(line, "reading the provider's keys …\n");
+    let output = child.wait_with_output().unwrap();
+    let ran = crate::tool::Ran {
+        code: output.status.code(),
+        stdout: String::from_utf8(output.stdout).unwrap(),
+        stderr: line,
+    };
+    assert_eq!(Report::of(&ran).code, Some(0));
+}
