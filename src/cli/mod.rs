@@ -1,11 +1,12 @@
-//! `rocket-oidc`, the command-line tool: registers an app at a provider, and finds out what keeps it from
-//! signing anybody in. No part of the public API.
+//! `rocket-oidc`, the command-line tool: registers an app at a provider, finds out what keeps it from
+//! signing anybody in, and says what a guard makes of a token. No part of the public API.
 
 mod app;
 mod doctor;
 mod register;
 mod report;
 mod terminal;
+mod token;
 
 use std::process::ExitCode;
 
@@ -25,6 +26,7 @@ struct Arguments {
 enum Command {
     Register(register::Arguments),
     Doctor(doctor::Arguments),
+    Token(token::Arguments),
 }
 
 /// Why a command did not do what it was asked for: cause and remedy.
@@ -78,6 +80,7 @@ impl Command {
         match self {
             Command::Register(arguments) => arguments.run(terminal).await,
             Command::Doctor(arguments) => arguments.run(terminal).await,
+            Command::Token(arguments) => arguments.run(terminal).await,
         }
     }
 }

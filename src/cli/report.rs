@@ -1,4 +1,4 @@
-//! A list of checks, as `doctor` reports them: a table for people, or JSON.
+//! A list of checks, as `doctor` and `token` report them: a table for people, or JSON.
 
 use std::process::ExitCode;
 
@@ -27,6 +27,12 @@ pub(super) struct Check {
     /// What to do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
+    /// The value that would be right, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+    /// The value that is there, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub actual: Option<String>,
 }
 
 /// Checks, in the order in which they were made.
@@ -70,6 +76,8 @@ impl Report {
             verdict,
             finding,
             remedy,
+            expected: None,
+            actual: None,
         });
     }
 

@@ -58,6 +58,11 @@ impl Terminal {
         let _ = writeln!(stderr(), "warning: {text}");
     }
 
+    /// Tells a person what is expected of them, on standard error.
+    pub(super) fn note(&self, text: &str) {
+        let _ = writeln!(stderr(), "{text}");
+    }
+
     /// Waits for `work`. From the first second on, standard error says for what.
     pub(super) async fn wait<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         const SECOND: Duration = Duration::from_secs(1);

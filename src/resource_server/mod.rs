@@ -3,6 +3,8 @@
 mod accepted;
 mod credentials;
 mod error;
+#[cfg(feature = "cli")]
+mod examination;
 mod protected_resource;
 
 use std::{sync::Arc, time::Duration};
@@ -18,6 +20,8 @@ pub(crate) use accepted::Accepted;
 pub use accepted::BearerUserInfoError;
 pub(crate) use credentials::bearer_token;
 pub use error::BearerError;
+#[cfg(feature = "cli")]
+pub(crate) use examination::ExaminedField;
 pub(crate) use protected_resource::{ProtectedResource, routes};
 
 use crate::{
@@ -190,30 +194,28 @@ impl ResourceServer {
 
         let token = token?;
         // Unread: not even hashed.
-        if token.len() > MAX_ACCESS_TOKEN {
-            return Err(BearerTokenError::TooLong {
-                max: MAX_ACCESS_TOKEN,
-                actual: token.len(),
-            }
-            .into());
-        }
+        check_length(token)?;
         let hash = self.seen.is_some().then(|| hash(token));
         if let Some(hash) = &hash
             && let Some(verdict) = self.seen_before(hash, now).await?
         {
             return Ok(verdict?);
         }
-        let is_jwt = match self.settings.token_validation {
-            TokenValidation::Jwt => true,
-            TokenValidation::Introspection => false,
-            TokenValidation::Auto => is_jwt(token),
-        };
-        match is_jwt {
+        match self.is_read_here(token) {
             true => self.accept_jwt(issuers, token, hash, now).await,
             false => match issuers.first() {
                 Some(issuer) => Box::pin(self.accept_opaque(issuer, token, hash, now)).await,
                 None => Err(BearerTokenError::Opaque.into()),
             },
+        }
+    }
+
+    /// Whether a token is a JWT to us, or the provider is asked about it.
+    fn is_read_here(&self, token: &str) -> bool {
+        match self.settings.token_validation {
+            TokenValidation::Jwt => true,
+            TokenValidation::Introspection => false,
+            TokenValidation::Auto => is_jwt(token),
         }
     }
 
@@ -267,14 +269,7 @@ impl ResourceServer {
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
         let unverified = UnverifiedAccessToken::parse(token)?;
-        let name = unverified.issuer()?;
-        let issuer = issuers
-            .iter()
-            .find(|issuer| issuer.name() == name)
-            .ok_or_else(|| BearerTokenError::UnknownIssuer {
-                expected: issuers.iter().map(|i| i.name().to_owned()).collect(),
-                actual: excerpt(name),
-            })?;
+        let issuer = issuer_of(issuers, &unverified)?;
 
         let (provider, expected) = (&issuer.provider, &issuer.expected);
         let metadata = provider.metadata(now).await?;
@@ -343,6 +338,31 @@ impl ResourceServer {
             Seen::Jwt { accepted, .. } => Ok(accepted),
         }
     }
+}
+
+fn check_length(token: &str) -> Result<(), BearerTokenError> {
+    match token.len() > MAX_ACCESS_TOKEN {
+        true => Err(BearerTokenError::TooLong {
+            max: MAX_ACCESS_TOKEN,
+            actual: token.len(),
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Whose keys a token is to be checked with.
+fn issuer_of<'a>(
+    issuers: &'a [Arc<Issuer>],
+    token: &UnverifiedAccessToken<'_>,
+) -> Result<&'a Arc<Issuer>, BearerTokenError> {
+    let name = token.issuer()?;
+    issuers
+        .iter()
+        .find(|issuer| issuer.name() == name)
+        .ok_or_else(|| BearerTokenError::UnknownIssuer {
+            expected: issuers.iter().map(|i| i.name().to_owned()).collect(),
+            actual: excerpt(name),
+        })
 }
 
 /// Whom to ask about a token, if there is somebody.

@@ -76,20 +76,53 @@ impl<'a> UnverifiedAccessToken<'a> {
         algorithms: &[SigningAlgorithm],
         now: OffsetDateTime,
     ) -> Result<ClaimsChecked, BearerTokenError> {
-        let (claims, now, skew) = (&self.claims, since_1970(now), expected.clock_skew);
-        check_typ(self.jws.typ(), expected.require_at_jwt)?;
-        self.jws.check_algorithm(algorithms)?;
-        check_iss(claims, &expected.issuer)?;
-        check_aud(claims, &expected.audience)?;
-        check_exp(seconds(claims, "exp")?, now, skew)?;
-        check_nbf(claims, now, skew)?;
-        if let Some(iat) = optional_seconds(claims, "iat")? {
-            check_iat(iat, now, skew)?;
-        }
-        check_use(claims, expected.audience_is_client_id)?;
-        check_cnf(claims)?;
-        check_sub_or_client_id(claims)?;
+        self.hear_checks(expected, algorithms, now, |_, verdict| verdict)?;
         Ok(ClaimsChecked(()))
+    }
+
+    /// What each of those checks says, in their order, with the member of header or claims that it is about.
+    #[cfg(feature = "cli")]
+    pub(crate) fn every_check(
+        &self,
+        expected: &AccessTokenExpectations,
+        algorithms: &[SigningAlgorithm],
+        now: OffsetDateTime,
+    ) -> Vec<(&'static str, Option<BearerTokenError>)> {
+        let mut verdicts = Vec::new();
+        let heard = self.hear_checks(expected, algorithms, now, |name, verdict| {
+            verdicts.push((name, verdict.err()));
+            Ok(())
+        });
+        debug_assert!(heard.is_ok(), "every verdict was taken for a good one");
+        verdicts
+    }
+
+    /// Makes the checks, as long as `hear` has nothing against it.
+    #[inline]
+    fn hear_checks(
+        &self,
+        expected: &AccessTokenExpectations,
+        algorithms: &[SigningAlgorithm],
+        now: OffsetDateTime,
+        mut hear: impl FnMut(&'static str, Result<(), BearerTokenError>) -> Result<(), BearerTokenError>,
+    ) -> Result<(), BearerTokenError> {
+        let (claims, now, skew) = (&self.claims, since_1970(now), expected.clock_skew);
+        hear("typ", check_typ(self.jws.typ(), expected.require_at_jwt))?;
+        let alg = self.jws.check_algorithm(algorithms);
+        hear("alg", alg.map_err(Into::into))?;
+        let iss = check_iss(claims, &expected.issuer);
+        hear("iss", iss.map_err(Into::into))?;
+        hear("aud", check_aud(claims, &expected.audience))?;
+        let exp = seconds(claims, "exp").and_then(|exp| check_exp(exp, now, skew));
+        hear("exp", exp.map_err(Into::into))?;
+        let nbf = check_nbf(claims, now, skew);
+        hear("nbf", nbf.map_err(Into::into))?;
+        let iat = optional_seconds(claims, "iat");
+        let iat = iat.and_then(|iat| iat.map_or(Ok(()), |iat| check_iat(iat, now, skew)));
+        hear("iat", iat.map_err(Into::into))?;
+        hear("use", check_use(claims, expected.audience_is_client_id))?;
+        hear("cnf", check_cnf(claims))?;
+        hear("sub", check_sub_or_client_id(claims))
     }
 
     /// Checks the signature. What it covers is what [`check`](Self::check) judges.
@@ -100,6 +133,35 @@ impl<'a> UnverifiedAccessToken<'a> {
     ) -> Result<SignatureChecked, BearerTokenError> {
         self.jws.check_signature(keys, algorithms, None)?;
         Ok(SignatureChecked(()))
+    }
+
+    /// The key that the header names.
+    #[cfg(feature = "cli")]
+    pub(crate) fn kid(&self) -> Option<&str> {
+        self.jws.kid()
+    }
+
+    /// The type that the header names.
+    #[cfg(feature = "cli")]
+    pub(crate) fn typ(&self) -> Option<&str> {
+        self.jws.typ()
+    }
+
+    #[cfg(feature = "cli")]
+    pub(crate) fn algorithm(&self) -> SigningAlgorithm {
+        self.jws.algorithm()
+    }
+
+    /// What anybody may have written: good for showing it.
+    #[cfg(feature = "cli")]
+    pub(crate) fn unverified_claims(&self) -> &Map<String, Value> {
+        &self.claims
+    }
+
+    /// What it would allow.
+    #[cfg(feature = "cli")]
+    pub(crate) fn scopes(&self, expected: &AccessTokenExpectations) -> Vec<String> {
+        scopes(&self.claims, expected.roles_claim.as_deref())
     }
 
     /// Accepts the token, of which both were checked.
@@ -387,6 +449,9 @@ impl BearerTokenError {
             BearerTokenError::Jws(error) => error.remedy(),
             BearerTokenError::Claim(ClaimError::Missing { claim: "aud" }) => {
                 "have the provider put this API into `aud` (an audience mapper, or a resource indicator)"
+            }
+            BearerTokenError::Claim(ClaimError::Expired { .. }) => {
+                "get a new token; if it was new, synchronise the clocks of this machine and of the provider"
             }
             BearerTokenError::Claim(error) => error.remedy(),
             BearerTokenError::TokenType { .. } => {

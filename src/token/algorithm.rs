@@ -48,7 +48,7 @@ pub enum SigningAlgorithm {
 
 impl SigningAlgorithm {
     /// Every algorithm whose signature is checked with a public key.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "cli"))]
     pub(crate) const ASYMMETRIC: &'static [SigningAlgorithm] = &[
         SigningAlgorithm::RS256,
         SigningAlgorithm::RS384,

@@ -76,6 +76,12 @@ impl<'a> Jws<'a> {
         self.typ.as_deref()
     }
 
+    /// The algorithm that the header names.
+    #[cfg(feature = "cli")]
+    pub(super) fn algorithm(&self) -> SigningAlgorithm {
+        self.algorithm
+    }
+
     /// Checks the signature, then reads the payload as a JSON object.
     pub(crate) fn verify(
         self,

@@ -4,4 +4,5 @@ mod doctor;
 mod register;
 #[path = "../behaviour/support/mod.rs"]
 mod support;
+mod token;
 mod tool;

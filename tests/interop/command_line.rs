@@ -3,7 +3,7 @@
 
 use crate::{
     example::{Example, free_port},
-    node_provider::NodeProvider,
+    node_provider::{CLIENT_SECRET, NodeProvider},
     tool::{Ran, Tool},
     visitor::Visitor,
 };
@@ -254,4 +254,48 @@ async fn a_provider_that_registers_nobody_is_said_so() {
         ran.stderr
     );
     assert_eq!(app.tool.files(), [""; 0]);
+}
+
+/// A token of the real provider, judged online and offline.
+#[rocket::async_test]
+#[ignore = "needs Node.js: run scripts/interop"]
+async fn tokens_are_judged() {
+    let provider = NodeProvider::start(&[]).await;
+    let http = reqwest::Client::new();
+    let token = async |resource: &str| -> String {
+        let form = format!("grant_type=client_credentials&scope=notes:read&resource={resource}");
+        let response = http
+            .post(format!("{}/token", provider.issuer()))
+            .basic_auth("notes-api", Some(CLIENT_SECRET))
+            .header("Content-Type", "application/x-www-form-urlencoded")
+            .body(form)
+            .send()
+            .await
+            .unwrap();
+        let reply: serde_json::Value =
+            serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        reply["access_token"].as_str().unwrap().to_owned()
+    };
+    let mut tool = Tool::new();
+    tool.env("OIDC_ISSUER", provider.issuer())
+        .env("OIDC_CLIENT_ID", "notes-api")
+        .env("OIDC_CLIENT_SECRET", CLIENT_SECRET)
+        .env("OIDC_INTROSPECTION_AUTH_METHOD", "client_secret_basic")
+        .env("OIDC_AUDIENCE", "https://api.notes.test");
+    let jwt = token("https://api.notes.test").await;
+    let opaque = token("https://opaque.notes.test").await;
+    let keys = reqwest::get(format!("{}/jwks", provider.issuer()));
+    tool.write("jwks.json", &keys.await.unwrap().text().await.unwrap());
+
+    assert_eq!(tool.report(&["token", &jwt]).code, Some(0));
+    let report = tool.report(&["token", &opaque]);
+    assert_eq!(report.with("failure"), ["introspection"]);
+    tool.env("OIDC_AUDIENCE", "https://opaque.notes.test");
+    assert_eq!(tool.report(&["token", &opaque]).code, Some(0));
+    assert_eq!(tool.report(&["token", &jwt]).with("failure"), ["aud"]);
+
+    drop(provider);
+    tool.env("OIDC_AUDIENCE", "https://api.notes.test");
+    let report = tool.report(&["token", &jwt, "--jwks", "jwks.json"]);
+    assert_eq!(report.code, Some(0), "{report:#?}");
 }

@@ -178,7 +178,7 @@ fn of_a_claim() {
         ClaimError::Expired { exp: 1, now: 2 },
         "the token expired at 1, it is now 2 (seconds since 1970)",
         "the token has expired",
-        CLOCKS,
+        "get a new token; if it was new, synchronise the clocks of this machine and of the provider",
     );
     says(
         ClaimError::NotYetValid { nbf: 2, now: 1 },

@@ -1,0 +1,300 @@
+//! What each check of the guard says about one token, for `rocket-oidc token`. The checks are those of
+//! [`ResourceServer::accept`]; only that one after another is heard is different.
+
+use rocket::http::{Header, HeaderMap};
+use serde_json::Value;
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{
+    BearerError, Issuer, ResourceServer, bearer_token, check_length, introspect, issuer_of,
+};
+use crate::{
+    provider::{Metadata, ProviderError},
+    token::{
+        AccessTokenExpectations, BearerTokenError, KeySet, SigningAlgorithm, UnverifiedAccessToken,
+        printable,
+    },
+};
+
+/// One check of a token.
+#[derive(Debug)]
+pub(crate) struct ExaminedField {
+    /// What is judged, such as `aud`.
+    pub name: &'static str,
+    /// What would be accepted.
+    pub expected: String,
+    /// What the token says, if it says anything.
+    pub actual: Option<String>,
+    /// Why the guard refuses it; `None` when it does not.
+    pub error: Option<BearerError>,
+}
+
+impl ResourceServer {
+    /// Judges a token by every check that applies. With `keys` nobody is asked anything.
+    pub(crate) async fn examine(
+        &self,
+        token: &str,
+        keys: Option<&KeySet>,
+        required_scopes: &[String],
+        now: OffsetDateTime,
+    ) -> Vec<ExaminedField> {
+        let mut fields = vec![];
+        let mut headers = HeaderMap::new();
+        headers.add(Header::new("Authorization", format!("Bearer {token}")));
+        let length = format!("{} bytes", token.len());
+        let shape =
+            bearer_token(&headers).and_then(|token| check_length(token).map_err(BearerError::from));
+        let is_refused = shape.is_err();
+        fields.push(ExaminedField {
+            name: "token",
+            expected: "one token of letters, digits and -._~+/=, not too long".to_owned(),
+            actual: Some(length),
+            error: shape.err(),
+        });
+        if is_refused {
+            return fields;
+        }
+        match self.is_read_here(token) {
+            true => {
+                self.examine_jwt(token, keys, required_scopes, now, &mut fields)
+                    .await;
+            }
+            false => {
+                self.examine_opaque(token, keys.is_some(), required_scopes, now, &mut fields)
+                    .await;
+            }
+        }
+        fields
+    }
+
+    async fn examine_jwt(
+        &self,
+        token: &str,
+        keys: Option<&KeySet>,
+        required_scopes: &[String],
+        now: OffsetDateTime,
+        fields: &mut Vec<ExaminedField>,
+    ) {
+        let parsed = UnverifiedAccessToken::parse(token);
+        let Ok(unverified) = parsed else {
+            return fields.push(ExaminedField {
+                name: "format",
+                expected: "a signed JWT".to_owned(),
+                actual: None,
+                error: parsed.err().map(BearerError::from),
+            });
+        };
+        let found = issuer_of(self.issuers(), &unverified);
+        let stranger = found.as_ref().err().cloned();
+        // The token of a stranger is judged as if it were the provider's: more may be wrong with it.
+        let Some(issuer) = found.ok().or(self.issuers().first()) else {
+            return;
+        };
+        let expected = &issuer.expected;
+
+        let metadata = match keys {
+            Some(_) => None,
+            None => match issuer.provider.current_metadata().await {
+                Ok(metadata) => Some(metadata),
+                Err(error) => {
+                    fields.push(provider_is_away(error));
+                    None
+                }
+            },
+        };
+        let algorithms = match (&expected.algorithms, &metadata) {
+            (Some(algorithms), _) => algorithms.clone(),
+            (None, Some(metadata)) => metadata.additional_metadata().signing_algorithms().to_vec(),
+            (None, None) => SigningAlgorithm::ASYMMETRIC.to_vec(),
+        };
+        for (name, error) in unverified.every_check(expected, &algorithms, now) {
+            let error = match name {
+                "iss" => stranger.clone().or(error),
+                _ => error,
+            };
+            fields.push(ExaminedField {
+                name,
+                expected: self.expected(name, expected, &algorithms, now),
+                actual: actual(&unverified, name),
+                error: error.map(BearerError::from),
+            });
+        }
+        let signature = match (keys, &metadata) {
+            (Some(keys), _) => unverified
+                .check_signature(keys, &algorithms)
+                .map(drop)
+                .map_err(BearerError::from),
+            (None, Some(metadata)) => {
+                check_signature(issuer, metadata, &unverified, &algorithms, now).await
+            }
+            // Said above.
+            (None, None) => return,
+        };
+        fields.push(ExaminedField {
+            name: "signature",
+            expected: match keys {
+                Some(_) => "by a key of the given set".to_owned(),
+                None => format!("by a key of {}", issuer.name()),
+            },
+            actual: unverified
+                .kid()
+                .map(|kid| format!("by the key {:?}", printable(kid))),
+            error: signature.err(),
+        });
+        let scopes = unverified.scopes(expected);
+        fields.push(scope(scopes, required_scopes));
+    }
+
+    /// A token that only the provider can read.
+    async fn examine_opaque(
+        &self,
+        token: &str,
+        is_offline: bool,
+        required_scopes: &[String],
+        now: OffsetDateTime,
+        fields: &mut Vec<ExaminedField>,
+    ) {
+        let Some(issuer) = self.issuers().first().filter(|_| !is_offline) else {
+            return fields.push(ExaminedField {
+                name: "format",
+                expected: "a signed JWT: others are for the provider to judge".to_owned(),
+                actual: None,
+                error: Some(BearerTokenError::Opaque.into()),
+            });
+        };
+        if issuer
+            .provider
+            .registration
+            .introspection_endpoint
+            .is_none()
+            && let Err(error) = issuer.provider.current_metadata().await
+        {
+            return fields.push(provider_is_away(error));
+        }
+        let verdict = match introspect(issuer, token, now).await {
+            Ok(verdict) => verdict.map_err(BearerError::from),
+            Err(error) => Err(error.into()),
+        };
+        let scopes = verdict.as_ref().ok().map(|it| it.token.scopes.clone());
+        fields.push(ExaminedField {
+            name: "introspection",
+            expected: format!("active, for {}", list(issuer.audience())),
+            actual: verdict.as_ref().ok().map(|_| "active".to_owned()),
+            error: verdict.err(),
+        });
+        fields.extend(scopes.map(|scopes| scope(scopes, required_scopes)));
+    }
+
+    /// What a check would accept.
+    fn expected(
+        &self,
+        name: &str,
+        expected: &AccessTokenExpectations,
+        algorithms: &[SigningAlgorithm],
+        now: OffsetDateTime,
+    ) -> String {
+        let (earliest, latest) = (now - expected.clock_skew, now + expected.clock_skew);
+        match name {
+            "typ" if expected.require_at_jwt => "at+jwt".to_owned(),
+            "typ" => "at+jwt, JWT or none".to_owned(),
+            "alg" => {
+                let mut names: Vec<_> = algorithms.iter().map(|alg| alg.as_str()).collect();
+                names.dedup();
+                names.join(", ")
+            }
+            "iss" => {
+                let names = self.issuers().iter().map(|issuer| issuer.name().to_owned());
+                list(&names.collect::<Vec<_>>())
+            }
+            "aud" => list(&expected.audience),
+            "exp" => format!("after {}", time(earliest)),
+            "nbf" => format!("none, or by {}", time(latest)),
+            "iat" => format!("none, or by {}", time(latest)),
+            "use" if expected.audience_is_client_id => {
+                "no sign of an ID token, whose audience is the client id too".to_owned()
+            }
+            "use" => "no sign of a refresh token, ID token or logout token".to_owned(),
+            "cnf" => "none, because nobody proves a key here".to_owned(),
+            "sub" => "`sub`, or a client id".to_owned(),
+            _ => String::new(),
+        }
+    }
+}
+
+async fn check_signature(
+    issuer: &Issuer,
+    metadata: &Metadata,
+    unverified: &UnverifiedAccessToken<'_>,
+    algorithms: &[SigningAlgorithm],
+    now: OffsetDateTime,
+) -> Result<(), BearerError> {
+    issuer
+        .provider
+        .with_keys(
+            metadata,
+            now,
+            |keys| unverified.check_signature(keys, algorithms),
+            BearerTokenError::wants_fresh_keys,
+        )
+        .await??;
+    Ok(())
+}
+
+/// What the token says where a check looks.
+fn actual(token: &UnverifiedAccessToken<'_>, name: &str) -> Option<String> {
+    let claims = token.unverified_claims();
+    match name {
+        "typ" => token.typ().map(printable),
+        "alg" => Some(token.algorithm().as_str().to_owned()),
+        "exp" | "nbf" | "iat" => {
+            let seconds = claims.get(name)?.as_f64()?;
+            let at = OffsetDateTime::from_unix_timestamp(seconds as i64);
+            at.ok().map(time)
+        }
+        "sub" => ["sub", "client_id", "azp", "appid", "cid"]
+            .iter()
+            .find_map(|claim| claims.get(*claim)?.as_str().map(printable)),
+        _ => match claims.get(name)? {
+            Value::String(text) => Some(printable(text)),
+            other => Some(printable(&other.to_string())),
+        },
+    }
+}
+
+/// RFC 6750 §3.1: the guard asks for scopes of its own, which only the caller of this knows.
+fn scope(actual: Vec<String>, required: &[String]) -> ExaminedField {
+    let has_all = required.iter().all(|word| actual.contains(word));
+    ExaminedField {
+        name: "scope",
+        expected: match required.is_empty() {
+            true => "what the route's `Bearer<…>` names".to_owned(),
+            false => required.join(" "),
+        },
+        actual: Some(printable(&actual.join(" "))),
+        error: (!has_all).then(|| BearerError::Scope {
+            required: required.join(" "),
+            actual,
+        }),
+    }
+}
+
+fn provider_is_away(error: ProviderError) -> ExaminedField {
+    ExaminedField {
+        name: "provider",
+        expected: "its metadata and keys, without which no signature is checked".to_owned(),
+        actual: None,
+        error: Some(error.into()),
+    }
+}
+
+fn list(names: &[String]) -> String {
+    match names {
+        [name] => name.clone(),
+        names => format!("one of {}", names.join(", ")),
+    }
+}
+
+fn time(at: OffsetDateTime) -> String {
+    let whole = at.replace_nanosecond(0).unwrap_or(at);
+    whole.format(&Rfc3339).unwrap_or_default()
+}
