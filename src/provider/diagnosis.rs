@@ -4,6 +4,7 @@ use openidconnect::{
     HttpResponse,
     http::{Request, header},
 };
+use time::OffsetDateTime;
 use url::Url;
 
 use super::{Endpoint, Metadata, MetadataSource, Provider, ProviderError, metadata};
@@ -56,9 +57,13 @@ impl Provider {
 
     /// Tries to exchange a code that nobody issued. The right answer is `invalid_grant`: a provider
     /// authenticates the client first (RFC 6749 §4.1.3, §5.2).
-    pub(crate) async fn try_code(&self, metadata: &Metadata) -> Result<(), ProviderError> {
+    pub(crate) async fn try_code(
+        &self,
+        metadata: &Metadata,
+        now: OffsetDateTime,
+    ) -> Result<(), ProviderError> {
         let code = Secret::random();
-        self.exchange_code(metadata, &code, &Secret::random())
+        self.exchange_code(metadata, &code, &Secret::random(), now)
             .await
             .map(drop)
     }

@@ -25,13 +25,13 @@ use time::OffsetDateTime;
 use tokio::sync::Mutex;
 use url::Url;
 
+#[cfg(feature = "cli")]
+pub(crate) use client_authentication::default_authentication_method;
 pub use error::{Endpoint, ProviderError};
 pub(crate) use metadata::Metadata;
 #[cfg(feature = "cli")]
 pub(crate) use registration_endpoint::RegisteredClient;
 pub(crate) use revocation_endpoint::TokenTypeHint;
-#[cfg(feature = "cli")]
-pub(crate) use client_authentication::default_authentication_method;
 pub(crate) use token_endpoint::{SignInClient, Tokens};
 pub(crate) use userinfo_endpoint::UserInfoRequestError;
 

@@ -6,7 +6,8 @@ use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    BearerError, Issuer, ResourceServer, bearer_token, check_length, introspect, issuer_of,
+    BearerError, Issuer, ResourceServer, bearer_token, check_length, introspect,
+    introspection_endpoint, issuer_of,
 };
 use crate::{
     provider::{Metadata, ProviderError},
@@ -162,18 +163,16 @@ impl ResourceServer {
                 error: Some(BearerTokenError::Opaque.into()),
             });
         };
-        if issuer
-            .provider
-            .registration
-            .introspection_endpoint
-            .is_none()
-            && let Err(error) = issuer.provider.current_metadata().await
-        {
-            return fields.push(provider_is_away(error));
-        }
-        let verdict = match introspect(issuer, token, now).await {
-            Ok(verdict) => verdict.map_err(BearerError::from),
-            Err(error) => Err(error.into()),
+        let url = match introspection_endpoint(issuer, now).await {
+            Ok(url) => url,
+            Err(error) => return fields.push(provider_is_away(error)),
+        };
+        let verdict = match url {
+            None => Err(BearerTokenError::Opaque.into()),
+            Some(url) => match introspect(issuer, &url, token, now).await {
+                Ok(verdict) => verdict.map_err(BearerError::from),
+                Err(error) => Err(error.into()),
+            },
         };
         let scopes = verdict.as_ref().ok().map(|it| it.token.scopes.clone());
         fields.push(ExaminedField {

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{Doctor, reach::Found};
 use crate::{
-    ProviderError,
+    Clock, ProviderError,
     provider::{Endpoint, Provider, http_client::is_loopback},
     session::{SESSION_COOKIE, Sessions, cookie::CookieSeal},
     settings::{Settings, Site},
@@ -42,7 +42,8 @@ impl Doctor {
     pub(super) async fn session_store(&mut self, settings: &Arc<Settings>, site: &Site, key: Key) {
         const CHECK: &str = "session store";
         let seal = CookieSeal::new(key, site.secure);
-        let sessions = match Sessions::open(settings.session.clone(), seal, None) {
+        let sessions = match Sessions::open(settings.session.clone(), seal, None, &Clock::default())
+        {
             Ok(sessions) => sessions,
             Err(error) => {
                 return self

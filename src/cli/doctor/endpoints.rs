@@ -1,5 +1,6 @@
 //! The provider's other endpoints: whether they are there and answer.
 
+use time::OffsetDateTime;
 use url::Url;
 
 use super::Doctor;
@@ -63,7 +64,12 @@ impl Doctor {
     }
 
     /// RFC 7009 §2.2: revoking a token that is not known succeeds.
-    pub(super) async fn revocation(&mut self, provider: &Provider, metadata: &Metadata) {
+    pub(super) async fn revocation(
+        &mut self,
+        provider: &Provider,
+        metadata: &Metadata,
+        now: OffsetDateTime,
+    ) {
         const CHECK: &str = "revocation";
         let Some(url) = &metadata.additional_metadata().revocation_endpoint else {
             return self.report.ok(
@@ -72,7 +78,7 @@ impl Doctor {
             );
         };
         let token = Secret::random();
-        let work = provider.revoke(metadata, &token, TokenTypeHint::RefreshToken);
+        let work = provider.revoke(metadata, &token, TokenTypeHint::RefreshToken, now);
         let answer = self.terminal.wait("asking the revocation endpoint", work);
         match answer.await {
             Ok(()) => self.report.ok(CHECK, url.as_str()),
@@ -84,7 +90,12 @@ impl Doctor {
     }
 
     /// RFC 7662 §2.2: a token that is not known is not active.
-    pub(super) async fn introspection(&mut self, provider: &Provider, metadata: &Metadata) {
+    pub(super) async fn introspection(
+        &mut self,
+        provider: &Provider,
+        metadata: &Metadata,
+        now: OffsetDateTime,
+    ) {
         const CHECK: &str = "introspection";
         let is_needed = provider.settings.token_validation == TokenValidation::Introspection;
         let url = provider.introspection_endpoint(Some(metadata));
@@ -101,7 +112,7 @@ impl Doctor {
             (TokenValidation::Auto, None) => return,
         };
         let token = Secret::random();
-        let work = provider.introspect(&url, token.expose());
+        let work = provider.introspect(&url, token.expose(), now);
         let answer = self
             .terminal
             .wait("asking the introspection endpoint", work);

@@ -17,6 +17,7 @@ use time::OffsetDateTime;
 use self::configuration::Configuration;
 use super::{Failure, app::App, report::Report, terminal::Terminal};
 use crate::{
+    Clock,
     fairing::start_dev_provider,
     provider::Provider,
     settings::{Mode, Registration, Settings, Site},
@@ -65,7 +66,8 @@ impl Doctor {
         if let Some(dev_provider) = &mut app.settings.dev_provider {
             dev_provider.port = 0;
         }
-        let started = start_dev_provider(&mut app.settings, &app.surroundings).await;
+        let started =
+            start_dev_provider(&mut app.settings, &app.surroundings, &Clock::default()).await;
         // It is a Rocket, whose log is no part of a report.
         tracing::log::set_max_level(tracing::log::LevelFilter::Off);
         let _dev_provider = match started {
@@ -130,12 +132,15 @@ impl Doctor {
         }
         if let Some(site) = site {
             self.backchannel_logout(&provider, &found, site).await;
-            if !self.client_authentication(&provider, &found.metadata).await {
+            if !self
+                .client_authentication(&provider, &found.metadata, now())
+                .await
+            {
                 return self.report.not_checked(&["revocation", "introspection"]);
             }
-            self.revocation(&provider, &found.metadata).await;
+            self.revocation(&provider, &found.metadata, now()).await;
         }
-        self.introspection(&provider, &found.metadata).await;
+        self.introspection(&provider, &found.metadata, now()).await;
     }
 
     /// Issuers whose access tokens are accepted beside the provider's.

@@ -11,6 +11,7 @@ use crate::{
     ProviderError,
     code_flow::{PendingSignIn, ReturnTo, authorization_request},
     provider::{Endpoint, Metadata, Provider},
+    settings::ResponseMode,
     token::{parse_object, printable},
 };
 
@@ -39,11 +40,12 @@ impl Doctor {
         &mut self,
         provider: &Arc<Provider>,
         metadata: &Metadata,
+        now: OffsetDateTime,
     ) -> bool {
         const CHECK: &str = "client authentication";
         let registration = &provider.registration;
         let method = provider.authentication_method(metadata).as_str();
-        let work = provider.try_code(metadata);
+        let work = provider.try_code(metadata, now);
         let answer = self.terminal.wait("asking the token endpoint", work).await;
         let error = match answer {
             Ok(()) => {
@@ -64,16 +66,22 @@ impl Doctor {
         match refused {
             "invalid_grant" => {
                 let client_id = &registration.client_id;
-                let finding = match registration.client_secret {
-                    Some(_) => format!("`{client_id}` and its secret are right ({method})"),
-                    None => format!("`{client_id}` is known; it has no secret"),
+                let finding = match method {
+                    "none" => format!("`{client_id}` is known; it has no secret"),
+                    "private_key_jwt" => format!("`{client_id}` and its key are right ({method})"),
+                    _ => format!("`{client_id}` and its secret are right ({method})"),
                 };
                 self.report.ok(CHECK, finding);
             }
             "invalid_client" => {
-                let remedy = match registration.client_secret {
-                    Some(_) => error.remedy().to_owned(),
-                    None => {
+                let remedy = match method {
+                    "private_key_jwt" => {
+                        "register the public part of `oidc.private_key_file` at the provider, and compare \
+                         `oidc.private_key_id` and `oidc.client_assertion_audience` with what it wants"
+                            .to_owned()
+                    }
+                    _ if registration.client_secret.is_some() => error.remedy().to_owned(),
+                    _ => {
                         "check `oidc.client_id`, and set OIDC_CLIENT_SECRET if the client has one"
                             .to_owned()
                     }
@@ -96,6 +104,38 @@ impl Doctor {
             ),
         }
         refused != "invalid_client" && !refused.is_empty()
+    }
+
+    /// The address that a browser would be sent to: that of the request, or where it is pushed (RFC 9126),
+    /// one that refers to it.
+    async fn pushed(
+        &mut self,
+        provider: &Provider,
+        metadata: &Metadata,
+        request: &Url,
+        now: OffsetDateTime,
+    ) -> Option<Url> {
+        const CHECK: &str = "pushed request";
+        let pushed = match provider.pushed_authorization_request_endpoint(metadata) {
+            Ok(None) => return Some(request.clone()),
+            Ok(Some(endpoint)) => {
+                let work = provider.push_authorization_request(metadata, endpoint, request, now);
+                let work = self.terminal.wait("pushing an authorization request", work);
+                work.await.map(|address| (endpoint, address))
+            }
+            Err(error) => Err(error),
+        };
+        match pushed {
+            Ok((endpoint, address)) => {
+                self.report.ok(CHECK, endpoint.as_str());
+                Some(address)
+            }
+            Err(error) => {
+                self.report
+                    .failure(CHECK, error.to_string(), error.remedy());
+                None
+            }
+        }
     }
 
     /// Makes the authorization request that a browser would, with `prompt=none`: a provider sends nobody
@@ -121,11 +161,15 @@ impl Doctor {
         let mut settings = (*provider.settings).clone();
         let parameters = &mut settings.extra_authorization_parameters;
         parameters.insert("prompt".into(), "none".into());
+        settings.response_mode = ResponseMode::Query;
         let issuer = &provider.registration.issuer;
         let pending = PendingSignIn::new(issuer, ReturnTo::home(), now);
-        let url = authorization_request(&client, &settings, &pending);
+        let url = authorization_request(&client, &settings, &pending, None);
+        let Some(address) = self.pushed(provider, metadata, &url, now).await else {
+            return;
+        };
 
-        let work = provider.visit(Endpoint::Authorization, &url);
+        let work = provider.visit(Endpoint::Authorization, &address);
         let reply = self
             .terminal
             .wait("asking the authorization endpoint", work);

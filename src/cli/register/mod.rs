@@ -194,6 +194,7 @@ impl Arguments {
             issuer: text("issuer").to_owned(),
             client_id: text("client_id").to_owned(),
             client_secret: None,
+            client_key: None,
             metadata: MetadataSource::Discovery { url: uri.clone() },
             introspection_endpoint: None,
         };
