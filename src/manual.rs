@@ -5,6 +5,8 @@
 pub mod apis {}
 #[doc = include_str!("../docs/manual/attacks.md")]
 pub mod attacks {}
+#[doc = include_str!("../docs/manual/command_line.md")]
+pub mod command_line {}
 #[doc = include_str!("../docs/manual/defaults.md")]
 pub mod defaults {}
 #[doc = include_str!("../docs/manual/deployment.md")]
