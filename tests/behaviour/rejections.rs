@@ -4,6 +4,7 @@
 mod basic_profile;
 mod careless;
 mod config_profile;
+mod hostile;
 mod id_token;
 mod response;
 mod token_endpoint;
