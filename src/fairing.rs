@@ -39,13 +39,22 @@ impl Deref for AppEvents {
     }
 }
 
-/// The callback's query, which Rocket's log must not see.
+/// What the provider sent a browser back with, which Rocket's log must not see.
 #[derive(Default)]
-pub(crate) struct CallbackQuery(String);
+pub(crate) struct ReturnedQuery(String);
 
-impl CallbackQuery {
+impl ReturnedQuery {
     pub(crate) fn of<'r>(request: &'r Request<'_>) -> &'r str {
-        &request.local_cache(CallbackQuery::default).0
+        &request.local_cache(ReturnedQuery::default).0
+    }
+
+    /// Takes the query out of the request's address, which becomes this path.
+    fn take(request: &mut Request<'_>, path: &str) {
+        let query = request.uri().query().map(|query| query.as_str().to_owned());
+        if let (Some(query), Ok(bare)) = (query, Origin::parse_owned(path.to_owned())) {
+            request.local_cache(|| ReturnedQuery(query));
+            request.set_uri(bare);
+        }
     }
 }
 
@@ -63,7 +72,7 @@ type Customize =
 /// 4. sends a page load that a guard refused for want of a session to sign-in;
 /// 5. writes sessions into the answers, and `Cache-Control: no-store` where somebody is signed in
 ///    and the app did not set its own;
-/// 6. keeps the callback's `code` and `state` out of Rocket's log.
+/// 6. keeps what the provider sends a browser back with, `code` and `state`, out of Rocket's log.
 ///
 /// ```no_run
 /// use rocket::{get, launch, routes};
@@ -343,13 +352,9 @@ impl Fairing for Oidc {
             return;
         };
         let path = &*rp.site.callback_path;
-        if request.uri().path() != path || request.method() != Method::Get {
-            return lead_to_logged_out(rp, request);
-        }
-        let query = request.uri().query().map(|query| query.as_str().to_owned());
-        if let (Some(query), Ok(bare)) = (query, Origin::parse_owned(path.to_owned())) {
-            request.local_cache(|| CallbackQuery(query));
-            request.set_uri(bare);
+        match request.uri().path() == path && request.method() == Method::Get {
+            true => ReturnedQuery::take(request, path),
+            false => lead_to_logged_out(rp, request),
         }
     }
 
@@ -407,9 +412,7 @@ fn lead_to_logged_out(rp: &RelyingParty, request: &mut Request<'_>) {
         return;
     }
     let mount = rp.site.mount.trim_end_matches('/');
-    if let Ok(route) = Origin::parse_owned(format!("{mount}{LOGGED_OUT}?{query}")) {
-        request.set_uri(route);
-    }
+    ReturnedQuery::take(request, &format!("{mount}{LOGGED_OUT}"));
 }
 
 /// What a guard answers that cannot ask the session store.

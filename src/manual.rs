@@ -19,6 +19,8 @@ pub mod flask_oidc {}
 pub mod guards {}
 #[doc = include_str!("../docs/manual/logout.md")]
 pub mod logout {}
+#[doc = include_str!("../docs/manual/observing.md")]
+pub mod observing {}
 #[doc = include_str!("../docs/manual/providers.md")]
 pub mod providers {}
 #[doc = include_str!("../docs/manual/quickstart.md")]

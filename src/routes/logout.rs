@@ -9,11 +9,12 @@ use rocket::{
     route::{Handler, Outcome},
 };
 use serde_json::json;
-use url::Url;
+use url::{Url, form_urlencoded};
 
 use super::{Visit, form, html, redirect, sign_in::ARRIVALS};
 use crate::{
     code_flow::{PendingLogout, ReturnTo, pending_sign_in},
+    fairing::ReturnedQuery,
     guard::{OptionalUser, RequestState, TESTING_SIGNED_OUT, current_session},
     pages,
     relying_party::{FrontChannelLogout, Source},
@@ -273,7 +274,9 @@ impl Visit<'_, '_> {
 
     /// The sign-out that a return belongs to, if this browser began it.
     fn returned_logout(&self) -> Option<PendingLogout> {
-        let state = self.request.query_value::<String>("state")?.ok()?;
+        let query = ReturnedQuery::of(self.request);
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        let (_, state) = pairs.find(|(name, _)| name == "state")?;
         let jar = self.request.cookies();
         let text = self.rp.seal.open(jar, PENDING_LOGOUT)??;
         let pending: PendingLogout = serde_json::from_str(&text).ok()?;

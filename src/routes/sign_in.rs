@@ -17,7 +17,7 @@ use crate::{
         pending_sign_in::{self, attempt_of},
     },
     events::SignedIn,
-    fairing::CallbackQuery,
+    fairing::ReturnedQuery,
     guard::{TESTING_SIGNED_OUT, current_session},
     pages,
     relying_party::Source,
@@ -210,7 +210,7 @@ impl Handler for Authorize {
         };
 
         visit.events.before_authorize(request).await;
-        let query = visit.response(CallbackQuery::of(request));
+        let query = visit.response(ReturnedQuery::of(request));
         let response = match AuthorizationResponse::parse(&query) {
             Ok(response) => response,
             Err(error) => return Outcome::Success(visit.failed(error, &ReturnTo::home()).await),
