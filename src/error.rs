@@ -160,6 +160,31 @@ impl From<UserInfoRequestError> for SignInError {
 }
 
 impl SignInError {
+    /// The reason code, as the manual lists them.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            SignInError::NotPending => "not_pending",
+            SignInError::Expired => "sign_in_expired",
+            SignInError::State => "state",
+            SignInError::RepeatedParameter { .. } => "repeated_parameter",
+            SignInError::UnreadableForm => "unreadable_form",
+            SignInError::InitiatedBy { .. } => "initiated_by",
+            SignInError::Iss { .. } => "iss",
+            SignInError::IssMissing => "iss_missing",
+            SignInError::Response { error, .. } if error == "access_denied" => "access_denied",
+            SignInError::Response { .. } => "authorization_error",
+            SignInError::CodeMissing => "code_missing",
+            SignInError::IdTokenMissing => "id_token_missing",
+            SignInError::IdToken(error) => error.reason(),
+            SignInError::UserInfo(error) => error.reason(),
+            SignInError::Provider(error) => error.reason(),
+            SignInError::SessionTooLarge(_) => "session_too_large",
+            SignInError::Store(_) => "store_unavailable",
+            SignInError::RefusedByApp { .. } => "refused_by_app",
+            SignInError::Loop { .. } => "sign_in_loop",
+        }
+    }
+
     /// The HTTP status of the error page.
     pub fn status(&self) -> u16 {
         match self {

@@ -19,6 +19,7 @@ mod guard;
 pub mod internals;
 #[cfg(doc)]
 pub mod manual;
+mod observing;
 mod pages;
 mod protect;
 mod provider;

@@ -138,9 +138,10 @@ impl<'r, 'q> Visit<'r, 'q> {
     /// Tells the log, the app and the person.
     async fn failed(&self, error: SignInError, return_to: &ReturnTo) -> Response<'r> {
         let id = incident_id();
+        let reason = error.reason();
         match error.status() {
-            400..500 => tracing::warn!("sign-in failed [{id}]: {error}"),
-            _ => tracing::error!("sign-in failed [{id}]: {error}"),
+            400..500 => tracing::warn!(reason, "sign-in failed [{id}]: {error}"),
+            _ => tracing::error!(reason, "sign-in failed [{id}]: {error}"),
         }
         tracing::info!("{}", error.remedy());
         self.events.sign_in_failed(self.request, &error).await;

@@ -1,6 +1,7 @@
 //! The manual's tables against the source: a message or a setting that is missing there fails here.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -14,6 +15,7 @@ use rocket_openidconnect::Settings;
 const ATTACKS: &str = include_str!("../docs/manual/attacks.md");
 const CONFORMANCE: &str = include_str!("../docs/conformance.md");
 const ERRORS: &str = include_str!("../docs/manual/errors.md");
+const OBSERVING: &str = include_str!("../docs/manual/observing.md");
 const SETTINGS: &str = include_str!("../docs/manual/settings.md");
 
 /// A string of the source, with what stands before it.
@@ -226,6 +228,41 @@ fn every_setting_is_on_the_page() {
     for name in names {
         assert!(SETTINGS.contains(&format!("\n| `{name}` |")), "`{name}`");
     }
+}
+
+/// The codes in the first column of a section's table.
+fn codes(section: &str) -> BTreeSet<String> {
+    let (_, rest) = OBSERVING.split_once(section).unwrap();
+    let rows = rest.split("\n# ").next().unwrap().lines();
+    let cells = rows.filter_map(|row| row.strip_prefix("| `")?.split(" |").next());
+    let codes = cells.flat_map(|cell| cell.trim_end_matches('`').split("`, `"));
+    codes.map(str::to_owned).collect()
+}
+
+/// Both ways: no code without a row, no row without a code.
+#[test]
+fn every_reason_code_is_on_the_page() {
+    let mut found = BTreeSet::new();
+    for path in sources() {
+        let code = code(&path);
+        for body in code.split("fn reason(").skip(1) {
+            let body = body.split("\n    }\n").next().unwrap();
+            found.extend(literals(body).into_iter().map(|literal| {
+                let is_shared = literal.before.ends_with("reason_of!(kind,");
+                let prefix = if is_shared { "…_" } else { "" };
+                format!("{prefix}{}", literal.text)
+            }));
+        }
+        for literal in literals(&code) {
+            let before = literal.before.as_str();
+            let is_field = before.ends_with("reason =") || before.ends_with("reason:");
+            if is_field && !literal.text.contains(' ') {
+                found.insert(literal.text);
+            }
+        }
+    }
+    assert!(found.len() > 70);
+    assert_eq!(codes("# Reason codes"), found);
 }
 
 /// `module::name` in the tables of tests.

@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use super::RequestState;
 use crate::{
-    AnyScope, Scopes, Secret,
+    AnyScope, Scopes, Secret, observing,
     resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer},
     scopes::nearest,
     token::Claims,
@@ -174,7 +174,10 @@ where
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, BearerError> {
         match Bearer::accept(request).await {
-            Ok(bearer) => Outcome::Success(bearer),
+            Ok(bearer) => {
+                observing::token_accepted();
+                Outcome::Success(bearer)
+            }
             Err(error) => {
                 log(&error);
                 let _ = RequestState::of(request).bearer.set(error.clone());
@@ -185,14 +188,21 @@ where
     }
 }
 
-/// The log has both sides of what did not fit. A request without a token is not worth a line.
+/// The log has both sides of what did not fit. A request without a token is worth a line to nobody but a
+/// developer.
 fn log(error: &BearerError) {
+    let reason = error.reason();
     match error {
-        BearerError::Missing => return,
-        BearerError::Malformed { .. } | BearerError::Scope { .. } => tracing::info!("{error}"),
-        BearerError::Token(_) => tracing::warn!("{error}"),
+        BearerError::Missing => {
+            tracing::debug!(reason, "{error}");
+            return;
+        }
+        BearerError::Malformed { .. } | BearerError::Scope { .. } => {
+            tracing::info!(reason, "{error}");
+        }
+        BearerError::Token(_) => tracing::warn!(reason, "{error}"),
         BearerError::Claims { .. } | BearerError::Provider(_) | BearerError::NoFairing => {
-            tracing::error!("{error}");
+            tracing::error!(reason, "{error}");
         }
     }
     tracing::info!("{}", error.remedy());

@@ -20,7 +20,7 @@ pub use optional_user::OptionalUser;
 pub(crate) use request_state::RequestState;
 
 use crate::{
-    Clock, RelyingParty, User,
+    Clock, RelyingParty, User, observing,
     relying_party::Source,
     resource_server::ResourceServer,
     session::{CurrentSession, Session, SignedOut},
@@ -62,8 +62,10 @@ async fn read_session(
         }
     };
 
-    let found = rp.sessions.find(jar, now).await?;
+    let found = rp.sessions.find(jar, now).await;
+    let found = found.inspect_err(|reason| observing::session_refused(*reason))?;
     if found.issuer != provider.registration.issuer {
+        observing::session_refused(SignedOut::OtherIssuer);
         return Err(SignedOut::OtherIssuer);
     }
     let state = RequestState::of(request);

@@ -31,6 +31,22 @@ pub enum Endpoint {
     Registration,
 }
 
+impl Endpoint {
+    /// Its name in fields of the log.
+    pub(crate) fn code(self) -> &'static str {
+        match self {
+            Endpoint::Metadata => "metadata",
+            Endpoint::KeySet => "jwks",
+            Endpoint::Token => "token",
+            Endpoint::UserInfo => "userinfo",
+            Endpoint::Introspection => "introspection",
+            Endpoint::Revocation => "revocation",
+            Endpoint::PushedAuthorizationRequest => "pushed_authorization_request",
+            Endpoint::EndSession => "end_session",
+        }
+    }
+}
+
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -141,6 +157,24 @@ pub enum ProviderError {
 }
 
 impl ProviderError {
+    /// The reason code, as the manual lists them.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            ProviderError::Unavailable { .. } => "provider_unavailable",
+            ProviderError::Unreachable { .. } => "provider_unreachable",
+            ProviderError::Timeout { .. } => "provider_timeout",
+            ProviderError::Status { .. } => "provider_status",
+            ProviderError::TooLarge { .. } => "provider_reply_too_large",
+            ProviderError::Malformed { .. } => "provider_reply_malformed",
+            ProviderError::IssuerMismatch { .. } => "provider_iss",
+            ProviderError::NotHttps { .. } | ProviderError::Address { .. } => "provider_address",
+            ProviderError::Refused { error, .. } if error == "invalid_client" => "invalid_client",
+            ProviderError::Refused { error, .. } if error == "invalid_grant" => "invalid_grant",
+            ProviderError::Refused { .. } => "provider_refused",
+            ProviderError::HttpClient { .. } => "http_client",
+        }
+    }
+
     /// What the operator can do about it.
     pub fn remedy(&self) -> &'static str {
         match self {

@@ -1,14 +1,20 @@
 //! The one way out: every request to the provider goes through this client and its bounds.
 
-use std::{error::Error, future::Future, pin::Pin, time::Duration};
+use std::{
+    error::Error,
+    future::Future,
+    pin::Pin,
+    time::{Duration, Instant},
+};
 
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse, http};
+use tracing::Instrument;
 use url::{Host, Url};
 
 use super::{Endpoint, ProviderError};
-use crate::settings::HttpSettings;
 #[cfg(feature = "testing")]
 use crate::settings::{InProcess, NoAnswer};
+use crate::{observing, settings::HttpSettings};
 
 /// How long a connection waits for the next request: shorter than any server waits, so that no refresh
 /// token, which is good for one use, goes into a connection that is just being closed.
@@ -63,6 +69,19 @@ impl HttpClient {
 
     /// Performs one request within the bounds of the settings.
     pub(crate) async fn call(
+        &self,
+        endpoint: Endpoint,
+        request: HttpRequest,
+    ) -> Result<HttpResponse, ProviderError> {
+        let span = tracing::debug_span!("provider_call", endpoint = endpoint.code());
+        let begun = Instant::now();
+        let answer = self.send(endpoint, request).instrument(span.clone()).await;
+        let status = answer.as_ref().map(|answer| answer.status().as_u16());
+        span.in_scope(|| observing::provider_called(endpoint, status, begun.elapsed()));
+        answer
+    }
+
+    async fn send(
         &self,
         endpoint: Endpoint,
         request: HttpRequest,

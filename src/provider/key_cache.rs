@@ -79,7 +79,8 @@ impl KeyCache {
                     tokio::spawn(async move {
                         let mut last_fetch = cache.last_fetch.lock().await;
                         if let Err(error) = cache.fetch(&jwks_uri, &mut last_fetch, now).await {
-                            tracing::warn!("{error}; the last known good keys serve on");
+                            let reason = error.reason();
+                            tracing::warn!(reason, "{error}; the last known good keys serve on");
                         }
                     });
                 }
@@ -113,7 +114,7 @@ impl KeyCache {
         last_fetch.unknown = Some(now);
         self.fetch(jwks_uri, &mut last_fetch, now)
             .await
-            .inspect_err(|error| tracing::warn!("{error}"))
+            .inspect_err(|error| tracing::warn!(reason = error.reason(), "{error}"))
             .ok()
             .filter(|keys| !Arc::ptr_eq(keys, seen))
     }

@@ -117,7 +117,8 @@ impl Provider {
                 let provider = self.clone();
                 tokio::spawn(async move {
                     if let Err(error) = provider.discover(now).await {
-                        tracing::warn!("{error}; the metadata read before serves on");
+                        let reason = error.reason();
+                        tracing::warn!(reason, "{error}; the metadata read before serves on");
                     }
                 });
             }
@@ -152,7 +153,8 @@ impl Provider {
                 if !error.is_outage() {
                     return Err(error);
                 }
-                tracing::warn!("{error}; the next attempt is due in {} s", wait.as_secs());
+                let (reason, wait_s) = (error.reason(), wait.as_secs());
+                tracing::warn!(reason, "{error}; the next attempt is due in {wait_s} s");
                 tracing::info!("{}", error.remedy());
                 Err(ProviderError::Unavailable { retry_after: wait })
             }

@@ -10,6 +10,7 @@ use url::Url;
 use super::{RelyingParty, Source};
 use crate::{
     code_flow::{PendingLogout, ReturnTo, logout_request},
+    observing,
     provider::{Provider, ProviderError, TokenTypeHint},
     session::{CurrentSession, SessionInfo, SessionTokens},
     settings::{Settings, Site},
@@ -49,6 +50,15 @@ pub(crate) enum LogoutRefusal {
 }
 
 impl LogoutRefusal {
+    /// The reason code.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            LogoutRefusal::Token(error) => error.reason(),
+            LogoutRefusal::Provider(error) => error.reason(),
+            LogoutRefusal::Store(_) => "store_unavailable",
+        }
+    }
+
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             LogoutRefusal::Token(error) => error.remedy(),
@@ -125,8 +135,10 @@ impl RelyingParty {
         return_to: ReturnTo,
         now: OffsetDateTime,
     ) -> Option<(Url, Option<PendingLogout>)> {
+        observing::signed_out();
         if let Err(error) = self.sessions.end(current.name(), now).await {
             tracing::error!(
+                reason = "store_unavailable",
                 "{error}; the browser is signed out, and the session ends by its lifetime"
             );
             tracing::info!("{}", error.remedy());
@@ -198,6 +210,7 @@ impl RelyingParty {
             let _ = self.sessions.store.forget(&jti, "used").await;
             return Err(error.into());
         }
+        observing::backchannel_logout();
         Ok(())
     }
 
@@ -216,7 +229,10 @@ impl RelyingParty {
         let owner = self.sessions.names.sid(issuer, sid);
         Ok(
             match self.sessions.end_matching_unsigned(&owner, now).await? {
-                true => FrontChannelLogout::Done,
+                true => {
+                    observing::frontchannel_logout();
+                    FrontChannelLogout::Done
+                }
                 false => FrontChannelLogout::TooMany,
             },
         )
@@ -238,7 +254,11 @@ fn revoke_later(provider: &Arc<Provider>, tokens: Arc<SessionTokens>, now: Offse
             if let Some(token) = token
                 && let Err(error) = provider.revoke(&metadata, token, hint, now).await
             {
-                tracing::warn!("{error}; a token of a session that ended lives on until its end");
+                let reason = error.reason();
+                tracing::warn!(
+                    reason,
+                    "{error}; a token of a session that ended lives on until its end"
+                );
             }
         }
     };

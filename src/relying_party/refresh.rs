@@ -13,11 +13,11 @@ use moka::{
 };
 use time::OffsetDateTime;
 use tokio::sync::watch;
-use tracing::instrument::WithSubscriber;
+use tracing::instrument::{Instrument, WithSubscriber};
 
 use super::RelyingParty;
 use crate::{
-    Secret,
+    Secret, observing,
     provider::{Provider, ProviderError, Tokens, UserInfoRequestError},
     session::{
         BeginError, CurrentSession, Elsewhere, SHARED_FOR, Session, SessionTokens, SignedOut,
@@ -70,7 +70,7 @@ enum Outcome {
 /// Why a refresh did not succeed.
 enum Failure {
     Ended(SignedOut),
-    Later(String),
+    Later { reason: &'static str, cause: String },
 }
 
 impl RelyingParty {
@@ -116,6 +116,7 @@ impl RelyingParty {
                 }
                 tell.send_replace(Some(Outcome::of(result, failures, now)));
             };
+            let refreshing = refreshing.instrument(tracing::debug_span!("refresh"));
             tokio::spawn(refreshing.with_current_subscriber());
             Flight { outcome }
         });
@@ -161,7 +162,10 @@ impl RelyingParty {
                 break;
             }
             if begun.elapsed() > longest {
-                return Err(Failure::Later("another node did not finish it".to_owned()));
+                return Err(Failure::Later {
+                    reason: "refresh_elsewhere",
+                    cause: "another node did not finish it".to_owned(),
+                });
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }
@@ -181,7 +185,10 @@ impl RelyingParty {
     ) -> Result<CurrentSession, Failure> {
         let old = current.tokens().cloned().unwrap_or_default();
         let Some(refresh_token) = &old.refresh_token else {
-            return Err(Failure::Later("there is no refresh token".to_owned()));
+            return Err(Failure::Later {
+                reason: "no_refresh_token",
+                cause: "there is no refresh token".to_owned(),
+            });
         };
         let metadata = provider.metadata(now).await?;
         let reply = provider.refresh(&metadata, refresh_token, now).await?;
@@ -348,16 +355,20 @@ impl Flight {
 impl Outcome {
     fn of(result: Result<CurrentSession, Failure>, failures: u32, now: OffsetDateTime) -> Outcome {
         match result {
-            Ok(session) => Outcome::Refreshed {
-                session,
-                at: now.unix_timestamp(),
-            },
+            Ok(session) => {
+                observing::refreshed();
+                Outcome::Refreshed {
+                    session,
+                    at: now.unix_timestamp(),
+                }
+            }
             Err(Failure::Ended(reason)) => Outcome::Ended(reason),
-            Err(Failure::Later(cause)) => {
+            Err(Failure::Later { reason, cause }) => {
                 let wait = FIRST_BACK_OFF
                     .saturating_mul(1 << failures.min(6))
                     .min(LONGEST_BACK_OFF);
                 tracing::warn!(
+                    reason,
                     "a session is not refreshed: {cause}; it stays, and the next attempt is due in {wait} s"
                 );
                 Outcome::Failed {
@@ -372,39 +383,52 @@ impl Outcome {
 
 impl From<ProviderError> for Failure {
     fn from(error: ProviderError) -> Failure {
+        let reason = error.reason();
         match &error {
             // RFC 6749 §5.2: the refresh token is invalid, expired or revoked; or we are nobody there.
             ProviderError::Refused { error: code, .. }
                 if ["invalid_grant", "invalid_client"].contains(&code.as_str()) =>
             {
                 match code.as_str() {
-                    "invalid_grant" => tracing::info!("a session ended at its refresh: {error}"),
+                    "invalid_grant" => {
+                        tracing::info!(reason, "a session ended at its refresh: {error}");
+                    }
                     _ => {
-                        tracing::error!("a session ended at its refresh: {error}");
+                        tracing::error!(reason, "a session ended at its refresh: {error}");
                         tracing::info!("{}", error.remedy());
                     }
                 }
                 Failure::Ended(SignedOut::RefreshRefused)
             }
-            _ => Failure::Later(error.to_string()),
+            _ => Failure::Later {
+                reason,
+                cause: error.to_string(),
+            },
         }
     }
 }
 
 impl From<RefreshedIdTokenError> for Failure {
     fn from(error: RefreshedIdTokenError) -> Failure {
-        tracing::error!("the ID token of a refresh is refused: {error}");
+        let reason = error.reason();
+        tracing::error!(reason, "the ID token of a refresh is refused: {error}");
         tracing::info!("{}", error.remedy());
         match error.is_another_sign_in() {
             true => Failure::Ended(SignedOut::RefreshRefused),
-            false => Failure::Later(error.to_string()),
+            false => Failure::Later {
+                reason,
+                cause: error.to_string(),
+            },
         }
     }
 }
 
 impl From<crate::store::StoreError> for Failure {
     fn from(error: crate::store::StoreError) -> Failure {
-        Failure::Later(error.to_string())
+        Failure::Later {
+            reason: "store_unavailable",
+            cause: error.to_string(),
+        }
     }
 }
 
@@ -413,7 +437,8 @@ impl From<BeginError> for Failure {
         match error {
             BeginError::Store(error) => error.into(),
             BeginError::TooLarge(error) => {
-                tracing::error!("a session ended at its refresh: {error}");
+                let reason = "session_too_large";
+                tracing::error!(reason, "a session ended at its refresh: {error}");
                 tracing::info!("{}", error.remedy());
                 Failure::Ended(SignedOut::RefreshRefused)
             }

@@ -56,6 +56,19 @@ impl From<ProviderError> for BearerError {
 }
 
 impl BearerError {
+    /// The reason code, as the manual lists them.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            BearerError::Missing => "no_token",
+            BearerError::Malformed { .. } => "malformed_header",
+            BearerError::Token(error) => error.reason(),
+            BearerError::Claims { .. } => "access_token_claims",
+            BearerError::Scope { .. } => "insufficient_scope",
+            BearerError::Provider(error) => error.reason(),
+            BearerError::NoFairing => "no_fairing",
+        }
+    }
+
     /// The HTTP status.
     pub fn status(&self) -> u16 {
         match self {

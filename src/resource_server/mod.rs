@@ -14,6 +14,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use moka::future::Cache;
 use rocket::http::HeaderMap;
 use time::OffsetDateTime;
+use tracing::Instrument;
 use url::Url;
 
 pub(crate) use accepted::Accepted;
@@ -202,9 +203,15 @@ impl ResourceServer {
             return Ok(verdict?);
         }
         match self.is_read_here(token) {
-            true => self.accept_jwt(issuers, token, hash, now).await,
+            true => {
+                let accepting = self.accept_jwt(issuers, token, hash, now);
+                accepting.instrument(span()).await
+            }
             false => match issuers.first() {
-                Some(issuer) => Box::pin(self.accept_opaque(issuer, token, hash, now)).await,
+                Some(issuer) => {
+                    let accepting = self.accept_opaque(issuer, token, hash, now);
+                    Box::pin(accepting.instrument(span())).await
+                }
                 None => Err(BearerTokenError::Opaque.into()),
             },
         }
@@ -435,6 +442,11 @@ impl std::fmt::Debug for Seen {
             Seen::Introspected { .. } => "Seen::Introspected",
         })
     }
+}
+
+/// Of a decision that takes more than a look into the cache.
+fn span() -> tracing::Span {
+    tracing::debug_span!("bearer")
 }
 
 fn hash(token: &str) -> TokenHash {

@@ -9,6 +9,7 @@ use rocket::{
     route::{Handler, Outcome},
 };
 use serde_json::json;
+use tracing::Instrument;
 use url::{Url, form_urlencoded};
 
 use super::{Visit, form, html, redirect, sign_in::ARRIVALS};
@@ -63,7 +64,11 @@ impl Handler for Logout {
             return Outcome::Error(Status::InternalServerError);
         };
         if visit.is_from_another_site() {
-            tracing::warn!("another site asked to sign somebody out; nothing was done");
+            let reason = "sign_out_by_another_site";
+            tracing::warn!(
+                reason,
+                "another site asked to sign somebody out; nothing was done"
+            );
             let page = pages::refused(
                 "Not signed out",
                 "Another site asked to sign you out. Use the button of this site.",
@@ -72,13 +77,7 @@ impl Handler for Logout {
         }
 
         let _ = RequestState::of(request).is_ending.set(());
-        let user = OptionalUser::from_request(request).await.succeeded();
-        let user = user.and_then(OptionalUser::into_user);
-        visit.events.before_logout(request, user.as_ref()).await;
-        visit.set(visit.rp.sessions.removals(request.cookies()));
-        visit.set([visit.rp.seal.remove(ARRIVALS, visit.mount())]);
-        let location = visit.sign_out().await;
-        visit.events.after_logout(request).await;
+        let location = visit.leave().instrument(span()).await;
         Outcome::Success(redirect(&location))
     }
 }
@@ -135,14 +134,16 @@ impl Handler for BackchannelLogout {
 
         let accepting = visit
             .rp
-            .accept_logout_token(provider, &logout_token, visit.now);
+            .accept_logout_token(provider, &logout_token, visit.now)
+            .instrument(span());
         Outcome::Success(match accepting.await {
             Ok(()) => Response::build()
                 .status(Status::Ok)
                 .raw_header("Cache-Control", "no-store")
                 .finalize(),
             Err(error) => {
-                tracing::warn!("a back-channel logout did nothing: {error}");
+                let reason = error.reason();
+                tracing::warn!(reason, "a back-channel logout did nothing: {error}");
                 tracing::info!("{}", error.remedy());
                 refusal(&error.to_string())
             }
@@ -183,19 +184,29 @@ impl Handler for FrontchannelLogout {
         let (issuer, sid) = (parameter("iss"), parameter("sid"));
         let ending = visit
             .rp
-            .front_channel_logout(provider, &issuer, &sid, visit.now);
+            .front_channel_logout(provider, &issuer, &sid, visit.now)
+            .instrument(span());
         let (status, text) = match ending.await {
             Ok(FrontChannelLogout::Done) => (Status::Ok, "Signed out."),
             Ok(FrontChannelLogout::TooMany) => {
-                tracing::warn!("front-channel logouts come faster than any provider sends them");
+                let reason = "too_many_logouts";
+                tracing::warn!(
+                    reason,
+                    "front-channel logouts come faster than any provider sends them"
+                );
                 (Status::TooManyRequests, "Not signed out.")
             }
             Ok(FrontChannelLogout::NotOurs) => {
-                tracing::warn!("a front-channel logout named another provider, or no session");
+                let reason = "logout_not_ours";
+                tracing::warn!(
+                    reason,
+                    "a front-channel logout named another provider, or no session"
+                );
                 (Status::BadRequest, "Nothing was done.")
             }
             Err(error) => {
-                tracing::error!("a front-channel logout failed: {error}");
+                let reason = "store_unavailable";
+                tracing::error!(reason, "a front-channel logout failed: {error}");
                 tracing::info!("{}", error.remedy());
                 (Status::ServiceUnavailable, "Not signed out.")
             }
@@ -212,6 +223,18 @@ impl Handler for FrontchannelLogout {
 }
 
 impl Visit<'_, '_> {
+    /// Signs out, and tells the app; answers where the browser goes next.
+    async fn leave(&self) -> String {
+        let user = OptionalUser::from_request(self.request).await.succeeded();
+        let user = user.and_then(OptionalUser::into_user);
+        self.events.before_logout(self.request, user.as_ref()).await;
+        self.set(self.rp.sessions.removals(self.request.cookies()));
+        self.set([self.rp.seal.remove(ARRIVALS, self.mount())]);
+        let location = self.sign_out().await;
+        self.events.after_logout(self.request).await;
+        location
+    }
+
     /// Ends this browser's session; answers where it goes next.
     async fn sign_out(&self) -> String {
         let return_to = self.next_after_logout();
@@ -319,4 +342,8 @@ impl Visit<'_, '_> {
         });
         !is_base_url && !is_host
     }
+}
+
+fn span() -> tracing::Span {
+    tracing::debug_span!("logout")
 }

@@ -1,12 +1,13 @@
 //! Sign-in as the browser goes through it: to the provider, and back.
 
-use std::{borrow::Cow, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use rocket::{
-    Data, Request,
+    Data, Request, Response,
     http::Status,
     route::{Handler, Outcome},
 };
+use tracing::Instrument;
 use url::form_urlencoded;
 
 use super::{Visit, form, html, redirect};
@@ -19,7 +20,8 @@ use crate::{
     events::SignedIn,
     fairing::ReturnedQuery,
     guard::{TESTING_SIGNED_OUT, current_session},
-    pages,
+    observing, pages,
+    provider::Provider,
     relying_party::Source,
     session::{BeginError, Session, SessionTokens, cookie::SetCookie},
     settings::ResponseMode,
@@ -56,7 +58,7 @@ impl Handler for Login {
             return Outcome::Error(Status::InternalServerError);
         };
         let next = visit.next();
-        visit.begin(next, None).await
+        visit.begin(next, None).instrument(span()).await
     }
 }
 
@@ -80,13 +82,16 @@ impl Handler for InitiateLogin {
                     expected: expected.clone(),
                     actual: actual.as_deref().map(printable),
                 };
-                return Outcome::Success(visit.failed(error, &ReturnTo::home()).await);
+                let home = ReturnTo::home();
+                let failed = visit.failed(error, &home).instrument(span());
+                return Outcome::Success(failed.await);
             }
         }
         let target = parameter("target_link_uri");
         let target = target.map_or_else(ReturnTo::home, |target| visit.target(&target));
         let login_hint = parameter("login_hint").filter(|hint| hint.len() <= LONGEST_HINT);
-        visit.begin(target, login_hint.as_deref()).await
+        let beginning = visit.begin(target, login_hint.as_deref());
+        beginning.instrument(span()).await
     }
 }
 
@@ -146,6 +151,7 @@ impl<'r> Visit<'r, '_> {
         {
             Ok((url, pending)) => {
                 visit.keep_pending(&pending);
+                observing::sign_in_begun();
                 Outcome::Success(redirect(url.as_str()))
             }
             Err(error) => Outcome::Success(visit.failed(error, &return_to).await),
@@ -181,8 +187,9 @@ impl Handler for AuthorizeForm {
             return Outcome::Error(Status::NotFound);
         }
         let Some(pairs) = form(request, data, LARGEST_FORM).await else {
-            let error = SignInError::UnreadableForm;
-            return Outcome::Success(visit.failed(error, &ReturnTo::home()).await);
+            let (error, home) = (SignInError::UnreadableForm, ReturnTo::home());
+            let failed = visit.failed(error, &home).instrument(span());
+            return Outcome::Success(failed.await);
         };
         let response = query(
             pairs
@@ -208,23 +215,31 @@ impl Handler for Authorize {
         let Source::Provider(provider) = &visit.rp.source else {
             return Outcome::Success(redirect("/"));
         };
+        Outcome::Success(visit.finish(provider).instrument(span()).await)
+    }
+}
 
+impl<'r> Visit<'r, '_> {
+    /// Takes the response that the browser brings back from the provider.
+    async fn finish(&self, provider: &Arc<Provider>) -> Response<'r> {
+        let visit = self;
+        let request = self.request;
         visit.events.before_authorize(request).await;
         let query = visit.response(ReturnedQuery::of(request));
         let response = match AuthorizationResponse::parse(&query) {
             Ok(response) => response,
-            Err(error) => return Outcome::Success(visit.failed(error, &ReturnTo::home()).await),
+            Err(error) => return visit.failed(error, &ReturnTo::home()).await,
         };
         let Some(pending) = visit.pending(&response) else {
             // A response that is replayed, by the back button say, is no error for who is signed in.
-            return Outcome::Success(match current_session(request).await {
+            return match current_session(request).await {
                 Ok(_) => redirect("/"),
                 Err(_) => {
                     visit
                         .failed(SignInError::NotPending, &ReturnTo::home())
                         .await
                 }
-            });
+            };
         };
 
         let finished = visit
@@ -242,10 +257,13 @@ impl Handler for Authorize {
             Ok((session, tokens)) => visit.begin_session(session, tokens).await,
             Err(error) => Err(error),
         };
-        Outcome::Success(match begun {
-            Ok(()) => redirect(pending.return_to.as_str()),
+        match begun {
+            Ok(()) => {
+                observing::signed_in();
+                redirect(pending.return_to.as_str())
+            }
             Err(error) => visit.failed(error, &pending.return_to).await,
-        })
+        }
     }
 }
 
@@ -376,6 +394,10 @@ impl Visit<'_, '_> {
         };
         read().unwrap_or(0)
     }
+}
+
+fn span() -> tracing::Span {
+    tracing::debug_span!("sign_in")
 }
 
 fn pending_name(attempt: &str) -> String {

@@ -162,6 +162,23 @@ pub enum SignedOut {
     Disabled,
 }
 
+impl SignedOut {
+    /// The reason code, as the manual lists them.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            SignedOut::NoSession => "no_session",
+            SignedOut::Unreadable => "session_unreadable",
+            SignedOut::Idle => "session_idle",
+            SignedOut::LifetimeEnded => "session_lifetime",
+            SignedOut::OtherIssuer => "session_other_issuer",
+            SignedOut::Ended => "session_ended",
+            SignedOut::RefreshRefused => "refresh_refused",
+            SignedOut::StoreUnavailable => "store_unavailable",
+            SignedOut::Disabled => "disabled",
+        }
+    }
+}
+
 /// The session does not fit into its cookies.
 #[derive(Debug, PartialEq, Error)]
 #[error("the session has {size} bytes and its cookies hold {limit}; the largest parts are {}", largest.join(", "))]

@@ -561,7 +561,7 @@ fn redis(_: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
 
 /// Tells the operator, and what to tell the guard.
 pub(super) fn unavailable(error: &StoreError) -> SignedOut {
-    tracing::error!("{error}");
+    tracing::error!(reason = "store_unavailable", "{error}");
     tracing::info!("{}", error.remedy());
     SignedOut::StoreUnavailable
 }

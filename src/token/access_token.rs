@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Claims, JsonError, Jws, JwsError, KeySet, SigningAlgorithm,
+    ClaimError, Claims, JsonError, Jws, JwsError, KeySet, SigningAlgorithm, TokenKind,
     checks::{
         audiences, check_exp, check_iat, check_iss, check_nbf, optional_seconds, optional_string,
         seconds, since_1970, string,
@@ -399,6 +399,25 @@ pub enum BearerTokenError {
 }
 
 impl BearerTokenError {
+    /// The reason code.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            BearerTokenError::TooLong { .. } => "access_token_too_long",
+            BearerTokenError::Jws(error) => error.reason(TokenKind::AccessToken),
+            BearerTokenError::Claim(error) => error.reason(TokenKind::AccessToken),
+            BearerTokenError::TokenType { .. } => "access_token_type",
+            BearerTokenError::UnknownIssuer { .. } => "access_token_iss",
+            BearerTokenError::Audience { .. } => "access_token_aud",
+            BearerTokenError::AnotherUse { .. } => "access_token_of_another_use",
+            BearerTokenError::Bound => "access_token_bound",
+            BearerTokenError::Nobody => "access_token_nobody",
+            BearerTokenError::Inactive => "access_token_inactive",
+            BearerTokenError::Introspection(_) => "introspection_malformed",
+            BearerTokenError::Opaque => "access_token_opaque",
+            BearerTokenError::Disabled => "disabled",
+        }
+    }
+
     /// What the caller is told (RFC 6750 §3, `error_description`): which check it was, and nothing of
     /// what the token or the settings say.
     pub fn description(&self) -> &'static str {

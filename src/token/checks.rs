@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use super::{excerpt, json::type_name};
+use super::{TokenKind, excerpt, json::type_name, reason::reason_of};
 
 /// A claim of a token that is absent, of another type, or of another value than expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +87,24 @@ pub enum ClaimError {
 }
 
 impl ClaimError {
+    /// The reason code, for this kind of token.
+    pub(super) fn reason(&self, kind: TokenKind) -> &'static str {
+        match self {
+            ClaimError::TokenType { .. } => reason_of!(kind, "type"),
+            ClaimError::Missing { .. } => reason_of!(kind, "claim_missing"),
+            ClaimError::WrongType { .. } | ClaimError::EmptySubject => {
+                reason_of!(kind, "claim_malformed")
+            }
+            ClaimError::Issuer { .. } => reason_of!(kind, "iss"),
+            ClaimError::Audience { .. } => reason_of!(kind, "aud"),
+            ClaimError::UntrustedAudience { .. } => reason_of!(kind, "untrusted_aud"),
+            ClaimError::Expired { .. } => reason_of!(kind, "expired"),
+            ClaimError::IssuedInTheFuture { .. } | ClaimError::NotYetValid { .. } => {
+                reason_of!(kind, "not_yet_valid")
+            }
+        }
+    }
+
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {

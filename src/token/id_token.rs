@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Claims, Jws, JwsError, KeySet, SigningAlgorithm,
+    ClaimError, Claims, Jws, JwsError, KeySet, SigningAlgorithm, TokenKind,
     checks::{
         check_aud, check_exp, check_iat, check_iss, check_nbf, check_sub, check_typ,
         optional_string, seconds, since_1970, string,
@@ -145,6 +145,19 @@ pub enum IdTokenError {
 }
 
 impl IdTokenError {
+    /// The reason code.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            IdTokenError::Jws(error) => error.reason(TokenKind::IdToken),
+            IdTokenError::Claim(error) => error.reason(TokenKind::IdToken),
+            IdTokenError::AuthorizedParty { .. } => "id_token_azp",
+            IdTokenError::Nonce => "id_token_nonce",
+            IdTokenError::AccessTokenHash => "id_token_at_hash",
+            IdTokenError::AuthenticationContext { .. } => "id_token_acr",
+            IdTokenError::AuthenticationTooOld { .. } => "id_token_auth_time",
+        }
+    }
+
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {

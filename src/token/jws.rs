@@ -6,7 +6,10 @@ use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use super::{JsonError, KeySet, SigningAlgorithm, excerpt, json::type_name, parse_object};
+use super::{
+    JsonError, KeySet, SigningAlgorithm, TokenKind, excerpt, json::type_name, parse_object,
+    reason::reason_of,
+};
 use crate::Secret;
 
 /// The longest token that is looked at, in bytes. ID tokens with many groups come to tens of kilobytes.
@@ -288,6 +291,27 @@ pub enum JwsError {
 }
 
 impl JwsError {
+    /// The reason code, for this kind of token.
+    pub(super) fn reason(&self, kind: TokenKind) -> &'static str {
+        match self {
+            JwsError::TooLong { .. } => reason_of!(kind, "too_long"),
+            JwsError::Parts { .. }
+            | JwsError::Base64 { .. }
+            | JwsError::Header(_)
+            | JwsError::HeaderMember { .. }
+            | JwsError::Payload(_) => reason_of!(kind, "malformed"),
+            JwsError::CriticalExtension => reason_of!(kind, "crit"),
+            JwsError::MissingAlgorithm
+            | JwsError::UnknownAlgorithm { .. }
+            | JwsError::AlgorithmNotAllowed { .. }
+            | JwsError::MissingClientSecret { .. } => reason_of!(kind, "alg"),
+            JwsError::UnknownKey { .. } | JwsError::NoFittingKey { .. } => {
+                reason_of!(kind, "unknown_key")
+            }
+            JwsError::BadSignature { .. } => reason_of!(kind, "signature"),
+        }
+    }
+
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {

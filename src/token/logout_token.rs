@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Jws, JwsError, KeySet, SigningAlgorithm,
+    ClaimError, Jws, JwsError, KeySet, SigningAlgorithm, TokenKind,
     checks::{
         check_aud, check_exp, check_iat, check_iss, check_nbf, check_sub, optional_string, seconds,
         since_1970, string,
@@ -129,6 +129,22 @@ pub enum LogoutTokenError {
 }
 
 impl LogoutTokenError {
+    /// The reason code.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            LogoutTokenError::Jws(error) => error.reason(TokenKind::LogoutToken),
+            LogoutTokenError::Claim(error) => error.reason(TokenKind::LogoutToken),
+            LogoutTokenError::TokenType { .. } => "logout_token_type",
+            LogoutTokenError::NobodyNamed => "logout_token_nobody",
+            LogoutTokenError::EmptySid | LogoutTokenError::EmptyJti => {
+                "logout_token_claim_malformed"
+            }
+            LogoutTokenError::NoLogoutEvent => "logout_token_events",
+            LogoutTokenError::Nonce => "logout_token_nonce",
+            LogoutTokenError::Replayed => "logout_token_replayed",
+        }
+    }
+
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {

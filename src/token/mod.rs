@@ -13,6 +13,7 @@ mod json;
 mod jwk;
 mod jws;
 mod logout_token;
+mod reason;
 mod refreshed_id_token;
 #[cfg(test)]
 mod test_keys;
@@ -39,6 +40,7 @@ pub(crate) use jws::Jws;
 pub(crate) use logout_token::{
     EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations,
 };
+pub(crate) use reason::TokenKind;
 pub(crate) use refreshed_id_token::{OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError};
 pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};
 

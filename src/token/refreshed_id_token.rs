@@ -55,6 +55,14 @@ pub(crate) enum RefreshedIdTokenError {
 }
 
 impl RefreshedIdTokenError {
+    /// The reason code.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            RefreshedIdTokenError::IdToken(error) => error.reason(),
+            RefreshedIdTokenError::Changed { .. } => "id_token_of_another_sign_in",
+        }
+    }
+
     /// Whether the reply is about another sign-in than the one that was to be refreshed.
     pub(crate) fn is_another_sign_in(&self) -> bool {
         matches!(self, RefreshedIdTokenError::Changed { .. })

@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Claims, JsonError, Jws, JwsError, KeySet, SigningAlgorithm,
+    ClaimError, Claims, JsonError, Jws, JwsError, KeySet, SigningAlgorithm, TokenKind,
     checks::{
         check_aud, check_exp, check_iss, check_nbf, check_typ, optional_seconds, since_1970, string,
     },
@@ -95,6 +95,16 @@ pub enum UserInfoError {
 }
 
 impl UserInfoError {
+    /// The reason code.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            UserInfoError::Json(_) => "user_info_malformed",
+            UserInfoError::Jws(error) => error.reason(TokenKind::UserInfo),
+            UserInfoError::Claim(error) => error.reason(TokenKind::UserInfo),
+            UserInfoError::Subject { .. } => "user_info_sub",
+        }
+    }
+
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {

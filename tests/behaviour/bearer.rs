@@ -1,6 +1,6 @@
 //! An API that accepts access tokens: which it accepts, and what it says of the others.
 
-mod app;
+pub mod app;
 mod forgeries;
 mod guard;
 mod introspection;

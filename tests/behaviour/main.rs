@@ -13,6 +13,7 @@ mod launch;
 mod logout;
 mod logout_at_provider;
 mod logout_by_provider;
+mod observing;
 mod private_key_jwt;
 mod protect;
 mod pushed_authorization;

@@ -1,0 +1,268 @@
+//! What operators see: events with their reason codes, in their spans.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rocket::{
+    http::{Method, Status},
+    serde::json::json,
+};
+use tracing::{field::Field, span};
+
+use crate::{
+    bearer::app::Api,
+    common::{App, expect_listeners, locked},
+    support::{Browser, Reply, TestProvider},
+};
+
+/// The events of this crate that have a reason: `spans: reason`, and of a call the endpoint and status.
+#[derive(Clone, Default)]
+struct Seen(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    names: Vec<&'static str>,
+    open: Vec<u64>,
+    events: Vec<String>,
+}
+
+impl Seen {
+    fn listen() -> (Seen, tracing::subscriber::DefaultGuard) {
+        expect_listeners();
+        let seen = Seen::default();
+        let guard = tracing::subscriber::set_default(seen.clone());
+        (seen, guard)
+    }
+
+    /// The events since the last time.
+    fn events(&self) -> Vec<String> {
+        std::mem::take(&mut locked(&self.0).events)
+    }
+}
+
+impl tracing::Subscriber for Seen {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        // A span at `info` prints a line in Rocket's own logger.
+        metadata.target().starts_with("rocket_openidconnect")
+            && (metadata.is_event() || *metadata.level() == tracing::Level::DEBUG)
+    }
+
+    fn new_span(&self, span: &span::Attributes<'_>) -> span::Id {
+        let mut state = locked(&self.0);
+        state.names.push(span.metadata().name());
+        span::Id::from_u64(state.names.len() as u64)
+    }
+
+    fn enter(&self, id: &span::Id) {
+        locked(&self.0).open.push(id.into_u64());
+    }
+
+    fn exit(&self, id: &span::Id) {
+        let mut state = locked(&self.0);
+        let at = state.open.iter().rposition(|open| *open == id.into_u64());
+        state.open.remove(at.unwrap());
+    }
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let Some(reason) = fields.reason else { return };
+        let mut state = locked(&self.0);
+        let spans = state.open.iter().map(|id| state.names[*id as usize - 1]);
+        let spans = spans.collect::<Vec<_>>().join("/");
+        let call = fields.call.join(" ");
+        assert_eq!(fields.has_ms, !call.is_empty());
+        let line = format!("{spans}: {reason} {call}");
+        state.events.push(line.trim_end().to_owned());
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+}
+
+#[derive(Default)]
+struct Fields {
+    reason: Option<String>,
+    call: Vec<String>,
+    has_ms: bool,
+}
+
+impl tracing::field::Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "reason" => self.reason = Some(value.to_owned()),
+            "endpoint" => self.call.push(value.to_owned()),
+            other => panic!("{other} = {value}"),
+        }
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "status" => self.call.push(value.to_string()),
+            "ms" => self.has_ms = value < 60_000,
+            other => panic!("{other} = {value}"),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, _: &dyn fmt::Debug) {
+        assert_eq!(field.name(), "message");
+    }
+}
+
+#[rocket::async_test]
+async fn sign_in_refresh_and_logout_are_told() {
+    let (seen, _guard) = Seen::listen();
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.session.store", "memory");
+    let browser = app.open().await;
+    assert_eq!(seen.events(), ["provider_call: answered metadata 200"]);
+
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    assert_eq!(
+        seen.events(),
+        [
+            "sign_in: sign_in_begun",
+            "sign_in/provider_call: answered token 200",
+            "sign_in/provider_call: answered jwks 200",
+            "sign_in/provider_call: answered userinfo 200",
+            "sign_in: signed_in",
+        ]
+    );
+
+    app.advance(Duration::from_secs(285));
+    browser.visit("/me").await.is(Status::Ok);
+    assert_eq!(
+        seen.events(),
+        [
+            "refresh/provider_call: answered token 200",
+            "refresh: refreshed",
+        ]
+    );
+
+    provider.on_refresh_response(|reply| *reply = Reply::status(500));
+    app.advance(Duration::from_secs(285));
+    browser.visit("/me").await.is(Status::Ok);
+    assert_eq!(
+        seen.events(),
+        [
+            "refresh/provider_call: answered token 500",
+            "refresh: provider_status",
+        ]
+    );
+
+    // What is revoked is revoked beside the request.
+    browser
+        .submit("/oidc/logout", "")
+        .await
+        .is(Status::SeeOther);
+    assert_eq!(seen.events()[0], "logout: signed_out");
+}
+
+#[rocket::async_test]
+async fn failures_are_told_by_their_check() {
+    let (seen, _guard) = Seen::listen();
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = app.open().await;
+
+    provider.on_id_token(|token| token.set("exp", 1));
+    browser
+        .sign_in(&provider, "/me")
+        .await
+        .is(Status::BadGateway);
+    assert_eq!(seen.events().last().unwrap(), "sign_in: id_token_expired");
+    provider.be_honest();
+
+    let callback = browser.begin_sign_in(&provider, "/me").await;
+    let path = callback.error("access_denied").path_and_query();
+    browser
+        .arrive_from_provider(&path)
+        .await
+        .is(Status::BadRequest);
+    assert_eq!(seen.events().last().unwrap(), "sign_in: access_denied");
+
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    provider.revoke_refresh_tokens();
+    app.advance(Duration::from_secs(285));
+    seen.events();
+    browser.visit("/me").await.is(Status::SeeOther);
+    assert_eq!(
+        seen.events(),
+        [
+            "refresh/provider_call: answered token 400",
+            "refresh: invalid_grant",
+        ]
+    );
+}
+
+#[rocket::async_test]
+async fn logout_by_the_provider_is_told() {
+    let (seen, _guard) = Seen::listen();
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = app.open().await;
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    seen.events();
+    let post = async |browser: &Browser, token: &str| {
+        let form = [("Content-Type", "application/x-www-form-urlencoded")];
+        let body = format!("logout_token={token}");
+        let path = "/oidc/backchannel-logout";
+        browser.request(Method::Post, path, &form, &body).await
+    };
+    let token = provider.logout_token(|_| ());
+    post(&browser, &token).await.is(Status::Ok);
+    post(&browser, &token).await.is(Status::BadRequest);
+    browser.visit("/me").await.is(Status::SeeOther);
+    assert_eq!(
+        seen.events(),
+        [
+            "logout: backchannel_logout",
+            ": logout_token_replayed",
+            ": session_ended",
+        ]
+    );
+}
+
+#[rocket::async_test]
+async fn decisions_about_access_tokens_are_told() {
+    // Listens by itself first; from here on, this does.
+    let api = Api::with(json!({ "token_validation": "auto" })).await;
+    let (seen, _guard) = Seen::listen();
+    let token = api.provider.access_token("notes:read", |_| ());
+    api.call("/notes", &token).await;
+    api.call("/notes", &token).await;
+    api.call("/admin", &token).await;
+    api.call_with("/notes", &[]).await;
+    api.call("/notes", "opaque").await;
+    let late = api
+        .provider
+        .access_token("notes:read", |token| token.set("exp", 1));
+    api.call("/notes", &late).await;
+    assert_eq!(
+        seen.events(),
+        [
+            "bearer/provider_call: answered jwks 200",
+            ": accepted",
+            ": accepted",
+            ": insufficient_scope",
+            ": no_token",
+            "bearer/provider_call: answered introspection 200",
+            ": access_token_inactive",
+            ": access_token_expired",
+        ]
+    );
+
+    api.provider.stop();
+    api.call("/notes", "another").await;
+    assert_eq!(
+        seen.events(),
+        [
+            "bearer/provider_call: provider_unreachable introspection",
+            ": provider_unreachable",
+        ]
+    );
+}
