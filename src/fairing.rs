@@ -18,6 +18,7 @@ use crate::{
     Clock, Events, LaunchError, RelyingParty,
     events::NoEvents,
     guard::RequestState,
+    observing,
     protect::is_protected,
     provider::Provider,
     relying_party::{PostLogout, Refreshes, Source},
@@ -337,6 +338,7 @@ impl Fairing for Oidc {
     }
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
+        observing::describe();
         if let Some(rp) = rocket.state::<RelyingParty>() {
             let protected = rocket.routes().filter(|route| is_protected(route));
             report(rp, protected.count()).await;
@@ -513,7 +515,7 @@ async fn report(rp: &RelyingParty, protected_routes: usize) {
         tell("protected routes", &protected_routes.to_string());
     }
     for relaxation in rp.settings.relaxations() {
-        tracing::warn!("{relaxation}");
+        observing::relaxed(&relaxation);
     }
 }
 
@@ -538,7 +540,7 @@ async fn report_resource_server(resource_server: &ResourceServer, is_alone: bool
         tracing::info!(target: INDENTED, "protected resource metadata: {path}");
     }
     for relaxation in resource_server.relaxations(is_alone) {
-        tracing::warn!("{relaxation}");
+        observing::relaxed(&relaxation);
     }
 }
 

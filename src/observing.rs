@@ -1,13 +1,27 @@
-//! What operators see of each part of the work: one place for its events, with their reason codes.
+//! What operators see of each part of the work: one place for its events, with their reason codes, and for
+//! its metrics.
 //!
 //! Failures are told where they happen, in words; what goes well is told here, at `debug`.
 
 use std::time::Duration;
 
+use time::OffsetDateTime;
+use url::Url;
+
 use crate::{
     provider::{Endpoint, ProviderError},
     session::SignedOut,
 };
+
+/// Counts something, if the feature `metrics` is on. Labels that are literals cost no allocation.
+macro_rules! count {
+    ($count:expr, $name:literal $(, $label:literal => $value:expr)+) => {{
+        #[cfg(feature = "metrics")]
+        ::metrics::counter!($name $(, $label => $value)+).increment($count);
+        #[cfg(not(feature = "metrics"))]
+        let _ = ($count $(, $value)+);
+    }};
+}
 
 /// A browser was sent to the provider.
 pub(crate) fn sign_in_begun() {
@@ -17,11 +31,34 @@ pub(crate) fn sign_in_begun() {
 /// A session began.
 pub(crate) fn signed_in() {
     tracing::debug!(reason = "signed_in", "somebody signed in");
+    count!(1, "oidc_sign_ins_total", "outcome" => "signed_in");
+}
+
+/// A sign-in failed, which is told where it did.
+pub(crate) fn sign_in_failed(reason: &'static str) {
+    count!(1, "oidc_sign_ins_total", "outcome" => reason);
 }
 
 /// A session has new tokens.
 pub(crate) fn refreshed() {
     tracing::debug!(reason = "refreshed", "a session is refreshed");
+    count!(1, "oidc_refreshes_total", "outcome" => "refreshed");
+}
+
+/// A session is not refreshed, and stays, which is told where it was found.
+pub(crate) fn refresh_failed(reason: &'static str) {
+    count!(1, "oidc_refreshes_total", "outcome" => reason);
+}
+
+/// A session ended at its refresh, which is told where it was found.
+pub(crate) fn refresh_ended(signed_out: SignedOut) {
+    count!(1, "oidc_refreshes_total", "outcome" => signed_out.reason());
+    sessions_ended("refresh", 1);
+}
+
+/// So many sessions ended because of this.
+pub(crate) fn sessions_ended(cause: &'static str, count: usize) {
+    count!(count as u64, "oidc_sessions_ended_total", "cause" => cause);
 }
 
 /// A request came with a session that does not count.
@@ -30,15 +67,22 @@ pub(crate) fn session_refused(signed_out: SignedOut) {
         let reason = signed_out.reason();
         tracing::debug!(reason, "a session does not count: {signed_out}");
     }
+    match signed_out {
+        SignedOut::Idle => sessions_ended("idle", 1),
+        SignedOut::LifetimeEnded => sessions_ended("lifetime", 1),
+        _ => {}
+    }
 }
 
 /// A person signed out here.
 pub(crate) fn signed_out() {
     tracing::debug!(reason = "signed_out", "somebody signed out");
+    sessions_ended("sign_out", 1);
 }
 
 /// The provider ended sessions through the back channel.
-pub(crate) fn backchannel_logout() {
+pub(crate) fn backchannel_logout(count: usize) {
+    sessions_ended("backchannel_logout", count);
     tracing::debug!(
         reason = "backchannel_logout",
         "the provider ended a session"
@@ -47,6 +91,7 @@ pub(crate) fn backchannel_logout() {
 
 /// The provider ended sessions through a page of its own.
 pub(crate) fn frontchannel_logout() {
+    sessions_ended("frontchannel_logout", 1);
     tracing::debug!(
         reason = "frontchannel_logout",
         "a page of the provider ended a session"
@@ -56,6 +101,74 @@ pub(crate) fn frontchannel_logout() {
 /// An access token is accepted.
 pub(crate) fn token_accepted() {
     tracing::debug!(reason = "accepted", "an access token is accepted");
+    count!(1, "oidc_bearer_decisions_total", "reason" => "accepted");
+}
+
+/// A request is refused for its access token, which is told where it was.
+pub(crate) fn token_refused(reason: &'static str) {
+    count!(1, "oidc_bearer_decisions_total", "reason" => reason);
+}
+
+/// An access token was looked up among those seen before.
+pub(crate) fn token_looked_up(is_hit: bool) {
+    match is_hit {
+        true => {
+            count!(1, "oidc_cache_lookups_total", "cache" => "access_tokens", "result" => "hit")
+        }
+        false => {
+            count!(1, "oidc_cache_lookups_total", "cache" => "access_tokens", "result" => "miss");
+        }
+    }
+}
+
+/// A session was looked up among those opened before.
+pub(crate) fn session_looked_up(is_hit: bool) {
+    match is_hit {
+        true => count!(1, "oidc_cache_lookups_total", "cache" => "sessions", "result" => "hit"),
+        false => count!(1, "oidc_cache_lookups_total", "cache" => "sessions", "result" => "miss"),
+    }
+}
+
+/// A provider's keys were fetched.
+pub(crate) fn keys_fetched(jwks_uri: &Url, now: OffsetDateTime) {
+    #[cfg(feature = "metrics")]
+    ::metrics::gauge!("oidc_keys_fetched_timestamp_seconds", "jwks_uri" => jwks_uri.to_string())
+        .set(now.unix_timestamp() as f64);
+    #[cfg(not(feature = "metrics"))]
+    let _ = (jwks_uri, now);
+}
+
+/// Something is relaxed by a setting, in this sentence.
+pub(crate) fn relaxed(sentence: &str) {
+    tracing::warn!("{sentence}");
+    #[cfg(feature = "metrics")]
+    {
+        // Every sentence names its setting first of all that it quotes.
+        let quoted = sentence.split('`').nth(1).unwrap_or_default();
+        let setting = quoted.split(' ').next().unwrap_or_default().to_owned();
+        ::metrics::gauge!("oidc_relaxations", "setting" => setting).set(1);
+    }
+}
+
+/// Says of each metric what it is.
+pub(crate) fn describe() {
+    #[cfg(feature = "metrics")]
+    {
+        use ::metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+        describe_counter!("oidc_sign_ins_total", "Sign-ins by outcome");
+        describe_counter!("oidc_refreshes_total", "Refreshes by outcome");
+        describe_counter!("oidc_bearer_decisions_total", "Access tokens by decision");
+        describe_counter!("oidc_cache_lookups_total", "Lookups by cache and result");
+        describe_counter!("oidc_sessions_ended_total", "Sessions ended by cause");
+        describe_gauge!(
+            "oidc_keys_fetched_timestamp_seconds",
+            "When keys were fetched"
+        );
+        describe_gauge!("oidc_relaxations", "Settings that relax something");
+        let calls = "oidc_provider_call_seconds";
+        describe_histogram!(calls, Unit::Seconds, "Calls to the provider");
+    }
 }
 
 /// A call to the provider has ended, with an answer or without.
@@ -65,6 +178,12 @@ pub(crate) fn provider_called(
     elapsed: Duration,
 ) {
     let endpoint = endpoint.code();
+    #[cfg(feature = "metrics")]
+    {
+        let outcome = answer.map_or_else(|error| error.reason(), |_| "answered");
+        let labels = [("endpoint", endpoint), ("outcome", outcome)];
+        ::metrics::histogram!("oidc_provider_call_seconds", &labels).record(elapsed.as_secs_f64());
+    }
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     match answer {
         Ok(status) => {

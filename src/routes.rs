@@ -24,7 +24,7 @@ use crate::{
     code_flow::ReturnTo,
     fairing::AppEvents,
     guard::RequestState,
-    pages,
+    observing, pages,
     provider::{ProviderError, http_client::is_loopback},
     session::cookie::SetCookie,
 };
@@ -144,6 +144,7 @@ impl<'r, 'q> Visit<'r, 'q> {
             _ => tracing::error!(reason, "sign-in failed [{id}]: {error}"),
         }
         tracing::info!("{}", error.remedy());
+        observing::sign_in_failed(reason);
         self.events.sign_in_failed(self.request, &error).await;
 
         let try_again = self.rp.login_url(return_to.as_str());

@@ -265,6 +265,14 @@ fn every_reason_code_is_on_the_page() {
     assert_eq!(codes("# Reason codes"), found);
 }
 
+#[test]
+fn every_metric_is_on_the_page() {
+    let literals = literals(&code(&source("observing.rs")));
+    let names = literals.into_iter().map(|literal| literal.text);
+    let names: BTreeSet<_> = names.filter(|text| text.starts_with("oidc_")).collect();
+    assert_eq!(codes("# Metrics"), names);
+}
+
 /// `module::name` in the tables of tests.
 #[test]
 fn every_test_that_is_named_is_there() {

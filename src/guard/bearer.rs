@@ -192,6 +192,7 @@ where
 /// developer.
 fn log(error: &BearerError) {
     let reason = error.reason();
+    observing::token_refused(reason);
     match error {
         BearerError::Missing => {
             tracing::debug!(reason, "{error}");

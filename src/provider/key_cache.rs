@@ -13,7 +13,7 @@ use super::{
     back_off::{BackOff, Turnstile},
     http_client::HttpClient,
 };
-use crate::token::KeySet;
+use crate::{observing, token::KeySet};
 
 /// At most one fetch per this long for a key that the set does not hold, and one when they are due.
 const COOL_DOWN: Duration = Duration::from_secs(30);
@@ -144,6 +144,7 @@ impl KeyCache {
         match self.read(jwks_uri).await {
             Ok((keys, body, life)) => {
                 last_fetch.failed.succeeded();
+                observing::keys_fetched(jwks_uri, now);
                 // The same document means the same keys: what was verified with them stays verified.
                 let keys = match &*self.fetched.load() {
                     Some(fetched) if fetched.body == body => fetched.keys.clone(),

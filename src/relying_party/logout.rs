@@ -94,7 +94,9 @@ impl RelyingParty {
     /// When the session store is not reachable; some may have ended.
     pub async fn end_sessions(&self, subject: &str) -> Result<Option<usize>, StoreError> {
         let owner = self.sessions.names.subject(self.issuer(), subject);
-        self.sessions.end_matching(&owner, self.clock.now()).await
+        let ended = self.sessions.end_matching(&owner, self.clock.now()).await?;
+        observing::sessions_ended("app", ended.unwrap_or(1));
+        Ok(ended)
     }
 
     /// Ends one session, by the id that [`User::session_id`](crate::User::session_id) and
@@ -105,7 +107,9 @@ impl RelyingParty {
     ///
     /// When the session store is not reachable.
     pub async fn end_session(&self, id: &str) -> Result<bool, StoreError> {
-        self.sessions.end(id, self.clock.now()).await
+        let ended = self.sessions.end(id, self.clock.now()).await?;
+        observing::sessions_ended("app", usize::from(ended));
+        Ok(ended)
     }
 
     /// The sessions of the person with this `sub`, oldest first; `None` where they live in cookies and
@@ -205,13 +209,17 @@ impl RelyingParty {
             EndedSession::Sid(sid) => self.sessions.names.sid(issuer, sid),
             EndedSession::Subject(subject) => self.sessions.names.subject(issuer, subject),
         };
-        if let Err(error) = self.sessions.end_matching(&owner, now).await {
-            // The provider may send it again.
-            let _ = self.sessions.store.forget(&jti, "used").await;
-            return Err(error.into());
+        match self.sessions.end_matching(&owner, now).await {
+            Ok(ended) => {
+                observing::backchannel_logout(ended.unwrap_or(1));
+                Ok(())
+            }
+            Err(error) => {
+                // The provider may send it again.
+                let _ = self.sessions.store.forget(&jti, "used").await;
+                Err(error.into())
+            }
         }
-        observing::backchannel_logout();
-        Ok(())
     }
 
     /// Ends the sessions of one session at the provider, if it is this provider

@@ -362,8 +362,12 @@ impl Outcome {
                     at: now.unix_timestamp(),
                 }
             }
-            Err(Failure::Ended(reason)) => Outcome::Ended(reason),
+            Err(Failure::Ended(reason)) => {
+                observing::refresh_ended(reason);
+                Outcome::Ended(reason)
+            }
             Err(Failure::Later { reason, cause }) => {
+                observing::refresh_failed(reason);
                 let wait = FIRST_BACK_OFF
                     .saturating_mul(1 << failures.min(6))
                     .min(LONGEST_BACK_OFF);

@@ -26,7 +26,7 @@ pub(crate) use examination::ExaminedField;
 pub(crate) use protected_resource::{ProtectedResource, routes};
 
 use crate::{
-    Clock, LaunchError,
+    Clock, LaunchError, observing,
     provider::{Endpoint, Provider, ProviderError},
     settings::{Settings, TokenValidation},
     token::{
@@ -197,10 +197,12 @@ impl ResourceServer {
         // Unread: not even hashed.
         check_length(token)?;
         let hash = self.seen.is_some().then(|| hash(token));
-        if let Some(hash) = &hash
-            && let Some(verdict) = self.seen_before(hash, now).await?
-        {
-            return Ok(verdict?);
+        if let Some(hash) = &hash {
+            let seen = self.seen_before(hash, now).await?;
+            observing::token_looked_up(seen.is_some());
+            if let Some(verdict) = seen {
+                return Ok(verdict?);
+            }
         }
         match self.is_read_here(token) {
             true => {

@@ -7,6 +7,7 @@ use super::{
     sessions::{Opened, unavailable},
     store::StoreError,
 };
+use crate::observing;
 
 /// How many notes a second are taken on nobody's signature: fewer in the lifetime of a session than a
 /// memory store holds.
@@ -122,7 +123,8 @@ impl Sessions {
             .iter()
             .take((sessions.len() + 1).saturating_sub(most))
         {
-            self.store.remove(&session.id).await?;
+            let ended = self.store.remove(&session.id).await?;
+            observing::sessions_ended("max_per_user", usize::from(ended));
         }
         Ok(())
     }

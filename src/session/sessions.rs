@@ -22,7 +22,7 @@ use super::{
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use crate::{
-    Clock, Secret,
+    Clock, Secret, observing,
     settings::{SessionSettings, StoreKind},
 };
 
@@ -256,8 +256,10 @@ impl Sessions {
         }
         let mut key = [0; 32];
         key.copy_from_slice(hash.finish().as_ref());
-        if let Some(opened) = self.opened.get(&key) {
-            return Some(opened);
+        let opened = self.opened.get(&key);
+        observing::session_looked_up(opened.is_some());
+        if opened.is_some() {
+            return opened;
         }
 
         let (session, tokens) = open()?;
