@@ -42,7 +42,9 @@ impl Endpoint {
             Endpoint::Introspection => "introspection",
             Endpoint::Revocation => "revocation",
             Endpoint::PushedAuthorizationRequest => "pushed_authorization_request",
+            Endpoint::Authorization => "authorization",
             Endpoint::EndSession => "end_session",
+            Endpoint::Registration => "registration",
         }
     }
 }
