@@ -78,11 +78,10 @@ pub async fn run() -> bool {
     );
 
     let memory = app.memory();
+    println!("memory                          {memory:>10} KB");
     let (requests, refused, seconds) = app.guarded_requests(&sessions);
     println!("guarded requests                {requests:>10} in {seconds:.0} s");
     println!("  not answered with 200         {refused:>10}");
-    let grown = app.memory() - memory;
-    println!("  memory before, and grown by   {memory:>10} {grown:>10} KB");
 
     let mut lost = 0;
     for cookies in &sessions {
@@ -223,6 +222,7 @@ impl Notes {
                 .unwrap_or_else(|| panic!("{text}"));
             let non_2xx = text.lines().find(|line| line.contains("Non-2xx"));
             refused += non_2xx.and_then(number).unwrap_or(0);
+            println!("  after {requests:>10}, memory   {:>10} KB", self.memory());
         }
         let _ = fs::remove_dir_all(&folder);
         (requests, refused, begin.elapsed().as_secs_f64())

@@ -7,6 +7,7 @@ use std::{
 };
 
 use moka::{
+    Expiry,
     ops::compute::{CompResult, Op},
     policy::EvictionPolicy,
     sync::Cache,
@@ -31,7 +32,8 @@ const AHEAD: Duration = Duration::from_secs(60);
 const FIRST_BACK_OFF: u32 = 5;
 /// … up to this, in seconds.
 const LONGEST_BACK_OFF: u32 = 60;
-/// How long flights are remembered: longer than a result is shared and than any back-off.
+/// How long flights are remembered that did not succeed: longer than any back-off. One that did holds a
+/// session, and is remembered for as long as that is shared.
 const REMEMBERED_FOR: Duration = Duration::from_secs(120);
 /// How many flights are remembered.
 const MOST_FLIGHTS: u64 = 100_000;
@@ -104,9 +106,11 @@ impl RelyingParty {
         now: OffsetDateTime,
     ) -> Result<(CurrentSession, bool), SignedOut> {
         let key = (current.name().to_owned(), tokens.generation);
-        let flight = self.refreshes.join(key, now, |failures| {
+        let flight = self.refreshes.join(key.clone(), now, |failures| {
             let (rp, provider, current) = (self.clone(), provider.clone(), current.clone());
             let (tell, outcome) = watch::channel(None);
+            let flight = Flight { outcome };
+            let landing = flight.clone();
             let refreshing = async move {
                 let result = rp.refresh_in_turn(&provider, &current, now).await;
                 if let Err(Failure::Ended(_)) = &result
@@ -115,10 +119,11 @@ impl RelyingParty {
                     tracing::warn!("{error}; a session that ended is still there");
                 }
                 tell.send_replace(Some(Outcome::of(result, failures, now)));
+                rp.refreshes.landed(key, landing);
             };
             let refreshing = refreshing.instrument(tracing::debug_span!("refresh"));
             tokio::spawn(refreshing.with_current_subscriber());
-            Flight { outcome }
+            flight
         });
         match flight.outcome().await {
             Some(Outcome::Refreshed { session, .. }) => Ok((session, true)),
@@ -292,9 +297,17 @@ impl Refreshes {
             Cache::builder()
                 .max_capacity(MOST_FLIGHTS)
                 .eviction_policy(EvictionPolicy::lru())
-                .time_to_live(REMEMBERED_FOR)
+                .expire_after(FlightLife)
                 .build(),
         )
+    }
+
+    /// A flight has its outcome, and a life by it.
+    fn landed(&self, key: FlightKey, flight: Flight) {
+        self.0.entry(key).and_compute_with(|entry| match entry {
+            Some(entry) if entry.value().outcome.same_channel(&flight.outcome) => Op::Put(flight),
+            _ => Op::Nop,
+        });
     }
 
     /// The flight to join: the one that is there while it counts, else the one that `begin` begins, after
@@ -329,6 +342,28 @@ impl Refreshes {
             | CompResult::Unchanged(entry)
             | CompResult::Removed(entry) => entry.into_value(),
             CompResult::StillNone(_) => Flight::lost(),
+        }
+    }
+}
+
+/// How long a flight is remembered, from when it began, and from when it landed.
+struct FlightLife;
+
+impl Expiry<FlightKey, Flight> for FlightLife {
+    fn expire_after_create(&self, _: &FlightKey, _: &Flight, _: Instant) -> Option<Duration> {
+        Some(REMEMBERED_FOR)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &FlightKey,
+        flight: &Flight,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        match &*flight.outcome.borrow() {
+            Some(Outcome::Refreshed { .. }) => Some(SHARED_FOR),
+            _ => Some(REMEMBERED_FOR),
         }
     }
 }
