@@ -35,7 +35,7 @@ async fn documents_ten_thousand_deep() {
         (
             "/token",
             "access_token",
-            "the provider's token endpoint gave an unusable answer: it is not the JSON of a token reply"
+            "the provider's token endpoint gave an unusable answer: `access_token` is not what it should be"
                 .to_owned(),
         ),
     ] {
