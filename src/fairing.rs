@@ -21,7 +21,7 @@ use crate::{
     observing,
     protect::is_protected,
     provider::Provider,
-    relying_party::{PostLogout, Refreshes, Source},
+    relying_party::{Attempts, PostLogout, Refreshes, Source},
     resource_server::{self, BearerError, ResourceServer},
     routes::{self, LOGGED_OUT, PENDING_LOGOUT},
     session::{Sessions, SignedOut, cookie::CookieSeal, store::SessionStore},
@@ -233,7 +233,10 @@ impl Oidc {
         };
 
         let relying_party = match sign_in {
-            Some((source, site)) => Some(self.relying_party(source, site, key, settings, clock)?),
+            Some((source, site)) => {
+                let attempts = Attempts::new(surroundings.debug);
+                Some(self.relying_party(source, site, key, settings, clock, attempts)?)
+            }
             None => None,
         };
         Ok(Prepared {
@@ -252,6 +255,7 @@ impl Oidc {
         key: Key,
         settings: Arc<Settings>,
         clock: Clock,
+        attempts: Attempts,
     ) -> Result<RelyingParty, LaunchError> {
         let seal = CookieSeal::new(key, site.secure);
         let store = self.session_store.clone();
@@ -259,6 +263,7 @@ impl Oidc {
         Ok(RelyingParty {
             sessions: Arc::new(sessions),
             refreshes: Arc::new(Refreshes::new()),
+            attempts: Arc::new(attempts),
             post_logout: PostLogout::new(&settings, &site),
             clock,
             site,
@@ -310,6 +315,9 @@ impl Prepared {
         match self.relying_party {
             Some(rp) => {
                 let mount = rp.site.mount.clone();
+                if *rocket.figment().profile() == Config::DEBUG_PROFILE {
+                    rocket = rocket.mount(mount.clone(), routes::debug_routes());
+                }
                 rocket
                     .manage(rp)
                     .manage(events)

@@ -1,5 +1,7 @@
 //! The two pages of our own: a sign-in that failed, and the button that signs out.
 
+pub(crate) mod debug;
+
 use std::borrow::Cow;
 
 use rocket::http::RawStr;

@@ -1,5 +1,6 @@
 //! The relying party: sign-in and sign-out, told from top to bottom.
 
+mod attempts;
 mod logout;
 mod refresh;
 
@@ -9,6 +10,7 @@ use time::OffsetDateTime;
 use url::Url;
 
 pub(crate) use self::{
+    attempts::{Attempt, Attempts, Failure},
     logout::{FrontChannelLogout, PostLogout},
     refresh::Refreshes,
 };
@@ -43,6 +45,7 @@ pub struct RelyingParty {
     pub(crate) clock: Clock,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) refreshes: Arc<Refreshes>,
+    pub(crate) attempts: Arc<Attempts>,
     pub(crate) seal: CookieSeal,
     pub(crate) source: Source,
     pub(crate) settings: Arc<Settings>,
@@ -110,16 +113,24 @@ impl RelyingParty {
             .additional_metadata()
             .authorization_response_iss_parameter_supported;
 
+        let step = |step| {
+            self.attempts
+                .step(pending.attempt(), step, self.clock.now())
+        };
         let code = response.accept(pending, announces_iss)?;
+        step("the response is the one that was waited for");
         let tokens = provider
             .exchange_code(&metadata, &code, &pending.code_verifier, now)
             .await?;
+        step("the code was exchanged for tokens");
         let id_token = self
             .accept_id_token(provider, &metadata, pending, &tokens, now)
             .await?;
+        step("the ID token holds");
         let claims = self
             .with_user_info(provider, &metadata, id_token, &tokens, now)
             .await?;
+        step("UserInfo was asked, if there is any");
 
         let session = Session::new(&pending.issuer, claims, now);
         let tokens = SessionTokens {

@@ -1,9 +1,10 @@
 //! The fairing's routes: parse, one call on the relying party, respond.
 
+mod debug;
 mod logout;
 mod sign_in;
 
-use std::io::Cursor;
+use std::{io::Cursor, sync::OnceLock};
 
 use rocket::{
     Data, Request, Response, Route,
@@ -16,6 +17,7 @@ pub(crate) use self::logout::{LOGGED_OUT, PENDING_LOGOUT};
 #[cfg(feature = "testing")]
 pub(crate) use self::sign_in::begin_session;
 use self::{
+    debug::Debug,
     logout::{BackchannelLogout, FrontchannelLogout, LoggedOut, Logout, LogoutPage},
     sign_in::{Authorize, AuthorizeForm, InitiateLogin, InitiateLoginForm, Login},
 };
@@ -28,6 +30,13 @@ use crate::{
     provider::{ProviderError, http_client::is_loopback},
     session::cookie::SetCookie,
 };
+
+/// The page for developers, to be mounted beside the others in the debug profile.
+pub(crate) fn debug_routes() -> Vec<Route> {
+    let mut route = Route::new(Method::Get, "/debug", Debug);
+    route.name = Some("oidc_debug".into());
+    vec![route]
+}
 
 /// The routes, to be mounted where the setting `mount` says.
 pub(crate) fn routes() -> Vec<Route> {
@@ -79,6 +88,8 @@ struct Visit<'r, 'q> {
     rp: &'r RelyingParty,
     events: &'r AppEvents,
     now: OffsetDateTime,
+    /// The attempt to sign in that this visit is a part of, once it is known.
+    attempt: OnceLock<String>,
 }
 
 impl<'r, 'q> Visit<'r, 'q> {
@@ -90,6 +101,7 @@ impl<'r, 'q> Visit<'r, 'q> {
             rp,
             events: request.rocket().state()?,
             now: rp.clock.now(),
+            attempt: OnceLock::new(),
         })
     }
 
@@ -145,6 +157,10 @@ impl<'r, 'q> Visit<'r, 'q> {
         }
         tracing::info!("{}", error.remedy());
         observing::sign_in_failed(reason);
+        let attempt = self.attempt.get().map(String::as_str);
+        self.rp
+            .attempts
+            .failed(attempt, return_to.as_str(), (&id, &error), self.now);
         self.events.sign_in_failed(self.request, &error).await;
 
         let try_again = self.rp.login_url(return_to.as_str());

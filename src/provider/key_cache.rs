@@ -35,6 +35,9 @@ struct Fetched {
     fresh_until: OffsetDateTime,
 }
 
+/// See [`KeyCache::fetched`].
+pub(crate) type FetchedKeys = (serde_json::Value, Vec<(usize, String)>, OffsetDateTime);
+
 /// What one fetch tells the next.
 #[derive(Debug, Default)]
 struct LastFetch {
@@ -88,6 +91,16 @@ impl KeyCache {
             }
             _ => Box::pin(self.first_keys(jwks_uri, now)).await,
         }
+    }
+
+    /// The document that the keys were last read from, the keys in it that are not used (each by its place, with
+    /// the reason), and when that was.
+    pub(crate) fn fetched(&self) -> Option<FetchedKeys> {
+        let fetched = self.fetched.load_full()?;
+        let document = serde_json::from_slice(&fetched.body).ok()?;
+        let skipped = fetched.keys.skipped().iter();
+        let skipped = skipped.map(|key| (key.index, key.reason.to_string()));
+        Some((document, skipped.collect(), fetched.at))
     }
 
     /// The keys after a token named one that `seen` does not hold, or `None` when there is no news.

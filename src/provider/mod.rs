@@ -191,6 +191,11 @@ impl Provider {
         self.keys.keys(metadata.jwks_uri().url(), now).await
     }
 
+    /// The keys as they were last read, if they were.
+    pub(crate) fn fetched_keys(&self) -> Option<key_cache::FetchedKeys> {
+        self.keys.fetched()
+    }
+
     /// Runs a check that needs the provider's keys. When it names a key that they do not hold, they
     /// are fetched once more and the check runs again.
     pub(crate) async fn with_keys<T, E>(

@@ -151,6 +151,10 @@ impl<'r> Visit<'r, '_> {
         {
             Ok((url, pending)) => {
                 visit.keep_pending(&pending);
+                visit
+                    .rp
+                    .attempts
+                    .begin(pending.attempt(), return_to.as_str(), visit.now);
                 observing::sign_in_begun();
                 Outcome::Success(redirect(url.as_str()))
             }
@@ -242,6 +246,7 @@ impl<'r> Visit<'r, '_> {
             };
         };
 
+        let _ = visit.attempt.set(pending.attempt().to_owned());
         let finished = visit
             .rp
             .finish_sign_in(provider, &pending, response, visit.now)
@@ -260,6 +265,7 @@ impl<'r> Visit<'r, '_> {
         match begun {
             Ok(()) => {
                 observing::signed_in();
+                visit.rp.attempts.signed_in(pending.attempt(), visit.now);
                 redirect(pending.return_to.as_str())
             }
             Err(error) => visit.failed(error, &pending.return_to).await,

@@ -6,6 +6,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use time::OffsetDateTime;
+
 use super::{Session, SessionTokens, cookie::CookieSeal, pieces, pieces::SealedPiece};
 
 /// A session that was found, or was just made.
@@ -78,6 +80,17 @@ impl CurrentSession {
     pub(crate) fn with_refresh_due(mut self, due: Option<i64>) -> CurrentSession {
         Arc::make_mut(&mut self.session).refresh_due = due;
         self
+    }
+
+    /// When it was last noted to be in use, in seconds since 1970.
+    pub(crate) fn seen(&self) -> i64 {
+        self.session.seen
+    }
+
+    /// When it began.
+    pub(crate) fn started(&self) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(self.session.started) * 1_000_000)
+            .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
     /// Its name, by which the app may end it.

@@ -3,6 +3,7 @@
 mod app;
 mod bearer;
 mod common;
+mod debug_page;
 mod dev_provider;
 mod disabled;
 mod events;

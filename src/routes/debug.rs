@@ -1,0 +1,135 @@
+//! `GET {mount}/debug`: what a developer wants to know, for the debug profile and this machine alone.
+
+use rocket::{
+    Request,
+    http::Status,
+    route::{Handler, Outcome},
+};
+use serde_json::{Map, Value, json};
+use time::{OffsetDateTime, macros::format_description};
+
+use super::{Visit, html};
+use crate::{
+    guard::current_session,
+    pages::debug::{self, Section},
+    provider::{Provider, http_client::is_loopback},
+    relying_party::Source,
+    session::CurrentSession,
+    settings::SessionSettings,
+};
+
+/// What a proxy adds: the client is then whoever the proxy served.
+const OF_PROXIES: [&str; 4] = ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"];
+
+#[derive(Clone)]
+pub(super) struct Debug;
+
+#[rocket::async_trait]
+impl Handler for Debug {
+    async fn handle<'r>(&self, request: &'r Request<'_>, _: rocket::Data<'r>) -> Outcome<'r> {
+        match Visit::new(request).filter(|_| is_from_this_machine(request)) {
+            Some(visit) => Outcome::Success(html(Status::Ok, visit.debug_page().await)),
+            None => Outcome::Error(Status::NotFound),
+        }
+    }
+}
+
+/// Whether the request comes over loopback, from a browser that was asked for a loopback name: another
+/// name may be an attacker's that leads here (DNS rebinding).
+fn is_from_this_machine(request: &Request<'_>) -> bool {
+    let host = request.host().map(|host| format!("http://{host}/"));
+    let host = host.and_then(|host| url::Url::parse(&host).ok());
+    let is_debug = request.rocket().config().profile == rocket::Config::DEBUG_PROFILE;
+    let comes_over_loopback = request
+        .remote()
+        .is_some_and(|remote| remote.ip().to_canonical().is_loopback());
+    let headers = request.headers();
+    is_debug
+        && comes_over_loopback
+        && host.is_some_and(|host| is_loopback(&host))
+        && !OF_PROXIES.iter().any(|name| headers.contains(name))
+}
+
+impl Visit<'_, '_> {
+    async fn debug_page(&self) -> String {
+        let mut sections = vec![Section {
+            title: "Session",
+            text: match current_session(self.request).await {
+                Ok(session) => pretty(session_json(session, &self.rp.settings.session)),
+                Err(reason) => format!("{reason} ({})", reason.reason()),
+            },
+        }];
+        if let Source::Provider(provider) = &self.rp.source {
+            sections.push(Section {
+                title: "Provider's metadata",
+                text: match provider.metadata(self.now).await {
+                    Ok(metadata) => pretty(without_ours(json!(*metadata))),
+                    Err(error) => format!("{error}\n{}", error.remedy()),
+                },
+            });
+            sections.push(Section {
+                title: "Provider's keys",
+                text: keys(provider),
+            });
+        }
+        sections.push(Section {
+            title: "Settings",
+            text: format!("{:#?}", self.rp.settings),
+        });
+        debug::page(&self.rp.attempts.list(), &sections)
+    }
+}
+
+/// Claims and times, and no token.
+fn session_json(session: &CurrentSession, settings: &SessionSettings) -> Value {
+    let started = session.started();
+    let tokens = session.tokens();
+    json!({
+        "issuer": session.issuer,
+        "claims": session.claims.as_map(),
+        "data": session.data,
+        "started": date(started.unix_timestamp()),
+        "seen": date(session.seen()),
+        "idle until": date(session.seen().saturating_add_unsigned(settings.idle.as_secs())),
+        "ends": date(started.unix_timestamp().saturating_add_unsigned(settings.lifetime.as_secs())),
+        "access token ends": tokens.and_then(|tokens| tokens.access_token_ends).map(date),
+        "refresh due": session.refresh_due.map(date),
+        "refreshed": tokens.map_or(0, |tokens| tokens.generation),
+    })
+}
+
+fn date(seconds: i64) -> String {
+    let time = OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let format = format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
+    time.format(format).unwrap_or_default()
+}
+
+/// `kid`, `kty`, `alg` and `use` of each key, and why it is not used if it is not.
+fn keys(provider: &Provider) -> String {
+    let Some((document, skipped, at)) = provider.fetched_keys() else {
+        return "not fetched yet: the first token that is to be verified fetches them".to_owned();
+    };
+    let keys = document["keys"].as_array().into_iter().flatten();
+    let keys = keys.enumerate().map(|(index, key)| {
+        let member = |name: &str| (name.to_owned(), key[name].clone());
+        let mut row = Map::from_iter(["kid", "kty", "alg", "use"].map(member));
+        if let Some((_, reason)) = skipped.iter().find(|(skipped, _)| *skipped == index) {
+            row.insert("not used".to_owned(), reason.clone().into());
+        }
+        Value::Object(row).to_string()
+    });
+    let keys = keys.collect::<Vec<_>>().join("\n");
+    format!("fetched {}\n{keys}", date(at.unix_timestamp()))
+}
+
+/// The metadata as the provider gave it, without the member that we add.
+fn without_ours(mut metadata: Value) -> Value {
+    if let Some(members) = metadata.as_object_mut() {
+        members.retain(|name, value| !name.starts_with("rocket_openidconnect") && !value.is_null());
+    }
+    metadata
+}
+
+fn pretty(value: Value) -> String {
+    serde_json::to_string_pretty(&value).unwrap_or_default()
+}
