@@ -8,6 +8,7 @@ use rocket::{
     fairing::{self, Fairing, Info, Kind},
     figment::{Figment, providers::Serialized},
     http::{Header, Method, Status, uri::Origin},
+    response::{self, Responder},
 };
 use serde::Deserialize;
 use url::Url;
@@ -15,7 +16,7 @@ use url::Url;
 #[cfg(feature = "testing")]
 use crate::testing::TestProvider;
 use crate::{
-    Clock, Events, LaunchError, RelyingParty,
+    Clock, Events, LaunchError, RelyingParty, SignInFailure,
     events::NoEvents,
     guard::RequestState,
     observing,
@@ -37,6 +38,24 @@ impl Deref for AppEvents {
 
     fn deref(&self) -> &Self::Target {
         &*self.0
+    }
+}
+
+type RenderFailure =
+    dyn Fn(&Request<'_>, &SignInFailure) -> response::Result<'static> + Send + Sync;
+
+/// The app's page for a sign-in that failed, if it has one; managed.
+#[derive(Clone)]
+pub(crate) struct ErrorPage(Option<Arc<RenderFailure>>);
+
+impl ErrorPage {
+    /// The app's answer, or a status for its catchers; `None` when the app leaves it to us.
+    pub(crate) fn render(
+        &self,
+        request: &Request<'_>,
+        failure: &SignInFailure,
+    ) -> Option<response::Result<'static>> {
+        self.0.as_ref().map(|render| render(request, failure))
     }
 }
 
@@ -96,6 +115,7 @@ pub struct Oidc {
     events: Arc<dyn Events>,
     clock: Clock,
     session_store: Option<Arc<dyn SessionStore>>,
+    error_page: ErrorPage,
 }
 
 impl Oidc {
@@ -139,6 +159,7 @@ impl Oidc {
             events: Arc::new(NoEvents),
             clock: Clock::default(),
             session_store: None,
+            error_page: ErrorPage(None),
         }
     }
 
@@ -167,13 +188,54 @@ impl Oidc {
         self
     }
 
+    /// The app's own page for a sign-in that failed: translated, in the app's looks. Without it the person sees a plain
+    /// page in English with the error id.
+    ///
+    /// What is returned is any responder. Its status is the failure's unless it sets one of its own; `Cache-Control:
+    /// no-store`, `Referrer-Policy: no-referrer` and, while something is down, `Retry-After` are added. A responder that
+    /// fails leaves the answer to the app's catcher of that status, as always in Rocket, and
+    /// [`SignInFailure::of`] tells the catcher why: `error_page(|_, failure| failure.status())` hands every failure to
+    /// the catchers.
+    ///
+    /// # Security
+    ///
+    /// Escape what goes into HTML: `explanation` may be the app's own text, and an error quotes the provider.
+    ///
+    /// ```
+    /// use rocket::response::content::RawHtml;
+    /// use rocket_openidconnect::Oidc;
+    ///
+    /// let fairing = Oidc::fairing().error_page(|_request, failure| {
+    ///     let text = match failure.error.reason() {
+    ///         "access_denied" => "Sie haben die Anmeldung abgebrochen.",
+    ///         _ => "Die Anmeldung ist fehlgeschlagen.",
+    ///     };
+    ///     RawHtml(format!("<!DOCTYPE html><title>Anmeldung</title><p>{text}</p><p>Fehler {}</p>", failure.id))
+    /// });
+    /// ```
+    pub fn error_page<R>(
+        mut self,
+        page: impl Fn(&Request<'_>, &SignInFailure) -> R + Send + Sync + 'static,
+    ) -> Oidc
+    where
+        R: for<'r> Responder<'r, 'static>,
+    {
+        self.error_page = ErrorPage(Some(Arc::new(move |request, failure| {
+            page(request, failure).respond_to(request)
+        })));
+        self
+    }
+
     /// Everything before the app starts; see the list at [`Oidc`].
     async fn launch(
         &self,
         rocket: Rocket<Build>,
     ) -> Result<Rocket<Build>, (Rocket<Build>, LaunchError)> {
         match self.prepare(&rocket).await {
-            Ok(prepared) => Ok(prepared.into_rocket(rocket, AppEvents(self.events.clone()))),
+            Ok(prepared) => {
+                let events = AppEvents(self.events.clone());
+                Ok(prepared.into_rocket(rocket, events, self.error_page.clone()))
+            }
             Err(error) => Err((rocket, error)),
         }
     }
@@ -301,7 +363,12 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn into_rocket(self, mut rocket: Rocket<Build>, events: AppEvents) -> Rocket<Build> {
+    fn into_rocket(
+        self,
+        mut rocket: Rocket<Build>,
+        events: AppEvents,
+        error_page: ErrorPage,
+    ) -> Rocket<Build> {
         if let Some(key) = self.generated_key {
             let figment = rocket.figment().clone();
             rocket = rocket.configure(figment.merge(Serialized::global("secret_key", key)));
@@ -321,6 +388,7 @@ impl Prepared {
                 rocket
                     .manage(rp)
                     .manage(events)
+                    .manage(error_page)
                     .mount(mount, routes::routes())
             }
             None => rocket,
@@ -378,6 +446,9 @@ impl Fairing for Oidc {
         if let Some(error) = state.bearer.get() {
             challenge(request, response, error);
         }
+        if let Some(failure) = state.sign_in.get() {
+            tell_of_failure(response, failure);
+        }
         match state.signed_out.get() {
             Some(SignedOut::StoreUnavailable) => tell_to_retry(response),
             Some(reason) => send_to_sign_in(request, response, *reason),
@@ -423,6 +494,15 @@ fn lead_to_logged_out(rp: &RelyingParty, request: &mut Request<'_>) {
     }
     let mount = rp.site.mount.trim_end_matches('/');
     ReturnedQuery::take(request, &format!("{mount}{LOGGED_OUT}"));
+}
+
+/// What every answer to a failed sign-in has, whoever made it.
+fn tell_of_failure(response: &mut Response<'_>, failure: &SignInFailure) {
+    response.set_header(Header::new("Cache-Control", "no-store"));
+    response.set_header(Header::new("Referrer-Policy", "no-referrer"));
+    if let Some(wait) = failure.retry_after() {
+        response.set_header(Header::new("Retry-After", wait.to_string()));
+    }
 }
 
 /// What a guard answers that cannot ask the session store.

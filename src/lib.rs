@@ -30,6 +30,7 @@ mod scopes;
 mod secret;
 mod session;
 pub mod settings;
+mod sign_in_failure;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod token;
@@ -53,5 +54,6 @@ pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;
 pub use session::{SessionInfo, SessionTooLarge, SignedOut, store};
 pub use settings::Settings;
+pub use sign_in_failure::SignInFailure;
 pub use token::Claims;
 pub use user::{AccessTokenError, User};

@@ -6,22 +6,24 @@ use std::borrow::Cow;
 
 use rocket::http::RawStr;
 
+use crate::SignInFailure;
+
 /// Escapes text for HTML, in elements and in quoted attributes.
 fn escape(text: &str) -> Cow<'_, str> {
     RawStr::new(text).html_escape()
 }
 
 /// A sign-in failed: what it means for the person, how to go on, and the id that the log has too.
-pub(crate) fn sign_in_failed(explanation: &str, id: &str, try_again: &str) -> String {
+pub(crate) fn sign_in_failed(failure: &SignInFailure) -> String {
     page(
         "Sign-in failed",
         &format!(
             "<h1>Sign-in failed</h1><p>{}</p>\
              <p><a class=\"button\" href=\"{}\">Try again</a> <a href=\"/\">Start page</a></p>\
              <p class=\"quiet\">Error id: <code id=\"error-id\">{}</code></p>",
-            escape(explanation),
-            escape(try_again),
-            escape(id),
+            escape(&failure.explanation),
+            escape(&failure.try_again),
+            escape(&failure.id),
         ),
     )
 }
@@ -76,7 +78,12 @@ mod tests {
 
     #[test]
     fn what_comes_from_outside_is_escaped() {
-        let page = sign_in_failed("<script>alert(1)</script>", "\"id'", "/login?next=\"><b>");
+        let page = sign_in_failed(&SignInFailure {
+            error: crate::SignInError::Expired,
+            explanation: "<script>alert(1)</script>".to_owned(),
+            id: "\"id'".to_owned(),
+            try_again: "/login?next=\"><b>".to_owned(),
+        });
         assert!(page.contains("&lt;script&gt;alert(1)&lt;&#x2F;script&gt;"));
         assert!(page.contains("&quot;id&#x27;"));
         assert!(page.contains("href=\"&#x2F;login?next=&quot;&gt;&lt;b&gt;\""));

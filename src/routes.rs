@@ -9,7 +9,8 @@ use std::{io::Cursor, sync::OnceLock};
 use rocket::{
     Data, Request, Response, Route,
     data::ToByteUnit,
-    http::{ContentType, Header, Method, Status},
+    http::{ContentType, Method, Status},
+    route::Outcome,
 };
 use time::OffsetDateTime;
 
@@ -22,12 +23,12 @@ use self::{
     sign_in::{Authorize, AuthorizeForm, InitiateLogin, InitiateLoginForm, Login},
 };
 use crate::{
-    RelyingParty, SignInError,
+    RelyingParty, SignInError, SignInFailure,
     code_flow::ReturnTo,
-    fairing::AppEvents,
+    fairing::{AppEvents, ErrorPage},
     guard::RequestState,
     observing, pages,
-    provider::{ProviderError, http_client::is_loopback},
+    provider::http_client::is_loopback,
     session::cookie::SetCookie,
 };
 
@@ -87,6 +88,7 @@ struct Visit<'r, 'q> {
     request: &'r Request<'q>,
     rp: &'r RelyingParty,
     events: &'r AppEvents,
+    error_page: &'r ErrorPage,
     now: OffsetDateTime,
     /// The attempt to sign in that this visit is a part of, once it is known.
     attempt: OnceLock<String>,
@@ -100,6 +102,7 @@ impl<'r, 'q> Visit<'r, 'q> {
             request,
             rp,
             events: request.rocket().state()?,
+            error_page: request.rocket().state()?,
             now: rp.clock.now(),
             attempt: OnceLock::new(),
         })
@@ -148,7 +151,7 @@ impl<'r, 'q> Visit<'r, 'q> {
     }
 
     /// Tells the log, the app and the person.
-    async fn failed(&self, error: SignInError, return_to: &ReturnTo) -> Response<'r> {
+    async fn failed(&self, error: SignInError, return_to: &ReturnTo) -> Outcome<'r> {
         let id = incident_id();
         let reason = error.reason();
         match error.status() {
@@ -163,19 +166,24 @@ impl<'r, 'q> Visit<'r, 'q> {
             .failed(attempt, return_to.as_str(), (&id, &error), self.now);
         self.events.sign_in_failed(self.request, &error).await;
 
-        let try_again = self.rp.login_url(return_to.as_str());
-        let page = pages::sign_in_failed(explanation(&error), &id, &try_again);
-        let status = Status::from_code(error.status()).unwrap_or(Status::BadGateway);
-        let mut response = html(status, page);
-        let retry_after = match &error {
-            SignInError::Provider(ProviderError::Unavailable { retry_after }) => Some(*retry_after),
-            SignInError::Store(_) => Some(crate::store::RETRY_AFTER),
-            _ => None,
-        };
-        if let Some(wait) = retry_after {
-            response.set_header(Header::new("Retry-After", wait.as_secs().to_string()));
+        let failure = Box::new(SignInFailure {
+            explanation: explanation(&error).to_owned(),
+            try_again: self.rp.login_url(return_to.as_str()),
+            error,
+            id,
+        });
+        let state = RequestState::of(self.request);
+        let failure = state.sign_in.get_or_init(|| failure);
+        match self.error_page.render(self.request, failure) {
+            None => Outcome::Success(html(failure.status(), pages::sign_in_failed(failure))),
+            Some(Ok(mut response)) => {
+                if response.status() == Status::Ok {
+                    response.set_status(failure.status());
+                }
+                Outcome::Success(response)
+            }
+            Some(Err(status)) => Outcome::Error(status),
         }
-        response
     }
 }
 

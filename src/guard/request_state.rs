@@ -8,6 +8,7 @@ use std::sync::{
 use rocket::Request;
 
 use crate::{
+    SignInFailure,
     resource_server::BearerError,
     session::{SignedOut, cookie::CookieChanges},
 };
@@ -28,6 +29,8 @@ pub(crate) struct RequestState {
     pub(crate) is_ending: OnceLock<()>,
     /// Why a guard refused for want of a token. An answer with its status carries the challenge.
     pub(crate) bearer: OnceLock<BearerError>,
+    /// Why a sign-in failed.
+    pub(crate) sign_in: OnceLock<Box<SignInFailure>>,
 }
 
 impl RequestState {
@@ -49,6 +52,7 @@ impl RequestState {
             signed_out: OnceLock::new(),
             is_ending: OnceLock::new(),
             bearer: OnceLock::new(),
+            sign_in: OnceLock::new(),
         }
     }
 }
@@ -56,5 +60,21 @@ impl RequestState {
 impl Drop for RequestState {
     fn drop(&mut self) {
         LEFT.fetch_sub(1, Ordering::Release);
+    }
+}
+
+impl SignedOut {
+    /// Why a guard refused this request for want of a session, if one did: for catchers. See
+    /// [`SignInFailure::of`] for an example.
+    pub fn of(request: &Request<'_>) -> Option<SignedOut> {
+        RequestState::left_by(request)?.signed_out.get().copied()
+    }
+}
+
+impl BearerError {
+    /// Why a guard refused this request for want of an access token, if one did: for catchers. See
+    /// [`SignInFailure::of`] for an example.
+    pub fn of<'r>(request: &'r Request<'_>) -> Option<&'r BearerError> {
+        RequestState::left_by(request)?.bearer.get()
     }
 }

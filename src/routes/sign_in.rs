@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use rocket::{
-    Data, Request, Response,
+    Data, Request,
     http::Status,
     route::{Handler, Outcome},
 };
@@ -84,7 +84,7 @@ impl Handler for InitiateLogin {
                 };
                 let home = ReturnTo::home();
                 let failed = visit.failed(error, &home).instrument(span());
-                return Outcome::Success(failed.await);
+                return failed.await;
             }
         }
         let target = parameter("target_link_uri");
@@ -137,7 +137,7 @@ impl<'r> Visit<'r, '_> {
         };
         if let Err(error) = visit.check_loop().await {
             visit.set([visit.rp.seal.remove(ARRIVALS, visit.mount())]);
-            return Outcome::Success(visit.failed(error, &return_to).await);
+            return visit.failed(error, &return_to).await;
         }
 
         visit
@@ -158,7 +158,7 @@ impl<'r> Visit<'r, '_> {
                 observing::sign_in_begun();
                 Outcome::Success(redirect(url.as_str()))
             }
-            Err(error) => Outcome::Success(visit.failed(error, &return_to).await),
+            Err(error) => visit.failed(error, &return_to).await,
         }
     }
 
@@ -193,7 +193,7 @@ impl Handler for AuthorizeForm {
         let Some(pairs) = form(request, data, LARGEST_FORM).await else {
             let (error, home) = (SignInError::UnreadableForm, ReturnTo::home());
             let failed = visit.failed(error, &home).instrument(span());
-            return Outcome::Success(failed.await);
+            return failed.await;
         };
         let response = query(
             pairs
@@ -219,13 +219,13 @@ impl Handler for Authorize {
         let Source::Provider(provider) = &visit.rp.source else {
             return Outcome::Success(redirect("/"));
         };
-        Outcome::Success(visit.finish(provider).instrument(span()).await)
+        visit.finish(provider).instrument(span()).await
     }
 }
 
 impl<'r> Visit<'r, '_> {
     /// Takes the response that the browser brings back from the provider.
-    async fn finish(&self, provider: &Arc<Provider>) -> Response<'r> {
+    async fn finish(&self, provider: &Arc<Provider>) -> Outcome<'r> {
         let visit = self;
         let request = self.request;
         visit.events.before_authorize(request).await;
@@ -237,7 +237,7 @@ impl<'r> Visit<'r, '_> {
         let Some(pending) = visit.pending(&response) else {
             // A response that is replayed, by the back button say, is no error for who is signed in.
             return match current_session(request).await {
-                Ok(_) => redirect("/"),
+                Ok(_) => Outcome::Success(redirect("/")),
                 Err(_) => {
                     visit
                         .failed(SignInError::NotPending, &ReturnTo::home())
@@ -266,7 +266,7 @@ impl<'r> Visit<'r, '_> {
             Ok(()) => {
                 observing::signed_in();
                 visit.rp.attempts.signed_in(pending.attempt(), visit.now);
-                redirect(pending.return_to.as_str())
+                Outcome::Success(redirect(pending.return_to.as_str()))
             }
             Err(error) => visit.failed(error, &pending.return_to).await,
         }

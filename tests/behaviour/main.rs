@@ -6,6 +6,7 @@ mod common;
 mod debug_page;
 mod dev_provider;
 mod disabled;
+mod error_pages;
 mod events;
 mod form_post;
 mod guards;
