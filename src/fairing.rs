@@ -382,7 +382,7 @@ impl Prepared {
         match self.relying_party {
             Some(rp) => {
                 let mount = rp.site.mount.clone();
-                if *rocket.figment().profile() == Config::DEBUG_PROFILE {
+                if *rocket.figment().profile() == rocket::Config::DEBUG_PROFILE {
                     rocket = rocket.mount(mount.clone(), routes::debug_routes());
                 }
                 rocket
