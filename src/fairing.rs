@@ -696,15 +696,13 @@ pub(crate) async fn start_dev_provider(
         return Ok(None);
     };
     let site = settings.site(surroundings)?;
+    let client_id = "dev-client".to_owned();
     let client = DevClient {
-        client_id: "dev-client".to_owned(),
+        audience: settings.access_token_audience(&client_id),
+        client_id,
         client_secret: Secret::random(),
         redirect_uri: site.redirect_uri.to_string(),
         base_url: site.base_url,
-        audience: settings
-            .audience
-            .clone()
-            .unwrap_or_else(|| vec!["dev-client".to_owned()]),
     };
     settings.client_id = Some(client.client_id.clone());
     settings.client_secret = Some(client.client_secret.clone());

@@ -97,7 +97,7 @@ impl ResourceServer {
         clock: Clock,
     ) -> Result<ResourceServer, LaunchError> {
         let client_id = provider.registration.client_id.clone();
-        let audience = settings.audience.clone().unwrap_or(vec![client_id.clone()]);
+        let audience = settings.access_token_audience(&client_id);
         let mut issuers = vec![Issuer::new(provider, audience, &client_id, &settings)];
         for other in settings.issuers.values() {
             let registration = other.registration(&settings)?;

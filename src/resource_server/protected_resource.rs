@@ -15,7 +15,7 @@ use serde_json::json;
 use url::Url;
 
 use super::{BearerError, ResourceServer};
-use crate::settings::Settings;
+use crate::settings::{Settings, resource_identifier};
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
@@ -114,15 +114,13 @@ impl ProtectedResource {
 
 impl Published {
     fn new(resource: &Url) -> Published {
-        let path = match resource.path() {
-            "/" => "",
-            path => path,
-        };
+        let identifier = resource_identifier(resource);
         let origin = resource.origin().ascii_serialization();
+        let path = &identifier[origin.len()..];
         let well_known = format!("{WELL_KNOWN}{path}");
         Published {
-            resource: format!("{origin}{path}"),
             url: format!("{origin}{well_known}"),
+            resource: identifier,
             path: well_known,
         }
     }

@@ -44,6 +44,7 @@ use self::{
 };
 pub(crate) use self::{
     mode::{GivenEndpoints, MetadataSource, Mode, Registration, Surroundings},
+    resource_server::resource_identifier,
     site::Site,
 };
 use crate::Secret;
@@ -240,10 +241,10 @@ pub struct Settings {
     /// What `aud` of an access token must contain one of: the identifier of this API at the provider.
     /// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)
     ///
-    /// Set it where `Bearer` is used. The default is also the audience of ID tokens, and a token that
-    /// looks like one is then refused.
+    /// Set it, or `resource`, where `Bearer` is used. `client_id` is also the audience of ID tokens, and a
+    /// token that looks like one is then refused.
     ///
-    /// _Default:_ `client_id`
+    /// _Default:_ `resource`; without it, `client_id`
     #[serde(deserialize_with = "value::optional::<_, Words, _>")]
     pub audience: Option<Vec<String>>,
     /// The algorithms that an access token may be signed with, of RS256, RS384, RS512, PS256, PS384,
@@ -297,7 +298,8 @@ pub struct Settings {
     ///
     /// _Default:_ `true`, where `base_url` or `resource` is known
     pub resource_metadata: bool,
-    /// The identifier of this API in that metadata: an address, with a path if the API has one.
+    /// The identifier of this API in that metadata: an address, with a path if the API has one. Clients
+    /// name it to the provider ([RFC 8707](https://www.rfc-editor.org/rfc/rfc8707)), which puts it into `aud`.
     ///
     /// _Default:_ `base_url`
     #[serde(deserialize_with = "value::optional::<_, Address, _>")]

@@ -140,6 +140,20 @@ impl Default for TokenCache {
 }
 
 impl Settings {
+    /// What `aud` of an access token must contain one of, for a client of this `client_id`.
+    pub(crate) fn access_token_audience(&self, client_id: &str) -> Vec<String> {
+        match (&self.audience, &self.resource) {
+            (Some(audience), _) => audience.clone(),
+            (None, Some(resource)) => {
+                // Clients that write URLs by the book ask for `https://api.example.com/`.
+                let mut spellings = vec![resource_identifier(resource), resource.to_string()];
+                spellings.dedup();
+                spellings
+            }
+            (None, None) => vec![client_id.to_owned()],
+        }
+    }
+
     /// The algorithms an access token may be signed with, when that is set.
     pub(crate) fn access_token_algorithms(&self) -> Option<Vec<SigningAlgorithm>> {
         let names = self.access_token_signing_algs.as_ref()?;
@@ -245,6 +259,15 @@ impl Settings {
             "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, or remove it",
         ))
     }
+}
+
+/// The identifier of a resource (RFC 9728 §1.2), without the slash of an empty path.
+pub(crate) fn resource_identifier(resource: &Url) -> String {
+    let path = match resource.path() {
+        "/" => "",
+        path => path,
+    };
+    format!("{}{path}", resource.origin().ascii_serialization())
 }
 
 /// Whether a path means the same in a route of this app as in a URL.

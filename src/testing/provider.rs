@@ -308,11 +308,10 @@ impl TestProvider {
         settings.http.in_process = Some(InProcess(Arc::new(self.clone())));
 
         let site = settings.site(surroundings)?;
-        let audience = settings.audience.clone();
         let client = DevClient {
             redirect_uri: site.redirect_uri.to_string(),
             base_url: site.base_url,
-            audience: audience.unwrap_or_else(|| vec![client_id.clone()]),
+            audience: settings.access_token_audience(&client_id),
             client_id,
             client_secret,
         };

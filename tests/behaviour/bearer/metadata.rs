@@ -38,6 +38,30 @@ async fn the_metadata_is_where_the_challenge_says() {
     }
 }
 
+/// Clients ask the provider for a token for the resource (RFC 8707), so that is in `aud`.
+#[rocket::async_test]
+async fn the_resource_is_the_audience_unless_that_is_set() {
+    let accepted = async |audience: Value, resource: &str, aud: &str| {
+        let api = Api::with(json!({ "audience": audience, "resource": resource })).await;
+        let answer = api.whoami(|token| token.set("aud", aud)).await;
+        let is_meant_for_another = answer.status == 401
+            && (answer.challenge.as_ref())
+                .is_some_and(|it| it.contains("the token is meant for another API"));
+        assert!(answer.status == 200 || is_meant_for_another, "{answer:?}");
+        answer.status == 200
+    };
+    let (mcp, root) = ("https://api.example.com/mcp", "https://api.example.com");
+    assert!(accepted(json!(null), mcp, mcp).await);
+    for other in ["client", root, "https://api.example.com/mcp/"] {
+        assert!(!accepted(json!(null), mcp, other).await, "{other}");
+    }
+    // An empty path is spelled in two ways.
+    assert!(accepted(json!(null), root, root).await);
+    assert!(accepted(json!(null), root, "https://api.example.com/").await);
+    assert!(!accepted(json!("notes-api"), mcp, mcp).await);
+    assert!(accepted(json!("notes-api"), mcp, "notes-api").await);
+}
+
 /// An app in production that knows neither its base URL nor its resource publishes nothing.
 #[rocket::async_test]
 async fn a_resource_of_unknown_address_has_no_metadata() {
