@@ -689,18 +689,21 @@ pub(crate) async fn start_dev_provider(
 ) -> Result<Option<crate::dev_provider::DevProvider>, LaunchError> {
     use crate::{
         Secret,
-        dev_provider::{DevClient, DevProvider},
+        dev_provider::{CLIENT_ID, DevClient, DevProvider},
     };
 
     let Some(wanted) = settings.dev_provider_to_start(surroundings)?.cloned() else {
         return Ok(None);
     };
     let site = settings.site(surroundings)?;
-    let client_id = "dev-client".to_owned();
+    // What the settings say, so that another process can be the same client.
+    let client_id = settings.client_id.take();
+    let client_id = client_id.unwrap_or_else(|| CLIENT_ID.to_owned());
+    let client_secret = settings.client_secret.take();
     let client = DevClient {
         audience: settings.access_token_audience(&client_id),
         client_id,
-        client_secret: Secret::random(),
+        client_secret: client_secret.unwrap_or_else(Secret::random),
         redirect_uri: site.redirect_uri.to_string(),
         base_url: site.base_url,
     };

@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     BearerError, Clock, LaunchError,
+    dev_provider::CLIENT_ID,
     provider::Provider,
     resource_server::{ExaminedField, ResourceServer},
     settings::{Mode, Settings, Surroundings},
@@ -113,7 +114,9 @@ fn name_dev_provider(settings: &mut Settings, surroundings: &Surroundings) {
         && settings.issuer.is_none()
     {
         settings.issuer = Some(format!("http://localhost:{}", dev_provider.port));
-        settings.client_id = Some("dev-client".to_owned());
+        settings
+            .client_id
+            .get_or_insert_with(|| CLIENT_ID.to_owned());
     }
 }
 

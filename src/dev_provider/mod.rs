@@ -43,6 +43,9 @@ use crate::{
     settings::{DevProviderSettings, HttpSettings},
 };
 
+/// The app's `client_id` here, unless its settings say another.
+pub(crate) const CLIENT_ID: &str = "dev-client";
+
 /// The one client that is registered here: the app itself.
 #[derive(Clone, Debug)]
 pub(crate) struct DevClient {

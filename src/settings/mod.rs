@@ -313,8 +313,9 @@ pub struct Settings {
     pub session: SessionSettings,
     /// Bounds on requests to the provider: the table `http`.
     pub http: HttpSettings,
-    /// A small provider for development, started with the app: `true`, or a table. Only in the debug
-    /// profile, with the cargo feature `dev-provider`.
+    /// A small provider for development, started with the app: `true`, or a table. It knows the app by
+    /// `client_id` and `client_secret`, if they are set, so that another process can be the same client.
+    /// Only in the debug profile, with the cargo feature `dev-provider`.
     ///
     /// _Default:_ `false`
     #[serde(deserialize_with = "dev_provider::flag_or_table")]

@@ -67,6 +67,26 @@ async fn somebody_signs_in_there() {
     browser.visit("/me").await.sees("Alice Liddell");
 }
 
+/// Two nodes share the development provider of one: the other knows its issuer, and who they are to it.
+#[rocket::async_test]
+async fn another_process_can_be_the_same_client() {
+    let ask = async |app: Rocket<Build>| {
+        let browser = Browser::open(app).await;
+        let login = browser.visit("/oidc/login").await.location.unwrap();
+        let (issuer, query) = login.split_once("/authorize?").unwrap();
+        let form = "grant_type=client_credentials&client_id=nodes&client_secret=shared";
+        let answer = post(format!("{issuer}/token"), form.to_owned()).await;
+        let client_id = query.split('&').find(|it| it.starts_with("client_id="));
+        (answer.status().as_u16(), client_id.unwrap().to_owned())
+    };
+    let settings = json!({ "client_id": "nodes", "client_secret": "shared" });
+    let figment = rocket().figment().clone().merge(("oidc", settings));
+    let named = ask(rocket().configure(figment)).await;
+    assert_eq!(named, (200, "client_id=nodes".to_owned()));
+    let unnamed = ask(rocket()).await;
+    assert_eq!(unnamed, (401, "client_id=dev-client".to_owned()));
+}
+
 #[rocket::async_test]
 async fn the_command_line_gets_a_token_there() {
     let browser = Browser::open(rocket()).await;
