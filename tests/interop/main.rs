@@ -6,6 +6,7 @@ mod browser;
 mod browser_sign_in;
 mod command_line;
 mod example;
+mod mcp;
 mod node_provider;
 mod redis_server;
 #[path = "../behaviour/support/return_addresses.rs"]
