@@ -85,19 +85,21 @@ fn health() -> &'static str {
 fn index(visitor: OptionalUser, rp: &RelyingParty) -> RawHtml<String> {
     let body = match visitor.user() {
         Some(user) => format!(
-            "<p id=\"who\">Signed in as {}</p>\
-             <form method=\"post\" action=\"{}\"><button id=\"sign-out\">Sign out</button></form>",
+            "<p id=\"who\">Signed in as {}</p><p><a href=\"/me\">What the provider says of you</a></p>\
+             <form method=\"post\" action=\"{}\"><button class=\"button plain\" id=\"sign-out\">Sign out</button></form>",
             RawStr::new(user.name().unwrap_or(user.subject())).html_escape(),
             RawStr::new(&rp.logout_url("/")).html_escape(),
         ),
         None => format!(
-            "<p id=\"who\">Nobody is signed in</p><a id=\"sign-in\" href=\"{}\">Sign in</a>",
+            "<p id=\"who\">Nobody is signed in</p><p><a class=\"button\" id=\"sign-in\" href=\"{}\">Sign in</a></p>",
             RawStr::new(&rp.login_url("/")).html_escape(),
         ),
     };
     RawHtml(format!(
-        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Notes</title></head>\
-         <body><h1>Notes</h1>{body}</body></html>"
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>Notes</title>\
+         <style>{}</style></head><body><main><h1>Notes</h1>{body}</main></body></html>",
+        include_str!("../style.css")
     ))
 }
 

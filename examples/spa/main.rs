@@ -128,7 +128,7 @@ fn script() -> (ContentType, &'static str) {
 
 #[get("/style.css")]
 fn style() -> (ContentType, &'static str) {
-    (ContentType::CSS, include_str!("style.css"))
+    (ContentType::CSS, include_str!("../style.css"))
 }
 
 #[launch]

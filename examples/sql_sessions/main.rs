@@ -15,15 +15,29 @@ use rocket::{
     routes,
     serde::json::{Json, Value, json},
 };
-use rocket_openidconnect::{LoggedIn, Oidc, RelyingParty};
+use rocket_openidconnect::{LoggedIn, Oidc, OptionalUser, RelyingParty};
 
 use self::store::SqlStore;
 
 #[get("/")]
-fn index(rp: &RelyingParty) -> RawHtml<String> {
-    let sign_in = rp.login_url("/sessions");
+fn index(visitor: OptionalUser, rp: &RelyingParty) -> RawHtml<String> {
+    let body = match visitor.logged_in() {
+        true => format!(
+            "<p><a class=\"button\" href=\"/sessions\">Your sessions</a></p>\
+             <form method=\"post\" action=\"{}\"><button class=\"button plain\">Sign out</button></form>",
+            rp.logout_url("/")
+        ),
+        false => format!(
+            "<p><a class=\"button\" href=\"{}\">Sign in</a></p>",
+            rp.login_url("/sessions")
+        ),
+    };
     RawHtml(format!(
-        "<!DOCTYPE html><title>Sessions</title><a href=\"{sign_in}\">Sign in</a>"
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>Sessions</title>\
+         <style>{}</style></head><body><main><h1>Sessions in a database</h1>\
+         <p>They outlive the app, and whoever reads the database learns nothing of you.</p>{body}</main></body></html>",
+        include_str!("../style.css")
     ))
 }
 
