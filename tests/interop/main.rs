@@ -15,5 +15,7 @@ mod sessions;
 mod sign_in;
 #[path = "../cli/tool.rs"]
 mod tool;
+mod two_nodes;
 mod visitor;
+
 mod walker;
