@@ -175,7 +175,7 @@ fn wrong_types_are_refused() {
             "token_endpoint_auth_method = \"basic\"",
             "token_endpoint_auth_method",
             "there is no method \"basic\"",
-            "write `client_secret_basic`, `client_secret_post` or `none`",
+            "write `client_secret_basic`, `client_secret_post`, `private_key_jwt` or `none`",
         ),
     ] {
         let error = format!("`debug.oidc.{key}` in Rocket.toml: {cause}");
