@@ -3,7 +3,7 @@
 use std::{fs, process::Command};
 
 use rocket::{
-    http::Header,
+    http::{Cookie, Header},
     local::blocking::{Client, LocalRequest},
 };
 
@@ -71,8 +71,7 @@ fn request<'c>(client: &'c Client, case: &Case, cookies: Option<&str>) -> LocalR
 
 fn with_cookies<'c>(request: LocalRequest<'c>, cookies: &str) -> LocalRequest<'c> {
     cookies.split("; ").fold(request, |request, pair| {
-        let (name, value) = pair.split_once('=').unwrap();
-        request.cookie((name.to_owned(), value.to_owned()))
+        request.cookie(Cookie::parse_encoded(pair.to_owned()).unwrap())
     })
 }
 
