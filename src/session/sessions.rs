@@ -36,6 +36,8 @@ pub(crate) const SHARED_FOR: Duration = Duration::from_secs(30);
 const OPENED: u64 = 10_000;
 /// … while they are in use.
 const OPENED_FOR: Duration = Duration::from_secs(5 * 60);
+/// How much of the end of a sealed text tells it from others: more than its tag of 16 bytes, in base64.
+const SEAL_END: usize = 32;
 /// How often a replacement is tried again after another request replaced the session.
 const MOST_TRIES: usize = 5;
 
@@ -204,10 +206,11 @@ impl Sessions {
     }
 
     async fn find_in_store(&self, jar: &CookieJar<'_>) -> Result<CurrentSession, SignedOut> {
-        let id = match self.seal.open(jar, COOKIE) {
-            None => return Err(SignedOut::NoSession),
-            Some(_) => self.id_in(jar).ok_or(SignedOut::Unreadable)?,
-        };
+        let text = self.seal.open(jar, COOKIE).ok_or(SignedOut::NoSession)?;
+        let id = text
+            .as_deref()
+            .and_then(id_of)
+            .ok_or(SignedOut::Unreadable)?;
         let name = self.names.session(&id);
         match self.load(&name).await {
             Ok(Some(session)) => Ok(session),
@@ -218,8 +221,7 @@ impl Sessions {
 
     /// The session's id in this browser's cookie, where sessions are in a store.
     fn id_in(&self, jar: &CookieJar<'_>) -> Option<Secret> {
-        let text = self.seal.open(jar, COOKIE)??;
-        text.strip_prefix("id:").map(Secret::new)
+        id_of(&self.seal.open(jar, COOKIE)??)
     }
 
     /// The session of this name in the store.
@@ -227,7 +229,11 @@ impl Sessions {
         let Some(stored) = self.store.load(name).await? else {
             return Ok(None);
         };
-        let opened = self.opened([&*stored.id, &*stored.value], || {
+        // A version is one value. Its end has the seal's tag: nobody else has another value with it.
+        let end = stored.value.len().saturating_sub(SEAL_END);
+        let end = stored.value.get(end..).unwrap_or(&stored.value);
+        let version = stored.version.to_string();
+        let opened = self.opened([&*stored.id, &*version, end], || {
             let text = self.seal.open_text(&stored.id, &stored.value)?;
             let record: Record = serde_json::from_str(&text).ok()?;
             Some((record.session, Some(record.tokens)))
@@ -538,6 +544,11 @@ impl CurrentSession {
     fn generation(&self) -> u32 {
         self.tokens().map_or(0, |tokens| tokens.generation)
     }
+}
+
+/// The session's id in the text of its cookie, where sessions are in a store.
+fn id_of(text: &str) -> Option<Secret> {
+    text.strip_prefix("id:").map(Secret::new)
 }
 
 impl fmt::Debug for Sessions {
