@@ -33,6 +33,8 @@ use crate::{
 pub(super) struct Arguments {
     /// The access token; without it, or with `-`, it is read from standard input, where no list of
     /// processes shows it
+    // Opaque tokens may begin with a hyphen.
+    #[arg(allow_hyphen_values = true)]
     token: Option<String>,
     /// A JWK Set to check the signature with: nobody is asked anything
     #[arg(long, value_name = "FILE")]

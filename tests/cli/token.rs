@@ -215,6 +215,18 @@ async fn what_is_no_token() {
     let _: Report = tool.report(&["token", "e30.e30."]);
 }
 
+/// One opaque token of 64 begins like an option.
+#[rocket::async_test]
+async fn an_opaque_token_that_begins_with_a_hyphen() {
+    let provider = TestProvider::start().await;
+    let tool = api(&provider);
+    for arguments in [&["token", "-vS3cret"][..], &["token", "-vS3cret", "--json"]] {
+        let ran = tool.run(arguments);
+        assert_eq!((ran.code, &*ran.stderr), (Some(1), ""), "{ran:?}");
+    }
+    assert_eq!(provider.count("/introspect"), 2);
+}
+
 /// A token of the development provider that an app has started, judged from beside it.
 #[rocket::async_test]
 async fn a_token_of_the_development_provider() {
