@@ -1,6 +1,6 @@
 //! Why a request to an API is refused, and the challenge that says so.
 
-use std::{fmt::Write, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
@@ -112,11 +112,11 @@ impl BearerError {
 
     /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1). `None` when no token would help.
     pub(crate) fn challenge(&self, realm: &str, resource_metadata: Option<&str>) -> Option<String> {
-        let mut challenge = format!("Bearer realm=\"{realm}\"");
+        // As long as most are, so that it is not moved as it grows.
+        let mut challenge = String::with_capacity(256);
+        challenge.extend(["Bearer realm=\"", realm, "\""]);
         // Settings and the compiler keep quotes out of all of these.
-        let mut add = |name: &str, value: &str| {
-            let _ = write!(challenge, ", {name}=\"{value}\"");
-        };
+        let mut add = |name, value| challenge.extend([", ", name, "=\"", value, "\""]);
         match self {
             BearerError::Missing => {}
             BearerError::Malformed { cause } => {
