@@ -1,6 +1,6 @@
 //! A signed-in person, as guards hand it to the app.
 
-use std::sync::Arc;
+use std::{any::Any, sync::Arc};
 
 use rocket::serde::DeserializeOwned;
 use serde::{Serialize, Serializer};
@@ -19,7 +19,8 @@ use crate::{Secret, session::CurrentSession, token::Claims};
 #[derive(Clone, Debug)]
 pub struct User<C = Claims> {
     session: Arc<CurrentSession>,
-    claims: C,
+    /// `None` when `C` is [`Claims`]: they are the session's.
+    claims: Option<C>,
     now: OffsetDateTime,
 }
 
@@ -53,9 +54,12 @@ impl<C> User<C> {
     /// Fails with the claim that does not fit `C`, and never with its value.
     pub(crate) fn new(session: Arc<CurrentSession>, now: OffsetDateTime) -> Result<User<C>, String>
     where
-        C: DeserializeOwned,
+        C: DeserializeOwned + 'static,
     {
-        let claims = session.claims.fit()?;
+        let claims = match as_type::<C>(&session.claims) {
+            Some(_) => None,
+            None => Some(session.claims.fit()?),
+        };
         Ok(User {
             session,
             claims,
@@ -105,8 +109,14 @@ impl<C> User<C> {
     }
 
     /// All claims, as the app's type.
-    pub fn claims(&self) -> &C {
-        &self.claims
+    pub fn claims(&self) -> &C
+    where
+        C: 'static,
+    {
+        let claims = self.claims.as_ref();
+        claims
+            .or_else(|| as_type(&self.session.claims))
+            .expect("claims that are not kept apart are of the session's type")
     }
 
     /// One claim. `None` when it is absent or of another type.
@@ -169,6 +179,11 @@ impl<C> User<C> {
     fn text(&self, claim: &str) -> Option<&str> {
         self.session.claims.value(claim)?.as_str()
     }
+}
+
+/// The claims themselves, if they are what `C` is.
+fn as_type<C: 'static>(claims: &Claims) -> Option<&C> {
+    (claims as &dyn Any).downcast_ref()
 }
 
 impl<C> Serialize for User<C> {

@@ -63,7 +63,7 @@ pub enum CallerError {
     LoggedIn(#[from] LoggedInError),
 }
 
-impl<S, C> Caller<S, C> {
+impl<S, C: 'static> Caller<S, C> {
     /// `sub`: the person, or who the token speaks of.
     pub fn subject(&self) -> Option<&str> {
         match self {

@@ -99,7 +99,7 @@ fn testing_session(claims: &Claims, now: time::OffsetDateTime) -> CurrentSession
 }
 
 /// The signed-in person with the app's claims type.
-pub(crate) async fn current_user<C: DeserializeOwned>(
+pub(crate) async fn current_user<C: DeserializeOwned + 'static>(
     request: &Request<'_>,
 ) -> Result<User<C>, LoggedInError> {
     let session = match current_session(request).await {
