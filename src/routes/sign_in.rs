@@ -115,9 +115,8 @@ impl Handler for InitiateLoginForm {
 impl<'r> Visit<'r, '_> {
     /// Sends the browser to the provider, and to this page when it is back.
     async fn begin(&self, return_to: ReturnTo, login_hint: Option<&str>) -> Outcome<'r> {
-        let visit = self;
         let request = self.request;
-        if let Some(address) = visit.address_at_base_url() {
+        if let Some(address) = self.address_at_base_url() {
             return Outcome::Success(redirect(&address));
         }
         if is_fetched(request) {
@@ -128,37 +127,35 @@ impl<'r> Visit<'r, '_> {
             return Outcome::Success(html(Status::Forbidden, page));
         }
 
-        let provider = match &visit.rp.source {
+        let provider = match &self.rp.source {
             Source::Provider(provider) => provider,
             Source::TestingProfile(_) => {
-                visit.set([visit.rp.seal.remove(TESTING_SIGNED_OUT, "/")]);
+                self.set([self.rp.seal.remove(TESTING_SIGNED_OUT, "/")]);
                 return Outcome::Success(redirect(return_to.as_str()));
             }
         };
-        if let Err(error) = visit.check_loop().await {
-            visit.set([visit.rp.seal.remove(ARRIVALS, visit.mount())]);
-            return visit.failed(error, &return_to).await;
+        if let Err(error) = self.check_loop().await {
+            self.set([self.rp.seal.remove(ARRIVALS, self.mount())]);
+            return self.failed(error, &return_to).await;
         }
 
-        visit
-            .events
+        self.events
             .before_login_redirect(request, return_to.as_str())
             .await;
-        match visit
+        match self
             .rp
-            .begin_sign_in(provider, return_to.clone(), login_hint, visit.now)
+            .begin_sign_in(provider, return_to.clone(), login_hint, self.now)
             .await
         {
             Ok((url, pending)) => {
-                visit.keep_pending(&pending);
-                visit
-                    .rp
+                self.keep_pending(&pending);
+                self.rp
                     .attempts
-                    .begin(pending.attempt(), return_to.as_str(), visit.now);
+                    .begin(pending.attempt(), return_to.as_str(), self.now);
                 observing::sign_in_begun();
                 Outcome::Success(redirect(url.as_str()))
             }
-            Err(error) => visit.failed(error, &return_to).await,
+            Err(error) => self.failed(error, &return_to).await,
         }
     }
 
