@@ -6,12 +6,11 @@ mod error;
 #[cfg(feature = "cli")]
 mod examination;
 mod protected_resource;
+mod seen;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use moka::future::Cache;
 use rocket::http::HeaderMap;
 use time::OffsetDateTime;
 use tracing::Instrument;
@@ -24,23 +23,17 @@ pub use error::BearerError;
 #[cfg(feature = "cli")]
 pub(crate) use examination::ExaminedField;
 pub(crate) use protected_resource::{ProtectedResource, routes};
+use seen::{SeenJwt, SeenTokens, TokenHash, Verdict};
 
 use crate::{
     Clock, LaunchError, observing,
     provider::{Endpoint, Provider, ProviderError},
     settings::{Settings, TokenValidation},
     token::{
-        AccessToken, AccessTokenExpectations, BearerTokenError, Claims, KeySet, MAX_ACCESS_TOKEN,
+        AccessToken, AccessTokenExpectations, BearerTokenError, Claims, MAX_ACCESS_TOKEN,
         TESTING_ISSUER, UnverifiedAccessToken, excerpt,
     },
 };
-
-/// How long an accepted JWT is remembered, at most; `exp` is checked at each use.
-const JWT_LIFE: Duration = Duration::from_secs(5 * 60);
-/// How long the provider's word on a token counts, at most.
-const ACTIVE_LIFE: Duration = Duration::from_secs(60);
-/// How long it counts when it was a no.
-const REFUSED_LIFE: Duration = Duration::from_secs(5);
 
 /// The app in its role towards API clients: who accepts the provider's access tokens.
 #[derive(Debug)]
@@ -49,8 +42,8 @@ pub(crate) struct ResourceServer {
     pub(crate) protected_resource: ProtectedResource,
     source: Source,
     settings: Arc<Settings>,
-    /// Tokens seen before, by their SHA-256. `None` when the setting `token_cache` says so.
-    seen: Option<Cache<TokenHash, Seen>>,
+    /// `None` when the setting `token_cache` says so.
+    seen: Option<SeenTokens>,
 }
 
 /// Where tokens come from.
@@ -67,25 +60,6 @@ enum Source {
 pub(crate) struct Issuer {
     pub(crate) provider: Arc<Provider>,
     expected: AccessTokenExpectations,
-}
-
-type TokenHash = [u8; 32];
-
-/// What is remembered of a token.
-#[derive(Clone)]
-enum Seen {
-    /// A JWT that these keys verified.
-    Jwt {
-        accepted: Arc<Accepted>,
-        issuer: Arc<Issuer>,
-        keys: Arc<KeySet>,
-        until: OffsetDateTime,
-    },
-    /// What introspection said.
-    Introspected {
-        verdict: Result<Arc<Accepted>, BearerTokenError>,
-        until: OffsetDateTime,
-    },
 }
 
 impl ResourceServer {
@@ -112,12 +86,7 @@ impl ResourceServer {
             clock,
             protected_resource: ProtectedResource::new(&settings, base_url, names.collect()),
             source: Source::Issuers(issuers.into_iter().map(Arc::new).collect()),
-            seen: (entries > 0).then(|| {
-                Cache::builder()
-                    .max_capacity(entries)
-                    .time_to_live(JWT_LIFE)
-                    .build()
-            }),
+            seen: (entries > 0).then(|| SeenTokens::new(entries)),
             settings,
         })
     }
@@ -196,24 +165,10 @@ impl ResourceServer {
         let token = token?;
         // Unread: not even hashed.
         check_length(token)?;
-        let hash = self.seen.is_some().then(|| hash(token));
-        if let Some(hash) = &hash {
-            let seen = self.seen_before(hash, now).await?;
-            observing::token_looked_up(seen.is_some());
-            if let Some(verdict) = seen {
-                return Ok(verdict?);
-            }
-        }
         match self.is_read_here(token) {
-            true => {
-                let accepting = self.accept_jwt(issuers, token, hash, now);
-                accepting.instrument(span()).await
-            }
+            true => self.accept_jwt(issuers, token, now).await,
             false => match issuers.first() {
-                Some(issuer) => {
-                    let accepting = self.accept_opaque(issuer, token, hash, now);
-                    Box::pin(accepting.instrument(span())).await
-                }
+                Some(issuer) => self.accept_opaque(issuer, token, now).await,
                 None => Err(BearerTokenError::Opaque.into()),
             },
         }
@@ -228,55 +183,44 @@ impl ResourceServer {
         }
     }
 
-    /// What is known of a token, if that still holds.
-    async fn seen_before(
-        &self,
-        hash: &TokenHash,
-        now: OffsetDateTime,
-    ) -> Result<Option<Result<Arc<Accepted>, BearerTokenError>>, BearerError> {
-        let Some(seen) = &self.seen else {
-            return Ok(None);
-        };
-        Ok(match seen.get(hash).await {
-            Some(Seen::Jwt {
-                accepted,
-                issuer,
-                keys,
-                until,
-            }) if now < until => {
-                let metadata = issuer.provider.metadata(now).await?;
-                // With other keys, the signature is checked once more.
-                let current = issuer.provider.keys(&metadata, now).await?;
-                match Arc::ptr_eq(&keys, &current) {
-                    true => {
-                        let again = accepted.token.check_again(&issuer.expected, now);
-                        Some(again.map(|()| accepted))
-                    }
-                    false => None,
-                }
-            }
-            Some(Seen::Introspected { verdict, until }) if now < until => Some(match verdict {
-                Ok(accepted) => match self.issuers().first() {
-                    Some(issuer) => {
-                        let again = accepted.token.check_again(&issuer.expected, now);
-                        again.map(|()| accepted)
-                    }
-                    None => Err(BearerTokenError::Disabled),
-                },
-                Err(error) => Err(error),
-            }),
-            _ => None,
-        })
-    }
-
-    /// Judges a JWT: whose it is, then what costs nothing, then its signature.
+    /// Accepts a JWT that was seen before, as long as nothing has changed, else judges it.
     async fn accept_jwt(
         &self,
         issuers: &[Arc<Issuer>],
         token: &str,
-        hash: Option<TokenHash>,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
+        let seen = self.seen.as_ref().map(|seen| (seen, TokenHash::of(token)));
+        if let Some((seen, hash)) = &seen {
+            let before = seen.jwt(hash, now);
+            observing::token_looked_up(before.is_some());
+            if let Some(jwt) = before {
+                let provider = &jwt.issuer.provider;
+                let metadata = provider.metadata(now).await?;
+                // With other keys, the signature is checked once more.
+                if Arc::ptr_eq(&jwt.keys, &provider.keys(&metadata, now).await?) {
+                    jwt.accepted.token.check_again(&jwt.issuer.expected, now)?;
+                    return Ok(jwt.accepted);
+                }
+            }
+        }
+        // Boxed, as all that a request seldom does.
+        let judging = self.judge_jwt(issuers, token, now).instrument(span());
+        let jwt = Box::pin(judging).await?;
+        let accepted = jwt.accepted.clone();
+        if let Some((seen, hash)) = seen {
+            seen.add_jwt(hash, jwt, now);
+        }
+        Ok(accepted)
+    }
+
+    /// Judges a JWT: whose it is, then what costs nothing, then its signature.
+    async fn judge_jwt(
+        &self,
+        issuers: &[Arc<Issuer>],
+        token: &str,
+        now: OffsetDateTime,
+    ) -> Result<SeenJwt, BearerError> {
         let unverified = UnverifiedAccessToken::parse(token)?;
         let issuer = issuer_of(issuers, &unverified)?;
 
@@ -301,51 +245,39 @@ impl ResourceServer {
             .await??;
 
         let token = unverified.accept(checked, verified, expected)?;
-        let accepted = Arc::new(Accepted::new(token, Some(issuer.clone())));
-        if let (Some(seen), Some(hash)) = (&self.seen, hash) {
-            let entry = Seen::Jwt {
-                accepted: accepted.clone(),
-                issuer: issuer.clone(),
-                keys,
-                until: now + JWT_LIFE,
-            };
-            seen.insert(hash, entry).await;
-        }
-        Ok(accepted)
+        Ok(SeenJwt {
+            accepted: Arc::new(Accepted::new(token, Some(issuer.clone()))),
+            issuer: issuer.clone(),
+            keys,
+        })
     }
 
-    /// Asks the provider about a token. There is one question under way per token, whose answer all
-    /// requests with that token share.
+    /// Takes the provider's word on a token: what it said a short while ago, or what it says now.
     async fn accept_opaque(
         &self,
         issuer: &Arc<Issuer>,
         token: &str,
-        hash: Option<TokenHash>,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
+        let seen = self.seen.as_ref().map(|seen| (seen, TokenHash::of(token)));
+        if let Some((seen, hash)) = &seen {
+            let before = seen.verdict(hash, now).await;
+            observing::token_looked_up(before.is_some());
+            if let Some(verdict) = before {
+                let accepted = verdict?;
+                accepted.token.check_again(&issuer.expected, now)?;
+                return Ok(accepted);
+            }
+        }
         let Some(url) = introspection_endpoint(issuer, now).await? else {
             return Err(BearerTokenError::Opaque.into());
         };
-        let (Some(seen), Some(hash)) = (&self.seen, hash) else {
-            return Ok(introspect(issuer, &url, token, now).await??);
+        let asking = introspect(issuer, &url, token, now).instrument(span());
+        let verdict = match seen {
+            Some((seen, hash)) => Box::pin(seen.verdict_by(hash, asking, now)).await,
+            None => Box::pin(asking).await.map_err(Arc::new),
         };
-        // What is there has come to its end.
-        seen.invalidate(&hash).await;
-        let asked = seen
-            .try_get_with(hash, async {
-                let verdict = introspect(issuer, &url, token, now).await?;
-                let until = match &verdict {
-                    // From `exp` on the provider is asked each time: its clock counts, not ours.
-                    Ok(accepted) => accepted.token.ends_by(now + ACTIVE_LIFE),
-                    Err(_) => now + REFUSED_LIFE,
-                };
-                Ok::<_, ProviderError>(Seen::Introspected { verdict, until })
-            })
-            .await;
-        match asked.map_err(BearerError::Provider)? {
-            Seen::Introspected { verdict, .. } => Ok(verdict?),
-            Seen::Jwt { accepted, .. } => Ok(accepted),
-        }
+        Ok(verdict.map_err(BearerError::Provider)??)
     }
 }
 
@@ -395,7 +327,7 @@ async fn introspect(
     url: &Url,
     token: &str,
     now: OffsetDateTime,
-) -> Result<Result<Arc<Accepted>, BearerTokenError>, ProviderError> {
+) -> Result<Verdict, ProviderError> {
     let body = issuer.provider.introspect(url, token, now).await?;
     let verdict = AccessToken::accept_introspection(token, &body, &issuer.expected, now);
     match verdict {
@@ -437,24 +369,9 @@ impl Issuer {
     }
 }
 
-impl std::fmt::Debug for Seen {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Seen::Jwt { .. } => "Seen::Jwt",
-            Seen::Introspected { .. } => "Seen::Introspected",
-        })
-    }
-}
-
 /// Of a decision that takes more than a look into the cache.
 fn span() -> tracing::Span {
     tracing::debug_span!("bearer")
-}
-
-fn hash(token: &str) -> TokenHash {
-    let mut hash = TokenHash::default();
-    hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
-    hash
 }
 
 /// Whether a token is for us to read: three parts, of which the first is a JSON object.
@@ -466,9 +383,11 @@ fn is_jwt(token: &str) -> bool {
                 .decode(header)
                 .is_ok_and(|header| header.first() == Some(&b'{'))
     };
-    token.split_once('.').is_some_and(|(header, rest)| {
-        rest.bytes().filter(|byte| *byte == b'.').count() == 1 && is_object(header)
-    })
+    let Some((header, rest)) = token.split_once('.') else {
+        return false;
+    };
+    let ends_with_signature = |(_, signature): (&str, &str)| !signature.contains('.');
+    rest.split_once('.').is_some_and(ends_with_signature) && is_object(header)
 }
 
 #[cfg(test)]

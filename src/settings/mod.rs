@@ -271,9 +271,9 @@ pub struct Settings {
     /// _Default:_ `client_secret_post`
     #[serde(deserialize_with = "value::via::<_, IntrospectionMethod, _>")]
     pub introspection_auth_method: IntrospectionAuthMethod,
-    /// How many accepted access tokens are remembered, so that they are not verified at each request:
-    /// `true` (10,000), `false`, or a number. A JWT is remembered for five minutes at most, what
-    /// introspection said for one.
+    /// How many access tokens of each kind are remembered, JWTs that were accepted and what introspection
+    /// said, so that they are not judged anew at each request: `true` (10,000), `false`, or a number. A JWT
+    /// is remembered for five minutes at most, what introspection said for one.
     ///
     /// _Default:_ `true`
     pub token_cache: TokenCache,

@@ -26,7 +26,7 @@ const MAX_TRIES: usize = 5;
 pub(crate) struct Jws<'a> {
     signing_input: &'a str,
     payload: Vec<u8>,
-    signature: Vec<u8>,
+    signature: &'a str,
     algorithm: SigningAlgorithm,
     kid: Option<String>,
     typ: Option<String>,
@@ -62,7 +62,7 @@ impl<'a> Jws<'a> {
         Ok(Jws {
             signing_input,
             payload: decode("payload", payload)?,
-            signature: decode("signature", signature)?,
+            signature,
             algorithm,
             kid: header_str(&header, "kid")?.map(str::to_owned),
             typ: header_str(&header, "typ")?.map(str::to_owned),
@@ -119,9 +119,10 @@ impl<'a> Jws<'a> {
         client_secret: Option<&Secret>,
     ) -> Result<(), JwsError> {
         self.check_algorithm(allowed)?;
+        let signature = decode("signature", self.signature)?;
         match self.algorithm.is_symmetric() {
-            true => self.verify_with_secret(client_secret),
-            false => self.verify_with_keys(keys),
+            true => self.verify_with_secret(&signature, client_secret),
+            false => self.verify_with_keys(&signature, keys),
         }
     }
 
@@ -136,7 +137,11 @@ impl<'a> Jws<'a> {
     }
 
     /// <https://openid.net/specs/openid-connect-core-1_0.html#Signing> (§10.1, symmetric signatures)
-    fn verify_with_secret(&self, client_secret: Option<&Secret>) -> Result<(), JwsError> {
+    fn verify_with_secret(
+        &self,
+        signature: &[u8],
+        client_secret: Option<&Secret>,
+    ) -> Result<(), JwsError> {
         // Anybody can sign with the empty secret, so it is none.
         let secret = client_secret
             .map(|secret| secret.expose().as_bytes())
@@ -145,11 +150,11 @@ impl<'a> Jws<'a> {
                 algorithm: self.algorithm,
             })?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        hmac::verify(&key, self.signing_input.as_bytes(), &self.signature)
+        hmac::verify(&key, self.signing_input.as_bytes(), signature)
             .map_err(|_| self.bad_signature())
     }
 
-    fn verify_with_keys(&self, keys: &KeySet) -> Result<(), JwsError> {
+    fn verify_with_keys(&self, signature: &[u8], keys: &KeySet) -> Result<(), JwsError> {
         if let Some(kid) = self.kid().filter(|kid| !keys.has_kid(kid)) {
             return Err(JwsError::UnknownKey { kid: excerpt(kid) });
         }
@@ -163,7 +168,7 @@ impl<'a> Jws<'a> {
         let message = self.signing_input.as_bytes();
         let verified = fitting
             .take(MAX_TRIES)
-            .any(|key| key.verify_sig(message, &self.signature).is_ok());
+            .any(|key| key.verify_sig(message, signature).is_ok());
         if verified {
             Ok(())
         } else {
