@@ -454,7 +454,8 @@ impl Fairing for Oidc {
             Some(reason) => send_to_sign_in(request, response, *reason),
             None => {}
         }
-        if state.found_user.get().is_some() && !response.headers().contains("Cache-Control") {
+        let has_user = matches!(state.session.get(), Some(Ok(_)));
+        if has_user && !response.headers().contains("Cache-Control") {
             response.set_header(Header::new("Cache-Control", "no-store"));
         }
     }

@@ -1,6 +1,9 @@
 //! A session store on SQL: three tables, and statements that any SQL database with `ON CONFLICT` runs.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use rocket_openidconnect::store::{SessionStore, StoreError, StoredSession};
 use sqlx::{
@@ -84,7 +87,7 @@ impl SessionStore for SqlStore {
         transaction.commit().await.map_err(failed)
     }
 
-    async fn load(&self, id: &str) -> Result<Option<StoredSession>, StoreError> {
+    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
         let row =
             sqlx::query("SELECT version, value, owners FROM sessions WHERE id = ? AND ends > ?")
                 .bind(id)
@@ -94,12 +97,12 @@ impl SessionStore for SqlStore {
                 .map_err(failed)?;
         let session = row.map(|row| {
             let owners: String = row.try_get("owners")?;
-            Ok(StoredSession {
+            Ok(Arc::new(StoredSession {
                 id: id.to_owned(),
                 version: row.try_get::<i64, _>("version")?.cast_unsigned(),
                 value: row.try_get("value")?,
                 owners: owners.split_whitespace().map(str::to_owned).collect(),
-            })
+            }))
         });
         session.transpose().map_err(failed)
     }

@@ -34,16 +34,15 @@ pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";
 pub(crate) async fn current_session<'r>(
     request: &'r Request<'_>,
 ) -> &'r Result<Arc<CurrentSession>, SignedOut> {
-    request
-        .local_cache_async(async {
-            let Some(rp) = request.rocket().state::<RelyingParty>() else {
-                return Err(SignedOut::NoSession);
-            };
-            let session = read_session(request, rp).await?;
-            let _ = RequestState::of(request).found_user.set(());
-            Ok(Arc::new(session))
-        })
-        .await
+    let session = &RequestState::of(request).session;
+    if let Some(session) = session.get() {
+        return session;
+    }
+    let found = match request.rocket().state::<RelyingParty>() {
+        Some(rp) => read_session(request, rp).await.map(Arc::new),
+        None => Err(SignedOut::NoSession),
+    };
+    session.get_or_init(|| found)
 }
 
 async fn read_session(

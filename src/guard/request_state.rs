@@ -1,7 +1,7 @@
 //! What guards and routes leave for the answer, in one place beside the request.
 
 use std::sync::{
-    OnceLock,
+    Arc, OnceLock,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -10,7 +10,7 @@ use rocket::Request;
 use crate::{
     SignInFailure,
     resource_server::BearerError,
-    session::{SignedOut, cookie::CookieChanges},
+    session::{CurrentSession, SignedOut, cookie::CookieChanges},
 };
 
 /// How many requests of this process have left something. While it is none, an answer does not even
@@ -20,8 +20,8 @@ static LEFT: AtomicUsize = AtomicUsize::new(0);
 pub(crate) struct RequestState {
     /// What the answer sets and removes.
     pub(crate) cookies: CookieChanges,
-    /// Whether a guard found somebody signed in.
-    pub(crate) found_user: OnceLock<()>,
+    /// The session, once a guard has looked for it.
+    pub(crate) session: OnceLock<Result<Arc<CurrentSession>, SignedOut>>,
     /// Why a guard refused for want of a session. A page load with this goes to sign-in when its answer
     /// is 401.
     pub(crate) signed_out: OnceLock<SignedOut>,
@@ -48,7 +48,7 @@ impl RequestState {
         LEFT.fetch_add(1, Ordering::Release);
         RequestState {
             cookies: CookieChanges::default(),
-            found_user: OnceLock::new(),
+            session: OnceLock::new(),
             signed_out: OnceLock::new(),
             is_ending: OnceLock::new(),
             bearer: OnceLock::new(),

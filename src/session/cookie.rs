@@ -88,6 +88,12 @@ impl CookieSeal {
         Some(self.open_text(&name, sealed))
     }
 
+    /// A cookie for `/` as it came.
+    pub(crate) fn sealed<'r>(&self, jar: &'r CookieJar<'_>, name: &str) -> Option<&'r str> {
+        jar.get(&self.full_name(name, "/"))
+            .map(|cookie| cookie.value())
+    }
+
     /// Seals a text that is kept elsewhere under this name, and opens under no other.
     pub(crate) fn seal_text(&self, name: &str, text: &str) -> String {
         let mut jar = SealingJar::new();
@@ -106,7 +112,7 @@ impl CookieSeal {
     }
 
     pub(crate) fn is_there(&self, jar: &CookieJar<'_>, name: &str) -> bool {
-        jar.get(&self.full_name(name, "/")).is_some()
+        self.sealed(jar, name).is_some()
     }
 
     /// What else is derived from the app's secret key.

@@ -3,9 +3,8 @@
 use time::OffsetDateTime;
 
 use super::{
-    CurrentSession, SessionInfo, Sessions, SignedOut, milliseconds,
-    sessions::{Opened, unavailable},
-    store::StoreError,
+    CurrentSession, SessionInfo, Sessions, SignedOut, milliseconds, opened::Opened,
+    sessions::unavailable, store::StoreError,
 };
 use crate::observing;
 

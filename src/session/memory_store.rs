@@ -26,7 +26,7 @@ const MOST_NOTES: u64 = 1_000_000;
 /// A [`SessionStore`] in the memory of this process. When it is full, the session that was not used for
 /// the longest time ends.
 pub struct MemoryStore {
-    sessions: Cache<String, Kept<StoredSession>>,
+    sessions: Cache<String, Kept<Arc<StoredSession>>>,
     owners: Arc<Owners>,
     notes: Cache<String, Kept<Arc<str>>>,
     clock: Clock,
@@ -55,7 +55,7 @@ impl MemoryStore {
                 .max_capacity(max_sessions as u64)
                 .eviction_policy(EvictionPolicy::lru())
                 .expire_after(Life)
-                .eviction_listener(move |_, session: Kept<StoredSession>, cause| {
+                .eviction_listener(move |_, session: Kept<Arc<StoredSession>>, cause| {
                     if cause != RemovalCause::Replaced {
                         gone.remove(&session.value);
                     }
@@ -96,12 +96,12 @@ impl MemoryStore {
 impl SessionStore for MemoryStore {
     async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
         self.owners.add(session);
-        let kept = self.keep(session.clone(), life);
+        let kept = self.keep(Arc::new(session.clone()), life);
         self.sessions.insert(session.id.clone(), kept);
         Ok(())
     }
 
-    async fn load(&self, id: &str) -> Result<Option<StoredSession>, StoreError> {
+    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
         let kept = self.sessions.get(id).filter(|kept| !self.is_over(kept));
         Ok(kept.map(|kept| kept.value))
     }
@@ -112,7 +112,7 @@ impl SessionStore for MemoryStore {
             .entry_by_ref(&session.id)
             .and_compute_with(|entry| match entry.map(Entry::into_value) {
                 Some(old) if old.value.version + 1 == session.version && !self.is_over(&old) => {
-                    Op::Put(self.keep(session.clone(), life))
+                    Op::Put(self.keep(Arc::new(session.clone()), life))
                 }
                 _ => Op::Nop,
             });
@@ -242,8 +242,9 @@ mod tests {
         store.sessions.run_pending_tasks();
 
         assert_eq!(store.load("b").await, Ok(None));
-        assert_eq!(store.load("a").await, Ok(Some(session("a", "alice"))));
-        assert_eq!(store.load("c").await, Ok(Some(session("c", "carol"))));
+        let kept = |id, owner| Ok(Some(Arc::new(session(id, owner))));
+        assert_eq!(store.load("a").await, kept("a", "alice"));
+        assert_eq!(store.load("c").await, kept("c", "carol"));
         assert_eq!(store.ids_of("bob").await, Ok(vec![]));
         assert!(!store.owners.lock().contains_key("bob"));
     }

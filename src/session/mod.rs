@@ -5,6 +5,7 @@ mod current;
 mod ending;
 mod memory_store;
 mod names;
+mod opened;
 mod pieces;
 #[cfg(feature = "redis")]
 mod redis_store;

@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -134,7 +134,7 @@ impl SessionStore for RedisStore {
         self.run(&commands).await
     }
 
-    async fn load(&self, id: &str) -> Result<Option<StoredSession>, StoreError> {
+    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
         let command = cmd("HMGET")
             .arg(format!("{SESSION}{id}"))
             .arg(&["version", "value", "owners"])
@@ -145,12 +145,12 @@ impl SessionStore for RedisStore {
             return Ok(None);
         };
         let owners = owners.unwrap_or_default();
-        Ok(Some(StoredSession {
+        Ok(Some(Arc::new(StoredSession {
             id: id.to_owned(),
             version,
             value,
             owners: owners.split_whitespace().map(str::to_owned).collect(),
-        }))
+        })))
     }
 
     async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {

@@ -6,8 +6,6 @@ use std::{
     time::Duration,
 };
 
-use aws_lc_rs::digest::{Context, SHA256};
-use moka::sync::Cache;
 use rocket::http::CookieJar;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -17,12 +15,14 @@ use super::{
     CurrentSession, LAYOUT, Names, Session, SessionTokens, SessionTooLarge, SignedOut,
     cookie::{CookieSeal, SetCookie},
     ending::UnsignedEnds,
-    milliseconds, pieces,
+    milliseconds,
+    opened::{Opened, OpenedSessions, SessionNames},
+    pieces,
     pieces::SealedPiece,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use crate::{
-    Clock, Secret, observing,
+    Clock, Secret,
     settings::{SessionSettings, StoreKind},
 };
 
@@ -32,12 +32,6 @@ pub(crate) const COOKIE: &str = "oidc_session";
 const TOKENS_COOKIE: &str = "oidc_tokens";
 /// How long a refreshed session is handed to requests that still carry the old one.
 pub(crate) const SHARED_FOR: Duration = Duration::from_secs(30);
-/// Sessions that were opened before are remembered: so many …
-const OPENED: u64 = 10_000;
-/// … while they are in use.
-const OPENED_FOR: Duration = Duration::from_secs(5 * 60);
-/// How much of the end of a sealed text tells it from others: more than its tag of 16 bytes, in base64.
-const SEAL_END: usize = 32;
 /// How often a replacement is tried again after another request replaced the session.
 const MOST_TRIES: usize = 5;
 
@@ -52,20 +46,7 @@ pub(crate) struct Sessions {
     /// Whether other nodes use the store too.
     pub(crate) is_shared: bool,
     pub(super) unsigned_ends: Mutex<UnsignedEnds>,
-    opened: Cache<[u8; 32], Arc<Opened>>,
-}
-
-/// What a sealed text held, by its hash. Times are judged again each time.
-pub(super) struct Opened {
-    pub(super) session: Arc<Session>,
-    tokens: Option<Arc<SessionTokens>>,
-    pub(super) names: SessionNames,
-}
-
-/// Under what a session is found.
-pub(super) struct SessionNames {
-    pub(super) session: Arc<str>,
-    pub(super) owners: Vec<String>,
+    opened: OpenedSessions,
 }
 
 /// What a store keeps of a session, before it is sealed.
@@ -122,10 +103,7 @@ impl Sessions {
             is_shared,
             unsigned_ends: Mutex::default(),
             settings,
-            opened: Cache::builder()
-                .max_capacity(OPENED)
-                .time_to_idle(OPENED_FOR)
-                .build(),
+            opened: OpenedSessions::new(),
         })
     }
 
@@ -189,9 +167,10 @@ impl Sessions {
             return Err(SignedOut::NoSession);
         }
         let opened = self
-            .opened(sealed.iter().map(|piece| &*piece.value), || {
+            .opened
+            .in_cookies(&sealed, || {
                 let (_, text) = pieces::open(&self.seal, &sealed)?;
-                Some((serde_json::from_str(&text).ok()?, None))
+                self.opened(serde_json::from_str(&text).ok()?, None)
             })
             .ok_or(SignedOut::Unreadable)?;
         self.check_not_ended(&opened).await?;
@@ -206,22 +185,25 @@ impl Sessions {
     }
 
     async fn find_in_store(&self, jar: &CookieJar<'_>) -> Result<CurrentSession, SignedOut> {
-        let text = self.seal.open(jar, COOKIE).ok_or(SignedOut::NoSession)?;
-        let id = text
-            .as_deref()
-            .and_then(id_of)
+        let cookie = self.seal.sealed(jar, COOKIE).ok_or(SignedOut::NoSession)?;
+        let session = self
+            .opened
+            .in_store(cookie, || Some(self.names.session(&self.id_in(jar)?)))
             .ok_or(SignedOut::Unreadable)?;
-        let name = self.names.session(&id);
-        match self.load(&name).await {
-            Ok(Some(session)) => Ok(session),
-            Ok(None) => Err(SignedOut::Ended),
-            Err(error) => Err(unavailable(&error)),
-        }
+        let stored = self.store.load(&session.name).await;
+        let Some(stored) = stored.map_err(|error| unavailable(&error))? else {
+            return Err(SignedOut::Ended);
+        };
+        session
+            .opened(&stored, || self.open_stored(&session.name, &stored))
+            .map(|opened| current(&opened, &stored))
+            .ok_or(SignedOut::Ended)
     }
 
     /// The session's id in this browser's cookie, where sessions are in a store.
     fn id_in(&self, jar: &CookieJar<'_>) -> Option<Secret> {
-        id_of(&self.seal.open(jar, COOKIE)??)
+        let text = self.seal.open(jar, COOKIE)??;
+        text.strip_prefix("id:").map(Secret::new)
     }
 
     /// The session of this name in the store.
@@ -229,56 +211,25 @@ impl Sessions {
         let Some(stored) = self.store.load(name).await? else {
             return Ok(None);
         };
-        // A version is one value. Its end has the seal's tag: nobody else has another value with it.
-        let end = stored.value.len().saturating_sub(SEAL_END);
-        let end = stored.value.get(end..).unwrap_or(&stored.value);
-        let version = stored.version.to_string();
-        let opened = self.opened([&*stored.id, &*version, end], || {
-            let text = self.seal.open_text(&stored.id, &stored.value)?;
-            let record: Record = serde_json::from_str(&text).ok()?;
-            Some((record.session, Some(record.tokens)))
-        });
-        // What does not open is of another key or another version: no session.
-        Ok(opened.map(|opened| {
-            CurrentSession::new(
-                opened.session.clone(),
-                opened.names.session.clone(),
-                stored.version,
-                opened.tokens.clone(),
-            )
-        }))
+        let opened = self.open_stored(name, &stored);
+        Ok(opened.map(|opened| current(&opened, &stored)))
     }
 
-    /// Opens a sealed text, unless the same was opened before.
-    fn opened<'a>(
-        &self,
-        sealed: impl IntoIterator<Item = &'a str>,
-        open: impl FnOnce() -> Option<(Session, Option<SessionTokens>)>,
-    ) -> Option<Arc<Opened>> {
-        let mut hash = Context::new(&SHA256);
-        for part in sealed {
-            hash.update(part.as_bytes());
-            hash.update(&[0]);
-        }
-        let mut key = [0; 32];
-        key.copy_from_slice(hash.finish().as_ref());
-        let opened = self.opened.get(&key);
-        observing::session_looked_up(opened.is_some());
-        if opened.is_some() {
-            return opened;
-        }
+    /// Opens what the store has under this name. What does not open is of another key, another name or
+    /// another version of this crate: no session.
+    fn open_stored(&self, name: &str, stored: &StoredSession) -> Option<Opened> {
+        let text = self.seal.open_text(name, &stored.value)?;
+        let record: Record = serde_json::from_str(&text).ok()?;
+        self.opened(record.session, Some(record.tokens))
+    }
 
-        let (session, tokens) = open()?;
-        if session.layout != LAYOUT {
-            return None;
-        }
-        let opened = Arc::new(Opened {
+    /// What was opened just now, if it is of this version.
+    fn opened(&self, session: Session, tokens: Option<SessionTokens>) -> Option<Opened> {
+        (session.layout == LAYOUT).then(|| Opened {
             names: self.names_of(&session),
             session: Arc::new(session),
             tokens: tokens.map(Arc::new),
-        });
-        self.opened.insert(key, opened.clone());
-        Some(opened)
+        })
     }
 
     pub(super) fn check_times(
@@ -546,9 +497,14 @@ impl CurrentSession {
     }
 }
 
-/// The session's id in the text of its cookie, where sessions are in a store.
-fn id_of(text: &str) -> Option<Secret> {
-    text.strip_prefix("id:").map(Secret::new)
+/// A session that a store has.
+fn current(opened: &Opened, stored: &StoredSession) -> CurrentSession {
+    CurrentSession::new(
+        opened.session.clone(),
+        opened.names.session.clone(),
+        stored.version,
+        opened.tokens.clone(),
+    )
 }
 
 impl fmt::Debug for Sessions {

@@ -3,7 +3,7 @@
 #[cfg(feature = "testing")]
 pub mod contract;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
@@ -34,12 +34,12 @@ pub trait SessionStore: Send + Sync + 'static {
     /// When it may not have been kept.
     async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError>;
 
-    /// The session with this id; `None` when there is none.
+    /// The session with this id; `None` when there is none. Shared, for a store that has it at hand.
     ///
     /// # Errors
     ///
     /// When that cannot be known. It is answered with 503, never by signing a person out.
-    async fn load(&self, id: &str) -> Result<Option<StoredSession>, StoreError>;
+    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError>;
 
     /// Replaces the session with the same id, if its version is the one before `session.version`. `false`
     /// when it is not, or when there is no such session: nothing has changed then.

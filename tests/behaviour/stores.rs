@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -308,11 +308,13 @@ async fn a_thousand_sessions_end_by_one_sub() {
     }
 }
 
-/// The app's own store, which can be switched off.
+/// The app's own store, which can be switched off, and mix sessions up.
 #[derive(Clone)]
 struct Switchable {
     store: Arc<MemoryStore>,
     is_down: Arc<AtomicBool>,
+    /// What it finds instead of any session.
+    mixed_up: Arc<OnceLock<Arc<StoredSession>>>,
 }
 
 impl Switchable {
@@ -320,6 +322,7 @@ impl Switchable {
         Switchable {
             store: Arc::new(MemoryStore::new(100)),
             is_down: Arc::default(),
+            mixed_up: Arc::default(),
         }
     }
 
@@ -341,8 +344,9 @@ impl SessionStore for Switchable {
         self.up()?.create(session, life).await
     }
 
-    async fn load(&self, id: &str) -> Result<Option<StoredSession>, StoreError> {
-        self.up()?.load(id).await
+    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
+        let found = self.up()?.load(id).await?;
+        Ok(self.mixed_up.get().cloned().or(found))
     }
 
     async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
@@ -490,4 +494,22 @@ async fn a_session_of_one_node_is_one_of_the_other() {
         .await;
     page.is(Status::Ok);
     assert_signed_out(&b).await;
+}
+
+/// A record is sealed under the name of its session.
+#[rocket::async_test]
+async fn a_store_that_mixes_sessions_up_makes_nobody_another() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("secret_key", crate::common::KEY);
+    let store = Switchable::new();
+    let (alice, bob) = two_nodes(&app, &store).await;
+    alice.sign_in(&provider, "/me").await.is(Status::Ok);
+    provider.user_claims(json!({ "sub": "bob" }));
+    bob.sign_in(&provider, "/me").await.is(Status::Ok);
+
+    let of_alice = alice.visit("/session-id").await.body;
+    let of_alice = store.load(&of_alice).await.unwrap().unwrap();
+    store.mixed_up.set(of_alice).unwrap();
+    alice.visit("/me").await.is(Status::Ok).sees("alice");
+    bob.fetch("/me").await.is(Status::Unauthorized);
 }

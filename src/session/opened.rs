@@ -1,0 +1,138 @@
+//! Sessions that were opened before, so that they are not opened again while they are in use.
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use aws_lc_rs::digest::{Context, SHA256};
+use moka::sync::Cache;
+
+use super::{Session, SessionTokens, pieces::SealedPiece, store::StoredSession};
+use crate::observing;
+
+/// So many are remembered …
+const OPENED: u64 = 10_000;
+/// … while they are in use.
+const OPENED_FOR: Duration = Duration::from_secs(5 * 60);
+/// How much of the end of a sealed text tells it from others: more than its tag of 16 bytes, in base64.
+const SEAL_END: usize = 32;
+
+/// What a sealed text held. Times are judged again each time.
+pub(super) struct Opened {
+    pub(super) session: Arc<Session>,
+    pub(super) tokens: Option<Arc<SessionTokens>>,
+    pub(super) names: SessionNames,
+}
+
+/// Under what a session is found.
+pub(super) struct SessionNames {
+    pub(super) session: Arc<str>,
+    pub(super) owners: Vec<String>,
+}
+
+pub(super) struct OpenedSessions {
+    /// Sessions in cookies, by the SHA-256 of what those hold.
+    in_cookies: Cache<[u8; 32], Arc<Opened>>,
+    /// Sessions in a store, by what the cookie with the id holds.
+    in_store: Cache<String, Arc<InStore>>,
+}
+
+/// A session in a store.
+pub(super) struct InStore {
+    pub(super) name: Arc<str>,
+    /// The version that was opened last.
+    last: ArcSwapOption<Version>,
+}
+
+struct Version {
+    number: u64,
+    /// The end of the sealed text, which has the seal's tag: nobody else has another text with it.
+    end: Box<str>,
+    opened: Arc<Opened>,
+}
+
+impl OpenedSessions {
+    pub(super) fn new() -> OpenedSessions {
+        OpenedSessions {
+            in_cookies: cache(),
+            in_store: cache(),
+        }
+    }
+
+    /// The session in these cookies, which `open` opens if it has to.
+    pub(super) fn in_cookies(
+        &self,
+        pieces: &[SealedPiece],
+        open: impl FnOnce() -> Option<Opened>,
+    ) -> Option<Arc<Opened>> {
+        let mut hash = Context::new(&SHA256);
+        for piece in pieces {
+            hash.update(piece.value.as_bytes());
+            hash.update(&[0]);
+        }
+        let mut key = [0; 32];
+        key.copy_from_slice(hash.finish().as_ref());
+
+        let before = self.in_cookies.get(&key);
+        observing::session_looked_up(before.is_some());
+        before.or_else(|| {
+            let opened = Arc::new(open()?);
+            self.in_cookies.insert(key, opened.clone());
+            Some(opened)
+        })
+    }
+
+    /// The session whose id this cookie holds; `open` reads its name from the cookie if it has to.
+    pub(super) fn in_store(
+        &self,
+        cookie: &str,
+        open: impl FnOnce() -> Option<String>,
+    ) -> Option<Arc<InStore>> {
+        self.in_store.get(cookie).or_else(|| {
+            let session = Arc::new(InStore {
+                name: open()?.into(),
+                last: ArcSwapOption::empty(),
+            });
+            self.in_store.insert(cookie.to_owned(), session.clone());
+            Some(session)
+        })
+    }
+}
+
+impl InStore {
+    /// What the store has under the name, which `open` opens if it has to.
+    pub(super) fn opened(
+        &self,
+        stored: &StoredSession,
+        open: impl FnOnce() -> Option<Opened>,
+    ) -> Option<Arc<Opened>> {
+        let end = stored.value.len().saturating_sub(SEAL_END);
+        let end = stored.value.get(end..).unwrap_or(&stored.value);
+        let last = self.last.load();
+        let before = last
+            .as_ref()
+            .filter(|last| last.number == stored.version && *last.end == *end);
+        observing::session_looked_up(before.is_some());
+        if let Some(before) = before {
+            return Some(before.opened.clone());
+        }
+
+        let opened = Arc::new(open()?);
+        self.last.store(Some(Arc::new(Version {
+            number: stored.version,
+            end: end.into(),
+            opened: opened.clone(),
+        })));
+        Some(opened)
+    }
+}
+
+fn cache<K, V>() -> Cache<K, V>
+where
+    K: std::hash::Hash + Eq + Send + Sync + 'static,
+    V: Clone + Send + Sync + 'static,
+{
+    Cache::builder()
+        .max_capacity(OPENED)
+        .time_to_idle(OPENED_FOR)
+        .build()
+}
