@@ -454,10 +454,19 @@ impl Fairing for Oidc {
             Some(reason) => send_to_sign_in(request, response, *reason),
             None => {}
         }
-        let has_user = matches!(state.session.get(), Some(Ok(_)));
-        if has_user && !response.headers().contains("Cache-Control") {
-            response.set_header(Header::new("Cache-Control", "no-store"));
+        if let Some(Ok(_)) = state.session.get() {
+            keep_out_of_caches(response);
         }
+    }
+}
+
+/// What every answer made for a signed-in user has, unless the app says otherwise.
+fn keep_out_of_caches(response: &mut Response<'_>) {
+    // There are few headers, and to look one up by name costs more than to see them all.
+    let is_said = |header: Header<'_>| header.name() == "Cache-Control";
+    let says_otherwise = response.headers().iter().any(is_said);
+    if !says_otherwise {
+        response.adjoin_header(Header::new("Cache-Control", "no-store"));
     }
 }
 
