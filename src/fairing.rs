@@ -91,7 +91,7 @@ type Customize =
 ///    [`RelyingParty`];
 /// 4. sends a page load that a guard refused for want of a session to sign-in;
 /// 5. writes sessions into the answers, and `Cache-Control: no-store` where somebody is signed in
-///    and the app did not set its own;
+///    and the app did not set its own, and on every answer that renews or ends a session;
 /// 6. keeps what the provider sends a browser back with, `code` and `state`, out of Rocket's log.
 ///
 /// ```no_run
@@ -440,7 +440,9 @@ impl Fairing for Oidc {
         let Some(state) = RequestState::left_by(request) else {
             return;
         };
-        for cookie in state.cookies.take() {
+        let cookies = state.cookies.take();
+        let sets_cookies = !cookies.is_empty();
+        for cookie in cookies {
             response.adjoin_header(Header::new("Set-Cookie", cookie));
         }
         if let Some(error) = state.bearer.get() {
@@ -454,7 +456,10 @@ impl Fairing for Oidc {
             Some(reason) => send_to_sign_in(request, response, *reason),
             None => {}
         }
-        if let Some(Ok(_)) = state.session.get() {
+        if sets_cookies {
+            // The app may let an answer be stored, but not the session that goes with it.
+            response.set_header(Header::new("Cache-Control", "no-store"));
+        } else if let Some(Ok(_)) = state.session.get() {
             keep_out_of_caches(response);
         }
     }

@@ -509,6 +509,22 @@ async fn an_answer_to_a_signed_in_person_is_not_stored() {
     assert_eq!(browser.visit("/plain").await.header("Cache-Control"), None);
 }
 
+/// A cache that kept it would hand one person's session to another.
+#[rocket::async_test]
+async fn an_answer_that_renews_a_session_is_not_stored_whatever_the_app_says() {
+    let provider = TestProvider::start().await;
+    let app = App::local(&provider);
+    let browser = Browser::open(rocket(&app)).await;
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    app.advance(Duration::from_secs(360));
+    let page = browser.visit("/cached").await;
+    assert_eq!(page.set_cookies().len(), 1, "{page:#?}");
+    assert_eq!(page.header("Cache-Control"), Some("no-store"));
+    let page = browser.visit("/cached").await;
+    assert_eq!(page.set_cookies(), [""; 0]);
+    assert_eq!(page.header("Cache-Control"), Some("private, max-age=60"));
+}
+
 #[rocket::async_test]
 async fn a_guard_without_the_fairing_aborts_the_launch() {
     let provider = TestProvider::start().await;

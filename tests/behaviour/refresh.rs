@@ -312,6 +312,21 @@ async fn invalid_grant_ends_the_session() {
     }
 }
 
+/// Also where nobody has to be signed in.
+#[rocket::async_test]
+async fn an_answer_that_ends_a_session_is_not_stored() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = due(&app, &provider).await;
+    provider.revoke_refresh_tokens();
+    let page = browser.visit("/").await;
+    assert_eq!(page.is(Status::Ok).set_cookies().len(), 2, "{page:#?}");
+    assert_eq!(page.header("Cache-Control"), Some("no-store"));
+    let page = browser.visit("/").await;
+    assert_eq!(page.is(Status::Ok).set_cookies(), [""; 0]);
+    assert_eq!(page.header("Cache-Control"), None);
+}
+
 #[rocket::async_test]
 async fn invalid_client_ends_the_session() {
     let provider = TestProvider::start().await;
