@@ -382,7 +382,15 @@ fn outages(provider: &TestProvider) -> Vec<(Misbehaviour, String)> {
             html.clone().with_status(500).into(),
             "the provider's token endpoint answered with status 500".into(),
         ),
-        (html.into(), malformed.into()),
+        (html.clone().into(), malformed.into()),
+        (
+            html.with_status(403).into(),
+            "the provider's token endpoint answered with status 403".into(),
+        ),
+        (
+            Reply::status(400).into(),
+            "the provider's token endpoint answered with status 400".into(),
+        ),
         (
             Misbehaviour::Hang,
             "the provider's token endpoint did not answer within 250 ms".into(),

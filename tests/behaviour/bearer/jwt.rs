@@ -391,6 +391,33 @@ async fn access_token_too_long() {
     assert_eq!(answer, refused("the token is too long"));
 }
 
+/// Keycloak leaves most claims out of tokens that are to be introspected: the log says what to change there.
+#[rocket::async_test]
+async fn access_token_that_is_lightweight() {
+    let api = Api::open().await;
+    for (claims, error, remedy) in [
+        (
+            &["sub", "aud", "client_id"][..],
+            "the claim \"aud\" is missing",
+            "have the provider put this API into `aud` (an audience mapper, or a resource indicator)",
+        ),
+        (
+            &["sub", "client_id"],
+            "the token has neither \"sub\" nor \"client_id\"",
+            "have the provider put `sub` or `client_id` into its access tokens; lightweight tokens lack them",
+        ),
+    ] {
+        let refused = api.whoami(|token| claims.iter().for_each(|claim| token.remove(claim)));
+        assert_eq!(refused.await.status, 401);
+        let lines = api.log.lines();
+        let said = [
+            format!("WARN: the access token is refused: {error}"),
+            format!("INFO: {remedy}"),
+        ];
+        assert!(lines.windows(2).any(|pair| pair == said), "{lines:#?}");
+    }
+}
+
 #[rocket::async_test]
 async fn access_token_of_nobody() {
     let api = Api::open().await;

@@ -5,7 +5,7 @@ use rocket::http::Status;
 use serde_json::{Map, Value, json};
 
 use super::{accepted, refused};
-use crate::support::{JwtParts, Reply, SigningKey};
+use crate::support::{JwtParts, Reply, SigningKey, TestProvider};
 
 /// People sign in whatever one of these changes is made to the ID token.
 async fn with_claims(changes: Vec<(&'static str, Value)>) {
@@ -89,6 +89,13 @@ async fn replies_as_text() {
     let text = |reply: &mut Reply| reply.set_header("Content-Type", "text/plain; charset=utf-8");
     accepted(|provider| provider.on_jwks(text)).await;
     accepted(|provider| provider.on_user_info(text)).await;
+    accepted(|provider| {
+        let mut document = Value::Null;
+        provider.metadata(|metadata| document = json!(metadata));
+        let reply = Reply::json(document).with_header("Content-Type", "text/plain");
+        provider.on_path(TestProvider::DISCOVERY, reply);
+    })
+    .await;
     // The type that RFC 7517 §8.5 registers: npm oidc-provider.
     let registered =
         |reply: &mut Reply| reply.set_header("Content-Type", "application/jwk-set+json");

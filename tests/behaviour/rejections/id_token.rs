@@ -365,12 +365,18 @@ async fn exp_missing() {
 }
 
 #[rocket::async_test]
-async fn exp_as_text() {
-    token_refused(
-        |token| token.set("exp", "1700000300"),
-        "the claim \"exp\" is a string, not a number",
-    )
-    .await;
+async fn times_that_are_no_numbers() {
+    for claim in ["exp", "iat", "nbf"] {
+        for (time, actual) in [
+            (json!("1700000300"), "a string"),
+            (Value::Null, "null"),
+            (json!([1_700_000_300]), "an array"),
+            (json!(true), "a boolean"),
+        ] {
+            let error = format!("the claim \"{claim}\" is {actual}, not a number");
+            token_refused(move |token| token.set(claim, time.clone()), &error).await;
+        }
+    }
 }
 
 #[rocket::async_test]
@@ -456,6 +462,27 @@ async fn aud_empty() {
 }
 
 #[rocket::async_test]
+async fn aud_that_begins_alike() {
+    for aud in ["clien", "client2", "Client", "client ", ""] {
+        let error = format!("the token is meant for [\"{aud}\"], expected \"client\" among them");
+        token_refused(move |token| token.set("aud", aud), &error).await;
+    }
+}
+
+#[rocket::async_test]
+async fn aud_of_another_type() {
+    for (aud, actual) in [
+        (Value::Null, "null"),
+        (json!({"client": true}), "an object"),
+        (json!(1), "a number"),
+        (json!(["client", 1]), "an array with other values"),
+    ] {
+        let error = format!("the claim \"aud\" is {actual}, not a string or an array of strings");
+        token_refused(move |token| token.set("aud", aud.clone()), &error).await;
+    }
+}
+
+#[rocket::async_test]
 async fn azp_of_another_client() {
     token_refused(
         |token| token.set("azp", "other"),
@@ -471,12 +498,15 @@ async fn sub_empty() {
 }
 
 #[rocket::async_test]
-async fn sub_as_a_number() {
-    token_refused(
-        |token| token.set("sub", 7),
-        "the claim \"sub\" is a number, not a string",
-    )
-    .await;
+async fn sub_of_another_type() {
+    for (sub, actual) in [
+        (json!(7), "a number"),
+        (Value::Null, "null"),
+        (json!(["alice"]), "an array"),
+    ] {
+        let error = format!("the claim \"sub\" is {actual}, not a string");
+        token_refused(move |token| token.set("sub", sub.clone()), &error).await;
+    }
 }
 
 // ---- What ties it to this sign-in.

@@ -404,3 +404,15 @@ async fn parameter_twice_that_we_do_not_know() {
     let page = begun.bring(&callback).await;
     is_accepted(&begun.app, &page).await;
 }
+
+/// Session Management 1.0 §2: it means something to the provider alone, and is often base64.
+#[rocket::async_test]
+async fn session_state_of_any_letters() {
+    for text in ["a+b/c==", "a%2Bb%2Fc%3D%3D.s+alt", ""] {
+        let begun = Begun::new().await;
+        let path = begun.callback.path_and_query() + "&session_state=" + text;
+        let page = begun.app.browser.arrive_from_provider(&path).await;
+        let page = begun.app.browser.follow(&begun.provider, page).await;
+        is_accepted(&begun.app, &page).await;
+    }
+}

@@ -7,7 +7,15 @@ use serde_json::{Value, json};
 
 use super::{accepted, refused, refused_with, shows_refusal};
 use crate::app::launch;
+use crate::support::keys::base64url;
 use crate::support::{Misbehaviour, Reply, SigningKey, TestProvider};
+
+/// Whom a sign-in asks behind the browser's back, and how errors call them.
+const ENDPOINTS: [(&str, &str); 3] = [
+    ("/token", "token endpoint"),
+    ("/jwks", "key set"),
+    ("/userinfo", "UserInfo endpoint"),
+];
 
 /// The token endpoint answers with this reply.
 async fn reply_refused(reply: Reply, status: u16, error: &str) {
@@ -64,13 +72,46 @@ async fn connection_dropped() {
 }
 
 #[rocket::async_test]
+async fn connection_reset() {
+    for (path, name) in ENDPOINTS {
+        refused(
+            |provider| provider.on_path(path, Misbehaviour::Reset),
+            502,
+            &format!(
+                "the provider's {name} is not reachable: Connection reset by peer (os error 104)"
+            ),
+        )
+        .await;
+    }
+}
+
+#[rocket::async_test]
 async fn reply_cut_short() {
-    refused(
-        |provider| provider.on_path("/token", Misbehaviour::Truncate),
-        502,
-        "the provider's token endpoint is not reachable: end of file before message length reached",
-    )
-    .await;
+    for (path, name) in ENDPOINTS {
+        refused(
+            |provider| provider.on_path(path, Misbehaviour::Truncate),
+            502,
+            &format!(
+                "the provider's {name} is not reachable: end of file before message length reached"
+            ),
+        )
+        .await;
+    }
+}
+
+/// Announced as such: no more of it is read than is allowed.
+#[rocket::async_test]
+async fn body_of_two_hundred_megabytes() {
+    let mut answer = b"HTTP/1.1 200 -\r\nContent-Length: 209715200\r\n\r\n".to_vec();
+    answer.resize(2 * 1024 * 1024, b' ');
+    for ((path, name), max) in ENDPOINTS.into_iter().zip([262_144, 1_048_576, 262_144]) {
+        refused(
+            |provider| provider.on_path(path, Misbehaviour::Raw(answer.clone())),
+            502,
+            &format!("the provider's {name} answered with more than {max} bytes"),
+        )
+        .await;
+    }
 }
 
 #[rocket::async_test]
@@ -279,6 +320,60 @@ async fn keys_in_html() {
     keys_refused(
         Reply::text("text/html", "<h1>Maintenance</h1>"),
         "the provider's key set gave an unusable answer: the key set cannot be read: not valid JSON: parsing failed at line 1, column 1",
+    )
+    .await;
+}
+
+#[rocket::async_test]
+async fn keys_empty() {
+    let error = "the provider's key set gave an unusable answer: the key set cannot be read: not valid JSON: parsing failed at line 1, column 0";
+    keys_refused(Reply::status(200), error).await;
+}
+
+/// The token is signed by the very key, which must not be used for it.
+#[rocket::async_test]
+async fn keys_that_must_not_verify() {
+    for (member, value) in [
+        ("use", json!("enc")),
+        ("key_ops", json!(["encrypt", "wrapKey"])),
+        ("alg", json!("RSA-OAEP")),
+        ("kty", json!("oct")),
+        ("d", json!("AQAB")),
+        // 1,024 bits.
+        ("n", json!(base64url([0x80; 128]))),
+        ("e", json!("AQ")),
+    ] {
+        let mut key = SigningKey::Rsa.jwk();
+        key[member] = value;
+        keys_refused(
+            Reply::json(json!({"keys": [key, SigningKey::Ec.jwk()]})),
+            "the ID token is refused: the provider's key set has no usable key \"rsa-1\"",
+        )
+        .await;
+    }
+}
+
+/// A secret that everybody can read proves nothing, even where HS256 is allowed.
+#[rocket::async_test]
+async fn symmetric_key_of_the_key_set() {
+    let secret = b"a secret that the provider shows".to_vec();
+    refused_with(
+        json!({"id_token_signing_algs": ["RS256", "HS256"]}),
+        |provider| {
+            let key =
+                json!({"kty": "oct", "kid": "oct-1", "alg": "HS256", "k": base64url(&secret)});
+            provider.on_path(
+                "/jwks",
+                Reply::json(json!({"keys": [key, SigningKey::Rsa.jwk()]})),
+            );
+            let secret = secret.clone();
+            provider.on_id_token(move |token| {
+                token.sign_with(SigningKey::Hs256(secret.clone()));
+                token.set_header("kid", "oct-1");
+            });
+        },
+        502,
+        "the ID token is refused: the HS256 signature of the token is wrong",
     )
     .await;
 }

@@ -168,6 +168,8 @@ async fn claims_about_the_sign_in_are_not_taken_over() {
 async fn odd_claims_do_not_fail_a_sign_in() {
     for (claim, value) in [
         ("email_verified", json!(1)),
+        // Amazon Cognito.
+        ("email_verified", json!("true")),
         ("updated_at", json!("2023-11-14T22:13:20Z")),
         ("address", json!("Oxford")),
         ("name", Value::Null),

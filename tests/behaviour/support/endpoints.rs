@@ -63,6 +63,7 @@ pub(super) async fn answer(mut stream: TcpStream, state: Arc<State>) -> std::io:
         None => {}
         Some(Misbehaviour::Reply(other)) => reply = Some(other),
         Some(Misbehaviour::Drop) => return Ok(()),
+        Some(Misbehaviour::Reset) => return stream.set_zero_linger(),
         Some(Misbehaviour::Hang) => std::future::pending().await,
         Some(Misbehaviour::RedirectTo(url)) => reply = Some(Reply::redirect(&url).with_status(302)),
         Some(Misbehaviour::Truncate) => {

@@ -176,6 +176,8 @@ pub enum Misbehaviour {
     Reply(Reply),
     /// Reads the request and closes the connection.
     Drop,
+    /// Reads the request and resets the connection.
+    Reset,
     /// Reads the request and never answers.
     Hang,
     /// `302` to this address.
