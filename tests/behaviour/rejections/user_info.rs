@@ -263,6 +263,59 @@ async fn unsigned_as_a_jwt() {
     .await;
 }
 
+/// A response in JSON needs no signature; one that is signed needs a good one.
+#[rocket::async_test]
+async fn signed_wrongly() {
+    const WRONG: &str = "the RS256 signature of the token is wrong";
+    const HS256: &str = "the token is signed with HS256, expected RS256, PS256, ES256, EdDSA";
+    type Change = fn(&mut JwtParts);
+    let changes: [(Change, &str); 10] = [
+        (|jwt| jwt.break_signature = true, WRONG),
+        (|jwt| jwt.strip_signature = true, WRONG),
+        (
+            |jwt| {
+                jwt.sign_with(SigningKey::Foreign);
+                jwt.set_header("jwk", SigningKey::Foreign.jwk());
+            },
+            WRONG,
+        ),
+        (
+            |jwt| jwt.sign_with(SigningKey::Hs256(b"correct horse".to_vec())),
+            HS256,
+        ),
+        (
+            |jwt| {
+                let public_key = SigningKey::Rsa.public_pem().into_bytes();
+                jwt.sign_with(SigningKey::Hs256(public_key));
+            },
+            HS256,
+        ),
+        (
+            |jwt| jwt.set_header("alg", "RS512"),
+            "the token is signed with RS512, expected RS256, PS256, ES256, EdDSA",
+        ),
+        (
+            |jwt| jwt.set_header("alg", "PS256"),
+            "the provider's key set has no key for PS256 named \"rsa-1\"",
+        ),
+        (
+            |jwt| jwt.set_header("kid", "rsa-9"),
+            "the provider's key set has no usable key \"rsa-9\"",
+        ),
+        (
+            |jwt| jwt.set_header("alg", "NONE"),
+            "the token is signed with \"NONE\", which is never accepted",
+        ),
+        (
+            |jwt| jwt.set_header("crit", json!(["b64"])),
+            "the token requires header extensions (\"crit\"), of which none is supported",
+        ),
+    ];
+    for (change, error) in changes {
+        jwt_refused(change, &format!("is not accepted: {error}")).await;
+    }
+}
+
 /// An access token in the form of a JWT has the same `iss`, `sub` and `aud`.
 #[rocket::async_test]
 async fn signed_as_another_kind_of_token() {
