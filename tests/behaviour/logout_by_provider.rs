@@ -9,7 +9,7 @@ use url::form_urlencoded::byte_serialize;
 use crate::{
     app::Log,
     common::{App, NOW, assert_signed_out},
-    support::{Browser, JwtParts, Page, SigningKey, TestProvider},
+    support::{Browser, JwtParts, Page, SigningKey, TestProvider, case},
 };
 
 const BACKCHANNEL: &str = "/oidc/backchannel-logout";
@@ -41,6 +41,7 @@ fn accepted(page: &Page) {
 
 #[track_caller]
 fn refused(page: &Page, description: &str) {
+    case(description);
     page.is(Status::BadRequest);
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
     assert_eq!(page.header("Content-Type"), Some("application/json"));
@@ -337,6 +338,7 @@ async fn an_odd_logout_token_that_holds_ends_the_session() {
         |t| t.set("events", json!({ EVENT: { "x": 1 }, "urn:other": {} })),
     ];
     for change in changes {
+        case("signed out");
         let browser = signed_in(&app, &provider).await;
         accepted(&logout(&browser, &provider.logout_token(change)).await);
         assert_signed_out(&browser).await;

@@ -13,7 +13,7 @@ mod user_info;
 use serde_json::{Value, json};
 
 use crate::app::{App, launch};
-use crate::support::{Page, TestProvider};
+use crate::support::{Page, TestProvider, case};
 
 /// A person signs in at a provider that was changed in one thing, and is refused with this status
 /// and this error, in which `{issuer}` stands for the provider's.
@@ -23,6 +23,7 @@ async fn refused(change: impl Fn(&TestProvider), status: u16, error: &str) {
 
 /// As [`refused`], with further settings.
 async fn refused_with(settings: Value, change: impl Fn(&TestProvider), status: u16, error: &str) {
+    case(error);
     for response_mode in RESPONSE_MODES {
         let provider = TestProvider::start().await;
         change(&provider);
@@ -78,6 +79,7 @@ async fn accepted_with(
     settings: Value,
     change: impl Fn(&TestProvider),
 ) -> (TestProvider, App, Page) {
+    case("signed in");
     let mut last = None;
     for response_mode in RESPONSE_MODES {
         let provider = TestProvider::start().await;

@@ -16,7 +16,7 @@ use serde_json::Map;
 use crate::{
     app::NOW,
     common::Log,
-    support::{JwtParts, TestProvider},
+    support::{JwtParts, TestProvider, case},
 };
 
 scopes! {
@@ -115,6 +115,7 @@ impl Api {
         description: &str,
         logged: &str,
     ) {
+        case(logged);
         let accepted = self.whoami(|_| ()).await;
         assert_eq!(accepted.status, 200, "the token without the change");
         let answer = self.whoami(change).await;

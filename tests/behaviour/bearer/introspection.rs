@@ -6,7 +6,7 @@ use rocket::futures::future::join_all;
 use serde_json::json;
 
 use super::app::{Answer, Api, METADATA, refused};
-use crate::support::{Reply, TestProvider};
+use crate::support::{Reply, TestProvider, case};
 
 const INTROSPECT: &str = "/introspect";
 
@@ -139,6 +139,7 @@ async fn what_introspection_says_is_judged() {
             "tokens that are bound to a key are not accepted",
         ),
     ] {
+        case(description);
         let api = open(json!({})).await;
         assert_eq!(api.call("/whoami", "opaque").await.status, 200);
         say(&api.provider, move |reply| reply.set(member, value.clone()));
@@ -370,6 +371,7 @@ async fn an_introspection_of_no_use_is_502() {
     ];
     let api = open(json!({})).await;
     for (i, (reply, logged)) in useless.into_iter().enumerate() {
+        case(logged);
         api.provider.on_path(INTROSPECT, reply);
         let answer = api.call("/notes", "opaque").await;
         let bad_gateway = Answer {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::app::{Api, refused};
 use crate::{
     app::NOW,
-    support::{SigningKey, TestProvider},
+    support::{SigningKey, TestProvider, case},
 };
 
 #[rocket::async_test]
@@ -407,6 +407,7 @@ async fn access_token_that_is_lightweight() {
             "have the provider put `sub` or `client_id` into its access tokens; lightweight tokens lack them",
         ),
     ] {
+        case(error);
         let refused = api.whoami(|token| claims.iter().for_each(|claim| token.remove(claim)));
         assert_eq!(refused.await.status, 401);
         let lines = api.log.lines();

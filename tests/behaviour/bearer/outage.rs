@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::app::{Answer, Api};
-use crate::support::{Misbehaviour, Reply, TestProvider};
+use crate::support::{Misbehaviour, Reply, TestProvider, case};
 
 fn unanswered(status: u16, retry_after: Option<&str>) -> Answer {
     Answer {
@@ -71,6 +71,7 @@ async fn an_introspection_endpoint_that_misbehaves() {
     let token = api.provider.access_token("notes:read", |_| ());
     for (misbehaviour, status) in misbehaviours() {
         let name = format!("{misbehaviour:?}");
+        case(&status.to_string());
         api.provider.on_path("/introspect", misbehaviour);
         let retry_after = (status == 503).then_some("5");
         assert_eq!(
@@ -91,6 +92,7 @@ async fn a_key_set_that_misbehaves() {
     });
     for (misbehaviour, status) in misbehaviours() {
         let name = format!("{misbehaviour:?}");
+        case(&status.to_string());
         api.provider.on_path("/jwks", misbehaviour);
         let retry_after = (status == 503).then_some("5");
         assert_eq!(

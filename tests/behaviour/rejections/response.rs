@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{is_accepted, is_refused, nobody_is_signed_in, shows_refusal};
 use crate::app::{App, Log, NOW, launch};
-use crate::support::{Callback, Page, TestProvider};
+use crate::support::{Callback, Page, TestProvider, case};
 
 const NOT_PENDING: &str = "no sign-in is under way in this browser that this response belongs to";
 const STATE: &str = "`state` is not the one that was sent";
@@ -26,6 +26,7 @@ impl Begun {
     }
 
     async fn at(change: impl FnOnce(&TestProvider)) -> Self {
+        case("an authorization response");
         let provider = TestProvider::start().await;
         change(&provider);
         let app = launch(&provider, json!({})).await;

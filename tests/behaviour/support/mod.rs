@@ -33,3 +33,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+/// Prints that a provider, or who speaks for it, is about to do what it should not: for those who count such
+/// cases, as `docs/conformance.md` does.
+pub fn case(outcome: &str) {
+    let test = std::thread::current();
+    println!("case {}: {outcome}", test.name().unwrap_or_default());
+}
