@@ -1,8 +1,10 @@
 //! What operators see: events with their reason codes, in their spans.
 
 use std::{
+    collections::HashMap,
     fmt,
     sync::{Arc, Mutex},
+    thread::{self, ThreadId},
     time::Duration,
 };
 
@@ -25,7 +27,8 @@ struct Seen(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     names: Vec<&'static str>,
-    open: Vec<u64>,
+    /// A refresh is a task, which may still be in its span while the request goes on.
+    open: HashMap<ThreadId, Vec<u64>>,
     events: Vec<String>,
 }
 
@@ -57,13 +60,16 @@ impl tracing::Subscriber for Seen {
     }
 
     fn enter(&self, id: &span::Id) {
-        locked(&self.0).open.push(id.into_u64());
+        let mut state = locked(&self.0);
+        let open = state.open.entry(thread::current().id()).or_default();
+        open.push(id.into_u64());
     }
 
     fn exit(&self, id: &span::Id) {
         let mut state = locked(&self.0);
-        let at = state.open.iter().rposition(|open| *open == id.into_u64());
-        state.open.remove(at.unwrap());
+        let open = state.open.entry(thread::current().id()).or_default();
+        let at = open.iter().rposition(|open| *open == id.into_u64());
+        open.remove(at.unwrap());
     }
 
     fn event(&self, event: &tracing::Event<'_>) {
@@ -71,7 +77,9 @@ impl tracing::Subscriber for Seen {
         event.record(&mut fields);
         let Some(reason) = fields.reason else { return };
         let mut state = locked(&self.0);
-        let spans = state.open.iter().map(|id| state.names[*id as usize - 1]);
+        let open = state.open.get(&thread::current().id());
+        let spans = open.into_iter().flatten();
+        let spans = spans.map(|id| state.names[*id as usize - 1]);
         let spans = spans.collect::<Vec<_>>().join("/");
         let call = fields.call.join(" ");
         assert_eq!(fields.has_ms, !call.is_empty());
