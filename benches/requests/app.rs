@@ -2,18 +2,14 @@
 
 use std::fmt::Display;
 
-use rocket::{
-    Build, Config, Request, Rocket,
-    figment::Figment,
-    get,
-    http::Status,
-    request::{FromRequest, Outcome},
-    routes,
-};
+use rocket::{Build, Config, Rocket, figment::Figment, get, routes};
 use rocket_openidconnect::{Bearer, LoggedIn, Oidc, scopes};
 use serde_json::json;
 
-use crate::issuer::{AUDIENCE, Issuer, now};
+use crate::{
+    floor,
+    issuer::{AUDIENCE, Issuer, now},
+};
 
 scopes! { NotesRead = "notes:read"; }
 
@@ -27,22 +23,6 @@ fn api(token: Bearer<NotesRead>) -> String {
     token.subject().unwrap_or_default().to_owned()
 }
 
-/// What a guard costs that only refuses: the least that any refusal can.
-#[derive(Debug)]
-struct Refused;
-
-#[rocket::async_trait]
-impl<'r> FromRequest<'r> for Refused {
-    type Error = ();
-
-    async fn from_request(_: &'r Request<'_>) -> Outcome<Refused, ()> {
-        Outcome::Error((Status::Unauthorized, ()))
-    }
-}
-
-#[get("/refused")]
-fn refused(_refused: Refused) {}
-
 #[get("/me")]
 fn me(user: LoggedIn) -> String {
     user.subject().to_owned()
@@ -53,6 +33,8 @@ fn me(user: LoggedIn) -> String {
 pub enum Server {
     /// Without the fairing.
     Bare,
+    /// Without it, and with what no guard can do without.
+    Floor,
     /// With it, and with a token cache of so many entries.
     Attached { token_cache: u32 },
     /// With it, and with sessions in memory.
@@ -60,8 +42,9 @@ pub enum Server {
 }
 
 impl Server {
-    pub const ALL: [Server; 4] = [
+    pub const ALL: [Server; 5] = [
         Server::Bare,
+        Server::Floor,
         Server::Attached {
             token_cache: 10_000,
         },
@@ -78,7 +61,8 @@ impl Server {
             .merge(("secret_key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="))
             .merge(("shutdown.ctrlc", false));
         let (token_cache, store) = match self {
-            Server::Bare => return rocket::custom(figment).mount("/", routes![plain, refused]),
+            Server::Bare => return rocket::custom(figment).mount("/", routes![plain]),
+            Server::Floor => return floor::routes(rocket::custom(figment)),
             Server::Attached { token_cache } => (token_cache, "cookie"),
             Server::Memory => (0, "memory"),
         };
@@ -111,7 +95,7 @@ pub struct Case {
 
 /// All of them; the first is what the others are compared with.
 pub fn cases(issuer: &Issuer) -> Vec<Case> {
-    let [bare, cached, uncached, in_memory] = Server::ALL;
+    let [bare, floor, cached, uncached, in_memory] = Server::ALL;
     let case = |name, server, path, authorization, status| Case {
         name,
         server,
@@ -145,7 +129,17 @@ pub fn cases(issuer: &Issuer) -> Vec<Case> {
         case("RS256 first seen", uncached, "/api", bearer(rs256), 200),
         case("ES256 first seen", uncached, "/api", bearer(es256), 200),
         case("EdDSA first seen", uncached, "/api", bearer(eddsa), 200),
-        case("refused without a reason", bare, "/refused", None, 401),
+        case("RS256 signature alone", floor, "/signed/rs256", None, 200),
+        case("ES256 signature alone", floor, "/signed/es256", None, 200),
+        case("EdDSA signature alone", floor, "/signed/eddsa", None, 200),
+        case("refusal alone", floor, "/refused", None, 401),
+        case(
+            "refusal with a challenge alone",
+            floor,
+            "/challenged",
+            None,
+            401,
+        ),
         case("no token", cached, "/api", None, 401),
         case("malformed", cached, "/api", bearer("a.b".into()), 401),
         case("expired", cached, "/api", bearer(expired), 401),

@@ -1,27 +1,29 @@
-//! Server CPU per request, plain and guarded in turns, driven by `wrk`.
+//! Server CPU per request, plain and guarded in turns.
 //!
-//! Both run on one core, and `wrk` as a batch process. On another core it would sleep between the answers
-//! of a slow route and be woken for each, which the server pays for, and dearly on a virtual machine: the
-//! fast route would look faster than it is. The plain request carries the header of the guarded one, so
-//! that a guard is not charged for reading it from the network.
+//! The server has one core, and a client that never sleeps has the other: no core waits for work, and neither
+//! has to be woken, which on a virtual machine costs more than a guard and would be charged to whichever route
+//! is slower. The turns are short, so that what the machine does beside lies on both. The plain request
+//! carries the header of the guarded one, so that a guard is not charged for reading it from the network.
 
 use std::{
     fs,
     io::{BufRead, BufReader, Write},
     process::{Child, Command, Stdio},
     sync::Arc,
+    time::Duration,
 };
 
 use rocket::fairing::AdHoc;
 
 use crate::{
     app::{Case, Server, callback, cases, cookies},
+    client::BusyClient,
     issuer::Issuer,
 };
 
-/// Rounds of each case, and how long one takes.
-const ROUNDS: usize = 3;
-const SECONDS: u64 = 2;
+/// Turns of each case, and how long one takes.
+const TURNS: usize = 102;
+const TURN: Duration = Duration::from_millis(50);
 
 /// Serves one of the servers at this issuer; tells its port on standard output.
 pub async fn serve(server: &str, issuer: &str) {
@@ -39,6 +41,7 @@ pub async fn serve(server: &str, issuer: &str) {
 /// A server in a process of its own.
 pub struct Running {
     child: Child,
+    port: u16,
     pub url: String,
 }
 
@@ -53,12 +56,13 @@ impl Running {
             .spawn()
             .expect("`taskset` (util-linux) runs");
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let port = lines
+        let port: u16 = lines
             .map_while(Result::ok)
-            .find_map(|line| line.strip_prefix("port ").map(str::to_owned))
+            .find_map(|line| line.strip_prefix("port ")?.parse().ok())
             .expect("the server starts");
         Running {
             child,
+            port,
             url: format!("http://127.0.0.1:{port}"),
         }
     }
@@ -81,34 +85,37 @@ impl Running {
         set(answer.headers())
     }
 
-    /// User and system time so far, in ticks of 10 ms.
-    pub fn ticks(&self) -> u64 {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let after_name = stat.rsplit_once(')').unwrap().1;
-        let fields: Vec<&str> = after_name.split_whitespace().collect();
-        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    /// CPU time so far, of all its threads.
+    pub fn cpu_time(&self) -> Duration {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        let nanoseconds = threads.map(|thread| {
+            let path = thread.unwrap().path().join("schedstat");
+            let times = fs::read_to_string(path).unwrap_or_default();
+            let on_cpu = times.split_whitespace().next();
+            on_cpu.map_or(0, |time| time.parse::<u64>().unwrap())
+        });
+        Duration::from_nanos(nanoseconds.sum())
+    }
+
+    /// A client for this case, with this header.
+    fn client(&self, case: &Case, header: Option<&(&str, String)>) -> BusyClient {
+        let header = header.map_or(String::new(), |(name, value)| {
+            format!("{name}: {value}\r\n")
+        });
+        let request = format!(
+            "GET {} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n",
+            case.path
+        );
+        let address = ([127, 0, 0, 1], self.port).into();
+        BusyClient::new(address, request, case.status)
     }
 
     /// CPU microseconds a request.
-    fn measure(&self, case: &Case, header: Option<&(&str, String)>) -> f64 {
-        let mut wrk = Command::new("chrt");
-        wrk.args(["-b", "0", "taskset", "-c", "0", "wrk", "-t1", "-c16"])
-            .arg(format!("-d{SECONDS}s"));
-        if let Some((name, value)) = header {
-            wrk.arg("-H").arg(format!("{name}: {value}"));
-        }
-        wrk.arg(format!("{}{}", self.url, case.path));
-        let before = self.ticks();
-        let output = wrk.output().expect("`wrk` (Debian's package wrk) runs");
-        let ticks = self.ticks() - before;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let requests: f64 = text
-            .lines()
-            .find_map(|line| line.trim().split_once(" requests in")?.0.parse().ok())
-            .unwrap_or_else(|| panic!("{text}"));
-        let refused = text.contains("Non-2xx or 3xx responses");
-        assert_eq!(refused, case.status >= 400, "{}: {text}", case.name);
-        ticks as f64 * 10_000.0 / requests
+    fn measure(&self, client: &mut BusyClient) -> f64 {
+        let before = self.cpu_time();
+        let answers = client.run(TURN);
+        let spent = self.cpu_time() - before;
+        spent.as_secs_f64() * 1e6 / answers as f64
     }
 }
 
@@ -119,6 +126,17 @@ impl Drop for Running {
     }
 }
 
+/// Keeps this process off the server's core.
+fn pin_to_core(core: u32) {
+    let pinned = Command::new("taskset")
+        .args(["-cp", &core.to_string(), &std::process::id().to_string()])
+        .output();
+    assert!(
+        pinned.is_ok_and(|output| output.status.success()),
+        "`taskset` (util-linux) runs, and there are two cores"
+    );
+}
+
 /// A client that goes where it wants.
 pub fn http() -> reqwest::Client {
     reqwest::Client::builder()
@@ -127,8 +145,10 @@ pub fn http() -> reqwest::Client {
         .unwrap()
 }
 
-/// Prints CPU time a request, and plain/guarded. The median of a few rounds.
-pub async fn table() {
+/// Prints CPU time a request, and plain/guarded: the middle of all turns, and between what the middle half
+/// of them lies. Of those cases whose name has this text.
+pub async fn table(text: &str) {
+    pin_to_core(1);
     let issuer: Arc<Issuer> = Issuer::start(0);
     let (cases, http) = (cases(&issuer), http());
     let servers = Server::ALL.map(|server| Running::start(server, &issuer));
@@ -138,26 +158,38 @@ pub async fn table() {
     };
     let (plain, guarded) = cases.split_first().unwrap();
     println!(
-        "\n{:32} {:>9} {:>9} {:>7}",
+        "\n{:32} {:>9} {:>9} {:>7}   half of them",
         "case", "plain µs", "µs", "ratio"
     );
-    for case in guarded {
+    for case in guarded.iter().filter(|case| case.name.contains(text)) {
         let header = match (&case.authorization, case.session) {
             (Some(value), _) => Some(("Authorization", value.clone())),
             (None, Some(size)) => Some(("Cookie", running(case).sign_in(&http, size).await)),
             (None, None) => None,
         };
-        let mut rounds: Vec<(f64, f64)> = (0..ROUNDS)
-            .map(|_| {
-                (
-                    running(plain).measure(plain, header.as_ref()),
-                    running(case).measure(case, header.as_ref()),
-                )
-            })
-            .collect();
-        rounds.sort_by(|a, b| (a.0 / a.1).total_cmp(&(b.0 / b.1)));
-        let (plain, guarded) = rounds[ROUNDS / 2];
-        let ratio = plain / guarded;
-        println!("{:32} {plain:9.1} {guarded:9.1} {ratio:7.2}", case.name);
+        let (with_plain, with_case) = (running(plain), running(case));
+        let mut client = with_plain.client(plain, header.as_ref());
+        let mut guarded_client = with_case.client(case, header.as_ref());
+        let turns = (0..TURNS).map(|_| {
+            (
+                with_plain.measure(&mut client),
+                with_case.measure(&mut guarded_client),
+            )
+        });
+        // The first warms up.
+        let turns: Vec<(f64, f64)> = turns.skip(1).collect();
+        let [_, plain, _] = quartiles(turns.iter().map(|turn| turn.0));
+        let [_, guarded, _] = quartiles(turns.iter().map(|turn| turn.1));
+        let [low, ratio, high] = quartiles(turns.iter().map(|turn| turn.0 / turn.1));
+        println!(
+            "{:32} {plain:9.1} {guarded:9.1} {ratio:7.2}   {low:.2} to {high:.2}",
+            case.name
+        );
     }
+}
+
+fn quartiles(values: impl Iterator<Item = f64>) -> [f64; 3] {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    [1, 2, 3].map(|quarter| values[values.len() * quarter / 4])
 }

@@ -3,14 +3,16 @@
 //! ```sh
 //! cargo bench --bench requests                    # both tables, and how they grow
 //! cargo bench --bench requests -- instructions    # fails when a limit is exceeded
-//! cargo bench --bench requests -- cpu
+//! cargo bench --bench requests -- cpu             # or some: `-- cpu session`
 //! cargo bench --bench requests -- growth
 //! cargo bench --bench requests -- sessions
 //! cargo bench --bench requests -- load
 //! ```
 
 mod app;
+mod client;
 mod cpu;
+mod floor;
 mod growth;
 mod instructions;
 mod issuer;
@@ -37,8 +39,8 @@ fn main() -> std::process::ExitCode {
             true
         }
         ["instructions"] => instructions::table(),
-        ["cpu"] => {
-            rocket::execute(cpu::table());
+        ["cpu"] | ["cpu", _] => {
+            rocket::execute(cpu::table(arguments.get(1).copied().unwrap_or_default()));
             true
         }
         ["growth"] => {
@@ -51,7 +53,7 @@ fn main() -> std::process::ExitCode {
             true
         }
         [] => {
-            rocket::execute(cpu::table());
+            rocket::execute(cpu::table(""));
             growth::table();
             rocket::execute(sessions::tables());
             instructions::table()

@@ -56,14 +56,15 @@ async fn sign_ins() {
             .buffer_unordered(8)
             .collect::<Vec<_>>()
             .await;
-        let (ticks, begin) = (running.ticks(), Instant::now());
+        let (before, begin) = (running.cpu_time(), Instant::now());
         stream::iter(0..SIGN_INS)
             .map(sign_in)
             .buffer_unordered(8)
             .collect::<Vec<_>>()
             .await;
         let rate = SIGN_INS as f64 / begin.elapsed().as_secs_f64();
-        let cpu = (running.ticks() - ticks) as f64 * 10_000.0 / SIGN_INS as f64;
+        let spent = running.cpu_time() - before;
+        let cpu = spent.as_secs_f64() * 1e6 / SIGN_INS as f64;
         println!("{name:32} {rate:10.0} {cpu:10.0}");
     }
 }
