@@ -1,4 +1,4 @@
-//! What a guard costs a request: CPU time by `wrk`, and instructions by `valgrind`.
+//! What a guard costs a request: CPU time, and instructions by `valgrind`.
 //!
 //! ```sh
 //! cargo bench --bench requests                    # both tables, and how they grow
