@@ -258,6 +258,27 @@ mod tests {
         assert_eq!(store.load("a").await, Ok(None));
         assert_eq!(store.ids_of("alice").await, Ok(vec![]));
     }
+
+    /// So that what nobody asks for again does not stay until the store is full.
+    #[cfg(feature = "testing")]
+    #[rocket::async_test]
+    async fn the_cache_drops_what_is_over_by_its_own_time() {
+        let store = MemoryStore::new(10).clock(Clock::standing());
+        let (hour, life) = (Duration::from_secs(3600), Duration::from_nanos(1));
+        store.create(&session("a", "alice"), life).await.unwrap();
+        store.note("n", "1", life).await.unwrap();
+        assert!(store.sessions.get("a").is_none());
+        assert!(store.notes.get("n").is_none());
+
+        store.create(&session("b", "bob"), hour).await.unwrap();
+        let next = StoredSession {
+            version: 2,
+            ..session("b", "bob")
+        };
+        assert_eq!(store.replace(&next, life).await, Ok(true));
+        assert!(store.sessions.get("b").is_none());
+    }
+
     /// The cache's own time stands almost still meanwhile.
     #[cfg(feature = "testing")]
     #[rocket::async_test]

@@ -67,13 +67,14 @@ impl fmt::Debug for Names {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
     fn names_differ_by_kind_by_parts_and_by_key() {
         let names = Names::new(b"key");
         let one = names.subject("https://op.example", "alice");
-        assert_eq!(one.len(), 43);
         assert_eq!(one, names.subject("https://op.example", "alice"));
         for other in [
             names.sid("https://op.example", "alice"),
@@ -82,7 +83,26 @@ mod tests {
         ] {
             assert_ne!(one, other);
         }
-        assert_ne!(names.refresh("id", 1), names.refreshed("id", 1));
-        assert_ne!(names.refresh("id", 1), names.refresh("id", 2));
+    }
+
+    #[test]
+    fn each_thing_has_a_name_of_its_own() {
+        let names = Names::new(b"key");
+        let all = [
+            names.session(&Secret::new("id")),
+            names.session(&Secret::new("other")),
+            names.subject("issuer", "id"),
+            names.sid("issuer", "id"),
+            names.jti("issuer", "id"),
+            names.refresh("id", 1),
+            names.refresh("id", 2),
+            names.refreshed("id", 1),
+            names.refreshed("id", 2),
+            names.refreshed("other", 1),
+        ];
+        for name in &all {
+            assert_eq!(name.len(), 43);
+        }
+        assert_eq!(HashSet::from(all.clone()).len(), all.len());
     }
 }

@@ -149,6 +149,7 @@ mod tests {
     #[test]
     fn pieces_out_of_place_are_refused() {
         assert_eq!(piece("id:1:2:x:y", 1), Some(("id", 2, "x:y")));
+        assert_eq!(piece("id:4:5:x", 4), Some(("id", 5, "x")));
         for (text, i) in [
             ("id:1:2:x", 0),
             ("id:0:6:x", 0),

@@ -558,3 +558,6 @@ fn age(session: &Session, now: OffsetDateTime) -> Duration {
 fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

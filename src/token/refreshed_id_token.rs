@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::token::{
-        ClaimError, SigningAlgorithm,
+        ClaimError, JwsError, SigningAlgorithm,
         test_keys::{header, key_set, sign},
     };
 
@@ -182,6 +182,7 @@ mod tests {
     fn the_same_sign_in_is_accepted() {
         let claims = judge(|claims| claims["aud"] = json!(["api", "client"])).unwrap();
         assert_eq!(claims.value("iat"), Some(&json!(NOW)));
+        assert!(judge(|claims| claims["aud"] = json!(["client", "api", "client"])).is_ok());
         assert!(judge(|claims| claims["nonce"] = json!("the nonce of the sign-in")).is_ok());
         assert!(judge(|claims| drop(claims.as_object_mut().unwrap().remove("auth_time"))).is_ok());
     }
@@ -210,6 +211,16 @@ mod tests {
         };
         assert_eq!(error, IdTokenError::Claim(expected).into());
         assert!(!error.is_another_sign_in());
+    }
+
+    #[test]
+    fn id_token_of_refresh_by_a_new_key() {
+        let new_key = IdTokenError::Jws(JwsError::UnknownKey { kid: "new".into() });
+        assert!(RefreshedIdTokenError::from(new_key).wants_fresh_keys());
+        let error = judge(|claims| claims["sub"] = json!("bob")).unwrap_err();
+        assert!(!error.wants_fresh_keys());
+        let error = judge(|claims| claims["iss"] = json!("https://other.example")).unwrap_err();
+        assert!(!error.wants_fresh_keys());
     }
 
     #[test]

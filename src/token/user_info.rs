@@ -258,6 +258,7 @@ mod tests {
         let error = signed(&head, &json!({"sub": "alice"})).unwrap_err();
         assert_eq!(error, JwsError::UnknownKey { kid: "new".into() }.into());
         assert!(error.wants_fresh_keys());
+        assert!(!with("aud", "other").unwrap_err().wants_fresh_keys());
 
         head = header(ES256);
         head["typ"] = "at+jwt".into();

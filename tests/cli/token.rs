@@ -48,6 +48,8 @@ async fn a_good_token() {
         (&aud["expected"], &aud["actual"]),
         (&json!(TestProvider::API), &aud["expected"])
     );
+    assert_eq!(report.check("typ")["actual"], "at+jwt");
+    assert_eq!(report.check("signature")["actual"], "by the key \"rsa-1\"");
 
     // From standard input, as people paste it; and never written.
     let pasted = format!("Authorization: Bearer {token}\n");

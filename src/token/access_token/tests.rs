@@ -183,6 +183,7 @@ fn access_token_audience() {
     );
     refused(with("aud", "app"), another(&["app"]));
     refused(with("aud", json!([])), another(&[]));
+    refused(with("aud", vec!["app"; 11]), another(&["app"; 10]));
     refused(
         with("aud", "https://api.example/"),
         another(&["https://api.example/"]),

@@ -156,6 +156,9 @@ fn a_wrong_signature_wins_over_wrong_claims() {
     let error = case.judged().unwrap_err();
     assert_eq!(error, JwsError::UnknownKey { kid: "new".into() }.into());
     assert!(error.wants_fresh_keys());
+
+    let error = Case::with("aud", "other").judged().unwrap_err();
+    assert!(!error.wants_fresh_keys());
 }
 
 #[test]
@@ -227,6 +230,7 @@ fn id_token_bad_aud() {
     Case::with("aud", "other").is_refused(error(&["other"]));
     Case::with("aud", "Client").is_refused(error(&["Client"]));
     Case::with("aud", json!([])).is_refused(error(&[]));
+    Case::with("aud", vec!["other"; 11]).is_refused(error(&["other"; 10]));
     Case::with("aud", json!(["other"]))
         .trusting("other")
         .is_refused(error(&["other"]));

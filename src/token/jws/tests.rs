@@ -165,7 +165,12 @@ fn hs256_needs_its_place_in_the_list_and_the_secret() {
             Err(JwsError::MissingClientSecret { algorithm: HS256 })
         );
     }
-    assert_eq!(verify(&[HS256], Some(&another)), Err(bad_signature(HS256)));
+    let error = verify(&[HS256], Some(&another)).unwrap_err();
+    assert_eq!(error, bad_signature(HS256));
+    assert_eq!(
+        error.remedy(),
+        "check that `client_secret` is the one the provider signs with"
+    );
 }
 
 #[test]
@@ -308,6 +313,23 @@ fn at_most_five_keys_are_tried() {
     }
 }
 
+/// So that nobody makes this app ask the provider by sending tokens.
+#[test]
+fn fresh_keys_are_wanted_only_where_the_key_may_be_new() {
+    let bad_signature = |algorithm, kid: Option<&str>| JwsError::BadSignature {
+        algorithm,
+        kid: kid.map(Into::into),
+    };
+    for (error, wants_fresh_keys) in [
+        (bad_signature(ES256, None), true),
+        (bad_signature(ES256, Some("ec256")), false),
+        (bad_signature(HS256, None), false),
+        (JwsError::MissingAlgorithm, false),
+    ] {
+        assert_eq!(error.wants_fresh_keys(), wants_fresh_keys, "{error:?}");
+    }
+}
+
 #[test]
 fn a_token_has_three_parts() {
     let token = sign(ES256, &header(ES256), &json!({}));
@@ -331,6 +353,7 @@ fn the_length_of_a_token_is_bounded() {
         actual: MAX_TOKEN + 1,
     };
     assert_eq!(refusal(&token), error);
+    assert_eq!(refusal(&token[1..]), JwsError::Parts { actual: 1 });
 }
 
 #[test]

@@ -231,6 +231,9 @@ fn logout_token_signature() {
     let error = case.judged().unwrap_err();
     assert_eq!(error, JwsError::UnknownKey { kid: "new".into() }.into());
     assert!(error.wants_fresh_keys());
+
+    let error = Case::with("aud", "other").judged().unwrap_err();
+    assert!(!error.wants_fresh_keys());
 }
 
 #[test]

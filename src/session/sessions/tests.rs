@@ -1,0 +1,184 @@
+//! What requests and nodes that know nothing of each other do to one session.
+
+use rocket::local::asynchronous::Client;
+
+use super::*;
+use crate::token::Claims;
+
+/// A node of the app, with this store.
+fn node(store: &Arc<MemoryStore>, is_in_cookies: bool) -> Sessions {
+    let seal = CookieSeal::new(::cookie::Key::from(&[7; 64]), false);
+    let store: Arc<dyn SessionStore> = store.clone();
+    let settings = SessionSettings::default();
+    Sessions {
+        is_in_cookies,
+        ..Sessions::open(settings, seal, Some(store), &Clock::default()).unwrap()
+    }
+}
+
+fn store() -> Arc<MemoryStore> {
+    Arc::new(MemoryStore::new(10))
+}
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}
+
+/// Tokens that were refreshed so many times, and the last time by this request.
+fn tokens(generation: u32, access_token: &str) -> SessionTokens {
+    SessionTokens {
+        access_token: Some(Secret::new(access_token)),
+        generation,
+        ..SessionTokens::default()
+    }
+}
+
+/// A session that was never refreshed, in the store unless it is in cookies.
+async fn begun(sessions: &Sessions) -> CurrentSession {
+    let mut claims = Claims::default();
+    claims.insert("sub", "alice");
+    let session = Session::new("https://op.example", claims, now());
+    let names = sessions.names_of(&session);
+    let current = CurrentSession::new(
+        Arc::new(session),
+        names.session,
+        u64::from(!sessions.is_in_cookies),
+        Some(Arc::new(tokens(0, "old"))),
+    );
+    if !sessions.is_in_cookies {
+        let stored = sessions.stored(&current, names.owners);
+        let life = sessions.remaining(&current, now());
+        sessions.store.create(&stored, life).await.unwrap();
+    }
+    current
+}
+
+/// Writes the result of a refresh, and answers with the version and the access token that count then.
+async fn refreshed(
+    sessions: &Sessions,
+    current: &CurrentSession,
+    tokens: SessionTokens,
+) -> Option<(u64, String)> {
+    let session = Session::clone(current);
+    let next = sessions.replace(current, session, tokens, now()).await;
+    next.unwrap()
+        .map(|next| (next.version, access_token(&next)))
+}
+
+/// The access token that another node has from a refresh of this session.
+async fn elsewhere(sessions: &Sessions, current: &CurrentSession) -> Option<String> {
+    match sessions.refreshed_elsewhere(current).await.unwrap() {
+        Elsewhere::Refreshed(other) => Some(access_token(&other)),
+        Elsewhere::NotYet => None,
+        Elsewhere::Ended => panic!("the session has not ended"),
+    }
+}
+
+fn access_token(session: &CurrentSession) -> String {
+    let tokens = session.tokens().unwrap();
+    let token = tokens.access_token.as_ref().unwrap();
+    token.expose().to_owned()
+}
+
+#[rocket::async_test]
+async fn a_refresh_outlasts_what_else_changed_the_session() {
+    let sessions = node(&store(), false);
+    let current = begun(&sessions).await;
+    let mut used = current.clone();
+    used.version = 2;
+    let stored = sessions.stored(&used, vec![]);
+    let life = sessions.remaining(&used, now());
+    assert_eq!(sessions.store.replace(&stored, life).await, Ok(true));
+    assert_eq!(elsewhere(&sessions, &current).await, None);
+
+    let next = refreshed(&sessions, &current, tokens(1, "new")).await;
+    assert_eq!(next, Some((3, "new".into())));
+    let there = elsewhere(&sessions, &current).await;
+    assert_eq!(there.as_deref(), Some("new"));
+}
+
+#[rocket::async_test]
+async fn the_first_of_two_refreshes_counts() {
+    let sessions = node(&store(), false);
+    let current = begun(&sessions).await;
+    let first = Some((2, "first".to_owned()));
+    for name in ["first", "second"] {
+        let next = refreshed(&sessions, &current, tokens(1, name)).await;
+        assert_eq!(next, first, "{name}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_refresh_does_not_bring_an_ended_session_back() {
+    let sessions = node(&store(), false);
+    let current = begun(&sessions).await;
+    assert_eq!(sessions.store.remove(current.name()).await, Ok(true));
+    assert!(matches!(
+        sessions.refreshed_elsewhere(&current).await,
+        Ok(Elsewhere::Ended)
+    ));
+    let next = refreshed(&sessions, &current, tokens(1, "new")).await;
+    assert_eq!(next, None);
+}
+
+#[rocket::async_test]
+async fn a_refreshed_session_in_cookies_is_there_for_the_other_nodes() {
+    let store = store();
+    let (one, other) = (node(&store, true), node(&store, true));
+    let (alice, bob) = (begun(&one).await, begun(&one).await);
+    assert_eq!(elsewhere(&other, &alice).await, None);
+
+    let next = refreshed(&one, &alice, tokens(1, "new")).await;
+    assert_eq!(next, Some((0, "new".into())));
+    let there = elsewhere(&other, &alice).await;
+    assert_eq!(there.as_deref(), Some("new"));
+    // Not for another session, and not in place of a later refresh.
+    assert_eq!(elsewhere(&other, &bob).await, None);
+    let newer = Some(Arc::new(tokens(1, "new")));
+    let later = CurrentSession::new(alice.session.clone(), alice.name.clone(), 0, newer);
+    assert_eq!(elsewhere(&other, &later).await, None);
+}
+
+#[rocket::async_test]
+async fn a_session_that_begins_in_cookies_leaves_nothing_in_the_store() {
+    let store = store();
+    let sessions = node(&store, true);
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let request = client.get("/");
+    let session = Session::clone(&begun(&sessions).await.session);
+    let owner = sessions.names.subject(&session.issuer, "alice");
+    let jar = request.inner().cookies();
+    let cookies = sessions.begin(session, tokens(0, "new"), jar, now()).await;
+    assert_eq!(cookies.unwrap().len(), 2);
+    assert_eq!(store.ids_of(&owner).await, Ok(vec![]));
+}
+
+#[rocket::async_test]
+async fn a_refreshed_session_in_cookies_of_a_single_node_leaves_nothing() {
+    let store = store();
+    let sessions = Sessions {
+        is_shared: false,
+        ..node(&store, true)
+    };
+    let current = begun(&sessions).await;
+    refreshed(&sessions, &current, tokens(1, "new")).await;
+    let name = sessions.names.refreshed(current.name(), 0);
+    assert_eq!(store.notes(&[&name]).await, Ok(vec![None]));
+}
+
+#[rocket::async_test]
+async fn tokens_may_fill_their_cookies_to_the_last_byte() {
+    let sessions = node(&store(), true);
+    let session = begun(&sessions).await.session;
+    let of_length = |length: usize| {
+        let text = serde_json::to_string(&tokens(0, "")).unwrap();
+        let tokens = tokens(0, &"a".repeat(length - text.len()));
+        let current = CurrentSession::new(session.clone(), "".into(), 0, Some(Arc::new(tokens)));
+        sessions.texts(&current).map(|(_, text)| text.len())
+    };
+    // Two cookies, of which the first may lack three bytes where a character does not fit.
+    let most = 2 * pieces::PIECE - 3;
+    assert_eq!(of_length(most), Ok(most));
+    let error = of_length(most + 1).unwrap_err();
+    assert_eq!((error.size, error.limit), (most + 1, 2 * pieces::PIECE));
+}
