@@ -182,3 +182,71 @@ async fn tokens_may_fill_their_cookies_to_the_last_byte() {
     let error = of_length(most + 1).unwrap_err();
     assert_eq!((error.size, error.limit), (most + 1, 2 * pieces::PIECE));
 }
+
+#[rocket::async_test]
+async fn a_refresh_keeps_the_claims_of_the_setting() {
+    let mut sessions = node(&store(), true);
+    sessions.settings.claims = Some(vec!["email".into()]);
+    let current = begun(&sessions).await;
+    let mut session = Session::clone(&current);
+    for claim in ["email", "name", "nonce"] {
+        session.claims.insert(claim, claim);
+    }
+    let next = sessions.replace(&current, session, tokens(1, "new"), now());
+    let next = next.await.unwrap().unwrap();
+    let mut claims: Vec<_> = next.claims.iter().map(|(name, _)| name).collect();
+    claims.sort_unstable();
+    assert_eq!(claims, ["email", "sub"]);
+    // The ID token of the next refresh may repeat it.
+    let nonce = next.tokens().unwrap().nonce.clone();
+    assert_eq!(nonce, Some(Secret::new("nonce")));
+}
+
+#[rocket::async_test]
+async fn a_refresh_keeps_the_tokens_of_the_setting() {
+    let mut sessions = node(&store(), true);
+    for kept in ["access_token", "refresh_token", "id_token"] {
+        sessions.settings.tokens = vec![kept.into()];
+        let current = begun(&sessions).await;
+        let tokens = SessionTokens {
+            refresh_token: Some(Secret::new("refresh")),
+            refresh_due: Some(1),
+            id_token: Some(Secret::new("id")),
+            ..tokens(1, "new")
+        };
+        let session = Session::clone(&current);
+        let next = sessions.replace(&current, session, tokens, now()).await;
+        let next = next.unwrap().unwrap();
+        let tokens = next.tokens().unwrap();
+        for (name, token) in [
+            ("access_token", &tokens.access_token),
+            ("refresh_token", &tokens.refresh_token),
+            ("id_token", &tokens.id_token),
+        ] {
+            assert_eq!(token.is_some(), name == kept, "{name} of {kept}");
+        }
+        let due = (kept == "refresh_token").then_some(1);
+        assert_eq!((tokens.refresh_due, next.refresh_due), (due, due));
+    }
+}
+
+#[rocket::async_test]
+async fn a_refresh_whose_claims_do_not_fit_is_refused() {
+    let sessions = node(&store(), true);
+    let current = begun(&sessions).await;
+    let mut session = Session::clone(&current);
+    session.claims.insert("big", "x".repeat(6000));
+    let next = sessions.replace(&current, session, tokens(1, "new"), now());
+    let error = match next.await {
+        Err(BeginError::TooLarge(error)) => error,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        error.largest,
+        ["claim `big` with 6002 bytes", "claim `sub` with 7 bytes"]
+    );
+    assert_eq!(
+        error.remedy().split(',').next(),
+        Some("keep less with `oidc.session.claims` and `oidc.session.tokens`")
+    );
+}
