@@ -276,6 +276,26 @@ async fn a_further_session_ends_the_oldest_one() {
     second.visit("/me").await.is(Status::Ok);
 }
 
+/// The settings changed in between.
+#[rocket::async_test]
+async fn a_session_in_memory_removes_the_cookies_of_the_one_before() {
+    let provider = TestProvider::start().await;
+    provider.user_claims(json!({ "sub": "alice", "big": "x".repeat(3000) }));
+    let app = App::local(&provider).with("secret_key", crate::common::KEY);
+    let before = signed_in(&app, &provider).await;
+    let app = App::local(&provider)
+        .with("secret_key", crate::common::KEY)
+        .with("oidc.session.store", "memory");
+    let after = Browser::open(rocket(&app)).await;
+    take_over(&before, &after);
+    after.sign_in(&provider, "/me").await.is(Status::Ok);
+    assert!(after.cookie(SESSION).is_some());
+    for name in ["oidc_session_1", "oidc_tokens"] {
+        assert!(before.cookie(name).is_some(), "{name}");
+        assert_eq!(after.cookie(name), None);
+    }
+}
+
 /// A thousand sessions of one person end by one word of the provider.
 #[rocket::async_test]
 async fn a_thousand_sessions_end_by_one_sub() {
