@@ -276,6 +276,15 @@ async fn a_further_session_ends_the_oldest_one() {
     second.visit("/me").await.is(Status::Ok);
 }
 
+#[rocket::async_test]
+async fn a_limit_that_sessions_in_cookies_cannot_keep_is_told() {
+    let provider = TestProvider::start().await;
+    let log = Log::listen();
+    let app = App::new(&provider).with("oidc.session.max_per_user", 2);
+    Browser::open(rocket(&app)).await;
+    log.has("WARN `session.max_per_user` changes nothing: sessions in cookies know of no other");
+}
+
 /// The settings changed in between.
 #[rocket::async_test]
 async fn a_session_in_memory_removes_the_cookies_of_the_one_before() {
