@@ -1,12 +1,16 @@
 //! The access token: what a client may do at this API, as the provider says it, now.
 
+mod error;
+
 use std::{sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
+pub use error::BearerTokenError;
+
 use super::{
-    ClaimError, Claims, JsonError, Jws, JwsError, KeySet, SigningAlgorithm, TokenKind,
+    ClaimError, Claims, Jws, KeySet, SigningAlgorithm,
     checks::{
         audiences, check_exp, check_iat, check_iss, check_nbf, optional_seconds, optional_string,
         seconds, since_1970, string,
@@ -321,202 +325,6 @@ impl AccessToken {
     /// In seconds since 1970; `None` when introspection does not say.
     pub(crate) fn exp(&self) -> Option<i64> {
         self.exp.map(|exp| exp as i64)
-    }
-}
-
-/// An access token that is not accepted. For the log; the caller is told
-/// [`description`](Self::description).
-///
-/// No variant holds the token.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum BearerTokenError {
-    /// It is longer than any access token we look at.
-    #[error("the access token has {actual} bytes, more than {max}")]
-    TooLong {
-        /// The most that is accepted.
-        max: usize,
-        /// The length of the token.
-        actual: usize,
-    },
-    /// It is not signed as it should be.
-    #[error(transparent)]
-    Jws(#[from] JwsError),
-    /// A claim that every token has is absent or wrong.
-    #[error(transparent)]
-    Claim(#[from] ClaimError),
-    /// The header names a type that is not an access token's, or none where one is required.
-    #[error(
-        "the token is of {}, expected {expected}",
-        actual.as_ref().map_or("no type".to_owned(), |typ| format!("type {typ:?}"))
-    )]
-    TokenType {
-        /// What is accepted.
-        expected: &'static str,
-        /// The `typ` of the header.
-        actual: Option<String>,
-    },
-    /// It comes from an issuer that no setting names.
-    #[error("the token is issued by {actual:?}, expected one of {expected:?}")]
-    UnknownIssuer {
-        /// The settings `issuer` and `issuers`.
-        expected: Vec<String>,
-        /// The `iss` of the token.
-        actual: String,
-    },
-    /// It is meant for another API.
-    #[error("the token is meant for {actual:?}, expected one of {expected:?}")]
-    Audience {
-        /// The setting `audience`.
-        expected: Vec<String>,
-        /// The `aud` of the token, at most ten of them.
-        actual: Vec<String>,
-    },
-    /// It is, or may be, an ID token, a refresh token or a logout token.
-    #[error("the token is not an access token: {reason}")]
-    AnotherUse {
-        /// How it is known.
-        reason: String,
-    },
-    /// It is bound to a key (`cnf`), which this guard does not ask the caller to prove.
-    #[error("the token is bound to a key by \"cnf\", which is not proved here")]
-    Bound,
-    /// Neither `sub` nor a client id says whose it is.
-    #[error("the token has neither \"sub\" nor \"client_id\"")]
-    Nobody,
-    /// Introspection says that it is not active: expired, revoked, or never issued.
-    #[error("the provider says that the token is not active")]
-    Inactive,
-    /// The introspection reply is not a JSON object.
-    #[error("the introspection reply cannot be read: {0}")]
-    Introspection(#[source] JsonError),
-    /// It is no JWT, and there is nobody to ask about it.
-    #[error("the token is not a JWT, and opaque tokens are not accepted")]
-    Opaque,
-    /// `enabled = false`: there is no provider to check it with.
-    #[error("a token cannot be checked while OpenID Connect is disabled")]
-    Disabled,
-}
-
-impl BearerTokenError {
-    /// The reason code.
-    pub(crate) fn reason(&self) -> &'static str {
-        match self {
-            BearerTokenError::TooLong { .. } => "access_token_too_long",
-            BearerTokenError::Jws(error) => error.reason(TokenKind::AccessToken),
-            BearerTokenError::Claim(error) => error.reason(TokenKind::AccessToken),
-            BearerTokenError::TokenType { .. } => "access_token_type",
-            BearerTokenError::UnknownIssuer { .. } => "access_token_iss",
-            BearerTokenError::Audience { .. } => "access_token_aud",
-            BearerTokenError::AnotherUse { .. } => "access_token_of_another_use",
-            BearerTokenError::Bound => "access_token_bound",
-            BearerTokenError::Nobody => "access_token_nobody",
-            BearerTokenError::Inactive => "access_token_inactive",
-            BearerTokenError::Introspection(_) => "introspection_malformed",
-            BearerTokenError::Opaque => "access_token_opaque",
-            BearerTokenError::Disabled => "disabled",
-        }
-    }
-
-    /// What the caller is told (RFC 6750 §3, `error_description`): which check it was, and nothing of
-    /// what the token or the settings say.
-    pub fn description(&self) -> &'static str {
-        match self {
-            BearerTokenError::TooLong { .. } => "the token is too long",
-            BearerTokenError::Jws(error) => match error {
-                JwsError::AlgorithmNotAllowed { .. } | JwsError::UnknownAlgorithm { .. } => {
-                    "the token is signed with an algorithm that is not accepted"
-                }
-                JwsError::UnknownKey { .. } | JwsError::NoFittingKey { .. } => {
-                    "the token is signed with an unknown key"
-                }
-                JwsError::BadSignature { .. } => "the signature of the token is wrong",
-                _ => "the token is not a well-formed signed JWT",
-            },
-            BearerTokenError::Claim(error) => match error {
-                ClaimError::Expired { .. } => "the token has expired",
-                ClaimError::NotYetValid { .. } | ClaimError::IssuedInTheFuture { .. } => {
-                    "the token is not valid yet"
-                }
-                ClaimError::Issuer { .. } => "the token comes from another issuer",
-                _ => "a claim of the token is missing or of the wrong type",
-            },
-            BearerTokenError::TokenType { .. } | BearerTokenError::AnotherUse { .. } => {
-                "the token is not an access token"
-            }
-            BearerTokenError::UnknownIssuer { .. } => "the token comes from another issuer",
-            BearerTokenError::Audience { .. } => "the token is meant for another API",
-            BearerTokenError::Bound => "tokens that are bound to a key are not accepted",
-            BearerTokenError::Nobody => "the token does not say whose it is",
-            BearerTokenError::Inactive | BearerTokenError::Introspection(_) => {
-                "the token is not active"
-            }
-            BearerTokenError::Opaque => "the token is not a JWT",
-            BearerTokenError::Disabled => "tokens are not accepted at the moment",
-        }
-    }
-
-    /// What to do about it.
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            BearerTokenError::TooLong { .. } => {
-                "have the provider put less into access tokens, or issue opaque ones"
-            }
-            BearerTokenError::Jws(JwsError::AlgorithmNotAllowed { .. }) => {
-                "if the provider signs access tokens with it, name it in `access_token_signing_algs`"
-            }
-            BearerTokenError::Jws(error) => error.remedy(),
-            BearerTokenError::Claim(ClaimError::Missing { claim: "aud" }) => {
-                "have the provider put this API into `aud` (an audience mapper, or a resource indicator)"
-            }
-            BearerTokenError::Claim(ClaimError::Expired { .. }) => {
-                "get a new token; if it was new, synchronise the clocks of this machine and of the provider"
-            }
-            BearerTokenError::Claim(error) => error.remedy(),
-            BearerTokenError::TokenType { .. } => {
-                "send an access token; if the provider does not name its type, set `require_at_jwt = false`"
-            }
-            BearerTokenError::UnknownIssuer { .. } => {
-                "if tokens of that issuer are to be accepted, add it to the table `issuers`"
-            }
-            BearerTokenError::Audience { .. } => {
-                "ask the provider for a token for this API, or set `audience` to what it puts into `aud`"
-            }
-            BearerTokenError::AnotherUse { .. } => {
-                "send the access token; and set `audience` to an identifier of this API, so that ID tokens cannot be mistaken for it"
-            }
-            BearerTokenError::Bound => "have the provider issue bearer tokens for this API",
-            BearerTokenError::Nobody => {
-                "have the provider put `sub` or `client_id` into its access tokens; lightweight tokens lack them"
-            }
-            BearerTokenError::Inactive => "nothing: the caller needs a new token",
-            BearerTokenError::Introspection(error) => error.remedy(),
-            BearerTokenError::Opaque => {
-                "have the provider issue JWT access tokens for this API, or give it an introspection endpoint; see `token_validation`"
-            }
-            BearerTokenError::Disabled => "set `enabled = true`, or send no token",
-        }
-    }
-
-    /// Whether the introspection reply does not say if the token is active, so that it says nothing about
-    /// the token.
-    pub(crate) fn is_about_the_reply(&self) -> bool {
-        matches!(
-            self,
-            BearerTokenError::Introspection(_)
-                | BearerTokenError::Claim(
-                    ClaimError::Missing { claim: "active" }
-                        | ClaimError::WrongType {
-                            claim: "active",
-                            ..
-                        }
-                )
-        )
-    }
-
-    /// Whether newer keys of the provider could make the token good.
-    pub(crate) fn wants_fresh_keys(&self) -> bool {
-        matches!(self, BearerTokenError::Jws(error) if error.wants_fresh_keys())
     }
 }
 

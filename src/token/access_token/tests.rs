@@ -5,8 +5,9 @@ mod sentences;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::token::test_keys::{
-    TestKey, header, key_set, mac, rsa_public_key_forms, sign, sign_by, sign_text,
+use crate::token::{
+    JsonError, JwsError,
+    test_keys::{TestKey, header, key_set, mac, rsa_public_key_forms, sign, sign_by, sign_text},
 };
 
 const RS256: SigningAlgorithm = SigningAlgorithm::RS256;
