@@ -1,5 +1,8 @@
 //! `Oidc`, the fairing: settings, discovery, routes, and what happens to every request and answer.
 
+mod answer;
+mod report;
+
 use std::{ops::Deref, sync::Arc};
 
 use cookie::Key;
@@ -7,11 +10,13 @@ use rocket::{
     Build, Data, Orbit, Request, Response, Rocket,
     fairing::{self, Fairing, Info, Kind},
     figment::{Figment, providers::Serialized},
-    http::{Header, Method, Status, uri::Origin},
+    http::{Method, uri::Origin},
     response::{self, Responder},
 };
 use serde::Deserialize;
 use url::Url;
+
+pub(crate) use answer::is_page_load;
 
 #[cfg(feature = "testing")]
 use crate::testing::TestProvider;
@@ -23,9 +28,9 @@ use crate::{
     protect::is_protected,
     provider::Provider,
     relying_party::{Attempts, PostLogout, Refreshes, Source},
-    resource_server::{self, BearerError, ResourceServer},
+    resource_server::{self, ResourceServer},
     routes::{self, LOGGED_OUT, PENDING_LOGOUT},
-    session::{Sessions, SignedOut, cookie::CookieSeal, store::SessionStore},
+    session::{Sessions, cookie::CookieSeal, store::SessionStore},
     settings::{Mode, Registration, Settings, Site, Surroundings},
     token::Claims,
 };
@@ -417,11 +422,11 @@ impl Fairing for Oidc {
         observing::describe();
         if let Some(rp) = rocket.state::<RelyingParty>() {
             let protected = rocket.routes().filter(|route| is_protected(route));
-            report(rp, protected.count()).await;
+            report::report(rp, protected.count()).await;
         }
         if let Some(resource_server) = rocket.state::<ResourceServer>() {
             let is_alone = rocket.state::<RelyingParty>().is_none();
-            report_resource_server(resource_server, is_alone).await;
+            report::report_resource_server(resource_server, is_alone).await;
         }
     }
 
@@ -440,54 +445,7 @@ impl Fairing for Oidc {
         let Some(state) = RequestState::left_by(request) else {
             return;
         };
-        let cookies = state.cookies.take();
-        let sets_cookies = !cookies.is_empty();
-        for cookie in cookies {
-            response.adjoin_header(Header::new("Set-Cookie", cookie));
-        }
-        if let Some(error) = state.bearer.get() {
-            challenge(request, response, error);
-        }
-        if let Some(failure) = state.sign_in.get() {
-            tell_of_failure(response, failure);
-        }
-        match state.signed_out.get() {
-            Some(SignedOut::StoreUnavailable) => tell_to_retry(response),
-            Some(reason) => send_to_sign_in(request, response, *reason),
-            None => {}
-        }
-        if sets_cookies {
-            // The app may let an answer be stored, but not the session that goes with it.
-            response.set_header(Header::new("Cache-Control", "no-store"));
-        } else if let Some(Ok(_)) = state.session.get() {
-            keep_out_of_caches(response);
-        }
-    }
-}
-
-/// What every answer made for a signed-in user has, unless the app says otherwise.
-fn keep_out_of_caches(response: &mut Response<'_>) {
-    // There are few headers, and to look one up by name costs more than to see them all.
-    let is_said = |header: Header<'_>| header.name() == "Cache-Control";
-    let says_otherwise = response.headers().iter().any(is_said);
-    if !says_otherwise {
-        response.adjoin_header(Header::new("Cache-Control", "no-store"));
-    }
-}
-
-/// Says what is wrong with the token of a request that `Bearer` refused, if the answer is its refusal.
-fn challenge(request: &Request<'_>, response: &mut Response<'_>, error: &BearerError) {
-    if response.status().code != error.status() {
-        return;
-    }
-    let resource_server = request.rocket().state::<ResourceServer>();
-    if let Some(challenge) =
-        resource_server.and_then(|server| server.protected_resource.challenge(error))
-    {
-        response.adjoin_header(Header::new("WWW-Authenticate", challenge));
-    }
-    if let Some(wait) = error.retry_after() {
-        response.set_header(Header::new("Retry-After", wait.as_secs().to_string()));
+        answer::finish(request, response, state);
     }
 }
 
@@ -509,142 +467,6 @@ fn lead_to_logged_out(rp: &RelyingParty, request: &mut Request<'_>) {
     }
     let mount = rp.site.mount.trim_end_matches('/');
     ReturnedQuery::take(request, &format!("{mount}{LOGGED_OUT}"));
-}
-
-/// What every answer to a failed sign-in has, whoever made it.
-fn tell_of_failure(response: &mut Response<'_>, failure: &SignInFailure) {
-    response.set_header(Header::new("Cache-Control", "no-store"));
-    response.set_header(Header::new("Referrer-Policy", "no-referrer"));
-    if let Some(wait) = failure.retry_after() {
-        response.set_header(Header::new("Retry-After", wait.to_string()));
-    }
-}
-
-/// What a guard answers that cannot ask the session store.
-fn tell_to_retry(response: &mut Response<'_>) {
-    if response.status() == Status::ServiceUnavailable {
-        let wait = crate::store::RETRY_AFTER.as_secs().to_string();
-        response.set_header(Header::new("Retry-After", wait));
-        response.set_header(Header::new("Cache-Control", "no-store"));
-    }
-}
-
-/// Turns the 401 of a page load that needs a session into the way to sign-in.
-fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: SignedOut) {
-    let Some(rp) = request.rocket().state::<RelyingParty>() else {
-        return;
-    };
-    let sign_in_helps = matches!(rp.source, Source::Provider(_));
-    if sign_in_helps && response.status() == Status::Unauthorized && is_page_load(request) {
-        response.set_status(Status::SeeOther);
-        let comes_back = reason != SignedOut::RefreshRefused || rp.settings.preserve_next_on_error;
-        let login = match comes_back {
-            true => rp.login_url(&request.uri().to_string()),
-            false => rp.login_url("/"),
-        };
-        response.set_header(Header::new("Location", login));
-        response.set_header(Header::new("Cache-Control", "no-store"));
-        response.remove_header("Content-Type");
-        response.remove_header("WWW-Authenticate");
-        response.set_sized_body(0, std::io::Cursor::new(""));
-    }
-}
-
-/// Whether a person waits for this page: what browsers say of themselves, else what they accept.
-pub(crate) fn is_page_load(request: &Request<'_>) -> bool {
-    let headers = request.headers();
-    let is = |name, value: &str| {
-        headers
-            .get_one(name)
-            .is_some_and(|v| v.eq_ignore_ascii_case(value))
-    };
-    let is_prefetch = ["Sec-Purpose", "Purpose"].iter().any(|name| {
-        headers
-            .get_one(name)
-            .is_some_and(|purpose| purpose.to_ascii_lowercase().contains("prefetch"))
-    });
-
-    if request.method() != Method::Get || is_prefetch {
-        false
-    } else if headers.contains("Sec-Fetch-Mode") || headers.contains("Sec-Fetch-Dest") {
-        is("Sec-Fetch-Mode", "navigate") && is("Sec-Fetch-Dest", "document")
-    } else {
-        headers
-            .get("Accept")
-            .any(|accept| accept.to_ascii_lowercase().contains("text/html"))
-    }
-}
-
-/// Tells the operator what is in force, as Rocket reports its own settings.
-async fn report(rp: &RelyingParty, protected_routes: usize) {
-    const TARGET: &str = "rocket::launch";
-    const INDENTED: &str = "rocket::launch::_";
-
-    tracing::info!(target: TARGET, "OpenID Connect:");
-    let tell = |name: &str, value: &str| tracing::info!(target: INDENTED, "{name}: {value}");
-    match &rp.source {
-        Source::TestingProfile(profile) => {
-            let who = profile
-                .as_ref()
-                .and_then(|claims| claims.get::<String>("sub"))
-                .unwrap_or_else(|| "nobody".into());
-            tell("disabled", "no provider is contacted");
-            tell("testing profile", &who);
-        }
-        Source::Provider(provider) => {
-            tell("issuer", &provider.registration.issuer);
-            tell("client id", &provider.registration.client_id);
-            tell("redirect URI to register", rp.site.redirect_uri.as_str());
-            tell("scopes", &rp.settings.scopes.join(" "));
-            tell("session", rp.sessions.describe());
-            if rp.settings.rp_initiated_logout {
-                let uri = &rp.post_logout.redirect_uri;
-                tell("post-logout redirect URI to register", uri);
-            }
-            match provider.metadata(rp.clock.now()).await {
-                Ok(metadata)
-                    if rp.settings.user_info_enabled && metadata.userinfo_endpoint().is_none() =>
-                {
-                    tell("UserInfo", "skipped, the provider has no such endpoint");
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::warn!("{error}; sign-in answers 503 until the provider is there")
-                }
-            }
-        }
-    }
-    if protected_routes > 0 {
-        tell("protected routes", &protected_routes.to_string());
-    }
-    for relaxation in rp.settings.relaxations() {
-        observing::relaxed(&relaxation);
-    }
-}
-
-/// The part of the report about access tokens, for an app that accepts any.
-async fn report_resource_server(resource_server: &ResourceServer, is_alone: bool) {
-    const TARGET: &str = "rocket::launch";
-    const INDENTED: &str = "rocket::launch::_";
-
-    let resource = &resource_server.protected_resource;
-    if !is_alone && !resource.is_guarded() {
-        return;
-    }
-    tracing::info!(target: TARGET, "OpenID Connect, access tokens:");
-    for issuer in resource_server.issuers() {
-        let audience = issuer.audience().join(", ");
-        tracing::info!(target: INDENTED, "issuer: {}, for the audience {audience}", issuer.name());
-        if let Err(error) = issuer.provider.metadata(resource_server.clock.now()).await {
-            tracing::warn!("{error}; its tokens are answered with 503 until it is there");
-        }
-    }
-    if let Some(path) = resource.path() {
-        tracing::info!(target: INDENTED, "protected resource metadata: {path}");
-    }
-    for relaxation in resource_server.relaxations(is_alone) {
-        observing::relaxed(&relaxation);
-    }
 }
 
 /// Rocket's secret key, to seal cookies that Rocket can open. Without one, a key made here, which Rocket

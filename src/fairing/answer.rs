@@ -1,0 +1,130 @@
+//! What guards and routes left beside a request, written into its answer.
+
+use rocket::{
+    Request, Response,
+    http::{Header, Method, Status},
+};
+
+use crate::{
+    RelyingParty, SignInFailure,
+    guard::RequestState,
+    relying_party::Source,
+    resource_server::{BearerError, ResourceServer},
+    session::SignedOut,
+};
+
+/// Finishes an answer, whoever made it: a route, a catcher or another fairing.
+pub(super) fn finish(request: &Request<'_>, response: &mut Response<'_>, state: &RequestState) {
+    let cookies = state.cookies.take();
+    let sets_cookies = !cookies.is_empty();
+    for cookie in cookies {
+        response.adjoin_header(Header::new("Set-Cookie", cookie));
+    }
+    if let Some(error) = state.bearer.get() {
+        challenge(request, response, error);
+    }
+    if let Some(failure) = state.sign_in.get() {
+        tell_of_failure(response, failure);
+    }
+    match state.signed_out.get() {
+        Some(SignedOut::StoreUnavailable) => tell_to_retry(response),
+        Some(reason) => send_to_sign_in(request, response, *reason),
+        None => {}
+    }
+    if sets_cookies {
+        // The app may let an answer be stored, but not the session that goes with it.
+        response.set_header(Header::new("Cache-Control", "no-store"));
+    } else if let Some(Ok(_)) = state.session.get() {
+        keep_out_of_caches(response);
+    }
+}
+
+/// What every answer made for a signed-in user has, unless the app says otherwise.
+fn keep_out_of_caches(response: &mut Response<'_>) {
+    // There are few headers, and to look one up by name costs more than to see them all.
+    let is_said = |header: Header<'_>| header.name() == "Cache-Control";
+    let says_otherwise = response.headers().iter().any(is_said);
+    if !says_otherwise {
+        response.adjoin_header(Header::new("Cache-Control", "no-store"));
+    }
+}
+
+/// Says what is wrong with the token of a request that `Bearer` refused, if the answer is its refusal.
+fn challenge(request: &Request<'_>, response: &mut Response<'_>, error: &BearerError) {
+    if response.status().code != error.status() {
+        return;
+    }
+    let resource_server = request.rocket().state::<ResourceServer>();
+    if let Some(challenge) =
+        resource_server.and_then(|server| server.protected_resource.challenge(error))
+    {
+        response.adjoin_header(Header::new("WWW-Authenticate", challenge));
+    }
+    if let Some(wait) = error.retry_after() {
+        response.set_header(Header::new("Retry-After", wait.as_secs().to_string()));
+    }
+}
+
+/// What every answer to a failed sign-in has, whoever made it.
+fn tell_of_failure(response: &mut Response<'_>, failure: &SignInFailure) {
+    response.set_header(Header::new("Cache-Control", "no-store"));
+    response.set_header(Header::new("Referrer-Policy", "no-referrer"));
+    if let Some(wait) = failure.retry_after() {
+        response.set_header(Header::new("Retry-After", wait.to_string()));
+    }
+}
+
+/// What a guard answers that cannot ask the session store.
+fn tell_to_retry(response: &mut Response<'_>) {
+    if response.status() == Status::ServiceUnavailable {
+        let wait = crate::store::RETRY_AFTER.as_secs().to_string();
+        response.set_header(Header::new("Retry-After", wait));
+        response.set_header(Header::new("Cache-Control", "no-store"));
+    }
+}
+
+/// Turns the 401 of a page load that needs a session into the way to sign-in.
+fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: SignedOut) {
+    let Some(rp) = request.rocket().state::<RelyingParty>() else {
+        return;
+    };
+    let sign_in_helps = matches!(rp.source, Source::Provider(_));
+    if sign_in_helps && response.status() == Status::Unauthorized && is_page_load(request) {
+        response.set_status(Status::SeeOther);
+        let comes_back = reason != SignedOut::RefreshRefused || rp.settings.preserve_next_on_error;
+        let login = match comes_back {
+            true => rp.login_url(&request.uri().to_string()),
+            false => rp.login_url("/"),
+        };
+        response.set_header(Header::new("Location", login));
+        response.set_header(Header::new("Cache-Control", "no-store"));
+        response.remove_header("Content-Type");
+        response.remove_header("WWW-Authenticate");
+        response.set_sized_body(0, std::io::Cursor::new(""));
+    }
+}
+
+/// Whether a person waits for this page: what browsers say of themselves, else what they accept.
+pub(crate) fn is_page_load(request: &Request<'_>) -> bool {
+    let headers = request.headers();
+    let is = |name, value: &str| {
+        headers
+            .get_one(name)
+            .is_some_and(|v| v.eq_ignore_ascii_case(value))
+    };
+    let is_prefetch = ["Sec-Purpose", "Purpose"].iter().any(|name| {
+        headers
+            .get_one(name)
+            .is_some_and(|purpose| purpose.to_ascii_lowercase().contains("prefetch"))
+    });
+
+    if request.method() != Method::Get || is_prefetch {
+        false
+    } else if headers.contains("Sec-Fetch-Mode") || headers.contains("Sec-Fetch-Dest") {
+        is("Sec-Fetch-Mode", "navigate") && is("Sec-Fetch-Dest", "document")
+    } else {
+        headers
+            .get("Accept")
+            .any(|accept| accept.to_ascii_lowercase().contains("text/html"))
+    }
+}

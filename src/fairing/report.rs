@@ -1,0 +1,75 @@
+//! The report at liftoff: what is in force.
+
+use crate::{RelyingParty, observing, relying_party::Source, resource_server::ResourceServer};
+
+/// Tells the operator what is in force, as Rocket reports its own settings.
+pub(super) async fn report(rp: &RelyingParty, protected_routes: usize) {
+    const TARGET: &str = "rocket::launch";
+    const INDENTED: &str = "rocket::launch::_";
+
+    tracing::info!(target: TARGET, "OpenID Connect:");
+    let tell = |name: &str, value: &str| tracing::info!(target: INDENTED, "{name}: {value}");
+    match &rp.source {
+        Source::TestingProfile(profile) => {
+            let who = profile
+                .as_ref()
+                .and_then(|claims| claims.get::<String>("sub"))
+                .unwrap_or_else(|| "nobody".into());
+            tell("disabled", "no provider is contacted");
+            tell("testing profile", &who);
+        }
+        Source::Provider(provider) => {
+            tell("issuer", &provider.registration.issuer);
+            tell("client id", &provider.registration.client_id);
+            tell("redirect URI to register", rp.site.redirect_uri.as_str());
+            tell("scopes", &rp.settings.scopes.join(" "));
+            tell("session", rp.sessions.describe());
+            if rp.settings.rp_initiated_logout {
+                let uri = &rp.post_logout.redirect_uri;
+                tell("post-logout redirect URI to register", uri);
+            }
+            match provider.metadata(rp.clock.now()).await {
+                Ok(metadata)
+                    if rp.settings.user_info_enabled && metadata.userinfo_endpoint().is_none() =>
+                {
+                    tell("UserInfo", "skipped, the provider has no such endpoint");
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!("{error}; sign-in answers 503 until the provider is there")
+                }
+            }
+        }
+    }
+    if protected_routes > 0 {
+        tell("protected routes", &protected_routes.to_string());
+    }
+    for relaxation in rp.settings.relaxations() {
+        observing::relaxed(&relaxation);
+    }
+}
+
+/// The part of the report about access tokens, for an app that accepts any.
+pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_alone: bool) {
+    const TARGET: &str = "rocket::launch";
+    const INDENTED: &str = "rocket::launch::_";
+
+    let resource = &resource_server.protected_resource;
+    if !is_alone && !resource.is_guarded() {
+        return;
+    }
+    tracing::info!(target: TARGET, "OpenID Connect, access tokens:");
+    for issuer in resource_server.issuers() {
+        let audience = issuer.audience().join(", ");
+        tracing::info!(target: INDENTED, "issuer: {}, for the audience {audience}", issuer.name());
+        if let Err(error) = issuer.provider.metadata(resource_server.clock.now()).await {
+            tracing::warn!("{error}; its tokens are answered with 503 until it is there");
+        }
+    }
+    if let Some(path) = resource.path() {
+        tracing::info!(target: INDENTED, "protected resource metadata: {path}");
+    }
+    for relaxation in resource_server.relaxations(is_alone) {
+        observing::relaxed(&relaxation);
+    }
+}
