@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use super::RequestState;
 use crate::{
-    AnyScope, Scopes, Secret, observing,
+    AnyScope, Clock, Scopes, Secret, observing,
     resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer},
     scopes::nearest,
     token::Claims,
@@ -49,7 +49,7 @@ use crate::{
 pub struct Bearer<S = AnyScope, C = Claims> {
     accepted: Arc<Accepted>,
     claims: Arc<C>,
-    now: OffsetDateTime,
+    clock: Clock,
     scopes: PhantomData<fn() -> S>,
 }
 
@@ -108,7 +108,7 @@ impl<S, C> Bearer<S, C> {
     /// When there is nobody to ask, the provider does not do its part, or its answer is about somebody
     /// else.
     pub async fn userinfo(&self) -> Result<Arc<Claims>, BearerUserInfoError> {
-        self.accepted.user_info(self.now).await
+        self.accepted.user_info(self.clock.now()).await
     }
 }
 
@@ -117,7 +117,7 @@ impl<S, C> Clone for Bearer<S, C> {
         Bearer {
             accepted: self.accepted.clone(),
             claims: self.claims.clone(),
-            now: self.now,
+            clock: self.clock.clone(),
             scopes: PhantomData,
         }
     }
@@ -143,8 +143,7 @@ where
             .rocket()
             .state::<ResourceServer>()
             .ok_or(BearerError::NoFairing)?;
-        let now = resource_server.clock.now();
-        let accepted = resource_server.accept(request.headers(), now).await?;
+        let accepted = resource_server.accept(request.headers()).await?;
         if !S::are_met_by(&accepted.token.scopes) {
             return Err(BearerError::Scope {
                 required: nearest::<S>(&accepted.token.scopes),
@@ -158,7 +157,7 @@ where
         Ok(Bearer {
             accepted,
             claims,
-            now,
+            clock: resource_server.clock.clone(),
             scopes: PhantomData,
         })
     }

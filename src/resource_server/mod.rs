@@ -148,7 +148,6 @@ impl ResourceServer {
     pub(crate) async fn accept(
         &self,
         headers: &HeaderMap<'_>,
-        now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
         let token = bearer_token(headers);
         let issuers = match &self.source {
@@ -163,8 +162,8 @@ impl ResourceServer {
         };
 
         let token = token?;
-        // Unread: not even hashed.
         check_length(token)?;
+        let now = self.clock.now();
         match self.is_read_here(token) {
             true => self.accept_jwt(issuers, token, now).await,
             false => match issuers.first() {
