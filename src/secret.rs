@@ -1,6 +1,6 @@
 //! A value that must never be read in a log line, an error or a `Debug` output.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
@@ -17,17 +17,22 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 /// assert_eq!(secret.expose(), "correct horse");
 /// ```
 #[derive(Clone)]
-pub struct Secret(String);
+pub struct Secret(Arc<str>);
 
 impl Secret {
     /// Wraps a secret text.
     pub fn new(text: impl Into<String>) -> Secret {
-        Secret(text.into())
+        Secret(text.into().into())
     }
 
     /// The text itself. Hand it to whom it is meant for and to nobody else.
     pub fn expose(&self) -> &str {
         &self.0
+    }
+
+    /// The same text in the same place, for a cache that finds by it.
+    pub(crate) fn shared(&self) -> Arc<str> {
+        self.0.clone()
     }
 
     /// A new random secret: 256 bits from the system, as 43 characters of base64url.
@@ -36,7 +41,7 @@ impl Secret {
 
         let mut bytes = [0; 32];
         aws_lc_rs::rand::fill(&mut bytes).expect("the system's random generator does not fail");
-        Secret(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
+        Secret::new(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
     }
 }
 
@@ -65,7 +70,7 @@ pub(crate) mod text {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Secret, D::Error> {
-        String::deserialize(d).map(Secret)
+        String::deserialize(d).map(Secret::new)
     }
 }
 
@@ -83,7 +88,7 @@ pub(crate) mod optional_text {
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Secret>, D::Error> {
-        Ok(Option::<String>::deserialize(d)?.map(Secret))
+        Ok(Option::<String>::deserialize(d)?.map(Secret::new))
     }
 }
 

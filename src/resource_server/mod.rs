@@ -189,9 +189,8 @@ impl ResourceServer {
         token: &str,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
-        let seen = self.seen.as_ref().map(|seen| (seen, TokenHash::of(token)));
-        if let Some((seen, hash)) = &seen {
-            let before = seen.jwt(hash, now);
+        if let Some(seen) = &self.seen {
+            let before = seen.jwt(token, now);
             observing::token_looked_up(before.is_some());
             if let Some(jwt) = before {
                 let provider = &jwt.issuer.provider;
@@ -207,8 +206,8 @@ impl ResourceServer {
         let judging = self.judge_jwt(issuers, token, now).instrument(span());
         let jwt = Box::pin(judging).await?;
         let accepted = jwt.accepted.clone();
-        if let Some((seen, hash)) = seen {
-            seen.add_jwt(hash, jwt, now);
+        if let Some(seen) = &self.seen {
+            seen.add_jwt(jwt, now);
         }
         Ok(accepted)
     }

@@ -1,6 +1,11 @@
 //! Tokens seen before: what was found about them counts for a while.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    hash::{BuildHasher, DefaultHasher, Hasher, RandomState},
+    sync::Arc,
+    time::Duration,
+};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use moka::{future, sync};
@@ -19,15 +24,28 @@ const ACTIVE_LIFE: Duration = Duration::from_secs(60);
 /// How long it counts when it was a no.
 const REFUSED_LIFE: Duration = Duration::from_secs(5);
 
-/// What is remembered, by the SHA-256 of each token.
+/// How much of a token's end its hash is made of: 24 bytes of a signature, in base64url.
+const HASHED_END: usize = 32;
+
+/// What is remembered.
 pub(super) struct SeenTokens {
-    jwts: sync::Cache<TokenHash, Kept<SeenJwt>>,
+    /// By the tokens themselves.
+    jwts: sync::Cache<Arc<str>, Kept<SeenJwt>, HashOfEnd>,
     introspected: future::Cache<TokenHash, Kept<Verdict>>,
 }
 
-/// Stands for a token.
+/// The SHA-256 of a token that the provider is asked about: those that it refuses are in the cache too,
+/// and anybody can make such.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct TokenHash([u8; 32]);
+
+/// Hashes the end of a JWT, with a random key. The end is the signature's, and only tokens whose signature
+/// is good come into the cache: none but the issuer could make many that end alike. Two tokens are the
+/// same when all of their text is.
+#[derive(Clone, Default)]
+struct HashOfEnd(RandomState);
+
+struct EndHasher(DefaultHasher);
 
 /// A JWT that these keys verified.
 #[derive(Clone)]
@@ -54,7 +72,7 @@ impl SeenTokens {
             jwts: sync::Cache::builder()
                 .max_capacity(entries)
                 .time_to_live(JWT_LIFE)
-                .build(),
+                .build_with_hasher(HashOfEnd::default()),
             introspected: future::Cache::builder()
                 .max_capacity(entries)
                 .time_to_live(ACTIVE_LIFE)
@@ -62,12 +80,13 @@ impl SeenTokens {
         }
     }
 
-    pub(super) fn jwt(&self, token: &TokenHash, now: OffsetDateTime) -> Option<SeenJwt> {
+    pub(super) fn jwt(&self, token: &str, now: OffsetDateTime) -> Option<SeenJwt> {
         let kept = self.jwts.get(token).filter(|kept| now < kept.until);
         kept.map(|kept| kept.value)
     }
 
-    pub(super) fn add_jwt(&self, token: TokenHash, jwt: SeenJwt, now: OffsetDateTime) {
+    pub(super) fn add_jwt(&self, jwt: SeenJwt, now: OffsetDateTime) {
+        let token = jwt.accepted.token.token.shared();
         let until = now + JWT_LIFE;
         self.jwts.insert(token, Kept { value: jwt, until });
     }
@@ -109,6 +128,25 @@ impl TokenHash {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         TokenHash(hash)
+    }
+}
+
+impl BuildHasher for HashOfEnd {
+    type Hasher = EndHasher;
+
+    fn build_hasher(&self) -> EndHasher {
+        EndHasher(self.0.build_hasher())
+    }
+}
+
+impl Hasher for EndHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        let end = bytes.len().saturating_sub(HASHED_END);
+        self.0.write(&bytes[end..]);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0.finish()
     }
 }
 

@@ -344,3 +344,23 @@ async fn a_refused_token_is_not_remembered_as_accepted() {
         assert_eq!(api.call("/notes", &good).await.status, 200);
     }
 }
+
+/// However much of it is the token that is remembered.
+#[rocket::async_test]
+async fn no_mutation_of_a_remembered_token_is_accepted() {
+    let api = Api::open().await;
+    let good = api.provider.access_token("notes:read", |_| ());
+    for _ in 0..2 {
+        assert_eq!(api.call("/notes", &good).await.status, 200);
+    }
+    for place in 0..good.len() {
+        let mut bytes = good.clone().into_bytes();
+        bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(bytes).unwrap();
+        assert_eq!(api.call("/notes", &changed).await.status, 401, "{place}");
+    }
+    for changed in [&good[1..], &good[..good.len() - 1], &format!("A{good}")] {
+        assert_eq!(api.call("/notes", changed).await.status, 401);
+    }
+    assert_eq!(api.call("/notes", &good).await.status, 200);
+}
