@@ -4,6 +4,7 @@ use std::fmt;
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::{
@@ -51,21 +52,18 @@ impl<'a> Jws<'a> {
         };
         let signing_input = &compact[..header.len() + 1 + payload.len()];
 
-        let header = parse_object(&decode("header", header)?).map_err(JwsError::Header)?;
-        check_crit(&header)?;
-        let algorithm = match header_str(&header, "alg")? {
-            Some(alg) => alg.parse().map_err(|_| JwsError::UnknownAlgorithm {
-                actual: excerpt(alg),
-            })?,
-            None => return Err(JwsError::MissingAlgorithm),
-        };
+        let Header {
+            algorithm,
+            kid,
+            typ,
+        } = Header::parse(&decode("header", header)?)?;
         Ok(Jws {
             signing_input,
             payload: decode("payload", payload)?,
             signature,
             algorithm,
-            kid: header_str(&header, "kid")?.map(str::to_owned),
-            typ: header_str(&header, "typ")?.map(str::to_owned),
+            kid,
+            typ,
         })
     }
 
@@ -363,6 +361,67 @@ fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, JwsError> {
     URL_SAFE_NO_PAD
         .decode(text)
         .map_err(|_| JwsError::Base64 { part })
+}
+
+/// What is read of a header.
+#[derive(Debug, PartialEq)]
+struct Header {
+    algorithm: SigningAlgorithm,
+    kid: Option<String>,
+    typ: Option<String>,
+}
+
+/// A header as most tokens have it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UsualHeader<'a> {
+    alg: &'a str,
+    #[serde(borrow, default, deserialize_with = "some_str")]
+    kid: Option<&'a str>,
+    #[serde(borrow, default, deserialize_with = "some_str")]
+    typ: Option<&'a str>,
+}
+
+impl Header {
+    fn parse(json: &[u8]) -> Result<Header, JwsError> {
+        // Only an object: serde would read the members from an array too.
+        let usual = match json.first() {
+            Some(b'{') => serde_json::from_slice(json).ok(),
+            _ => None,
+        };
+        if let Some(UsualHeader { alg, kid, typ }) = usual
+            && let Ok(algorithm) = alg.parse()
+        {
+            return Ok(Header {
+                algorithm,
+                kid: kid.map(str::to_owned),
+                typ: typ.map(str::to_owned),
+            });
+        }
+        Header::parse_unusual(json)
+    }
+
+    /// As [`parse`](Self::parse), for what is wrong with a header, and for members that are of no use here.
+    fn parse_unusual(json: &[u8]) -> Result<Header, JwsError> {
+        let header = parse_object(json).map_err(JwsError::Header)?;
+        check_crit(&header)?;
+        let algorithm = match header_str(&header, "alg")? {
+            Some(alg) => alg.parse().map_err(|_| JwsError::UnknownAlgorithm {
+                actual: excerpt(alg),
+            })?,
+            None => return Err(JwsError::MissingAlgorithm),
+        };
+        Ok(Header {
+            algorithm,
+            kid: header_str(&header, "kid")?.map(str::to_owned),
+            typ: header_str(&header, "typ")?.map(str::to_owned),
+        })
+    }
+}
+
+/// A text, but not `null`.
+fn some_str<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de str>, D::Error> {
+    <&str>::deserialize(deserializer).map(Some)
 }
 
 /// A recipient that does not understand an extension must refuse the token; we understand none, `b64`

@@ -405,6 +405,69 @@ fn header_and_payload_are_objects() {
 }
 
 #[test]
+fn a_header_reads_the_same_with_and_without_an_object() {
+    let usual = |kid: Option<&str>, typ: Option<&str>| {
+        Ok(Header {
+            algorithm: ES256,
+            kid: kid.map(str::to_owned),
+            typ: typ.map(str::to_owned),
+        })
+    };
+    let wrong_type = |member, actual| Err(JwsError::HeaderMember { member, actual });
+    let not_json = |column| Err(JwsError::Header(JsonError::Syntax { line: 1, column }));
+    let duplicate = |name: &str| {
+        Err(JwsError::Header(JsonError::DuplicateMember {
+            name: name.into(),
+        }))
+    };
+    let an_array = Err(JwsError::Header(JsonError::NotAnObject {
+        actual: "an array",
+    }));
+    let cases = [
+        (r#"{"alg":"ES256"}"#, usual(None, None)),
+        (
+            r#"{"alg":"ES256","kid":"a","typ":"JWT"}"#,
+            usual(Some("a"), Some("JWT")),
+        ),
+        (
+            r#" {"typ":"","kid":"","alg":"ES256"} "#,
+            usual(Some(""), Some("")),
+        ),
+        (
+            r#"{"\u0061lg":"ES\u003256","kid":"\u0061\"é"}"#,
+            usual(Some("a\"é"), None),
+        ),
+        (
+            r#"{"alg":"ES256","x5t":"x","jku":"https://evil.example"}"#,
+            usual(None, None),
+        ),
+        (r#"["ES256","a","JWT"]"#, an_array),
+        (r#"{"alg":"ES256","kid":null}"#, wrong_type("kid", "null")),
+        (r#"{"alg":"ES256","typ":null}"#, wrong_type("typ", "null")),
+        (r#"{"alg":null}"#, wrong_type("alg", "null")),
+        (r#"{"kid":"a"}"#, Err(JwsError::MissingAlgorithm)),
+        (
+            r#"{"alg":"none"}"#,
+            Err(JwsError::UnknownAlgorithm {
+                actual: "none".into(),
+            }),
+        ),
+        (
+            r#"{"alg":"ES256","crit":null}"#,
+            Err(JwsError::CriticalExtension),
+        ),
+        (r#"{"alg":"ES256","kid":"a","kid":"a"}"#, duplicate("kid")),
+        (r#"{"alg":"ES256","x":{"y":1,"y":1}}"#, duplicate("y")),
+        (r#"{"alg":"ES256"}{}"#, not_json(16)),
+        (r#"{"alg":"ES256",}"#, not_json(16)),
+    ];
+    for (json, expected) in cases {
+        assert_eq!(Header::parse(json.as_bytes()), expected, "{json}");
+        assert_eq!(Header::parse_unusual(json.as_bytes()), expected, "{json}");
+    }
+}
+
+#[test]
 fn header_members_have_their_types() {
     assert_eq!(
         refusal(&sign(ES256, &json!({"kid": "ec256"}), &json!({}))),
