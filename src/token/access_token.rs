@@ -12,8 +12,8 @@ pub use error::BearerTokenError;
 use super::{
     ClaimError, Claims, Jws, KeySet, SigningAlgorithm,
     checks::{
-        audiences, check_exp, check_iat, check_iss, check_nbf, optional_seconds, optional_string,
-        seconds, since_1970, string,
+        audiences, check_exp, check_iat, check_iss, check_nbf, is_media_type, optional_seconds,
+        optional_string, seconds, since_1970, string,
     },
     excerpt,
     json::type_name,
@@ -330,17 +330,14 @@ impl AccessToken {
 
 /// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4), step 1; many providers name no type.
 fn check_typ(typ: Option<&str>, is_required: bool) -> Result<(), BearerTokenError> {
-    let short = typ.map(|typ| {
-        let lower = typ.to_ascii_lowercase();
-        match lower.strip_prefix("application/") {
-            Some(rest) => rest.to_owned(),
-            None => lower,
-        }
-    });
-    match short.as_deref() {
-        Some("at+jwt") => Ok(()),
-        None | Some("jwt") if !is_required => Ok(()),
-        _ => Err(BearerTokenError::TokenType {
+    let is_good = match typ {
+        Some(typ) if is_media_type(typ, "jwt") => !is_required,
+        Some(typ) => is_media_type(typ, "at+jwt"),
+        None => !is_required,
+    };
+    match is_good {
+        true => Ok(()),
+        false => Err(BearerTokenError::TokenType {
             expected: match is_required {
                 true => "\"at+jwt\"",
                 false => "\"at+jwt\", \"JWT\" or none",

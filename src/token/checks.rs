@@ -191,14 +191,24 @@ pub(super) fn since_1970(now: OffsetDateTime) -> f64 {
 /// <https://www.rfc-editor.org/rfc/rfc8725#section-3.11>
 pub(super) fn check_typ(typ: Option<&str>, refused: &[&str]) -> Result<(), ClaimError> {
     let Some(typ) = typ else { return Ok(()) };
-    let lower = typ.to_ascii_lowercase();
-    let short = lower.strip_prefix("application/").unwrap_or(&lower);
-    if refused.contains(&short) {
+    let typ_is = |name: &&str| is_media_type(typ, name);
+    if refused.iter().any(typ_is) {
         return Err(ClaimError::TokenType {
             actual: excerpt(typ),
         });
     }
     Ok(())
+}
+
+/// Whether a `typ` is `application/` with this name, whose first part may be left out.
+/// <https://www.rfc-editor.org/rfc/rfc7515#section-4.1.9>
+pub(super) fn is_media_type(typ: &str, name: &str) -> bool {
+    const APPLICATION: &str = "application/";
+    let short = match typ.get(..APPLICATION.len()) {
+        Some(start) if start.eq_ignore_ascii_case(APPLICATION) => &typ[APPLICATION.len()..],
+        _ => typ,
+    };
+    short.eq_ignore_ascii_case(name)
 }
 
 /// Equal, character by character. <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.1>

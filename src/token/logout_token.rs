@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use super::{
     ClaimError, Jws, JwsError, KeySet, SigningAlgorithm, TokenKind,
     checks::{
-        check_aud, check_exp, check_iat, check_iss, check_nbf, check_sub, optional_string, seconds,
-        since_1970, string,
+        check_aud, check_exp, check_iat, check_iss, check_nbf, check_sub, is_media_type,
+        optional_string, seconds, since_1970, string,
     },
     excerpt,
     json::type_name,
@@ -169,10 +169,12 @@ impl LogoutTokenError {
 /// its event, and by the `nonce` that it must not have.
 fn check_typ(typ: Option<&str>) -> Result<(), LogoutTokenError> {
     let Some(typ) = typ else { return Ok(()) };
-    let lower = typ.to_ascii_lowercase();
-    match lower.strip_prefix("application/").unwrap_or(&lower) {
-        "logout+jwt" | "jwt" => Ok(()),
-        _ => Err(LogoutTokenError::TokenType {
+    let is_good = ["logout+jwt", "jwt"]
+        .iter()
+        .any(|name| is_media_type(typ, name));
+    match is_good {
+        true => Ok(()),
+        false => Err(LogoutTokenError::TokenType {
             actual: excerpt(typ),
         }),
     }
