@@ -51,7 +51,9 @@ impl JsonError {
 /// Parses one JSON object. The caller bounds its size.
 pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     // Most objects from outside hold no other object: building them tells of a name that is there twice.
-    let is_flat = bytes.iter().filter(|byte| **byte == b'{').count() == 1;
+    let is_flat = bytes
+        .split_first()
+        .is_some_and(|(first, rest)| *first == b'{' && !rest.contains(&b'{'));
     match is_flat {
         true => match serde_json::from_slice(bytes) {
             Ok(Flat(object)) => Ok(object),
