@@ -14,7 +14,11 @@ use crate::{
 };
 
 /// Finishes an answer, whoever made it: a route, a catcher or another fairing.
-pub(super) fn finish(request: &Request<'_>, response: &mut Response<'_>, state: &RequestState) {
+pub(super) fn finish<'r>(
+    request: &'r Request<'_>,
+    response: &mut Response<'r>,
+    state: &RequestState,
+) {
     let cookies = state.cookies.take();
     let sets_cookies = !cookies.is_empty();
     for cookie in cookies {
@@ -50,7 +54,7 @@ fn keep_out_of_caches(response: &mut Response<'_>) {
 }
 
 /// Says what is wrong with the token of a request that `Bearer` refused, if the answer is its refusal.
-fn challenge(request: &Request<'_>, response: &mut Response<'_>, error: &BearerError) {
+fn challenge<'r>(request: &'r Request<'_>, response: &mut Response<'r>, error: &BearerError) {
     if response.status().code != error.status() {
         return;
     }

@@ -1,6 +1,7 @@
 //! Protected resource metadata (RFC 9728): where a client that was refused finds the provider.
 
 use std::{
+    borrow::Cow,
     collections::BTreeSet,
     io::Cursor,
     sync::{Mutex, PoisonError},
@@ -23,6 +24,8 @@ const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 #[derive(Debug)]
 pub(crate) struct ProtectedResource {
     realm: String,
+    /// The challenge to a request without a token, of which there are many.
+    bare_challenge: Option<String>,
     /// `None` when no metadata is published.
     published: Option<Published>,
     authorization_servers: Vec<String>,
@@ -48,12 +51,17 @@ impl ProtectedResource {
         base_url: Option<&Url>,
         authorization_servers: Vec<String>,
     ) -> ProtectedResource {
-        let resource = settings.resource.as_ref().or(base_url);
+        let published = settings
+            .resource
+            .as_ref()
+            .or(base_url)
+            .filter(|_| settings.resource_metadata && !authorization_servers.is_empty())
+            .map(Published::new);
+        let url = published.as_ref().map(|published| &*published.url);
         ProtectedResource {
             realm: settings.realm.clone(),
-            published: resource
-                .filter(|_| settings.resource_metadata && !authorization_servers.is_empty())
-                .map(Published::new),
+            bare_challenge: BearerError::Missing.challenge(&settings.realm, url),
+            published,
             authorization_servers,
             scopes: Mutex::default(),
             further_scopes: settings.scopes_supported.clone(),
@@ -76,9 +84,12 @@ impl ProtectedResource {
     }
 
     /// The value of `WWW-Authenticate` for this refusal, if a token would help.
-    pub(crate) fn challenge(&self, error: &BearerError) -> Option<String> {
+    pub(crate) fn challenge(&self, error: &BearerError) -> Option<Cow<'_, str>> {
+        if let BearerError::Missing = error {
+            return self.bare_challenge.as_deref().map(Cow::Borrowed);
+        }
         let url = self.published.as_ref().map(|published| &*published.url);
-        error.challenge(&self.realm, url)
+        error.challenge(&self.realm, url).map(Cow::Owned)
     }
 
     /// Where the metadata is published, as a path of this app.
