@@ -454,7 +454,7 @@ fn scopes(claims: &Map<String, Value>, roles_claim: Option<&str>) -> Vec<String>
 
 fn add_words(value: Option<&Value>, words: &mut Vec<String>) {
     match value {
-        Some(Value::String(text)) => words.extend(text.split_whitespace().map(str::to_owned)),
+        Some(Value::String(text)) => words.extend(text.split_ascii_whitespace().map(str::to_owned)),
         Some(Value::Array(list)) => {
             words.extend(list.iter().filter_map(Value::as_str).map(str::to_owned));
         }
