@@ -19,6 +19,7 @@ mod observing;
 mod private_key_jwt;
 mod protect;
 mod pushed_authorization;
+mod redirects;
 mod refresh;
 mod rejections;
 mod return_addresses;

@@ -44,7 +44,7 @@ fn with_response_mode(settings: &Value, response_mode: &str) -> Value {
 }
 
 /// The app has told of this failure alone, shown its page, and nobody is signed in.
-async fn is_refused(app: &App, page: &Page, status: u16, error: &str) {
+pub async fn is_refused(app: &App, page: &Page, status: u16, error: &str) {
     assert_eq!(app.recorder.failures(), [(status, error.to_owned())]);
     shows_refusal(page, status);
     nobody_is_signed_in(app).await;

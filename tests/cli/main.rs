@@ -1,6 +1,7 @@
 //! The command-line tool, as the binary that people run, against a scripted provider on loopback.
 
 mod doctor;
+mod redirects;
 mod register;
 #[path = "../behaviour/support/mod.rs"]
 mod support;

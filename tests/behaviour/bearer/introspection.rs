@@ -364,10 +364,6 @@ async fn an_introspection_of_no_use_is_502() {
             Reply::status(403),
             "refused with `invalid_client`: status 403",
         ),
-        (
-            Reply::redirect("https://elsewhere.example/"),
-            "answered with status 303",
-        ),
     ];
     let api = open(json!({})).await;
     for (i, (reply, logged)) in useless.into_iter().enumerate() {

@@ -47,7 +47,7 @@ async fn an_api_starts_before_its_provider() {
     assert_eq!(api.call("/notes", &token).await.status, 200);
 }
 
-fn misbehaviours() -> [(Misbehaviour, u16); 9] {
+fn misbehaviours() -> [(Misbehaviour, u16); 8] {
     [
         (Misbehaviour::Hang, 503),
         (Misbehaviour::Drop, 503),
@@ -57,10 +57,6 @@ fn misbehaviours() -> [(Misbehaviour, u16); 9] {
         (Misbehaviour::Reply(Reply::status(429)), 503),
         (Misbehaviour::Endless, 502),
         (Misbehaviour::Huge(2 * 1024 * 1024), 502),
-        (
-            Misbehaviour::RedirectTo("https://elsewhere.example/".to_owned()),
-            502,
-        ),
     ]
 }
 

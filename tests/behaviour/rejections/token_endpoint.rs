@@ -186,33 +186,12 @@ async fn hangs_at(path: &str, endpoint: &str) {
     ended.expect("it does not wait for ever");
 }
 
-/// Code and secret go to nobody else.
+/// An error page that is no error reply does not hide its status.
 #[rocket::async_test]
-async fn redirect() {
-    let other = TestProvider::start().await;
-    let address = format!("{}/token", other.issuer());
-    for status in [302, 307, 308] {
-        let reply = Reply::status(status).with_header("Location", &address);
-        refused(
-            |provider| provider.on_path("/token", reply.clone()),
-            502,
-            &format!("the provider's token endpoint answered with status {status}"),
-        )
-        .await;
-    }
-    // Nor does an error page that is no error reply hide its status.
-    refused(
-        |provider| {
-            provider.on_path(
-                "/token",
-                Reply::text("text/html", "<h1>No</h1>").with_status(404),
-            )
-        },
-        502,
-        "the provider's token endpoint answered with status 404",
-    )
-    .await;
-    assert_eq!(other.requests().len(), 0);
+async fn error_page() {
+    let page = Reply::text("text/html", "<h1>No</h1>").with_status(404);
+    let error = "the provider's token endpoint answered with status 404";
+    reply_refused(page, 502, error).await;
 }
 
 // ---- Answers that are no token reply.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{accepted, accepted_with, refused};
 use crate::app::NOW;
-use crate::support::{JwtParts, Misbehaviour, Reply, SigningKey, TestProvider};
+use crate::support::{JwtParts, Misbehaviour, Reply, SigningKey};
 
 async fn reply_refused(change: impl Fn(&mut Reply) + Send + Sync + Clone + 'static, error: &str) {
     refused(|provider| provider.on_user_info(change.clone()), 502, error).await;
@@ -106,20 +106,6 @@ async fn body_too_large() {
         )
         .await;
     }
-}
-
-/// The access token goes to nobody else.
-#[rocket::async_test]
-async fn redirect() {
-    let other = TestProvider::start().await;
-    let address = format!("{}/userinfo", other.issuer());
-    refused(
-        |provider| provider.on_path("/userinfo", Misbehaviour::RedirectTo(address.clone())),
-        502,
-        "the provider's UserInfo endpoint answered with status 302",
-    )
-    .await;
-    assert_eq!(other.requests().len(), 0);
 }
 
 // ---- Without UserInfo.

@@ -15,6 +15,7 @@
 pub mod browser;
 pub mod callback;
 mod endpoints;
+mod foreign_host;
 pub mod http;
 pub mod keys;
 pub mod provider;
@@ -23,6 +24,7 @@ mod token_endpoint;
 
 pub use browser::{Browser, Page};
 pub use callback::Callback;
+pub use foreign_host::ForeignHost;
 pub use http::{Misbehaviour, RecordedRequest, Reply};
 pub use keys::{IdTokenParts, JwtParts, SigningKey};
 pub use provider::{Held, TestProvider};
