@@ -23,6 +23,7 @@ mod redirects;
 mod refresh;
 mod rejections;
 mod return_addresses;
+mod rsa_sizes;
 mod session;
 mod sign_in;
 mod stores;

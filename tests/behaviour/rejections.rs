@@ -93,7 +93,7 @@ async fn accepted_with(
 }
 
 /// Nothing failed, and the browser shows who is signed in.
-async fn is_accepted(app: &App, page: &Page) {
+pub async fn is_accepted(app: &App, page: &Page) {
     assert_eq!(app.recorder.failures(), []);
     assert_eq!((page.status, page.url.as_str()), (200, "/me"), "{page:#?}");
     assert_eq!(page.json::<Value>()["sub"], "alice");
