@@ -7,7 +7,7 @@ use std::{
 };
 
 use redis::{
-    Client, Cmd, FromRedisValue, Pipeline, RedisError,
+    Client, Cmd, ConnectionAddr, FromRedisValue, Pipeline, RedisError,
     aio::{ConnectionManager, ConnectionManagerConfig},
     cmd, pipe,
 };
@@ -44,6 +44,9 @@ return 0";
 /// by when they end. A reader of Redis learns how many sessions there are and when they are used, and not
 /// whose they are. Who can write there can end sessions and bring back an older state of one, and cannot
 /// make one.
+///
+/// `rediss://` connects with TLS. The server's certificate must be one that the system trusts, as for
+/// requests to the provider; on Linux `SSL_CERT_FILE` names others.
 pub struct RedisStore {
     client: Client,
     connection: OnceLock<ConnectionManager>,
@@ -59,6 +62,9 @@ impl RedisStore {
         // The error would show the address, which may hold a password.
         let client = Client::open(url.expose())
             .map_err(|_| StoreError::new("`session.url` is not the address of a Redis"))?;
+        if let ConnectionAddr::TcpTls { .. } = client.get_connection_info().addr() {
+            choose_cryptography();
+        }
         Ok(RedisStore {
             client,
             connection: OnceLock::new(),
@@ -290,6 +296,13 @@ fn now() -> u64 {
     u64::try_from(since_1970.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
+/// The Redis client asks rustls for the cryptography of the process, and rustls panics when nobody chose it
+/// and other crates of the app brought more than one.
+fn choose_cryptography() {
+    // An error says that it is chosen: by the app, or at another store.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+}
+
 /// The kind of an error, and the operating system's word: a message of the server may quote a value.
 fn store_error(error: &RedisError) -> StoreError {
     let cause = match error.code() {
@@ -299,4 +312,19 @@ fn store_error(error: &RedisError) -> StoreError {
         None => format!("{:?}", error.kind()),
     };
     StoreError::new(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::crypto::CryptoProvider;
+
+    use super::*;
+
+    #[test]
+    fn cryptography_is_chosen_before_a_connection_with_tls() {
+        for _ in 0..2 {
+            RedisStore::new(&Secret::new("rediss://localhost")).unwrap();
+            assert!(CryptoProvider::get_default().is_some());
+        }
+    }
 }

@@ -173,7 +173,13 @@ impl Settings {
         }
         // The address may hold a password, so it is not shown.
         match Url::parse(wanted.expose()) {
-            Ok(url) if url.scheme() == "redis" && url.has_host() => Ok(()),
+            // The Redis client's word for "whatever certificate it shows".
+            Ok(url) if url.fragment().is_some() => Err(self.error(
+                "session.url",
+                "it ends in a fragment, such as `#insecure`",
+                "remove it; have this machine trust the server's certificate, on Linux by `SSL_CERT_FILE`",
+            )),
+            Ok(url) if ["redis", "rediss"].contains(&url.scheme()) && url.has_host() => Ok(()),
             _ => Err(self.error("session.url", "it is not the address of a Redis", remedy)),
         }
     }

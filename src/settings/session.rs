@@ -36,9 +36,9 @@ pub struct SessionSettings {
     /// _Default:_ `cookie`
     #[serde(deserialize_with = "value::via::<_, value::StoreName, _>")]
     pub store: StoreKind,
-    /// Where Redis is: `redis://[user:password@]host[:port][/database]`. With `store = "cookie"` the
-    /// sessions stay in the browser, and what several nodes must tell each other is kept there: which
-    /// sessions have ended, and who refreshes one.
+    /// Where Redis is: `redis://[user:password@]host[:port][/database]`, or `rediss://…` for TLS. With
+    /// `store = "cookie"` the sessions stay in the browser, and what several nodes must tell each other is
+    /// kept there: which sessions have ended, and who refreshes one.
     ///
     /// _Default:_ none
     #[serde(deserialize_with = "value::optional::<_, value::SecretText, _>")]

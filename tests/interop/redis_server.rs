@@ -13,25 +13,65 @@ use crate::example::free_port;
 pub struct RedisServer {
     process: Option<Child>,
     port: u16,
+    with_tls: bool,
     directory: PathBuf,
 }
 
 impl RedisServer {
     pub fn start() -> RedisServer {
+        RedisServer::new(false)
+    }
+
+    /// One that speaks TLS alone, with a certificate for `localhost` that nobody trusts.
+    pub fn start_with_tls() -> RedisServer {
+        RedisServer::new(true)
+    }
+
+    fn new(with_tls: bool) -> RedisServer {
         let port = free_port();
         let directory = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("redis-{port}"));
         std::fs::create_dir_all(&directory).unwrap();
         let mut server = RedisServer {
             process: None,
             port,
+            with_tls,
             directory,
         };
+        if with_tls {
+            server.make_certificate();
+        }
         server.restart();
         server
     }
 
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        match self.with_tls {
+            false => format!("redis://127.0.0.1:{}", self.port),
+            true => format!("rediss://localhost:{}", self.port),
+        }
+    }
+
+    /// The file of the certificate, for those who are to trust it.
+    pub fn certificate(&self) -> String {
+        self.file("certificate.pem")
+    }
+
+    fn file(&self, name: &str) -> String {
+        self.directory.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn make_certificate(&self) {
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "2"])
+            .args(["-pkeyopt", "ec_paramgen_curve:prime256v1"])
+            .args(["-subj", "/CN=Redis of a test"])
+            .args(["-addext", "subjectAltName=DNS:localhost"])
+            .args(["-addext", "basicConstraints=critical,CA:FALSE"])
+            .args(["-keyout", &self.file("key.pem")])
+            .args(["-out", &self.certificate()])
+            .stderr(Stdio::null())
+            .status();
+        assert!(made.is_ok_and(|status| status.success()), "no certificate");
     }
 
     /// Ends the server; its data stays.
@@ -44,8 +84,19 @@ impl RedisServer {
 
     /// Starts it again, and waits until it answers.
     pub fn restart(&mut self) {
-        let process = Command::new("redis-server")
-            .args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"])
+        let port = self.port.to_string();
+        let mut command = Command::new("redis-server");
+        match self.with_tls {
+            false => command.args(["--port", &port]),
+            true => command
+                .args(["--port", "0", "--tls-port", &port])
+                .args(["--tls-auth-clients", "no"])
+                .args(["--tls-key-file", &self.file("key.pem")])
+                .args(["--tls-cert-file", &self.certificate()])
+                .args(["--tls-ca-cert-file", &self.certificate()]),
+        };
+        let process = command
+            .args(["--bind", "127.0.0.1"])
             .args([
                 "--save",
                 "",
@@ -72,6 +123,9 @@ impl RedisServer {
 
         let ask = || -> std::io::Result<bool> {
             let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+            if self.with_tls {
+                return Ok(true);
+            }
             stream.write_all(b"PING\r\n")?;
             let mut answer = [0; 5];
             stream.read_exact(&mut answer)?;

@@ -37,6 +37,11 @@ struct Nodes {
 impl Nodes {
     /// With these settings of the session, in TOML.
     async fn start(session: &str) -> Nodes {
+        Nodes::start_with(session, &[]).await
+    }
+
+    /// And with these variables in the environment of both.
+    async fn start_with(session: &str, more: &[(&str, &str)]) -> Nodes {
         let (port_a, port_b) = (free_port(), free_port());
         let origin = format!("http://localhost:{port_a}");
         let provider = NodeProvider::start(&[
@@ -60,6 +65,7 @@ impl Nodes {
             ("OIDC_HTTP__TIMEOUT", "1s"),
             ("ROCKET_SECRET_KEY", KEY),
         ];
+        let environment = [&environment, more].concat();
         Nodes {
             a: Some(Example::start("notes", port_a, &environment)),
             _b: Example::start("notes", port_b, &environment),
@@ -171,6 +177,59 @@ async fn a_redis_that_is_down_is_an_error_and_comes_back() {
     redis.restart();
     let look = || async { store.notes(&["a"]).await == Ok(vec![Some("1".to_owned())]) };
     within(Duration::from_secs(5), look).await;
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn one_session_on_two_nodes_in_redis_with_tls() {
+    let mut redis = RedisServer::start_with_tls();
+    let session = format!("{{store=\"redis\",url=\"{}\"}}", redis.url());
+    let trusting = [("SSL_CERT_FILE", &*redis.certificate())];
+    let nodes = Nodes::start_with(&session, &trusting).await;
+    let visitor = nodes.sign_in("alice").await;
+    let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+    nodes.is_signed_in(&visitor, &b, "alice").await;
+
+    redis.stop();
+    assert_eq!(visitor.visit(&a).await.status, 503);
+    redis.restart();
+    let is_back = || async { visitor.visit(&a).await.status == 200 };
+    within(Duration::from_secs(5), is_back).await;
+}
+
+/// Somebody else may answer where Redis should be.
+#[rocket::async_test]
+#[ignore = "needs redis-server: run scripts/interop"]
+async fn a_redis_that_is_not_trusted_is_told_nothing() {
+    use rocket_openidconnect::store::SessionStore;
+
+    let redis = RedisServer::start_with_tls();
+    let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
+    let error = store.notes(&["a"]).await.unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "the session store is not reachable: invalid peer certificate: UnknownIssuer"
+    );
+    // Nor is one without TLS, where TLS is asked for.
+    let plain = RedisServer::start();
+    let url = plain.url().replace("redis://", "rediss://");
+    let store = RedisStore::new(&Secret::new(url)).unwrap();
+    assert!(store.note("a", "1", Duration::from_secs(60)).await.is_err());
+    assert!(!plain.dump().contains("oidc:"));
+}
+
+/// One that is trusted, as another host.
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn a_redis_with_a_certificate_of_another_host_is_told_nothing() {
+    let redis = RedisServer::start_with_tls();
+    let url = redis.url().replace("localhost", "127.0.0.1");
+    let session = format!("{{store=\"redis\",url=\"{url}\"}}");
+    let trusting = [("SSL_CERT_FILE", &*redis.certificate())];
+    let nodes = Nodes::start_with(&session, &trusting).await;
+    let answer = Visitor::new().sign_in(&nodes.origin, "/me", "alice").await;
+    assert_eq!(answer.status, 503, "{answer:?}");
+    assert!(!redis.dump().contains("oidc:"));
 }
 
 /// One node, sessions in cookies, a provider that ends the grant when a refresh token comes twice.

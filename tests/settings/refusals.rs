@@ -244,6 +244,12 @@ fn wrong_values_are_refused() {
             "set `session.url` to `redis://host:6379`, or the like",
         ),
         (
+            "session = { url = \"rediss://user:hush@localhost/#insecure\" }",
+            "session.url",
+            "it ends in a fragment, such as `#insecure`",
+            "remove it; have this machine trust the server's certificate, on Linux by `SSL_CERT_FILE`",
+        ),
+        (
             "session = { store = \"memory\", url = \"redis://localhost\" }",
             "session.url",
             "an address, and `session.store` is `memory`",
