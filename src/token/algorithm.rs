@@ -190,4 +190,17 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn the_remedy_names_every_algorithm() {
+        let remedy = "none".parse::<SigningAlgorithm>().unwrap_err().remedy();
+        let names = remedy
+            .strip_prefix("use one of ")
+            .and_then(|names| names.strip_suffix(", spelled exactly so"));
+        let all = SigningAlgorithm::ASYMMETRIC
+            .iter()
+            .chain(&[SigningAlgorithm::HS256])
+            .map(|algorithm| algorithm.as_str());
+        assert_eq!(names, Some(&*all.collect::<Vec<_>>().join(", ")));
+    }
 }

@@ -232,4 +232,24 @@ mod tests {
         };
         assert_eq!(error, IdTokenError::Claim(expected).into());
     }
+
+    #[test]
+    fn errors_have_a_reason_and_say_what_to_do() {
+        let error = judge(|claims| claims["sub"] = json!("bob")).unwrap_err();
+        assert_eq!(
+            (error.reason(), error.remedy()),
+            (
+                "id_token_of_another_sign_in",
+                "report this to the provider: a refresh answers with the sign-in that it refreshes"
+            )
+        );
+        let error = judge(|claims| *claims = original()).unwrap_err();
+        assert_eq!(
+            (error.reason(), error.remedy()),
+            (
+                "id_token_expired",
+                "synchronise the clocks of this machine and of the provider, or raise `clock_skew`"
+            )
+        );
+    }
 }

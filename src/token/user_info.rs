@@ -270,4 +270,35 @@ mod tests {
             .into())
         );
     }
+
+    #[test]
+    fn errors_have_a_reason_and_say_what_to_do() {
+        let mut head = header(ES256);
+        head["alg"] = "none".into();
+        for (result, reason, remedy) in [
+            (
+                accept_user_info(b"<html>", "alice"),
+                "user_info_malformed",
+                "report this to the provider: what it sent is not a well-formed JSON object",
+            ),
+            (
+                signed(&head, &json!({"sub": "alice"})),
+                "user_info_alg",
+                "have the provider sign with RS256, ES256 or another algorithm that is supported",
+            ),
+            (
+                with("exp", NOW - 60),
+                "user_info_expired",
+                "synchronise the clocks of this machine and of the provider, or raise `clock_skew`",
+            ),
+            (
+                with("sub", "bob"),
+                "user_info_sub",
+                "refuse the response; if the provider uses another `sub` here, report it to the provider or set `user_info_enabled` to false",
+            ),
+        ] {
+            let error = result.unwrap_err();
+            assert_eq!((error.reason(), error.remedy()), (reason, remedy));
+        }
+    }
 }

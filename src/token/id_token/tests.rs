@@ -431,3 +431,44 @@ fn errors_speak_of_both_sides_and_never_of_the_nonce() {
         "the nonce of the ID token is not the one that was sent"
     );
 }
+
+#[test]
+fn errors_say_what_to_do() {
+    let remedy = |case: Case| case.judged().unwrap_err().remedy();
+    let mut case = Case::new();
+    case.header["alg"] = "none".into();
+    assert_eq!(
+        remedy(case),
+        "have the provider sign with RS256, ES256 or another algorithm that is supported"
+    );
+    assert_eq!(
+        remedy(Case::without("exp")),
+        "have the provider send the claim as its standard requires"
+    );
+    assert_eq!(
+        remedy(Case::with("azp", "other")),
+        "check that `client_id` is the id under which the provider knows this app"
+    );
+    assert_eq!(
+        remedy(Case::with("nonce", "another")),
+        "start the sign-in again; if it happens often, somebody may be replaying responses"
+    );
+    let mut case = Case::with("at_hash", "AAAAAAAAAAAAAAAAAAAAAA");
+    case.access_token = Some("access token");
+    assert_eq!(
+        remedy(case),
+        "refuse the response; if it came from the provider itself, report its \"at_hash\" to it"
+    );
+    let mut case = Case::with("acr", "bronze");
+    case.acr_values = strings(&["silver"]);
+    assert_eq!(
+        remedy(case),
+        "have the provider support the `acr_values` that are asked for, or ask for others"
+    );
+    let mut case = Case::with("auth_time", NOW - 1000);
+    case.max_age = Some(Duration::from_secs(600));
+    assert_eq!(
+        remedy(case),
+        "have the provider honour `max_age`, or ask for a longer one"
+    );
+}

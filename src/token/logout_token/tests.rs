@@ -266,3 +266,26 @@ fn an_id_token_is_no_logout_token() {
     case.claims["nonce"] = json!("n");
     case.is_refused(missing("events"));
 }
+
+#[test]
+fn errors_say_what_to_do() {
+    let remedy = |case: Case| case.judged().unwrap_err().remedy();
+    let mut case = Case::new();
+    case.header["alg"] = json!("none");
+    assert_eq!(
+        remedy(case),
+        "have the provider sign with RS256, ES256 or another algorithm that is supported"
+    );
+    assert_eq!(
+        remedy(Case::without("exp")),
+        "have the provider send the claim as its standard requires"
+    );
+    assert_eq!(
+        remedy(Case::with("nonce", "n")),
+        "refuse the request; if it came from the provider itself, report to it what its logout token lacks"
+    );
+    assert_eq!(
+        LogoutTokenError::Replayed.remedy(),
+        "nothing, if it happens seldom: the provider may send a logout token twice; else somebody may be replaying them"
+    );
+}
