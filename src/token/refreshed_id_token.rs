@@ -145,13 +145,21 @@ mod tests {
 
     /// Judges the refreshed token of the sign-in with this change.
     fn judge(change: impl FnOnce(&mut Value)) -> Result<Claims, RefreshedIdTokenError> {
-        let mut claims = original();
+        judge_after(original(), change)
+    }
+
+    /// Judges the refreshed token of this sign-in with this change.
+    fn judge_after(
+        original: Value,
+        change: impl FnOnce(&mut Value),
+    ) -> Result<Claims, RefreshedIdTokenError> {
+        let mut claims = original.clone();
         claims["iat"] = json!(NOW);
         claims["exp"] = json!(NOW + 300);
         change(&mut claims);
         let token = sign(ES256, &header(ES256), &claims);
         let nonce = Secret::new("the nonce of the sign-in");
-        let original = serde_json::from_value(original()).unwrap();
+        let original = serde_json::from_value(original).unwrap();
         let trusted = ["api".to_owned(), "other".to_owned()];
         let expected = IdTokenExpectations {
             issuer: "https://op.example",
@@ -185,6 +193,16 @@ mod tests {
         assert!(judge(|claims| claims["aud"] = json!(["client", "api", "client"])).is_ok());
         assert!(judge(|claims| claims["nonce"] = json!("the nonce of the sign-in")).is_ok());
         assert!(judge(|claims| drop(claims.as_object_mut().unwrap().remove("auth_time"))).is_ok());
+    }
+
+    #[test]
+    fn an_audience_is_the_same_as_a_list_of_it() {
+        let mut sign_in = original();
+        sign_in["aud"] = json!("client");
+        let claims = judge_after(sign_in.clone(), |claims| claims["aud"] = json!(["client"]));
+        assert_eq!(claims.unwrap().value("aud"), Some(&json!(["client"])));
+        sign_in["aud"] = json!(["client"]);
+        assert!(judge_after(sign_in, |claims| claims["aud"] = json!("client")).is_ok());
     }
 
     #[test]
