@@ -127,7 +127,15 @@ fn access_token_type() {
         };
         assert_eq!(of_type(typ, true), Err(error), "{typ}");
     }
-    for typ in ["logout+jwt", "id+jwt", "dpop+jwt", "secevent+jwt", ""] {
+    for typ in [
+        "logout+jwt",
+        "id+jwt",
+        "dpop+jwt",
+        "secevent+jwt",
+        "",
+        "application:at+jwt",
+        "application/application/at+jwt",
+    ] {
         let error = BearerTokenError::TokenType {
             expected: "\"at+jwt\", \"JWT\" or none",
             actual: Some(typ.into()),
