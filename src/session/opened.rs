@@ -136,3 +136,50 @@ where
         .time_to_idle(OPENED_FOR)
         .build()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::token::Claims;
+
+    fn opened() -> Opened {
+        let now = OffsetDateTime::now_utc();
+        Opened {
+            session: Arc::new(Session::new("https://op.example", Claims::default(), now)),
+            tokens: None,
+            names: SessionNames {
+                session: "name".into(),
+                owners: vec![],
+            },
+        }
+    }
+
+    /// A store that brings an older state back has another text of the same version.
+    #[test]
+    fn each_text_of_a_session_in_a_store_is_opened_once() {
+        let session = OpenedSessions::new().in_store("cookie", || Some("name".into()));
+        let session = session.unwrap();
+        let times = Cell::new(0);
+        let open = |version, value: &str| {
+            let stored = StoredSession {
+                id: "name".into(),
+                version,
+                value: format!("{}{value}", "x".repeat(SEAL_END)),
+                owners: vec![],
+            };
+            let found = session.opened(&stored, || {
+                times.set(times.get() + 1);
+                Some(opened())
+            });
+            assert!(found.is_some());
+            times.get()
+        };
+        assert_eq!([open(1, "one"), open(1, "one")], [1, 1]);
+        assert_eq!([open(1, "other"), open(1, "other")], [2, 2]);
+        assert_eq!([open(2, "other"), open(2, "other")], [3, 3]);
+    }
+}
