@@ -154,6 +154,24 @@ async fn a_session_that_begins_in_cookies_leaves_nothing_in_the_store() {
 }
 
 #[rocket::async_test]
+async fn a_session_that_begins_in_a_store_has_version_1() {
+    let store = store();
+    let sessions = node(&store, false);
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let request = client.get("/");
+    let mut claims = Claims::default();
+    claims.insert("sub", "alice");
+    let session = Session::new("https://op.example", claims, now());
+    let owner = sessions.names.subject(&session.issuer, "alice");
+    let jar = request.inner().cookies();
+    let cookies = sessions.begin(session, tokens(0, "new"), jar, now()).await;
+    assert_eq!(cookies.unwrap().len(), 1);
+    let ids = store.ids_of(&owner).await.unwrap();
+    let stored = store.load(&ids[0]).await.unwrap().unwrap();
+    assert_eq!((ids.len(), stored.version), (1, 1));
+}
+
+#[rocket::async_test]
 async fn a_refreshed_session_in_cookies_of_a_single_node_leaves_nothing() {
     let store = store();
     let sessions = Sessions {
@@ -168,19 +186,23 @@ async fn a_refreshed_session_in_cookies_of_a_single_node_leaves_nothing() {
 
 #[rocket::async_test]
 async fn tokens_may_fill_their_cookies_to_the_last_byte() {
-    let sessions = node(&store(), true);
+    let mut sessions = node(&store(), true);
     let session = begun(&sessions).await.session;
-    let of_length = |length: usize| {
-        let text = serde_json::to_string(&tokens(0, "")).unwrap();
-        let tokens = tokens(0, &"a".repeat(length - text.len()));
-        let current = CurrentSession::new(session.clone(), "".into(), 0, Some(Arc::new(tokens)));
-        sessions.texts(&current).map(|(_, text)| text.len())
-    };
-    // Two cookies, of which the first may lack three bytes where a character does not fit.
-    let most = 2 * pieces::PIECE - 3;
-    assert_eq!(of_length(most), Ok(most));
-    let error = of_length(most + 1).unwrap_err();
-    assert_eq!((error.size, error.limit), (most + 1, 2 * pieces::PIECE));
+    for cookies in 1..=3 {
+        sessions.settings.max_cookies = cookies;
+        let of_length = |length: usize| {
+            let text = serde_json::to_string(&tokens(0, "")).unwrap();
+            let tokens = Some(Arc::new(tokens(0, &"a".repeat(length - text.len()))));
+            let current = CurrentSession::new(session.clone(), "".into(), 0, tokens);
+            sessions.texts(&current).map(|(_, text)| text.len())
+        };
+        // Each but the last may lack three bytes where a character does not fit.
+        let most = cookies * pieces::PIECE - 3 * (cookies - 1);
+        assert_eq!(of_length(most), Ok(most));
+        let error = of_length(most + 1).unwrap_err();
+        let expected = (most + 1, cookies * pieces::PIECE);
+        assert_eq!((error.size, error.limit), expected);
+    }
 }
 
 #[rocket::async_test]
@@ -249,4 +271,26 @@ async fn a_refresh_whose_claims_do_not_fit_is_refused() {
         error.remedy().split(',').next(),
         Some("keep less with `oidc.session.claims` and `oidc.session.tokens`")
     );
+}
+
+#[rocket::async_test]
+async fn debug_shows_neither_keys_nor_what_is_kept() {
+    let sessions = node(&store(), false);
+    let hour = Duration::from_secs(3600);
+    let cookie = sessions.seal.set(COOKIE, "id:secret", "/", hour, now());
+    for (shown, expected) in [
+        (
+            format!("{sessions:?}"),
+            "Sessions { is_in_cookies: false, is_shared: true, .. }",
+        ),
+        (
+            format!("{:?}", sessions.seal),
+            "CookieSeal { is_secure: false, .. }",
+        ),
+        (format!("{cookie:?}"), "SetCookie(oidc_session=…)"),
+        (format!("{:?}", sessions.names), "Names(…)"),
+        (format!("{:?}", store()), "MemoryStore { .. }"),
+    ] {
+        assert_eq!(shown, expected);
+    }
 }
