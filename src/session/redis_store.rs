@@ -316,6 +316,9 @@ fn store_error(error: &RedisError) -> StoreError {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+
+    use redis::ErrorKind;
     use rustls::crypto::CryptoProvider;
 
     use super::*;
@@ -326,5 +329,40 @@ mod tests {
             RedisStore::new(&Secret::new("rediss://localhost")).unwrap();
             assert!(CryptoProvider::get_default().is_some());
         }
+    }
+
+    #[test]
+    fn an_error_has_a_kind_and_no_value() {
+        let of_io = |kind: io::ErrorKind| RedisError::from(io::Error::from(kind));
+        let detail = "a value".to_owned();
+        for (error, cause) in [
+            (
+                of_io(io::ErrorKind::TimedOut),
+                "Redis did not answer in time",
+            ),
+            (
+                of_io(io::ErrorKind::ConnectionRefused),
+                "connection refused",
+            ),
+            (
+                RedisError::from((ErrorKind::UnexpectedReturnType, "no text", detail.clone())),
+                "UnexpectedReturnType",
+            ),
+            (
+                redis::make_extension_error("NOPE".into(), Some(detail)),
+                "Redis answered NOPE",
+            ),
+        ] {
+            assert_eq!(store_error(&error), StoreError::new(cause));
+        }
+    }
+
+    #[test]
+    fn neither_an_error_nor_debug_shows_the_password() {
+        let error = RedisStore::new(&Secret::new("http://:hush@localhost")).unwrap_err();
+        let expected = StoreError::new("`session.url` is not the address of a Redis");
+        assert_eq!(error, expected);
+        let store = RedisStore::new(&Secret::new("redis://:hush@localhost")).unwrap();
+        assert_eq!(format!("{store:?}"), "RedisStore { .. }");
     }
 }

@@ -118,20 +118,38 @@ impl RedisServer {
         }
     }
 
+    /// Closes all connections; the server stays.
+    pub fn hang_up(&self) {
+        self.ask("CLIENT KILL TYPE normal").unwrap();
+    }
+
+    /// How often it was asked for this, in small letters.
+    pub fn count(&self, command: &str) -> usize {
+        let counts = self.ask("INFO commandstats").unwrap();
+        let (_, count) = counts
+            .split_once(&format!("cmdstat_{command}:calls="))
+            .unwrap_or(("", "0,"));
+        count.split(',').next().unwrap().parse().unwrap()
+    }
+
     fn answers(&self) -> bool {
+        match self.with_tls {
+            true => TcpStream::connect(("127.0.0.1", self.port)).is_ok(),
+            false => self
+                .ask("PING")
+                .is_ok_and(|answer| answer.starts_with("+PONG")),
+        }
+    }
+
+    /// What it answers to a command, before it says goodbye.
+    pub fn ask(&self, command: &str) -> std::io::Result<String> {
         use std::io::{Read, Write};
 
-        let ask = || -> std::io::Result<bool> {
-            let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-            if self.with_tls {
-                return Ok(true);
-            }
-            stream.write_all(b"PING\r\n")?;
-            let mut answer = [0; 5];
-            stream.read_exact(&mut answer)?;
-            Ok(&answer == b"+PONG")
-        };
-        ask().unwrap_or(false)
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.write_all(format!("{command}\r\nQUIT\r\n").as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
     }
 
     /// All that a reader of this Redis sees: keys, and values of every kind.

@@ -9,7 +9,7 @@ use std::{
 use rocket::{futures::future::join_all, tokio::time::sleep};
 use rocket_openidconnect::{
     Secret,
-    store::{RedisStore, contract},
+    store::{RedisStore, SessionStore, StoreError, StoredSession, contract},
 };
 use serde_json::Value;
 
@@ -161,8 +161,6 @@ async fn the_redis_store_keeps_its_promises() {
 #[rocket::async_test]
 #[ignore = "needs redis-server: run scripts/interop"]
 async fn a_redis_that_is_down_is_an_error_and_comes_back() {
-    use rocket_openidconnect::store::SessionStore;
-
     let mut redis = RedisServer::start();
     let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
     let life = Duration::from_secs(60);
@@ -201,8 +199,6 @@ async fn one_session_on_two_nodes_in_redis_with_tls() {
 #[rocket::async_test]
 #[ignore = "needs redis-server: run scripts/interop"]
 async fn a_redis_that_is_not_trusted_is_told_nothing() {
-    use rocket_openidconnect::store::SessionStore;
-
     let redis = RedisServer::start_with_tls();
     let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
     let error = store.notes(&["a"]).await.unwrap_err().to_string();
@@ -230,6 +226,58 @@ async fn a_redis_with_a_certificate_of_another_host_is_told_nothing() {
     let answer = Visitor::new().sign_in(&nodes.origin, "/me", "alice").await;
     assert_eq!(answer.status, 503, "{answer:?}");
     assert!(!redis.dump().contains("oidc:"));
+}
+
+#[rocket::async_test]
+#[ignore = "needs redis-server: run scripts/interop"]
+async fn a_connection_that_is_lost_is_made_again_without_an_error() {
+    let redis = RedisServer::start();
+    let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
+    let life = Duration::from_secs(60);
+    store.note("a", "1", life).await.unwrap();
+    redis.hang_up();
+    let notes = store.notes(&["a"]).await;
+    assert_eq!(notes, Ok(vec![Some("1".to_owned())]));
+    redis.hang_up();
+    assert_eq!(store.create(&session("id"), life).await, Ok(()));
+    let found = store.load("id").await.unwrap();
+    assert_eq!(found.as_deref(), Some(&session("id")));
+}
+
+#[rocket::async_test]
+#[ignore = "needs redis-server: run scripts/interop"]
+async fn what_redis_refuses_is_not_repeated() {
+    let redis = RedisServer::start();
+    let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
+    redis.ask("SET oidc:owner:alice text").unwrap();
+    let refused = StoreError::new("Redis answered WRONGTYPE");
+    assert_eq!(store.ids_of("alice").await, Err(refused));
+    assert_eq!(redis.count("zrange"), 1);
+    let life = Duration::from_secs(60);
+    store.create(&session("id"), life).await.unwrap_err();
+    assert_eq!(redis.count("zadd"), 1);
+}
+
+#[rocket::async_test]
+#[ignore = "needs redis-server: run scripts/interop"]
+async fn a_session_that_is_over_is_not_named_at_its_owner_in_redis() {
+    let redis = RedisServer::start();
+    let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
+    let (brief, long) = (Duration::from_millis(50), Duration::from_secs(60));
+    store.create(&session("brief"), brief).await.unwrap();
+    store.create(&session("long"), long).await.unwrap();
+    let only_one = || async { store.ids_of("alice").await == Ok(vec!["long".to_owned()]) };
+    within(Duration::from_secs(5), only_one).await;
+}
+
+/// A session of Alice's.
+fn session(id: &str) -> StoredSession {
+    StoredSession {
+        id: id.to_owned(),
+        version: 1,
+        value: "sealed".to_owned(),
+        owners: vec!["alice".to_owned()],
+    }
 }
 
 /// One node, sessions in cookies, a provider that ends the grant when a refresh token comes twice.
