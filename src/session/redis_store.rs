@@ -305,7 +305,10 @@ fn choose_cryptography() {
 
 /// The kind of an error, and the operating system's word: a message of the server may quote a value.
 fn store_error(error: &RedisError) -> StoreError {
-    let cause = match error.code() {
+    // Of a transaction: what its first command was refused for.
+    let answers = error.clone().into_server_errors();
+    let code = answers.as_deref().and_then(|answers| answers.first());
+    let cause = match code.map(|(_, answer)| answer.code()).or(error.code()) {
         Some(code) => format!("Redis answered {code}"),
         None if error.is_timeout() => "Redis did not answer in time".to_owned(),
         None if error.is_io_error() => error.to_string(),

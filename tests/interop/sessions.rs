@@ -251,11 +251,24 @@ async fn what_redis_refuses_is_not_repeated() {
     let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
     redis.ask("SET oidc:owner:alice text").unwrap();
     let refused = StoreError::new("Redis answered WRONGTYPE");
-    assert_eq!(store.ids_of("alice").await, Err(refused));
+    assert_eq!(store.ids_of("alice").await, Err(refused.clone()));
     assert_eq!(redis.count("zrange"), 1);
     let life = Duration::from_secs(60);
-    store.create(&session("id"), life).await.unwrap_err();
+    assert_eq!(store.create(&session("id"), life).await, Err(refused));
     assert_eq!(redis.count("zadd"), 1);
+}
+
+/// Not that a transaction was given up.
+#[rocket::async_test]
+#[ignore = "needs redis-server: run scripts/interop"]
+async fn a_redis_that_is_full_says_so() {
+    let redis = RedisServer::start();
+    redis.ask("CONFIG SET maxmemory 1").unwrap();
+    let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
+    let life = Duration::from_secs(60);
+    let full = StoreError::new("Redis answered OOM");
+    assert_eq!(store.note("a", "1", life).await, Err(full.clone()));
+    assert_eq!(store.create(&session("id"), life).await, Err(full));
 }
 
 #[rocket::async_test]
