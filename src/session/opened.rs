@@ -161,8 +161,13 @@ mod tests {
     /// A store that brings an older state back has another text of the same version.
     #[test]
     fn each_text_of_a_session_in_a_store_is_opened_once() {
-        let session = OpenedSessions::new().in_store("cookie", || Some("name".into()));
-        let session = session.unwrap();
+        let sessions = OpenedSessions::new();
+        assert!(
+            sessions
+                .in_store("cookie", || Some("name".into()))
+                .is_some()
+        );
+        let session = sessions.in_store("cookie", || None).unwrap();
         let times = Cell::new(0);
         let open = |version, value: &str| {
             let stored = StoredSession {

@@ -273,7 +273,7 @@ async fn a_redis_that_is_full_says_so() {
 
 #[rocket::async_test]
 #[ignore = "needs redis-server: run scripts/interop"]
-async fn a_session_that_is_over_is_not_named_at_its_owner_in_redis() {
+async fn a_session_that_has_ended_is_not_named_at_its_owner_in_redis() {
     let redis = RedisServer::start();
     let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
     let (brief, long) = (Duration::from_millis(50), Duration::from_secs(60));
@@ -281,6 +281,8 @@ async fn a_session_that_is_over_is_not_named_at_its_owner_in_redis() {
     store.create(&session("long"), long).await.unwrap();
     let only_one = || async { store.ids_of("alice").await == Ok(vec!["long".to_owned()]) };
     within(Duration::from_secs(5), only_one).await;
+    assert_eq!(store.remove("long").await, Ok(true));
+    assert_eq!(store.ids_of("alice").await, Ok(vec![]));
 }
 
 /// A session of Alice's.
