@@ -62,7 +62,7 @@ fn misbehaviours() -> [(Misbehaviour, u16); 8] {
 
 #[rocket::async_test]
 async fn an_introspection_endpoint_that_misbehaves() {
-    let settings = json!({ "token_validation": "introspection", "http": { "timeout": "300ms" } });
+    let settings = json!({ "token_validation": "introspection", "http": { "timeout": "1s" } });
     let api = Api::with(settings).await;
     let token = api.provider.access_token("notes:read", |_| ());
     for (misbehaviour, status) in misbehaviours() {
@@ -82,7 +82,7 @@ async fn an_introspection_endpoint_that_misbehaves() {
 
 #[rocket::async_test]
 async fn a_key_set_that_misbehaves() {
-    let api = Api::with(json!({ "http": { "timeout": "300ms" } })).await;
+    let api = Api::with(json!({ "http": { "timeout": "1s" } })).await;
     let token = api.provider.access_token("notes:read", |token| {
         token.set("exp", crate::app::NOW + 3600);
     });

@@ -66,10 +66,10 @@ async fn a_byte_at_a_time() {
     ] {
         let begin = Instant::now();
         refused_with(
-            json!({ "http": { "timeout": "400ms" } }),
+            json!({ "http": { "timeout": "1s" } }),
             |provider| provider.on_path(path, Misbehaviour::Drip),
             504,
-            &format!("the provider's {name} did not answer within 400 ms"),
+            &format!("the provider's {name} did not answer within 1000 ms"),
         )
         .await;
         assert!(begin.elapsed() < Duration::from_secs(20));
