@@ -31,7 +31,7 @@ use crate::{
     settings::{Settings, TokenValidation},
     token::{
         AccessToken, AccessTokenExpectations, BearerTokenError, Claims, MAX_ACCESS_TOKEN,
-        TESTING_ISSUER, UnverifiedAccessToken, excerpt,
+        TESTING_ISSUER, UnverifiedAccessToken, excerpt, parts_of,
     },
 };
 
@@ -381,11 +381,7 @@ fn is_jwt(token: &str) -> bool {
                 .decode(header)
                 .is_ok_and(|header| header.first() == Some(&b'{'))
     };
-    let Some((header, rest)) = token.split_once('.') else {
-        return false;
-    };
-    let ends_with_signature = |(_, signature): (&str, &str)| !signature.contains('.');
-    rest.split_once('.').is_some_and(ends_with_signature) && is_object(header)
+    parts_of(token).is_some_and(|[header, ..]| is_object(header))
 }
 
 #[cfg(test)]

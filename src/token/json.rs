@@ -51,15 +51,16 @@ impl JsonError {
 /// Parses one JSON object. The caller bounds its size.
 pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     // Most objects from outside hold no other object: building them tells of a name that is there twice.
+    // A text that is known to be UTF-8 as a whole is not looked at again, string by string.
     let is_flat = bytes
         .split_first()
-        .is_some_and(|(first, rest)| *first == b'{' && !rest.contains(&b'{'));
-    match is_flat {
-        true => match serde_json::from_slice(bytes) {
+        .is_some_and(|(first, rest)| *first == b'{' && memchr::memchr(b'{', rest).is_none());
+    match std::str::from_utf8(bytes) {
+        Ok(text) if is_flat => match serde_json::from_str(text) {
             Ok(Flat(object)) => Ok(object),
             Err(_) => parse_nested_object(bytes),
         },
-        false => parse_nested_object(bytes),
+        _ => parse_nested_object(bytes),
     }
 }
 

@@ -42,10 +42,7 @@ impl<'a> Jws<'a> {
                 actual: compact.len(),
             });
         }
-        let mut parts = compact.split('.');
-        let (Some(header), Some(payload), Some(signature), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
+        let Some([header, payload, signature]) = parts_of(compact) else {
             return Err(JwsError::Parts {
                 actual: compact.split('.').count(),
             });
@@ -357,6 +354,19 @@ impl JwsError {
     }
 }
 
+/// Header, payload and signature, still in base64url, of what has three parts.
+pub(crate) fn parts_of(compact: &str) -> Option<[&str; 3]> {
+    let mut dots = memchr::memchr_iter(b'.', compact.as_bytes());
+    match (dots.next(), dots.next(), dots.next()) {
+        (Some(first), Some(second), None) => Some([
+            &compact[..first],
+            &compact[first + 1..second],
+            &compact[second + 1..],
+        ]),
+        _ => None,
+    }
+}
+
 fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, JwsError> {
     URL_SAFE_NO_PAD
         .decode(text)
@@ -385,8 +395,8 @@ struct UsualHeader<'a> {
 impl Header {
     fn parse(json: &[u8]) -> Result<Header, JwsError> {
         // Only an object: serde would read the members from an array too.
-        let usual = match json.first() {
-            Some(b'{') => serde_json::from_slice(json).ok(),
+        let usual = match std::str::from_utf8(json) {
+            Ok(json) if json.starts_with('{') => serde_json::from_str(json).ok(),
             _ => None,
         };
         if let Some(UsualHeader { alg, kid, typ }) = usual

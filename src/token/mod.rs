@@ -36,7 +36,7 @@ pub(crate) use client_assertion::{CLIENT_ASSERTION_TYPE, ClientKey};
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
 pub(crate) use json::parse_object;
 pub(crate) use jwk::KeySet;
-pub(crate) use jws::Jws;
+pub(crate) use jws::{Jws, parts_of};
 pub(crate) use logout_token::{
     EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations,
 };
