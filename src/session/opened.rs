@@ -7,11 +7,9 @@ use aws_lc_rs::digest::{Context, SHA256};
 use moka::sync::Cache;
 
 use super::{Session, SessionTokens, pieces::SealedPiece, store::StoredSession};
-use crate::observing;
+use crate::{observing, settings::CacheSize};
 
-/// So many are remembered …
-const OPENED: u64 = 10_000;
-/// … while they are in use.
+/// For how long a session is remembered that is not in use.
 const OPENED_FOR: Duration = Duration::from_secs(5 * 60);
 /// How much of the end of a sealed text tells it from others: more than its tag of 16 bytes, in base64.
 const SEAL_END: usize = 32;
@@ -51,10 +49,11 @@ struct Version {
 }
 
 impl OpenedSessions {
-    pub(super) fn new() -> OpenedSessions {
+    /// Of so many sessions.
+    pub(super) fn new(size: CacheSize) -> OpenedSessions {
         OpenedSessions {
-            in_cookies: cache(),
-            in_store: cache(),
+            in_cookies: cache(size),
+            in_store: cache(size),
         }
     }
 
@@ -126,13 +125,13 @@ impl InStore {
     }
 }
 
-fn cache<K, V>() -> Cache<K, V>
+fn cache<K, V>(size: CacheSize) -> Cache<K, V>
 where
     K: std::hash::Hash + Eq + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
     Cache::builder()
-        .max_capacity(OPENED)
+        .max_capacity(size.entries())
         .time_to_idle(OPENED_FOR)
         .build()
 }
@@ -158,10 +157,26 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_session_is_remembered_if_the_setting_says_so() {
+        for (size, expected) in [(CacheSize::Flag(true), 1), (CacheSize::Flag(false), 2)] {
+            let sessions = OpenedSessions::new(size);
+            let times = Cell::new(0);
+            for _ in 0..2 {
+                let found = sessions.in_cookies(&[], || {
+                    times.set(times.get() + 1);
+                    Some(opened())
+                });
+                assert!(found.is_some());
+            }
+            assert_eq!(times.get(), expected);
+        }
+    }
+
     /// A store that brings an older state back has another text of the same version.
     #[test]
     fn each_text_of_a_session_in_a_store_is_opened_once() {
-        let sessions = OpenedSessions::new();
+        let sessions = OpenedSessions::new(CacheSize::default());
         assert!(
             sessions
                 .in_store("cookie", || Some("name".into()))

@@ -102,8 +102,8 @@ impl Sessions {
             }),
             is_shared,
             unsigned_ends: Mutex::default(),
+            opened: OpenedSessions::new(settings.cache),
             settings,
-            opened: OpenedSessions::new(),
         })
     }
 

@@ -85,6 +85,7 @@ pub(super) const SETTINGS: &[(&str, Form)] = &[
     ("session.url", Form::Text),
     ("session.max_sessions", Form::Count),
     ("session.max_per_user", Form::Count),
+    ("session.cache", Form::FlagOrCount),
     ("session.claims", Form::Words),
     ("session.tokens", Form::Words),
     ("session.refresh_user_info", Form::Flag),

@@ -26,12 +26,13 @@ use url::Url;
 #[cfg(feature = "testing")]
 pub(crate) use self::in_process::{Answers, InProcess, NoAnswer};
 pub use self::{
+    cache_size::CacheSize,
     client_secrets::{ClientSecrets, ClientSecretsTable},
     dev_provider::DevProviderSettings,
     error::SettingsError,
     http::HttpSettings,
     presets::{KnownProvider, ProviderPreset},
-    resource_server::{IntrospectionAuthMethod, IssuerSettings, TokenCache, TokenValidation},
+    resource_server::{IntrospectionAuthMethod, IssuerSettings, TokenValidation},
     session::{SessionSettings, StoreKind},
 };
 use self::{
@@ -49,6 +50,7 @@ pub(crate) use self::{
 };
 use crate::Secret;
 
+mod cache_size;
 mod check;
 mod client_secrets;
 mod dev_provider;
@@ -276,7 +278,7 @@ pub struct Settings {
     /// is remembered for five minutes at most, what introspection said for one.
     ///
     /// _Default:_ `true`
-    pub token_cache: TokenCache,
+    pub token_cache: CacheSize,
     /// A claim whose strings count as scopes, such as Keycloak's `realm_access.roles`. Dots lead into
     /// objects, unless a claim has the whole name.
     ///
@@ -399,7 +401,7 @@ impl Default for Settings {
             require_at_jwt: false,
             token_validation: TokenValidation::default(),
             introspection_auth_method: IntrospectionAuthMethod::default(),
-            token_cache: TokenCache::default(),
+            token_cache: CacheSize::default(),
             roles_claim: None,
             issuers: BTreeMap::new(),
             realm: "api".to_owned(),

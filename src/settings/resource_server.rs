@@ -1,16 +1,10 @@
 //! What an API accepts: the settings behind `Bearer`.
 
-use std::fmt;
-
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, Unexpected, Visitor},
-};
+use serde::Deserialize;
 use url::Url;
 
 use super::{
     Registration, Settings, SettingsError,
-    key::Form,
     mode::MetadataSource,
     value::{self, Address, Text, Words},
 };
@@ -77,65 +71,6 @@ impl IssuerSettings {
             metadata,
             introspection_endpoint: None,
         })
-    }
-}
-
-/// The setting `token_cache`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TokenCache {
-    /// Whether there is a cache; `true` is 10,000 entries.
-    Flag(bool),
-    /// How many entries it has.
-    Entries(u32),
-}
-
-impl<'de> Deserialize<'de> for TokenCache {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<TokenCache, D::Error> {
-        struct TokenCacheVisitor;
-
-        impl Visitor<'_> for TokenCacheVisitor {
-            type Value = TokenCache;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(Form::FlagOrCount.expectation())
-            }
-
-            fn visit_bool<E: Error>(self, flag: bool) -> Result<TokenCache, E> {
-                Ok(TokenCache::Flag(flag))
-            }
-
-            fn visit_u64<E: Error>(self, entries: u64) -> Result<TokenCache, E> {
-                u32::try_from(entries)
-                    .map(TokenCache::Entries)
-                    .map_err(|_| E::invalid_value(Unexpected::Unsigned(entries), &self))
-            }
-
-            fn visit_i64<E: Error>(self, entries: i64) -> Result<TokenCache, E> {
-                u64::try_from(entries)
-                    .map_err(|_| E::invalid_value(Unexpected::Signed(entries), &self))
-                    .and_then(|entries| self.visit_u64(entries))
-            }
-        }
-
-        deserializer.deserialize_any(TokenCacheVisitor)
-    }
-}
-
-impl TokenCache {
-    /// How many entries the cache has; 0 is none.
-    pub(crate) fn entries(self) -> u64 {
-        match self {
-            TokenCache::Flag(true) => 10_000,
-            TokenCache::Flag(false) => 0,
-            TokenCache::Entries(entries) => entries.into(),
-        }
-    }
-}
-
-impl Default for TokenCache {
-    fn default() -> TokenCache {
-        TokenCache::Flag(true)
     }
 }
 

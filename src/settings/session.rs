@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-use super::value;
+use super::{CacheSize, value};
 use crate::Secret;
 
 /// The settings of the table `oidc.session`.
@@ -53,6 +53,13 @@ pub struct SessionSettings {
     ///
     /// _Default:_ none
     pub max_per_user: Option<usize>,
+    /// How many sessions that were opened are remembered while they are in use, so that they are not opened
+    /// and read anew at each request: `true` (10,000), `false`, or a number. Their times, and whether they
+    /// have ended, are judged at each request. A session's claims are in the memory of this process for
+    /// as long, five minutes after its last request at most.
+    ///
+    /// _Default:_ `true`
+    pub cache: CacheSize,
     /// The claims to keep in a session, by name. `iss`, `sub`, `aud`, `auth_time` and `sid` are always
     /// kept: refresh and sign-out need them.
     ///
@@ -97,6 +104,7 @@ impl Default for SessionSettings {
             url: None,
             max_sessions: 100_000,
             max_per_user: None,
+            cache: CacheSize::default(),
             claims: None,
             tokens: TOKENS.map(str::to_owned).to_vec(),
             refresh_user_info: false,

@@ -1,6 +1,6 @@
 //! The settings behind `Bearer`: what they hold, and what is refused.
 
-use rocket_openidconnect::settings::{IntrospectionAuthMethod, TokenCache, TokenValidation};
+use rocket_openidconnect::settings::{CacheSize, IntrospectionAuthMethod, TokenValidation};
 
 use super::{extract, refusals::refused};
 
@@ -15,7 +15,7 @@ fn the_defaults_accept_jwts_and_opaque_tokens_for_the_client_id() {
         settings.introspection_auth_method,
         IntrospectionAuthMethod::ClientSecretPost
     );
-    assert_eq!(settings.token_cache, TokenCache::Flag(true));
+    assert_eq!(settings.token_cache, CacheSize::Flag(true));
     assert_eq!(settings.roles_claim, None);
     assert!(settings.issuers.is_empty() && settings.scopes_supported.is_empty());
     assert_eq!(settings.realm, "api");
@@ -57,7 +57,7 @@ fn every_setting_in_a_file() {
         settings.introspection_auth_method,
         IntrospectionAuthMethod::Bearer
     );
-    assert_eq!(settings.token_cache, TokenCache::Entries(500));
+    assert_eq!(settings.token_cache, CacheSize::Entries(500));
     assert_eq!(settings.roles_claim.as_deref(), Some("realm_access.roles"));
     assert_eq!(settings.realm, "the notes, read & written");
     assert_eq!(
@@ -115,7 +115,7 @@ fn every_setting_in_the_environment() {
         settings.introspection_auth_method,
         IntrospectionAuthMethod::ClientSecretBasic
     );
-    assert_eq!(settings.token_cache, TokenCache::Flag(false));
+    assert_eq!(settings.token_cache, CacheSize::Flag(false));
     assert_eq!(settings.roles_claim.as_deref(), Some("0123"));
     assert_eq!(settings.realm, "true");
     assert_eq!(settings.scopes_supported, ["notes:read", "notes:write"]);
@@ -127,7 +127,7 @@ fn every_setting_in_the_environment() {
     let table = r#"{partner={issuer="https://partner.example.com",audience=["a"]}}"#;
     let settings = extract("", &[("OIDC_ISSUERS", table), ("OIDC_TOKEN_CACHE", "7")]).unwrap();
     assert_eq!(settings.issuers["partner"].audience, ["a"]);
-    assert_eq!(settings.token_cache, TokenCache::Entries(7));
+    assert_eq!(settings.token_cache, CacheSize::Entries(7));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::{
 };
 
 use figment::Jail;
-use rocket_openidconnect::settings::{ClientSecrets, Settings, SettingsError};
+use rocket_openidconnect::settings::{CacheSize, ClientSecrets, Settings, SettingsError};
 use tracing::field::Field;
 
 mod access_tokens;
@@ -81,6 +81,7 @@ fn every_setting_in_a_file() {
         idle = 1800
         lifetime = "1h30m"
         max_cookies = 5
+        cache = 500
 
         [default.oidc.http]
         connect_timeout = "500ms"
@@ -121,6 +122,7 @@ fn every_setting_in_a_file() {
     assert_eq!(settings.session.idle, Duration::from_secs(1800));
     assert_eq!(settings.session.lifetime, Duration::from_secs(5400));
     assert_eq!(settings.session.max_cookies, 5);
+    assert_eq!(settings.session.cache, CacheSize::Entries(500));
     assert_eq!(settings.http.connect_timeout, Duration::from_millis(500));
     assert_eq!(settings.http.max_body, 1000);
     let dev_provider = settings.dev_provider.unwrap();
@@ -201,6 +203,7 @@ fn every_form_in_the_environment() {
             ("OIDC_TRUSTED_AUDIENCES", r#"["a","b"]"#),
             ("OIDC_CLOCK_SKEW", "90"),
             ("OIDC_SESSION__IDLE", "15m"),
+            ("OIDC_SESSION__CACHE", "false"),
             ("OIDC_DEV_PROVIDER", "true"),
             ("OIDC_EXTRA_AUTHORIZATION_PARAMETERS__LOGIN_HINT", "0123"),
             ("OIDC_CLIENT_SECRETS__WEB__CLIENT_SECRET", "007"),
@@ -214,6 +217,7 @@ fn every_form_in_the_environment() {
     assert_eq!(settings.trusted_audiences, ["a", "b"]);
     assert_eq!(settings.clock_skew, Duration::from_secs(90));
     assert_eq!(settings.session.idle, Duration::from_secs(900));
+    assert_eq!(settings.session.cache, CacheSize::Flag(false));
     assert_eq!(
         settings.extra_authorization_parameters["login_hint"],
         "0123"

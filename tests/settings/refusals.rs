@@ -262,6 +262,12 @@ fn wrong_values_are_refused() {
             "set `session.max_sessions` to a number above zero",
         ),
         (
+            "session = { cache = \"all\" }",
+            "session.cache",
+            "expected `true`, `false` or a whole number, found the string \"all\"",
+            "write for example `cache = true`",
+        ),
+        (
             "session = { max_per_user = 0 }",
             "session.max_per_user",
             "nobody could sign in",
