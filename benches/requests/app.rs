@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 
+use cookie::{Cookie, CookieJar, Key};
 use rocket::{Build, Config, Rocket, figment::Figment, get, routes};
 use rocket_openidconnect::{Bearer, LoggedIn, Oidc, scopes};
 use serde_json::json;
@@ -10,6 +11,10 @@ use crate::{
     floor,
     issuer::{AUDIENCE, Issuer, now},
 };
+
+/// So many times a session is sealed, for a server that has not seen what a request carries.
+const SEALED: usize = 500;
+const SECRET_KEY: [u8; 32] = *b"0123456789abcdef0123456789abcdef";
 
 scopes! { NotesRead = "notes:read"; }
 
@@ -37,18 +42,21 @@ pub enum Server {
     Floor,
     /// With it, and with a token cache of so many entries.
     Attached { token_cache: u32 },
+    /// With it, and with sessions in cookies that it remembers one of.
+    Forgetful,
     /// With it, and with sessions in memory.
     Memory,
 }
 
 impl Server {
-    pub const ALL: [Server; 5] = [
+    pub const ALL: [Server; 6] = [
         Server::Bare,
         Server::Floor,
         Server::Attached {
             token_cache: 10_000,
         },
         Server::Attached { token_cache: 0 },
+        Server::Forgetful,
         Server::Memory,
     ];
 
@@ -58,13 +66,14 @@ impl Server {
             .merge(("log_level", "off"))
             .merge(("workers", 1))
             .merge(("port", 0))
-            .merge(("secret_key", "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="))
+            .merge(("secret_key", SECRET_KEY))
             .merge(("shutdown.ctrlc", false));
-        let (token_cache, store) = match self {
+        let (token_cache, store, sessions) = match self {
             Server::Bare => return rocket::custom(figment).mount("/", routes![plain]),
             Server::Floor => return floor::routes(rocket::custom(figment)),
-            Server::Attached { token_cache } => (token_cache, "cookie"),
-            Server::Memory => (0, "memory"),
+            Server::Attached { token_cache } => (token_cache, "cookie", 10_000),
+            Server::Forgetful => (0, "cookie", 1),
+            Server::Memory => (0, "memory", 10_000),
         };
         let settings = json!({
             "issuer": issuer,
@@ -72,7 +81,7 @@ impl Server {
             "base_url": "http://localhost:8000",
             "audience": AUDIENCE,
             "token_cache": token_cache,
-            "session": { "store": store, "max_sessions": 2_000_000 },
+            "session": { "store": store, "cache": sessions, "max_sessions": 2_000_000 },
             "http": { "max_body": 1024 * 1024 },
         });
         rocket::custom(figment.merge(("oidc", settings)))
@@ -93,9 +102,19 @@ pub struct Case {
     pub status: u16,
 }
 
+impl Case {
+    /// What its requests carry in turns, somebody with these cookies having signed in.
+    pub fn cookies(&self, signed_in: String) -> Vec<String> {
+        match self.server {
+            Server::Forgetful => (0..SEALED).map(|_| sealed_anew(&signed_in)).collect(),
+            _ => vec![signed_in],
+        }
+    }
+}
+
 /// All of them; the first is what the others are compared with.
 pub fn cases(issuer: &Issuer) -> Vec<Case> {
-    let [bare, floor, cached, uncached, in_memory] = Server::ALL;
+    let [bare, floor, cached, uncached, forgetful, in_memory] = Server::ALL;
     let case = |name, server, path, authorization, status| Case {
         name,
         server,
@@ -146,6 +165,9 @@ pub fn cases(issuer: &Issuer) -> Vec<Case> {
         case("bad signature", cached, "/api", bearer(forged), 401),
     ];
     for (name, server, size) in [
+        ("session of 0.5 KB first seen", forgetful, 100),
+        ("session of 2 KB first seen", forgetful, 1_600),
+        ("session of 3.5 KB first seen", forgetful, 3_100),
         ("session of 0.5 KB", cached, 100),
         ("session of 2 KB", cached, 1_600),
         ("session of 3.5 KB", cached, 3_100),
@@ -170,6 +192,20 @@ pub fn callback(location: &str, size: impl Display) -> String {
     };
     let (state, nonce) = (parameter("state"), parameter("nonce"));
     format!("/oidc/authorize?code={nonce}.{size}&state={state}")
+}
+
+/// The same cookies, sealed once more: another text, and the same session.
+fn sealed_anew(cookies: &str) -> String {
+    let key = Key::derive_from(&SECRET_KEY);
+    let pairs = cookies.split("; ").map(|pair| {
+        let sealed = Cookie::parse_encoded(pair.to_owned()).unwrap();
+        let mut jar = CookieJar::new();
+        let opened = jar.private(&key).decrypt(sealed).unwrap();
+        let name = opened.name().to_owned();
+        jar.private_mut(&key).add(opened);
+        jar.get(&name).unwrap().encoded().stripped().to_string()
+    });
+    pairs.collect::<Vec<_>>().join("; ")
 }
 
 /// The `Cookie` header of a browser that was sent these `Set-Cookie` headers.

@@ -2,8 +2,11 @@
 
 use std::{
     io::{ErrorKind, Read, Write},
+    iter::Cycle,
     net::{SocketAddr, TcpStream},
+    sync::Arc,
     time::{Duration, Instant},
+    vec::IntoIter,
 };
 
 /// How many requests are under way at once.
@@ -11,19 +14,19 @@ const CONNECTIONS: usize = 16;
 /// No answer is longer, headers and all.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// Sends one request again and again.
+/// Sends these requests again and again, one after the other.
 pub struct BusyClient {
     connections: Vec<Connection>,
-    request: String,
+    requests: Cycle<IntoIter<Arc<str>>>,
     expected: String,
 }
 
 impl BusyClient {
     /// A client that expects this status in every answer.
-    pub fn new(server: SocketAddr, request: String, status: u16) -> BusyClient {
+    pub fn new(server: SocketAddr, requests: Vec<Arc<str>>, status: u16) -> BusyClient {
         BusyClient {
             connections: (0..CONNECTIONS).map(|_| Connection::open(server)).collect(),
-            request,
+            requests: requests.into_iter().cycle(),
             expected: format!("HTTP/1.1 {status} "),
         }
     }
@@ -31,7 +34,7 @@ impl BusyClient {
     /// Keeps the server busy for so long, and until it has answered everything; answers how often it did.
     pub fn run(&mut self, time: Duration) -> u64 {
         for connection in &mut self.connections {
-            connection.ask(&self.request);
+            connection.ask(&self.requests.next().unwrap());
         }
         let (begin, mut answers, mut under_way) = (Instant::now(), 0, self.connections.len());
         while under_way > 0 {
@@ -44,7 +47,7 @@ impl BusyClient {
                 answers += 1;
                 connection.filled = 0;
                 match goes_on {
-                    true => connection.ask(&self.request),
+                    true => connection.ask(&self.requests.next().unwrap()),
                     false => under_way -= 1,
                 }
             }

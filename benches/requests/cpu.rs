@@ -97,17 +97,13 @@ impl Running {
         Duration::from_nanos(nanoseconds.sum())
     }
 
-    /// A client for this case, with this header.
-    fn client(&self, case: &Case, header: Option<&(&str, String)>) -> BusyClient {
-        let header = header.map_or(String::new(), |(name, value)| {
-            format!("{name}: {value}\r\n")
-        });
-        let request = format!(
-            "GET {} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n",
-            case.path
-        );
+    /// A client for this case, with these headers in turns.
+    fn client(&self, case: &Case, headers: &[String]) -> BusyClient {
+        let path = case.path;
+        let request = |header| format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{header}\r\n");
+        let requests = headers.iter().map(|header| request(header).into());
         let address = ([127, 0, 0, 1], self.port).into();
-        BusyClient::new(address, request, case.status)
+        BusyClient::new(address, requests.collect(), case.status)
     }
 
     /// CPU microseconds a request.
@@ -162,14 +158,20 @@ pub async fn table(text: &str) {
         "case", "plain µs", "µs", "ratio"
     );
     for case in guarded.iter().filter(|case| case.name.contains(text)) {
-        let header = match (&case.authorization, case.session) {
-            (Some(value), _) => Some(("Authorization", value.clone())),
-            (None, Some(size)) => Some(("Cookie", running(case).sign_in(&http, size).await)),
-            (None, None) => None,
+        let headers = match (&case.authorization, case.session) {
+            (Some(value), _) => vec![format!("Authorization: {value}\r\n")],
+            (None, Some(size)) => {
+                let cookies = case.cookies(running(case).sign_in(&http, size).await);
+                let headers = cookies
+                    .iter()
+                    .map(|cookies| format!("Cookie: {cookies}\r\n"));
+                headers.collect()
+            }
+            (None, None) => vec![String::new()],
         };
         let (with_plain, with_case) = (running(plain), running(case));
-        let mut client = with_plain.client(plain, header.as_ref());
-        let mut guarded_client = with_case.client(case, header.as_ref());
+        let mut client = with_plain.client(plain, &headers);
+        let mut guarded_client = with_case.client(case, &headers);
         let turns = (0..TURNS).map(|_| {
             (
                 with_plain.measure(&mut client),

@@ -37,8 +37,10 @@ pub fn count() {
     for case in &cases {
         let index = Server::ALL.iter().position(|s| *s == case.server).unwrap();
         let client = &clients[index];
-        let cookies = case.session.map(|size| sign_in(client, size));
-        let request = || request(client, case, cookies.as_deref());
+        let signed_in = case.session.map(|size| sign_in(client, size));
+        let cookies = signed_in.map_or(vec![], |signed_in| case.cookies(signed_in));
+        let mut cookies = cookies.iter().cycle();
+        let mut request = || request(client, case, cookies.next().map(String::as_str));
         for _ in 0..WARM_UP {
             assert_eq!(request().dispatch().status().code, case.status);
         }
