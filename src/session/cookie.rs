@@ -4,9 +4,15 @@
 //! `on_response` is lost always. So what changes waits beside the request, and the fairing writes it
 //! into the answer, sealed under Rocket's own key: `CookieJar::get_private` reads it.
 
-use std::{fmt, sync::Mutex, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use ::cookie::{Cookie, CookieJar as SealingJar, Expiration, Key, SameSite};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use rocket::http::CookieJar;
 use time::OffsetDateTime;
 
@@ -14,6 +20,8 @@ use time::OffsetDateTime;
 #[derive(Clone)]
 pub(crate) struct CookieSeal {
     key: Key,
+    /// The part of the key that opens, made ready once.
+    opening_key: Arc<LessSafeKey>,
     is_secure: bool,
 }
 
@@ -25,7 +33,13 @@ impl CookieSeal {
     /// `is_secure` says whether people reach the app by https: then cookies are `Secure` and carry a
     /// prefix that keeps other hosts and plain http from setting them (RFC 6265bis §4.1.3).
     pub(crate) fn new(key: Key, is_secure: bool) -> CookieSeal {
-        CookieSeal { key, is_secure }
+        let opening_key = UnboundKey::new(&AES_256_GCM, key.encryption())
+            .expect("the encryption key of a cookie key has 256 bits");
+        CookieSeal {
+            key,
+            opening_key: Arc::new(LessSafeKey::new(opening_key)),
+            is_secure,
+        }
     }
 
     /// A cookie for `path` that lives as long as `life`.
@@ -103,12 +117,19 @@ impl CookieSeal {
             .map_or_else(String::new, |sealed| sealed.value().to_owned())
     }
 
-    /// The text that was sealed under this name.
+    /// The text that was sealed under this name: base64 of a nonce, and what AES-256-GCM made of the text,
+    /// with the name beside it.
     pub(crate) fn open_text(&self, name: &str, sealed: &str) -> Option<String> {
-        SealingJar::new()
-            .private(&self.key)
-            .decrypt(Cookie::new(name.to_owned(), sealed.to_owned()))
-            .map(|cookie| cookie.value().to_owned())
+        let mut sealed = STANDARD.decode(sealed).ok()?;
+        let nonce = Nonce::assume_unique_for_key(*sealed.first_chunk::<NONCE_LEN>()?);
+        let name = Aad::from(name.as_bytes());
+        let text = self
+            .opening_key
+            .open_within(nonce, name, &mut sealed, NONCE_LEN..)
+            .ok()?;
+        let length = text.len();
+        sealed.truncate(length);
+        String::from_utf8(sealed).ok()
     }
 
     pub(crate) fn is_there(&self, jar: &CookieJar<'_>, name: &str) -> bool {
@@ -123,8 +144,8 @@ impl CookieSeal {
     /// The name with the prefix that the site and the path allow.
     pub(crate) fn full_name(&self, name: &str, path: &str) -> String {
         match (self.is_secure, path) {
-            (true, "/") => format!("__Host-{name}"),
-            (true, _) => format!("__Secure-{name}"),
+            (true, "/") => ["__Host-", name].concat(),
+            (true, _) => ["__Secure-", name].concat(),
             (false, _) => name.to_owned(),
         }
     }
@@ -170,5 +191,59 @@ impl CookieChanges {
             Ok(mut changes) => changes.drain(..).map(|cookie| cookie.0).collect(),
             Err(_) => vec![],
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What Rocket's private jar answers.
+    fn opened_by_rocket(key: &Key, name: &str, sealed: &str) -> Option<String> {
+        let cookie = Cookie::new(name.to_owned(), sealed.to_owned());
+        let opened = SealingJar::new().private(key).decrypt(cookie);
+        opened.map(|cookie| cookie.value().to_owned())
+    }
+
+    #[test]
+    fn what_opens_is_what_rocket_opens() {
+        let key = Key::from(&[7; 64]);
+        let seal = CookieSeal::new(key.clone(), false);
+        for text in ["", "x", "alice, é", &"x".repeat(3_000)] {
+            let sealed = seal.seal_text("name", text);
+            assert_eq!(seal.open_text("name", &sealed).as_deref(), Some(text));
+            let flipped = (0..sealed.len()).map(|place| {
+                let other = if &sealed[place..=place] == "A" {
+                    "B"
+                } else {
+                    "A"
+                };
+                format!("{}{other}{}", &sealed[..place], &sealed[place + 1..])
+            });
+            let shorter = (0..sealed.len()).map(|length| sealed[..length].to_owned());
+            let longer = [" ", "=", "A", "AAAA"].map(|more| format!("{sealed}{more}"));
+            for changed in flipped.chain(shorter).chain(longer) {
+                let expected = opened_by_rocket(&key, "name", &changed);
+                assert_eq!(seal.open_text("name", &changed), expected, "{changed}");
+                assert_eq!(expected, None, "{changed}");
+            }
+            assert_eq!(seal.open_text("other", &sealed), None);
+            let other = CookieSeal::new(Key::from(&[8; 64]), false);
+            assert_eq!(other.open_text("name", &sealed), None);
+        }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_do_not_open() {
+        let key = Key::from(&[7; 64]);
+        let nonce = Nonce::assume_unique_for_key([1; NONCE_LEN]);
+        let seal = CookieSeal::new(key.clone(), false);
+        let mut sealed = vec![0xff; 8];
+        seal.opening_key
+            .seal_in_place_append_tag(nonce, Aad::from(b"name"), &mut sealed)
+            .unwrap();
+        let sealed = STANDARD.encode([&[1; NONCE_LEN][..], &sealed].concat());
+        assert_eq!(seal.open_text("name", &sealed), None);
+        assert_eq!(opened_by_rocket(&key, "name", &sealed), None);
     }
 }
