@@ -13,6 +13,7 @@ mod error;
 mod events;
 mod fairing;
 mod guard;
+mod hash_of_end;
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 #[allow(missing_docs)]

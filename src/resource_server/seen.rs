@@ -1,11 +1,6 @@
 //! Tokens seen before: what was found about them counts for a while.
 
-use std::{
-    fmt,
-    hash::{BuildHasher, DefaultHasher, Hasher, RandomState},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use moka::{future, sync};
@@ -13,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::{Accepted, Issuer};
 use crate::{
+    hash_of_end::HashOfEnd,
     provider::ProviderError,
     token::{BearerTokenError, KeySet},
 };
@@ -24,12 +20,10 @@ const ACTIVE_LIFE: Duration = Duration::from_secs(60);
 /// How long it counts when it was a no.
 const REFUSED_LIFE: Duration = Duration::from_secs(5);
 
-/// How much of a token's end its hash is made of: 24 bytes of a signature, in base64url.
-const HASHED_END: usize = 32;
-
 /// What is remembered.
 pub(super) struct SeenTokens {
-    /// By the tokens themselves.
+    /// By the tokens themselves, whose ends are of signatures: only tokens whose signature is good come
+    /// into the cache.
     jwts: sync::Cache<Arc<str>, Kept<SeenJwt>, HashOfEnd>,
     introspected: future::Cache<TokenHash, Kept<Verdict>>,
 }
@@ -38,14 +32,6 @@ pub(super) struct SeenTokens {
 /// and anybody can make such.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct TokenHash([u8; 32]);
-
-/// Hashes the end of a JWT, with a random key. The end is the signature's, and only tokens whose signature
-/// is good come into the cache: none but the issuer could make many that end alike. Two tokens are the
-/// same when all of their text is.
-#[derive(Clone, Default)]
-struct HashOfEnd(RandomState);
-
-struct EndHasher(DefaultHasher);
 
 /// A JWT that these keys verified.
 #[derive(Clone)]
@@ -128,25 +114,6 @@ impl TokenHash {
         let mut hash = [0; 32];
         hash.copy_from_slice(digest(&SHA256, token.as_bytes()).as_ref());
         TokenHash(hash)
-    }
-}
-
-impl BuildHasher for HashOfEnd {
-    type Hasher = EndHasher;
-
-    fn build_hasher(&self) -> EndHasher {
-        EndHasher(self.0.build_hasher())
-    }
-}
-
-impl Hasher for EndHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        let end = bytes.len().saturating_sub(HASHED_END);
-        self.0.write(&bytes[end..]);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0.finish()
     }
 }
 

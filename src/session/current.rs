@@ -8,7 +8,7 @@ use std::{
 
 use time::OffsetDateTime;
 
-use super::{Session, SessionTokens, cookie::CookieSeal, pieces, pieces::SealedPiece};
+use super::{Session, SessionTokens, cookie::CookieSeal, pieces, sessions::TOKENS_COOKIE};
 
 /// A session that was found, or was just made.
 #[derive(Clone)]
@@ -19,7 +19,7 @@ pub(crate) struct CurrentSession {
     /// In a store; 0 in cookies.
     pub(super) version: u64,
     tokens: OnceLock<Option<Arc<SessionTokens>>>,
-    sealed: Option<(CookieSeal, Vec<SealedPiece>)>,
+    sealed: Option<(CookieSeal, String)>,
     /// Why the tokens were not refreshed when they were due.
     pub(crate) not_refreshed: Option<Arc<str>>,
 }
@@ -46,14 +46,14 @@ impl CurrentSession {
         session: Arc<Session>,
         name: Arc<str>,
         seal: &CookieSeal,
-        tokens: Vec<SealedPiece>,
+        tokens: Option<String>,
     ) -> CurrentSession {
         CurrentSession {
             session,
             name,
             version: 0,
             tokens: OnceLock::new(),
-            sealed: (!tokens.is_empty()).then(|| (seal.clone(), tokens)),
+            sealed: tokens.map(|tokens| (seal.clone(), tokens)),
             not_refreshed: None,
         }
     }
@@ -66,12 +66,13 @@ impl CurrentSession {
     /// The tokens, if they are there and belong to this session.
     pub(crate) fn tokens(&self) -> Option<&Arc<SessionTokens>> {
         let opened = self.tokens.get_or_init(|| {
-            let (seal, pieces) = self.sealed.as_ref()?;
-            let (id, text) = pieces::open(seal, pieces)?;
-            let (id, _) = id.split_once('.')?;
-            let is_of_this_session = crate::Secret::new(id) == self.session.id;
-            let tokens = is_of_this_session.then_some(&*text)?;
-            serde_json::from_str(tokens).ok().map(Arc::new)
+            let (seal, sealed) = self.sealed.as_ref()?;
+            pieces::open(seal, TOKENS_COOKIE, sealed, |id, text| {
+                let (id, _) = id.split_once('.')?;
+                let is_of_this_session = crate::Secret::new(id) == self.session.id;
+                let tokens = is_of_this_session.then_some(text)?;
+                serde_json::from_str(tokens).ok().map(Arc::new)
+            })
         });
         opened.as_ref()
     }

@@ -3,11 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use aws_lc_rs::digest::{Context, SHA256};
 use moka::sync::Cache;
 
-use super::{Session, SessionTokens, pieces::SealedPiece, store::StoredSession};
-use crate::{observing, settings::CacheSize};
+use super::{Session, SessionTokens, store::StoredSession};
+use crate::{hash_of_end::HashOfEnd, observing, settings::CacheSize};
 
 /// For how long a session is remembered that is not in use.
 const OPENED_FOR: Duration = Duration::from_secs(5 * 60);
@@ -28,10 +27,10 @@ pub(super) struct SessionNames {
 }
 
 pub(super) struct OpenedSessions {
-    /// Sessions in cookies, by the SHA-256 of what those hold.
-    in_cookies: Cache<[u8; 32], Arc<Opened>>,
+    /// Sessions in cookies, by what those hold.
+    in_cookies: Cache<String, Arc<Opened>, HashOfEnd>,
     /// Sessions in a store, by what the cookie with the id holds.
-    in_store: Cache<String, Arc<InStore>>,
+    in_store: Cache<String, Arc<InStore>, HashOfEnd>,
 }
 
 /// A session in a store.
@@ -60,22 +59,14 @@ impl OpenedSessions {
     /// The session in these cookies, which `open` opens if it has to.
     pub(super) fn in_cookies(
         &self,
-        pieces: &[SealedPiece],
-        open: impl FnOnce() -> Option<Opened>,
+        sealed: String,
+        open: impl FnOnce(&str) -> Option<Opened>,
     ) -> Option<Arc<Opened>> {
-        let mut hash = Context::new(&SHA256);
-        for piece in pieces {
-            hash.update(piece.value.as_bytes());
-            hash.update(&[0]);
-        }
-        let mut key = [0; 32];
-        key.copy_from_slice(hash.finish().as_ref());
-
-        let before = self.in_cookies.get(&key);
+        let before = self.in_cookies.get(&sealed);
         observing::session_looked_up(before.is_some());
         before.or_else(|| {
-            let opened = Arc::new(open()?);
-            self.in_cookies.insert(key, opened.clone());
+            let opened = Arc::new(open(&sealed)?);
+            self.in_cookies.insert(sealed, opened.clone());
             Some(opened)
         })
     }
@@ -125,15 +116,12 @@ impl InStore {
     }
 }
 
-fn cache<K, V>(size: CacheSize) -> Cache<K, V>
-where
-    K: std::hash::Hash + Eq + Send + Sync + 'static,
-    V: Clone + Send + Sync + 'static,
-{
+/// What opens comes in alone, so each key ends with the tag of a seal.
+fn cache<V: Clone + Send + Sync + 'static>(size: CacheSize) -> Cache<String, V, HashOfEnd> {
     Cache::builder()
         .max_capacity(size.entries())
         .time_to_idle(OPENED_FOR)
-        .build()
+        .build_with_hasher(HashOfEnd::default())
 }
 
 #[cfg(test)]
@@ -163,7 +151,7 @@ mod tests {
             let sessions = OpenedSessions::new(size);
             let times = Cell::new(0);
             for _ in 0..2 {
-                let found = sessions.in_cookies(&[], || {
+                let found = sessions.in_cookies("sealed".to_owned(), |_| {
                     times.set(times.get() + 1);
                     Some(opened())
                 });

@@ -1,6 +1,6 @@
 //! A text that is divided over several cookies, and put together again from those of one session.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use rocket::http::CookieJar;
 use time::OffsetDateTime;
@@ -10,45 +10,59 @@ use super::cookie::{CookieSeal, SetCookie};
 /// The plain text that one cookie holds, in bytes: about 3,750 on the wire, below the 4,096 that
 /// browsers keep (RFC 6265 §6.1).
 pub(super) const PIECE: usize = 2_700;
+/// A piece that another one follows is full, and then no shorter than this when it is sealed: in base64,
+/// up to three bytes less of text.
+const SEALED_PIECE: usize = (PIECE - 3) / 3 * 4;
 /// More pieces than any setting allows are not even looked for.
 const MOST_PIECES: usize = 5;
 
-/// One cookie as it came, not opened yet.
-#[derive(Clone)]
-pub(super) struct SealedPiece {
-    name: String,
-    pub(super) value: String,
+/// The pieces of this cookie that a request carries, none of them opened yet: one after the other, with a
+/// space between them.
+pub(super) fn read(seal: &CookieSeal, jar: &CookieJar<'_>, cookie: &str) -> Option<String> {
+    let mut last = seal.sealed(jar, cookie)?;
+    let mut sealed = last.to_owned();
+    for i in 1..MOST_PIECES {
+        if last.len() < SEALED_PIECE {
+            break;
+        }
+        let Some(next) = seal.sealed(jar, &name(cookie, i)) else {
+            break;
+        };
+        sealed.push(' ');
+        sealed.push_str(next);
+        last = next;
+    }
+    Some(sealed)
 }
 
-/// The pieces of this cookie that a request carries, from the first to the first that is missing.
-pub(super) fn read(seal: &CookieSeal, jar: &CookieJar<'_>, cookie: &str) -> Vec<SealedPiece> {
-    (0..MOST_PIECES)
-        .map_while(|i| {
-            let name = seal.full_name(&name(cookie, i), "/");
-            let value = jar.get(&name)?.value().to_owned();
-            Some(SealedPiece { name, value })
-        })
-        .collect()
-}
-
-/// The id and the text of pieces that are all there and belong together.
-pub(super) fn open(seal: &CookieSeal, pieces: &[SealedPiece]) -> Option<(String, String)> {
-    let open = |i: usize| {
-        let piece: &SealedPiece = pieces.get(i)?;
-        seal.open_text(&piece.name, &piece.value)
+/// Opens pieces that belong together, when all of them are there and nothing else is; `read` gets their id
+/// and their text.
+pub(super) fn open<T>(
+    seal: &CookieSeal,
+    cookie: &str,
+    sealed: &str,
+    read: impl FnOnce(&str, &str) -> Option<T>,
+) -> Option<T> {
+    let mut pieces = sealed.split(' ').enumerate();
+    let mut open = || {
+        let (i, sealed) = pieces.next()?;
+        seal.open_text(&seal.full_name(&name(cookie, i), "/"), sealed)
     };
-    let first = open(0)?;
+    let first = open()?;
     let (id, count, start) = piece(&first, 0)?;
-    let mut text = start.to_owned();
+    let mut text = Cow::from(start);
     for i in 1..count {
-        let next = open(i)?;
+        let next = open()?;
         let (next_id, next_count, part) = piece(&next, i)?;
         if next_id != id || next_count != count {
             return None;
         }
-        text.push_str(part);
+        text.to_mut().push_str(part);
     }
-    Some((id.to_owned(), text))
+    match pieces.next() {
+        None => read(id, &text),
+        Some(_) => None,
+    }
 }
 
 /// Divides a text over cookies, if it needs no more than `most`, and removes the further ones that the
@@ -92,10 +106,10 @@ pub(super) fn removals(
         .collect()
 }
 
-fn name(cookie: &str, piece: usize) -> String {
+fn name(cookie: &str, piece: usize) -> Cow<'_, str> {
     match piece {
-        0 => cookie.to_owned(),
-        i => format!("{cookie}_{i}"),
+        0 => cookie.into(),
+        i => format!("{cookie}_{i}").into(),
     }
 }
 
@@ -144,6 +158,45 @@ mod tests {
         let text = format!("a{text}");
         assert_eq!(split(&text).concat(), text);
         assert_eq!(split(&text)[0].len(), 2699);
+    }
+
+    #[test]
+    fn a_piece_that_another_one_follows_is_long_enough_to_tell() {
+        let seal = CookieSeal::new(::cookie::Key::from(&[7; 64]), false);
+        for (start, character) in [("", "x"), ("x", "é"), ("x", "€"), ("xxx", "😀")] {
+            let text = format!("{start}{}", character.repeat(PIECE));
+            let pieces = split(&text);
+            let (_, followed) = pieces.split_last().unwrap();
+            for piece in followed {
+                assert!(seal.seal_text("c", piece).len() >= SEALED_PIECE);
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_open_together_and_with_nothing_else() {
+        let seal = CookieSeal::new(::cookie::Key::from(&[7; 64]), false);
+        let sealed = |name: &str, text: &str| seal.seal_text(name, text);
+        let (first, second) = (sealed("c", "id:0:2:a"), sealed("c_1", "id:1:2:b"));
+        let alone = sealed("c", "id:0:1:a");
+        let open = |sealed: &str| open(&seal, "c", sealed, |_, text| Some(text.to_owned()));
+        assert_eq!(open(&format!("{first} {second}")).as_deref(), Some("ab"));
+        assert_eq!(open(&alone).as_deref(), Some("a"));
+        for text in [
+            first.clone(),
+            format!("{second} {first}"),
+            format!("{first} {second} {second}"),
+            format!("{first}  {second}"),
+            format!("{first} {}", sealed("c_1", "other:1:2:b")),
+            format!("{first} {}", sealed("c_1", "id:1:3:b")),
+            format!("{first} {}", sealed("c_2", "id:1:2:b")),
+            format!("{alone} {second}"),
+            format!("{alone} "),
+            format!(" {alone}"),
+            String::new(),
+        ] {
+            assert_eq!(open(&text), None, "{text}");
+        }
     }
 
     #[test]

@@ -18,7 +18,6 @@ use super::{
     milliseconds,
     opened::{Opened, OpenedSessions, SessionNames},
     pieces,
-    pieces::SealedPiece,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use crate::{
@@ -29,7 +28,7 @@ use crate::{
 /// The name of the session's cookie, before its prefix. Further pieces add `_1`, `_2`, …
 pub(crate) const COOKIE: &str = "oidc_session";
 /// The name of the cookie with the session's tokens.
-const TOKENS_COOKIE: &str = "oidc_tokens";
+pub(super) const TOKENS_COOKIE: &str = "oidc_tokens";
 /// How long a refreshed session is handed to requests that still carry the old one.
 pub(crate) const SHARED_FOR: Duration = Duration::from_secs(30);
 /// How often a replacement is tried again after another request replaced the session.
@@ -162,20 +161,18 @@ impl Sessions {
     }
 
     async fn find_in_cookies(&self, jar: &CookieJar<'_>) -> Result<CurrentSession, SignedOut> {
-        let sealed = pieces::read(&self.seal, jar, COOKIE);
-        if sealed.is_empty() {
-            return Err(SignedOut::NoSession);
-        }
+        let sealed = pieces::read(&self.seal, jar, COOKIE).ok_or(SignedOut::NoSession)?;
         let opened = self
             .opened
-            .in_cookies(&sealed, || {
-                let (_, text) = pieces::open(&self.seal, &sealed)?;
-                self.opened(serde_json::from_str(&text).ok()?, None)
+            .in_cookies(sealed, |sealed| {
+                pieces::open(&self.seal, COOKIE, sealed, |_, text| {
+                    self.opened(serde_json::from_str(text).ok()?, None)
+                })
             })
             .ok_or(SignedOut::Unreadable)?;
         self.check_not_ended(&opened).await?;
 
-        let tokens: Vec<SealedPiece> = pieces::read(&self.seal, jar, TOKENS_COOKIE);
+        let tokens = pieces::read(&self.seal, jar, TOKENS_COOKIE);
         Ok(CurrentSession::with_sealed_tokens(
             opened.session.clone(),
             opened.names.session.clone(),

@@ -171,6 +171,40 @@ async fn a_damaged_cookie_is_signed_out_and_a_new_sign_in_works() {
     assert_eq!(app.failures(), [""; 0]);
 }
 
+/// A session is found by the end of its cookie: it counts only when all of it is the same.
+#[rocket::async_test]
+async fn no_mutation_of_a_remembered_cookie_is_a_session() {
+    let provider = TestProvider::start().await;
+    let app = App::local(&provider);
+    let browser = signed_in(&app, &provider).await;
+    let sealed = browser.cookie(SESSION).unwrap().value().to_owned();
+    let mut changed: Vec<String> = (0..sealed.len())
+        .map(|place| {
+            let mut bytes = sealed.clone().into_bytes();
+            bytes[place] = if bytes[place] == b'A' { b'B' } else { b'A' };
+            String::from_utf8(bytes).unwrap()
+        })
+        .collect();
+    changed.extend([
+        sealed[4..].to_owned(),
+        format!("A{sealed}"),
+        format!(" {sealed}"),
+        format!("{sealed} "),
+        format!("{sealed} {sealed}"),
+    ]);
+    let is_signed_in = async || {
+        let page: Value = browser.visit("/").await.is(Status::Ok).json();
+        page["logged_in"] == true
+    };
+    assert!(is_signed_in().await);
+    for value in changed {
+        replace_value(&browser, SESSION, &value);
+        assert!(!is_signed_in().await, "{value}");
+    }
+    replace_value(&browser, SESSION, sealed);
+    assert!(is_signed_in().await);
+}
+
 #[rocket::async_test]
 async fn a_cookie_under_another_key_is_signed_out() {
     let provider = TestProvider::start().await;
