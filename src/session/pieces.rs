@@ -10,8 +10,8 @@ use super::cookie::{CookieSeal, SetCookie};
 /// The plain text that one cookie holds, in bytes: about 3,750 on the wire, below the 4,096 that
 /// browsers keep (RFC 6265 §6.1).
 pub(super) const PIECE: usize = 2_700;
-/// A piece that another one follows is full, and then no shorter than this when it is sealed: in base64,
-/// up to three bytes less of text.
+/// A piece that another one follows is full, but for three bytes where a character would be cut: it is no
+/// shorter than this when it is sealed, in base64.
 const SEALED_PIECE: usize = (PIECE - 3) / 3 * 4;
 /// More pieces than any setting allows are not even looked for.
 const MOST_PIECES: usize = 5;
