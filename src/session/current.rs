@@ -73,6 +73,7 @@ impl CurrentSession {
                 let tokens = is_of_this_session.then_some(text)?;
                 serde_json::from_str(tokens).ok().map(Arc::new)
             })
+            .map(|read| read.value)
         });
         opened.as_ref()
     }

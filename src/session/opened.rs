@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwapOption;
 use moka::sync::Cache;
 
-use super::{Session, SessionTokens, store::StoredSession};
+use super::{Session, SessionTokens, pieces::Read, store::StoredSession};
 use crate::{hash_of_end::HashOfEnd, observing, settings::CacheSize};
 
 /// For how long a session is remembered that is not in use.
@@ -59,13 +59,15 @@ impl OpenedSessions {
     /// The session in these cookies, which `open` opens if it has to.
     pub(super) fn in_cookies(
         &self,
-        sealed: String,
-        open: impl FnOnce(&str) -> Option<Opened>,
+        mut sealed: String,
+        open: impl FnOnce(&str) -> Option<Read<Opened>>,
     ) -> Option<Arc<Opened>> {
         let before = self.in_cookies.get(&sealed);
         observing::session_looked_up(before.is_some());
         before.or_else(|| {
-            let opened = Arc::new(open(&sealed)?);
+            let read = open(&sealed)?;
+            let opened = Arc::new(read.value);
+            sealed.truncate(read.length);
             self.in_cookies.insert(sealed, opened.clone());
             Some(opened)
         })
@@ -116,7 +118,7 @@ impl InStore {
     }
 }
 
-/// What opens comes in alone, so each key ends with the tag of a seal.
+/// What opens comes in alone, and nothing that stands behind it: each key ends with the tag of a seal.
 fn cache<V: Clone + Send + Sync + 'static>(size: CacheSize) -> Cache<String, V, HashOfEnd> {
     Cache::builder()
         .max_capacity(size.entries())
@@ -146,19 +148,57 @@ mod tests {
     }
 
     #[test]
-    fn a_session_is_remembered_if_the_setting_says_so() {
+    fn a_cache_is_of_the_size_of_the_setting_and_drops_what_is_not_in_use() {
+        for (size, expected) in [
+            (CacheSize::Flag(true), 10_000),
+            (CacheSize::Flag(false), 0),
+            (CacheSize::Entries(7), 7),
+        ] {
+            let policy = cache::<()>(size).policy();
+            assert_eq!(policy.max_capacity(), Some(expected));
+            assert_eq!(policy.time_to_idle(), Some(Duration::from_secs(300)));
+            assert_eq!(policy.time_to_live(), None);
+        }
+    }
+
+    #[test]
+    fn the_setting_is_for_sessions_in_cookies_and_in_a_store() {
         for (size, expected) in [(CacheSize::Flag(true), 1), (CacheSize::Flag(false), 2)] {
             let sessions = OpenedSessions::new(size);
-            let times = Cell::new(0);
+            let (in_cookies, in_store) = (Cell::new(0), Cell::new(0));
             for _ in 0..2 {
-                let found = sessions.in_cookies("sealed".to_owned(), |_| {
-                    times.set(times.get() + 1);
-                    Some(opened())
+                let opened = sessions.in_cookies("sealed".to_owned(), |_| {
+                    in_cookies.set(in_cookies.get() + 1);
+                    let value = opened();
+                    Some(Read { value, length: 6 })
                 });
-                assert!(found.is_some());
+                let session = sessions.in_store("sealed", || {
+                    in_store.set(in_store.get() + 1);
+                    Some("name".into())
+                });
+                assert!(opened.is_some() && session.is_some());
             }
-            assert_eq!(times.get(), expected);
+            assert_eq!((in_cookies.get(), in_store.get()), (expected, expected));
         }
+    }
+
+    /// What a larger session left behind a smaller one is no part of what is remembered.
+    #[test]
+    fn only_what_opened_is_remembered() {
+        let sessions = OpenedSessions::new(CacheSize::default());
+        let open = |sealed: &str| {
+            let is_opened = Cell::new(false);
+            let found = sessions.in_cookies(sealed.to_owned(), |_| {
+                is_opened.set(true);
+                let value = opened();
+                Some(Read { value, length: 6 })
+            });
+            assert!(found.is_some());
+            is_opened.get()
+        };
+        assert!(open("sealed behind"));
+        assert!(!open("sealed"));
+        assert!(open("sealed behind"));
     }
 
     /// A store that brings an older state back has another text of the same version.

@@ -35,17 +35,25 @@ pub(super) fn read(seal: &CookieSeal, jar: &CookieJar<'_>, cookie: &str) -> Opti
     Some(sealed)
 }
 
-/// Opens pieces that belong together, when all of them are there and nothing else is; `read` gets their id
-/// and their text.
+/// What was read from pieces.
+pub(super) struct Read<T> {
+    pub(super) value: T,
+    /// The length of those that it was read from. What stands behind them was not looked at.
+    pub(super) length: usize,
+}
+
+/// Opens pieces that belong together; `read` gets their id and their text, and may refuse them.
 pub(super) fn open<T>(
     seal: &CookieSeal,
     cookie: &str,
     sealed: &str,
     read: impl FnOnce(&str, &str) -> Option<T>,
-) -> Option<T> {
+) -> Option<Read<T>> {
+    let mut length = 0;
     let mut pieces = sealed.split(' ').enumerate();
     let mut open = || {
         let (i, sealed) = pieces.next()?;
+        length += usize::from(i > 0) + sealed.len();
         seal.open_text(&seal.full_name(&name(cookie, i), "/"), sealed)
     };
     let first = open()?;
@@ -59,10 +67,8 @@ pub(super) fn open<T>(
         }
         text.to_mut().push_str(part);
     }
-    match pieces.next() {
-        None => read(id, &text),
-        Some(_) => None,
-    }
+    let value = read(id, &text)?;
+    Some(Read { value, length })
 }
 
 /// Divides a text over cookies, if it needs no more than `most`, and removes the further ones that the
@@ -174,24 +180,28 @@ mod tests {
     }
 
     #[test]
-    fn pieces_open_together_and_with_nothing_else() {
+    fn pieces_open_together() {
         let seal = CookieSeal::new(::cookie::Key::from(&[7; 64]), false);
         let sealed = |name: &str, text: &str| seal.seal_text(name, text);
         let (first, second) = (sealed("c", "id:0:2:a"), sealed("c_1", "id:1:2:b"));
         let alone = sealed("c", "id:0:1:a");
-        let open = |sealed: &str| open(&seal, "c", sealed, |_, text| Some(text.to_owned()));
-        assert_eq!(open(&format!("{first} {second}")).as_deref(), Some("ab"));
-        assert_eq!(open(&alone).as_deref(), Some("a"));
+        let open = |sealed: &str| {
+            let read = open(&seal, "c", sealed, |_, text| Some(text.to_owned()))?;
+            Some((read.value, read.length))
+        };
+        let both = format!("{first} {second}");
+        for behind in ["", " ", " x", &format!(" {second}")] {
+            let opened = |text: &str, sealed: &str| Some((text.to_owned(), sealed.len()));
+            assert_eq!(open(&format!("{both}{behind}")), opened("ab", &both));
+            assert_eq!(open(&format!("{alone}{behind}")), opened("a", &alone));
+        }
         for text in [
             first.clone(),
             format!("{second} {first}"),
-            format!("{first} {second} {second}"),
             format!("{first}  {second}"),
             format!("{first} {}", sealed("c_1", "other:1:2:b")),
             format!("{first} {}", sealed("c_1", "id:1:3:b")),
             format!("{first} {}", sealed("c_2", "id:1:2:b")),
-            format!("{alone} {second}"),
-            format!("{alone} "),
             format!(" {alone}"),
             String::new(),
         ] {

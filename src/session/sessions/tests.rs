@@ -1,9 +1,9 @@
 //! What requests and nodes that know nothing of each other do to one session.
 
-use rocket::local::asynchronous::Client;
+use rocket::{http::Cookie, local::asynchronous::Client};
 
 use super::*;
-use crate::token::Claims;
+use crate::{session::cookie::CookieChanges, settings::CacheSize, token::Claims};
 
 /// A node of the app, with this store.
 fn node(store: &Arc<MemoryStore>, is_in_cookies: bool) -> Sessions {
@@ -169,6 +169,105 @@ async fn a_session_that_begins_in_a_store_has_version_1() {
     let ids = store.ids_of(&owner).await.unwrap();
     let stored = store.load(&ids[0]).await.unwrap().unwrap();
     assert_eq!((ids.len(), stored.version), (1, 1));
+}
+
+/// What a browser sends that was sent these cookies.
+fn sent(cookies: Vec<SetCookie>) -> Vec<Cookie<'static>> {
+    let changes = CookieChanges::default();
+    changes.add(cookies);
+    let cookies = changes.take().into_iter();
+    cookies
+        .map(|cookie| Cookie::parse_encoded(cookie).unwrap())
+        .collect()
+}
+
+/// What is found in a request with these cookies.
+async fn found(
+    sessions: &Sessions,
+    cookies: impl IntoIterator<Item = Cookie<'static>>,
+) -> Result<CurrentSession, SignedOut> {
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let request = client.get("/").cookies(cookies);
+    sessions.find(request.inner().cookies(), now()).await
+}
+
+#[test]
+fn the_setting_says_whether_sessions_are_remembered() {
+    for (cache, is_remembered) in [
+        (CacheSize::default(), true),
+        (CacheSize::Flag(false), false),
+    ] {
+        let mut settings = SessionSettings::default();
+        assert_eq!(settings.cache, CacheSize::Flag(true));
+        settings.cache = cache;
+        let seal = CookieSeal::new(::cookie::Key::from(&[7; 64]), false);
+        let sessions = Sessions::open(settings, seal, None, &Clock::default()).unwrap();
+        let first = sessions.opened.in_store("sealed", || Some("name".into()));
+        assert!(first.is_some());
+        let again = sessions.opened.in_store("sealed", || None);
+        assert_eq!(again.is_some(), is_remembered);
+    }
+}
+
+#[rocket::async_test]
+async fn no_cookie_and_one_that_does_not_open_are_told_apart() {
+    for is_in_cookies in [true, false] {
+        let sessions = node(&store(), is_in_cookies);
+        let sealed = sessions.seal.seal_text("other", "id:x");
+        for (cookie, expected) in [
+            (None, SignedOut::NoSession),
+            (Some(""), SignedOut::Unreadable),
+            (Some(&*sealed), SignedOut::Unreadable),
+        ] {
+            let cookie = cookie.map(|value| Cookie::new(COOKIE, value.to_owned()));
+            let found = found(&sessions, cookie).await;
+            assert_eq!(found.map(|_| ()), Err(expected));
+        }
+    }
+}
+
+/// Cookies that a larger session has left, or another site under the same domain.
+#[rocket::async_test]
+async fn what_stands_behind_a_session_is_passed_over() {
+    let mut sessions = node(&store(), true);
+    sessions.settings.max_cookies = 5;
+    let piece = pieces::PIECE;
+    for (length, left_over) in [
+        (500, &[][..]),
+        (500, &[1]),
+        (piece - 3, &[]),
+        (piece - 3, &[1]),
+        (piece - 3, &[2]),
+        (piece, &[1, 2]),
+        (piece + 1, &[2]),
+        (2 * piece, &[2, 3, 4]),
+        (5 * (piece - 3) + 3, &[5]),
+    ] {
+        let mut session = Session::clone(&begun(&sessions).await.session);
+        let more = length - identity_text(&session).len() - r#","x":"""#.len();
+        session.claims.insert("x", "x".repeat(more));
+        assert_eq!(identity_text(&session).len(), length);
+        let name = sessions.names_of(&session).session;
+        let empty = serde_json::to_string(&tokens(0, "")).unwrap().len();
+        let token = "x".repeat(length - empty);
+        let tokens = Some(Arc::new(tokens(0, &token)));
+        let current = CurrentSession::new(Arc::new(session), name, 0, tokens);
+        let client = Client::untracked(rocket::build()).await.unwrap();
+        let jar = client.get("/");
+        let cookies = sessions.cookies(&current, jar.inner().cookies(), now());
+        let mut cookies = sent(cookies.unwrap());
+        for i in left_over {
+            for name in [COOKIE, TOKENS_COOKIE] {
+                cookies.retain(|cookie| cookie.name() != format!("{name}_{i}"));
+                cookies.push(Cookie::new(format!("{name}_{i}"), "left over"));
+            }
+        }
+        for _ in 0..2 {
+            let found = found(&sessions, cookies.clone()).await.unwrap();
+            assert_eq!(found.subject(), "alice", "{length} {left_over:?}");
+            assert_eq!(access_token(&found), token, "{length} {left_over:?}");
+        }
+    }
 }
 
 #[rocket::async_test]
