@@ -31,3 +31,23 @@ impl Hasher for EndHasher {
         self.0.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_and_a_random_key_make_the_hash() {
+        let hash = HashOfEnd::default();
+        let end = "x".repeat(HASHED_END);
+        let one = hash.hash_one(format!("one{end}"));
+        assert_eq!(one, hash.hash_one(format!("other{end}")));
+        assert_ne!(one, HashOfEnd::default().hash_one(format!("one{end}")));
+        for place in 0..HASHED_END {
+            let mut other = end.clone();
+            other.replace_range(place..=place, "y");
+            assert_ne!(one, hash.hash_one(format!("one{other}")), "{place}");
+        }
+        assert_ne!(hash.hash_one("short"), hash.hash_one("shirt"));
+    }
+}

@@ -90,6 +90,16 @@ mod tests {
         }
     }
 
+    /// Sessions in a store outlive the version of this crate that named them.
+    #[test]
+    fn a_name_stays_what_it_is() {
+        let names = Names::new(b"key");
+        let subject = names.subject("https://op.example", "alice");
+        assert_eq!(subject, "3ms0yOKyKc1SZTfHtz2V5jPU1Yh5FvoPo8qEO6Qv5E8");
+        let session = names.session(&Secret::new("id"));
+        assert_eq!(session, "4EoayWlxR_TztaXBxeZkHPYC9mP750RRTmo51-UKg5w");
+    }
+
     #[test]
     fn each_thing_has_a_name_of_its_own() {
         let names = Names::new(b"key");
