@@ -421,10 +421,12 @@ impl Fairing for Oidc {
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         observing::describe();
         if let Some(rp) = rocket.state::<RelyingParty>() {
+            rp.sessions.lift_off();
             let protected = rocket.routes().filter(|route| is_protected(route));
             report::report(rp, protected.count()).await;
         }
         if let Some(resource_server) = rocket.state::<ResourceServer>() {
+            resource_server.lift_off();
             let is_alone = rocket.state::<RelyingParty>().is_none();
             report::report_resource_server(resource_server, is_alone).await;
         }

@@ -29,6 +29,7 @@ mod resource_server;
 mod routes;
 mod scopes;
 mod secret;
+mod seen_texts;
 mod session;
 pub mod settings;
 mod sign_in_failure;

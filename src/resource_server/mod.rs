@@ -115,6 +115,13 @@ impl ResourceServer {
         }
     }
 
+    /// What goes on beside the requests, from liftoff on.
+    pub(crate) fn lift_off(&self) {
+        if let Some(seen) = &self.seen {
+            seen.begin_forgetting();
+        }
+    }
+
     /// The issuers whose tokens are accepted, the provider first; none while disabled.
     pub(crate) fn issuers(&self) -> &[Arc<Issuer>] {
         match &self.source {

@@ -3,13 +3,13 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
-use moka::{future, sync};
+use moka::future::Cache;
 use time::OffsetDateTime;
 
 use super::{Accepted, Issuer};
 use crate::{
-    hash_of_end::HashOfEnd,
     provider::ProviderError,
+    seen_texts::SeenTexts,
     token::{BearerTokenError, KeySet},
 };
 
@@ -22,10 +22,9 @@ const REFUSED_LIFE: Duration = Duration::from_secs(5);
 
 /// What is remembered.
 pub(super) struct SeenTokens {
-    /// By the tokens themselves, whose ends are of signatures: only tokens whose signature is good come
-    /// into the cache.
-    jwts: sync::Cache<Arc<str>, Kept<SeenJwt>, HashOfEnd>,
-    introspected: future::Cache<TokenHash, Kept<Verdict>>,
+    /// By the tokens themselves: those whose signature is good.
+    jwts: SeenTexts<Arc<str>, Kept<SeenJwt>>,
+    introspected: Cache<TokenHash, Kept<Verdict>>,
 }
 
 /// The SHA-256 of a token that the provider is asked about: those that it refuses are in the cache too,
@@ -55,26 +54,28 @@ impl SeenTokens {
     /// Of each kind so many.
     pub(super) fn new(entries: u64) -> SeenTokens {
         SeenTokens {
-            jwts: sync::Cache::builder()
-                .max_capacity(entries)
-                .time_to_live(JWT_LIFE)
-                .build_with_hasher(HashOfEnd::default()),
-            introspected: future::Cache::builder()
+            jwts: SeenTexts::new(entries),
+            introspected: Cache::builder()
                 .max_capacity(entries)
                 .time_to_live(ACTIVE_LIFE)
                 .build(),
         }
     }
 
+    /// From now on, drops those that are not in use.
+    pub(super) fn begin_forgetting(&self) {
+        self.jwts.begin_forgetting();
+    }
+
     pub(super) fn jwt(&self, token: &str, now: OffsetDateTime) -> Option<SeenJwt> {
         let kept = self.jwts.get(token).filter(|kept| now < kept.until);
-        kept.map(|kept| kept.value)
+        kept.map(|kept| kept.value.clone())
     }
 
     pub(super) fn add_jwt(&self, jwt: SeenJwt, now: OffsetDateTime) {
         let token = jwt.accepted.token.token.shared();
         let until = now + JWT_LIFE;
-        self.jwts.insert(token, Kept { value: jwt, until });
+        self.jwts.add(token, Kept { value: jwt, until });
     }
 
     pub(super) async fn verdict(&self, token: &TokenHash, now: OffsetDateTime) -> Option<Verdict> {
@@ -120,7 +121,7 @@ impl TokenHash {
 impl fmt::Debug for SeenTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SeenTokens")
-            .field("jwts", &self.jwts.entry_count())
+            .field("jwts", &self.jwts.len())
             .field("introspected", &self.introspected.entry_count())
             .finish()
     }

@@ -1,15 +1,16 @@
 //! Sessions that were opened before, so that they are not opened again while they are in use.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use moka::sync::Cache;
 
 use super::{Session, SessionTokens, pieces::Read, store::StoredSession};
-use crate::{hash_of_end::HashOfEnd, observing, settings::CacheSize};
+use crate::{
+    observing,
+    seen_texts::{Seen, SeenTexts},
+    settings::CacheSize,
+};
 
-/// For how long a session is remembered that is not in use.
-const OPENED_FOR: Duration = Duration::from_secs(5 * 60);
 /// How much of the end of a sealed text tells it from others: more than its tag of 16 bytes, in base64.
 const SEAL_END: usize = 32;
 
@@ -27,10 +28,10 @@ pub(super) struct SessionNames {
 }
 
 pub(super) struct OpenedSessions {
-    /// Sessions in cookies, by what those hold.
-    in_cookies: Cache<String, Arc<Opened>, HashOfEnd>,
+    /// Sessions in cookies, by what those hold: what opened, and nothing that stands behind it.
+    in_cookies: SeenTexts<String, Opened>,
     /// Sessions in a store, by what the cookie with the id holds.
-    in_store: Cache<String, Arc<InStore>, HashOfEnd>,
+    in_store: SeenTexts<String, InStore>,
 }
 
 /// A session in a store.
@@ -51,9 +52,15 @@ impl OpenedSessions {
     /// Of so many sessions.
     pub(super) fn new(size: CacheSize) -> OpenedSessions {
         OpenedSessions {
-            in_cookies: cache(size),
-            in_store: cache(size),
+            in_cookies: SeenTexts::new(size.entries()),
+            in_store: SeenTexts::new(size.entries()),
         }
+    }
+
+    /// From now on, drops those that are not in use.
+    pub(super) fn begin_forgetting(&self) {
+        self.in_cookies.begin_forgetting();
+        self.in_store.begin_forgetting();
     }
 
     /// The session in these cookies, which `open` opens if it has to.
@@ -61,15 +68,13 @@ impl OpenedSessions {
         &self,
         mut sealed: String,
         open: impl FnOnce(&str) -> Option<Read<Opened>>,
-    ) -> Option<Arc<Opened>> {
+    ) -> Option<Arc<Seen<Opened>>> {
         let before = self.in_cookies.get(&sealed);
         observing::session_looked_up(before.is_some());
         before.or_else(|| {
             let read = open(&sealed)?;
-            let opened = Arc::new(read.value);
             sealed.truncate(read.length);
-            self.in_cookies.insert(sealed, opened.clone());
-            Some(opened)
+            Some(self.in_cookies.add(sealed, read.value))
         })
     }
 
@@ -78,14 +83,13 @@ impl OpenedSessions {
         &self,
         cookie: &str,
         open: impl FnOnce() -> Option<String>,
-    ) -> Option<Arc<InStore>> {
+    ) -> Option<Arc<Seen<InStore>>> {
         self.in_store.get(cookie).or_else(|| {
-            let session = Arc::new(InStore {
+            let session = InStore {
                 name: open()?.into(),
                 last: ArcSwapOption::empty(),
-            });
-            self.in_store.insert(cookie.to_owned(), session.clone());
-            Some(session)
+            };
+            Some(self.in_store.add(cookie.to_owned(), session))
         })
     }
 }
@@ -118,14 +122,6 @@ impl InStore {
     }
 }
 
-/// What opens comes in alone, and nothing that stands behind it: each key ends with the tag of a seal.
-fn cache<V: Clone + Send + Sync + 'static>(size: CacheSize) -> Cache<String, V, HashOfEnd> {
-    Cache::builder()
-        .max_capacity(size.entries())
-        .time_to_idle(OPENED_FOR)
-        .build_with_hasher(HashOfEnd::default())
-}
-
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
@@ -144,20 +140,6 @@ mod tests {
                 session: "name".into(),
                 owners: vec![],
             },
-        }
-    }
-
-    #[test]
-    fn a_cache_is_of_the_size_of_the_setting_and_drops_what_is_not_in_use() {
-        for (size, expected) in [
-            (CacheSize::Flag(true), 10_000),
-            (CacheSize::Flag(false), 0),
-            (CacheSize::Entries(7), 7),
-        ] {
-            let policy = cache::<()>(size).policy();
-            assert_eq!(policy.max_capacity(), Some(expected));
-            assert_eq!(policy.time_to_idle(), Some(Duration::from_secs(300)));
-            assert_eq!(policy.time_to_live(), None);
         }
     }
 

@@ -106,6 +106,11 @@ impl Sessions {
         })
     }
 
+    /// What goes on beside the requests, from liftoff on.
+    pub(crate) fn lift_off(&self) {
+        self.opened.begin_forgetting();
+    }
+
     /// For the report at liftoff.
     pub(crate) fn describe(&self) -> &'static str {
         match (self.is_in_cookies, self.is_shared) {

@@ -9,7 +9,8 @@ use rocket::{
     serde::json::{Value, json},
     tokio::{
         net::{TcpSocket, TcpStream},
-        time::timeout,
+        runtime::Handle,
+        time::{pause, sleep, timeout},
     },
 };
 use rocket_openidconnect::{Oidc, Settings};
@@ -460,6 +461,30 @@ async fn the_redirect_uri_is_sent_as_it_is_set() {
 }
 
 /// Rocket and the fairing must mean the same key, in every form that Rocket takes.
+/// Of each cache of sessions and tokens: what is not in use leaves it with the time.
+#[tokio::test]
+async fn what_goes_on_beside_the_requests_ends_with_the_app() {
+    let tasks = || Handle::current().metrics().num_alive_tasks();
+    let app = |settings: &[(&str, Value)]| {
+        let figment = Figment::from(Config::debug_default()).merge(("log_level", "off"));
+        let figment = settings.iter().cloned().fold(figment, Figment::merge);
+        rocket::custom(figment).attach(Oidc::fairing())
+    };
+    let provider = [
+        ("oidc.issuer", json!("http://127.0.0.1:1")),
+        ("oidc.client_id", json!("app")),
+    ];
+    let disabled = [("oidc.enabled", json!(false))];
+    pause();
+    for (settings, expected) in [(&provider[..], 3), (&disabled[..], 2)] {
+        let browser = Browser::open(app(settings)).await;
+        assert_eq!(tasks(), expected);
+        drop(browser);
+        sleep(Duration::from_secs(301)).await;
+        assert_eq!(tasks(), 0);
+    }
+}
+
 #[rocket::async_test]
 async fn a_secret_key_in_each_form_is_rockets_own() {
     let provider = TestProvider::start().await;
