@@ -303,7 +303,7 @@ impl Visit<'_, '_> {
         let jar = self.request.cookies();
         let mut attempts: Vec<(i64, String)> = jar
             .iter()
-            .filter_map(|cookie| cookie.name().strip_prefix(&prefix).map(pending_name))
+            .filter_map(|cookie| cookie.name().strip_prefix(&*prefix).map(pending_name))
             .map(|name| {
                 let opened = self.rp.seal.open_at(jar, &name, self.mount()).flatten();
                 let pending =

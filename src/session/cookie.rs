@@ -5,6 +5,7 @@
 //! into the answer, sealed under Rocket's own key: `CookieJar::get_private` reads it.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Arc, Mutex},
     time::Duration,
@@ -19,10 +20,14 @@ use time::OffsetDateTime;
 /// Seals and opens cookies under the app's secret key, with the attributes that the site calls for.
 #[derive(Clone)]
 pub(crate) struct CookieSeal {
+    keys: Arc<Keys>,
+    is_secure: bool,
+}
+
+struct Keys {
     key: Key,
     /// The part of the key that opens, made ready once.
-    opening_key: Arc<LessSafeKey>,
-    is_secure: bool,
+    opening: LessSafeKey,
 }
 
 /// One `Set-Cookie` header, ready to be sent.
@@ -33,11 +38,11 @@ impl CookieSeal {
     /// `is_secure` says whether people reach the app by https: then cookies are `Secure` and carry a
     /// prefix that keeps other hosts and plain http from setting them (RFC 6265bis §4.1.3).
     pub(crate) fn new(key: Key, is_secure: bool) -> CookieSeal {
-        let opening_key = UnboundKey::new(&AES_256_GCM, key.encryption())
+        let opening = UnboundKey::new(&AES_256_GCM, key.encryption())
             .expect("the encryption key of a cookie key has 256 bits");
+        let opening = LessSafeKey::new(opening);
         CookieSeal {
-            key,
-            opening_key: Arc::new(LessSafeKey::new(opening_key)),
+            keys: Arc::new(Keys { key, opening }),
             is_secure,
         }
     }
@@ -51,7 +56,8 @@ impl CookieSeal {
         life: Duration,
         now: OffsetDateTime,
     ) -> SetCookie {
-        let mut cookie = Cookie::new(self.full_name(name, path), value.to_owned());
+        let name = self.full_name(name, path).into_owned();
+        let mut cookie = Cookie::new(name, value.to_owned());
         self.dress(&mut cookie, path);
         let life = time::Duration::try_from(life).unwrap_or(time::Duration::MAX);
         cookie.set_max_age(life);
@@ -61,7 +67,7 @@ impl CookieSeal {
         );
 
         let mut jar = SealingJar::new();
-        jar.private_mut(&self.key).add(cookie);
+        jar.private_mut(&self.keys.key).add(cookie);
         SetCookie(
             jar.delta()
                 .map(|sealed| sealed.encoded().to_string())
@@ -111,7 +117,7 @@ impl CookieSeal {
     /// Seals a text that is kept elsewhere under this name, and opens under no other.
     pub(crate) fn seal_text(&self, name: &str, text: &str) -> String {
         let mut jar = SealingJar::new();
-        jar.private_mut(&self.key)
+        jar.private_mut(&self.keys.key)
             .add(Cookie::new(name.to_owned(), text.to_owned()));
         jar.get(name)
             .map_or_else(String::new, |sealed| sealed.value().to_owned())
@@ -124,7 +130,8 @@ impl CookieSeal {
         let nonce = Nonce::assume_unique_for_key(*sealed.first_chunk::<NONCE_LEN>()?);
         let name = Aad::from(name.as_bytes());
         let text = self
-            .opening_key
+            .keys
+            .opening
             .open_within(nonce, name, &mut sealed, NONCE_LEN..)
             .ok()?;
         let length = text.len();
@@ -138,15 +145,15 @@ impl CookieSeal {
 
     /// What else is derived from the app's secret key.
     pub(crate) fn names(&self) -> super::Names {
-        super::Names::new(self.key.master())
+        super::Names::new(self.keys.key.master())
     }
 
     /// The name with the prefix that the site and the path allow.
-    pub(crate) fn full_name(&self, name: &str, path: &str) -> String {
+    pub(crate) fn full_name<'a>(&self, name: &'a str, path: &str) -> Cow<'a, str> {
         match (self.is_secure, path) {
-            (true, "/") => ["__Host-", name].concat(),
-            (true, _) => ["__Secure-", name].concat(),
-            (false, _) => name.to_owned(),
+            (true, "/") => ["__Host-", name].concat().into(),
+            (true, _) => ["__Secure-", name].concat().into(),
+            (false, _) => name.into(),
         }
     }
 
@@ -247,7 +254,8 @@ mod tests {
         let nonce = Nonce::assume_unique_for_key([1; NONCE_LEN]);
         let seal = CookieSeal::new(key.clone(), false);
         let mut sealed = vec![0xff; 8];
-        seal.opening_key
+        seal.keys
+            .opening
             .seal_in_place_append_tag(nonce, Aad::from(b"name"), &mut sealed)
             .unwrap();
         let sealed = STANDARD.encode([&[1; NONCE_LEN][..], &sealed].concat());

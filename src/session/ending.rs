@@ -131,9 +131,13 @@ impl Sessions {
     /// Whether a session that lives in cookies was ended: it alone, with the session at the provider, or
     /// with all sessions of the person.
     pub(super) async fn check_not_ended(&self, opened: &Opened) -> Result<(), SignedOut> {
-        let mut names = vec![&*opened.names.session];
-        names.extend(opened.names.owners.iter().map(String::as_str));
-        let notes = match self.store.notes(&names).await {
+        let names = &opened.names;
+        let (session, subject) = (&*names.session, &*names.subject);
+        let notes = match &names.sid {
+            Some(sid) => self.store.notes(&[session, subject, sid]).await,
+            None => self.store.notes(&[session, subject]).await,
+        };
+        let notes = match notes {
             Ok(notes) => notes,
             Err(error) => return Err(unavailable(&error)),
         };

@@ -1,6 +1,6 @@
 //! Sessions that were opened before, so that they are not opened again while they are in use.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 
@@ -24,7 +24,17 @@ pub(super) struct Opened {
 /// Under what a session is found.
 pub(super) struct SessionNames {
     pub(super) session: Arc<str>,
-    pub(super) owners: Vec<String>,
+    /// All of the person's.
+    pub(super) subject: String,
+    /// All that belong to the same session at the provider, if it has a name there.
+    pub(super) sid: Option<String>,
+}
+
+impl SessionNames {
+    /// Those of more than this session alone.
+    pub(super) fn into_owners(self) -> Vec<String> {
+        [self.subject].into_iter().chain(self.sid).collect()
+    }
 }
 
 pub(super) struct OpenedSessions {
@@ -66,13 +76,14 @@ impl OpenedSessions {
     /// The session in these cookies, which `open` opens if it has to.
     pub(super) fn in_cookies(
         &self,
-        mut sealed: String,
+        sealed: Cow<'_, str>,
         open: impl FnOnce(&str) -> Option<Read<Opened>>,
     ) -> Option<Arc<Seen<Opened>>> {
         let before = self.in_cookies.get(&sealed);
         observing::session_looked_up(before.is_some());
         before.or_else(|| {
             let read = open(&sealed)?;
+            let mut sealed = sealed.into_owned();
             sealed.truncate(read.length);
             Some(self.in_cookies.add(sealed, read.value))
         })
@@ -138,7 +149,8 @@ mod tests {
             tokens: None,
             names: SessionNames {
                 session: "name".into(),
-                owners: vec![],
+                subject: "subject".into(),
+                sid: None,
             },
         }
     }
@@ -149,7 +161,7 @@ mod tests {
             let sessions = OpenedSessions::new(size);
             let (in_cookies, in_store) = (Cell::new(0), Cell::new(0));
             for _ in 0..2 {
-                let opened = sessions.in_cookies("sealed".to_owned(), |_| {
+                let opened = sessions.in_cookies("sealed".into(), |_| {
                     in_cookies.set(in_cookies.get() + 1);
                     let value = opened();
                     Some(Read { value, length: 6 })
@@ -170,7 +182,7 @@ mod tests {
         let sessions = OpenedSessions::new(CacheSize::default());
         let open = |sealed: &str| {
             let is_opened = Cell::new(false);
-            let found = sessions.in_cookies(sealed.to_owned(), |_| {
+            let found = sessions.in_cookies(sealed.into(), |_| {
                 is_opened.set(true);
                 let value = opened();
                 Some(Read { value, length: 6 })

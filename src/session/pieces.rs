@@ -18,9 +18,13 @@ const MOST_PIECES: usize = 5;
 
 /// The pieces of this cookie that a request carries, none of them opened yet: one after the other, with a
 /// space between them.
-pub(super) fn read(seal: &CookieSeal, jar: &CookieJar<'_>, cookie: &str) -> Option<String> {
+pub(super) fn read<'r>(
+    seal: &CookieSeal,
+    jar: &'r CookieJar<'_>,
+    cookie: &str,
+) -> Option<Cow<'r, str>> {
     let mut last = seal.sealed(jar, cookie)?;
-    let mut sealed = last.to_owned();
+    let mut sealed = Cow::from(last);
     for i in 1..MOST_PIECES {
         if last.len() < SEALED_PIECE {
             break;
@@ -28,8 +32,9 @@ pub(super) fn read(seal: &CookieSeal, jar: &CookieJar<'_>, cookie: &str) -> Opti
         let Some(next) = seal.sealed(jar, &name(cookie, i)) else {
             break;
         };
-        sealed.push(' ');
-        sealed.push_str(next);
+        let all = sealed.to_mut();
+        all.push(' ');
+        all.push_str(next);
         last = next;
     }
     Some(sealed)

@@ -1,6 +1,7 @@
 //! The sessions of this app: begun, found, renewed and ended, in cookies or in a store.
 
 use std::{
+    borrow::Cow,
     fmt,
     sync::{Arc, Mutex},
     time::Duration,
@@ -8,6 +9,7 @@ use std::{
 
 use rocket::http::CookieJar;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use thiserror::Error;
 use time::OffsetDateTime;
 
@@ -144,7 +146,7 @@ impl Sessions {
                 self.store.remove(&self.names.session(&id)).await?;
             }
             self.make_room(&current, now).await?;
-            let stored = self.stored(&current, names.owners);
+            let stored = self.stored(&current, names.into_owners());
             let life = self.remaining(&current, now);
             self.store.create(&stored, life).await?;
         }
@@ -182,7 +184,7 @@ impl Sessions {
             opened.session.clone(),
             opened.names.session.clone(),
             &self.seal,
-            tokens,
+            tokens.map(Cow::into_owned),
         ))
     }
 
@@ -268,7 +270,7 @@ impl Sessions {
             return self.identity_cookies(current, jar, now).ok();
         }
         touched.version += 1;
-        let stored = self.stored(&touched, self.names_of(&touched).owners);
+        let stored = self.stored(&touched, self.names_of(&touched).into_owners());
         match self
             .store
             .replace(&stored, self.remaining(&touched, now))
@@ -293,7 +295,7 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Result<Option<CurrentSession>, BeginError> {
         self.reduce(&mut session, &mut tokens);
-        let owners = self.names_of(&session).owners;
+        let owners = self.names_of(&session).into_owners();
         let generation = tokens.generation;
         let mut next = CurrentSession::new(
             Arc::new(session),
@@ -465,13 +467,11 @@ impl Sessions {
     }
 
     fn names_of(&self, session: &Session) -> SessionNames {
-        let mut owners = vec![self.names.subject(&session.issuer, session.subject())];
-        if let Some(sid) = session.claims.get::<String>("sid") {
-            owners.push(self.names.sid(&session.issuer, &sid));
-        }
+        let sid = session.claims.value("sid").and_then(Value::as_str);
         SessionNames {
             session: self.names.session(&session.id).into(),
-            owners,
+            subject: self.names.subject(&session.issuer, session.subject()),
+            sid: sid.map(|sid| self.names.sid(&session.issuer, sid)),
         }
     }
 

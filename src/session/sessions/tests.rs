@@ -41,12 +41,12 @@ async fn begun(sessions: &Sessions) -> CurrentSession {
     let names = sessions.names_of(&session);
     let current = CurrentSession::new(
         Arc::new(session),
-        names.session,
+        names.session.clone(),
         u64::from(!sessions.is_in_cookies),
         Some(Arc::new(tokens(0, "old"))),
     );
     if !sessions.is_in_cookies {
-        let stored = sessions.stored(&current, names.owners);
+        let stored = sessions.stored(&current, names.into_owners());
         let life = sessions.remaining(&current, now());
         sessions.store.create(&stored, life).await.unwrap();
     }
