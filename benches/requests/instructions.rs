@@ -24,9 +24,9 @@ const LIMITS: [(&str, u64); 6] = [
     ("unguarded, fairing attached", 1),
     ("token seen before", 12),
     ("RS256 first seen", 335),
-    ("session of 2 KB first seen", 95),
-    ("session of 2 KB", 24),
-    ("session of 2 KB in memory", 15),
+    ("session of 2 KB first seen", 90),
+    ("session of 2 KB", 20),
+    ("session of 2 KB in memory", 13),
 ];
 
 /// Runs under callgrind, which counts inside `counted_requests` alone and dumps after each.
