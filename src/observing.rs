@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use time::OffsetDateTime;
+use tracing::{dispatcher, instrument::WithSubscriber, subscriber::NoSubscriber};
 use url::Url;
 
 use crate::{
@@ -21,6 +22,18 @@ macro_rules! count {
         #[cfg(not(feature = "metrics"))]
         let _ = ($count $(, $value)+);
     }};
+}
+
+/// Spawns a task whose events go where those of its maker go.
+///
+/// None is not handed on as a subscriber: to `tracing` that would be one, and from then on nothing of this
+/// process would reach `log`, and with it Rocket's logger.
+pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    let subscriber = dispatcher::get_default(Clone::clone);
+    match subscriber.is::<NoSubscriber>() {
+        true => tokio::spawn(task),
+        false => tokio::spawn(task.with_subscriber(subscriber)),
+    };
 }
 
 /// A browser was sent to the provider.

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 use time::OffsetDateTime;
-use tracing::instrument::WithSubscriber;
 use url::Url;
 
 use super::{RelyingParty, Source};
@@ -270,5 +269,5 @@ fn revoke_later(provider: &Arc<Provider>, tokens: Arc<SessionTokens>, now: Offse
             }
         }
     };
-    tokio::spawn(revoking.with_current_subscriber());
+    observing::spawn(revoking);
 }

@@ -14,7 +14,7 @@ use moka::{
 };
 use time::OffsetDateTime;
 use tokio::sync::watch;
-use tracing::instrument::{Instrument, WithSubscriber};
+use tracing::Instrument;
 
 use super::RelyingParty;
 use crate::{
@@ -121,8 +121,7 @@ impl RelyingParty {
                 tell.send_replace(Some(Outcome::of(result, failures, now)));
                 rp.refreshes.landed(key, landing);
             };
-            let refreshing = refreshing.instrument(tracing::debug_span!("refresh"));
-            tokio::spawn(refreshing.with_current_subscriber());
+            observing::spawn(refreshing.instrument(tracing::debug_span!("refresh")));
             flight
         });
         match flight.outcome().await {

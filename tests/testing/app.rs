@@ -18,6 +18,7 @@ scopes! { pub NotesRead = "notes:read"; }
 
 /// Its provider is not to be reached from here.
 pub fn figment() -> Figment {
+    crate::logging::listen();
     Figment::from(Config::debug_default())
         .merge(("log_level", "off"))
         .merge(("oidc.issuer", "https://accounts.example.com"))

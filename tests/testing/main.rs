@@ -3,5 +3,6 @@
 mod app;
 mod clock;
 mod guarded;
+mod logging;
 mod provider;
 mod requests;
