@@ -26,6 +26,11 @@ pub enum LaunchError {
         /// Figment's word on it, without the value.
         cause: String,
     },
+    /// Rocket's `secret_key` is not there, outside of the debug profile.
+    #[error(
+        "`secret_key` is missing: outside of the debug profile Rocket does not launch without one"
+    )]
+    NoSecretKey,
     /// The function given to [`Oidc::try_custom`](crate::Oidc::try_custom) failed.
     #[error("the app's own settings function failed: {cause}")]
     Custom {
@@ -53,6 +58,9 @@ impl LaunchError {
             LaunchError::Provider(error) => error.remedy().to_owned(),
             LaunchError::SecretKey { .. } => {
                 "set `secret_key` to what `openssl rand -base64 32` prints".to_owned()
+            }
+            LaunchError::NoSecretKey => {
+                "set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints".to_owned()
             }
             LaunchError::Custom { .. } => {
                 "mend the function given to `Oidc::try_custom`".to_owned()

@@ -266,8 +266,9 @@ impl Oidc {
         let dev_provider = start_dev_provider(&mut settings, &surroundings, &clock).await?;
         let mode = settings.mode(&surroundings)?;
         let (key, generated_key) = secret_key(figment)?;
-        // Outside of the debug profile Rocket says itself that there is none.
-        let generated_key = generated_key.filter(|_| surroundings.debug);
+        if generated_key.is_some() && !surroundings.debug {
+            return Err(LaunchError::NoSecretKey);
+        }
         let settings = Arc::new(settings);
 
         let resource_server = |provider: &Arc<Provider>, base_url: Option<&Url>| {

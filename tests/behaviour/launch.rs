@@ -486,6 +486,31 @@ async fn what_goes_on_beside_the_requests_ends_with_the_app() {
 }
 
 #[rocket::async_test]
+async fn a_release_without_a_secret_key_is_no_launch() {
+    let provider = TestProvider::start().await;
+    let figment = Figment::from(Config::release_default())
+        .merge(("log_level", "off"))
+        .merge(("oidc.issuer", provider.issuer()))
+        .merge(("oidc.client_id", "app"))
+        .merge(("oidc.base_url", "https://app.example.com"));
+    let zero = figment.clone().merge(("secret_key", "A".repeat(43) + "="));
+    for figment in [figment, zero] {
+        let rocket = rocket::custom(figment).attach(Oidc::fairing());
+        let (kind, lines) = launch_failure(rocket).await;
+        assert_eq!(kind, FAILED);
+        assert_eq!(
+            lines,
+            [
+                "ERROR: `secret_key` is missing: outside of the debug profile Rocket does not \
+                 launch without one",
+                "INFO: set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints",
+            ]
+        );
+    }
+    assert_eq!(provider.requests().len(), 0);
+}
+
+#[rocket::async_test]
 async fn a_secret_key_in_each_form_is_rockets_own() {
     let provider = TestProvider::start().await;
     let hex = "0123456789abcdef".repeat(4);
