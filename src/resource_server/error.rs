@@ -90,7 +90,9 @@ impl BearerError {
             BearerError::Claims { .. } => {
                 "make the claim optional in that type, or have the provider send it"
             }
-            BearerError::Scope { .. } => "ask the provider for a token with these scopes",
+            BearerError::Scope { .. } => {
+                "ask the provider for a token with these scopes; while `enabled = false`, put them into `scope` of `testing_profile`"
+            }
             BearerError::Provider(error) => error.remedy(),
             BearerError::NoFairing => "add `.attach(rocket_openidconnect::Oidc::fairing())`",
         }
