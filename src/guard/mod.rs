@@ -40,7 +40,16 @@ pub(crate) async fn current_session<'r>(
     }
     let found = match request.rocket().state::<RelyingParty>() {
         Some(rp) => read_session(request, rp).await.map(Arc::new),
-        None => Err(SignedOut::NoSession),
+        // The app's own guard asks: one in a route's signature aborts the launch.
+        None => {
+            tracing::error!(
+                "a guard asks who is signed in, and the fairing `Oidc` is not attached or `oidc.resource_server_only` is set"
+            );
+            tracing::info!(
+                "add `.attach(rocket_openidconnect::Oidc::fairing())`, or remove the setting"
+            );
+            Err(SignedOut::NoSession)
+        }
     };
     session.get_or_init(|| found)
 }

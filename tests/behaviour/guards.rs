@@ -3,11 +3,13 @@
 use std::{path::PathBuf, time::Duration};
 
 use rocket::{
-    Build, Request, Rocket, State, catch, catchers,
+    Build, Config, Request, Rocket, State, catch, catchers,
+    figment::Figment,
     fs::FileServer,
     get,
     http::{Header, Method, Status},
     post,
+    request::{FromRequest, Outcome},
     response::Responder,
     routes,
     serde::json::{Json, Value, json},
@@ -409,6 +411,43 @@ async fn claims_that_do_not_fit_are_a_500_and_no_way_to_sign_in() {
         .visit("/nobody-with-badge")
         .await
         .is(Status::InternalServerError);
+}
+
+/// A guard of the app's own, which asks one of ours.
+struct Member;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Member {
+    type Error = ();
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Member, ()> {
+        let user = request.guard::<LoggedIn>().await;
+        user.map(|_| Member).map_error(|(status, _)| (status, ()))
+    }
+}
+
+#[get("/members")]
+fn members(_member: Member) -> &'static str {
+    "among members"
+}
+
+#[rocket::async_test]
+async fn a_guard_behind_a_guard_says_that_the_fairing_is_missing() {
+    let figment = Figment::from(Config::debug_default()).merge(("log_level", "off"));
+    let browser = Browser::open(rocket::custom(figment).mount("/", routes![members])).await;
+    let log = crate::common::Log::default();
+    let recording = tracing::subscriber::set_default(log.clone());
+    let page = browser.visit("/members").await;
+    drop(recording);
+    page.is(Status::Unauthorized);
+    assert_eq!(
+        log.lines(),
+        [
+            "ERROR: a guard asks who is signed in, and the fairing `Oidc` is not attached or \
+             `oidc.resource_server_only` is set",
+            "INFO: add `.attach(rocket_openidconnect::Oidc::fairing())`, or remove the setting",
+        ]
+    );
 }
 
 #[rocket::async_test]
