@@ -221,8 +221,9 @@ fn backchannel_logout(rocket: &Rocket<Orbit>, subject: &str) -> (String, String)
 #[track_caller]
 fn roles(rocket: &Rocket<Orbit>) -> (&TestProvider, &RelyingParty) {
     let provider = rocket.state();
-    let provider = provider.expect("the app was registered by `TestProvider::register`");
+    let provider = provider
+        .expect("the app is not registered: launch what `TestProvider::register` makes of it");
     let rp = rocket.state();
-    let rp = rp.expect("an app that signs people in: `resource_server_only` is not set");
+    let rp = rp.expect("the app signs nobody in: `resource_server_only` is set");
     (provider, rp)
 }

@@ -121,7 +121,7 @@ impl TestRequest for blocking::LocalRequest<'_> {
 #[track_caller]
 fn provider<'r>(request: &'r Request<'_>) -> &'r TestProvider {
     let provider = request.rocket().state();
-    provider.expect("the app was registered by `TestProvider::register` before its launch")
+    provider.expect("the app is not registered: launch what `TestProvider::register` makes of it")
 }
 
 #[track_caller]
@@ -135,7 +135,7 @@ fn authorization(request: &Request<'_>, claims: Value) -> Header<'static> {
 fn session_cookies(request: &Request<'_>, claims: &Value) -> Vec<Cookie<'static>> {
     let provider = provider(request);
     let rp = request.rocket().state::<RelyingParty>();
-    let rp = rp.expect("an app that signs people in: `resource_server_only` is not set");
+    let rp = rp.expect("the app signs nobody in: `resource_server_only` is set");
     let signed_in = provider.behaving_well(sign_in(request, rp, provider, claims));
     let set_cookies = match block_on(signed_in) {
         Ok(set_cookies) => set_cookies,

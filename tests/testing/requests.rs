@@ -214,7 +214,7 @@ fn the_release_profile_is_tested_as_well() {
 fn an_app_that_is_not_registered_is_told() {
     let figment = figment().merge(("oidc.enabled", false));
     let client = Client::untracked(rocket_with(figment)).unwrap();
-    let expected = "the app was registered by `TestProvider::register` before its launch";
+    let expected = "the app is not registered: launch what `TestProvider::register` makes of it";
     let panic = panic_of(|| drop(client.get("/").signed_in_as(json!({ "sub": "alice" }))));
     assert_eq!(panic, expected);
     let panic = panic_of(|| drop(client.get("/").bearer(json!({}))));
