@@ -480,7 +480,9 @@ async fn what_goes_on_beside_the_requests_ends_with_the_app() {
         let browser = Browser::open(app(settings)).await;
         assert_eq!(tasks(), expected);
         drop(browser);
-        sleep(Duration::from_secs(301)).await;
+        sleep(Duration::from_secs(299)).await;
+        assert_eq!(tasks(), expected);
+        sleep(Duration::from_secs(2)).await;
         assert_eq!(tasks(), 0);
     }
 }

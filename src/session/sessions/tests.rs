@@ -171,6 +171,57 @@ async fn a_session_that_begins_in_a_store_has_version_1() {
     assert_eq!((ids.len(), stored.version), (1, 1));
 }
 
+#[rocket::async_test]
+async fn a_session_in_a_store_keeps_its_owners() {
+    let store = store();
+    let sessions = node(&store, false);
+    let mut current = begun(&sessions).await;
+    let stored = async || {
+        let stored = store.load(current.name()).await.unwrap().unwrap();
+        (stored.version, stored.owners.clone())
+    };
+    let (_, owners) = stored().await;
+    assert_eq!(owners.len(), 1);
+    refreshed(&sessions, &current, tokens(1, "new")).await;
+    assert_eq!(stored().await, (2, owners.clone()));
+
+    current = sessions.load(current.name()).await.unwrap().unwrap();
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let request = client.get("/");
+    let later = now() + sessions.settings.idle / 2;
+    let jar = request.inner().cookies();
+    assert!(sessions.touch(&mut current, jar, later).await.is_some());
+    let stored = store.load(current.name()).await.unwrap().unwrap();
+    assert_eq!((stored.version, &stored.owners), (3, &owners));
+}
+
+#[rocket::async_test]
+async fn a_session_in_cookies_ends_by_each_of_its_names() {
+    let issuer = "https://op.example";
+    for (sid, expected) in [(None, [true, true, false]), (Some("s"), [true; 3])] {
+        for (i, is_ended) in expected.into_iter().enumerate() {
+            let sessions = node(&store(), true);
+            let mut claims = Claims::default();
+            claims.insert("sub", "alice");
+            if let Some(sid) = sid {
+                claims.insert("sid", sid);
+            }
+            let session = Session::new(issuer, claims, now());
+            let names = &sessions.names;
+            let names = [
+                names.session(&session.id),
+                names.subject(issuer, "alice"),
+                names.sid(issuer, "s"),
+            ];
+            let opened = sessions.opened(session, None).unwrap();
+            assert_eq!(sessions.check_not_ended(&opened).await, Ok(()));
+            sessions.end_matching(&names[i], now()).await.unwrap();
+            let found = sessions.check_not_ended(&opened).await;
+            assert_eq!(found.is_err(), is_ended, "{sid:?} {i}");
+        }
+    }
+}
+
 /// What a browser sends that was sent these cookies.
 fn sent(cookies: Vec<SetCookie>) -> Vec<Cookie<'static>> {
     let changes = CookieChanges::default();
