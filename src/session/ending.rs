@@ -95,14 +95,15 @@ impl Sessions {
             sessions.extend(session.filter(|session| self.check_times(session, now).is_ok()));
         }
         sessions.sort_by_key(|session| session.started);
-        let time = |nanoseconds| {
-            OffsetDateTime::from_unix_timestamp_nanos(nanoseconds)
-                .unwrap_or(OffsetDateTime::UNIX_EPOCH)
-        };
-        let info = |session: &CurrentSession| SessionInfo {
-            id: session.name().to_owned(),
-            started: time(i128::from(session.started) * 1_000_000),
-            seen: time(i128::from(session.seen) * 1_000_000_000),
+        let info = |session: &CurrentSession| {
+            let started = session.started();
+            let seen = OffsetDateTime::from_unix_timestamp(session.seen);
+            SessionInfo {
+                id: session.name().to_owned(),
+                started,
+                // Of when it was seen only the second is known.
+                seen: seen.unwrap_or(started).max(started),
+            }
         };
         Ok(Some(sessions.iter().map(info).collect()))
     }

@@ -195,6 +195,18 @@ async fn a_session_in_a_store_keeps_its_owners() {
     assert_eq!((stored.version, &stored.owners), (3, &owners));
 }
 
+/// It is known by the second when a session was seen, and by the millisecond when it began.
+#[rocket::async_test]
+async fn a_session_is_not_seen_before_it_began() {
+    let sessions = node(&store(), false);
+    let current = begun(&sessions).await;
+    let owner = sessions.names.subject("https://op.example", "alice");
+    let listed = sessions.of(&owner, now()).await.unwrap().unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(listed[0].started, current.started());
+    assert_eq!(listed[0].seen, current.started());
+}
+
 #[rocket::async_test]
 async fn a_session_in_cookies_ends_by_each_of_its_names() {
     let issuer = "https://op.example";
