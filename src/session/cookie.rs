@@ -248,6 +248,15 @@ mod tests {
         }
     }
 
+    /// Sessions in a store, and notes of those that ended, outlive the version of this crate that named them.
+    #[test]
+    fn names_are_made_of_the_whole_key() {
+        let key: Vec<u8> = (0..64).collect();
+        let names = CookieSeal::new(Key::from(&key), false).names();
+        let subject = names.subject("https://op.example", "alice");
+        assert_eq!(subject, "DKuYReX549OH5ACHuRS6h89kZkZ5WHWTkw9XYi8iuMQ");
+    }
+
     #[test]
     fn bytes_that_are_no_text_do_not_open() {
         let key = Key::from(&[7; 64]);
