@@ -56,7 +56,7 @@ pub struct SessionSettings {
     /// How many sessions that were opened are remembered while they are in use, so that they are not opened
     /// and read anew at each request: `true` (10,000), `false`, or a number. Their times, and whether they
     /// have ended, are judged at each request. A session's claims are in the memory of this process for
-    /// as long, five minutes after its last request at most.
+    /// as long, and five to ten minutes longer.
     ///
     /// _Default:_ `true`
     pub cache: CacheSize,

@@ -460,7 +460,6 @@ async fn the_redirect_uri_is_sent_as_it_is_set() {
     assert_eq!(exchanged.form_value("redirect_uri"), Some(uri));
 }
 
-/// Rocket and the fairing must mean the same key, in every form that Rocket takes.
 /// Of each cache of sessions and tokens: what is not in use leaves it with the time.
 #[tokio::test]
 async fn what_goes_on_beside_the_requests_ends_with_the_app() {
@@ -512,6 +511,7 @@ async fn a_release_without_a_secret_key_is_no_launch() {
     assert_eq!(provider.requests().len(), 0);
 }
 
+/// Rocket and the fairing must mean the same key, in every form that Rocket takes.
 #[rocket::async_test]
 async fn a_secret_key_in_each_form_is_rockets_own() {
     let provider = TestProvider::start().await;

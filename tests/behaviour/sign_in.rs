@@ -265,8 +265,12 @@ async fn sign_ins_in_two_tabs_both_succeed() {
 #[rocket::async_test]
 async fn a_sixth_attempt_drops_the_oldest() {
     let provider = TestProvider::start().await;
-    // The second one's cookies have prefixed names.
-    for app in [App::new(&provider), App::released(&provider)] {
+    // The others' cookies have names with one prefix and the other.
+    for app in [
+        App::new(&provider),
+        App::released(&provider),
+        App::released(&provider).with("oidc.mount", "/"),
+    ] {
         assert_sixth_attempt_drops_the_oldest(&provider, &app).await;
     }
 }

@@ -21,7 +21,7 @@ use rocket_openidconnect::{
 
 use crate::{
     app::Log,
-    common::{App, NOW, assert_signed_out, opened_cookie, session},
+    common::{App, KEY, NOW, assert_signed_out, opened_cookie, session},
     support::{Browser, TestProvider},
 };
 
@@ -426,6 +426,22 @@ fn take_over(from: &Browser, to: &Browser) {
     for (name, _) in from.cookies() {
         to.set_cookie(from.cookie(&name).unwrap());
     }
+}
+
+/// Whether it has ended cannot be known then.
+#[rocket::async_test]
+async fn a_session_in_cookies_is_not_believed_while_the_store_of_the_ends_is_down() {
+    let provider = TestProvider::start().await;
+    let app = || App::new(&provider).with("secret_key", KEY);
+    let before = signed_in(&app(), &provider).await;
+    let app = app()
+        .with("oidc.session.store", "cookie")
+        .with("oidc.session.url", "redis://127.0.0.1:1");
+    let after = Browser::open(rocket(&app)).await;
+    take_over(&before, &after);
+    let page = after.visit("/me").await;
+    assert_eq!(page.is(Status::ServiceUnavailable).set_cookies(), [""; 0]);
+    assert!(after.cookie(SESSION).is_some());
 }
 
 #[rocket::async_test]

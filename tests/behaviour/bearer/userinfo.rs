@@ -36,6 +36,20 @@ async fn userinfo_of_a_client_that_acts_for_itself() {
     assert_eq!(api.provider.count(USERINFO), 0);
 }
 
+/// A JWT is judged anew after five minutes, and then its person is asked for anew.
+#[rocket::async_test]
+async fn userinfo_is_asked_again_after_five_minutes() {
+    let api = Api::open().await;
+    let token = api
+        .provider
+        .access_token("", |token| token.set("exp", NOW + 3600));
+    for (seconds, count) in [(0, 1), (299, 1), (1, 2), (299, 2), (1, 3)] {
+        api.clock.advance(Duration::from_secs(seconds));
+        assert_eq!(api.call("/person", &token).await.body, "Alice Liddell");
+        assert_eq!(api.provider.count(USERINFO), count, "{seconds}");
+    }
+}
+
 /// A failure is not remembered.
 #[rocket::async_test]
 async fn userinfo_while_the_provider_is_down() {
