@@ -22,8 +22,10 @@ pub(crate) use answer::is_page_load;
 use crate::testing::TestProvider;
 use crate::{
     Clock, Events, LaunchError, RelyingParty, SignInFailure,
+    cookies::Cookies,
     events::NoEvents,
     guard::RequestState,
+    keys::{KeyRing, SecretKey},
     observing,
     protect::is_protected,
     provider::Provider,
@@ -266,6 +268,7 @@ impl Oidc {
         let dev_provider = start_dev_provider(&mut settings, &surroundings, &clock).await?;
         let mode = settings.mode(&surroundings)?;
         let (key, generated_key) = secret_key(figment)?;
+        let secret_key = SecretKey::from_bytes(key.master().to_vec()).map_err(wrong_key)?;
         if generated_key.is_some() && !surroundings.debug {
             return Err(LaunchError::NoSecretKey);
         }
@@ -303,7 +306,13 @@ impl Oidc {
         let relying_party = match sign_in {
             Some((source, site)) => {
                 let attempts = Attempts::new(surroundings.debug);
-                Some(self.relying_party(source, site, key, settings, clock, attempts)?)
+                let previous = settings.previous_secret_keys.iter();
+                let previous = previous.map(|key| SecretKey::parse(key.expose()));
+                let previous = previous.collect::<Result<Vec<_>, _>>().map_err(wrong_key)?;
+                let (issuer, client_id) = source.client();
+                let keys = KeyRing::new(&secret_key, &previous, issuer, client_id);
+                let cookies = Cookies::new(keys, site.secure);
+                Some(self.relying_party(source, site, key, cookies, settings, clock, attempts)?)
             }
             None => None,
         };
@@ -321,6 +330,7 @@ impl Oidc {
         source: Source,
         site: Site,
         key: Key,
+        cookies: Cookies,
         settings: Arc<Settings>,
         clock: Clock,
         attempts: Attempts,
@@ -336,9 +346,16 @@ impl Oidc {
             clock,
             site,
             seal,
+            cookies,
             source,
             settings,
         })
+    }
+}
+
+fn wrong_key(cause: &'static str) -> LaunchError {
+    LaunchError::SecretKey {
+        cause: cause.to_owned(),
     }
 }
 

@@ -7,6 +7,7 @@
 pub mod cli;
 mod clock;
 mod code_flow;
+mod cookies;
 #[cfg(feature = "dev-provider")]
 mod dev_provider;
 mod error;
@@ -18,6 +19,7 @@ mod hash_of_end;
 #[doc(hidden)]
 #[allow(missing_docs)]
 pub mod internals;
+mod keys;
 #[cfg(doc)]
 pub mod manual;
 mod observing;

@@ -17,11 +17,12 @@ pub(crate) use self::{
 use crate::{
     Clock,
     code_flow::{AuthorizationResponse, PendingSignIn, ReturnTo, authorization_request},
+    cookies::Cookies,
     error::SignInError,
     provider::{Metadata, Provider, Tokens},
     session::{Session, SessionTokens, Sessions, cookie::CookieSeal},
     settings::{Settings, Site},
-    token::{Claims, IdToken, IdTokenExpectations},
+    token::{Claims, IdToken, IdTokenExpectations, TESTING_ISSUER},
 };
 
 /// The app in its role towards the provider: who sends people there and knows who came back.
@@ -47,6 +48,7 @@ pub struct RelyingParty {
     pub(crate) refreshes: Arc<Refreshes>,
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) seal: CookieSeal,
+    pub(crate) cookies: Cookies,
     pub(crate) source: Source,
     pub(crate) settings: Arc<Settings>,
 }
@@ -57,6 +59,19 @@ pub(crate) enum Source {
     Provider(Arc<Provider>),
     /// `enabled = false`: one person, or nobody.
     TestingProfile(Option<Claims>),
+}
+
+impl Source {
+    /// Issuer and client id.
+    pub(crate) fn client(&self) -> (&str, &str) {
+        match self {
+            Source::Provider(provider) => {
+                let registration = &provider.registration;
+                (&registration.issuer, &registration.client_id)
+            }
+            Source::TestingProfile(_) => (TESTING_ISSUER, ""),
+        }
+    }
 }
 
 impl RelyingParty {

@@ -4,18 +4,15 @@
 //! `on_response` is lost always. So what changes waits beside the request, and the fairing writes it
 //! into the answer, sealed under Rocket's own key: `CookieJar::get_private` reads it.
 
-use std::{
-    borrow::Cow,
-    fmt,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use ::cookie::{Cookie, CookieJar as SealingJar, Expiration, Key, SameSite};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rocket::http::CookieJar;
 use time::OffsetDateTime;
+
+pub(crate) use crate::cookies::{CookieChanges, SetCookie};
 
 /// Seals and opens cookies under the app's secret key, with the attributes that the site calls for.
 #[derive(Clone)]
@@ -29,10 +26,6 @@ struct Keys {
     /// The part of the key that opens, made ready once.
     opening: LessSafeKey,
 }
-
-/// One `Set-Cookie` header, ready to be sent.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct SetCookie(String);
 
 impl CookieSeal {
     /// `is_secure` says whether people reach the app by https: then cookies are `Secure` and carry a
@@ -171,33 +164,6 @@ impl fmt::Debug for CookieSeal {
         f.debug_struct("CookieSeal")
             .field("is_secure", &self.is_secure)
             .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for SetCookie {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.0.split('=').next().unwrap_or_default();
-        write!(f, "SetCookie({name}=…)")
-    }
-}
-
-/// What the answer to one request sets, kept beside the request until then.
-#[derive(Default)]
-pub(crate) struct CookieChanges(Mutex<Vec<SetCookie>>);
-
-impl CookieChanges {
-    pub(crate) fn add(&self, cookies: impl IntoIterator<Item = SetCookie>) {
-        if let Ok(mut changes) = self.0.lock() {
-            changes.extend(cookies);
-        }
-    }
-
-    /// The headers' values. Of several for one cookie the last one counts, in every browser.
-    pub(crate) fn take(&self) -> Vec<String> {
-        match self.0.lock() {
-            Ok(mut changes) => changes.drain(..).map(|cookie| cookie.0).collect(),
-            Err(_) => vec![],
-        }
     }
 }
 

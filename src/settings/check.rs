@@ -6,6 +6,10 @@ use serde_json::Value;
 use url::Url;
 
 use super::{Settings, SettingsError, StoreKind, session::TOKENS, value::is_https_or_loopback};
+use crate::keys::SecretKey;
+
+/// What `max_state_length` may be: room for an encrypted attempt, and what providers and proxies take.
+const STATE_LENGTH: std::ops::RangeInclusive<usize> = 200..=4_000;
 
 const SIGNING_ALGORITHMS: [&str; 10] = [
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256",
@@ -32,6 +36,7 @@ impl Settings {
         self.check_scopes()?;
         self.check_mount()?;
         self.check_durations()?;
+        self.check_sign_in()?;
         self.check_session()?;
         self.check_algorithms()?;
         self.check_parameters()?;
@@ -97,6 +102,8 @@ impl Settings {
         for (key, duration) in [
             ("session.idle", self.session.idle),
             ("session.lifetime", self.session.lifetime),
+            ("session.refresh_interval", self.session.refresh_interval),
+            ("sign_in_timeout", self.sign_in_timeout),
             ("http.connect_timeout", self.http.connect_timeout),
             ("http.timeout", self.http.timeout),
         ] {
@@ -118,12 +125,37 @@ impl Settings {
         Ok(())
     }
 
+    fn check_sign_in(&self) -> Result<(), SettingsError> {
+        let range = STATE_LENGTH;
+        if !range.contains(&self.max_state_length) {
+            let (shortest, longest) = (range.start(), range.end());
+            let cause = format!(
+                "expected {shortest} to {longest}, found {}",
+                self.max_state_length
+            );
+            let remedy = format!("set `max_state_length` to a number from {shortest} to {longest}");
+            return Err(self.error("max_state_length", cause, remedy));
+        }
+        for key in &self.previous_secret_keys {
+            if let Err(cause) = SecretKey::parse(key.expose()) {
+                let remedy = "list former values of `secret_key`, each as it was set";
+                return Err(self.error("previous_secret_keys", cause, remedy));
+            }
+        }
+        Ok(())
+    }
+
     fn check_session(&self) -> Result<(), SettingsError> {
         let cookies = self.session.max_cookies;
         if !(1..=5).contains(&cookies) {
             let cause = format!("expected 1 to 5, found {cookies}");
             let remedy = "set `session.max_cookies` to a number from 1 to 5";
             return Err(self.error("session.max_cookies", cause, remedy));
+        }
+        if self.session.max_generations == 0 {
+            let remedy = "set `session.max_generations` to a number above zero";
+            let cause = "no refresh would be remembered";
+            return Err(self.error("session.max_generations", cause, remedy));
         }
         if self.session.max_sessions == 0 {
             let remedy = "set `session.max_sessions` to a number above zero";

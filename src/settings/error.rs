@@ -78,7 +78,7 @@ impl SettingsError {
         let profile = error.profile.clone().unwrap_or_default();
         let origin = Origin::locate(error.metadata.as_ref(), &profile, &error.path);
         let form = Form::of(&key);
-        let hidden = key.starts_with("client_secret");
+        let hidden = key.starts_with("client_secret") || key.starts_with("previous_secret_keys");
         let expected = |by_figment: &str| match form {
             Some(form) => form.expectation().to_owned(),
             None => by_figment.to_owned(),

@@ -216,6 +216,23 @@ pub struct Settings {
     /// _Default:_ `/oidc`
     #[serde(deserialize_with = "value::via::<_, Text, _>")]
     pub mount: String,
+    /// Former values of Rocket's `secret_key`, in the same forms. They decrypt what they encrypted, and encrypt
+    /// nothing: a key is changed without signing anybody out. Never list a key that has leaked.
+    ///
+    /// _Default:_ `[]`
+    #[serde(deserialize_with = "value::via::<_, value::SecretWords, _>")]
+    pub previous_secret_keys: Vec<Secret>,
+    /// How long a sign-in attempt is valid, from the redirect to the provider until the browser is back;
+    /// seconds or a duration such as `"30m"`.
+    ///
+    /// _Default:_ `30m`
+    #[serde(deserialize_with = "value::duration")]
+    pub sign_in_timeout: Duration,
+    /// How many characters `state` may have: the sign-in attempt is encrypted in it, with the return
+    /// address. A longer return address goes into a cookie.
+    ///
+    /// _Default:_ `500`
+    pub max_state_length: usize,
     /// Audiences besides `client_id` that an ID token may name.
     /// [Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation)
     ///
@@ -392,6 +409,9 @@ impl Default for Settings {
             post_logout_redirect_uri: None,
             rp_initiated_logout: true,
             mount: "/oidc".to_owned(),
+            previous_secret_keys: Vec::new(),
+            sign_in_timeout: Duration::from_secs(30 * 60),
+            max_state_length: 500,
             trusted_audiences: Vec::new(),
             extra_authorization_parameters: Map::new(),
             pushed_authorization_requests: false,

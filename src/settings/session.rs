@@ -23,11 +23,35 @@ pub struct SessionSettings {
     /// _Default:_ `12h`
     #[serde(deserialize_with = "value::duration")]
     pub lifetime: Duration,
-    /// Over how many cookies the claims of a large session may be divided, and over how many its tokens,
-    /// from 1 to 5. Browsers take 4 KB each, and proxies limit the length of all headers. For
-    /// `store = "cookie"`.
+    /// The name of the session's cookie, before its prefix `__Host-` on https. Further chunks of a large
+    /// session add `_1`, `_2`, …
     ///
-    /// _Default:_ `2`
+    /// _Default:_ `oidc_session_` and eight hex digits that stand for issuer and client id, so that several
+    /// apps on one host do not overwrite each other's cookies
+    #[serde(deserialize_with = "value::optional::<_, value::CookieName, _>")]
+    pub cookie: Option<String>,
+    /// How long a session stays usable while a refresh that is due does not succeed because the provider
+    /// is down; `0` is not at all. After that, guards answer 503 until a refresh succeeds.
+    ///
+    /// _Default:_ `4h`
+    #[serde(deserialize_with = "value::duration")]
+    pub refresh_grace: Duration,
+    /// After how long a session with a refresh token is refreshed when the provider does not say when
+    /// its access token expires.
+    ///
+    /// _Default:_ `1h`
+    #[serde(deserialize_with = "value::duration")]
+    pub refresh_interval: Duration,
+    /// For how many sessions in cookies this process remembers that they were refreshed, so that older
+    /// copies of their cookies are not accepted: about 64 bytes each. The session that was refreshed the
+    /// longest ago is dropped first.
+    ///
+    /// _Default:_ `1000000`
+    pub max_generations: usize,
+    /// Over how many cookies a large session may be divided, from 1 to 5. Browsers take 4 KB each, and
+    /// proxies limit the length of all headers. For `store = "cookie"`.
+    ///
+    /// _Default:_ `3`
     pub max_cookies: usize,
     /// Where sessions are: `cookie`, sealed in the browser; `memory`, in this process; `redis`, in Redis
     /// or Valkey for several nodes (cargo feature `redis`). An app may bring its own by
@@ -99,7 +123,11 @@ impl Default for SessionSettings {
         SessionSettings {
             idle: Duration::from_secs(60 * 60),
             lifetime: Duration::from_secs(12 * 60 * 60),
-            max_cookies: 2,
+            cookie: None,
+            refresh_grace: Duration::from_secs(4 * 60 * 60),
+            refresh_interval: Duration::from_secs(60 * 60),
+            max_generations: 1_000_000,
+            max_cookies: 3,
             store: StoreKind::Cookie,
             url: None,
             max_sessions: 100_000,

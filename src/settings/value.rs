@@ -80,7 +80,7 @@ from_text!(
     Text => String, Address => Url, ExactAddress => Url, Method => TokenEndpointAuthMethod,
     ResponseModeName => ResponseMode,
     IntrospectionMethod => IntrospectionAuthMethod, Validation => TokenValidation,
-    StoreName => StoreKind, PresetName => KnownProvider
+    StoreName => StoreKind, PresetName => KnownProvider, CookieName => String
 );
 
 /// A string with something in it.
@@ -96,6 +96,26 @@ impl FromText for Text {
                 "give it a value, or remove it",
             )),
             false => Ok(Text(text.to_owned())),
+        }
+    }
+}
+
+/// The name of a cookie, without a prefix.
+pub(super) struct CookieName(String);
+
+impl FromText for CookieName {
+    const FORM: Form = Form::Text;
+
+    fn from_text<E: de::Error>(text: &str) -> Result<CookieName, E> {
+        // RFC 6265 §4.1.1 allows more, and some proxies take less.
+        let is_named = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if (1..=64).contains(&text.len()) && text.chars().all(is_named) && !text.starts_with("__") {
+            Ok(CookieName(text.to_owned()))
+        } else {
+            Err(refuse(
+                format_args!("{text:?} is not the name of a cookie"),
+                "write up to 64 letters, digits, `-`, `_` and `.`, without a prefix such as `__Host-`",
+            ))
         }
     }
 }
@@ -321,6 +341,45 @@ impl<'de> Deserialize<'de> for SecretText {
         }
 
         deserializer.deserialize_any(SecretVisitor)
+    }
+}
+
+/// A list of secrets, or secrets in one string that is divided at spaces.
+pub(super) struct SecretWords(Vec<Secret>);
+
+impl From<SecretWords> for Vec<Secret> {
+    fn from(secrets: SecretWords) -> Vec<Secret> {
+        secrets.0
+    }
+}
+
+impl<'de> Deserialize<'de> for SecretWords {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SecretWords, D::Error> {
+        struct SecretsVisitor;
+
+        impl<'de> Visitor<'de> for SecretsVisitor {
+            type Value = SecretWords;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(Form::Words.expectation())
+            }
+
+            fn visit_str<E: Error>(self, text: &str) -> Result<SecretWords, E> {
+                Ok(SecretWords(
+                    text.split_whitespace().map(Secret::new).collect(),
+                ))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<SecretWords, A::Error> {
+                let mut secrets = Vec::new();
+                while let Some(SecretText(secret)) = list.next_element()? {
+                    secrets.push(secret);
+                }
+                Ok(SecretWords(secrets))
+            }
+        }
+
+        deserializer.deserialize_any(SecretsVisitor)
     }
 }
 

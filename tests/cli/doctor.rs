@@ -218,7 +218,7 @@ async fn no_secret_key_in_release() {
         .env("ROCKET_PROFILE", "release");
     tool.report(&["doctor"]).fails_at(
         "secret_key",
-        "Rocket does not launch without one in this profile",
+        "`secret_key` is missing: outside of the debug profile Rocket does not launch without one",
         "set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints",
     );
     tool.env("ROCKET_SECRET_KEY", "a".repeat(64));

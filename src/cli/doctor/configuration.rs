@@ -4,7 +4,7 @@ use cookie::Key;
 use rocket::figment::{Figment, Source};
 
 use super::Doctor;
-use crate::{Settings, cli::app::App, fairing::secret_key};
+use crate::{LaunchError, Settings, cli::app::App, fairing::secret_key};
 
 /// Settings that could be read.
 pub(super) struct Configuration {
@@ -55,11 +55,9 @@ impl Doctor {
                 Some(key)
             }
             Ok((key, _)) => {
-                self.report.failure(
-                    CHECK,
-                    "Rocket does not launch without one in this profile",
-                    "set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints",
-                );
+                let error = LaunchError::NoSecretKey;
+                self.report
+                    .failure(CHECK, error.to_string(), error.remedy());
                 Some(key)
             }
         }

@@ -1,0 +1,191 @@
+//! Our cookies: their names, their attributes, and the headers that set them.
+//!
+//! A cookie that a guard adds to Rocket's jar is lost when a catcher answers, and one added in
+//! `on_response` is lost always. So what changes waits beside the request, and the fairing writes it
+//! into the answer.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use ::cookie::{Cookie, Expiration, SameSite};
+use rocket::http::CookieJar;
+use time::OffsetDateTime;
+
+use crate::keys::KeyRing;
+
+/// Makes our cookies, with the names and attributes that client and site call for.
+#[derive(Clone, Debug)]
+pub(crate) struct Cookies {
+    pub(crate) keys: KeyRing,
+    client_tag: Arc<str>,
+    is_secure: bool,
+}
+
+/// One cookie of ours: its name, its path and its attributes.
+#[derive(Clone, Debug)]
+pub(crate) struct NamedCookie {
+    name: String,
+    path: String,
+    is_secure: bool,
+}
+
+/// One `Set-Cookie` header, ready to be sent.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct SetCookie(pub(crate) String);
+
+impl Cookies {
+    /// `is_secure` says whether people reach the app by https: then cookies are `Secure` and carry a
+    /// prefix that keeps other hosts and plain http from setting them (RFC 6265bis §4.1.3).
+    pub(crate) fn new(keys: KeyRing, is_secure: bool) -> Cookies {
+        Cookies {
+            client_tag: keys.client_tag().into(),
+            keys,
+            is_secure,
+        }
+    }
+
+    /// A cookie of this kind: its name ends in the tag of issuer and client, so that several apps on one
+    /// host do not overwrite each other's.
+    pub(crate) fn named(&self, kind: &str, path: &str) -> NamedCookie {
+        self.exactly(&format!("{kind}_{}", self.client_tag), path)
+    }
+
+    /// A cookie with this name, but for its prefix.
+    pub(crate) fn exactly(&self, name: &str, path: &str) -> NamedCookie {
+        NamedCookie {
+            name: self.full_name(name, path).into_owned(),
+            path: path.to_owned(),
+            is_secure: self.is_secure,
+        }
+    }
+
+    /// The name with the prefix that the site and the path allow.
+    fn full_name<'a>(&self, name: &'a str, path: &str) -> Cow<'a, str> {
+        match (self.is_secure, path) {
+            (true, "/") => ["__Host-", name].concat().into(),
+            (true, _) => ["__Secure-", name].concat().into(),
+            (false, _) => name.into(),
+        }
+    }
+}
+
+impl NamedCookie {
+    /// The full name, with its prefix.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Sets it to a value of base64url and the like, which is written as it is, for so long.
+    pub(crate) fn set(&self, value: &str, life: Duration, now: OffsetDateTime) -> SetCookie {
+        let mut cookie = self.with_value(value);
+        let life = time::Duration::try_from(life).unwrap_or(time::Duration::MAX);
+        cookie.set_max_age(life);
+        cookie.set_expires(
+            now.checked_add(life)
+                .map_or(Expiration::Session, Expiration::from),
+        );
+        SetCookie(cookie.to_string())
+    }
+
+    /// Takes it away from the browser.
+    pub(crate) fn remove(&self) -> SetCookie {
+        let mut cookie = self.with_value("");
+        cookie.make_removal();
+        SetCookie(cookie.to_string())
+    }
+
+    /// Its value in a request.
+    pub(crate) fn read<'r>(&self, jar: &'r CookieJar<'_>) -> Option<&'r str> {
+        jar.get(&self.name).map(Cookie::value)
+    }
+
+    /// Its name and its attributes, for a report.
+    #[cfg(feature = "cli")]
+    pub(crate) fn describe(&self) -> String {
+        self.with_value("").to_string().replacen('=', "", 1)
+    }
+
+    fn with_value<'a>(&'a self, value: &'a str) -> Cookie<'a> {
+        let mut cookie = Cookie::new(&*self.name, value);
+        cookie.set_path(&*self.path);
+        cookie.set_http_only(true);
+        cookie.set_secure(self.is_secure);
+        // `Strict` would keep the cookie away when the browser returns from the provider.
+        cookie.set_same_site(SameSite::Lax);
+        cookie
+    }
+}
+
+impl fmt::Debug for SetCookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.0.split('=').next().unwrap_or_default();
+        write!(f, "SetCookie({name}=…)")
+    }
+}
+
+/// What the answer to one request sets, kept beside the request until then.
+#[derive(Default)]
+pub(crate) struct CookieChanges(Mutex<Vec<SetCookie>>);
+
+impl CookieChanges {
+    pub(crate) fn add(&self, cookies: impl IntoIterator<Item = SetCookie>) {
+        if let Ok(mut changes) = self.0.lock() {
+            changes.extend(cookies);
+        }
+    }
+
+    /// The headers' values. Of several for one cookie the last one counts, in every browser.
+    pub(crate) fn take(&self) -> Vec<String> {
+        match self.0.lock() {
+            Ok(mut changes) => changes.drain(..).map(|cookie| cookie.0).collect(),
+            Err(_) => vec![],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::SecretKey;
+
+    fn cookies(is_secure: bool) -> Cookies {
+        let key = SecretKey::from_bytes(vec![7; 32]).unwrap();
+        let keys = KeyRing::new(&key, &[], "https://op.example", "app");
+        Cookies::new(keys, is_secure)
+    }
+
+    #[test]
+    fn names_have_a_prefix_and_the_tag_of_the_client() {
+        let tag = cookies(true).keys.client_tag();
+        for (is_secure, path, name) in [
+            (true, "/", format!("__Host-oidc_browser_{tag}")),
+            (true, "/oidc", format!("__Secure-oidc_browser_{tag}")),
+            (false, "/", format!("oidc_browser_{tag}")),
+        ] {
+            let cookie = cookies(is_secure).named("oidc_browser", path);
+            assert_eq!(cookie.name(), name);
+        }
+        assert_eq!(cookies(true).exactly("mine", "/").name(), "__Host-mine");
+    }
+
+    #[test]
+    fn a_cookie_has_every_attribute() {
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let cookie = cookies(true).exactly("c", "/");
+        let set = cookie.set("v.-_~", Duration::from_secs(60), now);
+        assert_eq!(
+            set.0,
+            "__Host-c=v.-_~; HttpOnly; SameSite=Lax; Secure; Path=/; Max-Age=60; Expires=Fri, 15 Jan 2027 08:01:00 GMT"
+        );
+        assert_eq!(format!("{set:?}"), "SetCookie(__Host-c=…)");
+        let removed = cookies(false).exactly("c", "/oidc").remove().0;
+        assert!(
+            removed.starts_with("c=; HttpOnly; SameSite=Lax; Path=/oidc; Max-Age=0; Expires="),
+            "{removed}"
+        );
+    }
+}
