@@ -22,7 +22,7 @@ use crate::{
     provider::{Metadata, Provider, Tokens},
     session::{Session, SessionTokens, Sessions, cookie::CookieSeal},
     settings::{Settings, Site},
-    token::{Claims, IdToken, IdTokenExpectations, TESTING_ISSUER},
+    token::{ClaimSources, Claims, IdToken, IdTokenExpectations, TESTING_ISSUER},
 };
 
 /// The app in its role towards the provider: who sends people there and knows who came back.
@@ -203,18 +203,15 @@ impl RelyingParty {
         tokens: &Tokens,
         now: OffsetDateTime,
     ) -> Result<Claims, SignInError> {
-        if !self.settings.user_info_enabled {
-            return Ok(id_token.claims);
-        }
-        let user_info = provider
-            .user_info_about(metadata, id_token.subject(), &tokens.access_token, now)
-            .await?;
-        let Some(user_info) = user_info else {
-            return Ok(id_token.claims);
+        let user_info = match self.settings.user_info_enabled {
+            true => {
+                provider
+                    .user_info_about(metadata, id_token.subject(), &tokens.access_token, now)
+                    .await?
+            }
+            false => None,
         };
-        let mut claims = id_token.claims;
-        claims.merge(user_info);
-        Ok(claims)
+        Ok(ClaimSources::new(id_token.claims, user_info).merged())
     }
 
     /// A local address as the person reads it, for this site.

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
+use super::claim_sources::add_user_info;
+
 /// The claims about a person: a JSON object.
 ///
 /// Claims a provider adds or spells in an odd type never fail a sign-in; they are judged when they are
@@ -23,7 +25,7 @@ use serde_json::{Map, Value};
 pub struct Claims(Map<String, Value>);
 
 /// What the ID token says about itself and about the sign-in; no other answer may change it.
-const ABOUT_THE_SIGN_IN: [&str; 12] = [
+pub(super) const ABOUT_THE_SIGN_IN: [&str; 12] = [
     "iss",
     "sub",
     "aud",
@@ -81,16 +83,19 @@ impl Claims {
         )
     }
 
-    /// Takes over the claims of `other`, which win over equal names here.
+    /// Adds the claims of `other`, a reply of UserInfo, which take precedence over equal names here.
     ///
-    /// What an ID token says about itself and the sign-in is not taken over, not even when it is absent
-    /// here: `iss`, `sub`, `aud`, `exp`, `iat`, `nonce`, `azp`, `auth_time`, `acr`, `amr`, `at_hash`, `sid`.
+    /// A claim whose value is `null` there is absent. What an ID token says about itself and the sign-in is not
+    /// added, not even when it is absent here: `iss`, `sub`, `aud`, `exp`, `iat`, `nonce`, `azp`, `auth_time`, `acr`,
+    /// `amr`, `at_hash`, `sid`. `email_verified` stays with the `email` of its own source: an `email` in `other` comes
+    /// with the `email_verified` of `other`, or with none; so does `phone_number` with `phone_number_verified`.
     pub fn merge(&mut self, other: Claims) {
-        let about_the_person = other
-            .0
-            .into_iter()
-            .filter(|(name, _)| !ABOUT_THE_SIGN_IN.contains(&name.as_str()));
-        self.0.extend(about_the_person);
+        add_user_info(self, &other);
+    }
+
+    /// Removes a claim.
+    pub(super) fn remove(&mut self, name: &str) {
+        self.0.remove(name);
     }
 
     /// Keeps the claims whose names are wanted.

@@ -6,6 +6,7 @@
 mod access_token;
 mod algorithm;
 mod checks;
+mod claim_sources;
 mod claims;
 mod client_assertion;
 mod id_token;
@@ -32,6 +33,7 @@ pub use user_info::UserInfoError;
 pub(crate) use access_token::{
     AccessToken, AccessTokenExpectations, MAX_ACCESS_TOKEN, UnverifiedAccessToken,
 };
+pub(crate) use claim_sources::ClaimSources;
 pub(crate) use client_assertion::{CLIENT_ASSERTION_TYPE, ClientKey};
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
 pub(crate) use json::parse_object;
