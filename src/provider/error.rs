@@ -2,7 +2,21 @@
 
 use std::{fmt, time::Duration};
 
+use openidconnect::{
+    HttpResponse,
+    http::{
+        HeaderMap,
+        header::{DATE, HeaderName, RETRY_AFTER},
+    },
+};
+use serde_json::{Map, Value};
 use thiserror::Error;
+use time::{OffsetDateTime, format_description::well_known::Rfc2822};
+
+use crate::token::printable;
+
+/// The longest `Retry-After` of a provider that is obeyed.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// A part of the provider that is called over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -101,6 +115,11 @@ pub enum ProviderError {
         endpoint: Endpoint,
         /// The HTTP status.
         status: u16,
+        /// Whether the body is a JSON object: as a rule the endpoint itself answered, and not something in front of
+        /// it.
+        is_json: bool,
+        /// `Retry-After` of the reply, five minutes at most (RFC 9110 §10.2.3).
+        retry_after: Option<Duration>,
     },
     /// A reply larger than `http.max_body`.
     #[error("the provider's {endpoint} answered with more than {limit} bytes")]
@@ -145,10 +164,14 @@ pub enum ProviderError {
     Refused {
         /// What was called.
         endpoint: Endpoint,
+        /// The HTTP status. Some providers refuse with 200.
+        status: u16,
         /// The error code, such as `invalid_client`.
         error: String,
         /// The provider's own words, or nothing.
         description: String,
+        /// `Retry-After` of the reply, five minutes at most (RFC 9110 §10.2.3).
+        retry_after: Option<Duration>,
     },
     /// The HTTP client could not be made.
     #[error("no HTTP client: {cause}")]
@@ -159,6 +182,32 @@ pub enum ProviderError {
 }
 
 impl ProviderError {
+    /// The status of a reply that is not an answer.
+    pub(crate) fn of_status(endpoint: Endpoint, reply: &HttpResponse) -> ProviderError {
+        ProviderError::Status {
+            endpoint,
+            status: reply.status().as_u16(),
+            is_json: json_object(reply.body()).is_some(),
+            retry_after: retry_after(reply.headers()),
+        }
+    }
+
+    /// An error reply (RFC 6749 §5.2), or the status of what is not one.
+    pub(crate) fn of_error_reply(endpoint: Endpoint, reply: &HttpResponse) -> ProviderError {
+        let body = json_object(reply.body()).unwrap_or_default();
+        let text = |member: &str| body.get(member).and_then(Value::as_str).map(printable);
+        match text("error").filter(|error| !error.is_empty()) {
+            Some(error) => ProviderError::Refused {
+                endpoint,
+                status: reply.status().as_u16(),
+                error,
+                description: text("error_description").unwrap_or_default(),
+                retry_after: retry_after(reply.headers()),
+            },
+            None => ProviderError::of_status(endpoint, reply),
+        }
+    }
+
     /// The reason code, as the manual lists them.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -250,8 +299,64 @@ impl ProviderError {
             ProviderError::Unavailable { .. }
             | ProviderError::Unreachable { .. }
             | ProviderError::Timeout { .. } => true,
-            ProviderError::Status { status, .. } => *status >= 500 || *status == 429,
+            ProviderError::Status { status, .. } => *status >= 500 || [408, 429].contains(status),
             _ => false,
         }
+    }
+}
+
+/// The body, if it is a JSON object.
+pub(super) fn json_object(body: &[u8]) -> Option<Map<String, Value>> {
+    serde_json::from_slice(body).ok()
+}
+
+/// When to ask again (RFC 9110 §10.2.3), in seconds or as a date, which the reply's own `Date` is subtracted from.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
+    let date = |text: &str| OffsetDateTime::parse(text, &Rfc2822).ok();
+    let value = text(RETRY_AFTER)?;
+    let wait = match value.bytes().all(|byte| byte.is_ascii_digit()) {
+        true if value.is_empty() => return None,
+        // Digits that are too many for a number are more than the limit.
+        true => value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs),
+        false => {
+            let wait = date(value)? - date(text(DATE)?)?;
+            Duration::try_from(wait).unwrap_or_default()
+        }
+    };
+    Some(wait.min(MAX_RETRY_AFTER))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_in_seconds_or_as_a_date() {
+        const SENT: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
+        for (value, date, seconds) in [
+            ("7", None, Some(7)),
+            (" 0 ", None, Some(0)),
+            ("300", None, Some(300)),
+            ("301", None, Some(300)),
+            ("99999999999999999999999999", None, Some(300)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(SENT), Some(60)),
+            ("Sun, 06 Nov 1994 09:50:37 GMT", Some(SENT), Some(300)),
+            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(SENT), Some(0)),
+            ("Sun, 06 Nov 1994 08:50:37 GMT", None, None),
+            ("-1", Some(SENT), None),
+            ("1.5", Some(SENT), None),
+            ("", Some(SENT), None),
+            ("soon", Some(SENT), None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+            if let Some(date) = date {
+                headers.insert(DATE, date.parse().unwrap());
+            }
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(retry_after(&headers), expected, "{value:?}");
+        }
+        assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 }

@@ -11,7 +11,7 @@ use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse, http};
 use tracing::Instrument;
 use url::{Host, Url};
 
-use super::{Endpoint, ProviderError};
+use super::{Endpoint, ProviderError, error::json_object};
 #[cfg(feature = "testing")]
 use crate::settings::{InProcess, NoAnswer};
 use crate::{observing, settings::HttpSettings};
@@ -183,11 +183,8 @@ impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
             let mut answer = self.http.call(self.endpoint, request).await?;
-            if answer.status() != 200 && !is_error_reply(answer.body()) {
-                return Err(ProviderError::Status {
-                    endpoint: self.endpoint,
-                    status: answer.status().as_u16(),
-                });
+            if answer.status() != 200 || is_refusal(answer.body()) {
+                return Err(ProviderError::of_error_reply(self.endpoint, &answer));
             }
             // Some providers call their JSON `text/plain`; what is not JSON fails as such.
             answer.headers_mut().insert(
@@ -199,10 +196,16 @@ impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
     }
 }
 
-/// Whether a body says what went wrong as RFC 6749 §5.2 has it.
-fn is_error_reply(body: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(body)
-        .is_ok_and(|reply| reply.get("error").is_some_and(serde_json::Value::is_string))
+/// Whether a reply of status 200 is an error reply (RFC 6749 §5.2) all the same: it names an error, and no token.
+fn is_refusal(body: &[u8]) -> bool {
+    let Some(reply) = json_object(body) else {
+        return false;
+    };
+    let is_text = |member: &str| {
+        let text = reply.get(member).and_then(serde_json::Value::as_str);
+        text.is_some_and(|text| !text.is_empty())
+    };
+    is_text("error") && !is_text("access_token")
 }
 
 /// Whether a secret may be sent to this address: over TLS, or without leaving this machine.

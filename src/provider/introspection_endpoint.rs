@@ -58,12 +58,14 @@ impl Provider {
                 Ok(br#"{"active":false}"#.to_vec())
             }
             // RFC 6749 §5.2, whatever the body says: it is we who were refused, not the token.
-            400 | 401 | 403 => Err(ProviderError::Refused {
+            status @ (400 | 401 | 403) => Err(ProviderError::Refused {
                 endpoint,
+                status,
                 error: "invalid_client".to_owned(),
-                description: format!("status {}", reply.status().as_u16()),
+                description: format!("status {status}"),
+                retry_after: None,
             }),
-            status => Err(ProviderError::Status { endpoint, status }),
+            _ => Err(ProviderError::of_status(endpoint, &reply)),
         }
     }
 }

@@ -181,10 +181,7 @@ impl KeyCache {
     async fn read(&self, jwks_uri: &Url) -> Result<(KeySet, Vec<u8>, Duration), ProviderError> {
         let reply = self.http.get(Endpoint::KeySet, jwks_uri).await?;
         if reply.status() != 200 {
-            return Err(ProviderError::Status {
-                endpoint: Endpoint::KeySet,
-                status: reply.status().as_u16(),
-            });
+            return Err(ProviderError::of_status(Endpoint::KeySet, &reply));
         }
         let keys = KeySet::parse(reply.body()).map_err(|error| ProviderError::Malformed {
             endpoint: Endpoint::KeySet,

@@ -10,6 +10,7 @@ mod introspection_endpoint;
 mod key_cache;
 mod metadata;
 mod pushed_authorization_endpoint;
+mod refresh_error;
 #[cfg(feature = "cli")]
 mod registration_endpoint;
 mod revocation_endpoint;
@@ -178,7 +179,7 @@ impl Provider {
         let reply = self.http.get(endpoint, url).await?;
         match reply.status().as_u16() {
             200 => Ok(reply),
-            status => Err(ProviderError::Status { endpoint, status }),
+            _ => Err(ProviderError::of_status(endpoint, &reply)),
         }
     }
 

@@ -6,15 +6,11 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{Endpoint, Metadata, Provider, ProviderError};
-use crate::token::printable;
-
-/// What is said of a pushed request, in success (§2.2) and in failure (§2.3).
+/// What is said of a pushed request in success (§2.2).
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Reply {
     request_uri: Option<String>,
-    error: Option<String>,
-    error_description: Option<String>,
 }
 
 impl Provider {
@@ -76,7 +72,6 @@ impl Provider {
                 200 | 201,
                 Reply {
                     request_uri: Some(request_uri),
-                    ..
                 },
             ) => {
                 let mut url = metadata.authorization_endpoint().url().clone();
@@ -89,19 +84,8 @@ impl Provider {
                 endpoint,
                 cause: "it has no `request_uri`".to_owned(),
             }),
-            (
-                400..500,
-                Reply {
-                    error: Some(error),
-                    error_description,
-                    ..
-                },
-            ) => Err(ProviderError::Refused {
-                endpoint,
-                error: printable(&error),
-                description: printable(error_description.as_deref().unwrap_or_default()),
-            }),
-            _ => Err(ProviderError::Status { endpoint, status }),
+            (400..500, _) => Err(ProviderError::of_error_reply(endpoint, &response)),
+            _ => Err(ProviderError::of_status(endpoint, &response)),
         }
     }
 }

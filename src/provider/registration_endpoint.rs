@@ -2,17 +2,14 @@
 //! provider keeps about one client (RFC 7592): for `rocket-oidc register`.
 
 use openidconnect::{
-    HttpRequest,
+    HttpRequest, HttpResponse,
     http::{Method, Request, header},
 };
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::{Endpoint, Provider, ProviderError};
-use crate::{
-    Secret,
-    token::{parse_object, printable},
-};
+use crate::{Secret, token::parse_object};
 
 /// A client as the provider registered it (Registration 1.0 §3.2): its metadata, and how to change it.
 #[derive(Clone, Debug)]
@@ -115,7 +112,7 @@ impl Provider {
         match reply.status().as_u16() {
             204 => Ok(None),
             200 | 201 => RegisteredClient::accept(reply.body()).map(Some),
-            status => Err(refusal(status, reply.body())),
+            _ => Err(refusal(&reply)),
         }
     }
 }
@@ -145,22 +142,21 @@ fn request(
 }
 
 /// RFC 7591 §3.2.2, RFC 6750 §3: the error as the provider words it, if it does.
-fn refusal(status: u16, body: &[u8]) -> ProviderError {
+fn refusal(reply: &HttpResponse) -> ProviderError {
     let endpoint = Endpoint::Registration;
-    let reply = parse_object(body).unwrap_or_default();
-    let text = |member: &str| reply.get(member).and_then(Value::as_str).map(printable);
-    match (text("error"), status) {
-        (Some(error), _) => ProviderError::Refused {
+    match ProviderError::of_error_reply(endpoint, reply) {
+        ProviderError::Status {
+            status: status @ (401 | 403),
+            retry_after,
+            ..
+        } => ProviderError::Refused {
             endpoint,
-            error,
-            description: text("error_description").unwrap_or_default(),
-        },
-        (None, 401 | 403) => ProviderError::Refused {
-            endpoint,
+            status,
             error: "invalid_token".to_owned(),
             description: format!("status {status}"),
+            retry_after,
         },
-        (None, status) => ProviderError::Status { endpoint, status },
+        error => error,
     }
 }
 
@@ -174,6 +170,11 @@ fn no_body() -> ProviderError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn reply(status: u16, body: &str) -> HttpResponse {
+        let reply = openidconnect::http::Response::builder().status(status);
+        reply.body(body.as_bytes().to_vec()).unwrap()
+    }
 
     #[test]
     fn a_client_id_is_enough() {
@@ -198,13 +199,13 @@ mod tests {
             (401, "", "invalid_token"),
             (403, "<html>", "invalid_token"),
         ] {
-            match refusal(status, body.as_bytes()) {
+            match refusal(&reply(status, body)) {
                 ProviderError::Refused { error, .. } => assert_eq!(error, expected),
                 other => panic!("{other}"),
             }
         }
         assert_eq!(
-            refusal(500, b"").to_string(),
+            refusal(&reply(500, "")).to_string(),
             "the provider's registration endpoint answered with status 500"
         );
     }

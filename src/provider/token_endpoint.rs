@@ -51,13 +51,13 @@ pub(crate) type SignInClient = Client<
 pub(crate) struct TokenReply {
     #[serde(serialize_with = "unserializable", deserialize_with = "access_token")]
     access_token: AccessToken,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "tolerance::text")]
     token_type: Option<String>,
     #[serde(default, deserialize_with = "tolerance::expires_in")]
     expires_in: Option<Duration>,
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing, deserialize_with = "refresh_token")]
     refresh_token: Option<RefreshToken>,
-    #[serde(default, skip_serializing)]
+    #[serde(default, skip_serializing, deserialize_with = "tolerance::text")]
     id_token: Option<String>,
 }
 
@@ -72,6 +72,10 @@ fn access_token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccessToke
         empty if empty.is_empty() => Err(serde::de::Error::custom("`access_token` is empty")),
         token => Ok(AccessToken::new(token)),
     }
+}
+
+fn refresh_token<'de, D: Deserializer<'de>>(d: D) -> Result<Option<RefreshToken>, D::Error> {
+    Ok(tolerance::text(d)?.map(RefreshToken::new))
 }
 
 impl fmt::Debug for TokenReply {
@@ -276,12 +280,9 @@ fn token_error(
     let endpoint = Endpoint::Token;
     let malformed = |cause: String| ProviderError::Malformed { endpoint, cause };
     match error {
-        RequestTokenError::ServerResponse(response) => ProviderError::Refused {
-            endpoint,
-            error: printable(response.error().as_ref()),
-            description: printable(response.error_description().map_or("", String::as_str)),
-        },
+        // Where error replies end, too: `EndpointClient` reads them, and hands on none.
         RequestTokenError::Request(error) => error,
+        RequestTokenError::ServerResponse(_) => malformed("it is an error reply".to_owned()),
         // serde's message may quote a value, which may be a token: only the member's name is kept.
         RequestTokenError::Parse(error, _) => {
             let path = error.path().to_string();

@@ -52,6 +52,11 @@ pub(crate) fn strings(value: Option<&Value>) -> Vec<String> {
     }
 }
 
+/// A text; `null` and the empty text are absent.
+pub(crate) fn text<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(d)?.filter(|text| !text.is_empty()))
+}
+
 /// `expires_in` as a number, a float, a string of digits, or absent.
 pub(crate) fn expires_in<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
     let seconds = match Option::<Value>::deserialize(d)? {

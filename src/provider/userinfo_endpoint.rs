@@ -98,10 +98,7 @@ impl Provider {
             .map_err(|_| ProviderError::Address { endpoint })?;
         let reply = self.http.call(endpoint, request).await?;
         if reply.status() != 200 {
-            return Err(ProviderError::Status {
-                endpoint,
-                status: reply.status().as_u16(),
-            });
+            return Err(ProviderError::of_status(endpoint, &reply));
         }
 
         let is_jwt = reply

@@ -18,6 +18,7 @@ mod logout_by_provider;
 mod observing;
 mod private_key_jwt;
 mod protect;
+mod provider_replies;
 mod pushed_authorization;
 mod redirects;
 mod refresh;
