@@ -2,21 +2,27 @@
 
 mod answer;
 mod report;
+mod returned_query;
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
 use cookie::Key;
 use rocket::{
     Build, Data, Orbit, Request, Response, Rocket,
     fairing::{self, Fairing, Info, Kind},
     figment::{Figment, providers::Serialized},
-    http::{Method, uri::Origin},
     response::{self, Responder},
 };
 use serde::Deserialize;
 use url::Url;
 
 pub(crate) use answer::is_page_load;
+pub(crate) use returned_query::ReturnedQuery;
+
+use returned_query::PrivatePaths;
 
 #[cfg(feature = "testing")]
 use crate::testing::TestProvider;
@@ -31,7 +37,7 @@ use crate::{
     provider::Provider,
     relying_party::{Attempts, PostLogout, Refreshes, Source},
     resource_server::{self, ResourceServer},
-    routes::{self, LOGGED_OUT, PENDING_LOGOUT},
+    routes,
     session::{Sessions, cookie::CookieSeal, store::SessionStore},
     settings::{Mode, Registration, Settings, Site, Surroundings},
     token::Claims,
@@ -66,25 +72,6 @@ impl ErrorPage {
     }
 }
 
-/// What the provider sent a browser back with, which Rocket's log must not see.
-#[derive(Default)]
-pub(crate) struct ReturnedQuery(String);
-
-impl ReturnedQuery {
-    pub(crate) fn of<'r>(request: &'r Request<'_>) -> &'r str {
-        &request.local_cache(ReturnedQuery::default).0
-    }
-
-    /// Takes the query out of the request's address, which becomes this path.
-    fn take(request: &mut Request<'_>, path: &str) {
-        let query = request.uri().query().map(|query| query.as_str().to_owned());
-        if let (Some(query), Ok(bare)) = (query, Origin::parse_owned(path.to_owned())) {
-            request.local_cache(|| ReturnedQuery(query));
-            request.set_uri(bare);
-        }
-    }
-}
-
 type Customize =
     Box<dyn Fn(Settings) -> Result<Settings, Box<dyn std::error::Error>> + Send + Sync>;
 
@@ -99,7 +86,7 @@ type Customize =
 /// 4. sends a page load that a guard refused for want of a session to sign-in;
 /// 5. writes sessions into the answers, and `Cache-Control: no-store` where somebody is signed in
 ///    and the app did not set its own, and on every answer that renews or ends a session;
-/// 6. keeps what the provider sends a browser back with, `code` and `state`, out of Rocket's log.
+/// 6. keeps what the provider sends a browser with, `code`, `state` and `sid`, out of Rocket's log.
 ///
 /// ```no_run
 /// use rocket::{get, launch, routes};
@@ -123,6 +110,7 @@ pub struct Oidc {
     clock: Clock,
     session_store: Option<Arc<dyn SessionStore>>,
     error_page: ErrorPage,
+    private_paths: OnceLock<PrivatePaths>,
 }
 
 impl Oidc {
@@ -167,6 +155,7 @@ impl Oidc {
             clock: Clock::default(),
             session_store: None,
             error_page: ErrorPage(None),
+            private_paths: OnceLock::new(),
         }
     }
 
@@ -454,11 +443,8 @@ impl Fairing for Oidc {
         let Some(rp) = request.rocket().state::<RelyingParty>() else {
             return;
         };
-        let path = &*rp.site.callback_path;
-        match request.uri().path() == path && request.method() == Method::Get {
-            true => ReturnedQuery::take(request, path),
-            false => lead_to_logged_out(rp, request),
-        }
+        let private_paths = self.private_paths.get_or_init(|| PrivatePaths::new(rp));
+        private_paths.hide_query(rp, request);
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
@@ -467,26 +453,6 @@ impl Fairing for Oidc {
         };
         answer::finish(request, response, state);
     }
-}
-
-/// A browser that signed out at the provider comes back to any path that is registered there, with a
-/// `state`: it goes on from a route of ours, if it has a sign-out under way.
-fn lead_to_logged_out(rp: &RelyingParty, request: &mut Request<'_>) {
-    let Some(path) = &rp.post_logout.local_path else {
-        return;
-    };
-    if request.uri().path() != path.as_str() || request.method() != Method::Get {
-        return;
-    }
-    let Some(query) = request.uri().query() else {
-        return;
-    };
-    let has_state = query.segments().any(|(name, _)| name == "state");
-    if !has_state || !rp.seal.is_there(request.cookies(), PENDING_LOGOUT) {
-        return;
-    }
-    let mount = rp.site.mount.trim_end_matches('/');
-    ReturnedQuery::take(request, &format!("{mount}{LOGGED_OUT}"));
 }
 
 /// Rocket's secret key, to seal cookies that Rocket can open. Without one, a key made here, which Rocket

@@ -177,9 +177,11 @@ impl Handler for FrontchannelLogout {
         let Source::Provider(provider) = &visit.rp.source else {
             return Outcome::Error(Status::NotFound);
         };
-        let parameter = |name| match request.query_value::<String>(name) {
-            Some(Ok(value)) => value,
-            _ => String::new(),
+        let query = ReturnedQuery::of(request);
+        let parameter = |name| {
+            let mut pairs = form_urlencoded::parse(query.as_bytes());
+            let found = pairs.find(|(parameter, _)| parameter == name);
+            found.map_or_else(String::new, |(_, value)| value.into_owned())
         };
         let (issuer, sid) = (parameter("iss"), parameter("sid"));
         let ending = visit

@@ -5,6 +5,7 @@
 #[path = "../behaviour/common.rs"]
 #[allow(dead_code)]
 mod common;
+mod queries;
 mod recorder;
 mod scenario;
 mod server;
@@ -52,6 +53,7 @@ async fn no_secret_is_in_any_line() {
     // What Rocket says at its level `debug`, and warns of: headers, cookies included.
     let targets = recorder.rocket_debug_targets_with(&secrets);
     assert_eq!(targets, ["rocket::server"]);
+    queries::are_in_no_line(recorder).await;
 }
 
 /// A secret in an event, in a span and in a line of `log`, whole, in part, escaped or as bytes, is found.

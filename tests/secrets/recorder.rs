@@ -44,6 +44,11 @@ impl Recorder {
             .any(|line| line.target.starts_with(target))
     }
 
+    /// Whether a line has this in it.
+    pub fn has(&self, text: &str) -> bool {
+        locked(&self.0).iter().any(|line| line.text.contains(text))
+    }
+
     /// Forgets everything.
     pub fn clear(&self) {
         locked(&self.0).clear();

@@ -45,8 +45,14 @@ impl Server {
 
     /// The answer to a request, head and body.
     pub async fn get(&self, path: &str, headers: &[(&str, &str)]) -> String {
-        let mut request =
-            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n");
+        self.send("GET", path, headers).await
+    }
+
+    /// As [`get`](Self::get), with any method and an empty body.
+    pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> String {
+        let mut request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n"
+        );
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }
