@@ -9,7 +9,6 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use cookie::Key;
 use rocket::{
     Build, Data, Orbit, Request, Response, Rocket,
     fairing::{self, Fairing, Info, Kind},
@@ -31,14 +30,14 @@ use crate::{
     cookies::Cookies,
     events::NoEvents,
     guard::RequestState,
-    keys::{KeyRing, SecretKey},
+    keys::{KeyRing, SecretKey, SecretKeyError},
     observing,
     protect::is_protected,
     provider::Provider,
     relying_party::{Attempts, PostLogout, Refreshes, Source},
     resource_server::{self, ResourceServer},
     routes,
-    session::{Sessions, cookie::CookieSeal, store::SessionStore},
+    session::{Sessions, store::SessionStore},
     settings::{Mode, Registration, Settings, Site, Surroundings},
     token::Claims,
 };
@@ -257,7 +256,6 @@ impl Oidc {
         let dev_provider = start_dev_provider(&mut settings, &surroundings, &clock).await?;
         let mode = settings.mode(&surroundings)?;
         let (key, generated_key) = secret_key(figment)?;
-        let secret_key = SecretKey::from_bytes(key.master().to_vec()).map_err(wrong_key)?;
         if generated_key.is_some() && !surroundings.debug {
             return Err(LaunchError::NoSecretKey);
         }
@@ -297,11 +295,13 @@ impl Oidc {
                 let attempts = Attempts::new(surroundings.debug);
                 let previous = settings.previous_secret_keys.iter();
                 let previous = previous.map(|key| SecretKey::parse(key.expose()));
-                let previous = previous.collect::<Result<Vec<_>, _>>().map_err(wrong_key)?;
+                let previous = previous
+                    .collect::<Result<Vec<_>, _>>()
+                    .map_err(|error| wrong_key(error.cause()))?;
                 let (issuer, client_id) = source.client();
-                let keys = KeyRing::new(&secret_key, &previous, issuer, client_id);
+                let keys = KeyRing::new(&key, &previous, issuer, client_id);
                 let cookies = Cookies::new(keys, site.secure);
-                Some(self.relying_party(source, site, key, cookies, settings, clock, attempts)?)
+                Some(self.relying_party(source, site, cookies, settings, clock, attempts)?)
             }
             None => None,
         };
@@ -318,15 +318,14 @@ impl Oidc {
         &self,
         source: Source,
         site: Site,
-        key: Key,
         cookies: Cookies,
         settings: Arc<Settings>,
         clock: Clock,
         attempts: Attempts,
     ) -> Result<RelyingParty, LaunchError> {
-        let seal = CookieSeal::new(key, site.secure);
         let store = self.session_store.clone();
-        let sessions = Sessions::open(settings.session.clone(), seal.clone(), store, &clock)?;
+        let (issuer, _) = source.client();
+        let sessions = Sessions::open(settings.session.clone(), &cookies, issuer, store, &clock)?;
         Ok(RelyingParty {
             sessions: Arc::new(sessions),
             refreshes: Arc::new(Refreshes::new()),
@@ -334,7 +333,7 @@ impl Oidc {
             post_logout: PostLogout::new(&settings, &site),
             clock,
             site,
-            seal,
+            seal: crate::cookies::Seal(cookies.clone()),
             cookies,
             source,
             settings,
@@ -398,6 +397,7 @@ impl Prepared {
                     rocket = rocket.mount(mount.clone(), routes::debug_routes());
                 }
                 rocket
+                    .manage(Arc::new(rp.clone()))
                     .manage(rp)
                     .manage(events)
                     .manage(error_page)
@@ -451,15 +451,14 @@ impl Fairing for Oidc {
         let Some(state) = RequestState::left_by(request) else {
             return;
         };
-        answer::finish(request, response, state);
+        // Boxed: most answers have nothing to add.
+        Box::pin(answer::finish(request, response, state)).await;
     }
 }
 
-/// Rocket's secret key, to seal cookies that Rocket can open. Without one, a key made here, which Rocket
-/// must be configured with.
-pub(crate) fn secret_key(figment: &Figment) -> Result<(Key, Option<String>), LaunchError> {
-    use base64::{Engine, engine::general_purpose::STANDARD};
-
+/// Rocket's secret key, from which ours are derived. Without one, a key made here, which Rocket must be
+/// configured with, so that all parts of the app agree.
+pub(crate) fn secret_key(figment: &Figment) -> Result<(SecretKey, Option<String>), LaunchError> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Given {
@@ -467,39 +466,22 @@ pub(crate) fn secret_key(figment: &Figment) -> Result<(Key, Option<String>), Lau
         Bytes(Vec<u8>),
     }
 
-    let wrong = |cause: &str| LaunchError::SecretKey {
-        cause: cause.to_owned(),
+    let generated = || {
+        let (key, text) = SecretKey::generate();
+        Ok((key, Some(text)))
     };
-    let bytes = match figment.find_value("secret_key") {
-        Err(_) => vec![],
-        // The forms that Rocket takes: base64 of 32 or 64 bytes, hex of 32, or the bytes.
-        Ok(value) => match value.deserialize() {
-            Ok(Given::Bytes(bytes)) => bytes,
-            Ok(Given::Text(text)) if text.len() == 64 => (0..64)
-                .step_by(2)
-                .map(|i| {
-                    text.get(i..i + 2)
-                        .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-                })
-                .collect::<Option<Vec<u8>>>()
-                .ok_or_else(|| wrong("64 characters that are not hex"))?,
-            Ok(Given::Text(text)) => STANDARD
-                .decode(&text)
-                .map_err(|_| wrong("neither base64 nor hex"))?,
-            Err(_) => return Err(wrong("neither a text nor a list of bytes")),
-        },
+    let Ok(value) = figment.find_value("secret_key") else {
+        return generated();
     };
-
-    match bytes.len() {
-        // Absent or all zero: Rocket takes neither.
-        _ if bytes.iter().all(|byte| *byte == 0) => {
-            let key = Key::generate();
-            let text = STANDARD.encode(key.master());
-            Ok((key, Some(text)))
-        }
-        0..32 => Err(wrong("fewer than 32 bytes")),
-        32..64 => Ok((Key::derive_from(&bytes), None)),
-        _ => Ok((Key::from(&bytes), None)),
+    let key = match value.deserialize() {
+        Ok(Given::Bytes(bytes)) => SecretKey::from_bytes(bytes),
+        Ok(Given::Text(text)) => SecretKey::parse(&text),
+        Err(_) => return Err(wrong_key("neither a text nor a list of bytes")),
+    };
+    match key {
+        // Rocket takes neither of these for a key.
+        Err(SecretKeyError::Empty | SecretKeyError::Zero) => generated(),
+        key => Ok((key.map_err(|error| wrong_key(error.cause()))?, None)),
     }
 }
 

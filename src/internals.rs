@@ -3,11 +3,13 @@
 
 use std::time::Duration;
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use time::OffsetDateTime;
 
 use crate::{
     code_flow::{AuthorizationResponse, PendingSignIn, ReturnTo},
-    session::{Session, cookie::CookieSeal},
+    keys::{KeyRing, Purpose, SecretKey},
+    session::{self, Session, SessionTokens},
     token::{
         AccessToken, AccessTokenExpectations, Claims, KeySet, LogoutToken, LogoutTokenExpectations,
         SigningAlgorithm, UnverifiedAccessToken, accept_user_info, parse_object,
@@ -84,30 +86,57 @@ impl AccessTokens {
     }
 }
 
-/// A sealed cookie.
-pub struct SealedCookie {
-    seal: CookieSeal,
-    sealed: String,
-}
+/// Decrypts and encrypts sessions in cookies, as an app with these settings does.
+pub struct SessionCookies(KeyRing);
 
-impl SealedCookie {
-    /// With this text in it.
-    pub fn new(text: &str) -> SealedCookie {
-        let seal = CookieSeal::new(cookie::Key::generate(), true);
-        SealedCookie {
-            sealed: seal.seal_text("session", text),
-            seal,
-        }
+impl SessionCookies {
+    /// With the app's `secret_key`, in one of the forms that Rocket takes.
+    pub fn new(secret_key: &str, issuer: &str, client_id: &str) -> Option<SessionCookies> {
+        let key = SecretKey::parse(secret_key).ok()?;
+        Some(SessionCookies(KeyRing::new(&key, &[], issuer, client_id)))
     }
 
-    /// Its text.
-    pub fn open(&self) -> Option<String> {
-        self.seal.open_text("session", &self.sealed)
+    /// What the names of the app's cookies end in.
+    pub fn client_tag(&self) -> String {
+        self.0.client_tag()
     }
 
-    /// The text of another cookie, if it is sealed with the same key.
-    pub fn open_other(&self, sealed: &str) -> Option<String> {
-        self.seal.open_text("session", sealed)
+    /// The session in the text of its cookies, one after the other, as JSON.
+    pub fn decrypt(&self, text: &str) -> Option<serde_json::Value> {
+        session::to_json(&self.record(text)?)
+    }
+
+    /// The same session, encrypted once more.
+    pub fn encrypt_anew(&self, text: &str) -> Option<String> {
+        let record = self.record(text)?;
+        Some(self.encrypt(&record))
+    }
+
+    /// A session with these claims.
+    pub fn with_claims(&self, claims: Claims) -> String {
+        let session = Session::new("https://op.example", claims.clone(), at(0));
+        self.encrypt(&session::to_record(
+            &session,
+            &SessionTokens::of_claims(claims),
+        ))
+    }
+
+    /// Whether bytes that were encrypted as a session are read as one.
+    pub fn reads(&self, record: &[u8]) -> bool {
+        let text = self.encrypt(record);
+        assert_eq!(self.record(&text).as_deref(), Some(record));
+        session::to_json(record).is_some()
+    }
+
+    fn record(&self, text: &str) -> Option<Vec<u8>> {
+        let value = URL_SAFE_NO_PAD.decode(text.strip_suffix('.')?).ok()?;
+        let decrypted = self.0.decrypt(Purpose::Session, b"", value).ok()?;
+        Some(decrypted.plaintext)
+    }
+
+    fn encrypt(&self, record: &[u8]) -> String {
+        let value = self.0.encrypt(Purpose::Session, b"", record);
+        format!("{}.", URL_SAFE_NO_PAD.encode(value))
     }
 }
 
@@ -131,11 +160,6 @@ pub fn token_reply(body: &[u8]) -> Option<String> {
 /// Whether the text of an attempt's cookie is one.
 pub fn reads_pending_sign_in(text: &str) -> bool {
     serde_json::from_str::<PendingSignIn>(text).is_ok()
-}
-
-/// Whether the text of a session's cookie is one of this version.
-pub fn reads_session(text: &str) -> bool {
-    serde_json::from_str::<Session>(text).is_ok()
 }
 
 /// Whether the query of a callback is accepted for an attempt that nobody could guess: never.

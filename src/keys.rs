@@ -67,28 +67,50 @@ impl SecretKey {
         (SecretKey(bytes.into()), STANDARD.encode(bytes))
     }
 
-    /// Reads base64 of 32 bytes or more, or hex of 32. The error is its cause, without the value.
-    pub(crate) fn parse(text: &str) -> Result<SecretKey, &'static str> {
+    /// Reads base64 of 32 bytes or more, or hex of 32.
+    pub(crate) fn parse(text: &str) -> Result<SecretKey, SecretKeyError> {
         let bytes = if text.len() == 64 {
             let pair = |i| u8::from_str_radix(text.get(i..i + 2)?, 16).ok();
             let bytes = (0..64).step_by(2).map(pair).collect::<Option<Vec<u8>>>();
-            bytes.ok_or("64 characters that are not hex")?
+            bytes.ok_or(SecretKeyError::Hex)?
         } else {
-            STANDARD
-                .decode(text)
-                .map_err(|_| "neither base64 nor hex")?
+            STANDARD.decode(text).map_err(|_| SecretKeyError::Text)?
         };
         SecretKey::from_bytes(bytes)
     }
 
     /// Takes 32 bytes or more.
-    pub(crate) fn from_bytes(bytes: Vec<u8>) -> Result<SecretKey, &'static str> {
-        if bytes.len() < 32 {
-            Err("fewer than 32 bytes")
+    pub(crate) fn from_bytes(bytes: Vec<u8>) -> Result<SecretKey, SecretKeyError> {
+        if bytes.is_empty() {
+            Err(SecretKeyError::Empty)
         } else if bytes.iter().all(|byte| *byte == 0) {
-            Err("all bytes are zero")
+            Err(SecretKeyError::Zero)
+        } else if bytes.len() < 32 {
+            Err(SecretKeyError::Short)
         } else {
             Ok(SecretKey(bytes.into()))
+        }
+    }
+}
+
+/// Why a configured secret key is not one. No variant holds the value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SecretKeyError {
+    Hex,
+    Text,
+    Empty,
+    Zero,
+    Short,
+}
+
+impl SecretKeyError {
+    pub(crate) fn cause(self) -> &'static str {
+        match self {
+            SecretKeyError::Hex => "64 characters that are not hex",
+            SecretKeyError::Text => "neither base64 nor hex",
+            SecretKeyError::Empty => "it is empty",
+            SecretKeyError::Zero => "all bytes are zero",
+            SecretKeyError::Short => "fewer than 32 bytes",
         }
     }
 }
@@ -506,10 +528,12 @@ mod tests {
             ("x".repeat(64), "64 characters that are not hex"),
             ("é".repeat(32), "64 characters that are not hex"),
             ("?".to_owned(), "neither base64 nor hex"),
+            (String::new(), "it is empty"),
             (STANDARD.encode([7; 31]), "fewer than 32 bytes"),
             (STANDARD.encode([0; 32]), "all bytes are zero"),
         ] {
-            assert_eq!(SecretKey::parse(&text), Err(cause));
+            let error = SecretKey::parse(&text).unwrap_err();
+            assert_eq!(error.cause(), cause);
         }
         let (key, text) = SecretKey::generate();
         assert_eq!(SecretKey::parse(&text), Ok(key.clone()));

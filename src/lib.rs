@@ -50,7 +50,7 @@ pub use guard::{
 };
 pub use protect::{protect, protect_with};
 pub use provider::{Endpoint, ProviderError};
-pub use relying_party::RelyingParty;
+pub use relying_party::{RefreshError, RelyingParty};
 pub use resource_server::{BearerError, BearerUserInfoError};
 #[doc(hidden)]
 pub use scopes::is_scope;

@@ -9,18 +9,19 @@ use std::sync::Arc;
 use time::OffsetDateTime;
 use url::Url;
 
+pub use self::refresh::RefreshError;
 pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
     logout::{FrontChannelLogout, PostLogout},
-    refresh::Refreshes,
+    refresh::{Freshness, Refreshes},
 };
 use crate::{
     Clock,
     code_flow::{AuthorizationResponse, PendingSignIn, ReturnTo, authorization_request},
     cookies::Cookies,
     error::SignInError,
-    provider::{Metadata, Provider, Tokens},
-    session::{Session, SessionTokens, Sessions, cookie::CookieSeal},
+    provider::{KeyPurpose, Metadata, Provider, Tokens},
+    session::{Session, SessionTokens, Sessions},
     settings::{Settings, Site},
     token::{ClaimSources, Claims, IdToken, IdTokenExpectations, TESTING_ISSUER},
 };
@@ -47,7 +48,7 @@ pub struct RelyingParty {
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) refreshes: Arc<Refreshes>,
     pub(crate) attempts: Arc<Attempts>,
-    pub(crate) seal: CookieSeal,
+    pub(crate) seal: crate::cookies::Seal,
     pub(crate) cookies: Cookies,
     pub(crate) source: Source,
     pub(crate) settings: Arc<Settings>,
@@ -142,16 +143,17 @@ impl RelyingParty {
             .accept_id_token(provider, &metadata, pending, &tokens, now)
             .await?;
         step("the ID token holds");
-        let claims = self
+        let sources = self
             .with_user_info(provider, &metadata, id_token, &tokens, now)
             .await?;
         step("UserInfo was asked, if there is any");
 
-        let session = Session::new(&pending.issuer, claims, now);
-        let tokens = SessionTokens {
-            generation: 0,
-            ..refresh::session_tokens(tokens, &SessionTokens::default(), now)
+        let mut session = Session::new(&pending.issuer, sources.merged(), now);
+        let old = SessionTokens {
+            sources,
+            ..SessionTokens::default()
         };
+        let tokens = self.session_tokens(tokens, &old, &mut session, now);
         Ok((session, tokens))
     }
 
@@ -186,6 +188,7 @@ impl RelyingParty {
         let verdict = provider
             .with_keys(
                 metadata,
+                KeyPurpose::ProviderReply,
                 now,
                 |keys| IdToken::accept(id_token.expose(), keys, &expected, now),
                 |error| error.wants_fresh_keys(),
@@ -202,7 +205,7 @@ impl RelyingParty {
         id_token: IdToken,
         tokens: &Tokens,
         now: OffsetDateTime,
-    ) -> Result<Claims, SignInError> {
+    ) -> Result<ClaimSources, SignInError> {
         let user_info = match self.settings.user_info_enabled {
             true => {
                 provider
@@ -211,7 +214,7 @@ impl RelyingParty {
             }
             false => None,
         };
-        Ok(ClaimSources::new(id_token.claims, user_info).merged())
+        Ok(ClaimSources::new(id_token.claims, user_info))
     }
 
     /// A local address as the person reads it, for this site.

@@ -25,11 +25,11 @@ use self::{
 use crate::{
     RelyingParty, SignInError, SignInFailure,
     code_flow::ReturnTo,
+    cookies::SetCookie,
     fairing::{AppEvents, ErrorPage},
     guard::RequestState,
     observing, pages,
     provider::http_client::is_loopback,
-    session::cookie::SetCookie,
 };
 
 /// The page for developers, to be mounted beside the others in the debug profile.

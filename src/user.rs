@@ -7,7 +7,9 @@ use serde::{Serialize, Serializer};
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use crate::{Secret, session::CurrentSession, token::Claims};
+use crate::{
+    RefreshError, RelyingParty, Secret, guard::Answer, session::CurrentSession, token::Claims,
+};
 
 /// A person who is signed in, with the claims that the provider made about them.
 ///
@@ -21,7 +23,15 @@ pub struct User<C = Claims> {
     session: Arc<CurrentSession>,
     /// `None` when `C` is [`Claims`]: they are the session's.
     claims: Option<C>,
+    handle: Option<SessionHandle>,
     now: OffsetDateTime,
+}
+
+/// What refreshing the session of a request takes.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionHandle {
+    pub(crate) rp: Arc<RelyingParty>,
+    pub(crate) answer: Arc<Answer>,
 }
 
 /// Why there is no access token to call an API with.
@@ -52,7 +62,11 @@ pub enum AccessTokenError {
 
 impl<C> User<C> {
     /// Fails with the claim that does not fit `C`, and never with its value.
-    pub(crate) fn new(session: Arc<CurrentSession>, now: OffsetDateTime) -> Result<User<C>, String>
+    pub(crate) fn new(
+        session: Arc<CurrentSession>,
+        handle: Option<SessionHandle>,
+        now: OffsetDateTime,
+    ) -> Result<User<C>, String>
     where
         C: DeserializeOwned + 'static,
     {
@@ -63,6 +77,7 @@ impl<C> User<C> {
         Ok(User {
             session,
             claims,
+            handle,
             now,
         })
     }
@@ -163,6 +178,44 @@ impl<C> User<C> {
             }),
             None => Err(AccessTokenError::Expired { ended }),
         }
+    }
+
+    /// Refreshes the session now, whether it is due or not, and answers who the user is afterwards: for an
+    /// app that learns otherwise that claims or tokens have changed, as by the 401 of another API. Requests
+    /// that ask at the same time share one refresh, and within 10 s of the last one none is made.
+    ///
+    /// ```
+    /// use rocket::{http::Status, post};
+    /// use rocket_openidconnect::LoggedIn;
+    ///
+    /// #[post("/me/refresh")]
+    /// async fn refresh(user: LoggedIn) -> Result<String, Status> {
+    ///     let user = user.refresh().await.map_err(|_| Status::BadGateway)?;
+    ///     Ok(user.groups().join(", "))
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// When there is no refresh token, the provider is not reachable or refuses, or the headers of the
+    /// answer have been sent where sessions are kept in cookies.
+    pub async fn refresh(&self) -> Result<User<C>, RefreshError>
+    where
+        C: DeserializeOwned + 'static,
+    {
+        let handle = self.handle.as_ref().ok_or(RefreshError::NoRefreshToken)?;
+        if handle.rp.sessions.is_in_cookies() && handle.answer.is_sent() {
+            return Err(RefreshError::AnswerSent);
+        }
+        let session = handle.rp.refresh_now(&self.session).await?;
+        handle.answer.set(&session);
+        let expected = std::any::type_name::<C>();
+        User::new(
+            Arc::new(session),
+            self.handle.clone(),
+            handle.rp.clock.now(),
+        )
+        .map_err(|_| RefreshError::Claims { expected })
     }
 
     /// The refresh token, if the provider gave one.

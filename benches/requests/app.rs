@@ -194,16 +194,13 @@ pub fn callback(location: &str, size: impl Display) -> String {
     format!("/oidc/authorize?code={nonce}.{size}&state={state}")
 }
 
-/// The same cookies, sealed once more: another text, and the same session.
-fn sealed_anew(cookies: &str) -> String {
-    let key = Key::derive_from(&SECRET_KEY);
+/// The same cookies, encrypted once more: another text, and the same session.
+fn encrypted_anew(cookies: &str, issuer: &str) -> String {
+    let keys = SessionCookies::new(&STANDARD.encode(SECRET_KEY), issuer, "app").unwrap();
     let pairs = cookies.split("; ").map(|pair| {
-        let sealed = Cookie::parse_encoded(pair.to_owned()).unwrap();
-        let mut jar = CookieJar::new();
-        let opened = jar.private(&key).decrypt(sealed).unwrap();
-        let name = opened.name().to_owned();
-        jar.private_mut(&key).add(opened);
-        jar.get(&name).unwrap().encoded().stripped().to_string()
+        let (name, value) = pair.split_once('=').unwrap();
+        let value = keys.encrypt_anew(value);
+        format!("{name}={}", value.expect("a session in one cookie"))
     });
     pairs.collect::<Vec<_>>().join("; ")
 }

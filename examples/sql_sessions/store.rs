@@ -175,6 +175,27 @@ impl SessionStore for SqlStore {
         Ok(done.rows_affected() == 1)
     }
 
+    async fn note_larger(
+        &self,
+        name: &str,
+        number: u64,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "INSERT INTO notes (name, value, ends) VALUES (?, ?, ?) \
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
+             WHERE notes.ends <= ? OR CAST(notes.value AS INTEGER) < CAST(excluded.value AS INTEGER)",
+        )
+        .bind(name)
+        .bind(number.to_string())
+        .bind(end(life))
+        .bind(now())
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(done.rows_affected() == 1)
+    }
+
     async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
         let mut notes = vec![];
         for name in names {

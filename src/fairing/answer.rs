@@ -14,12 +14,13 @@ use crate::{
 };
 
 /// Finishes an answer, whoever made it: a route, a catcher or another fairing.
-pub(super) fn finish<'r>(
+pub(super) async fn finish<'r>(
     request: &'r Request<'_>,
     response: &mut Response<'r>,
     state: &RequestState,
 ) {
-    let cookies = state.cookies.take();
+    let mut cookies = session_cookies(request, state).await;
+    cookies.extend(state.cookies.take());
     let sets_cookies = !cookies.is_empty();
     for cookie in cookies {
         response.adjoin_header(Header::new("Set-Cookie", cookie));
@@ -31,7 +32,7 @@ pub(super) fn finish<'r>(
         tell_of_failure(response, failure);
     }
     match state.signed_out.get() {
-        Some(SignedOut::StoreUnavailable) => tell_to_retry(response),
+        Some(reason) if reason.is_outage() => tell_to_retry(response, state),
         Some(reason) => send_to_sign_in(request, response, *reason),
         None => {}
     }
@@ -41,6 +42,23 @@ pub(super) fn finish<'r>(
     } else if let Some(Ok(_)) = state.session.get() {
         keep_out_of_caches(response);
     }
+}
+
+/// The cookies of the session that the answer carries, unless it ended meanwhile or another request has
+/// made it a newer generation.
+async fn session_cookies(request: &Request<'_>, state: &RequestState) -> Vec<String> {
+    let Some(rp) = request.rocket().state::<RelyingParty>() else {
+        return vec![];
+    };
+    let Some(session) = state.answer.send() else {
+        return vec![];
+    };
+    let now = rp.clock.now();
+    if state.is_ending.get().is_some() || !rp.sessions.may_be_written(&session, now).await {
+        return vec![];
+    }
+    let cookies = rp.sessions.set_cookies(&session, request.cookies(), now);
+    cookies.into_iter().map(|cookie| cookie.0).collect()
 }
 
 /// What every answer made for a signed-in user has, unless the app says otherwise.
@@ -78,10 +96,12 @@ fn tell_of_failure(response: &mut Response<'_>, failure: &SignInFailure) {
     }
 }
 
-/// What a guard answers that cannot ask the session store.
-fn tell_to_retry(response: &mut Response<'_>) {
+/// What a guard answers that does not know whether somebody is signed in.
+fn tell_to_retry(response: &mut Response<'_>, state: &RequestState) {
     if response.status() == Status::ServiceUnavailable {
-        let wait = crate::store::RETRY_AFTER.as_secs().to_string();
+        let wait = state.retry_after.get().copied();
+        let wait = wait.unwrap_or(crate::store::RETRY_AFTER);
+        let wait = wait.as_secs().to_string();
         response.set_header(Header::new("Retry-After", wait));
         response.set_header(Header::new("Cache-Control", "no-store"));
     }

@@ -66,7 +66,11 @@ impl PrivatePaths {
         if let Some((post_logout, canonical)) = &self.post_logout
             && *canonical == here
             && has_state(request)
-            && rp.seal.is_there(request.cookies(), PENDING_LOGOUT)
+            && rp
+                .cookies
+                .named(PENDING_LOGOUT, "/")
+                .read(request.cookies())
+                .is_some()
         {
             // Any path may be registered for it: the browser goes on at a route of ours.
             let leads_on = is_get && post_logout == path;

@@ -20,7 +20,7 @@ use crate::{User, session::SignedOut, token::Claims};
 /// |---|---|---|
 /// | success | signed in | the route |
 /// | `Error(401)` | signed out | a page load: sign-in at the provider, then this page; anything else: 401 and the app's catcher |
-/// | `Error(503)` | the session store is not reachable | 503 with `Retry-After`, and the app's catcher; nobody is signed out |
+/// | `Error(503)` | the session store is not reachable, or a refresh has been due for longer than `session.refresh_grace` and the provider is down | 503 with `Retry-After`, and the app's catcher; nobody is signed out |
 /// | `Error(500)` | the claims are no `C` | 500; claim and type are in the log |
 ///
 /// It never forwards. To branch, use [`OptionalUser`](crate::OptionalUser) or `Option<LoggedIn>`; a
@@ -43,7 +43,7 @@ pub struct LoggedIn<C = Claims>(User<C>);
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LoggedInError {
-    /// 401, or 503 when the session store is not reachable.
+    /// 401, or 503 when it is not known for the moment whether somebody is signed in.
     #[error(transparent)]
     SignedOut(SignedOut),
     /// 500: the person's claims do not fit the app's type.
@@ -57,7 +57,7 @@ pub enum LoggedInError {
 impl LoggedInError {
     pub(crate) fn status(&self) -> Status {
         match self {
-            LoggedInError::SignedOut(SignedOut::StoreUnavailable) => Status::ServiceUnavailable,
+            LoggedInError::SignedOut(reason) if reason.is_outage() => Status::ServiceUnavailable,
             LoggedInError::SignedOut(_) => Status::Unauthorized,
             LoggedInError::Claims { .. } => Status::InternalServerError,
         }

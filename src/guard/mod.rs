@@ -8,7 +8,7 @@ mod optional_user;
 mod relying_party;
 mod request_state;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use rocket::{Request, serde::DeserializeOwned};
 
@@ -17,17 +17,18 @@ pub use bearer::Bearer;
 pub use caller::{Caller, CallerError};
 pub use logged_in::{LoggedIn, LoggedInError};
 pub use optional_user::OptionalUser;
-pub(crate) use request_state::RequestState;
+pub(crate) use request_state::{Answer, RequestState};
 
 use crate::{
     Clock, RelyingParty, User, observing,
-    relying_party::Source,
+    relying_party::{Freshness, Source},
     resource_server::ResourceServer,
     session::{CurrentSession, Session, SignedOut},
     token::{Claims, TESTING_ISSUER},
+    user::SessionHandle,
 };
 
-/// The name under which a signed-out testing profile is remembered.
+/// The kind of the cookie that says that the testing profile was signed out.
 pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";
 
 /// The session of a request, read once whatever the number of guards.
@@ -62,7 +63,8 @@ async fn read_session(
     let provider = match &rp.source {
         Source::Provider(provider) => provider,
         Source::TestingProfile(profile) => {
-            let is_signed_out = rp.seal.is_there(jar, TESTING_SIGNED_OUT);
+            let marker = rp.cookies.named(TESTING_SIGNED_OUT, "/");
+            let is_signed_out = marker.read(jar).is_some();
             return match profile.as_ref().filter(|_| !is_signed_out) {
                 Some(claims) => Ok(testing_session(claims, now)),
                 None => Err(SignedOut::Disabled),
@@ -72,30 +74,55 @@ async fn read_session(
 
     let found = rp.sessions.find(jar, now).await;
     let found = found.inspect_err(|reason| observing::session_refused(*reason))?;
-    if found.issuer != provider.registration.issuer {
-        observing::session_refused(SignedOut::OtherIssuer);
-        return Err(SignedOut::OtherIssuer);
-    }
     let state = RequestState::of(request);
     if state.is_ending.get().is_some() {
-        return Ok(found);
+        return Ok(found.session);
     }
-    let (mut session, is_renewed) = match rp.keep_fresh(provider, found, now).await {
-        Ok(kept) => kept,
-        Err(reason) => {
-            state.cookies.add(rp.sessions.removals(jar));
-            return Err(reason);
+    if found.is_newer {
+        state.answer.set(&found.session);
+    }
+    match rp.keep_fresh(provider, found.session, now).await {
+        Freshness::Fresh(mut session) => {
+            if rp.sessions.touch(&mut session, now).await {
+                state.answer.set(&session);
+            }
+            Ok(session)
         }
-    };
-    if is_renewed {
-        // It fits: `keep_fresh` measured it.
-        let cookies = rp.sessions.cookies(&session, jar, now).unwrap_or_default();
-        state.cookies.add(cookies);
+        Freshness::Renewed(session) => {
+            state.answer.set(&session);
+            Ok(session)
+        }
+        Freshness::Stale {
+            session,
+            is_renewed,
+            overdue: None,
+        } => {
+            if is_renewed {
+                state.answer.set(&session);
+            }
+            Ok(session)
+        }
+        // It counts as use: an outage ends no session.
+        Freshness::Stale {
+            mut session,
+            is_renewed,
+            overdue: Some(retry_after),
+        } => {
+            if rp.sessions.touch(&mut session, now).await || is_renewed {
+                state.answer.set(&session);
+            }
+            let retry_after = Duration::from_secs(retry_after.unsigned_abs());
+            let _ = state.retry_after.set(retry_after);
+            observing::session_refused(SignedOut::RefreshUnavailable);
+            Err(SignedOut::RefreshUnavailable)
+        }
+        Freshness::SignedOut(reason) => {
+            if matches!(reason, SignedOut::Ended | SignedOut::RefreshRefused) {
+                state.cookies.add(rp.sessions.removals(jar));
+            }
+            Err(reason)
+        }
     }
-    if let Some(cookies) = rp.sessions.touch(&mut session, jar, now).await {
-        state.cookies.add(cookies);
-    }
-    Ok(session)
 }
 
 /// The session of the testing profile, which lives nowhere.
@@ -119,7 +146,14 @@ pub(crate) async fn current_user<C: DeserializeOwned + 'static>(
         .map(|rp| rp.clock.now())
         .unwrap_or_else(|| Clock::default().now());
 
-    User::new(session, now).map_err(|error| {
+    let handle = request
+        .rocket()
+        .state::<Arc<RelyingParty>>()
+        .map(|rp| SessionHandle {
+            rp: rp.clone(),
+            answer: RequestState::of(request).answer.clone(),
+        });
+    User::new(session, handle, now).map_err(|error| {
         tracing::error!(
             "the claims of a signed-in person are no `{}`: {error}",
             std::any::type_name::<C>()

@@ -1,16 +1,20 @@
 //! What guards and routes leave for the answer, in one place beside the request.
 
-use std::sync::{
-    Arc, OnceLock,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use rocket::Request;
 
 use crate::{
     SignInFailure,
+    cookies::CookieChanges,
     resource_server::BearerError,
-    session::{CurrentSession, SignedOut, cookie::CookieChanges},
+    session::{CurrentSession, SignedOut},
 };
 
 /// How many requests of this process have left something. While it is none, an answer does not even
@@ -22,6 +26,10 @@ pub(crate) struct RequestState {
     pub(crate) cookies: CookieChanges,
     /// The session, once a guard has looked for it.
     pub(crate) session: OnceLock<Result<Arc<CurrentSession>, SignedOut>>,
+    /// The session that the answer carries, if it is to carry one.
+    pub(crate) answer: Arc<Answer>,
+    /// When a request is to be tried again that a guard answered with 503.
+    pub(crate) retry_after: OnceLock<Duration>,
     /// Why a guard refused for want of a session. A page load with this goes to sign-in when its answer
     /// is 401.
     pub(crate) signed_out: OnceLock<SignedOut>,
@@ -49,6 +57,8 @@ impl RequestState {
         RequestState {
             cookies: CookieChanges::default(),
             session: OnceLock::new(),
+            answer: Arc::default(),
+            retry_after: OnceLock::new(),
             signed_out: OnceLock::new(),
             is_ending: OnceLock::new(),
             bearer: OnceLock::new(),
@@ -60,6 +70,50 @@ impl RequestState {
 impl Drop for RequestState {
     fn drop(&mut self) {
         LEFT.fetch_sub(1, Ordering::Release);
+    }
+}
+
+/// The session that an answer carries to the browser: encrypted once, when the answer is made.
+#[derive(Debug, Default)]
+pub(crate) struct Answer(Mutex<AnswerState>);
+
+#[derive(Debug, Default)]
+enum AnswerState {
+    /// It carries none so far.
+    #[default]
+    Nothing,
+    Session(Box<CurrentSession>),
+    /// Its headers are made.
+    Sent,
+}
+
+impl Answer {
+    /// Has the answer carry this session, unless it has an equally new one. `false` when its headers are
+    /// made already.
+    pub(crate) fn set(&self, session: &CurrentSession) -> bool {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*state {
+            AnswerState::Sent => return false,
+            AnswerState::Session(other) if other.generation > session.generation => {}
+            AnswerState::Nothing | AnswerState::Session(_) => {
+                *state = AnswerState::Session(Box::new(session.clone()));
+            }
+        }
+        true
+    }
+
+    pub(crate) fn is_sent(&self) -> bool {
+        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        matches!(*state, AnswerState::Sent)
+    }
+
+    /// The headers are made now: the session that they are to carry.
+    pub(crate) fn send(&self) -> Option<CurrentSession> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match std::mem::replace(&mut *state, AnswerState::Sent) {
+            AnswerState::Session(session) => Some(*session),
+            AnswerState::Nothing | AnswerState::Sent => None,
+        }
     }
 }
 

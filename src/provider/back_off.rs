@@ -73,6 +73,52 @@ impl Turnstile {
     }
 }
 
+/// A token bucket: so many at once, and one more each time that this long has passed.
+#[derive(Debug)]
+pub(super) struct Budget {
+    capacity: u32,
+    refill: Duration,
+    left: u32,
+    refilled: Option<OffsetDateTime>,
+}
+
+impl Budget {
+    pub(super) fn new(capacity: u32, refill: Duration) -> Budget {
+        Budget {
+            capacity,
+            refill,
+            left: capacity,
+            refilled: None,
+        }
+    }
+
+    /// Spends one. Fails while there is none.
+    pub(super) fn spend(&mut self, now: OffsetDateTime) -> Result<(), ProviderError> {
+        // A clock that was set back starts anew.
+        let refilled = self.refilled.filter(|at| *at <= now).unwrap_or(now);
+        let passed = (now - refilled).unsigned_abs().as_secs() / self.refill.as_secs().max(1);
+        let gained = u32::try_from(passed).unwrap_or(u32::MAX);
+        self.left = self.left.saturating_add(gained).min(self.capacity);
+        self.refilled = Some(match self.left == self.capacity {
+            true => now,
+            false => refilled + self.refill * gained,
+        });
+        match self.left.checked_sub(1) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => {
+                let next = self.refilled.unwrap_or(now) + self.refill;
+                let wait = (next - now).unsigned_abs();
+                Err(ProviderError::Unavailable {
+                    retry_after: wait.max(Duration::from_secs(1)),
+                })
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,6 +139,24 @@ mod tests {
         assert!(back_off.check(at(60)).is_ok());
         back_off.succeeded();
         assert!(back_off.check(at(0)).is_ok());
+    }
+
+    #[test]
+    fn a_budget_is_spent_and_refilled() {
+        let mut budget = Budget::new(3, Duration::from_secs(10));
+        let mut spent = |now| match budget.spend(at(now)) {
+            Ok(()) => 0,
+            Err(ProviderError::Unavailable { retry_after }) => retry_after.as_secs(),
+            Err(error) => panic!("{error}"),
+        };
+        // Zero is one that was spent; else it is how long to wait.
+        assert_eq!([0, 0, 0, 0].map(&mut spent), [0, 0, 0, 10]);
+        assert_eq!([9, 10, 10, 19].map(&mut spent), [1, 0, 10, 1]);
+        // What is refilled in between is not lost, and there is never more than the capacity.
+        assert_eq!([25, 29, 30].map(&mut spent), [0, 1, 0]);
+        assert_eq!([9_000, 9_000, 9_000, 9_000].map(&mut spent), [0, 0, 0, 10]);
+        // The clock is set back.
+        assert_eq!([100, 109, 110].map(&mut spent), [10, 1, 0]);
     }
 
     #[test]

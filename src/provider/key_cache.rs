@@ -1,6 +1,12 @@
 //! The provider's keys: read without a lock, fetched by one at a time.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwapOption;
 use openidconnect::http::{HeaderMap, header::CACHE_CONTROL};
@@ -10,13 +16,17 @@ use url::Url;
 
 use super::{
     Endpoint, ProviderError,
-    back_off::{BackOff, Turnstile},
+    back_off::{BackOff, Budget, Turnstile},
     http_client::HttpClient,
 };
 use crate::{observing, token::KeySet};
 
-/// At most one fetch per this long for a key that the set does not hold, and one when they are due.
+/// At most one fetch per this long for a key that anybody names, and one when they are due.
 const COOL_DOWN: Duration = Duration::from_secs(30);
+/// So many fetches at once, and one more per this long, for keys that the provider's own replies name: a provider may
+/// make several keys within seconds.
+const LOOKS: u32 = 6;
+const LOOK_REFILL: Duration = Duration::from_secs(10);
 /// How long keys serve when the reply does not say.
 const DEFAULT_LIFE: Duration = Duration::from_secs(60 * 60);
 /// The bounds of what a reply may say.
@@ -38,12 +48,98 @@ struct Fetched {
 /// See [`KeyCache::fetched`].
 pub(crate) type FetchedKeys = (serde_json::Value, Vec<(usize, String)>, OffsetDateTime);
 
+/// Where the token that names a key comes from. Each source has a rate limit of its own, so that what anybody can send
+/// never keeps a sign-in or a refresh from the keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyPurpose {
+    /// A reply of the provider to our own request: the token endpoint, UserInfo.
+    ProviderReply,
+    /// A request that anybody can make: a bearer token, a logout token.
+    AnyRequest,
+}
+
+/// The result of a fetch for a key that the set does not hold.
+#[derive(Debug)]
+pub(crate) enum Look {
+    /// Other keys than those that were seen, from a fetch that had begun before.
+    Newer(Arc<KeySet>),
+    /// What the provider publishes now, which may be the keys that were seen.
+    Latest(Arc<KeySet>),
+    /// It is not known: the fetch failed, or the rate limit does not allow one.
+    NotNow(ProviderError),
+}
+
 /// What one fetch tells the next.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct LastFetch {
-    /// When a key was looked for that the set did not hold.
+    /// Its number, as [`KeyCache::begun`] counts.
+    number: u64,
+    is_good: bool,
+    /// When anybody named a key that the set did not hold.
     unknown: Option<OffsetDateTime>,
+    /// For [`KeyPurpose::ProviderReply`].
+    looks: Budget,
+    /// While there are no keys at all.
     failed: BackOff,
+    failed_for_any_request: BackOff,
+}
+
+impl Default for LastFetch {
+    fn default() -> LastFetch {
+        LastFetch {
+            number: 0,
+            is_good: false,
+            unknown: None,
+            looks: Budget::new(LOOKS, LOOK_REFILL),
+            failed: BackOff::default(),
+            failed_for_any_request: BackOff::default(),
+        }
+    }
+}
+
+impl LastFetch {
+    fn back_off(&self, purpose: KeyPurpose) -> &BackOff {
+        match purpose {
+            KeyPurpose::ProviderReply => &self.failed,
+            KeyPurpose::AnyRequest => &self.failed_for_any_request,
+        }
+    }
+
+    /// A fetch for anybody's request that fails does not delay the next one for a reply of the provider.
+    fn failed(&mut self, purpose: KeyPurpose, now: OffsetDateTime) {
+        self.is_good = false;
+        self.failed_for_any_request.failed(now);
+        if purpose == KeyPurpose::ProviderReply {
+            self.failed.failed(now);
+        }
+    }
+
+    fn succeeded(&mut self) {
+        self.is_good = true;
+        self.failed_for_any_request.succeeded();
+        self.failed.succeeded();
+    }
+
+    /// Spends a look for a key that the set does not hold.
+    fn spend_look(
+        &mut self,
+        purpose: KeyPurpose,
+        now: OffsetDateTime,
+    ) -> Result<(), ProviderError> {
+        if purpose == KeyPurpose::ProviderReply {
+            return self.looks.spend(now);
+        }
+        let next = self.unknown.map(|last| last + COOL_DOWN);
+        match next.filter(|next| now < *next && *next - COOL_DOWN <= now) {
+            Some(next) => Err(ProviderError::Unavailable {
+                retry_after: (next - now).unsigned_abs(),
+            }),
+            None => {
+                self.unknown = Some(now);
+                Ok(())
+            }
+        }
+    }
 }
 
 /// The keys of one provider.
@@ -55,6 +151,8 @@ pub(crate) struct KeyCache {
     due: Turnstile,
     /// Held while a fetch is under way: there is one at a time, and who waited shares its result.
     last_fetch: Mutex<LastFetch>,
+    /// How many fetches have begun.
+    begun: AtomicU64,
 }
 
 impl KeyCache {
@@ -64,6 +162,7 @@ impl KeyCache {
             fetched: ArcSwapOption::empty(),
             due: Turnstile::default(),
             last_fetch: Mutex::default(),
+            begun: AtomicU64::new(0),
         }
     }
 
@@ -72,6 +171,7 @@ impl KeyCache {
     pub(crate) async fn keys(
         self: &Arc<Self>,
         jwks_uri: &Url,
+        purpose: KeyPurpose,
         now: OffsetDateTime,
     ) -> Result<Arc<KeySet>, ProviderError> {
         match &*self.fetched.load() {
@@ -81,7 +181,10 @@ impl KeyCache {
                     let (cache, jwks_uri) = (self.clone(), jwks_uri.clone());
                     tokio::spawn(async move {
                         let mut last_fetch = cache.last_fetch.lock().await;
-                        if let Err(error) = cache.fetch(&jwks_uri, &mut last_fetch, now).await {
+                        // Whatever request came first when they were due.
+                        let purpose = KeyPurpose::AnyRequest;
+                        let fetch = cache.fetch(&jwks_uri, &mut last_fetch, purpose, now);
+                        if let Err(error) = fetch.await {
                             let reason = error.reason();
                             tracing::warn!(reason, "{error}; the last known good keys serve on");
                         }
@@ -89,7 +192,7 @@ impl KeyCache {
                 }
                 Ok(fetched.keys.clone())
             }
-            _ => Box::pin(self.first_keys(jwks_uri, now)).await,
+            _ => Box::pin(self.first_keys(jwks_uri, purpose, now)).await,
         }
     }
 
@@ -103,39 +206,51 @@ impl KeyCache {
         Some((document, skipped.collect(), fetched.at))
     }
 
-    /// The keys after a token named one that `seen` does not hold, or `None` when there is no news.
-    /// That causes one fetch per [`COOL_DOWN`] at most, whatever tokens name.
-    pub(crate) async fn keys_other_than(
+    /// Looks for keys after a token named one that `seen` does not hold. Whatever tokens name, the provider is asked
+    /// once in [`COOL_DOWN`] for any request, and as [`LOOKS`] says for its own replies.
+    pub(crate) async fn look(
         &self,
         seen: &Arc<KeySet>,
         jwks_uri: &Url,
+        purpose: KeyPurpose,
         now: OffsetDateTime,
-    ) -> Option<Arc<KeySet>> {
+    ) -> Look {
+        let begun = self.begun.load(Ordering::SeqCst);
         let mut last_fetch = self.last_fetch.lock().await;
-        // Somebody else fetched while this one waited.
-        if let Some(fetched) = &*self.fetched.load()
-            && !Arc::ptr_eq(seen, &fetched.keys)
-        {
-            return Some(fetched.keys.clone());
+        // A fetch that began after this call has its result, good or bad, for all who waited.
+        let is_shared = last_fetch.number > begun;
+        match &*self.fetched.load() {
+            Some(fetched) if is_shared && last_fetch.is_good => {
+                return Look::Latest(fetched.keys.clone());
+            }
+            // One that had begun before may have been answered before the key was there.
+            Some(fetched) if !Arc::ptr_eq(seen, &fetched.keys) => {
+                return Look::Newer(fetched.keys.clone());
+            }
+            _ if is_shared => {
+                return Look::NotNow(ProviderError::Unavailable {
+                    retry_after: Duration::from_secs(1),
+                });
+            }
+            _ => {}
         }
-        if last_fetch
-            .unknown
-            .is_some_and(|last| now < last + COOL_DOWN)
-        {
-            return None;
+        if let Err(error) = last_fetch.spend_look(purpose, now) {
+            return Look::NotNow(error);
         }
-        last_fetch.unknown = Some(now);
-        self.fetch(jwks_uri, &mut last_fetch, now)
-            .await
-            .inspect_err(|error| tracing::warn!(reason = error.reason(), "{error}"))
-            .ok()
-            .filter(|keys| !Arc::ptr_eq(keys, seen))
+        match self.fetch(jwks_uri, &mut last_fetch, purpose, now).await {
+            Ok(keys) => Look::Latest(keys),
+            Err(error) => {
+                tracing::warn!(reason = error.reason(), "{error}");
+                Look::NotNow(error)
+            }
+        }
     }
 
     /// Waits for keys while there are none that could serve.
     async fn first_keys(
         &self,
         jwks_uri: &Url,
+        purpose: KeyPurpose,
         now: OffsetDateTime,
     ) -> Result<Arc<KeySet>, ProviderError> {
         let mut last_fetch = self.last_fetch.lock().await;
@@ -144,19 +259,22 @@ impl KeyCache {
         {
             return Ok(fetched.keys.clone());
         }
-        last_fetch.failed.check(now)?;
-        self.fetch(jwks_uri, &mut last_fetch, now).await
+        last_fetch.back_off(purpose).check(now)?;
+        self.fetch(jwks_uri, &mut last_fetch, purpose, now).await
     }
 
     async fn fetch(
         &self,
         jwks_uri: &Url,
         last_fetch: &mut LastFetch,
+        purpose: KeyPurpose,
         now: OffsetDateTime,
     ) -> Result<Arc<KeySet>, ProviderError> {
+        last_fetch.number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+        last_fetch.is_good = false;
         match self.read(jwks_uri).await {
             Ok((keys, body, life)) => {
-                last_fetch.failed.succeeded();
+                last_fetch.succeeded();
                 observing::keys_fetched(jwks_uri, now);
                 // The same document means the same keys: what was verified with them stays verified.
                 let keys = match &*self.fetched.load() {
@@ -172,7 +290,7 @@ impl KeyCache {
                 Ok(keys)
             }
             Err(error) => {
-                last_fetch.failed.failed(now);
+                last_fetch.failed(purpose, now);
                 Err(error)
             }
         }

@@ -29,8 +29,10 @@ use url::Url;
 #[cfg(feature = "cli")]
 pub(crate) use client_authentication::default_authentication_method;
 pub use error::{Endpoint, ProviderError};
+pub(crate) use key_cache::KeyPurpose;
 pub(crate) use metadata::Metadata;
 #[cfg(feature = "cli")]
+pub(crate) use refresh_error::RefreshVerdict;
 pub(crate) use registration_endpoint::RegisteredClient;
 pub(crate) use revocation_endpoint::TokenTypeHint;
 pub(crate) use token_endpoint::{SignInClient, Tokens};
@@ -39,7 +41,7 @@ pub(crate) use userinfo_endpoint::UserInfoRequestError;
 use self::{
     back_off::{BackOff, Turnstile},
     http_client::HttpClient,
-    key_cache::KeyCache,
+    key_cache::{KeyCache, Look},
 };
 use crate::{
     settings::{MetadataSource, Registration, Settings},
@@ -189,7 +191,10 @@ impl Provider {
         metadata: &Metadata,
         now: OffsetDateTime,
     ) -> Result<Arc<KeySet>, ProviderError> {
-        self.keys.keys(metadata.jwks_uri().url(), now).await
+        let purpose = KeyPurpose::ProviderReply;
+        self.keys
+            .keys(metadata.jwks_uri().url(), purpose, now)
+            .await
     }
 
     /// The keys as they were last read, if they were.
@@ -197,27 +202,43 @@ impl Provider {
         self.keys.fetched()
     }
 
-    /// Runs a check that needs the provider's keys. When it names a key that they do not hold, they
-    /// are fetched once more and the check runs again.
+    /// Runs a check that needs the provider's keys. When it names a key that they do not hold, they are fetched once
+    /// more, within the rate limit of the purpose, and the check runs again.
+    ///
+    /// # Errors
+    ///
+    /// When the check cannot be decided now: there are no keys; or a reply of the provider names a key that the known
+    /// ones do not include, and whether the provider publishes it cannot be found out. For any request, which cannot
+    /// cause more than one fetch in a while, the verdict by the known keys stands then.
     pub(crate) async fn with_keys<T, E>(
         &self,
         metadata: &Metadata,
+        purpose: KeyPurpose,
         now: OffsetDateTime,
         check: impl Fn(&Arc<KeySet>) -> Result<T, E>,
         wants_other_keys: impl Fn(&E) -> bool,
     ) -> Result<Result<T, E>, ProviderError> {
         let jwks_uri = metadata.jwks_uri().url();
-        let keys = self.keys.keys(jwks_uri, now).await?;
-        match check(&keys) {
-            Err(error) if wants_other_keys(&error) => {
-                let others = Box::pin(self.keys.keys_other_than(&keys, jwks_uri, now));
-                match others.await {
-                    Some(keys) => Ok(check(&keys)),
-                    None => Ok(Err(error)),
-                }
+        let mut keys = self.keys.keys(jwks_uri, purpose, now).await?;
+        let mut verdict = check(&keys);
+        // Twice, because the first look may be that of an earlier fetch.
+        for _ in 0..2 {
+            if !matches!(&verdict, Err(error) if wants_other_keys(error)) {
+                break;
             }
-            verdict => Ok(verdict),
+            let look = Box::pin(self.keys.look(&keys, jwks_uri, purpose, now));
+            match look.await {
+                Look::Newer(newer) => {
+                    verdict = check(&newer);
+                    keys = newer;
+                }
+                Look::Latest(latest) if Arc::ptr_eq(&latest, &keys) => break,
+                Look::Latest(latest) => return Ok(check(&latest)),
+                Look::NotNow(cause) if purpose == KeyPurpose::ProviderReply => return Err(cause),
+                Look::NotNow(_) => break,
+            }
         }
+        Ok(verdict)
     }
 
     /// The algorithms an ID token may be signed with: as set, else as the metadata lists.

@@ -6,8 +6,6 @@ use super::{Endpoint, ProviderError};
 
 /// What a failed refresh means for the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-// A refresh asks for it.
-#[allow(dead_code)]
 pub(crate) enum RefreshVerdict {
     /// The refresh token is invalid, expired or revoked: the session ends.
     Ends,
@@ -27,7 +25,6 @@ impl RefreshVerdict {
     ///
     /// The status takes precedence over the body where it speaks of the server, and the error code over the status
     /// elsewhere: providers refuse with 200, 400, 401 and 403 alike.
-    #[allow(dead_code)]
     pub(crate) fn of(error: &ProviderError) -> RefreshVerdict {
         match error {
             ProviderError::Refused {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use openidconnect::http::{Request, header};
 use time::OffsetDateTime;
 
-use super::{Endpoint, Metadata, Provider, ProviderError};
+use super::{Endpoint, KeyPurpose, Metadata, Provider, ProviderError};
 use crate::{
     Secret,
     token::{
@@ -67,6 +67,7 @@ impl Provider {
                 };
                 self.with_keys(
                     metadata,
+                    KeyPurpose::ProviderReply,
                     now,
                     |keys| accept_signed_user_info(&jwt, keys, &expected, now),
                     |error| error.wants_fresh_keys(),

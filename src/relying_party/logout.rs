@@ -10,7 +10,7 @@ use super::{RelyingParty, Source};
 use crate::{
     code_flow::{PendingLogout, ReturnTo, logout_request},
     observing,
-    provider::{Provider, ProviderError, TokenTypeHint},
+    provider::{KeyPurpose, Provider, ProviderError, TokenTypeHint},
     session::{CurrentSession, SessionInfo, SessionTokens},
     settings::{Settings, Site},
     store::StoreError,
@@ -191,6 +191,7 @@ impl RelyingParty {
         let token = provider
             .with_keys(
                 &metadata,
+                KeyPurpose::AnyRequest,
                 now,
                 |keys| LogoutToken::accept(logout_token, keys, &expected, now),
                 |error| error.wants_fresh_keys(),
@@ -201,8 +202,11 @@ impl RelyingParty {
         let jti = self.sessions.names.jti(issuer, &token.jti);
         let life = token.ends.saturating_sub(now.unix_timestamp()).max(1);
         let life = Duration::from_secs(life.unsigned_abs());
-        if !self.sessions.store.claim(&jti, "used", life).await? {
-            return Err(LogoutTokenError::Replayed.into());
+        // Under each key of this node, so that nodes whose first keys differ see each other's.
+        for name in &jti {
+            if !self.sessions.store.claim(name, "used", life).await? {
+                return Err(LogoutTokenError::Replayed.into());
+            }
         }
         let owner = match &token.ended {
             EndedSession::Sid(sid) => self.sessions.names.sid(issuer, sid),
@@ -215,7 +219,9 @@ impl RelyingParty {
             }
             Err(error) => {
                 // The provider may send it again.
-                let _ = self.sessions.store.forget(&jti, "used").await;
+                for name in &jti {
+                    let _ = self.sessions.store.forget(name, "used").await;
+                }
                 Err(error.into())
             }
         }
@@ -248,7 +254,11 @@ impl RelyingParty {
 
 /// Revokes the tokens of a session that has ended (RFC 7009), the refresh token first: with it, most
 /// providers end all that came from it.
-fn revoke_later(provider: &Arc<Provider>, tokens: Arc<SessionTokens>, now: OffsetDateTime) {
+pub(super) fn revoke_later(
+    provider: &Arc<Provider>,
+    tokens: Arc<SessionTokens>,
+    now: OffsetDateTime,
+) {
     let provider = provider.clone();
     let revoking = async move {
         let Ok(metadata) = provider.metadata(now).await else {

@@ -12,39 +12,42 @@ use moka::{
     policy::EvictionPolicy,
     sync::Cache,
 };
+use thiserror::Error;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use super::RelyingParty;
+use super::{RelyingParty, Source, logout::revoke_later};
 use crate::{
     Secret, observing,
-    provider::{Provider, ProviderError, Tokens, UserInfoRequestError},
-    session::{
-        BeginError, CurrentSession, Elsewhere, SHARED_FOR, Session, SessionTokens, SignedOut,
+    provider::{
+        KeyPurpose, Metadata, Provider, ProviderError, RefreshVerdict, Tokens, UserInfoRequestError,
     },
-    token::{IdTokenExpectations, OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError},
+    session::{BeginError, CurrentSession, Newest, Session, SessionTokens, SignedOut},
+    store::StoreError,
+    token::{Claims, IdTokenExpectations, OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError},
 };
 
 /// How much ahead of its end a token is refreshed, at most.
-const AHEAD: Duration = Duration::from_secs(60);
+const REFRESH_MARGIN: Duration = Duration::from_secs(60);
 /// The wait after a refresh that failed: doubled each time …
-const FIRST_BACK_OFF: u32 = 5;
+const MIN_BACK_OFF: u32 = 5;
 /// … up to this, in seconds.
-const LONGEST_BACK_OFF: u32 = 60;
-/// How long flights are remembered that did not succeed: longer than any back-off. One that did holds a
-/// session, and is remembered for as long as that is shared.
-const REMEMBERED_FOR: Duration = Duration::from_secs(120);
-/// How many flights are remembered.
-const MOST_FLIGHTS: u64 = 100_000;
+const MAX_BACK_OFF: u32 = 60;
+/// How long the outcomes of refreshes are cached: longer than any back-off that is not the provider's wish.
+const OUTCOME_TTL: Duration = Duration::from_secs(600);
+/// How many outcomes are cached.
+const MAX_OUTCOMES: u64 = 100_000;
+/// How often an app may force a refresh of one session, in seconds.
+const FORCED_INTERVAL: i64 = 10;
 /// How often a node looks whether another one has finished.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// How often, and how long after each other, a node tries to store tokens that it received.
+const STORE_TRIES: u32 = 10;
+const STORE_PAUSE: Duration = Duration::from_millis(500);
 
-/// The refreshes of this process that are under way or have just ended.
-pub(crate) struct Refreshes(Cache<FlightKey, Flight>);
-
-/// A session, and how many times it was refreshed before.
-type FlightKey = (String, u32);
+/// The refreshes of this process that are in flight or have just completed, by session name.
+pub(crate) struct Refreshes(Cache<String, Flight>);
 
 /// One refresh. It goes on when the request that began it is gone: its refresh token may be used up.
 #[derive(Clone)]
@@ -59,80 +62,240 @@ enum Outcome {
         session: CurrentSession,
         at: i64,
     },
-    /// The provider ended the session, or the app did.
+    /// The session has ended.
     Ended(SignedOut),
-    /// The session stays as it is, and until `retry_at` nobody tries again.
+    /// There is no way to go on with this copy of the session, or not at the moment.
+    SignedOut(SignedOut),
+    /// The session stays as it is, and nothing is tried again until `retry_at`.
     Failed {
+        /// The session with the new refresh token, if the provider sent tokens that cannot be judged yet.
+        pending: Option<CurrentSession>,
         cause: Arc<str>,
         retry_at: i64,
         failures: u32,
+        /// Whether the provider asks for a new sign-in.
+        asks_for_sign_in: bool,
     },
 }
 
 /// Why a refresh did not succeed.
 enum Failure {
+    /// The session has ended, at the provider or here.
     Ended(SignedOut),
-    Later { reason: &'static str, cause: String },
+    /// This copy of the session cannot go on; the session itself may.
+    SignedOut(SignedOut),
+    AsksForSignIn {
+        reason: &'static str,
+        cause: String,
+    },
+    Later {
+        reason: &'static str,
+        cause: String,
+        retry_after: Option<Duration>,
+        pending: Option<CurrentSession>,
+    },
+}
+
+/// A session after a look at whether it is due.
+pub(crate) enum Freshness {
+    /// It is not due.
+    Fresh(CurrentSession),
+    /// It is another generation than before, which the browser is to get.
+    Renewed(CurrentSession),
+    /// It is due, and was not refreshed. Within the grace it is used as it is.
+    Stale {
+        session: CurrentSession,
+        /// Whether it is another generation than before.
+        is_renewed: bool,
+        /// When it has been due for longer than `session.refresh_grace`: in how many seconds to try again.
+        overdue: Option<i64>,
+    },
+    SignedOut(SignedOut),
+}
+
+/// Why [`User::refresh`](crate::User::refresh) did not refresh the session.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum RefreshError {
+    /// The session has no refresh token: the provider sends none, `session.tokens` leaves it out, or
+    /// `enabled = false`.
+    #[error("the session has no refresh token")]
+    NoRefreshToken,
+    /// The headers of the answer have been sent, and the session is kept in cookies: its new tokens would
+    /// reach no browser. The provider was not asked.
+    #[error("the answer's headers have been sent, and the session is kept in cookies")]
+    AnswerSent,
+    /// There is no such session, or not any more.
+    #[error("{0}")]
+    SignedOut(SignedOut),
+    /// The provider was not reachable or refused; the session stays as it was.
+    #[error("the session was not refreshed: {cause}")]
+    Failed {
+        /// What went wrong.
+        cause: String,
+    },
+    /// The new claims do not fit the app's type; the session was refreshed.
+    #[error("the claims are not a `{expected}`")]
+    Claims {
+        /// The app's type.
+        expected: &'static str,
+    },
+}
+
+impl RefreshError {
+    /// The reason code, as the manual lists them.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            RefreshError::NoRefreshToken => "no_refresh_token",
+            RefreshError::AnswerSent => "answer_sent",
+            RefreshError::SignedOut(reason) => reason.reason(),
+            RefreshError::Failed { .. } => "refresh_failed",
+            RefreshError::Claims { .. } => "claims",
+        }
+    }
 }
 
 impl RelyingParty {
-    /// The session with tokens that are fresh, and whether it is another one than before. It returns at
-    /// once unless they are due. When the provider is down, the session is as it was.
+    /// Refreshes the session if it is due. It returns at once unless it is.
     pub(crate) async fn keep_fresh(
         &self,
         provider: &Arc<Provider>,
         current: CurrentSession,
         now: OffsetDateTime,
-    ) -> Result<(CurrentSession, bool), SignedOut> {
-        if !is_due(current.refresh_due, now) {
-            return Ok((current, false));
+    ) -> Freshness {
+        if !is_due(current.refresh_due, now) && !current.user_info_due {
+            return Freshness::Fresh(current);
         }
-        let Some(tokens) = current.tokens().cloned() else {
-            return Ok((current, false));
-        };
-        // A slow answer brought back an older cookie beside newer tokens.
-        if !is_due(tokens.refresh_due, now) {
-            return Ok((current.with_refresh_due(tokens.refresh_due), true));
-        }
-        Box::pin(self.refresh_once(provider, current, &tokens, now)).await
+        Box::pin(self.refresh_due(provider, current, now)).await
     }
 
-    /// Joins the refresh of this session that is under way or has just ended, or begins one.
-    async fn refresh_once(
+    async fn refresh_due(
         &self,
         provider: &Arc<Provider>,
         mut current: CurrentSession,
-        tokens: &SessionTokens,
         now: OffsetDateTime,
-    ) -> Result<(CurrentSession, bool), SignedOut> {
-        let key = (current.name().to_owned(), tokens.generation);
-        let flight = self.refreshes.join(key.clone(), now, |failures| {
-            let (rp, provider, current) = (self.clone(), provider.clone(), current.clone());
-            let (tell, outcome) = watch::channel(None);
-            let flight = Flight { outcome };
-            let landing = flight.clone();
-            let refreshing = async move {
-                let result = rp.refresh_in_turn(&provider, &current, now).await;
-                if let Err(Failure::Ended(_)) = &result
-                    && let Err(error) = rp.sessions.end(current.name(), now).await
-                {
-                    tracing::warn!("{error}; a session that ended is still there");
-                }
-                tell.send_replace(Some(Outcome::of(result, failures, now)));
-                rp.refreshes.landed(key, landing);
-            };
-            observing::spawn(refreshing.instrument(tracing::debug_span!("refresh")));
-            flight
-        });
-        match flight.outcome().await {
-            Some(Outcome::Refreshed { session, .. }) => Ok((session, true)),
-            Some(Outcome::Ended(reason)) => Err(reason),
-            Some(Outcome::Failed { cause, .. }) => {
-                current.not_refreshed = Some(cause);
-                Ok((current, false))
+    ) -> Freshness {
+        let now_s = now.unix_timestamp();
+        let grace = i64::try_from(self.settings.session.refresh_grace.as_secs());
+        let grace = grace.unwrap_or(i64::MAX);
+        let due = current.refresh_due.unwrap_or(i64::MAX);
+        let is_overdue = now_s >= due.saturating_add(grace);
+        match self.refresh_once(provider, &current, None, now).await {
+            Some(Outcome::Refreshed { session, .. }) => Freshness::Renewed(session),
+            Some(Outcome::Ended(reason) | Outcome::SignedOut(reason)) => {
+                Freshness::SignedOut(reason)
             }
-            None => Ok((current, false)),
+            Some(Outcome::Failed {
+                asks_for_sign_in: true,
+                ..
+            }) => Freshness::SignedOut(SignedOut::SignInRequired),
+            Some(Outcome::Failed {
+                pending,
+                cause,
+                retry_at,
+                ..
+            }) => {
+                let pending = pending.filter(|pending| pending.generation > current.generation);
+                let is_renewed = pending.is_some();
+                let mut session = pending.unwrap_or(current);
+                session.not_refreshed = Some(cause);
+                Freshness::Stale {
+                    session,
+                    is_renewed,
+                    overdue: is_overdue.then_some((retry_at - now_s).max(1)),
+                }
+            }
+            None => {
+                current.not_refreshed = Some("it was interrupted".into());
+                Freshness::Stale {
+                    session: current,
+                    is_renewed: false,
+                    overdue: is_overdue.then_some(i64::from(MIN_BACK_OFF)),
+                }
+            }
         }
+    }
+
+    /// Refreshes a session now, whether it is due or not.
+    pub(crate) async fn refresh_now(
+        &self,
+        current: &CurrentSession,
+    ) -> Result<CurrentSession, RefreshError> {
+        let Source::Provider(provider) = &self.source else {
+            return Err(RefreshError::NoRefreshToken);
+        };
+        let tokens = current.tokens();
+        if tokens.is_none_or(|tokens| tokens.refresh_token.is_none()) {
+            return Err(RefreshError::NoRefreshToken);
+        }
+        let now = self.clock.now();
+        let forced = Some(FORCED_INTERVAL);
+        match self.refresh_once(provider, current, forced, now).await {
+            Some(Outcome::Refreshed { session, .. }) => Ok(session),
+            Some(Outcome::Ended(reason) | Outcome::SignedOut(reason)) => {
+                Err(RefreshError::SignedOut(reason))
+            }
+            Some(Outcome::Failed {
+                asks_for_sign_in: true,
+                ..
+            }) => Err(RefreshError::SignedOut(SignedOut::SignInRequired)),
+            Some(Outcome::Failed { cause, .. }) => Err(RefreshError::Failed {
+                cause: cause.to_string(),
+            }),
+            None => Err(RefreshError::Failed {
+                cause: "it was interrupted".to_owned(),
+            }),
+        }
+    }
+
+    /// Refreshes a session in a store now, by the id that [`User::session_id`](crate::User::session_id) and
+    /// [`sessions_of`](Self::sessions_of) give: for work that is done beside requests. Within 10 s of the
+    /// last refresh of a session, nothing is done.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such session, which is always so where sessions are kept in cookies, or when it is
+    /// not refreshed.
+    pub async fn refresh_session(&self, id: &str) -> Result<(), RefreshError> {
+        let session = self.sessions.by_name(id).await;
+        let session = session.map_err(RefreshError::SignedOut)?;
+        self.refresh_now(&session).await.map(drop)
+    }
+
+    /// Joins the refresh of this session that is in flight or has just failed, or begins one. `forced` is
+    /// within how many seconds of a refresh that succeeded none is begun.
+    async fn refresh_once(
+        &self,
+        provider: &Arc<Provider>,
+        current: &CurrentSession,
+        forced: Option<i64>,
+        now: OffsetDateTime,
+    ) -> Option<Outcome> {
+        let name = current.name().to_owned();
+        let flight = self
+            .refreshes
+            .join(&name, current, forced, now, |failures| {
+                let (rp, provider, current) = (self.clone(), provider.clone(), current.clone());
+                let (tell, outcome) = watch::channel(None);
+                let flight = Flight { outcome };
+                let in_flight = flight.clone();
+                let is_forced = forced.is_some();
+                let refreshing = async move {
+                    let result = rp
+                        .refresh_in_turn(&provider, &current, is_forced, now)
+                        .await;
+                    if let Err(Failure::Ended(_)) = &result
+                        && let Err(error) = rp.sessions.end(current.name(), now).await
+                    {
+                        tracing::warn!("{error}; a session that ended is still there");
+                    }
+                    tell.send_replace(Some(Outcome::of(result, failures, now)));
+                    rp.refreshes.completed(current.name(), in_flight);
+                };
+                observing::spawn(refreshing.instrument(tracing::debug_span!("refresh")));
+                flight
+            });
+        flight.outcome().await
     }
 
     /// Refreshes, when no other node does; else waits for its result.
@@ -140,140 +303,345 @@ impl RelyingParty {
         &self,
         provider: &Arc<Provider>,
         current: &CurrentSession,
+        is_forced: bool,
         now: OffsetDateTime,
     ) -> Result<CurrentSession, Failure> {
+        // Before the lock, which covers the token call and a write alone.
+        let metadata = provider.metadata(now).await?;
         if !self.sessions.is_shared {
-            return self.refresh(provider, current, now).await;
+            return match self.sessions.newest(current, now).await {
+                Ok(Newest::ThisOne) => {
+                    self.refresh(provider, &metadata, current, is_forced, now)
+                        .await
+                }
+                Ok(Newest::Other(session)) => Ok(session),
+                Ok(Newest::None(reason)) | Err(reason) => Err(Failure::SignedOut(reason)),
+            };
         }
-        let generation = current.tokens().map_or(0, |tokens| tokens.generation);
-        let lock = self.sessions.names.refresh(current.name(), generation);
+        let lock = self.sessions.names.refresh_lock(current.name());
         let holder = Secret::random();
-        // A node that dies in the middle of it leaves the lock behind for so long.
-        let longest = self.settings.http.timeout.saturating_mul(2) + Duration::from_secs(2);
+        // A node that stops in the middle of it leaves the lock behind for so long.
+        let longest = self.settings.http.timeout.saturating_mul(3) + STORE_PAUSE * STORE_TRIES;
         let begun = Instant::now();
         loop {
-            let is_ours = self
-                .sessions
-                .store
-                .claim(&lock, holder.expose(), longest)
-                .await?;
-            match self.sessions.refreshed_elsewhere(current).await? {
-                Elsewhere::Refreshed(session) => return Ok(session),
-                Elsewhere::Ended => return Err(Failure::Ended(SignedOut::Ended)),
-                Elsewhere::NotYet => {}
-            }
-            if is_ours {
-                break;
+            let store = &self.sessions.store;
+            let is_ours = store.claim(&lock, holder.expose(), longest).await?;
+            let newest = self.sessions.newest(current, now).await;
+            let unlock = async || {
+                if is_ours && let Err(error) = store.forget(&lock, holder.expose()).await {
+                    tracing::warn!("{error}; the lock of a refresh expires by itself");
+                }
+            };
+            match newest {
+                Ok(Newest::ThisOne) if is_ours => {
+                    let result = self
+                        .refresh(provider, &metadata, current, is_forced, now)
+                        .await;
+                    unlock().await;
+                    return result;
+                }
+                Ok(Newest::ThisOne) => {}
+                // Another node may not be finished with it.
+                Ok(Newest::Other(session)) if is_ours || !is_due(session.refresh_due, now) => {
+                    unlock().await;
+                    return Ok(session);
+                }
+                Ok(Newest::Other(_)) => {}
+                Ok(Newest::None(reason)) | Err(reason) => {
+                    unlock().await;
+                    return Err(Failure::SignedOut(reason));
+                }
             }
             if begun.elapsed() > longest {
-                return Err(Failure::Later {
-                    reason: "refresh_elsewhere",
-                    cause: "another node did not finish it".to_owned(),
-                });
+                return Err(Failure::later(
+                    "refresh_elsewhere",
+                    "another node did not finish it".to_owned(),
+                ));
             }
-            tokio::time::sleep(LOOK_EVERY).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
-        let result = self.refresh(provider, current, now).await;
-        if let Err(error) = self.sessions.store.forget(&lock, holder.expose()).await {
-            tracing::warn!("{error}; the lock of a refresh ends by itself");
-        }
-        result
     }
 
     /// The refresh itself (OpenID Connect Core 1.0 §12).
     async fn refresh(
         &self,
         provider: &Arc<Provider>,
+        metadata: &Metadata,
         current: &CurrentSession,
+        is_forced: bool,
         now: OffsetDateTime,
     ) -> Result<CurrentSession, Failure> {
         let old = current.tokens().cloned().unwrap_or_default();
-        let Some(refresh_token) = &old.refresh_token else {
-            return Err(Failure::Later {
-                reason: "no_refresh_token",
-                cause: "there is no refresh token".to_owned(),
-            });
-        };
-        let metadata = provider.metadata(now).await?;
-        let reply = provider.refresh(&metadata, refresh_token, now).await?;
-
-        let mut session = Session::clone(current);
-        if let Some(id_token) = &reply.id_token {
-            let algorithms = provider.id_token_algorithms(&metadata);
-            let expected = IdTokenExpectations {
-                issuer: &provider.registration.issuer,
-                client_id: &provider.registration.client_id,
-                trusted_audiences: &self.settings.trusted_audiences,
-                algorithms: &algorithms,
-                client_secret: provider.registration.client_secret.as_ref(),
-                nonce: None,
-                access_token: Some(&reply.access_token),
-                max_age: None,
-                acr_values: &[],
-                clock_skew: self.settings.clock_skew,
-            };
-            let original = OriginalSignIn {
-                claims: &current.claims,
-                nonce: old.nonce.as_ref(),
-            };
-            let refreshed = provider
-                .with_keys(
-                    &metadata,
-                    now,
-                    |keys| {
-                        RefreshedIdToken::accept(id_token.expose(), keys, &expected, &original, now)
-                    },
-                    |error| error.wants_fresh_keys(),
-                )
-                .await??;
-            session.claims.renew(&refreshed.claims);
+        if current.user_info_due && !is_forced && !is_due(current.refresh_due, now) {
+            return self
+                .look_at_user_info(provider, metadata, current, &old, now)
+                .await;
         }
-        if self.settings.session.refresh_user_info && self.settings.user_info_enabled {
-            let asked =
-                provider.user_info_about(&metadata, session.subject(), &reply.access_token, now);
-            match asked.await {
-                Ok(user_info) => session.claims.merge(user_info.unwrap_or_default()),
-                Err(UserInfoRequestError::Provider(error)) => {
-                    tracing::warn!("{error}; the claims of before are kept");
-                }
-                Err(UserInfoRequestError::UserInfo(error)) => {
-                    tracing::error!("{error}; the claims of before are kept");
-                    tracing::info!("{}", error.remedy());
-                }
+        let Some(refresh_token) = &old.refresh_token else {
+            let cause = "there is no refresh token".to_owned();
+            return Err(Failure::later("no_refresh_token", cause));
+        };
+        let reply = provider.refresh(metadata, refresh_token, now).await?;
+
+        // Kept before it is judged: the old refresh token may be used up. Until it is judged, the new one
+        // serves the next refresh and nothing else.
+        let received = Arc::new(SessionTokens {
+            access_token: Some(reply.access_token.clone()),
+            refresh_token: reply
+                .refresh_token
+                .clone()
+                .or_else(|| old.refresh_token.clone()),
+            ..SessionTokens::default()
+        });
+        let pending_tokens = SessionTokens {
+            access_token: None,
+            refresh_token: received.refresh_token.clone(),
+            ..SessionTokens::clone(&old)
+        };
+        let pending = self
+            .store_generation(current, Session::clone(current), pending_tokens, now)
+            .await;
+        let pending = match pending {
+            Ok(Some(pending)) => pending,
+            // The session was ended meanwhile, so the tokens end too.
+            Ok(None) => {
+                revoke_later(provider, received, now);
+                return Err(Failure::Ended(SignedOut::Ended));
+            }
+            Err(failure) => {
+                revoke_later(provider, received, now);
+                return Err(failure);
+            }
+        };
+
+        let judged = self
+            .judge(provider, metadata, current, &old, &reply, now)
+            .await;
+        let id_token = match judged {
+            Ok(id_token) => id_token,
+            Err(failure) => {
+                return Err(match failure {
+                    Failure::Later {
+                        reason,
+                        cause,
+                        retry_after,
+                        ..
+                    } => Failure::Later {
+                        reason,
+                        cause,
+                        retry_after,
+                        pending: Some(pending),
+                    },
+                    rejected => {
+                        revoke_later(provider, received, now);
+                        rejected
+                    }
+                });
+            }
+        };
+
+        let mut session = Session::clone(&pending);
+        let mut tokens = self.session_tokens(reply, &old, &mut session, now);
+        if let Some(claims) = id_token {
+            tokens.sources = tokens.sources.with_id_token(claims);
+        }
+        session.user_info_due = false;
+        if self.settings.session.refresh_user_info
+            && let Some(access_token) = &tokens.access_token
+        {
+            let asked = self
+                .ask_user_info(provider, metadata, &session, access_token, now)
+                .await;
+            match asked {
+                Ok(Some(claims)) => tokens.sources = tokens.sources.with_user_info(claims),
+                Ok(None) => {}
+                Err(_) => session.user_info_due = true,
             }
         }
-
-        let tokens = session_tokens(reply, &old, now);
-        let replaced = self.sessions.replace(current, session, tokens, now).await?;
-        replaced.ok_or(Failure::Ended(SignedOut::Ended))
+        session.claims = tokens.sources.merged();
+        let advanced = self.store_generation(&pending, session, tokens, now).await;
+        match advanced {
+            Ok(Some(session)) => Ok(session),
+            Ok(None) => {
+                revoke_later(provider, received, now);
+                Err(Failure::Ended(SignedOut::Ended))
+            }
+            Err(ended @ Failure::Ended(_)) => {
+                revoke_later(provider, received, now);
+                Err(ended)
+            }
+            Err(Failure::Later {
+                reason,
+                cause,
+                retry_after,
+                ..
+            }) => Err(Failure::Later {
+                reason,
+                cause,
+                retry_after,
+                pending: Some(pending),
+            }),
+            Err(failure) => Err(failure),
+        }
     }
-}
 
-/// The tokens of a reply; what it leaves out is as before (OpenID Connect Core 1.0 §12.2).
-pub(super) fn session_tokens(
-    reply: Tokens,
-    old: &SessionTokens,
-    now: OffsetDateTime,
-) -> SessionTokens {
-    let now = now.unix_timestamp();
-    let life = reply
-        .expires_in
-        .map(|life| i64::try_from(life.as_secs()).unwrap_or(i64::MAX));
-    SessionTokens {
-        access_token: Some(reply.access_token),
-        access_token_ends: life.map(|life| now.saturating_add(life)),
-        refresh_token: reply.refresh_token.or_else(|| old.refresh_token.clone()),
-        id_token: reply.id_token.or_else(|| old.id_token.clone()),
-        nonce: old.nonce.clone(),
-        refresh_due: life.map(|life| now.saturating_add(refresh_after(life, random_share()))),
-        generation: old.generation.saturating_add(1),
+    /// Stores a generation, with patience: the provider does not send its tokens a second time.
+    async fn store_generation(
+        &self,
+        current: &CurrentSession,
+        session: Session,
+        tokens: SessionTokens,
+        now: OffsetDateTime,
+    ) -> Result<Option<CurrentSession>, Failure> {
+        for _ in 1..STORE_TRIES {
+            let advanced = self
+                .sessions
+                .advance(current, session.clone(), tokens.clone(), now)
+                .await;
+            match advanced {
+                Err(BeginError::Store(error)) => {
+                    tracing::warn!("{error}; the tokens of a refresh are not stored yet");
+                    tokio::time::sleep(STORE_PAUSE).await;
+                }
+                advanced => return Ok(advanced?),
+            }
+        }
+        Ok(self.sessions.advance(current, session, tokens, now).await?)
+    }
+
+    /// Judges the ID token of a reply (OpenID Connect Core 1.0 §12.2). `None` when there is none.
+    async fn judge(
+        &self,
+        provider: &Arc<Provider>,
+        metadata: &Metadata,
+        current: &CurrentSession,
+        old: &SessionTokens,
+        reply: &Tokens,
+        now: OffsetDateTime,
+    ) -> Result<Option<Claims>, Failure> {
+        let Some(id_token) = &reply.id_token else {
+            return Ok(None);
+        };
+        let algorithms = provider.id_token_algorithms(metadata);
+        let expected = IdTokenExpectations {
+            issuer: &provider.registration.issuer,
+            client_id: &provider.registration.client_id,
+            trusted_audiences: &self.settings.trusted_audiences,
+            algorithms: &algorithms,
+            client_secret: provider.registration.client_secret.as_ref(),
+            nonce: None,
+            access_token: Some(&reply.access_token),
+            max_age: None,
+            acr_values: &[],
+            clock_skew: self.settings.clock_skew,
+        };
+        let original = OriginalSignIn {
+            claims: &current.claims,
+            nonce: old.nonce.as_ref(),
+        };
+        let verdict = provider
+            .with_keys(
+                metadata,
+                KeyPurpose::ProviderReply,
+                now,
+                |keys| RefreshedIdToken::accept(id_token.expose(), keys, &expected, &original, now),
+                |error| error.wants_fresh_keys(),
+            )
+            .await
+            // Whatever is wrong with the keys, it says nothing about this token.
+            .map_err(|error| Failure::later(error.reason(), error.to_string()))?;
+        match verdict {
+            Ok(accepted) => Ok(Some(accepted.claims)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks UserInfo again; logs what goes wrong.
+    async fn ask_user_info(
+        &self,
+        provider: &Arc<Provider>,
+        metadata: &Metadata,
+        session: &Session,
+        access_token: &Secret,
+        now: OffsetDateTime,
+    ) -> Result<Option<Claims>, (&'static str, String)> {
+        if !self.settings.user_info_enabled {
+            return Ok(None);
+        }
+        let asked = provider.user_info_about(metadata, session.subject(), access_token, now);
+        asked.await.map_err(|error| match error {
+            UserInfoRequestError::Provider(error) => {
+                tracing::warn!("{error}; the claims of before are kept");
+                (error.reason(), error.to_string())
+            }
+            UserInfoRequestError::UserInfo(error) => {
+                tracing::error!("{error}; the claims of before are kept");
+                tracing::info!("{}", error.remedy());
+                (error.reason(), error.to_string())
+            }
+        })
+    }
+
+    /// Catches up on a look at UserInfo that did not succeed at the last refresh.
+    async fn look_at_user_info(
+        &self,
+        provider: &Arc<Provider>,
+        metadata: &Metadata,
+        current: &CurrentSession,
+        old: &SessionTokens,
+        now: OffsetDateTime,
+    ) -> Result<CurrentSession, Failure> {
+        let mut session = Session::clone(current);
+        let mut tokens = old.clone();
+        session.user_info_due = false;
+        if self.settings.session.refresh_user_info
+            && let Some(access_token) = &old.access_token
+        {
+            let asked = self
+                .ask_user_info(provider, metadata, &session, access_token, now)
+                .await;
+            let claims = asked.map_err(|(reason, cause)| Failure::later(reason, cause))?;
+            if let Some(claims) = claims {
+                tokens.sources = tokens.sources.with_user_info(claims);
+            }
+            session.claims = tokens.sources.merged();
+        }
+        let advanced = self.sessions.advance(current, session, tokens, now).await?;
+        advanced.ok_or(Failure::Ended(SignedOut::Ended))
+    }
+
+    /// The tokens of a reply; what it leaves out is as before (OpenID Connect Core 1.0 §12.2). Sets when
+    /// the session is due.
+    pub(super) fn session_tokens(
+        &self,
+        reply: Tokens,
+        old: &SessionTokens,
+        session: &mut Session,
+        now: OffsetDateTime,
+    ) -> SessionTokens {
+        let now = now.unix_timestamp();
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        let life = reply.expires_in.map(seconds);
+        let due_in = match life {
+            Some(life) => refresh_after(life, random_share()),
+            None => seconds(self.settings.session.refresh_interval),
+        };
+        session.refresh_due = Some(now.saturating_add(due_in));
+        SessionTokens {
+            access_token: Some(reply.access_token),
+            access_token_ends: life.map(|life| now.saturating_add(life)),
+            refresh_token: reply.refresh_token.or_else(|| old.refresh_token.clone()),
+            id_token: reply.id_token.or_else(|| old.id_token.clone()),
+            nonce: old.nonce.clone(),
+            sources: old.sources.clone(),
+        }
     }
 }
 
 /// After how long a token of this life is refreshed: a minute or a tenth of its life before its end, and
 /// up to half of that later, so that sessions that began together are not refreshed together.
 fn refresh_after(life: i64, share: f64) -> i64 {
-    let ahead = (life / 10).min(AHEAD.as_secs().cast_signed());
+    let ahead = (life / 10).min(REFRESH_MARGIN.as_secs().cast_signed());
     let later = (ahead as f64 / 2.0 * share) as i64;
     (life - ahead + later).max(1)
 }
@@ -294,45 +662,60 @@ impl Refreshes {
     pub(crate) fn new() -> Refreshes {
         Refreshes(
             Cache::builder()
-                .max_capacity(MOST_FLIGHTS)
+                .max_capacity(MAX_OUTCOMES)
                 .eviction_policy(EvictionPolicy::lru())
-                .expire_after(FlightLife)
+                .expire_after(OutcomeTtl)
                 .build(),
         )
     }
 
-    /// A flight has its outcome, and a life by it.
-    fn landed(&self, key: FlightKey, flight: Flight) {
-        self.0.entry(key).and_compute_with(|entry| match entry {
-            Some(entry) if entry.value().outcome.same_channel(&flight.outcome) => Op::Put(flight),
-            _ => Op::Nop,
-        });
+    /// A refresh has its outcome, and a time to live by it.
+    fn completed(&self, name: &str, flight: Flight) {
+        self.0
+            .entry_by_ref(name)
+            .and_compute_with(|entry| match entry {
+                Some(entry) if entry.value().outcome.same_channel(&flight.outcome) => {
+                    Op::Put(flight)
+                }
+                _ => Op::Nop,
+            });
     }
 
-    /// The flight to join: the one that is there while it counts, else the one that `begin` begins, after
+    /// The refresh to join: the one that is there while it counts, else the one that `begin` begins, after
     /// so many failures.
     fn join(
         &self,
-        key: FlightKey,
+        name: &str,
+        current: &CurrentSession,
+        forced: Option<i64>,
         now: OffsetDateTime,
         begin: impl FnOnce(u32) -> Flight,
     ) -> Flight {
         let now = now.unix_timestamp();
-        let shared_for = SHARED_FOR.as_secs().cast_signed();
-        let joined = self.0.entry(key).and_compute_with(|entry| {
+        let joined = self.0.entry_by_ref(name).and_compute_with(|entry| {
             let Some(entry) = entry else {
                 return Op::Put(begin(0));
             };
             let flight = entry.into_value();
             let outcome = flight.outcome.borrow();
             match &*outcome {
+                // It was dropped without an outcome, as at a shutdown.
                 None if flight.outcome.has_changed().is_err() => Op::Put(begin(0)),
                 None => Op::Nop,
-                Some(Outcome::Refreshed { at, .. }) if now - at > shared_for => Op::Put(begin(0)),
+                Some(Outcome::Refreshed { session, at }) => {
+                    let is_newer = session.generation > current.generation;
+                    let is_recent = forced.is_some_and(|interval| (now - at).abs() < interval);
+                    if is_newer && !is_due(session.refresh_due, at_time(now)) || is_recent {
+                        Op::Nop
+                    } else {
+                        Op::Put(begin(0))
+                    }
+                }
                 Some(Outcome::Failed {
                     retry_at, failures, ..
                 }) if now >= *retry_at => Op::Put(begin(*failures)),
-                Some(_) => Op::Nop,
+                Some(Outcome::SignedOut(_)) => Op::Put(begin(0)),
+                Some(Outcome::Failed { .. } | Outcome::Ended(_)) => Op::Nop,
             }
         });
         match joined {
@@ -345,24 +728,31 @@ impl Refreshes {
     }
 }
 
-/// How long a flight is remembered, from when it began, and from when it landed.
-struct FlightLife;
+fn at_time(seconds: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
 
-impl Expiry<FlightKey, Flight> for FlightLife {
-    fn expire_after_create(&self, _: &FlightKey, _: &Flight, _: Instant) -> Option<Duration> {
-        Some(REMEMBERED_FOR)
+/// How long an outcome is cached, from when the refresh began and from when it completed.
+struct OutcomeTtl;
+
+impl Expiry<String, Flight> for OutcomeTtl {
+    fn expire_after_create(&self, _: &String, _: &Flight, _: Instant) -> Option<Duration> {
+        Some(OUTCOME_TTL)
     }
 
     fn expire_after_update(
         &self,
-        _: &FlightKey,
+        _: &String,
         flight: &Flight,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
         match &*flight.outcome.borrow() {
-            Some(Outcome::Refreshed { .. }) => Some(SHARED_FOR),
-            _ => Some(REMEMBERED_FOR),
+            // It holds a session, and is of use to a forced refresh alone.
+            Some(Outcome::Refreshed { .. }) => {
+                Some(Duration::from_secs(FORCED_INTERVAL.unsigned_abs()))
+            }
+            _ => Some(OUTCOME_TTL),
         }
     }
 }
@@ -374,7 +764,7 @@ impl fmt::Debug for Refreshes {
 }
 
 impl Flight {
-    /// `None` when it ended without an outcome, as at a shutdown.
+    /// `None` when it was dropped without an outcome, as at a shutdown.
     async fn outcome(mut self) -> Option<Outcome> {
         let outcome = self.outcome.wait_for(Option::is_some).await.ok()?;
         outcome.clone()
@@ -388,33 +778,67 @@ impl Flight {
 
 impl Outcome {
     fn of(result: Result<CurrentSession, Failure>, failures: u32, now: OffsetDateTime) -> Outcome {
+        let now = now.unix_timestamp();
+        let back_off = MIN_BACK_OFF
+            .saturating_mul(1 << failures.min(6))
+            .min(MAX_BACK_OFF);
         match result {
             Ok(session) => {
                 observing::refreshed();
-                Outcome::Refreshed {
-                    session,
-                    at: now.unix_timestamp(),
-                }
+                Outcome::Refreshed { session, at: now }
             }
             Err(Failure::Ended(reason)) => {
                 observing::refresh_ended(reason);
                 Outcome::Ended(reason)
             }
-            Err(Failure::Later { reason, cause }) => {
+            Err(Failure::SignedOut(reason)) => Outcome::SignedOut(reason),
+            Err(Failure::AsksForSignIn { reason, cause }) => {
                 observing::refresh_failed(reason);
-                let wait = FIRST_BACK_OFF
-                    .saturating_mul(1 << failures.min(6))
-                    .min(LONGEST_BACK_OFF);
+                tracing::info!(
+                    reason,
+                    "a session is not refreshed, and its user signs in again: {cause}"
+                );
+                Outcome::Failed {
+                    pending: None,
+                    cause: cause.into(),
+                    retry_at: now + i64::from(back_off),
+                    failures: failures.saturating_add(1),
+                    asks_for_sign_in: true,
+                }
+            }
+            Err(Failure::Later {
+                reason,
+                cause,
+                retry_after,
+                pending,
+            }) => {
+                observing::refresh_failed(reason);
+                let wished =
+                    retry_after.map_or(0, |wait| u32::try_from(wait.as_secs()).unwrap_or(0));
+                let wait = back_off.max(wished);
                 tracing::warn!(
                     reason,
                     "a session is not refreshed: {cause}; it stays, and the next attempt is due in {wait} s"
                 );
                 Outcome::Failed {
+                    pending,
                     cause: cause.into(),
-                    retry_at: now.unix_timestamp() + i64::from(wait),
+                    retry_at: now + i64::from(wait),
                     failures: failures.saturating_add(1),
+                    asks_for_sign_in: false,
                 }
             }
+        }
+    }
+}
+
+impl Failure {
+    fn later(reason: &'static str, cause: String) -> Failure {
+        Failure::Later {
+            reason,
+            cause,
+            retry_after: None,
+            pending: None,
         }
     }
 }
@@ -422,23 +846,23 @@ impl Outcome {
 impl From<ProviderError> for Failure {
     fn from(error: ProviderError) -> Failure {
         let reason = error.reason();
-        match &error {
-            // RFC 6749 §5.2: the refresh token is invalid, expired or revoked; or we are nobody there.
-            ProviderError::Refused { error: code, .. }
-                if ["invalid_grant", "invalid_client"].contains(&code.as_str()) =>
-            {
-                match code.as_str() {
-                    "invalid_grant" => {
-                        tracing::info!(reason, "a session ended at its refresh: {error}");
-                    }
-                    _ => {
-                        tracing::error!(reason, "a session ended at its refresh: {error}");
-                        tracing::info!("{}", error.remedy());
-                    }
-                }
+        match RefreshVerdict::of(&error) {
+            RefreshVerdict::Ends => {
+                tracing::info!(reason, "a session ended at its refresh: {error}");
                 Failure::Ended(SignedOut::RefreshRefused)
             }
-            _ => Failure::Later {
+            RefreshVerdict::Waits { retry_after } => Failure::Later {
+                reason,
+                cause: error.to_string(),
+                retry_after,
+                pending: None,
+            },
+            RefreshVerdict::OperatorsFault => {
+                tracing::error!(reason, "no session can be refreshed: {error}");
+                tracing::info!("{}", error.remedy());
+                Failure::later(reason, error.to_string())
+            }
+            RefreshVerdict::AsksForSignIn => Failure::AsksForSignIn {
                 reason,
                 cause: error.to_string(),
             },
@@ -449,24 +873,15 @@ impl From<ProviderError> for Failure {
 impl From<RefreshedIdTokenError> for Failure {
     fn from(error: RefreshedIdTokenError) -> Failure {
         let reason = error.reason();
-        tracing::error!(reason, "the ID token of a refresh is refused: {error}");
+        tracing::error!(reason, "the ID token of a refresh is rejected: {error}");
         tracing::info!("{}", error.remedy());
-        match error.is_another_sign_in() {
-            true => Failure::Ended(SignedOut::RefreshRefused),
-            false => Failure::Later {
-                reason,
-                cause: error.to_string(),
-            },
-        }
+        Failure::Ended(SignedOut::RefreshRefused)
     }
 }
 
-impl From<crate::store::StoreError> for Failure {
-    fn from(error: crate::store::StoreError) -> Failure {
-        Failure::Later {
-            reason: "store_unavailable",
-            cause: error.to_string(),
-        }
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::later("store_unavailable", error.to_string())
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
     introspection_endpoint, issuer_of,
 };
 use crate::{
-    provider::{Metadata, ProviderError},
+    provider::{KeyPurpose, Metadata, ProviderError},
     token::{
         AccessTokenExpectations, BearerTokenError, KeySet, SigningAlgorithm, UnverifiedAccessToken,
         printable,
@@ -231,6 +231,7 @@ async fn check_signature(
         .provider
         .with_keys(
             metadata,
+            KeyPurpose::AnyRequest,
             now,
             |keys| unverified.check_signature(keys, algorithms),
             BearerTokenError::wants_fresh_keys,

@@ -27,7 +27,7 @@ use seen::{SeenJwt, SeenTokens, TokenHash, Verdict};
 
 use crate::{
     Clock, LaunchError, observing,
-    provider::{Endpoint, Provider, ProviderError},
+    provider::{Endpoint, KeyPurpose, Provider, ProviderError},
     settings::{Settings, TokenValidation},
     token::{
         AccessToken, AccessTokenExpectations, BearerTokenError, Claims, MAX_ACCESS_TOKEN,
@@ -239,6 +239,7 @@ impl ResourceServer {
         let (verified, keys) = provider
             .with_keys(
                 &metadata,
+                KeyPurpose::AnyRequest,
                 now,
                 |keys| {
                     unverified

@@ -85,7 +85,7 @@ fn session_json(session: &CurrentSession, settings: &SessionSettings) -> Value {
     let started = session.started();
     let tokens = session.tokens();
     json!({
-        "issuer": session.issuer,
+        "issuer": &*session.issuer,
         "claims": session.claims.as_map(),
         "data": session.data,
         "started": date(started.unix_timestamp()),
@@ -94,7 +94,7 @@ fn session_json(session: &CurrentSession, settings: &SessionSettings) -> Value {
         "ends": date(started.unix_timestamp().saturating_add_unsigned(settings.lifetime.as_secs())),
         "access token ends": tokens.and_then(|tokens| tokens.access_token_ends).map(date),
         "refresh due": session.refresh_due.map(date),
-        "refreshed": tokens.map_or(0, |tokens| tokens.generation),
+        "refreshed": session.generation - 1,
     })
 }
 

@@ -1,6 +1,6 @@
 //! The routes of sign-out: the button, the way back from the provider, and the provider's own two.
 
-use std::io::Cursor;
+use std::{io::Cursor, time::Duration};
 
 use rocket::{
     Data, Request, Response,
@@ -14,15 +14,18 @@ use url::{Url, form_urlencoded};
 
 use super::{Visit, form, html, redirect, sign_in::ARRIVALS};
 use crate::{
-    code_flow::{PendingLogout, ReturnTo, pending_sign_in},
+    code_flow::{PendingLogout, ReturnTo},
     fairing::ReturnedQuery,
     guard::{OptionalUser, RequestState, TESTING_SIGNED_OUT, current_session},
+    keys::Purpose,
     pages,
     relying_party::{FrontChannelLogout, Source},
 };
 
-/// The cookie of a sign-out under way.
+/// The kind of the cookie of a sign-out under way.
 pub(crate) const PENDING_LOGOUT: &str = "oidc_logout";
+/// How long the return from the provider may take.
+const PENDING_LOGOUT_TTL: Duration = Duration::from_secs(10 * 60);
 /// The route that the return from the provider is led to.
 pub(crate) const LOGGED_OUT: &str = "/logged-out";
 /// The largest body of a back-channel request, in bytes: more than a logout token may have.
@@ -96,7 +99,7 @@ impl Handler for LoggedOut {
         // Whoever brings another state, or none, arrives at the same page as everybody.
         Outcome::Success(match visit.returned_logout() {
             Some(pending) => {
-                visit.set([visit.rp.seal.remove(PENDING_LOGOUT, "/")]);
+                visit.set([visit.rp.cookies.named(PENDING_LOGOUT, "/").remove()]);
                 redirect(pending.return_to.as_str())
             }
             None => {
@@ -244,10 +247,8 @@ impl Visit<'_, '_> {
             Source::Provider(provider) => provider,
             Source::TestingProfile(_) => {
                 let life = self.rp.settings.session.lifetime;
-                self.set([self
-                    .rp
-                    .seal
-                    .set(TESTING_SIGNED_OUT, "1", "/", life, self.now)]);
+                let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");
+                self.set([marker.set("1", life, self.now)]);
                 return return_to.to_string();
             }
         };
@@ -266,8 +267,10 @@ impl Visit<'_, '_> {
         if let Some(pending) = pending {
             let text = serde_json::to_string(&pending)
                 .expect("a pending logout is two strings, which always serialize");
-            let life = pending_sign_in::LIFE;
-            self.set([self.rp.seal.set(PENDING_LOGOUT, &text, "/", life, self.now)]);
+            let cookie = self.rp.cookies.named(PENDING_LOGOUT, "/");
+            let keys = &self.rp.cookies.keys;
+            let value = keys.encrypt_text(Purpose::SignOut, cookie.name().as_bytes(), &text);
+            self.set([cookie.set(&value, PENDING_LOGOUT_TTL, self.now)]);
         }
         url.into()
     }
@@ -302,8 +305,11 @@ impl Visit<'_, '_> {
         let query = ReturnedQuery::of(self.request);
         let mut pairs = form_urlencoded::parse(query.as_bytes());
         let (_, state) = pairs.find(|(name, _)| name == "state")?;
-        let jar = self.request.cookies();
-        let text = self.rp.seal.open(jar, PENDING_LOGOUT)??;
+        let cookie = self.rp.cookies.named(PENDING_LOGOUT, "/");
+        let value = cookie.read(self.request.cookies())?;
+        let keys = &self.rp.cookies.keys;
+        let text = keys.decrypt_text(Purpose::SignOut, cookie.name().as_bytes(), value);
+        let text = text.ok()?;
         let pending: PendingLogout = serde_json::from_str(&text).ok()?;
         (pending.state == crate::Secret::new(state)).then_some(pending)
     }

@@ -17,13 +17,14 @@ use crate::{
         AuthorizationResponse, PendingSignIn, ReturnTo,
         pending_sign_in::{self, attempt_of},
     },
+    cookies::SetCookie,
     events::SignedIn,
     fairing::ReturnedQuery,
     guard::{TESTING_SIGNED_OUT, current_session},
     observing, pages,
     provider::Provider,
     relying_party::Source,
-    session::{BeginError, Session, SessionTokens, cookie::SetCookie},
+    session::{BeginError, Session, SessionTokens},
     settings::ResponseMode,
     token::printable,
 };
@@ -363,10 +364,11 @@ impl Visit<'_, '_> {
 
         let jar = self.request.cookies();
         let begun = self.rp.sessions.begin(session, tokens, jar, self.now).await;
-        self.set(begun.map_err(|error| match error {
+        let begun = begun.map_err(|error| match error {
             BeginError::TooLarge(error) => SignInError::SessionTooLarge(error),
             BeginError::Store(error) => SignInError::Store(error),
-        })?);
+        })?;
+        self.set(self.rp.sessions.set_cookies(&begun, jar, self.now));
         let times = self.arrivals().saturating_add(1);
         let arrivals = format!("{times}:{}", self.now.unix_timestamp());
         self.set([self

@@ -1,4 +1,4 @@
-//! The session of a request, with its tokens at hand and not opened before somebody asks.
+//! The session of a request, with its tokens at hand and not read before they are needed.
 
 use std::{
     fmt,
@@ -8,18 +8,19 @@ use std::{
 
 use time::OffsetDateTime;
 
-use super::{Session, SessionTokens, cookie::CookieSeal, pieces, sessions::TOKENS_COOKIE};
+use super::{Session, SessionTokens, record};
 
 /// A session that was found, or was just made.
 #[derive(Clone)]
 pub(crate) struct CurrentSession {
     pub(super) session: Arc<Session>,
-    /// Its name in a store, which is no secret.
+    /// The body of its record: tokens and the sources of its claims.
+    pub(super) body: Arc<[u8]>,
+    /// Its name in a store, which is not a secret.
     pub(super) name: Arc<str>,
     /// In a store; 0 in cookies.
     pub(super) version: u64,
     tokens: OnceLock<Option<Arc<SessionTokens>>>,
-    sealed: Option<(CookieSeal, String)>,
     /// Why the tokens were not refreshed when they were due.
     pub(crate) not_refreshed: Option<Arc<str>>,
 }
@@ -27,61 +28,31 @@ pub(crate) struct CurrentSession {
 impl CurrentSession {
     pub(super) fn new(
         session: Arc<Session>,
+        body: Arc<[u8]>,
         name: Arc<str>,
         version: u64,
-        tokens: Option<Arc<SessionTokens>>,
     ) -> CurrentSession {
         CurrentSession {
             session,
+            body,
             name,
             version,
-            tokens: OnceLock::from(tokens),
-            sealed: None,
-            not_refreshed: None,
-        }
-    }
-
-    /// A session whose tokens lie sealed in cookies.
-    pub(super) fn with_sealed_tokens(
-        session: Arc<Session>,
-        name: Arc<str>,
-        seal: &CookieSeal,
-        tokens: Option<String>,
-    ) -> CurrentSession {
-        CurrentSession {
-            session,
-            name,
-            version: 0,
             tokens: OnceLock::new(),
-            sealed: tokens.map(|tokens| (seal.clone(), tokens)),
             not_refreshed: None,
         }
     }
 
-    /// A session that lives nowhere: the testing profile's.
+    /// A session that is kept nowhere: the testing profile's.
     pub(crate) fn nowhere(session: Session) -> CurrentSession {
-        CurrentSession::new(Arc::new(session), "testing_profile".into(), 0, None)
+        CurrentSession::new(Arc::new(session), Arc::new([]), "testing_profile".into(), 0)
     }
 
-    /// The tokens, if they are there and belong to this session.
+    /// The tokens; `None` for the testing profile.
     pub(crate) fn tokens(&self) -> Option<&Arc<SessionTokens>> {
-        let opened = self.tokens.get_or_init(|| {
-            let (seal, sealed) = self.sealed.as_ref()?;
-            pieces::open(seal, TOKENS_COOKIE, sealed, |id, text| {
-                let (id, _) = id.split_once('.')?;
-                let is_of_this_session = crate::Secret::new(id) == self.session.id;
-                let tokens = is_of_this_session.then_some(text)?;
-                serde_json::from_str(tokens).ok().map(Arc::new)
-            })
-            .map(|read| read.value)
-        });
-        opened.as_ref()
-    }
-
-    /// The same with a renewed copy of when its tokens are due.
-    pub(crate) fn with_refresh_due(mut self, due: Option<i64>) -> CurrentSession {
-        Arc::make_mut(&mut self.session).refresh_due = due;
-        self
+        let tokens = self
+            .tokens
+            .get_or_init(|| record::decode_body(&self.body).map(Arc::new));
+        tokens.as_ref()
     }
 
     /// When it was last noted to be in use, in seconds since 1970.
@@ -98,6 +69,12 @@ impl CurrentSession {
     /// Its name, by which the app may end it.
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// About how many bytes of memory it takes.
+    pub(super) fn weight(&self) -> usize {
+        // Claims as JSON values take about three times their text, and their text is in the body.
+        500 + 4 * self.body.len()
     }
 }
 

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::{
-    CurrentSession, SessionInfo, Sessions, SignedOut, milliseconds, opened::Opened,
+    CurrentSession, Session, SessionInfo, Sessions, SignedOut, milliseconds, opened::SessionNames,
     sessions::unavailable, store::StoreError,
 };
 use crate::observing;
@@ -29,20 +29,25 @@ impl Sessions {
         self.store.remove(name).await
     }
 
-    /// Ends all sessions of an owner, of which there is a name in [`Names`]. Answers how many, if the store
-    /// can say so.
+    /// Ends all sessions of an owner, whose names under each key [`Names`](super::Names) makes. Answers how
+    /// many, if the store can say so.
     pub(crate) async fn end_matching(
         &self,
-        owner: &str,
+        owner: &[String],
         now: OffsetDateTime,
     ) -> Result<Option<usize>, StoreError> {
         if self.is_in_cookies {
-            self.note_end(owner, now).await?;
+            // Under each key: a node that does not have the newest one yet reads the other.
+            for name in owner {
+                self.note_end(name, now).await?;
+            }
             return Ok(None);
         }
         let mut ended = 0;
-        for id in self.store.ids_of(owner).await? {
-            ended += usize::from(self.store.remove(&id).await?);
+        for name in owner {
+            for id in self.store.ids_of(name).await? {
+                ended += usize::from(self.store.remove(&id).await?);
+            }
         }
         Ok(Some(ended))
     }
@@ -51,7 +56,7 @@ impl Sessions {
     /// cookies each call leaves a note, so only so many are taken in a second; `false` beyond.
     pub(crate) async fn end_matching_unsigned(
         &self,
-        owner: &str,
+        owner: &[String],
         now: OffsetDateTime,
     ) -> Result<bool, StoreError> {
         if self.is_in_cookies && !self.may_note_unsigned(now) {
@@ -83,16 +88,18 @@ impl Sessions {
     /// The sessions of an owner, oldest first; `None` where they live in cookies.
     pub(crate) async fn of(
         &self,
-        owner: &str,
+        owner: &[String],
         now: OffsetDateTime,
     ) -> Result<Option<Vec<SessionInfo>>, StoreError> {
         if self.is_in_cookies {
             return Ok(None);
         }
         let mut sessions = vec![];
-        for id in self.store.ids_of(owner).await? {
-            let session = self.load(&id).await?;
-            sessions.extend(session.filter(|session| self.check_times(session, now).is_ok()));
+        for name in owner {
+            for id in self.store.ids_of(name).await? {
+                let session = self.load(&id).await?;
+                sessions.extend(session.filter(|session| self.check_times(session, now).is_ok()));
+            }
         }
         sessions.sort_by_key(|session| session.started);
         let info = |session: &CurrentSession| {
@@ -129,26 +136,25 @@ impl Sessions {
         Ok(())
     }
 
-    /// Whether a session that lives in cookies was ended: it alone, with the session at the provider, or
-    /// with all sessions of the person.
-    pub(super) async fn check_not_ended(&self, opened: &Opened) -> Result<(), SignedOut> {
-        let names = &opened.names;
-        let (session, subject) = (&*names.session, &*names.subject);
-        let notes = match &names.sid {
-            Some(sid) => self.store.notes(&[session, subject, sid]).await,
-            None => self.store.notes(&[session, subject]).await,
-        };
-        let notes = match notes {
-            Ok(notes) => notes,
-            Err(error) => return Err(unavailable(&error)),
-        };
-        let ended = |note: &String| {
-            note.parse()
-                .is_ok_and(|at: i64| opened.session.started <= at)
-        };
-        match notes.iter().flatten().any(ended) {
-            true => Err(SignedOut::Ended),
-            false => Ok(()),
+    /// The newest generation of a session in cookies, if it is known. Fails when the session was ended: it
+    /// alone, with the session at the provider, or with all sessions of the user. One call to the store.
+    pub(super) async fn newest_generation(
+        &self,
+        session: &Session,
+        names: &SessionNames,
+    ) -> Result<Option<u64>, SignedOut> {
+        let mut asked: Vec<&str> = Vec::with_capacity(6);
+        asked.push(&names.generation);
+        asked.extend(names.ends());
+        let notes = self.store.notes(&asked).await;
+        let notes = notes.map_err(|error| unavailable(&error))?;
+        let mut notes = notes.iter().map(Option::as_deref);
+        let generation = notes.next().flatten().and_then(|note| note.parse().ok());
+        let is_ended = |note: &str| note.parse().is_ok_and(|at: i64| session.started <= at);
+        if notes.flatten().any(is_ended) {
+            Err(SignedOut::Ended)
+        } else {
+            Ok(generation)
         }
     }
 }

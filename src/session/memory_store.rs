@@ -17,11 +17,17 @@ use moka::{
 
 use time::OffsetDateTime;
 
-use super::store::{SessionStore, StoreError, StoredSession};
+use super::{
+    generations::Generations,
+    store::{SessionStore, StoreError, StoredSession},
+};
 use crate::Clock;
 
 /// How many notes are kept; the one that was not used for the longest time goes first.
 const MOST_NOTES: u64 = 1_000_000;
+
+/// How many numbers are kept.
+const MAX_NUMBERS: usize = 1_000_000;
 
 /// A [`SessionStore`] in the memory of this process. When it is full, the session that was not used for
 /// the longest time ends.
@@ -29,6 +35,8 @@ pub struct MemoryStore {
     sessions: Cache<String, Kept<Arc<StoredSession>>>,
     owners: Arc<Owners>,
     notes: Cache<String, Kept<Arc<str>>>,
+    /// Notes that are numbers: many, small, and in a table of their own.
+    numbers: Generations,
     clock: Clock,
 }
 
@@ -67,8 +75,16 @@ impl MemoryStore {
                 .eviction_policy(EvictionPolicy::lru())
                 .expire_after(Life)
                 .build(),
+            numbers: Generations::new(MAX_NUMBERS),
             clock: Clock::default(),
         }
+    }
+
+    /// How many numbers it keeps, such as which generation of a session is the newest; the one that was
+    /// noted the longest ago goes first. The default is a million.
+    pub fn max_numbers(mut self, max: usize) -> MemoryStore {
+        self.numbers = Generations::new(max);
+        self
     }
 
     /// The clock to judge lives by. The default is the system's.
@@ -147,8 +163,24 @@ impl SessionStore for MemoryStore {
         Ok(claimed.is_fresh())
     }
 
+    async fn note_larger(
+        &self,
+        name: &str,
+        number: u64,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let now = self.clock.now().unix_timestamp();
+        let life = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
+        let expires = now.saturating_add(life);
+        Ok(self.numbers.advance(name, number, expires, now))
+    }
+
     async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        let now = self.clock.now().unix_timestamp();
         let note = |name: &&str| {
+            if let Some(number) = self.numbers.get(name, now) {
+                return Some(number.to_string());
+            }
             let kept = self.notes.get(*name).filter(|kept| !self.is_over(kept));
             kept.map(|kept| kept.value.to_string())
         };

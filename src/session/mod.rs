@@ -1,106 +1,91 @@
 //! Who is signed in, and where that is kept.
 
-pub(crate) mod cookie;
+mod chunks;
 mod current;
 mod ending;
+mod generations;
+mod handed_out;
 mod memory_store;
 mod names;
 mod opened;
-mod pieces;
+mod record;
 #[cfg(feature = "redis")]
 mod redis_store;
 mod sessions;
 pub mod store;
 
-use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use thiserror::Error;
 use time::OffsetDateTime;
 
 pub(crate) use current::CurrentSession;
 pub(crate) use names::Names;
-#[cfg(feature = "cli")]
-pub(crate) use sessions::COOKIE as SESSION_COOKIE;
-pub(crate) use sessions::{BeginError, Elsewhere, SHARED_FOR, Sessions};
+#[cfg(feature = "__internals")]
+pub(crate) use record::{to_json, to_record};
+pub(crate) use sessions::{BeginError, Newest, Sessions};
 
-use crate::{Secret, secret, token::Claims};
+use crate::{
+    Secret,
+    token::{ClaimSources, Claims},
+};
 
-/// The layout of what is sealed. What has another layout is no session.
-const LAYOUT: u8 = 2;
+/// The kind of the session's cookies, which their names begin with.
+pub(crate) const COOKIE: &str = "oidc_session";
 
-/// One sign-in, from its callback until it ends: the part that guards read.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// One sign-in, from its callback until it ends: what guards read.
+#[derive(Clone, Debug)]
 pub(crate) struct Session {
-    layout: u8,
     /// New at every sign-in.
-    #[serde(with = "secret::text")]
     pub id: Secret,
-    pub issuer: String,
-    /// The ID token's claims merged with UserInfo.
+    pub issuer: Arc<str>,
+    /// What the ID token and UserInfo state, as an app reads it.
     pub claims: Claims,
     /// What the app added in `after_authorize`.
-    #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub data: Map<String, Value>,
-    /// When the tokens are to be refreshed, in seconds since 1970. A copy: what the tokens say counts.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    /// 1 at the sign-in, one more whenever claims, tokens or the app's data change.
+    pub generation: u64,
+    /// When the tokens are to be refreshed, in seconds since 1970; `None` when they are not.
     pub refresh_due: Option<i64>,
+    /// Whether UserInfo did not answer at the last refresh, and is to be asked again.
+    pub user_info_due: bool,
     /// In milliseconds since 1970: somebody may sign in again in the second in which a session ended.
     started: i64,
-    /// In seconds since 1970.
+    /// When it ends at the latest, in seconds since 1970.
+    ends: i64,
+    /// When it was last noted to be in use, in seconds since 1970.
     seen: i64,
 }
 
-/// The tokens of a session, opened only by who needs them.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+/// What the provider sent for a session: its tokens, and what they and UserInfo state.
+#[derive(Clone, Debug, Default)]
 pub(crate) struct SessionTokens {
-    #[serde(
-        default,
-        with = "secret::optional_text",
-        skip_serializing_if = "Option::is_none"
-    )]
     pub access_token: Option<Secret>,
     /// In seconds since 1970; `None` when the provider does not say.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access_token_ends: Option<i64>,
-    #[serde(
-        default,
-        with = "secret::optional_text",
-        skip_serializing_if = "Option::is_none"
-    )]
     pub refresh_token: Option<Secret>,
     /// The latest ID token, to name the session by when it ends at the provider.
-    #[serde(
-        default,
-        with = "secret::optional_text",
-        skip_serializing_if = "Option::is_none"
-    )]
     pub id_token: Option<Secret>,
     /// The `nonce` of the sign-in: a refreshed ID token may repeat it and may not have another.
-    #[serde(
-        default,
-        with = "secret::optional_text",
-        skip_serializing_if = "Option::is_none"
-    )]
     pub nonce: Option<Secret>,
-    /// In seconds since 1970; `None` when they are not refreshed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refresh_due: Option<i64>,
-    /// How many times they were refreshed.
-    #[serde(default)]
-    pub generation: u32,
+    pub sources: ClaimSources,
 }
 
 impl Session {
-    /// A session that begins now, with an id of its own.
+    /// A session that begins now, with an id of its own. It ends with the setting `session.lifetime`,
+    /// which [`Sessions::begin`] adds.
     pub(crate) fn new(issuer: &str, claims: Claims, now: OffsetDateTime) -> Session {
         Session {
-            layout: LAYOUT,
             id: Secret::random(),
-            issuer: issuer.to_owned(),
+            issuer: issuer.into(),
             claims,
             data: Map::new(),
+            generation: 1,
             refresh_due: None,
+            user_info_due: false,
             started: milliseconds(now),
+            ends: i64::MAX,
             seen: now.unix_timestamp(),
         }
     }
@@ -109,6 +94,23 @@ impl Session {
     pub(crate) fn subject(&self) -> &str {
         let sub = self.claims.value("sub").and_then(Value::as_str);
         sub.unwrap_or_default()
+    }
+}
+
+impl SessionTokens {
+    /// Of claims alone.
+    #[cfg(feature = "__internals")]
+    pub(crate) fn of_claims(claims: Claims) -> SessionTokens {
+        SessionTokens {
+            sources: ClaimSources::new(claims, None),
+            ..SessionTokens::default()
+        }
+    }
+
+    #[cfg(test)]
+    fn texts(&self) -> [Option<&str>; 3] {
+        let tokens = [&self.access_token, &self.refresh_token, &self.id_token];
+        tokens.map(|token| token.as_ref().map(Secret::expose))
     }
 }
 
@@ -136,8 +138,9 @@ pub enum SignedOut {
     /// The request carries no session.
     #[error("the request carries no session")]
     NoSession,
-    /// The cookie cannot be opened: another key, another version of this crate, or damage.
-    #[error("the session's cookie cannot be opened")]
+    /// The cookie cannot be decrypted: another key, issuer or client, another version of this crate, or
+    /// damage.
+    #[error("the session's cookie cannot be decrypted")]
     Unreadable,
     /// The session was not used for longer than `session.idle`.
     #[error("the session was idle for too long")]
@@ -145,15 +148,27 @@ pub enum SignedOut {
     /// The session is older than `session.lifetime`.
     #[error("the session's lifetime has ended")]
     LifetimeEnded,
-    /// The session comes from another provider than the one in the settings.
-    #[error("the session comes from another issuer")]
-    OtherIssuer,
     /// The session was ended: by sign-out, by the provider or by the app.
     #[error("the session was ended")]
     Ended,
+    /// The cookie is an older copy of a session that was refreshed since, and the newer one is not kept
+    /// any more. The session itself goes on, with its newest cookie.
+    #[error("the cookie is an older copy of a session that was refreshed since")]
+    Superseded,
     /// The provider refused to refresh the session: it has ended there.
     #[error("the provider ended the session at a refresh")]
     RefreshRefused,
+    /// The provider asks for a new sign-in before it refreshes the session.
+    #[error("the provider asks for a new sign-in at a refresh")]
+    SignInRequired,
+    /// A refresh has been due for longer than `session.refresh_grace`, and does not succeed because the
+    /// provider is down. Nothing is lost; guards answer 503.
+    #[error("the session is overdue for a refresh, and the provider is not reachable")]
+    RefreshUnavailable,
+    /// The session was refreshed with a key that this node does not have. Nothing is lost; guards answer
+    /// 503.
+    #[error("the session was refreshed by a node with another secret key")]
+    UnknownKey,
     /// Whether somebody is signed in is not known: the session store is not reachable. Nothing is lost;
     /// guards answer 503.
     #[error("the session store is not reachable")]
@@ -171,25 +186,37 @@ impl SignedOut {
             SignedOut::Unreadable => "session_unreadable",
             SignedOut::Idle => "session_idle",
             SignedOut::LifetimeEnded => "session_lifetime",
-            SignedOut::OtherIssuer => "session_other_issuer",
             SignedOut::Ended => "session_ended",
+            SignedOut::Superseded => "session_superseded",
             SignedOut::RefreshRefused => "refresh_refused",
+            SignedOut::SignInRequired => "sign_in_required",
+            SignedOut::RefreshUnavailable => "refresh_unavailable",
+            SignedOut::UnknownKey => "session_unknown_key",
             SignedOut::StoreUnavailable => "store_unavailable",
             SignedOut::Disabled => "disabled",
         }
+    }
+
+    /// Whether a later request may find the session: 503 instead of 401.
+    pub(crate) fn is_outage(self) -> bool {
+        matches!(
+            self,
+            SignedOut::RefreshUnavailable | SignedOut::UnknownKey | SignedOut::StoreUnavailable
+        )
     }
 }
 
 /// The session does not fit into its cookies.
 #[derive(Debug, PartialEq, Error)]
-#[error("the session has {size} bytes and its cookies hold {limit}; the largest parts are {}", largest.join(", "))]
+#[error("the session needs {size} bytes and its cookies hold {limit}; the largest parts are {}", largest.join(", "))]
 #[non_exhaustive]
 pub struct SessionTooLarge {
-    /// What the session takes, in bytes: its claims or its tokens, whichever do not fit.
+    /// What the session takes, compressed and encrypted, in bytes.
     pub size: usize,
     /// What `session.max_cookies` allow, in bytes.
     pub limit: usize,
-    /// The largest claims or tokens with their sizes, largest first.
+    /// The largest claims, tokens and values of the app with their sizes before compression, largest
+    /// first.
     pub largest: Vec<String>,
 }
 
@@ -200,39 +227,38 @@ impl SessionTooLarge {
     }
 
     /// Names what takes the most room.
-    fn new(size: usize, max_cookies: usize, mut parts: Vec<(String, usize)>) -> SessionTooLarge {
-        parts.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
-        SessionTooLarge {
-            size,
-            limit: pieces::PIECE * max_cookies,
-            largest: parts
-                .into_iter()
-                .take(3)
-                .map(|(name, size)| format!("{name} with {size} bytes"))
-                .collect(),
-        }
-    }
-
-    fn of_claims(session: &Session, size: usize, max_cookies: usize) -> SessionTooLarge {
+    fn new(
+        session: &Session,
+        tokens: &SessionTokens,
+        size: usize,
+        max_cookies: usize,
+    ) -> SessionTooLarge {
+        let length = |token: &Option<Secret>| token.as_ref().map_or(0, |t| t.expose().len());
         let claims = session.claims.iter();
         let claims = claims.map(|(name, value)| (format!("claim `{name}`"), value));
         let data = session.data.iter();
         let data = data.map(|(name, value)| (format!("the app's `{name}`"), value));
-        let parts = claims.chain(data);
-        let parts = parts.map(|(name, value)| (name, value.to_string().len()));
-        SessionTooLarge::new(size, max_cookies, parts.collect())
-    }
-
-    fn of_tokens(tokens: &SessionTokens, size: usize, max_cookies: usize) -> SessionTooLarge {
-        let length = |token: &Option<Secret>| token.as_ref().map_or(0, |t| t.expose().len());
-        let parts = vec![
+        let mut parts: Vec<_> = claims
+            .chain(data)
+            .map(|(name, value)| (name, value.to_string().len()))
+            .collect();
+        parts.extend([
             ("the access token".to_owned(), length(&tokens.access_token)),
             (
                 "the refresh token".to_owned(),
                 length(&tokens.refresh_token),
             ),
             ("the ID token".to_owned(), length(&tokens.id_token)),
-        ];
-        SessionTooLarge::new(size, max_cookies, parts)
+        ]);
+        parts.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+        SessionTooLarge {
+            size,
+            limit: chunks::CHUNK_LEN * max_cookies,
+            largest: parts
+                .into_iter()
+                .take(3)
+                .map(|(name, size)| format!("{name} with {size} bytes"))
+                .collect(),
+        }
     }
 }

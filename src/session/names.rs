@@ -1,72 +1,53 @@
-//! The names under which a store keeps things: keyed hashes, from which nothing can be read or guessed.
+//! The names under which a store keeps things. Names that are made of random ids are plain digests; names
+//! that are made of what others know are keyed, so that nothing can be read or guessed from them.
 
-use std::fmt;
+use crate::{
+    Secret,
+    keys::{KeyRing, digest_name},
+};
 
-use aws_lc_rs::hmac;
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-
-use crate::Secret;
-
-/// What most parts take together, in bytes.
-const USUAL_LENGTH: usize = 256;
-
-/// Makes names under the app's secret key.
-#[derive(Clone)]
-pub(crate) struct Names(hmac::Key);
+/// Makes names for one client at one issuer.
+#[derive(Clone, Debug)]
+pub(crate) struct Names(KeyRing);
 
 impl Names {
-    pub(crate) fn new(secret_key: &[u8]) -> Names {
-        let key = hmac::Key::new(hmac::HMAC_SHA256, secret_key);
-        let derived = hmac::sign(&key, b"rocket_openidconnect: names in a session store");
-        Names(hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()))
+    pub(crate) fn new(keys: KeyRing) -> Names {
+        Names(keys)
     }
 
     /// A session, by the secret that its browser has.
     pub(crate) fn session(&self, id: &Secret) -> String {
-        self.name("session", &[id.expose()])
+        digest_name("session", &[id.expose()])
     }
 
-    /// All sessions of a person.
-    pub(crate) fn subject(&self, issuer: &str, subject: &str) -> String {
-        self.name("sub", &[issuer, subject])
+    /// All sessions of a user: a name under each key, the one to write under first.
+    pub(crate) fn subject(&self, issuer: &str, subject: &str) -> Vec<String> {
+        self.0.index_names("sub", &[issuer, subject])
     }
 
-    /// The sessions that belong to one session at the provider.
-    pub(crate) fn sid(&self, issuer: &str, sid: &str) -> String {
-        self.name("sid", &[issuer, sid])
+    /// The sessions that belong to one session at the provider, as [`subject`](Self::subject).
+    pub(crate) fn sid(&self, issuer: &str, sid: &str) -> Vec<String> {
+        self.0.index_names("sid", &[issuer, sid])
     }
 
-    /// A logout token that was accepted.
-    pub(crate) fn jti(&self, issuer: &str, jti: &str) -> String {
-        self.name("jti", &[issuer, jti])
+    /// A logout token that was accepted, as [`subject`](Self::subject).
+    pub(crate) fn jti(&self, issuer: &str, jti: &str) -> Vec<String> {
+        self.0.index_names("jti", &[issuer, jti])
     }
 
-    /// One refresh: of this session, when it had been refreshed so many times before.
-    pub(crate) fn refresh(&self, session: &str, generation: u32) -> String {
-        self.name("refresh", &[session, &generation.to_string()])
+    /// Which generation of a session is the newest.
+    pub(crate) fn generation(&self, session: &str) -> String {
+        digest_name("generation", &[session])
     }
 
-    /// The result of that refresh.
-    pub(crate) fn refreshed(&self, session: &str, generation: u32) -> String {
-        self.name("refreshed", &[session, &generation.to_string()])
+    /// The record of one generation of a session.
+    pub(crate) fn record(&self, session: &str, generation: u64) -> String {
+        digest_name("record", &[session, &generation.to_string()])
     }
 
-    /// Each part with its length in front, so that no two lists of parts are one text.
-    fn name(&self, kind: &str, parts: &[&str]) -> String {
-        let mut text = Vec::with_capacity(USUAL_LENGTH);
-        let mut add = |part: &str| {
-            text.extend_from_slice(&part.len().to_be_bytes());
-            text.extend_from_slice(part.as_bytes());
-        };
-        add(kind);
-        parts.iter().copied().for_each(add);
-        URL_SAFE_NO_PAD.encode(hmac::sign(&self.0, &text))
-    }
-}
-
-impl fmt::Debug for Names {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Names(…)")
+    /// The lock that a node holds while it refreshes a session.
+    pub(crate) fn refresh_lock(&self, session: &str) -> String {
+        digest_name("refresh lock", &[session])
     }
 }
 
@@ -75,49 +56,44 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
-
-    #[test]
-    fn names_differ_by_kind_by_parts_and_by_key() {
-        let names = Names::new(b"key");
-        let one = names.subject("https://op.example", "alice");
-        assert_eq!(one, names.subject("https://op.example", "alice"));
-        for other in [
-            names.sid("https://op.example", "alice"),
-            names.subject("https://op.examplea", "lice"),
-            Names::new(b"other").subject("https://op.example", "alice"),
-        ] {
-            assert_ne!(one, other);
-        }
-    }
-
-    /// Sessions in a store outlive the version of this crate that named them.
-    #[test]
-    fn a_name_stays_what_it_is() {
-        let names = Names::new(b"key");
-        let subject = names.subject("https://op.example", "alice");
-        assert_eq!(subject, "3ms0yOKyKc1SZTfHtz2V5jPU1Yh5FvoPo8qEO6Qv5E8");
-        let session = names.session(&Secret::new("id"));
-        assert_eq!(session, "4EoayWlxR_TztaXBxeZkHPYC9mP750RRTmo51-UKg5w");
-    }
+    use crate::keys::SecretKey;
 
     #[test]
     fn each_thing_has_a_name_of_its_own() {
-        let names = Names::new(b"key");
+        let key = SecretKey::from_bytes(vec![1; 32]).unwrap();
+        let keys = KeyRing::new(&key, &[], "https://op.example", "app");
+        let names = Names::new(keys);
         let all = [
             names.session(&Secret::new("id")),
             names.session(&Secret::new("other")),
-            names.subject("issuer", "id"),
-            names.sid("issuer", "id"),
-            names.jti("issuer", "id"),
-            names.refresh("id", 1),
-            names.refresh("id", 2),
-            names.refreshed("id", 1),
-            names.refreshed("id", 2),
-            names.refreshed("other", 1),
+            names.subject("issuer", "id").remove(0),
+            names.sid("issuer", "id").remove(0),
+            names.jti("issuer", "id").remove(0),
+            names.generation("id"),
+            names.record("id", 1),
+            names.record("id", 2),
+            names.record("other", 1),
+            names.refresh_lock("id"),
         ];
         for name in &all {
             assert_eq!(name.len(), 43);
         }
         assert_eq!(HashSet::from(all.clone()).len(), all.len());
+    }
+
+    /// Sessions in a store outlive the version of this crate that named them.
+    #[test]
+    fn a_name_stays_what_it_is() {
+        let key = SecretKey::from_bytes((0..64).collect()).unwrap();
+        let names = Names::new(KeyRing::new(&key, &[], "https://op.example", "app"));
+        let session = names.session(&Secret::new("id"));
+        let subject = names.subject("https://op.example", "alice").remove(0);
+        assert_eq!(
+            [session, subject],
+            [
+                "Uw-iKZ8Kua10xeinGxq1PEAaJqYe8oj3tb45PC5uk5I",
+                "d3Dj0LmYYxkTI_UclJ1Sqet0E5VGo5NK3Mb1-X5KdTY"
+            ]
+        );
     }
 }

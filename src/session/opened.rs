@@ -1,10 +1,10 @@
-//! Sessions that were opened before, so that they are not opened again while they are in use.
+//! Sessions that were decrypted before, so that they are not decrypted again while they are in use.
 
 use std::{borrow::Cow, sync::Arc};
 
 use arc_swap::ArcSwapOption;
 
-use super::{Session, SessionTokens, pieces::Read, store::StoredSession};
+use super::{Session, store::StoredSession};
 use crate::{
     observing,
     seen_texts::{Seen, SeenTexts},
@@ -14,31 +14,44 @@ use crate::{
 /// How much of the end of a sealed text tells it from others: more than its tag of 16 bytes, in base64.
 const SEAL_END: usize = 32;
 
-/// What a sealed text held. Times are judged again each time.
+/// What an encrypted text held. Times are judged again each time.
 pub(super) struct Opened {
     pub(super) session: Arc<Session>,
-    pub(super) tokens: Option<Arc<SessionTokens>>,
+    /// The body of its record.
+    pub(super) body: Arc<[u8]>,
     pub(super) names: SessionNames,
 }
 
 /// Under what a session is found.
 pub(super) struct SessionNames {
     pub(super) session: Arc<str>,
-    /// All of the person's.
-    pub(super) subject: String,
+    /// Its newest generation.
+    pub(super) generation: String,
+    /// All of the user's, a name under each key.
+    pub(super) subject: Vec<String>,
     /// All that belong to the same session at the provider, if it has a name there.
-    pub(super) sid: Option<String>,
+    pub(super) sid: Vec<String>,
 }
 
 impl SessionNames {
-    /// Those of more than this session alone.
+    /// Those of more than this session alone, under the first key.
     pub(super) fn into_owners(self) -> Vec<String> {
-        [self.subject].into_iter().chain(self.sid).collect()
+        let first = |names: Vec<String>| names.into_iter().next();
+        [first(self.subject), first(self.sid)]
+            .into_iter()
+            .flatten()
+            .collect()
+    }
+
+    /// All under which an end may be noted.
+    pub(super) fn ends(&self) -> impl Iterator<Item = &str> {
+        let indexed = self.subject.iter().chain(&self.sid);
+        std::iter::once(&*self.session).chain(indexed.map(String::as_str))
     }
 }
 
 pub(super) struct OpenedSessions {
-    /// Sessions in cookies, by what those hold: what opened, and nothing that stands behind it.
+    /// Sessions in cookies, by the encrypted text.
     in_cookies: SeenTexts<String, Opened>,
     /// Sessions in a store, by what the cookie with the id holds.
     in_store: SeenTexts<String, InStore>,
@@ -73,19 +86,17 @@ impl OpenedSessions {
         self.in_store.begin_forgetting();
     }
 
-    /// The session in these cookies, which `open` opens if it has to.
+    /// The session in these cookies, which `open` decrypts if it has to.
     pub(super) fn in_cookies(
         &self,
-        sealed: Cow<'_, str>,
-        open: impl FnOnce(&str) -> Option<Read<Opened>>,
+        text: Cow<'_, str>,
+        open: impl FnOnce(&str) -> Option<Opened>,
     ) -> Option<Arc<Seen<Opened>>> {
-        let before = self.in_cookies.get(&sealed);
+        let before = self.in_cookies.get(&text);
         observing::session_looked_up(before.is_some());
         before.or_else(|| {
-            let read = open(&sealed)?;
-            let mut sealed = sealed.into_owned();
-            sealed.truncate(read.length);
-            Some(self.in_cookies.add(sealed, read.value))
+            let opened = open(&text)?;
+            Some(self.in_cookies.add(text.into_owned(), opened))
         })
     }
 
@@ -146,11 +157,12 @@ mod tests {
         let now = OffsetDateTime::now_utc();
         Opened {
             session: Arc::new(Session::new("https://op.example", Claims::default(), now)),
-            tokens: None,
+            body: Arc::new([]),
             names: SessionNames {
                 session: "name".into(),
-                subject: "subject".into(),
-                sid: None,
+                generation: "generation".into(),
+                subject: vec!["subject".into()],
+                sid: vec![],
             },
         }
     }
@@ -163,8 +175,7 @@ mod tests {
             for _ in 0..2 {
                 let opened = sessions.in_cookies("sealed".into(), |_| {
                     in_cookies.set(in_cookies.get() + 1);
-                    let value = opened();
-                    Some(Read { value, length: 6 })
+                    Some(opened())
                 });
                 let session = sessions.in_store("sealed", || {
                     in_store.set(in_store.get() + 1);
@@ -174,25 +185,6 @@ mod tests {
             }
             assert_eq!((in_cookies.get(), in_store.get()), (expected, expected));
         }
-    }
-
-    /// What a larger session left behind a smaller one is no part of what is remembered.
-    #[test]
-    fn only_what_opened_is_remembered() {
-        let sessions = OpenedSessions::new(CacheSize::default());
-        let open = |sealed: &str| {
-            let is_opened = Cell::new(false);
-            let found = sessions.in_cookies(sealed.into(), |_| {
-                is_opened.set(true);
-                let value = opened();
-                Some(Read { value, length: 6 })
-            });
-            assert!(found.is_some());
-            is_opened.get()
-        };
-        assert!(open("sealed behind"));
-        assert!(!open("sealed"));
-        assert!(open("sealed behind"));
     }
 
     /// A store that brings an older state back has another text of the same version.

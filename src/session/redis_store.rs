@@ -32,6 +32,13 @@ redis.call('HSET', KEYS[1], 'version', ARGV[2], 'value', ARGV[3]) \
 redis.call('PEXPIRE', KEYS[1], ARGV[4]) \
 return 1";
 
+/// Keeps a number, unless one as large or larger is there.
+const NOTE_LARGER: &str = "\
+local there = tonumber(redis.call('GET', KEYS[1])) \
+if there and there >= tonumber(ARGV[1]) then return 0 end \
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) \
+return 1";
+
 /// Drops a note if it has this value.
 const FORGET: &str = "\
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end \
@@ -227,6 +234,23 @@ impl SessionStore for RedisStore {
         // Run twice, it would refuse its own claim.
         let done: Option<String> = self.query_once(&command).await?;
         Ok(done.is_some())
+    }
+
+    async fn note_larger(
+        &self,
+        name: &str,
+        number: u64,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let command = cmd("EVAL")
+            .arg(NOTE_LARGER)
+            .arg(1)
+            .arg(format!("{NOTE}{name}"))
+            .arg(number)
+            .arg(milliseconds(life))
+            .to_owned();
+        // Run twice, it answers that the number is there, which is as good.
+        self.query(&command).await
     }
 
     async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {

@@ -1,60 +1,64 @@
-//! The sessions of this app: begun, found, renewed and ended, in cookies or in a store.
+//! The sessions of this app: begun, found, advanced and ended, in cookies or in a store.
 
 use std::{
-    borrow::Cow,
     fmt,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use moka::{ops::compute::Op, sync::Cache};
 use rocket::http::CookieJar;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::{
-    CurrentSession, LAYOUT, Names, Session, SessionTokens, SessionTooLarge, SignedOut,
-    cookie::{CookieSeal, SetCookie},
+    CurrentSession, Names, Session, SessionTokens, SessionTooLarge, SignedOut,
+    chunks::{SessionCookies, without_end},
     ending::UnsignedEnds,
-    milliseconds,
+    handed_out::{AFTER_SEEN, HandedOut},
     opened::{Opened, OpenedSessions, SessionNames},
-    pieces,
+    record,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use crate::{
     Clock, Secret,
+    cookies::{Cookies, SetCookie},
+    keys::{DecryptError, KeyRing, Purpose},
     settings::{SessionSettings, StoreKind},
+    token::Claims,
 };
 
-/// The name of the session's cookie, before its prefix. Further pieces add `_1`, `_2`, …
-pub(crate) const COOKIE: &str = "oidc_session";
-/// The name of the cookie with the session's tokens.
-pub(super) const TOKENS_COOKIE: &str = "oidc_tokens";
-/// How long a refreshed session is handed to requests that still carry the old one.
-pub(crate) const SHARED_FOR: Duration = Duration::from_secs(30);
-/// How often a replacement is tried again after another request replaced the session.
-const MOST_TRIES: usize = 5;
+/// How often a replacement in a store is tried again after another request replaced the session.
+const MAX_TRIES: usize = 5;
+/// For how many sessions in cookies it is known that their use was just noted.
+const MAX_TOUCHED: u64 = 10_000;
+/// Claims that bind a token to its request, and say nothing about the user.
+const ABOUT_THE_REQUEST: [&str; 3] = ["nonce", "at_hash", "c_hash"];
+/// Claims that refresh and sign-out need.
+const ALWAYS_KEPT: [&str; 5] = ["iss", "sub", "aud", "auth_time", "sid"];
 
 /// The sessions of this app.
 pub(crate) struct Sessions {
     pub(super) settings: SessionSettings,
-    seal: CookieSeal,
+    keys: KeyRing,
+    cookies: SessionCookies,
+    issuer: Arc<str>,
     pub(crate) names: Names,
     pub(super) is_in_cookies: bool,
-    /// Has the sessions, or with cookies: which of them have ended.
+    /// Has the sessions, or with cookies: which of them have ended, and which generation is the newest.
     pub(crate) store: Arc<dyn SessionStore>,
     /// Whether other nodes use the store too.
     pub(crate) is_shared: bool,
     pub(super) unsigned_ends: Mutex<UnsignedEnds>,
     opened: OpenedSessions,
-}
-
-/// What a store keeps of a session, before it is sealed.
-#[derive(Serialize, Deserialize)]
-struct Record {
-    session: Session,
-    tokens: SessionTokens,
+    /// The newest records of sessions in cookies, where the store is not shared.
+    handed_out: HandedOut,
+    /// When the use of a session in cookies was noted last.
+    touched: Cache<String, i64>,
+    /// The newest generation of which this node knows that its browser has it, where the store is shared.
+    seen_newest: Cache<String, u64>,
 }
 
 /// Why a session does not begin.
@@ -66,18 +70,28 @@ pub(crate) enum BeginError {
     Store(#[from] StoreError),
 }
 
-/// What became of a refresh on another node.
-pub(crate) enum Elsewhere {
-    NotYet,
-    Refreshed(CurrentSession),
-    Ended,
+/// A session that was found.
+pub(crate) struct Found {
+    pub(crate) session: CurrentSession,
+    /// The browser has an older copy of it, and is to get this one.
+    pub(crate) is_newer: bool,
+}
+
+/// What is newer than a session at hand.
+pub(crate) enum Newest {
+    /// Nothing: it is the newest.
+    ThisOne,
+    Other(CurrentSession),
+    /// Why there is none to go on with.
+    None(SignedOut),
 }
 
 impl Sessions {
     /// Where the settings say, or in the app's own store.
     pub(crate) fn open(
         settings: SessionSettings,
-        seal: CookieSeal,
+        cookies: &Cookies,
+        issuer: &str,
         own: Option<Arc<dyn SessionStore>>,
         clock: &Clock,
     ) -> Result<Sessions, StoreError> {
@@ -94,16 +108,23 @@ impl Sessions {
                 "`session.max_per_user` changes nothing: sessions in cookies know of no other"
             );
         }
+        let memory = || {
+            let store = MemoryStore::new(settings.max_sessions).clock(clock.clone());
+            Arc::new(store.max_numbers(settings.max_generations))
+        };
         Ok(Sessions {
-            names: seal.names(),
-            seal,
+            names: Names::new(cookies.keys.clone()),
+            keys: cookies.keys.clone(),
+            cookies: SessionCookies::new(cookies, settings.cookie.as_deref()),
+            issuer: issuer.into(),
             is_in_cookies,
-            store: shared.unwrap_or_else(|| {
-                Arc::new(MemoryStore::new(settings.max_sessions).clock(clock.clone()))
-            }),
+            store: shared.unwrap_or_else(|| memory()),
             is_shared,
             unsigned_ends: Mutex::default(),
             opened: OpenedSessions::new(settings.cache),
+            handed_out: HandedOut::new(),
+            touched: Cache::new(MAX_TOUCHED),
+            seen_newest: Cache::new(MAX_TOUCHED),
             settings,
         })
     }
@@ -117,30 +138,34 @@ impl Sessions {
     pub(crate) fn describe(&self) -> &'static str {
         match (self.is_in_cookies, self.is_shared) {
             (true, false) => {
-                "sealed cookies; what ends them early (sign-out elsewhere, at the provider, by the app) is known to this node only"
+                "encrypted cookies; what ends them early (sign-out elsewhere, at the provider, by the app) and which copies are old is known to this node only, until it restarts"
             }
-            (true, true) => "sealed cookies; all nodes know which have ended",
+            (true, true) => "encrypted cookies; all nodes know which have ended and which are old",
             (false, false) => "in the memory of this process, for one node",
             (false, true) => "in a store that all nodes share",
         }
     }
 
-    /// Begins a session in this browser, in place of any that it has.
+    /// The name and the attributes of the session's cookie, for a report.
+    #[cfg(feature = "cli")]
+    pub(crate) fn describe_cookie(&self) -> String {
+        self.cookies.first().describe()
+    }
+
+    /// Begins a session.
     pub(crate) async fn begin(
         &self,
         mut session: Session,
         mut tokens: SessionTokens,
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
-    ) -> Result<Vec<SetCookie>, BeginError> {
+    ) -> Result<CurrentSession, BeginError> {
+        let lifetime = seconds(self.settings.lifetime);
+        session.ends = (session.started / 1000).saturating_add(lifetime);
         self.reduce(&mut session, &mut tokens);
         let names = self.names_of(&session);
-        let current = CurrentSession::new(
-            Arc::new(session),
-            names.session.clone(),
-            u64::from(!self.is_in_cookies),
-            Some(Arc::new(tokens)),
-        );
+        let version = u64::from(!self.is_in_cookies);
+        let current = self.record(session, &tokens, names.session.clone(), version)?;
         if !self.is_in_cookies {
             if let Some(id) = self.id_in(jar) {
                 self.store.remove(&self.names.session(&id)).await?;
@@ -150,7 +175,7 @@ impl Sessions {
             let life = self.remaining(&current, now);
             self.store.create(&stored, life).await?;
         }
-        Ok(self.cookies(&current, jar, now)?)
+        Ok(current)
     }
 
     /// The session of this browser.
@@ -158,41 +183,54 @@ impl Sessions {
         &self,
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
-    ) -> Result<CurrentSession, SignedOut> {
-        let found = match self.is_in_cookies {
-            true => self.find_in_cookies(jar).await,
-            false => self.find_in_store(jar).await,
-        }?;
-        self.check_times(&found, now)?;
+    ) -> Result<Found, SignedOut> {
+        let found = if self.is_in_cookies {
+            self.find_in_cookies(jar, now).await?
+        } else {
+            let session = self.find_in_store(jar).await?;
+            Found {
+                session,
+                is_newer: false,
+            }
+        };
+        self.check_times(&found.session, now)?;
         Ok(found)
     }
 
-    async fn find_in_cookies(&self, jar: &CookieJar<'_>) -> Result<CurrentSession, SignedOut> {
-        let sealed = pieces::read(&self.seal, jar, COOKIE).ok_or(SignedOut::NoSession)?;
+    async fn find_in_cookies(
+        &self,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Found, SignedOut> {
+        let text = self.cookies.read(jar).ok_or(SignedOut::NoSession)?;
         let opened = self
             .opened
-            .in_cookies(sealed, |sealed| {
-                pieces::open(&self.seal, COOKIE, sealed, |_, text| {
-                    self.opened(serde_json::from_str(text).ok()?, None)
-                })
-            })
+            .in_cookies(text, |text| self.open_cookie(text))
             .ok_or(SignedOut::Unreadable)?;
-        self.check_not_ended(&opened).await?;
-
-        let tokens = pieces::read(&self.seal, jar, TOKENS_COOKIE);
-        Ok(CurrentSession::with_sealed_tokens(
+        let session = CurrentSession::new(
             opened.session.clone(),
+            opened.body.clone(),
             opened.names.session.clone(),
-            &self.seal,
-            tokens.map(Cow::into_owned),
-        ))
+            0,
+        );
+        match self.newer_than(&opened.session, &opened.names, now).await? {
+            Newest::ThisOne => Ok(Found {
+                session,
+                is_newer: false,
+            }),
+            Newest::Other(session) => Ok(Found {
+                session,
+                is_newer: true,
+            }),
+            Newest::None(reason) => Err(reason),
+        }
     }
 
     async fn find_in_store(&self, jar: &CookieJar<'_>) -> Result<CurrentSession, SignedOut> {
-        let cookie = self.seal.sealed(jar, COOKIE).ok_or(SignedOut::NoSession)?;
+        let text = self.cookies.read(jar).ok_or(SignedOut::NoSession)?;
         let session = self
             .opened
-            .in_store(cookie, || Some(self.names.session(&self.id_in(jar)?)))
+            .in_store(&text, || Some(self.names.session(&self.id_in_text(&text)?)))
             .ok_or(SignedOut::Unreadable)?;
         let stored = self.store.load(&session.name).await;
         let Some(stored) = stored.map_err(|error| unavailable(&error))? else {
@@ -204,10 +242,37 @@ impl Sessions {
             .ok_or(SignedOut::Ended)
     }
 
+    /// Decrypts the text of the session's cookies.
+    fn open_cookie(&self, text: &str) -> Option<Opened> {
+        let value = URL_SAFE_NO_PAD.decode(without_end(text)?).ok()?;
+        let decrypted = self.keys.decrypt(Purpose::Session, b"", value).ok()?;
+        self.opened(&decrypted.plaintext)
+    }
+
     /// The session's id in this browser's cookie, where sessions are in a store.
     fn id_in(&self, jar: &CookieJar<'_>) -> Option<Secret> {
-        let text = self.seal.open(jar, COOKIE)??;
-        text.strip_prefix("id:").map(Secret::new)
+        self.id_in_text(&self.cookies.read(jar)?)
+    }
+
+    fn id_in_text(&self, text: &str) -> Option<Secret> {
+        let text = without_end(text)?;
+        let id = self.keys.decrypt_text(Purpose::SessionId, b"", text).ok()?;
+        Some(Secret::new(id))
+    }
+
+    /// Whether sessions are kept in cookies.
+    pub(crate) fn is_in_cookies(&self) -> bool {
+        self.is_in_cookies
+    }
+
+    /// The session of this name, which is known where sessions are in a store alone.
+    pub(crate) async fn by_name(&self, name: &str) -> Result<CurrentSession, SignedOut> {
+        if self.is_in_cookies {
+            return Err(SignedOut::NoSession);
+        }
+        let session = self.load(name).await;
+        let session = session.map_err(|error| unavailable(&error))?;
+        session.ok_or(SignedOut::NoSession)
     }
 
     /// The session of this name in the store.
@@ -219,20 +284,30 @@ impl Sessions {
         Ok(opened.map(|opened| current(&opened, &stored)))
     }
 
-    /// Opens what the store has under this name. What does not open is of another key, another name or
-    /// another version of this crate: no session.
+    /// Decrypts what the store has under this name. What does not decrypt is of another key, another name
+    /// or another version of this crate: not a session.
     fn open_stored(&self, name: &str, stored: &StoredSession) -> Option<Opened> {
-        let text = self.seal.open_text(name, &stored.value)?;
-        let record: Record = serde_json::from_str(&text).ok()?;
-        self.opened(record.session, Some(record.tokens))
+        self.open_value(name, &stored.value).ok()?
     }
 
-    /// What was opened just now, if it is of this version.
-    fn opened(&self, session: Session, tokens: Option<SessionTokens>) -> Option<Opened> {
-        (session.layout == LAYOUT).then(|| Opened {
+    /// Decrypts a record in a store. `Ok(None)` is one of another version of this crate.
+    fn open_value(&self, name: &str, value: &str) -> Result<Option<Opened>, DecryptError> {
+        let value = URL_SAFE_NO_PAD.decode(value);
+        let value = value.map_err(|_| DecryptError::Damaged)?;
+        let record = self
+            .keys
+            .decrypt(Purpose::StoredValue, name.as_bytes(), value)?;
+        Ok(self.opened(&record.plaintext))
+    }
+
+    /// Reads a record that was decrypted just now.
+    fn opened(&self, record: &[u8]) -> Option<Opened> {
+        let (mut session, body_start) = record::decode(record, &self.issuer)?;
+        self.keep_chosen(&mut session.claims);
+        Some(Opened {
             names: self.names_of(&session),
             session: Arc::new(session),
-            tokens: tokens.map(Arc::new),
+            body: record[body_start..].into(),
         })
     }
 
@@ -241,9 +316,8 @@ impl Sessions {
         session: &Session,
         now: OffsetDateTime,
     ) -> Result<(), SignedOut> {
-        let age = milliseconds(now).saturating_sub(session.started);
         let idle = now.unix_timestamp().saturating_sub(session.seen);
-        if age / 1000 >= seconds(self.settings.lifetime) {
+        if now.unix_timestamp() >= self.end_of(session) {
             Err(SignedOut::LifetimeEnded)
         } else if idle >= seconds(self.settings.idle) {
             Err(SignedOut::Idle)
@@ -252,207 +326,327 @@ impl Sessions {
         }
     }
 
-    /// Notes that the session is in use. `None` when that was noted a short while ago: a tenth of
-    /// the idle time, so that few answers carry a cookie.
-    pub(crate) async fn touch(
-        &self,
-        current: &mut CurrentSession,
-        jar: &CookieJar<'_>,
-        now: OffsetDateTime,
-    ) -> Option<Vec<SetCookie>> {
-        if now.unix_timestamp() - current.seen < seconds(self.settings.idle / 10) {
-            return None;
+    /// When a session ends at the latest: as was said at its sign-in, or by today's `session.lifetime` if
+    /// that is earlier.
+    fn end_of(&self, session: &Session) -> i64 {
+        let today = (session.started / 1000).saturating_add(seconds(self.settings.lifetime));
+        session.ends.min(today)
+    }
+
+    /// Notes that the session is in use. `false` when that was noted a short while ago: a tenth of the
+    /// idle time, so that few answers carry a cookie.
+    pub(crate) async fn touch(&self, current: &mut CurrentSession, now: OffsetDateTime) -> bool {
+        let now_s = now.unix_timestamp();
+        let pause = seconds(self.settings.idle / 10).max(1);
+        if now_s - current.seen < pause {
+            return false;
         }
         let mut touched = current.clone();
-        Arc::make_mut(&mut touched.session).seen = now.unix_timestamp();
+        Arc::make_mut(&mut touched.session).seen = now_s;
         if self.is_in_cookies {
-            *current = touched;
-            return self.identity_cookies(current, jar, now).ok();
+            // Of requests at one time, one is enough.
+            let is_first = self.is_first_touch(&current.name, now_s, pause);
+            if is_first {
+                *current = touched;
+            }
+            return is_first;
         }
         touched.version += 1;
         let stored = self.stored(&touched, self.names_of(&touched).into_owners());
-        match self
-            .store
-            .replace(&stored, self.remaining(&touched, now))
-            .await
-        {
+        let life = self.remaining(&touched, now);
+        match self.store.replace(&stored, life).await {
             Ok(true) => *current = touched,
             // Another request did as much.
             Ok(false) => {}
             Err(error) => tracing::warn!("{error}; the session's idle time was not renewed"),
         }
-        self.identity_cookies(current, jar, now).ok()
+        true
     }
 
-    /// Replaces what a session holds after a refresh. `None` when it was ended meanwhile. What else
-    /// changed the session in a store, such as its use, does not stand in the way; another refresh does,
-    /// and then its result is the session.
-    pub(crate) async fn replace(
+    fn is_first_touch(&self, name: &str, now: i64, pause: i64) -> bool {
+        let mut is_first = false;
+        self.touched.entry_by_ref(name).and_compute_with(|last| {
+            is_first = last.is_none_or(|last| (now - last.into_value()).abs() >= pause);
+            if is_first { Op::Put(now) } else { Op::Nop }
+        });
+        is_first
+    }
+
+    /// Keeps a new generation of a session: the one after `current`. Answers what is the newest then, which
+    /// another node may have made; `None` when the session was ended meanwhile.
+    ///
+    /// In cookies, it is kept to be handed to requests with an older copy, until the browser has shown the
+    /// cookie with it.
+    pub(crate) async fn advance(
         &self,
         current: &CurrentSession,
         mut session: Session,
         mut tokens: SessionTokens,
         now: OffsetDateTime,
     ) -> Result<Option<CurrentSession>, BeginError> {
+        session.generation = current.generation.saturating_add(1);
+        session.seen = now.unix_timestamp();
         self.reduce(&mut session, &mut tokens);
-        let owners = self.names_of(&session).into_owners();
-        let generation = tokens.generation;
-        let mut next = CurrentSession::new(
-            Arc::new(session),
-            current.name.clone(),
-            current.version,
-            Some(Arc::new(tokens)),
-        );
+        let mut next = self.record(session, &tokens, current.name.clone(), current.version)?;
         if self.is_in_cookies {
-            self.texts(&next)?;
-            self.share(current, &next).await?;
-            return Ok(Some(next));
+            return Ok(self.advance_in_cookies(next, now).await?);
         }
-        for _ in 0..MOST_TRIES {
+        let owners = self.names_of(&next).into_owners();
+        for _ in 0..MAX_TRIES {
             next.version += 1;
             let stored = self.stored(&next, owners.clone());
-            if self
-                .store
-                .replace(&stored, self.remaining(&next, now))
-                .await?
-            {
+            let life = self.remaining(&next, now);
+            if self.store.replace(&stored, life).await? {
                 return Ok(Some(next));
             }
             match self.load(&current.name).await? {
                 None => return Ok(None),
-                Some(other) if other.generation() >= generation => return Ok(Some(other)),
+                Some(other) if other.generation >= next.generation => return Ok(Some(other)),
+                // Its use was noted meanwhile.
                 Some(other) => next.version = other.version,
             }
         }
         Err(StoreError::new("the session is replaced again and again").into())
     }
 
-    /// Leaves a refreshed cookie session for the other nodes.
-    async fn share(&self, old: &CurrentSession, new: &CurrentSession) -> Result<(), StoreError> {
-        if !self.is_shared {
-            return Ok(());
+    async fn advance_in_cookies(
+        &self,
+        next: CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<Option<CurrentSession>, StoreError> {
+        // The record first: who sees the number finds it.
+        let life = self.remaining(&next, now);
+        if self.is_shared {
+            let name = self.names.record(&next.name, next.generation);
+            self.store
+                .note(&name, &self.value(&next, &name), life)
+                .await?;
+        } else {
+            self.handed_out.keep(&next, life, now.unix_timestamp());
         }
-        let name = self.names.refreshed(&old.name, old.generation());
-        let sealed = self.seal.seal_text(&name, &record_text(new));
-        self.store.note(&name, &sealed, SHARED_FOR).await
+        let names = self.names_of(&next);
+        self.note_generation(&next, &names, now).await?;
+        // It may have been ended while the provider was asked, or another node was quicker.
+        match self.newer_than(&next, &names, now).await {
+            Ok(Newest::ThisOne) => Ok(Some(next)),
+            Ok(Newest::Other(other)) => Ok(Some(other)),
+            Ok(Newest::None(SignedOut::Ended)) | Err(SignedOut::Ended) => Ok(None),
+            // The store has it; what else is there is found out by the next request.
+            Ok(Newest::None(_)) | Err(_) => Ok(Some(next)),
+        }
     }
 
-    /// What became of the refresh of this session, if another node did it.
-    pub(crate) async fn refreshed_elsewhere(
+    /// Notes that this generation of a session in cookies is the newest, unless a newer one is known.
+    async fn note_generation(
+        &self,
+        session: &Session,
+        names: &SessionNames,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let until_end = self.end_of(session).saturating_sub(now.unix_timestamp());
+        let until_end = Duration::from_secs(until_end.max(1).unsigned_abs());
+        let name = &names.generation;
+        self.store
+            .note_larger(name, session.generation, until_end)
+            .await
+            .map(drop)
+    }
+
+    /// What is newer than this session, which is at hand.
+    pub(crate) async fn newest(
         &self,
         current: &CurrentSession,
-    ) -> Result<Elsewhere, StoreError> {
-        if !self.is_in_cookies {
-            return Ok(match self.load(&current.name).await? {
-                None => Elsewhere::Ended,
-                Some(other) if other.generation() > current.generation() => {
-                    Elsewhere::Refreshed(other)
-                }
-                Some(_) => Elsewhere::NotYet,
-            });
+        now: OffsetDateTime,
+    ) -> Result<Newest, SignedOut> {
+        if self.is_in_cookies {
+            let names = self.names_of(current);
+            return self.newer_than(current, &names, now).await;
         }
-        let name = self.names.refreshed(&current.name, current.generation());
-        let note = self.store.notes(&[&name]).await?.pop().flatten();
-        let text = note.and_then(|sealed| self.seal.open_text(&name, &sealed));
-        let record = text.and_then(|text| serde_json::from_str::<Record>(&text).ok());
-        Ok(match record {
-            Some(Record { session, tokens }) => Elsewhere::Refreshed(CurrentSession::new(
-                Arc::new(session),
-                current.name.clone(),
-                0,
-                Some(Arc::new(tokens)),
-            )),
-            None => Elsewhere::NotYet,
+        let stored = self.load(&current.name).await;
+        Ok(match stored.map_err(|error| unavailable(&error))? {
+            None => Newest::None(SignedOut::Ended),
+            Some(other) if other.generation > current.generation => Newest::Other(other),
+            Some(_) => Newest::ThisOne,
         })
     }
 
-    /// All cookies of a session: those that guards read, and those with the tokens.
-    pub(crate) fn cookies(
+    /// Whether a session in cookies has ended, or a newer generation of it is known.
+    async fn newer_than(
         &self,
-        current: &CurrentSession,
-        jar: &CookieJar<'_>,
+        session: &Session,
+        names: &SessionNames,
         now: OffsetDateTime,
-    ) -> Result<Vec<SetCookie>, SessionTooLarge> {
-        let mut cookies = self.identity_cookies(current, jar, now)?;
-        if !self.is_in_cookies {
-            cookies.extend(pieces::removals(&self.seal, jar, TOKENS_COOKIE, 0));
-            return Ok(cookies);
+    ) -> Result<Newest, SignedOut> {
+        let newest = self.newest_generation(session, names).await?;
+        let Some(newest) = newest.filter(|newest| *newest >= session.generation) else {
+            // A node that was restarted learns from the first cookie that it sees.
+            if session.generation > 1
+                && let Err(error) = self.note_generation(session, names, now).await
+            {
+                tracing::debug!(
+                    "{error}; older copies of a session are accepted until they are due"
+                );
+            }
+            return Ok(Newest::ThisOne);
+        };
+        if newest == session.generation {
+            self.newest_was_seen(session, names, now).await;
+            return Ok(Newest::ThisOne);
         }
-        let (_, tokens) = self.texts(current)?;
-        // As long as the session may live: it is renewed with each refresh, and not with each use.
-        let life = self.settings.lifetime.saturating_sub(age(current, now));
-        let id = format!("{}.{}", current.id.expose(), current.generation());
-        let most = self.settings.max_cookies;
-        let tokens = pieces::write(
-            &self.seal,
-            jar,
-            TOKENS_COOKIE,
-            (&id, &tokens),
-            most,
-            (life, now),
-        );
-        cookies.extend(tokens.unwrap_or_default());
-        Ok(cookies)
+        if !self.is_shared {
+            let kept = self
+                .handed_out
+                .get(&names.session, newest, now.unix_timestamp());
+            return Ok(kept.map_or(Newest::None(SignedOut::Superseded), Newest::Other));
+        }
+        let name = self.names.record(&names.session, newest);
+        let value = self.store.notes(&[&name]).await;
+        let value = value.map_err(|error| unavailable(&error))?;
+        let Some(value) = value.into_iter().next().flatten() else {
+            return Ok(Newest::None(SignedOut::Superseded));
+        };
+        match self.open_value(&name, &value) {
+            Ok(Some(opened)) => Ok(Newest::Other(CurrentSession::new(
+                opened.session,
+                opened.body,
+                names.session.clone(),
+                0,
+            ))),
+            Err(DecryptError::UnknownKey) => {
+                let reason = SignedOut::UnknownKey;
+                tracing::error!(reason = reason.reason(), "{reason}");
+                tracing::info!(
+                    "give all nodes the same `secret_key`; while it is changed, list the other one in `oidc.previous_secret_keys` of every node first"
+                );
+                Ok(Newest::None(reason))
+            }
+            Ok(None) | Err(_) => Ok(Newest::None(SignedOut::Superseded)),
+        }
     }
 
-    fn identity_cookies(
+    /// A browser showed the newest generation: older copies are answered for a short while more.
+    async fn newest_was_seen(&self, session: &Session, names: &SessionNames, now: OffsetDateTime) {
+        if !self.is_shared {
+            let now = now.unix_timestamp();
+            self.handed_out
+                .seen(&names.session, session.generation, now);
+            return;
+        }
+        if self.seen_newest.get(&*names.session) == Some(session.generation) {
+            return;
+        }
+        let name = self.names.record(&names.session, session.generation);
+        let shortened = async {
+            if let Some(Some(value)) = self.store.notes(&[&name]).await?.first() {
+                self.store.note(&name, value, AFTER_SEEN).await?;
+            }
+            Ok::<_, StoreError>(())
+        };
+        match shortened.await {
+            Ok(()) => {
+                self.seen_newest
+                    .insert(names.session.as_ref().to_owned(), session.generation);
+            }
+            Err(error) => tracing::debug!("{error}; an older copy is answered for longer"),
+        }
+    }
+
+    /// Whether an answer may still carry this session: it has not ended, and nothing newer is known.
+    pub(crate) async fn may_be_written(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> bool {
+        if !self.is_in_cookies {
+            return true;
+        }
+        let names = self.names_of(current);
+        match self.newer_than(current, &names, now).await {
+            Ok(Newest::ThisOne) => true,
+            Ok(Newest::Other(_) | Newest::None(_)) | Err(_) => false,
+        }
+    }
+
+    /// The cookies of a session.
+    pub(crate) fn set_cookies(
         &self,
         current: &CurrentSession,
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
-    ) -> Result<Vec<SetCookie>, SessionTooLarge> {
+    ) -> Vec<SetCookie> {
         let life = self.remaining(current, now);
-        if !self.is_in_cookies {
-            let id = format!("id:{}", current.id.expose());
-            let mut cookies = vec![self.seal.set(COOKIE, &id, "/", life, now)];
-            cookies.extend(pieces::removals(&self.seal, jar, COOKIE, 1));
-            return Ok(cookies);
-        }
-        let text = identity_text(current);
-        let (id, most) = (current.id.expose(), self.settings.max_cookies);
-        pieces::write(&self.seal, jar, COOKIE, (id, &text), most, (life, now))
-            .ok_or_else(|| SessionTooLarge::of_claims(current, text.len(), most))
-    }
-
-    /// The texts of both parts, if each fits into its cookies.
-    fn texts(&self, current: &CurrentSession) -> Result<(String, String), SessionTooLarge> {
-        let most = self.settings.max_cookies;
-        // Pieces are cut between characters, so each but the last may lack three bytes.
-        let fits = |text: &str| text.len() + 3 * (most - 1) <= pieces::PIECE * most;
-        let identity = identity_text(current);
-        if !fits(&identity) {
-            return Err(SessionTooLarge::of_claims(current, identity.len(), most));
-        }
-        let tokens = current.tokens().cloned().unwrap_or_default();
-        let text = serde_json::to_string(&*tokens)
-            .expect("tokens are strings and numbers, which always serialize");
-        if !fits(&text) {
-            return Err(SessionTooLarge::of_tokens(&tokens, text.len(), most));
-        }
-        Ok((identity, text))
+        let text = if self.is_in_cookies {
+            self.cookie_text(current)
+        } else {
+            let id = current.id.expose();
+            self.keys.encrypt_text(Purpose::SessionId, b"", id)
+        };
+        self.cookies.write(jar, &text, life, now)
     }
 
     /// The cookies that end the session in this browser.
     pub(crate) fn removals(&self, jar: &CookieJar<'_>) -> Vec<SetCookie> {
-        let mut cookies = pieces::removals(&self.seal, jar, COOKIE, 0);
-        cookies.extend(pieces::removals(&self.seal, jar, TOKENS_COOKIE, 0));
-        cookies
+        self.cookies.removals(jar, 0)
+    }
+
+    /// A session as text for a shared store, under a name of the caller's.
+    pub(crate) fn export(&self, current: &CurrentSession, name: &str) -> String {
+        self.value(current, name)
+    }
+
+    /// The session that was exported under this name.
+    pub(crate) fn import(&self, name: &str, text: &str) -> Option<CurrentSession> {
+        let opened = self.open_value(name, text).ok()??;
+        let version = u64::from(!self.is_in_cookies);
+        Some(CurrentSession::new(
+            opened.session,
+            opened.body,
+            opened.names.session,
+            version,
+        ))
+    }
+
+    /// A session with its record, if it fits.
+    fn record(
+        &self,
+        session: Session,
+        tokens: &SessionTokens,
+        name: Arc<str>,
+        version: u64,
+    ) -> Result<CurrentSession, SessionTooLarge> {
+        let max = self.settings.max_cookies;
+        let too_large = |size| SessionTooLarge::new(&session, tokens, size, max);
+        let body = record::encode_body(tokens).map_err(|too_long| too_large(too_long.0))?;
+        let current = CurrentSession::new(Arc::new(session), body.into(), name, version);
+        if self.is_in_cookies {
+            let text = self.cookie_text(&current);
+            if !SessionCookies::fits(&text, max) {
+                return Err(SessionTooLarge::new(&current, tokens, text.len(), max));
+            }
+        }
+        Ok(current)
+    }
+
+    /// The encrypted text of a session in cookies.
+    fn cookie_text(&self, current: &CurrentSession) -> String {
+        let record = record::encode(current, &current.body);
+        URL_SAFE_NO_PAD.encode(self.keys.encrypt(Purpose::Session, b"", &record))
+    }
+
+    /// The encrypted text of a session in a store.
+    fn value(&self, current: &CurrentSession, name: &str) -> String {
+        let record = record::encode(current, &current.body);
+        let value = self
+            .keys
+            .encrypt(Purpose::StoredValue, name.as_bytes(), &record);
+        URL_SAFE_NO_PAD.encode(value)
     }
 
     /// Leaves out what the settings do not keep.
     fn reduce(&self, session: &mut Session, tokens: &mut SessionTokens) {
-        if let Some(nonce) = session.claims.get::<String>("nonce") {
+        if let Some(nonce) = tokens.sources.id_token.get::<String>("nonce") {
             tokens.nonce = Some(Secret::new(nonce));
         }
-        // They bind a token to its request, and say nothing about the person.
-        let of_the_request = ["nonce", "at_hash", "c_hash"];
-        let always = ["iss", "sub", "aud", "auth_time", "sid"];
-        let chosen = self.settings.claims.as_deref();
-        session.claims.retain(|name| {
-            !of_the_request.contains(&name)
-                && (always.contains(&name)
-                    || chosen.is_none_or(|chosen| chosen.iter().any(|claim| claim == name)))
-        });
         let keeps = |name: &str| self.settings.tokens.iter().any(|token| token == name);
         tokens.access_token = tokens.access_token.take().filter(|_| keeps("access_token"));
         tokens.refresh_token = tokens
@@ -461,17 +655,37 @@ impl Sessions {
             .filter(|_| keeps("refresh_token"));
         tokens.id_token = tokens.id_token.take().filter(|_| keeps("id_token"));
         if tokens.refresh_token.is_none() {
-            tokens.refresh_due = None;
+            session.refresh_due = None;
+            session.user_info_due = false;
         }
-        session.refresh_due = tokens.refresh_due;
+        self.keep_chosen(&mut session.claims);
+        // With an ID token its claims are kept in it, whole.
+        if tokens.id_token.is_none() {
+            self.keep_chosen(&mut tokens.sources.id_token);
+        }
+        if let Some(user_info) = &mut tokens.sources.user_info {
+            self.keep_chosen(user_info);
+        }
+    }
+
+    /// Removes the claims that the settings do not keep.
+    fn keep_chosen(&self, claims: &mut Claims) {
+        let chosen = self.settings.claims.as_deref();
+        claims.retain(|name| {
+            !ABOUT_THE_REQUEST.contains(&name)
+                && (ALWAYS_KEPT.contains(&name)
+                    || chosen.is_none_or(|chosen| chosen.iter().any(|claim| claim == name)))
+        });
     }
 
     fn names_of(&self, session: &Session) -> SessionNames {
         let sid = session.claims.value("sid").and_then(Value::as_str);
+        let name = self.names.session(&session.id);
         SessionNames {
-            session: self.names.session(&session.id).into(),
+            generation: self.names.generation(&name),
+            session: name.into(),
             subject: self.names.subject(&session.issuer, session.subject()),
-            sid: sid.map(|sid| self.names.sid(&session.issuer, sid)),
+            sid: sid.map_or_else(Vec::new, |sid| self.names.sid(&session.issuer, sid)),
         }
     }
 
@@ -479,23 +693,20 @@ impl Sessions {
         StoredSession {
             id: current.name().to_owned(),
             version: current.version,
-            value: self.seal.seal_text(current.name(), &record_text(current)),
+            value: self.value(current, current.name()),
             owners,
         }
     }
 
     /// How long the session lives if it is not used again.
     fn remaining(&self, session: &Session, now: OffsetDateTime) -> Duration {
-        self.settings
-            .lifetime
-            .saturating_sub(age(session, now))
-            .min(self.settings.idle)
-    }
-}
-
-impl CurrentSession {
-    fn generation(&self) -> u32 {
-        self.tokens().map_or(0, |tokens| tokens.generation)
+        let now = now.unix_timestamp();
+        let until_end = self.end_of(session).saturating_sub(now);
+        let until_idle = session
+            .seen
+            .saturating_add(seconds(self.settings.idle))
+            .saturating_sub(now);
+        Duration::from_secs(until_end.min(until_idle).max(0).unsigned_abs())
     }
 }
 
@@ -503,9 +714,9 @@ impl CurrentSession {
 fn current(opened: &Opened, stored: &StoredSession) -> CurrentSession {
     CurrentSession::new(
         opened.session.clone(),
+        opened.body.clone(),
         opened.names.session.clone(),
         stored.version,
-        opened.tokens.clone(),
     )
 }
 
@@ -530,34 +741,14 @@ fn redis(_: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
     ))
 }
 
-/// Tells the operator, and what to tell the guard.
+/// Logs the error, and says what the guard answers.
 pub(super) fn unavailable(error: &StoreError) -> SignedOut {
     tracing::error!(reason = "store_unavailable", "{error}");
     tracing::info!("{}", error.remedy());
     SignedOut::StoreUnavailable
 }
 
-fn identity_text(session: &Session) -> String {
-    serde_json::to_string(session)
-        .expect("a session is strings, numbers and JSON, which always serialize")
-}
-
-fn record_text(current: &CurrentSession) -> String {
-    let tokens = current.tokens().cloned().unwrap_or_default();
-    serde_json::to_string(&serde_json::json!({ "session": *current.session, "tokens": *tokens }))
-        .expect("a session is strings, numbers and JSON, which always serialize")
-}
-
-fn age(session: &Session, now: OffsetDateTime) -> Duration {
-    Duration::from_millis(
-        milliseconds(now)
-            .saturating_sub(session.started)
-            .max(0)
-            .unsigned_abs(),
-    )
-}
-
-fn seconds(duration: Duration) -> i64 {
+pub(super) fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 

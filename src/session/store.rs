@@ -16,8 +16,8 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// A place for sessions, and for notes that the nodes of an app share.
 ///
-/// A store keeps what it is given and judges nothing: values are sealed under the app's `secret_key`, ids
-/// and owners are keyed hashes, and who reads the store learns nothing about anybody. What it must do well
+/// A store keeps what it is given and judges nothing: values are encrypted under the app's `secret_key`, ids
+/// and owners are digests or keyed hashes, and who reads the store learns nothing about anybody. What it must do well
 /// is [`replace`](Self::replace) and [`claim`](Self::claim): each happens as a whole or not at all, whoever
 /// else asks for the same at the same time.
 ///
@@ -77,7 +77,20 @@ pub trait SessionStore: Send + Sync + 'static {
     /// When the store cannot say who has it.
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError>;
 
-    /// The notes under these names, in this order.
+    /// Keeps a number as a note under this name, unless a number that is as large or larger is there.
+    /// Answers whether it was kept. Of many who do so at once, the largest number stays.
+    ///
+    /// # Errors
+    ///
+    /// When the store cannot say which is kept.
+    async fn note_larger(
+        &self,
+        name: &str,
+        number: u64,
+        life: Duration,
+    ) -> Result<bool, StoreError>;
+
+    /// The notes under these names, in this order; numbers in decimal digits.
     ///
     /// # Errors
     ///
@@ -99,7 +112,7 @@ pub struct StoredSession {
     pub id: String,
     /// 1 at first, one more each time it is replaced.
     pub version: u64,
-    /// Who is signed in, sealed: text in base64, 1 to 8 KB as a rule.
+    /// Who is signed in, encrypted: text in base64url, 1 to 8 KB as a rule.
     pub value: String,
     /// Under what else the session is found: one name for the person, one for the session at the provider.
     /// At most two, of 43 characters each, and the same for as long as the session lives.

@@ -137,9 +137,9 @@ impl Settings {
             return Err(self.error("max_state_length", cause, remedy));
         }
         for key in &self.previous_secret_keys {
-            if let Err(cause) = SecretKey::parse(key.expose()) {
+            if let Err(error) = SecretKey::parse(key.expose()) {
                 let remedy = "list former values of `secret_key`, each as it was set";
-                return Err(self.error("previous_secret_keys", cause, remedy));
+                return Err(self.error("previous_secret_keys", error.cause(), remedy));
             }
         }
         Ok(())

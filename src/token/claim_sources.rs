@@ -57,11 +57,14 @@ impl ClaimSources {
     }
 
     /// Replaces the reply of UserInfo.
-    // A refresh calls it.
-    #[allow(dead_code)]
     pub(crate) fn with_user_info(mut self, user_info: Claims) -> ClaimSources {
         self.user_info = Some(user_info);
         self
+    }
+
+    /// [`merged`](Self::merged), of sources that are not needed any more.
+    pub(crate) fn into_merged(self) -> Claims {
+        self.merged()
     }
 
     /// The claims as an app reads them. UserInfo takes precedence, but for what an ID token says about itself and

@@ -2,15 +2,19 @@
 
 use std::time::Duration;
 
-use rocket::http::Status;
+use rocket::{
+    futures::future::join_all,
+    http::{Method, Status},
+};
 use serde_json::{Value, json};
 
 use crate::{
     common::{App, opened_cookie},
-    support::{Browser, Reply, TestProvider},
+    support::{Browser, JwtParts, Page, Reply, SigningKey, TestProvider},
 };
 
 const TOKEN: &str = "/token";
+const JWKS: &str = "/jwks";
 /// A token of 300 s is refreshed by then.
 const DUE: Duration = Duration::from_secs(285);
 
@@ -145,4 +149,218 @@ async fn an_email_and_whether_it_is_verified_are_of_one_source() {
     assert_eq!(me["email_verified"], Value::Null);
     assert_eq!(me["phone_number"], "+1");
     assert_eq!(me["phone_number_verified"], true);
+}
+
+// ---- Keys.
+
+/// What anybody can send: a logout token that names a key which nobody knows.
+async fn send_unknown_key(browser: &Browser, provider: &TestProvider) -> Page {
+    let token = provider.logout_token(|token| token.set_header("kid", "made-up"));
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    let body = format!("logout_token={token}");
+    let stranger = browser.another();
+    stranger
+        .request(Method::Post, "/oidc/backchannel-logout", &form, &body)
+        .await
+}
+
+/// The provider has a new key of this name and no other, and signs ID tokens with it.
+fn new_key(provider: &TestProvider, kid: &'static str) {
+    provider.on_jwks(move |reply| {
+        let mut jwk = SigningKey::Rsa.jwk();
+        jwk["kid"] = json!(kid);
+        reply.set("keys", json!([jwk]));
+    });
+    provider.on_id_token(move |token| token.set_header("kid", kid));
+}
+
+#[rocket::async_test]
+async fn a_stranger_does_not_keep_a_sign_in_from_a_new_key() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = signed_in(&app, &provider).await;
+    for count in [2, 2] {
+        let page = send_unknown_key(&browser, &provider).await;
+        page.is(Status::BadRequest);
+        assert_eq!(provider.count(JWKS), count);
+    }
+    app.advance(Duration::from_secs(5));
+    provider.rotate_rsa_key();
+    let another = browser.another();
+    another.sign_in(&provider, "/me").await.is(Status::Ok);
+    assert_eq!(provider.count(JWKS), 3);
+    // Nor does the sign-in keep others from it, once their time has come.
+    app.advance(Duration::from_secs(25));
+    send_unknown_key(&browser, &provider)
+        .await
+        .is(Status::BadRequest);
+    assert_eq!(provider.count(JWKS), 4);
+}
+
+#[rocket::async_test]
+async fn a_stranger_does_not_keep_a_refresh_from_a_new_key() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = signed_in(&app, &provider).await;
+    let before = tokens(&browser).await;
+    app.advance(DUE);
+    send_unknown_key(&browser, &provider)
+        .await
+        .is(Status::BadRequest);
+    assert_eq!(provider.count(JWKS), 2);
+    provider.rotate_rsa_key();
+    browser.visit("/me").await.is(Status::Ok);
+    assert_eq!((provider.count(TOKEN), provider.count(JWKS)), (2, 3));
+    let after = tokens(&browser).await;
+    assert_ne!(after["refresh_token"], before["refresh_token"]);
+}
+
+/// While the provider has no keys, what a stranger sends does not delay the next sign-in.
+#[rocket::async_test]
+async fn a_stranger_puts_no_sign_in_into_back_off() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = app.open().await;
+    let callback = browser.begin_sign_in(&provider, "/me").await;
+    provider.on_path(JWKS, Reply::status(500));
+    let mut statuses = vec![];
+    for _ in 0..3 {
+        statuses.push(send_unknown_key(&browser, &provider).await.status);
+    }
+    assert_eq!(provider.count(JWKS), 1, "{statuses:?}");
+    provider.clear_path(JWKS);
+    let path = callback.path_and_query();
+    browser
+        .arrive_from_provider(&path)
+        .await
+        .redirects_to("/me");
+    assert_eq!(provider.count(JWKS), 2);
+}
+
+/// Its own failures do.
+#[rocket::async_test]
+async fn a_sign_in_that_found_no_keys_delays_the_next() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = app.open().await;
+    provider.on_path(JWKS, Reply::status(500));
+    for (status, count) in [(502, 1), (503, 1)] {
+        let page = browser.sign_in(&provider, "/me").await;
+        assert_eq!((page.status, provider.count(JWKS)), (status, count));
+    }
+    provider.clear_path(JWKS);
+    app.advance(Duration::from_secs(1));
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+}
+
+/// A provider makes a key when an algorithm is first asked for, and several within seconds.
+#[rocket::async_test]
+async fn several_new_keys_within_seconds() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = app.open().await;
+    for kid in ["a", "b", "c", "d", "e"] {
+        new_key(&provider, kid);
+        browser
+            .another()
+            .sign_in(&provider, "/me")
+            .await
+            .is(Status::Ok);
+        app.advance(Duration::from_secs(1));
+    }
+    assert_eq!(provider.count(JWKS), 5);
+}
+
+#[rocket::async_test]
+async fn one_fetch_of_a_new_key_for_all_sign_ins() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = signed_in(&app, &provider).await;
+    provider.rotate_rsa_key();
+    let browsers: Vec<_> = (0..10).map(|_| browser.another()).collect();
+    let mut callbacks = vec![];
+    for browser in &browsers {
+        callbacks.push(
+            browser
+                .begin_sign_in(&provider, "/me")
+                .await
+                .path_and_query(),
+        );
+    }
+    let held = provider.hold(JWKS);
+    let arrivals = join_all(
+        browsers
+            .iter()
+            .zip(&callbacks)
+            .map(|(browser, path)| browser.arrive_from_provider(path)),
+    );
+    let release = async {
+        provider.until_requested(JWKS, 2).await;
+        held.release();
+    };
+    let (pages, ()) = rocket::futures::future::join(arrivals, release).await;
+    for page in pages {
+        page.redirects_to("/me");
+    }
+    assert_eq!(provider.count(JWKS), 2);
+}
+
+/// A provider that names keys which it does not publish is asked for them a few times a minute.
+#[rocket::async_test]
+async fn looks_for_the_keys_of_replies_are_few() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = signed_in(&app, &provider).await;
+    provider.on_id_token(|token: &mut JwtParts| token.set_header("kid", "missing"));
+    let refused = "the ID token is refused: the provider's key set has no usable key \"missing\"";
+    let later = "the provider was not reachable; the next attempt is due in 10 s";
+    for count in 2..=7 {
+        let page = browser.another().sign_in(&provider, "/me").await;
+        assert_eq!((page.status, provider.count(JWKS)), (502, count));
+    }
+    // It is not known now whether there is such a key.
+    for _ in 0..3 {
+        let page = browser.another().sign_in(&provider, "/me").await;
+        assert_eq!((page.status, page.header("Retry-After")), (503, Some("10")));
+        assert_eq!(provider.count(JWKS), 7);
+    }
+    let failures = app.failures();
+    assert_eq!(failures[..6], [refused; 6]);
+    assert_eq!(failures[6..], [later; 3]);
+    // Strangers have a look of their own, and a known key needs none.
+    send_unknown_key(&browser, &provider)
+        .await
+        .is(Status::BadRequest);
+    assert_eq!(provider.count(JWKS), 8);
+    provider.on_id_token(|_| ());
+    browser
+        .another()
+        .sign_in(&provider, "/me")
+        .await
+        .is(Status::Ok);
+
+    app.advance(Duration::from_secs(10));
+    provider.on_id_token(|token: &mut JwtParts| token.set_header("kid", "missing"));
+    for (status, count) in [(502, 9), (503, 9)] {
+        let page = browser.another().sign_in(&provider, "/me").await;
+        assert_eq!((page.status, provider.count(JWKS)), (status, count));
+    }
+}
+
+/// Whether the key exists is not known while the keys are down: that is no verdict on the token.
+#[rocket::async_test]
+async fn a_new_key_while_the_keys_are_down() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = signed_in(&app, &provider).await;
+    provider.rotate_rsa_key();
+    provider.on_path(JWKS, Reply::status(503));
+    let page = browser.another().sign_in(&provider, "/me").await;
+    page.is(Status::BadGateway);
+    assert_eq!(
+        app.failures(),
+        ["the provider's key set answered with status 503"]
+    );
+    app.advance(DUE);
+    browser.visit("/me").await.is(Status::Ok);
 }

@@ -2,24 +2,51 @@
 
 use std::sync::Arc;
 
-use cookie::Key;
 use serde_json::Value;
 use url::Url;
 
 use super::{Doctor, reach::Found};
 use crate::{
     Clock, ProviderError,
+    cookies::Cookies,
     provider::{Endpoint, Provider, http_client::is_loopback},
-    session::{SESSION_COOKIE, Sessions, cookie::CookieSeal},
+    session::Sessions,
     settings::{Settings, Site},
 };
 
 impl Doctor {
+    /// The session's cookie and whether browsers will send it, and the session store.
+    pub(super) async fn session(
+        &mut self,
+        settings: &Arc<Settings>,
+        site: &Site,
+        cookies: &Cookies,
+        issuer: &str,
+        is_debug: bool,
+    ) {
+        const CHECK: &str = "session store";
+        let session = settings.session.clone();
+        let sessions = match Sessions::open(session, cookies, issuer, None, &Clock::default()) {
+            Ok(sessions) => sessions,
+            Err(error) => {
+                return self
+                    .report
+                    .failure(CHECK, error.to_string(), error.remedy());
+            }
+        };
+        self.cookie(&sessions.describe_cookie(), site, is_debug);
+        let work = sessions.store.notes(&["rocket-oidc doctor"]);
+        match self.terminal.wait("asking the session store", work).await {
+            Ok(_) => self.report.ok(CHECK, sessions.describe()),
+            Err(error) => self
+                .report
+                .failure(CHECK, error.to_string(), error.remedy()),
+        }
+    }
+
     /// The session cookie's attributes, and whether browsers will send it.
-    pub(super) fn cookies(&mut self, site: &Site, key: &Key, is_debug: bool) {
+    fn cookie(&mut self, cookie: &str, site: &Site, is_debug: bool) {
         const CHECK: &str = "cookies";
-        let seal = CookieSeal::new(key.clone(), site.secure);
-        let cookie = seal.describe(SESSION_COOKIE, "/");
         let base_url = site.base_url.as_str().trim_end_matches('/');
         let finding = format!("{cookie}, for {base_url}");
         match (site.secure, is_loopback(&site.base_url)) {
@@ -35,28 +62,6 @@ impl Doctor {
                 format!("{finding}, without TLS: whoever is on the way reads them"),
                 "set `base_url` to an address with https",
             ),
-        }
-    }
-
-    /// Whether the session store answers.
-    pub(super) async fn session_store(&mut self, settings: &Arc<Settings>, site: &Site, key: Key) {
-        const CHECK: &str = "session store";
-        let seal = CookieSeal::new(key, site.secure);
-        let sessions = match Sessions::open(settings.session.clone(), seal, None, &Clock::default())
-        {
-            Ok(sessions) => sessions,
-            Err(error) => {
-                return self
-                    .report
-                    .failure(CHECK, error.to_string(), error.remedy());
-            }
-        };
-        let work = sessions.store.notes(&["rocket-oidc doctor"]);
-        match self.terminal.wait("asking the session store", work).await {
-            Ok(_) => self.report.ok(CHECK, sessions.describe()),
-            Err(error) => self
-                .report
-                .failure(CHECK, error.to_string(), error.remedy()),
         }
     }
 

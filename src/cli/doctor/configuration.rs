@@ -1,15 +1,14 @@
 //! The settings: whether they can be read, and what they relax.
 
-use cookie::Key;
 use rocket::figment::{Figment, Source};
 
 use super::Doctor;
-use crate::{LaunchError, Settings, cli::app::App, fairing::secret_key};
+use crate::{LaunchError, Settings, cli::app::App, fairing::secret_key, keys::SecretKey};
 
 /// Settings that could be read.
 pub(super) struct Configuration {
     pub app: App,
-    pub key: Key,
+    pub key: SecretKey,
 }
 
 impl Doctor {
@@ -37,7 +36,7 @@ impl Doctor {
         Some(Configuration { app, key })
     }
 
-    fn secret_key(&mut self, app: &App) -> Option<Key> {
+    fn secret_key(&mut self, app: &App) -> Option<SecretKey> {
         const CHECK: &str = "secret_key";
         match secret_key(&app.figment) {
             Err(error) => {

@@ -18,7 +18,9 @@ use self::configuration::Configuration;
 use super::{Failure, app::App, report::Report, terminal::Terminal};
 use crate::{
     Clock,
+    cookies::Cookies,
     fairing::start_dev_provider,
+    keys::{KeyRing, SecretKey},
     provider::Provider,
     settings::{Mode, Registration, Settings, Site},
 };
@@ -95,8 +97,14 @@ impl Doctor {
                 self.further_issuers(&settings).await;
             }
             Mode::RelyingParty { registration, site } => {
-                self.cookies(&site, &key, app.surroundings.debug);
-                self.session_store(&settings, &site, key).await;
+                let previous = settings.previous_secret_keys.iter();
+                let previous = previous.filter_map(|key| SecretKey::parse(key.expose()).ok());
+                let previous: Vec<_> = previous.collect();
+                let (issuer, client_id) = (&registration.issuer, &registration.client_id);
+                let keys = KeyRing::new(&key, &previous, issuer, client_id);
+                let cookies = Cookies::new(keys, site.secure);
+                self.session(&settings, &site, &cookies, issuer, app.surroundings.debug)
+                    .await;
                 self.provider(registration, Some(&site), &settings).await;
                 self.further_issuers(&settings).await;
             }

@@ -1,19 +1,54 @@
 //! What requests and nodes that know nothing of each other do to one session.
 
 use rocket::{http::Cookie, local::asynchronous::Client};
+use serde_json::json;
 
 use super::*;
-use crate::{session::cookie::CookieChanges, settings::CacheSize, token::Claims};
+use crate::{
+    cookies::CookieChanges,
+    keys::SecretKey,
+    settings::CacheSize,
+    token::{ClaimSources, Claims},
+};
 
-/// A node of the app, with this store.
-fn node(store: &Arc<MemoryStore>, is_in_cookies: bool) -> Sessions {
-    let seal = CookieSeal::new(::cookie::Key::from(&[7; 64]), false);
+const ISSUER: &str = "https://op.example";
+
+/// What encrypts with the first key, and reads what was encrypted with any.
+fn app_cookies(keys: &[u8]) -> Cookies {
+    let mut keys = keys
+        .iter()
+        .map(|byte| SecretKey::from_bytes(vec![*byte; 32]).unwrap());
+    let first = keys.next().unwrap();
+    let previous: Vec<_> = keys.collect();
+    Cookies::new(KeyRing::new(&first, &previous, ISSUER, "app"), false)
+}
+
+/// A node of the app, with this store and these keys.
+fn node_with(store: &Arc<MemoryStore>, is_in_cookies: bool, keys: &[u8]) -> Sessions {
     let store: Arc<dyn SessionStore> = store.clone();
     let settings = SessionSettings::default();
+    let clock = Clock::default();
     Sessions {
         is_in_cookies,
-        ..Sessions::open(settings, seal, Some(store), &Clock::default()).unwrap()
+        ..Sessions::open(settings, &app_cookies(keys), ISSUER, Some(store), &clock).unwrap()
     }
+}
+
+fn node(store: &Arc<MemoryStore>, is_in_cookies: bool) -> Sessions {
+    node_with(store, is_in_cookies, &[7])
+}
+
+/// A node that shares nothing.
+fn single_node() -> Sessions {
+    let settings = SessionSettings::default();
+    Sessions::open(
+        settings,
+        &app_cookies(&[7]),
+        ISSUER,
+        None,
+        &Clock::default(),
+    )
+    .unwrap()
 }
 
 fn store() -> Arc<MemoryStore> {
@@ -24,53 +59,63 @@ fn now() -> OffsetDateTime {
     OffsetDateTime::now_utc()
 }
 
-/// Tokens that were refreshed so many times, and the last time by this request.
-fn tokens(generation: u32, access_token: &str) -> SessionTokens {
+fn alice(more: serde_json::Value) -> Claims {
+    let mut claims = json!({ "iss": ISSUER, "sub": "alice" });
+    let members = more.as_object().unwrap().clone();
+    claims.as_object_mut().unwrap().extend(members);
+    serde_json::from_value(claims).unwrap()
+}
+
+/// Tokens with this access token, and these claims beside those that every session has.
+fn tokens(access_token: &str, more: serde_json::Value) -> SessionTokens {
     SessionTokens {
         access_token: Some(Secret::new(access_token)),
-        generation,
+        sources: ClaimSources::new(alice(more), None),
         ..SessionTokens::default()
     }
 }
 
-/// A session that was never refreshed, in the store unless it is in cookies.
-async fn begun(sessions: &Sessions) -> CurrentSession {
-    let mut claims = Claims::default();
-    claims.insert("sub", "alice");
-    let session = Session::new("https://op.example", claims, now());
-    let names = sessions.names_of(&session);
-    let current = CurrentSession::new(
-        Arc::new(session),
-        names.session.clone(),
-        u64::from(!sessions.is_in_cookies),
-        Some(Arc::new(tokens(0, "old"))),
-    );
-    if !sessions.is_in_cookies {
-        let stored = sessions.stored(&current, names.into_owners());
-        let life = sessions.remaining(&current, now());
-        sessions.store.create(&stored, life).await.unwrap();
-    }
-    current
+/// A session that begins now.
+async fn begun_with(sessions: &Sessions, more: serde_json::Value) -> CurrentSession {
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let request = client.get("/");
+    let tokens = tokens("old", more);
+    let session = Session::new(ISSUER, tokens.sources.merged(), now());
+    let jar = request.inner().cookies();
+    sessions.begin(session, tokens, jar, now()).await.unwrap()
 }
 
-/// Writes the result of a refresh, and answers with the version and the access token that count then.
-async fn refreshed(
+async fn begun(sessions: &Sessions) -> CurrentSession {
+    begun_with(sessions, json!({})).await
+}
+
+/// Stores the result of a refresh; answers generation, version and access token that count then.
+async fn advanced(
     sessions: &Sessions,
     current: &CurrentSession,
-    tokens: SessionTokens,
-) -> Option<(u64, String)> {
+    access_token: &str,
+) -> Option<(u64, u64, String)> {
+    let tokens = tokens(access_token, json!({}));
     let session = Session::clone(current);
-    let next = sessions.replace(current, session, tokens, now()).await;
-    next.unwrap()
-        .map(|next| (next.version, access_token(&next)))
+    let next = sessions.advance(current, session, tokens, now()).await;
+    next.unwrap().map(|next| facts(&next))
 }
 
-/// The access token that another node has from a refresh of this session.
-async fn elsewhere(sessions: &Sessions, current: &CurrentSession) -> Option<String> {
-    match sessions.refreshed_elsewhere(current).await.unwrap() {
-        Elsewhere::Refreshed(other) => Some(access_token(&other)),
-        Elsewhere::NotYet => None,
-        Elsewhere::Ended => panic!("the session has not ended"),
+/// Generation, version and access token.
+fn facts(session: &CurrentSession) -> (u64, u64, String) {
+    let token = access_token(session);
+    (session.generation, session.version, token)
+}
+
+/// What another node knows to be newer than this session.
+async fn elsewhere(
+    sessions: &Sessions,
+    current: &CurrentSession,
+) -> Result<Option<String>, SignedOut> {
+    match sessions.newest(current, now()).await? {
+        Newest::Other(other) => Ok(Some(access_token(&other))),
+        Newest::ThisOne => Ok(None),
+        Newest::None(reason) => Err(reason),
     }
 }
 
@@ -78,6 +123,30 @@ fn access_token(session: &CurrentSession) -> String {
     let tokens = session.tokens().unwrap();
     let token = tokens.access_token.as_ref().unwrap();
     token.expose().to_owned()
+}
+
+/// The cookies that a browser has after it was sent this session.
+async fn sent(sessions: &Sessions, current: &CurrentSession) -> Vec<Cookie<'static>> {
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let request = client.get("/");
+    let cookies = sessions.set_cookies(current, request.inner().cookies(), now());
+    let changes = CookieChanges::default();
+    changes.add(cookies);
+    let cookies = changes.take().into_iter();
+    cookies
+        .map(|cookie| Cookie::parse(cookie).unwrap())
+        .collect()
+}
+
+/// What is found in a request with these cookies.
+async fn found(
+    sessions: &Sessions,
+    cookies: impl IntoIterator<Item = Cookie<'static>>,
+) -> Result<CurrentSession, SignedOut> {
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let request = client.get("/").cookies(cookies);
+    let found = sessions.find(request.inner().cookies(), now()).await;
+    found.map(|found| found.session)
 }
 
 #[rocket::async_test]
@@ -89,36 +158,45 @@ async fn a_refresh_outlasts_what_else_changed_the_session() {
     let stored = sessions.stored(&used, vec![]);
     let life = sessions.remaining(&used, now());
     assert_eq!(sessions.store.replace(&stored, life).await, Ok(true));
-    assert_eq!(elsewhere(&sessions, &current).await, None);
+    assert_eq!(elsewhere(&sessions, &current).await, Ok(None));
 
-    let next = refreshed(&sessions, &current, tokens(1, "new")).await;
-    assert_eq!(next, Some((3, "new".into())));
+    let next = advanced(&sessions, &current, "new").await;
+    assert_eq!(next, Some((2, 3, "new".into())));
     let there = elsewhere(&sessions, &current).await;
-    assert_eq!(there.as_deref(), Some("new"));
+    assert_eq!(there, Ok(Some("new".into())));
 }
 
 #[rocket::async_test]
 async fn the_first_of_two_refreshes_counts() {
-    let sessions = node(&store(), false);
-    let current = begun(&sessions).await;
-    let first = Some((2, "first".to_owned()));
-    for name in ["first", "second"] {
-        let next = refreshed(&sessions, &current, tokens(1, name)).await;
-        assert_eq!(next, first, "{name}");
+    for is_in_cookies in [false, true] {
+        let sessions = node(&store(), is_in_cookies);
+        let current = begun(&sessions).await;
+        let version = if is_in_cookies { 0 } else { 2 };
+        assert_eq!(
+            advanced(&sessions, &current, "first").await,
+            Some((2, version, "first".to_owned()))
+        );
+        if is_in_cookies {
+            // Of one node there is one refresh at a time; of two, the lock sees to it.
+            continue;
+        }
+        assert_eq!(
+            advanced(&sessions, &current, "second").await,
+            Some((2, version, "first".to_owned()))
+        );
     }
 }
 
 #[rocket::async_test]
 async fn a_refresh_does_not_bring_an_ended_session_back() {
-    let sessions = node(&store(), false);
-    let current = begun(&sessions).await;
-    assert_eq!(sessions.store.remove(current.name()).await, Ok(true));
-    assert!(matches!(
-        sessions.refreshed_elsewhere(&current).await,
-        Ok(Elsewhere::Ended)
-    ));
-    let next = refreshed(&sessions, &current, tokens(1, "new")).await;
-    assert_eq!(next, None);
+    for is_in_cookies in [false, true] {
+        let sessions = node(&store(), is_in_cookies);
+        let current = begun(&sessions).await;
+        assert_eq!(sessions.end(current.name(), now()).await, Ok(true));
+        let there = elsewhere(&sessions, &current).await;
+        assert_eq!(there, Err(SignedOut::Ended));
+        assert_eq!(advanced(&sessions, &current, "new").await, None);
+    }
 }
 
 #[rocket::async_test]
@@ -126,47 +204,107 @@ async fn a_refreshed_session_in_cookies_is_there_for_the_other_nodes() {
     let store = store();
     let (one, other) = (node(&store, true), node(&store, true));
     let (alice, bob) = (begun(&one).await, begun(&one).await);
-    assert_eq!(elsewhere(&other, &alice).await, None);
+    assert_eq!(elsewhere(&other, &alice).await, Ok(None));
 
-    let next = refreshed(&one, &alice, tokens(1, "new")).await;
-    assert_eq!(next, Some((0, "new".into())));
+    let next = advanced(&one, &alice, "new").await;
+    assert_eq!(next, Some((2, 0, "new".into())));
     let there = elsewhere(&other, &alice).await;
-    assert_eq!(there.as_deref(), Some("new"));
-    // Not for another session, and not in place of a later refresh.
-    assert_eq!(elsewhere(&other, &bob).await, None);
-    let newer = Some(Arc::new(tokens(1, "new")));
-    let later = CurrentSession::new(alice.session.clone(), alice.name.clone(), 0, newer);
-    assert_eq!(elsewhere(&other, &later).await, None);
+    assert_eq!(there, Ok(Some("new".into())));
+    assert_eq!(elsewhere(&other, &bob).await, Ok(None));
+}
+
+/// An older copy is answered with the newest record until its browser has shown the newest cookie.
+#[rocket::async_test]
+async fn an_older_copy_becomes_worthless() {
+    let shared = store();
+    for (one, other) in [
+        (node(&shared, true), node(&shared, true)),
+        (single_node(), single_node()),
+    ] {
+        let first = begun(&one).await;
+        let older = sent(&one, &first).await;
+        let tokens = tokens("new", json!({}));
+        let next = one.advance(&first, Session::clone(&first), tokens, now());
+        let next = next.await.unwrap().unwrap();
+        let newer = sent(&one, &next).await;
+
+        assert_eq!(
+            access_token(&found(&one, older.clone()).await.unwrap()),
+            "new"
+        );
+        assert!(!one.may_be_written(&first, now()).await);
+        assert!(one.may_be_written(&next, now()).await);
+        // Another node that shares nothing accepts it, until it has seen the newer one.
+        let elsewhere = access_token(&found(&other, older.clone()).await.unwrap());
+        assert_eq!(elsewhere, if one.is_shared { "new" } else { "old" });
+
+        assert!(found(&one, newer.clone()).await.is_ok());
+        assert!(found(&other, newer).await.is_ok());
+        let client = Client::untracked(rocket::build()).await.unwrap();
+        let later = now() + AFTER_SEEN + Duration::from_secs(1);
+        for node in [&one, &other] {
+            let request = client.get("/").cookies(older.clone());
+            let found = node.find(request.inner().cookies(), later).await;
+            if node.is_shared {
+                // The store keeps real time.
+                continue;
+            }
+            assert_eq!(found.map(drop), Err(SignedOut::Superseded));
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn what_a_newer_key_encrypted_is_not_taken_for_nothing() {
+    let store = store();
+    let (changed, behind) = (
+        node_with(&store, true, &[2, 1]),
+        node_with(&store, true, &[1]),
+    );
+    let first = begun(&behind).await;
+    let older = sent(&behind, &first).await;
+    let seen = found(&changed, older.clone()).await.unwrap();
+    assert!(advanced(&changed, &seen, "new").await.is_some());
+    assert_eq!(
+        found(&behind, older.clone()).await.map(drop),
+        Err(SignedOut::UnknownKey)
+    );
+    let ready = node_with(&store, true, &[1, 2]);
+    assert_eq!(access_token(&found(&ready, older).await.unwrap()), "new");
+}
+
+#[rocket::async_test]
+async fn a_user_is_signed_out_under_each_key() {
+    let store = store();
+    for keys in [&[2, 1], &[1, 2]] {
+        let node = node_with(&store, true, keys);
+        let session = sent(&node, &begun(&node).await).await;
+        let other = node_with(&store, true, &[keys[1], keys[0]]);
+        let owner = other.names.subject(ISSUER, "alice");
+        assert!(found(&node, session.clone()).await.is_ok());
+        other.end_matching(&owner, now()).await.unwrap();
+        assert_eq!(found(&node, session).await.map(drop), Err(SignedOut::Ended));
+    }
 }
 
 #[rocket::async_test]
 async fn a_session_that_begins_in_cookies_leaves_nothing_in_the_store() {
     let store = store();
     let sessions = node(&store, true);
-    let client = Client::untracked(rocket::build()).await.unwrap();
-    let request = client.get("/");
-    let session = Session::clone(&begun(&sessions).await.session);
-    let owner = sessions.names.subject(&session.issuer, "alice");
-    let jar = request.inner().cookies();
-    let cookies = sessions.begin(session, tokens(0, "new"), jar, now()).await;
-    assert_eq!(cookies.unwrap().len(), 2);
-    assert_eq!(store.ids_of(&owner).await, Ok(vec![]));
+    let current = begun(&sessions).await;
+    let owner = sessions.names.subject(ISSUER, "alice");
+    assert_eq!(sent(&sessions, &current).await.len(), 1);
+    assert_eq!(store.ids_of(&owner[0]).await, Ok(vec![]));
 }
 
 #[rocket::async_test]
 async fn a_session_that_begins_in_a_store_has_version_1() {
     let store = store();
     let sessions = node(&store, false);
-    let client = Client::untracked(rocket::build()).await.unwrap();
-    let request = client.get("/");
-    let mut claims = Claims::default();
-    claims.insert("sub", "alice");
-    let session = Session::new("https://op.example", claims, now());
-    let owner = sessions.names.subject(&session.issuer, "alice");
-    let jar = request.inner().cookies();
-    let cookies = sessions.begin(session, tokens(0, "new"), jar, now()).await;
-    assert_eq!(cookies.unwrap().len(), 1);
-    let ids = store.ids_of(&owner).await.unwrap();
+    let current = begun(&sessions).await;
+    let owner = sessions.names.subject(ISSUER, "alice");
+    assert_eq!(sent(&sessions, &current).await.len(), 1);
+    let ids = store.ids_of(&owner[0]).await.unwrap();
     let stored = store.load(&ids[0]).await.unwrap().unwrap();
     assert_eq!((ids.len(), stored.version), (1, 1));
 }
@@ -182,17 +320,35 @@ async fn a_session_in_a_store_keeps_its_owners() {
     };
     let (_, owners) = stored().await;
     assert_eq!(owners.len(), 1);
-    refreshed(&sessions, &current, tokens(1, "new")).await;
+    advanced(&sessions, &current, "new").await;
     assert_eq!(stored().await, (2, owners.clone()));
 
     current = sessions.load(current.name()).await.unwrap().unwrap();
-    let client = Client::untracked(rocket::build()).await.unwrap();
-    let request = client.get("/");
     let later = now() + sessions.settings.idle / 2;
-    let jar = request.inner().cookies();
-    assert!(sessions.touch(&mut current, jar, later).await.is_some());
+    assert!(sessions.touch(&mut current, later).await);
     let stored = store.load(current.name()).await.unwrap().unwrap();
     assert_eq!((stored.version, &stored.owners), (3, &owners));
+}
+
+/// Of parallel requests one writes that the session is in use.
+#[rocket::async_test]
+async fn one_of_many_requests_notes_the_use() {
+    let sessions = node(&store(), true);
+    let current = begun(&sessions).await;
+    let tenth = sessions.settings.idle / 10;
+    let touched = async |after: Duration| {
+        let mut copy = current.clone();
+        let is_touched = sessions.touch(&mut copy, now() + after).await;
+        assert_eq!(copy.seen() > current.seen(), is_touched);
+        is_touched
+    };
+    let second = Duration::from_secs(1);
+    assert!(!touched(tenth - 2 * second).await);
+    assert!(touched(tenth + second).await);
+    for _ in 0..3 {
+        assert!(!touched(tenth + 2 * second).await);
+    }
+    assert!(touched(2 * tenth + 2 * second).await);
 }
 
 /// It is known by the second when a session was seen, and by the millisecond when it began.
@@ -200,7 +356,7 @@ async fn a_session_in_a_store_keeps_its_owners() {
 async fn a_session_is_not_seen_before_it_began() {
     let sessions = node(&store(), false);
     let current = begun(&sessions).await;
-    let owner = sessions.names.subject("https://op.example", "alice");
+    let owner = sessions.names.subject(ISSUER, "alice");
     let listed = sessions.of(&owner, now()).await.unwrap().unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!(listed[0].started, current.started());
@@ -209,197 +365,212 @@ async fn a_session_is_not_seen_before_it_began() {
 
 #[rocket::async_test]
 async fn a_session_in_cookies_ends_by_each_of_its_names() {
-    let issuer = "https://op.example";
     for (sid, expected) in [(None, [true, true, false]), (Some("s"), [true; 3])] {
         for (i, is_ended) in expected.into_iter().enumerate() {
             let sessions = node(&store(), true);
-            let mut claims = Claims::default();
-            claims.insert("sub", "alice");
-            if let Some(sid) = sid {
-                claims.insert("sid", sid);
-            }
-            let session = Session::new(issuer, claims, now());
-            let names = &sessions.names;
+            let more = sid.map_or(json!({}), |sid| json!({ "sid": sid }));
+            let current = begun_with(&sessions, more).await;
             let names = [
-                names.session(&session.id),
-                names.subject(issuer, "alice"),
-                names.sid(issuer, "s"),
+                vec![current.name().to_owned()],
+                sessions.names.subject(ISSUER, "alice"),
+                sessions.names.sid(ISSUER, "s"),
             ];
-            let opened = sessions.opened(session, None).unwrap();
-            assert_eq!(sessions.check_not_ended(&opened).await, Ok(()));
+            let cookies = sent(&sessions, &current).await;
+            assert!(found(&sessions, cookies.clone()).await.is_ok());
             sessions.end_matching(&names[i], now()).await.unwrap();
-            let found = sessions.check_not_ended(&opened).await;
+            let found = found(&sessions, cookies).await;
             assert_eq!(found.is_err(), is_ended, "{sid:?} {i}");
         }
     }
 }
 
-/// What a browser sends that was sent these cookies.
-fn sent(cookies: Vec<SetCookie>) -> Vec<Cookie<'static>> {
-    let changes = CookieChanges::default();
-    changes.add(cookies);
-    let cookies = changes.take().into_iter();
-    cookies
-        .map(|cookie| Cookie::parse_encoded(cookie).unwrap())
-        .collect()
-}
-
-/// What is found in a request with these cookies.
-async fn found(
-    sessions: &Sessions,
-    cookies: impl IntoIterator<Item = Cookie<'static>>,
-) -> Result<CurrentSession, SignedOut> {
-    let client = Client::untracked(rocket::build()).await.unwrap();
-    let request = client.get("/").cookies(cookies);
-    sessions.find(request.inner().cookies(), now()).await
+/// The lifetime of today, or of the sign-in, whichever ends earlier.
+#[rocket::async_test]
+async fn a_session_ends_at_the_earlier_of_two_lifetimes() {
+    let hours = |hours: u64| Duration::from_secs(3600 * hours);
+    for (then, today, expected) in [(12, 2, 2), (2, 12, 2), (12, 12, 12)] {
+        let mut sessions = node(&store(), true);
+        sessions.settings.idle = hours(24);
+        sessions.settings.lifetime = hours(then);
+        let current = begun(&sessions).await;
+        sessions.settings.lifetime = hours(today);
+        let at = |after| sessions.check_times(&current, current.started() + after);
+        assert_eq!(at(hours(expected) - Duration::from_secs(2)), Ok(()));
+        assert_eq!(at(hours(expected)), Err(SignedOut::LifetimeEnded));
+    }
 }
 
 #[test]
-fn the_setting_says_whether_sessions_are_remembered() {
-    for (cache, is_remembered) in [
+fn the_setting_says_whether_sessions_are_cached() {
+    for (cache, is_cached) in [
         (CacheSize::default(), true),
         (CacheSize::Flag(false), false),
     ] {
         let mut settings = SessionSettings::default();
         assert_eq!(settings.cache, CacheSize::Flag(true));
         settings.cache = cache;
-        let seal = CookieSeal::new(::cookie::Key::from(&[7; 64]), false);
-        let sessions = Sessions::open(settings, seal, None, &Clock::default()).unwrap();
-        let first = sessions.opened.in_store("sealed", || Some("name".into()));
+        let cookies = app_cookies(&[7]);
+        let sessions = Sessions::open(settings, &cookies, ISSUER, None, &Clock::default());
+        let sessions = sessions.unwrap();
+        let first = sessions.opened.in_store("text", || Some("name".into()));
         assert!(first.is_some());
-        let again = sessions.opened.in_store("sealed", || None);
-        assert_eq!(again.is_some(), is_remembered);
+        let again = sessions.opened.in_store("text", || None);
+        assert_eq!(again.is_some(), is_cached);
     }
 }
 
 #[rocket::async_test]
-async fn no_cookie_and_one_that_does_not_open_are_told_apart() {
+async fn no_cookie_and_one_that_does_not_decrypt_are_told_apart() {
     for is_in_cookies in [true, false] {
         let sessions = node(&store(), is_in_cookies);
-        let sealed = sessions.seal.seal_text("other", "id:x");
-        for (cookie, expected) in [
+        let name = sessions.cookies.first().name().to_owned();
+        let of_another_kind = node(&store(), !is_in_cookies);
+        let other = sent(&of_another_kind, &begun(&of_another_kind).await).await;
+        let other = other[0].value().to_owned();
+        for (value, expected) in [
             (None, SignedOut::NoSession),
             (Some(""), SignedOut::Unreadable),
-            (Some(&*sealed), SignedOut::Unreadable),
+            (Some("."), SignedOut::Unreadable),
+            (Some(&*other), SignedOut::Unreadable),
         ] {
-            let cookie = cookie.map(|value| Cookie::new(COOKIE, value.to_owned()));
+            let cookie = value.map(|value| Cookie::new(name.clone(), value.to_owned()));
             let found = found(&sessions, cookie).await;
             assert_eq!(found.map(|_| ()), Err(expected));
         }
     }
 }
 
+/// A text that does not compress.
+fn random(length: usize) -> String {
+    let mut text = String::new();
+    while text.len() < length {
+        text.push_str(Secret::random().expose());
+    }
+    text.truncate(length);
+    text
+}
+
 /// Cookies that a larger session has left, or another site under the same domain.
 #[rocket::async_test]
-async fn what_stands_behind_a_session_is_passed_over() {
+async fn chunks_behind_the_end_are_ignored() {
     let mut sessions = node(&store(), true);
     sessions.settings.max_cookies = 5;
-    let piece = pieces::PIECE;
-    for (length, left_over) in [
-        (500, &[][..]),
-        (500, &[1]),
-        (piece - 3, &[]),
-        (piece - 3, &[1]),
-        (piece - 3, &[2]),
-        (piece, &[1, 2]),
-        (piece + 1, &[2]),
-        (2 * piece, &[2, 3, 4]),
-        (5 * (piece - 3) + 3, &[5]),
-    ] {
-        let mut session = Session::clone(&begun(&sessions).await.session);
-        let more = length - identity_text(&session).len() - r#","x":"""#.len();
-        session.claims.insert("x", "x".repeat(more));
-        assert_eq!(identity_text(&session).len(), length);
-        let name = sessions.names_of(&session).session;
-        let empty = serde_json::to_string(&tokens(0, "")).unwrap().len();
-        let token = "x".repeat(length - empty);
-        let tokens = Some(Arc::new(tokens(0, &token)));
-        let current = CurrentSession::new(Arc::new(session), name, 0, tokens);
-        let client = Client::untracked(rocket::build()).await.unwrap();
-        let jar = client.get("/");
-        let cookies = sessions.cookies(&current, jar.inner().cookies(), now());
-        let mut cookies = sent(cookies.unwrap());
-        for i in left_over {
-            for name in [COOKIE, TOKENS_COOKIE] {
-                cookies.retain(|cookie| cookie.name() != format!("{name}_{i}"));
-                cookies.push(Cookie::new(format!("{name}_{i}"), "left over"));
-            }
+    let name = sessions.cookies.first().name().to_owned();
+    let mut lengths = vec![];
+    for length in (0..12_000).step_by(300) {
+        let claim = random(length);
+        let current = begun_with(&sessions, json!({ "x": claim })).await;
+        let mut cookies = sent(&sessions, &current).await;
+        let count = cookies.len();
+        lengths.push(count);
+        for i in count.max(1)..5 {
+            cookies.push(Cookie::new(format!("{name}_{i}"), "left-over."));
         }
         for _ in 0..2 {
             let found = found(&sessions, cookies.clone()).await.unwrap();
-            assert_eq!(found.subject(), "alice", "{length} {left_over:?}");
-            assert_eq!(access_token(&found), token, "{length} {left_over:?}");
+            assert_eq!(found.claims.get::<String>("x"), Some(claim.clone()));
+            assert_eq!(access_token(&found), "old");
         }
-    }
-}
-
-#[rocket::async_test]
-async fn a_refreshed_session_in_cookies_of_a_single_node_leaves_nothing() {
-    let store = store();
-    let sessions = Sessions {
-        is_shared: false,
-        ..node(&store, true)
-    };
-    let current = begun(&sessions).await;
-    refreshed(&sessions, &current, tokens(1, "new")).await;
-    let name = sessions.names.refreshed(current.name(), 0);
-    assert_eq!(store.notes(&[&name]).await, Ok(vec![None]));
-}
-
-#[rocket::async_test]
-async fn tokens_may_fill_their_cookies_to_the_last_byte() {
-    let mut sessions = node(&store(), true);
-    let session = begun(&sessions).await.session;
-    for cookies in 1..=3 {
-        sessions.settings.max_cookies = cookies;
-        let of_length = |length: usize| {
-            let text = serde_json::to_string(&tokens(0, "")).unwrap();
-            let tokens = Some(Arc::new(tokens(0, &"a".repeat(length - text.len()))));
-            let current = CurrentSession::new(session.clone(), "".into(), 0, tokens);
-            sessions.texts(&current).map(|(_, text)| text.len())
+        cookies.remove(count - 1);
+        let found = found(&sessions, cookies).await;
+        let expected = if count == 1 {
+            SignedOut::NoSession
+        } else {
+            SignedOut::Unreadable
         };
-        // Each but the last may lack three bytes where a character does not fit.
-        let most = cookies * pieces::PIECE - 3 * (cookies - 1);
-        assert_eq!(of_length(most), Ok(most));
-        let error = of_length(most + 1).unwrap_err();
-        let expected = (most + 1, cookies * pieces::PIECE);
-        assert_eq!((error.size, error.limit), expected);
+        assert_eq!(found.map(drop), Err(expected));
+    }
+    lengths.dedup();
+    assert_eq!(lengths, [1, 2, 3, 4]);
+}
+
+#[rocket::async_test]
+async fn a_refreshed_session_in_cookies_of_a_single_node_is_not_in_its_store() {
+    let sessions = single_node();
+    let current = begun(&sessions).await;
+    advanced(&sessions, &current, "new").await;
+    let record = sessions.names.record(current.name(), 2);
+    let generation = sessions.names.generation(current.name());
+    let notes = sessions.store.notes(&[&record, &generation]).await;
+    assert_eq!(notes, Ok(vec![None, Some("2".into())]));
+}
+
+#[rocket::async_test]
+async fn a_session_may_fill_its_cookies_to_the_last_character() {
+    let mut sessions = node(&store(), true);
+    for max in 1..=3 {
+        sessions.settings.max_cookies = max;
+        let fits = |length: usize| {
+            let tokens = SessionTokens {
+                access_token: Some(Secret::new("a".repeat(length))),
+                ..SessionTokens::default()
+            };
+            let session = Session::new(ISSUER, Claims::default(), now());
+            let record = sessions.record(session, &tokens, "".into(), 0);
+            record.map(|current| sessions.cookie_text(&current).len() + 1)
+        };
+        let limit = max * crate::session::chunks::CHUNK_LEN;
+        let longest = (0..limit)
+            .rev()
+            .find(|length| fits(*length).is_ok())
+            .unwrap();
+        // Base64 has one or two characters for a byte.
+        let text = fits(longest).unwrap();
+        assert!(text <= limit && text + 2 > limit, "{text} of {limit}");
+        let error = fits(longest + 1).unwrap_err();
+        assert!(error.size + 1 > limit, "{error:?}");
+        assert_eq!(error.limit, limit);
+        assert_eq!(
+            error.largest[0],
+            format!("the access token with {} bytes", longest + 1)
+        );
     }
 }
 
 #[rocket::async_test]
-async fn a_refresh_keeps_the_claims_of_the_setting() {
+async fn a_session_keeps_the_claims_of_the_setting() {
     let mut sessions = node(&store(), true);
     sessions.settings.claims = Some(vec!["email".into()]);
-    let current = begun(&sessions).await;
-    let mut session = Session::clone(&current);
-    for claim in ["email", "name", "nonce"] {
-        session.claims.insert(claim, claim);
+    for with_id_token in [false, true] {
+        let current = begun(&sessions).await;
+        let more = json!({ "email": "e", "name": "n", "nonce": "once" });
+        let mut tokens = tokens("new", more);
+        if with_id_token {
+            let payload = json!(tokens.sources.id_token).to_string();
+            let payload = URL_SAFE_NO_PAD.encode(payload);
+            tokens.id_token = Some(Secret::new(format!("e30.{payload}.AA")));
+        }
+        let mut session = Session::clone(&current);
+        session.claims = tokens.sources.merged();
+        let next = sessions.advance(&current, session, tokens, now());
+        let next = next.await.unwrap().unwrap();
+        let next = found(&sessions, sent(&sessions, &next).await)
+            .await
+            .unwrap();
+        let mut claims: Vec<_> = next.claims.iter().map(|(name, _)| name).collect();
+        claims.sort_unstable();
+        assert_eq!(claims, ["email", "iss", "sub"]);
+        // The ID token of the next refresh may repeat it.
+        let nonce = next.tokens().unwrap().nonce.clone();
+        assert_eq!(nonce, Some(Secret::new("once")));
     }
-    let next = sessions.replace(&current, session, tokens(1, "new"), now());
-    let next = next.await.unwrap().unwrap();
-    let mut claims: Vec<_> = next.claims.iter().map(|(name, _)| name).collect();
-    claims.sort_unstable();
-    assert_eq!(claims, ["email", "sub"]);
-    // The ID token of the next refresh may repeat it.
-    let nonce = next.tokens().unwrap().nonce.clone();
-    assert_eq!(nonce, Some(Secret::new("nonce")));
 }
 
 #[rocket::async_test]
-async fn a_refresh_keeps_the_tokens_of_the_setting() {
+async fn a_session_keeps_the_tokens_of_the_setting() {
     let mut sessions = node(&store(), true);
     for kept in ["access_token", "refresh_token", "id_token"] {
         sessions.settings.tokens = vec![kept.into()];
         let current = begun(&sessions).await;
         let tokens = SessionTokens {
+            access_token: Some(Secret::new("access")),
             refresh_token: Some(Secret::new("refresh")),
-            refresh_due: Some(1),
             id_token: Some(Secret::new("id")),
-            ..tokens(1, "new")
+            ..SessionTokens::default()
         };
-        let session = Session::clone(&current);
-        let next = sessions.replace(&current, session, tokens, now()).await;
+        let mut session = Session::clone(&current);
+        session.refresh_due = Some(1);
+        let next = sessions.advance(&current, session, tokens, now()).await;
         let next = next.unwrap().unwrap();
         let tokens = next.tokens().unwrap();
         for (name, token) in [
@@ -410,7 +581,7 @@ async fn a_refresh_keeps_the_tokens_of_the_setting() {
             assert_eq!(token.is_some(), name == kept, "{name} of {kept}");
         }
         let due = (kept == "refresh_token").then_some(1);
-        assert_eq!((tokens.refresh_due, next.refresh_due), (due, due));
+        assert_eq!(next.refresh_due, due);
     }
 }
 
@@ -419,15 +590,16 @@ async fn a_refresh_whose_claims_do_not_fit_is_refused() {
     let sessions = node(&store(), true);
     let current = begun(&sessions).await;
     let mut session = Session::clone(&current);
-    session.claims.insert("big", "x".repeat(6000));
-    let next = sessions.replace(&current, session, tokens(1, "new"), now());
+    let tokens = tokens("new", json!({ "big": random(12_000) }));
+    session.claims = tokens.sources.merged();
+    let next = sessions.advance(&current, session, tokens, now());
     let error = match next.await {
         Err(BeginError::TooLarge(error)) => error,
         other => panic!("{other:?}"),
     };
     assert_eq!(
-        error.largest,
-        ["claim `big` with 6002 bytes", "claim `sub` with 7 bytes"]
+        error.largest[..2],
+        ["claim `big` with 12002 bytes", "claim `iss` with 20 bytes"]
     );
     assert_eq!(
         error.remedy().split(',').next(),
@@ -436,21 +608,25 @@ async fn a_refresh_whose_claims_do_not_fit_is_refused() {
 }
 
 #[rocket::async_test]
+async fn an_exported_session_is_imported_under_its_name_alone() {
+    let sessions = node(&store(), true);
+    let current = begun(&sessions).await;
+    let text = sessions.export(&current, "name");
+    let imported = sessions.import("name", &text).unwrap();
+    assert_eq!(facts(&imported), facts(&current));
+    assert_eq!(imported.name(), current.name());
+    assert!(sessions.import("other", &text).is_none());
+}
+
+#[rocket::async_test]
 async fn debug_shows_neither_keys_nor_what_is_kept() {
     let sessions = node(&store(), false);
-    let hour = Duration::from_secs(3600);
-    let cookie = sessions.seal.set(COOKIE, "id:secret", "/", hour, now());
     for (shown, expected) in [
         (
             format!("{sessions:?}"),
             "Sessions { is_in_cookies: false, is_shared: true, .. }",
         ),
-        (
-            format!("{:?}", sessions.seal),
-            "CookieSeal { is_secure: false, .. }",
-        ),
-        (format!("{cookie:?}"), "SetCookie(oidc_session=…)"),
-        (format!("{:?}", sessions.names), "Names(…)"),
+        (format!("{:?}", sessions.names), "Names(KeyRing(…))"),
         (format!("{:?}", store()), "MemoryStore { .. }"),
     ] {
         assert_eq!(shown, expected);

@@ -26,6 +26,7 @@ pub async fn check(store: &dyn SessionStore) {
     a_removed_session_does_not_come_back(store).await;
     sessions_are_found_by_their_owners(store).await;
     notes_are_kept_and_claimed_once(store).await;
+    the_largest_number_stays(store).await;
     what_is_over_is_gone(store).await;
 }
 
@@ -154,6 +155,26 @@ async fn notes_are_kept_and_claimed_once(store: &dyn SessionStore) {
     assert_eq!(store.claim(&second, "d", HOUR).await, Ok(true), "forgotten");
 }
 
+async fn the_largest_number_stays(store: &dyn SessionStore) {
+    let name = name();
+    assert_eq!(store.note_larger(&name, 9, HOUR).await, Ok(true));
+    for smaller in [9, 8] {
+        let answer = store.note_larger(&name, smaller, HOUR).await;
+        assert_eq!(answer, Ok(false), "a number that is not larger");
+    }
+    assert_eq!(store.note_larger(&name, 10, HOUR).await, Ok(true));
+    assert_eq!(store.notes(&[&name]).await, Ok(vec![Some("10".to_owned())]));
+
+    let rivals = (11..27).map(|number| store.note_larger(&name, number, HOUR));
+    rocket::futures::future::join_all(rivals).await;
+    let notes = store.notes(&[&name]).await;
+    assert_eq!(
+        notes,
+        Ok(vec![Some("26".to_owned())]),
+        "the largest of many"
+    );
+}
+
 async fn what_is_over_is_gone(store: &dyn SessionStore) {
     let (short, owner, note) = (Duration::from_millis(50), name(), name());
     let brief = session(&[&owner]);
@@ -185,6 +206,7 @@ mod tests {
         NothingComesBack,
         IdsOfAnOwner,
         OneClaim,
+        LargestNumber,
         Lives,
     }
 
@@ -266,6 +288,16 @@ mod tests {
             self.1.claim(name, value, self.life(life)).await
         }
 
+        async fn note_larger(
+            &self,
+            name: &str,
+            number: u64,
+            life: Duration,
+        ) -> Result<bool, StoreError> {
+            let answer = self.1.note_larger(name, number, self.life(life)).await?;
+            Ok(answer || self.breaks(Promise::LargestNumber))
+        }
+
         async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
             self.1.notes(names).await
         }
@@ -313,6 +345,12 @@ mod tests {
     #[should_panic(expected = "one of sixteen claims")]
     async fn a_store_where_several_claims_win_is_found() {
         check_without(Promise::OneClaim).await;
+    }
+
+    #[rocket::async_test]
+    #[should_panic(expected = "a number that is not larger")]
+    async fn a_store_where_a_smaller_number_wins_is_found() {
+        check_without(Promise::LargestNumber).await;
     }
 
     #[rocket::async_test]

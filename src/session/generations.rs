@@ -1,0 +1,165 @@
+//! Which generation of a session is the newest: what makes older copies of its cookies worthless.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+
+/// A number for each of the names that were advanced last. Each costs about 50 bytes.
+///
+/// Entries are in two halves. When the younger half is full, the older one is dropped and the younger one
+/// takes its place: so those that were advanced the longest ago are dropped first.
+pub(super) struct Generations {
+    half: usize,
+    halves: Mutex<Halves>,
+}
+
+#[derive(Default)]
+struct Halves {
+    younger: HashMap<Key, Entry>,
+    older: HashMap<Key, Entry>,
+    dropped: u64,
+}
+
+/// Half of a name: names are digests of 32 bytes in base64url.
+type Key = [u8; 16];
+
+#[derive(Clone, Copy)]
+struct Entry {
+    number: u32,
+    /// In seconds since 1970, which last until 2106.
+    expires: u32,
+}
+
+impl Generations {
+    /// For so many names.
+    pub(super) fn new(max: usize) -> Generations {
+        Generations {
+            half: (max / 2).max(1),
+            halves: Mutex::default(),
+        }
+    }
+
+    /// The number of this name.
+    pub(super) fn get(&self, name: &str, now: i64) -> Option<u64> {
+        let key = key(name)?;
+        let halves = self.lock();
+        let entry = halves.younger.get(&key).or_else(|| halves.older.get(&key));
+        entry
+            .filter(|entry| i64::from(entry.expires) > now)
+            .map(|entry| entry.number.into())
+    }
+
+    /// Keeps a number, unless the name has one that is as large or larger. Answers whether it was kept.
+    pub(super) fn advance(&self, name: &str, number: u64, expires: i64, now: i64) -> bool {
+        let (Some(key), Ok(number)) = (key(name), u32::try_from(number)) else {
+            return false;
+        };
+        let expires = u32::try_from(expires).unwrap_or(u32::MAX);
+        let mut halves = self.lock();
+        let halves = &mut *halves;
+        let is_newer = |entry: &Entry| entry.number < number || i64::from(entry.expires) <= now;
+        let known = halves.younger.get(&key).or_else(|| halves.older.get(&key));
+        if !known.is_none_or(is_newer) {
+            return false;
+        }
+        if halves.younger.len() >= self.half && !halves.younger.contains_key(&key) {
+            let younger = mem::take(&mut halves.younger);
+            let dropped = mem::replace(&mut halves.older, younger);
+            let alive = dropped.iter();
+            let alive = alive.filter(|(dropped, entry)| {
+                let is_kept = **dropped == key || halves.older.contains_key(*dropped);
+                i64::from(entry.expires) > now && !is_kept
+            });
+            halves.dropped += alive.count() as u64;
+        }
+        halves.younger.insert(key, Entry { number, expires });
+        true
+    }
+
+    /// How many entries were dropped before they expired, for want of room.
+    pub(super) fn dropped(&self) -> u64 {
+        self.lock().dropped
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Halves> {
+        self.halves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// `None` for what is not one of our names.
+fn key(name: &str) -> Option<Key> {
+    let mut bytes = [0; 33];
+    let length = URL_SAFE_NO_PAD.decode_slice(name, &mut bytes).ok()?;
+    bytes[..length].first_chunk().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::digest_name;
+
+    fn name(i: usize) -> String {
+        digest_name("generation", &[&i.to_string()])
+    }
+
+    #[test]
+    fn a_number_never_goes_back() {
+        let generations = Generations::new(10);
+        let name = name(1);
+        assert_eq!(generations.get(&name, 0), None);
+        assert!(generations.advance(&name, 2, 100, 0));
+        assert!(!generations.advance(&name, 2, 100, 0));
+        assert!(!generations.advance(&name, 1, 100, 0));
+        assert_eq!(generations.get(&name, 99), Some(2));
+        assert!(generations.advance(&name, 3, 100, 0));
+        assert_eq!(generations.get(&name, 0), Some(3));
+        assert_eq!(generations.get(&name, 100), None);
+        assert!(generations.advance(&name, 1, 200, 100), "it has expired");
+    }
+
+    #[test]
+    fn the_longest_ago_advanced_are_dropped_first_and_counted() {
+        let generations = Generations::new(10);
+        for i in 0..15 {
+            assert!(generations.advance(&name(i), 2, 100, 0));
+        }
+        let known = |i: usize| generations.get(&name(i), 0).is_some();
+        assert_eq!((0..15).map(known).filter(|known| *known).count(), 10);
+        assert!((5..15).all(known));
+        assert_eq!(generations.dropped(), 5);
+        // One that is advanced again is young again; those that have expired do not count.
+        assert!(generations.advance(&name(5), 3, 100, 0));
+        assert!(generations.advance(&name(99), 2, 300, 200));
+        assert!(known(5));
+        assert_eq!(generations.dropped(), 9);
+    }
+
+    #[test]
+    fn names_are_ours() {
+        let generations = Generations::new(10);
+        for other in ["", "short", "?", &"x".repeat(80)] {
+            assert!(!generations.advance(other, 1, 100, 0));
+            assert_eq!(generations.get(other, 0), None);
+        }
+    }
+
+    #[test]
+    fn an_entry_costs_at_most_64_bytes() {
+        let generations = Generations::new(1_000_000);
+        for i in 0..1_000_000 {
+            generations.advance(&name(i), 2, 100, 0);
+        }
+        let halves = generations.lock();
+        let entries = halves.younger.len() + halves.older.len();
+        assert!(entries >= 500_000, "{entries}");
+        // The standard library's table: one byte of control beside each place, and 7/8 of them are used.
+        let places = |map: &HashMap<Key, Entry>| map.capacity() * 8 / 7;
+        let bytes =
+            (places(&halves.younger) + places(&halves.older)) * (size_of::<(Key, Entry)>() + 1);
+        assert!(bytes / entries <= 64, "{} bytes", bytes / entries);
+    }
+}

@@ -1,0 +1,575 @@
+//! The record of a session: everything that is encrypted as one value.
+//!
+//! A record is a small JSON object with times and the app's data, then the body: what the provider sent.
+//! Claims, UserInfo, and headers and payloads of JWTs are compressed in one stream. Signatures, opaque
+//! tokens, ids and the app's data are not: the length of a compressed text tells about a secret that is
+//! compressed beside a text of somebody's choice.
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limit};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{Session, SessionTokens};
+use crate::{
+    Secret, secret,
+    token::{ClaimSources, Claims, parse_object},
+};
+
+/// What a record may inflate to, in bytes. A session that would exceed it is not begun.
+const MAX_INFLATED: usize = 256 * 1024;
+/// Of `miniz_oxide`, from 1 to 10: higher ones find nothing more in texts of this size.
+const COMPRESSION_LEVEL: u8 = 7;
+
+/// What is read and written at each use: the first part of a record.
+#[derive(Serialize, Deserialize)]
+struct Head {
+    #[serde(rename = "i", with = "secret::text")]
+    id: Secret,
+    #[serde(rename = "b")]
+    started: i64,
+    #[serde(rename = "e")]
+    ends: i64,
+    #[serde(rename = "s")]
+    seen: i64,
+    #[serde(rename = "g")]
+    generation: u64,
+    #[serde(rename = "d", default, skip_serializing_if = "Option::is_none")]
+    refresh_due: Option<i64>,
+    #[serde(rename = "u", default, skip_serializing_if = "is_false")]
+    user_info_due: bool,
+    #[serde(rename = "a", default, skip_serializing_if = "Map::is_empty")]
+    data: Map<String, Value>,
+}
+
+/// What is known of the tokens beside their text.
+#[derive(Serialize, Deserialize)]
+struct TokenFacts {
+    #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
+    access_token_ends: Option<i64>,
+    #[serde(
+        rename = "n",
+        default,
+        with = "secret::optional_text",
+        skip_serializing_if = "Option::is_none"
+    )]
+    nonce: Option<Secret>,
+    /// How each token is kept.
+    #[serde(rename = "t")]
+    tokens: [Form; 3],
+}
+
+/// How a token is kept.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "u8", try_from = "u8")]
+enum Form {
+    Absent,
+    /// As it came.
+    Opaque,
+    /// Its signature here, header and payload in the compressed stream.
+    Jwt,
+}
+
+impl From<Form> for u8 {
+    fn from(form: Form) -> u8 {
+        form as u8
+    }
+}
+
+impl TryFrom<u8> for Form {
+    type Error = &'static str;
+
+    fn try_from(number: u8) -> Result<Form, &'static str> {
+        match number {
+            0 => Ok(Form::Absent),
+            1 => Ok(Form::Opaque),
+            2 => Ok(Form::Jwt),
+            _ => Err("not a form of a token"),
+        }
+    }
+}
+
+/// What a session's provider sent, without the ID token: the compressed stream begins with it.
+struct Statements<'a> {
+    user_info: &'a [u8],
+    /// Claims of the sign-in that the latest ID token leaves out.
+    sign_in: &'a [u8],
+    /// The ID token's claims, where the ID token itself is not kept as a JWT.
+    id_token: &'a [u8],
+}
+
+/// A record that would inflate beyond the bound: it has so many bytes.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct TooLong(pub(super) usize);
+
+/// The whole record: what is encrypted.
+pub(super) fn encode(session: &Session, body: &[u8]) -> Vec<u8> {
+    let head = Head {
+        id: session.id.clone(),
+        started: session.started,
+        ends: session.ends,
+        seen: session.seen,
+        generation: session.generation,
+        refresh_due: session.refresh_due,
+        user_info_due: session.user_info_due,
+        data: session.data.clone(),
+    };
+    let mut record = Vec::with_capacity(200 + body.len());
+    put(&mut record, &json(&head));
+    record.extend_from_slice(body);
+    record
+}
+
+/// The body of a record: tokens and claims.
+pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
+    let sources = &tokens.sources;
+    let texts = [
+        &tokens.id_token,
+        &tokens.access_token,
+        &tokens.refresh_token,
+    ];
+    let jwts = texts.map(|token| token.as_ref().and_then(|token| Jwt::parse(token.expose())));
+    let form = |i: usize| match (texts[i], &jwts[i]) {
+        (None, _) => Form::Absent,
+        (Some(_), None) => Form::Opaque,
+        (Some(_), Some(_)) => Form::Jwt,
+    };
+
+    let mut body = vec![];
+    put(
+        &mut body,
+        &json(&TokenFacts {
+            access_token_ends: tokens.access_token_ends,
+            nonce: tokens.nonce.clone(),
+            tokens: [form(0), form(1), form(2)],
+        }),
+    );
+    for (token, jwt) in texts.iter().zip(&jwts) {
+        match (token, jwt) {
+            (_, Some(jwt)) => put(&mut body, &jwt.signature),
+            (Some(token), None) => put(&mut body, token.expose().as_bytes()),
+            (None, None) => {}
+        }
+    }
+
+    let mut stream = vec![];
+    put(
+        &mut stream,
+        &sources.user_info.as_ref().map(json).unwrap_or_default(),
+    );
+    let left_out = sources.sign_in.iter();
+    let left_out = left_out.filter(|(name, _)| sources.id_token.value(name).is_none());
+    let left_out: Map<_, _> = left_out
+        .map(|(name, value)| (name.to_owned(), value.clone()))
+        .collect();
+    put(
+        &mut stream,
+        &(!left_out.is_empty())
+            .then(|| json(&left_out))
+            .unwrap_or_default(),
+    );
+    let has_id_token = jwts[0].is_some();
+    let id_token = (!has_id_token).then(|| json(&sources.id_token));
+    put(&mut stream, &id_token.unwrap_or_default());
+    for jwt in jwts.iter().flatten() {
+        put(&mut stream, &jwt.header);
+        put(&mut stream, &jwt.payload);
+    }
+    if stream.len() > MAX_INFLATED {
+        return Err(TooLong(stream.len()));
+    }
+    body.extend_from_slice(&compress_to_vec(&stream, COMPRESSION_LEVEL));
+    Ok(body)
+}
+
+/// Reads a record: the session with all claims that its sources state, and where the body begins.
+pub(super) fn decode(record: &[u8], issuer: &std::sync::Arc<str>) -> Option<(Session, usize)> {
+    let mut rest = record;
+    let head: Head = serde_json::from_slice(take(&mut rest)?).ok()?;
+    let body_start = record.len() - rest.len();
+    let body = Body::split(rest)?;
+    let stream = body.inflate()?;
+    let claims = body.sources(&stream)?.into_merged();
+    let session = Session {
+        id: head.id,
+        issuer: issuer.clone(),
+        claims,
+        data: head.data,
+        generation: head.generation,
+        refresh_due: head.refresh_due,
+        user_info_due: head.user_info_due,
+        started: head.started,
+        ends: head.ends,
+        seen: head.seen,
+    };
+    Some((session, body_start))
+}
+
+/// Reads the tokens and the sources of the claims from the body of a record.
+pub(super) fn decode_body(body: &[u8]) -> Option<SessionTokens> {
+    let body = Body::split(body)?;
+    let stream = body.inflate()?;
+    let (_, mut rest) = Statements::split(&stream)?;
+    let mut tokens = [None, None, None];
+    for (token, (form, kept)) in tokens.iter_mut().zip(body.tokens) {
+        *token = match form {
+            Form::Absent => None,
+            Form::Opaque => Some(Secret::new(std::str::from_utf8(kept).ok()?)),
+            Form::Jwt => {
+                let (header, payload) = (take(&mut rest)?, take(&mut rest)?);
+                Some(Secret::new(Jwt::join(header, payload, kept)))
+            }
+        };
+    }
+    let [id_token, access_token, refresh_token] = tokens;
+    Some(SessionTokens {
+        access_token,
+        access_token_ends: body.facts.access_token_ends,
+        refresh_token,
+        id_token,
+        nonce: body.facts.nonce.clone(),
+        sources: body.sources(&stream)?,
+    })
+}
+
+/// The body of a record, before its stream is inflated.
+struct Body<'a> {
+    facts: TokenFacts,
+    tokens: [(Form, &'a [u8]); 3],
+    compressed: &'a [u8],
+}
+
+impl<'a> Body<'a> {
+    fn split(mut body: &'a [u8]) -> Option<Body<'a>> {
+        let facts: TokenFacts = serde_json::from_slice(take(&mut body)?).ok()?;
+        let mut tokens = facts.tokens.map(|form| (form, &[][..]));
+        for (form, kept) in &mut tokens {
+            if *form != Form::Absent {
+                *kept = take(&mut body)?;
+            }
+        }
+        Some(Body {
+            facts,
+            tokens,
+            compressed: body,
+        })
+    }
+
+    fn inflate(&self) -> Option<Vec<u8>> {
+        decompress_to_vec_with_limit(self.compressed, MAX_INFLATED).ok()
+    }
+
+    fn sources(&self, stream: &[u8]) -> Option<ClaimSources> {
+        let (statements, mut rest) = Statements::split(stream)?;
+        let id_token = match self.tokens[0].0 {
+            Form::Jwt => {
+                take(&mut rest)?;
+                claims(take(&mut rest)?)?
+            }
+            Form::Absent | Form::Opaque => claims(statements.id_token)?,
+        };
+        let user_info = match statements.user_info {
+            [] => None,
+            text => Some(claims(text)?),
+        };
+        let mut sources = ClaimSources::new(id_token, user_info);
+        if !statements.sign_in.is_empty() {
+            for (name, value) in claims(statements.sign_in)?.iter() {
+                if sources.sign_in.value(name).is_none() {
+                    sources.sign_in.insert(name, value.clone());
+                }
+            }
+        }
+        Some(sources)
+    }
+}
+
+impl<'a> Statements<'a> {
+    /// Those at the beginning of a stream, and what follows them.
+    fn split(mut stream: &'a [u8]) -> Option<(Statements<'a>, &'a [u8])> {
+        let statements = Statements {
+            user_info: take(&mut stream)?,
+            sign_in: take(&mut stream)?,
+            id_token: take(&mut stream)?,
+        };
+        Some((statements, stream))
+    }
+}
+
+/// A JWT in its three parts, decoded.
+struct Jwt {
+    header: Vec<u8>,
+    payload: Vec<u8>,
+    signature: Vec<u8>,
+}
+
+impl Jwt {
+    /// `None` unless the parts are JSON objects that make up the same text again, byte for byte.
+    fn parse(token: &str) -> Option<Jwt> {
+        let mut parts = token.split('.');
+        let mut next = || URL_SAFE_NO_PAD.decode(parts.next()?).ok();
+        let (header, payload, signature) = (next()?, next()?, next()?);
+        parse_object(&header).ok()?;
+        parse_object(&payload).ok()?;
+        let is_same = Jwt::join(&header, &payload, &signature) == token;
+        is_same.then_some(Jwt {
+            header,
+            payload,
+            signature,
+        })
+    }
+
+    fn join(header: &[u8], payload: &[u8], signature: &[u8]) -> String {
+        let length = header.len() + payload.len() + signature.len();
+        let mut token = String::with_capacity(length / 3 * 4 + 8);
+        URL_SAFE_NO_PAD.encode_string(header, &mut token);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(payload, &mut token);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        token
+    }
+}
+
+fn claims(object: &[u8]) -> Option<Claims> {
+    parse_object(object).ok().map(Claims::from)
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(value).expect("strings, numbers and JSON with string keys always serialize")
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
+}
+
+/// Appends a part, preceded by its length: seven bits a byte, the lowest first.
+fn put(bytes: &mut Vec<u8>, part: &[u8]) {
+    let mut length = part.len();
+    while length >= 0x80 {
+        bytes.push((length & 0x7f) as u8 | 0x80);
+        length >>= 7;
+    }
+    bytes.push(length as u8);
+    bytes.extend_from_slice(part);
+}
+
+/// Takes a part from the beginning.
+fn take<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
+    let mut length = 0;
+    for shift in [0, 7, 14, 21] {
+        let (byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        length |= usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            let (part, rest) = bytes.split_at_checked(length)?;
+            *bytes = rest;
+            return Some(part);
+        }
+    }
+    None
+}
+
+/// A record as JSON, for tests and fuzzing.
+#[cfg(feature = "__internals")]
+pub(crate) fn to_json(record: &[u8]) -> Option<Value> {
+    let (session, body_start) = decode(record, &"".into())?;
+    let tokens = decode_body(&record[body_start..])?;
+    let text = |token: &Option<Secret>| token.as_ref().map(|token| token.expose().to_owned());
+    Some(serde_json::json!({
+        "id": session.id.expose(),
+        "claims": session.claims,
+        "data": session.data,
+        "generation": session.generation,
+        "refresh_due": session.refresh_due,
+        "user_info_due": session.user_info_due,
+        "started": session.started,
+        "ends": session.ends,
+        "seen": session.seen,
+        "access_token": text(&tokens.access_token),
+        "access_token_ends": tokens.access_token_ends,
+        "refresh_token": text(&tokens.refresh_token),
+        "id_token": text(&tokens.id_token),
+        "nonce": text(&tokens.nonce),
+    }))
+}
+
+/// The record of a session, for benchmarks.
+#[cfg(feature = "__internals")]
+pub(crate) fn to_record(session: &Session, tokens: &SessionTokens) -> Vec<u8> {
+    let body = encode_body(tokens).unwrap_or_default();
+    encode(session, &body)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use time::OffsetDateTime;
+
+    use super::*;
+
+    const ISSUER: &str = "https://op.example";
+
+    fn claims(value: Value) -> Claims {
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn jwt(payload: &Value) -> String {
+        let part = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+        let payload = payload.to_string();
+        let (header, signature) = (br#"{"alg":"RS256","kid":"1"}"#, [0xA5; 256]);
+        [part(header), part(payload.as_bytes()), part(&signature)].join(".")
+    }
+
+    fn tokens(
+        texts: [Option<&str>; 3],
+        id_token: Value,
+        user_info: Option<Value>,
+    ) -> SessionTokens {
+        let [access, refresh, id] = texts.map(|text| text.map(Secret::new));
+        SessionTokens {
+            access_token: access,
+            access_token_ends: Some(7),
+            refresh_token: refresh,
+            id_token: id,
+            nonce: Some(Secret::new("nonce")),
+            sources: ClaimSources::new(claims(id_token), user_info.map(claims)),
+        }
+    }
+
+    fn session(tokens: &SessionTokens) -> Session {
+        let now = OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap();
+        let mut session = Session::new(ISSUER, tokens.sources.merged(), now);
+        session.data.insert("desk".into(), json!([4]));
+        session.refresh_due = Some(5);
+        session
+    }
+
+    /// What comes back of a session.
+    fn read(session: &Session, tokens: &SessionTokens) -> (Session, SessionTokens) {
+        let record = encode(session, &encode_body(tokens).unwrap());
+        let (read, body_start) = decode(&record, &ISSUER.into()).unwrap();
+        (read, decode_body(&record[body_start..]).unwrap())
+    }
+
+    fn assert_same(session: &Session, tokens: &SessionTokens) {
+        let (read, read_tokens) = read(session, tokens);
+        assert_eq!(format!("{read:?}"), format!("{session:?}"));
+        assert_eq!(read.id, session.id);
+        assert_eq!(read_tokens.texts(), tokens.texts());
+        assert_eq!(read_tokens.access_token_ends, tokens.access_token_ends);
+        assert_eq!(read_tokens.nonce, tokens.nonce);
+        assert_eq!(read_tokens.sources, tokens.sources);
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let payload = json!({"iss": ISSUER, "sub": "alice", "name": "Ä\u{1F600}", "n": 1.5e300});
+        let (id, access) = (jwt(&payload), jwt(&json!({"scope": "a b"})));
+        for texts in [
+            [None, None, None],
+            [Some(&*access), Some("opaque"), Some(&*id)],
+            [Some("opaque"), None, Some(&*id)],
+            [Some(&*access), Some(&*access), None],
+            [None, Some("x.y.z"), Some("not a JWT")],
+        ] {
+            for user_info in [
+                None,
+                Some(json!({})),
+                Some(json!({"sub": "alice", "name": "A"})),
+            ] {
+                let tokens = tokens(texts, payload.clone(), user_info);
+                assert_same(&session(&tokens), &tokens);
+            }
+        }
+    }
+
+    #[test]
+    fn claims_of_the_sign_in_survive_that_the_id_token_leaves_out() {
+        let first =
+            json!({"iss": ISSUER, "sub": "alice", "sid": "s", "auth_time": 3, "groups": ["a"]});
+        let later = json!({"iss": ISSUER, "sub": "alice"});
+        let text = jwt(&later);
+        let mut tokens = tokens([None, None, Some(&text)], first, None);
+        tokens.sources = tokens.sources.with_id_token(claims(later));
+        let (read, read_tokens) = read(&session(&tokens), &tokens);
+        let expected = json!({"iss": ISSUER, "sub": "alice", "sid": "s", "auth_time": 3});
+        assert_eq!(read.claims, claims(expected));
+        assert_eq!(read_tokens.sources, tokens.sources);
+    }
+
+    /// Texts that other decoders read as the same JWT.
+    #[test]
+    fn a_jwt_comes_back_byte_for_byte() {
+        let good = jwt(&json!({"sub": "alice"}));
+        let (start, _) = good.rsplit_once('.').unwrap();
+        for text in [
+            good.clone(),
+            format!("{good}="),
+            format!("{start}.AB"),
+            format!("{start}."),
+            start.to_owned(),
+            format!("{good}.x"),
+            good.replace('.', ".."),
+            format!("{good} "),
+            "..".to_owned(),
+            ".".to_owned(),
+            "e30.e30.".to_owned(),
+            "e30.W10.".to_owned(),
+            "bnVsbA.e30.AA".to_owned(),
+            "é.é.é".to_owned(),
+        ] {
+            let tokens = tokens([Some(&text), Some(&text), Some(&text)], json!({}), None);
+            let (_, read) = read(&session(&tokens), &tokens);
+            assert_eq!(read.texts(), tokens.texts(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_would_inflate_too_far_is_refused() {
+        let long = |length: usize| json!({"sub": "alice", "long": "x".repeat(length)});
+        let fits = tokens([None; 3], long(MAX_INFLATED - 100), None);
+        assert_same(&session(&fits), &fits);
+        let too_long = tokens([None; 3], long(MAX_INFLATED), None);
+        let error = encode_body(&too_long).unwrap_err();
+        assert!(error.0 > MAX_INFLATED, "{error:?}");
+    }
+
+    #[test]
+    fn no_shorter_record_is_read_and_no_changed_one_panics() {
+        let id = jwt(&json!({"sub": "alice"}));
+        let tokens = tokens(
+            [Some("opaque"), Some(&id), Some(&id)],
+            json!({"sub": "alice"}),
+            None,
+        );
+        let record = encode(&session(&tokens), &encode_body(&tokens).unwrap());
+        let read = |record: &[u8]| {
+            let (_, body_start) = decode(record, &ISSUER.into())?;
+            decode_body(&record[body_start..])
+        };
+        assert!(read(&record).is_some());
+        for length in 0..record.len() {
+            assert!(read(&record[..length]).is_none(), "{length}");
+        }
+        for place in 0..record.len() {
+            let mut changed = record.clone();
+            changed[place] ^= 0x55;
+            read(&changed);
+        }
+    }
+
+    #[test]
+    fn lengths_are_read_as_they_are_written() {
+        for length in [0, 1, 127, 128, 16_383, 16_384, 100_000] {
+            let mut bytes = vec![];
+            put(&mut bytes, &vec![7; length]);
+            let mut rest = &bytes[..];
+            assert_eq!(take(&mut rest).map(<[u8]>::len), Some(length));
+            assert!(rest.is_empty());
+        }
+        for bytes in [&[][..], &[0x80], &[1], &[0xff; 5]] {
+            assert_eq!(take(&mut &*bytes), None, "{bytes:?}");
+        }
+    }
+}
