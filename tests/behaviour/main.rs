@@ -25,6 +25,7 @@ mod pushed_authorization;
 mod records;
 mod redirects;
 mod refresh;
+mod refresh_rules;
 mod rejections;
 mod return_addresses;
 mod rsa_sizes;
