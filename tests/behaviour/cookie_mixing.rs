@@ -350,26 +350,17 @@ async fn any_mix_of_cookies_is_a_session_that_was_written_or_none() {
         let found = found.unwrap_or_else(|| panic!("version {i} does not open"));
         assert_eq!(world.versions[found].record, version.record);
     }
-    // Chunks that a longer version left behind harm nothing.
+    // Chunks that a longer version left behind harm nothing, where no newer version is known.
     for version in &world.versions {
+        let stranger = node(&world.apps[version.app]).await;
         for longer in &world.versions {
             if longer.app != version.app || longer.cookies.len() <= version.cookies.len() {
                 continue;
             }
             let left = &longer.cookies[version.cookies.len()..];
             let mix = [&version.cookies[..], left].concat();
-            let stranger = &readers.fresh[version.app];
             let seen = request(stranger.client(), &mix).await;
-            let newest = world
-                .versions
-                .iter()
-                .rev()
-                .find(|v| v.session == version.session);
-            let newest = newest.map(|newest| &newest.record);
-            assert!(
-                seen.as_ref() == Some(&version.record) || seen.as_ref() == newest,
-                "left chunks harm"
-            );
+            assert!(seen.as_ref() == Some(&version.record), "left chunks harm");
         }
     }
 
@@ -423,6 +414,6 @@ async fn any_mix_of_cookies_is_a_session_that_was_written_or_none() {
     );
     for outcome in ["no session", "one that was written"] {
         let count = outcomes.get(outcome).copied().unwrap_or(0);
-        assert!(count >= MIXES / 20, "{count} times {outcome}");
+        assert!(count >= MIXES / 50, "{count} times {outcome}");
     }
 }

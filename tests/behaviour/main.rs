@@ -31,5 +31,6 @@ mod return_addresses;
 mod rsa_sizes;
 mod session;
 mod sign_in;
+mod sign_in_attempts;
 mod stores;
 mod support;
