@@ -466,6 +466,7 @@ async fn six_hundred_groups_sign_in_with_default_settings() {
         );
         page.redirects_to("/me");
         assert_browsers_keep(&page);
+        assert!(session_cookie_bytes(&page) < 3 * 4096);
         let seen = record(&browser).await.expect("signed in");
         assert_eq!(groups(&seen), &json!(person.groups));
     }
@@ -491,6 +492,7 @@ async fn three_hundred_roles_of_random_names_sign_in_with_default_settings() {
         );
         page.redirects_to("/me");
         assert_browsers_keep(&page);
+        assert!(session_cookie_bytes(&page) < 3 * 4096);
         let seen = record(&browser).await.expect("signed in");
         let token = seen["access_token"].as_str().expect("an access token");
         assert_eq!(token.len(), lengths.access_token);
