@@ -12,11 +12,13 @@ use rocket::{
     fairing::AdHoc,
     figment::Figment,
     get,
-    http::{CookieJar, uri::Host},
+    http::uri::Host,
     routes,
     serde::json::{Json, Value, json},
 };
-use rocket_openidconnect::{Clock, Events, LoggedIn, Oidc, OptionalUser, SignInError};
+use rocket_openidconnect::{
+    Clock, Events, LoggedIn, Oidc, OptionalUser, SignInError, internals::SessionCookies,
+};
 use serde::Serialize;
 
 use crate::support::{Browser, TestProvider};
@@ -59,7 +61,6 @@ impl App {
     /// In the release profile, at `https://app.example.com`.
     pub fn released(provider: &TestProvider) -> App {
         App::with_config(provider, Config::release_default())
-            .with("secret_key", KEY)
             .with("oidc.client_secret", "hush")
             .with("oidc.base_url", "https://app.example.com")
     }
@@ -84,6 +85,7 @@ impl App {
             failures: Failures::default(),
         };
         app.with("log_level", "off")
+            .with("secret_key", KEY)
             .with("oidc.issuer", provider.issuer())
             .with("oidc.client_id", "app")
     }
@@ -134,7 +136,7 @@ impl App {
 
 /// The app's routes.
 pub fn pages() -> Vec<rocket::Route> {
-    routes![index, me, notes, opened]
+    routes![index, me, notes]
 }
 
 /// A local request has no host: as a server does, takes it from the header.
@@ -164,28 +166,22 @@ fn notes(user: LoggedIn, page: u32, sort: &str) -> String {
     format!("{}, page {page} by {sort:?}", user.subject())
 }
 
-/// What a private cookie holds, as Rocket reads it. Below our routes, where all cookies are sent.
-#[get("/oidc/opened/<name>")]
-fn opened(name: &str, jar: &CookieJar<'_>) -> Option<String> {
-    Some(jar.get_private(name)?.value().to_owned())
+/// The session in the cookies that a browser has, decrypted as the app does it.
+#[track_caller]
+pub fn opened_session(browser: &Browser, provider: &TestProvider) -> Value {
+    let text: String = crate::records::session_cookies(browser)
+        .into_iter()
+        .map(|(_, value)| value)
+        .collect();
+    let keys = SessionCookies::new(KEY, provider.issuer(), "app").expect("a key");
+    let session = keys.decrypt(&text);
+    session.unwrap_or_else(|| panic!("the cookies are not a session: {text:?}"))
 }
 
-/// The text of a private cookie that the browser has.
-pub async fn opened_cookie(browser: &Browser, name: &str) -> String {
-    let page = browser.fetch(&format!("/oidc/opened/{name}")).await;
-    assert_eq!(page.status, 200, "{name} does not open");
-    page.body
-}
-
-/// The id and the content of the session that a browser has.
-pub async fn session(browser: &Browser, name: &str) -> (String, Value) {
-    let text = opened_cookie(browser, name).await;
-    let parts: Vec<&str> = text.splitn(4, ':').collect();
-    let [id, "0", "1", content] = parts[..] else {
-        panic!("no session in one piece: {text}");
-    };
-    let content = serde_json::from_str(content).expect("a session in JSON");
-    (id.to_owned(), content)
+/// The name of a cookie of this kind, at the app that the tests sign in to.
+pub fn cookie_name(kind: &str, provider: &TestProvider) -> String {
+    let keys = SessionCookies::new(KEY, provider.issuer(), "app").expect("a key");
+    format!("{kind}_{}", keys.client_tag())
 }
 
 /// The names of the cookies of sign-ins under way.

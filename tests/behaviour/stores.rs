@@ -398,6 +398,15 @@ impl SessionStore for Switchable {
         self.up()?.claim(name, value, life).await
     }
 
+    async fn note_larger(
+        &self,
+        name: &str,
+        number: u64,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        self.up()?.note_larger(name, number, life).await
+    }
+
     async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
         self.up()?.notes(names).await
     }
