@@ -52,6 +52,14 @@ pub(crate) fn sign_in_failed(reason: &'static str) {
     count!(1, "oidc_sign_ins_total", "outcome" => reason);
 }
 
+/// The ID token of a refresh is about a newer authentication, in seconds since 1970.
+pub(crate) fn newer_auth_time(before: f64, now: f64) {
+    tracing::info!(
+        reason = "newer_auth_time",
+        "the person authenticated at the provider again: `auth_time` was {before} and is {now} after a refresh"
+    );
+}
+
 /// A session has new tokens.
 pub(crate) fn refreshed() {
     tracing::debug!(reason = "refreshed", "a session is refreshed");

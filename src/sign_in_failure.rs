@@ -54,7 +54,10 @@ impl SignInFailure {
     /// How many seconds to wait before another attempt, while the provider or the session store is down.
     pub fn retry_after(&self) -> Option<u64> {
         let wait = match &self.error {
-            SignInError::Provider(ProviderError::Unavailable { retry_after }) => *retry_after,
+            SignInError::Provider(
+                ProviderError::Unavailable { retry_after }
+                | ProviderError::KeysJustRead { retry_after },
+            ) => *retry_after,
             SignInError::Store(_) => crate::store::RETRY_AFTER,
             _ => return None,
         };

@@ -92,8 +92,8 @@ impl Budget {
         }
     }
 
-    /// Spends one. Fails while there is none.
-    pub(super) fn spend(&mut self, now: OffsetDateTime) -> Result<(), ProviderError> {
+    /// Spends one. While there is none, answers how long to wait.
+    pub(super) fn spend(&mut self, now: OffsetDateTime) -> Result<(), Duration> {
         // A clock that was set back starts anew.
         let refilled = self.refilled.filter(|at| *at <= now).unwrap_or(now);
         let passed = (now - refilled).unsigned_abs().as_secs() / self.refill.as_secs().max(1);
@@ -111,9 +111,7 @@ impl Budget {
             None => {
                 let next = self.refilled.unwrap_or(now) + self.refill;
                 let wait = (next - now).unsigned_abs();
-                Err(ProviderError::Unavailable {
-                    retry_after: wait.max(Duration::from_secs(1)),
-                })
+                Err(wait.max(Duration::from_secs(1)))
             }
         }
     }
@@ -146,8 +144,7 @@ mod tests {
         let mut budget = Budget::new(3, Duration::from_secs(10));
         let mut spent = |now| match budget.spend(at(now)) {
             Ok(()) => 0,
-            Err(ProviderError::Unavailable { retry_after }) => retry_after.as_secs(),
-            Err(error) => panic!("{error}"),
+            Err(wait) => wait.as_secs(),
         };
         // Zero is one that was spent; else it is how long to wait.
         assert_eq!([0, 0, 0, 0].map(&mut spent), [0, 0, 0, 10]);

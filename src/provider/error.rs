@@ -92,6 +92,13 @@ pub enum ProviderError {
         /// How long until the next attempt.
         retry_after: Duration,
     },
+    /// A token names a key that the provider's key set did not hold when it was last read, and it is not read again
+    /// yet.
+    #[error("the provider's key set was read a short while ago; the next attempt is due in {} s", retry_after.as_secs())]
+    KeysJustRead {
+        /// How long until the next attempt.
+        retry_after: Duration,
+    },
     /// No connection, or it broke.
     #[error("the provider's {endpoint} is not reachable: {cause}")]
     Unreachable {
@@ -212,6 +219,7 @@ impl ProviderError {
     pub fn reason(&self) -> &'static str {
         match self {
             ProviderError::Unavailable { .. } => "provider_unavailable",
+            ProviderError::KeysJustRead { .. } => "provider_keys_just_read",
             ProviderError::Unreachable { .. } => "provider_unreachable",
             ProviderError::Timeout { .. } => "provider_timeout",
             ProviderError::Status { .. } => "provider_status",
@@ -233,6 +241,9 @@ impl ProviderError {
             | ProviderError::Unreachable { .. }
             | ProviderError::Timeout { .. } => {
                 "check that the provider runs and that this machine can reach it; `oidc.http` holds the time limits"
+            }
+            ProviderError::KeysJustRead { .. } => {
+                "look for the key that the token names at the provider's `jwks_uri`: tokens are signed with a key that is not there"
             }
             ProviderError::Status {
                 endpoint: Endpoint::Metadata,
@@ -286,7 +297,7 @@ impl ProviderError {
     /// the provider does not accept.
     pub fn status(&self) -> u16 {
         match self {
-            ProviderError::Unavailable { .. } => 503,
+            ProviderError::Unavailable { .. } | ProviderError::KeysJustRead { .. } => 503,
             ProviderError::Timeout { .. } => 504,
             ProviderError::Refused { error, .. } if error == "invalid_grant" => 400,
             _ => 502,
@@ -297,6 +308,7 @@ impl ProviderError {
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             ProviderError::Unavailable { .. }
+            | ProviderError::KeysJustRead { .. }
             | ProviderError::Unreachable { .. }
             | ProviderError::Timeout { .. } => true,
             ProviderError::Status { status, .. } => *status >= 500 || [408, 429].contains(status),

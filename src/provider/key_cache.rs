@@ -75,10 +75,8 @@ struct LastFetch {
     /// Its number, as [`KeyCache::begun`] counts.
     number: u64,
     is_good: bool,
-    /// When anybody named a key that the set did not hold.
-    unknown: Option<OffsetDateTime>,
-    /// For [`KeyPurpose::ProviderReply`].
     looks: Budget,
+    looks_for_any_request: Budget,
     /// While there are no keys at all.
     failed: BackOff,
     failed_for_any_request: BackOff,
@@ -89,8 +87,8 @@ impl Default for LastFetch {
         LastFetch {
             number: 0,
             is_good: false,
-            unknown: None,
             looks: Budget::new(LOOKS, LOOK_REFILL),
+            looks_for_any_request: Budget::new(1, COOL_DOWN),
             failed: BackOff::default(),
             failed_for_any_request: BackOff::default(),
         }
@@ -126,19 +124,12 @@ impl LastFetch {
         purpose: KeyPurpose,
         now: OffsetDateTime,
     ) -> Result<(), ProviderError> {
-        if purpose == KeyPurpose::ProviderReply {
-            return self.looks.spend(now);
-        }
-        let next = self.unknown.map(|last| last + COOL_DOWN);
-        match next.filter(|next| now < *next && *next - COOL_DOWN <= now) {
-            Some(next) => Err(ProviderError::Unavailable {
-                retry_after: (next - now).unsigned_abs(),
-            }),
-            None => {
-                self.unknown = Some(now);
-                Ok(())
-            }
-        }
+        let looks = match purpose {
+            KeyPurpose::ProviderReply => &mut self.looks,
+            KeyPurpose::AnyRequest => &mut self.looks_for_any_request,
+        };
+        let spent = looks.spend(now);
+        spent.map_err(|retry_after| ProviderError::KeysJustRead { retry_after })
     }
 }
 

@@ -52,7 +52,8 @@ impl RefreshVerdict {
             ProviderError::Status { retry_after, .. } => RefreshVerdict::Waits {
                 retry_after: *retry_after,
             },
-            ProviderError::Unavailable { retry_after } => RefreshVerdict::Waits {
+            ProviderError::Unavailable { retry_after }
+            | ProviderError::KeysJustRead { retry_after } => RefreshVerdict::Waits {
                 retry_after: Some(*retry_after),
             },
             ProviderError::Unreachable { .. }

@@ -104,7 +104,8 @@ impl BearerError {
         const DEFAULT: Duration = Duration::from_secs(5);
         match self {
             BearerError::Provider(error) => match &**error {
-                ProviderError::Unavailable { retry_after } => Some(*retry_after),
+                ProviderError::Unavailable { retry_after }
+                | ProviderError::KeysJustRead { retry_after } => Some(*retry_after),
                 error if error.is_outage() => Some(DEFAULT),
                 _ => None,
             },

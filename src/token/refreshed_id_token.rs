@@ -4,7 +4,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet};
-use crate::Secret;
+use crate::{Secret, observing};
 
 /// What the ID token of the sign-in said.
 #[derive(Clone, Debug)]
@@ -36,9 +36,7 @@ impl RefreshedIdToken {
         let claims = IdToken::accept(compact, keys, expected, now)?.claims;
         check_same(&claims, original.claims, "sub")?;
         check_same_aud(&claims, original.claims)?;
-        if claims.value("auth_time").is_some() && original.claims.value("auth_time").is_some() {
-            check_same(&claims, original.claims, "auth_time")?;
-        }
+        check_auth_time(&claims, original.claims)?;
         check_nonce(&claims, original.nonce)?;
         Ok(RefreshedIdToken { claims })
     }
@@ -109,6 +107,36 @@ fn check_same_aud(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdT
     match audiences(claims) == audiences(original) {
         true => Ok(()),
         false => Err(RefreshedIdTokenError::Changed { claim: "aud" }),
+    }
+}
+
+/// "if the ID Token contains an `auth_time` Claim, its value MUST represent the time of the original authentication".
+///
+/// Departs from it: a person who authenticates again at the provider meanwhile has a newer time there, and providers
+/// send it. An older one belongs to another authentication.
+fn check_auth_time(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdTokenError> {
+    let seconds = |value: &Value| {
+        let seconds: Option<f64> = match value {
+            Value::String(text) => text.parse().ok(),
+            value => value.as_f64(),
+        };
+        seconds.filter(|seconds| seconds.is_finite())
+    };
+    let is_stated = |value: &&Value| !value.is_null();
+    let newer = claims.value("auth_time").filter(is_stated);
+    let older = original.value("auth_time").filter(is_stated);
+    let (Some(newer), Some(older)) = (newer, older) else {
+        return Ok(());
+    };
+    match (seconds(older), seconds(newer)) {
+        _ if older == newer => Ok(()),
+        (Some(older), Some(newer)) if older <= newer => {
+            if older < newer {
+                observing::newer_auth_time(older, newer);
+            }
+            Ok(())
+        }
+        _ => Err(RefreshedIdTokenError::Changed { claim: "auth_time" }),
     }
 }
 
@@ -212,11 +240,51 @@ mod tests {
             ("aud", json!("client")),
             ("aud", json!(["client", "other"])),
             ("aud", json!(["client", "api", "other"])),
-            ("auth_time", json!(NOW)),
+            ("auth_time", json!(NOW - 1001)),
+            ("auth_time", json!(0)),
+            ("auth_time", json!(-1)),
+            ("auth_time", json!("yesterday")),
+            ("auth_time", json!("NaN")),
+            ("auth_time", json!("inf")),
+            ("auth_time", json!([NOW])),
+            ("auth_time", json!(true)),
             ("nonce", json!("another")),
             ("nonce", json!(1)),
         ] {
             assert_eq!(judge(|claims| claims[claim] = value), changed(claim));
+        }
+    }
+
+    /// The person authenticated again at the provider, for another of its clients say.
+    #[test]
+    fn a_newer_auth_time_is_kept() {
+        for value in [
+            json!(NOW - 999),
+            json!(NOW),
+            json!(NOW as f64 - 0.5),
+            json!(format!("{NOW}")),
+        ] {
+            let claims = judge(|claims| claims["auth_time"] = value.clone()).unwrap();
+            assert_eq!(claims.value("auth_time"), Some(&value));
+        }
+    }
+
+    /// Or in another spelling of the number, or without one.
+    #[test]
+    fn the_same_auth_time_is_the_same_sign_in() {
+        let same = [
+            json!(NOW - 1000),
+            json!((NOW - 1000) as f64),
+            json!(format!("{}", NOW - 1000)),
+            Value::Null,
+        ];
+        for value in same {
+            assert!(judge(|claims| claims["auth_time"] = value).is_ok());
+        }
+        for odd in [Value::Null, json!("odd")] {
+            let mut sign_in = original();
+            sign_in["auth_time"] = odd;
+            assert!(judge_after(sign_in, |_| ()).is_ok());
         }
     }
 

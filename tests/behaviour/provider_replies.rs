@@ -9,7 +9,8 @@ use rocket::{
 use serde_json::{Value, json};
 
 use crate::{
-    common::{App, opened_cookie},
+    app::Log,
+    common::{App, NOW, opened_cookie},
     support::{Browser, JwtParts, Page, Reply, SigningKey, TestProvider},
 };
 
@@ -149,6 +150,29 @@ async fn an_email_and_whether_it_is_verified_are_of_one_source() {
     assert_eq!(me["email_verified"], Value::Null);
     assert_eq!(me["phone_number"], "+1");
     assert_eq!(me["phone_number_verified"], true);
+}
+
+/// Who authenticates again at the provider meanwhile stays signed in.
+#[rocket::async_test]
+async fn a_newer_auth_time_of_a_refresh_is_kept_and_logged() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    provider.on_id_token(|token| token.set("auth_time", NOW - 100));
+    let browser = signed_in(&app, &provider).await;
+    provider.on_id_token(|token| token.set("auth_time", NOW + 200));
+    app.advance(DUE);
+    let log = Log::listen();
+    let me: Value = browser.visit("/me").await.is(Status::Ok).json();
+    assert_eq!(me["auth_time"], json!(NOW + 200));
+    log.has(&format!(
+        "INFO the person authenticated at the provider again: `auth_time` was {} and is {} after a refresh",
+        NOW - 100,
+        NOW + 200
+    ));
+    // An older one is another authentication.
+    provider.on_id_token(|token| token.set("auth_time", NOW + 199));
+    app.advance(DUE);
+    browser.fetch("/me").await.is(Status::Unauthorized);
 }
 
 // ---- Keys.
@@ -313,7 +337,8 @@ async fn looks_for_the_keys_of_replies_are_few() {
     let browser = signed_in(&app, &provider).await;
     provider.on_id_token(|token: &mut JwtParts| token.set_header("kid", "missing"));
     let refused = "the ID token is refused: the provider's key set has no usable key \"missing\"";
-    let later = "the provider was not reachable; the next attempt is due in 10 s";
+    let later =
+        "the provider's key set was read a short while ago; the next attempt is due in 10 s";
     for count in 2..=7 {
         let page = browser.another().sign_in(&provider, "/me").await;
         assert_eq!((page.status, provider.count(JWKS)), (502, count));
