@@ -93,24 +93,17 @@ async fn read_session(
             Ok(session)
         }
         Freshness::Stale {
-            session,
-            is_renewed,
-            overdue: None,
-        } => {
-            if is_renewed {
-                state.answer.set(&session);
-            }
-            Ok(session)
-        }
-        // It counts as use: an outage ends no session.
-        Freshness::Stale {
             mut session,
             is_renewed,
-            overdue: Some(retry_after),
+            overdue,
         } => {
+            // It counts as use: an outage ends no session.
             if rp.sessions.touch(&mut session, now).await || is_renewed {
                 state.answer.set(&session);
             }
+            let Some(retry_after) = overdue else {
+                return Ok(session);
+            };
             let retry_after = Duration::from_secs(retry_after.unsigned_abs());
             let _ = state.retry_after.set(retry_after);
             observing::session_refused(SignedOut::RefreshUnavailable);

@@ -54,6 +54,9 @@ struct TokenFacts {
         skip_serializing_if = "Option::is_none"
     )]
     nonce: Option<Secret>,
+    /// See [`ClaimSources::is_user_info_older`].
+    #[serde(rename = "o", default, skip_serializing_if = "is_false")]
+    is_user_info_older: bool,
     /// How each token is kept.
     #[serde(rename = "t")]
     tokens: [Form; 3],
@@ -141,6 +144,7 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
         &json(&TokenFacts {
             access_token_ends: tokens.access_token_ends,
             nonce: tokens.nonce.clone(),
+            is_user_info_older: sources.is_user_info_older,
             tokens: [form(0), form(1), form(2)],
         }),
     );
@@ -273,6 +277,7 @@ impl<'a> Body<'a> {
             text => Some(claims(text)?),
         };
         let mut sources = ClaimSources::new(id_token, user_info);
+        sources.is_user_info_older = self.facts.is_user_info_older;
         if !statements.sign_in.is_empty() {
             for (name, value) in claims(statements.sign_in)?.iter() {
                 if sources.sign_in.value(name).is_none() {

@@ -214,10 +214,16 @@ impl Sessions {
             0,
         );
         match self.newer_than(&opened.session, &opened.names, now).await? {
-            Newest::ThisOne => Ok(Found {
-                session,
-                is_newer: false,
-            }),
+            Newest::ThisOne => {
+                if session.generation > 1 {
+                    self.newest_was_seen(&opened.session, &opened.names, now)
+                        .await;
+                }
+                Ok(Found {
+                    session,
+                    is_newer: false,
+                })
+            }
             Newest::Other(session) => Ok(Found {
                 session,
                 is_newer: true,
@@ -490,7 +496,6 @@ impl Sessions {
             return Ok(Newest::ThisOne);
         };
         if newest == session.generation {
-            self.newest_was_seen(session, names, now).await;
             return Ok(Newest::ThisOne);
         }
         if !self.is_shared {

@@ -28,6 +28,9 @@ pub(crate) struct ClaimSources {
     pub(crate) user_info: Option<Claims>,
     /// The latest values of [`SURVIVES_ABSENCE`], from this ID token or an earlier one.
     pub(crate) sign_in: Claims,
+    /// Whether the ID token is of a refresh at which UserInfo was not asked: then what both state is as the
+    /// ID token states it.
+    pub(crate) is_user_info_older: bool,
 }
 
 impl ClaimSources {
@@ -37,7 +40,10 @@ impl ClaimSources {
             user_info,
             ..ClaimSources::default()
         };
-        sources.with_id_token(id_token)
+        ClaimSources {
+            is_user_info_older: false,
+            ..sources.with_id_token(id_token)
+        }
     }
 
     /// Replaces the ID token by that of a refresh ([Core §12.2]).
@@ -53,12 +59,14 @@ impl ClaimSources {
             }
         }
         self.id_token = id_token;
+        self.is_user_info_older = true;
         self
     }
 
     /// Replaces the reply of UserInfo.
     pub(crate) fn with_user_info(mut self, user_info: Claims) -> ClaimSources {
         self.user_info = Some(user_info);
+        self.is_user_info_older = false;
         self
     }
 
@@ -68,14 +76,20 @@ impl ClaimSources {
     }
 
     /// The claims as an app reads them. UserInfo takes precedence, but for what an ID token says about itself and
-    /// about the sign-in.
+    /// about the sign-in, and for what an ID token says that is newer.
     pub(crate) fn merged(&self) -> Claims {
         let mut merged = self.sign_in.clone();
         for (name, value) in self.id_token.iter().filter(|(_, value)| !value.is_null()) {
             merged.insert(name, value.clone());
         }
-        if let Some(user_info) = &self.user_info {
-            add_user_info(&mut merged, user_info);
+        match &self.user_info {
+            Some(user_info) if self.is_user_info_older => {
+                let mut rest = user_info.clone();
+                rest.retain(|name| stated(&self.id_token, name).is_none());
+                add_user_info(&mut merged, &rest);
+            }
+            Some(user_info) => add_user_info(&mut merged, user_info),
+            None => {}
         }
         merged
     }
@@ -136,6 +150,21 @@ mod tests {
         assert_eq!(sources.merged(), claims(expected));
         let sources = sources.with_user_info(claims(json!({"sub": "a"})));
         assert_eq!(sources.merged(), claims(json!({"sub": "a"})));
+    }
+
+    /// A demotion arrives though UserInfo, which stated more at the sign-in, is not asked again.
+    #[test]
+    fn a_newer_id_token_takes_precedence_over_an_older_user_info() {
+        let at_sign_in = json!({"sub": "a", "groups": ["admin"], "email": "a@x", "email_verified": true, "name": "A"});
+        let sources =
+            ClaimSources::new(claims(at_sign_in.clone()), Some(claims(at_sign_in.clone())));
+        let refreshed = claims(json!({"sub": "a", "groups": [], "email": "b@x"}));
+        let sources = sources.with_id_token(refreshed);
+        let expected = json!({"sub": "a", "groups": [], "email": "b@x", "name": "A"});
+        assert_eq!(sources.merged(), claims(expected));
+        // Asked again, UserInfo is as new.
+        let sources = sources.with_user_info(claims(at_sign_in.clone()));
+        assert_eq!(sources.merged(), claims(at_sign_in));
     }
 
     /// What one source withdraws, the other may still state: its own value is read again.

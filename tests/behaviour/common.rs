@@ -173,14 +173,14 @@ pub fn opened_session(browser: &Browser, provider: &TestProvider) -> Value {
         .into_iter()
         .map(|(_, value)| value)
         .collect();
-    let keys = SessionCookies::new(KEY, provider.issuer(), "app").expect("a key");
+    let keys = SessionCookies::new(KEY, &provider.issuer(), "app").expect("a key");
     let session = keys.decrypt(&text);
     session.unwrap_or_else(|| panic!("the cookies are not a session: {text:?}"))
 }
 
 /// The name of a cookie of this kind, at the app that the tests sign in to.
 pub fn cookie_name(kind: &str, provider: &TestProvider) -> String {
-    let keys = SessionCookies::new(KEY, provider.issuer(), "app").expect("a key");
+    let keys = SessionCookies::new(KEY, &provider.issuer(), "app").expect("a key");
     format!("{kind}_{}", keys.client_tag())
 }
 
