@@ -120,6 +120,13 @@ impl NamedCookie {
     }
 }
 
+impl SetCookie {
+    /// How many bytes the header takes, with its name and the end of its line.
+    pub(crate) fn header_len(&self) -> usize {
+        "Set-Cookie: \r\n".len() + self.0.len()
+    }
+}
+
 impl fmt::Debug for SetCookie {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.0.split('=').next().unwrap_or_default();

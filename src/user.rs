@@ -165,8 +165,18 @@ impl<C> User<C> {
     /// When there is none, or it has ended and could not be refreshed.
     pub async fn access_token(&self) -> Result<&Secret, AccessTokenError> {
         let tokens = self.session.tokens().ok_or(AccessTokenError::Absent)?;
-        let token = tokens.access_token.as_ref();
-        let token = token.ok_or(AccessTokenError::Absent)?;
+        let Some(token) = &tokens.access_token else {
+            // The provider sent another one, which cannot be judged yet.
+            return Err(
+                match (&self.session.not_refreshed, tokens.access_token_ends) {
+                    (Some(cause), ended) => AccessTokenError::NotRefreshed {
+                        ended: ended.unwrap_or(self.now.unix_timestamp()),
+                        cause: cause.to_string(),
+                    },
+                    (None, _) => AccessTokenError::Absent,
+                },
+            );
+        };
         let Some(ended) = tokens.access_token_ends else {
             return Ok(token);
         };

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,6 +37,8 @@ use crate::{
 const MAX_TRIES: usize = 5;
 /// For how many sessions in cookies it is known that their use was just noted.
 const MAX_TOUCHED: u64 = 10_000;
+/// What nginx takes of response headers by default (`proxy_buffer_size`), less what other headers take.
+const USUAL_HEADER_LIMIT: usize = 4 * 1024 - 512;
 /// Claims that bind a token to its request, and say nothing about the user.
 const ABOUT_THE_REQUEST: [&str; 3] = ["nonce", "at_hash", "c_hash"];
 /// Claims that refresh and sign-out need.
@@ -57,6 +62,8 @@ pub(crate) struct Sessions {
     handed_out: HandedOut,
     /// When the use of a session in cookies was noted last.
     touched: Cache<String, i64>,
+    /// Whether it was logged that a session makes large answers.
+    is_size_known: AtomicBool,
     /// The newest generation of which this node knows that its browser has it, where the store is shared.
     seen_newest: Cache<String, u64>,
 }
@@ -124,6 +131,7 @@ impl Sessions {
             opened: OpenedSessions::new(settings.cache),
             handed_out: HandedOut::new(),
             touched: Cache::new(MAX_TOUCHED),
+            is_size_known: AtomicBool::new(false),
             seen_newest: Cache::new(MAX_TOUCHED),
             settings,
         })
@@ -242,10 +250,13 @@ impl Sessions {
         let Some(stored) = stored.map_err(|error| unavailable(&error))? else {
             return Err(SignedOut::Ended);
         };
-        session
-            .opened(&stored, || self.open_stored(&session.name, &stored))
-            .map(|opened| current(&opened, &stored))
-            .ok_or(SignedOut::Ended)
+        let mut why = SignedOut::Ended;
+        let open = || {
+            let opened = self.open_stored(&session.name, &stored);
+            opened.map_err(|reason| why = reason).ok()
+        };
+        let opened = session.opened(&stored, open);
+        opened.map(|opened| current(&opened, &stored)).ok_or(why)
     }
 
     /// Decrypts the text of the session's cookies.
@@ -277,23 +288,29 @@ impl Sessions {
             return Err(SignedOut::NoSession);
         }
         let session = self.load(name).await;
-        let session = session.map_err(|error| unavailable(&error))?;
-        session.ok_or(SignedOut::NoSession)
+        session.map_err(|error| unavailable(&error))?
     }
 
     /// The session of this name in the store.
-    pub(super) async fn load(&self, name: &str) -> Result<Option<CurrentSession>, StoreError> {
+    pub(super) async fn load(
+        &self,
+        name: &str,
+    ) -> Result<Result<CurrentSession, SignedOut>, StoreError> {
         let Some(stored) = self.store.load(name).await? else {
-            return Ok(None);
+            return Ok(Err(SignedOut::Ended));
         };
         let opened = self.open_stored(name, &stored);
         Ok(opened.map(|opened| current(&opened, &stored)))
     }
 
-    /// Decrypts what the store has under this name. What does not decrypt is of another key, another name
-    /// or another version of this crate: not a session.
-    fn open_stored(&self, name: &str, stored: &StoredSession) -> Option<Opened> {
-        self.open_value(name, &stored.value).ok()?
+    /// Decrypts what the store has under this name. What is damaged, of another name or another version of
+    /// this crate is not a session; what is of another key may be one for another node.
+    fn open_stored(&self, name: &str, stored: &StoredSession) -> Result<Opened, SignedOut> {
+        match self.open_value(name, &stored.value) {
+            Ok(Some(opened)) => Ok(opened),
+            Err(DecryptError::UnknownKey) => Err(unknown_key()),
+            Ok(None) | Err(_) => Err(SignedOut::Ended),
+        }
     }
 
     /// Decrypts a record in a store. `Ok(None)` is one of another version of this crate.
@@ -406,10 +423,11 @@ impl Sessions {
                 return Ok(Some(next));
             }
             match self.load(&current.name).await? {
-                None => return Ok(None),
-                Some(other) if other.generation >= next.generation => return Ok(Some(other)),
+                Err(SignedOut::Ended) => return Ok(None),
+                Err(reason) => return Err(StoreError::new(reason.to_string()).into()),
+                Ok(other) if other.generation >= next.generation => return Ok(Some(other)),
                 // Its use was noted meanwhile.
-                Some(other) => next.version = other.version,
+                Ok(other) => next.version = other.version,
             }
         }
         Err(StoreError::new("the session is replaced again and again").into())
@@ -470,9 +488,9 @@ impl Sessions {
         }
         let stored = self.load(&current.name).await;
         Ok(match stored.map_err(|error| unavailable(&error))? {
-            None => Newest::None(SignedOut::Ended),
-            Some(other) if other.generation > current.generation => Newest::Other(other),
-            Some(_) => Newest::ThisOne,
+            Err(reason) => Newest::None(reason),
+            Ok(other) if other.generation > current.generation => Newest::Other(other),
+            Ok(_) => Newest::ThisOne,
         })
     }
 
@@ -517,14 +535,7 @@ impl Sessions {
                 names.session.clone(),
                 0,
             ))),
-            Err(DecryptError::UnknownKey) => {
-                let reason = SignedOut::UnknownKey;
-                tracing::error!(reason = reason.reason(), "{reason}");
-                tracing::info!(
-                    "give all nodes the same `secret_key`; while it is changed, list the other one in `oidc.previous_secret_keys` of every node first"
-                );
-                Ok(Newest::None(reason))
-            }
+            Err(DecryptError::UnknownKey) => Ok(Newest::None(unknown_key())),
             Ok(None) | Err(_) => Ok(Newest::None(SignedOut::Superseded)),
         }
     }
@@ -586,7 +597,24 @@ impl Sessions {
             let id = current.id.expose();
             self.keys.encrypt_text(Purpose::SessionId, b"", id)
         };
-        self.cookies.write(jar, &text, life, now)
+        let set = self.cookies.write(jar, &text, life, now);
+        self.warn_of_size(&set);
+        set
+    }
+
+    /// Says once that proxies with their usual limit refuse such an answer.
+    fn warn_of_size(&self, set: &[SetCookie]) {
+        let size: usize = set.iter().map(SetCookie::header_len).sum();
+        if size > USUAL_HEADER_LIMIT && !self.is_size_known.swap(true, Ordering::Relaxed) {
+            let reason = "large_answer";
+            tracing::warn!(
+                reason,
+                "a session takes {size} bytes of response headers; nginx and others refuse more than 4 KB unless they are told otherwise"
+            );
+            tracing::info!(
+                "set `proxy_buffer_size` as the manual's page on deployment says, or keep less with `oidc.session.claims` and `oidc.session.tokens`"
+            );
+        }
     }
 
     /// The cookies that end the session in this browser.
@@ -751,6 +779,16 @@ pub(super) fn unavailable(error: &StoreError) -> SignedOut {
     tracing::error!(reason = "store_unavailable", "{error}");
     tracing::info!("{}", error.remedy());
     SignedOut::StoreUnavailable
+}
+
+/// Logs that another node has another key, and says what the guard answers.
+fn unknown_key() -> SignedOut {
+    let reason = SignedOut::UnknownKey;
+    tracing::error!(reason = reason.reason(), "{reason}");
+    tracing::info!(
+        "give all nodes the same `secret_key`; while it is changed, list the other one in `oidc.previous_secret_keys` of every node first"
+    );
+    reason
 }
 
 pub(super) fn seconds(duration: Duration) -> i64 {
