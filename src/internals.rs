@@ -106,6 +106,12 @@ impl SessionCookies {
         session::to_json(&self.record(text)?)
     }
 
+    /// The id in the cookie of a session that is in a store.
+    pub fn decrypt_id(&self, text: &str) -> Option<String> {
+        let text = text.strip_suffix('.')?;
+        self.0.decrypt_text(Purpose::SessionId, b"", text).ok()
+    }
+
     /// The same session, encrypted once more.
     pub fn encrypt_anew(&self, text: &str) -> Option<String> {
         let record = self.record(text)?;
@@ -134,7 +140,8 @@ impl SessionCookies {
         Some(decrypted.plaintext)
     }
 
-    fn encrypt(&self, record: &[u8]) -> String {
+    /// Bytes that need not be a record, encrypted as a session.
+    pub fn encrypt(&self, record: &[u8]) -> String {
         let value = self.0.encrypt(Purpose::Session, b"", record);
         format!("{}.", URL_SAFE_NO_PAD.encode(value))
     }
