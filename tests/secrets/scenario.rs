@@ -17,7 +17,7 @@ use rocket_openidconnect::{Bearer, LoggedIn, OptionalUser, scopes};
 use url::Url;
 
 use crate::{
-    common::{App, KEY, locked, opened_cookie, pending_cookies},
+    common::{App, KEY, locked, opened_session, pending_cookies},
     recorder::Secrets,
     server,
     support::{Browser, JwtParts, RecordedRequest, Reply, TestProvider},
@@ -278,9 +278,8 @@ impl Scene {
     /// The browser's cookies, and the session in them.
     async fn keep_session(&self, secrets: &mut Secrets) {
         self.keep_cookies(secrets);
-        let text = opened_cookie(&self.browser, "oidc_session").await;
-        let id = text.trim_start_matches("id:").split(':').next().unwrap();
-        secrets.add("session", id);
+        let session = opened_session(&self.browser, &self.provider);
+        secrets.add("session", session["id"].as_str().unwrap());
     }
 
     fn keep_cookies(&self, secrets: &mut Secrets) {
