@@ -34,8 +34,8 @@ pub(crate) use metadata::Metadata;
 // A refresh asks for it.
 #[allow(unused_imports)]
 pub(crate) use refresh_error::RefreshVerdict;
-#[cfg(feature = "cli")]
 pub(crate) use refresh_error::RefreshVerdict;
+#[cfg(feature = "cli")]
 pub(crate) use registration_endpoint::RegisteredClient;
 pub(crate) use revocation_endpoint::TokenTypeHint;
 pub(crate) use token_endpoint::{SignInClient, Tokens};
