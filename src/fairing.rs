@@ -16,8 +16,6 @@ use rocket::{
 use serde::Deserialize;
 use url::Url;
 
-pub(crate) use answer::is_page_load;
-
 #[cfg(feature = "testing")]
 use crate::testing::TestProvider;
 use crate::{
@@ -29,11 +27,11 @@ use crate::{
     observing,
     protect::is_protected,
     provider::Provider,
-    relying_party::{Attempts, PostLogout, Refreshes, Source},
+    relying_party::{Attempts, Exchanges, PostLogout, Refreshes, Source},
     resource_server::{self, ResourceServer},
     routes::{self, LOGGED_OUT, PENDING_LOGOUT},
     session::{Sessions, cookie::CookieSeal, store::SessionStore},
-    settings::{Mode, Registration, Settings, Site, Surroundings},
+    settings::{Mode, Registration, Settings, Site, Surroundings, TrustedProxies},
     token::Claims,
 };
 
@@ -341,7 +339,11 @@ impl Oidc {
         Ok(RelyingParty {
             sessions: Arc::new(sessions),
             refreshes: Arc::new(Refreshes::new()),
+            exchanges: Arc::new(Exchanges::new()),
             attempts: Arc::new(attempts),
+            trusted_proxies: Arc::new(
+                TrustedProxies::parse(&settings.trusted_proxies).unwrap_or_default(),
+            ),
             post_logout: PostLogout::new(&settings, &site),
             clock,
             site,

@@ -10,6 +10,7 @@ use tracing::{dispatcher, instrument::WithSubscriber, subscriber::NoSubscriber};
 use url::Url;
 
 use crate::{
+    error::SignInError,
     provider::{Endpoint, ProviderError},
     session::SignedOut,
 };
@@ -39,6 +40,14 @@ pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
 /// A browser was sent to the provider.
 pub(crate) fn sign_in_begun() {
     tracing::debug!(reason = "sign_in_begun", "a sign-in begins");
+}
+
+/// A callback came to nothing, and its sign-in begins once more.
+pub(crate) fn sign_in_restarted(error: &SignInError) {
+    tracing::debug!(
+        reason = "sign_in_restarted",
+        "a sign-in begins once more: {error}"
+    );
 }
 
 /// A session began.

@@ -51,10 +51,12 @@ impl SignInFailure {
         Status::from_code(self.error.status()).unwrap_or(Status::BadGateway)
     }
 
-    /// How many seconds to wait before another attempt, while the provider or the session store is down.
+    /// How many seconds to wait before another attempt, while the provider or the session store is down, or
+    /// too many people sign in.
     pub fn retry_after(&self) -> Option<u64> {
         let wait = match &self.error {
             SignInError::Provider(ProviderError::Unavailable { retry_after }) => *retry_after,
+            SignInError::TooManySignIns { retry_after } => *retry_after,
             SignInError::Store(_) => crate::store::RETRY_AFTER,
             _ => return None,
         };

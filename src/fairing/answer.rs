@@ -109,7 +109,7 @@ fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: S
 }
 
 /// Whether a person waits for this page: what browsers say of themselves, else what they accept.
-pub(crate) fn is_page_load(request: &Request<'_>) -> bool {
+fn is_page_load(request: &Request<'_>) -> bool {
     let headers = request.headers();
     let is = |name, value: &str| {
         headers

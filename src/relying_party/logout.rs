@@ -246,9 +246,13 @@ impl RelyingParty {
     }
 }
 
-/// Revokes the tokens of a session that has ended (RFC 7009), the refresh token first: with it, most
-/// providers end all that came from it.
-fn revoke_later(provider: &Arc<Provider>, tokens: Arc<SessionTokens>, now: OffsetDateTime) {
+/// Revokes the tokens of a session that has ended, or did not begin (RFC 7009), the refresh token first:
+/// with it, most providers end all that came from it.
+pub(super) fn revoke_later(
+    provider: &Arc<Provider>,
+    tokens: Arc<SessionTokens>,
+    now: OffsetDateTime,
+) {
     let provider = provider.clone();
     let revoking = async move {
         let Ok(metadata) = provider.metadata(now).await else {

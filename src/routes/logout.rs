@@ -1,6 +1,6 @@
 //! The routes of sign-out: the button, the way back from the provider, and the provider's own two.
 
-use std::io::Cursor;
+use std::{io::Cursor, time::Duration};
 
 use rocket::{
     Data, Request, Response,
@@ -12,9 +12,9 @@ use serde_json::json;
 use tracing::Instrument;
 use url::{Url, form_urlencoded};
 
-use super::{Visit, form, html, redirect, sign_in::ARRIVALS};
+use super::{Visit, form, html, redirect};
 use crate::{
-    code_flow::{PendingLogout, ReturnTo, pending_sign_in},
+    code_flow::{PendingLogout, ReturnTo},
     fairing::ReturnedQuery,
     guard::{OptionalUser, RequestState, TESTING_SIGNED_OUT, current_session},
     pages,
@@ -23,6 +23,8 @@ use crate::{
 
 /// The cookie of a sign-out under way.
 pub(crate) const PENDING_LOGOUT: &str = "oidc_logout";
+/// How long a person may take at the provider to sign out.
+const PENDING_LOGOUT_TTL: Duration = Duration::from_secs(10 * 60);
 /// The route that the return from the provider is led to.
 pub(crate) const LOGGED_OUT: &str = "/logged-out";
 /// The largest body of a back-channel request, in bytes: more than a logout token may have.
@@ -229,7 +231,7 @@ impl Visit<'_, '_> {
         let user = user.and_then(OptionalUser::into_user);
         self.events.before_logout(self.request, user.as_ref()).await;
         self.set(self.rp.sessions.removals(self.request.cookies()));
-        self.set([self.rp.seal.remove(ARRIVALS, self.mount())]);
+        self.renew_browser();
         let location = self.sign_out().await;
         self.events.after_logout(self.request).await;
         location
@@ -264,7 +266,7 @@ impl Visit<'_, '_> {
         if let Some(pending) = pending {
             let text = serde_json::to_string(&pending)
                 .expect("a pending logout is two strings, which always serialize");
-            let life = pending_sign_in::LIFE;
+            let life = PENDING_LOGOUT_TTL;
             self.set([self.rp.seal.set(PENDING_LOGOUT, &text, "/", life, self.now)]);
         }
         url.into()

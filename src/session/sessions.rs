@@ -125,32 +125,76 @@ impl Sessions {
         }
     }
 
-    /// Begins a session in this browser, in place of any that it has.
+    /// Begins a session in this browser, in place of any that it has. [`cookies`](Self::cookies) are what
+    /// the browser is to have.
     pub(crate) async fn begin(
         &self,
         mut session: Session,
         mut tokens: SessionTokens,
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
-    ) -> Result<Vec<SetCookie>, BeginError> {
+    ) -> Result<CurrentSession, BeginError> {
         self.reduce(&mut session, &mut tokens);
-        let names = self.names_of(&session);
-        let current = CurrentSession::new(
-            Arc::new(session),
-            names.session.clone(),
-            u64::from(!self.is_in_cookies),
-            Some(Arc::new(tokens)),
-        );
-        if !self.is_in_cookies {
+        let current = self.unstored(session, tokens);
+        if self.is_in_cookies {
+            self.texts(&current)?;
+        } else {
             if let Some(id) = self.id_in(jar) {
                 self.store.remove(&self.names.session(&id)).await?;
             }
             self.make_room(&current, now).await?;
-            let stored = self.stored(&current, names.into_owners());
+            let stored = self.stored(&current, self.names_of(&current).into_owners());
             let life = self.remaining(&current, now);
             self.store.create(&stored, life).await?;
         }
-        Ok(self.cookies(&current, jar, now)?)
+        Ok(current)
+    }
+
+    /// A session that has not begun.
+    pub(crate) fn unstored(&self, session: Session, tokens: SessionTokens) -> CurrentSession {
+        let names = self.names_of(&session);
+        CurrentSession::new(
+            Arc::new(session),
+            names.session,
+            u64::from(!self.is_in_cookies),
+            Some(Arc::new(tokens)),
+        )
+    }
+
+    /// Whether a session that began a moment ago has ended.
+    pub(crate) async fn is_over(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        if self.check_times(current, now).is_err() {
+            return Ok(true);
+        }
+        if !self.is_in_cookies {
+            return Ok(self.load(&current.name).await?.is_none());
+        }
+        let names = self.names_of(current);
+        let names = [
+            Some(&*names.session),
+            Some(&*names.subject),
+            names.sid.as_deref(),
+        ];
+        let names: Vec<&str> = names.into_iter().flatten().collect();
+        let notes = self.store.notes(&names).await?;
+        let ended = |note: &String| note.parse().is_ok_and(|at: i64| current.started <= at);
+        Ok(notes.iter().flatten().any(ended))
+    }
+
+    /// A session as a text for a store that nodes share, encrypted, and bound to its name there.
+    pub(crate) fn export(&self, current: &CurrentSession, name: &str) -> String {
+        self.seal.seal_text(name, &record_text(current))
+    }
+
+    /// Reads what [`export`](Self::export) wrote under this name.
+    pub(crate) fn import(&self, name: &str, text: &str) -> Option<CurrentSession> {
+        let text = self.seal.open_text(name, text)?;
+        let Record { session, tokens } = serde_json::from_str(&text).ok()?;
+        Some(self.unstored(session, tokens))
     }
 
     /// The session of this browser.
