@@ -102,7 +102,7 @@ pub enum SignInError {
         retry_after: Duration,
     },
     /// 400: `state` is absent, or not one that this app made (RFC 6749 §10.12).
-    #[error("`state` is not one that was sent")]
+    #[error("`state` is absent, or not one that this app made")]
     State,
     /// 400: a parameter stands twice in the response (RFC 6749 §3.1).
     #[error("`{name}` stands more than once in the response")]
@@ -257,7 +257,8 @@ impl SignInError {
             SignInError::Expired { .. } => "sign in again; if people need longer at the provider, raise `oidc.sign_in_timeout`".into(),
             SignInError::PostedTooLongAgo | SignInError::Used => "sign in again".into(),
             SignInError::TooManySignIns { .. } => "wait; if these are people behind one proxy, list it in `oidc.trusted_proxies`".into(),
-            SignInError::State | SignInError::RepeatedParameter { .. } => "sign in again; if it happens often, somebody sends people forged responses".into(),
+            SignInError::State => "sign in again; if it happens often, check that all nodes have the same `secret_key`; else somebody sends people forged responses".into(),
+            SignInError::RepeatedParameter { .. } => "sign in again; if it happens often, somebody sends people forged responses".into(),
             SignInError::UnreadableForm => "check that the provider sends its response as `oidc.response_mode` says".into(),
             SignInError::InitiatedBy { .. } => "give the third party this app's issuer, `oidc.issuer`, to send as `iss`".into(),
             SignInError::Iss { .. } | SignInError::IssMissing => "check that `oidc.issuer` is the provider that answers".into(),

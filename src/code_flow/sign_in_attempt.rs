@@ -340,3 +340,201 @@ fn random() -> [u8; ID_LEN] {
     rand::fill(&mut bytes).expect("the system's random generator does not fail");
     bytes
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::SecretKey;
+
+    const MOUNT: &str = "/oidc";
+
+    fn keys(byte: u8, previous: &[u8]) -> KeyRing {
+        let key = |byte| SecretKey::from_bytes(vec![byte; 32]).unwrap();
+        let previous: Vec<_> = previous.iter().map(|byte| key(*byte)).collect();
+        KeyRing::new(&key(byte), &previous, "https://op.example", "app")
+    }
+
+    fn now() -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
+    }
+
+    fn attempt(browser: &BrowserId, return_to: &str) -> SignInAttempt {
+        SignInAttempt::new(browser, ReturnTo::parse(return_to, MOUNT), false, now())
+    }
+
+    #[test]
+    fn state_is_the_attempt() {
+        let (keys, browser) = (keys(1, &[]), BrowserId::random());
+        for is_restarted in [false, true] {
+            let return_to = ReturnTo::parse("/me?a=b", MOUNT);
+            let mut attempt = SignInAttempt::new(&browser, return_to, is_restarted, now());
+            let (secrets, details) = attempt.encrypt(&keys, &browser, 500);
+            assert_eq!(details, None);
+            let state = secrets.state.expose();
+            let (read, key) = SignInAttempt::decrypt(&keys, state, MOUNT).unwrap();
+            assert_eq!(read.id, attempt.id);
+            assert_eq!(read.is_restarted, is_restarted);
+            assert_eq!(read.return_to.as_str(), "/me?a=b");
+            assert_eq!(read.ends(Duration::from_secs(60)), 1_800_000_060);
+            assert_eq!(read.ends(Duration::MAX), i64::MAX);
+            assert!(read.is_of(&browser));
+            assert!(!read.is_of(&BrowserId::random()));
+
+            let again = read.secrets(&keys, key, &browser, secrets.state.clone());
+            assert_eq!(again.nonce, secrets.nonce);
+            assert_eq!(again.code_verifier, secrets.code_verifier);
+            assert_ne!(again.nonce, again.code_verifier);
+            // RFC 7636 §4.1: 43 to 128 characters.
+            assert_eq!(again.code_verifier.expose().len(), 43);
+            let other = read.secrets(&keys, key, &BrowserId::random(), secrets.state);
+            assert_ne!(other.nonce, again.nonce);
+            assert_ne!(other.code_verifier, again.code_verifier);
+        }
+    }
+
+    /// Nonce and code verifier are those of the key that encrypted `state`.
+    #[test]
+    fn an_attempt_survives_a_change_of_the_key() {
+        let (old, new) = (keys(1, &[]), keys(2, &[1]));
+        let browser = BrowserId::random();
+        let (secrets, _) = attempt(&browser, "/me").encrypt(&old, &browser, 500);
+        let state = secrets.state.expose();
+        let (read, key) = SignInAttempt::decrypt(&new, state, MOUNT).unwrap();
+        let again = read.secrets(&new, key, &browser, secrets.state.clone());
+        assert_eq!(again.nonce, secrets.nonce);
+        assert_eq!(again.code_verifier, secrets.code_verifier);
+        let error = SignInAttempt::decrypt(&keys(2, &[]), state, MOUNT).err();
+        assert_eq!(error, Some(DecryptError::UnknownKey));
+    }
+
+    #[test]
+    fn state_has_at_most_as_many_characters_as_set() {
+        let (keys, browser) = (keys(1, &[]), BrowserId::random());
+        for max_length in [200, 500, 4_000] {
+            for length in 1..=2_048 {
+                let address = format!("/{}", "a".repeat(length - 1));
+                let mut attempt = attempt(&browser, &address);
+                let (secrets, details) = attempt.encrypt(&keys, &browser, max_length);
+                let state = secrets.state.expose();
+                assert!(state.len() <= max_length, "{length}");
+                // 78 bytes are the attempt's and the encryption's.
+                assert_eq!(details.is_some(), (78 + length) * 4 > max_length * 3);
+                let (mut read, _) = SignInAttempt::decrypt(&keys, state, MOUNT).unwrap();
+                read.add_details(&keys, details.as_deref(), MOUNT);
+                assert_eq!(read.return_to.as_str(), address);
+            }
+        }
+    }
+
+    #[test]
+    fn details_are_of_one_attempt() {
+        let (keys, browser) = (keys(1, &[]), BrowserId::random());
+        let long = format!("/{}", "a".repeat(1_000));
+        let (mut one, mut other) = (attempt(&browser, &long), attempt(&browser, &long));
+        let (_, details) = one.encrypt(&keys, &browser, 500);
+        let (_, others) = other.encrypt(&keys, &browser, 500);
+        let (details, others) = (details.unwrap(), others.unwrap());
+        for (value, expected) in [
+            (Some(&*details), &*long),
+            (Some(&others), "/"),
+            (Some(&details[1..]), "/"),
+            (Some(""), "/"),
+            (None, "/"),
+        ] {
+            let mut attempt = one.clone();
+            attempt.add_details(&keys, value, MOUNT);
+            assert_eq!(attempt.return_to.as_str(), expected);
+        }
+        // Without the flag no cookie counts.
+        let mut short = attempt(&browser, "/me");
+        short.add_details(&keys, Some(&details), MOUNT);
+        assert_eq!(short.return_to.as_str(), "/me");
+    }
+
+    #[test]
+    fn what_is_not_a_payload_is_not_an_attempt() {
+        let browser = BrowserId::random();
+        let bytes = attempt(&browser, "/me").to_bytes();
+        assert_eq!(bytes.len(), FIXED_LEN + 3);
+        let read = |bytes: &[u8]| {
+            let attempt = SignInAttempt::from_bytes(bytes, MOUNT);
+            attempt.map(|attempt| attempt.return_to.as_str().to_owned())
+        };
+        assert_eq!(read(&bytes).as_deref(), Some("/me"));
+        for length in 0..=FIXED_LEN {
+            assert_eq!(read(&bytes[..length]), None, "{length}");
+        }
+        let flags = ID_LEN + TIME_LEN;
+        let with = |at: usize, byte: u8| {
+            let mut bytes = bytes.clone();
+            bytes[at] = byte;
+            bytes
+        };
+        assert_eq!(read(&with(flags, IS_RESTARTED)).as_deref(), Some("/me"));
+        // An address and a cookie for it, a flag that is not known, a byte that is not text.
+        for bytes in [
+            with(flags, HAS_DETAILS),
+            with(flags, 4),
+            with(flags, 0x80),
+            with(FIXED_LEN + 1, 0xff),
+        ] {
+            assert_eq!(read(&bytes), None);
+        }
+        // Neither another origin nor one of our routes, whatever was encrypted.
+        for address in ["//evil.example", "/oidc/logout"] {
+            let bytes = [&bytes[..FIXED_LEN], address.as_bytes()].concat();
+            assert_eq!(read(&bytes).as_deref(), Some("/"));
+        }
+    }
+
+    /// Whatever else this app encrypts under its keys is not an attempt.
+    #[test]
+    fn a_value_for_another_purpose_is_not_an_attempt() {
+        let keys = keys(1, &[]);
+        let bytes = attempt(&BrowserId::random(), "/me").to_bytes();
+        for (purpose, is_attempt) in [
+            (Purpose::Attempt, true),
+            (Purpose::AttemptDetails, false),
+            (Purpose::PostedResponse, false),
+            (Purpose::Session, false),
+            (Purpose::SignOut, false),
+        ] {
+            let state = URL_SAFE_NO_PAD.encode(keys.encrypt(purpose, b"", &bytes));
+            let attempt = SignInAttempt::decrypt(&keys, &state, MOUNT);
+            assert_eq!(attempt.is_ok(), is_attempt);
+        }
+    }
+
+    #[test]
+    fn the_browsers_cookie() {
+        let id = "AAECAwQFBgcICQoLDA0ODw";
+        for (value, expected) in [
+            ("AAECAwQFBgcICQoLDA0ODw", Some("0")),
+            ("AAECAwQFBgcICQoLDA0ODw.", Some("0")),
+            ("AAECAwQFBgcICQoLDA0ODw.0", Some("0")),
+            ("AAECAwQFBgcICQoLDA0ODw.3-1800000000", Some("3-1800000000")),
+            ("AAECAwQFBgcICQoLDA0ODw.255-1", Some("255-1")),
+            ("AAECAwQFBgcICQoLDA0ODw.256-1", Some("0")),
+            ("AAECAwQFBgcICQoLDA0ODw.3", Some("0")),
+            ("AAECAwQFBgcICQoLDA0ODw.3-x", Some("0")),
+            ("AAECAwQFBgcICQoLDA0ODw.3-1-2", Some("0")),
+            // Bits that are no part of the id, other alphabets, other lengths.
+            ("AAECAwQFBgcICQoLDA0ODx.0", None),
+            ("AAECAwQFBgcICQoLDA0OD+.0", None),
+            ("AAECAwQFBgcICQoLDA0OD=.0", None),
+            ("AAECAwQFBgcICQoLDA0ODwA.0", None),
+            ("AAECAwQFBgcICQoLDA0OD.0", None),
+            ("", None),
+            (".", None),
+            ("é", None),
+        ] {
+            let browser = Browser::parse(value);
+            let expected = expected.map(|count| format!("{id}.{count}"));
+            assert_eq!(browser.map(|browser| browser.text()), expected, "{value}");
+        }
+        let random = Browser::new().text();
+        assert!(Browser::parse(&random).is_some());
+        assert_ne!(random, Browser::new().text());
+        assert!(format!("{:?}", Browser::new()).contains("BrowserId(…)"));
+    }
+}

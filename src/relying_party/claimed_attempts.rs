@@ -169,3 +169,131 @@ impl<R> ClaimedAttempts<R> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::code_flow::{BrowserId, ReturnTo, SignInAttempt};
+
+    const ENDS: i64 = 1_800;
+
+    fn id() -> AttemptId {
+        let now = time::OffsetDateTime::UNIX_EPOCH;
+        SignInAttempt::new(&BrowserId::random(), ReturnTo::home(), false, now).id
+    }
+
+    fn address(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([192, 0, 2, last]))
+    }
+
+    /// What became of a claim, in short; a result is a number.
+    fn claim(
+        claims: &mut ClaimedAttempts<u8>,
+        id: AttemptId,
+        code: u8,
+        client: Option<IpAddr>,
+        (ends, now): (i64, i64),
+        result: u8,
+    ) -> String {
+        match claims.claim(id, [code; 32], client, ends, now, || result) {
+            Claimed::First(result) => format!("first {result}"),
+            Claimed::Before(result) => format!("before {result}"),
+            Claimed::Used => "used".to_owned(),
+            Claimed::TooOld => "too old".to_owned(),
+            Claimed::Full { until } => format!("full until {until}"),
+        }
+    }
+
+    #[test]
+    fn an_attempt_is_claimed_once() {
+        let claims = &mut ClaimedAttempts::bounded(100);
+        let (one, other) = (id(), id());
+        assert_eq!(claim(claims, one, 1, None, (ENDS, 0), 7), "first 7");
+        assert_eq!(claim(claims, one, 1, None, (ENDS, 0), 8), "before 7");
+        assert_eq!(claim(claims, one, 1, address(1), (ENDS, 9), 8), "before 7");
+        assert_eq!(claim(claims, one, 2, None, (ENDS, 0), 8), "used");
+        assert_eq!(claim(claims, other, 1, None, (ENDS, 0), 9), "first 9");
+
+        claims.keep_result(one, 60);
+        assert_eq!(claim(claims, one, 1, None, (ENDS, 59), 8), "before 7");
+        assert_eq!(claim(claims, one, 1, None, (ENDS, 60), 8), "used");
+        assert_eq!(claim(claims, other, 1, None, (ENDS, 60), 8), "before 9");
+        assert_eq!(claim(claims, one, 1, None, (ENDS, ENDS - 1), 8), "used");
+    }
+
+    /// Also for a callback whose time was read before another's, which dropped the claim.
+    #[test]
+    fn an_attempt_that_ended_is_not_claimed_again() {
+        let claims = &mut ClaimedAttempts::bounded(100);
+        let (one, other) = (id(), id());
+        assert_eq!(claim(claims, one, 1, None, (ENDS, 0), 1), "first 1");
+        assert_eq!(
+            claim(claims, other, 1, None, (2 * ENDS, ENDS), 2),
+            "first 2"
+        );
+        assert_eq!(claims.claims.len(), 1);
+        for now in [ENDS, ENDS - 1, 0] {
+            assert_eq!(claim(claims, one, 1, None, (ENDS, now), 3), "too old");
+        }
+    }
+
+    #[test]
+    fn one_client_has_a_quarter_and_nothing_is_evicted() {
+        let claims = &mut ClaimedAttempts::bounded(8);
+        let ids: Vec<_> = (0..8).map(|_| id()).collect();
+        for (i, two) in ids.chunks(2).enumerate() {
+            let client = address(i as u8);
+            for id in two {
+                assert_eq!(claim(claims, *id, 1, client, (ENDS, 0), 0), "first 0");
+            }
+            let third = claim(claims, super::tests::id(), 1, client, (ENDS, 0), 0);
+            assert_eq!(third, "full until 1800");
+        }
+        let full = claim(claims, id(), 1, address(9), (9_000, 10), 0);
+        assert_eq!(full, "full until 1800");
+        for id in &ids {
+            assert_eq!(claim(claims, *id, 1, None, (ENDS, 10), 0), "before 0");
+        }
+        assert_eq!(claims.clients.len(), 4);
+        // The first has ended, and makes room for anybody.
+        let next = claim(claims, id(), 1, address(9), (9_000, ENDS), 0);
+        assert_eq!(next, "first 0");
+        claims.sweep(9_000);
+        assert_eq!((claims.claims.len(), claims.clients.len()), (0, 0));
+        assert_eq!(claims.ends.len(), 0);
+    }
+
+    #[test]
+    fn a_claim_whose_code_was_not_sent_is_claimed_again() {
+        let claims = &mut ClaimedAttempts::bounded(4);
+        let one = id();
+        for times in 0..100 {
+            let first = claim(claims, one, times, address(1), (ENDS, 0), times);
+            assert_eq!(first, format!("first {times}"));
+            claims.release(one);
+        }
+        // It counts all the same, once.
+        assert_eq!((claims.ends.len(), claims.clients[&address(1)]), (1, 1));
+        assert_eq!(
+            claim(claims, id(), 1, address(1), (ENDS, 0), 0),
+            "full until 1800"
+        );
+        assert_eq!(claim(claims, one, 1, address(1), (ENDS, 0), 5), "first 5");
+        assert_eq!(claim(claims, one, 1, address(1), (ENDS, 0), 6), "before 5");
+    }
+
+    #[test]
+    fn results_are_bounded_and_the_oldest_goes_first() {
+        let claims = &mut ClaimedAttempts::bounded(5 * MAX_RESULTS);
+        let ids: Vec<_> = (0..=MAX_RESULTS).map(|_| id()).collect();
+        for id in &ids {
+            assert_eq!(claim(claims, *id, 1, None, (ENDS, 0), 0), "first 0");
+            claims.keep_result(*id, 60);
+        }
+        assert_eq!(claim(claims, ids[0], 1, None, (ENDS, 0), 0), "used");
+        assert_eq!(claim(claims, ids[1], 1, None, (ENDS, 0), 0), "before 0");
+        claims.sweep(60);
+        assert_eq!(claims.results.len(), 0);
+        assert!(claims.claims.values().all(|claim| claim.result.is_none()));
+    }
+}

@@ -158,7 +158,8 @@ impl RelyingParty {
             now,
             tells: AtomicBool::new(false),
         };
-        observing::spawn(task.run().instrument(tracing::debug_span!("exchange")));
+        let span = tracing::debug_span!(parent: None, "sign_in");
+        observing::spawn(task.run().instrument(span));
         Ok(exchange)
     }
 

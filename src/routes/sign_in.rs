@@ -575,7 +575,7 @@ fn is_too_late(error: &SignInError) -> bool {
 fn not_a_page_load<'r>() -> rocket::Response<'r> {
     let page = pages::refused(
         "Not a page load",
-        "Sign-in begins and ends with a page load, not with a fetch, a frame or a prefetch.",
+        "Sign-in begins with a page load and ends with one, not with a fetch, a frame or a prefetch.",
     );
     html(Status::Forbidden, page)
 }

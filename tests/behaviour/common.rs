@@ -196,6 +196,14 @@ pub fn attempt_cookies(browser: &Browser) -> Vec<String> {
         .collect()
 }
 
+/// The names of all cookies but that of the browser.
+pub fn cookies_but_the_browsers(browser: &Browser) -> Vec<String> {
+    let names = browser.cookies().into_iter().map(|(name, _)| name);
+    names
+        .filter(|name| !name.contains("oidc_browser"))
+        .collect()
+}
+
 /// The cookie of this kind, whose name ends in the tag of the client.
 pub fn cookie_of_kind(browser: &Browser, kind: &str) -> rocket::http::Cookie<'static> {
     let names = browser.cookies().into_iter().map(|(name, _)| name);

@@ -295,7 +295,10 @@ async fn assert_refresh_ends_the_session(app: &App, provider: &TestProvider, bro
         .into_iter()
         .map(|(name, _)| name)
         .collect();
-    assert_eq!(left, ["oidc_arrivals"]);
+    assert!(
+        left.len() == 1 && left[0].starts_with("oidc_browser"),
+        "{left:?}"
+    );
     app.advance(seconds(61));
     assert_signed_out(browser).await;
     browser.sign_in(provider, "/me").await.is(Status::Ok);

@@ -11,7 +11,7 @@ use rocket::{
 use rocket_openidconnect::LoggedIn;
 
 use crate::{
-    common::{App, KEY, NOW, assert_signed_out, opened_cookie, session},
+    common::{App, KEY, NOW, assert_signed_out, cookie_of_kind, opened_cookie, session},
     support::{Browser, TestProvider},
 };
 
@@ -266,8 +266,8 @@ async fn a_cookie_of_another_name_is_no_session() {
     let app = App::local(&provider);
     let browser = signed_in(&app, &provider).await;
     let session = browser.cookie(SESSION).unwrap().value().to_owned();
-    let arrivals = browser.cookie("oidc_arrivals").unwrap().value().to_owned();
-    replace_value(&browser, SESSION, arrivals);
+    let other = cookie_of_kind(&browser, "oidc_browser").value().to_owned();
+    replace_value(&browser, SESSION, other);
     assert_signed_out(&browser).await;
 
     browser.forget_cookies();
@@ -416,7 +416,7 @@ async fn a_sign_in_that_began_at_another_issuer_is_over() {
     page.is(Status::BadRequest).sees("Sign-in failed");
     assert_eq!(
         moved.failures(),
-        ["no sign-in is under way in this browser that this response belongs to"]
+        ["`state` is absent, or not one that this app made"]
     );
     assert_eq!(other.count("/token"), 0);
     assert_signed_out(&there).await;
@@ -425,11 +425,9 @@ async fn a_sign_in_that_began_at_another_issuer_is_over() {
 
 /// Loses the session's cookie, as a browser does that finds the headers too large.
 fn lose_session(browser: &Browser) {
-    let kept = browser.cookie("oidc_arrivals");
+    let kept = cookie_of_kind(browser, "oidc_browser");
     browser.forget_cookies();
-    if let Some(kept) = kept {
-        browser.set_cookie(kept);
-    }
+    browser.set_cookie(kept);
 }
 
 #[rocket::async_test]

@@ -17,7 +17,7 @@ use rocket_openidconnect::{Bearer, LoggedIn, OptionalUser, scopes};
 use url::Url;
 
 use crate::{
-    common::{App, KEY, locked, opened_cookie, pending_cookies},
+    common::{App, KEY, attempt_cookies, locked, opened_cookie},
     recorder::Secrets,
     server,
     support::{Browser, JwtParts, RecordedRequest, Reply, TestProvider},
@@ -400,7 +400,7 @@ async fn over_the_network(secrets: &mut Secrets) {
     secrets.add("code", callback.param("code").unwrap());
     secrets.add("state", callback.param("state").unwrap());
     scene.keep_cookies(secrets);
-    assert_eq!(pending_cookies(&scene.browser).len(), 1);
+    assert_eq!(attempt_cookies(&scene.browser).len(), 1);
 
     let server = server::Server::start(rocket(&scene.app)).await;
     let me = server.get("/me", &[("Cookie", &cookies)]).await;

@@ -148,8 +148,9 @@ async fn a_session_that_begins_in_cookies_leaves_nothing_in_the_store() {
     let session = Session::clone(&begun(&sessions).await.session);
     let owner = sessions.names.subject(&session.issuer, "alice");
     let jar = request.inner().cookies();
-    let cookies = sessions.begin(session, tokens(0, "new"), jar, now()).await;
-    assert_eq!(cookies.unwrap().len(), 2);
+    let current = sessions.begin(session, tokens(0, "new"), jar, now()).await;
+    let cookies = sessions.cookies(&current.unwrap(), jar, now()).unwrap();
+    assert_eq!(cookies.len(), 2);
     assert_eq!(store.ids_of(&owner).await, Ok(vec![]));
 }
 
@@ -164,8 +165,9 @@ async fn a_session_that_begins_in_a_store_has_version_1() {
     let session = Session::new("https://op.example", claims, now());
     let owner = sessions.names.subject(&session.issuer, "alice");
     let jar = request.inner().cookies();
-    let cookies = sessions.begin(session, tokens(0, "new"), jar, now()).await;
-    assert_eq!(cookies.unwrap().len(), 1);
+    let current = sessions.begin(session, tokens(0, "new"), jar, now()).await;
+    let cookies = sessions.cookies(&current.unwrap(), jar, now()).unwrap();
+    assert_eq!(cookies.len(), 1);
     let ids = store.ids_of(&owner).await.unwrap();
     let stored = store.load(&ids[0]).await.unwrap().unwrap();
     assert_eq!((ids.len(), stored.version), (1, 1));
