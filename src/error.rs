@@ -279,3 +279,19 @@ impl SignInError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timeout_is_the_settings() {
+        for (seconds, expected) in [(60, "a minute"), (90, "90 seconds"), (1_800, "30 minutes")] {
+            let timeout = Duration::from_secs(seconds);
+            assert_eq!(
+                SignInError::Expired { timeout }.to_string(),
+                format!("the sign-in was begun more than {expected} ago")
+            );
+        }
+    }
+}

@@ -63,3 +63,24 @@ impl SignInFailure {
         Some(wait.as_secs())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn too_many_sign_ins_are_to_come_again() {
+        let retry_after = Duration::from_secs(60);
+        let error = SignInError::TooManySignIns { retry_after };
+        let failure = SignInFailure {
+            error,
+            id: String::new(),
+            explanation: String::new(),
+            try_again: String::new(),
+        };
+        assert_eq!(failure.status(), Status::ServiceUnavailable);
+        assert_eq!(failure.retry_after(), Some(60));
+    }
+}

@@ -185,12 +185,17 @@ impl RelyingParty {
         match &*result {
             ExchangeResult::Accepted {
                 session, tokens, ..
-            } => Ok(ExchangeOutcome::Turn(Turn {
-                session: session.clone(),
-                tokens: tokens.clone(),
-                result,
-                waiting,
-            })),
+            } => {
+                let (mut session, tokens) = (session.clone(), tokens.clone());
+                // A turn before may have left a session of its id in a store.
+                session.id = Secret::random();
+                Ok(ExchangeOutcome::Turn(Turn {
+                    session,
+                    tokens,
+                    result,
+                    waiting,
+                }))
+            }
             ExchangeResult::Begun(current) => match self.sessions.is_over(current, now).await? {
                 true => Err(SignInError::Used),
                 false => Ok(ExchangeOutcome::Begun(current.clone())),

@@ -317,10 +317,16 @@ impl<'r> Visit<'r, '_> {
 
         let secrets = attempt.secrets(keys, key, &browser.id, state);
         match self.complete(provider, &attempt, secrets, code).await {
-            Ok(current) => match self.set_session(&current, Some(browser)) {
-                Ok(()) => Outcome::Success(redirect(attempt.return_to.as_str())),
-                Err(error) => self.failed(error, &attempt.return_to).await,
-            },
+            // Nothing to set, and nothing to take the place of a sign-in that came later.
+            Ok(Completed::Before(current)) if self.has_as_new(&current).await => {
+                Outcome::Success(redirect(attempt.return_to.as_str()))
+            }
+            Ok(Completed::Now(current) | Completed::Before(current)) => {
+                match self.set_session(&current, Some(browser)) {
+                    Ok(()) => Outcome::Success(redirect(attempt.return_to.as_str())),
+                    Err(error) => self.failed(error, &attempt.return_to).await,
+                }
+            }
             Err(error @ SignInError::Used) => self.lead_on(&attempt, false, error).await,
             Err(error) if is_too_late(&error) => self.lead_on(&attempt, true, error).await,
             Err(error) => self.failed(error, &attempt.return_to).await,
@@ -334,13 +340,13 @@ impl<'r> Visit<'r, '_> {
         attempt: &SignInAttempt,
         secrets: AttemptSecrets,
         code: crate::Secret,
-    ) -> Result<CurrentSession, SignInError> {
+    ) -> Result<Completed, SignInError> {
         let client = self.client();
         let exchange = self
             .rp
             .exchange_once(provider, attempt, secrets, code, client, self.now)?;
         let turn = match self.rp.outcome(&exchange, self.now).await? {
-            ExchangeOutcome::Begun(current) => return Ok(current),
+            ExchangeOutcome::Begun(current) => return Ok(Completed::Before(current)),
             ExchangeOutcome::Turn(turn) => turn,
         };
         let Turn {
@@ -352,13 +358,21 @@ impl<'r> Visit<'r, '_> {
                 let name = attempt.id.short_name();
                 self.rp.attempts.signed_in(&name, self.now);
                 turn.begun(current.clone());
-                Ok(current)
+                Ok(Completed::Now(current))
             }
             Err(error) => {
                 turn.failed(&error, provider, self.now);
                 Err(error)
             }
         }
+    }
+
+    /// Whether the browser has this session, or one that began later.
+    async fn has_as_new(&self, session: &CurrentSession) -> bool {
+        let current = current_session(self.request).await;
+        current
+            .as_ref()
+            .is_ok_and(|current| current.started() >= session.started())
     }
 
     /// Nothing can be made of this callback. Who is signed in gets to the page that was wanted; anybody else
@@ -389,6 +403,14 @@ impl<'r> Visit<'r, '_> {
         let peer = self.request.remote().map(|peer| peer.ip());
         self.rp.trusted_proxies.client(peer, self.request.real_ip())
     }
+}
+
+/// A sign-in that is complete.
+enum Completed {
+    /// Its session began for this callback.
+    Now(CurrentSession),
+    /// It began for an identical callback before.
+    Before(CurrentSession),
 }
 
 /// Begins a session for a request that is no callback. Answers what the answer would set.

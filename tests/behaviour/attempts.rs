@@ -391,6 +391,33 @@ fn session_id(user: LoggedIn) -> String {
     user.session_id().to_owned()
 }
 
+/// The reload of an older callback does not bring the older session back.
+#[rocket::async_test]
+async fn an_identical_callback_replaces_no_later_session() {
+    let provider = TestProvider::start().await;
+    for store in ["cookie", "memory"] {
+        let app = App::local(&provider).with("oidc.session.store", store);
+        let browser = app.open().await;
+        provider.user_claims(json!({ "sub": "alice" }));
+        let alice = browser.begin_sign_in(&provider, "/oidc/login").await;
+        bring(&browser, &alice).await.redirects_to("/");
+        let page = bring(&browser, &alice).await;
+        assert_eq!(page.set_cookies(), [""; 0]);
+        let before = browser.another();
+        take_cookies(&browser, &before);
+        app.advance(Duration::from_secs(1));
+        provider.user_claims(json!({ "sub": "bob" }));
+        let bob = browser.begin_sign_in(&provider, "/oidc/login").await;
+        take_cookies(&browser, &before);
+        bring(&browser, &bob).await.redirects_to("/");
+        bring(&browser, &alice).await.redirects_to("/");
+        browser.visit("/me").await.sees("bob");
+        // A double of the later one, which the browser sent with the older session.
+        bring(&before, &bob).await.redirects_to("/");
+        before.visit("/me").await.sees("bob");
+    }
+}
+
 /// An answer that was lost must not bring a session back that has ended.
 #[rocket::async_test]
 async fn an_ended_session_is_not_given_out_again() {
