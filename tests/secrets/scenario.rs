@@ -222,7 +222,7 @@ impl Scene {
             callback.clone().set("state", &wrong),
             callback.clone().add("state", &state),
             callback.clone().set("iss", "https://other.example"),
-            callback.clone(),
+            callback.clone().set("code", ""),
         ] {
             let path = bad.path_and_query();
             let page = self.browser.arrive_from_provider(&path).await;
@@ -284,8 +284,13 @@ impl Scene {
     }
 
     fn keep_cookies(&self, secrets: &mut Secrets) {
-        for (_, value) in self.browser.cookies() {
-            secrets.add("cookie", &value);
+        for (name, value) in self.browser.cookies() {
+            // Behind the id of a browser is a count.
+            let secret = match name.contains("oidc_browser") {
+                true => value.split('.').next().unwrap(),
+                false => &value,
+            };
+            secrets.add("cookie", secret);
         }
     }
 
