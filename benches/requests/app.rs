@@ -106,7 +106,9 @@ impl Case {
     /// What its requests carry in turns, somebody with these cookies having signed in.
     pub fn cookies(&self, signed_in: String, issuer: &str) -> Vec<String> {
         match self.server {
-            Server::Forgetful => (0..SEALED).map(|_| encrypted_anew(&signed_in, issuer)).collect(),
+            Server::Forgetful => (0..SEALED)
+                .map(|_| encrypted_anew(&signed_in, issuer))
+                .collect(),
             _ => vec![signed_in],
         }
     }

@@ -34,7 +34,6 @@ pub(crate) use metadata::Metadata;
 // A refresh asks for it.
 #[allow(unused_imports)]
 pub(crate) use refresh_error::RefreshVerdict;
-pub(crate) use refresh_error::RefreshVerdict;
 #[cfg(feature = "cli")]
 pub(crate) use registration_endpoint::RegisteredClient;
 pub(crate) use revocation_endpoint::TokenTypeHint;

@@ -207,7 +207,7 @@ impl SignedOut {
 }
 
 /// The session does not fit into its cookies.
-#[derive(Debug, PartialEq, Error)]
+#[derive(Clone, Debug, PartialEq, Error)]
 #[error("the session needs {size} bytes and its cookies hold {limit}; the largest parts are {}", largest.join(", "))]
 #[non_exhaustive]
 pub struct SessionTooLarge {

@@ -160,7 +160,8 @@ impl Sessions {
         self.cookies.first().describe()
     }
 
-    /// Begins a session.
+    /// Begins a session in this browser, in place of any that it has. [`set_cookies`](Self::set_cookies)
+    /// are what the browser is to have.
     pub(crate) async fn begin(
         &self,
         mut session: Session,
@@ -179,11 +180,44 @@ impl Sessions {
                 self.store.remove(&self.names.session(&id)).await?;
             }
             self.make_room(&current, now).await?;
-            let stored = self.stored(&current, names.into_owners());
+            let stored = self.stored(&current, self.names_of(&current).into_owners());
             let life = self.remaining(&current, now);
             self.store.create(&stored, life).await?;
         }
         Ok(current)
+    }
+
+    /// A session that has not begun, for other nodes to begin.
+    pub(crate) fn unstored(
+        &self,
+        session: Session,
+        tokens: &SessionTokens,
+    ) -> Option<CurrentSession> {
+        let body = record::encode_body(tokens).ok()?;
+        let name = self.names.session(&session.id).into();
+        Some(CurrentSession::new(Arc::new(session), body.into(), name, 0))
+    }
+
+    /// Whether a session that began a moment ago has ended.
+    pub(crate) async fn is_over(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        if self.check_times(current, now).is_err() {
+            return Ok(true);
+        }
+        if !self.is_in_cookies {
+            return Ok(self.load(&current.name).await?.is_err());
+        }
+        match self
+            .newest_generation(current, &self.names_of(current))
+            .await
+        {
+            Ok(_) => Ok(false),
+            Err(SignedOut::Ended) => Ok(true),
+            Err(reason) => Err(StoreError::new(reason.to_string())),
+        }
     }
 
     /// The session of this browser.

@@ -301,7 +301,11 @@ async fn a_session_of_another_version_signs_in_again() {
 async fn a_session_that_is_kept_elsewhere_signs_in_again() {
     let provider = TestProvider::start().await;
     let app = |store| App::local(&provider).with("oidc.session.store", store);
-    for (before, after) in [("cookie", "memory"), ("memory", "cookie"), ("memory", "memory")] {
+    for (before, after) in [
+        ("cookie", "memory"),
+        ("memory", "cookie"),
+        ("memory", "memory"),
+    ] {
         let browser = signed_in(&app(before), &provider).await;
         let app = app(after);
         let there = Browser::open(rocket(&app)).await;
@@ -320,7 +324,7 @@ async fn a_cookie_of_another_name_is_no_session() {
     let browser = signed_in(&app, &provider).await;
     let session = session_cookie(&browser).value().to_owned();
     let attempt = browser.another();
-    attempt.begin_sign_in(&provider, "/me").await;
+    let _ = attempt.begin_sign_in(&provider, "/me").await;
     let mut others = [browser.cookies(), attempt.cookies()].concat();
     others.retain(|(name, _)| !is_of_session(name));
     assert!(!others.is_empty());
@@ -485,7 +489,7 @@ async fn a_sign_in_that_began_at_another_issuer_is_over() {
     page.is(Status::BadRequest).sees("Sign-in failed");
     assert_eq!(
         moved.failures(),
-        ["no sign-in is under way in this browser that this response belongs to"]
+        ["`state` is absent, or not one that this app made"]
     );
     assert_eq!(other.count("/token"), 0);
     assert_signed_out(&there).await;
@@ -500,7 +504,8 @@ fn lose_session(browser: &Browser) {
         .filter_map(|name| browser.cookie(&name))
         .collect();
     browser.forget_cookies();
-    kept.into_iter().for_each(|cookie| browser.set_cookie(cookie));
+    kept.into_iter()
+        .for_each(|cookie| browser.set_cookie(cookie));
 }
 
 #[rocket::async_test]

@@ -122,7 +122,7 @@ async fn notes_signs_in_at_npm_oidc_provider_with_environment_variables_alone() 
     assert!(
         !cookies
             .iter()
-            .any(|cookie| cookie.name.starts_with("oidc_pending"))
+            .any(|cookie| cookie.name.starts_with("oidc_attempt"))
     );
 
     browser.goto(&at("/")).await;
