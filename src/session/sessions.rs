@@ -502,8 +502,8 @@ impl Sessions {
         names: &SessionNames,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        let until_end = (self.end_of(session) / 1000).saturating_sub(now.unix_timestamp());
-        let until_end = Duration::from_secs(until_end.max(1).unsigned_abs());
+        let until_end = self.end_of(session).saturating_sub(milliseconds(now));
+        let until_end = Duration::from_millis(until_end.max(1).unsigned_abs());
         let name = &names.generation;
         self.store
             .note_larger(name, session.generation, until_end)
@@ -768,13 +768,13 @@ impl Sessions {
 
     /// How long the session lives if it is not used again.
     fn remaining(&self, session: &Session, now: OffsetDateTime) -> Duration {
-        let now = now.unix_timestamp();
-        let until_end = (self.end_of(session) / 1000).saturating_sub(now);
+        let until_end = self.end_of(session).saturating_sub(milliseconds(now));
         let until_idle = session
             .seen
             .saturating_add(seconds(self.settings.idle))
-            .saturating_sub(now);
-        Duration::from_secs(until_end.min(until_idle).max(0).unsigned_abs())
+            .saturating_sub(now.unix_timestamp())
+            .saturating_mul(1000);
+        Duration::from_millis(until_end.min(until_idle).max(0).unsigned_abs())
     }
 }
 

@@ -156,7 +156,7 @@ fn wrong_types_are_refused() {
         (
             "previous_secret_keys = 5",
             "previous_secret_keys",
-            "expected a list of strings, or words in one string, found the number `5`",
+            "expected a list of strings, or words in one string, found a number",
             "write for example `previous_secret_keys = [\"…\", \"…\"]`",
         ),
         (
