@@ -1,6 +1,6 @@
 //! A signed-in person, as guards hand it to the app.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use rocket::serde::DeserializeOwned;
 use serde::{Serialize, Serializer};
@@ -28,10 +28,16 @@ pub struct User<C = Claims> {
 }
 
 /// What refreshing the session of a request takes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct SessionHandle {
     pub(crate) rp: Arc<RelyingParty>,
     pub(crate) answer: Arc<Answer>,
+}
+
+impl fmt::Debug for SessionHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionHandle").finish_non_exhaustive()
+    }
 }
 
 /// Why there is no access token to call an API with.

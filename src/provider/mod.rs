@@ -31,8 +31,6 @@ pub(crate) use client_authentication::default_authentication_method;
 pub use error::{Endpoint, ProviderError};
 pub(crate) use key_cache::KeyPurpose;
 pub(crate) use metadata::Metadata;
-// A refresh asks for it.
-#[allow(unused_imports)]
 pub(crate) use refresh_error::RefreshVerdict;
 #[cfg(feature = "cli")]
 pub(crate) use registration_endpoint::RegisteredClient;

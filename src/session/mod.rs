@@ -52,7 +52,7 @@ pub(crate) struct Session {
     pub user_info_due: bool,
     /// In milliseconds since 1970: somebody may sign in again in the second in which a session ended.
     started: i64,
-    /// When it ends at the latest, in seconds since 1970.
+    /// When it ends at the latest, in milliseconds since 1970.
     ends: i64,
     /// When it was last noted to be in use, in seconds since 1970.
     seen: i64,

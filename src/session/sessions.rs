@@ -21,6 +21,7 @@ use super::{
     chunks::{SessionCookies, without_end},
     ending::UnsignedEnds,
     handed_out::{AFTER_SEEN, HandedOut},
+    milliseconds,
     opened::{Opened, OpenedSessions, SessionNames},
     record,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
@@ -169,8 +170,8 @@ impl Sessions {
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
     ) -> Result<CurrentSession, BeginError> {
-        let lifetime = seconds(self.settings.lifetime);
-        session.ends = (session.started / 1000).saturating_add(lifetime);
+        let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
+        session.ends = session.started.saturating_add(lifetime);
         self.reduce(&mut session, &mut tokens);
         let names = self.names_of(&session);
         let version = u64::from(!self.is_in_cookies);
@@ -374,7 +375,7 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Result<(), SignedOut> {
         let idle = now.unix_timestamp().saturating_sub(session.seen);
-        if now.unix_timestamp() >= self.end_of(session) {
+        if milliseconds(now) >= self.end_of(session) {
             Err(SignedOut::LifetimeEnded)
         } else if idle >= seconds(self.settings.idle) {
             Err(SignedOut::Idle)
@@ -384,10 +385,10 @@ impl Sessions {
     }
 
     /// When a session ends at the latest: as was said at its sign-in, or by today's `session.lifetime` if
-    /// that is earlier.
+    /// that is earlier. In milliseconds since 1970.
     fn end_of(&self, session: &Session) -> i64 {
-        let today = (session.started / 1000).saturating_add(seconds(self.settings.lifetime));
-        session.ends.min(today)
+        let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
+        session.ends.min(session.started.saturating_add(lifetime))
     }
 
     /// Notes that the session is in use. `false` when that was noted a short while ago: a tenth of the
@@ -501,8 +502,8 @@ impl Sessions {
         names: &SessionNames,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        let until_end = self.end_of(session).saturating_sub(now.unix_timestamp());
-        let until_end = Duration::from_secs(until_end.max(1).unsigned_abs());
+        let until_end = self.end_of(session).saturating_sub(milliseconds(now));
+        let until_end = Duration::from_millis(until_end.max(1).unsigned_abs());
         let name = &names.generation;
         self.store
             .note_larger(name, session.generation, until_end)
@@ -767,13 +768,13 @@ impl Sessions {
 
     /// How long the session lives if it is not used again.
     fn remaining(&self, session: &Session, now: OffsetDateTime) -> Duration {
-        let now = now.unix_timestamp();
-        let until_end = self.end_of(session).saturating_sub(now);
+        let until_end = self.end_of(session).saturating_sub(milliseconds(now));
         let until_idle = session
             .seen
             .saturating_add(seconds(self.settings.idle))
-            .saturating_sub(now);
-        Duration::from_secs(until_end.min(until_idle).max(0).unsigned_abs())
+            .saturating_sub(now.unix_timestamp())
+            .saturating_mul(1000);
+        Duration::from_millis(until_end.min(until_idle).max(0).unsigned_abs())
     }
 }
 

@@ -13,12 +13,13 @@ use rocket::{
     routes,
     serde::json::{Value, json},
 };
-use rocket_openidconnect::{Bearer, LoggedIn, OptionalUser, scopes};
+use rocket_openidconnect::{Bearer, LoggedIn, OptionalUser, internals::SessionCookies, scopes};
 use url::Url;
 
 use crate::{
     common::{App, KEY, attempt_cookies, locked, opened_session},
     recorder::Secrets,
+    records::session_cookie,
     server,
     support::{Browser, JwtParts, RecordedRequest, Reply, TestProvider},
 };
@@ -278,18 +279,19 @@ impl Scene {
     /// The browser's cookies, and the session in them.
     async fn keep_session(&self, secrets: &mut Secrets) {
         self.keep_cookies(secrets);
-        let session = opened_session(&self.browser, &self.provider);
-        secrets.add("session", session["id"].as_str().unwrap());
+        let keys = SessionCookies::new(KEY, &self.provider.issuer(), "app").unwrap();
+        let cookie = session_cookie(&self.browser);
+        let id = keys.decrypt_id(cookie.value()).unwrap_or_else(|| {
+            let session = opened_session(&self.browser, &self.provider);
+            session["id"].as_str().unwrap().to_owned()
+        });
+        secrets.add("session", &id);
     }
 
     fn keep_cookies(&self, secrets: &mut Secrets) {
-        for (name, value) in self.browser.cookies() {
-            // Behind the id of a browser is a count.
-            let secret = match name.contains("oidc_browser") {
-                true => value.split('.').next().unwrap(),
-                false => &value,
-            };
-            secrets.add("cookie", secret);
+        for (_, value) in self.browser.cookies() {
+            // Behind the id of a browser is a count, and behind a session nothing.
+            secrets.add("cookie", value.split('.').next().unwrap());
         }
     }
 
