@@ -90,12 +90,12 @@ pub fn cookie_header(data: &[u8]) {
 
 /// `oidc_session_1` with the tag of a client is `oidc_session_<tag>_1`.
 fn own_name(name: &str, tag: &str) -> String {
-    let kinds = ["oidc_session", "oidc_browser"].into_iter();
-    let named = kinds.filter_map(|kind| Some((kind, name.strip_prefix(kind)?)));
-    named.last().map_or_else(
-        || name.to_owned(),
-        |(kind, rest)| format!("{kind}_{tag}{rest}"),
-    )
+    for kind in ["oidc_session", "oidc_browser"] {
+        if let Some(rest) = name.strip_prefix(kind) {
+            return format!("{kind}_{tag}{rest}");
+        }
+    }
+    name.to_owned()
 }
 
 /// An app at a provider that it never asks.
