@@ -203,6 +203,7 @@ mod tests {
         match claims.claim(id, [code; 32], client, ends, now, || result) {
             Claimed::First(result) => format!("first {result}"),
             Claimed::Before(result) => format!("before {result}"),
+            Claimed::Late => "late".to_owned(),
             Claimed::Used => "used".to_owned(),
             Claimed::TooOld => "too old".to_owned(),
             Claimed::Full { until } => format!("full until {until}"),
