@@ -10,6 +10,7 @@ mod dev_provider;
 mod disabled;
 mod error_pages;
 mod events;
+mod forced_refresh;
 mod form_post;
 mod guards;
 mod initiate_login;
