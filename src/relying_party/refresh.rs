@@ -309,14 +309,18 @@ impl RelyingParty {
         // Before the lock, which covers the token call and a write alone.
         let metadata = provider.metadata(now).await?;
         if !self.sessions.is_shared {
-            return match self.sessions.newest(current, now).await {
-                Ok(Newest::ThisOne) => {
-                    self.refresh(provider, &metadata, current, is_forced, now)
-                        .await
+            let newest = match self.sessions.newest(current, now).await {
+                Ok(Newest::ThisOne) => current.clone(),
+                Ok(Newest::Other(session)) if !is_due(session.refresh_due, now) => {
+                    return Ok(session);
                 }
-                Ok(Newest::Other(session)) => Ok(session),
-                Ok(Newest::None(reason)) | Err(reason) => Err(Failure::SignedOut(reason)),
+                // Such as a pending one.
+                Ok(Newest::Other(session)) => session,
+                Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::SignedOut(reason)),
             };
+            return self
+                .refresh(provider, &metadata, &newest, is_forced, now)
+                .await;
         }
         let lock = self.sessions.names.refresh_lock(current.name());
         let holder = Secret::random();
@@ -332,25 +336,25 @@ impl RelyingParty {
                     tracing::warn!("{error}; the lock of a refresh expires by itself");
                 }
             };
-            match newest {
-                Ok(Newest::ThisOne) if is_ours => {
-                    let result = self
-                        .refresh(provider, &metadata, current, is_forced, now)
-                        .await;
-                    unlock().await;
-                    return result;
-                }
-                Ok(Newest::ThisOne) => {}
-                // Another node may not be finished with it.
-                Ok(Newest::Other(session)) if is_ours || !is_due(session.refresh_due, now) => {
+            let newest = match newest {
+                Ok(Newest::ThisOne) => current.clone(),
+                Ok(Newest::Other(session)) if !is_due(session.refresh_due, now) => {
                     unlock().await;
                     return Ok(session);
                 }
-                Ok(Newest::Other(_)) => {}
+                // Such as a pending one, which another node may be about to replace.
+                Ok(Newest::Other(session)) => session,
                 Ok(Newest::None(reason)) | Err(reason) => {
                     unlock().await;
                     return Err(Failure::SignedOut(reason));
                 }
+            };
+            if is_ours {
+                let result = self
+                    .refresh(provider, &metadata, &newest, is_forced, now)
+                    .await;
+                unlock().await;
+                return result;
             }
             if begun.elapsed() > longest {
                 return Err(Failure::later(
@@ -398,8 +402,12 @@ impl RelyingParty {
             refresh_token: received.refresh_token.clone(),
             ..SessionTokens::clone(&old)
         };
+        let mut pending = Session::clone(current);
+        // Also when this refresh was asked for: whoever finds it waits for this refresh, or begins another.
+        let now_s = now.unix_timestamp();
+        pending.refresh_due = Some(pending.refresh_due.map_or(now_s, |due| due.min(now_s)));
         let pending = self
-            .store_generation(current, Session::clone(current), pending_tokens, now)
+            .store_generation(current, pending, pending_tokens, now)
             .await;
         let pending = match pending {
             Ok(Some(pending)) => pending,

@@ -20,6 +20,7 @@ use crate::{
 };
 
 const TOKEN: &str = "/token";
+const JWKS: &str = "/jwks";
 const STORES: [&str; 2] = ["cookie", "memory"];
 
 /// Who the user is after a refresh, or why there was none.
@@ -458,4 +459,49 @@ async fn interaction_required_asks_for_a_sign_in() {
     );
     // It is not due: pages go on.
     browser.fetch("/me").await.is(Status::Ok);
+}
+
+/// Until then there is no access token: the old one may have ended, and the new one was not accepted.
+#[rocket::async_test]
+async fn a_refresh_that_cannot_be_judged_is_repeated_by_the_next_request() {
+    for store in STORES {
+        let provider = TestProvider::start().await;
+        let app = without_expires_in(&provider, store);
+        let browser = signed_in(&app, &provider).await;
+        let before = browser.visit("/access-token").await.body;
+        provider.rotate_rsa_key();
+        provider.on_path(JWKS, Reply::status(503));
+        assert_eq!(refreshed(&browser).await["error"], "refresh_failed");
+        assert_eq!(provider.count(TOKEN), 2, "{store}");
+
+        provider.clear_path(JWKS);
+        app.advance(seconds(15 * 60));
+        let after = browser.visit("/access-token").await.body;
+        assert!(after.starts_with("at-") && after != before, "{after}");
+        assert_eq!(provider.count(TOKEN), 3, "{store}");
+    }
+}
+
+/// The session is neither the old nor the new one while the reply is judged.
+#[rocket::async_test]
+async fn requests_wait_while_a_reply_is_judged() {
+    for store in STORES {
+        let provider = TestProvider::start().await;
+        let app = without_expires_in(&provider, store);
+        let browser = signed_in(&app, &provider).await;
+        provider.rotate_rsa_key();
+        let looks = provider.count(JWKS);
+        let held = provider.hold(JWKS);
+        let late = async {
+            provider.until_requested(JWKS, looks + 1).await;
+            let page = browser.fetch("/access-token");
+            let release = async { held.release() };
+            join(page, release).await.0
+        };
+        let (answer, page) = join(refreshed(&browser), late).await;
+        assert!(answer["groups"].is_array(), "{answer}");
+        assert!(page.body.starts_with("at-"), "{store}: {}", page.body);
+        assert_eq!(browser.visit("/access-token").await.body, page.body);
+        assert_eq!(provider.count(TOKEN), 2, "{store}");
+    }
 }
