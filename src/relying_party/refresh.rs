@@ -322,6 +322,13 @@ impl RelyingParty {
                 .refresh(provider, &metadata, &newest, is_forced, now)
                 .await;
         }
+        if is_forced && self.was_refreshed_elsewhere(current, now).await? {
+            return match self.sessions.newest(current, now).await {
+                Ok(Newest::ThisOne) => Ok(current.clone()),
+                Ok(Newest::Other(session)) => Ok(session),
+                Ok(Newest::None(reason)) | Err(reason) => Err(Failure::SignedOut(reason)),
+            };
+        }
         let lock = self.sessions.names.refresh_lock(current.name());
         let holder = Secret::random();
         // A node that stops in the middle of it leaves the lock behind for so long.
@@ -354,6 +361,9 @@ impl RelyingParty {
                     .refresh(provider, &metadata, &newest, is_forced, now)
                     .await;
                 unlock().await;
+                if result.is_ok() {
+                    self.note_refresh(&newest, now).await;
+                }
                 return result;
             }
             if begun.elapsed() > longest {
@@ -363,6 +373,29 @@ impl RelyingParty {
                 ));
             }
             tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Whether another node refreshed this session so short a while ago that none is forced.
+    async fn was_refreshed_elsewhere(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        let name = self.sessions.names.last_refresh(current.name());
+        let notes = self.sessions.store.notes(&[&name]).await?;
+        let at = notes.into_iter().flatten().next();
+        let at = at.and_then(|at| at.parse::<i64>().ok());
+        Ok(at.is_some_and(|at| (now.unix_timestamp() - at).abs() < FORCED_INTERVAL))
+    }
+
+    /// Tells the other nodes that this session was refreshed.
+    async fn note_refresh(&self, current: &CurrentSession, now: OffsetDateTime) {
+        let name = self.sessions.names.last_refresh(current.name());
+        let at = now.unix_timestamp().to_string();
+        let life = Duration::from_secs(FORCED_INTERVAL.unsigned_abs());
+        if let Err(error) = self.sessions.store.note(&name, &at, life).await {
+            tracing::debug!("{error}; another node may force a refresh too early");
         }
     }
 
