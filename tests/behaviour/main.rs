@@ -19,6 +19,7 @@ mod launch;
 mod logout;
 mod logout_at_provider;
 mod logout_by_provider;
+mod numbers;
 mod observing;
 mod private_key_jwt;
 mod protect;
