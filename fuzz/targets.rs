@@ -16,8 +16,8 @@ use rocket::{
 use rocket_openidconnect::{
     LoggedIn, Oidc,
     internals::{
-        AccessTokens, SessionCookies, accepts_metadata, accepts_response, is_bearer, object,
-        reads_pending_sign_in, token_reply, usable_keys,
+        AccessTokens, SessionCookies, accepts_metadata, accepts_response, attempt, browser,
+        is_bearer, object, token_reply, usable_keys,
     },
 };
 
@@ -48,6 +48,20 @@ pub fn authorization_header(data: &[u8]) {
 pub fn authorization_response(data: &[u8]) {
     if let Ok(query) = std::str::from_utf8(data) {
         assert!(!accepts_response(query));
+    }
+}
+
+/// What `state` holds when it is decrypted, and the cookie that binds it to a browser.
+pub fn sign_in_attempt(data: &[u8]) {
+    if let Some(return_to) = attempt(data) {
+        self::return_to(return_to.as_bytes());
+        assert!(return_to == "/" || data.ends_with(return_to.as_bytes()));
+    }
+    if let Ok(value) = std::str::from_utf8(data)
+        && let Some(text) = browser(value)
+    {
+        assert_eq!(text[..22], value[..22]);
+        assert_eq!(browser(&text), Some(text));
     }
 }
 
@@ -165,7 +179,6 @@ pub fn sealed_text(data: &[u8]) {
     let keys = session_cookies();
     keys.reads(data);
     if let Ok(text) = std::str::from_utf8(data) {
-        reads_pending_sign_in(text);
         assert_eq!(keys.decrypt(text), None);
     }
 }

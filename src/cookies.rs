@@ -120,6 +120,13 @@ impl NamedCookie {
     }
 }
 
+impl SetCookie {
+    /// How many bytes the header takes, with its name and the end of its line.
+    pub(crate) fn header_len(&self) -> usize {
+        "Set-Cookie: \r\n".len() + self.0.len()
+    }
+}
+
 impl fmt::Debug for SetCookie {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.0.split('=').next().unwrap_or_default();
@@ -144,57 +151,6 @@ impl CookieChanges {
             Ok(mut changes) => changes.drain(..).map(|cookie| cookie.0).collect(),
             Err(_) => vec![],
         }
-    }
-}
-
-/// TEMPORARY-SHIM
-#[derive(Clone, Debug)]
-pub(crate) struct Seal(pub(crate) Cookies);
-impl Seal {
-    pub(crate) fn set(
-        &self,
-        name: &str,
-        v: &str,
-        path: &str,
-        life: Duration,
-        now: OffsetDateTime,
-    ) -> SetCookie {
-        let text =
-            self.0
-                .keys
-                .encrypt_text(crate::keys::Purpose::AttemptDetails, name.as_bytes(), v);
-        self.0.exactly(name, path).set(&text, life, now)
-    }
-    pub(crate) fn remove(&self, name: &str, path: &str) -> SetCookie {
-        self.0.exactly(name, path).remove()
-    }
-    pub(crate) fn open_at(
-        &self,
-        jar: &CookieJar<'_>,
-        name: &str,
-        path: &str,
-    ) -> Option<Option<String>> {
-        let v = self.0.exactly(name, path).read(jar)?.to_owned();
-        Some(
-            self.0
-                .keys
-                .decrypt_text(crate::keys::Purpose::AttemptDetails, name.as_bytes(), &v)
-                .ok(),
-        )
-    }
-    pub(crate) fn full_name(&self, name: &str, path: &str) -> String {
-        self.0.exactly(name, path).name().to_owned()
-    }
-    pub(crate) fn seal_text(&self, name: &str, v: &str) -> String {
-        self.0
-            .keys
-            .encrypt_text(crate::keys::Purpose::PostedResponse, name.as_bytes(), v)
-    }
-    pub(crate) fn open_text(&self, name: &str, v: &str) -> Option<String> {
-        self.0
-            .keys
-            .decrypt_text(crate::keys::Purpose::PostedResponse, name.as_bytes(), v)
-            .ok()
     }
 }
 

@@ -1,5 +1,7 @@
 //! Errors, each for its reader: the operator at launch, the log and the person at sign-in.
 
+use std::time::Duration;
+
 use thiserror::Error;
 
 use crate::{
@@ -74,18 +76,33 @@ impl LaunchError {
 /// Why a sign-in did not succeed. For the log; the person sees a page with the same id.
 ///
 /// No variant holds a token, a code, a state or a secret.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum SignInError {
-    /// 400: this browser has no sign-in under way that the response belongs to: its cookie was not
-    /// kept, it is over, or another browser began it.
+    /// 400: another browser began the sign-in that the response belongs to, or this one did not keep its
+    /// cookie.
     #[error("no sign-in is under way in this browser that this response belongs to")]
     NotPending,
-    /// 400: the sign-in took longer than ten minutes.
-    #[error("the sign-in was begun more than 10 minutes ago")]
-    Expired,
-    /// 400: `state` is absent or not the one that was sent (RFC 6749 §10.12).
-    #[error("`state` is not the one that was sent")]
+    /// 400: the sign-in took longer than the setting `sign_in_timeout`.
+    #[error("the sign-in was begun more than {} ago", duration(timeout))]
+    Expired {
+        /// The setting.
+        timeout: Duration,
+    },
+    /// 400: the posted response came back to us more than a minute after the provider's page posted it.
+    #[error("the response was posted more than a minute ago")]
+    PostedTooLongAgo,
+    /// 400: the sign-in was completed, or came to nothing, by an earlier response.
+    #[error("the sign-in that this response belongs to is over")]
+    Used,
+    /// 503: there are as many sign-ins as this node takes at a time, in all or from one address.
+    #[error("there are too many sign-ins at a time")]
+    TooManySignIns {
+        /// How long to wait.
+        retry_after: Duration,
+    },
+    /// 400: `state` is absent, or not one that this app made (RFC 6749 §10.12).
+    #[error("`state` is absent, or not one that this app made")]
     State,
     /// 400: a parameter stands twice in the response (RFC 6749 §3.1).
     #[error("`{name}` stands more than once in the response")]
@@ -158,6 +175,15 @@ pub enum SignInError {
     },
 }
 
+/// Minutes, or seconds when it is not so many minutes.
+fn duration(duration: &Duration) -> String {
+    match duration.as_secs() {
+        60 => "a minute".to_owned(),
+        seconds if seconds % 60 == 0 => format!("{} minutes", seconds / 60),
+        seconds => format!("{seconds} seconds"),
+    }
+}
+
 impl From<UserInfoRequestError> for SignInError {
     fn from(error: UserInfoRequestError) -> SignInError {
         match error {
@@ -172,7 +198,10 @@ impl SignInError {
     pub fn reason(&self) -> &'static str {
         match self {
             SignInError::NotPending => "not_pending",
-            SignInError::Expired => "sign_in_expired",
+            SignInError::Expired { .. } => "sign_in_expired",
+            SignInError::PostedTooLongAgo => "posted_too_long_ago",
+            SignInError::Used => "sign_in_over",
+            SignInError::TooManySignIns { .. } => "too_many_sign_ins",
             SignInError::State => "state",
             SignInError::RepeatedParameter { .. } => "repeated_parameter",
             SignInError::UnreadableForm => "unreadable_form",
@@ -199,7 +228,9 @@ impl SignInError {
             SignInError::Response { error, .. } if error == "temporarily_unavailable" => 503,
             SignInError::Response { error, .. } if error == "server_error" => 502,
             SignInError::NotPending
-            | SignInError::Expired
+            | SignInError::Expired { .. }
+            | SignInError::PostedTooLongAgo
+            | SignInError::Used
             | SignInError::State
             | SignInError::RepeatedParameter { .. }
             | SignInError::UnreadableForm
@@ -210,7 +241,7 @@ impl SignInError {
             | SignInError::CodeMissing
             | SignInError::Loop { .. } => 400,
             SignInError::RefusedByApp { .. } => 403,
-            SignInError::Store(_) => 503,
+            SignInError::Store(_) | SignInError::TooManySignIns { .. } => 503,
             SignInError::Provider(error) => error.status(),
             SignInError::IdTokenMissing
             | SignInError::IdToken(_)
@@ -223,8 +254,11 @@ impl SignInError {
     pub fn remedy(&self) -> String {
         match self {
             SignInError::NotPending => "sign in again; if it happens always, check that `oidc.base_url` is the address people use and that nothing removes cookies".into(),
-            SignInError::Expired => "sign in again".into(),
-            SignInError::State | SignInError::RepeatedParameter { .. } => "sign in again; if it happens often, somebody sends people forged responses".into(),
+            SignInError::Expired { .. } => "sign in again; if people need longer at the provider, raise `oidc.sign_in_timeout`".into(),
+            SignInError::PostedTooLongAgo | SignInError::Used => "sign in again".into(),
+            SignInError::TooManySignIns { .. } => "wait; if these are people behind one proxy, list it in `oidc.trusted_proxies`".into(),
+            SignInError::State => "sign in again; if it happens often, check that all nodes have the same `secret_key`; else somebody sends people forged responses".into(),
+            SignInError::RepeatedParameter { .. } => "sign in again; if it happens often, somebody sends people forged responses".into(),
             SignInError::UnreadableForm => "check that the provider sends its response as `oidc.response_mode` says".into(),
             SignInError::InitiatedBy { .. } => "give the third party this app's issuer, `oidc.issuer`, to send as `iss`".into(),
             SignInError::Iss { .. } | SignInError::IssMissing => "check that `oidc.issuer` is the provider that answers".into(),
@@ -242,6 +276,22 @@ impl SignInError {
             SignInError::Store(error) => error.remedy().into(),
             SignInError::RefusedByApp { .. } => "nothing: the app's `after_authorize` said no".into(),
             SignInError::Loop { .. } => "check that the browser keeps cookies, that `oidc.base_url` is the address people use, and that no proxy drops large headers".into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timeout_is_the_settings() {
+        for (seconds, expected) in [(60, "a minute"), (90, "90 seconds"), (1_800, "30 minutes")] {
+            let timeout = Duration::from_secs(seconds);
+            assert_eq!(
+                SignInError::Expired { timeout }.to_string(),
+                format!("the sign-in was begun more than {expected} ago")
+            );
         }
     }
 }

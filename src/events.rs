@@ -45,6 +45,9 @@ pub trait Events: Send + Sync + 'static {
 
     /// A sign-in succeeded and its session is about to begin. The app may add data to it, or refuse.
     ///
+    /// It may run twice for one sign-in, when the connection drops while it runs and the browser asks again: write
+    /// what it stores so that the second time changes nothing.
+    ///
     /// # Errors
     ///
     /// [`Refused`] ends the sign-in with 403 and a page that shows the message.

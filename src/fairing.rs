@@ -18,7 +18,6 @@ use rocket::{
 use serde::Deserialize;
 use url::Url;
 
-pub(crate) use answer::is_page_load;
 pub(crate) use returned_query::ReturnedQuery;
 
 use returned_query::PrivatePaths;
@@ -34,11 +33,11 @@ use crate::{
     observing,
     protect::is_protected,
     provider::Provider,
-    relying_party::{Attempts, PostLogout, Refreshes, Source},
+    relying_party::{Attempts, Exchanges, PostLogout, Refreshes, Source},
     resource_server::{self, ResourceServer},
     routes,
     session::{Sessions, store::SessionStore},
-    settings::{Mode, Registration, Settings, Site, Surroundings},
+    settings::{Mode, Registration, Settings, Site, Surroundings, TrustedProxies},
     token::Claims,
 };
 
@@ -329,11 +328,14 @@ impl Oidc {
         Ok(RelyingParty {
             sessions: Arc::new(sessions),
             refreshes: Arc::new(Refreshes::new()),
+            exchanges: Arc::new(Exchanges::new()),
             attempts: Arc::new(attempts),
+            trusted_proxies: Arc::new(
+                TrustedProxies::parse(&settings.trusted_proxies).unwrap_or_default(),
+            ),
             post_logout: PostLogout::new(&settings, &site),
             clock,
             site,
-            seal: crate::cookies::Seal(cookies.clone()),
             cookies,
             source,
             settings,

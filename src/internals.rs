@@ -7,7 +7,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use time::OffsetDateTime;
 
 use crate::{
-    code_flow::{AuthorizationResponse, PendingSignIn, ReturnTo},
+    code_flow::{AuthorizationResponse, Browser, ReturnTo, SignInAttempt},
     keys::{KeyRing, Purpose, SecretKey},
     session::{self, Session, SessionTokens},
     token::{
@@ -106,6 +106,12 @@ impl SessionCookies {
         session::to_json(&self.record(text)?)
     }
 
+    /// The id in the cookie of a session that is in a store.
+    pub fn decrypt_id(&self, text: &str) -> Option<String> {
+        let text = text.strip_suffix('.')?;
+        self.0.decrypt_text(Purpose::SessionId, b"", text).ok()
+    }
+
     /// The same session, encrypted once more.
     pub fn encrypt_anew(&self, text: &str) -> Option<String> {
         let record = self.record(text)?;
@@ -134,7 +140,8 @@ impl SessionCookies {
         Some(decrypted.plaintext)
     }
 
-    fn encrypt(&self, record: &[u8]) -> String {
+    /// Bytes that need not be a record, encrypted as a session.
+    pub fn encrypt(&self, record: &[u8]) -> String {
         let value = self.0.encrypt(Purpose::Session, b"", record);
         format!("{}.", URL_SAFE_NO_PAD.encode(value))
     }
@@ -157,20 +164,32 @@ pub fn token_reply(body: &[u8]) -> Option<String> {
     crate::provider::read_token_reply(body)
 }
 
-/// Whether the text of an attempt's cookie is one.
-pub fn reads_pending_sign_in(text: &str) -> bool {
-    serde_json::from_str::<PendingSignIn>(text).is_ok()
+/// The return address of a sign-in attempt, from what `state` holds when it is decrypted.
+pub fn attempt(bytes: &[u8]) -> Option<String> {
+    let attempt = SignInAttempt::from_bytes(bytes, "/oidc")?;
+    Some(attempt.return_to.as_str().to_owned())
 }
 
-/// Whether the query of a callback is accepted for an attempt that nobody could guess: never.
+/// The cookie that binds attempts to a browser, as it would be set again.
+pub fn browser(value: &str) -> Option<String> {
+    Some(Browser::parse(value)?.text())
+}
+
+/// Whether the query of a callback holds a `state` that nobody could make: never.
 pub fn accepts_response(query: &str) -> bool {
-    let pending = PendingSignIn::new(
-        "https://op.example",
-        ReturnTo::home(),
-        OffsetDateTime::UNIX_EPOCH,
-    );
-    AuthorizationResponse::parse(query)
-        .is_ok_and(|response| response.accept(&pending, true).is_ok())
+    use crate::keys::{KeyRing, SecretKey};
+
+    static KEYS: std::sync::LazyLock<KeyRing> = std::sync::LazyLock::new(|| {
+        KeyRing::new(&SecretKey::generate().0, &[], "https://op.example", "app")
+    });
+    let Ok(response) = AuthorizationResponse::parse(query) else {
+        return false;
+    };
+    let state = response.state.clone();
+    let is_code = response.accept("https://op.example", true).is_ok();
+    let is_ours =
+        state.is_some_and(|state| SignInAttempt::decrypt(&KEYS, state.expose(), "/oidc").is_ok());
+    is_code && is_ours
 }
 
 /// Where a return address leads.

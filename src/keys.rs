@@ -10,7 +10,6 @@ use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
-use thiserror::Error;
 
 use crate::Secret;
 
@@ -155,15 +154,15 @@ impl KeyNumber {
 }
 
 /// Why a value does not decrypt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DecryptError {
-    #[error("it is too short, or of another layout")]
+    /// It is too short, or of another layout.
     Layout,
-    #[error("it belongs to another issuer or client")]
+    /// It belongs to another issuer or client.
     OtherClient,
-    #[error("it was encrypted with a key that is not known here")]
+    /// It was encrypted with a key that is not known here.
     UnknownKey,
-    #[error("it is damaged, or for another purpose")]
+    /// It is damaged, or for another purpose.
     Damaged,
 }
 

@@ -10,6 +10,7 @@ use tracing::{dispatcher, instrument::WithSubscriber, subscriber::NoSubscriber};
 use url::Url;
 
 use crate::{
+    error::SignInError,
     provider::{Endpoint, ProviderError},
     session::SignedOut,
 };
@@ -39,6 +40,14 @@ pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
 /// A browser was sent to the provider.
 pub(crate) fn sign_in_begun() {
     tracing::debug!(reason = "sign_in_begun", "a sign-in begins");
+}
+
+/// A callback came to nothing, and its sign-in begins once more.
+pub(crate) fn sign_in_restarted(error: &SignInError) {
+    tracing::debug!(
+        reason = "sign_in_restarted",
+        "a sign-in begins once more: {error}"
+    );
 }
 
 /// A session began.
@@ -159,6 +168,15 @@ pub(crate) fn keys_fetched(jwks_uri: &Url, now: OffsetDateTime) {
     let _ = (jwks_uri, now);
 }
 
+/// The table of newest generations had no room for so many of them.
+pub(crate) fn generations_dropped(count: u64) {
+    tracing::debug!(
+        reason = "generations_dropped",
+        "{count} refreshed sessions are no longer known by their newest generation"
+    );
+    count!(count, "oidc_generations_dropped_total", "table" => "sessions");
+}
+
 /// Something is relaxed by a setting, in this sentence.
 pub(crate) fn relaxed(sentence: &str) {
     tracing::warn!("{sentence}");
@@ -182,6 +200,10 @@ pub(crate) fn describe() {
         describe_counter!("oidc_bearer_decisions_total", "Access tokens by decision");
         describe_counter!("oidc_cache_lookups_total", "Lookups by cache and result");
         describe_counter!("oidc_sessions_ended_total", "Sessions ended by cause");
+        describe_counter!(
+            "oidc_generations_dropped_total",
+            "Refreshed sessions whose newest generation is no longer known"
+        );
         describe_gauge!(
             "oidc_keys_fetched_timestamp_seconds",
             "When keys were fetched"

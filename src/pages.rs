@@ -79,7 +79,7 @@ mod tests {
     #[test]
     fn what_comes_from_outside_is_escaped() {
         let page = sign_in_failed(&SignInFailure {
-            error: crate::SignInError::Expired,
+            error: crate::SignInError::Used,
             explanation: "<script>alert(1)</script>".to_owned(),
             id: "\"id'".to_owned(),
             try_again: "/login?next=\"><b>".to_owned(),

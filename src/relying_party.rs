@@ -1,6 +1,8 @@
 //! The relying party: sign-in and sign-out, told from top to bottom.
 
 mod attempts;
+mod claimed_attempts;
+mod exchange;
 mod logout;
 mod refresh;
 
@@ -12,17 +14,21 @@ use url::Url;
 pub use self::refresh::RefreshError;
 pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
+    exchange::{ExchangeOutcome, Exchanges, Turn},
     logout::{FrontChannelLogout, PostLogout},
     refresh::{Freshness, Refreshes},
 };
 use crate::{
-    Clock,
-    code_flow::{AuthorizationResponse, PendingSignIn, ReturnTo, authorization_request},
+    Clock, Secret,
+    code_flow::{
+        AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt,
+        authorization_request,
+    },
     cookies::Cookies,
     error::SignInError,
     provider::{KeyPurpose, Metadata, Provider, Tokens},
     session::{Session, SessionTokens, Sessions},
-    settings::{Settings, Site},
+    settings::{Settings, Site, TrustedProxies},
     token::{ClaimSources, Claims, IdToken, IdTokenExpectations, TESTING_ISSUER},
 };
 
@@ -47,8 +53,9 @@ pub struct RelyingParty {
     pub(crate) clock: Clock,
     pub(crate) sessions: Arc<Sessions>,
     pub(crate) refreshes: Arc<Refreshes>,
+    pub(crate) exchanges: Arc<Exchanges>,
     pub(crate) attempts: Arc<Attempts>,
-    pub(crate) seal: crate::cookies::Seal,
+    pub(crate) trusted_proxies: Arc<TrustedProxies>,
     pub(crate) cookies: Cookies,
     pub(crate) source: Source,
     pub(crate) settings: Arc<Settings>,
@@ -60,6 +67,20 @@ pub(crate) enum Source {
     Provider(Arc<Provider>),
     /// `enabled = false`: one person, or nobody.
     TestingProfile(Option<Claims>),
+}
+
+/// A sign-in that has begun.
+pub(crate) struct BegunSignIn {
+    /// Where to send the browser.
+    pub(crate) url: Url,
+    pub(crate) attempt: SignInAttempt,
+    #[cfg_attr(
+        not(feature = "testing"),
+        allow(dead_code, reason = "read by tests of apps")
+    )]
+    pub(crate) secrets: AttemptSecrets,
+    /// For a cookie of this attempt, if it needs one.
+    pub(crate) details: Option<String>,
 }
 
 impl Source {
@@ -88,73 +109,97 @@ impl RelyingParty {
         self.route_url("logout", next)
     }
 
-    /// Begins a sign-in: where to send the browser, and what it must bring back.
+    /// Begins a sign-in of this browser: where to send it, and what it must bring back.
     pub(crate) async fn begin_sign_in(
         &self,
         provider: &Arc<Provider>,
-        return_to: ReturnTo,
+        browser: &BrowserId,
+        mut attempt: SignInAttempt,
         login_hint: Option<&str>,
         now: OffsetDateTime,
-    ) -> Result<(Url, PendingSignIn), SignInError> {
+    ) -> Result<BegunSignIn, SignInError> {
         let metadata = provider.metadata(now).await?;
         let client = provider.client(&metadata)?;
-        let pending = PendingSignIn::new(&provider.registration.issuer, return_to, now);
-        let mut url = authorization_request(&client, &self.settings, &pending, login_hint);
+        let max_length = self.settings.max_state_length;
+        let (secrets, details) = attempt.encrypt(&self.cookies.keys, browser, max_length);
+        let mut url = authorization_request(&client, &self.settings, &secrets, login_hint);
         if let Some(endpoint) = provider.pushed_authorization_request_endpoint(&metadata)? {
             url = provider
                 .push_authorization_request(&metadata, endpoint, &url, now)
                 .await?;
         }
-        Ok((url, pending))
+        Ok(BegunSignIn {
+            url,
+            attempt,
+            secrets,
+            details,
+        })
     }
 
-    /// Finishes a sign-in: response, code, ID token, UserInfo, session, in this order, each only
-    /// when the one before holds.
-    pub(crate) async fn finish_sign_in(
+    /// Checks an authorization response, whose `state` is an attempt of this browser, and yields its code.
+    pub(crate) async fn accept_response(
         &self,
         provider: &Arc<Provider>,
-        pending: &PendingSignIn,
         response: AuthorizationResponse,
         now: OffsetDateTime,
-    ) -> Result<(Session, SessionTokens), SignInError> {
-        if pending.is_over(now) {
-            return Err(SignInError::Expired);
-        }
-        // The settings named another provider when it began: its code is not shown to this one.
-        if pending.issuer != provider.registration.issuer {
-            return Err(SignInError::NotPending);
-        }
+    ) -> Result<Secret, SignInError> {
         let metadata = provider.metadata(now).await?;
         let announces_iss = metadata
             .additional_metadata()
             .authorization_response_iss_parameter_supported;
+        response.accept(&provider.registration.issuer, announces_iss)
+    }
 
-        let step = |step| {
-            self.attempts
-                .step(pending.attempt(), step, self.clock.now())
-        };
-        let code = response.accept(pending, announces_iss)?;
-        step("the response is the one that was waited for");
+    /// Exchanges a code: tokens, ID token, UserInfo, each only when the one before holds. What was issued
+    /// is revoked when it is not accepted. For callbacks see [`exchange_once`](Self::exchange_once).
+    pub(crate) async fn exchange(
+        &self,
+        provider: &Arc<Provider>,
+        attempt: &str,
+        secrets: &AttemptSecrets,
+        code: &Secret,
+        now: OffsetDateTime,
+    ) -> Result<(Session, SessionTokens), SignInError> {
+        let step = |step| self.attempts.step(attempt, step, self.clock.now());
+        let metadata = provider.metadata(now).await?;
         let tokens = provider
-            .exchange_code(&metadata, &code, &pending.code_verifier, now)
+            .exchange_code(&metadata, code, &secrets.code_verifier, now)
             .await?;
         step("the code was exchanged for tokens");
-        let id_token = self
-            .accept_id_token(provider, &metadata, pending, &tokens, now)
-            .await?;
-        step("the ID token holds");
-        let sources = self
-            .with_user_info(provider, &metadata, id_token, &tokens, now)
-            .await?;
-        step("UserInfo was asked, if there is any");
-
-        let mut session = Session::new(&pending.issuer, sources.merged(), now);
-        let old = SessionTokens {
-            sources,
-            ..SessionTokens::default()
+        let sources = async {
+            let id_token = self
+                .accept_id_token(provider, &metadata, &secrets.nonce, &tokens, now)
+                .await?;
+            step("the ID token holds");
+            let sources = self
+                .with_user_info(provider, &metadata, id_token, &tokens, now)
+                .await?;
+            step("UserInfo was asked, if there is any");
+            Ok(sources)
         };
-        let tokens = self.session_tokens(tokens, &old, &mut session, now);
-        Ok((session, tokens))
+        let sources = sources.await;
+        let issuer = &provider.registration.issuer;
+        let mut session = Session::new(issuer, Claims::default(), now);
+        let old = SessionTokens::default();
+        let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
+        match sources {
+            Ok(sources) => {
+                session.claims = sources.merged();
+                tokens.sources = sources;
+                Ok((session, tokens))
+            }
+            Err(error) => {
+                logout::revoke_later(provider, Arc::new(tokens), now);
+                Err(error)
+            }
+        }
+    }
+
+    /// The error of an attempt that took too long.
+    pub(crate) fn expired(&self) -> SignInError {
+        SignInError::Expired {
+            timeout: self.settings.sign_in_timeout,
+        }
     }
 
     /// Judges the ID token (OpenID Connect Core 1.0 §3.1.3.7).
@@ -162,7 +207,7 @@ impl RelyingParty {
         &self,
         provider: &Provider,
         metadata: &Metadata,
-        pending: &PendingSignIn,
+        nonce: &Secret,
         tokens: &Tokens,
         now: OffsetDateTime,
     ) -> Result<IdToken, SignInError> {
@@ -178,7 +223,7 @@ impl RelyingParty {
             trusted_audiences: &self.settings.trusted_audiences,
             algorithms: &algorithms,
             client_secret: provider.registration.client_secret.as_ref(),
-            nonce: Some(&pending.nonce),
+            nonce: Some(nonce),
             access_token: Some(&tokens.access_token),
             max_age: self.settings.max_age(),
             acr_values: &acr_values,

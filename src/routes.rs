@@ -20,7 +20,7 @@ pub(crate) use self::sign_in::begin_session;
 use self::{
     debug::Debug,
     logout::{BackchannelLogout, FrontchannelLogout, LoggedOut, Logout, LogoutPage},
-    sign_in::{Authorize, AuthorizeForm, InitiateLogin, InitiateLoginForm, Login},
+    sign_in::{Authorize, AuthorizeForm, AuthorizeHead, InitiateLogin, InitiateLoginForm, Login},
 };
 use crate::{
     RelyingParty, SignInError, SignInFailure,
@@ -50,6 +50,10 @@ pub(crate) fn routes() -> Vec<Route> {
         named(
             "oidc_authorize",
             Route::new(Method::Get, "/authorize", Authorize),
+        ),
+        named(
+            "oidc_authorize_head",
+            Route::new(Method::Head, "/authorize", AuthorizeHead),
         ),
         named(
             "oidc_authorize_form",
@@ -221,8 +225,15 @@ fn explanation(error: &SignInError) -> &str {
         SignInError::Response { error, .. } if error == "access_denied" => {
             "The sign-in was cancelled."
         }
-        SignInError::NotPending | SignInError::Expired => {
+        SignInError::NotPending
+        | SignInError::Expired { .. }
+        | SignInError::PostedTooLongAgo
+        | SignInError::State => {
             "This sign-in was begun too long ago, in another browser, or cookies are switched off."
+        }
+        SignInError::Used => "This sign-in is over. Please sign in again.",
+        SignInError::TooManySignIns { .. } => {
+            "Too many people are signing in at the moment. Please try again in a little while."
         }
         SignInError::RefusedByApp { message } => message,
         SignInError::Loop { .. } => {

@@ -51,16 +51,39 @@ impl SignInFailure {
         Status::from_code(self.error.status()).unwrap_or(Status::BadGateway)
     }
 
-    /// How many seconds to wait before another attempt, while the provider or the session store is down.
+    /// How many seconds to wait before another attempt, while the provider or the session store is down, or
+    /// too many people sign in.
     pub fn retry_after(&self) -> Option<u64> {
         let wait = match &self.error {
             SignInError::Provider(
                 ProviderError::Unavailable { retry_after }
                 | ProviderError::KeysJustRead { retry_after },
             ) => *retry_after,
+            SignInError::TooManySignIns { retry_after } => *retry_after,
             SignInError::Store(_) => crate::store::RETRY_AFTER,
             _ => return None,
         };
         Some(wait.as_secs())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn too_many_sign_ins_are_to_come_again() {
+        let retry_after = Duration::from_secs(60);
+        let error = SignInError::TooManySignIns { retry_after };
+        let failure = SignInFailure {
+            error,
+            id: String::new(),
+            explanation: String::new(),
+            try_again: String::new(),
+        };
+        assert_eq!(failure.status(), Status::ServiceUnavailable);
+        assert_eq!(failure.retry_after(), Some(60));
     }
 }

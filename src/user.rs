@@ -1,6 +1,6 @@
 //! A signed-in person, as guards hand it to the app.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use rocket::serde::DeserializeOwned;
 use serde::{Serialize, Serializer};
@@ -28,10 +28,16 @@ pub struct User<C = Claims> {
 }
 
 /// What refreshing the session of a request takes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct SessionHandle {
     pub(crate) rp: Arc<RelyingParty>,
     pub(crate) answer: Arc<Answer>,
+}
+
+impl fmt::Debug for SessionHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionHandle").finish_non_exhaustive()
+    }
 }
 
 /// Why there is no access token to call an API with.
@@ -165,8 +171,18 @@ impl<C> User<C> {
     /// When there is none, or it has ended and could not be refreshed.
     pub async fn access_token(&self) -> Result<&Secret, AccessTokenError> {
         let tokens = self.session.tokens().ok_or(AccessTokenError::Absent)?;
-        let token = tokens.access_token.as_ref();
-        let token = token.ok_or(AccessTokenError::Absent)?;
+        let Some(token) = &tokens.access_token else {
+            // The provider sent another one, which cannot be judged yet.
+            return Err(
+                match (&self.session.not_refreshed, tokens.access_token_ends) {
+                    (Some(cause), ended) => AccessTokenError::NotRefreshed {
+                        ended: ended.unwrap_or(self.now.unix_timestamp()),
+                        cause: cause.to_string(),
+                    },
+                    (None, _) => AccessTokenError::Absent,
+                },
+            );
+        };
         let Some(ended) = tokens.access_token_ends else {
             return Ok(token);
         };

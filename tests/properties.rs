@@ -90,5 +90,5 @@ macro_rules! targets {
 
 targets! {
     authorization_header authorization_response cookie_header introspection json jwt key_set
-    logout_token metadata return_to sealed_text token_response user_info
+    logout_token metadata return_to sealed_text sign_in_attempt token_response user_info
 }

@@ -2,9 +2,9 @@
 
 use std::fmt::Display;
 
-use cookie::{Cookie, CookieJar, Key};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use rocket::{Build, Config, Rocket, figment::Figment, get, routes};
-use rocket_openidconnect::{Bearer, LoggedIn, Oidc, scopes};
+use rocket_openidconnect::{Bearer, LoggedIn, Oidc, internals::SessionCookies, scopes};
 use serde_json::json;
 
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     issuer::{AUDIENCE, Issuer, now},
 };
 
-/// So many times a session is sealed, for a server that has not seen what a request carries.
+/// So many times a session is encrypted, for a server that has not seen what a request carries.
 const SEALED: usize = 500;
 const SECRET_KEY: [u8; 32] = *b"0123456789abcdef0123456789abcdef";
 
@@ -104,9 +104,11 @@ pub struct Case {
 
 impl Case {
     /// What its requests carry in turns, somebody with these cookies having signed in.
-    pub fn cookies(&self, signed_in: String) -> Vec<String> {
+    pub fn cookies(&self, signed_in: String, issuer: &str) -> Vec<String> {
         match self.server {
-            Server::Forgetful => (0..SEALED).map(|_| sealed_anew(&signed_in)).collect(),
+            Server::Forgetful => (0..SEALED)
+                .map(|_| encrypted_anew(&signed_in, issuer))
+                .collect(),
             _ => vec![signed_in],
         }
     }
@@ -196,9 +198,12 @@ pub fn callback(location: &str, size: impl Display) -> String {
 
 /// The same cookies, encrypted once more: another text, and the same session.
 fn encrypted_anew(cookies: &str, issuer: &str) -> String {
-    let keys = SessionCookies::new(&STANDARD.encode(SECRET_KEY), issuer, "app").unwrap();
+    let keys = SessionCookies::new(&STANDARD.encode(SECRET_KEY), issuer, "client").unwrap();
     let pairs = cookies.split("; ").map(|pair| {
         let (name, value) = pair.split_once('=').unwrap();
+        if !name.starts_with("oidc_session") {
+            return pair.to_owned();
+        }
         let value = keys.encrypt_anew(value);
         format!("{name}={}", value.expect("a session in one cookie"))
     });

@@ -161,7 +161,7 @@ pub async fn table(text: &str) {
         let headers = match (&case.authorization, case.session) {
             (Some(value), _) => vec![format!("Authorization: {value}\r\n")],
             (None, Some(size)) => {
-                let cookies = case.cookies(running(case).sign_in(&http, size).await);
+                let cookies = case.cookies(running(case).sign_in(&http, size).await, &issuer.url);
                 let headers = cookies
                     .iter()
                     .map(|cookies| format!("Cookie: {cookies}\r\n"));

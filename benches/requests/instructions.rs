@@ -41,7 +41,7 @@ pub fn count() {
         let index = Server::ALL.iter().position(|s| *s == case.server).unwrap();
         let client = &clients[index];
         let signed_in = case.session.map(|size| sign_in(client, size));
-        let cookies = signed_in.map_or(vec![], |signed_in| case.cookies(signed_in));
+        let cookies = signed_in.map_or(vec![], |signed_in| case.cookies(signed_in, &issuer.url));
         let mut cookies = cookies.iter().cycle();
         let mut request = || request(client, case, cookies.next().map(String::as_str));
         for _ in 0..WARM_UP {

@@ -54,7 +54,7 @@ async fn prometheus_reads_what_happened() {
         let profile = client.get("/profile").dispatch().await;
         assert_eq!(profile.status(), Status::Ok);
     }
-    // A response that belongs to no attempt of another browser, and a sign-out.
+    // A sign-out, and a response that belongs to no attempt.
     client.post("/oidc/logout").dispatch().await;
     let path = "/oidc/authorize?code=c&state=of-nobody";
     let refused = client.get(path).dispatch().await;
@@ -66,7 +66,7 @@ async fn prometheus_reads_what_happened() {
         "# TYPE oidc_sign_ins_total counter",
         "# HELP oidc_sign_ins_total Sign-ins by outcome",
         "oidc_sign_ins_total{outcome=\"signed_in\"} 1",
-        "oidc_sign_ins_total{outcome=\"not_pending\"} 1",
+        "oidc_sign_ins_total{outcome=\"state\"} 1",
         "oidc_sessions_ended_total{cause=\"sign_out\"} 1",
         "oidc_provider_call_seconds_count{endpoint=\"token\",outcome=\"answered\"} 1",
         "oidc_cache_lookups_total{cache=\"sessions\",result=\"miss\"} 1",

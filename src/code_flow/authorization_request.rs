@@ -6,7 +6,7 @@ use openidconnect::{
 };
 use url::Url;
 
-use super::PendingSignIn;
+use super::AttemptSecrets;
 use crate::{
     provider::SignInClient,
     settings::{ResponseMode, Settings},
@@ -16,11 +16,11 @@ use crate::{
 pub(crate) fn authorization_request(
     client: &SignInClient,
     settings: &Settings,
-    pending: &PendingSignIn,
+    secrets: &AttemptSecrets,
     login_hint: Option<&str>,
 ) -> Url {
-    let (state, nonce) = (pending.state.clone(), pending.nonce.clone());
-    let code_verifier = PkceCodeVerifier::new(pending.code_verifier.expose().to_owned());
+    let (state, nonce) = (secrets.state.clone(), secrets.nonce.clone());
+    let code_verifier = PkceCodeVerifier::new(secrets.code_verifier.expose().to_owned());
 
     let mut request = client
         .authorize_url(

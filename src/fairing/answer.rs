@@ -19,8 +19,9 @@ pub(super) async fn finish<'r>(
     response: &mut Response<'r>,
     state: &RequestState,
 ) {
-    let mut cookies = session_cookies(request, state).await;
-    cookies.extend(state.cookies.take());
+    // The session's last: it may have taken the place of one that was removed.
+    let mut cookies = state.cookies.take();
+    cookies.extend(session_cookies(request, state).await);
     let sets_cookies = !cookies.is_empty();
     for cookie in cookies {
         response.adjoin_header(Header::new("Set-Cookie", cookie));
@@ -129,7 +130,7 @@ fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: S
 }
 
 /// Whether a person waits for this page: what browsers say of themselves, else what they accept.
-pub(crate) fn is_page_load(request: &Request<'_>) -> bool {
+fn is_page_load(request: &Request<'_>) -> bool {
     let headers = request.headers();
     let is = |name, value: &str| {
         headers

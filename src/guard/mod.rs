@@ -75,7 +75,8 @@ async fn read_session(
     let found = rp.sessions.find(jar, now).await;
     let found = found.inspect_err(|reason| observing::session_refused(*reason))?;
     let state = RequestState::of(request);
-    if state.is_ending.get().is_some() {
+    // A guard that a later fairing asks for cannot change an answer that is made.
+    if state.is_ending.get().is_some() || state.answer.is_sent() {
         return Ok(found.session);
     }
     if found.is_newer {

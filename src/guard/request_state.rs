@@ -94,7 +94,8 @@ impl Answer {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match &*state {
             AnswerState::Sent => return false,
-            AnswerState::Session(other) if other.generation > session.generation => {}
+            AnswerState::Session(other)
+                if other.name() == session.name() && other.generation > session.generation => {}
             AnswerState::Nothing | AnswerState::Session(_) => {
                 *state = AnswerState::Session(Box::new(session.clone()));
             }

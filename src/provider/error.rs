@@ -83,7 +83,7 @@ impl fmt::Display for Endpoint {
 /// The provider did not do its part.
 ///
 /// No variant holds a token, a code or a secret.
-#[derive(Debug, Error)]
+#[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum ProviderError {
     /// The provider's metadata has not been read yet, and the next attempt is not due.

@@ -330,7 +330,119 @@ fn life(headers: &HeaderMap) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io::{Read, Write},
+        net::TcpListener,
+        sync::atomic::AtomicUsize,
+        thread,
+    };
+
+    use rocket::futures::future::join_all;
+
     use super::*;
+    use crate::settings::HttpSettings;
+
+    /// A cache, and how often its provider was asked: the first answer is a key set, and so are the others if
+    /// `is_good`.
+    async fn cache(is_good: bool) -> (KeyCache, Url, Arc<KeySet>, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/jwks", listener.local_addr().unwrap());
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = asked.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut stream = stream.unwrap();
+                let _ = stream.read(&mut [0; 4096]);
+                let status = match count.fetch_add(1, Ordering::SeqCst) == 0 || is_good {
+                    true => 200,
+                    false => 500,
+                };
+                let reply = format!(
+                    "HTTP/1.1 {status} -\r\nConnection: close\r\nContent-Length: 11\r\n\r\n{{\"keys\":[]}}"
+                );
+                let _ = stream.write_all(reply.as_bytes());
+            }
+        });
+        let cache = Arc::new(KeyCache::new(
+            HttpClient::new(&HttpSettings::default()).unwrap(),
+        ));
+        let url = Url::parse(&url).unwrap();
+        let keys = cache
+            .keys(&url, KeyPurpose::AnyRequest, now())
+            .await
+            .unwrap();
+        (Arc::into_inner(cache).unwrap(), url, keys, asked)
+    }
+
+    fn now() -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
+    }
+
+    /// The second of twenty begins while the first fetch is under way, which may have been answered too early for it;
+    /// its own fetch is that of all the others.
+    #[tokio::test]
+    async fn a_fetch_is_shared_by_all_who_asked_before_it_began() {
+        let (cache, url, seen, asked) = cache(true).await;
+        let look = || cache.look(&seen, &url, KeyPurpose::ProviderReply, now());
+        for look in join_all((0..20).map(|_| look())).await {
+            assert!(matches!(look, Look::Latest(keys) if Arc::ptr_eq(&keys, &seen)));
+        }
+        assert_eq!(asked.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn a_fetch_that_fails_is_shared_too() {
+        let (cache, url, seen, asked) = cache(false).await;
+        let look = || cache.look(&seen, &url, KeyPurpose::ProviderReply, now());
+        let looks = join_all((0..20).map(|_| look())).await;
+        let causes = looks.iter().map(|look| match look {
+            Look::NotNow(cause) => cause.reason(),
+            other => panic!("{other:?}"),
+        });
+        let mut expected = vec!["provider_status"; 2];
+        expected.resize(20, "provider_unavailable");
+        assert_eq!(causes.collect::<Vec<_>>(), expected);
+        assert_eq!(asked.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn any_request_and_replies_have_limits_of_their_own() {
+        use KeyPurpose::{AnyRequest, ProviderReply};
+
+        let (cache, url, seen, asked) = cache(true).await;
+        let mut expected = 1;
+        for (passed, purpose, waits) in [
+            (0, AnyRequest, None),
+            (0, AnyRequest, Some(30)),
+            (0, ProviderReply, None),
+            (0, ProviderReply, None),
+            (0, ProviderReply, None),
+            (0, ProviderReply, None),
+            (0, ProviderReply, None),
+            (0, ProviderReply, None),
+            (0, ProviderReply, Some(10)),
+            (29, AnyRequest, Some(1)),
+            (30, AnyRequest, None),
+            (30, ProviderReply, None),
+            // The clock is set back: nobody waits for the time that was.
+            (-100_000, AnyRequest, Some(30)),
+            (-99_970, AnyRequest, None),
+        ] {
+            let at = now() + time::Duration::seconds(passed);
+            match (cache.look(&seen, &url, purpose, at).await, waits) {
+                (Look::Latest(_), None) => expected += 1,
+                (Look::NotNow(ProviderError::KeysJustRead { retry_after }), Some(wait)) => {
+                    assert_eq!(retry_after.as_secs(), wait, "{passed} {purpose:?}");
+                }
+                (look, _) => panic!("{passed} {purpose:?}: {look:?}"),
+            }
+            assert_eq!(
+                asked.load(Ordering::SeqCst),
+                expected,
+                "{passed} {purpose:?}"
+            );
+        }
+    }
 
     #[test]
     fn cache_control_is_honoured_within_bounds() {

@@ -31,8 +31,8 @@ pub(crate) use client_authentication::default_authentication_method;
 pub use error::{Endpoint, ProviderError};
 pub(crate) use key_cache::KeyPurpose;
 pub(crate) use metadata::Metadata;
-#[cfg(feature = "cli")]
 pub(crate) use refresh_error::RefreshVerdict;
+#[cfg(feature = "cli")]
 pub(crate) use registration_endpoint::RegisteredClient;
 pub(crate) use revocation_endpoint::TokenTypeHint;
 pub(crate) use token_endpoint::{SignInClient, Tokens};

@@ -147,11 +147,11 @@ mod tests {
         }
         let list = attempts.list();
         assert_eq!((list.len(), list[0].steps.len()), (MOST, MOST_STEPS));
-        let error = ("id", &SignInError::Expired);
+        let error = ("id", &SignInError::Used);
         attempts.failed(Some("attempt40"), "/me", error, now);
         assert_eq!(
             attempts.list()[9].failure.as_ref().unwrap().reason,
-            "sign_in_expired"
+            "sign_in_over"
         );
         attempts.failed(None, "/", error, now);
         assert_eq!(attempts.list().len(), MOST);
@@ -162,7 +162,7 @@ mod tests {
     fn nothing_is_kept_outside_of_debug() {
         let (attempts, now) = (Attempts::new(false), OffsetDateTime::UNIX_EPOCH);
         attempts.begin("attempt", "/me", now);
-        attempts.failed(None, "/", ("id", &SignInError::Expired), now);
+        attempts.failed(None, "/", ("id", &SignInError::Used), now);
         assert!(attempts.list().is_empty());
     }
 }

@@ -126,7 +126,7 @@ pub enum RefreshError {
     #[error("the answer's headers have been sent, and the session is kept in cookies")]
     AnswerSent,
     /// There is no such session, or not any more.
-    #[error("{0}")]
+    #[error(transparent)]
     SignedOut(SignedOut),
     /// The provider was not reachable or refused; the session stays as it was.
     #[error("the session was not refreshed: {cause}")]

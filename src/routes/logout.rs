@@ -12,7 +12,7 @@ use serde_json::json;
 use tracing::Instrument;
 use url::{Url, form_urlencoded};
 
-use super::{Visit, form, html, redirect, sign_in::ARRIVALS};
+use super::{Visit, form, html, redirect};
 use crate::{
     code_flow::{PendingLogout, ReturnTo},
     fairing::ReturnedQuery,
@@ -24,7 +24,7 @@ use crate::{
 
 /// The kind of the cookie of a sign-out under way.
 pub(crate) const PENDING_LOGOUT: &str = "oidc_logout";
-/// How long the return from the provider may take.
+/// How long a person may take at the provider to sign out.
 const PENDING_LOGOUT_TTL: Duration = Duration::from_secs(10 * 60);
 /// The route that the return from the provider is led to.
 pub(crate) const LOGGED_OUT: &str = "/logged-out";
@@ -234,7 +234,7 @@ impl Visit<'_, '_> {
         let user = user.and_then(OptionalUser::into_user);
         self.events.before_logout(self.request, user.as_ref()).await;
         self.set(self.rp.sessions.removals(self.request.cookies()));
-        self.set([self.rp.seal.remove(ARRIVALS, self.mount())]);
+        self.renew_browser();
         let location = self.sign_out().await;
         self.events.after_logout(self.request).await;
         location

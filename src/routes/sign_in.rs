@@ -1,10 +1,11 @@
 //! Sign-in as the browser goes through it: to the provider, and back.
 
-use std::{borrow::Cow, sync::Arc, time::Duration};
+use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::{
     Data, Request,
-    http::Status,
+    http::{Cookie, Status},
     route::{Handler, Outcome},
 };
 use tracing::Instrument;
@@ -13,38 +14,44 @@ use url::form_urlencoded;
 use super::{Visit, form, html, redirect};
 use crate::{
     SignInError,
-    code_flow::{
-        AuthorizationResponse, PendingSignIn, ReturnTo,
-        pending_sign_in::{self, attempt_of},
-    },
-    cookies::SetCookie,
+    code_flow::{AttemptSecrets, AuthorizationResponse, Browser, Details, ReturnTo, SignInAttempt},
+    cookies::{NamedCookie, SetCookie},
     events::SignedIn,
     fairing::ReturnedQuery,
-    guard::{TESTING_SIGNED_OUT, current_session},
+    guard::{RequestState, TESTING_SIGNED_OUT, current_session},
+    keys::Purpose,
     observing, pages,
-    provider::Provider,
-    relying_party::Source,
-    session::{BeginError, Session, SessionTokens},
+    provider::{Endpoint, Provider, ProviderError},
+    relying_party::{ExchangeOutcome, Source, Turn},
+    session::{BeginError, CurrentSession, Session, SessionTokens, SignedOut},
     settings::ResponseMode,
     token::printable,
 };
 
-/// The cookie of one attempt to sign in; the attempt's name follows.
-const PENDING: &str = "oidc_pending_";
-/// How many attempts one browser may have under way. A further one drops the oldest.
-const MOST_PENDING: usize = 5;
-/// Counts sign-ins that succeeded a moment ago, so that a session that is lost at once is noticed.
-pub(super) const ARRIVALS: &str = "oidc_arrivals";
+/// The cookie that binds attempts to the browser that began them.
+const BROWSER: &str = "oidc_browser";
+/// How long it lives, from the last attempt.
+const BROWSER_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+/// The cookie of an attempt whose return address does not fit into `state`; the attempt's name follows.
+const DETAILS: &str = "oidc_attempt_";
+/// How many of those a browser has …
+const MAX_DETAILS: usize = 2;
+/// … and how many bytes they take together. The oldest are dropped.
+const MAX_DETAILS_SIZE: usize = 2 * 1024;
 /// So many sign-ins …
-const MOST_ARRIVALS: u8 = 3;
+const MAX_SIGN_INS: u8 = 3;
 /// … each within this time of the one before, and each ending signed out, are a loop.
-const ARRIVALS_LIFE: Duration = Duration::from_secs(60);
+const LOOP_TIME: i64 = 60;
 /// What of a response is read.
 const PARAMETERS: [&str; 5] = ["state", "code", "iss", "error", "error_description"];
 /// The parameter of a response that came in a form.
 const SEALED: &str = "sealed";
-/// The largest form, in bytes: what comes of it must fit into an address.
+/// The largest form, in bytes.
 const LARGEST_FORM: u64 = 8 * 1024;
+/// How long a response that came in a form may be, encrypted: it must fit into an address.
+const MAX_POSTED: usize = 5_632;
+/// How long it is valid, in seconds.
+const POSTED_TTL: i64 = 60;
 /// The longest `login_hint` that is passed on, in bytes.
 const LONGEST_HINT: usize = 256;
 
@@ -59,7 +66,7 @@ impl Handler for Login {
             return Outcome::Error(Status::InternalServerError);
         };
         let next = visit.next();
-        visit.begin(next, None).instrument(span()).await
+        visit.begin(next, None, false).instrument(span()).await
     }
 }
 
@@ -91,7 +98,7 @@ impl Handler for InitiateLogin {
         let target = parameter("target_link_uri");
         let target = target.map_or_else(ReturnTo::home, |target| visit.target(&target));
         let login_hint = parameter("login_hint").filter(|hint| hint.len() <= LONGEST_HINT);
-        let beginning = visit.begin(target, login_hint.as_deref());
+        let beginning = visit.begin(target, login_hint.as_deref(), false);
         beginning.instrument(span()).await
     }
 }
@@ -114,47 +121,56 @@ impl Handler for InitiateLoginForm {
 }
 
 impl<'r> Visit<'r, '_> {
-    /// Sends the browser to the provider, and to this page when it is back.
-    async fn begin(&self, return_to: ReturnTo, login_hint: Option<&str>) -> Outcome<'r> {
+    /// Sends the browser to the provider, and to this page when it is back. `is_restarted` says that it was
+    /// there before, for an attempt that could not be completed.
+    async fn begin(
+        &self,
+        return_to: ReturnTo,
+        login_hint: Option<&str>,
+        is_restarted: bool,
+    ) -> Outcome<'r> {
         let request = self.request;
         if let Some(address) = self.address_at_base_url() {
             return Outcome::Success(redirect(&address));
         }
         if is_fetched(request) {
-            let page = pages::refused(
-                "Not a page load",
-                "Sign-in begins with a page load, not with a fetch, a frame or a prefetch.",
-            );
-            return Outcome::Success(html(Status::Forbidden, page));
+            return Outcome::Success(not_a_page_load());
         }
 
         let provider = match &self.rp.source {
             Source::Provider(provider) => provider,
             Source::TestingProfile(_) => {
-                self.set([self.rp.seal.remove(TESTING_SIGNED_OUT, "/")]);
+                self.set([self.rp.cookies.named(TESTING_SIGNED_OUT, "/").remove()]);
                 return Outcome::Success(redirect(return_to.as_str()));
             }
         };
-        if let Err(error) = self.check_loop().await {
-            self.set([self.rp.seal.remove(ARRIVALS, self.mount())]);
+        // An id that is there stays, so that the attempts of other tabs stay valid.
+        let browser = self.browser().unwrap_or_else(Browser::new);
+        if let Err(error) = self.check_loop(&browser).await {
+            self.set_browser(&Browser {
+                sign_ins: 0,
+                ..browser
+            });
             return self.failed(error, &return_to).await;
         }
 
         self.events
             .before_login_redirect(request, return_to.as_str())
             .await;
-        match self
+        let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
+        let beginning = self
             .rp
-            .begin_sign_in(provider, return_to.clone(), login_hint, self.now)
-            .await
-        {
-            Ok((url, pending)) => {
-                self.keep_pending(&pending);
-                self.rp
-                    .attempts
-                    .begin(pending.attempt(), return_to.as_str(), self.now);
+            .begin_sign_in(provider, &browser.id, attempt, login_hint, self.now);
+        match beginning.await {
+            Ok(begun) => {
+                let name = begun.attempt.id.short_name();
+                self.set_browser(&browser);
+                if let Some(details) = &begun.details {
+                    self.set_details(&name, details);
+                }
+                self.rp.attempts.begin(&name, return_to.as_str(), self.now);
                 observing::sign_in_begun();
-                Outcome::Success(redirect(url.as_str()))
+                Outcome::Success(redirect(begun.url.as_str()))
             }
             Err(error) => self.failed(error, &return_to).await,
         }
@@ -198,9 +214,30 @@ impl Handler for AuthorizeForm {
                 .iter()
                 .filter(|(name, _)| PARAMETERS.contains(&&**name)),
         );
-        let sealed = visit.rp.seal.seal_text(SEALED, &response);
+        let at = visit.now.unix_timestamp().to_be_bytes();
+        let posted = [&at, response.as_bytes()].concat();
+        let keys = &visit.rp.cookies.keys;
+        let sealed = keys.encrypt(Purpose::PostedResponse, b"", &posted);
+        let sealed = URL_SAFE_NO_PAD.encode(sealed);
+        if sealed.len() > MAX_POSTED {
+            let (error, home) = (SignInError::UnreadableForm, ReturnTo::home());
+            let failed = visit.failed(error, &home).instrument(span());
+            return failed.await;
+        }
         let query = query([&(SEALED.to_owned(), sealed)]);
         Outcome::Success(redirect(&format!("?{query}")))
+    }
+}
+
+/// `HEAD {mount}/authorize`: somebody looks at the address that a browser comes back to. Rocket would take it
+/// for the browser.
+#[derive(Clone)]
+pub(super) struct AuthorizeHead;
+
+#[rocket::async_trait]
+impl Handler for AuthorizeHead {
+    async fn handle<'r>(&self, _: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
+        Outcome::Success(html(Status::Ok, String::new()))
     }
 }
 
@@ -224,51 +261,154 @@ impl Handler for Authorize {
 impl<'r> Visit<'r, '_> {
     /// Takes the response that the browser brings back from the provider.
     async fn finish(&self, provider: &Arc<Provider>) -> Outcome<'r> {
-        let visit = self;
         let request = self.request;
-        visit.events.before_authorize(request).await;
-        let query = visit.response(ReturnedQuery::of(request));
+        if is_fetched(request) {
+            // What comes before the person, or beside them, uses nothing up.
+            return Outcome::Success(not_a_page_load());
+        }
+        self.events.before_authorize(request).await;
+        let (query, is_stale) = self.response(ReturnedQuery::of(request));
         let response = match AuthorizationResponse::parse(&query) {
             Ok(response) => response,
-            Err(error) => return visit.failed(error, &ReturnTo::home()).await,
+            Err(error) => return self.failed(error, &ReturnTo::home()).await,
         };
-        let Some(pending) = visit.pending(&response) else {
-            // A response that is replayed, by the back button say, is no error for who is signed in.
-            return match current_session(request).await {
-                Ok(_) => Outcome::Success(redirect("/")),
-                Err(_) => {
-                    visit
-                        .failed(SignInError::NotPending, &ReturnTo::home())
-                        .await
-                }
-            };
+        let keys = &self.rp.cookies.keys;
+        let state = response.state.clone();
+        let decrypted = state.as_ref().map(|state| {
+            let (mut attempt, key) = SignInAttempt::decrypt(keys, state.expose(), self.mount())?;
+            let details = self.details_cookie(&attempt.id.short_name());
+            let details = details.read(request.cookies());
+            attempt.add_details(keys, details, self.mount());
+            Ok::<_, crate::keys::DecryptError>((attempt, key))
+        });
+        let (Some(state), Some(Ok((attempt, key)))) = (state, decrypted) else {
+            return self.failed(SignInError::State, &ReturnTo::home()).await;
         };
 
-        let _ = visit.attempt.set(pending.attempt().to_owned());
-        let finished = visit
-            .rp
-            .finish_sign_in(provider, &pending, response, visit.now)
-            .await;
-        // A forged response must not use up the attempt; any other one does, whatever it holds.
-        if !matches!(finished, Err(SignInError::State)) {
-            visit.set([visit
-                .rp
-                .seal
-                .remove(&pending_name(pending.attempt()), visit.mount())]);
-        }
-        let begun = match finished {
-            Ok((session, tokens)) => visit.begin_session(session, tokens).await,
-            Err(error) => Err(error),
+        let _ = self.attempt.set(attempt.id.short_name());
+        let Some(browser) = self.browser() else {
+            return self
+                .failed(SignInError::NotPending, &attempt.return_to)
+                .await;
         };
-        match begun {
-            Ok(()) => {
-                observing::signed_in();
-                visit.rp.attempts.signed_in(pending.attempt(), visit.now);
-                Outcome::Success(redirect(pending.return_to.as_str()))
+        // A person's no stays one, in whichever tab.
+        let may_restart = !response.is_denial();
+        if !attempt.is_of(&browser.id) {
+            return self
+                .lead_on(&attempt, may_restart, SignInError::NotPending)
+                .await;
+        }
+        if self.now.unix_timestamp() >= attempt.ends(self.rp.settings.sign_in_timeout) {
+            return self.lead_on(&attempt, may_restart, self.rp.expired()).await;
+        }
+        if is_stale {
+            let error = SignInError::PostedTooLongAgo;
+            return self.lead_on(&attempt, may_restart, error).await;
+        }
+        let code = match self.rp.accept_response(provider, response, self.now).await {
+            Ok(code) => code,
+            Err(error) => return self.failed(error, &attempt.return_to).await,
+        };
+        self.rp.attempts.step(
+            &attempt.id.short_name(),
+            "the response is the one that was waited for",
+            self.now,
+        );
+
+        let secrets = attempt.secrets(keys, key, &browser.id, state);
+        match self.complete(provider, &attempt, secrets, code).await {
+            // Nothing to set, and nothing to take the place of a sign-in that came later.
+            Ok(Completed::Before(current)) if self.has_as_new(&current).await => {
+                Outcome::Success(redirect(attempt.return_to.as_str()))
             }
-            Err(error) => visit.failed(error, &pending.return_to).await,
+            Ok(Completed::Now(current) | Completed::Before(current)) => {
+                self.set_session(&current, browser);
+                Outcome::Success(redirect(attempt.return_to.as_str()))
+            }
+            Err(error @ SignInError::Used) => self.lead_on(&attempt, false, error).await,
+            Err(error) if is_too_late(&error) => self.lead_on(&attempt, true, error).await,
+            Err(error) => self.failed(error, &attempt.return_to).await,
         }
     }
+
+    /// The session that an attempt leads to: begun by this callback, or by an identical one.
+    async fn complete(
+        &self,
+        provider: &Arc<Provider>,
+        attempt: &SignInAttempt,
+        secrets: AttemptSecrets,
+        code: crate::Secret,
+    ) -> Result<Completed, SignInError> {
+        let client = self.client();
+        let exchange = self
+            .rp
+            .exchange_once(provider, attempt, secrets, code, client, self.now)?;
+        let turn = match self.rp.outcome(&exchange, self.now).await? {
+            ExchangeOutcome::Begun(current) => return Ok(Completed::Before(current)),
+            ExchangeOutcome::Turn(turn) => turn,
+        };
+        let Turn {
+            session, tokens, ..
+        } = &turn;
+        match self.begin_session(session.clone(), tokens.clone()).await {
+            Ok(current) => {
+                observing::signed_in();
+                let name = attempt.id.short_name();
+                self.rp.attempts.signed_in(&name, self.now);
+                turn.begun(current.clone());
+                Ok(Completed::Now(current))
+            }
+            Err(error) => {
+                turn.failed(&error, provider, self.now);
+                Err(error)
+            }
+        }
+    }
+
+    /// Whether the browser has this session, or one that began later.
+    async fn has_as_new(&self, session: &CurrentSession) -> bool {
+        let current = current_session(self.request).await;
+        current
+            .as_ref()
+            .is_ok_and(|current| current.started() >= session.started())
+    }
+
+    /// Nothing can be made of this callback. Who is signed in gets to the page that was wanted; anybody else
+    /// signs in once more, by itself if that may be and was not tried before.
+    async fn lead_on(
+        &self,
+        attempt: &SignInAttempt,
+        may_restart: bool,
+        error: SignInError,
+    ) -> Outcome<'r> {
+        let return_to = &attempt.return_to;
+        match current_session(self.request).await {
+            Ok(_) => Outcome::Success(redirect(return_to.as_str())),
+            Err(SignedOut::StoreUnavailable) => {
+                let error = crate::store::StoreError::new("who is signed in is not known");
+                self.failed(SignInError::Store(error), return_to).await
+            }
+            Err(_) if may_restart && !attempt.is_restarted => {
+                observing::sign_in_restarted(&error);
+                self.begin(return_to.clone(), None, true).await
+            }
+            Err(_) => self.failed(error, return_to).await,
+        }
+    }
+
+    /// Whose exchanges are counted together.
+    fn client(&self) -> Option<IpAddr> {
+        let peer = self.request.remote().map(|peer| peer.ip());
+        self.rp.trusted_proxies.client(peer, self.request.real_ip())
+    }
+}
+
+/// A sign-in that is complete.
+enum Completed {
+    /// Its session began for this callback.
+    Now(CurrentSession),
+    /// It began for an identical callback before.
+    Before(CurrentSession),
 }
 
 /// Begins a session for a request that is no callback. Answers what the answer would set.
@@ -278,71 +418,94 @@ pub(crate) async fn begin_session(
     session: Session,
     tokens: SessionTokens,
 ) -> Result<Vec<String>, SignInError> {
-    let visit = Visit::new(request).ok_or(SignInError::NotPending)?;
-    visit.begin_session(session, tokens).await?;
-    Ok(crate::guard::RequestState::of(request).cookies.take())
+    let visit = Visit::new(request).ok_or(SignInError::State)?;
+    let current = visit.begin_session(session, tokens).await?;
+    let set = visit
+        .rp
+        .sessions
+        .set_cookies(&current, request.cookies(), visit.now);
+    Ok(set.into_iter().map(|cookie| cookie.0).collect())
 }
 
 impl Visit<'_, '_> {
-    /// Sets the attempt's cookie, and drops the oldest ones beyond the limit.
-    fn keep_pending(&self, pending: &PendingSignIn) {
-        let text = serde_json::to_string(pending)
-            .expect("an attempt is strings and a number, which always serialize");
-        self.set(self.oldest_pending(MOST_PENDING - 1));
-        self.set([self.rp.seal.set(
-            &pending_name(pending.attempt()),
-            &text,
-            self.mount(),
-            pending_sign_in::LIFE,
-            self.now,
-        )]);
+    /// The browser, as its cookie says.
+    fn browser(&self) -> Option<Browser> {
+        let cookie = self.rp.cookies.named(BROWSER, "/");
+        Browser::parse(cookie.read(self.request.cookies())?)
     }
 
-    /// Removals for all attempts of this browser but the newest `keep`.
-    fn oldest_pending(&self, keep: usize) -> Vec<SetCookie> {
-        let prefix = self.rp.seal.full_name(PENDING, self.mount());
-        let jar = self.request.cookies();
-        let mut attempts: Vec<(i64, String)> = jar
-            .iter()
-            .filter_map(|cookie| cookie.name().strip_prefix(&*prefix).map(pending_name))
-            .map(|name| {
-                let opened = self.rp.seal.open_at(jar, &name, self.mount()).flatten();
-                let pending =
-                    opened.and_then(|text| serde_json::from_str::<PendingSignIn>(&text).ok());
-                (pending.map_or(i64::MIN, |pending| pending.expires), name)
-            })
-            .collect();
-        attempts.sort_by_key(|(expires, _)| std::cmp::Reverse(*expires));
-        attempts
-            .into_iter()
-            .skip(keep)
-            .map(|(_, name)| self.rp.seal.remove(&name, self.mount()))
-            .collect()
+    fn set_browser(&self, browser: &Browser) {
+        let cookie = self.rp.cookies.named(BROWSER, "/");
+        self.set([cookie.set(&browser.text(), BROWSER_TTL, self.now)]);
     }
 
-    /// The response in the query of the callback, which may be sealed.
-    fn response<'a>(&self, query: &'a str) -> Cow<'a, str> {
-        let mut pairs = form_urlencoded::parse(query.as_bytes());
-        match pairs.find(|(name, _)| name == SEALED) {
-            Some((_, sealed)) => self
-                .rp
-                .seal
-                .open_text(SEALED, &sealed)
-                .unwrap_or_default()
-                .into(),
-            None => query.into(),
+    /// Gives the browser a new id: what was begun before a sign-out is of another browser.
+    pub(super) fn renew_browser(&self) {
+        self.set_browser(&Browser::new());
+    }
+
+    fn details_cookie(&self, attempt: &str) -> NamedCookie {
+        let kind = format!("{DETAILS}{attempt}");
+        self.rp.cookies.named(&kind, self.mount())
+    }
+
+    /// Sets the cookie of an attempt that needs one, and drops the oldest ones beyond the limits.
+    fn set_details(&self, attempt: &str, value: &str) {
+        let cookie = self.details_cookie(attempt);
+        let own = cookie.name().len() + 1 + value.len();
+        if own > MAX_DETAILS_SIZE {
+            // The attempt leads to the start page.
+            return;
         }
+        let (mut count, mut size) = (1, own);
+        for other in self.other_details() {
+            if count < MAX_DETAILS && size + other.size <= MAX_DETAILS_SIZE {
+                (count, size) = (count + 1, size + other.size);
+            } else {
+                self.set([other.removal]);
+            }
+        }
+        let life = self.rp.settings.sign_in_timeout;
+        self.set([cookie.set(value, life, self.now)]);
     }
 
-    /// The attempt that a response belongs to, by the part of its `state` that names the cookie.
-    fn pending(&self, response: &AuthorizationResponse) -> Option<PendingSignIn> {
-        let attempt = attempt_of(response.state.as_ref()?.expose())?;
-        let text = self.rp.seal.open_at(
-            self.request.cookies(),
-            &pending_name(attempt),
-            self.mount(),
-        )??;
-        serde_json::from_str(&text).ok()
+    /// The cookies of other attempts, newest first; what is not readable is the oldest.
+    fn other_details(&self) -> Vec<DetailsCookie> {
+        let keys = &self.rp.cookies.keys;
+        let template = self.details_cookie("");
+        let (prefix, suffix) = template.name().split_once(DETAILS).unwrap_or_default();
+        let find = |cookie: &Cookie<'_>| {
+            let name = cookie.name().strip_prefix(prefix)?.strip_prefix(DETAILS)?;
+            let name = name.strip_suffix(suffix)?;
+            let details = Details::decrypt(keys, name, cookie.value());
+            Some(DetailsCookie {
+                begun: details.map_or(i64::MIN, |details| details.begun),
+                size: cookie.name().len() + 1 + cookie.value().len(),
+                removal: self.details_cookie(name).remove(),
+            })
+        };
+        let jar = self.request.cookies();
+        let mut cookies: Vec<_> = jar.iter().filter_map(find).collect();
+        cookies.sort_by_key(|cookie| std::cmp::Reverse(cookie.begun));
+        cookies
+    }
+
+    /// The response in the query of the callback, and whether it was posted too long ago.
+    fn response<'a>(&self, query: &'a str) -> (Cow<'a, str>, bool) {
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        let Some((_, sealed)) = pairs.find(|(name, _)| name == SEALED) else {
+            return (query.into(), false);
+        };
+        let open = || {
+            let sealed = URL_SAFE_NO_PAD.decode(&*sealed).ok()?;
+            let keys = &self.rp.cookies.keys;
+            let posted = keys.decrypt(Purpose::PostedResponse, b"", sealed).ok()?;
+            let (at, response) = posted.plaintext.split_first_chunk()?;
+            let passed = self.now.unix_timestamp() - i64::from_be_bytes(*at);
+            let response = String::from_utf8(response.to_vec()).ok()?;
+            Some((response.into(), passed >= POSTED_TTL))
+        };
+        open().unwrap_or_default()
     }
 
     /// Begins the session, unless the app refuses the person.
@@ -350,7 +513,7 @@ impl Visit<'_, '_> {
         &self,
         mut session: Session,
         tokens: SessionTokens,
-    ) -> Result<(), SignInError> {
+    ) -> Result<CurrentSession, SignInError> {
         let mut signed_in = SignedIn {
             session: &mut session,
         };
@@ -364,49 +527,71 @@ impl Visit<'_, '_> {
 
         let jar = self.request.cookies();
         let begun = self.rp.sessions.begin(session, tokens, jar, self.now).await;
-        let begun = begun.map_err(|error| match error {
+        begun.map_err(|error| match error {
             BeginError::TooLarge(error) => SignInError::SessionTooLarge(error),
             BeginError::Store(error) => SignInError::Store(error),
-        })?;
-        self.set(self.rp.sessions.set_cookies(&begun, jar, self.now));
-        let times = self.arrivals().saturating_add(1);
-        let arrivals = format!("{times}:{}", self.now.unix_timestamp());
-        self.set([self
-            .rp
-            .seal
-            .set(ARRIVALS, &arrivals, self.mount(), ARRIVALS_LIFE, self.now)]);
-        Ok(())
+        })
+    }
+
+    /// Gives a session to this browser, and counts the sign-in.
+    fn set_session(&self, current: &CurrentSession, browser: Browser) {
+        RequestState::of(self.request).answer.set(current);
+        self.set_browser(&Browser {
+            sign_ins: self.sign_ins(&browser).saturating_add(1),
+            last_sign_in: self.now.unix_timestamp(),
+            ..browser
+        });
     }
 
     /// Fails when this browser signed in again and again, and is signed out once more.
-    async fn check_loop(&self) -> Result<(), SignInError> {
-        let times = self.arrivals();
-        match times >= MOST_ARRIVALS && current_session(self.request).await.is_err() {
+    async fn check_loop(&self, browser: &Browser) -> Result<(), SignInError> {
+        let times = self.sign_ins(browser);
+        match times >= MAX_SIGN_INS && current_session(self.request).await.is_err() {
             true => Err(SignInError::Loop { times }),
             false => Ok(()),
         }
     }
 
     /// How many sign-ins succeeded in a row, the last within a minute.
-    fn arrivals(&self) -> u8 {
-        let read = || -> Option<u8> {
-            let jar = self.request.cookies();
-            let text = self.rp.seal.open_at(jar, ARRIVALS, self.mount())??;
-            let (times, last) = text.split_once(':')?;
-            let passed = self.now.unix_timestamp() - last.parse::<i64>().ok()?;
-            let is_recent = passed < ARRIVALS_LIFE.as_secs().cast_signed();
-            times.parse().ok().filter(|_| is_recent)
-        };
-        read().unwrap_or(0)
+    fn sign_ins(&self, browser: &Browser) -> u8 {
+        let passed = self
+            .now
+            .unix_timestamp()
+            .saturating_sub(browser.last_sign_in);
+        match passed < LOOP_TIME {
+            true => browser.sign_ins,
+            false => 0,
+        }
     }
+}
+
+/// The cookie of an attempt whose return address does not fit into `state`.
+struct DetailsCookie {
+    /// When the attempt began, in seconds since 1970.
+    begun: i64,
+    size: usize,
+    removal: SetCookie,
 }
 
 fn span() -> tracing::Span {
     tracing::debug_span!("sign_in")
 }
 
-fn pending_name(attempt: &str) -> String {
-    format!("{PENDING}{attempt}")
+/// Whether the provider says that the code is too old, or was used.
+fn is_too_late(error: &SignInError) -> bool {
+    matches!(
+        error,
+        SignInError::Provider(ProviderError::Refused { endpoint: Endpoint::Token, error, .. })
+            if error == "invalid_grant"
+    )
+}
+
+fn not_a_page_load<'r>() -> rocket::Response<'r> {
+    let page = pages::refused(
+        "Not a page load",
+        "Sign-in begins with a page load and ends with one, not with a fetch, a frame or a prefetch.",
+    );
+    html(Status::Forbidden, page)
 }
 
 fn query<'a>(pairs: impl IntoIterator<Item = &'a (String, String)>) -> String {
@@ -415,7 +600,21 @@ fn query<'a>(pairs: impl IntoIterator<Item = &'a (String, String)>) -> String {
         .finish()
 }
 
-/// Whether a browser says that this is no page load: a fetch, a frame, an image, a prefetch.
+/// Whether a browser says that this is no page load: a fetch, a frame, an image, a prefetch, a preview. Who
+/// says nothing, as old browsers and plain clients, loads a page.
 fn is_fetched(request: &Request<'_>) -> bool {
-    request.headers().contains("Sec-Fetch-Mode") && !crate::fairing::is_page_load(request)
+    let headers = request.headers();
+    let is_ahead = |value: &str| {
+        let value = value.to_ascii_lowercase();
+        ["prefetch", "prerender", "preview"]
+            .iter()
+            .any(|purpose| value.contains(purpose))
+    };
+    let says = |name| headers.get(name).any(is_ahead);
+    let is = |name, value: &str| headers.get(name).all(|v| v.eq_ignore_ascii_case(value));
+    ["Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"]
+        .into_iter()
+        .any(says)
+        || !is("Sec-Fetch-Mode", "navigate")
+        || !is("Sec-Fetch-Dest", "document")
 }

@@ -8,6 +8,8 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
+use crate::observing;
+
 /// A number for each of the names that were advanced last. Each costs about 50 bytes.
 ///
 /// Entries are in two halves. When the younger half is full, the older one is dropped and the younger one
@@ -74,14 +76,17 @@ impl Generations {
                 let is_kept = **dropped == key || halves.older.contains_key(*dropped);
                 i64::from(entry.expires) > now && !is_kept
             });
-            halves.dropped += alive.count() as u64;
+            let count = alive.count() as u64;
+            halves.dropped += count;
+            observing::generations_dropped(count);
         }
         halves.younger.insert(key, Entry { number, expires });
         true
     }
 
     /// How many entries were dropped before they expired, for want of room.
-    pub(super) fn dropped(&self) -> u64 {
+    #[cfg(test)]
+    fn dropped(&self) -> u64 {
         self.lock().dropped
     }
 

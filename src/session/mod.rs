@@ -52,7 +52,7 @@ pub(crate) struct Session {
     pub user_info_due: bool,
     /// In milliseconds since 1970: somebody may sign in again in the second in which a session ended.
     started: i64,
-    /// When it ends at the latest, in seconds since 1970.
+    /// When it ends at the latest, in milliseconds since 1970.
     ends: i64,
     /// When it was last noted to be in use, in seconds since 1970.
     seen: i64,
@@ -207,7 +207,7 @@ impl SignedOut {
 }
 
 /// The session does not fit into its cookies.
-#[derive(Debug, PartialEq, Error)]
+#[derive(Clone, Debug, PartialEq, Error)]
 #[error("the session needs {size} bytes and its cookies hold {limit}; the largest parts are {}", largest.join(", "))]
 #[non_exhaustive]
 pub struct SessionTooLarge {

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -18,6 +21,7 @@ use super::{
     chunks::{SessionCookies, without_end},
     ending::UnsignedEnds,
     handed_out::{AFTER_SEEN, HandedOut},
+    milliseconds,
     opened::{Opened, OpenedSessions, SessionNames},
     record,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
@@ -34,6 +38,8 @@ use crate::{
 const MAX_TRIES: usize = 5;
 /// For how many sessions in cookies it is known that their use was just noted.
 const MAX_TOUCHED: u64 = 10_000;
+/// What nginx takes of response headers by default (`proxy_buffer_size`), less what other headers take.
+const USUAL_HEADER_LIMIT: usize = 4 * 1024 - 512;
 /// Claims that bind a token to its request, and say nothing about the user.
 const ABOUT_THE_REQUEST: [&str; 3] = ["nonce", "at_hash", "c_hash"];
 /// Claims that refresh and sign-out need.
@@ -57,6 +63,8 @@ pub(crate) struct Sessions {
     handed_out: HandedOut,
     /// When the use of a session in cookies was noted last.
     touched: Cache<String, i64>,
+    /// Whether it was logged that a session makes large answers.
+    is_size_known: AtomicBool,
     /// The newest generation of which this node knows that its browser has it, where the store is shared.
     seen_newest: Cache<String, u64>,
 }
@@ -124,6 +132,7 @@ impl Sessions {
             opened: OpenedSessions::new(settings.cache),
             handed_out: HandedOut::new(),
             touched: Cache::new(MAX_TOUCHED),
+            is_size_known: AtomicBool::new(false),
             seen_newest: Cache::new(MAX_TOUCHED),
             settings,
         })
@@ -152,7 +161,8 @@ impl Sessions {
         self.cookies.first().describe()
     }
 
-    /// Begins a session.
+    /// Begins a session in this browser, in place of any that it has. [`set_cookies`](Self::set_cookies)
+    /// are what the browser is to have.
     pub(crate) async fn begin(
         &self,
         mut session: Session,
@@ -160,8 +170,8 @@ impl Sessions {
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
     ) -> Result<CurrentSession, BeginError> {
-        let lifetime = seconds(self.settings.lifetime);
-        session.ends = (session.started / 1000).saturating_add(lifetime);
+        let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
+        session.ends = session.started.saturating_add(lifetime);
         self.reduce(&mut session, &mut tokens);
         let names = self.names_of(&session);
         let version = u64::from(!self.is_in_cookies);
@@ -171,11 +181,44 @@ impl Sessions {
                 self.store.remove(&self.names.session(&id)).await?;
             }
             self.make_room(&current, now).await?;
-            let stored = self.stored(&current, names.into_owners());
+            let stored = self.stored(&current, self.names_of(&current).into_owners());
             let life = self.remaining(&current, now);
             self.store.create(&stored, life).await?;
         }
         Ok(current)
+    }
+
+    /// A session that has not begun, for other nodes to begin.
+    pub(crate) fn unstored(
+        &self,
+        session: Session,
+        tokens: &SessionTokens,
+    ) -> Option<CurrentSession> {
+        let body = record::encode_body(tokens).ok()?;
+        let name = self.names.session(&session.id).into();
+        Some(CurrentSession::new(Arc::new(session), body.into(), name, 0))
+    }
+
+    /// Whether a session that began a moment ago has ended.
+    pub(crate) async fn is_over(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        if self.check_times(current, now).is_err() {
+            return Ok(true);
+        }
+        if !self.is_in_cookies {
+            return Ok(self.load(&current.name).await?.is_err());
+        }
+        match self
+            .newest_generation(current, &self.names_of(current))
+            .await
+        {
+            Ok(_) => Ok(false),
+            Err(SignedOut::Ended) => Ok(true),
+            Err(reason) => Err(StoreError::new(reason.to_string())),
+        }
     }
 
     /// The session of this browser.
@@ -242,10 +285,13 @@ impl Sessions {
         let Some(stored) = stored.map_err(|error| unavailable(&error))? else {
             return Err(SignedOut::Ended);
         };
-        session
-            .opened(&stored, || self.open_stored(&session.name, &stored))
-            .map(|opened| current(&opened, &stored))
-            .ok_or(SignedOut::Ended)
+        let mut why = SignedOut::Ended;
+        let open = || {
+            let opened = self.open_stored(&session.name, &stored);
+            opened.map_err(|reason| why = reason).ok()
+        };
+        let opened = session.opened(&stored, open);
+        opened.map(|opened| current(&opened, &stored)).ok_or(why)
     }
 
     /// Decrypts the text of the session's cookies.
@@ -277,23 +323,29 @@ impl Sessions {
             return Err(SignedOut::NoSession);
         }
         let session = self.load(name).await;
-        let session = session.map_err(|error| unavailable(&error))?;
-        session.ok_or(SignedOut::NoSession)
+        session.map_err(|error| unavailable(&error))?
     }
 
     /// The session of this name in the store.
-    pub(super) async fn load(&self, name: &str) -> Result<Option<CurrentSession>, StoreError> {
+    pub(super) async fn load(
+        &self,
+        name: &str,
+    ) -> Result<Result<CurrentSession, SignedOut>, StoreError> {
         let Some(stored) = self.store.load(name).await? else {
-            return Ok(None);
+            return Ok(Err(SignedOut::Ended));
         };
         let opened = self.open_stored(name, &stored);
         Ok(opened.map(|opened| current(&opened, &stored)))
     }
 
-    /// Decrypts what the store has under this name. What does not decrypt is of another key, another name
-    /// or another version of this crate: not a session.
-    fn open_stored(&self, name: &str, stored: &StoredSession) -> Option<Opened> {
-        self.open_value(name, &stored.value).ok()?
+    /// Decrypts what the store has under this name. What is damaged, of another name or another version of
+    /// this crate is not a session; what is of another key may be one for another node.
+    fn open_stored(&self, name: &str, stored: &StoredSession) -> Result<Opened, SignedOut> {
+        match self.open_value(name, &stored.value) {
+            Ok(Some(opened)) => Ok(opened),
+            Err(DecryptError::UnknownKey) => Err(unknown_key()),
+            Ok(None) | Err(_) => Err(SignedOut::Ended),
+        }
     }
 
     /// Decrypts a record in a store. `Ok(None)` is one of another version of this crate.
@@ -323,7 +375,7 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Result<(), SignedOut> {
         let idle = now.unix_timestamp().saturating_sub(session.seen);
-        if now.unix_timestamp() >= self.end_of(session) {
+        if milliseconds(now) >= self.end_of(session) {
             Err(SignedOut::LifetimeEnded)
         } else if idle >= seconds(self.settings.idle) {
             Err(SignedOut::Idle)
@@ -333,10 +385,10 @@ impl Sessions {
     }
 
     /// When a session ends at the latest: as was said at its sign-in, or by today's `session.lifetime` if
-    /// that is earlier.
+    /// that is earlier. In milliseconds since 1970.
     fn end_of(&self, session: &Session) -> i64 {
-        let today = (session.started / 1000).saturating_add(seconds(self.settings.lifetime));
-        session.ends.min(today)
+        let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
+        session.ends.min(session.started.saturating_add(lifetime))
     }
 
     /// Notes that the session is in use. `false` when that was noted a short while ago: a tenth of the
@@ -406,10 +458,11 @@ impl Sessions {
                 return Ok(Some(next));
             }
             match self.load(&current.name).await? {
-                None => return Ok(None),
-                Some(other) if other.generation >= next.generation => return Ok(Some(other)),
+                Err(SignedOut::Ended) => return Ok(None),
+                Err(reason) => return Err(StoreError::new(reason.to_string()).into()),
+                Ok(other) if other.generation >= next.generation => return Ok(Some(other)),
                 // Its use was noted meanwhile.
-                Some(other) => next.version = other.version,
+                Ok(other) => next.version = other.version,
             }
         }
         Err(StoreError::new("the session is replaced again and again").into())
@@ -449,8 +502,8 @@ impl Sessions {
         names: &SessionNames,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        let until_end = self.end_of(session).saturating_sub(now.unix_timestamp());
-        let until_end = Duration::from_secs(until_end.max(1).unsigned_abs());
+        let until_end = self.end_of(session).saturating_sub(milliseconds(now));
+        let until_end = Duration::from_millis(until_end.max(1).unsigned_abs());
         let name = &names.generation;
         self.store
             .note_larger(name, session.generation, until_end)
@@ -470,9 +523,9 @@ impl Sessions {
         }
         let stored = self.load(&current.name).await;
         Ok(match stored.map_err(|error| unavailable(&error))? {
-            None => Newest::None(SignedOut::Ended),
-            Some(other) if other.generation > current.generation => Newest::Other(other),
-            Some(_) => Newest::ThisOne,
+            Err(reason) => Newest::None(reason),
+            Ok(other) if other.generation > current.generation => Newest::Other(other),
+            Ok(_) => Newest::ThisOne,
         })
     }
 
@@ -517,14 +570,7 @@ impl Sessions {
                 names.session.clone(),
                 0,
             ))),
-            Err(DecryptError::UnknownKey) => {
-                let reason = SignedOut::UnknownKey;
-                tracing::error!(reason = reason.reason(), "{reason}");
-                tracing::info!(
-                    "give all nodes the same `secret_key`; while it is changed, list the other one in `oidc.previous_secret_keys` of every node first"
-                );
-                Ok(Newest::None(reason))
-            }
+            Err(DecryptError::UnknownKey) => Ok(Newest::None(unknown_key())),
             Ok(None) | Err(_) => Ok(Newest::None(SignedOut::Superseded)),
         }
     }
@@ -586,7 +632,24 @@ impl Sessions {
             let id = current.id.expose();
             self.keys.encrypt_text(Purpose::SessionId, b"", id)
         };
-        self.cookies.write(jar, &text, life, now)
+        let set = self.cookies.write(jar, &text, life, now);
+        self.warn_of_size(&set);
+        set
+    }
+
+    /// Says once that proxies with their usual limit refuse such an answer.
+    fn warn_of_size(&self, set: &[SetCookie]) {
+        let size: usize = set.iter().map(SetCookie::header_len).sum();
+        if size > USUAL_HEADER_LIMIT && !self.is_size_known.swap(true, Ordering::Relaxed) {
+            let reason = "large_answer";
+            tracing::warn!(
+                reason,
+                "a session takes {size} bytes of response headers; nginx and others refuse more than 4 KB unless they are told otherwise"
+            );
+            tracing::info!(
+                "set `proxy_buffer_size` as the manual's page on deployment says, or keep less with `oidc.session.claims` and `oidc.session.tokens`"
+            );
+        }
     }
 
     /// The cookies that end the session in this browser.
@@ -705,13 +768,13 @@ impl Sessions {
 
     /// How long the session lives if it is not used again.
     fn remaining(&self, session: &Session, now: OffsetDateTime) -> Duration {
-        let now = now.unix_timestamp();
-        let until_end = self.end_of(session).saturating_sub(now);
+        let until_end = self.end_of(session).saturating_sub(milliseconds(now));
         let until_idle = session
             .seen
             .saturating_add(seconds(self.settings.idle))
-            .saturating_sub(now);
-        Duration::from_secs(until_end.min(until_idle).max(0).unsigned_abs())
+            .saturating_sub(now.unix_timestamp())
+            .saturating_mul(1000);
+        Duration::from_millis(until_end.min(until_idle).max(0).unsigned_abs())
     }
 }
 
@@ -751,6 +814,16 @@ pub(super) fn unavailable(error: &StoreError) -> SignedOut {
     tracing::error!(reason = "store_unavailable", "{error}");
     tracing::info!("{}", error.remedy());
     SignedOut::StoreUnavailable
+}
+
+/// Logs that another node has another key, and says what the guard answers.
+fn unknown_key() -> SignedOut {
+    let reason = SignedOut::UnknownKey;
+    tracing::error!(reason = reason.reason(), "{reason}");
+    tracing::info!(
+        "give all nodes the same `secret_key`; while it is changed, list the other one in `oidc.previous_secret_keys` of every node first"
+    );
+    reason
 }
 
 pub(super) fn seconds(duration: Duration) -> i64 {

@@ -5,7 +5,10 @@ use std::{collections::HashSet, time::Duration};
 use serde_json::Value;
 use url::Url;
 
-use super::{Settings, SettingsError, StoreKind, session::TOKENS, value::is_https_or_loopback};
+use super::{
+    Settings, SettingsError, StoreKind, TrustedProxies, session::TOKENS,
+    value::is_https_or_loopback,
+};
 use crate::keys::SecretKey;
 
 /// What `max_state_length` may be: room for an encrypted attempt, and what providers and proxies take.
@@ -135,6 +138,11 @@ impl Settings {
             );
             let remedy = format!("set `max_state_length` to a number from {shortest} to {longest}");
             return Err(self.error("max_state_length", cause, remedy));
+        }
+        if let Err(text) = TrustedProxies::parse(&self.trusted_proxies) {
+            let cause = format!("{text:?} is neither an address nor a prefix");
+            let remedy = "list addresses or CIDR prefixes, such as `10.0.0.0/8` or `::1`";
+            return Err(self.error("trusted_proxies", cause, remedy));
         }
         for key in &self.previous_secret_keys {
             if let Err(error) = SecretKey::parse(key.expose()) {

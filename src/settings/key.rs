@@ -64,6 +64,7 @@ pub(super) const SETTINGS: &[(&str, Form)] = &[
     ("previous_secret_keys", Form::Words),
     ("sign_in_timeout", Form::Duration),
     ("max_state_length", Form::Count),
+    ("trusted_proxies", Form::Words),
     ("trusted_audiences", Form::Words),
     ("extra_authorization_parameters", Form::Table),
     ("pushed_authorization_requests", Form::Flag),

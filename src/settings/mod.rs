@@ -47,6 +47,7 @@ pub(crate) use self::{
     mode::{GivenEndpoints, MetadataSource, Mode, Registration, Surroundings},
     resource_server::resource_identifier,
     site::Site,
+    trusted_proxies::TrustedProxies,
 };
 use crate::Secret;
 
@@ -65,6 +66,7 @@ mod presets;
 mod resource_server;
 mod session;
 mod site;
+mod trusted_proxies;
 mod value;
 
 /// The settings of the table `oidc`.
@@ -233,6 +235,14 @@ pub struct Settings {
     ///
     /// _Default:_ `500`
     pub max_state_length: usize,
+    /// The proxies in front of the app, as addresses or CIDR prefixes such as `10.0.0.0/8`. What one of them
+    /// reports as the client's address, in Rocket's `ip_header`, is the client that sign-ins are limited by;
+    /// anybody else can write that header too, and counts by the address of the connection. List a proxy only
+    /// if it sets that header itself.
+    ///
+    /// _Default:_ `[]`
+    #[serde(deserialize_with = "value::via::<_, Words, _>")]
+    pub trusted_proxies: Vec<String>,
     /// Audiences besides `client_id` that an ID token may name.
     /// [Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation)
     ///
@@ -412,6 +422,7 @@ impl Default for Settings {
             previous_secret_keys: Vec::new(),
             sign_in_timeout: Duration::from_secs(30 * 60),
             max_state_length: 500,
+            trusted_proxies: Vec::new(),
             trusted_audiences: Vec::new(),
             extra_authorization_parameters: Map::new(),
             pushed_authorization_requests: false,

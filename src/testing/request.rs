@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{TestProvider, client::sealed::Sealed, provider::path_and_query, runtime::block_on};
 use crate::{
     RelyingParty, SignInError,
-    code_flow::{AuthorizationResponse, ReturnTo},
+    code_flow::{AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt},
     dev_provider::Unsuitable,
     relying_party::Source,
     routes,
@@ -159,16 +159,24 @@ async fn sign_in(
     let Source::Provider(provider) = &rp.source else {
         return Err("the app has a testing profile".to_owned());
     };
-    let begun = rp.begin_sign_in(provider, ReturnTo::home(), None, rp.clock.now());
-    let (url, pending) = begun.await.map_err(failed)?;
-    let callback = at.authorize_at(&url, claims).await;
+    let (browser, now) = (BrowserId::random(), rp.clock.now());
+    let attempt = SignInAttempt::new(&browser, ReturnTo::home(), false, now);
+    let begun = rp.begin_sign_in(provider, &browser, attempt, None, now);
+    let begun = begun.await.map_err(failed)?;
+    let callback = at.authorize_at(&begun.url, claims).await;
     let callback = callback.map_err(|Unsuitable(page)| page)?;
 
     let query = path_and_query(&callback);
     let query = query.split_once('?').map_or("", |(_, query)| query);
     let response = AuthorizationResponse::parse(query).map_err(failed)?;
-    let finished = rp.finish_sign_in(provider, &pending, response, rp.clock.now());
-    let (session, tokens) = finished.await.map_err(failed)?;
+    if response.state.as_ref() != Some(&begun.secrets.state) {
+        return Err(failed(SignInError::State));
+    }
+    let code = rp.accept_response(provider, response, now).await;
+    let code = code.map_err(failed)?;
+    let name = begun.attempt.id.short_name();
+    let exchanged = rp.exchange(provider, &name, &begun.secrets, &code, rp.clock.now());
+    let (session, tokens) = exchanged.await.map_err(failed)?;
     let begun = routes::begin_session(request, session, tokens).await;
     begun.map_err(failed)
 }

@@ -103,11 +103,6 @@ impl Claims {
         self.0.retain(|name, _| is_wanted(name));
     }
 
-    /// Takes over all claims of a newer ID token of the same sign-in, which win over equal names here.
-    pub(crate) fn renew(&mut self, newer: &Claims) {
-        self.0.extend(newer.0.clone());
-    }
-
     /// The JSON object itself.
     pub fn as_map(&self) -> &Map<String, Value> {
         &self.0

@@ -61,11 +61,6 @@ impl RefreshedIdTokenError {
         }
     }
 
-    /// Whether the reply is about another sign-in than the one that was to be refreshed.
-    pub(crate) fn is_another_sign_in(&self) -> bool {
-        matches!(self, RefreshedIdTokenError::Changed { .. })
-    }
-
     /// What to do about it.
     pub(crate) fn remedy(&self) -> &'static str {
         match self {

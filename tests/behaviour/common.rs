@@ -184,12 +184,30 @@ pub fn cookie_name(kind: &str, provider: &TestProvider) -> String {
     format!("{kind}_{}", keys.client_tag())
 }
 
-/// The names of the cookies of sign-ins under way.
-pub fn pending_cookies(browser: &Browser) -> Vec<String> {
+/// The names of the cookies that attempts to sign in need: the browser's, and those of long return addresses.
+pub fn attempt_cookies(browser: &Browser) -> Vec<String> {
     let names = browser.cookies().into_iter().map(|(name, _)| name);
     names
-        .filter(|name| name.contains("oidc_pending_"))
+        .filter(|name| name.contains("oidc_browser") || name.contains("oidc_attempt"))
         .collect()
+}
+
+/// The names of all cookies but that of the browser.
+pub fn cookies_but_the_browsers(browser: &Browser) -> Vec<String> {
+    let names = browser.cookies().into_iter().map(|(name, _)| name);
+    names
+        .filter(|name| !name.contains("oidc_browser"))
+        .collect()
+}
+
+/// The cookie of this kind, whose name ends in the tag of the client.
+pub fn cookie_of_kind(browser: &Browser, kind: &str) -> rocket::http::Cookie<'static> {
+    let names = browser.cookies().into_iter().map(|(name, _)| name);
+    let names: Vec<_> = names.filter(|name| name.contains(kind)).collect();
+    let [name] = &names[..] else {
+        panic!("not one cookie {kind}: {names:?}");
+    };
+    browser.cookie(name).unwrap()
 }
 
 /// Asserts that a browser is signed out, and that nothing went wrong but that.

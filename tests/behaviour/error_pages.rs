@@ -45,8 +45,6 @@ async fn denied(oidc: Oidc) -> (Browser, Page) {
     let page = browser.arrive_from_provider(&path).await;
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
     assert_eq!(page.header("Referrer-Policy"), Some("no-referrer"));
-    // The attempt is used up, whoever writes the answer.
-    assert_eq!(crate::common::pending_cookies(&browser), [""; 0]);
     (browser, page)
 }
 

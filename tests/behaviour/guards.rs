@@ -21,6 +21,7 @@ use serde::Deserialize;
 
 use crate::{
     common::{App, NOW, launch_failure},
+    records::session_cookie,
     support::{Browser, Page, TestProvider},
 };
 
@@ -625,7 +626,7 @@ async fn debug_shows_no_token_and_no_secret() {
     let browser = signed_in(&provider).await;
     let page = browser.visit("/debug").await;
     page.is(Status::Ok).sees("alice@example.com");
-    let session = browser.cookie("oidc_session").unwrap();
+    let session = session_cookie(&browser);
     for path in ["/token", "/refresh-token"] {
         let token = browser.visit(path).await.is(Status::Ok).body.clone();
         assert!(token.starts_with("at-") || token.starts_with("rt-"));

@@ -1,15 +1,14 @@
 //! Signing out here signs out at the provider too: RP-initiated logout, and the tokens revoked.
 
-use rocket::{http::Status, serde::json::Value};
+use rocket::http::Status;
 use serde_json::json;
 use url::Url;
 
 use crate::{
-    common::{App, assert_signed_out},
+    common::{App, assert_signed_out, cookie_name, cookies_but_the_browsers, opened_session},
+    records::{hold, session_cookies},
     support::{Browser, Misbehaviour, Page, TestProvider, http},
 };
-
-const LOGOUT_COOKIE: &str = "oidc_logout";
 
 async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
     let browser = app.open().await;
@@ -30,10 +29,9 @@ fn value<'a>(parameters: &'a [(String, String)], name: &str) -> &'a str {
 }
 
 /// The ID token that the session has now.
-async fn id_token(browser: &Browser) -> String {
-    let text = crate::common::opened_cookie(browser, "oidc_tokens").await;
-    let tokens: Value = serde_json::from_str(text.splitn(4, ':').nth(3).unwrap()).unwrap();
-    tokens["id_token"].as_str().unwrap().to_owned()
+fn id_token(browser: &Browser, provider: &TestProvider) -> String {
+    let session = opened_session(browser, provider);
+    session["id_token"].as_str().unwrap().to_owned()
 }
 
 #[rocket::async_test]
@@ -41,7 +39,7 @@ async fn signing_out_goes_to_the_provider_and_comes_back() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = signed_in(&app, &provider).await;
-    let id_token = id_token(&browser).await;
+    let id_token = id_token(&browser, &provider);
     let page = browser
         .submit("/oidc/logout?next=/notes?page=1%26sort=x", "")
         .await;
@@ -68,12 +66,8 @@ async fn signing_out_goes_to_the_provider_and_comes_back() {
     );
     assert_eq!(value(&parameters, "state").len(), 43);
     // Here the session has ended before the provider is asked.
-    let left: Vec<_> = browser
-        .cookies()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect();
-    assert_eq!(left, [LOGOUT_COOKIE]);
+    let logout = cookie_name("oidc_logout", &provider);
+    assert_eq!(cookies_but_the_browsers(&browser), [logout]);
 
     let back = provider
         .end_session(page.location.as_deref().unwrap())
@@ -82,7 +76,7 @@ async fn signing_out_goes_to_the_provider_and_comes_back() {
     let page = browser.arrive_from_provider(back).await;
     page.is(Status::SeeOther);
     assert_eq!(page.location.as_deref(), Some("/notes?page=1&sort=x"));
-    assert_eq!(browser.cookies(), []);
+    assert_eq!(cookies_but_the_browsers(&browser), [""; 0]);
     assert_signed_out(&browser).await;
 }
 
@@ -111,7 +105,8 @@ async fn a_return_without_or_with_a_foreign_state_is_harmless() {
         let page = browser.arrive_from_provider(path).await;
         assert_eq!(page.location.as_deref(), Some("/"), "{path}");
     }
-    assert!(browser.cookie(LOGOUT_COOKIE).is_some());
+    let logout_cookie = cookie_name("oidc_logout", &provider);
+    assert!(browser.cookie(&logout_cookie).is_some());
 
     // Nobody else's return ends anything of a browser that has no sign-out under way.
     let other = browser.another();
@@ -219,12 +214,7 @@ async fn copied_cookies_end_with_the_session() {
         let app = App::new(&provider).with("oidc.session.store", store);
         let browser = signed_in(&app, &provider).await;
         let thief = browser.another();
-        for name in ["oidc_session", "oidc_tokens"] {
-            browser
-                .cookie(name)
-                .into_iter()
-                .for_each(|cookie| thief.set_cookie(cookie));
-        }
+        hold(&thief, &session_cookies(&browser));
         thief.visit("/me").await.is(Status::Ok);
         browser
             .submit("/oidc/logout", "")
@@ -238,8 +228,7 @@ async fn copied_cookies_end_with_the_session() {
 async fn both_tokens_are_revoked_and_nobody_waits_for_it() {
     let provider = TestProvider::start().await;
     let browser = signed_in(&App::new(&provider), &provider).await;
-    let text = crate::common::opened_cookie(&browser, "oidc_tokens").await;
-    let tokens: Value = serde_json::from_str(text.splitn(4, ':').nth(3).unwrap()).unwrap();
+    let tokens = opened_session(&browser, &provider);
 
     let held = provider.hold("/revoke");
     browser
@@ -301,5 +290,5 @@ async fn local_sign_out_is_a_setting() {
     let browser = signed_in(&app, &provider).await;
     let page = browser.submit("/oidc/logout?next=/me", "").await;
     assert_eq!(page.location.as_deref(), Some("/me"));
-    assert_eq!(browser.cookies(), []);
+    assert_eq!(cookies_but_the_browsers(&browser), [""; 0]);
 }

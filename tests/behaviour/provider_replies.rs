@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     app::Log,
-    common::{App, NOW, opened_cookie},
+    common::{App, NOW, opened_session},
     support::{Browser, JwtParts, Page, Reply, SigningKey, TestProvider},
 };
 
@@ -25,12 +25,6 @@ async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
     browser
 }
 
-/// The tokens of the session as the browser holds them.
-async fn tokens(browser: &Browser) -> Value {
-    let text = opened_cookie(browser, "oidc_tokens").await;
-    serde_json::from_str(text.splitn(4, ':').nth(3).unwrap()).unwrap()
-}
-
 /// An empty token, or `null`, is none: it does not replace the one that there is.
 #[rocket::async_test]
 async fn an_empty_token_of_a_refresh_is_absent() {
@@ -43,12 +37,12 @@ async fn an_empty_token_of_a_refresh_is_absent() {
         let provider = TestProvider::start().await;
         let app = App::new(&provider);
         let browser = signed_in(&app, &provider).await;
-        let before = tokens(&browser).await;
+        let before = opened_session(&browser, &provider);
         provider.on_refresh_response(move |reply| reply.set(member, value.clone()));
         app.advance(DUE);
         browser.visit("/me").await.is(Status::Ok);
         assert_eq!(provider.count(TOKEN), 2, "{member}");
-        let after = tokens(&browser).await;
+        let after = opened_session(&browser, &provider);
         assert_eq!(after[member], before[member], "{member}");
         assert_ne!(after["access_token"], before["access_token"], "{member}");
     }
@@ -226,7 +220,7 @@ async fn a_stranger_does_not_keep_a_refresh_from_a_new_key() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = signed_in(&app, &provider).await;
-    let before = tokens(&browser).await;
+    let before = opened_session(&browser, &provider);
     app.advance(DUE);
     send_unknown_key(&browser, &provider)
         .await
@@ -235,7 +229,7 @@ async fn a_stranger_does_not_keep_a_refresh_from_a_new_key() {
     provider.rotate_rsa_key();
     browser.visit("/me").await.is(Status::Ok);
     assert_eq!((provider.count(TOKEN), provider.count(JWKS)), (2, 3));
-    let after = tokens(&browser).await;
+    let after = opened_session(&browser, &provider);
     assert_ne!(after["refresh_token"], before["refresh_token"]);
 }
 

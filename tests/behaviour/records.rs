@@ -111,6 +111,14 @@ pub fn session_cookies(browser: &Browser) -> Cookies {
     cookies
 }
 
+/// The first of the session's cookies, which every session has.
+#[track_caller]
+pub fn session_cookie(browser: &Browser) -> Cookie<'static> {
+    let cookies = session_cookies(browser);
+    let (name, _) = cookies.first().expect("a session");
+    browser.cookie(name).expect("it is there")
+}
+
 /// The names of the session's cookies that an answer sets or removes.
 pub fn session_cookies_set(page: &Page) -> Vec<String> {
     let names = page.set_cookies().into_iter().map(name_of);

@@ -16,7 +16,8 @@ use rocket_openidconnect::Events;
 use url::{Url, form_urlencoded};
 
 use crate::{
-    common::{App, NOW, locked, opened_cookie, pending_cookies, session},
+    common::{App, NOW, attempt_cookies, cookie_of_kind, locked, opened_session},
+    records::session_cookie,
     support::{Browser, Page, RecordedRequest, TestProvider},
 };
 
@@ -232,16 +233,15 @@ async fn each_sign_in_begins_a_new_session() {
     let provider = TestProvider::start().await;
     let browser = App::new(&provider).open().await;
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
-    let (first, _) = session(&browser, "oidc_session").await;
+    let first = opened_session(&browser, &provider)["id"].clone();
     browser
         .sign_in(&provider, "/oidc/login?next=/me")
         .await
         .is(Status::Ok);
-    let (second, content) = session(&browser, "oidc_session").await;
-    assert_eq!(first.len(), 43);
-    assert_eq!(second.len(), 43);
+    let second = opened_session(&browser, &provider)["id"].clone();
+    assert_eq!(first.as_str().map(str::len), Some(43));
+    assert_eq!(second.as_str().map(str::len), Some(43));
     assert_ne!(first, second);
-    assert_eq!(content["id"], json!(second));
 }
 
 #[rocket::async_test]
@@ -252,55 +252,17 @@ async fn sign_ins_in_two_tabs_both_succeed() {
     let other = browser
         .begin_sign_in(&provider, "/notes?page=1&sort=x")
         .await;
-    assert_eq!(pending_cookies(&browser).len(), 2);
+    assert_eq!(attempt_cookies(&browser).len(), 1);
 
     let page = browser.arrive_from_provider(&other.path_and_query()).await;
     page.redirects_to("/notes?page=1&sort=x");
     let page = browser.arrive_from_provider(&one.path_and_query()).await;
     page.redirects_to("/me");
-    assert_eq!(pending_cookies(&browser), [""; 0]);
     browser.visit("/me").await.sees("alice");
 }
 
 #[rocket::async_test]
-async fn a_sixth_attempt_drops_the_oldest() {
-    let provider = TestProvider::start().await;
-    // The others' cookies have names with one prefix and the other.
-    for app in [
-        App::new(&provider),
-        App::released(&provider),
-        App::released(&provider).with("oidc.mount", "/"),
-    ] {
-        assert_sixth_attempt_drops_the_oldest(&provider, &app).await;
-    }
-}
-
-async fn assert_sixth_attempt_drops_the_oldest(provider: &TestProvider, app: &App) {
-    let browser = app.open().await;
-    let mut callbacks = vec![];
-    for _ in 0..6 {
-        callbacks.push(browser.begin_sign_in(provider, "/me").await);
-        app.advance(Duration::from_secs(1));
-    }
-    assert_eq!(pending_cookies(&browser).len(), 5);
-
-    let oldest = callbacks.remove(0);
-    let page = browser.arrive_from_provider(&oldest.path_and_query()).await;
-    page.is(Status::BadRequest).sees("Sign-in failed");
-    assert_eq!(
-        app.failures(),
-        ["no sign-in is under way in this browser that this response belongs to"]
-    );
-    for callback in callbacks {
-        let page = browser
-            .arrive_from_provider(&callback.path_and_query())
-            .await;
-        page.redirects_to("/me");
-    }
-}
-
-#[rocket::async_test]
-async fn a_callback_that_is_replayed_leads_a_signed_in_person_to_the_start_page() {
+async fn a_callback_that_is_replayed_leads_a_signed_in_person_to_its_page() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = app.open().await;
@@ -312,9 +274,12 @@ async fn a_callback_that_is_replayed_leads_a_signed_in_person_to_the_start_page(
         .arrive_from_provider(&callback)
         .await
         .redirects_to("/me");
-    let page = browser.arrive_from_provider(&callback).await;
-    page.is(Status::SeeOther);
-    assert_eq!(page.location.as_deref(), Some("/"));
+    for wait in [0, 59, 1, 120] {
+        app.advance(Duration::from_secs(wait));
+        let page = browser.arrive_from_provider(&callback).await;
+        page.is(Status::SeeOther);
+        assert_eq!(page.location.as_deref(), Some("/me"), "{wait}");
+    }
     assert_eq!(provider.count("/token"), 1);
     assert_eq!(app.failures(), [""; 0]);
 }
@@ -337,26 +302,24 @@ async fn the_cookies_of_an_app_on_plain_http() {
     let browser = App::new(&provider).open().await;
     let page = browser.visit("/oidc/login?next=/me").await;
     let (name, attributes) = set_cookie(&page);
-    let state = parameter(&authorization_parameters(&page), "state").to_owned();
-    assert_eq!(name, format!("oidc_pending_{}", &state[..8]));
+    assert!(name.starts_with("oidc_browser_"), "{name}");
     assert_eq!(
         attributes,
         [
-            "expires=fri, 15 jan 2027 08:10:00 gmt",
+            "expires=sat, 16 jan 2027 08:00:00 gmt",
             "httponly",
-            "max-age=600",
-            "path=/oidc",
+            "max-age=86400",
+            "path=/",
             "samesite=lax",
         ]
     );
-
-    let text = opened_cookie(&browser, &name).await;
-    let pending: Value = serde_json::from_str(&text).unwrap();
-    assert_eq!(pending["state"], json!(state));
-    assert_eq!(pending["return_to"], "/me");
+    let cookie = cookie_of_kind(&browser, "oidc_browser");
+    let (id, count) = cookie.value().split_once('.').unwrap();
+    assert_eq!((id.len(), count), (22, "0"));
+    assert!(cookie.name().len() + cookie.value().len() <= 60);
 
     browser.follow(&provider, page).await.is(Status::Ok);
-    let cookie = browser.cookie("oidc_session").unwrap();
+    let cookie = session_cookie(&browser);
     assert_eq!(cookie.path(), Some("/"));
     assert_eq!(cookie.domain(), None);
     assert_eq!(cookie.http_only(), Some(true));
@@ -365,7 +328,7 @@ async fn the_cookies_of_an_app_on_plain_http() {
     assert_eq!(cookie.max_age().unwrap().whole_seconds(), 3600);
     let expires = cookie.expires_datetime().unwrap();
     assert_eq!(expires.unix_timestamp(), NOW + 3600);
-    let (_, content) = session(&browser, "oidc_session").await;
+    let content = opened_session(&browser, &provider);
     assert_eq!(content["claims"]["sub"], "alice");
 }
 
@@ -375,27 +338,28 @@ async fn the_cookies_of_an_app_on_https() {
     let browser = App::released(&provider).open().await;
     let page = browser.visit("/oidc/login?next=/me").await;
     let (name, attributes) = set_cookie(&page);
-    assert!(name.starts_with("__Secure-oidc_pending_"), "{name}");
+    assert!(name.starts_with("__Host-oidc_browser_"), "{name}");
     assert_eq!(
         attributes,
         [
-            "expires=fri, 15 jan 2027 08:10:00 gmt",
+            "expires=sat, 16 jan 2027 08:00:00 gmt",
             "httponly",
-            "max-age=600",
-            "path=/oidc",
+            "max-age=86400",
+            "path=/",
             "samesite=lax",
             "secure",
         ]
     );
 
     browser.follow(&provider, page).await.is(Status::Ok);
-    let cookie = browser.cookie("__Host-oidc_session").unwrap();
+    let cookie = session_cookie(&browser);
+    assert!(cookie.name().starts_with("__Host-oidc_session_"));
     assert_eq!(cookie.path(), Some("/"));
     assert_eq!(cookie.domain(), None);
     assert_eq!(cookie.http_only(), Some(true));
     assert_eq!(cookie.secure(), Some(true));
     assert_eq!(cookie.same_site(), Some(SameSite::Lax));
-    let (_, content) = session(&browser, "__Host-oidc_session").await;
+    let content = opened_session(&browser, &provider);
     assert_eq!(content["claims"]["sub"], "alice");
 }
 

@@ -16,16 +16,17 @@ use rocket::{
 };
 use rocket_openidconnect::{
     LoggedIn, Oidc, RelyingParty,
+    internals::SessionCookies,
     store::{MemoryStore, SessionStore, StoreError, StoredSession, contract},
 };
+use url::Url;
 
 use crate::{
     app::Log,
-    common::{App, KEY, NOW, assert_signed_out, opened_cookie, session},
+    common::{App, KEY, NOW, assert_signed_out, opened_session},
+    records::{Numbers, carry_cookies, hold, session_cookies},
     support::{Browser, TestProvider},
 };
-
-const SESSION: &str = "oidc_session";
 
 #[get("/session-id")]
 fn session_id(user: LoggedIn) -> String {
@@ -69,40 +70,53 @@ async fn the_memory_store_keeps_its_promises() {
     contract::check(&MemoryStore::new(1_000)).await;
 }
 
-/// Identity, claims and times: what a guard opens. Tokens are in a cookie of their own.
+/// Identity, claims, times and tokens, in one record.
 #[rocket::async_test]
-async fn the_cookie_that_guards_read_is_small() {
+async fn the_cookie_of_an_ordinary_session_is_small() {
     let provider = TestProvider::start().await;
-    let browser = signed_in(&App::new(&provider), &provider).await;
-    let (id, content) = session(&browser, SESSION).await;
-    let size = content.to_string().len();
-    assert!(size <= 1024, "{size} bytes: {content}");
-    assert_eq!(content["id"], json!(id));
-    assert_eq!(content["claims"]["email"], json!("alice@example.com"));
+    let browser = Browser::open(rocket(&App::new(&provider))).await;
+    let page = browser.visit("/oidc/login?next=/me").await;
+    let location = Url::parse(page.location.as_deref().unwrap()).unwrap();
+    let mut parameters = location.query_pairs();
+    let nonce = parameters.find(|(name, _)| name == "nonce").unwrap().1;
+    browser.follow(&provider, page.clone()).await.is(Status::Ok);
+    let [(_, value)] = &session_cookies(&browser)[..] else {
+        panic!("not one cookie");
+    };
+    assert!(value.len() <= 1500, "{} bytes", value.len());
+    let session = opened_session(&browser, &provider);
+    assert_eq!(session["id"].as_str().map(str::len), Some(43));
+    assert_eq!(session["claims"]["email"], json!("alice@example.com"));
+    let me: Value = browser.visit("/me").await.json();
     for absent in ["nonce", "at_hash"] {
-        assert_eq!(content["claims"].get(absent), None, "{absent}");
+        assert_eq!(me.get(absent), None, "{absent}");
     }
-    assert_eq!(content.get("access_token"), None);
-
-    let tokens = opened_cookie(&browser, "oidc_tokens").await;
-    assert!(tokens.starts_with(&format!("{id}.0:0:1:{{")), "{tokens}");
-    // Without them a person is signed in all the same.
-    let bare = browser.another();
-    bare.set_cookie(browser.cookie(SESSION).unwrap());
-    bare.visit("/me").await.is(Status::Ok);
+    assert_eq!(session["nonce"].as_str(), Some(&*nonce));
+    for token in ["access_token", "refresh_token", "id_token"] {
+        assert!(session[token].is_string(), "{token}");
+    }
 }
 
+/// A part of another session is no use, least of all to refresh with.
 #[rocket::async_test]
 async fn tokens_of_another_session_are_not_used() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
+    let large = |sub: &str| {
+        let big = Numbers::seeded(1).text(3000);
+        provider.user_claims(json!({ "sub": sub, "big": big }));
+    };
+    large("alice");
     let alice = signed_in(&app, &provider).await;
     let bob = alice.another();
-    provider.user_claims(json!({ "sub": "bob" }));
+    large("bob");
     bob.sign_in(&provider, "/me").await.is(Status::Ok);
-    alice.set_cookie(bob.cookie("oidc_tokens").unwrap());
+    let (of_alice, of_bob) = (session_cookies(&alice), session_cookies(&bob));
+    assert_eq!((of_alice.len(), of_bob.len()), (2, 2));
+
+    hold(&alice, &[of_alice[0].clone(), of_bob[1].clone()]);
     app.advance(Duration::from_secs(290));
-    alice.visit("/me").await.is(Status::Ok).sees("alice");
+    alice.fetch("/me").await.is(Status::Unauthorized);
     assert_eq!(provider.count("/token"), 2);
 }
 
@@ -127,7 +141,7 @@ async fn only_the_claims_of_the_setting_are_kept() {
 #[rocket::async_test]
 async fn tokens_that_are_too_large_are_an_error_that_names_them() {
     let provider = TestProvider::start().await;
-    provider.on_token_response(|reply| reply.set("refresh_token", "r".repeat(6000)));
+    provider.on_token_response(|reply| reply.set("refresh_token", "r".repeat(9000)));
     let app = App::new(&provider);
     let browser = Browser::open(rocket(&app)).await;
     browser
@@ -137,11 +151,11 @@ async fn tokens_that_are_too_large_are_an_error_that_names_them() {
     let failures = app.failures();
     let (sizes, largest) = failures[0].split_once("; the largest parts are ").unwrap();
     assert!(
-        sizes.ends_with(" bytes and its cookies hold 5400"),
+        sizes.ends_with(" bytes and its cookies hold 11400"),
         "{sizes}"
     );
     assert!(
-        largest.starts_with("the refresh token with 6000 bytes, the ID token with "),
+        largest.starts_with("the refresh token with 9000 bytes, the ID token with "),
         "{largest}"
     );
 
@@ -159,14 +173,17 @@ async fn a_session_in_memory_has_only_its_id_in_the_browser() {
     provider.user_claims(json!({ "sub": "alice", "big": "x".repeat(20_000) }));
     let app = App::new(&provider).with("oidc.session.store", "memory");
     let browser = signed_in(&app, &provider).await;
-    let opened = opened_cookie(&browser, SESSION).await;
-    assert_eq!(opened.len(), "id:".len() + 43, "{opened}");
-    assert_eq!(browser.cookie("oidc_tokens"), None);
+    let [(_, value)] = &session_cookies(&browser)[..] else {
+        panic!("not one cookie");
+    };
+    let keys = SessionCookies::new(KEY, &provider.issuer(), "app").unwrap();
+    let id = keys.decrypt_id(value).expect("an id");
+    assert_eq!(id.len(), 43);
     let me: Value = browser.visit("/me").await.json();
     assert_eq!(me["big"], json!("x".repeat(20_000)));
     // The name that the app knows is another one.
     let name = browser.visit("/session-id").await.body;
-    assert!(name.len() == 43 && !opened.contains(&name));
+    assert!(name.len() == 43 && name != id);
 }
 
 #[rocket::async_test]
@@ -190,7 +207,7 @@ async fn signing_in_again_ends_the_session_before() {
     let app = App::new(&provider).with("oidc.session.store", "memory");
     let browser = signed_in(&app, &provider).await;
     let old = browser.another();
-    old.set_cookie(browser.cookie(SESSION).unwrap());
+    hold(&old, &session_cookies(&browser));
     old.visit("/me").await.is(Status::Ok);
     browser
         .sign_in(&provider, "/oidc/login?next=/me")
@@ -289,20 +306,18 @@ async fn a_limit_that_sessions_in_cookies_cannot_keep_is_told() {
 #[rocket::async_test]
 async fn a_session_in_memory_removes_the_cookies_of_the_one_before() {
     let provider = TestProvider::start().await;
-    provider.user_claims(json!({ "sub": "alice", "big": "x".repeat(3000) }));
+    provider.user_claims(json!({ "sub": "alice", "big": Numbers::seeded(1).text(3000) }));
     let app = App::local(&provider).with("secret_key", crate::common::KEY);
     let before = signed_in(&app, &provider).await;
     let app = App::local(&provider)
         .with("secret_key", crate::common::KEY)
         .with("oidc.session.store", "memory");
     let after = Browser::open(rocket(&app)).await;
-    take_over(&before, &after);
+    carry_cookies(&before, &after);
     after.sign_in(&provider, "/me").await.is(Status::Ok);
-    assert!(after.cookie(SESSION).is_some());
-    for name in ["oidc_session_1", "oidc_tokens"] {
-        assert!(before.cookie(name).is_some(), "{name}");
-        assert_eq!(after.cookie(name), None);
-    }
+    let (before, after) = (session_cookies(&before), session_cookies(&after));
+    assert_eq!((before.len(), after.len()), (2, 1));
+    assert_eq!(before[0].0, after[0].0, "the first cookie has one name");
 }
 
 /// A thousand sessions of one person end by one word of the provider.
@@ -430,13 +445,6 @@ async fn two_nodes(app: &App, store: &Switchable) -> (Browser, Browser) {
     (Browser::open(node()).await, Browser::open(node()).await)
 }
 
-fn take_over(from: &Browser, to: &Browser) {
-    to.forget_cookies();
-    for (name, _) in from.cookies() {
-        to.set_cookie(from.cookie(&name).unwrap());
-    }
-}
-
 /// Whether it has ended cannot be known then.
 #[rocket::async_test]
 async fn a_session_in_cookies_is_not_believed_while_the_store_of_the_ends_is_down() {
@@ -447,10 +455,10 @@ async fn a_session_in_cookies_is_not_believed_while_the_store_of_the_ends_is_dow
         .with("oidc.session.store", "cookie")
         .with("oidc.session.url", "redis://127.0.0.1:1");
     let after = Browser::open(rocket(&app)).await;
-    take_over(&before, &after);
+    carry_cookies(&before, &after);
     let page = after.visit("/me").await;
     assert_eq!(page.is(Status::ServiceUnavailable).set_cookies(), [""; 0]);
-    assert!(after.cookie(SESSION).is_some());
+    assert_eq!(session_cookies(&after), session_cookies(&before));
 }
 
 #[rocket::async_test]
@@ -511,7 +519,7 @@ async fn a_session_of_one_node_is_one_of_the_other() {
     let store = Switchable::new();
     let (a, b) = two_nodes(&app, &store).await;
     a.sign_in(&provider, "/me").await.is(Status::Ok);
-    take_over(&a, &b);
+    carry_cookies(&a, &b);
     b.visit("/me").await.is(Status::Ok).sees("alice");
 
     // Twenty requests at both nodes when the tokens are due: one refresh.

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 
+use rocket_openidconnect::internals::SessionCookies;
 use serde_json::json;
 use time::{OffsetDateTime, macros::format_description};
 
@@ -224,9 +225,13 @@ async fn no_secret_key_in_release() {
     tool.env("ROCKET_SECRET_KEY", "a".repeat(64));
     let report = tool.report(&["doctor"]);
     assert_eq!(report.code, Some(0), "{report:#?}");
+    let keys = SessionCookies::new(&"a".repeat(64), &provider.issuer(), "client").unwrap();
+    let tag = keys.client_tag();
     assert_eq!(
         report.check("cookies")["finding"],
-        "__Host-oidc_session; HttpOnly; SameSite=Lax; Secure; Path=/, for https://app.example"
+        format!(
+            "__Host-oidc_session_{tag}; HttpOnly; SameSite=Lax; Secure; Path=/, for https://app.example"
+        )
     );
 }
 

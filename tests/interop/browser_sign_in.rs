@@ -114,7 +114,9 @@ async fn notes_signs_in_at_npm_oidc_provider_with_environment_variables_alone() 
     assert_eq!(me["claims"]["iss"], provider.issuer());
 
     let cookies = browser.cookies().await;
-    let session = cookies.iter().find(|cookie| cookie.name == "oidc_session");
+    let session = cookies
+        .iter()
+        .find(|cookie| cookie.name.starts_with("oidc_session_"));
     let session = session.expect("there is a session");
     assert!(session.http_only && !session.secure);
     assert_eq!(session.same_site.as_deref(), Some("Lax"));
@@ -122,7 +124,7 @@ async fn notes_signs_in_at_npm_oidc_provider_with_environment_variables_alone() 
     assert!(
         !cookies
             .iter()
-            .any(|cookie| cookie.name.starts_with("oidc_pending"))
+            .any(|cookie| cookie.name.starts_with("oidc_attempt"))
     );
 
     browser.goto(&at("/")).await;

@@ -7,6 +7,9 @@
 mod common;
 mod queries;
 mod recorder;
+#[path = "../behaviour/records.rs"]
+#[allow(dead_code)]
+mod records;
 mod scenario;
 mod server;
 #[path = "../behaviour/support/mod.rs"]

@@ -45,6 +45,17 @@ fn no_table_gives_the_defaults() {
     assert_eq!(settings.scopes, ["openid", "email"]);
     assert_eq!(settings.clock_skew, Duration::from_secs(60));
     assert_eq!(settings.mount, "/oidc");
+    assert!(settings.previous_secret_keys.is_empty());
+    assert_eq!(settings.sign_in_timeout, Duration::from_secs(30 * 60));
+    assert_eq!(settings.max_state_length, 500);
+    assert_eq!(settings.session.cookie, None);
+    assert_eq!(
+        settings.session.refresh_grace,
+        Duration::from_secs(4 * 3600)
+    );
+    assert_eq!(settings.session.refresh_interval, Duration::from_secs(3600));
+    assert_eq!(settings.session.max_generations, 1_000_000);
+    assert_eq!(settings.session.max_cookies, 3);
 }
 
 #[test]
@@ -70,6 +81,9 @@ fn every_setting_in_a_file() {
         post_logout_redirect_uri = "/goodbye"
         mount = "/auth/v1"
         trusted_audiences = ["a", "b"]
+        previous_secret_keys = ["MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="]
+        sign_in_timeout = "45m"
+        max_state_length = 1000
 
         [default.oidc.extra_authorization_parameters]
         prompt = "login"
@@ -80,6 +94,10 @@ fn every_setting_in_a_file() {
         [default.oidc.session]
         idle = 1800
         lifetime = "1h30m"
+        cookie = "notes.session"
+        refresh_grace = 0
+        refresh_interval = "10m"
+        max_generations = 5000
         max_cookies = 5
         cache = 500
 
@@ -121,6 +139,19 @@ fn every_setting_in_a_file() {
     assert_eq!(settings.acr_values(), ["gold", "silver"]);
     assert_eq!(settings.session.idle, Duration::from_secs(1800));
     assert_eq!(settings.session.lifetime, Duration::from_secs(5400));
+    let [previous] = &settings.previous_secret_keys[..] else {
+        panic!("not one key");
+    };
+    assert_eq!(
+        previous.expose(),
+        "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
+    );
+    assert_eq!(settings.sign_in_timeout, Duration::from_secs(45 * 60));
+    assert_eq!(settings.max_state_length, 1000);
+    assert_eq!(settings.session.cookie.as_deref(), Some("notes.session"));
+    assert_eq!(settings.session.refresh_grace, Duration::ZERO);
+    assert_eq!(settings.session.refresh_interval, Duration::from_secs(600));
+    assert_eq!(settings.session.max_generations, 5000);
     assert_eq!(settings.session.max_cookies, 5);
     assert_eq!(settings.session.cache, CacheSize::Entries(500));
     assert_eq!(settings.http.connect_timeout, Duration::from_millis(500));
@@ -204,6 +235,15 @@ fn every_form_in_the_environment() {
             ("OIDC_CLOCK_SKEW", "90"),
             ("OIDC_SESSION__IDLE", "15m"),
             ("OIDC_SESSION__CACHE", "false"),
+            ("OIDC_SESSION__COOKIE", "0123"),
+            ("OIDC_SESSION__REFRESH_GRACE", "90m"),
+            ("OIDC_SESSION__MAX_GENERATIONS", "10"),
+            ("OIDC_SIGN_IN_TIMEOUT", "600"),
+            ("OIDC_MAX_STATE_LENGTH", "200"),
+            (
+                "OIDC_PREVIOUS_SECRET_KEYS",
+                "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY= 0123456789012345678901234567890123456789012345678901234567890123",
+            ),
             ("OIDC_DEV_PROVIDER", "true"),
             ("OIDC_EXTRA_AUTHORIZATION_PARAMETERS__LOGIN_HINT", "0123"),
             ("OIDC_CLIENT_SECRETS__WEB__CLIENT_SECRET", "007"),
@@ -218,6 +258,17 @@ fn every_form_in_the_environment() {
     assert_eq!(settings.clock_skew, Duration::from_secs(90));
     assert_eq!(settings.session.idle, Duration::from_secs(900));
     assert_eq!(settings.session.cache, CacheSize::Flag(false));
+    assert_eq!(settings.session.cookie.as_deref(), Some("0123"));
+    assert_eq!(settings.session.refresh_grace, Duration::from_secs(5400));
+    assert_eq!(settings.session.max_generations, 10);
+    assert_eq!(settings.sign_in_timeout, Duration::from_secs(600));
+    assert_eq!(settings.max_state_length, 200);
+    let keys: Vec<_> = settings
+        .previous_secret_keys
+        .iter()
+        .map(|key| key.expose().len())
+        .collect();
+    assert_eq!(keys, [44, 64]);
     assert_eq!(
         settings.extra_authorization_parameters["login_hint"],
         "0123"
@@ -344,11 +395,15 @@ fn client_secrets_as_a_table() {
 
 #[test]
 fn debug_shows_no_secret() {
-    let toml =
-        "[default.oidc]\nclient_secret = \"hush\"\nclient_secrets = { client_secret = \"hush\" }";
-    let shown = format!("{:?}", extract(toml, &[]).unwrap());
+    let key = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let toml = format!(
+        "[default.oidc]\nclient_secret = \"hush\"\nclient_secrets = {{ client_secret = \"hush\" }}\n\
+         previous_secret_keys = [\"{key}\"]"
+    );
+    let shown = format!("{:?}", extract(&toml, &[]).unwrap());
+    assert_eq!(shown.matches("Secret(…)").count(), 3, "{shown}");
     assert!(
-        shown.contains("Secret(…)") && !shown.contains("hush"),
+        !shown.contains("hush") && !shown.contains(&key[..8]),
         "{shown}"
     );
 }

@@ -154,6 +154,44 @@ fn wrong_types_are_refused() {
             "write for example `max_cookies = 2`",
         ),
         (
+            "previous_secret_keys = 5",
+            "previous_secret_keys",
+            "expected a list of strings, or words in one string, found a number",
+            "write for example `previous_secret_keys = [\"…\", \"…\"]`",
+        ),
+        (
+            "sign_in_timeout = \"soon\"",
+            "sign_in_timeout",
+            "\"soon\" is not a duration",
+            "write seconds, or numbers with the units `d`, `h`, `m`, `s` and `ms` in this order, as in \
+          `90`, `10m` or `1h30m`",
+        ),
+        (
+            "max_state_length = \"long\"",
+            "max_state_length",
+            "expected a whole number, found the string \"long\"",
+            "write for example `max_state_length = 2`",
+        ),
+        (
+            "session = { cookie = 5 }",
+            "session.cookie",
+            "expected a string, found the number `5`",
+            "write for example `cookie = \"…\"`",
+        ),
+        (
+            "session = { refresh_grace = -1 }",
+            "session.refresh_grace",
+            "\"-1\" is negative",
+            "write seconds, or numbers with the units `d`, `h`, `m`, `s` and `ms` in this order, as in \
+          `90`, `10m` or `1h30m`",
+        ),
+        (
+            "session = { max_generations = -1 }",
+            "session.max_generations",
+            "expected a whole number, found the number `-1`",
+            "write for example `max_generations = 2`",
+        ),
+        (
             "testing_profile = \"alice\"",
             "testing_profile",
             "expected a table, found the string \"alice\"",
@@ -224,6 +262,60 @@ fn wrong_values_are_refused() {
             "session.max_cookies",
             "expected 1 to 5, found 6",
             "set `session.max_cookies` to a number from 1 to 5",
+        ),
+        (
+            "session = { cookie = \"__Host-session\" }",
+            "session.cookie",
+            "\"__Host-session\" is not the name of a cookie",
+            "write up to 64 letters, digits, `-`, `_` and `.`, without a prefix such as `__Host-`",
+        ),
+        (
+            "session = { cookie = \"a;b\" }",
+            "session.cookie",
+            "\"a;b\" is not the name of a cookie",
+            "write up to 64 letters, digits, `-`, `_` and `.`, without a prefix such as `__Host-`",
+        ),
+        (
+            "session = { refresh_interval = 0 }",
+            "session.refresh_interval",
+            "the duration is zero",
+            "set `session.refresh_interval` to a longer duration",
+        ),
+        (
+            "session = { max_generations = 0 }",
+            "session.max_generations",
+            "no refresh would be remembered",
+            "set `session.max_generations` to a number above zero",
+        ),
+        (
+            "sign_in_timeout = 0",
+            "sign_in_timeout",
+            "the duration is zero",
+            "set `sign_in_timeout` to a longer duration",
+        ),
+        (
+            "max_state_length = 199",
+            "max_state_length",
+            "expected 200 to 4000, found 199",
+            "set `max_state_length` to a number from 200 to 4000",
+        ),
+        (
+            "max_state_length = 4001",
+            "max_state_length",
+            "expected 200 to 4000, found 4001",
+            "set `max_state_length` to a number from 200 to 4000",
+        ),
+        (
+            "previous_secret_keys = [\"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\", \"hush\"]",
+            "previous_secret_keys",
+            "fewer than 32 bytes",
+            "list former values of `secret_key`, each as it was set",
+        ),
+        (
+            "previous_secret_keys = \"hush!\"",
+            "previous_secret_keys",
+            "neither base64 nor hex",
+            "list former values of `secret_key`, each as it was set",
         ),
         (
             "session = { store = \"disk\" }",

@@ -71,7 +71,8 @@ fn a_code_is_good_once() {
     let (before, rest) = other.split_once("code=").unwrap();
     let (_, after) = rest.split_once('&').unwrap();
     let stolen = format!("{before}code={}&{after}", code.unwrap());
-    assert_eq!(visit(&client, &stolen).status(), Status::BadRequest);
+    // It is refused, and the sign-in begins once more.
+    assert_eq!(visit(&client, &stolen).status(), Status::SeeOther);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use url::Url;
 use super::Doctor;
 use crate::{
     ProviderError,
-    code_flow::{PendingSignIn, ReturnTo, authorization_request},
+    code_flow::{AttemptSecrets, authorization_request},
     provider::{Endpoint, Metadata, Provider},
     settings::ResponseMode,
     token::{parse_object, printable},
@@ -162,9 +162,7 @@ impl Doctor {
         let parameters = &mut settings.extra_authorization_parameters;
         parameters.insert("prompt".into(), "none".into());
         settings.response_mode = ResponseMode::Query;
-        let issuer = &provider.registration.issuer;
-        let pending = PendingSignIn::new(issuer, ReturnTo::home(), now);
-        let url = authorization_request(&client, &settings, &pending, None);
+        let url = authorization_request(&client, &settings, &AttemptSecrets::random(), None);
         let Some(address) = self.pushed(provider, metadata, &url, now).await else {
             return;
         };

@@ -256,10 +256,16 @@ async fn an_older_copy_becomes_worthless() {
 
 #[rocket::async_test]
 async fn what_a_newer_key_encrypted_is_not_taken_for_nothing() {
+    for is_in_cookies in [true, false] {
+        newer_key(is_in_cookies).await;
+    }
+}
+
+async fn newer_key(is_in_cookies: bool) {
     let store = store();
     let (changed, behind) = (
-        node_with(&store, true, &[2, 1]),
-        node_with(&store, true, &[1]),
+        node_with(&store, is_in_cookies, &[2, 1]),
+        node_with(&store, is_in_cookies, &[1]),
     );
     let first = begun(&behind).await;
     let older = sent(&behind, &first).await;
@@ -269,7 +275,9 @@ async fn what_a_newer_key_encrypted_is_not_taken_for_nothing() {
         found(&behind, older.clone()).await.map(drop),
         Err(SignedOut::UnknownKey)
     );
-    let ready = node_with(&store, true, &[1, 2]);
+    let there = elsewhere(&behind, &first).await;
+    assert_eq!(there, Err(SignedOut::UnknownKey));
+    let ready = node_with(&store, is_in_cookies, &[1, 2]);
     assert_eq!(access_token(&found(&ready, older).await.unwrap()), "new");
 }
 

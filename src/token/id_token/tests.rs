@@ -472,3 +472,43 @@ fn errors_say_what_to_do() {
         "have the provider honour `max_age`, or ask for a longer one"
     );
 }
+
+/// The same token, really signed by keys of 1,024 bits and more, which `openssl` made.
+#[test]
+fn signed_by_an_rsa_key_of_each_size() {
+    const HEADER: &str = r#"{"alg":"RS256","kid":"rsa"}"#;
+    const ID_TOKEN: &str = r#"{"iss":"https://op.example","sub":"alice","aud":"client","nonce":"the nonce of the fixture","iat":1700000000,"exp":1700000300}"#;
+    let keys = include_str!("../../../tests/behaviour/rsa_sizes.json");
+    let keys: Vec<Value> = serde_json::from_str(keys).unwrap();
+    let base64url = |text: &str| URL_SAFE_NO_PAD.encode(text);
+    let message = format!("{}.{}", base64url(HEADER), base64url(ID_TOKEN));
+    let nonce = Secret::new("the nonce of the fixture");
+    for (key, bits) in keys.iter().zip([1024, 2040, 2047, 2048]) {
+        assert_eq!(key["bits"], bits);
+        let jwk = json!({ "kty": "RSA", "kid": "rsa", "n": key["n"], "e": "AQAB" });
+        let set = json!({ "keys": [jwk] }).to_string();
+        let set = std::sync::Arc::new(KeySet::parse(set.as_bytes()).unwrap());
+        let expected = IdTokenExpectations {
+            issuer: ISSUER,
+            client_id: CLIENT,
+            trusted_audiences: &[],
+            algorithms: &[SigningAlgorithm::RS256],
+            client_secret: None,
+            nonce: Some(&nonce),
+            access_token: None,
+            max_age: None,
+            acr_values: &[],
+            clock_skew: Duration::ZERO,
+        };
+        let token = format!("{message}.{}", key["id_token"].as_str().unwrap());
+        let now = OffsetDateTime::from_unix_timestamp(NOW).unwrap();
+        let verdict = IdToken::accept(&token, &set, &expected, now);
+        match bits {
+            2048 => assert_eq!(verdict.unwrap().subject(), "alice"),
+            _ => assert_eq!(
+                verdict.err().unwrap().to_string(),
+                "the provider's key set has no usable key \"rsa\""
+            ),
+        }
+    }
+}

@@ -5,12 +5,12 @@ use rocket::{
     local::asynchronous::Client,
     serde::json::{Value, json},
 };
-use rocket_openidconnect::Clock;
+use rocket_openidconnect::{Clock, internals::SessionCookies};
 
 use super::app::{Answer, Api, refused, rocket};
 use crate::{
     app::NOW,
-    common::{Log, launch_failure},
+    common::{KEY, Log, launch_failure},
     support::{Browser, SigningKey, TestProvider},
 };
 
@@ -62,7 +62,8 @@ async fn a_resource_server_only_has_no_routes_and_reads_no_cookies() {
     for path in ["/oidc/login", "/oidc/authorize", "/oidc/logout"] {
         assert_eq!(api.call_with(path, &[]).await.status, 404, "{path}");
     }
-    let cookie = ("oidc_session", "x");
+    let keys = SessionCookies::new(KEY, &api.provider.issuer(), "client").unwrap();
+    let cookie = (format!("oidc_session_{}", keys.client_tag()), "x");
     let response = api
         .client
         .get("/either")

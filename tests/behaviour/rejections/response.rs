@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use rocket::http::Cookie;
 use rocket::tokio::join;
 use serde_json::{Value, json};
 
-use super::{is_accepted, is_refused, nobody_is_signed_in, shows_refusal};
+use super::{is_accepted, is_refused, nobody_is_signed_in};
 use crate::app::{App, Log, NOW, launch};
+use crate::common::cookie_of_kind;
 use crate::support::{Callback, Page, TestProvider, case};
 
 const NOT_PENDING: &str = "no sign-in is under way in this browser that this response belongs to";
-const STATE: &str = "`state` is not the one that was sent";
+const STATE: &str = "`state` is absent, or not one that this app made";
 
 /// A sign-in of which the browser has the response and did not bring it yet.
 struct Begun {
@@ -64,18 +64,6 @@ impl Begun {
         assert_eq!(self.app.recorder.failures().len(), 1);
         assert_eq!(page.json::<Value>()["sub"], "alice");
     }
-
-    /// The honest response comes too late: the refused one used up the attempt.
-    async fn is_over(&self) {
-        let page = self.bring(&self.callback).await;
-        shows_refusal(&page, 400);
-        assert_eq!(
-            self.app.recorder.failures()[1..],
-            [(400, NOT_PENDING.to_owned())]
-        );
-        assert_eq!(self.provider.count("/token"), 0);
-        nobody_is_signed_in(&self.app).await;
-    }
 }
 
 #[rocket::async_test]
@@ -90,7 +78,7 @@ async fn the_honest_response_is_accepted() {
 #[rocket::async_test]
 async fn state_missing() {
     let begun = Begun::new().await;
-    let begun = begun.refused(|c| c.without("state"), 400, NOT_PENDING);
+    let begun = begun.refused(|c| c.without("state"), 400, STATE);
     begun.await.is_still_pending().await;
 }
 
@@ -98,18 +86,18 @@ async fn state_missing() {
 async fn state_unknown() {
     for state in ["", "x", "unknown-unknown-unknown-unknown", "ééééééé\u{0}"] {
         let begun = Begun::new().await;
-        let begun = begun.refused(|c| c.set("state", state), 400, NOT_PENDING);
+        let begun = begun.refused(|c| c.set("state", state), 400, STATE);
         begun.await.is_still_pending().await;
     }
 }
 
-/// The part that names the attempt is in the cookie's name, and no proof.
 #[rocket::async_test]
-async fn state_right_in_its_beginning_alone() {
-    let changes: [fn(&str) -> String; 3] = [
+async fn state_right_in_a_part_alone() {
+    let changes: [fn(&str) -> String; 4] = [
         |state| state[..8].to_owned(),
-        |state| format!("{}{}", &state[..8], "A".repeat(35)),
-        |state| format!("{state}A"),
+        |state| format!("{}A", &state[..state.len() - 1]),
+        |state| format!("{state}AAAA"),
+        |state| format!("{}{}", &state[..60], "A".repeat(state.len() - 60)),
     ];
     for change in changes {
         let begun = Begun::new().await;
@@ -119,14 +107,23 @@ async fn state_right_in_its_beginning_alone() {
     }
 }
 
+/// The sign-in begins once more: the right tab of another browser is a wrong one here.
 #[rocket::async_test]
 async fn state_of_another_browser() {
     let begun = Begun::new().await;
     let another = begun.app.browser.another();
-    let other = another.begin_sign_in(&begun.provider, "/me").await;
-    let state = other.param("state").unwrap();
-    let begun = begun.refused(|c| c.set("state", state), 400, NOT_PENDING);
-    begun.await.is_still_pending().await;
+    let other = another.begin_sign_in(&begun.provider, "/admin").await;
+    let mixed = begun
+        .callback
+        .clone()
+        .set("state", other.param("state").unwrap());
+    let path = mixed.path_and_query();
+    let page = begun.app.browser.arrive_from_provider(&path).await;
+    page.redirects_to(&format!("{}/authorize?", begun.provider.issuer()));
+    assert_eq!(begun.provider.count("/token"), 0);
+    assert_eq!(begun.app.recorder.failures(), []);
+    let page = begun.bring(&begun.callback).await;
+    assert_eq!(page.json::<Value>()["sub"], "alice");
 }
 
 /// A code of one tab with the state of another: the code verifier does not fit.
@@ -139,9 +136,11 @@ async fn state_of_another_attempt_of_this_browser() {
         .callback
         .clone()
         .set("state", other.param("state").unwrap());
-    let page = begun.bring(&mixed).await;
-    let error = "the provider's token endpoint refused with `invalid_grant`: wrong code_verifier";
-    is_refused(&begun.app, &page, 400, error).await;
+    let path = mixed.path_and_query();
+    let page = browser.arrive_from_provider(&path).await;
+    page.redirects_to(&format!("{}/authorize?", begun.provider.issuer()));
+    assert_eq!(begun.provider.count("/token"), 1);
+    nobody_is_signed_in(&begun.app).await;
 }
 
 /// Login CSRF: somebody else's response, brought by a browser that began nothing.
@@ -160,33 +159,21 @@ async fn response_in_another_browser() {
     begun.is_still_pending().await;
 }
 
-/// The cookie of an attempt that is under way, by its name without the attempt's.
-fn pending_cookie(begun: &Begun, callback: &Callback) -> Cookie<'static> {
-    let name = format!("oidc_pending_{}", &callback.param("state").unwrap()[..8]);
-    begun.app.browser.cookie(&name).expect("a pending cookie")
-}
-
 #[rocket::async_test]
-async fn pending_cookie_damaged() {
-    let begun = Begun::new().await;
-    let mut cookie = pending_cookie(&begun, &begun.callback);
-    let (first, rest) = cookie.value().split_at(1);
-    let damaged = if first == "A" { "B" } else { "A" }.to_owned() + rest;
-    cookie.set_value(damaged);
-    begun.app.browser.set_cookie(cookie);
-    begun.refused(|c| c, 400, NOT_PENDING).await;
-}
-
-/// What one attempt sealed does not open as another.
-#[rocket::async_test]
-async fn pending_cookie_of_another_attempt() {
-    let begun = Begun::new().await;
-    let browser = &begun.app.browser;
-    let other = browser.begin_sign_in(&begun.provider, "/admin").await;
-    let mut cookie = pending_cookie(&begun, &begun.callback);
-    cookie.set_value(pending_cookie(&begun, &other).value().to_owned());
-    browser.set_cookie(cookie);
-    begun.refused(|c| c, 400, NOT_PENDING).await;
+async fn browser_cookie_damaged() {
+    for value in [
+        "",
+        "x",
+        ".0",
+        "AAAAAAAAAAAAAAAAAAAAA.0",
+        "AAAAAAAAAAAAAAAAAAAAAAA.0",
+    ] {
+        let begun = Begun::new().await;
+        let mut cookie = cookie_of_kind(&begun.app.browser, "oidc_browser");
+        cookie.set_value(value);
+        begun.app.browser.set_cookie(cookie);
+        begun.refused(|c| c, 400, NOT_PENDING).await;
+    }
 }
 
 // ---- Twice, or too late.
@@ -199,16 +186,17 @@ async fn response_twice() {
     // As who is signed in, by the back button say.
     let path = begun.callback.path_and_query();
     let page = begun.app.browser.arrive_from_provider(&path).await;
-    assert_eq!((page.status, page.location.as_deref()), (303, Some("/")));
+    assert_eq!((page.status, page.location.as_deref()), (303, Some("/me")));
     assert_eq!(begun.app.recorder.failures(), []);
 
+    // Sign-out gives the browser a new id: what was begun before is another browser's.
     begun.app.browser.submit("/oidc/logout", "").await;
-    let page = begun.bring(&begun.callback).await;
-    is_refused(&begun.app, &page, 400, NOT_PENDING).await;
+    let page = begun.app.browser.arrive_from_provider(&path).await;
+    page.redirects_to(&format!("{}/authorize?", begun.provider.issuer()));
     assert_eq!(begun.provider.count("/token"), 1);
 }
 
-/// A code is good for one: whoever comes second is told so, and the first is signed in.
+/// A code is good for one exchange, whose result both get.
 #[rocket::async_test]
 async fn response_twice_at_once() {
     let begun = Begun::new().await;
@@ -218,32 +206,44 @@ async fn response_twice_at_once() {
         browser.arrive_from_provider(&path),
         browser.arrive_from_provider(&path),
         async {
-            begun.provider.until_requested("/token", 2).await;
+            begun.provider.until_requested("/token", 1).await;
             held.release();
         }
     );
-    let mut statuses = [one.status, other.status];
-    statuses.sort_unstable();
-    assert_eq!(statuses, [303, 400]);
-    let error = "the provider's token endpoint refused with `invalid_grant`: unknown or spent code";
-    assert_eq!(begun.app.recorder.failures(), [(400, error.to_owned())]);
+    for page in [one, other] {
+        assert_eq!((page.status, page.location.as_deref()), (303, Some("/me")));
+    }
+    assert_eq!(begun.provider.count("/token"), 1);
+    assert_eq!(begun.app.recorder.failures(), []);
     assert_eq!(browser.visit("/").await.body, "Hello alice");
 }
 
+/// It begins once more by itself, and only once.
 #[rocket::async_test]
-async fn response_after_ten_minutes() {
+async fn response_after_the_timeout() {
     let begun = Begun::new().await;
-    begun.app.clock.advance(Duration::from_secs(600));
-    begun.provider.set_time(NOW + 600);
-    let error = "the sign-in was begun more than 10 minutes ago";
-    begun.refused(|c| c, 400, error).await.is_over().await;
+    let mut callback = begun.callback.clone();
+    for is_restarted in [false, true] {
+        begun.app.clock.advance(Duration::from_secs(1_800));
+        let now = begun.app.clock.now().unix_timestamp();
+        begun.provider.set_time(now);
+        let path = callback.path_and_query();
+        let page = begun.app.browser.arrive_from_provider(&path).await;
+        assert_eq!(begun.provider.count("/token"), 0);
+        if is_restarted {
+            let error = "the sign-in was begun more than 30 minutes ago";
+            is_refused(&begun.app, &page, 400, error).await;
+        } else {
+            callback = begun.provider.authorize(page.location.as_deref().unwrap());
+        }
+    }
 }
 
 #[rocket::async_test]
-async fn response_a_second_before_ten_minutes() {
+async fn response_a_second_before_the_timeout() {
     let begun = Begun::new().await;
-    begun.app.clock.advance(Duration::from_secs(599));
-    begun.provider.set_time(NOW + 599);
+    begun.app.clock.advance(Duration::from_secs(1_799));
+    begun.provider.set_time(NOW + 1_799);
     let page = begun.bring(&begun.callback).await;
     is_accepted(&begun.app, &page).await;
 }
@@ -255,7 +255,7 @@ async fn iss_of_another_provider() {
     let error = "the response's `iss` is `https://other.example`, expected `{issuer}`";
     let begun = Begun::new().await;
     let begun = begun.refused(|c| c.set("iss", "https://other.example"), 400, error);
-    begun.await.is_over().await;
+    begun.await.is_still_pending().await;
 }
 
 #[rocket::async_test]
@@ -263,7 +263,7 @@ async fn iss_missing_where_it_is_announced() {
     let error = "the response has no `iss`, which the provider's metadata announces";
     let begun = Begun::new().await;
     let begun = begun.refused(|c| c.without("iss"), 400, error);
-    begun.await.is_over().await;
+    begun.await.is_still_pending().await;
 }
 
 fn announce_no_iss(provider: &TestProvider) {
@@ -277,7 +277,7 @@ async fn iss_of_another_provider_where_none_is_announced() {
     let error = "the response's `iss` is `https://other.example`, expected `{issuer}`";
     let begun = Begun::at(announce_no_iss).await;
     let begun = begun.refused(|c| c.set("iss", "https://other.example"), 400, error);
-    begun.await.is_over().await;
+    begun.await.is_still_pending().await;
 }
 
 #[rocket::async_test]
@@ -303,7 +303,11 @@ async fn error_response() {
         let begun = Begun::new().await;
         let text = format!("the provider answered `{error}`: because");
         let change = |c: Callback| c.error(error).set("error_description", "because");
-        begun.refused(change, status, &text).await.is_over().await;
+        begun
+            .refused(change, status, &text)
+            .await
+            .is_still_pending()
+            .await;
     }
 }
 
@@ -321,7 +325,7 @@ async fn error_response_without_description() {
 async fn error_response_with_another_state() {
     let begun = Begun::new().await;
     let change = |c: Callback| c.error("access_denied").set("state", "unknown-unknown");
-    let begun = begun.refused(change, 400, NOT_PENDING);
+    let begun = begun.refused(change, 400, STATE);
     begun.await.is_still_pending().await;
 }
 
@@ -330,7 +334,11 @@ async fn error_beside_a_code() {
     let begun = Begun::new().await;
     let error = "the provider answered `access_denied`: ";
     let change = |c: Callback| c.set("error", "access_denied");
-    begun.refused(change, 400, error).await.is_over().await;
+    begun
+        .refused(change, 400, error)
+        .await
+        .is_still_pending()
+        .await;
 }
 
 /// The page shows none of it; the log shows it in one line.
@@ -375,7 +383,7 @@ async fn code_missing() {
     let begun = Begun::new().await;
     let error = "the response has no `code`";
     let begun = begun.refused(|c| c.without("code"), 400, error);
-    begun.await.is_over().await;
+    begun.await.is_still_pending().await;
 }
 
 #[rocket::async_test]
@@ -383,7 +391,7 @@ async fn code_empty() {
     let begun = Begun::new().await;
     let error = "the response has no `code`";
     let begun = begun.refused(|c| c.set("code", ""), 400, error);
-    begun.await.is_over().await;
+    begun.await.is_still_pending().await;
 }
 
 #[rocket::async_test]

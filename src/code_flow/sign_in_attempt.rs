@@ -1,0 +1,540 @@
+//! One attempt to sign in. It travels through the browser, encrypted, as `state`.
+
+use std::{fmt, time::Duration};
+
+use aws_lc_rs::{constant_time::verify_slices_are_equal, digest, rand};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use time::OffsetDateTime;
+
+use super::ReturnTo;
+use crate::{
+    Secret,
+    keys::{DecryptError, KeyNumber, KeyRing, Purpose, digest_name},
+};
+
+const ID_LEN: usize = 16;
+/// The characters of an id in base64url.
+const ID_TEXT_LEN: usize = 22;
+const TIME_LEN: usize = 8;
+/// Id, begin, flags and the digest of the browser's id; the return address follows.
+const FIXED_LEN: usize = ID_LEN + TIME_LEN + 1 + ID_LEN;
+
+const IS_RESTARTED: u8 = 1;
+const HAS_DETAILS: u8 = 2;
+
+/// A random id of 128 bits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct AttemptId([u8; ID_LEN]);
+
+/// The random id of a browser. It alone binds an attempt to the browser that began it.
+#[derive(Clone, Copy)]
+pub(crate) struct BrowserId([u8; ID_LEN]);
+
+/// What a browser's cookie holds: its id, and how many sign-ins succeeded in a row. The count is not
+/// encrypted: it stops loops, and who changes it does so for their own browser.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Browser {
+    pub(crate) id: BrowserId,
+    /// How many sign-ins succeeded, each within a minute of the one before.
+    pub(crate) sign_ins: u8,
+    /// When the last one did, in seconds since 1970.
+    pub(crate) last_sign_in: i64,
+}
+
+/// One attempt to sign in.
+#[derive(Clone, Debug)]
+pub(crate) struct SignInAttempt {
+    pub(crate) id: AttemptId,
+    /// In seconds since 1970.
+    begun: i64,
+    /// A digest of the browser's id.
+    browser: [u8; ID_LEN],
+    /// It began by itself, in place of an attempt that could not be completed.
+    pub(crate) is_restarted: bool,
+    /// The return address is in a cookie of its own.
+    pub(crate) has_details: bool,
+    /// Where the browser goes afterwards.
+    pub(crate) return_to: ReturnTo,
+}
+
+/// What the authorization request carries, or hides, of an attempt.
+#[derive(Clone, Debug)]
+pub(crate) struct AttemptSecrets {
+    /// The attempt itself, encrypted (RFC 6749 §10.12).
+    pub(crate) state: Secret,
+    /// Binds the ID token to this attempt (OpenID Connect Core 1.0 §15.5.2).
+    pub(crate) nonce: Secret,
+    /// RFC 7636 §4.1.
+    pub(crate) code_verifier: Secret,
+}
+
+impl SignInAttempt {
+    /// A new attempt of this browser.
+    pub(crate) fn new(
+        browser: &BrowserId,
+        return_to: ReturnTo,
+        is_restarted: bool,
+        now: OffsetDateTime,
+    ) -> SignInAttempt {
+        SignInAttempt {
+            id: AttemptId(random()),
+            begun: now.unix_timestamp(),
+            browser: browser.digest(),
+            is_restarted,
+            has_details: false,
+            return_to,
+        }
+    }
+
+    /// The attempt as `state`, with nonce and code verifier. When the return address makes `state` longer
+    /// than this, it is left out, and the text for a cookie is answered too.
+    pub(crate) fn encrypt(
+        &mut self,
+        keys: &KeyRing,
+        browser: &BrowserId,
+        max_state_length: usize,
+    ) -> (AttemptSecrets, Option<String>) {
+        let state = |attempt: &SignInAttempt| {
+            let value = keys.encrypt(Purpose::Attempt, b"", &attempt.to_bytes());
+            URL_SAFE_NO_PAD.encode(value)
+        };
+        let mut text = state(self);
+        let mut details = None;
+        if text.len() > max_state_length {
+            self.has_details = true;
+            text = state(self);
+            details = Some(self.encrypt_details(keys));
+        }
+        let secrets = self.secrets(keys, KeyNumber::FIRST, browser, Secret::new(text));
+        (secrets, details)
+    }
+
+    /// Reads `state`: the attempt, and the key that decrypted it.
+    pub(crate) fn decrypt(
+        keys: &KeyRing,
+        state: &str,
+        mount: &str,
+    ) -> Result<(SignInAttempt, KeyNumber), DecryptError> {
+        let value = URL_SAFE_NO_PAD.decode(state);
+        let value = value.map_err(|_| DecryptError::Layout)?;
+        let decrypted = keys.decrypt(Purpose::Attempt, b"", value)?;
+        let attempt = SignInAttempt::from_bytes(&decrypted.plaintext, mount);
+        Ok((attempt.ok_or(DecryptError::Layout)?, decrypted.key))
+    }
+
+    /// Nonce and code verifier, derived from the ids of attempt and browser under the key that encrypted
+    /// `state`: who has one of the two ids knows neither.
+    pub(crate) fn secrets(
+        &self,
+        keys: &KeyRing,
+        key: KeyNumber,
+        browser: &BrowserId,
+        state: Secret,
+    ) -> AttemptSecrets {
+        let derive = |label| keys.derive(key, label, &[&self.id.0, &browser.0]);
+        AttemptSecrets {
+            state,
+            nonce: derive("nonce"),
+            code_verifier: derive("code_verifier"),
+        }
+    }
+
+    /// Whether this browser began the attempt.
+    pub(crate) fn is_of(&self, browser: &BrowserId) -> bool {
+        verify_slices_are_equal(&self.browser, &browser.digest()).is_ok()
+    }
+
+    /// When the attempt ends, in seconds since 1970.
+    pub(crate) fn ends(&self, timeout: Duration) -> i64 {
+        let timeout = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
+        self.begun.saturating_add(timeout)
+    }
+
+    /// The return address for a cookie, with the attempt that it belongs to.
+    fn encrypt_details(&self, keys: &KeyRing) -> String {
+        let address = self.return_to.as_str();
+        let text = [
+            &self.id.0[..],
+            &self.begun.to_be_bytes(),
+            address.as_bytes(),
+        ]
+        .concat();
+        let context = self.id.short_name();
+        let value = keys.encrypt(Purpose::AttemptDetails, context.as_bytes(), &text);
+        URL_SAFE_NO_PAD.encode(value)
+    }
+
+    /// Takes the return address from a cookie. Without it the attempt leads to the start page.
+    pub(crate) fn add_details(&mut self, keys: &KeyRing, value: Option<&str>, mount: &str) {
+        if !self.has_details {
+            return;
+        }
+        self.return_to = value
+            .and_then(|value| Details::decrypt(keys, &self.id.short_name(), value))
+            .filter(|details| details.attempt == self.id)
+            .map_or_else(ReturnTo::home, |details| {
+                ReturnTo::parse(&details.return_to, mount)
+            });
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let address = match self.has_details {
+            true => "",
+            false => self.return_to.as_str(),
+        };
+        let flag = |is_set, flag| if is_set { flag } else { 0 };
+        let flags = flag(self.is_restarted, IS_RESTARTED) | flag(self.has_details, HAS_DETAILS);
+        let mut bytes = Vec::with_capacity(FIXED_LEN + address.len());
+        bytes.extend_from_slice(&self.id.0);
+        bytes.extend_from_slice(&self.begun.to_be_bytes());
+        bytes.push(flags);
+        bytes.extend_from_slice(&self.browser);
+        bytes.extend_from_slice(address.as_bytes());
+        bytes
+    }
+
+    /// Reads what [`to_bytes`](Self::to_bytes) wrote. A flag of another version makes it unreadable: it
+    /// may ask for a check that this one does not know.
+    pub(crate) fn from_bytes(bytes: &[u8], mount: &str) -> Option<SignInAttempt> {
+        let (id, rest) = bytes.split_first_chunk()?;
+        let (begun, rest) = rest.split_first_chunk()?;
+        let (flags, rest) = rest.split_first()?;
+        let (browser, address) = rest.split_first_chunk()?;
+        if flags & !(IS_RESTARTED | HAS_DETAILS) != 0 {
+            return None;
+        }
+        let has_details = flags & HAS_DETAILS != 0;
+        let address = std::str::from_utf8(address).ok()?;
+        if has_details != address.is_empty() {
+            return None;
+        }
+        Some(SignInAttempt {
+            id: AttemptId(*id),
+            begun: i64::from_be_bytes(*begun),
+            browser: *browser,
+            is_restarted: flags & IS_RESTARTED != 0,
+            has_details,
+            return_to: ReturnTo::parse(address, mount),
+        })
+    }
+}
+
+/// What an attempt keeps in a cookie of its own.
+pub(crate) struct Details {
+    attempt: AttemptId,
+    /// When the attempt began, in seconds since 1970.
+    pub(crate) begun: i64,
+    return_to: String,
+}
+
+impl Details {
+    /// Reads the cookie of the attempt with this short name.
+    pub(crate) fn decrypt(keys: &KeyRing, short_name: &str, value: &str) -> Option<Details> {
+        let value = URL_SAFE_NO_PAD.decode(value).ok()?;
+        let decrypted = keys.decrypt(Purpose::AttemptDetails, short_name.as_bytes(), value);
+        Details::from_bytes(&decrypted.ok()?.plaintext)
+    }
+
+    fn from_bytes(bytes: &[u8]) -> Option<Details> {
+        let (id, rest) = bytes.split_first_chunk()?;
+        let (begun, address) = rest.split_first_chunk()?;
+        Some(Details {
+            attempt: AttemptId(*id),
+            begun: i64::from_be_bytes(*begun),
+            return_to: std::str::from_utf8(address).ok()?.to_owned(),
+        })
+    }
+}
+
+impl AttemptSecrets {
+    /// Of no attempt: for a request that nobody comes back from.
+    #[cfg(feature = "cli")]
+    pub(crate) fn random() -> AttemptSecrets {
+        AttemptSecrets {
+            state: Secret::random(),
+            nonce: Secret::random(),
+            code_verifier: Secret::random(),
+        }
+    }
+}
+
+impl AttemptId {
+    /// Names the attempt in cookies and on the page for developers: 8 characters.
+    pub(crate) fn short_name(&self) -> String {
+        URL_SAFE_NO_PAD.encode(&self.0[..6])
+    }
+
+    /// Names the attempt where nodes share a store.
+    pub(crate) fn store_name(&self, kind: &str) -> String {
+        digest_name(kind, &[&URL_SAFE_NO_PAD.encode(self.0)])
+    }
+}
+
+impl fmt::Debug for AttemptId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "AttemptId({}…)", self.short_name())
+    }
+}
+
+impl BrowserId {
+    /// A new id.
+    pub(crate) fn random() -> BrowserId {
+        BrowserId(random())
+    }
+
+    fn digest(&self) -> [u8; ID_LEN] {
+        let digest = digest::digest(&digest::SHA256, &self.0);
+        let mut start = [0; ID_LEN];
+        start.copy_from_slice(&digest.as_ref()[..ID_LEN]);
+        start
+    }
+}
+
+impl fmt::Debug for BrowserId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BrowserId(…)")
+    }
+}
+
+impl Browser {
+    /// A browser that was not seen before.
+    pub(crate) fn new() -> Browser {
+        Browser {
+            id: BrowserId::random(),
+            sign_ins: 0,
+            last_sign_in: 0,
+        }
+    }
+
+    /// Reads the cookie. An id that is not one of ours is none; a count that is not one is zero.
+    pub(crate) fn parse(value: &str) -> Option<Browser> {
+        let (id, count) = value.split_once('.').unwrap_or((value, ""));
+        if id.len() != ID_TEXT_LEN {
+            return None;
+        }
+        let id = URL_SAFE_NO_PAD.decode(id).ok()?.try_into().ok()?;
+        let (sign_ins, last) = count.split_once('-').unwrap_or_default();
+        let (sign_ins, last_sign_in) = match (sign_ins.parse(), last.parse()) {
+            (Ok(sign_ins), Ok(last)) => (sign_ins, last),
+            _ => (0, 0),
+        };
+        Some(Browser {
+            id: BrowserId(id),
+            sign_ins,
+            last_sign_in,
+        })
+    }
+
+    /// The value of the cookie.
+    pub(crate) fn text(&self) -> String {
+        let id = URL_SAFE_NO_PAD.encode(self.id.0);
+        match self.sign_ins {
+            0 => format!("{id}.0"),
+            count => format!("{id}.{count}-{}", self.last_sign_in),
+        }
+    }
+}
+
+fn random() -> [u8; ID_LEN] {
+    let mut bytes = [0; ID_LEN];
+    rand::fill(&mut bytes).expect("the system's random generator does not fail");
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::SecretKey;
+
+    const MOUNT: &str = "/oidc";
+
+    fn keys(byte: u8, previous: &[u8]) -> KeyRing {
+        let key = |byte| SecretKey::from_bytes(vec![byte; 32]).unwrap();
+        let previous: Vec<_> = previous.iter().map(|byte| key(*byte)).collect();
+        KeyRing::new(&key(byte), &previous, "https://op.example", "app")
+    }
+
+    fn now() -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
+    }
+
+    fn attempt(browser: &BrowserId, return_to: &str) -> SignInAttempt {
+        SignInAttempt::new(browser, ReturnTo::parse(return_to, MOUNT), false, now())
+    }
+
+    #[test]
+    fn state_is_the_attempt() {
+        let (keys, browser) = (keys(1, &[]), BrowserId::random());
+        for is_restarted in [false, true] {
+            let return_to = ReturnTo::parse("/me?a=b", MOUNT);
+            let mut attempt = SignInAttempt::new(&browser, return_to, is_restarted, now());
+            let (secrets, details) = attempt.encrypt(&keys, &browser, 500);
+            assert_eq!(details, None);
+            let state = secrets.state.expose();
+            let (read, key) = SignInAttempt::decrypt(&keys, state, MOUNT).unwrap();
+            assert_eq!(read.id, attempt.id);
+            assert_eq!(read.is_restarted, is_restarted);
+            assert_eq!(read.return_to.as_str(), "/me?a=b");
+            assert_eq!(read.ends(Duration::from_secs(60)), 1_800_000_060);
+            assert_eq!(read.ends(Duration::MAX), i64::MAX);
+            assert!(read.is_of(&browser));
+            assert!(!read.is_of(&BrowserId::random()));
+
+            let again = read.secrets(&keys, key, &browser, secrets.state.clone());
+            assert_eq!(again.nonce, secrets.nonce);
+            assert_eq!(again.code_verifier, secrets.code_verifier);
+            assert_ne!(again.nonce, again.code_verifier);
+            // RFC 7636 §4.1: 43 to 128 characters.
+            assert_eq!(again.code_verifier.expose().len(), 43);
+            let other = read.secrets(&keys, key, &BrowserId::random(), secrets.state);
+            assert_ne!(other.nonce, again.nonce);
+            assert_ne!(other.code_verifier, again.code_verifier);
+        }
+    }
+
+    /// Nonce and code verifier are those of the key that encrypted `state`.
+    #[test]
+    fn an_attempt_survives_a_change_of_the_key() {
+        let (old, new) = (keys(1, &[]), keys(2, &[1]));
+        let browser = BrowserId::random();
+        let (secrets, _) = attempt(&browser, "/me").encrypt(&old, &browser, 500);
+        let state = secrets.state.expose();
+        let (read, key) = SignInAttempt::decrypt(&new, state, MOUNT).unwrap();
+        let again = read.secrets(&new, key, &browser, secrets.state.clone());
+        assert_eq!(again.nonce, secrets.nonce);
+        assert_eq!(again.code_verifier, secrets.code_verifier);
+        let error = SignInAttempt::decrypt(&keys(2, &[]), state, MOUNT).err();
+        assert_eq!(error, Some(DecryptError::UnknownKey));
+    }
+
+    #[test]
+    fn state_has_at_most_as_many_characters_as_set() {
+        let (keys, browser) = (keys(1, &[]), BrowserId::random());
+        for max_length in [200, 500, 4_000] {
+            for length in 1..=2_048 {
+                let address = format!("/{}", "a".repeat(length - 1));
+                let mut attempt = attempt(&browser, &address);
+                let (secrets, details) = attempt.encrypt(&keys, &browser, max_length);
+                let state = secrets.state.expose();
+                assert!(state.len() <= max_length, "{length}");
+                // 78 bytes are the attempt's and the encryption's.
+                assert_eq!(details.is_some(), (78 + length) * 4 > max_length * 3);
+                let (mut read, _) = SignInAttempt::decrypt(&keys, state, MOUNT).unwrap();
+                read.add_details(&keys, details.as_deref(), MOUNT);
+                assert_eq!(read.return_to.as_str(), address);
+            }
+        }
+    }
+
+    #[test]
+    fn details_are_of_one_attempt() {
+        let (keys, browser) = (keys(1, &[]), BrowserId::random());
+        let long = format!("/{}", "a".repeat(1_000));
+        let (mut one, mut other) = (attempt(&browser, &long), attempt(&browser, &long));
+        let (_, details) = one.encrypt(&keys, &browser, 500);
+        let (_, others) = other.encrypt(&keys, &browser, 500);
+        let (details, others) = (details.unwrap(), others.unwrap());
+        for (value, expected) in [
+            (Some(&*details), &*long),
+            (Some(&others), "/"),
+            (Some(&details[1..]), "/"),
+            (Some(""), "/"),
+            (None, "/"),
+        ] {
+            let mut attempt = one.clone();
+            attempt.add_details(&keys, value, MOUNT);
+            assert_eq!(attempt.return_to.as_str(), expected);
+        }
+        // Without the flag no cookie counts.
+        let mut short = attempt(&browser, "/me");
+        short.add_details(&keys, Some(&details), MOUNT);
+        assert_eq!(short.return_to.as_str(), "/me");
+    }
+
+    #[test]
+    fn what_is_not_a_payload_is_not_an_attempt() {
+        let browser = BrowserId::random();
+        let bytes = attempt(&browser, "/me").to_bytes();
+        assert_eq!(bytes.len(), FIXED_LEN + 3);
+        let read = |bytes: &[u8]| {
+            let attempt = SignInAttempt::from_bytes(bytes, MOUNT);
+            attempt.map(|attempt| attempt.return_to.as_str().to_owned())
+        };
+        assert_eq!(read(&bytes).as_deref(), Some("/me"));
+        for length in 0..=FIXED_LEN {
+            assert_eq!(read(&bytes[..length]), None, "{length}");
+        }
+        let flags = ID_LEN + TIME_LEN;
+        let with = |at: usize, byte: u8| {
+            let mut bytes = bytes.clone();
+            bytes[at] = byte;
+            bytes
+        };
+        assert_eq!(read(&with(flags, IS_RESTARTED)).as_deref(), Some("/me"));
+        // An address and a cookie for it, a flag that is not known, a byte that is not text.
+        for bytes in [
+            with(flags, HAS_DETAILS),
+            with(flags, 4),
+            with(flags, 0x80),
+            with(FIXED_LEN + 1, 0xff),
+        ] {
+            assert_eq!(read(&bytes), None);
+        }
+        // Neither another origin nor one of our routes, whatever was encrypted.
+        for address in ["//evil.example", "/oidc/logout"] {
+            let bytes = [&bytes[..FIXED_LEN], address.as_bytes()].concat();
+            assert_eq!(read(&bytes).as_deref(), Some("/"));
+        }
+    }
+
+    /// Whatever else this app encrypts under its keys is not an attempt.
+    #[test]
+    fn a_value_for_another_purpose_is_not_an_attempt() {
+        let keys = keys(1, &[]);
+        let bytes = attempt(&BrowserId::random(), "/me").to_bytes();
+        for (purpose, is_attempt) in [
+            (Purpose::Attempt, true),
+            (Purpose::AttemptDetails, false),
+            (Purpose::PostedResponse, false),
+            (Purpose::Session, false),
+            (Purpose::SignOut, false),
+        ] {
+            let state = URL_SAFE_NO_PAD.encode(keys.encrypt(purpose, b"", &bytes));
+            let attempt = SignInAttempt::decrypt(&keys, &state, MOUNT);
+            assert_eq!(attempt.is_ok(), is_attempt);
+        }
+    }
+
+    #[test]
+    fn the_browsers_cookie() {
+        let id = "AAECAwQFBgcICQoLDA0ODw";
+        for (value, expected) in [
+            ("AAECAwQFBgcICQoLDA0ODw", Some("0")),
+            ("AAECAwQFBgcICQoLDA0ODw.", Some("0")),
+            ("AAECAwQFBgcICQoLDA0ODw.0", Some("0")),
+            ("AAECAwQFBgcICQoLDA0ODw.3-1800000000", Some("3-1800000000")),
+            ("AAECAwQFBgcICQoLDA0ODw.255-1", Some("255-1")),
+            ("AAECAwQFBgcICQoLDA0ODw.256-1", Some("0")),
+            ("AAECAwQFBgcICQoLDA0ODw.3", Some("0")),
+            ("AAECAwQFBgcICQoLDA0ODw.3-x", Some("0")),
+            ("AAECAwQFBgcICQoLDA0ODw.3-1-2", Some("0")),
+            // Bits that are no part of the id, other alphabets, other lengths.
+            ("AAECAwQFBgcICQoLDA0ODx.0", None),
+            ("AAECAwQFBgcICQoLDA0OD+.0", None),
+            ("AAECAwQFBgcICQoLDA0OD=.0", None),
+            ("AAECAwQFBgcICQoLDA0ODwA.0", None),
+            ("AAECAwQFBgcICQoLDA0OD.0", None),
+            ("", None),
+            (".", None),
+            ("é", None),
+        ] {
+            let browser = Browser::parse(value);
+            let expected = expected.map(|count| format!("{id}.{count}"));
+            assert_eq!(browser.map(|browser| browser.text()), expected, "{value}");
+        }
+        let random = Browser::new().text();
+        assert!(Browser::parse(&random).is_some());
+        assert_ne!(random, Browser::new().text());
+        assert!(format!("{:?}", Browser::new()).contains("BrowserId(…)"));
+    }
+}

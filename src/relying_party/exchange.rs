@@ -1,0 +1,446 @@
+//! The exchange of a code for a session: once, however many callbacks bring it.
+//!
+//! Browsers repeat callbacks: they load a page twice, lose an answer, restore a tab. The first callback of an
+//! attempt claims it and begins the exchange, in a task of its own. Identical ones wait for its result, of
+//! which one makes a session; the others get the same session. A callback with another code is refused.
+
+use std::{
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use aws_lc_rs::digest;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use time::OffsetDateTime;
+use tokio::sync::{self, Notify, watch};
+use tracing::Instrument;
+
+use super::{
+    RelyingParty,
+    claimed_attempts::{Claimed, ClaimedAttempts},
+    logout::revoke_later,
+};
+use crate::{
+    Secret,
+    code_flow::{AttemptId, AttemptSecrets, SignInAttempt},
+    error::SignInError,
+    observing,
+    provider::Provider,
+    session::{CurrentSession, Session, SessionTokens},
+    store::StoreError,
+};
+
+/// How long a result waits for identical callbacks.
+const RESULT_TTL: Duration = Duration::from_secs(60);
+/// How often a result that nobody took is looked at.
+const LOOK_AFTER: Duration = Duration::from_secs(1);
+/// How often a node looks whether another one has completed an exchange.
+const POLL_EVERY: Duration = Duration::from_millis(50);
+/// How much the clocks of two nodes may differ, for claims that they share.
+const CLOCK_SKEW: i64 = 60;
+/// What other nodes find in place of a session.
+const FAILED: &str = "failed";
+
+/// The exchanges of this node that are under way or have just completed, and what was claimed for them.
+pub(crate) struct Exchanges(Mutex<ClaimedAttempts<Exchange>>);
+
+/// One exchange. It goes on when the callback that began it is gone: its code is used up.
+pub(crate) struct Exchange {
+    id: AttemptId,
+    is_complete: watch::Sender<bool>,
+    result: sync::Mutex<ExchangeResult>,
+    /// How many callbacks wait.
+    waiting: AtomicUsize,
+    /// Somebody made something of the result.
+    taken: Notify,
+}
+
+enum ExchangeResult {
+    UnderWay,
+    /// The tokens were accepted, and no session has begun yet.
+    Accepted {
+        session: Session,
+        tokens: SessionTokens,
+        /// The other nodes can take it too.
+        is_offered: bool,
+    },
+    Begun(CurrentSession),
+    Failed(SignInError),
+}
+
+/// What a callback makes of the result of its exchange.
+pub(crate) enum ExchangeOutcome<'e> {
+    /// It is its turn to begin the session.
+    Turn(Turn<'e>),
+    /// Another callback began it.
+    Begun(CurrentSession),
+}
+
+/// A callback's turn to begin the session. Dropped without a word, as when the connection breaks, it leaves
+/// the turn to the next identical callback.
+pub(crate) struct Turn<'e> {
+    pub(crate) session: Session,
+    pub(crate) tokens: SessionTokens,
+    result: sync::MutexGuard<'e, ExchangeResult>,
+    waiting: Waiting<'e>,
+}
+
+struct Waiting<'e>(&'e Exchange);
+
+impl Exchanges {
+    pub(crate) fn new() -> Exchanges {
+        Exchanges(Mutex::new(ClaimedAttempts::new()))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ClaimedAttempts<Exchange>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Exchanges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Exchanges(…)")
+    }
+}
+
+impl RelyingParty {
+    /// The exchange of this code for this attempt: a new one, or that of an identical callback.
+    pub(crate) fn exchange_once(
+        &self,
+        provider: &Arc<Provider>,
+        attempt: &SignInAttempt,
+        secrets: AttemptSecrets,
+        code: Secret,
+        client: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<Arc<Exchange>, SignInError> {
+        let (id, ends) = (attempt.id, attempt.ends(self.settings.sign_in_timeout));
+        let mut code_digest = [0; 32];
+        let digest = digest::digest(&digest::SHA256, code.expose().as_bytes());
+        code_digest.copy_from_slice(digest.as_ref());
+        let seconds = now.unix_timestamp();
+        let begin = || Exchange {
+            id,
+            is_complete: watch::Sender::new(false),
+            result: sync::Mutex::new(ExchangeResult::UnderWay),
+            waiting: AtomicUsize::new(0),
+            taken: Notify::new(),
+        };
+        let claimed = self
+            .exchanges
+            .lock()
+            .claim(id, code_digest, client, ends, seconds, begin);
+        let exchange = match claimed {
+            Claimed::First(exchange) => exchange,
+            Claimed::Before(exchange) => return Ok(exchange),
+            Claimed::Used => return Err(SignInError::Used),
+            Claimed::TooOld => return Err(self.expired()),
+            Claimed::Full { until } => {
+                let wait = until.saturating_sub(seconds).clamp(1, 60).unsigned_abs();
+                let retry_after = Duration::from_secs(wait);
+                return Err(SignInError::TooManySignIns { retry_after });
+            }
+        };
+
+        let task = ExchangeTask {
+            rp: self.clone(),
+            provider: provider.clone(),
+            exchange: exchange.clone(),
+            secrets,
+            code,
+            code_digest: URL_SAFE_NO_PAD.encode(code_digest),
+            ends,
+            now,
+            tells: AtomicBool::new(false),
+        };
+        let span = tracing::debug_span!(parent: None, "sign_in");
+        observing::spawn(task.run().instrument(span));
+        Ok(exchange)
+    }
+
+    /// Waits for an exchange, and for the identical callbacks that come first.
+    pub(crate) async fn outcome<'e>(
+        &self,
+        exchange: &'e Exchange,
+        now: OffsetDateTime,
+    ) -> Result<ExchangeOutcome<'e>, SignInError> {
+        let waiting = Waiting::new(exchange);
+        let mut is_complete = exchange.is_complete.subscribe();
+        let _ = is_complete.wait_for(|is_complete| *is_complete).await;
+        let mut result = exchange.result.lock().await;
+        if let ExchangeResult::Accepted { is_offered, .. } = &mut *result
+            && *is_offered
+        {
+            match self.take_turn(exchange.id).await? {
+                true => *is_offered = false,
+                // A callback at another node has the turn.
+                false => *result = self.result_elsewhere(exchange.id, None, now).await?,
+            }
+        }
+        match &*result {
+            ExchangeResult::Accepted {
+                session, tokens, ..
+            } => {
+                let (mut session, tokens) = (session.clone(), tokens.clone());
+                // A turn before may have left a session of its id in a store.
+                session.id = Secret::random();
+                Ok(ExchangeOutcome::Turn(Turn {
+                    session,
+                    tokens,
+                    result,
+                    waiting,
+                }))
+            }
+            ExchangeResult::Begun(current) => match self.sessions.is_over(current, now).await? {
+                true => Err(SignInError::Used),
+                false => Ok(ExchangeOutcome::Begun(current.clone())),
+            },
+            ExchangeResult::Failed(error) => Err(error.clone()),
+            ExchangeResult::UnderWay => Err(SignInError::Used),
+        }
+    }
+
+    /// Takes the turn to begin a session, where all nodes could.
+    async fn take_turn(&self, id: AttemptId) -> Result<bool, StoreError> {
+        let name = id.store_name("attempt taken");
+        self.sessions.store.claim(&name, "1", 2 * RESULT_TTL).await
+    }
+
+    /// The result of an exchange at another node: awaited, when that has claimed the attempt for this code a
+    /// moment ago.
+    async fn result_elsewhere(
+        &self,
+        id: AttemptId,
+        code: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Result<ExchangeResult, SignInError> {
+        let names = ["attempt", "attempt result", "attempt offered"];
+        let names = names.map(|kind| id.store_name(kind));
+        let [claim_name, result_name, offer_name] = &names;
+        // Token endpoint, keys and UserInfo, and the app's event.
+        let longest = self.settings.http.timeout.saturating_mul(3) + Duration::from_secs(2);
+        let begun = Instant::now();
+        loop {
+            let names = [&**claim_name, result_name, offer_name];
+            let notes = self.sessions.store.notes(&names).await?;
+            let [claim, result, offer] = notes.try_into().unwrap_or_default();
+            let claim = claim.unwrap_or_default();
+            let (claimed_code, at) = claim.split_once('.').unwrap_or_default();
+            if code.is_some_and(|code| code != claimed_code) {
+                return Err(SignInError::Used);
+            }
+            if let Some(text) = result {
+                let session = self.sessions.import(result_name, &text);
+                return session.map(ExchangeResult::Begun).ok_or(SignInError::Used);
+            }
+            if let Some(text) = offer
+                && code.is_some()
+                && self.take_turn(id).await?
+            {
+                let accepted = self.sessions.import(offer_name, &text);
+                let accepted = accepted.ok_or(SignInError::Used)?;
+                return Ok(ExchangeResult::Accepted {
+                    session: Session::clone(&accepted),
+                    tokens: accepted.tokens().map(|t| (**t).clone()).unwrap_or_default(),
+                    is_offered: false,
+                });
+            }
+            let passed = now.unix_timestamp() - at.parse().unwrap_or(i64::MIN / 2);
+            let is_lost = passed > longest.as_secs().cast_signed();
+            if is_lost || begun.elapsed() > longest {
+                return Err(SignInError::Used);
+            }
+            tokio::time::sleep(POLL_EVERY).await;
+        }
+    }
+}
+
+/// What goes on beside the callbacks.
+struct ExchangeTask {
+    rp: RelyingParty,
+    provider: Arc<Provider>,
+    exchange: Arc<Exchange>,
+    secrets: AttemptSecrets,
+    code: Secret,
+    code_digest: String,
+    ends: i64,
+    now: OffsetDateTime,
+    /// Whether this node has the attempt, where nodes share a store: then it tells the others.
+    tells: AtomicBool,
+}
+
+impl ExchangeTask {
+    async fn run(self) {
+        let is_complete = Completion(&self.exchange);
+        let result = self.exchange().await;
+        let result = result.unwrap_or_else(ExchangeResult::Failed);
+        let until = self.seconds() + RESULT_TTL.as_secs().cast_signed();
+        {
+            let mut exchanges = self.rp.exchanges.lock();
+            match &result {
+                // No code was sent.
+                ExchangeResult::Failed(SignInError::Store(_)) => {
+                    exchanges.release(self.exchange.id)
+                }
+                _ => exchanges.keep_result(self.exchange.id, until),
+            }
+        }
+        *self.exchange.result.lock().await = result;
+        drop(is_complete);
+        self.look_after_result(until).await;
+        tokio::time::sleep(RESULT_TTL).await;
+        self.rp.exchanges.lock().sweep(self.seconds());
+    }
+
+    /// Exchanges the code, when no other node does; else waits for its result.
+    async fn exchange(&self) -> Result<ExchangeResult, SignInError> {
+        let rp = &self.rp;
+        if rp.sessions.is_shared {
+            let name = self.exchange.id.store_name("attempt");
+            let now = self.now.unix_timestamp();
+            let life = (self.ends - now).saturating_add(CLOCK_SKEW).max(1);
+            let life = Duration::from_secs(life.unsigned_abs());
+            let value = format!("{}.{now}", self.code_digest);
+            if !rp.sessions.store.claim(&name, &value, life).await? {
+                let code = Some(&*self.code_digest);
+                let waiting = rp.result_elsewhere(self.exchange.id, code, self.now);
+                let result = waiting.await?;
+                let is_turn = matches!(result, ExchangeResult::Accepted { .. });
+                self.tells.store(is_turn, Ordering::Release);
+                return Ok(result);
+            }
+            self.tells.store(true, Ordering::Release);
+        }
+        let name = self.exchange.id.short_name();
+        let exchanging = rp.exchange(&self.provider, &name, &self.secrets, &self.code, self.now);
+        let (session, tokens) = exchanging.await?;
+        Ok(ExchangeResult::Accepted {
+            session,
+            tokens,
+            is_offered: false,
+        })
+    }
+
+    /// Until somebody has made a session of the result, or it is too late: then its tokens are revoked.
+    async fn look_after_result(&self, until: i64) {
+        loop {
+            let taken = self.exchange.taken.notified();
+            if self.look_at_result(until).await {
+                return;
+            }
+            let _ = tokio::time::timeout(LOOK_AFTER, taken).await;
+        }
+    }
+
+    /// Whether nothing more becomes of the result.
+    async fn look_at_result(&self, until: i64) -> bool {
+        let (rp, exchange) = (&self.rp, &self.exchange);
+        let tells = self.tells.load(Ordering::Acquire);
+        let mut result = exchange.result.lock().await;
+        match &mut *result {
+            ExchangeResult::Accepted {
+                tokens, is_offered, ..
+            } if self.seconds() >= until => {
+                let is_ours = !*is_offered || rp.take_turn(exchange.id).await.unwrap_or(false);
+                if is_ours {
+                    tracing::debug!(reason = "sign_in_abandoned", "nobody came for a session");
+                    revoke_later(&self.provider, Arc::new(tokens.clone()), self.now);
+                }
+                *result = ExchangeResult::Failed(SignInError::Used);
+                true
+            }
+            ExchangeResult::Accepted {
+                session,
+                tokens,
+                is_offered,
+            } => {
+                let is_awaited = exchange.waiting.load(Ordering::Acquire) > 0;
+                if tells && !*is_offered && !is_awaited {
+                    let name = exchange.id.store_name("attempt offered");
+                    if let Some(offer) = rp.sessions.unstored(session.clone(), tokens) {
+                        *is_offered = self.note(&name, &rp.sessions.export(&offer, &name)).await;
+                    }
+                }
+                false
+            }
+            ExchangeResult::Begun(current) => {
+                if tells {
+                    let name = exchange.id.store_name("attempt result");
+                    self.note(&name, &rp.sessions.export(current, &name)).await;
+                }
+                true
+            }
+            ExchangeResult::Failed(_) | ExchangeResult::UnderWay => {
+                if tells {
+                    let name = exchange.id.store_name("attempt result");
+                    self.note(&name, FAILED).await;
+                }
+                true
+            }
+        }
+    }
+
+    /// Tells the other nodes.
+    async fn note(&self, name: &str, value: &str) -> bool {
+        let noted = self.rp.sessions.store.note(name, value, RESULT_TTL).await;
+        if let Err(error) = &noted {
+            tracing::warn!("{error}; the other nodes do not know of a sign-in");
+        }
+        noted.is_ok()
+    }
+
+    fn seconds(&self) -> i64 {
+        self.rp.clock.now().unix_timestamp()
+    }
+}
+
+/// Wakes the callbacks that wait, also when the task ends early, as at a shutdown.
+struct Completion<'e>(&'e Exchange);
+
+impl Drop for Completion<'_> {
+    fn drop(&mut self) {
+        self.0.is_complete.send_replace(true);
+    }
+}
+
+impl Turn<'_> {
+    /// The session has begun.
+    pub(crate) fn begun(mut self, current: CurrentSession) {
+        *self.result = ExchangeResult::Begun(current);
+        self.waiting.0.taken.notify_one();
+    }
+
+    /// No session begins: what was brought about is revoked. While the session store is down, the next
+    /// identical callback may try again.
+    pub(crate) fn failed(
+        mut self,
+        error: &SignInError,
+        provider: &Arc<Provider>,
+        now: OffsetDateTime,
+    ) {
+        if matches!(error, SignInError::Store(_)) {
+            return;
+        }
+        revoke_later(provider, Arc::new(self.tokens), now);
+        *self.result = ExchangeResult::Failed(error.clone());
+        self.waiting.0.taken.notify_one();
+    }
+}
+
+impl<'e> Waiting<'e> {
+    fn new(exchange: &'e Exchange) -> Waiting<'e> {
+        exchange.waiting.fetch_add(1, Ordering::AcqRel);
+        Waiting(exchange)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}

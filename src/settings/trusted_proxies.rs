@@ -1,0 +1,140 @@
+//! Addresses of clients, as the operator's proxies report them.
+
+use std::net::IpAddr;
+
+/// The proxies that the setting `trusted_proxies` lists: their report of a client's address counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TrustedProxies(Vec<Network>);
+
+/// An address, or all addresses that begin alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Network {
+    address: IpAddr,
+    prefix: u32,
+}
+
+impl TrustedProxies {
+    /// Reads addresses and CIDR prefixes. The error is the first text that is neither.
+    pub(crate) fn parse(texts: &[String]) -> Result<TrustedProxies, &str> {
+        let network = |text| Network::parse(text).ok_or(text);
+        let networks = texts.iter().map(String::as_str).map(network);
+        Ok(TrustedProxies(networks.collect::<Result<_, _>>()?))
+    }
+
+    /// The client that a budget is counted for: the socket's peer, or what a proxy in the list reports.
+    /// Of an IPv6 address it is the first half, which one customer of a network has.
+    pub(crate) fn client(&self, peer: Option<IpAddr>, reported: Option<IpAddr>) -> Option<IpAddr> {
+        let peer = peer.map(|peer| peer.to_canonical());
+        let is_proxy = peer.is_some_and(|peer| self.0.iter().any(|network| network.has(peer)));
+        let client = match is_proxy {
+            true => reported.map(|reported| reported.to_canonical()).or(peer),
+            false => peer,
+        };
+        client.map(|client| Network::new(client, 64).map_or(client, |network| network.address))
+    }
+}
+
+impl Network {
+    fn parse(text: &str) -> Option<Network> {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let prefix = match prefix {
+            Some(prefix) => prefix.parse().ok()?,
+            None => bits(address),
+        };
+        Network::new(address, prefix)
+    }
+
+    /// `None` when the address has fewer bits.
+    fn new(address: IpAddr, prefix: u32) -> Option<Network> {
+        let dropped = bits(address).checked_sub(prefix)?;
+        let address = match address {
+            IpAddr::V4(v4) => {
+                let kept = u32::MAX.checked_shl(dropped).unwrap_or(0);
+                IpAddr::V4((v4.to_bits() & kept).into())
+            }
+            IpAddr::V6(v6) => {
+                let kept = u128::MAX.checked_shl(dropped).unwrap_or(0);
+                IpAddr::V6((v6.to_bits() & kept).into())
+            }
+        };
+        Some(Network { address, prefix })
+    }
+
+    fn has(self, address: IpAddr) -> bool {
+        self.address.is_ipv4() == address.is_ipv4()
+            && Network::new(address, self.prefix) == Some(self)
+    }
+}
+
+fn bits(address: IpAddr) -> u32 {
+    match address {
+        IpAddr::V4(_) => 32,
+        IpAddr::V6(_) => 128,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxies(texts: &[&str]) -> TrustedProxies {
+        let texts: Vec<String> = texts.iter().map(|text| text.to_string()).collect();
+        TrustedProxies::parse(&texts).unwrap()
+    }
+
+    fn client(proxies: &TrustedProxies, peer: &str, reported: &str) -> String {
+        let client = proxies.client(peer.parse().ok(), reported.parse().ok());
+        client.map_or("none".to_owned(), |client| client.to_string())
+    }
+
+    #[test]
+    fn only_a_trusted_proxy_reports_an_address() {
+        let all = ["10.0.0.0/8", "127.0.0.1", "::1", "fd00::/16"];
+        for (trusted, peer, reported, expected) in [
+            (&all[..0], "127.0.0.1", "192.0.2.1", "127.0.0.1"),
+            (&all, "127.0.0.1", "192.0.2.1", "192.0.2.1"),
+            (&all, "127.0.0.1", "", "127.0.0.1"),
+            (&all, "127.0.0.2", "192.0.2.1", "127.0.0.2"),
+            (&all, "10.255.3.4", "192.0.2.1", "192.0.2.1"),
+            (&all, "11.0.0.1", "192.0.2.1", "11.0.0.1"),
+            (&all, "::ffff:10.0.0.1", "192.0.2.1", "192.0.2.1"),
+            (&all, "::1", "::ffff:192.0.2.1", "192.0.2.1"),
+            (&all, "fd00:1::1", "192.0.2.1", "192.0.2.1"),
+            (&all, "fd01::1", "192.0.2.1", "fd01::"),
+            (&all, "", "192.0.2.1", "none"),
+        ] {
+            let found = client(&proxies(trusted), peer, reported);
+            assert_eq!(found, expected, "{peer} {reported}");
+        }
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one_client() {
+        let none = proxies(&[]);
+        let found = client(&none, "2001:db8:1:2:3:4:5:6", "");
+        assert_eq!(found, "2001:db8:1:2::");
+        assert_eq!(found, client(&none, "2001:db8:1:2::1", ""));
+        assert_ne!(found, client(&none, "2001:db8:1:3::1", ""));
+    }
+
+    #[test]
+    fn what_is_neither_address_nor_prefix_is_refused() {
+        for text in [
+            "",
+            "proxy",
+            "10.0.0.0/33",
+            "::/129",
+            "10.0.0.0/",
+            "10/8",
+            "10.0.0.1:80",
+            "1.2.3.4/-1",
+        ] {
+            let texts = ["0.0.0.0/0".to_owned(), "::/0".to_owned(), text.to_owned()];
+            assert_eq!(TrustedProxies::parse(&texts).err(), Some(text));
+        }
+    }
+}
