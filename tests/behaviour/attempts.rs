@@ -120,7 +120,7 @@ async fn an_address_that_is_too_long_for_state_is_in_a_cookie() {
     let provider = TestProvider::start().await;
     for app in [App::local(&provider), App::released(&provider).local_only()] {
         let browser = app.open().await;
-        let long = |i: u8| format!("/notes?page={i}&sort={}", "a".repeat(500));
+        let long = |i: u8| format!("/notes?page={i}&sort={}", "a".repeat(320));
         let mut tabs = vec![];
         for i in 0..3 {
             tabs.push(browser.begin_sign_in(&provider, &long(i)).await);
