@@ -344,7 +344,7 @@ async fn a_session_in_a_store_is_refreshed_by_its_name() {
 
     for unknown in ["/refresh-session/unknown", "/refresh-session/%00"] {
         let answer: Value = worker.submit(unknown, "").await.json();
-        assert_eq!(answer, json!("no_session"));
+        assert_eq!(answer, json!("session_ended"));
     }
     // Nor when it has ended.
     browser
@@ -353,7 +353,7 @@ async fn a_session_in_a_store_is_refreshed_by_its_name() {
         .is(Status::SeeOther);
     app.advance(seconds(10));
     let answer: Value = worker.submit(&path, "").await.json();
-    assert_eq!(answer, json!("no_session"));
+    assert_eq!(answer, json!("session_ended"));
     assert_eq!(provider.count(TOKEN), 3);
 }
 
