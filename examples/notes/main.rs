@@ -1,9 +1,22 @@
 //! The reference application. It adds to `sign_in`: settings from the environment alone, JSON, a
-//! policy, and an API that accepts access tokens for `OIDC_AUDIENCE`. It reads no `Rocket.toml`; run it with
+//! policy, a refresh on request, and an API that accepts access tokens for `OIDC_AUDIENCE`. It reads no
+//! `Rocket.toml`; run it with
 //!
 //! ```sh
 //! OIDC_ISSUER=… OIDC_CLIENT_ID=… OIDC_CLIENT_SECRET=… cargo run --example notes
 //! ```
+//!
+//! | route | for | answers |
+//! |---|---|---|
+//! | `GET /health` | everybody | whether the app runs |
+//! | `GET /` | everybody | a page with a button to sign in or out |
+//! | `GET /me` | signed-in users | their claims |
+//! | `POST /me/refresh` | signed-in users, from a page of this app | what a refresh of the session changed |
+//! | `GET /admin` | users in the group `admin` | their groups |
+//! | `GET /api/whoami` | access tokens | whose token it is |
+//! | `GET /api/notes` | access tokens with `notes:read` | the notes of the token's subject |
+//! | `POST /api/notes` | access tokens with `notes:write` | the note that was added |
+//! | `GET /api/either` | signed-in users, access tokens with `notes:read` | which of them it was |
 
 #[cfg(test)]
 mod tests;
@@ -14,8 +27,9 @@ use rocket::{
     Build, Config, Request, Rocket, State,
     figment::{Figment, Profile, providers::Env},
     get,
-    http::RawStr,
+    http::{RawStr, Status},
     launch, post,
+    request::{FromRequest, Outcome},
     response::{content::RawHtml, status::Created},
     routes,
     serde::{
@@ -24,7 +38,8 @@ use rocket::{
     },
 };
 use rocket_openidconnect::{
-    Authorized, Bearer, Caller, LoggedIn, Oidc, OptionalUser, Policy, RelyingParty, User, scopes,
+    Authorized, Bearer, Caller, LoggedIn, Oidc, OptionalUser, Policy, RefreshError, RelyingParty,
+    Secret, SignedOut, User, scopes,
 };
 
 scopes! {
@@ -113,6 +128,86 @@ fn me(user: LoggedIn) -> Json<Value> {
     }))
 }
 
+/// A request that a page of this app made, or no browser at all: 403 for pages of other origins, those of a
+/// sibling sub-domain included, which `SameSite=Lax` lets through.
+struct FromOwnPage;
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for FromOwnPage {
+    type Error = &'static str;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<FromOwnPage, &'static str> {
+        let headers = request.headers();
+        let is_own = match (headers.get_one("Sec-Fetch-Site"), headers.get_one("Origin")) {
+            (Some(site), _) => site == "same-origin",
+            // Older browsers, and pages without TLS. A proxy in front must pass the `Host` that it was sent.
+            (None, Some(origin)) => request.host().is_some_and(|host| {
+                let host = host.to_string();
+                [format!("http://{host}"), format!("https://{host}")].contains(&origin.to_owned())
+            }),
+            // Browsers send `Origin` with each POST.
+            (None, None) => true,
+        };
+        match is_own {
+            true => Outcome::Success(FromOwnPage),
+            false => Outcome::Error((Status::Forbidden, "a page of another origin asks")),
+        }
+    }
+}
+
+/// Refreshes the session now, and answers which claims that added, removed and changed, and whether there is
+/// another access token. Within 10 s of the last refresh, be it this request's guard that made it, there is
+/// no further one, and nothing changes.
+///
+/// | status | when | the session |
+/// |---|---|---|
+/// | 200 | it is refreshed | is as new |
+/// | 401 | it has ended, or the provider asks for a new sign-in | ends, or waits for the sign-in |
+/// | 403 | a page of another origin asks | stays |
+/// | 409 | it has no refresh token | stays |
+/// | 502 | the provider is not reachable, or refuses without ending the session | stays |
+/// | 503 | the session store is not reachable | stays |
+#[post("/me/refresh")]
+async fn refresh(_own: FromOwnPage, user: LoggedIn) -> Result<Json<Value>, (Status, Json<Value>)> {
+    let refreshed = user.refresh().await;
+    let refreshed = refreshed.map_err(|error| {
+        let answer = json!({ "error": error.reason(), "message": error.to_string() });
+        (status_of(&error), Json(answer))
+    })?;
+    let (before, after) = (user.claims().as_map(), refreshed.claims().as_map());
+    let (mut added, mut changed) = (vec![], vec![]);
+    for (name, value) in after {
+        match before.get(name) {
+            None => added.push(name),
+            Some(old) if old != value => changed.push(name),
+            Some(_) => {}
+        }
+    }
+    let removed = before.keys().filter(|name| !after.contains_key(*name));
+    Ok(Json(json!({
+        "added": added,
+        "removed": removed.collect::<Vec<_>>(),
+        "changed": changed,
+        "new_access_token": access_token(&refreshed).await != access_token(&user).await,
+    })))
+}
+
+fn status_of(error: &RefreshError) -> Status {
+    match error {
+        RefreshError::NoRefreshToken => Status::Conflict,
+        RefreshError::SignedOut(SignedOut::StoreUnavailable | SignedOut::UnknownKey) => {
+            Status::ServiceUnavailable
+        }
+        RefreshError::SignedOut(_) => Status::Unauthorized,
+        RefreshError::Failed { .. } => Status::BadGateway,
+        _ => Status::InternalServerError,
+    }
+}
+
+async fn access_token(user: &User) -> Option<&str> {
+    user.access_token().await.ok().map(Secret::expose)
+}
+
 #[get("/admin")]
 fn admin(user: Authorized<Admin>) -> Json<Value> {
     Json(json!({ "sub": user.subject(), "groups": user.groups() }))
@@ -173,7 +268,7 @@ fn app(figment: Figment) -> Rocket<Build> {
     rocket::custom(figment)
         .attach(Oidc::fairing())
         .manage(Notes::default())
-        .mount("/", routes![health, index, me, admin])
+        .mount("/", routes![health, index, me, refresh, admin])
         .mount("/", routes![whoami, list, add, either])
 }
 

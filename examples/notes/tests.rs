@@ -2,11 +2,14 @@
 
 use rocket::{
     Config,
-    http::{Accept, Status},
+    http::{Accept, Header, Status, uri::Host},
     local::blocking::{Client, LocalRequest},
     serde::json::{Value, json},
 };
-use rocket_openidconnect::testing::{TestProvider, TestRequest, assert_guarded};
+use rocket_openidconnect::{
+    Endpoint,
+    testing::{TestClient, TestProvider, TestRequest, assert_guarded},
+};
 
 fn app() -> Client {
     at(&TestProvider::new())
@@ -74,6 +77,119 @@ fn a_stranger_is_sent_to_sign_in() {
     let me = client.get("/me").header(Accept::HTML);
     assert_eq!(status(me), Status::SeeOther);
     assert_eq!(status(client.get("/me")), Status::Unauthorized);
+}
+
+/// A request of Ann's, who is signed in.
+fn refresh(client: &Client) -> LocalRequest<'_> {
+    client
+        .post("/me/refresh")
+        .signed_in_as(json!({ "sub": "ann" }))
+}
+
+/// Which claims a refresh changed, but for those that are about the token.
+fn changes(answer: &Value, kind: &str) -> Vec<String> {
+    let names = answer[kind].as_array().unwrap().iter();
+    let names = names.map(|name| name.as_str().unwrap().to_owned());
+    names
+        .filter(|name| !["iat", "exp", "jti"].contains(&name.as_str()))
+        .collect()
+}
+
+#[test]
+fn a_refresh_says_what_it_changed() {
+    let provider = TestProvider::new();
+    let figment = super::figment().select(Config::DEBUG_PROFILE);
+    let app = provider.register(super::app(figment));
+    let client = Client::tracked(app).expect("the example launches");
+    provider.on_id_token(|claims| {
+        claims.insert("desk".into(), json!(4));
+    });
+    client.sign_in("/me", json!({ "sub": "ann", "groups": ["users", "admin"] }));
+    provider.on_id_token(|claims| {
+        claims.insert("groups".into(), json!(["users"]));
+        claims.insert("zoneinfo".into(), json!("Europe/London"));
+    });
+    provider.forget_requests();
+    let answer = json_of(client.post("/me/refresh"));
+    assert_eq!(changes(&answer, "added"), ["zoneinfo"]);
+    assert_eq!(changes(&answer, "removed"), ["desk"]);
+    assert_eq!(changes(&answer, "changed"), ["groups"]);
+    assert_eq!(answer["new_access_token"], true);
+    assert_eq!(provider.requests_to(Endpoint::Token).len(), 1);
+    let me = json_of(client.get("/me"));
+    assert_eq!(me["claims"]["groups"], json!(["users"]));
+
+    // Within 10 s there is no further refresh.
+    assert_eq!(
+        json_of(client.post("/me/refresh")),
+        json!({ "added": [], "removed": [], "changed": [], "new_access_token": false })
+    );
+    assert_eq!(provider.requests_to(Endpoint::Token).len(), 1);
+}
+
+#[test]
+fn only_the_own_page_refreshes() {
+    let provider = TestProvider::new();
+    let client = at(&provider);
+    let status_with = |name: &'static str, value: &'static str| {
+        let mut request = refresh(&client).header(Header::new(name, value));
+        let host = Host::parse("app.example.com:8000").unwrap();
+        request.inner_mut().set_host(host);
+        provider.forget_requests();
+        let status = status(request);
+        (status, provider.requests_to(Endpoint::Token).len())
+    };
+    for (name, value) in [
+        ("Sec-Fetch-Site", "cross-site"),
+        ("Sec-Fetch-Site", "same-site"),
+        ("Sec-Fetch-Site", "none"),
+        ("Origin", "https://evil.example"),
+        ("Origin", "https://app.example.com"),
+        ("Origin", "https://app.example.com:8001"),
+        ("Origin", "null"),
+    ] {
+        let answer = status_with(name, value);
+        assert_eq!(answer, (Status::Forbidden, 0), "{name}: {value}");
+    }
+    for (name, value) in [
+        ("Sec-Fetch-Site", "same-origin"),
+        ("Origin", "https://app.example.com:8000"),
+        ("Origin", "http://app.example.com:8000"),
+    ] {
+        let answer = status_with(name, value);
+        assert_eq!(answer, (Status::Ok, 1), "{name}: {value}");
+    }
+}
+
+#[test]
+fn a_refresh_that_fails_says_why() {
+    let provider = TestProvider::new();
+    let client = at(&provider);
+    let error_of = |request: LocalRequest<'_>| {
+        let response = request.dispatch();
+        let status = response.status();
+        let body: Value = response.into_json().unwrap();
+        (status.code, body["error"].as_str().unwrap().to_owned())
+    };
+    let request = refresh(&client);
+    provider.go_down();
+    assert_eq!(error_of(request), (502, "refresh_failed".to_owned()));
+    provider.recover();
+    let request = refresh(&client);
+    provider.revoke_all_of("ann");
+    assert_eq!(error_of(request), (401, "refresh_refused".to_owned()));
+
+    let figment = super::figment().select(Config::DEBUG_PROFILE);
+    let figment = figment.merge(("oidc.session.tokens", "access_token id_token"));
+    let app = TestProvider::new().register(super::app(figment));
+    let client = Client::untracked(app).expect("the example launches");
+    assert_eq!(
+        error_of(refresh(&client)),
+        (409, "no_refresh_token".to_owned())
+    );
+
+    let stranger = client.post("/me/refresh");
+    assert_eq!(status(stranger), Status::Unauthorized);
 }
 
 /// The provider is down: the app starts, and answers all that needs no sign-in.

@@ -309,11 +309,22 @@ impl RelyingParty {
         // Before the lock, which covers the token call and a write alone.
         let metadata = provider.metadata(now).await?;
         if !self.sessions.is_shared {
-            return match self.sessions.newest(current, now).await {
-                Ok(Newest::ThisOne) => {
-                    self.refresh(provider, &metadata, current, is_forced, now)
-                        .await
+            let newest = match self.sessions.newest(current, now).await {
+                Ok(Newest::ThisOne) => current.clone(),
+                Ok(Newest::Other(session)) if !is_due(session.refresh_due, now) => {
+                    return Ok(session);
                 }
+                // Such as a pending one.
+                Ok(Newest::Other(session)) => session,
+                Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::SignedOut(reason)),
+            };
+            return self
+                .refresh(provider, &metadata, &newest, is_forced, now)
+                .await;
+        }
+        if is_forced && self.was_refreshed_elsewhere(current, now).await? {
+            return match self.sessions.newest(current, now).await {
+                Ok(Newest::ThisOne) => Ok(current.clone()),
                 Ok(Newest::Other(session)) => Ok(session),
                 Ok(Newest::None(reason)) | Err(reason) => Err(Failure::SignedOut(reason)),
             };
@@ -332,25 +343,28 @@ impl RelyingParty {
                     tracing::warn!("{error}; the lock of a refresh expires by itself");
                 }
             };
-            match newest {
-                Ok(Newest::ThisOne) if is_ours => {
-                    let result = self
-                        .refresh(provider, &metadata, current, is_forced, now)
-                        .await;
-                    unlock().await;
-                    return result;
-                }
-                Ok(Newest::ThisOne) => {}
-                // Another node may not be finished with it.
-                Ok(Newest::Other(session)) if is_ours || !is_due(session.refresh_due, now) => {
+            let newest = match newest {
+                Ok(Newest::ThisOne) => current.clone(),
+                Ok(Newest::Other(session)) if !is_due(session.refresh_due, now) => {
                     unlock().await;
                     return Ok(session);
                 }
-                Ok(Newest::Other(_)) => {}
+                // Such as a pending one, which another node may be about to replace.
+                Ok(Newest::Other(session)) => session,
                 Ok(Newest::None(reason)) | Err(reason) => {
                     unlock().await;
                     return Err(Failure::SignedOut(reason));
                 }
+            };
+            if is_ours {
+                let result = self
+                    .refresh(provider, &metadata, &newest, is_forced, now)
+                    .await;
+                unlock().await;
+                if result.is_ok() {
+                    self.note_refresh(&newest, now).await;
+                }
+                return result;
             }
             if begun.elapsed() > longest {
                 return Err(Failure::later(
@@ -359,6 +373,29 @@ impl RelyingParty {
                 ));
             }
             tokio::time::sleep(POLL_INTERVAL).await;
+        }
+    }
+
+    /// Whether another node refreshed this session so short a while ago that none is forced.
+    async fn was_refreshed_elsewhere(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        let name = self.sessions.names.last_refresh(current.name());
+        let notes = self.sessions.store.notes(&[&name]).await?;
+        let at = notes.into_iter().flatten().next();
+        let at = at.and_then(|at| at.parse::<i64>().ok());
+        Ok(at.is_some_and(|at| (now.unix_timestamp() - at).abs() < FORCED_INTERVAL))
+    }
+
+    /// Tells the other nodes that this session was refreshed.
+    async fn note_refresh(&self, current: &CurrentSession, now: OffsetDateTime) {
+        let name = self.sessions.names.last_refresh(current.name());
+        let at = now.unix_timestamp().to_string();
+        let life = Duration::from_secs(FORCED_INTERVAL.unsigned_abs());
+        if let Err(error) = self.sessions.store.note(&name, &at, life).await {
+            tracing::debug!("{error}; another node may force a refresh too early");
         }
     }
 
@@ -398,8 +435,12 @@ impl RelyingParty {
             refresh_token: received.refresh_token.clone(),
             ..SessionTokens::clone(&old)
         };
+        let mut pending = Session::clone(current);
+        // Also when this refresh was asked for: whoever finds it waits for this refresh, or begins another.
+        let now_s = now.unix_timestamp();
+        pending.refresh_due = Some(pending.refresh_due.map_or(now_s, |due| due.min(now_s)));
         let pending = self
-            .store_generation(current, Session::clone(current), pending_tokens, now)
+            .store_generation(current, pending, pending_tokens, now)
             .await;
         let pending = match pending {
             Ok(Some(pending)) => pending,

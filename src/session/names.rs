@@ -49,6 +49,11 @@ impl Names {
     pub(crate) fn refresh_lock(&self, session: &str) -> String {
         digest_name("refresh lock", &[session])
     }
+
+    /// When a session was refreshed last.
+    pub(crate) fn last_refresh(&self, session: &str) -> String {
+        digest_name("last refresh", &[session])
+    }
 }
 
 #[cfg(test)]
@@ -74,6 +79,7 @@ mod tests {
             names.record("id", 2),
             names.record("other", 1),
             names.refresh_lock("id"),
+            names.last_refresh("id"),
         ];
         for name in &all {
             assert_eq!(name.len(), 43);

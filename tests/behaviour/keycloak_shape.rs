@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
 
 use crate::{
-    records::Numbers,
+    numbers::Numbers,
     support::{JwtParts, SigningKey, TestProvider, keys::base64url},
 };
 
@@ -65,6 +65,7 @@ pub fn answer(provider: &TestProvider, person: &Person) -> Lengths {
             return;
         };
         let tokens = tokens(&shell, &person_there, &honest);
+        shell.know_refresh_token(&tokens.refresh_token);
         body["access_token"] = json!(tokens.access_token);
         body["refresh_token"] = json!(tokens.refresh_token);
         body["id_token"] = json!(tokens.id_token);

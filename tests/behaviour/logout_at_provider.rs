@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::{
     common::{App, assert_signed_out, cookie_name, cookies_but_the_browsers, opened_session},
-    records::{hold, session_cookies},
+    records::{header_bytes, hold, session_cookies},
     support::{Browser, Misbehaviour, Page, TestProvider, http},
 };
 
@@ -291,4 +291,32 @@ async fn local_sign_out_is_a_setting() {
     let page = browser.submit("/oidc/logout?next=/me", "").await;
     assert_eq!(page.location.as_deref(), Some("/me"));
     assert_eq!(cookies_but_the_browsers(&browser), [""; 0]);
+}
+
+/// An nginx with its defaults takes 4 KB of headers, where the hint is one part.
+#[rocket::async_test]
+async fn a_long_id_token_is_no_hint() {
+    let provider = TestProvider::start().await;
+    let app = App::released(&provider).with("oidc.session.max_cookies", 5);
+    let browser = app.open().await;
+    let mut sign_in_with = async |length: usize| {
+        provider.on_id_token(move |token| token.set("padding", "x".repeat(length)));
+        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+        let session = opened_session(&browser, &provider);
+        session["id_token"].as_str().unwrap().len()
+    };
+    // Three bytes of claims are four characters.
+    let longest = 2_500;
+    let padding = (longest - sign_in_with(0).await) * 3 / 4;
+    for (padding, is_hint) in [(padding - 4, true), (padding + 4, false), (12_000, false)] {
+        let length = sign_in_with(padding).await;
+        assert_eq!(length <= longest, is_hint, "{length}");
+        let page = browser.submit("/oidc/logout", "").await;
+        let (_, parameters) = logout_request(&page);
+        let names: Vec<_> = parameters.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names.contains(&"id_token_hint"), is_hint, "{length}");
+        assert_eq!(value(&parameters, "client_id"), "app");
+        let size = header_bytes(&page);
+        assert!(size < 4096, "{size} bytes of headers");
+    }
 }

@@ -1,4 +1,4 @@
-//! Against real counterparts: npm `oidc-provider` and a real Chromium. `scripts/interop` installs
+//! Against real counterparts: npm `oidc-provider`, Chromium, Redis and nginx. `scripts/interop` installs
 //! them and runs these tests.
 
 mod access_tokens;
@@ -6,13 +6,21 @@ mod browser;
 mod browser_sign_in;
 mod command_line;
 mod example;
+#[path = "../behaviour/keycloak_shape.rs"]
+mod keycloak_shape;
 mod mcp;
+mod nginx;
 mod node_provider;
+#[path = "../behaviour/numbers.rs"]
+#[allow(dead_code, reason = "it has more than these tests use")]
+mod numbers;
 mod redis_server;
 #[path = "../behaviour/support/return_addresses.rs"]
 mod return_addresses;
 mod sessions;
 mod sign_in;
+#[path = "../behaviour/support/mod.rs"]
+mod support;
 #[path = "../cli/tool.rs"]
 mod tool;
 mod two_nodes;

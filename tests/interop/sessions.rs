@@ -20,8 +20,9 @@ use crate::{
     visitor::Visitor,
 };
 
-/// Thirty-two bytes that are no secret.
+/// Thirty-two bytes that are no secret, and others.
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+const NEW_KEY: &str = "ZmVkY2JhOTg3NjU0MzIxMGZlZGNiYTk4NzY1NDMyMTA=";
 /// The life of an access token, in seconds.
 const LIFE: u64 = 2;
 
@@ -29,9 +30,18 @@ const LIFE: u64 = 2;
 struct Nodes {
     provider: NodeProvider,
     a: Option<Example>,
-    _b: Example,
+    b: Option<Example>,
+    ports: [u16; 2],
+    environment: Vec<(String, String)>,
     origin: String,
     origin_b: String,
+}
+
+/// One of them.
+#[derive(Clone, Copy)]
+enum Node {
+    A,
+    B,
 }
 
 impl Nodes {
@@ -40,10 +50,15 @@ impl Nodes {
         Nodes::start_with(session, &[]).await
     }
 
-    /// And with these variables in the environment of both.
+    /// And with these variables in the environment of both, over the usual ones.
     async fn start_with(session: &str, more: &[(&str, &str)]) -> Nodes {
-        let (port_a, port_b) = (free_port(), free_port());
-        let origin = format!("http://localhost:{port_a}");
+        Nodes::start_at(session, LIFE, more).await
+    }
+
+    /// And with access tokens that last so many seconds.
+    async fn start_at(session: &str, life: u64, more: &[(&str, &str)]) -> Nodes {
+        let ports = [free_port(), free_port()];
+        let [origin, origin_b] = ports.map(|port| format!("http://localhost:{port}"));
         let provider = NodeProvider::start(&[
             ("REDIRECT_URI", &format!("{origin}/oidc/authorize")),
             ("POST_LOGOUT_REDIRECT_URI", &format!("{origin}/")),
@@ -51,7 +66,7 @@ impl Nodes {
                 "BACKCHANNEL_LOGOUT_URI",
                 &format!("{origin}/oidc/backchannel-logout"),
             ),
-            ("ACCESS_TOKEN_TTL", &LIFE.to_string()),
+            ("ACCESS_TOKEN_TTL", &life.to_string()),
             ("ALWAYS_REFRESH", "1"),
         ])
         .await;
@@ -65,14 +80,33 @@ impl Nodes {
             ("OIDC_HTTP__TIMEOUT", "1s"),
             ("ROCKET_SECRET_KEY", KEY),
         ];
-        let environment = [&environment, more].concat();
-        Nodes {
-            a: Some(Example::start("notes", port_a, &environment)),
-            _b: Example::start("notes", port_b, &environment),
+        let environment = environment.iter().chain(more);
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let mut nodes = Nodes {
+            a: None,
+            b: None,
+            environment: environment.map(owned).collect(),
             provider,
-            origin_b: format!("http://localhost:{port_b}"),
+            ports,
             origin,
-        }
+            origin_b,
+        };
+        nodes.run(Node::A, &[]);
+        nodes.run(Node::B, &[]);
+        nodes
+    }
+
+    /// Runs a node in the place of the one that runs, with these variables over those of both.
+    fn run(&mut self, node: Node, more: &[(&str, &str)]) {
+        let both = self.environment.iter();
+        let both = both.map(|(name, value)| (name.as_str(), value.as_str()));
+        let environment: Vec<_> = both.chain(more.iter().copied()).collect();
+        let (place, port) = match node {
+            Node::A => (&mut self.a, self.ports[0]),
+            Node::B => (&mut self.b, self.ports[1]),
+        };
+        drop(place.take());
+        *place = Some(Example::start("notes", port, &environment));
     }
 
     fn at_a(&self, path: &str) -> String {
@@ -120,12 +154,28 @@ impl Nodes {
         self.events("grant.success", Some("refresh_token")).await
     }
 
+    /// Has the provider refuse connections, for so long. It loses nothing.
+    async fn provider_is_down(&self, time: Duration) {
+        let (issuer, time) = (self.provider.issuer(), time.as_millis());
+        let url = format!("{issuer}/_test/down?for={time}");
+        assert_eq!(reqwest::get(url).await.unwrap().status(), 200);
+        let is_down = || async { reqwest::get(issuer).await.is_err() };
+        within(Duration::from_secs(1), is_down).await;
+    }
+
     /// Lets token requests wait, in milliseconds, before and after they are carried out.
     async fn delay(&self, before: u64, after: u64) {
         let issuer = self.provider.issuer();
         let url = format!("{issuer}/_test/delay?before={before}&after={after}");
         assert_eq!(reqwest::get(url).await.unwrap().status(), 200);
     }
+}
+
+/// Where sessions are, with a Redis that both nodes share.
+const STORES: [&str; 2] = ["cookie", "redis"];
+
+fn in_redis(store: &str, redis: &RedisServer) -> String {
+    format!("{{store=\"{store}\",url=\"{}\"}}", redis.url())
 }
 
 /// Waits until the access token has ended: then a refresh is due.
@@ -370,9 +420,9 @@ async fn one_session_on_two_nodes_in_cookies_with_redis() {
 
 /// Kills A while its refresh waits at the provider, before it is carried out or after; answers whether the
 /// session goes on at B once the lock has ended.
-async fn a_node_dies_in_the_middle_of_a_refresh(before: u64, after: u64) -> bool {
+async fn a_node_dies_in_the_middle_of_a_refresh(store: &str, before: u64, after: u64) -> bool {
     let redis = RedisServer::start();
-    let session = format!("{{store=\"redis\",url=\"{}\"}}", redis.url());
+    let session = in_redis(store, &redis);
     let mut nodes = Nodes::start(&session).await;
     let visitor = nodes.sign_in("alice").await;
     let other = nodes.sign_in("bob").await;
@@ -413,44 +463,327 @@ async fn a_node_dies_in_the_middle_of_a_refresh(before: u64, after: u64) -> bool
 #[rocket::async_test]
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn a_node_that_dies_before_the_provider_rotated_leaves_the_session_to_the_other() {
-    assert!(a_node_dies_in_the_middle_of_a_refresh(900, 0).await);
+    for store in STORES {
+        assert!(a_node_dies_in_the_middle_of_a_refresh(store, 900, 0).await);
+    }
 }
 
 #[rocket::async_test]
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn a_node_that_dies_after_the_provider_rotated_makes_the_person_sign_in_again() {
-    assert!(!a_node_dies_in_the_middle_of_a_refresh(0, 900).await);
+    for store in STORES {
+        assert!(!a_node_dies_in_the_middle_of_a_refresh(store, 0, 900).await);
+    }
 }
 
 #[rocket::async_test]
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn redis_that_stops_under_load_signs_nobody_out() {
-    let mut redis = RedisServer::start();
-    let session = format!("{{store=\"redis\",url=\"{}\"}}", redis.url());
-    let nodes = Nodes::start(&session).await;
-    let visitor = nodes.sign_in("alice").await;
-    let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
-    let cookies = visitor.cookie_names();
+    for store in STORES {
+        let mut redis = RedisServer::start();
+        let nodes = Nodes::start(&in_redis(store, &redis)).await;
+        let visitor = nodes.sign_in("alice").await;
+        let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+        let cookies = visitor.cookie_names();
 
-    redis.stop();
-    for round in 0..5 {
-        let requests = (0..10).map(|i| visitor.visit(if i % 2 == 0 { &a } else { &b }));
-        for answer in join_all(requests).await {
-            assert_eq!(answer.status, 503, "round {round}: {answer:?}");
+        redis.stop();
+        for round in 0..5 {
+            let requests = (0..10).map(|i| visitor.visit(if i % 2 == 0 { &a } else { &b }));
+            for answer in join_all(requests).await {
+                assert_eq!(answer.status, 503, "{store}, round {round}: {answer:?}");
+                assert_eq!(answer.retry_after.as_deref(), Some("5"));
+            }
+        }
+        // What needs no session works on.
+        assert_eq!(visitor.visit(&nodes.at_a("/health")).await.status, 200);
+        assert_eq!(visitor.visit(&nodes.at_a("/")).await.status, 200);
+        assert_eq!(visitor.cookie_names(), cookies);
+
+        redis.restart();
+        for url in [&a, &b] {
+            let is_back = || async { visitor.visit(url).await.status == 200 };
+            within(Duration::from_secs(5), is_back).await;
+        }
+        nodes.is_signed_in(&visitor, &a, "alice").await;
+    }
+}
+
+/// The provider has rotated the refresh token: what it sent is kept until Redis takes it.
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn redis_that_stops_during_a_refresh_loses_no_token() {
+    for store in STORES {
+        let mut redis = RedisServer::start();
+        let nodes = Nodes::start(&in_redis(store, &redis)).await;
+        let visitor = nodes.sign_in("alice").await;
+        let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+        until_due().await;
+        nodes.delay(0, 500).await;
+        let outage = async {
+            within(Duration::from_secs(2), || async {
+                nodes.refreshes().await == 1
+            })
+            .await;
+            redis.stop();
+            sleep(Duration::from_millis(1500)).await;
+            redis.restart();
+        };
+        let (answer, ()) = rocket::futures::future::join(visitor.visit(&a), outage).await;
+        nodes.delay(0, 0).await;
+        assert_eq!(answer.status, 200, "{store}: {answer:?}");
+        let is_back = || async { visitor.visit(&b).await.status == 200 };
+        within(Duration::from_secs(5), is_back).await;
+
+        // The next refresh has the newest token.
+        let before = nodes.refreshes().await;
+        until_due().await;
+        nodes.is_signed_in(&visitor, &b, "alice").await;
+        assert_eq!(nodes.refreshes().await, before + 1, "{store}");
+        assert_eq!(nodes.events("grant.error", None).await, 0, "{store}");
+    }
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn a_provider_that_is_down_signs_nobody_out() {
+    for store in STORES {
+        let redis = RedisServer::start();
+        let nodes = Nodes::start(&in_redis(store, &redis)).await;
+        let visitor = nodes.sign_in("alice").await;
+        let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+        nodes.is_signed_in(&visitor, &b, "alice").await;
+        until_due().await;
+        nodes.provider_is_down(Duration::from_secs(3)).await;
+        for _ in 0..3 {
+            twenty(&visitor, &a, &b).await;
+        }
+        // It is up again, and asked again after a pause of 5 s.
+        let is_up = || async { reqwest::get(nodes.provider.issuer()).await.is_ok() };
+        within(Duration::from_secs(5), is_up).await;
+        assert_eq!(nodes.refreshes().await, 0, "{store}");
+        let is_refreshed = || async {
+            twenty(&visitor, &a, &b).await;
+            nodes.refreshes().await == 1
+        };
+        within(Duration::from_secs(10), is_refreshed).await;
+        assert_eq!(nodes.events("grant.error", None).await, 0, "{store}");
+    }
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn beyond_the_grace_the_session_waits_for_the_provider() {
+    let redis = RedisServer::start();
+    for store in STORES {
+        let url = redis.url();
+        let session = format!("{{store=\"{store}\",url=\"{url}\",refresh_grace=0}}");
+        let nodes = Nodes::start(&session).await;
+        let visitor = nodes.sign_in("alice").await;
+        let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+        let cookies = visitor.cookie_names();
+        until_due().await;
+        nodes.provider_is_down(Duration::from_secs(2)).await;
+        for url in [&a, &b] {
+            let answer = visitor.visit(url).await;
+            assert_eq!(answer.status, 503, "{store}: {answer:?}");
+            let wait: u32 = answer.retry_after.unwrap().parse().unwrap();
+            assert!((1..=5).contains(&wait), "{store}: {wait}");
+        }
+        assert_eq!(visitor.cookie_names(), cookies, "{store}");
+        for url in [&a, &b] {
+            let is_back = || async { visitor.visit(url).await.status == 200 };
+            within(Duration::from_secs(10), is_back).await;
+        }
+        assert_eq!(nodes.events("grant.error", None).await, 0, "{store}");
+    }
+}
+
+/// In three steps: the new key is known to all nodes, then first at one after the other, then alone.
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn a_key_is_changed_without_signing_anybody_out() {
+    for store in STORES {
+        let redis = RedisServer::start();
+        let mut nodes = Nodes::start(&in_redis(store, &redis)).await;
+        let visitor = nodes.sign_in("alice").await;
+        let other = nodes.sign_in("bob").await;
+        let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+
+        let old_first = [("OIDC_PREVIOUS_SECRET_KEYS", NEW_KEY)];
+        let new_first = [
+            ("ROCKET_SECRET_KEY", NEW_KEY),
+            ("OIDC_PREVIOUS_SECRET_KEYS", KEY),
+        ];
+        let new_alone = [("ROCKET_SECRET_KEY", NEW_KEY)];
+        let mut refreshes = 0;
+        for (step, node, settings) in [
+            (1, Node::A, &old_first[..]),
+            (1, Node::B, &old_first),
+            (2, Node::A, &new_first),
+            (2, Node::B, &new_first),
+            (3, Node::A, &new_alone),
+            (3, Node::B, &new_alone),
+        ] {
+            nodes.run(node, settings);
+            // Each refreshes for both, and both together once.
+            for (user, visitor) in [("alice", &visitor), ("bob", &other)] {
+                nodes.is_signed_in(visitor, &b, user).await;
+                nodes.is_signed_in(visitor, &a, user).await;
+            }
+            for (one, another) in [(&a, &a), (&b, &b), (&a, &b)] {
+                until_due().await;
+                let before = nodes.refreshes().await;
+                twenty(&visitor, one, another).await;
+                twenty(&other, one, another).await;
+                assert_eq!(nodes.refreshes().await, before + 2, "{store}, step {step}");
+                refreshes += 2;
+            }
+        }
+        assert!(nodes.refreshes().await >= refreshes);
+        assert_eq!(nodes.events("grant.error", None).await, 0, "{store}");
+
+        // The provider's word still reaches a session that began under the old key.
+        let mut visitor = visitor;
+        let at_provider = format!("{}/session/end", nodes.provider.issuer());
+        visitor.walker.sign_out(&at_provider).await;
+        assert_eq!(nodes.events("backchannel.success", None).await, 1);
+        let is_out = || async { visitor.visit(&b).await.status == 303 };
+        within(Duration::from_secs(1), is_out).await;
+        nodes.is_signed_in(&other, &b, "bob").await;
+    }
+}
+
+/// One step was left out: B does not know the key that A encrypts with.
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn a_node_without_the_new_key_waits_for_it() {
+    for store in STORES {
+        let redis = RedisServer::start();
+        let mut nodes = Nodes::start(&in_redis(store, &redis)).await;
+        let visitor = nodes.sign_in("alice").await;
+        let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+        nodes.is_signed_in(&visitor, &b, "alice").await;
+        let new_first = [
+            ("ROCKET_SECRET_KEY", NEW_KEY),
+            ("OIDC_PREVIOUS_SECRET_KEYS", KEY),
+        ];
+        nodes.run(Node::A, &new_first);
+        let older = visitor.copy();
+        until_due().await;
+        nodes.is_signed_in(&visitor, &a, "alice").await;
+        assert_eq!(nodes.refreshes().await, 1);
+
+        let cookies = older.cookie_names();
+        for _ in 0..2 {
+            let answer = older.visit(&b).await;
+            assert_eq!(answer.status, 503, "{store}: {answer:?}");
             assert_eq!(answer.retry_after.as_deref(), Some("5"));
         }
-    }
-    // What needs no session works on.
-    assert_eq!(visitor.visit(&nodes.at_a("/health")).await.status, 200);
-    assert_eq!(visitor.visit(&nodes.at_a("/")).await.status, 200);
-    assert_eq!(visitor.cookie_names(), cookies);
+        assert_eq!(older.cookie_names(), cookies, "{store}");
+        assert_eq!(nodes.refreshes().await, 1, "{store}");
 
-    redis.restart();
-    for url in [&a, &b] {
-        let is_back = || async { visitor.visit(url).await.status == 200 };
-        within(Duration::from_secs(5), is_back).await;
+        // Once it knows the key, the session is there.
+        nodes.run(Node::B, &[("OIDC_PREVIOUS_SECRET_KEYS", NEW_KEY)]);
+        nodes.is_signed_in(&older, &b, "alice").await;
+        nodes.is_signed_in(&visitor, &b, "alice").await;
+        assert_eq!(nodes.events("grant.error", None).await, 0, "{store}");
     }
-    nodes.is_signed_in(&visitor, &a, "alice").await;
+}
+
+/// A copy of the cookies from before a refresh at A, at B.
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn an_older_copy_is_known_as_such_at_the_other_node() {
+    let redis = RedisServer::start();
+    // So long that nothing is due by itself.
+    let nodes = Nodes::start_at(&in_redis("cookie", &redis), 600, &[]).await;
+    let visitor = nodes.sign_in("alice").await;
+    let older = visitor.copy();
+    let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+    let answer = visitor.submit(&nodes.at_a("/me/refresh")).await;
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(nodes.refreshes().await, 1);
+
+    // The newest record answers, and goes along.
+    let holder = older.copy();
+    nodes.is_signed_in(&holder, &b, "alice").await;
+    assert_ne!(holder.session(), older.session());
+    nodes.is_signed_in(&visitor, &b, "alice").await;
+    // The newer cookie was seen: the record is kept for a minute, and then gone.
+    let keys = redis.ask("KEYS *").unwrap();
+    let keys = keys.lines().filter(|line| line.starts_with("oidc:"));
+    let seconds_left = |key: &str| -> i64 {
+        let answer = redis.ask(&format!("TTL {key}")).unwrap();
+        answer.lines().next().unwrap()[1..].parse().unwrap()
+    };
+    // Beside it there is, for 10 s, when the session was refreshed.
+    let brief = keys.filter(|key| (11..=60).contains(&seconds_left(key)));
+    let brief: Vec<_> = brief.collect();
+    let [record] = brief[..] else {
+        panic!("{brief:?}");
+    };
+    redis.ask(&format!("DEL {record}")).unwrap();
+    for url in [&b, &a] {
+        let holder = older.copy();
+        nodes.is_signed_out(&holder, url).await;
+        // It is a copy: no cookie is removed.
+        assert_eq!(holder.session(), older.session());
+        let answer = holder.submit(&url.replace("/me", "/me/refresh")).await;
+        assert_eq!(answer.status, 401, "{answer:?}");
+        nodes.is_signed_in(&visitor, url, "alice").await;
+    }
+    assert_eq!(nodes.refreshes().await, 1);
+    assert_eq!(nodes.events("grant.error", None).await, 0);
+}
+
+/// At one node, and then at the other, which had no part in it.
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn a_session_is_refreshed_once_in_ten_seconds_whichever_node_is_asked() {
+    for store in STORES {
+        let redis = RedisServer::start();
+        let nodes = Nodes::start_at(&in_redis(store, &redis), 600, &[]).await;
+        let visitor = nodes.sign_in("alice").await;
+        for (url, is_new) in [
+            (nodes.at_a("/me/refresh"), true),
+            (nodes.at_b("/me/refresh"), false),
+        ] {
+            let answer = visitor.submit(&url).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let answer: Value = serde_json::from_str(&answer.body).unwrap();
+            assert_eq!(answer["new_access_token"], is_new, "{store}: {answer}");
+        }
+        assert_eq!(nodes.refreshes().await, 1, "{store}");
+    }
+}
+
+/// Twenty that ask, at both nodes, for one that is not due.
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn a_refresh_that_is_asked_for_is_one_over_both_nodes() {
+    for store in STORES {
+        let redis = RedisServer::start();
+        let nodes = Nodes::start_at(&in_redis(store, &redis), 600, &[]).await;
+        let visitor = nodes.sign_in("alice").await;
+        let (a, b) = (nodes.at_a("/me/refresh"), nodes.at_b("/me/refresh"));
+        nodes.delay(0, 300).await;
+        let requests = (0..20).map(|i| visitor.submit(if i % 2 == 0 { &a } else { &b }));
+        for answer in join_all(requests).await {
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let answer: Value = serde_json::from_str(&answer.body).unwrap();
+            assert_eq!(answer["new_access_token"], true, "{store}: {answer}");
+        }
+        assert_eq!(nodes.refreshes().await, 1, "{store}");
+        // Within 10 s at either node: none.
+        nodes.delay(0, 0).await;
+        for url in [&a, &b] {
+            let answer = visitor.submit(url).await;
+            assert_eq!(answer.status, 200, "{answer:?}");
+            let answer: Value = serde_json::from_str(&answer.body).unwrap();
+            assert_eq!(answer["new_access_token"], false, "{store}: {answer}");
+        }
+        assert_eq!(nodes.refreshes().await, 1, "{store}");
+    }
 }
 
 /// The button of the app signs out at the provider too, which tells the app in turn.

@@ -19,6 +19,8 @@ pub struct Answer {
     pub status: u16,
     pub location: Option<String>,
     pub retry_after: Option<String>,
+    /// How long its headers are, with the status line.
+    pub header_bytes: usize,
     pub body: String,
 }
 
@@ -66,6 +68,9 @@ impl Visitor {
             Some(value.to_str().unwrap().to_owned())
         };
         let (location, retry_after) = (header("location"), header("retry-after"));
+        let headers = response.headers().iter();
+        let lines = headers.map(|(name, value)| name.as_str().len() + value.len() + ": \r\n".len());
+        let header_bytes = "HTTP/1.1 303 See Other\r\n\r\n".len() + lines.sum::<usize>();
         for cookie in response.headers().get_all("set-cookie") {
             let cookie = cookie.to_str().unwrap();
             let (pair, attributes) = cookie.split_once(';').unwrap_or((cookie, ""));
@@ -80,6 +85,7 @@ impl Visitor {
             status: response.status().as_u16(),
             location,
             retry_after,
+            header_bytes,
             body: response.text().await.unwrap(),
         }
     }
@@ -99,6 +105,15 @@ impl Visitor {
             };
         }
         panic!("redirects without end, last to {url}");
+    }
+
+    /// The values of the session's cookies.
+    pub fn session(&self) -> String {
+        let cookies = self.cookies.lock().unwrap();
+        let of_session = cookies
+            .iter()
+            .filter(|(name, _)| name.contains("oidc_session"));
+        of_session.map(|(_, value)| value.as_str()).collect()
     }
 
     /// The names of its cookies.

@@ -327,6 +327,14 @@ impl TestProvider {
         parts.compact()
     }
 
+    /// Lets a hook of [`on_token_response`](Self::on_token_response) put a refresh token of its own, known from
+    /// now on, into the place of the one that is being issued.
+    pub fn know_refresh_token(&self, token: &str) {
+        let mut grants = lock(&self.0.state.grants);
+        let grant = grants.last.clone().expect("somebody has signed in");
+        grants.refresh.insert(token.to_owned(), grant);
+    }
+
     /// Lets every access token run out, or be revoked: introspection and UserInfo refuse them.
     pub fn revoke_access_tokens(&self) {
         lock(&self.0.state.grants).access.clear();

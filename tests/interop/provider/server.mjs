@@ -264,6 +264,17 @@ provider.use(async (ctx, next) => {
     ctx.body = delay;
     return;
   }
+  // Refuses connections from now on, for so many milliseconds, and loses nothing.
+  if (ctx.path === '/_test/down') {
+    const { port } = server.address();
+    ctx.body = 'down';
+    ctx.res.once('finish', () => {
+      server.close();
+      server.closeAllConnections();
+      setTimeout(() => server.listen(port, '127.0.0.1'), Number(ctx.query.for));
+    });
+    return;
+  }
   if (ctx.path === '/token') {
     const { before, after } = delay;
     await sleep(before);
