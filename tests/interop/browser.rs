@@ -49,6 +49,10 @@ pub struct Browser {
     http: reqwest::Client,
 }
 
+/// A tab of the browser, by its window handle (WebDriver §11).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tab(String);
+
 /// A cookie as the browser keeps it, whatever page is open.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -155,6 +159,35 @@ impl Browser {
     pub async fn execute(&self, js: &str) -> Value {
         self.post("/execute/sync", json!({ "script": js, "args": [] }))
             .await
+    }
+
+    /// Opens these addresses at once, each in a new tab, and returns the tabs once all are there.
+    pub async fn open_tabs(&self, urls: &[String]) -> Vec<Tab> {
+        let before = self.tabs().await;
+        let urls = json!(urls);
+        self.execute(&format!("for (const url of {urls}) window.open(url);"))
+            .await;
+        let started = Instant::now();
+        loop {
+            let mut tabs = self.tabs().await;
+            tabs.retain(|tab| !before.contains(tab));
+            if tabs.len() == urls.as_array().map_or(0, Vec::len) {
+                return tabs;
+            }
+            assert!(started.elapsed() < DEADLINE, "only {} tabs", tabs.len());
+            sleep(POLL).await;
+        }
+    }
+
+    async fn tabs(&self) -> Vec<Tab> {
+        let handles = self.get("/window/handles").await;
+        let handles: Vec<String> = serde_json::from_value(handles).expect("handles are strings");
+        handles.into_iter().map(Tab).collect()
+    }
+
+    /// Has all that follows happen in this tab.
+    pub async fn switch_to(&self, tab: &Tab) {
+        self.post("/window", json!({ "handle": tab.0 })).await;
     }
 
     /// Every cookie the browser keeps, also those that this page cannot see.
