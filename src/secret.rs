@@ -59,7 +59,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Writes a secret as plain text, for what is sealed before it leaves: `#[serde(with = "secret::text")]`.
+/// Writes a secret as plain text, for what is encrypted before it leaves: `#[serde(with = "secret::text")]`.
 pub(crate) mod text {
     use serde::{Deserialize, Deserializer, Serializer};
 

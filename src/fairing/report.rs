@@ -24,6 +24,9 @@ pub(super) async fn report(rp: &RelyingParty, protected_routes: usize) {
             tell("redirect URI to register", rp.site.redirect_uri.as_str());
             tell("scopes", &rp.settings.scopes.join(" "));
             tell("session", rp.sessions.describe());
+            if let Some(size) = rp.sessions.describe_size() {
+                tell("a large session", &size);
+            }
             if rp.settings.rp_initiated_logout {
                 let uri = &rp.post_logout.redirect_uri;
                 tell("post-logout redirect URI to register", uri);

@@ -155,6 +155,18 @@ impl Sessions {
         }
     }
 
+    /// What proxies must take, for a report; `None` where every answer is small.
+    pub(crate) fn describe_size(&self) -> Option<String> {
+        let max = self.settings.max_cookies;
+        let is_large = self.is_in_cookies && max > 1;
+        is_large.then(|| {
+            format!(
+                "up to {max} cookies, {} KB of response headers; nginx takes 4 KB unless `proxy_buffer_size` is larger",
+                4 * max
+            )
+        })
+    }
+
     /// The name and the attributes of the session's cookie, for a report.
     #[cfg(feature = "cli")]
     pub(crate) fn describe_cookie(&self) -> String {

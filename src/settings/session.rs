@@ -53,7 +53,7 @@ pub struct SessionSettings {
     ///
     /// _Default:_ `3`
     pub max_cookies: usize,
-    /// Where sessions are: `cookie`, sealed in the browser; `memory`, in this process; `redis`, in Redis
+    /// Where sessions are: `cookie`, encrypted in the browser; `memory`, in this process; `redis`, in Redis
     /// or Valkey for several nodes (cargo feature `redis`). An app may bring its own by
     /// [`Oidc::session_store`](crate::Oidc::session_store), which goes before this.
     ///
@@ -107,7 +107,7 @@ pub struct SessionSettings {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoreKind {
-    /// In the browser, sealed.
+    /// In the browser, encrypted.
     Cookie,
     /// In this process.
     Memory,

@@ -47,7 +47,7 @@
 //! [`TestRequest`] adds to a local request
 //!
 //! - [`signed_in_as(claims)`](TestRequest::signed_in_as): a person who has just signed in. The session's cookie is
-//!   sealed under the app's key, and the real guards open it.
+//!   encrypted under the app's key, and the real guards decrypt it.
 //! - [`bearer(claims)`](TestRequest::bearer): an API client. The access token is signed by the provider, and the
 //!   app fetches the key and verifies it.
 //!

@@ -574,18 +574,21 @@ async fn the_report_at_liftoff() {
         "INFO: session: encrypted cookies; what ends them early (sign-out elsewhere, at the provider, \
          by the app) and which copies are old is known to this node only, until it restarts"
             .to_owned(),
+        "INFO: a large session: up to 3 cookies, 12 KB of response headers; nginx takes 4 KB unless \
+         `proxy_buffer_size` is larger"
+            .to_owned(),
         "INFO: post-logout redirect URI to register: http://localhost:8000/".to_owned(),
     ];
     let loopback = format!("WARN: `issuer`: {issuer} is asked over plain http, on loopback");
     let app = App::new(&provider);
     let lines = report(&app).await;
-    assert_eq!(lines[..7], usual);
-    assert_eq!(lines[7..], *std::slice::from_ref(&loopback));
+    assert_eq!(lines[..8], usual);
+    assert_eq!(lines[8..], *std::slice::from_ref(&loopback));
 
     let app = App::new(&provider).with("oidc.trusted_audiences", "other");
     let lines = report(&app).await;
     assert_eq!(
-        lines[7..],
+        lines[8..],
         [
             loopback.clone(),
             "WARN: `trusted_audiences`: ID tokens may also name other".to_owned()
@@ -597,7 +600,7 @@ async fn the_report_at_liftoff() {
     });
     let lines = report(&App::new(&provider)).await;
     assert_eq!(
-        lines[7..],
+        lines[8..],
         [
             "INFO: UserInfo: skipped, the provider has no such endpoint".to_owned(),
             loopback.clone()

@@ -48,6 +48,7 @@ async fn an_app_that_can_sign_in_is_green() {
             "secret_key",
             "cookies",
             "session store",
+            "session size",
             "connection",
             "metadata",
             "clock",

@@ -37,7 +37,12 @@ impl Doctor {
         self.cookie(&sessions.describe_cookie(), site, is_debug);
         let work = sessions.store.notes(&["rocket-oidc doctor"]);
         match self.terminal.wait("asking the session store", work).await {
-            Ok(_) => self.report.ok(CHECK, sessions.describe()),
+            Ok(_) => {
+                self.report.ok(CHECK, sessions.describe());
+                if let Some(size) = sessions.describe_size() {
+                    self.report.ok("session size", size);
+                }
+            }
             Err(error) => self
                 .report
                 .failure(CHECK, error.to_string(), error.remedy()),
