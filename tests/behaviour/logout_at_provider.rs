@@ -299,7 +299,7 @@ async fn a_long_id_token_is_no_hint() {
     let provider = TestProvider::start().await;
     let app = App::released(&provider).with("oidc.session.max_cookies", 5);
     let browser = app.open().await;
-    let mut sign_in_with = async |length: usize| {
+    let sign_in_with = async |length: usize| {
         provider.on_id_token(move |token| token.set("padding", "x".repeat(length)));
         browser.sign_in(&provider, "/me").await.is(Status::Ok);
         let session = opened_session(&browser, &provider);

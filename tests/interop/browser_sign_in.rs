@@ -8,7 +8,7 @@ use crate::{
     browser::{Browser, Tab},
     example::{Example, free_port},
     node_provider::{CLIENT_SECRET, NodeProvider},
-    return_addresses::{FOREIGN, LOCAL},
+    support::return_addresses::{FOREIGN, LOCAL},
 };
 
 #[rocket::async_test]

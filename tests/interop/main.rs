@@ -15,8 +15,6 @@ mod node_provider;
 #[allow(dead_code, reason = "it has more than these tests use")]
 mod numbers;
 mod redis_server;
-#[path = "../behaviour/support/return_addresses.rs"]
-mod return_addresses;
 mod sessions;
 mod sign_in;
 #[path = "../behaviour/support/mod.rs"]
