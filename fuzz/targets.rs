@@ -65,7 +65,8 @@ pub fn sign_in_attempt(data: &[u8]) {
     }
 }
 
-/// The `Cookie` header: nobody is signed in by cookies that the app did not seal.
+/// The `Cookie` header: nobody is signed in by cookies that the app did not encrypt. Names end in what
+/// the app's names end in.
 pub fn cookie_header(data: &[u8]) {
     thread_local! {
         static APP: Client = app();
@@ -79,11 +80,22 @@ pub fn cookie_header(data: &[u8]) {
         request.add_header(Header::new("Cookie", value.to_owned()));
         for pair in value.split(';') {
             if let Some((name, value)) = pair.split_once('=') {
-                request = request.cookie((name.trim().to_owned(), value.trim().to_owned()));
+                let name = own_name(name.trim(), &session_cookies().client_tag());
+                request = request.cookie((name, value.trim().to_owned()));
             }
         }
         assert_eq!(request.dispatch().status(), Status::Unauthorized);
     });
+}
+
+/// `oidc_session_1` with the tag of a client is `oidc_session_<tag>_1`.
+fn own_name(name: &str, tag: &str) -> String {
+    for kind in ["oidc_session", "oidc_browser"] {
+        if let Some(rest) = name.strip_prefix(kind) {
+            return format!("{kind}_{tag}{rest}");
+        }
+    }
+    name.to_owned()
 }
 
 /// An app at a provider that it never asks.
@@ -183,7 +195,8 @@ pub fn sealed_text(data: &[u8]) {
     }
 }
 
-fn session_cookies() -> &'static SessionCookies {
+/// The keys of [`app`]'s client.
+pub fn session_cookies() -> &'static SessionCookies {
     static KEYS: OnceLock<SessionCookies> = OnceLock::new();
     KEYS.get_or_init(|| {
         SessionCookies::new(&"07".repeat(32), "https://op.example", "app").expect("32 bytes in hex")

@@ -88,6 +88,13 @@ macro_rules! targets {
     )*};
 }
 
+/// The corpus begins with a record that is one.
+#[test]
+fn the_session_in_the_corpus_is_read() {
+    let record = include_bytes!("../fuzz/corpus/sealed_text/session");
+    assert!(targets::session_cookies().reads(record));
+}
+
 targets! {
     authorization_header authorization_response cookie_header introspection json jwt key_set
     logout_token metadata return_to sealed_text sign_in_attempt token_response user_info

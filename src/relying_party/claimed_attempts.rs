@@ -44,7 +44,9 @@ pub(super) enum Claimed<R> {
     First(Arc<R>),
     /// The same callback came before, and this is its result.
     Before(Arc<R>),
-    /// The attempt was claimed, and there is no result for this callback.
+    /// The same callback came before, and its result is not kept any more.
+    Late,
+    /// The attempt was claimed for another code.
     Used,
     /// The attempt is too old.
     TooOld,
@@ -93,8 +95,11 @@ impl<R> ClaimedAttempts<R> {
                     claim.result = Some(result.clone());
                     return Claimed::First(result);
                 }
-                let result = claim.result.as_ref().filter(|_| claim.code == code);
-                return result.map_or(Claimed::Used, |result| Claimed::Before(result.clone()));
+                if claim.code != code {
+                    return Claimed::Used;
+                }
+                let result = claim.result.as_ref();
+                return result.map_or(Claimed::Late, |result| Claimed::Before(result.clone()));
             }
             Entry::Vacant(entry) => entry,
         };
@@ -198,6 +203,7 @@ mod tests {
         match claims.claim(id, [code; 32], client, ends, now, || result) {
             Claimed::First(result) => format!("first {result}"),
             Claimed::Before(result) => format!("before {result}"),
+            Claimed::Late => "late".to_owned(),
             Claimed::Used => "used".to_owned(),
             Claimed::TooOld => "too old".to_owned(),
             Claimed::Full { until } => format!("full until {until}"),

@@ -109,7 +109,8 @@ impl fmt::Debug for Exchanges {
 }
 
 impl RelyingParty {
-    /// The exchange of this code for this attempt: a new one, or that of an identical callback.
+    /// The exchange of this code for this attempt: a new one, or that of an identical callback. `None` when
+    /// an identical callback came so long ago that its result is not kept any more.
     pub(crate) fn exchange_once(
         &self,
         provider: &Arc<Provider>,
@@ -118,7 +119,7 @@ impl RelyingParty {
         code: Secret,
         client: Option<IpAddr>,
         now: OffsetDateTime,
-    ) -> Result<Arc<Exchange>, SignInError> {
+    ) -> Result<Option<Arc<Exchange>>, SignInError> {
         let (id, ends) = (attempt.id, attempt.ends(self.settings.sign_in_timeout));
         let mut code_digest = [0; 32];
         let digest = digest::digest(&digest::SHA256, code.expose().as_bytes());
@@ -137,7 +138,8 @@ impl RelyingParty {
             .claim(id, code_digest, client, ends, seconds, begin);
         let exchange = match claimed {
             Claimed::First(exchange) => exchange,
-            Claimed::Before(exchange) => return Ok(exchange),
+            Claimed::Before(exchange) => return Ok(Some(exchange)),
+            Claimed::Late => return Ok(None),
             Claimed::Used => return Err(SignInError::Used),
             Claimed::TooOld => return Err(self.expired()),
             Claimed::Full { until } => {
@@ -160,7 +162,7 @@ impl RelyingParty {
         };
         let span = tracing::debug_span!(parent: None, "sign_in");
         observing::spawn(task.run().instrument(span));
-        Ok(exchange)
+        Ok(Some(exchange))
     }
 
     /// Waits for an exchange, and for the identical callbacks that come first.

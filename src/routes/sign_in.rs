@@ -325,6 +325,8 @@ impl<'r> Visit<'r, '_> {
                 self.set_session(&current, browser);
                 Outcome::Success(redirect(attempt.return_to.as_str()))
             }
+            // It has had its session: the page decides what its visitor may see by now.
+            Ok(Completed::Late) => Outcome::Success(redirect(attempt.return_to.as_str())),
             Err(error @ SignInError::Used) => self.lead_on(&attempt, false, error).await,
             Err(error) if is_too_late(&error) => self.lead_on(&attempt, true, error).await,
             Err(error) => self.failed(error, &attempt.return_to).await,
@@ -343,9 +345,15 @@ impl<'r> Visit<'r, '_> {
         let exchange = self
             .rp
             .exchange_once(provider, attempt, secrets, code, client, self.now)?;
-        let turn = match self.rp.outcome(&exchange, self.now).await? {
-            ExchangeOutcome::Begun(current) => return Ok(Completed::Before(current)),
-            ExchangeOutcome::Turn(turn) => turn,
+        let Some(exchange) = exchange else {
+            return Ok(Completed::Late);
+        };
+        let turn = match self.rp.outcome(&exchange, self.now).await {
+            Ok(ExchangeOutcome::Turn(turn)) => turn,
+            Ok(ExchangeOutcome::Begun(current)) => return Ok(Completed::Before(current)),
+            // Its session has ended, or nobody came for it in time.
+            Err(SignInError::Used) => return Ok(Completed::Late),
+            Err(error) => return Err(error),
         };
         let Turn {
             session, tokens, ..
@@ -409,6 +417,8 @@ enum Completed {
     Now(CurrentSession),
     /// It began for an identical callback before.
     Before(CurrentSession),
+    /// An identical callback came before, and there is no session to give out any more.
+    Late,
 }
 
 /// Begins a session for a request that is no callback. Answers what the answer would set.

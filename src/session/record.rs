@@ -166,12 +166,8 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
     let left_out: Map<_, _> = left_out
         .map(|(name, value)| (name.to_owned(), value.clone()))
         .collect();
-    put(
-        &mut stream,
-        &(!left_out.is_empty())
-            .then(|| json(&left_out))
-            .unwrap_or_default(),
-    );
+    let left_out = (!left_out.is_empty()).then(|| json(&left_out));
+    put(&mut stream, &left_out.unwrap_or_default());
     let has_id_token = jwts[0].is_some();
     let id_token = (!has_id_token).then(|| json(&sources.id_token));
     put(&mut stream, &id_token.unwrap_or_default());

@@ -291,7 +291,6 @@ mod tests {
             actual: "https://other.example".into(),
         };
         assert_eq!(error, IdTokenError::Claim(expected).into());
-        assert!(!error.is_another_sign_in());
     }
 
     #[test]

@@ -609,7 +609,7 @@ async fn a_state_that_is_no_attempt_is_a_page() {
     }
     assert_eq!(provider.count(TOKEN), 0);
     // Made under another key.
-    let other = node(&app.with("secret_key", KEY)).await;
+    let other = node(&app.with("secret_key", "07".repeat(32))).await;
     let foreign = other.begin_sign_in(&provider, "/me").await;
     is_page(&arrive(&browser, &foreign).await);
     leads_to(&arrive(&browser, &callback).await, "/me");
