@@ -222,9 +222,9 @@ mod tests {
 
         claims.keep_result(one, 60);
         assert_eq!(claim(claims, one, 1, None, (ENDS, 59), 8), "before 7");
-        assert_eq!(claim(claims, one, 1, None, (ENDS, 60), 8), "used");
+        assert_eq!(claim(claims, one, 1, None, (ENDS, 60), 8), "late");
         assert_eq!(claim(claims, other, 1, None, (ENDS, 60), 8), "before 9");
-        assert_eq!(claim(claims, one, 1, None, (ENDS, ENDS - 1), 8), "used");
+        assert_eq!(claim(claims, one, 1, None, (ENDS, ENDS - 1), 8), "late");
     }
 
     /// Also for a callback whose time was read before another's, which dropped the claim.
@@ -296,7 +296,7 @@ mod tests {
             assert_eq!(claim(claims, *id, 1, None, (ENDS, 0), 0), "first 0");
             claims.keep_result(*id, 60);
         }
-        assert_eq!(claim(claims, ids[0], 1, None, (ENDS, 0), 0), "used");
+        assert_eq!(claim(claims, ids[0], 1, None, (ENDS, 0), 0), "late");
         assert_eq!(claim(claims, ids[1], 1, None, (ENDS, 0), 0), "before 0");
         claims.sweep(60);
         assert_eq!(claims.results.len(), 0);

@@ -60,6 +60,7 @@ pub(crate) struct Exchange {
     taken: Notify,
 }
 
+#[expect(clippy::large_enum_variant, reason = "each is behind an `Arc` already")]
 enum ExchangeResult {
     UnderWay,
     /// The tokens were accepted, and no session has begun yet.
@@ -74,6 +75,7 @@ enum ExchangeResult {
 }
 
 /// What a callback makes of the result of its exchange.
+#[expect(clippy::large_enum_variant, reason = "there is one in a callback")]
 pub(crate) enum ExchangeOutcome<'e> {
     /// It is its turn to begin the session.
     Turn(Turn<'e>),

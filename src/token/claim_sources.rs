@@ -70,26 +70,29 @@ impl ClaimSources {
         self
     }
 
-    /// [`merged`](Self::merged), of sources that are not needed any more.
-    pub(crate) fn into_merged(self) -> Claims {
-        self.merged()
-    }
-
     /// The claims as an app reads them. UserInfo takes precedence, but for what an ID token says about itself and
     /// about the sign-in, and for what an ID token says that is newer.
     pub(crate) fn merged(&self) -> Claims {
-        let mut merged = self.sign_in.clone();
-        for (name, value) in self.id_token.iter().filter(|(_, value)| !value.is_null()) {
-            merged.insert(name, value.clone());
+        self.clone().into_merged()
+    }
+
+    /// As [`merged`](Self::merged), of sources that are not needed any more.
+    pub(crate) fn into_merged(self) -> Claims {
+        let mut user_info = self.user_info;
+        if let Some(user_info) = &mut user_info
+            && self.is_user_info_older
+        {
+            user_info.retain(|name| stated(&self.id_token, name).is_none());
         }
-        match &self.user_info {
-            Some(user_info) if self.is_user_info_older => {
-                let mut rest = user_info.clone();
-                rest.retain(|name| stated(&self.id_token, name).is_none());
-                add_user_info(&mut merged, &rest);
+        let mut merged = self.id_token;
+        merged.remove_nulls();
+        for (name, value) in self.sign_in.iter() {
+            if merged.value(name).is_none() {
+                merged.insert(name, value.clone());
             }
-            Some(user_info) => add_user_info(&mut merged, user_info),
-            None => {}
+        }
+        if let Some(user_info) = user_info {
+            add_user_info(&mut merged, user_info);
         }
         merged
     }
@@ -97,21 +100,22 @@ impl ClaimSources {
 
 /// Adds the claims of UserInfo to those of an ID token. `email` and `email_verified` are of one source, and so are
 /// `phone_number` and `phone_number_verified`.
-pub(super) fn add_user_info(claims: &mut Claims, user_info: &Claims) {
+pub(super) fn add_user_info(claims: &mut Claims, user_info: Claims) {
     // The value of one source was never verified by the other.
     let mut unrelated = vec![];
     for (name, verified) in VERIFIED {
-        if stated(user_info, name).is_some() {
+        if stated(&user_info, name).is_some() {
             claims.remove(verified);
         } else if stated(claims, name).is_some() {
             unrelated.push(verified);
         }
     }
-    for (name, value) in user_info.iter() {
-        let is_taken =
-            !value.is_null() && !ABOUT_THE_SIGN_IN.contains(&name) && !unrelated.contains(&name);
+    for (name, value) in user_info.into_map() {
+        let is_taken = !value.is_null()
+            && !ABOUT_THE_SIGN_IN.contains(&&*name)
+            && !unrelated.contains(&&*name);
         if is_taken {
-            claims.insert(name, value.clone());
+            claims.insert(name, value);
         }
     }
 }
@@ -175,9 +179,11 @@ mod tests {
         assert_eq!(sources.merged(), both(&["admin"]));
         let demoted = sources.clone().with_user_info(claims(json!({"sub": "a"})));
         assert_eq!(demoted.merged(), both(&["user"]));
-        // The reply of UserInfo is still the one of before: it was not asked.
-        let refreshed = sources.with_id_token(both(&[]));
-        assert_eq!(refreshed.merged(), both(&["admin"]));
+        // The reply of UserInfo is the one of before: where the newer ID token is silent, it still counts.
+        let refreshed = sources.clone().with_id_token(both(&[]));
+        assert_eq!(refreshed.merged(), both(&[]));
+        let silent = sources.with_id_token(claims(json!({"sub": "a"})));
+        assert_eq!(silent.merged(), both(&["admin"]));
     }
 
     #[test]
@@ -327,14 +333,26 @@ mod tests {
     type Source = BTreeMap<&'static str, Value>;
 
     /// The rules once more, claim by claim, over the whole history: what has the claim `name` at its end?
-    fn expected(name: &str, id_tokens: &[Source], user_infos: &[Source]) -> Option<Value> {
+    /// `is_older` says that the last reply was an ID token's.
+    fn expected(
+        name: &str,
+        id_tokens: &[Source],
+        user_infos: &[Source],
+        is_older: bool,
+    ) -> Option<Value> {
         let stated = |source: Option<&Source>, name: &str| {
             source
                 .and_then(|source| source.get(name))
                 .filter(|value| !value.is_null())
                 .cloned()
         };
-        let (id_token, user_info) = (id_tokens.last(), user_infos.last());
+        let id_token = id_tokens.last();
+        let user_info = user_infos.last().map(|user_info| {
+            let mut user_info = user_info.clone();
+            user_info.retain(|name, _| !is_older || stated(id_token, name).is_none());
+            user_info
+        });
+        let user_info = user_info.as_ref();
         if SURVIVES_ABSENCE.contains(&name) {
             return id_tokens
                 .iter()
@@ -410,8 +428,10 @@ mod tests {
             }
             let mut sources =
                 ClaimSources::new(to_claims(&id_tokens[0]), user_infos.first().map(to_claims));
+            let mut is_older = false;
             for step in 0..history % 6 {
                 let reply = source();
+                is_older = (history >> step) % 2 == 0;
                 match (history >> step) % 2 {
                     0 => {
                         sources = sources.with_id_token(to_claims(&reply));
@@ -425,7 +445,7 @@ mod tests {
             }
             let merged = sources.merged();
             for name in NAMES {
-                let expected = expected(name, &id_tokens, &user_infos);
+                let expected = expected(name, &id_tokens, &user_infos, is_older);
                 removed += usize::from(expected.is_none());
                 assert_eq!(
                     merged.value(name),

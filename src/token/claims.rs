@@ -90,7 +90,17 @@ impl Claims {
     /// `amr`, `at_hash`, `sid`. `email_verified` stays with the `email` of its own source: an `email` in `other` comes
     /// with the `email_verified` of `other`, or with none; so does `phone_number` with `phone_number_verified`.
     pub fn merge(&mut self, other: Claims) {
-        add_user_info(self, &other);
+        add_user_info(self, other);
+    }
+
+    /// Removes claims whose value is `null`, which are absent.
+    pub(super) fn remove_nulls(&mut self) {
+        self.0.retain(|_, value| !value.is_null());
+    }
+
+    /// The JSON object itself, of claims that are not needed any more.
+    pub(super) fn into_map(self) -> Map<String, Value> {
+        self.0
     }
 
     /// Removes a claim.

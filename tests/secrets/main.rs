@@ -5,10 +5,13 @@
 #[path = "../behaviour/common.rs"]
 #[allow(dead_code)]
 mod common;
+#[path = "../behaviour/numbers.rs"]
+#[allow(dead_code, reason = "it has more than these tests use")]
+mod numbers;
 mod queries;
 mod recorder;
 #[path = "../behaviour/records.rs"]
-#[allow(dead_code)]
+#[allow(dead_code, unused_imports)]
 mod records;
 mod scenario;
 mod server;
