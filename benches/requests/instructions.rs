@@ -24,7 +24,7 @@ const LIMITS: [(&str, u64); 6] = [
     ("unguarded, fairing attached", 1),
     ("token seen before", 12),
     ("RS256 first seen", 335),
-    ("session of 2 KB first seen", 90),
+    ("session of 2 KB first seen", 130),
     ("session of 2 KB", 20),
     ("session of 2 KB in memory", 13),
 ];

@@ -189,7 +189,7 @@ pub(super) fn decode(record: &[u8], issuer: &std::sync::Arc<str>) -> Option<(Ses
     let body_start = record.len() - rest.len();
     let body = Body::split(rest)?;
     let stream = body.inflate()?;
-    let claims = body.sources(&stream)?.into_merged();
+    let claims = body.statements(&stream)?.into_merged();
     let session = Session {
         id: head.id,
         issuer: issuer.clone(),
@@ -259,7 +259,8 @@ impl<'a> Body<'a> {
         decompress_to_vec_with_limit(self.compressed, MAX_INFLATED).ok()
     }
 
-    fn sources(&self, stream: &[u8]) -> Option<ClaimSources> {
+    /// What the sources state; of the claims of the sign-in, those that the ID token leaves out.
+    fn statements(&self, stream: &[u8]) -> Option<ClaimSources> {
         let (statements, mut rest) = Statements::split(stream)?;
         let id_token = match self.tokens[0].0 {
             Form::Jwt => {
@@ -272,14 +273,24 @@ impl<'a> Body<'a> {
             [] => None,
             text => Some(claims(text)?),
         };
-        let mut sources = ClaimSources::new(id_token, user_info);
-        sources.is_user_info_older = self.facts.is_user_info_older;
-        if !statements.sign_in.is_empty() {
-            for (name, value) in claims(statements.sign_in)?.iter() {
-                if sources.sign_in.value(name).is_none() {
-                    sources.sign_in.insert(name, value.clone());
-                }
-            }
+        let sign_in = match statements.sign_in {
+            [] => Claims::default(),
+            text => claims(text)?,
+        };
+        Some(ClaimSources {
+            id_token,
+            user_info,
+            sign_in,
+            is_user_info_older: self.facts.is_user_info_older,
+        })
+    }
+
+    fn sources(&self, stream: &[u8]) -> Option<ClaimSources> {
+        let stated = self.statements(stream)?;
+        let mut sources = ClaimSources::new(stated.id_token, stated.user_info);
+        sources.is_user_info_older = stated.is_user_info_older;
+        for (name, value) in stated.sign_in.iter() {
+            sources.sign_in.insert(name, value.clone());
         }
         Some(sources)
     }

@@ -750,12 +750,13 @@ impl Sessions {
 
     /// Removes the claims that the settings do not keep.
     fn keep_chosen(&self, claims: &mut Claims) {
-        let chosen = self.settings.claims.as_deref();
-        claims.retain(|name| {
-            !ABOUT_THE_REQUEST.contains(&name)
-                && (ALWAYS_KEPT.contains(&name)
-                    || chosen.is_none_or(|chosen| chosen.iter().any(|claim| claim == name)))
-        });
+        for name in ABOUT_THE_REQUEST {
+            claims.remove(name);
+        }
+        if let Some(chosen) = &self.settings.claims {
+            let is_chosen = |name: &str| chosen.iter().any(|claim| claim == name);
+            claims.retain(|name| ALWAYS_KEPT.contains(&name) || is_chosen(name));
+        }
     }
 
     fn names_of(&self, session: &Session) -> SessionNames {

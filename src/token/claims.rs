@@ -95,7 +95,10 @@ impl Claims {
 
     /// Removes claims whose value is `null`, which are absent.
     pub(super) fn remove_nulls(&mut self) {
-        self.0.retain(|_, value| !value.is_null());
+        // A look first: there are few, and to retain is to build the object anew.
+        if self.0.values().any(Value::is_null) {
+            self.0.retain(|_, value| !value.is_null());
+        }
     }
 
     /// The JSON object itself, of claims that are not needed any more.
@@ -104,7 +107,7 @@ impl Claims {
     }
 
     /// Removes a claim.
-    pub(super) fn remove(&mut self, name: &str) {
+    pub(crate) fn remove(&mut self, name: &str) {
         self.0.remove(name);
     }
 
