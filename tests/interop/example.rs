@@ -26,7 +26,10 @@ impl Example {
         let launched =
             lines.any(|line| line.is_ok_and(|line| line.contains("Rocket has launched")));
         assert!(launched, "{name} did not launch");
-        std::thread::spawn(move || lines.for_each(drop));
+        // A thread of a test writes where the test writes: shown when the test fails.
+        let name = format!("{name} at {port}");
+        let lines = lines.map_while(Result::ok);
+        std::thread::spawn(move || lines.for_each(|line| eprintln!("{name}: {line}")));
         Example { process, port }
     }
 
