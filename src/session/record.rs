@@ -6,7 +6,7 @@
 //! compressed beside a text of somebody's choice.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_to_vec_with_limit};
+use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_slice_iter_to_slice};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -60,6 +60,9 @@ struct TokenFacts {
     /// How each token is kept.
     #[serde(rename = "t")]
     tokens: [Form; 3],
+    /// How many bytes the compressed stream inflates to.
+    #[serde(rename = "l")]
+    stream_len: usize,
 }
 
 /// How a token is kept.
@@ -138,24 +141,6 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
         (Some(_), Some(_)) => Form::Jwt,
     };
 
-    let mut body = vec![];
-    put(
-        &mut body,
-        &json(&TokenFacts {
-            access_token_ends: tokens.access_token_ends,
-            nonce: tokens.nonce.clone(),
-            is_user_info_older: sources.is_user_info_older,
-            tokens: [form(0), form(1), form(2)],
-        }),
-    );
-    for (token, jwt) in texts.iter().zip(&jwts) {
-        match (token, jwt) {
-            (_, Some(jwt)) => put(&mut body, &jwt.signature),
-            (Some(token), None) => put(&mut body, token.expose().as_bytes()),
-            (None, None) => {}
-        }
-    }
-
     let mut stream = vec![];
     put(
         &mut stream,
@@ -178,6 +163,25 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
     if stream.len() > MAX_INFLATED {
         return Err(TooLong(stream.len()));
     }
+    let mut body = vec![];
+    put(
+        &mut body,
+        &json(&TokenFacts {
+            access_token_ends: tokens.access_token_ends,
+            nonce: tokens.nonce.clone(),
+            is_user_info_older: sources.is_user_info_older,
+            tokens: [form(0), form(1), form(2)],
+            stream_len: stream.len(),
+        }),
+    );
+    for (token, jwt) in texts.iter().zip(&jwts) {
+        match (token, jwt) {
+            (_, Some(jwt)) => put(&mut body, &jwt.signature),
+            (Some(token), None) => put(&mut body, token.expose().as_bytes()),
+            (None, None) => {}
+        }
+    }
+
     body.extend_from_slice(&compress_to_vec(&stream, COMPRESSION_LEVEL));
     Ok(body)
 }
@@ -256,7 +260,14 @@ impl<'a> Body<'a> {
     }
 
     fn inflate(&self) -> Option<Vec<u8>> {
-        decompress_to_vec_with_limit(self.compressed, MAX_INFLATED).ok()
+        let length = self.facts.stream_len;
+        if length > MAX_INFLATED {
+            return None;
+        }
+        let mut stream = vec![0; length];
+        let compressed = std::iter::once(self.compressed);
+        let inflated = decompress_slice_iter_to_slice(&mut stream, compressed, false, true);
+        (inflated == Ok(length)).then_some(stream)
     }
 
     /// What the sources state; of the claims of the sign-in, those that the ID token leaves out.
