@@ -640,3 +640,29 @@ async fn debug_shows_neither_keys_nor_what_is_kept() {
         assert_eq!(shown, expected);
     }
 }
+
+/// The session with these cookies, at some time.
+async fn found_at(
+    sessions: &Sessions,
+    cookies: &[Cookie<'static>],
+    at: OffsetDateTime,
+) -> Result<(), SignedOut> {
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let request = client.get("/").cookies(cookies.to_vec());
+    let found = sessions.find(request.inner().cookies(), at).await;
+    found.map(drop)
+}
+
+/// A clock that is set back between a sign-in and the sign-out, or a node whose clock is behind.
+#[rocket::async_test]
+async fn a_session_in_cookies_ends_whatever_the_clock_says() {
+    let sessions = node(&store(), true);
+    let current = begun(&sessions).await;
+    let cookies = sent(&sessions, &current).await;
+    let earlier = current.started() - Duration::from_secs(600);
+    sessions.end(current.name(), earlier).await.unwrap();
+    assert_eq!(
+        found_at(&sessions, &cookies, now()).await,
+        Err(SignedOut::Ended)
+    );
+}
