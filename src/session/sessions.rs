@@ -40,6 +40,11 @@ const MAX_TRIES: usize = 5;
 const MAX_TOUCHED: u64 = 10_000;
 /// What nginx takes of response headers by default (`proxy_buffer_size`), less what other headers take.
 const USUAL_HEADER_LIMIT: usize = 4 * 1024 - 512;
+/// How much longer than a session its newest generation is known: by how much the clocks of nodes and of a
+/// store may differ.
+const MAX_DIFFERENCE: Duration = Duration::from_secs(60);
+/// What precedes a record in a shared store whose browser has shown the cookie with it.
+const SEEN: char = '.';
 /// Claims that bind a token to its request, and say nothing about the user.
 const ABOUT_THE_REQUEST: [&str; 3] = ["nonce", "at_hash", "c_hash"];
 /// Claims that refresh and sign-out need.
@@ -502,11 +507,13 @@ impl Sessions {
         names: &SessionNames,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        let until_end = self.end_of(session).saturating_sub(milliseconds(now));
-        let until_end = Duration::from_millis(until_end.max(1).unsigned_abs());
+        // As was said at the sign-in: tomorrow's `session.lifetime` may be longer than today's.
+        let until_end = session.ends.saturating_sub(milliseconds(now));
+        let until_end = Duration::from_millis(until_end.max(0).unsigned_abs());
+        let life = until_end.saturating_add(MAX_DIFFERENCE);
         let name = &names.generation;
         self.store
-            .note_larger(name, session.generation, until_end)
+            .note_larger(name, session.generation, life)
             .await
             .map(drop)
     }

@@ -666,3 +666,55 @@ async fn a_session_in_cookies_ends_whatever_the_clock_says() {
         Err(SignedOut::Ended)
     );
 }
+
+/// An older copy is worthless to the last moment of the session.
+#[rocket::async_test]
+async fn a_generation_is_known_until_the_session_ends() {
+    let mut sessions = single_node();
+    sessions.settings.idle = sessions.settings.lifetime + AFTER_SEEN;
+    let clock = Clock::standing();
+    sessions.store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
+    let first = begun(&sessions).await;
+    let older = sent(&sessions, &first).await;
+    let tokens = tokens("new", json!({}));
+    // The setting is shorter for a while.
+    let lifetime = sessions.settings.lifetime;
+    sessions.settings.lifetime = lifetime / 6;
+    let advance = sessions.advance(&first, Session::clone(&first), tokens, clock.now());
+    let next = advance.await.unwrap().unwrap();
+    sessions.settings.lifetime = lifetime;
+    let newer = sent(&sessions, &next).await;
+    let end = first.started() + sessions.settings.lifetime;
+    let last = end - Duration::from_millis(1);
+    clock.advance((last - clock.now()).try_into().unwrap());
+    assert_eq!(found_at(&sessions, &newer, last).await, Ok(()));
+    sessions.handed_out = HandedOut::new();
+    assert_eq!(
+        found_at(&sessions, &older, last).await,
+        Err(SignedOut::Superseded)
+    );
+}
+
+/// Settings and clocks at their extremes.
+#[rocket::async_test]
+async fn no_duration_is_too_long() {
+    for is_in_cookies in [true, false] {
+        for life in [Duration::MAX, Duration::from_secs(u64::MAX / 1000)] {
+            let mut sessions = node(&store(), is_in_cookies);
+            (sessions.settings.idle, sessions.settings.lifetime) = (life, life);
+            let mut current = begun(&sessions).await;
+            assert!(!sessions.touch(&mut current, now()).await);
+            assert!(advanced(&sessions, &current, "new").await.is_some());
+            let cookies = sent(&sessions, &current).await;
+            assert_eq!(found_at(&sessions, &cookies, now()).await, Ok(()));
+            let mut single = single_node();
+            (single.settings.idle, single.settings.lifetime) = (life, life);
+            let current = begun(&single).await;
+            assert!(advanced(&single, &current, "new").await.is_some());
+            assert_eq!(
+                found_at(&single, &sent(&single, &current).await, now()).await,
+                Ok(())
+            );
+        }
+    }
+}
