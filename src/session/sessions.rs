@@ -570,7 +570,7 @@ impl Sessions {
         let Some(value) = value.into_iter().next().flatten() else {
             return Ok(Newest::None(SignedOut::Superseded));
         };
-        match self.open_value(&name, &value) {
+        match self.open_value(&name, value.trim_start_matches(SEEN)) {
             Ok(Some(opened)) => Ok(Newest::Other(CurrentSession::new(
                 opened.session,
                 opened.body,
@@ -595,8 +595,12 @@ impl Sessions {
         }
         let name = self.names.record(&names.session, session.generation);
         let shortened = async {
-            if let Some(Some(value)) = self.store.notes(&[&name]).await?.first() {
-                self.store.note(&name, value, AFTER_SEEN).await?;
+            let notes = self.store.notes(&[&name]).await?;
+            let value = notes.into_iter().flatten().next();
+            // Another node may have seen it before.
+            if let Some(value) = value.filter(|value| !value.starts_with(SEEN)) {
+                let value = format!("{SEEN}{value}");
+                self.store.note(&name, &value, AFTER_SEEN).await?;
             }
             Ok::<_, StoreError>(())
         };

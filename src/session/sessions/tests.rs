@@ -695,6 +695,31 @@ async fn a_generation_is_known_until_the_session_ends() {
     );
 }
 
+/// Each node sees the newest cookie for the first time at some time.
+#[rocket::async_test]
+async fn another_node_that_sees_the_newest_cookie_later_keeps_no_record_for_longer() {
+    let clock = Clock::standing();
+    let shared = Arc::new(MemoryStore::new(10).clock(clock.clone()));
+    let (one, other) = (node(&shared, true), node(&shared, true));
+    let first = begun(&one).await;
+    let older = sent(&one, &first).await;
+    let tokens = tokens("new", json!({}));
+    let advance = one.advance(&first, Session::clone(&first), tokens, clock.now());
+    let newer = sent(&one, &advance.await.unwrap().unwrap()).await;
+    assert_eq!(found_at(&one, &newer, clock.now()).await, Ok(()));
+    clock.advance(AFTER_SEEN - Duration::from_secs(1));
+    assert_eq!(found_at(&other, &newer, clock.now()).await, Ok(()));
+    assert_eq!(found_at(&other, &older, clock.now()).await, Ok(()));
+    clock.advance(Duration::from_secs(2));
+    for node in [&one, &other] {
+        assert_eq!(
+            found_at(node, &older, clock.now()).await,
+            Err(SignedOut::Superseded)
+        );
+        assert_eq!(found_at(node, &newer, clock.now()).await, Ok(()));
+    }
+}
+
 /// Settings and clocks at their extremes.
 #[rocket::async_test]
 async fn no_duration_is_too_long() {
