@@ -323,12 +323,18 @@ impl Sessions {
     }
 
     /// The session of this name, which is known where sessions are in a store alone.
-    pub(crate) async fn by_name(&self, name: &str) -> Result<CurrentSession, SignedOut> {
+    pub(crate) async fn by_name(
+        &self,
+        name: &str,
+        now: OffsetDateTime,
+    ) -> Result<CurrentSession, SignedOut> {
         if self.is_in_cookies {
             return Err(SignedOut::NoSession);
         }
         let session = self.load(name).await;
-        session.map_err(|error| unavailable(&error))?
+        let session = session.map_err(|error| unavailable(&error))??;
+        self.check_times(&session, now)?;
+        Ok(session)
     }
 
     /// The session of this name in the store.

@@ -720,6 +720,19 @@ async fn another_node_that_sees_the_newest_cookie_later_keeps_no_record_for_long
     }
 }
 
+/// A store may answer with what is over: the times inside count.
+#[rocket::async_test]
+async fn a_session_that_is_over_is_not_found_by_its_name() {
+    let sessions = node(&store(), false);
+    let current = begun(&sessions).await;
+    let at = |after: Duration| sessions.by_name(current.name(), now() + after);
+    assert!(at(Duration::ZERO).await.is_ok());
+    let idle = at(sessions.settings.idle).await;
+    assert_eq!(idle.map(drop), Err(SignedOut::Idle));
+    let over = at(sessions.settings.lifetime).await;
+    assert_eq!(over.map(drop), Err(SignedOut::LifetimeEnded));
+}
+
 /// Settings and clocks at their extremes.
 #[rocket::async_test]
 async fn no_duration_is_too_long() {
