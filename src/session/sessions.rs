@@ -31,7 +31,7 @@ use crate::{
     cookies::{Cookies, SetCookie},
     keys::{DecryptError, KeyRing, Purpose},
     settings::{SessionSettings, StoreKind},
-    token::Claims,
+    token::{Claims, VERIFIED},
 };
 
 /// How often a replacement in a store is tried again after another request replaced the session.
@@ -746,21 +746,33 @@ impl Sessions {
         self.keep_chosen(&mut session.claims);
         // With an ID token its claims are kept in it, whole.
         if tokens.id_token.is_none() {
-            self.keep_chosen(&mut tokens.sources.id_token);
+            self.keep_source(&mut tokens.sources.id_token);
         }
         if let Some(user_info) = &mut tokens.sources.user_info {
-            self.keep_chosen(user_info);
+            self.keep_source(user_info);
         }
     }
 
     /// Removes the claims that the settings do not keep.
     fn keep_chosen(&self, claims: &mut Claims) {
+        claims.retain(|name| self.is_chosen(name));
+    }
+
+    /// As [`keep_chosen`](Self::keep_chosen), of one source. What is verified stays beside whether it is: of
+    /// which source that is taken depends on it.
+    fn keep_source(&self, claims: &mut Claims) {
+        let is_beside_chosen = |name: &str| {
+            let mut pairs = VERIFIED.iter().filter(|(verified, _)| *verified == name);
+            pairs.any(|(_, is_verified)| self.is_chosen(is_verified))
+        };
+        claims.retain(|name| self.is_chosen(name) || is_beside_chosen(name));
+    }
+
+    fn is_chosen(&self, name: &str) -> bool {
         let chosen = self.settings.claims.as_deref();
-        claims.retain(|name| {
-            !ABOUT_THE_REQUEST.contains(&name)
-                && (ALWAYS_KEPT.contains(&name)
-                    || chosen.is_none_or(|chosen| chosen.iter().any(|claim| claim == name)))
-        });
+        !ABOUT_THE_REQUEST.contains(&name)
+            && (ALWAYS_KEPT.contains(&name)
+                || chosen.is_none_or(|chosen| chosen.iter().any(|claim| claim == name)))
     }
 
     fn names_of(&self, session: &Session) -> SessionNames {

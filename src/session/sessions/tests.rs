@@ -756,3 +756,24 @@ async fn no_duration_is_too_long() {
         }
     }
 }
+
+/// Whether an address is verified is worth nothing beside another address, kept or not.
+#[rocket::async_test]
+async fn a_verification_is_not_kept_without_its_address() {
+    let mut sessions = single_node();
+    sessions.settings.claims = Some(vec!["email_verified".into()]);
+    let verified = alice(json!({ "email": "a@x", "email_verified": true }));
+    let sources = ClaimSources::new(verified, Some(alice(json!({ "email": "b@x" }))));
+    let session = Session::new(ISSUER, sources.merged(), now());
+    assert_eq!(session.claims.value("email_verified"), None);
+    let tokens = SessionTokens {
+        sources,
+        ..SessionTokens::default()
+    };
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let jar = client.get("/");
+    let begun = sessions.begin(session, tokens, jar.inner().cookies(), now());
+    let cookies = sent(&sessions, &begun.await.unwrap()).await;
+    let found = found(&sessions, cookies).await.unwrap();
+    assert_eq!(found.claims.value("email_verified"), None, "{found:?}");
+}
