@@ -306,6 +306,12 @@ impl Sessions {
         self.opened(&decrypted.plaintext)
     }
 
+    /// Whether this browser has a session's cookie, whatever is in it.
+    pub(crate) fn is_one_in(&self, jar: &CookieJar<'_>) -> bool {
+        let name = self.cookies.first().name();
+        jar.iter().any(|cookie| cookie.name() == name)
+    }
+
     /// The session's id in this browser's cookie, where sessions are in a store.
     fn id_in(&self, jar: &CookieJar<'_>) -> Option<Secret> {
         self.id_in_text(&self.cookies.read(jar)?)

@@ -1,0 +1,78 @@
+//! What nobody means to happen to a session, and what must not come of it.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rocket::{
+    State,
+    fairing::AdHoc,
+    futures::future::join,
+    get,
+    http::Status,
+    post, routes,
+    serde::json::{Json, Value, json},
+};
+use rocket_openidconnect::{LoggedIn, OptionalUser, User};
+
+use crate::{
+    common::{App, KEY, locked},
+    records::{self, DUE, hold, record, session_cookies, session_cookies_set, signed_in},
+    support::{Browser, Reply, TestProvider},
+};
+
+const TOKEN: &str = "/token";
+const JWKS: &str = "/jwks";
+const STORES: [&str; 2] = ["cookie", "memory"];
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+#[get("/unguarded")]
+fn unguarded() {}
+
+#[post("/refresh")]
+async fn refresh(user: LoggedIn) -> Json<Value> {
+    Json(groups_of(&user.into_user()).await)
+}
+
+/// The groups after a refresh, or why there was none.
+async fn groups_of(user: &User) -> Value {
+    match user.refresh().await {
+        Ok(user) => json!(user.groups()),
+        Err(error) => json!(error.reason()),
+    }
+}
+
+/// A user that outlives its request.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Option<User>>>);
+
+#[get("/keep")]
+fn keep(user: LoggedIn, kept: &State<Kept>) {
+    *locked(&kept.0) = Some(user.into_user());
+}
+
+/// The answer is made: what a guard of a later fairing changes would reach no browser.
+#[rocket::async_test]
+async fn a_guard_after_the_answer_refreshes_nothing() {
+    for path in ["/unguarded", "/record"] {
+        let provider = TestProvider::start().await;
+        let app = App::new(&provider);
+        let later = AdHoc::on_response("later", |request, _| {
+            Box::pin(async move {
+                let _ = request.guard::<OptionalUser>().await;
+            })
+        });
+        let rocket = records::rocket(&app).mount("/", routes![unguarded]);
+        let browser = Browser::open(rocket.attach(later)).await;
+        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+        app.advance(DUE);
+        let page = browser.fetch(path).await;
+        let is_guarded = path == "/record";
+        assert_eq!(session_cookies_set(&page).is_empty(), !is_guarded);
+        assert_eq!(provider.count(TOKEN), 1 + usize::from(is_guarded), "{path}");
+    }
+}
