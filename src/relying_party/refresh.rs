@@ -419,6 +419,8 @@ impl RelyingParty {
             return Err(Failure::later("no_refresh_token", cause));
         };
         let reply = provider.refresh(metadata, refresh_token, now).await?;
+        // The lock and the reply may have taken long: its ID token is judged by the time at which it came.
+        let now = self.clock.now();
 
         // Kept before it is judged: the old refresh token may be used up. Until it is judged, the new one
         // serves the next refresh and nothing else.

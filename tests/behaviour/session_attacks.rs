@@ -76,3 +76,25 @@ async fn a_guard_after_the_answer_refreshes_nothing() {
         assert_eq!(provider.count(TOKEN), 1 + usize::from(is_guarded), "{path}");
     }
 }
+
+/// The ID token is issued long after the refresh began, and is no token of the future.
+#[rocket::async_test]
+async fn a_slow_provider_ends_no_session() {
+    for store in STORES {
+        let provider = TestProvider::start().await;
+        let app = App::new(&provider)
+            .with("oidc.session.store", store)
+            .with("oidc.clock_skew", "0s");
+        let browser = signed_in(&app, &provider).await;
+        app.advance(DUE);
+        let held = provider.hold(TOKEN);
+        let answer = async {
+            provider.until_requested(TOKEN, 2).await;
+            app.advance(seconds(7));
+            held.release();
+        };
+        let (after, ()) = join(record(&browser), answer).await;
+        assert!(after.expect("signed in")["access_token"].is_string());
+        assert_eq!(provider.count(TOKEN), 2);
+    }
+}
