@@ -712,6 +712,13 @@ impl Refreshes {
         )
     }
 
+    /// Whether a refresh of this session is under way.
+    pub(crate) fn is_under_way(&self, name: &str) -> bool {
+        self.0.get(name).is_some_and(|flight| {
+            flight.outcome.borrow().is_none() && flight.outcome.has_changed().is_ok()
+        })
+    }
+
     /// A refresh has its outcome, and a time to live by it.
     fn completed(&self, name: &str, flight: Flight) {
         self.0

@@ -411,16 +411,15 @@ impl Sessions {
     /// Notes that the session is in use. `false` when that was noted a short while ago: a tenth of the
     /// idle time, so that few answers carry a cookie.
     pub(crate) async fn touch(&self, current: &mut CurrentSession, now: OffsetDateTime) -> bool {
-        let now_s = now.unix_timestamp();
-        let pause = seconds(self.settings.idle / 10).max(1);
-        if now_s - current.seen < pause {
+        if !self.is_touch_due(current, now) {
             return false;
         }
+        let now_s = now.unix_timestamp();
         let mut touched = current.clone();
         Arc::make_mut(&mut touched.session).seen = now_s;
         if self.is_in_cookies {
             // Of requests at one time, one is enough.
-            let is_first = self.is_first_touch(&current.name, now_s, pause);
+            let is_first = self.is_first_touch(&current.name, now_s);
             if is_first {
                 *current = touched;
             }
@@ -438,7 +437,17 @@ impl Sessions {
         true
     }
 
-    fn is_first_touch(&self, name: &str, now: i64, pause: i64) -> bool {
+    /// Whether its use was noted longer ago than a tenth of the idle time.
+    pub(crate) fn is_touch_due(&self, current: &CurrentSession, now: OffsetDateTime) -> bool {
+        now.unix_timestamp().saturating_sub(current.seen) >= self.touch_pause()
+    }
+
+    fn touch_pause(&self) -> i64 {
+        seconds(self.settings.idle / 10).max(1)
+    }
+
+    fn is_first_touch(&self, name: &str, now: i64) -> bool {
+        let pause = self.touch_pause();
         let mut is_first = false;
         self.touched.entry_by_ref(name).and_compute_with(|last| {
             is_first = last.is_none_or(|last| (now - last.into_value()).abs() >= pause);

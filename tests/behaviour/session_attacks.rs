@@ -98,3 +98,26 @@ async fn a_slow_provider_ends_no_session() {
         assert_eq!(provider.count(TOKEN), 2);
     }
 }
+
+/// Its answer could come after that of the refresh, and put the older cookie in the place of the newer.
+#[rocket::async_test]
+async fn no_use_is_noted_while_a_refresh_is_under_way() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.session.idle", "10m");
+    let browser = Browser::open(records::rocket(&app).mount("/", routes![refresh])).await;
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    // A tenth of the idle time is over while the provider is asked.
+    app.advance(seconds(50));
+    let held = provider.hold(TOKEN);
+    let meanwhile = async {
+        provider.until_requested(TOKEN, 2).await;
+        app.advance(seconds(20));
+        let page = browser.fetch("/record").await;
+        held.release();
+        page
+    };
+    let (refreshed, page) = join(browser.submit("/refresh", ""), meanwhile).await;
+    assert_eq!(session_cookies_set(&page), [""; 0]);
+    refreshed.is(Status::Ok);
+    assert_ne!(session_cookies_set(&refreshed), [""; 0]);
+}
