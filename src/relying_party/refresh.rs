@@ -311,10 +311,10 @@ impl RelyingParty {
         if !self.sessions.is_shared {
             let newest = match self.sessions.newest(current, now).await {
                 Ok(Newest::ThisOne) => current.clone(),
-                Ok(Newest::Other(session)) if !is_due(session.refresh_due, now) => {
+                Ok(Newest::Other(session)) if !is_forced && !is_due(session.refresh_due, now) => {
                     return Ok(session);
                 }
-                // Such as a pending one.
+                // Such as a pending one, or one that a user who was kept does not know of.
                 Ok(Newest::Other(session)) => session,
                 Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::SignedOut(reason)),
             };
@@ -322,12 +322,17 @@ impl RelyingParty {
                 .refresh(provider, &metadata, &newest, is_forced, now)
                 .await;
         }
-        if is_forced && self.was_refreshed_elsewhere(current, now).await? {
-            return match self.sessions.newest(current, now).await {
-                Ok(Newest::ThisOne) => Ok(current.clone()),
-                Ok(Newest::Other(session)) => Ok(session),
-                Ok(Newest::None(reason)) | Err(reason) => Err(Failure::SignedOut(reason)),
-            };
+        let mut current = current.clone();
+        if is_forced {
+            let is_recent = self.was_refreshed_elsewhere(&current, now).await?;
+            match self.sessions.newest(&current, now).await {
+                Ok(Newest::ThisOne) => {}
+                Ok(Newest::Other(session)) => current = session,
+                Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::SignedOut(reason)),
+            }
+            if is_recent {
+                return Ok(current);
+            }
         }
         let lock = self.sessions.names.refresh_lock(current.name());
         let holder = Secret::random();
@@ -337,7 +342,7 @@ impl RelyingParty {
         loop {
             let store = &self.sessions.store;
             let is_ours = store.claim(&lock, holder.expose(), longest).await?;
-            let newest = self.sessions.newest(current, now).await;
+            let newest = self.sessions.newest(&current, now).await;
             let unlock = async || {
                 if is_ours && let Err(error) = store.forget(&lock, holder.expose()).await {
                     tracing::warn!("{error}; the lock of a refresh expires by itself");
@@ -360,10 +365,10 @@ impl RelyingParty {
                 let result = self
                     .refresh(provider, &metadata, &newest, is_forced, now)
                     .await;
-                unlock().await;
                 if result.is_ok() {
                     self.note_refresh(&newest, now).await;
                 }
+                unlock().await;
                 return result;
             }
             if begun.elapsed() > longest {
@@ -753,13 +758,17 @@ impl Refreshes {
                 None if flight.outcome.has_changed().is_err() => Op::Put(begin(0)),
                 None => Op::Nop,
                 Some(Outcome::Refreshed { session, at }) => {
-                    let is_newer = session.generation > current.generation;
-                    let is_recent = forced.is_some_and(|interval| (now - at).abs() < interval);
-                    if is_newer && !is_due(session.refresh_due, at_time(now)) || is_recent {
-                        Op::Nop
-                    } else {
-                        Op::Put(begin(0))
-                    }
+                    let counts = match forced {
+                        // Another node may have been later.
+                        Some(interval) => {
+                            session.generation >= current.generation && (now - at).abs() < interval
+                        }
+                        None => {
+                            session.generation > current.generation
+                                && !is_due(session.refresh_due, at_time(now))
+                        }
+                    };
+                    if counts { Op::Nop } else { Op::Put(begin(0)) }
                 }
                 Some(Outcome::Failed {
                     retry_at, failures, ..
@@ -967,5 +976,31 @@ mod tests {
             assert_eq!(refresh_after(life, 1.0), latest, "{life}");
         }
         assert!((0.0..=1.0).contains(&random_share()));
+    }
+
+    /// Another node may have refreshed the session since this one did.
+    #[test]
+    fn an_outcome_that_is_older_than_the_session_at_hand_does_not_count() {
+        let refreshes = Refreshes::new();
+        let session = |generation| {
+            let mut session = Session::new("https://op.example", Claims::default(), at_time(0));
+            session.generation = generation;
+            CurrentSession::nowhere(session)
+        };
+        let (_tell, outcome) = watch::channel(Some(Outcome::Refreshed {
+            session: session(2),
+            at: 100,
+        }));
+        for (generation, is_begun) in [(1, true), (1, false), (2, false), (3, true)] {
+            let mut begun = false;
+            let begin = |_| {
+                begun = true;
+                let outcome = outcome.clone();
+                Flight { outcome }
+            };
+            let current = session(generation);
+            refreshes.join("name", &current, Some(FORCED_INTERVAL), at_time(105), begin);
+            assert_eq!(begun, is_begun, "{generation}");
+        }
     }
 }

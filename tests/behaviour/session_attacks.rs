@@ -77,6 +77,31 @@ async fn a_guard_after_the_answer_refreshes_nothing() {
     }
 }
 
+/// Others may have refreshed the session since, longer ago than two forced refreshes are apart.
+#[rocket::async_test]
+async fn a_user_that_was_kept_gets_the_claims_of_now() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.session.store", "memory");
+    let kept = Kept::default();
+    let rocket = app.rocket().mount("/", routes![keep, refresh]);
+    let browser = Browser::open(rocket.manage(kept.clone())).await;
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    browser.visit("/keep").await.is(Status::Ok);
+    let user = locked(&kept.0).clone().expect("signed in");
+    provider.on_id_token(|token| token.set("groups", json!(["admin"])));
+    app.advance(seconds(60));
+    let page = browser.submit("/refresh", "").await;
+    assert_eq!(page.json::<Value>(), json!(["admin"]));
+
+    provider.on_id_token(|token| token.set("groups", json!(["users"])));
+    app.advance(seconds(60));
+    assert_eq!(groups_of(&user).await, json!(["users"]));
+    assert_eq!(provider.count(TOKEN), 3);
+    // Again within 10 s, nothing is asked.
+    assert_eq!(groups_of(&user).await, json!(["users"]));
+    assert_eq!(provider.count(TOKEN), 3);
+}
+
 /// The ID token is issued long after the refresh began, and is no token of the future.
 #[rocket::async_test]
 async fn a_slow_provider_ends_no_session() {
