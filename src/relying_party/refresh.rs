@@ -96,6 +96,13 @@ enum Failure {
     },
 }
 
+/// A forced refresh that did not succeed.
+pub(crate) struct NotRefreshed {
+    pub(crate) error: RefreshError,
+    /// The session with the new refresh token, if the provider sent tokens that cannot be judged yet.
+    pub(crate) pending: Option<CurrentSession>,
+}
+
 /// A session after a look at whether it is due.
 pub(crate) enum Freshness {
     /// It is not due.
@@ -151,6 +158,15 @@ impl RefreshError {
             RefreshError::SignedOut(reason) => reason.reason(),
             RefreshError::Failed { .. } => "refresh_failed",
             RefreshError::Claims { .. } => "claims",
+        }
+    }
+}
+
+impl From<RefreshError> for NotRefreshed {
+    fn from(error: RefreshError) -> NotRefreshed {
+        NotRefreshed {
+            error,
+            pending: None,
         }
     }
 }
@@ -220,31 +236,35 @@ impl RelyingParty {
     pub(crate) async fn refresh_now(
         &self,
         current: &CurrentSession,
-    ) -> Result<CurrentSession, RefreshError> {
+    ) -> Result<CurrentSession, NotRefreshed> {
         let Source::Provider(provider) = &self.source else {
-            return Err(RefreshError::NoRefreshToken);
+            return Err(RefreshError::NoRefreshToken.into());
         };
         let tokens = current.tokens();
         if tokens.is_none_or(|tokens| tokens.refresh_token.is_none()) {
-            return Err(RefreshError::NoRefreshToken);
+            return Err(RefreshError::NoRefreshToken.into());
         }
         let now = self.clock.now();
         let forced = Some(FORCED_INTERVAL);
         match self.refresh_once(provider, current, forced, now).await {
             Some(Outcome::Refreshed { session, .. }) => Ok(session),
             Some(Outcome::Ended(reason) | Outcome::SignedOut(reason)) => {
-                Err(RefreshError::SignedOut(reason))
+                Err(RefreshError::SignedOut(reason).into())
             }
             Some(Outcome::Failed {
                 asks_for_sign_in: true,
                 ..
-            }) => Err(RefreshError::SignedOut(SignedOut::SignInRequired)),
-            Some(Outcome::Failed { cause, .. }) => Err(RefreshError::Failed {
-                cause: cause.to_string(),
+            }) => Err(RefreshError::SignedOut(SignedOut::SignInRequired).into()),
+            Some(Outcome::Failed { cause, pending, .. }) => Err(NotRefreshed {
+                error: RefreshError::Failed {
+                    cause: cause.to_string(),
+                },
+                pending: pending.filter(|pending| pending.generation > current.generation),
             }),
             None => Err(RefreshError::Failed {
                 cause: "it was interrupted".to_owned(),
-            }),
+            }
+            .into()),
         }
     }
 
@@ -259,7 +279,8 @@ impl RelyingParty {
     pub async fn refresh_session(&self, id: &str) -> Result<(), RefreshError> {
         let session = self.sessions.by_name(id, self.clock.now()).await;
         let session = session.map_err(RefreshError::SignedOut)?;
-        self.refresh_now(&session).await.map(drop)
+        let refreshed = self.refresh_now(&session).await;
+        refreshed.map(drop).map_err(|not| not.error)
     }
 
     /// Joins the refresh of this session that is in flight or has just failed, or begins one. `forced` is

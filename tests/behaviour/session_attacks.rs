@@ -146,3 +146,25 @@ async fn no_use_is_noted_while_a_refresh_is_under_way() {
     refreshed.is(Status::Ok);
     assert_ne!(session_cookies_set(&refreshed), [""; 0]);
 }
+
+/// The old refresh token is used up, and the new one is nowhere else.
+#[rocket::async_test]
+async fn a_forced_refresh_that_waits_for_keys_survives_a_restart() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("secret_key", KEY);
+    let rocket = || records::rocket(&app).mount("/", routes![refresh]);
+    let before = Browser::open(rocket()).await;
+    before.sign_in(&provider, "/me").await.is(Status::Ok);
+    app.advance(seconds(60));
+    provider.rotate_rsa_key();
+    provider.on_path(JWKS, Reply::status(503));
+    let page = before.submit("/refresh", "").await;
+    assert_eq!(page.json::<Value>(), json!("refresh_failed"));
+
+    provider.clear_path(JWKS);
+    app.advance(seconds(15 * 60));
+    let after = Browser::open(rocket()).await;
+    hold(&after, &session_cookies(&before));
+    let record = record(&after).await.expect("signed in");
+    assert!(record["access_token"].is_string(), "{record}");
+}
