@@ -451,7 +451,7 @@ impl Fairing for Oidc {
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let Some(state) = RequestState::left_by(request) else {
-            return;
+            return answer::note_sent(request);
         };
         // Boxed: most answers have nothing to add.
         Box::pin(answer::finish(request, response, state)).await;

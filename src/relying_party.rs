@@ -166,6 +166,8 @@ impl RelyingParty {
             .exchange_code(&metadata, code, &secrets.code_verifier, now)
             .await?;
         step("the code was exchanged for tokens");
+        // The exchange may have taken long: an ID token is judged by the time at which it came.
+        let now = self.clock.now();
         let sources = async {
             let id_token = self
                 .accept_id_token(provider, &metadata, &secrets.nonce, &tokens, now)

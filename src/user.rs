@@ -223,7 +223,15 @@ impl<C> User<C> {
         if handle.rp.sessions.is_in_cookies() && handle.answer.is_sent() {
             return Err(RefreshError::AnswerSent);
         }
-        let session = handle.rp.refresh_now(&self.session).await?;
+        let session = match handle.rp.refresh_now(&self.session).await {
+            Ok(session) => session,
+            Err(not_refreshed) => {
+                if let Some(pending) = &not_refreshed.pending {
+                    handle.answer.set(pending);
+                }
+                return Err(not_refreshed.error);
+            }
+        };
         handle.answer.set(&session);
         let expected = std::any::type_name::<C>();
         User::new(

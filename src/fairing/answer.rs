@@ -45,6 +45,20 @@ pub(super) async fn finish<'r>(
     }
 }
 
+/// Remembers that the answer is made, where a guard that a later fairing asks for could find a session to
+/// refresh.
+pub(super) fn note_sent(request: &Request<'_>) {
+    let jar = request.cookies();
+    // Most requests for assets end here, at less than a look at what the app manages takes.
+    if jar.iter().next().is_none() {
+        return;
+    }
+    let rp = request.rocket().state::<RelyingParty>();
+    if rp.is_some_and(|rp| rp.sessions.is_one_in(jar)) {
+        RequestState::of(request).answer.send();
+    }
+}
+
 /// The cookies of the session that the answer carries, unless it ended meanwhile or another request has
 /// made it a newer generation.
 async fn session_cookies(request: &Request<'_>, state: &RequestState) -> Vec<String> {

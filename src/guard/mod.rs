@@ -84,7 +84,11 @@ async fn read_session(
     }
     match rp.keep_fresh(provider, found.session, now).await {
         Freshness::Fresh(mut session) => {
-            if rp.sessions.touch(&mut session, now).await {
+            // During a forced refresh it would race with the answer that brings the newer cookie.
+            if rp.sessions.is_touch_due(&session, now)
+                && !rp.refreshes.is_under_way(session.name())
+                && rp.sessions.touch(&mut session, now).await
+            {
                 state.answer.set(&session);
             }
             Ok(session)

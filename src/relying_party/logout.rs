@@ -151,7 +151,11 @@ impl RelyingParty {
             tracing::info!("{}", error.remedy());
         }
         if let Some(tokens) = current.tokens() {
-            revoke_later(provider, tokens.clone(), now);
+            let mut tokens = tokens.clone();
+            if let Some(newer) = self.refreshes.take_unstored(current.name()) {
+                Arc::make_mut(&mut tokens).refresh_token = Some(newer);
+            }
+            revoke_later(provider, tokens, now);
         }
         if !self.settings.rp_initiated_logout {
             return None;

@@ -43,11 +43,19 @@ const FORCED_INTERVAL: i64 = 10;
 /// How often a node looks whether another one has finished.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// How often, and how long after each other, a node tries to store tokens that it received.
-const STORE_TRIES: u32 = 10;
-const STORE_PAUSE: Duration = Duration::from_millis(500);
+const STORE_TRIES: u32 = 5;
+const STORE_PAUSE: Duration = Duration::from_millis(200);
+/// For how long, and for how many sessions, refresh tokens are kept in memory that could not be stored.
+const UNSTORED_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_UNSTORED: u64 = 10_000;
 
-/// The refreshes of this process that are in flight or have just completed, by session name.
-pub(crate) struct Refreshes(Cache<String, Flight>);
+/// The refreshes of this process.
+pub(crate) struct Refreshes {
+    /// Those that are in flight or have just completed, by session name.
+    flights: Cache<String, Flight>,
+    /// The refresh tokens of replies that no store took, by session name: the ones before them are spent.
+    unstored: Cache<String, Secret>,
+}
 
 /// One refresh. It goes on when the request that began it is gone: its refresh token may be used up.
 #[derive(Clone)]
@@ -94,6 +102,13 @@ enum Failure {
         retry_after: Option<Duration>,
         pending: Option<CurrentSession>,
     },
+}
+
+/// A forced refresh that did not succeed.
+pub(crate) struct NotRefreshed {
+    pub(crate) error: RefreshError,
+    /// The session with the new refresh token, if the provider sent tokens that cannot be judged yet.
+    pub(crate) pending: Option<CurrentSession>,
 }
 
 /// A session after a look at whether it is due.
@@ -151,6 +166,15 @@ impl RefreshError {
             RefreshError::SignedOut(reason) => reason.reason(),
             RefreshError::Failed { .. } => "refresh_failed",
             RefreshError::Claims { .. } => "claims",
+        }
+    }
+}
+
+impl From<RefreshError> for NotRefreshed {
+    fn from(error: RefreshError) -> NotRefreshed {
+        NotRefreshed {
+            error,
+            pending: None,
         }
     }
 }
@@ -220,31 +244,35 @@ impl RelyingParty {
     pub(crate) async fn refresh_now(
         &self,
         current: &CurrentSession,
-    ) -> Result<CurrentSession, RefreshError> {
+    ) -> Result<CurrentSession, NotRefreshed> {
         let Source::Provider(provider) = &self.source else {
-            return Err(RefreshError::NoRefreshToken);
+            return Err(RefreshError::NoRefreshToken.into());
         };
         let tokens = current.tokens();
         if tokens.is_none_or(|tokens| tokens.refresh_token.is_none()) {
-            return Err(RefreshError::NoRefreshToken);
+            return Err(RefreshError::NoRefreshToken.into());
         }
         let now = self.clock.now();
         let forced = Some(FORCED_INTERVAL);
         match self.refresh_once(provider, current, forced, now).await {
             Some(Outcome::Refreshed { session, .. }) => Ok(session),
             Some(Outcome::Ended(reason) | Outcome::SignedOut(reason)) => {
-                Err(RefreshError::SignedOut(reason))
+                Err(RefreshError::SignedOut(reason).into())
             }
             Some(Outcome::Failed {
                 asks_for_sign_in: true,
                 ..
-            }) => Err(RefreshError::SignedOut(SignedOut::SignInRequired)),
-            Some(Outcome::Failed { cause, .. }) => Err(RefreshError::Failed {
-                cause: cause.to_string(),
+            }) => Err(RefreshError::SignedOut(SignedOut::SignInRequired).into()),
+            Some(Outcome::Failed { cause, pending, .. }) => Err(NotRefreshed {
+                error: RefreshError::Failed {
+                    cause: cause.to_string(),
+                },
+                pending: pending.filter(|pending| pending.generation > current.generation),
             }),
             None => Err(RefreshError::Failed {
                 cause: "it was interrupted".to_owned(),
-            }),
+            }
+            .into()),
         }
     }
 
@@ -257,9 +285,10 @@ impl RelyingParty {
     /// When there is no such session, which is always so where sessions are kept in cookies, or when it is
     /// not refreshed.
     pub async fn refresh_session(&self, id: &str) -> Result<(), RefreshError> {
-        let session = self.sessions.by_name(id).await;
+        let session = self.sessions.by_name(id, self.clock.now()).await;
         let session = session.map_err(RefreshError::SignedOut)?;
-        self.refresh_now(&session).await.map(drop)
+        let refreshed = self.refresh_now(&session).await;
+        refreshed.map(drop).map_err(|not| not.error)
     }
 
     /// Joins the refresh of this session that is in flight or has just failed, or begins one. `forced` is
@@ -311,10 +340,10 @@ impl RelyingParty {
         if !self.sessions.is_shared {
             let newest = match self.sessions.newest(current, now).await {
                 Ok(Newest::ThisOne) => current.clone(),
-                Ok(Newest::Other(session)) if !is_due(session.refresh_due, now) => {
+                Ok(Newest::Other(session)) if !is_forced && !is_due(session.refresh_due, now) => {
                     return Ok(session);
                 }
-                // Such as a pending one.
+                // Such as a pending one, or one that a user who was kept does not know of.
                 Ok(Newest::Other(session)) => session,
                 Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::SignedOut(reason)),
             };
@@ -322,12 +351,17 @@ impl RelyingParty {
                 .refresh(provider, &metadata, &newest, is_forced, now)
                 .await;
         }
-        if is_forced && self.was_refreshed_elsewhere(current, now).await? {
-            return match self.sessions.newest(current, now).await {
-                Ok(Newest::ThisOne) => Ok(current.clone()),
-                Ok(Newest::Other(session)) => Ok(session),
-                Ok(Newest::None(reason)) | Err(reason) => Err(Failure::SignedOut(reason)),
-            };
+        let mut current = current.clone();
+        if is_forced {
+            let is_recent = self.was_refreshed_elsewhere(&current, now).await?;
+            match self.sessions.newest(&current, now).await {
+                Ok(Newest::ThisOne) => {}
+                Ok(Newest::Other(session)) => current = session,
+                Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::SignedOut(reason)),
+            }
+            if is_recent {
+                return Ok(current);
+            }
         }
         let lock = self.sessions.names.refresh_lock(current.name());
         let holder = Secret::random();
@@ -337,7 +371,7 @@ impl RelyingParty {
         loop {
             let store = &self.sessions.store;
             let is_ours = store.claim(&lock, holder.expose(), longest).await?;
-            let newest = self.sessions.newest(current, now).await;
+            let newest = self.sessions.newest(&current, now).await;
             let unlock = async || {
                 if is_ours && let Err(error) = store.forget(&lock, holder.expose()).await {
                     tracing::warn!("{error}; the lock of a refresh expires by itself");
@@ -360,10 +394,10 @@ impl RelyingParty {
                 let result = self
                     .refresh(provider, &metadata, &newest, is_forced, now)
                     .await;
-                unlock().await;
                 if result.is_ok() {
                     self.note_refresh(&newest, now).await;
                 }
+                unlock().await;
                 return result;
             }
             if begun.elapsed() > longest {
@@ -414,11 +448,14 @@ impl RelyingParty {
                 .look_at_user_info(provider, metadata, current, &old, now)
                 .await;
         }
-        let Some(refresh_token) = &old.refresh_token else {
+        let unstored = self.refreshes.unstored.get(current.name());
+        let Some(refresh_token) = unstored.as_ref().or(old.refresh_token.as_ref()) else {
             let cause = "there is no refresh token".to_owned();
             return Err(Failure::later("no_refresh_token", cause));
         };
         let reply = provider.refresh(metadata, refresh_token, now).await?;
+        // The lock and the reply may have taken long: its ID token is judged by the time at which it came.
+        let now = self.clock.now();
 
         // Kept before it is judged: the old refresh token may be used up. Until it is judged, the new one
         // serves the next refresh and nothing else.
@@ -427,7 +464,7 @@ impl RelyingParty {
             refresh_token: reply
                 .refresh_token
                 .clone()
-                .or_else(|| old.refresh_token.clone()),
+                .or_else(|| Some(refresh_token.clone())),
             ..SessionTokens::default()
         });
         let pending_tokens = SessionTokens {
@@ -449,11 +486,20 @@ impl RelyingParty {
                 revoke_later(provider, received, now);
                 return Err(Failure::Ended(SignedOut::Ended));
             }
-            Err(failure) => {
+            Err(ended @ Failure::Ended(_)) => {
                 revoke_later(provider, received, now);
+                return Err(ended);
+            }
+            // The store is down: the new refresh token waits here for the next refresh.
+            Err(failure) => {
+                let name = current.name().to_owned();
+                if let Some(refresh_token) = &received.refresh_token {
+                    self.refreshes.unstored.insert(name, refresh_token.clone());
+                }
                 return Err(failure);
             }
         };
+        self.refreshes.unstored.invalidate(current.name());
 
         let judged = self
             .judge(provider, metadata, current, &old, &reply, now)
@@ -483,6 +529,7 @@ impl RelyingParty {
 
         let mut session = Session::clone(&pending);
         let mut tokens = self.session_tokens(reply, &old, &mut session, now);
+        tokens.refresh_token = received.refresh_token.clone();
         if let Some(claims) = id_token {
             tokens.sources = tokens.sources.with_id_token(claims);
         }
@@ -701,18 +748,34 @@ fn is_due(due: Option<i64>, now: OffsetDateTime) -> bool {
 
 impl Refreshes {
     pub(crate) fn new() -> Refreshes {
-        Refreshes(
-            Cache::builder()
+        Refreshes {
+            flights: Cache::builder()
                 .max_capacity(MAX_OUTCOMES)
                 .eviction_policy(EvictionPolicy::lru())
                 .expire_after(OutcomeTtl)
                 .build(),
-        )
+            unstored: Cache::builder()
+                .max_capacity(MAX_UNSTORED)
+                .time_to_live(UNSTORED_TTL)
+                .build(),
+        }
+    }
+
+    /// Takes the refresh token of a session that no store took.
+    pub(super) fn take_unstored(&self, name: &str) -> Option<Secret> {
+        self.unstored.remove(name)
+    }
+
+    /// Whether a refresh of this session is under way.
+    pub(crate) fn is_under_way(&self, name: &str) -> bool {
+        self.flights.get(name).is_some_and(|flight| {
+            flight.outcome.borrow().is_none() && flight.outcome.has_changed().is_ok()
+        })
     }
 
     /// A refresh has its outcome, and a time to live by it.
     fn completed(&self, name: &str, flight: Flight) {
-        self.0
+        self.flights
             .entry_by_ref(name)
             .and_compute_with(|entry| match entry {
                 Some(entry) if entry.value().outcome.same_channel(&flight.outcome) => {
@@ -733,7 +796,7 @@ impl Refreshes {
         begin: impl FnOnce(u32) -> Flight,
     ) -> Flight {
         let now = now.unix_timestamp();
-        let joined = self.0.entry_by_ref(name).and_compute_with(|entry| {
+        let joined = self.flights.entry_by_ref(name).and_compute_with(|entry| {
             let Some(entry) = entry else {
                 return Op::Put(begin(0));
             };
@@ -744,13 +807,17 @@ impl Refreshes {
                 None if flight.outcome.has_changed().is_err() => Op::Put(begin(0)),
                 None => Op::Nop,
                 Some(Outcome::Refreshed { session, at }) => {
-                    let is_newer = session.generation > current.generation;
-                    let is_recent = forced.is_some_and(|interval| (now - at).abs() < interval);
-                    if is_newer && !is_due(session.refresh_due, at_time(now)) || is_recent {
-                        Op::Nop
-                    } else {
-                        Op::Put(begin(0))
-                    }
+                    let counts = match forced {
+                        // Another node may have been later.
+                        Some(interval) => {
+                            session.generation >= current.generation && (now - at).abs() < interval
+                        }
+                        None => {
+                            session.generation > current.generation
+                                && !is_due(session.refresh_due, at_time(now))
+                        }
+                    };
+                    if counts { Op::Nop } else { Op::Put(begin(0)) }
                 }
                 Some(Outcome::Failed {
                     retry_at, failures, ..
@@ -958,5 +1025,31 @@ mod tests {
             assert_eq!(refresh_after(life, 1.0), latest, "{life}");
         }
         assert!((0.0..=1.0).contains(&random_share()));
+    }
+
+    /// Another node may have refreshed the session since this one did.
+    #[test]
+    fn an_outcome_that_is_older_than_the_session_at_hand_does_not_count() {
+        let refreshes = Refreshes::new();
+        let session = |generation| {
+            let mut session = Session::new("https://op.example", Claims::default(), at_time(0));
+            session.generation = generation;
+            CurrentSession::nowhere(session)
+        };
+        let (_tell, outcome) = watch::channel(Some(Outcome::Refreshed {
+            session: session(2),
+            at: 100,
+        }));
+        for (generation, is_begun) in [(1, true), (1, false), (2, false), (3, true)] {
+            let mut begun = false;
+            let begin = |_| {
+                begun = true;
+                let outcome = outcome.clone();
+                Flight { outcome }
+            };
+            let current = session(generation);
+            refreshes.join("name", &current, Some(FORCED_INTERVAL), at_time(105), begin);
+            assert_eq!(begun, is_begun, "{generation}");
+        }
     }
 }

@@ -150,8 +150,10 @@ impl Sessions {
         let notes = notes.map_err(|error| unavailable(&error))?;
         let mut notes = notes.iter().map(Option::as_deref);
         let generation = notes.next().flatten().and_then(|note| note.parse().ok());
+        // No other session has its name: it has ended, whatever the time is by which clock.
+        let has_ended_itself = notes.next().flatten().is_some();
         let is_ended = |note: &str| note.parse().is_ok_and(|at: i64| session.started <= at);
-        if notes.flatten().any(is_ended) {
+        if has_ended_itself || notes.flatten().any(is_ended) {
             Err(SignedOut::Ended)
         } else {
             Ok(generation)

@@ -43,7 +43,7 @@ impl SessionNames {
             .collect()
     }
 
-    /// All under which an end may be noted.
+    /// All under which an end may be noted, the session's own first.
     pub(super) fn ends(&self) -> impl Iterator<Item = &str> {
         let indexed = self.subject.iter().chain(&self.sid);
         std::iter::once(&*self.session).chain(indexed.map(String::as_str))

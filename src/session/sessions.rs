@@ -31,7 +31,7 @@ use crate::{
     cookies::{Cookies, SetCookie},
     keys::{DecryptError, KeyRing, Purpose},
     settings::{SessionSettings, StoreKind},
-    token::Claims,
+    token::{Claims, VERIFIED},
 };
 
 /// How often a replacement in a store is tried again after another request replaced the session.
@@ -40,6 +40,11 @@ const MAX_TRIES: usize = 5;
 const MAX_TOUCHED: u64 = 10_000;
 /// What nginx takes of response headers by default (`proxy_buffer_size`), less what other headers take.
 const USUAL_HEADER_LIMIT: usize = 4 * 1024 - 512;
+/// How much longer than a session its newest generation is known: by how much the clocks of nodes and of a
+/// store may differ.
+const MAX_DIFFERENCE: Duration = Duration::from_secs(60);
+/// What precedes a record in a shared store whose browser has shown the cookie with it.
+const SEEN: char = '.';
 /// Claims that bind a token to its request, and say nothing about the user.
 const ABOUT_THE_REQUEST: [&str; 3] = ["nonce", "at_hash", "c_hash"];
 /// Claims that refresh and sign-out need.
@@ -313,6 +318,12 @@ impl Sessions {
         self.opened(&decrypted.plaintext)
     }
 
+    /// Whether this browser has a session's cookie, whatever is in it.
+    pub(crate) fn is_one_in(&self, jar: &CookieJar<'_>) -> bool {
+        let name = self.cookies.first().name();
+        jar.iter().any(|cookie| cookie.name() == name)
+    }
+
     /// The session's id in this browser's cookie, where sessions are in a store.
     fn id_in(&self, jar: &CookieJar<'_>) -> Option<Secret> {
         self.id_in_text(&self.cookies.read(jar)?)
@@ -330,12 +341,18 @@ impl Sessions {
     }
 
     /// The session of this name, which is known where sessions are in a store alone.
-    pub(crate) async fn by_name(&self, name: &str) -> Result<CurrentSession, SignedOut> {
+    pub(crate) async fn by_name(
+        &self,
+        name: &str,
+        now: OffsetDateTime,
+    ) -> Result<CurrentSession, SignedOut> {
         if self.is_in_cookies {
             return Err(SignedOut::NoSession);
         }
         let session = self.load(name).await;
-        session.map_err(|error| unavailable(&error))?
+        let session = session.map_err(|error| unavailable(&error))??;
+        self.check_times(&session, now)?;
+        Ok(session)
     }
 
     /// The session of this name in the store.
@@ -406,16 +423,15 @@ impl Sessions {
     /// Notes that the session is in use. `false` when that was noted a short while ago: a tenth of the
     /// idle time, so that few answers carry a cookie.
     pub(crate) async fn touch(&self, current: &mut CurrentSession, now: OffsetDateTime) -> bool {
-        let now_s = now.unix_timestamp();
-        let pause = seconds(self.settings.idle / 10).max(1);
-        if now_s - current.seen < pause {
+        if !self.is_touch_due(current, now) {
             return false;
         }
+        let now_s = now.unix_timestamp();
         let mut touched = current.clone();
         Arc::make_mut(&mut touched.session).seen = now_s;
         if self.is_in_cookies {
             // Of requests at one time, one is enough.
-            let is_first = self.is_first_touch(&current.name, now_s, pause);
+            let is_first = self.is_first_touch(&current.name, now_s);
             if is_first {
                 *current = touched;
             }
@@ -433,7 +449,17 @@ impl Sessions {
         true
     }
 
-    fn is_first_touch(&self, name: &str, now: i64, pause: i64) -> bool {
+    /// Whether its use was noted longer ago than a tenth of the idle time.
+    pub(crate) fn is_touch_due(&self, current: &CurrentSession, now: OffsetDateTime) -> bool {
+        now.unix_timestamp().saturating_sub(current.seen) >= self.touch_pause()
+    }
+
+    fn touch_pause(&self) -> i64 {
+        seconds(self.settings.idle / 10).max(1)
+    }
+
+    fn is_first_touch(&self, name: &str, now: i64) -> bool {
+        let pause = self.touch_pause();
         let mut is_first = false;
         self.touched.entry_by_ref(name).and_compute_with(|last| {
             is_first = last.is_none_or(|last| (now - last.into_value()).abs() >= pause);
@@ -514,11 +540,13 @@ impl Sessions {
         names: &SessionNames,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        let until_end = self.end_of(session).saturating_sub(milliseconds(now));
-        let until_end = Duration::from_millis(until_end.max(1).unsigned_abs());
+        // As was said at the sign-in: tomorrow's `session.lifetime` may be longer than today's.
+        let until_end = session.ends.saturating_sub(milliseconds(now));
+        let until_end = Duration::from_millis(until_end.max(0).unsigned_abs());
+        let life = until_end.saturating_add(MAX_DIFFERENCE);
         let name = &names.generation;
         self.store
-            .note_larger(name, session.generation, until_end)
+            .note_larger(name, session.generation, life)
             .await
             .map(drop)
     }
@@ -575,7 +603,7 @@ impl Sessions {
         let Some(value) = value.into_iter().next().flatten() else {
             return Ok(Newest::None(SignedOut::Superseded));
         };
-        match self.open_value(&name, &value) {
+        match self.open_value(&name, value.trim_start_matches(SEEN)) {
             Ok(Some(opened)) => Ok(Newest::Other(CurrentSession::new(
                 opened.session,
                 opened.body,
@@ -600,8 +628,12 @@ impl Sessions {
         }
         let name = self.names.record(&names.session, session.generation);
         let shortened = async {
-            if let Some(Some(value)) = self.store.notes(&[&name]).await?.first() {
-                self.store.note(&name, value, AFTER_SEEN).await?;
+            let notes = self.store.notes(&[&name]).await?;
+            let value = notes.into_iter().flatten().next();
+            // Another node may have seen it before.
+            if let Some(value) = value.filter(|value| !value.starts_with(SEEN)) {
+                let value = format!("{SEEN}{value}");
+                self.store.note(&name, &value, AFTER_SEEN).await?;
             }
             Ok::<_, StoreError>(())
         };
@@ -741,22 +773,40 @@ impl Sessions {
         self.keep_chosen(&mut session.claims);
         // With an ID token its claims are kept in it, whole.
         if tokens.id_token.is_none() {
-            self.keep_chosen(&mut tokens.sources.id_token);
+            self.keep_source(&mut tokens.sources.id_token);
         }
         if let Some(user_info) = &mut tokens.sources.user_info {
-            self.keep_chosen(user_info);
+            self.keep_source(user_info);
         }
     }
 
     /// Removes the claims that the settings do not keep.
     fn keep_chosen(&self, claims: &mut Claims) {
+        if self.settings.claims.is_some() {
+            claims.retain(|name| self.is_chosen(name));
+            return;
+        }
+        // To retain is to build the object anew.
         for name in ABOUT_THE_REQUEST {
             claims.remove(name);
         }
-        if let Some(chosen) = &self.settings.claims {
-            let is_chosen = |name: &str| chosen.iter().any(|claim| claim == name);
-            claims.retain(|name| ALWAYS_KEPT.contains(&name) || is_chosen(name));
-        }
+    }
+
+    /// As [`keep_chosen`](Self::keep_chosen), of one source. What is verified stays beside whether it is: of
+    /// which source that is taken depends on it.
+    fn keep_source(&self, claims: &mut Claims) {
+        let is_beside_chosen = |name: &str| {
+            let mut pairs = VERIFIED.iter().filter(|(verified, _)| *verified == name);
+            pairs.any(|(_, is_verified)| self.is_chosen(is_verified))
+        };
+        claims.retain(|name| self.is_chosen(name) || is_beside_chosen(name));
+    }
+
+    fn is_chosen(&self, name: &str) -> bool {
+        let chosen = self.settings.claims.as_deref();
+        !ABOUT_THE_REQUEST.contains(&name)
+            && (ALWAYS_KEPT.contains(&name)
+                || chosen.is_none_or(|chosen| chosen.iter().any(|claim| claim == name)))
     }
 
     fn names_of(&self, session: &Session) -> SessionNames {

@@ -11,7 +11,7 @@ const SURVIVES_ABSENCE: [&str; 8] = ["iss", "sub", "aud", "azp", "sid", "auth_ti
 /// ([Core §5.1]).
 ///
 /// [Core §5.1]: https://openid.net/specs/openid-connect-core-1_0.html#StandardClaims
-const VERIFIED: [(&str, &str); 2] = [
+pub(crate) const VERIFIED: [(&str, &str); 2] = [
     ("email", "email_verified"),
     ("phone_number", "phone_number_verified"),
 ];

@@ -33,7 +33,7 @@ pub use user_info::UserInfoError;
 pub(crate) use access_token::{
     AccessToken, AccessTokenExpectations, MAX_ACCESS_TOKEN, UnverifiedAccessToken,
 };
-pub(crate) use claim_sources::ClaimSources;
+pub(crate) use claim_sources::{ClaimSources, VERIFIED};
 pub(crate) use client_assertion::{CLIENT_ASSERTION_TYPE, ClientKey};
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
 pub(crate) use json::parse_object;

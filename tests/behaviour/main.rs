@@ -34,6 +34,7 @@ mod rejections;
 mod return_addresses;
 mod rsa_sizes;
 mod session;
+mod session_attacks;
 mod sign_in;
 mod sign_in_attempts;
 mod stores;

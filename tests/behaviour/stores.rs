@@ -445,6 +445,54 @@ async fn two_nodes(app: &App, store: &Switchable) -> (Browser, Browser) {
     (Browser::open(node()).await, Browser::open(node()).await)
 }
 
+/// The provider does not send its new tokens a second time, and takes a second use of the old ones for theft.
+#[rocket::async_test]
+async fn a_refresh_whose_tokens_no_store_takes_loses_nothing() {
+    for signs_out in [false, true] {
+        let provider = TestProvider::start().await;
+        let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
+        let store = Switchable::new();
+        let (browser, _) = two_nodes(&app, &store).await;
+        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+        app.advance(Duration::from_secs(285));
+        let held = provider.hold("/token");
+        let outage = async {
+            provider.until_requested("/token", 2).await;
+            store.switch(true);
+            held.release();
+        };
+        rocket::futures::future::join(browser.fetch("/me"), outage).await;
+        store.switch(false);
+        app.advance(Duration::from_secs(120));
+        if signs_out {
+            browser.submit("/oidc/logout", "").await.redirects_to("/");
+            provider.until_requested("/revoke", 2).await;
+            let revoked = provider.requests_to("/revoke");
+            let hints: Vec<_> = revoked
+                .iter()
+                .map(|r| r.form_value("token_type_hint"))
+                .collect();
+            assert!(hints.contains(&Some("refresh_token")), "{hints:?}");
+            let spent = provider.last_request("/token");
+            let spent = spent.form_value("refresh_token");
+            assert!(
+                revoked
+                    .iter()
+                    .all(|request| request.form_value("token") != spent)
+            );
+            continue;
+        }
+        browser.fetch("/me").await.is(Status::Ok);
+        let sent = provider.requests_to("/token");
+        let sent: Vec<_> = sent
+            .iter()
+            .filter_map(|request| request.form_value("refresh_token"))
+            .collect();
+        assert_eq!(sent.len(), 2, "{} refreshes", sent.len());
+        assert_ne!(sent[0], sent[1]);
+    }
+}
+
 /// Whether it has ended cannot be known then.
 #[rocket::async_test]
 async fn a_session_in_cookies_is_not_believed_while_the_store_of_the_ends_is_down() {

@@ -640,3 +640,140 @@ async fn debug_shows_neither_keys_nor_what_is_kept() {
         assert_eq!(shown, expected);
     }
 }
+
+/// The session with these cookies, at some time.
+async fn found_at(
+    sessions: &Sessions,
+    cookies: &[Cookie<'static>],
+    at: OffsetDateTime,
+) -> Result<(), SignedOut> {
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let request = client.get("/").cookies(cookies.to_vec());
+    let found = sessions.find(request.inner().cookies(), at).await;
+    found.map(drop)
+}
+
+/// A clock that is set back between a sign-in and the sign-out, or a node whose clock is behind.
+#[rocket::async_test]
+async fn a_session_in_cookies_ends_whatever_the_clock_says() {
+    let sessions = node(&store(), true);
+    let current = begun(&sessions).await;
+    let cookies = sent(&sessions, &current).await;
+    let earlier = current.started() - Duration::from_secs(600);
+    sessions.end(current.name(), earlier).await.unwrap();
+    assert_eq!(
+        found_at(&sessions, &cookies, now()).await,
+        Err(SignedOut::Ended)
+    );
+}
+
+/// An older copy is worthless to the last moment of the session.
+#[rocket::async_test]
+async fn a_generation_is_known_until_the_session_ends() {
+    let mut sessions = single_node();
+    sessions.settings.idle = sessions.settings.lifetime + AFTER_SEEN;
+    let clock = Clock::standing();
+    sessions.store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
+    let first = begun(&sessions).await;
+    let older = sent(&sessions, &first).await;
+    let tokens = tokens("new", json!({}));
+    // The setting is shorter for a while.
+    let lifetime = sessions.settings.lifetime;
+    sessions.settings.lifetime = lifetime / 6;
+    let advance = sessions.advance(&first, Session::clone(&first), tokens, clock.now());
+    let next = advance.await.unwrap().unwrap();
+    sessions.settings.lifetime = lifetime;
+    let newer = sent(&sessions, &next).await;
+    let end = first.started() + sessions.settings.lifetime;
+    let last = end - Duration::from_millis(1);
+    clock.advance((last - clock.now()).try_into().unwrap());
+    assert_eq!(found_at(&sessions, &newer, last).await, Ok(()));
+    sessions.handed_out = HandedOut::new();
+    assert_eq!(
+        found_at(&sessions, &older, last).await,
+        Err(SignedOut::Superseded)
+    );
+}
+
+/// Each node sees the newest cookie for the first time at some time.
+#[rocket::async_test]
+async fn another_node_that_sees_the_newest_cookie_later_keeps_no_record_for_longer() {
+    let clock = Clock::standing();
+    let shared = Arc::new(MemoryStore::new(10).clock(clock.clone()));
+    let (one, other) = (node(&shared, true), node(&shared, true));
+    let first = begun(&one).await;
+    let older = sent(&one, &first).await;
+    let tokens = tokens("new", json!({}));
+    let advance = one.advance(&first, Session::clone(&first), tokens, clock.now());
+    let newer = sent(&one, &advance.await.unwrap().unwrap()).await;
+    assert_eq!(found_at(&one, &newer, clock.now()).await, Ok(()));
+    clock.advance(AFTER_SEEN - Duration::from_secs(1));
+    assert_eq!(found_at(&other, &newer, clock.now()).await, Ok(()));
+    assert_eq!(found_at(&other, &older, clock.now()).await, Ok(()));
+    clock.advance(Duration::from_secs(2));
+    for node in [&one, &other] {
+        assert_eq!(
+            found_at(node, &older, clock.now()).await,
+            Err(SignedOut::Superseded)
+        );
+        assert_eq!(found_at(node, &newer, clock.now()).await, Ok(()));
+    }
+}
+
+/// A store may answer with what is over: the times inside count.
+#[rocket::async_test]
+async fn a_session_that_is_over_is_not_found_by_its_name() {
+    let sessions = node(&store(), false);
+    let current = begun(&sessions).await;
+    let at = |after: Duration| sessions.by_name(current.name(), now() + after);
+    assert!(at(Duration::ZERO).await.is_ok());
+    let idle = at(sessions.settings.idle).await;
+    assert_eq!(idle.map(drop), Err(SignedOut::Idle));
+    let over = at(sessions.settings.lifetime).await;
+    assert_eq!(over.map(drop), Err(SignedOut::LifetimeEnded));
+}
+
+/// Settings and clocks at their extremes.
+#[rocket::async_test]
+async fn no_duration_is_too_long() {
+    for is_in_cookies in [true, false] {
+        for life in [Duration::MAX, Duration::from_secs(u64::MAX / 1000)] {
+            let mut sessions = node(&store(), is_in_cookies);
+            (sessions.settings.idle, sessions.settings.lifetime) = (life, life);
+            let mut current = begun(&sessions).await;
+            assert!(!sessions.touch(&mut current, now()).await);
+            assert!(advanced(&sessions, &current, "new").await.is_some());
+            let cookies = sent(&sessions, &current).await;
+            assert_eq!(found_at(&sessions, &cookies, now()).await, Ok(()));
+            let mut single = single_node();
+            (single.settings.idle, single.settings.lifetime) = (life, life);
+            let current = begun(&single).await;
+            assert!(advanced(&single, &current, "new").await.is_some());
+            assert_eq!(
+                found_at(&single, &sent(&single, &current).await, now()).await,
+                Ok(())
+            );
+        }
+    }
+}
+
+/// Whether an address is verified is worth nothing beside another address, kept or not.
+#[rocket::async_test]
+async fn a_verification_is_not_kept_without_its_address() {
+    let mut sessions = single_node();
+    sessions.settings.claims = Some(vec!["email_verified".into()]);
+    let verified = alice(json!({ "email": "a@x", "email_verified": true }));
+    let sources = ClaimSources::new(verified, Some(alice(json!({ "email": "b@x" }))));
+    let session = Session::new(ISSUER, sources.merged(), now());
+    assert_eq!(session.claims.value("email_verified"), None);
+    let tokens = SessionTokens {
+        sources,
+        ..SessionTokens::default()
+    };
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let jar = client.get("/");
+    let begun = sessions.begin(session, tokens, jar.inner().cookies(), now());
+    let cookies = sent(&sessions, &begun.await.unwrap()).await;
+    let found = found(&sessions, cookies).await.unwrap();
+    assert_eq!(found.claims.value("email_verified"), None, "{found:?}");
+}
