@@ -239,7 +239,9 @@ impl RelyingParty {
                 |error| error.wants_fresh_keys(),
             )
             .await?;
-        Ok(verdict?)
+        let id_token = verdict?;
+        provider.id_token_accepted(id_token.algorithm);
+        Ok(id_token)
     }
 
     /// Adds what UserInfo says of the same person (OpenID Connect Core 1.0 §5.3).

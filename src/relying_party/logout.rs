@@ -183,7 +183,7 @@ impl RelyingParty {
         now: OffsetDateTime,
     ) -> Result<(), LogoutRefusal> {
         let metadata = provider.metadata(now).await?;
-        let algorithms = provider.id_token_algorithms(&metadata);
+        let algorithms = provider.logout_token_algorithms(&metadata);
         let issuer = &provider.registration.issuer;
         let expected = LogoutTokenExpectations {
             issuer,
