@@ -213,9 +213,13 @@ impl RelyingParty {
                 return Err(LogoutTokenError::Replayed.into());
             }
         }
+        let names = &self.sessions.names;
         let owner = match &token.ended {
-            EndedSession::Sid(sid) => self.sessions.names.sid(issuer, sid),
-            EndedSession::Subject(subject) => self.sessions.names.subject(issuer, subject),
+            EndedSession::Sid(sid) => names.sid(issuer, sid),
+            EndedSession::Subject(subject) => names.subject(issuer, subject),
+            EndedSession::SidOf { sid, subject } => {
+                [names.sid(issuer, sid), names.without_sid(issuer, subject)].concat()
+            }
         };
         match self.sessions.end_matching(&owner, now).await {
             Ok(ended) => {

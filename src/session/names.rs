@@ -30,6 +30,11 @@ impl Names {
         self.0.index_names("sid", &[issuer, sid])
     }
 
+    /// The sessions of a user that have no name at the provider, as [`subject`](Self::subject).
+    pub(crate) fn without_sid(&self, issuer: &str, subject: &str) -> Vec<String> {
+        self.0.index_names("sub without sid", &[issuer, subject])
+    }
+
     /// A logout token that was accepted, as [`subject`](Self::subject).
     pub(crate) fn jti(&self, issuer: &str, jti: &str) -> Vec<String> {
         self.0.index_names("jti", &[issuer, jti])
@@ -73,6 +78,7 @@ mod tests {
             names.session(&Secret::new("other")),
             names.subject("issuer", "id").remove(0),
             names.sid("issuer", "id").remove(0),
+            names.without_sid("issuer", "id").remove(0),
             names.jti("issuer", "id").remove(0),
             names.generation("id"),
             names.record("id", 1),

@@ -765,7 +765,10 @@ impl Sessions {
             generation: self.names.generation(&name),
             session: name.into(),
             subject: self.names.subject(&session.issuer, session.subject()),
-            sid: sid.map_or_else(Vec::new, |sid| self.names.sid(&session.issuer, sid)),
+            sid: match sid {
+                Some(sid) => self.names.sid(&session.issuer, sid),
+                None => self.names.without_sid(&session.issuer, session.subject()),
+            },
         }
     }
 
