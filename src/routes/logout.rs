@@ -346,8 +346,13 @@ impl Visit<'_, '_> {
             };
         }
         match headers.get_one("Origin") {
-            // A browser sends it with every form that is posted from another origin.
-            None => Sender::ThisApp,
+            // A client that is no browser, or an old one, which has a `Referer` at most.
+            None => match headers.get_one("Referer").map(Url::parse) {
+                Some(Ok(url)) if !self.is_own_origin(&url.origin().ascii_serialization()) => {
+                    Sender::AnotherOrigin
+                }
+                _ => Sender::ThisApp,
+            },
             Some("null") => Sender::Hidden,
             Some(origin) if self.is_own_origin(origin) => Sender::ThisApp,
             Some(_) => Sender::AnotherOrigin,

@@ -105,6 +105,7 @@ async fn another_site_signs_nobody_out() {
             ("Origin", "http://app.example.com"),
         ],
         &[host, ("Origin", "")],
+        &[host, ("Referer", "https://www.example.com/page")],
         &[host, ("Origin", "https://app.example.com.evil.example")],
         &[host, ("Origin", "https://app.example.com:444")],
         &[host, ("Origin", "https://internal.example")],
@@ -130,6 +131,7 @@ async fn this_site_signs_out() {
             ("Host", "internal.example:8000"),
             ("Origin", "http://internal.example:8000"),
         ],
+        &[("Referer", "https://app.example.com/page")],
         // A client that is no browser.
         &[],
     ] {
