@@ -193,14 +193,6 @@ impl Handler for FrontchannelLogout {
             .instrument(span());
         let (status, text) = match ending.await {
             Ok(FrontChannelLogout::Done) => (Status::Ok, "Signed out."),
-            Ok(FrontChannelLogout::TooMany) => {
-                let reason = "too_many_logouts";
-                tracing::warn!(
-                    reason,
-                    "front-channel logouts come faster than any provider sends them"
-                );
-                (Status::TooManyRequests, "Not signed out.")
-            }
             Ok(FrontChannelLogout::NotOurs) => {
                 let reason = "logout_not_ours";
                 tracing::warn!(

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use super::{
     CurrentSession, Names, Session, SessionTokens, SessionTooLarge, SignedOut,
     chunks::{SessionCookies, without_end},
-    ending::UnsignedEnds,
+    ending::KnownSids,
     handed_out::{AFTER_SEEN, HandedOut},
     milliseconds,
     opened::{Opened, OpenedSessions, SessionNames},
@@ -57,7 +57,8 @@ pub(crate) struct Sessions {
     pub(crate) store: Arc<dyn SessionStore>,
     /// Whether other nodes use the store too.
     pub(crate) is_shared: bool,
-    pub(super) unsigned_ends: Mutex<UnsignedEnds>,
+    /// For front-channel logout, where it is turned on.
+    pub(super) known_sids: Option<KnownSids>,
     opened: OpenedSessions,
     /// The newest records of sessions in cookies, where the store is not shared.
     handed_out: HandedOut,
@@ -128,7 +129,7 @@ impl Sessions {
             is_in_cookies,
             store: shared.unwrap_or_else(|| memory()),
             is_shared,
-            unsigned_ends: Mutex::default(),
+            known_sids: None,
             opened: OpenedSessions::new(settings.cache),
             handed_out: HandedOut::new(),
             touched: Cache::new(MAX_TOUCHED),
@@ -136,6 +137,12 @@ impl Sessions {
             seen_newest: Cache::new(MAX_TOUCHED),
             settings,
         })
+    }
+
+    /// Whether the provider may end sessions by requests that nobody signs.
+    pub(crate) fn with_front_channel(mut self, is_on: bool) -> Sessions {
+        self.known_sids = is_on.then(KnownSids::new);
+        self
     }
 
     /// What goes on beside the requests, from liftoff on.
@@ -270,6 +277,12 @@ impl Sessions {
         );
         match self.newer_than(&opened.session, &opened.names, now).await? {
             Newest::ThisOne => {
+                // A node that shares nothing and was restarted learns it from the first cookie that it sees.
+                if !self.is_shared
+                    && let Err(error) = self.know_sid(&session, now).await
+                {
+                    tracing::debug!("{error}; front-channel logout does not find a session");
+                }
                 if session.generation > 1 {
                     self.newest_was_seen(&opened.session, &opened.names, now)
                         .await;
@@ -398,7 +411,7 @@ impl Sessions {
 
     /// When a session ends at the latest: as was said at its sign-in, or by today's `session.lifetime` if
     /// that is earlier. In milliseconds since 1970.
-    fn end_of(&self, session: &Session) -> i64 {
+    pub(super) fn end_of(&self, session: &Session) -> i64 {
         let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
         session.ends.min(session.started.saturating_add(lifetime))
     }
@@ -497,6 +510,7 @@ impl Sessions {
         }
         let names = self.names_of(&next);
         self.note_generation(&next, &names, now).await?;
+        self.know_sid(&next, now).await?;
         // It may have been ended while the provider was asked, or another node was quicker.
         match self.newer_than(&next, &names, now).await {
             Ok(Newest::ThisOne) => Ok(Some(next)),

@@ -11,6 +11,7 @@ use url::form_urlencoded::byte_serialize;
 use crate::{
     app::Log,
     common::{App, NOW, assert_signed_out},
+    records::{hold, session_cookies},
     support::{Browser, JwtParts, Page, SigningKey, TestProvider, case},
 };
 
@@ -514,6 +515,10 @@ async fn a_request_that_is_no_logout_request_is_refused() {
     browser.visit("/me").await.is(Status::Ok);
 }
 
+fn with_front_channel(provider: &TestProvider) -> App {
+    App::new(provider).with("oidc.frontchannel_logout", true)
+}
+
 fn frontchannel(issuer: &str, sid: &str) -> String {
     let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
     format!(
@@ -540,7 +545,7 @@ async fn in_a_frame(browser: &Browser, path: &str) -> Page {
 async fn a_frame_of_the_provider_ends_the_session_of_its_sid() {
     for store in ["cookie", "memory"] {
         let provider = TestProvider::start().await;
-        let app = App::new(&provider).with("oidc.session.store", store);
+        let app = with_front_channel(&provider).with("oidc.session.store", store);
         let first = signed_in(&app, &provider).await;
         let second = first.another();
         second.sign_in(&provider, "/me").await.is(Status::Ok);
@@ -616,7 +621,7 @@ async fn without_the_setting_there_is_no_front_channel() {
 #[rocket::async_test]
 async fn a_frame_that_names_another_provider_or_no_session_ends_nothing() {
     let provider = TestProvider::start().await;
-    let browser = signed_in(&App::new(&provider), &provider).await;
+    let browser = signed_in(&with_front_channel(&provider), &provider).await;
     let issuer = provider.issuer();
     for path in [
         frontchannel("https://other.example", "sid-1"),
