@@ -15,7 +15,7 @@ pub use self::refresh::RefreshError;
 pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
     exchange::{ExchangeOutcome, Exchanges, Turn},
-    logout::{FrontChannelLogout, PostLogout},
+    logout::{FrontChannelLogout, PostLogout, revoke_replaced},
     refresh::{Freshness, Refreshes},
 };
 use crate::{

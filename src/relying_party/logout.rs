@@ -8,6 +8,7 @@ use url::Url;
 
 use super::{RelyingParty, Source};
 use crate::{
+    Secret,
     code_flow::{PendingLogout, ReturnTo, logout_request},
     observing,
     provider::{KeyPurpose, Provider, ProviderError, TokenTypeHint},
@@ -282,4 +283,32 @@ pub(super) fn revoke_later(
         }
     };
     observing::spawn(revoking);
+}
+
+/// Revokes the tokens of a session that a new one of the same browser has replaced, unless both may come from
+/// one grant: many providers revoke a grant as a whole, and the new session's tokens with it.
+pub(crate) fn revoke_replaced(
+    provider: &Arc<Provider>,
+    replaced: &CurrentSession,
+    current: &CurrentSession,
+    now: OffsetDateTime,
+) {
+    let sid = |session: &CurrentSession| session.claims.get::<String>("sid");
+    let is_other_sid = sid(replaced)
+        .zip(sid(current))
+        .is_some_and(|(replaced, current)| replaced != current);
+    if replaced.subject() == current.subject() && !is_other_sid {
+        return;
+    }
+    let (Some(tokens), new) = (replaced.tokens(), current.tokens()) else {
+        return;
+    };
+    let mut tokens = SessionTokens::clone(tokens);
+    if let Some(new) = new {
+        let kept = [&new.access_token, &new.refresh_token];
+        let is_kept = |token: &Secret| kept.contains(&&Some(token.clone()));
+        tokens.access_token = tokens.access_token.filter(|token| !is_kept(token));
+        tokens.refresh_token = tokens.refresh_token.filter(|token| !is_kept(token));
+    }
+    revoke_later(provider, Arc::new(tokens), now);
 }

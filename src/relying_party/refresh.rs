@@ -257,7 +257,7 @@ impl RelyingParty {
     /// When there is no such session, which is always so where sessions are kept in cookies, or when it is
     /// not refreshed.
     pub async fn refresh_session(&self, id: &str) -> Result<(), RefreshError> {
-        let session = self.sessions.by_name(id).await;
+        let session = self.sessions.by_name(id, self.clock.now()).await;
         let session = session.map_err(RefreshError::SignedOut)?;
         self.refresh_now(&session).await.map(drop)
     }

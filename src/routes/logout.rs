@@ -1,6 +1,6 @@
 //! The routes of sign-out: the button, the way back from the provider, and the provider's own two.
 
-use std::{io::Cursor, time::Duration};
+use std::{io::Cursor, sync::Arc, time::Duration};
 
 use rocket::{
     Data, Request, Response,
@@ -20,6 +20,7 @@ use crate::{
     keys::Purpose,
     pages,
     relying_party::{FrontChannelLogout, Source},
+    session::SignedOut,
 };
 
 /// The kind of the cookie of a sign-out under way.
@@ -244,14 +245,23 @@ impl Visit<'_, '_> {
                 return return_to.to_string();
             }
         };
-        let there = match current_session(self.request).await {
-            Ok(session) => {
+        let session = match current_session(self.request).await {
+            // The session at the provider may live longer.
+            Err(SignedOut::Idle | SignedOut::LifetimeEnded) => {
+                let jar = self.request.cookies();
+                let session = self.rp.sessions.find_ending(jar, self.now).await;
+                session.ok().map(Arc::new)
+            }
+            session => session.as_ref().ok().cloned(),
+        };
+        let there = match session {
+            Some(session) => {
                 let ending = self
                     .rp
-                    .sign_out(provider, session, return_to.clone(), self.now);
+                    .sign_out(provider, &session, return_to.clone(), self.now);
                 ending.await
             }
-            Err(_) => None,
+            None => None,
         };
         let Some((url, pending)) = there else {
             return self.without_provider(return_to);
