@@ -324,7 +324,8 @@ impl Oidc {
     ) -> Result<RelyingParty, LaunchError> {
         let store = self.session_store.clone();
         let (issuer, _) = source.client();
-        let sessions = Sessions::open(settings.session.clone(), &cookies, issuer, store, &clock)?;
+        let sessions = Sessions::open(settings.session.clone(), &cookies, issuer, store, &clock)?
+            .with_front_channel(settings.frontchannel_logout);
         Ok(RelyingParty {
             sessions: Arc::new(sessions),
             refreshes: Arc::new(Refreshes::new()),
@@ -394,7 +395,7 @@ impl Prepared {
         rocket = rocket.mount("/", metadata).manage(self.resource_server);
         match self.relying_party {
             Some(rp) => {
-                let mount = rp.site.mount.clone();
+                let (mount, routes) = (rp.site.mount.clone(), routes::routes(&rp));
                 if *rocket.figment().profile() == rocket::Config::DEBUG_PROFILE {
                     rocket = rocket.mount(mount.clone(), routes::debug_routes());
                 }
@@ -403,7 +404,7 @@ impl Prepared {
                     .manage(rp)
                     .manage(events)
                     .manage(error_page)
-                    .mount(mount, routes::routes())
+                    .mount(mount, routes)
             }
             None => rocket,
         }

@@ -40,10 +40,12 @@ pub(crate) enum Purpose {
     StoredValue,
     /// A sign-out under way.
     SignOut,
+    /// The button of the page that signs out.
+    SignOutButton,
 }
 
 impl Purpose {
-    const ALL: [(Purpose, &str); 7] = [
+    const ALL: [(Purpose, &str); 8] = [
         (Purpose::Session, "session"),
         (Purpose::SessionId, "session id"),
         (Purpose::Attempt, "attempt"),
@@ -51,6 +53,7 @@ impl Purpose {
         (Purpose::PostedResponse, "posted response"),
         (Purpose::StoredValue, "stored value"),
         (Purpose::SignOut, "sign-out"),
+        (Purpose::SignOutButton, "sign-out button"),
     ];
 }
 

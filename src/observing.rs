@@ -97,6 +97,10 @@ pub(crate) fn session_refused(signed_out: SignedOut) {
         let reason = signed_out.reason();
         tracing::debug!(reason, "a session does not count: {signed_out}");
     }
+}
+
+/// A session was found to be over by its times.
+pub(crate) fn session_over(signed_out: SignedOut) {
     match signed_out {
         SignedOut::Idle => sessions_ended("idle", 1),
         SignedOut::LifetimeEnded => sessions_ended("lifetime", 1),

@@ -28,19 +28,33 @@ pub(crate) fn sign_in_failed(failure: &SignInFailure) -> String {
     )
 }
 
-/// Sign-out behind a button, so that a link works and an image on another site signs nobody out.
-pub(crate) fn sign_out(action: &str) -> String {
-    page(
-        "Sign out",
-        &format!(
-            "<h1>Sign out?</h1><form method=\"post\" action=\"{}\">\
-             <p><button class=\"button\" id=\"sign-out\">Sign out</button> <a href=\"/\">Stay signed in</a></p></form>",
-            escape(action),
-        ),
+/// Sign-out behind a button, so that a link works and an image on another site signs nobody out. The form
+/// sends `value` as `button`.
+pub(crate) fn sign_out(action: &str, value: &str) -> String {
+    let body = format!("<h1>Sign out?</h1>{}", sign_out_form(action, value));
+    page("Sign out", &body)
+}
+
+/// A sign-out that did not come from a page of this app, with the button that does.
+pub(crate) fn sign_out_refused(explanation: &str, action: &str, value: &str) -> String {
+    let body = format!(
+        "<h1>Not signed out</h1><p>{}</p>{}",
+        escape(explanation),
+        sign_out_form(action, value)
+    );
+    page("Not signed out", &body)
+}
+
+fn sign_out_form(action: &str, value: &str) -> String {
+    format!(
+        "<form method=\"post\" action=\"{}\"><input type=\"hidden\" name=\"button\" value=\"{}\">\
+         <p><button class=\"button\" id=\"sign-out\">Sign out</button> <a href=\"/\">Stay signed in</a></p></form>",
+        escape(action),
+        escape(value),
     )
 }
 
-/// A request that another site or a prefetch sent, and that changes nothing.
+/// A request that a frame or a prefetch sent, and that changes nothing.
 pub(crate) fn refused(title: &str, explanation: &str) -> String {
     page(
         title,

@@ -15,7 +15,7 @@ pub use self::refresh::RefreshError;
 pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
     exchange::{ExchangeOutcome, Exchanges, Turn},
-    logout::{FrontChannelLogout, PostLogout},
+    logout::{FrontChannelLogout, PostLogout, revoke_replaced},
     refresh::{Freshness, Refreshes},
 };
 use crate::{
@@ -241,7 +241,9 @@ impl RelyingParty {
                 |error| error.wants_fresh_keys(),
             )
             .await?;
-        Ok(verdict?)
+        let id_token = verdict?;
+        provider.id_token_accepted(id_token.algorithm);
+        Ok(id_token)
     }
 
     /// Adds what UserInfo says of the same person (OpenID Connect Core 1.0 §5.3).

@@ -40,12 +40,12 @@ pub(crate) fn debug_routes() -> Vec<Route> {
 }
 
 /// The routes, to be mounted where the setting `mount` says.
-pub(crate) fn routes() -> Vec<Route> {
+pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
     let named = |name: &'static str, mut route: Route| {
         route.name = Some(name.into());
         route
     };
-    vec![
+    let mut routes = vec![
         named("oidc_login", Route::new(Method::Get, "/login", Login)),
         named(
             "oidc_authorize",
@@ -80,11 +80,14 @@ pub(crate) fn routes() -> Vec<Route> {
             "oidc_backchannel_logout",
             Route::new(Method::Post, "/backchannel-logout", BackchannelLogout),
         ),
-        named(
+    ];
+    if rp.settings.frontchannel_logout {
+        routes.push(named(
             "oidc_frontchannel_logout",
             Route::new(Method::Get, "/frontchannel-logout", FrontchannelLogout),
-        ),
-    ]
+        ));
+    }
+    routes
 }
 
 /// One request to a route of ours, with what each of them needs.

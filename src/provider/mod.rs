@@ -80,6 +80,8 @@ pub(crate) struct Provider {
     /// Held while the metadata is read.
     attempts: Mutex<BackOff>,
     keys: Arc<KeyCache>,
+    /// What the ID token that was accepted last is signed with.
+    last_algorithm: ArcSwapOption<SigningAlgorithm>,
 }
 
 #[derive(Debug)]
@@ -106,6 +108,7 @@ impl Provider {
             discovered: ArcSwapOption::empty(),
             due: Turnstile::default(),
             attempts: Mutex::default(),
+            last_algorithm: ArcSwapOption::empty(),
         })
     }
 
@@ -246,6 +249,31 @@ impl Provider {
         match &self.settings.id_token_signing_algs {
             Some(names) => names.iter().filter_map(|name| name.parse().ok()).collect(),
             None => metadata.additional_metadata().signing_algorithms().to_vec(),
+        }
+    }
+
+    /// An ID token was accepted that is signed with this.
+    pub(crate) fn id_token_accepted(&self, algorithm: SigningAlgorithm) {
+        if self.last_algorithm.load().as_deref() != Some(&algorithm) {
+            self.last_algorithm.store(Some(Arc::new(algorithm)));
+        }
+    }
+
+    /// The algorithms that a logout token may be signed with: "the same as for ID tokens"
+    /// ([Back-Channel Logout 1.0 §2.6]), which is one for each client (`id_token_signed_response_alg`). As set; else
+    /// that of the last ID token; else the default of the standard, where the metadata lists it.
+    ///
+    /// [Back-Channel Logout 1.0 §2.6]: https://openid.net/specs/openid-connect-backchannel-1_0.html#Validation
+    pub(crate) fn logout_token_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
+        let listed = self.id_token_algorithms(metadata);
+        if self.settings.id_token_signing_algs.is_some() {
+            return listed;
+        }
+        let last = self.last_algorithm.load().as_deref().copied();
+        let algorithm = last.unwrap_or(SigningAlgorithm::RS256);
+        match last.is_some() || listed.contains(&algorithm) {
+            true => vec![algorithm],
+            false => listed,
         }
     }
 }

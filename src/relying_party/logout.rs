@@ -8,6 +8,7 @@ use url::Url;
 
 use super::{RelyingParty, Source};
 use crate::{
+    Secret,
     code_flow::{PendingLogout, ReturnTo, logout_request},
     observing,
     provider::{KeyPurpose, Provider, ProviderError, TokenTypeHint},
@@ -33,8 +34,6 @@ pub(crate) enum FrontChannelLogout {
     Done,
     /// It names another provider, or no session.
     NotOurs,
-    /// Nobody signs these requests, and more of them came in this second than are taken.
-    TooMany,
 }
 
 /// Why a logout token did nothing.
@@ -187,7 +186,7 @@ impl RelyingParty {
         now: OffsetDateTime,
     ) -> Result<(), LogoutRefusal> {
         let metadata = provider.metadata(now).await?;
-        let algorithms = provider.id_token_algorithms(&metadata);
+        let algorithms = provider.logout_token_algorithms(&metadata);
         let issuer = &provider.registration.issuer;
         let expected = LogoutTokenExpectations {
             issuer,
@@ -217,9 +216,13 @@ impl RelyingParty {
                 return Err(LogoutTokenError::Replayed.into());
             }
         }
+        let names = &self.sessions.names;
         let owner = match &token.ended {
-            EndedSession::Sid(sid) => self.sessions.names.sid(issuer, sid),
-            EndedSession::Subject(subject) => self.sessions.names.subject(issuer, subject),
+            EndedSession::Sid(sid) => names.sid(issuer, sid),
+            EndedSession::Subject(subject) => names.subject(issuer, subject),
+            EndedSession::SidOf { sid, subject } => {
+                [names.sid(issuer, sid), names.without_sid(issuer, subject)].concat()
+            }
         };
         match self.sessions.end_matching(&owner, now).await {
             Ok(ended) => {
@@ -248,16 +251,11 @@ impl RelyingParty {
         if issuer != provider.registration.issuer || sid.is_empty() {
             return Ok(FrontChannelLogout::NotOurs);
         }
-        let owner = self.sessions.names.sid(issuer, sid);
-        Ok(
-            match self.sessions.end_matching_unsigned(&owner, now).await? {
-                true => {
-                    observing::frontchannel_logout();
-                    FrontChannelLogout::Done
-                }
-                false => FrontChannelLogout::TooMany,
-            },
-        )
+        if self.sessions.end_sid_unsigned(issuer, sid, now).await? {
+            observing::frontchannel_logout();
+        }
+        // The same answer, so that nobody learns which `sid` there is.
+        Ok(FrontChannelLogout::Done)
     }
 }
 
@@ -289,4 +287,32 @@ pub(super) fn revoke_later(
         }
     };
     observing::spawn(revoking);
+}
+
+/// Revokes the tokens of a session that a new one of the same browser has replaced, unless both may come from
+/// one grant: many providers revoke a grant as a whole, and the new session's tokens with it.
+pub(crate) fn revoke_replaced(
+    provider: &Arc<Provider>,
+    replaced: &CurrentSession,
+    current: &CurrentSession,
+    now: OffsetDateTime,
+) {
+    let sid = |session: &CurrentSession| session.claims.get::<String>("sid");
+    let is_other_sid = sid(replaced)
+        .zip(sid(current))
+        .is_some_and(|(replaced, current)| replaced != current);
+    if replaced.subject() == current.subject() && !is_other_sid {
+        return;
+    }
+    let (Some(tokens), new) = (replaced.tokens(), current.tokens()) else {
+        return;
+    };
+    let mut tokens = SessionTokens::clone(tokens);
+    if let Some(new) = new {
+        let kept = [&new.access_token, &new.refresh_token];
+        let is_kept = |token: &Secret| kept.contains(&&Some(token.clone()));
+        tokens.access_token = tokens.access_token.filter(|token| !is_kept(token));
+        tokens.refresh_token = tokens.refresh_token.filter(|token| !is_kept(token));
+    }
+    revoke_later(provider, Arc::new(tokens), now);
 }

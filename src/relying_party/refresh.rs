@@ -639,7 +639,10 @@ impl RelyingParty {
             // Whatever is wrong with the keys, it says nothing about this token.
             .map_err(|error| Failure::later(error.reason(), error.to_string()))?;
         match verdict {
-            Ok(accepted) => Ok(Some(accepted.claims)),
+            Ok(accepted) => {
+                provider.id_token_accepted(accepted.algorithm);
+                Ok(Some(accepted.claims))
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -1,6 +1,6 @@
 //! The routes of sign-out: the button, the way back from the provider, and the provider's own two.
 
-use std::{io::Cursor, time::Duration};
+use std::{io::Cursor, sync::Arc, time::Duration};
 
 use rocket::{
     Data, Request, Response,
@@ -20,6 +20,7 @@ use crate::{
     keys::Purpose,
     pages,
     relying_party::{FrontChannelLogout, Source},
+    session::SignedOut,
 };
 
 /// The kind of the cookie of a sign-out under way.
@@ -28,6 +29,12 @@ pub(crate) const PENDING_LOGOUT: &str = "oidc_logout";
 const PENDING_LOGOUT_TTL: Duration = Duration::from_secs(10 * 60);
 /// The route that the return from the provider is led to.
 pub(crate) const LOGGED_OUT: &str = "/logged-out";
+/// The field of the button's form, which proves that it is in a page of ours.
+const BUTTON: &str = "button";
+/// How long a page with the button serves, in seconds.
+const BUTTON_TTL: i64 = 60 * 60;
+/// The largest form that signs out, in bytes.
+const LARGEST_FORM: u64 = 4 * 1024;
 /// The largest body of a back-channel request, in bytes: more than a logout token may have.
 const LARGEST_BODY: u64 = 64 * 1024;
 
@@ -41,18 +48,7 @@ impl Handler for LogoutPage {
         let Some(visit) = Visit::new(request) else {
             return Outcome::Error(Status::InternalServerError);
         };
-        // Only the setting names another site, so the form need not say it again.
-        let action = match visit.leads_elsewhere() {
-            true => visit.rp.route_path("logout"),
-            false => visit.rp.logout_url(visit.next_after_logout().as_str()),
-        };
-        let mut response = html(Status::Ok, pages::sign_out(&action));
-        // Without `form-action`: browsers hold it against every redirect that follows, the provider's too.
-        response.set_raw_header(
-            "Content-Security-Policy",
-            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-        );
-        Outcome::Success(response)
+        Outcome::Success(visit.button_page(None).await)
     }
 }
 
@@ -62,24 +58,29 @@ pub(super) struct Logout;
 
 #[rocket::async_trait]
 impl Handler for Logout {
-    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
+    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
         let Some(visit) = Visit::new(request) else {
             return Outcome::Error(Status::InternalServerError);
         };
-        if visit.is_from_another_site() {
+        let _ = RequestState::of(request).is_ending.set(());
+        let refused = match visit.sender() {
+            Sender::ThisApp => None,
+            Sender::Hidden if visit.has_button(data).await => None,
+            Sender::Hidden => {
+                Some("The browser does not say which site asked to sign you out. Use this button.")
+            }
+            Sender::AnotherOrigin => {
+                Some("Another site asked to sign you out. Use the button of this site.")
+            }
+        };
+        if let Some(explanation) = refused {
             let reason = "sign_out_by_another_site";
             tracing::warn!(
                 reason,
                 "another site asked to sign somebody out; nothing was done"
             );
-            let page = pages::refused(
-                "Not signed out",
-                "Another site asked to sign you out. Use the button of this site.",
-            );
-            return Outcome::Success(html(Status::Forbidden, page));
+            return Outcome::Success(visit.button_page(Some(explanation)).await);
         }
-
-        let _ = RequestState::of(request).is_ending.set(());
         let location = visit.leave().instrument(span()).await;
         Outcome::Success(redirect(&location))
     }
@@ -193,14 +194,6 @@ impl Handler for FrontchannelLogout {
             .instrument(span());
         let (status, text) = match ending.await {
             Ok(FrontChannelLogout::Done) => (Status::Ok, "Signed out."),
-            Ok(FrontChannelLogout::TooMany) => {
-                let reason = "too_many_logouts";
-                tracing::warn!(
-                    reason,
-                    "front-channel logouts come faster than any provider sends them"
-                );
-                (Status::TooManyRequests, "Not signed out.")
-            }
             Ok(FrontChannelLogout::NotOurs) => {
                 let reason = "logout_not_ours";
                 tracing::warn!(
@@ -252,14 +245,23 @@ impl Visit<'_, '_> {
                 return return_to.to_string();
             }
         };
-        let there = match current_session(self.request).await {
-            Ok(session) => {
+        let session = match current_session(self.request).await {
+            // The session at the provider may live longer.
+            Err(SignedOut::Idle | SignedOut::LifetimeEnded) => {
+                let jar = self.request.cookies();
+                let session = self.rp.sessions.find_ending(jar, self.now).await;
+                session.ok().map(Arc::new)
+            }
+            session => session.as_ref().ok().cloned(),
+        };
+        let there = match session {
+            Some(session) => {
                 let ending = self
                     .rp
-                    .sign_out(provider, session, return_to.clone(), self.now);
+                    .sign_out(provider, &session, return_to.clone(), self.now);
                 ending.await
             }
-            Err(_) => None,
+            None => None,
         };
         let Some((url, pending)) = there else {
             return self.without_provider(return_to);
@@ -332,24 +334,110 @@ impl Visit<'_, '_> {
         origins.join(" ")
     }
 
-    /// Whether another site sent this request: `Sec-Fetch-Site` tells where it is sent, else `Origin`.
-    fn is_from_another_site(&self) -> bool {
+    /// Who sent this request, as the browser says: by `Sec-Fetch-Site` where it has it, else by `Origin`.
+    fn sender(&self) -> Sender {
         let headers = self.request.headers();
         if let Some(site) = headers.get_one("Sec-Fetch-Site") {
-            return site.eq_ignore_ascii_case("cross-site");
+            // `none`: the user, as by loading the answer again. `same-site` is a sibling sub-domain.
+            let is_own = ["same-origin", "none"]
+                .iter()
+                .any(|own| site.eq_ignore_ascii_case(own));
+            return match is_own {
+                true => Sender::ThisApp,
+                false => Sender::AnotherOrigin,
+            };
         }
-        let Some(origin) = headers.get_one("Origin") else {
+        match headers.get_one("Origin") {
+            // A client that is no browser, or an old one, which has a `Referer` at most.
+            None => match headers.get_one("Referer").map(Url::parse) {
+                Some(Ok(url)) if !self.is_own_origin(&url.origin().ascii_serialization()) => {
+                    Sender::AnotherOrigin
+                }
+                _ => Sender::ThisApp,
+            },
+            Some("null") => Sender::Hidden,
+            Some(origin) if self.is_own_origin(origin) => Sender::ThisApp,
+            Some(_) => Sender::AnotherOrigin,
+        }
+    }
+
+    /// Whether it is that of `base_url`, or of the host that was asked. Plain http is not the same origin.
+    fn is_own_origin(&self, origin: &str) -> bool {
+        let base_url = self.rp.site.base_url.origin().ascii_serialization();
+        if origin == base_url {
+            return true;
+        }
+        let authority = |origin: &str| {
+            let (_, authority) = origin.split_once("://")?;
+            Some(authority.to_ascii_lowercase())
+        };
+        let of_request = self.request.host().map(|host| host.to_string());
+        let of_request = of_request.map(|host| host.to_ascii_lowercase());
+        let of_origin = authority(origin);
+        of_origin.is_some() && of_origin == of_request && of_origin != authority(&base_url)
+    }
+
+    /// A page with the button that signs out, for whoever asks for it and for a request that did not come
+    /// from a page of this app.
+    async fn button_page<'p>(&self, refused: Option<&str>) -> Response<'p> {
+        let _ = RequestState::of(self.request).is_ending.set(());
+        // Only the setting names another site, so the form need not say it again.
+        let action = match self.leads_elsewhere() {
+            true => self.rp.route_path("logout"),
+            false => self.rp.logout_url(self.next_after_logout().as_str()),
+        };
+        let context = self.button_context().await;
+        let ends = self.now.unix_timestamp().saturating_add(BUTTON_TTL);
+        let keys = &self.rp.cookies.keys;
+        let value = keys.encrypt_text(Purpose::SignOutButton, &context, &ends.to_string());
+        let mut response = match refused {
+            Some(explanation) => {
+                let page = pages::sign_out_refused(explanation, &action, &value);
+                html(Status::Forbidden, page)
+            }
+            None => html(Status::Ok, pages::sign_out(&action, &value)),
+        };
+        // With `no-referrer` the form would be posted with `Origin: null`.
+        response.set_raw_header("Referrer-Policy", "same-origin");
+        // Without `form-action`: browsers hold it against every redirect that follows, the provider's too.
+        response.set_raw_header(
+            "Content-Security-Policy",
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+        );
+        response
+    }
+
+    /// Whether the form that was posted is that of our button, in a page for this session. No other site can
+    /// read that page; and one that has a session of its own, or can plant cookies, has another button.
+    async fn has_button(&self, data: Data<'_>) -> bool {
+        let pairs = form(self.request, data, LARGEST_FORM).await;
+        let pairs = pairs.unwrap_or_default();
+        let Some((_, value)) = pairs.iter().find(|(name, _)| name == BUTTON) else {
             return false;
         };
-        let is_base_url = origin == self.rp.site.base_url.origin().ascii_serialization();
-        let is_host = self.request.host().is_some_and(|host| {
-            let host = host.to_string();
-            origin
-                .split_once("://")
-                .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(&host))
-        });
-        !is_base_url && !is_host
+        let context = self.button_context().await;
+        let keys = &self.rp.cookies.keys;
+        let ends = keys.decrypt_text(Purpose::SignOutButton, &context, value);
+        let ends = ends.ok().and_then(|ends| ends.parse::<i64>().ok());
+        ends.is_some_and(|ends| self.now.unix_timestamp() < ends)
     }
+
+    /// What a button is bound to: the session of this browser, or that it has none.
+    async fn button_context(&self) -> Vec<u8> {
+        match current_session(self.request).await {
+            Ok(session) => session.name().as_bytes().to_vec(),
+            Err(_) => vec![],
+        }
+    }
+}
+
+/// Who sent a request to sign out.
+enum Sender {
+    ThisApp,
+    /// Another site, or a sibling sub-domain.
+    AnotherOrigin,
+    /// The browser keeps it to itself: the page that posts the form has the policy `no-referrer`.
+    Hidden,
 }
 
 fn span() -> tracing::Span {

@@ -22,7 +22,7 @@ use crate::{
     keys::Purpose,
     observing, pages,
     provider::{Endpoint, Provider, ProviderError},
-    relying_party::{ExchangeOutcome, Source, Turn},
+    relying_party::{ExchangeOutcome, Source, Turn, revoke_replaced},
     session::{BeginError, CurrentSession, Session, SessionTokens, SignedOut},
     settings::ResponseMode,
     token::printable,
@@ -537,10 +537,14 @@ impl Visit<'_, '_> {
 
         let jar = self.request.cookies();
         let begun = self.rp.sessions.begin(session, tokens, jar, self.now).await;
-        begun.map_err(|error| match error {
+        let begun = begun.map_err(|error| match error {
             BeginError::TooLarge(error) => SignInError::SessionTooLarge(error),
             BeginError::Store(error) => SignInError::Store(error),
-        })
+        })?;
+        if let (Some(replaced), Source::Provider(provider)) = (&begun.replaced, &self.rp.source) {
+            revoke_replaced(provider, replaced, &begun.session, self.now);
+        }
+        Ok(begun.session)
     }
 
     /// Gives a session to this browser, and counts the sign-in.

@@ -1,22 +1,27 @@
 //! The end of sessions, one or all of a person's, and what is known of those that there are.
 
+use std::time::Duration;
+
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{
-    CurrentSession, Session, SessionInfo, Sessions, SignedOut, milliseconds, opened::SessionNames,
-    sessions::unavailable, store::StoreError,
+    CurrentSession, Session, SessionInfo, Sessions, SignedOut, generations::Generations,
+    milliseconds, opened::SessionNames, sessions::unavailable, store::StoreError,
 };
 use crate::observing;
 
-/// How many notes a second are taken on nobody's signature: fewer in the lifetime of a session than a
-/// memory store holds.
-const MOST_UNSIGNED_ENDS: u32 = 20;
+/// How many sessions at the provider are known by their `sid` at a node that shares nothing.
+const MAX_KNOWN_SIDS: usize = 1_000_000;
 
-/// How many notes of ended sessions were taken in the present second on nobody's signature.
-#[derive(Default)]
-pub(super) struct UnsignedEnds {
-    second: i64,
-    count: u32,
+/// Which sessions at the provider have sessions here, in cookies: what a request that nobody signed may end.
+/// A stranger who does not know a `sid` leaves nothing behind.
+pub(super) struct KnownSids(Generations);
+
+impl KnownSids {
+    pub(super) fn new() -> KnownSids {
+        KnownSids(Generations::new(MAX_KNOWN_SIDS))
+    }
 }
 
 impl Sessions {
@@ -26,7 +31,16 @@ impl Sessions {
             self.note_end(name, now).await?;
             return Ok(true);
         }
-        self.store.remove(name).await
+        self.remove(name, now).await
+    }
+
+    /// Removes a session from the store. `false` when there was none, or it was over by its times.
+    async fn remove(&self, name: &str, now: OffsetDateTime) -> Result<bool, StoreError> {
+        let is_over = match self.load(name).await? {
+            Ok(session) => self.check_times(&session, now).is_err(),
+            Err(_) => false,
+        };
+        Ok(self.store.remove(name).await? && !is_over)
     }
 
     /// Ends all sessions of an owner, whose names under each key [`Names`](super::Names) makes. Answers how
@@ -46,38 +60,78 @@ impl Sessions {
         let mut ended = 0;
         for name in owner {
             for id in self.store.ids_of(name).await? {
-                ended += usize::from(self.store.remove(&id).await?);
+                ended += usize::from(self.remove(&id, now).await?);
             }
         }
         Ok(Some(ended))
     }
 
-    /// As [`end_matching`](Self::end_matching), when anybody could have asked for it. With sessions in
-    /// cookies each call leaves a note, so only so many are taken in a second; `false` beyond.
-    pub(crate) async fn end_matching_unsigned(
+    /// Ends the sessions of one session at the provider, when anybody could have asked for it. With sessions in
+    /// cookies an end is a note, so there is none for a `sid` that no session has. Answers whether one has it.
+    pub(crate) async fn end_sid_unsigned(
         &self,
-        owner: &[String],
+        issuer: &str,
+        sid: &str,
         now: OffsetDateTime,
     ) -> Result<bool, StoreError> {
-        if self.is_in_cookies && !self.may_note_unsigned(now) {
+        if self.is_in_cookies && !self.knows_sid(issuer, sid, now).await? {
             return Ok(false);
         }
-        self.end_matching(owner, now).await?;
-        Ok(true)
+        let owner = self.names.sid(issuer, sid);
+        let ended = self.end_matching(&owner, now).await?;
+        Ok(ended != Some(0))
     }
 
-    fn may_note_unsigned(&self, now: OffsetDateTime) -> bool {
-        let Ok(mut ends) = self.unsigned_ends.lock() else {
-            return false;
+    /// Keeps in mind that there is a session with this `sid`, for
+    /// [`end_sid_unsigned`](Self::end_sid_unsigned).
+    pub(super) async fn know_sid(
+        &self,
+        session: &Session,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let Some(known) = &self.known_sids else {
+            return Ok(());
         };
-        if ends.second != now.unix_timestamp() {
-            *ends = UnsignedEnds {
-                second: now.unix_timestamp(),
-                count: 0,
-            };
+        let sid = session.claims.value("sid").and_then(Value::as_str);
+        let (true, Some(sid)) = (self.is_in_cookies, sid) else {
+            return Ok(());
+        };
+        let ends = self.end_of(session);
+        let life = ends.saturating_sub(milliseconds(now));
+        let Ok(life) = u64::try_from(life) else {
+            return Ok(());
+        };
+        for name in self.names.known_sid(&session.issuer, sid) {
+            if self.is_shared {
+                let life = Duration::from_millis(life);
+                self.store.note(&name, "known", life).await?;
+            } else {
+                // The end itself is the number: of two sessions the later one counts.
+                let ends = ends / 1000 + 1;
+                let number = ends.max(0).unsigned_abs();
+                known.0.advance(&name, number, ends, now.unix_timestamp());
+            }
         }
-        ends.count += 1;
-        ends.count <= MOST_UNSIGNED_ENDS
+        Ok(())
+    }
+
+    async fn knows_sid(
+        &self,
+        issuer: &str,
+        sid: &str,
+        now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        let Some(known) = &self.known_sids else {
+            return Ok(false);
+        };
+        let names = self.names.known_sid(issuer, sid);
+        if self.is_shared {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            let notes = self.store.notes(&names).await?;
+            return Ok(notes.iter().any(Option::is_some));
+        }
+        let now = now.unix_timestamp();
+        Ok(names.iter().any(|name| known.0.get(name, now).is_some()))
     }
 
     async fn note_end(&self, name: &str, now: OffsetDateTime) -> Result<(), StoreError> {

@@ -30,6 +30,16 @@ impl Names {
         self.0.index_names("sid", &[issuer, sid])
     }
 
+    /// The sessions of a user that have no name at the provider, as [`subject`](Self::subject).
+    pub(crate) fn without_sid(&self, issuer: &str, subject: &str) -> Vec<String> {
+        self.0.index_names("sub without sid", &[issuer, subject])
+    }
+
+    /// That there are sessions which belong to one session at the provider, as [`subject`](Self::subject).
+    pub(crate) fn known_sid(&self, issuer: &str, sid: &str) -> Vec<String> {
+        self.0.index_names("known sid", &[issuer, sid])
+    }
+
     /// A logout token that was accepted, as [`subject`](Self::subject).
     pub(crate) fn jti(&self, issuer: &str, jti: &str) -> Vec<String> {
         self.0.index_names("jti", &[issuer, jti])
@@ -73,6 +83,8 @@ mod tests {
             names.session(&Secret::new("other")),
             names.subject("issuer", "id").remove(0),
             names.sid("issuer", "id").remove(0),
+            names.without_sid("issuer", "id").remove(0),
+            names.known_sid("issuer", "id").remove(0),
             names.jti("issuer", "id").remove(0),
             names.generation("id"),
             names.record("id", 1),

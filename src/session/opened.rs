@@ -29,7 +29,8 @@ pub(super) struct SessionNames {
     pub(super) generation: String,
     /// All of the user's, a name under each key.
     pub(super) subject: Vec<String>,
-    /// All that belong to the same session at the provider, if it has a name there.
+    /// All that belong to the same session at the provider; all of the user's without a name there, if it has
+    /// none.
     pub(super) sid: Vec<String>,
 }
 

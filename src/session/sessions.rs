@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use super::{
     CurrentSession, Names, Session, SessionTokens, SessionTooLarge, SignedOut,
     chunks::{SessionCookies, without_end},
-    ending::UnsignedEnds,
+    ending::KnownSids,
     handed_out::{AFTER_SEEN, HandedOut},
     milliseconds,
     opened::{Opened, OpenedSessions, SessionNames},
@@ -30,12 +30,16 @@ use crate::{
     Clock, Secret,
     cookies::{Cookies, SetCookie},
     keys::{DecryptError, KeyRing, Purpose},
+    observing,
     settings::{SessionSettings, StoreKind},
     token::{Claims, VERIFIED},
 };
 
 /// How often a replacement in a store is tried again after another request replaced the session.
 const MAX_TRIES: usize = 5;
+/// How long a session that is over by its times is kept, for the provider to be asked at sign-out, and its tokens
+/// to be revoked.
+const KEPT_AFTER_END: Duration = Duration::from_secs(24 * 60 * 60);
 /// For how many sessions in cookies it is known that their use was just noted.
 const MAX_TOUCHED: u64 = 10_000;
 /// What nginx takes of response headers by default (`proxy_buffer_size`), less what other headers take.
@@ -62,12 +66,15 @@ pub(crate) struct Sessions {
     pub(crate) store: Arc<dyn SessionStore>,
     /// Whether other nodes use the store too.
     pub(crate) is_shared: bool,
-    pub(super) unsigned_ends: Mutex<UnsignedEnds>,
+    /// For front-channel logout, where it is turned on.
+    pub(super) known_sids: Option<KnownSids>,
     opened: OpenedSessions,
     /// The newest records of sessions in cookies, where the store is not shared.
     handed_out: HandedOut,
     /// When the use of a session in cookies was noted last.
     touched: Cache<String, i64>,
+    /// Of which sessions it was counted that they are over by their times.
+    noticed_ends: Cache<String, ()>,
     /// Whether it was logged that a session makes large answers.
     is_size_known: AtomicBool,
     /// The newest generation of which this node knows that its browser has it, where the store is shared.
@@ -81,6 +88,13 @@ pub(crate) enum BeginError {
     TooLarge(#[from] SessionTooLarge),
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+/// A session that has begun.
+pub(crate) struct Begun {
+    pub(crate) session: CurrentSession,
+    /// The one that the browser had before, which has ended now.
+    pub(crate) replaced: Option<CurrentSession>,
 }
 
 /// A session that was found.
@@ -133,14 +147,21 @@ impl Sessions {
             is_in_cookies,
             store: shared.unwrap_or_else(|| memory()),
             is_shared,
-            unsigned_ends: Mutex::default(),
+            known_sids: None,
             opened: OpenedSessions::new(settings.cache),
             handed_out: HandedOut::new(),
             touched: Cache::new(MAX_TOUCHED),
+            noticed_ends: Cache::new(MAX_TOUCHED),
             is_size_known: AtomicBool::new(false),
             seen_newest: Cache::new(MAX_TOUCHED),
             settings,
         })
+    }
+
+    /// Whether the provider may end sessions by requests that nobody signs.
+    pub(crate) fn with_front_channel(mut self, is_on: bool) -> Sessions {
+        self.known_sids = is_on.then(KnownSids::new);
+        self
     }
 
     /// What goes on beside the requests, from liftoff on.
@@ -186,23 +207,43 @@ impl Sessions {
         mut tokens: SessionTokens,
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
-    ) -> Result<CurrentSession, BeginError> {
+    ) -> Result<Begun, BeginError> {
         let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
         session.ends = session.started.saturating_add(lifetime);
         self.reduce(&mut session, &mut tokens);
         let names = self.names_of(&session);
         let version = u64::from(!self.is_in_cookies);
         let current = self.record(session, &tokens, names.session.clone(), version)?;
+        let replaced = self.end_replaced(&current, jar, now).await?;
         if !self.is_in_cookies {
-            if let Some(id) = self.id_in(jar) {
-                self.store.remove(&self.names.session(&id)).await?;
-            }
             self.make_room(&current, now).await?;
             let stored = self.stored(&current, self.names_of(&current).into_owners());
-            let life = self.remaining(&current, now);
+            let life = self.kept_for(&current, now);
             self.store.create(&stored, life).await?;
         }
-        Ok(current)
+        self.know_sid(&current, now).await?;
+        Ok(Begun {
+            session: current,
+            replaced,
+        })
+    }
+
+    /// Ends the session that this browser has, for a new one. Answers it if it had not ended before.
+    async fn end_replaced(
+        &self,
+        new: &CurrentSession,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Option<CurrentSession>, StoreError> {
+        let Some(name) = self.name_in(jar).filter(|name| *name != new.name) else {
+            return Ok(None);
+        };
+        let replaced = self.find_ending(jar, now).await.ok();
+        self.end(&name, now).await?;
+        let was_alive = |session: &CurrentSession| self.check_times(session, now).is_ok();
+        let count = usize::from(replaced.as_ref().is_some_and(was_alive));
+        observing::sessions_ended("replaced", count);
+        Ok(replaced)
     }
 
     /// A session that has not begun, for other nodes to begin.
@@ -253,7 +294,15 @@ impl Sessions {
                 is_newer: false,
             }
         };
-        self.check_times(&found.session, now)?;
+        self.check_times(&found.session, now)
+            .inspect_err(|reason| {
+                // Its browser may show it for days.
+                let name = found.session.name();
+                let noticed = self.noticed_ends.entry_by_ref(name).or_insert(());
+                if noticed.is_fresh() {
+                    observing::session_over(*reason);
+                }
+            })?;
         Ok(found)
     }
 
@@ -275,6 +324,12 @@ impl Sessions {
         );
         match self.newer_than(&opened.session, &opened.names, now).await? {
             Newest::ThisOne => {
+                // A node that shares nothing and was restarted learns it from the first cookie that it sees.
+                if !self.is_shared
+                    && let Err(error) = self.know_sid(&session, now).await
+                {
+                    tracing::debug!("{error}; front-channel logout does not find a session");
+                }
                 if session.generation > 1 {
                     self.newest_was_seen(&opened.session, &opened.names, now)
                         .await;
@@ -398,6 +453,32 @@ impl Sessions {
         })
     }
 
+    /// The session of this browser, for its end: also one that is over by its times.
+    pub(crate) async fn find_ending(
+        &self,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+    ) -> Result<CurrentSession, SignedOut> {
+        let session = match self.is_in_cookies {
+            true => self.find_in_cookies(jar, now).await?.session,
+            false => self.find_in_store(jar).await?,
+        };
+        match self.kept_for(&session, now).is_zero() {
+            true => Err(SignedOut::LifetimeEnded),
+            false => Ok(session),
+        }
+    }
+
+    /// The name of this browser's session, whatever has become of it.
+    fn name_in(&self, jar: &CookieJar<'_>) -> Option<Arc<str>> {
+        if !self.is_in_cookies {
+            return Some(self.names.session(&self.id_in(jar)?).into());
+        }
+        let text = self.cookies.read(jar)?;
+        let opened = self.opened.in_cookies(text, |text| self.open_cookie(text));
+        opened.map(|opened| opened.names.session.clone())
+    }
+
     pub(super) fn check_times(
         &self,
         session: &Session,
@@ -415,7 +496,7 @@ impl Sessions {
 
     /// When a session ends at the latest: as was said at its sign-in, or by today's `session.lifetime` if
     /// that is earlier. In milliseconds since 1970.
-    fn end_of(&self, session: &Session) -> i64 {
+    pub(super) fn end_of(&self, session: &Session) -> i64 {
         let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
         session.ends.min(session.started.saturating_add(lifetime))
     }
@@ -439,7 +520,7 @@ impl Sessions {
         }
         touched.version += 1;
         let stored = self.stored(&touched, self.names_of(&touched).into_owners());
-        let life = self.remaining(&touched, now);
+        let life = self.kept_for(&touched, now);
         match self.store.replace(&stored, life).await {
             Ok(true) => *current = touched,
             // Another request did as much.
@@ -491,7 +572,7 @@ impl Sessions {
         for _ in 0..MAX_TRIES {
             next.version += 1;
             let stored = self.stored(&next, owners.clone());
-            let life = self.remaining(&next, now);
+            let life = self.kept_for(&next, now);
             if self.store.replace(&stored, life).await? {
                 return Ok(Some(next));
             }
@@ -523,6 +604,7 @@ impl Sessions {
         }
         let names = self.names_of(&next);
         self.note_generation(&next, &names, now).await?;
+        self.know_sid(&next, now).await?;
         // It may have been ended while the provider was asked, or another node was quicker.
         match self.newer_than(&next, &names, now).await {
             Ok(Newest::ThisOne) => Ok(Some(next)),
@@ -669,7 +751,7 @@ impl Sessions {
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
     ) -> Vec<SetCookie> {
-        let life = self.remaining(current, now);
+        let life = self.kept_for(current, now);
         let text = if self.is_in_cookies {
             self.cookie_text(current)
         } else {
@@ -816,7 +898,10 @@ impl Sessions {
             generation: self.names.generation(&name),
             session: name.into(),
             subject: self.names.subject(&session.issuer, session.subject()),
-            sid: sid.map_or_else(Vec::new, |sid| self.names.sid(&session.issuer, sid)),
+            sid: match sid {
+                Some(sid) => self.names.sid(&session.issuer, sid),
+                None => self.names.without_sid(&session.issuer, session.subject()),
+            },
         }
     }
 
@@ -827,6 +912,13 @@ impl Sessions {
             value: self.value(current, current.name()),
             owners,
         }
+    }
+
+    /// How long browser and store keep the session.
+    fn kept_for(&self, session: &Session, now: OffsetDateTime) -> Duration {
+        let until_end = self.end_of(session).saturating_sub(milliseconds(now));
+        let kept = until_end.saturating_add(seconds(KEPT_AFTER_END) * 1000);
+        Duration::from_millis(kept.max(0).unsigned_abs())
     }
 
     /// How long the session lives if it is not used again.

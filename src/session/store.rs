@@ -114,8 +114,8 @@ pub struct StoredSession {
     pub version: u64,
     /// Who is signed in, encrypted: text in base64url, 1 to 8 KB as a rule.
     pub value: String,
-    /// Under what else the session is found: one name for the person, one for the session at the provider.
-    /// At most two, of 43 characters each, and the same for as long as the session lives.
+    /// Under what else the session is found: one name for the person, one for the session at the provider, or
+    /// that it has no name there. At most two, of 43 characters each, and the same for as long as the session lives.
     pub owners: Vec<String>,
 }
 

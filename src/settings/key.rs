@@ -60,6 +60,7 @@ pub(super) const SETTINGS: &[(&str, Form)] = &[
     ("id_token_signing_algs", Form::Words),
     ("post_logout_redirect_uri", Form::Text),
     ("rp_initiated_logout", Form::Flag),
+    ("frontchannel_logout", Form::Flag),
     ("mount", Form::Text),
     ("previous_secret_keys", Form::Words),
     ("sign_in_timeout", Form::Duration),

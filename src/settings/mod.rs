@@ -213,6 +213,12 @@ pub struct Settings {
     ///
     /// _Default:_ `true`
     pub rp_initiated_logout: bool,
+    /// Whether the provider may end sessions from a page of its own. Nobody signs such a request: whoever knows
+    /// the `sid` of a session may end it. Prefer the back channel, which needs no setting.
+    /// [Front-Channel Logout §2](https://openid.net/specs/openid-connect-frontchannel-1_0.html#RPLogout)
+    ///
+    /// _Default:_ `false`
+    pub frontchannel_logout: bool,
     /// Where the routes are mounted; `/` gives Flask-OIDC's paths.
     ///
     /// _Default:_ `/oidc`
@@ -418,6 +424,7 @@ impl Default for Settings {
             id_token_signing_algs: None,
             post_logout_redirect_uri: None,
             rp_initiated_logout: true,
+            frontchannel_logout: false,
             mount: "/oidc".to_owned(),
             previous_secret_keys: Vec::new(),
             sign_in_timeout: Duration::from_secs(30 * 60),

@@ -45,6 +45,8 @@ pub(crate) struct IdTokenExpectations<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct IdToken {
     pub(crate) claims: Claims,
+    /// What it is signed with.
+    pub(crate) algorithm: SigningAlgorithm,
     subject: String,
 }
 
@@ -92,6 +94,7 @@ impl IdToken {
 
         Ok(IdToken {
             subject,
+            algorithm: jws.algorithm,
             claims: Claims::from(jws.claims),
         })
     }

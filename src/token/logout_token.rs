@@ -47,6 +47,13 @@ pub(crate) struct LogoutToken {
 pub(crate) enum EndedSession {
     /// One session at the provider.
     Sid(String),
+    /// One session of a person. Those of the person's sessions that have no `sid` may be it too.
+    SidOf {
+        /// `sid`.
+        sid: String,
+        /// `sub`.
+        subject: String,
+    },
     /// Every session of a person.
     Subject(String),
 }
@@ -70,9 +77,9 @@ impl LogoutToken {
         // Step 4.
         check_iss(claims, expected.issuer)?;
         check_aud(claims, expected.client_id, expected.trusted_audiences)?;
-        check_iat(seconds(claims, "iat")?, now, skew)?;
-        let exp = seconds(claims, "exp")?;
-        check_exp(exp, now, skew)?;
+        let iat = seconds(claims, "iat")?;
+        check_iat(iat, now, skew)?;
+        let ends = check_end(claims, iat, now, skew)?;
         check_nbf(claims, now, skew)?;
         // Step 5.
         let ended = ended_session(claims)?;
@@ -87,7 +94,7 @@ impl LogoutToken {
         Ok(LogoutToken {
             jti,
             ended,
-            ends: (exp + skew.as_secs_f64()).ceil() as i64,
+            ends: (ends + skew.as_secs_f64()).ceil() as i64,
         })
     }
 }
@@ -107,6 +114,16 @@ pub enum LogoutTokenError {
     TokenType {
         /// The `typ` of the header.
         actual: String,
+    },
+    /// It has no `exp`, and was issued too long ago.
+    #[error(
+        "the logout token has no \"exp\" and was issued at {iat}, longer than {MAX_AGE} s ago: it is now {now} (seconds since 1970)"
+    )]
+    TooOld {
+        /// The `iat` of the token.
+        iat: i64,
+        /// The time it was checked at.
+        now: i64,
     },
     /// It names neither a person nor a session.
     #[error("the logout token has neither \"sub\" nor \"sid\"")]
@@ -135,6 +152,7 @@ impl LogoutTokenError {
             LogoutTokenError::Jws(error) => error.reason(TokenKind::LogoutToken),
             LogoutTokenError::Claim(error) => error.reason(TokenKind::LogoutToken),
             LogoutTokenError::TokenType { .. } => "logout_token_type",
+            LogoutTokenError::TooOld { .. } => "logout_token_expired",
             LogoutTokenError::NobodyNamed => "logout_token_nobody",
             LogoutTokenError::EmptySid | LogoutTokenError::EmptyJti => {
                 "logout_token_claim_malformed"
@@ -150,6 +168,9 @@ impl LogoutTokenError {
         match self {
             LogoutTokenError::Jws(error) => error.remedy(),
             LogoutTokenError::Claim(error) => error.remedy(),
+            LogoutTokenError::TooOld { .. } => {
+                "have the provider send `exp`, and check the clocks of both machines"
+            }
             LogoutTokenError::Replayed => {
                 "nothing, if it happens seldom: the provider may send a logout token twice; else somebody may be replaying them"
             }
@@ -180,7 +201,33 @@ fn check_typ(typ: Option<&str>) -> Result<(), LogoutTokenError> {
     }
 }
 
-/// Step 5: a `sub`, a `sid`, or both. A token with both ends the one session.
+/// How long after `iat` a token without `exp` is accepted, in seconds: what §2.4 recommends for `exp`.
+const MAX_AGE: i64 = 120;
+
+/// When a token ends, by its `exp`. Older versions of the standard have none, and some providers send none.
+fn check_end(
+    claims: &Map<String, Value>,
+    iat: f64,
+    now: f64,
+    clock_skew: Duration,
+) -> Result<f64, LogoutTokenError> {
+    let is_there = !claims.get("exp").is_none_or(Value::is_null);
+    if is_there {
+        let exp = seconds(claims, "exp")?;
+        check_exp(exp, now, clock_skew)?;
+        return Ok(exp);
+    }
+    let ends = iat + MAX_AGE as f64;
+    match now <= ends {
+        true => Ok(ends),
+        false => Err(LogoutTokenError::TooOld {
+            iat: iat as i64,
+            now: now as i64,
+        }),
+    }
+}
+
+/// Step 5: a `sub`, a `sid`, or both.
 fn ended_session(claims: &Map<String, Value>) -> Result<EndedSession, LogoutTokenError> {
     let subject = match claims.contains_key("sub") {
         true => Some(check_sub(claims)?),
@@ -188,7 +235,11 @@ fn ended_session(claims: &Map<String, Value>) -> Result<EndedSession, LogoutToke
     };
     match (optional_string(claims, "sid")?, subject) {
         (Some(""), _) => Err(LogoutTokenError::EmptySid),
-        (Some(sid), _) => Ok(EndedSession::Sid(sid.to_owned())),
+        (Some(sid), None) => Ok(EndedSession::Sid(sid.to_owned())),
+        (Some(sid), Some(subject)) => Ok(EndedSession::SidOf {
+            sid: sid.to_owned(),
+            subject: subject.to_owned(),
+        }),
         (None, Some(subject)) => Ok(EndedSession::Subject(subject.to_owned())),
         (None, None) => Err(LogoutTokenError::NobodyNamed),
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet};
+use super::{Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet, SigningAlgorithm};
 use crate::{Secret, observing};
 
 /// What the ID token of the sign-in said.
@@ -18,6 +18,8 @@ pub(crate) struct OriginalSignIn<'a> {
 #[derive(Clone, Debug)]
 pub(crate) struct RefreshedIdToken {
     pub(crate) claims: Claims,
+    /// What it is signed with.
+    pub(crate) algorithm: SigningAlgorithm,
 }
 
 impl RefreshedIdToken {
@@ -33,12 +35,13 @@ impl RefreshedIdToken {
         now: OffsetDateTime,
     ) -> Result<RefreshedIdToken, RefreshedIdTokenError> {
         // "its `iss` Claim Value MUST be the same", and what holds for every ID token.
-        let claims = IdToken::accept(compact, keys, expected, now)?.claims;
+        let id_token = IdToken::accept(compact, keys, expected, now)?;
+        let (claims, algorithm) = (id_token.claims, id_token.algorithm);
         check_same(&claims, original.claims, "sub")?;
         check_same_aud(&claims, original.claims)?;
         check_auth_time(&claims, original.claims)?;
         check_nonce(&claims, original.nonce)?;
-        Ok(RefreshedIdToken { claims })
+        Ok(RefreshedIdToken { claims, algorithm })
     }
 }
 

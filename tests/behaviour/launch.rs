@@ -622,9 +622,9 @@ async fn the_report_at_liftoff() {
         "INFO: check that the provider runs and that this machine can reach it; `oidc.http` holds \
          the time limits"
     );
-    assert_eq!(rest[..7], usual);
+    assert_eq!(rest[..8], usual);
     assert_eq!(
-        rest[7..],
+        rest[8..],
         [
             "WARN: the provider was not reachable; the next attempt is due in 1 s; \
              sign-in answers 503 until the provider is there"

@@ -97,9 +97,15 @@ async fn another_site_signs_nobody_out() {
             ("Sec-Fetch-Site", "Cross-Site"),
             ("Origin", "https://app.example.com"),
         ],
+        &[("Sec-Fetch-Site", "same-site")],
         &[host, ("Origin", "https://evil.example")],
-        &[host, ("Origin", "null")],
+        &[host, ("Origin", "https://www.example.com")],
+        &[
+            ("Host", "app.example.com"),
+            ("Origin", "http://app.example.com"),
+        ],
         &[host, ("Origin", "")],
+        &[host, ("Referer", "https://www.example.com/page")],
         &[host, ("Origin", "https://app.example.com.evil.example")],
         &[host, ("Origin", "https://app.example.com:444")],
         &[host, ("Origin", "https://internal.example")],
@@ -125,6 +131,7 @@ async fn this_site_signs_out() {
             ("Host", "internal.example:8000"),
             ("Origin", "http://internal.example:8000"),
         ],
+        &[("Referer", "https://app.example.com/page")],
         // A client that is no browser.
         &[],
     ] {
@@ -203,4 +210,106 @@ async fn sign_out_leads_to_the_site_that_the_setting_names() {
     // Chromium holds a form to this over redirects too.
     let policy = page.header("Content-Security-Policy").unwrap();
     assert!(!policy.contains("form-action"), "{policy}");
+}
+
+/// The value that the button's form sends along.
+fn button_value(page: &Page) -> String {
+    let (_, rest) = page.body.split_once("name=\"button\" value=\"").unwrap();
+    rest.split_once('"').unwrap().0.to_owned()
+}
+
+/// As a browser without `Sec-Fetch-Site` does from a page whose policy is `no-referrer`.
+async fn post_without_origin(browser: &Browser, form: &str) -> Page {
+    let headers = [
+        ("Host", "internal.example:8000"),
+        ("Origin", "null"),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    browser
+        .request(Method::Post, "/oidc/logout?next=/me", &headers, form)
+        .await
+}
+
+#[rocket::async_test]
+async fn the_button_signs_out_in_every_browser() {
+    for store in ["cookie", "memory"] {
+        let provider = TestProvider::start().await;
+        let app = App::local(&provider).with("oidc.session.store", store);
+        let browser = signed_in(&app, &provider).await;
+        let page = browser.visit("/oidc/logout?next=/me").await;
+        // With `no-referrer`, browsers send `Origin: null` in place of the app's own.
+        assert_eq!(page.header("Referrer-Policy"), Some("same-origin"));
+        // A proxy may set that policy all the same.
+        let form = format!("button={}", button_value(&page));
+        post_without_origin(&browser, &form)
+            .await
+            .redirects_to("/me");
+        assert_signed_out(&browser).await;
+    }
+}
+
+/// The page that refuses has the button too: whoever wanted to sign out does.
+#[rocket::async_test]
+async fn a_form_whose_origin_is_hidden_is_answered_with_the_button() {
+    let provider = TestProvider::start().await;
+    let browser = signed_in(&App::local(&provider), &provider).await;
+    let page = post_without_origin(&browser, "").await;
+    page.is(Status::Forbidden)
+        .sees("The browser does not say which site asked to sign you out.")
+        .sees("<form method=\"post\" action=\"&#x2F;oidc&#x2F;logout?next=%2Fme\">");
+    assert_eq!(page.header("Referrer-Policy"), Some("same-origin"));
+    browser.visit("/me").await.is(Status::Ok);
+    let form = format!("button={}", button_value(&page));
+    post_without_origin(&browser, &form)
+        .await
+        .redirects_to("/me");
+    assert_signed_out(&browser).await;
+}
+
+#[rocket::async_test]
+async fn the_button_of_another_session_or_hour_signs_nobody_out() {
+    for store in ["cookie", "memory"] {
+        let provider = TestProvider::start().await;
+        let app = App::local(&provider)
+            .with("oidc.session.store", store)
+            .with("oidc.session.idle", "3h");
+        let browser = signed_in(&app, &provider).await;
+        let (stranger, visitor) = (browser.another(), browser.another());
+        stranger.sign_in(&provider, "/me").await.is(Status::Ok);
+        let others = button_value(&stranger.visit("/oidc/logout").await);
+        let nobodys = button_value(&visitor.visit("/oidc/logout").await);
+        let own = button_value(&browser.visit("/oidc/logout").await);
+        for form in [
+            String::new(),
+            "button=".to_owned(),
+            "button=1".to_owned(),
+            format!("button={others}"),
+            format!("button={nobodys}"),
+            format!("button={own}x"),
+            format!("other={own}"),
+        ] {
+            let page = post_without_origin(&browser, &form).await;
+            page.is(Status::Forbidden);
+            assert_eq!(page.set_cookies(), [""; 0], "{form}");
+        }
+        let form = format!("button={own}");
+        // It says nothing where the browser names another site.
+        let page = browser
+            .request(
+                Method::Post,
+                "/oidc/logout",
+                &[
+                    ("Sec-Fetch-Site", "same-site"),
+                    ("Content-Type", "application/x-www-form-urlencoded"),
+                ],
+                &form,
+            )
+            .await;
+        page.is(Status::Forbidden);
+        app.advance(std::time::Duration::from_secs(3600));
+        post_without_origin(&browser, &form)
+            .await
+            .is(Status::Forbidden);
+        browser.visit("/me").await.is(Status::Ok);
+    }
 }

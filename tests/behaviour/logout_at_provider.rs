@@ -1,12 +1,14 @@
 //! Signing out here signs out at the provider too: RP-initiated logout, and the tokens revoked.
 
+use std::time::Duration;
+
 use rocket::http::Status;
 use serde_json::json;
 use url::Url;
 
 use crate::{
     common::{App, assert_signed_out, cookie_name, cookies_but_the_browsers, opened_session},
-    records::{header_bytes, hold, session_cookies},
+    records::{header_bytes, hold, session_cookie, session_cookies},
     support::{Browser, Misbehaviour, Page, TestProvider, http},
 };
 
@@ -272,7 +274,7 @@ async fn a_provider_that_is_down_keeps_nobody_signed_in() {
     let app = App::new(&provider);
     let browser = signed_in(&app, &provider).await;
     // Its tokens are due: sign-out does not refresh them first.
-    app.advance(std::time::Duration::from_secs(290));
+    app.advance(Duration::from_secs(290));
     provider.on_path("/token", Misbehaviour::Hang);
     provider.stop();
     browser
@@ -318,5 +320,113 @@ async fn a_long_id_token_is_no_hint() {
         assert_eq!(value(&parameters, "client_id"), "app");
         let size = header_bytes(&page);
         assert!(size < 4096, "{size} bytes of headers");
+    }
+}
+
+/// Whoever comes back to a page of yesterday and signs out there means the provider too.
+#[rocket::async_test]
+async fn signing_out_of_a_session_that_was_over_goes_to_the_provider() {
+    let (hour, day) = (Duration::from_secs(3600), Duration::from_secs(24 * 3600));
+    for store in ["cookie", "memory"] {
+        for passed in [hour, day] {
+            let provider = TestProvider::start().await;
+            let app = App::new(&provider)
+                .with("oidc.session.store", store)
+                .with("oidc.session.idle", "1h")
+                .with("oidc.session.lifetime", "12h");
+            let browser = signed_in(&app, &provider).await;
+            app.advance(passed);
+            assert_signed_out(&browser).await;
+            let page = browser.submit("/oidc/logout?next=/me", "").await;
+            let (endpoint, parameters) = logout_request(&page);
+            assert_eq!(endpoint, format!("{}/end_session", provider.issuer()));
+            let hint = value(&parameters, "id_token_hint");
+            assert_eq!(hint.split('.').count(), 3, "{store}");
+            provider.until_requested("/revoke", 2).await;
+            let logout = cookie_name("oidc_logout", &provider);
+            assert_eq!(cookies_but_the_browsers(&browser), [logout]);
+        }
+    }
+}
+
+/// The browser itself keeps the cookie until then.
+#[rocket::async_test]
+async fn a_session_cookie_outlasts_its_session_by_a_day() {
+    for store in ["cookie", "memory"] {
+        let provider = TestProvider::start().await;
+        let app = App::new(&provider)
+            .with("oidc.session.store", store)
+            .with("oidc.session.idle", "1h")
+            .with("oidc.session.lifetime", "12h");
+        let browser = signed_in(&app, &provider).await;
+        let age = session_cookie(&browser).max_age().unwrap();
+        assert_eq!(age.whole_seconds(), 36 * 3600, "{store}");
+        app.advance(Duration::from_secs(36 * 3600));
+        assert_signed_out(&browser).await;
+        let page = browser.submit("/oidc/logout?next=/me", "").await;
+        assert_eq!(page.location.as_deref(), Some("/me"));
+    }
+}
+
+/// A copy of the cookies of before is worth nothing then.
+#[rocket::async_test]
+async fn signing_in_again_ends_the_session_of_before() {
+    for store in ["cookie", "memory"] {
+        let provider = TestProvider::start().await;
+        let app = App::new(&provider).with("oidc.session.store", store);
+        let browser = signed_in(&app, &provider).await;
+        let thief = browser.another();
+        hold(&thief, &session_cookies(&browser));
+        let callback = browser
+            .begin_sign_in(&provider, "/oidc/login?next=/me")
+            .await;
+        thief.visit("/me").await.is(Status::Ok);
+        let page = browser
+            .arrive_from_provider(&callback.path_and_query())
+            .await;
+        page.redirects_to("/me");
+        assert_signed_out(&thief).await;
+        browser.visit("/me").await.is(Status::Ok);
+        // The provider counts it as another session.
+        provider.until_requested("/revoke", 2).await;
+
+        // The same callback again is the same sign-in.
+        let again = browser
+            .arrive_from_provider(&callback.path_and_query())
+            .await;
+        again.redirects_to("/me");
+        browser.visit("/me").await.is(Status::Ok);
+        assert_eq!(provider.count("/revoke"), 2, "{store}");
+    }
+}
+
+/// Their tokens may belong to one grant, which providers revoke as a whole.
+#[rocket::async_test]
+async fn tokens_of_the_same_session_at_the_provider_are_not_revoked_at_a_new_sign_in() {
+    for (sid, subject, revoked) in [
+        (Some("same"), "alice", 0),
+        (None, "alice", 0),
+        (None, "bob", 2),
+    ] {
+        for store in ["cookie", "memory"] {
+            let provider = TestProvider::start().await;
+            provider.on_id_token(move |token| match sid {
+                Some(sid) => token.set("sid", sid),
+                None => token.remove("sid"),
+            });
+            let app = App::new(&provider).with("oidc.session.store", store);
+            let browser = signed_in(&app, &provider).await;
+            provider.user_claims(json!({ "sub": subject }));
+            let page = browser.sign_in(&provider, "/oidc/login?next=/me").await;
+            page.is(Status::Ok).sees(subject);
+            provider.until_requested("/revoke", revoked).await;
+            // What is revoked, is so beside the requests.
+            browser
+                .submit("/oidc/logout", "")
+                .await
+                .is(Status::SeeOther);
+            provider.until_requested("/revoke", revoked + 2).await;
+            assert_eq!(provider.count("/revoke"), revoked + 2, "{store} {sid:?}");
+        }
     }
 }

@@ -60,6 +60,7 @@ pub async fn are_in_no_line(recorder: &Recorder) {
     let provider = TestProvider::start().await;
     let app = App::new(&provider)
         .with("log_level", "normal")
+        .with("oidc.frontchannel_logout", true)
         .with("secret_key", KEY)
         .with("oidc.post_logout_redirect_uri", "/good/bye");
     // A sign-out under way.

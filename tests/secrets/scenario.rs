@@ -86,6 +86,7 @@ impl Scene {
             .iter()
             .fold(app, |app, (key, value)| app.with(key, value))
             .with("log_level", "normal")
+            .with("oidc.frontchannel_logout", true)
             .with("secret_key", KEY);
         let tokens: Arc<Mutex<Vec<Value>>> = Arc::default();
         let given = tokens.clone();

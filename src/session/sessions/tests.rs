@@ -82,7 +82,8 @@ async fn begun_with(sessions: &Sessions, more: serde_json::Value) -> CurrentSess
     let tokens = tokens("old", more);
     let session = Session::new(ISSUER, tokens.sources.merged(), now());
     let jar = request.inner().cookies();
-    sessions.begin(session, tokens, jar, now()).await.unwrap()
+    let begun = sessions.begin(session, tokens, jar, now()).await;
+    begun.unwrap().session
 }
 
 async fn begun(sessions: &Sessions) -> CurrentSession {

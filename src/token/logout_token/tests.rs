@@ -93,7 +93,10 @@ fn a_logout_token_is_accepted() {
     let accepted = Case::new().judged().unwrap();
     let expected = LogoutToken {
         jti: "1".into(),
-        ended: EndedSession::Sid("session-1".into()),
+        ended: EndedSession::SidOf {
+            sid: "session-1".into(),
+            subject: "alice".into(),
+        },
         ends: NOW + 120 + SKEW,
     };
     assert_eq!(accepted, expected);
@@ -170,7 +173,6 @@ fn logout_token_aud() {
 #[test]
 fn logout_token_times() {
     Case::without("iat").is_refused(missing("iat"));
-    Case::without("exp").is_refused(missing("exp"));
     assert!(Case::with("iat", NOW + SKEW).judged().is_ok());
     Case::with("iat", NOW + SKEW + 1).is_refused(ClaimError::IssuedInTheFuture {
         iat: NOW + SKEW + 1,
@@ -185,6 +187,36 @@ fn logout_token_times() {
         nbf: NOW + SKEW + 1,
         now: NOW,
     });
+}
+
+/// The time during which its `jti` is remembered covers the time during which it is accepted.
+#[test]
+fn logout_token_without_exp_is_accepted_for_two_minutes() {
+    let issued = |iat: i64, exp: Option<Value>| {
+        let mut case = Case::without("exp");
+        case.claims["iat"] = json!(iat);
+        if let Some(exp) = exp {
+            case.claims["exp"] = exp;
+        }
+        case.judged()
+    };
+    for exp in [None, Some(json!(null))] {
+        for (iat, ends) in [
+            (NOW - 120, NOW + SKEW),
+            (NOW, NOW + 120 + SKEW),
+            (NOW + SKEW, NOW + 120 + 2 * SKEW),
+        ] {
+            let accepted = issued(iat, exp.clone());
+            assert_eq!(accepted.map(|token| token.ends), Ok(ends));
+        }
+        let too_old = LogoutTokenError::TooOld {
+            iat: NOW - 121,
+            now: NOW,
+        };
+        assert_eq!(issued(NOW - 121, exp), Err(too_old));
+    }
+    let error = wrong_type("exp", "a number", "a string");
+    assert_eq!(issued(NOW, Some(json!("soon"))), Err(error.into()));
 }
 
 #[test]
@@ -277,8 +309,14 @@ fn errors_say_what_to_do() {
         "have the provider sign with RS256, ES256 or another algorithm that is supported"
     );
     assert_eq!(
-        remedy(Case::without("exp")),
+        remedy(Case::without("iat")),
         "have the provider send the claim as its standard requires"
+    );
+    let mut old = Case::without("exp");
+    old.claims["iat"] = json!(NOW - 121);
+    assert_eq!(
+        remedy(old),
+        "have the provider send `exp`, and check the clocks of both machines"
     );
     assert_eq!(
         remedy(Case::with("nonce", "n")),
