@@ -774,7 +774,7 @@ async fn a_verification_is_not_kept_without_its_address() {
     let client = Client::untracked(rocket::build()).await.unwrap();
     let jar = client.get("/");
     let begun = sessions.begin(session, tokens, jar.inner().cookies(), now());
-    let cookies = sent(&sessions, &begun.await.unwrap()).await;
+    let cookies = sent(&sessions, &begun.await.unwrap().session).await;
     let found = found(&sessions, cookies).await.unwrap();
     assert_eq!(found.claims.value("email_verified"), None, "{found:?}");
 }
