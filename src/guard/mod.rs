@@ -74,6 +74,7 @@ async fn read_session(
 
     let found = rp.sessions.find(jar, now).await;
     let found = found.inspect_err(|reason| observing::session_refused(*reason))?;
+    rp.learn_algorithm(provider, &found.session);
     let state = RequestState::of(request);
     // A guard that a later fairing asks for cannot change an answer that is made.
     if state.is_ending.get().is_some() || state.answer.is_sent() {

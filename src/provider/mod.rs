@@ -259,6 +259,11 @@ impl Provider {
         }
     }
 
+    /// Whether an ID token was accepted since the launch.
+    pub(crate) fn has_accepted_id_token(&self) -> bool {
+        self.last_algorithm.load().is_some()
+    }
+
     /// The algorithms that a logout token may be signed with: "the same as for ID tokens"
     /// ([Back-Channel Logout 1.0 §2.6]), which is one for each client (`id_token_signed_response_alg`). As set; else
     /// that of the last ID token; else the default of the standard, where the metadata lists it.

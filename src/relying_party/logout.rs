@@ -15,7 +15,9 @@ use crate::{
     session::{CurrentSession, SessionInfo, SessionTokens},
     settings::{Settings, Site},
     store::StoreError,
-    token::{EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations, TESTING_ISSUER},
+    token::{
+        EndedSession, Jws, LogoutToken, LogoutTokenError, LogoutTokenExpectations, TESTING_ISSUER,
+    },
 };
 
 /// Where the provider sends people who have signed out.
@@ -176,6 +178,19 @@ impl RelyingParty {
             pending.as_ref().map(|pending| &pending.state),
         );
         Some((url, pending))
+    }
+
+    /// Learns from the ID token of a session, which was accepted before a restart or at another node, what the
+    /// provider signs with.
+    pub(crate) fn learn_algorithm(&self, provider: &Provider, session: &CurrentSession) {
+        let is_kept = || self.settings.session.tokens.iter().any(|t| t == "id_token");
+        if provider.has_accepted_id_token() || !is_kept() {
+            return;
+        }
+        let id_token = session.tokens().and_then(|tokens| tokens.id_token.as_ref());
+        if let Some(Ok(jws)) = id_token.map(|id_token| Jws::parse(id_token.expose())) {
+            provider.id_token_accepted(jws.algorithm());
+        }
     }
 
     /// Takes the provider's word that a session has ended (OpenID Connect Back-Channel Logout 1.0).

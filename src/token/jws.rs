@@ -75,8 +75,7 @@ impl<'a> Jws<'a> {
     }
 
     /// The algorithm that the header names.
-    #[cfg(feature = "cli")]
-    pub(super) fn algorithm(&self) -> SigningAlgorithm {
+    pub(crate) fn algorithm(&self) -> SigningAlgorithm {
         self.algorithm
     }
 

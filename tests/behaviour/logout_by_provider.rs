@@ -235,6 +235,21 @@ async fn the_algorithm_of_the_last_id_token_is_the_logout_tokens() {
     assert_signed_out(&browser).await;
 }
 
+/// A node that was restarted, or is another one, learns it from a session.
+#[rocket::async_test]
+async fn the_algorithm_is_known_from_a_session_after_a_restart() {
+    let provider = TestProvider::start().await;
+    provider.on_id_token(|token| token.sign_with(SigningKey::Ec));
+    let app = App::new(&provider);
+    let before = signed_in(&app, &provider).await;
+    let after = app.open().await;
+    hold(&after, &session_cookies(&before));
+    after.visit("/me").await.is(Status::Ok);
+    let token = provider.logout_token(|token| token.sign_with(SigningKey::Ec));
+    accepted(&logout(&after, &token).await);
+    assert_signed_out(&after).await;
+}
+
 /// The first thing that this node hears of the provider may be a logout token.
 #[rocket::async_test]
 async fn before_any_id_token_the_metadata_and_the_settings_say_the_algorithm() {

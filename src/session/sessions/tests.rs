@@ -328,7 +328,7 @@ async fn a_session_in_a_store_keeps_its_owners() {
         (stored.version, stored.owners.clone())
     };
     let (_, owners) = stored().await;
-    assert_eq!(owners.len(), 1);
+    assert_eq!(owners.len(), 2);
     advanced(&sessions, &current, "new").await;
     assert_eq!(stored().await, (2, owners.clone()));
 
@@ -777,4 +777,53 @@ async fn a_verification_is_not_kept_without_its_address() {
     let cookies = sent(&sessions, &begun.await.unwrap().session).await;
     let found = found(&sessions, cookies).await.unwrap();
     assert_eq!(found.claims.value("email_verified"), None, "{found:?}");
+
+/// Nobody signs it: a `sid` that no session has leaves nothing in the store.
+#[rocket::async_test]
+async fn an_unsigned_end_is_for_a_sid_that_a_session_has() {
+    let store = store();
+    let node = || node(&store, true).with_front_channel(true);
+    let (one, other) = (node(), node());
+    let current = begun_with(&one, json!({ "sid": "known" })).await;
+
+    let ended = other.end_sid_unsigned(ISSUER, "made-up", now()).await;
+    assert_eq!(ended, Ok(false));
+    let names = other.names.sid(ISSUER, "made-up");
+    assert_eq!(store.notes(&[&names[0]]).await, Ok(vec![None]));
+    assert_eq!(elsewhere(&other, &current).await, Ok(None));
+
+    let ended = other.end_sid_unsigned(ISSUER, "known", now()).await;
+    assert_eq!(ended, Ok(true));
+    let there = elsewhere(&one, &current).await;
+    assert_eq!(there, Err(SignedOut::Ended));
+}
+
+/// A store keeps it for sign-out, and for nothing else.
+#[rocket::async_test]
+async fn a_session_that_is_over_by_its_times_is_no_session() {
+    let sessions = node(&store(), false);
+    let current = begun(&sessions).await;
+    let owner = sessions.names.subject(ISSUER, "alice");
+    let (soon, late) = (now(), now() + time::Duration::hours(2));
+    let count = async |at| sessions.of(&owner, at).await.unwrap().unwrap().len();
+    assert_eq!((count(soon).await, count(late).await), (1, 0));
+    let found = async |at| sessions.by_name(current.name(), at).await.map(drop);
+    assert_eq!(found(soon).await, Ok(()));
+    assert_eq!(found(late).await, Err(SignedOut::Idle));
+    let cookies = sent(&sessions, &current).await;
+    assert!(found_with(&sessions, cookies, late).await.is_ok());
+    assert_eq!(sessions.end(current.name(), late).await, Ok(false));
+    assert_eq!(found(soon).await, Err(SignedOut::Ended));
+}
+
+/// What sign-out finds in a request with these cookies.
+async fn found_with(
+    sessions: &Sessions,
+    cookies: Vec<Cookie<'static>>,
+    now: OffsetDateTime,
+) -> Result<CurrentSession, SignedOut> {
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let request = client.get("/").cookies(cookies);
+    let jar = request.inner().cookies();
+    sessions.find_ending(jar, now).await
 }
