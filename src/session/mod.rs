@@ -12,6 +12,8 @@ mod record;
 #[cfg(feature = "redis")]
 mod redis_store;
 mod sessions;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql_store;
 pub mod store;
 
 use std::sync::Arc;

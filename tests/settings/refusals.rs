@@ -321,7 +321,7 @@ fn wrong_values_are_refused() {
             "session = { store = \"disk\" }",
             "session.store",
             "sessions cannot be kept in \"disk\"",
-            "write `cookie`, `memory` or `redis`",
+            "write `cookie`, `memory`, `redis` or `sql`",
         ),
         (
             "session = { store = \"redis\" }",
@@ -345,7 +345,7 @@ fn wrong_values_are_refused() {
             "session = { store = \"memory\", url = \"redis://localhost\" }",
             "session.url",
             "an address, and `session.store` is `memory`",
-            "remove it, or set `session.store` to `redis` or `cookie`",
+            "remove it, or set `session.store` to `redis`, `sql` or `cookie`",
         ),
         (
             "session = { max_sessions = 0 }",
