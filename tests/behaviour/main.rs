@@ -36,5 +36,6 @@ mod rsa_sizes;
 mod session;
 mod sign_in;
 mod sign_in_attempts;
+mod sql_store;
 mod stores;
 mod support;
