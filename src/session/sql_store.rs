@@ -6,7 +6,7 @@ mod postgres;
 mod sqlite;
 
 use std::{
-    fmt,
+    fmt, io,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -421,10 +421,10 @@ impl Inner {
                 let outages = self.database.dialect().outages;
                 error.code().is_some_and(|code| outages.contains(&&*code))
             }
-            SqlError::Sqlx(error) => matches!(
-                error,
-                sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed
-            ),
+            SqlError::Sqlx(sqlx::Error::Io(error)) => !is_of_tls(error),
+            SqlError::Sqlx(error) => {
+                matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)
+            }
             SqlError::Unusable(_) => false,
         }
     }
@@ -441,6 +441,9 @@ impl Inner {
                 Some(code) => format!("{name} answered with error code {code}"),
                 None => format!("{name} answered with an error"),
             },
+            SqlError::Sqlx(sqlx::Error::Io(error)) if is_of_tls(error) => {
+                format!("no TLS connection to {name}: {error}")
+            }
             SqlError::Sqlx(sqlx::Error::Io(error)) => error.kind().to_string(),
             SqlError::Sqlx(sqlx::Error::Tls(_)) => format!("no TLS connection to {name}"),
             SqlError::Sqlx(_) => format!("no connection to {name}, or an unexpected answer"),
@@ -452,6 +455,11 @@ impl From<sqlx::Error> for SqlError {
     fn from(error: sqlx::Error) -> SqlError {
         SqlError::Sqlx(error)
     }
+}
+
+/// A handshake that fails, for example for the server's certificate, is an I/O error with this kind.
+fn is_of_tls(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
 }
 
 /// Deletes expired rows for as long as the store is there.
