@@ -300,7 +300,9 @@ impl Oidc {
                 let (issuer, client_id) = source.client();
                 let keys = KeyRing::new(&key, &previous, issuer, client_id);
                 let cookies = Cookies::new(keys, site.secure);
-                Some(self.relying_party(source, site, cookies, settings, clock, attempts)?)
+                let rp = self.relying_party(source, site, cookies, settings, clock, attempts)?;
+                rp.sessions.store.prepare().await?;
+                Some(rp)
             }
             None => None,
         };

@@ -1,5 +1,6 @@
-//! It adds to `sign_in`: sessions in a SQL database, by a store of the app's own. They outlive the app, if
-//! it keeps its `secret_key`.
+//! It adds to `sign_in`: a session store of the app's own, here in SQL. The library has one for SQLite and PostgreSQL
+//! (`session.store = "sql"`); an app writes its own for another database, or for tables of its own. Sessions outlive
+//! the app, if it keeps its `secret_key`.
 //!
 //! ```sh
 //! ROCKET_SECRET_KEY=$(openssl rand -base64 32) cargo run --example sql_sessions

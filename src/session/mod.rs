@@ -12,6 +12,8 @@ mod record;
 #[cfg(feature = "redis")]
 mod redis_store;
 mod sessions;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+mod sql_store;
 pub mod store;
 
 use std::sync::Arc;
@@ -223,7 +225,7 @@ pub struct SessionTooLarge {
 impl SessionTooLarge {
     /// What to do about it.
     pub fn remedy(&self) -> String {
-        "keep less with `oidc.session.claims` and `oidc.session.tokens`, ask for fewer `oidc.scopes`, raise `oidc.session.max_cookies` (5 at most), or set `oidc.session.store` to `memory` or `redis`".into()
+        "keep less with `oidc.session.claims` and `oidc.session.tokens`, ask for fewer `oidc.scopes`, raise `oidc.session.max_cookies` (5 at most), or set `oidc.session.store` to `memory`, `redis` or `sql`".into()
     }
 
     /// Names what takes the most room.

@@ -31,7 +31,7 @@ use crate::{
     cookies::{Cookies, SetCookie},
     keys::{DecryptError, KeyRing, Purpose},
     observing,
-    settings::{SessionSettings, StoreKind},
+    settings::{SessionSettings, StoreKind, StoreUrl},
     token::{Claims, VERIFIED},
 };
 
@@ -124,7 +124,7 @@ impl Sessions {
     ) -> Result<Sessions, StoreError> {
         let shared = match (own, &settings.url) {
             (Some(own), _) => Some(own),
-            (None, Some(url)) => Some(redis(url)?),
+            (None, Some(url)) => Some(shared_store(url)?),
             (None, None) => None,
         };
         let is_own = shared.is_some() && settings.url.is_none();
@@ -952,16 +952,19 @@ impl fmt::Debug for Sessions {
     }
 }
 
-#[cfg(feature = "redis")]
-fn redis(url: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
-    Ok(Arc::new(super::store::RedisStore::new(url)?))
-}
-
-#[cfg(not(feature = "redis"))]
-fn redis(_: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
-    Err(StoreError::new(
-        "the cargo feature `redis` is not turned on",
-    ))
+/// The store at the address `session.url`.
+fn shared_store(url: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
+    match StoreUrl::parse(url.expose()) {
+        #[cfg(feature = "redis")]
+        Some(StoreUrl::Redis) => Ok(Arc::new(super::store::RedisStore::new(url)?)),
+        #[cfg(any(feature = "sqlite", feature = "postgres"))]
+        Some(StoreUrl::Sqlite(_) | StoreUrl::Postgres) => {
+            Ok(Arc::new(super::store::SqlStore::new(url)?))
+        }
+        _ => Err(StoreError::new(
+            "no cargo feature for the address `session.url` is enabled",
+        )),
+    }
 }
 
 /// Logs the error, and says what the guard answers.

@@ -10,6 +10,8 @@ use thiserror::Error;
 pub use super::memory_store::MemoryStore;
 #[cfg(feature = "redis")]
 pub use super::redis_store::RedisStore;
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+pub use super::sql_store::SqlStore;
 
 /// What a request that finds the store unreachable is told to wait.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -27,6 +29,17 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Whether a store keeps its promises is found by the `contract` in this module (feature `testing`).
 #[rocket::async_trait]
 pub trait SessionStore: Send + Sync + 'static {
+    /// Initialises the store at launch, for example by creating tables.
+    ///
+    /// _Default:_ does nothing
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be used as it is set up, which aborts the launch. A store that is only down is no error.
+    async fn prepare(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Keeps a session that is new.
     ///
     /// # Errors
@@ -139,6 +152,6 @@ impl StoreError {
 
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
-        "check that the session store runs and that this machine can reach it; for Redis its address is `oidc.session.url`"
+        "check that the session store runs and that this machine can reach it; the address of Redis or of the SQL database is `oidc.session.url`"
     }
 }

@@ -6,7 +6,8 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    Settings, SettingsError, StoreKind, TrustedProxies, session::TOKENS,
+    Settings, SettingsError, StoreKind, TrustedProxies,
+    session::{StoreUrl, TOKENS},
     value::is_https_or_loopback,
 };
 use crate::keys::SecretKey;
@@ -31,6 +32,22 @@ const RESERVED_PARAMETERS: [&str; 11] = [
     "request",
     "request_uri",
     "response_mode",
+];
+
+const REDIS_URL: &str = "set `session.url` to `redis://host:6379`, or the like";
+const SQL_URL: &str =
+    "set `session.url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like";
+
+/// What may follow `?` in the address of a PostgreSQL.
+const POSTGRES_PARAMETERS: [&str; 8] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "host",
+    "application_name",
+    "options",
+    "statement-cache-capacity",
 ];
 
 impl Settings {
@@ -182,45 +199,119 @@ impl Settings {
             let cause = format!("there is no token {token:?}");
             return Err(self.error("session.tokens", cause, remedy));
         }
-        self.check_redis()
+        self.check_store()
     }
 
-    fn check_redis(&self) -> Result<(), SettingsError> {
+    fn check_store(&self) -> Result<(), SettingsError> {
         let (store, url) = (self.session.store, self.session.url.as_ref());
-        let remedy = "set `session.url` to `redis://host:6379`, or the like";
-        let wanted = match (store, url) {
+        let missing = |cause, remedy| Err(self.error("session.store", cause, remedy));
+        let url = match (store, url) {
             (StoreKind::Redis, None) => {
-                return Err(self.error(
-                    "session.store",
-                    "`redis`, and the address of Redis is missing",
-                    remedy,
-                ));
+                let cause = "`redis`, and the address of Redis is missing";
+                return missing(cause, REDIS_URL);
+            }
+            (StoreKind::Sql, None) => {
+                let cause = "`sql`, and the address of the database is missing";
+                return missing(cause, SQL_URL);
             }
             (StoreKind::Memory, Some(_)) => {
                 let cause = "an address, and `session.store` is `memory`";
-                let remedy = "remove it, or set `session.store` to `redis` or `cookie`";
+                let remedy = "remove it, or set `session.store` to `redis`, `sql` or `cookie`";
                 return Err(self.error("session.url", cause, remedy));
             }
             (_, None) => return Ok(()),
-            (_, Some(url)) => url,
+            (_, Some(url)) => url.expose(),
         };
-        if !cfg!(feature = "redis") {
-            return Err(self.error(
-                "session.url",
-                "this build of the app cannot use Redis",
-                "turn on the cargo feature `redis` of rocket_openidconnect",
-            ));
-        }
         // The address may hold a password, so it is not shown.
-        match Url::parse(wanted.expose()) {
+        let refuse = |cause, remedy| Err(self.error("session.url", cause, remedy));
+        match (store, StoreUrl::parse(url)) {
+            (StoreKind::Redis | StoreKind::Cookie, Some(StoreUrl::Redis)) => self.check_redis(url),
+            (StoreKind::Sql | StoreKind::Cookie, Some(StoreUrl::Sqlite(path))) => {
+                self.check_sqlite(path)
+            }
+            (StoreKind::Sql | StoreKind::Cookie, Some(StoreUrl::Postgres)) => {
+                self.check_postgres(url)
+            }
+            (StoreKind::Redis, _) => refuse("it is not the address of a Redis", REDIS_URL),
+            (StoreKind::Sql, _) => refuse("it is not the address of a SQL database", SQL_URL),
+            _ => refuse(
+                "it is the address of neither a Redis nor a SQL database",
+                "write an address that begins with `redis://`, `rediss://`, `sqlite://` or `postgres://`",
+            ),
+        }
+    }
+
+    fn check_redis(&self, url: &str) -> Result<(), SettingsError> {
+        self.check_feature(
+            cfg!(feature = "redis"),
+            "this build of the app cannot use Redis",
+            "turn on the cargo feature `redis` of rocket_openidconnect",
+        )?;
+        match Url::parse(url) {
             // The Redis client's word for "whatever certificate it shows".
             Ok(url) if url.fragment().is_some() => Err(self.error(
                 "session.url",
                 "it ends in a fragment, such as `#insecure`",
                 "remove it; have this machine trust the server's certificate, on Linux by `SSL_CERT_FILE`",
             )),
-            Ok(url) if ["redis", "rediss"].contains(&url.scheme()) && url.has_host() => Ok(()),
-            _ => Err(self.error("session.url", "it is not the address of a Redis", remedy)),
+            Ok(url) if url.has_host() => Ok(()),
+            _ => Err(self.error("session.url", "it is not the address of a Redis", REDIS_URL)),
+        }
+    }
+
+    fn check_sqlite(&self, path: &str) -> Result<(), SettingsError> {
+        self.check_feature(
+            cfg!(feature = "sqlite"),
+            "this build of the app cannot use SQLite",
+            "turn on the cargo feature `sqlite` of rocket_openidconnect",
+        )?;
+        if path.is_empty()
+            || path == ":memory:"
+            || path.ends_with('/')
+            || path.contains(['?', '#', '\0'])
+        {
+            return Err(self.error(
+                "session.url",
+                "it is not `sqlite://` and the path of a file",
+                "write for example `sqlite://sessions.db`, or `sqlite:///var/lib/app/sessions.db`",
+            ));
+        }
+        Ok(())
+    }
+
+    fn check_postgres(&self, url: &str) -> Result<(), SettingsError> {
+        self.check_feature(
+            cfg!(feature = "postgres"),
+            "this build of the app cannot use PostgreSQL",
+            "turn on the cargo feature `postgres` of rocket_openidconnect",
+        )?;
+        let Ok(url) = Url::parse(url) else {
+            let cause = "it is not the address of a PostgreSQL";
+            return Err(self.error("session.url", cause, SQL_URL));
+        };
+        // The PostgreSQL client would log others, with their values.
+        let unknown = url
+            .query_pairs()
+            .find(|(key, _)| !POSTGRES_PARAMETERS.contains(&&**key));
+        match unknown {
+            Some(_) => Err(self.error(
+                "session.url",
+                "it has an unknown parameter",
+                format!("choose from {}", POSTGRES_PARAMETERS.join(", ")),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    fn check_feature(
+        &self,
+        is_enabled: bool,
+        cause: &'static str,
+        remedy: &'static str,
+    ) -> Result<(), SettingsError> {
+        match is_enabled {
+            true => Ok(()),
+            false => Err(self.error("session.url", cause, remedy)),
         }
     }
 

@@ -25,6 +25,7 @@ use url::Url;
 
 #[cfg(feature = "testing")]
 pub(crate) use self::in_process::{Answers, InProcess, NoAnswer};
+pub(crate) use self::session::StoreUrl;
 pub use self::{
     cache_size::CacheSize,
     client_secrets::{ClientSecrets, ClientSecretsTable},

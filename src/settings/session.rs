@@ -54,15 +54,19 @@ pub struct SessionSettings {
     /// _Default:_ `3`
     pub max_cookies: usize,
     /// Where sessions are: `cookie`, encrypted in the browser; `memory`, in this process; `redis`, in Redis
-    /// or Valkey for several nodes (cargo feature `redis`). An app may bring its own by
-    /// [`Oidc::session_store`](crate::Oidc::session_store), which goes before this.
+    /// or Valkey for several nodes (cargo feature `redis`); `sql`, in SQLite for one machine (cargo feature
+    /// `sqlite`) or PostgreSQL for several (cargo feature `postgres`). An app may bring its own by
+    /// [`Oidc::session_store`](crate::Oidc::session_store), which takes precedence.
     ///
     /// _Default:_ `cookie`
     #[serde(deserialize_with = "value::via::<_, value::StoreName, _>")]
     pub store: StoreKind,
-    /// Where Redis is: `redis://[user:password@]host[:port][/database]`, or `rediss://…` for TLS. With
-    /// `store = "cookie"` the sessions stay in the browser, and what several nodes must tell each other is
-    /// kept there: which sessions have ended, and who refreshes one.
+    /// Where Redis is: `redis://[user:password@]host[:port][/database]`, or `rediss://…` for TLS; or the SQL
+    /// database: `sqlite://sessions.db`, a file that is created on demand, relative to the working directory
+    /// of the process (`sqlite:///var/lib/app/sessions.db` is absolute), or
+    /// `postgres://[user[:password]@]host[:port]/database[?sslmode=verify-full]`. With `store = "cookie"` the
+    /// sessions stay in the browser, and what nodes must tell each other and a restart must not lose is kept
+    /// there: which sessions have ended, and who refreshes one.
     ///
     /// _Default:_ none
     #[serde(deserialize_with = "value::optional::<_, value::SecretText, _>")]
@@ -113,6 +117,29 @@ pub enum StoreKind {
     Memory,
     /// In Redis or Valkey.
     Redis,
+    /// In SQLite or PostgreSQL.
+    Sql,
+}
+
+/// What `session.url` is the address of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StoreUrl<'a> {
+    Redis,
+    /// With the path of the file.
+    Sqlite(&'a str),
+    Postgres,
+}
+
+impl StoreUrl<'_> {
+    pub(crate) fn parse(url: &str) -> Option<StoreUrl<'_>> {
+        let (scheme, rest) = url.split_once("://")?;
+        match scheme {
+            "redis" | "rediss" => Some(StoreUrl::Redis),
+            "sqlite" => Some(StoreUrl::Sqlite(rest)),
+            "postgres" | "postgresql" => Some(StoreUrl::Postgres),
+            _ => None,
+        }
+    }
 }
 
 /// What `session.tokens` may name.

@@ -251,10 +251,11 @@ impl FromText for StoreName {
             "cookie" => StoreKind::Cookie,
             "memory" => StoreKind::Memory,
             "redis" => StoreKind::Redis,
+            "sql" => StoreKind::Sql,
             _ => {
                 return Err(refuse(
                     format_args!("sessions cannot be kept in {text:?}"),
-                    "write `cookie`, `memory` or `redis`",
+                    "write `cookie`, `memory`, `redis` or `sql`",
                 ));
             }
         }))

@@ -287,7 +287,7 @@ impl TestProvider {
         ) {
             settings.token_endpoint_auth_method = None;
         }
-        if settings.session.store == StoreKind::Redis {
+        if matches!(settings.session.store, StoreKind::Redis | StoreKind::Sql) {
             settings.session.store = StoreKind::Memory;
         }
         settings.session.url = None;

@@ -37,5 +37,6 @@ mod session;
 mod session_attacks;
 mod sign_in;
 mod sign_in_attempts;
+mod sql_store;
 mod stores;
 mod support;

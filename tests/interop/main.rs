@@ -1,4 +1,4 @@
-//! Against real counterparts: npm `oidc-provider`, Chromium, Redis and nginx. `scripts/interop` installs
+//! Against real counterparts: npm `oidc-provider`, Chromium, Redis, PostgreSQL and nginx. `scripts/interop` installs
 //! them and runs these tests.
 
 mod access_tokens;
@@ -14,9 +14,11 @@ mod node_provider;
 #[path = "../behaviour/numbers.rs"]
 #[allow(dead_code, reason = "it has more than these tests use")]
 mod numbers;
+mod postgres_server;
 mod redis_server;
 mod sessions;
 mod sign_in;
+mod sql_sessions;
 #[path = "../behaviour/support/mod.rs"]
 mod support;
 #[path = "../cli/tool.rs"]

@@ -171,11 +171,36 @@ impl Nodes {
     }
 }
 
+/// A server that both nodes share. Its data outlives a restart.
+pub trait Server {
+    fn url(&self) -> String;
+    fn stop(&mut self);
+    fn restart(&mut self);
+}
+
+impl Server for RedisServer {
+    fn url(&self) -> String {
+        RedisServer::url(self)
+    }
+
+    fn stop(&mut self) {
+        RedisServer::stop(self);
+    }
+
+    fn restart(&mut self) {
+        RedisServer::restart(self);
+    }
+}
+
 /// Where sessions are, with a Redis that both nodes share.
 const STORES: [&str; 2] = ["cookie", "redis"];
 
 fn in_redis(store: &str, redis: &RedisServer) -> String {
-    format!("{{store=\"{store}\",url=\"{}\"}}", redis.url())
+    in_store(store, &redis.url())
+}
+
+pub fn in_store(store: &str, url: &str) -> String {
+    format!("{{store=\"{store}\",url=\"{url}\"}}")
 }
 
 /// Waits until the access token has ended: then a refresh is due.
@@ -184,7 +209,7 @@ async fn until_due() {
 }
 
 /// Repeats a look until it holds, for so long at most.
-async fn within<F: Future<Output = bool>>(longest: Duration, mut look: impl FnMut() -> F) {
+pub async fn within<F: Future<Output = bool>>(longest: Duration, mut look: impl FnMut() -> F) {
     let begun = Instant::now();
     while !look().await {
         assert!(begun.elapsed() < longest, "not within {longest:?}");
@@ -373,7 +398,7 @@ async fn cookie_sessions_are_at_home_on_both_nodes_without_redis() {
     assert_eq!(nodes.refreshes().await, 3);
 }
 
-async fn one_session_on_two_nodes(session: &str) {
+pub async fn one_session_on_two_nodes(session: &str) {
     let mut nodes = Nodes::start(session).await;
     let mut visitor = nodes.sign_in("alice").await;
     let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
@@ -420,10 +445,12 @@ async fn one_session_on_two_nodes_in_cookies_with_redis() {
 
 /// Kills A while its refresh waits at the provider, before it is carried out or after; answers whether the
 /// session goes on at B once the lock has ended.
-async fn a_node_dies_in_the_middle_of_a_refresh(store: &str, before: u64, after: u64) -> bool {
-    let redis = RedisServer::start();
-    let session = in_redis(store, &redis);
-    let mut nodes = Nodes::start(&session).await;
+pub async fn a_node_dies_in_the_middle_of_a_refresh(
+    session: &str,
+    before: u64,
+    after: u64,
+) -> bool {
+    let mut nodes = Nodes::start(session).await;
     let visitor = nodes.sign_in("alice").await;
     let other = nodes.sign_in("bob").await;
     let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
@@ -464,7 +491,9 @@ async fn a_node_dies_in_the_middle_of_a_refresh(store: &str, before: u64, after:
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn a_node_that_dies_before_the_provider_rotated_leaves_the_session_to_the_other() {
     for store in STORES {
-        assert!(a_node_dies_in_the_middle_of_a_refresh(store, 900, 0).await);
+        let redis = RedisServer::start();
+        let session = in_redis(store, &redis);
+        assert!(a_node_dies_in_the_middle_of_a_refresh(&session, 900, 0).await);
     }
 }
 
@@ -472,7 +501,9 @@ async fn a_node_that_dies_before_the_provider_rotated_leaves_the_session_to_the_
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn a_node_that_dies_after_the_provider_rotated_makes_the_person_sign_in_again() {
     for store in STORES {
-        assert!(!a_node_dies_in_the_middle_of_a_refresh(store, 0, 900).await);
+        let redis = RedisServer::start();
+        let session = in_redis(store, &redis);
+        assert!(!a_node_dies_in_the_middle_of_a_refresh(&session, 0, 900).await);
     }
 }
 
@@ -480,32 +511,35 @@ async fn a_node_that_dies_after_the_provider_rotated_makes_the_person_sign_in_ag
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn redis_that_stops_under_load_signs_nobody_out() {
     for store in STORES {
-        let mut redis = RedisServer::start();
-        let nodes = Nodes::start(&in_redis(store, &redis)).await;
-        let visitor = nodes.sign_in("alice").await;
-        let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
-        let cookies = visitor.cookie_names();
-
-        redis.stop();
-        for round in 0..5 {
-            let requests = (0..10).map(|i| visitor.visit(if i % 2 == 0 { &a } else { &b }));
-            for answer in join_all(requests).await {
-                assert_eq!(answer.status, 503, "{store}, round {round}: {answer:?}");
-                assert_eq!(answer.retry_after.as_deref(), Some("5"));
-            }
-        }
-        // What needs no session works on.
-        assert_eq!(visitor.visit(&nodes.at_a("/health")).await.status, 200);
-        assert_eq!(visitor.visit(&nodes.at_a("/")).await.status, 200);
-        assert_eq!(visitor.cookie_names(), cookies);
-
-        redis.restart();
-        for url in [&a, &b] {
-            let is_back = || async { visitor.visit(url).await.status == 200 };
-            within(Duration::from_secs(5), is_back).await;
-        }
-        nodes.is_signed_in(&visitor, &a, "alice").await;
+        store_that_stops_under_load_signs_nobody_out(store, &mut RedisServer::start()).await;
     }
+}
+
+pub async fn store_that_stops_under_load_signs_nobody_out(store: &str, server: &mut impl Server) {
+    let nodes = Nodes::start(&in_store(store, &server.url())).await;
+    let visitor = nodes.sign_in("alice").await;
+    let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+    let cookies = visitor.cookie_names();
+
+    server.stop();
+    for round in 0..5 {
+        let requests = (0..10).map(|i| visitor.visit(if i % 2 == 0 { &a } else { &b }));
+        for answer in join_all(requests).await {
+            assert_eq!(answer.status, 503, "{store}, round {round}: {answer:?}");
+            assert_eq!(answer.retry_after.as_deref(), Some("5"));
+        }
+    }
+    // What needs no session works on.
+    assert_eq!(visitor.visit(&nodes.at_a("/health")).await.status, 200);
+    assert_eq!(visitor.visit(&nodes.at_a("/")).await.status, 200);
+    assert_eq!(visitor.cookie_names(), cookies);
+
+    server.restart();
+    for url in [&a, &b] {
+        let is_back = || async { visitor.visit(url).await.status == 200 };
+        within(Duration::from_secs(5), is_back).await;
+    }
+    nodes.is_signed_in(&visitor, &a, "alice").await;
 }
 
 /// The provider has rotated the refresh token: what it sent is kept until Redis takes it.
@@ -513,34 +547,40 @@ async fn redis_that_stops_under_load_signs_nobody_out() {
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn redis_that_stops_during_a_refresh_loses_no_token() {
     for store in STORES {
-        let mut redis = RedisServer::start();
-        let nodes = Nodes::start(&in_redis(store, &redis)).await;
-        let visitor = nodes.sign_in("alice").await;
-        let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
-        until_due().await;
-        nodes.delay(0, 500).await;
-        let outage = async {
-            within(Duration::from_secs(2), || async {
-                nodes.refreshes().await == 1
-            })
-            .await;
-            redis.stop();
-            sleep(Duration::from_millis(1500)).await;
-            redis.restart();
-        };
-        let (answer, ()) = rocket::futures::future::join(visitor.visit(&a), outage).await;
-        nodes.delay(0, 0).await;
-        assert_eq!(answer.status, 200, "{store}: {answer:?}");
-        let is_back = || async { visitor.visit(&b).await.status == 200 };
-        within(Duration::from_secs(5), is_back).await;
-
-        // The next refresh has the newest token.
-        let before = nodes.refreshes().await;
-        until_due().await;
-        nodes.is_signed_in(&visitor, &b, "alice").await;
-        assert_eq!(nodes.refreshes().await, before + 1, "{store}");
-        assert_eq!(nodes.events("grant.error", None).await, 0, "{store}");
+        store_that_stops_during_a_refresh_loses_no_token(store, &mut RedisServer::start()).await;
     }
+}
+
+pub async fn store_that_stops_during_a_refresh_loses_no_token(
+    store: &str,
+    server: &mut impl Server,
+) {
+    let nodes = Nodes::start(&in_store(store, &server.url())).await;
+    let visitor = nodes.sign_in("alice").await;
+    let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+    until_due().await;
+    nodes.delay(0, 500).await;
+    let outage = async {
+        within(Duration::from_secs(2), || async {
+            nodes.refreshes().await == 1
+        })
+        .await;
+        server.stop();
+        sleep(Duration::from_millis(1500)).await;
+        server.restart();
+    };
+    let (answer, ()) = rocket::futures::future::join(visitor.visit(&a), outage).await;
+    nodes.delay(0, 0).await;
+    assert_eq!(answer.status, 200, "{store}: {answer:?}");
+    let is_back = || async { visitor.visit(&b).await.status == 200 };
+    within(Duration::from_secs(5), is_back).await;
+
+    // The next refresh has the newest token.
+    let before = nodes.refreshes().await;
+    until_due().await;
+    nodes.is_signed_in(&visitor, &b, "alice").await;
+    assert_eq!(nodes.refreshes().await, before + 1, "{store}");
+    assert_eq!(nodes.events("grant.error", None).await, 0, "{store}");
 }
 
 #[rocket::async_test]

@@ -201,6 +201,28 @@ fn a_profile_overrides_and_the_environment_wins() {
 }
 
 #[test]
+fn the_stores_take_the_addresses_that_fit_them() {
+    for (store, url) in [
+        ("redis", "redis://localhost"),
+        ("cookie", "rediss://user:hush@localhost:6380/1"),
+        ("sql", "sqlite://sessions.db"),
+        ("sql", "sqlite:///var/lib/app/sessions.db"),
+        ("cookie", "sqlite://data/sessions.db"),
+        (
+            "sql",
+            "postgres://user:hush@localhost:5433/app?sslmode=verify-full",
+        ),
+        ("sql", "postgresql:///app?host=/run/postgresql"),
+        ("cookie", "postgres://user@localhost/app"),
+    ] {
+        let toml = format!("[default.oidc.session]\nstore = \"{store}\"\nurl = \"{url}\"");
+        let session = extract(&toml, &[]).unwrap().session;
+        assert_eq!(session.url.as_ref().map(|url| url.expose()), Some(url));
+        assert!(!format!("{session:?}").contains("hush"));
+    }
+}
+
+#[test]
 fn a_string_setting_takes_the_raw_text_of_a_variable() {
     for text in [
         "12345",

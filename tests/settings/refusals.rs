@@ -321,7 +321,7 @@ fn wrong_values_are_refused() {
             "session = { store = \"disk\" }",
             "session.store",
             "sessions cannot be kept in \"disk\"",
-            "write `cookie`, `memory` or `redis`",
+            "write `cookie`, `memory`, `redis` or `sql`",
         ),
         (
             "session = { store = \"redis\" }",
@@ -332,8 +332,63 @@ fn wrong_values_are_refused() {
         (
             "session = { url = \"http://user:hush@localhost\" }",
             "session.url",
+            "it is the address of neither a Redis nor a SQL database",
+            "write an address that begins with `redis://`, `rediss://`, `sqlite://` or `postgres://`",
+        ),
+        (
+            "session = { store = \"redis\", url = \"postgres://user:hush@localhost\" }",
+            "session.url",
             "it is not the address of a Redis",
             "set `session.url` to `redis://host:6379`, or the like",
+        ),
+        (
+            "session = { store = \"redis\", url = \"redis://\" }",
+            "session.url",
+            "it is not the address of a Redis",
+            "set `session.url` to `redis://host:6379`, or the like",
+        ),
+        (
+            "session = { store = \"sql\" }",
+            "session.store",
+            "`sql`, and the address of the database is missing",
+            "set `session.url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
+        ),
+        (
+            "session = { store = \"sql\", url = \"redis://user:hush@localhost\" }",
+            "session.url",
+            "it is not the address of a SQL database",
+            "set `session.url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
+        ),
+        (
+            "session = { store = \"sql\", url = \"sqlite:sessions.db\" }",
+            "session.url",
+            "it is not the address of a SQL database",
+            "set `session.url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
+        ),
+        (
+            "session = { store = \"sql\", url = \"sqlite://:memory:\" }",
+            "session.url",
+            "it is not `sqlite://` and the path of a file",
+            "write for example `sqlite://sessions.db`, or `sqlite:///var/lib/app/sessions.db`",
+        ),
+        (
+            "session = { url = \"sqlite://sessions.db?mode=ro\" }",
+            "session.url",
+            "it is not `sqlite://` and the path of a file",
+            "write for example `sqlite://sessions.db`, or `sqlite:///var/lib/app/sessions.db`",
+        ),
+        (
+            "session = { store = \"sql\", url = \"postgres://user:hush@localhost:port/a\" }",
+            "session.url",
+            "it is not the address of a PostgreSQL",
+            "set `session.url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
+        ),
+        (
+            "session = { store = \"sql\", url = \"postgres://localhost/a?sslmode=require&password=hush\" }",
+            "session.url",
+            "it has an unknown parameter",
+            "choose from sslmode, sslrootcert, sslcert, sslkey, host, application_name, options, \
+             statement-cache-capacity",
         ),
         (
             "session = { url = \"rediss://user:hush@localhost/#insecure\" }",
@@ -345,7 +400,7 @@ fn wrong_values_are_refused() {
             "session = { store = \"memory\", url = \"redis://localhost\" }",
             "session.url",
             "an address, and `session.store` is `memory`",
-            "remove it, or set `session.store` to `redis` or `cookie`",
+            "remove it, or set `session.store` to `redis`, `sql` or `cookie`",
         ),
         (
             "session = { max_sessions = 0 }",

@@ -777,6 +777,7 @@ async fn a_verification_is_not_kept_without_its_address() {
     let cookies = sent(&sessions, &begun.await.unwrap().session).await;
     let found = found(&sessions, cookies).await.unwrap();
     assert_eq!(found.claims.value("email_verified"), None, "{found:?}");
+}
 
 /// Nobody signs it: a `sid` that no session has leaves nothing in the store.
 #[rocket::async_test]
