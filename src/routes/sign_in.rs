@@ -5,7 +5,7 @@ use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::{
     Data, Request,
-    http::{Cookie, Status},
+    http::{Cookie, CookieJar, Status},
     route::{Handler, Outcome},
 };
 use tracing::Instrument;
@@ -358,7 +358,9 @@ impl<'r> Visit<'r, '_> {
         let Turn {
             session, tokens, ..
         } = &turn;
-        match self.begin_session(session.clone(), tokens.clone()).await {
+        let jar = Some(self.request.cookies());
+        let begun = self.begin_session(session.clone(), tokens.clone(), jar);
+        match begun.await {
             Ok(current) => {
                 observing::signed_in();
                 let name = attempt.id.short_name();
@@ -429,7 +431,8 @@ pub(crate) async fn begin_session(
     tokens: SessionTokens,
 ) -> Result<Vec<String>, SignInError> {
     let visit = Visit::new(request).ok_or(SignInError::State)?;
-    let current = visit.begin_session(session, tokens).await?;
+    // Of somebody else, as a rule: the session of the client that the request is of goes on.
+    let current = visit.begin_session(session, tokens, None).await?;
     let set = visit
         .rp
         .sessions
@@ -523,6 +526,7 @@ impl Visit<'_, '_> {
         &self,
         mut session: Session,
         tokens: SessionTokens,
+        jar: Option<&CookieJar<'_>>,
     ) -> Result<CurrentSession, SignInError> {
         let mut signed_in = SignedIn {
             session: &mut session,
@@ -535,7 +539,6 @@ impl Visit<'_, '_> {
             return Err(SignInError::RefusedByApp { message: refused.0 });
         }
 
-        let jar = self.request.cookies();
         let begun = self.rp.sessions.begin(session, tokens, jar, self.now).await;
         let begun = begun.map_err(|error| match error {
             BeginError::TooLarge(error) => SignInError::SessionTooLarge(error),

@@ -199,13 +199,13 @@ impl Sessions {
         self.cookies.first().describe()
     }
 
-    /// Begins a session in this browser, in place of any that it has. [`set_cookies`](Self::set_cookies)
+    /// Begins a session, in place of any in this jar. [`set_cookies`](Self::set_cookies)
     /// are what the browser is to have.
     pub(crate) async fn begin(
         &self,
         mut session: Session,
         mut tokens: SessionTokens,
-        jar: &CookieJar<'_>,
+        jar: Option<&CookieJar<'_>>,
         now: OffsetDateTime,
     ) -> Result<Begun, BeginError> {
         let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
@@ -214,7 +214,10 @@ impl Sessions {
         let names = self.names_of(&session);
         let version = u64::from(!self.is_in_cookies);
         let current = self.record(session, &tokens, names.session.clone(), version)?;
-        let replaced = self.end_replaced(&current, jar, now).await?;
+        let replaced = match jar {
+            Some(jar) => self.end_replaced(&current, jar, now).await?,
+            None => None,
+        };
         if !self.is_in_cookies {
             self.make_room(&current, now).await?;
             let stored = self.stored(&current, self.names_of(&current).into_owners());

@@ -113,7 +113,7 @@ async fn a_table_without_colours_and_secrets() {
             "                         → check `oidc.client_id`, `oidc.client_secret` and \
              `oidc.token_endpoint_auth_method`",
             "  not checked, because of the above: revocation, introspection",
-            "14 ok, 1 to look at, 1 wrong",
+            "15 ok, 1 to look at, 1 wrong",
         ]
     );
     assert_eq!(ran.stderr, "");
@@ -338,8 +338,8 @@ async fn a_session_store_that_is_down() {
     assert_eq!(report.with("failure"), ["session store"]);
     assert_eq!(
         report.check("session store")["remedy"],
-        "check that the session store runs and that this machine can reach it; for Redis its \
-         address is `oidc.session.url`"
+        "check that the session store runs and that this machine can reach it; the address of Redis or of the \
+         SQL database is `oidc.session.url`"
     );
     assert!(!format!("{report:?}").contains("hush"));
 }

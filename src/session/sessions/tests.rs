@@ -82,7 +82,7 @@ async fn begun_with(sessions: &Sessions, more: serde_json::Value) -> CurrentSess
     let tokens = tokens("old", more);
     let session = Session::new(ISSUER, tokens.sources.merged(), now());
     let jar = request.inner().cookies();
-    let begun = sessions.begin(session, tokens, jar, now()).await;
+    let begun = sessions.begin(session, tokens, Some(jar), now()).await;
     begun.unwrap().session
 }
 
@@ -773,7 +773,7 @@ async fn a_verification_is_not_kept_without_its_address() {
     };
     let client = Client::untracked(rocket::build()).await.unwrap();
     let jar = client.get("/");
-    let begun = sessions.begin(session, tokens, jar.inner().cookies(), now());
+    let begun = sessions.begin(session, tokens, Some(jar.inner().cookies()), now());
     let cookies = sent(&sessions, &begun.await.unwrap().session).await;
     let found = found(&sessions, cookies).await.unwrap();
     assert_eq!(found.claims.value("email_verified"), None, "{found:?}");
