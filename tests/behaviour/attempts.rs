@@ -62,7 +62,7 @@ fn state(page: &Page) -> String {
 
 // ---- Many tabs.
 
-/// S14, S40.
+/// More than any number of cookies would hold.
 #[rocket::async_test]
 async fn any_number_of_tabs_end_on_their_pages() {
     let provider = TestProvider::start().await;
@@ -195,7 +195,7 @@ async fn state_is_as_short_as_set() {
 
 // ---- Whose attempt it is.
 
-/// S16: nobody is signed in as the attacker, whatever of the attacker's the victim's browser has.
+/// Nobody is signed in as the attacker, whatever of the attacker's the victim's browser has.
 #[rocket::async_test]
 async fn a_callback_of_another_browser_signs_nobody_in() {
     let provider = TestProvider::start().await;
@@ -299,7 +299,7 @@ async fn the_id_of_a_browser_stays_until_it_signs_out() {
 
 // ---- One exchange.
 
-/// S15, with one code and with many.
+/// With one code and with many.
 #[rocket::async_test]
 async fn an_attempt_sends_one_code() {
     let provider = TestProvider::start().await;
@@ -351,7 +351,7 @@ async fn a_look_ahead_uses_nothing_up() {
     page.redirects_to("/me");
 }
 
-/// S13: the same 303 and the same session, also for who asks a while later.
+/// The same 303 and the same session, also for who asks a while later.
 #[rocket::async_test]
 async fn identical_callbacks_get_the_same_session() {
     let provider = TestProvider::start().await;
