@@ -47,6 +47,13 @@ impl CurrentSession {
         CurrentSession::new(Arc::new(session), Arc::new([]), "testing_profile".into(), 0)
     }
 
+    /// The same with another name.
+    #[cfg(test)]
+    pub(crate) fn with_name(mut self, name: &str) -> CurrentSession {
+        self.name = name.into();
+        self
+    }
+
     /// The tokens; `None` for the testing profile.
     pub(crate) fn tokens(&self) -> Option<&Arc<SessionTokens>> {
         let tokens = self
