@@ -101,3 +101,21 @@ impl fmt::Debug for CurrentSession {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::Claims;
+
+    /// By it, memory is bounded.
+    #[test]
+    fn a_session_weighs_more_than_its_record() {
+        let session = Session::new("", Claims::default(), OffsetDateTime::UNIX_EPOCH);
+        let session = Arc::new(session);
+        for length in [0, 100, 100_000] {
+            let body = vec![0; length].into();
+            let current = CurrentSession::new(session.clone(), body, "name".into(), 0);
+            assert!(current.weight() > 4 * length);
+        }
+    }
+}
