@@ -787,6 +787,38 @@ async fn another_node_takes_what_nobody_took() {
     assert_eq!(provider.count("/revoke"), 0);
 }
 
+/// What the first node offers is revoked after a minute, unless the second took it.
+#[rocket::async_test]
+async fn tokens_that_no_node_took_are_revoked() {
+    for is_taken in [true, false] {
+        let provider = TestProvider::start().await;
+        let app = App::local(&provider).with("secret_key", crate::common::KEY);
+        let store = Shared::new(&app.clock());
+        let (one, other) = two_nodes(&app, &store).await;
+        let callback = one.begin_sign_in(&provider, "/me").await;
+        take_cookies(&one, &other);
+        let held = provider.hold("/userinfo");
+        tokio::select! {
+            _ = bring(&one, &callback) => panic!("it is held"),
+            () = provider.until_requested("/userinfo", 1) => {}
+        }
+        held.release();
+        if is_taken {
+            bring(&other, &callback).await.redirects_to("/me");
+        } else {
+            sleep(Duration::from_millis(500)).await;
+        }
+        app.advance(Duration::from_secs(61));
+        if is_taken {
+            sleep(Duration::from_millis(1_500)).await;
+            assert_eq!(provider.count("/revoke"), 0);
+            other.visit("/me").await.sees("alice");
+        } else {
+            provider.until_requested("/revoke", 2).await;
+        }
+    }
+}
+
 /// A claim lives as long as its attempt: the code is not sent a second time.
 #[rocket::async_test]
 async fn another_node_sends_no_code_that_was_sent_long_ago() {
@@ -822,7 +854,8 @@ async fn another_node_is_waited_for_while_its_exchange_may_last() {
             () = provider.until_requested("/userinfo", 1) => {}
         }
         app.advance(Duration::from_secs(passed));
-        let arriving = timeout(Duration::from_secs(10), bring(&other, &callback));
+        // Earlier than the first node gives up.
+        let arriving = timeout(Duration::from_secs(4), bring(&other, &callback));
         if may_last {
             let release = async {
                 sleep(Duration::from_millis(200)).await;
