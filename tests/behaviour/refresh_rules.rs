@@ -586,7 +586,13 @@ async fn assert_waits(browser: &Browser) {
     let cookies = session_cookies(browser);
     for page in [browser.fetch("/record").await, browser.visit("/me").await] {
         page.is(Status::ServiceUnavailable);
-        assert!(page.header("Retry-After").is_some(), "{page:#?}");
+        let wait = page
+            .header("Retry-After")
+            .and_then(|wait| wait.parse().ok());
+        assert!(
+            wait.is_some_and(|wait: u64| (5..=60).contains(&wait)),
+            "{page:#?}"
+        );
     }
     let page = browser.visit("/visitor").await;
     assert_eq!(page.is(Status::Ok).body, "null");
