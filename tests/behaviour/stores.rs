@@ -330,10 +330,20 @@ async fn a_further_session_ends_the_oldest_one() {
 #[rocket::async_test]
 async fn a_limit_that_sessions_in_cookies_cannot_keep_is_told() {
     let provider = TestProvider::start().await;
-    let log = Log::listen();
-    let app = App::new(&provider).with("oidc.session.max_per_user", 2);
-    Browser::open(rocket(&app)).await;
-    log.has("WARN `session.max_per_user` changes nothing: sessions in cookies know of no other");
+    let told = "WARN `session.max_per_user` changes nothing: sessions in cookies know of no other";
+    for (store, limit, is_told) in [
+        ("cookie", Some(2), true),
+        ("cookie", None, false),
+        ("memory", Some(2), false),
+    ] {
+        let log = Log::listen();
+        let mut app = App::new(&provider).with("oidc.session.store", store);
+        if let Some(limit) = limit {
+            app = app.with("oidc.session.max_per_user", limit);
+        }
+        Browser::open(rocket(&app)).await;
+        assert_eq!(log.lines().iter().any(|line| line == told), is_told);
+    }
 }
 
 /// The settings changed in between.
