@@ -474,6 +474,17 @@ async fn a_session_ends_at_the_earlier_of_two_lifetimes() {
 }
 
 #[test]
+fn only_sessions_in_several_cookies_make_large_answers() {
+    for (is_in_cookies, max_cookies, is_large) in
+        [(true, 2, true), (true, 1, false), (false, 3, false)]
+    {
+        let mut sessions = node(&store(), is_in_cookies);
+        sessions.settings.max_cookies = max_cookies;
+        assert_eq!(sessions.describe_size().is_some(), is_large);
+    }
+}
+
+#[test]
 fn the_setting_says_whether_sessions_are_cached() {
     for (cache, is_cached) in [
         (CacheSize::default(), true),
