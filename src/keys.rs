@@ -398,6 +398,16 @@ mod tests {
         }
     }
 
+    /// Nobody sees that two values are the same.
+    #[test]
+    fn each_value_has_a_nonce_of_its_own() {
+        let ring = app();
+        let encrypt = || ring.encrypt(Purpose::Session, b"", b"alice");
+        let values: HashSet<_> = (0..100).map(|_| encrypt()).collect();
+        let nonces = values.iter().map(|value| &value[HEADER_LEN..][..NONCE_LEN]);
+        assert_eq!(nonces.collect::<HashSet<_>>().len(), 100);
+    }
+
     #[test]
     fn no_changed_byte_and_no_other_length_decrypts() {
         let ring = app();

@@ -1027,7 +1027,128 @@ mod tests {
             assert_eq!(refresh_after(life, 0.0), earliest, "{life}");
             assert_eq!(refresh_after(life, 1.0), latest, "{life}");
         }
-        assert!((0.0..=1.0).contains(&random_share()));
+        let shares: Vec<f64> = (0..100).map(|_| random_share()).collect();
+        assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));
+        assert!(shares.iter().any(|share| *share != shares[0]));
+    }
+
+    fn time(seconds: i64) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(seconds).unwrap()
+    }
+
+    fn session(generation: u64, refresh_due: i64) -> CurrentSession {
+        let mut session = Session::new("https://op.example", Claims::default(), time(0));
+        session.generation = generation;
+        session.refresh_due = Some(refresh_due);
+        CurrentSession::nowhere(session)
+    }
+
+    fn later(retry_after: Option<u64>) -> Failure {
+        Failure::Later {
+            reason: "timeout",
+            cause: String::new(),
+            retry_after: retry_after.map(Duration::from_secs),
+            pending: None,
+        }
+    }
+
+    #[test]
+    fn the_wait_after_a_failure_doubles_up_to_a_minute_or_is_what_the_provider_wishes() {
+        let wait = |failure, before| match Outcome::of(Err(failure), before, time(100)) {
+            Outcome::Failed {
+                retry_at, failures, ..
+            } => {
+                assert_eq!(failures, before.saturating_add(1));
+                retry_at - 100
+            }
+            _ => panic!("no failure"),
+        };
+        for (before, expected) in [(0, 5), (1, 10), (2, 20), (3, 40), (4, 60), (u32::MAX, 60)] {
+            assert_eq!(wait(later(None), before), expected);
+            let asks = Failure::AsksForSignIn {
+                reason: "interaction_required",
+                cause: String::new(),
+            };
+            assert_eq!(wait(asks, before), expected);
+        }
+        assert_eq!(wait(later(Some(3)), 0), 5);
+        assert_eq!(wait(later(Some(120)), 0), 120);
+    }
+
+    #[test]
+    fn a_refresh_is_joined_while_its_outcome_counts() {
+        let refreshed = |generation, due| Outcome::Refreshed {
+            session: session(generation, due),
+            at: 100,
+        };
+        let failed = || Outcome::Failed {
+            pending: None,
+            cause: "".into(),
+            retry_at: 105,
+            failures: 3,
+            asks_for_sign_in: false,
+        };
+        // Asked for by a request with generation 1, at this time; after how many failures another begins.
+        for (name, outcome, forced, now, begins) in [
+            ("in flight", None, None, 100, None),
+            ("newer", Some(refreshed(2, 200)), None, 199, None),
+            ("newer and due", Some(refreshed(2, 200)), None, 200, Some(0)),
+            ("as old", Some(refreshed(1, 200)), None, 100, Some(0)),
+            ("just now", Some(refreshed(1, 200)), Some(10), 109, None),
+            ("back", Some(refreshed(1, 200)), Some(10), 91, None),
+            (
+                "not just now",
+                Some(refreshed(1, 200)),
+                Some(10),
+                110,
+                Some(0),
+            ),
+            ("failed", Some(failed()), None, 104, None),
+            ("failed before", Some(failed()), None, 105, Some(3)),
+            (
+                "ended",
+                Some(Outcome::Ended(SignedOut::Ended)),
+                None,
+                999,
+                None,
+            ),
+            (
+                "a copy signed out",
+                Some(Outcome::SignedOut(SignedOut::Superseded)),
+                None,
+                100,
+                Some(0),
+            ),
+        ] {
+            let refreshes = Refreshes::new();
+            let (tell, outcome) = watch::channel(outcome);
+            let current = session(1, 100);
+            let mut begun = vec![];
+            for _ in 0..2 {
+                let flight = Flight {
+                    outcome: outcome.clone(),
+                };
+                let joined = refreshes.join("name", &current, forced, time(now), |failures| {
+                    begun.push(failures);
+                    flight
+                });
+                assert!(joined.outcome.same_channel(&outcome), "{name}");
+            }
+            let expected: Vec<u32> = [Some(0), begins].into_iter().flatten().collect();
+            assert_eq!(begun, expected, "{name}");
+            drop(tell);
+        }
+
+        // One that was dropped without an outcome.
+        let refreshes = Refreshes::new();
+        let (current, mut begun) = (session(1, 100), 0);
+        for _ in 0..2 {
+            refreshes.join("name", &current, None, time(100), |_| {
+                begun += 1;
+                Flight::lost()
+            });
+        }
+        assert_eq!(begun, 2);
     }
 
     /// Another node may have refreshed the session since this one did.

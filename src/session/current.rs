@@ -47,6 +47,13 @@ impl CurrentSession {
         CurrentSession::new(Arc::new(session), Arc::new([]), "testing_profile".into(), 0)
     }
 
+    /// The same with another name.
+    #[cfg(test)]
+    pub(crate) fn with_name(mut self, name: &str) -> CurrentSession {
+        self.name = name.into();
+        self
+    }
+
     /// The tokens; `None` for the testing profile.
     pub(crate) fn tokens(&self) -> Option<&Arc<SessionTokens>> {
         let tokens = self
@@ -92,5 +99,23 @@ impl fmt::Debug for CurrentSession {
             .field("session", &self.session)
             .field("version", &self.version)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::Claims;
+
+    /// By it, memory is bounded.
+    #[test]
+    fn a_session_weighs_more_than_its_record() {
+        let session = Session::new("", Claims::default(), OffsetDateTime::UNIX_EPOCH);
+        let session = Arc::new(session);
+        for length in [0, 100, 100_000] {
+            let body = vec![0; length].into();
+            let current = CurrentSession::new(session.clone(), body, "name".into(), 0);
+            assert!(current.weight() > 4 * length);
+        }
     }
 }

@@ -103,3 +103,57 @@ impl Expiry<String, Entry> for Life {
         Some(entry.life)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use time::OffsetDateTime;
+
+    use super::*;
+    use crate::{session::Session, token::Claims};
+
+    fn session(generation: u64) -> CurrentSession {
+        let now = OffsetDateTime::UNIX_EPOCH;
+        let mut session = Session::new("https://op.example", Claims::default(), now);
+        session.generation = generation;
+        CurrentSession::new(Arc::new(session), Arc::new([]), "name".into(), 0)
+    }
+
+    /// Which of these generations is handed out at this time.
+    fn generation(handed_out: &HandedOut, now: i64) -> Vec<u64> {
+        let found = (1..5).filter_map(|generation| handed_out.get("name", generation, now));
+        found.map(|session| session.generation).collect()
+    }
+
+    #[test]
+    fn the_newest_generation_is_handed_out_for_its_life() {
+        let handed_out = HandedOut::new();
+        let life = Duration::from_secs(1_000);
+        assert_eq!(generation(&handed_out, 0), [0; 0]);
+        for (kept, newest) in [(2, 2), (3, 3), (2, 3)] {
+            handed_out.keep(&session(kept), life, 0);
+            assert_eq!(generation(&handed_out, 0), [newest]);
+        }
+        assert_eq!(generation(&handed_out, 999), [3]);
+        assert_eq!(generation(&handed_out, 1_000), [0; 0]);
+    }
+
+    #[test]
+    fn a_generation_that_was_seen_is_handed_out_for_a_minute_more() {
+        let handed_out = HandedOut::new();
+        handed_out.keep(&session(3), Duration::from_secs(1_000), 0);
+        // Of another one it says nothing.
+        handed_out.seen("name", 2, 100);
+        handed_out.seen("other", 3, 100);
+        assert_eq!(generation(&handed_out, 999), [3]);
+        for now in [100, 130] {
+            handed_out.seen("name", 3, now);
+            assert_eq!(generation(&handed_out, 159), [3]);
+            assert_eq!(generation(&handed_out, 160), [0; 0]);
+        }
+        handed_out.keep(&session(4), Duration::from_secs(1_000), 200);
+        handed_out.seen("name", 4, 1_190);
+        assert_eq!(generation(&handed_out, 1_200), [0; 0], "not for longer");
+    }
+}

@@ -22,12 +22,14 @@ use rocket::{
 };
 use rocket_openidconnect::{
     Clock, Events, LoggedIn, Oidc, Refused, SignedIn,
+    internals::SessionCookies,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use url::Url;
 
 use crate::{
     common::{App, NOW, assert_signed_out, attempt_cookies, cookie_of_kind, pages},
+    records::session_cookie,
     support::{Browser, Callback, Page, Reply, TestProvider},
 };
 
@@ -715,6 +717,14 @@ fn take_cookies(from: &Browser, to: &Browser) {
     }
 }
 
+/// The id of the session that a browser has.
+#[track_caller]
+fn id_of_session(browser: &Browser, provider: &TestProvider) -> String {
+    let keys = SessionCookies::new(crate::common::KEY, &provider.issuer(), "app").unwrap();
+    let id = keys.decrypt_id(session_cookie(browser).value());
+    id.expect("an id")
+}
+
 #[rocket::async_test]
 async fn another_node_answers_an_identical_callback() {
     let provider = TestProvider::start().await;
@@ -733,6 +743,10 @@ async fn another_node_answers_an_identical_callback() {
     second.redirects_to("/me");
     assert_eq!(provider.count("/token"), 1);
     other.visit("/me").await.sees("alice");
+    assert_eq!(
+        id_of_session(&one, &provider),
+        id_of_session(&other, &provider)
+    );
 
     // Another code is not sent by the second node either.
     let forged = callback.clone().set("code", "forged");
@@ -763,10 +777,99 @@ async fn another_node_takes_what_nobody_took() {
     // And the first gets the same session from the second.
     bring(&one, &callback).await.redirects_to("/me");
     one.visit("/me").await.sees("alice");
+    assert_eq!(
+        id_of_session(&one, &provider),
+        id_of_session(&other, &provider)
+    );
     assert_eq!(provider.count("/token"), 1);
     app.advance(Duration::from_secs(61));
     sleep(Duration::from_millis(1_200)).await;
     assert_eq!(provider.count("/revoke"), 0);
+}
+
+/// What the first node offers is revoked after a minute, unless the second took it.
+#[rocket::async_test]
+async fn tokens_that_no_node_took_are_revoked() {
+    for is_taken in [true, false] {
+        let provider = TestProvider::start().await;
+        let app = App::local(&provider).with("secret_key", crate::common::KEY);
+        let store = Shared::new(&app.clock());
+        let (one, other) = two_nodes(&app, &store).await;
+        let callback = one.begin_sign_in(&provider, "/me").await;
+        take_cookies(&one, &other);
+        let held = provider.hold("/userinfo");
+        tokio::select! {
+            _ = bring(&one, &callback) => panic!("it is held"),
+            () = provider.until_requested("/userinfo", 1) => {}
+        }
+        held.release();
+        if is_taken {
+            bring(&other, &callback).await.redirects_to("/me");
+        } else {
+            sleep(Duration::from_millis(500)).await;
+        }
+        app.advance(Duration::from_secs(61));
+        if is_taken {
+            sleep(Duration::from_millis(1_500)).await;
+            assert_eq!(provider.count("/revoke"), 0);
+            other.visit("/me").await.sees("alice");
+        } else {
+            provider.until_requested("/revoke", 2).await;
+        }
+    }
+}
+
+/// A claim lives as long as its attempt: the code is not sent a second time.
+#[rocket::async_test]
+async fn another_node_sends_no_code_that_was_sent_long_ago() {
+    let provider = TestProvider::start().await;
+    let app = App::local(&provider).with("secret_key", crate::common::KEY);
+    let store = Shared::new(&app.clock());
+    let (one, other) = two_nodes(&app, &store).await;
+    let callback = one.begin_sign_in(&provider, "/me").await;
+    take_cookies(&one, &other);
+    bring(&one, &callback).await.redirects_to("/me");
+    // Until the first node has told of the session.
+    sleep(Duration::from_millis(500)).await;
+    app.advance(Duration::from_secs(29 * 60));
+    let page = bring(&other, &callback).await;
+    assert_eq!(page.redirects_to("/me").set_cookies(), [""; 0]);
+    assert_eq!(provider.count("/token"), 1);
+}
+
+/// A node that has stopped leaves its claims behind. It is waited for as long as its requests to the provider may
+/// take: three times 5 s, and two more.
+#[rocket::async_test]
+async fn another_node_is_waited_for_while_its_exchange_may_last() {
+    for (passed, may_last) in [(17, true), (18, false)] {
+        let provider = TestProvider::start().await;
+        let app = App::local(&provider).with("secret_key", crate::common::KEY);
+        let store = Shared::new(&app.clock());
+        let (one, other) = two_nodes(&app, &store).await;
+        let callback = one.begin_sign_in(&provider, "/me").await;
+        take_cookies(&one, &other);
+        let held = provider.hold("/userinfo");
+        tokio::select! {
+            _ = bring(&one, &callback) => panic!("it is held"),
+            () = provider.until_requested("/userinfo", 1) => {}
+        }
+        app.advance(Duration::from_secs(passed));
+        // Earlier than the first node gives up.
+        let arriving = timeout(Duration::from_secs(4), bring(&other, &callback));
+        if may_last {
+            let release = async {
+                sleep(Duration::from_millis(200)).await;
+                held.release();
+            };
+            let (page, ()) = join!(arriving, release);
+            page.expect("an answer").redirects_to("/me");
+            other.visit("/me").await.sees("alice");
+        } else {
+            let page = arriving.await.expect("an answer at once");
+            assert_eq!(page.redirects_to("/me").set_cookies(), [""; 0]);
+        }
+        assert_eq!(provider.count("/token"), 1);
+    }
 }
 
 #[rocket::async_test]

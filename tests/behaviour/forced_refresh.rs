@@ -21,6 +21,7 @@ use crate::{
 
 const TOKEN: &str = "/token";
 const JWKS: &str = "/jwks";
+const USER_INFO: &str = "/userinfo";
 const STORES: [&str; 2] = ["cookie", "memory"];
 
 /// Who the user is after a refresh, or why there was none.
@@ -320,6 +321,39 @@ async fn a_refresh_that_outlives_its_answer_reaches_the_next_one() {
     assert_eq!(provider.count(TOKEN), 2);
 }
 
+/// A request that takes long has a copy of the session that is no longer the newest.
+#[rocket::async_test]
+async fn an_older_copy_is_refreshed_when_the_newest_one_is_due_alone() {
+    for store in STORES {
+        // Without `expires_in` a session is due after an hour.
+        for (passed, requests) in [(59 * 60, 2), (60 * 60, 3)] {
+            let provider = TestProvider::start().await;
+            let app = without_expires_in(&provider, store).with("oidc.session.idle", "2h");
+            let browser = signed_in(&app, &provider).await;
+            let other = browser.another();
+            hold(&other, &session_cookies(&browser));
+            let (go, answer, outcome) = channels(&browser);
+            let newer = async {
+                groups(&provider, &["second"]);
+                refreshed(&other).await;
+                groups(&provider, &["third"]);
+                app.advance(seconds(passed));
+                go.send(()).expect("the task waits");
+                let outcome = outcome.await.expect("the task tells");
+                answer.send(()).expect("the request waits");
+                outcome
+            };
+            let (page, outcome) = join(browser.fetch("/beside"), newer).await;
+            page.is(Status::Ok);
+            let expected = if requests == 2 { "second" } else { "third" };
+            assert_eq!(outcome["groups"], json!([expected]), "{store}");
+            assert_eq!(provider.count(TOKEN), requests, "{store}");
+            let me: Value = browser.visit("/me").await.json();
+            assert_eq!(me["groups"], json!([expected]), "{store}");
+        }
+    }
+}
+
 #[rocket::async_test]
 async fn a_session_in_a_store_is_refreshed_by_its_name() {
     let provider = TestProvider::start().await;
@@ -479,6 +513,41 @@ async fn a_refresh_that_cannot_be_judged_is_repeated_by_the_next_request() {
         let after = browser.visit("/access-token").await.body;
         assert!(after.starts_with("at-") && after != before, "{after}");
         assert_eq!(provider.count(TOKEN), 3, "{store}");
+    }
+}
+
+/// UserInfo did not answer at a refresh: it is asked again without one, unless tokens are due or asked for.
+#[rocket::async_test]
+async fn only_a_refresh_that_is_due_or_asked_for_sends_the_refresh_token() {
+    for store in STORES {
+        let provider = TestProvider::start().await;
+        let app = without_expires_in(&provider, store).with("oidc.session.refresh_user_info", true);
+        let browser = signed_in(&app, &provider).await;
+        let counts = || (provider.count(TOKEN), provider.count(USER_INFO));
+        provider.on_path(USER_INFO, Reply::status(503));
+        let session = refreshed(&browser).await["session"].clone();
+        let id = session.as_str().expect("a name");
+        assert_eq!(counts(), (2, 2), "{store}");
+        app.advance(seconds(15 * 60));
+        browser.visit("/me").await.is(Status::Ok);
+        assert_eq!(counts(), (2, 3), "{store}");
+        app.advance(seconds(45 * 60));
+        browser.visit("/me").await.is(Status::Ok);
+        assert_eq!(counts(), (3, 4), "{store}: due");
+        if store == "memory" {
+            app.advance(seconds(15 * 60));
+            let path = format!("/refresh-session/{id}");
+            let page = browser.another().submit(&path, "").await;
+            assert_eq!(page.is(Status::Ok).json::<Value>(), Value::Null);
+            assert_eq!(counts(), (4, 5), "asked for");
+        }
+        let before = counts();
+        provider.clear_path(USER_INFO);
+        for _ in 0..2 {
+            app.advance(seconds(60));
+            browser.visit("/me").await.is(Status::Ok);
+            assert_eq!(counts(), (before.0, before.1 + 1), "{store}");
+        }
     }
 }
 

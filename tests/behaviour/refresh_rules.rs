@@ -5,7 +5,11 @@ use std::{
     time::Duration,
 };
 
-use rocket::{http::Status, serde::json::Value};
+use rocket::{
+    futures::future::join,
+    http::{Method, Status},
+    serde::json::Value,
+};
 use serde_json::json;
 
 use crate::{
@@ -362,6 +366,47 @@ async fn a_refresh_that_is_rejected_ends_the_session_and_revokes_what_it_brought
     }
 }
 
+/// The provider signs the person out while it is asked for tokens, or for claims after that.
+#[rocket::async_test]
+async fn what_a_refresh_brings_to_a_session_that_ended_meanwhile_is_revoked() {
+    for (store, path) in [
+        ("cookie", TOKEN),
+        ("memory", TOKEN),
+        ("cookie", "/userinfo"),
+        ("memory", "/userinfo"),
+    ] {
+        let provider = TestProvider::start().await;
+        let app = App::new(&provider)
+            .with("oidc.session.store", store)
+            .with("oidc.session.refresh_user_info", true);
+        let browser = due(&app, &provider).await;
+        let replies = replies(&provider);
+        let held = provider.hold(path);
+        let end = async {
+            provider.until_requested(path, 2).await;
+            let body = format!("logout_token={}", provider.logout_token(|_| ()));
+            let form = [("Content-Type", "application/x-www-form-urlencoded")];
+            let logout = "/oidc/backchannel-logout";
+            let page = browser
+                .another()
+                .request(Method::Post, logout, &form, &body)
+                .await;
+            page.is(Status::Ok);
+            held.release();
+        };
+        let (page, ()) = join(browser.fetch("/record"), end).await;
+        page.is(Status::Unauthorized);
+        let reply = locked(&replies).last().cloned().expect("a reply");
+        provider.until_requested("/revoke", 2).await;
+        let revoked = revoked(&provider);
+        for token in ["refresh_token", "access_token"] {
+            let token = reply[token].as_str().expect("a token");
+            assert!(revoked.contains(&token.to_owned()), "{store} {path}");
+        }
+        assert_eq!(record(&browser).await, None, "{store} {path}");
+    }
+}
+
 #[rocket::async_test]
 async fn an_empty_token_in_a_reply_is_an_absent_one() {
     for store in STORES {
@@ -541,7 +586,13 @@ async fn assert_waits(browser: &Browser) {
     let cookies = session_cookies(browser);
     for page in [browser.fetch("/record").await, browser.visit("/me").await] {
         page.is(Status::ServiceUnavailable);
-        assert!(page.header("Retry-After").is_some(), "{page:#?}");
+        let wait = page
+            .header("Retry-After")
+            .and_then(|wait| wait.parse().ok());
+        assert!(
+            wait.is_some_and(|wait: u64| (5..=60).contains(&wait)),
+            "{page:#?}"
+        );
     }
     let page = browser.visit("/visitor").await;
     assert_eq!(page.is(Status::Ok).body, "null");

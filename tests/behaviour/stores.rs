@@ -11,7 +11,7 @@ use std::{
 use rocket::{
     Build, Rocket, get,
     http::Status,
-    routes,
+    post, routes,
     serde::json::{Json, Value, json},
 };
 use rocket_openidconnect::{
@@ -42,6 +42,19 @@ async fn sessions(subject: &str, rp: &RelyingParty) -> Json<Value> {
         };
         sessions.iter().map(entry).collect::<Vec<_>>()
     })))
+}
+
+/// The access token after a refresh, or why there was none.
+#[post("/refresh")]
+async fn refresh(user: LoggedIn) -> String {
+    let user = match user.refresh().await {
+        Ok(user) => user,
+        Err(error) => return error.to_string(),
+    };
+    match user.access_token().await {
+        Ok(token) => token.expose().to_owned(),
+        Err(error) => error.to_string(),
+    }
 }
 
 #[get("/end/<id>")]
@@ -164,6 +177,27 @@ async fn tokens_that_are_too_large_are_an_error_that_names_them() {
         ("oidc.session.store", "memory"),
     ] {
         signed_in(&App::new(&provider).with(key, value), &provider).await;
+    }
+}
+
+/// Proxies refuse an answer of more than 4 KB of headers, unless they are told otherwise.
+#[rocket::async_test]
+async fn a_session_of_large_answers_is_warned_of_once() {
+    for (length, expected) in [(1_500, 0), (4_500, 1)] {
+        let provider = TestProvider::start().await;
+        let big = Numbers::seeded(1).text(length);
+        provider.user_claims(json!({ "sub": "alice", "big": big }));
+        let log = Log::listen();
+        let browser = signed_in(&App::new(&provider), &provider).await;
+        for _ in 0..2 {
+            let other = browser.another();
+            other.sign_in(&provider, "/me").await.is(Status::Ok);
+        }
+        let lines = log.lines();
+        let of_size = |line: &&String| line.contains("bytes of response headers; nginx");
+        let warned: Vec<_> = lines.iter().filter(of_size).collect();
+        assert_eq!(warned.len(), expected, "{lines:#?}");
+        assert!(warned.iter().all(|line| line.starts_with("WARN a session")));
     }
 }
 
@@ -296,10 +330,20 @@ async fn a_further_session_ends_the_oldest_one() {
 #[rocket::async_test]
 async fn a_limit_that_sessions_in_cookies_cannot_keep_is_told() {
     let provider = TestProvider::start().await;
-    let log = Log::listen();
-    let app = App::new(&provider).with("oidc.session.max_per_user", 2);
-    Browser::open(rocket(&app)).await;
-    log.has("WARN `session.max_per_user` changes nothing: sessions in cookies know of no other");
+    let told = "WARN `session.max_per_user` changes nothing: sessions in cookies know of no other";
+    for (store, limit, is_told) in [
+        ("cookie", Some(2), true),
+        ("cookie", None, false),
+        ("memory", Some(2), false),
+    ] {
+        let log = Log::listen();
+        let mut app = App::new(&provider).with("oidc.session.store", store);
+        if let Some(limit) = limit {
+            app = app.with("oidc.session.max_per_user", limit);
+        }
+        Browser::open(rocket(&app)).await;
+        assert_eq!(log.lines().iter().any(|line| line == told), is_told);
+    }
 }
 
 /// The settings changed in between.
@@ -439,7 +483,7 @@ async fn two_nodes(app: &App, store: &Switchable) -> (Browser, Browser) {
             .session_store(store.clone());
         app.bare()
             .attach(fairing)
-            .mount("/", rocket::routes![session_id, sessions, end, end_all])
+            .mount("/", routes![session_id, sessions, end, end_all, refresh])
             .mount("/", crate::common::pages())
     };
     (Browser::open(node()).await, Browser::open(node()).await)
@@ -604,6 +648,51 @@ async fn a_session_of_one_node_is_one_of_the_other() {
         .await;
     page.is(Status::Ok);
     assert_signed_out(&b).await;
+}
+
+/// Within ten seconds of a refresh at one node, none is forced at another.
+#[rocket::async_test]
+async fn a_forced_refresh_of_one_node_is_one_of_the_other() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("secret_key", KEY);
+    let store = Switchable::new();
+    let (a, b) = two_nodes(&app, &store).await;
+    a.sign_in(&provider, "/me").await.is(Status::Ok);
+    carry_cookies(&a, &b);
+    let refreshed = async |browser: &Browser| {
+        // A lock that was left behind would take longer.
+        let page =
+            rocket::tokio::time::timeout(Duration::from_secs(8), browser.submit("/refresh", ""));
+        let token = page.await.expect("an answer").body;
+        assert!(token.starts_with("at-"), "{token}");
+        (provider.count("/token"), token)
+    };
+    let first = refreshed(&a).await;
+    assert_eq!(first.0, 2);
+    app.advance(Duration::from_secs(9));
+    assert_eq!(refreshed(&b).await, first);
+    app.advance(Duration::from_secs(1));
+    let second = refreshed(&a).await;
+    assert_eq!(second.0, 3);
+
+    // Both at a time, while the provider is asked for tokens and then for the keys that they need.
+    app.advance(Duration::from_secs(600));
+    provider.rotate_rsa_key();
+    let looks = provider.count("/jwks");
+    let (tokens, keys) = (provider.hold("/token"), provider.hold("/jwks"));
+    let pause = async || rocket::tokio::time::sleep(Duration::from_millis(200)).await;
+    let release = async {
+        provider.until_requested("/token", 4).await;
+        pause().await;
+        tokens.release();
+        provider.until_requested("/jwks", looks + 1).await;
+        pause().await;
+        keys.release();
+    };
+    let (at_a, at_b, ()) =
+        rocket::futures::future::join3(refreshed(&a), refreshed(&b), release).await;
+    assert_eq!((at_a.0, &at_a.1), (4, &at_b.1));
+    assert_ne!(at_a.1, second.1);
 }
 
 /// A record is sealed under the name of its session.

@@ -255,6 +255,50 @@ async fn an_older_copy_becomes_worthless() {
     }
 }
 
+/// Whichever node was shown it, and however often.
+#[rocket::async_test]
+async fn an_older_copy_is_answered_for_a_minute_after_the_newest_was_shown() {
+    let clock = Clock::standing();
+    let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
+    let (one, other) = (node(&store, true), node(&store, true));
+    let first = begun(&one).await;
+    let older = sent(&one, &first).await;
+    let tokens = tokens("new", json!({}));
+    let next = one.advance(&first, Session::clone(&first), tokens, now());
+    let newer = sent(&one, &next.await.unwrap().unwrap()).await;
+    clock.advance(Duration::from_secs(600));
+    let answered = async |node| found(node, older.clone()).await.map(drop);
+    assert_eq!(answered(&other).await, Ok(()));
+    assert!(found(&one, newer.clone()).await.is_ok());
+    clock.advance(AFTER_SEEN - Duration::from_secs(1));
+    assert!(found(&one, newer.clone()).await.is_ok());
+    for node in [&one, &other] {
+        assert_eq!(answered(node).await, Ok(()));
+    }
+    clock.advance(Duration::from_secs(1));
+    for node in [&one, &other] {
+        assert_eq!(answered(node).await, Err(SignedOut::Superseded));
+    }
+}
+
+/// It counts as use.
+#[rocket::async_test]
+async fn a_session_is_seen_when_it_is_refreshed() {
+    for is_in_cookies in [false, true] {
+        let sessions = node(&store(), is_in_cookies);
+        let current = begun(&sessions).await;
+        let later = now() + Duration::from_secs(600);
+        let next = sessions.advance(
+            &current,
+            Session::clone(&current),
+            tokens("new", json!({})),
+            later,
+        );
+        let next = next.await.unwrap().unwrap();
+        assert_eq!(next.seen(), later.unix_timestamp());
+    }
+}
+
 #[rocket::async_test]
 async fn what_a_newer_key_encrypted_is_not_taken_for_nothing() {
     for is_in_cookies in [true, false] {
@@ -372,6 +416,27 @@ async fn a_session_is_not_seen_before_it_began() {
     assert_eq!(listed[0].seen, current.started());
 }
 
+/// In whichever order the store knows them.
+#[rocket::async_test]
+async fn sessions_of_a_user_are_listed_from_the_oldest_on() {
+    let sessions = node(&store(), false);
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let mut started = vec![];
+    for ago in [20, 60, 40] {
+        let at = now() - Duration::from_secs(ago);
+        let tokens = tokens("old", json!({}));
+        let session = Session::new(ISSUER, tokens.sources.merged(), at);
+        let request = client.get("/");
+        let jar = request.inner().cookies();
+        let current = sessions.begin(session, tokens, jar, now()).await.unwrap();
+        started.push(current.started());
+    }
+    let owner = sessions.names.subject(ISSUER, "alice");
+    let listed = sessions.of(&owner, now()).await.unwrap().unwrap();
+    let listed: Vec<_> = listed.iter().map(|session| session.started).collect();
+    assert_eq!(listed, [started[1], started[2], started[0]]);
+}
+
 #[rocket::async_test]
 async fn a_session_in_cookies_ends_by_each_of_its_names() {
     for (sid, expected) in [(None, [true, true, false]), (Some("s"), [true; 3])] {
@@ -406,6 +471,17 @@ async fn a_session_ends_at_the_earlier_of_two_lifetimes() {
         let at = |after| sessions.check_times(&current, current.started() + after);
         assert_eq!(at(hours(expected) - Duration::from_secs(2)), Ok(()));
         assert_eq!(at(hours(expected)), Err(SignedOut::LifetimeEnded));
+    }
+}
+
+#[test]
+fn only_sessions_in_several_cookies_make_large_answers() {
+    for (is_in_cookies, max_cookies, is_large) in
+        [(true, 2, true), (true, 1, false), (false, 3, false)]
+    {
+        let mut sessions = node(&store(), is_in_cookies);
+        sessions.settings.max_cookies = max_cookies;
+        assert_eq!(sessions.describe_size().is_some(), is_large);
     }
 }
 
@@ -544,6 +620,8 @@ async fn a_session_keeps_the_claims_of_the_setting() {
         let current = begun(&sessions).await;
         let more = json!({ "email": "e", "name": "n", "nonce": "once" });
         let mut tokens = tokens("new", more);
+        let user_info = alice(json!({ "name": "n" }));
+        tokens.sources = tokens.sources.with_user_info(user_info);
         if with_id_token {
             let payload = json!(tokens.sources.id_token).to_string();
             let payload = URL_SAFE_NO_PAD.encode(payload);
@@ -559,6 +637,11 @@ async fn a_session_keeps_the_claims_of_the_setting() {
         let mut claims: Vec<_> = next.claims.iter().map(|(name, _)| name).collect();
         claims.sort_unstable();
         assert_eq!(claims, ["email", "iss", "sub"]);
+        // Nor does the record hold what nobody reads, but for an ID token, which is whole.
+        let sources = &next.tokens().unwrap().sources;
+        let stated = |claims: &Claims| claims.value("name").is_some();
+        assert_eq!(stated(&sources.id_token), with_id_token);
+        assert_eq!(sources.user_info.as_ref().map(stated), Some(false));
         // The ID token of the next refresh may repeat it.
         let nonce = next.tokens().unwrap().nonce.clone();
         assert_eq!(nonce, Some(Secret::new("once")));
