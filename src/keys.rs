@@ -334,11 +334,13 @@ fn expand(prk: &hkdf::Prk, info: &[&[u8]]) -> [u8; 32] {
     key
 }
 
-/// Each part preceded by its length, so that no two lists of parts are one text.
+/// Each part preceded by its length, so that no two lists of parts are one text. Four bytes of length keep
+/// most names within one block of SHA-256.
 fn joined(parts: &[&[u8]]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(parts.iter().map(|part| 8 + part.len()).sum());
+    let mut text = Vec::with_capacity(parts.iter().map(|part| 4 + part.len()).sum());
     for part in parts {
-        text.extend_from_slice(&(part.len() as u64).to_be_bytes());
+        let length = u32::try_from(part.len()).expect("issuers, names and ids are bounded");
+        text.extend_from_slice(&length.to_be_bytes());
         text.extend_from_slice(part);
     }
     text

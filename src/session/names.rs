@@ -109,8 +109,8 @@ mod tests {
         assert_eq!(
             [session, subject],
             [
-                "Uw-iKZ8Kua10xeinGxq1PEAaJqYe8oj3tb45PC5uk5I",
-                "d3Dj0LmYYxkTI_UclJ1Sqet0E5VGo5NK3Mb1-X5KdTY"
+                "RlZaX08EHfONk_ITpNRhWTAwksUdj3JmV85dGp1LoV4",
+                "ZIr7XEUn-0hQBJXow-IeXHw8NyzkBI05nnOKlhH_Miw"
             ]
         );
     }

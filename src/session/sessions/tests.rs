@@ -428,7 +428,11 @@ async fn sessions_of_a_user_are_listed_from_the_oldest_on() {
         let session = Session::new(ISSUER, tokens.sources.merged(), at);
         let request = client.get("/");
         let jar = request.inner().cookies();
-        let current = sessions.begin(session, tokens, jar, now()).await.unwrap();
+        let current = sessions
+            .begin(session, tokens, Some(jar), now())
+            .await
+            .unwrap()
+            .session;
         started.push(current.started());
     }
     let owner = sessions.names.subject(ISSUER, "alice");
