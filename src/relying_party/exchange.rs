@@ -92,6 +92,7 @@ pub(crate) struct Turn<'e> {
     waiting: Waiting<'e>,
 }
 
+/// A callback that waits, which [`exchange_once`](RelyingParty::exchange_once) has counted.
 struct Waiting<'e>(&'e Exchange);
 
 impl Exchanges {
@@ -131,7 +132,8 @@ impl RelyingParty {
             id,
             is_complete: watch::Sender::new(false),
             result: sync::Mutex::new(ExchangeResult::UnderWay),
-            waiting: AtomicUsize::new(0),
+            // The callback that begins it: its task must not find that nobody waits.
+            waiting: AtomicUsize::new(1),
             taken: Notify::new(),
         };
         let claimed = self
@@ -140,7 +142,10 @@ impl RelyingParty {
             .claim(id, code_digest, client, ends, seconds, begin);
         let exchange = match claimed {
             Claimed::First(exchange) => exchange,
-            Claimed::Before(exchange) => return Ok(Some(exchange)),
+            Claimed::Before(exchange) => {
+                exchange.waiting.fetch_add(1, Ordering::AcqRel);
+                return Ok(Some(exchange));
+            }
             Claimed::Late => return Ok(None),
             Claimed::Used => return Err(SignInError::Used),
             Claimed::TooOld => return Err(self.expired()),
@@ -167,13 +172,14 @@ impl RelyingParty {
         Ok(Some(exchange))
     }
 
-    /// Waits for an exchange, and for the identical callbacks that come first.
+    /// Waits for an exchange, and for the identical callbacks that come first. To be called once for each
+    /// exchange that [`exchange_once`](Self::exchange_once) answers.
     pub(crate) async fn outcome<'e>(
         &self,
         exchange: &'e Exchange,
         now: OffsetDateTime,
     ) -> Result<ExchangeOutcome<'e>, SignInError> {
-        let waiting = Waiting::new(exchange);
+        let waiting = Waiting(exchange);
         let mut is_complete = exchange.is_complete.subscribe();
         let _ = is_complete.wait_for(|is_complete| *is_complete).await;
         let mut result = exchange.result.lock().await;
@@ -433,13 +439,6 @@ impl Turn<'_> {
         revoke_later(provider, Arc::new(self.tokens), now);
         *self.result = ExchangeResult::Failed(error.clone());
         self.waiting.0.taken.notify_one();
-    }
-}
-
-impl<'e> Waiting<'e> {
-    fn new(exchange: &'e Exchange) -> Waiting<'e> {
-        exchange.waiting.fetch_add(1, Ordering::AcqRel);
-        Waiting(exchange)
     }
 }
 
