@@ -176,13 +176,19 @@ async fn failures_are_told_by_their_check() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = app.open().await;
+    // The tokens of a sign-in that fails are revoked beside it, at some time.
+    let events = || {
+        let mut events = seen.events();
+        events.retain(|event| !event.contains("revocation"));
+        events
+    };
 
     provider.on_id_token(|token| token.set("exp", 1));
     browser
         .sign_in(&provider, "/me")
         .await
         .is(Status::BadGateway);
-    assert_eq!(seen.events().last().unwrap(), "sign_in: id_token_expired");
+    assert_eq!(events().last().unwrap(), "sign_in: id_token_expired");
     provider.be_honest();
 
     let callback = browser.begin_sign_in(&provider, "/me").await;
@@ -191,15 +197,15 @@ async fn failures_are_told_by_their_check() {
         .arrive_from_provider(&path)
         .await
         .is(Status::BadRequest);
-    assert_eq!(seen.events().last().unwrap(), "sign_in: access_denied");
+    assert_eq!(events().last().unwrap(), "sign_in: access_denied");
 
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     provider.revoke_refresh_tokens();
     app.advance(Duration::from_secs(285));
-    seen.events();
+    events();
     browser.visit("/me").await.is(Status::SeeOther);
     assert_eq!(
-        seen.events(),
+        events(),
         [
             "refresh/provider_call: answered token 400",
             "refresh: invalid_grant",
