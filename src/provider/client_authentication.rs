@@ -93,9 +93,10 @@ impl Provider {
     }
 
     fn assertion(&self, key: &ClientKey, url: &Url, now: OffsetDateTime) -> Secret {
-        let audience = match &self.settings.client_assertion_audience {
-            Some(audience) => audience.as_str(),
-            None => url.as_str(),
+        let audience = match self.settings.client_assertion_audience.as_deref() {
+            Some("endpoint") => url.as_str(),
+            Some(audience) => audience,
+            None => &self.registration.issuer,
         };
         key.assertion(&self.registration.client_id, audience, now)
     }

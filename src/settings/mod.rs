@@ -139,10 +139,10 @@ pub struct Settings {
     /// _Default:_ the one of the JWK
     #[serde(deserialize_with = "value::optional::<_, Text, _>")]
     pub private_key_id: Option<String>,
-    /// The `aud` of client assertions, for providers that want the same at every endpoint.
-    /// [RFC 7523 §3](https://www.rfc-editor.org/rfc/rfc7523#section-3)
+    /// The `aud` of client assertions: `endpoint` for the address of the endpoint that is asked, or any other
+    /// value as it is. [RFC 7523 §3](https://www.rfc-editor.org/rfc/rfc7523#section-3)
     ///
-    /// _Default:_ the address of the endpoint that is asked
+    /// _Default:_ the issuer
     #[serde(deserialize_with = "value::optional::<_, Text, _>")]
     pub client_assertion_audience: Option<String>,
     /// Where the provider's metadata is, if not at the issuer's well-known place. Its `issuer` must still

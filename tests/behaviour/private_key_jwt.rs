@@ -76,10 +76,10 @@ async fn a_client_with_a_key_signs_in() {
     let mut claims = client.claims(&provider.last_request("/token"));
     let jti = claims.as_object_mut().unwrap().remove("jti").unwrap();
     assert_eq!(jti.as_str().unwrap().len(), 43);
-    let endpoint = format!("{}/token", provider.issuer());
+    let issuer = provider.issuer();
     assert_eq!(
         claims,
-        serde_json::json!({ "iss": "app", "sub": "app", "aud": endpoint, "iat": NOW, "exp": NOW + 60 })
+        serde_json::json!({ "iss": "app", "sub": "app", "aud": issuer, "iat": NOW, "exp": NOW + 60 })
     );
 }
 
@@ -100,12 +100,29 @@ async fn each_request_has_an_assertion_of_its_own() {
 
 #[rocket::async_test]
 async fn the_audience_can_be_set() {
+    for (audience, expected) in [
+        (Some("endpoint"), None),
+        (Some("https://other.example"), Some("https://other.example")),
+    ] {
+        let (provider, client) = (TestProvider::start().await, Client::new());
+        let app = client
+            .app(&provider)
+            .with("oidc.client_assertion_audience", audience);
+        signed_in(&app, &provider).await;
+        let claims = client.claims(&provider.last_request("/token"));
+        let endpoint = format!("{}/token", provider.issuer());
+        assert_eq!(claims["aud"], expected.unwrap_or(&endpoint));
+    }
+}
+
+/// Keycloak takes no assertion for its revocation endpoint that names that endpoint.
+#[rocket::async_test]
+async fn tokens_are_revoked_with_the_issuer_as_audience() {
     let (provider, client) = (TestProvider::start().await, Client::new());
-    let app = client
-        .app(&provider)
-        .with("oidc.client_assertion_audience", provider.issuer());
-    signed_in(&app, &provider).await;
-    let claims = client.claims(&provider.last_request("/token"));
+    let browser = signed_in(&client.app(&provider), &provider).await;
+    browser.submit("/oidc/logout", "").await;
+    provider.until_requested("/revoke", 1).await;
+    let claims = client.claims(&provider.last_request("/revoke"));
     assert_eq!(claims["aud"], provider.issuer());
 }
 
