@@ -308,7 +308,7 @@ fn every_promise_names_its_test() {
     let (attackers, _) = attackers.split_once("\n# ").unwrap();
     let promises: Vec<_> = attackers
         .split("\n\n")
-        .flat_map(|paragraph| paragraph.split("\n- ").map(|item| (paragraph, item)))
+        .flat_map(|paragraph| paragraph.split("\n- ").map(move |item| (paragraph, item)))
         .filter(|(paragraph, _)| paragraph.starts_with("- "))
         .map(|(_, item)| item)
         .collect();
