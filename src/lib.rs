@@ -42,7 +42,7 @@ mod user;
 
 pub use clock::Clock;
 pub use error::{LaunchError, SignInError};
-pub use events::{Events, Refused, SignedIn};
+pub use events::{Events, LoginRedirect, Refused, SignedIn};
 pub use fairing::Oidc;
 pub use guard::{
     Authorized, AuthorizedError, Bearer, Caller, CallerError, LoggedIn, LoggedInError,

@@ -109,20 +109,21 @@ impl RelyingParty {
         self.route_url("logout", next)
     }
 
-    /// Begins a sign-in of this browser: where to send it, and what it must bring back.
+    /// Begins a sign-in of this browser: where to send it, and what it must bring back. `parameters` are for this
+    /// authorization request, and override those of the settings.
     pub(crate) async fn begin_sign_in(
         &self,
         provider: &Arc<Provider>,
         browser: &BrowserId,
         mut attempt: SignInAttempt,
-        login_hint: Option<&str>,
+        parameters: &[(String, String)],
         now: OffsetDateTime,
     ) -> Result<BegunSignIn, SignInError> {
         let metadata = provider.metadata(now).await?;
         let client = provider.client(&metadata)?;
         let max_length = self.settings.max_state_length;
         let (secrets, details) = attempt.encrypt(&self.cookies.keys, browser, max_length);
-        let mut url = authorization_request(&client, &self.settings, &secrets, login_hint);
+        let mut url = authorization_request(&client, &self.settings, &secrets, parameters);
         if let Some(endpoint) = provider.pushed_authorization_request_endpoint(&metadata)? {
             url = provider
                 .push_authorization_request(&metadata, endpoint, &url, now)

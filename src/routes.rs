@@ -248,6 +248,9 @@ fn explanation(error: &SignInError) -> &str {
         SignInError::Store(_) => {
             "This site cannot keep your sign-in at the moment. Please try again in a little while."
         }
+        SignInError::ParameterOfApp { .. } => {
+            "This site made a mistake. Please tell its operators."
+        }
         SignInError::Provider(error) if error.status() >= 503 => {
             "The sign-in service does not answer at the moment. Please try again in a little while."
         }

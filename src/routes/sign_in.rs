@@ -16,7 +16,7 @@ use crate::{
     SignInError,
     code_flow::{AttemptSecrets, AuthorizationResponse, Browser, Details, ReturnTo, SignInAttempt},
     cookies::{NamedCookie, SetCookie},
-    events::SignedIn,
+    events::{LoginRedirect, SignedIn},
     fairing::ReturnedQuery,
     guard::{RequestState, TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
@@ -154,13 +154,19 @@ impl<'r> Visit<'r, '_> {
             return self.failed(error, &return_to).await;
         }
 
-        self.events
-            .before_login_redirect(request, return_to.as_str())
-            .await;
+        let login_hint = login_hint.map(|hint| ("login_hint".to_owned(), hint.to_owned()));
+        let parameters = login_hint.into_iter().collect();
+        let redirect_uri = self.rp.site.redirect_uri.as_str();
+        let mut login = LoginRedirect::new(redirect_uri, return_to.as_str(), parameters);
+        self.events.before_login_redirect(request, &mut login).await;
+        let parameters = match login.into_parameters() {
+            Ok(parameters) => parameters,
+            Err(error) => return self.failed(error, &return_to).await,
+        };
         let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
-        let beginning = self
-            .rp
-            .begin_sign_in(provider, &browser.id, attempt, login_hint, self.now);
+        let beginning =
+            self.rp
+                .begin_sign_in(provider, &browser.id, attempt, &parameters, self.now);
         match beginning.await {
             Ok(begun) => {
                 let name = begun.attempt.id.short_name();

@@ -8,7 +8,9 @@ use rocket::{
     routes,
     serde::json::{Json, Value, json},
 };
-use rocket_openidconnect::{Events, LoggedIn, Refused, SignInError, SignedIn, User};
+use rocket_openidconnect::{
+    Events, LoggedIn, LoginRedirect, Refused, SignInError, SignedIn, User,
+};
 
 use crate::{
     common::{App, cookies_but_the_browsers, locked},
@@ -31,8 +33,10 @@ struct Diarist;
 
 #[rocket::async_trait]
 impl Events for Diarist {
-    async fn before_login_redirect(&self, request: &Request<'_>, next: &str) {
-        Diary::add(request, format!("before_login_redirect to {next}"));
+    async fn before_login_redirect(&self, request: &Request<'_>, login: &mut LoginRedirect<'_>) {
+        let (next, redirect_uri) = (login.next(), login.redirect_uri());
+        let entry = format!("before_login_redirect to {next} by {redirect_uri}");
+        Diary::add(request, entry);
     }
 
     async fn before_authorize(&self, request: &Request<'_>) {
@@ -103,7 +107,7 @@ async fn every_event_in_its_order() {
     assert_eq!(
         entries(&browser),
         [
-            "before_login_redirect to /me?a=b",
+            "before_login_redirect to /me?a=b by http://localhost:8000/oidc/authorize",
             "before_authorize",
             "after_authorize alice with Some(\"alice@example.com\")",
         ]

@@ -17,6 +17,7 @@ mod guards;
 mod initiate_login;
 mod keycloak_shape;
 mod launch;
+mod login_parameters;
 mod logout;
 mod logout_at_provider;
 mod logout_by_provider;
