@@ -15,7 +15,7 @@ pub use self::refresh::RefreshError;
 pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
     exchange::{ExchangeOutcome, Exchanges, Turn},
-    logout::{FrontChannelLogout, PostLogout, revoke_replaced},
+    logout::{FrontChannelLogout, PostLogout, SignOut, revoke_replaced},
     refresh::{Freshness, Refreshes},
 };
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     },
     cookies::Cookies,
     error::SignInError,
+    events::AppEvents,
     provider::{KeyPurpose, Metadata, Provider, Tokens},
     session::{Session, SessionTokens, Sessions},
     settings::{Settings, Site, TrustedProxies},
@@ -57,6 +58,7 @@ pub struct RelyingParty {
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) trusted_proxies: Arc<TrustedProxies>,
     pub(crate) cookies: Cookies,
+    pub(crate) events: AppEvents,
     pub(crate) source: Source,
     pub(crate) settings: Arc<Settings>,
 }

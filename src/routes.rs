@@ -23,12 +23,8 @@ use self::{
     sign_in::{Authorize, AuthorizeForm, AuthorizeHead, InitiateLogin, InitiateLoginForm, Login},
 };
 use crate::{
-    RelyingParty, SignInError, SignInFailure,
-    code_flow::ReturnTo,
-    cookies::SetCookie,
-    fairing::{AppEvents, ErrorPage},
-    guard::RequestState,
-    observing, pages,
+    RelyingParty, SignInError, SignInFailure, code_flow::ReturnTo, cookies::SetCookie,
+    events::AppEvents, fairing::ErrorPage, guard::RequestState, observing, pages,
     provider::http_client::is_loopback,
 };
 
@@ -108,7 +104,7 @@ impl<'r, 'q> Visit<'r, 'q> {
         Some(Visit {
             request,
             rp,
-            events: request.rocket().state()?,
+            events: &rp.events,
             error_page: request.rocket().state()?,
             now: rp.clock.now(),
             attempt: OnceLock::new(),

@@ -9,7 +9,7 @@ use rocket::{
     serde::json::{Json, Value, json},
 };
 use rocket_openidconnect::{
-    Events, LoggedIn, LoginRedirect, Refused, SignInError, SignedIn, User,
+    Events, LoggedIn, LoggedOut, LoginRedirect, Refused, SignInError, SignedIn, User,
 };
 
 use crate::{
@@ -51,7 +51,11 @@ impl Events for Diarist {
         let email: Option<String> = sign_in.claims().get("email");
         Diary::add(
             request,
-            format!("after_authorize {} with {email:?}", sign_in.subject()),
+            format!(
+                "after_authorize {} with {email:?} to {}",
+                sign_in.subject(),
+                sign_in.return_to()
+            ),
         );
         if sign_in.subject() == "mallory" {
             return Err(Refused::new("Not <b>you</b> & \"friends\"."));
@@ -66,8 +70,9 @@ impl Events for Diarist {
         Diary::add(request, format!("before_logout of {subject:?}"));
     }
 
-    async fn after_logout(&self, request: &Request<'_>) {
-        Diary::add(request, "after_logout".into());
+    async fn after_logout(&self, request: &Request<'_>, logout: &LoggedOut<'_>) {
+        let (reason, return_to) = (logout.reason(), logout.return_to());
+        Diary::add(request, format!("after_logout to {return_to}: {reason}"));
     }
 
     async fn sign_in_failed(&self, request: &Request<'_>, error: &SignInError) {
@@ -109,17 +114,24 @@ async fn every_event_in_its_order() {
         [
             "before_login_redirect to /me?a=b by http://localhost:8000/oidc/authorize",
             "before_authorize",
-            "after_authorize alice with Some(\"alice@example.com\")",
+            "after_authorize alice with Some(\"alice@example.com\") to /me?a=b",
         ]
     );
 
+    let path = "/oidc/logout?next=/goodbye";
+    browser.submit(path, "").await.redirects_to("/goodbye");
+    assert_eq!(
+        entries(&browser),
+        [
+            "before_logout of Some(\"alice\")",
+            "after_logout to /goodbye: signed_out"
+        ]
+    );
     browser.submit("/oidc/logout", "").await.redirects_to("/");
     assert_eq!(
         entries(&browser),
-        ["before_logout of Some(\"alice\")", "after_logout"]
+        ["before_logout of None", "after_logout to /: no_session"]
     );
-    browser.submit("/oidc/logout", "").await.redirects_to("/");
-    assert_eq!(entries(&browser), ["before_logout of None", "after_logout"]);
     browser.visit("/oidc/logout").await.is(Status::Ok);
     assert_eq!(entries(&browser), [""; 0]);
 }
@@ -158,7 +170,7 @@ async fn the_app_refuses_a_person_in_its_own_words() {
     assert_eq!(
         entries(&browser)[2..],
         [
-            "after_authorize mallory with None",
+            "after_authorize mallory with None to /me",
             "sign_in_failed: the app refused this person: Not <b>you</b> & \"friends\".",
         ]
     );
