@@ -167,6 +167,13 @@ pub enum SignInError {
         /// What the person is told.
         message: String,
     },
+    /// 500: the app's [`Events::before_login_redirect`](crate::Events::before_login_redirect) set a parameter that
+    /// it may not set.
+    #[error("the app's `before_login_redirect` sets `{name}`, which it may not set")]
+    ParameterOfApp {
+        /// The parameter.
+        name: String,
+    },
     /// 400: the browser signs in and comes back signed out, again and again.
     #[error("{times} sign-ins within a minute did not keep their session")]
     Loop {
@@ -218,6 +225,7 @@ impl SignInError {
             SignInError::SessionTooLarge(_) => "session_too_large",
             SignInError::Store(_) => "store_unavailable",
             SignInError::RefusedByApp { .. } => "refused_by_app",
+            SignInError::ParameterOfApp { .. } => "parameter_of_app",
             SignInError::Loop { .. } => "sign_in_loop",
         }
     }
@@ -241,6 +249,7 @@ impl SignInError {
             | SignInError::CodeMissing
             | SignInError::Loop { .. } => 400,
             SignInError::RefusedByApp { .. } => 403,
+            SignInError::ParameterOfApp { .. } => 500,
             SignInError::Store(_) | SignInError::TooManySignIns { .. } => 503,
             SignInError::Provider(error) => error.status(),
             SignInError::IdTokenMissing
@@ -275,6 +284,7 @@ impl SignInError {
             SignInError::SessionTooLarge(error) => error.remedy(),
             SignInError::Store(error) => error.remedy().into(),
             SignInError::RefusedByApp { .. } => "nothing: the app's `after_authorize` said no".into(),
+            SignInError::ParameterOfApp { .. } => "remove it there; `max_age` and `acr_values` belong into `oidc.extra_authorization_parameters`, by which the ID token is checked".into(),
             SignInError::Loop { .. } => "check that the browser keeps cookies, that `oidc.base_url` is the address people use, and that no proxy drops large headers".into(),
         }
     }

@@ -4,10 +4,7 @@ mod answer;
 mod report;
 mod returned_query;
 
-use std::{
-    ops::Deref,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use rocket::{
     Build, Data, Orbit, Request, Response, Rocket,
@@ -27,7 +24,7 @@ use crate::testing::TestProvider;
 use crate::{
     Clock, Events, LaunchError, RelyingParty, SignInFailure,
     cookies::Cookies,
-    events::NoEvents,
+    events::{AppEvents, NoEvents},
     guard::RequestState,
     keys::{KeyRing, SecretKey, SecretKeyError},
     observing,
@@ -40,17 +37,6 @@ use crate::{
     settings::{Mode, Registration, Settings, Site, Surroundings, TrustedProxies},
     token::Claims,
 };
-
-/// The app's [`Events`], managed.
-pub(crate) struct AppEvents(Arc<dyn Events>);
-
-impl Deref for AppEvents {
-    type Target = dyn Events;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.0
-    }
-}
 
 type RenderFailure =
     dyn Fn(&Request<'_>, &SignInFailure) -> response::Result<'static> + Send + Sync;
@@ -226,10 +212,7 @@ impl Oidc {
         rocket: Rocket<Build>,
     ) -> Result<Rocket<Build>, (Rocket<Build>, LaunchError)> {
         match self.prepare(&rocket).await {
-            Ok(prepared) => {
-                let events = AppEvents(self.events.clone());
-                Ok(prepared.into_rocket(rocket, events, self.error_page.clone()))
-            }
+            Ok(prepared) => Ok(prepared.into_rocket(rocket, self.error_page.clone())),
             Err(error) => Err((rocket, error)),
         }
     }
@@ -340,6 +323,7 @@ impl Oidc {
             clock,
             site,
             cookies,
+            events: AppEvents(self.events.clone()),
             source,
             settings,
         })
@@ -379,12 +363,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn into_rocket(
-        self,
-        mut rocket: Rocket<Build>,
-        events: AppEvents,
-        error_page: ErrorPage,
-    ) -> Rocket<Build> {
+    fn into_rocket(self, mut rocket: Rocket<Build>, error_page: ErrorPage) -> Rocket<Build> {
         if let Some(key) = self.generated_key {
             let figment = rocket.figment().clone();
             rocket = rocket.configure(figment.merge(Serialized::global("secret_key", key)));
@@ -404,7 +383,6 @@ impl Prepared {
                 rocket
                     .manage(Arc::new(rp.clone()))
                     .manage(rp)
-                    .manage(events)
                     .manage(error_page)
                     .mount(mount, routes)
             }

@@ -1,7 +1,8 @@
 //! What operators see of each part of the work: one place for its events, with their reason codes, and for
 //! its metrics.
 //!
-//! Failures are told where they happen, in words; what goes well is told here, at `debug`.
+//! Failures are told where they happen, in words; what goes well is told here: at `info` that a session began or
+//! ended, all else at `debug`.
 
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use url::Url;
 use crate::{
     error::SignInError,
     provider::{Endpoint, ProviderError},
-    session::SignedOut,
+    session::{SessionChange, SignedOut},
+    token::printable_name,
 };
 
 /// Counts something, if the feature `metrics` is on. Labels that are literals cost no allocation.
@@ -50,9 +52,35 @@ pub(crate) fn sign_in_restarted(error: &SignInError) {
     );
 }
 
+/// That a session began or ended: one line, for audits. What becomes of a refresh is told where it is known.
+///
+/// Subjects come from outside: their control characters are escaped, so that none is a line of its own.
+pub(crate) fn session_changed(change: &SessionChange) {
+    let Some(sentence) = change.sentence() else {
+        return;
+    };
+    let issuer = printable_name(change.issuer());
+    let subject = change.subject().map(printable_name);
+    let session = change.session_id().map(printable_name);
+    tracing::info!(
+        reason = change.reason(),
+        issuer,
+        subject,
+        session,
+        "{sentence}"
+    );
+}
+
+/// A handler of the app's panicked.
+pub(crate) fn event_panicked(name: &'static str) {
+    tracing::error!(
+        reason = "event_panicked",
+        "the app's `{name}` panicked; what it was told of happened all the same"
+    );
+}
+
 /// A session began.
 pub(crate) fn signed_in() {
-    tracing::debug!(reason = "signed_in", "somebody signed in");
     count!(1, "oidc_sign_ins_total", "outcome" => "signed_in");
 }
 
@@ -110,26 +138,23 @@ pub(crate) fn session_over(signed_out: SignedOut) {
 
 /// A person signed out here.
 pub(crate) fn signed_out() {
-    tracing::debug!(reason = "signed_out", "somebody signed out");
     sessions_ended("sign_out", 1);
 }
 
 /// The provider ended sessions through the back channel.
 pub(crate) fn backchannel_logout(count: usize) {
     sessions_ended("backchannel_logout", count);
-    tracing::debug!(
-        reason = "backchannel_logout",
-        "the provider ended a session"
-    );
+    if count == 0 {
+        tracing::debug!(
+            reason = "backchannel_logout",
+            "the provider ended a session that is not here"
+        );
+    }
 }
 
 /// The provider ended sessions through a page of its own.
 pub(crate) fn frontchannel_logout() {
     sessions_ended("frontchannel_logout", 1);
-    tracing::debug!(
-        reason = "frontchannel_logout",
-        "a page of the provider ended a session"
-    );
 }
 
 /// An access token is accepted.

@@ -15,7 +15,7 @@ pub use self::refresh::RefreshError;
 pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
     exchange::{ExchangeOutcome, Exchanges, Turn},
-    logout::{FrontChannelLogout, PostLogout, revoke_replaced},
+    logout::{FrontChannelLogout, PostLogout, SignOut, revoke_replaced},
     refresh::{Freshness, Refreshes},
 };
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
     },
     cookies::Cookies,
     error::SignInError,
+    events::AppEvents,
     provider::{KeyPurpose, Metadata, Provider, Tokens},
     session::{Session, SessionTokens, Sessions},
     settings::{Settings, Site, TrustedProxies},
@@ -57,6 +58,7 @@ pub struct RelyingParty {
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) trusted_proxies: Arc<TrustedProxies>,
     pub(crate) cookies: Cookies,
+    pub(crate) events: AppEvents,
     pub(crate) source: Source,
     pub(crate) settings: Arc<Settings>,
 }
@@ -109,20 +111,21 @@ impl RelyingParty {
         self.route_url("logout", next)
     }
 
-    /// Begins a sign-in of this browser: where to send it, and what it must bring back.
+    /// Begins a sign-in of this browser: where to send it, and what it must bring back. `parameters` are for this
+    /// authorization request, and override those of the settings.
     pub(crate) async fn begin_sign_in(
         &self,
         provider: &Arc<Provider>,
         browser: &BrowserId,
         mut attempt: SignInAttempt,
-        login_hint: Option<&str>,
+        parameters: &[(String, String)],
         now: OffsetDateTime,
     ) -> Result<BegunSignIn, SignInError> {
         let metadata = provider.metadata(now).await?;
         let client = provider.client(&metadata)?;
         let max_length = self.settings.max_state_length;
         let (secrets, details) = attempt.encrypt(&self.cookies.keys, browser, max_length);
-        let mut url = authorization_request(&client, &self.settings, &secrets, login_hint);
+        let mut url = authorization_request(&client, &self.settings, &secrets, parameters);
         if let Some(endpoint) = provider.pushed_authorization_request_endpoint(&metadata)? {
             url = provider
                 .push_authorization_request(&metadata, endpoint, &url, now)

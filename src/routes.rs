@@ -23,12 +23,8 @@ use self::{
     sign_in::{Authorize, AuthorizeForm, AuthorizeHead, InitiateLogin, InitiateLoginForm, Login},
 };
 use crate::{
-    RelyingParty, SignInError, SignInFailure,
-    code_flow::ReturnTo,
-    cookies::SetCookie,
-    fairing::{AppEvents, ErrorPage},
-    guard::RequestState,
-    observing, pages,
+    RelyingParty, SignInError, SignInFailure, code_flow::ReturnTo, cookies::SetCookie,
+    events::AppEvents, fairing::ErrorPage, guard::RequestState, observing, pages,
     provider::http_client::is_loopback,
 };
 
@@ -108,7 +104,7 @@ impl<'r, 'q> Visit<'r, 'q> {
         Some(Visit {
             request,
             rp,
-            events: request.rocket().state()?,
+            events: &rp.events,
             error_page: request.rocket().state()?,
             now: rp.clock.now(),
             attempt: OnceLock::new(),
@@ -247,6 +243,9 @@ fn explanation(error: &SignInError) -> &str {
         }
         SignInError::Store(_) => {
             "This site cannot keep your sign-in at the moment. Please try again in a little while."
+        }
+        SignInError::ParameterOfApp { .. } => {
+            "This site made a mistake. Please tell its operators."
         }
         SignInError::Provider(error) if error.status() >= 503 => {
             "The sign-in service does not answer at the moment. Please try again in a little while."

@@ -72,7 +72,11 @@ async fn read_session(
         }
     };
 
-    let found = rp.sessions.find(jar, now).await;
+    let mut ended = vec![];
+    let found = rp.sessions.find(jar, now, &mut ended).await;
+    if !ended.is_empty() {
+        rp.events.sessions_changed(Some(request), ended).await;
+    }
     let found = found.inspect_err(|reason| observing::session_refused(*reason))?;
     rp.learn_algorithm(provider, &found.session);
     let state = RequestState::of(request);

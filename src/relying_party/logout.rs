@@ -12,7 +12,7 @@ use crate::{
     code_flow::{PendingLogout, ReturnTo, logout_request},
     observing,
     provider::{KeyPurpose, Provider, ProviderError, TokenTypeHint},
-    session::{CurrentSession, SessionInfo, SessionTokens},
+    session::{CurrentSession, EndCause, SessionChange, SessionInfo, SessionTokens, SignedOut},
     settings::{Settings, Site},
     store::StoreError,
     token::{
@@ -36,6 +36,16 @@ pub(crate) enum FrontChannelLogout {
     Done,
     /// It names another provider, or no session.
     NotOurs,
+}
+
+/// What became of a sign-out here.
+pub(crate) struct SignOut {
+    /// The end of the session, if this ended it.
+    pub(crate) end: Option<SessionChange>,
+    /// The reason code.
+    pub(crate) reason: &'static str,
+    /// Where to send the browser to sign out at the provider too, if that has such a place.
+    pub(crate) at_provider: Option<(Url, Option<PendingLogout>)>,
 }
 
 /// Why a logout token did nothing.
@@ -91,29 +101,48 @@ const MAX_HINT_LEN: usize = 2_500;
 
 impl RelyingParty {
     /// Ends every session of the person with this `sub`, here: the provider is told nothing. Answers how
-    /// many there were, or `None` where they live in cookies and nobody knows.
+    /// many there were, or `None` where they live in cookies and nobody knows. [`Events::session_changed`] has
+    /// heard of it by then.
     ///
     /// # Errors
     ///
     /// When the session store is not reachable; some may have ended.
+    ///
+    /// [`Events::session_changed`]: crate::Events::session_changed
     pub async fn end_sessions(&self, subject: &str) -> Result<Option<usize>, StoreError> {
-        let owner = self.sessions.names.subject(self.issuer(), subject);
-        let ended = self.sessions.end_matching(&owner, self.clock.now()).await?;
-        observing::sessions_ended("app", ended.unwrap_or(1));
-        Ok(ended)
+        let (issuer, cause) = (self.issuer(), EndCause::App);
+        let owner = self.sessions.names.subject(issuer, subject);
+        let mut ended = vec![];
+        let ending = self
+            .sessions
+            .end_matching(&owner, cause, self.clock.now(), &mut ended);
+        let result = ending.await;
+        let count = (!self.sessions.is_in_cookies()).then_some(ended.len());
+        if count.is_none() && result.is_ok() {
+            ended.push(SessionChange::ended_all(issuer, Some(subject), None, cause));
+        }
+        observing::sessions_ended("app", ended.len());
+        self.events.sessions_changed(None, ended).await;
+        result.map(|()| count)
     }
 
     /// Ends one session, by the id that [`User::session_id`](crate::User::session_id) and
     /// [`sessions_of`](Self::sessions_of) give. `false` when there is none; where sessions live in cookies
-    /// nobody knows, and it is always `true`.
+    /// it is `false` when the same was asked before, and nobody knows more. [`Events::session_changed`] has heard
+    /// of it by then.
     ///
     /// # Errors
     ///
     /// When the session store is not reachable.
+    ///
+    /// [`Events::session_changed`]: crate::Events::session_changed
     pub async fn end_session(&self, id: &str) -> Result<bool, StoreError> {
-        let ended = self.sessions.end(id, self.clock.now()).await?;
-        observing::sessions_ended("app", usize::from(ended));
-        Ok(ended)
+        let now = self.clock.now();
+        let end = self.sessions.end(id, None, EndCause::App, now).await?;
+        let has_ended = end.is_some();
+        observing::sessions_ended("app", usize::from(has_ended));
+        self.events.sessions_changed(None, end).await;
+        Ok(has_ended)
     }
 
     /// The sessions of the person with this `sub`, oldest first; `None` where they live in cookies and
@@ -134,23 +163,33 @@ impl RelyingParty {
         }
     }
 
-    /// Ends a session here, and its tokens at the provider, without waiting for that. Answers where to
-    /// send the browser to sign out there too, if the provider has such a place.
+    /// Ends a session here, and its tokens at the provider, without waiting for that.
     pub(crate) async fn sign_out(
         &self,
         provider: &Arc<Provider>,
         current: &CurrentSession,
         return_to: ReturnTo,
         now: OffsetDateTime,
-    ) -> Option<(Url, Option<PendingLogout>)> {
+    ) -> SignOut {
         observing::signed_out();
-        if let Err(error) = self.sessions.end(current.name(), now).await {
-            tracing::error!(
-                reason = "store_unavailable",
-                "{error}; the browser is signed out, and the session ends by its lifetime"
-            );
-            tracing::info!("{}", error.remedy());
-        }
+        let cause = EndCause::SignOut;
+        let ending = self.sessions.end(current.name(), Some(current), cause, now);
+        let (end, reason) = match ending.await {
+            Ok(Some(end)) => (Some(end), cause.reason()),
+            // By its times, or by another request.
+            Ok(None) => {
+                let over = self.sessions.check_times(current, now);
+                (None, over.err().unwrap_or(SignedOut::Ended).reason())
+            }
+            Err(error) => {
+                tracing::error!(
+                    reason = "store_unavailable",
+                    "{error}; the browser is signed out, and the session ends by its lifetime"
+                );
+                tracing::info!("{}", error.remedy());
+                (None, SignedOut::StoreUnavailable.reason())
+            }
+        };
         if let Some(tokens) = current.tokens() {
             let mut tokens = tokens.clone();
             if let Some(newer) = self.refreshes.take_unstored(current.name()) {
@@ -158,6 +197,21 @@ impl RelyingParty {
             }
             revoke_later(provider, tokens, now);
         }
+        SignOut {
+            end,
+            reason,
+            at_provider: self.sign_out_at(provider, current, return_to, now).await,
+        }
+    }
+
+    /// Where to send the browser to sign out at the provider, if that has such a place.
+    async fn sign_out_at(
+        &self,
+        provider: &Arc<Provider>,
+        current: &CurrentSession,
+        return_to: ReturnTo,
+        now: OffsetDateTime,
+    ) -> Option<(Url, Option<PendingLogout>)> {
         if !self.settings.rp_initiated_logout {
             return None;
         }
@@ -193,12 +247,14 @@ impl RelyingParty {
         }
     }
 
-    /// Takes the provider's word that a session has ended (OpenID Connect Back-Channel Logout 1.0).
+    /// Takes the provider's word that a session has ended (OpenID Connect Back-Channel Logout 1.0). Adds the ends,
+    /// also when the store fails in the middle of it.
     pub(crate) async fn accept_logout_token(
         &self,
         provider: &Arc<Provider>,
         logout_token: &str,
         now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
     ) -> Result<(), LogoutRefusal> {
         let metadata = provider.metadata(now).await?;
         let algorithms = provider.logout_token_algorithms(&metadata);
@@ -232,16 +288,25 @@ impl RelyingParty {
             }
         }
         let names = &self.sessions.names;
-        let owner = match &token.ended {
-            EndedSession::Sid(sid) => names.sid(issuer, sid),
-            EndedSession::Subject(subject) => names.subject(issuer, subject),
-            EndedSession::SidOf { sid, subject } => {
-                [names.sid(issuer, sid), names.without_sid(issuer, subject)].concat()
+        let (owner, subject, sid) = match &token.ended {
+            EndedSession::Sid(sid) => (names.sid(issuer, sid), None, Some(&**sid)),
+            EndedSession::Subject(subject) => {
+                (names.subject(issuer, subject), Some(&**subject), None)
             }
+            EndedSession::SidOf { sid, subject } => (
+                [names.sid(issuer, sid), names.without_sid(issuer, subject)].concat(),
+                Some(&**subject),
+                Some(&**sid),
+            ),
         };
-        match self.sessions.end_matching(&owner, now).await {
-            Ok(ended) => {
-                observing::backchannel_logout(ended.unwrap_or(1));
+        let cause = EndCause::BackchannelLogout;
+        match self.sessions.end_matching(&owner, cause, now, ended).await {
+            Ok(()) => {
+                if self.sessions.is_in_cookies() {
+                    let issuer = &**issuer;
+                    ended.push(SessionChange::ended_all(issuer, subject, sid, cause));
+                }
+                observing::backchannel_logout(ended.len());
                 Ok(())
             }
             Err(error) => {
@@ -255,18 +320,21 @@ impl RelyingParty {
     }
 
     /// Ends the sessions of one session at the provider, if it is this provider
-    /// (OpenID Connect Front-Channel Logout 1.0 §3).
+    /// (OpenID Connect Front-Channel Logout 1.0 §3). Adds the ends.
     pub(crate) async fn front_channel_logout(
         &self,
         provider: &Provider,
         issuer: &str,
         sid: &str,
         now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
     ) -> Result<FrontChannelLogout, StoreError> {
         if issuer != provider.registration.issuer || sid.is_empty() {
             return Ok(FrontChannelLogout::NotOurs);
         }
-        if self.sessions.end_sid_unsigned(issuer, sid, now).await? {
+        let sessions = &self.sessions;
+        sessions.end_sid_unsigned(issuer, sid, now, ended).await?;
+        if !ended.is_empty() {
             observing::frontchannel_logout();
         }
         // The same answer, so that nobody learns which `sid` there is.

@@ -23,7 +23,10 @@ use crate::{
     provider::{
         KeyPurpose, Metadata, Provider, ProviderError, RefreshVerdict, Tokens, UserInfoRequestError,
     },
-    session::{BeginError, CurrentSession, Newest, Session, SessionTokens, SignedOut},
+    session::{
+        BeginError, CurrentSession, EndCause, Newest, Session, SessionChange, SessionTokens,
+        SignedOut,
+    },
     store::StoreError,
     token::{Claims, IdTokenExpectations, OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError},
 };
@@ -84,6 +87,13 @@ enum Outcome {
         /// Whether the provider asks for a new sign-in.
         asks_for_sign_in: bool,
     },
+}
+
+/// A session that is refreshed.
+enum Refreshed {
+    Here(CurrentSession),
+    /// Another node did it, or it had been done.
+    Elsewhere(CurrentSession),
 }
 
 /// Why a refresh did not succeed.
@@ -313,18 +323,44 @@ impl RelyingParty {
                     let result = rp
                         .refresh_in_turn(&provider, &current, is_forced, now)
                         .await;
-                    if let Err(Failure::Ended(_)) = &result
-                        && let Err(error) = rp.sessions.end(current.name(), now).await
-                    {
-                        tracing::warn!("{error}; a session that ended is still there");
-                    }
+                    let change = rp.change_of_refresh(&result, &current, now).await;
+                    let result = result.map(Refreshed::into_session);
                     tell.send_replace(Some(Outcome::of(result, failures, now)));
                     rp.refreshes.completed(current.name(), in_flight);
+                    // Last: the requests do not wait for the app.
+                    rp.events.notify(None, change.as_slice()).await;
                 };
                 observing::spawn(refreshing.instrument(tracing::debug_span!("refresh")));
                 flight
             });
         flight.outcome().await
+    }
+
+    /// What a refresh at this node changed, which the log is told; ends the session that it found to have ended.
+    async fn change_of_refresh(
+        &self,
+        result: &Result<Refreshed, Failure>,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Option<SessionChange> {
+        match result {
+            Ok(Refreshed::Here(session)) => Some(SessionChange::refreshed(session)),
+            Ok(Refreshed::Elsewhere(_)) | Err(Failure::SignedOut(_)) => None,
+            Err(Failure::Ended(reason)) => {
+                let cause = EndCause::RefreshRefused;
+                let ending = self.sessions.end(current.name(), Some(current), cause, now);
+                let end = ending.await.unwrap_or_else(|error| {
+                    tracing::warn!("{error}; a session that ended is still there");
+                    None
+                });
+                // One that was ended otherwise was told of there.
+                let end = end.filter(|_| *reason == SignedOut::RefreshRefused);
+                end.inspect(observing::session_changed)
+            }
+            Err(Failure::AsksForSignIn { reason, .. } | Failure::Later { reason, .. }) => {
+                Some(SessionChange::refresh_failed(current, reason))
+            }
+        }
     }
 
     /// Refreshes, when no other node does; else waits for its result.
@@ -334,14 +370,14 @@ impl RelyingParty {
         current: &CurrentSession,
         is_forced: bool,
         now: OffsetDateTime,
-    ) -> Result<CurrentSession, Failure> {
+    ) -> Result<Refreshed, Failure> {
         // Before the lock, which covers the token call and a write alone.
         let metadata = provider.metadata(now).await?;
         if !self.sessions.is_shared {
             let newest = match self.sessions.newest(current, now).await {
                 Ok(Newest::ThisOne) => current.clone(),
                 Ok(Newest::Other(session)) if !is_forced && !is_due(session.refresh_due, now) => {
-                    return Ok(session);
+                    return Ok(Refreshed::Elsewhere(session));
                 }
                 // Such as a pending one, or one that a user who was kept does not know of.
                 Ok(Newest::Other(session)) => session,
@@ -349,7 +385,8 @@ impl RelyingParty {
             };
             return self
                 .refresh(provider, &metadata, &newest, is_forced, now)
-                .await;
+                .await
+                .map(Refreshed::Here);
         }
         let mut current = current.clone();
         if is_forced {
@@ -360,7 +397,7 @@ impl RelyingParty {
                 Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::SignedOut(reason)),
             }
             if is_recent {
-                return Ok(current);
+                return Ok(Refreshed::Elsewhere(current));
             }
         }
         let lock = self.sessions.names.refresh_lock(current.name());
@@ -381,7 +418,7 @@ impl RelyingParty {
                 Ok(Newest::ThisOne) => current.clone(),
                 Ok(Newest::Other(session)) if !is_due(session.refresh_due, now) => {
                     unlock().await;
-                    return Ok(session);
+                    return Ok(Refreshed::Elsewhere(session));
                 }
                 // Such as a pending one, which another node may be about to replace.
                 Ok(Newest::Other(session)) => session,
@@ -398,7 +435,7 @@ impl RelyingParty {
                     self.note_refresh(&newest, now).await;
                 }
                 unlock().await;
-                return result;
+                return result.map(Refreshed::Here);
             }
             if begun.elapsed() > longest {
                 return Err(Failure::later(
@@ -884,6 +921,14 @@ impl Flight {
     fn lost() -> Flight {
         let (_, outcome) = watch::channel(None);
         Flight { outcome }
+    }
+}
+
+impl Refreshed {
+    fn into_session(self) -> CurrentSession {
+        match self {
+            Refreshed::Here(session) | Refreshed::Elsewhere(session) => session,
+        }
     }
 }
 

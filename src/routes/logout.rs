@@ -15,12 +15,13 @@ use url::{Url, form_urlencoded};
 use super::{Visit, form, html, redirect};
 use crate::{
     code_flow::{PendingLogout, ReturnTo},
+    events,
     fairing::ReturnedQuery,
     guard::{OptionalUser, RequestState, TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
     pages,
-    relying_party::{FrontChannelLogout, Source},
-    session::SignedOut,
+    relying_party::{FrontChannelLogout, SignOut, Source},
+    session::{SessionChange, SignedOut},
 };
 
 /// The kind of the cookie of a sign-out under way.
@@ -136,11 +137,17 @@ impl Handler for BackchannelLogout {
             return Outcome::Success(refusal("`logout_token` must be there once"));
         };
 
-        let accepting = visit
-            .rp
-            .accept_logout_token(provider, &logout_token, visit.now)
-            .instrument(span());
-        Outcome::Success(match accepting.await {
+        let accepting = async {
+            let mut ended = vec![];
+            let accepted = visit
+                .rp
+                .accept_logout_token(provider, &logout_token, visit.now, &mut ended)
+                .await;
+            let request = Some(request);
+            visit.events.sessions_changed(request, ended).await;
+            accepted
+        };
+        Outcome::Success(match accepting.instrument(span()).await {
             Ok(()) => Response::build()
                 .status(Status::Ok)
                 .raw_header("Cache-Control", "no-store")
@@ -188,11 +195,17 @@ impl Handler for FrontchannelLogout {
             found.map_or_else(String::new, |(_, value)| value.into_owned())
         };
         let (issuer, sid) = (parameter("iss"), parameter("sid"));
-        let ending = visit
-            .rp
-            .front_channel_logout(provider, &issuer, &sid, visit.now)
-            .instrument(span());
-        let (status, text) = match ending.await {
+        let ending = async {
+            let mut ended = vec![];
+            let done = visit
+                .rp
+                .front_channel_logout(provider, &issuer, &sid, visit.now, &mut ended)
+                .await;
+            let request = Some(request);
+            visit.events.sessions_changed(request, ended).await;
+            done
+        };
+        let (status, text) = match ending.instrument(span()).await {
             Ok(FrontChannelLogout::Done) => (Status::Ok, "Signed out."),
             Ok(FrontChannelLogout::NotOurs) => {
                 let reason = "logout_not_ours";
@@ -228,24 +241,36 @@ impl Visit<'_, '_> {
         self.events.before_logout(self.request, user.as_ref()).await;
         self.set(self.rp.sessions.removals(self.request.cookies()));
         self.renew_browser();
-        let location = self.sign_out().await;
-        self.events.after_logout(self.request).await;
-        location
+        let left = self.sign_out().await;
+        let request = self.request;
+        self.events.sessions_changed(Some(request), left.end).await;
+        let logout = events::LoggedOut {
+            reason: left.reason,
+            return_to: &left.return_to,
+        };
+        self.events.after_logout(request, &logout).await;
+        left.at_provider.unwrap_or(left.return_to)
     }
 
-    /// Ends this browser's session; answers where it goes next.
-    async fn sign_out(&self) -> String {
+    /// Ends this browser's session.
+    async fn sign_out(&self) -> Left {
         let return_to = self.next_after_logout();
+        let current = current_session(self.request).await;
         let provider = match &self.rp.source {
             Source::Provider(provider) => provider,
             Source::TestingProfile(_) => {
                 let life = self.rp.settings.session.lifetime;
                 let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");
                 self.set([marker.set("1", life, self.now)]);
-                return return_to.to_string();
+                return Left {
+                    end: None,
+                    reason: current.as_ref().err().map_or("signed_out", |r| r.reason()),
+                    return_to: return_to.to_string(),
+                    at_provider: None,
+                };
             }
         };
-        let session = match current_session(self.request).await {
+        let session = match current {
             // The session at the provider may live longer.
             Err(SignedOut::Idle | SignedOut::LifetimeEnded) => {
                 let jar = self.request.cookies();
@@ -254,17 +279,30 @@ impl Visit<'_, '_> {
             }
             session => session.as_ref().ok().cloned(),
         };
-        let there = match session {
+        let here = match session {
             Some(session) => {
                 let ending = self
                     .rp
                     .sign_out(provider, &session, return_to.clone(), self.now);
                 ending.await
             }
-            None => None,
+            None => SignOut {
+                end: None,
+                reason: match current {
+                    Err(reason) => reason.reason(),
+                    Ok(_) => SignedOut::Ended.reason(),
+                },
+                at_provider: None,
+            },
         };
-        let Some((url, pending)) = there else {
-            return self.without_provider(return_to);
+        let mut left = Left {
+            end: here.end,
+            reason: here.reason,
+            return_to: self.without_provider(return_to),
+            at_provider: None,
+        };
+        let Some((url, pending)) = here.at_provider else {
+            return left;
         };
         if let Some(pending) = pending {
             let text = serde_json::to_string(&pending)
@@ -273,8 +311,11 @@ impl Visit<'_, '_> {
             let keys = &self.rp.cookies.keys;
             let value = keys.encrypt_text(Purpose::SignOut, cookie.name().as_bytes(), &text);
             self.set([cookie.set(&value, PENDING_LOGOUT_TTL, self.now)]);
+        } else {
+            left.return_to.clone_from(&self.rp.post_logout.redirect_uri);
         }
-        url.into()
+        left.at_provider = Some(url.into());
+        left
     }
 
     /// Where sign-out leads when the provider is not asked: an address elsewhere is as good then.
@@ -429,6 +470,18 @@ impl Visit<'_, '_> {
             Err(_) => vec![],
         }
     }
+}
+
+/// What became of a sign-out.
+struct Left {
+    /// The end of the session, if this ended it.
+    end: Option<SessionChange>,
+    /// The reason code.
+    reason: &'static str,
+    /// Where the browser goes in the end.
+    return_to: String,
+    /// Where it goes before, to sign out there too.
+    at_provider: Option<String>,
 }
 
 /// Who sent a request to sign out.

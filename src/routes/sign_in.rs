@@ -16,14 +16,14 @@ use crate::{
     SignInError,
     code_flow::{AttemptSecrets, AuthorizationResponse, Browser, Details, ReturnTo, SignInAttempt},
     cookies::{NamedCookie, SetCookie},
-    events::SignedIn,
+    events::{LoginRedirect, SignedIn},
     fairing::ReturnedQuery,
     guard::{RequestState, TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
     observing, pages,
     provider::{Endpoint, Provider, ProviderError},
     relying_party::{ExchangeOutcome, Source, Turn, revoke_replaced},
-    session::{BeginError, CurrentSession, Session, SessionTokens, SignedOut},
+    session::{BeginError, CurrentSession, Session, SessionChange, SessionTokens, SignedOut},
     settings::ResponseMode,
     token::printable,
 };
@@ -154,13 +154,19 @@ impl<'r> Visit<'r, '_> {
             return self.failed(error, &return_to).await;
         }
 
-        self.events
-            .before_login_redirect(request, return_to.as_str())
-            .await;
+        let login_hint = login_hint.map(|hint| ("login_hint".to_owned(), hint.to_owned()));
+        let parameters = login_hint.into_iter().collect();
+        let redirect_uri = self.rp.site.redirect_uri.as_str();
+        let mut login = LoginRedirect::new(redirect_uri, return_to.as_str(), parameters);
+        self.events.before_login_redirect(request, &mut login).await;
+        let parameters = match login.into_parameters() {
+            Ok(parameters) => parameters,
+            Err(error) => return self.failed(error, &return_to).await,
+        };
         let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
-        let beginning = self
-            .rp
-            .begin_sign_in(provider, &browser.id, attempt, login_hint, self.now);
+        let beginning =
+            self.rp
+                .begin_sign_in(provider, &browser.id, attempt, &parameters, self.now);
         match beginning.await {
             Ok(begun) => {
                 let name = begun.attempt.id.short_name();
@@ -359,8 +365,16 @@ impl<'r> Visit<'r, '_> {
             session, tokens, ..
         } = &turn;
         let jar = Some(self.request.cookies());
-        let begun = self.begin_session(session.clone(), tokens.clone(), jar);
-        match begun.await {
+        let return_to = &attempt.return_to;
+        let mut changes = vec![];
+        let begun = self.begin_session(
+            session.clone(),
+            tokens.clone(),
+            jar,
+            return_to,
+            &mut changes,
+        );
+        let completed = match begun.await {
             Ok(current) => {
                 observing::signed_in();
                 let name = attempt.id.short_name();
@@ -372,7 +386,11 @@ impl<'r> Visit<'r, '_> {
                 turn.failed(&error, provider, self.now);
                 Err(error)
             }
-        }
+        };
+        // Last: identical callbacks do not wait for the app.
+        let request = Some(self.request);
+        self.events.sessions_changed(request, changes).await;
+        completed
     }
 
     /// Whether the browser has this session, or one that began later.
@@ -432,7 +450,11 @@ pub(crate) async fn begin_session(
 ) -> Result<Vec<String>, SignInError> {
     let visit = Visit::new(request).ok_or(SignInError::State)?;
     // Of somebody else, as a rule: the session of the client that the request is of goes on.
-    let current = visit.begin_session(session, tokens, None).await?;
+    let (home, mut changes) = (ReturnTo::home(), vec![]);
+    let begun = visit.begin_session(session, tokens, None, &home, &mut changes);
+    let begun = begun.await;
+    visit.events.sessions_changed(Some(request), changes).await;
+    let current = begun?;
     let set = visit
         .rp
         .sessions
@@ -521,15 +543,19 @@ impl Visit<'_, '_> {
         open().unwrap_or_default()
     }
 
-    /// Begins the session, unless the app refuses the person.
+    /// Begins the session, unless the app refuses the person. Adds what the log and the app are to be told.
     async fn begin_session(
         &self,
         mut session: Session,
         tokens: SessionTokens,
         jar: Option<&CookieJar<'_>>,
+        return_to: &ReturnTo,
+        changes: &mut Vec<SessionChange>,
     ) -> Result<CurrentSession, SignInError> {
         let mut signed_in = SignedIn {
             session: &mut session,
+            tokens: &tokens,
+            return_to: return_to.as_str(),
         };
         if let Err(refused) = self
             .events
@@ -539,7 +565,10 @@ impl Visit<'_, '_> {
             return Err(SignInError::RefusedByApp { message: refused.0 });
         }
 
-        let begun = self.rp.sessions.begin(session, tokens, jar, self.now).await;
+        let sessions = &self.rp.sessions;
+        let begun = sessions
+            .begin(session, tokens, jar, self.now, changes)
+            .await;
         let begun = begun.map_err(|error| match error {
             BeginError::TooLarge(error) => SignInError::SessionTooLarge(error),
             BeginError::Store(error) => SignInError::Store(error),
@@ -547,6 +576,7 @@ impl Visit<'_, '_> {
         if let (Some(replaced), Source::Provider(provider)) = (&begun.replaced, &self.rp.source) {
             revoke_replaced(provider, replaced, &begun.session, self.now);
         }
+        changes.push(SessionChange::began(&begun.session));
         Ok(begun.session)
     }
 

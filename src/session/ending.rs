@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{
-    CurrentSession, Session, SessionInfo, Sessions, SignedOut, generations::Generations,
-    milliseconds, opened::SessionNames, sessions::unavailable, store::StoreError,
+    CurrentSession, EndCause, Session, SessionChange, SessionInfo, Sessions, SignedOut,
+    generations::Generations, milliseconds, opened::SessionNames, sessions::unavailable,
+    store::StoreError,
 };
 use crate::observing;
 
@@ -25,61 +25,101 @@ impl KnownSids {
 }
 
 impl Sessions {
-    /// Ends one session by its name. `false` when there was none, if the store can say so.
-    pub(crate) async fn end(&self, name: &str, now: OffsetDateTime) -> Result<bool, StoreError> {
-        if self.is_in_cookies {
-            self.note_end(name, now).await?;
-            return Ok(true);
+    /// Ends one session by its name; `known` is that session, where the caller has it. Answers its end, once:
+    /// `None` when it had ended before or is over by its times, as far as that can be known.
+    pub(crate) async fn end(
+        &self,
+        name: &str,
+        known: Option<&Session>,
+        cause: EndCause,
+        now: OffsetDateTime,
+    ) -> Result<Option<SessionChange>, StoreError> {
+        if !self.is_in_cookies {
+            return self.remove(name, cause, now).await;
         }
-        self.remove(name, now).await
+        // No other session has this name: the first note is as good as any, and is made by one request.
+        let at = milliseconds(now).to_string();
+        let is_first = self.store.claim(name, &at, self.settings.lifetime).await?;
+        Ok(self.ended(name, known, cause, now).filter(|_| is_first))
     }
 
-    /// Removes a session from the store. `false` when there was none, or it was over by its times.
-    async fn remove(&self, name: &str, now: OffsetDateTime) -> Result<bool, StoreError> {
-        let is_over = match self.load(name).await? {
-            Ok(session) => self.check_times(&session, now).is_err(),
-            Err(_) => false,
+    /// Removes a session from the store. `None` when there was none, or it was over by its times.
+    async fn remove(
+        &self,
+        name: &str,
+        cause: EndCause,
+        now: OffsetDateTime,
+    ) -> Result<Option<SessionChange>, StoreError> {
+        let session = self.load(name).await?.ok();
+        let is_first = self.store.remove(name).await?;
+        Ok(self
+            .ended(name, session.as_deref(), cause, now)
+            .filter(|_| is_first))
+    }
+
+    /// The end of a session; `None` when it is over by its times, which whoever brings it notices.
+    fn ended(
+        &self,
+        name: &str,
+        session: Option<&Session>,
+        cause: EndCause,
+        now: OffsetDateTime,
+    ) -> Option<SessionChange> {
+        let Some(session) = session else {
+            return Some(SessionChange::ended_by_name(&self.issuer, name, cause));
         };
-        Ok(self.store.remove(name).await? && !is_over)
+        let is_alive = self.check_times(session, now).is_ok();
+        is_alive.then(|| SessionChange::ended(name, session, cause))
     }
 
-    /// Ends all sessions of an owner, whose names under each key [`Names`](super::Names) makes. Answers how
-    /// many, if the store can say so.
+    /// Ends all sessions of an owner, whose names under each key [`Names`](super::Names) makes. Adds their ends,
+    /// also when the store fails in the middle of it; none where sessions are in cookies.
     pub(crate) async fn end_matching(
         &self,
         owner: &[String],
+        cause: EndCause,
         now: OffsetDateTime,
-    ) -> Result<Option<usize>, StoreError> {
+        ended: &mut Vec<SessionChange>,
+    ) -> Result<(), StoreError> {
         if self.is_in_cookies {
             // Under each key: a node that does not have the newest one yet reads the other.
             for name in owner {
                 self.note_end(name, now).await?;
             }
-            return Ok(None);
+            return Ok(());
         }
-        let mut ended = 0;
         for name in owner {
             for id in self.store.ids_of(name).await? {
-                ended += usize::from(self.remove(&id, now).await?);
+                ended.extend(self.remove(&id, cause, now).await?);
             }
         }
-        Ok(Some(ended))
+        Ok(())
     }
 
     /// Ends the sessions of one session at the provider, when anybody could have asked for it. With sessions in
-    /// cookies an end is a note, so there is none for a `sid` that no session has. Answers whether one has it.
+    /// cookies an end is a note, so there is none for a `sid` that no session has, and it is told once for the
+    /// sessions that have it. Adds the ends.
     pub(crate) async fn end_sid_unsigned(
         &self,
         issuer: &str,
         sid: &str,
         now: OffsetDateTime,
-    ) -> Result<bool, StoreError> {
-        if self.is_in_cookies && !self.knows_sid(issuer, sid, now).await? {
-            return Ok(false);
-        }
+        ended: &mut Vec<SessionChange>,
+    ) -> Result<(), StoreError> {
+        let cause = EndCause::FrontchannelLogout;
         let owner = self.names.sid(issuer, sid);
-        let ended = self.end_matching(&owner, now).await?;
-        Ok(ended != Some(0))
+        if !self.is_in_cookies {
+            return self.end_matching(&owner, cause, now, ended).await;
+        }
+        let Some(newest) = self.newest_of_sid(issuer, sid, now).await? else {
+            return Ok(());
+        };
+        self.end_matching(&owner, cause, now, ended).await?;
+        let told = self.names.told_end_of_sid(issuer, sid, newest);
+        if self.store.claim(&told, "1", self.settings.lifetime).await? {
+            ended.push(SessionChange::ended_all(issuer, None, Some(sid), cause));
+        }
+        Ok(())
     }
 
     /// Keeps in mind that there is a session with this `sid`, for
@@ -92,8 +132,7 @@ impl Sessions {
         let Some(known) = &self.known_sids else {
             return Ok(());
         };
-        let sid = session.claims.value("sid").and_then(Value::as_str);
-        let (true, Some(sid)) = (self.is_in_cookies, sid) else {
+        let (true, Some(sid)) = (self.is_in_cookies, session.sid()) else {
             return Ok(());
         };
         let ends = self.end_of(session);
@@ -101,37 +140,40 @@ impl Sessions {
         let Ok(life) = u64::try_from(life) else {
             return Ok(());
         };
+        // The end itself is the number: of two sessions the later one counts.
+        let ends = ends / 1000 + 1;
+        let number = ends.max(0).unsigned_abs();
         for name in self.names.known_sid(&session.issuer, sid) {
             if self.is_shared {
                 let life = Duration::from_millis(life);
-                self.store.note(&name, "known", life).await?;
+                self.store.note_larger(&name, number, life).await?;
             } else {
-                // The end itself is the number: of two sessions the later one counts.
-                let ends = ends / 1000 + 1;
-                let number = ends.max(0).unsigned_abs();
                 known.0.advance(&name, number, ends, now.unix_timestamp());
             }
         }
         Ok(())
     }
 
-    async fn knows_sid(
+    /// The number of the newest session with this `sid`, if there is one.
+    async fn newest_of_sid(
         &self,
         issuer: &str,
         sid: &str,
         now: OffsetDateTime,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Option<u64>, StoreError> {
         let Some(known) = &self.known_sids else {
-            return Ok(false);
+            return Ok(None);
         };
         let names = self.names.known_sid(issuer, sid);
         if self.is_shared {
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             let notes = self.store.notes(&names).await?;
-            return Ok(notes.iter().any(Option::is_some));
+            let numbers = notes.iter().flatten();
+            // What is no number is known all the same.
+            return Ok(numbers.map(|note| note.parse().unwrap_or(0)).max());
         }
         let now = now.unix_timestamp();
-        Ok(names.iter().any(|name| known.0.get(name, now).is_some()))
+        Ok(names.iter().filter_map(|name| known.0.get(name, now)).max())
     }
 
     async fn note_end(&self, name: &str, now: OffsetDateTime) -> Result<(), StoreError> {
@@ -174,6 +216,7 @@ impl Sessions {
         &self,
         current: &CurrentSession,
         now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
     ) -> Result<(), StoreError> {
         let Some(most) = self.settings.max_per_user else {
             return Ok(());
@@ -184,8 +227,9 @@ impl Sessions {
             .iter()
             .take((sessions.len() + 1).saturating_sub(most))
         {
-            let ended = self.store.remove(&session.id).await?;
-            observing::sessions_ended("max_per_user", usize::from(ended));
+            let end = self.remove(&session.id, EndCause::MaxPerUser, now).await?;
+            observing::sessions_ended("max_per_user", usize::from(end.is_some()));
+            ended.extend(end);
         }
         Ok(())
     }

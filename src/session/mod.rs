@@ -1,5 +1,6 @@
 //! Who is signed in, and where that is kept.
 
+mod change;
 mod chunks;
 mod current;
 mod ending;
@@ -22,6 +23,8 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use time::OffsetDateTime;
 
+pub(crate) use change::EndCause;
+pub use change::{SessionChange, SessionChangeKind};
 pub(crate) use current::CurrentSession;
 pub(crate) use names::Names;
 #[cfg(feature = "__internals")]

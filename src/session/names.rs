@@ -40,6 +40,20 @@ impl Names {
         self.0.index_names("known sid", &[issuer, sid])
     }
 
+    /// That the end of the sessions up to this one was told, which belong to one session at the provider.
+    pub(crate) fn told_end_of_sid(&self, issuer: &str, sid: &str, newest: u64) -> String {
+        let names = self
+            .0
+            .index_names("told end of sid", &[issuer, sid, &newest.to_string()]);
+        // The same at nodes that have the same keys in another order.
+        names.into_iter().min().unwrap_or_default()
+    }
+
+    /// That somebody noticed that a session is over by its times.
+    pub(crate) fn noticed_end(&self, session: &str) -> String {
+        digest_name("noticed end", &[session])
+    }
+
     /// A logout token that was accepted, as [`subject`](Self::subject).
     pub(crate) fn jti(&self, issuer: &str, jti: &str) -> Vec<String> {
         self.0.index_names("jti", &[issuer, jti])
@@ -85,6 +99,9 @@ mod tests {
             names.sid("issuer", "id").remove(0),
             names.without_sid("issuer", "id").remove(0),
             names.known_sid("issuer", "id").remove(0),
+            names.told_end_of_sid("issuer", "id", 1),
+            names.told_end_of_sid("issuer", "id", 2),
+            names.noticed_end("id"),
             names.jti("issuer", "id").remove(0),
             names.generation("id"),
             names.record("id", 1),

@@ -12,12 +12,12 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use moka::{ops::compute::Op, sync::Cache};
 use rocket::http::CookieJar;
-use serde_json::Value;
 use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::{
-    CurrentSession, Names, Session, SessionTokens, SessionTooLarge, SignedOut,
+    CurrentSession, EndCause, Names, Session, SessionChange, SessionTokens, SessionTooLarge,
+    SignedOut,
     chunks::{SessionCookies, without_end},
     ending::KnownSids,
     handed_out::{AFTER_SEEN, HandedOut},
@@ -59,7 +59,7 @@ pub(crate) struct Sessions {
     pub(super) settings: SessionSettings,
     keys: KeyRing,
     cookies: SessionCookies,
-    issuer: Arc<str>,
+    pub(super) issuer: Arc<str>,
     pub(crate) names: Names,
     pub(super) is_in_cookies: bool,
     /// Has the sessions, or with cookies: which of them have ended, and which generation is the newest.
@@ -200,13 +200,15 @@ impl Sessions {
     }
 
     /// Begins a session, in place of any in this jar. [`set_cookies`](Self::set_cookies)
-    /// are what the browser is to have.
+    /// are what the browser is to have. Adds the ends of the sessions that make room for it, whatever becomes
+    /// of it.
     pub(crate) async fn begin(
         &self,
         mut session: Session,
         mut tokens: SessionTokens,
         jar: Option<&CookieJar<'_>>,
         now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
     ) -> Result<Begun, BeginError> {
         let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
         session.ends = session.started.saturating_add(lifetime);
@@ -215,11 +217,11 @@ impl Sessions {
         let version = u64::from(!self.is_in_cookies);
         let current = self.record(session, &tokens, names.session.clone(), version)?;
         let replaced = match jar {
-            Some(jar) => self.end_replaced(&current, jar, now).await?,
+            Some(jar) => self.end_replaced(&current, jar, now, ended).await?,
             None => None,
         };
         if !self.is_in_cookies {
-            self.make_room(&current, now).await?;
+            self.make_room(&current, now, ended).await?;
             let stored = self.stored(&current, self.names_of(&current).into_owners());
             let life = self.kept_for(&current, now);
             self.store.create(&stored, life).await?;
@@ -237,12 +239,21 @@ impl Sessions {
         new: &CurrentSession,
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
     ) -> Result<Option<CurrentSession>, StoreError> {
         let Some(name) = self.name_in(jar).filter(|name| *name != new.name) else {
             return Ok(None);
         };
-        let replaced = self.find_ending(jar, now).await.ok();
-        self.end(&name, now).await?;
+        let replaced = self.find_ending(jar, now).await;
+        let known = replaced.as_ref().ok().map(|replaced| &**replaced);
+        let end = self.end(&name, known, EndCause::Replaced, now).await?;
+        // Where sessions are in cookies, one that had ended is ended by its name once more.
+        let goes_on = matches!(
+            replaced,
+            Ok(_) | Err(SignedOut::Superseded | SignedOut::UnknownKey)
+        );
+        ended.extend(end.filter(|_| goes_on));
+        let replaced = replaced.ok();
         let was_alive = |session: &CurrentSession| self.check_times(session, now).is_ok();
         let count = usize::from(replaced.as_ref().is_some_and(was_alive));
         observing::sessions_ended("replaced", count);
@@ -282,11 +293,12 @@ impl Sessions {
         }
     }
 
-    /// The session of this browser.
+    /// The session of this browser. Adds its end, when it is the first to notice that its times are over.
     pub(crate) async fn find(
         &self,
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
     ) -> Result<Found, SignedOut> {
         let found = if self.is_in_cookies {
             self.find_in_cookies(jar, now).await?
@@ -297,16 +309,48 @@ impl Sessions {
                 is_newer: false,
             }
         };
-        self.check_times(&found.session, now)
-            .inspect_err(|reason| {
-                // Its browser may show it for days.
-                let name = found.session.name();
-                let noticed = self.noticed_ends.entry_by_ref(name).or_insert(());
-                if noticed.is_fresh() {
-                    observing::session_over(*reason);
+        let session = &found.session;
+        match self.check_times(session, now) {
+            Ok(()) => Ok(found),
+            Err(reason) => {
+                if self.is_first_to_notice(session, reason, now).await {
+                    let cause = EndCause::Over(reason);
+                    ended.push(SessionChange::ended(session.name(), session, cause));
                 }
-            })?;
-        Ok(found)
+                Err(reason)
+            }
+        }
+    }
+
+    /// Whether nobody has noticed before that a session is over by its times.
+    async fn is_first_to_notice(
+        &self,
+        session: &CurrentSession,
+        reason: SignedOut,
+        now: OffsetDateTime,
+    ) -> bool {
+        let name = session.name();
+        // Its browser may show it for days.
+        if !self
+            .noticed_ends
+            .entry_by_ref(name)
+            .or_insert(())
+            .is_fresh()
+        {
+            return false;
+        }
+        observing::session_over(reason);
+        // No browser keeps its cookie any longer: it is a copy.
+        let life = self.kept_for(session, now);
+        if life.is_zero() || !self.is_shared {
+            return !life.is_zero();
+        }
+        let noticed = self.names.noticed_end(name);
+        let is_first = self.store.claim(&noticed, "1", life).await;
+        is_first.unwrap_or_else(|error| {
+            tracing::debug!("{error}; another node may notice the end of a session too");
+            true
+        })
     }
 
     async fn find_in_cookies(
@@ -482,7 +526,7 @@ impl Sessions {
         opened.map(|opened| opened.names.session.clone())
     }
 
-    pub(super) fn check_times(
+    pub(crate) fn check_times(
         &self,
         session: &Session,
         now: OffsetDateTime,
@@ -895,13 +939,12 @@ impl Sessions {
     }
 
     fn names_of(&self, session: &Session) -> SessionNames {
-        let sid = session.claims.value("sid").and_then(Value::as_str);
         let name = self.names.session(&session.id);
         SessionNames {
             generation: self.names.generation(&name),
             session: name.into(),
             subject: self.names.subject(&session.issuer, session.subject()),
-            sid: match sid {
+            sid: match session.sid() {
                 Some(sid) => self.names.sid(&session.issuer, sid),
                 None => self.names.without_sid(&session.issuer, session.subject()),
             },

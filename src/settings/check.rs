@@ -20,7 +20,7 @@ const SIGNING_ALGORITHMS: [&str; 10] = [
 ];
 
 /// What an authorization request carries from elsewhere.
-const RESERVED_PARAMETERS: [&str; 11] = [
+const RESERVED_PARAMETERS: [&str; 14] = [
     "client_id",
     "response_type",
     "redirect_uri",
@@ -32,6 +32,10 @@ const RESERVED_PARAMETERS: [&str; 11] = [
     "request",
     "request_uri",
     "response_mode",
+    // How a client authenticates where the request is pushed.
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
 ];
 
 const REDIS_URL: &str = "set `session.url` to `redis://host:6379`, or the like";
@@ -335,7 +339,7 @@ impl Settings {
     fn check_parameters(&self) -> Result<(), SettingsError> {
         for (name, value) in &self.extra_authorization_parameters {
             let key = format!("extra_authorization_parameters.{name}");
-            if RESERVED_PARAMETERS.contains(&name.as_str()) {
+            if is_reserved(name) {
                 let cause = format!("`{name}` is set by the sign-in itself");
                 return Err(self.error(&key, cause, format!("remove `{name}`")));
             }
@@ -438,6 +442,14 @@ impl Settings {
             )),
         }
     }
+}
+
+/// Whether the sign-in itself sets this parameter. Providers read names in their ways: ASP.NET ignores their case,
+/// and to PHP a dot is an underscore.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    let name = name.replace('.', "_");
+    let mut reserved = RESERVED_PARAMETERS.iter();
+    reserved.any(|reserved| name.eq_ignore_ascii_case(reserved))
 }
 
 /// A parameter's value as text.

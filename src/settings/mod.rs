@@ -24,6 +24,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 #[cfg(feature = "testing")]
+pub(crate) use self::check::is_reserved;
 pub(crate) use self::in_process::{Answers, InProcess, NoAnswer};
 pub(crate) use self::session::StoreUrl;
 pub use self::{

@@ -20,7 +20,8 @@ use crate::{
 pub trait TestRequest: Sealed + Sized {
     /// A person who has just signed in with these claims, of which `sub` is needed. Everything is real: the
     /// person signs in at the [`TestProvider`] by the code flow, `after_authorize` of the app's
-    /// [`Events`](crate::Events) is called, the session begins, and the request carries its encrypted cookies.
+    /// [`Events`](crate::Events) is called, the session begins, `session_changed` is called, and the request carries
+    /// the session's encrypted cookies.
     /// It takes the place of a session that the client has already. It is for this one request: the next one is nobody's again, unless the answer to this one set the
     /// cookies of a tracked client. To stay signed in see [`TestClient::sign_in`](super::TestClient::sign_in).
     ///
@@ -161,7 +162,7 @@ async fn sign_in(
     };
     let (browser, now) = (BrowserId::random(), rp.clock.now());
     let attempt = SignInAttempt::new(&browser, ReturnTo::home(), false, now);
-    let begun = rp.begin_sign_in(provider, &browser, attempt, None, now);
+    let begun = rp.begin_sign_in(provider, &browser, attempt, &[], now);
     let begun = begun.await.map_err(failed)?;
     let callback = at.authorize_at(&begun.url, claims).await;
     let callback = callback.map_err(|Unsuitable(page)| page)?;

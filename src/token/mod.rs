@@ -58,6 +58,13 @@ pub(crate) fn excerpt(text: &str) -> String {
     }
 }
 
+/// As [`printable`], for what names a user or a provider: whole, as long as the standard allows (255 characters of
+/// `sub`).
+pub(crate) fn printable_name(name: &str) -> String {
+    let kept: String = name.chars().take(255).collect();
+    kept.escape_debug().to_string()
+}
+
 /// As [`excerpt`], with its control characters escaped, for what does not quote.
 pub(crate) fn printable(text: &str) -> String {
     excerpt(text).escape_debug().to_string()

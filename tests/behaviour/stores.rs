@@ -398,7 +398,7 @@ async fn a_thousand_sessions_end_by_one_sub() {
 
 /// The app's own store, which can be switched off, and mix sessions up.
 #[derive(Clone)]
-struct Switchable {
+pub struct Switchable {
     store: Arc<MemoryStore>,
     is_down: Arc<AtomicBool>,
     /// What it finds instead of any session.
@@ -406,7 +406,7 @@ struct Switchable {
 }
 
 impl Switchable {
-    fn new() -> Switchable {
+    pub fn new() -> Switchable {
         Switchable {
             store: Arc::new(MemoryStore::new(100)),
             is_down: Arc::default(),
@@ -414,7 +414,7 @@ impl Switchable {
         }
     }
 
-    fn switch(&self, is_down: bool) {
+    pub fn switch(&self, is_down: bool) {
         self.is_down.store(is_down, Ordering::SeqCst);
     }
 

@@ -162,7 +162,7 @@ impl Doctor {
         let parameters = &mut settings.extra_authorization_parameters;
         parameters.insert("prompt".into(), "none".into());
         settings.response_mode = ResponseMode::Query;
-        let url = authorization_request(&client, &settings, &AttemptSecrets::random(), None);
+        let url = authorization_request(&client, &settings, &AttemptSecrets::random(), &[]);
         let Some(address) = self.pushed(provider, metadata, &url, now).await else {
             return;
         };

@@ -82,7 +82,9 @@ async fn begun_with(sessions: &Sessions, more: serde_json::Value) -> CurrentSess
     let tokens = tokens("old", more);
     let session = Session::new(ISSUER, tokens.sources.merged(), now());
     let jar = request.inner().cookies();
-    let begun = sessions.begin(session, tokens, Some(jar), now()).await;
+    let begun = sessions
+        .begin(session, tokens, Some(jar), now(), &mut vec![])
+        .await;
     begun.unwrap().session
 }
 
@@ -146,7 +148,9 @@ async fn found(
 ) -> Result<CurrentSession, SignedOut> {
     let client = Client::untracked(rocket::build()).await.unwrap();
     let request = client.get("/").cookies(cookies);
-    let found = sessions.find(request.inner().cookies(), now()).await;
+    let found = sessions
+        .find(request.inner().cookies(), now(), &mut vec![])
+        .await;
     found.map(|found| found.session)
 }
 
@@ -193,7 +197,9 @@ async fn a_refresh_does_not_bring_an_ended_session_back() {
     for is_in_cookies in [false, true] {
         let sessions = node(&store(), is_in_cookies);
         let current = begun(&sessions).await;
-        assert_eq!(sessions.end(current.name(), now()).await, Ok(true));
+        let end = sessions.end(current.name(), Some(&current), EndCause::SignOut, now());
+        let expected = SessionChange::ended(current.name(), &current, EndCause::SignOut);
+        assert_eq!(end.await, Ok(Some(expected)));
         let there = elsewhere(&sessions, &current).await;
         assert_eq!(there, Err(SignedOut::Ended));
         assert_eq!(advanced(&sessions, &current, "new").await, None);
@@ -245,7 +251,9 @@ async fn an_older_copy_becomes_worthless() {
         let later = now() + AFTER_SEEN + Duration::from_secs(1);
         for node in [&one, &other] {
             let request = client.get("/").cookies(older.clone());
-            let found = node.find(request.inner().cookies(), later).await;
+            let found = node
+                .find(request.inner().cookies(), later, &mut vec![])
+                .await;
             if node.is_shared {
                 // The store keeps real time.
                 continue;
@@ -335,7 +343,9 @@ async fn a_user_is_signed_out_under_each_key() {
         let other = node_with(&store, true, &[keys[1], keys[0]]);
         let owner = other.names.subject(ISSUER, "alice");
         assert!(found(&node, session.clone()).await.is_ok());
-        other.end_matching(&owner, now()).await.unwrap();
+        let ended = &mut vec![];
+        let ending = other.end_matching(&owner, EndCause::App, now(), ended);
+        ending.await.unwrap();
         assert_eq!(found(&node, session).await.map(drop), Err(SignedOut::Ended));
     }
 }
@@ -429,7 +439,7 @@ async fn sessions_of_a_user_are_listed_from_the_oldest_on() {
         let request = client.get("/");
         let jar = request.inner().cookies();
         let current = sessions
-            .begin(session, tokens, Some(jar), now())
+            .begin(session, tokens, Some(jar), now(), &mut vec![])
             .await
             .unwrap()
             .session;
@@ -455,7 +465,9 @@ async fn a_session_in_cookies_ends_by_each_of_its_names() {
             ];
             let cookies = sent(&sessions, &current).await;
             assert!(found(&sessions, cookies.clone()).await.is_ok());
-            sessions.end_matching(&names[i], now()).await.unwrap();
+            let ended = &mut vec![];
+            let ending = sessions.end_matching(&names[i], EndCause::App, now(), ended);
+            ending.await.unwrap();
             let found = found(&sessions, cookies).await;
             assert_eq!(found.is_err(), is_ended, "{sid:?} {i}");
         }
@@ -737,7 +749,9 @@ async fn found_at(
 ) -> Result<(), SignedOut> {
     let client = Client::untracked(rocket::build()).await.unwrap();
     let request = client.get("/").cookies(cookies.to_vec());
-    let found = sessions.find(request.inner().cookies(), at).await;
+    let found = sessions
+        .find(request.inner().cookies(), at, &mut vec![])
+        .await;
     found.map(drop)
 }
 
@@ -748,7 +762,8 @@ async fn a_session_in_cookies_ends_whatever_the_clock_says() {
     let current = begun(&sessions).await;
     let cookies = sent(&sessions, &current).await;
     let earlier = current.started() - Duration::from_secs(600);
-    sessions.end(current.name(), earlier).await.unwrap();
+    let end = sessions.end(current.name(), None, EndCause::App, earlier);
+    end.await.unwrap();
     assert_eq!(
         found_at(&sessions, &cookies, now()).await,
         Err(SignedOut::Ended)
@@ -860,7 +875,8 @@ async fn a_verification_is_not_kept_without_its_address() {
     };
     let client = Client::untracked(rocket::build()).await.unwrap();
     let jar = client.get("/");
-    let begun = sessions.begin(session, tokens, Some(jar.inner().cookies()), now());
+    let (jar, ended) = (jar.inner().cookies(), &mut vec![]);
+    let begun = sessions.begin(session, tokens, Some(jar), now(), ended);
     let cookies = sent(&sessions, &begun.await.unwrap().session).await;
     let found = found(&sessions, cookies).await.unwrap();
     assert_eq!(found.claims.value("email_verified"), None, "{found:?}");
@@ -874,16 +890,64 @@ async fn an_unsigned_end_is_for_a_sid_that_a_session_has() {
     let (one, other) = (node(), node());
     let current = begun_with(&one, json!({ "sid": "known" })).await;
 
-    let ended = other.end_sid_unsigned(ISSUER, "made-up", now()).await;
-    assert_eq!(ended, Ok(false));
+    let end = async |sid| {
+        let mut ended = vec![];
+        let ending = other.end_sid_unsigned(ISSUER, sid, now(), &mut ended);
+        ending.await.unwrap();
+        ended
+    };
+    assert_eq!(end("made-up").await, []);
     let names = other.names.sid(ISSUER, "made-up");
     assert_eq!(store.notes(&[&names[0]]).await, Ok(vec![None]));
     assert_eq!(elsewhere(&other, &current).await, Ok(None));
 
-    let ended = other.end_sid_unsigned(ISSUER, "known", now()).await;
-    assert_eq!(ended, Ok(true));
+    let cause = EndCause::FrontchannelLogout;
+    let expected = SessionChange::ended_all(ISSUER, None, Some("known"), cause);
+    assert_eq!(end("known").await, [expected]);
+    // Another session may have begun since then, at a clock that is behind: it ends, and nothing is told twice.
+    assert_eq!(end("known").await, []);
     let there = elsewhere(&one, &current).await;
     assert_eq!(there, Err(SignedOut::Ended));
+}
+
+/// Whichever of two nodes a browser comes to, and whatever it brings afterwards.
+#[rocket::async_test]
+async fn an_end_by_the_times_is_noticed_once() {
+    for is_in_cookies in [false, true] {
+        let store = store();
+        let (one, other) = (node(&store, is_in_cookies), node(&store, is_in_cookies));
+        let current = begun(&one).await;
+        let cookies = sent(&one, &current).await;
+        let late = now() + time::Duration::hours(2);
+        let notice = async |node: &Sessions, at| {
+            let client = Client::untracked(rocket::build()).await.unwrap();
+            let request = client.get("/").cookies(cookies.to_vec());
+            let mut ended = vec![];
+            let found = node.find(request.inner().cookies(), at, &mut ended).await;
+            (found.map(drop), ended)
+        };
+        let cause = EndCause::Over(SignedOut::Idle);
+        let expected = SessionChange::ended(current.name(), &current, cause);
+        let idle = Err(SignedOut::Idle);
+        assert_eq!(notice(&other, late).await, (idle, vec![expected]));
+        for node in [&one, &other] {
+            assert_eq!(notice(node, late).await, (idle, vec![]));
+        }
+    }
+}
+
+/// No browser keeps a cookie for so long.
+#[rocket::async_test]
+async fn a_copy_of_an_old_cookie_is_no_end() {
+    let sessions = single_node();
+    let current = begun(&sessions).await;
+    let cookies = sent(&sessions, &current).await;
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let request = client.get("/").cookies(cookies.to_vec());
+    let (jar, mut ended) = (request.inner().cookies(), vec![]);
+    let late = now() + time::Duration::days(30);
+    let found = sessions.find(jar, late, &mut ended).await.map(drop);
+    assert_eq!((found, ended), (Err(SignedOut::LifetimeEnded), vec![]));
 }
 
 /// A store keeps it for sign-out, and for nothing else.
@@ -900,7 +964,8 @@ async fn a_session_that_is_over_by_its_times_is_no_session() {
     assert_eq!(found(late).await, Err(SignedOut::Idle));
     let cookies = sent(&sessions, &current).await;
     assert!(found_with(&sessions, cookies, late).await.is_ok());
-    assert_eq!(sessions.end(current.name(), late).await, Ok(false));
+    let end = sessions.end(current.name(), Some(&current), EndCause::SignOut, late);
+    assert_eq!(end.await, Ok(None));
     assert_eq!(found(soon).await, Err(SignedOut::Ended));
 }
 
