@@ -25,7 +25,10 @@ use crate::{
     },
     session::{BeginError, CurrentSession, Newest, Session, SessionTokens, SignedOut},
     store::StoreError,
-    token::{Claims, IdTokenExpectations, OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError},
+    token::{
+        Claims, IdTokenError, IdTokenExpectations, OriginalSignIn, RefreshedIdToken,
+        RefreshedIdTokenError,
+    },
 };
 
 /// How much ahead of its end a token is refreshed, at most.
@@ -530,8 +533,9 @@ impl RelyingParty {
         let mut session = Session::clone(&pending);
         let mut tokens = self.session_tokens(reply, &old, &mut session, now);
         tokens.refresh_token = received.refresh_token.clone();
-        if let Some(claims) = id_token {
-            tokens.sources = tokens.sources.with_id_token(claims);
+        if let Some(id_token) = id_token {
+            session.end_by(id_token.session_expiry);
+            tokens.sources = tokens.sources.with_id_token(id_token.claims);
         }
         session.user_info_due = false;
         if self.settings.session.refresh_user_info
@@ -606,7 +610,7 @@ impl RelyingParty {
         old: &SessionTokens,
         reply: &Tokens,
         now: OffsetDateTime,
-    ) -> Result<Option<Claims>, Failure> {
+    ) -> Result<Option<RefreshedIdToken>, Failure> {
         let Some(id_token) = &reply.id_token else {
             return Ok(None);
         };
@@ -984,6 +988,10 @@ impl From<ProviderError> for Failure {
 impl From<RefreshedIdTokenError> for Failure {
     fn from(error: RefreshedIdTokenError) -> Failure {
         let reason = error.reason();
+        if let RefreshedIdTokenError::IdToken(IdTokenError::SessionExpired { .. }) = error {
+            tracing::info!(reason, "a session ended at its refresh: {error}");
+            return Failure::Ended(SignedOut::RefreshRefused);
+        }
         tracing::error!(reason, "the ID token of a refresh is rejected: {error}");
         tracing::info!("{}", error.remedy());
         Failure::Ended(SignedOut::RefreshRefused)

@@ -76,7 +76,7 @@ pub(crate) struct SessionTokens {
 
 impl Session {
     /// A session that begins now, with an id of its own. It ends with the setting `session.lifetime`,
-    /// which [`Sessions::begin`] adds.
+    /// which [`Sessions::begin`] adds, or before it by [`end_by`](Self::end_by).
     pub(crate) fn new(issuer: &str, claims: Claims, now: OffsetDateTime) -> Session {
         Session {
             id: Secret::random(),
@@ -89,6 +89,15 @@ impl Session {
             started: milliseconds(now),
             ends: i64::MAX,
             seen: now.unix_timestamp(),
+        }
+    }
+
+    /// Has it end at this time, in seconds since 1970; `None` leaves its end as it is. The setting
+    /// `session.lifetime` limits it in any case.
+    pub(crate) fn end_by(&mut self, session_expiry: Option<f64>) {
+        if let Some(ends) = session_expiry {
+            // A number of any size becomes the nearest one.
+            self.ends = (ends * 1000.0) as i64;
         }
     }
 

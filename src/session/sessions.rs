@@ -208,8 +208,7 @@ impl Sessions {
         jar: Option<&CookieJar<'_>>,
         now: OffsetDateTime,
     ) -> Result<Begun, BeginError> {
-        let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
-        session.ends = session.started.saturating_add(lifetime);
+        session.ends = self.end_of(&session);
         self.reduce(&mut session, &mut tokens);
         let names = self.names_of(&session);
         let version = u64::from(!self.is_in_cookies);
@@ -497,8 +496,8 @@ impl Sessions {
         }
     }
 
-    /// When a session ends at the latest: as was said at its sign-in, or by today's `session.lifetime` if
-    /// that is earlier. In milliseconds since 1970.
+    /// When a session ends at the latest: as was said at its sign-in or by an ID token since, or by today's
+    /// `session.lifetime` if that is earlier. In milliseconds since 1970.
     pub(super) fn end_of(&self, session: &Session) -> i64 {
         let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
         session.ends.min(session.started.saturating_add(lifetime))
@@ -566,6 +565,10 @@ impl Sessions {
     ) -> Result<Option<CurrentSession>, BeginError> {
         session.generation = current.generation.saturating_add(1);
         session.seen = now.unix_timestamp();
+        // A refreshed ID token may have moved it.
+        if session.ends != current.ends {
+            session.ends = self.end_of(&session);
+        }
         self.reduce(&mut session, &mut tokens);
         let mut next = self.record(session, &tokens, current.name.clone(), current.version)?;
         if self.is_in_cookies {

@@ -35,6 +35,7 @@ mod return_addresses;
 mod rsa_sizes;
 mod session;
 mod session_attacks;
+mod session_expiry;
 mod sign_in;
 mod sign_in_attempts;
 mod sql_store;
