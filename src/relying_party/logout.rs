@@ -95,7 +95,7 @@ impl RelyingParty {
     ///
     /// # Errors
     ///
-    /// When the session store is not reachable; some may have ended.
+    /// When the session store is not reachable; some may have ended. Ask again: the ends are not kept.
     pub async fn end_sessions(&self, subject: &str) -> Result<Option<usize>, StoreError> {
         let owner = self.sessions.names.subject(self.issuer(), subject);
         let ended = self.sessions.end_matching(&owner, self.clock.now()).await?;
@@ -109,7 +109,7 @@ impl RelyingParty {
     ///
     /// # Errors
     ///
-    /// When the session store is not reachable.
+    /// When the session store is not reachable. Ask again: the end is not kept.
     pub async fn end_session(&self, id: &str) -> Result<bool, StoreError> {
         let ended = self.sessions.end(id, self.clock.now()).await?;
         observing::sessions_ended("app", usize::from(ended));
@@ -134,24 +134,18 @@ impl RelyingParty {
         }
     }
 
-    /// Ends a session here, and its tokens at the provider, without waiting for that. Answers where to
-    /// send the browser to sign out there too, if the provider has such a place.
-    pub(crate) async fn sign_out(
+    /// Has the tokens of a session that has ended end at the provider, without waiting for that. Answers where
+    /// to send the browser to sign out there too, if the provider has such a place. What a store has of the
+    /// session is not known while it is down.
+    pub(crate) async fn sign_out_at_provider(
         &self,
         provider: &Arc<Provider>,
-        current: &CurrentSession,
+        current: Option<&CurrentSession>,
         return_to: ReturnTo,
         now: OffsetDateTime,
     ) -> Option<(Url, Option<PendingLogout>)> {
-        observing::signed_out();
-        if let Err(error) = self.sessions.end(current.name(), now).await {
-            tracing::error!(
-                reason = "store_unavailable",
-                "{error}; the browser is signed out, and the session ends by its lifetime"
-            );
-            tracing::info!("{}", error.remedy());
-        }
-        if let Some(tokens) = current.tokens() {
+        let tokens = current.and_then(|current| Some((current, current.tokens()?)));
+        if let Some((current, tokens)) = tokens {
             let mut tokens = tokens.clone();
             if let Some(newer) = self.refreshes.take_unstored(current.name()) {
                 Arc::make_mut(&mut tokens).refresh_token = Some(newer);
@@ -169,7 +163,7 @@ impl RelyingParty {
             .as_ref()?;
         let local_path = self.post_logout.local_path.as_ref();
         let pending = local_path.map(|_| PendingLogout::new(return_to));
-        let id_token = current.tokens().and_then(|tokens| tokens.id_token.as_ref());
+        let id_token = tokens.and_then(|(_, tokens)| tokens.id_token.as_ref());
         let url = logout_request(
             endpoint,
             id_token.filter(|id_token| id_token.expose().len() <= MAX_HINT_LEN),

@@ -317,9 +317,16 @@ impl RelyingParty {
                         .refresh_in_turn(&provider, &current, is_forced, now)
                         .await;
                     if let Err(Failure::Ended(_)) = &result
-                        && let Err(error) = rp.sessions.end(current.name(), now).await
+                        && let Err(error) = rp
+                            .sessions
+                            .end_or_keep(current.name(), Some(&current), now)
+                            .await
                     {
-                        tracing::warn!("{error}; a session that ended is still there");
+                        tracing::error!(
+                            reason = "store_unavailable",
+                            "{error}; the end of a session at its refresh is not recorded, and is tried again until the store has it"
+                        );
+                        tracing::info!("{}", error.remedy());
                     }
                     tell.send_replace(Some(Outcome::of(result, failures, now)));
                     rp.refreshes.completed(current.name(), in_flight);
@@ -645,7 +652,7 @@ impl RelyingParty {
         match verdict {
             Ok(accepted) => {
                 provider.id_token_accepted(accepted.algorithm);
-                Ok(Some(accepted.claims))
+                Ok(Some(accepted))
             }
             Err(error) => Err(error.into()),
         }

@@ -18,7 +18,7 @@ use crate::{
     fairing::ReturnedQuery,
     guard::{OptionalUser, RequestState, TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
-    pages,
+    observing, pages,
     relying_party::{FrontChannelLogout, Source},
     session::SignedOut,
 };
@@ -48,7 +48,7 @@ impl Handler for LogoutPage {
         let Some(visit) = Visit::new(request) else {
             return Outcome::Error(Status::InternalServerError);
         };
-        Outcome::Success(visit.button_page(None).await)
+        Outcome::Success(visit.button_page(None))
     }
 }
 
@@ -79,10 +79,10 @@ impl Handler for Logout {
                 reason,
                 "another site asked to sign somebody out; nothing was done"
             );
-            return Outcome::Success(visit.button_page(Some(explanation)).await);
+            return Outcome::Success(visit.button_page(Some(explanation)));
         }
-        let location = visit.leave().instrument(span()).await;
-        Outcome::Success(redirect(&location))
+        let left = visit.leave().instrument(span()).await;
+        Outcome::Success(left.into_response())
     }
 }
 
@@ -222,19 +222,19 @@ impl Handler for FrontchannelLogout {
 
 impl Visit<'_, '_> {
     /// Signs out, and tells the app; answers where the browser goes next.
-    async fn leave(&self) -> String {
+    async fn leave(&self) -> Left {
         let user = OptionalUser::from_request(self.request).await.succeeded();
         let user = user.and_then(OptionalUser::into_user);
         self.events.before_logout(self.request, user.as_ref()).await;
         self.set(self.rp.sessions.removals(self.request.cookies()));
         self.renew_browser();
-        let location = self.sign_out().await;
+        let left = self.sign_out().await;
         self.events.after_logout(self.request).await;
-        location
+        left
     }
 
     /// Ends this browser's session; answers where it goes next.
-    async fn sign_out(&self) -> String {
+    async fn sign_out(&self) -> Left {
         let return_to = self.next_after_logout();
         let provider = match &self.rp.source {
             Source::Provider(provider) => provider,
@@ -242,39 +242,81 @@ impl Visit<'_, '_> {
                 let life = self.rp.settings.session.lifetime;
                 let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");
                 self.set([marker.set("1", life, self.now)]);
-                return return_to.to_string();
+                return Left::to(return_to.to_string());
             }
         };
-        let session = match current_session(self.request).await {
-            // The session at the provider may live longer.
-            Err(SignedOut::Idle | SignedOut::LifetimeEnded) => {
-                let jar = self.request.cookies();
-                let session = self.rp.sessions.find_ending(jar, self.now).await;
-                session.ok().map(Arc::new)
+        let jar = self.request.cookies();
+        let sessions = &self.rp.sessions;
+        let mut found = current_session(self.request).await.clone();
+        // The session at the provider may live longer.
+        if let Err(SignedOut::Idle | SignedOut::LifetimeEnded) = found {
+            found = sessions.find_ending(jar, self.now).await.map(Arc::new);
+        }
+        // Whatever became of the session: an older copy of it ends it too.
+        let name = sessions.name_in(jar).filter(|name| match found {
+            Err(SignedOut::LifetimeEnded) => false,
+            Err(SignedOut::Ended) => sessions.is_end_unrecorded(name),
+            _ => true,
+        });
+        if name.is_some() && !matches!(found, Err(SignedOut::Ended)) {
+            observing::signed_out();
+        }
+        let is_store_down = matches!(found, Err(SignedOut::StoreUnavailable));
+        let session = match found {
+            Ok(session) => Some(session),
+            // There may be a newer generation, which cannot be read, or which another browser has: the
+            // provider is told by this one.
+            Err(SignedOut::StoreUnavailable | SignedOut::Superseded | SignedOut::UnknownKey) => {
+                sessions.ending_in_cookies(jar, self.now).map(Arc::new)
             }
-            session => session.as_ref().ok().cloned(),
+            Err(_) => None,
         };
-        let there = match session {
-            Some(session) => {
-                let ending = self
-                    .rp
-                    .sign_out(provider, &session, return_to.clone(), self.now);
-                ending.await
+        let ended = sessions
+            .end_in_browser(
+                name.as_deref(),
+                session.as_deref().map(|session| &**session),
+                jar,
+                is_store_down,
+                self.now,
+            )
+            .await;
+        self.set(ended.cookies);
+
+        let there = match name {
+            Some(_) => {
+                let session = session.as_deref();
+                self.rp
+                    .sign_out_at_provider(provider, session, return_to.clone(), self.now)
+                    .await
             }
             None => None,
         };
-        let Some((url, pending)) = there else {
-            return self.without_provider(return_to);
+        let here = self.without_provider(return_to);
+        let mut left = match there {
+            Some((url, pending)) => {
+                if let Some(pending) = pending {
+                    self.set_pending_logout(&pending);
+                }
+                Left::to(url.into())
+            }
+            None => Left::to(here.clone()),
         };
-        if let Some(pending) = pending {
-            let text = serde_json::to_string(&pending)
-                .expect("a pending logout is two strings, which always serialize");
-            let cookie = self.rp.cookies.named(PENDING_LOGOUT, "/");
-            let keys = &self.rp.cookies.keys;
-            let value = keys.encrypt_text(Purpose::SignOut, cookie.name().as_bytes(), &text);
-            self.set([cookie.set(&value, PENDING_LOGOUT_TTL, self.now)]);
+        if !ended.is_recorded {
+            left.unrecorded = Some(Unrecorded {
+                here,
+                is_refused_here: ended.is_refused_here,
+            });
         }
-        url.into()
+        left
+    }
+
+    fn set_pending_logout(&self, pending: &PendingLogout) {
+        let text = serde_json::to_string(pending)
+            .expect("a pending logout is two strings, which always serialize");
+        let cookie = self.rp.cookies.named(PENDING_LOGOUT, "/");
+        let keys = &self.rp.cookies.keys;
+        let value = keys.encrypt_text(Purpose::SignOut, cookie.name().as_bytes(), &text);
+        self.set([cookie.set(&value, PENDING_LOGOUT_TTL, self.now)]);
     }
 
     /// Where sign-out leads when the provider is not asked: an address elsewhere is as good then.
@@ -379,14 +421,14 @@ impl Visit<'_, '_> {
 
     /// A page with the button that signs out, for whoever asks for it and for a request that did not come
     /// from a page of this app.
-    async fn button_page<'p>(&self, refused: Option<&str>) -> Response<'p> {
+    fn button_page<'p>(&self, refused: Option<&str>) -> Response<'p> {
         let _ = RequestState::of(self.request).is_ending.set(());
         // Only the setting names another site, so the form need not say it again.
         let action = match self.leads_elsewhere() {
             true => self.rp.route_path("logout"),
             false => self.rp.logout_url(self.next_after_logout().as_str()),
         };
-        let context = self.button_context().await;
+        let context = self.button_context();
         let ends = self.now.unix_timestamp().saturating_add(BUTTON_TTL);
         let keys = &self.rp.cookies.keys;
         let value = keys.encrypt_text(Purpose::SignOutButton, &context, &ends.to_string());
@@ -415,18 +457,60 @@ impl Visit<'_, '_> {
         let Some((_, value)) = pairs.iter().find(|(name, _)| name == BUTTON) else {
             return false;
         };
-        let context = self.button_context().await;
+        let context = self.button_context();
         let keys = &self.rp.cookies.keys;
         let ends = keys.decrypt_text(Purpose::SignOutButton, &context, value);
         let ends = ends.ok().and_then(|ends| ends.parse::<i64>().ok());
         ends.is_some_and(|ends| self.now.unix_timestamp() < ends)
     }
 
-    /// What a button is bound to: the session of this browser, or that it has none.
-    async fn button_context(&self) -> Vec<u8> {
-        match current_session(self.request).await {
-            Ok(session) => session.name().as_bytes().to_vec(),
-            Err(_) => vec![],
+    /// What a button is bound to: the session of this browser, or that it has none. The store is not asked: the
+    /// button works while it is down, and afterwards.
+    fn button_context(&self) -> Vec<u8> {
+        let name = self.rp.sessions.name_in(self.request.cookies());
+        name.map_or_else(Vec::new, |name| name.as_bytes().to_vec())
+    }
+}
+
+/// Where a sign-out leads.
+struct Left {
+    /// The provider's logout page, or a page here.
+    location: String,
+    /// Set while the store does not know it.
+    unrecorded: Option<Unrecorded>,
+}
+
+/// A sign-out that the store has not recorded.
+struct Unrecorded {
+    /// Where it leads without the provider.
+    here: String,
+    /// Whether this node refuses the session meanwhile.
+    is_refused_here: bool,
+}
+
+impl Left {
+    fn to(location: String) -> Left {
+        Left {
+            location,
+            unrecorded: None,
+        }
+    }
+
+    /// On to the next page; while the sign-out is not recorded, to a page that says so.
+    fn into_response<'r>(self) -> Response<'r> {
+        match self.unrecorded {
+            None => redirect(&self.location),
+            Some(Unrecorded {
+                here,
+                is_refused_here,
+            }) => {
+                let provider = (self.location != here).then_some(&*self.location);
+                let page = pages::sign_out_unrecorded(is_refused_here, provider, &here);
+                let mut response = html(Status::ServiceUnavailable, page);
+                let wait = crate::store::RETRY_AFTER.as_secs().to_string();
+                response.set_raw_header("Retry-After", wait);
+                response
+            }
         }
     }
 }

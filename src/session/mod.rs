@@ -2,6 +2,7 @@
 
 mod chunks;
 mod current;
+mod ended_note;
 mod ending;
 mod generations;
 mod handed_out;
@@ -15,6 +16,7 @@ mod sessions;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql_store;
 pub mod store;
+mod unrecorded_ends;
 
 use std::sync::Arc;
 

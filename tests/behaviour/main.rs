@@ -41,3 +41,4 @@ mod sign_in_attempts;
 mod sql_store;
 mod stores;
 mod support;
+mod unrecorded_ends;
