@@ -12,7 +12,7 @@ use serde_json::json;
 use tracing::Instrument;
 use url::{Url, form_urlencoded};
 
-use super::{Visit, form, html, redirect};
+use super::{Visit, clear_site_data, form, html, redirect};
 use crate::{
     code_flow::{PendingLogout, ReturnTo},
     fairing::ReturnedQuery,
@@ -82,7 +82,7 @@ impl Handler for Logout {
             return Outcome::Success(visit.button_page(Some(explanation)));
         }
         let left = visit.leave().instrument(span()).await;
-        Outcome::Success(left.into_response())
+        Outcome::Success(left.into_response(&visit.rp.settings.clear_site_data))
     }
 }
 
@@ -101,7 +101,16 @@ impl Handler for LoggedOut {
         Outcome::Success(match visit.returned_logout() {
             Some(pending) => {
                 visit.set([visit.rp.cookies.named(PENDING_LOGOUT, "/").remove()]);
-                redirect(pending.return_to.as_str())
+                let mut response = redirect(pending.return_to.as_str());
+                // What needs no cookie was dropped by the answer that led to the provider. A sign-out that is
+                // not recorded needs its note.
+                let types = &visit.rp.settings.clear_site_data;
+                if clear_site_data::has_cookies(types)
+                    && !visit.rp.sessions.has_ended_note(request.cookies())
+                {
+                    clear_data(&mut response, clear_site_data::all(types));
+                }
+                response
             }
             None => {
                 let path = visit.rp.post_logout.local_path.as_deref();
@@ -242,7 +251,10 @@ impl Visit<'_, '_> {
                 let life = self.rp.settings.session.lifetime;
                 let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");
                 self.set([marker.set("1", life, self.now)]);
-                return Left::to(return_to.to_string());
+                return Left {
+                    needs_cookies: true,
+                    ..Left::to(return_to.to_string())
+                };
             }
         };
         let jar = self.request.cookies();
@@ -292,14 +304,22 @@ impl Visit<'_, '_> {
             None => None,
         };
         let here = self.without_provider(return_to);
+        let needs_cookies = !ended.is_recorded;
         let mut left = match there {
             Some((url, pending)) => {
+                let is_coming_back = pending.is_some();
                 if let Some(pending) = pending {
                     self.set_pending_logout(&pending);
                 }
-                Left::to(url.into())
+                Left {
+                    needs_cookies: needs_cookies || is_coming_back,
+                    ..Left::to(url.into())
+                }
             }
-            None => Left::to(here.clone()),
+            None => Left {
+                needs_cookies,
+                ..Left::to(here.clone())
+            },
         };
         if !ended.is_recorded {
             left.unrecorded = Some(Unrecorded {
@@ -478,6 +498,8 @@ struct Left {
     location: String,
     /// Set while the store does not know it.
     unrecorded: Option<Unrecorded>,
+    /// Whether a later request needs cookies that the answer sets.
+    needs_cookies: bool,
 }
 
 /// A sign-out that the store has not recorded.
@@ -493,12 +515,13 @@ impl Left {
         Left {
             location,
             unrecorded: None,
+            needs_cookies: false,
         }
     }
 
     /// On to the next page; while the sign-out is not recorded, to a page that says so.
-    fn into_response<'r>(self) -> Response<'r> {
-        match self.unrecorded {
+    fn into_response<'r>(self, types: &[String]) -> Response<'r> {
+        let mut response = match self.unrecorded {
             None => redirect(&self.location),
             Some(Unrecorded {
                 here,
@@ -511,7 +534,19 @@ impl Left {
                 response.set_raw_header("Retry-After", wait);
                 response
             }
-        }
+        };
+        let value = match self.needs_cookies {
+            true => clear_site_data::without_cookies(types),
+            false => clear_site_data::all(types),
+        };
+        clear_data(&mut response, value);
+        response
+    }
+}
+
+fn clear_data(response: &mut Response<'_>, value: Option<String>) {
+    if let Some(value) = value {
+        response.set_raw_header("Clear-Site-Data", value);
     }
 }
 

@@ -3,6 +3,7 @@
 mod app;
 mod attempts;
 mod bearer;
+mod clear_site_data;
 mod common;
 mod cookie_holder;
 mod cookie_mixing;
