@@ -432,7 +432,7 @@ impl Fairing for Oidc {
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let Some(state) = RequestState::left_by(request) else {
-            return answer::note_sent(request);
+            return answer::note_sent(request, response);
         };
         // Boxed: most answers have nothing to add.
         Box::pin(answer::finish(request, response, state)).await;

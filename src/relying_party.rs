@@ -15,7 +15,7 @@ pub use self::refresh::RefreshError;
 pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
     exchange::{ExchangeOutcome, Exchanges, Turn},
-    logout::{FrontChannelLogout, PostLogout, SignOut, revoke_replaced},
+    logout::{FrontChannelLogout, PostLogout, revoke_replaced},
     refresh::{Freshness, Refreshes},
 };
 use crate::{
@@ -176,11 +176,12 @@ impl RelyingParty {
                 .accept_id_token(provider, &metadata, &secrets.nonce, &tokens, now)
                 .await?;
             step("the ID token holds");
+            let session_expiry = id_token.session_expiry;
             let sources = self
                 .with_user_info(provider, &metadata, id_token, &tokens, now)
                 .await?;
             step("UserInfo was asked, if there is any");
-            Ok(sources)
+            Ok((sources, session_expiry))
         };
         let sources = sources.await;
         let issuer = &provider.registration.issuer;
@@ -188,7 +189,8 @@ impl RelyingParty {
         let old = SessionTokens::default();
         let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
         match sources {
-            Ok(sources) => {
+            Ok((sources, session_expiry)) => {
+                session.end_by(session_expiry);
                 session.claims = sources.merged();
                 tokens.sources = sources;
                 Ok((session, tokens))

@@ -1,5 +1,6 @@
 //! The fairing's routes: parse, one call on the relying party, respond.
 
+mod clear_site_data;
 mod debug;
 mod logout;
 mod sign_in;

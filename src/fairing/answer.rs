@@ -22,6 +22,10 @@ pub(super) async fn finish<'r>(
     // The session's last: it may have taken the place of one that was removed.
     let mut cookies = state.cookies.take();
     cookies.extend(session_cookies(request, state).await);
+    // A sign-out has renewed it.
+    if state.is_ending.get().is_none() {
+        cookies.extend(take_over_note(request));
+    }
     let sets_cookies = !cookies.is_empty();
     for cookie in cookies {
         response.adjoin_header(Header::new("Set-Cookie", cookie));
@@ -46,17 +50,32 @@ pub(super) async fn finish<'r>(
 }
 
 /// Remembers that the answer is made, where a guard that a later fairing asks for could find a session to
-/// refresh.
-pub(super) fn note_sent(request: &Request<'_>) {
+/// refresh. Nobody has left anything for it.
+pub(super) fn note_sent(request: &Request<'_>, response: &mut Response<'_>) {
     let jar = request.cookies();
     // Most requests for assets end here, at less than a look at what the app manages takes.
     if jar.iter().next().is_none() {
         return;
     }
-    let rp = request.rocket().state::<RelyingParty>();
-    if rp.is_some_and(|rp| rp.sessions.is_one_in(jar)) {
+    let Some(rp) = request.rocket().state::<RelyingParty>() else {
+        return;
+    };
+    if rp.sessions.is_one_in(jar) {
         RequestState::of(request).answer.send();
     }
+    if let Some(cookie) = rp.sessions.take_over_note(jar) {
+        response.adjoin_header(Header::new("Set-Cookie", cookie.0));
+        response.set_header(Header::new("Cache-Control", "no-store"));
+    }
+}
+
+/// Takes over the ends of sessions that a browser's note names. Answers what removes the note, once this node
+/// has recorded them.
+fn take_over_note(request: &Request<'_>) -> Option<String> {
+    let jar = request.cookies();
+    jar.iter().next()?;
+    let rp = request.rocket().state::<RelyingParty>()?;
+    rp.sessions.take_over_note(jar).map(|cookie| cookie.0)
 }
 
 /// The cookies of the session that the answer carries, unless it ended meanwhile or another request has

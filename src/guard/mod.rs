@@ -122,6 +122,7 @@ async fn read_session(
         Freshness::SignedOut(reason) => {
             if matches!(reason, SignedOut::Ended | SignedOut::RefreshRefused) {
                 state.cookies.add(rp.sessions.removals(jar));
+                state.cookies.add(rp.sessions.note_if_unrecorded(jar, now));
             }
             Err(reason)
         }

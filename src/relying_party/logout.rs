@@ -12,7 +12,7 @@ use crate::{
     code_flow::{PendingLogout, ReturnTo, logout_request},
     observing,
     provider::{KeyPurpose, Provider, ProviderError, TokenTypeHint},
-    session::{CurrentSession, EndCause, SessionChange, SessionInfo, SessionTokens, SignedOut},
+    session::{CurrentSession, EndCause, SessionChange, SessionInfo, SessionTokens},
     settings::{Settings, Site},
     store::StoreError,
     token::{
@@ -36,16 +36,6 @@ pub(crate) enum FrontChannelLogout {
     Done,
     /// It names another provider, or no session.
     NotOurs,
-}
-
-/// What became of a sign-out here.
-pub(crate) struct SignOut {
-    /// The end of the session, if this ended it.
-    pub(crate) end: Option<SessionChange>,
-    /// The reason code.
-    pub(crate) reason: &'static str,
-    /// Where to send the browser to sign out at the provider too, if that has such a place.
-    pub(crate) at_provider: Option<(Url, Option<PendingLogout>)>,
 }
 
 /// Why a logout token did nothing.
@@ -106,7 +96,7 @@ impl RelyingParty {
     ///
     /// # Errors
     ///
-    /// When the session store is not reachable; some may have ended.
+    /// When the session store is not reachable; some may have ended. Ask again: the ends are not kept.
     ///
     /// [`Events::session_changed`]: crate::Events::session_changed
     pub async fn end_sessions(&self, subject: &str) -> Result<Option<usize>, StoreError> {
@@ -133,7 +123,7 @@ impl RelyingParty {
     ///
     /// # Errors
     ///
-    /// When the session store is not reachable.
+    /// When the session store is not reachable. Ask again: the end is not kept.
     ///
     /// [`Events::session_changed`]: crate::Events::session_changed
     pub async fn end_session(&self, id: &str) -> Result<bool, StoreError> {
@@ -163,55 +153,24 @@ impl RelyingParty {
         }
     }
 
-    /// Ends a session here, and its tokens at the provider, without waiting for that.
-    pub(crate) async fn sign_out(
+    /// Has the tokens of a session that has ended end at the provider, without waiting for that. Answers where
+    /// to send the browser to sign out there too, if the provider has such a place. What a store has of the
+    /// session is not known while it is down.
+    pub(crate) async fn sign_out_at_provider(
         &self,
         provider: &Arc<Provider>,
-        current: &CurrentSession,
+        current: Option<&CurrentSession>,
         return_to: ReturnTo,
         now: OffsetDateTime,
-    ) -> SignOut {
-        observing::signed_out();
-        let cause = EndCause::SignOut;
-        let ending = self.sessions.end(current.name(), Some(current), cause, now);
-        let (end, reason) = match ending.await {
-            Ok(Some(end)) => (Some(end), cause.reason()),
-            // By its times, or by another request.
-            Ok(None) => {
-                let over = self.sessions.check_times(current, now);
-                (None, over.err().unwrap_or(SignedOut::Ended).reason())
-            }
-            Err(error) => {
-                tracing::error!(
-                    reason = "store_unavailable",
-                    "{error}; the browser is signed out, and the session ends by its lifetime"
-                );
-                tracing::info!("{}", error.remedy());
-                (None, SignedOut::StoreUnavailable.reason())
-            }
-        };
-        if let Some(tokens) = current.tokens() {
+    ) -> Option<(Url, Option<PendingLogout>)> {
+        let tokens = current.and_then(|current| Some((current, current.tokens()?)));
+        if let Some((current, tokens)) = tokens {
             let mut tokens = tokens.clone();
             if let Some(newer) = self.refreshes.take_unstored(current.name()) {
                 Arc::make_mut(&mut tokens).refresh_token = Some(newer);
             }
             revoke_later(provider, tokens, now);
         }
-        SignOut {
-            end,
-            reason,
-            at_provider: self.sign_out_at(provider, current, return_to, now).await,
-        }
-    }
-
-    /// Where to send the browser to sign out at the provider, if that has such a place.
-    async fn sign_out_at(
-        &self,
-        provider: &Arc<Provider>,
-        current: &CurrentSession,
-        return_to: ReturnTo,
-        now: OffsetDateTime,
-    ) -> Option<(Url, Option<PendingLogout>)> {
         if !self.settings.rp_initiated_logout {
             return None;
         }
@@ -223,7 +182,7 @@ impl RelyingParty {
             .as_ref()?;
         let local_path = self.post_logout.local_path.as_ref();
         let pending = local_path.map(|_| PendingLogout::new(return_to));
-        let id_token = current.tokens().and_then(|tokens| tokens.id_token.as_ref());
+        let id_token = tokens.and_then(|(_, tokens)| tokens.id_token.as_ref());
         let url = logout_request(
             endpoint,
             id_token.filter(|id_token| id_token.expose().len() <= MAX_HINT_LEN),

@@ -24,11 +24,14 @@ use crate::{
         KeyPurpose, Metadata, Provider, ProviderError, RefreshVerdict, Tokens, UserInfoRequestError,
     },
     session::{
-        BeginError, CurrentSession, EndCause, Newest, Session, SessionChange, SessionTokens,
-        SignedOut,
+        BeginError, CurrentSession, EndCause, KeptEnd, Newest, Session, SessionChange,
+        SessionTokens, SignedOut,
     },
     store::StoreError,
-    token::{Claims, IdTokenExpectations, OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError},
+    token::{
+        Claims, IdTokenError, IdTokenExpectations, OriginalSignIn, RefreshedIdToken,
+        RefreshedIdTokenError,
+    },
 };
 
 /// How much ahead of its end a token is refreshed, at most.
@@ -348,11 +351,17 @@ impl RelyingParty {
             Ok(Refreshed::Elsewhere(_)) | Err(Failure::SignedOut(_)) => None,
             Err(Failure::Ended(reason)) => {
                 let cause = EndCause::RefreshRefused;
-                let ending = self.sessions.end(current.name(), Some(current), cause, now);
-                let end = ending.await.unwrap_or_else(|error| {
-                    tracing::warn!("{error}; a session that ended is still there");
-                    None
-                });
+                let ending = self
+                    .sessions
+                    .end_or_keep(current.name(), Some(current), cause, now);
+                let KeptEnd { end, error } = ending.await;
+                if let Some(error) = error {
+                    tracing::error!(
+                        reason = "store_unavailable",
+                        "{error}; the end of a session at its refresh is not recorded, and is tried again until the store has it"
+                    );
+                    tracing::info!("{}", error.remedy());
+                }
                 // One that was ended otherwise was told of there.
                 let end = end.filter(|_| *reason == SignedOut::RefreshRefused);
                 end.inspect(observing::session_changed)
@@ -567,8 +576,9 @@ impl RelyingParty {
         let mut session = Session::clone(&pending);
         let mut tokens = self.session_tokens(reply, &old, &mut session, now);
         tokens.refresh_token = received.refresh_token.clone();
-        if let Some(claims) = id_token {
-            tokens.sources = tokens.sources.with_id_token(claims);
+        if let Some(id_token) = id_token {
+            session.end_by(id_token.session_expiry);
+            tokens.sources = tokens.sources.with_id_token(id_token.claims);
         }
         session.user_info_due = false;
         if self.settings.session.refresh_user_info
@@ -643,7 +653,7 @@ impl RelyingParty {
         old: &SessionTokens,
         reply: &Tokens,
         now: OffsetDateTime,
-    ) -> Result<Option<Claims>, Failure> {
+    ) -> Result<Option<RefreshedIdToken>, Failure> {
         let Some(id_token) = &reply.id_token else {
             return Ok(None);
         };
@@ -678,7 +688,7 @@ impl RelyingParty {
         match verdict {
             Ok(accepted) => {
                 provider.id_token_accepted(accepted.algorithm);
-                Ok(Some(accepted.claims))
+                Ok(Some(accepted))
             }
             Err(error) => Err(error.into()),
         }
@@ -1029,6 +1039,10 @@ impl From<ProviderError> for Failure {
 impl From<RefreshedIdTokenError> for Failure {
     fn from(error: RefreshedIdTokenError) -> Failure {
         let reason = error.reason();
+        if let RefreshedIdTokenError::IdToken(IdTokenError::SessionExpired { .. }) = error {
+            tracing::info!(reason, "a session ended at its refresh: {error}");
+            return Failure::Ended(SignedOut::RefreshRefused);
+        }
         tracing::error!(reason, "the ID token of a refresh is rejected: {error}");
         tracing::info!("{}", error.remedy());
         Failure::Ended(SignedOut::RefreshRefused)

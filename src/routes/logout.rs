@@ -12,15 +12,15 @@ use serde_json::json;
 use tracing::Instrument;
 use url::{Url, form_urlencoded};
 
-use super::{Visit, form, html, redirect};
+use super::{Visit, clear_site_data, form, html, redirect};
 use crate::{
     code_flow::{PendingLogout, ReturnTo},
     events,
     fairing::ReturnedQuery,
     guard::{OptionalUser, RequestState, TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
-    pages,
-    relying_party::{FrontChannelLogout, SignOut, Source},
+    observing, pages,
+    relying_party::{FrontChannelLogout, Source},
     session::{SessionChange, SignedOut},
 };
 
@@ -49,7 +49,7 @@ impl Handler for LogoutPage {
         let Some(visit) = Visit::new(request) else {
             return Outcome::Error(Status::InternalServerError);
         };
-        Outcome::Success(visit.button_page(None).await)
+        Outcome::Success(visit.button_page(None))
     }
 }
 
@@ -80,10 +80,10 @@ impl Handler for Logout {
                 reason,
                 "another site asked to sign somebody out; nothing was done"
             );
-            return Outcome::Success(visit.button_page(Some(explanation)).await);
+            return Outcome::Success(visit.button_page(Some(explanation)));
         }
-        let location = visit.leave().instrument(span()).await;
-        Outcome::Success(redirect(&location))
+        let left = visit.leave().instrument(span()).await;
+        Outcome::Success(left.into_response(&visit.rp.settings.clear_site_data))
     }
 }
 
@@ -102,7 +102,16 @@ impl Handler for LoggedOut {
         Outcome::Success(match visit.returned_logout() {
             Some(pending) => {
                 visit.set([visit.rp.cookies.named(PENDING_LOGOUT, "/").remove()]);
-                redirect(pending.return_to.as_str())
+                let mut response = redirect(pending.return_to.as_str());
+                // What needs no cookie was dropped by the answer that led to the provider. A sign-out that is
+                // not recorded needs its note.
+                let types = &visit.rp.settings.clear_site_data;
+                if clear_site_data::has_cookies(types)
+                    && !visit.rp.sessions.has_ended_note(request.cookies())
+                {
+                    clear_data(&mut response, clear_site_data::all(types));
+                }
+                response
             }
             None => {
                 let path = visit.rp.post_logout.local_path.as_deref();
@@ -235,30 +244,31 @@ impl Handler for FrontchannelLogout {
 
 impl Visit<'_, '_> {
     /// Signs out, and tells the app; answers where the browser goes next.
-    async fn leave(&self) -> String {
+    async fn leave(&self) -> Left {
         let user = OptionalUser::from_request(self.request).await.succeeded();
         let user = user.and_then(OptionalUser::into_user);
         self.events.before_logout(self.request, user.as_ref()).await;
         self.set(self.rp.sessions.removals(self.request.cookies()));
         self.renew_browser();
-        let left = self.sign_out().await;
+        let mut left = self.sign_out().await;
         let request = self.request;
-        self.events.sessions_changed(Some(request), left.end).await;
+        let end = left.end.take();
+        self.events.sessions_changed(Some(request), end).await;
         let logout = events::LoggedOut {
             reason: left.reason,
             return_to: &left.return_to,
         };
         self.events.after_logout(request, &logout).await;
-        left.at_provider.unwrap_or(left.return_to)
+        left
     }
 
     /// Ends this browser's session.
     async fn sign_out(&self) -> Left {
         let return_to = self.next_after_logout();
-        let current = current_session(self.request).await;
         let provider = match &self.rp.source {
             Source::Provider(provider) => provider,
             Source::TestingProfile(_) => {
+                let current = current_session(self.request).await;
                 let life = self.rp.settings.session.lifetime;
                 let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");
                 self.set([marker.set("1", life, self.now)]);
@@ -267,55 +277,93 @@ impl Visit<'_, '_> {
                     reason: current.as_ref().err().map_or("signed_out", |r| r.reason()),
                     return_to: return_to.to_string(),
                     at_provider: None,
+                    unrecorded: None,
+                    needs_cookies: true,
                 };
             }
         };
-        let session = match current {
-            // The session at the provider may live longer.
-            Err(SignedOut::Idle | SignedOut::LifetimeEnded) => {
-                let jar = self.request.cookies();
-                let session = self.rp.sessions.find_ending(jar, self.now).await;
-                session.ok().map(Arc::new)
+        let jar = self.request.cookies();
+        let sessions = &self.rp.sessions;
+        let mut found = current_session(self.request).await.clone();
+        let mut reason = found.as_ref().err().map(|reason| reason.reason());
+        // The session at the provider may live longer.
+        if let Err(SignedOut::Idle | SignedOut::LifetimeEnded) = found {
+            found = sessions.find_ending(jar, self.now).await.map(Arc::new);
+        }
+        // Whatever became of the session: an older copy of it ends it too.
+        let name = sessions.name_in(jar).filter(|name| match found {
+            Err(SignedOut::LifetimeEnded) => false,
+            Err(SignedOut::Ended) => sessions.is_end_unrecorded(name),
+            _ => true,
+        });
+        if name.is_some() && !matches!(found, Err(SignedOut::Ended)) {
+            observing::signed_out();
+        }
+        let is_store_down = matches!(found, Err(SignedOut::StoreUnavailable));
+        let session = match found {
+            Ok(session) => Some(session),
+            // There may be a newer generation, which cannot be read, or which another browser has: the
+            // provider is told by this one.
+            Err(SignedOut::StoreUnavailable | SignedOut::Superseded | SignedOut::UnknownKey) => {
+                sessions.ending_in_cookies(jar, self.now).map(Arc::new)
             }
-            session => session.as_ref().ok().cloned(),
+            Err(_) => None,
         };
-        let here = match session {
-            Some(session) => {
-                let ending = self
-                    .rp
-                    .sign_out(provider, &session, return_to.clone(), self.now);
-                ending.await
-            }
-            None => SignOut {
-                end: None,
-                reason: match current {
-                    Err(reason) => reason.reason(),
-                    Ok(_) => SignedOut::Ended.reason(),
-                },
-                at_provider: None,
-            },
-        };
+        let ended = sessions
+            .end_in_browser(
+                name.as_deref(),
+                session.as_deref().map(|session| &**session),
+                jar,
+                is_store_down,
+                self.now,
+            )
+            .await;
+        self.set(ended.cookies);
+        if !ended.is_recorded {
+            reason = Some(SignedOut::StoreUnavailable.reason());
+        } else if ended.end.is_some() {
+            reason = Some("signed_out");
+        }
+
         let mut left = Left {
-            end: here.end,
-            reason: here.reason,
-            return_to: self.without_provider(return_to),
+            end: ended.end,
+            // Without a reason of its own, another request ended it meanwhile.
+            reason: reason.unwrap_or(SignedOut::Ended.reason()),
+            return_to: self.without_provider(return_to.clone()),
             at_provider: None,
+            unrecorded: (!ended.is_recorded).then_some(Unrecorded {
+                is_refused_here: ended.is_refused_here,
+            }),
+            needs_cookies: !ended.is_recorded,
         };
-        let Some((url, pending)) = here.at_provider else {
+        if name.is_none() {
+            return left;
+        }
+        let session = session.as_deref();
+        let there = self
+            .rp
+            .sign_out_at_provider(provider, session, return_to, self.now);
+        let Some((url, pending)) = there.await else {
             return left;
         };
-        if let Some(pending) = pending {
-            let text = serde_json::to_string(&pending)
-                .expect("a pending logout is two strings, which always serialize");
-            let cookie = self.rp.cookies.named(PENDING_LOGOUT, "/");
-            let keys = &self.rp.cookies.keys;
-            let value = keys.encrypt_text(Purpose::SignOut, cookie.name().as_bytes(), &text);
-            self.set([cookie.set(&value, PENDING_LOGOUT_TTL, self.now)]);
-        } else {
-            left.return_to.clone_from(&self.rp.post_logout.redirect_uri);
+        match pending {
+            Some(pending) => {
+                self.set_pending_logout(&pending);
+                left.needs_cookies = true;
+            }
+            None => left.return_to.clone_from(&self.rp.post_logout.redirect_uri),
         }
         left.at_provider = Some(url.into());
         left
+    }
+
+    fn set_pending_logout(&self, pending: &PendingLogout) {
+        let text = serde_json::to_string(pending)
+            .expect("a pending logout is two strings, which always serialize");
+        let cookie = self.rp.cookies.named(PENDING_LOGOUT, "/");
+        let keys = &self.rp.cookies.keys;
+        let value = keys.encrypt_text(Purpose::SignOut, cookie.name().as_bytes(), &text);
+        self.set([cookie.set(&value, PENDING_LOGOUT_TTL, self.now)]);
     }
 
     /// Where sign-out leads when the provider is not asked: an address elsewhere is as good then.
@@ -420,14 +468,14 @@ impl Visit<'_, '_> {
 
     /// A page with the button that signs out, for whoever asks for it and for a request that did not come
     /// from a page of this app.
-    async fn button_page<'p>(&self, refused: Option<&str>) -> Response<'p> {
+    fn button_page<'p>(&self, refused: Option<&str>) -> Response<'p> {
         let _ = RequestState::of(self.request).is_ending.set(());
         // Only the setting names another site, so the form need not say it again.
         let action = match self.leads_elsewhere() {
             true => self.rp.route_path("logout"),
             false => self.rp.logout_url(self.next_after_logout().as_str()),
         };
-        let context = self.button_context().await;
+        let context = self.button_context();
         let ends = self.now.unix_timestamp().saturating_add(BUTTON_TTL);
         let keys = &self.rp.cookies.keys;
         let value = keys.encrypt_text(Purpose::SignOutButton, &context, &ends.to_string());
@@ -456,19 +504,18 @@ impl Visit<'_, '_> {
         let Some((_, value)) = pairs.iter().find(|(name, _)| name == BUTTON) else {
             return false;
         };
-        let context = self.button_context().await;
+        let context = self.button_context();
         let keys = &self.rp.cookies.keys;
         let ends = keys.decrypt_text(Purpose::SignOutButton, &context, value);
         let ends = ends.ok().and_then(|ends| ends.parse::<i64>().ok());
         ends.is_some_and(|ends| self.now.unix_timestamp() < ends)
     }
 
-    /// What a button is bound to: the session of this browser, or that it has none.
-    async fn button_context(&self) -> Vec<u8> {
-        match current_session(self.request).await {
-            Ok(session) => session.name().as_bytes().to_vec(),
-            Err(_) => vec![],
-        }
+    /// What a button is bound to: the session of this browser, or that it has none. The store is not asked: the
+    /// button works while it is down, and afterwards.
+    fn button_context(&self) -> Vec<u8> {
+        let name = self.rp.sessions.name_in(self.request.cookies());
+        name.map_or_else(Vec::new, |name| name.as_bytes().to_vec())
     }
 }
 
@@ -482,6 +529,45 @@ struct Left {
     return_to: String,
     /// Where it goes before, to sign out there too.
     at_provider: Option<String>,
+    /// Set while the store does not know it.
+    unrecorded: Option<Unrecorded>,
+    /// Whether a later request needs cookies that the answer sets.
+    needs_cookies: bool,
+}
+
+/// A sign-out that the store has not recorded.
+struct Unrecorded {
+    /// Whether this node refuses the session meanwhile.
+    is_refused_here: bool,
+}
+
+impl Left {
+    /// On to the next page; while the sign-out is not recorded, to a page that says so.
+    fn into_response<'r>(self, types: &[String]) -> Response<'r> {
+        let provider = self.at_provider.as_deref();
+        let mut response = match self.unrecorded {
+            None => redirect(provider.unwrap_or(&self.return_to)),
+            Some(Unrecorded { is_refused_here }) => {
+                let page = pages::sign_out_unrecorded(is_refused_here, provider, &self.return_to);
+                let mut response = html(Status::ServiceUnavailable, page);
+                let wait = crate::store::RETRY_AFTER.as_secs().to_string();
+                response.set_raw_header("Retry-After", wait);
+                response
+            }
+        };
+        let value = match self.needs_cookies {
+            true => clear_site_data::without_cookies(types),
+            false => clear_site_data::all(types),
+        };
+        clear_data(&mut response, value);
+        response
+    }
+}
+
+fn clear_data(response: &mut Response<'_>, value: Option<String>) {
+    if let Some(value) = value {
+        response.set_raw_header("Clear-Site-Data", value);
+    }
 }
 
 /// Who sent a request to sign out.

@@ -58,7 +58,7 @@ impl Sessions {
     }
 
     /// The end of a session; `None` when it is over by its times, which whoever brings it notices.
-    fn ended(
+    pub(super) fn ended(
         &self,
         name: &str,
         session: Option<&Session>,
@@ -241,11 +241,15 @@ impl Sessions {
         session: &Session,
         names: &SessionNames,
     ) -> Result<Option<u64>, SignedOut> {
+        if self.unrecorded.has(&names.session) {
+            return Err(SignedOut::Ended);
+        }
         let mut asked: Vec<&str> = Vec::with_capacity(6);
         asked.push(&names.generation);
         asked.extend(names.ends());
         let notes = self.store.notes(&asked).await;
         let notes = notes.map_err(|error| unavailable(&error))?;
+        self.unrecorded.store_answered();
         let mut notes = notes.iter().map(Option::as_deref);
         let generation = notes.next().flatten().and_then(|note| note.parse().ok());
         // No other session has its name: it has ended, whatever the time is by which clock.

@@ -3,6 +3,7 @@
 mod change;
 mod chunks;
 mod current;
+mod ended_note;
 mod ending;
 mod generations;
 mod handed_out;
@@ -16,6 +17,7 @@ mod sessions;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql_store;
 pub mod store;
+mod unrecorded_ends;
 
 use std::sync::Arc;
 
@@ -30,6 +32,7 @@ pub(crate) use names::Names;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
 pub(crate) use sessions::{BeginError, Newest, Sessions};
+pub(crate) use unrecorded_ends::KeptEnd;
 
 use crate::{
     Secret,
@@ -79,7 +82,7 @@ pub(crate) struct SessionTokens {
 
 impl Session {
     /// A session that begins now, with an id of its own. It ends with the setting `session.lifetime`,
-    /// which [`Sessions::begin`] adds.
+    /// which [`Sessions::begin`] adds, or before it by [`end_by`](Self::end_by).
     pub(crate) fn new(issuer: &str, claims: Claims, now: OffsetDateTime) -> Session {
         Session {
             id: Secret::random(),
@@ -92,6 +95,15 @@ impl Session {
             started: milliseconds(now),
             ends: i64::MAX,
             seen: now.unix_timestamp(),
+        }
+    }
+
+    /// Has it end at this time, in seconds since 1970; `None` leaves its end as it is. The setting
+    /// `session.lifetime` limits it in any case.
+    pub(crate) fn end_by(&mut self, session_expiry: Option<f64>) {
+        if let Some(ends) = session_expiry {
+            // A number of any size becomes the nearest one.
+            self.ends = (ends * 1000.0) as i64;
         }
     }
 

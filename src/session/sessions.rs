@@ -19,12 +19,14 @@ use super::{
     CurrentSession, EndCause, Names, Session, SessionChange, SessionTokens, SessionTooLarge,
     SignedOut,
     chunks::{SessionCookies, without_end},
+    ended_note::EndedNote,
     ending::KnownSids,
     handed_out::{AFTER_SEEN, HandedOut},
     milliseconds,
     opened::{Opened, OpenedSessions, SessionNames},
     record,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
+    unrecorded_ends::UnrecordedEnds,
 };
 use crate::{
     Clock, Secret,
@@ -68,6 +70,8 @@ pub(crate) struct Sessions {
     pub(crate) is_shared: bool,
     /// For front-channel logout, where it is turned on.
     pub(super) known_sids: Option<KnownSids>,
+    pub(super) unrecorded: Arc<UnrecordedEnds>,
+    pub(super) ended_note: EndedNote,
     opened: OpenedSessions,
     /// The newest records of sessions in cookies, where the store is not shared.
     handed_out: HandedOut,
@@ -148,6 +152,8 @@ impl Sessions {
             store: shared.unwrap_or_else(|| memory()),
             is_shared,
             known_sids: None,
+            unrecorded: Arc::new(UnrecordedEnds::new(clock)),
+            ended_note: EndedNote::new(cookies),
             opened: OpenedSessions::new(settings.cache),
             handed_out: HandedOut::new(),
             touched: Cache::new(MAX_TOUCHED),
@@ -210,8 +216,7 @@ impl Sessions {
         now: OffsetDateTime,
         ended: &mut Vec<SessionChange>,
     ) -> Result<Begun, BeginError> {
-        let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
-        session.ends = session.started.saturating_add(lifetime);
+        session.ends = self.end_of(&session);
         self.reduce(&mut session, &mut tokens);
         let names = self.names_of(&session);
         let version = u64::from(!self.is_in_cookies);
@@ -245,6 +250,10 @@ impl Sessions {
             return Ok(None);
         };
         let replaced = self.find_ending(jar, now).await;
+        if let Err(SignedOut::StoreUnavailable) = replaced {
+            // Without a second wait for it.
+            return Err(StoreError::new("the session before cannot be ended"));
+        }
         let known = replaced.as_ref().ok().map(|replaced| &**replaced);
         let end = self.end(&name, known, EndCause::Replaced, now).await?;
         // Where sessions are in cookies, one that had ended is ended by its name once more.
@@ -400,8 +409,13 @@ impl Sessions {
             .opened
             .in_store(&text, || Some(self.names.session(&self.id_in_text(&text)?)))
             .ok_or(SignedOut::Unreadable)?;
+        if self.unrecorded.has(&session.name) {
+            return Err(SignedOut::Ended);
+        }
         let stored = self.store.load(&session.name).await;
-        let Some(stored) = stored.map_err(|error| unavailable(&error))? else {
+        let stored = stored.map_err(|error| unavailable(&error))?;
+        self.unrecorded.store_answered();
+        let Some(stored) = stored else {
             return Err(SignedOut::Ended);
         };
         let mut why = SignedOut::Ended;
@@ -462,6 +476,9 @@ impl Sessions {
         &self,
         name: &str,
     ) -> Result<Result<CurrentSession, SignedOut>, StoreError> {
+        if self.unrecorded.has(name) {
+            return Ok(Err(SignedOut::Ended));
+        }
         let Some(stored) = self.store.load(name).await? else {
             return Ok(Err(SignedOut::Ended));
         };
@@ -516,8 +533,26 @@ impl Sessions {
         }
     }
 
+    /// The session that this browser's cookies hold themselves, for its end: whatever the store says of it.
+    pub(crate) fn ending_in_cookies(
+        &self,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+    ) -> Option<CurrentSession> {
+        if !self.is_in_cookies {
+            return None;
+        }
+        let text = self.cookies.read(jar)?;
+        let opened = self
+            .opened
+            .in_cookies(text, |text| self.open_cookie(text))?;
+        let (session, body) = (opened.session.clone(), opened.body.clone());
+        let session = CurrentSession::new(session, body, opened.names.session.clone(), 0);
+        (!self.kept_for(&session, now).is_zero()).then_some(session)
+    }
+
     /// The name of this browser's session, whatever has become of it.
-    fn name_in(&self, jar: &CookieJar<'_>) -> Option<Arc<str>> {
+    pub(crate) fn name_in(&self, jar: &CookieJar<'_>) -> Option<Arc<str>> {
         if !self.is_in_cookies {
             return Some(self.names.session(&self.id_in(jar)?).into());
         }
@@ -541,8 +576,8 @@ impl Sessions {
         }
     }
 
-    /// When a session ends at the latest: as was said at its sign-in, or by today's `session.lifetime` if
-    /// that is earlier. In milliseconds since 1970.
+    /// When a session ends at the latest: as was said at its sign-in or by an ID token since, or by today's
+    /// `session.lifetime` if that is earlier. In milliseconds since 1970.
     pub(super) fn end_of(&self, session: &Session) -> i64 {
         let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
         session.ends.min(session.started.saturating_add(lifetime))
@@ -610,6 +645,10 @@ impl Sessions {
     ) -> Result<Option<CurrentSession>, BeginError> {
         session.generation = current.generation.saturating_add(1);
         session.seen = now.unix_timestamp();
+        // A refreshed ID token may have moved it.
+        if session.ends != current.ends {
+            session.ends = self.end_of(&session);
+        }
         self.reduce(&mut session, &mut tokens);
         let mut next = self.record(session, &tokens, current.name.clone(), current.version)?;
         if self.is_in_cookies {
@@ -617,6 +656,9 @@ impl Sessions {
         }
         let owners = self.names_of(&next).into_owners();
         for _ in 0..MAX_TRIES {
+            if self.unrecorded.has(&current.name) {
+                return Ok(None);
+            }
             next.version += 1;
             let stored = self.stored(&next, owners.clone());
             let life = self.kept_for(&next, now);

@@ -19,6 +19,18 @@ const SIGNING_ALGORITHMS: [&str; 10] = [
     "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256",
 ];
 
+/// What `clear_site_data` may name (Clear Site Data §3.1, and what Chromium and HTML have added).
+pub(crate) const CLEAR_SITE_DATA: [&str; 8] = [
+    "cache",
+    "cookies",
+    "storage",
+    "executionContexts",
+    "prefetchCache",
+    "prerenderCache",
+    "clientHints",
+    "*",
+];
+
 /// What an authorization request carries from elsewhere.
 const RESERVED_PARAMETERS: [&str; 14] = [
     "client_id",
@@ -65,6 +77,7 @@ impl Settings {
         self.check_algorithms()?;
         self.check_parameters()?;
         self.check_post_logout_redirect_uri()?;
+        self.check_clear_site_data()?;
         self.check_users()?;
         self.check_resource_server()?;
         if let Some(issuer) = &self.issuer {
@@ -372,6 +385,18 @@ impl Settings {
                 format!("{text:?} is neither a local path nor an https URL"),
                 "write a path such as `/goodbye`, or an absolute URL with `https`",
             )),
+        }
+    }
+
+    fn check_clear_site_data(&self) -> Result<(), SettingsError> {
+        let mut types = self.clear_site_data.iter();
+        match types.find(|name| !CLEAR_SITE_DATA.contains(&name.as_str())) {
+            Some(name) => Err(self.error(
+                "clear_site_data",
+                format!("there is no type {name:?} of `Clear-Site-Data`"),
+                format!("choose from {}", CLEAR_SITE_DATA.join(", ")),
+            )),
+            None => Ok(()),
         }
     }
 

@@ -61,6 +61,7 @@ pub(super) const SETTINGS: &[(&str, Form)] = &[
     ("post_logout_redirect_uri", Form::Text),
     ("rp_initiated_logout", Form::Flag),
     ("frontchannel_logout", Form::Flag),
+    ("clear_site_data", Form::Words),
     ("mount", Form::Text),
     ("previous_secret_keys", Form::Words),
     ("sign_in_timeout", Form::Duration),

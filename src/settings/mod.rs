@@ -26,7 +26,6 @@ use url::Url;
 #[cfg(feature = "testing")]
 pub(crate) use self::check::is_reserved;
 pub(crate) use self::in_process::{Answers, InProcess, NoAnswer};
-pub(crate) use self::session::StoreUrl;
 pub use self::{
     cache_size::CacheSize,
     client_secrets::{ClientSecrets, ClientSecretsTable},
@@ -37,6 +36,7 @@ pub use self::{
     resource_server::{IntrospectionAuthMethod, IssuerSettings, TokenValidation},
     session::{SessionSettings, StoreKind},
 };
+pub(crate) use self::{check::CLEAR_SITE_DATA, session::StoreUrl};
 use self::{
     environment::Environment,
     error::Origins,
@@ -221,6 +221,15 @@ pub struct Settings {
     ///
     /// _Default:_ `false`
     pub frontchannel_logout: bool,
+    /// What a browser drops when somebody signs out here, as words in one string or a list: `cache`,
+    /// `cookies`, `storage`, `executionContexts`, `prefetchCache`, `prerenderCache`, `clientHints`, or `*` for
+    /// all. Browsers heed it on https and loopback, and each ignores the types that it does not know. `cookies`
+    /// and `*` also drop the cookies of sibling sub-domains; a warning at liftoff.
+    /// [Clear Site Data §3.1](https://www.w3.org/TR/clear-site-data/#header)
+    ///
+    /// _Default:_ `[]`
+    #[serde(deserialize_with = "value::via::<_, Words, _>")]
+    pub clear_site_data: Vec<String>,
     /// Where the routes are mounted; `/` gives Flask-OIDC's paths.
     ///
     /// _Default:_ `/oidc`
@@ -427,6 +436,7 @@ impl Default for Settings {
             post_logout_redirect_uri: None,
             rp_initiated_logout: true,
             frontchannel_logout: false,
+            clear_site_data: vec![],
             mount: "/oidc".to_owned(),
             previous_secret_keys: Vec::new(),
             sign_in_timeout: Duration::from_secs(30 * 60),
@@ -570,6 +580,12 @@ impl Settings {
         if algorithms.into_iter().any(|name| name == "HS256") {
             let line = "`id_token_signing_algs`: HS256 lets whoever knows the client secret sign ID tokens";
             lines.push(line.to_owned());
+        }
+        let mut dropped = self.clear_site_data.iter();
+        if let Some(name) = dropped.find(|name| ["cookies", "*"].contains(&name.as_str())) {
+            lines.push(format!(
+                "`clear_site_data`: `{name}` drops the cookies of sibling sub-domains too"
+            ));
         }
         if !self.trusted_audiences.is_empty() {
             let audiences = self.trusted_audiences.join(", ");

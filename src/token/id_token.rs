@@ -11,7 +11,7 @@ use super::{
     ClaimError, Claims, Jws, JwsError, KeySet, SigningAlgorithm, TokenKind,
     checks::{
         check_aud, check_exp, check_iat, check_iss, check_nbf, check_sub, check_typ,
-        optional_string, seconds, since_1970, string,
+        optional_seconds, optional_string, seconds, since_1970, string,
     },
     excerpt,
 };
@@ -47,6 +47,8 @@ pub(crate) struct IdToken {
     pub(crate) claims: Claims,
     /// What it is signed with.
     pub(crate) algorithm: SigningAlgorithm,
+    /// When a session that begins or goes on with it ends at the latest, in seconds since 1970.
+    pub(crate) session_expiry: Option<f64>,
     subject: String,
 }
 
@@ -91,9 +93,11 @@ impl IdToken {
         check_acr(claims, expected.acr_values)?;
         // Step 13.
         check_auth_time(claims, expected.max_age, now, skew)?;
+        let session_expiry = check_session_expiry(claims, now)?;
 
         Ok(IdToken {
             subject,
+            session_expiry,
             algorithm: jws.algorithm,
             claims: Claims::from(jws.claims),
         })
@@ -145,6 +149,16 @@ pub enum IdTokenError {
         /// The age of the authentication, in seconds.
         actual: u64,
     },
+    /// The provider says that the session has ended already.
+    #[error(
+        "the session ended at {session_expiry} by the ID token (\"session_expiry\"), it is now {now} (seconds since 1970)"
+    )]
+    SessionExpired {
+        /// The `session_expiry` of the token.
+        session_expiry: i64,
+        /// The time it was checked at.
+        now: i64,
+    },
 }
 
 impl IdTokenError {
@@ -158,6 +172,7 @@ impl IdTokenError {
             IdTokenError::AccessTokenHash => "id_token_at_hash",
             IdTokenError::AuthenticationContext { .. } => "id_token_acr",
             IdTokenError::AuthenticationTooOld { .. } => "id_token_auth_time",
+            IdTokenError::SessionExpired { .. } => "id_token_session_expiry",
         }
     }
 
@@ -181,12 +196,34 @@ impl IdTokenError {
             IdTokenError::AuthenticationTooOld { .. } => {
                 "have the provider honour `max_age`, or ask for a longer one"
             }
+            IdTokenError::SessionExpired { .. } => {
+                "sign in again; if it happens always, synchronise the clocks of this machine and of the provider, or have the provider send a later `session_expiry`"
+            }
         }
     }
 
     /// Whether newer keys of the provider could make the token good.
     pub(crate) fn wants_fresh_keys(&self) -> bool {
         matches!(self, IdTokenError::Jws(error) if error.wants_fresh_keys())
+    }
+}
+
+/// When the session here ends at the latest, by the provider's word. It is not judged with the tolerance of other
+/// times: a session that has ended by our clock would end with its first request.
+/// <https://openid.net/specs/openid-connect-enterprise-extensions-1_0.html>
+fn check_session_expiry(
+    claims: &Map<String, Value>,
+    now: f64,
+) -> Result<Option<f64>, IdTokenError> {
+    if claims.get("session_expiry").is_none_or(Value::is_null) {
+        return Ok(None);
+    }
+    match optional_seconds(claims, "session_expiry")? {
+        Some(ends) if ends <= now => Err(IdTokenError::SessionExpired {
+            session_expiry: ends as i64,
+            now: now as i64,
+        }),
+        ends => Ok(ends),
     }
 }
 

@@ -20,6 +20,8 @@ pub(crate) struct RefreshedIdToken {
     pub(crate) claims: Claims,
     /// What it is signed with.
     pub(crate) algorithm: SigningAlgorithm,
+    /// When the session ends at the latest, as [`IdToken::session_expiry`].
+    pub(crate) session_expiry: Option<f64>,
 }
 
 impl RefreshedIdToken {
@@ -37,11 +39,16 @@ impl RefreshedIdToken {
         // "its `iss` Claim Value MUST be the same", and what holds for every ID token.
         let id_token = IdToken::accept(compact, keys, expected, now)?;
         let (claims, algorithm) = (id_token.claims, id_token.algorithm);
+        let session_expiry = id_token.session_expiry;
         check_same(&claims, original.claims, "sub")?;
         check_same_aud(&claims, original.claims)?;
         check_auth_time(&claims, original.claims)?;
         check_nonce(&claims, original.nonce)?;
-        Ok(RefreshedIdToken { claims, algorithm })
+        Ok(RefreshedIdToken {
+            claims,
+            algorithm,
+            session_expiry,
+        })
     }
 }
 

@@ -3,6 +3,7 @@
 mod app;
 mod attempts;
 mod bearer;
+mod clear_site_data;
 mod common;
 mod cookie_holder;
 mod cookie_mixing;
@@ -37,8 +38,10 @@ mod rsa_sizes;
 mod session;
 mod session_attacks;
 mod session_changes;
+mod session_expiry;
 mod sign_in;
 mod sign_in_attempts;
 mod sql_store;
 mod stores;
 mod support;
+mod unrecorded_ends;
