@@ -248,8 +248,8 @@ impl Sessions {
         };
         let replaced = match self.find_ending(jar, now).await {
             // Without a second wait for it.
-            Err(reason @ SignedOut::StoreUnavailable) => {
-                return Err(StoreError::new(reason.to_string()));
+            Err(SignedOut::StoreUnavailable) => {
+                return Err(StoreError::new("the session before cannot be ended"));
             }
             replaced => replaced.ok(),
         };
