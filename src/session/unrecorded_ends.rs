@@ -56,6 +56,8 @@ struct Queue {
     is_task_running: bool,
     /// Whether it was logged that there is no room.
     is_known_full: bool,
+    /// Whether an end was not recorded when it came. One that a browser brings is, as a rule.
+    has_failed: bool,
     /// How many were recorded since there was none.
     recorded: usize,
 }
@@ -156,10 +158,10 @@ impl UnrecordedEnds {
         queue.is_task_running = false;
         queue.is_known_full = false;
         let recorded = std::mem::take(&mut queue.recorded);
-        if recorded > 0 {
+        if std::mem::take(&mut queue.has_failed) && recorded > 0 {
             tracing::info!(
                 reason = "store_unavailable",
-                "the store has recorded the ends of {recorded} sessions that it did not take before"
+                "the store has recorded the ends of sessions that it did not take before: {recorded}"
             );
         }
         None
@@ -182,7 +184,9 @@ impl UnrecordedEnds {
 
     /// Another one is the next: of a store in parts, one part may be down.
     fn put_back(&self, name: Arc<str>) {
-        self.queue().order.push_back(name);
+        let mut queue = self.queue();
+        queue.order.push_back(name);
+        queue.has_failed = true;
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -330,6 +334,7 @@ impl Sessions {
         let mut queue = self.unrecorded.queue();
         let is_first = !queue.ends.is_empty() && !queue.is_task_running;
         queue.is_task_running |= is_first;
+        queue.has_failed |= !at_once;
         drop(queue);
         if is_first {
             let pause = if at_once { Duration::ZERO } else { MIN_PAUSE };

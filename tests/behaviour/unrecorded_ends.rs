@@ -260,7 +260,7 @@ async fn an_unrecorded_sign_out_is_logged_once() {
         let app = App::new(&provider);
         let store = Link::new();
         let browser = node(&app, &store).await;
-        sign_in(&browser, &provider).await;
+        let id = sign_in(&browser, &provider).await;
         store.is(state);
         let log = Log::listen();
         let page = browser.submit("/oidc/logout", "").await;
@@ -283,6 +283,19 @@ async fn an_unrecorded_sign_out_is_logged_once() {
                 "WARN a sign-out is not recorded; it is tried again until the store has it".to_owned(),
             ]
         );
+        store.is(State::Up);
+        app.advance(PAUSE);
+        browser.visit("/plain").await.is(Status::Ok);
+        store.until_ended(&id).await;
+        let expected =
+            "INFO the store has recorded the ends of sessions that it did not take before: 1";
+        let told = async {
+            while !log.lines().iter().any(|line| line == expected) {
+                yield_now().await;
+            }
+        };
+        let told = timeout(Duration::from_secs(10), told).await;
+        told.unwrap_or_else(|_| panic!("{:#?}", log.lines()));
     }
 }
 
