@@ -104,7 +104,8 @@ const OF_ID_TOKENS: [&str; 3] = ["nonce", "auth_time", "amr"];
 /// A token whose purpose is judged.
 struct Token<'a> {
     source: Source<'a>,
-    claims: &'a Map<String, Value>,
+    /// The claims that a row names, and that say anything: there are few, and rows ask for many.
+    claims: Vec<(&'a str, &'a Value)>,
     circumstances: Circumstances,
     /// The name of the setting `accepts` of its issuer.
     setting: &'a str,
@@ -168,9 +169,12 @@ pub(super) fn check_purpose(
     circumstances: Circumstances,
     setting: &str,
 ) -> Result<(), BearerTokenError> {
+    let claims = claims.iter().map(|(name, value)| (name.as_str(), value));
     let token = Token {
         source,
-        claims,
+        claims: claims
+            .filter(|(name, value)| is_in_a_row(name) && is_present(value))
+            .collect(),
         circumstances,
         setting,
     };
@@ -310,9 +314,15 @@ enum Scopes {
 }
 
 impl<'a> Token<'a> {
-    /// Whether the claim says anything.
+    /// The claim, if it says anything.
+    fn claim(&self, name: &str) -> Option<&'a Value> {
+        debug_assert!(is_in_a_row(name), "{name:?} was left out");
+        let mut claims = self.claims.iter();
+        claims.find(|claim| claim.0 == name).map(|claim| claim.1)
+    }
+
     fn has(&self, name: &str) -> bool {
-        self.claims.get(name).is_some_and(is_present)
+        self.claim(name).is_some()
     }
 
     fn has_any(&self, names: &[&str]) -> bool {
@@ -332,11 +342,8 @@ impl<'a> Token<'a> {
 
     /// What the payload says that the token is.
     fn words(&self) -> impl Iterator<Item = (&'static str, &'a Value)> {
-        let claims = self.claims;
-        let words = WORDS
-            .into_iter()
-            .filter_map(move |name| Some((name, claims.get(name)?)));
-        words.filter(|(_, word)| is_present(word))
+        let words = WORDS.into_iter();
+        words.filter_map(|name| Some((name, self.claim(name)?)))
     }
 
     /// A claim of row 3 that neither an ID token nor an access token has. `code` is the one of a signed authorization
@@ -360,11 +367,10 @@ impl<'a> Token<'a> {
         let mut scopes = Scopes::None;
         for value in ["scope", "scp"]
             .into_iter()
-            .filter_map(|name| self.claims.get(name))
+            .filter_map(|name| self.claim(name))
         {
             let is_openid = |word: &str| SCOPES_OF_OPENID.contains(&word);
             let are_openid = match value {
-                value if !is_present(value) => continue,
                 Value::String(text) => text.split_ascii_whitespace().all(is_openid),
                 Value::Array(list) => {
                     let mut words = list.iter().map(Value::as_str);
@@ -380,6 +386,21 @@ impl<'a> Token<'a> {
         }
         scopes
     }
+}
+
+/// Whether a row names the claim.
+fn is_in_a_row(name: &str) -> bool {
+    const OTHERS: [&str; 5] = ["events", "code", "scope", "scp", "jti"];
+    let rows: [&[&str]; 7] = [
+        &HASHES,
+        &OF_OTHER_TOKENS,
+        &WORDS,
+        &OF_ACCESS_TOKENS,
+        &OF_ID_TOKENS,
+        &CLIENT_ID,
+        &OTHERS,
+    ];
+    rows.iter().any(|names| names.contains(&name))
 }
 
 /// Whether a member says anything: `null`, the empty text and the empty list do not.
