@@ -63,9 +63,17 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
     }
     tracing::info!(target: TARGET, "OpenID Connect, access tokens:");
     for issuer in resource_server.issuers() {
-        let audience = issuer.audience().join(", ");
-        tracing::info!(target: INDENTED, "issuer: {}, for the audience {audience}", issuer.name());
-        if let Err(error) = issuer.provider.metadata(resource_server.clock.now()).await {
+        let (name, audience) = (issuer.name(), issuer.audience().join(", "));
+        let metadata = issuer.provider.metadata(resource_server.clock.now()).await;
+        let signs_nobody_in = metadata
+            .as_ref()
+            .is_ok_and(|metadata| metadata.additional_metadata().signs_nobody_in);
+        let accepts = match issuer.accepts().describe(signs_nobody_in) {
+            Some(tokens) => format!(", also {tokens}"),
+            None => String::new(),
+        };
+        tracing::info!(target: INDENTED, "issuer: {name}, for the audience {audience}{accepts}");
+        if let Err(error) = metadata {
             tracing::warn!("{error}; its tokens are answered with 503 until it is there");
         }
     }

@@ -29,8 +29,9 @@ impl Provider {
     pub(crate) fn accept_metadata(&self, reply: &HttpResponse) -> Result<Metadata, ProviderError> {
         let issuer = &self.registration.issuer;
         match &self.registration.metadata {
-            MetadataSource::Discovery { .. } => metadata::accept(reply.body(), issuer),
+            MetadataSource::Discovery { .. } => metadata::accept(reply.body(), issuer, self.need()),
             MetadataSource::Given(endpoints) => metadata::given(endpoints, issuer),
+            MetadataSource::Keys { jwks_uri } => metadata::of_keys(jwks_uri),
         }
     }
 
@@ -44,6 +45,7 @@ impl Provider {
         match &self.registration.metadata {
             MetadataSource::Discovery { url } => url,
             MetadataSource::Given(endpoints) => &endpoints.jwks_uri,
+            MetadataSource::Keys { jwks_uri } => jwks_uri,
         }
     }
 

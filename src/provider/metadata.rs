@@ -10,7 +10,7 @@ use openidconnect::{
     },
 };
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::{Endpoint, ProviderError, http_client::may_be_called, tolerance};
@@ -60,7 +60,23 @@ pub(crate) struct FurtherMetadata {
     /// error.
     #[serde(default, rename = "rocket_openidconnect:algs")]
     algorithms: Vec<SigningAlgorithm>,
+    /// Whether it names neither a place to sign in nor one that issues tokens to clients, so that what its keys sign
+    /// are identity tokens of jobs or workloads.
+    #[serde(default, rename = "rocket_openidconnect:signs_nobody_in")]
+    pub signs_nobody_in: bool,
 }
+
+/// What a provider is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Need {
+    /// People sign in there.
+    SignIn,
+    /// Its tokens are checked: the keys are enough.
+    Keys,
+}
+
+/// In the place of an authorization endpoint that is not needed, and not there.
+const NO_AUTHORIZATION_ENDPOINT: &str = "urn:rocket_openidconnect:none";
 
 impl FurtherMetadata {
     /// The algorithms that tokens may be signed with; `RS256` when the metadata lists none that is
@@ -76,7 +92,7 @@ impl FurtherMetadata {
 impl AdditionalProviderMetadata for FurtherMetadata {}
 
 /// Reads a metadata document and checks it (OpenID Connect Discovery 1.0 §4.3).
-pub(crate) fn accept(body: &[u8], issuer: &str) -> Result<Metadata, ProviderError> {
+pub(crate) fn accept(body: &[u8], issuer: &str, need: Need) -> Result<Metadata, ProviderError> {
     let malformed = |cause: String| ProviderError::Malformed {
         endpoint: Endpoint::Metadata,
         cause,
@@ -105,9 +121,58 @@ pub(crate) fn accept(body: &[u8], issuer: &str) -> Result<Metadata, ProviderErro
         .collect();
     document.insert("rocket_openidconnect:algs".into(), json!(algorithms));
 
+    document.remove("rocket_openidconnect:signs_nobody_in");
+    if need == Need::Keys && !has_authorization_endpoint(&document) {
+        let others = [
+            "token_endpoint",
+            "device_authorization_endpoint",
+            "backchannel_authentication_endpoint",
+        ];
+        let is_there = |member: &str| document.get(member).is_some_and(|value| value != "");
+        let signs_nobody_in = !others.into_iter().any(is_there);
+        let member = "rocket_openidconnect:signs_nobody_in";
+        document.insert(member.into(), json!(signs_nobody_in));
+        let member = "authorization_endpoint";
+        document.insert(member.into(), json!(NO_AUTHORIZATION_ENDPOINT));
+    }
+
     let metadata: Metadata = serde_json::from_value(Value::Object(document))
         .map_err(|error| malformed(error.to_string()))?;
-    check_endpoints(&metadata)?;
+    check_endpoints(&metadata, need)?;
+    Ok(metadata)
+}
+
+/// Whether it is an address at which people could sign in: Kubernetes names a URN, others leave it empty.
+fn has_authorization_endpoint(document: &Map<String, Value>) -> bool {
+    let endpoint = document.get("authorization_endpoint");
+    let url = endpoint
+        .and_then(Value::as_str)
+        .and_then(|text| Url::parse(text).ok());
+    url.is_some_and(|url| matches!(url.scheme(), "http" | "https"))
+}
+
+/// The metadata of an issuer of which the keys alone are known.
+pub(crate) fn of_keys(jwks_uri: &Url) -> Result<Metadata, ProviderError> {
+    let malformed = |error: url::ParseError| ProviderError::Malformed {
+        endpoint: Endpoint::Metadata,
+        cause: error.to_string(),
+    };
+    // The issuer's name may be no address, and is compared by the settings alone.
+    let nobody = || NO_AUTHORIZATION_ENDPOINT.to_owned();
+    let metadata = Metadata::new(
+        IssuerUrl::new(nobody()).map_err(malformed)?,
+        AuthUrl::new(nobody()).map_err(malformed)?,
+        JsonWebKeySetUrl::from_url(jwks_uri.clone()),
+        vec![],
+        vec![],
+        vec![],
+        FurtherMetadata {
+            // By their kinds, the keys limit them.
+            algorithms: SigningAlgorithm::ASYMMETRIC.to_vec(),
+            ..FurtherMetadata::default()
+        },
+    );
+    check_endpoints(&metadata, Need::Keys)?;
     Ok(metadata)
 }
 
@@ -129,18 +194,18 @@ pub(crate) fn given(source: &GivenEndpoints, issuer: &str) -> Result<Metadata, P
     .set_token_endpoint(Some(TokenUrl::from_url(source.token_endpoint.clone())))
     .set_userinfo_endpoint(source.userinfo_endpoint.clone().map(UserInfoUrl::from_url));
 
-    check_endpoints(&metadata)?;
+    check_endpoints(&metadata, Need::SignIn)?;
     Ok(metadata)
 }
 
 /// Every endpoint that carries a secret is `https` or on this machine.
-fn check_endpoints(metadata: &Metadata) -> Result<(), ProviderError> {
-    let Some(token_endpoint) = metadata.token_endpoint() else {
+fn check_endpoints(metadata: &Metadata, need: Need) -> Result<(), ProviderError> {
+    if need == Need::SignIn && metadata.token_endpoint().is_none() {
         return Err(ProviderError::Malformed {
             endpoint: Endpoint::Metadata,
             cause: "it has no `token_endpoint`".into(),
         });
-    };
+    }
 
     let check = |endpoint, url: &Url| match may_be_called(url) {
         true => Ok(()),
@@ -149,9 +214,14 @@ fn check_endpoints(metadata: &Metadata) -> Result<(), ProviderError> {
             url: url.to_string(),
         }),
     };
-    check(Endpoint::Metadata, metadata.authorization_endpoint().url())?;
+    let authorization_endpoint = metadata.authorization_endpoint().url();
+    if authorization_endpoint.as_str() != NO_AUTHORIZATION_ENDPOINT {
+        check(Endpoint::Metadata, authorization_endpoint)?;
+    }
     check(Endpoint::KeySet, metadata.jwks_uri().url())?;
-    check(Endpoint::Token, token_endpoint.url())?;
+    if let Some(token_endpoint) = metadata.token_endpoint() {
+        check(Endpoint::Token, token_endpoint.url())?;
+    }
     if let Some(url) = &metadata.additional_metadata().introspection_endpoint {
         check(Endpoint::Introspection, url)?;
     }
@@ -176,8 +246,6 @@ fn check_endpoints(metadata: &Metadata) -> Result<(), ProviderError> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Map;
-
     use super::*;
 
     const ISSUER: &str = "https://op.example";
@@ -198,7 +266,12 @@ mod tests {
     }
 
     fn accepted(document: &Map<String, Value>) -> Result<Metadata, String> {
-        accept(&serde_json::to_vec(document).unwrap(), ISSUER).map_err(|error| error.to_string())
+        accepted_for(document, Need::SignIn)
+    }
+
+    fn accepted_for(document: &Map<String, Value>, need: Need) -> Result<Metadata, String> {
+        let body = serde_json::to_vec(document).unwrap();
+        accept(&body, ISSUER, need).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -254,6 +327,73 @@ mod tests {
                     "the provider's {name} is at `http://op.example/x`, which is neither https nor loopback"
                 )
             );
+        }
+    }
+
+    /// GitHub Actions and Firebase leave the endpoints out, Kubernetes names a URN, SPIRE an empty text.
+    #[test]
+    fn an_api_needs_keys_alone() {
+        for endpoint in [
+            None,
+            Some(json!("")),
+            Some(json!(null)),
+            Some(json!("urn:kubernetes:programmatic_authorization")),
+            Some(json!("/authorize")),
+            Some(json!(7)),
+        ] {
+            let mut document = document();
+            document.remove("token_endpoint");
+            document.remove("authorization_endpoint");
+            if let Some(endpoint) = &endpoint {
+                document.insert("authorization_endpoint".into(), endpoint.clone());
+            }
+            let metadata = accepted_for(&document, Need::Keys).unwrap();
+            assert!(
+                metadata.additional_metadata().signs_nobody_in,
+                "{endpoint:?}"
+            );
+            assert!(accepted(&document).is_err(), "{endpoint:?}");
+        }
+    }
+
+    /// Whoever issues tokens to clients may issue ID tokens.
+    #[test]
+    fn issuers_with_endpoints_may_sign_people_in() {
+        for (member, value) in [
+            (
+                "authorization_endpoint",
+                json!("https://op.example/authorize"),
+            ),
+            ("token_endpoint", json!("https://op.example/token")),
+            (
+                "device_authorization_endpoint",
+                json!("https://op.example/device"),
+            ),
+            (
+                "backchannel_authentication_endpoint",
+                json!("https://op.example/ciba"),
+            ),
+            ("backchannel_authentication_endpoint", json!("/ciba")),
+        ] {
+            let mut document = document();
+            document.remove("token_endpoint");
+            document.remove("authorization_endpoint");
+            document.insert(member.into(), value);
+            let metadata = accepted_for(&document, Need::Keys).unwrap();
+            assert!(!metadata.additional_metadata().signs_nobody_in, "{member}");
+        }
+        let metadata = accepted(&document()).unwrap();
+        assert!(!metadata.additional_metadata().signs_nobody_in);
+    }
+
+    /// What the document says of itself under our own names is not read.
+    #[test]
+    fn a_document_cannot_say_what_is_worked_out_here() {
+        let mut document = document();
+        document.insert("rocket_openidconnect:signs_nobody_in".into(), json!(true));
+        for need in [Need::Keys, Need::SignIn] {
+            let metadata = accepted_for(&document, need).unwrap();
+            assert!(!metadata.additional_metadata().signs_nobody_in, "{need:?}");
         }
     }
 

@@ -51,7 +51,9 @@ use crate::{
 /// For `internals`.
 #[cfg(feature = "__internals")]
 pub(crate) fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
-    metadata::accept(body, issuer).is_ok()
+    [metadata::Need::SignIn, metadata::Need::Keys]
+        .into_iter()
+        .any(|need| metadata::accept(body, issuer, need).is_ok())
 }
 
 /// For `internals`.
@@ -173,10 +175,19 @@ impl Provider {
             MetadataSource::Given(endpoints) => {
                 return metadata::given(endpoints, &self.registration.issuer);
             }
+            MetadataSource::Keys { jwks_uri } => return metadata::of_keys(jwks_uri),
         };
 
         let reply = self.read(Endpoint::Metadata, url).await?;
-        metadata::accept(reply.body(), &self.registration.issuer)
+        metadata::accept(reply.body(), &self.registration.issuer, self.need())
+    }
+
+    /// Nobody is sent there without an address to come back to.
+    fn need(&self) -> metadata::Need {
+        match self.redirect_uri {
+            Some(_) => metadata::Need::SignIn,
+            None => metadata::Need::Keys,
+        }
     }
 
     /// Reads a document.

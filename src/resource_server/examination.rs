@@ -12,8 +12,8 @@ use super::{
 use crate::{
     provider::{KeyPurpose, Metadata, ProviderError},
     token::{
-        AccessTokenExpectations, BearerTokenError, KeySet, SigningAlgorithm, UnverifiedAccessToken,
-        printable,
+        Accepts, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError, KeySet,
+        SigningAlgorithm, UnverifiedAccessToken, printable,
     },
 };
 
@@ -103,30 +103,36 @@ impl ResourceServer {
                 }
             },
         };
-        let algorithms = match (&expected.algorithms, &metadata) {
+        let further = metadata.as_ref().map(Metadata::additional_metadata);
+        let listed = match (&expected.algorithms, further) {
             (Some(algorithms), _) => algorithms.clone(),
-            (None, Some(metadata)) => metadata.additional_metadata().signing_algorithms().to_vec(),
+            (None, Some(further)) => further.signing_algorithms().to_vec(),
             (None, None) => SigningAlgorithm::ASYMMETRIC.to_vec(),
         };
-        for (name, error) in unverified.every_check(expected, &algorithms, now) {
+        let algorithms = AllowedAlgorithms {
+            listed: &listed,
+            keys_name_more: expected.algorithms.is_none(),
+        };
+        let signs_nobody_in = further.is_some_and(|further| further.signs_nobody_in);
+        for (name, error) in unverified.every_check(expected, algorithms, signs_nobody_in, now) {
             let error = match name {
                 "iss" => stranger.clone().or(error),
                 _ => error,
             };
             fields.push(ExaminedField {
                 name,
-                expected: self.expected(name, expected, &algorithms, now),
+                expected: self.expected(name, expected, algorithms, now),
                 actual: actual(&unverified, name),
                 error: error.map(BearerError::from),
             });
         }
         let signature = match (keys, &metadata) {
             (Some(keys), _) => unverified
-                .check_signature(keys, &algorithms)
+                .check_signature(keys, algorithms)
                 .map(drop)
                 .map_err(BearerError::from),
             (None, Some(metadata)) => {
-                check_signature(issuer, metadata, &unverified, &algorithms, now).await
+                check_signature(issuer, metadata, &unverified, algorithms, now).await
             }
             // Said above.
             (None, None) => return,
@@ -189,17 +195,21 @@ impl ResourceServer {
         &self,
         name: &str,
         expected: &AccessTokenExpectations,
-        algorithms: &[SigningAlgorithm],
+        algorithms: AllowedAlgorithms<'_>,
         now: OffsetDateTime,
     ) -> String {
         let (earliest, latest) = (now - expected.clock_skew, now + expected.clock_skew);
         match name {
-            "typ" if expected.require_at_jwt => "at+jwt".to_owned(),
-            "typ" => "at+jwt, JWT or none".to_owned(),
+            "typ" => "at+jwt, JWT, JOSE or none".to_owned(),
             "alg" => {
-                let mut names: Vec<_> = algorithms.iter().map(|alg| alg.as_str()).collect();
+                let listed = algorithms.listed.iter();
+                let mut names: Vec<_> = listed.map(|alg| alg.as_str()).collect();
                 names.dedup();
-                names.join(", ")
+                let names = names.join(", ");
+                match algorithms.keys_name_more {
+                    true => format!("{names}, or what the key names"),
+                    false => names,
+                }
             }
             "iss" => {
                 let names = self.issuers().iter().map(|issuer| issuer.name().to_owned());
@@ -209,10 +219,12 @@ impl ResourceServer {
             "exp" => format!("after {}", time(earliest)),
             "nbf" => format!("none, or by {}", time(latest)),
             "iat" => format!("none, or by {}", time(latest)),
-            "use" if expected.audience_is_client_id => {
-                "no sign of an ID token, whose audience is the client id too".to_owned()
-            }
-            "use" => "no sign of a refresh token, ID token or logout token".to_owned(),
+            "use" if expected.require_at_jwt => "the type at+jwt, and no sign of another token".to_owned(),
+            "use" => match expected.accepts {
+                Accepts::IdentityTokens => "an identity token, or an access token".to_owned(),
+                Accepts::UntypedTokens => "an access token, or no sign of another one".to_owned(),
+                _ => "a sign of an access token, such as at+jwt or a scope, and none of another token".to_owned(),
+            },
             "cnf" => "none, because nobody proves a key here".to_owned(),
             "sub" => "`sub`, or a client id".to_owned(),
             _ => String::new(),
@@ -224,7 +236,7 @@ async fn check_signature(
     issuer: &Issuer,
     metadata: &Metadata,
     unverified: &UnverifiedAccessToken<'_>,
-    algorithms: &[SigningAlgorithm],
+    algorithms: AllowedAlgorithms<'_>,
     now: OffsetDateTime,
 ) -> Result<(), BearerError> {
     issuer

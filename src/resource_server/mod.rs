@@ -28,10 +28,11 @@ use seen::{SeenJwt, SeenTokens, TokenHash, Verdict};
 use crate::{
     Clock, LaunchError, observing,
     provider::{Endpoint, KeyPurpose, Provider, ProviderError},
-    settings::{Settings, TokenValidation},
+    settings::{MetadataSource, Settings, TokenValidation},
     token::{
-        AccessToken, AccessTokenExpectations, BearerTokenError, Claims, MAX_ACCESS_TOKEN,
-        TESTING_ISSUER, UnverifiedAccessToken, excerpt, parts_of,
+        Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError,
+        ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, UnverifiedAccessToken, excerpt,
+        parts_of,
     },
 };
 
@@ -72,15 +73,41 @@ impl ResourceServer {
     ) -> Result<ResourceServer, LaunchError> {
         let client_id = provider.registration.client_id.clone();
         let audience = settings.access_token_audience(&client_id);
-        let mut issuers = vec![Issuer::new(provider, audience, &client_id, &settings)];
-        for other in settings.issuers.values() {
+        let expected = AccessTokenExpectations {
+            issuer: provider.registration.issuer.clone(),
+            audience,
+            audience_claim: settings.audience_claim,
+            introspection_needs_audience: settings.has_audience()
+                && !settings.insecure_introspection_without_audience,
+            client_id,
+            accepts: settings.accepts,
+            accepts_setting: "oidc.accepts".to_owned(),
+            require_at_jwt: settings.require_at_jwt,
+            roles: ClaimPath::parse_all(&settings.roles_claim),
+            algorithms: settings.access_token_algorithms(),
+            clock_skew: settings.clock_skew,
+        };
+        let mut issuers = vec![];
+        for (name, other) in &settings.issuers {
             let registration = other.registration(&settings)?;
             let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
-            let audience = other.audience.clone();
-            issuers.push(Issuer::new(provider, audience, &client_id, &settings));
+            let paths = other.roles_claim.as_ref().unwrap_or(&settings.roles_claim);
+            let expected = AccessTokenExpectations {
+                issuer: other.issuer.clone(),
+                audience: other.audience.clone(),
+                audience_claim: other.audience_claim,
+                accepts: other.accepts,
+                accepts_setting: format!("oidc.issuers.{name}.accepts"),
+                roles: ClaimPath::parse_all(paths),
+                ..expected.clone()
+            };
+            issuers.push(Issuer { provider, expected });
         }
+        issuers.insert(0, Issuer { provider, expected });
 
-        let names = issuers.iter().map(|issuer| issuer.name().to_owned());
+        // Without metadata, nobody is sent there for a token.
+        let servers = issuers.iter().filter(|issuer| !issuer.has_keys_alone());
+        let names = servers.map(|issuer| issuer.name().to_owned());
         let entries = settings.token_cache.entries();
         Ok(ResourceServer {
             clock,
@@ -102,7 +129,7 @@ impl ResourceServer {
             let token = AccessToken::of_testing_profile(
                 claims,
                 issuer.as_deref().unwrap_or(TESTING_ISSUER),
-                settings.roles_claim.as_deref(),
+                &ClaimPath::parse_all(&settings.roles_claim),
             );
             Arc::new(Accepted::new(token, None))
         });
@@ -140,7 +167,7 @@ impl ResourceServer {
         if self
             .issuers()
             .iter()
-            .any(|issuer| issuer.expected.audience_is_client_id)
+            .any(|issuer| issuer.expected.audience_is_client_id())
         {
             lines.push(
                 "`audience`: access tokens are accepted for the client id, which is also the audience \
@@ -204,7 +231,11 @@ impl ResourceServer {
                 let metadata = provider.metadata(now).await?;
                 // With other keys, the signature is checked once more.
                 if Arc::ptr_eq(&jwt.keys, &provider.keys(&metadata, now).await?) {
-                    jwt.accepted.token.check_again(&jwt.issuer.expected, now)?;
+                    let signs_nobody_in = metadata.additional_metadata().signs_nobody_in;
+                    let expected = &jwt.issuer.expected;
+                    jwt.accepted
+                        .token
+                        .check_again(expected, signs_nobody_in, now)?;
                     return Ok(jwt.accepted);
                 }
             }
@@ -231,11 +262,15 @@ impl ResourceServer {
 
         let (provider, expected) = (&issuer.provider, &issuer.expected);
         let metadata = provider.metadata(now).await?;
+        let further = metadata.additional_metadata();
         let algorithms = match &expected.algorithms {
-            Some(algorithms) => algorithms,
-            None => metadata.additional_metadata().signing_algorithms(),
+            Some(algorithms) => AllowedAlgorithms::only(algorithms),
+            None => AllowedAlgorithms {
+                listed: further.signing_algorithms(),
+                keys_name_more: true,
+            },
         };
-        let checked = unverified.check(expected, algorithms, now)?;
+        let checked = unverified.check(expected, algorithms, further.signs_nobody_in, now)?;
         let (verified, keys) = provider
             .with_keys(
                 &metadata,
@@ -271,7 +306,7 @@ impl ResourceServer {
             observing::token_looked_up(before.is_some());
             if let Some(verdict) = before {
                 let accepted = verdict?;
-                accepted.token.check_again(&issuer.expected, now)?;
+                accepted.token.check_again(&issuer.expected, false, now)?;
                 return Ok(accepted);
             }
         }
@@ -346,32 +381,25 @@ async fn introspect(
 }
 
 impl Issuer {
-    fn new(
-        provider: Arc<Provider>,
-        audience: Vec<String>,
-        client_id: &str,
-        settings: &Settings,
-    ) -> Issuer {
-        Issuer {
-            expected: AccessTokenExpectations {
-                issuer: provider.registration.issuer.clone(),
-                audience_is_client_id: audience.iter().any(|aud| aud == client_id),
-                audience,
-                require_at_jwt: settings.require_at_jwt,
-                roles_claim: settings.roles_claim.clone(),
-                algorithms: settings.access_token_algorithms(),
-                clock_skew: settings.clock_skew,
-            },
-            provider,
-        }
-    }
-
     pub(crate) fn name(&self) -> &str {
         &self.expected.issuer
     }
 
     pub(crate) fn audience(&self) -> &[String] {
         &self.expected.audience
+    }
+
+    /// What is accepted of it, as its settings say.
+    pub(crate) fn accepts(&self) -> Accepts {
+        self.expected.accepts
+    }
+
+    /// Whether the settings say where its keys are, and nothing else is known.
+    fn has_keys_alone(&self) -> bool {
+        matches!(
+            self.provider.registration.metadata,
+            MetadataSource::Keys { .. }
+        )
     }
 }
 

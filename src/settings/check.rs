@@ -15,8 +15,9 @@ use crate::keys::SecretKey;
 /// What `max_state_length` may be: room for an encrypted attempt, and what providers and proxies take.
 const STATE_LENGTH: std::ops::RangeInclusive<usize> = 200..=4_000;
 
-const SIGNING_ALGORITHMS: [&str; 10] = [
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256",
+const SIGNING_ALGORITHMS: [&str; 11] = [
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+    "HS256",
 ];
 
 /// What `clear_site_data` may name (Clear Site Data §3.1, and what Chromium and HTML have added).

@@ -41,8 +41,8 @@ use self::{
     environment::Environment,
     error::Origins,
     value::{
-        Address, ExactAddress, IntrospectionMethod, Method, ResponseModeName, SecretText, Text,
-        Validation, Words,
+        AcceptsName, Address, AudienceClaimName, ExactAddress, IntrospectionMethod, Method,
+        ResponseModeName, SecretText, Text, Validation, Words,
     },
 };
 pub(crate) use self::{
@@ -51,7 +51,10 @@ pub(crate) use self::{
     site::Site,
     trusted_proxies::TrustedProxies,
 };
-use crate::Secret;
+use crate::{
+    Secret,
+    token::{Accepts, AudienceClaim},
+};
 
 mod cache_size;
 mod check;
@@ -198,7 +201,7 @@ pub struct Settings {
     #[serde(deserialize_with = "value::optional::<_, Method, _>")]
     pub token_endpoint_auth_method: Option<TokenEndpointAuthMethod>,
     /// The algorithms that an ID token may be signed with, of RS256, RS384, RS512, PS256, PS384, PS512,
-    /// ES256, ES384, EdDSA, and HS256, which is accepted only when it is named here.
+    /// ES256, ES384, ES512, EdDSA, and HS256, which is accepted only when it is named here.
     ///
     /// _Default:_ what the metadata lists of these, without HS256
     #[serde(deserialize_with = "value::optional::<_, Words, _>")]
@@ -287,16 +290,31 @@ pub struct Settings {
     /// What `aud` of an access token must contain one of: the identifier of this API at the provider.
     /// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)
     ///
-    /// Set it, or `resource`, where `Bearer` is used. `client_id` is also the audience of ID tokens, and a
-    /// token that looks like one is then refused.
+    /// Set it, or `resource`, where `Bearer` is used. `client_id` is also the audience of ID tokens, and asks
+    /// for a clearer sign that a token is none.
     ///
     /// _Default:_ `resource`; without it, `client_id`
     #[serde(deserialize_with = "value::optional::<_, Words, _>")]
     pub audience: Option<Vec<String>>,
-    /// The algorithms that an access token may be signed with, of RS256, RS384, RS512, PS256, PS384,
-    /// PS512, ES256, ES384 and EdDSA.
+    /// Which claim names the audience: `aud`, or `client_id`, which is read where there is no `aud`, for access
+    /// tokens of Amazon Cognito. Then `audience` lists the clients whose tokens are accepted, whatever they are
+    /// meant for.
     ///
-    /// _Default:_ what the metadata lists of these for ID tokens
+    /// _Default:_ `aud`
+    #[serde(deserialize_with = "value::via::<_, AudienceClaimName, _>")]
+    pub audience_claim: AudienceClaim,
+    /// What the tokens of the provider are: `access_tokens`; `identity_tokens` too, for those of a CI job or a
+    /// workload, which anybody can have signed for any audience at some providers, so that the handler must look
+    /// at `sub`; or `untyped_tokens` too, for access tokens without any sign that they are, as Auth0's without
+    /// scopes. Where the audience is `client_id`, neither is accepted: our own ID tokens have it.
+    ///
+    /// _Default:_ `access_tokens`; of the preset `auth0`, `untyped_tokens`
+    #[serde(deserialize_with = "value::via::<_, AcceptsName, _>")]
+    pub accepts: Accepts,
+    /// The algorithms that an access token may be signed with, of RS256, RS384, RS512, PS256, PS384,
+    /// PS512, ES256, ES384, ES512 and EdDSA.
+    ///
+    /// _Default:_ what the metadata lists of these for ID tokens, and what a key names by its own `alg`
     #[serde(deserialize_with = "value::optional::<_, Words, _>")]
     pub access_token_signing_algs: Option<Vec<String>>,
     /// Whether a JWT access token must say `at+jwt` in its header. Many providers do not.
@@ -317,19 +335,26 @@ pub struct Settings {
     /// _Default:_ `client_secret_post`
     #[serde(deserialize_with = "value::via::<_, IntrospectionMethod, _>")]
     pub introspection_auth_method: IntrospectionAuthMethod,
+    /// Whether an introspection reply may leave out `aud` although `audience` or `resource` is set. Every token
+    /// that the provider calls active is then accepted, those for other APIs too. A warning at liftoff.
+    ///
+    /// _Default:_ `false`
+    pub insecure_introspection_without_audience: bool,
     /// How many access tokens of each kind are remembered, JWTs that were accepted and what introspection
     /// said, so that they are not judged anew at each request: `true` (10,000), `false`, or a number. A JWT
     /// is remembered for five minutes at most, what introspection said for one.
     ///
     /// _Default:_ `true`
     pub token_cache: CacheSize,
-    /// A claim whose strings count as scopes, such as Keycloak's `realm_access.roles`. Dots lead into
-    /// objects, unless a claim has the whole name.
+    /// Claims whose strings, or names of members that are objects, count as scopes, as words: such as Keycloak's
+    /// `realm_access.roles`. Dots lead into objects, unless a claim has the whole name. A name that begins with
+    /// `/` is a JSON Pointer ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), in which names may have dots:
+    /// `/resource_access/my.app/roles`.
     ///
-    /// _Default:_ none
-    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
-    pub roles_claim: Option<String>,
-    /// Further issuers whose JWT access tokens are accepted, each with its own audience.
+    /// _Default:_ `[]`
+    #[serde(deserialize_with = "value::via::<_, Words, _>")]
+    pub roles_claim: Vec<String>,
+    /// Further issuers whose JWT access tokens, or identity tokens, are accepted, each with its own audience.
     ///
     /// _Default:_ none
     pub issuers: BTreeMap<String, IssuerSettings>,
@@ -447,12 +472,15 @@ impl Default for Settings {
             pushed_authorization_requests: false,
             response_mode: ResponseMode::default(),
             audience: None,
+            audience_claim: AudienceClaim::default(),
+            accepts: Accepts::default(),
             access_token_signing_algs: None,
             require_at_jwt: false,
             token_validation: TokenValidation::default(),
             introspection_auth_method: IntrospectionAuthMethod::default(),
+            insecure_introspection_without_audience: false,
             token_cache: CacheSize::default(),
-            roles_claim: None,
+            roles_claim: Vec::new(),
             issuers: BTreeMap::new(),
             realm: "api".to_owned(),
             resource_metadata: true,
@@ -598,6 +626,11 @@ impl Settings {
             lines.push(format!(
                 "`clock_skew`: expired tokens are accepted for {skew:?}"
             ));
+        }
+        if self.insecure_introspection_without_audience && self.has_audience() {
+            let line = "`insecure_introspection_without_audience = true`: a token for another API is accepted when \
+                        introspection does not say which it is for";
+            lines.push(line.to_owned());
         }
         if self.resource_server_only {
             return lines;

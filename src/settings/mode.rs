@@ -69,6 +69,10 @@ pub(crate) enum MetadataSource {
     },
     /// From client secrets, without discovery.
     Given(GivenEndpoints),
+    /// There are keys alone, of an issuer whose tokens are accepted and whom nothing else is asked.
+    Keys {
+        jwks_uri: Url,
+    },
 }
 
 /// The endpoints that client secrets name.

@@ -6,9 +6,9 @@ use url::Url;
 use super::{
     Registration, Settings, SettingsError,
     mode::MetadataSource,
-    value::{self, Address, Text, Words},
+    value::{self, AcceptsName, Address, AudienceClaimName, Text, Words},
 };
-use crate::token::SigningAlgorithm;
+use crate::token::{Accepts, AudienceClaim, ClaimPath, SigningAlgorithm};
 
 /// How access tokens are checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,11 +42,11 @@ pub enum IntrospectionAuthMethod {
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct IssuerSettings {
-    /// The issuer, exactly as its metadata has it.
+    /// The issuer, exactly as its metadata has it; with `jwks_uri`, exactly as its tokens have it in `iss`, which need
+    /// not be an address then.
     #[serde(deserialize_with = "value::via::<_, Text, _>")]
     pub issuer: String,
-    /// What `aud` of its tokens must contain one of: an identifier of this API. An ID token of that issuer
-    /// has a client id of its own there as audience, and is told apart by that alone.
+    /// What `aud` of its tokens must contain one of: an identifier of this API.
     #[serde(deserialize_with = "value::via::<_, Words, _>")]
     pub audience: Vec<String>,
     /// Where its metadata is, if not at the issuer's well-known place.
@@ -54,14 +54,38 @@ pub struct IssuerSettings {
     /// _Default:_ `{issuer}/.well-known/openid-configuration`
     #[serde(default, deserialize_with = "value::optional::<_, Address, _>")]
     pub server_metadata_url: Option<Url>,
+    /// Where its keys are, for an issuer without metadata.
+    ///
+    /// _Default:_ what the metadata says
+    #[serde(default, deserialize_with = "value::optional::<_, Address, _>")]
+    pub jwks_uri: Option<Url>,
+    /// As [`Settings::accepts`]. An issuer whose metadata has nowhere to sign in has identity tokens alone, and needs
+    /// no setting.
+    ///
+    /// _Default:_ `access_tokens`
+    #[serde(default, deserialize_with = "value::via::<_, AcceptsName, _>")]
+    pub accepts: Accepts,
+    /// As [`Settings::audience_claim`].
+    ///
+    /// _Default:_ `aud`
+    #[serde(default, deserialize_with = "value::via::<_, AudienceClaimName, _>")]
+    pub audience_claim: AudienceClaim,
+    /// As [`Settings::roles_claim`].
+    ///
+    /// _Default:_ `roles_claim` of the table `oidc`
+    #[serde(default, deserialize_with = "value::optional::<_, Words, _>")]
+    pub roles_claim: Option<Vec<String>>,
 }
 
 impl IssuerSettings {
     /// As whom a further issuer knows us: as nobody. Its metadata and keys are read, and no more.
     pub(crate) fn registration(&self, settings: &Settings) -> Result<Registration, SettingsError> {
-        let metadata = match &self.server_metadata_url {
-            Some(url) => MetadataSource::Discovery { url: url.clone() },
-            None => settings.discovery(&self.issuer)?,
+        let metadata = match (&self.jwks_uri, &self.server_metadata_url) {
+            (Some(url), _) => MetadataSource::Keys {
+                jwks_uri: url.clone(),
+            },
+            (None, Some(url)) => MetadataSource::Discovery { url: url.clone() },
+            (None, None) => settings.discovery(&self.issuer)?,
         };
         Ok(Registration {
             issuer: self.issuer.clone(),
@@ -87,6 +111,11 @@ impl Settings {
             }
             (None, None) => vec![client_id.to_owned()],
         }
+    }
+
+    /// Whether it is said which audience access tokens have.
+    pub(crate) fn has_audience(&self) -> bool {
+        self.audience.is_some() || self.resource.is_some()
     }
 
     /// The algorithms an access token may be signed with, when that is set.
@@ -148,7 +177,10 @@ impl Settings {
         }
         for (name, other) in &self.issuers {
             let key = format!("issuers.{name}.issuer");
-            self.check_issuer(&key, &other.issuer)?;
+            match &other.jwks_uri {
+                None => self.check_issuer(&key, &other.issuer)?,
+                Some(url) => self.check_endpoint(&format!("issuers.{name}.jwks_uri"), url)?,
+            }
             if self.issuer.as_ref() == Some(&other.issuer) {
                 let cause = format!("{:?} is `oidc.issuer` already", other.issuer);
                 return Err(self.error(&key, cause, format!("remove `issuers.{name}`")));
@@ -169,10 +201,32 @@ impl Settings {
                 ));
             }
             if let Some(url) = &other.server_metadata_url {
-                self.check_endpoint(&format!("issuers.{name}.server_metadata_url"), url)?;
+                let key = format!("issuers.{name}.server_metadata_url");
+                self.check_endpoint(&key, url)?;
+                if other.jwks_uri.is_some() {
+                    return Err(self.error(
+                        &key,
+                        "`jwks_uri` is set too, with which no metadata is read",
+                        "remove one of them",
+                    ));
+                }
+            }
+            if let Some(paths) = &other.roles_claim {
+                self.check_roles(&format!("issuers.{name}.roles_claim"), paths)?;
             }
         }
-        Ok(())
+        self.check_roles("roles_claim", &self.roles_claim)
+    }
+
+    fn check_roles(&self, key: &str, paths: &[String]) -> Result<(), SettingsError> {
+        match paths.iter().find(|path| ClaimPath::parse(path).is_none()) {
+            Some(path) => Err(self.error(
+                key,
+                format!("{path:?} is not a JSON Pointer"),
+                "write `~0` for `~` and `~1` for `/` in a name (RFC 6901)",
+            )),
+            None => Ok(()),
+        }
     }
 
     fn check_access_token_algorithms(&self) -> Result<(), SettingsError> {
@@ -191,7 +245,7 @@ impl Settings {
         Err(self.error(
             "access_token_signing_algs",
             cause,
-            "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, or remove it",
+            "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, or remove it",
         ))
     }
 }

@@ -12,7 +12,10 @@ use super::{
     IntrospectionAuthMethod, KnownProvider, ResponseMode, StoreKind, TokenEndpointAuthMethod,
     TokenValidation, error::REMEDY, key::Form,
 };
-use crate::Secret;
+use crate::{
+    Secret,
+    token::{Accepts, AudienceClaim},
+};
 
 /// Far beyond any sensible value, and far from where dates overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -80,7 +83,8 @@ from_text!(
     Text => String, Address => Url, ExactAddress => Url, Method => TokenEndpointAuthMethod,
     ResponseModeName => ResponseMode,
     IntrospectionMethod => IntrospectionAuthMethod, Validation => TokenValidation,
-    StoreName => StoreKind, PresetName => KnownProvider, CookieName => String
+    StoreName => StoreKind, PresetName => KnownProvider, CookieName => String,
+    AcceptsName => Accepts, AudienceClaimName => AudienceClaim
 );
 
 /// A string with something in it.
@@ -237,6 +241,46 @@ impl FromText for Validation {
                 ));
             }
         }))
+    }
+}
+
+/// What the tokens of an issuer are.
+pub(super) struct AcceptsName(Accepts);
+
+impl FromText for AcceptsName {
+    const FORM: Form = Form::Text;
+
+    fn from_text<E: de::Error>(text: &str) -> Result<AcceptsName, E> {
+        let all = [
+            Accepts::AccessTokens,
+            Accepts::IdentityTokens,
+            Accepts::UntypedTokens,
+        ];
+        let named = all.into_iter().find(|accepts| accepts.as_str() == text);
+        named.map(AcceptsName).ok_or_else(|| {
+            refuse(
+                format_args!("there are no tokens of the kind {text:?}"),
+                "write `access_tokens`, `identity_tokens` or `untyped_tokens`",
+            )
+        })
+    }
+}
+
+/// The name of a claim with the audience.
+pub(super) struct AudienceClaimName(AudienceClaim);
+
+impl FromText for AudienceClaimName {
+    const FORM: Form = Form::Text;
+
+    fn from_text<E: de::Error>(text: &str) -> Result<AudienceClaimName, E> {
+        match text {
+            "aud" => Ok(AudienceClaimName(AudienceClaim::Aud)),
+            "client_id" => Ok(AudienceClaimName(AudienceClaim::ClientId)),
+            _ => Err(refuse(
+                format_args!("{text:?} is no claim that names an audience"),
+                "write `aud` or `client_id`",
+            )),
+        }
     }
 }
 

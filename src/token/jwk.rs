@@ -111,11 +111,13 @@ impl KeySet {
         self.by_kid.contains_key(kid)
     }
 
-    /// The keys that may verify `algorithm`: of those named `kid`, or of all when there is none.
+    /// The keys that may verify `algorithm`: of those named `kid`, or of all when there is none; with `names_it` only
+    /// those whose own `alg` it is.
     pub(super) fn fitting<'a>(
         &'a self,
         kid: Option<&'a str>,
         algorithm: SigningAlgorithm,
+        names_it: bool,
     ) -> impl Iterator<Item = &'a ParsedPublicKey> {
         let named = kid.map(|kid| self.by_kid.get(kid).map_or(&[][..], Vec::as_slice));
         let named = named.map(|places| places.iter().map(|place| &self.keys[*place]));
@@ -124,6 +126,7 @@ impl KeySet {
             .into_iter()
             .flatten()
             .chain(all.into_iter().flatten())
+            .filter(move |key| key.names_algorithm || !names_it)
             .filter_map(move |key| key.verifier(algorithm))
     }
 }
@@ -211,6 +214,8 @@ impl KeySetError {
 #[derive(Debug)]
 struct Jwk {
     kid: Option<String>,
+    /// Whether it says by `alg` which one.
+    names_algorithm: bool,
     verifiers: Vec<(SigningAlgorithm, ParsedPublicKey)>,
 }
 
@@ -241,14 +246,19 @@ impl Jwk {
             }
         };
         // RFC 7517 §4.4: a key that names its algorithm is for that one only.
-        if let Some(alg) = optional_str(jwk, "alg")? {
+        let alg = optional_str(jwk, "alg")?;
+        if let Some(alg) = alg {
             let own = alg.parse::<SigningAlgorithm>().ok();
             verifiers.retain(|(algorithm, _)| Some(*algorithm) == own);
             if verifiers.is_empty() {
                 return Err(SkipReason::Algorithm { alg: excerpt(alg) });
             }
         }
-        Ok(Jwk { kid, verifiers })
+        Ok(Jwk {
+            kid,
+            names_algorithm: alg.is_some(),
+            verifiers,
+        })
     }
 
     fn verifier(&self, algorithm: SigningAlgorithm) -> Option<&ParsedPublicKey> {
@@ -259,10 +269,11 @@ impl Jwk {
     }
 }
 
-/// <https://www.rfc-editor.org/rfc/rfc7517#section-4.2>
+/// <https://www.rfc-editor.org/rfc/rfc7517#section-4.2>. In the bundle of a SPIFFE trust domain, the keys that sign
+/// tokens say `jwt-svid` (<https://spiffe.io/docs/latest/spiffe-specs/jwt-svid/#42-jwk-set>).
 fn check_use(jwk: &Map<String, Value>) -> Result<(), SkipReason> {
     match optional_str(jwk, "use")? {
-        None | Some("sig") => Ok(()),
+        None | Some("sig" | "jwt-svid") => Ok(()),
         Some(other) => Err(SkipReason::Use {
             actual: excerpt(other),
         }),
@@ -358,6 +369,11 @@ fn ec_verifier(
             SigningAlgorithm::ES384,
             &signature::ECDSA_P384_SHA384_FIXED,
             48,
+        ),
+        "P-521" => (
+            SigningAlgorithm::ES512,
+            &signature::ECDSA_P521_SHA512_FIXED,
+            66,
         ),
         other => {
             let crv = excerpt(other);

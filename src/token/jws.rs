@@ -33,6 +33,25 @@ pub(crate) struct Jws<'a> {
     typ: Option<String>,
 }
 
+/// The algorithms that a token may be signed with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AllowedAlgorithms<'a> {
+    pub(crate) listed: &'a [SigningAlgorithm],
+    /// Whether a key's own `alg` counts too, if it is asymmetric. It is the provider's word as much as its metadata,
+    /// which may have another use in mind.
+    pub(crate) keys_name_more: bool,
+}
+
+impl<'a> AllowedAlgorithms<'a> {
+    /// Those that are listed, and no other.
+    pub(crate) fn only(listed: &'a [SigningAlgorithm]) -> AllowedAlgorithms<'a> {
+        AllowedAlgorithms {
+            listed,
+            keys_name_more: false,
+        }
+    }
+}
+
 impl<'a> Jws<'a> {
     /// Takes a compact JWS apart.
     pub(crate) fn parse(compact: &'a str) -> Result<Jws<'a>, JwsError> {
@@ -116,7 +135,35 @@ impl<'a> Jws<'a> {
         let signature = decode("signature", self.signature)?;
         match self.algorithm.is_symmetric() {
             true => self.verify_with_secret(&signature, client_secret),
-            false => self.verify_with_keys(&signature, keys),
+            false => self.verify_with_keys(&signature, keys, KeyChoice::ByKind),
+        }
+    }
+
+    /// As [`check_signature`](Self::check_signature), by public keys alone.
+    pub(super) fn check_signature_by_keys(
+        &self,
+        keys: &KeySet,
+        allowed: AllowedAlgorithms<'_>,
+    ) -> Result<(), JwsError> {
+        self.may_be_allowed(allowed)?;
+        if self.algorithm.is_symmetric() {
+            return Err(JwsError::MissingClientSecret {
+                algorithm: self.algorithm,
+            });
+        }
+        let signature = decode("signature", self.signature)?;
+        let choice = match self.check_algorithm(allowed.listed) {
+            Ok(()) => KeyChoice::ByKind,
+            Err(_) => KeyChoice::ByOwnAlgorithm(allowed.listed),
+        };
+        self.verify_with_keys(&signature, keys, choice)
+    }
+
+    /// Whether the algorithm is listed, or a key may name it.
+    pub(super) fn may_be_allowed(&self, allowed: AllowedAlgorithms<'_>) -> Result<(), JwsError> {
+        match allowed.keys_name_more && !self.algorithm.is_symmetric() {
+            true => Ok(()),
+            false => self.check_algorithm(allowed.listed),
         }
     }
 
@@ -148,15 +195,29 @@ impl<'a> Jws<'a> {
             .map_err(|_| self.bad_signature())
     }
 
-    fn verify_with_keys(&self, signature: &[u8], keys: &KeySet) -> Result<(), JwsError> {
+    fn verify_with_keys(
+        &self,
+        signature: &[u8],
+        keys: &KeySet,
+        choice: KeyChoice<'_>,
+    ) -> Result<(), JwsError> {
         if let Some(kid) = self.kid().filter(|kid| !keys.has_kid(kid)) {
             return Err(JwsError::UnknownKey { kid: excerpt(kid) });
         }
-        let mut fitting = keys.fitting(self.kid(), self.algorithm).peekable();
+        let names_it = matches!(choice, KeyChoice::ByOwnAlgorithm(_));
+        let mut fitting = keys
+            .fitting(self.kid(), self.algorithm, names_it)
+            .peekable();
         if fitting.peek().is_none() {
-            return Err(JwsError::NoFittingKey {
-                algorithm: self.algorithm,
-                kid: self.kid().map(excerpt),
+            return Err(match choice {
+                KeyChoice::ByKind => JwsError::NoFittingKey {
+                    algorithm: self.algorithm,
+                    kid: self.kid().map(excerpt),
+                },
+                KeyChoice::ByOwnAlgorithm(listed) => JwsError::AlgorithmNotAllowed {
+                    expected: listed.to_vec(),
+                    actual: self.algorithm,
+                },
             });
         }
         let message = self.signing_input.as_bytes();
@@ -176,6 +237,15 @@ impl<'a> Jws<'a> {
             kid: self.kid().map(excerpt),
         }
     }
+}
+
+/// Which keys fit an algorithm.
+#[derive(Clone, Copy)]
+enum KeyChoice<'a> {
+    /// Those of its kind that name no other.
+    ByKind,
+    /// Those that name it: it is none of the listed ones.
+    ByOwnAlgorithm(&'a [SigningAlgorithm]),
 }
 
 // Neither payload nor signature: together with the header they are the token.

@@ -14,13 +14,14 @@ mod json;
 mod jwk;
 mod jws;
 mod logout_token;
+mod purpose;
 mod reason;
 mod refreshed_id_token;
 #[cfg(test)]
 mod test_keys;
 mod user_info;
 
-pub use access_token::BearerTokenError;
+pub use access_token::{AudienceClaim, BearerTokenError};
 pub use algorithm::{SigningAlgorithm, UnknownAlgorithm};
 pub use checks::ClaimError;
 pub use claims::Claims;
@@ -28,17 +29,18 @@ pub use id_token::IdTokenError;
 pub use json::JsonError;
 pub use jwk::KeySetError;
 pub use jws::JwsError;
+pub use purpose::Accepts;
 pub use user_info::UserInfoError;
 
 pub(crate) use access_token::{
-    AccessToken, AccessTokenExpectations, MAX_ACCESS_TOKEN, UnverifiedAccessToken,
+    AccessToken, AccessTokenExpectations, ClaimPath, MAX_ACCESS_TOKEN, UnverifiedAccessToken,
 };
 pub(crate) use claim_sources::{ClaimSources, VERIFIED};
 pub(crate) use client_assertion::{CLIENT_ASSERTION_TYPE, ClientKey};
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
 pub(crate) use json::parse_object;
 pub(crate) use jwk::KeySet;
-pub(crate) use jws::{Jws, parts_of};
+pub(crate) use jws::{AllowedAlgorithms, Jws, parts_of};
 pub(crate) use logout_token::{
     EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations,
 };

@@ -9,6 +9,7 @@ mod jwt;
 mod keys;
 mod metadata;
 mod outage;
+mod purpose;
 mod refusals;
 mod roles;
 mod userinfo;

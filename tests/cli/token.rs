@@ -28,8 +28,8 @@ const OF_JWT: [&str; 13] = [
     "exp",
     "nbf",
     "iat",
-    "use",
     "cnf",
+    "use",
     "sub",
     "signature",
     "scope",
@@ -79,7 +79,7 @@ async fn one_wrong_field() {
     let check = refused("typ", token);
     assert_eq!(
         check["finding"],
-        "the token is of type \"logout+jwt\", expected \"at+jwt\", \"JWT\" or none"
+        "the token is of type \"logout+jwt\", expected \"at+jwt\", \"JWT\", \"JOSE\" or none"
     );
 
     let check = refused(

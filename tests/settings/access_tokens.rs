@@ -1,6 +1,9 @@
 //! The settings behind `Bearer`: what they hold, and what is refused.
 
-use rocket_openidconnect::settings::{CacheSize, IntrospectionAuthMethod, TokenValidation};
+use rocket_openidconnect::{
+    settings::{CacheSize, IntrospectionAuthMethod, TokenValidation},
+    token::{Accepts, AudienceClaim},
+};
 
 use super::{extract, refusals::refused};
 
@@ -16,7 +19,10 @@ fn the_defaults_accept_jwts_and_opaque_tokens_for_the_client_id() {
         IntrospectionAuthMethod::ClientSecretPost
     );
     assert_eq!(settings.token_cache, CacheSize::Flag(true));
-    assert_eq!(settings.roles_claim, None);
+    assert!(settings.roles_claim.is_empty());
+    assert_eq!(settings.accepts, Accepts::AccessTokens);
+    assert_eq!(settings.audience_claim, AudienceClaim::Aud);
+    assert!(!settings.insecure_introspection_without_audience);
     assert!(settings.issuers.is_empty() && settings.scopes_supported.is_empty());
     assert_eq!(settings.realm, "api");
     assert_eq!(settings.resource, None);
@@ -32,7 +38,10 @@ fn every_setting_in_a_file() {
         token_validation = "jwt"
         introspection_auth_method = "bearer"
         token_cache = 500
-        roles_claim = "realm_access.roles"
+        roles_claim = "realm_access.roles groups"
+        accepts = "untyped_tokens"
+        audience_claim = "client_id"
+        insecure_introspection_without_audience = true
         realm = "the notes, read & written"
         resource_metadata = false
         resource = "https://api.example.com/v1"
@@ -46,6 +55,14 @@ fn every_setting_in_a_file() {
         [default.oidc.issuers.other]
         issuer = "https://other.example.com"
         audience = ["a", "b"]
+
+        [default.oidc.issuers.mesh]
+        issuer = "spiffe://example.org"
+        audience = "a"
+        jwks_uri = "https://mesh.example.com/keys"
+        accepts = "identity_tokens"
+        audience_claim = "client_id"
+        roles_claim = ["/x/my.app"]
     "#;
     let settings = extract(toml, &[]).unwrap();
     let words = |words: Option<Vec<String>>| words.unwrap().join(" ");
@@ -58,7 +75,17 @@ fn every_setting_in_a_file() {
         IntrospectionAuthMethod::Bearer
     );
     assert_eq!(settings.token_cache, CacheSize::Entries(500));
-    assert_eq!(settings.roles_claim.as_deref(), Some("realm_access.roles"));
+    assert_eq!(settings.roles_claim, ["realm_access.roles", "groups"]);
+    assert_eq!(settings.accepts, Accepts::UntypedTokens);
+    assert_eq!(settings.audience_claim, AudienceClaim::ClientId);
+    assert!(settings.insecure_introspection_without_audience);
+    let mesh = &settings.issuers["mesh"];
+    assert_eq!(mesh.issuer, "spiffe://example.org");
+    let keys = mesh.jwks_uri.as_ref().unwrap().as_str();
+    assert_eq!(keys, "https://mesh.example.com/keys");
+    assert_eq!(mesh.accepts, Accepts::IdentityTokens);
+    assert_eq!(mesh.audience_claim, AudienceClaim::ClientId);
+    assert_eq!(mesh.roles_claim.as_deref().unwrap(), ["/x/my.app"]);
     assert_eq!(settings.realm, "the notes, read & written");
     assert_eq!(
         settings.resource.unwrap().as_str(),
@@ -116,7 +143,14 @@ fn every_setting_in_the_environment() {
         IntrospectionAuthMethod::ClientSecretBasic
     );
     assert_eq!(settings.token_cache, CacheSize::Flag(false));
-    assert_eq!(settings.roles_claim.as_deref(), Some("0123"));
+    assert_eq!(settings.roles_claim, ["0123"]);
+    let roles = |text| {
+        extract("", &[("OIDC_ROLES_CLAIM", text)])
+            .unwrap()
+            .roles_claim
+    };
+    assert_eq!(roles(r#"["a","b.c"]"#), ["a", "b.c"]);
+    assert_eq!(roles("a b.c"), ["a", "b.c"]);
     assert_eq!(settings.realm, "true");
     assert_eq!(settings.scopes_supported, ["notes:read", "notes:write"]);
     let partner = &settings.issuers["partner"];
@@ -134,8 +168,7 @@ fn every_setting_in_the_environment() {
 
 #[test]
 fn wrong_values_are_refused() {
-    let algorithms =
-        "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, or remove it";
+    let algorithms = "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, or remove it";
     let realm = "write it in printable ASCII, without quotes and backslashes";
     let no_audience = "no audience is left, so that no token could be accepted";
     let path = "write a path of letters, digits and `.`, `_`, `~`, `-`, such as `/v1`";
@@ -178,10 +211,22 @@ fn wrong_values_are_refused() {
             "write for example `require_at_jwt = true`",
         ),
         (
-            "roles_claim = \" \"",
+            "roles_claim = [\"groups\", \"/a~b\"]",
             "roles_claim",
-            "the value is empty",
-            "give it a value, or remove it",
+            "\"/a~b\" is not a JSON Pointer",
+            "write `~0` for `~` and `~1` for `/` in a name (RFC 6901)",
+        ),
+        (
+            "accepts = \"id_tokens\"",
+            "accepts",
+            "there are no tokens of the kind \"id_tokens\"",
+            "write `access_tokens`, `identity_tokens` or `untyped_tokens`",
+        ),
+        (
+            "audience_claim = \"azp\"",
+            "audience_claim",
+            "\"azp\" is no claim that names an audience",
+            "write `aud` or `client_id`",
         ),
         (
             "audience = []",
@@ -377,7 +422,7 @@ fn errors_name_the_variable() {
             "RS256 HS256",
             "access_token_signing_algs",
             "\"HS256\" is not an algorithm that access tokens may be signed with",
-            "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, or remove it",
+            "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, or remove it",
         ),
     ] {
         // What a table lacks is told of the table.
@@ -385,6 +430,46 @@ fn errors_name_the_variable() {
         let error = format!("`oidc.{key}` in environment variable {name}: {cause}");
         refused("", &[(variable, value)], &error, remedy);
     }
+}
+
+/// With `jwks_uri`, nobody is called by the issuer's name.
+#[test]
+fn issuers_that_are_no_address_need_their_keys() {
+    let with = |issuer: &str, more: &str| {
+        format!("[default.oidc.issuers.x]\nissuer = \"{issuer}\"\naudience = \"a\"\n{more}")
+    };
+    let keys = "jwks_uri = \"https://keys.example.com/\"";
+    for issuer in [
+        "spiffe://example.org",
+        "accounts.google.com",
+        "http://adfs.example.com/adfs/services/trust",
+        "kubernetes/serviceaccount",
+    ] {
+        assert!(extract(&with(issuer, keys), &[]).is_ok(), "{issuer}");
+        assert!(extract(&with(issuer, ""), &[]).is_err(), "{issuer}");
+    }
+    refused(
+        &with(
+            "spiffe://example.org",
+            "jwks_uri = \"http://keys.example.com/\"",
+        ),
+        &[],
+        "`default.oidc.issuers.x.jwks_uri` in Rocket.toml: `http://keys.example.com/` is neither `https` nor on loopback",
+        "write an address with `https`",
+    );
+    let metadata = "server_metadata_url = \"https://op.example.com/metadata\"";
+    refused(
+        &with("https://op.example.com", &format!("{keys}\n{metadata}")),
+        &[],
+        "`default.oidc.issuers.x.server_metadata_url` in Rocket.toml: `jwks_uri` is set too, with which no metadata is read",
+        "remove one of them",
+    );
+    refused(
+        &with("https://op.example.com", "roles_claim = \"/a~\""),
+        &[],
+        "`default.oidc.issuers.x.roles_claim` in Rocket.toml: \"/a~\" is not a JSON Pointer",
+        "write `~0` for `~` and `~1` for `/` in a name (RFC 6901)",
+    );
 }
 
 #[test]

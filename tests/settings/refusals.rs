@@ -223,7 +223,7 @@ fn wrong_types_are_refused() {
 
 #[test]
 fn wrong_values_are_refused() {
-    let algorithms = "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, \
+    let algorithms = "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, \
                       HS256, or remove `id_token_signing_algs`";
     for (line, key, cause, remedy) in [
         (

@@ -8,9 +8,19 @@ use crate::{
     ProviderError, Secret,
     provider::{Endpoint, Metadata, Provider, TokenTypeHint},
     settings::TokenValidation,
+    token::Accepts,
 };
 
 impl Doctor {
+    /// What an API accepts of an issuer beside access tokens.
+    pub(super) fn accepts(&mut self, accepts: Accepts, metadata: &Metadata, prefix: &str) {
+        let signs_nobody_in = metadata.additional_metadata().signs_nobody_in;
+        if let Some(tokens) = accepts.describe(signs_nobody_in) {
+            let check = format!("{prefix}accepts");
+            self.report.ok(&check, format!("also {tokens}"));
+        }
+    }
+
     pub(super) async fn user_info(&mut self, provider: &Provider, metadata: &Metadata) {
         const CHECK: &str = "UserInfo";
         if !provider.settings.user_info_enabled {

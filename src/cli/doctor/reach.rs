@@ -10,6 +10,7 @@ use super::{Doctor, now};
 use crate::{
     ProviderError,
     provider::{Metadata, Provider},
+    settings::MetadataSource,
     token::parse_object,
 };
 
@@ -88,9 +89,14 @@ impl Doctor {
             }
         };
         let issuer = &provider.registration.issuer;
-        let finding = match provider.is_discovered() {
-            true => format!("is of the issuer {issuer}"),
-            false => format!("not read: the client secrets name the endpoints of {issuer}"),
+        let finding = match provider.registration.metadata {
+            MetadataSource::Discovery { .. } => format!("is of the issuer {issuer}"),
+            MetadataSource::Given(_) => {
+                format!("not read: the client secrets name the endpoints of {issuer}")
+            }
+            MetadataSource::Keys { .. } => {
+                format!("not read: `jwks_uri` names the keys of {issuer}")
+            }
         };
         self.report.ok(&check, finding);
         self.clock(reply.headers(), asked, provider.settings.clock_skew, prefix);

@@ -36,6 +36,7 @@ fn a_key_fits_the_algorithms_of_its_kind() {
     assert_eq!(algorithms(TestKey::Rsa.jwk()), rsa);
     assert_eq!(algorithms(TestKey::Ec256.jwk()), [ES256]);
     assert_eq!(algorithms(TestKey::Ec384.jwk()), [ES384]);
+    assert_eq!(algorithms(TestKey::Ec521.jwk()), [ES512]);
     assert_eq!(algorithms(TestKey::Ed25519.jwk()), [EdDSA]);
 }
 
@@ -107,7 +108,7 @@ fn unknown_kinds_are_skipped() {
         SkipReason::UnknownKeyType { kty }
     );
     for (key, crv) in [
-        (TestKey::Ec256, "P-521"),
+        (TestKey::Ec256, "P-224"),
         (TestKey::Ec256, "secp256k1"),
         (TestKey::Ed25519, "X25519"),
         (TestKey::Ed25519, "Ed448"),

@@ -156,7 +156,8 @@ async fn a_route_can_read_the_reason() {
     assert_eq!(
         call(&client, "/reason", Some(&none)).await.body,
         "401: the access token is refused: the claim \"aud\" is missing; have the provider put this \
-         API into `aud` (an audience mapper, or a resource indicator)"
+         API into `aud` (an audience mapper, or a resource indicator); for Amazon Cognito, set \
+         `audience_claim = \"client_id\"`"
     );
     assert_eq!(
         call(&client, "/reason", Some("a b")).await.body,

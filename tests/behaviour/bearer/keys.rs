@@ -224,7 +224,8 @@ async fn a_token_that_is_refused_for_its_claims_reads_no_key() {
         |token| token.set("exp", crate::app::NOW - 60),
         |token| token.set("aud", "other"),
         |token| token.set("iss", "https://other.example"),
-        |token| token.set_header("alg", "RS512"),
+        // One that is not listed may be what the key names.
+        |token| token.set_header("alg", "HS256"),
     ];
     for change in changes {
         assert_eq!(api.whoami(change).await.status, 401);
