@@ -903,7 +903,7 @@ async fn an_unsigned_end_is_for_a_sid_that_a_session_has() {
 
     let cause = EndCause::FrontchannelLogout;
     let expected = SessionChange::ended_all(ISSUER, None, Some("known"), cause);
-    assert_eq!(end("known").await, [expected.clone()]);
+    assert_eq!(end("known").await, [expected]);
     // Another session may have begun since then, at a clock that is behind: it ends, and nothing is told twice.
     assert_eq!(end("known").await, []);
     let there = elsewhere(&one, &current).await;
