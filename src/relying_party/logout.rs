@@ -40,7 +40,7 @@ pub(crate) enum FrontChannelLogout {
 
 /// What became of a sign-out here.
 pub(crate) struct SignOut {
-    /// The end of the session, if this ended it.
+    /// The end of the session, if this ended it. It is in the log.
     pub(crate) end: Option<SessionChange>,
     /// The reason code.
     pub(crate) reason: &'static str,
@@ -175,7 +175,10 @@ impl RelyingParty {
         let cause = EndCause::SignOut;
         let ending = self.sessions.end(current.name(), Some(current), cause, now);
         let (end, reason) = match ending.await {
-            Ok(Some(end)) => (Some(end), cause.reason()),
+            Ok(Some(end)) => {
+                observing::session_changed(&end);
+                (Some(end), cause.reason())
+            }
             // By its times, or by another request.
             Ok(None) => {
                 let over = self.sessions.check_times(current, now);

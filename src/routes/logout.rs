@@ -243,7 +243,8 @@ impl Visit<'_, '_> {
         self.renew_browser();
         let left = self.sign_out().await;
         let request = self.request;
-        self.events.sessions_changed(Some(request), left.end).await;
+        let end = left.end.as_slice();
+        self.events.notify(Some(request), end).await;
         let logout = events::LoggedOut {
             reason: left.reason,
             return_to: &left.return_to,
@@ -474,7 +475,7 @@ impl Visit<'_, '_> {
 
 /// What became of a sign-out.
 struct Left {
-    /// The end of the session, if this ended it.
+    /// The end of the session, if this ended it. It is in the log.
     end: Option<SessionChange>,
     /// The reason code.
     reason: &'static str,
