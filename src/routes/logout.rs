@@ -250,10 +250,9 @@ impl Visit<'_, '_> {
         self.events.before_logout(self.request, user.as_ref()).await;
         self.set(self.rp.sessions.removals(self.request.cookies()));
         self.renew_browser();
-        let mut left = self.sign_out().await;
+        let left = self.sign_out().await;
         let request = self.request;
-        let end = left.end.take();
-        self.events.sessions_changed(Some(request), end).await;
+        self.events.notify(Some(request), left.end.as_slice()).await;
         let logout = events::LoggedOut {
             reason: left.reason,
             return_to: &left.return_to,
@@ -319,6 +318,8 @@ impl Visit<'_, '_> {
             )
             .await;
         self.set(ended.cookies);
+        // Before the provider is asked, which may take its time.
+        ended.end.iter().for_each(observing::session_changed);
         if !ended.is_recorded {
             reason = Some(SignedOut::StoreUnavailable.reason());
         } else if ended.end.is_some() {
@@ -521,7 +522,7 @@ impl Visit<'_, '_> {
 
 /// What became of a sign-out.
 struct Left {
-    /// The end of the session, if this ended it.
+    /// The end of the session, if this ended it. It is in the log.
     end: Option<SessionChange>,
     /// The reason code.
     reason: &'static str,
