@@ -2,6 +2,7 @@
 
 mod chunks;
 mod current;
+mod earlier_ends;
 mod ending;
 mod generations;
 mod handed_out;
@@ -23,6 +24,8 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 pub(crate) use current::CurrentSession;
+pub(crate) use earlier_ends::{EarlierEnds, EndsRead};
+pub(crate) use ending::while_signing_in;
 pub(crate) use names::Names;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
@@ -52,12 +55,14 @@ pub(crate) struct Session {
     pub refresh_due: Option<i64>,
     /// Whether UserInfo did not answer at the last refresh, and is to be asked again.
     pub user_info_due: bool,
-    /// In milliseconds since 1970: somebody may sign in again in the second in which a session ended.
+    /// In milliseconds since 1970.
     started: i64,
     /// When it ends at the latest, in milliseconds since 1970.
     ends: i64,
     /// When it was last noted to be in use, in seconds since 1970.
     seen: i64,
+    /// The ends of other sessions that were noted before it began.
+    pub earlier_ends: EarlierEnds,
 }
 
 /// What the provider sent for a session: its tokens, and what they and UserInfo state.
@@ -89,6 +94,7 @@ impl Session {
             started: milliseconds(now),
             ends: i64::MAX,
             seen: now.unix_timestamp(),
+            earlier_ends: EarlierEnds::default(),
         }
     }
 

@@ -40,6 +40,11 @@ impl Names {
         self.0.index_names("known sid", &[issuer, sid])
     }
 
+    /// When the last of all sessions ends, as [`subject`](Self::subject).
+    pub(crate) fn last_end(&self, issuer: &str) -> Vec<String> {
+        self.0.index_names("last end", &[issuer])
+    }
+
     /// A logout token that was accepted, as [`subject`](Self::subject).
     pub(crate) fn jti(&self, issuer: &str, jti: &str) -> Vec<String> {
         self.0.index_names("jti", &[issuer, jti])
@@ -86,6 +91,7 @@ mod tests {
             names.without_sid("issuer", "id").remove(0),
             names.known_sid("issuer", "id").remove(0),
             names.jti("issuer", "id").remove(0),
+            names.last_end("issuer").remove(0),
             names.generation("id"),
             names.record("id", 1),
             names.record("id", 2),

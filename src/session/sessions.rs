@@ -17,7 +17,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::{
-    CurrentSession, Names, Session, SessionTokens, SessionTooLarge, SignedOut,
+    CurrentSession, EarlierEnds, Names, Session, SessionTokens, SessionTooLarge, SignedOut,
     chunks::{SessionCookies, without_end},
     ending::KnownSids,
     handed_out::{AFTER_SEEN, HandedOut},
@@ -46,7 +46,10 @@ const MAX_TOUCHED: u64 = 10_000;
 const USUAL_HEADER_LIMIT: usize = 4 * 1024 - 512;
 /// How much longer than a session its newest generation is known: by how much the clocks of nodes and of a
 /// store may differ.
-const MAX_DIFFERENCE: Duration = Duration::from_secs(60);
+pub(super) const MAX_DIFFERENCE: Duration = Duration::from_secs(60);
+/// How many sessions one person may have in the memory of this process, unless set: else one account fills it,
+/// and ends the sessions of all others.
+const MAX_PER_USER_IN_MEMORY: usize = 100;
 /// What precedes a record in a shared store whose browser has shown the cookie with it.
 const SEEN: char = '.';
 /// Claims that bind a token to its request, and say nothing about the user.
@@ -59,13 +62,15 @@ pub(crate) struct Sessions {
     pub(super) settings: SessionSettings,
     keys: KeyRing,
     cookies: SessionCookies,
-    issuer: Arc<str>,
+    pub(super) issuer: Arc<str>,
     pub(crate) names: Names,
     pub(super) is_in_cookies: bool,
     /// Has the sessions, or with cookies: which of them have ended, and which generation is the newest.
     pub(crate) store: Arc<dyn SessionStore>,
     /// Whether other nodes use the store too.
     pub(crate) is_shared: bool,
+    /// How many sessions one person may have, where that is known.
+    pub(super) max_per_user: Option<usize>,
     /// For front-channel logout, where it is turned on.
     pub(super) known_sids: Option<KnownSids>,
     opened: OpenedSessions,
@@ -88,6 +93,13 @@ pub(crate) enum BeginError {
     TooLarge(#[from] SessionTooLarge),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the sessions of the user were ended while this one began")]
+    Ended {
+        /// The ends that are noted now.
+        ends: EarlierEnds,
+        /// The session that the browser had before, which has ended too.
+        replaced: Option<Box<CurrentSession>>,
+    },
 }
 
 /// A session that has begun.
@@ -139,7 +151,12 @@ impl Sessions {
             let store = MemoryStore::new(settings.max_sessions).clock(clock.clone());
             Arc::new(store.max_numbers(settings.max_generations))
         };
+        let in_memory = !is_shared && !is_in_cookies;
+        let max_per_user = settings
+            .max_per_user
+            .or(in_memory.then_some(MAX_PER_USER_IN_MEMORY));
         Ok(Sessions {
+            max_per_user,
             names: Names::new(cookies.keys.clone()),
             keys: cookies.keys.clone(),
             cookies: SessionCookies::new(cookies, settings.cookie.as_deref()),
@@ -224,11 +241,45 @@ impl Sessions {
             let life = self.kept_for(&current, now);
             self.store.create(&stored, life).await?;
         }
-        self.know_sid(&current, now).await?;
-        Ok(Begun {
-            session: current,
-            replaced,
-        })
+        match self.recorded(&current, now).await {
+            Ok(None) => Ok(Begun {
+                session: current,
+                replaced,
+            }),
+            // Whoever ended the sessions of this user may not have found it.
+            Ok(Some(ends)) => {
+                self.withdraw(&current).await?;
+                Err(BeginError::Ended {
+                    ends,
+                    replaced: replaced.map(Box::new),
+                })
+            }
+            Err(error) => {
+                if let Err(error) = self.withdraw(&current).await {
+                    tracing::debug!("{error}; a session that no browser has stays in the store");
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Tells the nodes of a new session. Answers the ends of its user that are noted, when it is ended by one.
+    async fn recorded(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<Option<EarlierEnds>, StoreError> {
+        self.know_session(current, now).await?;
+        self.note_last_end(current, now).await?;
+        self.later_ends(current, now).await
+    }
+
+    /// Removes a session that no browser has.
+    async fn withdraw(&self, current: &CurrentSession) -> Result<(), StoreError> {
+        if !self.is_in_cookies {
+            self.store.remove(&current.name).await?;
+        }
+        Ok(())
     }
 
     /// Ends the session that this browser has, for a new one. Answers it if it had not ended before.
@@ -329,7 +380,7 @@ impl Sessions {
             Newest::ThisOne => {
                 // A node that shares nothing and was restarted learns it from the first cookie that it sees.
                 if !self.is_shared
-                    && let Err(error) = self.know_sid(&session, now).await
+                    && let Err(error) = self.know_session(&session, now).await
                 {
                     tracing::debug!("{error}; front-channel logout does not find a session");
                 }
@@ -607,7 +658,7 @@ impl Sessions {
         }
         let names = self.names_of(&next);
         self.note_generation(&next, &names, now).await?;
-        self.know_sid(&next, now).await?;
+        self.know_session(&next, now).await?;
         // It may have been ended while the provider was asked, or another node was quicker.
         match self.newer_than(&next, &names, now).await {
             Ok(Newest::ThisOne) => Ok(Some(next)),
@@ -895,17 +946,25 @@ impl Sessions {
     }
 
     fn names_of(&self, session: &Session) -> SessionNames {
-        let sid = session.claims.value("sid").and_then(Value::as_str);
         let name = self.names.session(&session.id);
+        let (subject, sid) = self.owner_names(&session.issuer, &session.claims);
         SessionNames {
             generation: self.names.generation(&name),
             session: name.into(),
-            subject: self.names.subject(&session.issuer, session.subject()),
-            sid: match sid {
-                Some(sid) => self.names.sid(&session.issuer, sid),
-                None => self.names.without_sid(&session.issuer, session.subject()),
-            },
+            subject,
+            sid,
         }
+    }
+
+    /// The names of the user, and of the session at the provider, of a session with these claims.
+    pub(super) fn owner_names(&self, issuer: &str, claims: &Claims) -> (Vec<String>, Vec<String>) {
+        let text = |name| claims.value(name).and_then(Value::as_str);
+        let subject = text("sub").unwrap_or_default();
+        let sid = match text("sid") {
+            Some(sid) => self.names.sid(issuer, sid),
+            None => self.names.without_sid(issuer, subject),
+        };
+        (self.names.subject(issuer, subject), sid)
     }
 
     fn stored(&self, current: &CurrentSession, owners: Vec<String>) -> StoredSession {
