@@ -93,7 +93,7 @@ pub(crate) enum BeginError {
     TooLarge(#[from] SessionTooLarge),
     #[error(transparent)]
     Store(#[from] StoreError),
-    #[error("the sessions of the user were ended while this one began")]
+    #[error("the sessions of the user were ended while they signed in")]
     Ended {
         /// The ends that are noted now.
         ends: EarlierEnds,
