@@ -352,6 +352,12 @@ async fn a_user_is_signed_out_under_each_key() {
     }
 }
 
+async fn end_all(sessions: &Sessions, owner: &[String]) {
+    let mut ended = vec![];
+    let ending = sessions.end_matching(owner, EndCause::App, now(), &mut ended);
+    ending.await.unwrap();
+}
+
 /// A node that has the new key only as the other one has the old.
 #[rocket::async_test]
 async fn an_end_ends_what_began_before_it_under_any_key() {
@@ -362,7 +368,7 @@ async fn an_end_ends_what_began_before_it_under_any_key() {
         for (ending, beginning) in [(&one, &other), (&other, &one)] {
             let before = sent(beginning, &begun(beginning).await).await;
             let owner = ending.names.subject(ISSUER, "alice");
-            ending.end_matching(&owner, now()).await.unwrap();
+            end_all(ending, &owner).await;
             let after = sent(beginning, &begun(beginning).await).await;
             for node in [&one, &other] {
                 let found_before = found(node, before.clone()).await.map(drop);
@@ -370,10 +376,7 @@ async fn an_end_ends_what_began_before_it_under_any_key() {
                 assert!(found(node, after.clone()).await.is_ok());
             }
             // A newer one in place of the one that it knows.
-            beginning
-                .end_matching(&beginning.names.subject(ISSUER, "alice"), now())
-                .await
-                .unwrap();
+            end_all(beginning, &beginning.names.subject(ISSUER, "alice")).await;
             for node in [&one, &other] {
                 let found_after = found(node, after.clone()).await.map(drop);
                 assert_eq!(found_after, Err(SignedOut::Ended));
@@ -400,9 +403,12 @@ async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
                 sessions.names.subject(ISSUER, "alice"),
                 sessions.names.sid(ISSUER, "s-1"),
             ];
-            sessions.end_matching(&owner[i], now()).await.unwrap();
+            end_all(&sessions, &owner[i]).await;
             let name = sessions.names.session(&session.id);
-            let begun = sessions.begin(session, tokens, None, now()).await;
+            let mut made_room = vec![];
+            let begun = sessions
+                .begin(session, tokens, None, now(), &mut made_room)
+                .await;
             let Err(BeginError::Ended {
                 ends,
                 replaced: None,
@@ -437,7 +443,7 @@ async fn an_end_is_noted_for_as_long_as_any_session_lives() {
     let one = sent(&before, &begun(&before).await).await;
     begun(&today).await;
     let owner = today.names.subject(ISSUER, "alice");
-    today.end_matching(&owner, now()).await.unwrap();
+    end_all(&today, &owner).await;
     for passed in [hours(2), hours(21)] {
         clock.advance(passed);
         let found = found(&before, one.clone()).await.map(drop);
