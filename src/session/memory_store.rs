@@ -305,6 +305,8 @@ impl<T> Expiry<String, Kept<T>> for Life {
 #[cfg(test)]
 mod tests {
     use super::*;
+    #[cfg(feature = "testing")]
+    use crate::keys::digest_name;
 
     fn session(id: &str, owner: &str) -> StoredSession {
         StoredSession {
@@ -400,6 +402,69 @@ mod tests {
         assert_eq!(store.notes(&["n"]).await, Ok(vec![None]));
         assert_eq!(store.claim("n", "2", minute).await, Ok(true));
         assert_eq!(store.claim("n", "3", minute).await, Ok(false));
+    }
+
+    /// Of whichever kind: a table of its own is nothing that anybody sees.
+    #[cfg(feature = "testing")]
+    #[rocket::async_test]
+    async fn what_was_written_last_is_what_is_noted() {
+        let clock = Clock::standing();
+        let store = MemoryStore::new(10).clock(clock.clone());
+        let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
+        let noted = async || store.notes(&["n"]).await.unwrap().remove(0);
+        assert_eq!(store.claim("n", "claim", hour).await, Ok(true));
+        store.note_end("n", "end", hour).await.unwrap();
+        assert_eq!(noted().await.as_deref(), Some("end"));
+        store.note("n", "note", minute).await.unwrap();
+        assert_eq!(noted().await.as_deref(), Some("note"));
+        store.note_end("n", "newer", minute).await.unwrap();
+        assert_eq!(noted().await.as_deref(), Some("newer"));
+        clock.advance(minute);
+        assert_eq!(noted().await, None);
+        assert_eq!(store.claim("n", "claim", minute).await, Ok(true));
+        clock.advance(minute);
+        assert_eq!(store.claim("n", "again", hour).await, Ok(true));
+        assert_eq!(noted().await.as_deref(), Some("again"));
+    }
+
+    #[rocket::async_test]
+    async fn a_note_of_any_kind_is_forgotten() {
+        let (store, hour) = (MemoryStore::new(10), Duration::from_secs(3600));
+        store.note("note", "1", hour).await.unwrap();
+        store.note_end("end", "1", hour).await.unwrap();
+        assert_eq!(store.claim("claim", "1", hour).await, Ok(true));
+        for name in ["note", "end", "claim"] {
+            store.forget(name, "2").await.unwrap();
+            let one = Some("1".to_owned());
+            assert_eq!(store.notes(&[name]).await, Ok(vec![one]), "{name}");
+            store.forget(name, "1").await.unwrap();
+            assert_eq!(store.notes(&[name]).await, Ok(vec![None]), "{name}");
+        }
+    }
+
+    #[cfg(feature = "testing")]
+    #[rocket::async_test]
+    async fn a_number_lives_as_long_as_it_was_noted_for() {
+        let clock = Clock::standing();
+        let store = MemoryStore::new(10).clock(clock.clone());
+        let seconds = Duration::from_secs;
+        let name = digest_name("generation", &["n"]);
+        assert_eq!(store.note_larger(&name, 5, seconds(60)).await, Ok(true));
+        for (passed, left) in [(0, Some(60)), (59, Some(1)), (1, None)] {
+            clock.advance(seconds(passed));
+            let expected = left.map(|left| ("5".to_owned(), seconds(left)));
+            let notes = store.notes_with_life(&[&name]).await;
+            assert_eq!(notes, Ok(vec![expected]), "{passed}");
+        }
+    }
+
+    /// Longer than any clock goes.
+    #[rocket::async_test]
+    async fn a_note_may_be_kept_for_ever() {
+        let (store, long) = (MemoryStore::new(10), Duration::MAX);
+        store.note_end("n", "1", long).await.unwrap();
+        let expected = Some(("1".to_owned(), long));
+        assert_eq!(store.notes_with_life(&["n"]).await, Ok(vec![expected]));
     }
 
     /// Who makes many of one kind brings back nothing that has ended.

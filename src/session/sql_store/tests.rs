@@ -179,7 +179,7 @@ async fn a_session_stays_named_at_its_owner_when_its_life_grows() {
     let file = directory.path().join("a.db");
     let store = store(&file);
     let ends = "SELECT CAST((SELECT ends FROM oidc_session_owners) - (SELECT ends FROM oidc_sessions) > -1000 \
-         AND (SELECT ends FROM oidc_session_owners) > (unixepoch() + 3000) * 1000 AS TEXT)";
+         AND (SELECT ends FROM oidc_sessions) > (unixepoch() + 3000) * 1000 AS TEXT)";
     let first = session("a", "alice");
     store.create(&first, Duration::from_secs(60)).await.unwrap();
     assert_eq!(text(&file, ends).await, "0");
@@ -188,6 +188,9 @@ async fn a_session_stays_named_at_its_owner_when_its_life_grows() {
         ..first
     };
     assert_eq!(store.replace(&next, HOUR).await, Ok(true));
+    assert_eq!(text(&file, ends).await, "1");
+    // Whose replacement comes too late does not shorten it.
+    assert_eq!(store.replace(&next, Duration::ZERO).await, Ok(false));
     assert_eq!(text(&file, ends).await, "1");
 }
 
@@ -284,6 +287,110 @@ async fn a_locked_file_is_an_outage() {
     assert_eq!(read, Ok(vec![Some("1".to_owned())]));
     sqlx::query("COMMIT").execute(&mut other).await.unwrap();
     assert_eq!(store.note("n", "2", HOUR).await, Ok(()));
+}
+
+/// A call waits for the writer of another process.
+#[rocket::async_test]
+async fn a_file_that_is_locked_for_a_moment_is_none() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("a.db");
+    let store = store(&file);
+    store.note("n", "1", HOUR).await.unwrap();
+    let mut other = connection(&file).await;
+    let begin = "BEGIN IMMEDIATE";
+    sqlx::raw_sql(begin).execute(&mut other).await.unwrap();
+    let mut noting = store.note("n", "2", HOUR);
+    let early = timeout(Duration::from_millis(200), &mut noting).await;
+    assert!(early.is_err(), "{early:?}");
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    assert_eq!(noting.await, Ok(()));
+    assert_eq!(store.notes(&["n"]).await, Ok(vec![Some("2".to_owned())]));
+}
+
+#[rocket::tokio::test]
+async fn what_has_expired_is_deleted_once_a_minute() {
+    use rocket::tokio::time::{advance, pause, resume};
+
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("a.db");
+    let store = store(&file);
+    store.note("n", "1", Duration::ZERO).await.unwrap();
+    let count = "SELECT CAST(count(*) AS TEXT) FROM oidc_notes";
+    assert_eq!(text(&file, count).await, "1");
+    pause();
+    advance(EXPIRY_INTERVAL).await;
+    resume();
+    let deleted = async { while text(&file, count).await != "0" {} };
+    let deleted = timeout(Duration::from_secs(10), deleted).await;
+    assert_eq!(deleted, Ok(()));
+}
+
+/// At launch an app waits for what passes by itself, and for nothing else.
+#[rocket::async_test]
+async fn an_outage_passes_by_itself() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("a.db");
+    let store = store(&file);
+    store.prepare().await.unwrap();
+    let io = |kind| SqlError::Sqlx(sqlx::Error::Io(io::Error::from(kind)));
+    let timed_out = "SQLite did not answer in time";
+    let mut cases = vec![
+        (SqlError::TimedOut, true, timed_out),
+        (sqlx::Error::PoolTimedOut.into(), true, timed_out),
+        (
+            sqlx::Error::PoolClosed.into(),
+            true,
+            "no connection to SQLite, or an unexpected answer",
+        ),
+        (
+            sqlx::Error::RowNotFound.into(),
+            false,
+            "no connection to SQLite, or an unexpected answer",
+        ),
+        (
+            io(io::ErrorKind::ConnectionRefused),
+            true,
+            "connection refused",
+        ),
+        (
+            io(io::ErrorKind::InvalidData),
+            false,
+            "no TLS connection to SQLite: invalid data",
+        ),
+        (SqlError::Unusable("why".to_owned()), false, "why"),
+    ];
+    let options = SqliteConnectOptions::new()
+        .filename(&file)
+        .busy_timeout(Duration::ZERO);
+    let mut writer = connection(&file).await;
+    let begin = sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut writer).await;
+    begin.unwrap();
+    for (sql, is_outage, expected) in [
+        ("BEGIN IMMEDIATE", true, "SQLite answered with error code 5"),
+        ("SELECT", false, "SQLite answered with error code 1"),
+    ] {
+        let mut other = SqliteConnection::connect_with(&options).await.unwrap();
+        let error = sqlx::raw_sql(sql).execute(&mut other).await.unwrap_err();
+        cases.push((error.into(), is_outage, expected));
+    }
+    for (error, is_outage, expected) in cases {
+        assert_eq!(store.inner.is_outage(&error), is_outage, "{expected}");
+        let error = store.inner.store_error(&error);
+        assert_eq!(error, StoreError::new(expected));
+    }
+}
+
+#[rocket::async_test]
+async fn a_life_of_ages_is_one_that_a_database_can_add() {
+    let directory = TempDir::new().unwrap();
+    let store = store(&directory.path().join("a.db"));
+    for life in [Duration::from_millis(i64::MAX as u64), Duration::MAX] {
+        store.note("n", "1", life).await.unwrap();
+        let notes = store.notes_with_life(&["n"]).await.unwrap();
+        let (value, left) = notes[0].clone().unwrap();
+        assert_eq!(value, "1");
+        assert!(left.as_millis() > 1 << 49, "{left:?}");
+    }
 }
 
 #[test]
