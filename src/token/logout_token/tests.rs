@@ -215,6 +215,9 @@ fn logout_token_without_exp_is_accepted_for_two_minutes() {
         };
         assert_eq!(issued(NOW - 121, exp), Err(too_old));
     }
+    // Of a part of a second, its end.
+    let accepted = issued(NOW, Some(json!(NOW as f64 + 60.5)));
+    assert_eq!(accepted.map(|token| token.ends), Ok(NOW + 61 + SKEW));
     let error = wrong_type("exp", "a number", "a string");
     assert_eq!(issued(NOW, Some(json!("soon"))), Err(error.into()));
 }
@@ -279,10 +282,10 @@ fn logout_token_by_an_algorithm_that_is_not_agreed_on() {
             |_| vec![],
         )
     };
-    assert!(matches!(
-        Case::new().judge(&unsigned),
-        Err(LogoutTokenError::Jws(_))
-    ));
+    let error = Case::new().judge(&unsigned).unwrap_err();
+    assert!(matches!(error, LogoutTokenError::Jws(_)));
+    // Other keys would not make it good.
+    assert!(!error.wants_fresh_keys());
     let mut symmetric = Case::new();
     symmetric.algorithm = SigningAlgorithm::HS256;
     symmetric.header = json!({ "alg": "HS256" });
