@@ -141,6 +141,8 @@ mod tests {
         assert_eq!(has, [true, true, false, false]);
         let one = EarlierEnds::of([&*notes[0]]);
         assert!(ends.have(&one) && !one.have(&ends) && one.have(&EarlierEnds::default()));
+        let other = EarlierEnds::of([&*notes[2]]);
+        assert!(!one.have(&other) && !ends.have(&EarlierEnds::of([&*notes[0], &notes[2]])));
         assert!(!EarlierEnds::default().has(&notes[0]));
         let mut added = one.clone();
         for _ in 0..2 {

@@ -132,10 +132,12 @@ mod tests {
         assert_eq!(parse(&note, 1_007), []);
         // Two ends of one half each are none.
         assert_eq!(parse(&note[..ENTRY_LEN + NAME_LEN], 0), ends[..1]);
-        let testing = Ended {
-            name: "testing_profile".to_owned(),
-            ends: 5_000,
-        };
-        assert!(text(&[testing]).is_empty());
+        for name in ["testing_profile", "AAAA"] {
+            let no_digest = Ended {
+                name: name.to_owned(),
+                ends: 5_000,
+            };
+            assert_eq!(text(&[no_digest]), b"");
+        }
     }
 }

@@ -433,30 +433,33 @@ async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
 #[rocket::async_test]
 async fn an_end_is_noted_for_as_long_as_any_session_lives() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
-    let clock = Clock::standing();
-    let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
-    let mut before = node(&store, true);
-    before.settings.lifetime = hours(24);
-    before.settings.idle = hours(24);
-    let mut today = node(&store, true);
-    today.settings.lifetime = hours(1);
-    let one = sent(&before, &begun(&before).await).await;
-    begun(&today).await;
-    let owner = today.names.subject(ISSUER, "alice");
-    end_all(&today, &owner).await;
-    for passed in [hours(2), hours(21)] {
-        clock.advance(passed);
-        let found = found(&before, one.clone()).await.map(drop);
-        assert_eq!(found, Err(SignedOut::Ended));
+    // With a newer key than the other nodes too.
+    for keys in [&[7][..], &[2, 7]] {
+        let clock = Clock::standing();
+        let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
+        let mut before = node(&store, true);
+        before.settings.lifetime = hours(24);
+        before.settings.idle = hours(24);
+        let mut today = node_with(&store, true, keys);
+        today.settings.lifetime = hours(1);
+        let one = sent(&before, &begun(&before).await).await;
+        begun(&today).await;
+        let owner = today.names.subject(ISSUER, "alice");
+        end_all(&today, &owner).await;
+        for passed in [hours(2), hours(21)] {
+            clock.advance(passed);
+            let found = found(&before, one.clone()).await.map(drop);
+            assert_eq!(found, Err(SignedOut::Ended));
+        }
+        // A minute by which the clock of the node was wrong, and one by which it is.
+        clock.advance(hours(1) + 2 * MAX_DIFFERENCE - Duration::from_secs(2));
+        assert_eq!(
+            found(&before, one.clone()).await.map(drop),
+            Err(SignedOut::Ended)
+        );
+        clock.advance(Duration::from_secs(5));
+        assert!(found(&before, one).await.is_ok(), "the note is gone");
     }
-    // A minute by which the clock of the node was wrong, and one by which it is.
-    clock.advance(hours(1) + 2 * MAX_DIFFERENCE - Duration::from_secs(2));
-    assert_eq!(
-        found(&before, one.clone()).await.map(drop),
-        Err(SignedOut::Ended)
-    );
-    clock.advance(Duration::from_secs(5));
-    assert!(found(&before, one).await.is_ok(), "the note is gone");
 }
 
 #[test]
@@ -598,6 +601,59 @@ async fn a_session_in_cookies_ends_by_each_of_its_names() {
             let found = found(&sessions, cookies).await;
             assert_eq!(found.is_err(), is_ended, "{sid:?} {i}");
         }
+    }
+}
+
+/// How many ends a frame of the provider tells.
+async fn framed(sessions: &Sessions, at: OffsetDateTime) -> usize {
+    let mut ended = vec![];
+    let ending = sessions.end_sid_unsigned(ISSUER, "s", at, &mut ended);
+    ending.await.unwrap();
+    ended.len()
+}
+
+/// Of whichever key its names are, and after its sign-in is no longer known.
+#[rocket::async_test]
+async fn a_frame_ends_a_session_in_a_store_for_as_long_as_it_lives() {
+    let store = store();
+    let before = node_with(&store, false, &[1]);
+    let current = begun_with(&before, json!({ "sid": "s" })).await;
+    let today = node_with(&store, false, &[2, 1]).with_front_channel(true);
+    let later = now() + Duration::from_secs(11 * 60);
+    assert_eq!(framed(&today, later).await, 1);
+    assert_eq!(store.load(current.name()).await, Ok(None));
+    assert_eq!(framed(&today, later).await, 0);
+}
+
+/// While the nodes are about to change their keys.
+#[rocket::async_test]
+async fn a_sid_of_sessions_in_cookies_is_known_under_each_key() {
+    let store = store();
+    let old = node_with(&store, true, &[1]).with_front_channel(true);
+    let new = node_with(&store, true, &[2, 1]).with_front_channel(true);
+    begun_with(&new, json!({ "sid": "s" })).await;
+    assert_eq!(framed(&old, now()).await, 1);
+    framed(&new, now()).await;
+    assert_eq!(framed(&new, now()).await, 0);
+    // The newest session counts, which a node without the new key began.
+    let at = now() + Duration::from_secs(10);
+    let newer = Session::new(ISSUER, alice(json!({ "sid": "s" })), at);
+    old.know_session(&newer, now()).await.unwrap();
+    assert_eq!(framed(&new, now()).await, 1);
+    assert_eq!(framed(&new, now()).await, 0);
+}
+
+#[rocket::async_test]
+async fn an_end_of_a_session_in_cookies_is_told_once_in_its_lifetime() {
+    let clock = Clock::standing();
+    let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
+    let sessions = node(&store, true).with_front_channel(true);
+    let current = begun_with(&sessions, json!({ "sid": "s" })).await;
+    for expected in [1, 0] {
+        let end = sessions.end(current.name(), None, EndCause::App, now());
+        assert_eq!(end.await.unwrap().iter().len(), expected);
+        assert_eq!(framed(&sessions, now()).await, expected);
+        clock.advance(Duration::from_secs(3600));
     }
 }
 
