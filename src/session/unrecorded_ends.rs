@@ -405,13 +405,16 @@ async fn record_ends(
     }
 }
 
-/// The task that records ends. Should a store panic, the next end begins another.
+/// The task that records ends. Should a store panic, the next end begins another, for all of them.
 struct Running<'a>(Option<&'a UnrecordedEnds>);
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if let Some(unrecorded) = self.0 {
-            unrecorded.queue().is_task_running = false;
+            let mut queue = unrecorded.queue();
+            queue.is_task_running = false;
+            // With the one that it was about to record.
+            queue.order = queue.ends.keys().cloned().collect();
         }
     }
 }
@@ -479,6 +482,23 @@ mod tests {
             let next = ends.next().unwrap();
             assert_eq!(&*next, expected);
             ends.put_back(next);
+        }
+    }
+
+    #[rocket::async_test]
+    async fn a_store_that_answers_is_tried_again_once_a_second() {
+        let clock = Clock::standing_at(NOW);
+        let ends = UnrecordedEnds::new(&clock);
+        let is_woken = async || {
+            ends.store_answered();
+            timeout(Duration::ZERO, ends.wake.notified()).await.is_ok()
+        };
+        assert!(!is_woken().await, "there is nothing to record");
+        assert!(ends.add(&ended(0)));
+        ends.last_try.store(NOW * 1000, Ordering::Release);
+        for (passed, expected) in [(0, false), (999, false), (1, true), (1, true)] {
+            clock.advance(Duration::from_millis(passed));
+            assert_eq!(is_woken().await, expected, "{passed}");
         }
     }
 

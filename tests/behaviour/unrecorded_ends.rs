@@ -48,6 +48,8 @@ enum State {
     Up,
     ReadOnly,
     Down,
+    /// It panics.
+    Broken,
 }
 
 impl Link {
@@ -73,7 +75,9 @@ impl Link {
 
     fn read(&self) -> Result<&MemoryStore, StoreError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        match self.state.load(Ordering::SeqCst) == State::Down as u8 {
+        let state = self.state.load(Ordering::SeqCst);
+        assert!(state != State::Broken as u8, "told to panic");
+        match state == State::Down as u8 {
             true => Err(StoreError::new("cut")),
             false => Ok(&self.store),
         }
@@ -223,7 +227,7 @@ fn link(page: &Page, id: &str) -> Option<String> {
 #[rocket::async_test]
 async fn a_sign_out_while_the_store_is_down_says_so() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider);
+    let app = App::new(&provider).with("oidc.clear_site_data", ["cookies", "cache"]);
     let store = Link::new();
     let browser = node(&app, &store).await;
     sign_in(&browser, &provider).await;
@@ -237,6 +241,7 @@ async fn a_sign_out_while_the_store_is_down_says_so() {
         .sees("the server that you have reached refuses every copy of your session");
     assert_eq!(page.header("Retry-After"), Some("5"));
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
+    assert_eq!(page.header("Clear-Site-Data"), Some("\"cache\""));
     // It was waited for once.
     assert_eq!(store.calls.load(Ordering::SeqCst) - before, 1);
 
@@ -251,6 +256,8 @@ async fn a_sign_out_while_the_store_is_down_says_so() {
     let back = &back[url::Position::BeforePath..];
     let page = browser.arrive_from_provider(back).await;
     page.redirects_to("/plain");
+    // Not without the note.
+    assert_eq!(page.header("Clear-Site-Data"), None);
 
     assert_eq!(session_cookies(&browser), []);
     let note = browser.cookie(&cookie_name(NOTE, &provider)).unwrap();
@@ -305,6 +312,122 @@ async fn an_unrecorded_sign_out_is_logged_once() {
         let told = timeout(Duration::from_secs(10), told).await;
         told.unwrap_or_else(|_| panic!("{:#?}", log.lines()));
     }
+}
+
+#[rocket::async_test]
+async fn a_node_survives_one_outage_after_another() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let store = Link::new();
+    let other_way = store.another();
+    let (browser, elsewhere) = (node(&app, &store).await, node(&app, &other_way).await);
+    let log = Log::listen();
+    let recorded = || {
+        let lines = log.lines().into_iter();
+        lines
+            .filter(|line| line.starts_with("INFO the store has recorded"))
+            .collect::<Vec<_>>()
+    };
+    for outage in 1..=2 {
+        let id = sign_in(&browser, &provider).await;
+        store.is(State::Down);
+        let page = browser.submit("/oidc/logout", "").await;
+        page.is(Status::ServiceUnavailable);
+        store.is(State::Up);
+        app.advance(PAUSE);
+        browser.visit("/plain").await.is(Status::Ok);
+        store.until_ended(&id).await;
+        let logged = async {
+            while recorded().len() < outage {
+                yield_now().await;
+            }
+        };
+        timeout(Duration::from_secs(10), logged).await.unwrap();
+    }
+    let line = "INFO the store has recorded the ends of sessions that it did not take before: 1";
+    assert_eq!(recorded(), [line; 2]);
+
+    // What a browser brings from another node was no outage of this one.
+    let id = sign_in(&elsewhere, &provider).await;
+    other_way.is(State::Down);
+    let page = elsewhere.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    let visitor = browser.another();
+    carry_cookies(&elsewhere, &visitor);
+    visitor.visit("/plain").await.is(Status::Ok);
+    store.until_ended(&id).await;
+    let known = async {
+        while has_note(&visitor) {
+            visitor.visit("/plain").await.is(Status::Ok);
+        }
+    };
+    timeout(Duration::from_secs(10), known).await.unwrap();
+    assert_eq!(recorded(), [line; 2]);
+}
+
+/// Its task is gone with the end that it was about to record.
+#[rocket::async_test]
+async fn an_end_outlives_a_store_that_panics() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let store = Link::new();
+    let browser = node(&app, &store).await;
+    let id = sign_in(&browser, &provider).await;
+    store.is(State::Down);
+    let page = browser.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    store.is(State::Broken);
+    let before = store.calls.load(Ordering::SeqCst);
+    app.advance(PAUSE);
+    browser.visit("/plain").await.is(Status::Ok);
+    let tried = async {
+        while store.calls.load(Ordering::SeqCst) == before {
+            yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), tried).await.unwrap();
+
+    store.is(State::Up);
+    let recorded = async {
+        while has_note(&browser) {
+            browser.visit("/plain").await.is(Status::Ok);
+        }
+    };
+    timeout(Duration::from_secs(10), recorded).await.unwrap();
+    assert_eq!(store.store.load(&id).await, Ok(None));
+}
+
+#[rocket::async_test]
+async fn an_unrecorded_sign_out_leads_to_the_site_of_the_setting() {
+    let provider = TestProvider::start().await;
+    let elsewhere = "https://www.example.com/bye";
+    let app = App::new(&provider).with("oidc.post_logout_redirect_uri", elsewhere);
+    let store = Link::new();
+    let browser = node(&app, &store).await;
+    sign_in(&browser, &provider).await;
+    store.is(State::Down);
+    // The provider leads there, whatever `next` says.
+    let page = browser.submit("/oidc/logout?next=/plain", "").await;
+    page.is(Status::ServiceUnavailable);
+    assert!(link(&page, "sign-out-there").is_some());
+    assert_eq!(link(&page, "go-on").as_deref(), Some(elsewhere));
+}
+
+#[rocket::async_test]
+async fn a_frame_while_the_store_is_down_says_so() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.frontchannel_logout", true);
+    let store = Link::new();
+    let browser = node(&app, &store).await;
+    sign_in(&browser, &provider).await;
+    store.is(State::Down);
+    let issuer: String =
+        url::form_urlencoded::byte_serialize(provider.issuer().as_bytes()).collect();
+    let frame = format!("/oidc/frontchannel-logout?iss={issuer}&sid=sid-1");
+    let page = browser.another().visit(&frame).await;
+    page.is(Status::ServiceUnavailable).sees("Not signed out.");
+    store.is(State::Up);
+    browser.visit("/me").await.is(Status::Ok).sees("alice");
 }
 
 /// Guards, refreshes, sign-out and the app's own functions: none of them knows the session at this node.
@@ -401,6 +524,7 @@ async fn the_next_sign_out_of_the_browser_records_the_one_before() {
     let store = Link::new();
     let browser = node(&app, &store).await;
     let id = sign_in(&browser, &provider).await;
+    let log = Log::listen();
     store.is(State::Down);
     for _ in 0..2 {
         // Such as by loading the page again.
@@ -414,6 +538,8 @@ async fn the_next_sign_out_of_the_browser_records_the_one_before() {
     page.redirects_to("/plain");
     assert_eq!(store.store.load(&id).await, Ok(None));
     assert!(!has_note(&browser));
+    let ends = log.lines().into_iter();
+    assert_eq!(ends.filter(|line| line == "INFO a user signed out").count(), 1);
 }
 
 #[rocket::async_test]
@@ -491,6 +617,15 @@ async fn an_end_at_a_refresh_that_the_store_does_not_take_is_kept() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let store = Link::new();
+    // A sign-out that another node could not record.
+    let other_store = Link::new();
+    let elsewhere = node(&app, &other_store).await;
+    sign_in(&elsewhere, &provider).await;
+    other_store.is(State::Down);
+    let page = elsewhere.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    let note = cookie_name(NOTE, &provider);
+    let earlier = elsewhere.cookie(&note).unwrap();
     let browser = node(&app, &store).await;
     let id = sign_in(&browser, &provider).await;
     let copy = copy_of(&browser);
@@ -498,20 +633,27 @@ async fn an_end_at_a_refresh_that_the_store_does_not_take_is_kept() {
     provider.revoke_refresh_tokens();
     let held = provider.hold("/token");
     let outage = async {
-        provider.until_requested("/token", 2).await;
+        provider.until_requested("/token", 3).await;
         store.is(State::ReadOnly);
         held.release();
     };
     let log = Log::listen();
+    browser.set_cookie(earlier.clone());
     let (page, ()) = rocket::futures::future::join(browser.fetch("/me"), outage).await;
     page.is(Status::Unauthorized);
     log.has(
         "ERROR the session store is not reachable: read only; the end of a session at its refresh is not recorded, and is tried again until the store has it",
     );
+    let ended = |line: &&String| line.starts_with("INFO the provider ended a session");
+    assert_eq!(log.lines().iter().filter(ended).count(), 1);
     assert_eq!(session_cookies(&browser), []);
-    assert!(has_note(&browser));
+    // It names both.
+    let both = browser.cookie(&note).unwrap();
+    let life = both.max_age().unwrap().whole_seconds();
+    assert_eq!(life, 12 * 60 * 60);
+    assert_eq!(both.value().len() - earlier.value().len(), 40 * 4 / 3);
     copy.fetch("/me").await.is(Status::Unauthorized);
-    assert_eq!(provider.count("/token"), 2);
+    assert_eq!(provider.count("/token"), 3);
 
     store.is(State::Up);
     app.advance(PAUSE);
@@ -581,6 +723,8 @@ async fn an_older_copy_ends_the_session_too() {
     thief.fetch("/me").await.is(Status::Ok);
     victim.submit("/oidc/logout", "").await.redirects_to("/");
     assert_signed_out(&thief).await;
+    // By the tokens that the older copy has.
+    provider.until_requested("/revoke", 2).await;
 }
 
 /// Its form is bound to the session, which only the cookie tells.
