@@ -28,6 +28,8 @@ async fn a_post_ends_the_session() {
     page.is(Status::SeeOther);
     assert_eq!(page.location.as_deref(), Some("/notes?page=1&sort=x"));
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
+    let is_of_note = |cookie: &&str| cookie.contains("oidc_ended");
+    assert_eq!(page.set_cookies().into_iter().find(is_of_note), None);
     assert_eq!(cookies_but_the_browsers(&browser), [""; 0]);
     assert_signed_out(&browser).await;
 }
@@ -109,6 +111,8 @@ async fn another_site_signs_nobody_out() {
         &[host, ("Origin", "https://app.example.com.evil.example")],
         &[host, ("Origin", "https://app.example.com:444")],
         &[host, ("Origin", "https://internal.example")],
+        // Neither names an origin.
+        &[("Origin", "internal.example:8000")],
     ] {
         let page = post(&browser, "/oidc/logout", headers).await;
         page.is(Status::Forbidden)
@@ -130,6 +134,14 @@ async fn this_site_signs_out() {
         &[
             ("Host", "internal.example:8000"),
             ("Origin", "http://internal.example:8000"),
+        ],
+        &[
+            ("Host", "Internal.Example:8000"),
+            ("Origin", "http://internal.example:8000"),
+        ],
+        &[
+            ("Host", "internal.example:8000"),
+            ("Origin", "http://INTERNAL.example:8000"),
         ],
         &[("Referer", "https://app.example.com/page")],
         // A client that is no browser.

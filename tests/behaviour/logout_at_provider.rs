@@ -109,6 +109,10 @@ async fn a_return_without_or_with_a_foreign_state_is_harmless() {
     }
     let logout_cookie = cookie_name("oidc_logout", &provider);
     assert!(browser.cookie(&logout_cookie).is_some());
+    let app = App::new(&provider).with("oidc.post_logout_redirect_uri", "/bye");
+    let path = "/oidc/logged-out?state=x";
+    let page = app.open().await.arrive_from_provider(path).await;
+    assert_eq!(page.location.as_deref(), Some("/bye"));
 
     // Nobody else's return ends anything of a browser that has no sign-out under way.
     let other = browser.another();
@@ -428,5 +432,34 @@ async fn tokens_of_the_same_session_at_the_provider_are_not_revoked_at_a_new_sig
             provider.until_requested("/revoke", revoked + 2).await;
             assert_eq!(provider.count("/revoke"), revoked + 2, "{store} {sid:?}");
         }
+    }
+}
+
+/// A provider may answer two sign-ins with one token.
+#[rocket::async_test]
+async fn a_token_that_the_new_session_has_too_is_not_revoked() {
+    for (same, revoked) in [
+        ("refresh_token", "access_token"),
+        ("access_token", "refresh_token"),
+    ] {
+        let provider = TestProvider::start().await;
+        provider.on_token_response(move |reply| reply.set(same, "same"));
+        provider.on_id_token(|token| token.remove("at_hash"));
+        let app = App::new(&provider).with("oidc.user_info_enabled", false);
+        let browser = signed_in(&app, &provider).await;
+        provider.user_claims(json!({ "sub": "bob" }));
+        let page = browser.sign_in(&provider, "/oidc/login?next=/me").await;
+        page.is(Status::Ok).sees("bob");
+        provider.until_requested("/revoke", 1).await;
+        let page = browser.submit("/oidc/logout", "").await;
+        page.is(Status::SeeOther);
+        provider.until_requested("/revoke", 3).await;
+        let requests = provider.requests_to("/revoke");
+        let hints = requests
+            .iter()
+            .filter_map(|request| request.form_value("token_type_hint"));
+        let mut hints: Vec<_> = hints.collect();
+        hints[1..].sort_unstable();
+        assert_eq!(hints, [revoked, "access_token", "refresh_token"]);
     }
 }
