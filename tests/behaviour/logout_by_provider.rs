@@ -6,6 +6,8 @@ use rocket::{
     http::{Method, Status},
     serde::json::{Value, json},
 };
+use sqlx::{Connection, Executor, SqliteConnection};
+use tempfile::TempDir;
 use url::form_urlencoded::byte_serialize;
 
 use crate::{
@@ -578,6 +580,49 @@ async fn a_frame_of_the_provider_ends_the_session_of_its_sid() {
         assert_signed_out(&second).await;
         first.visit("/me").await.is(Status::Ok);
     }
+}
+
+/// Its page of sign-out may be of another origin than its issuer.
+#[rocket::async_test]
+async fn the_frame_may_be_in_the_providers_pages_of_two_origins() {
+    let provider = TestProvider::start().await;
+    provider.metadata(|metadata| {
+        let there = json!("https://logout.example.com/session/end?x=y");
+        metadata.insert("end_session_endpoint".to_owned(), there);
+    });
+    let browser = with_front_channel(&provider).open().await;
+    let page = in_a_frame(&browser, &frontchannel(&provider.issuer(), "sid-1")).await;
+    let expected = format!(
+        "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors {} https://logout.example.com",
+        provider.issuer()
+    );
+    assert_eq!(page.header("Content-Security-Policy"), Some(&*expected));
+}
+
+/// The provider sends it again, as it was.
+#[rocket::async_test]
+async fn a_logout_token_serves_once_more_when_the_store_failed() {
+    let provider = TestProvider::start().await;
+    let directory = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("a.db").display());
+    let app = App::new(&provider)
+        .with("oidc.session.store", "sql")
+        .with("oidc.session.url", &url);
+    let browser = signed_in(&app, &provider).await;
+    let mut database = SqliteConnection::connect(&url).await.unwrap();
+    let token = provider.logout_token(|_| ());
+    let gone = "ALTER TABLE oidc_session_owners RENAME TO gone";
+    database.execute(gone).await.unwrap();
+    logout(&browser, &token).await.is(Status::BadRequest);
+    browser.visit("/me").await.is(Status::Ok);
+    let there = "ALTER TABLE gone RENAME TO oidc_session_owners";
+    database.execute(there).await.unwrap();
+    accepted(&logout(&browser, &token).await);
+    assert_signed_out(&browser).await;
+    refused(
+        &logout(&browser, &token).await,
+        "the logout token is refused: the logout token was used before",
+    );
 }
 
 /// Nobody signs these requests: a flood of them takes no place, and keeps nobody else's from being heard.
