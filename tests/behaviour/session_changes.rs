@@ -17,13 +17,15 @@ use rocket_openidconnect::{
     Events, LoggedIn, LoggedOut, Oidc, RelyingParty, SessionChange, SignedIn, User,
     store::SessionStore,
 };
+use sqlx::{Connection, Executor, SqliteConnection};
+use tempfile::TempDir;
 use tokio::{
     sync::{Barrier, Mutex, mpsc},
     time::timeout,
 };
 
 use crate::{
-    common::{App, Log, assert_signed_out, pages},
+    common::{App, Log, assert_signed_out, cookie_name, pages},
     records::carry_cookies,
     stores::Switchable,
     support::{Browser, Reply, TestProvider},
@@ -299,6 +301,39 @@ async fn a_further_session_ends_the_oldest() {
     assert_eq!(heard.lines().await, expected);
 }
 
+/// Beside one that another node could not record, which told of it.
+#[rocket::async_test]
+async fn of_two_ends_that_no_store_takes_the_browsers_own_is_told() {
+    let provider = TestProvider::start().await;
+    let (listener, heard) = Listener::new();
+    let app = App::local(&provider);
+    let (store, other_store) = (Switchable::new(), Switchable::new());
+    let elsewhere = node(&app, &listener, &other_store).await;
+    sign_in(&elsewhere, &provider).await;
+    other_store.switch(true);
+    let page = elsewhere.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    let note = cookie_name("oidc_ended", &provider);
+    let browser = node(&app, &listener, &store).await;
+    let id = sign_in(&browser, &provider).await;
+    browser.set_cookie(elsewhere.cookie(&note).unwrap());
+    store.switch(true);
+    heard.lines().await;
+    let page = browser.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    assert_eq!(
+        heard.lines().await,
+        [
+            line(
+                &provider,
+                "Ended signed_out",
+                ["-", "-", &id, "/oidc/logout"]
+            ),
+            "after_logout store_unavailable".to_owned(),
+        ]
+    );
+}
+
 /// The end is kept until the store takes it, and told when it is asked for.
 #[rocket::async_test]
 async fn a_sign_out_that_the_store_does_not_take_is_told_once() {
@@ -368,6 +403,27 @@ async fn the_app_ends_sessions_and_is_told_before_its_call_returns() {
     lines.sort();
     assert_eq!(lines, expected);
     assert_eq!(browser.visit("/end-all/alice").await.body, "Ok(Some(0))");
+    assert_eq!(heard.lines().await, [""; 0]);
+}
+
+#[rocket::async_test]
+async fn ends_that_the_store_does_not_take_are_not_told() {
+    let provider = TestProvider::start().await;
+    let (listener, heard) = Listener::new();
+    let directory = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let app = App::local(&provider)
+        .with("oidc.session.store", "cookie")
+        .with("oidc.session.url", &url);
+    let browser = Browser::open(rocket(&app, &listener)).await;
+    sign_in(&browser, &provider).await;
+    heard.lines().await;
+    let mut database = SqliteConnection::connect(&url).await.unwrap();
+    let gone = "ALTER TABLE oidc_notes RENAME TO gone";
+    database.execute(gone).await.unwrap();
+    for path in ["/end-all/alice", "/end/some-session"] {
+        browser.another().visit(path).await.sees("Err(");
+    }
     assert_eq!(heard.lines().await, [""; 0]);
 }
 
