@@ -485,6 +485,22 @@ mod tests {
         }
     }
 
+    /// The task is gone with the end that it was about to record.
+    #[test]
+    fn a_store_that_panics_loses_no_end() {
+        let ends = UnrecordedEnds::new(&Clock::standing_at(NOW));
+        assert!(ends.add(&ended(0)) && ends.add(&ended(1)));
+        ends.queue().is_task_running = true;
+        let running = Running(Some(&ends));
+        assert_eq!(ends.next().as_deref(), Some("0"));
+        drop(running);
+        assert!(!ends.queue().is_task_running);
+        let mut names = [ends.next(), ends.next()].map(|name| name.unwrap().to_string());
+        names.sort();
+        assert_eq!(names, ["0", "1"]);
+        assert_eq!(ends.next(), None);
+    }
+
     #[rocket::async_test]
     async fn a_store_that_answers_is_tried_again_once_a_second() {
         let clock = Clock::standing_at(NOW);

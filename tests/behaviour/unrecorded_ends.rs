@@ -48,8 +48,6 @@ enum State {
     Up,
     ReadOnly,
     Down,
-    /// It panics.
-    Broken,
 }
 
 impl Link {
@@ -75,9 +73,7 @@ impl Link {
 
     fn read(&self) -> Result<&MemoryStore, StoreError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let state = self.state.load(Ordering::SeqCst);
-        assert!(state != State::Broken as u8, "told to panic");
-        match state == State::Down as u8 {
+        match self.state.load(Ordering::SeqCst) == State::Down as u8 {
             true => Err(StoreError::new("cut")),
             false => Ok(&self.store),
         }
@@ -365,38 +361,6 @@ async fn a_node_survives_one_outage_after_another() {
     assert_eq!(recorded(), [line; 2]);
 }
 
-/// Its task is gone with the end that it was about to record.
-#[rocket::async_test]
-async fn an_end_outlives_a_store_that_panics() {
-    let provider = TestProvider::start().await;
-    let app = App::new(&provider);
-    let store = Link::new();
-    let browser = node(&app, &store).await;
-    let id = sign_in(&browser, &provider).await;
-    store.is(State::Down);
-    let page = browser.submit("/oidc/logout", "").await;
-    page.is(Status::ServiceUnavailable);
-    store.is(State::Broken);
-    let before = store.calls.load(Ordering::SeqCst);
-    app.advance(PAUSE);
-    browser.visit("/plain").await.is(Status::Ok);
-    let tried = async {
-        while store.calls.load(Ordering::SeqCst) == before {
-            yield_now().await;
-        }
-    };
-    timeout(Duration::from_secs(10), tried).await.unwrap();
-
-    store.is(State::Up);
-    let recorded = async {
-        while has_note(&browser) {
-            browser.visit("/plain").await.is(Status::Ok);
-        }
-    };
-    timeout(Duration::from_secs(10), recorded).await.unwrap();
-    assert_eq!(store.store.load(&id).await, Ok(None));
-}
-
 #[rocket::async_test]
 async fn an_unrecorded_sign_out_leads_to_the_site_of_the_setting() {
     let provider = TestProvider::start().await;
@@ -539,7 +503,10 @@ async fn the_next_sign_out_of_the_browser_records_the_one_before() {
     assert_eq!(store.store.load(&id).await, Ok(None));
     assert!(!has_note(&browser));
     let ends = log.lines().into_iter();
-    assert_eq!(ends.filter(|line| line == "INFO a user signed out").count(), 1);
+    assert_eq!(
+        ends.filter(|line| line == "INFO a user signed out").count(),
+        1
+    );
 }
 
 #[rocket::async_test]
