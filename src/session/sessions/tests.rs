@@ -604,6 +604,18 @@ async fn a_session_in_cookies_ends_by_each_of_its_names() {
     }
 }
 
+#[rocket::async_test]
+async fn sessions_are_listed_under_each_key() {
+    let store = store();
+    let before = node_with(&store, false, &[1]);
+    let current = begun(&before).await;
+    let today = node_with(&store, false, &[2, 1]);
+    let owner = today.names.subject(ISSUER, "alice");
+    let listed = today.of(&owner, now()).await.unwrap().unwrap();
+    let ids: Vec<_> = listed.iter().map(|session| &*session.id).collect();
+    assert_eq!(ids, [current.name()]);
+}
+
 /// How many ends a frame of the provider tells.
 async fn framed(sessions: &Sessions, at: OffsetDateTime) -> usize {
     let mut ended = vec![];
