@@ -127,6 +127,7 @@ fn logout_token_sub_or_sid_is_empty_or_no_string() {
     Case::with("sub", "").is_refused(ClaimError::EmptySubject);
     Case::with("sid", "").is_refused(LogoutTokenError::EmptySid);
     Case::with("sub", 1).is_refused(wrong_type("sub", "a string", "a number"));
+    Case::with("sub", json!(null)).is_refused(wrong_type("sub", "a string", "null"));
     Case::with("sid", json!(["x"])).is_refused(wrong_type("sid", "a string", "an array"));
 }
 
