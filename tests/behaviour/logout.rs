@@ -129,6 +129,7 @@ async fn this_site_signs_out() {
     let browser = signed_in(&app, &provider).await;
     for headers in [
         &[("Sec-Fetch-Site", "same-origin")][..],
+        &[("Sec-Fetch-Site", "Same-Origin")],
         &[("Sec-Fetch-Site", "none")],
         &[("Origin", "https://app.example.com")],
         &[
@@ -192,6 +193,14 @@ async fn sign_out_leads_where_the_setting_says() {
         .visit("/oidc/logout")
         .await
         .sees("action=\"&#x2F;oidc&#x2F;logout?next=%2Fgoodbye\"");
+}
+
+#[rocket::async_test]
+async fn sign_out_leads_to_the_query_of_the_setting_too() {
+    let provider = TestProvider::start().await;
+    let app = App::local(&provider).with("oidc.post_logout_redirect_uri", "/bye?x=1");
+    let page = app.open().await.submit("/oidc/logout", "").await;
+    page.redirects_to("/bye?x=1");
 }
 
 #[rocket::async_test]

@@ -365,7 +365,9 @@ async fn a_node_survives_one_outage_after_another() {
 async fn an_unrecorded_sign_out_leads_to_the_site_of_the_setting() {
     let provider = TestProvider::start().await;
     let elsewhere = "https://www.example.com/bye";
-    let app = App::new(&provider).with("oidc.post_logout_redirect_uri", elsewhere);
+    let app = App::new(&provider)
+        .with("oidc.post_logout_redirect_uri", elsewhere)
+        .with("oidc.clear_site_data", ["cookies", "cache"]);
     let store = Link::new();
     let browser = node(&app, &store).await;
     sign_in(&browser, &provider).await;
@@ -373,6 +375,7 @@ async fn an_unrecorded_sign_out_leads_to_the_site_of_the_setting() {
     // The provider leads there, whatever `next` says.
     let page = browser.submit("/oidc/logout?next=/plain", "").await;
     page.is(Status::ServiceUnavailable);
+    assert_eq!(page.header("Clear-Site-Data"), Some("\"cache\""));
     assert!(link(&page, "sign-out-there").is_some());
     assert_eq!(link(&page, "go-on").as_deref(), Some(elsewhere));
 }
