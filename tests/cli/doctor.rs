@@ -143,6 +143,31 @@ async fn a_wrong_secret() {
     assert_eq!(report.not_checked, ["revocation", "introspection"]);
 }
 
+/// Keycloak and Auth0 have other codes for it than RFC 6749; the status is the standard's.
+#[rocket::async_test]
+async fn a_wrong_secret_by_the_status_alone() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    for code in ["unauthorized_client", "access_denied"] {
+        provider.on_path("/token", Reply::error(401, code, "no"));
+        let report = tool.report(&["doctor"]);
+        report.fails_at(
+            "client authentication",
+            &format!(
+                "the provider's token endpoint refused with `{code}`: no (client_secret_basic)"
+            ),
+            "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`",
+        );
+        assert_eq!(report.not_checked, ["revocation", "introspection"]);
+    }
+    provider.on_path("/token", Reply::error(400, "unauthorized_client", "no"));
+    tool.report(&["doctor"]).fails_at(
+        "client authentication",
+        "the provider's token endpoint refused with `unauthorized_client`: no",
+        "allow the grant type `authorization_code` for this client at the provider",
+    );
+}
+
 #[rocket::async_test]
 async fn a_wrong_redirect_uri() {
     let provider = TestProvider::start().await;

@@ -57,6 +57,7 @@ impl Doctor {
             Err(error) => error,
         };
         let refused = match &error {
+            _ if error.is_client_refused() => "invalid_client",
             ProviderError::Refused { error, .. } => error.as_str(),
             ProviderError::Status {
                 status: 401 | 403, ..
