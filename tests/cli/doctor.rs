@@ -169,6 +169,22 @@ async fn a_wrong_secret_by_the_status_alone() {
 }
 
 #[rocket::async_test]
+async fn a_client_whose_requests_must_be_pushed() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    let back = "http://localhost:8000/oidc/authorize?error=invalid_request&\
+                error_description=Pushed+Authorization+Request+is+only+allowed.&state=x";
+    provider.on_path("/authorize", Reply::redirect(back));
+    tool.report(&["doctor"]).fails_at(
+        "authorization",
+        "http://localhost:8000/oidc/authorize is registered, and the request is refused there: \
+         `invalid_request`: Pushed Authorization Request is only allowed.",
+        "set `oidc.pushed_authorization_requests = true`: the provider accepts this client's \
+         requests only when they are pushed",
+    );
+}
+
+#[rocket::async_test]
 async fn a_wrong_redirect_uri() {
     let provider = TestProvider::start().await;
     let tool = app(&provider);

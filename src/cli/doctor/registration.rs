@@ -10,7 +10,7 @@ use super::Doctor;
 use crate::{
     ProviderError,
     code_flow::{AttemptSecrets, authorization_request},
-    provider::{Endpoint, Metadata, Provider},
+    provider::{Endpoint, Metadata, PUSH_REQUESTS, Provider, demands_pushed_request},
     settings::ResponseMode,
     token::{parse_object, printable},
 };
@@ -192,8 +192,13 @@ impl Doctor {
                 let finding = format!(
                     "{redirect_uri} is registered, and the request is refused there: {error}"
                 );
-                let remedy = "compare the client's registration with `scopes` and \
-                              `extra_authorization_parameters`";
+                let remedy = match demands_pushed_request(&error) {
+                    true => PUSH_REQUESTS,
+                    false => {
+                        "compare the client's registration with `scopes` and \
+                         `extra_authorization_parameters`"
+                    }
+                };
                 self.report.failure("authorization", finding, remedy);
             }
             Answer::Refused(why) => {
