@@ -333,6 +333,37 @@ async fn a_moved_clock() {
     );
 }
 
+/// Many send none, which nobody can change.
+#[rocket::async_test]
+async fn a_provider_that_does_not_tell_the_time() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    let mut document = None;
+    provider.metadata(|metadata| document = Some(json!(metadata)));
+    provider.on_path(TestProvider::DISCOVERY, Reply::json(document.unwrap()));
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.check("clock")["verdict"], "ok", "{report:#?}");
+    assert_eq!(
+        report.check("clock")["finding"],
+        "not compared: the provider's answer has no `Date`"
+    );
+}
+
+/// A key for encryption beside those that sign is as it should be.
+#[rocket::async_test]
+async fn keys_for_encryption_are_not_worth_a_look() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    let mut encryption = SigningKey::Rsa.jwk();
+    encryption["use"] = json!("enc");
+    encryption["alg"] = json!("RSA-OAEP");
+    provider.on_jwks(move |reply| {
+        *reply = Reply::json(json!({ "keys": [encryption.clone(), SigningKey::Ec.jwk()] }));
+    });
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("warning"), ["relaxed"], "{report:#?}");
+}
+
 #[rocket::async_test]
 async fn keys_that_cannot_be_used() {
     let provider = TestProvider::start().await;
