@@ -195,6 +195,37 @@ async fn a_file_that_is_there_stays() {
     assert_eq!(tool.files(), [FILE]);
 }
 
+const WITHOUT_TOKEN: &str = "have the provider's administrator issue an initial access token, and give \
+                             it by `--initial-access-token`; or register by hand in its console";
+
+#[rocket::async_test]
+async fn a_refused_token_to_register_with() {
+    let (provider, tool) = (provider().await, Tool::new());
+    for (code, remedy) in [
+        (
+            "invalid_token",
+            "give the token that the provider issued for this: `--initial-access-token` to \
+             register, the one in the file to change a registration",
+        ),
+        (
+            "insufficient_scope",
+            "change what the provider names, or register by hand in its console",
+        ),
+    ] {
+        provider.on_path("/register", Reply::error(403, code, "no"));
+        let ran = register(&tool, &provider, &["--initial-access-token=used-up"]);
+        assert_eq!(ran.code, Some(1));
+        assert_eq!(
+            ran.stderr,
+            format!(
+                "error: the provider's registration endpoint refused with `{code}`: no\n       \
+                 → {remedy}\n"
+            )
+        );
+        assert!(!format!("{ran:?}").contains("used-up"));
+    }
+}
+
 #[rocket::async_test]
 async fn a_refused_registration_leaves_nothing() {
     let (provider, tool) = (provider().await, Tool::new());
@@ -208,8 +239,19 @@ async fn a_refused_registration_leaves_nothing() {
         (
             Reply::status(401),
             "the provider's registration endpoint refused with `invalid_token`: status 401",
-            "give the token that the provider issued for this: `--initial-access-token` to \
-             register, the one in the file to change a registration",
+            WITHOUT_TOKEN,
+        ),
+        (
+            Reply::error(
+                403,
+                "insufficient_scope",
+                "Policy 'Trusted Hosts' rejected request to client-registration service. Details: \
+                 Host not trusted.",
+            ),
+            "the provider's registration endpoint refused with `insufficient_scope`: Policy \
+             'Trusted Hosts' rejected request to client-registration service. Details: Host not \
+             trusted.",
+            WITHOUT_TOKEN,
         ),
         (
             Reply::json(json!({ "client_secret": SECRET })).with_status(201),

@@ -120,7 +120,9 @@ impl Arguments {
                 let file = SecretsFile::reserve(&self.output, self.force)?;
                 let asked = client.as_json();
                 let work = provider.register(endpoint.url(), initial_access_token.as_ref(), &asked);
-                let registered = terminal.wait("registering the app", work).await?;
+                let registered = terminal.wait("registering the app", work).await;
+                let has_token = initial_access_token.is_some();
+                let registered = registered.map_err(|error| refusal(error, has_token))?;
                 let web = self.web(&provider, &metadata, &registered, Map::new());
                 file.write(&web)?;
                 self.told(&client, &registered, "registered", terminal);
@@ -280,5 +282,20 @@ async fn find(
             Err(Failure::new(error.to_string(), remedy))
         }
         Err(error) => Err(error.into()),
+    }
+}
+
+/// Why the provider did not register the app. Some refuse whoever has no token with an error that does not say so:
+/// Keycloak with `insufficient_scope`, and the name of one of its policies.
+fn refusal(error: ProviderError, has_token: bool) -> Failure {
+    match error {
+        ProviderError::Refused {
+            status: 401 | 403, ..
+        } if !has_token => Failure::new(
+            error.to_string(),
+            "have the provider's administrator issue an initial access token, and give it by \
+             `--initial-access-token`; or register by hand in its console",
+        ),
+        error => error.into(),
     }
 }
