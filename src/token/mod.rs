@@ -60,5 +60,29 @@ pub(crate) fn excerpt(text: &str) -> String {
 
 /// As [`excerpt`], with its control characters escaped, for what does not quote.
 pub(crate) fn printable(text: &str) -> String {
-    excerpt(text).escape_debug().to_string()
+    let escaped = excerpt(text).escape_debug().to_string();
+    // Each quotation mark is escaped too, and need not be.
+    escaped.replace("\\'", "'").replace("\\\"", "\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn words_of_others_keep_their_quotation_marks() {
+        for (text, expected) in [
+            (
+                "Policy 'Trusted Hosts' said \"no\"",
+                "Policy 'Trusted Hosts' said \"no\"",
+            ),
+            ("a\\b \\' \\\\'", "a\\\\b \\\\' \\\\\\\\'"),
+            (
+                "two\nlines\u{1b}[31m\u{202e}",
+                "two\\nlines\\u{1b}[31m\\u{202e}",
+            ),
+        ] {
+            assert_eq!(printable(text), expected);
+        }
+    }
 }
