@@ -49,18 +49,21 @@ pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept
 /// The issuer of a testing profile that names none.
 pub(crate) const TESTING_ISSUER: &str = "urn:rocket_openidconnect:testing_profile";
 
-/// The beginning of a text from outside, short enough for an error or a log line that quotes it.
+/// The beginning of a value from outside, short enough for an error or a log line that quotes it.
 pub(crate) fn excerpt(text: &str) -> String {
-    const MAX_CHARS: usize = 120;
-    match text.char_indices().nth(MAX_CHARS) {
+    beginning(text, 120)
+}
+
+fn beginning(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
 }
 
-/// As [`excerpt`], with its control characters escaped, for what does not quote.
+/// The beginning of what somebody outside says in words, with its control characters escaped, for what does not quote.
 pub(crate) fn printable(text: &str) -> String {
-    let escaped = excerpt(text).escape_debug().to_string();
+    let escaped = beginning(text, 300).escape_debug().to_string();
     // Each quotation mark is escaped too, and need not be.
     escaped.replace("\\'", "'").replace("\\\"", "\"")
 }
