@@ -281,7 +281,7 @@ impl ProviderError {
                 _ => "change what the provider names, or register by hand in its console",
             },
             ProviderError::Refused { .. } if self.is_client_refused() => {
-                "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`"
+                "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; of a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`"
             }
             ProviderError::Refused { error, .. } if error == "invalid_grant" => {
                 "sign in again: the code was used, is too old, or belongs to another redirect URI"
@@ -373,8 +373,7 @@ mod tests {
 
     #[test]
     fn wrong_client_credentials_by_status_and_code() {
-        const CREDENTIALS: &str =
-            "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`";
+        const CREDENTIALS: &str = "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; of a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`";
         const REGISTRATION: &str =
             "compare the client's registration at the provider with these settings";
         let token = Endpoint::Token;

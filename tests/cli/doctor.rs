@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 
+use aws_lc_rs::signature::Ed25519KeyPair;
+use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
 use rocket_openidconnect::internals::SessionCookies;
 use serde_json::json;
 use time::{OffsetDateTime, macros::format_description};
@@ -165,6 +167,43 @@ async fn a_wrong_secret_by_the_status_alone() {
         "client authentication",
         "the provider's token endpoint refused with `unauthorized_client`: no",
         "allow the grant type `authorization_code` for this client at the provider",
+    );
+}
+
+/// Keycloak's code for it where requests are pushed; what is told is of the way that the client authenticates in.
+#[rocket::async_test]
+async fn wrong_credentials_where_requests_are_pushed() {
+    let provider = TestProvider::start().await;
+    let endpoint = format!("{}/par", provider.issuer());
+    provider.metadata(|metadata| {
+        let member = "pushed_authorization_request_endpoint";
+        metadata.insert(member.into(), endpoint.into());
+    });
+    let mut tool = app(&provider);
+    tool.env("OIDC_PUSHED_AUTHORIZATION_REQUESTS", "true");
+    let reply = Reply::error(401, "invalid_request", "Authentication failed.");
+    provider.on_path("/par", reply);
+    let finding = "the provider's pushed authorization request endpoint refused with \
+                   `invalid_request`: Authentication failed.";
+    tool.report(&["doctor"]).fails_at(
+        "pushed request",
+        finding,
+        "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`",
+    );
+
+    tool.unset("OIDC_CLIENT_SECRET");
+    let key = Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap();
+    let key = STANDARD.encode(key);
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n");
+    tool.write("key.pem", &pem);
+    tool.env("OIDC_PRIVATE_KEY_FILE", "key.pem");
+    let report = tool.report(&["doctor"]);
+    let check = report.check("pushed request");
+    assert_eq!(check["finding"], finding, "{report:#?}");
+    assert_eq!(
+        check["remedy"],
+        "register the public part of `oidc.private_key_file` at the provider, and compare \
+         `oidc.private_key_id` and `oidc.client_assertion_audience` with what it wants"
     );
 }
 
