@@ -226,6 +226,31 @@ async fn a_refused_token_to_register_with() {
     }
 }
 
+/// Keycloak registers its own scopes alone, of which `openid` is none.
+#[rocket::async_test]
+async fn a_scope_that_the_provider_does_not_register() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let words = "Policy 'Allowed Client Scopes' rejected request to client-registration service. \
+                 Details: Not permitted to use specified clientScope";
+    provider.on_path("/register", Reply::error(403, "insufficient_scope", words));
+    let arguments = ["--initial-access-token=token", "--scope=openid email"];
+    let ran = register(&tool, &provider, &arguments);
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(
+        ran.stderr,
+        format!(
+            "error: the provider's registration endpoint refused with `insufficient_scope`: \
+             {words}\n       → leave out `--scope`, and set `scopes` of the app yourself: not every \
+             provider has `openid` registered; or create the scopes there first\n"
+        )
+    );
+    let ran = register(&tool, &provider, &arguments[..1]);
+    assert!(
+        ran.stderr.contains("→ change what the provider names"),
+        "{ran:?}"
+    );
+}
+
 #[rocket::async_test]
 async fn a_refused_registration_leaves_nothing() {
     let (provider, tool) = (provider().await, Tool::new());

@@ -122,7 +122,7 @@ impl Arguments {
                 let work = provider.register(endpoint.url(), initial_access_token.as_ref(), &asked);
                 let registered = terminal.wait("registering the app", work).await;
                 let has_token = initial_access_token.is_some();
-                let registered = registered.map_err(|error| refusal(error, has_token))?;
+                let registered = registered.map_err(|error| self.refusal(error, has_token))?;
                 let web = self.web(&provider, &metadata, &registered, Map::new());
                 file.write(&web)?;
                 self.told(&client, &registered, "registered", terminal);
@@ -243,6 +243,32 @@ impl Arguments {
         }
     }
 
+    /// Why the provider did not register the app. Some refuse whoever has no token, or asks for a scope, with an error
+    /// that does not say so: Keycloak with `insufficient_scope`, and the name of one of its policies.
+    fn refusal(&self, error: ProviderError, has_token: bool) -> Failure {
+        let (status, description) = match &error {
+            ProviderError::Refused {
+                status,
+                description,
+                ..
+            } => (*status, description.to_ascii_lowercase()),
+            _ => return error.into(),
+        };
+        match status {
+            401 | 403 if !has_token => Failure::new(
+                error.to_string(),
+                "have the provider's administrator issue an initial access token, and give it by \
+                 `--initial-access-token`; or register by hand in its console",
+            ),
+            400 | 403 if self.scope.is_some() && description.contains("scope") => Failure::new(
+                error.to_string(),
+                "leave out `--scope`, and set `scopes` of the app yourself: not every provider has \
+                 `openid` registered; or create the scopes there first",
+            ),
+            _ => error.into(),
+        }
+    }
+
     /// What goes into the file: no endpoints, so that discovery gives all of them.
     fn web(
         &self,
@@ -282,20 +308,5 @@ async fn find(
             Err(Failure::new(error.to_string(), remedy))
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-/// Why the provider did not register the app. Some refuse whoever has no token with an error that does not say so:
-/// Keycloak with `insufficient_scope`, and the name of one of its policies.
-fn refusal(error: ProviderError, has_token: bool) -> Failure {
-    match error {
-        ProviderError::Refused {
-            status: 401 | 403, ..
-        } if !has_token => Failure::new(
-            error.to_string(),
-            "have the provider's administrator issue an initial access token, and give it by \
-             `--initial-access-token`; or register by hand in its console",
-        ),
-        error => error.into(),
     }
 }
