@@ -146,6 +146,7 @@ async fn every_option_has_its_effect() {
         "mount = \"/auth\"",
         "scopes = \"openid notes:read\"",
         "post_logout_redirect_uri = \"/bye\"",
+        "introspection_auth_method = \"client_secret_basic\"",
     ] {
         assert!(
             ran.stdout.lines().any(|it| it == line),
@@ -153,6 +154,18 @@ async fn every_option_has_its_effect() {
             ran.stdout
         );
     }
+}
+
+/// The default of `introspection_auth_method` stays where the client has that method.
+#[rocket::async_test]
+async fn introspection_is_authenticated_as_registered() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let mut other = client(&provider);
+    other["token_endpoint_auth_method"] = json!("client_secret_post");
+    provider.on_path("/register", Reply::json(other).with_status(201));
+    let ran = register(&tool, &provider, &["--introspection"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(!ran.stdout.contains("introspection_auth_method"), "{ran:?}");
 }
 
 #[rocket::async_test]
