@@ -173,6 +173,20 @@ async fn a_wrong_secret_is_called_that() {
     let finding = format!("{finding} (client_secret_basic)");
     report.fails_at("client authentication", &finding, CREDENTIALS);
 
+    // Where requests are pushed, Keycloak has another code for it.
+    drop(app);
+    let pushed = ("OIDC_PUSHED_AUTHORIZATION_REQUESTS", "true");
+    let app = realm.start("notes", client, &[pushed]);
+    let login = format!("{}/oidc/login", realm.app_url());
+    let answer = Visitor::new().visit(&login).await;
+    assert_eq!(answer.status, 502, "{answer:?}");
+    assert!(answer.body.contains(NOT_SET_UP), "{answer:?}");
+    assert!(app.has_logged(CREDENTIALS), "{}", app.log());
+    let mut tool = realm.tool(client);
+    let report = tool.env(pushed.0, pushed.1).report(&["doctor"]);
+    let check = report.check("pushed request");
+    assert_eq!(check["remedy"], CREDENTIALS, "{report:#?}");
+
     // A client that Keycloak does not have is another error there.
     let report = realm.tool(["nobody", "wrong"]).report(&["doctor"]);
     let check = report.check("client authentication");
@@ -202,6 +216,12 @@ async fn an_app_registers_itself_and_signs_people_in() {
     let permission = json!({ "count": 1, "expiration": 600 });
     let path = "/clients-initial-access";
     let permission = realm.admin(Method::POST, path, permission).await;
+    let more = ["--initial-access-token=-", "--scope=openid profile"];
+    let all = [&arguments[..], &more].concat();
+    let ran = tool.run_with(&all, text(&permission["token"]));
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    assert!(ran.stderr.contains("→ leave out `--scope`"), "{ran:?}");
+
     let more = [
         "--initial-access-token=-",
         "--name=Notes",
@@ -256,7 +276,7 @@ async fn an_app_registers_itself_and_signs_people_in() {
     assert_eq!(realm.client(text(&client_id)).await, Value::Null);
 }
 
-/// A P-256 key as a file of the app's, and as Keycloak is told it.
+/// A P-256 key as a file of the app's, and as Keycloak is to be told it.
 fn client_key() -> (tempfile::NamedTempFile, String) {
     let generator = "const { generateKeyPairSync } = require('crypto');
         const { privateKey, publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
@@ -334,6 +354,15 @@ async fn a_client_with_a_key_pushes_its_requests_and_revokes_its_tokens() {
     let report = tool.report(&["doctor"]);
     assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
     assert_eq!(report.with("warning"), ["relaxed"], "{report:#?}");
+
+    // A key that Keycloak does not know.
+    let (other, _) = client_key();
+    tool.env("OIDC_PRIVATE_KEY_FILE", other.path().to_str().unwrap());
+    let report = tool.report(&["doctor"]);
+    for name in ["pushed request", "client authentication"] {
+        let remedy = text(&report.check(name)["remedy"]);
+        assert!(remedy.contains("`oidc.private_key_file`"), "{report:#?}");
+    }
 }
 
 /// Status and body of a call with this token.

@@ -231,7 +231,8 @@ impl Realm {
     /// A client of the realm, or `null`.
     pub async fn client(&self, client_id: &str) -> Value {
         let path = format!("/clients?clientId={client_id}");
-        self.admin(Method::GET, &path, Value::Null).await[0].take()
+        let found = self.admin(Method::GET, &path, Value::Null).await;
+        found.get(0).cloned().unwrap_or_default()
     }
 
     pub async fn change_client(&self, client_id: &str, change: impl FnOnce(&mut Value)) {
