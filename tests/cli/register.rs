@@ -257,11 +257,15 @@ async fn a_scope_that_the_provider_does_not_register() {
              provider has `openid` registered; or create the scopes there first\n"
         )
     );
-    let ran = register(&tool, &provider, &arguments[..1]);
-    assert!(
-        ran.stderr.contains("→ change what the provider names"),
-        "{ran:?}"
-    );
+    let words = "the access token lacks the scope `clients`";
+    provider.on_path("/register", Reply::error(403, "insufficient_scope", words));
+    for arguments in [&arguments[..], &arguments[..1]] {
+        let ran = register(&tool, &provider, arguments);
+        assert!(
+            ran.stderr.contains("→ change what the provider names"),
+            "{ran:?}"
+        );
+    }
 }
 
 #[rocket::async_test]

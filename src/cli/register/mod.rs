@@ -260,11 +260,18 @@ impl Arguments {
                 "have the provider's administrator issue an initial access token, and give it by \
                  `--initial-access-token`; or register by hand in its console",
             ),
-            400 | 403 if self.scope.is_some() && description.contains("scope") => Failure::new(
-                error.to_string(),
-                "leave out `--scope`, and set `scopes` of the app yourself: not every provider has \
+            // Not the scope of the token.
+            400 | 403
+                if self.scope.is_some()
+                    && description.contains("scope")
+                    && !description.contains("token") =>
+            {
+                Failure::new(
+                    error.to_string(),
+                    "leave out `--scope`, and set `scopes` of the app yourself: not every provider has \
                  `openid` registered; or create the scopes there first",
-            ),
+                )
+            }
             _ => error.into(),
         }
     }
