@@ -170,6 +170,31 @@ async fn a_wrong_secret_by_the_status_alone() {
     );
 }
 
+/// `none` is no way to authenticate, and not every provider with public clients lists it.
+#[rocket::async_test]
+async fn a_public_client_where_none_is_not_listed() {
+    let provider = TestProvider::start().await;
+    provider.metadata(|metadata| {
+        let listed = json!(["client_secret_basic", "private_key_jwt"]);
+        metadata.insert("token_endpoint_auth_methods_supported".into(), listed);
+    });
+    let mut tool = app(&provider);
+    tool.unset("OIDC_CLIENT_SECRET");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(
+        report.check("supported")["finding"],
+        "the code flow, PKCE with S256, none"
+    );
+    // A way that is needed and not there is told.
+    tool.env("OIDC_CLIENT_SECRET", SECRET);
+    tool.env("OIDC_TOKEN_ENDPOINT_AUTH_METHOD", "client_secret_post");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(
+        report.check("supported")["finding"],
+        "`token_endpoint_auth_methods_supported` in the metadata lacks `client_secret_post`"
+    );
+}
+
 /// Keycloak's code for it where requests are pushed; what is told is of the way that the client authenticates in.
 #[rocket::async_test]
 async fn wrong_credentials_where_requests_are_pushed() {
