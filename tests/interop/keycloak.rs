@@ -94,6 +94,7 @@ async fn a_session_is_refreshed_until_the_user_is_disabled() {
     let (bob, _) = signs_in(&realm, "bob").await;
     // In one cookie of a size that every proxy takes.
     let size = alice.session().len();
+    println!("an ordinary user: {size} bytes of cookies");
     assert!((1_500..3_000).contains(&size), "{size} bytes");
 
     let mut user = realm.user("alice").await;
@@ -565,6 +566,8 @@ async fn a_user_with_three_hundred_roles() {
     let _app = realm.start("notes", APP, &[]);
     let (visitor, me) = signs_in(&realm, "alice").await;
     assert_eq!(me["name"], "Alice Liddell");
+    let cookies = visitor.session().len();
+    println!("300 roles: an access token of {size} bytes, {cookies} bytes of cookies");
     let (status, changes) = refresh(&realm, &visitor).await;
     assert_eq!((status, &changes["new_access_token"]), (200, &json!(true)));
 }
