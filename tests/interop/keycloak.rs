@@ -89,7 +89,7 @@ async fn people_sign_in_and_out_in_chromium() {
 #[ignore = "needs Keycloak: run scripts/interop"]
 async fn a_session_is_refreshed_until_the_user_is_disabled() {
     let realm = Realm::new("refresh").await;
-    let app = realm.start("notes", APP, &[]);
+    let _app = realm.start("notes", APP, &[]);
     let (alice, me) = signs_in(&realm, "alice").await;
     let (bob, _) = signs_in(&realm, "bob").await;
     // In one cookie of a size that every proxy takes.

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     os::unix::process::CommandExt,
     path::{Path, PathBuf},
-    process::{ChildStdin, Command, Stdio},
+    process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
@@ -30,8 +30,8 @@ const ADMINISTRATOR: &str = "administrator";
 /// The server, which ends with this process.
 struct Keycloak {
     port: u16,
-    /// Its process group ends when this closes, so that a killed test leaves none behind.
-    _stdin: ChildStdin,
+    /// Its process group ends when its standard input closes, so that a killed test leaves none behind.
+    _process: Child,
 }
 
 impl Keycloak {
@@ -78,7 +78,7 @@ impl Keycloak {
         });
         Keycloak {
             port,
-            _stdin: process.stdin.take().expect("stdin is piped"),
+            _process: process,
         }
     }
 }
