@@ -254,6 +254,10 @@ impl Oidc {
         #[cfg(feature = "dev-provider")]
         let dev_provider = start_dev_provider(&mut settings, &surroundings, &clock).await?;
         let mode = settings.mode(&surroundings)?;
+        if let Some(unused) = settings.unused_endpoints() {
+            tracing::warn!("{unused}");
+            tracing::info!("{}", unused.remedy());
+        }
         let (key, generated_key) = secret_key(figment)?;
         if generated_key.is_some() && !surroundings.debug {
             return Err(LaunchError::NoSecretKey);

@@ -8,6 +8,7 @@ use url::Url;
 use super::{
     Settings, SettingsError, StoreKind, TrustedProxies,
     session::{StoreUrl, TOKENS},
+    stray_characters::{has_control, trimmed},
     value::is_https_or_loopback,
 };
 use crate::keys::SecretKey;
@@ -62,6 +63,7 @@ impl Settings {
         self.check_parameters()?;
         self.check_post_logout_redirect_uri()?;
         self.check_users()?;
+        self.check_credentials()?;
         self.check_resource_server()?;
         if let Some(issuer) = &self.issuer {
             self.check_issuer("issuer", issuer)?;
@@ -408,6 +410,25 @@ impl Settings {
         }
     }
 
+    /// What files and variables give is trimmed by now; this is what an app sets in its code.
+    fn check_credentials(&self) -> Result<(), SettingsError> {
+        let secret = self.client_secret.as_ref();
+        for (key, text) in [
+            ("client_id", self.client_id.as_deref()),
+            ("client_secret", secret.map(|secret| secret.expose())),
+            ("private_key_id", self.private_key_id.as_deref()),
+        ] {
+            if text.is_some_and(|text| trimmed(text) != text || has_control(text)) {
+                return Err(self.error(
+                    key,
+                    "white space or another invisible character is around the value or in it",
+                    format!("set `{key}` to the value alone"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// OpenID Connect Discovery §3: an `https` URL without query and fragment. `http` on loopback too.
     pub(super) fn check_issuer(&self, key: &str, issuer: &str) -> Result<(), SettingsError> {
         let remedy = "write the issuer exactly as the provider's metadata has it, such as \
@@ -424,6 +445,12 @@ impl Settings {
             let cause = format!("the issuer {issuer:?} has a query, a fragment or a space");
             return Err(self.error(key, cause, remedy));
         }
+        if let Some(meant) = issuer_of_metadata(issuer) {
+            let cause =
+                format!("`{issuer}` is the address of the provider's metadata, not the issuer");
+            let remedy = format!("write `{meant}`");
+            return Err(self.error(key, cause, remedy));
+        }
         self.check_endpoint(key, &url)
     }
 
@@ -438,6 +465,17 @@ impl Settings {
             )),
         }
     }
+}
+
+/// The issuer whose metadata is at this address, if it is the address of metadata: by OpenID Connect Discovery §4, or
+/// by RFC 8414 §3.1, where the issuer's path comes last.
+fn issuer_of_metadata(url: &str) -> Option<String> {
+    let names = ["openid-configuration", "oauth-authorization-server"];
+    names.into_iter().find_map(|name| {
+        let (before, after) = url.split_once(&format!("/.well-known/{name}"))?;
+        let is_whole = after.is_empty() || after.starts_with('/');
+        is_whole.then(|| format!("{before}{}", after.trim_end_matches('/')))
+    })
 }
 
 /// A parameter's value as text.

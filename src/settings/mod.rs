@@ -67,6 +67,7 @@ mod presets;
 mod resource_server;
 mod session;
 mod site;
+mod stray_characters;
 mod trusted_proxies;
 mod value;
 
@@ -358,6 +359,9 @@ pub struct Settings {
     pub dev_provider: Option<DevProviderSettings>,
     #[serde(skip)]
     origins: Origins,
+    /// What is around credentials and addresses as they were written.
+    #[serde(skip)]
+    stray_characters: Vec<String>,
 }
 
 /// How a client authenticates at the token endpoint.
@@ -451,6 +455,7 @@ impl Default for Settings {
             http: HttpSettings::default(),
             dev_provider: None,
             origins: Origins::default(),
+            stray_characters: Vec::new(),
         }
     }
 }
@@ -464,8 +469,8 @@ impl Settings {
     /// came from. What is missing, or does not go together, is found at launch.
     pub fn extract(figment: &Figment) -> Result<Settings, SettingsError> {
         let (settings, ignored) = Settings::read(figment)?;
-        for ignored in ignored {
-            tracing::warn!("{ignored}");
+        for line in ignored.into_iter().chain(settings.stray_characters()) {
+            tracing::warn!("{line}");
         }
         Ok(settings)
     }
@@ -497,6 +502,7 @@ impl Settings {
             .find_value("")
             .map_err(SettingsError::from_figment)?;
         settings.origins = Origins::of(figment, &table);
+        settings.note_stray_characters(figment);
 
         // As Rocket's `RelativePathBuf`.
         if let Some(ClientSecrets::File(path)) = &mut settings.client_secrets {

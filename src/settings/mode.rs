@@ -9,7 +9,10 @@ use url::Url;
 
 use super::{
     ClientSecrets, ClientSecretsTable, Settings, SettingsError, TokenEndpointAuthMethod,
-    client_secrets::read_text, site::Site,
+    client_secrets::read_text,
+    error::list,
+    site::Site,
+    stray_characters::{has_control, trimmed},
 };
 use crate::{Secret, token::ClientKey};
 
@@ -290,6 +293,48 @@ impl Settings {
         }))
     }
 
+    /// The endpoints in client secrets that are not used, and why: to be told at liftoff.
+    pub(crate) fn unused_endpoints(&self) -> Option<SettingsError> {
+        if !self.enabled {
+            return None;
+        }
+        let table = self.client_secrets().ok()??;
+        let members = [
+            ("auth_uri", &table.auth_uri, true),
+            ("token_uri", &table.token_uri, true),
+            ("userinfo_uri", &table.userinfo_uri, false),
+            ("jwks_uri", &table.jwks_uri, true),
+        ];
+        let found = members.iter().filter(|(_, uri, _)| uri.is_some());
+        let found = list(found.map(|(member, ..)| *member))?;
+        let unused = |why: String, remedy: String| {
+            let cause = format!("the endpoints in it are not used ({found}): {why}");
+            Some(self.error("client_secrets", cause, remedy))
+        };
+        if self.server_metadata_url.is_some() {
+            return unused(
+                "`server_metadata_url` names the metadata that has the endpoints".to_owned(),
+                "remove them, or `server_metadata_url`".to_owned(),
+            );
+        }
+        if let (Some(issuer), Some(other)) = (&self.issuer, &table.issuer)
+            && issuer != other
+        {
+            return unused(
+                format!("they belong to `{other}`, and `issuer` is `{issuer}`"),
+                "remove them, or `issuer`".to_owned(),
+            );
+        }
+        let missing = members
+            .iter()
+            .filter(|(_, uri, is_required)| *is_required && uri.is_none());
+        let missing = list(missing.map(|(member, ..)| *member))?;
+        unused(
+            format!("without {missing} the endpoints are discovered"),
+            format!("add {missing}, or remove the other endpoints"),
+        )
+    }
+
     fn secret(
         &self,
         client_secrets: Option<&ClientSecretsTable>,
@@ -314,16 +359,22 @@ impl Settings {
             let remedy = format!("make `{shown}` readable, or correct the path");
             self.error("client_secret_file", cause, remedy)
         })?;
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        let text = text.strip_suffix('\r').unwrap_or(text);
-        match text.trim().is_empty() {
-            true => Err(self.error(
+        let text = trimmed(&text);
+        if text.is_empty() {
+            return Err(self.error(
                 "client_secret_file",
                 format!("`{shown}` is empty"),
                 format!("write the client secret into `{shown}`, or remove `client_secret_file`"),
-            )),
-            false => Ok(Some(Secret::new(text))),
+            ));
         }
+        if has_control(text) {
+            return Err(self.error(
+                "client_secret_file",
+                format!("`{shown}` has a line break or another invisible character in it"),
+                format!("write the client secret into `{shown}`, on one line, and nothing else"),
+            ));
+        }
+        Ok(Some(Secret::new(text)))
     }
 
     fn client_key(&self) -> Result<Option<ClientKey>, SettingsError> {
