@@ -140,6 +140,19 @@ pub enum SignInError {
         /// The provider's own words.
         description: String,
     },
+    /// 400: an error, in a response that belongs to no attempt: the provider's, where it leaves out `state`, or anybody's.
+    #[error(
+        "`state` is absent, or not one that this app made; the response, which anybody can make, says `{error}`: {description}"
+    )]
+    UnprovedResponse {
+        /// The error code, such as `access_denied`.
+        error: String,
+        /// The words that came with it.
+        description: String,
+    },
+    /// 404: a response was posted, and the setting `response_mode` is `query`.
+    #[error("a response was posted, and `response_mode` is `query`")]
+    PostedResponse,
     /// 400: neither a code nor an error.
     #[error("the response has no `code`")]
     CodeMissing,
@@ -210,6 +223,8 @@ impl SignInError {
             SignInError::IssMissing => "iss_missing",
             SignInError::Response { error, .. } if error == "access_denied" => "access_denied",
             SignInError::Response { .. } => "authorization_error",
+            SignInError::UnprovedResponse { .. } => "unproved_response",
+            SignInError::PostedResponse => "posted_response",
             SignInError::CodeMissing => "code_missing",
             SignInError::IdTokenMissing => "id_token_missing",
             SignInError::IdToken(error) => error.reason(),
@@ -238,9 +253,11 @@ impl SignInError {
             | SignInError::Iss { .. }
             | SignInError::IssMissing
             | SignInError::Response { .. }
+            | SignInError::UnprovedResponse { .. }
             | SignInError::CodeMissing
             | SignInError::Loop { .. } => 400,
             SignInError::RefusedByApp { .. } => 403,
+            SignInError::PostedResponse => 404,
             SignInError::Store(_) | SignInError::TooManySignIns { .. } => 503,
             SignInError::Provider(error) => error.status(),
             SignInError::IdTokenMissing
@@ -269,6 +286,9 @@ impl SignInError {
                 "unauthorized_client" | "invalid_request" => "compare the client's registration at the provider with these settings".into(),
                 _ => "look into the provider's log".into(),
             },
+            SignInError::UnprovedResponse { error, .. } if error == "access_denied" => "nothing, if the person said no; else check that all nodes have the same `secret_key`, or somebody sends people forged responses".into(),
+            SignInError::UnprovedResponse { .. } => "if people see it right after they were sent to the provider, it leaves out `state`, and the words are its own: do what they say; else check that all nodes have the same `secret_key`, or somebody sends people forged responses".into(),
+            SignInError::PostedResponse => "set `oidc.response_mode = \"form_post\"`, or have the provider answer in the query".into(),
             SignInError::CodeMissing | SignInError::IdTokenMissing => "check that the provider's client allows the code flow with `openid`".into(),
             SignInError::IdToken(error) => error.remedy().to_string(),
             SignInError::UserInfo(error) => error.remedy().to_string(),

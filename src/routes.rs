@@ -227,7 +227,9 @@ const NOT_SET_UP: &str = "This site is not set up right for its sign-in service.
 /// What the person is told. The details are in the log.
 fn explanation(error: &SignInError) -> &str {
     match error {
-        SignInError::Response { error, .. } if error == "access_denied" => {
+        SignInError::Response { error, .. } | SignInError::UnprovedResponse { error, .. }
+            if error == "access_denied" =>
+        {
             "The sign-in was cancelled."
         }
         // Another attempt would be the same request, of the same client.
@@ -240,6 +242,7 @@ fn explanation(error: &SignInError) -> &str {
             NOT_SET_UP
         }
         SignInError::Provider(error) if error.is_client_refused() => NOT_SET_UP,
+        SignInError::PostedResponse => NOT_SET_UP,
         SignInError::NotPending
         | SignInError::Expired { .. }
         | SignInError::PostedTooLongAgo

@@ -202,7 +202,14 @@ impl Handler for AuthorizeForm {
             return Outcome::Error(Status::InternalServerError);
         };
         if visit.rp.settings.response_mode != ResponseMode::FormPost {
-            return Outcome::Error(Status::NotFound);
+            let pairs = form(request, data, LARGEST_FORM).await.unwrap_or_default();
+            let is_response =
+                |(name, _): &(String, String)| matches!(&**name, "state" | "code" | "error");
+            if !pairs.iter().any(is_response) {
+                return Outcome::Error(Status::NotFound);
+            }
+            let (error, home) = (SignInError::PostedResponse, ReturnTo::home());
+            return visit.failed(error, &home).instrument(span()).await;
         }
         let Some(pairs) = form(request, data, LARGEST_FORM).await else {
             let (error, home) = (SignInError::UnreadableForm, ReturnTo::home());
@@ -282,7 +289,8 @@ impl<'r> Visit<'r, '_> {
             Ok::<_, crate::keys::DecryptError>((attempt, key))
         });
         let (Some(state), Some(Ok((attempt, key)))) = (state, decrypted) else {
-            return self.failed(SignInError::State, &ReturnTo::home()).await;
+            let error = response.refuse_without_attempt();
+            return self.failed(error, &ReturnTo::home()).await;
         };
 
         let _ = self.attempt.set(attempt.id.short_name());
