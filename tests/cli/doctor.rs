@@ -1,6 +1,10 @@
 //! `rocket-oidc doctor`: green when all is well, and red at one place with its remedy after one change.
 
-use std::io::{BufRead, BufReader};
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    thread,
+};
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
@@ -621,4 +625,247 @@ async fn a_slow_provider_is_said_to_be_waited_for() {
         stderr: line,
     };
     assert_eq!(Report::of(&ran).code, Some(0));
+}
+
+/// A Redis that answers each command as a function of its words has it.
+fn redis(answer: fn(&[String]) -> String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut reader = BufReader::new(&stream);
+                while let Some(words) = command(&mut reader) {
+                    let _ = (&stream).write_all(answer(&words).as_bytes());
+                }
+            });
+        }
+    });
+    format!("redis://{address}")
+}
+
+/// The words of one command.
+fn command(reader: &mut impl BufRead) -> Option<Vec<String>> {
+    let number = |reader: &mut dyn BufRead| {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        line.trim().get(1..)?.parse::<usize>().ok()
+    };
+    let count = number(reader)?;
+    (0..count)
+        .map(|_| {
+            let mut word = vec![0; number(reader)? + 2];
+            reader.read_exact(&mut word).ok()?;
+            word.truncate(word.len() - 2);
+            String::from_utf8(word).ok()
+        })
+        .collect()
+}
+
+/// What is down, may be read only, or may be read by some: an app could not keep a session there.
+#[rocket::async_test]
+async fn a_session_store_that_cannot_be_used() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("OIDC_SESSION__STORE", "redis");
+    let write_refused: fn(&[String]) -> String = |words| match words[0].as_str() {
+        "CLIENT" | "HELLO" => "+OK\r\n".to_owned(),
+        "MGET" => "*1\r\n$-1\r\n".to_owned(),
+        _ => "-READONLY You can't write against a read only replica.\r\n".to_owned(),
+    };
+    let user_refused: fn(&[String]) -> String = |words| match words[0].as_str() {
+        "CLIENT" | "HELLO" => "+OK\r\n".to_owned(),
+        "MGET" => "*1\r\n$-1\r\n".to_owned(),
+        _ => "-NOPERM User reader has no permissions to run the 'set' command\r\n".to_owned(),
+    };
+    let nobody: fn(&[String]) -> String = |words| match words[0].as_str() {
+        "CLIENT" | "HELLO" => "+OK\r\n".to_owned(),
+        _ => "-NOAUTH Authentication required.\r\n".to_owned(),
+    };
+    let forgetful: fn(&[String]) -> String = |words| match words[0].as_str() {
+        "MGET" => "*1\r\n$-1\r\n".to_owned(),
+        "EVAL" => ":0\r\n".to_owned(),
+        _ => "+OK\r\n".to_owned(),
+    };
+    for (answer, finding, remedy) in [
+        (
+            write_refused,
+            "a note cannot be written: Redis answered READONLY",
+            "set `oidc.session.url` to the primary: it is the address of a read-only replica",
+        ),
+        (
+            user_refused,
+            "a note cannot be written: Redis answered NOPERM",
+            "allow the user in `oidc.session.url` the keys `~oidc:*` and the commands `+@read +@write \
+             +@scripting +@transaction +@connection`",
+        ),
+        (
+            nobody,
+            "the session store is not reachable: Redis answered NOAUTH",
+            "set `oidc.session.url` to an address with the password, such as \
+             `redis://user:password@host:6379`",
+        ),
+        (
+            forgetful,
+            "a note that was written is not there",
+            "check that the session store runs and that this machine can reach it; the address of Redis or \
+             of the SQL database is `oidc.session.url`",
+        ),
+    ] {
+        tool.env("OIDC_SESSION__URL", redis(answer));
+        let report = tool.report(&["doctor"]);
+        report.fails_at("session store", finding, remedy);
+    }
+}
+
+#[rocket::async_test]
+async fn a_session_store_that_can_be_used() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("OIDC_SESSION__STORE", "sql")
+        .env("OIDC_SESSION__URL", "sqlite://sessions.db");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
+    assert_eq!(report.check("session store")["verdict"], "ok");
+}
+
+#[rocket::async_test]
+async fn what_is_around_credentials_is_found() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("OIDC_CLIENT_SECRET", format!("{SECRET}\n"));
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.code, Some(0), "{report:#?}");
+    assert_eq!(report.with("warning"), ["credentials", "relaxed"]);
+    let check = report.check("credentials");
+    assert_eq!(
+        check["finding"],
+        "`oidc.client_secret` in environment variable OIDC_CLIENT_SECRET has white space around it, which \
+         is ignored"
+    );
+    assert_eq!(check["remedy"], "write the value alone");
+    let request = provider.last_request("/token");
+    assert_eq!(request.basic(), Some(("client".into(), SECRET.into())));
+
+    tool.unset("OIDC_CLIENT_SECRET");
+    tool.env("OIDC_CLIENT_SECRET_FILE", "secret");
+    for (text, what) in [
+        (format!("{SECRET}\r\n"), None),
+        (
+            format!("\u{feff}{SECRET}\n"),
+            Some(
+                "has a byte-order mark or another invisible character around it, which is ignored",
+            ),
+        ),
+        (
+            format!("'{SECRET}'\n"),
+            Some("is in quotes, which count as a part of it"),
+        ),
+    ] {
+        tool.write("secret", &text);
+        let report = tool.report(&["doctor"]);
+        let found = report
+            .checks
+            .iter()
+            .find(|check| check["check"] == "credentials");
+        let found = found.map(|check| check["finding"].as_str().unwrap().to_owned());
+        let what = what.map(|what| format!("the client secret in `secret` {what}"));
+        assert_eq!(found, what);
+        assert!(!format!("{report:?}").contains(SECRET));
+    }
+}
+
+#[rocket::async_test]
+async fn endpoints_that_are_not_used_are_told() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    let issuer = provider.issuer();
+    let web = json!({ "auth_uri": format!("{issuer}/authorize"), "token_uri": format!("{issuer}/token") });
+    tool.write("client_secrets.json", &json!({ "web": web }).to_string());
+    tool.env("OIDC_CLIENT_SECRETS", "client_secrets.json");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("warning"), ["settings", "relaxed"]);
+    let check = report.check("settings");
+    assert_eq!(
+        (&check["finding"], &check["remedy"]),
+        (
+            &json!(
+                "`oidc.client_secrets` in environment variable OIDC_CLIENT_SECRETS: the endpoints in it are \
+                 not used (`auth_uri` and `token_uri`): without `jwks_uri` the endpoints are discovered"
+            ),
+            &json!("add `jwks_uri`, or remove the other endpoints")
+        )
+    );
+}
+
+#[rocket::async_test]
+async fn variables_for_a_proxy_are_named() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("HTTPS_PROXY", "http://alice:hush@proxy.example:3128/")
+        .env("no_proxy", "localhost,127.0.0.1");
+    let report = tool.report(&["doctor"]);
+    let check = report.check("proxy");
+    assert_eq!(check["verdict"], "ok");
+    assert_eq!(
+        check["finding"],
+        "HTTPS_PROXY names proxy.example:3128; no_proxy excepts localhost,127.0.0.1"
+    );
+    assert!(!format!("{report:?}").contains("hush"));
+    assert!(
+        !app(&provider)
+            .report(&["doctor"])
+            .with("ok")
+            .contains(&"proxy")
+    );
+}
+
+#[rocket::async_test]
+async fn resource_metadata_is_fetched_at_its_public_address() {
+    let provider = TestProvider::start().await;
+    let api = TestProvider::start().await;
+    let mut tool = app(&provider);
+    let resource = format!("{}/v1", api.issuer());
+    tool.env("OIDC_RESOURCE", &resource);
+    let path = "/.well-known/oauth-protected-resource/v1";
+    let url = format!("{}{path}", api.issuer());
+
+    api.on_path(path, Reply::json(json!({ "resource": resource })));
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.code, Some(0), "{report:#?}");
+    let finding = &report.check("resource metadata")["finding"];
+    assert_eq!(*finding, format!("the app answers at {url}"));
+    assert_eq!(api.last_request(path).method, "GET");
+
+    let remedy = "check `resource`, `base_url`, and that the proxy before the app leads GET there";
+    api.on_path(
+        path,
+        Reply::json(json!({ "resource": "https://other.example" })),
+    );
+    tool.report(&["doctor"]).fails_at(
+        "resource metadata",
+        &format!("{url} is of the resource https://other.example, expected {resource}"),
+        remedy,
+    );
+    api.on_path(path, Reply::text("text/html", "<html>"));
+    tool.report(&["doctor"]).fails_at(
+        "resource metadata",
+        &format!("{url} answers with something else than the metadata"),
+        remedy,
+    );
+    api.clear_path(path);
+    tool.report(&["doctor"]).fails_at(
+        "resource metadata",
+        &format!("{url} answers with status 404"),
+        remedy,
+    );
+    api.stop();
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.code, Some(0));
+    let finding = &report.check("resource metadata")["finding"];
+    assert_eq!(
+        *finding,
+        format!("nobody answers at {url}: Connection refused (os error 111)")
+    );
 }
