@@ -17,7 +17,7 @@ use super::{
     error::REMEDY,
     key::{Form, edit_distance},
     stray_characters::trimmed,
-    value::{self, Address, SecretText, Text},
+    value::{self, Address, Credential, SecretText, Text},
 };
 use crate::Secret;
 
@@ -112,7 +112,7 @@ impl ClientSecretsTable {
     /// Reads one member. The error of a wrong type names the member and no value.
     fn accept<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
-            "client_id" => self.client_id = map.next_value::<Option<Text>>()?.map(Into::into),
+            "client_id" => self.client_id = map.next_value::<Option<Credential>>()?.map(Into::into),
             "client_secret" => {
                 self.client_secret = map.next_value::<Option<SecretText>>()?.map(Into::into);
             }

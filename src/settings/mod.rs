@@ -40,8 +40,8 @@ use self::{
     environment::Environment,
     error::Origins,
     value::{
-        Address, ExactAddress, IntrospectionMethod, Method, ResponseModeName, SecretText, Text,
-        Validation, Words,
+        Address, Credential, ExactAddress, IntrospectionMethod, Method, ResponseModeName,
+        SecretText, Text, Validation, Words,
     },
 };
 pub(crate) use self::{
@@ -114,7 +114,7 @@ pub struct Settings {
     /// The client's identifier at the provider.
     ///
     /// _Default:_ the one of `client_secrets`
-    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
+    #[serde(deserialize_with = "value::optional::<_, Credential, _>")]
     pub client_id: Option<String>,
     /// The client's secret. Absent in all three places: a public client.
     ///
@@ -138,7 +138,7 @@ pub struct Settings {
     /// The `kid` of that key at the provider.
     ///
     /// _Default:_ the one of the JWK
-    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
+    #[serde(deserialize_with = "value::optional::<_, Credential, _>")]
     pub private_key_id: Option<String>,
     /// The `aud` of client assertions: `endpoint` for the address of the endpoint that is asked, or any other
     /// value as it is. [RFC 7523 §3](https://www.rfc-editor.org/rfc/rfc7523#section-3)

@@ -86,7 +86,7 @@ macro_rules! from_text {
 }
 
 from_text!(
-    Text => String, Address => Url, ExactAddress => Url, Method => TokenEndpointAuthMethod,
+    Text => String, Credential => String, Address => Url, ExactAddress => Url, Method => TokenEndpointAuthMethod,
     ResponseModeName => ResponseMode,
     IntrospectionMethod => IntrospectionAuthMethod, Validation => TokenValidation,
     StoreName => StoreKind, PresetName => KnownProvider, CookieName => String
@@ -103,11 +103,23 @@ impl FromText for Text {
             let remedy = "give it a value, or remove it";
             return Err(refuse("the value is empty", remedy));
         }
-        // It may be a secret, so it is not shown.
-        if has_control(text) {
-            return Err(refuse(CONTROL_CHARACTER, WRITE_ON_ONE_LINE));
-        }
         Ok(Text(text.to_owned()))
+    }
+}
+
+/// A text that is compared letter by letter at the provider.
+pub(super) struct Credential(String);
+
+impl FromText for Credential {
+    const FORM: Form = Form::Text;
+
+    fn from_text<E: de::Error>(text: &str) -> Result<Credential, E> {
+        let Text(text) = Text::from_text(text)?;
+        // It may be a secret, so it is not shown.
+        match has_control(&text) {
+            true => Err(refuse(CONTROL_CHARACTER, WRITE_ON_ONE_LINE)),
+            false => Ok(Credential(text)),
+        }
     }
 }
 
@@ -323,7 +335,7 @@ impl<'de> Deserialize<'de> for SecretText {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<SecretText, E> {
-                let Text(text) = Text::from_text(trimmed(text))?;
+                let Credential(text) = Credential::from_text(trimmed(text))?;
                 Ok(SecretText(Secret::new(text)))
             }
 
