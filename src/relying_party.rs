@@ -26,6 +26,7 @@ use crate::{
     },
     cookies::Cookies,
     error::SignInError,
+    observing,
     provider::{KeyPurpose, Metadata, Provider, Tokens},
     session::{Session, SessionTokens, Sessions},
     settings::{Settings, Site, TrustedProxies},
@@ -119,6 +120,7 @@ impl RelyingParty {
         now: OffsetDateTime,
     ) -> Result<BegunSignIn, SignInError> {
         let metadata = provider.metadata(now).await?;
+        provider.keys_before_sign_in(&metadata, now).await?;
         let client = provider.client(&metadata)?;
         let max_length = self.settings.max_state_length;
         let (secrets, details) = attempt.encrypt(&self.cookies.keys, browser, max_length);
@@ -144,9 +146,7 @@ impl RelyingParty {
         now: OffsetDateTime,
     ) -> Result<Secret, SignInError> {
         let metadata = provider.metadata(now).await?;
-        let announces_iss = metadata
-            .additional_metadata()
-            .authorization_response_iss_parameter_supported;
+        let announces_iss = metadata.authorization_response_iss_parameter_supported();
         response.accept(&provider.registration.issuer, announces_iss)
     }
 
@@ -187,6 +187,7 @@ impl RelyingParty {
         match sources {
             Ok(sources) => {
                 session.claims = sources.merged();
+                observing::claims_by_reference(&session.claims);
                 tokens.sources = sources;
                 Ok((session, tokens))
             }
@@ -226,6 +227,7 @@ impl RelyingParty {
             algorithms: &algorithms,
             client_secret: provider.registration.client_secret.as_ref(),
             nonce: Some(nonce),
+            accepts_missing_nonce: self.settings.insecure_accept_missing_nonce,
             access_token: Some(&tokens.access_token),
             max_age: self.settings.max_age(),
             acr_values: &acr_values,
@@ -257,9 +259,18 @@ impl RelyingParty {
     ) -> Result<ClaimSources, SignInError> {
         let user_info = match self.settings.user_info_enabled {
             true => {
-                provider
-                    .user_info_about(metadata, id_token.subject(), &tokens.access_token, now)
-                    .await?
+                let subject = id_token.subject();
+                let asked = provider.user_info_about(metadata, subject, &tokens.access_token, now);
+                match asked.await {
+                    Err(error) if self.settings.user_info_optional && error.is_outage() => {
+                        tracing::warn!(
+                            reason = error.reason(),
+                            "{error}; the sign-in goes on with the claims of the ID token (`user_info_optional`)"
+                        );
+                        None
+                    }
+                    asked => asked?,
+                }
             }
             false => None,
         };

@@ -105,7 +105,7 @@ impl ResourceServer {
         };
         let algorithms = match (&expected.algorithms, &metadata) {
             (Some(algorithms), _) => algorithms.clone(),
-            (None, Some(metadata)) => metadata.additional_metadata().signing_algorithms().to_vec(),
+            (None, Some(metadata)) => metadata.signing_algorithms().to_vec(),
             (None, None) => SigningAlgorithm::ASYMMETRIC.to_vec(),
         };
         for (name, error) in unverified.every_check(expected, &algorithms, now) {

@@ -233,7 +233,7 @@ impl ResourceServer {
         let metadata = provider.metadata(now).await?;
         let algorithms = match &expected.algorithms {
             Some(algorithms) => algorithms,
-            None => metadata.additional_metadata().signing_algorithms(),
+            None => metadata.signing_algorithms(),
         };
         let checked = unverified.check(expected, algorithms, now)?;
         let (verified, keys) = provider

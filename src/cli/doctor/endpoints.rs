@@ -8,6 +8,7 @@ use crate::{
     ProviderError, Secret,
     provider::{Endpoint, Metadata, Provider, TokenTypeHint},
     settings::TokenValidation,
+    token::Document,
 };
 
 impl Doctor {
@@ -22,7 +23,7 @@ impl Doctor {
                 .ok(CHECK, "not asked: the provider has no such endpoint");
         };
         // Core §5.3.3: without a token it refuses.
-        self.visit(provider, CHECK, Endpoint::UserInfo, endpoint.url())
+        self.visit(provider, CHECK, Endpoint::UserInfo, endpoint)
             .await;
     }
 
@@ -33,7 +34,7 @@ impl Doctor {
                 .report
                 .ok(CHECK, "ends the session here only (`rp_initiated_logout`)");
         }
-        match &metadata.additional_metadata().end_session_endpoint {
+        match metadata.end_session_endpoint() {
             Some(url) => {
                 self.visit(provider, CHECK, Endpoint::EndSession, url).await;
             }
@@ -71,7 +72,7 @@ impl Doctor {
         now: OffsetDateTime,
     ) {
         const CHECK: &str = "revocation";
-        let Some(url) = &metadata.additional_metadata().revocation_endpoint else {
+        let Some(url) = metadata.revocation_endpoint() else {
             return self.report.ok(
                 CHECK,
                 "tokens live on after sign-out: the provider has no such endpoint",
@@ -137,6 +138,6 @@ impl Doctor {
 }
 
 fn is_inactive(body: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(body)
-        .is_ok_and(|reply| reply.get("active") == Some(&serde_json::Value::Bool(false)))
+    Document::parse(body)
+        .is_ok_and(|reply| reply.value("active") == Some(&serde_json::Value::Bool(false)))
 }

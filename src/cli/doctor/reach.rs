@@ -10,7 +10,7 @@ use super::{Doctor, now};
 use crate::{
     ProviderError,
     provider::{Metadata, Provider},
-    token::parse_object,
+    token::Document,
 };
 
 /// What the provider says of itself.
@@ -94,7 +94,8 @@ impl Doctor {
         };
         self.report.ok(&check, finding);
         self.clock(reply.headers(), asked, provider.settings.clock_skew, prefix);
-        let document = parse_object(reply.body()).ok();
+        let document = Document::parse(reply.body()).ok();
+        let document = document.map(Document::into_displayed);
         Some(Found {
             metadata,
             document: document

@@ -212,6 +212,7 @@ fn our_verdict(token: &str, now: OffsetDateTime) -> bool {
         algorithms: &ALGORITHMS.map(|(ours, _)| ours),
         client_secret: None,
         nonce: Some(&nonce),
+        accepts_missing_nonce: false,
         access_token: None,
         max_age: None,
         acr_values: &[],
