@@ -262,12 +262,6 @@ impl ProviderError {
             } => {
                 "check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`"
             }
-            ProviderError::Malformed {
-                endpoint: Endpoint::Metadata,
-                ..
-            } => {
-                "open the metadata's address and look at what answers there; if it is not the provider's metadata, correct `oidc.issuer` or `oidc.server_metadata_url`"
-            }
             ProviderError::Status { .. } | ProviderError::Malformed { .. } => {
                 "look into the provider's log for this request"
             }

@@ -234,7 +234,7 @@ impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
 }
 
 /// A reply as it is read, written again as the standard has it.
-fn token_reply(endpoint: Endpoint, reply: Document) -> Result<Vec<u8>, ProviderError> {
+pub(super) fn token_reply(endpoint: Endpoint, reply: Document) -> Result<Vec<u8>, ProviderError> {
     let names = ["access_token", "refresh_token", "id_token", "token_type"];
     let defect = |name| Some((name, reply.defect(name)?));
     match names.into_iter().find_map(defect) {

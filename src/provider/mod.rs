@@ -59,7 +59,13 @@ pub(crate) fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
 /// For `internals`.
 #[cfg(feature = "__internals")]
 pub(crate) fn read_token_reply(body: &[u8]) -> Option<String> {
-    let reply: token_endpoint::TokenReply = serde_json::from_slice(body).ok()?;
+    use crate::token::Document;
+
+    let body = match Document::parse(body) {
+        Ok(reply) => http_client::token_reply(Endpoint::Token, reply).ok()?,
+        Err(_) => body.to_vec(),
+    };
+    let reply: token_endpoint::TokenReply = serde_json::from_slice(&body).ok()?;
     let tokens = reply.into_tokens().ok()?;
     Some(tokens.access_token.expose().to_owned())
 }
@@ -243,22 +249,9 @@ impl Provider {
         metadata: &Metadata,
         now: OffsetDateTime,
     ) -> Result<(), ProviderError> {
-        match self.keys_for(metadata, KeyPurpose::AnyRequest, now).await {
-            Ok(_) => Ok(()),
-            // Nothing was begun that could be lost.
-            Err(error) if error.is_outage() => {
-                let retry_after = match &error {
-                    ProviderError::Unavailable { retry_after } => *retry_after,
-                    _ => Duration::from_secs(1),
-                };
-                tracing::warn!(
-                    reason = error.reason(),
-                    "{error}; nobody is sent to the provider"
-                );
-                Err(ProviderError::Unavailable { retry_after })
-            }
-            Err(error) => Err(error),
-        }
+        self.keys_for(metadata, KeyPurpose::AnyRequest, now)
+            .await
+            .map(drop)
     }
 
     async fn keys_for(
@@ -349,7 +342,11 @@ impl Provider {
     /// (`userinfo_signing_alg_values_supported`), and those of ID tokens.
     pub(crate) fn user_info_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
         let mut algorithms = self.id_token_algorithms(metadata);
-        algorithms.extend(metadata.userinfo_signing_algorithms());
+        for algorithm in metadata.userinfo_signing_algorithms() {
+            if !algorithms.contains(algorithm) {
+                algorithms.push(*algorithm);
+            }
+        }
         algorithms
     }
 
