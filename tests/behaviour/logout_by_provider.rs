@@ -346,10 +346,6 @@ fn about_whom_and_what() -> Vec<(Change, &'static str)> {
             "the claim \"jti\" is a number, not a string",
         ),
         (|t| t.set("nonce", "n"), "the logout token has a \"nonce\""),
-        (
-            |t| t.set("nonce", Value::Null),
-            "the logout token has a \"nonce\"",
-        ),
         (|t| t.remove("events"), "the claim \"events\" is missing"),
         (
             |t| t.set("events", json!([EVENT])),
@@ -494,6 +490,7 @@ async fn an_odd_logout_token_that_holds_ends_the_session() {
             t.set("iat", NOW - 120);
         },
         |t| t.set("exp", Value::Null),
+        |t| t.set("nonce", Value::Null),
         |t| t.set("events", json!({ EVENT: { "x": 1 }, "urn:other": {} })),
     ];
     for change in changes {
