@@ -477,7 +477,7 @@ async fn a_logout_token_that_does_not_hold_ends_nothing() {
 async fn an_odd_logout_token_that_holds_ends_the_session() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let changes: [Change; 10] = [
+    let changes: [Change; 11] = [
         |t| t.set_header("typ", "JWT"),
         |t| t.set_header("typ", "application/logout+jwt"),
         |t| t.remove_header("typ"),
