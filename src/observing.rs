@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use serde_json::Value;
 use time::OffsetDateTime;
 use tracing::{dispatcher, instrument::WithSubscriber, subscriber::NoSubscriber};
 use url::Url;
@@ -14,7 +15,7 @@ use crate::{
     error::SignInError,
     provider::{Endpoint, ProviderError},
     session::{SessionChange, SignedOut},
-    token::printable_name,
+    token::{Claims, printable, printable_name},
 };
 
 /// Counts something, if the feature `metrics` is on. Labels that are literals cost no allocation.
@@ -95,6 +96,34 @@ pub(crate) fn newer_auth_time(before: f64, now: f64) {
         reason = "newer_auth_time",
         "the person authenticated at the provider again: `auth_time` was {before} and is {now} after a refresh"
     );
+}
+
+/// The claims of a new session leave out what the provider keeps elsewhere (OpenID Connect Core 1.0 §5.6.2), as
+/// Microsoft Entra ID does with more groups than it puts into a token.
+pub(crate) fn claims_by_reference(claims: &Claims) {
+    const MAX_NAMES: usize = 5;
+
+    let elsewhere = claims.value("_claim_names").and_then(Value::as_object);
+    let elsewhere = elsewhere.into_iter().flatten();
+    let mut names: Vec<String> = elsewhere
+        .filter(|(name, source)| !source.is_null() && claims.value(name).is_none())
+        .map(|(name, _)| format!("`{}`", printable(name)))
+        .take(MAX_NAMES)
+        .collect();
+    // The same in the words of the implicit flow.
+    if names.is_empty() && claims.get("hasgroups") == Some(true) && claims.value("groups").is_none()
+    {
+        names.push("`groups`".to_owned());
+    }
+    if !names.is_empty() {
+        let names = names.join(", ");
+        tracing::warn!(
+            "the provider sends {names} as a reference (`_claim_names`), which is not followed: the session has no such claim"
+        );
+        tracing::info!(
+            "have the provider send the claim itself; in Microsoft Entra ID, limit the claim to groups assigned to the application, or use app roles"
+        );
+    }
 }
 
 /// A session has new tokens.

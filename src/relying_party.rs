@@ -27,6 +27,7 @@ use crate::{
     cookies::Cookies,
     error::SignInError,
     events::AppEvents,
+    observing,
     provider::{KeyPurpose, Metadata, Provider, Tokens},
     session::{Session, SessionTokens, Sessions},
     settings::{Settings, Site, TrustedProxies},
@@ -122,6 +123,7 @@ impl RelyingParty {
         now: OffsetDateTime,
     ) -> Result<BegunSignIn, SignInError> {
         let metadata = provider.metadata(now).await?;
+        provider.keys_before_sign_in(&metadata, now).await?;
         let client = provider.client(&metadata)?;
         let max_length = self.settings.max_state_length;
         let (secrets, details) = attempt.encrypt(&self.cookies.keys, browser, max_length);
@@ -147,9 +149,7 @@ impl RelyingParty {
         now: OffsetDateTime,
     ) -> Result<Secret, SignInError> {
         let metadata = provider.metadata(now).await?;
-        let announces_iss = metadata
-            .additional_metadata()
-            .authorization_response_iss_parameter_supported;
+        let announces_iss = metadata.authorization_response_iss_parameter_supported();
         response.accept(&provider.registration.issuer, announces_iss)
     }
 
@@ -192,6 +192,7 @@ impl RelyingParty {
             Ok((sources, session_expiry)) => {
                 session.end_by(session_expiry);
                 session.claims = sources.merged();
+                observing::claims_by_reference(&session.claims);
                 tokens.sources = sources;
                 Ok((session, tokens))
             }
@@ -231,6 +232,7 @@ impl RelyingParty {
             algorithms: &algorithms,
             client_secret: provider.registration.client_secret.as_ref(),
             nonce: Some(nonce),
+            accepts_missing_nonce: self.settings.insecure_accept_missing_nonce,
             access_token: Some(&tokens.access_token),
             max_age: self.settings.max_age(),
             acr_values: &acr_values,
@@ -262,9 +264,18 @@ impl RelyingParty {
     ) -> Result<ClaimSources, SignInError> {
         let user_info = match self.settings.user_info_enabled {
             true => {
-                provider
-                    .user_info_about(metadata, id_token.subject(), &tokens.access_token, now)
-                    .await?
+                let subject = id_token.subject();
+                let asked = provider.user_info_about(metadata, subject, &tokens.access_token, now);
+                match asked.await {
+                    Err(error) if self.settings.user_info_optional && error.is_outage() => {
+                        tracing::warn!(
+                            reason = error.reason(),
+                            "{error}; the sign-in goes on with the claims of the ID token (`user_info_optional`)"
+                        );
+                        None
+                    }
+                    asked => asked?,
+                }
             }
             false => None,
         };

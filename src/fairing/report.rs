@@ -67,7 +67,7 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
         let metadata = issuer.provider.metadata(resource_server.clock.now()).await;
         let signs_nobody_in = metadata
             .as_ref()
-            .is_ok_and(|metadata| metadata.additional_metadata().signs_nobody_in);
+            .is_ok_and(|metadata| metadata.signs_nobody_in());
         let accepts = match issuer.accepts().describe(signs_nobody_in) {
             Some(tokens) => format!(", also {tokens}"),
             None => String::new(),

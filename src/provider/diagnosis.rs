@@ -30,7 +30,7 @@ impl Provider {
         let issuer = &self.registration.issuer;
         match &self.registration.metadata {
             MetadataSource::Discovery { .. } => metadata::accept(reply.body(), issuer, self.need()),
-            MetadataSource::Given(endpoints) => metadata::given(endpoints, issuer),
+            MetadataSource::Given(endpoints) => metadata::given(endpoints),
             MetadataSource::Keys { jwks_uri } => metadata::of_keys(jwks_uri),
         }
     }
@@ -54,7 +54,7 @@ impl Provider {
         &self,
         metadata: &Metadata,
     ) -> Result<HttpResponse, ProviderError> {
-        self.read(Endpoint::KeySet, metadata.jwks_uri().url()).await
+        self.read(Endpoint::KeySet, metadata.jwks_uri()).await
     }
 
     /// Tries to exchange a code that nobody issued. The right answer is `invalid_grant`: a provider

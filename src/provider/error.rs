@@ -9,11 +9,10 @@ use openidconnect::{
         header::{DATE, HeaderName, RETRY_AFTER},
     },
 };
-use serde_json::{Map, Value};
 use thiserror::Error;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
-use crate::token::printable;
+use crate::token::{Document, printable};
 
 /// The longest `Retry-After` of a provider that is obeyed.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -144,6 +143,16 @@ pub enum ProviderError {
         /// What is wrong with it.
         cause: String,
     },
+    /// A member of the metadata that is needed is absent, or cannot be used (OpenID Connect Discovery 1.0 §3).
+    #[error("the member `{member}` of the provider's metadata is {}, expected {expected}", actual.unwrap_or("missing"))]
+    MetadataMember {
+        /// The name of the member.
+        member: &'static str,
+        /// What it should be.
+        expected: &'static str,
+        /// The type of its value; `None` when it is absent.
+        actual: Option<&'static str>,
+    },
     /// The metadata speaks of another issuer (OpenID Connect Discovery 1.0 §4.3).
     #[error("the metadata's issuer is `{actual}`, expected `{expected}`")]
     IssuerMismatch {
@@ -194,16 +203,16 @@ impl ProviderError {
         ProviderError::Status {
             endpoint,
             status: reply.status().as_u16(),
-            is_json: json_object(reply.body()).is_some(),
+            is_json: Document::parse(reply.body()).is_ok(),
             retry_after: retry_after(reply.headers()),
         }
     }
 
     /// An error reply (RFC 6749 §5.2), or the status of what is not one.
     pub(crate) fn of_error_reply(endpoint: Endpoint, reply: &HttpResponse) -> ProviderError {
-        let body = json_object(reply.body()).unwrap_or_default();
-        let text = |member: &str| body.get(member).and_then(Value::as_str).map(printable);
-        match text("error").filter(|error| !error.is_empty()) {
+        let body = Document::parse(reply.body()).ok();
+        let text = |member: &str| body.as_ref()?.displayed(member).map(printable);
+        match text("error") {
             Some(error) => ProviderError::Refused {
                 endpoint,
                 status: reply.status().as_u16(),
@@ -224,7 +233,9 @@ impl ProviderError {
             ProviderError::Timeout { .. } => "provider_timeout",
             ProviderError::Status { .. } => "provider_status",
             ProviderError::TooLarge { .. } => "provider_reply_too_large",
-            ProviderError::Malformed { .. } => "provider_reply_malformed",
+            ProviderError::Malformed { .. } | ProviderError::MetadataMember { .. } => {
+                "provider_reply_malformed"
+            }
             ProviderError::IssuerMismatch { .. } => "provider_iss",
             ProviderError::NotHttps { .. } | ProviderError::Address { .. } => "provider_address",
             ProviderError::Refused { error, .. } if error == "invalid_client" => "invalid_client",
@@ -253,6 +264,14 @@ impl ProviderError {
             }
             ProviderError::Status { .. } | ProviderError::Malformed { .. } => {
                 "look into the provider's log for this request"
+            }
+            ProviderError::MetadataMember {
+                member: "issuer", ..
+            } => {
+                "check that `oidc.issuer` or `oidc.server_metadata_url` is the address of an OpenID provider"
+            }
+            ProviderError::MetadataMember { .. } => {
+                "correct the member at the provider, or name its endpoints yourself: `auth_uri`, `token_uri` and `jwks_uri` of `oidc.client_secrets`"
             }
             ProviderError::TooLarge { .. } => "raise `oidc.http.max_body` if the provider is right",
             ProviderError::IssuerMismatch { .. } => {
@@ -304,6 +323,27 @@ impl ProviderError {
         }
     }
 
+    /// Whether the endpoint may be elsewhere by now, so that its address is to be looked up again.
+    pub(crate) fn may_have_moved(&self) -> bool {
+        match self {
+            ProviderError::Unreachable { endpoint, .. } => *endpoint != Endpoint::Metadata,
+            error => error.is_not_there(),
+        }
+    }
+
+    /// Whether there is no such endpoint at the address, so that nothing of the request was processed.
+    pub(crate) fn is_not_there(&self) -> bool {
+        match self {
+            ProviderError::Status {
+                endpoint, status, ..
+            }
+            | ProviderError::Refused {
+                endpoint, status, ..
+            } => *endpoint != Endpoint::Metadata && is_not_there(*status),
+            _ => false,
+        }
+    }
+
     /// Whether the provider may well answer later, so that waiting is right and giving up is not.
     pub(crate) fn is_outage(&self) -> bool {
         match self {
@@ -317,9 +357,9 @@ impl ProviderError {
     }
 }
 
-/// The body, if it is a JSON object.
-pub(super) fn json_object(body: &[u8]) -> Option<Map<String, Value>> {
-    serde_json::from_slice(body).ok()
+/// Whether the status says that there is nothing at the address.
+pub(super) fn is_not_there(status: u16) -> bool {
+    matches!(status, 301..=303 | 307 | 308 | 404 | 405 | 410)
 }
 
 /// When to ask again (RFC 9110 §10.2.3), in seconds or as a date, which the reply's own `Date` is subtracted from.

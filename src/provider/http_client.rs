@@ -4,6 +4,10 @@ use std::{
     error::Error,
     future::Future,
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,10 +15,10 @@ use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse, http};
 use tracing::Instrument;
 use url::{Host, Url};
 
-use super::{Endpoint, ProviderError, error::json_object};
+use super::{Endpoint, ProviderError, error::is_not_there};
 #[cfg(feature = "testing")]
 use crate::settings::{InProcess, NoAnswer};
-use crate::{observing, settings::HttpSettings};
+use crate::{observing, settings::HttpSettings, token::Document};
 
 /// How long a connection waits for the next request: shorter than any server waits, so that no refresh
 /// token, which is good for one use, goes into a connection that is just being closed.
@@ -26,6 +30,8 @@ const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 pub(crate) struct HttpClient {
     client: reqwest::Client,
     settings: HttpSettings,
+    /// Whether an address of the metadata led to nothing.
+    has_moved: Arc<AtomicBool>,
 }
 
 impl HttpClient {
@@ -44,6 +50,7 @@ impl HttpClient {
         Ok(HttpClient {
             client,
             settings: settings.clone(),
+            has_moved: Arc::default(),
         })
     }
 
@@ -78,7 +85,24 @@ impl HttpClient {
         let answer = self.send(endpoint, request).instrument(span.clone()).await;
         let status = answer.as_ref().map(|answer| answer.status().as_u16());
         span.in_scope(|| observing::provider_called(endpoint, status, begun.elapsed()));
+        let has_moved = match &answer {
+            Ok(answer) => is_not_there(answer.status().as_u16()),
+            Err(error) => error.may_have_moved(),
+        };
+        if has_moved && ![Endpoint::Metadata, Endpoint::Registration].contains(&endpoint) {
+            self.has_moved.store(true, Ordering::Relaxed);
+        }
         answer
+    }
+
+    /// Whether an address of the metadata led to nothing since the metadata was read.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.has_moved.load(Ordering::Relaxed)
+    }
+
+    /// The metadata is read now.
+    pub(crate) fn look_up_again(&self) {
+        self.has_moved.store(false, Ordering::Relaxed);
     }
 
     async fn send(
@@ -182,11 +206,24 @@ impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
-            let mut answer = self.http.call(self.endpoint, request).await?;
-            if answer.status() != 200 || is_refusal(answer.body()) {
-                return Err(ProviderError::of_error_reply(self.endpoint, &answer));
+            let endpoint = self.endpoint;
+            let mut answer = self.http.call(endpoint, request).await?;
+            if answer.status() != 200 {
+                return Err(ProviderError::of_error_reply(endpoint, &answer));
             }
-            // Some providers call their JSON `text/plain`; what is not JSON fails as such.
+            match Document::parse(answer.body()) {
+                // An error reply (RFC 6749 §5.2) all the same.
+                Ok(reply)
+                    if reply.displayed("error").is_some()
+                        && reply.displayed("access_token").is_none() =>
+                {
+                    return Err(ProviderError::of_error_reply(endpoint, &answer));
+                }
+                Ok(reply) => *answer.body_mut() = token_reply(endpoint, reply)?,
+                // It fails as what it is not.
+                Err(_) => {}
+            }
+            // Some providers call their JSON `text/plain`.
             answer.headers_mut().insert(
                 http::header::CONTENT_TYPE,
                 http::HeaderValue::from_static("application/json"),
@@ -196,16 +233,19 @@ impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
     }
 }
 
-/// Whether a reply of status 200 is an error reply (RFC 6749 §5.2) all the same: it names an error, and no token.
-fn is_refusal(body: &[u8]) -> bool {
-    let Some(reply) = json_object(body) else {
-        return false;
-    };
-    let is_text = |member: &str| {
-        let text = reply.get(member).and_then(serde_json::Value::as_str);
-        text.is_some_and(|text| !text.is_empty())
-    };
-    is_text("error") && !is_text("access_token")
+/// A reply as it is read, written again as the standard has it.
+pub(super) fn token_reply(endpoint: Endpoint, reply: Document) -> Result<Vec<u8>, ProviderError> {
+    let names = ["access_token", "refresh_token", "id_token", "token_type"];
+    let defect = |name| Some((name, reply.defect(name)?));
+    match names.into_iter().find_map(defect) {
+        Some((name, defect)) => Err(ProviderError::Malformed {
+            endpoint,
+            cause: format!("`{name}` is {defect}"),
+        }),
+        None => Ok(serde_json::Value::Object(reply.into_displayed())
+            .to_string()
+            .into_bytes()),
+    }
 }
 
 /// Whether a secret may be sent to this address: over TLS, or without leaving this machine.

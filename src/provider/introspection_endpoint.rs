@@ -16,10 +16,7 @@ impl Provider {
     ) -> Option<&'a Url> {
         match &self.registration.introspection_endpoint {
             Some(url) => Some(url),
-            None => metadata?
-                .additional_metadata()
-                .introspection_endpoint
-                .as_ref(),
+            None => metadata?.introspection_endpoint(),
         }
     }
 

@@ -1,17 +1,11 @@
 //! The pushed authorization request endpoint (RFC 9126): the authorization request goes there first, so
 //! that the browser carries a reference to it and nothing else.
 
-use serde::Deserialize;
 use time::OffsetDateTime;
 use url::Url;
 
 use super::{Endpoint, Metadata, Provider, ProviderError};
-/// What is said of a pushed request in success (§2.2).
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Reply {
-    request_uri: Option<String>,
-}
+use crate::token::Document;
 
 impl Provider {
     /// Where authorization requests are pushed: nowhere, unless settings or provider want it (§5).
@@ -23,15 +17,15 @@ impl Provider {
         &self,
         metadata: &'m Metadata,
     ) -> Result<Option<&'m Url>, ProviderError> {
-        let further = metadata.additional_metadata();
         let wanted = self.settings.pushed_authorization_requests
-            || further.require_pushed_authorization_requests;
-        match &further.pushed_authorization_request_endpoint {
+            || metadata.require_pushed_authorization_requests();
+        match metadata.pushed_authorization_request_endpoint() {
             _ if !wanted => Ok(None),
             Some(url) => Ok(Some(url)),
-            None => Err(ProviderError::Malformed {
-                endpoint: Endpoint::Metadata,
-                cause: "it has no `pushed_authorization_request_endpoint`".to_owned(),
+            None => Err(ProviderError::MetadataMember {
+                member: "pushed_authorization_request_endpoint",
+                expected: "an absolute address",
+                actual: None,
             }),
         }
     }
@@ -50,7 +44,7 @@ impl Provider {
         let authentication = self.authentication(method, endpoint_url, now);
         // The authorization endpoint's own query is no part of the request, and the client names itself
         // when it authenticates.
-        let own = metadata.authorization_endpoint().url();
+        let own = metadata.authorization_endpoint()?;
         let own: Vec<_> = own.query_pairs().collect();
         let pairs: Vec<_> = request
             .query_pairs()
@@ -66,18 +60,15 @@ impl Provider {
             .await?;
 
         let status = response.status().as_u16();
-        let reply: Reply = serde_json::from_slice(response.body()).unwrap_or_default();
-        match (status, reply) {
-            (
-                200 | 201,
-                Reply {
-                    request_uri: Some(request_uri),
-                },
-            ) => {
-                let mut url = metadata.authorization_endpoint().url().clone();
+        // What is said of a pushed request in success (§2.2).
+        let reply = Document::parse(response.body()).ok();
+        let request_uri = reply.as_ref().and_then(|reply| reply.text("request_uri"));
+        match (status, request_uri) {
+            (200 | 201, Some(request_uri)) => {
+                let mut url = metadata.authorization_endpoint()?.clone();
                 url.query_pairs_mut()
                     .append_pair("client_id", client_id)
-                    .append_pair("request_uri", &request_uri);
+                    .append_pair("request_uri", request_uri);
                 Ok(url)
             }
             (200 | 201, _) => Err(ProviderError::Malformed {

@@ -61,6 +61,7 @@ impl RefreshVerdict {
             | ProviderError::TooLarge { .. }
             | ProviderError::Malformed { .. } => RefreshVerdict::Waits { retry_after: None },
             ProviderError::IssuerMismatch { .. }
+            | ProviderError::MetadataMember { .. }
             | ProviderError::NotHttps { .. }
             | ProviderError::Address { .. }
             | ProviderError::HttpClient { .. } => RefreshVerdict::OperatorsFault,

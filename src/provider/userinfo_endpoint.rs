@@ -1,6 +1,6 @@
 //! The UserInfo endpoint (OpenID Connect Core 1.0 §5.3): claims about the person who signed in.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use openidconnect::http::{Request, header};
 use time::OffsetDateTime;
@@ -27,6 +27,33 @@ pub(crate) enum UserInfoRequestError {
     UserInfo(UserInfoError),
 }
 
+impl UserInfoRequestError {
+    /// Whether UserInfo may well answer later.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            UserInfoRequestError::Provider(error) => error.is_outage(),
+            UserInfoRequestError::UserInfo(_) => false,
+        }
+    }
+
+    /// The reason code.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            UserInfoRequestError::Provider(error) => error.reason(),
+            UserInfoRequestError::UserInfo(error) => error.reason(),
+        }
+    }
+}
+
+impl fmt::Display for UserInfoRequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UserInfoRequestError::Provider(error) => error.fmt(f),
+            UserInfoRequestError::UserInfo(error) => error.fmt(f),
+        }
+    }
+}
+
 impl From<ProviderError> for UserInfoRequestError {
     fn from(error: ProviderError) -> UserInfoRequestError {
         UserInfoRequestError::Provider(error)
@@ -49,13 +76,24 @@ impl Provider {
         access_token: &Secret,
         now: OffsetDateTime,
     ) -> Result<Option<Claims>, UserInfoRequestError> {
-        let Some(reply) = self.user_info(metadata, access_token).await? else {
+        let asked = match self.user_info(metadata, access_token).await {
+            Err(error) if error.may_have_moved() => {
+                match Box::pin(self.look_up_again(metadata, now)).await {
+                    Some(newer) if newer.userinfo_endpoint() != metadata.userinfo_endpoint() => {
+                        self.user_info(&newer, access_token).await?
+                    }
+                    _ => return Err(error.into()),
+                }
+            }
+            asked => asked?,
+        };
+        let Some(reply) = asked else {
             return Ok(None);
         };
         let claims = match reply {
             UserInfoReply::Json(body) => accept_user_info(&body, subject)?,
             UserInfoReply::Jwt(jwt) => {
-                let algorithms = self.id_token_algorithms(metadata);
+                let algorithms = self.user_info_algorithms(metadata);
                 let expected = UserInfoExpectations {
                     issuer: &self.registration.issuer,
                     client_id: &self.registration.client_id,
@@ -89,7 +127,7 @@ impl Provider {
             return Ok(None);
         };
 
-        let request = Request::get(url.url().as_str())
+        let request = Request::get(url.as_str())
             .header(header::ACCEPT, "application/json, application/jwt")
             .header(
                 header::AUTHORIZATION,

@@ -176,10 +176,7 @@ impl RelyingParty {
         }
         // A provider that is down must not keep anybody signed in here.
         let metadata = provider.metadata(now).await.ok()?;
-        let endpoint = metadata
-            .additional_metadata()
-            .end_session_endpoint
-            .as_ref()?;
+        let endpoint = metadata.end_session_endpoint()?;
         let local_path = self.post_logout.local_path.as_ref();
         let pending = local_path.map(|_| PendingLogout::new(return_to));
         let id_token = tokens.and_then(|(_, tokens)| tokens.id_token.as_ref());

@@ -103,17 +103,18 @@ impl ResourceServer {
                 }
             },
         };
-        let further = metadata.as_ref().map(Metadata::additional_metadata);
-        let listed = match (&expected.algorithms, further) {
+        let listed = match (&expected.algorithms, &metadata) {
             (Some(algorithms), _) => algorithms.clone(),
-            (None, Some(further)) => further.signing_algorithms().to_vec(),
+            (None, Some(metadata)) => metadata.signing_algorithms().to_vec(),
             (None, None) => SigningAlgorithm::ASYMMETRIC.to_vec(),
         };
         let algorithms = AllowedAlgorithms {
             listed: &listed,
             keys_name_more: expected.algorithms.is_none(),
         };
-        let signs_nobody_in = further.is_some_and(|further| further.signs_nobody_in);
+        let signs_nobody_in = metadata
+            .as_ref()
+            .is_some_and(|metadata| metadata.signs_nobody_in());
         for (name, error) in unverified.every_check(expected, algorithms, signs_nobody_in, now) {
             let error = match name {
                 "iss" => stranger.clone().or(error),

@@ -231,7 +231,7 @@ impl ResourceServer {
                 let metadata = provider.metadata(now).await?;
                 // With other keys, the signature is checked once more.
                 if Arc::ptr_eq(&jwt.keys, &provider.keys(&metadata, now).await?) {
-                    let signs_nobody_in = metadata.additional_metadata().signs_nobody_in;
+                    let signs_nobody_in = metadata.signs_nobody_in();
                     let expected = &jwt.issuer.expected;
                     jwt.accepted
                         .token
@@ -262,15 +262,14 @@ impl ResourceServer {
 
         let (provider, expected) = (&issuer.provider, &issuer.expected);
         let metadata = provider.metadata(now).await?;
-        let further = metadata.additional_metadata();
         let algorithms = match &expected.algorithms {
             Some(algorithms) => AllowedAlgorithms::only(algorithms),
             None => AllowedAlgorithms {
-                listed: further.signing_algorithms(),
+                listed: metadata.signing_algorithms(),
                 keys_name_more: true,
             },
         };
-        let checked = unverified.check(expected, algorithms, further.signs_nobody_in, now)?;
+        let checked = unverified.check(expected, algorithms, metadata.signs_nobody_in(), now)?;
         let (verified, keys) = provider
             .with_keys(
                 &metadata,

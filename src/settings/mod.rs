@@ -172,6 +172,13 @@ pub struct Settings {
     ///
     /// _Default:_ `true`
     pub user_info_enabled: bool,
+    /// Whether people sign in while UserInfo does not answer (5xx, 429, or nothing), with the claims of the ID token
+    /// alone and a warning in the log. A refresh that asks UserInfo (`session.refresh_user_info`) then leaves the claims
+    /// of the ID token alone too, until UserInfo answers. For an app that needs none of its claims to say who may do
+    /// what. An answer that is wrong, such as one about another person, is refused all the same.
+    ///
+    /// _Default:_ `false`
+    pub user_info_optional: bool,
     /// Only accept tokens: no routes, no cookies, no client secret needed.
     ///
     /// _Default:_ `false`
@@ -269,6 +276,13 @@ pub struct Settings {
     /// _Default:_ `[]`
     #[serde(deserialize_with = "value::via::<_, Words, _>")]
     pub trusted_audiences: Vec<String>,
+    /// Accepts the ID token of a sign-in without `nonce`; one that is there must still be the right one. For a provider
+    /// that leaves it out, such as LinkedIn: nothing in the ID token then binds it to this sign-in, and PKCE alone keeps
+    /// somebody else's code out, where the provider checks it. A warning at liftoff.
+    /// [Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation), step 11
+    ///
+    /// _Default:_ `false`
+    pub insecure_accept_missing_nonce: bool,
     /// More parameters of the authorization request, such as `prompt`, `max_age`, `acr_values` or
     /// `ui_locales`: strings, numbers, booleans, or lists of strings, which are joined with spaces.
     /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
@@ -452,6 +466,7 @@ impl Default for Settings {
             scopes: vec!["openid".to_owned(), "email".to_owned()],
             clock_skew: Duration::from_secs(60),
             user_info_enabled: true,
+            user_info_optional: false,
             resource_server_only: false,
             overwrite_redirect_uri: None,
             base_url: None,
@@ -468,6 +483,7 @@ impl Default for Settings {
             max_state_length: 500,
             trusted_proxies: Vec::new(),
             trusted_audiences: Vec::new(),
+            insecure_accept_missing_nonce: false,
             extra_authorization_parameters: Map::new(),
             pushed_authorization_requests: false,
             response_mode: ResponseMode::default(),
@@ -614,6 +630,10 @@ impl Settings {
             lines.push(format!(
                 "`clear_site_data`: `{name}` drops the cookies of sibling sub-domains too"
             ));
+        }
+        if self.insecure_accept_missing_nonce {
+            let line = "`insecure_accept_missing_nonce = true`: an ID token without `nonce` may be of another sign-in";
+            lines.push(line.to_owned());
         }
         if !self.trusted_audiences.is_empty() {
             let audiences = self.trusted_audiences.join(", ");

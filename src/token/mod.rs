@@ -38,9 +38,9 @@ pub(crate) use access_token::{
 pub(crate) use claim_sources::{ClaimSources, VERIFIED};
 pub(crate) use client_assertion::{CLIENT_ASSERTION_TYPE, ClientKey};
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
-pub(crate) use json::parse_object;
+pub(crate) use json::{Document, parse_object, parse_strict_object, type_name};
 pub(crate) use jwk::KeySet;
-pub(crate) use jws::{AllowedAlgorithms, Jws, parts_of};
+pub(crate) use jws::{AllowedAlgorithms, Jws, StaleKeys, parts_of};
 pub(crate) use logout_token::{
     EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations,
 };

@@ -205,14 +205,16 @@ async fn metadata_that_is_wrong_aborts_the_launch() {
         ),
         (
             changed("issuer", Value::Null),
-            "the provider's metadata gave an unusable answer: it has no `issuer`".to_owned(),
-            log,
+            "the member `issuer` of the provider's metadata is missing, expected a string"
+                .to_owned(),
+            "check that `oidc.issuer` or `oidc.server_metadata_url` is the address of an OpenID provider",
         ),
         (
             changed("token_endpoint", Value::Null),
-            "the provider's metadata gave an unusable answer: it has no `token_endpoint`"
+            "the member `token_endpoint` of the provider's metadata is missing, \
+             expected an absolute address"
                 .to_owned(),
-            log,
+            "correct the member at the provider, or name its endpoints yourself: `auth_uri`, `token_uri` and `jwks_uri` of `oidc.client_secrets`",
         ),
         (
             changed("token_endpoint", json!("http://op.example/token")),

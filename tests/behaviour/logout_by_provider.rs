@@ -346,10 +346,6 @@ fn about_whom_and_what() -> Vec<(Change, &'static str)> {
             "the claim \"jti\" is a number, not a string",
         ),
         (|t| t.set("nonce", "n"), "the logout token has a \"nonce\""),
-        (
-            |t| t.set("nonce", Value::Null),
-            "the logout token has a \"nonce\"",
-        ),
         (|t| t.remove("events"), "the claim \"events\" is missing"),
         (
             |t| t.set("events", json!([EVENT])),
@@ -481,7 +477,7 @@ async fn a_logout_token_that_does_not_hold_ends_nothing() {
 async fn an_odd_logout_token_that_holds_ends_the_session() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let changes: [Change; 10] = [
+    let changes: [Change; 11] = [
         |t| t.set_header("typ", "JWT"),
         |t| t.set_header("typ", "application/logout+jwt"),
         |t| t.remove_header("typ"),
@@ -494,6 +490,7 @@ async fn an_odd_logout_token_that_holds_ends_the_session() {
             t.set("iat", NOW - 120);
         },
         |t| t.set("exp", Value::Null),
+        |t| t.set("nonce", Value::Null),
         |t| t.set("events", json!({ EVENT: { "x": 1 }, "urn:other": {} })),
     ];
     for change in changes {

@@ -26,6 +26,7 @@ mod numbers;
 mod observing;
 mod private_key_jwt;
 mod protect;
+mod provider_documents;
 mod provider_replies;
 mod pushed_authorization;
 mod records;

@@ -8,13 +8,13 @@ use crate::{
     ProviderError, Secret,
     provider::{Endpoint, Metadata, Provider, TokenTypeHint},
     settings::TokenValidation,
-    token::Accepts,
+    token::{Accepts, Document},
 };
 
 impl Doctor {
     /// What an API accepts of an issuer beside access tokens.
     pub(super) fn accepts(&mut self, accepts: Accepts, metadata: &Metadata, prefix: &str) {
-        let signs_nobody_in = metadata.additional_metadata().signs_nobody_in;
+        let signs_nobody_in = metadata.signs_nobody_in();
         if let Some(tokens) = accepts.describe(signs_nobody_in) {
             let check = format!("{prefix}accepts");
             self.report.ok(&check, format!("also {tokens}"));
@@ -32,7 +32,7 @@ impl Doctor {
                 .ok(CHECK, "not asked: the provider has no such endpoint");
         };
         // Core §5.3.3: without a token it refuses.
-        self.visit(provider, CHECK, Endpoint::UserInfo, endpoint.url())
+        self.visit(provider, CHECK, Endpoint::UserInfo, endpoint)
             .await;
     }
 
@@ -43,7 +43,7 @@ impl Doctor {
                 .report
                 .ok(CHECK, "ends the session here only (`rp_initiated_logout`)");
         }
-        match &metadata.additional_metadata().end_session_endpoint {
+        match metadata.end_session_endpoint() {
             Some(url) => {
                 self.visit(provider, CHECK, Endpoint::EndSession, url).await;
             }
@@ -81,7 +81,7 @@ impl Doctor {
         now: OffsetDateTime,
     ) {
         const CHECK: &str = "revocation";
-        let Some(url) = &metadata.additional_metadata().revocation_endpoint else {
+        let Some(url) = metadata.revocation_endpoint() else {
             return self.report.ok(
                 CHECK,
                 "tokens live on after sign-out: the provider has no such endpoint",
@@ -147,6 +147,6 @@ impl Doctor {
 }
 
 fn is_inactive(body: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(body)
-        .is_ok_and(|reply| reply.get("active") == Some(&serde_json::Value::Bool(false)))
+    Document::parse(body)
+        .is_ok_and(|reply| reply.value("active") == Some(&serde_json::Value::Bool(false)))
 }

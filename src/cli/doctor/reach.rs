@@ -11,7 +11,7 @@ use crate::{
     ProviderError,
     provider::{Metadata, Provider},
     settings::MetadataSource,
-    token::parse_object,
+    token::Document,
 };
 
 /// What the provider says of itself.
@@ -100,7 +100,8 @@ impl Doctor {
         };
         self.report.ok(&check, finding);
         self.clock(reply.headers(), asked, provider.settings.clock_skew, prefix);
-        let document = parse_object(reply.body()).ok();
+        let document = Document::parse(reply.body()).ok();
+        let document = document.map(Document::into_displayed);
         Some(Found {
             metadata,
             document: document

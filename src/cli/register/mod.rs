@@ -103,12 +103,7 @@ impl Arguments {
         let addresses = Addresses::derive(&settings, &self.app_urls)?;
         let (provider, metadata) = find(addresses.registration.clone(), settings, terminal).await?;
         let client = ClientMetadata::new(&self, addresses, &metadata)?;
-        if self.introspection
-            && metadata
-                .additional_metadata()
-                .introspection_endpoint
-                .is_none()
-        {
+        if self.introspection && metadata.introspection_endpoint().is_none() {
             return Err(Failure::new(
                 "the provider's metadata names no introspection endpoint",
                 "leave out `--introspection`: JWT access tokens are accepted without one",
@@ -119,7 +114,7 @@ impl Arguments {
             (false, Some(endpoint)) => {
                 let file = SecretsFile::reserve(&self.output, self.force)?;
                 let asked = client.as_json();
-                let work = provider.register(endpoint.url(), initial_access_token.as_ref(), &asked);
+                let work = provider.register(endpoint, initial_access_token.as_ref(), &asked);
                 let registered = terminal.wait("registering the app", work).await?;
                 let web = self.web(&provider, &metadata, &registered, Map::new());
                 file.write(&web)?;
@@ -251,8 +246,8 @@ impl Arguments {
     ) -> Map<String, Value> {
         keep(&mut web, client);
         web.insert("issuer".into(), json!(provider.registration.issuer));
-        let introspection = &metadata.additional_metadata().introspection_endpoint;
-        match introspection.as_ref().filter(|_| self.introspection) {
+        let introspection = metadata.introspection_endpoint();
+        match introspection.filter(|_| self.introspection) {
             Some(url) => web.insert("token_introspection_uri".into(), json!(url)),
             None => web.remove("token_introspection_uri"),
         };

@@ -1,6 +1,6 @@
 //! Why an access token is not accepted, and what to do about it.
 
-use crate::token::{Accepts, ClaimError, JsonError, JwsError, TokenKind};
+use crate::token::{Accepts, ClaimError, JsonError, JwsError, StaleKeys, TokenKind};
 
 /// An access token that is not accepted. For the log; the caller is told
 /// [`description`](Self::description).
@@ -233,8 +233,11 @@ impl BearerTokenError {
         )
     }
 
-    /// Whether newer keys of the provider could make the token good.
-    pub(crate) fn wants_fresh_keys(&self) -> bool {
-        matches!(self, BearerTokenError::Jws(error) if error.wants_fresh_keys())
+    /// What newer keys of the provider could change, if they could make the token good.
+    pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
+        match self {
+            BearerTokenError::Jws(error) => error.wants_fresh_keys(),
+            _ => None,
+        }
     }
 }
