@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::{
-    provider::{ProviderError, UserInfoRequestError},
+    provider::{PUSH_REQUESTS, ProviderError, UserInfoRequestError, demands_pushed_request},
     session::SessionTooLarge,
     settings::SettingsError,
     store::StoreError,
@@ -271,6 +271,7 @@ impl SignInError {
             SignInError::UnreadableForm => "check that the provider sends its response as `oidc.response_mode` says".into(),
             SignInError::InitiatedBy { .. } => "give the third party this app's issuer, `oidc.issuer`, to send as `iss`".into(),
             SignInError::Iss { .. } | SignInError::IssMissing => "check that `oidc.issuer` is the provider that answers".into(),
+            SignInError::Response { description, .. } if demands_pushed_request(description) => PUSH_REQUESTS.into(),
             SignInError::Response { error, .. } => match error.as_str() {
                 "access_denied" => "nothing: the person or the provider said no".into(),
                 "invalid_scope" => "ask in `oidc.scopes` for what the provider gives".into(),
@@ -293,6 +294,26 @@ impl SignInError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_whose_requests_must_be_pushed() {
+        let remedy = |description: &str| {
+            let error = SignInError::Response {
+                error: "invalid_request".to_owned(),
+                description: description.to_owned(),
+            };
+            error.remedy()
+        };
+        assert_eq!(
+            remedy("Pushed Authorization Request is only allowed."),
+            "set `oidc.pushed_authorization_requests = true`: the provider accepts this client's requests only when \
+             they are pushed"
+        );
+        assert_eq!(
+            remedy("Missing parameter: nonce"),
+            "compare the client's registration at the provider with these settings"
+        );
+    }
 
     #[test]
     fn the_timeout_is_the_settings() {

@@ -238,7 +238,7 @@ impl ProviderError {
             }
             ProviderError::IssuerMismatch { .. } => "provider_iss",
             ProviderError::NotHttps { .. } | ProviderError::Address { .. } => "provider_address",
-            ProviderError::Refused { error, .. } if error == "invalid_client" => "invalid_client",
+            ProviderError::Refused { .. } if self.is_client_refused() => "invalid_client",
             ProviderError::Refused { error, .. } if error == "invalid_grant" => "invalid_grant",
             ProviderError::Refused { .. } => "provider_refused",
             ProviderError::HttpClient { .. } => "http_client",
@@ -299,8 +299,8 @@ impl ProviderError {
                 }
                 _ => "change what the provider names, or register by hand in its console",
             },
-            ProviderError::Refused { error, .. } if error == "invalid_client" => {
-                "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`"
+            ProviderError::Refused { .. } if self.is_client_refused() => {
+                "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; of a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`"
             }
             ProviderError::Refused { error, .. } if error == "invalid_grant" => {
                 "sign in again: the code was used, is too old, or belongs to another redirect URI"
@@ -309,6 +309,34 @@ impl ProviderError {
                 "compare the client's registration at the provider with these settings"
             }
             ProviderError::HttpClient { .. } => "check this machine's certificate store",
+        }
+    }
+
+    /// Whether an endpoint refused the client's id or its secret or key.
+    ///
+    /// The status 401 is for that alone ([RFC 6749 §5.2]): Keycloak answers a wrong secret with 401 and
+    /// `unauthorized_client`, which with 400 is a grant type that the client may not use, or with `invalid_request`
+    /// where requests are pushed; Auth0 with 401 and `access_denied`.
+    ///
+    /// [RFC 6749 §5.2]: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
+    pub(crate) fn is_client_refused(&self) -> bool {
+        let ProviderError::Refused {
+            endpoint:
+                Endpoint::Token
+                | Endpoint::Introspection
+                | Endpoint::Revocation
+                | Endpoint::PushedAuthorizationRequest,
+            status,
+            error,
+            ..
+        } = self
+        else {
+            return false;
+        };
+        match error.as_str() {
+            "invalid_client" => true,
+            "unauthorized_client" | "invalid_request" | "access_denied" => *status == 401,
+            _ => false,
         }
     }
 
@@ -382,6 +410,104 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wrong_client_credentials_by_status_and_code() {
+        const CREDENTIALS: &str = "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; of a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`";
+        const REGISTRATION: &str =
+            "compare the client's registration at the provider with these settings";
+        let token = Endpoint::Token;
+        let pushed = Endpoint::PushedAuthorizationRequest;
+        for (endpoint, status, code, reason, remedy) in [
+            (token, 401, "invalid_client", "invalid_client", CREDENTIALS),
+            (token, 400, "invalid_client", "invalid_client", CREDENTIALS),
+            // Keycloak's.
+            (
+                token,
+                401,
+                "unauthorized_client",
+                "invalid_client",
+                CREDENTIALS,
+            ),
+            (
+                pushed,
+                401,
+                "invalid_request",
+                "invalid_client",
+                CREDENTIALS,
+            ),
+            (
+                Endpoint::Revocation,
+                401,
+                "unauthorized_client",
+                "invalid_client",
+                CREDENTIALS,
+            ),
+            // Auth0's.
+            (token, 401, "access_denied", "invalid_client", CREDENTIALS),
+            (
+                token,
+                400,
+                "unauthorized_client",
+                "provider_refused",
+                REGISTRATION,
+            ),
+            (
+                token,
+                403,
+                "unauthorized_client",
+                "provider_refused",
+                REGISTRATION,
+            ),
+            (
+                pushed,
+                400,
+                "invalid_request",
+                "provider_refused",
+                REGISTRATION,
+            ),
+            (
+                token,
+                403,
+                "access_denied",
+                "provider_refused",
+                REGISTRATION,
+            ),
+            (
+                token,
+                401,
+                "invalid_scope",
+                "provider_refused",
+                REGISTRATION,
+            ),
+            (
+                Endpoint::UserInfo,
+                401,
+                "invalid_request",
+                "provider_refused",
+                REGISTRATION,
+            ),
+        ] {
+            let error = ProviderError::Refused {
+                endpoint,
+                status,
+                error: code.to_owned(),
+                description: String::new(),
+                retry_after: None,
+            };
+            let found = (error.reason(), error.remedy());
+            assert_eq!(found, (reason, remedy), "{endpoint} {status} {code}");
+        }
+        let code = ProviderError::Refused {
+            endpoint: token,
+            status: 401,
+            error: "invalid_grant".to_owned(),
+            description: String::new(),
+            retry_after: None,
+        };
+        assert_eq!(code.reason(), "invalid_grant");
+        assert_eq!(code.status(), 400);
+    }
 
     #[test]
     fn retry_after_in_seconds_or_as_a_date() {

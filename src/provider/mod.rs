@@ -31,6 +31,7 @@ pub(crate) use client_authentication::default_authentication_method;
 pub use error::{Endpoint, ProviderError};
 pub(crate) use key_cache::KeyPurpose;
 pub(crate) use metadata::Metadata;
+pub(crate) use pushed_authorization_endpoint::{PUSH_REQUESTS, demands_pushed_request};
 pub(crate) use refresh_error::RefreshVerdict;
 #[cfg(feature = "cli")]
 pub(crate) use registration_endpoint::RegisteredClient;

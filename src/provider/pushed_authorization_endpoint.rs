@@ -7,6 +7,18 @@ use url::Url;
 use super::{Endpoint, Metadata, Provider, ProviderError};
 use crate::token::Document;
 
+/// What to do where [`demands_pushed_request`].
+pub(crate) const PUSH_REQUESTS: &str = "set `oidc.pushed_authorization_requests = true`: the provider accepts this client's requests only when they are pushed";
+
+/// Whether an error of the authorization endpoint, in the provider's words, demands a pushed request. A provider may
+/// demand it of one client (RFC 9126 §6), which its metadata does not say, and there is no error code for it.
+pub(crate) fn demands_pushed_request(description: &str) -> bool {
+    let description = description.to_ascii_lowercase().replace('_', " ");
+    let demands = ["only", "must", "require", "mandatory"];
+    description.contains("pushed authorization")
+        && demands.iter().any(|word| description.contains(word))
+}
+
 impl Provider {
     /// Where authorization requests are pushed: nowhere, unless settings or provider want it (§5).
     ///
@@ -77,6 +89,31 @@ impl Provider {
             }),
             (400..500, _) => Err(ProviderError::of_error_reply(endpoint, &response)),
             _ => Err(ProviderError::of_status(endpoint, &response)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::demands_pushed_request;
+
+    #[test]
+    fn errors_that_demand_a_pushed_request() {
+        for description in [
+            "Pushed Authorization Request is only allowed.",
+            "Pushed Authorization Request must be used",
+            "pushed authorization is required.",
+            "the client is registered with require_pushed_authorization_requests",
+        ] {
+            assert!(demands_pushed_request(description), "{description}");
+        }
+        for description in [
+            "",
+            "Pushed Authorization Request has expired",
+            "Missing parameter: scope, which is required",
+            "PAR",
+        ] {
+            assert!(!demands_pushed_request(description), "{description}");
         }
     }
 }

@@ -198,6 +198,16 @@ pub(crate) struct SkippedKey {
     pub(crate) reason: SkipReason,
 }
 
+impl SkippedKey {
+    /// Whether it is a key for encryption ([RFC 7517 §4.2]).
+    ///
+    /// [RFC 7517 §4.2]: https://www.rfc-editor.org/rfc/rfc7517#section-4.2
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_for_encryption(&self) -> bool {
+        matches!(&self.reason, SkipReason::Use { actual } if actual == "enc")
+    }
+}
+
 /// Why a key is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SkipReason {

@@ -2,6 +2,8 @@
 
 use std::io::{BufRead, BufReader};
 
+use aws_lc_rs::signature::Ed25519KeyPair;
+use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
 use rocket_openidconnect::internals::SessionCookies;
 use serde_json::json;
 use time::{OffsetDateTime, macros::format_description};
@@ -141,6 +143,109 @@ async fn a_wrong_secret() {
         "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`",
     );
     assert_eq!(report.not_checked, ["revocation", "introspection"]);
+}
+
+/// Keycloak and Auth0 have other codes for it than RFC 6749; the status is the standard's.
+#[rocket::async_test]
+async fn a_wrong_secret_by_the_status_alone() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    for code in ["unauthorized_client", "access_denied"] {
+        provider.on_path("/token", Reply::error(401, code, "no"));
+        let report = tool.report(&["doctor"]);
+        report.fails_at(
+            "client authentication",
+            &format!(
+                "the provider's token endpoint refused with `{code}`: no (client_secret_basic)"
+            ),
+            "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`",
+        );
+        assert_eq!(report.not_checked, ["revocation", "introspection"]);
+    }
+    provider.on_path("/token", Reply::error(400, "unauthorized_client", "no"));
+    tool.report(&["doctor"]).fails_at(
+        "client authentication",
+        "the provider's token endpoint refused with `unauthorized_client`: no",
+        "allow the grant type `authorization_code` for this client at the provider",
+    );
+}
+
+/// `none` is no way to authenticate, and not every provider with public clients lists it.
+#[rocket::async_test]
+async fn a_public_client_where_none_is_not_listed() {
+    let provider = TestProvider::start().await;
+    provider.metadata(|metadata| {
+        let listed = json!(["client_secret_basic", "private_key_jwt"]);
+        metadata.insert("token_endpoint_auth_methods_supported".into(), listed);
+    });
+    let mut tool = app(&provider);
+    tool.unset("OIDC_CLIENT_SECRET");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(
+        report.check("supported")["finding"],
+        "the code flow, PKCE with S256, none"
+    );
+    // A way that is needed and not there is told.
+    tool.env("OIDC_CLIENT_SECRET", SECRET);
+    tool.env("OIDC_TOKEN_ENDPOINT_AUTH_METHOD", "client_secret_post");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(
+        report.check("supported")["finding"],
+        "`token_endpoint_auth_methods_supported` in the metadata lacks `client_secret_post`"
+    );
+}
+
+/// Keycloak's code for it where requests are pushed; what is told is of the way that the client authenticates in.
+#[rocket::async_test]
+async fn wrong_credentials_where_requests_are_pushed() {
+    let provider = TestProvider::start().await;
+    let endpoint = format!("{}/par", provider.issuer());
+    provider.metadata(|metadata| {
+        let member = "pushed_authorization_request_endpoint";
+        metadata.insert(member.into(), endpoint.into());
+    });
+    let mut tool = app(&provider);
+    tool.env("OIDC_PUSHED_AUTHORIZATION_REQUESTS", "true");
+    let reply = Reply::error(401, "invalid_request", "Authentication failed.");
+    provider.on_path("/par", reply);
+    let finding = "the provider's pushed authorization request endpoint refused with \
+                   `invalid_request`: Authentication failed.";
+    tool.report(&["doctor"]).fails_at(
+        "pushed request",
+        finding,
+        "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`",
+    );
+
+    tool.unset("OIDC_CLIENT_SECRET");
+    let key = Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap();
+    let key = STANDARD.encode(key);
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n");
+    tool.write("key.pem", &pem);
+    tool.env("OIDC_PRIVATE_KEY_FILE", "key.pem");
+    let report = tool.report(&["doctor"]);
+    let check = report.check("pushed request");
+    assert_eq!(check["finding"], finding, "{report:#?}");
+    assert_eq!(
+        check["remedy"],
+        "register the public part of `oidc.private_key_file` at the provider, and compare \
+         `oidc.private_key_id` and `oidc.client_assertion_audience` with what it wants"
+    );
+}
+
+#[rocket::async_test]
+async fn a_client_whose_requests_must_be_pushed() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    let back = "http://localhost:8000/oidc/authorize?error=invalid_request&\
+                error_description=Pushed+Authorization+Request+is+only+allowed.&state=x";
+    provider.on_path("/authorize", Reply::redirect(back));
+    tool.report(&["doctor"]).fails_at(
+        "authorization",
+        "http://localhost:8000/oidc/authorize is registered, and the request is refused there: \
+         `invalid_request`: Pushed Authorization Request is only allowed.",
+        "set `oidc.pushed_authorization_requests = true`: the provider accepts this client's \
+         requests only when they are pushed",
+    );
 }
 
 #[rocket::async_test]
@@ -290,6 +395,37 @@ async fn a_moved_clock() {
         report.check("clock")["remedy"],
         "synchronise both clocks (NTP): tokens look expired, or not valid yet"
     );
+}
+
+/// Many send none, which nobody can change.
+#[rocket::async_test]
+async fn a_provider_that_does_not_tell_the_time() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    let mut document = None;
+    provider.metadata(|metadata| document = Some(json!(metadata)));
+    provider.on_path(TestProvider::DISCOVERY, Reply::json(document.unwrap()));
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.check("clock")["verdict"], "ok", "{report:#?}");
+    assert_eq!(
+        report.check("clock")["finding"],
+        "not compared: the provider's answer has no `Date`"
+    );
+}
+
+/// A key for encryption beside those that sign is as it should be.
+#[rocket::async_test]
+async fn keys_for_encryption_are_not_worth_a_look() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    let mut encryption = SigningKey::Rsa.jwk();
+    encryption["use"] = json!("enc");
+    encryption["alg"] = json!("RSA-OAEP");
+    provider.on_jwks(move |reply| {
+        *reply = Reply::json(json!({ "keys": [encryption.clone(), SigningKey::Ec.jwk()] }));
+    });
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("warning"), ["relaxed"], "{report:#?}");
 }
 
 #[rocket::async_test]

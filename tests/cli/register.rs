@@ -146,6 +146,7 @@ async fn every_option_has_its_effect() {
         "mount = \"/auth\"",
         "scopes = \"openid notes:read\"",
         "post_logout_redirect_uri = \"/bye\"",
+        "introspection_auth_method = \"client_secret_basic\"",
     ] {
         assert!(
             ran.stdout.lines().any(|it| it == line),
@@ -153,6 +154,18 @@ async fn every_option_has_its_effect() {
             ran.stdout
         );
     }
+}
+
+/// The default of `introspection_auth_method` stays where the client has that method.
+#[rocket::async_test]
+async fn introspection_is_authenticated_as_registered() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let mut other = client(&provider);
+    other["token_endpoint_auth_method"] = json!("client_secret_post");
+    provider.on_path("/register", Reply::json(other).with_status(201));
+    let ran = register(&tool, &provider, &["--introspection"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(!ran.stdout.contains("introspection_auth_method"), "{ran:?}");
 }
 
 #[rocket::async_test]
@@ -195,6 +208,66 @@ async fn a_file_that_is_there_stays() {
     assert_eq!(tool.files(), [FILE]);
 }
 
+const WITHOUT_TOKEN: &str = "have the provider's administrator issue an initial access token, and give \
+                             it by `--initial-access-token`; or register by hand in its console";
+
+#[rocket::async_test]
+async fn a_refused_token_to_register_with() {
+    let (provider, tool) = (provider().await, Tool::new());
+    for (code, remedy) in [
+        (
+            "invalid_token",
+            "give the token that the provider issued for this: `--initial-access-token` to \
+             register, the one in the file to change a registration",
+        ),
+        (
+            "insufficient_scope",
+            "change what the provider names, or register by hand in its console",
+        ),
+    ] {
+        provider.on_path("/register", Reply::error(403, code, "no"));
+        let ran = register(&tool, &provider, &["--initial-access-token=used-up"]);
+        assert_eq!(ran.code, Some(1));
+        assert_eq!(
+            ran.stderr,
+            format!(
+                "error: the provider's registration endpoint refused with `{code}`: no\n       \
+                 → {remedy}\n"
+            )
+        );
+        assert!(!format!("{ran:?}").contains("used-up"));
+    }
+}
+
+/// Keycloak registers its own scopes alone, of which `openid` is none.
+#[rocket::async_test]
+async fn a_scope_that_the_provider_does_not_register() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let words = "Policy 'Allowed Client Scopes' rejected request to client-registration service. \
+                 Details: Not permitted to use specified clientScope";
+    provider.on_path("/register", Reply::error(403, "insufficient_scope", words));
+    let arguments = ["--initial-access-token=token", "--scope=openid email"];
+    let ran = register(&tool, &provider, &arguments);
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(
+        ran.stderr,
+        format!(
+            "error: the provider's registration endpoint refused with `insufficient_scope`: \
+             {words}\n       → leave out `--scope`, and set `scopes` of the app yourself: not every \
+             provider has `openid` registered; or create the scopes there first\n"
+        )
+    );
+    let words = "the access token lacks the scope `clients`";
+    provider.on_path("/register", Reply::error(403, "insufficient_scope", words));
+    for arguments in [&arguments[..], &arguments[..1]] {
+        let ran = register(&tool, &provider, arguments);
+        assert!(
+            ran.stderr.contains("→ change what the provider names"),
+            "{ran:?}"
+        );
+    }
+}
+
 #[rocket::async_test]
 async fn a_refused_registration_leaves_nothing() {
     let (provider, tool) = (provider().await, Tool::new());
@@ -208,8 +281,19 @@ async fn a_refused_registration_leaves_nothing() {
         (
             Reply::status(401),
             "the provider's registration endpoint refused with `invalid_token`: status 401",
-            "give the token that the provider issued for this: `--initial-access-token` to \
-             register, the one in the file to change a registration",
+            WITHOUT_TOKEN,
+        ),
+        (
+            Reply::error(
+                403,
+                "insufficient_scope",
+                "Policy 'Trusted Hosts' rejected request to client-registration service. Details: \
+                 Host not trusted.",
+            ),
+            "the provider's registration endpoint refused with `insufficient_scope`: Policy \
+             'Trusted Hosts' rejected request to client-registration service. Details: Host not \
+             trusted.",
+            WITHOUT_TOKEN,
         ),
         (
             Reply::json(json!({ "client_secret": SECRET })).with_status(201),

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 use url::Url;
 
-use super::Doctor;
+use super::{Doctor, registration::remedy};
 use crate::{
     ProviderError, Secret,
     provider::{Endpoint, Metadata, Provider, TokenTypeHint},
@@ -94,7 +94,8 @@ impl Doctor {
             Ok(()) => self.report.ok(CHECK, url.as_str()),
             Err(error) => {
                 let finding = format!("{error}; tokens would live on after sign-out");
-                self.report.warning(CHECK, finding, error.remedy());
+                let remedy = remedy(&error, provider, metadata);
+                self.report.warning(CHECK, finding, remedy);
             }
         }
     }

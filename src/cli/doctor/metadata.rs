@@ -25,8 +25,9 @@ impl Doctor {
         }
         let method = provider.authentication_method(&found.metadata).as_str();
         let member = "token_endpoint_auth_methods_supported";
-        // Discovery §3: silence means client_secret_basic, which is what is used then.
-        if lacks(member, method) {
+        // Discovery §3: silence means client_secret_basic, which is what is used then. Keycloak, for one, has public
+        // clients and does not list `none`, which is no way to authenticate.
+        if method != "none" && lacks(member, method) {
             is_fine = false;
             let finding = format!("`{member}` in the metadata lacks `{method}`");
             let remedy = format!("set `token_endpoint_auth_method` to one of {}", {

@@ -115,7 +115,9 @@ impl Arguments {
                 let file = SecretsFile::reserve(&self.output, self.force)?;
                 let asked = client.as_json();
                 let work = provider.register(endpoint, initial_access_token.as_ref(), &asked);
-                let registered = terminal.wait("registering the app", work).await?;
+                let registered = terminal.wait("registering the app", work).await;
+                let has_token = initial_access_token.is_some();
+                let registered = registered.map_err(|error| self.refusal(error, has_token))?;
                 let web = self.web(&provider, &metadata, &registered, Map::new());
                 file.write(&web)?;
                 self.told(&client, &registered, "registered", terminal);
@@ -233,6 +235,39 @@ impl Arguments {
                 "standard input holds no token",
                 "write the initial access token into standard input",
             )),
+        }
+    }
+
+    /// Why the provider did not register the app. Some refuse whoever has no token, or asks for a scope, with an error
+    /// that does not say so: Keycloak with `insufficient_scope`, and the name of one of its policies.
+    fn refusal(&self, error: ProviderError, has_token: bool) -> Failure {
+        let (status, description) = match &error {
+            ProviderError::Refused {
+                status,
+                description,
+                ..
+            } => (*status, description.to_ascii_lowercase()),
+            _ => return error.into(),
+        };
+        match status {
+            401 | 403 if !has_token => Failure::new(
+                error.to_string(),
+                "have the provider's administrator issue an initial access token, and give it by \
+                 `--initial-access-token`; or register by hand in its console",
+            ),
+            // Not the scope of the token.
+            400 | 403
+                if self.scope.is_some()
+                    && description.contains("scope")
+                    && !description.contains("token") =>
+            {
+                Failure::new(
+                    error.to_string(),
+                    "leave out `--scope`, and set `scopes` of the app yourself: not every provider has \
+                 `openid` registered; or create the scopes there first",
+                )
+            }
+            _ => error.into(),
         }
     }
 

@@ -32,6 +32,9 @@ impl Arguments {
         for (name, value) in self.other_settings() {
             terminal.line(format!("{name} = {value:?}"));
         }
+        if self.introspection && is_basic(client, registered) {
+            terminal.line("introspection_auth_method = \"client_secret_basic\"");
+        }
         terminal.line("\nThen run `rocket-oidc doctor`.");
     }
 
@@ -106,6 +109,14 @@ impl Arguments {
         }
         lines
     }
+}
+
+/// Whether the client authenticates by `client_secret_basic`. Where that is what it is registered for, providers refuse
+/// other ways at each endpoint, and the setting's default is another one.
+fn is_basic(client: &ClientMetadata, registered: &RegisteredClient) -> bool {
+    let method = registered.metadata.get("token_endpoint_auth_method");
+    let method = method.and_then(Value::as_str);
+    method.unwrap_or(client.token_endpoint_auth_method) == "client_secret_basic"
 }
 
 /// What to do where a provider registers nobody by itself.
