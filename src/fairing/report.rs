@@ -66,7 +66,8 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
         let audience = issuer.audience().join(", ");
         tracing::info!(target: INDENTED, "issuer: {}, for the audience {audience}", issuer.name());
         if let Err(error) = issuer.provider.metadata(resource_server.clock.now()).await {
-            tracing::warn!("{error}; its tokens are answered with 503 until it is there");
+            let status = if error.is_outage() { 503 } else { 502 };
+            tracing::warn!("{error}; its tokens are answered with {status} until it is there");
         }
     }
     if let Some(path) = resource.path() {

@@ -7,7 +7,7 @@ use openidconnect::{
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{Endpoint, Metadata, MetadataSource, Provider, ProviderError, metadata};
+use super::{Endpoint, Metadata, MetadataSource, Provider, ProviderError};
 use crate::Secret;
 
 impl Provider {
@@ -23,15 +23,6 @@ impl Provider {
             false => Endpoint::KeySet,
         };
         self.read(endpoint, self.first_address()).await
-    }
-
-    /// Judges the metadata, as at launch.
-    pub(crate) fn accept_metadata(&self, reply: &HttpResponse) -> Result<Metadata, ProviderError> {
-        let issuer = &self.registration.issuer;
-        match &self.registration.metadata {
-            MetadataSource::Discovery { .. } => metadata::accept(reply.body(), issuer),
-            MetadataSource::Given(endpoints) => metadata::given(endpoints, issuer),
-        }
     }
 
     /// Whether the metadata says where the endpoints are.

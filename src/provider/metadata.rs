@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
 
-use super::{Endpoint, ProviderError, http_client::may_be_called, tolerance};
+use super::{Endpoint, ProviderError, address_policy::AddressPolicy, tolerance};
 use crate::{
     settings::GivenEndpoints,
     token::{self, SigningAlgorithm},
@@ -44,6 +44,9 @@ pub(crate) struct FurtherMetadata {
     /// RFC 8414 §2.
     #[serde(default)]
     pub introspection_endpoint: Option<Url>,
+    /// RFC 8414 §2.
+    #[serde(default, deserialize_with = "tolerance::list_of_strings")]
+    pub introspection_endpoint_auth_methods_supported: Vec<String>,
     /// RFC 8414 §2.
     #[serde(default)]
     pub revocation_endpoint: Option<Url>,
@@ -76,7 +79,11 @@ impl FurtherMetadata {
 impl AdditionalProviderMetadata for FurtherMetadata {}
 
 /// Reads a metadata document and checks it (OpenID Connect Discovery 1.0 §4.3).
-pub(crate) fn accept(body: &[u8], issuer: &str) -> Result<Metadata, ProviderError> {
+pub(crate) fn accept(
+    body: &[u8],
+    issuer: &str,
+    addresses: &AddressPolicy,
+) -> Result<Metadata, ProviderError> {
     let malformed = |cause: String| ProviderError::Malformed {
         endpoint: Endpoint::Metadata,
         cause,
@@ -107,12 +114,23 @@ pub(crate) fn accept(body: &[u8], issuer: &str) -> Result<Metadata, ProviderErro
 
     let metadata: Metadata = serde_json::from_value(Value::Object(document))
         .map_err(|error| malformed(error.to_string()))?;
-    check_endpoints(&metadata)?;
+    check_endpoints(&metadata, |endpoint, url| {
+        addresses.check_fetched(endpoint, url)
+    })?;
     Ok(metadata)
 }
 
+/// Whether this is metadata at all, of whatever issuer.
+pub(super) fn is_metadata(body: &[u8]) -> bool {
+    token::parse_object(body).is_ok_and(|it| it.get("issuer").is_some_and(Value::is_string))
+}
+
 /// Metadata from settings alone, without discovery.
-pub(crate) fn given(source: &GivenEndpoints, issuer: &str) -> Result<Metadata, ProviderError> {
+pub(crate) fn given(
+    source: &GivenEndpoints,
+    issuer: &str,
+    addresses: &AddressPolicy,
+) -> Result<Metadata, ProviderError> {
     let issuer = IssuerUrl::new(issuer.to_owned()).map_err(|error| ProviderError::Malformed {
         endpoint: Endpoint::Metadata,
         cause: error.to_string(),
@@ -129,12 +147,17 @@ pub(crate) fn given(source: &GivenEndpoints, issuer: &str) -> Result<Metadata, P
     .set_token_endpoint(Some(TokenUrl::from_url(source.token_endpoint.clone())))
     .set_userinfo_endpoint(source.userinfo_endpoint.clone().map(UserInfoUrl::from_url));
 
-    check_endpoints(&metadata)?;
+    check_endpoints(&metadata, |endpoint, url| {
+        addresses.check_set(endpoint, url)
+    })?;
     Ok(metadata)
 }
 
-/// Every endpoint that carries a secret is `https` or on this machine.
-fn check_endpoints(metadata: &Metadata) -> Result<(), ProviderError> {
+/// Every endpoint is where it may be.
+fn check_endpoints(
+    metadata: &Metadata,
+    check: impl Fn(Endpoint, &Url) -> Result<(), ProviderError>,
+) -> Result<(), ProviderError> {
     let Some(token_endpoint) = metadata.token_endpoint() else {
         return Err(ProviderError::Malformed {
             endpoint: Endpoint::Metadata,
@@ -142,14 +165,10 @@ fn check_endpoints(metadata: &Metadata) -> Result<(), ProviderError> {
         });
     };
 
-    let check = |endpoint, url: &Url| match may_be_called(url) {
-        true => Ok(()),
-        false => Err(ProviderError::NotHttps {
-            endpoint,
-            url: url.to_string(),
-        }),
-    };
-    check(Endpoint::Metadata, metadata.authorization_endpoint().url())?;
+    check(
+        Endpoint::Authorization,
+        metadata.authorization_endpoint().url(),
+    )?;
     check(Endpoint::KeySet, metadata.jwks_uri().url())?;
     check(Endpoint::Token, token_endpoint.url())?;
     if let Some(url) = &metadata.additional_metadata().introspection_endpoint {
@@ -198,7 +217,9 @@ mod tests {
     }
 
     fn accepted(document: &Map<String, Value>) -> Result<Metadata, String> {
-        accept(&serde_json::to_vec(document).unwrap(), ISSUER).map_err(|error| error.to_string())
+        let addresses = AddressPolicy::of_issuer(ISSUER);
+        accept(&serde_json::to_vec(document).unwrap(), ISSUER, &addresses)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -234,7 +255,7 @@ mod tests {
     #[test]
     fn endpoints_without_tls_are_refused() {
         for (member, name) in [
-            ("authorization_endpoint", "metadata"),
+            ("authorization_endpoint", "authorization endpoint"),
             ("token_endpoint", "token endpoint"),
             ("jwks_uri", "key set"),
             ("userinfo_endpoint", "UserInfo endpoint"),
@@ -251,7 +272,14 @@ mod tests {
             assert_eq!(
                 accepted(&document).unwrap_err(),
                 format!(
-                    "the provider's {name} is at `http://op.example/x`, which is neither https nor loopback"
+                    "the provider's {name} is at `http://op.example/x`, plain http, and its issuer is https: it does not know that it is behind TLS"
+                )
+            );
+            document.insert(member.into(), json!("https://169.254.169.254/x"));
+            assert_eq!(
+                accepted(&document).unwrap_err(),
+                format!(
+                    "the provider's {name} is at `https://169.254.169.254/x`, an address of this machine or of a private network, which no setting names"
                 )
             );
         }

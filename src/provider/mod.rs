@@ -1,5 +1,6 @@
 //! The OpenID provider as we reach it: the only code that opens sockets, one file per endpoint.
 
+mod address_policy;
 mod back_off;
 mod client_authentication;
 #[cfg(feature = "cli")]
@@ -21,7 +22,7 @@ mod userinfo_endpoint;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use openidconnect::HttpResponse;
+use openidconnect::{HttpResponse, http::header::CONTENT_TYPE};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 use url::Url;
@@ -39,7 +40,8 @@ pub(crate) use token_endpoint::{SignInClient, Tokens};
 pub(crate) use userinfo_endpoint::UserInfoRequestError;
 
 use self::{
-    back_off::{BackOff, Turnstile},
+    address_policy::AddressPolicy,
+    back_off::{BackOff, Turnstile, unavailable},
     http_client::HttpClient,
     key_cache::{KeyCache, Look},
 };
@@ -51,7 +53,12 @@ use crate::{
 /// For `internals`.
 #[cfg(feature = "__internals")]
 pub(crate) fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
-    metadata::accept(body, issuer).is_ok()
+    metadata::accept(
+        body,
+        issuer,
+        &address_policy::AddressPolicy::of_issuer(issuer),
+    )
+    .is_ok()
 }
 
 /// For `internals`.
@@ -73,6 +80,7 @@ pub(crate) struct Provider {
     pub(crate) registration: Registration,
     pub(crate) settings: Arc<Settings>,
     redirect_uri: Option<Url>,
+    addresses: AddressPolicy,
     http: HttpClient,
     discovered: ArcSwapOption<Discovered>,
     /// Who reads metadata that is due, beside the requests.
@@ -98,9 +106,10 @@ impl Provider {
         redirect_uri: Option<Url>,
         settings: Arc<Settings>,
     ) -> Result<Provider, ProviderError> {
-        let http = HttpClient::new(&settings.http)?;
+        let http = HttpClient::new(&settings.http, settings.insecure_hosts())?;
         Ok(Provider {
             keys: Arc::new(KeyCache::new(http.clone())),
+            addresses: AddressPolicy::new(&registration, settings.insecure_hosts()),
             http,
             registration,
             settings,
@@ -155,14 +164,14 @@ impl Provider {
                 Ok(metadata)
             }
             Err(error) => {
-                let wait = attempts.failed(now);
-                if !error.is_outage() {
+                let wait = attempts.failed(now, &error);
+                if !error.may_become_right() {
                     return Err(error);
                 }
                 let (reason, wait_s) = (error.reason(), wait.as_secs());
                 tracing::warn!(reason, "{error}; the next attempt is due in {wait_s} s");
                 tracing::info!("{}", error.remedy());
-                Err(ProviderError::Unavailable { retry_after: wait })
+                Err(unavailable(wait, Some(&error)))
             }
         }
     }
@@ -171,12 +180,31 @@ impl Provider {
         let url = match &self.registration.metadata {
             MetadataSource::Discovery { url } => url,
             MetadataSource::Given(endpoints) => {
-                return metadata::given(endpoints, &self.registration.issuer);
+                return metadata::given(endpoints, &self.registration.issuer, &self.addresses);
             }
         };
 
         let reply = self.read(Endpoint::Metadata, url).await?;
-        metadata::accept(reply.body(), &self.registration.issuer)
+        self.accept_metadata(&reply)
+    }
+
+    /// Judges the metadata.
+    pub(crate) fn accept_metadata(&self, reply: &HttpResponse) -> Result<Metadata, ProviderError> {
+        let (issuer, addresses) = (&self.registration.issuer, &self.addresses);
+        let body = reply.body();
+        if let MetadataSource::Given(endpoints) = &self.registration.metadata {
+            return metadata::given(endpoints, issuer, addresses);
+        }
+        metadata::accept(body, issuer, addresses).map_err(|error| match error {
+            error if metadata::is_metadata(body) => error,
+            _ if is_web_page(reply) => ProviderError::NotMetadata {
+                cause: "it is a web page".to_owned(),
+            },
+            ProviderError::Malformed { cause, .. } => ProviderError::NotMetadata { cause },
+            error => ProviderError::NotMetadata {
+                cause: error.to_string(),
+            },
+        })
     }
 
     /// Reads a document.
@@ -281,4 +309,17 @@ impl Provider {
             false => listed,
         }
     }
+}
+
+/// Whether a reply is for browsers, by what it says of itself or by how it begins.
+fn is_web_page(reply: &HttpResponse) -> bool {
+    let kind = reply.headers().get(CONTENT_TYPE);
+    let says_so = kind
+        .and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| {
+            kind.trim_start()
+                .to_ascii_lowercase()
+                .starts_with("text/html")
+        });
+    says_so || reply.body().trim_ascii_start().starts_with(b"<")
 }
