@@ -6,7 +6,7 @@ mod exchange;
 mod logout;
 mod refresh;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use time::OffsetDateTime;
 use url::Url;
@@ -26,7 +26,7 @@ use crate::{
     },
     cookies::Cookies,
     error::SignInError,
-    provider::{KeyPurpose, Metadata, Provider, Tokens},
+    provider::{KeyPurpose, Metadata, Provider, RequestedBy, Tokens},
     session::{Session, SessionTokens, Sessions},
     settings::{Settings, Site, TrustedProxies},
     token::{ClaimSources, Claims, IdToken, IdTokenExpectations, TESTING_ISSUER},
@@ -116,6 +116,7 @@ impl RelyingParty {
         browser: &BrowserId,
         mut attempt: SignInAttempt,
         login_hint: Option<&str>,
+        client_address: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<BegunSignIn, SignInError> {
         let metadata = provider.metadata(now).await?;
@@ -125,7 +126,7 @@ impl RelyingParty {
         let mut url = authorization_request(&client, &self.settings, &secrets, login_hint);
         if let Some(endpoint) = provider.pushed_authorization_request_endpoint(&metadata)? {
             url = provider
-                .push_authorization_request(&metadata, endpoint, &url, now)
+                .push_authorization_request(&metadata, endpoint, &url, client_address, now)
                 .await?;
         }
         Ok(BegunSignIn {
@@ -257,8 +258,9 @@ impl RelyingParty {
     ) -> Result<ClaimSources, SignInError> {
         let user_info = match self.settings.user_info_enabled {
             true => {
+                let (subject, token) = (id_token.subject(), &tokens.access_token);
                 provider
-                    .user_info_about(metadata, id_token.subject(), &tokens.access_token, now)
+                    .user_info_about(metadata, subject, token, RequestedBy::Session, now)
                     .await?
             }
             false => None,

@@ -2,6 +2,7 @@
 
 mod address_policy;
 mod back_off;
+mod call_limits;
 mod client_authentication;
 #[cfg(feature = "cli")]
 mod diagnosis;
@@ -30,6 +31,7 @@ use url::Url;
 #[cfg(feature = "cli")]
 pub(crate) use client_authentication::default_authentication_method;
 pub use error::{Endpoint, ProviderError};
+pub(crate) use introspection_endpoint::IntrospectionEndpoint;
 pub(crate) use key_cache::KeyPurpose;
 pub(crate) use metadata::Metadata;
 pub(crate) use refresh_error::RefreshVerdict;
@@ -37,11 +39,12 @@ pub(crate) use refresh_error::RefreshVerdict;
 pub(crate) use registration_endpoint::RegisteredClient;
 pub(crate) use revocation_endpoint::TokenTypeHint;
 pub(crate) use token_endpoint::{SignInClient, Tokens};
-pub(crate) use userinfo_endpoint::UserInfoRequestError;
+pub(crate) use userinfo_endpoint::{RequestedBy, UserInfoRequestError};
 
 use self::{
     address_policy::AddressPolicy,
     back_off::{BackOff, Turnstile, unavailable},
+    call_limits::CallLimits,
     http_client::HttpClient,
     key_cache::{KeyCache, Look},
 };
@@ -82,6 +85,7 @@ pub(crate) struct Provider {
     redirect_uri: Option<Url>,
     addresses: AddressPolicy,
     http: HttpClient,
+    limits: CallLimits,
     discovered: ArcSwapOption<Discovered>,
     /// Who reads metadata that is due, beside the requests.
     due: Turnstile,
@@ -110,6 +114,7 @@ impl Provider {
         Ok(Provider {
             keys: Arc::new(KeyCache::new(http.clone())),
             addresses: AddressPolicy::new(&registration, settings.insecure_hosts()),
+            limits: CallLimits::new(settings.http.timeout),
             http,
             registration,
             settings,

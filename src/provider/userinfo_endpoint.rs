@@ -1,6 +1,6 @@
 //! The UserInfo endpoint (OpenID Connect Core 1.0 §5.3): claims about the person who signed in.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use openidconnect::http::{Request, header};
 use time::OffsetDateTime;
@@ -19,6 +19,15 @@ enum UserInfoReply {
     Json(Vec<u8>),
     /// `application/jwt`: signed by the provider (§5.3.2).
     Jwt(String),
+}
+
+/// Who causes a request for UserInfo.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RequestedBy {
+    /// A sign-in or a refresh.
+    Session,
+    /// A client of the API with this address, and an access token that was accepted.
+    ApiClient(Option<IpAddr>),
 }
 
 /// Why there is no UserInfo.
@@ -47,9 +56,18 @@ impl Provider {
         metadata: &Metadata,
         subject: &str,
         access_token: &Secret,
+        requested_by: RequestedBy,
         now: OffsetDateTime,
     ) -> Result<Option<Claims>, UserInfoRequestError> {
-        let Some(reply) = self.user_info(metadata, access_token).await? else {
+        let asking = self.user_info(metadata, access_token);
+        let reply = match requested_by {
+            RequestedBy::Session => asking.await?,
+            RequestedBy::ApiClient(client) => {
+                let queue = &self.limits.bearer_user_info;
+                queue.run(client, now, asking).await?
+            }
+        };
+        let Some(reply) = reply else {
             return Ok(None);
         };
         let claims = match reply {

@@ -21,7 +21,8 @@ use super::{RelyingParty, Source, logout::revoke_later};
 use crate::{
     Secret, observing,
     provider::{
-        KeyPurpose, Metadata, Provider, ProviderError, RefreshVerdict, Tokens, UserInfoRequestError,
+        KeyPurpose, Metadata, Provider, ProviderError, RefreshVerdict, RequestedBy, Tokens,
+        UserInfoRequestError,
     },
     session::{BeginError, CurrentSession, Newest, Session, SessionTokens, SignedOut},
     store::StoreError,
@@ -659,7 +660,13 @@ impl RelyingParty {
         if !self.settings.user_info_enabled {
             return Ok(None);
         }
-        let asked = provider.user_info_about(metadata, session.subject(), access_token, now);
+        let asked = provider.user_info_about(
+            metadata,
+            session.subject(),
+            access_token,
+            RequestedBy::Session,
+            now,
+        );
         asked.await.map_err(|error| match error {
             UserInfoRequestError::Provider(error) => {
                 tracing::warn!("{error}; the claims of before are kept");

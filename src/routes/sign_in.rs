@@ -158,9 +158,14 @@ impl<'r> Visit<'r, '_> {
             .before_login_redirect(request, return_to.as_str())
             .await;
         let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
-        let beginning = self
-            .rp
-            .begin_sign_in(provider, &browser.id, attempt, login_hint, self.now);
+        let beginning = self.rp.begin_sign_in(
+            provider,
+            &browser.id,
+            attempt,
+            login_hint,
+            self.client(),
+            self.now,
+        );
         match beginning.await {
             Ok(begun) => {
                 let name = begun.attempt.id.short_name();

@@ -314,9 +314,10 @@ pub struct Settings {
     /// `client_secret_basic`, or `bearer`, which sends the token that is asked about.
     /// [RFC 7662 §2.1](https://www.rfc-editor.org/rfc/rfc7662#section-2.1)
     ///
-    /// _Default:_ `client_secret_post`
-    #[serde(deserialize_with = "value::via::<_, IntrospectionMethod, _>")]
-    pub introspection_auth_method: IntrospectionAuthMethod,
+    /// _Default:_ what the metadata lists as `introspection_endpoint_auth_methods_supported`; where it lists nothing, as at
+    /// the token endpoint; at an endpoint of `client_secrets`, `client_secret_post`
+    #[serde(deserialize_with = "value::optional::<_, IntrospectionMethod, _>")]
+    pub introspection_auth_method: Option<IntrospectionAuthMethod>,
     /// How many access tokens of each kind are remembered, JWTs that were accepted and what introspection
     /// said, so that they are not judged anew at each request: `true` (10,000), `false`, or a number. A JWT
     /// is remembered for five minutes at most, what introspection said for one.
@@ -449,7 +450,7 @@ impl Default for Settings {
             access_token_signing_algs: None,
             require_at_jwt: false,
             token_validation: TokenValidation::default(),
-            introspection_auth_method: IntrospectionAuthMethod::default(),
+            introspection_auth_method: None,
             token_cache: CacheSize::default(),
             roles_claim: None,
             issuers: BTreeMap::new(),
