@@ -6,7 +6,7 @@ mod exchange;
 mod logout;
 mod refresh;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use time::OffsetDateTime;
 use url::Url;
@@ -28,7 +28,7 @@ use crate::{
     error::SignInError,
     events::AppEvents,
     observing,
-    provider::{KeyPurpose, Metadata, Provider, Tokens},
+    provider::{KeyPurpose, Metadata, Provider, RequestedBy, Tokens},
     session::{Session, SessionTokens, Sessions},
     settings::{Settings, Site, TrustedProxies},
     token::{ClaimSources, Claims, IdToken, IdTokenExpectations, TESTING_ISSUER},
@@ -120,6 +120,7 @@ impl RelyingParty {
         browser: &BrowserId,
         mut attempt: SignInAttempt,
         parameters: &[(String, String)],
+        client_address: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<BegunSignIn, SignInError> {
         let metadata = provider.metadata(now).await?;
@@ -130,7 +131,7 @@ impl RelyingParty {
         let mut url = authorization_request(&client, &self.settings, &secrets, parameters);
         if let Some(endpoint) = provider.pushed_authorization_request_endpoint(&metadata)? {
             url = provider
-                .push_authorization_request(&metadata, endpoint, &url, now)
+                .push_authorization_request(&metadata, endpoint, &url, client_address, now)
                 .await?;
         }
         Ok(BegunSignIn {
@@ -264,8 +265,9 @@ impl RelyingParty {
     ) -> Result<ClaimSources, SignInError> {
         let user_info = match self.settings.user_info_enabled {
             true => {
-                let subject = id_token.subject();
-                let asked = provider.user_info_about(metadata, subject, &tokens.access_token, now);
+                let (subject, token) = (id_token.subject(), &tokens.access_token);
+                let asked =
+                    provider.user_info_about(metadata, subject, token, RequestedBy::Session, now);
                 match asked.await {
                     Err(error) if self.settings.user_info_optional && error.is_outage() => {
                         tracing::warn!(

@@ -40,7 +40,7 @@ use self::{grants::Grants, signing::SigningKey};
 use crate::{
     Clock, LaunchError, Secret,
     provider::{Endpoint, http_client::HttpClient},
-    settings::{DevProviderSettings, HttpSettings},
+    settings::{DevProviderSettings, HttpSettings, InsecureHttpHosts},
 };
 
 /// The app's `client_id` here, unless its settings say another.
@@ -210,7 +210,7 @@ impl DevProvider {
 async fn answers(issuer: &str) {
     let metadata = format!("{issuer}/.well-known/openid-configuration");
     if let (Ok(http), Ok(url)) = (
-        HttpClient::new(&HttpSettings::default()),
+        HttpClient::new(&HttpSettings::default(), InsecureHttpHosts::default()),
         Url::parse(&metadata),
     ) {
         let _ = http.get(Endpoint::Metadata, &url).await;

@@ -74,7 +74,8 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
         };
         tracing::info!(target: INDENTED, "issuer: {name}, for the audience {audience}{accepts}");
         if let Err(error) = metadata {
-            tracing::warn!("{error}; its tokens are answered with 503 until it is there");
+            let status = if error.is_outage() { 503 } else { 502 };
+            tracing::warn!("{error}; its tokens are answered with {status} until it is there");
         }
     }
     if let Some(path) = resource.path() {

@@ -1,6 +1,6 @@
 //! `Bearer`: a route for API clients, with an access token that allows it.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData, net::IpAddr, sync::Arc};
 
 use rocket::{
     Ignite, Request, Rocket, Sentinel,
@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use super::RequestState;
 use crate::{
-    AnyScope, Clock, Scopes, Secret, observing,
+    AnyScope, Clock, ProviderError, Scopes, Secret, observing,
     resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer},
     scopes::nearest,
     token::Claims,
@@ -50,6 +50,8 @@ pub struct Bearer<S = AnyScope, C = Claims> {
     accepted: Arc<Accepted>,
     claims: Arc<C>,
     clock: Clock,
+    /// Whose calls to the provider it counts among.
+    client_address: Option<IpAddr>,
     scopes: PhantomData<fn() -> S>,
 }
 
@@ -108,7 +110,9 @@ impl<S, C> Bearer<S, C> {
     /// When there is nobody to ask, the provider does not do its part, or its answer is about somebody
     /// else.
     pub async fn userinfo(&self) -> Result<Arc<Claims>, BearerUserInfoError> {
-        self.accepted.user_info(self.clock.now()).await
+        self.accepted
+            .user_info(self.client_address, self.clock.now())
+            .await
     }
 }
 
@@ -118,6 +122,7 @@ impl<S, C> Clone for Bearer<S, C> {
             accepted: self.accepted.clone(),
             claims: self.claims.clone(),
             clock: self.clock.clone(),
+            client_address: self.client_address,
             scopes: PhantomData,
         }
     }
@@ -143,7 +148,7 @@ where
             .rocket()
             .state::<ResourceServer>()
             .ok_or(BearerError::NoFairing)?;
-        let accepted = resource_server.accept(request.headers()).await?;
+        let accepted = resource_server.accept(request).await?;
         if !S::are_met_by(&accepted.token.scopes) {
             return Err(BearerError::Scope {
                 required: nearest::<S>(&accepted.token.scopes),
@@ -158,6 +163,7 @@ where
             accepted,
             claims,
             clock: resource_server.clock.clone(),
+            client_address: resource_server.client(request),
             scopes: PhantomData,
         })
     }
@@ -199,6 +205,16 @@ fn log(error: &BearerError) {
         }
         BearerError::Malformed { .. } | BearerError::Scope { .. } => {
             tracing::info!(reason, "{error}");
+        }
+        // Logged where the provider was asked: whoever comes meanwhile adds nothing, and anybody may.
+        BearerError::Provider(cause)
+            if matches!(
+                **cause,
+                ProviderError::Busy { .. } | ProviderError::Unavailable { .. }
+            ) =>
+        {
+            tracing::debug!(reason, "{error}");
+            return;
         }
         BearerError::Token(_) => tracing::warn!(reason, "{error}"),
         BearerError::Claims { .. } | BearerError::Provider(_) | BearerError::NoFairing => {

@@ -7,7 +7,7 @@ use openidconnect::{
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{Endpoint, Metadata, MetadataSource, Provider, ProviderError, metadata};
+use super::{Endpoint, Metadata, MetadataSource, Provider, ProviderError};
 use crate::Secret;
 
 impl Provider {
@@ -23,16 +23,6 @@ impl Provider {
             false => Endpoint::KeySet,
         };
         self.read(endpoint, self.first_address()).await
-    }
-
-    /// Judges the metadata, as at launch.
-    pub(crate) fn accept_metadata(&self, reply: &HttpResponse) -> Result<Metadata, ProviderError> {
-        let issuer = &self.registration.issuer;
-        match &self.registration.metadata {
-            MetadataSource::Discovery { .. } => metadata::accept(reply.body(), issuer, self.need()),
-            MetadataSource::Given(endpoints) => metadata::given(endpoints),
-            MetadataSource::Keys { jwks_uri } => metadata::of_keys(jwks_uri),
-        }
     }
 
     /// Whether the metadata says where the endpoints are.

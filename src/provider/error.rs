@@ -15,7 +15,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 use crate::token::{Document, printable};
 
 /// The longest `Retry-After` of a provider that is obeyed.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// A part of the provider that is called over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -85,10 +85,20 @@ impl fmt::Display for Endpoint {
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum ProviderError {
-    /// The provider's metadata has not been read yet, and the next attempt is not due.
-    #[error("the provider was not reachable; the next attempt is due in {} s", retry_after.as_secs())]
+    /// The provider did not answer, or not with what was asked for, and the next attempt is not due.
+    #[error("{}; the next attempt is due in {} s", what_failed(last.as_deref()), retry_after.as_secs())]
     Unavailable {
         /// How long until the next attempt.
+        retry_after: Duration,
+        /// What the last attempt failed with.
+        last: Option<Box<ProviderError>>,
+    },
+    /// As many requests wait for an endpoint as may, in all or of one client.
+    #[error("too many requests wait for the provider's {endpoint}")]
+    Busy {
+        /// What was to be called.
+        endpoint: Endpoint,
+        /// How long to wait.
         retry_after: Duration,
     },
     /// A token names a key that the provider's key set did not hold when it was last read, and it is not read again
@@ -153,6 +163,12 @@ pub enum ProviderError {
         /// The type of its value; `None` when it is absent.
         actual: Option<&'static str>,
     },
+    /// Something else answers where the metadata should be, such as a page of what stands in front of the provider.
+    #[error("what answers at the address of the provider's metadata is not its metadata: {cause}")]
+    NotMetadata {
+        /// What it is.
+        cause: String,
+    },
     /// The metadata speaks of another issuer (OpenID Connect Discovery 1.0 §4.3).
     #[error("the metadata's issuer is `{actual}`, expected `{expected}`")]
     IssuerMismatch {
@@ -164,6 +180,26 @@ pub enum ProviderError {
     /// An address without TLS that is not on this machine.
     #[error("the provider's {endpoint} is at `{url}`, which is neither https nor loopback")]
     NotHttps {
+        /// What was to be called.
+        endpoint: Endpoint,
+        /// Where.
+        url: String,
+    },
+    /// An address without TLS in the metadata of an issuer with TLS.
+    #[error(
+        "the provider's {endpoint} is at `{url}`, plain http, and its issuer is https: it does not know that it is behind TLS"
+    )]
+    PlainHttp {
+        /// What was to be called.
+        endpoint: Endpoint,
+        /// Where.
+        url: String,
+    },
+    /// The metadata names an address of this machine or of a private network.
+    #[error(
+        "the provider's {endpoint} is at `{url}`, an address of this machine or of a private network, which no setting names"
+    )]
+    PrivateAddress {
         /// What was to be called.
         endpoint: Endpoint,
         /// Where.
@@ -237,7 +273,12 @@ impl ProviderError {
                 "provider_reply_malformed"
             }
             ProviderError::IssuerMismatch { .. } => "provider_iss",
-            ProviderError::NotHttps { .. } | ProviderError::Address { .. } => "provider_address",
+            ProviderError::NotHttps { .. }
+            | ProviderError::PlainHttp { .. }
+            | ProviderError::PrivateAddress { .. }
+            | ProviderError::Address { .. } => "provider_address",
+            ProviderError::Busy { .. } => "provider_busy",
+            ProviderError::NotMetadata { .. } => "provider_not_metadata",
             ProviderError::Refused { .. } if self.is_client_refused() => "invalid_client",
             ProviderError::Refused { error, .. } if error == "invalid_grant" => "invalid_grant",
             ProviderError::Refused { .. } => "provider_refused",
@@ -248,6 +289,15 @@ impl ProviderError {
     /// What the operator can do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
+            ProviderError::Unavailable {
+                last: Some(last), ..
+            } => last.remedy(),
+            ProviderError::Unreachable { cause, .. } if is_unknown_authority(cause) => {
+                "have this machine trust the authority that signed the provider's certificate: add it to the system's store, or, on Linux, name a file with every authority to trust in SSL_CERT_FILE; then start the app anew"
+            }
+            ProviderError::Unreachable { cause, .. } if cause.contains("certificate") => {
+                "renew the provider's certificate, or correct the host that it is not for"
+            }
             ProviderError::Unavailable { .. }
             | ProviderError::Unreachable { .. }
             | ProviderError::Timeout { .. } => {
@@ -256,10 +306,14 @@ impl ProviderError {
             ProviderError::KeysJustRead { .. } => {
                 "look for the key that the token names at the provider's `jwks_uri`: tokens are signed with a key that is not there"
             }
+            ProviderError::Busy { .. } => {
+                "wait; if these are clients behind one proxy, list it in `oidc.trusted_proxies`"
+            }
             ProviderError::Status {
                 endpoint: Endpoint::Metadata,
                 ..
-            } => {
+            }
+            | ProviderError::NotMetadata { .. } => {
                 "check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`"
             }
             ProviderError::Status { .. } | ProviderError::Malformed { .. } => {
@@ -278,7 +332,13 @@ impl ProviderError {
                 "set `oidc.issuer` to the provider's issuer, letter by letter; a trailing slash counts"
             }
             ProviderError::NotHttps { .. } | ProviderError::Address { .. } => {
-                "serve the provider over https, or on a loopback address"
+                "serve the provider over https, or on a loopback address; a host of a closed network may be listed in `oidc.insecure_http_hosts`"
+            }
+            ProviderError::PlainHttp { .. } => {
+                "have the proxy in front of the provider send `X-Forwarded-Proto: https`, and the provider trust it; a host of a closed network may be listed in `oidc.insecure_http_hosts`"
+            }
+            ProviderError::PrivateAddress { .. } => {
+                "have the provider name addresses that are reached from here by their names; one that is meant is named in the settings, by `oidc.issuer` or `oidc.server_metadata_url` on that host, or with all endpoints by `oidc.client_secrets`, or with the keys by `jwks_uri` of a further issuer"
             }
             ProviderError::Refused {
                 endpoint: Endpoint::Introspection,
@@ -340,14 +400,30 @@ impl ProviderError {
         }
     }
 
-    /// The HTTP status of an answer that fails because of this: 502, 503 or 504; 400 for a code that
-    /// the provider does not accept.
+    /// The HTTP status of an answer that fails because of this: 503 or 504 while waiting is right, else 502; 400 for a code
+    /// that the provider does not accept.
     pub fn status(&self) -> u16 {
         match self {
-            ProviderError::Unavailable { .. } | ProviderError::KeysJustRead { .. } => 503,
             ProviderError::Timeout { .. } => 504,
+            error if error.is_outage() => 503,
             ProviderError::Refused { error, .. } if error == "invalid_grant" => 400,
             _ => 502,
+        }
+    }
+
+    /// How long to wait before another attempt, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ProviderError::Unavailable { retry_after, .. }
+            | ProviderError::KeysJustRead { retry_after }
+            | ProviderError::Busy { retry_after, .. } => Some(*retry_after),
+            ProviderError::Status { retry_after, .. }
+            | ProviderError::Refused { retry_after, .. }
+                if self.is_outage() =>
+            {
+                *retry_after
+            }
+            _ => None,
         }
     }
 
@@ -377,11 +453,59 @@ impl ProviderError {
         match self {
             ProviderError::Unavailable { .. }
             | ProviderError::KeysJustRead { .. }
+            | ProviderError::Busy { .. }
             | ProviderError::Unreachable { .. }
             | ProviderError::Timeout { .. } => true,
-            ProviderError::Status { status, .. } => *status >= 500 || [408, 429].contains(status),
+            ProviderError::Status { status, .. } => is_outage(*status),
+            // RFC 6749 §4.1.2.1 defines these for the authorization endpoint, and providers send them elsewhere.
+            ProviderError::Refused { status, error, .. } => {
+                is_outage(*status)
+                    || matches!(error.as_str(), "temporarily_unavailable" | "server_error")
+            }
             _ => false,
         }
+    }
+
+    /// Whether what failed may become right while this app runs as it is. What cannot is wrong in the settings, or in the
+    /// metadata of the issuer that they name; something else that answers in its place, as an ingress does before the
+    /// provider is there, is not for ever.
+    pub(super) fn may_become_right(&self) -> bool {
+        !matches!(
+            self,
+            ProviderError::IssuerMismatch { .. }
+                | ProviderError::Malformed {
+                    endpoint: Endpoint::Metadata,
+                    ..
+                }
+                | ProviderError::MetadataMember { .. }
+                | ProviderError::NotHttps { .. }
+                | ProviderError::PlainHttp { .. }
+                | ProviderError::PrivateAddress { .. }
+                | ProviderError::Address { .. }
+                | ProviderError::HttpClient { .. }
+        )
+    }
+}
+
+/// Whether a status speaks of the server rather than of the request, whatever the body says.
+pub(super) fn is_outage(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500..)
+}
+
+/// Whether TLS found no authority that signed a certificate: none, or another one of the same name.
+fn is_unknown_authority(cause: &str) -> bool {
+    let errors = [
+        "UnknownIssuer",
+        "BadSignature",
+        "UnsupportedSignatureAlgorithmForPublicKey",
+    ];
+    errors.iter().any(|error| cause.contains(error))
+}
+
+fn what_failed(last: Option<&ProviderError>) -> String {
+    match last {
+        Some(error) => error.to_string(),
+        None => "the provider was not reachable".to_owned(),
     }
 }
 

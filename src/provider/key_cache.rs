@@ -134,11 +134,11 @@ impl LastFetch {
     }
 
     /// A fetch for anybody's request that fails does not delay the next one for a reply of the provider.
-    fn failed(&mut self, purpose: KeyPurpose, now: OffsetDateTime) {
+    fn failed(&mut self, purpose: KeyPurpose, now: OffsetDateTime, error: &ProviderError) {
         self.is_good = false;
-        self.failed_for_any_request.failed(now);
+        self.failed_for_any_request.failed(now, error);
         if purpose == KeyPurpose::ProviderReply {
-            self.failed.failed(now);
+            self.failed.failed(now, error);
         }
     }
 
@@ -255,9 +255,7 @@ impl KeyCache {
                 return Look::Newer(fetched.keys.clone());
             }
             _ if is_shared => {
-                return Look::NotNow(ProviderError::Unavailable {
-                    retry_after: Duration::from_secs(1),
-                });
+                return Look::NotNow(last_fetch.failed_for_any_request.last_failure());
             }
             _ => {}
         }
@@ -328,7 +326,7 @@ impl KeyCache {
                 Ok(keys)
             }
             Err(error) => {
-                last_fetch.failed(purpose, now);
+                last_fetch.failed(purpose, now, &error);
                 Err(error)
             }
         }
@@ -387,7 +385,7 @@ mod tests {
     use rocket::futures::future::join_all;
 
     use super::*;
-    use crate::settings::HttpSettings;
+    use crate::settings::{HttpSettings, InsecureHttpHosts};
 
     /// A cache, and how often its provider was asked: the first answer is a key set, and so are the others if
     /// `is_good`.
@@ -411,7 +409,7 @@ mod tests {
             }
         });
         let cache = Arc::new(KeyCache::new(
-            HttpClient::new(&HttpSettings::default()).unwrap(),
+            HttpClient::new(&HttpSettings::default(), InsecureHttpHosts::default()).unwrap(),
         ));
         let url = Url::parse(&url).unwrap();
         let keys = cache

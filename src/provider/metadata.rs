@@ -3,7 +3,7 @@
 use serde::Serialize;
 use url::Url;
 
-use super::{Endpoint, ProviderError, http_client::may_be_called, tolerance};
+use super::{Endpoint, ProviderError, address_policy::AddressPolicy, tolerance};
 use crate::{
     settings::GivenEndpoints,
     token::{Document, SigningAlgorithm},
@@ -21,6 +21,7 @@ pub(crate) struct Metadata {
     userinfo_endpoint: Option<Url>,
     registration_endpoint: Option<Url>,
     introspection_endpoint: Option<Url>,
+    introspection_endpoint_auth_methods_supported: Option<Vec<String>>,
     revocation_endpoint: Option<Url>,
     end_session_endpoint: Option<Url>,
     pushed_authorization_request_endpoint: Option<Url>,
@@ -90,6 +91,12 @@ impl Metadata {
     /// RFC 8414 §2.
     pub(crate) fn introspection_endpoint(&self) -> Option<&Url> {
         self.introspection_endpoint.as_ref()
+    }
+
+    /// RFC 8414 §2. Empty where nothing is listed.
+    pub(crate) fn introspection_endpoint_auth_methods_supported(&self) -> &[String] {
+        let listed = self.introspection_endpoint_auth_methods_supported.as_deref();
+        listed.unwrap_or_default()
     }
 
     /// RFC 8414 §2.
@@ -164,7 +171,12 @@ fn needed<'m>(member: &'static str, url: Option<&'m Url>) -> Result<&'m Url, Pro
 }
 
 /// Reads a metadata document and checks it (OpenID Connect Discovery 1.0 §4.3).
-pub(crate) fn accept(body: &[u8], issuer: &str, need: Need) -> Result<Metadata, ProviderError> {
+pub(crate) fn accept(
+    body: &[u8],
+    issuer: &str,
+    need: Need,
+    addresses: &AddressPolicy,
+) -> Result<Metadata, ProviderError> {
     let document = Document::parse(body).map_err(|error| ProviderError::Malformed {
         endpoint: Endpoint::Metadata,
         cause: error.to_string(),
@@ -200,6 +212,9 @@ pub(crate) fn accept(body: &[u8], issuer: &str, need: Need) -> Result<Metadata, 
         userinfo_endpoint: optional("userinfo_endpoint"),
         registration_endpoint: optional("registration_endpoint"),
         introspection_endpoint: optional("introspection_endpoint"),
+        introspection_endpoint_auth_methods_supported: list(
+            "introspection_endpoint_auth_methods_supported",
+        ),
         revocation_endpoint: optional("revocation_endpoint"),
         end_session_endpoint: optional("end_session_endpoint"),
         pushed_authorization_request_endpoint: optional("pushed_authorization_request_endpoint"),
@@ -215,8 +230,17 @@ pub(crate) fn accept(body: &[u8], issuer: &str, need: Need) -> Result<Metadata, 
         #[cfg(feature = "cli")]
         scopes_supported: list("scopes_supported"),
     };
-    check_endpoints(&metadata)?;
+    check_endpoints(&metadata, |endpoint, url| {
+        addresses.check_fetched(endpoint, url)
+    })?;
     Ok(metadata)
+}
+
+/// Whether this is metadata at all, of whatever issuer.
+pub(super) fn is_metadata(body: &[u8]) -> bool {
+    Document::parse(body).is_ok_and(|document| {
+        document.text("issuer").is_some() || document.defect("issuer").is_some()
+    })
 }
 
 /// An address at which people could sign in. Kubernetes names a URN, others leave the member empty: that is no
@@ -242,25 +266,35 @@ fn issues_tokens(document: &Document) -> bool {
 }
 
 /// Metadata from settings alone, without discovery.
-pub(crate) fn given(source: &GivenEndpoints) -> Result<Metadata, ProviderError> {
+pub(crate) fn given(
+    source: &GivenEndpoints,
+    addresses: &AddressPolicy,
+) -> Result<Metadata, ProviderError> {
     let metadata = Metadata {
         authorization_endpoint: Some(source.authorization_endpoint.clone()),
         token_endpoint: Some(source.token_endpoint.clone()),
         userinfo_endpoint: source.userinfo_endpoint.clone(),
         ..only_keys(&source.jwks_uri)
     };
-    check_endpoints(&metadata)?;
+    check_endpoints(&metadata, |endpoint, url| {
+        addresses.check_set(endpoint, url)
+    })?;
     Ok(metadata)
 }
 
 /// The metadata of an issuer of which the keys alone are known.
-pub(crate) fn of_keys(jwks_uri: &Url) -> Result<Metadata, ProviderError> {
+pub(crate) fn of_keys(
+    jwks_uri: &Url,
+    addresses: &AddressPolicy,
+) -> Result<Metadata, ProviderError> {
     let metadata = Metadata {
         // By their kinds, the keys limit them.
         id_token_signing_algorithms: SigningAlgorithm::ASYMMETRIC.to_vec(),
         ..only_keys(jwks_uri)
     };
-    check_endpoints(&metadata)?;
+    check_endpoints(&metadata, |endpoint, url| {
+        addresses.check_set(endpoint, url)
+    })?;
     Ok(metadata)
 }
 
@@ -273,6 +307,7 @@ fn only_keys(jwks_uri: &Url) -> Metadata {
         userinfo_endpoint: None,
         registration_endpoint: None,
         introspection_endpoint: None,
+        introspection_endpoint_auth_methods_supported: None,
         revocation_endpoint: None,
         end_session_endpoint: None,
         pushed_authorization_request_endpoint: None,
@@ -305,10 +340,16 @@ fn asymmetric(names: Option<Vec<String>>) -> Vec<SigningAlgorithm> {
         .collect()
 }
 
-/// Every endpoint that carries a secret is `https` or on this machine.
-fn check_endpoints(metadata: &Metadata) -> Result<(), ProviderError> {
+/// Every endpoint is where it may be.
+fn check_endpoints(
+    metadata: &Metadata,
+    check: impl Fn(Endpoint, &Url) -> Result<(), ProviderError>,
+) -> Result<(), ProviderError> {
     let endpoints = [
-        (Endpoint::Metadata, metadata.authorization_endpoint.as_ref()),
+        (
+            Endpoint::Authorization,
+            metadata.authorization_endpoint.as_ref(),
+        ),
         (Endpoint::KeySet, Some(metadata.jwks_uri())),
         (Endpoint::Token, metadata.token_endpoint.as_ref()),
         (Endpoint::Introspection, metadata.introspection_endpoint()),
@@ -322,11 +363,8 @@ fn check_endpoints(metadata: &Metadata) -> Result<(), ProviderError> {
         (Endpoint::UserInfo, metadata.userinfo_endpoint()),
     ];
     for (endpoint, url) in endpoints {
-        if let Some(url) = url.filter(|url| !may_be_called(url)) {
-            return Err(ProviderError::NotHttps {
-                endpoint,
-                url: url.to_string(),
-            });
+        if let Some(url) = url {
+            check(endpoint, url)?;
         }
     }
     Ok(())

@@ -1,6 +1,8 @@
 //! The OpenID provider as we reach it: the only code that opens sockets, one file per endpoint.
 
+mod address_policy;
 mod back_off;
+mod call_limits;
 mod client_authentication;
 #[cfg(feature = "cli")]
 mod diagnosis;
@@ -21,7 +23,7 @@ mod userinfo_endpoint;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use openidconnect::HttpResponse;
+use openidconnect::{HttpResponse, http::header::CONTENT_TYPE};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 use url::Url;
@@ -29,6 +31,7 @@ use url::Url;
 #[cfg(feature = "cli")]
 pub(crate) use client_authentication::default_authentication_method;
 pub use error::{Endpoint, ProviderError};
+pub(crate) use introspection_endpoint::IntrospectionEndpoint;
 pub(crate) use key_cache::KeyPurpose;
 pub(crate) use metadata::Metadata;
 pub(crate) use pushed_authorization_endpoint::{PUSH_REQUESTS, demands_pushed_request};
@@ -39,10 +42,12 @@ pub(crate) use revocation_endpoint::TokenTypeHint;
 pub(crate) use token_endpoint::{SignInClient, Tokens};
 #[cfg(feature = "cli")]
 pub(crate) use tolerance::strings;
-pub(crate) use userinfo_endpoint::UserInfoRequestError;
+pub(crate) use userinfo_endpoint::{RequestedBy, UserInfoRequestError};
 
 use self::{
-    back_off::{BackOff, Turnstile},
+    address_policy::AddressPolicy,
+    back_off::{BackOff, Turnstile, unavailable},
+    call_limits::CallLimits,
     http_client::HttpClient,
     key_cache::{KeyCache, Look},
 };
@@ -54,9 +59,10 @@ use crate::{
 /// For `internals`.
 #[cfg(feature = "__internals")]
 pub(crate) fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
+    let addresses = AddressPolicy::of_issuer(issuer);
     [metadata::Need::SignIn, metadata::Need::Keys]
         .into_iter()
-        .any(|need| metadata::accept(body, issuer, need).is_ok())
+        .any(|need| metadata::accept(body, issuer, need, &addresses).is_ok())
 }
 
 /// For `internals`.
@@ -84,7 +90,9 @@ pub(crate) struct Provider {
     pub(crate) registration: Registration,
     pub(crate) settings: Arc<Settings>,
     redirect_uri: Option<Url>,
+    addresses: AddressPolicy,
     http: HttpClient,
+    limits: CallLimits,
     discovered: ArcSwapOption<Discovered>,
     /// Who reads metadata that is due, beside the requests.
     due: Turnstile,
@@ -109,9 +117,11 @@ impl Provider {
         redirect_uri: Option<Url>,
         settings: Arc<Settings>,
     ) -> Result<Provider, ProviderError> {
-        let http = HttpClient::new(&settings.http)?;
+        let http = HttpClient::new(&settings.http, settings.insecure_hosts())?;
         Ok(Provider {
             keys: Arc::new(KeyCache::new(http.clone())),
+            addresses: AddressPolicy::new(&registration, settings.insecure_hosts()),
+            limits: CallLimits::new(settings.http.timeout),
             http,
             registration,
             settings,
@@ -202,14 +212,14 @@ impl Provider {
                 Ok(metadata)
             }
             Err(error) => {
-                let wait = attempts.failed(now);
-                if !error.is_outage() {
+                let wait = attempts.failed(now, &error);
+                if !error.may_become_right() {
                     return Err(error);
                 }
                 let (reason, wait_s) = (error.reason(), wait.as_secs());
                 tracing::warn!(reason, "{error}; the next attempt is due in {wait_s} s");
                 tracing::info!("{}", error.remedy());
-                Err(ProviderError::Unavailable { retry_after: wait })
+                Err(unavailable(wait, Some(&error)))
             }
         }
     }
@@ -218,13 +228,37 @@ impl Provider {
         let url = match &self.registration.metadata {
             MetadataSource::Discovery { url } => url,
             MetadataSource::Given(endpoints) => {
-                return metadata::given(endpoints);
+                return metadata::given(endpoints, &self.addresses);
             }
-            MetadataSource::Keys { jwks_uri } => return metadata::of_keys(jwks_uri),
+            MetadataSource::Keys { jwks_uri } => {
+                return metadata::of_keys(jwks_uri, &self.addresses);
+            }
         };
 
         let reply = self.read(Endpoint::Metadata, url).await?;
-        metadata::accept(reply.body(), &self.registration.issuer, self.need())
+        self.accept_metadata(&reply)
+    }
+
+    /// Judges the metadata.
+    pub(crate) fn accept_metadata(&self, reply: &HttpResponse) -> Result<Metadata, ProviderError> {
+        let (issuer, addresses) = (&self.registration.issuer, &self.addresses);
+        match &self.registration.metadata {
+            MetadataSource::Discovery { .. } => {}
+            MetadataSource::Given(endpoints) => return metadata::given(endpoints, addresses),
+            MetadataSource::Keys { jwks_uri } => return metadata::of_keys(jwks_uri, addresses),
+        }
+        let body = reply.body();
+        let metadata = metadata::accept(body, issuer, self.need(), addresses);
+        metadata.map_err(|error| match error {
+            error if metadata::is_metadata(body) => error,
+            _ if is_web_page(reply) => ProviderError::NotMetadata {
+                cause: "it is a web page".to_owned(),
+            },
+            ProviderError::Malformed { cause, .. } => ProviderError::NotMetadata { cause },
+            _ => ProviderError::NotMetadata {
+                cause: "it has no `issuer`".to_owned(),
+            },
+        })
     }
 
     /// Nobody is sent there without an address to come back to.
@@ -391,4 +425,17 @@ impl Provider {
             false => listed,
         }
     }
+}
+
+/// Whether a reply is for browsers, by what it says of itself or by how it begins.
+fn is_web_page(reply: &HttpResponse) -> bool {
+    let kind = reply.headers().get(CONTENT_TYPE);
+    let says_so = kind
+        .and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| {
+            kind.trim_start()
+                .to_ascii_lowercase()
+                .starts_with("text/html")
+        });
+    says_so || reply.body().trim_ascii_start().starts_with(b"<")
 }

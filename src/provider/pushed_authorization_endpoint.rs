@@ -1,6 +1,8 @@
 //! The pushed authorization request endpoint (RFC 9126): the authorization request goes there first, so
 //! that the browser carries a reference to it and nothing else.
 
+use std::net::IpAddr;
+
 use time::OffsetDateTime;
 use url::Url;
 
@@ -43,8 +45,21 @@ impl Provider {
     }
 
     /// Pushes the authorization request that an address would carry, and answers the address that refers
-    /// to it (§4).
+    /// to it (§4). Anybody can begin a sign-in: it is for a client with this address.
     pub(crate) async fn push_authorization_request(
+        &self,
+        metadata: &Metadata,
+        endpoint_url: &Url,
+        request: &Url,
+        client: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<Url, ProviderError> {
+        let pushing = self.push(metadata, endpoint_url, request, now);
+        let queue = &self.limits.pushed_authorization_requests;
+        queue.run(client, now, pushing).await
+    }
+
+    async fn push(
         &self,
         metadata: &Metadata,
         endpoint_url: &Url,

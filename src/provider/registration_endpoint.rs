@@ -114,6 +114,7 @@ impl Provider {
         metadata: Option<&Map<String, Value>>,
     ) -> Result<Option<RegisteredClient>, ProviderError> {
         let endpoint = Endpoint::Registration;
+        self.addresses.check_fetched(endpoint, url)?;
         let request = request(method, url, token, metadata)
             .map_err(|_| ProviderError::Address { endpoint })?;
         let reply = self.http.call(endpoint, request).await?;

@@ -257,10 +257,9 @@ impl Provider {
         for (name, value) in authentication.assertion_parameters() {
             request = request.add_extra_param(name, value);
         }
-        let reply = request
-            .request_async(&self.http.for_endpoint(Endpoint::Token))
-            .await
-            .map_err(token_error)?;
+        let http = self.http.for_endpoint(Endpoint::Token);
+        let call = async { request.request_async(&http).await.map_err(token_error) };
+        let reply = self.limits.exchange.run(None, now, call).await?;
 
         reply.into_tokens()
     }
@@ -297,10 +296,9 @@ impl Provider {
         for (name, value) in authentication.assertion_parameters() {
             request = request.add_extra_param(name, value);
         }
-        let reply = request
-            .request_async(&self.http.for_endpoint(Endpoint::Token))
-            .await
-            .map_err(token_error)?;
+        let http = self.http.for_endpoint(Endpoint::Token);
+        let call = async { request.request_async(&http).await.map_err(token_error) };
+        let reply = self.limits.refresh.run(None, now, call).await?;
         reply.into_tokens()
     }
 }

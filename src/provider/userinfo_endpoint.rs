@@ -1,6 +1,6 @@
 //! The UserInfo endpoint (OpenID Connect Core 1.0 §5.3): claims about the person who signed in.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use openidconnect::http::{Request, header};
 use time::OffsetDateTime;
@@ -19,6 +19,15 @@ enum UserInfoReply {
     Json(Vec<u8>),
     /// `application/jwt`: signed by the provider (§5.3.2).
     Jwt(String),
+}
+
+/// Who causes a request for UserInfo.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RequestedBy {
+    /// A sign-in or a refresh.
+    Session,
+    /// A client of the API with this address, and an access token that was accepted.
+    ApiClient(Option<IpAddr>),
 }
 
 /// Why there is no UserInfo.
@@ -74,20 +83,18 @@ impl Provider {
         metadata: &Metadata,
         subject: &str,
         access_token: &Secret,
+        requested_by: RequestedBy,
         now: OffsetDateTime,
     ) -> Result<Option<Claims>, UserInfoRequestError> {
-        let asked = match self.user_info(metadata, access_token).await {
-            Err(error) if error.may_have_moved() => {
-                match Box::pin(self.look_up_again(metadata, now)).await {
-                    Some(newer) if newer.userinfo_endpoint() != metadata.userinfo_endpoint() => {
-                        self.user_info(&newer, access_token).await?
-                    }
-                    _ => return Err(error.into()),
-                }
+        let asking = self.user_info_wherever(metadata, access_token, now);
+        let reply = match requested_by {
+            RequestedBy::Session => asking.await?,
+            RequestedBy::ApiClient(client) => {
+                let queue = &self.limits.bearer_user_info;
+                queue.run(client, now, asking).await?
             }
-            asked => asked?,
         };
-        let Some(reply) = asked else {
+        let Some(reply) = reply else {
             return Ok(None);
         };
         let claims = match reply {
@@ -114,6 +121,26 @@ impl Provider {
             }
         };
         Ok(Some(claims))
+    }
+
+    /// As [`user_info`](Self::user_info), at the address of newer metadata where the known one leads to nothing.
+    async fn user_info_wherever(
+        self: &Arc<Self>,
+        metadata: &Metadata,
+        access_token: &Secret,
+        now: OffsetDateTime,
+    ) -> Result<Option<UserInfoReply>, ProviderError> {
+        match self.user_info(metadata, access_token).await {
+            Err(error) if error.may_have_moved() => {
+                match Box::pin(self.look_up_again(metadata, now)).await {
+                    Some(newer) if newer.userinfo_endpoint() != metadata.userinfo_endpoint() => {
+                        self.user_info(&newer, access_token).await
+                    }
+                    _ => Err(error),
+                }
+            }
+            asked => asked,
+        }
     }
 
     /// Asks for UserInfo with an access token. `None` when the provider has no such endpoint.

@@ -21,7 +21,8 @@ use super::{RelyingParty, Source, logout::revoke_later};
 use crate::{
     Secret, observing,
     provider::{
-        KeyPurpose, Metadata, Provider, ProviderError, RefreshVerdict, Tokens, UserInfoRequestError,
+        KeyPurpose, Metadata, Provider, ProviderError, RefreshVerdict, RequestedBy, Tokens,
+        UserInfoRequestError,
     },
     session::{
         BeginError, CurrentSession, EndCause, KeptEnd, Newest, Session, SessionChange,
@@ -713,7 +714,13 @@ impl RelyingParty {
         if !self.settings.user_info_enabled {
             return Ok(None);
         }
-        let asked = provider.user_info_about(metadata, session.subject(), access_token, now);
+        let asked = provider.user_info_about(
+            metadata,
+            session.subject(),
+            access_token,
+            RequestedBy::Session,
+            now,
+        );
         let kept = match self.settings.user_info_optional {
             true => "the claims of the ID token are left (`user_info_optional`)",
             false => "the claims of before are kept",

@@ -103,12 +103,9 @@ impl BearerError {
         /// About as long as a restart takes.
         const DEFAULT: Duration = Duration::from_secs(5);
         match self {
-            BearerError::Provider(error) => match &**error {
-                ProviderError::Unavailable { retry_after }
-                | ProviderError::KeysJustRead { retry_after } => Some(*retry_after),
-                error if error.is_outage() => Some(DEFAULT),
-                _ => None,
-            },
+            BearerError::Provider(error) if error.is_outage() => {
+                Some(error.retry_after().unwrap_or(DEFAULT))
+            }
             _ => None,
         }
     }

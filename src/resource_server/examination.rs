@@ -170,13 +170,13 @@ impl ResourceServer {
                 error: Some(BearerTokenError::Opaque.into()),
             });
         };
-        let url = match introspection_endpoint(issuer, now).await {
-            Ok(url) => url,
+        let endpoint = match introspection_endpoint(issuer, now).await {
+            Ok(endpoint) => endpoint,
             Err(error) => return fields.push(provider_is_away(error)),
         };
-        let verdict = match url {
+        let verdict = match endpoint {
             None => Err(BearerTokenError::Opaque.into()),
-            Some(url) => match introspect(issuer, &url, token, now).await {
+            Some(endpoint) => match introspect(issuer, &endpoint, token, None, now).await {
                 Ok(verdict) => verdict.map_err(BearerError::from),
                 Err(error) => Err(error.into()),
             },

@@ -8,10 +8,10 @@ mod examination;
 mod protected_resource;
 mod seen;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use rocket::http::HeaderMap;
+use rocket::Request;
 use time::OffsetDateTime;
 use tracing::Instrument;
 use url::Url;
@@ -27,8 +27,8 @@ use seen::{SeenJwt, SeenTokens, TokenHash, Verdict};
 
 use crate::{
     Clock, LaunchError, observing,
-    provider::{Endpoint, KeyPurpose, Provider, ProviderError},
-    settings::{MetadataSource, Settings, TokenValidation},
+    provider::{Endpoint, IntrospectionEndpoint, KeyPurpose, Provider, ProviderError},
+    settings::{MetadataSource, Settings, TokenValidation, TrustedProxies},
     token::{
         Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError,
         ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, UnverifiedAccessToken, excerpt,
@@ -42,6 +42,7 @@ pub(crate) struct ResourceServer {
     pub(crate) clock: Clock,
     pub(crate) protected_resource: ProtectedResource,
     source: Source,
+    trusted_proxies: TrustedProxies,
     settings: Arc<Settings>,
     /// `None` when the setting `token_cache` says so.
     seen: Option<SeenTokens>,
@@ -114,6 +115,7 @@ impl ResourceServer {
             protected_resource: ProtectedResource::new(&settings, base_url, names.collect()),
             source: Source::Issuers(issuers.into_iter().map(Arc::new).collect()),
             seen: (entries > 0).then(|| SeenTokens::new(entries)),
+            trusted_proxies: TrustedProxies::parse(&settings.trusted_proxies).unwrap_or_default(),
             settings,
         })
     }
@@ -138,6 +140,7 @@ impl ResourceServer {
             protected_resource: ProtectedResource::new(&settings, None, vec![]),
             source: Source::TestingProfile(accepted),
             seen: None,
+            trusted_proxies: TrustedProxies::default(),
             settings,
         }
     }
@@ -179,11 +182,8 @@ impl ResourceServer {
     }
 
     /// Accepts the token that a request carries, or says why not.
-    pub(crate) async fn accept(
-        &self,
-        headers: &HeaderMap<'_>,
-    ) -> Result<Arc<Accepted>, BearerError> {
-        let token = bearer_token(headers);
+    pub(crate) async fn accept(&self, request: &Request<'_>) -> Result<Arc<Accepted>, BearerError> {
+        let token = bearer_token(request.headers());
         let issuers = match &self.source {
             Source::Issuers(issuers) => issuers,
             Source::TestingProfile(profile) => {
@@ -201,10 +201,19 @@ impl ResourceServer {
         match self.is_read_here(token) {
             true => self.accept_jwt(issuers, token, now).await,
             false => match issuers.first() {
-                Some(issuer) => self.accept_opaque(issuer, token, now).await,
+                Some(issuer) => {
+                    let client = self.client(request);
+                    self.accept_opaque(issuer, token, client, now).await
+                }
                 None => Err(BearerTokenError::Opaque.into()),
             },
         }
+    }
+
+    /// Whose calls to the provider are counted together.
+    pub(crate) fn client(&self, request: &Request<'_>) -> Option<IpAddr> {
+        let peer = request.remote().map(|peer| peer.ip());
+        self.trusted_proxies.client(peer, request.real_ip())
     }
 
     /// Whether a token is a JWT to us, or the provider is asked about it.
@@ -297,6 +306,7 @@ impl ResourceServer {
         &self,
         issuer: &Arc<Issuer>,
         token: &str,
+        client: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
         let seen = self.seen.as_ref().map(|seen| (seen, TokenHash::of(token)));
@@ -309,10 +319,10 @@ impl ResourceServer {
                 return Ok(accepted);
             }
         }
-        let Some(url) = introspection_endpoint(issuer, now).await? else {
+        let Some(endpoint) = introspection_endpoint(issuer, now).await? else {
             return Err(BearerTokenError::Opaque.into());
         };
-        let asking = introspect(issuer, &url, token, now).instrument(span());
+        let asking = introspect(issuer, &endpoint, token, client, now).instrument(span());
         let verdict = match seen {
             Some((seen, hash)) => Box::pin(seen.verdict_by(hash, asking, now)).await,
             None => Box::pin(asking).await.map_err(Arc::new),
@@ -350,25 +360,25 @@ fn issuer_of<'a>(
 async fn introspection_endpoint(
     issuer: &Issuer,
     now: OffsetDateTime,
-) -> Result<Option<Url>, ProviderError> {
+) -> Result<Option<IntrospectionEndpoint>, ProviderError> {
     let provider = &issuer.provider;
     let metadata = match provider.registration.introspection_endpoint {
         Some(_) => None,
         None => Some(provider.metadata(now).await?),
     };
-    Ok(provider
-        .introspection_endpoint(metadata.as_deref())
-        .cloned())
+    Ok(provider.introspection_endpoint(metadata.as_deref()))
 }
 
 /// What the provider says about a token, judged.
 async fn introspect(
     issuer: &Arc<Issuer>,
-    url: &Url,
+    endpoint: &IntrospectionEndpoint,
     token: &str,
+    client: Option<IpAddr>,
     now: OffsetDateTime,
 ) -> Result<Verdict, ProviderError> {
-    let body = issuer.provider.introspect(url, token, now).await?;
+    let asking = issuer.provider.introspect(endpoint, token, client, now);
+    let body = asking.await?;
     let verdict = AccessToken::accept_introspection(token, &body, &issuer.expected, now);
     match verdict {
         Err(error) if error.is_about_the_reply() => Err(ProviderError::Malformed {

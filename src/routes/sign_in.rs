@@ -164,9 +164,14 @@ impl<'r> Visit<'r, '_> {
             Err(error) => return self.failed(error, &return_to).await,
         };
         let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
-        let beginning =
-            self.rp
-                .begin_sign_in(provider, &browser.id, attempt, &parameters, self.now);
+        let beginning = self.rp.begin_sign_in(
+            provider,
+            &browser.id,
+            attempt,
+            &parameters,
+            self.client(),
+            self.now,
+        );
         match beginning.await {
             Ok(begun) => {
                 let name = begun.attempt.id.short_name();

@@ -6,7 +6,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    Settings, SettingsError, StoreKind, TrustedProxies,
+    InsecureHttpHosts, Settings, SettingsError, StoreKind, TrustedProxies,
     session::{StoreUrl, TOKENS},
     value::is_https_or_loopback,
 };
@@ -80,6 +80,7 @@ impl Settings {
         self.check_post_logout_redirect_uri()?;
         self.check_clear_site_data()?;
         self.check_users()?;
+        self.check_insecure_http_hosts()?;
         self.check_resource_server()?;
         if let Some(issuer) = &self.issuer {
             self.check_issuer("issuer", issuer)?;
@@ -132,6 +133,17 @@ impl Settings {
                 format!("{:?} is not a path to mount at", self.mount),
                 "write a path such as `/oidc`: it starts with `/`, does not end with one, and is made \
                  of letters, digits and `.`, `_`, `~`, `-`",
+            )),
+        }
+    }
+
+    fn check_insecure_http_hosts(&self) -> Result<(), SettingsError> {
+        match InsecureHttpHosts::parse(&self.insecure_http_hosts) {
+            Ok(_) => Ok(()),
+            Err(text) => Err(self.error(
+                "insecure_http_hosts",
+                format!("{text:?} is not a host"),
+                "list exact names or addresses, without scheme, port and path, such as `keycloak`",
             )),
         }
     }
@@ -457,16 +469,20 @@ impl Settings {
         self.check_endpoint(key, &url)
     }
 
-    /// Everything is asked over `https`, or on loopback.
+    /// Everything is asked over `https`, on loopback, or of a host in `insecure_http_hosts`.
     pub(super) fn check_endpoint(&self, key: &str, url: &Url) -> Result<(), SettingsError> {
-        match is_https_or_loopback(url) {
-            true => Ok(()),
-            false => Err(self.error(
-                key,
-                format!("`{url}` is neither `https` nor on loopback"),
-                "write an address with `https`",
-            )),
+        let is_http = url.scheme() == "http";
+        if is_https_or_loopback(url) || (is_http && self.insecure_hosts().has(url)) {
+            return Ok(());
         }
+        let cause = format!("`{url}` is neither `https` nor on loopback");
+        let remedy = match url.host_str().filter(|_| is_http) {
+            Some(host) => format!(
+                "write an address with `https`; in a closed network, list `{host}` in `insecure_http_hosts`"
+            ),
+            None => "write an address with `https`".to_owned(),
+        };
+        Err(self.error(key, cause, remedy))
     }
 }
 

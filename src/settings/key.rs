@@ -49,6 +49,7 @@ pub(super) const SETTINGS: &[(&str, Form)] = &[
     ("private_key_id", Form::Text),
     ("client_assertion_audience", Form::Text),
     ("server_metadata_url", Form::Url),
+    ("insecure_http_hosts", Form::Words),
     ("scopes", Form::Words),
     ("clock_skew", Form::Duration),
     ("user_info_enabled", Form::Flag),

@@ -42,10 +42,11 @@ use self::{
     error::Origins,
     value::{
         AcceptsName, Address, AudienceClaimName, ExactAddress, IntrospectionMethod, Method,
-        ResponseModeName, SecretText, Text, Validation, Words,
+        ResponseModeName, SecretText, Text, Validation, Words, is_loopback,
     },
 };
 pub(crate) use self::{
+    insecure_http_hosts::InsecureHttpHosts,
     mode::{GivenEndpoints, MetadataSource, Mode, Registration, Surroundings},
     resource_server::resource_identifier,
     site::Site,
@@ -65,6 +66,7 @@ mod error;
 mod http;
 #[cfg(feature = "testing")]
 mod in_process;
+mod insecure_http_hosts;
 mod key;
 mod mode;
 mod presets;
@@ -108,7 +110,8 @@ pub struct Settings {
     /// _Default:_ none
     #[serde(deserialize_with = "presets::name_or_table")]
     pub provider: Option<ProviderPreset>,
-    /// The provider's issuer, exactly as its metadata has it: `https`, or `http` on loopback.
+    /// The provider's issuer, exactly as its metadata has it: `https`, or `http` on loopback and for
+    /// `insecure_http_hosts`.
     /// [Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata)
     ///
     /// _Default:_ the one of `client_secrets`, or of `provider`
@@ -155,6 +158,13 @@ pub struct Settings {
     /// _Default:_ `{issuer}/.well-known/openid-configuration`
     #[serde(deserialize_with = "value::optional::<_, Address, _>")]
     pub server_metadata_url: Option<Url>,
+    /// Hosts of a closed network for which plain `http` is accepted, past any proxy: exact names or addresses, without
+    /// port, in the issuer, in other addresses of these settings, and in the provider's metadata. Whoever is on the way
+    /// reads client secrets, codes and tokens; a warning at liftoff.
+    ///
+    /// _Default:_ `[]`: `http` is for loopback alone
+    #[serde(deserialize_with = "value::via::<_, Words, _>")]
+    pub insecure_http_hosts: Vec<String>,
     /// The scopes to ask for, as words in one string or a list; `openid` must be among them.
     /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
     ///
@@ -346,9 +356,10 @@ pub struct Settings {
     /// `client_secret_basic`, or `bearer`, which sends the token that is asked about.
     /// [RFC 7662 §2.1](https://www.rfc-editor.org/rfc/rfc7662#section-2.1)
     ///
-    /// _Default:_ `client_secret_post`
-    #[serde(deserialize_with = "value::via::<_, IntrospectionMethod, _>")]
-    pub introspection_auth_method: IntrospectionAuthMethod,
+    /// _Default:_ what the metadata lists as `introspection_endpoint_auth_methods_supported`; where it lists nothing, as at
+    /// the token endpoint; at an endpoint of `client_secrets`, `client_secret_post`
+    #[serde(deserialize_with = "value::optional::<_, IntrospectionMethod, _>")]
+    pub introspection_auth_method: Option<IntrospectionAuthMethod>,
     /// Whether an introspection reply may leave out `aud` although `audience` or `resource` is set. Every token
     /// that the provider calls active is then accepted, those for other APIs too. A warning at liftoff.
     ///
@@ -436,7 +447,6 @@ pub enum ResponseMode {
 
 impl TokenEndpointAuthMethod {
     /// The name in the standard (OpenID Connect Core 1.0 §9).
-    #[cfg(feature = "cli")]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             TokenEndpointAuthMethod::ClientSecretBasic => "client_secret_basic",
@@ -463,6 +473,7 @@ impl Default for Settings {
             private_key_id: None,
             client_assertion_audience: None,
             server_metadata_url: None,
+            insecure_http_hosts: Vec::new(),
             scopes: vec!["openid".to_owned(), "email".to_owned()],
             clock_skew: Duration::from_secs(60),
             user_info_enabled: true,
@@ -493,7 +504,7 @@ impl Default for Settings {
             access_token_signing_algs: None,
             require_at_jwt: false,
             token_validation: TokenValidation::default(),
-            introspection_auth_method: IntrospectionAuthMethod::default(),
+            introspection_auth_method: None,
             insecure_introspection_without_audience: false,
             token_cache: CacheSize::default(),
             roles_claim: Vec::new(),
@@ -614,10 +625,16 @@ impl Settings {
                 "`dev_provider`: whoever reaches the provider for development signs in as any user";
             lines.push(line.to_owned());
         } else if let Some(issuer) = &self.issuer
-            && issuer.starts_with("http://")
+            && Url::parse(issuer).is_ok_and(|url| url.scheme() == "http" && is_loopback(&url))
         {
             lines.push(format!(
                 "`issuer`: {issuer} is asked over plain http, on loopback"
+            ));
+        }
+        if !self.insecure_http_hosts.is_empty() {
+            let hosts = self.insecure_http_hosts.join(", ");
+            lines.push(format!(
+                "`insecure_http_hosts`: whoever is on the way to {hosts} reads client secrets, codes and tokens"
             ));
         }
         let algorithms = self.id_token_signing_algs.iter().flatten();
@@ -663,6 +680,11 @@ impl Settings {
         }
         self.relaxations_of_addresses(&mut lines);
         lines
+    }
+
+    /// The hosts for which plain http is accepted, as [`check`](Self::check) found them right.
+    pub(crate) fn insecure_hosts(&self) -> InsecureHttpHosts {
+        InsecureHttpHosts::parse(&self.insecure_http_hosts).unwrap_or_default()
     }
 
     fn error(

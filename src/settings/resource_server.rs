@@ -25,11 +25,10 @@ pub enum TokenValidation {
 
 /// How the client authenticates at the introspection endpoint
 /// ([RFC 7662 §2.1](https://www.rfc-editor.org/rfc/rfc7662#section-2.1)).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum IntrospectionAuthMethod {
     /// Identifier and secret in the form.
-    #[default]
     ClientSecretPost,
     /// Identifier and secret in the `Authorization` header.
     ClientSecretBasic,

@@ -162,7 +162,7 @@ async fn sign_in(
     };
     let (browser, now) = (BrowserId::random(), rp.clock.now());
     let attempt = SignInAttempt::new(&browser, ReturnTo::home(), false, now);
-    let begun = rp.begin_sign_in(provider, &browser, attempt, &[], now);
+    let begun = rp.begin_sign_in(provider, &browser, attempt, &[], None, now);
     let begun = begun.await.map_err(failed)?;
     let callback = at.authorize_at(&begun.url, claims).await;
     let callback = callback.map_err(|Unsuitable(page)| page)?;

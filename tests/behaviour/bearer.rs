@@ -7,6 +7,7 @@ mod introspection;
 mod issuers;
 mod jwt;
 mod keys;
+mod limits;
 mod metadata;
 mod outage;
 mod purpose;

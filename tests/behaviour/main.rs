@@ -24,6 +24,7 @@ mod logout_at_provider;
 mod logout_by_provider;
 mod numbers;
 mod observing;
+mod outbound;
 mod private_key_jwt;
 mod protect;
 mod provider_documents;

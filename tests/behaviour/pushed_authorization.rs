@@ -128,7 +128,7 @@ async fn what_the_endpoint_gets_wrong_is_an_error_page() {
         ),
         (
             Reply::status(500),
-            Status::BadGateway,
+            Status::ServiceUnavailable,
             format!("the provider's {name} answered with status 500"),
         ),
     ] {

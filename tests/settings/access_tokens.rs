@@ -14,10 +14,7 @@ fn the_defaults_accept_jwts_and_opaque_tokens_for_the_client_id() {
     assert_eq!(settings.access_token_signing_algs, None);
     assert!(!settings.require_at_jwt && settings.resource_metadata);
     assert_eq!(settings.token_validation, TokenValidation::Auto);
-    assert_eq!(
-        settings.introspection_auth_method,
-        IntrospectionAuthMethod::ClientSecretPost
-    );
+    assert_eq!(settings.introspection_auth_method, None);
     assert_eq!(settings.token_cache, CacheSize::Flag(true));
     assert!(settings.roles_claim.is_empty());
     assert_eq!(settings.accepts, Accepts::AccessTokens);
@@ -72,7 +69,7 @@ fn every_setting_in_a_file() {
     assert_eq!(settings.token_validation, TokenValidation::Jwt);
     assert_eq!(
         settings.introspection_auth_method,
-        IntrospectionAuthMethod::Bearer
+        Some(IntrospectionAuthMethod::Bearer)
     );
     assert_eq!(settings.token_cache, CacheSize::Entries(500));
     assert_eq!(settings.roles_claim, ["realm_access.roles", "groups"]);
@@ -140,7 +137,7 @@ fn every_setting_in_the_environment() {
     assert_eq!(settings.token_validation, TokenValidation::Introspection);
     assert_eq!(
         settings.introspection_auth_method,
-        IntrospectionAuthMethod::ClientSecretBasic
+        Some(IntrospectionAuthMethod::ClientSecretBasic)
     );
     assert_eq!(settings.token_cache, CacheSize::Flag(false));
     assert_eq!(settings.roles_claim, ["0123"]);
@@ -366,7 +363,7 @@ fn an_issuer_is_whole_and_one() {
             "issuer = \"http://b.example\"\naudience = \"api\"",
             "issuers.partner.issuer",
             "`http://b.example/` is neither `https` nor on loopback",
-            "write an address with `https`",
+            "write an address with `https`; in a closed network, list `b.example` in `insecure_http_hosts`",
         ),
         (
             "issuer = \"b.example\"\naudience = \"api\"",
@@ -379,7 +376,7 @@ fn an_issuer_is_whole_and_one() {
             "issuer = \"https://b.example\"\naudience = \"api\"\nserver_metadata_url = \"http://b.example/m\"",
             "issuers.partner.server_metadata_url",
             "`http://b.example/m` is neither `https` nor on loopback",
-            "write an address with `https`",
+            "write an address with `https`; in a closed network, list `b.example` in `insecure_http_hosts`",
         ),
         (
             "issuer = \"https://b.example\"\naudience = \"api\"\n[default.oidc.issuers.again]\nissuer = \"https://b.example\"\naudience = \"other\"",

@@ -484,13 +484,13 @@ fn wrong_values_are_refused() {
             "issuer = \"http://a.example\"",
             "issuer",
             "`http://a.example/` is neither `https` nor on loopback",
-            "write an address with `https`",
+            "write an address with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
         ),
         (
             "server_metadata_url = \"http://a.example/m\"",
             "server_metadata_url",
             "`http://a.example/m` is neither `https` nor on loopback",
-            "write an address with `https`",
+            "write an address with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
         ),
     ] {
         let error = format!("`default.oidc.{key}` in Rocket.toml: {cause}");

@@ -109,10 +109,10 @@ impl Doctor {
     ) {
         const CHECK: &str = "introspection";
         let is_needed = provider.settings.token_validation == TokenValidation::Introspection;
-        let url = provider.introspection_endpoint(Some(metadata));
-        let url = match (provider.settings.token_validation, url) {
+        let endpoint = provider.introspection_endpoint(Some(metadata));
+        let endpoint = match (provider.settings.token_validation, endpoint) {
             (TokenValidation::Jwt, _) => return,
-            (_, Some(url)) => url.clone(),
+            (_, Some(endpoint)) => endpoint,
             (TokenValidation::Introspection, None) => {
                 return self.report.failure(
                     CHECK,
@@ -123,12 +123,12 @@ impl Doctor {
             (TokenValidation::Auto, None) => return,
         };
         let token = Secret::random();
-        let work = provider.introspect(&url, token.expose(), now);
+        let work = provider.introspect(&endpoint, token.expose(), None, now);
         let answer = self
             .terminal
             .wait("asking the introspection endpoint", work);
         let error = match answer.await {
-            Ok(body) if is_inactive(&body) => return self.report.ok(CHECK, url),
+            Ok(body) if is_inactive(&body) => return self.report.ok(CHECK, endpoint.url),
             Ok(_) => ProviderError::Malformed {
                 endpoint: Endpoint::Introspection,
                 cause: "it does not say `\"active\": false` of an unknown token".to_owned(),

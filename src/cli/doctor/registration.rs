@@ -109,7 +109,8 @@ impl Doctor {
         let pushed = match provider.pushed_authorization_request_endpoint(metadata) {
             Ok(None) => return Some(request.clone()),
             Ok(Some(endpoint)) => {
-                let work = provider.push_authorization_request(metadata, endpoint, request, now);
+                let work =
+                    provider.push_authorization_request(metadata, endpoint, request, None, now);
                 let work = self.terminal.wait("pushing an authorization request", work);
                 work.await.map(|address| (endpoint, address))
             }

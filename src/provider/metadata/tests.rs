@@ -30,7 +30,8 @@ fn accepted_text(document: &str) -> Result<Metadata, String> {
 }
 
 fn accepted_for(document: &str, need: Need) -> Result<Metadata, String> {
-    accept(document.as_bytes(), ISSUER, need).map_err(|error| error.to_string())
+    let addresses = AddressPolicy::of_issuer(ISSUER);
+    accept(document.as_bytes(), ISSUER, need, &addresses).map_err(|error| error.to_string())
 }
 
 /// The document without endpoints for a sign-in, and with these members, for an API.
@@ -102,6 +103,7 @@ fn the_remedy_is_about_the_member() {
             Value::Object(document.clone()).to_string().as_bytes(),
             ISSUER,
             Need::SignIn,
+            &AddressPolicy::of_issuer(ISSUER),
         )
         .unwrap_err()
     };
@@ -120,7 +122,7 @@ fn the_remedy_is_about_the_member() {
 #[test]
 fn endpoints_without_tls_are_refused() {
     for (member, name) in [
-        ("authorization_endpoint", "metadata"),
+        ("authorization_endpoint", "authorization endpoint"),
         ("token_endpoint", "token endpoint"),
         ("jwks_uri", "key set"),
         ("userinfo_endpoint", "UserInfo endpoint"),
@@ -135,7 +137,13 @@ fn endpoints_without_tls_are_refused() {
         assert_eq!(
             with(member, json!("http://op.example/x")).unwrap_err(),
             format!(
-                "the provider's {name} is at `http://op.example/x`, which is neither https nor loopback"
+                "the provider's {name} is at `http://op.example/x`, plain http, and its issuer is https: it does not know that it is behind TLS"
+            )
+        );
+        assert_eq!(
+            with(member, json!("https://169.254.169.254/x")).unwrap_err(),
+            format!(
+                "the provider's {name} is at `https://169.254.169.254/x`, an address of this machine or of a private network, which no setting names"
             )
         );
     }
@@ -177,7 +185,7 @@ fn an_api_needs_keys_alone() {
     );
     assert_eq!(
         keys("http://op.example/x"),
-        "the provider's key set is at `http://op.example/x`, which is neither https nor loopback"
+        "the provider's key set is at `http://op.example/x`, plain http, and its issuer is https: it does not know that it is behind TLS"
     );
 }
 
@@ -206,11 +214,12 @@ fn issuers_with_endpoints_may_sign_people_in() {
 #[test]
 fn keys_alone() {
     let url = |text| Url::parse(text).unwrap();
-    let metadata = of_keys(&url("https://op.example/jwks")).unwrap();
+    let addresses = AddressPolicy::of_issuer("spiffe://op.example");
+    let metadata = of_keys(&url("https://10.0.0.1:6443/jwks"), &addresses).unwrap();
     assert!(!metadata.signs_nobody_in());
     assert_eq!(metadata.signing_algorithms(), SigningAlgorithm::ASYMMETRIC);
     assert_eq!(
-        of_keys(&url("http://op.example/jwks"))
+        of_keys(&url("http://op.example/jwks"), &addresses)
             .unwrap_err()
             .to_string(),
         "the provider's key set is at `http://op.example/jwks`, which is neither https nor loopback"
@@ -394,13 +403,14 @@ fn what_is_no_metadata() {
 #[test]
 #[cfg(feature = "cli")]
 fn products() {
-    const USED: [&str; 15] = [
+    const USED: [&str; 16] = [
         "authorization_endpoint",
         "token_endpoint",
         "jwks_uri",
         "userinfo_endpoint",
         "registration_endpoint",
         "introspection_endpoint",
+        "introspection_endpoint_auth_methods_supported",
         "revocation_endpoint",
         "end_session_endpoint",
         "pushed_authorization_request_endpoint",
@@ -433,7 +443,8 @@ fn products() {
         }
         let issuer = document["issuer"].as_str().unwrap();
         let text = line["metadata"].to_string();
-        let metadata = accept(text.as_bytes(), issuer, Need::SignIn)
+        let addresses = AddressPolicy::of_issuer(issuer);
+        let metadata = accept(text.as_bytes(), issuer, Need::SignIn, &addresses)
             .unwrap_or_else(|error| panic!("{product}: {error}"));
         if let Value::Object(read) = line["read"].take() {
             for (name, value) in read {

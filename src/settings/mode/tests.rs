@@ -153,7 +153,7 @@ fn issuers_refused() {
         (
             "http://a.example",
             "`oidc.issuer`: `http://a.example/` is neither `https` nor on loopback",
-            "write an address with `https`",
+            "write an address with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
         ),
     ] {
         let mut settings = complete();
