@@ -1,6 +1,7 @@
 //! The resource server: which access tokens an API accepts, told from top to bottom.
 
 mod accepted;
+mod api;
 mod credentials;
 mod error;
 #[cfg(feature = "cli")]
@@ -18,16 +19,20 @@ use url::Url;
 
 pub(crate) use accepted::Accepted;
 pub use accepted::BearerUserInfoError;
+pub(crate) use api::Api;
 pub(crate) use credentials::bearer_token;
 pub use error::BearerError;
 #[cfg(feature = "cli")]
 pub(crate) use examination::ExaminedField;
-pub(crate) use protected_resource::{ProtectedResource, routes};
+use protected_resource::ProtectedResource;
+pub(crate) use protected_resource::routes;
 use seen::{SeenJwt, SeenTokens, TokenHash, Verdict};
 
 use crate::{
-    Clock, LaunchError, observing,
+    Clock, LaunchError,
+    observing::{self, Throttle},
     provider::{Endpoint, KeyPurpose, Provider, ProviderError},
+    scopes::Demand,
     settings::{Settings, TokenValidation},
     token::{
         AccessToken, AccessTokenExpectations, BearerTokenError, Claims, MAX_ACCESS_TOKEN,
@@ -39,18 +44,19 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ResourceServer {
     pub(crate) clock: Clock,
-    pub(crate) protected_resource: ProtectedResource,
+    /// Of what the log says about refused requests.
+    pub(crate) throttle: Throttle,
+    /// The app's own first, of guards that name none; then those of the setting `apis`.
+    apis: Vec<Api>,
     source: Source,
     settings: Arc<Settings>,
-    /// `None` when the setting `token_cache` says so.
-    seen: Option<SeenTokens>,
 }
 
 /// Where tokens come from.
 #[derive(Debug)]
 enum Source {
-    /// The provider first, then those of the setting `issuers`.
-    Issuers(Vec<Arc<Issuer>>),
+    /// The provider, and those of the setting `issuers`.
+    Issuers,
     /// `enabled = false`: one person, or nobody.
     TestingProfile(Option<Arc<Accepted>>),
 }
@@ -59,6 +65,8 @@ enum Source {
 #[derive(Debug)]
 pub(crate) struct Issuer {
     pub(crate) provider: Arc<Provider>,
+    /// Whether it can be asked about tokens, which needs credentials of ours there.
+    is_asked: bool,
     expected: AccessTokenExpectations,
 }
 
@@ -70,23 +78,21 @@ impl ResourceServer {
         settings: Arc<Settings>,
         clock: Clock,
     ) -> Result<ResourceServer, LaunchError> {
-        let client_id = provider.registration.client_id.clone();
-        let audience = settings.access_token_audience(&client_id);
-        let mut issuers = vec![Issuer::new(provider, audience, &client_id, &settings)];
+        let mut providers = vec![(provider, None)];
         for other in settings.issuers.values() {
             let registration = other.registration(&settings)?;
             let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
-            let audience = other.audience.clone();
-            issuers.push(Issuer::new(provider, audience, &client_id, &settings));
+            providers.push((provider, Some(other)));
         }
-
-        let names = issuers.iter().map(|issuer| issuer.name().to_owned());
-        let entries = settings.token_cache.entries();
+        let mut apis = vec![Api::unnamed(&providers, base_url, &settings)];
+        for (name, api) in &settings.apis {
+            apis.push(Api::named(name, api, &providers, &settings));
+        }
         Ok(ResourceServer {
             clock,
-            protected_resource: ProtectedResource::new(&settings, base_url, names.collect()),
-            source: Source::Issuers(issuers.into_iter().map(Arc::new).collect()),
-            seen: (entries > 0).then(|| SeenTokens::new(entries)),
+            throttle: Throttle::default(),
+            apis,
+            source: Source::Issuers,
             settings,
         })
     }
@@ -106,28 +112,42 @@ impl ResourceServer {
             );
             Arc::new(Accepted::new(token, None))
         });
+        let names = settings.apis.keys().map(Some);
+        let apis = std::iter::once(None).chain(names);
         ResourceServer {
             clock,
-            protected_resource: ProtectedResource::new(&settings, None, vec![]),
+            throttle: Throttle::default(),
+            apis: apis.map(|name| Api::disabled(name, &settings)).collect(),
             source: Source::TestingProfile(accepted),
-            seen: None,
             settings,
         }
     }
 
     /// What goes on beside the requests, from liftoff on.
     pub(crate) fn lift_off(&self) {
-        if let Some(seen) = &self.seen {
+        for seen in self.apis.iter().filter_map(|api| api.seen.as_ref()) {
             seen.begin_forgetting();
         }
     }
 
-    /// The issuers whose tokens are accepted, the provider first; none while disabled.
-    pub(crate) fn issuers(&self) -> &[Arc<Issuer>] {
-        match &self.source {
-            Source::Issuers(issuers) => issuers,
-            Source::TestingProfile(_) => &[],
-        }
+    /// The app's APIs, its own first.
+    pub(crate) fn apis(&self) -> &[Api] {
+        &self.apis
+    }
+
+    /// The API of this name, if there is one; the app's own without a name.
+    pub(crate) fn api(&self, name: Option<&str>) -> Option<&Api> {
+        self.apis.iter().find(|api| api.name() == name)
+    }
+
+    pub(crate) fn is_disabled(&self) -> bool {
+        matches!(self.source, Source::TestingProfile(_))
+    }
+
+    /// The value of `WWW-Authenticate` for this refusal, if a token would help.
+    pub(crate) fn challenge(&self, error: &BearerError, demand: Demand) -> Option<String> {
+        let api = self.api(demand.api)?;
+        api.protected_resource.challenge(error, demand)
     }
 
     /// What is relaxed about access tokens, a sentence each; with the other settings' if sign-in, which
@@ -137,11 +157,8 @@ impl ResourceServer {
             true => self.settings.relaxations(),
             false => vec![],
         };
-        if self
-            .issuers()
-            .iter()
-            .any(|issuer| issuer.expected.audience_is_client_id)
-        {
+        let mut issuers = self.apis.iter().flat_map(Api::issuers);
+        if issuers.any(|issuer| issuer.expected.audience_is_client_id) {
             lines.push(
                 "`audience`: access tokens are accepted for the client id, which is also the audience \
                  of ID tokens; set it to an identifier of this API"
@@ -151,30 +168,29 @@ impl ResourceServer {
         lines
     }
 
-    /// Accepts the token that a request carries, or says why not.
+    /// Accepts the token that a request to this API carries, or says why not.
     pub(crate) async fn accept(
         &self,
+        api: Option<&str>,
         headers: &HeaderMap<'_>,
     ) -> Result<Arc<Accepted>, BearerError> {
         let token = bearer_token(headers);
-        let issuers = match &self.source {
-            Source::Issuers(issuers) => issuers,
-            Source::TestingProfile(profile) => {
-                return match (token, profile) {
-                    (Err(BearerError::Missing), Some(accepted)) => Ok(accepted.clone()),
-                    (Ok(_), _) => Err(BearerTokenError::Disabled.into()),
-                    (Err(error), _) => Err(error),
-                };
-            }
-        };
+        if let Source::TestingProfile(profile) = &self.source {
+            return match (token, profile) {
+                (Err(BearerError::Missing), Some(accepted)) => Ok(accepted.clone()),
+                (Ok(_), _) => Err(BearerTokenError::Disabled.into()),
+                (Err(error), _) => Err(error),
+            };
+        }
+        let api = self.api(api).ok_or(BearerError::NoApi)?;
 
         let token = token?;
         check_length(token)?;
         let now = self.clock.now();
         match self.is_read_here(token) {
-            true => self.accept_jwt(issuers, token, now).await,
-            false => match issuers.first() {
-                Some(issuer) => self.accept_opaque(issuer, token, now).await,
+            true => self.accept_jwt(api, token, now).await,
+            false => match api.issuer_to_ask() {
+                Some(issuer) => self.accept_opaque(api, issuer, token, now).await,
                 None => Err(BearerTokenError::Opaque.into()),
             },
         }
@@ -192,11 +208,11 @@ impl ResourceServer {
     /// Accepts a JWT that was seen before, as long as nothing has changed, else judges it.
     async fn accept_jwt(
         &self,
-        issuers: &[Arc<Issuer>],
+        api: &Api,
         token: &str,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
-        if let Some(seen) = &self.seen {
+        if let Some(seen) = &api.seen {
             let before = seen.jwt(token, now);
             observing::token_looked_up(before.is_some());
             if let Some(jwt) = before {
@@ -210,10 +226,10 @@ impl ResourceServer {
             }
         }
         // Boxed, as all that a request seldom does.
-        let judging = self.judge_jwt(issuers, token, now).instrument(span());
+        let judging = self.judge_jwt(&api.issuers, token, now).instrument(span());
         let jwt = Box::pin(judging).await?;
         let accepted = jwt.accepted.clone();
-        if let Some(seen) = &self.seen {
+        if let Some(seen) = &api.seen {
             seen.add_jwt(jwt, now);
         }
         Ok(accepted)
@@ -261,11 +277,12 @@ impl ResourceServer {
     /// Takes the provider's word on a token: what it said a short while ago, or what it says now.
     async fn accept_opaque(
         &self,
+        api: &Api,
         issuer: &Arc<Issuer>,
         token: &str,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
-        let seen = self.seen.as_ref().map(|seen| (seen, TokenHash::of(token)));
+        let seen = api.seen.as_ref().map(|seen| (seen, TokenHash::of(token)));
         if let Some((seen, hash)) = &seen {
             let before = seen.verdict(hash, now).await;
             observing::token_looked_up(before.is_some());
@@ -346,15 +363,19 @@ async fn introspect(
 }
 
 impl Issuer {
+    /// `is_own`: the client is registered there.
     fn new(
         provider: Arc<Provider>,
+        is_own: bool,
         audience: Vec<String>,
         client_id: &str,
         settings: &Settings,
     ) -> Issuer {
+        let registration = &provider.registration;
         Issuer {
+            is_asked: is_own && registration.may_introspect(settings),
             expected: AccessTokenExpectations {
-                issuer: provider.registration.issuer.clone(),
+                issuer: registration.issuer.clone(),
                 audience_is_client_id: audience.iter().any(|aud| aud == client_id),
                 audience,
                 require_at_jwt: settings.require_at_jwt,

@@ -97,6 +97,9 @@ impl Doctor {
         now: OffsetDateTime,
     ) {
         const CHECK: &str = "introspection";
+        if !provider.registration.may_introspect(&provider.settings) {
+            return;
+        }
         let is_needed = provider.settings.token_validation == TokenValidation::Introspection;
         let url = provider.introspection_endpoint(Some(metadata));
         let url = match (provider.settings.token_validation, url) {
