@@ -1,6 +1,7 @@
 //! The resource server: which access tokens an API accepts, told from top to bottom.
 
 mod accepted;
+mod api;
 mod credentials;
 mod error;
 #[cfg(feature = "cli")]
@@ -18,17 +19,21 @@ use url::Url;
 
 pub(crate) use accepted::Accepted;
 pub use accepted::BearerUserInfoError;
+pub(crate) use api::Api;
 pub(crate) use credentials::bearer_token;
 pub use error::BearerError;
 #[cfg(feature = "cli")]
 pub(crate) use examination::ExaminedField;
-pub(crate) use protected_resource::{ProtectedResource, routes};
+use protected_resource::ProtectedResource;
+pub(crate) use protected_resource::routes;
 use seen::{SeenJwt, SeenTokens, TokenHash, Verdict};
 
 use crate::{
-    Clock, LaunchError, observing,
+    Clock, LaunchError,
+    observing::{self, Throttle},
     provider::{Endpoint, IntrospectionEndpoint, KeyPurpose, Provider, ProviderError},
-    settings::{MetadataSource, Settings, TokenValidation, TrustedProxies},
+    scopes::Demand,
+    settings::{IssuerSettings, MetadataSource, Settings, TokenValidation, TrustedProxies},
     token::{
         Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError,
         ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, UnverifiedAccessToken, excerpt,
@@ -40,19 +45,20 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ResourceServer {
     pub(crate) clock: Clock,
-    pub(crate) protected_resource: ProtectedResource,
+    /// Of what the log says about refused requests.
+    pub(crate) throttle: Throttle,
+    /// The app's own first, of guards that name none; then those of the setting `apis`.
+    apis: Vec<Api>,
     source: Source,
     trusted_proxies: TrustedProxies,
     settings: Arc<Settings>,
-    /// `None` when the setting `token_cache` says so.
-    seen: Option<SeenTokens>,
 }
 
 /// Where tokens come from.
 #[derive(Debug)]
 enum Source {
-    /// The provider first, then those of the setting `issuers`.
-    Issuers(Vec<Arc<Issuer>>),
+    /// The provider, and those of the setting `issuers`.
+    Issuers,
     /// `enabled = false`: one person, or nobody.
     TestingProfile(Option<Arc<Accepted>>),
 }
@@ -61,6 +67,8 @@ enum Source {
 #[derive(Debug)]
 pub(crate) struct Issuer {
     pub(crate) provider: Arc<Provider>,
+    /// Whether it can be asked about tokens, which needs credentials of ours there.
+    is_asked: bool,
     expected: AccessTokenExpectations,
 }
 
@@ -72,49 +80,21 @@ impl ResourceServer {
         settings: Arc<Settings>,
         clock: Clock,
     ) -> Result<ResourceServer, LaunchError> {
-        let client_id = provider.registration.client_id.clone();
-        let audience = settings.access_token_audience(&client_id);
-        let expected = AccessTokenExpectations {
-            issuer: provider.registration.issuer.clone(),
-            audience,
-            audience_claim: settings.audience_claim,
-            introspection_needs_audience: settings.has_audience()
-                && !settings.insecure_introspection_without_audience,
-            client_id,
-            accepts: settings.accepts,
-            accepts_setting: "oidc.accepts".to_owned(),
-            require_at_jwt: settings.require_at_jwt,
-            roles: ClaimPath::parse_all(&settings.roles_claim),
-            algorithms: settings.access_token_algorithms(),
-            clock_skew: settings.clock_skew,
-        };
-        let mut issuers = vec![];
+        let mut providers = vec![(provider, None)];
         for (name, other) in &settings.issuers {
             let registration = other.registration(&settings)?;
             let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
-            let paths = other.roles_claim.as_ref().unwrap_or(&settings.roles_claim);
-            let expected = AccessTokenExpectations {
-                issuer: other.issuer.clone(),
-                audience: other.audience.clone(),
-                audience_claim: other.audience_claim,
-                accepts: other.accepts,
-                accepts_setting: format!("oidc.issuers.{name}.accepts"),
-                roles: ClaimPath::parse_all(paths),
-                ..expected.clone()
-            };
-            issuers.push(Issuer { provider, expected });
+            providers.push((provider, Some((name.as_str(), other))));
         }
-        issuers.insert(0, Issuer { provider, expected });
-
-        // Without metadata, nobody is sent there for a token.
-        let servers = issuers.iter().filter(|issuer| !issuer.has_keys_alone());
-        let names = servers.map(|issuer| issuer.name().to_owned());
-        let entries = settings.token_cache.entries();
+        let mut apis = vec![Api::unnamed(&providers, base_url, &settings)];
+        for (name, api) in &settings.apis {
+            apis.push(Api::named(name, api, &providers, &settings));
+        }
         Ok(ResourceServer {
             clock,
-            protected_resource: ProtectedResource::new(&settings, base_url, names.collect()),
-            source: Source::Issuers(issuers.into_iter().map(Arc::new).collect()),
-            seen: (entries > 0).then(|| SeenTokens::new(entries)),
+            throttle: Throttle::default(),
+            apis,
+            source: Source::Issuers,
             trusted_proxies: TrustedProxies::parse(&settings.trusted_proxies).unwrap_or_default(),
             settings,
         })
@@ -135,11 +115,13 @@ impl ResourceServer {
             );
             Arc::new(Accepted::new(token, None))
         });
+        let names = settings.apis.keys().map(Some);
+        let apis = std::iter::once(None).chain(names);
         ResourceServer {
             clock,
-            protected_resource: ProtectedResource::new(&settings, None, vec![]),
+            throttle: Throttle::default(),
+            apis: apis.map(|name| Api::disabled(name, &settings)).collect(),
             source: Source::TestingProfile(accepted),
-            seen: None,
             trusted_proxies: TrustedProxies::default(),
             settings,
         }
@@ -147,17 +129,29 @@ impl ResourceServer {
 
     /// What goes on beside the requests, from liftoff on.
     pub(crate) fn lift_off(&self) {
-        if let Some(seen) = &self.seen {
+        for seen in self.apis.iter().filter_map(|api| api.seen.as_ref()) {
             seen.begin_forgetting();
         }
     }
 
-    /// The issuers whose tokens are accepted, the provider first; none while disabled.
-    pub(crate) fn issuers(&self) -> &[Arc<Issuer>] {
-        match &self.source {
-            Source::Issuers(issuers) => issuers,
-            Source::TestingProfile(_) => &[],
-        }
+    /// The app's APIs, its own first.
+    pub(crate) fn apis(&self) -> &[Api] {
+        &self.apis
+    }
+
+    /// The API of this name, if there is one; the app's own without a name.
+    pub(crate) fn api(&self, name: Option<&str>) -> Option<&Api> {
+        self.apis.iter().find(|api| api.name() == name)
+    }
+
+    pub(crate) fn is_disabled(&self) -> bool {
+        matches!(self.source, Source::TestingProfile(_))
+    }
+
+    /// The value of `WWW-Authenticate` for this refusal, if a token would help.
+    pub(crate) fn challenge(&self, error: &BearerError, demand: Demand) -> Option<String> {
+        let api = self.api(demand.api)?;
+        api.protected_resource.challenge(error, demand)
     }
 
     /// What is relaxed about access tokens, a sentence each; with the other settings' if sign-in, which
@@ -167,11 +161,8 @@ impl ResourceServer {
             true => self.settings.relaxations(),
             false => vec![],
         };
-        if self
-            .issuers()
-            .iter()
-            .any(|issuer| issuer.expected.audience_is_client_id())
-        {
+        let mut issuers = self.apis.iter().flat_map(Api::issuers);
+        if issuers.any(|issuer| issuer.expected.audience_is_client_id()) {
             lines.push(
                 "`audience`: access tokens are accepted for the client id, which is also the audience \
                  of ID tokens; set it to an identifier of this API"
@@ -181,29 +172,31 @@ impl ResourceServer {
         lines
     }
 
-    /// Accepts the token that a request carries, or says why not.
-    pub(crate) async fn accept(&self, request: &Request<'_>) -> Result<Arc<Accepted>, BearerError> {
+    /// Accepts the token that a request to this API carries, or says why not.
+    pub(crate) async fn accept(
+        &self,
+        api: Option<&str>,
+        request: &Request<'_>,
+    ) -> Result<Arc<Accepted>, BearerError> {
         let token = bearer_token(request.headers());
-        let issuers = match &self.source {
-            Source::Issuers(issuers) => issuers,
-            Source::TestingProfile(profile) => {
-                return match (token, profile) {
-                    (Err(BearerError::Missing), Some(accepted)) => Ok(accepted.clone()),
-                    (Ok(_), _) => Err(BearerTokenError::Disabled.into()),
-                    (Err(error), _) => Err(error),
-                };
-            }
-        };
+        if let Source::TestingProfile(profile) = &self.source {
+            return match (token, profile) {
+                (Err(BearerError::Missing), Some(accepted)) => Ok(accepted.clone()),
+                (Ok(_), _) => Err(BearerTokenError::Disabled.into()),
+                (Err(error), _) => Err(error),
+            };
+        }
+        let api = self.api(api).ok_or(BearerError::NoApi)?;
 
         let token = token?;
         check_length(token)?;
         let now = self.clock.now();
         match self.is_read_here(token) {
-            true => self.accept_jwt(issuers, token, now).await,
-            false => match issuers.first() {
+            true => self.accept_jwt(api, token, now).await,
+            false => match api.issuer_to_ask() {
                 Some(issuer) => {
                     let client = self.client(request);
-                    self.accept_opaque(issuer, token, client, now).await
+                    self.accept_opaque(api, issuer, token, client, now).await
                 }
                 None => Err(BearerTokenError::Opaque.into()),
             },
@@ -228,11 +221,11 @@ impl ResourceServer {
     /// Accepts a JWT that was seen before, as long as nothing has changed, else judges it.
     async fn accept_jwt(
         &self,
-        issuers: &[Arc<Issuer>],
+        api: &Api,
         token: &str,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
-        if let Some(seen) = &self.seen {
+        if let Some(seen) = &api.seen {
             let before = seen.jwt(token, now);
             observing::token_looked_up(before.is_some());
             if let Some(jwt) = before {
@@ -250,10 +243,10 @@ impl ResourceServer {
             }
         }
         // Boxed, as all that a request seldom does.
-        let judging = self.judge_jwt(issuers, token, now).instrument(span());
+        let judging = self.judge_jwt(&api.issuers, token, now).instrument(span());
         let jwt = Box::pin(judging).await?;
         let accepted = jwt.accepted.clone();
-        if let Some(seen) = &self.seen {
+        if let Some(seen) = &api.seen {
             seen.add_jwt(jwt, now);
         }
         Ok(accepted)
@@ -304,12 +297,13 @@ impl ResourceServer {
     /// Takes the provider's word on a token: what it said a short while ago, or what it says now.
     async fn accept_opaque(
         &self,
+        api: &Api,
         issuer: &Arc<Issuer>,
         token: &str,
         client: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
-        let seen = self.seen.as_ref().map(|seen| (seen, TokenHash::of(token)));
+        let seen = api.seen.as_ref().map(|seen| (seen, TokenHash::of(token)));
         if let Some((seen, hash)) = &seen {
             let before = seen.verdict(hash, now).await;
             observing::token_looked_up(before.is_some());
@@ -390,6 +384,41 @@ async fn introspect(
 }
 
 impl Issuer {
+    /// An issuer for one API. `other` is its table of the setting `issuers`, with its name; the client is registered at
+    /// that without one.
+    fn new(
+        provider: Arc<Provider>,
+        other: Option<(&str, &IssuerSettings)>,
+        audience: Vec<String>,
+        introspection_needs_audience: bool,
+        client_id: &str,
+        settings: &Settings,
+    ) -> Issuer {
+        let registration = &provider.registration;
+        let roles = other.and_then(|(_, other)| other.roles_claim.as_ref());
+        Issuer {
+            is_asked: other.is_none() && registration.may_introspect(settings),
+            expected: AccessTokenExpectations {
+                issuer: registration.issuer.clone(),
+                audience,
+                audience_claim: other
+                    .map_or(settings.audience_claim, |(_, other)| other.audience_claim),
+                introspection_needs_audience,
+                client_id: client_id.to_owned(),
+                accepts: other.map_or(settings.accepts, |(_, other)| other.accepts),
+                accepts_setting: match other {
+                    Some((name, _)) => format!("oidc.issuers.{name}.accepts"),
+                    None => "oidc.accepts".to_owned(),
+                },
+                require_at_jwt: settings.require_at_jwt,
+                roles: ClaimPath::parse_all(roles.unwrap_or(&settings.roles_claim)),
+                algorithms: settings.access_token_algorithms(),
+                clock_skew: settings.clock_skew,
+            },
+            provider,
+        }
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.expected.issuer
     }

@@ -33,7 +33,7 @@ pub use self::{
     error::SettingsError,
     http::HttpSettings,
     presets::{KnownProvider, ProviderPreset},
-    resource_server::{IntrospectionAuthMethod, IssuerSettings, TokenValidation},
+    resource_server::{ApiSettings, IntrospectionAuthMethod, IssuerSettings, TokenValidation},
     session::{SessionSettings, StoreKind},
 };
 pub(crate) use self::{check::CLEAR_SITE_DATA, session::StoreUrl};
@@ -48,7 +48,7 @@ use self::{
 pub(crate) use self::{
     insecure_http_hosts::InsecureHttpHosts,
     mode::{GivenEndpoints, MetadataSource, Mode, Registration, Surroundings},
-    resource_server::resource_identifier,
+    resource_server::{resource_identifier, spellings},
     site::Site,
     trusted_proxies::TrustedProxies,
 };
@@ -366,7 +366,7 @@ pub struct Settings {
     /// _Default:_ `false`
     pub insecure_introspection_without_audience: bool,
     /// How many access tokens of each kind are remembered, JWTs that were accepted and what introspection
-    /// said, so that they are not judged anew at each request: `true` (10,000), `false`, or a number. A JWT
+    /// said, for each API, so that they are not judged anew at each request: `true` (10,000), `false`, or a number. A JWT
     /// is remembered for five minutes at most, what introspection said for one.
     ///
     /// _Default:_ `true`
@@ -383,6 +383,17 @@ pub struct Settings {
     ///
     /// _Default:_ none
     pub issuers: BTreeMap<String, IssuerSettings>,
+    /// Whether clients get access tokens for this app from `issuer`: `authorization_servers` of the protected resource
+    /// metadata lists it. Each of `issuers` has a setting of the same name.
+    /// [RFC 9728 §2](https://www.rfc-editor.org/rfc/rfc9728#section-2)
+    ///
+    /// _Default:_ `true`
+    pub authorization_server: bool,
+    /// Several APIs in one app, each with its own audience and its own protected resource metadata. A guard asks for one
+    /// by its name ([`Scopes::API`](crate::Scopes::API)); to a guard that names none, `audience` and `resource` apply.
+    ///
+    /// _Default:_ none
+    pub apis: BTreeMap<String, ApiSettings>,
     /// What a challenge calls the protected space.
     /// [RFC 9110 §11.5](https://www.rfc-editor.org/rfc/rfc9110#section-11.5)
     ///
@@ -509,6 +520,8 @@ impl Default for Settings {
             token_cache: CacheSize::default(),
             roles_claim: Vec::new(),
             issuers: BTreeMap::new(),
+            authorization_server: true,
+            apis: BTreeMap::new(),
             realm: "api".to_owned(),
             resource_metadata: true,
             resource: None,

@@ -1,5 +1,6 @@
 //! An API that accepts access tokens: which it accepts, and what it says of the others.
 
+mod apis;
 pub mod app;
 mod forgeries;
 mod guard;

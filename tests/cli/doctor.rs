@@ -346,6 +346,25 @@ async fn no_secret_key_in_release() {
     );
 }
 
+/// An API keeps no session.
+#[rocket::async_test]
+async fn an_api_needs_no_secret_key_in_release() {
+    let provider = TestProvider::start().await;
+    let mut tool = Tool::new();
+    tool.env("OIDC_ISSUER", provider.issuer())
+        .env("OIDC_AUDIENCE", "notes-api")
+        .env("OIDC_RESOURCE_SERVER_ONLY", "true")
+        .env("ROCKET_PROFILE", "release");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.code, Some(0), "{report:#?}");
+    assert_eq!(
+        report.check("secret_key")["finding"],
+        "none, and an API needs none"
+    );
+    // There are no credentials to try there.
+    assert_eq!(provider.count("/introspect"), 0);
+}
+
 #[rocket::async_test]
 async fn a_stopped_provider() {
     let provider = TestProvider::start().await;

@@ -108,6 +108,9 @@ impl Doctor {
         now: OffsetDateTime,
     ) {
         const CHECK: &str = "introspection";
+        if !provider.registration.may_introspect(&provider.settings) {
+            return;
+        }
         let is_needed = provider.settings.token_validation == TokenValidation::Introspection;
         let endpoint = provider.introspection_endpoint(Some(metadata));
         let endpoint = match (provider.settings.token_validation, endpoint) {

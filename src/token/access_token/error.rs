@@ -213,7 +213,7 @@ impl BearerTokenError {
             BearerTokenError::Inactive => "nothing: the caller needs a new token",
             BearerTokenError::Introspection(error) => error.remedy(),
             BearerTokenError::Opaque => {
-                "have the provider issue JWT access tokens for this API, or give it an introspection endpoint; see `token_validation`"
+                "have the provider issue JWT access tokens for this API, or give it an introspection endpoint and set `client_id`; see `token_validation`"
             }
             BearerTokenError::Disabled => "set `enabled = true`, or send no token",
         }
