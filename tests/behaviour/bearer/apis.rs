@@ -257,6 +257,27 @@ async fn what_introspection_says_counts_at_one_api() {
     assert_eq!(apis.provider.count("/introspect"), 5);
 }
 
+/// Nothing but its audience tells a token for one API from a token for another.
+#[rocket::async_test]
+async fn introspection_without_audience_counts_at_no_named_api() {
+    let apis = Apis::with(json!({
+        "token_validation": "introspection", "insecure_introspection_without_audience": true,
+    }))
+    .await;
+    let scope = "notes:read orders:read";
+    let reply = json!({ "active": true, "sub": "alice", "client_id": "client", "scope": scope });
+    apis.provider
+        .on_introspection(move |answer| *answer = Reply::json(reply.clone()));
+    assert_eq!(apis.statuses("opaque").await, [200, 401, 401]);
+    let refused = apis.call("/stock", "opaque").await;
+    assert!(
+        refused
+            .challenge
+            .unwrap()
+            .contains("the token does not say which API it is meant for")
+    );
+}
+
 #[rocket::async_test]
 async fn two_guards_of_one_route_judge_a_token_apart() {
     let apis = Apis::open().await;
