@@ -144,10 +144,10 @@ impl Document {
                 document.duplicate = (!document.ambiguous.is_empty()).then_some(duplicate);
             }
             Err(error) => {
-                let (repaired, garbled) = replace_unpaired_surrogates(bytes).ok_or(error)??;
+                let repaired = replace_unpaired_surrogates(bytes).ok_or(error)??;
                 // Two that differ in what was replaced would be equal.
-                document.members = parse_strict_object(&repaired)?;
-                document.garbled = garbled;
+                document.members = parse_strict_object(&repaired.json)?;
+                document.garbled = repaired.garbled;
             }
         }
         remove_nulls(&mut document.members);
@@ -499,11 +499,16 @@ impl<'de> Deserialize<'de> for Shape {
     }
 }
 
+/// A text without unpaired surrogates.
+pub(super) struct Repaired {
+    pub(super) json: Vec<u8>,
+    /// The members of the outermost object that had any.
+    garbled: Vec<String>,
+}
+
 /// The text with `\ufffd` in the place of each escape for half of a surrogate pair, and the members of the
 /// outermost object that have any. `None` when there are none, an error when one is in the name of a member.
-pub(super) fn replace_unpaired_surrogates(
-    json: &[u8],
-) -> Option<Result<(Vec<u8>, Vec<String>), JsonError>> {
+pub(super) fn replace_unpaired_surrogates(json: &[u8]) -> Option<Result<Repaired, JsonError>> {
     let mut repaired = json.to_vec();
     let (mut member, mut garbled) = (String::new(), vec![]);
     let (mut at, mut depth, mut is_changed) = (0, 0_usize, false);
@@ -539,7 +544,10 @@ pub(super) fn replace_unpaired_surrogates(
         }
         at += 1;
     }
-    is_changed.then_some(Ok((repaired, garbled)))
+    is_changed.then_some(Ok(Repaired {
+        json: repaired,
+        garbled,
+    }))
 }
 
 /// Reads a string from its opening quotation mark. Answers where it has ended, and whether anything in it

@@ -166,7 +166,7 @@ impl KeyDocument {
                 document.value = value(json)?;
             }
             Err(error) => {
-                let (repaired, _) = replace_unpaired_surrogates(json).ok_or(error)??;
+                let repaired = replace_unpaired_surrogates(json).ok_or(error)??.json;
                 check_unique_members(&repaired)?;
                 document.value = value(&repaired)?;
                 document.is_repaired = true;
