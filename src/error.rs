@@ -174,6 +174,10 @@ pub enum SignInError {
         /// The parameter.
         name: String,
     },
+    /// 400: the provider or the app ended the sessions of the user while they signed in, and once more while
+    /// they signed in again.
+    #[error("the sessions of the user were ended while they signed in")]
+    Ended,
     /// 400: the browser signs in and comes back signed out, again and again.
     #[error("{times} sign-ins within a minute did not keep their session")]
     Loop {
@@ -226,6 +230,7 @@ impl SignInError {
             SignInError::Store(_) => "store_unavailable",
             SignInError::RefusedByApp { .. } => "refused_by_app",
             SignInError::ParameterOfApp { .. } => "parameter_of_app",
+            SignInError::Ended => "ended_meanwhile",
             SignInError::Loop { .. } => "sign_in_loop",
         }
     }
@@ -247,6 +252,7 @@ impl SignInError {
             | SignInError::IssMissing
             | SignInError::Response { .. }
             | SignInError::CodeMissing
+            | SignInError::Ended
             | SignInError::Loop { .. } => 400,
             SignInError::RefusedByApp { .. } => 403,
             SignInError::ParameterOfApp { .. } => 500,
@@ -264,7 +270,7 @@ impl SignInError {
         match self {
             SignInError::NotPending => "sign in again; if it happens always, check that `oidc.base_url` is the address people use and that nothing removes cookies".into(),
             SignInError::Expired { .. } => "sign in again; if people need longer at the provider, raise `oidc.sign_in_timeout`".into(),
-            SignInError::PostedTooLongAgo | SignInError::Used => "sign in again".into(),
+            SignInError::PostedTooLongAgo | SignInError::Used | SignInError::Ended => "sign in again".into(),
             SignInError::TooManySignIns { .. } => "wait; if these are people behind one proxy, list it in `oidc.trusted_proxies`".into(),
             SignInError::State => "sign in again; if it happens often, check that all nodes have the same `secret_key`; else somebody sends people forged responses".into(),
             SignInError::RepeatedParameter { .. } => "sign in again; if it happens often, somebody sends people forged responses".into(),

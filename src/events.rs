@@ -357,8 +357,8 @@ pub struct LoggedOut<'a> {
 impl LoggedOut<'_> {
     /// The reason code, as the log has them: `signed_out` when a session ended by this. Otherwise why there was none
     /// to end: `no_session`, `session_ended`, or `session_idle` and `session_lifetime` for one that was over by its
-    /// times (Flask-OIDC's `expired`); or `store_unavailable` when it could not be ended, and only the browser has
-    /// forgotten it.
+    /// times (Flask-OIDC's `expired`); or `store_unavailable` when the store does not have the end yet: this node
+    /// refuses the session, and records its end when the store is back.
     pub fn reason(&self) -> &str {
         self.reason
     }

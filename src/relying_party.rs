@@ -6,8 +6,9 @@ mod exchange;
 mod logout;
 mod refresh;
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use thiserror::Error;
 use time::OffsetDateTime;
 use url::Url;
 
@@ -15,7 +16,7 @@ pub use self::refresh::RefreshError;
 pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
     exchange::{ExchangeOutcome, Exchanges, Turn},
-    logout::{FrontChannelLogout, PostLogout, revoke_replaced},
+    logout::{FrontChannelLogout, PostLogout, revoke_later, revoke_replaced},
     refresh::{Freshness, Refreshes},
 };
 use crate::{
@@ -29,7 +30,7 @@ use crate::{
     events::AppEvents,
     observing,
     provider::{KeyPurpose, Metadata, Provider, RequestedBy, Tokens},
-    session::{Session, SessionTokens, Sessions},
+    session::{EarlierEnds, Session, SessionTokens, Sessions},
     settings::{Settings, Site, TrustedProxies},
     token::{ClaimSources, Claims, IdToken, IdTokenExpectations, TESTING_ISSUER},
 };
@@ -84,6 +85,29 @@ pub(crate) struct BegunSignIn {
     pub(crate) secrets: AttemptSecrets,
     /// For a cookie of this attempt, if it needs one.
     pub(crate) details: Option<String>,
+}
+
+/// How much later than the provider issued a code this node sends it, at most, and what the clocks of a store
+/// and of this node differ by in measuring so short a time.
+const CODE_MARGIN: Duration = Duration::from_secs(2);
+
+/// Why no session begins.
+#[derive(Clone, Debug, Error)]
+pub(crate) enum NotBegun {
+    #[error(transparent)]
+    Failed(#[from] SignInError),
+    /// An end of the user's sessions may be meant for it. The next attempt knows all that are noted.
+    #[error("the sessions of the user were ended while they signed in")]
+    Ended(EarlierEnds),
+}
+
+impl From<NotBegun> for SignInError {
+    fn from(error: NotBegun) -> SignInError {
+        match error {
+            NotBegun::Failed(error) => error,
+            NotBegun::Ended(_) => SignInError::Ended,
+        }
+    }
 }
 
 impl Source {
@@ -159,16 +183,19 @@ impl RelyingParty {
     pub(crate) async fn exchange(
         &self,
         provider: &Arc<Provider>,
-        attempt: &str,
+        attempt: &SignInAttempt,
         secrets: &AttemptSecrets,
         code: &Secret,
         now: OffsetDateTime,
-    ) -> Result<(Session, SessionTokens), SignInError> {
-        let step = |step| self.attempts.step(attempt, step, self.clock.now());
-        let metadata = provider.metadata(now).await?;
+    ) -> Result<(Session, SessionTokens), NotBegun> {
+        let name = attempt.id.short_name();
+        let step = |step| self.attempts.step(&name, step, self.clock.now());
+        let metadata = provider.metadata(now).await.map_err(SignInError::from)?;
+        let code_sent = self.clock.stopwatch();
         let tokens = provider
             .exchange_code(&metadata, code, &secrets.code_verifier, now)
-            .await?;
+            .await
+            .map_err(SignInError::from)?;
         step("the code was exchanged for tokens");
         // The exchange may have taken long: an ID token is judged by the time at which it came.
         let now = self.clock.now();
@@ -178,29 +205,63 @@ impl RelyingParty {
                 .await?;
             step("the ID token holds");
             let session_expiry = id_token.session_expiry;
+            let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
+            let ends = self
+                .earlier_ends(&id_token.claims, attempt, since_code)
+                .await?;
             let sources = self
                 .with_user_info(provider, &metadata, id_token, &tokens, now)
                 .await?;
             step("UserInfo was asked, if there is any");
-            Ok((sources, session_expiry))
+            Ok((sources, session_expiry, ends))
         };
-        let sources = sources.await;
+        let sources: Result<_, NotBegun> = sources.await;
         let issuer = &provider.registration.issuer;
         let mut session = Session::new(issuer, Claims::default(), now);
         let old = SessionTokens::default();
         let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
         match sources {
-            Ok((sources, session_expiry)) => {
+            Ok((sources, session_expiry, ends)) => {
                 session.end_by(session_expiry);
                 session.claims = sources.merged();
                 observing::claims_by_reference(&session.claims);
+                session.earlier_ends = ends;
                 tokens.sources = sources;
                 Ok((session, tokens))
             }
             Err(error) => {
-                logout::revoke_later(provider, Arc::new(tokens), now);
+                revoke_later(provider, Arc::new(tokens), now);
                 Err(error)
             }
+        }
+    }
+
+    /// The ends that are noted for the user of an ID token, none of which is meant for this sign-in: each was
+    /// noted before the attempt began, or the attempt knows it.
+    ///
+    /// The provider may have issued the code before it ended the user's sessions. An attempt that is longer
+    /// under way than by a monotonic clock since its code was sent is measured by the clocks of two nodes; so it
+    /// is more careful if they agree, and never less if they do not.
+    async fn earlier_ends(
+        &self,
+        claims: &Claims,
+        attempt: &SignInAttempt,
+        since_code: impl FnOnce() -> Duration,
+    ) -> Result<EarlierEnds, NotBegun> {
+        let (issuer, _) = self.source.client();
+        let read = self.sessions.read_ends(issuer, claims, self.clock.now());
+        let read = match read.await {
+            Ok(read) => read,
+            // Any that is there when the session begins counts as later then. The code is used up by now.
+            Err(error) => {
+                tracing::debug!("{error}; which sessions ended before a sign-in is not known");
+                return Ok(EarlierEnds::default());
+            }
+        };
+        let limit = since_code().saturating_add(CODE_MARGIN);
+        match read.youngest_beside(&attempt.earlier_ends) {
+            Some(age) if age <= limit => Err(NotBegun::Ended(read.ends)),
+            _ => Ok(read.ends),
         }
     }
 

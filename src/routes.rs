@@ -244,6 +244,7 @@ fn explanation(error: &SignInError) -> &str {
             "This sign-in was begun too long ago, in another browser, or cookies are switched off."
         }
         SignInError::Used => "This sign-in is over. Please sign in again.",
+        SignInError::Ended => "You were signed out while you signed in. Please sign in again.",
         SignInError::TooManySignIns { .. } => {
             "Too many people are signing in at the moment. Please try again in a little while."
         }

@@ -300,7 +300,7 @@ impl RelyingParty {
 
 /// Revokes the tokens of a session that has ended, or did not begin (RFC 7009), the refresh token first:
 /// with it, most providers end all that came from it.
-pub(super) fn revoke_later(
+pub(crate) fn revoke_later(
     provider: &Arc<Provider>,
     tokens: Arc<SessionTokens>,
     now: OffsetDateTime,

@@ -1077,6 +1077,7 @@ impl From<BeginError> for Failure {
     fn from(error: BeginError) -> Failure {
         match error {
             BeginError::Store(error) => error.into(),
+            BeginError::Ended { .. } => Failure::Ended(SignedOut::Ended),
             BeginError::TooLarge(error) => {
                 let reason = "session_too_large";
                 tracing::error!(reason, "a session ended at its refresh: {error}");

@@ -22,8 +22,11 @@ use crate::{
     keys::Purpose,
     observing, pages,
     provider::{Endpoint, Provider, ProviderError},
-    relying_party::{ExchangeOutcome, Source, Turn, revoke_replaced},
-    session::{BeginError, CurrentSession, Session, SessionChange, SessionTokens, SignedOut},
+    relying_party::{ExchangeOutcome, NotBegun, Source, Turn, revoke_later, revoke_replaced},
+    session::{
+        BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, SignedOut,
+        while_signing_in,
+    },
     settings::ResponseMode,
     token::printable,
 };
@@ -129,6 +132,19 @@ impl<'r> Visit<'r, '_> {
         login_hint: Option<&str>,
         is_restarted: bool,
     ) -> Outcome<'r> {
+        let ends = EarlierEnds::default();
+        self.begin_after(ends, return_to, login_hint, is_restarted)
+            .await
+    }
+
+    /// As [`begin`](Self::begin), where these ends are from before the sign-in.
+    async fn begin_after(
+        &self,
+        ends: EarlierEnds,
+        return_to: ReturnTo,
+        login_hint: Option<&str>,
+        is_restarted: bool,
+    ) -> Outcome<'r> {
         let request = self.request;
         if let Some(address) = self.address_at_base_url() {
             return Outcome::Success(redirect(&address));
@@ -164,6 +180,7 @@ impl<'r> Visit<'r, '_> {
             Err(error) => return self.failed(error, &return_to).await,
         };
         let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
+        let attempt = attempt.after_ends(ends);
         let beginning = self.rp.begin_sign_in(
             provider,
             &browser.id,
@@ -338,10 +355,30 @@ impl<'r> Visit<'r, '_> {
             }
             // It has had its session: the page decides what its visitor may see by now.
             Ok(Completed::Late) => Outcome::Success(redirect(attempt.return_to.as_str())),
-            Err(error @ SignInError::Used) => self.lead_on(&attempt, false, error).await,
-            Err(error) if is_too_late(&error) => self.lead_on(&attempt, true, error).await,
-            Err(error) => self.failed(error, &attempt.return_to).await,
+            Err(NotBegun::Ended(ends)) => self.sign_in_anew(&attempt, ends).await,
+            Err(NotBegun::Failed(error @ SignInError::Used)) => {
+                self.lead_on(&attempt, false, error).await
+            }
+            Err(NotBegun::Failed(error)) if is_too_late(&error) => {
+                self.lead_on(&attempt, true, error).await
+            }
+            Err(NotBegun::Failed(error)) => self.failed(error, &attempt.return_to).await,
         }
+    }
+
+    /// The user's sessions were ended, and nobody can say whether the provider had issued the code before or
+    /// after that. A code of an attempt that begins now is issued after it: the provider asks the user, if it
+    /// has ended their session there too, and answers at once, if they have signed in since.
+    ///
+    /// Once for each sign-in: an end that is noted while this one is repeated is a page, or provider and app
+    /// could send a browser round for ever.
+    async fn sign_in_anew(&self, attempt: &SignInAttempt, ends: EarlierEnds) -> Outcome<'r> {
+        let return_to = attempt.return_to.clone();
+        if !attempt.earlier_ends.is_empty() {
+            return self.failed(SignInError::Ended, &return_to).await;
+        }
+        observing::sign_in_restarted(&SignInError::Ended);
+        self.begin_after(ends, return_to, None, true).await
     }
 
     /// The session that an attempt leads to: begun by this callback, or by an identical one.
@@ -351,7 +388,7 @@ impl<'r> Visit<'r, '_> {
         attempt: &SignInAttempt,
         secrets: AttemptSecrets,
         code: crate::Secret,
-    ) -> Result<Completed, SignInError> {
+    ) -> Result<Completed, NotBegun> {
         let client = self.client();
         let exchange = self
             .rp
@@ -363,7 +400,7 @@ impl<'r> Visit<'r, '_> {
             Ok(ExchangeOutcome::Turn(turn)) => turn,
             Ok(ExchangeOutcome::Begun(current)) => return Ok(Completed::Before(current)),
             // Its session has ended, or nobody came for it in time.
-            Err(SignInError::Used) => return Ok(Completed::Late),
+            Err(NotBegun::Failed(SignInError::Used)) => return Ok(Completed::Late),
             Err(error) => return Err(error),
         };
         let Turn {
@@ -452,7 +489,7 @@ pub(crate) async fn begin_session(
     request: &Request<'_>,
     session: Session,
     tokens: SessionTokens,
-) -> Result<Vec<String>, SignInError> {
+) -> Result<Vec<String>, NotBegun> {
     let visit = Visit::new(request).ok_or(SignInError::State)?;
     // Of somebody else, as a rule: the session of the client that the request is of goes on.
     let (home, mut changes) = (ReturnTo::home(), vec![]);
@@ -556,27 +593,35 @@ impl Visit<'_, '_> {
         jar: Option<&CookieJar<'_>>,
         return_to: &ReturnTo,
         changes: &mut Vec<SessionChange>,
-    ) -> Result<CurrentSession, SignInError> {
+    ) -> Result<CurrentSession, NotBegun> {
+        let earlier_ends = session.earlier_ends.clone();
         let mut signed_in = SignedIn {
             session: &mut session,
             tokens: &tokens,
             return_to: return_to.as_str(),
         };
-        if let Err(refused) = self
-            .events
-            .after_authorize(self.request, &mut signed_in)
-            .await
-        {
-            return Err(SignInError::RefusedByApp { message: refused.0 });
+        let asking = self.events.after_authorize(self.request, &mut signed_in);
+        let (allowed, ends) = while_signing_in(earlier_ends, asking).await;
+        if let Err(refused) = allowed {
+            return Err(SignInError::RefusedByApp { message: refused.0 }.into());
         }
+        session.earlier_ends = ends;
 
         let sessions = &self.rp.sessions;
         let begun = sessions
             .begin(session, tokens, jar, self.now, changes)
             .await;
         let begun = begun.map_err(|error| match error {
-            BeginError::TooLarge(error) => SignInError::SessionTooLarge(error),
-            BeginError::Store(error) => SignInError::Store(error),
+            BeginError::TooLarge(error) => SignInError::SessionTooLarge(error).into(),
+            BeginError::Store(error) => SignInError::Store(error).into(),
+            BeginError::Ended { ends, replaced } => {
+                if let (Some(replaced), Source::Provider(provider)) = (replaced, &self.rp.source)
+                    && let Some(tokens) = replaced.tokens()
+                {
+                    revoke_later(provider, tokens.clone(), self.now);
+                }
+                NotBegun::Ended(ends)
+            }
         })?;
         if let (Some(replaced), Source::Provider(provider)) = (&begun.replaced, &self.rp.source) {
             revoke_replaced(provider, replaced, &begun.session, self.now);

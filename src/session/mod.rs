@@ -3,6 +3,7 @@
 mod change;
 mod chunks;
 mod current;
+mod earlier_ends;
 mod ended_note;
 mod ending;
 mod generations;
@@ -28,6 +29,8 @@ use time::OffsetDateTime;
 pub(crate) use change::EndCause;
 pub use change::{SessionChange, SessionChangeKind};
 pub(crate) use current::CurrentSession;
+pub(crate) use earlier_ends::{EarlierEnds, EndsRead};
+pub(crate) use ending::while_signing_in;
 pub(crate) use names::Names;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
@@ -58,12 +61,14 @@ pub(crate) struct Session {
     pub refresh_due: Option<i64>,
     /// Whether UserInfo did not answer at the last refresh, and is to be asked again.
     pub user_info_due: bool,
-    /// In milliseconds since 1970: somebody may sign in again in the second in which a session ended.
+    /// In milliseconds since 1970.
     started: i64,
     /// When it ends at the latest, in milliseconds since 1970.
     ends: i64,
     /// When it was last noted to be in use, in seconds since 1970.
     seen: i64,
+    /// The ends of other sessions that were noted before it began.
+    pub earlier_ends: EarlierEnds,
 }
 
 /// What the provider sent for a session: its tokens, and what they and UserInfo state.
@@ -95,6 +100,7 @@ impl Session {
             started: milliseconds(now),
             ends: i64::MAX,
             seen: now.unix_timestamp(),
+            earlier_ends: EarlierEnds::default(),
         }
     }
 

@@ -49,9 +49,19 @@ impl Names {
         names.into_iter().min().unwrap_or_default()
     }
 
+    /// That the end of this session was told.
+    pub(crate) fn told_end(&self, session: &str) -> String {
+        digest_name("told end", &[session])
+    }
+
     /// That somebody noticed that a session is over by its times.
     pub(crate) fn noticed_end(&self, session: &str) -> String {
         digest_name("noticed end", &[session])
+    }
+
+    /// When the last of all sessions ends, as [`subject`](Self::subject).
+    pub(crate) fn last_end(&self, issuer: &str) -> Vec<String> {
+        self.0.index_names("last end", &[issuer])
     }
 
     /// A logout token that was accepted, as [`subject`](Self::subject).
@@ -101,8 +111,10 @@ mod tests {
             names.known_sid("issuer", "id").remove(0),
             names.told_end_of_sid("issuer", "id", 1),
             names.told_end_of_sid("issuer", "id", 2),
+            names.told_end("id"),
             names.noticed_end("id"),
             names.jti("issuer", "id").remove(0),
+            names.last_end("issuer").remove(0),
             names.generation("id"),
             names.record("id", 1),
             names.record("id", 2),

@@ -12,12 +12,13 @@ use std::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use moka::{ops::compute::Op, sync::Cache};
 use rocket::http::CookieJar;
+use serde_json::Value;
 use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::{
-    CurrentSession, EndCause, Names, Session, SessionChange, SessionTokens, SessionTooLarge,
-    SignedOut,
+    CurrentSession, EarlierEnds, EndCause, Names, Session, SessionChange, SessionTokens,
+    SessionTooLarge, SignedOut,
     chunks::{SessionCookies, without_end},
     ended_note::EndedNote,
     ending::KnownSids,
@@ -48,7 +49,10 @@ const MAX_TOUCHED: u64 = 10_000;
 const USUAL_HEADER_LIMIT: usize = 4 * 1024 - 512;
 /// How much longer than a session its newest generation is known: by how much the clocks of nodes and of a
 /// store may differ.
-const MAX_DIFFERENCE: Duration = Duration::from_secs(60);
+pub(super) const MAX_DIFFERENCE: Duration = Duration::from_secs(60);
+/// How many sessions one person may have in the memory of this process, unless set: else one account fills it,
+/// and ends the sessions of all others.
+const MAX_PER_USER_IN_MEMORY: usize = 100;
 /// What precedes a record in a shared store whose browser has shown the cookie with it.
 const SEEN: char = '.';
 /// Claims that bind a token to its request, and say nothing about the user.
@@ -68,6 +72,8 @@ pub(crate) struct Sessions {
     pub(crate) store: Arc<dyn SessionStore>,
     /// Whether other nodes use the store too.
     pub(crate) is_shared: bool,
+    /// How many sessions one person may have, where that is known.
+    pub(super) max_per_user: Option<usize>,
     /// For front-channel logout, where it is turned on.
     pub(super) known_sids: Option<KnownSids>,
     pub(super) unrecorded: Arc<UnrecordedEnds>,
@@ -92,6 +98,13 @@ pub(crate) enum BeginError {
     TooLarge(#[from] SessionTooLarge),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("the sessions of the user were ended while they signed in")]
+    Ended {
+        /// The ends that are noted now.
+        ends: EarlierEnds,
+        /// The session that the browser had before, which has ended too.
+        replaced: Option<Box<CurrentSession>>,
+    },
 }
 
 /// A session that has begun.
@@ -143,7 +156,12 @@ impl Sessions {
             let store = MemoryStore::new(settings.max_sessions).clock(clock.clone());
             Arc::new(store.max_numbers(settings.max_generations))
         };
+        let in_memory = !is_shared && !is_in_cookies;
+        let max_per_user = settings
+            .max_per_user
+            .or(in_memory.then_some(MAX_PER_USER_IN_MEMORY));
         Ok(Sessions {
+            max_per_user,
             names: Names::new(cookies.keys.clone()),
             keys: cookies.keys.clone(),
             cookies: SessionCookies::new(cookies, settings.cookie.as_deref()),
@@ -231,11 +249,45 @@ impl Sessions {
             let life = self.kept_for(&current, now);
             self.store.create(&stored, life).await?;
         }
-        self.know_sid(&current, now).await?;
-        Ok(Begun {
-            session: current,
-            replaced,
-        })
+        match self.recorded(&current, now).await {
+            Ok(None) => Ok(Begun {
+                session: current,
+                replaced,
+            }),
+            // Whoever ended the sessions of this user may not have found it.
+            Ok(Some(ends)) => {
+                self.withdraw(&current).await?;
+                Err(BeginError::Ended {
+                    ends,
+                    replaced: replaced.map(Box::new),
+                })
+            }
+            Err(error) => {
+                if let Err(error) = self.withdraw(&current).await {
+                    tracing::debug!("{error}; a session that no browser has stays in the store");
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Tells the nodes of a new session. Answers the ends of its user that are noted, when it is ended by one.
+    async fn recorded(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<Option<EarlierEnds>, StoreError> {
+        self.know_session(current, now).await?;
+        self.note_last_end(current, now).await?;
+        self.later_ends(current, now).await
+    }
+
+    /// Removes a session that no browser has.
+    async fn withdraw(&self, current: &CurrentSession) -> Result<(), StoreError> {
+        if !self.is_in_cookies {
+            self.store.remove(&current.name).await?;
+        }
+        Ok(())
     }
 
     /// Ends the session that this browser has, for a new one. Answers it if it had not ended before.
@@ -382,7 +434,7 @@ impl Sessions {
             Newest::ThisOne => {
                 // A node that shares nothing and was restarted learns it from the first cookie that it sees.
                 if !self.is_shared
-                    && let Err(error) = self.know_sid(&session, now).await
+                    && let Err(error) = self.know_session(&session, now).await
                 {
                     tracing::debug!("{error}; front-channel logout does not find a session");
                 }
@@ -693,7 +745,7 @@ impl Sessions {
         }
         let names = self.names_of(&next);
         self.note_generation(&next, &names, now).await?;
-        self.know_sid(&next, now).await?;
+        self.know_session(&next, now).await?;
         // It may have been ended while the provider was asked, or another node was quicker.
         match self.newer_than(&next, &names, now).await {
             Ok(Newest::ThisOne) => Ok(Some(next)),
@@ -982,15 +1034,24 @@ impl Sessions {
 
     fn names_of(&self, session: &Session) -> SessionNames {
         let name = self.names.session(&session.id);
+        let (subject, sid) = self.owner_names(&session.issuer, &session.claims);
         SessionNames {
             generation: self.names.generation(&name),
             session: name.into(),
-            subject: self.names.subject(&session.issuer, session.subject()),
-            sid: match session.sid() {
-                Some(sid) => self.names.sid(&session.issuer, sid),
-                None => self.names.without_sid(&session.issuer, session.subject()),
-            },
+            subject,
+            sid,
         }
+    }
+
+    /// The names of the user, and of the session at the provider, of a session with these claims.
+    pub(super) fn owner_names(&self, issuer: &str, claims: &Claims) -> (Vec<String>, Vec<String>) {
+        let text = |name| claims.value(name).and_then(Value::as_str);
+        let subject = text("sub").unwrap_or_default();
+        let sid = match text("sid") {
+            Some(sid) => self.names.sid(issuer, sid),
+            None => self.names.without_sid(issuer, subject),
+        };
+        (self.names.subject(issuer, subject), sid)
     }
 
     fn stored(&self, current: &CurrentSession, owners: Vec<String>) -> StoredSession {

@@ -12,8 +12,9 @@ use crate::{
     RelyingParty, SignInError,
     code_flow::{AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt},
     dev_provider::Unsuitable,
-    relying_party::Source,
+    relying_party::{NotBegun, Source},
     routes,
+    session::EarlierEnds,
 };
 
 /// What a test says of a local request: who makes it.
@@ -195,12 +196,29 @@ async fn sign_in(
     at: &TestProvider,
     claims: &Value,
 ) -> Result<Vec<String>, String> {
+    // As a browser would, which comes back once more when the user's sessions have just been ended.
+    let none = EarlierEnds::default();
+    let begun = match sign_in_after(request, rp, at, claims, none).await? {
+        Err(NotBegun::Ended(ends)) => sign_in_after(request, rp, at, claims, ends).await?,
+        begun => begun,
+    };
+    begun.map_err(|error| error.to_string())
+}
+
+/// One attempt to sign in, which knows of these ends.
+async fn sign_in_after(
+    request: &Request<'_>,
+    rp: &RelyingParty,
+    at: &TestProvider,
+    claims: &Value,
+    ends: EarlierEnds,
+) -> Result<Result<Vec<String>, NotBegun>, String> {
     let failed = |error: SignInError| error.to_string();
     let Source::Provider(provider) = &rp.source else {
         return Err("the app has a testing profile".to_owned());
     };
     let (browser, now) = (BrowserId::random(), rp.clock.now());
-    let attempt = SignInAttempt::new(&browser, ReturnTo::home(), false, now);
+    let attempt = SignInAttempt::new(&browser, ReturnTo::home(), false, now).after_ends(ends);
     let begun = rp.begin_sign_in(provider, &browser, attempt, &[], None, now);
     let begun = begun.await.map_err(failed)?;
     let callback = at.authorize_at(&begun.url, claims).await;
@@ -214,9 +232,15 @@ async fn sign_in(
     }
     let code = rp.accept_response(provider, response, now).await;
     let code = code.map_err(failed)?;
-    let name = begun.attempt.id.short_name();
-    let exchanged = rp.exchange(provider, &name, &begun.secrets, &code, rp.clock.now());
-    let (session, tokens) = exchanged.await.map_err(failed)?;
-    let begun = routes::begin_session(request, session, tokens).await;
-    begun.map_err(failed)
+    let exchanged = rp.exchange(
+        provider,
+        &begun.attempt,
+        &begun.secrets,
+        &code,
+        rp.clock.now(),
+    );
+    Ok(match exchanged.await {
+        Ok((session, tokens)) => routes::begin_session(request, session, tokens).await,
+        Err(error) => Err(error),
+    })
 }

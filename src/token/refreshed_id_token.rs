@@ -44,6 +44,7 @@ impl RefreshedIdToken {
         let session_expiry = id_token.session_expiry;
         check_same(&claims, original.claims, "sub")?;
         check_same_aud(&claims, original.claims)?;
+        check_sid(&claims, original.claims)?;
         check_auth_time(&claims, original.claims)?;
         check_nonce(&claims, original.nonce)?;
         Ok(RefreshedIdToken {
@@ -117,6 +118,16 @@ fn check_same_aud(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdT
     match audiences(claims) == audiences(original) {
         true => Ok(()),
         false => Err(RefreshedIdTokenError::Changed { claim: "aud" }),
+    }
+}
+
+/// A session is ended by the `sid` of its sign-in. Under another one, an end that was noted meanwhile would not
+/// be found.
+fn check_sid(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdTokenError> {
+    let stated = claims.value("sid").filter(|value| !value.is_null());
+    match stated.is_none() || stated == original.value("sid") {
+        true => Ok(()),
+        false => Err(RefreshedIdTokenError::Changed { claim: "sid" }),
     }
 }
 
@@ -234,6 +245,21 @@ mod tests {
         assert!(judge(|claims| drop(claims.as_object_mut().unwrap().remove("auth_time"))).is_ok());
     }
 
+    /// One that the sign-in did not have is another, too.
+    #[test]
+    fn a_sid_is_the_one_of_the_sign_in_or_absent() {
+        let mut sign_in = original();
+        sign_in["sid"] = json!("s-1");
+        for (sid, expected) in [
+            (json!("s-1"), Ok(())),
+            (Value::Null, Ok(())),
+            (json!("s-2"), changed("sid")),
+        ] {
+            let judged = judge_after(sign_in.clone(), |claims| claims["sid"] = sid);
+            assert_eq!(judged.map(drop), expected);
+        }
+    }
+
     #[test]
     fn an_audience_is_the_same_as_a_list_of_it() {
         let mut sign_in = original();
@@ -251,6 +277,8 @@ mod tests {
             ("aud", json!("client")),
             ("aud", json!(["client", "other"])),
             ("aud", json!(["client", "api", "other"])),
+            ("sid", json!("another")),
+            ("sid", json!(1)),
             ("auth_time", json!(NOW - 1001)),
             ("auth_time", json!(0)),
             ("auth_time", json!(-1)),

@@ -10,6 +10,7 @@ mod cookie_mixing;
 mod debug_page;
 mod dev_provider;
 mod disabled;
+mod ended_sign_ins;
 mod error_pages;
 mod events;
 mod forced_refresh;

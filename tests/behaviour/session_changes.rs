@@ -15,6 +15,7 @@ use rocket::{
 };
 use rocket_openidconnect::{
     Events, LoggedIn, LoggedOut, Oidc, RelyingParty, SessionChange, SignedIn, User,
+    store::SessionStore,
 };
 use tokio::{
     sync::{Barrier, Mutex, mpsc},
@@ -298,9 +299,9 @@ async fn a_further_session_ends_the_oldest() {
     assert_eq!(heard.lines().await, expected);
 }
 
-/// The browser is signed out, and its session is not.
+/// The end is kept until the store takes it, and told when it is asked for.
 #[rocket::async_test]
-async fn a_sign_out_that_the_store_does_not_take_is_no_end() {
+async fn a_sign_out_that_the_store_does_not_take_is_told_once() {
     let provider = TestProvider::start().await;
     let (mut listener, heard) = Listener::new();
     let together = Arc::new(Barrier::new(2));
@@ -308,7 +309,7 @@ async fn a_sign_out_that_the_store_does_not_take_is_no_end() {
     let app = App::local(&provider);
     let store = Switchable::new();
     let browser = node(&app, &listener, &store).await;
-    sign_in(&browser, &provider).await;
+    let id = sign_in(&browser, &provider).await;
     heard.lines().await;
     let outage = async {
         // The session was found, and the app is in `before_logout`.
@@ -318,7 +319,25 @@ async fn a_sign_out_that_the_store_does_not_take_is_no_end() {
     };
     let submit = browser.submit("/oidc/logout", "");
     rocket::futures::future::join(submit, outage).await;
-    assert_eq!(heard.lines().await, ["after_logout store_unavailable"]);
+    let path = "/oidc/logout";
+    assert_eq!(
+        heard.lines().await,
+        [
+            line(&provider, "Ended signed_out", ["alice", "sid-1", &id, path]),
+            "after_logout store_unavailable".to_owned(),
+        ]
+    );
+
+    store.switch(false);
+    app.advance(Duration::from_secs(40));
+    let recorded = async {
+        while store.load(&id).await.unwrap().is_some() {
+            browser.visit("/").await.is(Status::Ok);
+        }
+    };
+    let recorded = timeout(Duration::from_secs(10), recorded).await;
+    recorded.expect("the end is recorded within ten seconds");
+    assert_eq!(heard.lines().await, [""; 0]);
 }
 
 // ---- The app.

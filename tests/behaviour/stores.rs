@@ -368,10 +368,14 @@ async fn a_session_in_memory_removes_the_cookies_of_the_one_before() {
 #[rocket::async_test]
 async fn a_thousand_sessions_end_by_one_sub() {
     let provider = TestProvider::start().await;
-    let app = App::local(&provider)
-        .with("oidc.session.store", "memory")
-        .with("oidc.user_info_enabled", false);
-    let first = signed_in(&app, &provider).await;
+    let app = App::local(&provider).with("oidc.user_info_enabled", false);
+    // An own store: in that of the setting, one person has fewer.
+    let fairing = Oidc::fairing()
+        .clock(app.clock())
+        .session_store(MemoryStore::new(2_000));
+    let rocket = app.bare().attach(fairing);
+    let first = Browser::open(rocket.mount("/", crate::common::pages())).await;
+    first.sign_in(&provider, "/me").await.is(Status::Ok);
     let mut browsers = vec![];
     for _ in 1..1_000 {
         let browser = first.another();
@@ -468,6 +472,17 @@ impl SessionStore for Switchable {
 
     async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
         self.up()?.notes(names).await
+    }
+
+    async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        self.up()?.note_end(name, value, life).await
+    }
+
+    async fn notes_with_life(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+        self.up()?.notes_with_life(names).await
     }
 
     async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {

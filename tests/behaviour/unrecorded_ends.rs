@@ -141,6 +141,13 @@ impl SessionStore for Link {
         self.read()?.notes(names).await
     }
 
+    async fn notes_with_life(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+        self.read()?.notes_with_life(names).await
+    }
+
     async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
         self.write()?.forget(name, value).await
     }
@@ -281,6 +288,7 @@ async fn an_unrecorded_sign_out_is_logged_once() {
                 format!("ERROR the session store is not reachable: {cause}"),
                 "INFO check that the session store runs and that this machine can reach it; the address of Redis or of the SQL database is `oidc.session.url`".to_owned(),
                 "WARN a sign-out is not recorded; it is tried again until the store has it".to_owned(),
+                "INFO a user signed out".to_owned(),
             ]
         );
         store.is(State::Up);

@@ -80,7 +80,9 @@ async fn begun_with(sessions: &Sessions, more: serde_json::Value) -> CurrentSess
     let client = Client::untracked(rocket::build()).await.unwrap();
     let request = client.get("/");
     let tokens = tokens("old", more);
-    let session = Session::new(ISSUER, tokens.sources.merged(), now());
+    let mut session = Session::new(ISSUER, tokens.sources.merged(), now());
+    let read = sessions.read_ends(ISSUER, &session.claims, now()).await;
+    session.earlier_ends = read.unwrap().ends;
     let jar = request.inner().cookies();
     let begun = sessions
         .begin(session, tokens, Some(jar), now(), &mut vec![])
@@ -348,6 +350,131 @@ async fn a_user_is_signed_out_under_each_key() {
         ending.await.unwrap();
         assert_eq!(found(&node, session).await.map(drop), Err(SignedOut::Ended));
     }
+}
+
+async fn end_all(sessions: &Sessions, owner: &[String]) {
+    let mut ended = vec![];
+    let ending = sessions.end_matching(owner, EndCause::App, now(), &mut ended);
+    ending.await.unwrap();
+}
+
+/// A node that has the new key only as the other one has the old.
+#[rocket::async_test]
+async fn an_end_ends_what_began_before_it_under_any_key() {
+    let store = store();
+    for is_in_cookies in [true, false] {
+        let one = node_with(&store, is_in_cookies, &[2, 1]);
+        let other = node_with(&store, is_in_cookies, &[1, 2]);
+        for (ending, beginning) in [(&one, &other), (&other, &one)] {
+            let before = sent(beginning, &begun(beginning).await).await;
+            let owner = ending.names.subject(ISSUER, "alice");
+            end_all(ending, &owner).await;
+            let after = sent(beginning, &begun(beginning).await).await;
+            for node in [&one, &other] {
+                let found_before = found(node, before.clone()).await.map(drop);
+                assert_eq!(found_before, Err(SignedOut::Ended));
+                assert!(found(node, after.clone()).await.is_ok());
+            }
+            // A newer one in place of the one that it knows.
+            end_all(beginning, &beginning.names.subject(ISSUER, "alice")).await;
+            for node in [&one, &other] {
+                let found_after = found(node, after.clone()).await.map(drop);
+                assert_eq!(found_after, Err(SignedOut::Ended));
+            }
+        }
+    }
+}
+
+/// Between the first look at the ends and the session, whichever way they are noted.
+#[rocket::async_test]
+async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
+    for is_in_cookies in [true, false] {
+        for i in 0..2 {
+            let store = store();
+            let sessions = node(&store, is_in_cookies);
+            let tokens = tokens("new", json!({ "sid": "s-1" }));
+            let mut session = Session::new(ISSUER, tokens.sources.merged(), now());
+            let read = sessions.read_ends(ISSUER, &session.claims, now()).await;
+            let read = read.unwrap();
+            assert!(read.ends.is_empty());
+            session.earlier_ends = read.ends;
+
+            let owner = [
+                sessions.names.subject(ISSUER, "alice"),
+                sessions.names.sid(ISSUER, "s-1"),
+            ];
+            end_all(&sessions, &owner[i]).await;
+            let name = sessions.names.session(&session.id);
+            let mut made_room = vec![];
+            let begun = sessions
+                .begin(session, tokens, None, now(), &mut made_room)
+                .await;
+            let Err(BeginError::Ended {
+                ends,
+                replaced: None,
+            }) = begun.map(drop)
+            else {
+                panic!("the session begins");
+            };
+            assert_eq!(store.load(&name).await, Ok(None));
+            // It is what the next sign-in reads.
+            let again = sessions
+                .read_ends(ISSUER, &alice(json!({ "sid": "s-1" })), now())
+                .await;
+            let again = again.unwrap();
+            assert_eq!(again.ends, ends);
+            let age = again.youngest_beside(&EarlierEnds::default());
+            assert!(age.is_some_and(|age| age < Duration::from_secs(60)));
+        }
+    }
+}
+
+/// `session.lifetime` is shorter than yesterday, at this node or at all, and may be longer tomorrow.
+#[rocket::async_test]
+async fn an_end_is_noted_for_as_long_as_any_session_lives() {
+    let hours = |hours: u64| Duration::from_secs(3600 * hours);
+    let clock = Clock::standing();
+    let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
+    let mut before = node(&store, true);
+    before.settings.lifetime = hours(24);
+    before.settings.idle = hours(24);
+    let mut today = node(&store, true);
+    today.settings.lifetime = hours(1);
+    let one = sent(&before, &begun(&before).await).await;
+    begun(&today).await;
+    let owner = today.names.subject(ISSUER, "alice");
+    end_all(&today, &owner).await;
+    for passed in [hours(2), hours(21)] {
+        clock.advance(passed);
+        let found = found(&before, one.clone()).await.map(drop);
+        assert_eq!(found, Err(SignedOut::Ended));
+    }
+    // A minute by which the clock of the node was wrong, and one by which it is.
+    clock.advance(hours(1) + 2 * MAX_DIFFERENCE - Duration::from_secs(2));
+    assert_eq!(
+        found(&before, one.clone()).await.map(drop),
+        Err(SignedOut::Ended)
+    );
+    clock.advance(Duration::from_secs(5));
+    assert!(found(&before, one).await.is_ok(), "the note is gone");
+}
+
+#[test]
+fn one_person_has_so_many_sessions_in_memory_unless_set() {
+    let of = |kind, most, own: bool| {
+        let settings = SessionSettings {
+            store: kind,
+            max_per_user: most,
+            ..SessionSettings::default()
+        };
+        let own = own.then(|| store() as Arc<dyn SessionStore>);
+        let sessions = Sessions::open(settings, &app_cookies(&[7]), ISSUER, own, &Clock::default());
+        sessions.unwrap().max_per_user
+    };
+    assert_eq!(of(StoreKind::Memory, None, false), Some(100));
+    assert_eq!(of(StoreKind::Memory, Some(2), false), Some(2));
+    assert_eq!(of(StoreKind::Cookie, None, false), None);
+    assert_eq!(of(StoreKind::Cookie, None, true), None);
 }
 
 #[rocket::async_test]
