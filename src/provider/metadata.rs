@@ -95,7 +95,9 @@ impl Metadata {
 
     /// RFC 8414 §2. Empty where nothing is listed.
     pub(crate) fn introspection_endpoint_auth_methods_supported(&self) -> &[String] {
-        let listed = self.introspection_endpoint_auth_methods_supported.as_deref();
+        let listed = self
+            .introspection_endpoint_auth_methods_supported
+            .as_deref();
         listed.unwrap_or_default()
     }
 

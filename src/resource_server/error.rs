@@ -115,9 +115,7 @@ impl BearerError {
                 **cause,
                 ProviderError::Busy { .. } | ProviderError::Unavailable { .. }
             ),
-            BearerError::Claims { .. }
-            | BearerError::NoFairing
-            | BearerError::NoApi => true,
+            BearerError::Claims { .. } | BearerError::NoFairing | BearerError::NoApi => true,
         }
     }
 

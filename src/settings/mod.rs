@@ -361,7 +361,8 @@ pub struct Settings {
     #[serde(deserialize_with = "value::optional::<_, IntrospectionMethod, _>")]
     pub introspection_auth_method: Option<IntrospectionAuthMethod>,
     /// Whether an introspection reply may leave out `aud` although `audience` or `resource` is set. Every token
-    /// that the provider calls active is then accepted, those for other APIs too. A warning at liftoff.
+    /// that the provider calls active is then accepted, those for other APIs too, but at guards that name an API of
+    /// `apis`. A warning at liftoff.
     ///
     /// _Default:_ `false`
     pub insecure_introspection_without_audience: bool,

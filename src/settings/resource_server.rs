@@ -59,7 +59,8 @@ pub struct IssuerSettings {
     #[serde(default, deserialize_with = "audiences")]
     pub apis: BTreeMap<String, Vec<String>>,
     /// Whether clients get access tokens for this app from it: `authorization_servers` of the protected resource
-    /// metadata lists it. Set `false` for an issuer that signs nobody in, such as that of a CI system.
+    /// metadata lists it. Set `false` for an issuer that signs nobody in, such as that of a CI system. One with `jwks_uri`
+    /// is not listed in any case: without metadata nobody is sent there.
     /// [RFC 9728 §2](https://www.rfc-editor.org/rfc/rfc9728#section-2)
     ///
     /// _Default:_ `true`

@@ -274,7 +274,6 @@ async fn metadata_is_read_again_after_a_day_and_nobody_waits_for_it() {
 async fn metadata_that_is_wrong_aborts_the_launch() {
     let provider = TestProvider::start().await;
     let issuer = provider.issuer();
-    let log = "look into the provider's log for this request";
     let https = "serve the provider over https, or on a loopback address; a host of a closed network \
                  may be listed in `oidc.insecure_http_hosts`";
     let changed = |member: &str, value: Value| {

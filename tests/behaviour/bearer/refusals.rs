@@ -210,7 +210,14 @@ async fn what_operators_must_know_is_said_once_a_minute() {
     let cause = down.trim_start_matches("ERROR: ").to_owned();
     // After five, the provider is not asked for a while, which has a line of its own.
     let opened = |wait: u32| format!("WARN: {cause}; the next attempt is due in {wait} s");
-    let expected = [claims, make_optional, &*down, &*try_again, &*opened(1), &*try_again];
+    let expected = [
+        claims,
+        make_optional,
+        &*down,
+        &*try_again,
+        &*opened(1),
+        &*try_again,
+    ];
     assert_eq!(lines(), expected);
 
     api.clock.advance(Duration::from_secs(59));
