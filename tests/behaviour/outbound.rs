@@ -186,7 +186,8 @@ async fn private_addresses_in_the_settings_are_the_operators_word() {
         "issuer": "https://kubernetes.default.svc",
         "auth_uri": "https://10.0.0.1:6443/authorize",
         "token_uri": "https://10.0.0.1:6443/token",
-        "jwks_uri": "https://10.0.0.1:6443/openid/v1/jwks",
+        // The keys are asked for before anybody is sent there.
+        "jwks_uri": format!("{}/jwks", provider.issuer()),
     });
     let app = App::new(&provider)
         .with("oidc.issuer", "https://kubernetes.default.svc")
@@ -239,7 +240,7 @@ async fn an_outage_reads_as_one_and_says_when_to_come_again() {
     let reply = Reply::error(401, "invalid_client", "").with_header("Retry-After", "5");
     let page = sign_in("/token", reply).await;
     page.is(Status::BadGateway)
-        .sees("gave an answer that cannot be trusted");
+        .sees("This site is not set up right for its sign-in service.");
     assert_eq!(page.header("Retry-After"), None);
 }
 

@@ -544,7 +544,7 @@ fn an_api_needs_a_client_id_for_two_things() {
     };
     let asks = |settings: &Settings, method| Settings {
         token_validation: TokenValidation::Introspection,
-        introspection_auth_method: method,
+        introspection_auth_method: Some(method),
         ..settings.clone()
     };
     for settings in [with_audience, with_resource, with_named] {
