@@ -589,7 +589,7 @@ fn issuers_that_are_no_address_need_their_keys() {
         ),
         &[],
         "`default.oidc.issuers.x.jwks_uri` in Rocket.toml: `http://keys.example.com/` is neither `https` nor on loopback",
-        "write an address with `https`",
+        "write an address with `https`; in a closed network, list `keys.example.com` in `insecure_http_hosts`",
     );
     let metadata = "server_metadata_url = \"https://op.example.com/metadata\"";
     refused(
