@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -407,6 +407,10 @@ pub struct Switchable {
     is_down: Arc<AtomicBool>,
     /// What it finds instead of any session.
     mixed_up: Arc<OnceLock<Arc<StoredSession>>>,
+    /// The claim, counted from now, that it takes and whose answer is lost.
+    lost_claim: Arc<AtomicUsize>,
+    /// It takes no new session.
+    is_full: Arc<AtomicBool>,
 }
 
 impl Switchable {
@@ -415,7 +419,14 @@ impl Switchable {
             store: Arc::new(MemoryStore::new(100)),
             is_down: Arc::default(),
             mixed_up: Arc::default(),
+            lost_claim: Arc::default(),
+            is_full: Arc::default(),
         }
+    }
+
+    /// Loses the answer of one claim, so many from now.
+    pub fn lose_claim(&self, number: usize) {
+        self.lost_claim.store(number, Ordering::SeqCst);
     }
 
     pub fn switch(&self, is_down: bool) {
@@ -433,6 +444,9 @@ impl Switchable {
 #[rocket::async_trait]
 impl SessionStore for Switchable {
     async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Err(StoreError::new("full"));
+        }
         self.up()?.create(session, life).await
     }
 
@@ -458,7 +472,16 @@ impl SessionStore for Switchable {
     }
 
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        self.up()?.claim(name, value, life).await
+        let claimed = self.up()?.claim(name, value, life).await;
+        let left = self
+            .lost_claim
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            });
+        match left {
+            Ok(1) => Err(StoreError::new("the answer is lost")),
+            _ => claimed,
+        }
     }
 
     async fn note_larger(
