@@ -391,6 +391,10 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> bool {
         let name = session.name();
+        if reason == SignedOut::Idle && self.was_used(name, now) {
+            // An older copy of a cookie: the session goes on with the newer one.
+            return false;
+        }
         // Its browser may show it for days.
         if !self
             .noticed_ends
@@ -671,6 +675,14 @@ impl Sessions {
 
     fn touch_pause(&self) -> i64 {
         seconds(self.settings.idle / 10).max(1)
+    }
+
+    /// Whether this node noted the use of a session in cookies within the idle time.
+    fn was_used(&self, name: &str, now: OffsetDateTime) -> bool {
+        let used = self.touched.get(name);
+        used.is_some_and(|used| {
+            now.unix_timestamp().saturating_sub(used) < seconds(self.settings.idle)
+        })
     }
 
     fn is_first_touch(&self, name: &str, now: i64) -> bool {

@@ -551,6 +551,30 @@ async fn an_end_by_the_times_is_told_when_it_is_noticed() {
     }
 }
 
+/// That it was used since, only the newer cookie says.
+#[rocket::async_test]
+async fn a_cookie_from_before_its_session_was_used_is_no_end() {
+    let provider = TestProvider::start().await;
+    provider.on_token_response(|reply| reply.remove("refresh_token"));
+    let (listener, heard) = Listener::new();
+    let app = App::local(&provider);
+    let browser = Browser::open(rocket(&app, &listener)).await;
+    let id = sign_in(&browser, &provider).await;
+    let copy = browser.another();
+    carry_cookies(&browser, &copy);
+    heard.lines().await;
+    app.advance(Duration::from_secs(30 * 60));
+    browser.visit("/me").await.is(Status::Ok);
+    app.advance(Duration::from_secs(30 * 60));
+    copy.visit("/me").await.is(Status::SeeOther);
+    assert_eq!(heard.lines().await, [""; 0]);
+    app.advance(Duration::from_secs(30 * 60));
+    browser.visit("/me").await.is(Status::SeeOther);
+    let ended = ["alice", "sid-1", &id, "/me"];
+    let ended = line(&provider, "Ended session_idle", ended);
+    assert_eq!(heard.lines().await, [ended]);
+}
+
 // ---- Refresh.
 
 #[rocket::async_test]
