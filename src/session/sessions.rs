@@ -98,6 +98,12 @@ pub(crate) enum BeginError {
     TooLarge(#[from] SessionTooLarge),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Of a session in place of another one, which has ended.
+    #[error("{error}")]
+    NotStored {
+        error: StoreError,
+        begun: Box<Begun>,
+    },
     #[error("the sessions of the user were ended while they signed in")]
     Ended {
         /// The ends that are noted now.
@@ -108,6 +114,7 @@ pub(crate) enum BeginError {
 }
 
 /// A session that has begun.
+#[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) session: CurrentSession,
     /// The one that the browser had before, which has ended now.
@@ -243,30 +250,51 @@ impl Sessions {
             Some(jar) => self.end_replaced(&current, jar, now, ended).await?,
             None => None,
         };
+        let stored = self.store_new(&current, now, ended).await;
+        let begun = Begun {
+            session: current,
+            replaced,
+        };
+        match stored {
+            Ok(None) => Ok(begun),
+            Ok(Some(ends)) => Err(BeginError::Ended {
+                ends,
+                replaced: begun.replaced.map(Box::new),
+            }),
+            Err(error) if begun.replaced.is_none() => Err(error.into()),
+            Err(error) => Err(BeginError::NotStored {
+                error,
+                begun: Box::new(begun),
+            }),
+        }
+    }
+
+    /// Keeps a new session, and tells the nodes of it. Answers the ends of its user that are noted, when it is
+    /// ended by one: then nobody has it.
+    async fn store_new(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
+    ) -> Result<Option<EarlierEnds>, StoreError> {
         if !self.is_in_cookies {
-            self.make_room(&current, now, ended).await?;
-            let stored = self.stored(&current, self.names_of(&current).into_owners());
-            let life = self.kept_for(&current, now);
+            self.make_room(current, now, ended).await?;
+            let stored = self.stored(current, self.names_of(current).into_owners());
+            let life = self.kept_for(current, now);
             self.store.create(&stored, life).await?;
         }
-        match self.recorded(&current, now).await {
-            Ok(None) => Ok(Begun {
-                session: current,
-                replaced,
-            }),
+        match self.recorded(current, now).await {
+            Ok(None) => Ok(None),
             // Whoever ended the sessions of this user may not have found it.
             Ok(Some(ends)) => {
-                self.withdraw(&current).await?;
-                Err(BeginError::Ended {
-                    ends,
-                    replaced: replaced.map(Box::new),
-                })
+                self.withdraw(current).await?;
+                Ok(Some(ends))
             }
             Err(error) => {
-                if let Err(error) = self.withdraw(&current).await {
+                if let Err(error) = self.withdraw(current).await {
                     tracing::debug!("{error}; a session that no browser has stays in the store");
                 }
-                Err(error.into())
+                Err(error)
             }
         }
     }

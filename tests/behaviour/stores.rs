@@ -527,6 +527,36 @@ async fn two_nodes(app: &App, store: &Switchable) -> (Browser, Browser) {
     (Browser::open(node()).await, Browser::open(node()).await)
 }
 
+/// Nobody has it any more, and the next identical callback does not find it.
+#[rocket::async_test]
+async fn the_tokens_of_a_replaced_session_are_revoked_though_the_new_one_is_not_stored() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
+    let store = Switchable::new();
+    let (browser, _) = two_nodes(&app, &store).await;
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    provider.user_claims(json!({ "sub": "bob" }));
+    let login = "/oidc/login?next=/me";
+    let callback = browser.begin_sign_in(&provider, login).await;
+    let path = callback.path_and_query();
+    store.is_full.store(true, Ordering::SeqCst);
+    let page = browser.arrive_from_provider(&path).await;
+    page.is(Status::ServiceUnavailable);
+    provider.until_requested("/revoke", 2).await;
+    store.is_full.store(false, Ordering::SeqCst);
+    let page = browser.arrive_from_provider(&path).await;
+    page.redirects_to("/me");
+    browser.visit("/me").await.is(Status::Ok).sees("bob");
+    // Those of the new session live.
+    browser.submit("/oidc/logout", "").await.redirects_to("/");
+    provider.until_requested("/revoke", 4).await;
+    let requests = provider.requests_to("/revoke");
+    let mut tokens: Vec<_> = requests.iter().map(|r| r.form_value("token")).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 4, "each once");
+}
+
 /// The provider does not send its new tokens a second time, and takes a second use of the old ones for theft.
 #[rocket::async_test]
 async fn a_refresh_whose_tokens_no_store_takes_loses_nothing() {
