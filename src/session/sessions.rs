@@ -744,6 +744,9 @@ impl Sessions {
         self.reduce(&mut session, &mut tokens);
         let mut next = self.record(session, &tokens, current.name.clone(), current.version)?;
         if self.is_in_cookies {
+            if next.ends > current.ends {
+                self.note_last_end(&next, now).await?;
+            }
             return Ok(self.advance_in_cookies(next, now).await?);
         }
         let owners = self.names_of(&next).into_owners();

@@ -373,12 +373,15 @@ impl Sessions {
     }
 
     /// The end of a session; without the session, as if it had begun now.
+    ///
+    /// It counts for the newest generation, which may not be at hand: a refresh may have moved when that ends.
     fn end_to_keep(&self, name: &str, session: Option<&Session>, now: OffsetDateTime) -> Ended {
         let lifetime = i64::try_from(self.settings.lifetime.as_millis()).unwrap_or(i64::MAX);
-        let latest = milliseconds(now).saturating_add(lifetime);
+        let started = session.map_or(milliseconds(now), |session| session.started);
+        let latest = started.saturating_add(lifetime);
         Ended {
             name: name.to_owned(),
-            ends: session.map_or(latest, |session| session.ends.min(latest)),
+            ends: session.map_or(latest, |session| session.ends.max(latest)),
         }
     }
 }
