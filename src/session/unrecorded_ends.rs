@@ -150,6 +150,11 @@ impl UnrecordedEnds {
     /// The next one to record; `None` when there is none, and the task is over.
     fn next(&self) -> Option<Arc<str>> {
         let mut queue = self.queue();
+        let queue = &mut *queue;
+        if queue.order.is_empty() {
+            // A store that panicked has left its end there alone.
+            queue.order.extend(queue.ends.keys().cloned());
+        }
         while let Some(name) = queue.order.pop_front() {
             if queue.ends.contains_key(&name) {
                 return Some(name);

@@ -48,6 +48,8 @@ enum State {
     Up,
     ReadOnly,
     Down,
+    /// Whoever writes to it panics.
+    Broken,
 }
 
 impl Link {
@@ -80,7 +82,12 @@ impl Link {
     }
 
     fn write(&self) -> Result<&MemoryStore, StoreError> {
-        match self.state.load(Ordering::SeqCst) == State::ReadOnly as u8 {
+        let state = self.state.load(Ordering::SeqCst);
+        if state == State::Broken as u8 {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            panic!("told to panic");
+        }
+        match state == State::ReadOnly as u8 {
             true => Err(StoreError::new("read only")),
             false => self.read(),
         }
@@ -414,6 +421,39 @@ async fn the_next_sign_out_of_the_browser_records_the_one_before() {
     page.redirects_to("/plain");
     assert_eq!(store.store.load(&id).await, Ok(None));
     assert!(!has_note(&browser));
+}
+
+/// A store of the app's own may have a mistake.
+#[rocket::async_test]
+async fn an_end_outlasts_a_panic_of_the_store() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
+    let store = Link::new();
+    let browser = node(&app, &store).await;
+    let id = sign_in(&browser, &provider).await;
+    store.is(State::Down);
+    let page = browser.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    store.is(State::Broken);
+    let before = store.calls.load(Ordering::SeqCst);
+    app.advance(PAUSE);
+    browser.visit("/plain").await.is(Status::Ok);
+    let panicked = async {
+        while store.calls.load(Ordering::SeqCst) == before {
+            yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), panicked).await.unwrap();
+
+    store.is(State::Up);
+    let recorded = async {
+        while has_note(&browser) {
+            browser.visit("/plain").await.is(Status::Ok);
+            yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), recorded).await.unwrap();
+    assert_eq!(store.store.load(&id).await, Ok(None));
 }
 
 #[rocket::async_test]
