@@ -19,7 +19,11 @@ use time::OffsetDateTime;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    EndCause, Session, SessionChange, Sessions, ended_note::Ended, milliseconds, store::StoreError,
+    EndCause, Session, SessionChange, Sessions,
+    ended_note::Ended,
+    milliseconds,
+    sessions::{MAX_DIFFERENCE, seconds},
+    store::StoreError,
 };
 use crate::{Clock, cookies::SetCookie, observing};
 
@@ -275,6 +279,10 @@ impl Sessions {
             }
             if is_own {
                 end = self.new_end(&ended.name, session, cause, now);
+            }
+            if ended.ends.saturating_add(seconds(MAX_DIFFERENCE) * 1000) <= milliseconds(now) {
+                // It is over by itself at every node.
+                continue;
             }
             is_refused_here &= self.keep_end(&ended, false);
             unrecorded.push(ended);
