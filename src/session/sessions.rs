@@ -776,6 +776,10 @@ impl Sessions {
         next: CurrentSession,
         now: OffsetDateTime,
     ) -> Result<Option<CurrentSession>, StoreError> {
+        // The store may be down still.
+        if self.unrecorded.has(&next.name) {
+            return Ok(None);
+        }
         // The record first: who sees the number finds it.
         let life = self.remaining(&next, now);
         if self.is_shared {

@@ -27,7 +27,7 @@ use crate::{
     app::Log,
     common::{App, KEY, assert_signed_out, cookie_name},
     records::{carry_cookies, hold, node as node_of, session_cookies, signed_in},
-    support::{Browser, Page, TestProvider},
+    support::{Browser, Page, Reply, TestProvider},
 };
 
 /// The kind of the cookie with the note.
@@ -603,6 +603,70 @@ async fn a_session_in_cookies_whose_end_is_not_noted_is_refused_here() {
     timeout(Duration::from_secs(10), recorded).await.unwrap();
     copy.fetch("/me").await.is(Status::Unauthorized);
     elsewhere.fetch("/me").await.is(Status::Unauthorized);
+}
+
+/// Whoever kept cookies of years would fill what a node keeps, while the store is down.
+#[rocket::async_test]
+async fn a_session_that_is_over_needs_no_end() {
+    let provider = TestProvider::start().await;
+    let directory = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let app = App::new(&provider)
+        .with("oidc.rp_initiated_logout", false)
+        .with("oidc.session.store", "cookie")
+        .with("oidc.session.url", &url);
+    let browser = signed_in(&app, &provider).await;
+    let mut database = SqliteConnection::connect(&url).await.unwrap();
+    let rename = "ALTER TABLE oidc_notes RENAME TO gone";
+    database.execute(rename).await.unwrap();
+    let hour = Duration::from_secs(60 * 60);
+    for passed in [11 * hour, 2 * hour, 300 * hour] {
+        app.advance(passed);
+        let copy = copy_of(&browser);
+        let page = copy.submit("/oidc/logout?next=/visitor", "").await;
+        if passed == 11 * hour {
+            page.is(Status::ServiceUnavailable);
+            assert!(has_note(&copy));
+        } else {
+            page.redirects_to("/visitor");
+            assert!(!has_note(&copy));
+        }
+    }
+}
+
+/// Its tokens are nobody's then.
+#[rocket::async_test]
+async fn a_refresh_that_a_kept_end_overtakes_leaves_no_tokens() {
+    let provider = TestProvider::start().await;
+    let directory = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let app = App::new(&provider)
+        .with("oidc.session.store", "cookie")
+        .with("oidc.session.url", &url);
+    let browser = signed_in(&app, &provider).await;
+    let copy = copy_of(&browser);
+    let mut database = SqliteConnection::connect(&url).await.unwrap();
+    app.advance(Duration::from_secs(290));
+    // The reply is under way already.
+    provider.on_path("/revoke", Reply::status(200));
+    let held = provider.hold("/token");
+    let sign_out = async {
+        provider.until_requested("/token", 2).await;
+        let rename = "ALTER TABLE oidc_notes RENAME TO gone";
+        database.execute(rename).await.unwrap();
+        let page = copy.submit("/oidc/logout", "").await;
+        page.is(Status::ServiceUnavailable);
+        provider.until_requested("/revoke", 2).await;
+        held.release();
+    };
+    let (page, ()) = rocket::futures::future::join(browser.fetch("/me"), sign_out).await;
+    page.is(Status::Unauthorized);
+    provider.until_requested("/revoke", 4).await;
+    let requests = provider.requests_to("/revoke");
+    let mut tokens: Vec<_> = requests.iter().map(|r| r.form_value("token")).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 4, "each once");
 }
 
 /// The newest cookies may be a thief's.
