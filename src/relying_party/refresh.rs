@@ -1076,7 +1076,7 @@ impl From<StoreError> for Failure {
 impl From<BeginError> for Failure {
     fn from(error: BeginError) -> Failure {
         match error {
-            BeginError::Store(error) => error.into(),
+            BeginError::Store(error) | BeginError::NotStored { error, .. } => error.into(),
             BeginError::Ended { .. } => Failure::Ended(SignedOut::Ended),
             BeginError::TooLarge(error) => {
                 let reason = "session_too_large";

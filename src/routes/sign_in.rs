@@ -614,6 +614,15 @@ impl Visit<'_, '_> {
         let begun = begun.map_err(|error| match error {
             BeginError::TooLarge(error) => SignInError::SessionTooLarge(error).into(),
             BeginError::Store(error) => SignInError::Store(error).into(),
+            BeginError::NotStored { error, begun } => {
+                // The next identical callback may have the new one.
+                if let (Some(replaced), Source::Provider(provider)) =
+                    (&begun.replaced, &self.rp.source)
+                {
+                    revoke_replaced(provider, replaced, &begun.session, self.now);
+                }
+                SignInError::Store(error).into()
+            }
             BeginError::Ended { ends, replaced } => {
                 if let (Some(replaced), Source::Provider(provider)) = (replaced, &self.rp.source)
                     && let Some(tokens) = replaced.tokens()
