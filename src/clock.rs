@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicI64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
 use time::OffsetDateTime;
@@ -42,6 +43,15 @@ impl Clock {
         }
     }
 
+    /// Begins to measure how long something takes: no change of the system's time matters.
+    pub(crate) fn stopwatch(&self) -> Stopwatch {
+        Stopwatch {
+            clock: self.clone(),
+            begun: Instant::now(),
+            begun_at: self.now(),
+        }
+    }
+
     /// A clock that stands at the system's present time.
     #[cfg(feature = "testing")]
     pub fn standing() -> Clock {
@@ -56,10 +66,26 @@ impl Clock {
 
     /// Moves a standing clock on, by whole milliseconds, and all its clones. The system's clock is not moved.
     #[cfg(feature = "testing")]
-    pub fn advance(&self, by: std::time::Duration) {
+    pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
         if let Some(milliseconds) = &self.0 {
             milliseconds.fetch_add(by, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Measures how long something takes: by the monotonic clock, or by a test's.
+pub(crate) struct Stopwatch {
+    clock: Clock,
+    begun: Instant,
+    begun_at: OffsetDateTime,
+}
+
+impl Stopwatch {
+    pub(crate) fn elapsed(&self) -> Duration {
+        match self.clock.0 {
+            None => self.begun.elapsed(),
+            Some(_) => Duration::try_from(self.clock.now() - self.begun_at).unwrap_or_default(),
         }
     }
 }
@@ -81,8 +107,6 @@ impl fmt::Debug for Clock {
 
 #[cfg(all(test, feature = "testing"))]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -93,5 +117,14 @@ mod tests {
         clock.advance(Duration::from_micros(999));
         let expected = 1_700_000_001_001_000_000;
         assert_eq!(clone.now().unix_timestamp_nanos(), expected);
+    }
+
+    #[test]
+    fn a_stopwatch_follows_a_standing_clock() {
+        let clock = Clock::standing_at(1_700_000_000);
+        let stopwatch = clock.stopwatch();
+        assert_eq!(stopwatch.elapsed(), Duration::ZERO);
+        clock.advance(Duration::from_millis(1_500));
+        assert_eq!(stopwatch.elapsed(), Duration::from_millis(1_500));
     }
 }

@@ -180,6 +180,17 @@ pub enum SignInError {
         /// What the person is told.
         message: String,
     },
+    /// 500: the app's [`Events::before_login_redirect`](crate::Events::before_login_redirect) set a parameter that
+    /// it may not set.
+    #[error("the app's `before_login_redirect` sets `{name}`, which it may not set")]
+    ParameterOfApp {
+        /// The parameter.
+        name: String,
+    },
+    /// 400: the provider or the app ended the sessions of the user while they signed in, and once more while
+    /// they signed in again.
+    #[error("the sessions of the user were ended while they signed in")]
+    Ended,
     /// 400: the browser signs in and comes back signed out, again and again.
     #[error("{times} sign-ins within a minute did not keep their session")]
     Loop {
@@ -233,6 +244,8 @@ impl SignInError {
             SignInError::SessionTooLarge(_) => "session_too_large",
             SignInError::Store(_) => "store_unavailable",
             SignInError::RefusedByApp { .. } => "refused_by_app",
+            SignInError::ParameterOfApp { .. } => "parameter_of_app",
+            SignInError::Ended => "ended_meanwhile",
             SignInError::Loop { .. } => "sign_in_loop",
         }
     }
@@ -255,9 +268,11 @@ impl SignInError {
             | SignInError::Response { .. }
             | SignInError::UnprovedResponse { .. }
             | SignInError::CodeMissing
+            | SignInError::Ended
             | SignInError::Loop { .. } => 400,
             SignInError::RefusedByApp { .. } => 403,
             SignInError::PostedResponse => 404,
+            SignInError::ParameterOfApp { .. } => 500,
             SignInError::Store(_) | SignInError::TooManySignIns { .. } => 503,
             SignInError::Provider(error) => error.status(),
             SignInError::IdTokenMissing
@@ -272,7 +287,7 @@ impl SignInError {
         match self {
             SignInError::NotPending => "sign in again; if it happens always, check that `oidc.base_url` is the address people use and that nothing removes cookies".into(),
             SignInError::Expired { .. } => "sign in again; if people need longer at the provider, raise `oidc.sign_in_timeout`".into(),
-            SignInError::PostedTooLongAgo | SignInError::Used => "sign in again".into(),
+            SignInError::PostedTooLongAgo | SignInError::Used | SignInError::Ended => "sign in again".into(),
             SignInError::TooManySignIns { .. } => "wait; if these are people behind one proxy, list it in `oidc.trusted_proxies`".into(),
             SignInError::State => "sign in again; if it happens often, check that all nodes have the same `secret_key`; else somebody sends people forged responses".into(),
             SignInError::RepeatedParameter { .. } => "sign in again; if it happens often, somebody sends people forged responses".into(),
@@ -296,6 +311,7 @@ impl SignInError {
             SignInError::SessionTooLarge(error) => error.remedy(),
             SignInError::Store(error) => error.remedy().into(),
             SignInError::RefusedByApp { .. } => "nothing: the app's `after_authorize` said no".into(),
+            SignInError::ParameterOfApp { .. } => "remove it there; `max_age` and `acr_values` belong into `oidc.extra_authorization_parameters`, by which the ID token is checked".into(),
             SignInError::Loop { .. } => "check that the browser keeps cookies, that `oidc.base_url` is the address people use, and that no proxy drops large headers".into(),
         }
     }

@@ -4,10 +4,7 @@ mod answer;
 mod report;
 mod returned_query;
 
-use std::{
-    ops::Deref,
-    sync::{Arc, OnceLock},
-};
+use std::sync::{Arc, OnceLock};
 
 use rocket::{
     Build, Data, Orbit, Request, Response, Rocket,
@@ -27,7 +24,7 @@ use crate::testing::TestProvider;
 use crate::{
     Clock, Events, LaunchError, RelyingParty, SignInFailure,
     cookies::Cookies,
-    events::NoEvents,
+    events::{AppEvents, NoEvents},
     guard::RequestState,
     keys::{KeyRing, SecretKey, SecretKeyError},
     observing,
@@ -40,17 +37,6 @@ use crate::{
     settings::{Mode, Registration, Settings, Site, Surroundings, TrustedProxies},
     token::Claims,
 };
-
-/// The app's [`Events`], managed.
-pub(crate) struct AppEvents(Arc<dyn Events>);
-
-impl Deref for AppEvents {
-    type Target = dyn Events;
-
-    fn deref(&self) -> &Self::Target {
-        &*self.0
-    }
-}
 
 type RenderFailure =
     dyn Fn(&Request<'_>, &SignInFailure) -> response::Result<'static> + Send + Sync;
@@ -226,10 +212,7 @@ impl Oidc {
         rocket: Rocket<Build>,
     ) -> Result<Rocket<Build>, (Rocket<Build>, LaunchError)> {
         match self.prepare(&rocket).await {
-            Ok(prepared) => {
-                let events = AppEvents(self.events.clone());
-                Ok(prepared.into_rocket(rocket, events, self.error_page.clone()))
-            }
+            Ok(prepared) => Ok(prepared.into_rocket(rocket, self.error_page.clone())),
             Err(error) => Err((rocket, error)),
         }
     }
@@ -259,8 +242,14 @@ impl Oidc {
             tracing::info!("{}", unused.remedy());
         }
         let (key, generated_key) = secret_key(figment)?;
-        if generated_key.is_some() && !surroundings.debug {
+        // An API keeps no cookie. Rocket wants a key even so, and gets one that ends with this process.
+        if generated_key.is_some() && !surroundings.debug && !settings.resource_server_only {
             return Err(LaunchError::NoSecretKey);
+        }
+        if generated_key.is_some() && !surroundings.debug {
+            tracing::info!(
+                "`secret_key` is not set, and this API needs none; the app's own private cookies end with this process"
+            );
         }
         let settings = Arc::new(settings);
 
@@ -344,6 +333,7 @@ impl Oidc {
             clock,
             site,
             cookies,
+            events: AppEvents(self.events.clone()),
             source,
             settings,
         })
@@ -383,12 +373,7 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn into_rocket(
-        self,
-        mut rocket: Rocket<Build>,
-        events: AppEvents,
-        error_page: ErrorPage,
-    ) -> Rocket<Build> {
+    fn into_rocket(self, mut rocket: Rocket<Build>, error_page: ErrorPage) -> Rocket<Build> {
         if let Some(key) = self.generated_key {
             let figment = rocket.figment().clone();
             rocket = rocket.configure(figment.merge(Serialized::global("secret_key", key)));
@@ -397,7 +382,7 @@ impl Prepared {
         if let Some(dev_provider) = self.dev_provider {
             rocket = rocket.manage(dev_provider);
         }
-        let metadata = resource_server::routes(&self.resource_server.protected_resource);
+        let metadata = resource_server::routes(self.resource_server.apis());
         rocket = rocket.mount("/", metadata).manage(self.resource_server);
         match self.relying_party {
             Some(rp) => {
@@ -408,7 +393,6 @@ impl Prepared {
                 rocket
                     .manage(Arc::new(rp.clone()))
                     .manage(rp)
-                    .manage(events)
                     .manage(error_page)
                     .mount(mount, routes)
             }
@@ -458,7 +442,7 @@ impl Fairing for Oidc {
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
         let Some(state) = RequestState::left_by(request) else {
-            return answer::note_sent(request);
+            return answer::note_sent(request, response);
         };
         // Boxed: most answers have nothing to add.
         Box::pin(answer::finish(request, response, state)).await;
@@ -516,6 +500,8 @@ pub(crate) async fn start_dev_provider(
     let client_secret = settings.client_secret.take();
     let client = DevClient {
         audience: settings.access_token_audience(&client_id),
+        resource: settings.resource.clone(),
+        apis: settings.apis.clone(),
         client_id,
         client_secret: client_secret.unwrap_or_else(Secret::random),
         redirect_uri: site.redirect_uri.to_string(),

@@ -11,8 +11,9 @@ use crate::{
     keys::{KeyRing, Purpose, SecretKey},
     session::{self, Session, SessionTokens},
     token::{
-        AccessToken, AccessTokenExpectations, Claims, KeySet, LogoutToken, LogoutTokenExpectations,
-        SigningAlgorithm, UnverifiedAccessToken, accept_user_info, parse_object,
+        Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, AudienceClaim, ClaimPath,
+        Claims, KeySet, LogoutToken, LogoutTokenExpectations, SigningAlgorithm,
+        UnverifiedAccessToken, accept_user_info, parse_object,
     },
 };
 
@@ -45,9 +46,13 @@ impl AccessTokens {
             expected: AccessTokenExpectations {
                 issuer: issuer.to_owned(),
                 audience: vec![audience.to_owned()],
-                audience_is_client_id: false,
+                audience_claim: AudienceClaim::Aud,
+                introspection_needs_audience: true,
+                client_id: "app".to_owned(),
+                accepts: Accepts::AccessTokens,
+                accepts_setting: "oidc.accepts".to_owned(),
                 require_at_jwt: false,
-                roles_claim: Some("realm_access.roles".to_owned()),
+                roles: ClaimPath::parse("realm_access.roles").into_iter().collect(),
                 algorithms: None,
                 clock_skew: Duration::from_secs(60),
             },
@@ -58,8 +63,12 @@ impl AccessTokens {
     pub fn accept(&self, token: &str, now: i64) -> bool {
         let judge = || {
             let unverified = UnverifiedAccessToken::parse(token)?;
-            let checked = unverified.check(&self.expected, &Self::ALGORITHMS, at(now))?;
-            let verified = unverified.check_signature(&self.keys, &Self::ALGORITHMS)?;
+            let algorithms = AllowedAlgorithms {
+                listed: &Self::ALGORITHMS,
+                keys_name_more: true,
+            };
+            let checked = unverified.check(&self.expected, algorithms, false, at(now))?;
+            let verified = unverified.check_signature(&self.keys, algorithms)?;
             unverified.accept(checked, verified, &self.expected)
         };
         judge().is_ok_and(|token| token.claims.value("iss").is_some())

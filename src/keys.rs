@@ -42,10 +42,12 @@ pub(crate) enum Purpose {
     SignOut,
     /// The button of the page that signs out.
     SignOutButton,
+    /// Which sessions of a browser have ended, while the store does not know it.
+    EndedNote,
 }
 
 impl Purpose {
-    const ALL: [(Purpose, &str); 8] = [
+    const ALL: [(Purpose, &str); 9] = [
         (Purpose::Session, "session"),
         (Purpose::SessionId, "session id"),
         (Purpose::Attempt, "attempt"),
@@ -54,6 +56,7 @@ impl Purpose {
         (Purpose::StoredValue, "stored value"),
         (Purpose::SignOut, "sign-out"),
         (Purpose::SignOutButton, "sign-out button"),
+        (Purpose::EndedNote, "ended note"),
     ];
 }
 

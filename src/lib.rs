@@ -42,7 +42,7 @@ mod user;
 
 pub use clock::Clock;
 pub use error::{LaunchError, SignInError};
-pub use events::{Events, Refused, SignedIn};
+pub use events::{Events, LoggedOut, LoginRedirect, Refused, SignedIn};
 pub use fairing::Oidc;
 pub use guard::{
     Authorized, AuthorizedError, Bearer, Caller, CallerError, LoggedIn, LoggedInError,
@@ -56,7 +56,9 @@ pub use resource_server::{BearerError, BearerUserInfoError};
 pub use scopes::is_scope;
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;
-pub use session::{SessionInfo, SessionTooLarge, SignedOut, store};
+pub use session::{
+    SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, SignedOut, store,
+};
 pub use settings::Settings;
 pub use sign_in_failure::SignInFailure;
 pub use token::Claims;

@@ -13,6 +13,8 @@ pub mod defaults {}
 pub mod deployment {}
 #[doc = include_str!("../docs/manual/errors.md")]
 pub mod errors {}
+#[doc = include_str!("../docs/manual/events.md")]
+pub mod events {}
 #[doc = include_str!("../docs/manual/flask_oidc.md")]
 pub mod flask_oidc {}
 #[doc = include_str!("../docs/manual/guards.md")]

@@ -1,10 +1,16 @@
 //! What operators see of each part of the work: one place for its events, with their reason codes, and for
 //! its metrics.
 //!
-//! Failures are told where they happen, in words; what goes well is told here, at `debug`.
+//! Failures are told where they happen, in words; what goes well is told here: at `info` that a session began or
+//! ended, all else at `debug`.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
+use serde_json::Value;
 use time::OffsetDateTime;
 use tracing::{dispatcher, instrument::WithSubscriber, subscriber::NoSubscriber};
 use url::Url;
@@ -12,7 +18,9 @@ use url::Url;
 use crate::{
     error::SignInError,
     provider::{Endpoint, ProviderError},
-    session::SignedOut,
+    resource_server::BearerError,
+    session::{SessionChange, SignedOut},
+    token::{Claims, printable, printable_name},
 };
 
 /// Counts something, if the feature `metrics` is on. Labels that are literals cost no allocation.
@@ -50,9 +58,35 @@ pub(crate) fn sign_in_restarted(error: &SignInError) {
     );
 }
 
+/// That a session began or ended: one line, for audits. What becomes of a refresh is told where it is known.
+///
+/// Subjects come from outside: their control characters are escaped, so that none is a line of its own.
+pub(crate) fn session_changed(change: &SessionChange) {
+    let Some(sentence) = change.sentence() else {
+        return;
+    };
+    let issuer = printable_name(change.issuer());
+    let subject = change.subject().map(printable_name);
+    let session = change.session_id().map(printable_name);
+    tracing::info!(
+        reason = change.reason(),
+        issuer,
+        subject,
+        session,
+        "{sentence}"
+    );
+}
+
+/// A handler of the app's panicked.
+pub(crate) fn event_panicked(name: &'static str) {
+    tracing::error!(
+        reason = "event_panicked",
+        "the app's `{name}` panicked; what it was told of happened all the same"
+    );
+}
+
 /// A session began.
 pub(crate) fn signed_in() {
-    tracing::debug!(reason = "signed_in", "somebody signed in");
     count!(1, "oidc_sign_ins_total", "outcome" => "signed_in");
 }
 
@@ -67,6 +101,34 @@ pub(crate) fn newer_auth_time(before: f64, now: f64) {
         reason = "newer_auth_time",
         "the person authenticated at the provider again: `auth_time` was {before} and is {now} after a refresh"
     );
+}
+
+/// The claims of a new session leave out what the provider keeps elsewhere (OpenID Connect Core 1.0 §5.6.2), as
+/// Microsoft Entra ID does with more groups than it puts into a token.
+pub(crate) fn claims_by_reference(claims: &Claims) {
+    const MAX_NAMES: usize = 5;
+
+    let elsewhere = claims.value("_claim_names").and_then(Value::as_object);
+    let elsewhere = elsewhere.into_iter().flatten();
+    let mut names: Vec<String> = elsewhere
+        .filter(|(name, source)| !source.is_null() && claims.value(name).is_none())
+        .map(|(name, _)| format!("`{}`", printable(name)))
+        .take(MAX_NAMES)
+        .collect();
+    // The same in the words of the implicit flow.
+    if names.is_empty() && claims.get("hasgroups") == Some(true) && claims.value("groups").is_none()
+    {
+        names.push("`groups`".to_owned());
+    }
+    if !names.is_empty() {
+        let names = names.join(", ");
+        tracing::warn!(
+            "the provider sends {names} as a reference (`_claim_names`), which is not followed: the session has no such claim"
+        );
+        tracing::info!(
+            "have the provider send the claim itself; in Microsoft Entra ID, limit the claim to groups assigned to the application, or use app roles"
+        );
+    }
 }
 
 /// A session has new tokens.
@@ -110,26 +172,23 @@ pub(crate) fn session_over(signed_out: SignedOut) {
 
 /// A person signed out here.
 pub(crate) fn signed_out() {
-    tracing::debug!(reason = "signed_out", "somebody signed out");
     sessions_ended("sign_out", 1);
 }
 
 /// The provider ended sessions through the back channel.
 pub(crate) fn backchannel_logout(count: usize) {
     sessions_ended("backchannel_logout", count);
-    tracing::debug!(
-        reason = "backchannel_logout",
-        "the provider ended a session"
-    );
+    if count == 0 {
+        tracing::debug!(
+            reason = "backchannel_logout",
+            "the provider ended a session that is not here"
+        );
+    }
 }
 
 /// The provider ended sessions through a page of its own.
 pub(crate) fn frontchannel_logout() {
     sessions_ended("frontchannel_logout", 1);
-    tracing::debug!(
-        reason = "frontchannel_logout",
-        "a page of the provider ended a session"
-    );
 }
 
 /// An access token is accepted.
@@ -138,9 +197,66 @@ pub(crate) fn token_accepted() {
     count!(1, "oidc_bearer_decisions_total", "reason" => "accepted");
 }
 
-/// A request is refused for its access token, which is told where it was.
-pub(crate) fn token_refused(reason: &'static str) {
+/// A request is refused for its access token. Anybody can cause that, as often as they like: it is counted, and logged at
+/// `debug`. What the operator has to look after is logged as an error, once a minute for each reason.
+pub(crate) fn token_refused(error: &BearerError, throttle: &Throttle, now: OffsetDateTime) {
+    let (reason, remedy) = (error.reason(), error.remedy());
     count!(1, "oidc_bearer_decisions_total", "reason" => reason);
+    let admitted = match error.is_for_operators() {
+        true => throttle.admit(reason, now),
+        false => None,
+    };
+    match admitted {
+        None => {
+            tracing::debug!(reason, "{error}");
+            tracing::debug!("{remedy}");
+        }
+        Some(0) => {
+            tracing::error!(reason, "{error}");
+            tracing::info!("{remedy}");
+        }
+        Some(suppressed) => {
+            tracing::error!(
+                reason,
+                "{error}; and {suppressed} more since the last such line"
+            );
+            tracing::info!("{remedy}");
+        }
+    }
+}
+
+/// A rate limit of log lines: one a minute for each reason code.
+#[derive(Debug, Default)]
+pub(crate) struct Throttle(Mutex<BTreeMap<&'static str, Throttled>>);
+
+#[derive(Debug)]
+struct Throttled {
+    since: OffsetDateTime,
+    suppressed: u64,
+}
+
+impl Throttle {
+    const PERIOD: Duration = Duration::from_secs(60);
+
+    /// Whether there may be a line with this reason now: how many were suppressed since the last one.
+    fn admit(&self, reason: &'static str, now: OffsetDateTime) -> Option<u64> {
+        let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = reasons.get_mut(reason) else {
+            let first = Throttled {
+                since: now,
+                suppressed: 0,
+            };
+            reasons.insert(reason, first);
+            return Some(0);
+        };
+        // A clock that was set back starts anew.
+        if (last.since..last.since + Throttle::PERIOD).contains(&now) {
+            last.suppressed += 1;
+            return None;
+        }
+        last.since = now;
+        Some(std::mem::take(&mut last.suppressed))
+    }
 }
 
 /// An access token was looked up among those seen before.
@@ -245,6 +361,34 @@ pub(crate) fn provider_called(
         Err(error) => {
             let reason = error.reason();
             tracing::debug!(reason, endpoint, ms, "a call to the provider");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_logged_once_a_period() {
+        let throttle = Throttle::default();
+        let at = |seconds| OffsetDateTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let day = 24 * 60 * 60;
+        for (reason, seconds, expected) in [
+            ("a", day, Some(0)),
+            ("a", day, None),
+            ("b", day + 1, Some(0)),
+            ("a", day + 59, None),
+            ("a", day + 60, Some(2)),
+            ("a", day + 119, None),
+            ("b", day + 3600, Some(0)),
+            ("a", day + 120, Some(1)),
+            // A clock that is set back keeps nobody quiet for a day.
+            ("a", 0, Some(0)),
+            ("a", 1, None),
+        ] {
+            let found = throttle.admit(reason, at(seconds));
+            assert_eq!(found, expected, "{reason} at {seconds}");
         }
     }
 }

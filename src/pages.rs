@@ -1,4 +1,4 @@
-//! The two pages of our own: a sign-in that failed, and the button that signs out.
+//! The pages of our own: a sign-in that failed, the button that signs out, and a sign-out that is not recorded.
 
 pub(crate) mod debug;
 
@@ -51,6 +51,46 @@ fn sign_out_form(action: &str, value: &str) -> String {
          <p><button class=\"button\" id=\"sign-out\">Sign out</button> <a href=\"/\">Stay signed in</a></p></form>",
         escape(action),
         escape(value),
+    )
+}
+
+/// A sign-out that the store has not recorded: what was reached and what was not, and the ways on, to the
+/// provider's logout page and to a page here.
+pub(crate) fn sign_out_unrecorded(
+    is_refused_here: bool,
+    provider: Option<&str>,
+    here: &str,
+) -> String {
+    let copies = match is_refused_here {
+        true => {
+            "Until then, the server that you have reached refuses every copy of your session; another server of this site may accept one."
+        }
+        false => "Until then, a copy of your session may still be accepted.",
+    };
+    let link = |class, id, href: &str, text| {
+        let href = escape(href);
+        format!("<a{class} id=\"{id}\" href=\"{href}\">{text}</a>")
+    };
+    let button = " class=\"button\"";
+    let ways = match provider {
+        Some(provider) => {
+            let there = link(
+                button,
+                "sign-out-there",
+                provider,
+                "Sign out of the sign-in service too",
+            );
+            format!("{there} {}", link("", "go-on", here, "Go on"))
+        }
+        None => link(button, "go-on", here, "Go on"),
+    };
+    page(
+        "Signed out in this browser",
+        &format!(
+            "<h1>Signed out in this browser</h1>\
+             <p>This site could not record your sign-out, because a part of it does not answer at the moment. It goes on trying.</p>\
+             <p>{copies}</p><p>{ways}</p>"
+        ),
     )
 }
 

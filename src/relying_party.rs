@@ -6,8 +6,9 @@ mod exchange;
 mod logout;
 mod refresh;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
+use thiserror::Error;
 use time::OffsetDateTime;
 use url::Url;
 
@@ -15,7 +16,7 @@ pub use self::refresh::RefreshError;
 pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
     exchange::{ExchangeOutcome, Exchanges, Turn},
-    logout::{FrontChannelLogout, PostLogout, revoke_replaced},
+    logout::{FrontChannelLogout, PostLogout, revoke_later, revoke_replaced},
     refresh::{Freshness, Refreshes},
 };
 use crate::{
@@ -26,8 +27,10 @@ use crate::{
     },
     cookies::Cookies,
     error::SignInError,
-    provider::{KeyPurpose, Metadata, Provider, Tokens},
-    session::{Session, SessionTokens, Sessions},
+    events::AppEvents,
+    observing,
+    provider::{KeyPurpose, Metadata, Provider, RequestedBy, Tokens},
+    session::{EarlierEnds, Session, SessionTokens, Sessions},
     settings::{Settings, Site, TrustedProxies},
     token::{ClaimSources, Claims, IdToken, IdTokenExpectations, TESTING_ISSUER},
 };
@@ -57,6 +60,7 @@ pub struct RelyingParty {
     pub(crate) attempts: Arc<Attempts>,
     pub(crate) trusted_proxies: Arc<TrustedProxies>,
     pub(crate) cookies: Cookies,
+    pub(crate) events: AppEvents,
     pub(crate) source: Source,
     pub(crate) settings: Arc<Settings>,
 }
@@ -81,6 +85,29 @@ pub(crate) struct BegunSignIn {
     pub(crate) secrets: AttemptSecrets,
     /// For a cookie of this attempt, if it needs one.
     pub(crate) details: Option<String>,
+}
+
+/// How much later than the provider issued a code this node sends it, at most, and what the clocks of a store
+/// and of this node differ by in measuring so short a time.
+const CODE_MARGIN: Duration = Duration::from_secs(2);
+
+/// Why no session begins.
+#[derive(Clone, Debug, Error)]
+pub(crate) enum NotBegun {
+    #[error(transparent)]
+    Failed(#[from] SignInError),
+    /// An end of the user's sessions may be meant for it. The next attempt knows all that are noted.
+    #[error("the sessions of the user were ended while they signed in")]
+    Ended(EarlierEnds),
+}
+
+impl From<NotBegun> for SignInError {
+    fn from(error: NotBegun) -> SignInError {
+        match error {
+            NotBegun::Failed(error) => error,
+            NotBegun::Ended(_) => SignInError::Ended,
+        }
+    }
 }
 
 impl Source {
@@ -109,23 +136,26 @@ impl RelyingParty {
         self.route_url("logout", next)
     }
 
-    /// Begins a sign-in of this browser: where to send it, and what it must bring back.
+    /// Begins a sign-in of this browser: where to send it, and what it must bring back. `parameters` are for this
+    /// authorization request, and override those of the settings.
     pub(crate) async fn begin_sign_in(
         &self,
         provider: &Arc<Provider>,
         browser: &BrowserId,
         mut attempt: SignInAttempt,
-        login_hint: Option<&str>,
+        parameters: &[(String, String)],
+        client_address: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<BegunSignIn, SignInError> {
         let metadata = provider.metadata(now).await?;
+        provider.keys_before_sign_in(&metadata, now).await?;
         let client = provider.client(&metadata)?;
         let max_length = self.settings.max_state_length;
         let (secrets, details) = attempt.encrypt(&self.cookies.keys, browser, max_length);
-        let mut url = authorization_request(&client, &self.settings, &secrets, login_hint);
+        let mut url = authorization_request(&client, &self.settings, &secrets, parameters);
         if let Some(endpoint) = provider.pushed_authorization_request_endpoint(&metadata)? {
             url = provider
-                .push_authorization_request(&metadata, endpoint, &url, now)
+                .push_authorization_request(&metadata, endpoint, &url, client_address, now)
                 .await?;
         }
         Ok(BegunSignIn {
@@ -144,9 +174,7 @@ impl RelyingParty {
         now: OffsetDateTime,
     ) -> Result<Secret, SignInError> {
         let metadata = provider.metadata(now).await?;
-        let announces_iss = metadata
-            .additional_metadata()
-            .authorization_response_iss_parameter_supported;
+        let announces_iss = metadata.authorization_response_iss_parameter_supported();
         response.accept(&provider.registration.issuer, announces_iss)
     }
 
@@ -155,16 +183,19 @@ impl RelyingParty {
     pub(crate) async fn exchange(
         &self,
         provider: &Arc<Provider>,
-        attempt: &str,
+        attempt: &SignInAttempt,
         secrets: &AttemptSecrets,
         code: &Secret,
         now: OffsetDateTime,
-    ) -> Result<(Session, SessionTokens), SignInError> {
-        let step = |step| self.attempts.step(attempt, step, self.clock.now());
-        let metadata = provider.metadata(now).await?;
+    ) -> Result<(Session, SessionTokens), NotBegun> {
+        let name = attempt.id.short_name();
+        let step = |step| self.attempts.step(&name, step, self.clock.now());
+        let metadata = provider.metadata(now).await.map_err(SignInError::from)?;
+        let code_sent = self.clock.stopwatch();
         let tokens = provider
             .exchange_code(&metadata, code, &secrets.code_verifier, now)
-            .await?;
+            .await
+            .map_err(SignInError::from)?;
         step("the code was exchanged for tokens");
         // The exchange may have taken long: an ID token is judged by the time at which it came.
         let now = self.clock.now();
@@ -173,27 +204,64 @@ impl RelyingParty {
                 .accept_id_token(provider, &metadata, &secrets.nonce, &tokens, now)
                 .await?;
             step("the ID token holds");
+            let session_expiry = id_token.session_expiry;
+            let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
+            let ends = self
+                .earlier_ends(&id_token.claims, attempt, since_code)
+                .await?;
             let sources = self
                 .with_user_info(provider, &metadata, id_token, &tokens, now)
                 .await?;
             step("UserInfo was asked, if there is any");
-            Ok(sources)
+            Ok((sources, session_expiry, ends))
         };
-        let sources = sources.await;
+        let sources: Result<_, NotBegun> = sources.await;
         let issuer = &provider.registration.issuer;
         let mut session = Session::new(issuer, Claims::default(), now);
         let old = SessionTokens::default();
         let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
         match sources {
-            Ok(sources) => {
+            Ok((sources, session_expiry, ends)) => {
+                session.end_by(session_expiry);
                 session.claims = sources.merged();
+                observing::claims_by_reference(&session.claims);
+                session.earlier_ends = ends;
                 tokens.sources = sources;
                 Ok((session, tokens))
             }
             Err(error) => {
-                logout::revoke_later(provider, Arc::new(tokens), now);
+                revoke_later(provider, Arc::new(tokens), now);
                 Err(error)
             }
+        }
+    }
+
+    /// The ends that are noted for the user of an ID token, none of which is meant for this sign-in: each was
+    /// noted before the attempt began, or the attempt knows it.
+    ///
+    /// The provider may have issued the code before it ended the user's sessions. An attempt that is longer
+    /// under way than by a monotonic clock since its code was sent is measured by the clocks of two nodes; so it
+    /// is more careful if they agree, and never less if they do not.
+    async fn earlier_ends(
+        &self,
+        claims: &Claims,
+        attempt: &SignInAttempt,
+        since_code: impl FnOnce() -> Duration,
+    ) -> Result<EarlierEnds, NotBegun> {
+        let (issuer, _) = self.source.client();
+        let read = self.sessions.read_ends(issuer, claims, self.clock.now());
+        let read = match read.await {
+            Ok(read) => read,
+            // Any that is there when the session begins counts as later then. The code is used up by now.
+            Err(error) => {
+                tracing::debug!("{error}; which sessions ended before a sign-in is not known");
+                return Ok(EarlierEnds::default());
+            }
+        };
+        let limit = since_code().saturating_add(CODE_MARGIN);
+        match read.youngest_beside(&attempt.earlier_ends) {
+            Some(age) if age <= limit => Err(NotBegun::Ended(read.ends)),
+            _ => Ok(read.ends),
         }
     }
 
@@ -226,6 +294,7 @@ impl RelyingParty {
             algorithms: &algorithms,
             client_secret: provider.registration.client_secret.as_ref(),
             nonce: Some(nonce),
+            accepts_missing_nonce: self.settings.insecure_accept_missing_nonce,
             access_token: Some(&tokens.access_token),
             max_age: self.settings.max_age(),
             acr_values: &acr_values,
@@ -257,9 +326,19 @@ impl RelyingParty {
     ) -> Result<ClaimSources, SignInError> {
         let user_info = match self.settings.user_info_enabled {
             true => {
-                provider
-                    .user_info_about(metadata, id_token.subject(), &tokens.access_token, now)
-                    .await?
+                let (subject, token) = (id_token.subject(), &tokens.access_token);
+                let asked =
+                    provider.user_info_about(metadata, subject, token, RequestedBy::Session, now);
+                match asked.await {
+                    Err(error) if self.settings.user_info_optional && error.is_outage() => {
+                        tracing::warn!(
+                            reason = error.reason(),
+                            "{error}; the sign-in goes on with the claims of the ID token (`user_info_optional`)"
+                        );
+                        None
+                    }
+                    asked => asked?,
+                }
             }
             false => None,
         };

@@ -1,5 +1,6 @@
 //! The fairing's routes: parse, one call on the relying party, respond.
 
+mod clear_site_data;
 mod debug;
 mod logout;
 mod sign_in;
@@ -23,12 +24,8 @@ use self::{
     sign_in::{Authorize, AuthorizeForm, AuthorizeHead, InitiateLogin, InitiateLoginForm, Login},
 };
 use crate::{
-    RelyingParty, SignInError, SignInFailure,
-    code_flow::ReturnTo,
-    cookies::SetCookie,
-    fairing::{AppEvents, ErrorPage},
-    guard::RequestState,
-    observing, pages,
+    RelyingParty, SignInError, SignInFailure, code_flow::ReturnTo, cookies::SetCookie,
+    events::AppEvents, fairing::ErrorPage, guard::RequestState, observing, pages,
     provider::http_client::is_loopback,
 };
 
@@ -108,7 +105,7 @@ impl<'r, 'q> Visit<'r, 'q> {
         Some(Visit {
             request,
             rp,
-            events: request.rocket().state()?,
+            events: &rp.events,
             error_page: request.rocket().state()?,
             now: rp.clock.now(),
             attempt: OnceLock::new(),
@@ -250,6 +247,7 @@ fn explanation(error: &SignInError) -> &str {
             "This sign-in was begun too long ago, in another browser, or cookies are switched off."
         }
         SignInError::Used => "This sign-in is over. Please sign in again.",
+        SignInError::Ended => "You were signed out while you signed in. Please sign in again.",
         SignInError::TooManySignIns { .. } => {
             "Too many people are signing in at the moment. Please try again in a little while."
         }
@@ -262,6 +260,9 @@ fn explanation(error: &SignInError) -> &str {
         }
         SignInError::Store(_) => {
             "This site cannot keep your sign-in at the moment. Please try again in a little while."
+        }
+        SignInError::ParameterOfApp { .. } => {
+            "This site made a mistake. Please tell its operators."
         }
         SignInError::Provider(error) if error.status() >= 503 => {
             "The sign-in service does not answer at the moment. Please try again in a little while."

@@ -253,6 +253,10 @@ impl<C> User<C> {
         self.session.name()
     }
 
+    pub(crate) fn session(&self) -> &CurrentSession {
+        &self.session
+    }
+
     fn text(&self, claim: &str) -> Option<&str> {
         self.session.claims.value(claim)?.as_str()
     }

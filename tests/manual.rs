@@ -16,6 +16,7 @@ const ATTACKS: &str = include_str!("../docs/manual/attacks.md");
 const CONFORMANCE: &str = include_str!("../docs/conformance.md");
 const ERRORS: &str = include_str!("../docs/manual/errors.md");
 const OBSERVING: &str = include_str!("../docs/manual/observing.md");
+const SECURITY: &str = include_str!("../SECURITY.md");
 const SETTINGS: &str = include_str!("../docs/manual/settings.md");
 
 /// A string of the source, with what stands before it.
@@ -289,7 +290,7 @@ fn every_test_that_is_named_is_there() {
         .map(|path| (path.to_str().unwrap(), fs::read_to_string(path).unwrap()))
         .collect();
     let mut count = 0;
-    for page in [ATTACKS, CONFORMANCE] {
+    for page in [ATTACKS, CONFORMANCE, SECURITY] {
         for named in page.split('`').filter(|text| is_other_name(text)) {
             count += 1;
             let (module, name) = named.rsplit_once("::").unwrap();
@@ -299,6 +300,24 @@ fn every_test_that_is_named_is_there() {
         }
     }
     assert!(count > 100);
+}
+
+/// What SECURITY.md promises for each attacker is shown by a test that it names.
+#[test]
+fn every_promise_names_its_test() {
+    let (_, attackers) = SECURITY.split_once("\n# Attackers\n").unwrap();
+    let (attackers, _) = attackers.split_once("\n# ").unwrap();
+    let promises: Vec<_> = attackers
+        .split("\n\n")
+        .flat_map(|paragraph| paragraph.split("\n- ").map(move |item| (paragraph, item)))
+        .filter(|(paragraph, _)| paragraph.starts_with("- "))
+        .map(|(_, item)| item)
+        .collect();
+    assert!(promises.len() > 35, "{}", promises.len());
+    for promise in promises {
+        let mut quoted = promise.split('`').skip(1).step_by(2);
+        assert!(quoted.any(is_other_name), "{promise}");
+    }
 }
 
 fn is_other_name(text: &str) -> bool {

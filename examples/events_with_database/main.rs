@@ -1,5 +1,6 @@
 //! It adds to `sign_in`: a table of the people who signed in, filled by the event `after_authorize`, and what
-//! an app does with one: data of its own about a person, and people who may not come in any more.
+//! an app does with one: data of its own about a person, and people who may not come in any more. A second
+//! table has when their sessions began and ended, and why, by the event `session_changed`.
 //!
 //! ```sh
 //! cargo run --example events_with_database     # sign in as bob, then as alice, who is in the group `admin`
@@ -25,24 +26,26 @@ use rocket::{
     routes,
 };
 use rocket_openidconnect::{
-    Authorized, Events, LoggedIn, Oidc, OptionalUser, Policy, Refused, RelyingParty, SignedIn, User,
+    Authorized, Events, LoggedIn, Oidc, OptionalUser, Policy, Refused, RelyingParty, SessionChange,
+    SessionChangeKind, SignedIn, User,
 };
 
 use self::people::{People, Person};
 
-/// What the app does when somebody signs in.
-struct Reception;
+/// What the app does when somebody signs in. It has the tables itself: a session also ends where there is no
+/// request to ask for them.
+struct Reception(People);
 
 #[rocket::async_trait]
 impl Events for Reception {
     /// Notes the person, and keeps the number of their row in the session.
     async fn after_authorize(
         &self,
-        request: &Request<'_>,
+        _request: &Request<'_>,
         sign_in: &mut SignedIn<'_>,
     ) -> Result<(), Refused> {
+        let people = &self.0;
         let unavailable = || Refused::new("The list of people cannot be read. Try again later.");
-        let people: &People = request.rocket().state().ok_or_else(unavailable)?;
         // A person is issuer and subject together. Name and address may change, and somebody else may have
         // them next year.
         let person = people.greet(sign_in.issuer(), sign_in.subject(), sign_in.claims());
@@ -55,6 +58,19 @@ impl Events for Reception {
         }
         sign_in.set("person", person.id);
         Ok(())
+    }
+
+    /// Notes that a session began or ended, for whatever reason.
+    async fn session_changed(&self, _request: Option<&Request<'_>>, change: &SessionChange) {
+        let what = match change.kind() {
+            SessionChangeKind::Began => "began",
+            SessionChangeKind::Ended => "ended",
+            _ => return,
+        };
+        let noted = self.0.note(what, change);
+        if let Err(error) = noted.await {
+            rocket::error!("the table of sessions: {error}");
+        }
     }
 }
 
@@ -128,6 +144,17 @@ async fn list(
     Ok(pages::people(&all, person.id))
 }
 
+/// The latest that became of sessions.
+#[get("/sessions")]
+async fn sessions(
+    _admin: Authorized<Admin>,
+    people: &State<People>,
+) -> Result<RawHtml<String>, Status> {
+    let latest = people.latest_changes().await;
+    let latest = latest.map_err(|_| Status::ServiceUnavailable)?;
+    Ok(pages::sessions(&latest))
+}
+
 /// Whoever is blocked is signed out everywhere, and refused from then on.
 #[post("/people/<id>/block")]
 async fn block(
@@ -146,9 +173,9 @@ async fn block(
 
 fn app(people: People) -> Rocket<Build> {
     rocket::build()
-        .attach(Oidc::fairing().events(Reception))
+        .attach(Oidc::fairing().events(Reception(people.clone())))
         .manage(people)
-        .mount("/", routes![index, me, rename, list, block])
+        .mount("/", routes![index, me, rename, list, sessions, block])
 }
 
 #[launch]

@@ -2,7 +2,7 @@
 
 use rocket::{http::RawStr, response::content::RawHtml};
 
-use super::people::Person;
+use super::people::{Change, Person};
 
 /// For somebody who is signed out.
 pub fn welcome(login_url: &str) -> RawHtml<String> {
@@ -20,7 +20,7 @@ pub fn me(person: &Person, is_admin: bool, logout_url: &str) -> RawHtml<String> 
         visits => format!("Your visit number {visits}."),
     };
     let list = match is_admin {
-        true => "<p><a href=\"/people\">All people</a></p>",
+        true => "<p><a href=\"/people\">All people</a> <a href=\"/sessions\">All sessions</a></p>",
         false => "",
     };
     let name = escape(person.display_name());
@@ -58,6 +58,26 @@ pub fn people(people: &[Person], own: i64) -> RawHtml<String> {
         .collect();
     page(&format!(
         "<h1>People</h1><div class=\"scroll\"><table><tr><th>Name</th><th>Address</th><th>Visits</th><th></th></tr>\
+         {rows}</table></div><p><a href=\"/me\">Back</a></p>"
+    ))
+}
+
+/// What became of sessions, the latest first.
+pub fn sessions(changes: &[Change]) -> RawHtml<String> {
+    let rows: String = changes
+        .iter()
+        .map(|change| {
+            format!(
+                "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+                escape(&change.at),
+                escape(change.subject.as_deref().unwrap_or("?")),
+                escape(&change.what),
+                escape(&change.reason),
+            )
+        })
+        .collect();
+    page(&format!(
+        "<h1>Sessions</h1><div class=\"scroll\"><table><tr><th>When</th><th>Who</th><th></th><th>Why</th></tr>\
          {rows}</table></div><p><a href=\"/me\">Back</a></p>"
     ))
 }

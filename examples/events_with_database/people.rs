@@ -1,8 +1,8 @@
-//! The people who signed in: one table.
+//! The people who signed in, and what became of their sessions: two tables.
 
 use std::time::Duration;
 
-use rocket_openidconnect::Claims;
+use rocket_openidconnect::{Claims, SessionChange};
 use sqlx::{
     Row, SqlitePool,
     sqlite::{SqliteConnectOptions, SqlitePoolOptions, SqliteRow},
@@ -14,10 +14,24 @@ CREATE TABLE IF NOT EXISTS people (
     name TEXT, email TEXT, nickname TEXT,
     visits INTEGER NOT NULL DEFAULT 1, blocked INTEGER NOT NULL DEFAULT 0,
     UNIQUE (issuer, subject)
+);
+CREATE TABLE IF NOT EXISTS sessions (
+    id INTEGER PRIMARY KEY, at TEXT NOT NULL DEFAULT CURRENT_TIMESTAMP,
+    what TEXT NOT NULL, reason TEXT NOT NULL, issuer TEXT NOT NULL, subject TEXT, session TEXT
 )";
 
-/// The table.
+/// The tables.
+#[derive(Clone)]
 pub struct People(SqlitePool);
+
+/// That a session began or ended.
+pub struct Change {
+    pub at: String,
+    pub what: String,
+    pub reason: String,
+    /// Not known where sessions in cookies end by the provider's `sid`.
+    pub subject: Option<String>,
+}
 
 /// A row of it.
 pub struct Person {
@@ -33,7 +47,7 @@ pub struct Person {
 }
 
 impl People {
-    /// Opens the database at this address, and makes its table.
+    /// Opens the database at this address, and makes its tables.
     pub async fn open(address: &str) -> Result<People, sqlx::Error> {
         let options: SqliteConnectOptions = address.parse()?;
         // SQLite has one writer at a time.
@@ -85,10 +99,39 @@ impl People {
         update.execute(&self.0).await.map(drop)
     }
 
+    pub async fn note(&self, what: &str, change: &SessionChange) -> Result<(), sqlx::Error> {
+        let insert = sqlx::query(
+            "INSERT INTO sessions (what, reason, issuer, subject, session) VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(what)
+        .bind(change.reason())
+        .bind(change.issuer())
+        .bind(change.subject())
+        .bind(change.session_id());
+        insert.execute(&self.0).await.map(drop)
+    }
+
+    pub async fn latest_changes(&self) -> Result<Vec<Change>, sqlx::Error> {
+        let rows = sqlx::query("SELECT * FROM sessions ORDER BY id DESC LIMIT 50");
+        let rows = rows.fetch_all(&self.0).await?;
+        rows.iter().map(Change::from_row).collect()
+    }
+
     pub async fn block(&self, id: i64) -> Result<Option<Person>, sqlx::Error> {
         let update = sqlx::query("UPDATE people SET blocked = 1 WHERE id = ? RETURNING *");
         let row = update.bind(id).fetch_optional(&self.0).await?;
         row.as_ref().map(Person::from_row).transpose()
+    }
+}
+
+impl Change {
+    fn from_row(row: &SqliteRow) -> Result<Change, sqlx::Error> {
+        Ok(Change {
+            at: row.try_get("at")?,
+            what: row.try_get("what")?,
+            reason: row.try_get("reason")?,
+            subject: row.try_get("subject")?,
+        })
     }
 }
 

@@ -79,6 +79,38 @@ async fn what_the_app_knows_of_a_person_outlives_a_session() {
 }
 
 #[rocket::async_test]
+async fn the_table_of_sessions_has_who_came_and_went_and_why() {
+    let client = app().await;
+    client.sign_in("/me", bob()).await;
+    client.sign_out("/").await;
+    client.sign_in("/me", bob()).await;
+    let rp = client
+        .rocket()
+        .state::<rocket_openidconnect::RelyingParty>();
+    rp.unwrap().end_sessions("b2").await.unwrap();
+    client.sign_in("/me", alice()).await;
+    let page = text(client.get("/sessions").dispatch().await).await;
+    let rows = page.split("</td></tr>").map(|row| {
+        let cells = row.split("</td><td>").skip(1);
+        cells.collect::<Vec<_>>().join(" ")
+    });
+    let rows: Vec<_> = rows.filter(|row| !row.is_empty()).collect();
+    assert_eq!(
+        rows,
+        [
+            "a1 began signed_in",
+            "b2 ended ended_by_app",
+            "b2 began signed_in",
+            "b2 ended signed_out",
+            "b2 began signed_in",
+        ]
+    );
+    client.sign_in("/me", bob()).await;
+    let page = client.get("/sessions").dispatch().await;
+    assert_eq!(page.status(), Status::Forbidden);
+}
+
+#[rocket::async_test]
 async fn whoever_is_blocked_is_signed_out_and_stays_out() {
     let client = app().await;
     client.sign_in("/me", bob()).await;

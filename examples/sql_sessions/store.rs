@@ -208,6 +208,29 @@ impl SessionStore for SqlStore {
         Ok(notes)
     }
 
+    async fn notes_with_life(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+        let mut notes = vec![];
+        for name in names {
+            let now = now();
+            let note = sqlx::query("SELECT value, ends FROM notes WHERE name = ? AND ends > ?")
+                .bind(*name)
+                .bind(now)
+                .fetch_optional(&self.pool)
+                .await
+                .map_err(failed)?;
+            let note = note.map(|row| {
+                let left: i64 = row.try_get::<i64, _>("ends")? - now;
+                let left = Duration::from_millis(left.unsigned_abs());
+                Ok((row.try_get("value")?, left))
+            });
+            notes.push(note.transpose().map_err(failed)?);
+        }
+        Ok(notes)
+    }
+
     async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM notes WHERE name = ? AND value = ?")
             .bind(name)

@@ -12,12 +12,12 @@ use crate::{
     settings::{ResponseMode, Settings},
 };
 
-/// Code flow with PKCE S256, `state` and `nonce`, always.
+/// Code flow with PKCE S256, `state` and `nonce`, always. `parameters` override those of the settings.
 pub(crate) fn authorization_request(
     client: &SignInClient,
     settings: &Settings,
     secrets: &AttemptSecrets,
-    login_hint: Option<&str>,
+    parameters: &[(String, String)],
 ) -> Url {
     let (state, nonce) = (secrets.state.clone(), secrets.nonce.clone());
     let code_verifier = PkceCodeVerifier::new(secrets.code_verifier.expose().to_owned());
@@ -36,13 +36,11 @@ pub(crate) fn authorization_request(
     if settings.response_mode == ResponseMode::FormPost {
         request = request.add_extra_param("response_mode", "form_post");
     }
-    for (name, value) in settings.authorization_parameters() {
-        if name != "login_hint" || login_hint.is_none() {
-            request = request.add_extra_param(name, value);
-        }
-    }
-    if let Some(login_hint) = login_hint {
-        request = request.add_extra_param("login_hint", login_hint.to_owned());
+    let is_overridden = |name: &str| parameters.iter().any(|(other, _)| other == name);
+    let of_settings = settings.authorization_parameters().into_iter();
+    let of_settings = of_settings.filter(|(name, _)| !is_overridden(name));
+    for (name, value) in of_settings.chain(parameters.iter().cloned()) {
+        request = request.add_extra_param(name, value);
     }
     request.url().0
 }

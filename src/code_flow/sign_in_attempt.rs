@@ -10,17 +10,19 @@ use super::ReturnTo;
 use crate::{
     Secret,
     keys::{DecryptError, KeyNumber, KeyRing, Purpose, digest_name},
+    session::EarlierEnds,
 };
 
 const ID_LEN: usize = 16;
 /// The characters of an id in base64url.
 const ID_TEXT_LEN: usize = 22;
 const TIME_LEN: usize = 8;
-/// Id, begin, flags and the digest of the browser's id; the return address follows.
+/// Id, begin, flags and the digest of the browser's id; ends, if it knows of any, and the return address follow.
 const FIXED_LEN: usize = ID_LEN + TIME_LEN + 1 + ID_LEN;
 
 const IS_RESTARTED: u8 = 1;
 const HAS_DETAILS: u8 = 2;
+const HAS_ENDS: u8 = 4;
 
 /// A random id of 128 bits.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,6 +53,9 @@ pub(crate) struct SignInAttempt {
     browser: [u8; ID_LEN],
     /// It began by itself, in place of an attempt that could not be completed.
     pub(crate) is_restarted: bool,
+    /// The ends that were noted for its user when it began, in place of an attempt that they may have been meant
+    /// for. They are not meant for this one.
+    pub(crate) earlier_ends: EarlierEnds,
     /// The return address is in a cookie of its own.
     pub(crate) has_details: bool,
     /// Where the browser goes afterwards.
@@ -81,9 +86,16 @@ impl SignInAttempt {
             begun: now.unix_timestamp(),
             browser: browser.digest(),
             is_restarted,
+            earlier_ends: EarlierEnds::default(),
             has_details: false,
             return_to,
         }
+    }
+
+    /// The same, which began after these ends were read.
+    pub(crate) fn after_ends(mut self, ends: EarlierEnds) -> SignInAttempt {
+        self.earlier_ends = ends;
+        self
     }
 
     /// The attempt as `state`, with nonce and code verifier. When the return address makes `state` longer
@@ -150,6 +162,12 @@ impl SignInAttempt {
         self.begun.saturating_add(timeout)
     }
 
+    /// How long ago it began, by the clocks of this node and of the one where it began.
+    pub(crate) fn age(&self, now: OffsetDateTime) -> Duration {
+        let seconds = now.unix_timestamp().saturating_sub(self.begun);
+        Duration::from_secs(seconds.max(0).unsigned_abs())
+    }
+
     /// The return address for a cookie, with the attempt that it belongs to.
     fn encrypt_details(&self, keys: &KeyRing) -> String {
         let address = self.return_to.as_str();
@@ -183,12 +201,17 @@ impl SignInAttempt {
             false => self.return_to.as_str(),
         };
         let flag = |is_set, flag| if is_set { flag } else { 0 };
-        let flags = flag(self.is_restarted, IS_RESTARTED) | flag(self.has_details, HAS_DETAILS);
+        let flags = flag(self.is_restarted, IS_RESTARTED)
+            | flag(self.has_details, HAS_DETAILS)
+            | flag(!self.earlier_ends.is_empty(), HAS_ENDS);
         let mut bytes = Vec::with_capacity(FIXED_LEN + address.len());
         bytes.extend_from_slice(&self.id.0);
         bytes.extend_from_slice(&self.begun.to_be_bytes());
         bytes.push(flags);
         bytes.extend_from_slice(&self.browser);
+        if !self.earlier_ends.is_empty() {
+            bytes.extend_from_slice(&self.earlier_ends.to_bytes());
+        }
         bytes.extend_from_slice(address.as_bytes());
         bytes
     }
@@ -199,9 +222,13 @@ impl SignInAttempt {
         let (id, rest) = bytes.split_first_chunk()?;
         let (begun, rest) = rest.split_first_chunk()?;
         let (flags, rest) = rest.split_first()?;
-        let (browser, address) = rest.split_first_chunk()?;
-        if flags & !(IS_RESTARTED | HAS_DETAILS) != 0 {
+        let (browser, mut address) = rest.split_first_chunk()?;
+        if flags & !(IS_RESTARTED | HAS_DETAILS | HAS_ENDS) != 0 {
             return None;
+        }
+        let mut earlier_ends = EarlierEnds::default();
+        if flags & HAS_ENDS != 0 {
+            (earlier_ends, address) = EarlierEnds::split(address)?;
         }
         let has_details = flags & HAS_DETAILS != 0;
         let address = std::str::from_utf8(address).ok()?;
@@ -213,6 +240,7 @@ impl SignInAttempt {
             begun: i64::from_be_bytes(*begun),
             browser: *browser,
             is_restarted: flags & IS_RESTARTED != 0,
+            earlier_ends,
             has_details,
             return_to: ReturnTo::parse(address, mount),
         })
@@ -358,6 +386,13 @@ mod tests {
         OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
     }
 
+    /// So many ends.
+    fn ends(count: u8) -> EarlierEnds {
+        let numbers = (1..=u64::from(count)).flat_map(u64::to_be_bytes);
+        let bytes: Vec<_> = [count].into_iter().chain(numbers).collect();
+        EarlierEnds::split(&bytes).map_or_else(EarlierEnds::default, |(ends, _)| ends)
+    }
+
     fn attempt(browser: &BrowserId, return_to: &str) -> SignInAttempt {
         SignInAttempt::new(browser, ReturnTo::parse(return_to, MOUNT), false, now())
     }
@@ -365,15 +400,18 @@ mod tests {
     #[test]
     fn state_is_the_attempt() {
         let (keys, browser) = (keys(1, &[]), BrowserId::random());
-        for is_restarted in [false, true] {
+        for (is_restarted, count) in [(false, 0), (true, 0), (true, 1), (true, 8)] {
             let return_to = ReturnTo::parse("/me?a=b", MOUNT);
-            let mut attempt = SignInAttempt::new(&browser, return_to, is_restarted, now());
+            let attempt = SignInAttempt::new(&browser, return_to, is_restarted, now());
+            let ends = ends(count);
+            let mut attempt = attempt.after_ends(ends.clone());
             let (secrets, details) = attempt.encrypt(&keys, &browser, 500);
             assert_eq!(details, None);
             let state = secrets.state.expose();
             let (read, key) = SignInAttempt::decrypt(&keys, state, MOUNT).unwrap();
             assert_eq!(read.id, attempt.id);
             assert_eq!(read.is_restarted, is_restarted);
+            assert_eq!(read.earlier_ends, ends);
             assert_eq!(read.return_to.as_str(), "/me?a=b");
             assert_eq!(read.ends(Duration::from_secs(60)), 1_800_000_060);
             assert_eq!(read.ends(Duration::MAX), i64::MAX);
@@ -414,6 +452,9 @@ mod tests {
             for length in 1..=2_048 {
                 let address = format!("/{}", "a".repeat(length - 1));
                 let mut attempt = attempt(&browser, &address);
+                if length == 2_048 {
+                    attempt = attempt.after_ends(ends(8));
+                }
                 let (secrets, details) = attempt.encrypt(&keys, &browser, max_length);
                 let state = secrets.state.expose();
                 assert!(state.len() <= max_length, "{length}");
@@ -464,6 +505,11 @@ mod tests {
         for length in 0..=FIXED_LEN {
             assert_eq!(read(&bytes[..length]), None, "{length}");
         }
+        let with_ends = attempt(&browser, "/me").after_ends(ends(2)).to_bytes();
+        assert_eq!(read(&with_ends).as_deref(), Some("/me"));
+        for length in 0..=FIXED_LEN + 17 {
+            assert_eq!(read(&with_ends[..length]), None, "{length}");
+        }
         let flags = ID_LEN + TIME_LEN;
         let with = |at: usize, byte: u8| {
             let mut bytes = bytes.clone();
@@ -474,8 +520,10 @@ mod tests {
         // An address and a cookie for it, a flag that is not known, a byte that is not text.
         for bytes in [
             with(flags, HAS_DETAILS),
-            with(flags, 4),
+            with(flags, 8),
             with(flags, 0x80),
+            // An address is no list of ends.
+            with(flags, HAS_ENDS),
             with(FIXED_LEN + 1, 0xff),
         ] {
             assert_eq!(read(&bytes), None);

@@ -478,6 +478,7 @@ fn introspect(op: &State<Op>, authorization: Authorization<'_>, form: String) ->
                 "active": true,
                 "iss": op.issuer(),
                 "sub": grant.claims.get("sub"),
+                "aud": op.client.audience,
                 "client_id": grant.client_id,
                 "scope": grant.request.scope,
                 "exp": ends,

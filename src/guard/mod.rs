@@ -17,7 +17,7 @@ pub use bearer::Bearer;
 pub use caller::{Caller, CallerError};
 pub use logged_in::{LoggedIn, LoggedInError};
 pub use optional_user::OptionalUser;
-pub(crate) use request_state::{Answer, RequestState};
+pub(crate) use request_state::{Answer, Refusal, RequestState};
 
 use crate::{
     Clock, RelyingParty, User, observing,
@@ -72,7 +72,11 @@ async fn read_session(
         }
     };
 
-    let found = rp.sessions.find(jar, now).await;
+    let mut ended = vec![];
+    let found = rp.sessions.find(jar, now, &mut ended).await;
+    if !ended.is_empty() {
+        rp.events.sessions_changed(Some(request), ended).await;
+    }
     let found = found.inspect_err(|reason| observing::session_refused(*reason))?;
     rp.learn_algorithm(provider, &found.session);
     let state = RequestState::of(request);
@@ -118,6 +122,7 @@ async fn read_session(
         Freshness::SignedOut(reason) => {
             if matches!(reason, SignedOut::Ended | SignedOut::RefreshRefused) {
                 state.cookies.add(rp.sessions.removals(jar));
+                state.cookies.add(rp.sessions.note_if_unrecorded(jar, now));
             }
             Err(reason)
         }

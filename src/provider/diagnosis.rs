@@ -7,7 +7,7 @@ use openidconnect::{
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{Endpoint, Metadata, MetadataSource, Provider, ProviderError, metadata};
+use super::{Endpoint, Metadata, MetadataSource, Provider, ProviderError};
 use crate::Secret;
 
 impl Provider {
@@ -25,15 +25,6 @@ impl Provider {
         self.read(endpoint, self.first_address()).await
     }
 
-    /// Judges the metadata, as at launch.
-    pub(crate) fn accept_metadata(&self, reply: &HttpResponse) -> Result<Metadata, ProviderError> {
-        let issuer = &self.registration.issuer;
-        match &self.registration.metadata {
-            MetadataSource::Discovery { .. } => metadata::accept(reply.body(), issuer),
-            MetadataSource::Given(endpoints) => metadata::given(endpoints, issuer),
-        }
-    }
-
     /// Whether the metadata says where the endpoints are.
     pub(crate) fn is_discovered(&self) -> bool {
         matches!(self.registration.metadata, MetadataSource::Discovery { .. })
@@ -44,6 +35,7 @@ impl Provider {
         match &self.registration.metadata {
             MetadataSource::Discovery { url } => url,
             MetadataSource::Given(endpoints) => &endpoints.jwks_uri,
+            MetadataSource::Keys { jwks_uri } => jwks_uri,
         }
     }
 
@@ -52,7 +44,7 @@ impl Provider {
         &self,
         metadata: &Metadata,
     ) -> Result<HttpResponse, ProviderError> {
-        self.read(Endpoint::KeySet, metadata.jwks_uri().url()).await
+        self.read(Endpoint::KeySet, metadata.jwks_uri()).await
     }
 
     /// Tries to exchange a code that nobody issued. The right answer is `invalid_grant`: a provider

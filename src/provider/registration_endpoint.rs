@@ -13,7 +13,7 @@ use url::Url;
 use super::{Endpoint, Provider, ProviderError};
 use crate::{
     Secret,
-    token::{parse_object, printable},
+    token::{Document, printable},
 };
 
 /// A client as the provider registered it (Registration 1.0 §3.2): its metadata, and how to change it.
@@ -35,18 +35,26 @@ impl RegisteredClient {
             endpoint: Endpoint::Registration,
             cause,
         };
-        let mut metadata = parse_object(body).map_err(|error| malformed(error.to_string()))?;
-        let mut text = |member: &str| match metadata.remove(member) {
-            Some(Value::String(text)) if !text.is_empty() => Some(text),
-            _ => None,
-        };
+        let reply = Document::parse(body).map_err(|error| malformed(error.to_string()))?;
+        let text = |member: &str| reply.text(member).map(str::to_owned);
         let client_id =
             text("client_id").ok_or_else(|| malformed("it has no `client_id`".into()))?;
+        let client_secret = text("client_secret").map(Secret::new);
+        let registration_access_token = text("registration_access_token").map(Secret::new);
         let uri = text("registration_client_uri");
+        let mut metadata = reply.into_displayed();
+        for member in [
+            "client_id",
+            "client_secret",
+            "registration_access_token",
+            "registration_client_uri",
+        ] {
+            metadata.remove(member);
+        }
         Ok(RegisteredClient {
             client_id,
-            client_secret: text("client_secret").map(Secret::new),
-            registration_access_token: text("registration_access_token").map(Secret::new),
+            client_secret,
+            registration_access_token,
             registration_client_uri: uri.and_then(|uri| Url::parse(&uri).ok()),
             metadata,
         })
@@ -111,6 +119,7 @@ impl Provider {
         metadata: Option<&Map<String, Value>>,
     ) -> Result<Option<RegisteredClient>, ProviderError> {
         let endpoint = Endpoint::Registration;
+        self.addresses.check_fetched(endpoint, url)?;
         let request = request(method, url, token, metadata)
             .map_err(|_| ProviderError::Address { endpoint })?;
         let reply = self.http.call(endpoint, request).await?;

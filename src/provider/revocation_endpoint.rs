@@ -22,7 +22,7 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<(), ProviderError> {
         let endpoint = Endpoint::Revocation;
-        let Some(url) = &metadata.additional_metadata().revocation_endpoint else {
+        let Some(url) = metadata.revocation_endpoint() else {
             return Ok(());
         };
 

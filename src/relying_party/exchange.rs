@@ -21,7 +21,7 @@ use tokio::sync::{self, Notify, watch};
 use tracing::Instrument;
 
 use super::{
-    RelyingParty,
+    NotBegun, RelyingParty,
     claimed_attempts::{Claimed, ClaimedAttempts},
     logout::revoke_later,
 };
@@ -71,7 +71,7 @@ enum ExchangeResult {
         is_offered: bool,
     },
     Begun(CurrentSession),
-    Failed(SignInError),
+    Failed(NotBegun),
 }
 
 /// What a callback makes of the result of its exchange.
@@ -160,6 +160,7 @@ impl RelyingParty {
             rp: self.clone(),
             provider: provider.clone(),
             exchange: exchange.clone(),
+            attempt: attempt.clone(),
             secrets,
             code,
             code_digest: URL_SAFE_NO_PAD.encode(code_digest),
@@ -178,7 +179,7 @@ impl RelyingParty {
         &self,
         exchange: &'e Exchange,
         now: OffsetDateTime,
-    ) -> Result<ExchangeOutcome<'e>, SignInError> {
+    ) -> Result<ExchangeOutcome<'e>, NotBegun> {
         let waiting = Waiting(exchange);
         let mut is_complete = exchange.is_complete.subscribe();
         let _ = is_complete.wait_for(|is_complete| *is_complete).await;
@@ -186,7 +187,8 @@ impl RelyingParty {
         if let ExchangeResult::Accepted { is_offered, .. } = &mut *result
             && *is_offered
         {
-            match self.take_turn(exchange.id).await? {
+            let is_turn = self.take_turn(exchange.id).await;
+            match is_turn.map_err(SignInError::from)? {
                 true => *is_offered = false,
                 // A callback at another node has the turn.
                 false => *result = self.result_elsewhere(exchange.id, None, now).await?,
@@ -206,12 +208,15 @@ impl RelyingParty {
                     waiting,
                 }))
             }
-            ExchangeResult::Begun(current) => match self.sessions.is_over(current, now).await? {
-                true => Err(SignInError::Used),
-                false => Ok(ExchangeOutcome::Begun(current.clone())),
-            },
+            ExchangeResult::Begun(current) => {
+                let is_over = self.sessions.is_over(current, now).await;
+                match is_over.map_err(SignInError::from)? {
+                    true => Err(SignInError::Used.into()),
+                    false => Ok(ExchangeOutcome::Begun(current.clone())),
+                }
+            }
             ExchangeResult::Failed(error) => Err(error.clone()),
-            ExchangeResult::UnderWay => Err(SignInError::Used),
+            ExchangeResult::UnderWay => Err(SignInError::Used.into()),
         }
     }
 
@@ -275,6 +280,7 @@ struct ExchangeTask {
     rp: RelyingParty,
     provider: Arc<Provider>,
     exchange: Arc<Exchange>,
+    attempt: SignInAttempt,
     secrets: AttemptSecrets,
     code: Secret,
     code_digest: String,
@@ -294,7 +300,7 @@ impl ExchangeTask {
             let mut exchanges = self.rp.exchanges.lock();
             match &result {
                 // No code was sent.
-                ExchangeResult::Failed(SignInError::Store(_)) => {
+                ExchangeResult::Failed(NotBegun::Failed(SignInError::Store(_))) => {
                     exchanges.release(self.exchange.id)
                 }
                 _ => exchanges.keep_result(self.exchange.id, until),
@@ -308,7 +314,7 @@ impl ExchangeTask {
     }
 
     /// Exchanges the code, when no other node does; else waits for its result.
-    async fn exchange(&self) -> Result<ExchangeResult, SignInError> {
+    async fn exchange(&self) -> Result<ExchangeResult, NotBegun> {
         let rp = &self.rp;
         if rp.sessions.is_shared {
             let name = self.exchange.id.store_name("attempt");
@@ -316,7 +322,8 @@ impl ExchangeTask {
             let life = (self.ends - now).saturating_add(CLOCK_SKEW).max(1);
             let life = Duration::from_secs(life.unsigned_abs());
             let value = format!("{}.{now}", self.code_digest);
-            if !rp.sessions.store.claim(&name, &value, life).await? {
+            let claimed = rp.sessions.store.claim(&name, &value, life).await;
+            if !claimed.map_err(SignInError::from)? {
                 let code = Some(&*self.code_digest);
                 let waiting = rp.result_elsewhere(self.exchange.id, code, self.now);
                 let result = waiting.await?;
@@ -326,8 +333,8 @@ impl ExchangeTask {
             }
             self.tells.store(true, Ordering::Release);
         }
-        let name = self.exchange.id.short_name();
-        let exchanging = rp.exchange(&self.provider, &name, &self.secrets, &self.code, self.now);
+        let (attempt, secrets) = (&self.attempt, &self.secrets);
+        let exchanging = rp.exchange(&self.provider, attempt, secrets, &self.code, self.now);
         let (session, tokens) = exchanging.await?;
         Ok(ExchangeResult::Accepted {
             session,
@@ -361,7 +368,7 @@ impl ExchangeTask {
                     tracing::debug!(reason = "sign_in_abandoned", "nobody came for a session");
                     revoke_later(&self.provider, Arc::new(tokens.clone()), self.now);
                 }
-                *result = ExchangeResult::Failed(SignInError::Used);
+                *result = ExchangeResult::Failed(SignInError::Used.into());
                 true
             }
             ExchangeResult::Accepted {
@@ -429,11 +436,11 @@ impl Turn<'_> {
     /// identical callback may try again.
     pub(crate) fn failed(
         mut self,
-        error: &SignInError,
+        error: &NotBegun,
         provider: &Arc<Provider>,
         now: OffsetDateTime,
     ) {
-        if matches!(error, SignInError::Store(_)) {
+        if matches!(error, NotBegun::Failed(SignInError::Store(_))) {
             return;
         }
         revoke_later(provider, Arc::new(self.tokens), now);

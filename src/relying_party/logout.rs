@@ -12,7 +12,7 @@ use crate::{
     code_flow::{PendingLogout, ReturnTo, logout_request},
     observing,
     provider::{KeyPurpose, Provider, ProviderError, TokenTypeHint},
-    session::{CurrentSession, SessionInfo, SessionTokens},
+    session::{CurrentSession, EndCause, SessionChange, SessionInfo, SessionTokens},
     settings::{Settings, Site},
     store::StoreError,
     token::{
@@ -91,29 +91,48 @@ const MAX_HINT_LEN: usize = 2_500;
 
 impl RelyingParty {
     /// Ends every session of the person with this `sub`, here: the provider is told nothing. Answers how
-    /// many there were, or `None` where they live in cookies and nobody knows.
+    /// many there were, or `None` where they live in cookies and nobody knows. [`Events::session_changed`] has
+    /// heard of it by then.
     ///
     /// # Errors
     ///
-    /// When the session store is not reachable; some may have ended.
+    /// When the session store is not reachable; some may have ended. Ask again: the ends are not kept.
+    ///
+    /// [`Events::session_changed`]: crate::Events::session_changed
     pub async fn end_sessions(&self, subject: &str) -> Result<Option<usize>, StoreError> {
-        let owner = self.sessions.names.subject(self.issuer(), subject);
-        let ended = self.sessions.end_matching(&owner, self.clock.now()).await?;
-        observing::sessions_ended("app", ended.unwrap_or(1));
-        Ok(ended)
+        let (issuer, cause) = (self.issuer(), EndCause::App);
+        let owner = self.sessions.names.subject(issuer, subject);
+        let mut ended = vec![];
+        let ending = self
+            .sessions
+            .end_matching(&owner, cause, self.clock.now(), &mut ended);
+        let result = ending.await;
+        let count = (!self.sessions.is_in_cookies()).then_some(ended.len());
+        if count.is_none() && result.is_ok() {
+            ended.push(SessionChange::ended_all(issuer, Some(subject), None, cause));
+        }
+        observing::sessions_ended("app", ended.len());
+        self.events.sessions_changed(None, ended).await;
+        result.map(|()| count)
     }
 
     /// Ends one session, by the id that [`User::session_id`](crate::User::session_id) and
     /// [`sessions_of`](Self::sessions_of) give. `false` when there is none; where sessions live in cookies
-    /// nobody knows, and it is always `true`.
+    /// it is `false` when the same was asked before, and nobody knows more. [`Events::session_changed`] has heard
+    /// of it by then.
     ///
     /// # Errors
     ///
-    /// When the session store is not reachable.
+    /// When the session store is not reachable. Ask again: the end is not kept.
+    ///
+    /// [`Events::session_changed`]: crate::Events::session_changed
     pub async fn end_session(&self, id: &str) -> Result<bool, StoreError> {
-        let ended = self.sessions.end(id, self.clock.now()).await?;
-        observing::sessions_ended("app", usize::from(ended));
-        Ok(ended)
+        let now = self.clock.now();
+        let end = self.sessions.end(id, None, EndCause::App, now).await?;
+        let has_ended = end.is_some();
+        observing::sessions_ended("app", usize::from(has_ended));
+        self.events.sessions_changed(None, end).await;
+        Ok(has_ended)
     }
 
     /// The sessions of the person with this `sub`, oldest first; `None` where they live in cookies and
@@ -134,24 +153,18 @@ impl RelyingParty {
         }
     }
 
-    /// Ends a session here, and its tokens at the provider, without waiting for that. Answers where to
-    /// send the browser to sign out there too, if the provider has such a place.
-    pub(crate) async fn sign_out(
+    /// Has the tokens of a session that has ended end at the provider, without waiting for that. Answers where
+    /// to send the browser to sign out there too, if the provider has such a place. What a store has of the
+    /// session is not known while it is down.
+    pub(crate) async fn sign_out_at_provider(
         &self,
         provider: &Arc<Provider>,
-        current: &CurrentSession,
+        current: Option<&CurrentSession>,
         return_to: ReturnTo,
         now: OffsetDateTime,
     ) -> Option<(Url, Option<PendingLogout>)> {
-        observing::signed_out();
-        if let Err(error) = self.sessions.end(current.name(), now).await {
-            tracing::error!(
-                reason = "store_unavailable",
-                "{error}; the browser is signed out, and the session ends by its lifetime"
-            );
-            tracing::info!("{}", error.remedy());
-        }
-        if let Some(tokens) = current.tokens() {
+        let tokens = current.and_then(|current| Some((current, current.tokens()?)));
+        if let Some((current, tokens)) = tokens {
             let mut tokens = tokens.clone();
             if let Some(newer) = self.refreshes.take_unstored(current.name()) {
                 Arc::make_mut(&mut tokens).refresh_token = Some(newer);
@@ -163,13 +176,10 @@ impl RelyingParty {
         }
         // A provider that is down must not keep anybody signed in here.
         let metadata = provider.metadata(now).await.ok()?;
-        let endpoint = metadata
-            .additional_metadata()
-            .end_session_endpoint
-            .as_ref()?;
+        let endpoint = metadata.end_session_endpoint()?;
         let local_path = self.post_logout.local_path.as_ref();
         let pending = local_path.map(|_| PendingLogout::new(return_to));
-        let id_token = current.tokens().and_then(|tokens| tokens.id_token.as_ref());
+        let id_token = tokens.and_then(|(_, tokens)| tokens.id_token.as_ref());
         let url = logout_request(
             endpoint,
             id_token.filter(|id_token| id_token.expose().len() <= MAX_HINT_LEN),
@@ -193,12 +203,14 @@ impl RelyingParty {
         }
     }
 
-    /// Takes the provider's word that a session has ended (OpenID Connect Back-Channel Logout 1.0).
+    /// Takes the provider's word that a session has ended (OpenID Connect Back-Channel Logout 1.0). Adds the ends,
+    /// also when the store fails in the middle of it.
     pub(crate) async fn accept_logout_token(
         &self,
         provider: &Arc<Provider>,
         logout_token: &str,
         now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
     ) -> Result<(), LogoutRefusal> {
         let metadata = provider.metadata(now).await?;
         let algorithms = provider.logout_token_algorithms(&metadata);
@@ -225,48 +237,72 @@ impl RelyingParty {
         let jti = self.sessions.names.jti(issuer, &token.jti);
         let life = token.ends.saturating_sub(now.unix_timestamp()).max(1);
         let life = Duration::from_secs(life.unsigned_abs());
+        let store = &self.sessions.store;
+        // No other request has it, and none drops what another one has claimed.
+        let claim = Secret::random();
+        let give_back = async || {
+            for name in &jti {
+                let _ = store.forget(name, claim.expose()).await;
+            }
+        };
         // Under each key of this node, so that nodes whose first keys differ see each other's.
         for name in &jti {
-            if !self.sessions.store.claim(name, "used", life).await? {
-                return Err(LogoutTokenError::Replayed.into());
+            match store.claim(name, claim.expose(), life).await {
+                Ok(true) => {}
+                Ok(false) => return Err(LogoutTokenError::Replayed.into()),
+                Err(error) => {
+                    // It may have been taken, and the provider may send the token again.
+                    give_back().await;
+                    return Err(error.into());
+                }
             }
         }
         let names = &self.sessions.names;
-        let owner = match &token.ended {
-            EndedSession::Sid(sid) => names.sid(issuer, sid),
-            EndedSession::Subject(subject) => names.subject(issuer, subject),
-            EndedSession::SidOf { sid, subject } => {
-                [names.sid(issuer, sid), names.without_sid(issuer, subject)].concat()
+        let (owner, subject, sid) = match &token.ended {
+            EndedSession::Sid(sid) => (names.sid(issuer, sid), None, Some(&**sid)),
+            EndedSession::Subject(subject) => {
+                (names.subject(issuer, subject), Some(&**subject), None)
             }
+            EndedSession::SidOf { sid, subject } => (
+                [names.sid(issuer, sid), names.without_sid(issuer, subject)].concat(),
+                Some(&**subject),
+                Some(&**sid),
+            ),
         };
-        match self.sessions.end_matching(&owner, now).await {
-            Ok(ended) => {
-                observing::backchannel_logout(ended.unwrap_or(1));
+        let cause = EndCause::BackchannelLogout;
+        match self.sessions.end_matching(&owner, cause, now, ended).await {
+            Ok(()) => {
+                if self.sessions.is_in_cookies() {
+                    let issuer = &**issuer;
+                    ended.push(SessionChange::ended_all(issuer, subject, sid, cause));
+                }
+                observing::backchannel_logout(ended.len());
                 Ok(())
             }
             Err(error) => {
                 // The provider may send it again.
-                for name in &jti {
-                    let _ = self.sessions.store.forget(name, "used").await;
-                }
+                give_back().await;
                 Err(error.into())
             }
         }
     }
 
     /// Ends the sessions of one session at the provider, if it is this provider
-    /// (OpenID Connect Front-Channel Logout 1.0 §3).
+    /// (OpenID Connect Front-Channel Logout 1.0 §3). Adds the ends.
     pub(crate) async fn front_channel_logout(
         &self,
         provider: &Provider,
         issuer: &str,
         sid: &str,
         now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
     ) -> Result<FrontChannelLogout, StoreError> {
         if issuer != provider.registration.issuer || sid.is_empty() {
             return Ok(FrontChannelLogout::NotOurs);
         }
-        if self.sessions.end_sid_unsigned(issuer, sid, now).await? {
+        let sessions = &self.sessions;
+        sessions.end_sid_unsigned(issuer, sid, now, ended).await?;
+        if !ended.is_empty() {
             observing::frontchannel_logout();
         }
         // The same answer, so that nobody learns which `sid` there is.
@@ -276,7 +312,7 @@ impl RelyingParty {
 
 /// Revokes the tokens of a session that has ended, or did not begin (RFC 7009), the refresh token first:
 /// with it, most providers end all that came from it.
-pub(super) fn revoke_later(
+pub(crate) fn revoke_later(
     provider: &Arc<Provider>,
     tokens: Arc<SessionTokens>,
     now: OffsetDateTime,

@@ -21,11 +21,18 @@ use super::{RelyingParty, Source, logout::revoke_later};
 use crate::{
     Secret, observing,
     provider::{
-        KeyPurpose, Metadata, Provider, ProviderError, RefreshVerdict, Tokens, UserInfoRequestError,
+        KeyPurpose, Metadata, Provider, ProviderError, RefreshVerdict, RequestedBy, Tokens,
+        UserInfoRequestError,
     },
-    session::{BeginError, CurrentSession, Newest, Session, SessionTokens, SignedOut},
+    session::{
+        BeginError, CurrentSession, EndCause, KeptEnd, Newest, Session, SessionChange,
+        SessionTokens, SignedOut,
+    },
     store::StoreError,
-    token::{Claims, IdTokenExpectations, OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError},
+    token::{
+        Claims, IdTokenError, IdTokenExpectations, OriginalSignIn, RefreshedIdToken,
+        RefreshedIdTokenError,
+    },
 };
 
 /// How much ahead of its end a token is refreshed, at most.
@@ -84,6 +91,13 @@ enum Outcome {
         /// Whether the provider asks for a new sign-in.
         asks_for_sign_in: bool,
     },
+}
+
+/// A session that is refreshed.
+enum Refreshed {
+    Here(CurrentSession),
+    /// Another node did it, or it had been done.
+    Elsewhere(CurrentSession),
 }
 
 /// Why a refresh did not succeed.
@@ -313,18 +327,50 @@ impl RelyingParty {
                     let result = rp
                         .refresh_in_turn(&provider, &current, is_forced, now)
                         .await;
-                    if let Err(Failure::Ended(_)) = &result
-                        && let Err(error) = rp.sessions.end(current.name(), now).await
-                    {
-                        tracing::warn!("{error}; a session that ended is still there");
-                    }
+                    let change = rp.change_of_refresh(&result, &current, now).await;
+                    let result = result.map(Refreshed::into_session);
                     tell.send_replace(Some(Outcome::of(result, failures, now)));
                     rp.refreshes.completed(current.name(), in_flight);
+                    // Last: the requests do not wait for the app.
+                    rp.events.notify(None, change.as_slice()).await;
                 };
                 observing::spawn(refreshing.instrument(tracing::debug_span!("refresh")));
                 flight
             });
         flight.outcome().await
+    }
+
+    /// What a refresh at this node changed, which the log is told; ends the session that it found to have ended.
+    async fn change_of_refresh(
+        &self,
+        result: &Result<Refreshed, Failure>,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Option<SessionChange> {
+        match result {
+            Ok(Refreshed::Here(session)) => Some(SessionChange::refreshed(session)),
+            Ok(Refreshed::Elsewhere(_)) | Err(Failure::SignedOut(_)) => None,
+            Err(Failure::Ended(reason)) => {
+                let cause = EndCause::RefreshRefused;
+                let ending = self
+                    .sessions
+                    .end_or_keep(current.name(), Some(current), cause, now);
+                let KeptEnd { end, error } = ending.await;
+                if let Some(error) = error {
+                    tracing::error!(
+                        reason = "store_unavailable",
+                        "{error}; the end of a session at its refresh is not recorded, and is tried again until the store has it"
+                    );
+                    tracing::info!("{}", error.remedy());
+                }
+                // One that was ended otherwise was told of there.
+                let end = end.filter(|_| *reason == SignedOut::RefreshRefused);
+                end.inspect(observing::session_changed)
+            }
+            Err(Failure::AsksForSignIn { reason, .. } | Failure::Later { reason, .. }) => {
+                Some(SessionChange::refresh_failed(current, reason))
+            }
+        }
     }
 
     /// Refreshes, when no other node does; else waits for its result.
@@ -334,14 +380,14 @@ impl RelyingParty {
         current: &CurrentSession,
         is_forced: bool,
         now: OffsetDateTime,
-    ) -> Result<CurrentSession, Failure> {
+    ) -> Result<Refreshed, Failure> {
         // Before the lock, which covers the token call and a write alone.
         let metadata = provider.metadata(now).await?;
         if !self.sessions.is_shared {
             let newest = match self.sessions.newest(current, now).await {
                 Ok(Newest::ThisOne) => current.clone(),
                 Ok(Newest::Other(session)) if !is_forced && !is_due(session.refresh_due, now) => {
-                    return Ok(session);
+                    return Ok(Refreshed::Elsewhere(session));
                 }
                 // Such as a pending one, or one that a user who was kept does not know of.
                 Ok(Newest::Other(session)) => session,
@@ -349,7 +395,8 @@ impl RelyingParty {
             };
             return self
                 .refresh(provider, &metadata, &newest, is_forced, now)
-                .await;
+                .await
+                .map(Refreshed::Here);
         }
         let mut current = current.clone();
         if is_forced {
@@ -360,7 +407,7 @@ impl RelyingParty {
                 Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::SignedOut(reason)),
             }
             if is_recent {
-                return Ok(current);
+                return Ok(Refreshed::Elsewhere(current));
             }
         }
         let lock = self.sessions.names.refresh_lock(current.name());
@@ -381,7 +428,7 @@ impl RelyingParty {
                 Ok(Newest::ThisOne) => current.clone(),
                 Ok(Newest::Other(session)) if !is_due(session.refresh_due, now) => {
                     unlock().await;
-                    return Ok(session);
+                    return Ok(Refreshed::Elsewhere(session));
                 }
                 // Such as a pending one, which another node may be about to replace.
                 Ok(Newest::Other(session)) => session,
@@ -398,7 +445,7 @@ impl RelyingParty {
                     self.note_refresh(&newest, now).await;
                 }
                 unlock().await;
-                return result;
+                return result.map(Refreshed::Here);
             }
             if begun.elapsed() > longest {
                 return Err(Failure::later(
@@ -530,8 +577,9 @@ impl RelyingParty {
         let mut session = Session::clone(&pending);
         let mut tokens = self.session_tokens(reply, &old, &mut session, now);
         tokens.refresh_token = received.refresh_token.clone();
-        if let Some(claims) = id_token {
-            tokens.sources = tokens.sources.with_id_token(claims);
+        if let Some(id_token) = id_token {
+            session.end_by(id_token.session_expiry);
+            tokens.sources = tokens.sources.with_id_token(id_token.claims);
         }
         session.user_info_due = false;
         if self.settings.session.refresh_user_info
@@ -543,7 +591,13 @@ impl RelyingParty {
             match asked {
                 Ok(Some(claims)) => tokens.sources = tokens.sources.with_user_info(claims),
                 Ok(None) => {}
-                Err(_) => session.user_info_due = true,
+                Err(error) => {
+                    session.user_info_due = true;
+                    // What nobody vouches for now is not kept where a sign-in would do without it.
+                    if self.settings.user_info_optional && error.is_outage() {
+                        tokens.sources.user_info = None;
+                    }
+                }
             }
         }
         session.claims = tokens.sources.merged();
@@ -606,7 +660,7 @@ impl RelyingParty {
         old: &SessionTokens,
         reply: &Tokens,
         now: OffsetDateTime,
-    ) -> Result<Option<Claims>, Failure> {
+    ) -> Result<Option<RefreshedIdToken>, Failure> {
         let Some(id_token) = &reply.id_token else {
             return Ok(None);
         };
@@ -618,6 +672,7 @@ impl RelyingParty {
             algorithms: &algorithms,
             client_secret: provider.registration.client_secret.as_ref(),
             nonce: None,
+            accepts_missing_nonce: false,
             access_token: Some(&reply.access_token),
             max_age: None,
             acr_values: &[],
@@ -641,7 +696,7 @@ impl RelyingParty {
         match verdict {
             Ok(accepted) => {
                 provider.id_token_accepted(accepted.algorithm);
-                Ok(Some(accepted.claims))
+                Ok(Some(accepted))
             }
             Err(error) => Err(error.into()),
         }
@@ -655,20 +710,29 @@ impl RelyingParty {
         session: &Session,
         access_token: &Secret,
         now: OffsetDateTime,
-    ) -> Result<Option<Claims>, (&'static str, String)> {
+    ) -> Result<Option<Claims>, UserInfoRequestError> {
         if !self.settings.user_info_enabled {
             return Ok(None);
         }
-        let asked = provider.user_info_about(metadata, session.subject(), access_token, now);
-        asked.await.map_err(|error| match error {
+        let asked = provider.user_info_about(
+            metadata,
+            session.subject(),
+            access_token,
+            RequestedBy::Session,
+            now,
+        );
+        let kept = match self.settings.user_info_optional {
+            true => "the claims of the ID token are left (`user_info_optional`)",
+            false => "the claims of before are kept",
+        };
+        asked.await.inspect_err(|error| match error {
+            error if error.is_outage() => tracing::warn!("{error}; {kept}"),
             UserInfoRequestError::Provider(error) => {
                 tracing::warn!("{error}; the claims of before are kept");
-                (error.reason(), error.to_string())
             }
             UserInfoRequestError::UserInfo(error) => {
                 tracing::error!("{error}; the claims of before are kept");
                 tracing::info!("{}", error.remedy());
-                (error.reason(), error.to_string())
             }
         })
     }
@@ -691,7 +755,8 @@ impl RelyingParty {
             let asked = self
                 .ask_user_info(provider, metadata, &session, access_token, now)
                 .await;
-            let claims = asked.map_err(|(reason, cause)| Failure::later(reason, cause))?;
+            let claims =
+                asked.map_err(|error| Failure::later(error.reason(), error.to_string()))?;
             if let Some(claims) = claims {
                 tokens.sources = tokens.sources.with_user_info(claims);
             }
@@ -887,6 +952,14 @@ impl Flight {
     }
 }
 
+impl Refreshed {
+    fn into_session(self) -> CurrentSession {
+        match self {
+            Refreshed::Here(session) | Refreshed::Elsewhere(session) => session,
+        }
+    }
+}
+
 impl Outcome {
     fn of(result: Result<CurrentSession, Failure>, failures: u32, now: OffsetDateTime) -> Outcome {
         let now = now.unix_timestamp();
@@ -984,6 +1057,10 @@ impl From<ProviderError> for Failure {
 impl From<RefreshedIdTokenError> for Failure {
     fn from(error: RefreshedIdTokenError) -> Failure {
         let reason = error.reason();
+        if let RefreshedIdTokenError::IdToken(IdTokenError::SessionExpired { .. }) = error {
+            tracing::info!(reason, "a session ended at its refresh: {error}");
+            return Failure::Ended(SignedOut::RefreshRefused);
+        }
         tracing::error!(reason, "the ID token of a refresh is rejected: {error}");
         tracing::info!("{}", error.remedy());
         Failure::Ended(SignedOut::RefreshRefused)
@@ -999,7 +1076,8 @@ impl From<StoreError> for Failure {
 impl From<BeginError> for Failure {
     fn from(error: BeginError) -> Failure {
         match error {
-            BeginError::Store(error) => error.into(),
+            BeginError::Store(error) | BeginError::NotStored { error, .. } => error.into(),
+            BeginError::Ended { .. } => Failure::Ended(SignedOut::Ended),
             BeginError::TooLarge(error) => {
                 let reason = "session_too_large";
                 tracing::error!(reason, "a session ended at its refresh: {error}");

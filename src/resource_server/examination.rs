@@ -6,14 +6,14 @@ use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    BearerError, Issuer, ResourceServer, bearer_token, check_length, introspect,
+    Api, BearerError, Issuer, ResourceServer, bearer_token, check_length, introspect,
     introspection_endpoint, issuer_of,
 };
 use crate::{
     provider::{KeyPurpose, Metadata, ProviderError},
     token::{
-        AccessTokenExpectations, BearerTokenError, KeySet, SigningAlgorithm, UnverifiedAccessToken,
-        printable,
+        Accepts, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError, KeySet,
+        SigningAlgorithm, UnverifiedAccessToken, printable,
     },
 };
 
@@ -34,6 +34,7 @@ impl ResourceServer {
     /// Judges a token by every check that applies. With `keys` nobody is asked anything.
     pub(crate) async fn examine(
         &self,
+        api: &Api,
         token: &str,
         keys: Option<&KeySet>,
         required_scopes: &[String],
@@ -57,12 +58,19 @@ impl ResourceServer {
         }
         match self.is_read_here(token) {
             true => {
-                self.examine_jwt(token, keys, required_scopes, now, &mut fields)
+                self.examine_jwt(api, token, keys, required_scopes, now, &mut fields)
                     .await;
             }
             false => {
-                self.examine_opaque(token, keys.is_some(), required_scopes, now, &mut fields)
-                    .await;
+                self.examine_opaque(
+                    api,
+                    token,
+                    keys.is_some(),
+                    required_scopes,
+                    now,
+                    &mut fields,
+                )
+                .await;
             }
         }
         fields
@@ -70,6 +78,7 @@ impl ResourceServer {
 
     async fn examine_jwt(
         &self,
+        api: &Api,
         token: &str,
         keys: Option<&KeySet>,
         required_scopes: &[String],
@@ -85,10 +94,10 @@ impl ResourceServer {
                 error: parsed.err().map(BearerError::from),
             });
         };
-        let found = issuer_of(self.issuers(), &unverified);
+        let found = issuer_of(api.issuers(), &unverified);
         let stranger = found.as_ref().err().cloned();
         // The token of a stranger is judged as if it were the provider's: more may be wrong with it.
-        let Some(issuer) = found.ok().or(self.issuers().first()) else {
+        let Some(issuer) = found.ok().or(api.issuers().first()) else {
             return;
         };
         let expected = &issuer.expected;
@@ -103,30 +112,37 @@ impl ResourceServer {
                 }
             },
         };
-        let algorithms = match (&expected.algorithms, &metadata) {
+        let listed = match (&expected.algorithms, &metadata) {
             (Some(algorithms), _) => algorithms.clone(),
-            (None, Some(metadata)) => metadata.additional_metadata().signing_algorithms().to_vec(),
+            (None, Some(metadata)) => metadata.signing_algorithms().to_vec(),
             (None, None) => SigningAlgorithm::ASYMMETRIC.to_vec(),
         };
-        for (name, error) in unverified.every_check(expected, &algorithms, now) {
+        let algorithms = AllowedAlgorithms {
+            listed: &listed,
+            keys_name_more: expected.algorithms.is_none(),
+        };
+        let signs_nobody_in = metadata
+            .as_ref()
+            .is_some_and(|metadata| metadata.signs_nobody_in());
+        for (name, error) in unverified.every_check(expected, algorithms, signs_nobody_in, now) {
             let error = match name {
                 "iss" => stranger.clone().or(error),
                 _ => error,
             };
             fields.push(ExaminedField {
                 name,
-                expected: self.expected(name, expected, &algorithms, now),
+                expected: api.expected(name, expected, algorithms, now),
                 actual: actual(&unverified, name),
                 error: error.map(BearerError::from),
             });
         }
         let signature = match (keys, &metadata) {
             (Some(keys), _) => unverified
-                .check_signature(keys, &algorithms)
+                .check_signature(keys, algorithms)
                 .map(drop)
                 .map_err(BearerError::from),
             (None, Some(metadata)) => {
-                check_signature(issuer, metadata, &unverified, &algorithms, now).await
+                check_signature(issuer, metadata, &unverified, algorithms, now).await
             }
             // Said above.
             (None, None) => return,
@@ -149,13 +165,14 @@ impl ResourceServer {
     /// A token that only the provider can read.
     async fn examine_opaque(
         &self,
+        api: &Api,
         token: &str,
         is_offline: bool,
         required_scopes: &[String],
         now: OffsetDateTime,
         fields: &mut Vec<ExaminedField>,
     ) {
-        let Some(issuer) = self.issuers().first().filter(|_| !is_offline) else {
+        let Some(issuer) = api.issuer_to_ask().filter(|_| !is_offline) else {
             return fields.push(ExaminedField {
                 name: "format",
                 expected: "a signed JWT: others are for the provider to judge".to_owned(),
@@ -163,13 +180,13 @@ impl ResourceServer {
                 error: Some(BearerTokenError::Opaque.into()),
             });
         };
-        let url = match introspection_endpoint(issuer, now).await {
-            Ok(url) => url,
+        let endpoint = match introspection_endpoint(issuer, now).await {
+            Ok(endpoint) => endpoint,
             Err(error) => return fields.push(provider_is_away(error)),
         };
-        let verdict = match url {
+        let verdict = match endpoint {
             None => Err(BearerTokenError::Opaque.into()),
-            Some(url) => match introspect(issuer, &url, token, now).await {
+            Some(endpoint) => match introspect(issuer, &endpoint, token, None, now).await {
                 Ok(verdict) => verdict.map_err(BearerError::from),
                 Err(error) => Err(error.into()),
             },
@@ -183,23 +200,29 @@ impl ResourceServer {
         });
         fields.extend(scopes.map(|scopes| scope(scopes, required_scopes)));
     }
+}
 
+impl Api {
     /// What a check would accept.
     fn expected(
         &self,
         name: &str,
         expected: &AccessTokenExpectations,
-        algorithms: &[SigningAlgorithm],
+        algorithms: AllowedAlgorithms<'_>,
         now: OffsetDateTime,
     ) -> String {
         let (earliest, latest) = (now - expected.clock_skew, now + expected.clock_skew);
         match name {
-            "typ" if expected.require_at_jwt => "at+jwt".to_owned(),
-            "typ" => "at+jwt, JWT or none".to_owned(),
+            "typ" => "at+jwt, JWT, JOSE or none".to_owned(),
             "alg" => {
-                let mut names: Vec<_> = algorithms.iter().map(|alg| alg.as_str()).collect();
+                let listed = algorithms.listed.iter();
+                let mut names: Vec<_> = listed.map(|alg| alg.as_str()).collect();
                 names.dedup();
-                names.join(", ")
+                let names = names.join(", ");
+                match algorithms.keys_name_more {
+                    true => format!("{names}, or what the key names"),
+                    false => names,
+                }
             }
             "iss" => {
                 let names = self.issuers().iter().map(|issuer| issuer.name().to_owned());
@@ -209,10 +232,12 @@ impl ResourceServer {
             "exp" => format!("after {}", time(earliest)),
             "nbf" => format!("none, or by {}", time(latest)),
             "iat" => format!("none, or by {}", time(latest)),
-            "use" if expected.audience_is_client_id => {
-                "no sign of an ID token, whose audience is the client id too".to_owned()
-            }
-            "use" => "no sign of a refresh token, ID token or logout token".to_owned(),
+            "use" if expected.require_at_jwt => "the type at+jwt, and no sign of another token".to_owned(),
+            "use" => match expected.accepts {
+                Accepts::IdentityTokens => "an identity token, or an access token".to_owned(),
+                Accepts::UntypedTokens => "an access token, or no sign of another one".to_owned(),
+                _ => "a sign of an access token, such as at+jwt or a scope, and none of another token".to_owned(),
+            },
             "cnf" => "none, because nobody proves a key here".to_owned(),
             "sub" => "`sub`, or a client id".to_owned(),
             _ => String::new(),
@@ -224,7 +249,7 @@ async fn check_signature(
     issuer: &Issuer,
     metadata: &Metadata,
     unverified: &UnverifiedAccessToken<'_>,
-    algorithms: &[SigningAlgorithm],
+    algorithms: AllowedAlgorithms<'_>,
     now: OffsetDateTime,
 ) -> Result<(), BearerError> {
     issuer

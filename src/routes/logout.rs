@@ -12,15 +12,16 @@ use serde_json::json;
 use tracing::Instrument;
 use url::{Url, form_urlencoded};
 
-use super::{Visit, form, html, redirect};
+use super::{Visit, clear_site_data, form, html, redirect};
 use crate::{
     code_flow::{PendingLogout, ReturnTo},
+    events,
     fairing::ReturnedQuery,
     guard::{OptionalUser, RequestState, TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
-    pages,
+    observing, pages,
     relying_party::{FrontChannelLogout, Source},
-    session::SignedOut,
+    session::{SessionChange, SignedOut},
 };
 
 /// The kind of the cookie of a sign-out under way.
@@ -48,7 +49,7 @@ impl Handler for LogoutPage {
         let Some(visit) = Visit::new(request) else {
             return Outcome::Error(Status::InternalServerError);
         };
-        Outcome::Success(visit.button_page(None).await)
+        Outcome::Success(visit.button_page(None))
     }
 }
 
@@ -79,10 +80,10 @@ impl Handler for Logout {
                 reason,
                 "another site asked to sign somebody out; nothing was done"
             );
-            return Outcome::Success(visit.button_page(Some(explanation)).await);
+            return Outcome::Success(visit.button_page(Some(explanation)));
         }
-        let location = visit.leave().instrument(span()).await;
-        Outcome::Success(redirect(&location))
+        let left = visit.leave().instrument(span()).await;
+        Outcome::Success(left.into_response(&visit.rp.settings.clear_site_data))
     }
 }
 
@@ -101,7 +102,16 @@ impl Handler for LoggedOut {
         Outcome::Success(match visit.returned_logout() {
             Some(pending) => {
                 visit.set([visit.rp.cookies.named(PENDING_LOGOUT, "/").remove()]);
-                redirect(pending.return_to.as_str())
+                let mut response = redirect(pending.return_to.as_str());
+                // What needs no cookie was dropped by the answer that led to the provider. A sign-out that is
+                // not recorded needs its note.
+                let types = &visit.rp.settings.clear_site_data;
+                if clear_site_data::has_cookies(types)
+                    && !visit.rp.sessions.has_ended_note(request.cookies())
+                {
+                    clear_data(&mut response, clear_site_data::all(types));
+                }
+                response
             }
             None => {
                 let path = visit.rp.post_logout.local_path.as_deref();
@@ -136,11 +146,17 @@ impl Handler for BackchannelLogout {
             return Outcome::Success(refusal("`logout_token` must be there once"));
         };
 
-        let accepting = visit
-            .rp
-            .accept_logout_token(provider, &logout_token, visit.now)
-            .instrument(span());
-        Outcome::Success(match accepting.await {
+        let accepting = async {
+            let mut ended = vec![];
+            let accepted = visit
+                .rp
+                .accept_logout_token(provider, &logout_token, visit.now, &mut ended)
+                .await;
+            let request = Some(request);
+            visit.events.sessions_changed(request, ended).await;
+            accepted
+        };
+        Outcome::Success(match accepting.instrument(span()).await {
             Ok(()) => Response::build()
                 .status(Status::Ok)
                 .raw_header("Cache-Control", "no-store")
@@ -188,11 +204,17 @@ impl Handler for FrontchannelLogout {
             found.map_or_else(String::new, |(_, value)| value.into_owned())
         };
         let (issuer, sid) = (parameter("iss"), parameter("sid"));
-        let ending = visit
-            .rp
-            .front_channel_logout(provider, &issuer, &sid, visit.now)
-            .instrument(span());
-        let (status, text) = match ending.await {
+        let ending = async {
+            let mut ended = vec![];
+            let done = visit
+                .rp
+                .front_channel_logout(provider, &issuer, &sid, visit.now, &mut ended)
+                .await;
+            let request = Some(request);
+            visit.events.sessions_changed(request, ended).await;
+            done
+        };
+        let (status, text) = match ending.instrument(span()).await {
             Ok(FrontChannelLogout::Done) => (Status::Ok, "Signed out."),
             Ok(FrontChannelLogout::NotOurs) => {
                 let reason = "logout_not_ours";
@@ -222,59 +244,132 @@ impl Handler for FrontchannelLogout {
 
 impl Visit<'_, '_> {
     /// Signs out, and tells the app; answers where the browser goes next.
-    async fn leave(&self) -> String {
+    async fn leave(&self) -> Left {
         let user = OptionalUser::from_request(self.request).await.succeeded();
         let user = user.and_then(OptionalUser::into_user);
         self.events.before_logout(self.request, user.as_ref()).await;
         self.set(self.rp.sessions.removals(self.request.cookies()));
         self.renew_browser();
-        let location = self.sign_out().await;
-        self.events.after_logout(self.request).await;
-        location
+        let left = self.sign_out().await;
+        let request = self.request;
+        self.events.notify(Some(request), left.end.as_slice()).await;
+        let logout = events::LoggedOut {
+            reason: left.reason,
+            return_to: &left.return_to,
+        };
+        self.events.after_logout(request, &logout).await;
+        left
     }
 
-    /// Ends this browser's session; answers where it goes next.
-    async fn sign_out(&self) -> String {
+    /// Ends this browser's session.
+    async fn sign_out(&self) -> Left {
         let return_to = self.next_after_logout();
         let provider = match &self.rp.source {
             Source::Provider(provider) => provider,
             Source::TestingProfile(_) => {
+                let current = current_session(self.request).await;
                 let life = self.rp.settings.session.lifetime;
                 let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");
                 self.set([marker.set("1", life, self.now)]);
-                return return_to.to_string();
+                return Left {
+                    end: None,
+                    reason: current.as_ref().err().map_or("signed_out", |r| r.reason()),
+                    return_to: return_to.to_string(),
+                    at_provider: None,
+                    unrecorded: None,
+                    needs_cookies: true,
+                };
             }
         };
-        let session = match current_session(self.request).await {
-            // The session at the provider may live longer.
-            Err(SignedOut::Idle | SignedOut::LifetimeEnded) => {
-                let jar = self.request.cookies();
-                let session = self.rp.sessions.find_ending(jar, self.now).await;
-                session.ok().map(Arc::new)
-            }
-            session => session.as_ref().ok().cloned(),
-        };
-        let there = match session {
-            Some(session) => {
-                let ending = self
-                    .rp
-                    .sign_out(provider, &session, return_to.clone(), self.now);
-                ending.await
-            }
-            None => None,
-        };
-        let Some((url, pending)) = there else {
-            return self.without_provider(return_to);
-        };
-        if let Some(pending) = pending {
-            let text = serde_json::to_string(&pending)
-                .expect("a pending logout is two strings, which always serialize");
-            let cookie = self.rp.cookies.named(PENDING_LOGOUT, "/");
-            let keys = &self.rp.cookies.keys;
-            let value = keys.encrypt_text(Purpose::SignOut, cookie.name().as_bytes(), &text);
-            self.set([cookie.set(&value, PENDING_LOGOUT_TTL, self.now)]);
+        let jar = self.request.cookies();
+        let sessions = &self.rp.sessions;
+        let mut found = current_session(self.request).await.clone();
+        let mut reason = found.as_ref().err().map(|reason| reason.reason());
+        // The session at the provider may live longer.
+        if let Err(SignedOut::Idle | SignedOut::LifetimeEnded) = found {
+            found = sessions.find_ending(jar, self.now).await.map(Arc::new);
         }
-        url.into()
+        // Whatever became of the session: an older copy of it ends it too.
+        let mut name = sessions.name_in(jar).filter(|name| match found {
+            Err(SignedOut::LifetimeEnded) => false,
+            Err(SignedOut::Ended) => sessions.is_end_unrecorded(name),
+            _ => true,
+        });
+        if name.is_some() && !matches!(found, Err(SignedOut::Ended)) {
+            observing::signed_out();
+        }
+        let is_store_down = matches!(found, Err(SignedOut::StoreUnavailable));
+        let session = match found {
+            Ok(session) => Some(session),
+            // There may be a newer generation, which cannot be read, or which another browser has: the
+            // provider is told by this one.
+            Err(SignedOut::StoreUnavailable | SignedOut::Superseded | SignedOut::UnknownKey) => {
+                sessions.ending_in_cookies(jar, self.now).map(Arc::new)
+            }
+            Err(_) => None,
+        };
+        // Anybody may have kept cookies from long ago.
+        let is_long_over = is_store_down && sessions.is_in_cookies() && session.is_none();
+        if is_long_over && name.take().is_some() {
+            reason = Some(SignedOut::LifetimeEnded.reason());
+        }
+        let ended = sessions
+            .end_in_browser(
+                name.as_deref(),
+                session.as_deref().map(|session| &**session),
+                jar,
+                is_store_down,
+                self.now,
+            )
+            .await;
+        self.set(ended.cookies);
+        // Before the provider is asked, which may take its time.
+        ended.end.iter().for_each(observing::session_changed);
+        if !ended.is_recorded {
+            reason = Some(SignedOut::StoreUnavailable.reason());
+        } else if ended.end.is_some() {
+            reason = Some("signed_out");
+        }
+
+        let mut left = Left {
+            end: ended.end,
+            // Without a reason of its own, another request ended it meanwhile.
+            reason: reason.unwrap_or(SignedOut::Ended.reason()),
+            return_to: self.without_provider(return_to.clone()),
+            at_provider: None,
+            unrecorded: (!ended.is_recorded).then_some(Unrecorded {
+                is_refused_here: ended.is_refused_here,
+            }),
+            needs_cookies: !ended.is_recorded,
+        };
+        if name.is_none() {
+            return left;
+        }
+        let session = session.as_deref();
+        let there = self
+            .rp
+            .sign_out_at_provider(provider, session, return_to, self.now);
+        let Some((url, pending)) = there.await else {
+            return left;
+        };
+        match pending {
+            Some(pending) => {
+                self.set_pending_logout(&pending);
+                left.needs_cookies = true;
+            }
+            None => left.return_to.clone_from(&self.rp.post_logout.redirect_uri),
+        }
+        left.at_provider = Some(url.into());
+        left
+    }
+
+    fn set_pending_logout(&self, pending: &PendingLogout) {
+        let text = serde_json::to_string(pending)
+            .expect("a pending logout is two strings, which always serialize");
+        let cookie = self.rp.cookies.named(PENDING_LOGOUT, "/");
+        let keys = &self.rp.cookies.keys;
+        let value = keys.encrypt_text(Purpose::SignOut, cookie.name().as_bytes(), &text);
+        self.set([cookie.set(&value, PENDING_LOGOUT_TTL, self.now)]);
     }
 
     /// Where sign-out leads when the provider is not asked: an address elsewhere is as good then.
@@ -326,7 +421,7 @@ impl Visit<'_, '_> {
             origins.push(issuer.origin().ascii_serialization());
         }
         if let Ok(metadata) = provider.metadata(self.now).await
-            && let Some(url) = &metadata.additional_metadata().end_session_endpoint
+            && let Some(url) = metadata.end_session_endpoint()
         {
             origins.push(url.origin().ascii_serialization());
         }
@@ -379,14 +474,14 @@ impl Visit<'_, '_> {
 
     /// A page with the button that signs out, for whoever asks for it and for a request that did not come
     /// from a page of this app.
-    async fn button_page<'p>(&self, refused: Option<&str>) -> Response<'p> {
+    fn button_page<'p>(&self, refused: Option<&str>) -> Response<'p> {
         let _ = RequestState::of(self.request).is_ending.set(());
         // Only the setting names another site, so the form need not say it again.
         let action = match self.leads_elsewhere() {
             true => self.rp.route_path("logout"),
             false => self.rp.logout_url(self.next_after_logout().as_str()),
         };
-        let context = self.button_context().await;
+        let context = self.button_context();
         let ends = self.now.unix_timestamp().saturating_add(BUTTON_TTL);
         let keys = &self.rp.cookies.keys;
         let value = keys.encrypt_text(Purpose::SignOutButton, &context, &ends.to_string());
@@ -415,19 +510,69 @@ impl Visit<'_, '_> {
         let Some((_, value)) = pairs.iter().find(|(name, _)| name == BUTTON) else {
             return false;
         };
-        let context = self.button_context().await;
+        let context = self.button_context();
         let keys = &self.rp.cookies.keys;
         let ends = keys.decrypt_text(Purpose::SignOutButton, &context, value);
         let ends = ends.ok().and_then(|ends| ends.parse::<i64>().ok());
         ends.is_some_and(|ends| self.now.unix_timestamp() < ends)
     }
 
-    /// What a button is bound to: the session of this browser, or that it has none.
-    async fn button_context(&self) -> Vec<u8> {
-        match current_session(self.request).await {
-            Ok(session) => session.name().as_bytes().to_vec(),
-            Err(_) => vec![],
-        }
+    /// What a button is bound to: the session of this browser, or that it has none. The store is not asked: the
+    /// button works while it is down, and afterwards.
+    fn button_context(&self) -> Vec<u8> {
+        let name = self.rp.sessions.name_in(self.request.cookies());
+        name.map_or_else(Vec::new, |name| name.as_bytes().to_vec())
+    }
+}
+
+/// What became of a sign-out.
+struct Left {
+    /// The end of the session, if this ended it. It is in the log.
+    end: Option<SessionChange>,
+    /// The reason code.
+    reason: &'static str,
+    /// Where the browser goes in the end.
+    return_to: String,
+    /// Where it goes before, to sign out there too.
+    at_provider: Option<String>,
+    /// Set while the store does not know it.
+    unrecorded: Option<Unrecorded>,
+    /// Whether a later request needs cookies that the answer sets.
+    needs_cookies: bool,
+}
+
+/// A sign-out that the store has not recorded.
+struct Unrecorded {
+    /// Whether this node refuses the session meanwhile.
+    is_refused_here: bool,
+}
+
+impl Left {
+    /// On to the next page; while the sign-out is not recorded, to a page that says so.
+    fn into_response<'r>(self, types: &[String]) -> Response<'r> {
+        let provider = self.at_provider.as_deref();
+        let mut response = match self.unrecorded {
+            None => redirect(provider.unwrap_or(&self.return_to)),
+            Some(Unrecorded { is_refused_here }) => {
+                let page = pages::sign_out_unrecorded(is_refused_here, provider, &self.return_to);
+                let mut response = html(Status::ServiceUnavailable, page);
+                let wait = crate::store::RETRY_AFTER.as_secs().to_string();
+                response.set_raw_header("Retry-After", wait);
+                response
+            }
+        };
+        let value = match self.needs_cookies {
+            true => clear_site_data::without_cookies(types),
+            false => clear_site_data::all(types),
+        };
+        clear_data(&mut response, value);
+        response
+    }
+}
+
+fn clear_data(response: &mut Response<'_>, value: Option<String>) {
+    if let Some(value) = value {
+        response.set_raw_header("Clear-Site-Data", value);
     }
 }
 

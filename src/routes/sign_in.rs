@@ -16,14 +16,17 @@ use crate::{
     SignInError,
     code_flow::{AttemptSecrets, AuthorizationResponse, Browser, Details, ReturnTo, SignInAttempt},
     cookies::{NamedCookie, SetCookie},
-    events::SignedIn,
+    events::{LoginRedirect, SignedIn},
     fairing::ReturnedQuery,
     guard::{RequestState, TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
     observing, pages,
     provider::{Endpoint, Provider, ProviderError},
-    relying_party::{ExchangeOutcome, Source, Turn, revoke_replaced},
-    session::{BeginError, CurrentSession, Session, SessionTokens, SignedOut},
+    relying_party::{ExchangeOutcome, NotBegun, Source, Turn, revoke_later, revoke_replaced},
+    session::{
+        BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, SignedOut,
+        while_signing_in,
+    },
     settings::ResponseMode,
     token::printable,
 };
@@ -129,6 +132,19 @@ impl<'r> Visit<'r, '_> {
         login_hint: Option<&str>,
         is_restarted: bool,
     ) -> Outcome<'r> {
+        let ends = EarlierEnds::default();
+        self.begin_after(ends, return_to, login_hint, is_restarted)
+            .await
+    }
+
+    /// As [`begin`](Self::begin), where these ends are from before the sign-in.
+    async fn begin_after(
+        &self,
+        ends: EarlierEnds,
+        return_to: ReturnTo,
+        login_hint: Option<&str>,
+        is_restarted: bool,
+    ) -> Outcome<'r> {
         let request = self.request;
         if let Some(address) = self.address_at_base_url() {
             return Outcome::Success(redirect(&address));
@@ -154,13 +170,25 @@ impl<'r> Visit<'r, '_> {
             return self.failed(error, &return_to).await;
         }
 
-        self.events
-            .before_login_redirect(request, return_to.as_str())
-            .await;
+        let login_hint = login_hint.map(|hint| ("login_hint".to_owned(), hint.to_owned()));
+        let parameters = login_hint.into_iter().collect();
+        let redirect_uri = self.rp.site.redirect_uri.as_str();
+        let mut login = LoginRedirect::new(redirect_uri, return_to.as_str(), parameters);
+        self.events.before_login_redirect(request, &mut login).await;
+        let parameters = match login.into_parameters() {
+            Ok(parameters) => parameters,
+            Err(error) => return self.failed(error, &return_to).await,
+        };
         let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
-        let beginning = self
-            .rp
-            .begin_sign_in(provider, &browser.id, attempt, login_hint, self.now);
+        let attempt = attempt.after_ends(ends);
+        let beginning = self.rp.begin_sign_in(
+            provider,
+            &browser.id,
+            attempt,
+            &parameters,
+            self.client(),
+            self.now,
+        );
         match beginning.await {
             Ok(begun) => {
                 let name = begun.attempt.id.short_name();
@@ -335,10 +363,30 @@ impl<'r> Visit<'r, '_> {
             }
             // It has had its session: the page decides what its visitor may see by now.
             Ok(Completed::Late) => Outcome::Success(redirect(attempt.return_to.as_str())),
-            Err(error @ SignInError::Used) => self.lead_on(&attempt, false, error).await,
-            Err(error) if is_too_late(&error) => self.lead_on(&attempt, true, error).await,
-            Err(error) => self.failed(error, &attempt.return_to).await,
+            Err(NotBegun::Ended(ends)) => self.sign_in_anew(&attempt, ends).await,
+            Err(NotBegun::Failed(error @ SignInError::Used)) => {
+                self.lead_on(&attempt, false, error).await
+            }
+            Err(NotBegun::Failed(error)) if is_too_late(&error) => {
+                self.lead_on(&attempt, true, error).await
+            }
+            Err(NotBegun::Failed(error)) => self.failed(error, &attempt.return_to).await,
         }
+    }
+
+    /// The user's sessions were ended, and nobody can say whether the provider had issued the code before or
+    /// after that. A code of an attempt that begins now is issued after it: the provider asks the user, if it
+    /// has ended their session there too, and answers at once, if they have signed in since.
+    ///
+    /// Once for each sign-in: an end that is noted while this one is repeated is a page, or provider and app
+    /// could send a browser round for ever.
+    async fn sign_in_anew(&self, attempt: &SignInAttempt, ends: EarlierEnds) -> Outcome<'r> {
+        let return_to = attempt.return_to.clone();
+        if !attempt.earlier_ends.is_empty() {
+            return self.failed(SignInError::Ended, &return_to).await;
+        }
+        observing::sign_in_restarted(&SignInError::Ended);
+        self.begin_after(ends, return_to, None, true).await
     }
 
     /// The session that an attempt leads to: begun by this callback, or by an identical one.
@@ -348,7 +396,7 @@ impl<'r> Visit<'r, '_> {
         attempt: &SignInAttempt,
         secrets: AttemptSecrets,
         code: crate::Secret,
-    ) -> Result<Completed, SignInError> {
+    ) -> Result<Completed, NotBegun> {
         let client = self.client();
         let exchange = self
             .rp
@@ -360,15 +408,23 @@ impl<'r> Visit<'r, '_> {
             Ok(ExchangeOutcome::Turn(turn)) => turn,
             Ok(ExchangeOutcome::Begun(current)) => return Ok(Completed::Before(current)),
             // Its session has ended, or nobody came for it in time.
-            Err(SignInError::Used) => return Ok(Completed::Late),
+            Err(NotBegun::Failed(SignInError::Used)) => return Ok(Completed::Late),
             Err(error) => return Err(error),
         };
         let Turn {
             session, tokens, ..
         } = &turn;
         let jar = Some(self.request.cookies());
-        let begun = self.begin_session(session.clone(), tokens.clone(), jar);
-        match begun.await {
+        let return_to = &attempt.return_to;
+        let mut changes = vec![];
+        let begun = self.begin_session(
+            session.clone(),
+            tokens.clone(),
+            jar,
+            return_to,
+            &mut changes,
+        );
+        let completed = match begun.await {
             Ok(current) => {
                 observing::signed_in();
                 let name = attempt.id.short_name();
@@ -380,7 +436,11 @@ impl<'r> Visit<'r, '_> {
                 turn.failed(&error, provider, self.now);
                 Err(error)
             }
-        }
+        };
+        // Last: identical callbacks do not wait for the app.
+        let request = Some(self.request);
+        self.events.sessions_changed(request, changes).await;
+        completed
     }
 
     /// Whether the browser has this session, or one that began later.
@@ -437,10 +497,14 @@ pub(crate) async fn begin_session(
     request: &Request<'_>,
     session: Session,
     tokens: SessionTokens,
-) -> Result<Vec<String>, SignInError> {
+) -> Result<Vec<String>, NotBegun> {
     let visit = Visit::new(request).ok_or(SignInError::State)?;
     // Of somebody else, as a rule: the session of the client that the request is of goes on.
-    let current = visit.begin_session(session, tokens, None).await?;
+    let (home, mut changes) = (ReturnTo::home(), vec![]);
+    let begun = visit.begin_session(session, tokens, None, &home, &mut changes);
+    let begun = begun.await;
+    visit.events.sessions_changed(Some(request), changes).await;
+    let current = begun?;
     let set = visit
         .rp
         .sessions
@@ -529,32 +593,57 @@ impl Visit<'_, '_> {
         open().unwrap_or_default()
     }
 
-    /// Begins the session, unless the app refuses the person.
+    /// Begins the session, unless the app refuses the person. Adds what the log and the app are to be told.
     async fn begin_session(
         &self,
         mut session: Session,
         tokens: SessionTokens,
         jar: Option<&CookieJar<'_>>,
-    ) -> Result<CurrentSession, SignInError> {
+        return_to: &ReturnTo,
+        changes: &mut Vec<SessionChange>,
+    ) -> Result<CurrentSession, NotBegun> {
+        let earlier_ends = session.earlier_ends.clone();
         let mut signed_in = SignedIn {
             session: &mut session,
+            tokens: &tokens,
+            return_to: return_to.as_str(),
         };
-        if let Err(refused) = self
-            .events
-            .after_authorize(self.request, &mut signed_in)
-            .await
-        {
-            return Err(SignInError::RefusedByApp { message: refused.0 });
+        let asking = self.events.after_authorize(self.request, &mut signed_in);
+        let (allowed, ends) = while_signing_in(earlier_ends, asking).await;
+        if let Err(refused) = allowed {
+            return Err(SignInError::RefusedByApp { message: refused.0 }.into());
         }
+        session.earlier_ends = ends;
 
-        let begun = self.rp.sessions.begin(session, tokens, jar, self.now).await;
+        let sessions = &self.rp.sessions;
+        let begun = sessions
+            .begin(session, tokens, jar, self.now, changes)
+            .await;
         let begun = begun.map_err(|error| match error {
-            BeginError::TooLarge(error) => SignInError::SessionTooLarge(error),
-            BeginError::Store(error) => SignInError::Store(error),
+            BeginError::TooLarge(error) => SignInError::SessionTooLarge(error).into(),
+            BeginError::Store(error) => SignInError::Store(error).into(),
+            BeginError::NotStored { error, begun } => {
+                // The next identical callback may have the new one.
+                if let (Some(replaced), Source::Provider(provider)) =
+                    (&begun.replaced, &self.rp.source)
+                {
+                    revoke_replaced(provider, replaced, &begun.session, self.now);
+                }
+                SignInError::Store(error).into()
+            }
+            BeginError::Ended { ends, replaced } => {
+                if let (Some(replaced), Source::Provider(provider)) = (replaced, &self.rp.source)
+                    && let Some(tokens) = replaced.tokens()
+                {
+                    revoke_later(provider, tokens.clone(), self.now);
+                }
+                NotBegun::Ended(ends)
+            }
         })?;
         if let (Some(replaced), Source::Provider(provider)) = (&begun.replaced, &self.rp.source) {
             revoke_replaced(provider, replaced, &begun.session, self.now);
         }
+        changes.push(SessionChange::began(&begun.session));
         Ok(begun.session)
     }
 

@@ -47,12 +47,16 @@ impl Generations {
 
     /// The number of this name.
     pub(super) fn get(&self, name: &str, now: i64) -> Option<u64> {
+        self.entry(name, now).map(|(number, _)| number)
+    }
+
+    /// The number of this name, and when it expires.
+    pub(super) fn entry(&self, name: &str, now: i64) -> Option<(u64, i64)> {
         let key = key(name)?;
         let halves = self.lock();
         let entry = halves.younger.get(&key).or_else(|| halves.older.get(&key));
-        entry
-            .filter(|entry| i64::from(entry.expires) > now)
-            .map(|entry| entry.number.into())
+        let entry = entry.map(|entry| (entry.number.into(), entry.expires.into()));
+        entry.filter(|(_, expires)| *expires > now)
     }
 
     /// Keeps a number, unless the name has one that is as large or larger. Answers whether it was kept.

@@ -23,8 +23,8 @@ use super::{
 };
 use crate::Clock;
 
-/// How many notes are kept; the one that was not used for the longest time goes first.
-const MOST_NOTES: u64 = 1_000_000;
+/// How many notes of each kind are kept; the one that was not used for the longest time goes first.
+const MAX_NOTES: u64 = 1_000_000;
 
 /// How many numbers are kept.
 const MAX_NUMBERS: usize = 1_000_000;
@@ -34,11 +34,16 @@ const MAX_NUMBERS: usize = 1_000_000;
 pub struct MemoryStore {
     sessions: Cache<String, Kept<Arc<StoredSession>>>,
     owners: Arc<Owners>,
-    notes: Cache<String, Kept<Arc<str>>>,
+    /// In tables of their own, so that none is dropped for many of another kind.
+    ends: Notes,
+    claims: Notes,
+    notes: Notes,
     /// Notes that are numbers: many, small, and in a table of their own.
     numbers: Generations,
     clock: Clock,
 }
+
+type Notes = Cache<String, Kept<Arc<str>>>;
 
 /// A value and how long to keep it: the cache drops it in time, and by `ends` it is judged, which a test's
 /// clock may reach sooner.
@@ -70,11 +75,9 @@ impl MemoryStore {
                 })
                 .build(),
             owners,
-            notes: Cache::builder()
-                .max_capacity(MOST_NOTES)
-                .eviction_policy(EvictionPolicy::lru())
-                .expire_after(Life)
-                .build(),
+            ends: notes(MAX_NOTES),
+            claims: notes(MAX_NOTES),
+            notes: notes(MAX_NOTES),
             numbers: Generations::new(MAX_NUMBERS),
             clock: Clock::default(),
         }
@@ -84,6 +87,13 @@ impl MemoryStore {
     /// noted the longest ago goes first. The default is a million.
     pub fn max_numbers(mut self, max: usize) -> MemoryStore {
         self.numbers = Generations::new(max);
+        self
+    }
+
+    /// How many notes of each kind it keeps.
+    #[cfg(test)]
+    fn max_notes(mut self, max: u64) -> MemoryStore {
+        (self.ends, self.claims, self.notes) = (notes(max), notes(max), notes(max));
         self
     }
 
@@ -106,6 +116,21 @@ impl MemoryStore {
     fn is_over<T>(&self, kept: &Kept<T>) -> bool {
         kept.ends.is_some_and(|ends| ends <= self.clock.now())
     }
+
+    /// The note under this name, of whichever kind.
+    fn find_note(&self, name: &str) -> Option<Kept<Arc<str>>> {
+        let tables = [&self.ends, &self.notes, &self.claims];
+        let mut kept = tables.into_iter().filter_map(|table| table.get(name));
+        kept.find(|kept| !self.is_over(kept))
+    }
+}
+
+fn notes(max: u64) -> Notes {
+    Cache::builder()
+        .max_capacity(max)
+        .eviction_policy(EvictionPolicy::lru())
+        .expire_after(Life)
+        .build()
 }
 
 #[rocket::async_trait]
@@ -152,12 +177,23 @@ impl SessionStore for MemoryStore {
     async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         let kept = self.keep(value.into(), life);
         self.notes.insert(name.to_owned(), kept);
+        self.claims.invalidate(name);
+        self.ends.invalidate(name);
+        Ok(())
+    }
+
+    async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        let kept = self.keep(value.into(), life);
+        self.ends.insert(name.to_owned(), kept);
         Ok(())
     }
 
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+        if self.find_note(name).is_some() {
+            return Ok(false);
+        }
         let claimed = self
-            .notes
+            .claims
             .entry_by_ref(name)
             .or_insert_with_if(|| self.keep(value.into(), life), |kept| self.is_over(kept));
         Ok(claimed.is_fresh())
@@ -178,22 +214,39 @@ impl SessionStore for MemoryStore {
     async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
         let now = self.clock.now().unix_timestamp();
         let note = |name: &&str| {
-            if let Some(number) = self.numbers.get(name, now) {
-                return Some(number.to_string());
+            let number = self.numbers.get(name, now).map(|number| number.to_string());
+            number.or_else(|| Some(self.find_note(name)?.value.to_string()))
+        };
+        Ok(names.iter().map(note).collect())
+    }
+
+    async fn notes_with_life(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+        let now = self.clock.now();
+        let note = |name: &&str| {
+            if let Some((number, expires)) = self.numbers.entry(name, now.unix_timestamp()) {
+                let life = expires.saturating_sub(now.unix_timestamp());
+                return Some((number.to_string(), Duration::from_secs(life.unsigned_abs())));
             }
-            let kept = self.notes.get(*name).filter(|kept| !self.is_over(kept));
-            kept.map(|kept| kept.value.to_string())
+            let kept = self.find_note(name)?;
+            let left = kept.ends.map(|ends| Duration::try_from(ends - now));
+            let left = left.unwrap_or(Ok(kept.life)).unwrap_or_default();
+            Some((kept.value.to_string(), left))
         };
         Ok(names.iter().map(note).collect())
     }
 
     async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.notes
-            .entry_by_ref(name)
-            .and_compute_with(|entry| match entry {
-                Some(entry) if *entry.value().value == *value => Op::Remove,
-                _ => Op::Nop,
-            });
+        for table in [&self.ends, &self.notes, &self.claims] {
+            table
+                .entry_by_ref(name)
+                .and_compute_with(|entry| match entry {
+                    Some(entry) if *entry.value().value == *value => Op::Remove,
+                    _ => Op::Nop,
+                });
+        }
         Ok(())
     }
 }
@@ -300,7 +353,15 @@ mod tests {
         store.create(&session("a", "alice"), life).await.unwrap();
         store.note("n", "1", life).await.unwrap();
         assert!(store.sessions.get("a").is_none());
-        assert!(store.notes.get("n").is_none());
+        store.claim("c", "1", life).await.unwrap();
+        store.note_end("e", "1", life).await.unwrap();
+        for table in [&store.notes, &store.claims, &store.ends] {
+            assert!(
+                ["n", "c", "e"]
+                    .iter()
+                    .all(|name| table.get(*name).is_none())
+            );
+        }
 
         store.create(&session("b", "bob"), hour).await.unwrap();
         let next = StoredSession {
@@ -339,5 +400,39 @@ mod tests {
         assert_eq!(store.notes(&["n"]).await, Ok(vec![None]));
         assert_eq!(store.claim("n", "2", minute).await, Ok(true));
         assert_eq!(store.claim("n", "3", minute).await, Ok(false));
+    }
+
+    /// Who makes many of one kind brings back nothing that has ended.
+    #[rocket::async_test]
+    async fn notes_of_one_kind_push_out_none_of_another() {
+        let hour = Duration::from_secs(3600);
+        let fill = async |store: &MemoryStore, kind: &str| {
+            for i in 0..50 {
+                let name = format!("{kind} {i}");
+                match kind {
+                    "end" => store.note_end(&name, "1", hour).await.unwrap(),
+                    "note" => store.note(&name, "1", hour).await.unwrap(),
+                    _ => drop(store.claim(&name, "1", hour).await.unwrap()),
+                }
+            }
+            for table in [&store.ends, &store.notes, &store.claims] {
+                table.run_pending_tasks();
+            }
+        };
+        for (kept, others) in [
+            ("end", ["note", "claim"]),
+            ("note", ["end", "claim"]),
+            ("claim", ["end", "note"]),
+        ] {
+            let store = MemoryStore::new(10).max_notes(50);
+            fill(&store, kept).await;
+            for other in others {
+                fill(&store, other).await;
+            }
+            let names: Vec<_> = (0..50).map(|i| format!("{kept} {i}")).collect();
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            let notes = store.notes(&names).await.unwrap();
+            assert_eq!(notes, vec![Some("1".to_owned()); 50], "{kept}");
+        }
     }
 }

@@ -1,7 +1,10 @@
 //! Who is signed in, and where that is kept.
 
+mod change;
 mod chunks;
 mod current;
+mod earlier_ends;
+mod ended_note;
 mod ending;
 mod generations;
 mod handed_out;
@@ -15,6 +18,7 @@ mod sessions;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql_store;
 pub mod store;
+mod unrecorded_ends;
 
 use std::sync::Arc;
 
@@ -22,11 +26,16 @@ use serde_json::{Map, Value};
 use thiserror::Error;
 use time::OffsetDateTime;
 
+pub(crate) use change::EndCause;
+pub use change::{SessionChange, SessionChangeKind};
 pub(crate) use current::CurrentSession;
+pub(crate) use earlier_ends::{EarlierEnds, EndsRead};
+pub(crate) use ending::while_signing_in;
 pub(crate) use names::Names;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
 pub(crate) use sessions::{BeginError, Newest, Sessions};
+pub(crate) use unrecorded_ends::KeptEnd;
 
 use crate::{
     Secret,
@@ -52,12 +61,14 @@ pub(crate) struct Session {
     pub refresh_due: Option<i64>,
     /// Whether UserInfo did not answer at the last refresh, and is to be asked again.
     pub user_info_due: bool,
-    /// In milliseconds since 1970: somebody may sign in again in the second in which a session ended.
+    /// In milliseconds since 1970.
     started: i64,
     /// When it ends at the latest, in milliseconds since 1970.
     ends: i64,
     /// When it was last noted to be in use, in seconds since 1970.
     seen: i64,
+    /// The ends of other sessions that were noted before it began.
+    pub earlier_ends: EarlierEnds,
 }
 
 /// What the provider sent for a session: its tokens, and what they and UserInfo state.
@@ -76,7 +87,7 @@ pub(crate) struct SessionTokens {
 
 impl Session {
     /// A session that begins now, with an id of its own. It ends with the setting `session.lifetime`,
-    /// which [`Sessions::begin`] adds.
+    /// which [`Sessions::begin`] adds, or before it by [`end_by`](Self::end_by).
     pub(crate) fn new(issuer: &str, claims: Claims, now: OffsetDateTime) -> Session {
         Session {
             id: Secret::random(),
@@ -89,6 +100,16 @@ impl Session {
             started: milliseconds(now),
             ends: i64::MAX,
             seen: now.unix_timestamp(),
+            earlier_ends: EarlierEnds::default(),
+        }
+    }
+
+    /// Has it end at this time, in seconds since 1970; `None` leaves its end as it is. The setting
+    /// `session.lifetime` limits it in any case.
+    pub(crate) fn end_by(&mut self, session_expiry: Option<f64>) {
+        if let Some(ends) = session_expiry {
+            // A number of any size becomes the nearest one.
+            self.ends = (ends * 1000.0) as i64;
         }
     }
 

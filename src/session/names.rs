@@ -40,6 +40,30 @@ impl Names {
         self.0.index_names("known sid", &[issuer, sid])
     }
 
+    /// That the end of the sessions up to this one was told, which belong to one session at the provider.
+    pub(crate) fn told_end_of_sid(&self, issuer: &str, sid: &str, newest: u64) -> String {
+        let names = self
+            .0
+            .index_names("told end of sid", &[issuer, sid, &newest.to_string()]);
+        // The same at nodes that have the same keys in another order.
+        names.into_iter().min().unwrap_or_default()
+    }
+
+    /// That the end of this session was told.
+    pub(crate) fn told_end(&self, session: &str) -> String {
+        digest_name("told end", &[session])
+    }
+
+    /// That somebody noticed that a session is over by its times.
+    pub(crate) fn noticed_end(&self, session: &str) -> String {
+        digest_name("noticed end", &[session])
+    }
+
+    /// When the last of all sessions ends, as [`subject`](Self::subject).
+    pub(crate) fn last_end(&self, issuer: &str) -> Vec<String> {
+        self.0.index_names("last end", &[issuer])
+    }
+
     /// A logout token that was accepted, as [`subject`](Self::subject).
     pub(crate) fn jti(&self, issuer: &str, jti: &str) -> Vec<String> {
         self.0.index_names("jti", &[issuer, jti])
@@ -85,7 +109,12 @@ mod tests {
             names.sid("issuer", "id").remove(0),
             names.without_sid("issuer", "id").remove(0),
             names.known_sid("issuer", "id").remove(0),
+            names.told_end_of_sid("issuer", "id", 1),
+            names.told_end_of_sid("issuer", "id", 2),
+            names.told_end("id"),
+            names.noticed_end("id"),
             names.jti("issuer", "id").remove(0),
+            names.last_end("issuer").remove(0),
             names.generation("id"),
             names.record("id", 1),
             names.record("id", 2),

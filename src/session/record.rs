@@ -10,7 +10,7 @@ use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_slice_iter_to_sl
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Session, SessionTokens};
+use super::{EarlierEnds, Session, SessionTokens};
 use crate::{
     Secret, secret,
     token::{ClaimSources, Claims, parse_object},
@@ -38,6 +38,8 @@ struct Head {
     refresh_due: Option<i64>,
     #[serde(rename = "u", default, skip_serializing_if = "is_false")]
     user_info_due: bool,
+    #[serde(rename = "n", default, skip_serializing_if = "EarlierEnds::is_empty")]
+    earlier_ends: EarlierEnds,
     #[serde(rename = "a", default, skip_serializing_if = "Map::is_empty")]
     data: Map<String, Value>,
 }
@@ -118,6 +120,7 @@ pub(super) fn encode(session: &Session, body: &[u8]) -> Vec<u8> {
         generation: session.generation,
         refresh_due: session.refresh_due,
         user_info_due: session.user_info_due,
+        earlier_ends: session.earlier_ends.clone(),
         data: session.data.clone(),
     };
     let mut record = Vec::with_capacity(200 + body.len());
@@ -205,6 +208,7 @@ pub(super) fn decode(record: &[u8], issuer: &std::sync::Arc<str>) -> Option<(Ses
         started: head.started,
         ends: head.ends,
         seen: head.seen,
+        earlier_ends: head.earlier_ends,
     };
     Some((session, body_start))
 }

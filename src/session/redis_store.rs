@@ -11,6 +11,7 @@ use redis::{
     aio::{ConnectionManager, ConnectionManagerConfig},
     cmd, pipe,
 };
+use rocket::futures::future::try_join_all;
 
 use super::store::{SessionStore, StoreError, StoredSession};
 use crate::Secret;
@@ -38,6 +39,12 @@ local there = tonumber(redis.call('GET', KEYS[1])) \
 if there and there >= tonumber(ARGV[1]) then return 0 end \
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) \
 return 1";
+
+/// A note with the rest of its life, in milliseconds. Read by two commands, it could be replaced in between.
+const NOTE_WITH_LIFE: &str = "\
+local value = redis.call('GET', KEYS[1]) \
+if not value then return false end \
+return {value, redis.call('PTTL', KEYS[1])}";
 
 /// Drops a note if it has this value.
 const FORGET: &str = "\
@@ -261,6 +268,25 @@ impl SessionStore for RedisStore {
         self.query(&command).await
     }
 
+    async fn notes_with_life(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+        // At once over one connection, and a command for each name, so that a cluster takes them too.
+        let notes = names.iter().map(async |name| {
+            let command = cmd("EVAL")
+                .arg(NOTE_WITH_LIFE)
+                .arg(1)
+                .arg(format!("{NOTE}{name}"))
+                .to_owned();
+            self.query::<Option<(String, i64)>>(&command).await
+        });
+        let notes = try_join_all(notes).await?.into_iter();
+        Ok(notes
+            .map(|note| note.map(|(value, life)| (value, rest_of(life))))
+            .collect())
+    }
+
     async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
         let command = cmd("EVAL")
             .arg(FORGET)
@@ -306,6 +332,11 @@ fn name_at_owners(commands: &mut Pipeline, session: &StoredSession, life: Durati
             .arg("GT")
             .ignore();
     }
+}
+
+/// What is left of a life, as PTTL says it: -1 of a key without an end, which somebody else wrote.
+fn rest_of(milliseconds: i64) -> Duration {
+    u64::try_from(milliseconds).map_or(Duration::MAX, Duration::from_millis)
 }
 
 /// Redis takes no life of zero.

@@ -17,14 +17,17 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::{
-    CurrentSession, Names, Session, SessionTokens, SessionTooLarge, SignedOut,
+    CurrentSession, EarlierEnds, EndCause, Names, Session, SessionChange, SessionTokens,
+    SessionTooLarge, SignedOut,
     chunks::{SessionCookies, without_end},
+    ended_note::EndedNote,
     ending::KnownSids,
     handed_out::{AFTER_SEEN, HandedOut},
     milliseconds,
     opened::{Opened, OpenedSessions, SessionNames},
     record,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
+    unrecorded_ends::UnrecordedEnds,
 };
 use crate::{
     Clock, Secret,
@@ -46,7 +49,10 @@ const MAX_TOUCHED: u64 = 10_000;
 const USUAL_HEADER_LIMIT: usize = 4 * 1024 - 512;
 /// How much longer than a session its newest generation is known: by how much the clocks of nodes and of a
 /// store may differ.
-const MAX_DIFFERENCE: Duration = Duration::from_secs(60);
+pub(super) const MAX_DIFFERENCE: Duration = Duration::from_secs(60);
+/// How many sessions one person may have in the memory of this process, unless set: else one account fills it,
+/// and ends the sessions of all others.
+const MAX_PER_USER_IN_MEMORY: usize = 100;
 /// What precedes a record in a shared store whose browser has shown the cookie with it.
 const SEEN: char = '.';
 /// Claims that bind a token to its request, and say nothing about the user.
@@ -59,15 +65,19 @@ pub(crate) struct Sessions {
     pub(super) settings: SessionSettings,
     keys: KeyRing,
     cookies: SessionCookies,
-    issuer: Arc<str>,
+    pub(super) issuer: Arc<str>,
     pub(crate) names: Names,
     pub(super) is_in_cookies: bool,
     /// Has the sessions, or with cookies: which of them have ended, and which generation is the newest.
     pub(crate) store: Arc<dyn SessionStore>,
     /// Whether other nodes use the store too.
     pub(crate) is_shared: bool,
+    /// How many sessions one person may have, where that is known.
+    pub(super) max_per_user: Option<usize>,
     /// For front-channel logout, where it is turned on.
     pub(super) known_sids: Option<KnownSids>,
+    pub(super) unrecorded: Arc<UnrecordedEnds>,
+    pub(super) ended_note: EndedNote,
     opened: OpenedSessions,
     /// The newest records of sessions in cookies, where the store is not shared.
     handed_out: HandedOut,
@@ -88,9 +98,23 @@ pub(crate) enum BeginError {
     TooLarge(#[from] SessionTooLarge),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Of a session in place of another one, which has ended.
+    #[error("{error}")]
+    NotStored {
+        error: StoreError,
+        begun: Box<Begun>,
+    },
+    #[error("the sessions of the user were ended while they signed in")]
+    Ended {
+        /// The ends that are noted now.
+        ends: EarlierEnds,
+        /// The session that the browser had before, which has ended too.
+        replaced: Option<Box<CurrentSession>>,
+    },
 }
 
 /// A session that has begun.
+#[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) session: CurrentSession,
     /// The one that the browser had before, which has ended now.
@@ -139,7 +163,12 @@ impl Sessions {
             let store = MemoryStore::new(settings.max_sessions).clock(clock.clone());
             Arc::new(store.max_numbers(settings.max_generations))
         };
+        let in_memory = !is_shared && !is_in_cookies;
+        let max_per_user = settings
+            .max_per_user
+            .or(in_memory.then_some(MAX_PER_USER_IN_MEMORY));
         Ok(Sessions {
+            max_per_user,
             names: Names::new(cookies.keys.clone()),
             keys: cookies.keys.clone(),
             cookies: SessionCookies::new(cookies, settings.cookie.as_deref()),
@@ -148,6 +177,8 @@ impl Sessions {
             store: shared.unwrap_or_else(|| memory()),
             is_shared,
             known_sids: None,
+            unrecorded: Arc::new(UnrecordedEnds::new(clock)),
+            ended_note: EndedNote::new(cookies),
             opened: OpenedSessions::new(settings.cache),
             handed_out: HandedOut::new(),
             touched: Cache::new(MAX_TOUCHED),
@@ -200,35 +231,91 @@ impl Sessions {
     }
 
     /// Begins a session, in place of any in this jar. [`set_cookies`](Self::set_cookies)
-    /// are what the browser is to have.
+    /// are what the browser is to have. Adds the ends of the sessions that make room for it, whatever becomes
+    /// of it.
     pub(crate) async fn begin(
         &self,
         mut session: Session,
         mut tokens: SessionTokens,
         jar: Option<&CookieJar<'_>>,
         now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
     ) -> Result<Begun, BeginError> {
-        let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
-        session.ends = session.started.saturating_add(lifetime);
+        session.ends = self.end_of(&session);
         self.reduce(&mut session, &mut tokens);
         let names = self.names_of(&session);
         let version = u64::from(!self.is_in_cookies);
         let current = self.record(session, &tokens, names.session.clone(), version)?;
         let replaced = match jar {
-            Some(jar) => self.end_replaced(&current, jar, now).await?,
+            Some(jar) => self.end_replaced(&current, jar, now, ended).await?,
             None => None,
         };
-        if !self.is_in_cookies {
-            self.make_room(&current, now).await?;
-            let stored = self.stored(&current, self.names_of(&current).into_owners());
-            let life = self.kept_for(&current, now);
-            self.store.create(&stored, life).await?;
-        }
-        self.know_sid(&current, now).await?;
-        Ok(Begun {
+        let stored = self.store_new(&current, now, ended).await;
+        let begun = Begun {
             session: current,
             replaced,
-        })
+        };
+        match stored {
+            Ok(None) => Ok(begun),
+            Ok(Some(ends)) => Err(BeginError::Ended {
+                ends,
+                replaced: begun.replaced.map(Box::new),
+            }),
+            Err(error) if begun.replaced.is_none() => Err(error.into()),
+            Err(error) => Err(BeginError::NotStored {
+                error,
+                begun: Box::new(begun),
+            }),
+        }
+    }
+
+    /// Keeps a new session, and tells the nodes of it. Answers the ends of its user that are noted, when it is
+    /// ended by one: then nobody has it.
+    async fn store_new(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
+    ) -> Result<Option<EarlierEnds>, StoreError> {
+        if !self.is_in_cookies {
+            self.make_room(current, now, ended).await?;
+            let stored = self.stored(current, self.names_of(current).into_owners());
+            let life = self.kept_for(current, now);
+            self.store.create(&stored, life).await?;
+        }
+        match self.recorded(current, now).await {
+            Ok(None) => Ok(None),
+            // Whoever ended the sessions of this user may not have found it.
+            Ok(Some(ends)) => {
+                self.withdraw(current).await?;
+                Ok(Some(ends))
+            }
+            Err(error) => {
+                if let Err(error) = self.withdraw(current).await {
+                    tracing::debug!("{error}; a session that no browser has stays in the store");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Tells the nodes of a new session. Answers the ends of its user that are noted, when it is ended by one.
+    async fn recorded(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<Option<EarlierEnds>, StoreError> {
+        self.know_session(current, now).await?;
+        self.note_last_end(current, now).await?;
+        self.later_ends(current, now).await
+    }
+
+    /// Removes a session that no browser has.
+    async fn withdraw(&self, current: &CurrentSession) -> Result<(), StoreError> {
+        if !self.is_in_cookies {
+            self.store.remove(&current.name).await?;
+        }
+        Ok(())
     }
 
     /// Ends the session that this browser has, for a new one. Answers it if it had not ended before.
@@ -237,12 +324,25 @@ impl Sessions {
         new: &CurrentSession,
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
     ) -> Result<Option<CurrentSession>, StoreError> {
         let Some(name) = self.name_in(jar).filter(|name| *name != new.name) else {
             return Ok(None);
         };
-        let replaced = self.find_ending(jar, now).await.ok();
-        self.end(&name, now).await?;
+        let replaced = self.find_ending(jar, now).await;
+        if let Err(SignedOut::StoreUnavailable) = replaced {
+            // Without a second wait for it.
+            return Err(StoreError::new("the session before cannot be ended"));
+        }
+        let known = replaced.as_ref().ok().map(|replaced| &**replaced);
+        let end = self.end(&name, known, EndCause::Replaced, now).await?;
+        // Where sessions are in cookies, one that had ended is ended by its name once more.
+        let goes_on = matches!(
+            replaced,
+            Ok(_) | Err(SignedOut::Superseded | SignedOut::UnknownKey)
+        );
+        ended.extend(end.filter(|_| goes_on));
+        let replaced = replaced.ok();
         let was_alive = |session: &CurrentSession| self.check_times(session, now).is_ok();
         let count = usize::from(replaced.as_ref().is_some_and(was_alive));
         observing::sessions_ended("replaced", count);
@@ -282,11 +382,12 @@ impl Sessions {
         }
     }
 
-    /// The session of this browser.
+    /// The session of this browser. Adds its end, when it is the first to notice that its times are over.
     pub(crate) async fn find(
         &self,
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
     ) -> Result<Found, SignedOut> {
         let found = if self.is_in_cookies {
             self.find_in_cookies(jar, now).await?
@@ -297,16 +398,52 @@ impl Sessions {
                 is_newer: false,
             }
         };
-        self.check_times(&found.session, now)
-            .inspect_err(|reason| {
-                // Its browser may show it for days.
-                let name = found.session.name();
-                let noticed = self.noticed_ends.entry_by_ref(name).or_insert(());
-                if noticed.is_fresh() {
-                    observing::session_over(*reason);
+        let session = &found.session;
+        match self.check_times(session, now) {
+            Ok(()) => Ok(found),
+            Err(reason) => {
+                if self.is_first_to_notice(session, reason, now).await {
+                    let cause = EndCause::Over(reason);
+                    ended.push(SessionChange::ended(session.name(), session, cause));
                 }
-            })?;
-        Ok(found)
+                Err(reason)
+            }
+        }
+    }
+
+    /// Whether nobody has noticed before that a session is over by its times.
+    async fn is_first_to_notice(
+        &self,
+        session: &CurrentSession,
+        reason: SignedOut,
+        now: OffsetDateTime,
+    ) -> bool {
+        let name = session.name();
+        if reason == SignedOut::Idle && self.was_used(name, now) {
+            // An older copy of a cookie: the session goes on with the newer one.
+            return false;
+        }
+        // Its browser may show it for days.
+        if !self
+            .noticed_ends
+            .entry_by_ref(name)
+            .or_insert(())
+            .is_fresh()
+        {
+            return false;
+        }
+        observing::session_over(reason);
+        // No browser keeps its cookie any longer: it is a copy.
+        let life = self.kept_for(session, now);
+        if life.is_zero() || !self.is_shared {
+            return !life.is_zero();
+        }
+        let noticed = self.names.noticed_end(name);
+        let is_first = self.store.claim(&noticed, "1", life).await;
+        is_first.unwrap_or_else(|error| {
+            tracing::debug!("{error}; another node may notice the end of a session too");
+            true
+        })
     }
 
     async fn find_in_cookies(
@@ -329,7 +466,7 @@ impl Sessions {
             Newest::ThisOne => {
                 // A node that shares nothing and was restarted learns it from the first cookie that it sees.
                 if !self.is_shared
-                    && let Err(error) = self.know_sid(&session, now).await
+                    && let Err(error) = self.know_session(&session, now).await
                 {
                     tracing::debug!("{error}; front-channel logout does not find a session");
                 }
@@ -356,8 +493,13 @@ impl Sessions {
             .opened
             .in_store(&text, || Some(self.names.session(&self.id_in_text(&text)?)))
             .ok_or(SignedOut::Unreadable)?;
+        if self.unrecorded.has(&session.name) {
+            return Err(SignedOut::Ended);
+        }
         let stored = self.store.load(&session.name).await;
-        let Some(stored) = stored.map_err(|error| unavailable(&error))? else {
+        let stored = stored.map_err(|error| unavailable(&error))?;
+        self.unrecorded.store_answered();
+        let Some(stored) = stored else {
             return Err(SignedOut::Ended);
         };
         let mut why = SignedOut::Ended;
@@ -418,6 +560,9 @@ impl Sessions {
         &self,
         name: &str,
     ) -> Result<Result<CurrentSession, SignedOut>, StoreError> {
+        if self.unrecorded.has(name) {
+            return Ok(Err(SignedOut::Ended));
+        }
         let Some(stored) = self.store.load(name).await? else {
             return Ok(Err(SignedOut::Ended));
         };
@@ -472,8 +617,26 @@ impl Sessions {
         }
     }
 
+    /// The session that this browser's cookies hold themselves, for its end: whatever the store says of it.
+    pub(crate) fn ending_in_cookies(
+        &self,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+    ) -> Option<CurrentSession> {
+        if !self.is_in_cookies {
+            return None;
+        }
+        let text = self.cookies.read(jar)?;
+        let opened = self
+            .opened
+            .in_cookies(text, |text| self.open_cookie(text))?;
+        let (session, body) = (opened.session.clone(), opened.body.clone());
+        let session = CurrentSession::new(session, body, opened.names.session.clone(), 0);
+        (!self.kept_for(&session, now).is_zero()).then_some(session)
+    }
+
     /// The name of this browser's session, whatever has become of it.
-    fn name_in(&self, jar: &CookieJar<'_>) -> Option<Arc<str>> {
+    pub(crate) fn name_in(&self, jar: &CookieJar<'_>) -> Option<Arc<str>> {
         if !self.is_in_cookies {
             return Some(self.names.session(&self.id_in(jar)?).into());
         }
@@ -482,7 +645,7 @@ impl Sessions {
         opened.map(|opened| opened.names.session.clone())
     }
 
-    pub(super) fn check_times(
+    pub(crate) fn check_times(
         &self,
         session: &Session,
         now: OffsetDateTime,
@@ -497,8 +660,8 @@ impl Sessions {
         }
     }
 
-    /// When a session ends at the latest: as was said at its sign-in, or by today's `session.lifetime` if
-    /// that is earlier. In milliseconds since 1970.
+    /// When a session ends at the latest: as was said at its sign-in or by an ID token since, or by today's
+    /// `session.lifetime` if that is earlier. In milliseconds since 1970.
     pub(super) fn end_of(&self, session: &Session) -> i64 {
         let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
         session.ends.min(session.started.saturating_add(lifetime))
@@ -542,6 +705,14 @@ impl Sessions {
         seconds(self.settings.idle / 10).max(1)
     }
 
+    /// Whether this node noted the use of a session in cookies within the idle time.
+    fn was_used(&self, name: &str, now: OffsetDateTime) -> bool {
+        let used = self.touched.get(name);
+        used.is_some_and(|used| {
+            now.unix_timestamp().saturating_sub(used) < seconds(self.settings.idle)
+        })
+    }
+
     fn is_first_touch(&self, name: &str, now: i64) -> bool {
         let pause = self.touch_pause();
         let mut is_first = false;
@@ -566,13 +737,23 @@ impl Sessions {
     ) -> Result<Option<CurrentSession>, BeginError> {
         session.generation = current.generation.saturating_add(1);
         session.seen = now.unix_timestamp();
+        // A refreshed ID token may have moved it.
+        if session.ends != current.ends {
+            session.ends = self.end_of(&session);
+        }
         self.reduce(&mut session, &mut tokens);
         let mut next = self.record(session, &tokens, current.name.clone(), current.version)?;
         if self.is_in_cookies {
+            if next.ends > current.ends {
+                self.note_last_end(&next, now).await?;
+            }
             return Ok(self.advance_in_cookies(next, now).await?);
         }
         let owners = self.names_of(&next).into_owners();
         for _ in 0..MAX_TRIES {
+            if self.unrecorded.has(&current.name) {
+                return Ok(None);
+            }
             next.version += 1;
             let stored = self.stored(&next, owners.clone());
             let life = self.kept_for(&next, now);
@@ -595,6 +776,10 @@ impl Sessions {
         next: CurrentSession,
         now: OffsetDateTime,
     ) -> Result<Option<CurrentSession>, StoreError> {
+        // The store may be down still.
+        if self.unrecorded.has(&next.name) {
+            return Ok(None);
+        }
         // The record first: who sees the number finds it.
         let life = self.remaining(&next, now);
         if self.is_shared {
@@ -607,7 +792,7 @@ impl Sessions {
         }
         let names = self.names_of(&next);
         self.note_generation(&next, &names, now).await?;
-        self.know_sid(&next, now).await?;
+        self.know_session(&next, now).await?;
         // It may have been ended while the provider was asked, or another node was quicker.
         match self.newer_than(&next, &names, now).await {
             Ok(Newest::ThisOne) => Ok(Some(next)),
@@ -895,17 +1080,25 @@ impl Sessions {
     }
 
     fn names_of(&self, session: &Session) -> SessionNames {
-        let sid = session.claims.value("sid").and_then(Value::as_str);
         let name = self.names.session(&session.id);
+        let (subject, sid) = self.owner_names(&session.issuer, &session.claims);
         SessionNames {
             generation: self.names.generation(&name),
             session: name.into(),
-            subject: self.names.subject(&session.issuer, session.subject()),
-            sid: match sid {
-                Some(sid) => self.names.sid(&session.issuer, sid),
-                None => self.names.without_sid(&session.issuer, session.subject()),
-            },
+            subject,
+            sid,
         }
+    }
+
+    /// The names of the user, and of the session at the provider, of a session with these claims.
+    pub(super) fn owner_names(&self, issuer: &str, claims: &Claims) -> (Vec<String>, Vec<String>) {
+        let text = |name| claims.value(name).and_then(Value::as_str);
+        let subject = text("sub").unwrap_or_default();
+        let sid = match text("sid") {
+            Some(sid) => self.names.sid(issuer, sid),
+            None => self.names.without_sid(issuer, subject),
+        };
+        (self.names.subject(issuer, subject), sid)
     }
 
     fn stored(&self, current: &CurrentSession, owners: Vec<String>) -> StoredSession {

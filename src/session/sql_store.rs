@@ -319,10 +319,9 @@ impl SessionStore for SqlStore {
         if names.is_empty() {
             return Ok(vec![]);
         }
-        let places: Vec<_> = (1..=names.len()).map(|i| format!("${i}")).collect();
         let sql = format!(
             "SELECT name, value FROM oidc_notes WHERE name IN ({}) AND ends > {{now}}",
-            places.join(", ")
+            places(names.len())
         );
         let values: Vec<_> = names.iter().map(|name| Value::Text(name)).collect();
         let found = self.rows(&sql, &values).await?;
@@ -331,6 +330,37 @@ impl SessionStore for SqlStore {
             row.get(1).cloned()
         };
         Ok(names.iter().map(of).collect())
+    }
+
+    async fn notes_with_life(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+        if names.is_empty() {
+            return Ok(vec![]);
+        }
+        let sql = format!(
+            "SELECT name, value, CAST(ends - {{now}} AS TEXT) FROM oidc_notes \
+             WHERE name IN ({}) AND ends > {{now}}",
+            places(names.len())
+        );
+        let values: Vec<_> = names.iter().map(|name| Value::Text(name)).collect();
+        let found = self.rows(&sql, &values).await?;
+        let of = |name: &&str| {
+            let Some(row) = found.iter().find(|row| row[0] == **name) else {
+                return Ok(None);
+            };
+            let [_, value, life] = &row[..] else {
+                return Err(StoreError::new("a row has other columns"));
+            };
+            // Below zero when the clock moved on between two looks at it.
+            let life: i64 = life
+                .parse()
+                .map_err(|_| StoreError::new("a life is not a number"))?;
+            let life = Duration::from_millis(life.max(0).unsigned_abs());
+            Ok(Some((value.clone(), life)))
+        };
+        names.iter().map(of).collect()
     }
 
     async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
@@ -473,6 +503,12 @@ async fn expire(store: Weak<Inner>) {
             tracing::debug!("expired sessions stay: {}", store.store_error(&error));
         }
     }
+}
+
+/// So many placeholders.
+fn places(count: usize) -> String {
+    let places: Vec<_> = (1..=count).map(|i| format!("${i}")).collect();
+    places.join(", ")
 }
 
 fn number(number: u64) -> Value<'static> {

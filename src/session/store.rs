@@ -83,6 +83,22 @@ pub trait SessionStore: Send + Sync + 'static {
     /// When it may not have been kept.
     async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError>;
 
+    /// Keeps a note under this name, in place of any that is there: that sessions of a person have ended. It
+    /// is a note as any other for [`notes`](Self::notes), [`notes_with_life`](Self::notes_with_life) and
+    /// [`claim`](Self::claim).
+    ///
+    /// A store that drops entries when it is full drops none of these for an entry of another method: else who
+    /// makes many of those brings ended sessions back.
+    ///
+    /// _Default:_ [`note`](Self::note), for a store that drops nothing before its life is over
+    ///
+    /// # Errors
+    ///
+    /// When it may not have been kept.
+    async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        self.note(name, value, life).await
+    }
+
     /// Keeps a note under this name if there is none. Of many who claim a name at once, `true` is for one.
     ///
     /// # Errors
@@ -109,6 +125,18 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// When they cannot be known.
     async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError>;
+
+    /// The notes under these names, in this order, each with how long it is still kept, by the store's own
+    /// clock. A note and its time are of one moment; those of two names need not be. From it and the life that
+    /// a note says it was kept for, its age is known, and no clock of two nodes is compared.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be known.
+    async fn notes_with_life(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<Option<(String, Duration)>>, StoreError>;
 
     /// Drops the note under this name, if it has this value.
     ///

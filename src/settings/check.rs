@@ -6,7 +6,7 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    Settings, SettingsError, StoreKind, TrustedProxies,
+    InsecureHttpHosts, Settings, SettingsError, StoreKind, TrustedProxies,
     session::{StoreUrl, TOKENS},
     stray_characters::{has_control, trimmed},
     value::is_https_or_loopback,
@@ -16,12 +16,25 @@ use crate::keys::SecretKey;
 /// What `max_state_length` may be: room for an encrypted attempt, and what providers and proxies take.
 const STATE_LENGTH: std::ops::RangeInclusive<usize> = 200..=4_000;
 
-const SIGNING_ALGORITHMS: [&str; 10] = [
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA", "HS256",
+const SIGNING_ALGORITHMS: [&str; 11] = [
+    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
+    "HS256",
+];
+
+/// What `clear_site_data` may name (Clear Site Data §3.1, and what Chromium and HTML have added).
+pub(crate) const CLEAR_SITE_DATA: [&str; 8] = [
+    "cache",
+    "cookies",
+    "storage",
+    "executionContexts",
+    "prefetchCache",
+    "prerenderCache",
+    "clientHints",
+    "*",
 ];
 
 /// What an authorization request carries from elsewhere.
-const RESERVED_PARAMETERS: [&str; 11] = [
+const RESERVED_PARAMETERS: [&str; 14] = [
     "client_id",
     "response_type",
     "redirect_uri",
@@ -33,6 +46,10 @@ const RESERVED_PARAMETERS: [&str; 11] = [
     "request",
     "request_uri",
     "response_mode",
+    // How a client authenticates where the request is pushed.
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
 ];
 
 const REDIS_URL: &str = "set `session.url` to `redis://host:6379`, or the like";
@@ -62,8 +79,10 @@ impl Settings {
         self.check_algorithms()?;
         self.check_parameters()?;
         self.check_post_logout_redirect_uri()?;
+        self.check_clear_site_data()?;
         self.check_users()?;
         self.check_credentials()?;
+        self.check_insecure_http_hosts()?;
         self.check_resource_server()?;
         if let Some(issuer) = &self.issuer {
             self.check_issuer("issuer", issuer)?;
@@ -116,6 +135,17 @@ impl Settings {
                 format!("{:?} is not a path to mount at", self.mount),
                 "write a path such as `/oidc`: it starts with `/`, does not end with one, and is made \
                  of letters, digits and `.`, `_`, `~`, `-`",
+            )),
+        }
+    }
+
+    fn check_insecure_http_hosts(&self) -> Result<(), SettingsError> {
+        match InsecureHttpHosts::parse(&self.insecure_http_hosts) {
+            Ok(_) => Ok(()),
+            Err(text) => Err(self.error(
+                "insecure_http_hosts",
+                format!("{text:?} is not a host"),
+                "list exact names or addresses, without scheme, port and path, such as `keycloak`",
             )),
         }
     }
@@ -337,7 +367,7 @@ impl Settings {
     fn check_parameters(&self) -> Result<(), SettingsError> {
         for (name, value) in &self.extra_authorization_parameters {
             let key = format!("extra_authorization_parameters.{name}");
-            if RESERVED_PARAMETERS.contains(&name.as_str()) {
+            if is_reserved(name) {
                 let cause = format!("`{name}` is set by the sign-in itself");
                 return Err(self.error(&key, cause, format!("remove `{name}`")));
             }
@@ -370,6 +400,18 @@ impl Settings {
                 format!("{text:?} is neither a local path nor an https URL"),
                 "write a path such as `/goodbye`, or an absolute URL with `https`",
             )),
+        }
+    }
+
+    fn check_clear_site_data(&self) -> Result<(), SettingsError> {
+        let mut types = self.clear_site_data.iter();
+        match types.find(|name| !CLEAR_SITE_DATA.contains(&name.as_str())) {
+            Some(name) => Err(self.error(
+                "clear_site_data",
+                format!("there is no type {name:?} of `Clear-Site-Data`"),
+                format!("choose from {}", CLEAR_SITE_DATA.join(", ")),
+            )),
+            None => Ok(()),
         }
     }
 
@@ -454,16 +496,20 @@ impl Settings {
         self.check_endpoint(key, &url)
     }
 
-    /// Everything is asked over `https`, or on loopback.
+    /// Everything is asked over `https`, on loopback, or of a host in `insecure_http_hosts`.
     pub(super) fn check_endpoint(&self, key: &str, url: &Url) -> Result<(), SettingsError> {
-        match is_https_or_loopback(url) {
-            true => Ok(()),
-            false => Err(self.error(
-                key,
-                format!("`{url}` is neither `https` nor on loopback"),
-                "write an address with `https`",
-            )),
+        let is_http = url.scheme() == "http";
+        if is_https_or_loopback(url) || (is_http && self.insecure_hosts().has(url)) {
+            return Ok(());
         }
+        let cause = format!("`{url}` is neither `https` nor on loopback");
+        let remedy = match url.host_str().filter(|_| is_http) {
+            Some(host) => format!(
+                "write an address with `https`; in a closed network, list `{host}` in `insecure_http_hosts`"
+            ),
+            None => "write an address with `https`".to_owned(),
+        };
+        Err(self.error(key, cause, remedy))
     }
 }
 
@@ -476,6 +522,14 @@ fn issuer_of_metadata(url: &str) -> Option<String> {
         let is_whole = after.is_empty() || after.starts_with('/');
         is_whole.then(|| format!("{before}{}", after.trim_end_matches('/')))
     })
+}
+
+/// Whether the sign-in itself sets this parameter. Providers read names in their ways: ASP.NET ignores their case,
+/// and to PHP a dot is an underscore.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    let name = name.replace('.', "_");
+    let mut reserved = RESERVED_PARAMETERS.iter();
+    reserved.any(|reserved| name.eq_ignore_ascii_case(reserved))
 }
 
 /// A parameter's value as text.

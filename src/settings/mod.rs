@@ -24,8 +24,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 #[cfg(feature = "testing")]
+pub(crate) use self::check::is_reserved;
 pub(crate) use self::in_process::{Answers, InProcess, NoAnswer};
-pub(crate) use self::session::StoreUrl;
 pub use self::{
     cache_size::CacheSize,
     client_secrets::{ClientSecrets, ClientSecretsTable},
@@ -33,24 +33,29 @@ pub use self::{
     error::SettingsError,
     http::HttpSettings,
     presets::{KnownProvider, ProviderPreset},
-    resource_server::{IntrospectionAuthMethod, IssuerSettings, TokenValidation},
+    resource_server::{ApiSettings, IntrospectionAuthMethod, IssuerSettings, TokenValidation},
     session::{SessionSettings, StoreKind},
 };
+pub(crate) use self::{check::CLEAR_SITE_DATA, session::StoreUrl};
 use self::{
     environment::Environment,
     error::Origins,
     value::{
-        Address, Credential, ExactAddress, IntrospectionMethod, Method, ResponseModeName,
-        SecretText, Text, Validation, Words,
+        AcceptsName, Address, AudienceClaimName, Credential, ExactAddress, IntrospectionMethod,
+        Method, ResponseModeName, SecretText, Text, Validation, Words, is_loopback,
     },
 };
 pub(crate) use self::{
+    insecure_http_hosts::InsecureHttpHosts,
     mode::{GivenEndpoints, MetadataSource, Mode, Registration, Surroundings},
-    resource_server::resource_identifier,
+    resource_server::{resource_identifier, spellings},
     site::Site,
     trusted_proxies::TrustedProxies,
 };
-use crate::Secret;
+use crate::{
+    Secret,
+    token::{Accepts, AudienceClaim},
+};
 
 mod cache_size;
 mod check;
@@ -61,6 +66,7 @@ mod error;
 mod http;
 #[cfg(feature = "testing")]
 mod in_process;
+mod insecure_http_hosts;
 mod key;
 mod mode;
 mod presets;
@@ -105,7 +111,8 @@ pub struct Settings {
     /// _Default:_ none
     #[serde(deserialize_with = "presets::name_or_table")]
     pub provider: Option<ProviderPreset>,
-    /// The provider's issuer, exactly as its metadata has it: `https`, or `http` on loopback.
+    /// The provider's issuer, exactly as its metadata has it: `https`, or `http` on loopback and for
+    /// `insecure_http_hosts`.
     /// [Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata)
     ///
     /// _Default:_ the one of `client_secrets`, or of `provider`
@@ -152,6 +159,13 @@ pub struct Settings {
     /// _Default:_ `{issuer}/.well-known/openid-configuration`
     #[serde(deserialize_with = "value::optional::<_, Address, _>")]
     pub server_metadata_url: Option<Url>,
+    /// Hosts of a closed network for which plain `http` is accepted, past any proxy: exact names or addresses, without
+    /// port, in the issuer, in other addresses of these settings, and in the provider's metadata. Whoever is on the way
+    /// reads client secrets, codes and tokens; a warning at liftoff.
+    ///
+    /// _Default:_ `[]`: `http` is for loopback alone
+    #[serde(deserialize_with = "value::via::<_, Words, _>")]
+    pub insecure_http_hosts: Vec<String>,
     /// The scopes to ask for, as words in one string or a list; `openid` must be among them.
     /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
     ///
@@ -169,6 +183,13 @@ pub struct Settings {
     ///
     /// _Default:_ `true`
     pub user_info_enabled: bool,
+    /// Whether people sign in while UserInfo does not answer (5xx, 429, or nothing), with the claims of the ID token
+    /// alone and a warning in the log. A refresh that asks UserInfo (`session.refresh_user_info`) then leaves the claims
+    /// of the ID token alone too, until UserInfo answers. For an app that needs none of its claims to say who may do
+    /// what. An answer that is wrong, such as one about another person, is refused all the same.
+    ///
+    /// _Default:_ `false`
+    pub user_info_optional: bool,
     /// Only accept tokens: no routes, no cookies, no client secret needed.
     ///
     /// _Default:_ `false`
@@ -198,7 +219,7 @@ pub struct Settings {
     #[serde(deserialize_with = "value::optional::<_, Method, _>")]
     pub token_endpoint_auth_method: Option<TokenEndpointAuthMethod>,
     /// The algorithms that an ID token may be signed with, of RS256, RS384, RS512, PS256, PS384, PS512,
-    /// ES256, ES384, EdDSA, and HS256, which is accepted only when it is named here.
+    /// ES256, ES384, ES512, EdDSA, and HS256, which is accepted only when it is named here.
     ///
     /// _Default:_ what the metadata lists of these, without HS256
     #[serde(deserialize_with = "value::optional::<_, Words, _>")]
@@ -221,6 +242,15 @@ pub struct Settings {
     ///
     /// _Default:_ `false`
     pub frontchannel_logout: bool,
+    /// What a browser drops when somebody signs out here, as words in one string or a list: `cache`,
+    /// `cookies`, `storage`, `executionContexts`, `prefetchCache`, `prerenderCache`, `clientHints`, or `*` for
+    /// all. Browsers heed it on https and loopback, and each ignores the types that it does not know. `cookies`
+    /// and `*` also drop the cookies of sibling sub-domains; a warning at liftoff.
+    /// [Clear Site Data §3.1](https://www.w3.org/TR/clear-site-data/#header)
+    ///
+    /// _Default:_ `[]`
+    #[serde(deserialize_with = "value::via::<_, Words, _>")]
+    pub clear_site_data: Vec<String>,
     /// Where the routes are mounted; `/` gives Flask-OIDC's paths.
     ///
     /// _Default:_ `/oidc`
@@ -257,6 +287,13 @@ pub struct Settings {
     /// _Default:_ `[]`
     #[serde(deserialize_with = "value::via::<_, Words, _>")]
     pub trusted_audiences: Vec<String>,
+    /// Accepts the ID token of a sign-in without `nonce`; one that is there must still be the right one. For a provider
+    /// that leaves it out, such as LinkedIn: nothing in the ID token then binds it to this sign-in, and PKCE alone keeps
+    /// somebody else's code out, where the provider checks it. A warning at liftoff.
+    /// [Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation), step 11
+    ///
+    /// _Default:_ `false`
+    pub insecure_accept_missing_nonce: bool,
     /// More parameters of the authorization request, such as `prompt`, `max_age`, `acr_values` or
     /// `ui_locales`: strings, numbers, booleans, or lists of strings, which are joined with spaces.
     /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
@@ -278,16 +315,31 @@ pub struct Settings {
     /// What `aud` of an access token must contain one of: the identifier of this API at the provider.
     /// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)
     ///
-    /// Set it, or `resource`, where `Bearer` is used. `client_id` is also the audience of ID tokens, and a
-    /// token that looks like one is then refused.
+    /// Set it, or `resource`, where `Bearer` is used. `client_id` is also the audience of ID tokens, and asks
+    /// for a clearer sign that a token is none.
     ///
     /// _Default:_ `resource`; without it, `client_id`
     #[serde(deserialize_with = "value::optional::<_, Words, _>")]
     pub audience: Option<Vec<String>>,
-    /// The algorithms that an access token may be signed with, of RS256, RS384, RS512, PS256, PS384,
-    /// PS512, ES256, ES384 and EdDSA.
+    /// Which claim names the audience: `aud`, or `client_id`, which is read where there is no `aud`, for access
+    /// tokens of Amazon Cognito. Then `audience` lists the clients whose tokens are accepted, whatever they are
+    /// meant for.
     ///
-    /// _Default:_ what the metadata lists of these for ID tokens
+    /// _Default:_ `aud`
+    #[serde(deserialize_with = "value::via::<_, AudienceClaimName, _>")]
+    pub audience_claim: AudienceClaim,
+    /// What the tokens of the provider are: `access_tokens`; `identity_tokens` too, for those of a CI job or a
+    /// workload, which anybody can have signed for any audience at some providers, so that the handler must look
+    /// at `sub`; or `untyped_tokens` too, for access tokens without any sign that they are, as Auth0's without
+    /// scopes. Where the audience is `client_id`, neither is accepted: our own ID tokens have it.
+    ///
+    /// _Default:_ `access_tokens`; of the preset `auth0`, `untyped_tokens`
+    #[serde(deserialize_with = "value::via::<_, AcceptsName, _>")]
+    pub accepts: Accepts,
+    /// The algorithms that an access token may be signed with, of RS256, RS384, RS512, PS256, PS384,
+    /// PS512, ES256, ES384, ES512 and EdDSA.
+    ///
+    /// _Default:_ what the metadata lists of these for ID tokens, and what a key names by its own `alg`
     #[serde(deserialize_with = "value::optional::<_, Words, _>")]
     pub access_token_signing_algs: Option<Vec<String>>,
     /// Whether a JWT access token must say `at+jwt` in its header. Many providers do not.
@@ -305,25 +357,45 @@ pub struct Settings {
     /// `client_secret_basic`, or `bearer`, which sends the token that is asked about.
     /// [RFC 7662 §2.1](https://www.rfc-editor.org/rfc/rfc7662#section-2.1)
     ///
-    /// _Default:_ `client_secret_post`
-    #[serde(deserialize_with = "value::via::<_, IntrospectionMethod, _>")]
-    pub introspection_auth_method: IntrospectionAuthMethod,
+    /// _Default:_ what the metadata lists as `introspection_endpoint_auth_methods_supported`; where it lists nothing, as at
+    /// the token endpoint; at an endpoint of `client_secrets`, `client_secret_post`
+    #[serde(deserialize_with = "value::optional::<_, IntrospectionMethod, _>")]
+    pub introspection_auth_method: Option<IntrospectionAuthMethod>,
+    /// Whether an introspection reply may leave out `aud` although `audience` or `resource` is set. Every token
+    /// that the provider calls active is then accepted, those for other APIs too, but at guards that name an API of
+    /// `apis`. A warning at liftoff.
+    ///
+    /// _Default:_ `false`
+    pub insecure_introspection_without_audience: bool,
     /// How many access tokens of each kind are remembered, JWTs that were accepted and what introspection
-    /// said, so that they are not judged anew at each request: `true` (10,000), `false`, or a number. A JWT
+    /// said, for each API, so that they are not judged anew at each request: `true` (10,000), `false`, or a number. A JWT
     /// is remembered for five minutes at most, what introspection said for one.
     ///
     /// _Default:_ `true`
     pub token_cache: CacheSize,
-    /// A claim whose strings count as scopes, such as Keycloak's `realm_access.roles`. Dots lead into
-    /// objects, unless a claim has the whole name.
+    /// Claims whose strings, or names of members that are objects, count as scopes, as words: such as Keycloak's
+    /// `realm_access.roles`. Dots lead into objects, unless a claim has the whole name. A name that begins with
+    /// `/` is a JSON Pointer ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), in which names may have dots:
+    /// `/resource_access/my.app/roles`.
     ///
-    /// _Default:_ none
-    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
-    pub roles_claim: Option<String>,
-    /// Further issuers whose JWT access tokens are accepted, each with its own audience.
+    /// _Default:_ `[]`
+    #[serde(deserialize_with = "value::via::<_, Words, _>")]
+    pub roles_claim: Vec<String>,
+    /// Further issuers whose JWT access tokens, or identity tokens, are accepted, each with its own audience.
     ///
     /// _Default:_ none
     pub issuers: BTreeMap<String, IssuerSettings>,
+    /// Whether clients get access tokens for this app from `issuer`: `authorization_servers` of the protected resource
+    /// metadata lists it. Each of `issuers` has a setting of the same name.
+    /// [RFC 9728 §2](https://www.rfc-editor.org/rfc/rfc9728#section-2)
+    ///
+    /// _Default:_ `true`
+    pub authorization_server: bool,
+    /// Several APIs in one app, each with its own audience and its own protected resource metadata. A guard asks for one
+    /// by its name ([`Scopes::API`](crate::Scopes::API)); to a guard that names none, `audience` and `resource` apply.
+    ///
+    /// _Default:_ none
+    pub apis: BTreeMap<String, ApiSettings>,
     /// What a challenge calls the protected space.
     /// [RFC 9110 §11.5](https://www.rfc-editor.org/rfc/rfc9110#section-11.5)
     ///
@@ -391,7 +463,6 @@ pub enum ResponseMode {
 
 impl TokenEndpointAuthMethod {
     /// The name in the standard (OpenID Connect Core 1.0 §9).
-    #[cfg(feature = "cli")]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             TokenEndpointAuthMethod::ClientSecretBasic => "client_secret_basic",
@@ -418,9 +489,11 @@ impl Default for Settings {
             private_key_id: None,
             client_assertion_audience: None,
             server_metadata_url: None,
+            insecure_http_hosts: Vec::new(),
             scopes: vec!["openid".to_owned(), "email".to_owned()],
             clock_skew: Duration::from_secs(60),
             user_info_enabled: true,
+            user_info_optional: false,
             resource_server_only: false,
             overwrite_redirect_uri: None,
             base_url: None,
@@ -430,23 +503,30 @@ impl Default for Settings {
             post_logout_redirect_uri: None,
             rp_initiated_logout: true,
             frontchannel_logout: false,
+            clear_site_data: vec![],
             mount: "/oidc".to_owned(),
             previous_secret_keys: Vec::new(),
             sign_in_timeout: Duration::from_secs(30 * 60),
             max_state_length: 500,
             trusted_proxies: Vec::new(),
             trusted_audiences: Vec::new(),
+            insecure_accept_missing_nonce: false,
             extra_authorization_parameters: Map::new(),
             pushed_authorization_requests: false,
             response_mode: ResponseMode::default(),
             audience: None,
+            audience_claim: AudienceClaim::default(),
+            accepts: Accepts::default(),
             access_token_signing_algs: None,
             require_at_jwt: false,
             token_validation: TokenValidation::default(),
-            introspection_auth_method: IntrospectionAuthMethod::default(),
+            introspection_auth_method: None,
+            insecure_introspection_without_audience: false,
             token_cache: CacheSize::default(),
-            roles_claim: None,
+            roles_claim: Vec::new(),
             issuers: BTreeMap::new(),
+            authorization_server: true,
+            apis: BTreeMap::new(),
             realm: "api".to_owned(),
             resource_metadata: true,
             resource: None,
@@ -565,15 +645,31 @@ impl Settings {
                 "`dev_provider`: whoever reaches the provider for development signs in as any user";
             lines.push(line.to_owned());
         } else if let Some(issuer) = &self.issuer
-            && issuer.starts_with("http://")
+            && Url::parse(issuer).is_ok_and(|url| url.scheme() == "http" && is_loopback(&url))
         {
             lines.push(format!(
                 "`issuer`: {issuer} is asked over plain http, on loopback"
             ));
         }
+        if !self.insecure_http_hosts.is_empty() {
+            let hosts = self.insecure_http_hosts.join(", ");
+            lines.push(format!(
+                "`insecure_http_hosts`: whoever is on the way to {hosts} reads client secrets, codes and tokens"
+            ));
+        }
         let algorithms = self.id_token_signing_algs.iter().flatten();
         if algorithms.into_iter().any(|name| name == "HS256") {
             let line = "`id_token_signing_algs`: HS256 lets whoever knows the client secret sign ID tokens";
+            lines.push(line.to_owned());
+        }
+        let mut dropped = self.clear_site_data.iter();
+        if let Some(name) = dropped.find(|name| ["cookies", "*"].contains(&name.as_str())) {
+            lines.push(format!(
+                "`clear_site_data`: `{name}` drops the cookies of sibling sub-domains too"
+            ));
+        }
+        if self.insecure_accept_missing_nonce {
+            let line = "`insecure_accept_missing_nonce = true`: an ID token without `nonce` may be of another sign-in";
             lines.push(line.to_owned());
         }
         if !self.trusted_audiences.is_empty() {
@@ -588,6 +684,11 @@ impl Settings {
                 "`clock_skew`: expired tokens are accepted for {skew:?}"
             ));
         }
+        if self.insecure_introspection_without_audience && self.has_audience() {
+            let line = "`insecure_introspection_without_audience = true`: a token for another API is accepted when \
+                        introspection does not say which it is for";
+            lines.push(line.to_owned());
+        }
         if self.resource_server_only {
             return lines;
         }
@@ -599,6 +700,11 @@ impl Settings {
         }
         self.relaxations_of_addresses(&mut lines);
         lines
+    }
+
+    /// The hosts for which plain http is accepted, as [`check`](Self::check) found them right.
+    pub(crate) fn insecure_hosts(&self) -> InsecureHttpHosts {
+        InsecureHttpHosts::parse(&self.insecure_http_hosts).unwrap_or_default()
     }
 
     fn error(

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    ClientSecrets, ClientSecretsTable, Settings, SettingsError, TokenEndpointAuthMethod,
+    ClientSecrets, ClientSecretsTable, IntrospectionAuthMethod, Settings, SettingsError,
+    TokenEndpointAuthMethod,
     client_secrets::read_text,
     error::list,
     site::Site,
@@ -54,6 +55,7 @@ pub(crate) enum Mode {
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
     pub issuer: String,
+    /// Empty for an API that needs none.
     pub client_id: String,
     pub client_secret: Option<Secret>,
     /// With what it signs its assertions.
@@ -61,6 +63,14 @@ pub(crate) struct Registration {
     pub metadata: MetadataSource,
     /// Where client secrets say that tokens are introspected; else the metadata says it.
     pub introspection_endpoint: Option<Url>,
+}
+
+impl Registration {
+    /// Whether there is something to authenticate by at the introspection endpoint.
+    pub(crate) fn may_introspect(&self, settings: &Settings) -> bool {
+        !self.client_id.is_empty()
+            || settings.introspection_auth_method == Some(IntrospectionAuthMethod::Bearer)
+    }
 }
 
 /// Where the provider's endpoints come from.
@@ -72,6 +82,10 @@ pub(crate) enum MetadataSource {
     },
     /// From client secrets, without discovery.
     Given(GivenEndpoints),
+    /// There are keys alone, of an issuer whose tokens are accepted and whom nothing else is asked.
+    Keys {
+        jwks_uri: Url,
+    },
 }
 
 /// The endpoints that client secrets name.
@@ -204,15 +218,12 @@ impl Settings {
             .client_id
             .as_ref()
             .or(client_secrets.and_then(|table| table.client_id.as_ref()))
-            .filter(|client_id| !client_id.is_empty())
-            .ok_or_else(|| {
-                self.error(
-                    "client_id",
-                    "the client's identifier at the provider is missing",
-                    "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider \
-                     registered",
-                )
-            })?;
+            .filter(|client_id| !client_id.is_empty());
+        let client_id = match (client_id, self.need_of_client_id()) {
+            (Some(client_id), _) => client_id.clone(),
+            (None, None) => String::new(),
+            (None, Some((cause, remedy))) => return Err(self.error("client_id", cause, remedy)),
+        };
         let metadata = match (&self.server_metadata_url, client_secrets) {
             (Some(url), _) => MetadataSource::Discovery { url: url.clone() },
             // Endpoints belong to the issuer they were written down with.
@@ -223,7 +234,7 @@ impl Settings {
         };
         Ok(Registration {
             issuer: issuer.clone(),
-            client_id: client_id.clone(),
+            client_id,
             client_secret: self.secret(client_secrets)?,
             client_key: self.client_key()?,
             metadata,

@@ -21,6 +21,7 @@ use super::{
     key::Form,
     value::{self, Address, PresetName, Text},
 };
+use crate::token::Accepts;
 
 /// A provider whose settings are known: its name, and which of its issuers it is.
 ///
@@ -30,7 +31,7 @@ use super::{
 /// |---|---|---|---|
 /// | `google` | | `issuer = "https://accounts.google.com"` | [Google](https://developers.google.com/identity/openid-connect/openid-connect#discovery) |
 /// | `microsoft` | `tenant` | `issuer = "https://login.microsoftonline.com/{tenant}/v2.0"`, `user_info_enabled = false` | [Microsoft](https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc), [UserInfo](https://learn.microsoft.com/entra/identity-platform/userinfo#consider-using-an-id-token-instead) |
-/// | `auth0` | `domain` | `issuer = "https://{domain}/"`; with one `audience`, `extra_authorization_parameters.audience` | [Auth0](https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens#control-access-token-audience) |
+/// | `auth0` | `domain` | `issuer = "https://{domain}/"`, `accepts = "untyped_tokens"`; with one `audience`, `extra_authorization_parameters.audience` | [Auth0](https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens#control-access-token-audience) |
 /// | `keycloak` | `url`, `realm` | `issuer = "{url}/realms/{realm}"` | [Keycloak](https://www.keycloak.org/securing-apps/oidc-layers#_oidc_available_endpoints) |
 ///
 /// It is read from files and variables; what the app changes in `Oidc::custom` comes after.
@@ -102,6 +103,9 @@ impl Settings {
                 settings["extra_authorization_parameters"] = json!({ "audience": audience });
             }
             _ => {}
+        }
+        if preset.name == KnownProvider::Auth0 {
+            settings["accepts"] = json!(Accepts::UntypedTokens.as_str());
         }
         let value = figment::value::Value::serialize(settings);
         let value = value.map_err(SettingsError::from_figment)?;

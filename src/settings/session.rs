@@ -77,9 +77,10 @@ pub struct SessionSettings {
     /// _Default:_ `100000`
     pub max_sessions: usize,
     /// How many sessions one person may have at a time; a further one ends the oldest. Not with
-    /// `store = "cookie"`, which knows of no other session.
+    /// `store = "cookie"`, which knows of no other session. In memory there is a limit unless this sets another:
+    /// one account could fill it, and end the sessions of everybody else.
     ///
-    /// _Default:_ none
+    /// _Default:_ `100` with `store = "memory"`, else none
     pub max_per_user: Option<usize>,
     /// How many sessions that were opened are remembered while they are in use, so that they are not opened
     /// and read anew at each request: `true` (10,000), `false`, or a number. Their times, and whether they

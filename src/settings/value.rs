@@ -15,7 +15,10 @@ use super::{
     key::Form,
     stray_characters::{has_control, trimmed},
 };
-use crate::Secret;
+use crate::{
+    Secret,
+    token::{Accepts, AudienceClaim},
+};
 
 /// What is wrong with a text that has one in it, and what to do.
 pub(super) const CONTROL_CHARACTER: &str =
@@ -89,7 +92,8 @@ from_text!(
     Text => String, Credential => String, Address => Url, ExactAddress => Url, Method => TokenEndpointAuthMethod,
     ResponseModeName => ResponseMode,
     IntrospectionMethod => IntrospectionAuthMethod, Validation => TokenValidation,
-    StoreName => StoreKind, PresetName => KnownProvider, CookieName => String
+    StoreName => StoreKind, PresetName => KnownProvider, CookieName => String,
+    AcceptsName => Accepts, AudienceClaimName => AudienceClaim
 );
 
 /// A string with something in it, without what is around it.
@@ -260,6 +264,46 @@ impl FromText for Validation {
                 ));
             }
         }))
+    }
+}
+
+/// What the tokens of an issuer are.
+pub(super) struct AcceptsName(Accepts);
+
+impl FromText for AcceptsName {
+    const FORM: Form = Form::Text;
+
+    fn from_text<E: de::Error>(text: &str) -> Result<AcceptsName, E> {
+        let all = [
+            Accepts::AccessTokens,
+            Accepts::IdentityTokens,
+            Accepts::UntypedTokens,
+        ];
+        let named = all.into_iter().find(|accepts| accepts.as_str() == text);
+        named.map(AcceptsName).ok_or_else(|| {
+            refuse(
+                format_args!("there are no tokens of the kind {text:?}"),
+                "write `access_tokens`, `identity_tokens` or `untyped_tokens`",
+            )
+        })
+    }
+}
+
+/// The name of a claim with the audience.
+pub(super) struct AudienceClaimName(AudienceClaim);
+
+impl FromText for AudienceClaimName {
+    const FORM: Form = Form::Text;
+
+    fn from_text<E: de::Error>(text: &str) -> Result<AudienceClaimName, E> {
+        match text {
+            "aud" => Ok(AudienceClaimName(AudienceClaim::Aud)),
+            "client_id" => Ok(AudienceClaimName(AudienceClaim::ClientId)),
+            _ => Err(refuse(
+                format_args!("{text:?} is no claim that names an audience"),
+                "write `aud` or `client_id`",
+            )),
+        }
     }
 }
 

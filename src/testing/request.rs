@@ -12,15 +12,17 @@ use crate::{
     RelyingParty, SignInError,
     code_flow::{AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt},
     dev_provider::Unsuitable,
-    relying_party::Source,
+    relying_party::{NotBegun, Source},
     routes,
+    session::EarlierEnds,
 };
 
 /// What a test says of a local request: who makes it.
 pub trait TestRequest: Sealed + Sized {
     /// A person who has just signed in with these claims, of which `sub` is needed. Everything is real: the
     /// person signs in at the [`TestProvider`] by the code flow, `after_authorize` of the app's
-    /// [`Events`](crate::Events) is called, the session begins, and the request carries its encrypted cookies.
+    /// [`Events`](crate::Events) is called, the session begins, `session_changed` is called, and the request carries
+    /// the session's encrypted cookies.
     /// It takes the place of a session that the client has already. It is for this one request: the next one is nobody's again, unless the answer to this one set the
     /// cookies of a tracked client. To stay signed in see [`TestClient::sign_in`](super::TestClient::sign_in).
     ///
@@ -91,6 +93,37 @@ pub trait TestRequest: Sealed + Sized {
     /// When the app is not registered at a [`TestProvider`].
     #[track_caller]
     fn bearer(self, claims: Value) -> Self;
+
+    /// As [`bearer`](Self::bearer), with a token for an API of the setting `apis`; see
+    /// [`TestProvider::access_token_for`].
+    ///
+    /// ```
+    /// # use rocket::{Build, Rocket, get, routes};
+    /// # use rocket_openidconnect::{Bearer, Oidc, scopes};
+    /// # use serde_json::json;
+    /// # scopes! { pub Orders for "orders"; }
+    /// # #[get("/orders")]
+    /// # fn orders(token: Bearer<Orders>) -> String { token.scopes().join(" ") }
+    /// # fn rocket() -> Rocket<Build> {
+    /// #     let apis = json!({ "orders": { "resource": "https://api.example.com/orders" } });
+    /// #     let figment = rocket::Config::figment().merge(("oidc.apis", apis));
+    /// #     rocket::custom(figment).attach(Oidc::fairing()).mount("/", routes![orders])
+    /// # }
+    /// use rocket::{http::Status, local::blocking::Client};
+    /// use rocket_openidconnect::testing::{TestProvider, TestRequest};
+    ///
+    /// let client = Client::untracked(TestProvider::new().register(rocket())).unwrap();
+    /// let orders = || client.get("/orders");
+    /// let alice = || json!({ "sub": "alice", "scope": "orders:read" });
+    /// assert_eq!(orders().bearer_for("orders", alice()).dispatch().status(), Status::Ok);
+    /// assert_eq!(orders().bearer(alice()).dispatch().status(), Status::Unauthorized);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When the app is not registered at a [`TestProvider`], or has no API of this name.
+    #[track_caller]
+    fn bearer_for(self, api: &str, claims: Value) -> Self;
 }
 
 impl TestRequest for asynchronous::LocalRequest<'_> {
@@ -100,8 +133,13 @@ impl TestRequest for asynchronous::LocalRequest<'_> {
     }
 
     fn bearer(self, claims: Value) -> Self {
-        let authorization = authorization(self.inner(), claims);
-        self.header(authorization)
+        let token = provider(self.inner()).access_token(claims);
+        self.header(authorization(&token))
+    }
+
+    fn bearer_for(self, api: &str, claims: Value) -> Self {
+        let token = provider(self.inner()).access_token_for(api, claims);
+        self.header(authorization(&token))
     }
 }
 
@@ -112,8 +150,13 @@ impl TestRequest for blocking::LocalRequest<'_> {
     }
 
     fn bearer(self, claims: Value) -> Self {
-        let authorization = authorization(self.inner(), claims);
-        self.header(authorization)
+        let token = provider(self.inner()).access_token(claims);
+        self.header(authorization(&token))
+    }
+
+    fn bearer_for(self, api: &str, claims: Value) -> Self {
+        let token = provider(self.inner()).access_token_for(api, claims);
+        self.header(authorization(&token))
     }
 }
 
@@ -124,9 +167,7 @@ fn provider<'r>(request: &'r Request<'_>) -> &'r TestProvider {
     provider.expect("the app is not registered: launch what `TestProvider::register` makes of it")
 }
 
-#[track_caller]
-fn authorization(request: &Request<'_>, claims: Value) -> Header<'static> {
-    let token = provider(request).access_token(claims);
+fn authorization(token: &str) -> Header<'static> {
     Header::new("Authorization", format!("Bearer {token}"))
 }
 
@@ -155,13 +196,30 @@ async fn sign_in(
     at: &TestProvider,
     claims: &Value,
 ) -> Result<Vec<String>, String> {
+    // As a browser would, which comes back once more when the user's sessions have just been ended.
+    let none = EarlierEnds::default();
+    let begun = match sign_in_after(request, rp, at, claims, none).await? {
+        Err(NotBegun::Ended(ends)) => sign_in_after(request, rp, at, claims, ends).await?,
+        begun => begun,
+    };
+    begun.map_err(|error| error.to_string())
+}
+
+/// One attempt to sign in, which knows of these ends.
+async fn sign_in_after(
+    request: &Request<'_>,
+    rp: &RelyingParty,
+    at: &TestProvider,
+    claims: &Value,
+    ends: EarlierEnds,
+) -> Result<Result<Vec<String>, NotBegun>, String> {
     let failed = |error: SignInError| error.to_string();
     let Source::Provider(provider) = &rp.source else {
         return Err("the app has a testing profile".to_owned());
     };
     let (browser, now) = (BrowserId::random(), rp.clock.now());
-    let attempt = SignInAttempt::new(&browser, ReturnTo::home(), false, now);
-    let begun = rp.begin_sign_in(provider, &browser, attempt, None, now);
+    let attempt = SignInAttempt::new(&browser, ReturnTo::home(), false, now).after_ends(ends);
+    let begun = rp.begin_sign_in(provider, &browser, attempt, &[], None, now);
     let begun = begun.await.map_err(failed)?;
     let callback = at.authorize_at(&begun.url, claims).await;
     let callback = callback.map_err(|Unsuitable(page)| page)?;
@@ -174,9 +232,15 @@ async fn sign_in(
     }
     let code = rp.accept_response(provider, response, now).await;
     let code = code.map_err(failed)?;
-    let name = begun.attempt.id.short_name();
-    let exchanged = rp.exchange(provider, &name, &begun.secrets, &code, rp.clock.now());
-    let (session, tokens) = exchanged.await.map_err(failed)?;
-    let begun = routes::begin_session(request, session, tokens).await;
-    begun.map_err(failed)
+    let exchanged = rp.exchange(
+        provider,
+        &begun.attempt,
+        &begun.secrets,
+        &code,
+        rp.clock.now(),
+    );
+    Ok(match exchanged.await {
+        Ok((session, tokens)) => routes::begin_session(request, session, tokens).await,
+        Err(error) => Err(error),
+    })
 }

@@ -1,6 +1,7 @@
 //! The access token: what a client may do at this API, as the provider says it, now.
 
 mod error;
+mod roles;
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,28 +9,26 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 pub use error::BearerTokenError;
+pub(crate) use roles::ClaimPath;
 
 use super::{
-    ClaimError, Claims, Jws, KeySet, SigningAlgorithm,
+    Accepts, AllowedAlgorithms, ClaimError, Claims, Jws, KeySet, SigningAlgorithm,
     checks::{
-        audiences, check_exp, check_iat, check_iss, check_nbf, is_media_type, optional_seconds,
-        optional_string, seconds, since_1970, string,
+        audiences, check_exp, check_iat, check_iss, check_nbf, optional_seconds, optional_string,
+        seconds, since_1970, string,
     },
     excerpt,
     json::type_name,
     parse_object,
+    purpose::{
+        CLIENT_ID, Circumstances, MatchedAudience, Source, check_cnf, check_header_type,
+        check_purpose, is_at_jwt, is_present,
+    },
 };
 use crate::Secret;
 
 /// The longest access token that is looked at, in bytes. It travels in a header with every request.
 pub(crate) const MAX_ACCESS_TOKEN: usize = 16 * 1024;
-
-/// Claims that only an ID token has (OpenID Connect Core 1.0 §2, §3.3.2.11).
-const OF_ID_TOKENS: [&str; 3] = ["nonce", "at_hash", "c_hash"];
-/// Claims of which an access token has at least one.
-const OF_ACCESS_TOKENS: [&str; 3] = ["scope", "scp", "client_id"];
-/// Where providers name the client: RFC 9068, OpenID Connect, Microsoft Entra ID, Okta.
-const CLIENT_ID: [&str; 4] = ["client_id", "azp", "appid", "cid"];
 
 /// What an access token must say to be accepted.
 #[derive(Clone, Debug)]
@@ -37,15 +36,48 @@ pub(crate) struct AccessTokenExpectations {
     pub(crate) issuer: String,
     /// The token must name one of these.
     pub(crate) audience: Vec<String>,
-    /// Whether an ID token of this provider could name one of them: the client id.
-    pub(crate) audience_is_client_id: bool,
+    pub(crate) audience_claim: AudienceClaim,
+    /// Whether introspection must name the audience.
+    pub(crate) introspection_needs_audience: bool,
+    /// The client id of this app: the audience of its ID tokens.
+    pub(crate) client_id: String,
+    pub(crate) accepts: Accepts,
+    /// The name of the setting that says so.
+    pub(crate) accepts_setting: String,
     /// Whether the header must say `at+jwt`.
     pub(crate) require_at_jwt: bool,
     /// Where roles are that count as scopes.
-    pub(crate) roles_claim: Option<String>,
-    /// `None` takes those that the provider's metadata lists.
+    pub(crate) roles: Vec<ClaimPath>,
+    /// `None` takes those that the provider's metadata lists, and those that its keys name.
     pub(crate) algorithms: Option<Vec<SigningAlgorithm>>,
     pub(crate) clock_skew: Duration,
+}
+
+/// Where an access token names its audience: the setting `audience_claim`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AudienceClaim {
+    /// In `aud` (RFC 9068 §2.2).
+    #[default]
+    Aud,
+    /// In `client_id` where there is no `aud`, as Amazon Cognito does: the token is for whatever its client calls.
+    ClientId,
+}
+
+impl AccessTokenExpectations {
+    /// Whether an ID token of this app has one of the audiences.
+    pub(crate) fn audience_is_client_id(&self) -> bool {
+        self.audience.contains(&self.client_id)
+    }
+
+    fn circumstances(&self, audience: MatchedAudience, signs_nobody_in: bool) -> Circumstances {
+        Circumstances {
+            accepts: self.accepts,
+            signs_nobody_in,
+            requires_at_jwt: self.require_at_jwt,
+            audience,
+        }
+    }
 }
 
 /// A JWT access token whose signature is not checked yet. It may be refused, and not accepted.
@@ -73,15 +105,18 @@ impl<'a> UnverifiedAccessToken<'a> {
     }
 
     /// Everything but the signature, which costs more than all of it
-    /// ([RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)).
+    /// ([RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)). `signs_nobody_in` is about the issuer, as its
+    /// metadata has it.
     pub(crate) fn check(
         &self,
         expected: &AccessTokenExpectations,
-        algorithms: &[SigningAlgorithm],
+        algorithms: AllowedAlgorithms<'_>,
+        signs_nobody_in: bool,
         now: OffsetDateTime,
     ) -> Result<ClaimsChecked, BearerTokenError> {
-        self.hear_checks(expected, algorithms, now, |_, verdict| verdict)?;
-        Ok(ClaimsChecked(()))
+        let hear = |_: &'static str, verdict| verdict;
+        let heard = self.hear_checks(expected, algorithms, signs_nobody_in, now, hear);
+        heard.map(ClaimsChecked)
     }
 
     /// What each of those checks says, in their order, with the member of header or claims that it is about.
@@ -89,14 +124,16 @@ impl<'a> UnverifiedAccessToken<'a> {
     pub(crate) fn every_check(
         &self,
         expected: &AccessTokenExpectations,
-        algorithms: &[SigningAlgorithm],
+        algorithms: AllowedAlgorithms<'_>,
+        signs_nobody_in: bool,
         now: OffsetDateTime,
     ) -> Vec<(&'static str, Option<BearerTokenError>)> {
         let mut verdicts = Vec::new();
-        let heard = self.hear_checks(expected, algorithms, now, |name, verdict| {
+        let hear = |name, verdict: Result<(), BearerTokenError>| {
             verdicts.push((name, verdict.err()));
             Ok(())
-        });
+        };
+        let heard = self.hear_checks(expected, algorithms, signs_nobody_in, now, hear);
         debug_assert!(heard.is_ok(), "every verdict was taken for a good one");
         verdicts
     }
@@ -106,17 +143,22 @@ impl<'a> UnverifiedAccessToken<'a> {
     fn hear_checks(
         &self,
         expected: &AccessTokenExpectations,
-        algorithms: &[SigningAlgorithm],
+        algorithms: AllowedAlgorithms<'_>,
+        signs_nobody_in: bool,
         now: OffsetDateTime,
         mut hear: impl FnMut(&'static str, Result<(), BearerTokenError>) -> Result<(), BearerTokenError>,
-    ) -> Result<(), BearerTokenError> {
+    ) -> Result<Circumstances, BearerTokenError> {
         let (claims, now, skew) = (&self.claims, since_1970(now), expected.clock_skew);
-        hear("typ", check_typ(self.jws.typ(), expected.require_at_jwt))?;
-        let alg = self.jws.check_algorithm(algorithms);
+        hear("typ", check_header_type(self.jws.typ()))?;
+        let alg = self.jws.may_be_allowed(algorithms);
         hear("alg", alg.map_err(Into::into))?;
         let iss = check_iss(claims, &expected.issuer);
         hear("iss", iss.map_err(Into::into))?;
-        hear("aud", check_aud(claims, &expected.audience))?;
+        let (audience, aud) = match matched_audience(claims, expected) {
+            Ok(audience) => (audience, Ok(())),
+            Err(error) => (MatchedAudience::Unknown, Err(error)),
+        };
+        hear("aud", aud)?;
         let exp = seconds(claims, "exp").and_then(|exp| check_exp(exp, now, skew));
         hear("exp", exp.map_err(Into::into))?;
         let nbf = check_nbf(claims, now, skew);
@@ -124,18 +166,23 @@ impl<'a> UnverifiedAccessToken<'a> {
         let iat = optional_seconds(claims, "iat");
         let iat = iat.and_then(|iat| iat.map_or(Ok(()), |iat| check_iat(iat, now, skew)));
         hear("iat", iat.map_err(Into::into))?;
-        hear("use", check_use(claims, expected.audience_is_client_id))?;
         hear("cnf", check_cnf(claims))?;
-        hear("sub", check_sub_or_client_id(claims))
+        let circumstances = expected.circumstances(audience, signs_nobody_in);
+        let typ = self.jws.typ();
+        let setting = &expected.accepts_setting;
+        let purpose = check_purpose(Source::Jwt { typ }, claims, circumstances, setting);
+        hear("use", purpose)?;
+        hear("sub", check_sub_or_client_id(claims))?;
+        Ok(circumstances)
     }
 
     /// Checks the signature. What it covers is what [`check`](Self::check) judges.
     pub(crate) fn check_signature(
         &self,
         keys: &KeySet,
-        algorithms: &[SigningAlgorithm],
+        algorithms: AllowedAlgorithms<'_>,
     ) -> Result<SignatureChecked, BearerTokenError> {
-        self.jws.check_signature(keys, algorithms, None)?;
+        self.jws.check_signature_by_keys(keys, algorithms)?;
         Ok(SignatureChecked(()))
     }
 
@@ -165,23 +212,30 @@ impl<'a> UnverifiedAccessToken<'a> {
     /// What it would allow.
     #[cfg(feature = "cli")]
     pub(crate) fn scopes(&self, expected: &AccessTokenExpectations) -> Vec<String> {
-        scopes(&self.claims, expected.roles_claim.as_deref())
+        scopes(&self.claims, &expected.roles)
     }
 
     /// Accepts the token, of which both were checked.
     pub(crate) fn accept(
         self,
-        _: ClaimsChecked,
+        ClaimsChecked(circumstances): ClaimsChecked,
         _: SignatureChecked,
         expected: &AccessTokenExpectations,
     ) -> Result<AccessToken, BearerTokenError> {
-        AccessToken::new(self.compact, self.claims, expected)
+        let source = JudgedSource::Jwt {
+            is_at_jwt: is_at_jwt(self.jws.typ()),
+        };
+        let judged = Judged {
+            source,
+            circumstances,
+        };
+        AccessToken::new(self.compact, self.claims, judged, expected)
     }
 }
 
 /// The proof that [`UnverifiedAccessToken::check`] succeeded.
 #[derive(Debug)]
-pub(crate) struct ClaimsChecked(());
+pub(crate) struct ClaimsChecked(Circumstances);
 
 /// The proof that [`UnverifiedAccessToken::check_signature`] succeeded.
 #[derive(Debug)]
@@ -198,14 +252,28 @@ pub(crate) struct AccessToken {
     /// In seconds since 1970.
     exp: Option<f64>,
     nbf: Option<f64>,
+    /// `None` for a testing profile.
+    judged: Option<Judged>,
+}
+
+/// In what circumstances a token has the right purpose: in others it is judged anew.
+#[derive(Clone, Copy, Debug)]
+struct Judged {
+    source: JudgedSource,
+    circumstances: Circumstances,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum JudgedSource {
+    Jwt { is_at_jwt: bool },
+    Introspection,
 }
 
 impl AccessToken {
     /// Accepts what the introspection endpoint says about a token
     /// ([RFC 7662 §2.2](https://www.rfc-editor.org/rfc/rfc7662#section-2.2)). The caller bounds its size.
     ///
-    /// What is not said there cannot be checked: of `exp`, `nbf`, `iat`, `aud` and `iss`, those that are
-    /// there must hold.
+    /// `null` and what is empty are absent. Of `exp`, `nbf`, `iat` and `iss`, those that are there must hold.
     pub(crate) fn accept_introspection(
         token: &str,
         body: &[u8],
@@ -213,6 +281,7 @@ impl AccessToken {
         now: OffsetDateTime,
     ) -> Result<AccessToken, BearerTokenError> {
         let mut claims = parse_object(body).map_err(BearerTokenError::Introspection)?;
+        claims.retain(|_, value| is_present(value));
         match claims.remove("active") {
             Some(Value::Bool(true)) => {}
             Some(Value::Bool(false)) => return Err(BearerTokenError::Inactive),
@@ -227,12 +296,10 @@ impl AccessToken {
             None => return Err(ClaimError::Missing { claim: "active" }.into()),
         }
 
+        check_types(&claims)?;
         let (at, skew) = (since_1970(now), expected.clock_skew);
         if claims.contains_key("iss") {
             check_iss(&claims, &expected.issuer)?;
-        }
-        if claims.contains_key("aud") {
-            check_aud(&claims, &expected.audience)?;
         }
         if let Some(exp) = optional_seconds(&claims, "exp")? {
             check_exp(exp, at, skew)?;
@@ -241,48 +308,62 @@ impl AccessToken {
         if let Some(iat) = optional_seconds(&claims, "iat")? {
             check_iat(iat, at, skew)?;
         }
-        check_token_type(&claims)?;
-        check_use(&claims, false)?;
         check_cnf(&claims)?;
+        let audience = introspected_audience(&claims, expected);
+        let matched = audience.as_ref().copied();
+        let circumstances =
+            expected.circumstances(matched.unwrap_or(MatchedAudience::Unknown), false);
+        let setting = &expected.accepts_setting;
+        check_purpose(Source::Introspection, &claims, circumstances, setting)?;
+        audience?;
         check_sub_or_client_id(&claims)?;
-        AccessToken::new(token, claims, expected)
+        let judged = Judged {
+            source: JudgedSource::Introspection,
+            circumstances,
+        };
+        AccessToken::new(token, claims, judged, expected)
     }
 
     /// The token of a testing profile, which nobody issued.
     pub(crate) fn of_testing_profile(
         claims: &Claims,
         issuer: &str,
-        roles_claim: Option<&str>,
+        roles: &[ClaimPath],
     ) -> AccessToken {
         AccessToken {
             token: Secret::new("testing-profile"),
-            scopes: scopes(claims.as_map(), roles_claim),
+            scopes: scopes(claims.as_map(), roles),
             issuer: issuer.to_owned(),
             claims: Arc::new(claims.clone()),
             exp: None,
             nbf: None,
+            judged: None,
         }
     }
 
     fn new(
         token: &str,
         claims: Map<String, Value>,
+        judged: Judged,
         expected: &AccessTokenExpectations,
     ) -> Result<AccessToken, BearerTokenError> {
         Ok(AccessToken {
             token: Secret::new(token),
-            scopes: scopes(&claims, expected.roles_claim.as_deref()),
+            scopes: scopes(&claims, &expected.roles),
             issuer: expected.issuer.clone(),
             exp: optional_seconds(&claims, "exp")?,
             nbf: optional_seconds(&claims, "nbf")?,
             claims: Arc::new(Claims::from(claims)),
+            judged: Some(judged),
         })
     }
 
-    /// Checks once more what time or settings may have changed since the token was accepted.
+    /// Checks once more what time, settings, metadata or another guard may have changed since the token was accepted.
+    /// That the caller proved a key (`cnf`) is never part of what was accepted.
     pub(crate) fn check_again(
         &self,
         expected: &AccessTokenExpectations,
+        signs_nobody_in: bool,
         now: OffsetDateTime,
     ) -> Result<(), BearerTokenError> {
         let (now, skew) = (since_1970(now), expected.clock_skew);
@@ -294,9 +375,25 @@ impl AccessToken {
         {
             check_nbf(self.claims.as_map(), now, skew)?;
         }
-        match self.claims.value("aud") {
-            Some(_) => check_aud(self.claims.as_map(), &expected.audience),
-            None => Ok(()),
+        let Some(judged) = self.judged else {
+            return Ok(());
+        };
+        let claims = self.claims.as_map();
+        let (source, audience, signs_nobody_in) = match judged.source {
+            JudgedSource::Jwt { is_at_jwt } => {
+                let typ = is_at_jwt.then_some("at+jwt");
+                let audience = matched_audience(claims, expected)?;
+                (Source::Jwt { typ }, audience, signs_nobody_in)
+            }
+            JudgedSource::Introspection => {
+                let audience = introspected_audience(claims, expected)?;
+                (Source::Introspection, audience, false)
+            }
+        };
+        let circumstances = expected.circumstances(audience, signs_nobody_in);
+        match circumstances == judged.circumstances {
+            true => Ok(()),
+            false => check_purpose(source, claims, circumstances, &expected.accepts_setting),
         }
     }
 
@@ -328,95 +425,75 @@ impl AccessToken {
     }
 }
 
-/// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4), step 1; many providers name no type.
-fn check_typ(typ: Option<&str>, is_required: bool) -> Result<(), BearerTokenError> {
-    let is_good = match typ {
-        Some(typ) if is_media_type(typ, "jwt") => !is_required,
-        Some(typ) => is_media_type(typ, "at+jwt"),
-        None => !is_required,
-    };
-    match is_good {
-        true => Ok(()),
-        false => Err(BearerTokenError::TokenType {
-            expected: match is_required {
-                true => "\"at+jwt\"",
-                false => "\"at+jwt\", \"JWT\" or none",
-            },
-            actual: typ.map(excerpt),
-        }),
-    }
-}
-
-/// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4), step 4.
-fn check_aud(claims: &Map<String, Value>, expected: &[String]) -> Result<(), BearerTokenError> {
-    let actual = audiences(claims)?;
-    match actual.iter().any(|aud| expected.iter().any(|e| e == aud)) {
-        true => Ok(()),
-        false => Err(BearerTokenError::Audience {
-            expected: expected.to_vec(),
-            actual: actual.iter().take(10).map(|aud| excerpt(aud)).collect(),
-        }),
-    }
-}
-
-/// A token that was made for another use must not be taken for an access token
-/// ([RFC 8725 §3.12](https://www.rfc-editor.org/rfc/rfc8725#section-3.12)). The audience of an ID token is
-/// the client id: while that is an audience here, a token must show that it is none.
-fn check_use(
+/// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4), step 4: which of the expected audiences the token
+/// names. Of several, our client id counts, which asks for more than others.
+fn matched_audience(
     claims: &Map<String, Value>,
-    audience_is_client_id: bool,
-) -> Result<(), BearerTokenError> {
-    let another_use = |reason: String| Err(BearerTokenError::AnotherUse { reason });
-    // Keycloak names the use in the payload.
-    if let Some(Value::String(typ)) = claims.get("typ")
-        && ["id", "refresh", "offline", "logout"]
-            .iter()
-            .any(|other| typ.eq_ignore_ascii_case(other))
-    {
-        return another_use(format!("its payload has \"typ\" {typ:?}"));
-    }
-    // Back-Channel Logout 1.0 §2.4, and every security event token (RFC 8417 §2.2).
-    if claims.contains_key("events") {
-        return another_use("it has \"events\"".to_owned());
-    }
-    if !audience_is_client_id {
-        return Ok(());
-    }
-    if let Some(name) = OF_ID_TOKENS.iter().find(|name| claims.contains_key(**name)) {
-        return another_use(format!(
-            "its audience is the client id, and it has {name:?}"
-        ));
-    }
-    match OF_ACCESS_TOKENS.iter().any(|name| claims.contains_key(*name)) {
-        true => Ok(()),
-        false => another_use(
-            "its audience is the client id, and it has none of \"scope\", \"scp\" and \"client_id\""
-                .to_owned(),
-        ),
-    }
-}
-
-/// Introspection answers for refresh tokens too (RFC 7662 §2.2, `token_type`).
-fn check_token_type(claims: &Map<String, Value>) -> Result<(), BearerTokenError> {
-    let Some(token_type) = optional_string(claims, "token_type")? else {
-        return Ok(());
+    expected: &AccessTokenExpectations,
+) -> Result<MatchedAudience, BearerTokenError> {
+    let client_id = match expected.audience_claim {
+        AudienceClaim::ClientId if !claims.contains_key("aud") => {
+            optional_string(claims, "client_id")?
+        }
+        _ => None,
     };
-    match ["bearer", "access_token"]
-        .iter()
-        .any(|good| token_type.eq_ignore_ascii_case(good))
-    {
-        true => Ok(()),
-        false => Err(BearerTokenError::AnotherUse {
-            reason: format!("its \"token_type\" is {:?}", excerpt(token_type)),
-        }),
+    let actual = match client_id {
+        Some(client_id) => vec![client_id],
+        None => audiences(claims)?,
+    };
+    let is_own = |aud: &str| {
+        let mut clients = CLIENT_ID.iter().filter_map(|name| claims.get(*name));
+        clients.any(|client| client == aud)
+    };
+    let mut matched = None;
+    for &aud in &actual {
+        if !expected.audience.iter().any(|expected| expected == aud) {
+            continue;
+        }
+        match matched {
+            _ if aud == expected.client_id => return Ok(MatchedAudience::OurClientId),
+            Some(MatchedAudience::TokensOwnClient) => {}
+            _ if is_own(aud) => matched = Some(MatchedAudience::TokensOwnClient),
+            _ => matched = Some(MatchedAudience::Api),
+        }
+    }
+    matched.ok_or_else(|| BearerTokenError::Audience {
+        expected: expected.audience.clone(),
+        actual: actual.iter().take(10).map(|aud| excerpt(aud)).collect(),
+    })
+}
+
+/// As [`matched_audience`], of a token that need not name any where a setting says so.
+fn introspected_audience(
+    claims: &Map<String, Value>,
+    expected: &AccessTokenExpectations,
+) -> Result<MatchedAudience, BearerTokenError> {
+    match matched_audience(claims, expected) {
+        Err(BearerTokenError::Claim(ClaimError::Missing { .. })) => {
+            match expected.introspection_needs_audience {
+                true => Err(BearerTokenError::NoAudience {
+                    expected: expected.audience.clone(),
+                }),
+                false => Ok(MatchedAudience::Unknown),
+            }
+        }
+        matched => matched,
     }
 }
 
-/// [RFC 7800 §3](https://www.rfc-editor.org/rfc/rfc7800#section-3): who presents it must prove a key.
-fn check_cnf(claims: &Map<String, Value>) -> Result<(), BearerTokenError> {
-    match claims.contains_key("cnf") {
-        true => Err(BearerTokenError::Bound),
-        false => Ok(()),
+/// The members of an introspection reply that are read here have the types of RFC 7662 §2.2.
+fn check_types(claims: &Map<String, Value>) -> Result<(), ClaimError> {
+    for claim in ["iss", "sub", "client_id", "token_type"] {
+        optional_string(claims, claim)?;
+    }
+    match claims.get("scope") {
+        // Some providers send a list.
+        None | Some(Value::String(_) | Value::Array(_)) => Ok(()),
+        Some(other) => Err(ClaimError::WrongType {
+            claim: "scope",
+            expected: "a string",
+            actual: type_name(other),
+        }),
     }
 }
 
@@ -441,13 +518,13 @@ fn check_sub_or_client_id(claims: &Map<String, Value>) -> Result<(), BearerToken
 }
 
 /// The scopes: words of `scope` (RFC 9068 §2.2.3), of `scp` (Microsoft Entra ID, Okta), and roles.
-fn scopes(claims: &Map<String, Value>, roles_claim: Option<&str>) -> Vec<String> {
+fn scopes(claims: &Map<String, Value>, roles: &[ClaimPath]) -> Vec<String> {
     let mut scopes = Vec::new();
     for value in [claims.get("scope"), claims.get("scp")] {
         add_words(value, &mut scopes);
     }
-    if let Some(path) = roles_claim {
-        add_words(at_path(claims, path), &mut scopes);
+    for path in roles {
+        path.add_roles(claims, &mut scopes);
     }
     scopes
 }
@@ -460,19 +537,6 @@ fn add_words(value: Option<&Value>, words: &mut Vec<String>) {
         }
         _ => {}
     }
-}
-
-/// The claim of this name, else the member that a path with dots leads to.
-fn at_path<'a>(claims: &'a Map<String, Value>, path: &str) -> Option<&'a Value> {
-    if let Some(value) = claims.get(path) {
-        return Some(value);
-    }
-    let (first, rest) = path.split_once('.')?;
-    let mut value = claims.get(first)?;
-    for member in rest.split('.') {
-        value = value.get(member)?;
-    }
-    Some(value)
 }
 
 #[cfg(test)]

@@ -38,6 +38,8 @@ pub enum SigningAlgorithm {
     ES256,
     /// ECDSA on P-384 with SHA-384.
     ES384,
+    /// ECDSA on P-521 with SHA-512.
+    ES512,
     /// EdDSA on Ed25519. The newer name `Ed25519` ([RFC 9864]) is read as this.
     ///
     /// [RFC 9864]: https://www.rfc-editor.org/rfc/rfc9864
@@ -48,7 +50,6 @@ pub enum SigningAlgorithm {
 
 impl SigningAlgorithm {
     /// Every algorithm whose signature is checked with a public key.
-    #[cfg(any(test, feature = "cli"))]
     pub(crate) const ASYMMETRIC: &'static [SigningAlgorithm] = &[
         SigningAlgorithm::RS256,
         SigningAlgorithm::RS384,
@@ -58,6 +59,7 @@ impl SigningAlgorithm {
         SigningAlgorithm::PS512,
         SigningAlgorithm::ES256,
         SigningAlgorithm::ES384,
+        SigningAlgorithm::ES512,
         SigningAlgorithm::EdDSA,
     ];
 
@@ -77,6 +79,7 @@ impl SigningAlgorithm {
             SigningAlgorithm::PS512 => "PS512",
             SigningAlgorithm::ES256 => "ES256",
             SigningAlgorithm::ES384 => "ES384",
+            SigningAlgorithm::ES512 => "ES512",
             SigningAlgorithm::EdDSA => "EdDSA",
             SigningAlgorithm::HS256 => "HS256",
         }
@@ -92,7 +95,10 @@ impl SigningAlgorithm {
             | SigningAlgorithm::ES256
             | SigningAlgorithm::HS256 => &SHA256,
             SigningAlgorithm::RS384 | SigningAlgorithm::PS384 | SigningAlgorithm::ES384 => &SHA384,
-            SigningAlgorithm::RS512 | SigningAlgorithm::PS512 | SigningAlgorithm::EdDSA => &SHA512,
+            SigningAlgorithm::RS512
+            | SigningAlgorithm::PS512
+            | SigningAlgorithm::ES512
+            | SigningAlgorithm::EdDSA => &SHA512,
         }
     }
 }
@@ -109,7 +115,7 @@ pub struct UnknownAlgorithm {
 impl UnknownAlgorithm {
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
-        "use one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, HS256, spelled exactly so"
+        "use one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, spelled exactly so"
     }
 }
 
@@ -126,6 +132,7 @@ impl FromStr for SigningAlgorithm {
             "PS512" => SigningAlgorithm::PS512,
             "ES256" => SigningAlgorithm::ES256,
             "ES384" => SigningAlgorithm::ES384,
+            "ES512" => SigningAlgorithm::ES512,
             "EdDSA" | "Ed25519" => SigningAlgorithm::EdDSA,
             "HS256" => SigningAlgorithm::HS256,
             _ => {

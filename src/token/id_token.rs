@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Claims, Jws, JwsError, KeySet, SigningAlgorithm, TokenKind,
+    ClaimError, Claims, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
     checks::{
         check_aud, check_exp, check_iat, check_iss, check_nbf, check_sub, check_typ,
-        optional_string, seconds, since_1970, string,
+        optional_seconds, optional_text, seconds, since_1970, string,
     },
     excerpt,
 };
@@ -32,6 +32,8 @@ pub(crate) struct IdTokenExpectations<'a> {
     pub(crate) client_secret: Option<&'a Secret>,
     /// What was sent with the authorization request; `None` when the token comes from a refresh.
     pub(crate) nonce: Option<&'a Secret>,
+    /// Whether the token may have no `nonce` all the same.
+    pub(crate) accepts_missing_nonce: bool,
     /// The access token that came along, for `at_hash`.
     pub(crate) access_token: Option<&'a Secret>,
     /// What was sent with the authorization request.
@@ -47,6 +49,8 @@ pub(crate) struct IdToken {
     pub(crate) claims: Claims,
     /// What it is signed with.
     pub(crate) algorithm: SigningAlgorithm,
+    /// When a session that begins or goes on with it ends at the latest, in seconds since 1970.
+    pub(crate) session_expiry: Option<f64>,
     subject: String,
 }
 
@@ -84,16 +88,18 @@ impl IdToken {
         check_nbf(claims, now, skew)?;
         let subject = check_sub(claims)?.to_owned();
         // Step 11.
-        check_nonce(claims, expected.nonce)?;
+        check_nonce(claims, expected.nonce, expected.accepts_missing_nonce)?;
         // §3.1.3.8.
         check_at_hash(claims, jws.algorithm, expected.access_token)?;
         // Step 12.
         check_acr(claims, expected.acr_values)?;
         // Step 13.
         check_auth_time(claims, expected.max_age, now, skew)?;
+        let session_expiry = check_session_expiry(claims, now)?;
 
         Ok(IdToken {
             subject,
+            session_expiry,
             algorithm: jws.algorithm,
             claims: Claims::from(jws.claims),
         })
@@ -145,6 +151,16 @@ pub enum IdTokenError {
         /// The age of the authentication, in seconds.
         actual: u64,
     },
+    /// The provider says that the session has ended already.
+    #[error(
+        "the session ended at {session_expiry} by the ID token (\"session_expiry\"), it is now {now} (seconds since 1970)"
+    )]
+    SessionExpired {
+        /// The `session_expiry` of the token.
+        session_expiry: i64,
+        /// The time it was checked at.
+        now: i64,
+    },
 }
 
 impl IdTokenError {
@@ -158,6 +174,7 @@ impl IdTokenError {
             IdTokenError::AccessTokenHash => "id_token_at_hash",
             IdTokenError::AuthenticationContext { .. } => "id_token_acr",
             IdTokenError::AuthenticationTooOld { .. } => "id_token_auth_time",
+            IdTokenError::SessionExpired { .. } => "id_token_session_expiry",
         }
     }
 
@@ -181,12 +198,37 @@ impl IdTokenError {
             IdTokenError::AuthenticationTooOld { .. } => {
                 "have the provider honour `max_age`, or ask for a longer one"
             }
+            IdTokenError::SessionExpired { .. } => {
+                "sign in again; if it happens always, synchronise the clocks of this machine and of the provider, or have the provider send a later `session_expiry`"
+            }
         }
     }
 
-    /// Whether newer keys of the provider could make the token good.
-    pub(crate) fn wants_fresh_keys(&self) -> bool {
-        matches!(self, IdTokenError::Jws(error) if error.wants_fresh_keys())
+    /// What newer keys of the provider could change, if they could make the token good.
+    pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
+        match self {
+            IdTokenError::Jws(error) => error.wants_fresh_keys(),
+            _ => None,
+        }
+    }
+}
+
+/// When the session here ends at the latest, by the provider's word. It is not judged with the tolerance of other
+/// times: a session that has ended by our clock would end with its first request.
+/// <https://openid.net/specs/openid-connect-enterprise-extensions-1_0.html>
+fn check_session_expiry(
+    claims: &Map<String, Value>,
+    now: f64,
+) -> Result<Option<f64>, IdTokenError> {
+    if claims.get("session_expiry").is_none_or(Value::is_null) {
+        return Ok(None);
+    }
+    match optional_seconds(claims, "session_expiry")? {
+        Some(ends) if ends <= now => Err(IdTokenError::SessionExpired {
+            session_expiry: ends as i64,
+            now: now as i64,
+        }),
+        ends => Ok(ends),
     }
 }
 
@@ -194,7 +236,7 @@ impl IdTokenError {
 /// since all of them are trusted by name.
 /// <https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation>
 fn check_azp(claims: &Map<String, Value>, client_id: &str) -> Result<(), IdTokenError> {
-    match optional_string(claims, "azp")? {
+    match optional_text(claims, "azp")? {
         Some(azp) if azp != client_id => Err(IdTokenError::AuthorizedParty {
             expected: client_id.to_owned(),
             actual: excerpt(azp),
@@ -204,10 +246,17 @@ fn check_azp(claims: &Map<String, Value>, client_id: &str) -> Result<(), IdToken
 }
 
 /// Step 11. <https://openid.net/specs/openid-connect-core-1_0.html#NonceNotes>
-fn check_nonce(claims: &Map<String, Value>, expected: Option<&Secret>) -> Result<(), IdTokenError> {
+fn check_nonce(
+    claims: &Map<String, Value>,
+    expected: Option<&Secret>,
+    accepts_missing: bool,
+) -> Result<(), IdTokenError> {
     let Some(expected) = expected else {
         return Ok(());
     };
+    if accepts_missing && !claims.contains_key("nonce") {
+        return Ok(());
+    }
     if Secret::new(string(claims, "nonce")?) == *expected {
         Ok(())
     } else {
@@ -225,7 +274,7 @@ fn check_at_hash(
     let Some(access_token) = access_token else {
         return Ok(());
     };
-    let Some(actual) = optional_string(claims, "at_hash")? else {
+    let Some(actual) = optional_text(claims, "at_hash")? else {
         return Ok(());
     };
     let hash = digest::digest(algorithm.digest(), access_token.expose().as_bytes());

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{
     JsonError, KeySet, SigningAlgorithm, TokenKind, excerpt, json::type_name, parse_object,
-    reason::reason_of,
+    parse_strict_object, reason::reason_of,
 };
 use crate::Secret;
 
@@ -31,6 +31,25 @@ pub(crate) struct Jws<'a> {
     algorithm: SigningAlgorithm,
     kid: Option<String>,
     typ: Option<String>,
+}
+
+/// The algorithms that a token may be signed with.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AllowedAlgorithms<'a> {
+    pub(crate) listed: &'a [SigningAlgorithm],
+    /// Whether a key's own `alg` counts too, if it is asymmetric. It is the provider's word as much as its metadata,
+    /// which may have another use in mind.
+    pub(crate) keys_name_more: bool,
+}
+
+impl<'a> AllowedAlgorithms<'a> {
+    /// Those that are listed, and no other.
+    pub(crate) fn only(listed: &'a [SigningAlgorithm]) -> AllowedAlgorithms<'a> {
+        AllowedAlgorithms {
+            listed,
+            keys_name_more: false,
+        }
+    }
 }
 
 impl<'a> Jws<'a> {
@@ -116,7 +135,35 @@ impl<'a> Jws<'a> {
         let signature = decode("signature", self.signature)?;
         match self.algorithm.is_symmetric() {
             true => self.verify_with_secret(&signature, client_secret),
-            false => self.verify_with_keys(&signature, keys),
+            false => self.verify_with_keys(&signature, keys, KeyChoice::ByKind),
+        }
+    }
+
+    /// As [`check_signature`](Self::check_signature), by public keys alone.
+    pub(super) fn check_signature_by_keys(
+        &self,
+        keys: &KeySet,
+        allowed: AllowedAlgorithms<'_>,
+    ) -> Result<(), JwsError> {
+        self.may_be_allowed(allowed)?;
+        if self.algorithm.is_symmetric() {
+            return Err(JwsError::MissingClientSecret {
+                algorithm: self.algorithm,
+            });
+        }
+        let signature = decode("signature", self.signature)?;
+        let choice = match self.check_algorithm(allowed.listed) {
+            Ok(()) => KeyChoice::ByKind,
+            Err(_) => KeyChoice::ByOwnAlgorithm(allowed.listed),
+        };
+        self.verify_with_keys(&signature, keys, choice)
+    }
+
+    /// Whether the algorithm is listed, or a key may name it.
+    pub(super) fn may_be_allowed(&self, allowed: AllowedAlgorithms<'_>) -> Result<(), JwsError> {
+        match allowed.keys_name_more && !self.algorithm.is_symmetric() {
+            true => Ok(()),
+            false => self.check_algorithm(allowed.listed),
         }
     }
 
@@ -148,15 +195,29 @@ impl<'a> Jws<'a> {
             .map_err(|_| self.bad_signature())
     }
 
-    fn verify_with_keys(&self, signature: &[u8], keys: &KeySet) -> Result<(), JwsError> {
+    fn verify_with_keys(
+        &self,
+        signature: &[u8],
+        keys: &KeySet,
+        choice: KeyChoice<'_>,
+    ) -> Result<(), JwsError> {
         if let Some(kid) = self.kid().filter(|kid| !keys.has_kid(kid)) {
             return Err(JwsError::UnknownKey { kid: excerpt(kid) });
         }
-        let mut fitting = keys.fitting(self.kid(), self.algorithm).peekable();
+        let names_it = matches!(choice, KeyChoice::ByOwnAlgorithm(_));
+        let mut fitting = keys
+            .fitting(self.kid(), self.algorithm, names_it)
+            .peekable();
         if fitting.peek().is_none() {
-            return Err(JwsError::NoFittingKey {
-                algorithm: self.algorithm,
-                kid: self.kid().map(excerpt),
+            return Err(match choice {
+                KeyChoice::ByKind => JwsError::NoFittingKey {
+                    algorithm: self.algorithm,
+                    kid: self.kid().map(excerpt),
+                },
+                KeyChoice::ByOwnAlgorithm(listed) => JwsError::AlgorithmNotAllowed {
+                    expected: listed.to_vec(),
+                    actual: self.algorithm,
+                },
             });
         }
         let message = self.signing_input.as_bytes();
@@ -176,6 +237,15 @@ impl<'a> Jws<'a> {
             kid: self.kid().map(excerpt),
         }
     }
+}
+
+/// Which keys fit an algorithm.
+#[derive(Clone, Copy)]
+enum KeyChoice<'a> {
+    /// Those of its kind that name no other.
+    ByKind,
+    /// Those that name it: it is none of the listed ones.
+    ByOwnAlgorithm(&'a [SigningAlgorithm]),
 }
 
 // Neither payload nor signature: together with the header they are the token.
@@ -342,15 +412,27 @@ impl JwsError {
         }
     }
 
-    /// Whether newer keys of the provider could make the token good.
-    pub(crate) fn wants_fresh_keys(&self) -> bool {
+    /// What newer keys of the provider could change, if they could make the token good.
+    pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
         match self {
-            JwsError::UnknownKey { .. } | JwsError::NoFittingKey { .. } => true,
+            JwsError::UnknownKey { .. } | JwsError::NoFittingKey { .. } => Some(StaleKeys::Missing),
+            JwsError::BadSignature { algorithm, .. } if algorithm.is_symmetric() => None,
             // Without a name a new key looks like a wrong signature.
-            JwsError::BadSignature { algorithm, kid } => kid.is_none() && !algorithm.is_symmetric(),
-            _ => false,
+            JwsError::BadSignature { kid: None, .. } => Some(StaleKeys::Missing),
+            JwsError::BadSignature { .. } => Some(StaleKeys::Replaced),
+            _ => None,
         }
     }
+}
+
+/// What may be wrong with the keys that a token was refused with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StaleKeys {
+    /// The key may be new.
+    Missing,
+    /// There is a key of that name, and the signature is not by it: the provider may have a new one of the same name,
+    /// or the token is forged.
+    Replaced,
 }
 
 /// Header, payload and signature, still in base64url, of what has three parts.
@@ -412,7 +494,7 @@ impl Header {
 
     /// As [`parse`](Self::parse), for what is wrong with a header, and for members that are of no use here.
     fn parse_unusual(json: &[u8]) -> Result<Header, JwsError> {
-        let header = parse_object(json).map_err(JwsError::Header)?;
+        let header = parse_strict_object(json).map_err(JwsError::Header)?;
         check_crit(&header)?;
         let algorithm = match header_str(&header, "alg")? {
             Some(alg) => alg.parse().map_err(|_| JwsError::UnknownAlgorithm {

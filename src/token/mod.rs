@@ -14,13 +14,14 @@ mod json;
 mod jwk;
 mod jws;
 mod logout_token;
+mod purpose;
 mod reason;
 mod refreshed_id_token;
 #[cfg(test)]
 mod test_keys;
 mod user_info;
 
-pub use access_token::BearerTokenError;
+pub use access_token::{AudienceClaim, BearerTokenError};
 pub use algorithm::{SigningAlgorithm, UnknownAlgorithm};
 pub use checks::ClaimError;
 pub use claims::Claims;
@@ -28,17 +29,18 @@ pub use id_token::IdTokenError;
 pub use json::JsonError;
 pub use jwk::KeySetError;
 pub use jws::JwsError;
+pub use purpose::Accepts;
 pub use user_info::UserInfoError;
 
 pub(crate) use access_token::{
-    AccessToken, AccessTokenExpectations, MAX_ACCESS_TOKEN, UnverifiedAccessToken,
+    AccessToken, AccessTokenExpectations, ClaimPath, MAX_ACCESS_TOKEN, UnverifiedAccessToken,
 };
 pub(crate) use claim_sources::{ClaimSources, VERIFIED};
 pub(crate) use client_assertion::{CLIENT_ASSERTION_TYPE, ClientKey};
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
-pub(crate) use json::parse_object;
+pub(crate) use json::{Document, parse_object, parse_strict_object, type_name};
 pub(crate) use jwk::KeySet;
-pub(crate) use jws::{Jws, parts_of};
+pub(crate) use jws::{AllowedAlgorithms, Jws, StaleKeys, parts_of};
 pub(crate) use logout_token::{
     EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations,
 };
@@ -59,6 +61,13 @@ fn beginning(text: &str, max_chars: usize) -> String {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
+}
+
+/// As [`printable`], for what names a user or a provider: whole, as long as the standard allows (255 characters of
+/// `sub`).
+pub(crate) fn printable_name(name: &str) -> String {
+    let kept: String = name.chars().take(255).collect();
+    kept.escape_debug().to_string()
 }
 
 /// The beginning of what somebody outside says in words, with its control characters escaped, for what does not quote.

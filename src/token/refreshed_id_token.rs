@@ -3,7 +3,9 @@
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet, SigningAlgorithm};
+use super::{
+    Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet, SigningAlgorithm, StaleKeys,
+};
 use crate::{Secret, observing};
 
 /// What the ID token of the sign-in said.
@@ -20,6 +22,8 @@ pub(crate) struct RefreshedIdToken {
     pub(crate) claims: Claims,
     /// What it is signed with.
     pub(crate) algorithm: SigningAlgorithm,
+    /// When the session ends at the latest, as [`IdToken::session_expiry`].
+    pub(crate) session_expiry: Option<f64>,
 }
 
 impl RefreshedIdToken {
@@ -37,11 +41,17 @@ impl RefreshedIdToken {
         // "its `iss` Claim Value MUST be the same", and what holds for every ID token.
         let id_token = IdToken::accept(compact, keys, expected, now)?;
         let (claims, algorithm) = (id_token.claims, id_token.algorithm);
+        let session_expiry = id_token.session_expiry;
         check_same(&claims, original.claims, "sub")?;
         check_same_aud(&claims, original.claims)?;
+        check_sid(&claims, original.claims)?;
         check_auth_time(&claims, original.claims)?;
         check_nonce(&claims, original.nonce)?;
-        Ok(RefreshedIdToken { claims, algorithm })
+        Ok(RefreshedIdToken {
+            claims,
+            algorithm,
+            session_expiry,
+        })
     }
 }
 
@@ -74,9 +84,12 @@ impl RefreshedIdTokenError {
         }
     }
 
-    /// Whether newer keys of the provider could make the token good.
-    pub(crate) fn wants_fresh_keys(&self) -> bool {
-        matches!(self, RefreshedIdTokenError::IdToken(error) if error.wants_fresh_keys())
+    /// What newer keys of the provider could change, if they could make the token good.
+    pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
+        match self {
+            RefreshedIdTokenError::IdToken(error) => error.wants_fresh_keys(),
+            _ => None,
+        }
     }
 }
 
@@ -105,6 +118,16 @@ fn check_same_aud(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdT
     match audiences(claims) == audiences(original) {
         true => Ok(()),
         false => Err(RefreshedIdTokenError::Changed { claim: "aud" }),
+    }
+}
+
+/// A session is ended by the `sid` of its sign-in. Under another one, an end that was noted meanwhile would not
+/// be found.
+fn check_sid(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdTokenError> {
+    let stated = claims.value("sid").filter(|value| !value.is_null());
+    match stated.is_none() || stated == original.value("sid") {
+        true => Ok(()),
+        false => Err(RefreshedIdTokenError::Changed { claim: "sid" }),
     }
 }
 
@@ -140,7 +163,7 @@ fn check_auth_time(claims: &Claims, original: &Claims) -> Result<(), RefreshedId
 
 /// "it SHOULD NOT have a `nonce` Claim […]; however, if it is present, its value MUST be the same".
 fn check_nonce(claims: &Claims, original: Option<&Secret>) -> Result<(), RefreshedIdTokenError> {
-    match claims.value("nonce") {
+    match claims.value("nonce").filter(|nonce| *nonce != "") {
         None => Ok(()),
         Some(Value::String(nonce)) if Some(&Secret::new(nonce)) == original => Ok(()),
         Some(_) => Err(RefreshedIdTokenError::Changed { claim: "nonce" }),
@@ -194,6 +217,7 @@ mod tests {
             algorithms: &[ES256],
             client_secret: None,
             nonce: None,
+            accepts_missing_nonce: false,
             access_token: None,
             max_age: None,
             acr_values: &[],
@@ -221,6 +245,21 @@ mod tests {
         assert!(judge(|claims| drop(claims.as_object_mut().unwrap().remove("auth_time"))).is_ok());
     }
 
+    /// One that the sign-in did not have is another, too.
+    #[test]
+    fn a_sid_is_the_one_of_the_sign_in_or_absent() {
+        let mut sign_in = original();
+        sign_in["sid"] = json!("s-1");
+        for (sid, expected) in [
+            (json!("s-1"), Ok(())),
+            (Value::Null, Ok(())),
+            (json!("s-2"), changed("sid")),
+        ] {
+            let judged = judge_after(sign_in.clone(), |claims| claims["sid"] = sid);
+            assert_eq!(judged.map(drop), expected);
+        }
+    }
+
     #[test]
     fn an_audience_is_the_same_as_a_list_of_it() {
         let mut sign_in = original();
@@ -238,6 +277,8 @@ mod tests {
             ("aud", json!("client")),
             ("aud", json!(["client", "other"])),
             ("aud", json!(["client", "api", "other"])),
+            ("sid", json!("another")),
+            ("sid", json!(1)),
             ("auth_time", json!(NOW - 1001)),
             ("auth_time", json!(0)),
             ("auth_time", json!(-1)),
@@ -299,11 +340,12 @@ mod tests {
     #[test]
     fn id_token_of_refresh_by_a_new_key() {
         let new_key = IdTokenError::Jws(JwsError::UnknownKey { kid: "new".into() });
-        assert!(RefreshedIdTokenError::from(new_key).wants_fresh_keys());
+        let wanted = RefreshedIdTokenError::from(new_key).wants_fresh_keys();
+        assert_eq!(wanted, Some(StaleKeys::Missing));
         let error = judge(|claims| claims["sub"] = json!("bob")).unwrap_err();
-        assert!(!error.wants_fresh_keys());
+        assert_eq!(error.wants_fresh_keys(), None);
         let error = judge(|claims| claims["iss"] = json!("https://other.example")).unwrap_err();
-        assert!(!error.wants_fresh_keys());
+        assert_eq!(error.wants_fresh_keys(), None);
     }
 
     #[test]

@@ -22,6 +22,7 @@ pub(super) enum TestKey {
     /// A second P-256 key, which the key set of the tests does not hold.
     StrangeEc256,
     Ec384,
+    Ec521,
     Ed25519,
 }
 
@@ -42,6 +43,7 @@ impl TestKey {
             TestKey::Ec256 => ec("P-256", &keys.ec256),
             TestKey::StrangeEc256 => ec("P-256", &keys.strange_ec256),
             TestKey::Ec384 => ec("P-384", &keys.ec384),
+            TestKey::Ec521 => ec("P-521", &keys.ec521),
             TestKey::Ed25519 => {
                 json!({"kty": "OKP", "crv": "Ed25519", "x": base64url(keys.ed25519.public_key().as_ref())})
             }
@@ -56,6 +58,7 @@ impl TestKey {
             TestKey::Ec256 => "ec256",
             TestKey::StrangeEc256 => "strange",
             TestKey::Ec384 => "ec384",
+            TestKey::Ec521 => "ec521",
             TestKey::Ed25519 => "ed25519",
         }
     }
@@ -66,6 +69,7 @@ impl TestKey {
             SigningAlgorithm::HS256 => None,
             SigningAlgorithm::ES256 => Some(TestKey::Ec256),
             SigningAlgorithm::ES384 => Some(TestKey::Ec384),
+            SigningAlgorithm::ES512 => Some(TestKey::Ec521),
             SigningAlgorithm::EdDSA => Some(TestKey::Ed25519),
             _ => Some(TestKey::Rsa),
         }
@@ -95,6 +99,7 @@ impl TestKey {
             TestKey::Ec256 => ec(&keys.ec256),
             TestKey::StrangeEc256 => ec(&keys.strange_ec256),
             TestKey::Ec384 => ec(&keys.ec384),
+            TestKey::Ec521 => ec(&keys.ec521),
             TestKey::Ed25519 => keys.ed25519.sign(message).as_ref().to_vec(),
         }
     }
@@ -106,6 +111,7 @@ pub(super) fn key_set() -> KeySet {
         TestKey::Rsa,
         TestKey::Ec256,
         TestKey::Ec384,
+        TestKey::Ec521,
         TestKey::Ed25519,
     ];
     key_set_of(&keys.map(TestKey::jwk))
@@ -185,6 +191,7 @@ struct Keys {
     ec256: EcdsaKeyPair,
     strange_ec256: EcdsaKeyPair,
     ec384: EcdsaKeyPair,
+    ec521: EcdsaKeyPair,
     ed25519: Ed25519KeyPair,
 }
 
@@ -195,6 +202,7 @@ fn keys() -> &'static Keys {
         ec256: EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(),
         strange_ec256: EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap(),
         ec384: EcdsaKeyPair::generate(&signature::ECDSA_P384_SHA384_FIXED_SIGNING).unwrap(),
+        ec521: EcdsaKeyPair::generate(&signature::ECDSA_P521_SHA512_FIXED_SIGNING).unwrap(),
         ed25519: Ed25519KeyPair::generate().unwrap(),
     })
 }

@@ -757,6 +757,17 @@ impl SessionStore for Shared {
         self.check()?;
         self.0.notes(names).await
     }
+    async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        self.check()?;
+        self.0.note_end(name, value, life).await
+    }
+    async fn notes_with_life(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+        self.check()?;
+        self.0.notes_with_life(names).await
+    }
     async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
         self.0.forget(name, value).await
     }

@@ -8,7 +8,9 @@ use rocket::{
     routes,
     serde::json::{Json, Value, json},
 };
-use rocket_openidconnect::{Events, LoggedIn, Refused, SignInError, SignedIn, User};
+use rocket_openidconnect::{
+    Events, LoggedIn, LoggedOut, LoginRedirect, Refused, SignInError, SignedIn, User,
+};
 
 use crate::{
     common::{App, cookies_but_the_browsers, locked},
@@ -31,8 +33,10 @@ struct Diarist;
 
 #[rocket::async_trait]
 impl Events for Diarist {
-    async fn before_login_redirect(&self, request: &Request<'_>, next: &str) {
-        Diary::add(request, format!("before_login_redirect to {next}"));
+    async fn before_login_redirect(&self, request: &Request<'_>, login: &mut LoginRedirect<'_>) {
+        let (next, redirect_uri) = (login.next(), login.redirect_uri());
+        let entry = format!("before_login_redirect to {next} by {redirect_uri}");
+        Diary::add(request, entry);
     }
 
     async fn before_authorize(&self, request: &Request<'_>) {
@@ -47,7 +51,11 @@ impl Events for Diarist {
         let email: Option<String> = sign_in.claims().get("email");
         Diary::add(
             request,
-            format!("after_authorize {} with {email:?}", sign_in.subject()),
+            format!(
+                "after_authorize {} with {email:?} to {}",
+                sign_in.subject(),
+                sign_in.return_to()
+            ),
         );
         if sign_in.subject() == "mallory" {
             return Err(Refused::new("Not <b>you</b> & \"friends\"."));
@@ -62,8 +70,9 @@ impl Events for Diarist {
         Diary::add(request, format!("before_logout of {subject:?}"));
     }
 
-    async fn after_logout(&self, request: &Request<'_>) {
-        Diary::add(request, "after_logout".into());
+    async fn after_logout(&self, request: &Request<'_>, logout: &LoggedOut<'_>) {
+        let (reason, return_to) = (logout.reason(), logout.return_to());
+        Diary::add(request, format!("after_logout to {return_to}: {reason}"));
     }
 
     async fn sign_in_failed(&self, request: &Request<'_>, error: &SignInError) {
@@ -103,19 +112,26 @@ async fn every_event_in_its_order() {
     assert_eq!(
         entries(&browser),
         [
-            "before_login_redirect to /me?a=b",
+            "before_login_redirect to /me?a=b by http://localhost:8000/oidc/authorize",
             "before_authorize",
-            "after_authorize alice with Some(\"alice@example.com\")",
+            "after_authorize alice with Some(\"alice@example.com\") to /me?a=b",
         ]
     );
 
+    let path = "/oidc/logout?next=/goodbye";
+    browser.submit(path, "").await.redirects_to("/goodbye");
+    assert_eq!(
+        entries(&browser),
+        [
+            "before_logout of Some(\"alice\")",
+            "after_logout to /goodbye: signed_out"
+        ]
+    );
     browser.submit("/oidc/logout", "").await.redirects_to("/");
     assert_eq!(
         entries(&browser),
-        ["before_logout of Some(\"alice\")", "after_logout"]
+        ["before_logout of None", "after_logout to /: no_session"]
     );
-    browser.submit("/oidc/logout", "").await.redirects_to("/");
-    assert_eq!(entries(&browser), ["before_logout of None", "after_logout"]);
     browser.visit("/oidc/logout").await.is(Status::Ok);
     assert_eq!(entries(&browser), [""; 0]);
 }
@@ -154,7 +170,7 @@ async fn the_app_refuses_a_person_in_its_own_words() {
     assert_eq!(
         entries(&browser)[2..],
         [
-            "after_authorize mallory with None",
+            "after_authorize mallory with None to /me",
             "sign_in_failed: the app refused this person: Not <b>you</b> & \"friends\".",
         ]
     );

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
+    sync::{Arc, Mutex},
     thread,
 };
 
@@ -345,6 +346,25 @@ async fn no_secret_key_in_release() {
     );
 }
 
+/// An API keeps no session.
+#[rocket::async_test]
+async fn an_api_needs_no_secret_key_in_release() {
+    let provider = TestProvider::start().await;
+    let mut tool = Tool::new();
+    tool.env("OIDC_ISSUER", provider.issuer())
+        .env("OIDC_AUDIENCE", "notes-api")
+        .env("OIDC_RESOURCE_SERVER_ONLY", "true")
+        .env("ROCKET_PROFILE", "release");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.code, Some(0), "{report:#?}");
+    assert_eq!(
+        report.check("secret_key")["finding"],
+        "none, and an API needs none"
+    );
+    // There are no credentials to try there.
+    assert_eq!(provider.count("/introspect"), 0);
+}
+
 #[rocket::async_test]
 async fn a_stopped_provider() {
     let provider = TestProvider::start().await;
@@ -625,6 +645,102 @@ async fn a_slow_provider_is_said_to_be_waited_for() {
         stderr: line,
     };
     assert_eq!(Report::of(&ran).code, Some(0));
+}
+
+/// A proxy that serves nobody, and notes the first line of each request.
+struct Proxy {
+    address: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    fn start() -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(vec![]));
+        let notes = asked.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                let mut line = String::new();
+                let _ = BufReader::new(&stream).read_line(&mut line);
+                notes.lock().unwrap().push(line.trim().to_owned());
+                let _ = (&stream).write_all(b"HTTP/1.1 502 -\r\nContent-Length: 0\r\n\r\n");
+            }
+        });
+        Proxy { address, asked }
+    }
+
+    /// Has the tool go through it, wherever it goes.
+    fn before(&self, tool: &mut Tool) {
+        for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+            tool.env(name, &self.address);
+            tool.env(&name.to_ascii_lowercase(), &self.address);
+        }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+#[rocket::async_test]
+async fn loopback_is_reached_past_every_proxy() {
+    let proxy = Proxy::start();
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    proxy.before(&mut tool);
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
+    assert_eq!(report.code, Some(0));
+
+    let mut tool = Tool::new();
+    tool.env("OIDC_DEV_PROVIDER", "true");
+    proxy.before(&mut tool);
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
+    assert_eq!(proxy.asked(), [""; 0]);
+
+    // The variables are heeded where they should be.
+    let mut tool = Tool::new();
+    tool.env("OIDC_ISSUER", "https://op.invalid")
+        .env("OIDC_CLIENT_ID", "client");
+    proxy.before(&mut tool);
+    assert_eq!(tool.report(&["doctor"]).code, Some(1));
+    let asked = proxy.asked();
+    assert!(!asked.is_empty());
+    assert!(
+        asked
+            .iter()
+            .all(|line| line == "CONNECT op.invalid:443 HTTP/1.1"),
+        "{asked:?}"
+    );
+}
+
+/// What may go over plain http goes to that host, and to no proxy.
+#[rocket::async_test]
+async fn plain_http_goes_past_every_proxy() {
+    let proxy = Proxy::start();
+    let mut tool = Tool::new();
+    tool.env("OIDC_ISSUER", "http://keycloak.invalid:8080/realms/a")
+        .env("OIDC_CLIENT_ID", "client");
+    proxy.before(&mut tool);
+    tool.report(&["doctor"]).fails_at(
+        "settings",
+        "`oidc.issuer` in environment variable OIDC_ISSUER: `http://keycloak.invalid:8080/realms/a` is \
+         neither `https` nor on loopback",
+        "write an address with `https`; in a closed network, list `keycloak.invalid` in \
+         `insecure_http_hosts`",
+    );
+    tool.env("OIDC_INSECURE_HTTP_HOSTS", "keycloak.invalid");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), ["name"], "{report:#?}");
+    assert_eq!(
+        report.check("relaxed")["finding"],
+        "`insecure_http_hosts`: whoever is on the way to keycloak.invalid reads client secrets, codes \
+         and tokens"
+    );
+    assert_eq!(proxy.asked(), [""; 0]);
 }
 
 /// A Redis that answers each command as a function of its words has it.

@@ -28,8 +28,8 @@ const OF_JWT: [&str; 13] = [
     "exp",
     "nbf",
     "iat",
-    "use",
     "cnf",
+    "use",
     "sub",
     "signature",
     "scope",
@@ -79,7 +79,7 @@ async fn one_wrong_field() {
     let check = refused("typ", token);
     assert_eq!(
         check["finding"],
-        "the token is of type \"logout+jwt\", expected \"at+jwt\", \"JWT\" or none"
+        "the token is of type \"logout+jwt\", expected \"at+jwt\", \"JWT\", \"JOSE\" or none"
     );
 
     let check = refused(
@@ -144,6 +144,27 @@ async fn several_wrong_fields_are_all_said() {
     assert_eq!(
         report.check("scope")["finding"],
         "the access token has the scopes [\"notes:read\"], expected \"notes:read notes:write\""
+    );
+}
+
+/// Each API of the app has an audience of its own.
+#[rocket::async_test]
+async fn a_token_is_judged_for_the_api_that_is_named() {
+    let provider = TestProvider::start().await;
+    let mut tool = api(&provider);
+    let orders = "https://api.example.com/orders";
+    tool.env("OIDC_APIS__ORDERS__RESOURCE", orders);
+    let token = provider.access_token("", |jwt| jwt.set("aud", orders));
+    let report = tool.report(&["token", &token, "--api=orders"]);
+    assert_eq!(report.with("ok"), OF_JWT, "{report:#?}");
+    assert_eq!(report.check("aud")["expected"], orders);
+    let report = tool.report(&["token", &token]);
+    assert_eq!(report.with("failure"), ["aud"]);
+    let ran = tool.run(&["token", &token, "--api=stock"]);
+    assert_ne!(ran.code, Some(0));
+    assert!(
+        ran.stderr.contains("there is no API `oidc.apis.stock`"),
+        "{ran:?}"
     );
 }
 

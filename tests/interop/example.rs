@@ -8,6 +8,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::slow_node;
+
 /// An example that runs on a port of its own.
 pub struct Example {
     process: Child,
@@ -17,7 +19,18 @@ pub struct Example {
 
 impl Example {
     pub fn start(name: &str, port: u16, environment: &[(&str, &str)]) -> Example {
-        let mut process = Command::new(example_path(name))
+        Example::run(Command::new(example_path(name)), name, port, environment)
+    }
+
+    /// A node whose clock is wrong, as its environment says.
+    pub fn slow_node(port: u16, environment: &[(&str, &str)]) -> Example {
+        let mut test = Command::new(std::env::current_exe().unwrap());
+        test.args([slow_node::TEST, "--exact", "--ignored", "--nocapture"]);
+        Example::run(test, "slow node", port, environment)
+    }
+
+    fn run(mut command: Command, name: &str, port: u16, environment: &[(&str, &str)]) -> Example {
+        let mut process = command
             .env("ROCKET_PROFILE", "debug")
             .env("ROCKET_PORT", port.to_string())
             .env("ROCKET_CLI_COLORS", "false")

@@ -20,6 +20,7 @@ mod postgres_server;
 mod redis_server;
 mod sessions;
 mod sign_in;
+mod slow_node;
 mod sql_sessions;
 #[path = "../behaviour/support/mod.rs"]
 mod support;

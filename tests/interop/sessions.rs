@@ -17,6 +17,7 @@ use crate::{
     example::{Example, free_port},
     node_provider::{CLIENT_SECRET, NodeProvider},
     redis_server::RedisServer,
+    slow_node,
     visitor::Visitor,
 };
 
@@ -59,12 +60,15 @@ impl Nodes {
     async fn start_at(session: &str, life: u64, more: &[(&str, &str)]) -> Nodes {
         let ports = [free_port(), free_port()];
         let [origin, origin_b] = ports.map(|port| format!("http://localhost:{port}"));
+        // The node that did not begin the sessions hears of their end, if its clock is another.
+        let is_b_slow = more.iter().any(|(name, _)| *name == slow_node::BEHIND);
+        let hears = if is_b_slow { &origin_b } else { &origin };
         let provider = NodeProvider::start(&[
             ("REDIRECT_URI", &format!("{origin}/oidc/authorize")),
             ("POST_LOGOUT_REDIRECT_URI", &format!("{origin}/")),
             (
                 "BACKCHANNEL_LOGOUT_URI",
-                &format!("{origin}/oidc/backchannel-logout"),
+                &format!("{hears}/oidc/backchannel-logout"),
             ),
             ("ACCESS_TOKEN_TTL", &life.to_string()),
             ("ALWAYS_REFRESH", "1"),
@@ -106,7 +110,13 @@ impl Nodes {
             Node::B => (&mut self.b, self.ports[1]),
         };
         drop(place.take());
-        *place = Some(Example::start("notes", port, &environment));
+        let is_slow = environment
+            .iter()
+            .any(|(name, _)| *name == slow_node::BEHIND);
+        *place = Some(match (node, is_slow) {
+            (Node::B, true) => Example::slow_node(port, &environment),
+            _ => Example::start("notes", port, &environment),
+        });
     }
 
     fn at_a(&self, path: &str) -> String {
@@ -420,6 +430,45 @@ pub async fn one_session_on_two_nodes(session: &str) {
     nodes.is_signed_out(&visitor, &a).await;
     nodes.is_signed_in(&other, &b, "bob").await;
     drop(nodes.a.take());
+}
+
+/// The clock of B is five seconds behind, and B hears from the provider.
+pub async fn two_nodes_whose_clocks_differ(session: &str) {
+    let nodes = Nodes::start_with(session, &[(slow_node::BEHIND, "5")]).await;
+    let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
+    let mut visitor = nodes.sign_in("alice").await;
+    let other = nodes.sign_in("bob").await;
+    for times in 1..=2 {
+        nodes.is_signed_in(&visitor, &b, "alice").await;
+        // At once after a sign-in, and after a refresh.
+        if times == 2 {
+            until_due().await;
+            twenty(&visitor, &a, &b).await;
+            assert_eq!(nodes.refreshes().await, 1, "{session}");
+        }
+        let at_provider = format!("{}/session/end", nodes.provider.issuer());
+        visitor.walker.sign_out(&at_provider).await;
+        assert_eq!(nodes.events("backchannel.success", None).await, times);
+        for url in [&a, &b] {
+            let is_out = || async { visitor.visit(url).await.status == 303 };
+            within(Duration::from_secs(1), is_out).await;
+        }
+        nodes.is_signed_in(&other, &a, "bob").await;
+        // The same user again at once.
+        visitor = nodes.sign_in("alice").await;
+    }
+    for url in [&a, &b] {
+        nodes.is_signed_in(&visitor, url, "alice").await;
+    }
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and redis-server: run scripts/interop"]
+async fn two_nodes_whose_clocks_differ_in_redis() {
+    for store in STORES {
+        let redis = RedisServer::start();
+        two_nodes_whose_clocks_differ(&in_redis(store, &redis)).await;
+    }
 }
 
 #[rocket::async_test]

@@ -14,7 +14,7 @@ use crate::{
     sessions::{
         Server, a_node_dies_in_the_middle_of_a_refresh, in_store, one_session_on_two_nodes,
         store_that_stops_during_a_refresh_loses_no_token,
-        store_that_stops_under_load_signs_nobody_out, within,
+        store_that_stops_under_load_signs_nobody_out, two_nodes_whose_clocks_differ, within,
     },
 };
 
@@ -182,6 +182,38 @@ async fn a_node_that_dies_leaves_the_session_in_a_database_to_the_other() {
         let directory = TempDir::new().unwrap();
         let session = in_store(store, &in_sqlite(&directory));
         assert!(a_node_dies_in_the_middle_of_a_refresh(&session, 900, 0).await);
+    }
+}
+
+/// What the provider sent in place of the refresh token has died with the node.
+#[rocket::async_test]
+#[ignore = "needs Node.js and PostgreSQL: run scripts/interop"]
+async fn a_node_that_dies_after_the_provider_rotated_makes_the_user_of_a_database_sign_in_again() {
+    for store in STORES {
+        let server = PostgresServer::start();
+        let session = in_store(store, &server.url());
+        assert!(!a_node_dies_in_the_middle_of_a_refresh(&session, 0, 900).await);
+        let directory = TempDir::new().unwrap();
+        let session = in_store(store, &in_sqlite(&directory));
+        assert!(!a_node_dies_in_the_middle_of_a_refresh(&session, 0, 900).await);
+    }
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js and PostgreSQL: run scripts/interop"]
+async fn two_nodes_whose_clocks_differ_in_postgresql() {
+    for store in STORES {
+        let server = PostgresServer::start();
+        two_nodes_whose_clocks_differ(&in_store(store, &server.url())).await;
+    }
+}
+
+#[rocket::async_test]
+#[ignore = "needs Node.js: run scripts/interop"]
+async fn two_processes_whose_clocks_differ_in_sqlite() {
+    for store in STORES {
+        let directory = TempDir::new().unwrap();
+        two_nodes_whose_clocks_differ(&in_store(store, &in_sqlite(&directory))).await;
     }
 }
 

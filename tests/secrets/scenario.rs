@@ -8,12 +8,15 @@ use std::{
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rocket::{
-    Build, Rocket, get,
+    Build, Request, Rocket, get,
     http::{Method, Status},
     routes,
     serde::json::{Value, json},
 };
-use rocket_openidconnect::{Bearer, LoggedIn, OptionalUser, internals::SessionCookies, scopes};
+use rocket_openidconnect::{
+    Bearer, Events, LoggedIn, LoggedOut, LoginRedirect, OptionalUser, Refused, SessionChange,
+    SignedIn, internals::SessionCookies, scopes,
+};
 use url::Url;
 
 use crate::{
@@ -46,6 +49,33 @@ fn write(_token: Bearer<NotesWrite>) -> &'static str {
 async fn debug(user: LoggedIn, visitor: OptionalUser) -> &'static str {
     rocket::info!("{user:?} {visitor:?} {:?}", user.access_token().await);
     "debug"
+}
+
+/// What a careless app writes into its log of what it is told.
+struct Careless;
+
+#[rocket::async_trait]
+impl Events for Careless {
+    async fn before_login_redirect(&self, _: &Request<'_>, login: &mut LoginRedirect<'_>) {
+        rocket::info!("{login:?}");
+    }
+
+    async fn after_authorize(
+        &self,
+        _: &Request<'_>,
+        sign_in: &mut SignedIn<'_>,
+    ) -> Result<(), Refused> {
+        rocket::info!("{sign_in:?} {:?}", sign_in.access_token());
+        Ok(())
+    }
+
+    async fn after_logout(&self, _: &Request<'_>, logout: &LoggedOut<'_>) {
+        rocket::info!("{logout:?}");
+    }
+
+    async fn session_changed(&self, _: Option<&Request<'_>>, change: &SessionChange) {
+        rocket::info!("{change:?}");
+    }
 }
 
 /// A provider, an app and a browser, and the tokens that the provider gave away.
@@ -425,7 +455,8 @@ async fn over_the_network(secrets: &mut Secrets) {
 }
 
 fn rocket(app: &App) -> Rocket<Build> {
-    app.rocket().mount("/", routes![api, write, debug])
+    app.rocket_with(Careless)
+        .mount("/", routes![api, write, debug])
 }
 
 fn state_of(request: &RecordedRequest) -> &str {

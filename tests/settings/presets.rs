@@ -34,7 +34,7 @@ fn microsoft_is_the_issuer_of_a_directory_and_no_user_info() {
 #[test]
 fn auth0_is_an_issuer_with_a_slash_and_the_audience() {
     let preset = r#"provider = { name = "auth0", domain = "example.eu.auth0.com" }"#;
-    let issuer = r#"issuer = "https://example.eu.auth0.com/""#;
+    let issuer = "issuer = \"https://example.eu.auth0.com/\"\naccepts = \"untyped_tokens\"";
     stands_for(preset, issuer);
 
     let one = r#"audience = "https://api.example.com""#;
@@ -71,6 +71,11 @@ fn what_is_set_goes_before_the_preset() {
 
     let auth0 = r#"provider = { name = "auth0", domain = "example.auth0.com" }"#;
     let own = "audience = \"a\"\nextra_authorization_parameters = { audience = \"b\", prompt = \"login\" }";
+    stands_for(
+        &format!("{auth0}\n{own}"),
+        &format!("{own}\nissuer = \"https://example.auth0.com/\"\naccepts = \"untyped_tokens\""),
+    );
+    let own = "accepts = \"access_tokens\"";
     stands_for(
         &format!("{auth0}\n{own}"),
         &format!("{own}\nissuer = \"https://example.auth0.com/\""),
@@ -163,6 +168,6 @@ fn presets_refused() {
         &[],
         "`default.oidc.issuer` in what `provider` stands for: \
          `http://sso.example.com/realms/staff` is neither `https` nor on loopback",
-        "write an address with `https`",
+        "write an address with `https`; in a closed network, list `sso.example.com` in `insecure_http_hosts`",
     );
 }

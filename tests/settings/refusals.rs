@@ -223,7 +223,7 @@ fn wrong_types_are_refused() {
 
 #[test]
 fn wrong_values_are_refused() {
-    let algorithms = "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, EdDSA, \
+    let algorithms = "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, \
                       HS256, or remove `id_token_signing_algs`";
     for (line, key, cause, remedy) in [
         (
@@ -484,7 +484,7 @@ fn wrong_values_are_refused() {
             "issuer = \"http://a.example\"",
             "issuer",
             "`http://a.example/` is neither `https` nor on loopback",
-            "write an address with `https`",
+            "write an address with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
         ),
         (
             "issuer = \"https://a.example/t/.well-known/openid-configuration\"",
@@ -523,7 +523,7 @@ fn wrong_values_are_refused() {
             "server_metadata_url = \"http://a.example/m\"",
             "server_metadata_url",
             "`http://a.example/m` is neither `https` nor on loopback",
-            "write an address with `https`",
+            "write an address with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
         ),
     ] {
         let error = format!("`default.oidc.{key}` in Rocket.toml: {cause}");

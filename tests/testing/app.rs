@@ -1,5 +1,7 @@
 //! The app under test, with a `rocket()` that knows of no test.
 
+use std::sync::{Mutex, PoisonError};
+
 use rocket::{
     Build, Config, Request, Rocket, State,
     figment::Figment,
@@ -10,8 +12,8 @@ use rocket::{
     serde::json::{Json, Value, json},
 };
 use rocket_openidconnect::{
-    Authorized, Bearer, Events, LoggedIn, Oidc, OptionalUser, Policy, Refused, SignedIn, User,
-    scopes, testing::TestProvider,
+    Authorized, Bearer, Events, LoggedIn, Oidc, OptionalUser, Policy, Refused, SessionChange,
+    SignedIn, User, scopes, testing::TestProvider,
 };
 
 scopes! { pub NotesRead = "notes:read"; }
@@ -38,6 +40,7 @@ pub fn app_with(figment: Figment, oidc: Oidc) -> Rocket<Build> {
     rocket::custom(figment)
         .attach(oidc)
         .manage(Doorkeeper("admin"))
+        .manage(Changes::default())
         .mount("/", routes![index, me, desk, admin, notes, add, token])
 }
 
@@ -46,6 +49,17 @@ pub fn open(figment: Figment) -> (TestProvider, Client) {
     let provider = TestProvider::new();
     let rocket = provider.register(rocket_with(figment));
     (provider, Client::tracked(rocket).unwrap())
+}
+
+/// What became of sessions, in order.
+#[derive(Default)]
+pub struct Changes(Mutex<Vec<String>>);
+
+impl Changes {
+    pub fn take(&self) -> Vec<String> {
+        let mut changes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut *changes)
+    }
 }
 
 /// Gives everybody a desk, but for one.
@@ -65,6 +79,16 @@ impl Events for Desks {
                 sign_in.set("desk", format!("the desk of {subject}"));
                 Ok(())
             }
+        }
+    }
+
+    async fn session_changed(&self, request: Option<&Request<'_>>, change: &SessionChange) {
+        let changes = request.and_then(|request| request.rocket().state::<Changes>());
+        if let Some(changes) = changes {
+            let subject = change.subject().unwrap_or("?");
+            let entry = format!("{subject} {}", change.reason());
+            let mut changes = changes.0.lock().unwrap_or_else(PoisonError::into_inner);
+            changes.push(entry);
         }
     }
 }

@@ -13,7 +13,7 @@ use rocket_openidconnect::{
     testing::{TestClient, TestProvider, TestRequest},
 };
 
-use crate::app::{app_with, figment, open, rocket, rocket_with};
+use crate::app::{Changes, app_with, figment, open, rocket, rocket_with};
 
 /// The message of a panic.
 fn panic_of(task: impl FnOnce()) -> String {
@@ -57,6 +57,8 @@ fn policies_and_events_have_their_say() {
 
     let desk = client.get("/desk").signed_in_as(json!({ "sub": "ann" }));
     assert_eq!(desk.dispatch().into_string().unwrap(), "the desk of ann");
+    let changes = || client.rocket().state::<Changes>().unwrap().take();
+    assert_eq!(changes(), ["ann signed_in"; 3]);
     let panic = panic_of(|| drop(client.get("/").signed_in_as(json!({ "sub": "mallory" }))));
     assert_eq!(
         panic,

@@ -64,6 +64,10 @@ impl Doctor {
                     .ok(CHECK, "made anew at each launch, which ends all sessions");
                 Some(key)
             }
+            Ok((key, _)) if app.settings.resource_server_only => {
+                self.report.ok(CHECK, "none, and an API needs none");
+                Some(key)
+            }
             Ok((key, _)) => {
                 let error = LaunchError::NoSecretKey;
                 self.report

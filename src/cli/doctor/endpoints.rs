@@ -8,9 +8,19 @@ use crate::{
     ProviderError, Secret,
     provider::{Endpoint, Metadata, Provider, TokenTypeHint},
     settings::TokenValidation,
+    token::{Accepts, Document},
 };
 
 impl Doctor {
+    /// What an API accepts of an issuer beside access tokens.
+    pub(super) fn accepts(&mut self, accepts: Accepts, metadata: &Metadata, prefix: &str) {
+        let signs_nobody_in = metadata.signs_nobody_in();
+        if let Some(tokens) = accepts.describe(signs_nobody_in) {
+            let check = format!("{prefix}accepts");
+            self.report.ok(&check, format!("also {tokens}"));
+        }
+    }
+
     pub(super) async fn user_info(&mut self, provider: &Provider, metadata: &Metadata) {
         const CHECK: &str = "UserInfo";
         if !provider.settings.user_info_enabled {
@@ -22,7 +32,7 @@ impl Doctor {
                 .ok(CHECK, "not asked: the provider has no such endpoint");
         };
         // Core §5.3.3: without a token it refuses.
-        self.visit(provider, CHECK, Endpoint::UserInfo, endpoint.url())
+        self.visit(provider, CHECK, Endpoint::UserInfo, endpoint)
             .await;
     }
 
@@ -33,7 +43,7 @@ impl Doctor {
                 .report
                 .ok(CHECK, "ends the session here only (`rp_initiated_logout`)");
         }
-        match &metadata.additional_metadata().end_session_endpoint {
+        match metadata.end_session_endpoint() {
             Some(url) => {
                 self.visit(provider, CHECK, Endpoint::EndSession, url).await;
             }
@@ -71,7 +81,7 @@ impl Doctor {
         now: OffsetDateTime,
     ) {
         const CHECK: &str = "revocation";
-        let Some(url) = &metadata.additional_metadata().revocation_endpoint else {
+        let Some(url) = metadata.revocation_endpoint() else {
             return self.report.ok(
                 CHECK,
                 "tokens live on after sign-out: the provider has no such endpoint",
@@ -98,11 +108,14 @@ impl Doctor {
         now: OffsetDateTime,
     ) {
         const CHECK: &str = "introspection";
+        if !provider.registration.may_introspect(&provider.settings) {
+            return;
+        }
         let is_needed = provider.settings.token_validation == TokenValidation::Introspection;
-        let url = provider.introspection_endpoint(Some(metadata));
-        let url = match (provider.settings.token_validation, url) {
+        let endpoint = provider.introspection_endpoint(Some(metadata));
+        let endpoint = match (provider.settings.token_validation, endpoint) {
             (TokenValidation::Jwt, _) => return,
-            (_, Some(url)) => url.clone(),
+            (_, Some(endpoint)) => endpoint,
             (TokenValidation::Introspection, None) => {
                 return self.report.failure(
                     CHECK,
@@ -113,12 +126,12 @@ impl Doctor {
             (TokenValidation::Auto, None) => return,
         };
         let token = Secret::random();
-        let work = provider.introspect(&url, token.expose(), now);
+        let work = provider.introspect(&endpoint, token.expose(), None, now);
         let answer = self
             .terminal
             .wait("asking the introspection endpoint", work);
         let error = match answer.await {
-            Ok(body) if is_inactive(&body) => return self.report.ok(CHECK, url),
+            Ok(body) if is_inactive(&body) => return self.report.ok(CHECK, endpoint.url),
             Ok(_) => ProviderError::Malformed {
                 endpoint: Endpoint::Introspection,
                 cause: "it does not say `\"active\": false` of an unknown token".to_owned(),
@@ -138,6 +151,6 @@ impl Doctor {
 }
 
 fn is_inactive(body: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(body)
-        .is_ok_and(|reply| reply.get("active") == Some(&serde_json::Value::Bool(false)))
+    Document::parse(body)
+        .is_ok_and(|reply| reply.value("active") == Some(&serde_json::Value::Bool(false)))
 }

@@ -24,7 +24,7 @@ impl Doctor {
         {
             Ok(reply) => reply,
             Err(error) => {
-                let finding = format!("{error} (at {})", metadata.jwks_uri().url());
+                let finding = format!("{error} (at {})", metadata.jwks_uri());
                 return self.report.failure(&check, finding, error.remedy());
             }
         };

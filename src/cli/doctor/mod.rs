@@ -135,6 +135,7 @@ impl Doctor {
             return self.report.not_checked(&rest);
         };
         self.key_set(&provider, &found.metadata, "").await;
+        self.accepts(settings.accepts, &found.metadata, "");
         if site.is_some() {
             self.what_is_supported(&provider, &found);
             self.redirect_uri(&provider, &found.metadata, now()).await;
@@ -176,6 +177,7 @@ impl Doctor {
             };
             if let Some(found) = self.reach(&provider, &prefix).await {
                 self.key_set(&provider, &found.metadata, &prefix).await;
+                self.accepts(other.accepts, &found.metadata, &prefix);
             }
         }
     }

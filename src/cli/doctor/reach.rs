@@ -9,8 +9,9 @@ use url::Url;
 use super::{Doctor, now};
 use crate::{
     ProviderError,
-    provider::{Metadata, Provider},
-    token::parse_object,
+    provider::{Metadata, Provider, http_client::is_loopback},
+    settings::MetadataSource,
+    token::Document,
 };
 
 /// What the provider says of itself.
@@ -55,7 +56,8 @@ impl Doctor {
             Ok(reply) => {
                 let how = match url.scheme() {
                     "https" => "over TLS",
-                    _ => "without TLS, on loopback",
+                    _ if is_loopback(url) => "without TLS, on loopback",
+                    _ => "without TLS, as `insecure_http_hosts` lets it",
                 };
                 let port = url.port_or_known_default().unwrap_or_default();
                 self.report
@@ -88,13 +90,19 @@ impl Doctor {
             }
         };
         let issuer = &provider.registration.issuer;
-        let finding = match provider.is_discovered() {
-            true => format!("is of the issuer {issuer}"),
-            false => format!("not read: the client secrets name the endpoints of {issuer}"),
+        let finding = match provider.registration.metadata {
+            MetadataSource::Discovery { .. } => format!("is of the issuer {issuer}"),
+            MetadataSource::Given(_) => {
+                format!("not read: the client secrets name the endpoints of {issuer}")
+            }
+            MetadataSource::Keys { .. } => {
+                format!("not read: `jwks_uri` names the keys of {issuer}")
+            }
         };
         self.report.ok(&check, finding);
         self.clock(reply.headers(), asked, provider.settings.clock_skew, prefix);
-        let document = parse_object(reply.body()).ok();
+        let document = Document::parse(reply.body()).ok();
+        let document = document.map(Document::into_displayed);
         Some(Found {
             metadata,
             document: document
@@ -123,11 +131,7 @@ fn remedy(error: &ProviderError) -> String {
         ProviderError::Unreachable { cause, .. } => cause.to_ascii_lowercase(),
         _ => String::new(),
     };
-    if cause.contains("certificate") {
-        "add the certificate authority to this machine's store (Debian: the package \
-         ca-certificates), or renew the provider's certificate"
-            .to_owned()
-    } else if cause.contains("corrupt message") {
+    if cause.contains("corrupt message") {
         "correct `oidc.issuer`: what answers at this port does not speak TLS".to_owned()
     } else if cause.contains("refused") {
         "start the provider, or correct host and port in `oidc.issuer`".to_owned()

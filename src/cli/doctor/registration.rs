@@ -109,7 +109,8 @@ impl Doctor {
         let pushed = match provider.pushed_authorization_request_endpoint(metadata) {
             Ok(None) => return Some(request.clone()),
             Ok(Some(endpoint)) => {
-                let work = provider.push_authorization_request(metadata, endpoint, request, now);
+                let work =
+                    provider.push_authorization_request(metadata, endpoint, request, None, now);
                 let work = self.terminal.wait("pushing an authorization request", work);
                 work.await.map(|address| (endpoint, address))
             }
@@ -152,7 +153,7 @@ impl Doctor {
         let parameters = &mut settings.extra_authorization_parameters;
         parameters.insert("prompt".into(), "none".into());
         settings.response_mode = ResponseMode::Query;
-        let url = authorization_request(&client, &settings, &AttemptSecrets::random(), None);
+        let url = authorization_request(&client, &settings, &AttemptSecrets::random(), &[]);
         let Some(address) = self.pushed(provider, metadata, &url, now).await else {
             return;
         };

@@ -1,6 +1,5 @@
 //! What is asked for at registration (OpenID Connect Dynamic Client Registration 1.0 §2, RFC 7591 §2).
 
-use openidconnect::core::CoreGrantType;
 use serde_json::{Map, Value, json};
 
 use super::{Addresses, ApplicationType, Arguments};
@@ -166,7 +165,7 @@ fn texts(value: &Value) -> Vec<String> {
 /// The code flow's, and refresh tokens unless the metadata has a list without them.
 fn grant_types(provider: &Metadata) -> Vec<&'static str> {
     let listed = provider.grant_types_supported();
-    match listed.is_none_or(|types| types.contains(&CoreGrantType::RefreshToken)) {
+    match listed.is_none_or(|types| types.iter().any(|name| name == "refresh_token")) {
         true => vec!["authorization_code", "refresh_token"],
         false => vec!["authorization_code"],
     }

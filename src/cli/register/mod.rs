@@ -115,12 +115,7 @@ impl Arguments {
         let addresses = Addresses::derive(&settings, &self.app_urls)?;
         let (provider, metadata) = find(addresses.registration.clone(), settings, terminal).await?;
         let client = ClientMetadata::new(&self, addresses, &metadata)?;
-        if self.introspection
-            && metadata
-                .additional_metadata()
-                .introspection_endpoint
-                .is_none()
-        {
+        if self.introspection && metadata.introspection_endpoint().is_none() {
             return Err(Failure::new(
                 "the provider's metadata names no introspection endpoint",
                 "leave out `--introspection`: JWT access tokens are accepted without one",
@@ -131,7 +126,7 @@ impl Arguments {
             (false, Some(endpoint)) => {
                 let file = SecretsFile::reserve(&self.output, self.force)?;
                 let asked = client.as_json();
-                let work = provider.register(endpoint.url(), initial_access_token.as_ref(), &asked);
+                let work = provider.register(endpoint, initial_access_token.as_ref(), &asked);
                 let registered = terminal.wait("registering the app", work).await;
                 let has_token = initial_access_token.is_some();
                 let registered = registered.map_err(|error| self.refusal(error, has_token))?;
@@ -326,8 +321,8 @@ impl Arguments {
     ) -> Map<String, Value> {
         keep(&mut web, client, &asked.addresses.redirect_uris);
         web.insert("issuer".into(), json!(provider.registration.issuer));
-        let introspection = &metadata.additional_metadata().introspection_endpoint;
-        match introspection.as_ref().filter(|_| self.introspection) {
+        let introspection = metadata.introspection_endpoint();
+        match introspection.filter(|_| self.introspection) {
             Some(url) => web.insert("token_introspection_uri".into(), json!(url)),
             None => web.remove("token_introspection_uri"),
         };

@@ -80,9 +80,13 @@ async fn begun_with(sessions: &Sessions, more: serde_json::Value) -> CurrentSess
     let client = Client::untracked(rocket::build()).await.unwrap();
     let request = client.get("/");
     let tokens = tokens("old", more);
-    let session = Session::new(ISSUER, tokens.sources.merged(), now());
+    let mut session = Session::new(ISSUER, tokens.sources.merged(), now());
+    let read = sessions.read_ends(ISSUER, &session.claims, now()).await;
+    session.earlier_ends = read.unwrap().ends;
     let jar = request.inner().cookies();
-    let begun = sessions.begin(session, tokens, Some(jar), now()).await;
+    let begun = sessions
+        .begin(session, tokens, Some(jar), now(), &mut vec![])
+        .await;
     begun.unwrap().session
 }
 
@@ -146,7 +150,9 @@ async fn found(
 ) -> Result<CurrentSession, SignedOut> {
     let client = Client::untracked(rocket::build()).await.unwrap();
     let request = client.get("/").cookies(cookies);
-    let found = sessions.find(request.inner().cookies(), now()).await;
+    let found = sessions
+        .find(request.inner().cookies(), now(), &mut vec![])
+        .await;
     found.map(|found| found.session)
 }
 
@@ -193,7 +199,9 @@ async fn a_refresh_does_not_bring_an_ended_session_back() {
     for is_in_cookies in [false, true] {
         let sessions = node(&store(), is_in_cookies);
         let current = begun(&sessions).await;
-        assert_eq!(sessions.end(current.name(), now()).await, Ok(true));
+        let end = sessions.end(current.name(), Some(&current), EndCause::SignOut, now());
+        let expected = SessionChange::ended(current.name(), &current, EndCause::SignOut);
+        assert_eq!(end.await, Ok(Some(expected)));
         let there = elsewhere(&sessions, &current).await;
         assert_eq!(there, Err(SignedOut::Ended));
         assert_eq!(advanced(&sessions, &current, "new").await, None);
@@ -245,7 +253,9 @@ async fn an_older_copy_becomes_worthless() {
         let later = now() + AFTER_SEEN + Duration::from_secs(1);
         for node in [&one, &other] {
             let request = client.get("/").cookies(older.clone());
-            let found = node.find(request.inner().cookies(), later).await;
+            let found = node
+                .find(request.inner().cookies(), later, &mut vec![])
+                .await;
             if node.is_shared {
                 // The store keeps real time.
                 continue;
@@ -335,9 +345,136 @@ async fn a_user_is_signed_out_under_each_key() {
         let other = node_with(&store, true, &[keys[1], keys[0]]);
         let owner = other.names.subject(ISSUER, "alice");
         assert!(found(&node, session.clone()).await.is_ok());
-        other.end_matching(&owner, now()).await.unwrap();
+        let ended = &mut vec![];
+        let ending = other.end_matching(&owner, EndCause::App, now(), ended);
+        ending.await.unwrap();
         assert_eq!(found(&node, session).await.map(drop), Err(SignedOut::Ended));
     }
+}
+
+async fn end_all(sessions: &Sessions, owner: &[String]) {
+    let mut ended = vec![];
+    let ending = sessions.end_matching(owner, EndCause::App, now(), &mut ended);
+    ending.await.unwrap();
+}
+
+/// A node that has the new key only as the other one has the old.
+#[rocket::async_test]
+async fn an_end_ends_what_began_before_it_under_any_key() {
+    let store = store();
+    for is_in_cookies in [true, false] {
+        let one = node_with(&store, is_in_cookies, &[2, 1]);
+        let other = node_with(&store, is_in_cookies, &[1, 2]);
+        for (ending, beginning) in [(&one, &other), (&other, &one)] {
+            let before = sent(beginning, &begun(beginning).await).await;
+            let owner = ending.names.subject(ISSUER, "alice");
+            end_all(ending, &owner).await;
+            let after = sent(beginning, &begun(beginning).await).await;
+            for node in [&one, &other] {
+                let found_before = found(node, before.clone()).await.map(drop);
+                assert_eq!(found_before, Err(SignedOut::Ended));
+                assert!(found(node, after.clone()).await.is_ok());
+            }
+            // A newer one in place of the one that it knows.
+            end_all(beginning, &beginning.names.subject(ISSUER, "alice")).await;
+            for node in [&one, &other] {
+                let found_after = found(node, after.clone()).await.map(drop);
+                assert_eq!(found_after, Err(SignedOut::Ended));
+            }
+        }
+    }
+}
+
+/// Between the first look at the ends and the session, whichever way they are noted.
+#[rocket::async_test]
+async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
+    for is_in_cookies in [true, false] {
+        for i in 0..2 {
+            let store = store();
+            let sessions = node(&store, is_in_cookies);
+            let tokens = tokens("new", json!({ "sid": "s-1" }));
+            let mut session = Session::new(ISSUER, tokens.sources.merged(), now());
+            let read = sessions.read_ends(ISSUER, &session.claims, now()).await;
+            let read = read.unwrap();
+            assert!(read.ends.is_empty());
+            session.earlier_ends = read.ends;
+
+            let owner = [
+                sessions.names.subject(ISSUER, "alice"),
+                sessions.names.sid(ISSUER, "s-1"),
+            ];
+            end_all(&sessions, &owner[i]).await;
+            let name = sessions.names.session(&session.id);
+            let mut made_room = vec![];
+            let begun = sessions
+                .begin(session, tokens, None, now(), &mut made_room)
+                .await;
+            let Err(BeginError::Ended {
+                ends,
+                replaced: None,
+            }) = begun.map(drop)
+            else {
+                panic!("the session begins");
+            };
+            assert_eq!(store.load(&name).await, Ok(None));
+            // It is what the next sign-in reads.
+            let again = sessions
+                .read_ends(ISSUER, &alice(json!({ "sid": "s-1" })), now())
+                .await;
+            let again = again.unwrap();
+            assert_eq!(again.ends, ends);
+            let age = again.youngest_beside(&EarlierEnds::default());
+            assert!(age.is_some_and(|age| age < Duration::from_secs(60)));
+        }
+    }
+}
+
+/// `session.lifetime` is shorter than yesterday, at this node or at all, and may be longer tomorrow.
+#[rocket::async_test]
+async fn an_end_is_noted_for_as_long_as_any_session_lives() {
+    let hours = |hours: u64| Duration::from_secs(3600 * hours);
+    let clock = Clock::standing();
+    let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
+    let mut before = node(&store, true);
+    before.settings.lifetime = hours(24);
+    before.settings.idle = hours(24);
+    let mut today = node(&store, true);
+    today.settings.lifetime = hours(1);
+    let one = sent(&before, &begun(&before).await).await;
+    begun(&today).await;
+    let owner = today.names.subject(ISSUER, "alice");
+    end_all(&today, &owner).await;
+    for passed in [hours(2), hours(21)] {
+        clock.advance(passed);
+        let found = found(&before, one.clone()).await.map(drop);
+        assert_eq!(found, Err(SignedOut::Ended));
+    }
+    // A minute by which the clock of the node was wrong, and one by which it is.
+    clock.advance(hours(1) + 2 * MAX_DIFFERENCE - Duration::from_secs(2));
+    assert_eq!(
+        found(&before, one.clone()).await.map(drop),
+        Err(SignedOut::Ended)
+    );
+    clock.advance(Duration::from_secs(5));
+    assert!(found(&before, one).await.is_ok(), "the note is gone");
+}
+
+#[test]
+fn one_person_has_so_many_sessions_in_memory_unless_set() {
+    let of = |kind, most, own: bool| {
+        let settings = SessionSettings {
+            store: kind,
+            max_per_user: most,
+            ..SessionSettings::default()
+        };
+        let own = own.then(|| store() as Arc<dyn SessionStore>);
+        let sessions = Sessions::open(settings, &app_cookies(&[7]), ISSUER, own, &Clock::default());
+        sessions.unwrap().max_per_user
+    };
+    assert_eq!(of(StoreKind::Memory, None, false), Some(100));
+    assert_eq!(of(StoreKind::Memory, Some(2), false), Some(2));
+    assert_eq!(of(StoreKind::Cookie, None, false), None);
+    assert_eq!(of(StoreKind::Cookie, None, true), None);
 }
 
 #[rocket::async_test]
@@ -429,7 +566,7 @@ async fn sessions_of_a_user_are_listed_from_the_oldest_on() {
         let request = client.get("/");
         let jar = request.inner().cookies();
         let current = sessions
-            .begin(session, tokens, Some(jar), now())
+            .begin(session, tokens, Some(jar), now(), &mut vec![])
             .await
             .unwrap()
             .session;
@@ -455,7 +592,9 @@ async fn a_session_in_cookies_ends_by_each_of_its_names() {
             ];
             let cookies = sent(&sessions, &current).await;
             assert!(found(&sessions, cookies.clone()).await.is_ok());
-            sessions.end_matching(&names[i], now()).await.unwrap();
+            let ended = &mut vec![];
+            let ending = sessions.end_matching(&names[i], EndCause::App, now(), ended);
+            ending.await.unwrap();
             let found = found(&sessions, cookies).await;
             assert_eq!(found.is_err(), is_ended, "{sid:?} {i}");
         }
@@ -737,7 +876,9 @@ async fn found_at(
 ) -> Result<(), SignedOut> {
     let client = Client::untracked(rocket::build()).await.unwrap();
     let request = client.get("/").cookies(cookies.to_vec());
-    let found = sessions.find(request.inner().cookies(), at).await;
+    let found = sessions
+        .find(request.inner().cookies(), at, &mut vec![])
+        .await;
     found.map(drop)
 }
 
@@ -748,7 +889,8 @@ async fn a_session_in_cookies_ends_whatever_the_clock_says() {
     let current = begun(&sessions).await;
     let cookies = sent(&sessions, &current).await;
     let earlier = current.started() - Duration::from_secs(600);
-    sessions.end(current.name(), earlier).await.unwrap();
+    let end = sessions.end(current.name(), None, EndCause::App, earlier);
+    end.await.unwrap();
     assert_eq!(
         found_at(&sessions, &cookies, now()).await,
         Err(SignedOut::Ended)
@@ -860,10 +1002,73 @@ async fn a_verification_is_not_kept_without_its_address() {
     };
     let client = Client::untracked(rocket::build()).await.unwrap();
     let jar = client.get("/");
-    let begun = sessions.begin(session, tokens, Some(jar.inner().cookies()), now());
+    let (jar, ended) = (jar.inner().cookies(), &mut vec![]);
+    let begun = sessions.begin(session, tokens, Some(jar), now(), ended);
     let cookies = sent(&sessions, &begun.await.unwrap().session).await;
     let found = found(&sessions, cookies).await.unwrap();
     assert_eq!(found.claims.value("email_verified"), None, "{found:?}");
+}
+
+/// The next generation of a session, whose refreshed ID token says that it ends in so long.
+async fn moved(sessions: &Sessions, current: &CurrentSession, life: i64) -> CurrentSession {
+    let mut session = Session::clone(current);
+    session.end_by(Some((now().unix_timestamp() + life) as f64));
+    let tokens = tokens("new", json!({}));
+    let next = sessions.advance(current, session, tokens, now()).await;
+    next.unwrap().unwrap()
+}
+
+/// A session that the provider ends in so long, unless it says otherwise later.
+async fn begun_until(sessions: &Sessions, life: i64) -> CurrentSession {
+    let tokens = tokens("old", json!({}));
+    let mut session = Session::new(ISSUER, tokens.sources.merged(), now());
+    session.end_by(Some((now().unix_timestamp() + life) as f64));
+    let ended = &mut vec![];
+    let begun = sessions.begin(session, tokens, None, now(), ended);
+    begun.await.unwrap().session
+}
+
+/// A node whose sessions last for a day, though the provider says otherwise at their sign-ins.
+#[rocket::async_test]
+async fn an_end_is_noted_for_as_long_as_refreshes_made_sessions_live() {
+    let hours = |hours: u64| Duration::from_secs(3600 * hours);
+    let clock = Clock::standing();
+    let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
+    let mut before = node(&store, true);
+    before.settings.lifetime = hours(24);
+    before.settings.idle = hours(24);
+    let mut today = node(&store, true);
+    today.settings.lifetime = hours(1);
+    let first = begun_until(&before, 600).await;
+    let next = sent(&before, &moved(&before, &first, 23 * 3600).await).await;
+    end_all(&today, &today.names.subject(ISSUER, "alice")).await;
+    clock.advance(hours(22));
+    let found = found(&before, next).await.map(drop);
+    assert_eq!(found, Err(SignedOut::Ended));
+}
+
+/// Whoever signs out may have an older copy, and whoever took the newer one has a session that a refresh made
+/// longer.
+#[rocket::async_test]
+async fn an_end_is_kept_for_as_long_as_the_newest_copy_lives() {
+    let clock = Clock::standing();
+    let (settings, cookies) = (SessionSettings::default(), app_cookies(&[7]));
+    let sessions = Sessions {
+        is_in_cookies: true,
+        ..Sessions::open(settings, &cookies, ISSUER, Some(store()), &clock).unwrap()
+    };
+    let sessions = Arc::new(sessions);
+    let first = begun_until(&sessions, 600).await;
+    let next = sent(&sessions, &moved(&sessions, &first, 6_000).await).await;
+
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let request = client.get("/");
+    let (jar, name) = (request.inner().cookies(), Some(first.name()));
+    let ended = sessions.end_in_browser(name, Some(&first), jar, true, now());
+    assert!(!ended.await.is_recorded);
+    clock.advance(Duration::from_secs(900));
+    let found = found(&sessions, next).await.map(drop);
+    assert_eq!(found, Err(SignedOut::Ended));
 }
 
 /// Nobody signs it: a `sid` that no session has leaves nothing in the store.
@@ -874,16 +1079,64 @@ async fn an_unsigned_end_is_for_a_sid_that_a_session_has() {
     let (one, other) = (node(), node());
     let current = begun_with(&one, json!({ "sid": "known" })).await;
 
-    let ended = other.end_sid_unsigned(ISSUER, "made-up", now()).await;
-    assert_eq!(ended, Ok(false));
+    let end = async |sid| {
+        let mut ended = vec![];
+        let ending = other.end_sid_unsigned(ISSUER, sid, now(), &mut ended);
+        ending.await.unwrap();
+        ended
+    };
+    assert_eq!(end("made-up").await, []);
     let names = other.names.sid(ISSUER, "made-up");
     assert_eq!(store.notes(&[&names[0]]).await, Ok(vec![None]));
     assert_eq!(elsewhere(&other, &current).await, Ok(None));
 
-    let ended = other.end_sid_unsigned(ISSUER, "known", now()).await;
-    assert_eq!(ended, Ok(true));
+    let cause = EndCause::FrontchannelLogout;
+    let expected = SessionChange::ended_all(ISSUER, None, Some("known"), cause);
+    assert_eq!(end("known").await, [expected]);
+    // Another session may have begun since then, at a clock that is behind: it ends, and nothing is told twice.
+    assert_eq!(end("known").await, []);
     let there = elsewhere(&one, &current).await;
     assert_eq!(there, Err(SignedOut::Ended));
+}
+
+/// Whichever of two nodes a browser comes to, and whatever it brings afterwards.
+#[rocket::async_test]
+async fn an_end_by_the_times_is_noticed_once() {
+    for is_in_cookies in [false, true] {
+        let store = store();
+        let (one, other) = (node(&store, is_in_cookies), node(&store, is_in_cookies));
+        let current = begun(&one).await;
+        let cookies = sent(&one, &current).await;
+        let late = now() + time::Duration::hours(2);
+        let notice = async |node: &Sessions, at| {
+            let client = Client::untracked(rocket::build()).await.unwrap();
+            let request = client.get("/").cookies(cookies.to_vec());
+            let mut ended = vec![];
+            let found = node.find(request.inner().cookies(), at, &mut ended).await;
+            (found.map(drop), ended)
+        };
+        let cause = EndCause::Over(SignedOut::Idle);
+        let expected = SessionChange::ended(current.name(), &current, cause);
+        let idle = Err(SignedOut::Idle);
+        assert_eq!(notice(&other, late).await, (idle, vec![expected]));
+        for node in [&one, &other] {
+            assert_eq!(notice(node, late).await, (idle, vec![]));
+        }
+    }
+}
+
+/// No browser keeps a cookie for so long.
+#[rocket::async_test]
+async fn a_copy_of_an_old_cookie_is_no_end() {
+    let sessions = single_node();
+    let current = begun(&sessions).await;
+    let cookies = sent(&sessions, &current).await;
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let request = client.get("/").cookies(cookies.to_vec());
+    let (jar, mut ended) = (request.inner().cookies(), vec![]);
+    let late = now() + time::Duration::days(30);
+    let found = sessions.find(jar, late, &mut ended).await.map(drop);
+    assert_eq!((found, ended), (Err(SignedOut::LifetimeEnded), vec![]));
 }
 
 /// A store keeps it for sign-out, and for nothing else.
@@ -900,7 +1153,8 @@ async fn a_session_that_is_over_by_its_times_is_no_session() {
     assert_eq!(found(late).await, Err(SignedOut::Idle));
     let cookies = sent(&sessions, &current).await;
     assert!(found_with(&sessions, cookies, late).await.is_ok());
-    assert_eq!(sessions.end(current.name(), late).await, Ok(false));
+    let end = sessions.end(current.name(), Some(&current), EndCause::SignOut, late);
+    assert_eq!(end.await, Ok(None));
     assert_eq!(found(soon).await, Err(SignedOut::Ended));
 }
 

@@ -7,17 +7,23 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Row, SqlitePool,
+    ConnectOptions, Row, Sqlite as SqliteKind, SqlitePool,
+    pool::PoolConnection,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
-use tokio::sync::OnceCell;
+use tokio::{sync::OnceCell, time::sleep};
 
-use super::{CONNECTION_TIMEOUT, Database, Dialect, SqlError, Value, run};
+use super::{CALL_TIMEOUT, Database, Dialect, SqlError, Value, run};
 
-/// How long a writer waits for the writer of another process.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a writer waits for the writer of another process: shorter than a call.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
+/// The pause before the file is opened again while another process is opening it.
+const OPEN_PAUSE: Duration = Duration::from_millis(20);
 /// How many readers there are.
 const MAX_READERS: u32 = 4;
+
+/// SQLITE_BUSY and SQLITE_BUSY_RECOVERY.
+const BUSY: [&str; 2] = ["5", "261"];
 
 const SQLITE: Dialect = Dialect {
     name: "SQLite",
@@ -59,7 +65,7 @@ impl Sqlite {
             let pool = |size| {
                 SqlitePoolOptions::new()
                     .max_connections(size)
-                    .acquire_timeout(CONNECTION_TIMEOUT)
+                    .acquire_timeout(CALL_TIMEOUT)
                     .connect_lazy_with(options.clone())
             };
             Ok(Pools {
@@ -71,6 +77,22 @@ impl Sqlite {
     }
 }
 
+/// A connection of a pool. When several processes open a new file at once, the switch to WAL mode fails with
+/// SQLITE_BUSY without a wait: SQLite asks no busy handler where a reader becomes a writer. So opening is
+/// tried again, until the call times out.
+async fn connection(pool: &SqlitePool) -> Result<PoolConnection<SqliteKind>, SqlError> {
+    loop {
+        match pool.acquire().await {
+            Err(sqlx::Error::Database(error))
+                if error.code().is_some_and(|code| BUSY.contains(&&*code)) =>
+            {
+                sleep(OPEN_PAUSE).await;
+            }
+            acquired => return Ok(acquired?),
+        }
+    }
+}
+
 #[rocket::async_trait]
 impl Database for Sqlite {
     fn dialect(&self) -> &'static Dialect {
@@ -79,12 +101,14 @@ impl Database for Sqlite {
 
     async fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, SqlError> {
         let pools = self.pools().await?;
-        Ok(run!(execute, sql, values, &pools.writer)?.rows_affected())
+        let mut writer = connection(&pools.writer).await?;
+        Ok(run!(execute, sql, values, &mut *writer)?.rows_affected())
     }
 
     async fn rows(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Vec<String>>, SqlError> {
         let pools = self.pools().await?;
-        let rows = run!(fetch_all, sql, values, &pools.readers)?;
+        let mut reader = connection(&pools.readers).await?;
+        let rows = run!(fetch_all, sql, values, &mut *reader)?;
         let texts =
             |row: &sqlx::sqlite::SqliteRow| (0..row.len()).map(|i| row.try_get(i)).collect();
         Ok(rows.iter().map(texts).collect::<Result<_, _>>()?)

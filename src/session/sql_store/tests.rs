@@ -85,6 +85,27 @@ async fn several_stores_may_have_one_file() {
     assert_eq!(stores[1].ids_of("alice").await, Ok(vec![]));
 }
 
+/// The switch of a new file to WAL mode waits for nobody by itself.
+#[rocket::async_test]
+async fn a_file_that_another_process_is_creating_is_opened_afterwards() {
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("a.db");
+    let options = SqliteConnectOptions::new()
+        .filename(&file)
+        .create_if_missing(true);
+    let mut other = SqliteConnection::connect_with(&options).await.unwrap();
+    let begin = "BEGIN IMMEDIATE; CREATE TABLE other (id INTEGER)";
+    sqlx::raw_sql(begin).execute(&mut other).await.unwrap();
+
+    let store = store(&file);
+    let mut noting = store.note("n", "1", HOUR);
+    let early = timeout(Duration::from_millis(200), &mut noting).await;
+    assert!(early.is_err(), "{early:?}");
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    assert_eq!(noting.await, Ok(()));
+    assert_eq!(store.notes(&["n"]).await, Ok(vec![Some("1".to_owned())]));
+}
+
 #[rocket::async_test]
 async fn the_largest_numbers_are_compared_as_numbers() {
     let directory = TempDir::new().unwrap();

@@ -27,6 +27,7 @@ pub async fn check(store: &dyn SessionStore) {
     sessions_are_found_by_their_owners(store).await;
     notes_are_kept_and_claimed_once(store).await;
     the_largest_number_stays(store).await;
+    notes_say_how_long_they_live(store).await;
     what_is_over_is_gone(store).await;
 }
 
@@ -175,12 +176,72 @@ async fn the_largest_number_stays(store: &dyn SessionStore) {
     );
 }
 
+/// The rest of the life of one note.
+async fn life_of(store: &dyn SessionStore, name: &str) -> Option<(String, Duration)> {
+    let notes = store.notes_with_life(&[name]).await;
+    let notes = notes.expect("the rest of a life");
+    let [note] = &notes[..] else {
+        panic!("one note for one name: {notes:?}");
+    };
+    note.clone()
+}
+
+async fn notes_say_how_long_they_live(store: &dyn SessionStore) {
+    let (first, second, third) = (name(), name(), name());
+    assert_eq!(store.note(&first, "a", HOUR).await, Ok(()));
+    assert_eq!(store.note_end(&second, "b", 2 * HOUR).await, Ok(()));
+    let notes = store.notes_with_life(&[&third, &second, &first]).await;
+    let notes = notes.expect("notes with their lives");
+    let values: Vec<_> = notes
+        .iter()
+        .map(|note| note.as_ref().map(|note| &*note.0))
+        .collect();
+    assert_eq!(values, [None, Some("b"), Some("a")]);
+    let lives = notes.iter().flatten().map(|(_, left)| *left);
+    for (left, life) in lives.zip([2 * HOUR, HOUR]) {
+        let least = life - Duration::from_secs(10);
+        assert!(
+            least < left && left <= life,
+            "the rest of a life of {life:?}: {left:?}"
+        );
+    }
+    assert_eq!(store.notes_with_life(&[]).await, Ok(vec![]), "no name");
+    let notes = store.notes(&[&second]).await;
+    assert_eq!(notes, Ok(vec![Some("b".to_owned())]), "an end is a note");
+
+    // In place of any that is there, with a life of its own.
+    assert_eq!(store.note_end(&second, "c", HOUR).await, Ok(()));
+    let newer = life_of(store, &second).await.expect("a newer end");
+    assert_eq!(newer.0, "c", "a newer end");
+    assert!(newer.1 <= HOUR, "the life of a newer end: {newer:?}");
+    assert_eq!(
+        store.claim(&second, "d", HOUR).await,
+        Ok(false),
+        "an end is a claim"
+    );
+}
+
 async fn what_is_over_is_gone(store: &dyn SessionStore) {
     let (short, owner, note) = (Duration::from_millis(50), name(), name());
     let brief = session(&[&owner]);
     assert_eq!(store.create(&brief, short).await, Ok(()));
     assert_eq!(store.claim(&note, "x", short).await, Ok(true));
+    let (end, brief_end) = (name(), name());
+    assert_eq!(store.note_end(&end, "e", HOUR).await, Ok(()));
+    assert_eq!(store.note_end(&brief_end, "e", short).await, Ok(()));
+    let (_, before) = life_of(store, &end).await.expect("an end");
     rocket::tokio::time::sleep(Duration::from_millis(1_100)).await;
+    let (_, after) = life_of(store, &end).await.expect("an end");
+    let passed = before.saturating_sub(after);
+    assert!(
+        (Duration::from_secs(1)..Duration::from_secs(10)).contains(&passed),
+        "a life that passes: {passed:?} in 1.1 s"
+    );
+    assert_eq!(
+        life_of(store, &brief_end).await,
+        None,
+        "an end that is over"
+    );
     assert_eq!(
         loaded(store, &brief.id).await,
         Ok(None),
@@ -208,6 +269,9 @@ mod tests {
         OneClaim,
         LargestNumber,
         Lives,
+        Ends,
+        RestOfLife,
+        PassingLife,
     }
 
     /// A store in memory that keeps all promises but one.
@@ -302,6 +366,36 @@ mod tests {
             self.1.notes(names).await
         }
 
+        async fn note_end(
+            &self,
+            name: &str,
+            value: &str,
+            life: Duration,
+        ) -> Result<(), StoreError> {
+            if self.breaks(Promise::Ends) {
+                self.1.claim(name, value, life).await?;
+                return Ok(());
+            }
+            self.1.note_end(name, value, life).await
+        }
+
+        async fn notes_with_life(
+            &self,
+            names: &[&str],
+        ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+            let mut notes = self.1.notes_with_life(names).await?;
+            for (_, left) in notes.iter_mut().flatten() {
+                if self.breaks(Promise::RestOfLife) {
+                    *left *= 3;
+                }
+                if self.breaks(Promise::PassingLife) {
+                    // Whole hours.
+                    *left = Duration::from_secs(left.as_secs().div_ceil(3600) * 3600);
+                }
+            }
+            Ok(notes)
+        }
+
         async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
             self.1.forget(name, value).await
         }
@@ -351,6 +445,24 @@ mod tests {
     #[should_panic(expected = "a number that is not larger")]
     async fn a_store_where_a_smaller_number_wins_is_found() {
         check_without(Promise::LargestNumber).await;
+    }
+
+    #[rocket::async_test]
+    #[should_panic(expected = "a newer end")]
+    async fn a_store_that_keeps_the_older_end_is_found() {
+        check_without(Promise::Ends).await;
+    }
+
+    #[rocket::async_test]
+    #[should_panic(expected = "the rest of a life of")]
+    async fn a_store_that_says_a_wrong_rest_of_a_life_is_found() {
+        check_without(Promise::RestOfLife).await;
+    }
+
+    #[rocket::async_test]
+    #[should_panic(expected = "a life that passes: 0ns")]
+    async fn a_store_whose_lives_do_not_pass_is_found() {
+        check_without(Promise::PassingLife).await;
     }
 
     #[rocket::async_test]

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use serde_json::json;
 
 use super::*;
-use crate::settings::DevProviderSettings;
+use crate::settings::{DevProviderSettings, TokenValidation};
 
 const DEBUG: Surroundings = Surroundings {
     debug: true,
@@ -153,7 +153,7 @@ fn issuers_refused() {
         (
             "http://a.example",
             "`oidc.issuer`: `http://a.example/` is neither `https` nor on loopback",
-            "write an address with `https`",
+            "write an address with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
         ),
     ] {
         let mut settings = complete();
@@ -625,4 +625,70 @@ fn every_relaxation_has_its_line() {
         ]
     );
     assert!(complete().relaxations().is_empty());
+}
+
+/// An API is known to the provider by no name, unless it asks the provider, or has no other audience.
+#[test]
+fn an_api_needs_a_client_id_for_two_things() {
+    let api = Settings {
+        client_id: None,
+        base_url: None,
+        resource_server_only: true,
+        ..complete()
+    };
+    let cause = "`oidc.client_id`: the client's identifier is the audience of access tokens unless another is \
+                 set, and is missing";
+    let remedy = "set `audience` to what the provider puts into `aud` for this API, or `client_id`";
+    refused(&api, &RELEASE, cause, remedy);
+
+    let orders = serde_json::from_value(json!({ "resource": "https://api.example.com/orders" }));
+    let orders = std::collections::BTreeMap::from([("orders".to_owned(), orders.unwrap())]);
+    let with_audience = Settings {
+        audience: Some(vec!["notes-api".to_owned()]),
+        ..api.clone()
+    };
+    let with_resource = Settings {
+        resource: Some(url("https://api.example.com")),
+        ..api.clone()
+    };
+    let with_named = Settings {
+        apis: orders,
+        ..api
+    };
+    let asks = |settings: &Settings, method| Settings {
+        token_validation: TokenValidation::Introspection,
+        introspection_auth_method: Some(method),
+        ..settings.clone()
+    };
+    for settings in [with_audience, with_resource, with_named] {
+        for settings in [
+            settings.clone(),
+            asks(&settings, IntrospectionAuthMethod::Bearer),
+        ] {
+            match settings.mode(&RELEASE) {
+                Ok(Mode::ResourceServerOnly(registration)) => {
+                    assert_eq!(registration.client_id, "");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        for method in [
+            IntrospectionAuthMethod::ClientSecretPost,
+            IntrospectionAuthMethod::ClientSecretBasic,
+        ] {
+            let cause = "`oidc.client_id`: the provider is asked about tokens, and the client's identifier there \
+                         is missing";
+            let remedy = "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider registered";
+            refused(&asks(&settings, method), &RELEASE, cause, remedy);
+        }
+        // Sign-in is another thing.
+        let signs_in = Settings {
+            resource_server_only: false,
+            base_url: Some(url("https://app.example.com")),
+            ..settings
+        };
+        let cause = "`oidc.client_id`: the client's identifier at the provider is missing";
+        let remedy = "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider registered";
+        refused(&signs_in, &RELEASE, cause, remedy);
+    }
 }

@@ -1,6 +1,6 @@
 //! Why an access token is not accepted, and what to do about it.
 
-use crate::token::{ClaimError, JsonError, JwsError, TokenKind};
+use crate::token::{Accepts, ClaimError, JsonError, JwsError, StaleKeys, TokenKind};
 
 /// An access token that is not accepted. For the log; the caller is told
 /// [`description`](Self::description).
@@ -50,12 +50,31 @@ pub enum BearerTokenError {
         /// The `aud` of the token, at most ten of them.
         actual: Vec<String>,
     },
+    /// Introspection does not say which API it is meant for.
+    #[error("the introspection reply has no \"aud\", expected one of {expected:?}")]
+    NoAudience {
+        /// The setting `audience`, or `resource`.
+        expected: Vec<String>,
+    },
     /// It is, or may be, an ID token, a refresh token or a logout token.
     #[error("the token is not an access token: {reason}")]
     AnotherUse {
         /// How it is known.
         reason: String,
     },
+    /// It shows neither that it is an access token nor that it is another token.
+    #[error("the token does not show that it is an access token, and `{setting}` is {:?}", accepts.as_str())]
+    UnknownUse {
+        /// The name of the setting `accepts` of its issuer.
+        setting: String,
+        /// What that setting says.
+        accepts: Accepts,
+    },
+    /// As [`UnknownUse`](Self::UnknownUse), with the audience of this app's ID tokens, for which no setting lets it in.
+    #[error(
+        "the token does not show that it is an access token, and its audience is the client id, as that of an ID token"
+    )]
+    UnknownUseForClient,
     /// It is bound to a key (`cnf`), which this guard does not ask the caller to prove.
     #[error("the token is bound to a key by \"cnf\", which is not proved here")]
     Bound,
@@ -86,7 +105,11 @@ impl BearerTokenError {
             BearerTokenError::TokenType { .. } => "access_token_type",
             BearerTokenError::UnknownIssuer { .. } => "access_token_iss",
             BearerTokenError::Audience { .. } => "access_token_aud",
+            BearerTokenError::NoAudience { .. } => "access_token_aud",
             BearerTokenError::AnotherUse { .. } => "access_token_of_another_use",
+            BearerTokenError::UnknownUse { .. } | BearerTokenError::UnknownUseForClient => {
+                "access_token_of_unknown_use"
+            }
             BearerTokenError::Bound => "access_token_bound",
             BearerTokenError::Nobody => "access_token_nobody",
             BearerTokenError::Inactive => "access_token_inactive",
@@ -122,8 +145,14 @@ impl BearerTokenError {
             BearerTokenError::TokenType { .. } | BearerTokenError::AnotherUse { .. } => {
                 "the token is not an access token"
             }
+            BearerTokenError::UnknownUse { .. } | BearerTokenError::UnknownUseForClient => {
+                "the token does not show that it is an access token"
+            }
             BearerTokenError::UnknownIssuer { .. } => "the token comes from another issuer",
             BearerTokenError::Audience { .. } => "the token is meant for another API",
+            BearerTokenError::NoAudience { .. } => {
+                "the token does not say which API it is meant for"
+            }
             BearerTokenError::Bound => "tokens that are bound to a key are not accepted",
             BearerTokenError::Nobody => "the token does not say whose it is",
             BearerTokenError::Inactive | BearerTokenError::Introspection(_) => {
@@ -140,12 +169,17 @@ impl BearerTokenError {
             BearerTokenError::TooLong { .. } => {
                 "have the provider put less into access tokens, or issue opaque ones"
             }
+            BearerTokenError::Jws(JwsError::AlgorithmNotAllowed { actual, .. })
+                if actual.is_symmetric() =>
+            {
+                "have the provider sign access tokens with a key pair, by RS256 or ES256: who can check HS256 can sign with it too, so no setting accepts it here"
+            }
             BearerTokenError::Jws(JwsError::AlgorithmNotAllowed { .. }) => {
                 "if the provider signs access tokens with it, name it in `access_token_signing_algs`"
             }
             BearerTokenError::Jws(error) => error.remedy(),
             BearerTokenError::Claim(ClaimError::Missing { claim: "aud" }) => {
-                "have the provider put this API into `aud` (an audience mapper, or a resource indicator)"
+                "have the provider put this API into `aud` (an audience mapper, or a resource indicator); for Amazon Cognito, set `audience_claim = \"client_id\"`"
             }
             BearerTokenError::Claim(ClaimError::Expired { .. }) => {
                 "get a new token; if it was new, synchronise the clocks of this machine and of the provider"
@@ -160,8 +194,17 @@ impl BearerTokenError {
             BearerTokenError::Audience { .. } => {
                 "ask the provider for a token for this API, or set `audience` to what it puts into `aud`"
             }
+            BearerTokenError::NoAudience { .. } => {
+                "have the provider name this API in the `aud` of its introspection replies; where every token that it calls active may be used here, set `insecure_introspection_without_audience = true`"
+            }
             BearerTokenError::AnotherUse { .. } => {
-                "send the access token; and set `audience` to an identifier of this API, so that ID tokens cannot be mistaken for it"
+                "send the access token; where this issuer's identity tokens are meant, as those of a CI job or a workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id"
+            }
+            BearerTokenError::UnknownUse { .. } => {
+                "have the provider add a scope, or the type `at+jwt`; or set `accepts` of this issuer: to `identity_tokens` where its identity tokens are meant, as those of a CI job or a workload, or to `untyped_tokens` where its access tokens look so"
+            }
+            BearerTokenError::UnknownUseForClient => {
+                "set `audience` to an identifier of this API that is not the client id, and have the provider put it into `aud`"
             }
             BearerTokenError::Bound => "have the provider issue bearer tokens for this API",
             BearerTokenError::Nobody => {
@@ -170,30 +213,31 @@ impl BearerTokenError {
             BearerTokenError::Inactive => "nothing: the caller needs a new token",
             BearerTokenError::Introspection(error) => error.remedy(),
             BearerTokenError::Opaque => {
-                "have the provider issue JWT access tokens for this API, or give it an introspection endpoint; see `token_validation`"
+                "have the provider issue JWT access tokens for this API, or give it an introspection endpoint and set `client_id`; see `token_validation`"
             }
             BearerTokenError::Disabled => "set `enabled = true`, or send no token",
         }
     }
 
-    /// Whether the introspection reply does not say if the token is active, so that it says nothing about
-    /// the token.
+    /// Whether the introspection reply is none that a provider should give, so that it says nothing about the token:
+    /// it does not say if the token is active, has a member of another type, or is about another issuer.
     pub(crate) fn is_about_the_reply(&self) -> bool {
         matches!(
             self,
             BearerTokenError::Introspection(_)
                 | BearerTokenError::Claim(
                     ClaimError::Missing { claim: "active" }
-                        | ClaimError::WrongType {
-                            claim: "active",
-                            ..
-                        }
+                        | ClaimError::WrongType { .. }
+                        | ClaimError::Issuer { .. }
                 )
         )
     }
 
-    /// Whether newer keys of the provider could make the token good.
-    pub(crate) fn wants_fresh_keys(&self) -> bool {
-        matches!(self, BearerTokenError::Jws(error) if error.wants_fresh_keys())
+    /// What newer keys of the provider could change, if they could make the token good.
+    pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
+        match self {
+            BearerTokenError::Jws(error) => error.wants_fresh_keys(),
+            _ => None,
+        }
     }
 }

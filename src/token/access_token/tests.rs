@@ -1,5 +1,6 @@
 //! Each test changes one thing against an accepted token.
 
+mod products;
 mod sentences;
 
 use serde_json::{Value, json};
@@ -7,7 +8,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::token::{
     JsonError, JwsError,
-    test_keys::{TestKey, header, key_set, mac, rsa_public_key_forms, sign, sign_by, sign_text},
+    test_keys::{
+        TestKey, header, key_set, key_set_of, mac, rsa_public_key_forms, sign, sign_by, sign_text,
+    },
 };
 
 const RS256: SigningAlgorithm = SigningAlgorithm::RS256;
@@ -23,9 +26,13 @@ fn expected() -> AccessTokenExpectations {
     AccessTokenExpectations {
         issuer: "https://op.example".into(),
         audience: vec![API.into()],
-        audience_is_client_id: false,
+        audience_claim: AudienceClaim::Aud,
+        introspection_needs_audience: true,
+        client_id: "app".into(),
+        accepts: Accepts::AccessTokens,
+        accepts_setting: "oidc.accepts".into(),
         require_at_jwt: false,
-        roles_claim: None,
+        roles: vec![],
         algorithms: None,
         clock_skew: Duration::from_secs(60),
     }
@@ -50,8 +57,9 @@ fn judge(
     expected: &AccessTokenExpectations,
     algorithms: &[SigningAlgorithm],
 ) -> Result<AccessToken, BearerTokenError> {
+    let algorithms = AllowedAlgorithms::only(algorithms);
     let unverified = UnverifiedAccessToken::parse(token)?;
-    let checked = unverified.check(expected, algorithms, now())?;
+    let checked = unverified.check(expected, algorithms, false, now())?;
     let verified = unverified.check_signature(&key_set(), algorithms)?;
     unverified.accept(checked, verified, expected)
 }
@@ -119,7 +127,7 @@ fn access_token_type() {
     for typ in ["at+jwt", "application/at+jwt", "AT+JWT"] {
         assert_eq!(of_type(typ, true), Ok(()), "{typ}");
     }
-    for typ in ["JWT", "jwt"] {
+    for typ in ["JWT", "jwt", "application/jwt", "JOSE"] {
         assert_eq!(of_type(typ, false), Ok(()), "{typ}");
         let error = BearerTokenError::TokenType {
             expected: "\"at+jwt\"",
@@ -137,7 +145,7 @@ fn access_token_type() {
         "application/application/at+jwt",
     ] {
         let error = BearerTokenError::TokenType {
-            expected: "\"at+jwt\", \"JWT\" or none",
+            expected: "\"at+jwt\", \"JWT\", \"JOSE\" or none",
             actual: Some(typ.into()),
         };
         assert_eq!(of_type(typ, false), Err(error), "{typ}");
@@ -286,13 +294,11 @@ fn access_token_of_nobody() {
     }
 }
 
-/// The audience of an ID token is the client id: while that is accepted here, a token must show that it
-/// is none.
+/// The audience of an ID token is the client id: while that is accepted here, a token must show more.
 #[test]
 fn access_token_that_is_an_id_token() {
     let expected = AccessTokenExpectations {
         audience: vec!["app".into()],
-        audience_is_client_id: true,
         ..expected()
     };
     let mut id_token = claims();
@@ -300,30 +306,31 @@ fn access_token_that_is_an_id_token() {
     let judged = |claims: &Value| judge(&sign(ES256, &header(ES256), claims), &expected, &[ES256]);
     assert!(judged(&id_token).is_ok());
 
-    for name in ["nonce", "at_hash", "c_hash"] {
+    for name in ["at_hash", "c_hash", "s_hash"] {
         let mut claims = id_token.clone();
         claims[name] = "x".into();
-        let reason = format!("its audience is the client id, and it has {name:?}");
+        let reason = format!("it has {name:?}");
         refused(judged(&claims), BearerTokenError::AnotherUse { reason });
     }
-    let bare = id_token.as_object_mut().unwrap();
-    bare.retain(|name, _| !["scope", "client_id"].contains(&name.as_str()));
-    let reason =
-        "its audience is the client id, and it has none of \"scope\", \"scp\" and \"client_id\"";
+    id_token["scope"] = "openid email".into();
+    let reason = "its audience is its own client, as that of an ID token, and it has no other scopes than OpenID's";
     let another_use = BearerTokenError::AnotherUse {
         reason: reason.into(),
     };
+    refused(judged(&id_token), another_use.clone());
+    let bare = id_token.as_object_mut().unwrap();
+    bare.retain(|name, _| !["scope", "client_id"].contains(&name.as_str()));
+    refused(judged(&id_token), BearerTokenError::UnknownUseForClient);
+    id_token["nonce"] = "x".into();
     refused(judged(&id_token), another_use);
     id_token["scp"] = json!(["notes:read"]);
     assert!(judged(&id_token).is_ok());
-    // With an audience of the API's own, none of this matters.
-    assert!(with("nonce", "x").is_ok());
 }
 
 #[test]
 fn access_token_of_another_use() {
     for typ in ["ID", "Refresh", "Offline", "Logout", "id"] {
-        let reason = format!("its payload has \"typ\" {typ:?}");
+        let reason = format!("its \"typ\" is {typ:?}");
         refused(with("typ", typ), BearerTokenError::AnotherUse { reason });
     }
     assert!(with("typ", "Bearer").is_ok());
@@ -340,8 +347,10 @@ fn access_token_of_another_use() {
 
 #[test]
 fn scopes_and_roles() {
-    let scopes =
-        |claims: Value, roles: Option<&str>| super::scopes(claims.as_object().unwrap(), roles);
+    let scopes = |claims: Value, roles: Option<&str>| {
+        let roles: Vec<_> = roles.and_then(ClaimPath::parse).into_iter().collect();
+        super::scopes(claims.as_object().unwrap(), &roles)
+    };
     assert_eq!(scopes(json!({"scope": "a  b\tc"}), None), ["a", "b", "c"]);
     assert_eq!(scopes(json!({"scope": ["a", "b"]}), None), ["a", "b"]);
     assert_eq!(scopes(json!({"scp": "a b"}), None), ["a", "b"]);
@@ -583,11 +592,30 @@ fn what_introspection_says_is_judged() {
         )
     );
     assert_eq!(accepted.claims.value("active"), None);
+    let lenient = AccessTokenExpectations {
+        introspection_needs_audience: false,
+        ..expected()
+    };
     for careless in [
         json!({"active": true, "sub": "alice"}),
         json!({"active": true, "client_id": "app", "exp": NOW as f64 + 0.5, "iat": NOW as f64}),
+        json!({"active": true, "sub": "alice", "aud": null, "iss": "", "nonce": "", "exp": null}),
+        json!({"active": true, "sub": "alice", "aud": [], "scope": ""}),
     ] {
-        assert!(introspected(|body| *body = careless).is_ok());
+        let body = careless.to_string();
+        let judged = |expected: &AccessTokenExpectations| {
+            AccessToken::accept_introspection("opaque", body.as_bytes(), expected, now())
+        };
+        let accepted = judged(&lenient).unwrap();
+        assert_eq!(accepted.check_again(&lenient, false, now()), Ok(()));
+        let no_audience = BearerTokenError::NoAudience {
+            expected: vec![API.into()],
+        };
+        assert_eq!(
+            accepted.check_again(&expected(), false, now()),
+            Err(no_audience.clone())
+        );
+        refused(judged(&expected()), no_audience);
     }
     let set = |name: &'static str, value: Value| introspected(|body| body[name] = value);
     for (name, value) in [
@@ -597,20 +625,68 @@ fn what_introspection_says_is_judged() {
         ("nbf", json!(NOW as f64 + 59.5)),
         ("token_type", json!("bearer")),
         ("token_type", json!("access_token")),
+        ("token_type", json!("DPoP")),
+        ("token_type", json!(null)),
+        ("sub", json!("")),
+        ("scope", json!(["notes:read"])),
         ("nonce", json!("x")),
+        ("auth_time", json!(NOW)),
         ("typ", json!("Bearer")),
     ] {
         assert!(set(name, value.clone()).is_ok(), "{name}: {value}");
     }
-    let a_number = |claim| wrong_type(claim, "a number", "a string");
-    for claim in ["exp", "nbf", "iat"] {
-        refused(set(claim, json!("1")), a_number(claim));
-    }
-    for name in ["iss", "sub", "token_type"] {
-        refused(
-            set(name, json!(["x"])),
-            wrong_type(name, "a string", "an array"),
-        );
+    for (name, value, error) in [
+        ("sub", json!(7), wrong_type("sub", "a string", "a number")),
+        ("exp", json!("1"), wrong_type("exp", "a number", "a string")),
+        ("nbf", json!("1"), wrong_type("nbf", "a number", "a string")),
+        ("iat", json!("1"), wrong_type("iat", "a number", "a string")),
+        (
+            "iss",
+            json!(["x"]),
+            wrong_type("iss", "a string", "an array"),
+        ),
+        (
+            "token_type",
+            json!(["x"]),
+            wrong_type("token_type", "a string", "an array"),
+        ),
+        (
+            "client_id",
+            json!(7),
+            wrong_type("client_id", "a string", "a number"),
+        ),
+        (
+            "scope",
+            json!(7),
+            wrong_type("scope", "a string", "a number"),
+        ),
+        (
+            "aud",
+            json!(7),
+            wrong_type("aud", "a string or an array of strings", "a number"),
+        ),
+        (
+            "active",
+            json!("true"),
+            wrong_type("active", "a boolean", "a string"),
+        ),
+        (
+            "active",
+            json!(null),
+            ClaimError::Missing { claim: "active" },
+        ),
+        (
+            "iss",
+            json!("https://other.example"),
+            ClaimError::Issuer {
+                expected: "https://op.example".into(),
+                actual: "https://other.example".into(),
+            },
+        ),
+    ] {
+        let error = BearerTokenError::from(error);
+        assert!(error.is_about_the_reply(), "{name}: {value}");
+        refused(set(name, value), error);
     }
     refused(
         set("iat", json!(NOW + 61)),
@@ -619,11 +695,10 @@ fn what_introspection_says_is_judged() {
             now: NOW,
         },
     );
-    refused(set("sub", json!("")), ClaimError::EmptySubject);
     refused(
         set("typ", json!("Refresh")),
         BearerTokenError::AnotherUse {
-            reason: "its payload has \"typ\" \"Refresh\"".into(),
+            reason: "its \"typ\" is \"Refresh\"".into(),
         },
     );
     refused(
@@ -633,21 +708,6 @@ fn what_introspection_says_is_judged() {
         },
     );
     refused(set("active", json!(false)), BearerTokenError::Inactive);
-    refused(
-        set("active", json!("true")),
-        wrong_type("active", "a boolean", "a string"),
-    );
-    refused(
-        introspected(|body| *body = json!({"sub": "alice"})),
-        ClaimError::Missing { claim: "active" },
-    );
-    refused(
-        set("iss", json!("https://other.example")),
-        ClaimError::Issuer {
-            expected: "https://op.example".into(),
-            actual: "https://other.example".into(),
-        },
-    );
     refused(
         set("aud", json!("other")),
         BearerTokenError::Audience {
@@ -669,19 +729,17 @@ fn what_introspection_says_is_judged() {
             now: NOW,
         },
     );
-    for token_type in ["refresh_token", "DPoP"] {
-        let reason = format!("its \"token_type\" is {token_type:?}");
-        refused(
-            set("token_type", json!(token_type)),
-            BearerTokenError::AnotherUse { reason },
-        );
-    }
+    let reason = "its \"token_type\" is \"refresh_token\"".to_owned();
+    refused(
+        set("token_type", json!("refresh_token")),
+        BearerTokenError::AnotherUse { reason },
+    );
     refused(
         set("cnf", json!({"x5t#S256": "x"})),
         BearerTokenError::Bound,
     );
     refused(
-        introspected(|body| *body = json!({"active": true})),
+        introspected(|body| *body = json!({"active": true, "aud": API})),
         BearerTokenError::Nobody,
     );
     refused(
@@ -690,11 +748,144 @@ fn what_introspection_says_is_judged() {
     );
 }
 
+/// Rows 1, 3 and 4 hold for introspection: UAA and others introspect ID tokens too.
+#[test]
+fn introspection_of_other_tokens() {
+    let about = |claims: Value| introspected(|body| *body = claims).map(drop);
+    let to_client = AccessTokenExpectations {
+        audience: vec!["app".into()],
+        ..expected()
+    };
+    let about_client = |claims: Value| {
+        let body = claims.to_string();
+        let judged = AccessToken::accept_introspection("t", body.as_bytes(), &to_client, now());
+        judged.map(drop).map_err(|error| error.reason())
+    };
+    let another_use = Err("access_token_of_another_use");
+    let uaa = json!({
+        "active": true, "sub": "7", "aud": ["app"], "scope": ["openid"], "cid": "app", "client_id": "app",
+        "auth_time": NOW,
+    });
+    assert_eq!(about_client(uaa), another_use);
+    let okta = json!({"active": true, "sub": "7", "aud": "app", "at_hash": "x"});
+    assert_eq!(about_client(okta), another_use);
+    let keycloak = json!({"active": true, "sub": "7", "aud": "app", "azp": "app", "typ": "ID"});
+    assert_eq!(about_client(keycloak), another_use);
+    let dex = json!({
+        "active": true, "sub": "7", "aud": "app", "token_type": "Bearer", "token_use": "refresh_token",
+    });
+    assert_eq!(about_client(dex), another_use);
+    // Authentik shows the scopes here, and not in its JWTs.
+    let authentik = json!({
+        "active": true, "sub": "7", "aud": "app", "client_id": "app", "auth_time": NOW, "nonce": "y",
+        "scope": "openid notes",
+    });
+    assert_eq!(about_client(authentik), Ok(()));
+    let fosite = json!({
+        "active": true, "sub": "7", "aud": "app", "client_id": "app", "scope": "openid",
+        "token_type": "Bearer", "token_use": "access_token",
+    });
+    assert_eq!(about_client(fosite), Ok(()));
+    // The purpose is wrong whatever the audience is.
+    let logout = json!({"active": true, "sub": "7", "events": {"x": {}}});
+    let reason = "it has \"events\"".to_owned();
+    assert_eq!(about(logout), Err(BearerTokenError::AnotherUse { reason }));
+}
+
+/// What was accepted says nothing about a guard with another audience, or an issuer that changed.
+#[test]
+fn the_purpose_is_judged_anew_in_other_circumstances() {
+    let expected = expected();
+    let bare =
+        json!({"iss": "https://op.example", "aud": [API, "app"], "sub": "7", "exp": NOW + 300});
+    let token = sign(ES256, &header(ES256), &bare);
+    let algorithms = AllowedAlgorithms::only(&[ES256]);
+    let accept = |expected: &AccessTokenExpectations, signs_nobody_in| {
+        let unverified = UnverifiedAccessToken::parse(&token).unwrap();
+        let checked = unverified.check(expected, algorithms, signs_nobody_in, now())?;
+        let verified = unverified.check_signature(&key_set(), algorithms)?;
+        unverified.accept(checked, verified, expected)
+    };
+    let unknown = BearerTokenError::UnknownUse {
+        setting: "oidc.accepts".into(),
+        accepts: Accepts::AccessTokens,
+    };
+    refused(accept(&expected, false), unknown.clone());
+    let accepted = accept(&expected, true).unwrap();
+    let again =
+        |expected: &AccessTokenExpectations, nobody| accepted.check_again(expected, nobody, now());
+    assert_eq!(again(&expected, true), Ok(()));
+    // Its metadata has a place to sign in now.
+    assert_eq!(again(&expected, false), Err(unknown));
+    // Another guard asks for our client id.
+    let to_client = AccessTokenExpectations {
+        audience: vec!["app".into()],
+        ..expected.clone()
+    };
+    assert_eq!(
+        again(&to_client, true),
+        Err(BearerTokenError::UnknownUseForClient)
+    );
+    let identity = AccessTokenExpectations {
+        accepts: Accepts::IdentityTokens,
+        ..expected
+    };
+    assert_eq!(again(&identity, false), Ok(()));
+}
+
+/// A key's own `alg` counts beside what the metadata lists, unless a setting limits the algorithms.
+#[test]
+fn access_token_with_the_algorithm_of_its_key() {
+    const PS256: SigningAlgorithm = SigningAlgorithm::PS256;
+    let token = |algorithm| {
+        let mut header = header(algorithm);
+        header["typ"] = "at+jwt".into();
+        sign(algorithm, &header, &claims())
+    };
+    let judge = |token: &str, alg: Option<&str>, keys_name_more| {
+        let mut jwk = TestKey::Rsa.jwk();
+        if let Some(alg) = alg {
+            jwk["alg"] = alg.into();
+        }
+        let algorithms = AllowedAlgorithms {
+            listed: &[RS256],
+            keys_name_more,
+        };
+        let unverified = UnverifiedAccessToken::parse(token)?;
+        let checked = unverified.check(&expected(), algorithms, false, now())?;
+        let verified = unverified.check_signature(&key_set_of(&[jwk]), algorithms)?;
+        unverified.accept(checked, verified, &expected()).map(drop)
+    };
+    let not_allowed = |actual| {
+        Err(BearerTokenError::Jws(JwsError::AlgorithmNotAllowed {
+            expected: vec![RS256],
+            actual,
+        }))
+    };
+    assert_eq!(judge(&token(PS256), Some("PS256"), true), Ok(()));
+    assert_eq!(judge(&token(PS256), None, true), not_allowed(PS256));
+    assert_eq!(
+        judge(&token(PS256), Some("RS256"), true),
+        not_allowed(PS256)
+    );
+    assert_eq!(
+        judge(&token(PS256), Some("PS256"), false),
+        not_allowed(PS256)
+    );
+    assert_eq!(judge(&token(RS256), None, true), Ok(()));
+    let hs256 = token(SigningAlgorithm::HS256);
+    assert_eq!(
+        judge(&hs256, Some("HS256"), true),
+        not_allowed(SigningAlgorithm::HS256)
+    );
+}
+
 #[test]
 fn what_was_accepted_is_checked_again() {
     let accepted = accept(&sign(ES256, &typed("at+jwt"), &claims())).unwrap();
     let at = |seconds: i64| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
-    let again = |expected: &AccessTokenExpectations, now| accepted.check_again(expected, now);
+    let again =
+        |expected: &AccessTokenExpectations, now| accepted.check_again(expected, false, now);
     assert_eq!(again(&expected(), at(NOW + 359)), Ok(()));
     let expired = ClaimError::Expired {
         exp: NOW + 300,
@@ -718,7 +909,7 @@ fn what_was_accepted_is_checked_again() {
         now: NOW - 31,
     };
     assert_eq!(
-        early.check_again(&expected(), at(NOW - 31)),
+        early.check_again(&expected(), false, at(NOW - 31)),
         Err(too_early.into())
     );
 }

@@ -156,7 +156,8 @@ async fn a_route_can_read_the_reason() {
     assert_eq!(
         call(&client, "/reason", Some(&none)).await.body,
         "401: the access token is refused: the claim \"aud\" is missing; have the provider put this \
-         API into `aud` (an audience mapper, or a resource indicator)"
+         API into `aud` (an audience mapper, or a resource indicator); for Amazon Cognito, set \
+         `audience_claim = \"client_id\"`"
     );
     assert_eq!(
         call(&client, "/reason", Some("a b")).await.body,
@@ -240,7 +241,7 @@ async fn a_resource_server_only_reads_no_session() {
     };
     assert_eq!(call(json!({})).await.body, "person alice");
     let answer = call(json!({ "resource_server_only": true })).await;
-    let bare = format!("Bearer realm=\"api\", {METADATA}");
+    let bare = format!("Bearer realm=\"api\", scope=\"notes:read\", {METADATA}");
     assert_eq!((answer.status, answer.challenge), (401, Some(bare)));
 }
 

@@ -68,6 +68,66 @@ async fn introspection_by_client_secret_basic() {
     assert_eq!(request.form, QUESTION.map(owned));
 }
 
+/// What the metadata lists is what is used; of several, the one of the token endpoint. A list without one that this client
+/// can use, and no list, leave it to the token endpoint.
+#[rocket::async_test]
+async fn introspection_as_the_metadata_lists() {
+    const POST: &str = "client_secret_post";
+    const BASIC: &str = "client_secret_basic";
+    for (listed, at_token_endpoint, set, expected) in [
+        (json!([BASIC]), json!([POST, BASIC]), None, BASIC),
+        (json!(BASIC), json!([POST]), None, BASIC),
+        (json!([POST]), json!([BASIC]), None, POST),
+        (json!([POST, BASIC]), json!([POST]), None, POST),
+        (json!([POST, BASIC]), json!([BASIC]), None, BASIC),
+        (json!([POST, BASIC]), json!(null), None, BASIC),
+        (json!(["private_key_jwt", POST]), json!([BASIC]), None, POST),
+        (
+            json!(["tls_client_auth", "Bearer"]),
+            json!([POST]),
+            None,
+            POST,
+        ),
+        (json!([]), json!([BASIC]), None, BASIC),
+        (json!(7), json!([BASIC]), None, BASIC),
+        (json!(null), json!([BASIC]), None, BASIC),
+        (json!(null), json!([POST]), None, POST),
+        (json!(null), json!([BASIC, POST]), None, POST),
+        (json!(null), json!(null), None, BASIC),
+        // What is set takes precedence.
+        (json!([BASIC]), json!([BASIC]), Some(POST), POST),
+        (json!([POST]), json!([POST]), Some(BASIC), BASIC),
+    ] {
+        let name = format!("{listed} {at_token_endpoint} {set:?}");
+        let provider = TestProvider::start().await;
+        provider.metadata(|metadata| {
+            let member = "introspection_endpoint_auth_methods_supported";
+            metadata.insert(member.to_owned(), listed);
+            let member = "token_endpoint_auth_methods_supported";
+            metadata.insert(member.to_owned(), at_token_endpoint);
+        });
+        say(&provider, |_| ());
+        let api = Api::at(provider, json!({ "introspection_auth_method": set })).await;
+        assert_eq!(api.call("/notes", "opaque").await.status, 200, "{name}");
+        let request = api.provider.last_request(INTROSPECT);
+        let found = match (request.basic(), request.form_value("client_secret")) {
+            (Some(_), None) => BASIC,
+            (None, Some(_)) => POST,
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+/// A client that is registered for one method at the token endpoint uses it here too, if nothing else is listed.
+#[rocket::async_test]
+async fn introspection_by_the_method_that_is_set_for_the_token_endpoint() {
+    let settings = json!({ "token_endpoint_auth_method": "client_secret_basic" });
+    let api = open(settings).await;
+    assert_eq!(api.call("/notes", "opaque").await.status, 200);
+    assert!(api.provider.last_request(INTROSPECT).basic().is_some());
+}
+
 /// What stands for itself in neither a form nor a header.
 #[rocket::async_test]
 async fn introspection_with_an_odd_secret() {
@@ -117,11 +177,6 @@ async fn what_introspection_says_is_judged() {
     for (member, value, description) in [
         ("active", json!(false), "the token is not active"),
         ("aud", json!("other"), "the token is meant for another API"),
-        (
-            "iss",
-            json!("https://other.example"),
-            "the token comes from another issuer",
-        ),
         ("exp", json!(crate::app::NOW - 60), "the token has expired"),
         (
             "nbf",
@@ -156,11 +211,59 @@ async fn times_may_be_floats_and_lesser_members_absent() {
     let api = open(json!({})).await;
     say(&api.provider, |reply| {
         reply.set("exp", json!(crate::app::NOW as f64 + 300.5));
-        reply.remove("aud");
-        reply.remove("iss");
+        reply.set("iss", "");
+        reply.set("client_id", json!(null));
         reply.remove("token_type");
     });
     assert_eq!(api.call("/whoami", "opaque").await.status, 200);
+}
+
+/// What does not say which API it is for is for none, unless a setting says otherwise.
+#[rocket::async_test]
+async fn introspection_without_audience() {
+    let without = |reply: &mut Reply| reply.remove("aud");
+    let nothing = |reply: &mut Reply| reply.set("aud", json!(null));
+    let api = open(json!({})).await;
+    assert_eq!(api.call("/whoami", "opaque").await.status, 200);
+    let refusal = refused("the token does not say which API it is meant for");
+    say(&api.provider, without);
+    assert_eq!(api.call("/whoami", "without").await, refusal);
+    say(&api.provider, nothing);
+    assert_eq!(api.call("/whoami", "nothing").await, refusal);
+    let said = [
+        "DEBUG: the access token is refused: the introspection reply has no \"aud\", \
+         expected one of [\"https://api.example.com\"]",
+        "DEBUG: have the provider name this API in the `aud` of its introspection replies; where every token \
+         that it calls active may be used here, set `insecure_introspection_without_audience = true`",
+    ];
+    let lines = api.log.debug_lines();
+    assert!(lines.windows(2).any(|pair| pair == said), "{lines:#?}");
+
+    let api = open(json!({ "insecure_introspection_without_audience": true })).await;
+    let warning = "WARN: `insecure_introspection_without_audience = true`: a token for another API is \
+                   accepted when introspection does not say which it is for";
+    let lines = api.log.lines();
+    assert!(lines.iter().any(|line| line == warning), "{lines:#?}");
+    say(&api.provider, without);
+    for _ in 0..2 {
+        assert_eq!(api.call("/whoami", "opaque").await.status, 200);
+    }
+    say(&api.provider, |reply| reply.set("aud", "other"));
+    assert_eq!(
+        api.call("/whoami", "other").await,
+        refused("the token is meant for another API")
+    );
+
+    let api = open(json!({ "audience": null, "resource": "https://api.example.com" })).await;
+    say(&api.provider, without);
+    assert_eq!(api.call("/whoami", "opaque").await, refusal_at_resource());
+}
+
+fn refusal_at_resource() -> Answer {
+    let mut refusal = refused("the token does not say which API it is meant for");
+    let challenge = refusal.challenge.take().unwrap();
+    refusal.challenge = Some(challenge.replace("http://localhost:8000", "https://api.example.com"));
+    refusal
 }
 
 /// A yes counts for a minute, or until `exp`.
@@ -354,6 +457,30 @@ async fn an_introspection_of_no_use_is_502() {
             Reply::json(json!({ "active": "true", "sub": "alice" })),
             "gave an unusable answer: the claim \"active\" is a string, not a boolean",
         ),
+        (
+            Reply::json(json!({ "active": null, "sub": "alice" })),
+            "gave an unusable answer: the claim \"active\" is missing",
+        ),
+        (
+            Reply::json(
+                json!({ "active": true, "sub": "alice", "exp": "1", "aud": TestProvider::API }),
+            ),
+            "gave an unusable answer: the claim \"exp\" is a string, not a number",
+        ),
+        (
+            Reply::json(json!({ "active": true, "sub": ["alice"], "aud": TestProvider::API })),
+            "gave an unusable answer: the claim \"sub\" is an array, not a string",
+        ),
+        (
+            Reply::json(
+                json!({ "active": true, "sub": "alice", "iss": 7, "aud": TestProvider::API }),
+            ),
+            "gave an unusable answer: the claim \"iss\" is a number, not a string",
+        ),
+        (
+            Reply::json(json!({ "active": true, "sub": "alice", "aud": 7 })),
+            "gave an unusable answer: the claim \"aud\" is a number, not a string or an array of strings",
+        ),
         (Reply::status(204), "answered with status 204"),
         (Reply::status(404), "answered with status 404"),
         (
@@ -377,12 +504,28 @@ async fn an_introspection_of_no_use_is_502() {
             body: "wrong".to_owned(),
         };
         assert_eq!(answer, bad_gateway, "{logged}");
-        let line = format!("ERROR: the provider's introspection endpoint {logged}");
-        assert!(api.log.lines().contains(&line), "{line}");
+        // The first of a reason is an error, and those of the next minute are at `debug`.
+        let line = format!("the provider's introspection endpoint {logged}");
+        let lines = [api.log.lines(), api.log.debug_lines()].concat();
+        let levels = ["ERROR", "DEBUG"].map(|level| format!("{level}: {line}"));
+        assert!(levels.iter().any(|it| lines.contains(it)), "{line}");
         // Nothing of it is remembered.
         assert_eq!(api.provider.count(INTROSPECT), i + 1);
     }
     api.provider.clear_path(INTROSPECT);
+    assert_eq!(api.call("/notes", "opaque").await.status, 200);
+}
+
+/// A reply about another issuer's token is the provider's mistake, not the caller's.
+#[rocket::async_test]
+async fn introspection_of_another_issuer_is_502() {
+    let api = open(json!({})).await;
+    say(&api.provider, |reply| {
+        reply.set("iss", "https://other.example")
+    });
+    let answer = api.call("/notes", "opaque").await;
+    assert_eq!((answer.status, answer.challenge), (502, None));
+    say(&api.provider, |_| ());
     assert_eq!(api.call("/notes", "opaque").await.status, 200);
 }
 

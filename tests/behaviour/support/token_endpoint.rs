@@ -125,8 +125,8 @@ impl State {
             "refresh_token": refresh_token, "scope": grant.scope, "id_token": id_token.compact(),
         }));
         let access_claims = json!({
-            "iss": self.issuer(), "sub": grant.sub, "client_id": grant.client_id,
-            "scope": grant.scope, "iat": now, "exp": now + 300,
+            "iss": self.issuer(), "sub": grant.sub, "aud": super::TestProvider::API,
+            "client_id": grant.client_id, "scope": grant.scope, "iat": now, "exp": now + 300,
         });
         let reply = reply.with_header("Cache-Control", "no-store");
         (

@@ -93,7 +93,7 @@ fn of_what_is_no_jwt() {
         BearerTokenError::Opaque,
         "the token is not a JWT, and opaque tokens are not accepted",
         "the token is not a JWT",
-        "have the provider issue JWT access tokens for this API, or give it an introspection endpoint; see `token_validation`",
+        "have the provider issue JWT access tokens for this API, or give it an introspection endpoint and set `client_id`; see `token_validation`",
     );
     says(
         BearerTokenError::Introspection(json),
@@ -119,6 +119,15 @@ fn of_a_signature() {
             actual: SigningAlgorithm::HS256,
         },
         "the token is signed with HS256, expected RS256, ES256",
+        "the token is signed with an algorithm that is not accepted",
+        "have the provider sign access tokens with a key pair, by RS256 or ES256: who can check HS256 can sign with it too, so no setting accepts it here",
+    );
+    says(
+        JwsError::AlgorithmNotAllowed {
+            expected: vec![RS256],
+            actual: ES256,
+        },
+        "the token is signed with ES256, expected RS256",
         "the token is signed with an algorithm that is not accepted",
         "if the provider signs access tokens with it, name it in `access_token_signing_algs`",
     );
@@ -154,7 +163,7 @@ fn of_a_claim() {
         ClaimError::Missing { claim: "aud" },
         "the claim \"aud\" is missing",
         CLAIM,
-        "have the provider put this API into `aud` (an audience mapper, or a resource indicator)",
+        "have the provider put this API into `aud` (an audience mapper, or a resource indicator); for Amazon Cognito, set `audience_claim = \"client_id\"`",
     );
     says(
         ClaimError::Missing { claim: "exp" },
@@ -253,7 +262,30 @@ fn of_another_use() {
         },
         "the token is not an access token: it has \"events\"",
         "the token is not an access token",
-        "send the access token; and set `audience` to an identifier of this API, so that ID tokens cannot be mistaken for it",
+        "send the access token; where this issuer's identity tokens are meant, as those of a CI job or a workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id",
+    );
+    says(
+        BearerTokenError::UnknownUse {
+            setting: text("oidc.issuers.ci.accepts"),
+            accepts: Accepts::AccessTokens,
+        },
+        "the token does not show that it is an access token, and `oidc.issuers.ci.accepts` is \"access_tokens\"",
+        "the token does not show that it is an access token",
+        "have the provider add a scope, or the type `at+jwt`; or set `accepts` of this issuer: to `identity_tokens` where its identity tokens are meant, as those of a CI job or a workload, or to `untyped_tokens` where its access tokens look so",
+    );
+    says(
+        BearerTokenError::UnknownUseForClient,
+        "the token does not show that it is an access token, and its audience is the client id, as that of an ID token",
+        "the token does not show that it is an access token",
+        "set `audience` to an identifier of this API that is not the client id, and have the provider put it into `aud`",
+    );
+    says(
+        BearerTokenError::NoAudience {
+            expected: vec![text("api")],
+        },
+        "the introspection reply has no \"aud\", expected one of [\"api\"]",
+        "the token does not say which API it is meant for",
+        "have the provider name this API in the `aud` of its introspection replies; where every token that it calls active may be used here, set `insecure_introspection_without_audience = true`",
     );
     says(
         BearerTokenError::Bound,

@@ -1,0 +1,136 @@
+//! Where roles are in a token's claims, and how they are read there.
+
+use serde_json::{Map, Value};
+
+use super::add_words;
+
+/// The place of a claim: its name, names of members that are joined by dots, or a JSON Pointer
+/// ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), in which names may have dots.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ClaimPath {
+    text: String,
+    members: Vec<String>,
+}
+
+impl ClaimPath {
+    /// `None` for a pointer with another use of `~` than `~0` and `~1`.
+    pub(crate) fn parse(text: &str) -> Option<ClaimPath> {
+        let members = match text.strip_prefix('/') {
+            Some(pointer) => pointer.split('/').map(unescaped).collect::<Option<_>>()?,
+            None => text.split('.').map(str::to_owned).collect(),
+        };
+        Some(ClaimPath {
+            text: text.to_owned(),
+            members,
+        })
+    }
+
+    /// Those of a setting that was checked.
+    pub(crate) fn parse_all(texts: &[String]) -> Vec<ClaimPath> {
+        let paths = texts.iter().map(String::as_str);
+        paths.filter_map(ClaimPath::parse).collect()
+    }
+
+    /// Adds the roles that are there: the words of a text, the texts of a list, or the names of the members of an
+    /// object that are objects themselves, as Zitadel writes them.
+    pub(super) fn add_roles(&self, claims: &Map<String, Value>, roles: &mut Vec<String>) {
+        match self.find(claims) {
+            Some(Value::Object(members)) => {
+                let named = members.iter().filter(|(_, value)| value.is_object());
+                roles.extend(named.map(|(name, _)| name.clone()));
+            }
+            value => add_words(value, roles),
+        }
+    }
+
+    /// The claim of the whole name, else the member that the path leads to.
+    fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
+        if let Some(value) = claims.get(&self.text) {
+            return Some(value);
+        }
+        let (first, rest) = self.members.split_first()?;
+        let mut value = claims.get(first)?;
+        for member in rest {
+            value = value.as_object()?.get(member)?;
+        }
+        Some(value)
+    }
+}
+
+/// RFC 6901 §4.
+fn unescaped(token: &str) -> Option<String> {
+    let mut pieces = token.split('~');
+    let mut text = pieces.next()?.to_owned();
+    for piece in pieces {
+        let (escaped, rest) = match piece.as_bytes().first()? {
+            b'0' => ('~', &piece[1..]),
+            b'1' => ('/', &piece[1..]),
+            _ => return None,
+        };
+        text.push(escaped);
+        text.push_str(rest);
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn roles(claims: &Value, path: &str) -> Vec<String> {
+        let mut roles = vec![];
+        let path = ClaimPath::parse(path).unwrap();
+        path.add_roles(claims.as_object().unwrap(), &mut roles);
+        roles
+    }
+
+    #[test]
+    fn paths_lead_to_members() {
+        let claims = json!({
+            "realm_access": {"roles": ["a", "b"]},
+            "resource_access": {"my.app": {"roles": ["c"]}, "x/y~z": {"roles": ["d"]}},
+            "https://app.example/roles": ["e"],
+            "a.b": "f g",
+            "a": {"b": "h"},
+        });
+        for (path, expected) in [
+            ("realm_access.roles", &["a", "b"][..]),
+            ("/realm_access/roles", &["a", "b"]),
+            ("/resource_access/my.app/roles", &["c"]),
+            ("/resource_access/x~1y~0z/roles", &["d"]),
+            ("https://app.example/roles", &["e"]),
+            ("/https:~1~1app.example~1roles", &["e"]),
+            ("a.b", &["f", "g"]),
+            ("/a.b", &["f", "g"]),
+            ("/a/b", &["h"]),
+            ("resource_access.my.app.roles", &[]),
+            ("realm_access", &[]),
+            ("realm_access.", &[]),
+            ("realm_access.roles.x", &[]),
+            ("/realm_access/roles/0", &[]),
+            ("/", &[]),
+            ("nothing", &[]),
+        ] {
+            assert_eq!(roles(&claims, path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn roles_as_names_of_members() {
+        let claims = json!({"urn:zitadel:iam:org:project:roles": {
+            "admin": {"1234": "org.zitadel.localhost"}, "user": {}, "no": false, "yes": true, "text": "x",
+        }});
+        let path = "urn:zitadel:iam:org:project:roles";
+        assert_eq!(roles(&claims, path), ["admin", "user"]);
+    }
+
+    #[test]
+    fn other_escapes_are_no_pointer() {
+        for text in ["/a~", "/a~2b", "/~/b", "/ä~ß"] {
+            assert_eq!(ClaimPath::parse(text), None, "{text}");
+        }
+        assert!(ClaimPath::parse("a~b").is_some());
+    }
+}

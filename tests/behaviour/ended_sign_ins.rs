@@ -1,0 +1,608 @@
+//! The end of a user's sessions, beside their sign-ins: what began before it ends, whatever the clocks of nodes
+//! say, and what began after it stays.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use rocket::{
+    Request,
+    futures::future::join,
+    get,
+    http::{Method, Status},
+    routes,
+    serde::json::{Json, Value, json},
+    tokio::sync::Semaphore,
+};
+use rocket_openidconnect::{
+    Clock, Events, Oidc, Refused, RelyingParty, SignedIn,
+    store::{MemoryStore, SessionStore, StoreError, StoredSession},
+};
+use tempfile::TempDir;
+
+use crate::{
+    common::{App, KEY, NOW, assert_signed_out, locked, pages},
+    records::{carry_cookies, hold, session_cookies},
+    support::{Browser, Callback, Page, TestProvider, case},
+};
+
+/// Where sessions and ends are: `store`, and whether there is a database.
+const MODES: [(&str, bool); 4] = [
+    ("cookie", false),
+    ("cookie", true),
+    ("memory", false),
+    ("sql", true),
+];
+
+/// Whom a logout token names.
+#[derive(Clone, Copy, Debug)]
+enum Named {
+    Sub,
+    Sid,
+    Both,
+}
+
+const NAMED: [Named; 3] = [Named::Sub, Named::Sid, Named::Both];
+
+fn in_mode(provider: &TestProvider, mode: (&str, bool), directory: &TempDir) -> App {
+    let app = App::local(provider)
+        .with("secret_key", KEY)
+        .with("oidc.session.store", mode.0);
+    let file = directory.path().join("sessions.db");
+    match mode.1 {
+        true => app.with("oidc.session.url", format!("sqlite://{}", file.display())),
+        false => app,
+    }
+}
+
+/// A logout token for the latest sign-in, from the provider's own HTTP client.
+async fn log_out(node: &Browser, provider: &TestProvider, named: Named) {
+    let token = provider.logout_token(|token| match named {
+        Named::Sub => token.remove("sid"),
+        Named::Sid => token.remove("sub"),
+        Named::Both => {}
+    });
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    let body = format!("logout_token={token}");
+    let path = "/oidc/backchannel-logout";
+    let client = node.another();
+    let page = client.request(Method::Post, path, &form, &body).await;
+    page.is(Status::Ok);
+}
+
+async fn bring(browser: &Browser, callback: &Callback) -> Page {
+    let path = callback.path_and_query();
+    browser.arrive_from_provider(&path).await
+}
+
+/// A sign-in that does not begin a session, and begins once more at the provider.
+#[track_caller]
+fn restarts(page: &Page, provider: &TestProvider) {
+    page.redirects_to(&format!("{}/authorize?", provider.issuer()));
+    let of_session = |set: &&str| set.contains("oidc_session") && !set.contains("Max-Age=0");
+    assert_eq!(page.set_cookies().into_iter().find(of_session), None);
+}
+
+/// How many codes were exchanged.
+fn exchanges(provider: &TestProvider) -> usize {
+    let requests = provider.requests_to("/token");
+    let with_code = |r: &&crate::support::RecordedRequest| r.form_value("code").is_some();
+    requests.iter().filter(with_code).count()
+}
+
+#[rocket::async_test]
+async fn an_end_ends_what_began_before_it_whatever_the_clocks_say() {
+    for store in ["cookie", "sql"] {
+        for ahead in [-5, 0, 5] {
+            for named in NAMED {
+                case(&format!("{store}, {ahead} s ahead, {named:?}"));
+                let (provider, directory) = (TestProvider::start().await, TempDir::new().unwrap());
+                let app = in_mode(&provider, (store, true), &directory);
+                let one = app.open().await;
+                let clock = Clock::standing_at(NOW + ahead);
+                let fairing = Oidc::fairing().clock(clock.clone());
+                let other = Browser::open(app.bare().attach(fairing).mount("/", pages())).await;
+
+                one.sign_in(&provider, "/me").await.is(Status::Ok);
+                let second = one.another();
+                provider.user_claims(json!({ "sub": "bob" }));
+                second.sign_in(&provider, "/me").await.is(Status::Ok);
+                provider.user_claims(json!({ "sub": "alice" }));
+                let first = one.another();
+                first.sign_in(&provider, "/me").await.is(Status::Ok);
+                for it in [&app.clock(), &clock] {
+                    it.advance(Duration::from_secs(2));
+                }
+                carry_cookies(&first, &other);
+                other.visit("/me").await.is(Status::Ok);
+                log_out(&other, &provider, named).await;
+                assert_signed_out(&first).await;
+                assert_signed_out(&other).await;
+                second.visit("/me").await.is(Status::Ok).sees("bob");
+
+                // At once, at either node, and of the other node's browser.
+                for (here, there) in [(&first, &other), (&other, &first)] {
+                    here.sign_in(&provider, "/me").await.is(Status::Ok);
+                    here.visit("/me").await.is(Status::Ok).sees("alice");
+                    carry_cookies(here, there);
+                    there.visit("/me").await.is(Status::Ok).sees("alice");
+                    log_out(there, &provider, named).await;
+                    assert_signed_out(here).await;
+                    assert_signed_out(there).await;
+                }
+            }
+        }
+    }
+}
+
+/// The provider ended the sessions for which it had issued the code.
+#[rocket::async_test]
+async fn a_sign_in_that_is_under_way_is_ended_with_the_sessions_of_its_user() {
+    for mode in MODES {
+        for named in NAMED {
+            for moment in ["/token", "/userinfo"] {
+                case(&format!("{mode:?}, {named:?}, while {moment} is asked"));
+                let (provider, directory) = (TestProvider::start().await, TempDir::new().unwrap());
+                let app = in_mode(&provider, mode, &directory);
+                let browser = app.open().await;
+                let callback = browser.begin_sign_in(&provider, "/me").await;
+                let held = provider.hold(moment);
+                let (page, ()) = join(bring(&browser, &callback), async {
+                    provider.until_requested(moment, 1).await;
+                    log_out(&browser, &provider, named).await;
+                    held.release();
+                })
+                .await;
+                restarts(&page, &provider);
+                provider.until_requested("/revoke", 2).await;
+                assert_signed_out(&browser).await;
+
+                // The user signs in again, is signed in, and stays it.
+                let page = browser.follow(&provider, page).await;
+                page.is(Status::Ok).sees("alice");
+                assert_eq!(page.url, "/me");
+                app.advance(Duration::from_secs(60));
+                browser.visit("/me").await.is(Status::Ok);
+                assert_eq!(exchanges(&provider), 2);
+                log_out(&browser, &provider, named).await;
+                assert_signed_out(&browser).await;
+            }
+        }
+    }
+}
+
+/// Once more by itself, and not for ever.
+#[rocket::async_test]
+async fn a_sign_in_that_is_ended_again_and_again_is_a_page() {
+    for mode in MODES {
+        let (provider, directory) = (TestProvider::start().await, TempDir::new().unwrap());
+        let app = in_mode(&provider, mode, &directory);
+        let browser = app.open().await;
+        let mut callback = browser.begin_sign_in(&provider, "/me").await;
+        for times in [1, 2] {
+            let held = provider.hold("/userinfo");
+            let (page, ()) = join(bring(&browser, &callback), async {
+                provider.until_requested("/userinfo", times).await;
+                log_out(&browser, &provider, Named::Sub).await;
+                held.release();
+            })
+            .await;
+            if times == 1 {
+                restarts(&page, &provider);
+                callback = provider.authorize(page.location.as_deref().unwrap());
+                continue;
+            }
+            page.is(Status::BadRequest)
+                .sees("You were signed out while you signed in.")
+                .sees("<a class=\"button\" href=\"&#x2F;oidc&#x2F;login?next=%2Fme\">");
+        }
+        assert_eq!(
+            app.failures(),
+            ["the sessions of the user were ended while they signed in"]
+        );
+        assert_signed_out(&browser).await;
+        provider.until_requested("/revoke", 4).await;
+        // By the button.
+        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+        browser.visit("/me").await.is(Status::Ok);
+    }
+}
+
+/// What an app does about a sign-in: waits, or ends the other sessions of the user.
+#[derive(Clone)]
+struct Asked {
+    gate: Arc<Semaphore>,
+    is_asked: Arc<Semaphore>,
+    waits: Arc<AtomicBool>,
+    ends_others: Arc<AtomicBool>,
+}
+
+impl Asked {
+    fn new() -> Asked {
+        Asked {
+            gate: Arc::new(Semaphore::new(0)),
+            is_asked: Arc::new(Semaphore::new(0)),
+            waits: Arc::default(),
+            ends_others: Arc::default(),
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl Events for Asked {
+    async fn after_authorize(
+        &self,
+        request: &Request<'_>,
+        signed_in: &mut SignedIn<'_>,
+    ) -> Result<(), Refused> {
+        self.is_asked.add_permits(1);
+        if self.waits.swap(false, Ordering::SeqCst) {
+            self.gate.acquire().await.unwrap().forget();
+        }
+        if self.ends_others.load(Ordering::SeqCst) {
+            let rp = request.rocket().state::<RelyingParty>().unwrap();
+            rp.end_sessions(signed_in.subject()).await.unwrap();
+        }
+        Ok(())
+    }
+}
+
+/// After UserInfo and before there is a session that an end could find.
+#[rocket::async_test]
+async fn an_end_while_the_app_is_asked_ends_the_sign_in() {
+    for mode in MODES {
+        for named in NAMED {
+            for ends_others in [false, true] {
+                case(&format!("{mode:?}, {named:?}, {ends_others}"));
+                let (provider, directory) = (TestProvider::start().await, TempDir::new().unwrap());
+                let app = in_mode(&provider, mode, &directory);
+                let asked = Asked::new();
+                let browser = Browser::open(app.rocket_with(asked.clone())).await;
+                let callback = browser.begin_sign_in(&provider, "/me").await;
+                asked.waits.store(true, Ordering::SeqCst);
+                asked.ends_others.store(ends_others, Ordering::SeqCst);
+                let (page, ()) = join(bring(&browser, &callback), async {
+                    asked.is_asked.acquire().await.unwrap().forget();
+                    log_out(&browser, &provider, named).await;
+                    asked.gate.add_permits(1);
+                })
+                .await;
+                restarts(&page, &provider);
+                provider.until_requested("/revoke", 2).await;
+                assert_signed_out(&browser).await;
+                let page = browser.follow(&provider, page).await;
+                page.is(Status::Ok).sees("alice");
+                browser.visit("/me").await.is(Status::Ok);
+            }
+        }
+    }
+}
+
+/// An app may let each user have one session.
+#[rocket::async_test]
+async fn an_app_that_ends_the_other_sessions_at_a_sign_in_keeps_this_one() {
+    for mode in MODES {
+        let (provider, directory) = (TestProvider::start().await, TempDir::new().unwrap());
+        let app = in_mode(&provider, mode, &directory);
+        let asked = Asked::new();
+        asked.ends_others.store(true, Ordering::SeqCst);
+        let first = Browser::open(app.rocket_with(asked)).await;
+        first.sign_in(&provider, "/me").await.is(Status::Ok);
+        let second = first.another();
+        // Long after, and at once.
+        for (here, there, passed) in [(&second, &first, 60), (&first, &second, 0)] {
+            there.visit("/me").await.is(Status::Ok);
+            app.advance(Duration::from_secs(passed));
+            here.sign_in(&provider, "/me").await.is(Status::Ok);
+            here.visit("/me").await.is(Status::Ok);
+            assert_signed_out(there).await;
+        }
+    }
+}
+
+/// Sign-out, the provider's word of it, and the next sign-in, within a second.
+#[rocket::async_test]
+async fn a_user_who_signs_out_and_in_again_at_once_is_signed_in() {
+    for mode in MODES {
+        for named in NAMED {
+            case(&format!("{mode:?}, {named:?}"));
+            let (provider, directory) = (TestProvider::start().await, TempDir::new().unwrap());
+            let app = in_mode(&provider, mode, &directory);
+            let browser = app.open().await;
+            browser.sign_in(&provider, "/me").await.is(Status::Ok);
+            for _ in 0..2 {
+                let kept = session_cookies(&browser);
+                browser.submit("/oidc/logout", "").await.redirects_to("/");
+                log_out(&browser, &provider, named).await;
+                let page = browser.sign_in(&provider, "/me").await;
+                page.is(Status::Ok).sees("alice");
+                browser.visit("/me").await.is(Status::Ok);
+                let copy = browser.another();
+                hold(&copy, &kept);
+                assert_signed_out(&copy).await;
+                browser.visit("/me").await.is(Status::Ok);
+            }
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn an_end_from_before_a_sign_in_ends_nothing_and_a_newer_one_does() {
+    for mode in MODES {
+        for named in NAMED {
+            case(&format!("{mode:?}, {named:?}"));
+            let (provider, directory) = (TestProvider::start().await, TempDir::new().unwrap());
+            let app = in_mode(&provider, mode, &directory);
+            let first = app.open().await;
+            first.sign_in(&provider, "/me").await.is(Status::Ok);
+            log_out(&first, &provider, named).await;
+            // The database goes by its own clock, in which this is a moment.
+            app.advance(Duration::from_secs(10));
+            let second = first.another();
+            second.sign_in(&provider, "/me").await.is(Status::Ok);
+            let codes = exchanges(&provider);
+            assert!(codes == 2 || mode.1, "{codes} codes");
+            app.advance(Duration::from_secs(600));
+            second.visit("/me").await.is(Status::Ok);
+            assert_signed_out(&first).await;
+            log_out(&first, &provider, named).await;
+            assert_signed_out(&second).await;
+        }
+    }
+}
+
+/// A code that was issued before the sessions were ended, and is brought long after it.
+#[rocket::async_test]
+async fn a_callback_that_is_kept_back_until_after_an_end_begins_no_session() {
+    for mode in MODES {
+        let (provider, directory) = (TestProvider::start().await, TempDir::new().unwrap());
+        let app = in_mode(&provider, mode, &directory);
+        let browser = app.open().await;
+        let callback = browser.begin_sign_in(&provider, "/me").await;
+        app.advance(Duration::from_secs(60));
+        log_out(&browser, &provider, Named::Sub).await;
+        app.advance(Duration::from_secs(60));
+        let page = bring(&browser, &callback).await;
+        restarts(&page, &provider);
+        assert_signed_out(&browser).await;
+    }
+}
+
+/// A page of the provider, without a signature, for a sign-in that has no session yet.
+#[rocket::async_test]
+async fn a_frame_ends_a_sign_in_that_is_under_way() {
+    for mode in MODES {
+        let (provider, directory) = (TestProvider::start().await, TempDir::new().unwrap());
+        let app = in_mode(&provider, mode, &directory).with("oidc.frontchannel_logout", true);
+        let browser = app.open().await;
+        let callback = browser.begin_sign_in(&provider, "/me").await;
+        let held = provider.hold("/userinfo");
+        let frame = |sid: &str| {
+            let issuer: String =
+                url::form_urlencoded::byte_serialize(provider.issuer().as_bytes()).collect();
+            format!("/oidc/frontchannel-logout?iss={issuer}&sid={sid}")
+        };
+        let (page, ()) = join(bring(&browser, &callback), async {
+            provider.until_requested("/userinfo", 1).await;
+            for sid in ["sid-1", "sid-2"] {
+                let page = browser.another().visit(&frame(sid)).await;
+                page.is(Status::Ok);
+            }
+            held.release();
+        })
+        .await;
+        restarts(&page, &provider);
+        // There was no sign-in for the other one, so that nothing was noted for it.
+        let page = browser.follow(&provider, page).await;
+        page.is(Status::Ok).sees("alice");
+        assert_eq!(exchanges(&provider), 2);
+    }
+}
+
+/// A store that ends the sessions before it keeps one, or answers texts that nobody wrote.
+#[derive(Clone)]
+struct Odd {
+    store: Arc<MemoryStore>,
+    gate: Arc<Mutex<Option<Arc<Semaphore>>>>,
+    is_asked: Arc<Semaphore>,
+    /// What each note of an end is replaced by.
+    text: Arc<Mutex<Option<&'static str>>>,
+    answers_nothing: Arc<AtomicBool>,
+}
+
+impl Odd {
+    fn new() -> Odd {
+        Odd {
+            store: Arc::new(MemoryStore::new(100)),
+            gate: Arc::default(),
+            is_asked: Arc::new(Semaphore::new(0)),
+            text: Arc::default(),
+            answers_nothing: Arc::default(),
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl SessionStore for Odd {
+    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+        let gate = locked(&self.gate).take();
+        if let Some(gate) = gate {
+            self.is_asked.add_permits(1);
+            gate.acquire().await.unwrap().forget();
+        }
+        self.store.create(session, life).await
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
+        self.store.load(id).await
+    }
+
+    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
+        self.store.replace(session, life).await
+    }
+
+    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
+        self.store.remove(id).await
+    }
+
+    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+        self.store.ids_of(owner).await
+    }
+
+    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        self.store.note(name, value, life).await
+    }
+
+    async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        let text = locked(&self.text).unwrap_or(value);
+        self.store.note_end(name, text, life).await
+    }
+
+    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+        self.store.claim(name, value, life).await
+    }
+
+    async fn note_larger(
+        &self,
+        name: &str,
+        number: u64,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        self.store.note_larger(name, number, life).await
+    }
+
+    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        self.store.notes(names).await
+    }
+
+    async fn notes_with_life(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+        match self.answers_nothing.load(Ordering::SeqCst) {
+            true => Ok(vec![]),
+            false => self.store.notes_with_life(names).await,
+        }
+    }
+
+    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.store.forget(name, value).await
+    }
+}
+
+#[get("/sessions")]
+async fn sessions(rp: &RelyingParty) -> Json<Value> {
+    let sessions = rp.sessions_of("alice").await.unwrap();
+    Json(json!(sessions.unwrap_or_default().len()))
+}
+
+async fn with_store(app: &App, store: &Odd) -> Browser {
+    let fairing = Oidc::fairing()
+        .clock(app.clock())
+        .session_store(store.clone());
+    let rocket = app.bare().attach(fairing).mount("/", routes![sessions]);
+    Browser::open(rocket.mount("/", pages())).await
+}
+
+/// The end looks for sessions before there is this one.
+#[rocket::async_test]
+async fn a_session_that_is_stored_after_an_end_was_noted_is_removed() {
+    for named in NAMED {
+        let provider = TestProvider::start().await;
+        let app = App::local(&provider).with("secret_key", KEY);
+        let store = Odd::new();
+        let browser = with_store(&app, &store).await;
+        let callback = browser.begin_sign_in(&provider, "/me").await;
+        let gate = Arc::new(Semaphore::new(0));
+        *locked(&store.gate) = Some(gate.clone());
+        let (page, ()) = join(bring(&browser, &callback), async {
+            store.is_asked.acquire().await.unwrap().forget();
+            log_out(&browser, &provider, named).await;
+            gate.add_permits(1);
+        })
+        .await;
+        restarts(&page, &provider);
+        provider.until_requested("/revoke", 2).await;
+        browser.visit("/sessions").await.sees("0");
+        browser
+            .follow(&provider, page)
+            .await
+            .is(Status::Ok)
+            .sees("alice");
+        browser.visit("/sessions").await.sees("1");
+    }
+}
+
+/// Notes of an earlier version, and whatever else: nobody knows how old they are.
+#[rocket::async_test]
+async fn a_note_that_nobody_wrote_ends_what_does_not_know_it() {
+    for text in [
+        "",
+        ".",
+        "1800000000000",
+        "x.y",
+        "x.99999999999999999999999",
+        "\u{1F600}",
+    ] {
+        let provider = TestProvider::start().await;
+        let app = App::local(&provider).with("secret_key", KEY);
+        let store = Odd::new();
+        let browser = with_store(&app, &store).await;
+        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+        *locked(&store.text) = Some(text);
+        log_out(&browser, &provider, Named::Sub).await;
+        assert_signed_out(&browser).await;
+        // It is there for hours, and keeps nobody from signing in.
+        app.advance(Duration::from_secs(3600));
+        let callback = browser.begin_sign_in(&provider, "/me").await;
+        let page = bring(&browser, &callback).await;
+        restarts(&page, &provider);
+        browser.follow(&provider, page).await.is(Status::Ok);
+        browser.visit("/me").await.is(Status::Ok);
+    }
+}
+
+#[rocket::async_test]
+async fn a_store_that_does_not_answer_for_all_names_is_an_outage() {
+    let provider = TestProvider::start().await;
+    let app = App::local(&provider).with("secret_key", KEY);
+    let store = Odd::new();
+    let browser = with_store(&app, &store).await;
+    store.answers_nothing.store(true, Ordering::SeqCst);
+    let page = browser.sign_in(&provider, "/me").await;
+    page.is(Status::ServiceUnavailable);
+    browser.visit("/sessions").await.sees("0");
+}
+
+/// One account does not fill the memory of a node, nor end the sessions of others.
+#[rocket::async_test]
+async fn one_user_has_a_hundred_sessions_in_memory() {
+    let provider = TestProvider::start().await;
+    let app = App::local(&provider)
+        .with("oidc.session.store", "memory")
+        .with("oidc.session.max_sessions", 150)
+        .with("oidc.user_info_enabled", false);
+    let bob = app.open().await;
+    provider.user_claims(json!({ "sub": "bob" }));
+    bob.sign_in(&provider, "/me").await.is(Status::Ok);
+    provider.user_claims(json!({ "sub": "alice" }));
+    let mut browsers = vec![];
+    for _ in 0..102 {
+        let browser = bob.another();
+        // Which is the oldest.
+        app.advance(Duration::from_millis(1));
+        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+        browsers.push(browser);
+    }
+    for browser in &browsers[..2] {
+        browser.fetch("/me").await.is(Status::Unauthorized);
+    }
+    for browser in &browsers[2..] {
+        browser.fetch("/me").await.is(Status::Ok);
+    }
+    bob.fetch("/me").await.is(Status::Ok);
+}

@@ -1,0 +1,712 @@
+//! The end of a session that the store does not record: a sign-out while it is down.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rocket::{
+    get,
+    http::{Cookie, Method, Status},
+    post, routes,
+    serde::json::{Json, Value, json},
+    tokio::{task::yield_now, time::timeout},
+};
+use rocket_openidconnect::{
+    LoggedIn, Oidc, RelyingParty,
+    internals::SessionCookies,
+    store::{MemoryStore, SessionStore, StoreError, StoredSession},
+};
+use sqlx::{Connection, Executor, SqliteConnection};
+use tempfile::TempDir;
+
+use crate::{
+    app::Log,
+    common::{App, KEY, assert_signed_out, cookie_name},
+    records::{carry_cookies, hold, node as node_of, session_cookies, signed_in},
+    support::{Browser, Page, Reply, TestProvider},
+};
+
+/// The kind of the cookie with the note.
+const NOTE: &str = "oidc_ended";
+/// How long a node waits at least before it tries the store again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A store as one node reaches it.
+#[derive(Clone)]
+struct Link {
+    store: Arc<MemoryStore>,
+    state: Arc<AtomicU8>,
+    calls: Arc<AtomicUsize>,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    Up,
+    ReadOnly,
+    Down,
+    /// Whoever writes to it panics.
+    Broken,
+}
+
+impl Link {
+    fn new() -> Link {
+        Link {
+            store: Arc::new(MemoryStore::new(100)),
+            state: Arc::default(),
+            calls: Arc::default(),
+        }
+    }
+
+    /// The way of another node to the same store.
+    fn another(&self) -> Link {
+        Link {
+            store: self.store.clone(),
+            ..Link::new()
+        }
+    }
+
+    fn is(&self, state: State) {
+        self.state.store(state as u8, Ordering::SeqCst);
+    }
+
+    fn read(&self) -> Result<&MemoryStore, StoreError> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        match self.state.load(Ordering::SeqCst) == State::Down as u8 {
+            true => Err(StoreError::new("cut")),
+            false => Ok(&self.store),
+        }
+    }
+
+    fn write(&self) -> Result<&MemoryStore, StoreError> {
+        let state = self.state.load(Ordering::SeqCst);
+        if state == State::Broken as u8 {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            panic!("told to panic");
+        }
+        match state == State::ReadOnly as u8 {
+            true => Err(StoreError::new("read only")),
+            false => self.read(),
+        }
+    }
+
+    /// Waits until the store no longer has this session.
+    async fn until_ended(&self, id: &str) {
+        let ended = async {
+            while self.store.load(id).await.unwrap().is_some() {
+                yield_now().await;
+            }
+        };
+        let ended = timeout(Duration::from_secs(10), ended).await;
+        ended.expect("the end is recorded within ten seconds");
+    }
+}
+
+#[rocket::async_trait]
+impl SessionStore for Link {
+    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+        self.write()?.create(session, life).await
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
+        self.read()?.load(id).await
+    }
+
+    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
+        self.write()?.replace(session, life).await
+    }
+
+    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
+        self.write()?.remove(id).await
+    }
+
+    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+        self.read()?.ids_of(owner).await
+    }
+
+    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        self.write()?.note(name, value, life).await
+    }
+
+    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+        self.write()?.claim(name, value, life).await
+    }
+
+    async fn note_larger(
+        &self,
+        name: &str,
+        number: u64,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        self.write()?.note_larger(name, number, life).await
+    }
+
+    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        self.read()?.notes(names).await
+    }
+
+    async fn notes_with_life(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+        self.read()?.notes_with_life(names).await
+    }
+
+    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.write()?.forget(name, value).await
+    }
+}
+
+/// A page that no guard looks at.
+#[get("/plain")]
+fn plain() {}
+
+#[get("/session-id")]
+fn session_id(user: LoggedIn) -> String {
+    user.session_id().to_owned()
+}
+
+#[get("/sessions/<subject>")]
+async fn sessions(subject: &str, rp: &RelyingParty) -> Json<Value> {
+    let sessions = rp.sessions_of(subject).await.expect("the store is there");
+    let ids = sessions.map(|sessions| sessions.into_iter().map(|s| s.id).collect::<Vec<_>>());
+    Json(json!(ids))
+}
+
+#[post("/refresh")]
+async fn refresh(user: LoggedIn) -> String {
+    format!("{:?}", user.refresh().await.map(drop))
+}
+
+#[post("/refresh/<id>")]
+async fn refresh_by_id(id: &str, rp: &RelyingParty) -> String {
+    format!("{:?}", rp.refresh_session(id).await)
+}
+
+#[post("/end/<id>")]
+async fn end(id: &str, rp: &RelyingParty) -> String {
+    format!("{:?}", rp.end_session(id).await)
+}
+
+/// A node of the app that reaches the store in this way.
+async fn node(app: &App, link: &Link) -> Browser {
+    let fairing = Oidc::fairing()
+        .clock(app.clock())
+        .session_store(link.clone());
+    let routes = routes![plain, session_id, sessions, refresh, refresh_by_id, end];
+    let rocket = app.bare().attach(fairing).mount("/", routes);
+    Browser::open(rocket.mount("/", crate::common::pages())).await
+}
+
+/// Signs in; answers the name of the session.
+async fn sign_in(browser: &Browser, provider: &TestProvider) -> String {
+    browser.sign_in(provider, "/me").await.is(Status::Ok);
+    browser.visit("/session-id").await.body
+}
+
+/// A copy of a browser's cookies, at the same node.
+fn copy_of(browser: &Browser) -> Browser {
+    let copy = browser.another();
+    hold(&copy, &session_cookies(browser));
+    copy
+}
+
+fn has_note(browser: &Browser) -> bool {
+    let cookies = browser.cookies();
+    cookies.iter().any(|(name, _)| name.contains(NOTE))
+}
+
+/// The address of a link in a page.
+fn link(page: &Page, id: &str) -> Option<String> {
+    let (_, rest) = page.body.split_once(&format!("id=\"{id}\" href=\""))?;
+    let href = rest.split_once('"')?.0;
+    let href = href.replace("&#x2F;", "/").replace("&amp;", "&");
+    Some(href.replace("&#x27;", "'"))
+}
+
+#[rocket::async_test]
+async fn a_sign_out_while_the_store_is_down_says_so() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let store = Link::new();
+    let browser = node(&app, &store).await;
+    sign_in(&browser, &provider).await;
+
+    store.is(State::Down);
+    let before = store.calls.load(Ordering::SeqCst);
+    let page = browser.submit("/oidc/logout?next=/plain", "").await;
+    page.is(Status::ServiceUnavailable)
+        .sees("<h1>Signed out in this browser</h1>")
+        .sees("This site could not record your sign-out")
+        .sees("the server that you have reached refuses every copy of your session");
+    assert_eq!(page.header("Retry-After"), Some("5"));
+    assert_eq!(page.header("Cache-Control"), Some("no-store"));
+    // It was waited for once.
+    assert_eq!(store.calls.load(Ordering::SeqCst) - before, 1);
+
+    // The provider can be asked without what the store has.
+    let there = link(&page, "sign-out-there").expect("a link to the provider");
+    assert!(provider.is_end_session(&there), "{there}");
+    assert!(there.contains("client_id=app&post_logout_redirect_uri="));
+    assert!(!there.contains("id_token_hint"), "{there}");
+    assert_eq!(link(&page, "go-on").as_deref(), Some("/plain"));
+    let back = provider.end_session(&there).expect("the way back");
+    let back = url::Url::parse(&back).unwrap();
+    let back = &back[url::Position::BeforePath..];
+    let page = browser.arrive_from_provider(back).await;
+    page.redirects_to("/plain");
+
+    assert_eq!(session_cookies(&browser), []);
+    let note = browser.cookie(&cookie_name(NOTE, &provider)).unwrap();
+    assert_eq!((note.http_only(), note.path()), (Some(true), Some("/")));
+    let life = note.max_age().unwrap().whole_seconds();
+    assert_eq!(life, 12 * 60 * 60);
+    browser.visit("/").await.sees("\"logged_in\":false");
+}
+
+#[rocket::async_test]
+async fn an_unrecorded_sign_out_is_logged_once() {
+    for (state, cause) in [(State::Down, "cut"), (State::ReadOnly, "read only")] {
+        let provider = TestProvider::start().await;
+        let app = App::new(&provider);
+        let store = Link::new();
+        let browser = node(&app, &store).await;
+        let id = sign_in(&browser, &provider).await;
+        store.is(state);
+        let log = Log::listen();
+        let page = browser.submit("/oidc/logout", "").await;
+        page.is(Status::ServiceUnavailable);
+        // Attempts that fail are not told again.
+        for _ in 0..3 {
+            app.advance(Duration::from_secs(40));
+            browser.visit("/plain").await.is(Status::Ok);
+            for _ in 0..100 {
+                yield_now().await;
+            }
+        }
+        let mut lines = log.lines();
+        lines.retain(|line| !line.starts_with("DEBUG"));
+        assert_eq!(
+            lines,
+            [
+                format!("ERROR the session store is not reachable: {cause}"),
+                "INFO check that the session store runs and that this machine can reach it; the address of Redis or of the SQL database is `oidc.session.url`".to_owned(),
+                "WARN a sign-out is not recorded; it is tried again until the store has it".to_owned(),
+                "INFO a user signed out".to_owned(),
+            ]
+        );
+        store.is(State::Up);
+        app.advance(PAUSE);
+        browser.visit("/plain").await.is(Status::Ok);
+        store.until_ended(&id).await;
+        let expected =
+            "INFO the store has recorded the ends of sessions that it did not take before: 1";
+        let told = async {
+            while !log.lines().iter().any(|line| line == expected) {
+                yield_now().await;
+            }
+        };
+        let told = timeout(Duration::from_secs(10), told).await;
+        told.unwrap_or_else(|_| panic!("{:#?}", log.lines()));
+    }
+}
+
+/// Guards, refreshes, sign-out and the app's own functions: none of them knows the session at this node.
+#[rocket::async_test]
+async fn a_copy_is_refused_at_this_node_until_the_store_has_the_end() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let store = Link::new();
+    let other_way = store.another();
+    let (browser, elsewhere) = (node(&app, &store).await, node(&app, &other_way).await);
+    let id = sign_in(&browser, &provider).await;
+    let copy = copy_of(&browser);
+    hold(&elsewhere, &session_cookies(&browser));
+
+    store.is(State::ReadOnly);
+    let page = browser.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    // What the store has of it is known.
+    let there = link(&page, "sign-out-there").unwrap();
+    assert!(there.contains("id_token_hint="), "{there}");
+    provider.until_requested("/revoke", 2).await;
+
+    let refreshes = provider.count("/token");
+    copy.fetch("/me").await.is(Status::Unauthorized);
+    copy.submit("/refresh", "").await.is(Status::Unauthorized);
+    let page = copy.submit(&format!("/refresh/{id}"), "").await;
+    assert_eq!(page.body, "Err(SignedOut(Ended))");
+    assert_eq!(provider.count("/token"), refreshes);
+    copy.visit("/sessions/alice").await.sees("[]");
+    let again = copy.another();
+    hold(&again, &session_cookies(&copy));
+    let page = again.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    // Whoever can ask again gets the error.
+    let page = copy.submit(&format!("/end/{id}"), "").await;
+    page.sees("read only");
+    // Nobody else knows yet.
+    elsewhere.fetch("/me").await.is(Status::Ok).sees("alice");
+
+    store.is(State::Down);
+    copy.fetch("/me").await.is(Status::Unauthorized);
+
+    // Anybody who finds the store answering has the end recorded.
+    store.is(State::Up);
+    app.advance(PAUSE);
+    let bob = copy.another();
+    provider.user_claims(json!({ "sub": "bob" }));
+    sign_in(&bob, &provider).await;
+    store.until_ended(&id).await;
+    assert_signed_out(&elsewhere).await;
+    assert_signed_out(&copy).await;
+    bob.visit("/me").await.is(Status::Ok).sees("bob");
+    // The note has done its work.
+    assert!(has_note(&browser));
+    let page = browser.visit("/plain").await;
+    assert_eq!(page.set_cookies().len(), 1);
+    assert_eq!(page.header("Cache-Control"), Some("no-store"));
+    assert!(!has_note(&browser));
+    assert_eq!(browser.visit("/plain").await.set_cookies(), [""; 0]);
+}
+
+/// The node that knew of it is gone.
+#[rocket::async_test]
+async fn the_browser_has_another_node_record_its_sign_out() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let store = Link::new();
+    let other_way = store.another();
+    let browser = node(&app, &store).await;
+    let id = sign_in(&browser, &provider).await;
+    let copy = node(&app, &other_way).await;
+    hold(&copy, &session_cookies(&browser));
+    store.is(State::Down);
+    let page = browser.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    let elsewhere = copy.another();
+    carry_cookies(&browser, &elsewhere);
+    drop(browser);
+    copy.fetch("/me").await.is(Status::Ok).sees("alice");
+
+    let page = elsewhere.visit("/plain").await;
+    assert_eq!(page.is(Status::Ok).set_cookies(), [""; 0]);
+    copy.fetch("/me").await.is(Status::Unauthorized);
+    other_way.until_ended(&id).await;
+    copy.fetch("/me").await.is(Status::Unauthorized);
+    elsewhere.visit("/").await.sees("\"logged_in\":false");
+    assert!(!has_note(&elsewhere));
+}
+
+#[rocket::async_test]
+async fn the_next_sign_out_of_the_browser_records_the_one_before() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
+    let store = Link::new();
+    let browser = node(&app, &store).await;
+    let id = sign_in(&browser, &provider).await;
+    store.is(State::Down);
+    for _ in 0..2 {
+        // Such as by loading the page again.
+        let page = browser.submit("/oidc/logout?next=/plain", "").await;
+        page.is(Status::ServiceUnavailable);
+        assert_eq!(link(&page, "sign-out-there"), None);
+        assert_eq!(link(&page, "go-on").as_deref(), Some("/plain"));
+    }
+    store.is(State::Up);
+    let page = browser.submit("/oidc/logout?next=/plain", "").await;
+    page.redirects_to("/plain");
+    assert_eq!(store.store.load(&id).await, Ok(None));
+    assert!(!has_note(&browser));
+}
+
+/// A store of the app's own may have a mistake.
+#[rocket::async_test]
+async fn an_end_outlasts_a_panic_of_the_store() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
+    let store = Link::new();
+    let browser = node(&app, &store).await;
+    let id = sign_in(&browser, &provider).await;
+    store.is(State::Down);
+    let page = browser.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    store.is(State::Broken);
+    let before = store.calls.load(Ordering::SeqCst);
+    app.advance(PAUSE);
+    browser.visit("/plain").await.is(Status::Ok);
+    let panicked = async {
+        while store.calls.load(Ordering::SeqCst) == before {
+            yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), panicked).await.unwrap();
+
+    store.is(State::Up);
+    let recorded = async {
+        while has_note(&browser) {
+            browser.visit("/plain").await.is(Status::Ok);
+            yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), recorded).await.unwrap();
+    assert_eq!(store.store.load(&id).await, Ok(None));
+}
+
+#[rocket::async_test]
+async fn a_later_sign_in_of_the_browser_stays() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let store = Link::new();
+    let browser = node(&app, &store).await;
+    let id = sign_in(&browser, &provider).await;
+    store.is(State::Down);
+    let page = browser.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    store.is(State::Up);
+    app.advance(PAUSE);
+    let new = sign_in(&browser, &provider).await;
+    assert_ne!(new, id);
+    store.until_ended(&id).await;
+    browser.visit("/me").await.is(Status::Ok).sees("alice");
+    assert!(!has_note(&browser));
+    browser.visit("/me").await.is(Status::Ok).sees("alice");
+}
+
+/// By a note a browser ends sessions that were signed out, and no others.
+#[rocket::async_test]
+async fn a_note_that_was_not_made_for_it_ends_nothing() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let store = Link::new();
+    let other_way = store.another();
+    let browser = node(&app, &store).await;
+    let mallory = browser.another();
+    let of_alice = sign_in(&browser, &provider).await;
+    provider.user_claims(json!({ "sub": "mallory" }));
+    let of_mallory = sign_in(&mallory, &provider).await;
+    let copy = copy_of(&mallory);
+    store.is(State::Down);
+    let page = mallory.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    let name = cookie_name(NOTE, &provider);
+    let note = mallory.cookie(&name).unwrap();
+
+    // Another node, which knows of nothing.
+    let victim = node(&app, &other_way).await;
+    carry_cookies(&browser, &victim);
+    let other_keys = SessionCookies::new(KEY, &provider.issuer(), "other").unwrap();
+    let others_id = other_keys.encrypt(b"x");
+    let own_id = session_cookies(&browser)[0].1.clone();
+    let (start, end) = note.value().split_at(60);
+    let other = if end.starts_with('A') { "B" } else { "A" };
+    let changed = format!("{start}{other}{}", &end[1..]);
+    for value in [&changed, &others_id, &own_id, "", "?", &note.value()[..60]] {
+        victim.set_cookie(
+            Cookie::build((name.clone(), value.to_owned()))
+                .path("/")
+                .build(),
+        );
+        let page = victim.visit("/me").await;
+        assert_eq!(page.is(Status::Ok).set_cookies(), [""; 0], "{value}");
+        copy.fetch("/session-id").await.is(Status::Unauthorized);
+    }
+    assert!(store.store.load(&of_mallory).await.unwrap().is_some());
+
+    // A sibling sub-domain plants its own.
+    victim.set_cookie(note);
+    victim.visit("/me").await.is(Status::Ok);
+    store.until_ended(&of_mallory).await;
+    victim.visit("/me").await.is(Status::Ok).sees("alice");
+    assert!(!has_note(&victim));
+    assert_eq!(victim.visit("/session-id").await.body, of_alice);
+}
+
+/// Its refresh token is refused, and nobody is there to try the end again.
+#[rocket::async_test]
+async fn an_end_at_a_refresh_that_the_store_does_not_take_is_kept() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let store = Link::new();
+    let browser = node(&app, &store).await;
+    let id = sign_in(&browser, &provider).await;
+    let copy = copy_of(&browser);
+    app.advance(Duration::from_secs(290));
+    provider.revoke_refresh_tokens();
+    let held = provider.hold("/token");
+    let outage = async {
+        provider.until_requested("/token", 2).await;
+        store.is(State::ReadOnly);
+        held.release();
+    };
+    let log = Log::listen();
+    let (page, ()) = rocket::futures::future::join(browser.fetch("/me"), outage).await;
+    page.is(Status::Unauthorized);
+    log.has(
+        "ERROR the session store is not reachable: read only; the end of a session at its refresh is not recorded, and is tried again until the store has it",
+    );
+    assert_eq!(session_cookies(&browser), []);
+    assert!(has_note(&browser));
+    copy.fetch("/me").await.is(Status::Unauthorized);
+    assert_eq!(provider.count("/token"), 2);
+
+    store.is(State::Up);
+    app.advance(PAUSE);
+    browser.visit("/plain").await.is(Status::Ok);
+    store.until_ended(&id).await;
+    browser.visit("/plain").await.is(Status::Ok);
+    assert!(!has_note(&browser));
+}
+
+/// With sessions in cookies the browser itself has what the provider needs.
+#[rocket::async_test]
+async fn a_session_in_cookies_whose_end_is_not_noted_is_refused_here() {
+    let provider = TestProvider::start().await;
+    let directory = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let app = App::new(&provider)
+        .with("oidc.session.store", "cookie")
+        .with("oidc.session.url", &url);
+    let browser = signed_in(&app, &provider).await;
+    let (copy, elsewhere) = (copy_of(&browser), node_of(&app).await);
+    hold(&elsewhere, &session_cookies(&browser));
+    let mut database = SqliteConnection::connect(&url).await.unwrap();
+    let mut rename = async |sql: &'static str| {
+        database.execute(sql).await.unwrap();
+    };
+    rename("ALTER TABLE oidc_notes RENAME TO gone").await;
+    let page = browser.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    let there = link(&page, "sign-out-there").unwrap();
+    assert!(there.contains("id_token_hint="), "{there}");
+    provider.until_requested("/revoke", 2).await;
+    let hints = provider.requests_to("/revoke");
+    let mut hints: Vec<_> = hints
+        .iter()
+        .filter_map(|request| request.form_value("token_type_hint"))
+        .collect();
+    hints.sort_unstable();
+    assert_eq!(hints, ["access_token", "refresh_token"]);
+    copy.fetch("/me").await.is(Status::Unauthorized);
+    elsewhere.fetch("/me").await.is(Status::ServiceUnavailable);
+
+    rename("ALTER TABLE gone RENAME TO oidc_notes").await;
+    app.advance(PAUSE);
+    let recorded = async {
+        while has_note(&browser) {
+            browser.visit("/").await.is(Status::Ok);
+        }
+    };
+    timeout(Duration::from_secs(10), recorded).await.unwrap();
+    copy.fetch("/me").await.is(Status::Unauthorized);
+    elsewhere.fetch("/me").await.is(Status::Unauthorized);
+}
+
+/// Whoever kept cookies of years would fill what a node keeps, while the store is down.
+#[rocket::async_test]
+async fn a_session_that_is_over_needs_no_end() {
+    let provider = TestProvider::start().await;
+    let directory = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let app = App::new(&provider)
+        .with("oidc.rp_initiated_logout", false)
+        .with("oidc.session.store", "cookie")
+        .with("oidc.session.url", &url);
+    let browser = signed_in(&app, &provider).await;
+    let mut database = SqliteConnection::connect(&url).await.unwrap();
+    let rename = "ALTER TABLE oidc_notes RENAME TO gone";
+    database.execute(rename).await.unwrap();
+    let hour = Duration::from_secs(60 * 60);
+    for passed in [11 * hour, 2 * hour, 300 * hour] {
+        app.advance(passed);
+        let copy = copy_of(&browser);
+        let page = copy.submit("/oidc/logout?next=/visitor", "").await;
+        if passed == 11 * hour {
+            page.is(Status::ServiceUnavailable);
+            assert!(has_note(&copy));
+        } else {
+            page.redirects_to("/visitor");
+            assert!(!has_note(&copy));
+        }
+    }
+}
+
+/// Its tokens are nobody's then.
+#[rocket::async_test]
+async fn a_refresh_that_a_kept_end_overtakes_leaves_no_tokens() {
+    let provider = TestProvider::start().await;
+    let directory = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let app = App::new(&provider)
+        .with("oidc.session.store", "cookie")
+        .with("oidc.session.url", &url);
+    let browser = signed_in(&app, &provider).await;
+    let copy = copy_of(&browser);
+    let mut database = SqliteConnection::connect(&url).await.unwrap();
+    app.advance(Duration::from_secs(290));
+    // The reply is under way already.
+    provider.on_path("/revoke", Reply::status(200));
+    let held = provider.hold("/token");
+    let sign_out = async {
+        provider.until_requested("/token", 2).await;
+        let rename = "ALTER TABLE oidc_notes RENAME TO gone";
+        database.execute(rename).await.unwrap();
+        let page = copy.submit("/oidc/logout", "").await;
+        page.is(Status::ServiceUnavailable);
+        provider.until_requested("/revoke", 2).await;
+        held.release();
+    };
+    let (page, ()) = rocket::futures::future::join(browser.fetch("/me"), sign_out).await;
+    page.is(Status::Unauthorized);
+    provider.until_requested("/revoke", 4).await;
+    let requests = provider.requests_to("/revoke");
+    let mut tokens: Vec<_> = requests.iter().map(|r| r.form_value("token")).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 4, "each once");
+}
+
+/// The newest cookies may be a thief's.
+#[rocket::async_test]
+async fn an_older_copy_ends_the_session_too() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
+    let thief = app.open().await;
+    thief.sign_in(&provider, "/me").await.is(Status::Ok);
+    let victim = copy_of(&thief);
+    app.advance(Duration::from_secs(290));
+    thief.fetch("/me").await.is(Status::Ok);
+    thief.fetch("/me").await.is(Status::Ok);
+    app.advance(Duration::from_secs(100));
+    victim.fetch("/me").await.is(Status::Unauthorized);
+    thief.fetch("/me").await.is(Status::Ok);
+    victim.submit("/oidc/logout", "").await.redirects_to("/");
+    assert_signed_out(&thief).await;
+}
+
+/// Its form is bound to the session, which only the cookie tells.
+#[rocket::async_test]
+async fn the_button_works_while_the_store_is_down() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let store = Link::new();
+    let browser = node(&app, &store).await;
+    sign_in(&browser, &provider).await;
+    store.is(State::Down);
+    let page = browser.visit("/oidc/logout").await;
+    let (_, rest) = page.body.split_once("name=\"button\" value=\"").unwrap();
+    let form = format!("button={}", rest.split_once('"').unwrap().0);
+    store.is(State::Up);
+    let headers = [
+        ("Host", "internal.example:8000"),
+        ("Origin", "null"),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    let page = browser
+        .request(Method::Post, "/oidc/logout", &headers, &form)
+        .await;
+    page.is(Status::SeeOther);
+}
