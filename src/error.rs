@@ -5,7 +5,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::{
-    provider::{ProviderError, UserInfoRequestError},
+    provider::{PUSH_REQUESTS, ProviderError, UserInfoRequestError, demands_pushed_request},
     session::SessionTooLarge,
     settings::SettingsError,
     store::StoreError,
@@ -140,6 +140,19 @@ pub enum SignInError {
         /// The provider's own words.
         description: String,
     },
+    /// 400: an error, in a response that belongs to no attempt: the provider's, where it leaves out `state`, or anybody's.
+    #[error(
+        "`state` is absent, or not one that this app made; the response, which anybody can make, says `{error}`: {description}"
+    )]
+    UnprovedResponse {
+        /// The error code, such as `access_denied`.
+        error: String,
+        /// The words that came with it.
+        description: String,
+    },
+    /// 404: a response was posted, and the setting `response_mode` is `query`.
+    #[error("a response was posted, and `response_mode` is `query`")]
+    PostedResponse,
     /// 400: neither a code nor an error.
     #[error("the response has no `code`")]
     CodeMissing,
@@ -221,6 +234,8 @@ impl SignInError {
             SignInError::IssMissing => "iss_missing",
             SignInError::Response { error, .. } if error == "access_denied" => "access_denied",
             SignInError::Response { .. } => "authorization_error",
+            SignInError::UnprovedResponse { .. } => "unproved_response",
+            SignInError::PostedResponse => "posted_response",
             SignInError::CodeMissing => "code_missing",
             SignInError::IdTokenMissing => "id_token_missing",
             SignInError::IdToken(error) => error.reason(),
@@ -251,10 +266,12 @@ impl SignInError {
             | SignInError::Iss { .. }
             | SignInError::IssMissing
             | SignInError::Response { .. }
+            | SignInError::UnprovedResponse { .. }
             | SignInError::CodeMissing
             | SignInError::Ended
             | SignInError::Loop { .. } => 400,
             SignInError::RefusedByApp { .. } => 403,
+            SignInError::PostedResponse => 404,
             SignInError::ParameterOfApp { .. } => 500,
             SignInError::Store(_) | SignInError::TooManySignIns { .. } => 503,
             SignInError::Provider(error) => error.status(),
@@ -277,12 +294,16 @@ impl SignInError {
             SignInError::UnreadableForm => "check that the provider sends its response as `oidc.response_mode` says".into(),
             SignInError::InitiatedBy { .. } => "give the third party this app's issuer, `oidc.issuer`, to send as `iss`".into(),
             SignInError::Iss { .. } | SignInError::IssMissing => "check that `oidc.issuer` is the provider that answers".into(),
+            SignInError::Response { description, .. } if demands_pushed_request(description) => PUSH_REQUESTS.into(),
             SignInError::Response { error, .. } => match error.as_str() {
                 "access_denied" => "nothing: the person or the provider said no".into(),
                 "invalid_scope" => "ask in `oidc.scopes` for what the provider gives".into(),
                 "unauthorized_client" | "invalid_request" => "compare the client's registration at the provider with these settings".into(),
                 _ => "look into the provider's log".into(),
             },
+            SignInError::UnprovedResponse { error, .. } if error == "access_denied" => "nothing, if the person said no; else check that all nodes have the same `secret_key`, or somebody sends people forged responses".into(),
+            SignInError::UnprovedResponse { .. } => "if people see it right after they were sent to the provider, it leaves out `state`, and the words are its own: do what they say; else check that all nodes have the same `secret_key`, or somebody sends people forged responses".into(),
+            SignInError::PostedResponse => "set `oidc.response_mode = \"form_post\"`, or have the provider answer in the query".into(),
             SignInError::CodeMissing | SignInError::IdTokenMissing => "check that the provider's client allows the code flow with `openid`".into(),
             SignInError::IdToken(error) => error.remedy().to_string(),
             SignInError::UserInfo(error) => error.remedy().to_string(),
@@ -299,6 +320,26 @@ impl SignInError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_client_whose_requests_must_be_pushed() {
+        let remedy = |description: &str| {
+            let error = SignInError::Response {
+                error: "invalid_request".to_owned(),
+                description: description.to_owned(),
+            };
+            error.remedy()
+        };
+        assert_eq!(
+            remedy("Pushed Authorization Request is only allowed."),
+            "set `oidc.pushed_authorization_requests = true`: the provider accepts this client's requests only when \
+             they are pushed"
+        );
+        assert_eq!(
+            remedy("Missing parameter: nonce"),
+            "compare the client's registration at the provider with these settings"
+        );
+    }
 
     #[test]
     fn the_timeout_is_the_settings() {

@@ -237,9 +237,19 @@ impl Oidc {
         #[cfg(feature = "dev-provider")]
         let dev_provider = start_dev_provider(&mut settings, &surroundings, &clock).await?;
         let mode = settings.mode(&surroundings)?;
+        if let Some(unused) = settings.unused_endpoints() {
+            tracing::warn!("{unused}");
+            tracing::info!("{}", unused.remedy());
+        }
         let (key, generated_key) = secret_key(figment)?;
-        if generated_key.is_some() && !surroundings.debug {
+        // An API keeps no cookie. Rocket wants a key even so, and gets one that ends with this process.
+        if generated_key.is_some() && !surroundings.debug && !settings.resource_server_only {
             return Err(LaunchError::NoSecretKey);
+        }
+        if generated_key.is_some() && !surroundings.debug {
+            tracing::info!(
+                "`secret_key` is not set, and this API needs none; the app's own private cookies end with this process"
+            );
         }
         let settings = Arc::new(settings);
 
@@ -372,7 +382,7 @@ impl Prepared {
         if let Some(dev_provider) = self.dev_provider {
             rocket = rocket.manage(dev_provider);
         }
-        let metadata = resource_server::routes(&self.resource_server.protected_resource);
+        let metadata = resource_server::routes(self.resource_server.apis());
         rocket = rocket.mount("/", metadata).manage(self.resource_server);
         match self.relying_party {
             Some(rp) => {
@@ -490,6 +500,8 @@ pub(crate) async fn start_dev_provider(
     let client_secret = settings.client_secret.take();
     let client = DevClient {
         audience: settings.access_token_audience(&client_id),
+        resource: settings.resource.clone(),
+        apis: settings.apis.clone(),
         client_id,
         client_secret: client_secret.unwrap_or_else(Secret::random),
         redirect_uri: site.redirect_uri.to_string(),

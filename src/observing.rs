@@ -4,8 +4,13 @@
 //! Failures are told where they happen, in words; what goes well is told here: at `info` that a session began or
 //! ended, all else at `debug`.
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
+use serde_json::Value;
 use time::OffsetDateTime;
 use tracing::{dispatcher, instrument::WithSubscriber, subscriber::NoSubscriber};
 use url::Url;
@@ -13,8 +18,9 @@ use url::Url;
 use crate::{
     error::SignInError,
     provider::{Endpoint, ProviderError},
+    resource_server::BearerError,
     session::{SessionChange, SignedOut},
-    token::printable_name,
+    token::{Claims, printable, printable_name},
 };
 
 /// Counts something, if the feature `metrics` is on. Labels that are literals cost no allocation.
@@ -97,6 +103,34 @@ pub(crate) fn newer_auth_time(before: f64, now: f64) {
     );
 }
 
+/// The claims of a new session leave out what the provider keeps elsewhere (OpenID Connect Core 1.0 §5.6.2), as
+/// Microsoft Entra ID does with more groups than it puts into a token.
+pub(crate) fn claims_by_reference(claims: &Claims) {
+    const MAX_NAMES: usize = 5;
+
+    let elsewhere = claims.value("_claim_names").and_then(Value::as_object);
+    let elsewhere = elsewhere.into_iter().flatten();
+    let mut names: Vec<String> = elsewhere
+        .filter(|(name, source)| !source.is_null() && claims.value(name).is_none())
+        .map(|(name, _)| format!("`{}`", printable(name)))
+        .take(MAX_NAMES)
+        .collect();
+    // The same in the words of the implicit flow.
+    if names.is_empty() && claims.get("hasgroups") == Some(true) && claims.value("groups").is_none()
+    {
+        names.push("`groups`".to_owned());
+    }
+    if !names.is_empty() {
+        let names = names.join(", ");
+        tracing::warn!(
+            "the provider sends {names} as a reference (`_claim_names`), which is not followed: the session has no such claim"
+        );
+        tracing::info!(
+            "have the provider send the claim itself; in Microsoft Entra ID, limit the claim to groups assigned to the application, or use app roles"
+        );
+    }
+}
+
 /// A session has new tokens.
 pub(crate) fn refreshed() {
     tracing::debug!(reason = "refreshed", "a session is refreshed");
@@ -163,9 +197,66 @@ pub(crate) fn token_accepted() {
     count!(1, "oidc_bearer_decisions_total", "reason" => "accepted");
 }
 
-/// A request is refused for its access token, which is told where it was.
-pub(crate) fn token_refused(reason: &'static str) {
+/// A request is refused for its access token. Anybody can cause that, as often as they like: it is counted, and logged at
+/// `debug`. What the operator has to look after is logged as an error, once a minute for each reason.
+pub(crate) fn token_refused(error: &BearerError, throttle: &Throttle, now: OffsetDateTime) {
+    let (reason, remedy) = (error.reason(), error.remedy());
     count!(1, "oidc_bearer_decisions_total", "reason" => reason);
+    let admitted = match error.is_for_operators() {
+        true => throttle.admit(reason, now),
+        false => None,
+    };
+    match admitted {
+        None => {
+            tracing::debug!(reason, "{error}");
+            tracing::debug!("{remedy}");
+        }
+        Some(0) => {
+            tracing::error!(reason, "{error}");
+            tracing::info!("{remedy}");
+        }
+        Some(suppressed) => {
+            tracing::error!(
+                reason,
+                "{error}; and {suppressed} more since the last such line"
+            );
+            tracing::info!("{remedy}");
+        }
+    }
+}
+
+/// A rate limit of log lines: one a minute for each reason code.
+#[derive(Debug, Default)]
+pub(crate) struct Throttle(Mutex<BTreeMap<&'static str, Throttled>>);
+
+#[derive(Debug)]
+struct Throttled {
+    since: OffsetDateTime,
+    suppressed: u64,
+}
+
+impl Throttle {
+    const PERIOD: Duration = Duration::from_secs(60);
+
+    /// Whether there may be a line with this reason now: how many were suppressed since the last one.
+    fn admit(&self, reason: &'static str, now: OffsetDateTime) -> Option<u64> {
+        let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = reasons.get_mut(reason) else {
+            let first = Throttled {
+                since: now,
+                suppressed: 0,
+            };
+            reasons.insert(reason, first);
+            return Some(0);
+        };
+        // A clock that was set back starts anew.
+        if (last.since..last.since + Throttle::PERIOD).contains(&now) {
+            last.suppressed += 1;
+            return None;
+        }
+        last.since = now;
+        Some(std::mem::take(&mut last.suppressed))
+    }
 }
 
 /// An access token was looked up among those seen before.
@@ -270,6 +361,34 @@ pub(crate) fn provider_called(
         Err(error) => {
             let reason = error.reason();
             tracing::debug!(reason, endpoint, ms, "a call to the provider");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_logged_once_a_period() {
+        let throttle = Throttle::default();
+        let at = |seconds| OffsetDateTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let day = 24 * 60 * 60;
+        for (reason, seconds, expected) in [
+            ("a", day, Some(0)),
+            ("a", day, None),
+            ("b", day + 1, Some(0)),
+            ("a", day + 59, None),
+            ("a", day + 60, Some(2)),
+            ("a", day + 119, None),
+            ("b", day + 3600, Some(0)),
+            ("a", day + 120, Some(1)),
+            // A clock that is set back keeps nobody quiet for a day.
+            ("a", 0, Some(0)),
+            ("a", 1, None),
+        ] {
+            let found = throttle.admit(reason, at(seconds));
+            assert_eq!(found, expected, "{reason} at {seconds}");
         }
     }
 }

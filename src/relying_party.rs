@@ -6,7 +6,7 @@ mod exchange;
 mod logout;
 mod refresh;
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -28,7 +28,8 @@ use crate::{
     cookies::Cookies,
     error::SignInError,
     events::AppEvents,
-    provider::{KeyPurpose, Metadata, Provider, Tokens},
+    observing,
+    provider::{KeyPurpose, Metadata, Provider, RequestedBy, Tokens},
     session::{EarlierEnds, Session, SessionTokens, Sessions},
     settings::{Settings, Site, TrustedProxies},
     token::{ClaimSources, Claims, IdToken, IdTokenExpectations, TESTING_ISSUER},
@@ -143,16 +144,18 @@ impl RelyingParty {
         browser: &BrowserId,
         mut attempt: SignInAttempt,
         parameters: &[(String, String)],
+        client_address: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<BegunSignIn, SignInError> {
         let metadata = provider.metadata(now).await?;
+        provider.keys_before_sign_in(&metadata, now).await?;
         let client = provider.client(&metadata)?;
         let max_length = self.settings.max_state_length;
         let (secrets, details) = attempt.encrypt(&self.cookies.keys, browser, max_length);
         let mut url = authorization_request(&client, &self.settings, &secrets, parameters);
         if let Some(endpoint) = provider.pushed_authorization_request_endpoint(&metadata)? {
             url = provider
-                .push_authorization_request(&metadata, endpoint, &url, now)
+                .push_authorization_request(&metadata, endpoint, &url, client_address, now)
                 .await?;
         }
         Ok(BegunSignIn {
@@ -171,9 +174,7 @@ impl RelyingParty {
         now: OffsetDateTime,
     ) -> Result<Secret, SignInError> {
         let metadata = provider.metadata(now).await?;
-        let announces_iss = metadata
-            .additional_metadata()
-            .authorization_response_iss_parameter_supported;
+        let announces_iss = metadata.authorization_response_iss_parameter_supported();
         response.accept(&provider.registration.issuer, announces_iss)
     }
 
@@ -223,6 +224,7 @@ impl RelyingParty {
             Ok((sources, session_expiry, ends)) => {
                 session.end_by(session_expiry);
                 session.claims = sources.merged();
+                observing::claims_by_reference(&session.claims);
                 session.earlier_ends = ends;
                 tokens.sources = sources;
                 Ok((session, tokens))
@@ -292,6 +294,7 @@ impl RelyingParty {
             algorithms: &algorithms,
             client_secret: provider.registration.client_secret.as_ref(),
             nonce: Some(nonce),
+            accepts_missing_nonce: self.settings.insecure_accept_missing_nonce,
             access_token: Some(&tokens.access_token),
             max_age: self.settings.max_age(),
             acr_values: &acr_values,
@@ -323,9 +326,19 @@ impl RelyingParty {
     ) -> Result<ClaimSources, SignInError> {
         let user_info = match self.settings.user_info_enabled {
             true => {
-                provider
-                    .user_info_about(metadata, id_token.subject(), &tokens.access_token, now)
-                    .await?
+                let (subject, token) = (id_token.subject(), &tokens.access_token);
+                let asked =
+                    provider.user_info_about(metadata, subject, token, RequestedBy::Session, now);
+                match asked.await {
+                    Err(error) if self.settings.user_info_optional && error.is_outage() => {
+                        tracing::warn!(
+                            reason = error.reason(),
+                            "{error}; the sign-in goes on with the claims of the ID token (`user_info_optional`)"
+                        );
+                        None
+                    }
+                    asked => asked?,
+                }
             }
             false => None,
         };

@@ -219,12 +219,27 @@ fn incident_id() -> String {
         .collect()
 }
 
+const NOT_SET_UP: &str = "This site is not set up right for its sign-in service. Please tell the operators of this site.";
+
 /// What the person is told. The details are in the log.
 fn explanation(error: &SignInError) -> &str {
     match error {
-        SignInError::Response { error, .. } if error == "access_denied" => {
+        SignInError::Response { error, .. } | SignInError::UnprovedResponse { error, .. }
+            if error == "access_denied" =>
+        {
             "The sign-in was cancelled."
         }
+        // Another attempt would be the same request, of the same client.
+        SignInError::Response { error, .. }
+            if matches!(
+                error.as_str(),
+                "invalid_request" | "invalid_scope" | "unauthorized_client"
+            ) =>
+        {
+            NOT_SET_UP
+        }
+        SignInError::Provider(error) if error.is_client_refused() => NOT_SET_UP,
+        SignInError::PostedResponse => NOT_SET_UP,
         SignInError::NotPending
         | SignInError::Expired { .. }
         | SignInError::PostedTooLongAgo
@@ -282,4 +297,45 @@ fn html<'r>(status: Status, page: String) -> Response<'r> {
         )
         .sized_body(page.len(), Cursor::new(page))
         .finalize()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::explanation;
+    use crate::{ProviderError, SignInError, provider::Endpoint};
+
+    #[test]
+    fn what_the_person_is_told_of_a_refused_client() {
+        const NOT_SET_UP: &str = "This site is not set up right for its sign-in service. Please tell the operators of this site.";
+        const DID_NOT_FIT: &str =
+            "The answer of the sign-in service did not fit. Please try again.";
+        const NOT_TRUSTED: &str = "The sign-in service gave an answer that cannot be trusted. Please tell the operators of this site.";
+
+        let response = |error: &str| SignInError::Response {
+            error: error.to_owned(),
+            description: "because".to_owned(),
+        };
+        let refused = |status: u16, error: &str| {
+            SignInError::Provider(ProviderError::Refused {
+                endpoint: Endpoint::Token,
+                status,
+                error: error.to_owned(),
+                description: "because".to_owned(),
+                retry_after: None,
+            })
+        };
+        for (error, expected) in [
+            (response("invalid_request"), NOT_SET_UP),
+            (response("invalid_scope"), NOT_SET_UP),
+            (response("unauthorized_client"), NOT_SET_UP),
+            (response("access_denied"), "The sign-in was cancelled."),
+            (response("login_required"), DID_NOT_FIT),
+            (refused(401, "unauthorized_client"), NOT_SET_UP),
+            (refused(400, "invalid_client"), NOT_SET_UP),
+            (refused(400, "invalid_grant"), DID_NOT_FIT),
+            (refused(400, "something_else"), NOT_TRUSTED),
+        ] {
+            assert_eq!(explanation(&error), expected, "{error}");
+        }
+    }
 }

@@ -1,7 +1,13 @@
 //! Scopes: what an access token must allow, declared by the app in one line.
 
-/// What an access token must allow (RFC 6749 §3.3). Declare one with [`scopes!`](crate::scopes).
+/// What an access token must allow (RFC 6749 §3.3), and at which API. Declare one with [`scopes!`](crate::scopes).
 pub trait Scopes: Send + Sync + 'static {
+    /// The API that the token must be for, where an app has several: the name of a table below `oidc.apis`, see
+    /// [`ApiSettings`](crate::settings::ApiSettings). `None` is the app's own: `audience` and `resource` apply.
+    ///
+    /// A name that no table has aborts the launch.
+    const API: Option<&'static str> = None;
+
     /// The token needs all words of one of these. An empty list of words is met by every token.
     const ANY_OF: &'static [&'static [&'static str]];
 
@@ -23,16 +29,37 @@ impl Scopes for AnyScope {
     const ANY_OF: &'static [&'static [&'static str]] = &[&[]];
 }
 
+/// What a guard asks of a token, for its challenges.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Demand {
+    pub(crate) api: Option<&'static str>,
+    any_of: &'static [&'static [&'static str]],
+}
+
+impl Demand {
+    pub(crate) const fn of<S: Scopes>() -> Demand {
+        Demand {
+            api: S::API,
+            any_of: S::ANY_OF,
+        }
+    }
+
+    /// The words that are enough, of alternatives the one of fewest; `None` when none is needed.
+    pub(crate) fn scope(&self) -> Option<String> {
+        Some(nearest(self.any_of, &[])).filter(|scope| !scope.is_empty())
+    }
+}
+
 /// What is missing: the words that a token with `scopes` would have to have for the alternative that is
 /// nearest, for the challenge (RFC 6750 §3).
-pub(crate) fn nearest<S: Scopes>(scopes: &[String]) -> String {
+pub(crate) fn nearest(any_of: &[&[&str]], scopes: &[String]) -> String {
     let missing = |all_of: &&&[&str]| {
         all_of
             .iter()
             .filter(|word| !scopes.iter().any(|scope| scope == **word))
             .count()
     };
-    S::ANY_OF
+    any_of
         .iter()
         .min_by_key(missing)
         .map(|all_of| all_of.join(" "))
@@ -54,7 +81,8 @@ pub const fn is_scope(word: &str) -> bool {
 }
 
 /// Declares what an access token must allow, for [`Bearer`](crate::Bearer) and
-/// [`Caller`](crate::Caller): words joined by `&`, alternatives by `|`.
+/// [`Caller`](crate::Caller): words joined by `&`, alternatives by `|`, and the API after `for`, where an app has
+/// several.
 ///
 /// ```
 /// use rocket::get;
@@ -75,29 +103,57 @@ pub const fn is_scope(word: &str) -> bool {
 /// }
 /// ```
 ///
-/// What is no scope is an error of the compiler:
+/// An app of several APIs has a table `oidc.apis.NAME` for each, see [`ApiSettings`](crate::settings::ApiSettings). A
+/// guard accepts the tokens of its own API alone:
+///
+/// ```
+/// rocket_openidconnect::scopes! {
+///     /// Reads orders, at the API of the table `oidc.apis.orders`.
+///     pub OrdersRead = "orders:read" for "orders";
+///     /// Any token for that API.
+///     pub Orders for "orders";
+/// }
+/// ```
+///
+/// What is no scope is an error of the compiler, and so is what asks for nothing:
 ///
 /// ```compile_fail
 /// rocket_openidconnect::scopes! { pub TwoWords = "notes:read notes:write"; }
 /// ```
+///
+/// ```compile_fail
+/// rocket_openidconnect::scopes! { pub Nothing; }
+/// ```
 #[macro_export]
 macro_rules! scopes {
-    ($($(#[$meta:meta])* $visibility:vis $name:ident = $($($word:literal)&+)|+;)+) => {$(
+    ($(
+        $(#[$meta:meta])*
+        $visibility:vis $name:ident $(= $($($word:literal)&+)|+)? $(for $api:literal)?;
+    )+) => {$(
         $(#[$meta])*
         #[derive(Clone, Copy, Debug)]
         $visibility struct $name;
 
         impl $crate::Scopes for $name {
-            const ANY_OF: &'static [&'static [&'static str]] = &[$(&[$($word),+]),+];
+            $(const API: Option<&'static str> = Some($api);)?
+            const ANY_OF: &'static [&'static [&'static str]] = {
+                const WORDS: &[&[&str]] = &[$($(&[$($word),+]),+)?];
+                match WORDS.is_empty() {
+                    true => &[&[]],
+                    false => WORDS,
+                }
+            };
         }
 
         const _: () = {
-            $($(
+            const PARTS: &[&str] = &[$(stringify!($($($word)&+)|+),)? $($api,)?];
+            assert!(!PARTS.is_empty(), "name scopes after `=`, or an API after `for`");
+            $($($(
                 assert!(
                     $crate::is_scope($word),
                     "a scope is one word of printable ASCII; join words by `&`"
                 );
-            )+)+
+            )+)+)?
         };
     )+};
 }
@@ -111,6 +167,9 @@ mod tests {
         Both = "a" & "b";
         /// Flask-OIDC's any-of over entries whose words are all required.
         Either = "a" & "b" | "c";
+        OfOrders = "a" & "b" | "c" for "orders";
+        /// Whatever it allows.
+        pub(crate) Orders for "orders";
     }
 
     fn are_met<S: Scopes>(scopes: &str) -> bool {
@@ -136,10 +195,26 @@ mod tests {
     }
 
     #[test]
+    fn an_api_is_named_beside_the_scopes() {
+        let apis = [AnyScope::API, Either::API, OfOrders::API, Orders::API];
+        assert_eq!(apis, [None, None, Some("orders"), Some("orders")]);
+        assert_eq!(OfOrders::ANY_OF, Either::ANY_OF);
+        assert_eq!(Orders::ANY_OF, AnyScope::ANY_OF);
+    }
+
+    #[test]
+    fn a_challenge_names_the_alternative_of_fewest_words() {
+        assert_eq!(Demand::of::<Either>().scope().as_deref(), Some("c"));
+        assert_eq!(Demand::of::<Both>().scope().as_deref(), Some("a b"));
+        assert_eq!(Demand::of::<AnyScope>().scope(), None);
+        assert_eq!(Demand::of::<Orders>().scope(), None);
+    }
+
+    #[test]
     fn the_nearest_alternative_is_named() {
-        assert_eq!(nearest::<Both>(&[]), "a b");
-        assert_eq!(nearest::<Either>(&[]), "c");
-        assert_eq!(nearest::<Either>(&["b".to_owned()]), "a b");
+        assert_eq!(nearest(Both::ANY_OF, &[]), "a b");
+        assert_eq!(nearest(Either::ANY_OF, &[]), "c");
+        assert_eq!(nearest(Either::ANY_OF, &["b".to_owned()]), "a b");
     }
 
     #[test]

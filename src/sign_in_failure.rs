@@ -2,7 +2,7 @@
 
 use rocket::{Request, http::Status};
 
-use crate::{SignInError, guard::RequestState, provider::ProviderError};
+use crate::{SignInError, guard::RequestState};
 
 /// A sign-in that failed: what the person, the app and the log share.
 ///
@@ -55,10 +55,7 @@ impl SignInFailure {
     /// too many people sign in.
     pub fn retry_after(&self) -> Option<u64> {
         let wait = match &self.error {
-            SignInError::Provider(
-                ProviderError::Unavailable { retry_after }
-                | ProviderError::KeysJustRead { retry_after },
-            ) => *retry_after,
+            SignInError::Provider(error) => error.retry_after()?,
             SignInError::TooManySignIns { retry_after } => *retry_after,
             SignInError::Store(_) => crate::store::RETRY_AFTER,
             _ => return None,

@@ -177,6 +177,7 @@ fn every_word_about_settings_is_on_the_page() {
         "presets",
         "resource_server",
         "site",
+        "stray_characters",
         "value",
     ];
     let all = files.into_iter().flat_map(|file| {

@@ -42,7 +42,11 @@ fn others_are_told_what_is_missing() {
     let metadata =
         "resource_metadata=\"http://localhost:8000/.well-known/oauth-protected-resource\"";
     let refusals = [
-        (None, Status::Unauthorized, String::new()),
+        (
+            None,
+            Status::Unauthorized,
+            "scope=\"notes:read\", ".to_owned(),
+        ),
         (
             Some(json!({ "sub": "alice", "scope": "notes:write" })),
             Status::Forbidden,

@@ -76,7 +76,7 @@ fn a_client_without_a_token_finds_its_way() {
         assert_eq!(
             challenge(&response),
             format!(
-                "Bearer realm=\"api\", \
+                "Bearer realm=\"api\", scope=\"notes:read\", \
                  resource_metadata=\"http://localhost:8000{METADATA}\""
             )
         );

@@ -39,6 +39,9 @@ pub(super) struct Arguments {
     /// A JWK Set to check the signature with: nobody is asked anything
     #[arg(long, value_name = "FILE")]
     jwks: Option<PathBuf>,
+    /// The API that the route names, of the setting `apis`
+    #[arg(long, value_name = "NAME")]
+    api: Option<String>,
     /// The scopes that the route asks for, in one text
     #[arg(long, value_name = "SCOPES", default_value = "")]
     scope: String,
@@ -76,7 +79,13 @@ impl Arguments {
             Some(token) => token.to_owned(),
         };
         let scopes: Vec<String> = self.scope.split_whitespace().map(str::to_owned).collect();
-        let work = resource_server.examine(bare(&token), keys.as_ref(), &scopes, now);
+        let api = self.api.as_deref();
+        let api = resource_server.api(api).ok_or_else(|| {
+            let name = api.unwrap_or_default();
+            let cause = format!("there is no API `oidc.apis.{name}`");
+            Failure::new(cause, "give the name of a table below `oidc.apis`")
+        })?;
+        let work = resource_server.examine(api, bare(&token), keys.as_ref(), &scopes, now);
         let fields = terminal.wait("asking the provider", work).await;
 
         let mut report = Report::default();

@@ -42,6 +42,18 @@ impl AuthorizationResponse {
         self.error.as_deref() == Some("access_denied")
     }
 
+    /// Why a response is refused that belongs to no attempt. What it says is nobody's word, and is worth a line in the
+    /// log: some providers leave `state` out of an error (RFC 6749 §4.1.2.1 requires it).
+    pub(crate) fn refuse_without_attempt(self) -> SignInError {
+        match self.error {
+            Some(error) if !error.is_empty() => SignInError::UnprovedResponse {
+                error: printable(&error),
+                description: printable(self.error_description.as_deref().unwrap_or_default()),
+            },
+            _ => SignInError::State,
+        }
+    }
+
     /// Checks the response of an attempt that was begun at this issuer, and yields its code. Whose `state`
     /// it has is checked before.
     pub(crate) fn accept(self, issuer: &str, iss_is_required: bool) -> Result<Secret, SignInError> {
@@ -115,6 +127,37 @@ mod tests {
             )
             .unwrap_err(),
             "the provider answered `access_denied`: no\\nway"
+        );
+    }
+
+    #[test]
+    fn an_error_without_an_attempt_is_unproved() {
+        for (query, expected) in [
+            (
+                "error=invalid_scope&error_description=no%0Away",
+                "`state` is absent, or not one that this app made; the response, which anybody can \
+                 make, says `invalid_scope`: no\\nway",
+            ),
+            (
+                "error=access_denied",
+                "`state` is absent, or not one that this app made; the response, which anybody can \
+                 make, says `access_denied`: ",
+            ),
+            ("error=", "`state` is absent, or not one that this app made"),
+            ("code=c", "`state` is absent, or not one that this app made"),
+            ("", "`state` is absent, or not one that this app made"),
+        ] {
+            let response = AuthorizationResponse::parse(query).unwrap();
+            let error = response.refuse_without_attempt();
+            assert_eq!(error.to_string(), expected, "{query}");
+        }
+        let long = format!("error={0}&error_description={0}", "\u{202e}".repeat(5_000));
+        let response = AuthorizationResponse::parse(&long).unwrap();
+        let text = response.refuse_without_attempt().to_string();
+        assert!(
+            text.len() < 6_000 && !text.contains('\u{202e}'),
+            "{}",
+            text.len()
         );
     }
 

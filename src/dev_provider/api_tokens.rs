@@ -4,14 +4,16 @@ use std::collections::HashMap;
 
 use rocket::{Route, State, get, http::Status, post, routes};
 use serde_json::{Map, Value, json};
+use url::Url;
 
 use super::{
-    Op,
+    DevClient, Op,
     endpoints::{Answer, bad_request, parameters, refused},
     grants::{ACCESS_TOKEN_LIFE, Grant},
     pages,
     signing::random,
 };
+use crate::settings::spellings;
 
 /// A client for the command line, whose secret everybody knows.
 pub(super) const CLI: &str = "dev-cli";
@@ -41,6 +43,25 @@ pub(super) fn access_token(op: &Op, grant: &Grant, now: i64) -> Option<String> {
     Some(token)
 }
 
+/// What tokens name for the API that a client asks for by its address, or by its name in `aud`.
+fn audience_of(client: &DevClient, resource: &String) -> Option<Vec<String>> {
+    let is_asked_for = |address: &Url, audience: &[String]| {
+        audience.contains(resource) || spellings(address).contains(resource)
+    };
+    let address = client.resource.as_ref().unwrap_or(&client.base_url);
+    if is_asked_for(address, &client.audience) {
+        return Some(client.audience.clone());
+    }
+    let mut apis = client.apis.values();
+    let api = apis.find(|api| is_asked_for(&api.resource, &api.access_token_audience()))?;
+    Some(api.access_token_audience())
+}
+
+/// What a token for another audience than the usual one says.
+fn for_audience(audience: &[String]) -> Map<String, Value> {
+    Map::from_iter([("aud".to_owned(), json!(audience))])
+}
+
 /// The client credentials grant (RFC 6749 §4.4): a token for the client itself.
 pub(super) fn by_client_credentials(
     op: &Op,
@@ -50,7 +71,14 @@ pub(super) fn by_client_credentials(
     let now = op.now();
     let scope = form.get("scope").map_or("", String::as_str);
     let claims = Map::from_iter([("sub".to_owned(), json!(client_id))]);
-    let grant = Grant::for_an_api(client_id, claims, scope, now);
+    let mut grant = Grant::for_an_api(client_id, claims, scope, now);
+    // RFC 8707 §2.
+    if let Some(resource) = form.get("resource") {
+        let Some(audience) = audience_of(&op.client, resource) else {
+            return refused("invalid_target", "the app has no API of this address");
+        };
+        grant.token_claims = for_audience(&audience);
+    }
     match access_token(op, &grant, now) {
         Some(token) => Answer::Json(
             Status::Ok,
@@ -68,7 +96,8 @@ pub(super) fn by_client_credentials(
 /// A page to copy a token from.
 #[get("/tokens")]
 fn page(op: &State<Op>) -> Answer {
-    Answer::Page(Status::Ok, pages::tokens(&op.users, &op.client.audience))
+    let (audience, apis) = (&op.client.audience, op.client.apis.keys());
+    Answer::Page(Status::Ok, pages::tokens(&op.users, audience, apis))
 }
 
 #[post("/tokens", data = "<form>")]
@@ -84,7 +113,13 @@ fn issue(op: &State<Op>, form: String) -> Answer {
         return bad_request("That is no user of this provider.");
     };
     let now = op.now();
-    let grant = Grant::for_an_api(CLI, claims.clone(), scope, now);
+    let mut grant = Grant::for_an_api(CLI, claims.clone(), scope, now);
+    if let Some(api) = form.get("api").filter(|api| !api.is_empty()) {
+        let Some(api) = op.client.apis.get(api) else {
+            return bad_request("That is no API of the app.");
+        };
+        grant.token_claims = for_audience(&api.access_token_audience());
+    }
     match access_token(op, &grant, now) {
         Some(token) => Answer::Page(
             Status::Ok,

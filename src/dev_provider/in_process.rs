@@ -124,6 +124,12 @@ impl InProcessProvider {
         api_tokens::access_token(op, &grant, op.now())
     }
 
+    /// What a token must name for this API of the app.
+    pub(crate) fn audience_of(&self, api: &str) -> Option<Vec<String>> {
+        let api = self.op().client.apis.get(api)?;
+        Some(api.access_token_audience())
+    }
+
     /// A logout token for all sessions of a person (OpenID Connect Back-Channel Logout 1.0 §2.4).
     pub(crate) fn logout_token(&self, subject: &str) -> Option<String> {
         let (op, now) = (self.op(), self.op().now());

@@ -16,6 +16,7 @@ mod signing;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     net::Ipv4Addr,
     sync::{Arc, Mutex, OnceLock, PoisonError, RwLock},
 };
@@ -40,7 +41,7 @@ use self::{grants::Grants, signing::SigningKey};
 use crate::{
     Clock, LaunchError, Secret,
     provider::{Endpoint, http_client::HttpClient},
-    settings::{DevProviderSettings, HttpSettings},
+    settings::{ApiSettings, DevProviderSettings, HttpSettings, InsecureHttpHosts},
 };
 
 /// The app's `client_id` here, unless its settings say another.
@@ -56,6 +57,10 @@ pub(crate) struct DevClient {
     pub base_url: Url,
     /// What access tokens for its API name.
     pub audience: Vec<String>,
+    /// The address of that API, if it is not `base_url`.
+    pub resource: Option<Url>,
+    /// Its further APIs, by name.
+    pub apis: BTreeMap<String, ApiSettings>,
 }
 
 /// The provider while it runs. It stops when this is dropped.
@@ -210,7 +215,7 @@ impl DevProvider {
 async fn answers(issuer: &str) {
     let metadata = format!("{issuer}/.well-known/openid-configuration");
     if let (Ok(http), Ok(url)) = (
-        HttpClient::new(&HttpSettings::default()),
+        HttpClient::new(&HttpSettings::default(), InsecureHttpHosts::default()),
         Url::parse(&metadata),
     ) {
         let _ = http.get(Endpoint::Metadata, &url).await;

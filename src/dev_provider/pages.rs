@@ -60,7 +60,21 @@ pub(super) fn choose_user(request: &str, scope: &str, users: &[Map<String, Value
 }
 
 /// A form that makes an access token for an API.
-pub(super) fn tokens(users: &[Map<String, Value>], audience: &[String]) -> String {
+pub(super) fn tokens<'a>(
+    users: &[Map<String, Value>],
+    audience: &[String],
+    apis: impl Iterator<Item = &'a String>,
+) -> String {
+    let apis: String = apis
+        .map(|name| format!("<option>{}</option>", escape(name)))
+        .collect();
+    let apis = match apis.is_empty() {
+        true => apis,
+        false => format!(
+            "<label for=\"api\">API, if not that one</label>\
+             <select id=\"api\" name=\"api\"><option></option>{apis}</select>"
+        ),
+    };
     let options: String = users
         .iter()
         .filter_map(|user| user.get("sub")?.as_str())
@@ -71,7 +85,7 @@ pub(super) fn tokens(users: &[Map<String, Value>], audience: &[String]) -> Strin
         &format!(
             "<h1>Copy a token</h1><p class=\"quiet\">An access token for <code>{}</code>.</p>\
              <form method=\"post\" action=\"/tokens\"><label for=\"user\">Who</label>\
-             <select id=\"user\" name=\"user\">{options}</select>\
+             <select id=\"user\" name=\"user\">{options}</select>{apis}\
              <label for=\"scope\">Scopes, with spaces between them</label>\
              <input id=\"scope\" name=\"scope\" placeholder=\"notes:read notes:write\" autofocus>\
              <button class=\"go\">Make a token</button></form>",

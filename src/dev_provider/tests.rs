@@ -22,6 +22,12 @@ fn client() -> DevClient {
         redirect_uri: REDIRECT_URI.into(),
         base_url: Url::parse("http://localhost:8000/").unwrap(),
         audience: vec!["https://api.example.com".into()],
+        resource: None,
+        apis: serde_json::from_value(json!({
+            "orders": { "resource": "https://api.example.com/orders" },
+            "stock": { "resource": "https://stock.example", "audience": "stock-api" },
+        }))
+        .unwrap(),
     }
 }
 
@@ -423,6 +429,34 @@ async fn the_command_line_gets_a_token_for_the_api() {
         (&json!(true), &json!("dev-cli"))
     );
 
+    // RFC 8707: for one of the app's further APIs.
+    let for_resource = |resource: &str| {
+        let ask = ask("dev-cli", "client_credentials");
+        post(&client, "/token", format!("{ask}&resource={resource}"))
+    };
+    for (resource, aud) in [
+        ("https%3A%2F%2Fapi.example.com", "https://api.example.com"),
+        ("http%3A%2F%2Flocalhost%3A8000", "https://api.example.com"),
+        (
+            "https%3A%2F%2Fapi.example.com%2Forders",
+            "https://api.example.com/orders",
+        ),
+        ("https%3A%2F%2Fstock.example", "stock-api"),
+        ("stock-api", "stock-api"),
+    ] {
+        let (_, reply, _) = for_resource(resource).await;
+        let token = reply["access_token"].as_str().unwrap();
+        let payload = token.split('.').nth(1).unwrap();
+        let claims = URL_SAFE_NO_PAD.decode(payload).unwrap();
+        let claims: Value = serde_json::from_slice(&claims).unwrap();
+        assert_eq!(claims["aud"], json!([aud]), "{resource}");
+    }
+    let (status, reply, _) = for_resource("https%3A%2F%2Fevil.example").await;
+    assert_eq!(
+        (status, &reply["error"]),
+        (Status::BadRequest, &json!("invalid_target"))
+    );
+
     let (status, ..) = post(&client, "/token", ask("wrong", "client_credentials")).await;
     assert_eq!(status, Status::Unauthorized);
     let (_, reply, _) = post(&client, "/token", ask("dev-cli", "authorization_code")).await;
@@ -440,6 +474,7 @@ async fn a_token_can_be_copied_from_a_page() {
         .await
         .unwrap();
     assert!(page.contains("https:&#x2F;&#x2F;api.example.com"), "{page}");
+    assert!(page.contains("<option>orders</option>"), "{page}");
 
     let copied = |form: &'static str| client.post("/tokens").body(form).dispatch();
     let page = copied("user=alice&scope=notes:read")
@@ -460,8 +495,14 @@ async fn a_token_can_be_copied_from_a_page() {
         (&reply["sub"], &reply["scope"]),
         (&json!("alice"), &json!("notes:read"))
     );
-    assert_eq!(
-        copied("user=mallory&scope=x").await.status(),
-        Status::BadRequest
-    );
+    let for_orders = copied("user=alice&scope=&api=orders").await;
+    let page = for_orders.into_string().await.unwrap();
+    let token = page.split("rows=\"8\">").nth(1).unwrap();
+    let payload = token.split('.').nth(1).unwrap();
+    let claims = URL_SAFE_NO_PAD.decode(payload).unwrap();
+    let claims: Value = serde_json::from_slice(&claims).unwrap();
+    assert_eq!(claims["aud"], json!(["https://api.example.com/orders"]));
+    for form in ["user=mallory&scope=x", "user=alice&scope=x&api=other"] {
+        assert_eq!(copied(form).await.status(), Status::BadRequest, "{form}");
+    }
 }

@@ -7,9 +7,9 @@ use rocket::{
 
 use crate::{
     RelyingParty, SignInFailure,
-    guard::RequestState,
+    guard::{Refusal, RequestState},
     relying_party::Source,
-    resource_server::{BearerError, ResourceServer},
+    resource_server::ResourceServer,
     session::SignedOut,
 };
 
@@ -30,8 +30,10 @@ pub(super) async fn finish<'r>(
     for cookie in cookies {
         response.adjoin_header(Header::new("Set-Cookie", cookie));
     }
-    if let Some(error) = state.bearer.get() {
-        challenge(request, response, error);
+    let status = response.status().code;
+    let refusals = state.refusals();
+    if let Some(refusal) = refusals.filter(|it| it.error.status() == status).last() {
+        challenge(request, response, refusal);
     }
     if let Some(failure) = state.sign_in.get() {
         tell_of_failure(response, failure);
@@ -106,18 +108,32 @@ fn keep_out_of_caches(response: &mut Response<'_>) {
 }
 
 /// Says what is wrong with the token of a request that `Bearer` refused, if the answer is its refusal.
-fn challenge<'r>(request: &'r Request<'_>, response: &mut Response<'r>, error: &BearerError) {
-    if response.status().code != error.status() {
-        return;
-    }
+fn challenge<'r>(
+    request: &'r Request<'_>,
+    response: &mut Response<'r>,
+    Refusal { error, demand, .. }: &Refusal,
+) {
     let resource_server = request.rocket().state::<ResourceServer>();
-    if let Some(challenge) =
-        resource_server.and_then(|server| server.protected_resource.challenge(error))
-    {
+    if let Some(challenge) = resource_server.and_then(|server| server.challenge(error, *demand)) {
         response.adjoin_header(Header::new("WWW-Authenticate", challenge));
+        expose(response, "WWW-Authenticate");
     }
     if let Some(wait) = error.retry_after() {
         response.set_header(Header::new("Retry-After", wait.as_secs().to_string()));
+        expose(response, "Retry-After");
+    }
+}
+
+/// Lets scripts of other origins read a header, if the app lets them read the answer at all
+/// ([Fetch §3.3.3](https://fetch.spec.whatwg.org/#http-access-control-expose-headers)). What the app exposes stays.
+fn expose(response: &mut Response<'_>, name: &'static str) {
+    const EXPOSE: &str = "Access-Control-Expose-Headers";
+    let is_listed = response.headers().get(EXPOSE).any(|list| {
+        let mut names = list.split(',').map(str::trim);
+        names.any(|listed| listed.eq_ignore_ascii_case(name))
+    });
+    if !is_listed {
+        response.adjoin_header(Header::new(EXPOSE, name));
     }
 }
 
@@ -158,6 +174,7 @@ fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: S
         response.set_header(Header::new("Cache-Control", "no-store"));
         response.remove_header("Content-Type");
         response.remove_header("WWW-Authenticate");
+        response.remove_header("Access-Control-Expose-Headers");
         response.set_sized_body(0, std::io::Cursor::new(""));
     }
 }

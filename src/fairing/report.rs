@@ -1,5 +1,7 @@
 //! The report at liftoff: what is in force.
 
+use std::collections::BTreeSet;
+
 use crate::{RelyingParty, observing, relying_party::Source, resource_server::ResourceServer};
 
 /// Tells the operator what is in force, as Rocket reports its own settings.
@@ -57,28 +59,41 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
     const TARGET: &str = "rocket::launch";
     const INDENTED: &str = "rocket::launch::_";
 
-    let resource = &resource_server.protected_resource;
-    if !is_alone && !resource.is_guarded() {
+    let mut resources = resource_server.apis().iter();
+    if !is_alone && !resources.any(|api| api.protected_resource.is_guarded()) {
         return;
     }
     tracing::info!(target: TARGET, "OpenID Connect, access tokens:");
-    for issuer in resource_server.issuers() {
-        let (name, audience) = (issuer.name(), issuer.audience().join(", "));
-        let metadata = issuer.provider.metadata(resource_server.clock.now()).await;
-        let signs_nobody_in = metadata
-            .as_ref()
-            .is_ok_and(|metadata| metadata.additional_metadata().signs_nobody_in);
-        let accepts = match issuer.accepts().describe(signs_nobody_in) {
-            Some(tokens) => format!(", also {tokens}"),
-            None => String::new(),
-        };
-        tracing::info!(target: INDENTED, "issuer: {name}, for the audience {audience}{accepts}");
-        if let Err(error) = metadata {
-            tracing::warn!("{error}; its tokens are answered with 503 until it is there");
+    let mut reached = BTreeSet::new();
+    for api in resource_server.apis() {
+        let of_api = api.name().map(|name| format!("API {name}, "));
+        let of_api = of_api.unwrap_or_default();
+        for issuer in api.issuers() {
+            let (name, audience) = (issuer.name(), issuer.audience().join(", "));
+            let metadata = issuer.provider.metadata(resource_server.clock.now()).await;
+            let signs_nobody_in = metadata
+                .as_ref()
+                .is_ok_and(|metadata| metadata.signs_nobody_in());
+            let accepts = match issuer.accepts().describe(signs_nobody_in) {
+                Some(tokens) => format!(", also {tokens}"),
+                None => String::new(),
+            };
+            tracing::info!(
+                target: INDENTED,
+                "{of_api}issuer: {name}, for the audience {audience}{accepts}"
+            );
+            if !reached.insert(name) {
+                continue;
+            }
+            if let Err(error) = metadata {
+                let status = if error.is_outage() { 503 } else { 502 };
+                tracing::warn!("{error}; its tokens are answered with {status} until it is there");
+            }
         }
-    }
-    if let Some(path) = resource.path() {
-        tracing::info!(target: INDENTED, "protected resource metadata: {path}");
+        let path = api.protected_resource.path();
+        if let Some(path) = path.filter(|_| !api.issuers().is_empty()) {
+            tracing::info!(target: INDENTED, "{of_api}protected resource metadata: {path}");
+        }
     }
     for relaxation in resource_server.relaxations(is_alone) {
         observing::relaxed(&relaxation);

@@ -1,6 +1,6 @@
 //! `Bearer`: a route for API clients, with an access token that allows it.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData, net::IpAddr, sync::Arc};
 
 use rocket::{
     Ignite, Request, Rocket, Sentinel,
@@ -14,7 +14,7 @@ use super::RequestState;
 use crate::{
     AnyScope, Clock, Scopes, Secret, observing,
     resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer},
-    scopes::nearest,
+    scopes::{Demand, nearest},
     token::Claims,
 };
 
@@ -24,7 +24,7 @@ use crate::{
 /// | outcome | when | what the caller sees |
 /// |---|---|---|
 /// | success | the token is accepted and allows `S` | the route |
-/// | `Error(401)` | no token; or one that is refused, or lacks a claim of `C` | 401 and a challenge: bare, or `error="invalid_token"` |
+/// | `Error(401)` | no token; or one that is refused, or lacks a claim of `C` | 401 and a challenge: without `error`, or `error="invalid_token"` |
 /// | `Error(403)` | the token has not the scopes | 403, `error="insufficient_scope"` |
 /// | `Error(400)` | the header cannot be read as one token | 400, `error="invalid_request"` |
 /// | `Error(503)`, `Error(502)` | the provider is down, or its answer is of no use | 503 with `Retry-After`, or 502 |
@@ -32,7 +32,7 @@ use crate::{
 /// The body is the app's catcher's. It never forwards; `Option<Bearer>` runs the handler without.
 ///
 /// A token is accepted by its signature, or by the provider's word on it (`token_validation`), when it
-/// is for this API (`audience`). With `enabled = false`, a request without a token is the testing
+/// is for this API (`audience`; of several in one app, the one that `S` names). With `enabled = false`, a request without a token is the testing
 /// profile's, with the scopes in its `scope`.
 ///
 /// ```
@@ -50,6 +50,8 @@ pub struct Bearer<S = AnyScope, C = Claims> {
     accepted: Arc<Accepted>,
     claims: Arc<C>,
     clock: Clock,
+    /// Whose calls to the provider it counts among.
+    client_address: Option<IpAddr>,
     scopes: PhantomData<fn() -> S>,
 }
 
@@ -108,7 +110,9 @@ impl<S, C> Bearer<S, C> {
     /// When there is nobody to ask, the provider does not do its part, or its answer is about somebody
     /// else.
     pub async fn userinfo(&self) -> Result<Arc<Claims>, BearerUserInfoError> {
-        self.accepted.user_info(self.clock.now()).await
+        self.accepted
+            .user_info(self.client_address, self.clock.now())
+            .await
     }
 }
 
@@ -118,6 +122,7 @@ impl<S, C> Clone for Bearer<S, C> {
             accepted: self.accepted.clone(),
             claims: self.claims.clone(),
             clock: self.clock.clone(),
+            client_address: self.client_address,
             scopes: PhantomData,
         }
     }
@@ -143,10 +148,10 @@ where
             .rocket()
             .state::<ResourceServer>()
             .ok_or(BearerError::NoFairing)?;
-        let accepted = resource_server.accept(request.headers()).await?;
+        let accepted = resource_server.accept(S::API, request).await?;
         if !S::are_met_by(&accepted.token.scopes) {
             return Err(BearerError::Scope {
-                required: nearest::<S>(&accepted.token.scopes),
+                required: nearest(S::ANY_OF, &accepted.token.scopes),
                 actual: accepted.token.scopes.clone(),
             });
         }
@@ -158,6 +163,7 @@ where
             accepted,
             claims,
             clock: resource_server.clock.clone(),
+            client_address: resource_server.client(request),
             scopes: PhantomData,
         })
     }
@@ -178,8 +184,15 @@ where
                 Outcome::Success(bearer)
             }
             Err(error) => {
-                log(&error);
-                let _ = RequestState::of(request).bearer.set(error.clone());
+                match request.rocket().state::<ResourceServer>() {
+                    Some(server) => {
+                        observing::token_refused(&error, &server.throttle, server.clock.now());
+                    }
+                    None => {
+                        super::tell_missing_fairing::<Self>();
+                    }
+                }
+                RequestState::of(request).refuse(error.clone(), Demand::of::<S>());
                 let status = Status::from_code(error.status()).unwrap_or(Status::Unauthorized);
                 Outcome::Error((status, error))
             }
@@ -187,34 +200,28 @@ where
     }
 }
 
-/// The log has both sides of what did not fit. A request without a token is worth a line to nobody but a
-/// developer.
-fn log(error: &BearerError) {
-    let reason = error.reason();
-    observing::token_refused(reason);
-    match error {
-        BearerError::Missing => {
-            tracing::debug!(reason, "{error}");
-            return;
-        }
-        BearerError::Malformed { .. } | BearerError::Scope { .. } => {
-            tracing::info!(reason, "{error}");
-        }
-        BearerError::Token(_) => tracing::warn!(reason, "{error}"),
-        BearerError::Claims { .. } | BearerError::Provider(_) | BearerError::NoFairing => {
-            tracing::error!(reason, "{error}");
-        }
-    }
-    tracing::info!("{}", error.remedy());
-}
-
 impl<S: Scopes, C> Sentinel for Bearer<S, C> {
-    /// Aborts without the fairing; else notes the scopes for the protected resource metadata.
+    /// Aborts without the fairing, and without the API that `S` names; else notes the scopes for the protected
+    /// resource metadata.
     fn abort(rocket: &Rocket<Ignite>) -> bool {
         let Some(resource_server) = rocket.state::<ResourceServer>() else {
             return super::tell_missing_fairing::<Self>();
         };
-        resource_server.protected_resource.is_guarded_by(S::ANY_OF);
+        let Some(api) = resource_server.api(S::API) else {
+            let (guard, name) = (std::any::type_name::<Self>(), S::API.unwrap_or_default());
+            tracing::error!("`{guard}` is used in a route, and there is no API `oidc.apis.{name}`");
+            tracing::info!("add a table `oidc.apis.{name}` with `resource`");
+            return true;
+        };
+        if !resource_server.is_disabled() && api.issuers().is_empty() {
+            let guard = std::any::type_name::<Self>();
+            tracing::error!("`{guard}` is used in a route, and no audience is set for it");
+            tracing::info!(
+                "set `oidc.audience`, or name an API of `oidc.apis` in the guard's scopes"
+            );
+            return true;
+        }
+        api.protected_resource.is_guarded_by(S::ANY_OF);
         false
     }
 }

@@ -9,7 +9,10 @@ use rocket::{
 use thiserror::Error;
 
 use super::{Bearer, LoggedIn, LoggedInError, RequestState};
-use crate::{AnyScope, RelyingParty, Scopes, User, resource_server::BearerError, token::Claims};
+use crate::{
+    AnyScope, RelyingParty, Scopes, User, resource_server::BearerError, scopes::Demand,
+    token::Claims,
+};
 
 /// Who calls a route that serves a browser's session **or** an access token. An `Authorization` header
 /// decides, whatever its scheme; without one, the session does.
@@ -19,7 +22,7 @@ use crate::{AnyScope, RelyingParty, Scopes, User, resource_server::BearerError, 
 /// | success, `Caller::Bearer` | as [`Bearer`] | the route |
 /// | success, `Caller::User` | no `Authorization` header, and signed in | the route |
 /// | `Error` | an `Authorization` header that is refused | as [`Bearer`] |
-/// | `Error(401)` | no `Authorization` header, and signed out | a page load: sign-in; anything else: 401 with a bare challenge |
+/// | `Error(401)` | no `Authorization` header, and signed out | a page load: sign-in; anything else: 401 and a challenge without `error` |
 ///
 /// The scopes `S` are for tokens: they limit a client, and a person at this app's own pages is no
 /// client. Let policies decide what people may do.
@@ -115,7 +118,7 @@ where
         }
         let user = LoggedIn::<C>::from_request(request).await;
         if let Outcome::Error((Status::Unauthorized, _)) = user {
-            let _ = RequestState::of(request).bearer.set(BearerError::Missing);
+            RequestState::of(request).refuse(BearerError::Missing, Demand::of::<S>());
         }
         user.map(|user| Caller::User(user.into_user()))
             .map_error(|(status, error)| (status, error.into()))

@@ -17,7 +17,7 @@ pub use bearer::Bearer;
 pub use caller::{Caller, CallerError};
 pub use logged_in::{LoggedIn, LoggedInError};
 pub use optional_user::OptionalUser;
-pub(crate) use request_state::{Answer, RequestState};
+pub(crate) use request_state::{Answer, Refusal, RequestState};
 
 use crate::{
     Clock, RelyingParty, User, observing,

@@ -14,6 +14,7 @@ use crate::{
     SignInFailure,
     cookies::CookieChanges,
     resource_server::BearerError,
+    scopes::Demand,
     session::{CurrentSession, SignedOut},
 };
 
@@ -35,13 +36,44 @@ pub(crate) struct RequestState {
     pub(crate) signed_out: OnceLock<SignedOut>,
     /// The session ends with this request: its tokens are not refreshed.
     pub(crate) is_ending: OnceLock<()>,
-    /// Why a guard refused for want of a token. An answer with its status carries the challenge.
-    pub(crate) bearer: OnceLock<BearerError>,
+    /// Why guards refused for want of a token. An answer carries the challenge of the last one that has its status.
+    bearer: OnceLock<Box<Refusal>>,
     /// Why a sign-in failed.
     pub(crate) sign_in: OnceLock<Box<SignInFailure>>,
 }
 
+/// Why a guard refused for want of a token, and what it asks for.
+pub(crate) struct Refusal {
+    pub(crate) error: BearerError,
+    pub(crate) demand: Demand,
+    /// That of a later guard.
+    next: OnceLock<Box<Refusal>>,
+}
+
 impl RequestState {
+    /// Notes that a guard refused for want of a token.
+    pub(crate) fn refuse(&self, error: BearerError, demand: Demand) {
+        let mut refusal = Box::new(Refusal {
+            error,
+            demand,
+            next: OnceLock::new(),
+        });
+        let mut place = &self.bearer;
+        while let Err(back) = place.set(refusal) {
+            refusal = back;
+            match place.get() {
+                Some(taken) => place = &taken.next,
+                None => return,
+            }
+        }
+    }
+
+    /// The refusals of guards for want of a token, in their order.
+    pub(crate) fn refusals(&self) -> impl Iterator<Item = &Refusal> {
+        let first = self.bearer.get();
+        std::iter::successors(first, |refusal| refusal.next.get()).map(|refusal| &**refusal)
+    }
+
     /// To leave something.
     pub(crate) fn of<'r>(request: &'r Request<'_>) -> &'r RequestState {
         request.local_cache(RequestState::new)
@@ -130,7 +162,8 @@ impl BearerError {
     /// Why a guard refused this request for want of an access token, if one did: for catchers. See
     /// [`SignInFailure::of`] for an example.
     pub fn of<'r>(request: &'r Request<'_>) -> Option<&'r BearerError> {
-        RequestState::left_by(request)?.bearer.get()
+        let last = RequestState::left_by(request)?.refusals().last()?;
+        Some(&last.error)
     }
 }
 

@@ -7,41 +7,64 @@ use std::{
 
 use time::OffsetDateTime;
 
-use super::ProviderError;
+use super::{ProviderError, error::MAX_RETRY_AFTER};
 
 /// The longest wait between two attempts to reach a provider that was down.
 const LONGEST: Duration = Duration::from_secs(60);
 
 /// Failed attempts since the last good one: the next is due after 1 s, doubled each time, a minute at
-/// most.
+/// most; later if the provider asks for it. The last error is kept until an attempt succeeds.
 #[derive(Debug, Default)]
 pub(super) struct BackOff {
     failed: u32,
     next: Option<OffsetDateTime>,
+    last: Option<ProviderError>,
 }
 
 impl BackOff {
-    /// Fails while the next attempt is not due.
+    /// Fails while the next attempt is not due, with the reason of the last failure.
     pub(super) fn check(&self, now: OffsetDateTime) -> Result<(), ProviderError> {
-        match self.next.filter(|next| now < *next) {
-            Some(next) => Err(ProviderError::Unavailable {
-                retry_after: (next - now).unsigned_abs().max(Duration::from_secs(1)),
-            }),
-            None => Ok(()),
+        match (self.wait(now), &self.last) {
+            (None, _) => Ok(()),
+            (Some(_), Some(last)) if !last.may_become_right() => Err(last.clone()),
+            (Some(retry_after), last) => Err(unavailable(retry_after, last.as_ref())),
         }
     }
 
-    /// Notes a failure; answers how long to wait.
-    pub(super) fn failed(&mut self, now: OffsetDateTime) -> Duration {
+    /// How long until the next attempt is due.
+    fn wait(&self, now: OffsetDateTime) -> Option<Duration> {
+        let wait = self.next.filter(|next| now < *next)? - now;
+        let wait = wait.unsigned_abs();
+        // The clock was set back.
+        (wait <= MAX_RETRY_AFTER).then_some(wait.max(Duration::from_secs(1)))
+    }
+
+    /// Keeps a failure; answers how long to wait.
+    pub(super) fn failed(&mut self, now: OffsetDateTime, error: &ProviderError) -> Duration {
         let wait = Duration::from_secs(1 << self.failed.min(6)).min(LONGEST);
+        let wait = wait.max(error.retry_after().unwrap_or_default());
         self.failed = self.failed.saturating_add(1);
         self.next = Some(now + wait);
+        self.last = Some(error.clone());
         wait
+    }
+
+    /// The last failure, for those who waited for its result.
+    pub(super) fn last_failure(&self) -> ProviderError {
+        unavailable(Duration::from_secs(1), self.last.as_ref())
     }
 
     /// Notes a success.
     pub(super) fn succeeded(&mut self) {
         *self = BackOff::default();
+    }
+}
+
+/// What is answered while nothing is asked, because it failed with `last` before.
+pub(super) fn unavailable(retry_after: Duration, last: Option<&ProviderError>) -> ProviderError {
+    ProviderError::Unavailable {
+        retry_after,
+        last: last.map(|last| Box::new(last.clone())),
     }
 }
 
@@ -120,23 +143,74 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::provider::Endpoint;
 
     fn at(seconds: i64) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(seconds).unwrap()
     }
 
+    fn status(status: u16, retry_after: Option<u64>) -> ProviderError {
+        ProviderError::Status {
+            endpoint: Endpoint::Metadata,
+            status,
+            is_json: false,
+            retry_after: retry_after.map(Duration::from_secs),
+        }
+    }
+
+    fn told(back_off: &BackOff, now: i64) -> String {
+        back_off
+            .check(at(now))
+            .map_or_else(|error| error.to_string(), |()| "due".to_owned())
+    }
+
     #[test]
     fn attempts_are_further_and_further_apart() {
         let mut back_off = BackOff::default();
-        let waits: Vec<_> = (0..8).map(|_| back_off.failed(at(0)).as_secs()).collect();
+        let error = status(500, None);
+        let waits: Vec<_> = (0..8)
+            .map(|_| back_off.failed(at(0), &error).as_secs())
+            .collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert!(matches!(
             back_off.check(at(59)),
-            Err(ProviderError::Unavailable { retry_after }) if retry_after.as_secs() == 1
+            Err(ProviderError::Unavailable { retry_after, .. }) if retry_after.as_secs() == 1
         ));
         assert!(back_off.check(at(60)).is_ok());
+        // The clock is set back.
+        assert!(back_off.check(at(-300)).is_ok());
         back_off.succeeded();
         assert!(back_off.check(at(0)).is_ok());
+    }
+
+    #[test]
+    fn the_providers_wait_counts_and_the_last_error_is_told() {
+        let mut back_off = BackOff::default();
+        assert_eq!(back_off.failed(at(0), &status(503, Some(7))).as_secs(), 7);
+        assert_eq!(
+            back_off.failed(at(7), &status(429, Some(300))).as_secs(),
+            300
+        );
+        assert_eq!(
+            told(&back_off, 8),
+            "the provider's metadata answered with status 429; the next attempt is due in 299 s"
+        );
+        assert_eq!(told(&back_off, 307), "due");
+        assert_eq!(back_off.failed(at(307), &status(404, Some(9))).as_secs(), 4);
+        assert_eq!(
+            told(&back_off, 308),
+            "the provider's metadata answered with status 404; the next attempt is due in 3 s"
+        );
+        // What nobody waits for is not told as an outage.
+        let mismatch = ProviderError::IssuerMismatch {
+            expected: "a".to_owned(),
+            actual: "b".to_owned(),
+        };
+        back_off.failed(at(400), &mismatch);
+        assert_eq!(
+            told(&back_off, 401),
+            "the metadata's issuer is `b`, expected `a`"
+        );
     }
 
     #[test]

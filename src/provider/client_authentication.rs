@@ -1,10 +1,7 @@
 //! How the client says who it is (OpenID Connect Core 1.0 §9): by one method a request.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
-use openidconnect::{
-    core::CoreClientAuthMethod,
-    http::{Request, Response, header},
-};
+use openidconnect::http::{Request, Response, header};
 use time::OffsetDateTime;
 use url::{Url, form_urlencoded};
 
@@ -145,8 +142,8 @@ impl Provider {
 pub(crate) fn default_authentication_method(metadata: &Metadata) -> TokenEndpointAuthMethod {
     match metadata.token_endpoint_auth_methods_supported() {
         Some(methods)
-            if methods.contains(&CoreClientAuthMethod::ClientSecretPost)
-                && !methods.contains(&CoreClientAuthMethod::ClientSecretBasic) =>
+            if methods.iter().any(|method| method == "client_secret_post")
+                && !methods.iter().any(|method| method == "client_secret_basic") =>
         {
             TokenEndpointAuthMethod::ClientSecretPost
         }

@@ -7,7 +7,7 @@ use openidconnect::{
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{Endpoint, Metadata, MetadataSource, Provider, ProviderError, metadata};
+use super::{Endpoint, Metadata, MetadataSource, Provider, ProviderError};
 use crate::Secret;
 
 impl Provider {
@@ -23,16 +23,6 @@ impl Provider {
             false => Endpoint::KeySet,
         };
         self.read(endpoint, self.first_address()).await
-    }
-
-    /// Judges the metadata, as at launch.
-    pub(crate) fn accept_metadata(&self, reply: &HttpResponse) -> Result<Metadata, ProviderError> {
-        let issuer = &self.registration.issuer;
-        match &self.registration.metadata {
-            MetadataSource::Discovery { .. } => metadata::accept(reply.body(), issuer, self.need()),
-            MetadataSource::Given(endpoints) => metadata::given(endpoints, issuer),
-            MetadataSource::Keys { jwks_uri } => metadata::of_keys(jwks_uri),
-        }
     }
 
     /// Whether the metadata says where the endpoints are.
@@ -54,7 +44,7 @@ impl Provider {
         &self,
         metadata: &Metadata,
     ) -> Result<HttpResponse, ProviderError> {
-        self.read(Endpoint::KeySet, metadata.jwks_uri().url()).await
+        self.read(Endpoint::KeySet, metadata.jwks_uri()).await
     }
 
     /// Tries to exchange a code that nobody issued. The right answer is `invalid_grant`: a provider

@@ -9,14 +9,13 @@ use openidconnect::{
         header::{DATE, HeaderName, RETRY_AFTER},
     },
 };
-use serde_json::{Map, Value};
 use thiserror::Error;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
-use crate::token::printable;
+use crate::token::{Document, printable};
 
 /// The longest `Retry-After` of a provider that is obeyed.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
+pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// A part of the provider that is called over HTTP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,10 +85,20 @@ impl fmt::Display for Endpoint {
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum ProviderError {
-    /// The provider's metadata has not been read yet, and the next attempt is not due.
-    #[error("the provider was not reachable; the next attempt is due in {} s", retry_after.as_secs())]
+    /// The provider did not answer, or not with what was asked for, and the next attempt is not due.
+    #[error("{}; the next attempt is due in {} s", what_failed(last.as_deref()), retry_after.as_secs())]
     Unavailable {
         /// How long until the next attempt.
+        retry_after: Duration,
+        /// What the last attempt failed with.
+        last: Option<Box<ProviderError>>,
+    },
+    /// As many requests wait for an endpoint as may, in all or of one client.
+    #[error("too many requests wait for the provider's {endpoint}")]
+    Busy {
+        /// What was to be called.
+        endpoint: Endpoint,
+        /// How long to wait.
         retry_after: Duration,
     },
     /// A token names a key that the provider's key set did not hold when it was last read, and it is not read again
@@ -144,6 +153,22 @@ pub enum ProviderError {
         /// What is wrong with it.
         cause: String,
     },
+    /// A member of the metadata that is needed is absent, or cannot be used (OpenID Connect Discovery 1.0 §3).
+    #[error("the member `{member}` of the provider's metadata is {}, expected {expected}", actual.unwrap_or("missing"))]
+    MetadataMember {
+        /// The name of the member.
+        member: &'static str,
+        /// What it should be.
+        expected: &'static str,
+        /// The type of its value; `None` when it is absent.
+        actual: Option<&'static str>,
+    },
+    /// Something else answers where the metadata should be, such as a page of what stands in front of the provider.
+    #[error("what answers at the address of the provider's metadata is not its metadata: {cause}")]
+    NotMetadata {
+        /// What it is.
+        cause: String,
+    },
     /// The metadata speaks of another issuer (OpenID Connect Discovery 1.0 §4.3).
     #[error("the metadata's issuer is `{actual}`, expected `{expected}`")]
     IssuerMismatch {
@@ -155,6 +180,26 @@ pub enum ProviderError {
     /// An address without TLS that is not on this machine.
     #[error("the provider's {endpoint} is at `{url}`, which is neither https nor loopback")]
     NotHttps {
+        /// What was to be called.
+        endpoint: Endpoint,
+        /// Where.
+        url: String,
+    },
+    /// An address without TLS in the metadata of an issuer with TLS.
+    #[error(
+        "the provider's {endpoint} is at `{url}`, plain http, and its issuer is https: it does not know that it is behind TLS"
+    )]
+    PlainHttp {
+        /// What was to be called.
+        endpoint: Endpoint,
+        /// Where.
+        url: String,
+    },
+    /// The metadata names an address of this machine or of a private network.
+    #[error(
+        "the provider's {endpoint} is at `{url}`, an address of this machine or of a private network, which no setting names"
+    )]
+    PrivateAddress {
         /// What was to be called.
         endpoint: Endpoint,
         /// Where.
@@ -194,16 +239,16 @@ impl ProviderError {
         ProviderError::Status {
             endpoint,
             status: reply.status().as_u16(),
-            is_json: json_object(reply.body()).is_some(),
+            is_json: Document::parse(reply.body()).is_ok(),
             retry_after: retry_after(reply.headers()),
         }
     }
 
     /// An error reply (RFC 6749 §5.2), or the status of what is not one.
     pub(crate) fn of_error_reply(endpoint: Endpoint, reply: &HttpResponse) -> ProviderError {
-        let body = json_object(reply.body()).unwrap_or_default();
-        let text = |member: &str| body.get(member).and_then(Value::as_str).map(printable);
-        match text("error").filter(|error| !error.is_empty()) {
+        let body = Document::parse(reply.body()).ok();
+        let text = |member: &str| body.as_ref()?.displayed(member).map(printable);
+        match text("error") {
             Some(error) => ProviderError::Refused {
                 endpoint,
                 status: reply.status().as_u16(),
@@ -224,10 +269,17 @@ impl ProviderError {
             ProviderError::Timeout { .. } => "provider_timeout",
             ProviderError::Status { .. } => "provider_status",
             ProviderError::TooLarge { .. } => "provider_reply_too_large",
-            ProviderError::Malformed { .. } => "provider_reply_malformed",
+            ProviderError::Malformed { .. } | ProviderError::MetadataMember { .. } => {
+                "provider_reply_malformed"
+            }
             ProviderError::IssuerMismatch { .. } => "provider_iss",
-            ProviderError::NotHttps { .. } | ProviderError::Address { .. } => "provider_address",
-            ProviderError::Refused { error, .. } if error == "invalid_client" => "invalid_client",
+            ProviderError::NotHttps { .. }
+            | ProviderError::PlainHttp { .. }
+            | ProviderError::PrivateAddress { .. }
+            | ProviderError::Address { .. } => "provider_address",
+            ProviderError::Busy { .. } => "provider_busy",
+            ProviderError::NotMetadata { .. } => "provider_not_metadata",
+            ProviderError::Refused { .. } if self.is_client_refused() => "invalid_client",
             ProviderError::Refused { error, .. } if error == "invalid_grant" => "invalid_grant",
             ProviderError::Refused { .. } => "provider_refused",
             ProviderError::HttpClient { .. } => "http_client",
@@ -237,6 +289,15 @@ impl ProviderError {
     /// What the operator can do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
+            ProviderError::Unavailable {
+                last: Some(last), ..
+            } => last.remedy(),
+            ProviderError::Unreachable { cause, .. } if is_unknown_authority(cause) => {
+                "have this machine trust the authority that signed the provider's certificate: add it to the system's store, or, on Linux, name a file with every authority to trust in SSL_CERT_FILE; then start the app anew"
+            }
+            ProviderError::Unreachable { cause, .. } if cause.contains("certificate") => {
+                "renew the provider's certificate, or correct the host that it is not for"
+            }
             ProviderError::Unavailable { .. }
             | ProviderError::Unreachable { .. }
             | ProviderError::Timeout { .. } => {
@@ -245,21 +306,39 @@ impl ProviderError {
             ProviderError::KeysJustRead { .. } => {
                 "look for the key that the token names at the provider's `jwks_uri`: tokens are signed with a key that is not there"
             }
+            ProviderError::Busy { .. } => {
+                "wait; if these are clients behind one proxy, list it in `oidc.trusted_proxies`"
+            }
             ProviderError::Status {
                 endpoint: Endpoint::Metadata,
                 ..
-            } => {
+            }
+            | ProviderError::NotMetadata { .. } => {
                 "check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`"
             }
             ProviderError::Status { .. } | ProviderError::Malformed { .. } => {
                 "look into the provider's log for this request"
+            }
+            ProviderError::MetadataMember {
+                member: "issuer", ..
+            } => {
+                "check that `oidc.issuer` or `oidc.server_metadata_url` is the address of an OpenID provider"
+            }
+            ProviderError::MetadataMember { .. } => {
+                "correct the member at the provider, or name its endpoints yourself: `auth_uri`, `token_uri` and `jwks_uri` of `oidc.client_secrets`"
             }
             ProviderError::TooLarge { .. } => "raise `oidc.http.max_body` if the provider is right",
             ProviderError::IssuerMismatch { .. } => {
                 "set `oidc.issuer` to the provider's issuer, letter by letter; a trailing slash counts"
             }
             ProviderError::NotHttps { .. } | ProviderError::Address { .. } => {
-                "serve the provider over https, or on a loopback address"
+                "serve the provider over https, or on a loopback address; a host of a closed network may be listed in `oidc.insecure_http_hosts`"
+            }
+            ProviderError::PlainHttp { .. } => {
+                "have the proxy in front of the provider send `X-Forwarded-Proto: https`, and the provider trust it; a host of a closed network may be listed in `oidc.insecure_http_hosts`"
+            }
+            ProviderError::PrivateAddress { .. } => {
+                "have the provider name addresses that are reached from here by their names; one that is meant is named in the settings, by `oidc.issuer` or `oidc.server_metadata_url` on that host, or with all endpoints by `oidc.client_secrets`, or with the keys by `jwks_uri` of a further issuer"
             }
             ProviderError::Refused {
                 endpoint: Endpoint::Introspection,
@@ -280,8 +359,8 @@ impl ProviderError {
                 }
                 _ => "change what the provider names, or register by hand in its console",
             },
-            ProviderError::Refused { error, .. } if error == "invalid_client" => {
-                "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`"
+            ProviderError::Refused { .. } if self.is_client_refused() => {
+                "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; of a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`"
             }
             ProviderError::Refused { error, .. } if error == "invalid_grant" => {
                 "sign in again: the code was used, is too old, or belongs to another redirect URI"
@@ -293,14 +372,79 @@ impl ProviderError {
         }
     }
 
-    /// The HTTP status of an answer that fails because of this: 502, 503 or 504; 400 for a code that
-    /// the provider does not accept.
+    /// Whether an endpoint refused the client's id or its secret or key.
+    ///
+    /// The status 401 is for that alone ([RFC 6749 §5.2]): Keycloak answers a wrong secret with 401 and
+    /// `unauthorized_client`, which with 400 is a grant type that the client may not use, or with `invalid_request`
+    /// where requests are pushed; Auth0 with 401 and `access_denied`.
+    ///
+    /// [RFC 6749 §5.2]: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
+    pub(crate) fn is_client_refused(&self) -> bool {
+        let ProviderError::Refused {
+            endpoint:
+                Endpoint::Token
+                | Endpoint::Introspection
+                | Endpoint::Revocation
+                | Endpoint::PushedAuthorizationRequest,
+            status,
+            error,
+            ..
+        } = self
+        else {
+            return false;
+        };
+        match error.as_str() {
+            "invalid_client" => true,
+            "unauthorized_client" | "invalid_request" | "access_denied" => *status == 401,
+            _ => false,
+        }
+    }
+
+    /// The HTTP status of an answer that fails because of this: 503 or 504 while waiting is right, else 502; 400 for a code
+    /// that the provider does not accept.
     pub fn status(&self) -> u16 {
         match self {
-            ProviderError::Unavailable { .. } | ProviderError::KeysJustRead { .. } => 503,
             ProviderError::Timeout { .. } => 504,
+            error if error.is_outage() => 503,
             ProviderError::Refused { error, .. } if error == "invalid_grant" => 400,
             _ => 502,
+        }
+    }
+
+    /// How long to wait before another attempt, where that is known.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            ProviderError::Unavailable { retry_after, .. }
+            | ProviderError::KeysJustRead { retry_after }
+            | ProviderError::Busy { retry_after, .. } => Some(*retry_after),
+            ProviderError::Status { retry_after, .. }
+            | ProviderError::Refused { retry_after, .. }
+                if self.is_outage() =>
+            {
+                *retry_after
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the endpoint may be elsewhere by now, so that its address is to be looked up again.
+    pub(crate) fn may_have_moved(&self) -> bool {
+        match self {
+            ProviderError::Unreachable { endpoint, .. } => *endpoint != Endpoint::Metadata,
+            error => error.is_not_there(),
+        }
+    }
+
+    /// Whether there is no such endpoint at the address, so that nothing of the request was processed.
+    pub(crate) fn is_not_there(&self) -> bool {
+        match self {
+            ProviderError::Status {
+                endpoint, status, ..
+            }
+            | ProviderError::Refused {
+                endpoint, status, ..
+            } => *endpoint != Endpoint::Metadata && is_not_there(*status),
+            _ => false,
         }
     }
 
@@ -309,17 +453,65 @@ impl ProviderError {
         match self {
             ProviderError::Unavailable { .. }
             | ProviderError::KeysJustRead { .. }
+            | ProviderError::Busy { .. }
             | ProviderError::Unreachable { .. }
             | ProviderError::Timeout { .. } => true,
-            ProviderError::Status { status, .. } => *status >= 500 || [408, 429].contains(status),
+            ProviderError::Status { status, .. } => is_outage(*status),
+            // RFC 6749 §4.1.2.1 defines these for the authorization endpoint, and providers send them elsewhere.
+            ProviderError::Refused { status, error, .. } => {
+                is_outage(*status)
+                    || matches!(error.as_str(), "temporarily_unavailable" | "server_error")
+            }
             _ => false,
         }
     }
+
+    /// Whether what failed may become right while this app runs as it is. What cannot is wrong in the settings, or in the
+    /// metadata of the issuer that they name; something else that answers in its place, as an ingress does before the
+    /// provider is there, is not for ever.
+    pub(super) fn may_become_right(&self) -> bool {
+        !matches!(
+            self,
+            ProviderError::IssuerMismatch { .. }
+                | ProviderError::Malformed {
+                    endpoint: Endpoint::Metadata,
+                    ..
+                }
+                | ProviderError::MetadataMember { .. }
+                | ProviderError::NotHttps { .. }
+                | ProviderError::PlainHttp { .. }
+                | ProviderError::PrivateAddress { .. }
+                | ProviderError::Address { .. }
+                | ProviderError::HttpClient { .. }
+        )
+    }
 }
 
-/// The body, if it is a JSON object.
-pub(super) fn json_object(body: &[u8]) -> Option<Map<String, Value>> {
-    serde_json::from_slice(body).ok()
+/// Whether a status speaks of the server rather than of the request, whatever the body says.
+pub(super) fn is_outage(status: u16) -> bool {
+    matches!(status, 408 | 429 | 500..)
+}
+
+/// Whether TLS found no authority that signed a certificate: none, or another one of the same name.
+fn is_unknown_authority(cause: &str) -> bool {
+    let errors = [
+        "UnknownIssuer",
+        "BadSignature",
+        "UnsupportedSignatureAlgorithmForPublicKey",
+    ];
+    errors.iter().any(|error| cause.contains(error))
+}
+
+fn what_failed(last: Option<&ProviderError>) -> String {
+    match last {
+        Some(error) => error.to_string(),
+        None => "the provider was not reachable".to_owned(),
+    }
+}
+
+/// Whether the status says that there is nothing at the address.
+pub(super) fn is_not_there(status: u16) -> bool {
+    matches!(status, 301..=303 | 307 | 308 | 404 | 405 | 410)
 }
 
 /// When to ask again (RFC 9110 §10.2.3), in seconds or as a date, which the reply's own `Date` is subtracted from.
@@ -342,6 +534,104 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wrong_client_credentials_by_status_and_code() {
+        const CREDENTIALS: &str = "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; of a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`";
+        const REGISTRATION: &str =
+            "compare the client's registration at the provider with these settings";
+        let token = Endpoint::Token;
+        let pushed = Endpoint::PushedAuthorizationRequest;
+        for (endpoint, status, code, reason, remedy) in [
+            (token, 401, "invalid_client", "invalid_client", CREDENTIALS),
+            (token, 400, "invalid_client", "invalid_client", CREDENTIALS),
+            // Keycloak's.
+            (
+                token,
+                401,
+                "unauthorized_client",
+                "invalid_client",
+                CREDENTIALS,
+            ),
+            (
+                pushed,
+                401,
+                "invalid_request",
+                "invalid_client",
+                CREDENTIALS,
+            ),
+            (
+                Endpoint::Revocation,
+                401,
+                "unauthorized_client",
+                "invalid_client",
+                CREDENTIALS,
+            ),
+            // Auth0's.
+            (token, 401, "access_denied", "invalid_client", CREDENTIALS),
+            (
+                token,
+                400,
+                "unauthorized_client",
+                "provider_refused",
+                REGISTRATION,
+            ),
+            (
+                token,
+                403,
+                "unauthorized_client",
+                "provider_refused",
+                REGISTRATION,
+            ),
+            (
+                pushed,
+                400,
+                "invalid_request",
+                "provider_refused",
+                REGISTRATION,
+            ),
+            (
+                token,
+                403,
+                "access_denied",
+                "provider_refused",
+                REGISTRATION,
+            ),
+            (
+                token,
+                401,
+                "invalid_scope",
+                "provider_refused",
+                REGISTRATION,
+            ),
+            (
+                Endpoint::UserInfo,
+                401,
+                "invalid_request",
+                "provider_refused",
+                REGISTRATION,
+            ),
+        ] {
+            let error = ProviderError::Refused {
+                endpoint,
+                status,
+                error: code.to_owned(),
+                description: String::new(),
+                retry_after: None,
+            };
+            let found = (error.reason(), error.remedy());
+            assert_eq!(found, (reason, remedy), "{endpoint} {status} {code}");
+        }
+        let code = ProviderError::Refused {
+            endpoint: token,
+            status: 401,
+            error: "invalid_grant".to_owned(),
+            description: String::new(),
+            retry_after: None,
+        };
+        assert_eq!(code.reason(), "invalid_grant");
+        assert_eq!(code.status(), 400);
+    }
 
     #[test]
     fn retry_after_in_seconds_or_as_a_date() {

@@ -4,6 +4,10 @@ use std::{
     error::Error,
     future::Future,
     pin::Pin,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -11,40 +15,63 @@ use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse, http};
 use tracing::Instrument;
 use url::{Host, Url};
 
-use super::{Endpoint, ProviderError, error::json_object};
+use super::{
+    Endpoint, ProviderError,
+    address_policy::{is_this_machine, may_be_called},
+    error::is_not_there,
+};
 #[cfg(feature = "testing")]
 use crate::settings::{InProcess, NoAnswer};
-use crate::{observing, settings::HttpSettings};
+use crate::{
+    observing,
+    settings::{HttpSettings, InsecureHttpHosts},
+    token::Document,
+};
 
 /// How long a connection waits for the next request: shorter than any server waits, so that no refresh
 /// token, which is good for one use, goes into a connection that is just being closed.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
-/// The HTTP client for provider calls: `https` (or loopback) only, no redirects, bounded in time and
-/// in the size of a reply.
+/// The HTTP client for provider calls: `https` (or loopback, or a host of `insecure_http_hosts`) only, no redirects,
+/// bounded in time and in the size of a reply.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
+    /// Goes through the proxies of the environment.
     client: reqwest::Client,
+    /// Goes past them. Made when it is first needed: an app whose provider is elsewhere never does.
+    direct: Arc<OnceLock<reqwest::Client>>,
     settings: HttpSettings,
+    /// Whether an address of the metadata led to nothing.
+    has_moved: Arc<AtomicBool>,
+    insecure_http_hosts: InsecureHttpHosts,
 }
 
 impl HttpClient {
-    pub(crate) fn new(settings: &HttpSettings) -> Result<HttpClient, ProviderError> {
-        let client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(settings.connect_timeout)
-            .timeout(settings.timeout)
-            .pool_idle_timeout(IDLE_CONNECTION)
-            .user_agent(concat!("rocket_openidconnect/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| ProviderError::HttpClient {
-                cause: innermost(&error),
-            })?;
-
+    pub(crate) fn new(
+        settings: &HttpSettings,
+        insecure_http_hosts: InsecureHttpHosts,
+    ) -> Result<HttpClient, ProviderError> {
         Ok(HttpClient {
-            client,
+            client: build(client_builder(settings))?,
+            direct: Arc::default(),
             settings: settings.clone(),
+            has_moved: Arc::default(),
+            insecure_http_hosts,
         })
+    }
+
+    /// The client for an address. What is sent in clear text stays between this machine and that host.
+    fn client(&self, url: &Url) -> Result<&reqwest::Client, ProviderError> {
+        let is_plain = url.scheme() == "http" && self.insecure_http_hosts.has(url);
+        let is_here = url.host().is_some_and(|host| is_this_machine(&host));
+        if !is_plain && !is_here {
+            return Ok(&self.client);
+        }
+        if let Some(direct) = self.direct.get() {
+            return Ok(direct);
+        }
+        let direct = build(client_builder(&self.settings).no_proxy())?;
+        Ok(self.direct.get_or_init(|| direct))
     }
 
     /// Reads a document from `url`. A connection that could not be made, or that broke, is tried once
@@ -78,7 +105,24 @@ impl HttpClient {
         let answer = self.send(endpoint, request).instrument(span.clone()).await;
         let status = answer.as_ref().map(|answer| answer.status().as_u16());
         span.in_scope(|| observing::provider_called(endpoint, status, begun.elapsed()));
+        let has_moved = match &answer {
+            Ok(answer) => is_not_there(answer.status().as_u16()),
+            Err(error) => error.may_have_moved(),
+        };
+        if has_moved && ![Endpoint::Metadata, Endpoint::Registration].contains(&endpoint) {
+            self.has_moved.store(true, Ordering::Relaxed);
+        }
         answer
+    }
+
+    /// Whether an address of the metadata led to nothing since the metadata was read.
+    pub(crate) fn has_moved(&self) -> bool {
+        self.has_moved.load(Ordering::Relaxed)
+    }
+
+    /// The metadata is read now.
+    pub(crate) fn look_up_again(&self) {
+        self.has_moved.store(false, Ordering::Relaxed);
     }
 
     async fn send(
@@ -88,7 +132,7 @@ impl HttpClient {
     ) -> Result<HttpResponse, ProviderError> {
         let request =
             reqwest::Request::try_from(request).map_err(|_| ProviderError::Address { endpoint })?;
-        if !may_be_called(request.url()) {
+        if !may_be_called(request.url(), &self.insecure_http_hosts) {
             return Err(ProviderError::NotHttps {
                 endpoint,
                 url: request.url().to_string(),
@@ -115,7 +159,8 @@ impl HttpClient {
         };
 
         let limit = self.limit(endpoint);
-        let mut response = self.client.execute(request).await.map_err(failed)?;
+        let client = self.client(request.url())?;
+        let mut response = client.execute(request).await.map_err(failed)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > limit {
@@ -182,11 +227,24 @@ impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
 
     fn call(&'c self, request: HttpRequest) -> Self::Future {
         Box::pin(async move {
-            let mut answer = self.http.call(self.endpoint, request).await?;
-            if answer.status() != 200 || is_refusal(answer.body()) {
-                return Err(ProviderError::of_error_reply(self.endpoint, &answer));
+            let endpoint = self.endpoint;
+            let mut answer = self.http.call(endpoint, request).await?;
+            if answer.status() != 200 {
+                return Err(ProviderError::of_error_reply(endpoint, &answer));
             }
-            // Some providers call their JSON `text/plain`; what is not JSON fails as such.
+            match Document::parse(answer.body()) {
+                // An error reply (RFC 6749 §5.2) all the same.
+                Ok(reply)
+                    if reply.displayed("error").is_some()
+                        && reply.displayed("access_token").is_none() =>
+                {
+                    return Err(ProviderError::of_error_reply(endpoint, &answer));
+                }
+                Ok(reply) => *answer.body_mut() = token_reply(endpoint, reply)?,
+                // It fails as what it is not.
+                Err(_) => {}
+            }
+            // Some providers call their JSON `text/plain`.
             answer.headers_mut().insert(
                 http::header::CONTENT_TYPE,
                 http::HeaderValue::from_static("application/json"),
@@ -196,25 +254,34 @@ impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
     }
 }
 
-/// Whether a reply of status 200 is an error reply (RFC 6749 §5.2) all the same: it names an error, and no token.
-fn is_refusal(body: &[u8]) -> bool {
-    let Some(reply) = json_object(body) else {
-        return false;
-    };
-    let is_text = |member: &str| {
-        let text = reply.get(member).and_then(serde_json::Value::as_str);
-        text.is_some_and(|text| !text.is_empty())
-    };
-    is_text("error") && !is_text("access_token")
+/// A reply as it is read, written again as the standard has it.
+pub(super) fn token_reply(endpoint: Endpoint, reply: Document) -> Result<Vec<u8>, ProviderError> {
+    let names = ["access_token", "refresh_token", "id_token", "token_type"];
+    let defect = |name| Some((name, reply.defect(name)?));
+    match names.into_iter().find_map(defect) {
+        Some((name, defect)) => Err(ProviderError::Malformed {
+            endpoint,
+            cause: format!("`{name}` is {defect}"),
+        }),
+        None => Ok(serde_json::Value::Object(reply.into_displayed())
+            .to_string()
+            .into_bytes()),
+    }
 }
 
-/// Whether a secret may be sent to this address: over TLS, or without leaving this machine.
-pub(crate) fn may_be_called(url: &Url) -> bool {
-    match url.scheme() {
-        "https" => url.has_host(),
-        "http" => is_loopback(url),
-        _ => false,
-    }
+fn client_builder(settings: &HttpSettings) -> reqwest::ClientBuilder {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(settings.connect_timeout)
+        .timeout(settings.timeout)
+        .pool_idle_timeout(IDLE_CONNECTION)
+        .user_agent(concat!("rocket_openidconnect/", env!("CARGO_PKG_VERSION")))
+}
+
+fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ProviderError> {
+    builder.build().map_err(|error| ProviderError::HttpClient {
+        cause: innermost(&error),
+    })
 }
 
 /// Whether the address names this machine (RFC 6761 §6.3 for `localhost`).
@@ -240,36 +307,80 @@ fn innermost(error: &dyn Error) -> String {
 mod tests {
     use super::*;
 
-    #[test]
-    fn only_tls_and_loopback_are_called() {
-        for url in [
-            "https://op.example",
-            "http://localhost:9400/jwks",
-            "http://127.0.0.2",
-            "http://[::1]:80",
-        ] {
-            assert!(may_be_called(&Url::parse(url).unwrap()), "{url}");
-        }
-        for url in [
-            "http://op.example",
-            "http://localhost.example",
-            "http://10.0.0.1",
-            "ftp://localhost",
-            "file:///etc/passwd",
-        ] {
-            assert!(!may_be_called(&Url::parse(url).unwrap()), "{url}");
-        }
-    }
-
     /// Whatever the metadata and the settings were let through with.
     #[tokio::test]
     async fn nothing_is_sent_without_tls() {
-        let http = HttpClient::new(&HttpSettings::default()).unwrap();
+        let http = HttpClient::new(&HttpSettings::default(), InsecureHttpHosts::default()).unwrap();
         let url = Url::parse("http://op.invalid/token").unwrap();
         let error = http.get(Endpoint::Token, &url).await.unwrap_err();
         assert_eq!(
             error.to_string(),
             "the provider's token endpoint is at `http://op.invalid/token`, which is neither https nor loopback"
         );
+    }
+
+    /// A certificate that nobody signed but itself, for `localhost`, and its key.
+    #[cfg(feature = "redis")]
+    const CERTIFICATE: &str = "\
+        MIIBszCCAVigAwIBAgIUeOhakwyPlRhoahU3UxhdyOfUcqcwCgYIKoZIzj0EAwIwJDEiMCAGA1UEAwwZcm9ja2V0\
+        X29wZW5pZGNvbm5lY3QgdGVzdDAgFw0yNjExMjkxNTAzMzNaGA8yMTI2MTEwNTE1MDMzM1owJDEiMCAGA1UEAwwZ\
+        cm9ja2V0X29wZW5pZGNvbm5lY3QgdGVzdDBZMBMGByqGSM49AgEGCCqGSM49AwEHA0IABFB8zS3ygR89ZEHeKdtQ\
+        8Z/WJyvlIkV8+eDtmsP0tznuk+uH7zorpvYhk4fnNw9sSCsaleuDTvHzxNspVLnCeYCjZjBkMB0GA1UdDgQWBBTL\
+        VkIgcVXIJy5S6XuC7ocSKFasYDAfBgNVHSMEGDAWgBTLVkIgcVXIJy5S6XuC7ocSKFasYDAUBgNVHREEDTALggls\
+        b2NhbGhvc3QwDAYDVR0TAQH/BAIwADAKBggqhkjOPQQDAgNJADBGAiEA7KXH9yPeYk4HxnpKwtEXmtRU+yzyqZd8\
+        L4LKaGlD+akCIQDZjWulYn4RXq9dHR9evCJQJlE7wu+1bNbEq53On5Eukg==";
+    #[cfg(feature = "redis")]
+    const CERTIFICATE_KEY: &str = "\
+        MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgq1+0UGXitrpRMVezo78ab8eV3tj6fwOeSF2R1FlD\
+        ENihRANCAARQfM0t8oEfPWRB3inbUPGf1icr5SJFfPng7ZrD9Lc57pPrh+86K6b2IZOH5zcPbEgrGpXrg07x88Tb\
+        KVS5wnmA";
+
+    /// Every connection to it ends in its handshake.
+    #[cfg(feature = "redis")]
+    fn tls_server() -> u16 {
+        use base64::{Engine, engine::general_purpose::STANDARD};
+        use rustls::{ServerConfig, ServerConnection, crypto::aws_lc_rs::default_provider};
+
+        let der = |text| STANDARD.decode(text).unwrap();
+        let config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![der(CERTIFICATE).into()],
+                rustls::pki_types::PrivatePkcs8KeyDer::from(der(CERTIFICATE_KEY)).into(),
+            )
+            .unwrap();
+        let config = Arc::new(config);
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let mut connection = ServerConnection::new(config.clone()).unwrap();
+                let mut stream = stream.unwrap();
+                while connection.is_handshaking() && connection.complete_io(&mut stream).is_ok() {}
+            }
+        });
+        port
+    }
+
+    #[cfg(feature = "redis")]
+    #[tokio::test]
+    async fn an_unknown_authority_is_named_with_its_remedy() {
+        let settings = HttpSettings::default();
+        let http = HttpClient::new(&settings, InsecureHttpHosts::default()).unwrap();
+        let url = Url::parse(&format!("https://localhost:{}/", tls_server())).unwrap();
+        let error = http.get(Endpoint::Metadata, &url).await.unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the provider's metadata is not reachable: invalid peer certificate: UnknownIssuer"
+        );
+        assert_eq!(
+            error.remedy(),
+            "have this machine trust the authority that signed the provider's certificate: add it to the system's store, or, on Linux, name a file with every authority to trust in SSL_CERT_FILE; then start the app anew"
+        );
+        // The same while it waits for the next attempt.
+        let later = crate::provider::back_off::unavailable(Duration::from_secs(1), Some(&error));
+        assert_eq!(later.remedy(), error.remedy());
     }
 }

@@ -1,5 +1,8 @@
 //! The introspection endpoint (RFC 7662): what the provider says about a token that only it can read.
 
+use std::net::IpAddr;
+
+use openidconnect::HttpResponse;
 use time::OffsetDateTime;
 use url::Url;
 
@@ -8,64 +11,137 @@ use super::{
 };
 use crate::settings::{IntrospectionAuthMethod, TokenEndpointAuthMethod};
 
+/// Where tokens can be asked about, and how the client authenticates there.
+#[derive(Clone, Debug)]
+pub(crate) struct IntrospectionEndpoint {
+    pub(crate) url: Url,
+    /// `None`: by the token that is asked about.
+    method: Option<TokenEndpointAuthMethod>,
+}
+
 impl Provider {
     /// Where tokens can be asked about, if anywhere: what client secrets say, else the metadata.
-    pub(crate) fn introspection_endpoint<'a>(
-        &'a self,
-        metadata: Option<&'a Metadata>,
-    ) -> Option<&'a Url> {
-        match &self.registration.introspection_endpoint {
-            Some(url) => Some(url),
-            None => metadata?
-                .additional_metadata()
-                .introspection_endpoint
-                .as_ref(),
-        }
+    pub(crate) fn introspection_endpoint(
+        &self,
+        metadata: Option<&Metadata>,
+    ) -> Option<IntrospectionEndpoint> {
+        let own = self.registration.introspection_endpoint.as_ref();
+        let metadata = metadata.filter(|_| own.is_none());
+        let url = match own {
+            Some(url) => url,
+            None => metadata?.introspection_endpoint()?,
+        };
+        Some(IntrospectionEndpoint {
+            url: url.clone(),
+            method: self.introspection_method(metadata),
+        })
     }
 
-    /// Asks about a token. The reply is a body of status 200, not judged yet.
+    /// How the client authenticates there ([RFC 7662 §2.1], [RFC 8414 §2]): as set, else as the metadata lists. One that
+    /// lists nothing leaves it to other means: the method that is set for the token endpoint, else the usual one for
+    /// introspection, if the token endpoint takes it.
+    ///
+    /// [RFC 7662 §2.1]: https://www.rfc-editor.org/rfc/rfc7662#section-2.1
+    /// [RFC 8414 §2]: https://www.rfc-editor.org/rfc/rfc8414#section-2
+    fn introspection_method(&self, metadata: Option<&Metadata>) -> Option<TokenEndpointAuthMethod> {
+        use TokenEndpointAuthMethod::{
+            ClientSecretBasic, ClientSecretPost, None as Public, PrivateKeyJwt,
+        };
+
+        let set = self.settings.introspection_auth_method;
+        if set == Some(IntrospectionAuthMethod::Bearer) {
+            return None;
+        }
+        // A client that has a key and no secret has one way only.
+        if self.registration.client_secret.is_none() {
+            return Some(PrivateKeyJwt);
+        }
+        let metadata = match (set, metadata) {
+            (Some(IntrospectionAuthMethod::ClientSecretBasic), _) => {
+                return Some(ClientSecretBasic);
+            }
+            (Some(_), _) | (None, None) => return Some(ClientSecretPost),
+            (None, Some(metadata)) => metadata,
+        };
+        let at_token_endpoint = self.authentication_method(metadata);
+        let listed = metadata.introspection_endpoint_auth_methods_supported();
+        if !listed.is_empty() {
+            let has_key = self.registration.client_key.is_some();
+            let order = [
+                at_token_endpoint,
+                ClientSecretBasic,
+                ClientSecretPost,
+                PrivateKeyJwt,
+            ];
+            let mut usable = order.into_iter().filter(|method| match method {
+                Public => false,
+                PrivateKeyJwt => has_key,
+                _ => true,
+            });
+            let is_listed = |method: &TokenEndpointAuthMethod| {
+                listed.iter().any(|name| name == method.as_str())
+            };
+            return Some(usable.find(is_listed).unwrap_or(at_token_endpoint));
+        }
+        let takes_post = metadata
+            .token_endpoint_auth_methods_supported()
+            .is_some_and(|listed| listed.iter().any(|name| name == ClientSecretPost.as_str()));
+        Some(match self.settings.token_endpoint_auth_method {
+            None if takes_post => ClientSecretPost,
+            _ => at_token_endpoint,
+        })
+    }
+
+    /// Asks about a token, for a client with this address. The reply is a body of status 200, not judged yet.
     pub(crate) async fn introspect(
         &self,
-        url: &Url,
+        endpoint: &IntrospectionEndpoint,
         token: &str,
+        client: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<Vec<u8>, ProviderError> {
-        let endpoint = Endpoint::Introspection;
-        // §2.1. One method a request: nothing of the client stands in two places.
-        let method = match self.settings.introspection_auth_method {
-            IntrospectionAuthMethod::Bearer => None,
-            // A client that has a key and no secret has one way only.
-            _ if self.registration.client_secret.is_none() => {
-                Some(TokenEndpointAuthMethod::PrivateKeyJwt)
-            }
-            IntrospectionAuthMethod::ClientSecretBasic => {
-                Some(TokenEndpointAuthMethod::ClientSecretBasic)
-            }
-            IntrospectionAuthMethod::ClientSecretPost => {
-                Some(TokenEndpointAuthMethod::ClientSecretPost)
-            }
+        let call = async {
+            let reply = self.ask_about(endpoint, token, now).await?;
+            self.introspection_reply(endpoint, reply)
         };
-        let authentication = match method {
+        self.limits.introspection.run(client, now, call).await
+    }
+
+    async fn ask_about(
+        &self,
+        endpoint: &IntrospectionEndpoint,
+        token: &str,
+        now: OffsetDateTime,
+    ) -> Result<HttpResponse, ProviderError> {
+        let url = &endpoint.url;
+        // §2.1. One method a request: nothing of the client stands in two places.
+        let authentication = match endpoint.method {
             Some(method) => self.authentication(method, url, now),
             None => ClientAuthentication::Authorization(format!("Bearer {token}")),
         };
         let form = vec![("token", token), ("token_type_hint", "access_token")];
-        let reply = self.post_form(endpoint, url, form, &authentication).await?;
+        self.post_form(Endpoint::Introspection, url, form, &authentication)
+            .await
+    }
+
+    fn introspection_reply(
+        &self,
+        endpoint: &IntrospectionEndpoint,
+        reply: HttpResponse,
+    ) -> Result<Vec<u8>, ProviderError> {
         match reply.status().as_u16() {
             200 => Ok(reply.into_body()),
             // §2.3: here the token authorizes the question about itself, and it does not.
-            401 if self.settings.introspection_auth_method == IntrospectionAuthMethod::Bearer => {
-                Ok(br#"{"active":false}"#.to_vec())
-            }
+            401 if endpoint.method.is_none() => Ok(br#"{"active":false}"#.to_vec()),
             // RFC 6749 §5.2, whatever the body says: it is we who were refused, not the token.
             status @ (400 | 401 | 403) => Err(ProviderError::Refused {
-                endpoint,
+                endpoint: Endpoint::Introspection,
                 status,
                 error: "invalid_client".to_owned(),
                 description: format!("status {status}"),
                 retry_after: None,
             }),
-            _ => Err(ProviderError::of_status(endpoint, &reply)),
+            _ => Err(ProviderError::of_status(Endpoint::Introspection, &reply)),
         }
     }
 }

@@ -19,9 +19,13 @@ use super::{
     back_off::{BackOff, Budget, Turnstile},
     http_client::HttpClient,
 };
-use crate::{observing, token::KeySet};
+use crate::{
+    observing,
+    token::{Document, KeySet, StaleKeys},
+};
 
-/// At most one fetch per this long for a key that anybody names, and one when they are due.
+/// At most one fetch per this long for a key that anybody names, one for a key that may have been replaced under its
+/// name, and one when they are due.
 const COOL_DOWN: Duration = Duration::from_secs(30);
 /// So many fetches at once, and one more per this long, for keys that the provider's own replies name: a provider may
 /// make several keys within seconds.
@@ -75,11 +79,29 @@ struct LastFetch {
     /// Its number, as [`KeyCache::begun`] counts.
     number: u64,
     is_good: bool,
-    looks: Budget,
-    looks_for_any_request: Budget,
+    looks: Looks,
+    looks_for_any_request: Looks,
+    /// Where it was.
+    jwks_uri: Option<Url>,
     /// While there are no keys at all.
     failed: BackOff,
     failed_for_any_request: BackOff,
+}
+
+/// How often keys are fetched for tokens of one purpose.
+#[derive(Debug)]
+struct Looks {
+    missing: Budget,
+    replaced: Budget,
+}
+
+impl Looks {
+    fn new(capacity: u32, refill: Duration) -> Looks {
+        Looks {
+            missing: Budget::new(capacity, refill),
+            replaced: Budget::new(1, COOL_DOWN),
+        }
+    }
 }
 
 impl Default for LastFetch {
@@ -87,8 +109,9 @@ impl Default for LastFetch {
         LastFetch {
             number: 0,
             is_good: false,
-            looks: Budget::new(LOOKS, LOOK_REFILL),
-            looks_for_any_request: Budget::new(1, COOL_DOWN),
+            looks: Looks::new(LOOKS, LOOK_REFILL),
+            looks_for_any_request: Looks::new(1, COOL_DOWN),
+            jwks_uri: None,
             failed: BackOff::default(),
             failed_for_any_request: BackOff::default(),
         }
@@ -96,19 +119,26 @@ impl Default for LastFetch {
 }
 
 impl LastFetch {
-    fn back_off(&self, purpose: KeyPurpose) -> &BackOff {
+    /// Fails while the next attempt at this address is not due.
+    fn check_back_off(
+        &self,
+        jwks_uri: &Url,
+        purpose: KeyPurpose,
+        now: OffsetDateTime,
+    ) -> Result<(), ProviderError> {
         match purpose {
-            KeyPurpose::ProviderReply => &self.failed,
-            KeyPurpose::AnyRequest => &self.failed_for_any_request,
+            _ if self.jwks_uri.as_ref() != Some(jwks_uri) => Ok(()),
+            KeyPurpose::ProviderReply => self.failed.check(now),
+            KeyPurpose::AnyRequest => self.failed_for_any_request.check(now),
         }
     }
 
     /// A fetch for anybody's request that fails does not delay the next one for a reply of the provider.
-    fn failed(&mut self, purpose: KeyPurpose, now: OffsetDateTime) {
+    fn failed(&mut self, purpose: KeyPurpose, now: OffsetDateTime, error: &ProviderError) {
         self.is_good = false;
-        self.failed_for_any_request.failed(now);
+        self.failed_for_any_request.failed(now, error);
         if purpose == KeyPurpose::ProviderReply {
-            self.failed.failed(now);
+            self.failed.failed(now, error);
         }
     }
 
@@ -118,9 +148,10 @@ impl LastFetch {
         self.failed.succeeded();
     }
 
-    /// Spends a look for a key that the set does not hold.
+    /// Spends a look for a key that the set does not hold, or holds another one of.
     fn spend_look(
         &mut self,
+        doubt: StaleKeys,
         purpose: KeyPurpose,
         now: OffsetDateTime,
     ) -> Result<(), ProviderError> {
@@ -128,7 +159,11 @@ impl LastFetch {
             KeyPurpose::ProviderReply => &mut self.looks,
             KeyPurpose::AnyRequest => &mut self.looks_for_any_request,
         };
-        let spent = looks.spend(now);
+        let budget = match doubt {
+            StaleKeys::Missing => &mut looks.missing,
+            StaleKeys::Replaced => &mut looks.replaced,
+        };
+        let spent = budget.spend(now);
         spent.map_err(|retry_after| ProviderError::KeysJustRead { retry_after })
     }
 }
@@ -191,17 +226,18 @@ impl KeyCache {
     /// the reason), and when that was.
     pub(crate) fn fetched(&self) -> Option<FetchedKeys> {
         let fetched = self.fetched.load_full()?;
-        let document = serde_json::from_slice(&fetched.body).ok()?;
+        let document = Document::parse(&fetched.body).ok()?.into_displayed();
         let skipped = fetched.keys.skipped().iter();
         let skipped = skipped.map(|key| (key.index, key.reason.to_string()));
-        Some((document, skipped.collect(), fetched.at))
+        Some((document.into(), skipped.collect(), fetched.at))
     }
 
-    /// Looks for keys after a token named one that `seen` does not hold. Whatever tokens name, the provider is asked
-    /// once in [`COOL_DOWN`] for any request, and as [`LOOKS`] says for its own replies.
+    /// Looks for keys after a token named one that `seen` does not hold, or holds another one of. Whatever tokens name,
+    /// the provider is asked once in [`COOL_DOWN`] for any request, and as [`LOOKS`] says for its own replies.
     pub(crate) async fn look(
         &self,
         seen: &Arc<KeySet>,
+        doubt: StaleKeys,
         jwks_uri: &Url,
         purpose: KeyPurpose,
         now: OffsetDateTime,
@@ -219,13 +255,11 @@ impl KeyCache {
                 return Look::Newer(fetched.keys.clone());
             }
             _ if is_shared => {
-                return Look::NotNow(ProviderError::Unavailable {
-                    retry_after: Duration::from_secs(1),
-                });
+                return Look::NotNow(last_fetch.failed_for_any_request.last_failure());
             }
             _ => {}
         }
-        if let Err(error) = last_fetch.spend_look(purpose, now) {
+        if let Err(error) = last_fetch.spend_look(doubt, purpose, now) {
             return Look::NotNow(error);
         }
         match self.fetch(jwks_uri, &mut last_fetch, purpose, now).await {
@@ -250,7 +284,7 @@ impl KeyCache {
         {
             return Ok(fetched.keys.clone());
         }
-        last_fetch.back_off(purpose).check(now)?;
+        last_fetch.check_back_off(jwks_uri, purpose, now)?;
         self.fetch(jwks_uri, &mut last_fetch, purpose, now).await
     }
 
@@ -263,7 +297,18 @@ impl KeyCache {
     ) -> Result<Arc<KeySet>, ProviderError> {
         last_fetch.number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
         last_fetch.is_good = false;
-        match self.read(jwks_uri).await {
+        last_fetch.jwks_uri = Some(jwks_uri.clone());
+        let read = self.read(jwks_uri).await;
+        // A set without a key that can be used is no rotation: somebody published too early.
+        let has_keys = (self.fetched.load().as_ref()).is_some_and(|last| !last.keys.is_empty());
+        let read = match read {
+            Ok((keys, ..)) if keys.is_empty() && has_keys => Err(ProviderError::Malformed {
+                endpoint: Endpoint::KeySet,
+                cause: "it has no key that can verify a signature".to_owned(),
+            }),
+            read => read,
+        };
+        match read {
             Ok((keys, body, life)) => {
                 last_fetch.succeeded();
                 observing::keys_fetched(jwks_uri, now);
@@ -281,7 +326,7 @@ impl KeyCache {
                 Ok(keys)
             }
             Err(error) => {
-                last_fetch.failed(purpose, now);
+                last_fetch.failed(purpose, now, &error);
                 Err(error)
             }
         }
@@ -340,7 +385,7 @@ mod tests {
     use rocket::futures::future::join_all;
 
     use super::*;
-    use crate::settings::HttpSettings;
+    use crate::settings::{HttpSettings, InsecureHttpHosts};
 
     /// A cache, and how often its provider was asked: the first answer is a key set, and so are the others if
     /// `is_good`.
@@ -364,7 +409,7 @@ mod tests {
             }
         });
         let cache = Arc::new(KeyCache::new(
-            HttpClient::new(&HttpSettings::default()).unwrap(),
+            HttpClient::new(&HttpSettings::default(), InsecureHttpHosts::default()).unwrap(),
         ));
         let url = Url::parse(&url).unwrap();
         let keys = cache
@@ -383,7 +428,15 @@ mod tests {
     #[tokio::test]
     async fn a_fetch_is_shared_by_all_who_asked_before_it_began() {
         let (cache, url, seen, asked) = cache(true).await;
-        let look = || cache.look(&seen, &url, KeyPurpose::ProviderReply, now());
+        let look = || {
+            cache.look(
+                &seen,
+                StaleKeys::Missing,
+                &url,
+                KeyPurpose::ProviderReply,
+                now(),
+            )
+        };
         for look in join_all((0..20).map(|_| look())).await {
             assert!(matches!(look, Look::Latest(keys) if Arc::ptr_eq(&keys, &seen)));
         }
@@ -393,7 +446,15 @@ mod tests {
     #[tokio::test]
     async fn a_fetch_that_fails_is_shared_too() {
         let (cache, url, seen, asked) = cache(false).await;
-        let look = || cache.look(&seen, &url, KeyPurpose::ProviderReply, now());
+        let look = || {
+            cache.look(
+                &seen,
+                StaleKeys::Missing,
+                &url,
+                KeyPurpose::ProviderReply,
+                now(),
+            )
+        };
         let looks = join_all((0..20).map(|_| look())).await;
         let causes = looks.iter().map(|look| match look {
             Look::NotNow(cause) => cause.reason(),
@@ -429,7 +490,8 @@ mod tests {
             (-99_970, AnyRequest, None),
         ] {
             let at = now() + time::Duration::seconds(passed);
-            match (cache.look(&seen, &url, purpose, at).await, waits) {
+            let look = cache.look(&seen, StaleKeys::Missing, &url, purpose, at);
+            match (look.await, waits) {
                 (Look::Latest(_), None) => expected += 1,
                 (Look::NotNow(ProviderError::KeysJustRead { retry_after }), Some(wait)) => {
                     assert_eq!(retry_after.as_secs(), wait, "{passed} {purpose:?}");
@@ -441,6 +503,30 @@ mod tests {
                 expected,
                 "{passed} {purpose:?}"
             );
+        }
+    }
+
+    /// And so have keys that may be missing, and keys that may have been replaced.
+    #[tokio::test]
+    async fn a_key_of_the_same_name_is_looked_for_every_half_minute() {
+        use KeyPurpose::{AnyRequest, ProviderReply};
+
+        let (cache, url, seen, asked) = cache(true).await;
+        for (passed, purpose, doubt, count) in [
+            (0, ProviderReply, StaleKeys::Replaced, 2),
+            (0, ProviderReply, StaleKeys::Replaced, 2),
+            (0, AnyRequest, StaleKeys::Replaced, 3),
+            (0, AnyRequest, StaleKeys::Replaced, 3),
+            (0, AnyRequest, StaleKeys::Missing, 4),
+            (0, ProviderReply, StaleKeys::Missing, 5),
+            (29, ProviderReply, StaleKeys::Replaced, 5),
+            (30, ProviderReply, StaleKeys::Replaced, 6),
+            (30, AnyRequest, StaleKeys::Replaced, 7),
+        ] {
+            let at = now() + time::Duration::seconds(passed);
+            cache.look(&seen, doubt, &url, purpose, at).await;
+            let case = (passed, purpose, doubt);
+            assert_eq!(asked.load(Ordering::SeqCst), count, "{case:?}");
         }
     }
 

@@ -1,69 +1,44 @@
-//! The provider's metadata: read, repaired where real providers are careless, and checked.
+//! The provider's metadata (OpenID Connect Discovery 1.0 §3): the members that are used.
 
-use openidconnect::{
-    AdditionalProviderMetadata, AuthUrl, IssuerUrl, JsonWebKeySetUrl, ProviderMetadata,
-    ResponseTypes, TokenUrl, UserInfoUrl,
-    core::{
-        CoreAuthDisplay, CoreClaimName, CoreClaimType, CoreClientAuthMethod, CoreGrantType,
-        CoreJsonWebKey, CoreJweContentEncryptionAlgorithm, CoreJweKeyManagementAlgorithm,
-        CoreResponseMode, CoreResponseType, CoreSubjectIdentifierType,
-    },
-};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde::Serialize;
 use url::Url;
 
-use super::{Endpoint, ProviderError, http_client::may_be_called, tolerance};
+use super::{Endpoint, ProviderError, address_policy::AddressPolicy, tolerance};
 use crate::{
     settings::GivenEndpoints,
-    token::{self, SigningAlgorithm},
+    token::{Document, SigningAlgorithm},
 };
 
-/// The metadata of `openidconnect`, with the members of other standards that we read.
-pub(crate) type Metadata = ProviderMetadata<
-    FurtherMetadata,
-    CoreAuthDisplay,
-    CoreClientAuthMethod,
-    CoreClaimName,
-    CoreClaimType,
-    CoreGrantType,
-    CoreJweContentEncryptionAlgorithm,
-    CoreJweKeyManagementAlgorithm,
-    CoreJsonWebKey,
-    CoreResponseMode,
-    CoreResponseType,
-    CoreSubjectIdentifierType,
->;
-
-/// Metadata members that OpenID Connect Discovery 1.0 does not have.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub(crate) struct FurtherMetadata {
-    /// RFC 9207 §3.
-    #[serde(default)]
-    pub authorization_response_iss_parameter_supported: bool,
-    /// RFC 8414 §2.
-    #[serde(default)]
-    pub introspection_endpoint: Option<Url>,
-    /// RFC 8414 §2.
-    #[serde(default)]
-    pub revocation_endpoint: Option<Url>,
-    /// OpenID Connect RP-Initiated Logout 1.0 §2.1.
-    #[serde(default)]
-    pub end_session_endpoint: Option<Url>,
-    /// RFC 9126 §5.
-    #[serde(default)]
-    pub pushed_authorization_request_endpoint: Option<Url>,
-    /// RFC 9126 §5.
-    #[serde(default)]
-    pub require_pushed_authorization_requests: bool,
-    /// What is listed for ID tokens of the asymmetric algorithms: those that we do not know are not an
-    /// error.
-    #[serde(default, rename = "rocket_openidconnect:algs")]
-    algorithms: Vec<SigningAlgorithm>,
-    /// Whether it names neither a place to sign in nor one that issues tokens to clients, so that what its keys sign
-    /// are identity tokens of jobs or workloads.
-    #[serde(default, rename = "rocket_openidconnect:signs_nobody_in")]
-    pub signs_nobody_in: bool,
+/// The members of the metadata that are used. All others are ignored, whatever they are.
+///
+/// A member that is needed fails the document when it cannot be used. Any other counts as absent then, and is logged.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct Metadata {
+    /// Absent only where nobody signs in, as the token endpoint.
+    authorization_endpoint: Option<Url>,
+    token_endpoint: Option<Url>,
+    jwks_uri: Url,
+    userinfo_endpoint: Option<Url>,
+    registration_endpoint: Option<Url>,
+    introspection_endpoint: Option<Url>,
+    introspection_endpoint_auth_methods_supported: Option<Vec<String>>,
+    revocation_endpoint: Option<Url>,
+    end_session_endpoint: Option<Url>,
+    pushed_authorization_request_endpoint: Option<Url>,
+    require_pushed_authorization_requests: bool,
+    authorization_response_iss_parameter_supported: bool,
+    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    #[serde(rename = "id_token_signing_alg_values_supported")]
+    id_token_signing_algorithms: Vec<SigningAlgorithm>,
+    #[serde(rename = "userinfo_signing_alg_values_supported")]
+    userinfo_signing_algorithms: Vec<SigningAlgorithm>,
+    #[cfg(feature = "cli")]
+    grant_types_supported: Option<Vec<String>>,
+    #[cfg(feature = "cli")]
+    scopes_supported: Option<Vec<String>>,
+    /// No member of the document.
+    #[serde(skip)]
+    signs_nobody_in: bool,
 }
 
 /// What a provider is needed for.
@@ -75,343 +50,327 @@ pub(crate) enum Need {
     Keys,
 }
 
-/// In the place of an authorization endpoint that is not needed, and not there.
-const NO_AUTHORIZATION_ENDPOINT: &str = "urn:rocket_openidconnect:none";
+impl Metadata {
+    /// Discovery §3.
+    ///
+    /// # Errors
+    ///
+    /// When it is absent, which it can only be where nobody signs in.
+    pub(crate) fn authorization_endpoint(&self) -> Result<&Url, ProviderError> {
+        needed(
+            "authorization_endpoint",
+            self.authorization_endpoint.as_ref(),
+        )
+    }
 
-impl FurtherMetadata {
-    /// The algorithms that tokens may be signed with; `RS256` when the metadata lists none that is
-    /// asymmetric and known (OpenID Connect Core 1.0 §3.1.3.7, step 7).
+    /// Discovery §3.
+    ///
+    /// # Errors
+    ///
+    /// When it is absent, which it can only be where nobody signs in.
+    pub(crate) fn token_endpoint(&self) -> Result<&Url, ProviderError> {
+        needed("token_endpoint", self.token_endpoint.as_ref())
+    }
+
+    /// Discovery §3.
+    pub(crate) fn jwks_uri(&self) -> &Url {
+        &self.jwks_uri
+    }
+
+    /// Discovery §3.
+    pub(crate) fn userinfo_endpoint(&self) -> Option<&Url> {
+        self.userinfo_endpoint.as_ref()
+    }
+
+    /// Discovery §3.
+    #[cfg(feature = "cli")]
+    pub(crate) fn registration_endpoint(&self) -> Option<&Url> {
+        self.registration_endpoint.as_ref()
+    }
+
+    /// RFC 8414 §2.
+    pub(crate) fn introspection_endpoint(&self) -> Option<&Url> {
+        self.introspection_endpoint.as_ref()
+    }
+
+    /// RFC 8414 §2. Empty where nothing is listed.
+    pub(crate) fn introspection_endpoint_auth_methods_supported(&self) -> &[String] {
+        let listed = self
+            .introspection_endpoint_auth_methods_supported
+            .as_deref();
+        listed.unwrap_or_default()
+    }
+
+    /// RFC 8414 §2.
+    pub(crate) fn revocation_endpoint(&self) -> Option<&Url> {
+        self.revocation_endpoint.as_ref()
+    }
+
+    /// OpenID Connect RP-Initiated Logout 1.0 §2.1.
+    pub(crate) fn end_session_endpoint(&self) -> Option<&Url> {
+        self.end_session_endpoint.as_ref()
+    }
+
+    /// RFC 9126 §5.
+    pub(crate) fn pushed_authorization_request_endpoint(&self) -> Option<&Url> {
+        self.pushed_authorization_request_endpoint.as_ref()
+    }
+
+    /// RFC 9126 §5.
+    pub(crate) fn require_pushed_authorization_requests(&self) -> bool {
+        self.require_pushed_authorization_requests
+    }
+
+    /// RFC 9207 §3.
+    pub(crate) fn authorization_response_iss_parameter_supported(&self) -> bool {
+        self.authorization_response_iss_parameter_supported
+    }
+
+    /// Discovery §3.
+    pub(crate) fn token_endpoint_auth_methods_supported(&self) -> Option<&[String]> {
+        self.token_endpoint_auth_methods_supported.as_deref()
+    }
+
+    /// Discovery §3.
+    #[cfg(feature = "cli")]
+    pub(crate) fn grant_types_supported(&self) -> Option<&[String]> {
+        self.grant_types_supported.as_deref()
+    }
+
+    /// Discovery §3.
+    #[cfg(feature = "cli")]
+    pub(crate) fn scopes_supported(&self) -> Option<&[String]> {
+        self.scopes_supported.as_deref()
+    }
+
+    /// The algorithms that tokens may be signed with, of `id_token_signing_alg_values_supported`; `RS256` when it lists
+    /// none that is asymmetric and known (OpenID Connect Core 1.0 §3.1.3.7, step 7).
     pub(crate) fn signing_algorithms(&self) -> &[SigningAlgorithm] {
-        match self.algorithms.is_empty() {
+        match self.id_token_signing_algorithms.is_empty() {
             true => &[SigningAlgorithm::RS256],
-            false => &self.algorithms,
+            false => &self.id_token_signing_algorithms,
         }
+    }
+
+    /// The algorithms of `userinfo_signing_alg_values_supported` that are asymmetric and known, which may be none.
+    pub(crate) fn userinfo_signing_algorithms(&self) -> &[SigningAlgorithm] {
+        &self.userinfo_signing_algorithms
+    }
+
+    /// Whether it names neither a place to sign in nor one that issues tokens to clients, so that what its keys sign
+    /// are identity tokens of jobs or workloads.
+    pub(crate) fn signs_nobody_in(&self) -> bool {
+        self.signs_nobody_in
     }
 }
 
-impl AdditionalProviderMetadata for FurtherMetadata {}
+fn needed<'m>(member: &'static str, url: Option<&'m Url>) -> Result<&'m Url, ProviderError> {
+    url.ok_or(ProviderError::MetadataMember {
+        member,
+        expected: ADDRESS,
+        actual: None,
+    })
+}
 
 /// Reads a metadata document and checks it (OpenID Connect Discovery 1.0 §4.3).
-pub(crate) fn accept(body: &[u8], issuer: &str, need: Need) -> Result<Metadata, ProviderError> {
-    let malformed = |cause: String| ProviderError::Malformed {
-        endpoint: Endpoint::Metadata,
-        cause,
-    };
-
-    let mut document = token::parse_object(body).map_err(|error| malformed(error.to_string()))?;
-
-    // §4.3: the issuer returned must be exactly the one that was asked for.
-    match document.get("issuer") {
-        Some(Value::String(actual)) if actual == issuer => {}
-        Some(Value::String(actual)) => {
-            return Err(ProviderError::IssuerMismatch {
-                expected: issuer.to_owned(),
-                actual: actual.clone(),
-            });
-        }
-        _ => return Err(malformed("it has no `issuer`".into())),
-    }
-
-    tolerance::repair_metadata(&mut document);
-    let listed = tolerance::strings(document.get("id_token_signing_alg_values_supported"));
-    let algorithms: Vec<SigningAlgorithm> = listed
-        .iter()
-        .filter_map(|name| name.parse().ok())
-        .filter(|algorithm: &SigningAlgorithm| !algorithm.is_symmetric())
-        .collect();
-    document.insert("rocket_openidconnect:algs".into(), json!(algorithms));
-
-    document.remove("rocket_openidconnect:signs_nobody_in");
-    if need == Need::Keys && !has_authorization_endpoint(&document) {
-        let others = [
-            "token_endpoint",
-            "device_authorization_endpoint",
-            "backchannel_authentication_endpoint",
-        ];
-        let is_there = |member: &str| document.get(member).is_some_and(|value| value != "");
-        let signs_nobody_in = !others.into_iter().any(is_there);
-        let member = "rocket_openidconnect:signs_nobody_in";
-        document.insert(member.into(), json!(signs_nobody_in));
-        let member = "authorization_endpoint";
-        document.insert(member.into(), json!(NO_AUTHORIZATION_ENDPOINT));
-    }
-
-    let metadata: Metadata = serde_json::from_value(Value::Object(document))
-        .map_err(|error| malformed(error.to_string()))?;
-    check_endpoints(&metadata, need)?;
-    Ok(metadata)
-}
-
-/// Whether it is an address at which people could sign in: Kubernetes names a URN, others leave it empty.
-fn has_authorization_endpoint(document: &Map<String, Value>) -> bool {
-    let endpoint = document.get("authorization_endpoint");
-    let url = endpoint
-        .and_then(Value::as_str)
-        .and_then(|text| Url::parse(text).ok());
-    url.is_some_and(|url| matches!(url.scheme(), "http" | "https"))
-}
-
-/// The metadata of an issuer of which the keys alone are known.
-pub(crate) fn of_keys(jwks_uri: &Url) -> Result<Metadata, ProviderError> {
-    let malformed = |error: url::ParseError| ProviderError::Malformed {
-        endpoint: Endpoint::Metadata,
-        cause: error.to_string(),
-    };
-    // The issuer's name may be no address, and is compared by the settings alone.
-    let nobody = || NO_AUTHORIZATION_ENDPOINT.to_owned();
-    let metadata = Metadata::new(
-        IssuerUrl::new(nobody()).map_err(malformed)?,
-        AuthUrl::new(nobody()).map_err(malformed)?,
-        JsonWebKeySetUrl::from_url(jwks_uri.clone()),
-        vec![],
-        vec![],
-        vec![],
-        FurtherMetadata {
-            // By their kinds, the keys limit them.
-            algorithms: SigningAlgorithm::ASYMMETRIC.to_vec(),
-            ..FurtherMetadata::default()
-        },
-    );
-    check_endpoints(&metadata, Need::Keys)?;
-    Ok(metadata)
-}
-
-/// Metadata from settings alone, without discovery.
-pub(crate) fn given(source: &GivenEndpoints, issuer: &str) -> Result<Metadata, ProviderError> {
-    let issuer = IssuerUrl::new(issuer.to_owned()).map_err(|error| ProviderError::Malformed {
+pub(crate) fn accept(
+    body: &[u8],
+    issuer: &str,
+    need: Need,
+    addresses: &AddressPolicy,
+) -> Result<Metadata, ProviderError> {
+    let document = Document::parse(body).map_err(|error| ProviderError::Malformed {
         endpoint: Endpoint::Metadata,
         cause: error.to_string(),
     })?;
-    let metadata = Metadata::new(
-        issuer,
-        AuthUrl::from_url(source.authorization_endpoint.clone()),
-        JsonWebKeySetUrl::from_url(source.jwks_uri.clone()),
-        vec![ResponseTypes::new(vec![CoreResponseType::Code])],
-        vec![CoreSubjectIdentifierType::Public],
-        vec![],
-        FurtherMetadata::default(),
-    )
-    .set_token_endpoint(Some(TokenUrl::from_url(source.token_endpoint.clone())))
-    .set_userinfo_endpoint(source.userinfo_endpoint.clone().map(UserInfoUrl::from_url));
 
-    check_endpoints(&metadata, Need::SignIn)?;
-    Ok(metadata)
-}
-
-/// Every endpoint that carries a secret is `https` or on this machine.
-fn check_endpoints(metadata: &Metadata, need: Need) -> Result<(), ProviderError> {
-    if need == Need::SignIn && metadata.token_endpoint().is_none() {
-        return Err(ProviderError::Malformed {
-            endpoint: Endpoint::Metadata,
-            cause: "it has no `token_endpoint`".into(),
+    // §4.3: the issuer returned must be exactly the one that was asked for.
+    let actual = tolerance::required(&document, "issuer", "a string", |text| {
+        Some(text.to_owned())
+    })?;
+    if actual != issuer {
+        return Err(ProviderError::IssuerMismatch {
+            expected: issuer.to_owned(),
+            actual,
         });
     }
 
-    let check = |endpoint, url: &Url| match may_be_called(url) {
-        true => Ok(()),
-        false => Err(ProviderError::NotHttps {
-            endpoint,
-            url: url.to_string(),
-        }),
+    let required = |member| tolerance::required(&document, member, ADDRESS, address);
+    let optional = |member| tolerance::optional(&document, member, ADDRESS, address);
+    let list = |member| tolerance::list(&document, member);
+    let flag = |member| tolerance::flag(&document, member);
+    let (authorization_endpoint, token_endpoint) = match need {
+        Need::SignIn => (
+            Some(required("authorization_endpoint")?),
+            Some(required("token_endpoint")?),
+        ),
+        Need::Keys => (place_to_sign_in(&document), optional("token_endpoint")),
     };
-    let authorization_endpoint = metadata.authorization_endpoint().url();
-    if authorization_endpoint.as_str() != NO_AUTHORIZATION_ENDPOINT {
-        check(Endpoint::Metadata, authorization_endpoint)?;
+    let metadata = Metadata {
+        signs_nobody_in: authorization_endpoint.is_none() && !issues_tokens(&document),
+        authorization_endpoint,
+        token_endpoint,
+        jwks_uri: required("jwks_uri")?,
+        userinfo_endpoint: optional("userinfo_endpoint"),
+        registration_endpoint: optional("registration_endpoint"),
+        introspection_endpoint: optional("introspection_endpoint"),
+        introspection_endpoint_auth_methods_supported: list(
+            "introspection_endpoint_auth_methods_supported",
+        ),
+        revocation_endpoint: optional("revocation_endpoint"),
+        end_session_endpoint: optional("end_session_endpoint"),
+        pushed_authorization_request_endpoint: optional("pushed_authorization_request_endpoint"),
+        require_pushed_authorization_requests: flag("require_pushed_authorization_requests"),
+        authorization_response_iss_parameter_supported: flag(
+            "authorization_response_iss_parameter_supported",
+        ),
+        token_endpoint_auth_methods_supported: list("token_endpoint_auth_methods_supported"),
+        id_token_signing_algorithms: asymmetric(list("id_token_signing_alg_values_supported")),
+        userinfo_signing_algorithms: asymmetric(list("userinfo_signing_alg_values_supported")),
+        #[cfg(feature = "cli")]
+        grant_types_supported: list("grant_types_supported"),
+        #[cfg(feature = "cli")]
+        scopes_supported: list("scopes_supported"),
+    };
+    check_endpoints(&metadata, |endpoint, url| {
+        addresses.check_fetched(endpoint, url)
+    })?;
+    Ok(metadata)
+}
+
+/// Whether this is metadata at all, of whatever issuer.
+pub(super) fn is_metadata(body: &[u8]) -> bool {
+    Document::parse(body).is_ok_and(|document| {
+        document.text("issuer").is_some() || document.defect("issuer").is_some()
+    })
+}
+
+/// An address at which people could sign in. Kubernetes names a URN, others leave the member empty: that is no
+/// mistake of theirs.
+fn place_to_sign_in(document: &Document) -> Option<Url> {
+    let url = document.text("authorization_endpoint").and_then(address)?;
+    matches!(url.scheme(), "http" | "https").then_some(url)
+}
+
+/// Whether clients may get tokens there, whatever the address is.
+fn issues_tokens(document: &Document) -> bool {
+    let is_there = |member: &str| {
+        let value = document.value(member);
+        document.defect(member).is_some() || value.is_some_and(|value| value != "")
+    };
+    let endpoints = [
+        "token_endpoint",
+        "device_authorization_endpoint",
+        "backchannel_authentication_endpoint",
+    ];
+    // What is there twice may be an address of which the other half is none.
+    document.defect("authorization_endpoint").is_some() || endpoints.into_iter().any(is_there)
+}
+
+/// Metadata from settings alone, without discovery.
+pub(crate) fn given(
+    source: &GivenEndpoints,
+    addresses: &AddressPolicy,
+) -> Result<Metadata, ProviderError> {
+    let metadata = Metadata {
+        authorization_endpoint: Some(source.authorization_endpoint.clone()),
+        token_endpoint: Some(source.token_endpoint.clone()),
+        userinfo_endpoint: source.userinfo_endpoint.clone(),
+        ..only_keys(&source.jwks_uri)
+    };
+    check_endpoints(&metadata, |endpoint, url| {
+        addresses.check_set(endpoint, url)
+    })?;
+    Ok(metadata)
+}
+
+/// The metadata of an issuer of which the keys alone are known.
+pub(crate) fn of_keys(
+    jwks_uri: &Url,
+    addresses: &AddressPolicy,
+) -> Result<Metadata, ProviderError> {
+    let metadata = Metadata {
+        // By their kinds, the keys limit them.
+        id_token_signing_algorithms: SigningAlgorithm::ASYMMETRIC.to_vec(),
+        ..only_keys(jwks_uri)
+    };
+    check_endpoints(&metadata, |endpoint, url| {
+        addresses.check_set(endpoint, url)
+    })?;
+    Ok(metadata)
+}
+
+/// Metadata that names the keys and nothing else. Of an issuer's endpoints it says nothing.
+fn only_keys(jwks_uri: &Url) -> Metadata {
+    Metadata {
+        authorization_endpoint: None,
+        token_endpoint: None,
+        jwks_uri: jwks_uri.clone(),
+        userinfo_endpoint: None,
+        registration_endpoint: None,
+        introspection_endpoint: None,
+        introspection_endpoint_auth_methods_supported: None,
+        revocation_endpoint: None,
+        end_session_endpoint: None,
+        pushed_authorization_request_endpoint: None,
+        require_pushed_authorization_requests: false,
+        authorization_response_iss_parameter_supported: false,
+        token_endpoint_auth_methods_supported: None,
+        id_token_signing_algorithms: vec![],
+        userinfo_signing_algorithms: vec![],
+        #[cfg(feature = "cli")]
+        grant_types_supported: None,
+        #[cfg(feature = "cli")]
+        scopes_supported: None,
+        signs_nobody_in: false,
     }
-    check(Endpoint::KeySet, metadata.jwks_uri().url())?;
-    if let Some(token_endpoint) = metadata.token_endpoint() {
-        check(Endpoint::Token, token_endpoint.url())?;
+}
+
+const ADDRESS: &str = "an absolute address";
+
+/// An address with a host. Whether it may be called is another question.
+fn address(text: &str) -> Option<Url> {
+    Url::parse(text).ok().filter(Url::has_host)
+}
+
+/// Those that we do not know are not an error, and those whose key is the client secret are for settings to allow.
+fn asymmetric(names: Option<Vec<String>>) -> Vec<SigningAlgorithm> {
+    let names = names.unwrap_or_default();
+    let known = names.iter().filter_map(|name| name.parse().ok());
+    known
+        .filter(|algorithm: &SigningAlgorithm| !algorithm.is_symmetric())
+        .collect()
+}
+
+/// Every endpoint is where it may be.
+fn check_endpoints(
+    metadata: &Metadata,
+    check: impl Fn(Endpoint, &Url) -> Result<(), ProviderError>,
+) -> Result<(), ProviderError> {
+    let endpoints = [
+        (
+            Endpoint::Authorization,
+            metadata.authorization_endpoint.as_ref(),
+        ),
+        (Endpoint::KeySet, Some(metadata.jwks_uri())),
+        (Endpoint::Token, metadata.token_endpoint.as_ref()),
+        (Endpoint::Introspection, metadata.introspection_endpoint()),
+        (Endpoint::Revocation, metadata.revocation_endpoint()),
+        (
+            Endpoint::PushedAuthorizationRequest,
+            metadata.pushed_authorization_request_endpoint(),
+        ),
+        // The ID token goes there, through the browser.
+        (Endpoint::EndSession, metadata.end_session_endpoint()),
+        (Endpoint::UserInfo, metadata.userinfo_endpoint()),
+    ];
+    for (endpoint, url) in endpoints {
+        if let Some(url) = url {
+            check(endpoint, url)?;
+        }
     }
-    if let Some(url) = &metadata.additional_metadata().introspection_endpoint {
-        check(Endpoint::Introspection, url)?;
-    }
-    if let Some(url) = &metadata.additional_metadata().revocation_endpoint {
-        check(Endpoint::Revocation, url)?;
-    }
-    if let Some(url) = &metadata
-        .additional_metadata()
-        .pushed_authorization_request_endpoint
-    {
-        check(Endpoint::PushedAuthorizationRequest, url)?;
-    }
-    // The ID token goes there, through the browser.
-    if let Some(url) = &metadata.additional_metadata().end_session_endpoint {
-        check(Endpoint::EndSession, url)?;
-    }
-    match metadata.userinfo_endpoint() {
-        Some(endpoint) => check(Endpoint::UserInfo, endpoint.url()),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const ISSUER: &str = "https://op.example";
-
-    fn document() -> Map<String, Value> {
-        json!({
-            "issuer": ISSUER,
-            "authorization_endpoint": "https://op.example/authorize",
-            "token_endpoint": "https://op.example/token",
-            "jwks_uri": "https://op.example/jwks",
-            "response_types_supported": ["code"],
-            "subject_types_supported": ["public"],
-            "id_token_signing_alg_values_supported": ["RS256"],
-        })
-        .as_object()
-        .unwrap()
-        .clone()
-    }
-
-    fn accepted(document: &Map<String, Value>) -> Result<Metadata, String> {
-        accepted_for(document, Need::SignIn)
-    }
-
-    fn accepted_for(document: &Map<String, Value>, need: Need) -> Result<Metadata, String> {
-        let body = serde_json::to_vec(document).unwrap();
-        accept(&body, ISSUER, need).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn discovery_issuer_mismatch() {
-        let mut document = document();
-        document["issuer"] = json!("https://op.example/");
-        assert_eq!(
-            accepted(&document).unwrap_err(),
-            "the metadata's issuer is `https://op.example/`, expected `https://op.example`"
-        );
-    }
-
-    #[test]
-    fn metadata_without_issuer_is_refused() {
-        let mut document = document();
-        document.remove("issuer");
-        assert_eq!(
-            accepted(&document).unwrap_err(),
-            "the provider's metadata gave an unusable answer: it has no `issuer`"
-        );
-    }
-
-    #[test]
-    fn metadata_without_token_endpoint_is_refused() {
-        let mut document = document();
-        document.remove("token_endpoint");
-        assert_eq!(
-            accepted(&document).unwrap_err(),
-            "the provider's metadata gave an unusable answer: it has no `token_endpoint`"
-        );
-    }
-
-    #[test]
-    fn endpoints_without_tls_are_refused() {
-        for (member, name) in [
-            ("authorization_endpoint", "metadata"),
-            ("token_endpoint", "token endpoint"),
-            ("jwks_uri", "key set"),
-            ("userinfo_endpoint", "UserInfo endpoint"),
-            ("introspection_endpoint", "introspection endpoint"),
-            ("revocation_endpoint", "revocation endpoint"),
-            ("end_session_endpoint", "end session endpoint"),
-            (
-                "pushed_authorization_request_endpoint",
-                "pushed authorization request endpoint",
-            ),
-        ] {
-            let mut document = document();
-            document.insert(member.into(), json!("http://op.example/x"));
-            assert_eq!(
-                accepted(&document).unwrap_err(),
-                format!(
-                    "the provider's {name} is at `http://op.example/x`, which is neither https nor loopback"
-                )
-            );
-        }
-    }
-
-    /// GitHub Actions and Firebase leave the endpoints out, Kubernetes names a URN, SPIRE an empty text.
-    #[test]
-    fn an_api_needs_keys_alone() {
-        for endpoint in [
-            None,
-            Some(json!("")),
-            Some(json!(null)),
-            Some(json!("urn:kubernetes:programmatic_authorization")),
-            Some(json!("/authorize")),
-            Some(json!(7)),
-        ] {
-            let mut document = document();
-            document.remove("token_endpoint");
-            document.remove("authorization_endpoint");
-            if let Some(endpoint) = &endpoint {
-                document.insert("authorization_endpoint".into(), endpoint.clone());
-            }
-            let metadata = accepted_for(&document, Need::Keys).unwrap();
-            assert!(
-                metadata.additional_metadata().signs_nobody_in,
-                "{endpoint:?}"
-            );
-            assert!(accepted(&document).is_err(), "{endpoint:?}");
-        }
-    }
-
-    /// Whoever issues tokens to clients may issue ID tokens.
-    #[test]
-    fn issuers_with_endpoints_may_sign_people_in() {
-        for (member, value) in [
-            (
-                "authorization_endpoint",
-                json!("https://op.example/authorize"),
-            ),
-            ("token_endpoint", json!("https://op.example/token")),
-            (
-                "device_authorization_endpoint",
-                json!("https://op.example/device"),
-            ),
-            (
-                "backchannel_authentication_endpoint",
-                json!("https://op.example/ciba"),
-            ),
-            ("backchannel_authentication_endpoint", json!("/ciba")),
-        ] {
-            let mut document = document();
-            document.remove("token_endpoint");
-            document.remove("authorization_endpoint");
-            document.insert(member.into(), value);
-            let metadata = accepted_for(&document, Need::Keys).unwrap();
-            assert!(!metadata.additional_metadata().signs_nobody_in, "{member}");
-        }
-        let metadata = accepted(&document()).unwrap();
-        assert!(!metadata.additional_metadata().signs_nobody_in);
-    }
-
-    /// What the document says of itself under our own names is not read.
-    #[test]
-    fn a_document_cannot_say_what_is_worked_out_here() {
-        let mut document = document();
-        document.insert("rocket_openidconnect:signs_nobody_in".into(), json!(true));
-        for need in [Need::Keys, Need::SignIn] {
-            let metadata = accepted_for(&document, need).unwrap();
-            assert!(!metadata.additional_metadata().signs_nobody_in, "{need:?}");
-        }
-    }
-
-    #[test]
-    fn lesser_members_may_be_careless() {
-        let mut document = document();
-        document.remove("response_types_supported");
-        document.remove("subject_types_supported");
-        document.insert("op_policy_uri".into(), json!(""));
-        document.insert("op_tos_uri".into(), json!("/terms"));
-        document.insert(
-            "id_token_signing_alg_values_supported".into(),
-            json!(["HS256", "XX1", "ES256"]),
-        );
-        let metadata = accepted(&document).unwrap();
-        assert_eq!(
-            metadata.additional_metadata().signing_algorithms(),
-            [SigningAlgorithm::ES256]
-        );
-    }
-}
+mod tests;

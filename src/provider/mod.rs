@@ -1,6 +1,8 @@
 //! The OpenID provider as we reach it: the only code that opens sockets, one file per endpoint.
 
+mod address_policy;
 mod back_off;
+mod call_limits;
 mod client_authentication;
 #[cfg(feature = "cli")]
 mod diagnosis;
@@ -21,7 +23,7 @@ mod userinfo_endpoint;
 use std::{sync::Arc, time::Duration};
 
 use arc_swap::ArcSwapOption;
-use openidconnect::HttpResponse;
+use openidconnect::{HttpResponse, http::header::CONTENT_TYPE};
 use time::OffsetDateTime;
 use tokio::sync::Mutex;
 use url::Url;
@@ -29,37 +31,50 @@ use url::Url;
 #[cfg(feature = "cli")]
 pub(crate) use client_authentication::default_authentication_method;
 pub use error::{Endpoint, ProviderError};
+pub(crate) use introspection_endpoint::IntrospectionEndpoint;
 pub(crate) use key_cache::KeyPurpose;
 pub(crate) use metadata::Metadata;
+pub(crate) use pushed_authorization_endpoint::{PUSH_REQUESTS, demands_pushed_request};
 pub(crate) use refresh_error::RefreshVerdict;
 #[cfg(feature = "cli")]
 pub(crate) use registration_endpoint::RegisteredClient;
 pub(crate) use revocation_endpoint::TokenTypeHint;
 pub(crate) use token_endpoint::{SignInClient, Tokens};
-pub(crate) use userinfo_endpoint::UserInfoRequestError;
+#[cfg(feature = "cli")]
+pub(crate) use tolerance::strings;
+pub(crate) use userinfo_endpoint::{RequestedBy, UserInfoRequestError};
 
 use self::{
-    back_off::{BackOff, Turnstile},
+    address_policy::AddressPolicy,
+    back_off::{BackOff, Turnstile, unavailable},
+    call_limits::CallLimits,
     http_client::HttpClient,
     key_cache::{KeyCache, Look},
 };
 use crate::{
     settings::{MetadataSource, Registration, Settings},
-    token::{KeySet, SigningAlgorithm},
+    token::{KeySet, SigningAlgorithm, StaleKeys},
 };
 
 /// For `internals`.
 #[cfg(feature = "__internals")]
 pub(crate) fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
+    let addresses = AddressPolicy::of_issuer(issuer);
     [metadata::Need::SignIn, metadata::Need::Keys]
         .into_iter()
-        .any(|need| metadata::accept(body, issuer, need).is_ok())
+        .any(|need| metadata::accept(body, issuer, need, &addresses).is_ok())
 }
 
 /// For `internals`.
 #[cfg(feature = "__internals")]
 pub(crate) fn read_token_reply(body: &[u8]) -> Option<String> {
-    let reply: token_endpoint::TokenReply = serde_json::from_slice(body).ok()?;
+    use crate::token::Document;
+
+    let body = match Document::parse(body) {
+        Ok(reply) => http_client::token_reply(Endpoint::Token, reply).ok()?,
+        Err(_) => body.to_vec(),
+    };
+    let reply: token_endpoint::TokenReply = serde_json::from_slice(&body).ok()?;
     let tokens = reply.into_tokens().ok()?;
     Some(tokens.access_token.expose().to_owned())
 }
@@ -75,7 +90,9 @@ pub(crate) struct Provider {
     pub(crate) registration: Registration,
     pub(crate) settings: Arc<Settings>,
     redirect_uri: Option<Url>,
+    addresses: AddressPolicy,
     http: HttpClient,
+    limits: CallLimits,
     discovered: ArcSwapOption<Discovered>,
     /// Who reads metadata that is due, beside the requests.
     due: Turnstile,
@@ -100,9 +117,11 @@ impl Provider {
         redirect_uri: Option<Url>,
         settings: Arc<Settings>,
     ) -> Result<Provider, ProviderError> {
-        let http = HttpClient::new(&settings.http)?;
+        let http = HttpClient::new(&settings.http, settings.insecure_hosts())?;
         Ok(Provider {
             keys: Arc::new(KeyCache::new(http.clone())),
+            addresses: AddressPolicy::new(&registration, settings.insecure_hosts()),
+            limits: CallLimits::new(settings.http.timeout),
             http,
             registration,
             settings,
@@ -121,10 +140,15 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<Arc<Metadata>, ProviderError> {
         if let Some(discovered) = &*self.discovered.load() {
-            if now >= discovered.at + METADATA_LIFE && self.due.passes(now, METADATA_PAUSE) {
-                let provider = self.clone();
+            let is_due = now >= discovered.at + METADATA_LIFE || self.http.has_moved();
+            if is_due && self.due.passes(now, METADATA_PAUSE) {
+                let (provider, known) = (self.clone(), discovered.metadata.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = provider.discover(now).await {
+                    let mut attempts = provider.attempts.lock().await;
+                    if provider.newer_than(&known).is_some() {
+                        return;
+                    }
+                    if let Err(error) = provider.discover(&mut attempts, now).await {
                         let reason = error.reason();
                         tracing::warn!(reason, "{error}; the metadata read before serves on");
                     }
@@ -133,19 +157,50 @@ impl Provider {
             return Ok(discovered.metadata.clone());
         }
         // Boxed, as all that a request seldom does: what is not done should not be carried about.
-        Box::pin(self.discover(now)).await
+        Box::pin(self.first_metadata(now)).await
     }
 
-    /// Reads the metadata (OpenID Connect Discovery 1.0 §4), one at a time.
-    async fn discover(&self, now: OffsetDateTime) -> Result<Arc<Metadata>, ProviderError> {
+    /// Waits for metadata while there is none.
+    async fn first_metadata(&self, now: OffsetDateTime) -> Result<Arc<Metadata>, ProviderError> {
         let mut attempts = self.attempts.lock().await;
-        if let Some(discovered) = &*self.discovered.load()
-            && now < discovered.at + METADATA_LIFE
-        {
+        if let Some(discovered) = &*self.discovered.load() {
             return Ok(discovered.metadata.clone());
         }
         attempts.check(now)?;
+        self.discover(&mut attempts, now).await
+    }
 
+    /// The metadata, if it is not this one any more.
+    fn newer_than(&self, known: &Metadata) -> Option<Arc<Metadata>> {
+        let discovered = self.discovered.load_full()?;
+        let is_known = std::ptr::eq(&*discovered.metadata, known);
+        (!is_known).then(|| discovered.metadata.clone())
+    }
+
+    /// Looks addresses up again after one of `known` led to nothing, once in [`METADATA_PAUSE`]. `None` when nothing
+    /// newer is known.
+    async fn look_up_again(&self, known: &Metadata, now: OffsetDateTime) -> Option<Arc<Metadata>> {
+        let mut attempts = self.attempts.lock().await;
+        if let Some(newer) = self.newer_than(known) {
+            return Some(newer);
+        }
+        let is_discovered = matches!(self.registration.metadata, MetadataSource::Discovery { .. });
+        if !is_discovered || !self.due.passes(now, METADATA_PAUSE) {
+            return None;
+        }
+        tracing::info!(
+            "an address of the provider's metadata leads to nothing; the metadata is read again"
+        );
+        self.discover(&mut attempts, now).await.ok()
+    }
+
+    /// Reads the metadata (OpenID Connect Discovery 1.0 §4), one at a time.
+    async fn discover(
+        &self,
+        attempts: &mut BackOff,
+        now: OffsetDateTime,
+    ) -> Result<Arc<Metadata>, ProviderError> {
+        self.http.look_up_again();
         match self.read_metadata().await {
             Ok(metadata) => {
                 let metadata = Arc::new(metadata);
@@ -157,14 +212,14 @@ impl Provider {
                 Ok(metadata)
             }
             Err(error) => {
-                let wait = attempts.failed(now);
-                if !error.is_outage() {
+                let wait = attempts.failed(now, &error);
+                if !error.may_become_right() {
                     return Err(error);
                 }
                 let (reason, wait_s) = (error.reason(), wait.as_secs());
                 tracing::warn!(reason, "{error}; the next attempt is due in {wait_s} s");
                 tracing::info!("{}", error.remedy());
-                Err(ProviderError::Unavailable { retry_after: wait })
+                Err(unavailable(wait, Some(&error)))
             }
         }
     }
@@ -173,13 +228,37 @@ impl Provider {
         let url = match &self.registration.metadata {
             MetadataSource::Discovery { url } => url,
             MetadataSource::Given(endpoints) => {
-                return metadata::given(endpoints, &self.registration.issuer);
+                return metadata::given(endpoints, &self.addresses);
             }
-            MetadataSource::Keys { jwks_uri } => return metadata::of_keys(jwks_uri),
+            MetadataSource::Keys { jwks_uri } => {
+                return metadata::of_keys(jwks_uri, &self.addresses);
+            }
         };
 
         let reply = self.read(Endpoint::Metadata, url).await?;
-        metadata::accept(reply.body(), &self.registration.issuer, self.need())
+        self.accept_metadata(&reply)
+    }
+
+    /// Judges the metadata.
+    pub(crate) fn accept_metadata(&self, reply: &HttpResponse) -> Result<Metadata, ProviderError> {
+        let (issuer, addresses) = (&self.registration.issuer, &self.addresses);
+        match &self.registration.metadata {
+            MetadataSource::Discovery { .. } => {}
+            MetadataSource::Given(endpoints) => return metadata::given(endpoints, addresses),
+            MetadataSource::Keys { jwks_uri } => return metadata::of_keys(jwks_uri, addresses),
+        }
+        let body = reply.body();
+        let metadata = metadata::accept(body, issuer, self.need(), addresses);
+        metadata.map_err(|error| match error {
+            error if metadata::is_metadata(body) => error,
+            _ if is_web_page(reply) => ProviderError::NotMetadata {
+                cause: "it is a web page".to_owned(),
+            },
+            ProviderError::Malformed { cause, .. } => ProviderError::NotMetadata { cause },
+            _ => ProviderError::NotMetadata {
+                cause: "it has no `issuer`".to_owned(),
+            },
+        })
     }
 
     /// Nobody is sent there without an address to come back to.
@@ -205,10 +284,39 @@ impl Provider {
         metadata: &Metadata,
         now: OffsetDateTime,
     ) -> Result<Arc<KeySet>, ProviderError> {
-        let purpose = KeyPurpose::ProviderReply;
-        self.keys
-            .keys(metadata.jwks_uri().url(), purpose, now)
+        self.keys_for(metadata, KeyPurpose::ProviderReply, now)
             .await
+    }
+
+    /// Makes sure that there are keys to verify an ID token with, before anybody is sent to the provider: a code would
+    /// be spent in vain. Anybody can ask for that, and what anybody asks for does not delay a callback.
+    pub(crate) async fn keys_before_sign_in(
+        &self,
+        metadata: &Metadata,
+        now: OffsetDateTime,
+    ) -> Result<(), ProviderError> {
+        self.keys_for(metadata, KeyPurpose::AnyRequest, now)
+            .await
+            .map(drop)
+    }
+
+    async fn keys_for(
+        &self,
+        metadata: &Metadata,
+        purpose: KeyPurpose,
+        now: OffsetDateTime,
+    ) -> Result<Arc<KeySet>, ProviderError> {
+        match self.keys.keys(metadata.jwks_uri(), purpose, now).await {
+            Err(error) if error.may_have_moved() => {
+                match Box::pin(self.look_up_again(metadata, now)).await {
+                    Some(newer) if newer.jwks_uri() != metadata.jwks_uri() => {
+                        self.keys.keys(newer.jwks_uri(), purpose, now).await
+                    }
+                    _ => Err(error),
+                }
+            }
+            keys => keys,
+        }
     }
 
     /// The keys as they were last read, if they were.
@@ -230,18 +338,31 @@ impl Provider {
         purpose: KeyPurpose,
         now: OffsetDateTime,
         check: impl Fn(&Arc<KeySet>) -> Result<T, E>,
-        wants_other_keys: impl Fn(&E) -> bool,
+        wants_other_keys: impl Fn(&E) -> Option<StaleKeys>,
     ) -> Result<Result<T, E>, ProviderError> {
-        let jwks_uri = metadata.jwks_uri().url();
-        let mut keys = self.keys.keys(jwks_uri, purpose, now).await?;
+        let mut keys = self.keys_for(metadata, purpose, now).await?;
         let mut verdict = check(&keys);
-        // Twice, because the first look may be that of an earlier fetch.
-        for _ in 0..2 {
-            if !matches!(&verdict, Err(error) if wants_other_keys(error)) {
-                break;
-            }
-            let look = Box::pin(self.keys.look(&keys, jwks_uri, purpose, now));
+        let mut newer_metadata: Option<Arc<Metadata>> = None;
+        // Three times: the first look may be that of an earlier fetch, and the second at an address that is not the
+        // provider's any more.
+        for _ in 0..3 {
+            let doubt = verdict.as_ref().err().and_then(&wants_other_keys);
+            let Some(doubt) = doubt else { break };
+            let jwks_uri = match &newer_metadata {
+                Some(newer) => newer.jwks_uri(),
+                None => metadata.jwks_uri(),
+            };
+            let look = Box::pin(self.keys.look(&keys, doubt, jwks_uri, purpose, now));
             match look.await {
+                Look::NotNow(cause) if newer_metadata.is_none() && cause.may_have_moved() => {
+                    let again = Box::pin(self.look_up_again(metadata, now)).await;
+                    let moved = again.filter(|newer| newer.jwks_uri() != jwks_uri);
+                    match moved {
+                        Some(moved) => newer_metadata = Some(moved),
+                        None if purpose == KeyPurpose::ProviderReply => return Err(cause),
+                        None => break,
+                    }
+                }
                 Look::Newer(newer) => {
                     verdict = check(&newer);
                     keys = newer;
@@ -259,8 +380,20 @@ impl Provider {
     pub(crate) fn id_token_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
         match &self.settings.id_token_signing_algs {
             Some(names) => names.iter().filter_map(|name| name.parse().ok()).collect(),
-            None => metadata.additional_metadata().signing_algorithms().to_vec(),
+            None => metadata.signing_algorithms().to_vec(),
         }
+    }
+
+    /// The algorithms that a UserInfo response may be signed with: those that the metadata lists for it
+    /// (`userinfo_signing_alg_values_supported`), and those of ID tokens.
+    pub(crate) fn user_info_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
+        let mut algorithms = self.id_token_algorithms(metadata);
+        for algorithm in metadata.userinfo_signing_algorithms() {
+            if !algorithms.contains(algorithm) {
+                algorithms.push(*algorithm);
+            }
+        }
+        algorithms
     }
 
     /// An ID token was accepted that is signed with this.
@@ -292,4 +425,17 @@ impl Provider {
             false => listed,
         }
     }
+}
+
+/// Whether a reply is for browsers, by what it says of itself or by how it begins.
+fn is_web_page(reply: &HttpResponse) -> bool {
+    let kind = reply.headers().get(CONTENT_TYPE);
+    let says_so = kind
+        .and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| {
+            kind.trim_start()
+                .to_ascii_lowercase()
+                .starts_with("text/html")
+        });
+    says_so || reply.body().trim_ascii_start().starts_with(b"<")
 }

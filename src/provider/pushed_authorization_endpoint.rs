@@ -1,16 +1,24 @@
 //! The pushed authorization request endpoint (RFC 9126): the authorization request goes there first, so
 //! that the browser carries a reference to it and nothing else.
 
-use serde::Deserialize;
+use std::net::IpAddr;
+
 use time::OffsetDateTime;
 use url::Url;
 
 use super::{Endpoint, Metadata, Provider, ProviderError};
-/// What is said of a pushed request in success (§2.2).
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Reply {
-    request_uri: Option<String>,
+use crate::token::Document;
+
+/// What to do where [`demands_pushed_request`].
+pub(crate) const PUSH_REQUESTS: &str = "set `oidc.pushed_authorization_requests = true`: the provider accepts this client's requests only when they are pushed";
+
+/// Whether an error of the authorization endpoint, in the provider's words, demands a pushed request. A provider may
+/// demand it of one client (RFC 9126 §6), which its metadata does not say, and there is no error code for it.
+pub(crate) fn demands_pushed_request(description: &str) -> bool {
+    let description = description.to_ascii_lowercase().replace('_', " ");
+    let demands = ["only", "must", "require", "mandatory"];
+    description.contains("pushed authorization")
+        && demands.iter().any(|word| description.contains(word))
 }
 
 impl Provider {
@@ -23,22 +31,35 @@ impl Provider {
         &self,
         metadata: &'m Metadata,
     ) -> Result<Option<&'m Url>, ProviderError> {
-        let further = metadata.additional_metadata();
         let wanted = self.settings.pushed_authorization_requests
-            || further.require_pushed_authorization_requests;
-        match &further.pushed_authorization_request_endpoint {
+            || metadata.require_pushed_authorization_requests();
+        match metadata.pushed_authorization_request_endpoint() {
             _ if !wanted => Ok(None),
             Some(url) => Ok(Some(url)),
-            None => Err(ProviderError::Malformed {
-                endpoint: Endpoint::Metadata,
-                cause: "it has no `pushed_authorization_request_endpoint`".to_owned(),
+            None => Err(ProviderError::MetadataMember {
+                member: "pushed_authorization_request_endpoint",
+                expected: "an absolute address",
+                actual: None,
             }),
         }
     }
 
     /// Pushes the authorization request that an address would carry, and answers the address that refers
-    /// to it (§4).
+    /// to it (§4). Anybody can begin a sign-in: it is for a client with this address.
     pub(crate) async fn push_authorization_request(
+        &self,
+        metadata: &Metadata,
+        endpoint_url: &Url,
+        request: &Url,
+        client: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<Url, ProviderError> {
+        let pushing = self.push(metadata, endpoint_url, request, now);
+        let queue = &self.limits.pushed_authorization_requests;
+        queue.run(client, now, pushing).await
+    }
+
+    async fn push(
         &self,
         metadata: &Metadata,
         endpoint_url: &Url,
@@ -50,7 +71,7 @@ impl Provider {
         let authentication = self.authentication(method, endpoint_url, now);
         // The authorization endpoint's own query is no part of the request, and the client names itself
         // when it authenticates.
-        let own = metadata.authorization_endpoint().url();
+        let own = metadata.authorization_endpoint()?;
         let own: Vec<_> = own.query_pairs().collect();
         let pairs: Vec<_> = request
             .query_pairs()
@@ -66,18 +87,15 @@ impl Provider {
             .await?;
 
         let status = response.status().as_u16();
-        let reply: Reply = serde_json::from_slice(response.body()).unwrap_or_default();
-        match (status, reply) {
-            (
-                200 | 201,
-                Reply {
-                    request_uri: Some(request_uri),
-                },
-            ) => {
-                let mut url = metadata.authorization_endpoint().url().clone();
+        // What is said of a pushed request in success (§2.2).
+        let reply = Document::parse(response.body()).ok();
+        let request_uri = reply.as_ref().and_then(|reply| reply.text("request_uri"));
+        match (status, request_uri) {
+            (200 | 201, Some(request_uri)) => {
+                let mut url = metadata.authorization_endpoint()?.clone();
                 url.query_pairs_mut()
                     .append_pair("client_id", client_id)
-                    .append_pair("request_uri", &request_uri);
+                    .append_pair("request_uri", request_uri);
                 Ok(url)
             }
             (200 | 201, _) => Err(ProviderError::Malformed {
@@ -86,6 +104,31 @@ impl Provider {
             }),
             (400..500, _) => Err(ProviderError::of_error_reply(endpoint, &response)),
             _ => Err(ProviderError::of_status(endpoint, &response)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::demands_pushed_request;
+
+    #[test]
+    fn errors_that_demand_a_pushed_request() {
+        for description in [
+            "Pushed Authorization Request is only allowed.",
+            "Pushed Authorization Request must be used",
+            "pushed authorization is required.",
+            "the client is registered with require_pushed_authorization_requests",
+        ] {
+            assert!(demands_pushed_request(description), "{description}");
+        }
+        for description in [
+            "",
+            "Pushed Authorization Request has expired",
+            "Missing parameter: scope, which is required",
+            "PAR",
+        ] {
+            assert!(!demands_pushed_request(description), "{description}");
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Endpoint, ProviderError};
+use super::{Endpoint, ProviderError, error::is_outage};
 
 /// What a failed refresh means for the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,16 +52,21 @@ impl RefreshVerdict {
             ProviderError::Status { retry_after, .. } => RefreshVerdict::Waits {
                 retry_after: *retry_after,
             },
-            ProviderError::Unavailable { retry_after }
-            | ProviderError::KeysJustRead { retry_after } => RefreshVerdict::Waits {
+            ProviderError::Unavailable { retry_after, .. }
+            | ProviderError::KeysJustRead { retry_after }
+            | ProviderError::Busy { retry_after, .. } => RefreshVerdict::Waits {
                 retry_after: Some(*retry_after),
             },
             ProviderError::Unreachable { .. }
             | ProviderError::Timeout { .. }
             | ProviderError::TooLarge { .. }
-            | ProviderError::Malformed { .. } => RefreshVerdict::Waits { retry_after: None },
+            | ProviderError::Malformed { .. }
+            | ProviderError::NotMetadata { .. } => RefreshVerdict::Waits { retry_after: None },
             ProviderError::IssuerMismatch { .. }
+            | ProviderError::MetadataMember { .. }
             | ProviderError::NotHttps { .. }
+            | ProviderError::PlainHttp { .. }
+            | ProviderError::PrivateAddress { .. }
             | ProviderError::Address { .. }
             | ProviderError::HttpClient { .. } => RefreshVerdict::OperatorsFault,
         }
@@ -83,11 +88,6 @@ impl RefreshVerdict {
             _ => RefreshVerdict::AsksForSignIn,
         }
     }
-}
-
-/// Whether a status speaks of the server rather than of the request, whatever the body says.
-fn is_outage(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500..)
 }
 
 #[cfg(test)]
@@ -329,7 +329,10 @@ mod tests {
             let error = ProviderError::TooLarge { endpoint, limit: 1 };
             assert_eq!(RefreshVerdict::of(&error), WAITS);
         }
-        let error = ProviderError::Unavailable { retry_after: after };
+        let error = ProviderError::Unavailable {
+            retry_after: after,
+            last: None,
+        };
         assert_eq!(RefreshVerdict::of(&error), waits(2));
     }
 

@@ -1,6 +1,8 @@
 //! The registration endpoint (OpenID Connect Dynamic Client Registration 1.0 §3, RFC 7591), and what the
 //! provider keeps about one client (RFC 7592): for `rocket-oidc register`.
 
+use std::borrow::Cow;
+
 use openidconnect::{
     HttpRequest, HttpResponse,
     http::{Method, Request, header},
@@ -9,7 +11,10 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{Endpoint, Provider, ProviderError};
-use crate::{Secret, token::parse_object};
+use crate::{
+    Secret,
+    token::{Document, printable},
+};
 
 /// A client as the provider registered it (Registration 1.0 §3.2): its metadata, and how to change it.
 #[derive(Clone, Debug)]
@@ -30,18 +35,26 @@ impl RegisteredClient {
             endpoint: Endpoint::Registration,
             cause,
         };
-        let mut metadata = parse_object(body).map_err(|error| malformed(error.to_string()))?;
-        let mut text = |member: &str| match metadata.remove(member) {
-            Some(Value::String(text)) if !text.is_empty() => Some(text),
-            _ => None,
-        };
+        let reply = Document::parse(body).map_err(|error| malformed(error.to_string()))?;
+        let text = |member: &str| reply.text(member).map(str::to_owned);
         let client_id =
             text("client_id").ok_or_else(|| malformed("it has no `client_id`".into()))?;
+        let client_secret = text("client_secret").map(Secret::new);
+        let registration_access_token = text("registration_access_token").map(Secret::new);
         let uri = text("registration_client_uri");
+        let mut metadata = reply.into_displayed();
+        for member in [
+            "client_id",
+            "client_secret",
+            "registration_access_token",
+            "registration_client_uri",
+        ] {
+            metadata.remove(member);
+        }
         Ok(RegisteredClient {
             client_id,
-            client_secret: text("client_secret").map(Secret::new),
-            registration_access_token: text("registration_access_token").map(Secret::new),
+            client_secret,
+            registration_access_token,
             registration_client_uri: uri.and_then(|uri| Url::parse(&uri).ok()),
             metadata,
         })
@@ -106,13 +119,14 @@ impl Provider {
         metadata: Option<&Map<String, Value>>,
     ) -> Result<Option<RegisteredClient>, ProviderError> {
         let endpoint = Endpoint::Registration;
+        self.addresses.check_fetched(endpoint, url)?;
         let request = request(method, url, token, metadata)
             .map_err(|_| ProviderError::Address { endpoint })?;
         let reply = self.http.call(endpoint, request).await?;
         match reply.status().as_u16() {
             204 => Ok(None),
             200 | 201 => RegisteredClient::accept(reply.body()).map(Some),
-            _ => Err(refusal(&reply)),
+            _ => Err(refusal(&reply, token)),
         }
     }
 }
@@ -142,22 +156,88 @@ fn request(
 }
 
 /// RFC 7591 §3.2.2, RFC 6750 §3: the error as the provider words it, if it does.
-fn refusal(reply: &HttpResponse) -> ProviderError {
+fn refusal(reply: &HttpResponse, token: Option<&Secret>) -> ProviderError {
     let endpoint = Endpoint::Registration;
     match ProviderError::of_error_reply(endpoint, reply) {
         ProviderError::Status {
-            status: status @ (401 | 403),
-            retry_after,
-            ..
-        } => ProviderError::Refused {
-            endpoint,
             status,
-            error: "invalid_token".to_owned(),
-            description: format!("status {status}"),
             retry_after,
-        },
+            is_json,
+            ..
+        } => {
+            let words = words(reply.body(), token);
+            let error = match status {
+                401 | 403 => "invalid_token".to_owned(),
+                // Nothing is refused where nothing is.
+                _ if words.is_empty() || [404, 405].contains(&status) => {
+                    return ProviderError::Status {
+                        endpoint,
+                        status,
+                        is_json,
+                        retry_after,
+                    };
+                }
+                _ => format!("status {status}"),
+            };
+            ProviderError::Refused {
+                endpoint,
+                status,
+                error,
+                description: match words.is_empty() {
+                    true => format!("status {status}"),
+                    false => words,
+                },
+                retry_after,
+            }
+        }
         error => error,
     }
+}
+
+/// How much of a refusal is read, in bytes.
+const LONGEST_REFUSAL: usize = 16 * 1024;
+
+/// What a refusal says that is no error of the standard, whatever its content type: of a page its text, of anything
+/// else the beginning. A server that repeats the token is not repeated.
+fn words(body: &[u8], token: Option<&Secret>) -> String {
+    let text = String::from_utf8_lossy(&body[..body.len().min(LONGEST_REFUSAL)]);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    let text = match text.starts_with('<') {
+        true => Cow::Owned(text_of_page(text)),
+        false => Cow::Borrowed(text),
+    };
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let words = words.join(" ");
+    match token {
+        Some(token) if !token.expose().is_empty() => printable(&words.replace(token.expose(), "…")),
+        _ => printable(&words),
+    }
+}
+
+/// The text of a page, without tags, scripts and styles.
+fn text_of_page(page: &str) -> String {
+    let mut text = String::new();
+    let mut rest = page;
+    while let Some(start) = rest.find('<') {
+        text.push_str(&rest[..start]);
+        text.push(' ');
+        rest = &rest[start..];
+        let name: String = rest[1..]
+            .chars()
+            .take_while(char::is_ascii_alphabetic)
+            .collect();
+        let end = match name.to_ascii_lowercase().as_str() {
+            "script" | "style" => {
+                let close = format!("</{}", name.to_ascii_lowercase());
+                rest.to_ascii_lowercase().find(&close).unwrap_or(rest.len())
+            }
+            _ => 0,
+        };
+        rest = &rest[end..];
+        rest = rest.find('>').map_or("", |close| &rest[close + 1..]);
+    }
+    text.push_str(rest);
+    text
 }
 
 fn no_body() -> ProviderError {
@@ -189,6 +269,57 @@ mod tests {
     }
 
     #[test]
+    fn the_words_of_a_refusal_whatever_its_type() {
+        let long = "x".repeat(10_000);
+        for (status, body, expected) in [
+            (
+                400,
+                "contacts:\n  at least one is required\n",
+                "refused with `status 400`: contacts: at least one is required",
+            ),
+            (
+                422,
+                r#"{"message":"contacts is required","code":7}"#,
+                r#"refused with `status 422`: {"message":"contacts is required","code":7}"#,
+            ),
+            (
+                400,
+                r#"{"error":{"message":"no"}}"#,
+                r#"refused with `status 400`: {"error":{"message":"no"}}"#,
+            ),
+            (
+                400,
+                "<!DOCTYPE html><html><head><title>Bad</title><STYLE>a{b}</Style><script>x<y</script>\
+                 </head><body><p class=\"a\">No <b>contacts</b></p></body></html>",
+                "refused with `status 400`: Bad No contacts",
+            ),
+            (
+                403,
+                "not the token my-token",
+                "refused with `invalid_token`: not the token …",
+            ),
+            (401, "<p", "refused with `invalid_token`: status 401"),
+            (
+                503,
+                "later\u{1b}[2J",
+                "refused with `status 503`: later\\u{1b}[2J",
+            ),
+            (400, " \n", "answered with status 400"),
+            (404, "no such page", "answered with status 404"),
+            (400, "\u{feff}no", "refused with `status 400`: no"),
+            (
+                400,
+                &long,
+                &format!("refused with `status 400`: {}…", "x".repeat(300)),
+            ),
+        ] {
+            let error = refusal(&reply(status, body), Some(&Secret::new("my-token")));
+            let expected = format!("the provider's registration endpoint {expected}");
+            assert_eq!(error.to_string(), expected, "{body}");
+        }
+    }
+
+    #[test]
     fn refusals_in_the_providers_words() {
         for (status, body, expected) in [
             (
@@ -199,13 +330,13 @@ mod tests {
             (401, "", "invalid_token"),
             (403, "<html>", "invalid_token"),
         ] {
-            match refusal(&reply(status, body)) {
+            match refusal(&reply(status, body), None) {
                 ProviderError::Refused { error, .. } => assert_eq!(error, expected),
                 other => panic!("{other}"),
             }
         }
         assert_eq!(
-            refusal(&reply(500, "")).to_string(),
+            refusal(&reply(500, ""), None).to_string(),
             "the provider's registration endpoint answered with status 500"
         );
     }

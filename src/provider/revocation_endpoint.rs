@@ -22,7 +22,7 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<(), ProviderError> {
         let endpoint = Endpoint::Revocation;
-        let Some(url) = &metadata.additional_metadata().revocation_endpoint else {
+        let Some(url) = metadata.revocation_endpoint() else {
             return Ok(());
         };
 
@@ -38,7 +38,7 @@ impl Provider {
         match reply.status().as_u16() {
             // §2.2: also for a token that is not known.
             200 | 204 => Ok(()),
-            _ => Err(ProviderError::of_status(endpoint, &reply)),
+            _ => Err(ProviderError::of_error_reply(endpoint, &reply)),
         }
     }
 }

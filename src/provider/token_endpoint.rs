@@ -1,9 +1,9 @@
 //! The token endpoint (RFC 6749 §3.2): a code for tokens, with the client authenticated.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use openidconnect::{
-    AccessToken, AuthType, AuthorizationCode, Client, ClientId, ClientSecret,
+    AccessToken, AuthType, AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret,
     EmptyAdditionalClaims, EndpointNotSet, EndpointSet, IssuerUrl, JsonWebKeySet,
     OAuth2TokenResponse, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope,
     StandardErrorResponse, TokenResponse, TokenUrl,
@@ -161,14 +161,15 @@ impl Provider {
         };
         let issuer = IssuerUrl::new(self.registration.issuer.clone())
             .map_err(|error| malformed(error.to_string()))?;
-        let token_endpoint = token_endpoint(metadata)?;
         let client: SignInClient = Client::new(
             ClientId::new(self.registration.client_id.clone()),
             issuer,
             JsonWebKeySet::default(),
         )
-        .set_auth_uri(metadata.authorization_endpoint().clone())
-        .set_token_uri(token_endpoint.clone());
+        .set_auth_uri(AuthUrl::from_url(
+            metadata.authorization_endpoint()?.clone(),
+        ))
+        .set_token_uri(TokenUrl::from_url(metadata.token_endpoint()?.clone()));
         let client = match &self.redirect_uri {
             Some(uri) => client.set_redirect_uri(RedirectUrl::from_url(uri.clone())),
             None => client,
@@ -192,13 +193,56 @@ impl Provider {
         metadata: &Metadata,
         now: OffsetDateTime,
     ) -> Result<ClientAuthentication, ProviderError> {
-        let url = token_endpoint(metadata)?.url();
-        Ok(self.authentication(self.authentication_method(metadata), url, now))
+        let method = self.authentication_method(metadata);
+        Ok(self.authentication(method, metadata.token_endpoint()?, now))
     }
 
-    /// Exchanges an authorization code (OpenID Connect Core 1.0 §3.1.3.1). Never retried: a code is
-    /// good for one attempt.
+    /// Exchanges an authorization code (OpenID Connect Core 1.0 §3.1.3.1). Never retried, because a code is
+    /// good for one attempt, unless there is no token endpoint any more and newer metadata names another one.
     pub(crate) async fn exchange_code(
+        &self,
+        metadata: &Metadata,
+        code: &Secret,
+        code_verifier: &Secret,
+        now: OffsetDateTime,
+    ) -> Result<Tokens, ProviderError> {
+        let exchanged = self.exchange_code_at(metadata, code, code_verifier, now);
+        match self
+            .moved_token_endpoint(metadata, exchanged.await, now)
+            .await
+        {
+            Ok(exchanged) => exchanged,
+            Err(newer) => {
+                self.exchange_code_at(&newer, code, code_verifier, now)
+                    .await
+            }
+        }
+    }
+
+    /// What a request was answered with, or metadata that names another token endpoint, where the one of `metadata`
+    /// is not there any more.
+    async fn moved_token_endpoint(
+        &self,
+        metadata: &Metadata,
+        answer: Result<Tokens, ProviderError>,
+        now: OffsetDateTime,
+    ) -> Result<Result<Tokens, ProviderError>, Arc<Metadata>> {
+        match answer {
+            Err(error) if error.is_not_there() => {
+                match Box::pin(self.look_up_again(metadata, now)).await {
+                    Some(newer)
+                        if newer.token_endpoint().ok() != metadata.token_endpoint().ok() =>
+                    {
+                        Err(newer)
+                    }
+                    _ => Ok(Err(error)),
+                }
+            }
+            answer => Ok(answer),
+        }
+    }
+
+    async fn exchange_code_at(
         &self,
         metadata: &Metadata,
         code: &Secret,
@@ -213,17 +257,33 @@ impl Provider {
         for (name, value) in authentication.assertion_parameters() {
             request = request.add_extra_param(name, value);
         }
-        let reply = request
-            .request_async(&self.http.for_endpoint(Endpoint::Token))
-            .await
-            .map_err(token_error)?;
+        let http = self.http.for_endpoint(Endpoint::Token);
+        let call = async { request.request_async(&http).await.map_err(token_error) };
+        let reply = self.limits.exchange.run(None, now, call).await?;
 
         reply.into_tokens()
     }
 
-    /// Asks for new tokens with a refresh token (OpenID Connect Core 1.0 §12.1). Never retried: a provider
-    /// that rotates refresh tokens takes a second use for theft.
+    /// Asks for new tokens with a refresh token (OpenID Connect Core 1.0 §12.1). Never retried, because a provider
+    /// that rotates refresh tokens takes a second use for theft, unless there is no token endpoint any more and newer
+    /// metadata names another one.
     pub(crate) async fn refresh(
+        &self,
+        metadata: &Metadata,
+        refresh_token: &Secret,
+        now: OffsetDateTime,
+    ) -> Result<Tokens, ProviderError> {
+        let refreshed = self.refresh_at(metadata, refresh_token, now);
+        match self
+            .moved_token_endpoint(metadata, refreshed.await, now)
+            .await
+        {
+            Ok(refreshed) => refreshed,
+            Err(newer) => self.refresh_at(&newer, refresh_token, now).await,
+        }
+    }
+
+    async fn refresh_at(
         &self,
         metadata: &Metadata,
         refresh_token: &Secret,
@@ -236,21 +296,11 @@ impl Provider {
         for (name, value) in authentication.assertion_parameters() {
             request = request.add_extra_param(name, value);
         }
-        let reply = request
-            .request_async(&self.http.for_endpoint(Endpoint::Token))
-            .await
-            .map_err(token_error)?;
+        let http = self.http.for_endpoint(Endpoint::Token);
+        let call = async { request.request_async(&http).await.map_err(token_error) };
+        let reply = self.limits.refresh.run(None, now, call).await?;
         reply.into_tokens()
     }
-}
-
-fn token_endpoint(metadata: &Metadata) -> Result<&TokenUrl, ProviderError> {
-    metadata
-        .token_endpoint()
-        .ok_or_else(|| ProviderError::Malformed {
-            endpoint: Endpoint::Metadata,
-            cause: "it has no `token_endpoint`".into(),
-        })
 }
 
 impl TokenReply {

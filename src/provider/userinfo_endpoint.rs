@@ -1,6 +1,6 @@
 //! The UserInfo endpoint (OpenID Connect Core 1.0 §5.3): claims about the person who signed in.
 
-use std::sync::Arc;
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use openidconnect::http::{Request, header};
 use time::OffsetDateTime;
@@ -21,10 +21,46 @@ enum UserInfoReply {
     Jwt(String),
 }
 
+/// Who causes a request for UserInfo.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum RequestedBy {
+    /// A sign-in or a refresh.
+    Session,
+    /// A client of the API with this address, and an access token that was accepted.
+    ApiClient(Option<IpAddr>),
+}
+
 /// Why there is no UserInfo.
 pub(crate) enum UserInfoRequestError {
     Provider(ProviderError),
     UserInfo(UserInfoError),
+}
+
+impl UserInfoRequestError {
+    /// Whether UserInfo may well answer later.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            UserInfoRequestError::Provider(error) => error.is_outage(),
+            UserInfoRequestError::UserInfo(_) => false,
+        }
+    }
+
+    /// The reason code.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            UserInfoRequestError::Provider(error) => error.reason(),
+            UserInfoRequestError::UserInfo(error) => error.reason(),
+        }
+    }
+}
+
+impl fmt::Display for UserInfoRequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            UserInfoRequestError::Provider(error) => error.fmt(f),
+            UserInfoRequestError::UserInfo(error) => error.fmt(f),
+        }
+    }
 }
 
 impl From<ProviderError> for UserInfoRequestError {
@@ -47,15 +83,24 @@ impl Provider {
         metadata: &Metadata,
         subject: &str,
         access_token: &Secret,
+        requested_by: RequestedBy,
         now: OffsetDateTime,
     ) -> Result<Option<Claims>, UserInfoRequestError> {
-        let Some(reply) = self.user_info(metadata, access_token).await? else {
+        let asking = self.user_info_wherever(metadata, access_token, now);
+        let reply = match requested_by {
+            RequestedBy::Session => asking.await?,
+            RequestedBy::ApiClient(client) => {
+                let queue = &self.limits.bearer_user_info;
+                queue.run(client, now, asking).await?
+            }
+        };
+        let Some(reply) = reply else {
             return Ok(None);
         };
         let claims = match reply {
             UserInfoReply::Json(body) => accept_user_info(&body, subject)?,
             UserInfoReply::Jwt(jwt) => {
-                let algorithms = self.id_token_algorithms(metadata);
+                let algorithms = self.user_info_algorithms(metadata);
                 let expected = UserInfoExpectations {
                     issuer: &self.registration.issuer,
                     client_id: &self.registration.client_id,
@@ -78,6 +123,26 @@ impl Provider {
         Ok(Some(claims))
     }
 
+    /// As [`user_info`](Self::user_info), at the address of newer metadata where the known one leads to nothing.
+    async fn user_info_wherever(
+        self: &Arc<Self>,
+        metadata: &Metadata,
+        access_token: &Secret,
+        now: OffsetDateTime,
+    ) -> Result<Option<UserInfoReply>, ProviderError> {
+        match self.user_info(metadata, access_token).await {
+            Err(error) if error.may_have_moved() => {
+                match Box::pin(self.look_up_again(metadata, now)).await {
+                    Some(newer) if newer.userinfo_endpoint() != metadata.userinfo_endpoint() => {
+                        self.user_info(&newer, access_token).await
+                    }
+                    _ => Err(error),
+                }
+            }
+            asked => asked,
+        }
+    }
+
     /// Asks for UserInfo with an access token. `None` when the provider has no such endpoint.
     async fn user_info(
         &self,
@@ -89,7 +154,7 @@ impl Provider {
             return Ok(None);
         };
 
-        let request = Request::get(url.url().as_str())
+        let request = Request::get(url.as_str())
             .header(header::ACCEPT, "application/json, application/jwt")
             .header(
                 header::AUTHORIZATION,

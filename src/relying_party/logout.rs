@@ -176,10 +176,7 @@ impl RelyingParty {
         }
         // A provider that is down must not keep anybody signed in here.
         let metadata = provider.metadata(now).await.ok()?;
-        let endpoint = metadata
-            .additional_metadata()
-            .end_session_endpoint
-            .as_ref()?;
+        let endpoint = metadata.end_session_endpoint()?;
         let local_path = self.post_logout.local_path.as_ref();
         let pending = local_path.map(|_| PendingLogout::new(return_to));
         let id_token = tokens.and_then(|(_, tokens)| tokens.id_token.as_ref());
@@ -240,10 +237,24 @@ impl RelyingParty {
         let jti = self.sessions.names.jti(issuer, &token.jti);
         let life = token.ends.saturating_sub(now.unix_timestamp()).max(1);
         let life = Duration::from_secs(life.unsigned_abs());
+        let store = &self.sessions.store;
+        // No other request has it, and none drops what another one has claimed.
+        let claim = Secret::random();
+        let give_back = async || {
+            for name in &jti {
+                let _ = store.forget(name, claim.expose()).await;
+            }
+        };
         // Under each key of this node, so that nodes whose first keys differ see each other's.
         for name in &jti {
-            if !self.sessions.store.claim(name, "used", life).await? {
-                return Err(LogoutTokenError::Replayed.into());
+            match store.claim(name, claim.expose(), life).await {
+                Ok(true) => {}
+                Ok(false) => return Err(LogoutTokenError::Replayed.into()),
+                Err(error) => {
+                    // It may have been taken, and the provider may send the token again.
+                    give_back().await;
+                    return Err(error.into());
+                }
             }
         }
         let names = &self.sessions.names;
@@ -270,9 +281,7 @@ impl RelyingParty {
             }
             Err(error) => {
                 // The provider may send it again.
-                for name in &jti {
-                    let _ = self.sessions.store.forget(name, "used").await;
-                }
+                give_back().await;
                 Err(error.into())
             }
         }

@@ -21,7 +21,8 @@ use super::{RelyingParty, Source, logout::revoke_later};
 use crate::{
     Secret, observing,
     provider::{
-        KeyPurpose, Metadata, Provider, ProviderError, RefreshVerdict, Tokens, UserInfoRequestError,
+        KeyPurpose, Metadata, Provider, ProviderError, RefreshVerdict, RequestedBy, Tokens,
+        UserInfoRequestError,
     },
     session::{
         BeginError, CurrentSession, EndCause, KeptEnd, Newest, Session, SessionChange,
@@ -590,7 +591,13 @@ impl RelyingParty {
             match asked {
                 Ok(Some(claims)) => tokens.sources = tokens.sources.with_user_info(claims),
                 Ok(None) => {}
-                Err(_) => session.user_info_due = true,
+                Err(error) => {
+                    session.user_info_due = true;
+                    // What nobody vouches for now is not kept where a sign-in would do without it.
+                    if self.settings.user_info_optional && error.is_outage() {
+                        tokens.sources.user_info = None;
+                    }
+                }
             }
         }
         session.claims = tokens.sources.merged();
@@ -665,6 +672,7 @@ impl RelyingParty {
             algorithms: &algorithms,
             client_secret: provider.registration.client_secret.as_ref(),
             nonce: None,
+            accepts_missing_nonce: false,
             access_token: Some(&reply.access_token),
             max_age: None,
             acr_values: &[],
@@ -702,20 +710,29 @@ impl RelyingParty {
         session: &Session,
         access_token: &Secret,
         now: OffsetDateTime,
-    ) -> Result<Option<Claims>, (&'static str, String)> {
+    ) -> Result<Option<Claims>, UserInfoRequestError> {
         if !self.settings.user_info_enabled {
             return Ok(None);
         }
-        let asked = provider.user_info_about(metadata, session.subject(), access_token, now);
-        asked.await.map_err(|error| match error {
+        let asked = provider.user_info_about(
+            metadata,
+            session.subject(),
+            access_token,
+            RequestedBy::Session,
+            now,
+        );
+        let kept = match self.settings.user_info_optional {
+            true => "the claims of the ID token are left (`user_info_optional`)",
+            false => "the claims of before are kept",
+        };
+        asked.await.inspect_err(|error| match error {
+            error if error.is_outage() => tracing::warn!("{error}; {kept}"),
             UserInfoRequestError::Provider(error) => {
                 tracing::warn!("{error}; the claims of before are kept");
-                (error.reason(), error.to_string())
             }
             UserInfoRequestError::UserInfo(error) => {
                 tracing::error!("{error}; the claims of before are kept");
                 tracing::info!("{}", error.remedy());
-                (error.reason(), error.to_string())
             }
         })
     }
@@ -738,7 +755,8 @@ impl RelyingParty {
             let asked = self
                 .ask_user_info(provider, metadata, &session, access_token, now)
                 .await;
-            let claims = asked.map_err(|(reason, cause)| Failure::later(reason, cause))?;
+            let claims =
+                asked.map_err(|error| Failure::later(error.reason(), error.to_string()))?;
             if let Some(claims) = claims {
                 tokens.sources = tokens.sources.with_user_info(claims);
             }
@@ -1058,7 +1076,7 @@ impl From<StoreError> for Failure {
 impl From<BeginError> for Failure {
     fn from(error: BeginError) -> Failure {
         match error {
-            BeginError::Store(error) => error.into(),
+            BeginError::Store(error) | BeginError::NotStored { error, .. } => error.into(),
             BeginError::Ended { .. } => Failure::Ended(SignedOut::Ended),
             BeginError::TooLarge(error) => {
                 let reason = "session_too_large";

@@ -3,6 +3,7 @@
 use std::{
     any::{Any, TypeId},
     fmt,
+    net::IpAddr,
     sync::{Arc, OnceLock},
 };
 
@@ -13,7 +14,7 @@ use tokio::sync::OnceCell;
 
 use super::Issuer;
 use crate::{
-    provider::{ProviderError, UserInfoRequestError},
+    provider::{ProviderError, RequestedBy, UserInfoRequestError},
     token::{AccessToken, Claims, UserInfoError},
 };
 
@@ -74,9 +75,10 @@ impl Accepted {
         Ok(typed)
     }
 
-    /// What UserInfo says about the token's person; asked once in the token's life.
+    /// What UserInfo says about the token's person, for a client with this address; asked once in the token's life.
     pub(crate) async fn user_info(
         &self,
+        client: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<Arc<Claims>, BearerUserInfoError> {
         let ask = async || {
@@ -88,7 +90,13 @@ impl Accepted {
             let metadata = issuer.provider.metadata(now).await?;
             let claims = issuer
                 .provider
-                .user_info_about(&metadata, subject, &self.token.token, now)
+                .user_info_about(
+                    &metadata,
+                    subject,
+                    &self.token.token,
+                    RequestedBy::ApiClient(client),
+                    now,
+                )
                 .await
                 .map_err(|error| match error {
                     UserInfoRequestError::Provider(error) => BearerUserInfoError::Provider(error),

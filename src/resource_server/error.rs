@@ -47,6 +47,9 @@ pub enum BearerError {
     /// 500: the fairing is not attached; its sentinel aborts the launch before this.
     #[error("the fairing is not attached")]
     NoFairing,
+    /// 500: the guard's scopes name an API that no setting has; its sentinel aborts the launch before this.
+    #[error("there is no API of the name in the guard's scopes")]
+    NoApi,
 }
 
 impl From<ProviderError> for BearerError {
@@ -66,6 +69,7 @@ impl BearerError {
             BearerError::Scope { .. } => "insufficient_scope",
             BearerError::Provider(error) => error.reason(),
             BearerError::NoFairing => "no_fairing",
+            BearerError::NoApi => "no_api",
         }
     }
 
@@ -77,7 +81,7 @@ impl BearerError {
             BearerError::Scope { .. } => 403,
             BearerError::Provider(error) if error.is_outage() => 503,
             BearerError::Provider(_) => 502,
-            BearerError::NoFairing => 500,
+            BearerError::NoFairing | BearerError::NoApi => 500,
         }
     }
 
@@ -95,6 +99,23 @@ impl BearerError {
             }
             BearerError::Provider(error) => error.remedy(),
             BearerError::NoFairing => "add `.attach(rocket_openidconnect::Oidc::fairing())`",
+            BearerError::NoApi => "add a table of that name to `apis`, with `resource`",
+        }
+    }
+
+    /// Whether somebody who runs the app has to do something, and not the caller.
+    pub(crate) fn is_for_operators(&self) -> bool {
+        match self {
+            BearerError::Missing
+            | BearerError::Malformed { .. }
+            | BearerError::Token(_)
+            | BearerError::Scope { .. } => false,
+            // Logged where the provider was asked: whoever comes meanwhile adds nothing, and anybody may.
+            BearerError::Provider(cause) => !matches!(
+                **cause,
+                ProviderError::Busy { .. } | ProviderError::Unavailable { .. }
+            ),
+            BearerError::Claims { .. } | BearerError::NoFairing | BearerError::NoApi => true,
         }
     }
 
@@ -103,25 +124,28 @@ impl BearerError {
         /// About as long as a restart takes.
         const DEFAULT: Duration = Duration::from_secs(5);
         match self {
-            BearerError::Provider(error) => match &**error {
-                ProviderError::Unavailable { retry_after }
-                | ProviderError::KeysJustRead { retry_after } => Some(*retry_after),
-                error if error.is_outage() => Some(DEFAULT),
-                _ => None,
-            },
+            BearerError::Provider(error) if error.is_outage() => {
+                Some(error.retry_after().unwrap_or(DEFAULT))
+            }
             _ => None,
         }
     }
 
-    /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1). `None` when no token would help.
-    pub(crate) fn challenge(&self, realm: &str, resource_metadata: Option<&str>) -> Option<String> {
+    /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1). To a client without a token it says what scope
+    /// one needs. `None` when no token would help.
+    pub(crate) fn challenge(
+        &self,
+        realm: &str,
+        needed: Option<&str>,
+        resource_metadata: Option<&str>,
+    ) -> Option<String> {
         // As long as most are, so that it is not moved as it grows.
         let mut challenge = String::with_capacity(256);
         challenge.extend(["Bearer realm=\"", realm, "\""]);
         // Settings and the compiler keep quotes out of all of these.
         let mut add = |name, value| challenge.extend([", ", name, "=\"", value, "\""]);
         match self {
-            BearerError::Missing => {}
+            BearerError::Missing => needed.into_iter().for_each(|scope| add("scope", scope)),
             BearerError::Malformed { cause } => {
                 add("error", "invalid_request");
                 add("error_description", cause);
@@ -142,7 +166,7 @@ impl BearerError {
                 add("error_description", "the token does not allow this");
                 add("scope", required);
             }
-            BearerError::Provider(_) | BearerError::NoFairing => return None,
+            BearerError::Provider(_) | BearerError::NoFairing | BearerError::NoApi => return None,
         }
         if let Some(url) = resource_metadata {
             add("resource_metadata", url);

@@ -6,7 +6,7 @@ use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    BearerError, Issuer, ResourceServer, bearer_token, check_length, introspect,
+    Api, BearerError, Issuer, ResourceServer, bearer_token, check_length, introspect,
     introspection_endpoint, issuer_of,
 };
 use crate::{
@@ -34,6 +34,7 @@ impl ResourceServer {
     /// Judges a token by every check that applies. With `keys` nobody is asked anything.
     pub(crate) async fn examine(
         &self,
+        api: &Api,
         token: &str,
         keys: Option<&KeySet>,
         required_scopes: &[String],
@@ -57,12 +58,19 @@ impl ResourceServer {
         }
         match self.is_read_here(token) {
             true => {
-                self.examine_jwt(token, keys, required_scopes, now, &mut fields)
+                self.examine_jwt(api, token, keys, required_scopes, now, &mut fields)
                     .await;
             }
             false => {
-                self.examine_opaque(token, keys.is_some(), required_scopes, now, &mut fields)
-                    .await;
+                self.examine_opaque(
+                    api,
+                    token,
+                    keys.is_some(),
+                    required_scopes,
+                    now,
+                    &mut fields,
+                )
+                .await;
             }
         }
         fields
@@ -70,6 +78,7 @@ impl ResourceServer {
 
     async fn examine_jwt(
         &self,
+        api: &Api,
         token: &str,
         keys: Option<&KeySet>,
         required_scopes: &[String],
@@ -85,10 +94,10 @@ impl ResourceServer {
                 error: parsed.err().map(BearerError::from),
             });
         };
-        let found = issuer_of(self.issuers(), &unverified);
+        let found = issuer_of(api.issuers(), &unverified);
         let stranger = found.as_ref().err().cloned();
         // The token of a stranger is judged as if it were the provider's: more may be wrong with it.
-        let Some(issuer) = found.ok().or(self.issuers().first()) else {
+        let Some(issuer) = found.ok().or(api.issuers().first()) else {
             return;
         };
         let expected = &issuer.expected;
@@ -103,17 +112,18 @@ impl ResourceServer {
                 }
             },
         };
-        let further = metadata.as_ref().map(Metadata::additional_metadata);
-        let listed = match (&expected.algorithms, further) {
+        let listed = match (&expected.algorithms, &metadata) {
             (Some(algorithms), _) => algorithms.clone(),
-            (None, Some(further)) => further.signing_algorithms().to_vec(),
+            (None, Some(metadata)) => metadata.signing_algorithms().to_vec(),
             (None, None) => SigningAlgorithm::ASYMMETRIC.to_vec(),
         };
         let algorithms = AllowedAlgorithms {
             listed: &listed,
             keys_name_more: expected.algorithms.is_none(),
         };
-        let signs_nobody_in = further.is_some_and(|further| further.signs_nobody_in);
+        let signs_nobody_in = metadata
+            .as_ref()
+            .is_some_and(|metadata| metadata.signs_nobody_in());
         for (name, error) in unverified.every_check(expected, algorithms, signs_nobody_in, now) {
             let error = match name {
                 "iss" => stranger.clone().or(error),
@@ -121,7 +131,7 @@ impl ResourceServer {
             };
             fields.push(ExaminedField {
                 name,
-                expected: self.expected(name, expected, algorithms, now),
+                expected: api.expected(name, expected, algorithms, now),
                 actual: actual(&unverified, name),
                 error: error.map(BearerError::from),
             });
@@ -155,13 +165,14 @@ impl ResourceServer {
     /// A token that only the provider can read.
     async fn examine_opaque(
         &self,
+        api: &Api,
         token: &str,
         is_offline: bool,
         required_scopes: &[String],
         now: OffsetDateTime,
         fields: &mut Vec<ExaminedField>,
     ) {
-        let Some(issuer) = self.issuers().first().filter(|_| !is_offline) else {
+        let Some(issuer) = api.issuer_to_ask().filter(|_| !is_offline) else {
             return fields.push(ExaminedField {
                 name: "format",
                 expected: "a signed JWT: others are for the provider to judge".to_owned(),
@@ -169,13 +180,13 @@ impl ResourceServer {
                 error: Some(BearerTokenError::Opaque.into()),
             });
         };
-        let url = match introspection_endpoint(issuer, now).await {
-            Ok(url) => url,
+        let endpoint = match introspection_endpoint(issuer, now).await {
+            Ok(endpoint) => endpoint,
             Err(error) => return fields.push(provider_is_away(error)),
         };
-        let verdict = match url {
+        let verdict = match endpoint {
             None => Err(BearerTokenError::Opaque.into()),
-            Some(url) => match introspect(issuer, &url, token, now).await {
+            Some(endpoint) => match introspect(issuer, &endpoint, token, None, now).await {
                 Ok(verdict) => verdict.map_err(BearerError::from),
                 Err(error) => Err(error.into()),
             },
@@ -189,7 +200,9 @@ impl ResourceServer {
         });
         fields.extend(scopes.map(|scopes| scope(scopes, required_scopes)));
     }
+}
 
+impl Api {
     /// What a check would accept.
     fn expected(
         &self,

@@ -1,6 +1,7 @@
 //! The resource server: which access tokens an API accepts, told from top to bottom.
 
 mod accepted;
+mod api;
 mod credentials;
 mod error;
 #[cfg(feature = "cli")]
@@ -8,27 +9,31 @@ mod examination;
 mod protected_resource;
 mod seen;
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use rocket::http::HeaderMap;
+use rocket::Request;
 use time::OffsetDateTime;
 use tracing::Instrument;
 use url::Url;
 
 pub(crate) use accepted::Accepted;
 pub use accepted::BearerUserInfoError;
+pub(crate) use api::Api;
 pub(crate) use credentials::bearer_token;
 pub use error::BearerError;
 #[cfg(feature = "cli")]
 pub(crate) use examination::ExaminedField;
-pub(crate) use protected_resource::{ProtectedResource, routes};
+use protected_resource::ProtectedResource;
+pub(crate) use protected_resource::routes;
 use seen::{SeenJwt, SeenTokens, TokenHash, Verdict};
 
 use crate::{
-    Clock, LaunchError, observing,
-    provider::{Endpoint, KeyPurpose, Provider, ProviderError},
-    settings::{MetadataSource, Settings, TokenValidation},
+    Clock, LaunchError,
+    observing::{self, Throttle},
+    provider::{Endpoint, IntrospectionEndpoint, KeyPurpose, Provider, ProviderError},
+    scopes::Demand,
+    settings::{IssuerSettings, MetadataSource, Settings, TokenValidation, TrustedProxies},
     token::{
         Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError,
         ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, UnverifiedAccessToken, excerpt,
@@ -40,18 +45,20 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ResourceServer {
     pub(crate) clock: Clock,
-    pub(crate) protected_resource: ProtectedResource,
+    /// Of what the log says about refused requests.
+    pub(crate) throttle: Throttle,
+    /// The app's own first, of guards that name none; then those of the setting `apis`.
+    apis: Vec<Api>,
     source: Source,
+    trusted_proxies: TrustedProxies,
     settings: Arc<Settings>,
-    /// `None` when the setting `token_cache` says so.
-    seen: Option<SeenTokens>,
 }
 
 /// Where tokens come from.
 #[derive(Debug)]
 enum Source {
-    /// The provider first, then those of the setting `issuers`.
-    Issuers(Vec<Arc<Issuer>>),
+    /// The provider, and those of the setting `issuers`.
+    Issuers,
     /// `enabled = false`: one person, or nobody.
     TestingProfile(Option<Arc<Accepted>>),
 }
@@ -60,6 +67,8 @@ enum Source {
 #[derive(Debug)]
 pub(crate) struct Issuer {
     pub(crate) provider: Arc<Provider>,
+    /// Whether it can be asked about tokens, which needs credentials of ours there.
+    is_asked: bool,
     expected: AccessTokenExpectations,
 }
 
@@ -71,49 +80,22 @@ impl ResourceServer {
         settings: Arc<Settings>,
         clock: Clock,
     ) -> Result<ResourceServer, LaunchError> {
-        let client_id = provider.registration.client_id.clone();
-        let audience = settings.access_token_audience(&client_id);
-        let expected = AccessTokenExpectations {
-            issuer: provider.registration.issuer.clone(),
-            audience,
-            audience_claim: settings.audience_claim,
-            introspection_needs_audience: settings.has_audience()
-                && !settings.insecure_introspection_without_audience,
-            client_id,
-            accepts: settings.accepts,
-            accepts_setting: "oidc.accepts".to_owned(),
-            require_at_jwt: settings.require_at_jwt,
-            roles: ClaimPath::parse_all(&settings.roles_claim),
-            algorithms: settings.access_token_algorithms(),
-            clock_skew: settings.clock_skew,
-        };
-        let mut issuers = vec![];
+        let mut providers = vec![(provider, None)];
         for (name, other) in &settings.issuers {
             let registration = other.registration(&settings)?;
             let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
-            let paths = other.roles_claim.as_ref().unwrap_or(&settings.roles_claim);
-            let expected = AccessTokenExpectations {
-                issuer: other.issuer.clone(),
-                audience: other.audience.clone(),
-                audience_claim: other.audience_claim,
-                accepts: other.accepts,
-                accepts_setting: format!("oidc.issuers.{name}.accepts"),
-                roles: ClaimPath::parse_all(paths),
-                ..expected.clone()
-            };
-            issuers.push(Issuer { provider, expected });
+            providers.push((provider, Some((name.as_str(), other))));
         }
-        issuers.insert(0, Issuer { provider, expected });
-
-        // Without metadata, nobody is sent there for a token.
-        let servers = issuers.iter().filter(|issuer| !issuer.has_keys_alone());
-        let names = servers.map(|issuer| issuer.name().to_owned());
-        let entries = settings.token_cache.entries();
+        let mut apis = vec![Api::unnamed(&providers, base_url, &settings)];
+        for (name, api) in &settings.apis {
+            apis.push(Api::named(name, api, &providers, &settings));
+        }
         Ok(ResourceServer {
             clock,
-            protected_resource: ProtectedResource::new(&settings, base_url, names.collect()),
-            source: Source::Issuers(issuers.into_iter().map(Arc::new).collect()),
-            seen: (entries > 0).then(|| SeenTokens::new(entries)),
+            throttle: Throttle::default(),
+            apis,
+            source: Source::Issuers,
+            trusted_proxies: TrustedProxies::parse(&settings.trusted_proxies).unwrap_or_default(),
             settings,
         })
     }
@@ -133,28 +115,43 @@ impl ResourceServer {
             );
             Arc::new(Accepted::new(token, None))
         });
+        let names = settings.apis.keys().map(Some);
+        let apis = std::iter::once(None).chain(names);
         ResourceServer {
             clock,
-            protected_resource: ProtectedResource::new(&settings, None, vec![]),
+            throttle: Throttle::default(),
+            apis: apis.map(|name| Api::disabled(name, &settings)).collect(),
             source: Source::TestingProfile(accepted),
-            seen: None,
+            trusted_proxies: TrustedProxies::default(),
             settings,
         }
     }
 
     /// What goes on beside the requests, from liftoff on.
     pub(crate) fn lift_off(&self) {
-        if let Some(seen) = &self.seen {
+        for seen in self.apis.iter().filter_map(|api| api.seen.as_ref()) {
             seen.begin_forgetting();
         }
     }
 
-    /// The issuers whose tokens are accepted, the provider first; none while disabled.
-    pub(crate) fn issuers(&self) -> &[Arc<Issuer>] {
-        match &self.source {
-            Source::Issuers(issuers) => issuers,
-            Source::TestingProfile(_) => &[],
-        }
+    /// The app's APIs, its own first.
+    pub(crate) fn apis(&self) -> &[Api] {
+        &self.apis
+    }
+
+    /// The API of this name, if there is one; the app's own without a name.
+    pub(crate) fn api(&self, name: Option<&str>) -> Option<&Api> {
+        self.apis.iter().find(|api| api.name() == name)
+    }
+
+    pub(crate) fn is_disabled(&self) -> bool {
+        matches!(self.source, Source::TestingProfile(_))
+    }
+
+    /// The value of `WWW-Authenticate` for this refusal, if a token would help.
+    pub(crate) fn challenge(&self, error: &BearerError, demand: Demand) -> Option<String> {
+        let api = self.api(demand.api)?;
+        api.protected_resource.challenge(error, demand)
     }
 
     /// What is relaxed about access tokens, a sentence each; with the other settings' if sign-in, which
@@ -164,11 +161,8 @@ impl ResourceServer {
             true => self.settings.relaxations(),
             false => vec![],
         };
-        if self
-            .issuers()
-            .iter()
-            .any(|issuer| issuer.expected.audience_is_client_id())
-        {
+        let mut issuers = self.apis.iter().flat_map(Api::issuers);
+        if issuers.any(|issuer| issuer.expected.audience_is_client_id()) {
             lines.push(
                 "`audience`: access tokens are accepted for the client id, which is also the audience \
                  of ID tokens; set it to an identifier of this API"
@@ -178,33 +172,41 @@ impl ResourceServer {
         lines
     }
 
-    /// Accepts the token that a request carries, or says why not.
+    /// Accepts the token that a request to this API carries, or says why not.
     pub(crate) async fn accept(
         &self,
-        headers: &HeaderMap<'_>,
+        api: Option<&str>,
+        request: &Request<'_>,
     ) -> Result<Arc<Accepted>, BearerError> {
-        let token = bearer_token(headers);
-        let issuers = match &self.source {
-            Source::Issuers(issuers) => issuers,
-            Source::TestingProfile(profile) => {
-                return match (token, profile) {
-                    (Err(BearerError::Missing), Some(accepted)) => Ok(accepted.clone()),
-                    (Ok(_), _) => Err(BearerTokenError::Disabled.into()),
-                    (Err(error), _) => Err(error),
-                };
-            }
-        };
+        let token = bearer_token(request.headers());
+        if let Source::TestingProfile(profile) = &self.source {
+            return match (token, profile) {
+                (Err(BearerError::Missing), Some(accepted)) => Ok(accepted.clone()),
+                (Ok(_), _) => Err(BearerTokenError::Disabled.into()),
+                (Err(error), _) => Err(error),
+            };
+        }
+        let api = self.api(api).ok_or(BearerError::NoApi)?;
 
         let token = token?;
         check_length(token)?;
         let now = self.clock.now();
         match self.is_read_here(token) {
-            true => self.accept_jwt(issuers, token, now).await,
-            false => match issuers.first() {
-                Some(issuer) => self.accept_opaque(issuer, token, now).await,
+            true => self.accept_jwt(api, token, now).await,
+            false => match api.issuer_to_ask() {
+                Some(issuer) => {
+                    let client = self.client(request);
+                    self.accept_opaque(api, issuer, token, client, now).await
+                }
                 None => Err(BearerTokenError::Opaque.into()),
             },
         }
+    }
+
+    /// Whose calls to the provider are counted together.
+    pub(crate) fn client(&self, request: &Request<'_>) -> Option<IpAddr> {
+        let peer = request.remote().map(|peer| peer.ip());
+        self.trusted_proxies.client(peer, request.real_ip())
     }
 
     /// Whether a token is a JWT to us, or the provider is asked about it.
@@ -219,11 +221,11 @@ impl ResourceServer {
     /// Accepts a JWT that was seen before, as long as nothing has changed, else judges it.
     async fn accept_jwt(
         &self,
-        issuers: &[Arc<Issuer>],
+        api: &Api,
         token: &str,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
-        if let Some(seen) = &self.seen {
+        if let Some(seen) = &api.seen {
             let before = seen.jwt(token, now);
             observing::token_looked_up(before.is_some());
             if let Some(jwt) = before {
@@ -231,7 +233,7 @@ impl ResourceServer {
                 let metadata = provider.metadata(now).await?;
                 // With other keys, the signature is checked once more.
                 if Arc::ptr_eq(&jwt.keys, &provider.keys(&metadata, now).await?) {
-                    let signs_nobody_in = metadata.additional_metadata().signs_nobody_in;
+                    let signs_nobody_in = metadata.signs_nobody_in();
                     let expected = &jwt.issuer.expected;
                     jwt.accepted
                         .token
@@ -241,10 +243,10 @@ impl ResourceServer {
             }
         }
         // Boxed, as all that a request seldom does.
-        let judging = self.judge_jwt(issuers, token, now).instrument(span());
+        let judging = self.judge_jwt(&api.issuers, token, now).instrument(span());
         let jwt = Box::pin(judging).await?;
         let accepted = jwt.accepted.clone();
-        if let Some(seen) = &self.seen {
+        if let Some(seen) = &api.seen {
             seen.add_jwt(jwt, now);
         }
         Ok(accepted)
@@ -262,15 +264,14 @@ impl ResourceServer {
 
         let (provider, expected) = (&issuer.provider, &issuer.expected);
         let metadata = provider.metadata(now).await?;
-        let further = metadata.additional_metadata();
         let algorithms = match &expected.algorithms {
             Some(algorithms) => AllowedAlgorithms::only(algorithms),
             None => AllowedAlgorithms {
-                listed: further.signing_algorithms(),
+                listed: metadata.signing_algorithms(),
                 keys_name_more: true,
             },
         };
-        let checked = unverified.check(expected, algorithms, further.signs_nobody_in, now)?;
+        let checked = unverified.check(expected, algorithms, metadata.signs_nobody_in(), now)?;
         let (verified, keys) = provider
             .with_keys(
                 &metadata,
@@ -296,11 +297,13 @@ impl ResourceServer {
     /// Takes the provider's word on a token: what it said a short while ago, or what it says now.
     async fn accept_opaque(
         &self,
+        api: &Api,
         issuer: &Arc<Issuer>,
         token: &str,
+        client: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
-        let seen = self.seen.as_ref().map(|seen| (seen, TokenHash::of(token)));
+        let seen = api.seen.as_ref().map(|seen| (seen, TokenHash::of(token)));
         if let Some((seen, hash)) = &seen {
             let before = seen.verdict(hash, now).await;
             observing::token_looked_up(before.is_some());
@@ -310,10 +313,10 @@ impl ResourceServer {
                 return Ok(accepted);
             }
         }
-        let Some(url) = introspection_endpoint(issuer, now).await? else {
+        let Some(endpoint) = introspection_endpoint(issuer, now).await? else {
             return Err(BearerTokenError::Opaque.into());
         };
-        let asking = introspect(issuer, &url, token, now).instrument(span());
+        let asking = introspect(issuer, &endpoint, token, client, now).instrument(span());
         let verdict = match seen {
             Some((seen, hash)) => Box::pin(seen.verdict_by(hash, asking, now)).await,
             None => Box::pin(asking).await.map_err(Arc::new),
@@ -351,25 +354,25 @@ fn issuer_of<'a>(
 async fn introspection_endpoint(
     issuer: &Issuer,
     now: OffsetDateTime,
-) -> Result<Option<Url>, ProviderError> {
+) -> Result<Option<IntrospectionEndpoint>, ProviderError> {
     let provider = &issuer.provider;
     let metadata = match provider.registration.introspection_endpoint {
         Some(_) => None,
         None => Some(provider.metadata(now).await?),
     };
-    Ok(provider
-        .introspection_endpoint(metadata.as_deref())
-        .cloned())
+    Ok(provider.introspection_endpoint(metadata.as_deref()))
 }
 
 /// What the provider says about a token, judged.
 async fn introspect(
     issuer: &Arc<Issuer>,
-    url: &Url,
+    endpoint: &IntrospectionEndpoint,
     token: &str,
+    client: Option<IpAddr>,
     now: OffsetDateTime,
 ) -> Result<Verdict, ProviderError> {
-    let body = issuer.provider.introspect(url, token, now).await?;
+    let asking = issuer.provider.introspect(endpoint, token, client, now);
+    let body = asking.await?;
     let verdict = AccessToken::accept_introspection(token, &body, &issuer.expected, now);
     match verdict {
         Err(error) if error.is_about_the_reply() => Err(ProviderError::Malformed {
@@ -381,6 +384,41 @@ async fn introspect(
 }
 
 impl Issuer {
+    /// An issuer for one API. `other` is its table of the setting `issuers`, with its name; the client is registered at
+    /// that without one.
+    fn new(
+        provider: Arc<Provider>,
+        other: Option<(&str, &IssuerSettings)>,
+        audience: Vec<String>,
+        introspection_needs_audience: bool,
+        client_id: &str,
+        settings: &Settings,
+    ) -> Issuer {
+        let registration = &provider.registration;
+        let roles = other.and_then(|(_, other)| other.roles_claim.as_ref());
+        Issuer {
+            is_asked: other.is_none() && registration.may_introspect(settings),
+            expected: AccessTokenExpectations {
+                issuer: registration.issuer.clone(),
+                audience,
+                audience_claim: other
+                    .map_or(settings.audience_claim, |(_, other)| other.audience_claim),
+                introspection_needs_audience,
+                client_id: client_id.to_owned(),
+                accepts: other.map_or(settings.accepts, |(_, other)| other.accepts),
+                accepts_setting: match other {
+                    Some((name, _)) => format!("oidc.issuers.{name}.accepts"),
+                    None => "oidc.accepts".to_owned(),
+                },
+                require_at_jwt: settings.require_at_jwt,
+                roles: ClaimPath::parse_all(roles.unwrap_or(&settings.roles_claim)),
+                algorithms: settings.access_token_algorithms(),
+                clock_skew: settings.clock_skew,
+            },
+            provider,
+        }
+    }
+
     pub(crate) fn name(&self) -> &str {
         &self.expected.issuer
     }

@@ -1,7 +1,6 @@
 //! Protected resource metadata (RFC 9728): where a client that was refused finds the provider.
 
 use std::{
-    borrow::Cow,
     collections::BTreeSet,
     io::Cursor,
     sync::{Mutex, PoisonError},
@@ -9,14 +8,17 @@ use std::{
 
 use rocket::{
     Data, Request, Response, Route,
-    http::{ContentType, Method, Status},
+    http::{ContentType, Method, Status, uri::Host},
     route::{Handler, Outcome},
 };
 use serde_json::json;
 use url::Url;
 
-use super::{BearerError, ResourceServer};
-use crate::settings::{Settings, resource_identifier};
+use super::{Api, BearerError, ResourceServer};
+use crate::{
+    scopes::Demand,
+    settings::{Settings, resource_identifier},
+};
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
@@ -24,8 +26,6 @@ const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 #[derive(Debug)]
 pub(crate) struct ProtectedResource {
     realm: String,
-    /// The challenge to a request without a token, of which there are many.
-    bare_challenge: Option<String>,
     /// `None` when no metadata is published.
     published: Option<Published>,
     authorization_servers: Vec<String>,
@@ -43,30 +43,40 @@ struct Published {
     /// Where its metadata is (§3.1), as an address and as a path of this app.
     url: String,
     path: String,
+    /// Of that address.
+    host: Option<String>,
+    port: Option<u16>,
 }
 
 impl ProtectedResource {
+    /// The API `resource`, if its address is known.
     pub(super) fn new(
         settings: &Settings,
-        base_url: Option<&Url>,
-        authorization_servers: Vec<String>,
+        resource: Option<&Url>,
+        further_scopes: &[String],
     ) -> ProtectedResource {
-        let published = settings
-            .resource
-            .as_ref()
-            .or(base_url)
-            .filter(|_| settings.resource_metadata && !authorization_servers.is_empty())
-            .map(Published::new);
-        let url = published.as_ref().map(|published| &*published.url);
         ProtectedResource {
             realm: settings.realm.clone(),
-            bare_challenge: BearerError::Missing.challenge(&settings.realm, url),
-            published,
-            authorization_servers,
+            published: resource
+                .filter(|_| settings.resource_metadata)
+                .map(Published::new),
+            authorization_servers: vec![],
             scopes: Mutex::default(),
-            further_scopes: settings.scopes_supported.clone(),
-            is_asked_for: settings.resource_server_only || settings.resource.is_some(),
+            further_scopes: further_scopes.to_vec(),
+            is_asked_for: false,
         }
+    }
+
+    /// With these issuers to get tokens from.
+    pub(super) fn of_authorization_servers(mut self, issuers: Vec<String>) -> ProtectedResource {
+        self.authorization_servers = issuers;
+        self
+    }
+
+    /// Published whether the app has a `Bearer` that we see or not, if `is_asked_for`.
+    pub(super) fn published_if(mut self, is_asked_for: bool) -> ProtectedResource {
+        self.is_asked_for = is_asked_for;
+        self
     }
 
     /// Notes a guard of the app, with the words it may ask for.
@@ -84,12 +94,9 @@ impl ProtectedResource {
     }
 
     /// The value of `WWW-Authenticate` for this refusal, if a token would help.
-    pub(crate) fn challenge(&self, error: &BearerError) -> Option<Cow<'_, str>> {
-        if let BearerError::Missing = error {
-            return self.bare_challenge.as_deref().map(Cow::Borrowed);
-        }
+    pub(super) fn challenge(&self, error: &BearerError, demand: Demand) -> Option<String> {
         let url = self.published.as_ref().map(|published| &*published.url);
-        error.challenge(&self.realm, url).map(Cow::Owned)
+        error.challenge(&self.realm, demand.scope().as_deref(), url)
     }
 
     /// Where the metadata is published, as a path of this app.
@@ -101,7 +108,7 @@ impl ProtectedResource {
     fn metadata(&self) -> Option<String> {
         let published = self.published.as_ref()?;
         let scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        if scopes.is_none() && !self.is_asked_for && self.further_scopes.is_empty() {
+        if scopes.is_none() && !self.is_asked_for {
             return None;
         }
         let scopes: BTreeSet<&str> = scopes
@@ -113,9 +120,11 @@ impl ProtectedResource {
 
         let mut metadata = json!({
             "resource": published.resource,
-            "authorization_servers": self.authorization_servers,
             "bearer_methods_supported": ["header"],
         });
+        if !self.authorization_servers.is_empty() {
+            metadata["authorization_servers"] = json!(self.authorization_servers);
+        }
         if !scopes.is_empty() {
             metadata["scopes_supported"] = json!(scopes);
         }
@@ -133,42 +142,84 @@ impl Published {
             url: format!("{origin}{well_known}"),
             resource: identifier,
             path: well_known,
+            host: resource.host_str().map(str::to_owned),
+            port: resource.port(),
         }
+    }
+
+    /// Whether a request is to its host.
+    fn is_at(&self, host: &Host<'_>) -> bool {
+        let domain = host.domain().as_str();
+        let is_named = |own: &String| own.eq_ignore_ascii_case(domain);
+        self.host.as_ref().is_some_and(is_named) && self.port == host.port()
     }
 }
 
-/// The route of the metadata, if it is published.
-pub(crate) fn routes(resource: &ProtectedResource) -> Vec<Route> {
-    let route = resource.path().map(|path| {
-        let mut route = Route::new(Method::Get, path, Metadata);
-        route.name = Some("oidc_protected_resource".into());
-        route
+/// The routes of the metadata of these APIs, as far as it is published.
+pub(crate) fn routes(apis: &[Api]) -> Vec<Route> {
+    let paths = apis.iter().filter_map(|api| api.protected_resource.path());
+    let paths: BTreeSet<&str> = paths.collect();
+    let routes = paths.into_iter().flat_map(|path| {
+        let named = |name: &'static str, method| {
+            let metadata = Metadata(path.to_owned());
+            let mut route = Route::new(method, path, metadata);
+            route.name = Some(name.into());
+            route
+        };
+        [
+            named("oidc_protected_resource", Method::Get),
+            named("oidc_protected_resource_preflight", Method::Options),
+        ]
     });
-    route.into_iter().collect()
+    routes.collect()
 }
 
-/// `GET /.well-known/oauth-protected-resource`.
+/// `GET /.well-known/oauth-protected-resource`, or below; and what scripts of other origins ask before.
 #[derive(Clone)]
-struct Metadata;
+struct Metadata(String);
+
+impl Metadata {
+    /// The metadata at this path. APIs on two hosts may share it.
+    fn find(&self, request: &Request<'_>) -> Option<String> {
+        let apis = request.rocket().state::<ResourceServer>()?.apis();
+        let resources = apis.iter().map(|api| &api.protected_resource);
+        let here = resources.filter(|resource| resource.path() == Some(&self.0));
+        let mut found = here.filter_map(|it| Some((it.published.as_ref()?, it.metadata()?)));
+        let first = found.next()?;
+        let host = request.host();
+        let is_meant = |published: &Published| host.is_some_and(|host| published.is_at(host));
+        if is_meant(first.0) {
+            return Some(first.1);
+        }
+        // A proxy may have changed the host: a client compares `resource` anyway (§3.3).
+        let meant = found.find(|(published, _)| is_meant(published));
+        Some(meant.unwrap_or(first).1)
+    }
+}
 
 #[rocket::async_trait]
 impl Handler for Metadata {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
-        let metadata = request
-            .rocket()
-            .state::<ResourceServer>()
-            .and_then(|resource_server| resource_server.protected_resource.metadata());
-        let Some(metadata) = metadata else {
+        let Some(metadata) = self.find(request) else {
             return Outcome::Forward((data, Status::NotFound));
         };
         // Public, and read by clients that run in browsers.
-        Outcome::Success(
-            Response::build()
+        let mut response = Response::build();
+        response.raw_header("Access-Control-Allow-Origin", "*");
+        if request.method() == Method::Options {
+            // Clients send headers of their own, such as `MCP-Protocol-Version`.
+            response
+                .status(Status::NoContent)
+                .raw_header("Allow", "GET, HEAD, OPTIONS")
+                .raw_header("Access-Control-Allow-Methods", "GET, HEAD")
+                .raw_header("Access-Control-Allow-Headers", "*, Authorization")
+                .raw_header("Access-Control-Max-Age", "7200");
+        } else {
+            response
                 .header(ContentType::JSON)
-                .raw_header("Access-Control-Allow-Origin", "*")
                 .raw_header("Cache-Control", "max-age=300")
-                .sized_body(metadata.len(), Cursor::new(metadata))
-                .finalize(),
-        )
+                .sized_body(metadata.len(), Cursor::new(metadata));
+        }
+        Outcome::Success(response.finalize())
     }
 }

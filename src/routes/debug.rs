@@ -63,7 +63,7 @@ impl Visit<'_, '_> {
             sections.push(Section {
                 title: "Provider's metadata",
                 text: match provider.metadata(self.now).await {
-                    Ok(metadata) => pretty(without_ours(json!(*metadata))),
+                    Ok(metadata) => pretty(without_nulls(json!(*metadata))),
                     Err(error) => format!("{error}\n{}", error.remedy()),
                 },
             });
@@ -122,10 +122,10 @@ fn keys(provider: &Provider) -> String {
     format!("fetched {}\n{keys}", date(at.unix_timestamp()))
 }
 
-/// The metadata as the provider gave it, without the member that we add.
-fn without_ours(mut metadata: Value) -> Value {
+/// The members of the metadata that are used and there.
+fn without_nulls(mut metadata: Value) -> Value {
     if let Some(members) = metadata.as_object_mut() {
-        members.retain(|name, value| !name.starts_with("rocket_openidconnect") && !value.is_null());
+        members.retain(|_, value| !value.is_null());
     }
     metadata
 }

@@ -290,7 +290,7 @@ impl Visit<'_, '_> {
             found = sessions.find_ending(jar, self.now).await.map(Arc::new);
         }
         // Whatever became of the session: an older copy of it ends it too.
-        let name = sessions.name_in(jar).filter(|name| match found {
+        let mut name = sessions.name_in(jar).filter(|name| match found {
             Err(SignedOut::LifetimeEnded) => false,
             Err(SignedOut::Ended) => sessions.is_end_unrecorded(name),
             _ => true,
@@ -308,6 +308,11 @@ impl Visit<'_, '_> {
             }
             Err(_) => None,
         };
+        // Anybody may have kept cookies from long ago.
+        let is_long_over = is_store_down && sessions.is_in_cookies() && session.is_none();
+        if is_long_over && name.take().is_some() {
+            reason = Some(SignedOut::LifetimeEnded.reason());
+        }
         let ended = sessions
             .end_in_browser(
                 name.as_deref(),
@@ -416,7 +421,7 @@ impl Visit<'_, '_> {
             origins.push(issuer.origin().ascii_serialization());
         }
         if let Ok(metadata) = provider.metadata(self.now).await
-            && let Some(url) = &metadata.additional_metadata().end_session_endpoint
+            && let Some(url) = metadata.end_session_endpoint()
         {
             origins.push(url.origin().ascii_serialization());
         }

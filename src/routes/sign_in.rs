@@ -181,9 +181,14 @@ impl<'r> Visit<'r, '_> {
         };
         let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
         let attempt = attempt.after_ends(ends);
-        let beginning =
-            self.rp
-                .begin_sign_in(provider, &browser.id, attempt, &parameters, self.now);
+        let beginning = self.rp.begin_sign_in(
+            provider,
+            &browser.id,
+            attempt,
+            &parameters,
+            self.client(),
+            self.now,
+        );
         match beginning.await {
             Ok(begun) => {
                 let name = begun.attempt.id.short_name();
@@ -225,7 +230,14 @@ impl Handler for AuthorizeForm {
             return Outcome::Error(Status::InternalServerError);
         };
         if visit.rp.settings.response_mode != ResponseMode::FormPost {
-            return Outcome::Error(Status::NotFound);
+            let pairs = form(request, data, LARGEST_FORM).await.unwrap_or_default();
+            let is_response =
+                |(name, _): &(String, String)| matches!(&**name, "state" | "code" | "error");
+            if !pairs.iter().any(is_response) {
+                return Outcome::Error(Status::NotFound);
+            }
+            let (error, home) = (SignInError::PostedResponse, ReturnTo::home());
+            return visit.failed(error, &home).instrument(span()).await;
         }
         let Some(pairs) = form(request, data, LARGEST_FORM).await else {
             let (error, home) = (SignInError::UnreadableForm, ReturnTo::home());
@@ -305,7 +317,8 @@ impl<'r> Visit<'r, '_> {
             Ok::<_, crate::keys::DecryptError>((attempt, key))
         });
         let (Some(state), Some(Ok((attempt, key)))) = (state, decrypted) else {
-            return self.failed(SignInError::State, &ReturnTo::home()).await;
+            let error = response.refuse_without_attempt();
+            return self.failed(error, &ReturnTo::home()).await;
         };
 
         let _ = self.attempt.set(attempt.id.short_name());
@@ -609,6 +622,15 @@ impl Visit<'_, '_> {
         let begun = begun.map_err(|error| match error {
             BeginError::TooLarge(error) => SignInError::SessionTooLarge(error).into(),
             BeginError::Store(error) => SignInError::Store(error).into(),
+            BeginError::NotStored { error, begun } => {
+                // The next identical callback may have the new one.
+                if let (Some(replaced), Source::Provider(provider)) =
+                    (&begun.replaced, &self.rp.source)
+                {
+                    revoke_replaced(provider, replaced, &begun.session, self.now);
+                }
+                SignInError::Store(error).into()
+            }
             BeginError::Ended { ends, replaced } => {
                 if let (Some(replaced), Source::Provider(provider)) = (replaced, &self.rp.source)
                     && let Some(tokens) = replaced.tokens()

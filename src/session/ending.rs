@@ -54,7 +54,8 @@ pub(crate) async fn while_signing_in<T>(
 
 impl Sessions {
     /// Ends one session by its name; `known` is that session, where the caller has it. Answers its end, once:
-    /// `None` when it had ended before or is over by its times, as far as that can be known.
+    /// `None` when it had ended before, as one whose end is kept, or is over by its times, as far as that can be
+    /// known.
     pub(crate) async fn end(
         &self,
         name: &str,
@@ -65,6 +66,7 @@ impl Sessions {
         if !self.is_in_cookies {
             return self.remove(name, cause, now).await;
         }
+        let is_told = self.unrecorded.has(name);
         self.note_end(&[name], now).await?;
         // No other session has this name. Of several who end it, one tells.
         let life = self.settings.lifetime;
@@ -72,19 +74,21 @@ impl Sessions {
             .store
             .claim(&self.names.told_end(name), "1", life)
             .await;
-        let is_first = telling.unwrap_or(true);
+        let is_first = telling.unwrap_or(true) && !is_told;
         Ok(self.ended(name, known, cause, now).filter(|_| is_first))
     }
 
-    /// Removes a session from the store. `None` when there was none, or it was over by its times.
+    /// Removes a session from the store. `None` when there was none, or only one whose end is kept, or it was over
+    /// by its times.
     async fn remove(
         &self,
         name: &str,
         cause: EndCause,
         now: OffsetDateTime,
     ) -> Result<Option<SessionChange>, StoreError> {
+        let is_told = self.unrecorded.has(name);
         let session = self.load(name).await?.ok();
-        let is_first = self.store.remove(name).await?;
+        let is_first = self.store.remove(name).await? && !is_told;
         Ok(self
             .ended(name, session.as_deref(), cause, now)
             .filter(|_| is_first))

@@ -98,6 +98,12 @@ pub(crate) enum BeginError {
     TooLarge(#[from] SessionTooLarge),
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Of a session in place of another one, which has ended.
+    #[error("{error}")]
+    NotStored {
+        error: StoreError,
+        begun: Box<Begun>,
+    },
     #[error("the sessions of the user were ended while they signed in")]
     Ended {
         /// The ends that are noted now.
@@ -108,6 +114,7 @@ pub(crate) enum BeginError {
 }
 
 /// A session that has begun.
+#[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) session: CurrentSession,
     /// The one that the browser had before, which has ended now.
@@ -243,30 +250,51 @@ impl Sessions {
             Some(jar) => self.end_replaced(&current, jar, now, ended).await?,
             None => None,
         };
+        let stored = self.store_new(&current, now, ended).await;
+        let begun = Begun {
+            session: current,
+            replaced,
+        };
+        match stored {
+            Ok(None) => Ok(begun),
+            Ok(Some(ends)) => Err(BeginError::Ended {
+                ends,
+                replaced: begun.replaced.map(Box::new),
+            }),
+            Err(error) if begun.replaced.is_none() => Err(error.into()),
+            Err(error) => Err(BeginError::NotStored {
+                error,
+                begun: Box::new(begun),
+            }),
+        }
+    }
+
+    /// Keeps a new session, and tells the nodes of it. Answers the ends of its user that are noted, when it is
+    /// ended by one: then nobody has it.
+    async fn store_new(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
+    ) -> Result<Option<EarlierEnds>, StoreError> {
         if !self.is_in_cookies {
-            self.make_room(&current, now, ended).await?;
-            let stored = self.stored(&current, self.names_of(&current).into_owners());
-            let life = self.kept_for(&current, now);
+            self.make_room(current, now, ended).await?;
+            let stored = self.stored(current, self.names_of(current).into_owners());
+            let life = self.kept_for(current, now);
             self.store.create(&stored, life).await?;
         }
-        match self.recorded(&current, now).await {
-            Ok(None) => Ok(Begun {
-                session: current,
-                replaced,
-            }),
+        match self.recorded(current, now).await {
+            Ok(None) => Ok(None),
             // Whoever ended the sessions of this user may not have found it.
             Ok(Some(ends)) => {
-                self.withdraw(&current).await?;
-                Err(BeginError::Ended {
-                    ends,
-                    replaced: replaced.map(Box::new),
-                })
+                self.withdraw(current).await?;
+                Ok(Some(ends))
             }
             Err(error) => {
-                if let Err(error) = self.withdraw(&current).await {
+                if let Err(error) = self.withdraw(current).await {
                     tracing::debug!("{error}; a session that no browser has stays in the store");
                 }
-                Err(error.into())
+                Err(error)
             }
         }
     }
@@ -391,6 +419,10 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> bool {
         let name = session.name();
+        if reason == SignedOut::Idle && self.was_used(name, now) {
+            // An older copy of a cookie: the session goes on with the newer one.
+            return false;
+        }
         // Its browser may show it for days.
         if !self
             .noticed_ends
@@ -673,6 +705,14 @@ impl Sessions {
         seconds(self.settings.idle / 10).max(1)
     }
 
+    /// Whether this node noted the use of a session in cookies within the idle time.
+    fn was_used(&self, name: &str, now: OffsetDateTime) -> bool {
+        let used = self.touched.get(name);
+        used.is_some_and(|used| {
+            now.unix_timestamp().saturating_sub(used) < seconds(self.settings.idle)
+        })
+    }
+
     fn is_first_touch(&self, name: &str, now: i64) -> bool {
         let pause = self.touch_pause();
         let mut is_first = false;
@@ -704,6 +744,9 @@ impl Sessions {
         self.reduce(&mut session, &mut tokens);
         let mut next = self.record(session, &tokens, current.name.clone(), current.version)?;
         if self.is_in_cookies {
+            if next.ends > current.ends {
+                self.note_last_end(&next, now).await?;
+            }
             return Ok(self.advance_in_cookies(next, now).await?);
         }
         let owners = self.names_of(&next).into_owners();
@@ -733,6 +776,10 @@ impl Sessions {
         next: CurrentSession,
         now: OffsetDateTime,
     ) -> Result<Option<CurrentSession>, StoreError> {
+        // The store may be down still.
+        if self.unrecorded.has(&next.name) {
+            return Ok(None);
+        }
         // The record first: who sees the number finds it.
         let life = self.remaining(&next, now);
         if self.is_shared {

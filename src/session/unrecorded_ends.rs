@@ -19,7 +19,11 @@ use time::OffsetDateTime;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    EndCause, Session, SessionChange, Sessions, ended_note::Ended, milliseconds, store::StoreError,
+    EndCause, Session, SessionChange, Sessions,
+    ended_note::Ended,
+    milliseconds,
+    sessions::{MAX_DIFFERENCE, seconds},
+    store::StoreError,
 };
 use crate::{Clock, cookies::SetCookie, observing};
 
@@ -271,6 +275,10 @@ impl Sessions {
             if is_own {
                 end = self.new_end(&ended.name, session, cause, now);
             }
+            if ended.ends.saturating_add(seconds(MAX_DIFFERENCE) * 1000) <= milliseconds(now) {
+                // It is over by itself at every node.
+                continue;
+            }
             is_refused_here &= self.keep_end(&ended, false);
             unrecorded.push(ended);
         }
@@ -373,12 +381,15 @@ impl Sessions {
     }
 
     /// The end of a session; without the session, as if it had begun now.
+    ///
+    /// It counts for the newest generation, which may not be at hand: a refresh may have moved when that ends.
     fn end_to_keep(&self, name: &str, session: Option<&Session>, now: OffsetDateTime) -> Ended {
         let lifetime = i64::try_from(self.settings.lifetime.as_millis()).unwrap_or(i64::MAX);
-        let latest = milliseconds(now).saturating_add(lifetime);
+        let started = session.map_or(milliseconds(now), |session| session.started);
+        let latest = started.saturating_add(lifetime);
         Ended {
             name: name.to_owned(),
-            ends: session.map_or(latest, |session| session.ends.min(latest)),
+            ends: session.map_or(latest, |session| session.ends.max(latest)),
         }
     }
 }

@@ -6,8 +6,9 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    Settings, SettingsError, StoreKind, TrustedProxies,
+    InsecureHttpHosts, Settings, SettingsError, StoreKind, TrustedProxies,
     session::{StoreUrl, TOKENS},
+    stray_characters::{has_control, trimmed},
     value::is_https_or_loopback,
 };
 use crate::keys::SecretKey;
@@ -80,6 +81,8 @@ impl Settings {
         self.check_post_logout_redirect_uri()?;
         self.check_clear_site_data()?;
         self.check_users()?;
+        self.check_credentials()?;
+        self.check_insecure_http_hosts()?;
         self.check_resource_server()?;
         if let Some(issuer) = &self.issuer {
             self.check_issuer("issuer", issuer)?;
@@ -132,6 +135,17 @@ impl Settings {
                 format!("{:?} is not a path to mount at", self.mount),
                 "write a path such as `/oidc`: it starts with `/`, does not end with one, and is made \
                  of letters, digits and `.`, `_`, `~`, `-`",
+            )),
+        }
+    }
+
+    fn check_insecure_http_hosts(&self) -> Result<(), SettingsError> {
+        match InsecureHttpHosts::parse(&self.insecure_http_hosts) {
+            Ok(_) => Ok(()),
+            Err(text) => Err(self.error(
+                "insecure_http_hosts",
+                format!("{text:?} is not a host"),
+                "list exact names or addresses, without scheme, port and path, such as `keycloak`",
             )),
         }
     }
@@ -438,6 +452,25 @@ impl Settings {
         }
     }
 
+    /// What files and variables give is trimmed by now; this is what an app sets in its code.
+    fn check_credentials(&self) -> Result<(), SettingsError> {
+        let secret = self.client_secret.as_ref();
+        for (key, text) in [
+            ("client_id", self.client_id.as_deref()),
+            ("client_secret", secret.map(|secret| secret.expose())),
+            ("private_key_id", self.private_key_id.as_deref()),
+        ] {
+            if text.is_some_and(|text| trimmed(text) != text || has_control(text)) {
+                return Err(self.error(
+                    key,
+                    "white space or another invisible character is around the value or in it",
+                    format!("set `{key}` to the value alone"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
     /// OpenID Connect Discovery §3: an `https` URL without query and fragment. `http` on loopback too.
     pub(super) fn check_issuer(&self, key: &str, issuer: &str) -> Result<(), SettingsError> {
         let remedy = "write the issuer exactly as the provider's metadata has it, such as \
@@ -454,20 +487,41 @@ impl Settings {
             let cause = format!("the issuer {issuer:?} has a query, a fragment or a space");
             return Err(self.error(key, cause, remedy));
         }
+        if let Some(meant) = issuer_of_metadata(issuer) {
+            let cause =
+                format!("`{issuer}` is the address of the provider's metadata, not the issuer");
+            let remedy = format!("write `{meant}`");
+            return Err(self.error(key, cause, remedy));
+        }
         self.check_endpoint(key, &url)
     }
 
-    /// Everything is asked over `https`, or on loopback.
+    /// Everything is asked over `https`, on loopback, or of a host in `insecure_http_hosts`.
     pub(super) fn check_endpoint(&self, key: &str, url: &Url) -> Result<(), SettingsError> {
-        match is_https_or_loopback(url) {
-            true => Ok(()),
-            false => Err(self.error(
-                key,
-                format!("`{url}` is neither `https` nor on loopback"),
-                "write an address with `https`",
-            )),
+        let is_http = url.scheme() == "http";
+        if is_https_or_loopback(url) || (is_http && self.insecure_hosts().has(url)) {
+            return Ok(());
         }
+        let cause = format!("`{url}` is neither `https` nor on loopback");
+        let remedy = match url.host_str().filter(|_| is_http) {
+            Some(host) => format!(
+                "write an address with `https`; in a closed network, list `{host}` in `insecure_http_hosts`"
+            ),
+            None => "write an address with `https`".to_owned(),
+        };
+        Err(self.error(key, cause, remedy))
     }
+}
+
+/// The issuer whose metadata is at this address, if it is the address of metadata: by OpenID Connect Discovery §4, or
+/// by RFC 8414 §3.1, where the issuer's path comes last.
+fn issuer_of_metadata(url: &str) -> Option<String> {
+    let names = ["openid-configuration", "oauth-authorization-server"];
+    names.into_iter().find_map(|name| {
+        let (before, after) = url.split_once(&format!("/.well-known/{name}"))?;
+        let is_whole = after.is_empty() || after.starts_with('/');
+        is_whole.then(|| format!("{before}{}", after.trim_end_matches('/')))
+    })
 }
 
 /// Whether the sign-in itself sets this parameter. Providers read names in their ways: ASP.NET ignores their case,

@@ -16,7 +16,8 @@ use url::Url;
 use super::{
     error::REMEDY,
     key::{Form, edit_distance},
-    value::{self, Address, SecretText, Text},
+    stray_characters::trimmed,
+    value::{self, Address, Credential, SecretText, Text},
 };
 use crate::Secret;
 
@@ -63,7 +64,7 @@ pub struct ClientSecretsTable {
 /// More than any `client_secrets.json` or secret has.
 const LARGEST_FILE: u64 = 64 * 1024;
 
-const MEMBERS: [&str; 9] = [
+pub(super) const MEMBERS: [&str; 9] = [
     "client_id",
     "client_secret",
     "issuer",
@@ -111,7 +112,7 @@ impl ClientSecretsTable {
     /// Reads one member. The error of a wrong type names the member and no value.
     fn accept<'de, A: MapAccess<'de>>(&mut self, name: &str, map: &mut A) -> Result<(), A::Error> {
         match name {
-            "client_id" => self.client_id = map.next_value::<Option<Text>>()?.map(Into::into),
+            "client_id" => self.client_id = map.next_value::<Option<Credential>>()?.map(Into::into),
             "client_secret" => {
                 self.client_secret = map.next_value::<Option<SecretText>>()?.map(Into::into);
             }
@@ -192,8 +193,9 @@ impl<'de> Deserialize<'de> for ClientSecrets {
             }
 
             fn visit_str<E: Error>(self, path: &str) -> Result<ClientSecrets, E> {
+                let path = trimmed(path);
                 // A table that went wrong would be shown as a path.
-                match path.trim_start().starts_with('{') || path.trim().is_empty() {
+                match path.starts_with('{') || path.is_empty() {
                     true => Err(E::custom(format_args!(
                         "the value is neither a path nor a table{REMEDY}write the path of a \
                          client_secrets.json, or its content as a table"
@@ -221,8 +223,17 @@ where
     Ok(text.map(PathBuf::from))
 }
 
-/// Reads a text file of bounded size. The error is a cause that names the file.
+/// Reads a text file of bounded size, without a byte-order mark. The error is a cause that names the file.
 pub(super) fn read_text(path: &Path) -> Result<String, String> {
+    let mut text = read_raw(path)?;
+    if text.starts_with('\u{feff}') {
+        text.drain(..'\u{feff}'.len_utf8());
+    }
+    Ok(text)
+}
+
+/// As [`read_text`], with every character of the file.
+pub(super) fn read_raw(path: &Path) -> Result<String, String> {
     let shown = path.display();
     let unreadable = |error: io::Error| match error.kind() {
         io::ErrorKind::NotFound => format!("there is no file `{shown}`"),

@@ -127,6 +127,16 @@ impl SettingsError {
 /// Divides cause and remedy in the message of a deserialiser.
 pub(super) const REMEDY: &str = "\u{1f}";
 
+/// Names as an enumeration; `None` of none.
+pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+    match names.as_slice() {
+        [] => None,
+        [name] => Some(name.clone()),
+        [names @ .., last] => Some(format!("{} and {last}", names.join(", "))),
+    }
+}
+
 fn describe(found: &Actual, hidden: bool) -> String {
     match found {
         Actual::Map => "a table".to_owned(),

@@ -33,7 +33,7 @@ pub use self::{
     error::SettingsError,
     http::HttpSettings,
     presets::{KnownProvider, ProviderPreset},
-    resource_server::{IntrospectionAuthMethod, IssuerSettings, TokenValidation},
+    resource_server::{ApiSettings, IntrospectionAuthMethod, IssuerSettings, TokenValidation},
     session::{SessionSettings, StoreKind},
 };
 pub(crate) use self::{check::CLEAR_SITE_DATA, session::StoreUrl};
@@ -41,13 +41,14 @@ use self::{
     environment::Environment,
     error::Origins,
     value::{
-        AcceptsName, Address, AudienceClaimName, ExactAddress, IntrospectionMethod, Method,
-        ResponseModeName, SecretText, Text, Validation, Words,
+        AcceptsName, Address, AudienceClaimName, Credential, ExactAddress, IntrospectionMethod,
+        Method, ResponseModeName, SecretText, Text, Validation, Words, is_loopback,
     },
 };
 pub(crate) use self::{
+    insecure_http_hosts::InsecureHttpHosts,
     mode::{GivenEndpoints, MetadataSource, Mode, Registration, Surroundings},
-    resource_server::resource_identifier,
+    resource_server::{resource_identifier, spellings},
     site::Site,
     trusted_proxies::TrustedProxies,
 };
@@ -65,12 +66,14 @@ mod error;
 mod http;
 #[cfg(feature = "testing")]
 mod in_process;
+mod insecure_http_hosts;
 mod key;
 mod mode;
 mod presets;
 mod resource_server;
 mod session;
 mod site;
+mod stray_characters;
 mod trusted_proxies;
 mod value;
 
@@ -108,7 +111,8 @@ pub struct Settings {
     /// _Default:_ none
     #[serde(deserialize_with = "presets::name_or_table")]
     pub provider: Option<ProviderPreset>,
-    /// The provider's issuer, exactly as its metadata has it: `https`, or `http` on loopback.
+    /// The provider's issuer, exactly as its metadata has it: `https`, or `http` on loopback and for
+    /// `insecure_http_hosts`.
     /// [Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata)
     ///
     /// _Default:_ the one of `client_secrets`, or of `provider`
@@ -117,7 +121,7 @@ pub struct Settings {
     /// The client's identifier at the provider.
     ///
     /// _Default:_ the one of `client_secrets`
-    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
+    #[serde(deserialize_with = "value::optional::<_, Credential, _>")]
     pub client_id: Option<String>,
     /// The client's secret. Absent in all three places: a public client.
     ///
@@ -141,7 +145,7 @@ pub struct Settings {
     /// The `kid` of that key at the provider.
     ///
     /// _Default:_ the one of the JWK
-    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
+    #[serde(deserialize_with = "value::optional::<_, Credential, _>")]
     pub private_key_id: Option<String>,
     /// The `aud` of client assertions: `endpoint` for the address of the endpoint that is asked, or any other
     /// value as it is. [RFC 7523 §3](https://www.rfc-editor.org/rfc/rfc7523#section-3)
@@ -155,6 +159,13 @@ pub struct Settings {
     /// _Default:_ `{issuer}/.well-known/openid-configuration`
     #[serde(deserialize_with = "value::optional::<_, Address, _>")]
     pub server_metadata_url: Option<Url>,
+    /// Hosts of a closed network for which plain `http` is accepted, past any proxy: exact names or addresses, without
+    /// port, in the issuer, in other addresses of these settings, and in the provider's metadata. Whoever is on the way
+    /// reads client secrets, codes and tokens; a warning at liftoff.
+    ///
+    /// _Default:_ `[]`: `http` is for loopback alone
+    #[serde(deserialize_with = "value::via::<_, Words, _>")]
+    pub insecure_http_hosts: Vec<String>,
     /// The scopes to ask for, as words in one string or a list; `openid` must be among them.
     /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
     ///
@@ -172,6 +183,13 @@ pub struct Settings {
     ///
     /// _Default:_ `true`
     pub user_info_enabled: bool,
+    /// Whether people sign in while UserInfo does not answer (5xx, 429, or nothing), with the claims of the ID token
+    /// alone and a warning in the log. A refresh that asks UserInfo (`session.refresh_user_info`) then leaves the claims
+    /// of the ID token alone too, until UserInfo answers. For an app that needs none of its claims to say who may do
+    /// what. An answer that is wrong, such as one about another person, is refused all the same.
+    ///
+    /// _Default:_ `false`
+    pub user_info_optional: bool,
     /// Only accept tokens: no routes, no cookies, no client secret needed.
     ///
     /// _Default:_ `false`
@@ -269,6 +287,13 @@ pub struct Settings {
     /// _Default:_ `[]`
     #[serde(deserialize_with = "value::via::<_, Words, _>")]
     pub trusted_audiences: Vec<String>,
+    /// Accepts the ID token of a sign-in without `nonce`; one that is there must still be the right one. For a provider
+    /// that leaves it out, such as LinkedIn: nothing in the ID token then binds it to this sign-in, and PKCE alone keeps
+    /// somebody else's code out, where the provider checks it. A warning at liftoff.
+    /// [Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation), step 11
+    ///
+    /// _Default:_ `false`
+    pub insecure_accept_missing_nonce: bool,
     /// More parameters of the authorization request, such as `prompt`, `max_age`, `acr_values` or
     /// `ui_locales`: strings, numbers, booleans, or lists of strings, which are joined with spaces.
     /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
@@ -332,16 +357,18 @@ pub struct Settings {
     /// `client_secret_basic`, or `bearer`, which sends the token that is asked about.
     /// [RFC 7662 §2.1](https://www.rfc-editor.org/rfc/rfc7662#section-2.1)
     ///
-    /// _Default:_ `client_secret_post`
-    #[serde(deserialize_with = "value::via::<_, IntrospectionMethod, _>")]
-    pub introspection_auth_method: IntrospectionAuthMethod,
+    /// _Default:_ what the metadata lists as `introspection_endpoint_auth_methods_supported`; where it lists nothing, as at
+    /// the token endpoint; at an endpoint of `client_secrets`, `client_secret_post`
+    #[serde(deserialize_with = "value::optional::<_, IntrospectionMethod, _>")]
+    pub introspection_auth_method: Option<IntrospectionAuthMethod>,
     /// Whether an introspection reply may leave out `aud` although `audience` or `resource` is set. Every token
-    /// that the provider calls active is then accepted, those for other APIs too. A warning at liftoff.
+    /// that the provider calls active is then accepted, those for other APIs too, but at guards that name an API of
+    /// `apis`. A warning at liftoff.
     ///
     /// _Default:_ `false`
     pub insecure_introspection_without_audience: bool,
     /// How many access tokens of each kind are remembered, JWTs that were accepted and what introspection
-    /// said, so that they are not judged anew at each request: `true` (10,000), `false`, or a number. A JWT
+    /// said, for each API, so that they are not judged anew at each request: `true` (10,000), `false`, or a number. A JWT
     /// is remembered for five minutes at most, what introspection said for one.
     ///
     /// _Default:_ `true`
@@ -358,6 +385,17 @@ pub struct Settings {
     ///
     /// _Default:_ none
     pub issuers: BTreeMap<String, IssuerSettings>,
+    /// Whether clients get access tokens for this app from `issuer`: `authorization_servers` of the protected resource
+    /// metadata lists it. Each of `issuers` has a setting of the same name.
+    /// [RFC 9728 §2](https://www.rfc-editor.org/rfc/rfc9728#section-2)
+    ///
+    /// _Default:_ `true`
+    pub authorization_server: bool,
+    /// Several APIs in one app, each with its own audience and its own protected resource metadata. A guard asks for one
+    /// by its name ([`Scopes::API`](crate::Scopes::API)); to a guard that names none, `audience` and `resource` apply.
+    ///
+    /// _Default:_ none
+    pub apis: BTreeMap<String, ApiSettings>,
     /// What a challenge calls the protected space.
     /// [RFC 9110 §11.5](https://www.rfc-editor.org/rfc/rfc9110#section-11.5)
     ///
@@ -393,6 +431,9 @@ pub struct Settings {
     pub dev_provider: Option<DevProviderSettings>,
     #[serde(skip)]
     origins: Origins,
+    /// What is around credentials and addresses as they were written.
+    #[serde(skip)]
+    stray_characters: Vec<String>,
 }
 
 /// How a client authenticates at the token endpoint.
@@ -422,7 +463,6 @@ pub enum ResponseMode {
 
 impl TokenEndpointAuthMethod {
     /// The name in the standard (OpenID Connect Core 1.0 §9).
-    #[cfg(feature = "cli")]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             TokenEndpointAuthMethod::ClientSecretBasic => "client_secret_basic",
@@ -449,9 +489,11 @@ impl Default for Settings {
             private_key_id: None,
             client_assertion_audience: None,
             server_metadata_url: None,
+            insecure_http_hosts: Vec::new(),
             scopes: vec!["openid".to_owned(), "email".to_owned()],
             clock_skew: Duration::from_secs(60),
             user_info_enabled: true,
+            user_info_optional: false,
             resource_server_only: false,
             overwrite_redirect_uri: None,
             base_url: None,
@@ -468,6 +510,7 @@ impl Default for Settings {
             max_state_length: 500,
             trusted_proxies: Vec::new(),
             trusted_audiences: Vec::new(),
+            insecure_accept_missing_nonce: false,
             extra_authorization_parameters: Map::new(),
             pushed_authorization_requests: false,
             response_mode: ResponseMode::default(),
@@ -477,11 +520,13 @@ impl Default for Settings {
             access_token_signing_algs: None,
             require_at_jwt: false,
             token_validation: TokenValidation::default(),
-            introspection_auth_method: IntrospectionAuthMethod::default(),
+            introspection_auth_method: None,
             insecure_introspection_without_audience: false,
             token_cache: CacheSize::default(),
             roles_claim: Vec::new(),
             issuers: BTreeMap::new(),
+            authorization_server: true,
+            apis: BTreeMap::new(),
             realm: "api".to_owned(),
             resource_metadata: true,
             resource: None,
@@ -490,6 +535,7 @@ impl Default for Settings {
             http: HttpSettings::default(),
             dev_provider: None,
             origins: Origins::default(),
+            stray_characters: Vec::new(),
         }
     }
 }
@@ -503,8 +549,8 @@ impl Settings {
     /// came from. What is missing, or does not go together, is found at launch.
     pub fn extract(figment: &Figment) -> Result<Settings, SettingsError> {
         let (settings, ignored) = Settings::read(figment)?;
-        for ignored in ignored {
-            tracing::warn!("{ignored}");
+        for line in ignored.into_iter().chain(settings.stray_characters()) {
+            tracing::warn!("{line}");
         }
         Ok(settings)
     }
@@ -536,6 +582,7 @@ impl Settings {
             .find_value("")
             .map_err(SettingsError::from_figment)?;
         settings.origins = Origins::of(figment, &table);
+        settings.note_stray_characters(figment);
 
         // As Rocket's `RelativePathBuf`.
         if let Some(ClientSecrets::File(path)) = &mut settings.client_secrets {
@@ -598,10 +645,16 @@ impl Settings {
                 "`dev_provider`: whoever reaches the provider for development signs in as any user";
             lines.push(line.to_owned());
         } else if let Some(issuer) = &self.issuer
-            && issuer.starts_with("http://")
+            && Url::parse(issuer).is_ok_and(|url| url.scheme() == "http" && is_loopback(&url))
         {
             lines.push(format!(
                 "`issuer`: {issuer} is asked over plain http, on loopback"
+            ));
+        }
+        if !self.insecure_http_hosts.is_empty() {
+            let hosts = self.insecure_http_hosts.join(", ");
+            lines.push(format!(
+                "`insecure_http_hosts`: whoever is on the way to {hosts} reads client secrets, codes and tokens"
             ));
         }
         let algorithms = self.id_token_signing_algs.iter().flatten();
@@ -614,6 +667,10 @@ impl Settings {
             lines.push(format!(
                 "`clear_site_data`: `{name}` drops the cookies of sibling sub-domains too"
             ));
+        }
+        if self.insecure_accept_missing_nonce {
+            let line = "`insecure_accept_missing_nonce = true`: an ID token without `nonce` may be of another sign-in";
+            lines.push(line.to_owned());
         }
         if !self.trusted_audiences.is_empty() {
             let audiences = self.trusted_audiences.join(", ");
@@ -643,6 +700,11 @@ impl Settings {
         }
         self.relaxations_of_addresses(&mut lines);
         lines
+    }
+
+    /// The hosts for which plain http is accepted, as [`check`](Self::check) found them right.
+    pub(crate) fn insecure_hosts(&self) -> InsecureHttpHosts {
+        InsecureHttpHosts::parse(&self.insecure_http_hosts).unwrap_or_default()
     }
 
     fn error(

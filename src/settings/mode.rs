@@ -8,8 +8,12 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    ClientSecrets, ClientSecretsTable, Settings, SettingsError, TokenEndpointAuthMethod,
-    client_secrets::read_text, site::Site,
+    ClientSecrets, ClientSecretsTable, IntrospectionAuthMethod, Settings, SettingsError,
+    TokenEndpointAuthMethod,
+    client_secrets::read_text,
+    error::list,
+    site::Site,
+    stray_characters::{has_control, trimmed},
 };
 use crate::{Secret, token::ClientKey};
 
@@ -51,6 +55,7 @@ pub(crate) enum Mode {
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
     pub issuer: String,
+    /// Empty for an API that needs none.
     pub client_id: String,
     pub client_secret: Option<Secret>,
     /// With what it signs its assertions.
@@ -58,6 +63,14 @@ pub(crate) struct Registration {
     pub metadata: MetadataSource,
     /// Where client secrets say that tokens are introspected; else the metadata says it.
     pub introspection_endpoint: Option<Url>,
+}
+
+impl Registration {
+    /// Whether there is something to authenticate by at the introspection endpoint.
+    pub(crate) fn may_introspect(&self, settings: &Settings) -> bool {
+        !self.client_id.is_empty()
+            || settings.introspection_auth_method == Some(IntrospectionAuthMethod::Bearer)
+    }
 }
 
 /// Where the provider's endpoints come from.
@@ -205,15 +218,12 @@ impl Settings {
             .client_id
             .as_ref()
             .or(client_secrets.and_then(|table| table.client_id.as_ref()))
-            .filter(|client_id| !client_id.is_empty())
-            .ok_or_else(|| {
-                self.error(
-                    "client_id",
-                    "the client's identifier at the provider is missing",
-                    "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider \
-                     registered",
-                )
-            })?;
+            .filter(|client_id| !client_id.is_empty());
+        let client_id = match (client_id, self.need_of_client_id()) {
+            (Some(client_id), _) => client_id.clone(),
+            (None, None) => String::new(),
+            (None, Some((cause, remedy))) => return Err(self.error("client_id", cause, remedy)),
+        };
         let metadata = match (&self.server_metadata_url, client_secrets) {
             (Some(url), _) => MetadataSource::Discovery { url: url.clone() },
             // Endpoints belong to the issuer they were written down with.
@@ -224,7 +234,7 @@ impl Settings {
         };
         Ok(Registration {
             issuer: issuer.clone(),
-            client_id: client_id.clone(),
+            client_id,
             client_secret: self.secret(client_secrets)?,
             client_key: self.client_key()?,
             metadata,
@@ -294,6 +304,48 @@ impl Settings {
         }))
     }
 
+    /// The endpoints in client secrets that are not used, and why: to be told at liftoff.
+    pub(crate) fn unused_endpoints(&self) -> Option<SettingsError> {
+        if !self.enabled {
+            return None;
+        }
+        let table = self.client_secrets().ok()??;
+        let members = [
+            ("auth_uri", &table.auth_uri, true),
+            ("token_uri", &table.token_uri, true),
+            ("userinfo_uri", &table.userinfo_uri, false),
+            ("jwks_uri", &table.jwks_uri, true),
+        ];
+        let found = members.iter().filter(|(_, uri, _)| uri.is_some());
+        let found = list(found.map(|(member, ..)| *member))?;
+        let unused = |why: String, remedy: String| {
+            let cause = format!("the endpoints in it are not used ({found}): {why}");
+            Some(self.error("client_secrets", cause, remedy))
+        };
+        if self.server_metadata_url.is_some() {
+            return unused(
+                "`server_metadata_url` names the metadata that has the endpoints".to_owned(),
+                "remove them, or `server_metadata_url`".to_owned(),
+            );
+        }
+        if let (Some(issuer), Some(other)) = (&self.issuer, &table.issuer)
+            && issuer != other
+        {
+            return unused(
+                format!("they belong to `{other}`, and `issuer` is `{issuer}`"),
+                "remove them, or `issuer`".to_owned(),
+            );
+        }
+        let missing = members
+            .iter()
+            .filter(|(_, uri, is_required)| *is_required && uri.is_none());
+        let missing = list(missing.map(|(member, ..)| *member))?;
+        unused(
+            format!("without {missing} the endpoints are discovered"),
+            format!("add {missing}, or remove the other endpoints"),
+        )
+    }
+
     fn secret(
         &self,
         client_secrets: Option<&ClientSecretsTable>,
@@ -318,16 +370,22 @@ impl Settings {
             let remedy = format!("make `{shown}` readable, or correct the path");
             self.error("client_secret_file", cause, remedy)
         })?;
-        let text = text.strip_suffix('\n').unwrap_or(&text);
-        let text = text.strip_suffix('\r').unwrap_or(text);
-        match text.trim().is_empty() {
-            true => Err(self.error(
+        let text = trimmed(&text);
+        if text.is_empty() {
+            return Err(self.error(
                 "client_secret_file",
                 format!("`{shown}` is empty"),
                 format!("write the client secret into `{shown}`, or remove `client_secret_file`"),
-            )),
-            false => Ok(Some(Secret::new(text))),
+            ));
         }
+        if has_control(text) {
+            return Err(self.error(
+                "client_secret_file",
+                format!("`{shown}` has a line break or another invisible character in it"),
+                format!("write the client secret into `{shown}`, on one line, and nothing else"),
+            ));
+        }
+        Ok(Some(Secret::new(text)))
     }
 
     fn client_key(&self) -> Result<Option<ClientKey>, SettingsError> {

@@ -10,12 +10,21 @@ use url::{Host, Url};
 
 use super::{
     IntrospectionAuthMethod, KnownProvider, ResponseMode, StoreKind, TokenEndpointAuthMethod,
-    TokenValidation, error::REMEDY, key::Form,
+    TokenValidation,
+    error::REMEDY,
+    key::Form,
+    stray_characters::{has_control, trimmed},
 };
 use crate::{
     Secret,
     token::{Accepts, AudienceClaim},
 };
+
+/// What is wrong with a text that has one in it, and what to do.
+pub(super) const CONTROL_CHARACTER: &str =
+    "a line break or another invisible character is in the value";
+pub(super) const WRITE_ON_ONE_LINE: &str =
+    "write it on one line, without copying what is around it";
 
 /// Far beyond any sensible value, and far from where dates overflow.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -59,7 +68,7 @@ impl<T: FromText> Visitor<'_> for TextVisitor<T> {
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        T::from_text(text)
+        T::from_text(trimmed(text))
     }
 }
 
@@ -80,26 +89,40 @@ macro_rules! from_text {
 }
 
 from_text!(
-    Text => String, Address => Url, ExactAddress => Url, Method => TokenEndpointAuthMethod,
+    Text => String, Credential => String, Address => Url, ExactAddress => Url, Method => TokenEndpointAuthMethod,
     ResponseModeName => ResponseMode,
     IntrospectionMethod => IntrospectionAuthMethod, Validation => TokenValidation,
     StoreName => StoreKind, PresetName => KnownProvider, CookieName => String,
     AcceptsName => Accepts, AudienceClaimName => AudienceClaim
 );
 
-/// A string with something in it.
+/// A string with something in it, without what is around it.
 pub(super) struct Text(String);
 
 impl FromText for Text {
     const FORM: Form = Form::Text;
 
     fn from_text<E: de::Error>(text: &str) -> Result<Text, E> {
-        match text.trim().is_empty() {
-            true => Err(refuse(
-                "the value is empty",
-                "give it a value, or remove it",
-            )),
-            false => Ok(Text(text.to_owned())),
+        if text.is_empty() {
+            let remedy = "give it a value, or remove it";
+            return Err(refuse("the value is empty", remedy));
+        }
+        Ok(Text(text.to_owned()))
+    }
+}
+
+/// A text that is compared letter by letter at the provider.
+pub(super) struct Credential(String);
+
+impl FromText for Credential {
+    const FORM: Form = Form::Text;
+
+    fn from_text<E: de::Error>(text: &str) -> Result<Credential, E> {
+        let Text(text) = Text::from_text(text)?;
+        // It may be a secret, so it is not shown.
+        match has_control(&text) {
+            true => Err(refuse(CONTROL_CHARACTER, WRITE_ON_ONE_LINE)),
+            false => Ok(Credential(text)),
         }
     }
 }
@@ -356,7 +379,7 @@ impl<'de> Deserialize<'de> for SecretText {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<SecretText, E> {
-                let Text(text) = Text::from_text(text)?;
+                let Credential(text) = Credential::from_text(trimmed(text))?;
                 Ok(SecretText(Secret::new(text)))
             }
 
@@ -410,9 +433,8 @@ impl<'de> Deserialize<'de> for SecretWords {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<SecretWords, E> {
-                Ok(SecretWords(
-                    text.split_whitespace().map(Secret::new).collect(),
-                ))
+                let words = trimmed(text).split_whitespace();
+                Ok(SecretWords(words.map(Secret::new).collect()))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<SecretWords, A::Error> {
@@ -449,7 +471,8 @@ impl<'de> Deserialize<'de> for Words {
             }
 
             fn visit_str<E: Error>(self, text: &str) -> Result<Words, E> {
-                Ok(Words(text.split_whitespace().map(str::to_owned).collect()))
+                let words = trimmed(text).split_whitespace();
+                Ok(Words(words.map(str::to_owned).collect()))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Words, A::Error> {

@@ -48,6 +48,7 @@
 //!
 //! - [`signed_in_as(claims)`](TestRequest::signed_in_as): a person who has just signed in. The session's cookie is
 //!   encrypted under the app's key, and the real guards decrypt it.
+//! - [`bearer_for(api, claims)`](TestRequest::bearer_for): the same, for one of several APIs.
 //! - [`bearer(claims)`](TestRequest::bearer): an API client. The access token is signed by the provider, and the
 //!   app fetches the key and verifies it.
 //!

@@ -194,6 +194,22 @@ impl TestProvider {
         token.expect("claims are signed")
     }
 
+    /// As [`access_token`](Self::access_token), for an API of the setting `apis`: `aud` is that API's audience.
+    ///
+    /// # Panics
+    ///
+    /// When the app has no API of this name, too.
+    #[track_caller]
+    pub fn access_token_for(&self, api: &str, claims: Value) -> String {
+        let audience = self.provider().audience_of(api);
+        let audience = audience.unwrap_or_else(|| panic!("there is no API `oidc.apis.{api}`"));
+        let mut claims = claims;
+        if let Value::Object(claims) = &mut claims {
+            claims.entry("aud").or_insert_with(|| audience.into());
+        }
+        self.access_token(claims)
+    }
+
     /// A logout token for all sessions of a person (OpenID Connect Back-Channel Logout 1.0 §2.4). To have it
     /// sent, see [`TestClient::send_backchannel_logout`](super::TestClient::send_backchannel_logout).
     #[track_caller]
@@ -312,6 +328,8 @@ impl TestProvider {
             redirect_uri: site.redirect_uri.to_string(),
             base_url: site.base_url,
             audience: settings.access_token_audience(&client_id),
+            resource: settings.resource.clone(),
+            apis: settings.apis.clone(),
             client_id,
             client_secret,
         };

@@ -93,6 +93,37 @@ pub trait TestRequest: Sealed + Sized {
     /// When the app is not registered at a [`TestProvider`].
     #[track_caller]
     fn bearer(self, claims: Value) -> Self;
+
+    /// As [`bearer`](Self::bearer), with a token for an API of the setting `apis`; see
+    /// [`TestProvider::access_token_for`].
+    ///
+    /// ```
+    /// # use rocket::{Build, Rocket, get, routes};
+    /// # use rocket_openidconnect::{Bearer, Oidc, scopes};
+    /// # use serde_json::json;
+    /// # scopes! { pub Orders for "orders"; }
+    /// # #[get("/orders")]
+    /// # fn orders(token: Bearer<Orders>) -> String { token.scopes().join(" ") }
+    /// # fn rocket() -> Rocket<Build> {
+    /// #     let apis = json!({ "orders": { "resource": "https://api.example.com/orders" } });
+    /// #     let figment = rocket::Config::figment().merge(("oidc.apis", apis));
+    /// #     rocket::custom(figment).attach(Oidc::fairing()).mount("/", routes![orders])
+    /// # }
+    /// use rocket::{http::Status, local::blocking::Client};
+    /// use rocket_openidconnect::testing::{TestProvider, TestRequest};
+    ///
+    /// let client = Client::untracked(TestProvider::new().register(rocket())).unwrap();
+    /// let orders = || client.get("/orders");
+    /// let alice = || json!({ "sub": "alice", "scope": "orders:read" });
+    /// assert_eq!(orders().bearer_for("orders", alice()).dispatch().status(), Status::Ok);
+    /// assert_eq!(orders().bearer(alice()).dispatch().status(), Status::Unauthorized);
+    /// ```
+    ///
+    /// # Panics
+    ///
+    /// When the app is not registered at a [`TestProvider`], or has no API of this name.
+    #[track_caller]
+    fn bearer_for(self, api: &str, claims: Value) -> Self;
 }
 
 impl TestRequest for asynchronous::LocalRequest<'_> {
@@ -102,8 +133,13 @@ impl TestRequest for asynchronous::LocalRequest<'_> {
     }
 
     fn bearer(self, claims: Value) -> Self {
-        let authorization = authorization(self.inner(), claims);
-        self.header(authorization)
+        let token = provider(self.inner()).access_token(claims);
+        self.header(authorization(&token))
+    }
+
+    fn bearer_for(self, api: &str, claims: Value) -> Self {
+        let token = provider(self.inner()).access_token_for(api, claims);
+        self.header(authorization(&token))
     }
 }
 
@@ -114,8 +150,13 @@ impl TestRequest for blocking::LocalRequest<'_> {
     }
 
     fn bearer(self, claims: Value) -> Self {
-        let authorization = authorization(self.inner(), claims);
-        self.header(authorization)
+        let token = provider(self.inner()).access_token(claims);
+        self.header(authorization(&token))
+    }
+
+    fn bearer_for(self, api: &str, claims: Value) -> Self {
+        let token = provider(self.inner()).access_token_for(api, claims);
+        self.header(authorization(&token))
     }
 }
 
@@ -126,9 +167,7 @@ fn provider<'r>(request: &'r Request<'_>) -> &'r TestProvider {
     provider.expect("the app is not registered: launch what `TestProvider::register` makes of it")
 }
 
-#[track_caller]
-fn authorization(request: &Request<'_>, claims: Value) -> Header<'static> {
-    let token = provider(request).access_token(claims);
+fn authorization(token: &str) -> Header<'static> {
     Header::new("Authorization", format!("Bearer {token}"))
 }
 
@@ -180,7 +219,7 @@ async fn sign_in_after(
     };
     let (browser, now) = (BrowserId::random(), rp.clock.now());
     let attempt = SignInAttempt::new(&browser, ReturnTo::home(), false, now).after_ends(ends);
-    let begun = rp.begin_sign_in(provider, &browser, attempt, &[], now);
+    let begun = rp.begin_sign_in(provider, &browser, attempt, &[], None, now);
     let begun = begun.await.map_err(failed)?;
     let callback = at.authorize_at(&begun.url, claims).await;
     let callback = callback.map_err(|Unsuitable(page)| page)?;

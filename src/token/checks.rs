@@ -158,18 +158,27 @@ pub(super) fn optional_string<'a>(
     }
 }
 
+/// The claim as a string that is not empty, if it is there. An empty string counts as absent: no value of the claim
+/// is empty.
+pub(super) fn optional_text<'a>(
+    claims: &'a Map<String, Value>,
+    claim: &'static str,
+) -> Result<Option<&'a str>, ClaimError> {
+    Ok(optional_string(claims, claim)?.filter(|text| !text.is_empty()))
+}
+
 /// The claim as seconds since 1970. In floating point a number of any size is compared without overflow,
 /// and the microseconds that are lost do not matter.
 pub(super) fn seconds(claims: &Map<String, Value>, claim: &'static str) -> Result<f64, ClaimError> {
     optional_seconds(claims, claim)?.ok_or(ClaimError::Missing { claim })
 }
 
-/// The claim as seconds since 1970, if it is there.
+/// The claim as seconds since 1970, if it is there. An empty string counts as absent.
 pub(super) fn optional_seconds(
     claims: &Map<String, Value>,
     claim: &'static str,
 ) -> Result<Option<f64>, ClaimError> {
-    let Some(value) = claims.get(claim) else {
+    let Some(value) = claims.get(claim).filter(|value| *value != "") else {
         return Ok(None);
     };
     match value.as_f64().filter(|seconds| seconds.is_finite()) {

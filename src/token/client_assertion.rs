@@ -20,7 +20,7 @@ use serde_json::{Map, Value, json};
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use super::parse_object;
+use super::parse_strict_object;
 use crate::Secret;
 
 /// `client_assertion_type` ([RFC 7523 §2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2)).
@@ -69,7 +69,7 @@ impl ClientKey {
         if !text.trim_start().starts_with('{') {
             return ClientKey::from_pem(text, None, None);
         }
-        let jwk = parse_object(text.as_bytes()).map_err(|_| ClientKeyError::Unreadable)?;
+        let jwk = parse_strict_object(text.as_bytes()).map_err(|_| ClientKeyError::Unreadable)?;
         let pkcs8 = pkcs8(&jwk).ok_or(ClientKeyError::NoPrivateJwk)?;
         let pem = format!(
             "-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n",

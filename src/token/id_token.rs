@@ -8,10 +8,10 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Claims, Jws, JwsError, KeySet, SigningAlgorithm, TokenKind,
+    ClaimError, Claims, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
     checks::{
         check_aud, check_exp, check_iat, check_iss, check_nbf, check_sub, check_typ,
-        optional_seconds, optional_string, seconds, since_1970, string,
+        optional_seconds, optional_text, seconds, since_1970, string,
     },
     excerpt,
 };
@@ -32,6 +32,8 @@ pub(crate) struct IdTokenExpectations<'a> {
     pub(crate) client_secret: Option<&'a Secret>,
     /// What was sent with the authorization request; `None` when the token comes from a refresh.
     pub(crate) nonce: Option<&'a Secret>,
+    /// Whether the token may have no `nonce` all the same.
+    pub(crate) accepts_missing_nonce: bool,
     /// The access token that came along, for `at_hash`.
     pub(crate) access_token: Option<&'a Secret>,
     /// What was sent with the authorization request.
@@ -86,7 +88,7 @@ impl IdToken {
         check_nbf(claims, now, skew)?;
         let subject = check_sub(claims)?.to_owned();
         // Step 11.
-        check_nonce(claims, expected.nonce)?;
+        check_nonce(claims, expected.nonce, expected.accepts_missing_nonce)?;
         // §3.1.3.8.
         check_at_hash(claims, jws.algorithm, expected.access_token)?;
         // Step 12.
@@ -202,9 +204,12 @@ impl IdTokenError {
         }
     }
 
-    /// Whether newer keys of the provider could make the token good.
-    pub(crate) fn wants_fresh_keys(&self) -> bool {
-        matches!(self, IdTokenError::Jws(error) if error.wants_fresh_keys())
+    /// What newer keys of the provider could change, if they could make the token good.
+    pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
+        match self {
+            IdTokenError::Jws(error) => error.wants_fresh_keys(),
+            _ => None,
+        }
     }
 }
 
@@ -231,7 +236,7 @@ fn check_session_expiry(
 /// since all of them are trusted by name.
 /// <https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation>
 fn check_azp(claims: &Map<String, Value>, client_id: &str) -> Result<(), IdTokenError> {
-    match optional_string(claims, "azp")? {
+    match optional_text(claims, "azp")? {
         Some(azp) if azp != client_id => Err(IdTokenError::AuthorizedParty {
             expected: client_id.to_owned(),
             actual: excerpt(azp),
@@ -241,10 +246,17 @@ fn check_azp(claims: &Map<String, Value>, client_id: &str) -> Result<(), IdToken
 }
 
 /// Step 11. <https://openid.net/specs/openid-connect-core-1_0.html#NonceNotes>
-fn check_nonce(claims: &Map<String, Value>, expected: Option<&Secret>) -> Result<(), IdTokenError> {
+fn check_nonce(
+    claims: &Map<String, Value>,
+    expected: Option<&Secret>,
+    accepts_missing: bool,
+) -> Result<(), IdTokenError> {
     let Some(expected) = expected else {
         return Ok(());
     };
+    if accepts_missing && !claims.contains_key("nonce") {
+        return Ok(());
+    }
     if Secret::new(string(claims, "nonce")?) == *expected {
         Ok(())
     } else {
@@ -262,7 +274,7 @@ fn check_at_hash(
     let Some(access_token) = access_token else {
         return Ok(());
     };
-    let Some(actual) = optional_string(claims, "at_hash")? else {
+    let Some(actual) = optional_text(claims, "at_hash")? else {
         return Ok(());
     };
     let hash = digest::digest(algorithm.digest(), access_token.expose().as_bytes());

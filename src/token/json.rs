@@ -1,11 +1,28 @@
-//! JSON objects from outside, in which every member has one meaning.
+//! JSON objects from outside: what a provider may say, and what it may not.
 //!
-//! Parsers disagree on a member that occurs twice, which lets one token say different things to two
-//! readers. [RFC 7519 §4] allows to refuse it, and so we do, at any depth.
+//! Parsers disagree on a member that occurs twice, which lets one text say different things to two
+//! readers. [RFC 7519 §4] allows to reject it. So a member that occurs twice with different values is
+//! rejected, at any depth; where the values are equal, it is one member.
+//!
+//! Real providers send more that is odd, and one rule covers every document of theirs (metadata, key
+//! sets, replies, payloads of tokens):
+//!
+//! - A member whose value is `null` is absent.
+//! - A byte-order mark is skipped ([RFC 8259 §8.1] allows it).
+//! - An escape for half of a surrogate pair (`"J\ud83d"`, from a name that was cut) is no character. It
+//!   is read as U+FFFD in claims that are only displayed, and rejected elsewhere: two texts that differ
+//!   would become equal, and with them two people.
+//!
+//! The header of a JWS has none of this: see [`parse_strict_object`].
 //!
 //! [RFC 7519 §4]: https://www.rfc-editor.org/rfc/rfc7519#section-4
+//! [RFC 8259 §8.1]: https://www.rfc-editor.org/rfc/rfc8259#section-8.1
 
-use std::{cell::Cell, collections::HashSet, fmt};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, HashMap, HashSet},
+    fmt,
+};
 
 use serde::{
     Deserialize, Deserializer,
@@ -15,7 +32,28 @@ use serde_json::{Map, Value, map::Entry};
 
 use super::excerpt;
 
-/// A text that is not one JSON object with unique members.
+/// Claims that are displayed, and that nobody is identified or authorized by. A variant in a language
+/// (`name#ja`) is displayed as well. Values are read at any depth, as in `address`.
+const DISPLAYED: [&str; 16] = [
+    "address",
+    "bio",
+    "birthdate",
+    "description",
+    "displayName",
+    "display_name",
+    "family_name",
+    "gender",
+    "given_name",
+    "locale",
+    "middle_name",
+    "name",
+    "nickname",
+    "picture",
+    "profile",
+    "website",
+];
+
+/// A text that is not one JSON object in which every member has one meaning.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JsonError {
@@ -33,10 +71,16 @@ pub enum JsonError {
         /// The type of the value that was found.
         actual: &'static str,
     },
-    /// An object has two members of one name.
+    /// An object has two members of one name, with different values.
     #[error("the member {name:?} occurs more than once in one JSON object")]
     DuplicateMember {
         /// The name, cut when it is long.
+        name: String,
+    },
+    /// A text that identifies something has half of a surrogate pair, which is no character.
+    #[error("the member {name:?} has an unpaired surrogate, which is not a character")]
+    UnpairedSurrogate {
+        /// The name of the member, cut when it is long.
         name: String,
     },
 }
@@ -44,31 +88,137 @@ pub enum JsonError {
 impl JsonError {
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
-        "report this to the provider: what it sent is not a well-formed JSON object"
+        match self {
+            JsonError::UnpairedSurrogate { .. } => {
+                "correct the value at the provider: a text was cut in the middle of a character"
+            }
+            _ => "report this to the provider: what it sent is not a well-formed JSON object",
+        }
     }
 }
 
-/// Parses one JSON object. The caller bounds its size.
+/// Parses one JSON object of claims: the payload of a token, a reply of UserInfo or of introspection. The
+/// caller bounds its size.
 pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
-    // Most objects from outside hold no other object: building them tells of a name that is there twice.
-    // A text that is known to be UTF-8 as a whole is not looked at again, string by string.
-    let is_flat = bytes
-        .split_first()
-        .is_some_and(|(first, rest)| *first == b'{' && memchr::memchr(b'{', rest).is_none());
-    match std::str::from_utf8(bytes) {
-        Ok(text) if is_flat => match serde_json::from_str(text) {
-            Ok(Flat(object)) => Ok(object),
-            Err(_) => parse_nested_object(bytes),
-        },
-        _ => parse_nested_object(bytes),
+    match parse_flat(bytes) {
+        Some(object) => Ok(object),
+        None => Document::parse(bytes)?.into_claims(),
     }
 }
 
-/// As [`parse_object`], for an object that may hold others, and for what is wrong with any.
-fn parse_nested_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
-    // Names are checked apart from building the value: serde_json shows numbers to a visitor in another
-    // form when any crate of the app turns on its feature `arbitrary_precision`.
+/// Parses one JSON object as the standards say: no member occurs twice, `null` is a value, and every
+/// escape is a character. For what is not a provider's to be careless about: the header of a JWS, keys
+/// and sessions of our own.
+pub(crate) fn parse_strict_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     check_unique_members(bytes)?;
+    to_object(bytes)
+}
+
+/// One JSON object of a provider, with what is wrong in it: that matters where it is read.
+#[derive(Debug)]
+pub(crate) struct Document {
+    members: Map<String, Value>,
+    /// The members with unpaired surrogates, which are U+FFFD in the values.
+    garbled: Vec<String>,
+    /// The members that have two meanings, or hold what has.
+    ambiguous: Vec<String>,
+    /// The first name that occurs twice with different values.
+    duplicate: Option<JsonError>,
+}
+
+impl Document {
+    /// Parses one JSON object. The caller bounds its size.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Document, JsonError> {
+        let bytes = without_byte_order_mark(bytes);
+        let mut document = Document {
+            members: Map::new(),
+            garbled: vec![],
+            ambiguous: vec![],
+            duplicate: None,
+        };
+        match check_unique_members(bytes) {
+            Ok(()) => document.members = to_object(bytes)?,
+            Err(duplicate @ JsonError::DuplicateMember { .. }) => {
+                document.members = to_object(bytes)?;
+                document.ambiguous = ambiguous_members(bytes)?;
+                document.duplicate = (!document.ambiguous.is_empty()).then_some(duplicate);
+            }
+            Err(error) => {
+                let repaired = replace_unpaired_surrogates(bytes).ok_or(error)??;
+                // Two that differ in what was replaced would be equal.
+                document.members = parse_strict_object(&repaired.json)?;
+                document.garbled = repaired.garbled;
+            }
+        }
+        remove_nulls(&mut document.members);
+        Ok(document)
+    }
+
+    /// The member, unless it is absent.
+    pub(crate) fn value(&self, name: &str) -> Option<&Value> {
+        self.members.get(name)
+    }
+
+    /// What keeps the member from being read as it was sent.
+    pub(crate) fn defect(&self, name: &str) -> Option<&'static str> {
+        if self.ambiguous.iter().any(|ambiguous| ambiguous == name) {
+            return Some("there twice, with different values");
+        }
+        let is_garbled = self.garbled.iter().any(|garbled| garbled == name);
+        is_garbled.then_some("a string with an unpaired surrogate, which is not a character")
+    }
+
+    /// The member as a text that identifies something: not empty, and as it was sent.
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        let text = self.value(name)?.as_str()?;
+        (!text.is_empty() && self.defect(name).is_none()).then_some(text)
+    }
+
+    /// The member as a text to display.
+    pub(crate) fn displayed(&self, name: &str) -> Option<&str> {
+        self.value(name)?.as_str().filter(|text| !text.is_empty())
+    }
+
+    /// The members as they are displayed.
+    pub(crate) fn into_displayed(self) -> Map<String, Value> {
+        self.members
+    }
+
+    /// The members as claims.
+    fn into_claims(self) -> Result<Map<String, Value>, JsonError> {
+        if let Some(duplicate) = self.duplicate {
+            return Err(duplicate);
+        }
+        let is_displayed = |name: &str| {
+            let name = name.split_once('#').map_or(name, |(name, _)| name);
+            DISPLAYED.contains(&name)
+        };
+        match self.garbled.iter().find(|name| !is_displayed(name)) {
+            Some(name) => Err(JsonError::UnpairedSurrogate {
+                name: excerpt(name),
+            }),
+            None => Ok(self.members),
+        }
+    }
+}
+
+/// Parses an object without anything odd that holds no other, as most are: building it tells of a name
+/// that is there twice. A text that is known to be UTF-8 as a whole is not looked at again, string by
+/// string.
+fn parse_flat(bytes: &[u8]) -> Option<Map<String, Value>> {
+    let (first, rest) = bytes.split_first()?;
+    if *first != b'{' || memchr::memchr(b'{', rest).is_some() {
+        return None;
+    }
+    let Flat(object) = serde_json::from_str(std::str::from_utf8(bytes).ok()?).ok()?;
+    Some(object)
+}
+
+/// Parses an object whose members are known to be unique, or equal.
+///
+/// Names are checked apart from building the value: serde_json shows numbers to a visitor in another form
+/// when any crate of the app turns on its feature `arbitrary_precision`.
+fn to_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     match serde_json::from_slice(bytes).map_err(|error| syntax(&error))? {
         Value::Object(object) => Ok(object),
         other => Err(JsonError::NotAnObject {
@@ -77,7 +227,19 @@ fn parse_nested_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     }
 }
 
-/// An object whose own members are unique.
+/// [RFC 8259 §8.1](https://www.rfc-editor.org/rfc/rfc8259#section-8.1)
+pub(super) fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
+}
+
+fn remove_nulls(object: &mut Map<String, Value>) {
+    // A look first: there are few, and to retain is to build the object anew.
+    if object.values().any(Value::is_null) {
+        object.retain(|_, value| !value.is_null());
+    }
+}
+
+/// An object whose own members are unique; those that are `null` are left out.
 struct Flat(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Flat {
@@ -93,11 +255,16 @@ impl<'de> Deserialize<'de> for Flat {
 
             fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Flat, A::Error> {
                 let mut object = Map::new();
+                let mut has_nulls = false;
                 while let Some((name, value)) = members.next_entry::<String, Value>()? {
+                    has_nulls |= value.is_null();
                     match object.entry(name) {
                         Entry::Vacant(place) => place.insert(value),
                         Entry::Occupied(_) => return Err(de::Error::custom("duplicate member")),
                     };
+                }
+                if has_nulls {
+                    remove_nulls(&mut object);
                 }
                 Ok(Flat(object))
             }
@@ -108,7 +275,7 @@ impl<'de> Deserialize<'de> for Flat {
 }
 
 /// What a JSON value is, for errors that must not show the value.
-pub(super) fn type_name(value: &Value) -> &'static str {
+pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -119,7 +286,7 @@ pub(super) fn type_name(value: &Value) -> &'static str {
     }
 }
 
-fn check_unique_members(bytes: &[u8]) -> Result<(), JsonError> {
+pub(super) fn check_unique_members(bytes: &[u8]) -> Result<(), JsonError> {
     let duplicate = Cell::new(None);
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     UniqueMembers(&duplicate)
@@ -132,7 +299,7 @@ fn check_unique_members(bytes: &[u8]) -> Result<(), JsonError> {
 }
 
 // The message of a serde_json error can quote the input, so only its place is kept.
-fn syntax(error: &serde_json::Error) -> JsonError {
+pub(super) fn syntax(error: &serde_json::Error) -> JsonError {
     JsonError::Syntax {
         line: error.line(),
         column: error.column(),
@@ -201,6 +368,222 @@ impl<'de> Visitor<'de> for UniqueMembers<'_> {
     }
 }
 
+/// The members of an object that occur twice with different values, or hold an object of which that is true.
+fn ambiguous_members(bytes: &[u8]) -> Result<Vec<String>, JsonError> {
+    let Members(members) = serde_json::from_slice(bytes).map_err(|error| syntax(&error))?;
+    let mut values: HashMap<&str, &Shape> = HashMap::new();
+    let mut ambiguous = vec![];
+    for (name, value) in &members {
+        let is_equal = values
+            .insert(name, value)
+            .is_none_or(|before| before == value);
+        if !is_equal || !value.is_unambiguous() {
+            ambiguous.push(name.clone());
+        }
+    }
+    Ok(ambiguous)
+}
+
+/// The members of an object, in their order.
+struct Members(Vec<(String, Shape)>);
+
+impl<'de> Deserialize<'de> for Members {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Members, D::Error> {
+        struct MembersVisitor;
+
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Members;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Members, A::Error> {
+                let mut pairs = vec![];
+                while let Some(pair) = members.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Members(pairs))
+            }
+        }
+
+        deserializer.deserialize_map(MembersVisitor)
+    }
+}
+
+/// A value as it is compared with another. A number is kept as serde_json shows it, see [`to_object`].
+#[derive(PartialEq)]
+pub(super) enum Shape {
+    /// An object with two members of one name and different values.
+    Ambiguous,
+    Null,
+    Bool(bool),
+    Unsigned(u64),
+    Signed(i64),
+    Float(f64),
+    Text(String),
+    Array(Vec<Shape>),
+    Object(BTreeMap<String, Shape>),
+}
+
+impl Shape {
+    /// Whether members of one name have equal values, at any depth.
+    pub(super) fn is_unambiguous(&self) -> bool {
+        match self {
+            Shape::Ambiguous => false,
+            Shape::Array(elements) => elements.iter().all(Shape::is_unambiguous),
+            Shape::Object(members) => members.values().all(Shape::is_unambiguous),
+            _ => true,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Shape {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Shape, D::Error> {
+        struct ShapeVisitor;
+
+        impl<'de> Visitor<'de> for ShapeVisitor {
+            type Value = Shape;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a JSON value")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Shape, A::Error> {
+                let mut object = BTreeMap::new();
+                let mut is_ambiguous = false;
+                while let Some((name, value)) = members.next_entry::<String, Shape>()? {
+                    is_ambiguous |= object.get(&name).is_some_and(|before| *before != value);
+                    object.insert(name, value);
+                }
+                Ok(match is_ambiguous {
+                    true => Shape::Ambiguous,
+                    false => Shape::Object(object),
+                })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Shape, A::Error> {
+                let mut array = vec![];
+                while let Some(element) = elements.next_element()? {
+                    array.push(element);
+                }
+                Ok(Shape::Array(array))
+            }
+
+            fn visit_unit<E>(self) -> Result<Shape, E> {
+                Ok(Shape::Null)
+            }
+
+            fn visit_bool<E>(self, value: bool) -> Result<Shape, E> {
+                Ok(Shape::Bool(value))
+            }
+
+            fn visit_i64<E>(self, value: i64) -> Result<Shape, E> {
+                Ok(Shape::Signed(value))
+            }
+
+            fn visit_u64<E>(self, value: u64) -> Result<Shape, E> {
+                Ok(Shape::Unsigned(value))
+            }
+
+            fn visit_f64<E>(self, value: f64) -> Result<Shape, E> {
+                Ok(Shape::Float(value))
+            }
+
+            fn visit_str<E>(self, value: &str) -> Result<Shape, E> {
+                Ok(Shape::Text(value.to_owned()))
+            }
+        }
+
+        deserializer.deserialize_any(ShapeVisitor)
+    }
+}
+
+/// A text without unpaired surrogates.
+pub(super) struct Repaired {
+    pub(super) json: Vec<u8>,
+    /// The members of the outermost object that had any.
+    garbled: Vec<String>,
+}
+
+/// The text with `\ufffd` in the place of each escape for half of a surrogate pair, and the members of the
+/// outermost object that have any. `None` when there are none, an error when one is in the name of a member.
+pub(super) fn replace_unpaired_surrogates(json: &[u8]) -> Option<Result<Repaired, JsonError>> {
+    let mut repaired = json.to_vec();
+    let (mut member, mut garbled) = (String::new(), vec![]);
+    let (mut at, mut depth, mut is_changed) = (0, 0_usize, false);
+    while let Some(byte) = json.get(at) {
+        match byte {
+            b'{' | b'[' => depth += 1,
+            b'}' | b']' => depth = depth.saturating_sub(1),
+            b'"' => {
+                let start = at;
+                let (end, is_garbled) = repair_string(json, at, &mut repaired);
+                at = end;
+                is_changed |= is_garbled;
+                let after = json[end..].iter().find(|byte| !byte.is_ascii_whitespace());
+                let is_name = after == Some(&b':');
+                if is_name && depth == 1 {
+                    let name = repaired.get(start..end);
+                    let name = name.and_then(|name| serde_json::from_slice(name).ok());
+                    member = name.unwrap_or_default();
+                }
+                if is_garbled && is_name {
+                    let name = match depth {
+                        1 => excerpt(&member),
+                        _ => excerpt(&format!("{member}.…")),
+                    };
+                    return Some(Err(JsonError::UnpairedSurrogate { name }));
+                }
+                if is_garbled && garbled.last() != Some(&member) {
+                    garbled.push(member.clone());
+                }
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    is_changed.then_some(Ok(Repaired {
+        json: repaired,
+        garbled,
+    }))
+}
+
+/// Reads a string from its opening quotation mark. Answers where it has ended, and whether anything in it
+/// was replaced.
+fn repair_string(json: &[u8], start: usize, repaired: &mut [u8]) -> (usize, bool) {
+    const ESCAPE: usize = r"\uXXXX".len();
+
+    let (mut at, mut is_garbled) = (start + 1, false);
+    loop {
+        match json.get(at) {
+            None => return (json.len(), is_garbled),
+            Some(b'"') => return (at + 1, is_garbled),
+            Some(b'\\') => match (escaped(json, at), escaped(json, at + ESCAPE)) {
+                (Some(0xd800..=0xdbff), Some(0xdc00..=0xdfff)) => at += 2 * ESCAPE,
+                (Some(0xd800..=0xdfff), _) => {
+                    repaired[at..at + ESCAPE].copy_from_slice(br"\ufffd");
+                    is_garbled = true;
+                    at += ESCAPE;
+                }
+                (Some(_), _) => at += ESCAPE,
+                (None, _) => at = (at + 2).min(json.len()),
+            },
+            Some(_) => at += 1,
+        }
+    }
+}
+
+/// The code unit of an escape `\uXXXX` that begins here.
+fn escaped(json: &[u8], at: usize) -> Option<u16> {
+    let digits = json.get(at..at + 6)?.strip_prefix(br"\u")?;
+    if !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -212,22 +595,194 @@ mod tests {
     #[test]
     fn an_object_is_parsed() {
         let object = parse_object(br#" {"a":1,"b":[{"a":1},{"a":-2.5}],"c":null,"d":"x"} "#);
-        let expected =
-            serde_json::json!({"a": 1, "b": [{"a": 1}, {"a": -2.5}], "c": null, "d": "x"});
+        let expected = serde_json::json!({"a": 1, "b": [{"a": 1}, {"a": -2.5}], "d": "x"});
         assert_eq!(object.map(Value::Object), Ok(expected));
     }
 
     #[test]
-    fn a_duplicate_member_is_refused_at_any_depth() {
-        assert_eq!(parse_object(br#"{"sub":"a","sub":"b"}"#), duplicate("sub"));
-        assert_eq!(
-            parse_object(br#"{"sub":"a","s\u0075b":"a"}"#),
-            duplicate("sub")
-        );
-        assert_eq!(
-            parse_object(br#"{"x":[{"y":{"z":1,"z":1}}]}"#),
-            duplicate("z")
-        );
+    fn a_duplicate_member_of_another_value_is_refused_at_any_depth() {
+        for (json, name) in [
+            (r#"{"sub":"a","sub":"b"}"#, "sub"),
+            (r#"{"sub":"a","s\u0075b":"b"}"#, "sub"),
+            (r#"{"sub":"a","sub":"a","sub":"b"}"#, "sub"),
+            (r#"{"sub":"a","sub":"a\u0000"}"#, "sub"),
+            (r#"{"sub":"a","sub":null}"#, "sub"),
+            (r#"{"sub":null,"sub":"a"}"#, "sub"),
+            (r#"{"sub":"a","sub":["a"]}"#, "sub"),
+            (r#"{"exp":1,"exp":1.0}"#, "exp"),
+            (r#"{"exp":1,"exp":"1"}"#, "exp"),
+            (r#"{"a":true,"a":false}"#, "a"),
+            (r#"{"x":[{"y":{"z":1,"z":2}}]}"#, "z"),
+            (r#"{"x":{"a":1},"x":{"a":2}}"#, "x"),
+            (r#"{"x":[1,2],"x":[2,1]}"#, "x"),
+            (r#"{"x":{"a":1,"a":2},"x":{"a":1,"a":2}}"#, "a"),
+        ] {
+            assert_eq!(parse_object(json.as_bytes()), duplicate(name), "{json}");
+        }
+    }
+
+    #[test]
+    fn equal_duplicates_are_one_member() {
+        for (json, once) in [
+            (r#"{"sub":"a","s\u0075b":"a"}"#, r#"{"sub":"a"}"#),
+            (
+                r#"{"a":-1,"a":-1,"b":1.5,"b":1.5,"c":true,"c":true}"#,
+                r#"{"a":-1,"b":1.5,"c":true}"#,
+            ),
+            (r#"{"a":null,"a":null}"#, "{}"),
+            (r#"{"x":[{"y":{"z":1,"z":1}}]}"#, r#"{"x":[{"y":{"z":1}}]}"#),
+            (
+                r#"{"address":{"a":"x","b":[1]},"address":{"b":[1],"a":"x","a":"x"}}"#,
+                r#"{"address":{"a":"x","b":[1]}}"#,
+            ),
+        ] {
+            let object = parse_object(json.as_bytes()).map(Value::Object);
+            assert_eq!(object, Ok(serde_json::from_str(once).unwrap()), "{json}");
+        }
+    }
+
+    #[test]
+    fn null_is_absent() {
+        for (json, expected) in [
+            (r#"{"azp":null}"#, "{}"),
+            (r#" {"azp":null,"sub":"a"}"#, r#"{"sub":"a"}"#),
+            (r#"{"azp":null,"x":{"y":null}}"#, r#"{"x":{"y":null}}"#),
+        ] {
+            let object = parse_object(json.as_bytes()).map(Value::Object);
+            assert_eq!(
+                object,
+                Ok(serde_json::from_str(expected).unwrap()),
+                "{json}"
+            );
+        }
+    }
+
+    #[test]
+    fn half_of_a_surrogate_pair_in_what_is_displayed() {
+        for (json, expected) in [
+            (r#"{"name":"J\ud83d"}"#, r#"{"name":"J\ufffd"}"#),
+            (
+                r#"{"name":"\udC00\ud83d x"}"#,
+                r#"{"name":"\ufffd\ufffd x"}"#,
+            ),
+            (
+                r#"{"name":"\ud83d\ud83d\ude00"}"#,
+                r#"{"name":"\ufffd\ud83d\ude00"}"#,
+            ),
+            (
+                r#"{"name":"\\ud83d\\\ud83d"}"#,
+                r#"{"name":"\\ud83d\\\ufffd"}"#,
+            ),
+            (r#"{"name#ja":"\ud83d"}"#, r#"{"name#ja":"\ufffd"}"#),
+            (r#"{"n\u0061me":"\ud83d"}"#, r#"{"name":"\ufffd"}"#),
+            (
+                r#"{"sub":"a\ud83d\ude00","address":{"formatted":["\ud83d"]},"x":null}"#,
+                r#"{"sub":"a\ud83d\ude00","address":{"formatted":["\ufffd"]}}"#,
+            ),
+        ] {
+            let object = parse_object(json.as_bytes()).map(Value::Object);
+            assert_eq!(
+                object,
+                Ok(serde_json::from_str(expected).unwrap()),
+                "{json}"
+            );
+        }
+    }
+
+    /// Two people would be one.
+    #[test]
+    fn half_of_a_surrogate_pair_in_what_identifies() {
+        for name in [
+            "iss",
+            "sub",
+            "aud",
+            "nonce",
+            "sid",
+            "jti",
+            "azp",
+            "client_id",
+            "scope",
+            "roles",
+            "groups",
+            "email",
+            "preferred_username",
+            "upn",
+            "acr",
+            "an app's own",
+            "Name",
+        ] {
+            for value in [r#""a\ud83d""#, r#"["b","\ude00"]"#, r#"{"x":["\ud83d"]}"#] {
+                let json = format!("{{\"a\":1,{name:?}:{value}, \"name\":\"\\ud83d\"}}");
+                assert_eq!(
+                    parse_object(json.as_bytes()),
+                    Err(JsonError::UnpairedSurrogate { name: name.into() }),
+                    "{json}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn half_of_a_surrogate_pair_in_the_name_of_a_member() {
+        for (json, name) in [
+            (r#"{"x\ud83d":1}"#, "x\u{fffd}"),
+            (r#"{"x\ud83d" :1,"x\ud83e":2}"#, "x\u{fffd}"),
+            (r#"{"name":{"\ud83d":1}}"#, "name.…"),
+        ] {
+            assert_eq!(
+                parse_object(json.as_bytes()),
+                Err(JsonError::UnpairedSurrogate { name: name.into() }),
+                "{json}"
+            );
+        }
+    }
+
+    /// Values that differ before the replacement differ after it.
+    #[test]
+    fn a_duplicate_with_half_of_a_surrogate_pair() {
+        for json in [
+            r#"{"name":"a\ud83d","name":"a\ud83e"}"#,
+            r#"{"name":"a\ud83d","name":"a\ud83d"}"#,
+            r#"{"name":"a\ud83d","name":"a\ufffd"}"#,
+        ] {
+            assert_eq!(parse_object(json.as_bytes()), duplicate("name"), "{json}");
+        }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_once() {
+        let object = parse_object(b"\xef\xbb\xbf{\"a\":1}").map(Value::Object);
+        assert_eq!(object, Ok(serde_json::json!({"a": 1})));
+        let error = parse_object(b"\xef\xbb\xbf\xef\xbb\xbf{}").unwrap_err();
+        assert!(matches!(error, JsonError::Syntax { .. }), "{error:?}");
+    }
+
+    #[test]
+    fn nothing_is_tolerated_in_a_strict_object() {
+        let object = parse_strict_object(br#"{"a":null}"#).map(Value::Object);
+        assert_eq!(object, Ok(serde_json::json!({"a": null})));
+        assert_eq!(parse_strict_object(br#"{"a":1,"a":1}"#), duplicate("a"));
+        for json in [&b"\xef\xbb\xbf{}"[..], br#"{"name":"\ud83d"}"#] {
+            let error = parse_strict_object(json).unwrap_err();
+            assert!(matches!(error, JsonError::Syntax { .. }), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_document_is_read_member_by_member() {
+        let json =
+            r#"{"a":"x","b":"","c":"\ud83d","d":"1","d":"2","e":7,"f":null,"g":{"h":1,"h":2}}"#;
+        // Of both, what is said twice is found first.
+        let document = Document::parse(json.replace(r#","c":"\ud83d""#, "").as_bytes()).unwrap();
+        let texts = ["a", "b", "d", "e", "f", "g", "x"].map(|name| document.text(name));
+        assert_eq!(texts, [Some("x"), None, None, None, None, None, None]);
+        assert_eq!(document.displayed("d"), Some("2"));
+        let defects = ["a", "d", "g"].map(|name| document.defect(name).is_some());
+        assert_eq!(defects, [false, true, true]);
+
+        let document = Document::parse(br#"{"a":"x","c":"y\ud83d"}"#).unwrap();
+        assert_eq!((document.text("a"), document.text("c")), (Some("x"), None));
+        assert_eq!(document.displayed("c"), Some("y\u{fffd}"));
     }
 
     #[test]
@@ -257,8 +812,11 @@ mod tests {
             b"{\"a\":1,}",
             b"{\"a\":NaN}",
             b"{\"exp\":1e999}",
-            b"\xef\xbb\xbf{}",
             b"{\"a\":\"\xff\"}",
+            b"{\"name\":\"\xed\xa0\xbd\"}",
+            b"{\"name\":\"\\ud83d",
+            b"{\"name\":\"\\ud83\"}",
+            b"{\"name\":\"\\ud83d\"}}",
             b"{\"\xff\":1}",
         ] {
             let error = parse_object(json).unwrap_err();

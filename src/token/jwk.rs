@@ -1,12 +1,18 @@
 //! The public keys of a provider, parsed once, each knowing which algorithms it may verify.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use aws_lc_rs::signature::{self, ParsedPublicKey, RsaParameters, RsaPublicKeyComponents};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
-use super::{JsonError, SigningAlgorithm, excerpt, json::type_name};
+use super::{
+    JsonError, SigningAlgorithm, excerpt,
+    json::{
+        Shape, check_unique_members, replace_unpaired_surrogates, syntax, type_name,
+        without_byte_order_mark,
+    },
+};
 
 /// A JWK Set ([RFC 7517 §5]) of which the usable keys are kept.
 ///
@@ -25,26 +31,21 @@ impl KeySet {
 
     /// Parses a JWK Set. A key that cannot verify signatures is skipped, never fatal.
     ///
-    /// Unlike in a token, of members that occur twice the last one counts: [RFC 7517 §4] allows either,
-    /// and one odd key must not take the others with it.
-    ///
-    /// [RFC 7517 §4]: https://www.rfc-editor.org/rfc/rfc7517#section-4
+    /// What is odd in a document of a provider is read as [`super::json`] says, key by key: one odd key must not take
+    /// the others with it.
     pub(crate) fn parse(json: &[u8]) -> Result<KeySet, KeySetError> {
-        let document: Value = serde_json::from_slice(json).map_err(|error| JsonError::Syntax {
-            line: error.line(),
-            column: error.column(),
-        })?;
-        let Value::Object(object) = &document else {
-            let actual = type_name(&document);
+        let document = KeyDocument::parse(json)?;
+        let Value::Object(object) = &document.value else {
+            let actual = type_name(&document.value);
             return Err(JsonError::NotAnObject { actual }.into());
         };
         let entries = match object.get("keys") {
             Some(Value::Array(entries)) => entries,
+            Some(Value::Null) | None => return Err(KeySetError::MissingKeys),
             Some(other) => {
                 let actual = type_name(other);
                 return Err(KeySetError::KeysNotAnArray { actual });
             }
-            None => return Err(KeySetError::MissingKeys),
         };
 
         let mut set = KeySet {
@@ -64,7 +65,7 @@ impl KeySet {
                 });
                 break;
             }
-            match Jwk::parse(entry) {
+            match document.key(index, entry) {
                 Ok(key) => {
                     if let Some(kid) = &key.kid {
                         let places = set.by_kid.entry(kid.clone()).or_default();
@@ -131,6 +132,63 @@ impl KeySet {
     }
 }
 
+/// The document of a key set.
+struct KeyDocument {
+    value: Value,
+    /// The places of the keys that have two members of one name with different values.
+    ambiguous: HashSet<usize>,
+    /// Whether unpaired surrogates were replaced by U+FFFD.
+    is_repaired: bool,
+}
+
+impl KeyDocument {
+    fn parse(json: &[u8]) -> Result<KeyDocument, JsonError> {
+        let json = without_byte_order_mark(json);
+        let value = |json: &[u8]| serde_json::from_slice(json).map_err(|error| syntax(&error));
+        let mut document = KeyDocument {
+            value: Value::Null,
+            ambiguous: HashSet::new(),
+            is_repaired: false,
+        };
+        match check_unique_members(json) {
+            Ok(()) => document.value = value(json)?,
+            Err(duplicate @ JsonError::DuplicateMember { .. }) => {
+                let shape = serde_json::from_slice(json).map_err(|error| syntax(&error))?;
+                // The set itself has two of them.
+                let Shape::Object(members) = shape else {
+                    return Err(duplicate);
+                };
+                if let Some(Shape::Array(keys)) = members.get("keys") {
+                    let keys = keys.iter().enumerate();
+                    let ambiguous = keys.filter(|(_, key)| !key.is_unambiguous());
+                    document.ambiguous = ambiguous.map(|(index, _)| index).collect();
+                }
+                document.value = value(json)?;
+            }
+            Err(error) => {
+                let repaired = replace_unpaired_surrogates(json).ok_or(error)??.json;
+                check_unique_members(&repaired)?;
+                document.value = value(&repaired)?;
+                document.is_repaired = true;
+            }
+        }
+        Ok(document)
+    }
+
+    /// The key at this place.
+    fn key(&self, index: usize, entry: &Value) -> Result<Jwk, SkipReason> {
+        if self.ambiguous.contains(&index) {
+            return Err(SkipReason::Ambiguous);
+        }
+        let key = Jwk::parse(entry)?;
+        let is_replaced = |kid: &String| self.is_repaired && kid.contains('\u{fffd}');
+        match key.kid.as_ref().is_some_and(is_replaced) {
+            true => Err(SkipReason::UnpairedSurrogate { member: "kid" }),
+            false => Ok(key),
+        }
+    }
+}
+
 /// A key that is not used, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SkippedKey {
@@ -140,11 +198,25 @@ pub(crate) struct SkippedKey {
     pub(crate) reason: SkipReason,
 }
 
+impl SkippedKey {
+    /// Whether it is a key for encryption ([RFC 7517 §4.2]).
+    ///
+    /// [RFC 7517 §4.2]: https://www.rfc-editor.org/rfc/rfc7517#section-4.2
+    #[cfg(feature = "cli")]
+    pub(crate) fn is_for_encryption(&self) -> bool {
+        matches!(&self.reason, SkipReason::Use { actual } if actual == "enc")
+    }
+}
+
 /// Why a key is not used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SkipReason {
     #[error("the key is {actual}, not a JSON object")]
     NotAnObject { actual: &'static str },
+    #[error("a member occurs more than once, with different values")]
+    Ambiguous,
+    #[error("the member {member:?} has an unpaired surrogate, which is not a character")]
+    UnpairedSurrogate { member: &'static str },
     #[error("the member {member:?} is missing")]
     Missing { member: &'static str },
     #[error("the member {member:?} is {actual}, not {expected}")]
@@ -231,7 +303,7 @@ impl Jwk {
             return Err(SkipReason::Symmetric { kty: kty.into() });
         }
         // A private key that was published is known to everybody.
-        if jwk.contains_key("d") {
+        if jwk.get("d").is_some_and(|d| !d.is_null()) {
             return Err(SkipReason::Private);
         }
         check_use(jwk)?;
@@ -246,7 +318,7 @@ impl Jwk {
             }
         };
         // RFC 7517 §4.4: a key that names its algorithm is for that one only.
-        let alg = optional_str(jwk, "alg")?;
+        let alg = optional_str(jwk, "alg")?.filter(|alg| !alg.is_empty());
         if let Some(alg) = alg {
             let own = alg.parse::<SigningAlgorithm>().ok();
             verifiers.retain(|(algorithm, _)| Some(*algorithm) == own);
@@ -273,7 +345,7 @@ impl Jwk {
 /// tokens say `jwt-svid` (<https://spiffe.io/docs/latest/spiffe-specs/jwt-svid/#42-jwk-set>).
 fn check_use(jwk: &Map<String, Value>) -> Result<(), SkipReason> {
     match optional_str(jwk, "use")? {
-        None | Some("sig" | "jwt-svid") => Ok(()),
+        None | Some("sig" | "jwt-svid" | "") => Ok(()),
         Some(other) => Err(SkipReason::Use {
             actual: excerpt(other),
         }),
@@ -283,7 +355,7 @@ fn check_use(jwk: &Map<String, Value>) -> Result<(), SkipReason> {
 /// <https://www.rfc-editor.org/rfc/rfc7517#section-4.3>
 fn check_key_ops(jwk: &Map<String, Value>) -> Result<(), SkipReason> {
     match jwk.get("key_ops") {
-        None => Ok(()),
+        None | Some(Value::Null) => Ok(()),
         Some(Value::Array(operations)) if operations.iter().any(|op| op == "verify") => Ok(()),
         Some(Value::Array(_)) => Err(SkipReason::KeyOperations),
         Some(other) => Err(SkipReason::WrongType {
@@ -410,7 +482,7 @@ fn optional_str<'a>(
     member: &'static str,
 ) -> Result<Option<&'a str>, SkipReason> {
     match jwk.get(member) {
-        None => Ok(None),
+        None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
         Some(other) => Err(SkipReason::WrongType {
             member,

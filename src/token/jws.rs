@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use super::{
     JsonError, KeySet, SigningAlgorithm, TokenKind, excerpt, json::type_name, parse_object,
-    reason::reason_of,
+    parse_strict_object, reason::reason_of,
 };
 use crate::Secret;
 
@@ -412,15 +412,27 @@ impl JwsError {
         }
     }
 
-    /// Whether newer keys of the provider could make the token good.
-    pub(crate) fn wants_fresh_keys(&self) -> bool {
+    /// What newer keys of the provider could change, if they could make the token good.
+    pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
         match self {
-            JwsError::UnknownKey { .. } | JwsError::NoFittingKey { .. } => true,
+            JwsError::UnknownKey { .. } | JwsError::NoFittingKey { .. } => Some(StaleKeys::Missing),
+            JwsError::BadSignature { algorithm, .. } if algorithm.is_symmetric() => None,
             // Without a name a new key looks like a wrong signature.
-            JwsError::BadSignature { algorithm, kid } => kid.is_none() && !algorithm.is_symmetric(),
-            _ => false,
+            JwsError::BadSignature { kid: None, .. } => Some(StaleKeys::Missing),
+            JwsError::BadSignature { .. } => Some(StaleKeys::Replaced),
+            _ => None,
         }
     }
+}
+
+/// What may be wrong with the keys that a token was refused with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StaleKeys {
+    /// The key may be new.
+    Missing,
+    /// There is a key of that name, and the signature is not by it: the provider may have a new one of the same name,
+    /// or the token is forged.
+    Replaced,
 }
 
 /// Header, payload and signature, still in base64url, of what has three parts.
@@ -482,7 +494,7 @@ impl Header {
 
     /// As [`parse`](Self::parse), for what is wrong with a header, and for members that are of no use here.
     fn parse_unusual(json: &[u8]) -> Result<Header, JwsError> {
-        let header = parse_object(json).map_err(JwsError::Header)?;
+        let header = parse_strict_object(json).map_err(JwsError::Header)?;
         check_crit(&header)?;
         let algorithm = match header_str(&header, "alg")? {
             Some(alg) => alg.parse().map_err(|_| JwsError::UnknownAlgorithm {

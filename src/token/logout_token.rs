@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Jws, JwsError, KeySet, SigningAlgorithm, TokenKind,
+    ClaimError, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
     checks::{
         check_aud, check_exp, check_iat, check_iss, check_nbf, check_sub, is_media_type,
         optional_string, seconds, since_1970, string,
@@ -180,9 +180,12 @@ impl LogoutTokenError {
         }
     }
 
-    /// Whether newer keys of the provider could make the token good.
-    pub(crate) fn wants_fresh_keys(&self) -> bool {
-        matches!(self, LogoutTokenError::Jws(error) if error.wants_fresh_keys())
+    /// What newer keys of the provider could change, if they could make the token good.
+    pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
+        match self {
+            LogoutTokenError::Jws(error) => error.wants_fresh_keys(),
+            _ => None,
+        }
     }
 }
 

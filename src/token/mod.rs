@@ -38,9 +38,9 @@ pub(crate) use access_token::{
 pub(crate) use claim_sources::{ClaimSources, VERIFIED};
 pub(crate) use client_assertion::{CLIENT_ASSERTION_TYPE, ClientKey};
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
-pub(crate) use json::parse_object;
+pub(crate) use json::{Document, parse_object, parse_strict_object, type_name};
 pub(crate) use jwk::KeySet;
-pub(crate) use jws::{AllowedAlgorithms, Jws, parts_of};
+pub(crate) use jws::{AllowedAlgorithms, Jws, StaleKeys, parts_of};
 pub(crate) use logout_token::{
     EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations,
 };
@@ -51,10 +51,13 @@ pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept
 /// The issuer of a testing profile that names none.
 pub(crate) const TESTING_ISSUER: &str = "urn:rocket_openidconnect:testing_profile";
 
-/// The beginning of a text from outside, short enough for an error or a log line that quotes it.
+/// The beginning of a value from outside, short enough for an error or a log line that quotes it.
 pub(crate) fn excerpt(text: &str) -> String {
-    const MAX_CHARS: usize = 120;
-    match text.char_indices().nth(MAX_CHARS) {
+    beginning(text, 120)
+}
+
+fn beginning(text: &str, max_chars: usize) -> String {
+    match text.char_indices().nth(max_chars) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),
     }
@@ -67,7 +70,31 @@ pub(crate) fn printable_name(name: &str) -> String {
     kept.escape_debug().to_string()
 }
 
-/// As [`excerpt`], with its control characters escaped, for what does not quote.
+/// The beginning of what somebody outside says in words, with its control characters escaped, for what does not quote.
 pub(crate) fn printable(text: &str) -> String {
-    excerpt(text).escape_debug().to_string()
+    let escaped = beginning(text, 300).escape_debug().to_string();
+    // Each quotation mark is escaped too, and need not be.
+    escaped.replace("\\'", "'").replace("\\\"", "\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn words_of_others_keep_their_quotation_marks() {
+        for (text, expected) in [
+            (
+                "Policy 'Trusted Hosts' said \"no\"",
+                "Policy 'Trusted Hosts' said \"no\"",
+            ),
+            ("a\\b \\' \\\\'", "a\\\\b \\\\' \\\\\\\\'"),
+            (
+                "two\nlines\u{1b}[31m\u{202e}",
+                "two\\nlines\\u{1b}[31m\\u{202e}",
+            ),
+        ] {
+            assert_eq!(printable(text), expected);
+        }
+    }
 }

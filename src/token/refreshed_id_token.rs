@@ -3,7 +3,9 @@
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet, SigningAlgorithm};
+use super::{
+    Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet, SigningAlgorithm, StaleKeys,
+};
 use crate::{Secret, observing};
 
 /// What the ID token of the sign-in said.
@@ -82,9 +84,12 @@ impl RefreshedIdTokenError {
         }
     }
 
-    /// Whether newer keys of the provider could make the token good.
-    pub(crate) fn wants_fresh_keys(&self) -> bool {
-        matches!(self, RefreshedIdTokenError::IdToken(error) if error.wants_fresh_keys())
+    /// What newer keys of the provider could change, if they could make the token good.
+    pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
+        match self {
+            RefreshedIdTokenError::IdToken(error) => error.wants_fresh_keys(),
+            _ => None,
+        }
     }
 }
 
@@ -158,7 +163,7 @@ fn check_auth_time(claims: &Claims, original: &Claims) -> Result<(), RefreshedId
 
 /// "it SHOULD NOT have a `nonce` Claim […]; however, if it is present, its value MUST be the same".
 fn check_nonce(claims: &Claims, original: Option<&Secret>) -> Result<(), RefreshedIdTokenError> {
-    match claims.value("nonce") {
+    match claims.value("nonce").filter(|nonce| *nonce != "") {
         None => Ok(()),
         Some(Value::String(nonce)) if Some(&Secret::new(nonce)) == original => Ok(()),
         Some(_) => Err(RefreshedIdTokenError::Changed { claim: "nonce" }),
@@ -212,6 +217,7 @@ mod tests {
             algorithms: &[ES256],
             client_secret: None,
             nonce: None,
+            accepts_missing_nonce: false,
             access_token: None,
             max_age: None,
             acr_values: &[],
@@ -334,11 +340,12 @@ mod tests {
     #[test]
     fn id_token_of_refresh_by_a_new_key() {
         let new_key = IdTokenError::Jws(JwsError::UnknownKey { kid: "new".into() });
-        assert!(RefreshedIdTokenError::from(new_key).wants_fresh_keys());
+        let wanted = RefreshedIdTokenError::from(new_key).wants_fresh_keys();
+        assert_eq!(wanted, Some(StaleKeys::Missing));
         let error = judge(|claims| claims["sub"] = json!("bob")).unwrap_err();
-        assert!(!error.wants_fresh_keys());
+        assert_eq!(error.wants_fresh_keys(), None);
         let error = judge(|claims| claims["iss"] = json!("https://other.example")).unwrap_err();
-        assert!(!error.wants_fresh_keys());
+        assert_eq!(error.wants_fresh_keys(), None);
     }
 
     #[test]

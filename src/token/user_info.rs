@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Claims, JsonError, Jws, JwsError, KeySet, SigningAlgorithm, TokenKind,
+    ClaimError, Claims, JsonError, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
     checks::{
         check_aud, check_exp, check_iss, check_nbf, check_typ, optional_seconds, since_1970, string,
     },
@@ -117,9 +117,12 @@ impl UserInfoError {
         }
     }
 
-    /// Whether newer keys of the provider could make the response good.
-    pub(crate) fn wants_fresh_keys(&self) -> bool {
-        matches!(self, UserInfoError::Jws(error) if error.wants_fresh_keys())
+    /// What newer keys of the provider could change, if they could make the response good.
+    pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
+        match self {
+            UserInfoError::Jws(error) => error.wants_fresh_keys(),
+            _ => None,
+        }
     }
 }
 
@@ -202,7 +205,7 @@ mod tests {
             .into()
         );
         assert_eq!(
-            refused(r#"{"sub":"alice","sub":"alice"}"#),
+            refused(r#"{"sub":"alice","sub":"bob"}"#),
             JsonError::DuplicateMember { name: "sub".into() }.into()
         );
     }
@@ -257,8 +260,8 @@ mod tests {
         head["kid"] = "new".into();
         let error = signed(&head, &json!({"sub": "alice"})).unwrap_err();
         assert_eq!(error, JwsError::UnknownKey { kid: "new".into() }.into());
-        assert!(error.wants_fresh_keys());
-        assert!(!with("aud", "other").unwrap_err().wants_fresh_keys());
+        assert_eq!(error.wants_fresh_keys(), Some(StaleKeys::Missing));
+        assert_eq!(with("aud", "other").unwrap_err().wants_fresh_keys(), None);
 
         head = header(ES256);
         head["typ"] = "at+jwt".into();

@@ -272,6 +272,69 @@ async fn a_denial_begins_nothing() {
     shows_a_button(&bring(&browser, &without).await, "%2F");
 }
 
+/// Some providers leave `state` out of an error. Anybody can make such a response: its words are told, and no more.
+#[rocket::async_test]
+async fn an_error_without_state_is_told_as_unproved() {
+    let provider = TestProvider::start().await;
+    let app = App::local(&provider);
+    let browser = app.open().await;
+    let callback = browser.begin_sign_in(&provider, "/me").await;
+    let unproved = |words: &str| {
+        format!(
+            "`state` is absent, or not one that this app made; the response, which anybody can make, \
+             says {words}"
+        )
+    };
+    let error = |code: &str, description: &str| {
+        let error = callback.clone().error(code);
+        error.set("error_description", description)
+    };
+    let mut told = vec![];
+    for (response, words, page) in [
+        (
+            error("access_denied", "no").without("state"),
+            "`access_denied`: no",
+            "The sign-in was cancelled.",
+        ),
+        (
+            error("access_denied", "").set("state", ""),
+            "`access_denied`: ",
+            "The sign-in was cancelled.",
+        ),
+        (
+            error("access_denied", "").set("state", "another-node's"),
+            "`access_denied`: ",
+            "The sign-in was cancelled.",
+        ),
+        (
+            error("server_error", "a\nb\u{1b}[31m<script>").without("state"),
+            "`server_error`: a\\nb\\u{1b}[31m<script>",
+            "The answer of the sign-in service did not fit. Please try again.",
+        ),
+    ] {
+        let before = browser.cookies();
+        let page_shown = bring(&browser, &response).await;
+        page_shown.is(Status::BadRequest).sees(page);
+        assert!(!page_shown.body.contains("script"), "{}", page_shown.body);
+        shows_a_button(&page_shown, "%2F");
+        assert_eq!(page_shown.set_cookies(), [""; 0]);
+        assert_eq!(browser.cookies(), before);
+        told.push(unproved(words));
+    }
+    assert_eq!(app.failures(), told);
+    assert_eq!(provider.count("/token"), 0);
+
+    // The attempt that is under way is not touched.
+    bring(&browser, &callback).await.redirects_to("/me");
+    let page = bring(&browser, &error("access_denied", "").without("state")).await;
+    page.is(Status::BadRequest);
+    browser.visit("/me").await.is(Status::Ok).sees("alice");
+
+    let long = error("server_error", &"x".repeat(5_000)).without("state");
+    bring(&browser, &long).await.is(Status::BadRequest);
+    assert!(app.failures().last().unwrap().len() < 500);
+}
+
 #[rocket::async_test]
 async fn the_id_of_a_browser_stays_until_it_signs_out() {
     let provider = TestProvider::start().await;

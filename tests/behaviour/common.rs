@@ -263,6 +263,13 @@ impl Default for Log {
 const REPORT: &str = "rocket::launch";
 
 impl Log {
+    /// The lines of this crate at `debug`.
+    pub fn debug_lines(&self) -> Vec<String> {
+        let mut lines: Vec<_> = locked(&self.0).iter().map(|it| it.1.clone()).collect();
+        lines.retain(|line| line.starts_with("DEBUG:"));
+        lines
+    }
+
     /// The lines of this crate from `info` up, without the report at liftoff.
     pub fn lines(&self) -> Vec<String> {
         let lines = self.lines_with_targets().into_iter();
@@ -277,14 +284,16 @@ impl Log {
     }
 
     fn lines_with_targets(&self) -> Vec<(&'static str, String)> {
-        locked(&self.0).clone()
+        let mut lines = locked(&self.0).clone();
+        lines.retain(|(_, line)| !line.starts_with("DEBUG:"));
+        lines
     }
 }
 
 impl tracing::Subscriber for Log {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
         metadata.is_event()
-            && *metadata.level() <= tracing::Level::INFO
+            && *metadata.level() <= tracing::Level::DEBUG
             && (metadata.target().starts_with("rocket_openidconnect")
                 || metadata.target().starts_with(REPORT))
     }

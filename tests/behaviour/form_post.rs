@@ -161,10 +161,25 @@ async fn what_is_no_response_is_refused() {
 #[rocket::async_test]
 async fn nothing_is_posted_where_the_response_comes_in_the_query() {
     let provider = TestProvider::start().await;
-    let browser = App::new(&provider).open().await;
+    let app = App::new(&provider);
+    let browser = app.open().await;
     let callback = browser.begin_sign_in(&provider, "/me").await;
     let posted = browser
         .submit_from_provider("/oidc/authorize", &callback.form())
         .await;
-    posted.is(Status::NotFound);
+    posted
+        .is(Status::NotFound)
+        .sees("This site is not set up right for its sign-in service.");
+    assert_eq!(
+        app.failures(),
+        ["a response was posted, and `response_mode` is `query`"]
+    );
+    assert_eq!(provider.count("/token"), 0);
+
+    // What is no response is no page of ours.
+    for form in ["", "x=y", "description=state"] {
+        let posted = browser.submit_from_provider("/oidc/authorize", form).await;
+        posted.is(Status::NotFound);
+    }
+    assert_eq!(app.failures().len(), 1);
 }

@@ -56,7 +56,10 @@ async fn a_provider_that_is_down_and_comes_up() {
     assert_eq!(
         app.failures(),
         ["1", "2", "1"].map(|wait| {
-            format!("the provider was not reachable; the next attempt is due in {wait} s")
+            format!(
+                "the provider's metadata is not reachable: Connection refused (os error 111); \
+                 the next attempt is due in {wait} s"
+            )
         })
     );
 
@@ -124,18 +127,112 @@ async fn a_provider_that_comes_up_wrong_is_refused() {
     });
     provider.restart();
     app.advance(Duration::from_secs(1));
-    browser
-        .visit("/oidc/login")
-        .await
-        .is(Status::BadGateway)
-        .sees("gave an answer that cannot be trusted");
     let expected = provider.issuer();
-    assert_eq!(
-        app.failures(),
-        [format!(
-            "the metadata's issuer is `https://other.example`, expected `{expected}`"
-        )]
-    );
+    let error = format!("the metadata's issuer is `https://other.example`, expected `{expected}`");
+    // Of the second, it is not asked again, and the cause is the same.
+    for _ in 0..2 {
+        let page = browser.visit("/oidc/login").await;
+        page.is(Status::BadGateway)
+            .sees("gave an answer that cannot be trusted");
+    }
+    assert_eq!(app.failures(), [error.clone(), error]);
+    assert_eq!(provider.count(DISCOVERY), 1);
+
+    provider.be_honest();
+    app.advance(Duration::from_secs(2));
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+}
+
+/// An ingress before the provider is there, or a web server's page: the app starts and asks again, and says what it got
+/// until that is over.
+#[rocket::async_test]
+async fn what_is_not_the_provider_does_not_abort_the_launch() {
+    for (reply, cause) in [
+        (
+            Reply::status(404),
+            "the provider's metadata answered with status 404",
+        ),
+        (
+            Reply::text("text/html", "<h1>Forbidden</h1>").with_status(403),
+            "the provider's metadata answered with status 403",
+        ),
+        (
+            Reply::redirect("https://op.example/maintenance"),
+            "the provider's metadata answered with status 303",
+        ),
+        (
+            Reply::text("text/html", "<h1>Hello</h1>"),
+            "what answers at the address of the provider's metadata is not its metadata: it is a web page",
+        ),
+        (
+            Reply::text("application/json", " <!DOCTYPE html>"),
+            "what answers at the address of the provider's metadata is not its metadata: it is a web page",
+        ),
+        (
+            Reply::text("text/plain", "default backend"),
+            "what answers at the address of the provider's metadata is not its metadata: \
+             not valid JSON: parsing failed at line 1, column 1",
+        ),
+        (
+            Reply::json(json!({ "status": "starting" })),
+            "what answers at the address of the provider's metadata is not its metadata: \
+             it has no `issuer`",
+        ),
+        (
+            Reply::json(json!({ "issuer": null })),
+            "what answers at the address of the provider's metadata is not its metadata: \
+             it has no `issuer`",
+        ),
+    ] {
+        let provider = TestProvider::start().await;
+        provider.on_path(DISCOVERY, reply);
+        let app = App::new(&provider);
+        let log = Log::default();
+        let recording = tracing::subscriber::set_default(log.clone());
+        let browser = app.open().await;
+        drop(recording);
+        assert_eq!(
+            log.lines()[..2],
+            [
+                format!("WARN: {cause}; the next attempt is due in 1 s"),
+                "INFO: check `oidc.issuer`, or name the metadata's address in \
+                 `oidc.server_metadata_url`"
+                    .to_owned()
+            ]
+        );
+        assert_unavailable(&browser.visit("/oidc/login").await, "1");
+        app.advance(Duration::from_secs(1));
+        for _ in 0..2 {
+            assert_unavailable(&browser.visit("/oidc/login").await, "2");
+        }
+        let told = |wait| format!("{cause}; the next attempt is due in {wait} s");
+        assert_eq!(app.failures(), [1, 2, 2].map(told));
+        assert_eq!(provider.count(DISCOVERY), 2);
+
+        provider.clear_path(DISCOVERY);
+        app.advance(Duration::from_secs(2));
+        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    }
+}
+
+/// What the provider asks for is done, for five minutes at most.
+#[rocket::async_test]
+async fn metadata_is_asked_for_when_the_provider_says() {
+    let provider = TestProvider::start().await;
+    for (retry_after, wait) in [("17", 17), ("86400", 300)] {
+        let reply = Reply::status(503).with_header("Retry-After", retry_after);
+        provider.on_path(DISCOVERY, reply);
+        let app = App::new(&provider);
+        let browser = app.open().await;
+        let asked = provider.count(DISCOVERY);
+        assert_unavailable(&browser.visit("/oidc/login").await, &wait.to_string());
+        provider.clear_path(DISCOVERY);
+        app.advance(Duration::from_secs(wait - 1));
+        assert_unavailable(&browser.visit("/oidc/login").await, "1");
+        assert_eq!(provider.count(DISCOVERY), asked);
+        app.advance(Duration::from_secs(1));
+        browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    }
 }
 
 #[rocket::async_test]
@@ -177,8 +274,8 @@ async fn metadata_is_read_again_after_a_day_and_nobody_waits_for_it() {
 async fn metadata_that_is_wrong_aborts_the_launch() {
     let provider = TestProvider::start().await;
     let issuer = provider.issuer();
-    let log = "look into the provider's log for this request";
-    let https = "serve the provider over https, or on a loopback address";
+    let https = "serve the provider over https, or on a loopback address; a host of a closed network \
+                 may be listed in `oidc.insecure_http_hosts`";
     let changed = |member: &str, value: Value| {
         let mut document = Value::Null;
         provider.metadata(|metadata| document = json!(metadata));
@@ -187,32 +284,16 @@ async fn metadata_that_is_wrong_aborts_the_launch() {
     };
     for (reply, cause, remedy) in [
         (
-            Reply::status(404),
-            "the provider's metadata answered with status 404".to_owned(),
-            "check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`",
-        ),
-        (
-            Reply::text("text/html", "<h1>Hello</h1>"),
-            "the provider's metadata gave an unusable answer: \
-             not valid JSON: parsing failed at line 1, column 1"
-                .to_owned(),
-            log,
-        ),
-        (
             changed("issuer", json!(format!("{issuer}/"))),
             format!("the metadata's issuer is `{issuer}/`, expected `{issuer}`"),
             "set `oidc.issuer` to the provider's issuer, letter by letter; a trailing slash counts",
         ),
         (
-            changed("issuer", Value::Null),
-            "the provider's metadata gave an unusable answer: it has no `issuer`".to_owned(),
-            log,
-        ),
-        (
             changed("token_endpoint", Value::Null),
-            "the provider's metadata gave an unusable answer: it has no `token_endpoint`"
+            "the member `token_endpoint` of the provider's metadata is missing, \
+             expected an absolute address"
                 .to_owned(),
-            log,
+            "correct the member at the provider, or name its endpoints yourself: `auth_uri`, `token_uri` and `jwks_uri` of `oidc.client_secrets`",
         ),
         (
             changed("token_endpoint", json!("http://op.example/token")),
@@ -230,7 +311,7 @@ async fn metadata_that_is_wrong_aborts_the_launch() {
         ),
         (
             changed("authorization_endpoint", json!("http://op.example/a")),
-            "the provider's metadata is at `http://op.example/a`, \
+            "the provider's authorization endpoint is at `http://op.example/a`, \
              which is neither https nor loopback"
                 .to_owned(),
             https,
@@ -248,6 +329,15 @@ async fn metadata_that_is_wrong_aborts_the_launch() {
              which is neither https nor loopback"
                 .to_owned(),
             https,
+        ),
+        (
+            changed("jwks_uri", json!("https://10.0.0.1:6443/jwks")),
+            "the provider's key set is at `https://10.0.0.1:6443/jwks`, an address of this machine \
+             or of a private network, which no setting names"
+                .to_owned(),
+            "have the provider name addresses that are reached from here by their names; one that is \
+             meant is named in the settings, by `oidc.issuer` or `oidc.server_metadata_url` on that \
+             host, or with all endpoints by `oidc.client_secrets`, or with the keys by `jwks_uri` of a further issuer",
         ),
     ] {
         provider.on_path(DISCOVERY, reply);
@@ -626,8 +716,8 @@ async fn the_report_at_liftoff() {
     assert_eq!(
         rest[8..],
         [
-            "WARN: the provider was not reachable; the next attempt is due in 1 s; \
-             sign-in answers 503 until the provider is there"
+            "WARN: the provider's metadata is not reachable: Connection refused (os error 111); the \
+             next attempt is due in 1 s; sign-in answers 503 until the provider is there"
                 .to_owned(),
             loopback
         ]

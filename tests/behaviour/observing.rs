@@ -150,9 +150,9 @@ async fn sign_in_refresh_and_logout_are_told() {
     assert_eq!(
         seen.events(),
         [
+            "sign_in/provider_call: answered jwks 200",
             "sign_in: sign_in_begun",
             "sign_in/provider_call: answered token 200",
-            "sign_in/provider_call: answered jwks 200",
             "sign_in/provider_call: answered userinfo 200",
             "sign_in: signed_in",
         ]

@@ -128,7 +128,7 @@ async fn what_the_endpoint_gets_wrong_is_an_error_page() {
         ),
         (
             Reply::status(500),
-            Status::BadGateway,
+            Status::ServiceUnavailable,
             format!("the provider's {name} answered with status 500"),
         ),
     ] {
@@ -150,8 +150,8 @@ async fn a_provider_without_the_endpoint_is_named() {
     assert_eq!(
         app.failures(),
         [
-            "the provider's metadata gave an unusable answer: it has no \
-          `pushed_authorization_request_endpoint`"
+            "the member `pushed_authorization_request_endpoint` of the provider's metadata is missing, \
+             expected an absolute address"
         ]
     );
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::{
     app::{Log, launch},
     bearer::app::{Answer, Api},
-    common::{App, assert_signed_out, launch_failure},
+    common::{App, assert_signed_out},
     rejections::is_refused,
     support::{Browser, ForeignHost, Page, TestProvider, case},
 };
@@ -34,20 +34,15 @@ async fn lead_astray(provider: &TestProvider, path: &str, status: u16) -> Foreig
 // ---- Metadata.
 
 #[rocket::async_test]
-async fn metadata_elsewhere_aborts_the_launch() {
+async fn metadata_elsewhere_is_not_read_at_launch() {
     for status in ForeignHost::REDIRECTS {
         let (provider, foreign) = astray(TestProvider::DISCOVERY, status).await;
-        let failure = launch_failure(App::new(&provider).rocket()).await;
+        let log = Log::listen();
+        App::new(&provider).open().await;
         foreign.was_asked_nothing();
-        let lines = [
-            format!("ERROR: the provider's metadata answered with status {status}"),
-            "INFO: check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`"
-                .to_owned(),
-        ];
-        assert_eq!(
-            failure,
-            ("failed fairings: OpenID Connect".to_owned(), lines.into())
-        );
+        log.has(&format!(
+            "WARN the provider's metadata answered with status {status}; the next attempt is due in 1 s"
+        ));
         assert_eq!(provider.count(TestProvider::DISCOVERY), 1);
     }
 }
@@ -66,8 +61,10 @@ async fn metadata_elsewhere_fails_the_first_sign_in() {
         let log = Log::listen();
         let page = browser.visit("/oidc/login").await;
         foreign.was_asked_nothing();
-        let error = format!("the provider's metadata answered with status {status}");
-        page.is(Status::BadGateway);
+        let error = format!(
+            "the provider's metadata answered with status {status}; the next attempt is due in 2 s"
+        );
+        page.is(Status::ServiceUnavailable);
         assert_eq!(app.failures(), [&*error]);
         is_told(&log, &page, &error);
         assert_eq!(provider.count(TestProvider::DISCOVERY), 1);

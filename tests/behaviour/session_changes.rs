@@ -375,6 +375,48 @@ async fn a_sign_out_that_the_store_does_not_take_is_told_once() {
     assert_eq!(heard.lines().await, [""; 0]);
 }
 
+/// Whatever ends it once more when the store is there again, before its end is recorded.
+#[rocket::async_test]
+async fn an_end_that_is_kept_is_told_once() {
+    for again in ["signed_out", "ended_by_app", "backchannel_logout"] {
+        let provider = TestProvider::start().await;
+        let (listener, heard) = Listener::new();
+        let app = App::local(&provider);
+        let store = Switchable::new();
+        let browser = node(&app, &listener, &store).await;
+        let id = sign_in(&browser, &provider).await;
+        let copy = browser.another();
+        carry_cookies(&browser, &copy);
+        heard.lines().await;
+        store.switch(true);
+        let page = browser.submit("/oidc/logout", "").await;
+        page.is(Status::ServiceUnavailable);
+        let ended = ["-", "-", &id, "/oidc/logout"];
+        let ended = line(&provider, "Ended signed_out", ended);
+        let after = "after_logout store_unavailable".to_owned();
+        assert_eq!(heard.lines().await, [ended, after]);
+
+        store.switch(false);
+        let expected = match again {
+            "signed_out" => {
+                copy.submit("/oidc/logout", "").await.is(Status::SeeOther);
+                vec!["after_logout session_ended"]
+            }
+            "ended_by_app" => {
+                let page = copy.visit(&format!("/end/{id}")).await;
+                assert_eq!(page.body, "Ok(false)");
+                vec![]
+            }
+            _ => {
+                let token = provider.logout_token(|_| ());
+                assert_eq!(backchannel(&copy, &token).await, 200);
+                vec![]
+            }
+        };
+        assert_eq!(heard.lines().await, expected, "{again}");
+    }
+}
+
 // ---- The app.
 
 #[rocket::async_test]
@@ -563,6 +605,30 @@ async fn an_end_by_the_times_is_told_when_it_is_noticed() {
             assert_eq!(heard.lines().await, [after], "{store}");
         }
     }
+}
+
+/// That it was used since, only the newer cookie says.
+#[rocket::async_test]
+async fn a_cookie_from_before_its_session_was_used_is_no_end() {
+    let provider = TestProvider::start().await;
+    provider.on_token_response(|reply| reply.remove("refresh_token"));
+    let (listener, heard) = Listener::new();
+    let app = App::local(&provider);
+    let browser = Browser::open(rocket(&app, &listener)).await;
+    let id = sign_in(&browser, &provider).await;
+    let copy = browser.another();
+    carry_cookies(&browser, &copy);
+    heard.lines().await;
+    app.advance(Duration::from_secs(30 * 60));
+    browser.visit("/me").await.is(Status::Ok);
+    app.advance(Duration::from_secs(30 * 60));
+    copy.visit("/me").await.is(Status::SeeOther);
+    assert_eq!(heard.lines().await, [""; 0]);
+    app.advance(Duration::from_secs(30 * 60));
+    browser.visit("/me").await.is(Status::SeeOther);
+    let ended = ["alice", "sid-1", &id, "/me"];
+    let ended = line(&provider, "Ended session_idle", ended);
+    assert_eq!(heard.lines().await, [ended]);
 }
 
 // ---- Refresh.

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -407,6 +407,10 @@ pub struct Switchable {
     is_down: Arc<AtomicBool>,
     /// What it finds instead of any session.
     mixed_up: Arc<OnceLock<Arc<StoredSession>>>,
+    /// The claim, counted from now, that it takes and whose answer is lost.
+    lost_claim: Arc<AtomicUsize>,
+    /// It takes no new session.
+    is_full: Arc<AtomicBool>,
 }
 
 impl Switchable {
@@ -415,7 +419,14 @@ impl Switchable {
             store: Arc::new(MemoryStore::new(100)),
             is_down: Arc::default(),
             mixed_up: Arc::default(),
+            lost_claim: Arc::default(),
+            is_full: Arc::default(),
         }
+    }
+
+    /// Loses the answer of one claim, so many from now.
+    pub fn lose_claim(&self, number: usize) {
+        self.lost_claim.store(number, Ordering::SeqCst);
     }
 
     pub fn switch(&self, is_down: bool) {
@@ -433,6 +444,9 @@ impl Switchable {
 #[rocket::async_trait]
 impl SessionStore for Switchable {
     async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+        if self.is_full.load(Ordering::SeqCst) {
+            return Err(StoreError::new("full"));
+        }
         self.up()?.create(session, life).await
     }
 
@@ -458,7 +472,16 @@ impl SessionStore for Switchable {
     }
 
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        self.up()?.claim(name, value, life).await
+        let claimed = self.up()?.claim(name, value, life).await;
+        let left = self
+            .lost_claim
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
+                left.checked_sub(1)
+            });
+        match left {
+            Ok(1) => Err(StoreError::new("the answer is lost")),
+            _ => claimed,
+        }
     }
 
     async fn note_larger(
@@ -502,6 +525,36 @@ async fn two_nodes(app: &App, store: &Switchable) -> (Browser, Browser) {
             .mount("/", crate::common::pages())
     };
     (Browser::open(node()).await, Browser::open(node()).await)
+}
+
+/// Nobody has it any more, and the next identical callback does not find it.
+#[rocket::async_test]
+async fn the_tokens_of_a_replaced_session_are_revoked_though_the_new_one_is_not_stored() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
+    let store = Switchable::new();
+    let (browser, _) = two_nodes(&app, &store).await;
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    provider.user_claims(json!({ "sub": "bob" }));
+    let login = "/oidc/login?next=/me";
+    let callback = browser.begin_sign_in(&provider, login).await;
+    let path = callback.path_and_query();
+    store.is_full.store(true, Ordering::SeqCst);
+    let page = browser.arrive_from_provider(&path).await;
+    page.is(Status::ServiceUnavailable);
+    provider.until_requested("/revoke", 2).await;
+    store.is_full.store(false, Ordering::SeqCst);
+    let page = browser.arrive_from_provider(&path).await;
+    page.redirects_to("/me");
+    browser.visit("/me").await.is(Status::Ok).sees("bob");
+    // Those of the new session live.
+    browser.submit("/oidc/logout", "").await.redirects_to("/");
+    provider.until_requested("/revoke", 4).await;
+    let requests = provider.requests_to("/revoke");
+    let mut tokens: Vec<_> = requests.iter().map(|r| r.form_value("token")).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 4, "each once");
 }
 
 /// The provider does not send its new tokens a second time, and takes a second use of the old ones for theft.

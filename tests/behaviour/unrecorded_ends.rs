@@ -27,7 +27,7 @@ use crate::{
     app::Log,
     common::{App, KEY, assert_signed_out, cookie_name},
     records::{carry_cookies, hold, node as node_of, session_cookies, signed_in},
-    support::{Browser, Page, TestProvider},
+    support::{Browser, Page, Reply, TestProvider},
 };
 
 /// The kind of the cookie with the note.
@@ -48,6 +48,8 @@ enum State {
     Up,
     ReadOnly,
     Down,
+    /// Whoever writes to it panics.
+    Broken,
 }
 
 impl Link {
@@ -80,7 +82,12 @@ impl Link {
     }
 
     fn write(&self) -> Result<&MemoryStore, StoreError> {
-        match self.state.load(Ordering::SeqCst) == State::ReadOnly as u8 {
+        let state = self.state.load(Ordering::SeqCst);
+        if state == State::Broken as u8 {
+            self.calls.fetch_add(1, Ordering::SeqCst);
+            panic!("told to panic");
+        }
+        match state == State::ReadOnly as u8 {
             true => Err(StoreError::new("read only")),
             false => self.read(),
         }
@@ -512,6 +519,39 @@ async fn the_next_sign_out_of_the_browser_records_the_one_before() {
     );
 }
 
+/// A store of the app's own may have a mistake.
+#[rocket::async_test]
+async fn an_end_outlasts_a_panic_of_the_store() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.rp_initiated_logout", false);
+    let store = Link::new();
+    let browser = node(&app, &store).await;
+    let id = sign_in(&browser, &provider).await;
+    store.is(State::Down);
+    let page = browser.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    store.is(State::Broken);
+    let before = store.calls.load(Ordering::SeqCst);
+    app.advance(PAUSE);
+    browser.visit("/plain").await.is(Status::Ok);
+    let panicked = async {
+        while store.calls.load(Ordering::SeqCst) == before {
+            yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), panicked).await.unwrap();
+
+    store.is(State::Up);
+    let recorded = async {
+        while has_note(&browser) {
+            browser.visit("/plain").await.is(Status::Ok);
+            yield_now().await;
+        }
+    };
+    timeout(Duration::from_secs(10), recorded).await.unwrap();
+    assert_eq!(store.store.load(&id).await, Ok(None));
+}
+
 #[rocket::async_test]
 async fn a_later_sign_in_of_the_browser_stays() {
     let provider = TestProvider::start().await;
@@ -675,6 +715,70 @@ async fn a_session_in_cookies_whose_end_is_not_noted_is_refused_here() {
     timeout(Duration::from_secs(10), recorded).await.unwrap();
     copy.fetch("/me").await.is(Status::Unauthorized);
     elsewhere.fetch("/me").await.is(Status::Unauthorized);
+}
+
+/// Whoever kept cookies of years would fill what a node keeps, while the store is down.
+#[rocket::async_test]
+async fn a_session_that_is_over_needs_no_end() {
+    let provider = TestProvider::start().await;
+    let directory = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let app = App::new(&provider)
+        .with("oidc.rp_initiated_logout", false)
+        .with("oidc.session.store", "cookie")
+        .with("oidc.session.url", &url);
+    let browser = signed_in(&app, &provider).await;
+    let mut database = SqliteConnection::connect(&url).await.unwrap();
+    let rename = "ALTER TABLE oidc_notes RENAME TO gone";
+    database.execute(rename).await.unwrap();
+    let hour = Duration::from_secs(60 * 60);
+    for passed in [11 * hour, 2 * hour, 300 * hour] {
+        app.advance(passed);
+        let copy = copy_of(&browser);
+        let page = copy.submit("/oidc/logout?next=/visitor", "").await;
+        if passed == 11 * hour {
+            page.is(Status::ServiceUnavailable);
+            assert!(has_note(&copy));
+        } else {
+            page.redirects_to("/visitor");
+            assert!(!has_note(&copy));
+        }
+    }
+}
+
+/// Its tokens are nobody's then.
+#[rocket::async_test]
+async fn a_refresh_that_a_kept_end_overtakes_leaves_no_tokens() {
+    let provider = TestProvider::start().await;
+    let directory = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let app = App::new(&provider)
+        .with("oidc.session.store", "cookie")
+        .with("oidc.session.url", &url);
+    let browser = signed_in(&app, &provider).await;
+    let copy = copy_of(&browser);
+    let mut database = SqliteConnection::connect(&url).await.unwrap();
+    app.advance(Duration::from_secs(290));
+    // The reply is under way already.
+    provider.on_path("/revoke", Reply::status(200));
+    let held = provider.hold("/token");
+    let sign_out = async {
+        provider.until_requested("/token", 2).await;
+        let rename = "ALTER TABLE oidc_notes RENAME TO gone";
+        database.execute(rename).await.unwrap();
+        let page = copy.submit("/oidc/logout", "").await;
+        page.is(Status::ServiceUnavailable);
+        provider.until_requested("/revoke", 2).await;
+        held.release();
+    };
+    let (page, ()) = rocket::futures::future::join(browser.fetch("/me"), sign_out).await;
+    page.is(Status::Unauthorized);
+    provider.until_requested("/revoke", 4).await;
+    let requests = provider.requests_to("/revoke");
+    let mut tokens: Vec<_> = requests.iter().map(|r| r.form_value("token")).collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    assert_eq!(tokens.len(), 4, "each once");
 }
 
 /// The newest cookies may be a thief's.

@@ -1,7 +1,14 @@
 //! `rocket-oidc doctor`: green when all is well, and red at one place with its remedy after one change.
 
-use std::io::{BufRead, BufReader};
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::TcpListener,
+    sync::{Arc, Mutex},
+    thread,
+};
 
+use aws_lc_rs::signature::Ed25519KeyPair;
+use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
 use rocket_openidconnect::internals::SessionCookies;
 use serde_json::json;
 use time::{OffsetDateTime, macros::format_description};
@@ -143,6 +150,109 @@ async fn a_wrong_secret() {
     assert_eq!(report.not_checked, ["revocation", "introspection"]);
 }
 
+/// Keycloak and Auth0 have other codes for it than RFC 6749; the status is the standard's.
+#[rocket::async_test]
+async fn a_wrong_secret_by_the_status_alone() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    for code in ["unauthorized_client", "access_denied"] {
+        provider.on_path("/token", Reply::error(401, code, "no"));
+        let report = tool.report(&["doctor"]);
+        report.fails_at(
+            "client authentication",
+            &format!(
+                "the provider's token endpoint refused with `{code}`: no (client_secret_basic)"
+            ),
+            "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`",
+        );
+        assert_eq!(report.not_checked, ["revocation", "introspection"]);
+    }
+    provider.on_path("/token", Reply::error(400, "unauthorized_client", "no"));
+    tool.report(&["doctor"]).fails_at(
+        "client authentication",
+        "the provider's token endpoint refused with `unauthorized_client`: no",
+        "allow the grant type `authorization_code` for this client at the provider",
+    );
+}
+
+/// `none` is no way to authenticate, and not every provider with public clients lists it.
+#[rocket::async_test]
+async fn a_public_client_where_none_is_not_listed() {
+    let provider = TestProvider::start().await;
+    provider.metadata(|metadata| {
+        let listed = json!(["client_secret_basic", "private_key_jwt"]);
+        metadata.insert("token_endpoint_auth_methods_supported".into(), listed);
+    });
+    let mut tool = app(&provider);
+    tool.unset("OIDC_CLIENT_SECRET");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(
+        report.check("supported")["finding"],
+        "the code flow, PKCE with S256, none"
+    );
+    // A way that is needed and not there is told.
+    tool.env("OIDC_CLIENT_SECRET", SECRET);
+    tool.env("OIDC_TOKEN_ENDPOINT_AUTH_METHOD", "client_secret_post");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(
+        report.check("supported")["finding"],
+        "`token_endpoint_auth_methods_supported` in the metadata lacks `client_secret_post`"
+    );
+}
+
+/// Keycloak's code for it where requests are pushed; what is told is of the way that the client authenticates in.
+#[rocket::async_test]
+async fn wrong_credentials_where_requests_are_pushed() {
+    let provider = TestProvider::start().await;
+    let endpoint = format!("{}/par", provider.issuer());
+    provider.metadata(|metadata| {
+        let member = "pushed_authorization_request_endpoint";
+        metadata.insert(member.into(), endpoint.into());
+    });
+    let mut tool = app(&provider);
+    tool.env("OIDC_PUSHED_AUTHORIZATION_REQUESTS", "true");
+    let reply = Reply::error(401, "invalid_request", "Authentication failed.");
+    provider.on_path("/par", reply);
+    let finding = "the provider's pushed authorization request endpoint refused with \
+                   `invalid_request`: Authentication failed.";
+    tool.report(&["doctor"]).fails_at(
+        "pushed request",
+        finding,
+        "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`",
+    );
+
+    tool.unset("OIDC_CLIENT_SECRET");
+    let key = Ed25519KeyPair::generate().unwrap().to_pkcs8v1().unwrap();
+    let key = STANDARD.encode(key);
+    let pem = format!("-----BEGIN PRIVATE KEY-----\n{key}\n-----END PRIVATE KEY-----\n");
+    tool.write("key.pem", &pem);
+    tool.env("OIDC_PRIVATE_KEY_FILE", "key.pem");
+    let report = tool.report(&["doctor"]);
+    let check = report.check("pushed request");
+    assert_eq!(check["finding"], finding, "{report:#?}");
+    assert_eq!(
+        check["remedy"],
+        "register the public part of `oidc.private_key_file` at the provider, and compare \
+         `oidc.private_key_id` and `oidc.client_assertion_audience` with what it wants"
+    );
+}
+
+#[rocket::async_test]
+async fn a_client_whose_requests_must_be_pushed() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    let back = "http://localhost:8000/oidc/authorize?error=invalid_request&\
+                error_description=Pushed+Authorization+Request+is+only+allowed.&state=x";
+    provider.on_path("/authorize", Reply::redirect(back));
+    tool.report(&["doctor"]).fails_at(
+        "authorization",
+        "http://localhost:8000/oidc/authorize is registered, and the request is refused there: \
+         `invalid_request`: Pushed Authorization Request is only allowed.",
+        "set `oidc.pushed_authorization_requests = true`: the provider accepts this client's \
+         requests only when they are pushed",
+    );
+}
+
 #[rocket::async_test]
 async fn a_wrong_redirect_uri() {
     let provider = TestProvider::start().await;
@@ -236,6 +346,25 @@ async fn no_secret_key_in_release() {
     );
 }
 
+/// An API keeps no session.
+#[rocket::async_test]
+async fn an_api_needs_no_secret_key_in_release() {
+    let provider = TestProvider::start().await;
+    let mut tool = Tool::new();
+    tool.env("OIDC_ISSUER", provider.issuer())
+        .env("OIDC_AUDIENCE", "notes-api")
+        .env("OIDC_RESOURCE_SERVER_ONLY", "true")
+        .env("ROCKET_PROFILE", "release");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.code, Some(0), "{report:#?}");
+    assert_eq!(
+        report.check("secret_key")["finding"],
+        "none, and an API needs none"
+    );
+    // There are no credentials to try there.
+    assert_eq!(provider.count("/introspect"), 0);
+}
+
 #[rocket::async_test]
 async fn a_stopped_provider() {
     let provider = TestProvider::start().await;
@@ -290,6 +419,37 @@ async fn a_moved_clock() {
         report.check("clock")["remedy"],
         "synchronise both clocks (NTP): tokens look expired, or not valid yet"
     );
+}
+
+/// Many send none, which nobody can change.
+#[rocket::async_test]
+async fn a_provider_that_does_not_tell_the_time() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    let mut document = None;
+    provider.metadata(|metadata| document = Some(json!(metadata)));
+    provider.on_path(TestProvider::DISCOVERY, Reply::json(document.unwrap()));
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.check("clock")["verdict"], "ok", "{report:#?}");
+    assert_eq!(
+        report.check("clock")["finding"],
+        "not compared: the provider's answer has no `Date`"
+    );
+}
+
+/// A key for encryption beside those that sign is as it should be.
+#[rocket::async_test]
+async fn keys_for_encryption_are_not_worth_a_look() {
+    let provider = TestProvider::start().await;
+    let tool = app(&provider);
+    let mut encryption = SigningKey::Rsa.jwk();
+    encryption["use"] = json!("enc");
+    encryption["alg"] = json!("RSA-OAEP");
+    provider.on_jwks(move |reply| {
+        *reply = Reply::json(json!({ "keys": [encryption.clone(), SigningKey::Ec.jwk()] }));
+    });
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("warning"), ["relaxed"], "{report:#?}");
 }
 
 #[rocket::async_test]
@@ -485,4 +645,343 @@ async fn a_slow_provider_is_said_to_be_waited_for() {
         stderr: line,
     };
     assert_eq!(Report::of(&ran).code, Some(0));
+}
+
+/// A proxy that serves nobody, and notes the first line of each request.
+struct Proxy {
+    address: String,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    fn start() -> Proxy {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::new(Mutex::new(vec![]));
+        let notes = asked.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                let mut line = String::new();
+                let _ = BufReader::new(&stream).read_line(&mut line);
+                notes.lock().unwrap().push(line.trim().to_owned());
+                let _ = (&stream).write_all(b"HTTP/1.1 502 -\r\nContent-Length: 0\r\n\r\n");
+            }
+        });
+        Proxy { address, asked }
+    }
+
+    /// Has the tool go through it, wherever it goes.
+    fn before(&self, tool: &mut Tool) {
+        for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+            tool.env(name, &self.address);
+            tool.env(&name.to_ascii_lowercase(), &self.address);
+        }
+    }
+
+    fn asked(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+#[rocket::async_test]
+async fn loopback_is_reached_past_every_proxy() {
+    let proxy = Proxy::start();
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    proxy.before(&mut tool);
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
+    assert_eq!(report.code, Some(0));
+
+    let mut tool = Tool::new();
+    tool.env("OIDC_DEV_PROVIDER", "true");
+    proxy.before(&mut tool);
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
+    assert_eq!(proxy.asked(), [""; 0]);
+
+    // The variables are heeded where they should be.
+    let mut tool = Tool::new();
+    tool.env("OIDC_ISSUER", "https://op.invalid")
+        .env("OIDC_CLIENT_ID", "client");
+    proxy.before(&mut tool);
+    assert_eq!(tool.report(&["doctor"]).code, Some(1));
+    let asked = proxy.asked();
+    assert!(!asked.is_empty());
+    assert!(
+        asked
+            .iter()
+            .all(|line| line == "CONNECT op.invalid:443 HTTP/1.1"),
+        "{asked:?}"
+    );
+}
+
+/// What may go over plain http goes to that host, and to no proxy.
+#[rocket::async_test]
+async fn plain_http_goes_past_every_proxy() {
+    let proxy = Proxy::start();
+    let mut tool = Tool::new();
+    tool.env("OIDC_ISSUER", "http://keycloak.invalid:8080/realms/a")
+        .env("OIDC_CLIENT_ID", "client");
+    proxy.before(&mut tool);
+    tool.report(&["doctor"]).fails_at(
+        "settings",
+        "`oidc.issuer` in environment variable OIDC_ISSUER: `http://keycloak.invalid:8080/realms/a` is \
+         neither `https` nor on loopback",
+        "write an address with `https`; in a closed network, list `keycloak.invalid` in \
+         `insecure_http_hosts`",
+    );
+    tool.env("OIDC_INSECURE_HTTP_HOSTS", "keycloak.invalid");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), ["name"], "{report:#?}");
+    assert_eq!(
+        report.check("relaxed")["finding"],
+        "`insecure_http_hosts`: whoever is on the way to keycloak.invalid reads client secrets, codes \
+         and tokens"
+    );
+    assert_eq!(proxy.asked(), [""; 0]);
+}
+
+/// A Redis that answers each command as a function of its words has it.
+fn redis(answer: fn(&[String]) -> String) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let stream = stream.unwrap();
+            thread::spawn(move || {
+                let mut reader = BufReader::new(&stream);
+                while let Some(words) = command(&mut reader) {
+                    let _ = (&stream).write_all(answer(&words).as_bytes());
+                }
+            });
+        }
+    });
+    format!("redis://{address}")
+}
+
+/// The words of one command.
+fn command(reader: &mut impl BufRead) -> Option<Vec<String>> {
+    let number = |reader: &mut dyn BufRead| {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        line.trim().get(1..)?.parse::<usize>().ok()
+    };
+    let count = number(reader)?;
+    (0..count)
+        .map(|_| {
+            let mut word = vec![0; number(reader)? + 2];
+            reader.read_exact(&mut word).ok()?;
+            word.truncate(word.len() - 2);
+            String::from_utf8(word).ok()
+        })
+        .collect()
+}
+
+/// What is down, may be read only, or may be read by some: an app could not keep a session there.
+#[rocket::async_test]
+async fn a_session_store_that_cannot_be_used() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("OIDC_SESSION__STORE", "redis");
+    let write_refused: fn(&[String]) -> String = |words| match words[0].as_str() {
+        "CLIENT" | "HELLO" => "+OK\r\n".to_owned(),
+        "MGET" => "*1\r\n$-1\r\n".to_owned(),
+        _ => "-READONLY You can't write against a read only replica.\r\n".to_owned(),
+    };
+    let user_refused: fn(&[String]) -> String = |words| match words[0].as_str() {
+        "CLIENT" | "HELLO" => "+OK\r\n".to_owned(),
+        "MGET" => "*1\r\n$-1\r\n".to_owned(),
+        _ => "-NOPERM User reader has no permissions to run the 'set' command\r\n".to_owned(),
+    };
+    let nobody: fn(&[String]) -> String = |words| match words[0].as_str() {
+        "CLIENT" | "HELLO" => "+OK\r\n".to_owned(),
+        _ => "-NOAUTH Authentication required.\r\n".to_owned(),
+    };
+    let forgetful: fn(&[String]) -> String = |words| match words[0].as_str() {
+        "MGET" => "*1\r\n$-1\r\n".to_owned(),
+        "EVAL" => ":0\r\n".to_owned(),
+        _ => "+OK\r\n".to_owned(),
+    };
+    for (answer, finding, remedy) in [
+        (
+            write_refused,
+            "a note cannot be written: Redis answered READONLY",
+            "set `oidc.session.url` to the primary: it is the address of a read-only replica",
+        ),
+        (
+            user_refused,
+            "a note cannot be written: Redis answered NOPERM",
+            "allow the user in `oidc.session.url` the keys `~oidc:*` and the commands `+@read +@write \
+             +@scripting +@transaction +@connection`",
+        ),
+        (
+            nobody,
+            "the session store is not reachable: Redis answered NOAUTH",
+            "set `oidc.session.url` to an address with the password, such as \
+             `redis://user:password@host:6379`",
+        ),
+        (
+            forgetful,
+            "a note that was written is not there",
+            "check that the session store runs and that this machine can reach it; the address of Redis or \
+             of the SQL database is `oidc.session.url`",
+        ),
+    ] {
+        tool.env("OIDC_SESSION__URL", redis(answer));
+        let report = tool.report(&["doctor"]);
+        report.fails_at("session store", finding, remedy);
+    }
+}
+
+#[rocket::async_test]
+async fn a_session_store_that_can_be_used() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("OIDC_SESSION__STORE", "sql")
+        .env("OIDC_SESSION__URL", "sqlite://sessions.db");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
+    assert_eq!(report.check("session store")["verdict"], "ok");
+}
+
+#[rocket::async_test]
+async fn what_is_around_credentials_is_found() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("OIDC_CLIENT_SECRET", format!("{SECRET}\n"));
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.code, Some(0), "{report:#?}");
+    assert_eq!(report.with("warning"), ["credentials", "relaxed"]);
+    let check = report.check("credentials");
+    assert_eq!(
+        check["finding"],
+        "`oidc.client_secret` in environment variable OIDC_CLIENT_SECRET has white space around it, which \
+         is ignored"
+    );
+    assert_eq!(check["remedy"], "write the value alone");
+    let request = provider.last_request("/token");
+    assert_eq!(request.basic(), Some(("client".into(), SECRET.into())));
+
+    tool.unset("OIDC_CLIENT_SECRET");
+    tool.env("OIDC_CLIENT_SECRET_FILE", "secret");
+    for (text, what) in [
+        (format!("{SECRET}\r\n"), None),
+        (
+            format!("\u{feff}{SECRET}\n"),
+            Some(
+                "has a byte-order mark or another invisible character around it, which is ignored",
+            ),
+        ),
+        (
+            format!("'{SECRET}'\n"),
+            Some("is in quotes, which count as a part of it"),
+        ),
+    ] {
+        tool.write("secret", &text);
+        let report = tool.report(&["doctor"]);
+        let found = report
+            .checks
+            .iter()
+            .find(|check| check["check"] == "credentials");
+        let found = found.map(|check| check["finding"].as_str().unwrap().to_owned());
+        let what = what.map(|what| format!("the client secret in `secret` {what}"));
+        assert_eq!(found, what);
+        assert!(!format!("{report:?}").contains(SECRET));
+    }
+}
+
+#[rocket::async_test]
+async fn endpoints_that_are_not_used_are_told() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    let issuer = provider.issuer();
+    let web = json!({ "auth_uri": format!("{issuer}/authorize"), "token_uri": format!("{issuer}/token") });
+    tool.write("client_secrets.json", &json!({ "web": web }).to_string());
+    tool.env("OIDC_CLIENT_SECRETS", "client_secrets.json");
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("warning"), ["settings", "relaxed"]);
+    let check = report.check("settings");
+    assert_eq!(
+        (&check["finding"], &check["remedy"]),
+        (
+            &json!(
+                "`oidc.client_secrets` in environment variable OIDC_CLIENT_SECRETS: the endpoints in it are \
+                 not used (`auth_uri` and `token_uri`): without `jwks_uri` the endpoints are discovered"
+            ),
+            &json!("add `jwks_uri`, or remove the other endpoints")
+        )
+    );
+}
+
+#[rocket::async_test]
+async fn variables_for_a_proxy_are_named() {
+    let provider = TestProvider::start().await;
+    let mut tool = app(&provider);
+    tool.env("HTTPS_PROXY", "http://alice:hush@proxy.example:3128/")
+        .env("no_proxy", "localhost,127.0.0.1");
+    let report = tool.report(&["doctor"]);
+    let check = report.check("proxy");
+    assert_eq!(check["verdict"], "ok");
+    assert_eq!(
+        check["finding"],
+        "HTTPS_PROXY names proxy.example:3128; no_proxy excepts localhost,127.0.0.1"
+    );
+    assert!(!format!("{report:?}").contains("hush"));
+    assert!(
+        !app(&provider)
+            .report(&["doctor"])
+            .with("ok")
+            .contains(&"proxy")
+    );
+}
+
+#[rocket::async_test]
+async fn resource_metadata_is_fetched_at_its_public_address() {
+    let provider = TestProvider::start().await;
+    let api = TestProvider::start().await;
+    let mut tool = app(&provider);
+    let resource = format!("{}/v1", api.issuer());
+    tool.env("OIDC_RESOURCE", &resource);
+    let path = "/.well-known/oauth-protected-resource/v1";
+    let url = format!("{}{path}", api.issuer());
+
+    api.on_path(path, Reply::json(json!({ "resource": resource })));
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.code, Some(0), "{report:#?}");
+    let finding = &report.check("resource metadata")["finding"];
+    assert_eq!(*finding, format!("the app answers at {url}"));
+    assert_eq!(api.last_request(path).method, "GET");
+
+    let remedy = "check `resource`, `base_url`, and that the proxy before the app leads GET there";
+    api.on_path(
+        path,
+        Reply::json(json!({ "resource": "https://other.example" })),
+    );
+    tool.report(&["doctor"]).fails_at(
+        "resource metadata",
+        &format!("{url} is of the resource https://other.example, expected {resource}"),
+        remedy,
+    );
+    api.on_path(path, Reply::text("text/html", "<html>"));
+    tool.report(&["doctor"]).fails_at(
+        "resource metadata",
+        &format!("{url} answers with something else than the metadata"),
+        remedy,
+    );
+    api.clear_path(path);
+    tool.report(&["doctor"]).fails_at(
+        "resource metadata",
+        &format!("{url} answers with status 404"),
+        remedy,
+    );
+    api.stop();
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.code, Some(0));
+    let finding = &report.check("resource metadata")["finding"];
+    assert_eq!(
+        *finding,
+        format!("nobody answers at {url}: Connection refused (os error 111)")
+    );
 }

@@ -146,6 +146,7 @@ async fn every_option_has_its_effect() {
         "mount = \"/auth\"",
         "scopes = \"openid notes:read\"",
         "post_logout_redirect_uri = \"/bye\"",
+        "introspection_auth_method = \"client_secret_basic\"",
     ] {
         assert!(
             ran.stdout.lines().any(|it| it == line),
@@ -153,6 +154,18 @@ async fn every_option_has_its_effect() {
             ran.stdout
         );
     }
+}
+
+/// The default of `introspection_auth_method` stays where the client has that method.
+#[rocket::async_test]
+async fn introspection_is_authenticated_as_registered() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let mut other = client(&provider);
+    other["token_endpoint_auth_method"] = json!("client_secret_post");
+    provider.on_path("/register", Reply::json(other).with_status(201));
+    let ran = register(&tool, &provider, &["--introspection"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert!(!ran.stdout.contains("introspection_auth_method"), "{ran:?}");
 }
 
 #[rocket::async_test]
@@ -195,6 +208,66 @@ async fn a_file_that_is_there_stays() {
     assert_eq!(tool.files(), [FILE]);
 }
 
+const WITHOUT_TOKEN: &str = "have the provider's administrator issue an initial access token, and give \
+                             it by `--initial-access-token`; or register by hand in its console";
+
+#[rocket::async_test]
+async fn a_refused_token_to_register_with() {
+    let (provider, tool) = (provider().await, Tool::new());
+    for (code, remedy) in [
+        (
+            "invalid_token",
+            "give the token that the provider issued for this: `--initial-access-token` to \
+             register, the one in the file to change a registration",
+        ),
+        (
+            "insufficient_scope",
+            "change what the provider names, or register by hand in its console",
+        ),
+    ] {
+        provider.on_path("/register", Reply::error(403, code, "no"));
+        let ran = register(&tool, &provider, &["--initial-access-token=used-up"]);
+        assert_eq!(ran.code, Some(1));
+        assert_eq!(
+            ran.stderr,
+            format!(
+                "error: the provider's registration endpoint refused with `{code}`: no\n       \
+                 → {remedy}\n"
+            )
+        );
+        assert!(!format!("{ran:?}").contains("used-up"));
+    }
+}
+
+/// Keycloak registers its own scopes alone, of which `openid` is none.
+#[rocket::async_test]
+async fn a_scope_that_the_provider_does_not_register() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let words = "Policy 'Allowed Client Scopes' rejected request to client-registration service. \
+                 Details: Not permitted to use specified clientScope";
+    provider.on_path("/register", Reply::error(403, "insufficient_scope", words));
+    let arguments = ["--initial-access-token=token", "--scope=openid email"];
+    let ran = register(&tool, &provider, &arguments);
+    assert_eq!(ran.code, Some(1));
+    assert_eq!(
+        ran.stderr,
+        format!(
+            "error: the provider's registration endpoint refused with `insufficient_scope`: \
+             {words}\n       → leave out `--scope`, and set `scopes` of the app yourself: not every \
+             provider has `openid` registered; or create the scopes there first\n"
+        )
+    );
+    let words = "the access token lacks the scope `clients`";
+    provider.on_path("/register", Reply::error(403, "insufficient_scope", words));
+    for arguments in [&arguments[..], &arguments[..1]] {
+        let ran = register(&tool, &provider, arguments);
+        assert!(
+            ran.stderr.contains("→ change what the provider names"),
+            "{ran:?}"
+        );
+    }
+}
+
 #[rocket::async_test]
 async fn a_refused_registration_leaves_nothing() {
     let (provider, tool) = (provider().await, Tool::new());
@@ -208,8 +281,19 @@ async fn a_refused_registration_leaves_nothing() {
         (
             Reply::status(401),
             "the provider's registration endpoint refused with `invalid_token`: status 401",
-            "give the token that the provider issued for this: `--initial-access-token` to \
-             register, the one in the file to change a registration",
+            WITHOUT_TOKEN,
+        ),
+        (
+            Reply::error(
+                403,
+                "insufficient_scope",
+                "Policy 'Trusted Hosts' rejected request to client-registration service. Details: \
+                 Host not trusted.",
+            ),
+            "the provider's registration endpoint refused with `insufficient_scope`: Policy \
+             'Trusted Hosts' rejected request to client-registration service. Details: Host not \
+             trusted.",
+            WITHOUT_TOKEN,
         ),
         (
             Reply::json(json!({ "client_secret": SECRET })).with_status(201),
@@ -239,12 +323,299 @@ async fn an_issuer_without_metadata() {
              metadata should be at {issuer}/.well-known/openid-configuration\n"
         )
     );
-    let slash = format!("{}/", provider.issuer());
-    let ran = tool.run(&["register", &slash, "https://app.example"]);
+    let other = "https://other.example/";
+    provider.metadata(|it| drop(it.insert("issuer".into(), json!(other))));
+    let ran = tool.run(&["register", &provider.issuer(), "https://app.example"]);
     assert!(
         ran.stderr
             .ends_with("→ give the issuer letter by letter; a trailing slash counts\n")
     );
+    assert_eq!(provider.count("/register"), 0);
+}
+
+/// The metadata of both spellings is at one address, and the file has the provider's.
+#[rocket::async_test]
+async fn a_slash_at_the_issuers_end_is_the_providers() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let plain = provider.issuer();
+    let slash = format!("{plain}/");
+    let ran = tool.run(&["register", &slash, "https://app.example"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(tool.web(FILE)["issuer"], plain);
+    let ran = tool.run(&["register", &slash, "https://app.example", "--force"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+
+    provider.metadata(|it| drop(it.insert("issuer".into(), json!(slash))));
+    let ran = tool.run(&["register", &plain, "https://app.example", "--force"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(tool.web(FILE)["issuer"], slash);
+}
+
+/// As Flask-OIDC's page has it: the redirect URI whole, and a slash at the issuer's end.
+#[rocket::async_test]
+async fn a_redirect_uri_says_where_the_app_is_mounted() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let issuer = format!("{}/", provider.issuer());
+    for (url, asked, mount) in [
+        ("https://app.example/authorize", &[][..], Some("/")),
+        ("https://app.example/auth/authorize", &[], Some("/auth")),
+        ("https://app.example/oidc/authorize", &[], None),
+        ("https://app.example", &["--mount=/"], Some("/")),
+    ] {
+        let uri = match url {
+            "https://app.example" => "https://app.example/authorize",
+            url => url,
+        };
+        let mut registered = client(&provider);
+        registered["redirect_uris"] = json!([uri]);
+        provider.on_path("/register", Reply::json(registered).with_status(201));
+        let ran = tool.run(&[&["register", &issuer, url, "--force"], asked].concat());
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{ran:?}");
+        assert_eq!(body(&provider, "/register")["redirect_uris"], json!([uri]));
+        let lines: Vec<&str> = ran.stdout.lines().collect();
+        let settings = lines.iter().position(|line| *line == "[default.oidc]");
+        let mut expected = vec![r#"client_secrets = "client_secrets.json""#.to_owned()];
+        expected.extend(mount.map(|mount| format!("mount = {mount:?}")));
+        expected.push(String::new());
+        let from = settings.unwrap() + 1;
+        assert_eq!(
+            lines[from..from + expected.len()],
+            expected,
+            "{}",
+            ran.stdout
+        );
+    }
+}
+
+#[rocket::async_test]
+async fn what_is_printed_is_what_the_doctor_accepts() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let mut registered = client(&provider);
+    registered["redirect_uris"] = json!(["https://app.example/authorize"]);
+    provider.on_path("/register", Reply::json(registered).with_status(201));
+    let issuer = format!("{}/", provider.issuer());
+    let ran = tool.run(&["register", &issuer, "https://app.example/authorize"]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let (_, settings) = ran.stdout.split_once("Set in Rocket.toml:\n\n").unwrap();
+    let (settings, _) = settings.split_once("\n\nThen run").unwrap();
+    tool.write("Rocket.toml", settings);
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
+    assert_eq!(
+        report.check("redirect URI")["finding"],
+        "https://app.example/authorize"
+    );
+    assert!(!report.with("warning").contains(&"callback"));
+
+    // Without the mount point the callback would be 404.
+    tool.write(
+        "Rocket.toml",
+        "[default.oidc]\nclient_secrets = \"client_secrets.json\"\n",
+    );
+    let report = tool.report(&["doctor"]);
+    let check = report.check("callback");
+    assert_eq!(
+        (check["finding"].as_str(), check["remedy"].as_str()),
+        (
+            Some(
+                "https://app.example/authorize is not where the app answers: that is /oidc/authorize"
+            ),
+            Some("set `mount = \"/\"`")
+        )
+    );
+}
+
+/// A proxy may lead it to the app all the same.
+#[rocket::async_test]
+async fn a_redirect_uri_that_the_app_does_not_answer_at() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let mut registered = client(&provider);
+    registered["redirect_uris"] = json!(["https://app.example/cb"]);
+    provider.on_path("/register", Reply::json(registered).with_status(201));
+    let issuer = provider.issuer();
+    let ran = tool.run(&["register", &issuer, "https://app.example/cb"]);
+    assert_eq!(ran.code, Some(0));
+    assert_eq!(
+        ran.stderr,
+        "warning: the app answers at /oidc/authorize, and not at https://app.example/cb: have the \
+         proxy before it send that address there, or register one that ends in /oidc/authorize\n"
+    );
+}
+
+/// RFC 7591 §3.2.1: what is registered is what the answer says.
+#[rocket::async_test]
+async fn what_was_answered_is_what_is_registered() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let mut registered = client(&provider);
+    registered["redirect_uris"] = json!([
+        "https://app.example/other",
+        "https://app.example/oidc/authorize"
+    ]);
+    registered["grant_types"] = json!(["authorization_code"]);
+    registered["response_types"] = json!(["code"]);
+    registered["token_endpoint_auth_method"] = json!("client_secret_post");
+    registered["scope"] = json!("profile notes:read");
+    registered["application_type"] = json!("native");
+    registered["post_logout_redirect_uris"] = json!([]);
+    provider.on_path("/register", Reply::json(registered).with_status(201));
+    let arguments = [
+        "--scope=openid notes:read notes:write",
+        "--post-logout",
+        "--contact=ops@app.example",
+    ];
+    let ran = register(&tool, &provider, &arguments);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(
+        body(&provider, "/register")["contacts"],
+        json!(["ops@app.example"])
+    );
+    assert_eq!(
+        ran.stdout,
+        "registered the client c1
+  application type         native (http on loopback: for development)
+  redirect URI             https://app.example/other
+  redirect URI             https://app.example/oidc/authorize
+  response type            code
+  grant types              authorization_code
+  client authentication    client_secret_post
+  PKCE                     S256
+  scopes                   profile notes:read
+  contacts                 ops@app.example (asked for; the answer does not say)
+  post-logout redirect URI none
+wrote client_secrets.json, which holds secrets: keep it out of version control
+
+Set in Rocket.toml:
+
+[default.oidc]
+client_secrets = \"client_secrets.json\"
+scopes = \"openid notes:read\"
+token_endpoint_auth_method = \"client_secret_post\"
+
+Then run `rocket-oidc doctor`.
+"
+    );
+    assert_eq!(
+        ran.stderr.lines().collect::<Vec<_>>(),
+        [
+            "warning: the provider did not register the grant type refresh_token: sessions are not refreshed",
+            "warning: the provider did not register the scopes openid notes:write",
+            "warning: the provider did not register https://app.example/ for sign-out",
+            "warning: the provider wants the client to authenticate with client_secret_post: set \
+             `token_endpoint_auth_method` to it",
+        ]
+    );
+    // The app sends the first.
+    assert_eq!(
+        tool.web(FILE)["redirect_uris"],
+        json!([
+            "https://app.example/oidc/authorize",
+            "https://app.example/other"
+        ])
+    );
+}
+
+/// Whatever a provider answers, the app takes the file, or it is not there.
+#[rocket::async_test]
+async fn the_app_takes_every_file() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let asked = json!(["https://app.example/oidc/authorize"]);
+    for (uris, kept) in [
+        (Value::Null, &asked),
+        (json!([]), &asked),
+        (json!("https://app.example/oidc/authorize"), &asked),
+        (json!([7, null, "urn:ietf:wg:oauth:2.0:oob"]), &asked),
+        (
+            json!([
+                "https://a@app.example/cb",
+                "app:/cb",
+                "https://app.example/cb"
+            ]),
+            &json!(["https://app.example/cb"]),
+        ),
+    ] {
+        let mut registered = client(&provider);
+        registered["redirect_uris"] = uris.clone();
+        provider.on_path("/register", Reply::json(registered).with_status(201));
+        let ran = register(&tool, &provider, &["--force"]);
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert_eq!(tool.web(FILE)["redirect_uris"], *kept, "{uris}");
+        let mut app = Tool::new();
+        app.write(FILE, &std::fs::read_to_string(tool.file(FILE)).unwrap());
+        app.env("OIDC_CLIENT_SECRETS", FILE);
+        let report = app.report(&["doctor"]);
+        assert_eq!(report.check("settings")["verdict"], "ok", "{report:#?}");
+    }
+
+    std::fs::remove_file(tool.file(FILE)).unwrap();
+    let mut registered = client(&provider);
+    registered["client_secret"] = json!("two\nlines");
+    provider.on_path("/register", Reply::json(registered).with_status(201));
+    let ran = register(&tool, &provider, &[]);
+    assert_eq!(ran.code, Some(1));
+    let [draft] = &tool.files()[..] else {
+        panic!("{:?}", tool.files());
+    };
+    assert_ne!(draft, FILE);
+    assert_eq!(
+        ran.stderr,
+        format!(
+            "error: the app would refuse what the provider registered: `oidc.client_secrets`: a line \
+             break or another invisible character is in the value, in `{draft}`\n       → delete the \
+             client in the provider's console, or by `rocket-oidc register --delete --output {draft}`, \
+             where the registration is\n"
+        )
+    );
+    assert!(!format!("{ran:?}").contains("lines"));
+    provider.on_path("/register/c1", Reply::status(204));
+    let ran = tool.run(&["register", "--delete", "--output", draft]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    assert_eq!(tool.files(), [""; 0]);
+}
+
+#[rocket::async_test]
+async fn a_refusal_in_the_servers_words() {
+    let (provider, tool) = (provider().await, Tool::new());
+    let reply = |status, kind: &str, text: &str| Reply::text(kind, text).with_status(status);
+    const CONTACT: &str =
+        "say by `--contact` whom the provider may write to, such as `--contact ops@example.com`";
+    const OTHER: &str = "change what the provider names, or register by hand in its console";
+    for (reply, words, remedy) in [
+        (
+            reply(400, "text/plain", "Contacts are required.\n"),
+            "`status 400`: Contacts are required.",
+            CONTACT,
+        ),
+        (
+            reply(400, "text/html", "<html><h1>Bad</h1><p>no such name</p>"),
+            "`status 400`: Bad no such name",
+            OTHER,
+        ),
+        (
+            Reply::error(
+                400,
+                "invalid_client_metadata",
+                "contacts: must not be empty",
+            ),
+            "`invalid_client_metadata`: contacts: must not be empty",
+            CONTACT,
+        ),
+        (
+            reply(409, "application/problem+json", "{\"title\":\"taken\"}"),
+            "`status 409`: {\"title\":\"taken\"}",
+            OTHER,
+        ),
+    ] {
+        provider.on_path("/register", reply);
+        let ran = register(&tool, &provider, &[]);
+        assert_eq!(ran.code, Some(1));
+        assert_eq!(
+            ran.stderr,
+            format!(
+                "error: the provider's registration endpoint refused with {words}\n       → {remedy}\n"
+            )
+        );
+        assert_eq!(tool.files(), [""; 0]);
+    }
 }
 
 #[rocket::async_test]

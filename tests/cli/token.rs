@@ -147,6 +147,27 @@ async fn several_wrong_fields_are_all_said() {
     );
 }
 
+/// Each API of the app has an audience of its own.
+#[rocket::async_test]
+async fn a_token_is_judged_for_the_api_that_is_named() {
+    let provider = TestProvider::start().await;
+    let mut tool = api(&provider);
+    let orders = "https://api.example.com/orders";
+    tool.env("OIDC_APIS__ORDERS__RESOURCE", orders);
+    let token = provider.access_token("", |jwt| jwt.set("aud", orders));
+    let report = tool.report(&["token", &token, "--api=orders"]);
+    assert_eq!(report.with("ok"), OF_JWT, "{report:#?}");
+    assert_eq!(report.check("aud")["expected"], orders);
+    let report = tool.report(&["token", &token]);
+    assert_eq!(report.with("failure"), ["aud"]);
+    let ran = tool.run(&["token", &token, "--api=stock"]);
+    assert_ne!(ran.code, Some(0));
+    assert!(
+        ran.stderr.contains("there is no API `oidc.apis.stock`"),
+        "{ran:?}"
+    );
+}
+
 #[rocket::async_test]
 async fn offline_nobody_is_asked() {
     let provider = TestProvider::start().await;

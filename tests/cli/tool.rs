@@ -51,6 +51,12 @@ impl Tool {
         self
     }
 
+    /// Removes a variable.
+    pub fn unset(&mut self, name: &str) -> &mut Tool {
+        self.environment.retain(|(other, _)| other != name);
+        self
+    }
+
     /// The path of a file in the directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.join(name)

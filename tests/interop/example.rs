@@ -1,9 +1,11 @@
 //! The examples as processes, with environment variables alone.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
 };
 
 use crate::slow_node;
@@ -12,6 +14,7 @@ use crate::slow_node;
 pub struct Example {
     process: Child,
     port: u16,
+    log: Arc<Mutex<String>>,
 }
 
 impl Example {
@@ -33,21 +36,40 @@ impl Example {
             .env("ROCKET_CLI_COLORS", "false")
             .envs(environment.iter().copied())
             .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
             .spawn()
             .expect("cargo test builds the examples");
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let launched =
-            lines.any(|line| line.is_ok_and(|line| line.contains("Rocket has launched")));
-        assert!(launched, "{name} did not launch");
-        // A thread of a test writes where the test writes: shown when the test fails.
+        let log = Arc::new(Mutex::new(String::new()));
         let name = format!("{name} at {port}");
-        let lines = lines.map_while(Result::ok);
-        std::thread::spawn(move || lines.for_each(|line| eprintln!("{name}: {line}")));
-        Example { process, port }
+        keep(lines_of(process.stderr.take()), &name, &log);
+        let mut lines = lines_of(process.stdout.take());
+        let launched = lines.any(|line| line.contains("Rocket has launched"));
+        assert!(launched, "{name} did not launch");
+        keep(lines, &name, &log);
+        Example { process, port, log }
     }
 
     pub fn at(&self, host: &str, path: &str) -> String {
         format!("http://{host}:{}{path}", self.port)
+    }
+
+    /// Whether it has logged this, or does so soon: its lines come by a pipe.
+    pub fn has_logged(&self, text: &str) -> bool {
+        let begun = Instant::now();
+        loop {
+            if self.log.lock().unwrap().contains(text) {
+                return true;
+            }
+            if begun.elapsed() > Duration::from_secs(5) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// What it has logged since its launch, and all of its errors.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
     }
 }
 
@@ -56,6 +78,28 @@ impl Drop for Example {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn lines_of<R: Read>(pipe: Option<R>) -> impl Iterator<Item = String> + use<R> {
+    let pipe = pipe.expect("it is piped");
+    BufReader::new(pipe).lines().map_while(Result::ok)
+}
+
+/// Keeps these lines, and writes them where the test writes, as its threads do: shown when the test fails.
+fn keep(
+    lines: impl Iterator<Item = String> + Send + 'static,
+    name: &str,
+    log: &Arc<Mutex<String>>,
+) {
+    let (name, log) = (name.to_owned(), log.clone());
+    std::thread::spawn(move || {
+        for line in lines {
+            eprintln!("{name}: {line}");
+            let mut log = log.lock().unwrap();
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
 }
 
 /// Examples stand beside the directory of this test.

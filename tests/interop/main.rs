@@ -1,11 +1,13 @@
-//! Against real counterparts: npm `oidc-provider`, Chromium, Redis, PostgreSQL and nginx. `scripts/interop` installs
-//! them and runs these tests.
+//! Against real counterparts: npm `oidc-provider`, Keycloak, Chromium, Redis, PostgreSQL and nginx. `scripts/interop`
+//! installs them and runs these tests.
 
 mod access_tokens;
 mod browser;
 mod browser_sign_in;
 mod command_line;
 mod example;
+mod keycloak;
+mod keycloak_server;
 #[path = "../behaviour/keycloak_shape.rs"]
 mod keycloak_shape;
 mod mcp;

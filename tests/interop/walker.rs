@@ -1,4 +1,4 @@
-//! A user agent for the pages of npm `oidc-provider`: follows redirects, fills in the two forms, and
+//! A user agent for the pages of npm `oidc-provider` and of Keycloak: follows redirects, fills in the forms, and
 //! stops where the provider sends it back to the app.
 
 use std::collections::BTreeMap;
@@ -40,6 +40,11 @@ impl Walker {
                 continue;
             }
             let (status, page) = (response.status(), response.text().await.unwrap());
+            if let (Person::SignsIn(user), Some(action)) = (&person, keycloak_form(&page)) {
+                url = url.join(&action).unwrap();
+                form = Some(format!("username={user}&password={user}-password"));
+                continue;
+            }
             let (action, fields) = match &person {
                 Person::Cancels => ("/abort", String::new()),
                 Person::SignsIn(user) if page.contains("/login\"") => {
@@ -123,4 +128,12 @@ impl Walker {
         }
         response
     }
+}
+
+/// Where Keycloak's form with user name and password is sent, if this page has it.
+fn keycloak_form(page: &str) -> Option<String> {
+    let (_, form) = page.split_once("id=\"kc-form-login\"")?;
+    let (_, action) = form.split_once("action=\"")?;
+    let (action, _) = action.split_once('"')?;
+    Some(action.replace("&amp;", "&"))
 }

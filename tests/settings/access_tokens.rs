@@ -14,10 +14,7 @@ fn the_defaults_accept_jwts_and_opaque_tokens_for_the_client_id() {
     assert_eq!(settings.access_token_signing_algs, None);
     assert!(!settings.require_at_jwt && settings.resource_metadata);
     assert_eq!(settings.token_validation, TokenValidation::Auto);
-    assert_eq!(
-        settings.introspection_auth_method,
-        IntrospectionAuthMethod::ClientSecretPost
-    );
+    assert_eq!(settings.introspection_auth_method, None);
     assert_eq!(settings.token_cache, CacheSize::Flag(true));
     assert!(settings.roles_claim.is_empty());
     assert_eq!(settings.accepts, Accepts::AccessTokens);
@@ -26,6 +23,7 @@ fn the_defaults_accept_jwts_and_opaque_tokens_for_the_client_id() {
     assert!(settings.issuers.is_empty() && settings.scopes_supported.is_empty());
     assert_eq!(settings.realm, "api");
     assert_eq!(settings.resource, None);
+    assert!(settings.authorization_server && settings.apis.is_empty());
 }
 
 #[test]
@@ -46,10 +44,21 @@ fn every_setting_in_a_file() {
         resource_metadata = false
         resource = "https://api.example.com/v1"
         scopes_supported = ["notes:read", "notes:write"]
+        authorization_server = false
+
+        [default.oidc.apis.orders]
+        resource = "https://api.example.com/orders"
+        audience = "orders all"
+        scopes_supported = "orders:read"
+
+        [default.oidc.apis.stock]
+        resource = "https://stock.example.com"
 
         [default.oidc.issuers.partner]
         issuer = "https://partner.example.com"
         audience = "https://api.example.com"
+        apis = { orders = "a b", stock = ["c"] }
+        authorization_server = false
         server_metadata_url = "https://partner.example.com/metadata"
 
         [default.oidc.issuers.other]
@@ -72,7 +81,7 @@ fn every_setting_in_a_file() {
     assert_eq!(settings.token_validation, TokenValidation::Jwt);
     assert_eq!(
         settings.introspection_auth_method,
-        IntrospectionAuthMethod::Bearer
+        Some(IntrospectionAuthMethod::Bearer)
     );
     assert_eq!(settings.token_cache, CacheSize::Entries(500));
     assert_eq!(settings.roles_claim, ["realm_access.roles", "groups"]);
@@ -96,6 +105,16 @@ fn every_setting_in_a_file() {
     assert_eq!(other.issuer, "https://other.example.com");
     assert_eq!(other.audience, ["a", "b"]);
     assert_eq!(other.server_metadata_url, None);
+    assert!(!settings.authorization_server && !partner.authorization_server);
+    assert!(other.authorization_server && other.apis.is_empty());
+    assert_eq!(partner.apis["orders"], ["a", "b"]);
+    assert_eq!(partner.apis["stock"], ["c"]);
+    let [orders, stock] = ["orders", "stock"].map(|name| &settings.apis[name]);
+    assert_eq!(orders.resource.as_str(), "https://api.example.com/orders");
+    assert_eq!(words(orders.audience.clone()), "orders all");
+    assert_eq!(orders.scopes_supported, ["orders:read"]);
+    assert_eq!(stock.resource.as_str(), "https://stock.example.com/");
+    assert!(stock.audience.is_none() && stock.scopes_supported.is_empty());
     assert_eq!(partner.audience, ["https://api.example.com"]);
     assert_eq!(
         partner.server_metadata_url.as_ref().unwrap().as_str(),
@@ -111,7 +130,7 @@ fn every_setting_in_the_environment() {
             ("OIDC_AUDIENCE", "https://api.example.com notes"),
             ("OIDC_ACCESS_TOKEN_SIGNING_ALGS", "[\"ES256\"]"),
             ("OIDC_REQUIRE_AT_JWT", "true"),
-            ("OIDC_TOKEN_VALIDATION", "introspection"),
+            ("OIDC_TOKEN_VALIDATION", "jwt"),
             ("OIDC_INTROSPECTION_AUTH_METHOD", "client_secret_basic"),
             ("OIDC_TOKEN_CACHE", "false"),
             ("OIDC_ROLES_CLAIM", "0123"),
@@ -128,6 +147,15 @@ fn every_setting_in_the_environment() {
                 "OIDC_ISSUERS__PARTNER__SERVER_METADATA_URL",
                 "https://partner.example.com/metadata",
             ),
+            ("OIDC_ISSUERS__PARTNER__AUTHORIZATION_SERVER", "false"),
+            ("OIDC_ISSUERS__PARTNER__APIS__ORDERS", "c d"),
+            ("OIDC_AUTHORIZATION_SERVER", "FALSE"),
+            (
+                "OIDC_APIS__ORDERS__RESOURCE",
+                "https://api.example.com/orders",
+            ),
+            ("OIDC_APIS__ORDERS__AUDIENCE", "[\"orders\"]"),
+            ("OIDC_APIS__ORDERS__SCOPES_SUPPORTED", "orders:read"),
         ],
     )
     .unwrap();
@@ -137,10 +165,16 @@ fn every_setting_in_the_environment() {
     );
     assert_eq!(settings.access_token_signing_algs.unwrap(), ["ES256"]);
     assert!(settings.require_at_jwt && !settings.resource_metadata);
-    assert_eq!(settings.token_validation, TokenValidation::Introspection);
+    assert_eq!(settings.token_validation, TokenValidation::Jwt);
+    assert!(!settings.authorization_server && !settings.issuers["partner"].authorization_server);
+    assert_eq!(settings.issuers["partner"].apis["orders"], ["c", "d"]);
+    let orders = &settings.apis["orders"];
+    assert_eq!(orders.resource.as_str(), "https://api.example.com/orders");
+    assert_eq!(orders.audience.as_deref(), Some(&["orders".to_owned()][..]));
+    assert_eq!(orders.scopes_supported, ["orders:read"]);
     assert_eq!(
         settings.introspection_auth_method,
-        IntrospectionAuthMethod::ClientSecretBasic
+        Some(IntrospectionAuthMethod::ClientSecretBasic)
     );
     assert_eq!(settings.token_cache, CacheSize::Flag(false));
     assert_eq!(settings.roles_claim, ["0123"]);
@@ -339,12 +373,6 @@ fn an_issuer_is_whole_and_one() {
     };
     for (more, key, cause, remedy) in [
         (
-            "issuer = \"https://b.example\"",
-            "issuers.partner",
-            "`audience` is missing",
-            "add `audience`",
-        ),
-        (
             "audience = \"api\"",
             "issuers.partner",
             "`issuer` is missing",
@@ -366,7 +394,7 @@ fn an_issuer_is_whole_and_one() {
             "issuer = \"http://b.example\"\naudience = \"api\"",
             "issuers.partner.issuer",
             "`http://b.example/` is neither `https` nor on loopback",
-            "write an address with `https`",
+            "write an address with `https`; in a closed network, list `b.example` in `insecure_http_hosts`",
         ),
         (
             "issuer = \"b.example\"\naudience = \"api\"",
@@ -379,7 +407,7 @@ fn an_issuer_is_whole_and_one() {
             "issuer = \"https://b.example\"\naudience = \"api\"\nserver_metadata_url = \"http://b.example/m\"",
             "issuers.partner.server_metadata_url",
             "`http://b.example/m` is neither `https` nor on loopback",
-            "write an address with `https`",
+            "write an address with `https`; in a closed network, list `b.example` in `insecure_http_hosts`",
         ),
         (
             "issuer = \"https://b.example\"\naudience = \"api\"\n[default.oidc.issuers.again]\nissuer = \"https://b.example\"\naudience = \"other\"",
@@ -387,9 +415,115 @@ fn an_issuer_is_whole_and_one() {
             "\"https://b.example\" is `oidc.issuers.again` already",
             "remove `issuers.partner`",
         ),
+        (
+            "issuer = \"https://b.example\"\napis = { orders = \"x\" }",
+            "issuers.partner.apis.orders",
+            "there is no API `oidc.apis.orders`",
+            "add a table `oidc.apis.orders`, or remove this",
+        ),
+        (
+            "issuer = \"https://b.example\"\napis = { orders = \"\" }\n[default.oidc.apis.orders]\nresource = \"https://c.example\"",
+            "issuers.partner.apis.orders",
+            "no audience is left, so that no token could be accepted",
+            "set it to what that issuer puts into `aud` for this API",
+        ),
     ] {
         let error = format!("`default.oidc.{key}` in Rocket.toml: {cause}");
         refused(&partner(more), &[], &error, remedy);
+    }
+}
+
+/// An issuer without an audience says so, wherever it is from.
+#[test]
+fn an_issuer_without_an_audience_is_refused() {
+    refused(
+        "[default.oidc.issuers.partner]\nissuer = \"https://b.example\"",
+        &[],
+        "`oidc.issuers.partner.audience`: no audience is left, so that no token could be accepted",
+        "set it to what that issuer puts into `aud` for this API",
+    );
+}
+
+/// Introspection asks the one provider, which knows nothing about the tokens of others.
+#[test]
+fn introspection_alone_is_for_one_issuer() {
+    let toml = |validation: &str| {
+        format!(
+            "[default.oidc]\nissuer = \"https://a.example\"\nclient_id = \"a\"\n\
+             token_validation = \"{validation}\"\n\
+             [default.oidc.issuers.partner]\nissuer = \"https://b.example\"\naudience = \"api\""
+        )
+    };
+    refused(
+        &toml("introspection"),
+        &[],
+        "`default.oidc.token_validation` in Rocket.toml: every token is asked about at `oidc.issuer`, \
+         which knows none of `oidc.issuers.partner`",
+        "set `token_validation = \"auto\"`, or remove `issuers.partner`",
+    );
+    for validation in ["auto", "jwt"] {
+        assert!(extract(&toml(validation), &[]).is_ok(), "{validation}");
+    }
+}
+
+#[test]
+fn an_api_is_whole_and_one() {
+    let only = "no audience is left, so that no token could be accepted";
+    for (more, key, cause, remedy) in [
+        (
+            "audience = \"a\"",
+            "apis.orders",
+            "`resource` is missing",
+            "add `resource`",
+        ),
+        (
+            "resource = \"https://a.example/#x\"",
+            "apis.orders.resource",
+            "`https://a.example/#x` has a query or a fragment",
+            "write scheme, host and path of the API (RFC 9728 §1.2)",
+        ),
+        (
+            "resource = \"https://a.example/<id>\"",
+            "apis.orders.resource",
+            "no metadata can be served for the path `/%3Cid%3E`",
+            "write a path of letters, digits and `.`, `_`, `~`, `-`, such as `/v1`",
+        ),
+        (
+            "resource = \"https://a.example\"\naudience = []",
+            "apis.orders.audience",
+            only,
+            "set it to what the provider puts into `aud` for this API, or remove it",
+        ),
+        (
+            "resource = \"https://a.example\"\nscopes_supported = [\"a\\\"\"]",
+            "apis.orders.scopes_supported",
+            "\"a\\\"\" is not a scope",
+            "write scopes in printable ASCII, without quotes and backslashes",
+        ),
+        (
+            "resource = \"https://own.example/\"",
+            "apis.orders.resource",
+            "`https://own.example/` is the resource of `oidc.resource` already",
+            "give each API an address of its own",
+        ),
+        (
+            "resource = \"https://b.example\"\n[default.oidc.apis.again]\nresource = \"https://b.example/\"",
+            "apis.orders.resource",
+            "`https://b.example/` is the resource of `oidc.apis.again` already",
+            "give each API an address of its own",
+        ),
+        (
+            "resource = \"https://b.example\"\naudiense = \"b\"",
+            "apis.orders.audiense",
+            "there is no setting `audiense` in `oidc.apis.orders`",
+            "write `audience` instead, or remove `audiense`",
+        ),
+    ] {
+        let error = format!("`default.oidc.{key}` in Rocket.toml: {cause}");
+        let toml = format!(
+            "[default.oidc]\nresource = \"https://own.example\"\n[default.oidc.apis.orders]\n{more}"
+        );
+        refused(&toml, &[], &error, remedy);
     }
 }
 
@@ -411,11 +545,11 @@ fn errors_name_the_variable() {
             "write for example `OIDC_TOKEN_CACHE=true`",
         ),
         (
-            "OIDC_ISSUERS__PARTNER__ISSUER",
-            "https://b.example",
+            "OIDC_ISSUERS__PARTNER__AUDIENCE",
+            "a",
             "issuers.partner",
-            "`audience` is missing",
-            "add `audience`",
+            "`issuer` is missing",
+            "add `issuer`",
         ),
         (
             "OIDC_ACCESS_TOKEN_SIGNING_ALGS",
@@ -426,7 +560,7 @@ fn errors_name_the_variable() {
         ),
     ] {
         // What a table lacks is told of the table.
-        let name = variable.trim_end_matches("__ISSUER");
+        let name = variable.trim_end_matches("__AUDIENCE");
         let error = format!("`oidc.{key}` in environment variable {name}: {cause}");
         refused("", &[(variable, value)], &error, remedy);
     }
@@ -455,7 +589,7 @@ fn issuers_that_are_no_address_need_their_keys() {
         ),
         &[],
         "`default.oidc.issuers.x.jwks_uri` in Rocket.toml: `http://keys.example.com/` is neither `https` nor on loopback",
-        "write an address with `https`",
+        "write an address with `https`; in a closed network, list `keys.example.com` in `insecure_http_hosts`",
     );
     let metadata = "server_metadata_url = \"https://op.example.com/metadata\"";
     refused(

@@ -344,6 +344,84 @@ fn an_unknown_variable_is_a_warning_and_no_error() {
     );
 }
 
+/// A shell, an editor or a file put something around them.
+#[test]
+fn what_is_around_credentials_and_addresses_is_no_part_of_them() {
+    let toml = "[default.oidc]\nclient_id = \" app\\n\"\nbase_url = \"\\uFEFFhttps://app.example\"\n\
+                previous_secret_keys = \" \\uFEFFMDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\\n\"\n\
+                [default.oidc.client_secrets.web]\nissuer = \"https://op.example\\r\\n\"\n";
+    let variables = [
+        ("OIDC_CLIENT_SECRET", "hush\n"),
+        ("OIDC_ISSUER", "\u{feff}https://op.example \n"),
+        ("OIDC_SERVER_METADATA_URL", " https://op.example/m\t"),
+        ("OIDC_OVERWRITE_REDIRECT_URI", "https://app.example/cb\n"),
+        ("OIDC_SESSION__URL", "redis://:pass@127.0.0.1\n"),
+        ("OIDC_SESSION__STORE", "redis\n"),
+        ("OIDC_TOKEN_ENDPOINT_AUTH_METHOD", " client_secret_post\r\n"),
+        ("OIDC_SCOPES", "\u{feff}openid email\n"),
+    ];
+    let warnings = Warnings::default();
+    let extracted =
+        tracing::subscriber::with_default(warnings.clone(), || extract(toml, &variables));
+    let settings = extracted.unwrap();
+    assert_eq!(settings.client_secret.unwrap().expose(), "hush");
+    assert_eq!(settings.client_id.as_deref(), Some("app"));
+    assert_eq!(settings.issuer.as_deref(), Some("https://op.example"));
+    let shown = |url: Option<url::Url>| url.unwrap().to_string();
+    assert_eq!(shown(settings.base_url), "https://app.example/");
+    assert_eq!(shown(settings.server_metadata_url), "https://op.example/m");
+    let uri = shown(settings.overwrite_redirect_uri);
+    assert_eq!(uri, "https://app.example/cb");
+    let url = settings.session.url.unwrap();
+    assert_eq!(url.expose(), "redis://:pass@127.0.0.1");
+    assert_eq!(settings.scopes, ["openid", "email"]);
+    assert_eq!(settings.previous_secret_keys.len(), 1);
+
+    // It is told, without the value.
+    let blanks = "has white space around it, which is ignored";
+    let mark = "has a byte-order mark or another invisible character around it, which is ignored";
+    assert_eq!(
+        *warnings.0.lock().unwrap(),
+        [
+            format!("`oidc.issuer` in environment variable OIDC_ISSUER {mark}"),
+            format!("`default.oidc.client_id` in Rocket.toml {blanks}"),
+            format!("`oidc.client_secret` in environment variable OIDC_CLIENT_SECRET {blanks}"),
+            format!(
+                "`oidc.server_metadata_url` in environment variable OIDC_SERVER_METADATA_URL {blanks}"
+            ),
+            format!("`default.oidc.base_url` in Rocket.toml {mark}"),
+            format!(
+                "`oidc.overwrite_redirect_uri` in environment variable OIDC_OVERWRITE_REDIRECT_URI \
+                 {blanks}"
+            ),
+            format!("`oidc.session.url` in environment variable OIDC_SESSION__URL {blanks}"),
+            format!("`default.oidc.client_secrets.web.issuer` in Rocket.toml {blanks}"),
+        ]
+    );
+}
+
+/// A secret may begin and end with quotes, and rarely does.
+#[test]
+fn quotes_count_and_are_told() {
+    let warnings = Warnings::default();
+    let variables = [
+        ("OIDC_CLIENT_SECRET", "\"hush\"\n"),
+        ("OIDC_CLIENT_ID", "'app'"),
+    ];
+    let extracted = tracing::subscriber::with_default(warnings.clone(), || extract("", &variables));
+    let settings = extracted.unwrap();
+    assert_eq!(settings.client_secret.unwrap().expose(), "\"hush\"");
+    assert_eq!(settings.client_id.as_deref(), Some("'app'"));
+    assert_eq!(
+        *warnings.0.lock().unwrap(),
+        [
+            "`oidc.client_id` in environment variable OIDC_CLIENT_ID is in quotes, which count as a part of it",
+            "`oidc.client_secret` in environment variable OIDC_CLIENT_SECRET is in quotes, which count as a \
+             part of it",
+        ]
+    );
+}
+
 /// The warnings of this thread.
 #[derive(Clone, Default)]
 struct Warnings(Arc<Mutex<Vec<String>>>);

@@ -168,6 +168,6 @@ fn presets_refused() {
         &[],
         "`default.oidc.issuer` in what `provider` stands for: \
          `http://sso.example.com/realms/staff` is neither `https` nor on loopback",
-        "write an address with `https`",
+        "write an address with `https`; in a closed network, list `sso.example.com` in `insecure_http_hosts`",
     );
 }

@@ -484,13 +484,46 @@ fn wrong_values_are_refused() {
             "issuer = \"http://a.example\"",
             "issuer",
             "`http://a.example/` is neither `https` nor on loopback",
-            "write an address with `https`",
+            "write an address with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
+        ),
+        (
+            "issuer = \"https://a.example/t/.well-known/openid-configuration\"",
+            "issuer",
+            "`https://a.example/t/.well-known/openid-configuration` is the address of the provider's metadata, not \
+             the issuer",
+            "write `https://a.example/t`",
+        ),
+        (
+            "issuer = \"https://a.example/.well-known/openid-configuration/\"",
+            "issuer",
+            "`https://a.example/.well-known/openid-configuration/` is the address of the provider's metadata, not \
+             the issuer",
+            "write `https://a.example`",
+        ),
+        (
+            "issuer = \"https://a.example/.well-known/oauth-authorization-server/t\"",
+            "issuer",
+            "`https://a.example/.well-known/oauth-authorization-server/t` is the address of the provider's \
+             metadata, not the issuer",
+            "write `https://a.example/t`",
+        ),
+        (
+            "client_secret = \"two\\nlines\"",
+            "client_secret",
+            "a line break or another invisible character is in the value",
+            "write it on one line, without copying what is around it",
+        ),
+        (
+            "client_id = \"a\\uFEFFb\"",
+            "client_id",
+            "a line break or another invisible character is in the value",
+            "write it on one line, without copying what is around it",
         ),
         (
             "server_metadata_url = \"http://a.example/m\"",
             "server_metadata_url",
             "`http://a.example/m` is neither `https` nor on loopback",
-            "write an address with `https`",
+            "write an address with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
         ),
     ] {
         let error = format!("`default.oidc.{key}` in Rocket.toml: {cause}");

@@ -34,7 +34,7 @@ pub fn listen() {
     static LISTENING: Once = Once::new();
     LISTENING.call_once(|| {
         log::set_logger(&Logger).expect("no other logger");
-        log::set_max_level(log::LevelFilter::Info);
+        log::set_max_level(log::LevelFilter::Debug);
     });
 }
 

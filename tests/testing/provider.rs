@@ -39,8 +39,8 @@ fn a_sign_in_step_by_step() {
         asked,
         [
             (get(), Endpoint::Metadata),
-            ("POST".to_owned(), Endpoint::Token),
             (get(), Endpoint::KeySet),
+            ("POST".to_owned(), Endpoint::Token),
             (get(), Endpoint::UserInfo),
         ]
     );

@@ -1,17 +1,19 @@
 //! The app's own side: its cookies, its session store, and where the provider reaches it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 use url::Url;
 
 use super::{Doctor, reach::Found};
 use crate::{
-    Clock, ProviderError,
+    Clock, ProviderError, Secret,
     cookies::Cookies,
     provider::{Endpoint, Provider, http_client::is_loopback},
     session::Sessions,
-    settings::{Settings, Site},
+    settings::{Settings, Site, resource_identifier},
+    store::{SessionStore, StoreError, StoredSession},
+    token::{parse_object, printable},
 };
 
 impl Doctor {
@@ -35,17 +37,99 @@ impl Doctor {
             }
         };
         self.cookie(&sessions.describe_cookie(), site, is_debug);
-        let work = sessions.store.notes(&["rocket-oidc doctor"]);
+        let work = try_out(&*sessions.store, !sessions.is_in_cookies());
         match self.terminal.wait("asking the session store", work).await {
-            Ok(_) => {
+            Ok(()) => {
                 self.report.ok(CHECK, sessions.describe());
                 if let Some(size) = sessions.describe_size() {
                     self.report.ok("session size", size);
                 }
             }
-            Err(error) => self
-                .report
-                .failure(CHECK, error.to_string(), error.remedy()),
+            Err(Unusable { finding, error }) => {
+                self.report.failure(CHECK, finding, error.remedy());
+            }
+        }
+    }
+
+    /// Whether the redirect URI is where the app answers. A proxy may make it so.
+    pub(super) fn callback(&mut self, site: &Site) {
+        let (uri, path) = (&site.redirect_uri, &site.callback_path);
+        if uri.path() == path {
+            return;
+        }
+        let remedy = match uri.path().strip_suffix("/authorize") {
+            Some("") => "set `mount = \"/\"`".to_owned(),
+            Some(mount) => {
+                format!("set `mount = \"{mount}\"`, or have the proxy lead it to {path}")
+            }
+            None => format!("have the proxy before the app lead it to {path}, or register another"),
+        };
+        let finding = format!("{uri} is not where the app answers: that is {path}");
+        self.report.warning("callback", finding, remedy);
+    }
+
+    /// Whether clients find the metadata of the API (RFC 9728 §3), where it is published. An app that no setting calls
+    /// an API may be none, and need not run.
+    pub(super) async fn protected_resource(
+        &mut self,
+        provider: &Provider,
+        settings: &Settings,
+        base_url: Option<&Url>,
+    ) {
+        const CHECK: &str = "resource metadata";
+        let resource = settings.resource.as_ref().or(base_url);
+        let Some(resource) = resource.filter(|_| settings.resource_metadata) else {
+            return;
+        };
+        let identifier = resource_identifier(resource);
+        let origin = resource.origin().ascii_serialization();
+        let path = identifier.strip_prefix(&origin).unwrap_or_default();
+        let url = format!("{origin}/.well-known/oauth-protected-resource{path}");
+        let Ok(url) = Url::parse(&url) else {
+            return;
+        };
+        let is_api = settings.resource_server_only || settings.resource.is_some();
+        let work = provider.visit(Endpoint::Metadata, &url);
+        let reply = match self.terminal.wait("asking the app", work).await {
+            Ok(reply) => reply,
+            Err(_) if !is_api => return,
+            Err(ProviderError::NotHttps { .. }) => {
+                let finding = format!("{url} is not called, because it is plain http");
+                let remedy = "set `resource` or `base_url` to an address with https";
+                return self.report.warning(CHECK, finding, remedy);
+            }
+            Err(error) => {
+                let why = match error {
+                    ProviderError::Unreachable { cause, .. } => format!(": {cause}"),
+                    _ => String::new(),
+                };
+                let finding = format!("nobody answers at {url}{why}");
+                let remedy = "start the app, and run this again; clients must reach it there too";
+                return self.report.warning(CHECK, finding, remedy);
+            }
+        };
+        let remedy =
+            "check `resource`, `base_url`, and that the proxy before the app leads GET there";
+        let document = parse_object(reply.body()).unwrap_or_default();
+        let found = document.get("resource").and_then(Value::as_str);
+        match (reply.status().as_u16(), found) {
+            (200, Some(found)) if found == identifier => {
+                self.report.ok(CHECK, format!("the app answers at {url}"));
+            }
+            _ if !is_api => {}
+            (200, Some(found)) => {
+                let found = printable(found);
+                let finding = format!("{url} is of the resource {found}, expected {identifier}");
+                self.report.failure(CHECK, finding, remedy);
+            }
+            (200, None) => {
+                let finding = format!("{url} answers with something else than the metadata");
+                self.report.failure(CHECK, finding, remedy);
+            }
+            (status, _) => {
+                let finding = format!("{url} answers with status {status}");
+                self.report.failure(CHECK, finding, remedy);
+            }
         }
     }
 
@@ -114,5 +198,76 @@ impl Doctor {
                 "start the app, and run this again; the provider must reach it there too",
             ),
         }
+    }
+}
+
+/// What a session store cannot do, and why.
+struct Unusable {
+    finding: String,
+    error: StoreError,
+}
+
+/// Does what the app does with its session store: a note is written, read and deleted, and a session where the app
+/// keeps sessions there. Nothing is left behind.
+async fn try_out(store: &dyn SessionStore, has_sessions: bool) -> Result<(), Unusable> {
+    const LIFE: Duration = Duration::from_secs(60);
+    let cannot = |what: &'static str| {
+        move |error: StoreError| Unusable {
+            finding: format!("{what}: {}", error.cause),
+            error,
+        }
+    };
+    let wrong = |finding: &str| Unusable {
+        finding: finding.to_owned(),
+        error: StoreError::new(finding),
+    };
+    let id = Secret::random().expose().to_owned();
+    let name = format!("rocket-oidc doctor {id}");
+    let read = async || store.notes(&[&name]).await;
+
+    read().await.map_err(|error| Unusable {
+        finding: error.to_string(),
+        error,
+    })?;
+    let written = store.note(&name, "written", LIFE).await;
+    written.map_err(cannot("a note cannot be written"))?;
+    let found = read().await.map_err(cannot("a note cannot be read"))?;
+    let deleted = store.forget(&name, "written").await;
+    if found != [Some("written".to_owned())] {
+        return Err(wrong("a note that was written is not there"));
+    }
+    deleted.map_err(cannot("a note cannot be deleted"))?;
+    if read().await.map_err(cannot("a note cannot be read"))? != [None] {
+        return Err(wrong("a note that was deleted is still there"));
+    }
+    if !has_sessions {
+        return Ok(());
+    }
+
+    let session = StoredSession {
+        id,
+        version: 1,
+        value: "rocket-oidc doctor".to_owned(),
+        owners: vec![Secret::random().expose().to_owned()],
+    };
+    let written = store.create(&session, LIFE).await;
+    written.map_err(cannot("a session cannot be written"))?;
+    let found = store.load(&session.id).await;
+    let next = StoredSession {
+        version: 2,
+        ..session.clone()
+    };
+    let replaced = store.replace(&next, LIFE).await;
+    let deleted = store.remove(&session.id).await;
+    let found = found.map_err(cannot("a session cannot be read"))?;
+    if found.as_deref() != Some(&session) {
+        return Err(wrong("a session that was written is not there"));
+    }
+    if !replaced.map_err(cannot("a session cannot be changed"))? {
+        return Err(wrong("a session that was written cannot be changed"));
+    }
+    match deleted.map_err(cannot("a session cannot be deleted"))? {
+        true => Ok(()),
+        false => Err(wrong("a session that was written is not there")),
     }
 }

@@ -1,9 +1,12 @@
 //! The settings: whether they can be read, and what they relax.
 
 use rocket::figment::{Figment, Source};
+use url::Url;
 
 use super::Doctor;
-use crate::{LaunchError, Settings, cli::app::App, fairing::secret_key, keys::SecretKey};
+use crate::{
+    LaunchError, Settings, cli::app::App, fairing::secret_key, keys::SecretKey, token::printable,
+};
 
 /// Settings that could be read.
 pub(super) struct Configuration {
@@ -32,6 +35,14 @@ impl Doctor {
             self.report
                 .warning("settings", line, "correct its name, or unset it");
         }
+        for line in app.settings.stray_characters() {
+            let remedy = "write the value alone";
+            self.report.warning("credentials", line, remedy);
+        }
+        if let Some(unused) = app.settings.unused_endpoints() {
+            self.report
+                .warning("settings", unused.to_string(), unused.remedy());
+        }
         let key = self.secret_key(&app)?;
         Some(Configuration { app, key })
     }
@@ -53,12 +64,46 @@ impl Doctor {
                     .ok(CHECK, "made anew at each launch, which ends all sessions");
                 Some(key)
             }
+            Ok((key, _)) if app.settings.resource_server_only => {
+                self.report.ok(CHECK, "none, and an API needs none");
+                Some(key)
+            }
             Ok((key, _)) => {
                 let error = LaunchError::NoSecretKey;
                 self.report
                     .failure(CHECK, error.to_string(), error.remedy());
                 Some(key)
             }
+        }
+    }
+
+    /// The variables that send requests through a proxy.
+    pub(super) fn proxies(&mut self) {
+        const CHECK: &str = "proxy";
+        let mut set = vec![];
+        for name in PROXY_VARIABLES {
+            for name in [name.to_owned(), name.to_ascii_lowercase()] {
+                let value = std::env::var_os(&name).filter(|value| !value.is_empty());
+                let Some(value) = value else { continue };
+                let value = value.to_string_lossy();
+                if name.eq_ignore_ascii_case("NO_PROXY") {
+                    set.push(format!("{name} excepts {}", printable(&value)));
+                    continue;
+                }
+                match proxy_host(&value) {
+                    Some(host) => set.push(format!("{name} names {host}")),
+                    None => {
+                        let finding = format!("{name} is set to what is no address of a proxy");
+                        let remedy = format!(
+                            "set {name} to an address such as `http://proxy:3128`, or unset it"
+                        );
+                        self.report.warning(CHECK, finding, remedy);
+                    }
+                }
+            }
+        }
+        if !set.is_empty() {
+            self.report.ok(CHECK, set.join("; "));
         }
     }
 
@@ -69,6 +114,23 @@ impl Doctor {
             self.report.warning("relaxed", line, remedy);
         }
     }
+}
+
+/// The variables that the HTTP client reads, in capitals and in small letters.
+const PROXY_VARIABLES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
+
+/// Host and port of a proxy, without user and password.
+fn proxy_host(address: &str) -> Option<String> {
+    let url = match address.contains("://") {
+        true => Url::parse(address),
+        false => Url::parse(&format!("http://{address}")),
+    };
+    let url = url.ok()?;
+    let host = url.host_str()?;
+    Some(match url.port_or_known_default() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    })
 }
 
 /// Where settings come from.

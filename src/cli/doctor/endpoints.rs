@@ -3,18 +3,18 @@
 use time::OffsetDateTime;
 use url::Url;
 
-use super::Doctor;
+use super::{Doctor, registration::remedy};
 use crate::{
     ProviderError, Secret,
     provider::{Endpoint, Metadata, Provider, TokenTypeHint},
     settings::TokenValidation,
-    token::Accepts,
+    token::{Accepts, Document},
 };
 
 impl Doctor {
     /// What an API accepts of an issuer beside access tokens.
     pub(super) fn accepts(&mut self, accepts: Accepts, metadata: &Metadata, prefix: &str) {
-        let signs_nobody_in = metadata.additional_metadata().signs_nobody_in;
+        let signs_nobody_in = metadata.signs_nobody_in();
         if let Some(tokens) = accepts.describe(signs_nobody_in) {
             let check = format!("{prefix}accepts");
             self.report.ok(&check, format!("also {tokens}"));
@@ -32,7 +32,7 @@ impl Doctor {
                 .ok(CHECK, "not asked: the provider has no such endpoint");
         };
         // Core §5.3.3: without a token it refuses.
-        self.visit(provider, CHECK, Endpoint::UserInfo, endpoint.url())
+        self.visit(provider, CHECK, Endpoint::UserInfo, endpoint)
             .await;
     }
 
@@ -43,7 +43,7 @@ impl Doctor {
                 .report
                 .ok(CHECK, "ends the session here only (`rp_initiated_logout`)");
         }
-        match &metadata.additional_metadata().end_session_endpoint {
+        match metadata.end_session_endpoint() {
             Some(url) => {
                 self.visit(provider, CHECK, Endpoint::EndSession, url).await;
             }
@@ -81,7 +81,7 @@ impl Doctor {
         now: OffsetDateTime,
     ) {
         const CHECK: &str = "revocation";
-        let Some(url) = &metadata.additional_metadata().revocation_endpoint else {
+        let Some(url) = metadata.revocation_endpoint() else {
             return self.report.ok(
                 CHECK,
                 "tokens live on after sign-out: the provider has no such endpoint",
@@ -94,7 +94,8 @@ impl Doctor {
             Ok(()) => self.report.ok(CHECK, url.as_str()),
             Err(error) => {
                 let finding = format!("{error}; tokens would live on after sign-out");
-                self.report.warning(CHECK, finding, error.remedy());
+                let remedy = remedy(&error, provider, metadata);
+                self.report.warning(CHECK, finding, remedy);
             }
         }
     }
@@ -107,11 +108,14 @@ impl Doctor {
         now: OffsetDateTime,
     ) {
         const CHECK: &str = "introspection";
+        if !provider.registration.may_introspect(&provider.settings) {
+            return;
+        }
         let is_needed = provider.settings.token_validation == TokenValidation::Introspection;
-        let url = provider.introspection_endpoint(Some(metadata));
-        let url = match (provider.settings.token_validation, url) {
+        let endpoint = provider.introspection_endpoint(Some(metadata));
+        let endpoint = match (provider.settings.token_validation, endpoint) {
             (TokenValidation::Jwt, _) => return,
-            (_, Some(url)) => url.clone(),
+            (_, Some(endpoint)) => endpoint,
             (TokenValidation::Introspection, None) => {
                 return self.report.failure(
                     CHECK,
@@ -122,12 +126,12 @@ impl Doctor {
             (TokenValidation::Auto, None) => return,
         };
         let token = Secret::random();
-        let work = provider.introspect(&url, token.expose(), now);
+        let work = provider.introspect(&endpoint, token.expose(), None, now);
         let answer = self
             .terminal
             .wait("asking the introspection endpoint", work);
         let error = match answer.await {
-            Ok(body) if is_inactive(&body) => return self.report.ok(CHECK, url),
+            Ok(body) if is_inactive(&body) => return self.report.ok(CHECK, endpoint.url),
             Ok(_) => ProviderError::Malformed {
                 endpoint: Endpoint::Introspection,
                 cause: "it does not say `\"active\": false` of an unknown token".to_owned(),
@@ -147,6 +151,6 @@ impl Doctor {
 }
 
 fn is_inactive(body: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Value>(body)
-        .is_ok_and(|reply| reply.get("active") == Some(&serde_json::Value::Bool(false)))
+    Document::parse(body)
+        .is_ok_and(|reply| reply.value("active") == Some(&serde_json::Value::Bool(false)))
 }

@@ -24,7 +24,7 @@ impl Doctor {
         {
             Ok(reply) => reply,
             Err(error) => {
-                let finding = format!("{error} (at {})", metadata.jwks_uri().url());
+                let finding = format!("{error} (at {})", metadata.jwks_uri());
                 return self.report.failure(&check, finding, error.remedy());
             }
         };
@@ -39,7 +39,9 @@ impl Doctor {
 
         let allowed = provider.id_token_algorithms(metadata);
         self.usable_keys(&check, &keys, &allowed);
-        for skipped in keys.skipped() {
+        let skipped = keys.skipped().iter();
+        // Keys for encryption sign no token, and are usual among a provider's keys.
+        for skipped in skipped.filter(|key| !key.is_for_encryption()) {
             let name = match &skipped.kid {
                 Some(kid) => format!("{kid:?}"),
                 None => format!("number {}", skipped.index + 1),

@@ -1,18 +1,15 @@
 //! What the provider says that it supports, beside what the app is going to ask for.
 
-use openidconnect::core::CoreClientAuthMethod;
-use serde_json::{Value, json};
-
 use super::{Doctor, reach::Found};
-use crate::provider::{Metadata, Provider};
+use crate::provider::{Metadata, Provider, strings};
 
 impl Doctor {
     /// The code flow, PKCE and the way to authenticate. What the metadata leaves out is no reason for doubt.
     pub(super) fn what_is_supported(&mut self, provider: &Provider, found: &Found) {
         const CHECK: &str = "supported";
         let lacks = |member: &str, value: &str| {
-            let listed = found.document.get(member).and_then(Value::as_array);
-            listed.is_some_and(|listed| !listed.contains(&json!(value)))
+            let listed = found.document.get(member).and_then(strings);
+            listed.is_some_and(|listed| !listed.iter().any(|name| name == value))
         };
         let mut is_fine = true;
         let remedy = "allow it at the provider, if it is only not listed there";
@@ -28,13 +25,14 @@ impl Doctor {
         }
         let method = provider.authentication_method(&found.metadata).as_str();
         let member = "token_endpoint_auth_methods_supported";
-        // Discovery §3: silence means client_secret_basic, which is what is used then.
-        if lacks(member, method) {
+        // Discovery §3: silence means client_secret_basic, which is what is used then. Keycloak, for one, has public
+        // clients and does not list `none`, which is no way to authenticate.
+        if method != "none" && lacks(member, method) {
             is_fine = false;
             let finding = format!("`{member}` in the metadata lacks `{method}`");
             let remedy = format!("set `token_endpoint_auth_method` to one of {}", {
                 let listed = found.metadata.token_endpoint_auth_methods_supported();
-                names(listed.map_or(&[], |listed| listed))
+                listed.unwrap_or_default().join(", ")
             });
             self.report.warning(CHECK, finding, remedy);
         }
@@ -52,7 +50,7 @@ impl Doctor {
             let finding = format!("{}; the provider lists none", wanted.join(" "));
             return self.report.ok(CHECK, finding);
         };
-        let is_listed = |scope: &&String| supported.iter().any(|listed| listed.as_str() == *scope);
+        let is_listed = |scope: &&String| supported.contains(scope);
         let unlisted: Vec<&str> = wanted
             .iter()
             .filter(|scope| !is_listed(scope))
@@ -67,12 +65,4 @@ impl Doctor {
             ),
         }
     }
-}
-
-fn names(methods: &[CoreClientAuthMethod]) -> String {
-    let names = methods.iter().filter_map(|method| {
-        let name = serde_json::to_value(method).ok()?;
-        name.as_str().map(str::to_owned)
-    });
-    names.collect::<Vec<_>>().join(", ")
 }

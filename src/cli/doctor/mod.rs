@@ -90,6 +90,9 @@ impl Doctor {
         self.relaxations(&app.settings);
 
         let settings = Arc::new(app.settings);
+        if !matches!(mode, Mode::Disabled { .. }) {
+            self.proxies();
+        }
         match mode {
             Mode::Disabled { .. } => {}
             Mode::ResourceServerOnly(registration) => {
@@ -105,6 +108,7 @@ impl Doctor {
                 let cookies = Cookies::new(keys, site.secure);
                 self.session(&settings, &site, &cookies, issuer, app.surroundings.debug)
                     .await;
+                self.callback(&site);
                 self.provider(registration, Some(&site), &settings).await;
                 self.further_issuers(&settings).await;
             }
@@ -150,6 +154,9 @@ impl Doctor {
             self.revocation(&provider, &found.metadata, now()).await;
         }
         self.introspection(&provider, &found.metadata, now()).await;
+        let base_url = site.map(|site| &site.base_url);
+        let base_url = base_url.or(settings.base_url.as_ref());
+        self.protected_resource(&provider, settings, base_url).await;
     }
 
     /// Issuers whose access tokens are accepted beside the provider's.

@@ -9,9 +9,9 @@ use url::Url;
 use super::{Doctor, now};
 use crate::{
     ProviderError,
-    provider::{Metadata, Provider},
+    provider::{Metadata, Provider, http_client::is_loopback},
     settings::MetadataSource,
-    token::parse_object,
+    token::Document,
 };
 
 /// What the provider says of itself.
@@ -56,7 +56,8 @@ impl Doctor {
             Ok(reply) => {
                 let how = match url.scheme() {
                     "https" => "over TLS",
-                    _ => "without TLS, on loopback",
+                    _ if is_loopback(url) => "without TLS, on loopback",
+                    _ => "without TLS, as `insecure_http_hosts` lets it",
                 };
                 let port = url.port_or_known_default().unwrap_or_default();
                 self.report
@@ -100,7 +101,8 @@ impl Doctor {
         };
         self.report.ok(&check, finding);
         self.clock(reply.headers(), asked, provider.settings.clock_skew, prefix);
-        let document = parse_object(reply.body()).ok();
+        let document = Document::parse(reply.body()).ok();
+        let document = document.map(Document::into_displayed);
         Some(Found {
             metadata,
             document: document
@@ -129,11 +131,7 @@ fn remedy(error: &ProviderError) -> String {
         ProviderError::Unreachable { cause, .. } => cause.to_ascii_lowercase(),
         _ => String::new(),
     };
-    if cause.contains("certificate") {
-        "add the certificate authority to this machine's store (Debian: the package \
-         ca-certificates), or renew the provider's certificate"
-            .to_owned()
-    } else if cause.contains("corrupt message") {
+    if cause.contains("corrupt message") {
         "correct `oidc.issuer`: what answers at this port does not speak TLS".to_owned()
     } else if cause.contains("refused") {
         "start the provider, or correct host and port in `oidc.issuer`".to_owned()

@@ -10,7 +10,7 @@ use super::Doctor;
 use crate::{
     ProviderError,
     code_flow::{AttemptSecrets, authorization_request},
-    provider::{Endpoint, Metadata, Provider},
+    provider::{Endpoint, Metadata, PUSH_REQUESTS, Provider, demands_pushed_request},
     settings::ResponseMode,
     token::{parse_object, printable},
 };
@@ -57,6 +57,7 @@ impl Doctor {
             Err(error) => error,
         };
         let refused = match &error {
+            _ if error.is_client_refused() => "invalid_client",
             ProviderError::Refused { error, .. } => error.as_str(),
             ProviderError::Status {
                 status: 401 | 403, ..
@@ -74,18 +75,7 @@ impl Doctor {
                 self.report.ok(CHECK, finding);
             }
             "invalid_client" => {
-                let remedy = match method {
-                    "private_key_jwt" => {
-                        "register the public part of `oidc.private_key_file` at the provider, and compare \
-                         `oidc.private_key_id` and `oidc.client_assertion_audience` with what it wants"
-                            .to_owned()
-                    }
-                    _ if registration.client_secret.is_some() => error.remedy().to_owned(),
-                    _ => {
-                        "check `oidc.client_id`, and set OIDC_CLIENT_SECRET if the client has one"
-                            .to_owned()
-                    }
-                };
+                let remedy = credentials(provider, metadata);
                 let finding = format!("{error} ({method})");
                 self.report.failure(CHECK, finding, remedy);
             }
@@ -119,7 +109,8 @@ impl Doctor {
         let pushed = match provider.pushed_authorization_request_endpoint(metadata) {
             Ok(None) => return Some(request.clone()),
             Ok(Some(endpoint)) => {
-                let work = provider.push_authorization_request(metadata, endpoint, request, now);
+                let work =
+                    provider.push_authorization_request(metadata, endpoint, request, None, now);
                 let work = self.terminal.wait("pushing an authorization request", work);
                 work.await.map(|address| (endpoint, address))
             }
@@ -131,8 +122,8 @@ impl Doctor {
                 Some(address)
             }
             Err(error) => {
-                self.report
-                    .failure(CHECK, error.to_string(), error.remedy());
+                let remedy = remedy(&error, provider, metadata);
+                self.report.failure(CHECK, error.to_string(), remedy);
                 None
             }
         }
@@ -191,8 +182,13 @@ impl Doctor {
                 let finding = format!(
                     "{redirect_uri} is registered, and the request is refused there: {error}"
                 );
-                let remedy = "compare the client's registration with `scopes` and \
-                              `extra_authorization_parameters`";
+                let remedy = match demands_pushed_request(&error) {
+                    true => PUSH_REQUESTS,
+                    false => {
+                        "compare the client's registration with `scopes` and \
+                         `extra_authorization_parameters`"
+                    }
+                };
                 self.report.failure("authorization", finding, remedy);
             }
             Answer::Refused(why) => {
@@ -205,6 +201,32 @@ impl Doctor {
                 self.report.warning(CHECK, finding, remedy);
             }
         }
+    }
+}
+
+/// What to do about an error, which may be that the client did not prove who it is.
+pub(super) fn remedy(
+    error: &ProviderError,
+    provider: &Provider,
+    metadata: &Metadata,
+) -> &'static str {
+    match error.is_client_refused() {
+        true => credentials(provider, metadata),
+        false => error.remedy(),
+    }
+}
+
+/// What to do about a client that did not prove who it is, in the way that it has.
+fn credentials(provider: &Provider, metadata: &Metadata) -> &'static str {
+    match provider.authentication_method(metadata).as_str() {
+        "private_key_jwt" => {
+            "register the public part of `oidc.private_key_file` at the provider, and compare \
+             `oidc.private_key_id` and `oidc.client_assertion_audience` with what it wants"
+        }
+        _ if provider.registration.client_secret.is_some() => {
+            "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`"
+        }
+        _ => "check `oidc.client_id`, and set OIDC_CLIENT_SECRET if the client has one",
     }
 }
 

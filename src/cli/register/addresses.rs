@@ -17,6 +17,8 @@ pub(super) struct Addresses {
     pub redirect_uris: Vec<Url>,
     pub post_logout_redirect_uris: Vec<String>,
     pub backchannel_logout_uri: String,
+    /// The path of this app that browsers come back to, whatever a proxy makes of it.
+    pub callback_path: String,
     /// The provider and how its metadata is found; nobody is registered there yet.
     pub registration: Registration,
 }
@@ -59,6 +61,7 @@ impl Addresses {
                     site.base_url.as_str().trim_end_matches('/'),
                     site.mount.trim_end_matches('/'),
                 ),
+                callback_path: site.callback_path.clone(),
                 registration,
             });
             let post_logout = PostLogout::new(&settings, &site).redirect_uri;
@@ -71,6 +74,19 @@ impl Addresses {
         }
         found.ok_or_else(|| Failure::new("there is no APP_URL", "give the app's public address"))
     }
+}
+
+/// The mount point of an app that answers at this redirect URI, if it is one.
+pub(super) fn mount_of(redirect_uri: &Url) -> Option<String> {
+    let mount = redirect_uri.path().strip_suffix("/authorize")?;
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-' | '/');
+    if !mount.chars().all(is_plain) || format!("{mount}/").contains("//") {
+        return None;
+    }
+    Some(match mount {
+        "" => "/".to_owned(),
+        mount => mount.to_owned(),
+    })
 }
 
 impl ApplicationType {
@@ -154,6 +170,26 @@ mod tests {
             addresses.backchannel_logout_uri,
             "https://a.example/oidc/backchannel-logout"
         );
+    }
+
+    #[test]
+    fn a_redirect_uri_says_where_the_app_is_mounted() {
+        for (url, expected) in [
+            ("https://a.example/authorize", Some("/")),
+            ("https://a.example/authorize?x=y", Some("/")),
+            ("https://a.example/oidc/authorize", Some("/oidc")),
+            ("https://a.example/a/b-c/authorize", Some("/a/b-c")),
+            ("https://a.example/a%20b/authorize", None),
+            ("https://a.example//authorize", None),
+            ("https://a.example/a//authorize", None),
+            ("https://a.example/authorize/", None),
+            ("https://a.example/xauthorize", None),
+            ("https://a.example/cb", None),
+            ("https://a.example/", None),
+        ] {
+            let url = Url::parse(url).unwrap();
+            assert_eq!(mount_of(&url).as_deref(), expected, "{url}");
+        }
     }
 
     #[test]

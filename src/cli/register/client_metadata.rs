@@ -1,12 +1,12 @@
 //! What is asked for at registration (OpenID Connect Dynamic Client Registration 1.0 §2, RFC 7591 §2).
 
-use openidconnect::core::CoreGrantType;
 use serde_json::{Map, Value, json};
 
 use super::{Addresses, ApplicationType, Arguments};
 use crate::{
     cli::{Failure, terminal::Terminal},
-    provider::{Metadata, default_authentication_method},
+    provider::{Metadata, default_authentication_method, http_client::is_loopback},
+    token::printable,
 };
 
 /// The client as it is going to be, or is to be entered by hand.
@@ -18,6 +18,7 @@ pub(super) struct ClientMetadata {
     pub grant_types: Vec<&'static str>,
     pub token_endpoint_auth_method: &'static str,
     pub scope: Option<String>,
+    pub contacts: Vec<String>,
     /// Whether to tell the provider where sign-out comes back to.
     has_post_logout: bool,
     has_backchannel_logout: bool,
@@ -52,10 +53,18 @@ impl ClientMetadata {
             grant_types: grant_types(provider),
             token_endpoint_auth_method: method,
             scope: arguments.scope.clone(),
+            contacts: arguments.contact.clone(),
             has_post_logout: arguments.post_logout.is_some(),
             has_backchannel_logout: arguments.backchannel_logout,
             addresses,
         })
+    }
+
+    /// Whether it is reached over plain http, beyond this machine.
+    pub(super) fn is_plain_http(&self) -> bool {
+        let uris = &self.addresses.redirect_uris;
+        uris.iter()
+            .any(|uri| uri.scheme() == "http" && !is_loopback(uri))
     }
 
     /// As a request carries it.
@@ -74,6 +83,9 @@ impl ClientMetadata {
         if let Some(scope) = &self.scope {
             add("scope", json!(scope));
         }
+        if !self.contacts.is_empty() {
+            add("contacts", json!(self.contacts));
+        }
         if self.has_post_logout {
             let uris = &self.addresses.post_logout_redirect_uris;
             add("post_logout_redirect_uris", json!(uris));
@@ -86,38 +98,74 @@ impl ClientMetadata {
         metadata
     }
 
-    /// As a person enters it.
-    pub(super) fn write(&self, terminal: &Terminal) {
-        let line = |name: &str, value: &str| terminal.line(format!("  {name:24} {value}"));
-        line("application type", self.application_type.describe());
-        for uri in &self.addresses.redirect_uris {
-            line("redirect URI", uri.as_str());
-        }
-        line("response type", "code");
-        line("grant types", &self.grant_types.join(", "));
-        line("client authentication", self.token_endpoint_auth_method);
-        line("PKCE", "S256");
-        if let Some(scope) = &self.scope {
-            line("scopes", scope);
-        }
-        if self.has_post_logout {
-            for uri in &self.addresses.post_logout_redirect_uris {
-                line("post-logout redirect URI", uri);
+    /// As a person enters it; or, with what the provider answered, as it is registered.
+    pub(super) fn write(&self, terminal: &Terminal, answer: Option<&Map<String, Value>>) {
+        let asked = self.as_json();
+        let line = |label: &str, value: &str| terminal.line(format!("  {label:24} {value}"));
+        for (member, label) in LINES {
+            let answered = answer.and_then(|answer| answer.get(member));
+            let answered = answered.filter(|value| !value.is_null());
+            let (Some(value), remark) = (match (answered, asked.get(member)) {
+                (Some(answered), _) => (Some(answered), ""),
+                // RFC 7591 §3.2.1 has the server answer with all that is registered.
+                (None, asked) if answer.is_some() => {
+                    (asked, " (asked for; the answer does not say)")
+                }
+                (None, asked) => (asked, ""),
+            }) else {
+                continue;
+            };
+            let values = match (member, value.as_str()) {
+                ("application_type", Some("web")) => {
+                    vec![ApplicationType::Web.describe().to_owned()]
+                }
+                ("application_type", Some("native")) => {
+                    vec![ApplicationType::Native.describe().to_owned()]
+                }
+                _ => texts(value),
+            };
+            match member {
+                "redirect_uris" | "post_logout_redirect_uris" if !values.is_empty() => {
+                    for value in values {
+                        line(label, &format!("{value}{remark}"));
+                    }
+                }
+                _ if values.is_empty() => line(label, "none"),
+                _ => line(label, &format!("{}{remark}", values.join(", "))),
+            }
+            if member == "token_endpoint_auth_method" {
+                line("PKCE", "S256");
             }
         }
-        if self.has_backchannel_logout {
-            line(
-                "back-channel logout URI",
-                &self.addresses.backchannel_logout_uri,
-            );
-        }
+    }
+}
+
+/// What is shown of a client's metadata, and as what.
+const LINES: [(&str, &str); 9] = [
+    ("application_type", "application type"),
+    ("redirect_uris", "redirect URI"),
+    ("response_types", "response type"),
+    ("grant_types", "grant types"),
+    ("token_endpoint_auth_method", "client authentication"),
+    ("scope", "scopes"),
+    ("contacts", "contacts"),
+    ("post_logout_redirect_uris", "post-logout redirect URI"),
+    ("backchannel_logout_uri", "back-channel logout URI"),
+];
+
+/// The texts of a member that is one, or a list of them.
+fn texts(value: &Value) -> Vec<String> {
+    match value {
+        Value::String(text) => vec![printable(text)],
+        Value::Array(list) => list.iter().flat_map(texts).collect(),
+        other => vec![printable(&other.to_string())],
     }
 }
 
 /// The code flow's, and refresh tokens unless the metadata has a list without them.
 fn grant_types(provider: &Metadata) -> Vec<&'static str> {
     let listed = provider.grant_types_supported();
-    match listed.is_none_or(|types| types.contains(&CoreGrantType::RefreshToken)) {
+    match listed.is_none_or(|types| types.iter().any(|name| name == "refresh_token")) {
         true => vec!["authorization_code", "refresh_token"],
         false => vec!["authorization_code"],
     }

@@ -5,13 +5,18 @@ mod client_metadata;
 mod report;
 mod secrets_file;
 
-use std::{io::Read, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    io::Read,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use serde_json::{Map, Value, json};
 use url::Url;
 
 use self::{
-    addresses::{Addresses, ApplicationType},
+    addresses::{Addresses, ApplicationType, mount_of},
     client_metadata::{ClientMetadata, DECIDED},
     report::by_hand,
     secrets_file::{SecretsFile, keep, management},
@@ -20,8 +25,11 @@ use super::{Failure, terminal::Terminal};
 use crate::{
     ProviderError, Secret,
     provider::{Metadata, Provider, RegisteredClient},
-    settings::{MetadataSource, Registration, Settings},
+    settings::{ClientSecrets, MetadataSource, Registration, Settings, Surroundings},
 };
+
+/// The default of the setting `mount`.
+const DEFAULT_MOUNT: &str = "/oidc";
 
 /// Register the app at a provider, and keep the registration in a file
 ///
@@ -41,12 +49,16 @@ pub(super) struct Arguments {
     /// the redirect URI itself
     #[arg(required_unless_present = "delete", value_name = "APP_URL")]
     app_urls: Vec<Url>,
-    /// The setting `mount`: redirect URIs are {APP_URL}{MOUNT}/authorize
-    #[arg(long, default_value = "/oidc")]
-    mount: String,
+    /// The setting `mount`: redirect URIs are {APP_URL}{MOUNT}/authorize [default: what an APP_URL
+    /// that ends in /authorize has before that, else /oidc]
+    #[arg(long)]
+    mount: Option<String>,
     /// What people see as the app's name [default: the host of the first APP_URL]
     #[arg(long)]
     name: Option<String>,
+    /// Whom the provider may write to, such as ops@example.com; again for a further one
+    #[arg(long, value_name = "ADDRESS")]
+    contact: Vec<String>,
     /// The scopes that the app may ask for, in one text [default: the provider's choice]
     #[arg(long)]
     scope: Option<String>,
@@ -103,12 +115,7 @@ impl Arguments {
         let addresses = Addresses::derive(&settings, &self.app_urls)?;
         let (provider, metadata) = find(addresses.registration.clone(), settings, terminal).await?;
         let client = ClientMetadata::new(&self, addresses, &metadata)?;
-        if self.introspection
-            && metadata
-                .additional_metadata()
-                .introspection_endpoint
-                .is_none()
-        {
+        if self.introspection && metadata.introspection_endpoint().is_none() {
             return Err(Failure::new(
                 "the provider's metadata names no introspection endpoint",
                 "leave out `--introspection`: JWT access tokens are accepted without one",
@@ -119,16 +126,18 @@ impl Arguments {
             (false, Some(endpoint)) => {
                 let file = SecretsFile::reserve(&self.output, self.force)?;
                 let asked = client.as_json();
-                let work = provider.register(endpoint.url(), initial_access_token.as_ref(), &asked);
-                let registered = terminal.wait("registering the app", work).await?;
-                let web = self.web(&provider, &metadata, &registered, Map::new());
-                file.write(&web)?;
-                self.told(&client, &registered, "registered", terminal);
+                let work = provider.register(endpoint, initial_access_token.as_ref(), &asked);
+                let registered = terminal.wait("registering the app", work).await;
+                let has_token = initial_access_token.is_some();
+                let registered = registered.map_err(|error| self.refusal(error, has_token))?;
+                let web = self.web(&provider, &metadata, &client, &registered, Map::new());
+                file.write_checked(&web, |path| self.check(path, &client))?;
+                self.told(&client, &registered, &metadata, "registered", terminal);
                 Ok(ExitCode::SUCCESS)
             }
             (false, None) => {
-                let mut settings = self.site();
-                settings.extend(self.other_settings());
+                let mut settings = self.site(&client);
+                settings.extend(self.other_settings(None));
                 by_hand(&provider, &client, &settings, terminal);
                 Ok(ExitCode::FAILURE)
             }
@@ -159,7 +168,7 @@ impl Arguments {
         // Each reply may bring another token and address (RFC 7592 §3).
         let token = current.registration_access_token.clone().unwrap_or(token);
         let uri = current.registration_client_uri.clone().unwrap_or(uri);
-        keep(&mut web, &current);
+        keep(&mut web, &current, &[]);
 
         let mut wanted = current.metadata;
         for member in secrets_file::OF_REPLIES.iter().chain(&DECIDED) {
@@ -179,9 +188,9 @@ impl Arguments {
                 return Err(error.into());
             }
         };
-        let web = self.web(provider, metadata, &updated, web);
-        file.write(&web)?;
-        self.told(&client, &updated, "updated", terminal);
+        let web = self.web(provider, metadata, &client, &updated, web);
+        file.write_checked(&web, |path| self.check(path, &client))?;
+        self.told(&client, &updated, metadata, "updated", terminal);
         Ok(ExitCode::SUCCESS)
     }
 
@@ -217,10 +226,33 @@ impl Arguments {
         let mut settings = Settings::default();
         settings.issuer = self.issuer.clone();
         settings.client_id = Some("not registered yet".to_owned());
-        settings.mount = self.mount.clone();
+        settings.mount = self.mount();
         settings.scopes = scope.split_whitespace().map(str::to_owned).collect();
         settings.post_logout_redirect_uri = self.post_logout.clone();
         settings
+    }
+
+    /// Where the app is mounted. Where a redirect URI is given whole, it says so.
+    fn mount(&self) -> String {
+        let given = self.mount.clone();
+        given
+            .or_else(|| self.app_urls.iter().find_map(mount_of))
+            .unwrap_or_else(|| DEFAULT_MOUNT.to_owned())
+    }
+
+    /// Whether the app accepts the file at `path`, with the settings that are printed.
+    fn check(&self, path: &Path, client: &ClientMetadata) -> Result<(), Failure> {
+        let mut settings = self.settings();
+        settings.issuer = None;
+        settings.client_id = None;
+        settings.client_secrets = Some(ClientSecrets::File(path.to_owned()));
+        let surroundings = Surroundings {
+            debug: client.is_plain_http(),
+            port: 0,
+            tls: false,
+        };
+        settings.mode(&surroundings)?;
+        Ok(())
     }
 
     fn initial_access_token(&mut self) -> Result<Option<Secret>, Failure> {
@@ -241,18 +273,56 @@ impl Arguments {
         }
     }
 
+    /// Why the provider did not register the app. Some refuse whoever has no token, or asks for a scope, with an error
+    /// that does not say so: Keycloak with `insufficient_scope`, and the name of one of its policies.
+    fn refusal(&self, error: ProviderError, has_token: bool) -> Failure {
+        let (status, description) = match &error {
+            ProviderError::Refused {
+                status,
+                description,
+                ..
+            } => (*status, description.to_ascii_lowercase()),
+            _ => return error.into(),
+        };
+        match status {
+            _ if self.contact.is_empty() && description.contains("contact") => Failure::new(
+                error.to_string(),
+                "say by `--contact` whom the provider may write to, such as `--contact ops@example.com`",
+            ),
+            401 | 403 if !has_token => Failure::new(
+                error.to_string(),
+                "have the provider's administrator issue an initial access token, and give it by \
+                 `--initial-access-token`; or register by hand in its console",
+            ),
+            // Not the scope of the token.
+            400 | 403
+                if self.scope.is_some()
+                    && description.contains("scope")
+                    && !description.contains("token") =>
+            {
+                Failure::new(
+                    error.to_string(),
+                    "leave out `--scope`, and set `scopes` of the app yourself: not every provider has \
+                 `openid` registered; or create the scopes there first",
+                )
+            }
+            _ => error.into(),
+        }
+    }
+
     /// What goes into the file: no endpoints, so that discovery gives all of them.
     fn web(
         &self,
         provider: &Provider,
         metadata: &Metadata,
+        asked: &ClientMetadata,
         client: &RegisteredClient,
         mut web: Map<String, Value>,
     ) -> Map<String, Value> {
-        keep(&mut web, client);
+        keep(&mut web, client, &asked.addresses.redirect_uris);
         web.insert("issuer".into(), json!(provider.registration.issuer));
-        let introspection = &metadata.additional_metadata().introspection_endpoint;
-        match introspection.as_ref().filter(|_| self.introspection) {
+        let introspection = metadata.introspection_endpoint();
+        match introspection.filter(|_| self.introspection) {
             Some(url) => web.insert("token_introspection_uri".into(), json!(url)),
             None => web.remove("token_introspection_uri"),
         };
@@ -266,9 +336,27 @@ async fn find(
     settings: Settings,
     terminal: &Terminal,
 ) -> Result<(Arc<Provider>, Metadata), Failure> {
-    let provider = Arc::new(Provider::new(registration, None, Arc::new(settings))?);
-    let work = provider.current_metadata();
-    match terminal.wait("reading the provider's metadata", work).await {
+    let settings = Arc::new(settings);
+    let read = async |registration: Registration| {
+        let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
+        let work = provider.current_metadata();
+        let found = terminal.wait("reading the provider's metadata", work).await;
+        Ok::<_, Failure>((provider, found))
+    };
+    let (mut provider, mut found) = read(registration.clone()).await?;
+    // The metadata of both spellings is at one address (Discovery §4): what is registered has the provider's.
+    if let Err(ProviderError::IssuerMismatch { expected, actual }) = &found
+        && expected.strip_suffix('/').unwrap_or(expected)
+            == actual.strip_suffix('/').unwrap_or(actual)
+    {
+        let issuer = actual.clone();
+        (provider, found) = read(Registration {
+            issuer,
+            ..registration
+        })
+        .await?;
+    }
+    match found {
         Ok(metadata) => Ok((provider, metadata)),
         Err(error @ ProviderError::IssuerMismatch { .. }) => {
             let remedy = "give the issuer letter by letter; a trailing slash counts";

@@ -3,10 +3,13 @@
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Arguments, ClientMetadata};
+use super::{Arguments, ClientMetadata, DEFAULT_MOUNT};
 use crate::{
+    Settings,
     cli::terminal::Terminal,
-    provider::{Provider, RegisteredClient},
+    provider::{Metadata, Provider, RegisteredClient, default_authentication_method},
+    settings::ClientSecrets,
+    token::printable,
 };
 
 impl Arguments {
@@ -15,46 +18,78 @@ impl Arguments {
         &self,
         client: &ClientMetadata,
         registered: &RegisteredClient,
+        provider: &Metadata,
         done: &str,
         terminal: &Terminal,
     ) {
         let shown = self.output.display();
-        terminal.line(format!("{done} the client {}", registered.client_id));
-        client.write(terminal);
+        terminal.line(format!(
+            "{done} the client {}",
+            printable(&registered.client_id)
+        ));
+        client.write(terminal, Some(&registered.metadata));
         for warning in self.differences(client, registered) {
             terminal.warn(&warning);
+        }
+        let mut file = Settings::default();
+        file.client_secrets = Some(ClientSecrets::File(self.output.clone()));
+        for line in file.stray_characters() {
+            terminal.warn(&format!("{line}: have the provider issue another value"));
         }
         terminal.line(format!(
             "wrote {shown}, which holds secrets: keep it out of version control"
         ));
         terminal.line("\nSet in Rocket.toml:\n\n[default.oidc]");
-        terminal.line(format!("client_secrets = \"{shown}\""));
-        for (name, value) in self.other_settings() {
-            terminal.line(format!("{name} = {value:?}"));
+        terminal.line(format!("client_secrets = {}", toml(&shown.to_string())));
+        for (name, value) in self.other_settings(Some(registered)) {
+            terminal.line(format!("{name} = {}", toml(&value)));
+        }
+        let method = method(client, registered);
+        let by_default = default_authentication_method(provider).as_str();
+        if registered.client_secret.is_some()
+            && method != by_default
+            && ["client_secret_basic", "client_secret_post"].contains(&method)
+        {
+            terminal.line(format!("token_endpoint_auth_method = {}", toml(method)));
+        }
+        // Where a client is registered for that method, providers refuse others at each endpoint, and the setting's
+        // default is another one.
+        if self.introspection && method == "client_secret_basic" {
+            terminal.line("introspection_auth_method = \"client_secret_basic\"");
         }
         terminal.line("\nThen run `rocket-oidc doctor`.");
     }
 
     /// Where the app is, as settings: the file says it otherwise.
-    pub(super) fn site(&self) -> Vec<(&'static str, String)> {
-        match self.app_urls.first() {
-            Some(url) if url.path() == "/" => {
-                let base_url = url.as_str().trim_end_matches('/');
-                vec![("base_url", base_url.to_owned())]
+    pub(super) fn site(&self, client: &ClientMetadata) -> Vec<(&'static str, String)> {
+        let callback_path = &client.addresses.callback_path;
+        match client.addresses.redirect_uris.first() {
+            Some(uri) if uri.path() == callback_path && uri.query().is_none() => {
+                vec![("base_url", uri.origin().ascii_serialization())]
             }
-            Some(url) => vec![("overwrite_redirect_uri", url.to_string())],
+            Some(uri) => vec![("overwrite_redirect_uri", uri.to_string())],
             None => vec![],
         }
     }
 
-    /// What this command line says that the file does not.
-    pub(super) fn other_settings(&self) -> Vec<(&'static str, String)> {
+    /// What this command line says that the file does not: of the scopes, those that are registered.
+    pub(super) fn other_settings(
+        &self,
+        registered: Option<&RegisteredClient>,
+    ) -> Vec<(&'static str, String)> {
         let mut settings = vec![];
-        if self.mount != "/oidc" {
-            settings.push(("mount", self.mount.clone()));
+        let mount = self.mount();
+        if mount != DEFAULT_MOUNT {
+            settings.push(("mount", mount));
         }
         if let Some(scope) = &self.scope {
-            settings.push(("scopes", scope.clone()));
+            let answered = registered.and_then(answered_scopes);
+            let is_registered = |word: &&str| match &answered {
+                Some(answered) => *word == "openid" || answered.contains(word),
+                None => true,
+            };
+            let words: Vec<&str> = scope.split_whitespace().filter(is_registered).collect();
+            settings.push(("scopes", words.join(" ")));
         }
         if let Some(path) = self.post_logout.as_ref().filter(|path| *path != "/") {
             settings.push(("post_logout_redirect_uri", path.clone()));
@@ -62,21 +97,93 @@ impl Arguments {
         settings
     }
 
+    /// What keeps a redirect URI from reaching the app.
+    fn misled(&self, client: &ClientMetadata, registered: &[&str]) -> Vec<String> {
+        let path = &client.addresses.callback_path;
+        let uris = client.addresses.redirect_uris.iter();
+        let uris = uris.filter(|uri| registered.contains(&uri.as_str()));
+        uris.filter(|uri| uri.path() != path)
+            .map(|uri| {
+                format!(
+                    "the app answers at {path}, and not at {uri}: have the proxy before it send that \
+                     address there, or register one that ends in {path}"
+                )
+            })
+            .collect()
+    }
+
     /// The provider may register something else than it was asked for (RFC 7591 §3.2.1).
     fn differences(&self, client: &ClientMetadata, registered: &RegisteredClient) -> Vec<String> {
         let mut lines = vec![];
         let given = |member: &str| registered.metadata.get(member);
-        let uris = given("redirect_uris").and_then(Value::as_array);
+        let lacks = |member: &str, value: &str| {
+            let list = given(member).and_then(Value::as_array);
+            list.is_some_and(|list| !list.iter().any(|given| given == value))
+        };
+        let mut uris = vec![];
         for uri in &client.addresses.redirect_uris {
-            if uris.is_some_and(|uris| !uris.iter().any(|given| given == uri.as_str())) {
-                lines.push(format!("the provider did not register {uri}"));
+            match lacks("redirect_uris", uri.as_str()) {
+                true => lines.push(format!("the provider did not register {uri}")),
+                false => uris.push(uri.as_str()),
             }
+        }
+        lines.extend(self.misled(client, &uris));
+        if lacks("response_types", "code") || lacks("grant_types", "authorization_code") {
+            lines
+                .push("the provider did not register the code flow: nobody can sign in".to_owned());
+        }
+        if client.grant_types.contains(&"refresh_token") && lacks("grant_types", "refresh_token") {
+            lines.push(
+                "the provider did not register the grant type refresh_token: sessions are not \
+                 refreshed"
+                    .to_owned(),
+            );
+        }
+        if let (Some(asked), Some(answered)) = (&self.scope, answered_scopes(registered)) {
+            let is_missing = |word: &&str| !answered.contains(word);
+            let missing: Vec<&str> = asked.split_whitespace().filter(is_missing).collect();
+            if !missing.is_empty() {
+                let missing = missing.join(" ");
+                lines.push(format!(
+                    "the provider did not register the scopes {missing}"
+                ));
+            }
+        }
+        if self.post_logout.is_some() {
+            for uri in &client.addresses.post_logout_redirect_uris {
+                if lacks("post_logout_redirect_uris", uri) {
+                    lines.push(format!("the provider did not register {uri} for sign-out"));
+                }
+            }
+        }
+        if let Some(Value::String(other)) = given("backchannel_logout_uri")
+            && self.backchannel_logout
+            && *other != client.addresses.backchannel_logout_uri
+        {
+            let other = printable(other);
+            lines.push(format!(
+                "the provider registered another back-channel logout URI: {other}"
+            ));
         }
         let asked = client.token_endpoint_auth_method;
         match given("token_endpoint_auth_method").and_then(Value::as_str) {
+            Some("private_key_jwt") if asked != "private_key_jwt" => lines.push(
+                "the provider wants the client to authenticate with private_key_jwt: set \
+                 `private_key_file`, and register its public part"
+                    .to_owned(),
+            ),
+            Some(method @ ("client_secret_basic" | "client_secret_post" | "none"))
+                if method != asked =>
+            {
+                lines.push(format!(
+                    "the provider wants the client to authenticate with {method}: set \
+                     `token_endpoint_auth_method` to it"
+                ));
+            }
             Some(method) if method != asked => lines.push(format!(
-                "the provider wants the client to authenticate with {method}: set \
-                 `token_endpoint_auth_method` to it"
+                "the provider wants the client to authenticate with {}, which the app cannot: \
+                 change it to {asked} in the provider's console",
+                printable(method)
             )),
             _ => {}
         }
@@ -108,6 +215,24 @@ impl Arguments {
     }
 }
 
+/// How the client authenticates: as it is registered, else as it was asked.
+fn method<'a>(client: &'a ClientMetadata, registered: &'a RegisteredClient) -> &'a str {
+    let method = registered.metadata.get("token_endpoint_auth_method");
+    let method = method.and_then(Value::as_str);
+    method.unwrap_or(client.token_endpoint_auth_method)
+}
+
+/// The scopes that are registered, where the answer says so.
+fn answered_scopes(registered: &RegisteredClient) -> Option<Vec<&str>> {
+    let scope = registered.metadata.get("scope")?.as_str()?;
+    Some(scope.split_whitespace().collect())
+}
+
+/// A string of TOML, which has the escapes of JSON.
+fn toml(text: &str) -> String {
+    Value::from(text).to_string().replace('\u{7f}', "\\u007f")
+}
+
 /// What to do where a provider registers nobody by itself.
 pub(super) fn by_hand(
     provider: &Provider,
@@ -119,12 +244,12 @@ pub(super) fn by_hand(
     terminal.line(format!(
         "{issuer} has no registration endpoint. Create a client in its console, with\n"
     ));
-    client.write(terminal);
+    client.write(terminal, None);
     terminal.line("\nand set in Rocket.toml what it gives you:\n\n[default.oidc]");
-    terminal.line(format!("issuer = {issuer:?}"));
+    terminal.line(format!("issuer = {}", toml(issuer)));
     terminal.line("client_id = \"…\"");
     for (name, value) in settings {
-        terminal.line(format!("{name} = {value:?}"));
+        terminal.line(format!("{name} = {}", toml(value)));
     }
     if client.token_endpoint_auth_method != "none" {
         terminal.line("\nand the secret in the environment variable OIDC_CLIENT_SECRET.");

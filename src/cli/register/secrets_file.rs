@@ -54,13 +54,37 @@ impl SecretsFile {
     }
 
     /// Writes `web`. Whoever reads the file sees all of it or none.
-    pub(super) fn write(mut self, web: &Map<String, Value>) -> Result<(), Failure> {
+    pub(super) fn write(self, web: &Map<String, Value>) -> Result<(), Failure> {
+        self.write_checked(web, |_| Ok(()))
+    }
+
+    /// As [`write`](Self::write), unless the app would refuse the file. It is there under another name then: whoever is
+    /// registered must not be lost.
+    pub(super) fn write_checked(
+        mut self,
+        web: &Map<String, Value>,
+        check: impl FnOnce(&Path) -> Result<(), Failure>,
+    ) -> Result<(), Failure> {
         let text = format!("{:#}\n", json!({ "web": web }));
         let written = self.file.write_all(text.as_bytes());
         self.is_written = true;
-        let placed = written
-            .and_then(|()| self.file.sync_all())
-            .and_then(|()| self.place());
+        let written = written.and_then(|()| self.file.sync_all());
+        if written.is_ok()
+            && let Err(refused) = check(&self.draft)
+        {
+            let draft = self.draft.display();
+            return Err(Failure::new(
+                format!(
+                    "the app would refuse what the provider registered: {}",
+                    refused.cause
+                ),
+                format!(
+                    "delete the client in the provider's console, or by `rocket-oidc register \
+                     --delete --output {draft}`, where the registration is"
+                ),
+            ));
+        }
+        let placed = written.and_then(|()| self.place());
         placed.map_err(|error| {
             let draft = self.draft.display();
             match error.kind() {
@@ -137,8 +161,8 @@ pub(super) fn management(web: &Map<String, Value>, path: &Path) -> Result<(Url, 
 /// Members of a reply that must not be sent back (RFC 7592 §2.2).
 pub(super) const OF_REPLIES: [&str; 2] = ["client_secret_expires_at", "client_id_issued_at"];
 
-/// Takes over what a reply says. What it leaves out stays as it was.
-pub(super) fn keep(web: &mut Map<String, Value>, client: &RegisteredClient) {
+/// Takes over what a reply says. What it leaves out stays as it was, and of the redirect URIs as it was `asked`.
+pub(super) fn keep(web: &mut Map<String, Value>, client: &RegisteredClient, asked: &[Url]) {
     let mut put = |member: &str, value: Value| web.insert(member.to_owned(), value);
     put("client_id", json!(client.client_id));
     if let Some(secret) = &client.client_secret {
@@ -155,14 +179,34 @@ pub(super) fn keep(web: &mut Map<String, Value>, client: &RegisteredClient) {
     if let Some(uri) = &client.registration_client_uri {
         put("registration_client_uri", json!(uri));
     }
-    for member in OF_REPLIES
-        .iter()
-        .chain(&["redirect_uris", "token_endpoint_auth_method"])
-    {
+    for member in OF_REPLIES.iter().chain(&["token_endpoint_auth_method"]) {
         if let Some(value) = client.metadata.get(*member) {
             put(member, value.clone());
         }
     }
+    let uris = redirect_uris(client, asked);
+    if !uris.is_empty() {
+        put("redirect_uris", json!(uris));
+    }
+}
+
+/// The redirect URIs of a client that an app can use, those that were asked for first: the app sends the first.
+fn redirect_uris(client: &RegisteredClient, asked: &[Url]) -> Vec<String> {
+    let answered = client
+        .metadata
+        .get("redirect_uris")
+        .and_then(Value::as_array);
+    let is_usable =
+        |uri: &&str| Url::parse(uri).is_ok_and(|url| url.has_host()) && !uri.contains('@');
+    let answered = answered.into_iter().flatten().filter_map(Value::as_str);
+    let answered: Vec<&str> = answered.filter(is_usable).collect();
+    let asked: Vec<&str> = asked.iter().map(Url::as_str).collect();
+    if answered.is_empty() {
+        return asked.into_iter().map(str::to_owned).collect();
+    }
+    let first = asked.iter().filter(|uri| answered.contains(uri));
+    let then = answered.iter().filter(|uri| !asked.contains(uri));
+    first.chain(then).map(|uri| (*uri).to_owned()).collect()
 }
 
 fn there_is_one(path: &Path) -> Failure {

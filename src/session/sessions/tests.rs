@@ -1077,6 +1077,68 @@ async fn a_verification_is_not_kept_without_its_address() {
     assert_eq!(found.claims.value("email_verified"), None, "{found:?}");
 }
 
+/// The next generation of a session, whose refreshed ID token says that it ends in so long.
+async fn moved(sessions: &Sessions, current: &CurrentSession, life: i64) -> CurrentSession {
+    let mut session = Session::clone(current);
+    session.end_by(Some((now().unix_timestamp() + life) as f64));
+    let tokens = tokens("new", json!({}));
+    let next = sessions.advance(current, session, tokens, now()).await;
+    next.unwrap().unwrap()
+}
+
+/// A session that the provider ends in so long, unless it says otherwise later.
+async fn begun_until(sessions: &Sessions, life: i64) -> CurrentSession {
+    let tokens = tokens("old", json!({}));
+    let mut session = Session::new(ISSUER, tokens.sources.merged(), now());
+    session.end_by(Some((now().unix_timestamp() + life) as f64));
+    let ended = &mut vec![];
+    let begun = sessions.begin(session, tokens, None, now(), ended);
+    begun.await.unwrap().session
+}
+
+/// A node whose sessions last for a day, though the provider says otherwise at their sign-ins.
+#[rocket::async_test]
+async fn an_end_is_noted_for_as_long_as_refreshes_made_sessions_live() {
+    let hours = |hours: u64| Duration::from_secs(3600 * hours);
+    let clock = Clock::standing();
+    let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
+    let mut before = node(&store, true);
+    before.settings.lifetime = hours(24);
+    before.settings.idle = hours(24);
+    let mut today = node(&store, true);
+    today.settings.lifetime = hours(1);
+    let first = begun_until(&before, 600).await;
+    let next = sent(&before, &moved(&before, &first, 23 * 3600).await).await;
+    end_all(&today, &today.names.subject(ISSUER, "alice")).await;
+    clock.advance(hours(22));
+    let found = found(&before, next).await.map(drop);
+    assert_eq!(found, Err(SignedOut::Ended));
+}
+
+/// Whoever signs out may have an older copy, and whoever took the newer one has a session that a refresh made
+/// longer.
+#[rocket::async_test]
+async fn an_end_is_kept_for_as_long_as_the_newest_copy_lives() {
+    let clock = Clock::standing();
+    let (settings, cookies) = (SessionSettings::default(), app_cookies(&[7]));
+    let sessions = Sessions {
+        is_in_cookies: true,
+        ..Sessions::open(settings, &cookies, ISSUER, Some(store()), &clock).unwrap()
+    };
+    let sessions = Arc::new(sessions);
+    let first = begun_until(&sessions, 600).await;
+    let next = sent(&sessions, &moved(&sessions, &first, 6_000).await).await;
+
+    let client = Client::untracked(rocket::build()).await.unwrap();
+    let request = client.get("/");
+    let (jar, name) = (request.inner().cookies(), Some(first.name()));
+    let ended = sessions.end_in_browser(name, Some(&first), jar, true, now());
+    assert!(!ended.await.is_recorded);
+    clock.advance(Duration::from_secs(900));
+    let found = found(&sessions, next).await.map(drop);
+    assert_eq!(found, Err(SignedOut::Ended));
+}
+
 /// Nobody signs it: a `sid` that no session has leaves nothing in the store.
 #[rocket::async_test]
 async fn an_unsigned_end_is_for_a_sid_that_a_session_has() {

@@ -5,7 +5,7 @@ use std::{fs, path::PathBuf, time::Duration};
 use serde_json::json;
 
 use super::*;
-use crate::settings::DevProviderSettings;
+use crate::settings::{DevProviderSettings, TokenValidation};
 
 const DEBUG: Surroundings = Surroundings {
     debug: true,
@@ -153,7 +153,7 @@ fn issuers_refused() {
         (
             "http://a.example",
             "`oidc.issuer`: `http://a.example/` is neither `https` nor on loopback",
-            "write an address with `https`",
+            "write an address with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
         ),
     ] {
         let mut settings = complete();
@@ -312,6 +312,104 @@ fn client_secrets_with_some_endpoints_are_discovered() {
 }
 
 #[test]
+fn endpoints_that_are_not_used_are_told() {
+    let unused = |settings: &Settings| {
+        let error = settings.unused_endpoints()?;
+        let cause = error.to_string();
+        let cause = cause.strip_prefix("`oidc.client_secrets`: the endpoints in it are not used (");
+        Some((cause.unwrap().to_owned(), error.remedy().to_owned()))
+    };
+    let told = |cause: &str, remedy: &str| Some((cause.to_owned(), remedy.to_owned()));
+    let with = |json| {
+        let mut settings = complete();
+        settings.client_secrets = table(json);
+        settings
+    };
+    let uri = "https://a.example/x";
+    let flask_oidc = json!({
+        "auth_uri": uri, "token_uri": uri, "userinfo_uri": uri, "token_introspection_uri": uri,
+    });
+    assert_eq!(
+        unused(&with(flask_oidc)),
+        told(
+            "`auth_uri`, `token_uri` and `userinfo_uri`): without `jwks_uri` the endpoints are discovered",
+            "add `jwks_uri`, or remove the other endpoints",
+        )
+    );
+    assert_eq!(
+        unused(&with(json!({ "userinfo_uri": uri }))),
+        told(
+            "`userinfo_uri`): without `auth_uri`, `token_uri` and `jwks_uri` the endpoints are discovered",
+            "add `auth_uri`, `token_uri` and `jwks_uri`, or remove the other endpoints",
+        )
+    );
+    let whole = json!({ "auth_uri": uri, "token_uri": uri, "jwks_uri": uri, "issuer": "https://b.example" });
+    let mut settings = with(whole);
+    assert_eq!(
+        unused(&settings),
+        told(
+            "`auth_uri`, `token_uri` and `jwks_uri`): they belong to `https://b.example`, and `issuer` is \
+             `https://accounts.example.com`",
+            "remove them, or `issuer`",
+        )
+    );
+    settings.issuer = None;
+    assert_eq!(unused(&settings), None);
+    settings.server_metadata_url = Some(url("https://b.example/m"));
+    assert_eq!(
+        unused(&settings),
+        told(
+            "`auth_uri`, `token_uri` and `jwks_uri`): `server_metadata_url` names the metadata that has the \
+             endpoints",
+            "remove them, or `server_metadata_url`",
+        )
+    );
+    settings.enabled = false;
+    assert_eq!(unused(&settings), None);
+    assert_eq!(
+        unused(&with(json!({ "token_introspection_uri": uri }))),
+        None
+    );
+    assert_eq!(unused(&complete()), None);
+}
+
+#[test]
+fn what_the_app_sets_in_its_code_is_the_value_alone() {
+    for (secret, is_refused) in [
+        ("hush\n", true),
+        (" hush", true),
+        ("hu sh", false),
+        ("h\0", true),
+    ] {
+        let mut settings = complete();
+        settings.client_secret = Some(Secret::new(secret));
+        let error = settings.mode(&RELEASE).err();
+        let cause = "white space or another invisible character is around the value or in it";
+        assert_eq!(
+            error.as_ref().map(|error| (error.key(), error.cause())),
+            is_refused.then_some(("oidc.client_secret", cause)),
+        );
+    }
+}
+
+#[test]
+fn a_client_secrets_file_with_a_byte_order_mark() {
+    let content = "\u{feff}{\"web\": {\"client_secret\": \" hush\\n\"}}";
+    let file = Scratch::new("mark.json", content.as_bytes());
+    let mut settings = complete();
+    settings.client_secrets = Some(ClientSecrets::File(file.0.clone()));
+    let found = registration(&settings).client_secret;
+    assert_eq!(found, Some(Secret::new("hush")));
+    let shown = file.0.display();
+    assert_eq!(
+        settings.stray_characters(),
+        [format!(
+            "`client_secret` in `{shown}` has white space around it, which is ignored"
+        )]
+    );
+}
+
+#[test]
 fn client_secrets_files_refused() {
     let check = |name: &str, content: &str, cause: &str, remedy: &str| {
         let file = Scratch::new(name, content.as_bytes());
@@ -369,7 +467,9 @@ fn client_secrets_files_refused() {
 fn client_secret_files() {
     for (name, content, expected) in [
         ("plain", "hush", "hush"),
-        ("newline", " hush \n", " hush "),
+        ("newline", " hush \n\n", "hush"),
+        ("mark", "\u{feff}hush\n", "hush"),
+        ("quotes", "\"hush\"", "\"hush\""),
         ("crlf", "hush\r\n", "hush"),
     ] {
         let file = Scratch::new(name, content.as_bytes());
@@ -378,6 +478,19 @@ fn client_secret_files() {
         let found = registration(&settings).client_secret;
         assert_eq!(found, Some(Secret::new(expected)));
     }
+
+    let file = Scratch::new("lines", b"hush\nhush");
+    let shown = file.0.display();
+    let mut settings = complete();
+    settings.client_secret_file = Some(file.0.clone());
+    refused(
+        &settings,
+        &DEBUG,
+        &format!(
+            "`oidc.client_secret_file`: `{shown}` has a line break or another invisible character in it"
+        ),
+        &format!("write the client secret into `{shown}`, on one line, and nothing else"),
+    );
 
     let file = Scratch::new("empty", b"\n");
     let shown = file.0.display();
@@ -512,4 +625,70 @@ fn every_relaxation_has_its_line() {
         ]
     );
     assert!(complete().relaxations().is_empty());
+}
+
+/// An API is known to the provider by no name, unless it asks the provider, or has no other audience.
+#[test]
+fn an_api_needs_a_client_id_for_two_things() {
+    let api = Settings {
+        client_id: None,
+        base_url: None,
+        resource_server_only: true,
+        ..complete()
+    };
+    let cause = "`oidc.client_id`: the client's identifier is the audience of access tokens unless another is \
+                 set, and is missing";
+    let remedy = "set `audience` to what the provider puts into `aud` for this API, or `client_id`";
+    refused(&api, &RELEASE, cause, remedy);
+
+    let orders = serde_json::from_value(json!({ "resource": "https://api.example.com/orders" }));
+    let orders = std::collections::BTreeMap::from([("orders".to_owned(), orders.unwrap())]);
+    let with_audience = Settings {
+        audience: Some(vec!["notes-api".to_owned()]),
+        ..api.clone()
+    };
+    let with_resource = Settings {
+        resource: Some(url("https://api.example.com")),
+        ..api.clone()
+    };
+    let with_named = Settings {
+        apis: orders,
+        ..api
+    };
+    let asks = |settings: &Settings, method| Settings {
+        token_validation: TokenValidation::Introspection,
+        introspection_auth_method: Some(method),
+        ..settings.clone()
+    };
+    for settings in [with_audience, with_resource, with_named] {
+        for settings in [
+            settings.clone(),
+            asks(&settings, IntrospectionAuthMethod::Bearer),
+        ] {
+            match settings.mode(&RELEASE) {
+                Ok(Mode::ResourceServerOnly(registration)) => {
+                    assert_eq!(registration.client_id, "");
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        for method in [
+            IntrospectionAuthMethod::ClientSecretPost,
+            IntrospectionAuthMethod::ClientSecretBasic,
+        ] {
+            let cause = "`oidc.client_id`: the provider is asked about tokens, and the client's identifier there \
+                         is missing";
+            let remedy = "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider registered";
+            refused(&asks(&settings, method), &RELEASE, cause, remedy);
+        }
+        // Sign-in is another thing.
+        let signs_in = Settings {
+            resource_server_only: false,
+            base_url: Some(url("https://app.example.com")),
+            ..settings
+        };
+        let cause = "`oidc.client_id`: the client's identifier at the provider is missing";
+        let remedy = "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider registered";
+        refused(&signs_in, &RELEASE, cause, remedy);
+    }
 }

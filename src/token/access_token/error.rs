@@ -1,6 +1,6 @@
 //! Why an access token is not accepted, and what to do about it.
 
-use crate::token::{Accepts, ClaimError, JsonError, JwsError, TokenKind};
+use crate::token::{Accepts, ClaimError, JsonError, JwsError, StaleKeys, TokenKind};
 
 /// An access token that is not accepted. For the log; the caller is told
 /// [`description`](Self::description).
@@ -213,7 +213,7 @@ impl BearerTokenError {
             BearerTokenError::Inactive => "nothing: the caller needs a new token",
             BearerTokenError::Introspection(error) => error.remedy(),
             BearerTokenError::Opaque => {
-                "have the provider issue JWT access tokens for this API, or give it an introspection endpoint; see `token_validation`"
+                "have the provider issue JWT access tokens for this API, or give it an introspection endpoint and set `client_id`; see `token_validation`"
             }
             BearerTokenError::Disabled => "set `enabled = true`, or send no token",
         }
@@ -233,8 +233,11 @@ impl BearerTokenError {
         )
     }
 
-    /// Whether newer keys of the provider could make the token good.
-    pub(crate) fn wants_fresh_keys(&self) -> bool {
-        matches!(self, BearerTokenError::Jws(error) if error.wants_fresh_keys())
+    /// What newer keys of the provider could change, if they could make the token good.
+    pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
+        match self {
+            BearerTokenError::Jws(error) => error.wants_fresh_keys(),
+            _ => None,
+        }
     }
 }

@@ -25,6 +25,8 @@ struct Draft {
     signs: SigningAlgorithm,
     key: TestKey,
     is_broken: bool,
+    /// What stands in the text of the claims after the opening brace.
+    begins: String,
 }
 
 type Change = fn(&mut Draft, i64);
@@ -137,6 +139,54 @@ const CHANGES: &[(&str, Option<&str>, Change)] = &[
     ("at_hash of nothing", None, |t, _| {
         t.claims["at_hash"] = json!("77QmUPtjPfzWtF2AnpK9RQ")
     }),
+    ("azp null", None, |t, _| t.claims["azp"] = json!(null)),
+    ("nbf null", None, |t, _| t.claims["nbf"] = json!(null)),
+    ("at_hash null", None, |t, _| {
+        t.claims["at_hash"] = json!(null)
+    }),
+    ("sub null", None, |t, _| t.claims["sub"] = json!(null)),
+    ("exp null", None, |t, _| t.claims["exp"] = json!(null)),
+    ("nonce null", None, |t, _| t.claims["nonce"] = json!(null)),
+    ("azp empty", None, |t, _| t.claims["azp"] = json!("")),
+    ("exp empty", None, |t, _| t.claims["exp"] = json!("")),
+    ("nbf empty", None, |t, _| t.claims["nbf"] = json!("")),
+    (
+        "email twice, equal",
+        Some("it refuses a claim that it knows and that is there twice; equal ones are one"),
+        |t, _| t.begins += r#""email":"a@op.example","email":"a@op.example","#,
+    ),
+    ("email twice, different", None, |t, _| {
+        t.begins += r#""email":"a@op.example","email":"b@op.example","#
+    }),
+    (
+        "a claim of its own twice, different",
+        Some("it does not look at claims that it does not know; an app decides by them"),
+        |t, _| t.begins += r#""groups":"a","groups":"b","#,
+    ),
+    ("sub twice, different", None, |t, _| {
+        t.begins += r#""sub":"mallory","#
+    }),
+    (
+        "sub twice, equal",
+        Some("it refuses a claim that it knows and that is there twice; equal ones are one"),
+        |t, _| t.begins += r#""sub":"alice","#,
+    ),
+    (
+        "half of a surrogate pair in a name",
+        Some("it refuses what is no character; claims that are displayed may hold it"),
+        |t, _| t.begins += r#""name":"J\ud83d","#,
+    ),
+    ("half of a surrogate pair in groups", None, |t, _| {
+        t.begins += r#""groups":["J\ud83d"],"#
+    }),
+    ("half of a surrogate pair in email", None, |t, _| {
+        t.begins += r#""email":"J\ud83d","#
+    }),
+    (
+        "a byte-order mark",
+        Some("RFC 8259 §8.1 allows to skip it"),
+        |t, _| t.begins = "\u{feff}{".to_owned(),
+    ),
     ("more claims", None, |t, _| {
         t.claims["groups"] = json!(["a", { "b": 1 }])
     }),
@@ -191,11 +241,16 @@ fn drafted(changes: &[usize], now: i64) -> String {
         signs: SigningAlgorithm::ES256,
         key: TestKey::Ec256,
         is_broken: false,
+        begins: String::new(),
     };
     for change in changes {
         CHANGES[*change].2(&mut draft, now);
     }
     let (header, claims) = (draft.header.to_string(), draft.claims.to_string());
+    let claims = match draft.begins.strip_suffix('{') {
+        Some(before) => format!("{before}{claims}"),
+        None => claims.replacen('{', &format!("{{{}", draft.begins), 1),
+    };
     sign_by(&header, &claims, |message| {
         let mut signature = draft.key.sign(draft.signs, message);
         signature[0] ^= u8::from(draft.is_broken);
@@ -212,6 +267,7 @@ fn our_verdict(token: &str, now: OffsetDateTime) -> bool {
         algorithms: &ALGORITHMS.map(|(ours, _)| ours),
         client_secret: None,
         nonce: Some(&nonce),
+        accepts_missing_nonce: false,
         access_token: None,
         max_age: None,
         acr_values: &[],

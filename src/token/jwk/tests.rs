@@ -237,3 +237,88 @@ fn what_is_no_key_set_is_refused() {
         "open the provider's `jwks_uri` and check that it answers with a JWK Set: {\"keys\": […]}"
     );
 }
+
+/// The set of these keys as text, in which `from` is replaced.
+fn parse_text(keys: Value, from: &str, to: &str) -> Result<KeySet, KeySetError> {
+    let text = json!({ "keys": keys }).to_string();
+    assert!(text.contains(from), "{text}");
+    KeySet::parse(text.replacen(from, to, 1).as_bytes())
+}
+
+#[test]
+fn null_and_nothing_are_absent() {
+    for member in ["alg", "use", "key_ops", "d"] {
+        let jwk = with(TestKey::Ec256, member, Value::Null);
+        assert_eq!(parse(json!([jwk])).len(), 1, "{member}");
+    }
+    for member in ["alg", "use"] {
+        let jwk = with(TestKey::Ec256, member, "");
+        assert_eq!(parse(json!([jwk])).len(), 1, "{member}");
+    }
+    let set = parse(json!([with(TestKey::Ec256, "kid", Value::Null)]));
+    assert_eq!(set.keys[0].kid, None);
+    // A token can name it so.
+    assert!(parse(json!([with(TestKey::Ec256, "kid", "")])).has_kid(""));
+    assert_eq!(
+        KeySet::parse(br#"{"keys":null}"#).unwrap_err(),
+        KeySetError::MissingKeys
+    );
+}
+
+/// One odd key does not take the others with it.
+#[test]
+fn a_key_that_says_two_things_is_skipped() {
+    let keys = json!([
+        with(TestKey::Ec256, "kid", "a"),
+        with(TestKey::Ec384, "kid", "b")
+    ]);
+    let twice = |member: &str| {
+        let member = format!("{{{member},");
+        parse_text(
+            keys.clone(),
+            "{\"crv\":\"P-256\",",
+            &format!("{member}\"crv\":\"P-256\","),
+        )
+        .unwrap()
+    };
+    assert_eq!(twice(r#""crv":"P-256""#).len(), 2);
+    let set = twice(r#""crv":"P-384""#);
+    assert_eq!((set.len(), set.has_kid("b")), (1, true));
+    assert_eq!(set.skipped()[0].reason, SkipReason::Ambiguous);
+    // Two sets in one are none.
+    let two = parse_text(keys.clone(), "{\"keys\":", "{\"keys\":[],\"keys\":");
+    assert_eq!(
+        two.unwrap_err(),
+        JsonError::DuplicateMember {
+            name: "keys".into()
+        }
+        .into()
+    );
+}
+
+#[test]
+fn a_name_with_half_of_a_surrogate_pair_names_no_key() {
+    let keys = json!([
+        with(TestKey::Ec256, "kid", "a?"),
+        with(TestKey::Ec384, "kid", "b")
+    ]);
+    let set = parse_text(keys.clone(), "a?", r"a\ud83d").unwrap();
+    assert_eq!((set.len(), set.has_kid("b")), (1, true));
+    let reason = SkipReason::UnpairedSurrogate { member: "kid" };
+    assert_eq!(set.skipped()[0].reason, reason);
+    // In a member that nobody reads it does not matter, and U+FFFD itself is a character.
+    let named = json!([with(TestKey::Ec256, "x-name", "a?")]);
+    assert_eq!(parse_text(named, "a?", r"\ud83d").unwrap().len(), 1);
+    let set = parse_text(keys, "a?", "a\u{fffd}").unwrap();
+    assert!(set.has_kid("a\u{fffd}"));
+}
+
+#[test]
+fn a_byte_order_mark_is_skipped() {
+    let set = parse_text(
+        json!([TestKey::Ec256.jwk()]),
+        "{\"keys\"",
+        "\u{feff}{\"keys\"",
+    );
+    assert_eq!(set.unwrap().len(), 1);
+}

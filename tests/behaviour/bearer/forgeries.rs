@@ -301,7 +301,9 @@ async fn a_token_elsewhere_is_no_token() {
     let token = api.provider.access_token("notes:read", |_| ());
     let bare = Answer {
         status: 401,
-        challenge: Some(format!("Bearer realm=\"api\", {METADATA}")),
+        challenge: Some(format!(
+            "Bearer realm=\"api\", scope=\"notes:read\", {METADATA}"
+        )),
         retry_after: None,
         body: "no".to_owned(),
     };

@@ -241,7 +241,7 @@ async fn a_resource_server_only_reads_no_session() {
     };
     assert_eq!(call(json!({})).await.body, "person alice");
     let answer = call(json!({ "resource_server_only": true })).await;
-    let bare = format!("Bearer realm=\"api\", {METADATA}");
+    let bare = format!("Bearer realm=\"api\", scope=\"notes:read\", {METADATA}");
     assert_eq!((answer.status, answer.challenge), (401, Some(bare)));
 }
 

@@ -68,6 +68,66 @@ async fn introspection_by_client_secret_basic() {
     assert_eq!(request.form, QUESTION.map(owned));
 }
 
+/// What the metadata lists is what is used; of several, the one of the token endpoint. A list without one that this client
+/// can use, and no list, leave it to the token endpoint.
+#[rocket::async_test]
+async fn introspection_as_the_metadata_lists() {
+    const POST: &str = "client_secret_post";
+    const BASIC: &str = "client_secret_basic";
+    for (listed, at_token_endpoint, set, expected) in [
+        (json!([BASIC]), json!([POST, BASIC]), None, BASIC),
+        (json!(BASIC), json!([POST]), None, BASIC),
+        (json!([POST]), json!([BASIC]), None, POST),
+        (json!([POST, BASIC]), json!([POST]), None, POST),
+        (json!([POST, BASIC]), json!([BASIC]), None, BASIC),
+        (json!([POST, BASIC]), json!(null), None, BASIC),
+        (json!(["private_key_jwt", POST]), json!([BASIC]), None, POST),
+        (
+            json!(["tls_client_auth", "Bearer"]),
+            json!([POST]),
+            None,
+            POST,
+        ),
+        (json!([]), json!([BASIC]), None, BASIC),
+        (json!(7), json!([BASIC]), None, BASIC),
+        (json!(null), json!([BASIC]), None, BASIC),
+        (json!(null), json!([POST]), None, POST),
+        (json!(null), json!([BASIC, POST]), None, POST),
+        (json!(null), json!(null), None, BASIC),
+        // What is set takes precedence.
+        (json!([BASIC]), json!([BASIC]), Some(POST), POST),
+        (json!([POST]), json!([POST]), Some(BASIC), BASIC),
+    ] {
+        let name = format!("{listed} {at_token_endpoint} {set:?}");
+        let provider = TestProvider::start().await;
+        provider.metadata(|metadata| {
+            let member = "introspection_endpoint_auth_methods_supported";
+            metadata.insert(member.to_owned(), listed);
+            let member = "token_endpoint_auth_methods_supported";
+            metadata.insert(member.to_owned(), at_token_endpoint);
+        });
+        say(&provider, |_| ());
+        let api = Api::at(provider, json!({ "introspection_auth_method": set })).await;
+        assert_eq!(api.call("/notes", "opaque").await.status, 200, "{name}");
+        let request = api.provider.last_request(INTROSPECT);
+        let found = match (request.basic(), request.form_value("client_secret")) {
+            (Some(_), None) => BASIC,
+            (None, Some(_)) => POST,
+            other => panic!("{name}: {other:?}"),
+        };
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
+/// A client that is registered for one method at the token endpoint uses it here too, if nothing else is listed.
+#[rocket::async_test]
+async fn introspection_by_the_method_that_is_set_for_the_token_endpoint() {
+    let settings = json!({ "token_endpoint_auth_method": "client_secret_basic" });
+    let api = open(settings).await;
+    assert_eq!(api.call("/notes", "opaque").await.status, 200);
+    assert!(api.provider.last_request(INTROSPECT).basic().is_some());
+}
+
 /// What stands for itself in neither a form nor a header.
 #[rocket::async_test]
 async fn introspection_with_an_odd_secret() {
@@ -171,12 +231,12 @@ async fn introspection_without_audience() {
     say(&api.provider, nothing);
     assert_eq!(api.call("/whoami", "nothing").await, refusal);
     let said = [
-        "WARN: the access token is refused: the introspection reply has no \"aud\", \
+        "DEBUG: the access token is refused: the introspection reply has no \"aud\", \
          expected one of [\"https://api.example.com\"]",
-        "INFO: have the provider name this API in the `aud` of its introspection replies; where every token \
+        "DEBUG: have the provider name this API in the `aud` of its introspection replies; where every token \
          that it calls active may be used here, set `insecure_introspection_without_audience = true`",
     ];
-    let lines = api.log.lines();
+    let lines = api.log.debug_lines();
     assert!(lines.windows(2).any(|pair| pair == said), "{lines:#?}");
 
     let api = open(json!({ "insecure_introspection_without_audience": true })).await;
@@ -444,8 +504,11 @@ async fn an_introspection_of_no_use_is_502() {
             body: "wrong".to_owned(),
         };
         assert_eq!(answer, bad_gateway, "{logged}");
-        let line = format!("ERROR: the provider's introspection endpoint {logged}");
-        assert!(api.log.lines().contains(&line), "{line}");
+        // The first of a reason is an error, and those of the next minute are at `debug`.
+        let line = format!("the provider's introspection endpoint {logged}");
+        let lines = [api.log.lines(), api.log.debug_lines()].concat();
+        let levels = ["ERROR", "DEBUG"].map(|level| format!("{level}: {line}"));
+        assert!(levels.iter().any(|it| lines.contains(it)), "{line}");
         // Nothing of it is remembered.
         assert_eq!(api.provider.count(INTROSPECT), i + 1);
     }

@@ -92,10 +92,10 @@ async fn access_token_of_an_unknown_issuer_asks_nobody() {
         let answer = two.api.whoami(|token| token.set("iss", iss)).await;
         assert_eq!(answer, refused("the token comes from another issuer"));
         let line = format!(
-            "WARN: the access token is refused: the token is issued by {iss:?}, \
+            "DEBUG: the access token is refused: the token is issued by {iss:?}, \
              expected one of [{first:?}, {partner:?}]"
         );
-        let lines = two.api.log.lines();
+        let lines = two.api.log.debug_lines();
         assert!(lines.contains(&line), "{line:?} is not in {lines:#?}");
     }
     let odd = two
@@ -167,4 +167,32 @@ async fn the_metadata_names_every_issuer() {
         metadata["authorization_servers"],
         json!([two.api.provider.issuer(), two.partner.issuer()])
     );
+}
+
+/// One that gives clients no token is left out, and its tokens are accepted all the same.
+#[rocket::async_test]
+async fn the_metadata_names_the_issuers_that_clients_get_tokens_from() {
+    let listed = async |own: bool, partner: bool| {
+        let mut two = Two::open().await;
+        let issuers = json!({ "partner": {
+            "issuer": two.partner.issuer(), "audience": "partner-api", "authorization_server": partner,
+        } });
+        two.api = Api::with(json!({ "issuers": issuers, "authorization_server": own })).await;
+        assert_eq!(
+            two.api.call("/whoami", &two.theirs(|_| ())).await.status,
+            200
+        );
+        assert_eq!(two.api.whoami(|_| ()).await.status, 200);
+        let path = "/.well-known/oauth-protected-resource";
+        let answer = two.api.call_with(path, &[]).await;
+        assert_eq!(answer.status, 200);
+        let metadata: Value = serde_json::from_str(&answer.body).unwrap();
+        let servers = metadata.get("authorization_servers").cloned();
+        let issuers = [two.api.provider.issuer(), two.partner.issuer()];
+        servers.map(|servers| issuers.map(|it| servers.as_array().unwrap().contains(&json!(it))))
+    };
+    assert_eq!(listed(true, false).await, Some([true, false]));
+    assert_eq!(listed(false, true).await, Some([false, true]));
+    // An empty list would be no list (RFC 9728 §2).
+    assert_eq!(listed(false, false).await, None);
 }

@@ -422,10 +422,10 @@ async fn access_token_that_is_lightweight() {
         case(error);
         let refused = api.whoami(|token| claims.iter().for_each(|claim| token.remove(claim)));
         assert_eq!(refused.await.status, 401);
-        let lines = api.log.lines();
+        let lines = api.log.debug_lines();
         let said = [
-            format!("WARN: the access token is refused: {error}"),
-            format!("INFO: {remedy}"),
+            format!("DEBUG: the access token is refused: {error}"),
+            format!("DEBUG: {remedy}"),
         ];
         assert!(lines.windows(2).any(|pair| pair == said), "{lines:#?}");
     }

@@ -204,16 +204,46 @@ async fn a_flood_of_tokens_without_a_key_name_causes_one_fetch() {
     api.clock.advance(Duration::from_secs(30));
     assert_eq!(api.whoami(nameless).await.status, 200);
     assert_eq!(api.provider.count(JWKS), 3);
-    // With a name, a wrong signature is wrong.
-    for _ in 0..2 {
+}
+
+/// With a name, the provider may have a new key of that name: that causes one fetch in a while, and takes none from
+/// tokens that name a new key.
+#[rocket::async_test]
+async fn a_flood_of_wrong_signatures_causes_one_fetch() {
+    let api = Api::open().await;
+    let forged = |token: &mut JwtParts| token.break_signature = true;
+    let refusal = refused("the signature of the token is wrong");
+    assert_eq!(api.whoami(|_| ()).await.status, 200);
+    for count in [2, 3] {
+        for _ in 0..20 {
+            assert_eq!(api.whoami(forged).await, refusal);
+        }
+        assert_eq!(api.provider.count(JWKS), count);
         api.clock.advance(Duration::from_secs(30));
-        let forged = api.whoami(|token| {
-            token.sign_with(SigningKey::NextRsa);
-            token.break_signature = true;
-        });
-        assert_eq!(forged.await, refusal);
     }
-    assert_eq!(api.provider.count(JWKS), 3);
+    assert_eq!(api.whoami(forged).await, refusal);
+    assert_eq!(api.provider.count(JWKS), 4);
+    api.provider.rotate_rsa_key();
+    let next = |token: &mut JwtParts| token.sign_with(SigningKey::NextRsa);
+    assert_eq!(api.whoami(next).await.status, 200);
+    assert_eq!(api.provider.count(JWKS), 5);
+}
+
+#[rocket::async_test]
+async fn a_new_key_of_the_same_name() {
+    let api = Api::open().await;
+    assert_eq!(api.whoami(|_| ()).await.status, 200);
+    api.provider.on_jwks(|reply| {
+        let mut jwk = SigningKey::NextRsa.jwk();
+        jwk["kid"] = json!("rsa-1");
+        reply.set("keys", json!([jwk]));
+    });
+    let next = |token: &mut JwtParts| {
+        token.sign_with(SigningKey::NextRsa);
+        token.set_header("kid", "rsa-1");
+    };
+    assert_eq!(api.whoami(next).await.status, 200);
+    assert_eq!(api.provider.count(JWKS), 2);
 }
 
 /// What is refused for its claims costs no look at the keys.

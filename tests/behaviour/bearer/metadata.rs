@@ -3,7 +3,7 @@
 use rocket::{
     figment::Figment,
     get,
-    http::Method,
+    http::{Header, Method},
     local::asynchronous::Client,
     routes,
     serde::json::{Value, json},
@@ -112,6 +112,55 @@ async fn a_resource_of_unknown_address_has_no_metadata() {
             "bearer_methods_supported": ["header"],
         })
     );
+}
+
+/// Scripts of other origins read it, after they have asked whether they may
+/// ([Fetch §3.3](https://fetch.spec.whatwg.org/#http-cors-protocol)).
+#[rocket::async_test]
+async fn the_metadata_is_for_scripts_of_any_origin() {
+    let api = Api::with(json!({ "resource": "https://api.example.com/mcp" })).await;
+    let at = format!("{WELL_KNOWN}/mcp");
+    let origin = Header::new("Origin", "https://client.example");
+    let response = api
+        .client
+        .options(&at)
+        .header(origin.clone())
+        .header(Header::new("Access-Control-Request-Method", "GET"))
+        .header(Header::new(
+            "Access-Control-Request-Headers",
+            "mcp-protocol-version",
+        ))
+        .dispatch()
+        .await;
+    assert_eq!(response.status().code, 204);
+    let header = |name| response.headers().get(name).collect::<Vec<_>>();
+    assert_eq!(header("Access-Control-Allow-Origin"), ["*"]);
+    assert_eq!(header("Access-Control-Allow-Methods"), ["GET, HEAD"]);
+    assert_eq!(header("Access-Control-Allow-Headers"), ["*, Authorization"]);
+    assert_eq!(header("Access-Control-Max-Age"), ["7200"]);
+    assert_eq!(header("Allow"), ["GET, HEAD, OPTIONS"]);
+    assert_eq!(header("Access-Control-Allow-Credentials"), [""; 0]);
+    assert_eq!(response.into_string().await.unwrap_or_default(), "");
+
+    for method in [Method::Get, Method::Head] {
+        let response = api.client.req(method, &at).header(origin.clone());
+        let response = response.dispatch().await;
+        assert_eq!(response.status().code, 200, "{method}");
+        let allowed: Vec<_> = response
+            .headers()
+            .get("Access-Control-Allow-Origin")
+            .collect();
+        assert_eq!(allowed, ["*"], "{method}");
+    }
+    // Nothing is answered for other paths, nor where nothing is published.
+    for (settings, path) in [
+        (json!({}), format!("{WELL_KNOWN}/mcp")),
+        (json!({ "resource_metadata": false }), WELL_KNOWN.to_owned()),
+    ] {
+        let api = Api::with(settings).await;
+        let response = api.client.options(&path).dispatch().await;
+        assert_eq!(response.status().code, 404, "{path}");
+    }
 }
 
 /// It is read, and nothing else.

@@ -64,7 +64,9 @@ fn misbehaviours() -> [(Misbehaviour, u16); 8] {
 async fn an_introspection_endpoint_that_misbehaves() {
     let settings = json!({ "token_validation": "introspection", "http": { "timeout": "1s" } });
     let api = Api::with(settings).await;
-    let token = api.provider.access_token("notes:read", |_| ());
+    let token = api.provider.access_token("notes:read", |token| {
+        token.set("exp", crate::app::NOW + 3600);
+    });
     for (misbehaviour, status) in misbehaviours() {
         let name = format!("{misbehaviour:?}");
         case(&status.to_string());
@@ -75,6 +77,9 @@ async fn an_introspection_endpoint_that_misbehaves() {
             unanswered(status, retry_after),
             "{name}"
         );
+        // The longest that nobody asks after several in a row.
+        api.clock.advance(Duration::from_secs(60));
+        api.provider.set_time(api.clock.now().unix_timestamp());
     }
     api.provider.clear_path("/introspect");
     assert_eq!(api.call("/notes", &token).await.status, 200);

@@ -32,10 +32,10 @@ fn id_token(aud: &str) -> Value {
 /// The two lines in the log about a token that is refused.
 fn assert_logged(api: &Api, error: &str, remedy: &str) {
     let said = [
-        format!("WARN: the access token is refused: {error}"),
-        format!("INFO: {remedy}"),
+        format!("DEBUG: the access token is refused: {error}"),
+        format!("DEBUG: {remedy}"),
     ];
-    let lines = api.log.lines();
+    let lines = api.log.debug_lines();
     assert!(lines.windows(2).any(|pair| pair == said), "{lines:#?}");
 }
 
@@ -225,9 +225,9 @@ async fn identity_token_of_a_provider_that_signs_people_in() {
     };
     let api = Api::with(settings(json!({}))).await;
     assert_eq!(api.call("/whoami", &token).await, refused(UNKNOWN));
-    let line = "WARN: the access token is refused: the token does not show that it is an access token, \
+    let line = "DEBUG: the access token is refused: the token does not show that it is an access token, \
                 and `oidc.issuers.google.accepts` is \"access_tokens\"";
-    let lines = api.log.lines();
+    let lines = api.log.debug_lines();
     assert!(lines.iter().any(|found| found == line), "{lines:#?}");
 
     let api = Api::with(settings(json!({ "accepts": "identity_tokens" }))).await;

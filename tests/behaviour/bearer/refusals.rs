@@ -1,8 +1,13 @@
 //! What a caller is told: status, challenge, and the app's own body (RFC 6750 §3).
 
+use std::time::Duration;
+
+use rocket::{fairing::AdHoc, http::Header, local::asynchronous::Client};
+use rocket_openidconnect::{Bearer, Clock, Oidc};
 use serde_json::json;
 
-use super::app::{Answer, Api, METADATA, refused};
+use super::app::{Answer, Api, METADATA, NotesRead, refused, rocket};
+use crate::support::{JwtParts, Reply, TestProvider};
 
 fn answer(status: u16, challenge: &str, body: &str) -> Answer {
     Answer {
@@ -26,6 +31,209 @@ async fn without_a_token_the_challenge_is_bare() {
     assert_eq!(api.call_with(&in_query, &[]).await, bare);
     // The launch's own warning, and no line of these requests.
     assert_eq!(api.log.lines().len(), 1);
+}
+
+/// A client without a token learns what to ask for (RFC 6750 §3): of alternatives, the one of fewest words.
+#[rocket::async_test]
+async fn without_a_token_the_challenge_names_the_scope() {
+    let api = Api::open().await;
+    for (path, scope) in [("/notes", "notes:read"), ("/admin", "admin")] {
+        let expected = answer(401, &format!(", scope=\"{scope}\""), "no");
+        assert_eq!(api.call_with(path, &[]).await, expected);
+        assert_eq!(api.call_with(path, &["Basic YTpi"]).await, expected);
+    }
+    // A route for people too asks them for no scope, and clients for this one.
+    let either = answer(401, ", scope=\"notes:read\"", "no");
+    assert_eq!(api.call_with("/either", &[]).await, either);
+    // A token that is refused, or cannot be read, says nothing about its scope.
+    for token in ["", "x"] {
+        let refused = api.call("/notes", token).await;
+        let challenge = refused.challenge.unwrap();
+        assert!(!challenge.contains("scope"), "{challenge}");
+    }
+}
+
+/// A script of another origin sees of an answer's headers those that are listed.
+#[rocket::async_test]
+async fn scripts_may_read_the_challenge() {
+    const EXPOSE: &str = "Access-Control-Expose-Headers";
+    let api = Api::open().await;
+    let exposed = async |path: &'static str, authorization: &str| {
+        let mut request = api.client.get(path);
+        if !authorization.is_empty() {
+            request.add_header(Header::new("Authorization", authorization.to_owned()));
+        }
+        let response = request.dispatch().await;
+        let headers = response.headers().get(EXPOSE).map(str::to_owned);
+        (response.status().code, headers.collect::<Vec<_>>())
+    };
+    let challenge = vec!["WWW-Authenticate".to_owned()];
+    let without_scope = api.provider.access_token("", |_| ());
+    let without_scope = format!("Bearer {without_scope}");
+    let good = api.provider.access_token("notes:read", |_| ());
+    for (path, authorization, expected) in [
+        ("/notes", "", (401, challenge.clone())),
+        ("/notes", "Bearer x", (401, challenge.clone())),
+        ("/notes", &without_scope, (403, challenge.clone())),
+        ("/notes", "Bearer", (400, challenge.clone())),
+        ("/either", "", (401, challenge.clone())),
+        ("/notes", &format!("Bearer {good}"), (200, vec![])),
+        ("/optional", "Bearer x", (200, vec![])),
+    ] {
+        assert_eq!(exposed(path, authorization).await, expected, "{path}");
+    }
+    api.provider.on_path("/introspect", Reply::status(503));
+    let expected = (503, vec!["Retry-After".to_owned()]);
+    assert_eq!(exposed("/notes", "Bearer y").await, expected);
+}
+
+/// What the app exposes stays, and nobody is let in who was not.
+#[rocket::async_test]
+async fn an_apps_own_cors_headers_stay() {
+    const EXPOSE: &str = "Access-Control-Expose-Headers";
+    for (own, expected) in [
+        (&["X-Total"][..], &["X-Total", "WWW-Authenticate"][..]),
+        (&["*"], &["*", "WWW-Authenticate"]),
+        (
+            &["X-Total, www-authenticate"],
+            &["X-Total, www-authenticate"],
+        ),
+        (
+            &["X-Total", "WWW-Authenticate"],
+            &["X-Total", "WWW-Authenticate"],
+        ),
+        (&[], &["WWW-Authenticate"]),
+    ] {
+        let cors = AdHoc::on_response("CORS", move |_, response| {
+            Box::pin(async move {
+                let origin = Header::new("Access-Control-Allow-Origin", "https://client.example");
+                response.set_header(origin);
+                for names in own {
+                    response.adjoin_header(Header::new(EXPOSE, *names));
+                }
+            })
+        });
+        let provider = TestProvider::start().await;
+        let clock = Clock::standing_at(crate::app::NOW);
+        let oidc = rocket(&provider, json!({}), &clock);
+        let figment = oidc.figment().clone();
+        #[rocket::get("/notes")]
+        fn notes(_token: Bearer<NotesRead>) {}
+        let app = ::rocket::custom(figment)
+            .attach(cors)
+            .attach(Oidc::fairing().clock(clock))
+            .mount("/", ::rocket::routes![notes]);
+        let client = Client::untracked(app).await.unwrap();
+        let response = client.get("/notes").dispatch().await;
+        let found: Vec<_> = response.headers().get(EXPOSE).collect();
+        assert_eq!(found, expected);
+        let origins: Vec<_> = response
+            .headers()
+            .get("Access-Control-Allow-Origin")
+            .collect();
+        assert_eq!(origins, ["https://client.example"]);
+    }
+}
+
+/// Anybody can have a token refused, as often as they like.
+#[rocket::async_test]
+async fn refused_tokens_are_quiet() {
+    let api = Api::open().await;
+    let from_launch = api.log.lines();
+    let token = |change: fn(&mut JwtParts)| {
+        let token = api.provider.access_token("", change);
+        format!("Bearer {token}")
+    };
+    for (what, authorization) in [
+        (
+            "expired",
+            token(|token| token.set("exp", crate::app::NOW - 61)),
+        ),
+        ("for another", token(|token| token.set("aud", "other"))),
+        (
+            "by another",
+            token(|token| token.set("iss", "https://evil.example")),
+        ),
+        ("damaged", token(|token| token.break_signature = true)),
+        (
+            "by no key",
+            token(|token| token.set_header("kid", "unknown")),
+        ),
+        ("without the scope", token(|_| ())),
+        ("opaque", "Bearer opaque".to_owned()),
+        ("two", "Bearer a b".to_owned()),
+        ("unsigned", "Bearer eyJhbGciOiJub25lIn0.e30.".to_owned()),
+    ] {
+        for _ in 0..200 {
+            let status = api.call_with("/notes", &[&authorization]).await.status;
+            assert!(matches!(status, 400 | 401 | 403), "{what}: {status}");
+        }
+        let lines = api.log.lines();
+        assert_eq!(lines, from_launch, "{what}");
+    }
+    let refused = api.log.debug_lines();
+    let of_expired = refused
+        .iter()
+        .filter(|line| line.contains("the token expired at"));
+    assert_eq!(of_expired.count(), 200);
+}
+
+/// What the operator has to look after is said once a minute, with how often it was.
+#[rocket::async_test]
+async fn what_operators_must_know_is_said_once_a_minute() {
+    let api = Api::open().await;
+    let from_launch = api.log.lines().len();
+    let lines = || api.log.lines().split_off(from_launch);
+    let ill = api
+        .provider
+        .access_token("", |token| token.set("desk", "four"));
+    api.provider.on_path("/introspect", Reply::status(503));
+    let flood = async || {
+        for _ in 0..200 {
+            assert_eq!(api.call("/staff", &ill).await.status, 401);
+        }
+        for i in 0..200 {
+            assert_eq!(api.call("/notes", &format!("opaque-{i}")).await.status, 503);
+        }
+    };
+    flood().await;
+    let claims = "ERROR: the access token's claims are no `behaviour::bearer::app::Staff`: \
+                  the claim `desk` is of another type";
+    let make_optional = "INFO: make the claim optional in that type, or have the provider send it";
+    let down = lines()[2].clone();
+    let try_again = lines()[3].clone();
+    assert!(
+        down.starts_with("ERROR: the provider's introspection endpoint"),
+        "{down}"
+    );
+    assert!(try_again.starts_with("INFO: "), "{try_again}");
+    let cause = down.trim_start_matches("ERROR: ").to_owned();
+    // After five, the provider is not asked for a while, which has a line of its own.
+    let opened = |wait: u32| format!("WARN: {cause}; the next attempt is due in {wait} s");
+    let expected = [
+        claims,
+        make_optional,
+        &*down,
+        &*try_again,
+        &*opened(1),
+        &*try_again,
+    ];
+    assert_eq!(lines(), expected);
+
+    api.clock.advance(Duration::from_secs(59));
+    flood().await;
+    assert_eq!(lines()[6..], [opened(2), try_again.clone()]);
+    api.clock.advance(Duration::from_secs(5));
+    flood().await;
+    let expected = [
+        format!("{claims}; and 399 more since the last such line"),
+        make_optional.to_owned(),
+        opened(4),
+        try_again.clone(),
+        format!("{down}; and 5 more since the last such line"),
+        try_again,
+    ];
+    assert_eq!(lines()[8..], expected);
 }
 
 #[rocket::async_test]
@@ -91,8 +299,8 @@ async fn a_token_without_the_scope_is_told_which() {
         }
     }
     assert!(
-        api.log.lines().contains(
-            &"INFO: the access token has the scopes [\"notes:write\"], expected \"notes:read\""
+        api.log.debug_lines().contains(
+            &"DEBUG: the access token has the scopes [\"notes:write\"], expected \"notes:read\""
                 .to_owned()
         )
     );
@@ -150,8 +358,9 @@ async fn no_line_of_the_log_has_the_token() {
     api.call("/notes", &token).await;
     api.call_with("/notes", &["Bearer opaque-token"]).await;
     let parts: Vec<&str> = token.split('.').chain(["opaque-token"]).collect();
-    let lines = api.log.lines();
+    let mut lines = api.log.debug_lines();
     assert!(lines.len() >= 4, "{lines:#?}");
+    lines.extend(api.log.lines());
     for line in &lines {
         assert!(!parts.iter().any(|part| line.contains(part)), "{line}");
     }

@@ -1,13 +1,14 @@
 //! `Bearer` beside sessions, without sign-in, without a provider; several issuers; the API's own metadata.
 
 use rocket::{
-    http::Accept,
+    figment::Figment,
+    http::{Accept, Header},
     local::asynchronous::Client,
     serde::json::{Value, json},
 };
 use rocket_openidconnect::{Clock, internals::SessionCookies};
 
-use super::app::{Answer, Api, refused, rocket};
+use super::app::{Answer, Api, METADATA, refused, rocket};
 use crate::{
     app::NOW,
     common::{KEY, Log, launch_failure},
@@ -28,7 +29,7 @@ async fn a_caller_is_a_client_or_a_person() {
     assert_eq!(fetched.status, 401);
     assert_eq!(
         fetched.header("WWW-Authenticate"),
-        Some(format!("Bearer realm=\"api\", {}", super::app::METADATA).as_str())
+        Some(format!("Bearer realm=\"api\", scope=\"notes:read\", {METADATA}").as_str())
     );
 
     // A person, whatever the scopes.
@@ -72,6 +73,76 @@ async fn a_resource_server_only_has_no_routes_and_reads_no_cookies() {
     let response = response.dispatch().await;
     assert_eq!(response.status().code, 401);
     assert_eq!(response.headers().get("Set-Cookie").count(), 0);
+}
+
+/// In production too, an API needs an issuer and an audience, and no secret.
+#[rocket::async_test]
+async fn a_resource_server_only_needs_no_secret_and_no_name() {
+    #[rocket::get("/whoami")]
+    fn whoami(token: rocket_openidconnect::Bearer) -> String {
+        token.subject().unwrap_or_default().to_owned()
+    }
+
+    let provider = TestProvider::start().await;
+    provider.set_time(NOW);
+    let app = |more: Value| {
+        let oidc = json!({
+            "issuer": provider.issuer(), "audience": TestProvider::API, "resource_server_only": true,
+        });
+        let figment = Figment::from(rocket::Config::release_default())
+            .merge(("log_level", "off"))
+            .merge(("oidc", oidc))
+            .merge(("oidc", more));
+        let oidc = rocket_openidconnect::Oidc::fairing().clock(Clock::standing_at(NOW));
+        ::rocket::custom(figment)
+            .attach(oidc)
+            .mount("/", rocket::routes![whoami])
+    };
+    let log = Log::default();
+    let recording = tracing::subscriber::set_default(log.clone());
+    let client = Client::untracked(app(json!({}))).await.unwrap();
+    drop(recording);
+    let told = "INFO: `secret_key` is not set, and this API needs none; the app's own private cookies end with this \
+                process";
+    assert_eq!(log.lines()[0], told);
+    let call = async |token: &str| {
+        let authorization = Header::new("Authorization", format!("Bearer {token}"));
+        let request = client.get("/whoami").header(authorization);
+        Answer::to(request).await
+    };
+    let token = provider.access_token("", |_| ());
+    let answer = call(&token).await;
+    assert_eq!((answer.status, &*answer.body), (200, "alice"));
+    // Nobody can be asked about another kind of token.
+    let answer = call("opaque").await;
+    assert_eq!(
+        answer.challenge.as_deref(),
+        Some(
+            "Bearer realm=\"api\", error=\"invalid_token\", \
+             error_description=\"the token is not a JWT\""
+        )
+    );
+    assert_eq!(provider.count("/introspect"), 0);
+
+    // A key that is no key is wrong here as anywhere.
+    let wrong = app(json!({}));
+    let figment = wrong.figment().clone().merge(("secret_key", "short"));
+    let (kind, lines) = launch_failure(wrong.configure(figment)).await;
+    assert_eq!(kind, "failed fairings: OpenID Connect");
+    assert!(
+        lines[0].starts_with("ERROR: `secret_key` is not a key"),
+        "{lines:#?}"
+    );
+    // Sessions need one.
+    let settings = json!({
+        "resource_server_only": false, "client_id": "client", "base_url": "https://app.example.com",
+    });
+    let (kind, lines) = launch_failure(app(settings)).await;
+    assert_eq!(kind, "failed fairings: OpenID Connect");
+    assert_eq!(
+        lines[0],
+        "ERROR: `secret_key` is missing: outside of the debug profile Rocket does not launch without one"
+    );
 }
 
 #[rocket::async_test]

@@ -84,7 +84,7 @@ async fn idtoken_sig_none() {
     .await;
 }
 
-/// Keys are read when the first token is to be judged, so the new one is among them.
+/// Keys are read before anybody is sent to the provider, and once more for the new one.
 #[rocket::async_test]
 async fn signing_key_rotation_just_before_signing() {
     let provider = TestProvider::start().await;
@@ -97,7 +97,7 @@ async fn signing_key_rotation_just_before_signing() {
         .await;
     let page = app.browser.follow(&provider, page).await;
     is_accepted(&app, &page).await;
-    assert_eq!(provider.count("/jwks"), 1);
+    assert_eq!(provider.count("/jwks"), 2);
 }
 
 /// An app that has read the old key, which the provider then replaced.

@@ -37,6 +37,11 @@ async fn error_reply() {
         (400, "unauthorized_client", 502),
         (401, "invalid_client", 502),
         (400, "something_else", 502),
+        // It does not answer at the moment, in its own words.
+        (400, "temporarily_unavailable", 503),
+        (503, "temporarily_unavailable", 503),
+        (500, "server_error", 503),
+        (429, "slow_down", 503),
     ] {
         let text = format!("the provider's token endpoint refused with `{error}`: because");
         let reply = Reply::error(http_status, error, "because");
@@ -53,9 +58,9 @@ async fn error_reply_without_description() {
 
 #[rocket::async_test]
 async fn error_status() {
-    for status in [500, 502, 503] {
+    for status in [408, 429, 500, 502, 503] {
         let error = format!("the provider's token endpoint answered with status {status}");
-        reply_refused(Reply::status(status), 502, &error).await;
+        reply_refused(Reply::status(status), 503, &error).await;
     }
 }
 
@@ -65,7 +70,7 @@ async fn error_status() {
 async fn connection_dropped() {
     refused(
         |provider| provider.on_path("/token", Misbehaviour::Drop),
-        502,
+        503,
         "the provider's token endpoint is not reachable: connection closed before message completed",
     )
     .await;
@@ -76,7 +81,7 @@ async fn connection_reset() {
     for (path, name) in ENDPOINTS {
         refused(
             |provider| provider.on_path(path, Misbehaviour::Reset),
-            502,
+            503,
             &format!(
                 "the provider's {name} is not reachable: Connection reset by peer (os error 104)"
             ),
@@ -90,7 +95,7 @@ async fn reply_cut_short() {
     for (path, name) in ENDPOINTS {
         refused(
             |provider| provider.on_path(path, Misbehaviour::Truncate),
-            502,
+            503,
             &format!(
                 "the provider's {name} is not reachable: end of file before message length reached"
             ),
@@ -118,7 +123,7 @@ async fn body_of_two_hundred_megabytes() {
 async fn no_http() {
     refused(
         |provider| provider.on_path("/token", Misbehaviour::Raw(b"hello\r\n\r\n".to_vec())),
-        502,
+        503,
         "the provider's token endpoint is not reachable: invalid HTTP version parsed",
     )
     .await;
@@ -158,7 +163,7 @@ async fn connection_dropped_and_tried_again() {
         provider.on_path(path, Misbehaviour::Drop);
         let app = launch(&provider, json!({})).await;
         let page = app.browser.sign_in(&provider, "/me").await;
-        shows_refusal(&page, 502);
+        shows_refusal(&page, 503);
         assert_eq!(provider.count(path), times, "{path}");
     }
 }
@@ -290,8 +295,14 @@ async fn keys_refused(reply: Reply, error: &str) {
 
 #[rocket::async_test]
 async fn keys_with_an_error_status() {
-    let error = "the provider's key set answered with status 500";
-    keys_refused(Reply::status(500), error).await;
+    for (status, expected) in [(500, 503), (404, 502)] {
+        refused(
+            |provider| provider.on_path("/jwks", Reply::status(status)),
+            expected,
+            &format!("the provider's key set answered with status {status}"),
+        )
+        .await;
+    }
 }
 
 #[rocket::async_test]

@@ -80,9 +80,20 @@ async fn empty() {
 
 #[rocket::async_test]
 async fn error_status() {
-    for status in [401, 403, 404, 429, 500, 503] {
-        let error = format!("the provider's UserInfo endpoint answered with status {status}");
-        reply_refused(move |reply| *reply = Reply::status(status), &error).await;
+    for (status, expected) in [
+        (401, 502),
+        (403, 502),
+        (404, 502),
+        (429, 503),
+        (500, 503),
+        (503, 503),
+    ] {
+        refused(
+            |provider| provider.on_user_info(move |reply| *reply = Reply::status(status)),
+            expected,
+            &format!("the provider's UserInfo endpoint answered with status {status}"),
+        )
+        .await;
     }
 }
 
@@ -90,7 +101,7 @@ async fn error_status() {
 async fn connection_dropped() {
     refused(
         |provider| provider.on_path("/userinfo", Misbehaviour::Drop),
-        502,
+        503,
         "the provider's UserInfo endpoint is not reachable: connection closed before message completed",
     )
     .await;

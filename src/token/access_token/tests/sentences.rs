@@ -93,7 +93,7 @@ fn of_what_is_no_jwt() {
         BearerTokenError::Opaque,
         "the token is not a JWT, and opaque tokens are not accepted",
         "the token is not a JWT",
-        "have the provider issue JWT access tokens for this API, or give it an introspection endpoint; see `token_validation`",
+        "have the provider issue JWT access tokens for this API, or give it an introspection endpoint and set `client_id`; see `token_validation`",
     );
     says(
         BearerTokenError::Introspection(json),

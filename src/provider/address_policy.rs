@@ -1,0 +1,400 @@
+//! Which addresses of the provider may be called. Names are judged as they are written, and never resolved.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use url::{Host, Url};
+
+use super::{Endpoint, ProviderError, http_client::is_loopback};
+use crate::settings::{InsecureHttpHosts, MetadataSource, Registration};
+
+/// Names of this machine beside `localhost`, as hosts files have them.
+const NAMES_OF_LOOPBACK: [&str; 7] = [
+    "localhost.localdomain",
+    "localhost4",
+    "localhost4.localdomain4",
+    "localhost6",
+    "localhost6.localdomain6",
+    "ip6-localhost",
+    "ip6-loopback",
+];
+
+/// What one provider's metadata may lead to.
+///
+/// What stands in the settings is the operator's word. What was fetched is the provider's, and leads to https alone, and
+/// to no literal address of this machine or of a private network, unless the settings name that host.
+#[derive(Clone, Debug)]
+pub(crate) struct AddressPolicy {
+    issuer_is_https: bool,
+    /// The issuer, and where its metadata is.
+    set: Vec<Url>,
+    insecure_http_hosts: InsecureHttpHosts,
+}
+
+impl AddressPolicy {
+    pub(super) fn new(
+        registration: &Registration,
+        insecure_http_hosts: InsecureHttpHosts,
+    ) -> AddressPolicy {
+        let issuer = Url::parse(&registration.issuer).ok();
+        let metadata = match &registration.metadata {
+            MetadataSource::Discovery { url } => Some(url.clone()),
+            MetadataSource::Given(_) | MetadataSource::Keys { .. } => None,
+        };
+        AddressPolicy {
+            issuer_is_https: issuer.as_ref().is_some_and(|url| url.scheme() == "https"),
+            set: issuer.into_iter().chain(metadata).collect(),
+            insecure_http_hosts,
+        }
+    }
+
+    /// The policy for metadata of this issuer at its usual place.
+    #[cfg(any(test, feature = "__internals"))]
+    pub(super) fn of_issuer(issuer: &str) -> AddressPolicy {
+        let issuer = Url::parse(issuer).ok();
+        AddressPolicy {
+            issuer_is_https: issuer.as_ref().is_some_and(|url| url.scheme() == "https"),
+            set: issuer.into_iter().collect(),
+            insecure_http_hosts: InsecureHttpHosts::default(),
+        }
+    }
+
+    /// Judges an address that stands in the settings.
+    pub(super) fn check_set(&self, endpoint: Endpoint, url: &Url) -> Result<(), ProviderError> {
+        match may_be_called(url, &self.insecure_http_hosts) {
+            true => Ok(()),
+            false => Err(ProviderError::NotHttps {
+                endpoint,
+                url: url.to_string(),
+            }),
+        }
+    }
+
+    /// Judges an address that the provider's metadata names.
+    pub(super) fn check_fetched(&self, endpoint: Endpoint, url: &Url) -> Result<(), ProviderError> {
+        let Some(host) = url
+            .host()
+            .filter(|_| matches!(url.scheme(), "http" | "https"))
+        else {
+            return self.check_set(endpoint, url);
+        };
+        if self.insecure_http_hosts.has(url) || self.is_set(url) {
+            return Ok(());
+        }
+        let shown = url.to_string();
+        match url.scheme() {
+            "http" if self.issuer_is_https => Err(ProviderError::PlainHttp {
+                endpoint,
+                url: shown,
+            }),
+            "http" if !is_loopback(url) => Err(ProviderError::NotHttps {
+                endpoint,
+                url: shown,
+            }),
+            _ if is_private(&host) => Err(ProviderError::PrivateAddress {
+                endpoint,
+                url: shown,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the settings name this host, and plain http there if that is what `url` asks for. Loopback has many names.
+    fn is_set(&self, url: &Url) -> bool {
+        self.set.iter().any(|set| {
+            let is_same_host = set.host() == url.host() || (is_loopback(set) && is_loopback(url));
+            is_same_host && (url.scheme() == "https" || set.scheme() == "http")
+        })
+    }
+}
+
+/// Whether a secret may be sent to this address: over TLS, or without leaving this machine, or because the setting
+/// `insecure_http_hosts` says so.
+pub(crate) fn may_be_called(url: &Url, insecure_http_hosts: &InsecureHttpHosts) -> bool {
+    match url.scheme() {
+        "https" => url.has_host(),
+        "http" => is_loopback(url) || insecure_http_hosts.has(url),
+        _ => false,
+    }
+}
+
+/// Whether a host is this machine in any spelling, so that no proxy could reach it.
+pub(super) fn is_this_machine(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(name) => {
+            let name = name.strip_suffix('.').unwrap_or(name);
+            name == "localhost" || name.ends_with(".localhost") || NAMES_OF_LOOPBACK.contains(&name)
+        }
+        Host::Ipv4(address) => address.is_loopback() || address.is_unspecified(),
+        Host::Ipv6(address) => match address.to_ipv4_mapped() {
+            Some(v4) => v4.is_loopback() || v4.is_unspecified(),
+            None => address.is_loopback() || address.is_unspecified(),
+        },
+    }
+}
+
+/// Whether a host is written as an address that is not of the public network. `url` has normalised decimal, octal,
+/// hexadecimal and shortened spellings by now.
+fn is_private(host: &Host<&str>) -> bool {
+    match host {
+        Host::Domain(_) => is_this_machine(host),
+        Host::Ipv4(address) => is_private_v4(*address),
+        Host::Ipv6(address) => is_private_v6(*address),
+    }
+}
+
+/// The [IANA registry](https://www.iana.org/assignments/iana-ipv4-special-registry) without what is for documents.
+fn is_private_v4(address: Ipv4Addr) -> bool {
+    match address.octets() {
+        // This network, private networks, loopback.
+        [0 | 10 | 127, ..] | [192, 168, ..] | [172, 16..=31, ..] => true,
+        // Link-local, where clouds keep credentials; shared with a carrier; of protocols.
+        [169, 254, ..] | [100, 64..=127, ..] | [192, 0, 0, _] => true,
+        // Benchmarks; multicast; reserved, broadcast.
+        [198, 18 | 19, ..] | [224..=255, ..] => true,
+        _ => false,
+    }
+}
+
+/// The [IANA registry](https://www.iana.org/assignments/iana-ipv6-special-registry), and IPv4 addresses inside.
+fn is_private_v6(address: Ipv6Addr) -> bool {
+    let v4 = |high: u16, low: u16| is_private_v4(((u32::from(high) << 16) | u32::from(low)).into());
+    match address.segments() {
+        // Unspecified, loopback and IPv4-compatible addresses; IPv4-mapped; IPv4-translated.
+        [0, 0, 0, 0, 0, 0, high, low]
+        | [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low] => v4(high, low),
+        // NAT64, of the whole network and of a private one.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
+        [0x64, 0xff9b, 1, ..] => true,
+        // 6to4, and Teredo, whose client's address is inverted.
+        [0x2002, high, low, ..] => v4(high, low),
+        [0x2001, 0, _, _, _, _, high, low] => v4(!high, !low),
+        // Unique local, link-local, site-local, multicast.
+        [0xfc00..=0xfdff, ..] | [0xfe80..=0xfeff, ..] | [0xff00..=0xffff, ..] => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(issuer: &str, metadata: Option<&str>, insecure: &[&str]) -> AddressPolicy {
+        let insecure: Vec<String> = insecure.iter().map(|host| host.to_string()).collect();
+        let registration = Registration {
+            issuer: issuer.to_owned(),
+            client_id: "app".to_owned(),
+            client_secret: None,
+            client_key: None,
+            metadata: MetadataSource::Discovery {
+                url: Url::parse(metadata.unwrap_or(issuer)).unwrap(),
+            },
+            introspection_endpoint: None,
+        };
+        AddressPolicy::new(&registration, InsecureHttpHosts::parse(&insecure).unwrap())
+    }
+
+    fn fetched(policy: &AddressPolicy, url: &str) -> &'static str {
+        match policy.check_fetched(Endpoint::Token, &Url::parse(url).unwrap()) {
+            Ok(()) => "called",
+            Err(ProviderError::PlainHttp { .. }) => "plain http",
+            Err(ProviderError::NotHttps { .. }) => "not https",
+            Err(ProviderError::PrivateAddress { .. }) => "private",
+            Err(error) => panic!("{url}: {error}"),
+        }
+    }
+
+    #[test]
+    fn an_https_issuer_has_https_endpoints() {
+        let policy = policy("https://op.example/realm", None, &["keycloak"]);
+        for (url, expected) in [
+            ("https://op.example/token", "called"),
+            ("https://tokens.example/token", "called"),
+            ("https://op.example:8443/token", "called"),
+            ("http://op.example/token", "plain http"),
+            ("http://op.example:443/token", "plain http"),
+            ("http://tokens.example/token", "plain http"),
+            ("http://127.0.0.1/token", "plain http"),
+            ("http://localhost:8080/token", "plain http"),
+            ("http://[::1]/token", "plain http"),
+            ("http://169.254.169.254/latest/meta-data", "plain http"),
+            ("http://keycloak:8080/token", "called"),
+            ("https://keycloak/token", "called"),
+            ("http://keycloak.op.example/token", "plain http"),
+            ("ftp://op.example/token", "not https"),
+            ("ftp://keycloak/token", "not https"),
+            ("file:///etc/passwd", "not https"),
+            ("data:text/plain,x", "not https"),
+        ] {
+            assert_eq!(fetched(&policy, url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn literal_addresses_of_private_networks_are_refused() {
+        let policy = policy("https://op.example", None, &[]);
+        for host in [
+            "127.0.0.1",
+            "127.1",
+            "127.0.0.1.",
+            "2130706433",
+            "0x7f000001",
+            "0177.0.0.1",
+            "017700000001",
+            "0x7f.1",
+            "127%2e0%2e0%2e1",
+            "１２７.0.0.1",
+            "127。0。0。1",
+            "0.0.0.0",
+            "0",
+            "10.0.0.1",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "3232235777",
+            "169.254.169.254",
+            "0xa9fea9fe",
+            "0251.0376.0251.0376",
+            "100.64.0.1",
+            "100.100.100.200",
+            "192.0.0.192",
+            "198.18.0.1",
+            "224.0.0.1",
+            "255.255.255.255",
+            "[::1]",
+            "[::]",
+            "[0:0:0:0:0:0:0:1]",
+            "[::ffff:127.0.0.1]",
+            "[::ffff:a9fe:a9fe]",
+            "[::ffff:0:10.0.0.1]",
+            "[::127.0.0.1]",
+            "[::10.0.0.1]",
+            "[64:ff9b::169.254.169.254]",
+            "[64:ff9b:1::1]",
+            "[2002:7f00:1::]",
+            "[2002:c0a8:101::1]",
+            "[2001:0:1:2:3:4:80ff:fffe]",
+            "[fc00::1]",
+            "[fd00:ec2::254]",
+            "[fe80::1]",
+            "[febf::1]",
+            "[fec0::1]",
+            "[ff02::1]",
+            "localhost",
+            "LOCALHOST",
+            "localhost.",
+            "a.b.localhost",
+            "a.localhost.",
+            "localhost.localdomain",
+            "ip6-localhost",
+        ] {
+            assert_eq!(
+                fetched(&policy, &format!("https://{host}:8443/x")),
+                "private",
+                "{host}"
+            );
+        }
+        for host in [
+            "126.255.255.255",
+            "128.0.0.1",
+            "11.0.0.1",
+            "172.15.0.1",
+            "172.32.0.1",
+            "192.167.0.1",
+            "169.253.0.1",
+            "100.63.0.1",
+            "100.128.0.1",
+            "8.8.8.8",
+            "[2606:4700::1111]",
+            "[::ffff:8.8.8.8]",
+            "[64:ff9b::8.8.8.8]",
+            "[2002:808:808::1]",
+            "localhost.example",
+            "notlocalhost",
+            "10.example",
+        ] {
+            assert_eq!(
+                fetched(&policy, &format!("https://{host}/x")),
+                "called",
+                "{host}"
+            );
+        }
+    }
+
+    /// What the settings name is the operator's word, for that host alone.
+    #[test]
+    fn a_private_address_in_the_settings_is_called() {
+        let at_home = policy("https://10.0.0.1:6443", None, &[]);
+        let metadata = "https://10.0.0.1:6443/.well-known/openid-configuration";
+        let elsewhere = policy("https://kubernetes.default.svc", Some(metadata), &[]);
+        for policy in [at_home, elsewhere] {
+            for (url, expected) in [
+                ("https://10.0.0.1:6443/openid/v1/jwks", "called"),
+                ("https://10.0.0.1/jwks", "called"),
+                ("http://10.0.0.1:6443/jwks", "plain http"),
+                ("https://10.0.0.2:6443/jwks", "private"),
+                ("https://127.0.0.1:6443/jwks", "private"),
+            ] {
+                assert_eq!(fetched(&policy, url), expected, "{url}");
+            }
+        }
+        let listed = policy("https://op.example", None, &["10.0.0.2"]);
+        assert_eq!(fetched(&listed, "https://10.0.0.2/jwks"), "called");
+        assert_eq!(fetched(&listed, "https://10.0.0.1/jwks"), "private");
+    }
+
+    #[test]
+    fn issuers_on_loopback_and_in_a_closed_network() {
+        let on_loopback = policy("http://127.0.0.1:9400", None, &[]);
+        let by_name = policy("https://localhost:8443", None, &[]);
+        let in_compose = policy("http://keycloak:8080/realms/a", None, &["keycloak"]);
+        // A public issuer, whose other endpoints are where its metadata is read.
+        let behind = policy(
+            "https://sso.example",
+            Some("http://keycloak:8080/realms/a/.well-known/openid-configuration"),
+            &["keycloak"],
+        );
+        for (policy, url, expected) in [
+            (&on_loopback, "http://127.0.0.1:9400/token", "called"),
+            (&on_loopback, "http://localhost:9400/token", "called"),
+            (&on_loopback, "http://[::1]:9400/token", "called"),
+            (&on_loopback, "https://localhost/token", "called"),
+            (&on_loopback, "https://op.example/token", "called"),
+            (&on_loopback, "http://op.example/token", "not https"),
+            (&on_loopback, "http://10.0.0.1/token", "not https"),
+            (&on_loopback, "https://10.0.0.1/token", "private"),
+            (&by_name, "https://127.0.0.1:8443/token", "called"),
+            (&by_name, "http://localhost:8080/token", "plain http"),
+            (&in_compose, "http://keycloak:8080/token", "called"),
+            (&in_compose, "http://localhost:8080/token", "private"),
+            (&in_compose, "http://other:8080/token", "not https"),
+            (&in_compose, "https://169.254.169.254/", "private"),
+            (&behind, "http://keycloak:8080/realms/a/token", "called"),
+            (&behind, "https://sso.example/auth", "called"),
+            (&behind, "http://sso.example/auth", "plain http"),
+        ] {
+            assert_eq!(fetched(policy, url), expected, "{url}");
+        }
+    }
+
+    #[test]
+    fn only_tls_loopback_and_listed_hosts_are_called() {
+        let insecure = InsecureHttpHosts::parse(&["keycloak".to_owned()]).unwrap_or_default();
+        for (url, expected) in [
+            ("https://op.example", true),
+            ("http://localhost:9400/jwks", true),
+            ("http://127.0.0.2", true),
+            ("http://[::1]:80", true),
+            ("http://keycloak:8080", true),
+            ("http://op.example", false),
+            ("http://localhost.example", false),
+            ("http://10.0.0.1", false),
+            ("ftp://localhost", false),
+            ("ftp://keycloak", false),
+            ("file:///etc/passwd", false),
+        ] {
+            let url = Url::parse(url).unwrap();
+            assert_eq!(may_be_called(&url, &insecure), expected, "{url}");
+        }
+    }
+}

@@ -1,0 +1,527 @@
+//! How many calls to one provider are under way: a bounded queue for each kind of call, and a circuit breaker for those that
+//! anybody's request can cause.
+
+use std::{
+    collections::HashMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use time::OffsetDateTime;
+use tokio::{sync::Semaphore, time::timeout};
+
+use super::{
+    Endpoint, ProviderError,
+    back_off::{BackOff, Turnstile},
+};
+
+/// How many calls of a kind that anybody can cause run at a time, and how many run or wait. One client has a quarter of
+/// both.
+const ANYBODYS: Size = Size {
+    running: 16,
+    places: 128,
+};
+/// The same for the calls of sign-ins and sessions, which have limits of their own for each client.
+const OF_SESSIONS: Size = Size {
+    running: 64,
+    places: 1024,
+};
+/// So many outages in a row open the breaker; one that says `Retry-After` does it alone.
+const OUTAGES: u32 = 5;
+/// When one that found no place is to come again: places are free as soon as a call ends.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+/// No more often is it logged that a queue is full.
+const LOG_PAUSE: Duration = Duration::from_secs(60);
+
+/// The limits of one provider. Each kind of call has its own, so that none takes the place of another.
+#[derive(Debug)]
+pub(super) struct CallLimits {
+    pub(super) introspection: Queue,
+    pub(super) bearer_user_info: Queue,
+    pub(super) pushed_authorization_requests: Queue,
+    pub(super) exchange: Queue,
+    pub(super) refresh: Queue,
+}
+
+impl CallLimits {
+    /// Nobody waits for longer than `max_wait`.
+    pub(super) fn new(max_wait: Duration) -> CallLimits {
+        CallLimits {
+            introspection: Queue::anybodys(Endpoint::Introspection, max_wait),
+            bearer_user_info: Queue::anybodys(Endpoint::UserInfo, max_wait),
+            pushed_authorization_requests: Queue::anybodys(
+                Endpoint::PushedAuthorizationRequest,
+                max_wait,
+            ),
+            exchange: Queue::of_sessions(Endpoint::Token, max_wait),
+            refresh: Queue::of_sessions(Endpoint::Token, max_wait),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Size {
+    running: usize,
+    places: usize,
+}
+
+impl Size {
+    fn quarter(self) -> Size {
+        Size {
+            running: (self.running / 4).max(1),
+            places: (self.places / 4).max(1),
+        }
+    }
+}
+
+/// The calls of one kind.
+#[derive(Debug)]
+pub(super) struct Queue {
+    endpoint: Endpoint,
+    size: Size,
+    of_client: Size,
+    max_wait: Duration,
+    places: Mutex<Places>,
+    running: Semaphore,
+    breaker: Option<Mutex<Breaker>>,
+    logged: Turnstile,
+}
+
+/// Who runs or waits.
+#[derive(Debug, Default)]
+struct Places {
+    taken: usize,
+    clients: HashMap<Option<IpAddr>, ClientPlaces>,
+}
+
+#[derive(Debug)]
+struct ClientPlaces {
+    taken: usize,
+    running: Arc<Semaphore>,
+}
+
+impl Queue {
+    fn anybodys(endpoint: Endpoint, max_wait: Duration) -> Queue {
+        let breaker = Some(Mutex::default());
+        Queue::new(endpoint, ANYBODYS, ANYBODYS.quarter(), max_wait, breaker)
+    }
+
+    fn of_sessions(endpoint: Endpoint, max_wait: Duration) -> Queue {
+        Queue::new(endpoint, OF_SESSIONS, OF_SESSIONS, max_wait, None)
+    }
+
+    fn new(
+        endpoint: Endpoint,
+        size: Size,
+        of_client: Size,
+        max_wait: Duration,
+        breaker: Option<Mutex<Breaker>>,
+    ) -> Queue {
+        Queue {
+            endpoint,
+            size,
+            of_client,
+            max_wait,
+            places: Mutex::default(),
+            running: Semaphore::new(size.running),
+            breaker,
+            logged: Turnstile::default(),
+        }
+    }
+
+    /// Makes a call for a client as soon as it is its turn.
+    ///
+    /// # Errors
+    ///
+    /// [`ProviderError::Busy`] when there is no place, or its turn does not come in time; [`ProviderError::Unavailable`] while
+    /// the breaker is open; else what the call fails with.
+    pub(super) async fn run<T>(
+        &self,
+        client: Option<IpAddr>,
+        now: OffsetDateTime,
+        call: impl Future<Output = Result<T, ProviderError>>,
+    ) -> Result<T, ProviderError> {
+        self.check(now)?;
+        let place = Place::take(self, client).ok_or_else(|| self.busy(now))?;
+        let begun = Instant::now();
+        let turn = async {
+            // The client's first: those behind one that has all its own do not wait for it.
+            let of_client = place.running.acquire().await;
+            (of_client, self.running.acquire().await)
+        };
+        let Ok((Ok(_of_client), Ok(_running))) = timeout(self.max_wait, turn).await else {
+            return Err(self.busy(now));
+        };
+        let passed = |now: OffsetDateTime| now + Duration::from_secs(begun.elapsed().as_secs());
+        // It may have opened meanwhile.
+        let admission = self.admit(passed(now))?;
+        let result = call.await;
+        admission.ended(result.as_ref().err(), passed(now));
+        result
+    }
+
+    fn busy(&self, now: OffsetDateTime) -> ProviderError {
+        let error = ProviderError::Busy {
+            endpoint: self.endpoint,
+            retry_after: BUSY_RETRY,
+        };
+        if self.logged.passes(now, LOG_PAUSE) {
+            tracing::warn!(reason = error.reason(), "{error}");
+            tracing::info!("{}", error.remedy());
+        }
+        error
+    }
+
+    /// Fails while the breaker is open.
+    fn check(&self, now: OffsetDateTime) -> Result<(), ProviderError> {
+        match &self.breaker {
+            Some(breaker) => lock(breaker).check(now),
+            None => Ok(()),
+        }
+    }
+
+    /// Lets a call go, or fails while the breaker is open.
+    fn admit(&self, now: OffsetDateTime) -> Result<Admission<'_>, ProviderError> {
+        let is_probe = match &self.breaker {
+            Some(breaker) => lock(breaker).admit(now)?,
+            None => false,
+        };
+        Ok(Admission {
+            queue: self,
+            is_probe,
+        })
+    }
+}
+
+/// A place in a queue, for as long as it is not dropped.
+struct Place<'q> {
+    queue: &'q Queue,
+    client: Option<IpAddr>,
+    running: Arc<Semaphore>,
+}
+
+impl Place<'_> {
+    fn take(queue: &Queue, client: Option<IpAddr>) -> Option<Place<'_>> {
+        let mut places = lock(&queue.places);
+        if places.taken >= queue.size.places {
+            return None;
+        }
+        let of_client = places
+            .clients
+            .entry(client)
+            .or_insert_with(|| ClientPlaces {
+                taken: 0,
+                running: Arc::new(Semaphore::new(queue.of_client.running)),
+            });
+        // Above zero, so that no empty entry stays.
+        if of_client.taken >= queue.of_client.places {
+            return None;
+        }
+        of_client.taken += 1;
+        let running = of_client.running.clone();
+        places.taken += 1;
+        Some(Place {
+            queue,
+            client,
+            running,
+        })
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut places = lock(&self.queue.places);
+        places.taken = places.taken.saturating_sub(1);
+        if let Some(of_client) = places.clients.get_mut(&self.client) {
+            of_client.taken = of_client.taken.saturating_sub(1);
+            if of_client.taken == 0 {
+                places.clients.remove(&self.client);
+            }
+        }
+    }
+}
+
+/// A call that the breaker let go.
+struct Admission<'q> {
+    queue: &'q Queue,
+    is_probe: bool,
+}
+
+impl Admission<'_> {
+    fn ended(mut self, error: Option<&ProviderError>, now: OffsetDateTime) {
+        let Some(breaker) = &self.queue.breaker else {
+            return;
+        };
+        let is_probe = std::mem::take(&mut self.is_probe);
+        let opened = lock(breaker).ended(is_probe, error, now);
+        if let (Some(wait), Some(error)) = (opened, error) {
+            let (reason, wait_s) = (error.reason(), wait.as_secs());
+            tracing::warn!(reason, "{error}; the next attempt is due in {wait_s} s");
+            tracing::info!("{}", error.remedy());
+        }
+    }
+}
+
+impl Drop for Admission<'_> {
+    /// A probe that nobody waits for any more says nothing: the next request is the probe.
+    fn drop(&mut self) {
+        if let Some(breaker) = self.queue.breaker.as_ref().filter(|_| self.is_probe) {
+            lock(breaker).is_probing = false;
+        }
+    }
+}
+
+/// Opens after outages, and closes when one call gets an answer.
+#[derive(Debug, Default)]
+struct Breaker {
+    /// Outages in a row.
+    outages: u32,
+    /// While it is open.
+    open: Option<BackOff>,
+    /// Whether one call is under way to find out.
+    is_probing: bool,
+}
+
+impl Breaker {
+    fn check(&self, now: OffsetDateTime) -> Result<(), ProviderError> {
+        let Some(open) = &self.open else {
+            return Ok(());
+        };
+        open.check(now)?;
+        match self.is_probing {
+            true => Err(open.last_failure()),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether the call that is let go is a probe.
+    fn admit(&mut self, now: OffsetDateTime) -> Result<bool, ProviderError> {
+        self.check(now)?;
+        self.is_probing = self.open.is_some();
+        Ok(self.is_probing)
+    }
+
+    /// A call ended. Answers for how long it opens the breaker, if it does.
+    fn ended(
+        &mut self,
+        is_probe: bool,
+        error: Option<&ProviderError>,
+        now: OffsetDateTime,
+    ) -> Option<Duration> {
+        if is_probe {
+            self.is_probing = false;
+        }
+        let Some(outage) = error.filter(|error| error.is_outage()) else {
+            // Whatever it answered, it answers.
+            *self = Breaker::default();
+            return None;
+        };
+        self.outages = self.outages.saturating_add(1);
+        match &mut self.open {
+            Some(open) if is_probe => Some(open.failed(now, outage)),
+            // It was under way before.
+            Some(_) => None,
+            None if self.outages >= OUTAGES || outage.retry_after().is_some() => {
+                let open = self.open.insert(BackOff::default());
+                Some(open.failed(now, outage))
+            }
+            None => None,
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use rocket::futures::{
+        FutureExt,
+        future::{join, join_all},
+    };
+    use tokio::sync::Notify;
+
+    use super::*;
+
+    fn at(seconds: i64) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn address(last: u8) -> Option<IpAddr> {
+        Some(IpAddr::from([192, 0, 2, last]))
+    }
+
+    fn queue(max_wait: Duration) -> Queue {
+        Queue::anybodys(Endpoint::Introspection, max_wait)
+    }
+
+    fn outage(retry_after: Option<u64>) -> ProviderError {
+        ProviderError::Status {
+            endpoint: Endpoint::Introspection,
+            status: 503,
+            is_json: false,
+            retry_after: retry_after.map(Duration::from_secs),
+        }
+    }
+
+    /// How a call went, in a word: `made` when it was, else how long to wait and why not.
+    async fn call(queue: &Queue, now: i64, result: Result<(), ProviderError>) -> String {
+        let made = AtomicUsize::new(0);
+        let call = async {
+            made.fetch_add(1, Ordering::Relaxed);
+            result
+        };
+        let result = queue.run(address(1), at(now), call).await;
+        match (made.into_inner(), result) {
+            (1, _) => "made".to_owned(),
+            (_, Err(error)) => {
+                let wait = error.retry_after().unwrap_or_default().as_secs();
+                format!("{} {wait}", error.reason())
+            }
+            (made, result) => panic!("{made} calls, {result:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn outages_in_a_row_open_the_breaker_and_one_probe_closes_it() {
+        let queue = queue(Duration::from_secs(5));
+        for _ in 0..4 {
+            assert_eq!(call(&queue, 0, Err(outage(None))).await, "made");
+        }
+        // An answer is an answer, whatever it says.
+        let refused = ProviderError::of_status(
+            Endpoint::Introspection,
+            &openidconnect::http::Response::builder()
+                .status(404)
+                .body(vec![])
+                .unwrap(),
+        );
+        assert_eq!(call(&queue, 0, Err(refused.clone())).await, "made");
+        for _ in 0..5 {
+            assert_eq!(call(&queue, 0, Err(outage(None))).await, "made");
+        }
+        assert_eq!(call(&queue, 0, Ok(())).await, "provider_unavailable 1");
+        // Each failed probe doubles the wait.
+        assert_eq!(call(&queue, 1, Err(outage(None))).await, "made");
+        assert_eq!(call(&queue, 2, Ok(())).await, "provider_unavailable 1");
+        assert_eq!(call(&queue, 3, Err(outage(None))).await, "made");
+        assert_eq!(call(&queue, 6, Ok(())).await, "provider_unavailable 1");
+        // While one is under way, it is the only one.
+        let (asked, answered) = (Notify::new(), Notify::new());
+        let probe = queue.run(address(1), at(7), async {
+            asked.notify_one();
+            answered.notified().await;
+            Err::<(), _>(refused)
+        });
+        let others = async {
+            asked.notified().await;
+            for _ in 0..3 {
+                assert_eq!(call(&queue, 7, Ok(())).await, "provider_unavailable 1");
+            }
+            answered.notify_one();
+        };
+        let (probe, ()) = join(probe, others).await;
+        assert_eq!(probe.unwrap_err().reason(), "provider_status");
+        for _ in 0..4 {
+            assert_eq!(call(&queue, 7, Err(outage(None))).await, "made");
+        }
+        assert_eq!(call(&queue, 7, Ok(())).await, "made");
+    }
+
+    #[tokio::test]
+    async fn the_providers_wait_opens_the_breaker_at_once() {
+        let queue = queue(Duration::from_secs(5));
+        assert_eq!(call(&queue, 0, Err(outage(Some(120)))).await, "made");
+        assert_eq!(call(&queue, 1, Ok(())).await, "provider_unavailable 119");
+        assert_eq!(call(&queue, 119, Ok(())).await, "provider_unavailable 1");
+        assert_eq!(call(&queue, 120, Ok(())).await, "made");
+        // What is no outage opens nothing.
+        let refused = ProviderError::Refused {
+            endpoint: Endpoint::Introspection,
+            status: 401,
+            error: "invalid_client".to_owned(),
+            description: String::new(),
+            retry_after: Some(Duration::from_secs(60)),
+        };
+        for _ in 0..20 {
+            assert_eq!(call(&queue, 121, Err(refused.clone())).await, "made");
+        }
+        // The clock is set back: nobody waits for the time that was.
+        assert_eq!(call(&queue, 200, Err(outage(Some(300)))).await, "made");
+        assert_eq!(call(&queue, -100_000, Ok(())).await, "made");
+    }
+
+    #[tokio::test]
+    async fn a_probe_that_is_dropped_makes_room_for_another() {
+        let queue = queue(Duration::from_secs(5));
+        assert_eq!(call(&queue, 0, Err(outage(Some(1)))).await, "made");
+        let never = std::future::pending::<Result<(), ProviderError>>();
+        let mut probe = Box::pin(queue.run(address(1), at(1), never));
+        assert!((&mut probe).now_or_never().is_none());
+        assert_eq!(call(&queue, 1, Ok(())).await, "provider_unavailable 1");
+        drop(probe);
+        assert_eq!(call(&queue, 1, Ok(())).await, "made");
+        assert_eq!(lock(&queue.places).taken, 0);
+        assert!(lock(&queue.places).clients.is_empty());
+    }
+
+    /// Of one client there are no more than a quarter, running or waiting; of all together, no more than the whole.
+    #[tokio::test]
+    async fn one_client_has_a_quarter() {
+        let queue = queue(Duration::from_secs(60));
+        let (running, most, made) = (
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+            AtomicUsize::new(0),
+        );
+        let open = Semaphore::new(0);
+        let ask = async |last: u8| {
+            let call = async {
+                made.fetch_add(1, Ordering::Relaxed);
+                most.fetch_max(
+                    running.fetch_add(1, Ordering::Relaxed) + 1,
+                    Ordering::Relaxed,
+                );
+                let _ = open.acquire().await;
+                running.fetch_sub(1, Ordering::Relaxed);
+                Ok(())
+            };
+            let result = queue.run(address(last), at(0), call).await;
+            result.map_or_else(|error| error.reason(), |()| "made")
+        };
+        let all = (0..1000).map(|n| ask(if n < 300 { 1 } else { (n % 250) as u8 + 2 }));
+        let (results, ()) = join(join_all(all), async {
+            assert_eq!(running.load(Ordering::Relaxed), 16);
+            open.add_permits(10_000);
+        })
+        .await;
+        let of = |results: &[&str]| results.iter().filter(|result| **result == "made").count();
+        assert_eq!(of(&results[..300]), 32);
+        assert_eq!(of(&results[300..]), 96);
+        assert!(
+            results
+                .iter()
+                .all(|it| ["made", "provider_busy"].contains(it))
+        );
+        assert_eq!(most.into_inner(), 16);
+        assert_eq!(made.into_inner(), 128);
+        assert!(lock(&queue.places).clients.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_ever() {
+        let queue = queue(Duration::from_secs(5));
+        let hang = || std::future::pending::<Result<(), ProviderError>>();
+        let hanging = join_all((0..4).map(|_| queue.run(address(1), at(0), hang())));
+        let mut hanging = Box::pin(hanging);
+        assert!((&mut hanging).now_or_never().is_none());
+        assert_eq!(call(&queue, 0, Ok(())).await, "provider_busy 1");
+        // Another client does not wait at all.
+        let other = queue.run(address(2), at(0), async { Ok(()) });
+        assert!(other.await.is_ok());
+    }
+}
