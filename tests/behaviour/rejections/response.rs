@@ -325,7 +325,8 @@ async fn error_response_without_description() {
 async fn error_response_with_another_state() {
     let begun = Begun::new().await;
     let change = |c: Callback| c.error("access_denied").set("state", "unknown-unknown");
-    let begun = begun.refused(change, 400, STATE);
+    let error = format!("{STATE}; the response, which anybody can make, says `access_denied`: ");
+    let begun = begun.refused(change, 400, &error);
     begun.await.is_still_pending().await;
 }
 
