@@ -105,6 +105,7 @@ async fn the_table_of_sessions_has_who_came_and_went_and_why() {
             "b2 began signed_in",
         ]
     );
+    client.sign_out("/").await;
     client.sign_in("/me", bob()).await;
     let page = client.get("/sessions").dispatch().await;
     assert_eq!(page.status(), Status::Forbidden);

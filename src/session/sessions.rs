@@ -99,7 +99,7 @@ pub(crate) enum BeginError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// Of a session in place of another one, which has ended.
-    #[error("{error}")]
+    #[error("the session store is not reachable: {}", error.cause)]
     NotStored {
         error: StoreError,
         begun: Box<Begun>,

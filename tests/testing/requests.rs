@@ -80,7 +80,7 @@ fn a_request_is_signed_in_while_the_provider_is_down() {
         Status::SeeOther
     );
     let callback = client.sign_in("/me", json!({ "sub": "alice" }));
-    assert_eq!(callback.status(), Status::BadGateway);
+    assert_eq!(callback.status(), Status::ServiceUnavailable);
     provider.recover();
     let me = client.sign_in("/me", json!({ "sub": "alice" }));
     assert_eq!(me.status(), Status::Ok);
