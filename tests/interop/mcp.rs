@@ -90,11 +90,14 @@ async fn an_mcp_client_finds_its_way_by_itself() {
     let mut client = McpClient::start(&resource);
     let mut alice = Walker::new();
 
-    // It asks for the scopes in the metadata, for this resource.
+    // It asks for the scope in the challenge, for this resource.
+    let asked = client.is_authorized_by(&mut alice).await;
+    assert_eq!(asked, (resource.clone(), "notes:read".to_owned()));
+    assert_eq!(client.says_json("TOOLS"), json!(["list_notes", "add_note"]));
+    assert_eq!(client.says("SCOPE"), "notes:read");
+    // A tool that needs another one says so, and the client asks for both.
     let asked = client.is_authorized_by(&mut alice).await;
     assert_eq!(asked, (resource, "notes:read notes:write".to_owned()));
-    assert_eq!(client.says_json("TOOLS"), json!(["list_notes", "add_note"]));
-    assert_eq!(client.says("SCOPE"), "notes:read notes:write");
 
     let told =
         |text: &str| json!({ "content": [{ "type": "text", "text": text }], "isError": false });
