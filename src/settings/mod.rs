@@ -23,9 +23,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::Url;
 
-#[cfg(feature = "testing")]
 pub(crate) use self::check::is_reserved;
+#[cfg(feature = "testing")]
 pub(crate) use self::in_process::{Answers, InProcess, NoAnswer};
+#[cfg(feature = "dev-provider")]
+pub(crate) use self::resource_server::spellings;
 pub use self::{
     cache_size::CacheSize,
     client_secrets::{ClientSecrets, ClientSecretsTable},
@@ -48,7 +50,7 @@ use self::{
 pub(crate) use self::{
     insecure_http_hosts::InsecureHttpHosts,
     mode::{GivenEndpoints, MetadataSource, Mode, Registration, Surroundings},
-    resource_server::{resource_identifier, spellings},
+    resource_server::resource_identifier,
     site::Site,
     trusted_proxies::TrustedProxies,
 };

@@ -26,6 +26,8 @@ impl Example {
     pub fn slow_node(port: u16, environment: &[(&str, &str)]) -> Example {
         let mut test = Command::new(std::env::current_exe().unwrap());
         test.args([slow_node::TEST, "--exact", "--ignored", "--nocapture"]);
+        // Beside it is the project's own Rocket.toml.
+        test.env("OIDC_DEV_PROVIDER", "false");
         Example::run(test, "slow node", port, environment)
     }
 
@@ -43,8 +45,12 @@ impl Example {
         let name = format!("{name} at {port}");
         keep(lines_of(process.stderr.take()), &name, &log);
         let mut lines = lines_of(process.stdout.take());
-        let launched = lines.any(|line| line.contains("Rocket has launched"));
-        assert!(launched, "{name} did not launch");
+        let mut before = String::new();
+        let launched = lines.any(|line| {
+            before += &format!("{line}\n");
+            line.contains("Rocket has launched")
+        });
+        assert!(launched, "{name} did not launch:\n{before}");
         keep(lines, &name, &log);
         Example { process, port, log }
     }
