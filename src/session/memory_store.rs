@@ -3,7 +3,10 @@
 use std::{
     collections::{HashMap, HashSet},
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -43,7 +46,12 @@ pub struct MemoryStore {
     clock: Clock,
 }
 
-type Notes = Cache<String, Kept<Arc<str>>>;
+/// A table of notes of one kind. To look into one that nobody has written to costs nothing: every request with a
+/// session in cookies asks for several notes, and most apps have no more than one kind.
+struct Notes {
+    table: Cache<String, Kept<Arc<str>>>,
+    is_written: AtomicBool,
+}
 
 /// A value and how long to keep it: the cache drops it in time, and by `ends` it is judged, which a test's
 /// clock may reach sooner.
@@ -75,9 +83,9 @@ impl MemoryStore {
                 })
                 .build(),
             owners,
-            ends: notes(MAX_NOTES),
-            claims: notes(MAX_NOTES),
-            notes: notes(MAX_NOTES),
+            ends: Notes::new(MAX_NOTES),
+            claims: Notes::new(MAX_NOTES),
+            notes: Notes::new(MAX_NOTES),
             numbers: Generations::new(MAX_NUMBERS),
             clock: Clock::default(),
         }
@@ -93,7 +101,7 @@ impl MemoryStore {
     /// How many notes of each kind it keeps.
     #[cfg(test)]
     fn max_notes(mut self, max: u64) -> MemoryStore {
-        (self.ends, self.claims, self.notes) = (notes(max), notes(max), notes(max));
+        (self.ends, self.claims, self.notes) = (Notes::new(max), Notes::new(max), Notes::new(max));
         self
     }
 
@@ -125,12 +133,30 @@ impl MemoryStore {
     }
 }
 
-fn notes(max: u64) -> Notes {
-    Cache::builder()
-        .max_capacity(max)
-        .eviction_policy(EvictionPolicy::lru())
-        .expire_after(Life)
-        .build()
+impl Notes {
+    fn new(max: u64) -> Notes {
+        Notes {
+            table: Cache::builder()
+                .max_capacity(max)
+                .eviction_policy(EvictionPolicy::lru())
+                .expire_after(Life)
+                .build(),
+            is_written: AtomicBool::new(false),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<Kept<Arc<str>>> {
+        match self.is_written.load(Ordering::Acquire) {
+            true => self.table.get(name),
+            false => None,
+        }
+    }
+
+    /// The table, for a note that is looked for from now on.
+    fn to_write(&self) -> &Cache<String, Kept<Arc<str>>> {
+        self.is_written.store(true, Ordering::Release);
+        &self.table
+    }
 }
 
 #[rocket::async_trait]
@@ -176,15 +202,15 @@ impl SessionStore for MemoryStore {
 
     async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         let kept = self.keep(value.into(), life);
-        self.notes.insert(name.to_owned(), kept);
-        self.claims.invalidate(name);
-        self.ends.invalidate(name);
+        self.notes.to_write().insert(name.to_owned(), kept);
+        self.claims.table.invalidate(name);
+        self.ends.table.invalidate(name);
         Ok(())
     }
 
     async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         let kept = self.keep(value.into(), life);
-        self.ends.insert(name.to_owned(), kept);
+        self.ends.to_write().insert(name.to_owned(), kept);
         Ok(())
     }
 
@@ -194,6 +220,7 @@ impl SessionStore for MemoryStore {
         }
         let claimed = self
             .claims
+            .to_write()
             .entry_by_ref(name)
             .or_insert_with_if(|| self.keep(value.into(), life), |kept| self.is_over(kept));
         Ok(claimed.is_fresh())
@@ -239,8 +266,9 @@ impl SessionStore for MemoryStore {
     }
 
     async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        for table in [&self.ends, &self.notes, &self.claims] {
-            table
+        for notes in [&self.ends, &self.notes, &self.claims] {
+            notes
+                .table
                 .entry_by_ref(name)
                 .and_compute_with(|entry| match entry {
                     Some(entry) if *entry.value().value == *value => Op::Remove,
@@ -481,7 +509,7 @@ mod tests {
                 }
             }
             for table in [&store.ends, &store.notes, &store.claims] {
-                table.run_pending_tasks();
+                table.table.run_pending_tasks();
             }
         };
         for (kept, others) in [

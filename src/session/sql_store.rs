@@ -22,6 +22,7 @@ use crate::{Secret, settings::StoreUrl};
 /// How long a call may take, connecting included; then the store counts as unreachable.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long to wait for a connection of the pool.
+#[cfg(feature = "postgres")]
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often expired rows are deleted.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
