@@ -389,7 +389,7 @@ mod tests {
             assert!(
                 ["n", "c", "e"]
                     .iter()
-                    .all(|name| table.get(*name).is_none())
+                    .all(|name| table.get(name).is_none())
             );
         }
 
