@@ -386,11 +386,7 @@ mod tests {
         store.claim("c", "1", life).await.unwrap();
         store.note_end("e", "1", life).await.unwrap();
         for table in [&store.notes, &store.claims, &store.ends] {
-            assert!(
-                ["n", "c", "e"]
-                    .iter()
-                    .all(|name| table.get(name).is_none())
-            );
+            assert!(["n", "c", "e"].iter().all(|name| table.get(name).is_none()));
         }
 
         store.create(&session("b", "bob"), hour).await.unwrap();
