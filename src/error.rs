@@ -4,13 +4,7 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-use crate::{
-    provider::{PUSH_REQUESTS, ProviderError, UserInfoRequestError, demands_pushed_request},
-    session::SessionTooLarge,
-    settings::SettingsError,
-    store::StoreError,
-    token::{IdTokenError, UserInfoError},
-};
+use crate::{provider::{PUSH_REQUESTS, ProviderError, UserInfoRequestError, demands_pushed_request}, session::{SessionTooLarge, store::StoreError}, settings::SettingsError, token::{IdTokenError, UserInfoError}};
 
 /// Why the app does not start. For the operator.
 #[derive(Debug, Error)]

@@ -21,22 +21,7 @@ use returned_query::PrivatePaths;
 
 #[cfg(feature = "testing")]
 use crate::testing::TestProvider;
-use crate::{
-    Clock, Events, LaunchError, RelyingParty, SignInFailure,
-    cookies::Cookies,
-    events::{AppEvents, NoEvents},
-    guard::RequestState,
-    keys::{KeyRing, SecretKey, SecretKeyError},
-    observing,
-    protect::is_protected,
-    provider::Provider,
-    relying_party::{Attempts, Exchanges, PostLogout, Refreshes, Source},
-    resource_server::{self, ResourceServer},
-    routes,
-    session::{Sessions, store::SessionStore},
-    settings::{Mode, Registration, Settings, Site, Surroundings, TrustedProxies},
-    token::Claims,
-};
+use crate::{clock::Clock, relying_party::{Events, RelyingParty, AppEvents, NoEvents, Attempts, Exchanges, PostLogout, Refreshes, Source}, fairing::LaunchError, request::{SignInFailure, RequestState}, cookies::Cookies, keys::{KeyRing, SecretKey, SecretKeyError}, observing, protect::is_protected, provider::Provider, resource_server::{self, ResourceServer}, routes, session::{Sessions, store::SessionStore}, settings::{Mode, Registration, Settings, Site, Surroundings, TrustedProxies}, token::Claims};
 
 type RenderFailure =
     dyn Fn(&Request<'_>, &SignInFailure) -> response::Result<'static> + Send + Sync;
@@ -485,10 +470,7 @@ pub(crate) async fn start_dev_provider(
     surroundings: &Surroundings,
     clock: &Clock,
 ) -> Result<Option<crate::dev_provider::DevProvider>, LaunchError> {
-    use crate::{
-        Secret,
-        dev_provider::{CLIENT_ID, DevClient, DevProvider},
-    };
+    use crate::{secret::Secret, dev_provider::{CLIENT_ID, DevClient, DevProvider}};
 
     let Some(wanted) = settings.dev_provider_to_start(surroundings)?.cloned() else {
         return Ok(None);

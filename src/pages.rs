@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use rocket::http::RawStr;
 
-use crate::SignInFailure;
+use crate::request::SignInFailure;
 
 /// Escapes text for HTML, in elements and in quoted attributes.
 fn escape(text: &str) -> Cow<'_, str> {
@@ -133,7 +133,7 @@ mod tests {
     #[test]
     fn what_comes_from_outside_is_escaped() {
         let page = sign_in_failed(&SignInFailure {
-            error: crate::SignInError::Used,
+            error: crate::relying_party::SignInError::Used,
             explanation: "<script>alert(1)</script>".to_owned(),
             id: "\"id'".to_owned(),
             try_again: "/login?next=\"><b>".to_owned(),

@@ -19,21 +19,7 @@ pub(crate) use self::{
     logout::{FrontChannelLogout, PostLogout, revoke_later, revoke_replaced},
     refresh::{Freshness, Refreshes},
 };
-use crate::{
-    Clock, Secret,
-    code_flow::{
-        AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt,
-        authorization_request,
-    },
-    cookies::Cookies,
-    error::SignInError,
-    events::AppEvents,
-    observing,
-    provider::{KeyPurpose, Metadata, Provider, RequestedBy, Tokens},
-    session::{EarlierEnds, Session, SessionTokens, Sessions},
-    settings::{Settings, Site, TrustedProxies},
-    token::{ClaimSources, Claims, IdToken, IdTokenExpectations, TESTING_ISSUER},
-};
+use crate::{clock::Clock, secret::Secret, code_flow::{AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt, authorization_request}, cookies::Cookies, relying_party::{SignInError, AppEvents}, observing, provider::{KeyPurpose, Metadata, Provider, RequestedBy, Tokens}, session::{EarlierEnds, Session, SessionTokens, Sessions}, settings::{Settings, Site, TrustedProxies}, token::{ClaimSources, Claims, IdToken, IdTokenExpectations, TESTING_ISSUER}};
 
 /// The app in its role towards the provider: who sends people there and knows who came back.
 ///

@@ -23,11 +23,7 @@ use self::{
     logout::{BackchannelLogout, FrontchannelLogout, LoggedOut, Logout, LogoutPage},
     sign_in::{Authorize, AuthorizeForm, AuthorizeHead, InitiateLogin, InitiateLoginForm, Login},
 };
-use crate::{
-    RelyingParty, SignInError, SignInFailure, code_flow::ReturnTo, cookies::SetCookie,
-    events::AppEvents, fairing::ErrorPage, guard::RequestState, observing, pages,
-    provider::http_client::is_loopback,
-};
+use crate::{relying_party::{RelyingParty, SignInError, AppEvents}, request::{SignInFailure, RequestState}, code_flow::ReturnTo, cookies::SetCookie, pages::{self, ErrorPage}, observing, provider::http_client::is_loopback};
 
 /// The page for developers, to be mounted beside the others in the debug profile.
 pub(crate) fn debug_routes() -> Vec<Route> {
@@ -211,7 +207,7 @@ async fn form(
 
 /// Eight letters and digits that the log and the page share.
 fn incident_id() -> String {
-    crate::Secret::random()
+    crate::secret::Secret::random()
         .expose()
         .chars()
         .filter(char::is_ascii_alphanumeric)
@@ -302,7 +298,7 @@ fn html<'r>(status: Status, page: String) -> Response<'r> {
 #[cfg(test)]
 mod tests {
     use super::explanation;
-    use crate::{ProviderError, SignInError, provider::Endpoint};
+    use crate::{provider::{ProviderError, Endpoint}, relying_party::SignInError};
 
     #[test]
     fn what_the_person_is_told_of_a_refused_client() {

@@ -5,10 +5,7 @@ use rocket::{
     figment::{Figment, Profile},
 };
 
-use crate::{
-    Settings,
-    settings::{SettingsError, Surroundings},
-};
+use crate::settings::{Settings, SettingsError, Surroundings};
 
 /// What the fairing would find at launch in this directory and environment.
 pub(super) struct App {

@@ -51,8 +51,8 @@ impl From<crate::settings::SettingsError> for Failure {
     }
 }
 
-impl From<crate::ProviderError> for Failure {
-    fn from(error: crate::ProviderError) -> Failure {
+impl From<crate::provider::ProviderError> for Failure {
+    fn from(error: crate::provider::ProviderError) -> Failure {
         Failure::new(error.to_string(), error.remedy())
     }
 }

@@ -16,14 +16,7 @@ use super::{
     report::{Check, Report, Verdict},
     terminal::Terminal,
 };
-use crate::{
-    BearerError, Clock, LaunchError,
-    dev_provider::CLIENT_ID,
-    provider::Provider,
-    resource_server::{ExaminedField, ResourceServer},
-    settings::{Mode, Settings, Surroundings},
-    token::KeySet,
-};
+use crate::{resource_server::{BearerError, ExaminedField, ResourceServer}, clock::Clock, fairing::LaunchError, dev_provider::CLIENT_ID, provider::Provider, settings::{Mode, Settings, Surroundings}, token::KeySet};
 
 /// Say what a `Bearer` guard of the app makes of an access token, check by check
 ///

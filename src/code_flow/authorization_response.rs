@@ -1,6 +1,6 @@
 //! The authorization response (RFC 6749 §4.1.2, RFC 9207): what the browser brings back.
 
-use crate::{Secret, error::SignInError, token::printable};
+use crate::{secret::Secret, relying_party::SignInError, token::printable};
 
 /// The query of the callback, each parameter at most once.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::ReturnTo;
-use crate::{Secret, secret};
+use crate::secret::{self, Secret};
 
 /// One sign-out under way.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -7,11 +7,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use time::OffsetDateTime;
 
 use super::ReturnTo;
-use crate::{
-    Secret,
-    keys::{DecryptError, KeyNumber, KeyRing, Purpose, digest_name},
-    session::EarlierEnds,
-};
+use crate::{secret::Secret, keys::{DecryptError, KeyNumber, KeyRing, Purpose, digest_name}, session::EarlierEnds};
 
 const ID_LEN: usize = 16;
 /// The characters of an id in base64url.

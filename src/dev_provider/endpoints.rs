@@ -20,7 +20,7 @@ use super::{
     pages,
     signing::{at_hash, code_challenge, random},
 };
-use crate::Secret;
+use crate::secret::Secret;
 
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = routes![

@@ -38,11 +38,7 @@ use url::Url;
 #[cfg(feature = "testing")]
 pub(crate) use self::in_process::{InProcessProvider, Unsuitable};
 use self::{grants::Grants, signing::SigningKey};
-use crate::{
-    Clock, LaunchError, Secret,
-    provider::{Endpoint, http_client::HttpClient},
-    settings::{ApiSettings, DevProviderSettings, HttpSettings, InsecureHttpHosts},
-};
+use crate::{clock::Clock, fairing::LaunchError, secret::Secret, provider::{Endpoint, http_client::HttpClient}, settings::{ApiSettings, DevProviderSettings, HttpSettings, InsecureHttpHosts}};
 
 /// The app's `client_id` here, unless its settings say another.
 pub(crate) const CLIENT_ID: &str = "dev-client";

@@ -5,13 +5,7 @@ use rocket::{
     http::{Header, Method, Status},
 };
 
-use crate::{
-    RelyingParty, SignInFailure,
-    guard::{Refusal, RequestState},
-    relying_party::Source,
-    resource_server::ResourceServer,
-    session::SignedOut,
-};
+use crate::{relying_party::{RelyingParty, Source}, request::{SignInFailure, Refusal, RequestState}, resource_server::ResourceServer, session::SignedOut};
 
 /// Finishes an answer, whoever made it: a route, a catcher or another fairing.
 pub(super) async fn finish<'r>(
@@ -150,7 +144,7 @@ fn tell_of_failure(response: &mut Response<'_>, failure: &SignInFailure) {
 fn tell_to_retry(response: &mut Response<'_>, state: &RequestState) {
     if response.status() == Status::ServiceUnavailable {
         let wait = state.retry_after.get().copied();
-        let wait = wait.unwrap_or(crate::store::RETRY_AFTER);
+        let wait = wait.unwrap_or(crate::session::store::RETRY_AFTER);
         let wait = wait.as_secs().to_string();
         response.set_header(Header::new("Retry-After", wait));
         response.set_header(Header::new("Cache-Control", "no-store"));

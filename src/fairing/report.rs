@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::{RelyingParty, observing, relying_party::Source, resource_server::ResourceServer};
+use crate::{relying_party::{RelyingParty, Source}, observing, resource_server::ResourceServer};
 
 /// Tells the operator what is in force, as Rocket reports its own settings.
 pub(super) async fn report(rp: &RelyingParty, protected_routes: usize) {

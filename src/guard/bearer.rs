@@ -11,12 +11,7 @@ use rocket::{
 use time::OffsetDateTime;
 
 use super::RequestState;
-use crate::{
-    AnyScope, Clock, Scopes, Secret, observing,
-    resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer},
-    scopes::{Demand, nearest},
-    token::Claims,
-};
+use crate::{scopes::{AnyScope, Scopes, Demand, nearest}, clock::Clock, secret::Secret, observing, resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer}, token::Claims};
 
 /// A route that only a request with an access token reaches, for an API: the header
 /// `Authorization: Bearer …` (RFC 6750), with the scopes `S` and claims that fit `C`.

@@ -9,10 +9,7 @@ use rocket::{
 use thiserror::Error;
 
 use super::{Bearer, LoggedIn, LoggedInError, RequestState};
-use crate::{
-    AnyScope, RelyingParty, Scopes, User, resource_server::BearerError, scopes::Demand,
-    token::Claims,
-};
+use crate::{scopes::{AnyScope, Scopes, Demand}, relying_party::{RelyingParty, User}, resource_server::BearerError, token::Claims};
 
 /// Who calls a route that serves a browser's session **or** an access token. An `Authorization` header
 /// decides, whatever its scheme; without one, the session does.

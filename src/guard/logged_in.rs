@@ -12,7 +12,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{RequestState, current_user, is_fairing_missing};
-use crate::{User, session::SignedOut, token::Claims};
+use crate::{relying_party::User, session::SignedOut, token::Claims};
 
 /// A route that only a signed-in person reaches. It derefs to [`User`].
 ///

@@ -19,14 +19,7 @@ pub use logged_in::{LoggedIn, LoggedInError};
 pub use optional_user::OptionalUser;
 pub(crate) use request_state::{Answer, Refusal, RequestState};
 
-use crate::{
-    Clock, RelyingParty, User, observing,
-    relying_party::{Freshness, Source},
-    resource_server::ResourceServer,
-    session::{CurrentSession, Session, SignedOut},
-    token::{Claims, TESTING_ISSUER},
-    user::SessionHandle,
-};
+use crate::{clock::Clock, relying_party::{RelyingParty, User, Freshness, Source, SessionHandle}, observing, resource_server::ResourceServer, session::{CurrentSession, Session, SignedOut}, token::{Claims, TESTING_ISSUER}};
 
 /// The kind of the cookie that says that the testing profile was signed out.
 pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";

@@ -9,7 +9,7 @@ use rocket::{
 };
 
 use super::is_fairing_missing;
-use crate::RelyingParty;
+use crate::relying_party::RelyingParty;
 
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for &'r RelyingParty {

@@ -91,7 +91,7 @@ mod tests {
         let attempts = crate::relying_party::Attempts::new(true);
         let now = OffsetDateTime::UNIX_EPOCH;
         attempts.begin("name", &evil, now);
-        let error = crate::SignInError::Response {
+        let error = crate::relying_party::SignInError::Response {
             error: evil.clone(),
             description: evil.clone(),
         };

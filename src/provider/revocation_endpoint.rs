@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 use super::{Endpoint, Metadata, Provider, ProviderError};
-use crate::Secret;
+use crate::secret::Secret;
 
 /// What kind of token it is (RFC 7009 §2.1).
 #[derive(Clone, Copy, Debug)]

@@ -20,7 +20,7 @@ use super::{
     Endpoint, Metadata, Provider, ProviderError, client_authentication::ClientAuthentication,
     tolerance,
 };
-use crate::{Secret, token::printable};
+use crate::{secret::Secret, token::printable};
 
 /// `openidconnect`'s client, with our token reply and both endpoints that sign-in needs.
 pub(crate) type SignInClient = Client<

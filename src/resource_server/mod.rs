@@ -28,18 +28,7 @@ use protected_resource::ProtectedResource;
 pub(crate) use protected_resource::routes;
 use seen::{SeenJwt, SeenTokens, TokenHash, Verdict};
 
-use crate::{
-    Clock, LaunchError,
-    observing::{self, Throttle},
-    provider::{Endpoint, IntrospectionEndpoint, KeyPurpose, Provider, ProviderError},
-    scopes::Demand,
-    settings::{IssuerSettings, MetadataSource, Settings, TokenValidation, TrustedProxies},
-    token::{
-        Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError,
-        ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, UnverifiedAccessToken, excerpt,
-        parts_of,
-    },
-};
+use crate::{clock::Clock, fairing::LaunchError, observing::{self, Throttle}, provider::{Endpoint, IntrospectionEndpoint, KeyPurpose, Provider, ProviderError}, scopes::Demand, settings::{IssuerSettings, MetadataSource, Settings, TokenValidation, TrustedProxies}, token::{Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError, ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, UnverifiedAccessToken, excerpt, parts_of}};
 
 /// The app in its role towards API clients: who accepts the provider's access tokens.
 #[derive(Debug)]

@@ -7,11 +7,7 @@ use moka::future::Cache;
 use time::OffsetDateTime;
 
 use super::{Accepted, Issuer};
-use crate::{
-    provider::ProviderError,
-    seen_texts::SeenTexts,
-    token::{BearerTokenError, KeySet},
-};
+use crate::{provider::ProviderError, cache::SeenTexts, token::{BearerTokenError, KeySet}};
 
 /// How long an accepted JWT is remembered, at most; `exp` is checked at each use.
 const JWT_LIFE: Duration = Duration::from_secs(5 * 60);

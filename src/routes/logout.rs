@@ -13,16 +13,7 @@ use tracing::Instrument;
 use url::{Url, form_urlencoded};
 
 use super::{Visit, clear_site_data, form, html, redirect};
-use crate::{
-    code_flow::{PendingLogout, ReturnTo},
-    events,
-    fairing::ReturnedQuery,
-    guard::{OptionalUser, RequestState, TESTING_SIGNED_OUT, current_session},
-    keys::Purpose,
-    observing, pages,
-    relying_party::{FrontChannelLogout, Source},
-    session::{SessionChange, SignedOut},
-};
+use crate::{code_flow::{PendingLogout, ReturnTo}, relying_party::{events, FrontChannelLogout, Source}, request::{ReturnedQuery, RequestState}, guard::{OptionalUser, TESTING_SIGNED_OUT, current_session}, keys::Purpose, observing, pages, session::{SessionChange, SignedOut}};
 
 /// The kind of the cookie of a sign-out under way.
 pub(crate) const PENDING_LOGOUT: &str = "oidc_logout";
@@ -408,7 +399,7 @@ impl Visit<'_, '_> {
         let text = keys.decrypt_text(Purpose::SignOut, cookie.name().as_bytes(), value);
         let text = text.ok()?;
         let pending: PendingLogout = serde_json::from_str(&text).ok()?;
-        (pending.state == crate::Secret::new(state)).then_some(pending)
+        (pending.state == crate::secret::Secret::new(state)).then_some(pending)
     }
 
     /// Who may have our page in a frame: the provider, as its issuer and its logout page name it.
@@ -556,7 +547,7 @@ impl Left {
             Some(Unrecorded { is_refused_here }) => {
                 let page = pages::sign_out_unrecorded(is_refused_here, provider, &self.return_to);
                 let mut response = html(Status::ServiceUnavailable, page);
-                let wait = crate::store::RETRY_AFTER.as_secs().to_string();
+                let wait = crate::session::store::RETRY_AFTER.as_secs().to_string();
                 response.set_raw_header("Retry-After", wait);
                 response
             }

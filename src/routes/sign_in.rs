@@ -12,24 +12,7 @@ use tracing::Instrument;
 use url::form_urlencoded;
 
 use super::{Visit, form, html, redirect};
-use crate::{
-    SignInError,
-    code_flow::{AttemptSecrets, AuthorizationResponse, Browser, Details, ReturnTo, SignInAttempt},
-    cookies::{NamedCookie, SetCookie},
-    events::{LoginRedirect, SignedIn},
-    fairing::ReturnedQuery,
-    guard::{RequestState, TESTING_SIGNED_OUT, current_session},
-    keys::Purpose,
-    observing, pages,
-    provider::{Endpoint, Provider, ProviderError},
-    relying_party::{ExchangeOutcome, NotBegun, Source, Turn, revoke_later, revoke_replaced},
-    session::{
-        BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, SignedOut,
-        while_signing_in,
-    },
-    settings::ResponseMode,
-    token::printable,
-};
+use crate::{relying_party::{SignInError, LoginRedirect, SignedIn, ExchangeOutcome, NotBegun, Source, Turn, revoke_later, revoke_replaced}, code_flow::{AttemptSecrets, AuthorizationResponse, Browser, Details, ReturnTo, SignInAttempt}, cookies::{NamedCookie, SetCookie}, request::{ReturnedQuery, RequestState}, guard::{TESTING_SIGNED_OUT, current_session}, keys::Purpose, observing, pages, provider::{Endpoint, Provider, ProviderError}, session::{BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, SignedOut, while_signing_in}, settings::ResponseMode, token::printable};
 
 /// The cookie that binds attempts to the browser that began them.
 const BROWSER: &str = "oidc_browser";
@@ -395,7 +378,7 @@ impl<'r> Visit<'r, '_> {
         provider: &Arc<Provider>,
         attempt: &SignInAttempt,
         secrets: AttemptSecrets,
-        code: crate::Secret,
+        code: crate::secret::Secret,
     ) -> Result<Completed, NotBegun> {
         let client = self.client();
         let exchange = self
@@ -463,7 +446,7 @@ impl<'r> Visit<'r, '_> {
         match current_session(self.request).await {
             Ok(_) => Outcome::Success(redirect(return_to.as_str())),
             Err(SignedOut::StoreUnavailable) => {
-                let error = crate::store::StoreError::new("who is signed in is not known");
+                let error = crate::session::store::StoreError::new("who is signed in is not known");
                 self.failed(SignInError::Store(error), return_to).await
             }
             Err(_) if may_restart && !attempt.is_restarted => {

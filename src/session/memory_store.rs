@@ -24,7 +24,7 @@ use super::{
     generations::Generations,
     store::{SessionStore, StoreError, StoredSession},
 };
-use crate::Clock;
+use crate::clock::Clock;
 
 /// How many notes of each kind are kept; the one that was not used for the longest time goes first.
 const MAX_NOTES: u64 = 1_000_000;

@@ -37,10 +37,7 @@ pub(crate) use record::{to_json, to_record};
 pub(crate) use sessions::{BeginError, Newest, Sessions};
 pub(crate) use unrecorded_ends::KeptEnd;
 
-use crate::{
-    Secret,
-    token::{ClaimSources, Claims},
-};
+use crate::{secret::Secret, token::{ClaimSources, Claims}};
 
 /// The kind of the session's cookies, which their names begin with.
 pub(crate) const COOKIE: &str = "oidc_session";

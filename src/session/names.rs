@@ -1,10 +1,7 @@
 //! The names under which a store keeps things. Names that are made of random ids are plain digests; names
 //! that are made of what others know are keyed, so that nothing can be read or guessed from them.
 
-use crate::{
-    Secret,
-    keys::{KeyRing, digest_name},
-};
+use crate::{secret::Secret, keys::{KeyRing, digest_name}};
 
 /// Makes names for one client at one issuer.
 #[derive(Clone, Debug)]

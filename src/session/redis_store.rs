@@ -14,7 +14,7 @@ use redis::{
 use rocket::futures::future::try_join_all;
 
 use super::store::{SessionStore, StoreError, StoredSession};
-use crate::Secret;
+use crate::secret::Secret;
 
 /// How long a command may take; then the store counts as unreachable.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);

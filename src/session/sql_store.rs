@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use super::store::{SessionStore, StoreError, StoredSession};
-use crate::{Secret, settings::StoreUrl};
+use crate::{secret::Secret, settings::StoreUrl};
 
 /// How long a call may take, connecting included; then the store counts as unreachable.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);

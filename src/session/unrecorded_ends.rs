@@ -25,7 +25,7 @@ use super::{
     sessions::{MAX_DIFFERENCE, seconds},
     store::StoreError,
 };
-use crate::{Clock, cookies::SetCookie, observing};
+use crate::{clock::Clock, cookies::SetCookie, observing};
 
 /// How many ends one node keeps; about 200 bytes each. When there are more, the older ones stay.
 const MAX_UNRECORDED: usize = 100_000;

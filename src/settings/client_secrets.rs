@@ -19,7 +19,7 @@ use super::{
     stray_characters::trimmed,
     value::{self, Address, Credential, SecretText, Text},
 };
-use crate::Secret;
+use crate::secret::Secret;
 
 /// A client's registration, in the form of a `client_secrets.json`.
 #[derive(Clone, Debug)]

@@ -54,10 +54,7 @@ pub(crate) use self::{
     site::Site,
     trusted_proxies::TrustedProxies,
 };
-use crate::{
-    Secret,
-    token::{Accepts, AudienceClaim},
-};
+use crate::{secret::Secret, token::{Accepts, AudienceClaim}};
 
 mod cache_size;
 mod check;

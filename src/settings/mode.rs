@@ -15,7 +15,7 @@ use super::{
     site::Site,
     stray_characters::{has_control, trimmed},
 };
-use crate::{Secret, token::ClientKey};
+use crate::{secret::Secret, token::ClientKey};
 
 /// What the launch knows beside the table.
 #[derive(Clone, Copy, Debug)]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::{CacheSize, value};
-use crate::Secret;
+use crate::secret::Secret;
 
 /// The settings of the table `oidc.session`.
 #[derive(Clone, Debug, Deserialize)]

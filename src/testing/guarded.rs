@@ -6,7 +6,7 @@ use rocket::{
 };
 
 use super::TestClient;
-use crate::RelyingParty;
+use crate::relying_party::RelyingParty;
 
 /// Visits every `GET` route of the app as nobody, and panics with a list of those that answer anything
 /// but 401, 403 or the redirect to sign-in, except for the `public` ones: routes as they are mounted, such as

@@ -13,11 +13,7 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::{RecordedRequest, runtime::block_on};
-use crate::{
-    Clock, Endpoint, LaunchError, Secret, Settings,
-    dev_provider::{DevClient, InProcessProvider, Retouch, Statement, Unsuitable},
-    settings::{Answers, InProcess, NoAnswer, StoreKind, Surroundings, TokenEndpointAuthMethod},
-};
+use crate::{clock::Clock, provider::Endpoint, fairing::LaunchError, secret::Secret, settings::{Settings, Answers, InProcess, NoAnswer, StoreKind, Surroundings, TokenEndpointAuthMethod}, dev_provider::{DevClient, InProcessProvider, Retouch, Statement, Unsuitable}};
 
 /// The issuer. Nothing of this name is ever looked up (RFC 6761 §6.2).
 const ISSUER: &str = "https://provider.test";

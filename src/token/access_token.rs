@@ -25,7 +25,7 @@ use super::{
         check_purpose, is_at_jwt, is_present,
     },
 };
-use crate::Secret;
+use crate::secret::Secret;
 
 /// The longest access token that is looked at, in bytes. It travels in a header with every request.
 pub(crate) const MAX_ACCESS_TOKEN: usize = 16 * 1024;

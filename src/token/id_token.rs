@@ -15,7 +15,7 @@ use super::{
     },
     excerpt,
 };
-use crate::Secret;
+use crate::secret::Secret;
 
 /// Types of tokens that are signed by the same keys and are no ID tokens.
 const OTHER_TYPES: [&str; 2] = ["at+jwt", "logout+jwt"];

@@ -11,7 +11,7 @@ use super::{
     JsonError, KeySet, SigningAlgorithm, TokenKind, excerpt, json::type_name, parse_object,
     parse_strict_object, reason::reason_of,
 };
-use crate::Secret;
+use crate::secret::Secret;
 
 /// The longest token that is looked at, in bytes. ID tokens with many groups come to tens of kilobytes.
 pub(crate) const MAX_TOKEN: usize = 64 * 1024;

@@ -14,7 +14,7 @@ use super::{
     excerpt,
     json::type_name,
 };
-use crate::Secret;
+use crate::secret::Secret;
 
 /// The event that a logout token tells of.
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";

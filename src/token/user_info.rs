@@ -12,7 +12,7 @@ use super::{
     },
     excerpt, parse_object,
 };
-use crate::Secret;
+use crate::secret::Secret;
 
 /// Types of tokens that are signed by the same keys and are no UserInfo responses.
 const OTHER_TYPES: [&str; 2] = ["at+jwt", "logout+jwt"];

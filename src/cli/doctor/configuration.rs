@@ -4,9 +4,7 @@ use rocket::figment::{Figment, Source};
 use url::Url;
 
 use super::Doctor;
-use crate::{
-    LaunchError, Settings, cli::app::App, fairing::secret_key, keys::SecretKey, token::printable,
-};
+use crate::{fairing::{LaunchError, secret_key}, settings::Settings, cli::app::App, keys::SecretKey, token::printable};
 
 /// Settings that could be read.
 pub(super) struct Configuration {

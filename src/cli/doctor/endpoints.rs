@@ -4,12 +4,7 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{Doctor, registration::remedy};
-use crate::{
-    ProviderError, Secret,
-    provider::{Endpoint, Metadata, Provider, TokenTypeHint},
-    settings::TokenValidation,
-    token::{Accepts, Document},
-};
+use crate::{provider::{ProviderError, Endpoint, Metadata, Provider, TokenTypeHint}, secret::Secret, settings::TokenValidation, token::{Accepts, Document}};
 
 impl Doctor {
     /// What an API accepts of an issuer beside access tokens.

@@ -22,11 +22,7 @@ use self::{
     secrets_file::{SecretsFile, keep, management},
 };
 use super::{Failure, terminal::Terminal};
-use crate::{
-    ProviderError, Secret,
-    provider::{Metadata, Provider, RegisteredClient},
-    settings::{ClientSecrets, MetadataSource, Registration, Settings, Surroundings},
-};
+use crate::{provider::{ProviderError, Metadata, Provider, RegisteredClient}, secret::Secret, settings::{ClientSecrets, MetadataSource, Registration, Settings, Surroundings}};
 
 /// The default of the setting `mount`.
 const DEFAULT_MOUNT: &str = "/oidc";

@@ -4,13 +4,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{Arguments, ClientMetadata, DEFAULT_MOUNT};
-use crate::{
-    Settings,
-    cli::terminal::Terminal,
-    provider::{Metadata, Provider, RegisteredClient, default_authentication_method},
-    settings::ClientSecrets,
-    token::printable,
-};
+use crate::{settings::{Settings, ClientSecrets}, cli::terminal::Terminal, provider::{Metadata, Provider, RegisteredClient, default_authentication_method}, token::printable};
 
 impl Arguments {
     /// Tells what is registered, where it differs from what was asked for, and what comes next.

@@ -9,7 +9,7 @@ use sqlx::{
 use tokio::sync::OnceCell;
 
 use super::{CONNECTION_TIMEOUT, Database, Dialect, SqlError, Value, run};
-use crate::{Secret, store::StoreError};
+use crate::{secret::Secret, session::store::StoreError};
 
 /// How many connections this node may have.
 const MAX_CONNECTIONS: u32 = 10;

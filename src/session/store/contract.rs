@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{SessionStore, StoreError, StoredSession};
-use crate::Secret;
+use crate::secret::Secret;
 
 const HOUR: Duration = Duration::from_secs(3600);
 

@@ -7,12 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::{
-    Secret, SignInError, User, observing,
-    session::{Session, SessionChange, SessionTokens},
-    settings::is_reserved,
-    token::{Claims, printable},
-};
+use crate::{secret::Secret, relying_party::{SignInError, User}, observing, session::{Session, SessionChange, SessionTokens}, settings::is_reserved, token::{Claims, printable}};
 
 /// The app's part in sign-in and sign-out. Every method does nothing unless the app writes it.
 ///

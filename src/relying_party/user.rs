@@ -7,9 +7,7 @@ use serde::{Serialize, Serializer};
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use crate::{
-    RefreshError, RelyingParty, Secret, guard::Answer, session::CurrentSession, token::Claims,
-};
+use crate::{relying_party::{RefreshError, RelyingParty}, secret::Secret, session::{OutgoingSession, CurrentSession}, token::Claims};
 
 /// A person who is signed in, with the claims that the provider made about them.
 ///

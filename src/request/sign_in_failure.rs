@@ -2,7 +2,7 @@
 
 use rocket::{Request, http::Status};
 
-use crate::{SignInError, guard::RequestState};
+use crate::{relying_party::SignInError, request::RequestState};
 
 /// A sign-in that failed: what the person, the app and the log share.
 ///
@@ -57,7 +57,7 @@ impl SignInFailure {
         let wait = match &self.error {
             SignInError::Provider(error) => error.retry_after()?,
             SignInError::TooManySignIns { retry_after } => *retry_after,
-            SignInError::Store(_) => crate::store::RETRY_AFTER,
+            SignInError::Store(_) => crate::session::store::RETRY_AFTER,
             _ => return None,
         };
         Some(wait.as_secs())

@@ -6,10 +6,7 @@ use rocket::{
 };
 use url::form_urlencoded;
 
-use crate::{
-    RelyingParty,
-    routes::{LOGGED_OUT, PENDING_LOGOUT},
-};
+use crate::{relying_party::RelyingParty, routes::{LOGGED_OUT, PENDING_LOGOUT}};
 
 /// The query that a request came with, for the route that it is meant for.
 #[derive(Default)]

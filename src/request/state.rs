@@ -10,13 +10,7 @@ use std::{
 
 use rocket::Request;
 
-use crate::{
-    SignInFailure,
-    cookies::CookieChanges,
-    resource_server::BearerError,
-    scopes::Demand,
-    session::{CurrentSession, SignedOut},
-};
+use crate::{request::SignInFailure, cookies::CookieChanges, resource_server::BearerError, scopes::Demand, session::{CurrentSession, SignedOut}};
 
 /// How many requests of this process have left something. While it is none, an answer does not even
 /// look: most requests of most apps are for assets, and a look costs as much as all else that we do.
