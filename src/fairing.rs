@@ -1,8 +1,8 @@
 //! `Oidc`, the fairing: settings, discovery, routes, and what happens to every request and answer.
 
 mod answer;
+mod launch_error;
 mod report;
-mod returned_query;
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,36 +10,34 @@ use rocket::{
     Build, Data, Orbit, Request, Response, Rocket,
     fairing::{self, Fairing, Info, Kind},
     figment::{Figment, providers::Serialized},
-    response::{self, Responder},
+    response::Responder,
 };
 use serde::Deserialize;
 use url::Url;
 
-pub(crate) use returned_query::ReturnedQuery;
-
-use returned_query::PrivatePaths;
+pub use launch_error::LaunchError;
 
 #[cfg(feature = "testing")]
 use crate::testing::TestProvider;
-use crate::{clock::Clock, relying_party::{Events, RelyingParty, AppEvents, NoEvents, Attempts, Exchanges, PostLogout, Refreshes, Source}, fairing::LaunchError, request::{SignInFailure, RequestState}, cookies::Cookies, keys::{KeyRing, SecretKey, SecretKeyError}, observing, protect::is_protected, provider::Provider, resource_server::{self, ResourceServer}, routes, session::{Sessions, store::SessionStore}, settings::{Mode, Registration, Settings, Site, Surroundings, TrustedProxies}, token::Claims};
-
-type RenderFailure =
-    dyn Fn(&Request<'_>, &SignInFailure) -> response::Result<'static> + Send + Sync;
-
-/// The app's page for a sign-in that failed, if it has one; managed.
-#[derive(Clone)]
-pub(crate) struct ErrorPage(Option<Arc<RenderFailure>>);
-
-impl ErrorPage {
-    /// The app's answer, or a status for its catchers; `None` when the app leaves it to us.
-    pub(crate) fn render(
-        &self,
-        request: &Request<'_>,
-        failure: &SignInFailure,
-    ) -> Option<response::Result<'static>> {
-        self.0.as_ref().map(|render| render(request, failure))
-    }
-}
+use crate::{
+    clock::Clock,
+    cookies::Cookies,
+    keys::{KeyRing, SecretKey, SecretKeyError},
+    observing,
+    pages::ErrorPage,
+    protect::is_protected,
+    provider::Provider,
+    relying_party::{
+        AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, Refreshes, RelyingParty,
+        Source,
+    },
+    request::{PrivatePaths, RequestState, SignInFailure},
+    resource_server::{self, ResourceServer},
+    routes,
+    session::{Sessions, store::SessionStore},
+    settings::{Mode, Registration, Settings, Site, Surroundings, TrustedProxies},
+    token::Claims,
+};
 
 type Customize =
     Box<dyn Fn(Settings) -> Result<Settings, Box<dyn std::error::Error>> + Send + Sync>;
@@ -470,7 +468,10 @@ pub(crate) async fn start_dev_provider(
     surroundings: &Surroundings,
     clock: &Clock,
 ) -> Result<Option<crate::dev_provider::DevProvider>, LaunchError> {
-    use crate::{secret::Secret, dev_provider::{CLIENT_ID, DevClient, DevProvider}};
+    use crate::{
+        dev_provider::{CLIENT_ID, DevClient, DevProvider},
+        secret::Secret,
+    };
 
     let Some(wanted) = settings.dev_provider_to_start(surroundings)?.cloned() else {
         return Ok(None);

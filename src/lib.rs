@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod cache;
 #[cfg(feature = "cli")]
 #[doc(hidden)]
 pub mod cli;
@@ -10,8 +11,6 @@ mod code_flow;
 mod cookies;
 #[cfg(feature = "dev-provider")]
 mod dev_provider;
-mod error;
-mod events;
 mod fairing;
 mod guard;
 mod hash_of_end;
@@ -27,30 +26,30 @@ mod pages;
 mod protect;
 mod provider;
 mod relying_party;
+mod request;
 mod resource_server;
 mod routes;
 mod scopes;
 mod secret;
-mod seen_texts;
 mod session;
 pub mod settings;
-mod sign_in_failure;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod token;
-mod user;
 
 pub use clock::Clock;
-pub use error::{LaunchError, SignInError};
-pub use events::{Events, LoggedOut, LoginRedirect, Refused, SignedIn};
-pub use fairing::Oidc;
+pub use fairing::{LaunchError, Oidc};
 pub use guard::{
     Authorized, AuthorizedError, Bearer, Caller, CallerError, LoggedIn, LoggedInError,
     OptionalUser, Policy,
 };
 pub use protect::{protect, protect_with};
 pub use provider::{Endpoint, ProviderError};
-pub use relying_party::{RefreshError, RelyingParty};
+pub use relying_party::{
+    AccessTokenError, Events, LoggedOut, LoginRedirect, RefreshError, Refused, RelyingParty,
+    SignInError, SignedIn, User,
+};
+pub use request::SignInFailure;
 pub use resource_server::{BearerError, BearerUserInfoError};
 #[doc(hidden)]
 pub use scopes::is_scope;
@@ -60,6 +59,4 @@ pub use session::{
     SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, SignedOut, store,
 };
 pub use settings::Settings;
-pub use sign_in_failure::SignInFailure;
 pub use token::Claims;
-pub use user::{AccessTokenError, User};

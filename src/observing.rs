@@ -15,7 +15,13 @@ use time::OffsetDateTime;
 use tracing::{dispatcher, instrument::WithSubscriber, subscriber::NoSubscriber};
 use url::Url;
 
-use crate::{relying_party::SignInError, provider::{Endpoint, ProviderError}, resource_server::BearerError, session::{SessionChange, SignedOut}, token::{Claims, printable, printable_name}};
+use crate::{
+    provider::{Endpoint, ProviderError},
+    relying_party::SignInError,
+    resource_server::BearerError,
+    session::{SessionChange, SignedOut},
+    token::{Claims, printable, printable_name},
+};
 
 /// Counts something, if the feature `metrics` is on. Labels that are literals cost no allocation.
 macro_rules! count {

@@ -1,10 +1,13 @@
 //! The pages of our own: a sign-in that failed, the button that signs out, and a sign-out that is not recorded.
 
 pub(crate) mod debug;
+mod error_page;
 
 use std::borrow::Cow;
 
 use rocket::http::RawStr;
+
+pub(crate) use error_page::ErrorPage;
 
 use crate::request::SignInFailure;
 

@@ -10,7 +10,10 @@ use rocket::{
     route::{self, Handler},
 };
 
-use crate::{guard::{Authorized, LoggedIn, Policy}, relying_party::RelyingParty};
+use crate::{
+    guard::{Authorized, LoggedIn, Policy},
+    relying_party::RelyingParty,
+};
 
 /// Lets only signed-in people reach these routes: the app's own, a `FileServer`, or anybody else's.
 ///

@@ -2,9 +2,12 @@
 
 mod attempts;
 mod claimed_attempts;
+pub(crate) mod events;
 mod exchange;
 mod logout;
 mod refresh;
+mod sign_in_error;
+mod user;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -12,14 +15,34 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use url::Url;
 
-pub use self::refresh::RefreshError;
 pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
+    events::{AppEvents, NoEvents},
     exchange::{ExchangeOutcome, Exchanges, Turn},
     logout::{FrontChannelLogout, PostLogout, revoke_later, revoke_replaced},
     refresh::{Freshness, Refreshes},
+    user::SessionHandle,
 };
-use crate::{clock::Clock, secret::Secret, code_flow::{AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt, authorization_request}, cookies::Cookies, relying_party::{SignInError, AppEvents}, observing, provider::{KeyPurpose, Metadata, Provider, RequestedBy, Tokens}, session::{EarlierEnds, Session, SessionTokens, Sessions}, settings::{Settings, Site, TrustedProxies}, token::{ClaimSources, Claims, IdToken, IdTokenExpectations, TESTING_ISSUER}};
+pub use self::{
+    events::{Events, LoggedOut, LoginRedirect, Refused, SignedIn},
+    refresh::RefreshError,
+    sign_in_error::SignInError,
+    user::{AccessTokenError, User},
+};
+use crate::{
+    clock::Clock,
+    code_flow::{
+        AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt,
+        authorization_request,
+    },
+    cookies::Cookies,
+    observing,
+    provider::{KeyPurpose, Metadata, Provider, RequestedBy, Tokens},
+    secret::Secret,
+    session::{EarlierEnds, Session, SessionTokens, Sessions},
+    settings::{Settings, Site, TrustedProxies},
+    token::{ClaimSources, Claims, IdToken, IdTokenExpectations, TESTING_ISSUER},
+};
 
 /// The app in its role towards the provider: who sends people there and knows who came back.
 ///
@@ -72,6 +95,9 @@ pub(crate) struct BegunSignIn {
     /// For a cookie of this attempt, if it needs one.
     pub(crate) details: Option<String>,
 }
+
+/// The path below `mount` that the provider leads to after a sign-out.
+pub(crate) const LOGGED_OUT: &str = "/logged-out";
 
 /// How much later than the provider issued a code this node sends it, at most, and what the clocks of a store
 /// and of this node differ by in measuring so short a time.

@@ -15,7 +15,6 @@ use rocket::{
 };
 use time::OffsetDateTime;
 
-pub(crate) use self::logout::{LOGGED_OUT, PENDING_LOGOUT};
 #[cfg(feature = "testing")]
 pub(crate) use self::sign_in::begin_session;
 use self::{
@@ -23,7 +22,15 @@ use self::{
     logout::{BackchannelLogout, FrontchannelLogout, LoggedOut, Logout, LogoutPage},
     sign_in::{Authorize, AuthorizeForm, AuthorizeHead, InitiateLogin, InitiateLoginForm, Login},
 };
-use crate::{relying_party::{RelyingParty, SignInError, AppEvents}, request::{SignInFailure, RequestState}, code_flow::ReturnTo, cookies::SetCookie, pages::{self, ErrorPage}, observing, provider::http_client::is_loopback};
+use crate::{
+    code_flow::ReturnTo,
+    cookies::SetCookie,
+    observing,
+    pages::{self, ErrorPage},
+    provider::http_client::is_loopback,
+    relying_party::{AppEvents, LOGGED_OUT, RelyingParty, SignInError},
+    request::{RequestState, SignInFailure},
+};
 
 /// The page for developers, to be mounted beside the others in the debug profile.
 pub(crate) fn debug_routes() -> Vec<Route> {
@@ -67,7 +74,7 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
         named("oidc_logout", Route::new(Method::Post, "/logout", Logout)),
         named(
             "oidc_logged_out",
-            Route::new(Method::Get, logout::LOGGED_OUT, LoggedOut),
+            Route::new(Method::Get, LOGGED_OUT, LoggedOut),
         ),
         named(
             "oidc_backchannel_logout",
@@ -298,7 +305,10 @@ fn html<'r>(status: Status, page: String) -> Response<'r> {
 #[cfg(test)]
 mod tests {
     use super::explanation;
-    use crate::{provider::{ProviderError, Endpoint}, relying_party::SignInError};
+    use crate::{
+        provider::{Endpoint, ProviderError},
+        relying_party::SignInError,
+    };
 
     #[test]
     fn what_the_person_is_told_of_a_refused_client() {

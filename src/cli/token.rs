@@ -16,7 +16,15 @@ use super::{
     report::{Check, Report, Verdict},
     terminal::Terminal,
 };
-use crate::{resource_server::{BearerError, ExaminedField, ResourceServer}, clock::Clock, fairing::LaunchError, dev_provider::CLIENT_ID, provider::Provider, settings::{Mode, Settings, Surroundings}, token::KeySet};
+use crate::{
+    clock::Clock,
+    dev_provider::CLIENT_ID,
+    fairing::LaunchError,
+    provider::Provider,
+    resource_server::{BearerError, ExaminedField, ResourceServer},
+    settings::{Mode, Settings, Surroundings},
+    token::KeySet,
+};
 
 /// Say what a `Bearer` guard of the app makes of an access token, check by check
 ///
@@ -107,8 +115,10 @@ fn resource_server(app: App) -> Result<ResourceServer, Failure> {
     };
     let settings = Arc::new(settings);
     let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
-    ResourceServer::new(provider, base_url.as_ref(), settings, Clock::default())
-        .map_err(|error: LaunchError| Failure::new(error.to_string(), error.remedy()))
+    ResourceServer::new(provider, base_url.as_ref(), settings, Clock::default()).map_err(|error| {
+        let error = LaunchError::from(error);
+        Failure::new(error.to_string(), error.remedy())
+    })
 }
 
 /// The development provider is the one that the app has started.

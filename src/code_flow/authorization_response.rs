@@ -1,6 +1,6 @@
 //! The authorization response (RFC 6749 §4.1.2, RFC 9207): what the browser brings back.
 
-use crate::{secret::Secret, relying_party::SignInError, token::printable};
+use crate::{relying_party::SignInError, secret::Secret, token::printable};
 
 /// The query of the callback, each parameter at most once.
 #[derive(Debug, Default)]

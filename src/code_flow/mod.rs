@@ -8,7 +8,7 @@ mod sign_in_attempt;
 
 pub(crate) use authorization_request::authorization_request;
 pub(crate) use authorization_response::AuthorizationResponse;
-pub(crate) use logout_request::{PendingLogout, logout_request};
+pub(crate) use logout_request::{PENDING_LOGOUT, PendingLogout, logout_request};
 pub(crate) use return_to::ReturnTo;
 pub(crate) use sign_in_attempt::{
     AttemptId, AttemptSecrets, Browser, BrowserId, Details, SignInAttempt,

@@ -7,7 +7,11 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use time::OffsetDateTime;
 
 use super::ReturnTo;
-use crate::{secret::Secret, keys::{DecryptError, KeyNumber, KeyRing, Purpose, digest_name}, session::EarlierEnds};
+use crate::{
+    keys::{DecryptError, KeyNumber, KeyRing, Purpose, digest_name},
+    secret::Secret,
+    session::EarlierEnds,
+};
 
 const ID_LEN: usize = 16;
 /// The characters of an id in base64url.

@@ -38,7 +38,12 @@ use url::Url;
 #[cfg(feature = "testing")]
 pub(crate) use self::in_process::{InProcessProvider, Unsuitable};
 use self::{grants::Grants, signing::SigningKey};
-use crate::{clock::Clock, fairing::LaunchError, secret::Secret, provider::{Endpoint, http_client::HttpClient}, settings::{ApiSettings, DevProviderSettings, HttpSettings, InsecureHttpHosts}};
+use crate::{
+    clock::Clock,
+    provider::{Endpoint, http_client::HttpClient},
+    secret::Secret,
+    settings::{ApiSettings, DevProviderSettings, HttpSettings, InsecureHttpHosts},
+};
 
 /// The app's `client_id` here, unless its settings say another.
 pub(crate) const CLIENT_ID: &str = "dev-client";
@@ -84,15 +89,6 @@ impl DevProviderError {
                 "stop what listens there, or choose another port in `oidc.dev_provider.port`; 0 takes a free one"
             }
             DevProviderError::Key | DevProviderError::Stopped => "start the app again",
-        }
-    }
-}
-
-impl From<DevProviderError> for LaunchError {
-    fn from(error: DevProviderError) -> LaunchError {
-        LaunchError::DevProvider {
-            cause: error.to_string(),
-            remedy: error.remedy().to_owned(),
         }
     }
 }

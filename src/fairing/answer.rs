@@ -2,10 +2,15 @@
 
 use rocket::{
     Request, Response,
-    http::{Header, Method, Status},
+    http::{Header, Status},
 };
 
-use crate::{relying_party::{RelyingParty, Source}, request::{SignInFailure, Refusal, RequestState}, resource_server::ResourceServer, session::SignedOut};
+use crate::{
+    relying_party::{RelyingParty, Source},
+    request::{Refusal, RequestState, SignInFailure, is_page_load},
+    resource_server::ResourceServer,
+    session::SignedOut,
+};
 
 /// Finishes an answer, whoever made it: a route, a catcher or another fairing.
 pub(super) async fn finish<'r>(
@@ -170,30 +175,5 @@ fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: S
         response.remove_header("WWW-Authenticate");
         response.remove_header("Access-Control-Expose-Headers");
         response.set_sized_body(0, std::io::Cursor::new(""));
-    }
-}
-
-/// Whether a person waits for this page: what browsers say of themselves, else what they accept.
-fn is_page_load(request: &Request<'_>) -> bool {
-    let headers = request.headers();
-    let is = |name, value: &str| {
-        headers
-            .get_one(name)
-            .is_some_and(|v| v.eq_ignore_ascii_case(value))
-    };
-    let is_prefetch = ["Sec-Purpose", "Purpose"].iter().any(|name| {
-        headers
-            .get_one(name)
-            .is_some_and(|purpose| purpose.to_ascii_lowercase().contains("prefetch"))
-    });
-
-    if request.method() != Method::Get || is_prefetch {
-        false
-    } else if headers.contains("Sec-Fetch-Mode") || headers.contains("Sec-Fetch-Dest") {
-        is("Sec-Fetch-Mode", "navigate") && is("Sec-Fetch-Dest", "document")
-    } else {
-        headers
-            .get("Accept")
-            .any(|accept| accept.to_ascii_lowercase().contains("text/html"))
     }
 }

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::{relying_party::{RelyingParty, Source}, observing, resource_server::ResourceServer};
+use crate::{
+    observing,
+    relying_party::{RelyingParty, Source},
+    resource_server::ResourceServer,
+};
 
 /// Tells the operator what is in force, as Rocket reports its own settings.
 pub(super) async fn report(rp: &RelyingParty, protected_routes: usize) {

@@ -10,8 +10,15 @@ use rocket::{
 };
 use time::OffsetDateTime;
 
-use super::RequestState;
-use crate::{scopes::{AnyScope, Scopes, Demand, nearest}, clock::Clock, secret::Secret, observing, resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer}, token::Claims};
+use crate::{
+    clock::Clock,
+    observing,
+    request::RequestState,
+    resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer},
+    scopes::{AnyScope, Demand, Scopes, nearest},
+    secret::Secret,
+    token::Claims,
+};
 
 /// A route that only a request with an access token reaches, for an API: the header
 /// `Authorization: Bearer …` (RFC 6750), with the scopes `S` and claims that fit `C`.

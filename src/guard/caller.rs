@@ -8,8 +8,14 @@ use rocket::{
 };
 use thiserror::Error;
 
-use super::{Bearer, LoggedIn, LoggedInError, RequestState};
-use crate::{scopes::{AnyScope, Scopes, Demand}, relying_party::{RelyingParty, User}, resource_server::BearerError, token::Claims};
+use super::{Bearer, LoggedIn, LoggedInError};
+use crate::{
+    relying_party::{RelyingParty, User},
+    request::RequestState,
+    resource_server::BearerError,
+    scopes::{AnyScope, Demand, Scopes},
+    token::Claims,
+};
 
 /// Who calls a route that serves a browser's session **or** an access token. An `Authorization` header
 /// decides, whatever its scheme; without one, the session does.

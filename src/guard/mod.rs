@@ -6,7 +6,6 @@ mod caller;
 mod logged_in;
 mod optional_user;
 mod relying_party;
-mod request_state;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,9 +16,16 @@ pub use bearer::Bearer;
 pub use caller::{Caller, CallerError};
 pub use logged_in::{LoggedIn, LoggedInError};
 pub use optional_user::OptionalUser;
-pub(crate) use request_state::{Answer, Refusal, RequestState};
 
-use crate::{clock::Clock, relying_party::{RelyingParty, User, Freshness, Source, SessionHandle}, observing, resource_server::ResourceServer, session::{CurrentSession, Session, SignedOut}, token::{Claims, TESTING_ISSUER}};
+use crate::{
+    clock::Clock,
+    observing,
+    relying_party::{Freshness, RelyingParty, SessionHandle, Source, User},
+    request::RequestState,
+    resource_server::ResourceServer,
+    session::{CurrentSession, Session, SignedOut},
+    token::{Claims, TESTING_ISSUER},
+};
 
 /// The kind of the cookie that says that the testing profile was signed out.
 pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";

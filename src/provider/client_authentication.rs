@@ -6,7 +6,11 @@ use time::OffsetDateTime;
 use url::{Url, form_urlencoded};
 
 use super::{Endpoint, Metadata, Provider, ProviderError};
-use crate::{secret::Secret, settings::TokenEndpointAuthMethod, token::{CLIENT_ASSERTION_TYPE, ClientKey}};
+use crate::{
+    secret::Secret,
+    settings::TokenEndpointAuthMethod,
+    token::{CLIENT_ASSERTION_TYPE, ClientKey},
+};
 
 /// What one request carries for it.
 pub(super) enum ClientAuthentication {

@@ -103,7 +103,11 @@ mod tests {
     use url::Url;
 
     use super::*;
-    use crate::{secret::Secret, provider::Provider, settings::{GivenEndpoints, MetadataSource, Registration, Settings}};
+    use crate::{
+        provider::Provider,
+        secret::Secret,
+        settings::{GivenEndpoints, MetadataSource, Registration, Settings},
+    };
 
     /// Refreshes at a token endpoint that answers with these bytes, or hangs up when there are none.
     async fn refresh(answer: String) -> ProviderError {

@@ -11,7 +11,10 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{Endpoint, Provider, ProviderError};
-use crate::{secret::Secret, token::{Document, printable}};
+use crate::{
+    secret::Secret,
+    token::{Document, printable},
+};
 
 /// A client as the provider registered it (Registration 1.0 §3.2): its metadata, and how to change it.
 #[derive(Clone, Debug)]

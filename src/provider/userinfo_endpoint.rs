@@ -6,7 +6,12 @@ use openidconnect::http::{Request, header};
 use time::OffsetDateTime;
 
 use super::{Endpoint, KeyPurpose, Metadata, Provider, ProviderError};
-use crate::{secret::Secret, token::{Claims, UserInfoError, UserInfoExpectations, accept_signed_user_info, accept_user_info}};
+use crate::{
+    secret::Secret,
+    token::{
+        Claims, UserInfoError, UserInfoExpectations, accept_signed_user_info, accept_user_info,
+    },
+};
 
 /// An answer of the UserInfo endpoint, not judged yet.
 enum UserInfoReply {

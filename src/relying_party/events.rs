@@ -7,7 +7,14 @@ use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use crate::{secret::Secret, relying_party::{SignInError, User}, observing, session::{Session, SessionChange, SessionTokens}, settings::is_reserved, token::{Claims, printable}};
+use crate::{
+    observing,
+    relying_party::{SignInError, User},
+    secret::Secret,
+    session::{Session, SessionChange, SessionTokens},
+    settings::is_reserved,
+    token::{Claims, printable},
+};
 
 /// The app's part in sign-in and sign-out. Every method does nothing unless the app writes it.
 ///

@@ -25,7 +25,14 @@ use super::{
     claimed_attempts::{Claimed, ClaimedAttempts},
     logout::revoke_later,
 };
-use crate::{secret::Secret, code_flow::{AttemptId, AttemptSecrets, SignInAttempt}, relying_party::SignInError, observing, provider::Provider, session::{CurrentSession, Session, SessionTokens, store::StoreError}};
+use crate::{
+    code_flow::{AttemptId, AttemptSecrets, SignInAttempt},
+    observing,
+    provider::Provider,
+    relying_party::SignInError,
+    secret::Secret,
+    session::{CurrentSession, Session, SessionTokens, store::StoreError},
+};
 
 /// How long a result waits for identical callbacks.
 const RESULT_TTL: Duration = Duration::from_secs(60);

@@ -7,7 +7,19 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{RelyingParty, Source};
-use crate::{secret::Secret, code_flow::{PendingLogout, ReturnTo, logout_request}, observing, provider::{KeyPurpose, Provider, ProviderError, TokenTypeHint}, session::{CurrentSession, EndCause, SessionChange, SessionInfo, SessionTokens, store::StoreError}, settings::{Settings, Site}, token::{EndedSession, Jws, LogoutToken, LogoutTokenError, LogoutTokenExpectations, TESTING_ISSUER}};
+use crate::{
+    code_flow::{PendingLogout, ReturnTo, logout_request},
+    observing,
+    provider::{KeyPurpose, Provider, ProviderError, TokenTypeHint},
+    secret::Secret,
+    session::{
+        CurrentSession, EndCause, SessionChange, SessionInfo, SessionTokens, store::StoreError,
+    },
+    settings::{Settings, Site},
+    token::{
+        EndedSession, Jws, LogoutToken, LogoutTokenError, LogoutTokenExpectations, TESTING_ISSUER,
+    },
+};
 
 /// Where the provider sends people who have signed out.
 #[derive(Clone, Debug)]

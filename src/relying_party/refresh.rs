@@ -18,7 +18,22 @@ use tokio::sync::watch;
 use tracing::Instrument;
 
 use super::{RelyingParty, Source, logout::revoke_later};
-use crate::{secret::Secret, observing, provider::{KeyPurpose, Metadata, Provider, ProviderError, RefreshVerdict, RequestedBy, Tokens, UserInfoRequestError}, session::{BeginError, CurrentSession, EndCause, KeptEnd, Newest, Session, SessionChange, SessionTokens, SignedOut, store::StoreError}, token::{Claims, IdTokenError, IdTokenExpectations, OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError}};
+use crate::{
+    observing,
+    provider::{
+        KeyPurpose, Metadata, Provider, ProviderError, RefreshVerdict, RequestedBy, Tokens,
+        UserInfoRequestError,
+    },
+    secret::Secret,
+    session::{
+        BeginError, CurrentSession, EndCause, KeptEnd, Newest, Session, SessionChange,
+        SessionTokens, SignedOut, store::StoreError,
+    },
+    token::{
+        Claims, IdTokenError, IdTokenExpectations, OriginalSignIn, RefreshedIdToken,
+        RefreshedIdTokenError,
+    },
+};
 
 /// How much ahead of its end a token is refreshed, at most.
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);

@@ -7,7 +7,12 @@ use serde::{Serialize, Serializer};
 use thiserror::Error;
 use time::OffsetDateTime;
 
-use crate::{relying_party::{RefreshError, RelyingParty}, secret::Secret, session::{OutgoingSession, CurrentSession}, token::Claims};
+use crate::{
+    relying_party::{RefreshError, RelyingParty},
+    secret::Secret,
+    session::{CurrentSession, OutgoingSession},
+    token::Claims,
+};
 
 /// A person who is signed in, with the claims that the provider made about them.
 ///
@@ -29,7 +34,7 @@ pub struct User<C = Claims> {
 #[derive(Clone)]
 pub(crate) struct SessionHandle {
     pub(crate) rp: Arc<RelyingParty>,
-    pub(crate) answer: Arc<Answer>,
+    pub(crate) answer: Arc<OutgoingSession>,
 }
 
 impl fmt::Debug for SessionHandle {

@@ -6,7 +6,10 @@ use rocket::{
 };
 use url::form_urlencoded;
 
-use crate::{relying_party::RelyingParty, routes::{LOGGED_OUT, PENDING_LOGOUT}};
+use crate::{
+    code_flow::PENDING_LOGOUT,
+    relying_party::{LOGGED_OUT, RelyingParty},
+};
 
 /// The query that a request came with, for the route that it is meant for.
 #[derive(Default)]
@@ -20,7 +23,7 @@ impl ReturnedQuery {
 }
 
 /// The paths whose query is not logged.
-pub(super) struct PrivatePaths {
+pub(crate) struct PrivatePaths {
     /// The routes that read such a query from a `GET` at exactly this path.
     readers: [String; 3],
     /// All of them, in their canonical form.
@@ -31,7 +34,7 @@ pub(super) struct PrivatePaths {
 }
 
 impl PrivatePaths {
-    pub(super) fn new(rp: &RelyingParty) -> PrivatePaths {
+    pub(crate) fn new(rp: &RelyingParty) -> PrivatePaths {
         let callback = rp.site.callback_path.clone();
         let front_channel = rp.route_path("frontchannel-logout");
         let back_channel = rp.route_path("backchannel-logout");
@@ -48,7 +51,7 @@ impl PrivatePaths {
 
     /// Takes the query out of the request's address before Rocket logs it, whatever the method and however the path
     /// is spelled. Only the usual spelling is the route: another one stays as it is, and has no query.
-    pub(super) fn hide_query(&self, rp: &RelyingParty, request: &mut Request<'_>) {
+    pub(crate) fn hide_query(&self, rp: &RelyingParty, request: &mut Request<'_>) {
         let path = request.uri().path().as_str();
         let query = request.uri().query();
         if query.is_none() && !path.contains('%') {

@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -10,7 +10,13 @@ use std::{
 
 use rocket::Request;
 
-use crate::{request::SignInFailure, cookies::CookieChanges, resource_server::BearerError, scopes::Demand, session::{CurrentSession, SignedOut}};
+use crate::{
+    cookies::CookieChanges,
+    request::SignInFailure,
+    resource_server::BearerError,
+    scopes::Demand,
+    session::{CurrentSession, OutgoingSession, SignedOut},
+};
 
 /// How many requests of this process have left something. While it is none, an answer does not even
 /// look: most requests of most apps are for assets, and a look costs as much as all else that we do.
@@ -22,7 +28,7 @@ pub(crate) struct RequestState {
     /// The session, once a guard has looked for it.
     pub(crate) session: OnceLock<Result<Arc<CurrentSession>, SignedOut>>,
     /// The session that the answer carries, if it is to carry one.
-    pub(crate) answer: Arc<Answer>,
+    pub(crate) answer: Arc<OutgoingSession>,
     /// When a request is to be tried again that a guard answered with 503.
     pub(crate) retry_after: OnceLock<Duration>,
     /// Why a guard refused for want of a session. A page load with this goes to sign-in when its answer
@@ -96,109 +102,5 @@ impl RequestState {
 impl Drop for RequestState {
     fn drop(&mut self) {
         LEFT.fetch_sub(1, Ordering::Release);
-    }
-}
-
-/// The session that an answer carries to the browser: encrypted once, when the answer is made.
-#[derive(Debug, Default)]
-pub(crate) struct Answer(Mutex<AnswerState>);
-
-#[derive(Debug, Default)]
-enum AnswerState {
-    /// It carries none so far.
-    #[default]
-    Nothing,
-    Session(Box<CurrentSession>),
-    /// Its headers are made.
-    Sent,
-}
-
-impl Answer {
-    /// Has the answer carry this session, unless it has a newer generation of it. `false` when its headers
-    /// are made already.
-    pub(crate) fn set(&self, session: &CurrentSession) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*state {
-            AnswerState::Sent => return false,
-            AnswerState::Session(other)
-                if other.name() == session.name() && other.generation > session.generation => {}
-            AnswerState::Nothing | AnswerState::Session(_) => {
-                *state = AnswerState::Session(Box::new(session.clone()));
-            }
-        }
-        true
-    }
-
-    pub(crate) fn is_sent(&self) -> bool {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        matches!(*state, AnswerState::Sent)
-    }
-
-    /// The headers are made now: the session that they are to carry.
-    pub(crate) fn send(&self) -> Option<CurrentSession> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match std::mem::replace(&mut *state, AnswerState::Sent) {
-            AnswerState::Session(session) => Some(*session),
-            AnswerState::Nothing | AnswerState::Sent => None,
-        }
-    }
-}
-
-impl SignedOut {
-    /// Why a guard refused this request for want of a session, if one did: for catchers. See
-    /// [`SignInFailure::of`] for an example.
-    pub fn of(request: &Request<'_>) -> Option<SignedOut> {
-        RequestState::left_by(request)?.signed_out.get().copied()
-    }
-}
-
-impl BearerError {
-    /// Why a guard refused this request for want of an access token, if one did: for catchers. See
-    /// [`SignInFailure::of`] for an example.
-    pub fn of<'r>(request: &'r Request<'_>) -> Option<&'r BearerError> {
-        let last = RequestState::left_by(request)?.refusals().last()?;
-        Some(&last.error)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use time::OffsetDateTime;
-
-    use super::*;
-    use crate::{session::Session, token::Claims};
-
-    fn session(name: &str, generation: u64, refresh_due: i64) -> CurrentSession {
-        let now = OffsetDateTime::UNIX_EPOCH;
-        let mut session = Session::new("https://op.example", Claims::default(), now);
-        session.generation = generation;
-        session.refresh_due = Some(refresh_due);
-        CurrentSession::nowhere(session).with_name(name)
-    }
-
-    /// What an answer carries to which these sessions were given.
-    fn carried(given: &[(&str, u64, i64)]) -> Option<(String, u64, i64)> {
-        let answer = Answer::default();
-        for (name, generation, refresh_due) in given {
-            assert!(answer.set(&session(name, *generation, *refresh_due)));
-        }
-        assert!(!answer.is_sent());
-        let sent = answer.send();
-        assert!(answer.is_sent());
-        assert!(!answer.set(&session("late", 9, 0)));
-        assert!(answer.send().is_none());
-        sent.map(|s| (s.name().to_owned(), s.generation, s.refresh_due.unwrap()))
-    }
-
-    #[test]
-    fn an_answer_carries_the_newest_generation_of_a_session_and_of_two_the_later() {
-        let expected = |name: &str, generation, due| Some((name.to_owned(), generation, due));
-        assert_eq!(carried(&[]), None);
-        assert_eq!(carried(&[("a", 1, 0), ("a", 2, 0)]), expected("a", 2, 0));
-        assert_eq!(carried(&[("a", 2, 0), ("a", 1, 0)]), expected("a", 2, 0));
-        // Such as one whose use was noted.
-        assert_eq!(carried(&[("a", 2, 0), ("a", 2, 1)]), expected("a", 2, 1));
-        // A sign-in in place of a session that was refreshed often.
-        assert_eq!(carried(&[("a", 9, 0), ("b", 1, 0)]), expected("b", 1, 0));
     }
 }

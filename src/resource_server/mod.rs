@@ -13,6 +13,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::Request;
+use thiserror::Error;
 use time::OffsetDateTime;
 use tracing::Instrument;
 use url::Url;
@@ -28,7 +29,29 @@ use protected_resource::ProtectedResource;
 pub(crate) use protected_resource::routes;
 use seen::{SeenJwt, SeenTokens, TokenHash, Verdict};
 
-use crate::{clock::Clock, fairing::LaunchError, observing::{self, Throttle}, provider::{Endpoint, IntrospectionEndpoint, KeyPurpose, Provider, ProviderError}, scopes::Demand, settings::{IssuerSettings, MetadataSource, Settings, TokenValidation, TrustedProxies}, token::{Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError, ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, UnverifiedAccessToken, excerpt, parts_of}};
+use crate::{
+    clock::Clock,
+    observing::{self, Throttle},
+    provider::{Endpoint, IntrospectionEndpoint, KeyPurpose, Provider, ProviderError},
+    scopes::Demand,
+    settings::{
+        IssuerSettings, MetadataSource, Settings, SettingsError, TokenValidation, TrustedProxies,
+    },
+    token::{
+        Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError,
+        ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, UnverifiedAccessToken, excerpt,
+        parts_of,
+    },
+};
+
+/// Why the settings yield no resource server.
+#[derive(Debug, Error)]
+pub(crate) enum NotConfigured {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+}
 
 /// The app in its role towards API clients: who accepts the provider's access tokens.
 #[derive(Debug)]
@@ -68,7 +91,7 @@ impl ResourceServer {
         base_url: Option<&Url>,
         settings: Arc<Settings>,
         clock: Clock,
-    ) -> Result<ResourceServer, LaunchError> {
+    ) -> Result<ResourceServer, NotConfigured> {
         let mut providers = vec![(provider, None)];
         for (name, other) in &settings.issuers {
             let registration = other.registration(&settings)?;

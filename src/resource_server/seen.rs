@@ -7,7 +7,11 @@ use moka::future::Cache;
 use time::OffsetDateTime;
 
 use super::{Accepted, Issuer};
-use crate::{provider::ProviderError, cache::SeenTexts, token::{BearerTokenError, KeySet}};
+use crate::{
+    cache::SeenTexts,
+    provider::ProviderError,
+    token::{BearerTokenError, KeySet},
+};
 
 /// How long an accepted JWT is remembered, at most; `exp` is checked at each use.
 const JWT_LIFE: Duration = Duration::from_secs(5 * 60);

@@ -13,14 +13,18 @@ use tracing::Instrument;
 use url::{Url, form_urlencoded};
 
 use super::{Visit, clear_site_data, form, html, redirect};
-use crate::{code_flow::{PendingLogout, ReturnTo}, relying_party::{events, FrontChannelLogout, Source}, request::{ReturnedQuery, RequestState}, guard::{OptionalUser, TESTING_SIGNED_OUT, current_session}, keys::Purpose, observing, pages, session::{SessionChange, SignedOut}};
+use crate::{
+    code_flow::{PENDING_LOGOUT, PendingLogout, ReturnTo},
+    guard::{OptionalUser, TESTING_SIGNED_OUT, current_session},
+    keys::Purpose,
+    observing, pages,
+    relying_party::{FrontChannelLogout, Source, events},
+    request::{RequestState, ReturnedQuery},
+    session::{SessionChange, SignedOut},
+};
 
-/// The kind of the cookie of a sign-out under way.
-pub(crate) const PENDING_LOGOUT: &str = "oidc_logout";
 /// How long a person may take at the provider to sign out.
 const PENDING_LOGOUT_TTL: Duration = Duration::from_secs(10 * 60);
-/// The route that the return from the provider is led to.
-pub(crate) const LOGGED_OUT: &str = "/logged-out";
 /// The field of the button's form, which proves that it is in a page of ours.
 const BUTTON: &str = "button";
 /// How long a page with the button serves, in seconds.

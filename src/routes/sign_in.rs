@@ -12,7 +12,25 @@ use tracing::Instrument;
 use url::form_urlencoded;
 
 use super::{Visit, form, html, redirect};
-use crate::{relying_party::{SignInError, LoginRedirect, SignedIn, ExchangeOutcome, NotBegun, Source, Turn, revoke_later, revoke_replaced}, code_flow::{AttemptSecrets, AuthorizationResponse, Browser, Details, ReturnTo, SignInAttempt}, cookies::{NamedCookie, SetCookie}, request::{ReturnedQuery, RequestState}, guard::{TESTING_SIGNED_OUT, current_session}, keys::Purpose, observing, pages, provider::{Endpoint, Provider, ProviderError}, session::{BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, SignedOut, while_signing_in}, settings::ResponseMode, token::printable};
+use crate::{
+    code_flow::{AttemptSecrets, AuthorizationResponse, Browser, Details, ReturnTo, SignInAttempt},
+    cookies::{NamedCookie, SetCookie},
+    guard::{TESTING_SIGNED_OUT, current_session},
+    keys::Purpose,
+    observing, pages,
+    provider::{Endpoint, Provider, ProviderError},
+    relying_party::{
+        ExchangeOutcome, LoginRedirect, NotBegun, SignInError, SignedIn, Source, Turn,
+        revoke_later, revoke_replaced,
+    },
+    request::{RequestState, ReturnedQuery},
+    session::{
+        BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, SignedOut,
+        while_signing_in,
+    },
+    settings::ResponseMode,
+    token::printable,
+};
 
 /// The cookie that binds attempts to the browser that began them.
 const BROWSER: &str = "oidc_browser";

@@ -11,6 +11,7 @@ mod handed_out;
 mod memory_store;
 mod names;
 mod opened;
+mod outgoing;
 mod record;
 #[cfg(feature = "redis")]
 mod redis_store;
@@ -32,12 +33,16 @@ pub(crate) use current::CurrentSession;
 pub(crate) use earlier_ends::{EarlierEnds, EndsRead};
 pub(crate) use ending::while_signing_in;
 pub(crate) use names::Names;
+pub(crate) use outgoing::OutgoingSession;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
 pub(crate) use sessions::{BeginError, Newest, Sessions};
 pub(crate) use unrecorded_ends::KeptEnd;
 
-use crate::{secret::Secret, token::{ClaimSources, Claims}};
+use crate::{
+    secret::Secret,
+    token::{ClaimSources, Claims},
+};
 
 /// The kind of the session's cookies, which their names begin with.
 pub(crate) const COOKIE: &str = "oidc_session";

@@ -1,7 +1,10 @@
 //! The names under which a store keeps things. Names that are made of random ids are plain digests; names
 //! that are made of what others know are keyed, so that nothing can be read or guessed from them.
 
-use crate::{secret::Secret, keys::{KeyRing, digest_name}};
+use crate::{
+    keys::{KeyRing, digest_name},
+    secret::Secret,
+};
 
 /// Makes names for one client at one issuer.
 #[derive(Clone, Debug)]

@@ -5,7 +5,11 @@ use std::{borrow::Cow, sync::Arc};
 use arc_swap::ArcSwapOption;
 
 use super::{Session, store::StoredSession};
-use crate::{observing, cache::{Seen, SeenTexts}, settings::CacheSize};
+use crate::{
+    cache::{Seen, SeenTexts},
+    observing,
+    settings::CacheSize,
+};
 
 /// How much of the end of a sealed text tells it from others: more than its tag of 16 bytes, in base64.
 const SEAL_END: usize = 32;

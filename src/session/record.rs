@@ -11,7 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{EarlierEnds, Session, SessionTokens};
-use crate::{secret::{self, Secret}, token::{ClaimSources, Claims, parse_object}};
+use crate::{
+    secret::{self, Secret},
+    token::{ClaimSources, Claims, parse_object},
+};
 
 /// What a record may inflate to, in bytes. A session that would exceed it is not begun.
 const MAX_INFLATED: usize = 256 * 1024;

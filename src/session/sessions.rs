@@ -29,7 +29,15 @@ use super::{
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
     unrecorded_ends::UnrecordedEnds,
 };
-use crate::{clock::Clock, secret::Secret, cookies::{Cookies, SetCookie}, keys::{DecryptError, KeyRing, Purpose}, observing, settings::{SessionSettings, StoreKind, StoreUrl}, token::{Claims, VERIFIED}};
+use crate::{
+    clock::Clock,
+    cookies::{Cookies, SetCookie},
+    keys::{DecryptError, KeyRing, Purpose},
+    observing,
+    secret::Secret,
+    settings::{SessionSettings, StoreKind, StoreUrl},
+    token::{Claims, VERIFIED},
+};
 
 /// How often a replacement in a store is tried again after another request replaced the session.
 const MAX_TRIES: usize = 5;

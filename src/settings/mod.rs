@@ -54,7 +54,10 @@ pub(crate) use self::{
     site::Site,
     trusted_proxies::TrustedProxies,
 };
-use crate::{secret::Secret, token::{Accepts, AudienceClaim}};
+use crate::{
+    secret::Secret,
+    token::{Accepts, AudienceClaim},
+};
 
 mod cache_size;
 mod check;

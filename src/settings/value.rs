@@ -15,7 +15,10 @@ use super::{
     key::Form,
     stray_characters::{has_control, trimmed},
 };
-use crate::{secret::Secret, token::{Accepts, AudienceClaim}};
+use crate::{
+    secret::Secret,
+    token::{Accepts, AudienceClaim},
+};
 
 /// What is wrong with a text that has one in it, and what to do.
 pub(super) const CONTROL_CHARACTER: &str =

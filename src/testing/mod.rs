@@ -142,6 +142,7 @@ mod runtime;
 
 pub use client::TestClient;
 pub use guarded::assert_guarded;
+pub(crate) use provider::TakeOverError;
 pub use provider::TestProvider;
 pub use recorded_request::RecordedRequest;
 pub use request::TestRequest;

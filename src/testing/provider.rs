@@ -10,10 +10,31 @@ use std::{
 use openidconnect::{HttpResponse, http};
 use rocket::{Build, Rocket, config::SecretKey, figment::providers::Serialized};
 use serde_json::{Map, Value, json};
+use thiserror::Error;
 use url::Url;
 
 use super::{RecordedRequest, runtime::block_on};
-use crate::{clock::Clock, provider::Endpoint, fairing::LaunchError, secret::Secret, settings::{Settings, Answers, InProcess, NoAnswer, StoreKind, Surroundings, TokenEndpointAuthMethod}, dev_provider::{DevClient, InProcessProvider, Retouch, Statement, Unsuitable}};
+use crate::{
+    clock::Clock,
+    dev_provider::{
+        DevClient, DevProviderError, InProcessProvider, Retouch, Statement, Unsuitable,
+    },
+    provider::Endpoint,
+    secret::Secret,
+    settings::{
+        Answers, InProcess, NoAnswer, Settings, SettingsError, StoreKind, Surroundings,
+        TokenEndpointAuthMethod,
+    },
+};
+
+/// Why the provider cannot take an app's settings over.
+#[derive(Debug, Error)]
+pub(crate) enum TakeOverError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Provider(#[from] DevProviderError),
+}
 
 /// The issuer. Nothing of this name is ever looked up (RFC 6761 §6.2).
 const ISSUER: &str = "https://provider.test";
@@ -285,7 +306,7 @@ impl TestProvider {
         &self,
         settings: &mut Settings,
         surroundings: &Surroundings,
-    ) -> Result<(), LaunchError> {
+    ) -> Result<(), TakeOverError> {
         let is_told = settings.base_url.is_some() || settings.overwrite_redirect_uri.is_some();
         if !is_told && !surroundings.debug {
             settings.base_url = Url::parse(BASE_URL).ok();

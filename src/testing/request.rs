@@ -8,7 +8,13 @@ use rocket::{
 use serde_json::Value;
 
 use super::{TestProvider, client::sealed::Sealed, provider::path_and_query, runtime::block_on};
-use crate::{relying_party::{RelyingParty, SignInError, NotBegun, Source}, code_flow::{AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt}, dev_provider::Unsuitable, routes, session::EarlierEnds};
+use crate::{
+    code_flow::{AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt},
+    dev_provider::Unsuitable,
+    relying_party::{NotBegun, RelyingParty, SignInError, Source},
+    routes,
+    session::EarlierEnds,
+};
 
 /// What a test says of a local request: who makes it.
 pub trait TestRequest: Sealed + Sized {

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use super::{
     Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet, SigningAlgorithm, StaleKeys,
 };
-use crate::{secret::Secret, observing};
+use crate::{observing, secret::Secret};
 
 /// What the ID token of the sign-in said.
 #[derive(Clone, Debug)]

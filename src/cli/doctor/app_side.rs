@@ -6,7 +6,18 @@ use serde_json::Value;
 use url::Url;
 
 use super::{Doctor, reach::Found};
-use crate::{clock::Clock, provider::{ProviderError, Endpoint, Provider, http_client::is_loopback}, secret::Secret, cookies::Cookies, session::{Sessions, store::{SessionStore, StoreError, StoredSession}}, settings::{Settings, Site, resource_identifier}, token::{parse_object, printable}};
+use crate::{
+    clock::Clock,
+    cookies::Cookies,
+    provider::{Endpoint, Provider, ProviderError, http_client::is_loopback},
+    secret::Secret,
+    session::{
+        Sessions,
+        store::{SessionStore, StoreError, StoredSession},
+    },
+    settings::{Settings, Site, resource_identifier},
+    token::{parse_object, printable},
+};
 
 impl Doctor {
     /// The session's cookie and whether browsers will send it, and the session store.

@@ -4,7 +4,13 @@ use rocket::figment::{Figment, Source};
 use url::Url;
 
 use super::Doctor;
-use crate::{fairing::{LaunchError, secret_key}, settings::Settings, cli::app::App, keys::SecretKey, token::printable};
+use crate::{
+    cli::app::App,
+    fairing::{LaunchError, secret_key},
+    keys::SecretKey,
+    settings::Settings,
+    token::printable,
+};
 
 /// Settings that could be read.
 pub(super) struct Configuration {

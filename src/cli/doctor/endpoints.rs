@@ -4,7 +4,12 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{Doctor, registration::remedy};
-use crate::{provider::{ProviderError, Endpoint, Metadata, Provider, TokenTypeHint}, secret::Secret, settings::TokenValidation, token::{Accepts, Document}};
+use crate::{
+    provider::{Endpoint, Metadata, Provider, ProviderError, TokenTypeHint},
+    secret::Secret,
+    settings::TokenValidation,
+    token::{Accepts, Document},
+};
 
 impl Doctor {
     /// What an API accepts of an issuer beside access tokens.

@@ -16,7 +16,14 @@ use time::OffsetDateTime;
 
 use self::configuration::Configuration;
 use super::{Failure, app::App, report::Report, terminal::Terminal};
-use crate::{clock::Clock, cookies::Cookies, fairing::start_dev_provider, keys::{KeyRing, SecretKey}, provider::Provider, settings::{Mode, Registration, Settings, Site}};
+use crate::{
+    clock::Clock,
+    cookies::Cookies,
+    fairing::start_dev_provider,
+    keys::{KeyRing, SecretKey},
+    provider::Provider,
+    settings::{Mode, Registration, Settings, Site},
+};
 
 /// Find out what keeps the app from signing anybody in
 ///

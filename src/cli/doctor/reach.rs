@@ -7,7 +7,11 @@ use tokio::net::lookup_host;
 use url::Url;
 
 use super::{Doctor, now};
-use crate::{provider::{ProviderError, Metadata, Provider, http_client::is_loopback}, settings::MetadataSource, token::Document};
+use crate::{
+    provider::{Metadata, Provider, ProviderError, http_client::is_loopback},
+    settings::MetadataSource,
+    token::Document,
+};
 
 /// What the provider says of itself.
 pub(super) struct Found {

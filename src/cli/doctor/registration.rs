@@ -7,7 +7,14 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::Doctor;
-use crate::{provider::{ProviderError, Endpoint, Metadata, PUSH_REQUESTS, Provider, demands_pushed_request}, code_flow::{AttemptSecrets, authorization_request}, settings::ResponseMode, token::{parse_object, printable}};
+use crate::{
+    code_flow::{AttemptSecrets, authorization_request},
+    provider::{
+        Endpoint, Metadata, PUSH_REQUESTS, Provider, ProviderError, demands_pushed_request,
+    },
+    settings::ResponseMode,
+    token::{parse_object, printable},
+};
 
 /// What a provider answers to `prompt=none` where nobody is signed in (Core §3.1.2.6).
 const NOBODY: [&str; 4] = [

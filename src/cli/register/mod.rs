@@ -22,7 +22,11 @@ use self::{
     secrets_file::{SecretsFile, keep, management},
 };
 use super::{Failure, terminal::Terminal};
-use crate::{provider::{ProviderError, Metadata, Provider, RegisteredClient}, secret::Secret, settings::{ClientSecrets, MetadataSource, Registration, Settings, Surroundings}};
+use crate::{
+    provider::{Metadata, Provider, ProviderError, RegisteredClient},
+    secret::Secret,
+    settings::{ClientSecrets, MetadataSource, Registration, Settings, Surroundings},
+};
 
 /// The default of the setting `mount`.
 const DEFAULT_MOUNT: &str = "/oidc";

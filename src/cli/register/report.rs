@@ -4,7 +4,12 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{Arguments, ClientMetadata, DEFAULT_MOUNT};
-use crate::{settings::{Settings, ClientSecrets}, cli::terminal::Terminal, provider::{Metadata, Provider, RegisteredClient, default_authentication_method}, token::printable};
+use crate::{
+    cli::terminal::Terminal,
+    provider::{Metadata, Provider, RegisteredClient, default_authentication_method},
+    settings::{ClientSecrets, Settings},
+    token::printable,
+};
 
 impl Arguments {
     /// Tells what is registered, where it differs from what was asked for, and what comes next.
