@@ -38,6 +38,7 @@ pub mod testing;
 pub mod token;
 
 pub use clock::Clock;
+pub use code_flow::ResponseError;
 pub use fairing::{LaunchError, Oidc};
 pub use guard::{
     Authorized, AuthorizedError, Bearer, Caller, CallerError, LoggedIn, LoggedInError,

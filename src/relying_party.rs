@@ -187,7 +187,7 @@ impl RelyingParty {
     ) -> Result<Secret, SignInError> {
         let metadata = provider.metadata(now).await?;
         let announces_iss = metadata.authorization_response_iss_parameter_supported();
-        response.accept(&provider.registration.issuer, announces_iss)
+        Ok(response.accept(&provider.registration.issuer, announces_iss)?)
     }
 
     /// Exchanges a code: tokens, ID token, UserInfo, each only when the one before holds. What was issued

@@ -23,7 +23,7 @@ use self::{
     sign_in::{Authorize, AuthorizeForm, AuthorizeHead, InitiateLogin, InitiateLoginForm, Login},
 };
 use crate::{
-    code_flow::ReturnTo,
+    code_flow::{ResponseError, ReturnTo},
     cookies::SetCookie,
     observing,
     pages::{self, ErrorPage},
@@ -227,26 +227,14 @@ const NOT_SET_UP: &str = "This site is not set up right for its sign-in service.
 /// What the person is told. The details are in the log.
 fn explanation(error: &SignInError) -> &str {
     match error {
-        SignInError::Response { error, .. } | SignInError::UnprovedResponse { error, .. }
-            if error == "access_denied" =>
-        {
-            "The sign-in was cancelled."
-        }
-        // Another attempt would be the same request, of the same client.
-        SignInError::Response { error, .. }
-            if matches!(
-                error.as_str(),
-                "invalid_request" | "invalid_scope" | "unauthorized_client"
-            ) =>
-        {
-            NOT_SET_UP
-        }
+        SignInError::Response(error) if error.is_denial() => "The sign-in was cancelled.",
+        SignInError::Response(error) if error.is_client_rejected() => NOT_SET_UP,
         SignInError::Provider(error) if error.is_client_refused() => NOT_SET_UP,
         SignInError::PostedResponse => NOT_SET_UP,
         SignInError::NotPending
         | SignInError::Expired { .. }
         | SignInError::PostedTooLongAgo
-        | SignInError::State => {
+        | SignInError::Response(ResponseError::StateMismatch) => {
             "This sign-in was begun too long ago, in another browser, or cookies are switched off."
         }
         SignInError::Used => "This sign-in is over. Please sign in again.",
@@ -306,6 +294,7 @@ fn html<'r>(status: Status, page: String) -> Response<'r> {
 mod tests {
     use super::explanation;
     use crate::{
+        code_flow::ResponseError,
         provider::{Endpoint, ProviderError},
         relying_party::SignInError,
     };
@@ -317,9 +306,11 @@ mod tests {
             "The answer of the sign-in service did not fit. Please try again.";
         const NOT_TRUSTED: &str = "The sign-in service gave an answer that cannot be trusted. Please tell the operators of this site.";
 
-        let response = |error: &str| SignInError::Response {
-            error: error.to_owned(),
-            description: "because".to_owned(),
+        let response = |error: &str| {
+            SignInError::from(ResponseError::Provider {
+                error: error.to_owned(),
+                description: "because".to_owned(),
+            })
         };
         let refused = |status: u16, error: &str| {
             SignInError::Provider(ProviderError::Refused {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::{
-    provider::{PUSH_REQUESTS, ProviderError, UserInfoRequestError, demands_pushed_request},
+    code_flow::ResponseError,
+    provider::{ProviderError, UserInfoRequestError},
     session::{SessionTooLarge, store::StoreError},
     token::{IdTokenError, UserInfoError},
 };
@@ -38,18 +39,6 @@ pub enum SignInError {
         /// How long to wait.
         retry_after: Duration,
     },
-    /// 400: `state` is absent, or not one that this app made (RFC 6749 §10.12).
-    #[error("`state` is absent, or not one that this app made")]
-    State,
-    /// 400: a parameter stands twice in the response (RFC 6749 §3.1).
-    #[error("`{name}` stands more than once in the response")]
-    RepeatedParameter {
-        /// The parameter.
-        name: String,
-    },
-    /// 400: the response should be in a form, and what was posted is none, or is too long.
-    #[error("what was posted is no form with an authorization response")]
-    UnreadableForm,
     /// 400: a third party wants a sign-in at a provider that is not the app's (OpenID Connect Core 1.0 §4).
     #[error("a sign-in at {} was asked for, expected `{expected}`", actual.as_ref().map_or("no issuer".to_owned(), |iss| format!("`{iss}`")))]
     InitiatedBy {
@@ -58,41 +47,12 @@ pub enum SignInError {
         /// The `iss` of the request.
         actual: Option<String>,
     },
-    /// 400: the response comes from another issuer (RFC 9207 §2.4).
-    #[error("the response's `iss` is `{actual}`, expected `{expected}`")]
-    Iss {
-        /// The provider that was asked.
-        expected: String,
-        /// What the response says.
-        actual: String,
-    },
-    /// 400: the metadata announces `iss` in the response, and it is absent (RFC 9207 §2.4).
-    #[error("the response has no `iss`, which the provider's metadata announces")]
-    IssMissing,
-    /// 400, 502 or 503: the provider answered with an error (OpenID Connect Core 1.0 §3.1.2.6).
-    #[error("the provider answered `{error}`: {description}")]
-    Response {
-        /// The error code, such as `access_denied`.
-        error: String,
-        /// The provider's own words.
-        description: String,
-    },
-    /// 400: an error, in a response that belongs to no attempt: the provider's, where it leaves out `state`, or anybody's.
-    #[error(
-        "`state` is absent, or not one that this app made; the response, which anybody can make, says `{error}`: {description}"
-    )]
-    UnprovedResponse {
-        /// The error code, such as `access_denied`.
-        error: String,
-        /// The words that came with it.
-        description: String,
-    },
+    /// 400, 502 or 503: the authorization response is an error, or is not accepted.
+    #[error(transparent)]
+    Response(#[from] ResponseError),
     /// 404: a response was posted, and the setting `response_mode` is `query`.
     #[error("a response was posted, and `response_mode` is `query`")]
     PostedResponse,
-    /// 400: neither a code nor an error.
-    #[error("the response has no `code`")]
-    CodeMissing,
     /// 502: the token reply has no ID token (OpenID Connect Core 1.0 §3.1.3.3).
     #[error("the token reply has no `id_token`")]
     IdTokenMissing,
@@ -163,17 +123,9 @@ impl SignInError {
             SignInError::PostedTooLongAgo => "posted_too_long_ago",
             SignInError::Used => "sign_in_over",
             SignInError::TooManySignIns { .. } => "too_many_sign_ins",
-            SignInError::State => "state",
-            SignInError::RepeatedParameter { .. } => "repeated_parameter",
-            SignInError::UnreadableForm => "unreadable_form",
             SignInError::InitiatedBy { .. } => "initiated_by",
-            SignInError::Iss { .. } => "iss",
-            SignInError::IssMissing => "iss_missing",
-            SignInError::Response { error, .. } if error == "access_denied" => "access_denied",
-            SignInError::Response { .. } => "authorization_error",
-            SignInError::UnprovedResponse { .. } => "unproved_response",
+            SignInError::Response(error) => error.reason(),
             SignInError::PostedResponse => "posted_response",
-            SignInError::CodeMissing => "code_missing",
             SignInError::IdTokenMissing => "id_token_missing",
             SignInError::IdToken(error) => error.reason(),
             SignInError::UserInfo(error) => error.reason(),
@@ -190,23 +142,14 @@ impl SignInError {
     /// The HTTP status of the error page.
     pub fn status(&self) -> u16 {
         match self {
-            SignInError::Response { error, .. } if error == "temporarily_unavailable" => 503,
-            SignInError::Response { error, .. } if error == "server_error" => 502,
             SignInError::NotPending
             | SignInError::Expired { .. }
             | SignInError::PostedTooLongAgo
             | SignInError::Used
-            | SignInError::State
-            | SignInError::RepeatedParameter { .. }
-            | SignInError::UnreadableForm
             | SignInError::InitiatedBy { .. }
-            | SignInError::Iss { .. }
-            | SignInError::IssMissing
-            | SignInError::Response { .. }
-            | SignInError::UnprovedResponse { .. }
-            | SignInError::CodeMissing
             | SignInError::Ended
             | SignInError::Loop { .. } => 400,
+            SignInError::Response(error) => error.status(),
             SignInError::RefusedByApp { .. } => 403,
             SignInError::PostedResponse => 404,
             SignInError::ParameterOfApp { .. } => 500,
@@ -226,22 +169,10 @@ impl SignInError {
             SignInError::Expired { .. } => "sign in again; if people need longer at the provider, raise `oidc.sign_in_timeout`".into(),
             SignInError::PostedTooLongAgo | SignInError::Used | SignInError::Ended => "sign in again".into(),
             SignInError::TooManySignIns { .. } => "wait; if these are people behind one proxy, list it in `oidc.trusted_proxies`".into(),
-            SignInError::State => "sign in again; if it happens often, check that all nodes have the same `secret_key`; else somebody sends people forged responses".into(),
-            SignInError::RepeatedParameter { .. } => "sign in again; if it happens often, somebody sends people forged responses".into(),
-            SignInError::UnreadableForm => "check that the provider sends its response as `oidc.response_mode` says".into(),
             SignInError::InitiatedBy { .. } => "give the third party this app's issuer, `oidc.issuer`, to send as `iss`".into(),
-            SignInError::Iss { .. } | SignInError::IssMissing => "check that `oidc.issuer` is the provider that answers".into(),
-            SignInError::Response { description, .. } if demands_pushed_request(description) => PUSH_REQUESTS.into(),
-            SignInError::Response { error, .. } => match error.as_str() {
-                "access_denied" => "nothing: the person or the provider said no".into(),
-                "invalid_scope" => "ask in `oidc.scopes` for what the provider gives".into(),
-                "unauthorized_client" | "invalid_request" => "compare the client's registration at the provider with these settings".into(),
-                _ => "look into the provider's log".into(),
-            },
-            SignInError::UnprovedResponse { error, .. } if error == "access_denied" => "nothing, if the person said no; else check that all nodes have the same `secret_key`, or somebody sends people forged responses".into(),
-            SignInError::UnprovedResponse { .. } => "if people see it right after they were sent to the provider, it leaves out `state`, and the words are its own: do what they say; else check that all nodes have the same `secret_key`, or somebody sends people forged responses".into(),
+            SignInError::Response(error) => error.remedy().into(),
             SignInError::PostedResponse => "set `oidc.response_mode = \"form_post\"`, or have the provider answer in the query".into(),
-            SignInError::CodeMissing | SignInError::IdTokenMissing => "check that the provider's client allows the code flow with `openid`".into(),
+            SignInError::IdTokenMissing => "check that the provider's client allows the code flow with `openid`".into(),
             SignInError::IdToken(error) => error.remedy().to_string(),
             SignInError::UserInfo(error) => error.remedy().to_string(),
             SignInError::Provider(error) => error.remedy().to_owned(),
@@ -257,26 +188,6 @@ impl SignInError {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_client_whose_requests_must_be_pushed() {
-        let remedy = |description: &str| {
-            let error = SignInError::Response {
-                error: "invalid_request".to_owned(),
-                description: description.to_owned(),
-            };
-            error.remedy()
-        };
-        assert_eq!(
-            remedy("Pushed Authorization Request is only allowed."),
-            "set `oidc.pushed_authorization_requests = true`: the provider accepts this client's requests only when \
-             they are pushed"
-        );
-        assert_eq!(
-            remedy("Missing parameter: nonce"),
-            "compare the client's registration at the provider with these settings"
-        );
-    }
 
     #[test]
     fn the_timeout_is_the_settings() {

@@ -13,7 +13,10 @@ use url::form_urlencoded;
 
 use super::{Visit, form, html, redirect};
 use crate::{
-    code_flow::{AttemptSecrets, AuthorizationResponse, Browser, Details, ReturnTo, SignInAttempt},
+    code_flow::{
+        AttemptSecrets, AuthorizationResponse, Browser, Details, ResponseError, ReturnTo,
+        SignInAttempt,
+    },
     cookies::{NamedCookie, SetCookie},
     guard::{TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
@@ -241,7 +244,7 @@ impl Handler for AuthorizeForm {
             return visit.failed(error, &home).instrument(span()).await;
         }
         let Some(pairs) = form(request, data, LARGEST_FORM).await else {
-            let (error, home) = (SignInError::UnreadableForm, ReturnTo::home());
+            let (error, home) = (ResponseError::UnreadableForm.into(), ReturnTo::home());
             let failed = visit.failed(error, &home).instrument(span());
             return failed.await;
         };
@@ -256,7 +259,7 @@ impl Handler for AuthorizeForm {
         let sealed = keys.encrypt(Purpose::PostedResponse, b"", &posted);
         let sealed = URL_SAFE_NO_PAD.encode(sealed);
         if sealed.len() > MAX_POSTED {
-            let (error, home) = (SignInError::UnreadableForm, ReturnTo::home());
+            let (error, home) = (ResponseError::UnreadableForm.into(), ReturnTo::home());
             let failed = visit.failed(error, &home).instrument(span());
             return failed.await;
         }
@@ -306,7 +309,7 @@ impl<'r> Visit<'r, '_> {
         let (query, is_stale) = self.response(ReturnedQuery::of(request));
         let response = match AuthorizationResponse::parse(&query) {
             Ok(response) => response,
-            Err(error) => return self.failed(error, &ReturnTo::home()).await,
+            Err(error) => return self.failed(error.into(), &ReturnTo::home()).await,
         };
         let keys = &self.rp.cookies.keys;
         let state = response.state.clone();
@@ -319,7 +322,7 @@ impl<'r> Visit<'r, '_> {
         });
         let (Some(state), Some(Ok((attempt, key)))) = (state, decrypted) else {
             let error = response.refuse_without_attempt();
-            return self.failed(error, &ReturnTo::home()).await;
+            return self.failed(error.into(), &ReturnTo::home()).await;
         };
 
         let _ = self.attempt.set(attempt.id.short_name());
@@ -499,7 +502,7 @@ pub(crate) async fn begin_session(
     session: Session,
     tokens: SessionTokens,
 ) -> Result<Vec<String>, NotBegun> {
-    let visit = Visit::new(request).ok_or(SignInError::State)?;
+    let visit = Visit::new(request).ok_or(SignInError::from(ResponseError::StateMismatch))?;
     // Of somebody else, as a rule: the session of the client that the request is of goes on.
     let (home, mut changes) = (ReturnTo::home(), vec![]);
     let begun = visit.begin_session(session, tokens, None, &home, &mut changes);

@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use super::{TestProvider, client::sealed::Sealed, provider::path_and_query, runtime::block_on};
 use crate::{
-    code_flow::{AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt},
+    code_flow::{AuthorizationResponse, BrowserId, ResponseError, ReturnTo, SignInAttempt},
     dev_provider::Unsuitable,
     relying_party::{NotBegun, RelyingParty, SignInError, Source},
     routes,
@@ -225,9 +225,9 @@ async fn sign_in_after(
 
     let query = path_and_query(&callback);
     let query = query.split_once('?').map_or("", |(_, query)| query);
-    let response = AuthorizationResponse::parse(query).map_err(failed)?;
+    let response = AuthorizationResponse::parse(query).map_err(|error| failed(error.into()))?;
     if response.state.as_ref() != Some(&begun.secrets.state) {
-        return Err(failed(SignInError::State));
+        return Err(failed(ResponseError::StateMismatch.into()));
     }
     let code = rp.accept_response(provider, response, now).await;
     let code = code.map_err(failed)?;
