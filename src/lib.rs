@@ -23,6 +23,7 @@ mod keys;
 pub mod manual;
 mod observing;
 mod pages;
+mod printable;
 mod protect;
 mod provider;
 mod relying_party;

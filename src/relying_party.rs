@@ -236,7 +236,7 @@ impl RelyingParty {
             Ok((sources, session_expiry, ends)) => {
                 session.end_by(session_expiry);
                 session.claims = sources.merged();
-                observing::claims_by_reference(&session.claims);
+                observing::claims_by_reference(&session.claims.by_reference());
                 session.earlier_ends = ends;
                 tokens.sources = sources;
                 Ok((session, tokens))

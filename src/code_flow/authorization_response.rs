@@ -1,7 +1,7 @@
 //! The authorization response (RFC 6749 §4.1.2, RFC 9207): what the browser brings back.
 
 use super::ResponseError;
-use crate::{secret::Secret, token::printable};
+use crate::{printable::printable, secret::Secret};
 
 /// The query of the callback, each parameter at most once.
 #[derive(Debug, Default)]

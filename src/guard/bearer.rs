@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 
 use crate::{
     clock::Clock,
-    observing,
+    observing::{self, RejectedToken},
     request::RequestState,
     resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer},
     scopes::{AnyScope, Demand, Scopes, nearest},
@@ -188,7 +188,13 @@ where
             Err(error) => {
                 match request.rocket().state::<ResourceServer>() {
                     Some(server) => {
-                        observing::token_refused(&error, &server.throttle, server.clock.now());
+                        let rejected = RejectedToken {
+                            reason: error.reason(),
+                            cause: &error,
+                            remedy: &error.remedy(),
+                            is_for_operators: error.is_for_operators(),
+                        };
+                        observing::token_rejected(&rejected, &server.throttle, server.clock.now());
                     }
                     None => {
                         super::tell_missing_fairing::<Self>();

@@ -76,7 +76,11 @@ async fn read_session(
     if !ended.is_empty() {
         rp.events.sessions_changed(Some(request), ended).await;
     }
-    let found = found.inspect_err(|reason| observing::session_refused(*reason))?;
+    let found = found.inspect_err(|reason| {
+        if *reason != SignedOut::NoSession {
+            observing::session_rejected(reason.reason(), reason);
+        }
+    })?;
     rp.learn_algorithm(provider, &found.session);
     let state = RequestState::of(request);
     // A guard that a later fairing asks for cannot change an answer that is made.
@@ -115,8 +119,9 @@ async fn read_session(
             };
             let retry_after = Duration::from_secs(retry_after.unsigned_abs());
             let _ = state.retry_after.set(retry_after);
-            observing::session_refused(SignedOut::RefreshUnavailable);
-            Err(SignedOut::RefreshUnavailable)
+            let reason = SignedOut::RefreshUnavailable;
+            observing::session_rejected(reason.reason(), &reason);
+            Err(reason)
         }
         Freshness::SignedOut(reason) => {
             if matches!(reason, SignedOut::Ended | SignedOut::RefreshRefused) {

@@ -12,7 +12,8 @@ use openidconnect::{
 use thiserror::Error;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
-use crate::token::{Document, printable};
+use crate::printable::printable;
+use crate::token::Document;
 
 /// The longest `Retry-After` of a provider that is obeyed.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);

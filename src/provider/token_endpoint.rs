@@ -20,7 +20,7 @@ use super::{
     Endpoint, Metadata, Provider, ProviderError, client_authentication::ClientAuthentication,
     tolerance,
 };
-use crate::{secret::Secret, token::printable};
+use crate::{printable::printable, secret::Secret};
 
 /// `openidconnect`'s client, with our token reply and both endpoints that sign-in needs.
 pub(crate) type SignInClient = Client<

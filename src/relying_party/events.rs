@@ -9,11 +9,12 @@ use time::OffsetDateTime;
 
 use crate::{
     observing,
+    printable::printable,
     relying_party::{SignInError, User},
     secret::Secret,
     session::{Session, SessionChange, SessionTokens},
     settings::is_reserved,
-    token::{Claims, printable},
+    token::Claims,
 };
 
 /// The app's part in sign-in and sign-out. Every method does nothing unless the app writes it.
@@ -130,7 +131,7 @@ impl AppEvents {
     ) {
         let changes: Vec<_> = changes.into_iter().collect();
         // All of it, also when the app takes its time.
-        changes.iter().for_each(observing::session_changed);
+        changes.iter().for_each(SessionChange::log);
         self.notify(request, &changes).await;
     }
 

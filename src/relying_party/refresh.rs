@@ -365,7 +365,7 @@ impl RelyingParty {
                 }
                 // One that was ended otherwise was told of there.
                 let end = end.filter(|_| *reason == SignedOut::RefreshRefused);
-                end.inspect(observing::session_changed)
+                end.inspect(SessionChange::log)
             }
             Err(Failure::AsksForSignIn { reason, .. } | Failure::Later { reason, .. }) => {
                 Some(SessionChange::refresh_failed(current, reason))
@@ -972,7 +972,7 @@ impl Outcome {
                 Outcome::Refreshed { session, at: now }
             }
             Err(Failure::Ended(reason)) => {
-                observing::refresh_ended(reason);
+                observing::refresh_ended(reason.reason());
                 Outcome::Ended(reason)
             }
             Err(Failure::SignedOut(reason)) => Outcome::SignedOut(reason),

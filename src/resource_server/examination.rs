@@ -10,10 +10,11 @@ use super::{
     introspection_endpoint, issuer_of,
 };
 use crate::{
+    printable::printable,
     provider::{KeyPurpose, Metadata, ProviderError},
     token::{
         Accepts, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError, KeySet,
-        SigningAlgorithm, UnverifiedAccessToken, printable,
+        SigningAlgorithm, UnverifiedAccessToken,
     },
 };
 

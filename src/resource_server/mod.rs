@@ -32,6 +32,7 @@ use seen::{SeenJwt, SeenTokens, TokenHash, Verdict};
 use crate::{
     clock::Clock,
     observing::{self, Throttle},
+    printable::excerpt,
     provider::{Endpoint, IntrospectionEndpoint, KeyPurpose, Provider, ProviderError},
     scopes::Demand,
     settings::{
@@ -39,8 +40,7 @@ use crate::{
     },
     token::{
         Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError,
-        ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, UnverifiedAccessToken, excerpt,
-        parts_of,
+        ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, UnverifiedAccessToken, parts_of,
     },
 };
 

@@ -319,7 +319,7 @@ impl Visit<'_, '_> {
             .await;
         self.set(ended.cookies);
         // Before the provider is asked, which may take its time.
-        ended.end.iter().for_each(observing::session_changed);
+        ended.end.iter().for_each(SessionChange::log);
         if !ended.is_recorded {
             reason = Some(SignedOut::StoreUnavailable.reason());
         } else if ended.end.is_some() {

@@ -21,6 +21,7 @@ use crate::{
     guard::{TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
     observing, pages,
+    printable::printable,
     provider::{Endpoint, Provider, ProviderError},
     relying_party::{
         ExchangeOutcome, LoginRedirect, NotBegun, SignInError, SignedIn, Source, Turn,
@@ -32,7 +33,6 @@ use crate::{
         while_signing_in,
     },
     settings::ResponseMode,
-    token::printable,
 };
 
 /// The cookie that binds attempts to the browser that began them.

@@ -433,7 +433,11 @@ impl Sessions {
         {
             return false;
         }
-        observing::session_over(reason);
+        match reason {
+            SignedOut::Idle => observing::sessions_ended("idle", 1),
+            SignedOut::LifetimeEnded => observing::sessions_ended("lifetime", 1),
+            _ => {}
+        }
         // No browser keeps its cookie any longer: it is a copy.
         let life = self.kept_for(session, now);
         if life.is_zero() || !self.is_shared {

@@ -17,7 +17,6 @@ use super::{
         audiences, check_exp, check_iat, check_iss, check_nbf, optional_seconds, optional_string,
         seconds, since_1970, string,
     },
-    excerpt,
     json::type_name,
     parse_object,
     purpose::{
@@ -25,6 +24,7 @@ use super::{
         check_purpose, is_at_jwt, is_present,
     },
 };
+use crate::printable::excerpt;
 use crate::secret::Secret;
 
 /// The longest access token that is looked at, in bytes. It travels in a header with every request.

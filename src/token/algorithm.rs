@@ -4,7 +4,7 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::excerpt;
+use crate::printable::excerpt;
 
 /// A JWS signature algorithm ([RFC 7518 §3.1], [RFC 8037 §3.1]).
 ///

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use super::{TokenKind, excerpt, json::type_name, reason::reason_of};
+use super::{TokenKind, json::type_name, reason::reason_of};
+use crate::printable::excerpt;
 
 /// A claim of a token that is absent, of another type, or of another value than expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
 use super::claim_sources::add_user_info;
+use crate::printable::printable;
 
 /// The claims about a person: a JSON object.
 ///
@@ -81,6 +82,28 @@ impl Claims {
                 }
             },
         )
+    }
+
+    /// The names of some claims that the provider keeps elsewhere and sends as references
+    /// ([Core §5.6.2](https://openid.net/specs/openid-connect-core-1_0.html#AggregatedDistributedClaims)), as
+    /// Microsoft Entra ID does with more groups than it puts into a token.
+    pub(crate) fn by_reference(&self) -> Vec<String> {
+        const MAX_NAMES: usize = 5;
+
+        let elsewhere = self.value("_claim_names").and_then(Value::as_object);
+        let mut names: Vec<String> = elsewhere
+            .into_iter()
+            .flatten()
+            .filter(|(name, source)| !source.is_null() && self.value(name).is_none())
+            .map(|(name, _)| format!("`{}`", printable(name)))
+            .take(MAX_NAMES)
+            .collect();
+        // The same in the words of the implicit flow.
+        let has_groups = self.get("hasgroups") == Some(true);
+        if names.is_empty() && has_groups && self.value("groups").is_none() {
+            names.push("`groups`".to_owned());
+        }
+        names
     }
 
     /// Adds the claims of `other`, a reply of UserInfo, which take precedence over equal names here.

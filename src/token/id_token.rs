@@ -13,8 +13,8 @@ use super::{
         check_aud, check_exp, check_iat, check_iss, check_nbf, check_sub, check_typ,
         optional_seconds, optional_text, seconds, since_1970, string,
     },
-    excerpt,
 };
+use crate::printable::excerpt;
 use crate::secret::Secret;
 
 /// Types of tokens that are signed by the same keys and are no ID tokens.

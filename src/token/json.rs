@@ -30,7 +30,7 @@ use serde::{
 };
 use serde_json::{Map, Value, map::Entry};
 
-use super::excerpt;
+use crate::printable::excerpt;
 
 /// Claims that are displayed, and that nobody is identified or authorized by. A variant in a language
 /// (`name#ja`) is displayed as well. Values are read at any depth, as in `address`.

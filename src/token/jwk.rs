@@ -7,12 +7,13 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use super::{
-    JsonError, SigningAlgorithm, excerpt,
+    JsonError, SigningAlgorithm,
     json::{
         Shape, check_unique_members, replace_unpaired_surrogates, syntax, type_name,
         without_byte_order_mark,
     },
 };
+use crate::printable::excerpt;
 
 /// A JWK Set ([RFC 7517 §5]) of which the usable keys are kept.
 ///

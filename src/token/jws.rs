@@ -8,9 +8,10 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::{
-    JsonError, KeySet, SigningAlgorithm, TokenKind, excerpt, json::type_name, parse_object,
+    JsonError, KeySet, SigningAlgorithm, TokenKind, json::type_name, parse_object,
     parse_strict_object, reason::reason_of,
 };
+use crate::printable::excerpt;
 use crate::secret::Secret;
 
 /// The longest token that is looked at, in bytes. ID tokens with many groups come to tens of kilobytes.

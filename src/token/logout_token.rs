@@ -11,9 +11,9 @@ use super::{
         check_aud, check_exp, check_iat, check_iss, check_nbf, check_sub, is_media_type,
         optional_string, seconds, since_1970, string,
     },
-    excerpt,
     json::type_name,
 };
+use crate::printable::excerpt;
 use crate::secret::Secret;
 
 /// The event that a logout token tells of.

@@ -24,7 +24,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{BearerTokenError, checks::is_media_type, excerpt, json::type_name};
+use super::{BearerTokenError, checks::is_media_type, json::type_name};
+use crate::printable::excerpt;
 
 /// What the tokens of an issuer are, as the operator says: the setting `accepts`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

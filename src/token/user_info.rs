@@ -10,8 +10,9 @@ use super::{
     checks::{
         check_aud, check_exp, check_iss, check_nbf, check_typ, optional_seconds, since_1970, string,
     },
-    excerpt, parse_object,
+    parse_object,
 };
+use crate::printable::excerpt;
 use crate::secret::Secret;
 
 /// Types of tokens that are signed by the same keys and are no UserInfo responses.

@@ -9,6 +9,7 @@ use super::{Doctor, reach::Found};
 use crate::{
     clock::Clock,
     cookies::Cookies,
+    printable::printable,
     provider::{Endpoint, Provider, ProviderError, http_client::is_loopback},
     secret::Secret,
     session::{
@@ -16,7 +17,7 @@ use crate::{
         store::{SessionStore, StoreError, StoredSession},
     },
     settings::{Settings, Site, resource_identifier},
-    token::{parse_object, printable},
+    token::parse_object,
 };
 
 impl Doctor {

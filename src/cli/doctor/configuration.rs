@@ -8,8 +8,8 @@ use crate::{
     cli::app::App,
     fairing::{LaunchError, secret_key},
     keys::SecretKey,
+    printable::printable,
     settings::Settings,
-    token::printable,
 };
 
 /// Settings that could be read.

@@ -6,9 +6,9 @@ use time::OffsetDateTime;
 use super::{Arguments, ClientMetadata, DEFAULT_MOUNT};
 use crate::{
     cli::terminal::Terminal,
+    printable::printable,
     provider::{Metadata, Provider, RegisteredClient, default_authentication_method},
     settings::{ClientSecrets, Settings},
-    token::printable,
 };
 
 impl Arguments {
