@@ -259,3 +259,132 @@ fn print_all() {
         );
     }
 }
+
+#[test]
+fn print_circles() {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let (modules, imports) = imports_of_src();
+    // re-exports
+    let mut files = Vec::new();
+    rust_files(&src, &mut files);
+    let mut re: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
+    for path in &files {
+        let module = module_of(path.strip_prefix(&src).unwrap());
+        let file = syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap();
+        for item in &file.items {
+            if let syn::Item::Use(u) = item {
+                if matches!(u.vis, syn::Visibility::Inherited) {
+                    continue;
+                }
+                fn walk(t: &syn::UseTree, before: &mut Vec<String>, out: &mut Vec<Vec<String>>) {
+                    match t {
+                        syn::UseTree::Path(p) => {
+                            before.push(p.ident.to_string());
+                            walk(&p.tree, before, out);
+                            before.pop();
+                        }
+                        syn::UseTree::Name(n) => {
+                            let mut b = before.clone();
+                            b.push(n.ident.to_string());
+                            out.push(b);
+                        }
+                        syn::UseTree::Group(g) => {
+                            for t in &g.items {
+                                walk(t, before, out)
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+                let mut out = vec![];
+                walk(&u.tree, &mut vec![], &mut out);
+                for mut p in out {
+                    if p[0] == "self" {
+                        p.remove(0);
+                    }
+                    if p[0] == "crate" || p[0] == "super" {
+                        continue;
+                    }
+                    let mut key = module.clone();
+                    key.push(p.last().unwrap().clone());
+                    let mut target = module.clone();
+                    target.extend(p);
+                    re.insert(key, target);
+                }
+            }
+        }
+    }
+    let resolve = |p: &Vec<String>| -> Vec<String> {
+        let mut p = p.clone();
+        for _ in 0..5 {
+            let mut changed = false;
+            for n in (1..=p.len()).rev() {
+                if let Some(t) = re.get(&p[..n]) {
+                    let mut q = t.clone();
+                    q.extend_from_slice(&p[n..]);
+                    if q != p {
+                        p = q;
+                        changed = true;
+                    }
+                    break;
+                }
+            }
+            if !changed {
+                break;
+            }
+        }
+        // cut to module
+        while !modules.contains(&p) {
+            if p.pop().is_none() {
+                break;
+            }
+        }
+        p
+    };
+    let mut edges: BTreeMap<Vec<String>, BTreeSet<(String, String)>> = BTreeMap::new();
+    for i in &imports {
+        let mut from = i.from.clone();
+        while !modules.contains(&from) {
+            from.pop();
+        }
+        let to = resolve(&i.to);
+        // common prefix
+        let n = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
+        if n < from.len() && n < to.len() {
+            edges
+                .entry(from[..n].to_vec())
+                .or_default()
+                .insert((from[n].clone(), to[n].clone()));
+        } else if n == to.len() && n < from.len() {
+            edges
+                .entry(to.clone())
+                .or_default()
+                .insert((from[n].clone(), "PARENT".into()));
+        }
+    }
+    for (folder, e) in &edges {
+        // SCC by reachability
+        let nodes: BTreeSet<&String> = e.iter().flat_map(|(a, b)| [a, b]).collect();
+        let reach = |s: &String| {
+            let mut seen: BTreeSet<&String> = BTreeSet::new();
+            let mut todo = vec![s];
+            while let Some(x) = todo.pop() {
+                for (a, b) in e {
+                    if a == x && seen.insert(b) {
+                        todo.push(b);
+                    }
+                }
+            }
+            seen
+        };
+        let circ: Vec<_> = nodes.iter().filter(|n| reach(n).contains(**n)).collect();
+        println!("FOLDER {}: circular {:?}", folder.join("::"), circ);
+        println!(
+            "   parents: {:?}",
+            e.iter()
+                .filter(|(_, b)| b == "PARENT")
+                .map(|(a, _)| a)
+                .collect::<Vec<_>>()
+        );
+    }
+}

@@ -4,6 +4,7 @@
 //! debug profile only. Everything is in memory and bounded; a restart forgets sessions and tokens,
 //! and makes new keys.
 
+mod answer;
 mod api_tokens;
 mod endpoints;
 mod grants;

@@ -1,8 +1,8 @@
 //! A sign-in that failed, as the app's own page or catcher shows it.
 
-use rocket::{Request, http::Status};
+use rocket::http::Status;
 
-use crate::{relying_party::SignInError, request::RequestState};
+use crate::relying_party::SignInError;
 
 /// A sign-in that failed: what the person, the app and the log share.
 ///
@@ -21,31 +21,6 @@ pub struct SignInFailure {
 }
 
 impl SignInFailure {
-    /// The failure that this request is answered with, if it is: for catchers, which have it when
-    /// [`Oidc::error_page`](crate::Oidc::error_page) leaves the answer to them.
-    ///
-    /// ```
-    /// use rocket::{Request, catch};
-    /// use rocket_openidconnect::{BearerError, SignInFailure, SignedOut};
-    ///
-    /// #[catch(default)]
-    /// fn sorry(status: rocket::http::Status, request: &Request<'_>) -> String {
-    ///     if let Some(failure) = SignInFailure::of(request) {
-    ///         format!("No sign-in ({}), error {}", failure.error.reason(), failure.id)
-    ///     } else if let Some(signed_out) = SignedOut::of(request) {
-    ///         format!("Please sign in: {signed_out}")
-    ///     } else if let Some(error) = BearerError::of(request) {
-    ///         format!("Please send another token: {error}")
-    ///     } else {
-    ///         status.to_string()
-    ///     }
-    /// }
-    /// ```
-    pub fn of<'r>(request: &'r Request<'_>) -> Option<&'r SignInFailure> {
-        let failure = RequestState::left_by(request)?.sign_in.get()?;
-        Some(failure)
-    }
-
     /// The status of the answer.
     pub fn status(&self) -> Status {
         Status::from_code(self.error.status()).unwrap_or(Status::BadGateway)

@@ -133,6 +133,7 @@
 //! - Redis: sessions that belong there are in memory.
 //! - Further issuers of the setting `issuers`: they are not to be reached in a test.
 
+mod assert_guarded;
 mod client;
 mod guarded;
 mod provider;
@@ -140,8 +141,8 @@ mod recorded_request;
 mod request;
 mod runtime;
 
+pub use assert_guarded::assert_guarded;
 pub use client::TestClient;
-pub use guarded::assert_guarded;
 pub(crate) use provider::TakeOverError;
 pub use provider::TestProvider;
 pub use recorded_request::RecordedRequest;

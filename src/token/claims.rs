@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::claim_sources::add_user_info;
 use crate::printable::printable;
 
 /// The claims about a person: a JSON object.
@@ -26,7 +25,7 @@ use crate::printable::printable;
 pub struct Claims(Map<String, Value>);
 
 /// What the ID token says about itself and about the sign-in; no other answer may change it.
-pub(super) const ABOUT_THE_SIGN_IN: [&str; 12] = [
+const ABOUT_THE_SIGN_IN: [&str; 12] = [
     "iss",
     "sub",
     "aud",
@@ -39,6 +38,15 @@ pub(super) const ABOUT_THE_SIGN_IN: [&str; 12] = [
     "amr",
     "at_hash",
     "sid",
+];
+
+/// Claims that are a statement about another claim, and are worth nothing beside another source's value of it
+/// ([Core §5.1]).
+///
+/// [Core §5.1]: https://openid.net/specs/openid-connect-core-1_0.html#StandardClaims
+pub(crate) const VERIFIED: [(&str, &str); 2] = [
+    ("email", "email_verified"),
+    ("phone_number", "phone_number_verified"),
 ];
 
 impl Claims {
@@ -113,7 +121,28 @@ impl Claims {
     /// `amr`, `at_hash`, `sid`. `email_verified` stays with the `email` of its own source: an `email` in `other` comes
     /// with the `email_verified` of `other`, or with none; so does `phone_number` with `phone_number_verified`.
     pub fn merge(&mut self, other: Claims) {
-        add_user_info(self, other);
+        // The value of one source was never verified by the other.
+        let mut unrelated = vec![];
+        for (name, verified) in VERIFIED {
+            if other.stated(name).is_some() {
+                self.remove(verified);
+            } else if self.stated(name).is_some() {
+                unrelated.push(verified);
+            }
+        }
+        for (name, value) in other.0 {
+            let is_taken = !value.is_null()
+                && !ABOUT_THE_SIGN_IN.contains(&&*name)
+                && !unrelated.contains(&&*name);
+            if is_taken {
+                self.insert(name, value);
+            }
+        }
+    }
+
+    /// The claim, unless it is absent or `null`.
+    pub(super) fn stated(&self, name: &str) -> Option<&Value> {
+        self.value(name).filter(|value| !value.is_null())
     }
 
     /// Removes claims whose value is `null`, which are absent.
@@ -122,11 +151,6 @@ impl Claims {
         if self.0.values().any(Value::is_null) {
             self.0.retain(|_, value| !value.is_null());
         }
-    }
-
-    /// The JSON object itself, of claims that are not needed any more.
-    pub(super) fn into_map(self) -> Map<String, Value> {
-        self.0
     }
 
     /// Removes a claim.

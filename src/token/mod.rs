@@ -35,7 +35,8 @@ pub use user_info::UserInfoError;
 pub(crate) use access_token::{
     AccessToken, AccessTokenExpectations, ClaimPath, MAX_ACCESS_TOKEN, UnverifiedAccessToken,
 };
-pub(crate) use claim_sources::{ClaimSources, VERIFIED};
+pub(crate) use claim_sources::ClaimSources;
+pub(crate) use claims::VERIFIED;
 pub(crate) use client_assertion::{CLIENT_ASSERTION_TYPE, ClientKey};
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
 pub(crate) use json::{Document, parse_object, parse_strict_object, type_name};
