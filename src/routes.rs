@@ -15,8 +15,6 @@ use rocket::{
 };
 use time::OffsetDateTime;
 
-#[cfg(feature = "testing")]
-pub(crate) use self::sign_in::begin_session;
 use self::{
     debug::Debug,
     logout::{BackchannelLogout, FrontchannelLogout, LoggedOut, Logout, LogoutPage},

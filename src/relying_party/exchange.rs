@@ -21,7 +21,7 @@ use tokio::sync::{self, Notify, watch};
 use tracing::Instrument;
 
 use super::{
-    NotBegun, RelyingParty,
+    Client, NotBegun, RelyingParty,
     claimed_attempts::{Claimed, ClaimedAttempts},
     logout::revoke_later,
 };
@@ -91,7 +91,7 @@ pub(crate) struct Turn<'e> {
     waiting: Waiting<'e>,
 }
 
-/// A callback that waits, which [`exchange_once`](RelyingParty::exchange_once) has counted.
+/// A callback that waits, which [`exchange_once`](Client::exchange_once) has counted.
 struct Waiting<'e>(&'e Exchange);
 
 impl Exchanges {
@@ -110,12 +110,11 @@ impl fmt::Debug for Exchanges {
     }
 }
 
-impl RelyingParty {
+impl Client<'_> {
     /// The exchange of this code for this attempt: a new one, or that of an identical callback. `None` when
     /// an identical callback came so long ago that its result is not kept any more.
     pub(crate) fn exchange_once(
         &self,
-        provider: &Arc<Provider>,
         attempt: &SignInAttempt,
         secrets: AttemptSecrets,
         code: Secret,
@@ -156,8 +155,8 @@ impl RelyingParty {
         };
 
         let task = ExchangeTask {
-            rp: self.clone(),
-            provider: provider.clone(),
+            rp: self.rp.clone(),
+            provider: self.provider.clone(),
             exchange: exchange.clone(),
             attempt: attempt.clone(),
             secrets,
@@ -171,9 +170,11 @@ impl RelyingParty {
         observing::spawn(task.run().instrument(span));
         Ok(Some(exchange))
     }
+}
 
+impl RelyingParty {
     /// Waits for an exchange, and for the identical callbacks that come first. To be called once for each
-    /// exchange that [`exchange_once`](Self::exchange_once) answers.
+    /// exchange that [`exchange_once`](Client::exchange_once) answers.
     pub(crate) async fn outcome<'e>(
         &self,
         exchange: &'e Exchange,
@@ -333,7 +334,11 @@ impl ExchangeTask {
             self.tells.store(true, Ordering::Release);
         }
         let (attempt, secrets) = (&self.attempt, &self.secrets);
-        let exchanging = rp.exchange(&self.provider, attempt, secrets, &self.code, self.now);
+        let client = Client {
+            rp,
+            provider: &self.provider,
+        };
+        let exchanging = client.exchange(attempt, secrets, &self.code, self.now);
         let (session, tokens) = exchanging.await?;
         Ok(ExchangeResult::Accepted {
             session,

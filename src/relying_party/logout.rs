@@ -6,7 +6,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{RelyingParty, Source};
+use super::RelyingParty;
 use crate::{
     code_flow::{PendingLogout, ReturnTo, logout_request},
     observing,
@@ -16,9 +16,7 @@ use crate::{
         CurrentSession, EndCause, SessionChange, SessionInfo, SessionTokens, store::StoreError,
     },
     settings::{Settings, Site},
-    token::{
-        EndedSession, Jws, LogoutToken, LogoutTokenError, LogoutTokenExpectations, TESTING_ISSUER,
-    },
+    token::{EndedSession, Jws, LogoutToken, LogoutTokenError, LogoutTokenExpectations},
 };
 
 /// Where the provider sends people who have signed out.
@@ -145,13 +143,6 @@ impl RelyingParty {
     pub async fn sessions_of(&self, subject: &str) -> Result<Option<Vec<SessionInfo>>, StoreError> {
         let owner = self.sessions.names.subject(self.issuer(), subject);
         self.sessions.of(&owner, self.clock.now()).await
-    }
-
-    fn issuer(&self) -> &str {
-        match &self.source {
-            Source::Provider(provider) => &provider.registration.issuer,
-            Source::TestingProfile(_) => TESTING_ISSUER,
-        }
     }
 
     /// Has the tokens of a session that has ended end at the provider, without waiting for that. Answers where

@@ -11,8 +11,7 @@ use super::{TestProvider, client::sealed::Sealed, provider::path_and_query, runt
 use crate::{
     code_flow::{AuthorizationResponse, BrowserId, ResponseError, ReturnTo, SignInAttempt},
     dev_provider::Unsuitable,
-    relying_party::{NotBegun, RelyingParty, SignInError, Source},
-    routes,
+    relying_party::{NotBegun, RelyingParty, SignInError},
     session::EarlierEnds,
 };
 
@@ -213,12 +212,12 @@ async fn sign_in_after(
     ends: EarlierEnds,
 ) -> Result<Result<Vec<String>, NotBegun>, String> {
     let failed = |error: SignInError| error.to_string();
-    let Source::Provider(provider) = &rp.source else {
+    let Some(client) = rp.client() else {
         return Err("the app has a testing profile".to_owned());
     };
     let (browser, now) = (BrowserId::random(), rp.clock.now());
     let attempt = SignInAttempt::new(&browser, ReturnTo::home(), false, now).after_ends(ends);
-    let begun = rp.begin_sign_in(provider, &browser, attempt, &[], None, now);
+    let begun = client.begin_sign_in(&browser, attempt, &[], None, now);
     let begun = begun.await.map_err(failed)?;
     let callback = at.authorize_at(&begun.url, claims).await;
     let callback = callback.map_err(|Unsuitable(page)| page)?;
@@ -229,17 +228,15 @@ async fn sign_in_after(
     if response.state.as_ref() != Some(&begun.secrets.state) {
         return Err(failed(ResponseError::StateMismatch.into()));
     }
-    let code = rp.accept_response(provider, response, now).await;
+    let code = client.accept_response(response, now).await;
     let code = code.map_err(failed)?;
-    let exchanged = rp.exchange(
-        provider,
-        &begun.attempt,
-        &begun.secrets,
-        &code,
-        rp.clock.now(),
-    );
+    let exchanged = client.exchange(&begun.attempt, &begun.secrets, &code, rp.clock.now());
     Ok(match exchanged.await {
-        Ok((session, tokens)) => routes::begin_session(request, session, tokens).await,
+        Ok((session, tokens)) => {
+            client
+                .begin_session_for_test(request, session, tokens)
+                .await
+        }
         Err(error) => Err(error),
     })
 }
