@@ -48,7 +48,7 @@ pub use guard::{
 pub use protect::{protect, protect_with};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::{
-    AccessTokenError, Events, LoggedOut, LoginRedirect, RefreshError, Refused, RelyingParty,
+    Events, LoggedOut, LoginRedirect, NoAccessToken, RefreshError, Refused, RelyingParty,
     SignInError, SignedIn, User,
 };
 pub use request::SignInFailure;

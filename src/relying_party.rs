@@ -18,14 +18,15 @@ pub(crate) use self::{
     exchange::Exchanges,
     logout::{FrontChannelLogout, PostLogout},
     refresh::{Freshness, Refreshes},
-    sign_in::{Completed, NotBegun},
+    sign_in::Completed,
+    sign_in_error::NotBegun,
     user::SessionHandle,
 };
 pub use self::{
     events::{Events, LoggedOut, LoginRedirect, Refused, SignedIn},
     refresh::RefreshError,
     sign_in_error::SignInError,
-    user::{AccessTokenError, User},
+    user::{NoAccessToken, User},
 };
 use crate::{
     clock::Clock,

@@ -39,7 +39,7 @@ use crate::{
         IssuerSettings, MetadataSource, Settings, SettingsError, TokenValidation, TrustedProxies,
     },
     token::{
-        Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError,
+        Accepts, AccessToken, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms,
         ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, UnverifiedAccessToken, parts_of,
     },
 };
@@ -194,7 +194,7 @@ impl ResourceServer {
         if let Source::TestingProfile(profile) = &self.source {
             return match (token, profile) {
                 (Err(BearerError::Missing), Some(accepted)) => Ok(accepted.clone()),
-                (Ok(_), _) => Err(BearerTokenError::Disabled.into()),
+                (Ok(_), _) => Err(AccessTokenError::Disabled.into()),
                 (Err(error), _) => Err(error),
             };
         }
@@ -210,7 +210,7 @@ impl ResourceServer {
                     let client = self.client(request);
                     self.accept_opaque(api, issuer, token, client, now).await
                 }
-                None => Err(BearerTokenError::Opaque.into()),
+                None => Err(AccessTokenError::Opaque.into()),
             },
         }
     }
@@ -294,7 +294,7 @@ impl ResourceServer {
                         .check_signature(keys, algorithms)
                         .map(|verified| (verified, keys.clone()))
                 },
-                BearerTokenError::wants_fresh_keys,
+                AccessTokenError::wants_fresh_keys,
             )
             .await??;
 
@@ -326,7 +326,7 @@ impl ResourceServer {
             }
         }
         let Some(endpoint) = introspection_endpoint(issuer, now).await? else {
-            return Err(BearerTokenError::Opaque.into());
+            return Err(AccessTokenError::Opaque.into());
         };
         let asking = introspect(issuer, &endpoint, token, client, now).instrument(span());
         let verdict = match seen {
@@ -337,9 +337,9 @@ impl ResourceServer {
     }
 }
 
-fn check_length(token: &str) -> Result<(), BearerTokenError> {
+fn check_length(token: &str) -> Result<(), AccessTokenError> {
     match token.len() > MAX_ACCESS_TOKEN {
-        true => Err(BearerTokenError::TooLong {
+        true => Err(AccessTokenError::TooLong {
             max: MAX_ACCESS_TOKEN,
             actual: token.len(),
         }),
@@ -351,12 +351,12 @@ fn check_length(token: &str) -> Result<(), BearerTokenError> {
 fn issuer_of<'a>(
     issuers: &'a [Arc<Issuer>],
     token: &UnverifiedAccessToken<'_>,
-) -> Result<&'a Arc<Issuer>, BearerTokenError> {
+) -> Result<&'a Arc<Issuer>, AccessTokenError> {
     let name = token.issuer()?;
     issuers
         .iter()
         .find(|issuer| issuer.name() == name)
-        .ok_or_else(|| BearerTokenError::UnknownIssuer {
+        .ok_or_else(|| AccessTokenError::UnknownIssuer {
             expected: issuers.iter().map(|i| i.name().to_owned()).collect(),
             actual: excerpt(name),
         })

@@ -3,7 +3,9 @@
 //! Nothing in here opens a socket, reads a clock or knows the web framework, so that each rule can be
 //! tested by what it is given. A type such as the verified ID token can only be made by its `accept`.
 
+mod accepts;
 mod access_token;
+mod access_token_error;
 mod algorithm;
 mod checks;
 mod claim_sources;
@@ -21,7 +23,9 @@ mod refreshed_id_token;
 mod test_keys;
 mod user_info;
 
-pub use access_token::{AudienceClaim, BearerTokenError};
+pub use accepts::Accepts;
+pub use access_token::AudienceClaim;
+pub use access_token_error::AccessTokenError;
 pub use algorithm::{SigningAlgorithm, UnknownAlgorithm};
 pub use checks::ClaimError;
 pub use claims::Claims;
@@ -29,7 +33,6 @@ pub use id_token::IdTokenError;
 pub use json::JsonError;
 pub use jwk::KeySetError;
 pub use jws::JwsError;
-pub use purpose::Accepts;
 pub use user_info::UserInfoError;
 
 pub(crate) use access_token::{

@@ -1,8 +1,8 @@
 //! The layers of `src`: a module imports only from modules below it, and no two modules import each other.
 //!
-//! The order is that of `docs/architecture.md`. Every path that begins with `crate` or `super` counts, in
-//! `use` declarations and inline, in types, expressions, patterns and macros that parse as expressions; code
-//! for tests does not count.
+//! The order is that of `docs/architecture.md`. Every path that begins with `crate`, `self` or `super` counts, in
+//! `use` declarations and inline, in types, expressions, patterns and macros whose arguments are expressions; code
+//! for tests does not count. A file and the folder of its name are one module: its parts may import from it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,28 +12,36 @@ use std::{
 
 use syn::visit::{self, Visit};
 
-/// The modules of `src` from top to bottom. A module may import from every module after it.
+/// The modules of `src` from top to bottom. A module may import from those after it, and from no other.
 const LAYERS: &[&str] = &[
     "bin",
     "manual",
     "internals",
-    "lib",
     "cli",
     "fairing",
     "testing",
+    "dev_provider",
     "routes",
     "protect",
+    "pages",
     "guard",
+    "request",
     "relying_party",
     "code_flow",
     "resource_server",
     "session",
     "provider",
     "settings",
+    "scopes",
+    "cookies",
+    "keys",
     "token",
+    "cache",
+    "hash_of_end",
     "secret",
     "clock",
     "observing",
+    "printable",
 ];
 
 /// One path in the code: where it is written, and the module that it leads to.
@@ -65,10 +73,12 @@ impl Imports {
                 name => target.push(name.to_owned()),
             }
         }
-        self.found.insert(Import {
-            from: self.module.clone(),
-            to: target,
-        });
+        if path.len() > 1 {
+            self.found.insert(Import {
+                from: self.module.clone(),
+                to: target,
+            });
+        }
     }
 
     fn add_tree(&mut self, before: &mut Vec<String>, tree: &syn::UseTree) {
@@ -196,14 +206,14 @@ fn modules_for_tests(module: &[String], file: &syn::File) -> Vec<Vec<String>> {
         .collect()
 }
 
-fn imports_of_src() -> (BTreeSet<Vec<String>>, BTreeSet<Import>) {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+fn src() -> Src {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut files = Vec::new();
-    rust_files(&src, &mut files);
+    rust_files(&root, &mut files);
     let parsed: Vec<_> = files
         .iter()
         .map(|path| {
-            let module = module_of(path.strip_prefix(&src).unwrap());
+            let module = module_of(path.strip_prefix(&root).unwrap());
             (
                 module,
                 syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap(),
@@ -214,177 +224,132 @@ fn imports_of_src() -> (BTreeSet<Vec<String>>, BTreeSet<Import>) {
         .iter()
         .flat_map(|(module, file)| modules_for_tests(module, file))
         .collect();
-    let mut modules = BTreeSet::new();
-    let mut found = BTreeSet::new();
-    for (module, file) in &parsed {
+    let mut src = Src {
+        modules: BTreeSet::new(),
+        imports: BTreeSet::new(),
+        owners: BTreeMap::new(),
+    };
+    for (module, file) in parsed {
         if for_tests.iter().any(|test| module.starts_with(test)) {
             continue;
         }
-        modules.insert(module.clone());
-        let mut imports = Imports {
-            module: module.clone(),
-            found: BTreeSet::new(),
-        };
-        imports.visit_file(file);
-        found.extend(imports.found);
+        src.owners.extend(reexports(&module, &file));
+        src.modules.insert(module.clone());
+        let found = BTreeSet::new();
+        let mut imports = Imports { module, found };
+        imports.visit_file(&file);
+        src.imports.extend(imports.found);
     }
-    (modules, found)
+    src
 }
 
-#[test]
-fn print_all() {
-    let (modules, imports) = imports_of_src();
-    let top = |m: &Vec<String>| m.first().cloned().unwrap_or("lib".into());
-    let tops: BTreeSet<String> = modules.iter().map(&top).collect();
-    let mut edges: BTreeMap<(String, String), BTreeSet<String>> = BTreeMap::new();
-    for i in &imports {
-        let (a, b) = (top(&i.from), top(&i.to));
-        if a != b {
-            let b = if tops.contains(&b) {
-                b
-            } else {
-                format!("lib::{b}")
-            };
-            edges.entry((a, b)).or_default().insert(format!(
-                "{}: {}",
-                i.from.join("::"),
-                i.to.join("::")
-            ));
-        }
-    }
-    for ((a, b), w) in edges {
-        println!(
-            "{a} -> {b}: {}",
-            w.into_iter().collect::<Vec<_>>().join("; ")
-        );
-    }
-}
-
-#[test]
-fn print_circles() {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let (modules, imports) = imports_of_src();
-    // re-exports
-    let mut files = Vec::new();
-    rust_files(&src, &mut files);
-    let mut re: BTreeMap<Vec<String>, Vec<String>> = BTreeMap::new();
-    for path in &files {
-        let module = module_of(path.strip_prefix(&src).unwrap());
-        let file = syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap();
-        for item in &file.items {
-            if let syn::Item::Use(u) = item {
-                if matches!(u.vis, syn::Visibility::Inherited) {
-                    continue;
-                }
-                fn walk(t: &syn::UseTree, before: &mut Vec<String>, out: &mut Vec<Vec<String>>) {
-                    match t {
-                        syn::UseTree::Path(p) => {
-                            before.push(p.ident.to_string());
-                            walk(&p.tree, before, out);
-                            before.pop();
-                        }
-                        syn::UseTree::Name(n) => {
-                            let mut b = before.clone();
-                            b.push(n.ident.to_string());
-                            out.push(b);
-                        }
-                        syn::UseTree::Group(g) => {
-                            for t in &g.items {
-                                walk(t, before, out)
-                            }
-                        }
-                        _ => {}
-                    }
-                }
-                let mut out = vec![];
-                walk(&u.tree, &mut vec![], &mut out);
-                for mut p in out {
-                    if p[0] == "self" {
-                        p.remove(0);
-                    }
-                    if p[0] == "crate" || p[0] == "super" {
-                        continue;
-                    }
-                    let mut key = module.clone();
-                    key.push(p.last().unwrap().clone());
-                    let mut target = module.clone();
-                    target.extend(p);
-                    re.insert(key, target);
-                }
-            }
-        }
-    }
-    let resolve = |p: &Vec<String>| -> Vec<String> {
-        let mut p = p.clone();
-        for _ in 0..5 {
-            let mut changed = false;
-            for n in (1..=p.len()).rev() {
-                if let Some(t) = re.get(&p[..n]) {
-                    let mut q = t.clone();
-                    q.extend_from_slice(&p[n..]);
-                    if q != p {
-                        p = q;
-                        changed = true;
-                    }
-                    break;
-                }
-            }
-            if !changed {
-                break;
-            }
-        }
-        // cut to module
-        while !modules.contains(&p) {
-            if p.pop().is_none() {
-                break;
-            }
-        }
-        p
+/// What a module re-exports from its parts: the path that others use, and the path of the owner.
+fn reexports(module: &[String], file: &syn::File) -> Vec<(Vec<String>, Vec<String>)> {
+    let mut found = Imports {
+        module: module.to_vec(),
+        found: BTreeSet::new(),
     };
-    let mut edges: BTreeMap<Vec<String>, BTreeSet<(String, String)>> = BTreeMap::new();
-    for i in &imports {
-        let mut from = i.from.clone();
-        while !modules.contains(&from) {
-            from.pop();
-        }
-        let to = resolve(&i.to);
-        // common prefix
-        let n = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
-        if n < from.len() && n < to.len() {
-            edges
-                .entry(from[..n].to_vec())
-                .or_default()
-                .insert((from[n].clone(), to[n].clone()));
-        } else if n == to.len() && n < from.len() {
-            edges
-                .entry(to.clone())
-                .or_default()
-                .insert((from[n].clone(), "PARENT".into()));
-        }
-    }
-    for (folder, e) in &edges {
-        // SCC by reachability
-        let nodes: BTreeSet<&String> = e.iter().flat_map(|(a, b)| [a, b]).collect();
-        let reach = |s: &String| {
-            let mut seen: BTreeSet<&String> = BTreeSet::new();
-            let mut todo = vec![s];
-            while let Some(x) = todo.pop() {
-                for (a, b) in e {
-                    if a == x && seen.insert(b) {
-                        todo.push(b);
-                    }
-                }
+    for item in &file.items {
+        if let syn::Item::Use(item) = item
+            && !matches!(item.vis, syn::Visibility::Inherited)
+        {
+            let mut before = Vec::new();
+            if let syn::UseTree::Path(path) = &item.tree
+                && !["crate", "self", "super"].contains(&&*path.ident.to_string())
+            {
+                before.push("self".to_owned());
             }
-            seen
-        };
-        let circ: Vec<_> = nodes.iter().filter(|n| reach(n).contains(**n)).collect();
-        println!("FOLDER {}: circular {:?}", folder.join("::"), circ);
-        println!(
-            "   parents: {:?}",
-            e.iter()
-                .filter(|(_, b)| b == "PARENT")
-                .map(|(a, _)| a)
-                .collect::<Vec<_>>()
-        );
+            found.add_tree(&mut before, &item.tree);
+        }
     }
+    let own = |import: Import| {
+        let name = import.to.last()?.clone();
+        Some(([module, &[name]].concat(), import.to))
+    };
+    found.found.into_iter().filter_map(own).collect()
+}
+
+/// The code of `src`: its modules, its imports, and what is re-exported.
+struct Src {
+    modules: BTreeSet<Vec<String>>,
+    imports: BTreeSet<Import>,
+    owners: BTreeMap<Vec<String>, Vec<String>>,
+}
+
+impl Src {
+    /// The module that a path leads to, through re-exports.
+    fn module<'p>(&'p self, path: &'p [String]) -> &'p [String] {
+        let is_reexport = |end: &usize| self.owners.contains_key(&path[..*end]);
+        if let Some(end) = (1..=path.len()).rev().find(is_reexport) {
+            let owner = &self.owners[&path[..end]];
+            // A function can have its module's name.
+            if !owner.starts_with(&path[..end]) {
+                return self.module(owner);
+            }
+        }
+        let is_module = |end: &usize| self.modules.contains(&path[..*end]);
+        let end = (0..=path.len()).rev().find(is_module).unwrap_or(0);
+        &path[..end]
+    }
+}
+
+fn layer(module: &str) -> usize {
+    let place = LAYERS.iter().position(|name| *name == module);
+    place.unwrap_or_else(|| panic!("`{module}` has no place among the layers: give it one"))
+}
+
+#[test]
+fn every_import_leads_downward_and_to_the_module_that_owns_the_item() {
+    let src = src();
+    let mut wrong = Vec::new();
+    for import in &src.imports {
+        let (Some(from), Some(to)) = (import.from.first(), import.to.first()) else {
+            continue;
+        };
+        let path = || {
+            format!(
+                "{} imports {}",
+                import.from.join("::"),
+                import.to.join("::")
+            )
+        };
+        if !src.modules.contains(std::slice::from_ref(to)) {
+            wrong.push(format!("{}: by way of `lib.rs`", path()));
+        } else if from != to && layer(from) >= layer(to) {
+            wrong.push(format!("{}: upward", path()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn no_two_parts_of_a_module_import_each_other() {
+    let src = src();
+    // By folder: which part imports from which.
+    let mut folders: BTreeMap<&[String], BTreeSet<(&str, &str)>> = BTreeMap::new();
+    for import in &src.imports {
+        let (from, to) = (src.module(&import.from), src.module(&import.to));
+        let common = from.iter().zip(to).take_while(|(a, b)| a == b).count();
+        if let (Some(a), Some(b)) = (from.get(common), to.get(common)) {
+            folders.entry(&from[..common]).or_default().insert((a, b));
+        }
+    }
+    let mut circles = Vec::new();
+    for (folder, imports) in &folders {
+        for (part, _) in imports {
+            let mut reached = BTreeSet::new();
+            let mut next = vec![*part];
+            while let Some(here) = next.pop() {
+                let further = imports
+                    .iter()
+                    .filter(|(from, to)| *from == here && reached.insert(*to));
+                next.extend(further.map(|(_, to)| *to).collect::<Vec<_>>());
+            }
+            if reached.contains(part) {
+                circles.push(format!("{}::{part}", folder.join("::")));
+            }
+        }
+    }
+    circles.dedup();
+    assert_eq!(circles, Vec::<String>::new());
 }

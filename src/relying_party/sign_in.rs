@@ -7,12 +7,11 @@
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rocket::{Request, http::CookieJar};
-use thiserror::Error;
 use time::OffsetDateTime;
 use url::Url;
 
 use super::{
-    Client, SignInError,
+    Client, NotBegun, SignInError,
     events::SignedIn,
     exchange::ExchangeOutcome,
     logout::{revoke_later, revoke_replaced},
@@ -49,25 +48,6 @@ pub(crate) struct BegunSignIn {
 /// How much later than the provider issued a code this node sends it, at most, and what the clocks of a store
 /// and of this node differ by in measuring so short a time.
 const CODE_MARGIN: Duration = Duration::from_secs(2);
-
-/// Why no session begins.
-#[derive(Clone, Debug, Error)]
-pub(crate) enum NotBegun {
-    #[error(transparent)]
-    Failed(#[from] SignInError),
-    /// An end of the user's sessions may be meant for it. The next attempt knows all that are noted.
-    #[error("the sessions of the user were ended while they signed in")]
-    Ended(EarlierEnds),
-}
-
-impl From<NotBegun> for SignInError {
-    fn from(error: NotBegun) -> SignInError {
-        match error {
-            NotBegun::Failed(error) => error,
-            NotBegun::Ended(_) => SignInError::Ended,
-        }
-    }
-}
 
 /// A sign-in that is complete.
 pub(crate) enum Completed {

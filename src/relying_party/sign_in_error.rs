@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::{
     code_flow::ResponseError,
     provider::{ProviderError, UserInfoRequestError},
-    session::{SessionTooLarge, store::StoreError},
+    session::{EarlierEnds, SessionTooLarge, store::StoreError},
     token::{IdTokenError, UserInfoError},
 };
 
@@ -94,6 +94,25 @@ pub enum SignInError {
         /// How many.
         times: u8,
     },
+}
+
+/// Why no session begins.
+#[derive(Clone, Debug, Error)]
+pub(crate) enum NotBegun {
+    #[error(transparent)]
+    Failed(#[from] SignInError),
+    /// An end of the user's sessions may be meant for it. The next attempt knows all that are noted.
+    #[error("the sessions of the user were ended while they signed in")]
+    Ended(EarlierEnds),
+}
+
+impl From<NotBegun> for SignInError {
+    fn from(error: NotBegun) -> SignInError {
+        match error {
+            NotBegun::Failed(error) => error,
+            NotBegun::Ended(_) => SignInError::Ended,
+        }
+    }
 }
 
 /// Minutes, or seconds when it is not so many minutes.

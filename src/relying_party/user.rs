@@ -46,7 +46,7 @@ impl fmt::Debug for SessionHandle {
 /// Why there is no access token to call an API with.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum AccessTokenError {
+pub enum NoAccessToken {
     /// There is none: `enabled = false`, or `session.tokens` leaves it out.
     #[error("this session has no access token")]
     Absent,
@@ -172,17 +172,17 @@ impl<C> User<C> {
     /// # Errors
     ///
     /// When there is none, or it has ended and could not be refreshed.
-    pub async fn access_token(&self) -> Result<&Secret, AccessTokenError> {
-        let tokens = self.session.tokens().ok_or(AccessTokenError::Absent)?;
+    pub async fn access_token(&self) -> Result<&Secret, NoAccessToken> {
+        let tokens = self.session.tokens().ok_or(NoAccessToken::Absent)?;
         let Some(token) = &tokens.access_token else {
             // The provider sent another one, which cannot be judged yet.
             return Err(
                 match (&self.session.not_refreshed, tokens.access_token_ends) {
-                    (Some(cause), ended) => AccessTokenError::NotRefreshed {
+                    (Some(cause), ended) => NoAccessToken::NotRefreshed {
                         ended: ended.unwrap_or(self.now.unix_timestamp()),
                         cause: cause.to_string(),
                     },
-                    (None, _) => AccessTokenError::Absent,
+                    (None, _) => NoAccessToken::Absent,
                 },
             );
         };
@@ -191,11 +191,11 @@ impl<C> User<C> {
         };
         match &self.session.not_refreshed {
             _ if self.now.unix_timestamp() < ended => Ok(token),
-            Some(cause) => Err(AccessTokenError::NotRefreshed {
+            Some(cause) => Err(NoAccessToken::NotRefreshed {
                 ended,
                 cause: cause.to_string(),
             }),
-            None => Err(AccessTokenError::Expired { ended }),
+            None => Err(NoAccessToken::Expired { ended }),
         }
     }
 

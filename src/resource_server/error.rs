@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-use crate::{provider::ProviderError, token::BearerTokenError};
+use crate::{provider::ProviderError, token::AccessTokenError};
 
 /// Why [`Bearer`](crate::Bearer) refused. For the log; the caller sees the status and the challenge
 /// (RFC 6750 §3).
@@ -24,7 +24,7 @@ pub enum BearerError {
     },
     /// 401 `invalid_token`.
     #[error("the access token is refused: {0}")]
-    Token(#[from] BearerTokenError),
+    Token(#[from] AccessTokenError),
     /// 401 `invalid_token`: the token's claims are no value of the app's type.
     #[error("the access token's claims are no `{expected}`: {cause}")]
     Claims {

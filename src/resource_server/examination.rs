@@ -13,7 +13,7 @@ use crate::{
     printable::printable,
     provider::{KeyPurpose, Metadata, ProviderError},
     token::{
-        Accepts, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError, KeySet,
+        Accepts, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, KeySet,
         SigningAlgorithm, UnverifiedAccessToken,
     },
 };
@@ -178,7 +178,7 @@ impl ResourceServer {
                 name: "format",
                 expected: "a signed JWT: others are for the provider to judge".to_owned(),
                 actual: None,
-                error: Some(BearerTokenError::Opaque.into()),
+                error: Some(AccessTokenError::Opaque.into()),
             });
         };
         let endpoint = match introspection_endpoint(issuer, now).await {
@@ -186,7 +186,7 @@ impl ResourceServer {
             Err(error) => return fields.push(provider_is_away(error)),
         };
         let verdict = match endpoint {
-            None => Err(BearerTokenError::Opaque.into()),
+            None => Err(AccessTokenError::Opaque.into()),
             Some(endpoint) => match introspect(issuer, &endpoint, token, None, now).await {
                 Ok(verdict) => verdict.map_err(BearerError::from),
                 Err(error) => Err(error.into()),
@@ -260,7 +260,7 @@ async fn check_signature(
             KeyPurpose::AnyRequest,
             now,
             |keys| unverified.check_signature(keys, algorithms),
-            BearerTokenError::wants_fresh_keys,
+            AccessTokenError::wants_fresh_keys,
         )
         .await??;
     Ok(())

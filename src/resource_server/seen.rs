@@ -10,7 +10,7 @@ use super::{Accepted, Issuer};
 use crate::{
     cache::SeenTexts,
     provider::ProviderError,
-    token::{BearerTokenError, KeySet},
+    token::{AccessTokenError, KeySet},
 };
 
 /// How long an accepted JWT is remembered, at most; `exp` is checked at each use.
@@ -41,7 +41,7 @@ pub(super) struct SeenJwt {
 }
 
 /// What the provider says about a token, judged.
-pub(super) type Verdict = Result<Arc<Accepted>, BearerTokenError>;
+pub(super) type Verdict = Result<Arc<Accepted>, AccessTokenError>;
 
 /// The cache drops an entry in time; by `until` it is judged, which a test's clock may reach sooner.
 #[derive(Clone)]

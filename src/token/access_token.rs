@@ -1,6 +1,5 @@
 //! The access token: what a client may do at this API, as the provider says it, now.
 
-mod error;
 mod roles;
 
 use std::{sync::Arc, time::Duration};
@@ -8,11 +7,11 @@ use std::{sync::Arc, time::Duration};
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-pub use error::BearerTokenError;
 pub(crate) use roles::ClaimPath;
 
 use super::{
-    Accepts, AllowedAlgorithms, ClaimError, Claims, Jws, KeySet, SigningAlgorithm,
+    Accepts, AccessTokenError, AllowedAlgorithms, ClaimError, Claims, Jws, KeySet,
+    SigningAlgorithm,
     checks::{
         audiences, check_exp, check_iat, check_iss, check_nbf, optional_seconds, optional_string,
         seconds, since_1970, string,
@@ -89,7 +88,7 @@ pub(crate) struct UnverifiedAccessToken<'a> {
 
 impl<'a> UnverifiedAccessToken<'a> {
     /// Takes a JWT apart.
-    pub(crate) fn parse(compact: &'a str) -> Result<Self, BearerTokenError> {
+    pub(crate) fn parse(compact: &'a str) -> Result<Self, AccessTokenError> {
         let jws = Jws::parse(compact)?;
         let claims = jws.unverified_claims()?;
         Ok(UnverifiedAccessToken {
@@ -100,7 +99,7 @@ impl<'a> UnverifiedAccessToken<'a> {
     }
 
     /// Who is said to have issued it: whose keys it is to be checked with.
-    pub(crate) fn issuer(&self) -> Result<&str, BearerTokenError> {
+    pub(crate) fn issuer(&self) -> Result<&str, AccessTokenError> {
         Ok(string(&self.claims, "iss")?)
     }
 
@@ -113,7 +112,7 @@ impl<'a> UnverifiedAccessToken<'a> {
         algorithms: AllowedAlgorithms<'_>,
         signs_nobody_in: bool,
         now: OffsetDateTime,
-    ) -> Result<ClaimsChecked, BearerTokenError> {
+    ) -> Result<ClaimsChecked, AccessTokenError> {
         let hear = |_: &'static str, verdict| verdict;
         let heard = self.hear_checks(expected, algorithms, signs_nobody_in, now, hear);
         heard.map(ClaimsChecked)
@@ -127,9 +126,9 @@ impl<'a> UnverifiedAccessToken<'a> {
         algorithms: AllowedAlgorithms<'_>,
         signs_nobody_in: bool,
         now: OffsetDateTime,
-    ) -> Vec<(&'static str, Option<BearerTokenError>)> {
+    ) -> Vec<(&'static str, Option<AccessTokenError>)> {
         let mut verdicts = Vec::new();
-        let hear = |name, verdict: Result<(), BearerTokenError>| {
+        let hear = |name, verdict: Result<(), AccessTokenError>| {
             verdicts.push((name, verdict.err()));
             Ok(())
         };
@@ -146,8 +145,8 @@ impl<'a> UnverifiedAccessToken<'a> {
         algorithms: AllowedAlgorithms<'_>,
         signs_nobody_in: bool,
         now: OffsetDateTime,
-        mut hear: impl FnMut(&'static str, Result<(), BearerTokenError>) -> Result<(), BearerTokenError>,
-    ) -> Result<Circumstances, BearerTokenError> {
+        mut hear: impl FnMut(&'static str, Result<(), AccessTokenError>) -> Result<(), AccessTokenError>,
+    ) -> Result<Circumstances, AccessTokenError> {
         let (claims, now, skew) = (&self.claims, since_1970(now), expected.clock_skew);
         hear("typ", check_header_type(self.jws.typ()))?;
         let alg = self.jws.may_be_allowed(algorithms);
@@ -181,7 +180,7 @@ impl<'a> UnverifiedAccessToken<'a> {
         &self,
         keys: &KeySet,
         algorithms: AllowedAlgorithms<'_>,
-    ) -> Result<SignatureChecked, BearerTokenError> {
+    ) -> Result<SignatureChecked, AccessTokenError> {
         self.jws.check_signature_by_keys(keys, algorithms)?;
         Ok(SignatureChecked(()))
     }
@@ -221,7 +220,7 @@ impl<'a> UnverifiedAccessToken<'a> {
         ClaimsChecked(circumstances): ClaimsChecked,
         _: SignatureChecked,
         expected: &AccessTokenExpectations,
-    ) -> Result<AccessToken, BearerTokenError> {
+    ) -> Result<AccessToken, AccessTokenError> {
         let source = JudgedSource::Jwt {
             is_at_jwt: is_at_jwt(self.jws.typ()),
         };
@@ -279,12 +278,12 @@ impl AccessToken {
         body: &[u8],
         expected: &AccessTokenExpectations,
         now: OffsetDateTime,
-    ) -> Result<AccessToken, BearerTokenError> {
-        let mut claims = parse_object(body).map_err(BearerTokenError::Introspection)?;
+    ) -> Result<AccessToken, AccessTokenError> {
+        let mut claims = parse_object(body).map_err(AccessTokenError::Introspection)?;
         claims.retain(|_, value| is_present(value));
         match claims.remove("active") {
             Some(Value::Bool(true)) => {}
-            Some(Value::Bool(false)) => return Err(BearerTokenError::Inactive),
+            Some(Value::Bool(false)) => return Err(AccessTokenError::Inactive),
             Some(other) => {
                 return Err(ClaimError::WrongType {
                     claim: "active",
@@ -346,7 +345,7 @@ impl AccessToken {
         claims: Map<String, Value>,
         judged: Judged,
         expected: &AccessTokenExpectations,
-    ) -> Result<AccessToken, BearerTokenError> {
+    ) -> Result<AccessToken, AccessTokenError> {
         Ok(AccessToken {
             token: Secret::new(token),
             scopes: scopes(&claims, &expected.roles),
@@ -365,7 +364,7 @@ impl AccessToken {
         expected: &AccessTokenExpectations,
         signs_nobody_in: bool,
         now: OffsetDateTime,
-    ) -> Result<(), BearerTokenError> {
+    ) -> Result<(), AccessTokenError> {
         let (now, skew) = (since_1970(now), expected.clock_skew);
         if let Some(exp) = self.exp {
             check_exp(exp, now, skew)?;
@@ -430,7 +429,7 @@ impl AccessToken {
 fn matched_audience(
     claims: &Map<String, Value>,
     expected: &AccessTokenExpectations,
-) -> Result<MatchedAudience, BearerTokenError> {
+) -> Result<MatchedAudience, AccessTokenError> {
     let client_id = match expected.audience_claim {
         AudienceClaim::ClientId if !claims.contains_key("aud") => {
             optional_string(claims, "client_id")?
@@ -457,7 +456,7 @@ fn matched_audience(
             _ => matched = Some(MatchedAudience::Api),
         }
     }
-    matched.ok_or_else(|| BearerTokenError::Audience {
+    matched.ok_or_else(|| AccessTokenError::Audience {
         expected: expected.audience.clone(),
         actual: actual.iter().take(10).map(|aud| excerpt(aud)).collect(),
     })
@@ -467,11 +466,11 @@ fn matched_audience(
 fn introspected_audience(
     claims: &Map<String, Value>,
     expected: &AccessTokenExpectations,
-) -> Result<MatchedAudience, BearerTokenError> {
+) -> Result<MatchedAudience, AccessTokenError> {
     match matched_audience(claims, expected) {
-        Err(BearerTokenError::Claim(ClaimError::Missing { .. })) => {
+        Err(AccessTokenError::Claim(ClaimError::Missing { .. })) => {
             match expected.introspection_needs_audience {
-                true => Err(BearerTokenError::NoAudience {
+                true => Err(AccessTokenError::NoAudience {
                     expected: expected.audience.clone(),
                 }),
                 false => Ok(MatchedAudience::Unknown),
@@ -498,7 +497,7 @@ fn check_types(claims: &Map<String, Value>) -> Result<(), ClaimError> {
 }
 
 /// [RFC 9068 §2.2](https://www.rfc-editor.org/rfc/rfc9068#section-2.2) wants both; one must be there.
-fn check_sub_or_client_id(claims: &Map<String, Value>) -> Result<(), BearerTokenError> {
+fn check_sub_or_client_id(claims: &Map<String, Value>) -> Result<(), AccessTokenError> {
     if let Some(sub) = optional_string(claims, "sub")? {
         return match sub.is_empty() {
             true => Err(ClaimError::EmptySubject.into()),
@@ -513,7 +512,7 @@ fn check_sub_or_client_id(claims: &Map<String, Value>) -> Result<(), BearerToken
     });
     match has_client {
         true => Ok(()),
-        false => Err(BearerTokenError::Nobody),
+        false => Err(AccessTokenError::Nobody),
     }
 }
 

@@ -94,6 +94,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::token::claims::{ABOUT_THE_SIGN_IN, VERIFIED};
 
     fn claims(json: Value) -> Claims {
         serde_json::from_value(json).unwrap()
@@ -311,7 +312,7 @@ mod tests {
         let id_token = id_tokens.last();
         let user_info = user_infos.last().map(|user_info| {
             let mut user_info = user_info.clone();
-            user_info.retain(|name, _| !is_older || id_token.stated(name).is_none());
+            user_info.retain(|name, _| !is_older || stated(id_token, name).is_none());
             user_info
         });
         let user_info = user_info.as_ref();
@@ -322,17 +323,17 @@ mod tests {
                 .find_map(|token| stated(Some(token), name));
         }
         if ABOUT_THE_SIGN_IN.contains(&name) {
-            return id_token.stated(name);
+            return stated(id_token, name);
         }
         if let Some(base) = name.strip_suffix("_verified") {
             if stated(user_info, base).is_some() {
-                return user_info.stated(name);
+                return stated(user_info, name);
             }
             if stated(id_token, base).is_some() {
-                return id_token.stated(name);
+                return stated(id_token, name);
             }
         }
-        user_info.stated(name).or_else(|| id_token.stated(name))
+        stated(user_info, name).or_else(|| stated(id_token, name))
     }
 
     /// Twenty thousand histories of up to six replies each, of claims that come, go and are `null`.

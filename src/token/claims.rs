@@ -25,7 +25,7 @@ use crate::printable::printable;
 pub struct Claims(Map<String, Value>);
 
 /// What the ID token says about itself and about the sign-in; no other answer may change it.
-const ABOUT_THE_SIGN_IN: [&str; 12] = [
+pub(super) const ABOUT_THE_SIGN_IN: [&str; 12] = [
     "iss",
     "sub",
     "aud",

@@ -1,6 +1,6 @@
 //! Why an access token is not accepted, and what to do about it.
 
-use crate::token::{Accepts, ClaimError, JsonError, JwsError, StaleKeys, TokenKind};
+use super::{Accepts, ClaimError, JsonError, JwsError, StaleKeys, TokenKind};
 
 /// An access token that is not accepted. For the log; the caller is told
 /// [`description`](Self::description).
@@ -8,7 +8,7 @@ use crate::token::{Accepts, ClaimError, JsonError, JwsError, StaleKeys, TokenKin
 /// No variant holds the token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum BearerTokenError {
+pub enum AccessTokenError {
     /// It is longer than any access token we look at.
     #[error("the access token has {actual} bytes, more than {max}")]
     TooLong {
@@ -95,27 +95,27 @@ pub enum BearerTokenError {
     Disabled,
 }
 
-impl BearerTokenError {
+impl AccessTokenError {
     /// The reason code.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            BearerTokenError::TooLong { .. } => "access_token_too_long",
-            BearerTokenError::Jws(error) => error.reason(TokenKind::AccessToken),
-            BearerTokenError::Claim(error) => error.reason(TokenKind::AccessToken),
-            BearerTokenError::TokenType { .. } => "access_token_type",
-            BearerTokenError::UnknownIssuer { .. } => "access_token_iss",
-            BearerTokenError::Audience { .. } => "access_token_aud",
-            BearerTokenError::NoAudience { .. } => "access_token_aud",
-            BearerTokenError::AnotherUse { .. } => "access_token_of_another_use",
-            BearerTokenError::UnknownUse { .. } | BearerTokenError::UnknownUseForClient => {
+            AccessTokenError::TooLong { .. } => "access_token_too_long",
+            AccessTokenError::Jws(error) => error.reason(TokenKind::AccessToken),
+            AccessTokenError::Claim(error) => error.reason(TokenKind::AccessToken),
+            AccessTokenError::TokenType { .. } => "access_token_type",
+            AccessTokenError::UnknownIssuer { .. } => "access_token_iss",
+            AccessTokenError::Audience { .. } => "access_token_aud",
+            AccessTokenError::NoAudience { .. } => "access_token_aud",
+            AccessTokenError::AnotherUse { .. } => "access_token_of_another_use",
+            AccessTokenError::UnknownUse { .. } | AccessTokenError::UnknownUseForClient => {
                 "access_token_of_unknown_use"
             }
-            BearerTokenError::Bound => "access_token_bound",
-            BearerTokenError::Nobody => "access_token_nobody",
-            BearerTokenError::Inactive => "access_token_inactive",
-            BearerTokenError::Introspection(_) => "introspection_malformed",
-            BearerTokenError::Opaque => "access_token_opaque",
-            BearerTokenError::Disabled => "disabled",
+            AccessTokenError::Bound => "access_token_bound",
+            AccessTokenError::Nobody => "access_token_nobody",
+            AccessTokenError::Inactive => "access_token_inactive",
+            AccessTokenError::Introspection(_) => "introspection_malformed",
+            AccessTokenError::Opaque => "access_token_opaque",
+            AccessTokenError::Disabled => "disabled",
         }
     }
 
@@ -123,8 +123,8 @@ impl BearerTokenError {
     /// what the token or the settings say.
     pub fn description(&self) -> &'static str {
         match self {
-            BearerTokenError::TooLong { .. } => "the token is too long",
-            BearerTokenError::Jws(error) => match error {
+            AccessTokenError::TooLong { .. } => "the token is too long",
+            AccessTokenError::Jws(error) => match error {
                 JwsError::AlgorithmNotAllowed { .. } | JwsError::UnknownAlgorithm { .. } => {
                     "the token is signed with an algorithm that is not accepted"
                 }
@@ -134,7 +134,7 @@ impl BearerTokenError {
                 JwsError::BadSignature { .. } => "the signature of the token is wrong",
                 _ => "the token is not a well-formed signed JWT",
             },
-            BearerTokenError::Claim(error) => match error {
+            AccessTokenError::Claim(error) => match error {
                 ClaimError::Expired { .. } => "the token has expired",
                 ClaimError::NotYetValid { .. } | ClaimError::IssuedInTheFuture { .. } => {
                     "the token is not valid yet"
@@ -142,80 +142,80 @@ impl BearerTokenError {
                 ClaimError::Issuer { .. } => "the token comes from another issuer",
                 _ => "a claim of the token is missing or of the wrong type",
             },
-            BearerTokenError::TokenType { .. } | BearerTokenError::AnotherUse { .. } => {
+            AccessTokenError::TokenType { .. } | AccessTokenError::AnotherUse { .. } => {
                 "the token is not an access token"
             }
-            BearerTokenError::UnknownUse { .. } | BearerTokenError::UnknownUseForClient => {
+            AccessTokenError::UnknownUse { .. } | AccessTokenError::UnknownUseForClient => {
                 "the token does not show that it is an access token"
             }
-            BearerTokenError::UnknownIssuer { .. } => "the token comes from another issuer",
-            BearerTokenError::Audience { .. } => "the token is meant for another API",
-            BearerTokenError::NoAudience { .. } => {
+            AccessTokenError::UnknownIssuer { .. } => "the token comes from another issuer",
+            AccessTokenError::Audience { .. } => "the token is meant for another API",
+            AccessTokenError::NoAudience { .. } => {
                 "the token does not say which API it is meant for"
             }
-            BearerTokenError::Bound => "tokens that are bound to a key are not accepted",
-            BearerTokenError::Nobody => "the token does not say whose it is",
-            BearerTokenError::Inactive | BearerTokenError::Introspection(_) => {
+            AccessTokenError::Bound => "tokens that are bound to a key are not accepted",
+            AccessTokenError::Nobody => "the token does not say whose it is",
+            AccessTokenError::Inactive | AccessTokenError::Introspection(_) => {
                 "the token is not active"
             }
-            BearerTokenError::Opaque => "the token is not a JWT",
-            BearerTokenError::Disabled => "tokens are not accepted at the moment",
+            AccessTokenError::Opaque => "the token is not a JWT",
+            AccessTokenError::Disabled => "tokens are not accepted at the moment",
         }
     }
 
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
-            BearerTokenError::TooLong { .. } => {
+            AccessTokenError::TooLong { .. } => {
                 "have the provider put less into access tokens, or issue opaque ones"
             }
-            BearerTokenError::Jws(JwsError::AlgorithmNotAllowed { actual, .. })
+            AccessTokenError::Jws(JwsError::AlgorithmNotAllowed { actual, .. })
                 if actual.is_symmetric() =>
             {
                 "have the provider sign access tokens with a key pair, by RS256 or ES256: who can check HS256 can sign with it too, so no setting accepts it here"
             }
-            BearerTokenError::Jws(JwsError::AlgorithmNotAllowed { .. }) => {
+            AccessTokenError::Jws(JwsError::AlgorithmNotAllowed { .. }) => {
                 "if the provider signs access tokens with it, name it in `access_token_signing_algs`"
             }
-            BearerTokenError::Jws(error) => error.remedy(),
-            BearerTokenError::Claim(ClaimError::Missing { claim: "aud" }) => {
+            AccessTokenError::Jws(error) => error.remedy(),
+            AccessTokenError::Claim(ClaimError::Missing { claim: "aud" }) => {
                 "have the provider put this API into `aud` (an audience mapper, or a resource indicator); for Amazon Cognito, set `audience_claim = \"client_id\"`"
             }
-            BearerTokenError::Claim(ClaimError::Expired { .. }) => {
+            AccessTokenError::Claim(ClaimError::Expired { .. }) => {
                 "get a new token; if it was new, synchronise the clocks of this machine and of the provider"
             }
-            BearerTokenError::Claim(error) => error.remedy(),
-            BearerTokenError::TokenType { .. } => {
+            AccessTokenError::Claim(error) => error.remedy(),
+            AccessTokenError::TokenType { .. } => {
                 "send an access token; if the provider does not name its type, set `require_at_jwt = false`"
             }
-            BearerTokenError::UnknownIssuer { .. } => {
+            AccessTokenError::UnknownIssuer { .. } => {
                 "if tokens of that issuer are to be accepted, add it to the table `issuers`"
             }
-            BearerTokenError::Audience { .. } => {
+            AccessTokenError::Audience { .. } => {
                 "ask the provider for a token for this API, or set `audience` to what it puts into `aud`"
             }
-            BearerTokenError::NoAudience { .. } => {
+            AccessTokenError::NoAudience { .. } => {
                 "have the provider name this API in the `aud` of its introspection replies; where every token that it calls active may be used here, set `insecure_introspection_without_audience = true`"
             }
-            BearerTokenError::AnotherUse { .. } => {
+            AccessTokenError::AnotherUse { .. } => {
                 "send the access token; where this issuer's identity tokens are meant, as those of a CI job or a workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id"
             }
-            BearerTokenError::UnknownUse { .. } => {
+            AccessTokenError::UnknownUse { .. } => {
                 "have the provider add a scope, or the type `at+jwt`; or set `accepts` of this issuer: to `identity_tokens` where its identity tokens are meant, as those of a CI job or a workload, or to `untyped_tokens` where its access tokens look so"
             }
-            BearerTokenError::UnknownUseForClient => {
+            AccessTokenError::UnknownUseForClient => {
                 "set `audience` to an identifier of this API that is not the client id, and have the provider put it into `aud`"
             }
-            BearerTokenError::Bound => "have the provider issue bearer tokens for this API",
-            BearerTokenError::Nobody => {
+            AccessTokenError::Bound => "have the provider issue bearer tokens for this API",
+            AccessTokenError::Nobody => {
                 "have the provider put `sub` or `client_id` into its access tokens; lightweight tokens lack them"
             }
-            BearerTokenError::Inactive => "nothing: the caller needs a new token",
-            BearerTokenError::Introspection(error) => error.remedy(),
-            BearerTokenError::Opaque => {
+            AccessTokenError::Inactive => "nothing: the caller needs a new token",
+            AccessTokenError::Introspection(error) => error.remedy(),
+            AccessTokenError::Opaque => {
                 "have the provider issue JWT access tokens for this API, or give it an introspection endpoint and set `client_id`; see `token_validation`"
             }
-            BearerTokenError::Disabled => "set `enabled = true`, or send no token",
+            AccessTokenError::Disabled => "set `enabled = true`, or send no token",
         }
     }
 
@@ -224,8 +224,8 @@ impl BearerTokenError {
     pub(crate) fn is_about_the_reply(&self) -> bool {
         matches!(
             self,
-            BearerTokenError::Introspection(_)
-                | BearerTokenError::Claim(
+            AccessTokenError::Introspection(_)
+                | AccessTokenError::Claim(
                     ClaimError::Missing { claim: "active" }
                         | ClaimError::WrongType { .. }
                         | ClaimError::Issuer { .. }
@@ -236,7 +236,7 @@ impl BearerTokenError {
     /// What newer keys of the provider could change, if they could make the token good.
     pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
         match self {
-            BearerTokenError::Jws(error) => error.wants_fresh_keys(),
+            AccessTokenError::Jws(error) => error.wants_fresh_keys(),
             _ => None,
         }
     }
