@@ -201,8 +201,8 @@ fn is_told(literal: &Literal) -> bool {
 
 #[test]
 fn errors_are_in_alphabetical_order() {
-    let rows = ERRORS.split("# Messages").nth(1).unwrap();
-    let rows = rows.split("\n# ").next().unwrap().lines();
+    let rows = ERRORS.split("## Messages").nth(1).unwrap();
+    let rows = rows.split("\n## ").next().unwrap().lines();
     let words: Vec<String> = rows
         .filter_map(|row| row.strip_prefix("- **")?.strip_suffix("**\\"))
         .map(|message| {
@@ -237,7 +237,7 @@ fn every_setting_is_on_the_page() {
 /// The codes in the first column of a section's table.
 fn codes(section: &str) -> BTreeSet<String> {
     let (_, rest) = OBSERVING.split_once(section).unwrap();
-    let rows = rest.split("\n# ").next().unwrap().lines();
+    let rows = rest.split("\n## ").next().unwrap().lines();
     let cells = rows.filter_map(|row| row.strip_prefix("| `")?.split(" |").next());
     let codes = cells.flat_map(|cell| cell.trim_end_matches('`').split("`, `"));
     codes.map(str::to_owned).collect()
@@ -268,7 +268,7 @@ fn every_reason_code_is_on_the_page() {
         }
     }
     assert!(found.len() > 70);
-    assert_eq!(codes("# Reason codes"), found);
+    assert_eq!(codes("## Reason codes"), found);
 }
 
 #[test]
@@ -276,7 +276,7 @@ fn every_metric_is_on_the_page() {
     let literals = literals(&code(&source("observing.rs")));
     let names = literals.into_iter().map(|literal| literal.text);
     let names: BTreeSet<_> = names.filter(|text| text.starts_with("oidc_")).collect();
-    assert_eq!(codes("# Metrics"), names);
+    assert_eq!(codes("## Metrics"), names);
 }
 
 /// `module::name` in the tables of tests.
@@ -305,8 +305,8 @@ fn every_test_that_is_named_is_there() {
 /// What SECURITY.md promises for each attacker is shown by a test that it names.
 #[test]
 fn every_promise_names_its_test() {
-    let (_, attackers) = SECURITY.split_once("\n# Attackers\n").unwrap();
-    let (attackers, _) = attackers.split_once("\n# ").unwrap();
+    let (_, attackers) = SECURITY.split_once("\n## Attackers\n").unwrap();
+    let (attackers, _) = attackers.split_once("\n## ").unwrap();
     let promises: Vec<_> = attackers
         .split("\n\n")
         .flat_map(|paragraph| paragraph.split("\n- ").map(move |item| (paragraph, item)))
