@@ -243,3 +243,23 @@ fn every_page_is_in_the_index_under_its_title() {
         assert_eq!(titles.count(), 1, "{path:?}");
     }
 }
+
+/// The map names files as they are, and few for each way.
+#[test]
+fn every_file_on_the_map_is_there() {
+    let map = fs::read_to_string(root().join("docs/architecture.md")).unwrap();
+    let ways = map.split("\n## ").skip(2);
+    let mut count = 0;
+    for way in ways {
+        let names: BTreeSet<_> = way
+            .split('`')
+            .filter(|name| name.starts_with("src/") && name.ends_with(".rs"))
+            .collect();
+        count += 1;
+        assert!((5..=10).contains(&names.len()), "{names:#?}");
+        for name in names {
+            assert!(root().join(name).exists(), "{name}");
+        }
+    }
+    assert_eq!(count, 5);
+}
