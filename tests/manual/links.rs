@@ -1,4 +1,4 @@
-//! The links and titles of the documentation: a link that leads nowhere fails here.
+//! The links and titles of the documentation: a broken link fails here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -64,7 +64,7 @@ fn prose(page: &str) -> Vec<String> {
     lines.map(without_code).collect()
 }
 
-/// Where the links of a page lead, pictures included.
+/// The targets of a page's links, pictures included.
 fn links(page: &str) -> Vec<String> {
     let mut found = vec![];
     for line in prose(page) {
@@ -104,7 +104,7 @@ fn anchors(path: &Path) -> BTreeSet<String> {
 const DOCS_RS: &str = "https://docs.rs/rocket_openidconnect/";
 const MANUAL: &str = "https://docs.rs/rocket_openidconnect/latest/rocket_openidconnect/manual/";
 
-/// Why a link of a page leads nowhere.
+/// Why a link of a page is broken.
 fn fault(from: &Path, target: &str, pages: &BTreeMap<String, PathBuf>) -> Option<String> {
     let (address, anchor) = match target.split_once('#') {
         Some((address, anchor)) => (address, Some(anchor)),
@@ -143,7 +143,7 @@ fn fault(from: &Path, target: &str, pages: &BTreeMap<String, PathBuf>) -> Option
 }
 
 #[test]
-fn every_link_leads_somewhere() {
+fn every_link_has_a_target() {
     let pages = pages();
     assert!(pages.len() > 20, "{}", pages.len());
     let (mut count, mut faults) = (0, vec![]);
@@ -162,7 +162,7 @@ fn every_link_leads_somewhere() {
 
 /// Each fault is found: else the test above could not fail.
 #[test]
-fn a_link_that_leads_nowhere_is_found() {
+fn a_broken_link_is_found() {
     let pages = pages();
     let fault = |from: &str, target: &str| fault(&root().join(from), target, &pages);
     let text = |text: &str| Some(text.to_owned());
@@ -220,9 +220,9 @@ fn the_readme_needs_no_repository() {
     assert!(labels > 10, "{labels}");
 }
 
-/// A page that the index does not name is found by nobody.
+/// A reader does not find a page that the index does not name.
 #[test]
-fn every_page_is_in_the_index_under_its_title() {
+fn every_page_is_in_the_index_and_has_a_title() {
     let index = fs::read_to_string(root().join("docs/manual/index.md")).unwrap();
     let pages = pages();
     for entry in fs::read_dir(root().join("docs/manual")).unwrap() {
@@ -244,7 +244,7 @@ fn every_page_is_in_the_index_under_its_title() {
     }
 }
 
-/// The map names files as they are, and few for each way.
+/// The map names existing files, and few for each way.
 #[test]
 fn every_file_on_the_map_is_there() {
     let map = fs::read_to_string(root().join("docs/architecture.md")).unwrap();

@@ -18,6 +18,7 @@ const ATTACKS: &str = include_str!("../../docs/manual/attacks.md");
 const CONFORMANCE: &str = include_str!("../../docs/conformance.md");
 const ERRORS: &str = include_str!("../../docs/manual/errors.md");
 const OBSERVING: &str = include_str!("../../docs/manual/observing.md");
+const QUICKSTART: &str = include_str!("../../docs/manual/quickstart.md");
 const SECURITY: &str = include_str!("../../SECURITY.md");
 const SETTINGS: &str = include_str!("../../docs/manual/settings.md");
 
@@ -251,6 +252,25 @@ fn every_setting_is_on_the_page() {
     assert!(names.len() > 50);
     for name in names {
         assert!(SETTINGS.contains(&format!("\n| `{name}` |")), "`{name}`");
+    }
+}
+
+#[test]
+fn every_cargo_feature_is_on_the_page() {
+    let manifest = fs::read_to_string(source("../Cargo.toml")).unwrap();
+    let (_, features) = manifest.split_once("\n[features]\n").unwrap();
+    let features = features.split("\n[").next().unwrap().lines();
+    let names = features.filter_map(|line| line.split_once(" = ").map(|(name, _)| name));
+    let is_public = |name: &&str| *name != "default" && !name.starts_with('_');
+    let names: Vec<_> = names.filter(is_public).collect();
+    assert_eq!(names.len(), 7);
+    let (_, table) = QUICKSTART.split_once("\n## Cargo features\n").unwrap();
+    let built = manifest.split("\nfeatures = [").nth(1).unwrap();
+    let built = built.split(']').next().unwrap();
+    for name in names {
+        assert!(table.contains(&format!("`{name}`")), "`{name}`");
+        // docs.rs shows its items.
+        assert!(built.contains(&format!("\"{name}\"")), "`{name}`");
     }
 }
 
