@@ -263,7 +263,7 @@ fn every_cargo_feature_is_on_the_page() {
     let names = features.filter_map(|line| line.split_once(" = ").map(|(name, _)| name));
     let is_public = |name: &&str| *name != "default" && !name.starts_with('_');
     let names: Vec<_> = names.filter(is_public).collect();
-    assert_eq!(names.len(), 7);
+    assert!(names.len() >= 7);
     let (_, table) = QUICKSTART.split_once("\n## Cargo features\n").unwrap();
     let built = manifest.split("\nfeatures = [").nth(1).unwrap();
     let built = built.split(']').next().unwrap();
