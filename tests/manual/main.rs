@@ -1,5 +1,7 @@
 //! The manual's tables against the source: a message or a setting that is missing there fails here.
 
+mod links;
+
 use std::{
     collections::BTreeSet,
     fs,
@@ -12,12 +14,13 @@ use figment::{
 };
 use rocket_openidconnect::Settings;
 
-const ATTACKS: &str = include_str!("../docs/manual/attacks.md");
-const CONFORMANCE: &str = include_str!("../docs/conformance.md");
-const ERRORS: &str = include_str!("../docs/manual/errors.md");
-const OBSERVING: &str = include_str!("../docs/manual/observing.md");
-const SECURITY: &str = include_str!("../SECURITY.md");
-const SETTINGS: &str = include_str!("../docs/manual/settings.md");
+const ATTACKS: &str = include_str!("../../docs/manual/attacks.md");
+const CONFORMANCE: &str = include_str!("../../docs/conformance.md");
+const ERRORS: &str = include_str!("../../docs/manual/errors.md");
+const OBSERVING: &str = include_str!("../../docs/manual/observing.md");
+const QUICKSTART: &str = include_str!("../../docs/manual/quickstart.md");
+const SECURITY: &str = include_str!("../../SECURITY.md");
+const SETTINGS: &str = include_str!("../../docs/manual/settings.md");
 
 /// A string of the source, with what stands before it.
 struct Literal {
@@ -199,20 +202,38 @@ fn is_told(literal: &Literal) -> bool {
         && !line.contains("const NAME")
 }
 
+/// What a section of the page of errors has, up to the next one.
+fn section_of_errors(title: &str) -> &'static str {
+    let (_, rest) = ERRORS.split_once(&format!("\n## {title}\n")).unwrap();
+    rest.split("\n## ").next().unwrap()
+}
+
 #[test]
-fn errors_are_in_alphabetical_order() {
-    let rows = ERRORS.split("# Messages").nth(1).unwrap();
-    let rows = rows.split("\n# ").next().unwrap().lines();
-    let words: Vec<String> = rows
-        .filter_map(|row| row.strip_prefix("- **")?.strip_suffix("**\\"))
-        .map(|message| {
-            let plain = message.to_lowercase().replace(['`', '"', '…'], "");
-            let start = |c: char| !c.is_ascii_alphanumeric();
-            plain.trim_start_matches(start).to_owned()
-        })
-        .collect();
-    assert!(words.len() > 100);
-    assert!(words.is_sorted(), "{words:#?}");
+fn reason_codes_and_messages_are_in_alphabetical_order() {
+    for section in ["Reason codes", "Reason codes of a token"] {
+        let headings = section_of_errors(section).lines();
+        let codes: Vec<_> = headings
+            .filter_map(|line| line.strip_prefix("### `")?.split('`').next())
+            .collect();
+        assert!(codes.len() > 10);
+        assert!(codes.is_sorted(), "{codes:#?}");
+    }
+    let groups = section_of_errors("Messages without a reason code");
+    let mut count = 0;
+    for group in groups.split("\n### ") {
+        let rows = group.lines();
+        let words: Vec<String> = rows
+            .filter_map(|row| row.strip_prefix("- **")?.strip_suffix("**\\"))
+            .map(|message| {
+                let plain = message.to_lowercase().replace(['`', '"', '…'], "");
+                let start = |c: char| !c.is_ascii_alphanumeric();
+                plain.trim_start_matches(start).to_owned()
+            })
+            .collect();
+        count += words.len();
+        assert!(words.is_sorted(), "{words:#?}");
+    }
+    assert!(count > 30);
 }
 
 #[test]
@@ -234,16 +255,62 @@ fn every_setting_is_on_the_page() {
     }
 }
 
-/// The codes in the first column of a section's table.
-fn codes(section: &str) -> BTreeSet<String> {
-    let (_, rest) = OBSERVING.split_once(section).unwrap();
-    let rows = rest.split("\n# ").next().unwrap().lines();
-    let cells = rows.filter_map(|row| row.strip_prefix("| `")?.split(" |").next());
-    let codes = cells.flat_map(|cell| cell.trim_end_matches('`').split("`, `"));
-    codes.map(str::to_owned).collect()
+#[test]
+fn every_cargo_feature_is_on_the_page() {
+    let manifest = fs::read_to_string(source("../Cargo.toml")).unwrap();
+    let (_, features) = manifest.split_once("\n[features]\n").unwrap();
+    let features = features.split("\n[").next().unwrap().lines();
+    let names = features.filter_map(|line| line.split_once(" = ").map(|(name, _)| name));
+    let is_public = |name: &&str| *name != "default" && !name.starts_with('_');
+    let names: Vec<_> = names.filter(is_public).collect();
+    assert!(names.len() >= 7);
+    let (_, table) = QUICKSTART.split_once("\n## Cargo features\n").unwrap();
+    let built = manifest.split("\nfeatures = [").nth(1).unwrap();
+    let built = built.split(']').next().unwrap();
+    for name in names {
+        assert!(table.contains(&format!("`{name}`")), "`{name}`");
+        // docs.rs shows its items.
+        assert!(built.contains(&format!("\"{name}\"")), "`{name}`");
+    }
 }
 
-/// Both ways: no code without a row, no row without a code.
+/// The names in the first column of a section's table.
+fn names(section: &str) -> BTreeSet<String> {
+    let (_, rest) = OBSERVING.split_once(section).unwrap();
+    let rows = rest.split("\n## ").next().unwrap().lines();
+    let cells = rows.filter_map(|row| row.strip_prefix("| `")?.split(" |").next());
+    let names = cells.flat_map(|cell| cell.trim_end_matches('`').split("`, `"));
+    names.map(str::to_owned).collect()
+}
+
+/// A reason code, or those of each kind of token for `…_iss`.
+fn of_each_kind(code: &str) -> Vec<String> {
+    match code.strip_prefix('…') {
+        Some(check) => ["access_token", "id_token", "logout_token", "user_info"]
+            .map(|kind| format!("{kind}{check}"))
+            .to_vec(),
+        None => vec![code.to_owned()],
+    }
+}
+
+/// The codes that have a heading on the page of errors, or, of a token, an anchor before one.
+fn codes() -> BTreeSet<String> {
+    let of_tokens = section_of_errors("Reason codes of a token");
+    let mut found = BTreeSet::new();
+    for heading in section_of_errors("Reason codes").split("\n### `").skip(1) {
+        found.insert(heading.split('`').next().unwrap().to_owned());
+    }
+    for heading in of_tokens.split("\n### `").skip(1) {
+        for code in of_each_kind(heading.split('`').next().unwrap()) {
+            let anchor = format!("<a id=\"{code}\"></a>");
+            assert!(of_tokens.contains(&anchor), "{anchor}");
+            found.insert(code);
+        }
+    }
+    found
+}
+
+/// Both ways: no code without a heading, no heading without a code.
 #[test]
 fn every_reason_code_is_on_the_page() {
     let mut found = BTreeSet::new();
@@ -251,10 +318,10 @@ fn every_reason_code_is_on_the_page() {
         let code = code(&path);
         for body in code.split("fn reason(").skip(1) {
             let body = body.split("\n    }\n").next().unwrap();
-            found.extend(literals(body).into_iter().map(|literal| {
+            found.extend(literals(body).into_iter().flat_map(|literal| {
                 let is_shared = literal.before.ends_with("reason_of!(kind,");
                 let prefix = if is_shared { "…_" } else { "" };
-                format!("{prefix}{}", literal.text)
+                of_each_kind(&format!("{prefix}{}", literal.text))
             }));
         }
         for literal in literals(&code) {
@@ -268,7 +335,7 @@ fn every_reason_code_is_on_the_page() {
         }
     }
     assert!(found.len() > 70);
-    assert_eq!(codes("# Reason codes"), found);
+    assert_eq!(codes(), found);
 }
 
 #[test]
@@ -276,7 +343,7 @@ fn every_metric_is_on_the_page() {
     let literals = literals(&code(&source("observing.rs")));
     let names = literals.into_iter().map(|literal| literal.text);
     let names: BTreeSet<_> = names.filter(|text| text.starts_with("oidc_")).collect();
-    assert_eq!(codes("# Metrics"), names);
+    assert_eq!(self::names("## Metrics"), names);
 }
 
 /// `module::name` in the tables of tests.
@@ -305,8 +372,8 @@ fn every_test_that_is_named_is_there() {
 /// What SECURITY.md promises for each attacker is shown by a test that it names.
 #[test]
 fn every_promise_names_its_test() {
-    let (_, attackers) = SECURITY.split_once("\n# Attackers\n").unwrap();
-    let (attackers, _) = attackers.split_once("\n# ").unwrap();
+    let (_, attackers) = SECURITY.split_once("\n## Attackers\n").unwrap();
+    let (attackers, _) = attackers.split_once("\n## ").unwrap();
     let promises: Vec<_> = attackers
         .split("\n\n")
         .flat_map(|paragraph| paragraph.split("\n- ").map(move |item| (paragraph, item)))
