@@ -25,13 +25,12 @@ use crate::{
     keys::{KeyRing, SecretKey, SecretKeyError},
     observing,
     pages::ErrorPage,
-    protect::is_protected,
     provider::Provider,
     relying_party::{
         AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, Refreshes, RelyingParty,
         Source,
     },
-    request::{PrivatePaths, RequestState, SignInFailure},
+    request::{PrivatePaths, SignInFailure},
     resource_server::{self, ResourceServer},
     routes,
     session::{Sessions, store::SessionStore},
@@ -404,12 +403,9 @@ impl Fairing for Oidc {
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         observing::describe();
         if let Some(rp) = rocket.state::<RelyingParty>() {
-            rp.sessions.lift_off();
-            let protected = rocket.routes().filter(|route| is_protected(route));
-            report::report(rp, protected.count()).await;
+            report::report(rp).await;
         }
         if let Some(resource_server) = rocket.state::<ResourceServer>() {
-            resource_server.lift_off();
             let is_alone = rocket.state::<RelyingParty>().is_none();
             report::report_resource_server(resource_server, is_alone).await;
         }
@@ -424,11 +420,8 @@ impl Fairing for Oidc {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let Some(state) = RequestState::left_by(request) else {
-            return answer::note_sent(request, response);
-        };
         // Boxed: most answers have nothing to add.
-        Box::pin(answer::finish(request, response, state)).await;
+        Box::pin(answer::finish(request, response)).await;
     }
 }
 

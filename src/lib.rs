@@ -14,7 +14,6 @@ mod cookies;
 mod dev_provider;
 mod fairing;
 mod guard;
-mod hash_of_end;
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 #[allow(missing_docs)]

@@ -139,13 +139,6 @@ impl ResourceServer {
         }
     }
 
-    /// What goes on beside the requests, from liftoff on.
-    pub(crate) fn lift_off(&self) {
-        for seen in self.apis.iter().filter_map(|api| api.seen.as_ref()) {
-            seen.begin_forgetting();
-        }
-    }
-
     /// The app's APIs, its own first.
     pub(crate) fn apis(&self) -> &[Api] {
         &self.apis

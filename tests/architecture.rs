@@ -37,7 +37,6 @@ const LAYERS: &[&str] = &[
     "keys",
     "token",
     "cache",
-    "hash_of_end",
     "secret",
     "clock",
     "observing",

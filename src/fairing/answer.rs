@@ -16,8 +16,8 @@ use crate::{
 pub(super) async fn finish<'r>(
     request: &'r Request<'_>,
     response: &mut Response<'r>,
-    state: &RequestState,
 ) {
+    let state = RequestState::of(request);
     // The session's last: it may have taken the place of one that was removed.
     let mut cookies = state.cookies.take();
     cookies.extend(session_cookies(request, state).await);
@@ -47,26 +47,6 @@ pub(super) async fn finish<'r>(
         response.set_header(Header::new("Cache-Control", "no-store"));
     } else if let Some(Ok(_)) = state.session.get() {
         keep_out_of_caches(response);
-    }
-}
-
-/// Remembers that the answer is made, where a guard that a later fairing asks for could find a session to
-/// refresh. Nobody has left anything for it.
-pub(super) fn note_sent(request: &Request<'_>, response: &mut Response<'_>) {
-    let jar = request.cookies();
-    // Most requests for assets end here, at less than a look at what the app manages takes.
-    if jar.iter().next().is_none() {
-        return;
-    }
-    let Some(rp) = request.rocket().state::<RelyingParty>() else {
-        return;
-    };
-    if rp.sessions.is_one_in(jar) {
-        RequestState::of(request).answer.send();
-    }
-    if let Some(cookie) = rp.sessions.take_over_note(jar) {
-        response.adjoin_header(Header::new("Set-Cookie", cookie.0));
-        response.set_header(Header::new("Cache-Control", "no-store"));
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Tells the operator what is in force, as Rocket reports its own settings.
-pub(super) async fn report(rp: &RelyingParty, protected_routes: usize) {
+pub(super) async fn report(rp: &RelyingParty) {
     const TARGET: &str = "rocket::launch";
     const INDENTED: &str = "rocket::launch::_";
 
@@ -49,9 +49,6 @@ pub(super) async fn report(rp: &RelyingParty, protected_routes: usize) {
                 }
             }
         }
-    }
-    if protected_routes > 0 {
-        tell("protected routes", &protected_routes.to_string());
     }
     for relaxation in rp.settings.relaxations() {
         observing::relaxed(&relaxation);

@@ -27,7 +27,7 @@ impl SignInFailure {
     /// }
     /// ```
     pub fn of<'r>(request: &'r Request<'_>) -> Option<&'r SignInFailure> {
-        let failure = RequestState::left_by(request)?.sign_in.get()?;
+        let failure = RequestState::of(request).sign_in.get()?;
         Some(failure)
     }
 }
@@ -36,7 +36,7 @@ impl SignedOut {
     /// Why a guard refused this request for want of a session, if one did: for catchers. See
     /// [`SignInFailure::of`](super::SignInFailure::of) for an example.
     pub fn of(request: &Request<'_>) -> Option<SignedOut> {
-        RequestState::left_by(request)?.signed_out.get().copied()
+        RequestState::of(request).signed_out.get().copied()
     }
 }
 
@@ -44,7 +44,7 @@ impl BearerError {
     /// Why a guard refused this request for want of an access token, if one did: for catchers. See
     /// [`SignInFailure::of`](super::SignInFailure::of) for an example.
     pub fn of<'r>(request: &'r Request<'_>) -> Option<&'r BearerError> {
-        let last = RequestState::left_by(request)?.refusals().last()?;
+        let last = RequestState::of(request).refusals().last()?;
         Some(&last.error)
     }
 }

@@ -1,10 +1,7 @@
 //! What guards and routes leave for the answer, in one place beside the request.
 
 use std::{
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -18,10 +15,7 @@ use crate::{
     session::{CurrentSession, OutgoingSession, SignedOut},
 };
 
-/// How many requests of this process have left something. While it is none, an answer does not even
-/// look: most requests of most apps are for assets, and a look costs as much as all else that we do.
-static LEFT: AtomicUsize = AtomicUsize::new(0);
-
+#[derive(Default)]
 pub(crate) struct RequestState {
     /// What the answer sets and removes.
     pub(crate) cookies: CookieChanges,
@@ -74,33 +68,8 @@ impl RequestState {
         std::iter::successors(first, |refusal| refusal.next.get()).map(|refusal| &**refusal)
     }
 
-    /// To leave something.
+    /// The state of this request.
     pub(crate) fn of<'r>(request: &'r Request<'_>) -> &'r RequestState {
-        request.local_cache(RequestState::new)
-    }
-
-    /// What was left, if anything was.
-    pub(crate) fn left_by<'r>(request: &'r Request<'_>) -> Option<&'r RequestState> {
-        (LEFT.load(Ordering::Acquire) > 0).then(|| RequestState::of(request))
-    }
-
-    fn new() -> RequestState {
-        LEFT.fetch_add(1, Ordering::Release);
-        RequestState {
-            cookies: CookieChanges::default(),
-            session: OnceLock::new(),
-            answer: Arc::default(),
-            retry_after: OnceLock::new(),
-            signed_out: OnceLock::new(),
-            is_ending: OnceLock::new(),
-            bearer: OnceLock::new(),
-            sign_in: OnceLock::new(),
-        }
-    }
-}
-
-impl Drop for RequestState {
-    fn drop(&mut self) {
-        LEFT.fetch_sub(1, Ordering::Release);
+        request.local_cache(RequestState::default)
     }
 }

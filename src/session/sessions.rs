@@ -196,11 +196,6 @@ impl Sessions {
         self
     }
 
-    /// What goes on beside the requests, from liftoff on.
-    pub(crate) fn lift_off(&self) {
-        self.opened.begin_forgetting();
-    }
-
     /// For the report at liftoff.
     pub(crate) fn describe(&self) -> &'static str {
         match (self.is_in_cookies, self.is_shared) {
@@ -521,12 +516,6 @@ impl Sessions {
         let value = URL_SAFE_NO_PAD.decode(without_end(text)?).ok()?;
         let decrypted = self.keys.decrypt(Purpose::Session, b"", value).ok()?;
         self.opened(&decrypted.plaintext)
-    }
-
-    /// Whether this browser has a session's cookie, whatever is in it.
-    pub(crate) fn is_one_in(&self, jar: &CookieJar<'_>) -> bool {
-        let name = self.cookies.first().name();
-        jar.iter().any(|cookie| cookie.name() == name)
     }
 
     /// The session's id in this browser's cookie, where sessions are in a store.
