@@ -36,7 +36,7 @@ mod session;
 pub mod settings;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod token;
+mod token;
 
 pub use clock::Clock;
 pub use code_flow::ResponseError;
@@ -61,4 +61,4 @@ pub use session::{
     SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, SignedOut, store,
 };
 pub use settings::Settings;
-pub use token::Claims;
+pub use token::{Claims, TokenError};

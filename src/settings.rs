@@ -28,6 +28,8 @@ pub(crate) use self::check::is_reserved;
 pub(crate) use self::in_process::{Answers, InProcess, NoAnswer};
 #[cfg(feature = "dev-provider")]
 pub(crate) use self::resource_server::spellings;
+pub use crate::token::{Accepts, AudienceClaim, SigningAlgorithm, UnknownAlgorithm};
+
 pub use self::{
     cache_size::CacheSize,
     client_secrets::{ClientSecrets, ClientSecretsTable},
@@ -56,7 +58,6 @@ pub(crate) use self::{
 };
 use crate::{
     secret::Secret,
-    token::{Accepts, AudienceClaim},
 };
 
 mod cache_size;

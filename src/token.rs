@@ -21,19 +21,21 @@ mod reason;
 mod refreshed_id_token;
 #[cfg(test)]
 mod test_keys;
+mod token_error;
 mod user_info;
 
 pub use accepts::Accepts;
 pub use access_token::AudienceClaim;
-pub use access_token_error::AccessTokenError;
 pub use algorithm::{SigningAlgorithm, UnknownAlgorithm};
-pub use checks::ClaimError;
 pub use claims::Claims;
-pub use id_token::IdTokenError;
-pub use json::JsonError;
-pub use jwk::KeySetError;
-pub use jws::JwsError;
-pub use user_info::UserInfoError;
+pub use token_error::TokenError;
+
+pub(crate) use access_token_error::AccessTokenError;
+pub(crate) use checks::ClaimError;
+pub(crate) use id_token::IdTokenError;
+pub(crate) use json::JsonError;
+pub(crate) use jws::JwsError;
+pub(crate) use user_info::UserInfoError;
 
 pub(crate) use access_token::{
     AccessToken, AccessTokenExpectations, ClaimPath, MAX_ACCESS_TOKEN, UnverifiedAccessToken,

@@ -8,7 +8,7 @@ use crate::{
     code_flow::ResponseError,
     provider::{ProviderError, UserInfoRequestError},
     session::{EarlierEnds, SessionTooLarge, store::StoreError},
-    token::{IdTokenError, UserInfoError},
+    token::{IdTokenError, TokenError, UserInfoError},
 };
 
 /// Why a sign-in did not succeed. For the log; the person sees a page with the same id.
@@ -58,10 +58,10 @@ pub enum SignInError {
     IdTokenMissing,
     /// 502: the ID token does not hold.
     #[error("the ID token is refused: {0}")]
-    IdToken(#[from] IdTokenError),
+    IdToken(TokenError),
     /// 502: UserInfo does not hold.
     #[error("UserInfo is refused: {0}")]
-    UserInfo(#[from] UserInfoError),
+    UserInfo(TokenError),
     /// 502, 503 or 504: the provider did not do its part; 400 for a code that it does not accept.
     #[error(transparent)]
     Provider(#[from] ProviderError),
@@ -121,6 +121,18 @@ fn duration(duration: &Duration) -> String {
         60 => "a minute".to_owned(),
         seconds if seconds % 60 == 0 => format!("{} minutes", seconds / 60),
         seconds => format!("{seconds} seconds"),
+    }
+}
+
+impl From<IdTokenError> for SignInError {
+    fn from(error: IdTokenError) -> SignInError {
+        SignInError::IdToken(error.into())
+    }
+}
+
+impl From<UserInfoError> for SignInError {
+    fn from(error: UserInfoError) -> SignInError {
+        SignInError::UserInfo(error.into())
     }
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-use crate::{provider::ProviderError, token::AccessTokenError};
+use crate::{provider::ProviderError, token::{AccessTokenError, TokenError}};
 
 /// Why [`Bearer`](crate::Bearer) refused. For the log; the caller sees the status and the challenge
 /// (RFC 6750 §3).
@@ -24,7 +24,7 @@ pub enum BearerError {
     },
     /// 401 `invalid_token`.
     #[error("the access token is refused: {0}")]
-    Token(#[from] AccessTokenError),
+    Token(TokenError),
     /// 401 `invalid_token`: the token's claims are no value of the app's type.
     #[error("the access token's claims are no `{expected}`: {cause}")]
     Claims {
@@ -50,6 +50,12 @@ pub enum BearerError {
     /// 500: the guard's scopes name an API that no setting has; its sentinel aborts the launch before this.
     #[error("there is no API of the name in the guard's scopes")]
     NoApi,
+}
+
+impl From<AccessTokenError> for BearerError {
+    fn from(error: AccessTokenError) -> BearerError {
+        BearerError::Token(error.into())
+    }
 }
 
 impl From<ProviderError> for BearerError {

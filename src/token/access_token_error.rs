@@ -7,8 +7,7 @@ use super::{Accepts, ClaimError, JsonError, JwsError, StaleKeys, TokenKind};
 ///
 /// No variant holds the token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum AccessTokenError {
+pub(crate) enum AccessTokenError {
     /// It is longer than any access token we look at.
     #[error("the access token has {actual} bytes, more than {max}")]
     TooLong {

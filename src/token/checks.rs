@@ -10,8 +10,7 @@ use crate::printable::excerpt;
 
 /// A claim of a token that is absent, of another type, or of another value than expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClaimError {
+pub(crate) enum ClaimError {
     /// The header names a type of token that must not be used here.
     #[error("the token is of type {actual:?}, which must not be used here")]
     TokenType {

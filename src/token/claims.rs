@@ -11,7 +11,7 @@ use crate::printable::printable;
 /// read, by [`get`](Claims::get) or by [`to`](Claims::to).
 ///
 /// ```
-/// use rocket_openidconnect::token::Claims;
+/// use rocket_openidconnect::Claims;
 /// use serde_json::json;
 ///
 /// let mut claims = Claims::default();

@@ -113,8 +113,7 @@ impl IdToken {
 
 /// An ID token that is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum IdTokenError {
+pub(crate) enum IdTokenError {
     /// It is not signed as it should be.
     #[error(transparent)]
     Jws(#[from] JwsError),

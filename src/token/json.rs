@@ -55,8 +55,7 @@ const DISPLAYED: [&str; 16] = [
 
 /// A text that is not one JSON object in which every member has one meaning.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum JsonError {
+pub(crate) enum JsonError {
     /// It is not JSON, or nested deeper than 127 levels.
     #[error("not valid JSON: parsing failed at line {line}, column {column}")]
     Syntax {

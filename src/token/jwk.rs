@@ -260,8 +260,7 @@ pub(crate) enum SkipReason {
 
 /// A document that is not a JWK Set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeySetError {
+pub(crate) enum KeySetError {
     /// It is not a JSON object.
     #[error("the key set cannot be read: {0}")]
     Json(#[from] JsonError),

@@ -271,8 +271,7 @@ pub(crate) struct VerifiedJws {
 
 /// A token that is no JWS we accept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum JwsError {
+pub(crate) enum JwsError {
     /// It is longer than any token we look at.
     #[error("the token has {actual} bytes, more than {max}")]
     TooLong {

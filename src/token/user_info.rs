@@ -74,8 +74,7 @@ pub(crate) fn accept_signed_user_info(
 
 /// A UserInfo response that is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum UserInfoError {
+pub(crate) enum UserInfoError {
     /// It is not a JSON object.
     #[error("the UserInfo response cannot be read: {0}")]
     Json(#[from] JsonError),
