@@ -5,8 +5,7 @@
 
 mod cache;
 #[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod cli;
+mod cli;
 mod clock;
 mod code_flow;
 mod cookies;
@@ -15,9 +14,8 @@ mod dev_provider;
 mod fairing;
 mod guard;
 #[cfg(feature = "__internals")]
-#[doc(hidden)]
 #[allow(missing_docs)]
-pub mod internals;
+mod internals;
 mod keys;
 #[cfg(doc)]
 pub mod manual;
@@ -53,8 +51,6 @@ pub use relying_party::{
 };
 pub use request::SignInFailure;
 pub use resource_server::{BearerError, BearerUserInfoError};
-#[doc(hidden)]
-pub use scopes::is_scope;
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;
 pub use session::{
@@ -62,3 +58,13 @@ pub use session::{
 };
 pub use settings::Settings;
 pub use token::{Claims, TokenError};
+
+/// For macros of this crate, its own program, benches and fuzz targets. Not part of the public API.
+#[doc(hidden)]
+pub mod __private {
+    #[cfg(feature = "cli")]
+    pub use crate::cli::main;
+    #[cfg(feature = "__internals")]
+    pub use crate::internals::*;
+    pub use crate::scopes::is_scope;
+}

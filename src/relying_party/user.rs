@@ -163,7 +163,7 @@ impl<C> User<C> {
     ///
     /// #[get("/calendar")]
     /// async fn calendar(user: LoggedIn) -> Result<String, String> {
-    ///     let token = user.access_token().await.map_err(|error| error.to_string())?;
+    ///     let token = user.access_token().map_err(|error| error.to_string())?;
     ///     Ok(fetch_calendar(token.expose()).await)
     /// }
     /// # async fn fetch_calendar(_: &str) -> String { String::new() }
@@ -172,7 +172,7 @@ impl<C> User<C> {
     /// # Errors
     ///
     /// When there is none, or it has ended and could not be refreshed.
-    pub async fn access_token(&self) -> Result<&Secret, NoAccessToken> {
+    pub fn access_token(&self) -> Result<&Secret, NoAccessToken> {
         let tokens = self.session.tokens().ok_or(NoAccessToken::Absent)?;
         let Some(token) = &tokens.access_token else {
             // The provider sent another one, which cannot be judged yet.

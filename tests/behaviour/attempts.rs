@@ -22,7 +22,7 @@ use rocket::{
 };
 use rocket_openidconnect::{
     Clock, Events, LoggedIn, Oidc, Refused, SignedIn,
-    internals::SessionCookies,
+    __private::SessionCookies,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use url::Url;

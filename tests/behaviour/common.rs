@@ -17,7 +17,7 @@ use rocket::{
     serde::json::{Json, Value, json},
 };
 use rocket_openidconnect::{
-    Clock, Events, LoggedIn, Oidc, OptionalUser, SignInError, internals::SessionCookies,
+    Clock, Events, LoggedIn, Oidc, OptionalUser, SignInError, __private::SessionCookies,
 };
 use serde::Serialize;
 

@@ -16,7 +16,7 @@ use rocket::{
 };
 use rocket_openidconnect::{
     LoggedIn, Oidc, RelyingParty,
-    internals::SessionCookies,
+    __private::SessionCookies,
     store::{MemoryStore, SessionStore, StoreError, StoredSession, contract},
 };
 use url::Url;
@@ -51,7 +51,7 @@ async fn refresh(user: LoggedIn) -> String {
         Ok(user) => user,
         Err(error) => return error.to_string(),
     };
-    match user.access_token().await {
+    match user.access_token() {
         Ok(token) => token.expose().to_owned(),
         Err(error) => error.to_string(),
     }

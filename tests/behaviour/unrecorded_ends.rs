@@ -17,7 +17,7 @@ use rocket::{
 };
 use rocket_openidconnect::{
     LoggedIn, Oidc, RelyingParty,
-    internals::SessionCookies,
+    __private::SessionCookies,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use sqlx::{Connection, Executor, SqliteConnection};

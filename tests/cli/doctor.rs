@@ -9,7 +9,7 @@ use std::{
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
-use rocket_openidconnect::internals::SessionCookies;
+use rocket_openidconnect::__private::SessionCookies;
 use serde_json::json;
 use time::{OffsetDateTime, macros::format_description};
 
