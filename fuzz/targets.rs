@@ -14,11 +14,11 @@ use rocket::{
     routes,
 };
 use rocket_openidconnect::{
-    LoggedIn, Oidc,
     __private::{
         AccessTokens, SessionCookies, accepts_metadata, accepts_response, attempt, browser,
         is_bearer, object, token_reply, usable_keys,
     },
+    LoggedIn, Oidc,
 };
 
 const NOW: i64 = 1_700_000_000;

@@ -11,6 +11,7 @@ mod code_flow;
 mod cookies;
 #[cfg(feature = "dev-provider")]
 mod dev_provider;
+mod facts;
 mod fairing;
 mod guard;
 #[cfg(feature = "__internals")]

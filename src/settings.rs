@@ -56,9 +56,7 @@ pub(crate) use self::{
     site::Site,
     trusted_proxies::TrustedProxies,
 };
-use crate::{
-    secret::Secret,
-};
+use crate::secret::Secret;
 
 mod cache_size;
 mod check;

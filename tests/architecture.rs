@@ -41,6 +41,7 @@ const LAYERS: &[&str] = &[
     "clock",
     "observing",
     "printable",
+    "facts",
 ];
 
 /// One path in the code: where it is written, and the module that it leads to.

@@ -2,7 +2,10 @@
 
 use thiserror::Error;
 
-use crate::provider::{PUSH_REQUESTS, demands_pushed_request};
+use crate::{
+    facts::Facts,
+    provider::{PUSH_REQUESTS, demands_pushed_request},
+};
 
 /// Why an authorization response yields no code.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -57,63 +60,79 @@ pub enum ResponseError {
 impl ResponseError {
     /// The reason code, as the manual lists them.
     pub fn reason(&self) -> &'static str {
-        match self {
-            ResponseError::StateMismatch => "state_mismatch",
-            ResponseError::RepeatedParameter { .. } => "repeated_parameter",
-            ResponseError::UnreadableForm => "unreadable_form",
-            ResponseError::IssMismatch { .. } => "response_iss_mismatch",
-            ResponseError::IssMissing => "response_iss_missing",
-            ResponseError::Provider { error, .. } if error == "access_denied" => "access_denied",
-            ResponseError::Provider { .. } => "authorization_error",
-            ResponseError::Unproved { .. } => "unproved_response",
-            ResponseError::CodeMissing => "code_missing",
-        }
+        self.facts().reason
     }
 
     /// The HTTP status of the error page.
     pub fn status(&self) -> u16 {
-        match self {
-            ResponseError::Provider { error, .. } if error == "temporarily_unavailable" => 503,
-            ResponseError::Provider { error, .. } if error == "server_error" => 502,
-            _ => 400,
-        }
+        self.facts().status
     }
 
     /// What to do about it: the operator, mostly.
-    pub fn remedy(&self) -> &'static str {
+    pub fn remedy(&self) -> String {
+        self.facts().remedy.into_owned()
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
         match self {
-            ResponseError::StateMismatch => {
-                "sign in again; if it happens often, check that all nodes have the same `secret_key`; else somebody sends people forged responses"
+            ResponseError::StateMismatch => Facts::new(
+                "state_mismatch",
+                400,
+                "sign in again; if it happens often, check that all nodes have the same `secret_key`; else somebody sends people forged responses",
+            ),
+            ResponseError::RepeatedParameter { .. } => Facts::new(
+                "repeated_parameter",
+                400,
+                "sign in again; if it happens often, somebody sends people forged responses",
+            ),
+            ResponseError::UnreadableForm => Facts::new(
+                "unreadable_form",
+                400,
+                "check that the provider sends its response as `oidc.response_mode` says",
+            ),
+            ResponseError::IssMismatch { .. } => Facts::new(
+                "response_iss_mismatch",
+                400,
+                "check that `oidc.issuer` is the provider that answers",
+            ),
+            ResponseError::IssMissing => Facts::new(
+                "response_iss_missing",
+                400,
+                "check that `oidc.issuer` is the provider that answers",
+            ),
+            ResponseError::Provider { error, description } => {
+                let (reason, status) = match error.as_str() {
+                    "access_denied" => ("access_denied", 400),
+                    "temporarily_unavailable" => ("authorization_error", 503),
+                    "server_error" => ("authorization_error", 502),
+                    _ => ("authorization_error", 400),
+                };
+                let remedy = match error.as_str() {
+                    _ if demands_pushed_request(description) => PUSH_REQUESTS,
+                    "access_denied" => "nothing: the person or the provider said no",
+                    "invalid_scope" => "ask in `oidc.scopes` for what the provider gives",
+                    "unauthorized_client" | "invalid_request" => {
+                        "compare the client's registration at the provider with these settings"
+                    }
+                    _ => "look into the provider's log",
+                };
+                Facts::new(reason, status, remedy)
             }
-            ResponseError::RepeatedParameter { .. } => {
-                "sign in again; if it happens often, somebody sends people forged responses"
-            }
-            ResponseError::UnreadableForm => {
-                "check that the provider sends its response as `oidc.response_mode` says"
-            }
-            ResponseError::IssMismatch { .. } | ResponseError::IssMissing => {
-                "check that `oidc.issuer` is the provider that answers"
-            }
-            ResponseError::Provider { description, .. } if demands_pushed_request(description) => {
-                PUSH_REQUESTS
-            }
-            ResponseError::Provider { error, .. } => match error.as_str() {
-                "access_denied" => "nothing: the person or the provider said no",
-                "invalid_scope" => "ask in `oidc.scopes` for what the provider gives",
-                "unauthorized_client" | "invalid_request" => {
-                    "compare the client's registration at the provider with these settings"
-                }
-                _ => "look into the provider's log",
-            },
-            ResponseError::Unproved { error, .. } if error == "access_denied" => {
-                "nothing, if the person said no; else check that all nodes have the same `secret_key`, or somebody sends people forged responses"
-            }
-            ResponseError::Unproved { .. } => {
-                "if people see it right after they were sent to the provider, it leaves out `state`, and the words are its own: do what they say; else check that all nodes have the same `secret_key`, or somebody sends people forged responses"
-            }
-            ResponseError::CodeMissing => {
-                "check that the provider's client allows the code flow with `openid`"
-            }
+            ResponseError::Unproved { error, .. } if error == "access_denied" => Facts::new(
+                "unproved_response",
+                400,
+                "nothing, if the person said no; else check that all nodes have the same `secret_key`, or somebody sends people forged responses",
+            ),
+            ResponseError::Unproved { .. } => Facts::new(
+                "unproved_response",
+                400,
+                "if people see it right after they were sent to the provider, it leaves out `state`, and the words are its own: do what they say; else check that all nodes have the same `secret_key`, or somebody sends people forged responses",
+            ),
+            ResponseError::CodeMissing => Facts::new(
+                "code_missing",
+                400,
+                "check that the provider's client allows the code flow with `openid`",
+            ),
         }
     }
 

@@ -13,10 +13,7 @@ use crate::{
 };
 
 /// Finishes an answer, whoever made it: a route, a catcher or another fairing.
-pub(super) async fn finish<'r>(
-    request: &'r Request<'_>,
-    response: &mut Response<'r>,
-) {
+pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response<'r>) {
     let state = RequestState::of(request);
     // The session's last: it may have taken the place of one that was removed.
     let mut cookies = state.cookies.take();

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use crate::{
     code_flow::ResponseError,
+    facts::Facts,
     provider::{ProviderError, UserInfoRequestError},
     session::{EarlierEnds, SessionTooLarge, store::StoreError},
     token::{IdTokenError, TokenError, UserInfoError},
@@ -148,70 +149,82 @@ impl From<UserInfoRequestError> for SignInError {
 impl SignInError {
     /// The reason code, as the manual lists them.
     pub fn reason(&self) -> &'static str {
-        match self {
-            SignInError::NotPending => "not_pending",
-            SignInError::Expired { .. } => "sign_in_expired",
-            SignInError::PostedTooLongAgo => "posted_too_long_ago",
-            SignInError::Used => "sign_in_over",
-            SignInError::TooManySignIns { .. } => "too_many_sign_ins",
-            SignInError::InitiatedBy { .. } => "initiated_by",
-            SignInError::Response(error) => error.reason(),
-            SignInError::PostedResponse => "posted_response",
-            SignInError::IdTokenMissing => "id_token_missing",
-            SignInError::IdToken(error) => error.reason(),
-            SignInError::UserInfo(error) => error.reason(),
-            SignInError::Provider(error) => error.reason(),
-            SignInError::SessionTooLarge(_) => "session_too_large",
-            SignInError::Store(_) => "store_unavailable",
-            SignInError::RefusedByApp { .. } => "refused_by_app",
-            SignInError::ParameterOfApp { .. } => "parameter_of_app",
-            SignInError::Ended => "ended_meanwhile",
-            SignInError::Loop { .. } => "sign_in_loop",
-        }
+        self.facts().reason
     }
 
     /// The HTTP status of the error page.
     pub fn status(&self) -> u16 {
-        match self {
-            SignInError::NotPending
-            | SignInError::Expired { .. }
-            | SignInError::PostedTooLongAgo
-            | SignInError::Used
-            | SignInError::InitiatedBy { .. }
-            | SignInError::Ended
-            | SignInError::Loop { .. } => 400,
-            SignInError::Response(error) => error.status(),
-            SignInError::RefusedByApp { .. } => 403,
-            SignInError::PostedResponse => 404,
-            SignInError::ParameterOfApp { .. } => 500,
-            SignInError::Store(_) | SignInError::TooManySignIns { .. } => 503,
-            SignInError::Provider(error) => error.status(),
-            SignInError::IdTokenMissing
-            | SignInError::IdToken(_)
-            | SignInError::UserInfo(_)
-            | SignInError::SessionTooLarge(_) => 502,
-        }
+        self.facts().status
     }
 
     /// What to do about it: the operator, mostly.
     pub fn remedy(&self) -> String {
+        self.facts().remedy.into_owned()
+    }
+
+    fn facts(&self) -> Facts {
         match self {
-            SignInError::NotPending => "sign in again; if it happens always, check that `oidc.base_url` is the address people use and that nothing removes cookies".into(),
-            SignInError::Expired { .. } => "sign in again; if people need longer at the provider, raise `oidc.sign_in_timeout`".into(),
-            SignInError::PostedTooLongAgo | SignInError::Used | SignInError::Ended => "sign in again".into(),
-            SignInError::TooManySignIns { .. } => "wait; if these are people behind one proxy, list it in `oidc.trusted_proxies`".into(),
-            SignInError::InitiatedBy { .. } => "give the third party this app's issuer, `oidc.issuer`, to send as `iss`".into(),
-            SignInError::Response(error) => error.remedy().into(),
-            SignInError::PostedResponse => "set `oidc.response_mode = \"form_post\"`, or have the provider answer in the query".into(),
-            SignInError::IdTokenMissing => "check that the provider's client allows the code flow with `openid`".into(),
-            SignInError::IdToken(error) => error.remedy().to_string(),
-            SignInError::UserInfo(error) => error.remedy().to_string(),
-            SignInError::Provider(error) => error.remedy().to_owned(),
-            SignInError::SessionTooLarge(error) => error.remedy(),
-            SignInError::Store(error) => error.remedy().into(),
-            SignInError::RefusedByApp { .. } => "nothing: the app's `after_authorize` said no".into(),
-            SignInError::ParameterOfApp { .. } => "remove it there; `max_age` and `acr_values` belong into `oidc.extra_authorization_parameters`, by which the ID token is checked".into(),
-            SignInError::Loop { .. } => "check that the browser keeps cookies, that `oidc.base_url` is the address people use, and that no proxy drops large headers".into(),
+            SignInError::NotPending => Facts::new(
+                "not_pending",
+                400,
+                "sign in again; if it happens always, check that `oidc.base_url` is the address people use and that nothing removes cookies",
+            ),
+            SignInError::Expired { .. } => Facts::new(
+                "sign_in_expired",
+                400,
+                "sign in again; if people need longer at the provider, raise `oidc.sign_in_timeout`",
+            ),
+            SignInError::PostedTooLongAgo => {
+                Facts::new("posted_too_long_ago", 400, "sign in again")
+            }
+            SignInError::Used => Facts::new("sign_in_over", 400, "sign in again"),
+            SignInError::TooManySignIns { .. } => Facts::new(
+                "too_many_sign_ins",
+                503,
+                "wait; if these are people behind one proxy, list it in `oidc.trusted_proxies`",
+            ),
+            SignInError::InitiatedBy { .. } => Facts::new(
+                "initiated_by",
+                400,
+                "give the third party this app's issuer, `oidc.issuer`, to send as `iss`",
+            ),
+            SignInError::Response(error) => error.facts(),
+            SignInError::PostedResponse => Facts::new(
+                "posted_response",
+                404,
+                "set `oidc.response_mode = \"form_post\"`, or have the provider answer in the query",
+            ),
+            SignInError::IdTokenMissing => Facts::new(
+                "id_token_missing",
+                502,
+                "check that the provider's client allows the code flow with `openid`",
+            ),
+            SignInError::IdToken(error) | SignInError::UserInfo(error) => {
+                Facts::new(error.reason(), 502, error.remedy())
+            }
+            SignInError::Provider(error) => {
+                Facts::new(error.reason(), error.status(), error.remedy())
+            }
+            SignInError::SessionTooLarge(error) => {
+                Facts::new("session_too_large", 502, error.remedy())
+            }
+            SignInError::Store(error) => Facts::new("store_unavailable", 503, error.remedy()),
+            SignInError::RefusedByApp { .. } => Facts::new(
+                "refused_by_app",
+                403,
+                "nothing: the app's `after_authorize` said no",
+            ),
+            SignInError::ParameterOfApp { .. } => Facts::new(
+                "parameter_of_app",
+                500,
+                "remove it there; `max_age` and `acr_values` belong into `oidc.extra_authorization_parameters`, by which the ID token is checked",
+            ),
+            SignInError::Ended => Facts::new("ended_meanwhile", 400, "sign in again"),
+            SignInError::Loop { .. } => Facts::new(
+                "sign_in_loop",
+                400,
+                "check that the browser keeps cookies, that `oidc.base_url` is the address people use, and that no proxy drops large headers",
+            ),
         }
     }
 }

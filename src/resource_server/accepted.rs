@@ -100,7 +100,9 @@ impl Accepted {
                 .await
                 .map_err(|error| match error {
                     UserInfoRequestError::Provider(error) => BearerUserInfoError::Provider(error),
-                    UserInfoRequestError::UserInfo(error) => BearerUserInfoError::UserInfo(error.into()),
+                    UserInfoRequestError::UserInfo(error) => {
+                        BearerUserInfoError::UserInfo(error.into())
+                    }
                 })?;
             claims.map(Arc::new).ok_or(BearerUserInfoError::NoEndpoint)
         };

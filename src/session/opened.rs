@@ -5,11 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use arc_swap::ArcSwapOption;
 
 use super::{Session, store::StoredSession};
-use crate::{
-    cache::TextCache,
-    observing,
-    settings::CacheSize,
-};
+use crate::{cache::TextCache, observing, settings::CacheSize};
 
 /// How much of the end of a sealed text tells it from others: more than its tag of 16 bytes, in base64.
 const SEAL_END: usize = 32;

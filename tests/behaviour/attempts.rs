@@ -21,8 +21,8 @@ use rocket::{
     },
 };
 use rocket_openidconnect::{
-    Clock, Events, LoggedIn, Oidc, Refused, SignedIn,
     __private::SessionCookies,
+    Clock, Events, LoggedIn, Oidc, Refused, SignedIn,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use url::Url;

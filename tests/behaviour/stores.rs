@@ -15,8 +15,8 @@ use rocket::{
     serde::json::{Json, Value, json},
 };
 use rocket_openidconnect::{
-    LoggedIn, Oidc, RelyingParty,
     __private::SessionCookies,
+    LoggedIn, Oidc, RelyingParty,
     store::{MemoryStore, SessionStore, StoreError, StoredSession, contract},
 };
 use url::Url;

@@ -16,8 +16,8 @@ use rocket::{
     tokio::{task::yield_now, time::timeout},
 };
 use rocket_openidconnect::{
-    LoggedIn, Oidc, RelyingParty,
     __private::SessionCookies,
+    LoggedIn, Oidc, RelyingParty,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use sqlx::{Connection, Executor, SqliteConnection};

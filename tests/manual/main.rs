@@ -153,12 +153,22 @@ fn every_error_is_on_the_page() {
     are_on_the_page(all);
 }
 
+/// The bodies of the methods of this name, and of those that have all facts of an error.
+fn bodies_of<'c>(method: &str, code: &'c str) -> Vec<&'c str> {
+    let starts = [format!("fn {method}("), "fn facts(".to_owned()];
+    let bodies = starts
+        .iter()
+        .flat_map(|start| code.split(start.as_str()).skip(1));
+    bodies
+        .map(|body| body.split("\n    }\n").next().unwrap())
+        .collect()
+}
+
 #[test]
 fn every_remedy_is_on_the_page() {
     let all = sources().into_iter().flat_map(|path| {
         let code = code(&path);
-        let bodies = code.split("fn remedy(").skip(1);
-        let bodies = bodies.map(|body| body.split("\n    }\n").next().unwrap());
+        let bodies = bodies_of("remedy", &code);
         let literals = bodies
             .flat_map(literals)
             .map(|literal| filled_in(&literal.text));
@@ -316,9 +326,10 @@ fn every_reason_code_is_on_the_page() {
     let mut found = BTreeSet::new();
     for path in sources() {
         let code = code(&path);
-        for body in code.split("fn reason(").skip(1) {
-            let body = body.split("\n    }\n").next().unwrap();
-            found.extend(literals(body).into_iter().flat_map(|literal| {
+        for body in bodies_of("reason", &code) {
+            let codes = literals(body).into_iter();
+            let codes = codes.filter(|literal| !literal.text.contains(' '));
+            found.extend(codes.flat_map(|literal| {
                 let is_shared = literal.before.ends_with("reason_of!(kind,");
                 let prefix = if is_shared { "…_" } else { "" };
                 of_each_kind(&format!("{prefix}{}", literal.text))

@@ -14,8 +14,8 @@ use rocket::{
     serde::json::{Value, json},
 };
 use rocket_openidconnect::{
-    Bearer, Events, LoggedIn, LoggedOut, LoginRedirect, OptionalUser, Refused, SessionChange,
-    SignedIn, __private::SessionCookies, scopes,
+    __private::SessionCookies, Bearer, Events, LoggedIn, LoggedOut, LoginRedirect, OptionalUser,
+    Refused, SessionChange, SignedIn, scopes,
 };
 use url::Url;
 
