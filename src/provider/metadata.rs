@@ -157,8 +157,8 @@ impl Metadata {
         &self.userinfo_signing_algorithms
     }
 
-    /// Whether it names neither a place to sign in nor one that issues tokens to clients, so that what its keys sign
-    /// are identity tokens of jobs or workloads.
+    /// Whether it names neither a place to sign in nor one that issues tokens to clients, and nothing but ID tokens as
+    /// its responses, so that what its keys sign are identity tokens of jobs or workloads.
     pub(crate) fn signs_nobody_in(&self) -> bool {
         self.signs_nobody_in
     }
@@ -207,7 +207,9 @@ pub(crate) fn accept(
         Need::Keys => (place_to_sign_in(&document), optional("token_endpoint")),
     };
     let metadata = Metadata {
-        signs_nobody_in: authorization_endpoint.is_none() && !issues_tokens(&document),
+        signs_nobody_in: authorization_endpoint.is_none()
+            && !issues_tokens(&document)
+            && responds_with_id_tokens_alone(&document),
         authorization_endpoint,
         token_endpoint,
         jwks_uri: required("jwks_uri")?,
@@ -265,6 +267,13 @@ fn issues_tokens(document: &Document) -> bool {
     ];
     // What is there twice may be an address of which the other half is none.
     document.defect("authorization_endpoint").is_some() || endpoints.into_iter().any(is_there)
+}
+
+/// Whether `id_token` is the only response type (Discovery §3). Where people sign in by an API of the provider's own, as
+/// at a user pool of Amazon Cognito without a domain, there are no endpoints, and access tokens all the same.
+fn responds_with_id_tokens_alone(document: &Document) -> bool {
+    let types = tolerance::list(document, "response_types_supported").unwrap_or_default();
+    !types.is_empty() && types.iter().all(|name| name == "id_token")
 }
 
 /// Metadata from settings alone, without discovery.

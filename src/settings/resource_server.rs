@@ -76,8 +76,8 @@ pub struct IssuerSettings {
     /// _Default:_ what the metadata says
     #[serde(default, deserialize_with = "value::optional::<_, Address, _>")]
     pub jwks_uri: Option<Url>,
-    /// As [`Settings::accepts`]. An issuer whose metadata has nowhere to sign in has identity tokens alone, and needs
-    /// no setting.
+    /// As [`Settings::accepts`]. An issuer whose metadata has nowhere to sign in, and `id_token` as its only response
+    /// type, has identity tokens alone, and needs no setting.
     ///
     /// _Default:_ `access_tokens`
     #[serde(default, deserialize_with = "value::via::<_, AcceptsName, _>")]

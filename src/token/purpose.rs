@@ -9,7 +9,7 @@
 //! | | the token has | verdict |
 //! |---|---|---|
 //! | 1 | a header `typ` other than none, `JWT`, `JOSE`, `at+jwt` (with or without `application/`); or `events`; or a `cnf`, which no request proves here | reject |
-//! | 2 | an issuer of identity tokens: `accepts = "identity_tokens"`, or its fetched metadata has nowhere to sign in; a matched `aud` that is not our client id; and no sign of a third kind: those of row 3 but the hashes, words for identity tokens excepted | accept |
+//! | 2 | an issuer of identity tokens: `accepts = "identity_tokens"`, or its fetched metadata has nowhere to sign in and no response type but `id_token`; a matched `aud` that is not our client id; and no sign of a third kind: those of row 3 but the hashes, words for identity tokens excepted | accept |
 //! | 3 | `at_hash`, `c_hash`, `s_hash`, `response_type`, `htm`, `granted_scopes`, `code` (this one unless `at+jwt`); or a payload `typ`, `token_use`, `token_type`, `tokenType`, `tokenName` that is no word for access | reject |
 //! | 4 | only what an ID token has: a matched `aud` that is the token's own client, and `nonce` or OpenID's scopes alone; or no client at all, `nonce`, `auth_time` or `amr`, and OpenID's scopes alone. No sign of row 5 but those scopes and `cid` | reject |
 //! | 5 | `at+jwt`, a word for access, `scope`, `scp`, `cid`, `gty`, `azpacr`, `appidacr`, `idtyp` | accept |
@@ -31,7 +31,7 @@ use crate::printable::excerpt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Circumstances {
     pub(super) accepts: Accepts,
-    /// Whether the issuer's fetched metadata has nowhere to sign in.
+    /// Whether the issuer's fetched metadata has nowhere to sign in, and no response type but `id_token`.
     pub(super) signs_nobody_in: bool,
     /// Whether an access token must say `at+jwt`.
     pub(super) requires_at_jwt: bool,

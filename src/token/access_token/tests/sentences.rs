@@ -262,7 +262,7 @@ fn of_another_use() {
         },
         "the token is not an access token: it has \"events\"",
         "the token is not an access token",
-        "send the access token; where this issuer's identity tokens are meant, as those of a CI job or a workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id",
+        "send the access token; where this issuer's access tokens look like its ID tokens, set `token_validation = \"introspection\"`; where its identity tokens are meant, as those of a CI job or a workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id",
     );
     says(
         AccessTokenError::UnknownUse {
