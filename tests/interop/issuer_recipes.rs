@@ -4,11 +4,7 @@ use figment::{
     Figment,
     providers::{Format, Toml},
 };
-use rocket_openidconnect::{
-    Settings,
-    settings::IssuerSettings,
-    token::{Accepts, AudienceClaim},
-};
+use rocket_openidconnect::{Settings, settings::IssuerSettings};
 use serde_json::{Value, json};
 
 const APIS: &str = include_str!("../../docs/manual/apis.md");

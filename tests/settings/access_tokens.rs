@@ -1,8 +1,7 @@
 //! The settings behind `Bearer`: what they hold, and what is refused.
 
-use rocket_openidconnect::{
-    settings::{CacheSize, IntrospectionAuthMethod, TokenValidation},
-    token::{Accepts, AudienceClaim},
+use rocket_openidconnect::settings::{
+    Accepts, AudienceClaim, CacheSize, IntrospectionAuthMethod, TokenValidation,
 };
 
 use super::{extract, refusals::refused};
