@@ -4,7 +4,10 @@ use figment::{
     Figment,
     providers::{Format, Toml},
 };
-use rocket_openidconnect::{Settings, settings::IssuerSettings};
+use rocket_openidconnect::{
+    Settings,
+    settings::{Accepts, AudienceClaim, IssuerSettings},
+};
 use serde_json::{Value, json};
 
 const APIS: &str = include_str!("../../docs/manual/apis.md");

@@ -170,6 +170,7 @@ fn every_remedy_is_on_the_page() {
         let code = code(&path);
         let bodies = bodies_of("remedy", &code);
         let literals = bodies
+            .into_iter()
             .flat_map(literals)
             .map(|literal| filled_in(&literal.text));
         literals
