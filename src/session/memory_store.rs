@@ -214,6 +214,33 @@ impl SessionStore for MemoryStore {
         Ok(())
     }
 
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let is_other = |kept: &Kept<Arc<str>>| !self.is_over(kept) && known != Some(&*kept.value);
+        let others = [&self.notes, &self.claims];
+        let mut others = others.into_iter().filter_map(|table| table.get(name));
+        if others.any(|kept| is_other(&kept)) {
+            return Ok(false);
+        }
+        let done = self
+            .ends
+            .to_write()
+            .entry_by_ref(name)
+            .and_compute_with(|entry| match entry {
+                Some(entry) if is_other(entry.value()) => Op::Nop,
+                _ => Op::Put(self.keep(value.into(), life)),
+            });
+        Ok(matches!(
+            done,
+            CompResult::Inserted(_) | CompResult::ReplacedWith(_)
+        ))
+    }
+
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         if self.find_note(name).is_some() {
             return Ok(false);

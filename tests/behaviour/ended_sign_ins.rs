@@ -462,6 +462,16 @@ impl SessionStore for Odd {
         self.store.note_end(name, text, life).await
     }
 
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        self.store.replace_end(name, known, value, life).await
+    }
+
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         self.store.claim(name, value, life).await
     }

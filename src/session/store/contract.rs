@@ -28,6 +28,7 @@ pub async fn check(store: &dyn SessionStore) {
     notes_are_kept_and_claimed_once(store).await;
     the_largest_number_stays(store).await;
     notes_say_how_long_they_live(store).await;
+    an_end_replaces_the_known_one_alone(store).await;
     what_is_over_is_gone(store).await;
 }
 
@@ -221,6 +222,62 @@ async fn notes_say_how_long_they_live(store: &dyn SessionStore) {
     );
 }
 
+async fn an_end_replaces_the_known_one_alone(store: &dyn SessionStore) {
+    let name = name();
+    let noted = async |expected: &str| {
+        let notes = store.notes(&[&name]).await;
+        assert_eq!(notes, Ok(vec![Some(expected.to_owned())]), "what is noted");
+    };
+    let replaced = store.replace_end(&name, Some("gone"), "a", 2 * HOUR).await;
+    assert_eq!(replaced, Ok(true), "where there is no end");
+    noted("a").await;
+    for known in [None, Some("gone"), Some("")] {
+        let replaced = store.replace_end(&name, known, "b", HOUR).await;
+        assert_eq!(replaced, Ok(false), "in place of an end that is not known");
+        noted("a").await;
+    }
+    let replaced = store.replace_end(&name, Some("a"), "b", HOUR).await;
+    assert_eq!(replaced, Ok(true), "in place of the known end");
+    let replacement = life_of(store, &name).await.expect("a newer end");
+    assert_eq!(replacement.0, "b", "in place of the known end");
+    assert!(
+        replacement.1 <= HOUR,
+        "the life of a newer end: {replacement:?}"
+    );
+    let claim = store.claim(&name, "c", HOUR).await;
+    assert_eq!(claim, Ok(false), "an end is a claim");
+    assert_eq!(store.note_end(&name, "c", HOUR).await, Ok(()));
+    let replaced = store.replace_end(&name, Some("b"), "d", HOUR).await;
+    assert_eq!(replaced, Ok(false), "in place of an end that is not known");
+    noted("c").await;
+
+    let rivals: Vec<_> = (0..16).map(|i| format!("rival {i}")).collect();
+    let answers = rivals
+        .iter()
+        .map(|rival| store.replace_end(&name, Some("c"), rival, HOUR));
+    let answers = rocket::futures::future::join_all(answers).await;
+    let winners = answers.iter().zip(&rivals);
+    let winners: Vec<_> = winners.filter(|(answer, _)| **answer == Ok(true)).collect();
+    let [(_, winner)] = &winners[..] else {
+        panic!("one of sixteen ends in place of one: {answers:?}");
+    };
+    noted(winner).await;
+
+    // Other notes are in the way too; an empty text is one.
+    let (note, claim, empty) = (self::name(), self::name(), self::name());
+    assert_eq!(store.note(&note, "x", HOUR).await, Ok(()));
+    assert_eq!(store.claim(&claim, "x", HOUR).await, Ok(true));
+    assert_eq!(store.note_end(&empty, "", HOUR).await, Ok(()));
+    for (name, there) in [(&note, "x"), (&claim, "x"), (&empty, "")] {
+        let replaced = store.replace_end(name, None, "y", HOUR).await;
+        assert_eq!(replaced, Ok(false), "where another note is");
+        let replaced = store.replace_end(name, Some(there), "y", HOUR).await;
+        assert_eq!(replaced, Ok(true), "in place of the known note");
+        let notes = store.notes(&[name]).await;
+        assert_eq!(notes, Ok(vec![Some("y".to_owned())]), "what is noted");
+    }
+}
+
 async fn what_is_over_is_gone(store: &dyn SessionStore) {
     let (short, owner, note) = (Duration::from_millis(50), name(), name());
     let brief = session(&[&owner]);
@@ -246,6 +303,11 @@ async fn what_is_over_is_gone(store: &dyn SessionStore) {
         loaded(store, &brief.id).await,
         Ok(None),
         "a life that is over"
+    );
+    assert_eq!(
+        store.replace_end(&brief_end, None, "f", HOUR).await,
+        Ok(true),
+        "an end in place of one that expired"
     );
     assert_eq!(
         store.claim(&note, "y", HOUR).await,

@@ -14,6 +14,8 @@ enum Promise {
     LargestNumber,
     Lives,
     Ends,
+    KnownEnds,
+    OneEnd,
     RestOfLife,
     PassingLife,
 }
@@ -114,6 +116,24 @@ impl SessionStore for Broken {
         self.1.note_end(name, value, life).await
     }
 
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let life = self.life(life);
+        let before = self.1.notes(&[name]).await?.remove(0);
+        let is_known = before.is_none() || before.as_deref() == known;
+        if self.breaks(Promise::KnownEnds) || self.breaks(Promise::OneEnd) && is_known {
+            rocket::tokio::task::yield_now().await;
+            self.1.note_end(name, value, life).await?;
+            return Ok(true);
+        }
+        self.1.replace_end(name, known, value, life).await
+    }
+
     async fn notes_with_life(
         &self,
         names: &[&str],
@@ -186,6 +206,18 @@ async fn a_store_where_a_smaller_number_wins_is_found() {
 #[should_panic(expected = "a newer end")]
 async fn a_store_that_keeps_the_older_end_is_found() {
     check_without(Promise::Ends).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "in place of an end that is not known")]
+async fn a_store_that_overwrites_an_end_that_is_not_known_is_found() {
+    check_without(Promise::KnownEnds).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "one of sixteen ends in place of one")]
+async fn a_store_where_several_ends_replace_one_is_found() {
+    check_without(Promise::OneEnd).await;
 }
 
 #[rocket::async_test]
