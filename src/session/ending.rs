@@ -279,18 +279,41 @@ impl Sessions {
     async fn note_end(&self, names: &[&str], now: OffsetDateTime) -> Result<(), StoreError> {
         let life = self.end_life(now).await?;
         let note = new_note(life);
-        if let Ok(known) = SIGN_IN.try_with(|ends| ends.borrow().clone()) {
-            // Not in place of an end that the sign-in has not read: that one is for it too.
-            let notes = self.store.notes(names).await?;
-            let there = EarlierEnds::of(notes.iter().flatten().map(String::as_str));
-            if known.have(&there) {
-                SIGN_IN.with(|ends| ends.borrow_mut().add(&note));
-            }
+        if self.replace_known_ends(names, &note, life).await? {
+            return Ok(());
         }
         for name in names {
             self.store.note_end(name, &note, life).await?;
         }
         Ok(())
+    }
+
+    /// Notes an end of the app's that is not meant for the sign-in about which it is asked. `false` without a
+    /// sign-in, or when there is an end that the sign-in has not read: that one is for it too, and is not
+    /// overwritten. Some of the names may have the note then.
+    async fn replace_known_ends(
+        &self,
+        names: &[&str],
+        note: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let Ok(known) = SIGN_IN.try_with(|ends| ends.borrow().clone()) else {
+            return Ok(false);
+        };
+        let notes = self.store.notes(names).await?;
+        check_length(notes.len(), names.len())?;
+        let there = EarlierEnds::of(notes.iter().flatten().map(String::as_str));
+        if !known.have(&there) {
+            return Ok(false);
+        }
+        for (name, there) in names.iter().zip(&notes) {
+            let there = there.as_deref();
+            if !self.store.replace_end(name, there, note, life).await? {
+                return Ok(false);
+            }
+        }
+        SIGN_IN.with(|ends| ends.borrow_mut().add(note));
+        Ok(true)
     }
 
     /// How long an end is noted: as long as any session lives that it may be for. That may be longer than
