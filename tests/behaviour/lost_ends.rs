@@ -289,3 +289,40 @@ async fn an_end_at_another_node_while_the_app_ends_sessions_ends_the_sign_in() {
         }
     }
 }
+
+/// An end is noted for as long as the session lives that ends last. It is not known yet while one begins.
+#[rocket::async_test]
+async fn an_end_is_noted_for_as_long_as_a_session_lives_that_begins_meanwhile() {
+    for held_read in [1, 2] {
+        let provider = TestProvider::start().await;
+        let app = |lifetime: &str| {
+            in_cookies(App::local(&provider))
+                .with("oidc.session.idle", lifetime)
+                .with("oidc.session.lifetime", lifetime)
+        };
+        let (short, long) = (app("1h"), app("24h"));
+        let link = Link::new(&short.clock());
+        let one = node(&short, &link).await;
+        let other = node(&long, &Link::to(link.store.clone())).await;
+        one.sign_in(&provider, "/me").await.is(Status::Ok);
+        let callback = other.begin_sign_in(&provider, "/me").await;
+        link.hold_read(held_read);
+        join(
+            async {
+                log_out(&one, &provider, Named::Sub).await;
+                link.hold_at_last().await;
+            },
+            async {
+                link.until_held().await;
+                let _ = bring(&other, &callback).await;
+                link.release();
+            },
+        )
+        .await;
+        for passed in [Duration::ZERO, Duration::from_secs(2 * 60 * 60)] {
+            short.advance(passed);
+            long.advance(passed);
+            assert_signed_out(&other).await;
+        }
+    }
+}

@@ -433,14 +433,14 @@ async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
 #[rocket::async_test]
 async fn an_end_is_noted_for_as_long_as_any_session_lives() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
-    // With a newer key than the other nodes too.
-    for keys in [&[7][..], &[2, 7]] {
+    // With a newer key than the other node, or an older one, too.
+    for (keys, keys_today) in [(&[7][..], &[7][..]), (&[7], &[2, 7]), (&[2, 7], &[7])] {
         let clock = Clock::standing();
         let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
-        let mut before = node(&store, true);
+        let mut before = node_with(&store, true, keys);
         before.settings.lifetime = hours(24);
         before.settings.idle = hours(24);
-        let mut today = node_with(&store, true, keys);
+        let mut today = node_with(&store, true, keys_today);
         today.settings.lifetime = hours(1);
         let one = sent(&before, &begun(&before).await).await;
         begun(&today).await;
