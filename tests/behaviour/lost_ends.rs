@@ -326,3 +326,21 @@ async fn an_end_is_noted_for_as_long_as_a_session_lives_that_begins_meanwhile() 
         }
     }
 }
+
+/// No browser has it, so no sign-out would end it.
+#[rocket::async_test]
+async fn a_session_that_was_stored_without_an_answer_is_removed() {
+    let provider = TestProvider::start().await;
+    let app = App::local(&provider);
+    let link = Link::new(&app.clock());
+    let browser = node(&app, &link).await;
+    let callback = browser.begin_sign_in(&provider, "/me").await;
+    link.loses_create.store(true, Ordering::SeqCst);
+    let page = bring(&browser, &callback).await;
+    page.is(Status::ServiceUnavailable);
+    browser.visit("/sessions").await.sees("0");
+    link.loses_create.store(false, Ordering::SeqCst);
+    bring(&browser, &callback).await.redirects_to("/me");
+    browser.visit("/me").await.is(Status::Ok).sees("alice");
+    browser.visit("/sessions").await.sees("1");
+}
