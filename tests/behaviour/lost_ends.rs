@@ -344,3 +344,47 @@ async fn a_session_that_was_stored_without_an_answer_is_removed() {
     browser.visit("/me").await.is(Status::Ok).sees("alice");
     browser.visit("/sessions").await.sees("1");
 }
+
+/// At whichever node it arrives, while the sign-in goes on or after it.
+#[rocket::async_test]
+async fn an_identical_callback_of_an_ended_sign_in_restarts_at_another_node_too() {
+    for is_in_cookies in [true, false] {
+        for comes_later in [false, true] {
+            case(&format!("{is_in_cookies}, {comes_later}"));
+            let provider = TestProvider::start().await;
+            let app = in_mode(App::local(&provider), is_in_cookies);
+            let link = Link::new(&app.clock());
+            let (one, other) = (node(&app, &link).await, node(&app, &link).await);
+            let callback = one.begin_sign_in(&provider, "/me").await;
+            carry_cookies(&one, &other);
+            let held = provider.hold("/userinfo");
+            let (first, mut second, ()) = join3(
+                bring(&one, &callback),
+                async {
+                    provider.until_requested("/userinfo", 1).await;
+                    match comes_later {
+                        false => Some(bring(&other, &callback).await),
+                        true => None,
+                    }
+                },
+                async {
+                    provider.until_requested("/userinfo", 1).await;
+                    log_out(&one, &provider, Named::Sub).await;
+                    held.release();
+                },
+            )
+            .await;
+            if comes_later {
+                second = Some(bring(&other, &callback).await);
+            }
+            restarts(&first, &provider);
+            let second = second.unwrap();
+            restarts(&second, &provider);
+            assert_eq!(provider.count("/token"), 1);
+            // The new attempt knows the end.
+            let page = other.follow(&provider, second).await;
+            page.is(Status::Ok).sees("alice");
+            assert_eq!(provider.count("/token"), 2);
+        }
+    }
+}
