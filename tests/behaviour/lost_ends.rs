@@ -388,3 +388,40 @@ async fn an_identical_callback_of_an_ended_sign_in_restarts_at_another_node_too(
         }
     }
 }
+
+/// The attempt itself says which ends are from before it.
+#[rocket::async_test]
+async fn a_store_that_fails_at_the_first_look_costs_no_page() {
+    for is_ended_again in [false, true] {
+        for is_in_cookies in [true, false] {
+            case(&format!("{is_ended_again}, {is_in_cookies}"));
+            let provider = TestProvider::start().await;
+            let app = in_mode(App::local(&provider), is_in_cookies);
+            let link = Link::new(&app.clock());
+            let browser = node(&app, &link).await;
+            let callback = browser.begin_sign_in(&provider, "/me").await;
+            let held = provider.hold("/userinfo");
+            let (page, ()) = join(bring(&browser, &callback), async {
+                provider.until_requested("/userinfo", 1).await;
+                log_out(&browser, &provider, Named::Sub).await;
+                held.release();
+            })
+            .await;
+            restarts(&page, &provider);
+            let callback = provider.authorize(page.location.as_deref().unwrap());
+            if is_ended_again {
+                log_out(&browser, &provider, Named::Sub).await;
+            }
+            link.loses_lives.store(true, Ordering::SeqCst);
+            let page = bring(&browser, &callback).await;
+            if is_ended_again {
+                page.is(Status::BadRequest)
+                    .sees("You were signed out while you signed in.");
+                assert_signed_out(&browser).await;
+            } else {
+                page.redirects_to("/me");
+                browser.visit("/me").await.is(Status::Ok).sees("alice");
+            }
+        }
+    }
+}
