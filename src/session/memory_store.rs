@@ -100,9 +100,17 @@ impl MemoryStore {
 
     /// How many notes of each kind it keeps.
     #[cfg(test)]
-    fn max_notes(mut self, max: u64) -> MemoryStore {
+    pub(super) fn max_notes(mut self, max: u64) -> MemoryStore {
         (self.ends, self.claims, self.notes) = (Notes::new(max), Notes::new(max), Notes::new(max));
         self
+    }
+
+    /// Drops the notes that there is no room for.
+    #[cfg(test)]
+    pub(super) fn drop_excess_notes(&self) {
+        for notes in [&self.ends, &self.notes, &self.claims] {
+            notes.table.run_pending_tasks();
+        }
     }
 
     /// The clock to judge lives by. The default is the system's.
@@ -531,9 +539,7 @@ mod tests {
                     _ => drop(store.claim(&name, "1", hour).await.unwrap()),
                 }
             }
-            for table in [&store.ends, &store.notes, &store.claims] {
-                table.table.run_pending_tasks();
-            }
+            store.drop_excess_notes();
         };
         for (kept, others) in [
             ("end", ["note", "claim"]),

@@ -345,6 +345,21 @@ async fn a_session_that_was_stored_without_an_answer_is_removed() {
     browser.visit("/sessions").await.sees("1");
 }
 
+/// What it does not answer for may be an end.
+#[rocket::async_test]
+async fn a_store_that_leaves_out_an_end_is_an_outage() {
+    let provider = TestProvider::start().await;
+    let app = in_cookies(App::local(&provider));
+    let link = Link::new(&app.clock());
+    let browser = node(&app, &link).await;
+    browser.sign_in(&provider, "/me").await.is(Status::Ok);
+    link.answers_for_fewer.store(true, Ordering::SeqCst);
+    let page = browser.visit("/me").await;
+    page.is(Status::ServiceUnavailable);
+    link.answers_for_fewer.store(false, Ordering::SeqCst);
+    browser.visit("/me").await.is(Status::Ok).sees("alice");
+}
+
 /// At whichever node it arrives, while the sign-in goes on or after it.
 #[rocket::async_test]
 async fn an_identical_callback_of_an_ended_sign_in_restarts_at_another_node_too() {
@@ -424,4 +439,43 @@ async fn a_store_that_fails_at_the_first_look_costs_no_page() {
             }
         }
     }
+}
+
+/// Another node has a longer `session.lifetime`, and its sessions live on there.
+#[rocket::async_test]
+async fn an_end_is_kept_for_as_long_as_its_session_lives_at_another_node() {
+    let provider = TestProvider::start().await;
+    let app = |lifetime: &str| {
+        in_cookies(App::local(&provider))
+            .with("oidc.session.idle", lifetime)
+            .with("oidc.session.lifetime", lifetime)
+    };
+    let (short, long) = (app("1h"), app("24h"));
+    let link = Link::new(&short.clock());
+    let one = node(&short, &link).await;
+    let other = node(&long, &Link::to(link.store.clone())).await;
+    other.sign_in(&provider, "/me").await.is(Status::Ok);
+    let copy = other.another();
+    hold(&copy, &session_cookies(&other));
+    carry_cookies(&other, &one);
+
+    link.is_down.store(true, Ordering::SeqCst);
+    let page = one.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    for app in [&short, &long] {
+        app.advance(Duration::from_secs(2 * 60 * 60));
+    }
+    copy.visit("/me").await.is(Status::Ok).sees("alice");
+    link.is_down.store(false, Ordering::SeqCst);
+    let next = one.another();
+    provider.user_claims(json!({ "sub": "bob" }));
+    next.sign_in(&provider, "/me").await.is(Status::Ok);
+    let recorded = async {
+        while copy.fetch("/me").await.status == Status::Ok.code {
+            yield_now().await;
+        }
+    };
+    let recorded = timeout(Duration::from_secs(10), recorded).await;
+    recorded.expect("the end is recorded within ten seconds");
+    assert_signed_out(&copy).await;
 }

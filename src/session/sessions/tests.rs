@@ -7,6 +7,7 @@ use super::*;
 use crate::{
     cookies::CookieChanges,
     keys::SecretKey,
+    session::while_signing_in,
     settings::CacheSize,
     token::{ClaimSources, Claims},
 };
@@ -426,6 +427,32 @@ async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
             let age = again.youngest_beside(&EarlierEnds::default());
             assert!(age.is_some_and(|age| age < Duration::from_secs(60)));
         }
+    }
+}
+
+/// An account that makes many other notes brings no ended session back.
+#[rocket::async_test]
+async fn an_end_outlasts_what_fills_the_store() {
+    for is_signing_in in [false, true] {
+        let store = Arc::new(MemoryStore::new(10).max_notes(50));
+        let sessions = node(&store, true);
+        let session = sent(&sessions, &begun(&sessions).await).await;
+        let owner = sessions.names.subject(ISSUER, "alice");
+        let ending = end_all(&sessions, &owner);
+        match is_signing_in {
+            true => drop(while_signing_in(EarlierEnds::default(), ending).await),
+            false => ending.await,
+        }
+        let hour = Duration::from_secs(3600);
+        for i in 0..100 {
+            let (note, claim) = (format!("note {i}"), format!("claim {i}"));
+            store.note(&note, "1", hour).await.unwrap();
+            store.claim(&claim, "1", hour).await.unwrap();
+        }
+        store.drop_excess_notes();
+        assert_eq!(store.notes(&["note 0", "claim 0"]).await, Ok(vec![None; 2]));
+        let found = found(&sessions, session).await.map(drop);
+        assert_eq!(found, Err(SignedOut::Ended));
     }
 }
 
