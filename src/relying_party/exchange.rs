@@ -31,7 +31,7 @@ use crate::{
     provider::Provider,
     relying_party::SignInError,
     secret::Secret,
-    session::{CurrentSession, Session, SessionTokens, store::StoreError},
+    session::{CurrentSession, EarlierEnds, Session, SessionTokens, store::StoreError},
 };
 
 /// How long a result waits for identical callbacks.
@@ -44,6 +44,8 @@ const POLL_EVERY: Duration = Duration::from_millis(50);
 const CLOCK_SKEW: i64 = 60;
 /// What other nodes find in place of a session.
 const FAILED: &str = "failed";
+/// What they find when the user's sessions were ended meanwhile, before the ends that are noted.
+const ENDED: &str = "ended.";
 
 /// The exchanges of this node that are under way or have just completed, and what was claimed for them.
 pub(crate) struct Exchanges(Mutex<ClaimedAttempts<Exchange>>);
@@ -249,6 +251,9 @@ impl RelyingParty {
             if code.is_some_and(|code| code != claimed_code) {
                 return Err(SignInError::Used);
             }
+            if let Some(ends) = result.as_deref().and_then(ends_in) {
+                return Ok(ExchangeResult::Failed(NotBegun::Ended(ends)));
+            }
             if let Some(text) = result {
                 let session = self.sessions.import(result_name, &text);
                 return session.map(ExchangeResult::Begun).ok_or(SignInError::Used);
@@ -273,6 +278,24 @@ impl RelyingParty {
             tokio::time::sleep(POLL_EVERY).await;
         }
     }
+}
+
+/// What other nodes find in place of a session that did not begin. Ends are numbers that say nothing about the
+/// user; whoever could write others could remove the notes of the ends as well.
+fn failure(result: &ExchangeResult) -> String {
+    match result {
+        ExchangeResult::Failed(NotBegun::Ended(ends)) => {
+            format!("{ENDED}{}", URL_SAFE_NO_PAD.encode(ends.to_bytes()))
+        }
+        _ => FAILED.to_owned(),
+    }
+}
+
+/// The ends in what [`failure`] wrote.
+fn ends_in(text: &str) -> Option<EarlierEnds> {
+    let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(ENDED)?).ok()?;
+    let (ends, rest) = EarlierEnds::split(&bytes)?;
+    rest.is_empty().then_some(ends)
 }
 
 /// What goes on beside the callbacks.
@@ -399,7 +422,7 @@ impl ExchangeTask {
             ExchangeResult::Failed(_) | ExchangeResult::UnderWay => {
                 if tells {
                     let name = exchange.id.store_name("attempt result");
-                    self.note(&name, FAILED).await;
+                    self.note(&name, &failure(&result)).await;
                 }
                 true
             }

@@ -231,10 +231,10 @@ impl Client<'_> {
         let read = self.sessions.read_ends(issuer, claims, self.clock.now());
         let read = match read.await {
             Ok(read) => read,
-            // Any that is there when the session begins counts as later then. The code is used up by now.
+            // Any other that is there when the session begins counts as later then. The code is used up by now.
             Err(error) => {
                 tracing::debug!("{error}; which sessions ended before a sign-in is not known");
-                return Ok(EarlierEnds::default());
+                return Ok(attempt.earlier_ends.clone());
             }
         };
         let limit = since_code().saturating_add(CODE_MARGIN);

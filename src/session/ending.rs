@@ -275,17 +275,31 @@ impl Sessions {
         Ok(names.iter().filter_map(|name| known.0.get(name, now)).max())
     }
 
-    /// Notes an end: one text under all these names, so that a session knows it under any of them.
+    /// Notes an end, for as long as any session lives that it may be for. That may be longer than today's
+    /// `session.lifetime`, which another node or yesterday's settings may exceed.
+    ///
+    /// The longest life is read after the end is noted: a session that begins meanwhile notes its life before it
+    /// reads the ends. So it finds this end, or its life is found here.
     async fn note_end(&self, names: &[&str], now: OffsetDateTime) -> Result<(), StoreError> {
-        let life = self.end_life(now).await?;
-        let note = new_note(life);
-        if let Ok(known) = SIGN_IN.try_with(|ends| ends.borrow().clone()) {
-            // Not in place of an end that the sign-in has not read: that one is for it too.
-            let notes = self.store.notes(names).await?;
-            let there = EarlierEnds::of(notes.iter().flatten().map(String::as_str));
-            if known.have(&there) {
-                SIGN_IN.with(|ends| ends.borrow_mut().add(&note));
+        let life = self.settings.lifetime;
+        self.note_end_for(names, life).await?;
+        match self.longest_life(now).await? {
+            // A note lives longer than its sessions by what the clocks of two nodes may differ by.
+            Some(longest) if longest > life.saturating_add(MAX_DIFFERENCE) => {
+                self.note_end_for(names, longest).await
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes an end for sessions that live so long: one text under all these names, so that a session knows it
+    /// under any of them.
+    async fn note_end_for(&self, names: &[&str], life: Duration) -> Result<(), StoreError> {
+        // By the clock of the node that began it, and of the node that reads it.
+        let life = life.min(MAX_LIFE) + 2 * MAX_DIFFERENCE;
+        let note = new_note(life);
+        if self.replace_known_ends(names, &note, life).await? {
+            return Ok(());
         }
         for name in names {
             self.store.note_end(name, &note, life).await?;
@@ -293,25 +307,51 @@ impl Sessions {
         Ok(())
     }
 
-    /// How long an end is noted: as long as any session lives that it may be for. That may be longer than
-    /// today's `session.lifetime`, which another node or yesterday's settings may exceed.
-    async fn end_life(&self, now: OffsetDateTime) -> Result<Duration, StoreError> {
-        let mut life = self.settings.lifetime;
-        if self.is_shared && self.is_in_cookies {
-            let names = self.names.last_end(&self.issuer);
-            let names: Vec<_> = names.iter().map(String::as_str).collect();
-            let notes = self.store.notes(&names).await?;
-            let ends = notes.iter().flatten().filter_map(|note| note.parse().ok());
-            if let Some(end) = ends.max() {
-                let left: i64 = i64::saturating_sub(end, now.unix_timestamp());
-                life = life.max(Duration::from_secs(left.max(0).unsigned_abs()));
+    /// Notes an end of the app's that is not meant for the sign-in about which it is asked. `false` without a
+    /// sign-in, or when there is an end that the sign-in has not read: that one is for it too, and is not
+    /// overwritten. Some of the names may have the note then.
+    async fn replace_known_ends(
+        &self,
+        names: &[&str],
+        note: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let Ok(known) = SIGN_IN.try_with(|ends| ends.borrow().clone()) else {
+            return Ok(false);
+        };
+        let notes = self.store.notes(names).await?;
+        check_length(notes.len(), names.len())?;
+        let there = EarlierEnds::of(notes.iter().flatten().map(String::as_str));
+        if !known.have(&there) {
+            return Ok(false);
+        }
+        for (name, there) in names.iter().zip(&notes) {
+            let there = there.as_deref();
+            if !self.store.replace_end(name, there, note, life).await? {
+                return Ok(false);
             }
         }
-        // By the clock of the node that began it, and of the node that reads it.
-        Ok(life.min(MAX_LIFE) + 2 * MAX_DIFFERENCE)
+        SIGN_IN.with(|ends| ends.borrow_mut().add(note));
+        Ok(true)
     }
 
-    /// Tells all nodes when the session ends that ends last, for [`end_life`](Self::end_life).
+    /// How long the session lives that ends last, where nodes with sessions in cookies share a store.
+    async fn longest_life(&self, now: OffsetDateTime) -> Result<Option<Duration>, StoreError> {
+        if !(self.is_shared && self.is_in_cookies) {
+            return Ok(None);
+        }
+        let names = self.names.last_end(&self.issuer);
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let notes = self.store.notes(&names).await?;
+        let ends = notes.iter().flatten().filter_map(|note| note.parse().ok());
+        Ok(ends.max().map(|end: i64| {
+            let left = end.saturating_sub(now.unix_timestamp());
+            Duration::from_secs(left.max(0).unsigned_abs())
+        }))
+    }
+
+    /// Tells all nodes when the session ends that ends last, for [`longest_life`](Self::longest_life): under each
+    /// key, because a node that does not have the newest one yet reads the other.
     pub(super) async fn note_last_end(
         &self,
         session: &Session,
@@ -322,15 +362,14 @@ impl Sessions {
         }
         let until_end = session.ends.saturating_sub(milliseconds(now)).max(0);
         let life = Duration::from_millis(until_end.unsigned_abs());
-        let end = (session.ends / 1000).saturating_add(1).max(0);
-        let Some(name) = self.names.last_end(&self.issuer).into_iter().next() else {
-            return Ok(());
-        };
         let life = life.saturating_add(2 * MAX_DIFFERENCE);
-        self.store
-            .note_larger(&name, end.unsigned_abs(), life)
-            .await
-            .map(drop)
+        let end = (session.ends / 1000).saturating_add(1).max(0);
+        for name in self.names.last_end(&self.issuer) {
+            self.store
+                .note_larger(&name, end.unsigned_abs(), life)
+                .await?;
+        }
+        Ok(())
     }
 
     /// The sessions of an owner, oldest first; `None` where they live in cookies.

@@ -100,9 +100,17 @@ impl MemoryStore {
 
     /// How many notes of each kind it keeps.
     #[cfg(test)]
-    fn max_notes(mut self, max: u64) -> MemoryStore {
+    pub(super) fn max_notes(mut self, max: u64) -> MemoryStore {
         (self.ends, self.claims, self.notes) = (Notes::new(max), Notes::new(max), Notes::new(max));
         self
+    }
+
+    /// Drops the notes that there is no room for.
+    #[cfg(test)]
+    pub(super) fn drop_excess_notes(&self) {
+        for notes in [&self.ends, &self.notes, &self.claims] {
+            notes.table.run_pending_tasks();
+        }
     }
 
     /// The clock to judge lives by. The default is the system's.
@@ -212,6 +220,33 @@ impl SessionStore for MemoryStore {
         let kept = self.keep(value.into(), life);
         self.ends.to_write().insert(name.to_owned(), kept);
         Ok(())
+    }
+
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let is_other = |kept: &Kept<Arc<str>>| !self.is_over(kept) && known != Some(&*kept.value);
+        let others = [&self.notes, &self.claims];
+        let mut others = others.into_iter().filter_map(|table| table.get(name));
+        if others.any(|kept| is_other(&kept)) {
+            return Ok(false);
+        }
+        let done = self
+            .ends
+            .to_write()
+            .entry_by_ref(name)
+            .and_compute_with(|entry| match entry {
+                Some(entry) if is_other(entry.value()) => Op::Nop,
+                _ => Op::Put(self.keep(value.into(), life)),
+            });
+        Ok(matches!(
+            done,
+            CompResult::Inserted(_) | CompResult::ReplacedWith(_)
+        ))
     }
 
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
@@ -504,9 +539,7 @@ mod tests {
                     _ => drop(store.claim(&name, "1", hour).await.unwrap()),
                 }
             }
-            for table in [&store.ends, &store.notes, &store.claims] {
-                table.table.run_pending_tasks();
-            }
+            store.drop_excess_notes();
         };
         for (kept, others) in [
             ("end", ["note", "claim"]),

@@ -33,6 +33,13 @@ redis.call('HSET', KEYS[1], 'version', ARGV[2], 'value', ARGV[3]) \
 redis.call('PEXPIRE', KEYS[1], ARGV[4]) \
 return 1";
 
+/// Keeps an end, unless another note than the known one is there. Run twice, it answers the same.
+const REPLACE_END: &str = "\
+local there = redis.call('GET', KEYS[1]) \
+if there and there ~= ARGV[1] and there ~= ARGV[3] then return 0 end \
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) \
+return 1";
+
 /// Keeps a number, unless one as large or larger is there.
 const NOTE_LARGER: &str = "\
 local there = tonumber(redis.call('GET', KEYS[1])) \
@@ -226,6 +233,25 @@ impl SessionStore for RedisStore {
             .arg(value)
             .arg("PX")
             .arg(milliseconds(life))
+            .to_owned();
+        self.query(&command).await
+    }
+
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        // Without a known one there is no third argument, and no note equals it.
+        let command = cmd("EVAL")
+            .arg(REPLACE_END)
+            .arg(1)
+            .arg(format!("{NOTE}{name}"))
+            .arg(value)
+            .arg(milliseconds(life))
+            .arg(known)
             .to_owned();
         self.query(&command).await
     }

@@ -266,7 +266,7 @@ impl Sessions {
     }
 
     /// Keeps a new session, and tells the nodes of it. Answers the ends of its user that are noted, when it is
-    /// ended by one: then nobody has it.
+    /// ended by one. Then, and when the store fails, it is removed: no browser has it.
     async fn store_new(
         &self,
         current: &CurrentSession,
@@ -275,9 +275,6 @@ impl Sessions {
     ) -> Result<Option<EarlierEnds>, StoreError> {
         if !self.is_in_cookies {
             self.make_room(current, now, ended).await?;
-            let stored = self.stored(current, self.names_of(current).into_owners());
-            let life = self.kept_for(current, now);
-            self.store.create(&stored, life).await?;
         }
         match self.recorded(current, now).await {
             Ok(None) => Ok(None),
@@ -286,21 +283,28 @@ impl Sessions {
                 self.withdraw(current).await?;
                 Ok(Some(ends))
             }
+            // It may have been stored all the same.
             Err(error) => {
                 if let Err(error) = self.withdraw(current).await {
-                    tracing::debug!("{error}; a session that no browser has stays in the store");
+                    tracing::debug!("{error}; a session that no browser has may stay in the store");
                 }
                 Err(error)
             }
         }
     }
 
-    /// Tells the nodes of a new session. Answers the ends of its user that are noted, when it is ended by one.
+    /// Stores a new session, and tells the nodes of it. Answers the ends of its user that are noted, when it is
+    /// ended by one.
     async fn recorded(
         &self,
         current: &CurrentSession,
         now: OffsetDateTime,
     ) -> Result<Option<EarlierEnds>, StoreError> {
+        if !self.is_in_cookies {
+            let stored = self.stored(current, self.names_of(current).into_owners());
+            let life = self.kept_for(current, now);
+            self.store.create(&stored, life).await?;
+        }
         self.know_session(current, now).await?;
         self.note_last_end(current, now).await?;
         self.later_ends(current, now).await

@@ -292,6 +292,28 @@ impl SessionStore for SqlStore {
         self.execute(sql, &values).await.map(|_| ())
     }
 
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let Some(known) = known else {
+            return self.claim(name, value, life).await;
+        };
+        let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
+             WHERE oidc_notes.ends <= {now} OR oidc_notes.value = $4";
+        let values = [
+            Value::Text(name),
+            Value::Text(value),
+            milliseconds(life),
+            Value::Text(known),
+        ];
+        Ok(self.execute(sql, &values).await? == 1)
+    }
+
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
              ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \

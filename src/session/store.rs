@@ -20,8 +20,9 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 ///
 /// A store keeps what it is given and judges nothing: values are encrypted under the app's `secret_key`, ids
 /// and owners are digests or keyed hashes, and who reads the store learns nothing about anybody. What it must do well
-/// is [`replace`](Self::replace) and [`claim`](Self::claim): each happens as a whole or not at all, whoever
-/// else asks for the same at the same time.
+/// is [`replace`](Self::replace), [`claim`](Self::claim), [`replace_end`](Self::replace_end) and
+/// [`note_larger`](Self::note_larger): each happens as a whole or not at all, whoever else asks for the same at
+/// the same time.
 ///
 /// A `life` says how long an entry is needed, from now. Dropping it then is the store's part; answering
 /// with one that is over does no harm, because each value holds its own times and is judged by them.
@@ -98,6 +99,26 @@ pub trait SessionStore: Send + Sync + 'static {
     async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         self.note(name, value, life).await
     }
+
+    /// Keeps a note as [`note_end`](Self::note_end) does, unless another note than `known` is there. Answers
+    /// whether it was kept. Of many who do so at once with one `known`, `true` is for one.
+    ///
+    /// The app may end the user's sessions while it is asked about a sign-in of this user. That sign-in has read
+    /// the ends that are noted. One that another node has noted since must not be overwritten: it ends the
+    /// sign-in too.
+    ///
+    /// _Default:_ none, because nothing that is made of the other methods is atomic
+    ///
+    /// # Errors
+    ///
+    /// When it may not have been kept.
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError>;
 
     /// Keeps a note under this name if there is none. Of many who claim a name at once, `true` is for one.
     ///

@@ -740,6 +740,16 @@ impl SessionStore for Shared {
         self.check()?;
         self.0.note(name, value, life).await
     }
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        self.check()?;
+        self.0.replace_end(name, known, value, life).await
+    }
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         self.check()?;
         self.0.claim(name, value, life).await

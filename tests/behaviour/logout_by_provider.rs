@@ -176,6 +176,43 @@ async fn a_logout_token_that_may_have_been_claimed_serves_again() {
     }
 }
 
+/// While the keys are changed, the first key of one node is another's second, or no key of it.
+#[rocket::async_test]
+async fn a_logout_token_serves_once_at_nodes_with_other_first_keys() {
+    let (new, old) = (crate::common::KEY, OTHER_KEY);
+    let (old_alone, new_first, old_first) = ((old, None), (new, Some(old)), (old, Some(new)));
+    for (here, there) in [
+        (new_first, old_alone),
+        (old_alone, new_first),
+        (new_first, old_first),
+        (old_first, new_first),
+    ] {
+        let provider = TestProvider::start().await;
+        let store = Switchable::new();
+        let node = async |(key, previous): (&str, Option<&str>)| {
+            let app = App::new(&provider)
+                .with("secret_key", key)
+                .with("oidc.previous_secret_keys", Vec::from_iter(previous));
+            let fairing = Oidc::fairing()
+                .clock(app.clock())
+                .session_store(store.clone());
+            Browser::open(app.bare().attach(fairing).mount("/", pages())).await
+        };
+        let (here, there) = (node(here).await, node(there).await);
+        here.sign_in(&provider, "/me").await.is(Status::Ok);
+        let token = provider.logout_token(|_| ());
+        accepted(&logout(&here, &token).await);
+        assert_signed_out(&here).await;
+        for node in [&there, &here] {
+            let page = logout(node, &token).await;
+            refused(
+                &page,
+                "the logout token is refused: the logout token was used before",
+            );
+        }
+    }
+}
+
 /// Also one without `exp`, which is accepted for two minutes.
 #[rocket::async_test]
 async fn a_logout_token_without_exp_serves_once_until_it_is_too_old() {

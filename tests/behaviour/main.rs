@@ -23,6 +23,7 @@ mod login_parameters;
 mod logout;
 mod logout_at_provider;
 mod logout_by_provider;
+mod lost_ends;
 mod numbers;
 mod observing;
 mod outbound;

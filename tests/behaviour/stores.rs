@@ -471,6 +471,16 @@ impl SessionStore for Switchable {
         self.up()?.note(name, value, life).await
     }
 
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        self.up()?.replace_end(name, known, value, life).await
+    }
+
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         let claimed = self.up()?.claim(name, value, life).await;
         let left = self

@@ -131,6 +131,16 @@ impl SessionStore for Link {
         self.write()?.note(name, value, life).await
     }
 
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        self.write()?.replace_end(name, known, value, life).await
+    }
+
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         self.write()?.claim(name, value, life).await
     }
