@@ -8,16 +8,11 @@ mod ended_note;
 mod ending;
 mod generations;
 mod handed_out;
-mod memory_store;
 mod names;
 mod opened;
 mod outgoing;
 mod record;
-#[cfg(feature = "redis")]
-mod redis_store;
 mod sessions;
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
-mod sql_store;
 pub mod store;
 mod unrecorded_ends;
 

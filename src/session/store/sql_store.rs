@@ -16,7 +16,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use super::store::{SessionStore, StoreError, StoredSession};
+use super::{SessionStore, StoreError, StoredSession};
 use crate::{secret::Secret, settings::StoreUrl};
 
 /// How long a call may take, connecting included; then the store counts as unreachable.

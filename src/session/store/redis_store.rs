@@ -13,7 +13,7 @@ use redis::{
 };
 use rocket::futures::future::try_join_all;
 
-use super::store::{SessionStore, StoreError, StoredSession};
+use super::{SessionStore, StoreError, StoredSession};
 use crate::secret::Secret;
 
 /// How long a command may take; then the store counts as unreachable.

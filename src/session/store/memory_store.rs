@@ -20,11 +20,8 @@ use moka::{
 
 use time::OffsetDateTime;
 
-use super::{
-    generations::Generations,
-    store::{SessionStore, StoreError, StoredSession},
-};
-use crate::clock::Clock;
+use super::{SessionStore, StoreError, StoredSession};
+use crate::{clock::Clock, session::generations::Generations};
 
 /// How many notes of each kind are kept; the one that was not used for the longest time goes first.
 const MAX_NOTES: u64 = 1_000_000;

@@ -4,7 +4,7 @@ use rocket::futures::future::join_all;
 use sqlx::{Connection, Row, SqliteConnection, sqlite::SqliteConnectOptions};
 use tempfile::TempDir;
 
-use super::{super::store::contract, *};
+use super::{super::contract, *};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
