@@ -107,7 +107,7 @@ impl Handler for LoggedOut {
                 // not recorded needs its note.
                 let types = &visit.rp.settings.clear_site_data;
                 if clear_site_data::has_cookies(types)
-                    && !visit.rp.sessions.has_ended_note(request.cookies())
+                    && !visit.rp.sessions.has_ended_note(request.cookies(), visit.now)
                 {
                     clear_data(&mut response, clear_site_data::all(types));
                 }

@@ -311,13 +311,14 @@ impl Sessions {
         self.ended_note.replace(jar, &ends, now)
     }
 
-    /// Whether this browser has a note, whatever is in it.
-    pub(crate) fn has_ended_note(&self, jar: &CookieJar<'_>) -> bool {
-        self.ended_note.is_in(jar)
+    /// Whether this browser has a note that names a session.
+    pub(crate) fn has_ended_note(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> bool {
+        let ends = self.ended_note.read(jar, now);
+        ends.is_some_and(|ends| !ends.is_empty())
     }
 
     /// Takes over the ends that a browser's note names, without waiting for the store. Answers what removes
-    /// the note, once this node has recorded all of them.
+    /// the note, once this node has recorded all of them; one that names none is removed at once.
     pub(crate) fn take_over_note(self: &Arc<Self>, jar: &CookieJar<'_>) -> Option<SetCookie> {
         let now = self.unrecorded.clock.now();
         let ends = self.ended_note.read(jar, now)?;
