@@ -119,11 +119,8 @@ async fn read_session(
             observing::session_refused(SignedOut::RefreshUnavailable);
             Err(SignedOut::RefreshUnavailable)
         }
-        Freshness::SignedOut(reason) => {
-            if matches!(reason, SignedOut::Ended | SignedOut::RefreshRefused) {
-                state.cookies.add(rp.sessions.removals(jar));
-                state.cookies.add(rp.sessions.note_if_unrecorded(jar, now));
-            }
+        Freshness::SignedOut { session, reason } => {
+            state.answer.not_refreshed(&session, reason);
             Err(reason)
         }
     }

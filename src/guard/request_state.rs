@@ -2,8 +2,8 @@
 
 use std::{
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -107,7 +107,10 @@ impl Drop for RequestState {
 
 /// The session that an answer carries to the browser: encrypted once, when the answer is made.
 #[derive(Debug, Default)]
-pub(crate) struct Answer(Mutex<AnswerState>);
+pub(crate) struct Answer {
+    state: Mutex<AnswerState>,
+    has_ended: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 enum AnswerState {
@@ -123,7 +126,7 @@ impl Answer {
     /// Has the answer carry this session, unless it has a newer generation of it. `false` when its headers
     /// are made already.
     pub(crate) fn set(&self, session: &CurrentSession) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         match &*state {
             AnswerState::Sent => return false,
             AnswerState::Session(other)
@@ -135,18 +138,40 @@ impl Answer {
         true
     }
 
+    /// The session of the request was not refreshed for this reason. If it has ended by that, the answer removes its
+    /// cookies.
+    pub(crate) fn not_refreshed(&self, session: &CurrentSession, reason: SignedOut) {
+        if !matches!(reason, SignedOut::Ended | SignedOut::RefreshRefused) {
+            return;
+        }
+        self.has_ended.store(true, Ordering::Release);
+        let mut state = self.state();
+        if matches!(&*state, AnswerState::Session(other) if other.name() == session.name()) {
+            *state = AnswerState::Nothing;
+        }
+    }
+
+    /// Whether the session of the request has ended at its refresh.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
+    }
+
     pub(crate) fn is_sent(&self) -> bool {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
         matches!(*state, AnswerState::Sent)
     }
 
     /// The headers are made now: the session that they are to carry.
     pub(crate) fn send(&self) -> Option<CurrentSession> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         match std::mem::replace(&mut *state, AnswerState::Sent) {
             AnswerState::Session(session) => Some(*session),
             AnswerState::Nothing | AnswerState::Sent => None,
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, AnswerState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -139,7 +139,11 @@ pub(crate) enum Freshness {
         /// When it has been due for longer than `session.refresh_grace`: in how many seconds to try again.
         overdue: Option<i64>,
     },
-    SignedOut(SignedOut),
+    /// There is no way to go on with it.
+    SignedOut {
+        session: CurrentSession,
+        reason: SignedOut,
+    },
 }
 
 /// Why [`User::refresh`](crate::User::refresh) did not refresh the session.
@@ -220,13 +224,17 @@ impl RelyingParty {
         let is_overdue = now_s >= due.saturating_add(grace);
         match self.refresh_once(provider, &current, None, now).await {
             Some(Outcome::Refreshed { session, .. }) => Freshness::Renewed(session),
-            Some(Outcome::Ended(reason) | Outcome::SignedOut(reason)) => {
-                Freshness::SignedOut(reason)
-            }
+            Some(Outcome::Ended(reason) | Outcome::SignedOut(reason)) => Freshness::SignedOut {
+                session: current,
+                reason,
+            },
             Some(Outcome::Failed {
                 asks_for_sign_in: true,
                 ..
-            }) => Freshness::SignedOut(SignedOut::SignInRequired),
+            }) => Freshness::SignedOut {
+                session: current,
+                reason: SignedOut::SignInRequired,
+            },
             Some(Outcome::Failed {
                 pending,
                 cause,
