@@ -59,7 +59,7 @@ impl Sessions {
     pub(crate) async fn end(
         &self,
         name: &str,
-        known: Option<&Session>,
+        known: Option<&CurrentSession>,
         cause: EndCause,
         now: OffsetDateTime,
     ) -> Result<Option<SessionChange>, StoreError> {
@@ -75,6 +75,10 @@ impl Sessions {
             .claim(&self.names.told_end(name), "1", life)
             .await;
         let is_first = telling.unwrap_or(true) && !is_told;
+        if let Some(known) = known {
+            self.learn_use(known, now).await;
+        }
+        let known = known.map(|known| &**known);
         Ok(self.ended(name, known, cause, now).filter(|_| is_first))
     }
 
@@ -105,7 +109,7 @@ impl Sessions {
         let Some(session) = session else {
             return Some(SessionChange::ended_by_name(&self.issuer, name, cause));
         };
-        let is_alive = self.check_times(session, now).is_ok();
+        let is_alive = self.is_alive(name, session, now);
         is_alive.then(|| SessionChange::ended(name, session, cause))
     }
 

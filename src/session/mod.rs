@@ -8,6 +8,7 @@ mod ended_note;
 mod ending;
 mod generations;
 mod handed_out;
+mod last_use;
 mod memory_store;
 mod names;
 mod opened;

@@ -82,7 +82,7 @@ pub(crate) struct Sessions {
     /// The newest records of sessions in cookies, where the store is not shared.
     handed_out: HandedOut,
     /// When the use of a session in cookies was noted last.
-    touched: Cache<String, i64>,
+    pub(super) touched: Cache<String, i64>,
     /// Of which sessions it was counted that they are over by their times.
     noticed_ends: Cache<String, ()>,
     /// Whether it was logged that a session makes large answers.
@@ -334,7 +334,7 @@ impl Sessions {
             // Without a second wait for it.
             return Err(StoreError::new("the session before cannot be ended"));
         }
-        let known = replaced.as_ref().ok().map(|replaced| &**replaced);
+        let known = replaced.as_ref().ok();
         let end = self.end(&name, known, EndCause::Replaced, now).await?;
         // Where sessions are in cookies, one that had ended is ended by its name once more.
         let goes_on = matches!(
@@ -343,7 +343,7 @@ impl Sessions {
         );
         ended.extend(end.filter(|_| goes_on));
         let replaced = replaced.ok();
-        let was_alive = |session: &CurrentSession| self.check_times(session, now).is_ok();
+        let was_alive = |session: &CurrentSession| self.is_alive(&name, session, now);
         let count = usize::from(replaced.as_ref().is_some_and(was_alive));
         observing::sessions_ended("replaced", count);
         Ok(replaced)
@@ -419,7 +419,11 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> bool {
         let name = session.name();
-        if reason == SignedOut::Idle && self.was_used(name, now) {
+        if self.noticed_ends.contains_key(name) {
+            return false;
+        }
+        self.learn_use(session, now).await;
+        if self.is_alive(name, session, now) {
             // An older copy of a cookie: the session goes on with the newer one.
             return false;
         }
@@ -681,6 +685,7 @@ impl Sessions {
             let is_first = self.is_first_touch(&current.name, now_s);
             if is_first {
                 *current = touched;
+                self.note_use(current, now).await;
             }
             return is_first;
         }
@@ -703,14 +708,6 @@ impl Sessions {
 
     fn touch_pause(&self) -> i64 {
         seconds(self.settings.idle / 10).max(1)
-    }
-
-    /// Whether this node noted the use of a session in cookies within the idle time.
-    fn was_used(&self, name: &str, now: OffsetDateTime) -> bool {
-        let used = self.touched.get(name);
-        used.is_some_and(|used| {
-            now.unix_timestamp().saturating_sub(used) < seconds(self.settings.idle)
-        })
     }
 
     fn is_first_touch(&self, name: &str, now: i64) -> bool {

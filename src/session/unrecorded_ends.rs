@@ -19,7 +19,7 @@ use time::OffsetDateTime;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    EndCause, Session, SessionChange, Sessions,
+    CurrentSession, EndCause, Session, SessionChange, Sessions,
     ended_note::Ended,
     milliseconds,
     sessions::{MAX_DIFFERENCE, seconds},
@@ -203,13 +203,14 @@ impl Sessions {
     pub(crate) async fn end_or_keep(
         self: &Arc<Self>,
         name: &str,
-        session: Option<&Session>,
+        session: Option<&CurrentSession>,
         cause: EndCause,
         now: OffsetDateTime,
     ) -> KeptEnd {
         match self.end(name, session, cause, now).await {
             Ok(end) => KeptEnd { end, error: None },
             Err(error) => {
+                let session = session.map(|session| &**session);
                 let end = self.new_end(name, session, cause, now);
                 self.keep_end(&self.end_to_keep(name, session, now), false);
                 KeptEnd {
@@ -239,7 +240,7 @@ impl Sessions {
     pub(crate) async fn end_in_browser(
         self: &Arc<Self>,
         name: Option<&str>,
-        session: Option<&Session>,
+        session: Option<&CurrentSession>,
         jar: &CookieJar<'_>,
         mut is_store_down: bool,
         now: OffsetDateTime,
@@ -248,7 +249,8 @@ impl Sessions {
         let mut end = None;
         let mut is_refused_here = true;
         let mut unrecorded = vec![];
-        let own = name.map(|name| self.end_to_keep(name, session, now));
+        let known = session.map(|session| &**session);
+        let own = name.map(|name| self.end_to_keep(name, known, now));
         let noted = self.ended_note.read(jar, now).unwrap_or_default();
         let noted = noted.into_iter().filter(|ended| {
             let is_own = Some(&*ended.name) == name;
@@ -273,7 +275,7 @@ impl Sessions {
                 }
             }
             if is_own {
-                end = self.new_end(&ended.name, session, cause, now);
+                end = self.new_end(&ended.name, known, cause, now);
             }
             if ended.ends.saturating_add(seconds(MAX_DIFFERENCE) * 1000) <= milliseconds(now) {
                 // It is over by itself at every node.
