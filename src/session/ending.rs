@@ -66,7 +66,7 @@ impl Sessions {
         if !self.is_in_cookies {
             return self.remove(name, cause, now).await;
         }
-        let is_told = self.unrecorded.has(name);
+        let is_known = self.unrecorded.has(name);
         self.note_end(&[name], now).await?;
         // No other session has this name. Of several who end it, one tells.
         let life = self.settings.lifetime;
@@ -74,12 +74,13 @@ impl Sessions {
             .store
             .claim(&self.names.told_end(name), "1", life)
             .await;
-        let is_first = telling.unwrap_or(true) && !is_told;
+        if is_known || !telling.unwrap_or(true) {
+            return Ok(None);
+        }
         if let Some(known) = known {
             self.learn_use(known, now).await;
         }
-        let known = known.map(|known| &**known);
-        Ok(self.ended(name, known, cause, now).filter(|_| is_first))
+        Ok(self.ended_now(name, known.map(|known| &**known), cause, now))
     }
 
     /// Removes a session from the store. `None` when there was none, or only one whose end is kept, or it was over
@@ -90,27 +91,29 @@ impl Sessions {
         cause: EndCause,
         now: OffsetDateTime,
     ) -> Result<Option<SessionChange>, StoreError> {
-        let is_told = self.unrecorded.has(name);
+        let is_known = self.unrecorded.has(name);
         let session = self.load(name).await?.ok();
-        let is_first = self.store.remove(name).await? && !is_told;
-        Ok(self
-            .ended(name, session.as_deref(), cause, now)
-            .filter(|_| is_first))
+        if !self.store.remove(name).await? || is_known {
+            return Ok(None);
+        }
+        Ok(self.ended_now(name, session.as_deref(), cause, now))
     }
 
-    /// The end of a session; `None` when it is over by its times, which whoever brings it notices.
-    pub(super) fn ended(
+    /// The end of a session that ends now, for the first of those who end it at this node. `None` when it is over by
+    /// its times, which whoever brings it notices.
+    pub(super) fn ended_now(
         &self,
         name: &str,
         session: Option<&Session>,
         cause: EndCause,
         now: OffsetDateTime,
     ) -> Option<SessionChange> {
-        let Some(session) = session else {
-            return Some(SessionChange::ended_by_name(&self.issuer, name, cause));
+        let end = match session {
+            Some(session) if !self.is_alive(name, session, now) => return None,
+            Some(session) => SessionChange::ended(name, session, cause),
+            None => SessionChange::ended_by_name(&self.issuer, name, cause),
         };
-        let is_alive = self.is_alive(name, session, now);
-        is_alive.then(|| SessionChange::ended(name, session, cause))
+        self.unrecorded.is_first_report(name).then_some(end)
     }
 
     /// Ends all sessions of an owner, whose names under each key [`Names`](super::Names) makes. Adds their ends,

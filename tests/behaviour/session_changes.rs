@@ -375,6 +375,30 @@ async fn a_sign_out_that_the_store_does_not_take_is_told_once() {
     assert_eq!(heard.lines().await, [""; 0]);
 }
 
+/// Two browsers with one session, both in the outage.
+#[rocket::async_test]
+async fn two_sign_outs_that_the_store_does_not_take_are_one_end() {
+    let provider = TestProvider::start().await;
+    let (listener, heard) = Listener::new();
+    let app = App::local(&provider);
+    let store = Switchable::new();
+    let browser = node(&app, &listener, &store).await;
+    let id = sign_in(&browser, &provider).await;
+    let copy = browser.another();
+    carry_cookies(&browser, &copy);
+    heard.lines().await;
+    store.switch(true);
+    let ended = ["-", "-", &id, "/oidc/logout"];
+    let mut expected = vec![line(&provider, "Ended signed_out", ended)];
+    for browser in [browser, copy] {
+        let page = browser.submit("/oidc/logout", "").await;
+        page.is(Status::ServiceUnavailable);
+        expected.push("after_logout store_unavailable".to_owned());
+        assert_eq!(heard.lines().await, expected);
+        expected.clear();
+    }
+}
+
 /// Whatever ends it once more when the store is there again, before its end is recorded.
 #[rocket::async_test]
 async fn an_end_that_is_kept_is_told_once() {
