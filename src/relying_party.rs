@@ -5,6 +5,7 @@ mod claimed_attempts;
 mod exchange;
 mod logout;
 mod refresh;
+mod revocations;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -16,8 +17,9 @@ pub use self::refresh::RefreshError;
 pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
     exchange::{ExchangeOutcome, Exchanges, Turn},
-    logout::{FrontChannelLogout, PostLogout, revoke_later, revoke_replaced},
+    logout::{FrontChannelLogout, PostLogout},
     refresh::{Freshness, Refreshes},
+    revocations::{Revocations, revoke_later},
 };
 use crate::{
     Clock, Secret,
@@ -230,7 +232,7 @@ impl RelyingParty {
                 Ok((session, tokens))
             }
             Err(error) => {
-                revoke_later(provider, Arc::new(tokens), now);
+                revoke_later(provider, &tokens, now);
                 Err(error)
             }
         }

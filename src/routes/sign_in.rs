@@ -22,7 +22,7 @@ use crate::{
     keys::Purpose,
     observing, pages,
     provider::{Endpoint, Provider, ProviderError},
-    relying_party::{ExchangeOutcome, NotBegun, Source, Turn, revoke_later, revoke_replaced},
+    relying_party::{ExchangeOutcome, NotBegun, Source, Turn},
     session::{
         BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, SignedOut,
         while_signing_in,
@@ -624,24 +624,20 @@ impl Visit<'_, '_> {
             BeginError::Store(error) => SignInError::Store(error).into(),
             BeginError::NotStored { error, begun } => {
                 // The next identical callback may have the new one.
-                if let (Some(replaced), Source::Provider(provider)) =
-                    (&begun.replaced, &self.rp.source)
-                {
-                    revoke_replaced(provider, replaced, &begun.session, self.now);
+                if let Some(replaced) = &begun.replaced {
+                    sessions.revoke_replaced(replaced, Some(&begun.session));
                 }
                 SignInError::Store(error).into()
             }
             BeginError::Ended { ends, replaced } => {
-                if let (Some(replaced), Source::Provider(provider)) = (replaced, &self.rp.source)
-                    && let Some(tokens) = replaced.tokens()
-                {
-                    revoke_later(provider, tokens.clone(), self.now);
+                if let Some(replaced) = replaced {
+                    sessions.revoke_replaced(&replaced, None);
                 }
                 NotBegun::Ended(ends)
             }
         })?;
-        if let (Some(replaced), Source::Provider(provider)) = (&begun.replaced, &self.rp.source) {
-            revoke_replaced(provider, replaced, &begun.session, self.now);
+        if let Some(replaced) = &begun.replaced {
+            sessions.revoke_replaced(replaced, Some(&begun.session));
         }
         changes.push(SessionChange::began(&begun.session));
         Ok(begun.session)

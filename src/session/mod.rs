@@ -15,6 +15,7 @@ mod opened;
 mod record;
 #[cfg(feature = "redis")]
 mod redis_store;
+mod revoke;
 mod sessions;
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 mod sql_store;
@@ -35,6 +36,7 @@ pub(crate) use ending::while_signing_in;
 pub(crate) use names::Names;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
+pub(crate) use revoke::Revoke;
 pub(crate) use sessions::{BeginError, Newest, Sessions};
 pub(crate) use unrecorded_ends::KeptEnd;
 

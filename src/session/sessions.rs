@@ -26,6 +26,7 @@ use super::{
     milliseconds,
     opened::{Opened, OpenedSessions, SessionNames},
     record,
+    revoke::Revoke,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
     unrecorded_ends::UnrecordedEnds,
 };
@@ -78,6 +79,8 @@ pub(crate) struct Sessions {
     pub(super) known_sids: Option<KnownSids>,
     pub(super) unrecorded: Arc<UnrecordedEnds>,
     pub(super) ended_note: EndedNote,
+    /// For tokens of sessions that end; without a provider there is nothing to revoke.
+    pub(super) revoke: Option<Revoke>,
     opened: OpenedSessions,
     /// The newest records of sessions in cookies, where the store is not shared.
     handed_out: HandedOut,
@@ -179,6 +182,7 @@ impl Sessions {
             known_sids: None,
             unrecorded: Arc::new(UnrecordedEnds::new(clock)),
             ended_note: EndedNote::new(cookies),
+            revoke: None,
             opened: OpenedSessions::new(settings.cache),
             handed_out: HandedOut::new(),
             touched: Cache::new(MAX_TOUCHED),
@@ -192,6 +196,12 @@ impl Sessions {
     /// Whether the provider may end sessions by requests that nobody signs.
     pub(crate) fn with_front_channel(mut self, is_on: bool) -> Sessions {
         self.known_sids = is_on.then(KnownSids::new);
+        self
+    }
+
+    /// Has tokens of sessions that end revoked in this way.
+    pub(crate) fn with_revocation(mut self, revoke: Revoke) -> Sessions {
+        self.revoke = Some(revoke);
         self
     }
 
@@ -564,9 +574,17 @@ impl Sessions {
         &self,
         name: &str,
     ) -> Result<Result<CurrentSession, SignedOut>, StoreError> {
-        if self.unrecorded.has(name) {
-            return Ok(Err(SignedOut::Ended));
+        match self.unrecorded.has(name) {
+            true => Ok(Err(SignedOut::Ended)),
+            false => self.load_stored(name).await,
         }
+    }
+
+    /// As [`load`](Self::load), also while its end is kept.
+    pub(super) async fn load_stored(
+        &self,
+        name: &str,
+    ) -> Result<Result<CurrentSession, SignedOut>, StoreError> {
         let Some(stored) = self.store.load(name).await? else {
             return Ok(Err(SignedOut::Ended));
         };

@@ -236,7 +236,8 @@ impl Sessions {
         }
     }
 
-    /// The end of a session that the store does not take, unless it is kept or was reported already.
+    /// The end of a session that the store does not take, unless it is kept or was reported already. What is known
+    /// of its tokens here is revoked now; what only the store has, when it takes the end.
     fn end_without_store(
         &self,
         name: &str,
@@ -244,6 +245,7 @@ impl Sessions {
         cause: EndCause,
         now: OffsetDateTime,
     ) -> Option<SessionChange> {
+        self.revoke(name, session, cause);
         match self.unrecorded.has(name) {
             true => None,
             false => self.ended_now(name, session.map(|session| &**session), cause, now),

@@ -461,6 +461,8 @@ async fn a_copy_is_refused_at_this_node_until_the_store_has_the_end() {
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
     assert!(!has_note(&browser));
     assert_eq!(browser.visit("/plain").await.set_cookies(), [""; 0]);
+    // Its tokens were revoked at the sign-out.
+    assert_eq!(provider.count("/revoke"), 2);
 }
 
 /// The node that knew of it is gone.
