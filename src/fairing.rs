@@ -28,7 +28,7 @@ use crate::{
     provider::Provider,
     relying_party::{
         AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, Refreshes, RelyingParty,
-        Source,
+        Revocations, Source,
     },
     request::{PrivatePaths, SignInFailure},
     resource_server::{self, ResourceServer},
@@ -303,9 +303,17 @@ impl Oidc {
         let (issuer, _) = source.client();
         let sessions = Sessions::open(settings.session.clone(), &cookies, issuer, store, &clock)?
             .with_front_channel(settings.frontchannel_logout);
+        let refreshes = Arc::new(Refreshes::new());
+        let sessions = match &source {
+            Source::Provider(provider) => {
+                let revocations = Revocations::new(provider, &refreshes, &clock);
+                sessions.with_revocation(revocations.into_revoke())
+            }
+            Source::TestingProfile(_) => sessions,
+        };
         Ok(RelyingParty {
             sessions: Arc::new(sessions),
-            refreshes: Arc::new(Refreshes::new()),
+            refreshes,
             exchanges: Arc::new(Exchanges::new()),
             attempts: Arc::new(attempts),
             trusted_proxies: Arc::new(

@@ -123,11 +123,8 @@ async fn read_session(
             observing::session_rejected(reason.reason(), &reason);
             Err(reason)
         }
-        Freshness::SignedOut(reason) => {
-            if matches!(reason, SignedOut::Ended | SignedOut::RefreshRefused) {
-                state.cookies.add(rp.sessions.removals(jar));
-                state.cookies.add(rp.sessions.note_if_unrecorded(jar, now));
-            }
+        Freshness::SignedOut { session, reason } => {
+            state.answer.not_refreshed(&session, reason);
             Err(reason)
         }
     }

@@ -6,6 +6,7 @@ pub(crate) mod events;
 mod exchange;
 mod logout;
 mod refresh;
+mod revocations;
 mod sign_in;
 mod sign_in_error;
 mod user;
@@ -18,6 +19,7 @@ pub(crate) use self::{
     exchange::Exchanges,
     logout::{FrontChannelLogout, PostLogout},
     refresh::{Freshness, Refreshes},
+    revocations::Revocations,
     sign_in::Completed,
     sign_in_error::NotBegun,
     user::SessionHandle,

@@ -8,10 +8,12 @@ mod ended_note;
 mod ending;
 mod generations;
 mod handed_out;
+mod last_use;
 mod names;
 mod opened;
 mod outgoing;
 mod record;
+mod revoke;
 mod sessions;
 pub mod store;
 mod unrecorded_ends;
@@ -31,6 +33,7 @@ pub(crate) use names::Names;
 pub(crate) use outgoing::OutgoingSession;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
+pub(crate) use revoke::Revoke;
 pub(crate) use sessions::{BeginError, Newest, Sessions};
 pub(crate) use unrecorded_ends::KeptEnd;
 

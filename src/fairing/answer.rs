@@ -15,13 +15,13 @@ use crate::{
 /// Finishes an answer, whoever made it: a route, a catcher or another fairing.
 pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response<'r>) {
     let state = RequestState::of(request);
-    // The session's last: it may have taken the place of one that was removed.
     let mut cookies = state.cookies.take();
-    cookies.extend(session_cookies(request, state).await);
     // A sign-out has renewed it.
     if state.is_ending.get().is_none() {
         cookies.extend(take_over_note(request));
     }
+    // The session's last: it may have taken the place of one that was removed, and have left a note.
+    cookies.extend(session_cookies(request, state).await);
     let sets_cookies = !cookies.is_empty();
     for cookie in cookies {
         response.adjoin_header(Header::new("Set-Cookie", cookie));
@@ -57,19 +57,27 @@ fn take_over_note(request: &Request<'_>) -> Option<String> {
 }
 
 /// The cookies of the session that the answer carries, unless it ended meanwhile or another request has
-/// made it a newer generation.
+/// made it a newer generation. Those of one that ended at its refresh are removed, with a note if the store does not
+/// have its end.
 async fn session_cookies(request: &Request<'_>, state: &RequestState) -> Vec<String> {
     let Some(rp) = request.rocket().state::<RelyingParty>() else {
         return vec![];
     };
-    let Some(session) = state.answer.send() else {
-        return vec![];
-    };
-    let now = rp.clock.now();
-    if state.is_ending.get().is_some() || !rp.sessions.may_be_written(&session, now).await {
+    let session = state.answer.send();
+    if state.is_ending.get().is_some() {
         return vec![];
     }
-    let cookies = rp.sessions.set_cookies(&session, request.cookies(), now);
+    let (jar, now) = (request.cookies(), rp.clock.now());
+    let mut cookies = vec![];
+    if state.answer.has_ended() {
+        cookies.extend(rp.sessions.removals(jar));
+        cookies.extend(rp.sessions.note_if_unrecorded(jar, now));
+    }
+    if let Some(session) = session
+        && rp.sessions.may_be_written(&session, now).await
+    {
+        cookies.extend(rp.sessions.set_cookies(&session, jar, now));
+    }
     cookies.into_iter().map(|cookie| cookie.0).collect()
 }
 

@@ -27,6 +27,13 @@ const OF_SESSIONS: Size = Size {
     running: 64,
     places: 1024,
 };
+/// The same for the revocations of sessions that ended, of which many may come at once, as when a session store is back.
+const REVOCATIONS: Size = Size {
+    running: 64,
+    places: 10_000,
+};
+/// How long a revocation waits for its turn at most: nobody waits for it.
+const MAX_REVOCATION_WAIT: Duration = Duration::from_secs(600);
 /// So many outages in a row open the breaker; one that says `Retry-After` does it alone.
 const OUTAGES: u32 = 5;
 /// When one that found no place is to come again: places are free as soon as a call ends.
@@ -42,10 +49,11 @@ pub(super) struct CallLimits {
     pub(super) pushed_authorization_requests: Queue,
     pub(super) exchange: Queue,
     pub(super) refresh: Queue,
+    pub(super) revocation: Queue,
 }
 
 impl CallLimits {
-    /// Nobody waits for longer than `max_wait`.
+    /// No request waits for longer than `max_wait`.
     pub(super) fn new(max_wait: Duration) -> CallLimits {
         CallLimits {
             introspection: Queue::anybodys(Endpoint::Introspection, max_wait),
@@ -56,6 +64,13 @@ impl CallLimits {
             ),
             exchange: Queue::of_sessions(Endpoint::Token, max_wait),
             refresh: Queue::of_sessions(Endpoint::Token, max_wait),
+            revocation: Queue::new(
+                Endpoint::Revocation,
+                REVOCATIONS,
+                REVOCATIONS,
+                MAX_REVOCATION_WAIT,
+                None,
+            ),
         }
     }
 }

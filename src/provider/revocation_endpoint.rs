@@ -34,7 +34,8 @@ impl Provider {
         // §2.1: the client authenticates as it does at the token endpoint.
         let method = self.authentication_method(metadata);
         let authentication = self.authentication(method, url, now);
-        let reply = self.post_form(endpoint, url, form, &authentication).await?;
+        let call = self.post_form(endpoint, url, form, &authentication);
+        let reply = self.limits.revocation.run(None, now, call).await?;
         match reply.status().as_u16() {
             // §2.2: also for a token that is not known.
             200 | 204 => Ok(()),

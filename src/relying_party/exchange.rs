@@ -23,7 +23,7 @@ use tracing::Instrument;
 use super::{
     Client, NotBegun, RelyingParty,
     claimed_attempts::{Claimed, ClaimedAttempts},
-    logout::revoke_later,
+    revocations::revoke_later,
 };
 use crate::{
     code_flow::{AttemptId, AttemptSecrets, SignInAttempt},
@@ -393,7 +393,7 @@ impl ExchangeTask {
                 let is_ours = !*is_offered || rp.take_turn(exchange.id).await.unwrap_or(false);
                 if is_ours {
                     tracing::debug!(reason = "sign_in_abandoned", "nobody came for a session");
-                    revoke_later(&self.provider, Arc::new(tokens.clone()), self.now);
+                    revoke_later(&self.provider, tokens, self.now);
                 }
                 *result = ExchangeResult::Failed(SignInError::Used.into());
                 true
@@ -470,7 +470,7 @@ impl Turn<'_> {
         if matches!(error, NotBegun::Failed(SignInError::Store(_))) {
             return;
         }
-        revoke_later(provider, Arc::new(self.tokens), now);
+        revoke_later(provider, &self.tokens, now);
         *self.result = ExchangeResult::Failed(error.clone());
         self.waiting.0.taken.notify_one();
     }

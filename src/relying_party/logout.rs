@@ -10,11 +10,9 @@ use super::RelyingParty;
 use crate::{
     code_flow::{PendingLogout, ReturnTo, logout_request},
     observing,
-    provider::{KeyPurpose, Provider, ProviderError, TokenTypeHint},
+    provider::{KeyPurpose, Provider, ProviderError},
     secret::Secret,
-    session::{
-        CurrentSession, EndCause, SessionChange, SessionInfo, SessionTokens, store::StoreError,
-    },
+    session::{CurrentSession, EndCause, SessionChange, SessionInfo, store::StoreError},
     settings::{Settings, Site},
     token::{EndedSession, Jws, LogoutToken, LogoutTokenError, LogoutTokenExpectations},
 };
@@ -89,9 +87,9 @@ impl PostLogout {
 const MAX_HINT_LEN: usize = 2_500;
 
 impl RelyingParty {
-    /// Ends every session of the person with this `sub`, here: the provider is told nothing. Answers how
+    /// Ends every session of the person with this `sub`, here: their session at the provider goes on. Answers how
     /// many there were, or `None` where they live in cookies and nobody knows. [`Events::session_changed`] has
-    /// heard of it by then.
+    /// heard of it by then. The tokens of sessions in a store are revoked.
     ///
     /// # Errors
     ///
@@ -118,7 +116,7 @@ impl RelyingParty {
     /// Ends one session, by the id that [`User::session_id`](crate::User::session_id) and
     /// [`sessions_of`](Self::sessions_of) give. `false` when there is none; where sessions live in cookies
     /// it is `false` when the same was asked before, and nobody knows more. [`Events::session_changed`] has heard
-    /// of it by then.
+    /// of it by then. The tokens of a session in a store are revoked.
     ///
     /// # Errors
     ///
@@ -145,8 +143,7 @@ impl RelyingParty {
         self.sessions.of(&owner, self.clock.now()).await
     }
 
-    /// Has the tokens of a session that has ended end at the provider, without waiting for that. Answers where
-    /// to send the browser to sign out there too, if the provider has such a place. What a store has of the
+    /// Where to send the browser to sign out at the provider too, if that has such a place. What a store has of the
     /// session is not known while it is down.
     pub(crate) async fn sign_out_at_provider(
         &self,
@@ -155,14 +152,6 @@ impl RelyingParty {
         return_to: ReturnTo,
         now: OffsetDateTime,
     ) -> Option<(Url, Option<PendingLogout>)> {
-        let tokens = current.and_then(|current| Some((current, current.tokens()?)));
-        if let Some((current, tokens)) = tokens {
-            let mut tokens = tokens.clone();
-            if let Some(newer) = self.refreshes.take_unstored(current.name()) {
-                Arc::make_mut(&mut tokens).refresh_token = Some(newer);
-            }
-            revoke_later(provider, tokens, now);
-        }
         if !self.settings.rp_initiated_logout {
             return None;
         }
@@ -171,7 +160,8 @@ impl RelyingParty {
         let endpoint = metadata.end_session_endpoint()?;
         let local_path = self.post_logout.local_path.as_ref();
         let pending = local_path.map(|_| PendingLogout::new(return_to));
-        let id_token = tokens.and_then(|(_, tokens)| tokens.id_token.as_ref());
+        let tokens = current.and_then(CurrentSession::tokens);
+        let id_token = tokens.and_then(|tokens| tokens.id_token.as_ref());
         let url = logout_request(
             endpoint,
             id_token.filter(|id_token| id_token.expose().len() <= MAX_HINT_LEN),
@@ -300,62 +290,4 @@ impl RelyingParty {
         // The same answer, so that nobody learns which `sid` there is.
         Ok(FrontChannelLogout::Done)
     }
-}
-
-/// Revokes the tokens of a session that has ended, or did not begin (RFC 7009), the refresh token first:
-/// with it, most providers end all that came from it.
-pub(crate) fn revoke_later(
-    provider: &Arc<Provider>,
-    tokens: Arc<SessionTokens>,
-    now: OffsetDateTime,
-) {
-    let provider = provider.clone();
-    let revoking = async move {
-        let Ok(metadata) = provider.metadata(now).await else {
-            return;
-        };
-        for (token, hint) in [
-            (&tokens.refresh_token, TokenTypeHint::RefreshToken),
-            (&tokens.access_token, TokenTypeHint::AccessToken),
-        ] {
-            if let Some(token) = token
-                && let Err(error) = provider.revoke(&metadata, token, hint, now).await
-            {
-                let reason = error.reason();
-                tracing::warn!(
-                    reason,
-                    "{error}; a token of a session that ended lives on until its end"
-                );
-            }
-        }
-    };
-    observing::spawn(revoking);
-}
-
-/// Revokes the tokens of a session that a new one of the same browser has replaced, unless both may come from
-/// one grant: many providers revoke a grant as a whole, and the new session's tokens with it.
-pub(crate) fn revoke_replaced(
-    provider: &Arc<Provider>,
-    replaced: &CurrentSession,
-    current: &CurrentSession,
-    now: OffsetDateTime,
-) {
-    let sid = |session: &CurrentSession| session.claims.get::<String>("sid");
-    let is_other_sid = sid(replaced)
-        .zip(sid(current))
-        .is_some_and(|(replaced, current)| replaced != current);
-    if replaced.subject() == current.subject() && !is_other_sid {
-        return;
-    }
-    let (Some(tokens), new) = (replaced.tokens(), current.tokens()) else {
-        return;
-    };
-    let mut tokens = SessionTokens::clone(tokens);
-    if let Some(new) = new {
-        let kept = [&new.access_token, &new.refresh_token];
-        let is_kept = |token: &Secret| kept.contains(&&Some(token.clone()));
-        tokens.access_token = tokens.access_token.filter(|token| !is_kept(token));
-        tokens.refresh_token = tokens.refresh_token.filter(|token| !is_kept(token));
-    }
-    revoke_later(provider, Arc::new(tokens), now);
 }

@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use super::{RelyingParty, Source, logout::revoke_later};
+use super::{RelyingParty, Source, revocations::revoke_later};
 use crate::{
     observing,
     provider::{
@@ -139,7 +139,11 @@ pub(crate) enum Freshness {
         /// When it has been due for longer than `session.refresh_grace`: in how many seconds to try again.
         overdue: Option<i64>,
     },
-    SignedOut(SignedOut),
+    /// There is no way to go on with it.
+    SignedOut {
+        session: CurrentSession,
+        reason: SignedOut,
+    },
 }
 
 /// Why [`User::refresh`](crate::User::refresh) did not refresh the session.
@@ -220,13 +224,17 @@ impl RelyingParty {
         let is_overdue = now_s >= due.saturating_add(grace);
         match self.refresh_once(provider, &current, None, now).await {
             Some(Outcome::Refreshed { session, .. }) => Freshness::Renewed(session),
-            Some(Outcome::Ended(reason) | Outcome::SignedOut(reason)) => {
-                Freshness::SignedOut(reason)
-            }
+            Some(Outcome::Ended(reason) | Outcome::SignedOut(reason)) => Freshness::SignedOut {
+                session: current,
+                reason,
+            },
             Some(Outcome::Failed {
                 asks_for_sign_in: true,
                 ..
-            }) => Freshness::SignedOut(SignedOut::SignInRequired),
+            }) => Freshness::SignedOut {
+                session: current,
+                reason: SignedOut::SignInRequired,
+            },
             Some(Outcome::Failed {
                 pending,
                 cause,
@@ -506,14 +514,14 @@ impl RelyingParty {
 
         // Kept before it is judged: the old refresh token may be used up. Until it is judged, the new one
         // serves the next refresh and nothing else.
-        let received = Arc::new(SessionTokens {
+        let received = SessionTokens {
             access_token: Some(reply.access_token.clone()),
             refresh_token: reply
                 .refresh_token
                 .clone()
                 .or_else(|| Some(refresh_token.clone())),
             ..SessionTokens::default()
-        });
+        };
         let pending_tokens = SessionTokens {
             access_token: None,
             refresh_token: received.refresh_token.clone(),
@@ -530,11 +538,11 @@ impl RelyingParty {
             Ok(Some(pending)) => pending,
             // The session was ended meanwhile, so the tokens end too.
             Ok(None) => {
-                revoke_later(provider, received, now);
+                revoke_later(provider, &received, now);
                 return Err(Failure::Ended(SignedOut::Ended));
             }
             Err(ended @ Failure::Ended(_)) => {
-                revoke_later(provider, received, now);
+                revoke_later(provider, &received, now);
                 return Err(ended);
             }
             // The store is down: the new refresh token waits here for the next refresh.
@@ -567,7 +575,7 @@ impl RelyingParty {
                         pending: Some(pending),
                     },
                     rejected => {
-                        revoke_later(provider, received, now);
+                        revoke_later(provider, &received, now);
                         rejected
                     }
                 });
@@ -605,11 +613,11 @@ impl RelyingParty {
         match advanced {
             Ok(Some(session)) => Ok(session),
             Ok(None) => {
-                revoke_later(provider, received, now);
+                revoke_later(provider, &received, now);
                 Err(Failure::Ended(SignedOut::Ended))
             }
             Err(ended @ Failure::Ended(_)) => {
-                revoke_later(provider, received, now);
+                revoke_later(provider, &received, now);
                 Err(ended)
             }
             Err(Failure::Later {

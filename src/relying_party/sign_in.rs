@@ -4,17 +4,15 @@
 //! A route calls [`begin_sign_in`](Client::begin_sign_in), and when the browser is back
 //! [`accept_response`](Client::accept_response) and [`complete`](Client::complete).
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use rocket::{Request, http::CookieJar};
 use time::OffsetDateTime;
 use url::Url;
 
 use super::{
-    Client, NotBegun, SignInError,
-    events::SignedIn,
-    exchange::ExchangeOutcome,
-    logout::{revoke_later, revoke_replaced},
+    Client, NotBegun, SignInError, events::SignedIn, exchange::ExchangeOutcome,
+    revocations::revoke_later,
 };
 use crate::{
     code_flow::{
@@ -209,7 +207,7 @@ impl Client<'_> {
                 Ok((session, tokens))
             }
             Err(error) => {
-                revoke_later(self.provider, Arc::new(tokens), now);
+                revoke_later(self.provider, &tokens, now);
                 Err(error)
             }
         }
@@ -364,19 +362,21 @@ impl Client<'_> {
             Err(BeginError::NotStored { error, begun }) => {
                 // The next identical callback may have the new one.
                 if let Some(replaced) = &begun.replaced {
-                    revoke_replaced(self.provider, replaced, &begun.session, now);
+                    self.sessions
+                        .revoke_replaced(replaced, Some(&begun.session));
                 }
                 return Err(SignInError::from(error).into());
             }
             Err(BeginError::Ended { ends, replaced }) => {
-                if let Some(tokens) = replaced.as_ref().and_then(|replaced| replaced.tokens()) {
-                    revoke_later(self.provider, tokens.clone(), now);
+                if let Some(replaced) = replaced {
+                    self.sessions.revoke_replaced(&replaced, None);
                 }
                 return Err(NotBegun::Ended(ends));
             }
         };
         if let Some(replaced) = &begun.replaced {
-            revoke_replaced(self.provider, replaced, &begun.session, now);
+            self.sessions
+                .revoke_replaced(replaced, Some(&begun.session));
         }
         changes.push(SessionChange::began(&begun.session));
         Ok(begun.session)

@@ -217,7 +217,8 @@ impl<C> User<C> {
     /// # Errors
     ///
     /// When there is no refresh token, the provider is not reachable or refuses, or the headers of the
-    /// answer have been sent where sessions are kept in cookies.
+    /// answer have been sent where sessions are kept in cookies. A session that ends by that loses its cookies with
+    /// the answer.
     pub async fn refresh(&self) -> Result<User<C>, RefreshError>
     where
         C: DeserializeOwned + 'static,
@@ -231,6 +232,9 @@ impl<C> User<C> {
             Err(not_refreshed) => {
                 if let Some(pending) = &not_refreshed.pending {
                     handle.answer.set(pending);
+                }
+                if let RefreshError::SignedOut(reason) = not_refreshed.error {
+                    handle.answer.not_refreshed(&self.session, reason);
                 }
                 return Err(not_refreshed.error);
             }

@@ -102,7 +102,10 @@ impl Handler for LoggedOut {
                 // not recorded needs its note.
                 let types = &visit.rp.settings.clear_site_data;
                 if clear_site_data::has_cookies(types)
-                    && !visit.rp.sessions.has_ended_note(request.cookies())
+                    && !visit
+                        .rp
+                        .sessions
+                        .has_ended_note(request.cookies(), visit.now)
                 {
                     clear_data(&mut response, clear_site_data::all(types));
                 }
@@ -311,7 +314,7 @@ impl Visit<'_, '_> {
         let ended = sessions
             .end_in_browser(
                 name.as_deref(),
-                session.as_deref().map(|session| &**session),
+                session.as_deref(),
                 jar,
                 is_store_down,
                 self.now,

@@ -34,6 +34,15 @@ impl KnownSids {
     }
 }
 
+/// A session that was removed from the store.
+#[derive(Default)]
+struct Removed {
+    /// Its end, if it is to be told of.
+    end: Option<SessionChange>,
+    /// What the store had, if this removed it and it can be read.
+    session: Option<CurrentSession>,
+}
+
 tokio::task_local! {
     /// The ends that the sign-in knows of which the app is asked about at the moment.
     static SIGN_IN: RefCell<EarlierEnds>;
@@ -59,54 +68,72 @@ impl Sessions {
     pub(crate) async fn end(
         &self,
         name: &str,
-        known: Option<&Session>,
+        known: Option<&CurrentSession>,
         cause: EndCause,
         now: OffsetDateTime,
     ) -> Result<Option<SessionChange>, StoreError> {
         if !self.is_in_cookies {
-            return self.remove(name, cause, now).await;
+            let is_kept = self.unrecorded.has(name);
+            let removed = self.remove(name, cause, now).await?;
+            // Its user ended it before, while the store was down.
+            let cause = if is_kept { EndCause::SignOut } else { cause };
+            self.revoke(name, removed.session.as_ref(), cause);
+            return Ok(removed.end);
         }
-        let is_told = self.unrecorded.has(name);
+        let is_known = self.unrecorded.has(name);
         self.note_end(&[name], now).await?;
+        self.revoke(name, known, cause);
         // No other session has this name. Of several who end it, one tells.
         let life = self.settings.lifetime;
         let telling = self
             .store
             .claim(&self.names.told_end(name), "1", life)
             .await;
-        let is_first = telling.unwrap_or(true) && !is_told;
-        Ok(self.ended(name, known, cause, now).filter(|_| is_first))
+        if is_known || !telling.unwrap_or(true) {
+            return Ok(None);
+        }
+        if let Some(known) = known {
+            self.learn_use(known, now).await;
+        }
+        Ok(self.ended_now(name, known.map(|known| &**known), cause, now))
     }
 
-    /// Removes a session from the store. `None` when there was none, or only one whose end is kept, or it was over
-    /// by its times.
+    /// Removes a session from the store. There is no end when there was none, or only one whose end is kept, or it
+    /// was over by its times.
     async fn remove(
         &self,
         name: &str,
         cause: EndCause,
         now: OffsetDateTime,
-    ) -> Result<Option<SessionChange>, StoreError> {
-        let is_told = self.unrecorded.has(name);
-        let session = self.load(name).await?.ok();
-        let is_first = self.store.remove(name).await? && !is_told;
-        Ok(self
-            .ended(name, session.as_deref(), cause, now)
-            .filter(|_| is_first))
+    ) -> Result<Removed, StoreError> {
+        let is_known = self.unrecorded.has(name);
+        // Also one whose end is kept: it has tokens.
+        let session = self.load_stored(name).await?.ok();
+        if !self.store.remove(name).await? {
+            return Ok(Removed::default());
+        }
+        let end = match is_known {
+            true => None,
+            false => self.ended_now(name, session.as_deref(), cause, now),
+        };
+        Ok(Removed { end, session })
     }
 
-    /// The end of a session; `None` when it is over by its times, which whoever brings it notices.
-    pub(super) fn ended(
+    /// The end of a session that ends now, for the first of those who end it at this node. `None` when it is over by
+    /// its times, which whoever brings it notices.
+    pub(super) fn ended_now(
         &self,
         name: &str,
         session: Option<&Session>,
         cause: EndCause,
         now: OffsetDateTime,
     ) -> Option<SessionChange> {
-        let Some(session) = session else {
-            return Some(SessionChange::ended_by_name(&self.issuer, name, cause));
+        let end = match session {
+            Some(session) if !self.is_alive(name, session, now) => return None,
+            Some(session) => SessionChange::ended(name, session, cause),
+            None => SessionChange::ended_by_name(&self.issuer, name, cause),
         };
-        let is_alive = self.check_times(session, now).is_ok();
-        is_alive.then(|| SessionChange::ended(name, session, cause))
+        self.unrecorded.is_first_report(name).then_some(end)
     }
 
     /// Ends all sessions of an owner, whose names under each key [`Names`](super::Names) makes. Adds their ends,
@@ -129,7 +156,7 @@ impl Sessions {
         }
         for name in owner {
             for id in self.store.ids_of(name).await? {
-                ended.extend(self.remove(&id, cause, now).await?);
+                ended.extend(self.end(&id, None, cause, now).await?);
             }
         }
         Ok(())
@@ -418,9 +445,12 @@ impl Sessions {
             .iter()
             .take((sessions.len() + 1).saturating_sub(most))
         {
-            let end = self.remove(&session.id, EndCause::MaxPerUser, now).await?;
-            observing::sessions_ended("max_per_user", usize::from(end.is_some()));
-            ended.extend(end);
+            let removed = self.remove(&session.id, EndCause::MaxPerUser, now).await?;
+            if let Some(oldest) = &removed.session {
+                self.revoke_replaced(oldest, Some(current));
+            }
+            observing::sessions_ended("max_per_user", usize::from(removed.end.is_some()));
+            ended.extend(removed.end);
         }
         Ok(())
     }

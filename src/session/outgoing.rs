@@ -1,12 +1,18 @@
 //! The session that a response carries to the browser.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
 
-use super::CurrentSession;
+use super::{CurrentSession, SignedOut};
 
-/// The session that an answer carries to the browser: encrypted once, when the answer is made.
+/// The session that a response carries to the browser: encrypted once, when the response is made.
 #[derive(Debug, Default)]
-pub(crate) struct OutgoingSession(Mutex<OutgoingState>);
+pub(crate) struct OutgoingSession {
+    state: Mutex<OutgoingState>,
+    has_ended: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 enum OutgoingState {
@@ -19,10 +25,10 @@ enum OutgoingState {
 }
 
 impl OutgoingSession {
-    /// Has the answer carry this session, unless it has a newer generation of it. `false` when its headers
+    /// Has the response carry this session, unless it has a newer generation of it. `false` when its headers
     /// are made already.
     pub(crate) fn set(&self, session: &CurrentSession) -> bool {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         match &*state {
             OutgoingState::Sent => return false,
             OutgoingState::Session(other)
@@ -34,18 +40,40 @@ impl OutgoingSession {
         true
     }
 
+    /// The session of the request was not refreshed for this reason. If it has ended by that, the response removes
+    /// its cookies.
+    pub(crate) fn not_refreshed(&self, session: &CurrentSession, reason: SignedOut) {
+        if !matches!(reason, SignedOut::Ended | SignedOut::RefreshRefused) {
+            return;
+        }
+        self.has_ended.store(true, Ordering::Release);
+        let mut state = self.state();
+        if matches!(&*state, OutgoingState::Session(other) if other.name() == session.name()) {
+            *state = OutgoingState::Nothing;
+        }
+    }
+
+    /// Whether the session of the request has ended at its refresh.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.has_ended.load(Ordering::Acquire)
+    }
+
     pub(crate) fn is_sent(&self) -> bool {
-        let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state();
         matches!(*state, OutgoingState::Sent)
     }
 
     /// The headers are made now: the session that they are to carry.
     pub(crate) fn send(&self) -> Option<CurrentSession> {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
         match std::mem::replace(&mut *state, OutgoingState::Sent) {
             OutgoingState::Session(session) => Some(*session),
             OutgoingState::Nothing | OutgoingState::Sent => None,
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, OutgoingState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

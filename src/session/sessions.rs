@@ -26,6 +26,7 @@ use super::{
     milliseconds,
     opened::{Opened, OpenedSessions, SessionNames},
     record,
+    revoke::Revoke,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
     unrecorded_ends::UnrecordedEnds,
 };
@@ -79,11 +80,13 @@ pub(crate) struct Sessions {
     pub(super) known_sids: Option<KnownSids>,
     pub(super) unrecorded: Arc<UnrecordedEnds>,
     pub(super) ended_note: EndedNote,
+    /// For tokens of sessions that end; without a provider there is nothing to revoke.
+    pub(super) revoke: Option<Revoke>,
     opened: OpenedSessions,
     /// The newest records of sessions in cookies, where the store is not shared.
     handed_out: HandedOut,
     /// When the use of a session in cookies was noted last.
-    touched: Cache<String, i64>,
+    pub(super) touched: Cache<String, i64>,
     /// Of which sessions it was counted that they are over by their times.
     noticed_ends: Cache<String, ()>,
     /// Whether it was logged that a session makes large answers.
@@ -180,6 +183,7 @@ impl Sessions {
             known_sids: None,
             unrecorded: Arc::new(UnrecordedEnds::new(clock)),
             ended_note: EndedNote::new(cookies),
+            revoke: None,
             opened: OpenedSessions::new(settings.cache),
             handed_out: HandedOut::new(),
             touched: Cache::new(MAX_TOUCHED),
@@ -193,6 +197,12 @@ impl Sessions {
     /// Whether the provider may end sessions by requests that nobody signs.
     pub(crate) fn with_front_channel(mut self, is_on: bool) -> Sessions {
         self.known_sids = is_on.then(KnownSids::new);
+        self
+    }
+
+    /// Has tokens of sessions that end revoked in this way.
+    pub(crate) fn with_revocation(mut self, revoke: Revoke) -> Sessions {
+        self.revoke = Some(revoke);
         self
     }
 
@@ -334,7 +344,7 @@ impl Sessions {
             // Without a second wait for it.
             return Err(StoreError::new("the session before cannot be ended"));
         }
-        let known = replaced.as_ref().ok().map(|replaced| &**replaced);
+        let known = replaced.as_ref().ok();
         let end = self.end(&name, known, EndCause::Replaced, now).await?;
         // Where sessions are in cookies, one that had ended is ended by its name once more.
         let goes_on = matches!(
@@ -343,7 +353,7 @@ impl Sessions {
         );
         ended.extend(end.filter(|_| goes_on));
         let replaced = replaced.ok();
-        let was_alive = |session: &CurrentSession| self.check_times(session, now).is_ok();
+        let was_alive = |session: &CurrentSession| self.is_alive(&name, session, now);
         let count = usize::from(replaced.as_ref().is_some_and(was_alive));
         observing::sessions_ended("replaced", count);
         Ok(replaced)
@@ -419,7 +429,11 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> bool {
         let name = session.name();
-        if reason == SignedOut::Idle && self.was_used(name, now) {
+        if self.noticed_ends.contains_key(name) {
+            return false;
+        }
+        self.learn_use(session, now).await;
+        if self.is_alive(name, session, now) {
             // An older copy of a cookie: the session goes on with the newer one.
             return false;
         }
@@ -558,9 +572,17 @@ impl Sessions {
         &self,
         name: &str,
     ) -> Result<Result<CurrentSession, SignedOut>, StoreError> {
-        if self.unrecorded.has(name) {
-            return Ok(Err(SignedOut::Ended));
+        match self.unrecorded.has(name) {
+            true => Ok(Err(SignedOut::Ended)),
+            false => self.load_stored(name).await,
         }
+    }
+
+    /// As [`load`](Self::load), also while its end is kept.
+    pub(super) async fn load_stored(
+        &self,
+        name: &str,
+    ) -> Result<Result<CurrentSession, SignedOut>, StoreError> {
         let Some(stored) = self.store.load(name).await? else {
             return Ok(Err(SignedOut::Ended));
         };
@@ -679,6 +701,7 @@ impl Sessions {
             let is_first = self.is_first_touch(&current.name, now_s);
             if is_first {
                 *current = touched;
+                self.note_use(current, now).await;
             }
             return is_first;
         }
@@ -701,14 +724,6 @@ impl Sessions {
 
     fn touch_pause(&self) -> i64 {
         seconds(self.settings.idle / 10).max(1)
-    }
-
-    /// Whether this node noted the use of a session in cookies within the idle time.
-    fn was_used(&self, name: &str, now: OffsetDateTime) -> bool {
-        let used = self.touched.get(name);
-        used.is_some_and(|used| {
-            now.unix_timestamp().saturating_sub(used) < seconds(self.settings.idle)
-        })
     }
 
     fn is_first_touch(&self, name: &str, now: i64) -> bool {

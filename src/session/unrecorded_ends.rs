@@ -13,13 +13,13 @@ use std::{
     time::Duration,
 };
 
-use moka::sync::Cache;
+use moka::{policy::EvictionPolicy, sync::Cache};
 use rocket::http::CookieJar;
 use time::OffsetDateTime;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{
-    EndCause, Session, SessionChange, Sessions,
+    CurrentSession, EndCause, Session, SessionChange, Sessions,
     ended_note::Ended,
     milliseconds,
     sessions::{MAX_DIFFERENCE, seconds},
@@ -35,6 +35,9 @@ const MIN_PAUSE: Duration = Duration::from_secs(1);
 const MAX_PAUSE: Duration = Duration::from_secs(30);
 /// For how many ends it is known that this node recorded them, so that a browser's note is removed.
 const MAX_RECORDED: u64 = 100_000;
+/// Of how many ends it is known that this node reported them: enough for those of one moment, and for those that come
+/// again while there is no room to keep them.
+const MAX_REPORTED: u64 = 10_000;
 
 /// The ends that this node has to record.
 pub(super) struct UnrecordedEnds {
@@ -47,6 +50,9 @@ pub(super) struct UnrecordedEnds {
     wake: Notify,
     /// What was recorded, by the name of the session.
     recorded: Cache<String, ()>,
+    /// Whose end was reported to the app and the log, by the name of the session. The store decides of two nodes, and
+    /// this one of two requests: one of them may have reached the store.
+    reported: Cache<String, ()>,
     clock: Clock,
     max: usize,
 }
@@ -94,6 +100,10 @@ impl UnrecordedEnds {
             last_try: AtomicI64::new(i64::MIN),
             wake: Notify::new(),
             recorded: Cache::new(MAX_RECORDED),
+            reported: Cache::builder()
+                .max_capacity(MAX_REPORTED)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
             clock: clock.clone(),
             max: MAX_UNRECORDED,
         }
@@ -106,6 +116,11 @@ impl UnrecordedEnds {
         }
         let now = milliseconds(self.clock.now());
         self.queue().ends.get(name).is_some_and(|end| *end > now)
+    }
+
+    /// Whether the end of this session is reported for the first time at this node. It counts as reported then.
+    pub(super) fn is_first_report(&self, name: &str) -> bool {
+        self.reported.entry_by_ref(name).or_insert(()).is_fresh()
     }
 
     /// The store has answered a request: what it did not take before, it may take now.
@@ -203,14 +218,15 @@ impl Sessions {
     pub(crate) async fn end_or_keep(
         self: &Arc<Self>,
         name: &str,
-        session: Option<&Session>,
+        session: Option<&CurrentSession>,
         cause: EndCause,
         now: OffsetDateTime,
     ) -> KeptEnd {
         match self.end(name, session, cause, now).await {
             Ok(end) => KeptEnd { end, error: None },
             Err(error) => {
-                let end = self.new_end(name, session, cause, now);
+                let end = self.end_without_store(name, session, cause, now);
+                let session = session.map(|session| &**session);
                 self.keep_end(&self.end_to_keep(name, session, now), false);
                 KeptEnd {
                     end,
@@ -220,17 +236,19 @@ impl Sessions {
         }
     }
 
-    /// The end of a session that the store does not take, unless it is kept already.
-    fn new_end(
+    /// The end of a session that the store does not take, unless it is kept or was reported already. What is known
+    /// of its tokens here is revoked now; what only the store has, when it takes the end.
+    fn end_without_store(
         &self,
         name: &str,
-        session: Option<&Session>,
+        session: Option<&CurrentSession>,
         cause: EndCause,
         now: OffsetDateTime,
     ) -> Option<SessionChange> {
+        self.revoke(name, session, cause);
         match self.unrecorded.has(name) {
             true => None,
-            false => self.ended(name, session, cause, now),
+            false => self.ended_now(name, session.map(|session| &**session), cause, now),
         }
     }
 
@@ -239,7 +257,7 @@ impl Sessions {
     pub(crate) async fn end_in_browser(
         self: &Arc<Self>,
         name: Option<&str>,
-        session: Option<&Session>,
+        session: Option<&CurrentSession>,
         jar: &CookieJar<'_>,
         mut is_store_down: bool,
         now: OffsetDateTime,
@@ -248,7 +266,8 @@ impl Sessions {
         let mut end = None;
         let mut is_refused_here = true;
         let mut unrecorded = vec![];
-        let own = name.map(|name| self.end_to_keep(name, session, now));
+        let known = session.map(|session| &**session);
+        let own = name.map(|name| self.end_to_keep(name, known, now));
         let noted = self.ended_note.read(jar, now).unwrap_or_default();
         let noted = noted.into_iter().filter(|ended| {
             let is_own = Some(&*ended.name) == name;
@@ -272,9 +291,8 @@ impl Sessions {
                     }
                 }
             }
-            if is_own {
-                end = self.new_end(&ended.name, session, cause, now);
-            }
+            let change = self.end_without_store(&ended.name, session, cause, now);
+            end = end.or(change.filter(|_| is_own));
             if ended.ends.saturating_add(seconds(MAX_DIFFERENCE) * 1000) <= milliseconds(now) {
                 // It is over by itself at every node.
                 continue;
@@ -311,13 +329,14 @@ impl Sessions {
         self.ended_note.replace(jar, &ends, now)
     }
 
-    /// Whether this browser has a note, whatever is in it.
-    pub(crate) fn has_ended_note(&self, jar: &CookieJar<'_>) -> bool {
-        self.ended_note.is_in(jar)
+    /// Whether this browser has a note that names a session.
+    pub(crate) fn has_ended_note(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> bool {
+        let ends = self.ended_note.read(jar, now);
+        ends.is_some_and(|ends| !ends.is_empty())
     }
 
     /// Takes over the ends that a browser's note names, without waiting for the store. Answers what removes
-    /// the note, once this node has recorded all of them.
+    /// the note, once this node has recorded all of them; one that names none is removed at once.
     pub(crate) fn take_over_note(self: &Arc<Self>, jar: &CookieJar<'_>) -> Option<SetCookie> {
         let now = self.unrecorded.clock.now();
         let ends = self.ended_note.read(jar, now)?;
@@ -433,6 +452,11 @@ impl Drop for Running<'_> {
 #[cfg(all(test, feature = "testing"))]
 mod tests {
     use super::*;
+    use crate::{
+        cookies::Cookies,
+        keys::{KeyRing, SecretKey},
+        settings::SessionSettings,
+    };
 
     const NOW: i64 = 1_800_000_000;
 
@@ -466,6 +490,45 @@ mod tests {
         assert!(ends.recorded.contains_key("0"));
         assert!(ends.add(&ended(100_000)));
         assert!(!ends.add(&ended(100_001)));
+    }
+
+    /// Two browsers with one session sign out in one moment of an outage.
+    #[test]
+    fn of_several_who_report_an_end_one_does() {
+        let ends = UnrecordedEnds::new(&Clock::standing_at(NOW));
+        for name in ["a", "b"] {
+            let report = || ends.is_first_report(name);
+            let first = std::thread::scope(|scope| {
+                let reports = [(); 8].map(|()| scope.spawn(report));
+                reports.map(|report| report.join().unwrap())
+            });
+            assert_eq!(first.iter().filter(|is_first| **is_first).count(), 1);
+        }
+    }
+
+    #[rocket::async_test]
+    async fn an_end_for_which_there_is_no_room_is_reported_once() {
+        let key = SecretKey::from_bytes(vec![7; 32]).unwrap();
+        let keys = KeyRing::new(&key, &[], "https://op.example", "app");
+        let cookies = Cookies::new(keys, false);
+        let clock = Clock::standing_at(NOW);
+        let settings = SessionSettings::default();
+        let mut sessions =
+            Sessions::open(settings, &cookies, "https://op.example", None, &clock).unwrap();
+        let full = UnrecordedEnds {
+            max: 0,
+            ..UnrecordedEnds::new(&clock)
+        };
+        sessions.unrecorded = Arc::new(full);
+        let sessions = Arc::new(sessions);
+        let (cause, now) = (EndCause::SignOut, clock.now());
+        for expected in [true, false] {
+            let end = sessions.end_without_store("a", None, cause, now);
+            assert_eq!(end.is_some(), expected);
+            assert!(!sessions.keep_end(&sessions.end_to_keep("a", None, now), false));
+        }
+        // Not by a request that has reached the store either.
+        assert_eq!(sessions.end("a", None, cause, now).await, Ok(None));
     }
 
     #[test]

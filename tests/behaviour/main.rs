@@ -38,6 +38,7 @@ mod refresh;
 mod refresh_rules;
 mod rejections;
 mod return_addresses;
+mod revocation;
 mod rsa_sizes;
 mod session;
 mod session_attacks;
