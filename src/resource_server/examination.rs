@@ -256,7 +256,7 @@ async fn check_signature(
         .provider
         .with_keys(
             metadata,
-            KeyPurpose::AnyRequest,
+            KeyPurpose::AnyRequest(None),
             now,
             |keys| unverified.check_signature(keys, algorithms),
             BearerTokenError::wants_fresh_keys,

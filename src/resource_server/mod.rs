@@ -192,7 +192,7 @@ impl ResourceServer {
         check_length(token)?;
         let now = self.clock.now();
         match self.is_read_here(token) {
-            true => self.accept_jwt(api, token, now).await,
+            true => self.accept_jwt(api, token, request, now).await,
             false => match api.issuer_to_ask() {
                 Some(issuer) => {
                     let client = self.client(request);
@@ -237,14 +237,16 @@ impl ResourceServer {
                     let expected = &jwt.issuer.expected;
                     jwt.accepted
                         .token
+        request: &Request<'_>,
                         .check_again(expected, signs_nobody_in, now)?;
                     return Ok(jwt.accepted);
                 }
             }
         }
         // Boxed, as all that a request seldom does.
-        let judging = self.judge_jwt(&api.issuers, token, now).instrument(span());
-        let jwt = Box::pin(judging).await?;
+        let client = self.client(request);
+        let judging = self.judge_jwt(&api.issuers, token, client, now);
+        let jwt = Box::pin(judging.instrument(span())).await?;
         let accepted = jwt.accepted.clone();
         if let Some(seen) = &api.seen {
             seen.add_jwt(jwt, now);
@@ -271,11 +273,12 @@ impl ResourceServer {
                 keys_name_more: true,
             },
         };
+        client: Option<IpAddr>,
         let checked = unverified.check(expected, algorithms, metadata.signs_nobody_in(), now)?;
         let (verified, keys) = provider
             .with_keys(
                 &metadata,
-                KeyPurpose::AnyRequest,
+                KeyPurpose::AnyRequest(client),
                 now,
                 |keys| {
                     unverified

@@ -148,9 +148,10 @@ impl Handler for BackchannelLogout {
 
         let accepting = async {
             let mut ended = vec![];
+            let (client, now) = (visit.client(), visit.now);
             let accepted = visit
                 .rp
-                .accept_logout_token(provider, &logout_token, visit.now, &mut ended)
+                .accept_logout_token(provider, &logout_token, client, now, &mut ended)
                 .await;
             let request = Some(request);
             visit.events.sessions_changed(request, ended).await;

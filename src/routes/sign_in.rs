@@ -1,6 +1,6 @@
 //! Sign-in as the browser goes through it: to the provider, and back.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::{
@@ -472,12 +472,6 @@ impl<'r> Visit<'r, '_> {
             }
             Err(_) => self.failed(error, return_to).await,
         }
-    }
-
-    /// Whose exchanges are counted together.
-    fn client(&self) -> Option<IpAddr> {
-        let peer = self.request.remote().map(|peer| peer.ip());
-        self.rp.trusted_proxies.client(peer, self.request.real_ip())
     }
 }
 
