@@ -7,7 +7,8 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{
-    Endpoint, Metadata, Provider, ProviderError, client_authentication::ClientAuthentication,
+    Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages,
+    client_authentication::ClientAuthentication,
 };
 use crate::settings::{IntrospectionAuthMethod, TokenEndpointAuthMethod};
 
@@ -73,6 +74,7 @@ impl Provider {
                 ClientSecretPost,
                 PrivateKeyJwt,
             ];
+        was_active: bool,
             let mut usable = order.into_iter().filter(|method| match method {
                 Public => false,
                 PrivateKeyJwt => has_key,
@@ -92,7 +94,8 @@ impl Provider {
         })
     }
 
-    /// Asks about a token, for a client with this address. The reply is a body of status 200, not judged yet.
+    /// Asks about a token, for a client with this address. The reply is a body of status 200, not judged yet. What goes
+    /// wrong says something about the provider only if it called the token active before.
     pub(crate) async fn introspect(
         &self,
         endpoint: &IntrospectionEndpoint,
@@ -104,7 +107,12 @@ impl Provider {
             let reply = self.ask_about(endpoint, token, now).await?;
             self.introspection_reply(endpoint, reply)
         };
-        self.limits.introspection.run(client, now, call).await
+        let counted = match was_active {
+            true => CountedOutages::All,
+            false => CountedOutages::OnlyStatus429,
+        };
+        let queue = &self.limits.introspection;
+        queue.run(client, counted, now, call).await
     }
 
     async fn ask_about(

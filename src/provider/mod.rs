@@ -2,6 +2,7 @@
 
 mod address_policy;
 mod back_off;
+mod breaker;
 mod call_limits;
 mod client_authentication;
 #[cfg(feature = "cli")]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::{Issuer, ProtectedResource, SeenTokens};
+use super::{ActiveTokens, Issuer, ProtectedResource, SeenTokens};
 use crate::{
     provider::Provider,
     settings::{ApiSettings, IssuerSettings, Settings},
@@ -24,6 +24,7 @@ pub(crate) struct Api {
     /// `None` when the setting `token_cache` says so.
     pub(super) seen: Option<SeenTokens>,
 }
+    pub(super) active: ActiveTokens,
 
 impl Api {
     /// The API of guards that name none.
@@ -89,6 +90,7 @@ impl Api {
             protected_resource,
             seen: (entries > 0 && !issuers.is_empty()).then(|| SeenTokens::new(entries)),
             issuers,
+            active: ActiveTokens::new(),
         }
     }
 

@@ -186,7 +186,7 @@ impl ResourceServer {
         };
         let verdict = match endpoint {
             None => Err(BearerTokenError::Opaque.into()),
-            Some(endpoint) => match introspect(issuer, &endpoint, token, None, now).await {
+            Some(endpoint) => match introspect(issuer, &endpoint, token, false, None, now).await {
                 Ok(verdict) => verdict.map_err(BearerError::from),
                 Err(error) => Err(error.into()),
             },

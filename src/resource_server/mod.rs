@@ -1,6 +1,7 @@
 //! The resource server: which access tokens an API accepts, told from top to bottom.
 
 mod accepted;
+mod active_tokens;
 mod api;
 mod credentials;
 mod error;
@@ -19,6 +20,7 @@ use url::Url;
 
 pub(crate) use accepted::Accepted;
 pub use accepted::BearerUserInfoError;
+use active_tokens::ActiveTokens;
 pub(crate) use api::Api;
 pub(crate) use credentials::bearer_token;
 pub use error::BearerError;
@@ -306,9 +308,9 @@ impl ResourceServer {
         client: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
-        let seen = api.seen.as_ref().map(|seen| (seen, TokenHash::of(token)));
-        if let Some((seen, hash)) = &seen {
-            let before = seen.verdict(hash, now).await;
+        let hash = TokenHash::of(token);
+        if let Some(seen) = &api.seen {
+            let before = seen.verdict(&hash, now).await;
             observing::token_looked_up(before.is_some());
             if let Some(verdict) = before {
                 let accepted = verdict?;
@@ -319,9 +321,21 @@ impl ResourceServer {
         let Some(endpoint) = introspection_endpoint(issuer, now).await? else {
             return Err(BearerTokenError::Opaque.into());
         };
-        let asking = introspect(issuer, &endpoint, token, client, now).instrument(span());
-        let verdict = match seen {
-            Some((seen, hash)) => Box::pin(seen.verdict_by(hash, asking, now)).await,
+        let asking = async {
+            let was_active = api.active.has(&hash, now);
+            let asked = introspect(issuer, &endpoint, token, was_active, client, now);
+            let verdict = asked.instrument(span()).await?;
+            match &verdict {
+                Ok(accepted) => {
+                    let until = accepted.token.ends_by(ActiveTokens::latest(now));
+                    api.active.add(hash, until);
+                }
+                Err(_) => api.active.remove(&hash),
+            }
+            Ok(verdict)
+        };
+        let verdict = match &api.seen {
+            Some(seen) => Box::pin(seen.verdict_by(hash, asking, now)).await,
             None => Box::pin(asking).await.map_err(Arc::new),
         };
         Ok(verdict.map_err(BearerError::Provider)??)
@@ -374,7 +388,8 @@ async fn introspect(
     client: Option<IpAddr>,
     now: OffsetDateTime,
 ) -> Result<Verdict, ProviderError> {
-    let asking = issuer.provider.introspect(endpoint, token, client, now);
+    let provider = &issuer.provider;
+    let asking = provider.introspect(endpoint, token, was_active, client, now);
     let body = asking.await?;
     let verdict = AccessToken::accept_introspection(token, &body, &issuer.expected, now);
     match verdict {
@@ -383,6 +398,7 @@ async fn introspect(
             cause: error.to_string(),
         }),
         verdict => Ok(verdict.map(|token| Arc::new(Accepted::new(token, Some(issuer.clone()))))),
+    was_active: bool,
     }
 }
 
