@@ -31,8 +31,9 @@ impl Provider {
             TokenTypeHint::RefreshToken => "refresh_token",
         };
         let form = vec![("token", token.expose()), ("token_type_hint", hint)];
-        // §2.1: the client authenticates as it does at the token endpoint.
-        let method = self.authentication_method(metadata);
+        // §2.1: the client authenticates as it does at the token endpoint, if it can.
+        let listed = metadata.revocation_endpoint_auth_methods_supported();
+        let method = self.authentication_method_at(listed, metadata);
         let authentication = self.authentication(method, url, now);
         let reply = self.post_form(endpoint, url, form, &authentication).await?;
         match reply.status().as_u16() {

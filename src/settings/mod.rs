@@ -359,8 +359,8 @@ pub struct Settings {
     /// `client_secret_basic`, or `bearer`, which sends the token that is asked about.
     /// [RFC 7662 §2.1](https://www.rfc-editor.org/rfc/rfc7662#section-2.1)
     ///
-    /// _Default:_ what the metadata lists as `introspection_endpoint_auth_methods_supported`; where it lists nothing, as at
-    /// the token endpoint; at an endpoint of `client_secrets`, `client_secret_post`
+    /// _Default:_ as at the token endpoint, unless the metadata's `introspection_endpoint_auth_methods_supported` lists
+    /// other methods alone; at an endpoint of `client_secrets`, `token_endpoint_auth_method`, or else `client_secret_post`
     #[serde(deserialize_with = "value::optional::<_, IntrospectionMethod, _>")]
     pub introspection_auth_method: Option<IntrospectionAuthMethod>,
     /// Whether an introspection reply may leave out `aud` although `audience` or `resource` is set. Every token
