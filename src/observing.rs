@@ -198,13 +198,22 @@ pub(crate) fn token_accepted() {
 }
 
 /// A request is refused for its access token. Anybody can cause that, as often as they like: it is counted, and logged at
-/// `debug`. What the operator has to look after is logged as an error, once a minute for each reason.
-pub(crate) fn token_refused(error: &BearerError, throttle: &Throttle, now: OffsetDateTime) {
+/// `debug`. What the operator has to look after is logged as an error, once a minute for each reason and issuer, which
+/// is asked for then alone, by its name in the settings.
+pub(crate) fn token_refused<'i>(
+    error: &BearerError,
+    issuer: impl FnOnce() -> Option<&'i str>,
+    throttle: &Throttle,
+    now: OffsetDateTime,
+) {
     let (reason, remedy) = (error.reason(), error.remedy());
     count!(1, "oidc_bearer_decisions_total", "reason" => reason);
-    let admitted = match error.is_for_operators() {
-        true => throttle.admit(reason, now),
-        false => None,
+    let (issuer, admitted) = match error.is_for_operators() {
+        true => {
+            let issuer = issuer();
+            (issuer, throttle.admit(reason, issuer, now))
+        }
+        false => (None, None),
     };
     match admitted {
         None => {
@@ -212,12 +221,13 @@ pub(crate) fn token_refused(error: &BearerError, throttle: &Throttle, now: Offse
             tracing::debug!("{remedy}");
         }
         Some(0) => {
-            tracing::error!(reason, "{error}");
+            tracing::error!(reason, issuer, "{error}");
             tracing::info!("{remedy}");
         }
         Some(suppressed) => {
             tracing::error!(
                 reason,
+                issuer,
                 "{error}; and {suppressed} more since the last such line"
             );
             tracing::info!("{remedy}");
@@ -225,9 +235,9 @@ pub(crate) fn token_refused(error: &BearerError, throttle: &Throttle, now: Offse
     }
 }
 
-/// A rate limit of log lines: one a minute for each reason code.
+/// A rate limit of log lines: one a minute for each reason code and issuer of the settings.
 #[derive(Debug, Default)]
-pub(crate) struct Throttle(Mutex<BTreeMap<&'static str, Throttled>>);
+pub(crate) struct Throttle(Mutex<BTreeMap<(&'static str, Option<String>), Throttled>>);
 
 #[derive(Debug)]
 struct Throttled {
@@ -238,15 +248,21 @@ struct Throttled {
 impl Throttle {
     const PERIOD: Duration = Duration::from_secs(60);
 
-    /// Whether there may be a line with this reason now: how many were suppressed since the last one.
-    fn admit(&self, reason: &'static str, now: OffsetDateTime) -> Option<u64> {
-        let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(last) = reasons.get_mut(reason) else {
+    /// Whether there may be a line with this reason and issuer now: how many were suppressed since the last one.
+    fn admit(
+        &self,
+        reason: &'static str,
+        issuer: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Option<u64> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = (reason, issuer.map(str::to_owned));
+        let Some(last) = lines.get_mut(&line) else {
             let first = Throttled {
                 since: now,
                 suppressed: 0,
             };
-            reasons.insert(reason, first);
+            lines.insert(line, first);
             return Some(0);
         };
         // A clock that was set back starts anew.
@@ -370,7 +386,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_logged_once_a_period() {
+    fn a_reason_is_logged_once_a_period_for_each_issuer() {
         let throttle = Throttle::default();
         let at = |seconds| OffsetDateTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let day = 24 * 60 * 60;
@@ -379,6 +395,9 @@ mod tests {
             ("a", day, None),
             ("b", day + 1, Some(0)),
             ("a", day + 59, None),
+            ("a of x", day + 59, Some(0)),
+            ("a of y", day + 59, Some(0)),
+            ("a of x", day + 60, None),
             ("a", day + 60, Some(2)),
             ("a", day + 119, None),
             ("b", day + 3600, Some(0)),
@@ -387,8 +406,12 @@ mod tests {
             ("a", 0, Some(0)),
             ("a", 1, None),
         ] {
-            let found = throttle.admit(reason, at(seconds));
-            assert_eq!(found, expected, "{reason} at {seconds}");
+            let (reason, issuer) = match reason.split_once(" of ") {
+                Some((reason, issuer)) => (reason, Some(issuer)),
+                None => (reason, None),
+            };
+            let found = throttle.admit(reason, issuer, at(seconds));
+            assert_eq!(found, expected, "{reason} of {issuer:?} at {seconds}");
         }
     }
 }

@@ -186,7 +186,9 @@ where
             Err(error) => {
                 match request.rocket().state::<ResourceServer>() {
                     Some(server) => {
-                        observing::token_refused(&error, &server.throttle, server.clock.now());
+                        let issuer = || server.issuer_of(S::API, request);
+                        let now = server.clock.now();
+                        observing::token_refused(&error, issuer, &server.throttle, now);
                     }
                     None => {
                         super::tell_missing_fairing::<Self>();

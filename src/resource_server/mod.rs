@@ -205,6 +205,18 @@ impl ResourceServer {
         }
     }
 
+    /// The issuer that a request to this API is judged by, as the settings name it.
+    pub(crate) fn issuer_of(&self, api: Option<&str>, request: &Request<'_>) -> Option<&str> {
+        let api = self.api(api)?;
+        let token = bearer_token(request.headers()).ok()?;
+        check_length(token).ok()?;
+        let issuer = match self.is_read_here(token) {
+            true => issuer_of(&api.issuers, &UnverifiedAccessToken::parse(token).ok()?).ok()?,
+            false => api.issuer_to_ask()?,
+        };
+        Some(issuer.name())
+    }
+
     /// Whose calls to the provider are counted together.
     pub(crate) fn client(&self, request: &Request<'_>) -> Option<IpAddr> {
         let peer = request.remote().map(|peer| peer.ip());
@@ -225,6 +237,7 @@ impl ResourceServer {
         &self,
         api: &Api,
         token: &str,
+        request: &Request<'_>,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
         if let Some(seen) = &api.seen {
@@ -239,7 +252,6 @@ impl ResourceServer {
                     let expected = &jwt.issuer.expected;
                     jwt.accepted
                         .token
-        request: &Request<'_>,
                         .check_again(expected, signs_nobody_in, now)?;
                     return Ok(jwt.accepted);
                 }
@@ -261,6 +273,7 @@ impl ResourceServer {
         &self,
         issuers: &[Arc<Issuer>],
         token: &str,
+        client: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<SeenJwt, BearerError> {
         let unverified = UnverifiedAccessToken::parse(token)?;
@@ -275,7 +288,6 @@ impl ResourceServer {
                 keys_name_more: true,
             },
         };
-        client: Option<IpAddr>,
         let checked = unverified.check(expected, algorithms, metadata.signs_nobody_in(), now)?;
         let (verified, keys) = provider
             .with_keys(
@@ -385,6 +397,7 @@ async fn introspect(
     issuer: &Arc<Issuer>,
     endpoint: &IntrospectionEndpoint,
     token: &str,
+    was_active: bool,
     client: Option<IpAddr>,
     now: OffsetDateTime,
 ) -> Result<Verdict, ProviderError> {
@@ -398,7 +411,6 @@ async fn introspect(
             cause: error.to_string(),
         }),
         verdict => Ok(verdict.map(|token| Arc::new(Accepted::new(token, Some(issuer.clone()))))),
-    was_active: bool,
     }
 }
 

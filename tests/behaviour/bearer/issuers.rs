@@ -196,3 +196,22 @@ async fn the_metadata_names_the_issuers_that_clients_get_tokens_from() {
     // An empty list would be no list (RFC 9728 §2).
     assert_eq!(listed(false, false).await, None);
 }
+
+/// What the log says of one issuer says nothing of another.
+#[rocket::async_test]
+async fn what_operators_must_know_is_said_of_each_issuer() {
+    let two = Two::open().await;
+    let from_launch = two.api.log.lines().len();
+    let ill = |token: &mut JwtParts| token.set("desk", "four");
+    let own = two.api.provider.access_token("notes:read", ill);
+    let tokens = [own, two.theirs(ill)];
+    for _ in 0..50 {
+        for token in &tokens {
+            assert_eq!(two.api.call("/staff", token).await.status, 401);
+        }
+    }
+    let lines = two.api.log.lines().split_off(from_launch);
+    let errors = lines.iter().filter(|line| line.starts_with("ERROR: "));
+    assert_eq!(errors.count(), 2, "{lines:#?}");
+    assert_eq!(lines[0], lines[2]);
+}
