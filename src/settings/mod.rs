@@ -391,8 +391,8 @@ pub struct Settings {
     /// metadata lists it. Each of `issuers` has a setting of the same name.
     /// [RFC 9728 §2](https://www.rfc-editor.org/rfc/rfc9728#section-2)
     ///
-    /// _Default:_ `true`
-    pub authorization_server: bool,
+    /// _Default:_ `true`; `false` with `accepts = "identity_tokens"`
+    pub authorization_server: Option<bool>,
     /// Several APIs in one app, each with its own audience and its own protected resource metadata. A guard asks for one
     /// by its name ([`Scopes::API`](crate::Scopes::API)); to a guard that names none, `audience` and `resource` apply.
     ///
@@ -527,7 +527,7 @@ impl Default for Settings {
             token_cache: CacheSize::default(),
             roles_claim: Vec::new(),
             issuers: BTreeMap::new(),
-            authorization_server: true,
+            authorization_server: None,
             apis: BTreeMap::new(),
             realm: "api".to_owned(),
             resource_metadata: true,
