@@ -171,22 +171,26 @@ pub(crate) struct RejectedToken<'a> {
     pub(crate) remedy: &'a dyn fmt::Display,
     /// Whether the operator has to do something about it.
     pub(crate) is_for_operators: bool,
+    /// The token's issuer, by its name in the settings.
+    pub(crate) issuer: &'a (dyn Fn() -> Option<&'a str> + Sync),
 }
 
 /// A request is rejected for its access token. Anybody can cause that, as often as they like: it is counted, and logged at
-/// `debug`. What the operator has to look after is logged as an error, once a minute for each reason.
+/// `debug`. What the operator has to look after is logged as an error, once a minute for each reason and issuer.
 pub(crate) fn token_rejected(token: &RejectedToken<'_>, throttle: &Throttle, now: OffsetDateTime) {
     let RejectedToken {
         reason,
         cause,
         remedy,
         is_for_operators,
+        issuer,
     } = token;
     count!(1, "oidc_bearer_decisions_total", "reason" => *reason);
-    let admitted = if *is_for_operators {
-        throttle.admit(reason, now)
+    let (issuer, admitted) = if *is_for_operators {
+        let issuer = issuer();
+        (issuer, throttle.admit(reason, issuer, now))
     } else {
-        None
+        (None, None)
     };
     match admitted {
         None => {
@@ -194,12 +198,13 @@ pub(crate) fn token_rejected(token: &RejectedToken<'_>, throttle: &Throttle, now
             tracing::debug!("{remedy}");
         }
         Some(0) => {
-            tracing::error!(reason, "{cause}");
+            tracing::error!(reason, issuer, "{cause}");
             tracing::info!("{remedy}");
         }
         Some(suppressed) => {
             tracing::error!(
                 reason,
+                issuer,
                 "{cause}; and {suppressed} more since the last such line"
             );
             tracing::info!("{remedy}");
@@ -207,9 +212,9 @@ pub(crate) fn token_rejected(token: &RejectedToken<'_>, throttle: &Throttle, now
     }
 }
 
-/// A rate limit of log lines: one a minute for each reason code.
+/// A rate limit of log lines: one a minute for each reason code and issuer of the settings.
 #[derive(Debug, Default)]
-pub(crate) struct Throttle(Mutex<BTreeMap<&'static str, Throttled>>);
+pub(crate) struct Throttle(Mutex<BTreeMap<(&'static str, Option<String>), Throttled>>);
 
 #[derive(Debug)]
 struct Throttled {
@@ -220,15 +225,21 @@ struct Throttled {
 impl Throttle {
     const PERIOD: Duration = Duration::from_secs(60);
 
-    /// Whether there may be a line with this reason now: how many were suppressed since the last one.
-    fn admit(&self, reason: &'static str, now: OffsetDateTime) -> Option<u64> {
-        let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(last) = reasons.get_mut(reason) else {
+    /// Whether there may be a line with this reason and issuer now: how many were suppressed since the last one.
+    fn admit(
+        &self,
+        reason: &'static str,
+        issuer: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Option<u64> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = (reason, issuer.map(str::to_owned));
+        let Some(last) = lines.get_mut(&line) else {
             let first = Throttled {
                 since: now,
                 suppressed: 0,
             };
-            reasons.insert(reason, first);
+            lines.insert(line, first);
             return Some(0);
         };
         // A clock that was set back starts anew.
@@ -350,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_logged_once_a_period() {
+    fn a_reason_is_logged_once_a_period_for_each_issuer() {
         let throttle = Throttle::default();
         let at = |seconds| OffsetDateTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let day = 24 * 60 * 60;
@@ -359,6 +370,9 @@ mod tests {
             ("a", day, None),
             ("b", day + 1, Some(0)),
             ("a", day + 59, None),
+            ("a of x", day + 59, Some(0)),
+            ("a of y", day + 59, Some(0)),
+            ("a of x", day + 60, None),
             ("a", day + 60, Some(2)),
             ("a", day + 119, None),
             ("b", day + 3600, Some(0)),
@@ -367,8 +381,12 @@ mod tests {
             ("a", 0, Some(0)),
             ("a", 1, None),
         ] {
-            let found = throttle.admit(reason, at(seconds));
-            assert_eq!(found, expected, "{reason} at {seconds}");
+            let (reason, issuer) = match reason.split_once(" of ") {
+                Some((reason, issuer)) => (reason, Some(issuer)),
+                None => (reason, None),
+            };
+            let found = throttle.admit(reason, issuer, at(seconds));
+            assert_eq!(found, expected, "{reason} of {issuer:?} at {seconds}");
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod address_policy;
 mod back_off;
+mod breaker;
 mod call_limits;
 mod client_authentication;
 #[cfg(feature = "cli")]
@@ -295,7 +296,7 @@ impl Provider {
         metadata: &Metadata,
         now: OffsetDateTime,
     ) -> Result<(), ProviderError> {
-        self.keys_for(metadata, KeyPurpose::AnyRequest, now)
+        self.keys_for(metadata, KeyPurpose::AnyRequest(None), now)
             .await
             .map(drop)
     }
@@ -331,7 +332,7 @@ impl Provider {
     ///
     /// When the check cannot be decided now: there are no keys; or a reply of the provider names a key that the known
     /// ones do not include, and whether the provider publishes it cannot be found out. For any request, which cannot
-    /// cause more than one fetch in a while, the verdict by the known keys stands then.
+    /// cause more than a few fetches in a while, the verdict by the known keys stands then.
     pub(crate) async fn with_keys<T, E>(
         &self,
         metadata: &Metadata,

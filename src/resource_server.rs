@@ -1,6 +1,7 @@
 //! The resource server: which access tokens an API accepts, told from top to bottom.
 
 mod accepted;
+mod active_tokens;
 mod api;
 mod credentials;
 mod error;
@@ -20,6 +21,7 @@ use url::Url;
 
 pub(crate) use accepted::Accepted;
 pub use accepted::BearerUserInfoError;
+use active_tokens::ActiveTokens;
 pub(crate) use api::Api;
 pub(crate) use credentials::bearer_token;
 pub use error::BearerError;
@@ -197,7 +199,7 @@ impl ResourceServer {
         check_length(token)?;
         let now = self.clock.now();
         match self.is_read_here(token) {
-            true => self.accept_jwt(api, token, now).await,
+            true => self.accept_jwt(api, token, request, now).await,
             false => match api.issuer_to_ask() {
                 Some(issuer) => {
                     let client = self.client(request);
@@ -206,6 +208,18 @@ impl ResourceServer {
                 None => Err(AccessTokenError::Opaque.into()),
             },
         }
+    }
+
+    /// The issuer that a request to this API is judged by, as the settings name it.
+    pub(crate) fn issuer_of(&self, api: Option<&str>, request: &Request<'_>) -> Option<&str> {
+        let api = self.api(api)?;
+        let token = bearer_token(request.headers()).ok()?;
+        check_length(token).ok()?;
+        let issuer = match self.is_read_here(token) {
+            true => issuer_of(&api.issuers, &UnverifiedAccessToken::parse(token).ok()?).ok()?,
+            false => api.issuer_to_ask()?,
+        };
+        Some(issuer.name())
     }
 
     /// Whose calls to the provider are counted together.
@@ -228,6 +242,7 @@ impl ResourceServer {
         &self,
         api: &Api,
         token: &str,
+        request: &Request<'_>,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
         if let Some(seen) = &api.seen {
@@ -248,8 +263,9 @@ impl ResourceServer {
             }
         }
         // Boxed, as all that a request seldom does.
-        let judging = self.judge_jwt(&api.issuers, token, now).instrument(span());
-        let jwt = Box::pin(judging).await?;
+        let client = self.client(request);
+        let judging = self.judge_jwt(&api.issuers, token, client, now);
+        let jwt = Box::pin(judging.instrument(span())).await?;
         let accepted = jwt.accepted.clone();
         if let Some(seen) = &api.seen {
             seen.add_jwt(jwt, now);
@@ -262,6 +278,7 @@ impl ResourceServer {
         &self,
         issuers: &[Arc<Issuer>],
         token: &str,
+        client: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<SeenJwt, BearerError> {
         let unverified = UnverifiedAccessToken::parse(token)?;
@@ -280,7 +297,7 @@ impl ResourceServer {
         let (verified, keys) = provider
             .with_keys(
                 &metadata,
-                KeyPurpose::AnyRequest,
+                KeyPurpose::AnyRequest(client),
                 now,
                 |keys| {
                     unverified
@@ -308,9 +325,9 @@ impl ResourceServer {
         client: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
-        let seen = api.seen.as_ref().map(|seen| (seen, TokenHash::of(token)));
-        if let Some((seen, hash)) = &seen {
-            let before = seen.verdict(hash, now).await;
+        let hash = TokenHash::of(token);
+        if let Some(seen) = &api.seen {
+            let before = seen.verdict(&hash, now).await;
             observing::token_looked_up(before.is_some());
             if let Some(verdict) = before {
                 let accepted = verdict?;
@@ -321,9 +338,21 @@ impl ResourceServer {
         let Some(endpoint) = introspection_endpoint(issuer, now).await? else {
             return Err(AccessTokenError::Opaque.into());
         };
-        let asking = introspect(issuer, &endpoint, token, client, now).instrument(span());
-        let verdict = match seen {
-            Some((seen, hash)) => Box::pin(seen.verdict_by(hash, asking, now)).await,
+        let asking = async {
+            let was_active = api.active.has(&hash, now);
+            let asked = introspect(issuer, &endpoint, token, was_active, client, now);
+            let verdict = asked.instrument(span()).await?;
+            match &verdict {
+                Ok(accepted) => {
+                    let until = accepted.token.ends_by(ActiveTokens::latest(now));
+                    api.active.add(hash, until);
+                }
+                Err(_) => api.active.remove(&hash),
+            }
+            Ok(verdict)
+        };
+        let verdict = match &api.seen {
+            Some(seen) => Box::pin(seen.verdict_by(hash, asking, now)).await,
             None => Box::pin(asking).await.map_err(Arc::new),
         };
         Ok(verdict.map_err(BearerError::Provider)??)
@@ -373,10 +402,12 @@ async fn introspect(
     issuer: &Arc<Issuer>,
     endpoint: &IntrospectionEndpoint,
     token: &str,
+    was_active: bool,
     client: Option<IpAddr>,
     now: OffsetDateTime,
 ) -> Result<Verdict, ProviderError> {
-    let asking = issuer.provider.introspect(endpoint, token, client, now);
+    let provider = &issuer.provider;
+    let asking = provider.introspect(endpoint, token, was_active, client, now);
     let body = asking.await?;
     let verdict = AccessToken::accept_introspection(token, &body, &issuer.expected, now);
     match verdict {

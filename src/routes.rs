@@ -5,7 +5,7 @@ mod debug;
 mod logout;
 mod sign_in;
 
-use std::{io::Cursor, sync::OnceLock};
+use std::{io::Cursor, net::IpAddr, sync::OnceLock};
 
 use rocket::{
     Data, Request, Response, Route,
@@ -111,6 +111,12 @@ impl<'r, 'q> Visit<'r, 'q> {
             now: rp.clock.now(),
             attempt: OnceLock::new(),
         })
+    }
+
+    /// Whose requests are counted together.
+    fn client_address(&self) -> Option<IpAddr> {
+        let peer = self.request.remote().map(|peer| peer.ip());
+        self.rp.trusted_proxies.client(peer, self.request.real_ip())
     }
 
     fn mount(&self) -> &str {

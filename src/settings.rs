@@ -358,8 +358,8 @@ pub struct Settings {
     /// `client_secret_basic`, or `bearer`, which sends the token that is asked about.
     /// [RFC 7662 §2.1](https://www.rfc-editor.org/rfc/rfc7662#section-2.1)
     ///
-    /// _Default:_ what the metadata lists as `introspection_endpoint_auth_methods_supported`; where it lists nothing, as at
-    /// the token endpoint; at an endpoint of `client_secrets`, `client_secret_post`
+    /// _Default:_ as at the token endpoint, unless the metadata's `introspection_endpoint_auth_methods_supported` lists
+    /// other methods alone; at an endpoint of `client_secrets`, `token_endpoint_auth_method`, or else `client_secret_post`
     #[serde(deserialize_with = "value::optional::<_, IntrospectionMethod, _>")]
     pub introspection_auth_method: Option<IntrospectionAuthMethod>,
     /// Whether an introspection reply may leave out `aud` although `audience` or `resource` is set. Every token
@@ -390,8 +390,8 @@ pub struct Settings {
     /// metadata lists it. Each of `issuers` has a setting of the same name.
     /// [RFC 9728 §2](https://www.rfc-editor.org/rfc/rfc9728#section-2)
     ///
-    /// _Default:_ `true`
-    pub authorization_server: bool,
+    /// _Default:_ `true`; `false` with `accepts = "identity_tokens"`
+    pub authorization_server: Option<bool>,
     /// Several APIs in one app, each with its own audience and its own protected resource metadata. A guard asks for one
     /// by its name ([`Scopes::API`](crate::Scopes::API)); to a guard that names none, `audience` and `resource` apply.
     ///
@@ -526,7 +526,7 @@ impl Default for Settings {
             token_cache: CacheSize::default(),
             roles_claim: Vec::new(),
             issuers: BTreeMap::new(),
-            authorization_server: true,
+            authorization_server: None,
             apis: BTreeMap::new(),
             realm: "api".to_owned(),
             resource_metadata: true,

@@ -199,12 +199,14 @@ impl Arguments {
         let web = secrets_file::read(&self.output)?;
         let (uri, token) = management(&web, &self.output)?;
         let text = |member| web.get(member).and_then(Value::as_str).unwrap_or_default();
+        // No metadata is read. Where the client is managed was the provider's word, which the issuer's host bounds.
+        let url = Url::parse(text("issuer")).unwrap_or_else(|_| uri.clone());
         let registration = Registration {
             issuer: text("issuer").to_owned(),
             client_id: text("client_id").to_owned(),
             client_secret: None,
             client_key: None,
-            metadata: MetadataSource::Discovery { url: uri.clone() },
+            metadata: MetadataSource::Discovery { url },
             introspection_endpoint: None,
         };
         let provider = Provider::new(registration, None, Arc::new(Settings::default()))?;

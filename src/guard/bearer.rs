@@ -193,6 +193,7 @@ where
                             cause: &error,
                             remedy: &error.remedy(),
                             is_for_operators: error.is_for_operators(),
+                            issuer: &|| server.issuer_of(S::API, request),
                         };
                         observing::token_rejected(&rejected, &server.throttle, server.clock.now());
                     }

@@ -23,6 +23,7 @@ pub(crate) struct Metadata {
     introspection_endpoint: Option<Url>,
     introspection_endpoint_auth_methods_supported: Option<Vec<String>>,
     revocation_endpoint: Option<Url>,
+    revocation_endpoint_auth_methods_supported: Option<Vec<String>>,
     end_session_endpoint: Option<Url>,
     pushed_authorization_request_endpoint: Option<Url>,
     require_pushed_authorization_requests: bool,
@@ -104,6 +105,12 @@ impl Metadata {
     /// RFC 8414 §2.
     pub(crate) fn revocation_endpoint(&self) -> Option<&Url> {
         self.revocation_endpoint.as_ref()
+    }
+
+    /// RFC 8414 §2. Empty where nothing is listed.
+    pub(crate) fn revocation_endpoint_auth_methods_supported(&self) -> &[String] {
+        let listed = self.revocation_endpoint_auth_methods_supported.as_deref();
+        listed.unwrap_or_default()
     }
 
     /// OpenID Connect RP-Initiated Logout 1.0 §2.1.
@@ -220,6 +227,9 @@ pub(crate) fn accept(
             "introspection_endpoint_auth_methods_supported",
         ),
         revocation_endpoint: optional("revocation_endpoint"),
+        revocation_endpoint_auth_methods_supported: list(
+            "revocation_endpoint_auth_methods_supported",
+        ),
         end_session_endpoint: optional("end_session_endpoint"),
         pushed_authorization_request_endpoint: optional("pushed_authorization_request_endpoint"),
         require_pushed_authorization_requests: flag("require_pushed_authorization_requests"),
@@ -320,6 +330,7 @@ fn only_keys(jwks_uri: &Url) -> Metadata {
         introspection_endpoint: None,
         introspection_endpoint_auth_methods_supported: None,
         revocation_endpoint: None,
+        revocation_endpoint_auth_methods_supported: None,
         end_session_endpoint: None,
         pushed_authorization_request_endpoint: None,
         require_pushed_authorization_requests: false,

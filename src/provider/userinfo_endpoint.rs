@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use openidconnect::http::{Request, header};
 use time::OffsetDateTime;
 
-use super::{Endpoint, KeyPurpose, Metadata, Provider, ProviderError};
+use super::{Endpoint, KeyPurpose, Metadata, Provider, ProviderError, breaker::CountedOutages};
 use crate::{
     secret::Secret,
     token::{
@@ -91,7 +91,9 @@ impl Provider {
             RequestedBy::Session => asking.await?,
             RequestedBy::ApiClient(client) => {
                 let queue = &self.limits.bearer_user_info;
-                queue.run(client, now, asking).await?
+                // It may be about this person.
+                let counted = CountedOutages::AllButStatus500;
+                queue.run(client, counted, now, asking).await?
             }
         };
         let Some(reply) = reply else {

@@ -1,6 +1,6 @@
 //! Sign-out: by the person here, by the provider, and by the app.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use time::OffsetDateTime;
@@ -185,12 +185,13 @@ impl RelyingParty {
         }
     }
 
-    /// Takes the provider's word that a session has ended (OpenID Connect Back-Channel Logout 1.0). Adds the ends,
-    /// also when the store fails in the middle of it.
+    /// Takes the provider's word that a session has ended (OpenID Connect Back-Channel Logout 1.0), as a client with this
+    /// address brings it. Adds the ends, also when the store fails in the middle of it.
     pub(crate) async fn accept_logout_token(
         &self,
         provider: &Arc<Provider>,
         logout_token: &str,
+        client: Option<IpAddr>,
         now: OffsetDateTime,
         ended: &mut Vec<SessionChange>,
     ) -> Result<(), LogoutRefusal> {
@@ -208,7 +209,7 @@ impl RelyingParty {
         let token = provider
             .with_keys(
                 &metadata,
-                KeyPurpose::AnyRequest,
+                KeyPurpose::AnyRequest(client),
                 now,
                 |keys| LogoutToken::accept(logout_token, keys, &expected, now),
                 |error| error.wants_fresh_keys(),

@@ -187,7 +187,7 @@ impl ResourceServer {
         };
         let verdict = match endpoint {
             None => Err(AccessTokenError::Opaque.into()),
-            Some(endpoint) => match introspect(issuer, &endpoint, token, None, now).await {
+            Some(endpoint) => match introspect(issuer, &endpoint, token, false, None, now).await {
                 Ok(verdict) => verdict.map_err(BearerError::from),
                 Err(error) => Err(error.into()),
             },
@@ -257,7 +257,7 @@ async fn check_signature(
         .provider
         .with_keys(
             metadata,
-            KeyPurpose::AnyRequest,
+            KeyPurpose::AnyRequest(None),
             now,
             |keys| unverified.check_signature(keys, algorithms),
             AccessTokenError::wants_fresh_keys,

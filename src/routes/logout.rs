@@ -146,9 +146,10 @@ impl Handler for BackchannelLogout {
 
         let accepting = async {
             let mut ended = vec![];
+            let (client, now) = (visit.client_address(), visit.now);
             let accepted = visit
                 .rp
-                .accept_logout_token(provider, &logout_token, visit.now, &mut ended)
+                .accept_logout_token(provider, &logout_token, client, now, &mut ended)
                 .await;
             let request = Some(request);
             visit.events.sessions_changed(request, ended).await;

@@ -1,6 +1,6 @@
 //! Sign-in as the browser goes through it: to the provider, and back.
 
-use std::{borrow::Cow, net::IpAddr, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::{
@@ -411,12 +411,6 @@ impl<'r> Visit<'r, '_> {
             }
             Err(_) => self.failed(error, return_to).await,
         }
-    }
-
-    /// Whose exchanges are counted together.
-    fn client_address(&self) -> Option<IpAddr> {
-        let peer = self.request.remote().map(|peer| peer.ip());
-        self.rp.trusted_proxies.client(peer, self.request.real_ip())
     }
 }
 

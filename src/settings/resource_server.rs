@@ -59,13 +59,13 @@ pub struct IssuerSettings {
     #[serde(default, deserialize_with = "audiences")]
     pub apis: BTreeMap<String, Vec<String>>,
     /// Whether clients get access tokens for this app from it: `authorization_servers` of the protected resource
-    /// metadata lists it. Set `false` for an issuer that signs nobody in, such as that of a CI system. One with `jwks_uri`
-    /// is not listed in any case: without metadata nobody is sent there.
+    /// metadata lists it. One with `jwks_uri` is not listed in any case: without metadata nobody is sent there.
     /// [RFC 9728 §2](https://www.rfc-editor.org/rfc/rfc9728#section-2)
     ///
-    /// _Default:_ `true`
-    #[serde(default = "yes")]
-    pub authorization_server: bool,
+    /// _Default:_ `true`; `false` with `accepts = "identity_tokens"`, because such an issuer signs jobs or people in, and
+    /// gives nobody a token for this app
+    #[serde(default)]
+    pub authorization_server: Option<bool>,
     /// Where its metadata is, if not at the issuer's well-known place.
     ///
     /// _Default:_ `{issuer}/.well-known/openid-configuration`
@@ -92,10 +92,6 @@ pub struct IssuerSettings {
     /// _Default:_ `roles_claim` of the table `oidc`
     #[serde(default, deserialize_with = "value::optional::<_, Words, _>")]
     pub roles_claim: Option<Vec<String>>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn audiences<'de, D: Deserializer<'de>>(

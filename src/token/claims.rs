@@ -3,12 +3,14 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
+use super::json;
 use crate::printable::printable;
 
 /// The claims about a person: a JSON object.
 ///
 /// Claims a provider adds or spells in an odd type never fail a sign-in; they are judged when they are
-/// read, by [`get`](Claims::get) or by [`to`](Claims::to).
+/// read, by [`get`](Claims::get) or by [`to`](Claims::to). A claim that the provider sends as `null` is absent, and so is
+/// a member of a claim such as `address`; in an array `null` stays.
 ///
 /// ```
 /// use rocket_openidconnect::Claims;
@@ -55,7 +57,7 @@ impl Claims {
         T::deserialize(self.0.get(name)?).ok()
     }
 
-    /// The claim as it was sent.
+    /// The claim as it was sent, without members that are `null`.
     pub fn value(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
@@ -145,12 +147,9 @@ impl Claims {
         self.value(name).filter(|value| !value.is_null())
     }
 
-    /// Removes claims whose value is `null`, which are absent.
+    /// Removes claims and members of theirs whose value is `null`, which are absent.
     pub(super) fn remove_nulls(&mut self) {
-        // A look first: there are few, and to retain is to build the object anew.
-        if self.0.values().any(Value::is_null) {
-            self.0.retain(|_, value| !value.is_null());
-        }
+        json::remove_nulls(&mut self.0);
     }
 
     /// Removes a claim.
@@ -212,6 +211,39 @@ mod tests {
             groups: vec!["staff".into()],
         };
         assert_eq!(claims.to::<Staff>().unwrap(), staff);
+    }
+
+    /// A field with a default has it, whether the provider sends `null` or nothing.
+    #[test]
+    fn a_member_of_a_claim_that_is_null_is_absent() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(default)]
+        struct Address {
+            country: String,
+            region: Option<String>,
+        }
+        impl Default for Address {
+            fn default() -> Address {
+                Address {
+                    country: "unknown".to_owned(),
+                    region: None,
+                }
+            }
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Person {
+            address: Address,
+            former: Vec<Address>,
+        }
+        let address = r#"{"country":null,"region":null}"#;
+        let json = format!(r#"{{"address":{address},"former":[{address}]}}"#);
+        let claims = Claims::from(json::parse_object(json.as_bytes()).unwrap());
+        let expected = Person {
+            address: Address::default(),
+            former: vec![Address::default()],
+        };
+        assert_eq!(claims.to::<Person>().unwrap(), expected);
+        assert_eq!(claims.fit::<Person>().unwrap(), expected);
     }
 
     #[test]

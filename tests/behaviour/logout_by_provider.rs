@@ -1,9 +1,9 @@
 //! The provider ends sessions: back-channel and front-channel logout.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use rocket::{
-    http::{Method, Status},
+    http::{ContentType, Method, Status},
     serde::json::{Value, json},
 };
 use rocket_openidconnect::Oidc;
@@ -58,6 +58,31 @@ fn refused(page: &Page, description: &str) {
         page.json::<Value>(),
         json!({ "error": "invalid_request", "error_description": description })
     );
+}
+
+/// Whatever a stranger posts, the provider's own logout token by a new key is accepted.
+#[rocket::async_test]
+async fn a_stranger_keeps_no_logout_token_from_a_new_key() {
+    let provider = TestProvider::start().await;
+    let browser = signed_in(&App::new(&provider), &provider).await;
+    let post_from = async |logout_token: &str, address: &str| {
+        let request = browser.client().post(BACKCHANNEL);
+        let request = request.header(ContentType::Form);
+        let request = request.body(format!("logout_token={logout_token}"));
+        let peer = SocketAddr::new(address.parse().unwrap(), 50_000);
+        request.remote(peer).dispatch().await.status()
+    };
+    let made_up = provider.logout_token(|token| token.set_header("kid", "made-up"));
+    for _ in 0..10 {
+        let status = post_from(&made_up, "192.0.2.1").await;
+        assert_eq!(status, Status::BadRequest);
+    }
+    assert_eq!(provider.count("/jwks"), 2);
+    provider.rotate_rsa_key();
+    let logout_token = provider.logout_token(|_| ());
+    let status = post_from(&logout_token, "198.51.100.1").await;
+    assert_eq!(status, Status::Ok);
+    assert_signed_out(&browser).await;
 }
 
 #[rocket::async_test]

@@ -3,6 +3,7 @@
 mod app;
 mod attempts;
 mod bearer;
+mod call_queues;
 mod clear_site_data;
 mod common;
 mod cookie_holder;

@@ -808,3 +808,50 @@ fn arguments_that_make_no_sense() {
         assert_eq!(tool.run(arguments).code, Some(2), "{arguments:?}");
     }
 }
+
+/// A provider leads nobody to an address of a private network that no setting names, with or without a token. Its own
+/// host, which is one here, is what the issuer names.
+#[rocket::async_test]
+async fn registrations_go_to_no_private_address() {
+    const PRIVATE: &str =
+        "have the provider name addresses that are reached from here by their names";
+    let refuses = |ran: &Ran, url: &str| {
+        let cause = format!(
+            "error: the provider's registration endpoint is at `{url}`, an address of this machine or of a \
+             private network, which no setting names\n       → {PRIVATE}"
+        );
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.stderr.starts_with(&cause), "{ran:?}");
+        assert_eq!(ran.stdout, "");
+    };
+    for (named, url) in [
+        ("https://10.0.0.1/register", "https://10.0.0.1/register"),
+        (
+            "https://2852039166/register",
+            "https://169.254.169.254/register",
+        ),
+        ("https://[fd00::1]/register", "https://[fd00::1]/register"),
+    ] {
+        let (provider, tool) = (provider().await, Tool::new());
+        provider.metadata(|it| drop(it.insert("registration_endpoint".into(), json!(named))));
+        let ran = register(&tool, &provider, &["--initial-access-token=initial-token"]);
+        refuses(&ran, url);
+        assert_eq!(tool.files(), [""; 0]);
+        assert_eq!(provider.requests().len(), 1);
+
+        // Where a client is managed, the provider names as well.
+        provider.be_honest();
+        let endpoint = format!("{}/register", provider.issuer());
+        provider.metadata(|it| drop(it.insert("registration_endpoint".into(), json!(endpoint))));
+        let mut astray = client(&provider);
+        astray["registration_client_uri"] = json!(named);
+        provider.on_path("/register", Reply::json(astray).with_status(201));
+        assert_eq!(register(&tool, &provider, &[]).code, Some(0));
+        let requests = provider.requests().len();
+        refuses(&register(&tool, &provider, &["--update"]), url);
+        refuses(&tool.run(&["register", "--delete"]), url);
+        assert_eq!(provider.count("/register"), 1);
+        assert!(provider.requests().len() <= requests + 2);
+        assert_eq!(tool.files(), [FILE]);
+    }
+}

@@ -126,7 +126,7 @@ impl Doctor {
             (TokenValidation::Auto, None) => return,
         };
         let token = Secret::random();
-        let work = provider.introspect(&endpoint, token.expose(), None, now);
+        let work = provider.introspect(&endpoint, token.expose(), false, None, now);
         let answer = self
             .terminal
             .wait("asking the introspection endpoint", work);
