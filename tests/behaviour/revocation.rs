@@ -30,7 +30,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// The session and its tokens: what is revoked, the refresh token first.
 #[get("/tokens")]
 async fn tokens(user: LoggedIn) -> Json<Value> {
-    let access_token = user.access_token().await.ok();
+    let access_token = user.access_token().ok();
     Json(json!([
         user.session_id(),
         user.refresh_token().map(|token| token.expose()),

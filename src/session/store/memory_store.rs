@@ -97,7 +97,7 @@ impl MemoryStore {
 
     /// How many notes of each kind it keeps.
     #[cfg(test)]
-    pub(super) fn max_notes(mut self, max: u64) -> MemoryStore {
+    pub(in crate::session) fn max_notes(mut self, max: u64) -> MemoryStore {
         (self.ends, self.claims, self.notes) = (Notes::new(max), Notes::new(max), Notes::new(max));
         self
     }
