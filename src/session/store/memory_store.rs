@@ -104,7 +104,7 @@ impl MemoryStore {
 
     /// Drops the notes that there is no room for.
     #[cfg(test)]
-    pub(super) fn drop_excess_notes(&self) {
+    pub(in crate::session) fn drop_excess_notes(&self) {
         for notes in [&self.ends, &self.notes, &self.claims] {
             notes.table.run_pending_tasks();
         }
