@@ -7,6 +7,7 @@ mod exchange;
 mod logout;
 mod refresh;
 mod revocations;
+mod revoke_later;
 mod sign_in;
 mod sign_in_error;
 mod user;

@@ -5,7 +5,6 @@ mod chunks;
 mod current;
 mod earlier_ends;
 mod ended_note;
-mod ending;
 mod generations;
 mod handed_out;
 mod last_use;
@@ -13,10 +12,8 @@ mod names;
 mod opened;
 mod outgoing;
 mod record;
-mod revoke;
 mod sessions;
 pub mod store;
-mod unrecorded_ends;
 
 use std::sync::Arc;
 
@@ -28,14 +25,11 @@ pub(crate) use change::EndCause;
 pub use change::{SessionChange, SessionChangeKind};
 pub(crate) use current::CurrentSession;
 pub(crate) use earlier_ends::{EarlierEnds, EndsRead};
-pub(crate) use ending::while_signing_in;
 pub(crate) use names::Names;
 pub(crate) use outgoing::OutgoingSession;
 #[cfg(feature = "__internals")]
 pub(crate) use record::{to_json, to_record};
-pub(crate) use revoke::Revoke;
-pub(crate) use sessions::{BeginError, Newest, Sessions};
-pub(crate) use unrecorded_ends::KeptEnd;
+pub(crate) use sessions::{BeginError, KeptEnd, Newest, Revoke, Sessions, while_signing_in};
 
 use crate::{
     secret::Secret,

@@ -14,6 +14,7 @@ use syn::visit::{self, Visit};
 
 /// The modules of `src` from top to bottom. A module may import from those after it, and from no other.
 const LAYERS: &[&str] = &[
+    "__private",
     "bin",
     "manual",
     "internals",

@@ -23,7 +23,7 @@ use tracing::Instrument;
 use super::{
     Client, NotBegun, RelyingParty,
     claimed_attempts::{Claimed, ClaimedAttempts},
-    revocations::revoke_later,
+    revoke_later::revoke_later,
 };
 use crate::{
     code_flow::{AttemptId, AttemptSecrets, SignInAttempt},

@@ -17,7 +17,7 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use super::{RelyingParty, Source, revocations::revoke_later};
+use super::{RelyingParty, Source, revoke_later::revoke_later};
 use crate::{
     observing,
     provider::{

@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use moka::{ops::compute::Op, policy::EvictionPolicy, sync::Cache};
-use time::OffsetDateTime;
 
-use super::Refreshes;
+use super::{Refreshes, revoke_later::revoke_later};
 use crate::{
     clock::Clock,
-    observing,
-    provider::{Provider, TokenTypeHint},
+    provider::Provider,
     secret::Secret,
     session::{CurrentSession, Revoke, SessionTokens},
 };
@@ -101,35 +99,4 @@ fn is_one_grant(session: &CurrentSession, successor: &CurrentSession) -> bool {
     let sids = session.sid().zip(successor.sid());
     let is_other_sid = sids.is_some_and(|(sid, other)| sid != other);
     session.subject() == successor.subject() && !is_other_sid
-}
-
-/// Revokes tokens that nobody needs any more, without waiting for it: the refresh token first, as with it most
-/// providers end all that came from it.
-pub(crate) fn revoke_later(provider: &Arc<Provider>, tokens: &SessionTokens, now: OffsetDateTime) {
-    // Without the claims: many may wait.
-    let tokens = [
-        (tokens.refresh_token.clone(), TokenTypeHint::RefreshToken),
-        (tokens.access_token.clone(), TokenTypeHint::AccessToken),
-    ];
-    if tokens.iter().all(|(token, _)| token.is_none()) {
-        return;
-    }
-    let provider = provider.clone();
-    let revoking = async move {
-        let Ok(metadata) = provider.metadata(now).await else {
-            return;
-        };
-        for (token, hint) in tokens {
-            if let Some(token) = token
-                && let Err(error) = provider.revoke(&metadata, &token, hint, now).await
-            {
-                let reason = error.reason();
-                tracing::warn!(
-                    reason,
-                    "{error}; a token of a session that ended lives on until its end"
-                );
-            }
-        }
-    };
-    observing::spawn(revoking);
 }

@@ -12,7 +12,7 @@ use url::Url;
 
 use super::{
     Client, NotBegun, SignInError, events::SignedIn, exchange::ExchangeOutcome,
-    revocations::revoke_later,
+    revoke_later::revoke_later,
 };
 use crate::{
     code_flow::{

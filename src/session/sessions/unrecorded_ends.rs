@@ -18,14 +18,12 @@ use rocket::http::CookieJar;
 use time::OffsetDateTime;
 use tokio::{sync::Notify, time::timeout};
 
-use super::{
-    CurrentSession, EndCause, Session, SessionChange, Sessions,
-    ended_note::Ended,
-    milliseconds,
-    sessions::{MAX_DIFFERENCE, seconds},
-    store::StoreError,
-};
+use super::{MAX_DIFFERENCE, Sessions, seconds};
 use crate::{clock::Clock, cookies::SetCookie, observing};
+use crate::{
+    session::CurrentSession, session::EndCause, session::Session, session::SessionChange,
+    session::ended_note::Ended, session::milliseconds, session::store::StoreError,
+};
 
 /// How many ends one node keeps; about 200 bytes each. When there are more, the older ones stay.
 const MAX_UNRECORDED: usize = 100_000;
@@ -40,7 +38,7 @@ const MAX_RECORDED: u64 = 100_000;
 const MAX_REPORTED: u64 = 10_000;
 
 /// The ends that this node has to record.
-pub(super) struct UnrecordedEnds {
+pub(in crate::session) struct UnrecordedEnds {
     /// How many there are. While there are none, a request looks at nothing else.
     count: AtomicUsize,
     queue: Mutex<Queue>,
@@ -93,7 +91,7 @@ pub(crate) struct EndedSessions {
 }
 
 impl UnrecordedEnds {
-    pub(super) fn new(clock: &Clock) -> UnrecordedEnds {
+    pub(in crate::session) fn new(clock: &Clock) -> UnrecordedEnds {
         UnrecordedEnds {
             count: AtomicUsize::new(0),
             queue: Mutex::default(),
@@ -110,7 +108,7 @@ impl UnrecordedEnds {
     }
 
     /// Whether this session has ended and the store may not know it.
-    pub(super) fn has(&self, name: &str) -> bool {
+    pub(in crate::session) fn has(&self, name: &str) -> bool {
         if self.count.load(Ordering::Acquire) == 0 {
             return false;
         }
@@ -119,12 +117,12 @@ impl UnrecordedEnds {
     }
 
     /// Whether the end of this session is reported for the first time at this node. It counts as reported then.
-    pub(super) fn is_first_report(&self, name: &str) -> bool {
+    pub(in crate::session) fn is_first_report(&self, name: &str) -> bool {
         self.reported.entry_by_ref(name).or_insert(()).is_fresh()
     }
 
     /// The store has answered a request: what it did not take before, it may take now.
-    pub(super) fn store_answered(&self) {
+    pub(in crate::session) fn store_answered(&self) {
         if self.count.load(Ordering::Acquire) > 0 {
             self.wake();
         }

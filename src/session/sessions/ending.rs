@@ -4,17 +4,14 @@ use std::{cell::RefCell, time::Duration};
 
 use time::OffsetDateTime;
 
-use super::{
-    CurrentSession, EarlierEnds, EndCause, EndsRead, Session, SessionChange, SessionInfo, Sessions,
-    SignedOut,
-    earlier_ends::new_note,
-    generations::Generations,
-    milliseconds,
-    opened::SessionNames,
-    sessions::{MAX_DIFFERENCE, unavailable},
-    store::StoreError,
-};
+use super::{MAX_DIFFERENCE, Sessions, unavailable};
 use crate::{observing, token::Claims};
+use crate::{
+    session::CurrentSession, session::EarlierEnds, session::EndCause, session::EndsRead,
+    session::Session, session::SessionChange, session::SessionInfo, session::SignedOut,
+    session::earlier_ends::new_note, session::generations::Generations, session::milliseconds,
+    session::opened::SessionNames, session::store::StoreError,
+};
 
 /// How many sessions at the provider are known by their `sid` at a node that shares nothing.
 const MAX_KNOWN_SIDS: usize = 1_000_000;
@@ -26,10 +23,10 @@ const SIGN_IN_TTL: Duration = Duration::from_secs(10 * 60);
 
 /// Which sessions at the provider have sessions here, in cookies: what a request that nobody signed may end.
 /// A stranger who does not know a `sid` leaves nothing behind.
-pub(super) struct KnownSids(Generations);
+pub(in crate::session) struct KnownSids(Generations);
 
 impl KnownSids {
-    pub(super) fn new() -> KnownSids {
+    pub(in crate::session) fn new() -> KnownSids {
         KnownSids(Generations::new(MAX_KNOWN_SIDS))
     }
 }
@@ -121,7 +118,7 @@ impl Sessions {
 
     /// The end of a session that ends now, for the first of those who end it at this node. `None` when it is over by
     /// its times, which whoever brings it notices.
-    pub(super) fn ended_now(
+    pub(in crate::session) fn ended_now(
         &self,
         name: &str,
         session: Option<&Session>,
@@ -136,7 +133,7 @@ impl Sessions {
         self.unrecorded.is_first_report(name).then_some(end)
     }
 
-    /// Ends all sessions of an owner, whose names under each key [`Names`](super::Names) makes. Adds their ends,
+    /// Ends all sessions of an owner, whose names under each key [`Names`](crate::session::Names) makes. Adds their ends,
     /// also when the store fails in the middle of it; none where sessions are in cookies.
     ///
     /// The note is first, also where sessions are in the store: a session that begins meanwhile is found among
@@ -222,7 +219,7 @@ impl Sessions {
     }
 
     /// Which ends are noted for the user of this session, when one of them is not from before it.
-    pub(super) async fn later_ends(
+    pub(in crate::session) async fn later_ends(
         &self,
         session: &Session,
         now: OffsetDateTime,
@@ -236,7 +233,7 @@ impl Sessions {
 
     /// Keeps in mind that there is a session in cookies with this `sid`, for
     /// [`end_sid_unsigned`](Self::end_sid_unsigned). Those in a store are found there.
-    pub(super) async fn know_session(
+    pub(in crate::session) async fn know_session(
         &self,
         session: &Session,
         now: OffsetDateTime,
@@ -379,7 +376,7 @@ impl Sessions {
 
     /// Tells all nodes when the session ends that ends last, for [`longest_life`](Self::longest_life): under each
     /// key, because a node that does not have the newest one yet reads the other.
-    pub(super) async fn note_last_end(
+    pub(in crate::session) async fn note_last_end(
         &self,
         session: &Session,
         now: OffsetDateTime,
@@ -430,7 +427,7 @@ impl Sessions {
     }
 
     /// Ends the oldest sessions of a person who has as many as `session.max_per_user` allows.
-    pub(super) async fn make_room(
+    pub(in crate::session) async fn make_room(
         &self,
         current: &CurrentSession,
         now: OffsetDateTime,
@@ -457,7 +454,7 @@ impl Sessions {
 
     /// The newest generation of a session in cookies, if it is known. Fails when the session was ended: it
     /// alone, with the session at the provider, or with all sessions of the user. One call to the store.
-    pub(super) async fn newest_generation(
+    pub(in crate::session) async fn newest_generation(
         &self,
         session: &Session,
         names: &SessionNames,

@@ -1,7 +1,8 @@
 //! Which tokens are revoked when a session ends: those of sessions that end here, and not those of sessions that the
 //! provider has ended.
 
-use super::{CurrentSession, EndCause, Sessions};
+use super::Sessions;
+use crate::{session::CurrentSession, session::EndCause};
 
 /// Has the tokens of a session revoked that ended: by its name, with the session if it is known, and the one that took
 /// its place, if that may have tokens of the same grant.
@@ -11,7 +12,12 @@ pub(crate) type Revoke =
 impl Sessions {
     /// Has the tokens of a session revoked that ended, those that this node holds of it: unless the provider has ended
     /// it, or another one takes its place, which [`revoke_replaced`](Self::revoke_replaced) is for.
-    pub(super) fn revoke(&self, name: &str, session: Option<&CurrentSession>, cause: EndCause) {
+    pub(in crate::session) fn revoke(
+        &self,
+        name: &str,
+        session: Option<&CurrentSession>,
+        cause: EndCause,
+    ) {
         let session = match cause {
             EndCause::SignOut | EndCause::App => session,
             // Those of its record are the refused ones, and those that the refresh brought are revoked there.
