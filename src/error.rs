@@ -159,7 +159,7 @@ pub enum SignInError {
     /// 502: the token reply has no ID token (OpenID Connect Core 1.0 §3.1.3.3).
     #[error("the token reply has no `id_token`")]
     IdTokenMissing,
-    /// 502: the ID token does not hold.
+    /// 502: the ID token does not hold; 403 when it is of a tenant that `tenants` does not accept.
     #[error("the ID token is refused: {0}")]
     IdToken(#[from] IdTokenError),
     /// 502: UserInfo does not hold.
@@ -271,6 +271,7 @@ impl SignInError {
             | SignInError::Ended
             | SignInError::Loop { .. } => 400,
             SignInError::RefusedByApp { .. } => 403,
+            SignInError::IdToken(error) if error.is_about_tenant() => 403,
             SignInError::PostedResponse => 404,
             SignInError::ParameterOfApp { .. } => 500,
             SignInError::Store(_) | SignInError::TooManySignIns { .. } => 503,

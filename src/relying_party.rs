@@ -175,7 +175,7 @@ impl RelyingParty {
     ) -> Result<Secret, SignInError> {
         let metadata = provider.metadata(now).await?;
         let announces_iss = metadata.authorization_response_iss_parameter_supported();
-        response.accept(&provider.registration.issuer, announces_iss)
+        response.accept(provider.registration.expected_issuer(), announces_iss)
     }
 
     /// Exchanges a code: tokens, ID token, UserInfo, each only when the one before holds. What was issued
@@ -204,16 +204,17 @@ impl RelyingParty {
                 .accept_id_token(provider, &metadata, &secrets.nonce, &tokens, now)
                 .await?;
             step("the ID token holds");
+            let issuer: Arc<str> = id_token.issuer().into();
             let session_expiry = id_token.session_expiry;
             let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
             let ends = self
-                .earlier_ends(&id_token.claims, attempt, since_code)
+                .earlier_ends(&issuer, &id_token.claims, attempt, since_code)
                 .await?;
             let sources = self
                 .with_user_info(provider, &metadata, id_token, &tokens, now)
                 .await?;
             step("UserInfo was asked, if there is any");
-            Ok((sources, session_expiry, ends))
+            Ok((issuer, sources, session_expiry, ends))
         };
         let sources: Result<_, NotBegun> = sources.await;
         let issuer = &provider.registration.issuer;
@@ -221,7 +222,8 @@ impl RelyingParty {
         let old = SessionTokens::default();
         let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
         match sources {
-            Ok((sources, session_expiry, ends)) => {
+            Ok((issuer, sources, session_expiry, ends)) => {
+                session.issuer = issuer;
                 session.end_by(session_expiry);
                 session.claims = sources.merged();
                 observing::claims_by_reference(&session.claims);
@@ -244,11 +246,11 @@ impl RelyingParty {
     /// is more careful if they agree, and never less if they do not.
     async fn earlier_ends(
         &self,
+        issuer: &str,
         claims: &Claims,
         attempt: &SignInAttempt,
         since_code: impl FnOnce() -> Duration,
     ) -> Result<EarlierEnds, NotBegun> {
-        let (issuer, _) = self.source.client();
         let read = self.sessions.read_ends(issuer, claims, self.clock.now());
         let read = match read.await {
             Ok(read) => read,
@@ -288,7 +290,7 @@ impl RelyingParty {
         let algorithms = provider.id_token_algorithms(metadata);
         let acr_values = self.settings.acr_values();
         let expected = IdTokenExpectations {
-            issuer: &provider.registration.issuer,
+            issuer: provider.registration.expected_issuer(),
             client_id: &provider.registration.client_id,
             trusted_audiences: &self.settings.trusted_audiences,
             algorithms: &algorithms,
@@ -326,9 +328,10 @@ impl RelyingParty {
     ) -> Result<ClaimSources, SignInError> {
         let user_info = match self.settings.user_info_enabled {
             true => {
-                let (subject, token) = (id_token.subject(), &tokens.access_token);
+                let user = (id_token.issuer(), id_token.subject());
+                let token = &tokens.access_token;
                 let asked =
-                    provider.user_info_about(metadata, subject, token, RequestedBy::Session, now);
+                    provider.user_info_about(metadata, user, token, RequestedBy::Session, now);
                 match asked.await {
                     Err(error) if self.settings.user_info_optional && error.is_outage() => {
                         tracing::warn!(

@@ -134,7 +134,7 @@ fn issuers(
         // Without metadata, nobody is sent there for a token.
         let is_listed = table.map_or(settings.authorization_server, |it| it.authorization_server);
         if is_listed && !issuer.has_keys_alone() {
-            authorization_servers.push(issuer.name().to_owned());
+            authorization_servers.extend(issuer.authorization_servers());
         }
         issuers.push(Arc::new(issuer));
     }

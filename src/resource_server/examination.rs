@@ -138,7 +138,7 @@ impl ResourceServer {
         }
         let signature = match (keys, &metadata) {
             (Some(keys), _) => unverified
-                .check_signature(keys, algorithms)
+                .check_signature(keys, algorithms, expected)
                 .map(drop)
                 .map_err(BearerError::from),
             (None, Some(metadata)) => {
@@ -258,7 +258,7 @@ async fn check_signature(
             metadata,
             KeyPurpose::AnyRequest,
             now,
-            |keys| unverified.check_signature(keys, algorithms),
+            |keys| unverified.check_signature(keys, algorithms, &issuer.expected),
             BearerTokenError::wants_fresh_keys,
         )
         .await??;

@@ -36,8 +36,8 @@ use crate::{
     settings::{IssuerSettings, MetadataSource, Settings, TokenValidation, TrustedProxies},
     token::{
         Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError,
-        ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, UnverifiedAccessToken, excerpt,
-        parts_of,
+        ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, Tenants, UnverifiedAccessToken,
+        excerpt, parts_of,
     },
 };
 
@@ -82,7 +82,7 @@ impl ResourceServer {
     ) -> Result<ResourceServer, LaunchError> {
         let mut providers = vec![(provider, None)];
         for (name, other) in &settings.issuers {
-            let registration = other.registration(&settings)?;
+            let registration = other.registration(name, &settings)?;
             let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
             providers.push((provider, Some((name.as_str(), other))));
         }
@@ -279,7 +279,7 @@ impl ResourceServer {
                 now,
                 |keys| {
                     unverified
-                        .check_signature(keys, algorithms)
+                        .check_signature(keys, algorithms, expected)
                         .map(|verified| (verified, keys.clone()))
                 },
                 BearerTokenError::wants_fresh_keys,
@@ -341,9 +341,13 @@ fn issuer_of<'a>(
     token: &UnverifiedAccessToken<'_>,
 ) -> Result<&'a Arc<Issuer>, BearerTokenError> {
     let name = token.issuer()?;
-    issuers
-        .iter()
-        .find(|issuer| issuer.name() == name)
+    let is_named = issuers.iter().find(|issuer| issuer.name() == name);
+    // One that is named itself takes precedence over the template that it fits.
+    is_named
+        .or_else(|| {
+            let mut issuers = issuers.iter();
+            issuers.find(|issuer| issuer.expected.issuer().is_origin_of(name))
+        })
         .ok_or_else(|| BearerTokenError::UnknownIssuer {
             expected: issuers.iter().map(|i| i.name().to_owned()).collect(),
             actual: excerpt(name),
@@ -400,6 +404,7 @@ impl Issuer {
             is_asked: other.is_none() && registration.may_introspect(settings),
             expected: AccessTokenExpectations {
                 issuer: registration.issuer.clone(),
+                tenants: registration.tenants.clone(),
                 audience,
                 audience_claim: other
                     .map_or(settings.audience_claim, |(_, other)| other.audience_claim),
@@ -421,6 +426,26 @@ impl Issuer {
 
     pub(crate) fn name(&self) -> &str {
         &self.expected.issuer
+    }
+
+    /// The issuers that clients get tokens from: of a template those of the tenants that are listed. Where every
+    /// organisation is accepted, what its metadata is the metadata of.
+    fn authorization_servers(&self) -> Vec<String> {
+        let issuer = self.expected.issuer();
+        let every = issuer.is_template()
+            && self
+                .expected
+                .tenants
+                .as_ref()
+                .is_some_and(Tenants::has_every_organisation);
+        let shared = match &self.provider.registration.metadata {
+            MetadataSource::Discovery { url } if every => url.as_str(),
+            _ => "",
+        };
+        let shared = shared.strip_suffix("/.well-known/openid-configuration");
+        let mut servers: Vec<_> = shared.map(str::to_owned).into_iter().collect();
+        servers.extend(issuer.listed());
+        servers
     }
 
     pub(crate) fn audience(&self) -> &[String] {

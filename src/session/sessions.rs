@@ -35,7 +35,7 @@ use crate::{
     keys::{DecryptError, KeyRing, Purpose},
     observing,
     settings::{SessionSettings, StoreKind, StoreUrl},
-    token::{Claims, VERIFIED},
+    token::{Claims, ExpectedIssuer, Tenants, VERIFIED},
 };
 
 /// How often a replacement in a store is tried again after another request replaced the session.
@@ -66,6 +66,8 @@ pub(crate) struct Sessions {
     keys: KeyRing,
     cookies: SessionCookies,
     pub(super) issuer: Arc<str>,
+    /// Those that are accepted, if the issuer is a template.
+    tenants: Option<Tenants>,
     pub(crate) names: Names,
     pub(super) is_in_cookies: bool,
     /// Has the sessions, or with cookies: which of them have ended, and which generation is the newest.
@@ -173,6 +175,7 @@ impl Sessions {
             keys: cookies.keys.clone(),
             cookies: SessionCookies::new(cookies, settings.cookie.as_deref()),
             issuer: issuer.into(),
+            tenants: None,
             is_in_cookies,
             store: shared.unwrap_or_else(|| memory()),
             is_shared,
@@ -192,6 +195,12 @@ impl Sessions {
     /// Whether the provider may end sessions by requests that nobody signs.
     pub(crate) fn with_front_channel(mut self, is_on: bool) -> Sessions {
         self.known_sids = is_on.then(KnownSids::new);
+        self
+    }
+
+    /// Whose sessions there are, if the issuer is a template.
+    pub(crate) fn with_tenants(mut self, tenants: Option<Tenants>) -> Sessions {
+        self.tenants = tenants;
         self
     }
 
@@ -592,13 +601,24 @@ impl Sessions {
 
     /// Reads a record that was decrypted just now.
     fn opened(&self, record: &[u8]) -> Option<Opened> {
-        let (mut session, body_start) = record::decode(record, &self.issuer)?;
+        let issuer = |claims: &Claims| self.issuer_of(claims);
+        let (mut session, body_start) = record::decode(record, issuer)?;
         self.keep_chosen(&mut session.claims);
         Some(Opened {
             names: self.names_of(&session),
             session: Arc::new(session),
             body: record[body_start..].into(),
         })
+    }
+
+    /// Whose user these claims are about. Of a template: their `iss`, as long as its tenant is accepted.
+    fn issuer_of(&self, claims: &Claims) -> Option<Arc<str>> {
+        if self.tenants.is_none() {
+            return Some(self.issuer.clone());
+        }
+        let expected = ExpectedIssuer::new(&self.issuer, self.tenants.as_ref());
+        let iss = claims.value("iss").and_then(Value::as_str)?;
+        expected.accepts(iss).then(|| iss.into())
     }
 
     /// The session of this browser, for its end: also one that is over by its times.

@@ -3,9 +3,7 @@
 #[cfg(feature = "testing")]
 pub mod contract;
 
-use std::{sync::Arc, time::Duration};
-
-use thiserror::Error;
+use std::{fmt, sync::Arc, time::Duration};
 
 pub use super::memory_store::MemoryStore;
 #[cfg(feature = "redis")]
@@ -160,14 +158,27 @@ pub struct StoredSession {
     pub owners: Vec<String>,
 }
 
+/// What is asked of no store: tenants of one template may have users of the same `sub`.
+const AMBIGUOUS_SUBJECT: &str = "a `sub` alone names no user where the issuer is a template";
+
 /// The store did not do its part.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("the session store is not reachable: {cause}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreError {
     /// The word of the database or of the operating system, without any value.
     pub cause: String,
 }
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.cause != AMBIGUOUS_SUBJECT {
+            f.write_str("the session store is not reachable: ")?;
+        }
+        f.write_str(&self.cause)
+    }
+}
+
+impl std::error::Error for StoreError {}
 
 impl StoreError {
     /// With the word of the database or of the operating system. It is logged: leave out addresses with
@@ -178,8 +189,16 @@ impl StoreError {
         }
     }
 
+    /// Of a question that names a user by `sub` alone.
+    pub(crate) fn of_ambiguous_subject() -> StoreError {
+        StoreError::new(AMBIGUOUS_SUBJECT)
+    }
+
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
+        if self.cause == AMBIGUOUS_SUBJECT {
+            return "call `end_sessions_at` or `sessions_at`, with `User::issuer` of the user";
+        }
         let says = |code: &str| self.cause.ends_with(code);
         if says("NOAUTH") {
             return "set `oidc.session.url` to an address with the password, such as `redis://user:password@host:6379`";

@@ -10,6 +10,7 @@ mod claim_sources;
 mod claims;
 mod client_assertion;
 mod id_token;
+mod issuer;
 mod json;
 mod jwk;
 mod jws;
@@ -38,6 +39,7 @@ pub(crate) use access_token::{
 pub(crate) use claim_sources::{ClaimSources, VERIFIED};
 pub(crate) use client_assertion::{CLIENT_ASSERTION_TYPE, ClientKey};
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
+pub(crate) use issuer::{ExpectedIssuer, PERSONAL_ACCOUNTS, TENANT_ID, Tenants};
 pub(crate) use json::{Document, parse_object, parse_strict_object, type_name};
 pub(crate) use jwk::KeySet;
 pub(crate) use jws::{AllowedAlgorithms, Jws, StaleKeys, parts_of};

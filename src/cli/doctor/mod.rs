@@ -163,7 +163,7 @@ impl Doctor {
     async fn further_issuers(&mut self, settings: &Arc<Settings>) {
         for (name, other) in &settings.issuers {
             let prefix = format!("issuers.{name} ");
-            let provider = match other.registration(settings) {
+            let provider = match other.registration(name, settings) {
                 Ok(registration) => Provider::new(registration, None, settings.clone()),
                 Err(error) => {
                     let check = format!("{prefix}settings");

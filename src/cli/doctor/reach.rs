@@ -11,7 +11,7 @@ use crate::{
     ProviderError,
     provider::{Metadata, Provider, http_client::is_loopback},
     settings::MetadataSource,
-    token::Document,
+    token::{Document, TENANT_ID},
 };
 
 /// What the provider says of itself.
@@ -80,7 +80,7 @@ impl Doctor {
             Ok(metadata) => metadata,
             Err(error) => {
                 let remedy = match &error {
-                    ProviderError::IssuerMismatch { actual, .. } => {
+                    ProviderError::IssuerMismatch { actual, .. } if !actual.contains(TENANT_ID) => {
                         format!("set `oidc.issuer` to `{actual}`, if that is the provider you mean")
                     }
                     error => error.remedy().to_owned(),

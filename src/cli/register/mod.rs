@@ -206,6 +206,7 @@ impl Arguments {
             client_key: None,
             metadata: MetadataSource::Discovery { url: uri.clone() },
             introspection_endpoint: None,
+            tenants: None,
         };
         let provider = Provider::new(registration, None, Arc::new(Settings::default()))?;
         let work = provider.delete_registration(&uri, &token);

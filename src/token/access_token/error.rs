@@ -132,6 +132,7 @@ impl BearerTokenError {
                     "the token is signed with an unknown key"
                 }
                 JwsError::BadSignature { .. } => "the signature of the token is wrong",
+                JwsError::KeyIssuer { .. } => "the token is signed with the key of another issuer",
                 _ => "the token is not a well-formed signed JWT",
             },
             BearerTokenError::Claim(error) => match error {
@@ -139,7 +140,10 @@ impl BearerTokenError {
                 ClaimError::NotYetValid { .. } | ClaimError::IssuedInTheFuture { .. } => {
                     "the token is not valid yet"
                 }
-                ClaimError::Issuer { .. } => "the token comes from another issuer",
+                ClaimError::Issuer { .. } | ClaimError::IssuerOfTenant { .. } => {
+                    "the token comes from another issuer"
+                }
+                ClaimError::Tenant { .. } => "the token comes from a tenant that is not accepted",
                 _ => "a claim of the token is missing or of the wrong type",
             },
             BearerTokenError::TokenType { .. } | BearerTokenError::AnotherUse { .. } => {
@@ -229,6 +233,7 @@ impl BearerTokenError {
                     ClaimError::Missing { claim: "active" }
                         | ClaimError::WrongType { .. }
                         | ClaimError::Issuer { .. }
+                        | ClaimError::IssuerOfTenant { .. }
                 )
         )
     }
