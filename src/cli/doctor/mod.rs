@@ -156,7 +156,8 @@ impl Doctor {
         self.introspection(&provider, &found.metadata, now()).await;
         let base_url = site.map(|site| &site.base_url);
         let base_url = base_url.or(settings.base_url.as_ref());
-        self.protected_resource(&provider, settings, base_url).await;
+        self.protected_resources(&provider, settings, base_url)
+            .await;
     }
 
     /// Issuers whose access tokens are accepted beside the provider's.
