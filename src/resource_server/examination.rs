@@ -12,7 +12,7 @@ use super::{
 use crate::{
     provider::{KeyPurpose, Metadata, ProviderError},
     token::{
-        Accepts, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError, KeySet,
+        Accepts, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError, JwsError, KeySet,
         SigningAlgorithm, UnverifiedAccessToken, printable,
     },
 };
@@ -28,6 +28,8 @@ pub(crate) struct ExaminedField {
     pub actual: Option<String>,
     /// Why the guard refuses it; `None` when it does not.
     pub error: Option<BearerError>,
+    /// Why that is not known, in a sentence: the metadata would say it.
+    pub undecided: Option<String>,
 }
 
 impl ResourceServer {
@@ -52,6 +54,7 @@ impl ResourceServer {
             expected: "one token of letters, digits and -._~+/=, not too long".to_owned(),
             actual: Some(length),
             error: shape.err(),
+            undecided: None,
         });
         if is_refused {
             return fields;
@@ -92,6 +95,7 @@ impl ResourceServer {
                 expected: "a signed JWT".to_owned(),
                 actual: None,
                 error: parsed.err().map(BearerError::from),
+                undecided: None,
             });
         };
         let found = issuer_of(api.issuers(), &unverified);
@@ -102,9 +106,11 @@ impl ResourceServer {
         };
         let expected = &issuer.expected;
 
-        let metadata = match keys {
-            Some(_) => None,
-            None => match issuer.provider.current_metadata().await {
+        // Where the settings say everything, there is no metadata to read, and nobody is asked.
+        let is_offline = keys.is_some() && issuer.provider.is_discovered();
+        let metadata = match is_offline {
+            true => None,
+            false => match issuer.provider.current_metadata().await {
                 Ok(metadata) => Some(metadata),
                 Err(error) => {
                     fields.push(provider_is_away(error));
@@ -133,6 +139,9 @@ impl ResourceServer {
                 name,
                 expected: api.expected(name, expected, algorithms, now),
                 actual: actual(&unverified, name),
+                undecided: is_offline
+                    .then(|| undecided(name, error.as_ref(), &unverified, expected, keys, now))
+                    .flatten(),
                 error: error.map(BearerError::from),
             });
         }
@@ -157,6 +166,7 @@ impl ResourceServer {
                 .kid()
                 .map(|kid| format!("by the key {:?}", printable(kid))),
             error: signature.err(),
+            undecided: None,
         });
         let scopes = unverified.scopes(expected);
         fields.push(scope(scopes, required_scopes));
@@ -178,6 +188,7 @@ impl ResourceServer {
                 expected: "a signed JWT: others are for the provider to judge".to_owned(),
                 actual: None,
                 error: Some(BearerTokenError::Opaque.into()),
+                undecided: None,
             });
         };
         let endpoint = match introspection_endpoint(issuer, now).await {
@@ -197,6 +208,7 @@ impl ResourceServer {
             expected: format!("active, for {}", list(issuer.audience())),
             actual: verdict.as_ref().ok().map(|_| "active".to_owned()),
             error: verdict.err(),
+            undecided: None,
         });
         fields.extend(scopes.map(|scopes| scope(scopes, required_scopes)));
     }
@@ -242,6 +254,49 @@ impl Api {
             "sub" => "`sub`, or a client id".to_owned(),
             _ => String::new(),
         }
+    }
+}
+
+/// What a check depends on that the metadata of an issuer says, where it is not read.
+fn undecided(
+    name: &str,
+    error: Option<&BearerTokenError>,
+    token: &UnverifiedAccessToken<'_>,
+    expected: &AccessTokenExpectations,
+    keys: Option<&KeySet>,
+    now: OffsetDateTime,
+) -> Option<String> {
+    let issuer = printable(&expected.issuer);
+    match name {
+        "use" => {
+            let all = AllowedAlgorithms::only(&SigningAlgorithm::ASYMMETRIC);
+            let verdicts = token.every_check(expected, all, true, now);
+            let (_, otherwise) = verdicts.into_iter().find(|(check, _)| *check == name)?;
+            let differs = otherwise.is_none() != error.is_none();
+            let refused = error.or(otherwise.as_ref()).filter(|_| differs)?;
+            Some(format!(
+                "the metadata of {issuer} is not read (`--jwks`): it is accepted if nobody can sign in or get tokens there, else {refused}"
+            ))
+        }
+        "alg" if expected.algorithms.is_none() && error.is_none() => {
+            // Metadata that names none stands for RS256, and each must name it (Discovery §3).
+            let least = AllowedAlgorithms {
+                listed: &[SigningAlgorithm::RS256],
+                keys_name_more: true,
+            };
+            let verdict = token.check_signature(keys?, least, expected);
+            let is_open = matches!(
+                verdict,
+                Err(BearerTokenError::Jws(JwsError::AlgorithmNotAllowed { .. }))
+            );
+            is_open.then(|| {
+                format!(
+                    "the metadata of {issuer} is not read (`--jwks`): it is accepted if that lists {}",
+                    token.algorithm().as_str()
+                )
+            })
+        }
+        _ => None,
     }
 }
 
@@ -300,6 +355,7 @@ fn scope(actual: Vec<String>, required: &[String]) -> ExaminedField {
             required: required.join(" "),
             actual,
         }),
+        undecided: None,
     }
 }
 
@@ -309,6 +365,7 @@ fn provider_is_away(error: ProviderError) -> ExaminedField {
         expected: "its metadata and keys, without which no signature is checked".to_owned(),
         actual: None,
         error: Some(error.into()),
+        undecided: None,
     }
 }
 
