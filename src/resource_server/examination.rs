@@ -106,7 +106,7 @@ impl ResourceServer {
         };
         let expected = &issuer.expected;
 
-        // Where the settings say everything, there is no metadata to read, and nobody is asked.
+        // Where the settings name the keys or all endpoints, no metadata is requested.
         let is_offline = keys.is_some() && issuer.provider.is_discovered();
         let metadata = match is_offline {
             true => None,
@@ -269,13 +269,13 @@ fn undecided(
     let issuer = printable(&expected.issuer);
     match name {
         "use" => {
-            let all = AllowedAlgorithms::only(&SigningAlgorithm::ASYMMETRIC);
+            let all = AllowedAlgorithms::only(SigningAlgorithm::ASYMMETRIC);
             let verdicts = token.every_check(expected, all, true, now);
             let (_, otherwise) = verdicts.into_iter().find(|(check, _)| *check == name)?;
             let differs = otherwise.is_none() != error.is_none();
             let refused = error.or(otherwise.as_ref()).filter(|_| differs)?;
             Some(format!(
-                "the metadata of {issuer} is not read (`--jwks`): it is accepted if nobody can sign in or get tokens there, else {refused}"
+                "the metadata of {issuer} is not read (`--jwks`): it is accepted if that names no endpoint to sign in or get tokens at, else {refused}"
             ))
         }
         "alg" if expected.algorithms.is_none() && error.is_none() => {

@@ -428,8 +428,8 @@ impl Issuer {
         &self.expected.issuer
     }
 
-    /// The issuers that clients get tokens from: of a template those of the tenants that are listed. Where every
-    /// organisation is accepted, what its metadata is the metadata of.
+    /// The issuers that clients get tokens from: of a template, those of the listed tenants; where every organisation is
+    /// accepted, also the authority that serves the shared metadata.
     fn authorization_servers(&self) -> Vec<String> {
         let issuer = self.expected.issuer();
         let every = issuer.is_template()

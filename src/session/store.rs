@@ -158,8 +158,8 @@ pub struct StoredSession {
     pub owners: Vec<String>,
 }
 
-/// What is asked of no store: tenants of one template may have users of the same `sub`.
-const AMBIGUOUS_SUBJECT: &str = "a `sub` alone names no user where the issuer is a template";
+/// The cause that is not the store's: users of two tenants may have the same `sub`.
+const AMBIGUOUS_SUBJECT: &str = "a `sub` alone identifies no user where the issuer is a template";
 
 /// The store did not do its part.
 #[derive(Clone, Debug, PartialEq, Eq)]

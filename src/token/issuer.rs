@@ -101,12 +101,12 @@ impl<'a> ExpectedIssuer<'a> {
 
     /// Checks who issued the token, and yields it: of a template, the issuer of the token's tenant.
     ///
-    /// Equal, character by character ([RFC 7519 §4.1.1]). Of a template, the `tid` of the token stands in the place of
+    /// Equal, character by character ([RFC 7519 §4.1.1]). Of a template, the `tid` of the token replaces the placeholder of
     /// the tenant, and the tenant must be an accepted one ([Microsoft identity platform, access tokens]).
     ///
     /// [RFC 7519 §4.1.1]: https://www.rfc-editor.org/rfc/rfc7519#section-4.1.1
     /// [Microsoft identity platform, access tokens]: https://learn.microsoft.com/entra/identity-platform/access-tokens#multitenant-applications
-    pub(super) fn check<'c>(self, claims: &'c Map<String, Value>) -> Result<&'c str, ClaimError> {
+    pub(super) fn check(self, claims: &Map<String, Value>) -> Result<&str, ClaimError> {
         let actual = string(claims, "iss")?;
         let Some(tenants) = self.tenants else {
             return match actual == self.issuer {
@@ -311,7 +311,7 @@ mod tests {
         };
         assert_eq!(issuer(&other), Err(refused));
         assert!(!expected.accepts(&other));
-        // Without a template, `issuer` of a key is nobody's business.
+        // Without a template, the `issuer` of a key is not checked.
         assert!(expected.is_signed_by(Some("https://elsewhere.example"), "x"));
     }
 

@@ -230,7 +230,7 @@ async fn an_id_token_whose_tenant_is_not_that_of_its_issuer() {
     }
 }
 
-/// A name for all tenants is nothing in a setting that has no template, and the other way round.
+/// Without a template, one tenant's issuer is exactly that.
 #[rocket::async_test]
 async fn an_issuer_without_a_template_accepts_no_other() {
     let entra = Entra::start().await;
@@ -255,7 +255,8 @@ async fn a_key_of_another_tenant() {
     let one = |entra: &Entra| entra.issuer_of(ONE);
     let two = |entra: &Entra| entra.issuer_of(TWO);
     let shared = |entra: &Entra| entra.template();
-    let cases: [(fn(&Entra) -> String, Status); 4] = [
+    type IssuerOfKey = fn(&Entra) -> String;
+    let cases: [(IssuerOfKey, Status); 4] = [
         (one, Status::Ok),
         (shared, Status::Ok),
         (two, Status::BadGateway),
@@ -338,7 +339,7 @@ async fn one_sub_at_two_tenants_is_two_people() {
     let page = first.visit("/ambiguous").await;
     assert_eq!(
         page.is(Status::Ok).body,
-        "a `sub` alone names no user where the issuer is a template; \
+        "a `sub` alone identifies no user where the issuer is a template; \
          call `end_sessions_at` or `sessions_at`, with `User::issuer` of the user"
     );
     first.visit("/me").await.is(Status::Ok).sees("alice");
@@ -418,7 +419,8 @@ async fn a_logout_token_ends_sessions_of_its_tenant_alone() {
         entra.sign_in_for(TWO);
         second.sign_in(&entra.provider, "/me").await.is(Status::Ok);
 
-        let logout = async |change: &dyn Fn(&mut JwtParts)| {
+        type Change<'c> = &'c dyn Fn(&mut JwtParts);
+        let logout = async |change: Change<'_>| {
             let token = entra.provider.logout_token(|token| {
                 token.remove("sid");
                 change(token);
@@ -430,7 +432,7 @@ async fn a_logout_token_ends_sessions_of_its_tenant_alone() {
                 .await
         };
         let template = entra.template();
-        let refusals: [(&dyn Fn(&mut JwtParts), String); 4] = [
+        let refusals: [(Change<'_>, String); 4] = [
             (
                 &|token| of_tenant(token, &template, STRANGER),
                 format!("the token is of the tenant {STRANGER:?}, which `tenants` does not accept"),
