@@ -301,8 +301,13 @@ impl Oidc {
     ) -> Result<RelyingParty, LaunchError> {
         let store = self.session_store.clone();
         let (issuer, _) = source.client();
+        let tenants = match &source {
+            Source::Provider(provider) => provider.registration.tenants.clone(),
+            Source::TestingProfile(_) => None,
+        };
         let sessions = Sessions::open(settings.session.clone(), &cookies, issuer, store, &clock)?
-            .with_front_channel(settings.frontchannel_logout);
+            .with_front_channel(settings.frontchannel_logout)
+            .with_tenants(tenants);
         let refreshes = Arc::new(Refreshes::new());
         let sessions = match &source {
             Source::Provider(provider) => {

@@ -42,7 +42,8 @@ use crate::{
     },
     token::{
         Accepts, AccessToken, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms,
-        ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, UnverifiedAccessToken, parts_of,
+        ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, Tenants, UnverifiedAccessToken,
+        parts_of,
     },
 };
 
@@ -96,7 +97,7 @@ impl ResourceServer {
     ) -> Result<ResourceServer, NotConfigured> {
         let mut providers = vec![(provider, None)];
         for (name, other) in &settings.issuers {
-            let registration = other.registration(&settings)?;
+            let registration = other.registration(name, &settings)?;
             let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
             providers.push((provider, Some((name.as_str(), other))));
         }
@@ -301,7 +302,7 @@ impl ResourceServer {
                 now,
                 |keys| {
                     unverified
-                        .check_signature(keys, algorithms)
+                        .check_signature(keys, algorithms, expected)
                         .map(|verified| (verified, keys.clone()))
                 },
                 AccessTokenError::wants_fresh_keys,
@@ -375,9 +376,13 @@ fn issuer_of<'a>(
     token: &UnverifiedAccessToken<'_>,
 ) -> Result<&'a Arc<Issuer>, AccessTokenError> {
     let name = token.issuer()?;
-    issuers
-        .iter()
-        .find(|issuer| issuer.name() == name)
+    let is_named = issuers.iter().find(|issuer| issuer.name() == name);
+    // One that is named itself takes precedence over the template that it fits.
+    is_named
+        .or_else(|| {
+            let mut issuers = issuers.iter();
+            issuers.find(|issuer| issuer.expected.issuer().is_origin_of(name))
+        })
         .ok_or_else(|| AccessTokenError::UnknownIssuer {
             expected: issuers.iter().map(|i| i.name().to_owned()).collect(),
             actual: excerpt(name),
@@ -436,6 +441,7 @@ impl Issuer {
             is_asked: other.is_none() && registration.may_introspect(settings),
             expected: AccessTokenExpectations {
                 issuer: registration.issuer.clone(),
+                tenants: registration.tenants.clone(),
                 audience,
                 audience_claim: other
                     .map_or(settings.audience_claim, |(_, other)| other.audience_claim),
@@ -457,6 +463,26 @@ impl Issuer {
 
     pub(crate) fn name(&self) -> &str {
         &self.expected.issuer
+    }
+
+    /// The issuers that clients get tokens from: of a template, those of the listed tenants; where every organisation is
+    /// accepted, also the authority that serves the shared metadata.
+    fn authorization_servers(&self) -> Vec<String> {
+        let issuer = self.expected.issuer();
+        let every = issuer.is_template()
+            && self
+                .expected
+                .tenants
+                .as_ref()
+                .is_some_and(Tenants::has_every_organisation);
+        let shared = match &self.provider.registration.metadata {
+            MetadataSource::Discovery { url } if every => url.as_str(),
+            _ => "",
+        };
+        let shared = shared.strip_suffix("/.well-known/openid-configuration");
+        let mut servers: Vec<_> = shared.map(str::to_owned).into_iter().collect();
+        servers.extend(issuer.listed());
+        servers
     }
 
     pub(crate) fn audience(&self) -> &[String] {

@@ -247,6 +247,9 @@ fn explanation(error: &SignInError) -> &str {
             "Too many people are signing in at the moment. Please try again in a little while."
         }
         SignInError::RefusedByApp { message } => message,
+        SignInError::IdToken(error) if error.is_about_tenant() => {
+            "The organisation of your account has no access to this site."
+        }
         SignInError::Loop { .. } => {
             "The sign-in succeeds, but the browser does not keep it. Please check that it accepts cookies for this site."
         }

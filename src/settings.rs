@@ -75,6 +75,7 @@ mod resource_server;
 mod session;
 mod site;
 mod stray_characters;
+mod tenants;
 mod trusted_proxies;
 mod value;
 
@@ -151,7 +152,7 @@ pub struct Settings {
     /// The `aud` of client assertions: `endpoint` for the address of the endpoint that is asked, or any other
     /// value as it is. [RFC 7523 §3](https://www.rfc-editor.org/rfc/rfc7523#section-3)
     ///
-    /// _Default:_ the issuer
+    /// _Default:_ the issuer; where that is a template with `{tenantid}`, `endpoint`
     #[serde(deserialize_with = "value::optional::<_, Text, _>")]
     pub client_assertion_audience: Option<String>,
     /// Where the provider's metadata is, if not at the issuer's well-known place. Its `issuer` must still
@@ -160,6 +161,15 @@ pub struct Settings {
     /// _Default:_ `{issuer}/.well-known/openid-configuration`
     #[serde(deserialize_with = "value::optional::<_, Address, _>")]
     pub server_metadata_url: Option<Url>,
+    /// Whose people may sign in and whose access tokens are accepted, where the issuer is a template with `{tenantid}`, as
+    /// that of several organisations at Microsoft Entra ID is: tenant ids, each a GUID, or `*` for every organisation, which
+    /// is a warning at liftoff. Personal accounts are accepted by their id alone, `9188040d-6c67-4c5b-b112-36a304b66dad`. A
+    /// template without this setting aborts the launch, and so does this setting without a template.
+    /// [Microsoft](https://learn.microsoft.com/entra/identity-platform/access-tokens#multitenant-applications)
+    ///
+    /// _Default:_ `[]`
+    #[serde(deserialize_with = "value::via::<_, Words, _>")]
+    pub tenants: Vec<String>,
     /// Hosts of a closed network for which plain `http` is accepted, past any proxy: exact names or addresses, without
     /// port, in the issuer, in other addresses of these settings, and in the provider's metadata. Whoever is on the way
     /// reads client secrets, codes and tokens; a warning at liftoff.
@@ -490,6 +500,7 @@ impl Default for Settings {
             private_key_id: None,
             client_assertion_audience: None,
             server_metadata_url: None,
+            tenants: Vec::new(),
             insecure_http_hosts: Vec::new(),
             scopes: vec!["openid".to_owned(), "email".to_owned()],
             clock_skew: Duration::from_secs(60),
@@ -658,6 +669,7 @@ impl Settings {
                 "`insecure_http_hosts`: whoever is on the way to {hosts} reads client secrets, codes and tokens"
             ));
         }
+        self.relaxations_of_tenants(&mut lines);
         let algorithms = self.id_token_signing_algs.iter().flatten();
         if algorithms.into_iter().any(|name| name == "HS256") {
             let line = "`id_token_signing_algs`: HS256 lets whoever knows the client secret sign ID tokens";

@@ -156,14 +156,15 @@ impl Doctor {
         self.introspection(&provider, &found.metadata, now()).await;
         let base_url = site.map(|site| &site.base_url);
         let base_url = base_url.or(settings.base_url.as_ref());
-        self.protected_resource(&provider, settings, base_url).await;
+        self.protected_resources(&provider, settings, base_url)
+            .await;
     }
 
     /// Issuers whose access tokens are accepted beside the provider's.
     async fn further_issuers(&mut self, settings: &Arc<Settings>) {
         for (name, other) in &settings.issuers {
             let prefix = format!("issuers.{name} ");
-            let provider = match other.registration(settings) {
+            let provider = match other.registration(name, settings) {
                 Ok(registration) => Provider::new(registration, None, settings.clone()),
                 Err(error) => {
                     let check = format!("{prefix}settings");

@@ -23,7 +23,7 @@ use self::{
 };
 use super::{Failure, terminal::Terminal};
 use crate::{
-    provider::{Metadata, Provider, ProviderError, RegisteredClient},
+    provider::{Metadata, Provider, ProviderError, RegisteredClient, http_client::is_loopback},
     secret::Secret,
     settings::{ClientSecrets, MetadataSource, Registration, Settings, Surroundings},
 };
@@ -83,6 +83,10 @@ pub(super) struct Arguments {
     /// What kind of application it is [default: as the redirect URIs say]
     #[arg(long)]
     application_type: Option<ApplicationType>,
+    /// A host of a closed network that is asked by plain http, as the setting `insecure_http_hosts`:
+    /// an exact name or address, without port; again for a further one
+    #[arg(long, value_name = "NAME")]
+    insecure_http_host: Vec<String>,
     /// What the provider gave to register with; `-` reads it from standard input
     #[arg(long, value_name = "TOKEN")]
     initial_access_token: Option<String>,
@@ -111,6 +115,7 @@ impl Arguments {
             return self.delete(terminal).await;
         }
         let initial_access_token = self.initial_access_token()?;
+        self.check_issuer()?;
         let settings = self.settings();
         let addresses = Addresses::derive(&settings, &self.app_urls)?;
         let (provider, metadata) = find(addresses.registration.clone(), settings, terminal).await?;
@@ -203,13 +208,16 @@ impl Arguments {
         let url = Url::parse(text("issuer")).unwrap_or_else(|_| uri.clone());
         let registration = Registration {
             issuer: text("issuer").to_owned(),
+            tenants: None,
             client_id: text("client_id").to_owned(),
             client_secret: None,
             client_key: None,
             metadata: MetadataSource::Discovery { url },
             introspection_endpoint: None,
         };
-        let provider = Provider::new(registration, None, Arc::new(Settings::default()))?;
+        let mut settings = Settings::default();
+        settings.insecure_http_hosts = self.insecure_http_host.clone();
+        let provider = Provider::new(registration, None, Arc::new(settings))?;
         let work = provider.delete_registration(&uri, &token);
         terminal.wait("deleting the registration", work).await?;
         let shown = self.output.display();
@@ -231,7 +239,27 @@ impl Arguments {
         settings.mount = self.mount();
         settings.scopes = scope.split_whitespace().map(str::to_owned).collect();
         settings.post_logout_redirect_uri = self.post_logout.clone();
+        settings.insecure_http_hosts = self.insecure_http_host.clone();
         settings
+    }
+
+    /// An issuer without TLS is one of a closed network, which the command line has to say.
+    fn check_issuer(&self) -> Result<(), Failure> {
+        let issuer = self.issuer.as_deref().unwrap_or_default();
+        let url = Url::parse(issuer).ok();
+        let Some(url) = url.filter(|url| url.scheme() == "http" && !is_loopback(url)) else {
+            return Ok(());
+        };
+        let host = url.host_str().unwrap_or_default();
+        match self.settings().insecure_hosts().has(&url) || !self.insecure_http_host.is_empty() {
+            true => Ok(()),
+            false => Err(Failure::new(
+                format!("`{issuer}` is neither `https` nor on loopback"),
+                format!(
+                    "give the address with `https`; in a closed network, say `--insecure-http-host {host}`"
+                ),
+            )),
+        }
     }
 
     /// Where the app is mounted. Where a redirect URI is given whole, it says so.

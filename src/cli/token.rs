@@ -140,7 +140,18 @@ fn check(field: ExaminedField) -> Check {
         expected,
         actual,
         error,
+        undecided,
     } = field;
+    if let Some(finding) = undecided {
+        return Check {
+            check: name.to_owned(),
+            verdict: Verdict::Warning,
+            finding,
+            remedy: Some("leave out `--jwks`, so that the metadata is read".to_owned()),
+            expected: Some(expected),
+            actual,
+        };
+    }
     let remedy = error.as_ref().map(|error| error.remedy().to_owned());
     let (verdict, finding) = match (&error, &actual) {
         (None, Some(actual)) => (Verdict::Ok, format!("{actual} (expected: {expected})")),

@@ -1,7 +1,7 @@
 //! The authorization response (RFC 6749 §4.1.2, RFC 9207): what the browser brings back.
 
 use super::ResponseError;
-use crate::{printable::printable, secret::Secret};
+use crate::{printable::printable, secret::Secret, token::ExpectedIssuer};
 
 /// The query of the callback, each parameter at most once.
 #[derive(Debug, Default)]
@@ -59,15 +59,16 @@ impl AuthorizationResponse {
     /// it has is checked before.
     pub(crate) fn accept(
         self,
-        issuer: &str,
+        issuer: ExpectedIssuer<'_>,
         iss_is_required: bool,
     ) -> Result<Secret, ResponseError> {
-        // RFC 9207 §2.4: compared whenever it is there, required when the metadata announces it.
+        // RFC 9207 §2.4: compared whenever it is there, required when the metadata announces it. Of a template, the
+        // issuer in the metadata is the template, and an issuer that tokens have is that of a tenant.
         match &self.iss {
-            Some(iss) if iss == issuer => {}
+            Some(iss) if iss == issuer.as_str() || issuer.accepts(iss) => {}
             Some(iss) => {
                 return Err(ResponseError::IssMismatch {
-                    expected: issuer.to_owned(),
+                    expected: issuer.as_str().to_owned(),
                     actual: printable(iss),
                 });
             }
@@ -95,7 +96,7 @@ mod tests {
 
     fn judge(query: &str, iss_is_required: bool) -> Result<String, String> {
         AuthorizationResponse::parse(query)
-            .and_then(|response| response.accept(ISSUER, iss_is_required))
+            .and_then(|response| response.accept(ExpectedIssuer::exactly(ISSUER), iss_is_required))
             .map(|code| code.expose().to_owned())
             .map_err(|error| error.to_string())
     }

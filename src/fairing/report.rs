@@ -26,6 +26,9 @@ pub(super) async fn report(rp: &RelyingParty) {
         }
         Source::Provider(provider) => {
             tell("issuer", &provider.registration.issuer);
+            if let Some(tenants) = &provider.registration.tenants {
+                tell("tenants", &tenants.to_string());
+            }
             tell("client id", &provider.registration.client_id);
             tell("redirect URI to register", rp.site.redirect_uri.as_str());
             tell("scopes", &rp.settings.scopes.join(" "));
@@ -79,9 +82,13 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
                 Some(tokens) => format!(", also {tokens}"),
                 None => String::new(),
             };
+            let tenants = match &issuer.provider.registration.tenants {
+                Some(tenants) => format!(" of {tenants}"),
+                None => String::new(),
+            };
             tracing::info!(
                 target: INDENTED,
-                "{of_api}issuer: {name}, for the audience {audience}{accepts}"
+                "{of_api}issuer: {name}{tenants}, for the audience {audience}{accepts}"
             );
             if !reached.insert(name) {
                 continue;

@@ -120,6 +120,8 @@ impl Provider {
         let audience = match self.settings.client_assertion_audience.as_deref() {
             Some("endpoint") => url.as_str(),
             Some(audience) => audience,
+            // A template identifies no authorization server.
+            None if self.registration.expected_issuer().is_template() => url.as_str(),
             None => &self.registration.issuer,
         };
         key.assertion(&self.registration.client_id, audience, now)

@@ -76,12 +76,12 @@ impl From<UserInfoError> for UserInfoRequestError {
 }
 
 impl Provider {
-    /// What UserInfo says about the person `subject`, and about nobody else. `None` when the provider
+    /// What UserInfo says about the user of this issuer and `sub`, and about nobody else. `None` when the provider
     /// has no such endpoint.
     pub(crate) async fn user_info_about(
         self: &Arc<Self>,
         metadata: &Metadata,
-        subject: &str,
+        (issuer, subject): (&str, &str),
         access_token: &Secret,
         requested_by: RequestedBy,
         now: OffsetDateTime,
@@ -104,7 +104,7 @@ impl Provider {
             UserInfoReply::Jwt(jwt) => {
                 let algorithms = self.user_info_algorithms(metadata);
                 let expected = UserInfoExpectations {
-                    issuer: &self.registration.issuer,
+                    issuer,
                     client_id: &self.registration.client_id,
                     subject,
                     algorithms: &algorithms,

@@ -93,11 +93,26 @@ impl RelyingParty {
     ///
     /// # Errors
     ///
-    /// When the session store is not reachable; some may have ended. Ask again: the ends are not kept.
+    /// When the session store is not reachable; some may have ended. Ask again: the ends are not kept. Always where the
+    /// issuer is a template (`oidc.tenants`), for which there is [`end_sessions_at`](Self::end_sessions_at).
     ///
     /// [`Events::session_changed`]: crate::Events::session_changed
     pub async fn end_sessions(&self, subject: &str) -> Result<Option<usize>, StoreError> {
-        let (issuer, cause) = (self.issuer(), EndCause::App);
+        self.end_sessions_at(self.only_issuer()?, subject).await
+    }
+
+    /// As [`end_sessions`](Self::end_sessions), of the person whom this issuer knows by this `sub`:
+    /// [`User::issuer`](crate::User::issuer). Of a template, each tenant is an issuer.
+    ///
+    /// # Errors
+    ///
+    /// When the session store is not reachable; some may have ended. Ask again: the ends are not kept.
+    pub async fn end_sessions_at(
+        &self,
+        issuer: &str,
+        subject: &str,
+    ) -> Result<Option<usize>, StoreError> {
+        let cause = EndCause::App;
         let owner = self.sessions.names.subject(issuer, subject);
         let mut ended = vec![];
         let ending = self
@@ -137,10 +152,35 @@ impl RelyingParty {
     ///
     /// # Errors
     ///
-    /// When the session store is not reachable.
+    /// When the session store is not reachable. Always where the issuer is a template (`oidc.tenants`), for which there is
+    /// [`sessions_at`](Self::sessions_at).
     pub async fn sessions_of(&self, subject: &str) -> Result<Option<Vec<SessionInfo>>, StoreError> {
-        let owner = self.sessions.names.subject(self.issuer(), subject);
+        self.sessions_at(self.only_issuer()?, subject).await
+    }
+
+    /// As [`sessions_of`](Self::sessions_of), of the person whom this issuer knows by this `sub`:
+    /// [`User::issuer`](crate::User::issuer). Of a template, each tenant is an issuer.
+    ///
+    /// # Errors
+    ///
+    /// When the session store is not reachable.
+    pub async fn sessions_at(
+        &self,
+        issuer: &str,
+        subject: &str,
+    ) -> Result<Option<Vec<SessionInfo>>, StoreError> {
+        let owner = self.sessions.names.subject(issuer, subject);
         self.sessions.of(&owner, self.clock.now()).await
+    }
+
+    /// The issuer of all users, if there is one.
+    fn only_issuer(&self) -> Result<&str, StoreError> {
+        match self.client() {
+            Some(client) if client.provider.registration.tenants.is_some() => {
+                Err(StoreError::of_ambiguous_subject())
+            }
+            _ => Ok(self.issuer()),
+        }
     }
 
     /// Where to send the browser to sign out at the provider too, if that has such a place. What a store has of the
@@ -197,9 +237,8 @@ impl RelyingParty {
     ) -> Result<(), LogoutRefusal> {
         let metadata = provider.metadata(now).await?;
         let algorithms = provider.logout_token_algorithms(&metadata);
-        let issuer = &provider.registration.issuer;
         let expected = LogoutTokenExpectations {
-            issuer,
+            issuer: provider.registration.expected_issuer(),
             client_id: &provider.registration.client_id,
             trusted_audiences: &self.settings.trusted_audiences,
             algorithms: &algorithms,
@@ -217,6 +256,7 @@ impl RelyingParty {
             .await??;
 
         // §2.6, step 8: no token twice.
+        let issuer = &*token.issuer;
         let jti = self.sessions.names.jti(issuer, &token.jti);
         let life = token.ends.saturating_sub(now.unix_timestamp()).max(1);
         let life = Duration::from_secs(life.unsigned_abs());
@@ -256,7 +296,6 @@ impl RelyingParty {
         match self.sessions.end_matching(&owner, cause, now, ended).await {
             Ok(()) => {
                 if self.sessions.is_in_cookies() {
-                    let issuer = &**issuer;
                     ended.push(SessionChange::ended_all(issuer, subject, sid, cause));
                 }
                 observing::backchannel_logout(ended.len());
@@ -280,7 +319,7 @@ impl RelyingParty {
         now: OffsetDateTime,
         ended: &mut Vec<SessionChange>,
     ) -> Result<FrontChannelLogout, StoreError> {
-        if issuer != provider.registration.issuer || sid.is_empty() {
+        if !provider.registration.expected_issuer().accepts(issuer) || sid.is_empty() {
             return Ok(FrontChannelLogout::NotOurs);
         }
         let sessions = &self.sessions;

@@ -674,7 +674,7 @@ impl RelyingParty {
         };
         let algorithms = provider.id_token_algorithms(metadata);
         let expected = IdTokenExpectations {
-            issuer: &provider.registration.issuer,
+            issuer: provider.registration.expected_issuer(),
             client_id: &provider.registration.client_id,
             trusted_audiences: &self.settings.trusted_audiences,
             algorithms: &algorithms,
@@ -687,6 +687,7 @@ impl RelyingParty {
             clock_skew: self.settings.clock_skew,
         };
         let original = OriginalSignIn {
+            issuer: &current.issuer,
             claims: &current.claims,
             nonce: old.nonce.as_ref(),
         };
@@ -724,7 +725,7 @@ impl RelyingParty {
         }
         let asked = provider.user_info_about(
             metadata,
-            session.subject(),
+            (&session.issuer, session.subject()),
             access_token,
             RequestedBy::Session,
             now,

@@ -98,5 +98,7 @@ impl Revocations {
 fn is_one_grant(session: &CurrentSession, successor: &CurrentSession) -> bool {
     let sids = session.sid().zip(successor.sid());
     let is_other_sid = sids.is_some_and(|(sid, other)| sid != other);
-    session.subject() == successor.subject() && !is_other_sid
+    let is_same_user =
+        session.issuer == successor.issuer && session.subject() == successor.subject();
+    is_same_user && !is_other_sid
 }

@@ -4,7 +4,7 @@
 //! A route calls [`begin_sign_in`](Client::begin_sign_in), and when the browser is back
 //! [`accept_response`](Client::accept_response) and [`complete`](Client::complete).
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use rocket::{Request, http::CookieJar};
 use time::OffsetDateTime;
@@ -99,7 +99,7 @@ impl Client<'_> {
     ) -> Result<Secret, SignInError> {
         let metadata = self.provider.metadata(now).await?;
         let announces_iss = metadata.authorization_response_iss_parameter_supported();
-        Ok(response.accept(&self.provider.registration.issuer, announces_iss)?)
+        Ok(response.accept(self.provider.registration.expected_issuer(), announces_iss)?)
     }
 
     /// The session that an attempt leads to: begun by this callback, or by an identical one.
@@ -181,16 +181,17 @@ impl Client<'_> {
                 .accept_id_token(&metadata, &secrets.nonce, &tokens, now)
                 .await?;
             step("the ID token holds");
+            let issuer: Arc<str> = id_token.issuer().into();
             let session_expiry = id_token.session_expiry;
             let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
             let ends = self
-                .earlier_ends(&id_token.claims, attempt, since_code)
+                .earlier_ends(&issuer, &id_token.claims, attempt, since_code)
                 .await?;
             let sources = self
                 .with_user_info(&metadata, id_token, &tokens, now)
                 .await?;
             step("UserInfo was asked, if there is any");
-            Ok((sources, session_expiry, ends))
+            Ok((issuer, sources, session_expiry, ends))
         };
         let sources: Result<_, NotBegun> = sources.await;
         let issuer = &self.provider.registration.issuer;
@@ -198,7 +199,8 @@ impl Client<'_> {
         let old = SessionTokens::default();
         let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
         match sources {
-            Ok((sources, session_expiry, ends)) => {
+            Ok((issuer, sources, session_expiry, ends)) => {
+                session.issuer = issuer;
                 session.end_by(session_expiry);
                 session.claims = sources.merged();
                 observing::claims_by_reference(&session.claims.by_reference());
@@ -221,11 +223,11 @@ impl Client<'_> {
     /// is more careful if they agree, and never less if they do not.
     async fn earlier_ends(
         &self,
+        issuer: &str,
         claims: &Claims,
         attempt: &SignInAttempt,
         since_code: impl FnOnce() -> Duration,
     ) -> Result<EarlierEnds, NotBegun> {
-        let issuer = &self.provider.registration.issuer;
         let read = self.sessions.read_ends(issuer, claims, self.clock.now());
         let read = match read.await {
             Ok(read) => read,
@@ -264,7 +266,7 @@ impl Client<'_> {
         let algorithms = self.provider.id_token_algorithms(metadata);
         let acr_values = self.settings.acr_values();
         let expected = IdTokenExpectations {
-            issuer: &self.provider.registration.issuer,
+            issuer: self.provider.registration.expected_issuer(),
             client_id: &self.provider.registration.client_id,
             trusted_audiences: &self.settings.trusted_audiences,
             algorithms: &algorithms,
@@ -302,14 +304,11 @@ impl Client<'_> {
     ) -> Result<ClaimSources, SignInError> {
         let user_info = match self.settings.user_info_enabled {
             true => {
-                let (subject, token) = (id_token.subject(), &tokens.access_token);
-                let asked = self.provider.user_info_about(
-                    metadata,
-                    subject,
-                    token,
-                    RequestedBy::Session,
-                    now,
-                );
+                let user = (id_token.issuer(), id_token.subject());
+                let token = &tokens.access_token;
+                let asked =
+                    self.provider
+                        .user_info_about(metadata, user, token, RequestedBy::Session, now);
                 match asked.await {
                     Err(error) if self.settings.user_info_optional && error.is_outage() => {
                         tracing::warn!(

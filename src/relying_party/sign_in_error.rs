@@ -57,7 +57,7 @@ pub enum SignInError {
     /// 502: the token reply has no ID token (OpenID Connect Core 1.0 §3.1.3.3).
     #[error("the token reply has no `id_token`")]
     IdTokenMissing,
-    /// 502: the ID token does not hold.
+    /// 502: the ID token is not accepted; 403 when it is of a tenant that `tenants` does not accept.
     #[error("the ID token is refused: {0}")]
     IdToken(TokenError),
     /// 502: UserInfo does not hold.
@@ -200,7 +200,8 @@ impl SignInError {
                 "check that the provider's client allows the code flow with `openid`",
             ),
             SignInError::IdToken(error) | SignInError::UserInfo(error) => {
-                Facts::new(error.reason(), 502, error.remedy())
+                let status = if error.is_about_tenant() { 403 } else { 502 };
+                Facts::new(error.reason(), status, error.remedy())
             }
             SignInError::Provider(error) => {
                 Facts::new(error.reason(), error.status(), error.remedy())

@@ -96,7 +96,7 @@ impl<C> User<C> {
         self.text("sub").unwrap_or_default()
     }
 
-    /// The provider that says so.
+    /// The provider that says so; where it has an issuer for each tenant (`oidc.tenants`), that of the user's tenant.
     pub fn issuer(&self) -> &str {
         &self.session.issuer
     }

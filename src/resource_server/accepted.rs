@@ -92,7 +92,7 @@ impl Accepted {
                 .provider
                 .user_info_about(
                     &metadata,
-                    subject,
+                    (self.token.issuer(), subject),
                     &self.token.token,
                     RequestedBy::ApiClient(client),
                     now,

@@ -142,7 +142,7 @@ fn issuers(
         let is_listed = is_listed.unwrap_or(issuer.accepts() != Accepts::IdentityTokens);
         // Without metadata, nobody is sent there for a token.
         if is_listed && !issuer.has_keys_alone() {
-            authorization_servers.push(issuer.name().to_owned());
+            authorization_servers.extend(issuer.authorization_servers());
         }
         issuers.push(Arc::new(issuer));
     }

@@ -13,7 +13,7 @@ use crate::{
     printable::printable,
     provider::{KeyPurpose, Metadata, ProviderError},
     token::{
-        Accepts, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, KeySet,
+        Accepts, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, JwsError, KeySet,
         SigningAlgorithm, UnverifiedAccessToken,
     },
 };
@@ -29,6 +29,8 @@ pub(crate) struct ExaminedField {
     pub actual: Option<String>,
     /// Why the guard refuses it; `None` when it does not.
     pub error: Option<BearerError>,
+    /// Why that is not known, in a sentence: the metadata would say it.
+    pub undecided: Option<String>,
 }
 
 impl ResourceServer {
@@ -53,6 +55,7 @@ impl ResourceServer {
             expected: "one token of letters, digits and -._~+/=, not too long".to_owned(),
             actual: Some(length),
             error: shape.err(),
+            undecided: None,
         });
         if is_refused {
             return fields;
@@ -93,6 +96,7 @@ impl ResourceServer {
                 expected: "a signed JWT".to_owned(),
                 actual: None,
                 error: parsed.err().map(BearerError::from),
+                undecided: None,
             });
         };
         let found = issuer_of(api.issuers(), &unverified);
@@ -103,9 +107,11 @@ impl ResourceServer {
         };
         let expected = &issuer.expected;
 
-        let metadata = match keys {
-            Some(_) => None,
-            None => match issuer.provider.current_metadata().await {
+        // Where the settings name the keys or all endpoints, no metadata is requested.
+        let is_offline = keys.is_some() && issuer.provider.is_discovered();
+        let metadata = match is_offline {
+            true => None,
+            false => match issuer.provider.current_metadata().await {
                 Ok(metadata) => Some(metadata),
                 Err(error) => {
                     fields.push(provider_is_away(error));
@@ -134,12 +140,15 @@ impl ResourceServer {
                 name,
                 expected: api.expected(name, expected, algorithms, now),
                 actual: actual(&unverified, name),
+                undecided: is_offline
+                    .then(|| undecided(name, error.as_ref(), &unverified, expected, keys, now))
+                    .flatten(),
                 error: error.map(BearerError::from),
             });
         }
         let signature = match (keys, &metadata) {
             (Some(keys), _) => unverified
-                .check_signature(keys, algorithms)
+                .check_signature(keys, algorithms, expected)
                 .map(drop)
                 .map_err(BearerError::from),
             (None, Some(metadata)) => {
@@ -158,6 +167,7 @@ impl ResourceServer {
                 .kid()
                 .map(|kid| format!("by the key {:?}", printable(kid))),
             error: signature.err(),
+            undecided: None,
         });
         let scopes = unverified.scopes(expected);
         fields.push(scope(scopes, required_scopes));
@@ -179,6 +189,7 @@ impl ResourceServer {
                 expected: "a signed JWT: others are for the provider to judge".to_owned(),
                 actual: None,
                 error: Some(AccessTokenError::Opaque.into()),
+                undecided: None,
             });
         };
         let endpoint = match introspection_endpoint(issuer, now).await {
@@ -198,6 +209,7 @@ impl ResourceServer {
             expected: format!("active, for {}", list(issuer.audience())),
             actual: verdict.as_ref().ok().map(|_| "active".to_owned()),
             error: verdict.err(),
+            undecided: None,
         });
         fields.extend(scopes.map(|scopes| scope(scopes, required_scopes)));
     }
@@ -246,6 +258,49 @@ impl Api {
     }
 }
 
+/// What a check depends on that the metadata of an issuer says, where it is not read.
+fn undecided(
+    name: &str,
+    error: Option<&AccessTokenError>,
+    token: &UnverifiedAccessToken<'_>,
+    expected: &AccessTokenExpectations,
+    keys: Option<&KeySet>,
+    now: OffsetDateTime,
+) -> Option<String> {
+    let issuer = printable(&expected.issuer);
+    match name {
+        "use" => {
+            let all = AllowedAlgorithms::only(SigningAlgorithm::ASYMMETRIC);
+            let verdicts = token.every_check(expected, all, true, now);
+            let (_, otherwise) = verdicts.into_iter().find(|(check, _)| *check == name)?;
+            let differs = otherwise.is_none() != error.is_none();
+            let refused = error.or(otherwise.as_ref()).filter(|_| differs)?;
+            Some(format!(
+                "the metadata of {issuer} is not read (`--jwks`): it is accepted if that names no endpoint to sign in or get tokens at, else {refused}"
+            ))
+        }
+        "alg" if expected.algorithms.is_none() && error.is_none() => {
+            // Metadata that names none stands for RS256, and each must name it (Discovery §3).
+            let least = AllowedAlgorithms {
+                listed: &[SigningAlgorithm::RS256],
+                keys_name_more: true,
+            };
+            let verdict = token.check_signature(keys?, least, expected);
+            let is_open = matches!(
+                verdict,
+                Err(AccessTokenError::Jws(JwsError::AlgorithmNotAllowed { .. }))
+            );
+            is_open.then(|| {
+                format!(
+                    "the metadata of {issuer} is not read (`--jwks`): it is accepted if that lists {}",
+                    token.algorithm().as_str()
+                )
+            })
+        }
+        _ => None,
+    }
+}
+
 async fn check_signature(
     issuer: &Issuer,
     metadata: &Metadata,
@@ -259,7 +314,7 @@ async fn check_signature(
             metadata,
             KeyPurpose::AnyRequest(None),
             now,
-            |keys| unverified.check_signature(keys, algorithms),
+            |keys| unverified.check_signature(keys, algorithms, &issuer.expected),
             AccessTokenError::wants_fresh_keys,
         )
         .await??;
@@ -301,6 +356,7 @@ fn scope(actual: Vec<String>, required: &[String]) -> ExaminedField {
             required: required.join(" "),
             actual,
         }),
+        undecided: None,
     }
 }
 
@@ -310,6 +366,7 @@ fn provider_is_away(error: ProviderError) -> ExaminedField {
         expected: "its metadata and keys, without which no signature is checked".to_owned(),
         actual: None,
         error: Some(error.into()),
+        undecided: None,
     }
 }
 

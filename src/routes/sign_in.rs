@@ -81,11 +81,14 @@ impl Handler for InitiateLogin {
         };
         let parameter = |name| request.query_value::<String>(name).and_then(Result::ok);
         if let Some(client) = visit.rp.client() {
-            let expected = &client.provider.registration.issuer;
+            let expected = client.provider.registration.expected_issuer();
             let actual = parameter("iss");
-            if actual.as_ref() != Some(expected) {
+            if !actual
+                .as_deref()
+                .is_some_and(|actual| expected.accepts(actual))
+            {
                 let error = SignInError::InitiatedBy {
-                    expected: expected.clone(),
+                    expected: expected.as_str().to_owned(),
                     actual: actual.as_deref().map(printable),
                 };
                 let home = ReturnTo::home();

@@ -123,7 +123,8 @@ impl SessionChange {
         self.cause.reason()
     }
 
-    /// The provider that the user signed in at.
+    /// The provider that the user signed in at, as [`User::issuer`](crate::User::issuer). Of a session of which nothing but
+    /// its id is known, and of a provider with an issuer for each tenant (`oidc.tenants`), the template.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
@@ -226,11 +227,11 @@ impl SessionChange {
 
     /// Whether it is about this session.
     pub(crate) fn is_about_session(&self, session: &CurrentSession) -> bool {
-        if self.issuer != session.issuer {
-            return false;
-        }
         if let Some(id) = &self.session_id {
             return id == session.name();
+        }
+        if self.issuer != session.issuer {
+            return false;
         }
         let is_of_user = self.subject.as_deref() == Some(session.subject());
         match (&self.sid, session.sid()) {

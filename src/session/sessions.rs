@@ -42,7 +42,7 @@ use crate::{
     keys::KeyRing,
     secret::Secret,
     settings::{SessionSettings, StoreKind, StoreUrl},
-    token::Claims,
+    token::{Claims, Tenants},
 };
 
 /// How often a replacement in a store is tried again after another request replaced the session.
@@ -73,6 +73,8 @@ pub(crate) struct Sessions {
     keys: KeyRing,
     cookies: SessionCookies,
     pub(super) issuer: Arc<str>,
+    /// Those that are accepted, if the issuer is a template.
+    tenants: Option<Tenants>,
     pub(crate) names: Names,
     pub(super) is_in_cookies: bool,
     /// Has the sessions, or with cookies: which of them have ended, and which generation is the newest.
@@ -136,6 +138,7 @@ impl Sessions {
             keys: cookies.keys.clone(),
             cookies: SessionCookies::new(cookies, settings.cookie.as_deref()),
             issuer: issuer.into(),
+            tenants: None,
             is_in_cookies,
             store: shared.unwrap_or_else(|| memory()),
             is_shared,
@@ -156,6 +159,12 @@ impl Sessions {
     /// Whether the provider may end sessions by requests that nobody signs.
     pub(crate) fn with_front_channel(mut self, is_on: bool) -> Sessions {
         self.known_sids = is_on.then(KnownSids::new);
+        self
+    }
+
+    /// Whose sessions there are, if the issuer is a template.
+    pub(crate) fn with_tenants(mut self, tenants: Option<Tenants>) -> Sessions {
+        self.tenants = tenants;
         self
     }
 

@@ -49,6 +49,7 @@ pub(super) const SETTINGS: &[(&str, Form)] = &[
     ("private_key_id", Form::Text),
     ("client_assertion_audience", Form::Text),
     ("server_metadata_url", Form::Url),
+    ("tenants", Form::Words),
     ("insecure_http_hosts", Form::Words),
     ("scopes", Form::Words),
     ("clock_skew", Form::Duration),
@@ -130,7 +131,7 @@ impl Form {
             ("client_secrets", "web") => Some(Form::Table),
             ("issuers", member) => match member.split_once('.')? {
                 (_, "issuer") => Some(Form::Text),
-                (_, "audience") => Some(Form::Words),
+                (_, "audience" | "tenants") => Some(Form::Words),
                 (_, "server_metadata_url" | "jwks_uri") => Some(Form::Url),
                 (_, "accepts" | "audience_claim") => Some(Form::Text),
                 (_, "roles_claim") => Some(Form::Words),

@@ -15,7 +15,10 @@ use super::{
     site::Site,
     stray_characters::{has_control, trimmed},
 };
-use crate::{secret::Secret, token::ClientKey};
+use crate::{
+    secret::Secret,
+    token::{ClientKey, ExpectedIssuer, Tenants},
+};
 
 /// What the launch knows beside the table.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +57,10 @@ pub(crate) enum Mode {
 /// The client as the provider knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
+    /// As the metadata has it.
     pub issuer: String,
+    /// Those that are accepted, if the issuer is a template.
+    pub tenants: Option<Tenants>,
     /// Empty for an API that needs none.
     pub client_id: String,
     pub client_secret: Option<Secret>,
@@ -66,6 +72,11 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
+    /// Whose tokens are accepted.
+    pub(crate) fn expected_issuer(&self) -> ExpectedIssuer<'_> {
+        ExpectedIssuer::new(&self.issuer, self.tenants.as_ref())
+    }
+
     /// Whether there is something to authenticate by at the introspection endpoint.
     pub(crate) fn may_introspect(&self, settings: &Settings) -> bool {
         !self.client_id.is_empty()
@@ -234,6 +245,7 @@ impl Settings {
         };
         Ok(Registration {
             issuer: issuer.clone(),
+            tenants: self.tenants_of("", issuer, &self.tenants, &metadata)?,
             client_id,
             client_secret: self.secret(client_secrets)?,
             client_key: self.client_key()?,

@@ -21,7 +21,7 @@ use super::{
     key::Form,
     value::{self, Address, PresetName, Text},
 };
-use crate::token::Accepts;
+use crate::token::{Accepts, TENANT_ID};
 
 /// A provider whose settings are known: its name, and which of its issuers it is.
 ///
@@ -30,7 +30,7 @@ use crate::token::Accepts;
 /// | `name` | with | stands for | see |
 /// |---|---|---|---|
 /// | `google` | | `issuer = "https://accounts.google.com"` | [Google](https://developers.google.com/identity/openid-connect/openid-connect#discovery) |
-/// | `microsoft` | `tenant` | `issuer = "https://login.microsoftonline.com/{tenant}/v2.0"`, `user_info_enabled = false` | [Microsoft](https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc), [UserInfo](https://learn.microsoft.com/entra/identity-platform/userinfo#consider-using-an-id-token-instead) |
+/// | `microsoft` | `tenant` | `issuer = "https://login.microsoftonline.com/{tenant}/v2.0"`, `user_info_enabled = false`; for `organizations` and `common`, `issuer = "https://login.microsoftonline.com/{tenantid}/v2.0"` and `server_metadata_url`, beside which [`Settings::tenants`] is needed | [Microsoft](https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc), [UserInfo](https://learn.microsoft.com/entra/identity-platform/userinfo#consider-using-an-id-token-instead) |
 /// | `auth0` | `domain` | `issuer = "https://{domain}/"`, `accepts = "untyped_tokens"`; with one `audience`, `extra_authorization_parameters.audience` | [Auth0](https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens#control-access-token-audience) |
 /// | `keycloak` | `url`, `realm` | `issuer = "{url}/realms/{realm}"` | [Keycloak](https://www.keycloak.org/securing-apps/oidc-layers#_oidc_available_endpoints) |
 ///
@@ -42,7 +42,8 @@ pub struct ProviderPreset {
     /// `google`, `microsoft`, `auth0` or `keycloak`.
     #[serde(deserialize_with = "value::via::<_, PresetName, _>")]
     pub name: KnownProvider,
-    /// For `microsoft`: the id of the directory, a GUID.
+    /// For `microsoft`: the id of the directory, a GUID; or, for the directories that [`Settings::tenants`] lists,
+    /// `organizations`, or `common` where personal accounts are among them.
     ///
     /// _Default:_ none
     #[serde(default, deserialize_with = "value::optional::<_, Text, _>")]
@@ -70,13 +71,17 @@ pub struct ProviderPreset {
 pub enum KnownProvider {
     /// Google accounts.
     Google,
-    /// One directory of Microsoft Entra ID.
+    /// One directory of Microsoft Entra ID, or those of the setting `tenants`.
     Microsoft,
     /// A tenant of Auth0.
     Auth0,
     /// A realm of a Keycloak.
     Keycloak,
 }
+
+const MICROSOFT: &str = "https://login.microsoftonline.com";
+/// The names of Microsoft's that stand for several directories, the second for personal accounts too.
+const SHARED: [&str; 2] = ["organizations", "common"];
 
 /// What a preset stands for, below everything that is set.
 pub(super) struct Expansion {
@@ -96,6 +101,12 @@ impl Settings {
         let client_secrets = self.client_secrets()?;
         if client_secrets.is_none_or(|table| table.issuer.is_none()) {
             settings["issuer"] = json!(issuer);
+            // It is the metadata of no other issuer.
+            if self.issuer.is_none()
+                && let Some(url) = preset.shared_metadata()
+            {
+                settings["server_metadata_url"] = json!(url);
+            }
         }
         match (preset.name, self.audience.as_deref()) {
             (KnownProvider::Microsoft, _) => settings["user_info_enabled"] = json!(false),
@@ -122,13 +133,16 @@ impl ProviderPreset {
             KnownProvider::Google => Ok("https://accounts.google.com".to_owned()),
             KnownProvider::Microsoft => {
                 let tenant = self.needed(&self.tenant, "tenant")?;
+                let is_shared = SHARED.contains(&&**tenant);
                 match is_guid(tenant) {
-                    true => Ok(format!("https://login.microsoftonline.com/{tenant}/v2.0")),
-                    // The metadata of `common`, or of a domain's name, speaks of another issuer.
+                    _ if is_shared => Ok(format!("{MICROSOFT}/{TENANT_ID}/v2.0")),
+                    true => Ok(format!("{MICROSOFT}/{tenant}/v2.0")),
+                    // The metadata of `consumers`, or of a domain's name, speaks of another issuer.
                     false => Err((
                         format!("the tenant {tenant:?} is not the id of one directory"),
                         "write the directory (tenant) id, a GUID; personal accounts are in \
-                         `9188040d-6c67-4c5b-b112-36a304b66dad`"
+                         `9188040d-6c67-4c5b-b112-36a304b66dad`; for several directories, write \
+                         `organizations`, or `common` with personal accounts, and set `tenants`"
                             .to_owned(),
                     )),
                 }
@@ -158,6 +172,16 @@ impl ProviderPreset {
                 }
             }
         }
+    }
+
+    /// Where the metadata is that several tenants share.
+    fn shared_metadata(&self) -> Option<String> {
+        let tenant = self
+            .tenant
+            .as_deref()
+            .filter(|tenant| SHARED.contains(tenant))?;
+        let is_microsoft = self.name == KnownProvider::Microsoft;
+        is_microsoft.then(|| format!("{MICROSOFT}/{tenant}/v2.0/.well-known/openid-configuration"))
     }
 
     fn needed<'a, T>(&self, value: &'a Option<T>, member: &str) -> Result<&'a T, (String, String)> {

@@ -71,6 +71,11 @@ pub struct IssuerSettings {
     /// _Default:_ `{issuer}/.well-known/openid-configuration`
     #[serde(default, deserialize_with = "value::optional::<_, Address, _>")]
     pub server_metadata_url: Option<Url>,
+    /// As [`Settings::tenants`].
+    ///
+    /// _Default:_ `[]`
+    #[serde(default, deserialize_with = "value::via::<_, Words, _>")]
+    pub tenants: Vec<String>,
     /// Where its keys are, for an issuer without metadata.
     ///
     /// _Default:_ what the metadata says
@@ -139,7 +144,11 @@ impl ApiSettings {
 
 impl IssuerSettings {
     /// As whom a further issuer knows us: as nobody. Its metadata and keys are read, and no more.
-    pub(crate) fn registration(&self, settings: &Settings) -> Result<Registration, SettingsError> {
+    pub(crate) fn registration(
+        &self,
+        name: &str,
+        settings: &Settings,
+    ) -> Result<Registration, SettingsError> {
         let metadata = match (&self.jwks_uri, &self.server_metadata_url) {
             (Some(url), _) => MetadataSource::Keys {
                 jwks_uri: url.clone(),
@@ -147,8 +156,10 @@ impl IssuerSettings {
             (None, Some(url)) => MetadataSource::Discovery { url: url.clone() },
             (None, None) => settings.discovery(&self.issuer)?,
         };
+        let table = format!("issuers.{name}.");
         Ok(Registration {
             issuer: self.issuer.clone(),
+            tenants: settings.tenants_of(&table, &self.issuer, &self.tenants, &metadata)?,
             client_id: String::new(),
             client_secret: None,
             client_key: None,

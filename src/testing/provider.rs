@@ -327,6 +327,7 @@ impl TestProvider {
         settings.enabled = true;
         settings.dev_provider = None;
         settings.server_metadata_url = None;
+        settings.tenants = vec![];
         settings.client_secrets = None;
         settings.client_secret_file = None;
         settings.id_token_signing_algs = None;

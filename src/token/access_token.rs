@@ -10,11 +10,11 @@ use time::OffsetDateTime;
 pub(crate) use roles::ClaimPath;
 
 use super::{
-    Accepts, AccessTokenError, AllowedAlgorithms, ClaimError, Claims, Jws, KeySet,
-    SigningAlgorithm,
+    Accepts, AccessTokenError, AllowedAlgorithms, ClaimError, Claims, ExpectedIssuer, Jws, KeySet,
+    SigningAlgorithm, Tenants,
     checks::{
-        audiences, check_exp, check_iat, check_iss, check_nbf, optional_seconds, optional_string,
-        seconds, since_1970, string,
+        audiences, check_exp, check_iat, check_nbf, optional_seconds, optional_string, seconds,
+        since_1970, string,
     },
     json::type_name,
     parse_object,
@@ -32,7 +32,10 @@ pub(crate) const MAX_ACCESS_TOKEN: usize = 16 * 1024;
 /// What an access token must say to be accepted.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessTokenExpectations {
+    /// As the metadata has it.
     pub(crate) issuer: String,
+    /// Those that are accepted, if the issuer is a template.
+    pub(crate) tenants: Option<Tenants>,
     /// The token must name one of these.
     pub(crate) audience: Vec<String>,
     pub(crate) audience_claim: AudienceClaim,
@@ -64,6 +67,10 @@ pub enum AudienceClaim {
 }
 
 impl AccessTokenExpectations {
+    pub(crate) fn issuer(&self) -> ExpectedIssuer<'_> {
+        ExpectedIssuer::new(&self.issuer, self.tenants.as_ref())
+    }
+
     /// Whether an ID token of this app has one of the audiences.
     pub(crate) fn audience_is_client_id(&self) -> bool {
         self.audience.contains(&self.client_id)
@@ -151,8 +158,8 @@ impl<'a> UnverifiedAccessToken<'a> {
         hear("typ", check_header_type(self.jws.typ()))?;
         let alg = self.jws.may_be_allowed(algorithms);
         hear("alg", alg.map_err(Into::into))?;
-        let iss = check_iss(claims, &expected.issuer);
-        hear("iss", iss.map_err(Into::into))?;
+        let iss = expected.issuer().check(claims);
+        hear("iss", iss.map(drop).map_err(Into::into))?;
         let (audience, aud) = match matched_audience(claims, expected) {
             Ok(audience) => (audience, Ok(())),
             Err(error) => (MatchedAudience::Unknown, Err(error)),
@@ -180,8 +187,10 @@ impl<'a> UnverifiedAccessToken<'a> {
         &self,
         keys: &KeySet,
         algorithms: AllowedAlgorithms<'_>,
+        expected: &AccessTokenExpectations,
     ) -> Result<SignatureChecked, AccessTokenError> {
-        self.jws.check_signature_by_keys(keys, algorithms)?;
+        let issuer = expected.issuer();
+        self.jws.check_signature_by_keys(keys, algorithms, issuer)?;
         Ok(SignatureChecked(()))
     }
 
@@ -297,8 +306,9 @@ impl AccessToken {
 
         check_types(&claims)?;
         let (at, skew) = (since_1970(now), expected.clock_skew);
-        if claims.contains_key("iss") {
-            check_iss(&claims, &expected.issuer)?;
+        // Which tenant the token is of, nothing else says.
+        if claims.contains_key("iss") || expected.issuer().is_template() {
+            expected.issuer().check(&claims)?;
         }
         if let Some(exp) = optional_seconds(&claims, "exp")? {
             check_exp(exp, at, skew)?;
@@ -349,7 +359,7 @@ impl AccessToken {
         Ok(AccessToken {
             token: Secret::new(token),
             scopes: scopes(&claims, &expected.roles),
-            issuer: expected.issuer.clone(),
+            issuer: issuer_of(&claims, expected),
             exp: optional_seconds(&claims, "exp")?,
             nbf: optional_seconds(&claims, "nbf")?,
             claims: Arc::new(Claims::from(claims)),
@@ -526,6 +536,15 @@ fn scopes(claims: &Map<String, Value>, roles: &[ClaimPath]) -> Vec<String> {
         path.add_roles(claims, &mut scopes);
     }
     scopes
+}
+
+/// Who issued a token whose issuer was checked: of a template, `iss`.
+fn issuer_of(claims: &Map<String, Value>, expected: &AccessTokenExpectations) -> String {
+    let of_tenant = match expected.issuer().is_template() {
+        true => claims.get("iss").and_then(Value::as_str),
+        false => None,
+    };
+    of_tenant.unwrap_or(&expected.issuer).to_owned()
 }
 
 fn add_words(value: Option<&Value>, words: &mut Vec<String>) {

@@ -131,6 +131,7 @@ impl AccessTokenError {
                     "the token is signed with an unknown key"
                 }
                 JwsError::BadSignature { .. } => "the signature of the token is wrong",
+                JwsError::KeyIssuer { .. } => "the token is signed with the key of another issuer",
                 _ => "the token is not a well-formed signed JWT",
             },
             AccessTokenError::Claim(error) => match error {
@@ -138,7 +139,10 @@ impl AccessTokenError {
                 ClaimError::NotYetValid { .. } | ClaimError::IssuedInTheFuture { .. } => {
                     "the token is not valid yet"
                 }
-                ClaimError::Issuer { .. } => "the token comes from another issuer",
+                ClaimError::Issuer { .. } | ClaimError::IssuerOfTenant { .. } => {
+                    "the token comes from another issuer"
+                }
+                ClaimError::Tenant { .. } => "the token comes from a tenant that is not accepted",
                 _ => "a claim of the token is missing or of the wrong type",
             },
             AccessTokenError::TokenType { .. } | AccessTokenError::AnotherUse { .. } => {
@@ -228,6 +232,7 @@ impl AccessTokenError {
                     ClaimError::Missing { claim: "active" }
                         | ClaimError::WrongType { .. }
                         | ClaimError::Issuer { .. }
+                        | ClaimError::IssuerOfTenant { .. }
                 )
         )
     }

@@ -120,7 +120,7 @@ impl KeySet {
         kid: Option<&'a str>,
         algorithm: SigningAlgorithm,
         names_it: bool,
-    ) -> impl Iterator<Item = &'a ParsedPublicKey> {
+    ) -> impl Iterator<Item = FittingKey<'a>> {
         let named = kid.map(|kid| self.by_kid.get(kid).map_or(&[][..], Vec::as_slice));
         let named = named.map(|places| places.iter().map(|place| &self.keys[*place]));
         let all = kid.is_none().then_some(&self.keys);
@@ -129,8 +129,20 @@ impl KeySet {
             .flatten()
             .chain(all.into_iter().flatten())
             .filter(move |key| key.names_algorithm || !names_it)
-            .filter_map(move |key| key.verifier(algorithm))
+            .filter_map(move |key| {
+                Some(FittingKey {
+                    key: key.verifier(algorithm)?,
+                    issuer: key.issuer.as_deref(),
+                })
+            })
     }
+}
+
+/// A key that may verify an algorithm.
+pub(super) struct FittingKey<'a> {
+    pub(super) key: &'a ParsedPublicKey,
+    /// For which issuer it is published, if the set says so.
+    pub(super) issuer: Option<&'a str>,
 }
 
 /// The document of a key set.
@@ -286,6 +298,8 @@ impl KeySetError {
 #[derive(Debug)]
 struct Jwk {
     kid: Option<String>,
+    /// A member of Microsoft Entra ID's; empty when it is no text.
+    issuer: Option<String>,
     /// Whether it says by `alg` which one.
     names_algorithm: bool,
     verifiers: Vec<(SigningAlgorithm, ParsedPublicKey)>,
@@ -326,8 +340,11 @@ impl Jwk {
                 return Err(SkipReason::Algorithm { alg: excerpt(alg) });
             }
         }
+        // No standard has it: whatever it is, it makes no key unusable by itself.
+        let issuer = jwk.get("issuer").filter(|issuer| !issuer.is_null());
         Ok(Jwk {
             kid,
+            issuer: issuer.map(|issuer| issuer.as_str().unwrap_or_default().to_owned()),
             names_algorithm: alg.is_some(),
             verifiers,
         })

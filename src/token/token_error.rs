@@ -38,6 +38,11 @@ impl TokenError {
         }
     }
 
+    /// Whether it is of a tenant that the setting `tenants` does not accept.
+    pub(crate) fn is_about_tenant(&self) -> bool {
+        matches!(&self.0, Kind::IdToken(error) if error.is_about_tenant())
+    }
+
     /// What the caller of an API is told: nothing about this app's settings.
     pub(crate) fn description(&self) -> &'static str {
         match &self.0 {

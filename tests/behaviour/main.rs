@@ -50,4 +50,5 @@ mod sign_in_attempts;
 mod sql_store;
 mod stores;
 mod support;
+mod tenants;
 mod unrecorded_ends;

@@ -156,6 +156,56 @@ async fn every_option_has_its_effect() {
     }
 }
 
+/// The setting `insecure_http_hosts` for the tool, and for the app.
+#[rocket::async_test]
+async fn a_provider_of_a_closed_network_is_asked_by_plain_http() {
+    let tool = Tool::new();
+    let issuer = "http://keycloak.invalid:8080/realms/notes";
+    let refused = |arguments: &[&str], cause: &str, remedy: &str| {
+        let all = [&["register", issuer, "https://app.example"][..], arguments].concat();
+        let ran = tool.run(&all);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.stderr.contains(cause), "{cause}: {ran:?}");
+        assert!(ran.stderr.contains(remedy), "{remedy}: {ran:?}");
+    };
+    let cause = format!("`{issuer}` is neither `https` nor on loopback");
+    refused(
+        &[],
+        &cause,
+        "in a closed network, say `--insecure-http-host keycloak.invalid`",
+    );
+    // Exact names alone.
+    refused(
+        &["--insecure-http-host=invalid"],
+        &cause,
+        "list `keycloak.invalid` in `insecure_http_hosts`",
+    );
+    refused(
+        &["--insecure-http-host=*.invalid"],
+        "is not a host",
+        "insecure_http_hosts",
+    );
+    // Nobody is there, and it was asked.
+    refused(
+        &["--insecure-http-host=keycloak.invalid"],
+        "not reachable",
+        "check that the provider runs",
+    );
+
+    // What is printed has it. At loopback nobody needs it.
+    let provider = provider().await;
+    let ran = tool.run(&[
+        "register",
+        &provider.issuer(),
+        "https://app.example",
+        "--insecure-http-host=keycloak",
+        "--insecure-http-host=10.0.0.7",
+    ]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let line = "insecure_http_hosts = \"keycloak 10.0.0.7\"";
+    assert!(ran.stdout.lines().any(|it| it == line), "{}", ran.stdout);
+}
+
 /// The default of `introspection_auth_method` stays where the client has that method.
 #[rocket::async_test]
 async fn introspection_is_authenticated_as_registered() {

@@ -10,7 +10,7 @@ use super::{Doctor, now};
 use crate::{
     provider::{Metadata, Provider, ProviderError, http_client::is_loopback},
     settings::MetadataSource,
-    token::Document,
+    token::{Document, TENANT_ID},
 };
 
 /// What the provider says of itself.
@@ -79,7 +79,7 @@ impl Doctor {
             Ok(metadata) => metadata,
             Err(error) => {
                 let remedy = match &error {
-                    ProviderError::IssuerMismatch { actual, .. } => {
+                    ProviderError::IssuerMismatch { actual, .. } if !actual.contains(TENANT_ID) => {
                         format!("set `oidc.issuer` to `{actual}`, if that is the provider you mean")
                     }
                     error => error.remedy().to_owned(),

@@ -5,14 +5,25 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rocket::http::CookieJar;
+use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::{Newest, Sessions, unavailable, unknown_key};
 use crate::{
-    keys::DecryptError, keys::Purpose, observing, secret::Secret, session::CurrentSession,
-    session::EndCause, session::SessionChange, session::SignedOut, session::chunks::without_end,
-    session::opened::Opened, session::record, session::store::StoreError,
+    keys::DecryptError,
+    keys::Purpose,
+    observing,
+    secret::Secret,
+    session::CurrentSession,
+    session::EndCause,
+    session::SessionChange,
+    session::SignedOut,
+    session::chunks::without_end,
+    session::opened::Opened,
+    session::record,
+    session::store::StoreError,
     session::store::StoredSession,
+    token::{Claims, ExpectedIssuer},
 };
 
 /// A session that was found.
@@ -271,13 +282,24 @@ impl Sessions {
 
     /// Reads a record that was decrypted just now.
     pub(super) fn opened(&self, record: &[u8]) -> Option<Opened> {
-        let (mut session, body_start) = record::decode(record, &self.issuer)?;
+        let issuer = |claims: &Claims| self.issuer_of(claims);
+        let (mut session, body_start) = record::decode(record, issuer)?;
         self.keep_chosen(&mut session.claims);
         Some(Opened {
             names: self.names_of(&session),
             session: Arc::new(session),
             body: record[body_start..].into(),
         })
+    }
+
+    /// Whose user these claims are about. Of a template: their `iss`, as long as its tenant is accepted.
+    fn issuer_of(&self, claims: &Claims) -> Option<Arc<str>> {
+        if self.tenants.is_none() {
+            return Some(self.issuer.clone());
+        }
+        let expected = ExpectedIssuer::new(&self.issuer, self.tenants.as_ref());
+        let iss = claims.value("iss").and_then(Value::as_str)?;
+        expected.accepts(iss).then(|| iss.into())
     }
 
     /// The session of this browser, for its end: also one that is over by its times.

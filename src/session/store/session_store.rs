@@ -1,8 +1,6 @@
 //! What a session store must do, and what it gets to see.
 
-use std::{sync::Arc, time::Duration};
-
-use thiserror::Error;
+use std::{fmt, sync::Arc, time::Duration};
 
 /// What a request that finds the store unreachable is told to wait.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -173,13 +171,25 @@ pub struct StoredSession {
 }
 
 /// The store did not do its part.
-#[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("the session store is not reachable: {cause}")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreError {
     /// The word of the database or of the operating system, without any value.
     pub cause: String,
+    /// Whether the app asked for a user by `sub` alone, where users of two tenants may have the same.
+    is_ambiguous: bool,
 }
+
+impl fmt::Display for StoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if !self.is_ambiguous {
+            f.write_str("the session store is not reachable: ")?;
+        }
+        f.write_str(&self.cause)
+    }
+}
+
+impl std::error::Error for StoreError {}
 
 impl StoreError {
     /// With the word of the database or of the operating system. It is logged: leave out addresses with
@@ -187,11 +197,23 @@ impl StoreError {
     pub fn new(cause: impl Into<String>) -> StoreError {
         StoreError {
             cause: cause.into(),
+            is_ambiguous: false,
+        }
+    }
+
+    /// Of a question that names a user by `sub` alone, where the issuer is a template.
+    pub(crate) fn of_ambiguous_subject() -> StoreError {
+        StoreError {
+            cause: "a `sub` alone identifies no user where the issuer is a template".to_owned(),
+            is_ambiguous: true,
         }
     }
 
     /// What to do about it.
     pub fn remedy(&self) -> &'static str {
+        if self.is_ambiguous {
+            return "call `end_sessions_at` or `sessions_at`, with `User::issuer` of the user";
+        }
         let says = |code: &str| self.cause.ends_with(code);
         if says("NOAUTH") {
             return "set `oidc.session.url` to an address with the password, such as `redis://user:password@host:6379`";

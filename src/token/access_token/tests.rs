@@ -25,6 +25,7 @@ fn now() -> OffsetDateTime {
 fn expected() -> AccessTokenExpectations {
     AccessTokenExpectations {
         issuer: "https://op.example".into(),
+        tenants: None,
         audience: vec![API.into()],
         audience_claim: AudienceClaim::Aud,
         introspection_needs_audience: true,
@@ -60,7 +61,7 @@ fn judge(
     let algorithms = AllowedAlgorithms::only(algorithms);
     let unverified = UnverifiedAccessToken::parse(token)?;
     let checked = unverified.check(expected, algorithms, false, now())?;
-    let verified = unverified.check_signature(&key_set(), algorithms)?;
+    let verified = unverified.check_signature(&key_set(), algorithms, expected)?;
     unverified.accept(checked, verified, expected)
 }
 
@@ -803,7 +804,7 @@ fn the_purpose_is_judged_anew_in_other_circumstances() {
     let accept = |expected: &AccessTokenExpectations, signs_nobody_in| {
         let unverified = UnverifiedAccessToken::parse(&token).unwrap();
         let checked = unverified.check(expected, algorithms, signs_nobody_in, now())?;
-        let verified = unverified.check_signature(&key_set(), algorithms)?;
+        let verified = unverified.check_signature(&key_set(), algorithms, expected)?;
         unverified.accept(checked, verified, expected)
     };
     let unknown = AccessTokenError::UnknownUse {
@@ -853,7 +854,7 @@ fn access_token_with_the_algorithm_of_its_key() {
         };
         let unverified = UnverifiedAccessToken::parse(token)?;
         let checked = unverified.check(&expected(), algorithms, false, now())?;
-        let verified = unverified.check_signature(&key_set_of(&[jwk]), algorithms)?;
+        let verified = unverified.check_signature(&key_set_of(&[jwk]), algorithms, &expected())?;
         unverified.accept(checked, verified, &expected()).map(drop)
     };
     let not_allowed = |actual| {

@@ -114,7 +114,7 @@ fn verdict(setting: &Setting, typ: Option<&str>, mut claims: Value) -> &'static 
     let judged = UnverifiedAccessToken::parse(&token).and_then(|unverified| {
         let nobody = setting.signs_nobody_in;
         let checked = unverified.check(&expected, algorithms, nobody, now())?;
-        let verified = unverified.check_signature(&key_set(), algorithms)?;
+        let verified = unverified.check_signature(&key_set(), algorithms, &expected)?;
         let accepted = unverified.accept(checked, verified, &expected)?;
         // The cache comes to the same.
         accepted.check_again(&expected, nobody, now())
