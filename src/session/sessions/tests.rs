@@ -1,5 +1,6 @@
 //! What requests and nodes that know nothing of each other do to one session.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::{http::Cookie, local::asynchronous::Client};
 use serde_json::json;
 
@@ -7,7 +8,10 @@ use super::*;
 use crate::{
     cookies::CookieChanges,
     keys::SecretKey,
-    session::while_signing_in,
+    session::{
+        EarlierEnds, EndCause, SessionChange, SessionTokens, handed_out::AFTER_SEEN,
+        while_signing_in,
+    },
     settings::CacheSize,
     token::{ClaimSources, Claims},
 };
