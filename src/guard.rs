@@ -20,7 +20,7 @@ pub use optional_user::OptionalUser;
 use crate::{
     clock::Clock,
     observing,
-    relying_party::{Freshness, RelyingParty, SessionHandle, Source, User},
+    relying_party::{Freshness, RelyingParty, SessionHandle, User},
     request::RequestState,
     resource_server::ResourceServer,
     session::{CurrentSession, Session, SignedOut},
@@ -59,16 +59,13 @@ async fn read_session(
     rp: &RelyingParty,
 ) -> Result<CurrentSession, SignedOut> {
     let (jar, now) = (request.cookies(), rp.clock.now());
-    let provider = match &rp.source {
-        Source::Provider(provider) => provider,
-        Source::TestingProfile(profile) => {
-            let marker = rp.cookies.named(TESTING_SIGNED_OUT, "/");
-            let is_signed_out = marker.read(jar).is_some();
-            return match profile.as_ref().filter(|_| !is_signed_out) {
-                Some(claims) => Ok(testing_session(claims, now)),
-                None => Err(SignedOut::Disabled),
-            };
-        }
+    let Some(client) = rp.client() else {
+        let marker = rp.cookies.named(TESTING_SIGNED_OUT, "/");
+        let is_signed_out = marker.read(jar).is_some();
+        return match rp.testing_profile().filter(|_| !is_signed_out) {
+            Some(claims) => Ok(testing_session(claims, now)),
+            None => Err(SignedOut::Disabled),
+        };
     };
 
     let mut ended = vec![];
@@ -81,7 +78,7 @@ async fn read_session(
             observing::session_rejected(reason.reason(), reason);
         }
     })?;
-    rp.learn_algorithm(provider, &found.session);
+    client.learn_algorithm(&found.session);
     let state = RequestState::of(request);
     // A guard that a later fairing asks for cannot change an answer that is made.
     if state.is_ending.get().is_some() || state.answer.is_sent() {
@@ -90,7 +87,7 @@ async fn read_session(
     if found.is_newer {
         state.answer.set(&found.session);
     }
-    match rp.keep_fresh(provider, found.session, now).await {
+    match client.keep_fresh(found.session, now).await {
         Freshness::Fresh(mut session) => {
             // During a forced refresh it would race with the answer that brings the newer cookie.
             if rp.sessions.is_touch_due(&session, now)

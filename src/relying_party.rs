@@ -6,6 +6,7 @@ pub(crate) mod events;
 mod exchange;
 mod logout;
 mod refresh;
+mod refresh_error;
 mod revocations;
 mod revoke_later;
 mod sign_in;
@@ -27,7 +28,7 @@ pub(crate) use self::{
 };
 pub use self::{
     events::{Events, LoggedOut, LoginRedirect, Refused, SignedIn},
-    refresh::RefreshError,
+    refresh_error::RefreshError,
     sign_in_error::SignInError,
     user::{NoAccessToken, User},
 };
@@ -130,6 +131,14 @@ impl RelyingParty {
         match &self.source {
             Source::Provider(provider) => Some(Client { rp: self, provider }),
             Source::TestingProfile(_) => None,
+        }
+    }
+
+    /// Who every visitor is while `enabled = false`; `None` is a signed-out one.
+    pub(crate) fn testing_profile(&self) -> Option<&Claims> {
+        match &self.source {
+            Source::TestingProfile(profile) => profile.as_ref(),
+            Source::Provider(_) => None,
         }
     }
 

@@ -6,7 +6,7 @@ use rocket::{
 };
 
 use crate::{
-    relying_party::{RelyingParty, Source},
+    relying_party::RelyingParty,
     request::{Refusal, RequestState, SignInFailure, is_page_load},
     resource_server::ResourceServer,
     session::SignedOut,
@@ -146,7 +146,7 @@ fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: S
     let Some(rp) = request.rocket().state::<RelyingParty>() else {
         return;
     };
-    let sign_in_helps = matches!(rp.source, Source::Provider(_));
+    let sign_in_helps = rp.client().is_some();
     if sign_in_helps && response.status() == Status::Unauthorized && is_page_load(request) {
         response.set_status(Status::SeeOther);
         let comes_back = reason != SignedOut::RefreshRefused || rp.settings.preserve_next_on_error;

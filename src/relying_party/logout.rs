@@ -1,16 +1,16 @@
 //! Sign-out: by the person here, by the provider, and by the app.
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
 use thiserror::Error;
 use time::OffsetDateTime;
 use url::Url;
 
-use super::RelyingParty;
+use super::{Client, RelyingParty};
 use crate::{
     code_flow::{PendingLogout, ReturnTo, logout_request},
     observing,
-    provider::{KeyPurpose, Provider, ProviderError},
+    provider::{KeyPurpose, ProviderError},
     secret::Secret,
     session::{CurrentSession, EndCause, SessionChange, SessionInfo, store::StoreError},
     settings::{Settings, Site},
@@ -182,12 +182,13 @@ impl RelyingParty {
             _ => Ok(self.issuer()),
         }
     }
+}
 
+impl Client<'_> {
     /// Where to send the browser to sign out at the provider too, if that has such a place. What a store has of the
     /// session is not known while it is down.
     pub(crate) async fn sign_out_at_provider(
         &self,
-        provider: &Arc<Provider>,
         current: Option<&CurrentSession>,
         return_to: ReturnTo,
         now: OffsetDateTime,
@@ -196,7 +197,7 @@ impl RelyingParty {
             return None;
         }
         // A provider that is down must not keep anybody signed in here.
-        let metadata = provider.metadata(now).await.ok()?;
+        let metadata = self.provider.metadata(now).await.ok()?;
         let endpoint = metadata.end_session_endpoint()?;
         let local_path = self.post_logout.local_path.as_ref();
         let pending = local_path.map(|_| PendingLogout::new(return_to));
@@ -205,7 +206,7 @@ impl RelyingParty {
         let url = logout_request(
             endpoint,
             id_token.filter(|id_token| id_token.expose().len() <= MAX_HINT_LEN),
-            &provider.registration.client_id,
+            &self.provider.registration.client_id,
             &self.post_logout.redirect_uri,
             pending.as_ref().map(|pending| &pending.state),
         );
@@ -214,14 +215,14 @@ impl RelyingParty {
 
     /// Learns from the ID token of a session, which was accepted before a restart or at another node, what the
     /// provider signs with.
-    pub(crate) fn learn_algorithm(&self, provider: &Provider, session: &CurrentSession) {
+    pub(crate) fn learn_algorithm(&self, session: &CurrentSession) {
         let is_kept = || self.settings.session.tokens.iter().any(|t| t == "id_token");
-        if provider.has_accepted_id_token() || !is_kept() {
+        if self.provider.has_accepted_id_token() || !is_kept() {
             return;
         }
         let id_token = session.tokens().and_then(|tokens| tokens.id_token.as_ref());
         if let Some(Ok(jws)) = id_token.map(|id_token| Jws::parse(id_token.expose())) {
-            provider.id_token_accepted(jws.algorithm());
+            self.provider.id_token_accepted(jws.algorithm());
         }
     }
 
@@ -229,23 +230,23 @@ impl RelyingParty {
     /// address brings it. Adds the ends, also when the store fails in the middle of it.
     pub(crate) async fn accept_logout_token(
         &self,
-        provider: &Arc<Provider>,
         logout_token: &str,
         client: Option<IpAddr>,
         now: OffsetDateTime,
         ended: &mut Vec<SessionChange>,
     ) -> Result<(), LogoutRefusal> {
-        let metadata = provider.metadata(now).await?;
-        let algorithms = provider.logout_token_algorithms(&metadata);
+        let metadata = self.provider.metadata(now).await?;
+        let algorithms = self.provider.logout_token_algorithms(&metadata);
         let expected = LogoutTokenExpectations {
-            issuer: provider.registration.expected_issuer(),
-            client_id: &provider.registration.client_id,
+            issuer: self.provider.registration.expected_issuer(),
+            client_id: &self.provider.registration.client_id,
             trusted_audiences: &self.settings.trusted_audiences,
             algorithms: &algorithms,
-            client_secret: provider.registration.client_secret.as_ref(),
+            client_secret: self.provider.registration.client_secret.as_ref(),
             clock_skew: self.settings.clock_skew,
         };
-        let token = provider
+        let token = self
+            .provider
             .with_keys(
                 &metadata,
                 KeyPurpose::AnyRequest(client),
@@ -313,13 +314,12 @@ impl RelyingParty {
     /// (OpenID Connect Front-Channel Logout 1.0 §3). Adds the ends.
     pub(crate) async fn front_channel_logout(
         &self,
-        provider: &Provider,
         issuer: &str,
         sid: &str,
         now: OffsetDateTime,
         ended: &mut Vec<SessionChange>,
     ) -> Result<FrontChannelLogout, StoreError> {
-        if !provider.registration.expected_issuer().accepts(issuer) || sid.is_empty() {
+        if !self.provider.registration.expected_issuer().accepts(issuer) || sid.is_empty() {
             return Ok(FrontChannelLogout::NotOurs);
         }
         let sessions = &self.sessions;

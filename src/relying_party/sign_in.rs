@@ -26,7 +26,7 @@ use crate::{
         BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens,
         while_signing_in,
     },
-    token::{ClaimSources, Claims, IdToken, IdTokenExpectations},
+    token::{AllowedAlgorithms, ClaimSources, Claims, IdToken, IdTokenExpectations},
 };
 
 /// A sign-in that has begun.
@@ -251,6 +251,28 @@ impl Client<'_> {
         }
     }
 
+    /// What every ID token of this client must say, at sign-in and at a refresh.
+    pub(super) fn id_token_expectations<'a>(
+        &'a self,
+        algorithms: &'a AllowedAlgorithms,
+        access_token: &'a Secret,
+    ) -> IdTokenExpectations<'a> {
+        let registration = &self.provider.registration;
+        IdTokenExpectations {
+            issuer: registration.expected_issuer(),
+            client_id: &registration.client_id,
+            trusted_audiences: &self.settings.trusted_audiences,
+            algorithms,
+            client_secret: registration.client_secret.as_ref(),
+            nonce: None,
+            accepts_missing_nonce: false,
+            access_token: Some(access_token),
+            max_age: None,
+            acr_values: &[],
+            clock_skew: self.settings.clock_skew,
+        }
+    }
+
     /// Judges the ID token (OpenID Connect Core 1.0 §3.1.3.7).
     async fn accept_id_token(
         &self,
@@ -266,17 +288,11 @@ impl Client<'_> {
         let algorithms = self.provider.id_token_algorithms(metadata);
         let acr_values = self.settings.acr_values();
         let expected = IdTokenExpectations {
-            issuer: self.provider.registration.expected_issuer(),
-            client_id: &self.provider.registration.client_id,
-            trusted_audiences: &self.settings.trusted_audiences,
-            algorithms: &algorithms,
-            client_secret: self.provider.registration.client_secret.as_ref(),
             nonce: Some(nonce),
             accepts_missing_nonce: self.settings.insecure_accept_missing_nonce,
-            access_token: Some(&tokens.access_token),
             max_age: self.settings.max_age(),
             acr_values: &acr_values,
-            clock_skew: self.settings.clock_skew,
+            ..self.id_token_expectations(&algorithms, &tokens.access_token)
         };
 
         let verdict = self

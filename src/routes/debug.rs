@@ -13,7 +13,6 @@ use crate::{
     guard::current_session,
     pages::debug::{self, Section},
     provider::{Provider, http_client::is_loopback},
-    relying_party::Source,
     session::CurrentSession,
     settings::SessionSettings,
 };
@@ -59,7 +58,8 @@ impl Visit<'_, '_> {
                 Err(reason) => format!("{reason} ({})", reason.reason()),
             },
         }];
-        if let Source::Provider(provider) = &self.rp.source {
+        if let Some(client) = self.rp.client() {
+            let provider = client.provider;
             sections.push(Section {
                 title: "Provider's metadata",
                 text: match provider.metadata(self.now).await {

@@ -18,7 +18,7 @@ use crate::{
     guard::{OptionalUser, TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
     observing, pages,
-    relying_party::{FrontChannelLogout, Source, events},
+    relying_party::{FrontChannelLogout, events},
     request::{RequestState, ReturnedQuery},
     session::{SessionChange, SignedOut},
 };
@@ -130,7 +130,7 @@ impl Handler for BackchannelLogout {
         let Some(visit) = Visit::new(request) else {
             return Outcome::Error(Status::InternalServerError);
         };
-        let Source::Provider(provider) = &visit.rp.source else {
+        let Some(client) = visit.rp.client() else {
             return Outcome::Success(refusal("sign-in is disabled here"));
         };
         let Some(pairs) = form(request, data, LARGEST_BODY).await else {
@@ -146,10 +146,9 @@ impl Handler for BackchannelLogout {
 
         let accepting = async {
             let mut ended = vec![];
-            let (client, now) = (visit.client_address(), visit.now);
-            let accepted = visit
-                .rp
-                .accept_logout_token(provider, &logout_token, client, now, &mut ended)
+            let (address, now) = (visit.client_address(), visit.now);
+            let accepted = client
+                .accept_logout_token(&logout_token, address, now, &mut ended)
                 .await;
             let request = Some(request);
             visit.events.sessions_changed(request, ended).await;
@@ -193,7 +192,7 @@ impl Handler for FrontchannelLogout {
         let Some(visit) = Visit::new(request) else {
             return Outcome::Error(Status::InternalServerError);
         };
-        let Source::Provider(provider) = &visit.rp.source else {
+        let Some(client) = visit.rp.client() else {
             return Outcome::Error(Status::NotFound);
         };
         let query = ReturnedQuery::of(request);
@@ -205,9 +204,8 @@ impl Handler for FrontchannelLogout {
         let (issuer, sid) = (parameter("iss"), parameter("sid"));
         let ending = async {
             let mut ended = vec![];
-            let done = visit
-                .rp
-                .front_channel_logout(provider, &issuer, &sid, visit.now, &mut ended)
+            let done = client
+                .front_channel_logout(&issuer, &sid, visit.now, &mut ended)
                 .await;
             let request = Some(request);
             visit.events.sessions_changed(request, ended).await;
@@ -263,22 +261,19 @@ impl Visit<'_, '_> {
     /// Ends this browser's session.
     async fn sign_out(&self) -> Left {
         let return_to = self.next_after_logout();
-        let provider = match &self.rp.source {
-            Source::Provider(provider) => provider,
-            Source::TestingProfile(_) => {
-                let current = current_session(self.request).await;
-                let life = self.rp.settings.session.lifetime;
-                let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");
-                self.set([marker.set("1", life, self.now)]);
-                return Left {
-                    end: None,
-                    reason: current.as_ref().err().map_or("signed_out", |r| r.reason()),
-                    return_to: return_to.to_string(),
-                    at_provider: None,
-                    unrecorded: None,
-                    needs_cookies: true,
-                };
-            }
+        let Some(client) = self.rp.client() else {
+            let current = current_session(self.request).await;
+            let life = self.rp.settings.session.lifetime;
+            let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");
+            self.set([marker.set("1", life, self.now)]);
+            return Left {
+                end: None,
+                reason: current.as_ref().err().map_or("signed_out", |r| r.reason()),
+                return_to: return_to.to_string(),
+                at_provider: None,
+                unrecorded: None,
+                needs_cookies: true,
+            };
         };
         let jar = self.request.cookies();
         let sessions = &self.rp.sessions;
@@ -345,9 +340,7 @@ impl Visit<'_, '_> {
             return left;
         }
         let session = session.as_deref();
-        let there = self
-            .rp
-            .sign_out_at_provider(provider, session, return_to, self.now);
+        let there = client.sign_out_at_provider(session, return_to, self.now);
         let Some((url, pending)) = there.await else {
             return left;
         };
@@ -412,9 +405,10 @@ impl Visit<'_, '_> {
 
     /// Who may have our page in a frame: the provider, as its issuer and its logout page name it.
     async fn provider_origins(&self) -> String {
-        let Source::Provider(provider) = &self.rp.source else {
+        let Some(client) = self.rp.client() else {
             return "'none'".to_owned();
         };
+        let provider = client.provider;
         let mut origins = vec![];
         if let Ok(issuer) = Url::parse(&provider.registration.issuer) {
             origins.push(issuer.origin().ascii_serialization());

@@ -1,0 +1,99 @@
+//! Why a refresh did not succeed, and what follows from that for the session.
+
+use std::time::Duration;
+
+use crate::{
+    provider::ProviderError, provider::RefreshVerdict, session::BeginError,
+    session::CurrentSession, session::SignedOut, session::store::StoreError, token::IdTokenError,
+    token::RefreshedIdTokenError,
+};
+
+/// Why a refresh did not succeed.
+pub(super) enum Failure {
+    /// The session has ended, at the provider or here.
+    Ended(SignedOut),
+    /// This copy of the session cannot go on; the session itself may.
+    SignedOut(SignedOut),
+    AsksForSignIn {
+        reason: &'static str,
+        cause: String,
+    },
+    Later {
+        reason: &'static str,
+        cause: String,
+        retry_after: Option<Duration>,
+        pending: Option<CurrentSession>,
+    },
+}
+
+impl Failure {
+    pub(super) fn later(reason: &'static str, cause: String) -> Failure {
+        Failure::Later {
+            reason,
+            cause,
+            retry_after: None,
+            pending: None,
+        }
+    }
+}
+
+impl From<ProviderError> for Failure {
+    fn from(error: ProviderError) -> Failure {
+        let reason = error.reason();
+        match RefreshVerdict::of(&error) {
+            RefreshVerdict::Ends => {
+                tracing::info!(reason, "a session ended at its refresh: {error}");
+                Failure::Ended(SignedOut::RefreshRefused)
+            }
+            RefreshVerdict::Waits { retry_after } => Failure::Later {
+                reason,
+                cause: error.to_string(),
+                retry_after,
+                pending: None,
+            },
+            RefreshVerdict::OperatorsFault => {
+                tracing::error!(reason, "no session can be refreshed: {error}");
+                tracing::info!("{}", error.remedy());
+                Failure::later(reason, error.to_string())
+            }
+            RefreshVerdict::AsksForSignIn => Failure::AsksForSignIn {
+                reason,
+                cause: error.to_string(),
+            },
+        }
+    }
+}
+
+impl From<RefreshedIdTokenError> for Failure {
+    fn from(error: RefreshedIdTokenError) -> Failure {
+        let reason = error.reason();
+        if let RefreshedIdTokenError::IdToken(IdTokenError::SessionExpired { .. }) = error {
+            tracing::info!(reason, "a session ended at its refresh: {error}");
+            return Failure::Ended(SignedOut::RefreshRefused);
+        }
+        tracing::error!(reason, "the ID token of a refresh is rejected: {error}");
+        tracing::info!("{}", error.remedy());
+        Failure::Ended(SignedOut::RefreshRefused)
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Failure {
+        Failure::later("store_unavailable", error.to_string())
+    }
+}
+
+impl From<BeginError> for Failure {
+    fn from(error: BeginError) -> Failure {
+        match error {
+            BeginError::Store(error) | BeginError::NotStored { error, .. } => error.into(),
+            BeginError::Ended { .. } => Failure::Ended(SignedOut::Ended),
+            BeginError::TooLarge(error) => {
+                let reason = "session_too_large";
+                tracing::error!(reason, "a session ended at its refresh: {error}");
+                tracing::info!("{}", error.remedy());
+                Failure::Ended(SignedOut::RefreshRefused)
+            }
+        }
+    }
+}

@@ -1,0 +1,432 @@
+//! The refreshes of this process that are in flight or have just completed: single-flight for each session.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+use std::time::Instant;
+
+use moka::Expiry;
+use moka::ops::compute::CompResult;
+use moka::ops::compute::Op;
+use moka::policy::EvictionPolicy;
+use moka::sync::Cache;
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use super::{FORCED_INTERVAL, failure::Failure, is_due};
+use crate::{observing, secret::Secret, session::CurrentSession, session::SignedOut};
+
+/// The wait after a refresh that failed: doubled each time …
+pub(super) const MIN_BACK_OFF: u32 = 5;
+/// … up to this, in seconds.
+const MAX_BACK_OFF: u32 = 60;
+/// How long the outcomes of refreshes are cached: longer than any back-off that is not the provider's wish.
+const OUTCOME_TTL: Duration = Duration::from_secs(600);
+/// How many outcomes are cached.
+const MAX_OUTCOMES: u64 = 100_000;
+/// For how long, and for how many sessions, refresh tokens are kept in memory that could not be stored.
+const UNSTORED_TTL: Duration = Duration::from_secs(24 * 60 * 60);
+const MAX_UNSTORED: u64 = 10_000;
+
+/// The refreshes of this process.
+pub(crate) struct Refreshes {
+    /// Those that are in flight or have just completed, by session name.
+    flights: Cache<String, Flight>,
+    /// The refresh tokens of replies that no store took, by session name: the ones before them are spent.
+    pub(super) unstored: Cache<String, Secret>,
+}
+
+/// One refresh. It goes on when the request that began it is gone: its refresh token may be used up.
+#[derive(Clone)]
+pub(super) struct Flight {
+    pub(super) outcome: watch::Receiver<Option<Outcome>>,
+}
+
+/// How a refresh ended.
+#[derive(Clone)]
+pub(super) enum Outcome {
+    Refreshed {
+        session: CurrentSession,
+        at: i64,
+    },
+    /// The session has ended.
+    Ended(SignedOut),
+    /// There is no way to go on with this copy of the session, or not at the moment.
+    SignedOut(SignedOut),
+    /// The session stays as it is, and nothing is tried again until `retry_at`.
+    Failed {
+        /// The session with the new refresh token, if the provider sent tokens that cannot be judged yet.
+        pending: Option<CurrentSession>,
+        cause: Arc<str>,
+        retry_at: i64,
+        failures: u32,
+        /// Whether the provider asks for a new sign-in.
+        asks_for_sign_in: bool,
+    },
+}
+
+/// How long an outcome is cached, from when the refresh began and from when it completed.
+struct OutcomeTtl;
+
+impl Expiry<String, Flight> for OutcomeTtl {
+    fn expire_after_create(&self, _: &String, _: &Flight, _: Instant) -> Option<Duration> {
+        Some(OUTCOME_TTL)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &String,
+        flight: &Flight,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        match &*flight.outcome.borrow() {
+            // It holds a session, and is of use to a forced refresh alone.
+            Some(Outcome::Refreshed { .. }) => {
+                Some(Duration::from_secs(FORCED_INTERVAL.unsigned_abs()))
+            }
+            _ => Some(OUTCOME_TTL),
+        }
+    }
+}
+
+impl Refreshes {
+    pub(crate) fn new() -> Refreshes {
+        Refreshes {
+            flights: Cache::builder()
+                .max_capacity(MAX_OUTCOMES)
+                .eviction_policy(EvictionPolicy::lru())
+                .expire_after(OutcomeTtl)
+                .build(),
+            unstored: Cache::builder()
+                .max_capacity(MAX_UNSTORED)
+                .time_to_live(UNSTORED_TTL)
+                .build(),
+        }
+    }
+
+    /// Takes the refresh token of a session that no store took.
+    pub(in crate::relying_party) fn take_unstored(&self, name: &str) -> Option<Secret> {
+        self.unstored.remove(name)
+    }
+
+    /// Whether a refresh of this session is under way.
+    pub(crate) fn is_under_way(&self, name: &str) -> bool {
+        self.flights.get(name).is_some_and(|flight| {
+            flight.outcome.borrow().is_none() && flight.outcome.has_changed().is_ok()
+        })
+    }
+
+    /// A refresh has its outcome, and a time to live by it.
+    pub(super) fn completed(&self, name: &str, flight: Flight) {
+        self.flights
+            .entry_by_ref(name)
+            .and_compute_with(|entry| match entry {
+                Some(entry) if entry.value().outcome.same_channel(&flight.outcome) => {
+                    Op::Put(flight)
+                }
+                _ => Op::Nop,
+            });
+    }
+
+    /// The refresh to join: the one that is there while it counts, else the one that `begin` begins, after
+    /// so many failures.
+    pub(super) fn join(
+        &self,
+        name: &str,
+        current: &CurrentSession,
+        forced: Option<i64>,
+        now: OffsetDateTime,
+        begin: impl FnOnce(u32) -> Flight,
+    ) -> Flight {
+        let now = now.unix_timestamp();
+        let joined = self.flights.entry_by_ref(name).and_compute_with(|entry| {
+            let Some(entry) = entry else {
+                return Op::Put(begin(0));
+            };
+            let flight = entry.into_value();
+            let outcome = flight.outcome.borrow();
+            match &*outcome {
+                // It was dropped without an outcome, as at a shutdown.
+                None if flight.outcome.has_changed().is_err() => Op::Put(begin(0)),
+                None => Op::Nop,
+                Some(Outcome::Refreshed { session, at }) => {
+                    let counts = match forced {
+                        // Another node may have been later.
+                        Some(interval) => {
+                            session.generation >= current.generation && (now - at).abs() < interval
+                        }
+                        None => {
+                            session.generation > current.generation
+                                && !is_due(session.refresh_due, at_time(now))
+                        }
+                    };
+                    if counts { Op::Nop } else { Op::Put(begin(0)) }
+                }
+                Some(Outcome::Failed {
+                    retry_at, failures, ..
+                }) if now >= *retry_at => Op::Put(begin(*failures)),
+                Some(Outcome::SignedOut(_)) => Op::Put(begin(0)),
+                Some(Outcome::Failed { .. } | Outcome::Ended(_)) => Op::Nop,
+            }
+        });
+        match joined {
+            CompResult::Inserted(entry)
+            | CompResult::ReplacedWith(entry)
+            | CompResult::Unchanged(entry)
+            | CompResult::Removed(entry) => entry.into_value(),
+            CompResult::StillNone(_) => Flight::lost(),
+        }
+    }
+}
+
+impl fmt::Debug for Refreshes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Refreshes(…)")
+    }
+}
+
+impl Flight {
+    /// `None` when it was dropped without an outcome, as at a shutdown.
+    pub(super) async fn outcome(mut self) -> Option<Outcome> {
+        let outcome = self.outcome.wait_for(Option::is_some).await.ok()?;
+        outcome.clone()
+    }
+
+    fn lost() -> Flight {
+        let (_, outcome) = watch::channel(None);
+        Flight { outcome }
+    }
+}
+
+impl Outcome {
+    pub(super) fn of(
+        result: Result<CurrentSession, Failure>,
+        failures: u32,
+        now: OffsetDateTime,
+    ) -> Outcome {
+        let now = now.unix_timestamp();
+        let back_off = MIN_BACK_OFF
+            .saturating_mul(1 << failures.min(6))
+            .min(MAX_BACK_OFF);
+        match result {
+            Ok(session) => {
+                observing::refreshed();
+                Outcome::Refreshed { session, at: now }
+            }
+            Err(Failure::Ended(reason)) => {
+                observing::refresh_ended(reason.reason());
+                Outcome::Ended(reason)
+            }
+            Err(Failure::SignedOut(reason)) => Outcome::SignedOut(reason),
+            Err(Failure::AsksForSignIn { reason, cause }) => {
+                observing::refresh_failed(reason);
+                tracing::info!(
+                    reason,
+                    "a session is not refreshed, and its user signs in again: {cause}"
+                );
+                Outcome::Failed {
+                    pending: None,
+                    cause: cause.into(),
+                    retry_at: now + i64::from(back_off),
+                    failures: failures.saturating_add(1),
+                    asks_for_sign_in: true,
+                }
+            }
+            Err(Failure::Later {
+                reason,
+                cause,
+                retry_after,
+                pending,
+            }) => {
+                observing::refresh_failed(reason);
+                let wished =
+                    retry_after.map_or(0, |wait| u32::try_from(wait.as_secs()).unwrap_or(0));
+                let wait = back_off.max(wished);
+                tracing::warn!(
+                    reason,
+                    "a session is not refreshed: {cause}; it stays, and the next attempt is due in {wait} s"
+                );
+                Outcome::Failed {
+                    pending,
+                    cause: cause.into(),
+                    retry_at: now + i64::from(wait),
+                    failures: failures.saturating_add(1),
+                    asks_for_sign_in: false,
+                }
+            }
+        }
+    }
+}
+
+fn at_time(seconds: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_refreshed_a_minute_or_a_tenth_of_its_life_ahead() {
+        for (life, earliest, latest) in [
+            (3600, 3540, 3570),
+            (300, 270, 285),
+            (100, 90, 95),
+            (10, 9, 9),
+            (1, 1, 1),
+            (0, 1, 1),
+        ] {
+            assert_eq!(refresh_after(life, 0.0), earliest, "{life}");
+            assert_eq!(refresh_after(life, 1.0), latest, "{life}");
+        }
+        let shares: Vec<f64> = (0..100).map(|_| random_share()).collect();
+        assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));
+        assert!(shares.iter().any(|share| *share != shares[0]));
+    }
+
+    fn time(seconds: i64) -> OffsetDateTime {
+        OffsetDateTime::from_unix_timestamp(seconds).unwrap()
+    }
+
+    fn session(generation: u64, refresh_due: i64) -> CurrentSession {
+        let mut session = Session::new("https://op.example", Claims::default(), time(0));
+        session.generation = generation;
+        session.refresh_due = Some(refresh_due);
+        CurrentSession::nowhere(session)
+    }
+
+    fn later(retry_after: Option<u64>) -> Failure {
+        Failure::Later {
+            reason: "timeout",
+            cause: String::new(),
+            retry_after: retry_after.map(Duration::from_secs),
+            pending: None,
+        }
+    }
+
+    #[test]
+    fn the_wait_after_a_failure_doubles_up_to_a_minute_or_is_what_the_provider_wishes() {
+        let wait = |failure, before| match Outcome::of(Err(failure), before, time(100)) {
+            Outcome::Failed {
+                retry_at, failures, ..
+            } => {
+                assert_eq!(failures, before.saturating_add(1));
+                retry_at - 100
+            }
+            _ => panic!("no failure"),
+        };
+        for (before, expected) in [(0, 5), (1, 10), (2, 20), (3, 40), (4, 60), (u32::MAX, 60)] {
+            assert_eq!(wait(later(None), before), expected);
+            let asks = Failure::AsksForSignIn {
+                reason: "interaction_required",
+                cause: String::new(),
+            };
+            assert_eq!(wait(asks, before), expected);
+        }
+        assert_eq!(wait(later(Some(3)), 0), 5);
+        assert_eq!(wait(later(Some(120)), 0), 120);
+    }
+
+    #[test]
+    fn a_refresh_is_joined_while_its_outcome_counts() {
+        let refreshed = |generation, due| Outcome::Refreshed {
+            session: session(generation, due),
+            at: 100,
+        };
+        let failed = || Outcome::Failed {
+            pending: None,
+            cause: "".into(),
+            retry_at: 105,
+            failures: 3,
+            asks_for_sign_in: false,
+        };
+        // Asked for by a request with generation 1, at this time; after how many failures another begins.
+        for (name, outcome, forced, now, begins) in [
+            ("in flight", None, None, 100, None),
+            ("newer", Some(refreshed(2, 200)), None, 199, None),
+            ("newer and due", Some(refreshed(2, 200)), None, 200, Some(0)),
+            ("as old", Some(refreshed(1, 200)), None, 100, Some(0)),
+            ("just now", Some(refreshed(1, 200)), Some(10), 109, None),
+            ("back", Some(refreshed(1, 200)), Some(10), 91, None),
+            (
+                "not just now",
+                Some(refreshed(1, 200)),
+                Some(10),
+                110,
+                Some(0),
+            ),
+            ("failed", Some(failed()), None, 104, None),
+            ("failed before", Some(failed()), None, 105, Some(3)),
+            (
+                "ended",
+                Some(Outcome::Ended(SignedOut::Ended)),
+                None,
+                999,
+                None,
+            ),
+            (
+                "a copy signed out",
+                Some(Outcome::SignedOut(SignedOut::Superseded)),
+                None,
+                100,
+                Some(0),
+            ),
+        ] {
+            let refreshes = Refreshes::new();
+            let (tell, outcome) = watch::channel(outcome);
+            let current = session(1, 100);
+            let mut begun = vec![];
+            for _ in 0..2 {
+                let flight = Flight {
+                    outcome: outcome.clone(),
+                };
+                let joined = refreshes.join("name", &current, forced, time(now), |failures| {
+                    begun.push(failures);
+                    flight
+                });
+                assert!(joined.outcome.same_channel(&outcome), "{name}");
+            }
+            let expected: Vec<u32> = [Some(0), begins].into_iter().flatten().collect();
+            assert_eq!(begun, expected, "{name}");
+            drop(tell);
+        }
+
+        // One that was dropped without an outcome.
+        let refreshes = Refreshes::new();
+        let (current, mut begun) = (session(1, 100), 0);
+        for _ in 0..2 {
+            refreshes.join("name", &current, None, time(100), |_| {
+                begun += 1;
+                Flight::lost()
+            });
+        }
+        assert_eq!(begun, 2);
+    }
+
+    /// Another node may have refreshed the session since this one did.
+    #[test]
+    fn an_outcome_that_is_older_than_the_session_at_hand_does_not_count() {
+        let refreshes = Refreshes::new();
+        let session = |generation| {
+            let mut session = Session::new("https://op.example", Claims::default(), at_time(0));
+            session.generation = generation;
+            CurrentSession::nowhere(session)
+        };
+        let (_tell, outcome) = watch::channel(Some(Outcome::Refreshed {
+            session: session(2),
+            at: 100,
+        }));
+        for (generation, is_begun) in [(1, true), (1, false), (2, false), (3, true)] {
+            let mut begun = false;
+            let begin = |_| {
+                begun = true;
+                let outcome = outcome.clone();
+                Flight { outcome }
+            };
+            let current = session(generation);
+            refreshes.join("name", &current, Some(FORCED_INTERVAL), at_time(105), begin);
+            assert_eq!(begun, is_begun, "{generation}");
+        }
+    }
+}

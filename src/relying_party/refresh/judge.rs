@@ -1,0 +1,87 @@
+//! What a refresh brings, judged: the ID token, and UserInfo.
+
+use time::OffsetDateTime;
+
+use super::failure::Failure;
+use crate::{
+    provider::KeyPurpose, provider::Metadata, provider::RequestedBy, provider::Tokens,
+    provider::UserInfoRequestError, relying_party::Client, secret::Secret, session::CurrentSession,
+    session::Session, session::SessionTokens, token::Claims, token::IdTokenExpectations,
+    token::OriginalSignIn, token::RefreshedIdToken,
+};
+
+impl Client<'_> {
+    /// Judges the ID token of a reply (OpenID Connect Core 1.0 §12.2). `None` when there is none.
+    pub(super) async fn judge(
+        &self,
+        metadata: &Metadata,
+        current: &CurrentSession,
+        old: &SessionTokens,
+        reply: &Tokens,
+        now: OffsetDateTime,
+    ) -> Result<Option<RefreshedIdToken>, Failure> {
+        let Some(id_token) = &reply.id_token else {
+            return Ok(None);
+        };
+        let algorithms = self.provider.id_token_algorithms(metadata);
+        let expected = self.id_token_expectations(&algorithms, &reply.access_token);
+        let original = OriginalSignIn {
+            issuer: &current.issuer,
+            claims: &current.claims,
+            nonce: old.nonce.as_ref(),
+        };
+        let verdict = self
+            .provider
+            .with_keys(
+                metadata,
+                KeyPurpose::ProviderReply,
+                now,
+                |keys| RefreshedIdToken::accept(id_token.expose(), keys, &expected, &original, now),
+                |error| error.wants_fresh_keys(),
+            )
+            .await
+            // Whatever is wrong with the keys, it says nothing about this token.
+            .map_err(|error| Failure::later(error.reason(), error.to_string()))?;
+        match verdict {
+            Ok(accepted) => {
+                self.provider.id_token_accepted(accepted.algorithm);
+                Ok(Some(accepted))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Asks UserInfo again; logs what goes wrong.
+    pub(super) async fn ask_user_info(
+        &self,
+        metadata: &Metadata,
+        session: &Session,
+        access_token: &Secret,
+        now: OffsetDateTime,
+    ) -> Result<Option<Claims>, UserInfoRequestError> {
+        if !self.settings.user_info_enabled {
+            return Ok(None);
+        }
+        let asked = self.provider.user_info_about(
+            metadata,
+            (&session.issuer, session.subject()),
+            access_token,
+            RequestedBy::Session,
+            now,
+        );
+        let kept = match self.settings.user_info_optional {
+            true => "the claims of the ID token are left (`user_info_optional`)",
+            false => "the claims of before are kept",
+        };
+        asked.await.inspect_err(|error| match error {
+            error if error.is_outage() => tracing::warn!("{error}; {kept}"),
+            UserInfoRequestError::Provider(error) => {
+                tracing::warn!("{error}; the claims of before are kept");
+            }
+            UserInfoRequestError::UserInfo(error) => {
+                tracing::error!("{error}; the claims of before are kept");
+                tracing::info!("{}", error.remedy());
+            }
+        })
+    }
+}
