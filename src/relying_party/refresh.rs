@@ -5,25 +5,27 @@ mod in_flight;
 mod judge;
 mod turn;
 
-pub(crate) use in_flight::Refreshes;
-
 use std::time::Duration;
 
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use crate::{
-    observing, provider::Metadata, provider::Tokens, relying_party::Client,
-    relying_party::RefreshError, relying_party::RelyingParty,
-    relying_party::revoke_later::revoke_later, session::BeginError, session::CurrentSession,
-    session::EndCause, session::KeptEnd, session::Session, session::SessionChange,
-    session::SessionTokens, session::SignedOut,
-};
+pub(crate) use in_flight::Refreshes;
+
 use failure::Failure;
-use in_flight::Flight;
-use in_flight::Outcome;
+use in_flight::{Flight, Outcome};
 use turn::Refreshed;
+
+use crate::{
+    observing,
+    provider::{Metadata, Tokens},
+    relying_party::{Client, RefreshError, RelyingParty, revoke_later::revoke_later},
+    session::{
+        BeginError, CurrentSession, EndCause, KeptEnd, Session, SessionChange, SessionTokens,
+        SignedOut,
+    },
+};
 
 /// How much ahead of its end a token is refreshed, at most.
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);

@@ -26,7 +26,7 @@ use crate::{
         BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens,
         while_signing_in,
     },
-    token::{AllowedAlgorithms, ClaimSources, Claims, IdToken, IdTokenExpectations},
+    token::{ClaimSources, Claims, IdToken, IdTokenExpectations, SigningAlgorithm},
 };
 
 /// A sign-in that has begun.
@@ -254,7 +254,7 @@ impl Client<'_> {
     /// What every ID token of this client must say, at sign-in and at a refresh.
     pub(super) fn id_token_expectations<'a>(
         &'a self,
-        algorithms: &'a AllowedAlgorithms,
+        algorithms: &'a [SigningAlgorithm],
         access_token: &'a Secret,
     ) -> IdTokenExpectations<'a> {
         let registration = &self.provider.registration;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use crate::{
-    provider::ProviderError, provider::RefreshVerdict, session::BeginError,
-    session::CurrentSession, session::SignedOut, session::store::StoreError, token::IdTokenError,
-    token::RefreshedIdTokenError,
+    provider::{ProviderError, RefreshVerdict},
+    session::{BeginError, CurrentSession, SignedOut, store::StoreError},
+    token::{IdTokenError, RefreshedIdTokenError},
 };
 
 /// Why a refresh did not succeed.

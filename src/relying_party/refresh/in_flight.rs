@@ -14,7 +14,11 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use super::{FORCED_INTERVAL, failure::Failure, is_due};
-use crate::{observing, secret::Secret, session::CurrentSession, session::SignedOut};
+use crate::{
+    observing,
+    secret::Secret,
+    session::{CurrentSession, SignedOut},
+};
 
 /// The wait after a refresh that failed: doubled each time …
 pub(super) const MIN_BACK_OFF: u32 = 5;

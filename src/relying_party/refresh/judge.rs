@@ -4,10 +4,11 @@ use time::OffsetDateTime;
 
 use super::failure::Failure;
 use crate::{
-    provider::KeyPurpose, provider::Metadata, provider::RequestedBy, provider::Tokens,
-    provider::UserInfoRequestError, relying_party::Client, secret::Secret, session::CurrentSession,
-    session::Session, session::SessionTokens, token::Claims, token::IdTokenExpectations,
-    token::OriginalSignIn, token::RefreshedIdToken,
+    provider::{KeyPurpose, Metadata, RequestedBy, Tokens, UserInfoRequestError},
+    relying_party::Client,
+    secret::Secret,
+    session::{CurrentSession, Session, SessionTokens},
+    token::{Claims, OriginalSignIn, RefreshedIdToken},
 };
 
 impl Client<'_> {

@@ -7,8 +7,9 @@ use time::OffsetDateTime;
 
 use super::{FORCED_INTERVAL, STORE_PAUSE, STORE_TRIES, failure::Failure, is_due};
 use crate::{
-    relying_party::Client, secret::Secret, session::CurrentSession, session::Newest,
-    session::store::StoreError,
+    relying_party::Client,
+    secret::Secret,
+    session::{CurrentSession, Newest, store::StoreError},
 };
 
 /// How often a node looks whether another one has finished.

@@ -10,9 +10,11 @@ use super::{
     BeginError, MAX_DIFFERENCE, MAX_TRIES, SEEN, Sessions, seconds, unavailable, unknown_key,
 };
 use crate::{
-    keys::DecryptError, session::CurrentSession, session::Session, session::SessionTokens,
-    session::SignedOut, session::handed_out::AFTER_SEEN, session::milliseconds,
-    session::opened::SessionNames, session::store::StoreError,
+    keys::DecryptError,
+    session::{
+        CurrentSession, Session, SessionTokens, SignedOut, handed_out::AFTER_SEEN, milliseconds,
+        opened::SessionNames, store::StoreError,
+    },
 };
 
 /// What is newer than a session at hand.

@@ -8,9 +8,11 @@ use time::OffsetDateTime;
 
 use super::Sessions;
 use crate::{
-    observing, session::CurrentSession, session::EarlierEnds, session::EndCause, session::Session,
-    session::SessionChange, session::SessionTokens, session::SessionTooLarge, session::SignedOut,
-    session::record, session::store::StoreError,
+    observing,
+    session::{
+        CurrentSession, EarlierEnds, EndCause, Session, SessionChange, SessionTokens,
+        SessionTooLarge, SignedOut, record, store::StoreError,
+    },
 };
 
 /// Why a session does not begin.

@@ -5,13 +5,12 @@ use std::{cell::RefCell, time::Duration};
 use time::OffsetDateTime;
 
 use super::{MAX_DIFFERENCE, Sessions, unavailable};
-use crate::{observing, token::Claims};
-use crate::{
-    session::CurrentSession, session::EarlierEnds, session::EndCause, session::EndsRead,
-    session::Session, session::SessionChange, session::SessionInfo, session::SignedOut,
-    session::earlier_ends::new_note, session::generations::Generations, session::milliseconds,
-    session::opened::SessionNames, session::store::StoreError,
+use crate::session::{
+    CurrentSession, EarlierEnds, EndCause, EndsRead, Session, SessionChange, SessionInfo,
+    SignedOut, earlier_ends::new_note, generations::Generations, milliseconds,
+    opened::SessionNames, store::StoreError,
 };
+use crate::{observing, token::Claims};
 
 /// How many sessions at the provider are known by their `sid` at a node that shares nothing.
 const MAX_KNOWN_SIDS: usize = 1_000_000;

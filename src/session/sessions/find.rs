@@ -10,19 +10,16 @@ use time::OffsetDateTime;
 
 use super::{Newest, Sessions, unavailable, unknown_key};
 use crate::{
-    keys::DecryptError,
-    keys::Purpose,
+    keys::{DecryptError, Purpose},
     observing,
     secret::Secret,
-    session::CurrentSession,
-    session::EndCause,
-    session::SessionChange,
-    session::SignedOut,
-    session::chunks::without_end,
-    session::opened::Opened,
-    session::record,
-    session::store::StoreError,
-    session::store::StoredSession,
+    session::{
+        CurrentSession, EndCause, SessionChange, SignedOut,
+        chunks::without_end,
+        opened::Opened,
+        record,
+        store::{StoreError, StoredSession},
+    },
     token::{Claims, ExpectedIssuer},
 };
 

@@ -2,7 +2,7 @@
 //! provider has ended.
 
 use super::Sessions;
-use crate::{session::CurrentSession, session::EndCause};
+use crate::session::{CurrentSession, EndCause};
 
 /// Has the tokens of a session revoked that ended: by its name, with the session if it is known, and the one that took
 /// its place, if that may have tokens of the same grant.

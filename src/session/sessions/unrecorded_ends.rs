@@ -19,11 +19,11 @@ use time::OffsetDateTime;
 use tokio::{sync::Notify, time::timeout};
 
 use super::{MAX_DIFFERENCE, Sessions, seconds};
-use crate::{clock::Clock, cookies::SetCookie, observing};
-use crate::{
-    session::CurrentSession, session::EndCause, session::Session, session::SessionChange,
-    session::ended_note::Ended, session::milliseconds, session::store::StoreError,
+use crate::session::{
+    CurrentSession, EndCause, Session, SessionChange, ended_note::Ended, milliseconds,
+    store::StoreError,
 };
+use crate::{clock::Clock, cookies::SetCookie, observing};
 
 /// How many ends one node keeps; about 200 bytes each. When there are more, the older ones stay.
 const MAX_UNRECORDED: usize = 100_000;

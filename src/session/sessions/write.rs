@@ -10,9 +10,13 @@ use time::OffsetDateTime;
 
 use super::{ABOUT_THE_REQUEST, ALWAYS_KEPT, Newest, Sessions, USUAL_HEADER_LIMIT};
 use crate::{
-    cookies::SetCookie, keys::Purpose, secret::Secret, session::CurrentSession, session::Session,
-    session::SessionTokens, session::SessionTooLarge, session::chunks::SessionCookies,
-    session::record, token::Claims, token::VERIFIED,
+    cookies::SetCookie,
+    keys::Purpose,
+    secret::Secret,
+    session::{
+        CurrentSession, Session, SessionTokens, SessionTooLarge, chunks::SessionCookies, record,
+    },
+    token::{Claims, VERIFIED},
 };
 
 impl Sessions {
