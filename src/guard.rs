@@ -23,7 +23,7 @@ use crate::{
     relying_party::{Freshness, RelyingParty, SessionHandle, User},
     request::RequestState,
     resource_server::ResourceServer,
-    session::{CurrentSession, Session, SignedOut},
+    session::{CurrentSession, NoSession, Session},
     token::{Claims, TESTING_ISSUER},
 };
 
@@ -33,7 +33,7 @@ pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";
 /// The session of a request, read once whatever the number of guards.
 pub(crate) async fn current_session<'r>(
     request: &'r Request<'_>,
-) -> &'r Result<Arc<CurrentSession>, SignedOut> {
+) -> &'r Result<Arc<CurrentSession>, NoSession> {
     let session = &RequestState::of(request).session;
     if let Some(session) = session.get() {
         return session;
@@ -48,7 +48,7 @@ pub(crate) async fn current_session<'r>(
             tracing::info!(
                 "add `.attach(rocket_openidconnect::Oidc::fairing())`, or remove the setting"
             );
-            Err(SignedOut::NoSession)
+            Err(NoSession::Absent)
         }
     };
     session.get_or_init(|| found)
@@ -57,14 +57,14 @@ pub(crate) async fn current_session<'r>(
 async fn read_session(
     request: &Request<'_>,
     rp: &RelyingParty,
-) -> Result<CurrentSession, SignedOut> {
+) -> Result<CurrentSession, NoSession> {
     let (jar, now) = (request.cookies(), rp.clock.now());
     let Some(client) = rp.client() else {
         let marker = rp.cookies.named(TESTING_SIGNED_OUT, "/");
         let is_signed_out = marker.read(jar).is_some();
         return match rp.testing_profile().filter(|_| !is_signed_out) {
             Some(claims) => Ok(testing_session(claims, now)),
-            None => Err(SignedOut::Disabled),
+            None => Err(NoSession::Disabled),
         };
     };
 
@@ -74,7 +74,7 @@ async fn read_session(
         rp.events.sessions_changed(Some(request), ended).await;
     }
     let found = found.inspect_err(|reason| {
-        if *reason != SignedOut::NoSession {
+        if *reason != NoSession::Absent {
             observing::session_rejected(reason.reason(), reason);
         }
     })?;
@@ -116,11 +116,11 @@ async fn read_session(
             };
             let retry_after = Duration::from_secs(retry_after.unsigned_abs());
             let _ = state.retry_after.set(retry_after);
-            let reason = SignedOut::RefreshUnavailable;
+            let reason = NoSession::RefreshUnavailable;
             observing::session_rejected(reason.reason(), &reason);
             Err(reason)
         }
-        Freshness::SignedOut { session, reason } => {
+        Freshness::NoSession { session, reason } => {
             state.answer.not_refreshed(&session, reason);
             Err(reason)
         }
@@ -141,7 +141,7 @@ pub(crate) async fn current_user<C: DeserializeOwned + 'static>(
 ) -> Result<User<C>, LoggedInError> {
     let session = match current_session(request).await {
         Ok(session) => session.clone(),
-        Err(reason) => return Err(LoggedInError::SignedOut(*reason)),
+        Err(reason) => return Err(LoggedInError::NoSession(*reason)),
     };
     let rp = request.rocket().state::<RelyingParty>();
     let now = rp

@@ -47,15 +47,15 @@ pub use guard::{
 pub use protect::{protect, protect_with};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::{
-    Events, LoggedOut, LoginRedirect, NoAccessToken, RefreshError, Refused, RelyingParty,
-    SignInError, SignedIn, User,
+    Events, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, RefreshError, Refused,
+    RelyingParty, SignInError, User,
 };
 pub use request::SignInFailure;
 pub use resource_server::{BearerError, BearerUserInfoError};
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;
 pub use session::{
-    SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, SignedOut, store,
+    NoSession, SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, store,
 };
 pub use settings::Settings;
 pub use token::{Claims, TokenError};

@@ -298,7 +298,7 @@ pub(crate) fn relaxed(sentence: &str) {
         // Every sentence names its setting first of all that it quotes.
         let quoted = sentence.split('`').nth(1).unwrap_or_default();
         let setting = quoted.split(' ').next().unwrap_or_default().to_owned();
-        ::metrics::gauge!("oidc_relaxations", "setting" => setting).set(1);
+        ::metrics::gauge!("oidc_insecure_settings", "setting" => setting).set(1);
     }
 }
 
@@ -321,8 +321,8 @@ pub(crate) fn describe() {
             "oidc_keys_fetched_timestamp_seconds",
             "When keys were fetched"
         );
-        describe_gauge!("oidc_relaxations", "Settings that relax something");
-        let calls = "oidc_provider_call_seconds";
+        describe_gauge!("oidc_insecure_settings", "Settings that relax something");
+        let calls = "oidc_provider_request_duration_seconds";
         describe_histogram!(calls, Unit::Seconds, "Calls to the provider");
     }
 }
@@ -337,7 +337,8 @@ pub(crate) fn provider_called(
     {
         let outcome = answer.map_or_else(|reason| reason, |_| "answered");
         let labels = [("endpoint", endpoint), ("outcome", outcome)];
-        ::metrics::histogram!("oidc_provider_call_seconds", &labels).record(elapsed.as_secs_f64());
+        ::metrics::histogram!("oidc_provider_request_duration_seconds", &labels)
+            .record(elapsed.as_secs_f64());
     }
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     match answer {

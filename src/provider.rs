@@ -47,7 +47,7 @@ pub(crate) use userinfo_endpoint::{RequestedBy, UserInfoRequestError};
 
 use self::{
     address_policy::AddressPolicy,
-    back_off::{BackOff, Turnstile, unavailable},
+    back_off::{BackOff, LogThrottle, unavailable},
     call_limits::CallLimits,
     http_client::HttpClient,
     key_cache::{KeyCache, Look},
@@ -81,7 +81,7 @@ pub(crate) fn read_token_reply(body: &[u8]) -> Option<String> {
 }
 
 /// How long metadata serves before it is read again, off the path of a request.
-const METADATA_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+const METADATA_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long nobody else looks for newer metadata after somebody did.
 const METADATA_PAUSE: Duration = Duration::from_secs(60);
 
@@ -96,7 +96,7 @@ pub(crate) struct Provider {
     limits: CallLimits,
     discovered: ArcSwapOption<Discovered>,
     /// Who reads metadata that is due, beside the requests.
-    due: Turnstile,
+    due: LogThrottle,
     /// Held while the metadata is read.
     attempts: Mutex<BackOff>,
     keys: Arc<KeyCache>,
@@ -128,7 +128,7 @@ impl Provider {
             settings,
             redirect_uri,
             discovered: ArcSwapOption::empty(),
-            due: Turnstile::default(),
+            due: LogThrottle::default(),
             attempts: Mutex::default(),
             last_algorithm: ArcSwapOption::empty(),
         })
@@ -141,7 +141,7 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<Arc<Metadata>, ProviderError> {
         if let Some(discovered) = &*self.discovered.load() {
-            let is_due = now >= discovered.at + METADATA_LIFE || self.http.has_moved();
+            let is_due = now >= discovered.at + METADATA_TTL || self.http.has_moved();
             if is_due && self.due.passes(now, METADATA_PAUSE) {
                 let (provider, known) = (self.clone(), discovered.metadata.clone());
                 tokio::spawn(async move {

@@ -27,7 +27,7 @@ pub(crate) use self::{
     user::SessionHandle,
 };
 pub use self::{
-    events::{Events, LoggedOut, LoginRedirect, Refused, SignedIn},
+    events::{Events, LoggedOut, LoginRedirect, NewSignIn, Refused},
     refresh_error::RefreshError,
     sign_in_error::SignInError,
     user::{NoAccessToken, User},

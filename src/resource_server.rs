@@ -8,7 +8,7 @@ mod error;
 #[cfg(feature = "cli")]
 mod examination;
 mod protected_resource;
-mod seen;
+mod token_cache;
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -29,7 +29,7 @@ pub use error::BearerError;
 pub(crate) use examination::ExaminedField;
 use protected_resource::ProtectedResource;
 pub(crate) use protected_resource::routes;
-use seen::{SeenJwt, SeenTokens, TokenHash, Verdict};
+use token_cache::{CachedJwt, TokenCache, TokenHash, Verdict};
 
 use crate::{
     clock::Clock,
@@ -281,7 +281,7 @@ impl ResourceServer {
         token: &str,
         client: Option<IpAddr>,
         now: OffsetDateTime,
-    ) -> Result<SeenJwt, BearerError> {
+    ) -> Result<CachedJwt, BearerError> {
         let unverified = UnverifiedAccessToken::parse(token)?;
         let issuer = issuer_of(issuers, &unverified)?;
 
@@ -310,7 +310,7 @@ impl ResourceServer {
             .await??;
 
         let token = unverified.accept(checked, verified, expected)?;
-        Ok(SeenJwt {
+        Ok(CachedJwt {
             accepted: Arc::new(Accepted::new(token, Some(issuer.clone()))),
             issuer: issuer.clone(),
             keys,

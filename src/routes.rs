@@ -233,7 +233,7 @@ fn explanation(error: &SignInError) -> &str {
     match error {
         SignInError::Response(error) if error.is_denial() => "The sign-in was cancelled.",
         SignInError::Response(error) if error.is_client_rejected() => NOT_SET_UP,
-        SignInError::Provider(error) if error.is_client_refused() => NOT_SET_UP,
+        SignInError::Provider(error) if error.is_client_rejected() => NOT_SET_UP,
         SignInError::PostedResponse => NOT_SET_UP,
         SignInError::NotPending
         | SignInError::Expired { .. }

@@ -9,9 +9,9 @@ mod generations;
 mod handed_out;
 mod last_use;
 mod names;
-mod opened;
 mod outgoing;
 mod record;
+mod session_cache;
 mod sessions;
 pub mod store;
 
@@ -151,10 +151,10 @@ pub struct SessionInfo {
 /// Why there is no session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum SignedOut {
+pub enum NoSession {
     /// The request carries no session.
     #[error("the request carries no session")]
-    NoSession,
+    Absent,
     /// The cookie cannot be decrypted: another key, issuer or client, another version of this crate, or
     /// damage.
     #[error("the session's cookie cannot be decrypted")]
@@ -195,22 +195,22 @@ pub enum SignedOut {
     Disabled,
 }
 
-impl SignedOut {
+impl NoSession {
     /// The reason code, as the manual lists them.
     pub fn reason(&self) -> &'static str {
         match self {
-            SignedOut::NoSession => "no_session",
-            SignedOut::Unreadable => "session_unreadable",
-            SignedOut::Idle => "session_idle",
-            SignedOut::LifetimeEnded => "session_lifetime",
-            SignedOut::Ended => "session_ended",
-            SignedOut::Superseded => "session_superseded",
-            SignedOut::RefreshRefused => "refresh_refused",
-            SignedOut::SignInRequired => "sign_in_required",
-            SignedOut::RefreshUnavailable => "refresh_unavailable",
-            SignedOut::UnknownKey => "session_unknown_key",
-            SignedOut::StoreUnavailable => "store_unavailable",
-            SignedOut::Disabled => "disabled",
+            NoSession::Absent => "no_session",
+            NoSession::Unreadable => "session_unreadable",
+            NoSession::Idle => "session_idle",
+            NoSession::LifetimeEnded => "session_expired",
+            NoSession::Ended => "session_ended",
+            NoSession::Superseded => "session_superseded",
+            NoSession::RefreshRefused => "refresh_refused",
+            NoSession::SignInRequired => "sign_in_required",
+            NoSession::RefreshUnavailable => "refresh_unavailable",
+            NoSession::UnknownKey => "session_unknown_key",
+            NoSession::StoreUnavailable => "store_unavailable",
+            NoSession::Disabled => "disabled",
         }
     }
 
@@ -218,7 +218,7 @@ impl SignedOut {
     pub(crate) fn is_outage(self) -> bool {
         matches!(
             self,
-            SignedOut::RefreshUnavailable | SignedOut::UnknownKey | SignedOut::StoreUnavailable
+            NoSession::RefreshUnavailable | NoSession::UnknownKey | NoSession::StoreUnavailable
         )
     }
 }

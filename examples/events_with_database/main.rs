@@ -26,8 +26,8 @@ use rocket::{
     routes,
 };
 use rocket_openidconnect::{
-    Authorized, Events, LoggedIn, Oidc, OptionalUser, Policy, Refused, RelyingParty, SessionChange,
-    SessionChangeKind, SignedIn, User,
+    Authorized, Events, LoggedIn, NewSignIn, Oidc, OptionalUser, Policy, Refused, RelyingParty,
+    SessionChange, SessionChangeKind, User,
 };
 
 use self::people::{People, Person};
@@ -42,7 +42,7 @@ impl Events for Reception {
     async fn after_authorize(
         &self,
         _request: &Request<'_>,
-        sign_in: &mut SignedIn<'_>,
+        sign_in: &mut NewSignIn<'_>,
     ) -> Result<(), Refused> {
         let people = &self.0;
         let unavailable = || Refused::new("The list of people cannot be read. Try again later.");

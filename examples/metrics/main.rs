@@ -42,7 +42,7 @@ fn metrics(recorder: &State<PrometheusHandle>) -> RawText<String> {
 
 /// Records what this process counts and times, for [`metrics`] to show.
 fn recorder() -> PrometheusHandle {
-    let calls = Matcher::Full("oidc_provider_call_seconds".to_owned());
+    let calls = Matcher::Full("oidc_provider_request_duration_seconds".to_owned());
     PrometheusBuilder::new()
         .set_buckets_for_metric(calls, &[0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0])
         .expect("there are buckets")

@@ -38,8 +38,8 @@ use rocket::{
     },
 };
 use rocket_openidconnect::{
-    Authorized, Bearer, Caller, LoggedIn, Oidc, OptionalUser, Policy, RefreshError, RelyingParty,
-    Secret, SignedOut, User, scopes,
+    Authorized, Bearer, Caller, LoggedIn, NoSession, Oidc, OptionalUser, Policy, RefreshError,
+    RelyingParty, Secret, User, scopes,
 };
 
 scopes! {
@@ -195,10 +195,10 @@ async fn refresh(_own: FromOwnPage, user: LoggedIn) -> Result<Json<Value>, (Stat
 fn status_of(error: &RefreshError) -> Status {
     match error {
         RefreshError::NoRefreshToken => Status::Conflict,
-        RefreshError::SignedOut(SignedOut::StoreUnavailable | SignedOut::UnknownKey) => {
+        RefreshError::NoSession(NoSession::StoreUnavailable | NoSession::UnknownKey) => {
             Status::ServiceUnavailable
         }
-        RefreshError::SignedOut(_) => Status::Unauthorized,
+        RefreshError::NoSession(_) => Status::Unauthorized,
         RefreshError::Failed { .. } => Status::BadGateway,
         _ => Status::InternalServerError,
     }

@@ -3,7 +3,7 @@
 const element = (id) => document.getElementById(id);
 const DRAFT = "draft";
 
-class SignedOut extends Error {}
+class NoSession extends Error {}
 
 // Every request of this page. A redirect would lead a fetch away to the provider, which does not answer scripts of
 // other origins: so the app answers a fetch with 401, and going to sign-in is a page load, for a person to begin.
@@ -17,7 +17,7 @@ async function api(method, path, body) {
     },
     body: body && JSON.stringify(body),
   });
-  if (response.status === 401) throw new SignedOut();
+  if (response.status === 401) throw new NoSession();
   if (response.status === 503) throw new Error("The app is busy. Try again in a moment.");
   if (!response.ok) throw new Error(`That did not work (${response.status}).`);
   return response.status === 204 ? null : response.json();
@@ -38,7 +38,7 @@ async function attempt(task) {
     await task();
     notice("");
   } catch (error) {
-    if (error instanceof SignedOut) {
+    if (error instanceof NoSession) {
       sessionStorage.setItem(DRAFT, element("text").value);
       show("signed-out");
       notice("You were signed out. Sign in again to go on; what you typed is kept.");
@@ -84,5 +84,5 @@ try {
   show("signed-in");
 } catch (error) {
   show("signed-out");
-  if (!(error instanceof SignedOut)) notice(error.message);
+  if (!(error instanceof NoSession)) notice(error.message);
 }

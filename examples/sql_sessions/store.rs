@@ -133,7 +133,7 @@ impl SessionStore for SqlStore {
         Ok(done.rows_affected() == 1)
     }
 
-    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
         sqlx::query_scalar(
             "SELECT id FROM owners JOIN sessions USING (id) WHERE owner = ? AND ends > ?",
         )
@@ -158,7 +158,7 @@ impl SessionStore for SqlStore {
         Ok(())
     }
 
-    async fn replace_end(
+    async fn put_end_if_unchanged(
         &self,
         name: &str,
         known: Option<&str>,
@@ -201,7 +201,7 @@ impl SessionStore for SqlStore {
         Ok(done.rows_affected() == 1)
     }
 
-    async fn note_larger(
+    async fn put_entry_if_larger(
         &self,
         name: &str,
         number: u64,
@@ -234,7 +234,7 @@ impl SessionStore for SqlStore {
         Ok(notes)
     }
 
-    async fn notes_with_life(
+    async fn entries_with_ttl(
         &self,
         names: &[&str],
     ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {

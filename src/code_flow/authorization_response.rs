@@ -45,7 +45,7 @@ impl AuthorizationResponse {
 
     /// Why a response is refused that belongs to no attempt. What it says is nobody's word, and is worth a line in the
     /// log: some providers leave `state` out of an error (RFC 6749 §4.1.2.1 requires it).
-    pub(crate) fn refuse_without_attempt(self) -> ResponseError {
+    pub(crate) fn reject_without_attempt(self) -> ResponseError {
         match self.error {
             Some(error) if !error.is_empty() => ResponseError::Unproved {
                 error: printable(&error),
@@ -154,12 +154,12 @@ mod tests {
             ("", "`state` is absent, or not one that this app made"),
         ] {
             let response = AuthorizationResponse::parse(query).unwrap();
-            let error = response.refuse_without_attempt();
+            let error = response.reject_without_attempt();
             assert_eq!(error.to_string(), expected, "{query}");
         }
         let long = format!("error={0}&error_description={0}", "\u{202e}".repeat(5_000));
         let response = AuthorizationResponse::parse(&long).unwrap();
-        let text = response.refuse_without_attempt().to_string();
+        let text = response.reject_without_attempt().to_string();
         assert!(
             text.len() < 6_000 && !text.contains('\u{202e}'),
             "{}",

@@ -9,7 +9,7 @@ use url::Url;
 use super::{
     DevClient, Op,
     answer::{Answer, bad_request, parameters, refused},
-    grants::{ACCESS_TOKEN_LIFE, Grant},
+    grants::{ACCESS_TOKEN_TTL, Grant},
     pages,
     signing::random,
 };
@@ -32,7 +32,7 @@ pub(super) fn access_token(op: &Op, grant: &Grant, now: i64) -> Option<String> {
             ("client_id", json!(grant.client_id)),
             ("scope", json!(grant.request.scope)),
             ("iat", json!(now)),
-            ("exp", json!(now + ACCESS_TOKEN_LIFE)),
+            ("exp", json!(now + ACCESS_TOKEN_TTL)),
             ("jti", json!(random("id"))),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
@@ -85,7 +85,7 @@ pub(super) fn by_client_credentials(
             json!({
                 "access_token": token,
                 "token_type": "Bearer",
-                "expires_in": ACCESS_TOKEN_LIFE,
+                "expires_in": ACCESS_TOKEN_TTL,
                 "scope": scope,
             }),
         ),

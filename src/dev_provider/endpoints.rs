@@ -17,7 +17,7 @@ use super::{
     Op, Statement,
     answer::{Answer, bad_request, parameters, refused},
     api_tokens,
-    grants::{ACCESS_TOKEN_LIFE, AuthorizationRequest, Grant},
+    grants::{ACCESS_TOKEN_TTL, AuthorizationRequest, Grant},
     pages,
     signing::{at_hash, code_challenge, random},
 };
@@ -328,7 +328,7 @@ fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
             ("iss", json!(op.issuer())),
             ("aud", json!(op.client.client_id)),
             ("iat", json!(now)),
-            ("exp", json!(now + ACCESS_TOKEN_LIFE)),
+            ("exp", json!(now + ACCESS_TOKEN_TTL)),
             ("auth_time", json!(grant.auth_time)),
             ("sid", json!(grant.family)),
             ("jti", json!(random("id"))),
@@ -358,7 +358,7 @@ fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
         json!({
             "access_token": issued.access_token,
             "token_type": "Bearer",
-            "expires_in": ACCESS_TOKEN_LIFE,
+            "expires_in": ACCESS_TOKEN_TTL,
             "refresh_token": issued.refresh_token,
             "id_token": id_token,
             "scope": grant.request.scope,

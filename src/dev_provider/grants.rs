@@ -12,8 +12,8 @@ use super::signing::random;
 /// So many entries of each kind are kept; the oldest goes first.
 const MOST: usize = 1_000;
 /// Lifetimes, in seconds.
-const CODE_LIFE: i64 = 60;
-pub(super) const ACCESS_TOKEN_LIFE: i64 = 300;
+const CODE_TTL: i64 = 60;
+pub(super) const ACCESS_TOKEN_TTL: i64 = 300;
 
 /// An authorization request that was found good (OpenID Connect Core 1.0 §3.1.2.1).
 #[derive(Clone, Default)]
@@ -148,7 +148,7 @@ impl Grants {
         };
         self.tables()
             .codes
-            .insert(code.clone(), Some(now + CODE_LIFE), grant);
+            .insert(code.clone(), Some(now + CODE_TTL), grant);
         code
     }
 
@@ -188,7 +188,7 @@ impl Grants {
             refresh_token: random("refresh"),
         };
         let mut tables = self.tables();
-        let ends = Some(now + ACCESS_TOKEN_LIFE);
+        let ends = Some(now + ACCESS_TOKEN_TTL);
         tables
             .access_tokens
             .insert(issued.access_token.clone(), ends, grant.clone());
@@ -200,7 +200,7 @@ impl Grants {
 
     /// Remembers an access token that was made elsewhere.
     pub fn keep_access_token(&self, token: &str, grant: &Grant, now: i64) {
-        let ends = Some(now + ACCESS_TOKEN_LIFE);
+        let ends = Some(now + ACCESS_TOKEN_TTL);
         self.tables()
             .access_tokens
             .insert(token.to_owned(), ends, grant.clone());

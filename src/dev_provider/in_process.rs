@@ -23,7 +23,7 @@ use crate::clock::Clock;
 static KEYS: Mutex<Vec<Arc<SigningKey>>> = Mutex::new(vec![]);
 
 /// How long a logout token is good, in seconds.
-const LOGOUT_TOKEN_LIFE: i64 = 120;
+const LOGOUT_TOKEN_TTL: i64 = 120;
 
 /// The provider, launched, with nothing that listens.
 pub(crate) struct InProcessProvider(Client);
@@ -138,7 +138,7 @@ impl InProcessProvider {
             "sub": subject,
             "aud": op.client.client_id,
             "iat": now,
-            "exp": now + LOGOUT_TOKEN_LIFE,
+            "exp": now + LOGOUT_TOKEN_TTL,
             "jti": random("id"),
             "events": { "http://schemas.openid.net/event/backchannel-logout": {} },
         });

@@ -9,7 +9,7 @@ use crate::{
     relying_party::RelyingParty,
     request::{Refusal, RequestState, SignInFailure, is_page_load},
     resource_server::ResourceServer,
-    session::SignedOut,
+    session::NoSession,
 };
 
 /// Finishes an answer, whoever made it: a route, a catcher or another fairing.
@@ -142,14 +142,14 @@ fn tell_to_retry(response: &mut Response<'_>, state: &RequestState) {
 }
 
 /// Turns the 401 of a page load that needs a session into the way to sign-in.
-fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: SignedOut) {
+fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: NoSession) {
     let Some(rp) = request.rocket().state::<RelyingParty>() else {
         return;
     };
     let sign_in_helps = rp.client().is_some();
     if sign_in_helps && response.status() == Status::Unauthorized && is_page_load(request) {
         response.set_status(Status::SeeOther);
-        let comes_back = reason != SignedOut::RefreshRefused || rp.settings.preserve_next_on_error;
+        let comes_back = reason != NoSession::RefreshRefused || rp.settings.preserve_next_on_error;
         let login = match comes_back {
             true => rp.login_url(&request.uri().to_string()),
             false => rp.login_url("/"),

@@ -12,7 +12,7 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::{current_user, is_fairing_missing};
-use crate::{relying_party::User, request::RequestState, session::SignedOut, token::Claims};
+use crate::{relying_party::User, request::RequestState, session::NoSession, token::Claims};
 
 /// A route that only a signed-in person reaches. It derefs to [`User`].
 ///
@@ -45,7 +45,7 @@ pub struct LoggedIn<C = Claims>(User<C>);
 pub enum LoggedInError {
     /// 401, or 503 when it is not known for the moment whether somebody is signed in.
     #[error(transparent)]
-    SignedOut(SignedOut),
+    NoSession(NoSession),
     /// 500: the person's claims do not fit the app's type.
     #[error("the claims are no `{expected}`")]
     Claims {
@@ -57,8 +57,8 @@ pub enum LoggedInError {
 impl LoggedInError {
     pub(crate) fn status(&self) -> Status {
         match self {
-            LoggedInError::SignedOut(reason) if reason.is_outage() => Status::ServiceUnavailable,
-            LoggedInError::SignedOut(_) => Status::Unauthorized,
+            LoggedInError::NoSession(reason) if reason.is_outage() => Status::ServiceUnavailable,
+            LoggedInError::NoSession(_) => Status::Unauthorized,
             LoggedInError::Claims { .. } => Status::InternalServerError,
         }
     }
@@ -87,7 +87,7 @@ impl<'r, C: DeserializeOwned + Send + Sync + 'static> FromRequest<'r> for Logged
         match current_user(request).await {
             Ok(user) => Outcome::Success(LoggedIn(user)),
             Err(error) => {
-                if let LoggedInError::SignedOut(reason) = error {
+                if let LoggedInError::NoSession(reason) = error {
                     let _ = RequestState::of(request).signed_out.set(reason);
                 }
                 Outcome::Error((error.status(), error))

@@ -71,15 +71,15 @@ pub(super) fn unavailable(retry_after: Duration, last: Option<&ProviderError>) -
 
 /// Lets one of many through at a time, and the next one only after a while. Nobody waits.
 #[derive(Debug)]
-pub(super) struct Turnstile(AtomicI64);
+pub(super) struct LogThrottle(AtomicI64);
 
-impl Default for Turnstile {
-    fn default() -> Turnstile {
-        Turnstile(AtomicI64::new(i64::MIN))
+impl Default for LogThrottle {
+    fn default() -> LogThrottle {
+        LogThrottle(AtomicI64::new(i64::MIN))
     }
 }
 
-impl Turnstile {
+impl LogThrottle {
     /// Whether this one may go; for `pause` then, nobody else may.
     pub(super) fn passes(&self, now: OffsetDateTime, pause: Duration) -> bool {
         let (next, now) = (self.0.load(Ordering::Relaxed), now.unix_timestamp());
@@ -306,7 +306,7 @@ mod tests {
 
     #[test]
     fn one_passes_at_a_time() {
-        let turnstile = Turnstile::default();
+        let turnstile = LogThrottle::default();
         let pause = Duration::from_secs(30);
         let passed = [0, 0, 29, 30, 31, 60].map(|now| turnstile.passes(at(now), pause));
         assert_eq!(passed, [true, false, false, true, false, true]);

@@ -13,7 +13,7 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     Endpoint, ProviderError,
-    back_off::Turnstile,
+    back_off::LogThrottle,
     breaker::{Breaker, CountedOutages},
 };
 
@@ -99,7 +99,7 @@ pub(super) struct Queue {
     places: Mutex<Places>,
     running: Semaphore,
     breaker: Option<Mutex<Breaker>>,
-    logged: Turnstile,
+    logged: LogThrottle,
 }
 
 /// Who runs or waits.
@@ -140,7 +140,7 @@ impl Queue {
             places: Mutex::default(),
             running: Semaphore::new(size.running),
             breaker,
-            logged: Turnstile::default(),
+            logged: LogThrottle::default(),
         }
     }
 

@@ -282,7 +282,7 @@ impl ProviderError {
             | ProviderError::Address { .. } => "provider_address",
             ProviderError::Busy { .. } => "provider_busy",
             ProviderError::NotMetadata { .. } => "provider_not_metadata",
-            ProviderError::Refused { .. } if self.is_client_refused() => "invalid_client",
+            ProviderError::Refused { .. } if self.is_client_rejected() => "invalid_client",
             ProviderError::Refused { error, .. } if error == "invalid_grant" => "invalid_grant",
             ProviderError::Refused { .. } => "provider_refused",
             ProviderError::HttpClient { .. } => "http_client",
@@ -365,7 +365,7 @@ impl ProviderError {
                 }
                 _ => "change what the provider names, or register by hand in its console",
             },
-            ProviderError::Refused { .. } if self.is_client_refused() => {
+            ProviderError::Refused { .. } if self.is_client_rejected() => {
                 "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; of a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`"
             }
             ProviderError::Refused { error, .. } if error == "invalid_grant" => {
@@ -385,7 +385,7 @@ impl ProviderError {
     /// where requests are pushed; Auth0 with 401 and `access_denied`.
     ///
     /// [RFC 6749 §5.2]: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
-    pub(crate) fn is_client_refused(&self) -> bool {
+    pub(crate) fn is_client_rejected(&self) -> bool {
         let ProviderError::Refused {
             endpoint:
                 Endpoint::Token

@@ -17,7 +17,7 @@ use url::Url;
 
 use super::{
     Endpoint, ProviderError,
-    back_off::{BackOff, Budget, SharedBudget, Turnstile},
+    back_off::{BackOff, Budget, LogThrottle, SharedBudget},
     http_client::HttpClient,
 };
 use crate::{
@@ -37,10 +37,10 @@ const LOOKS_FOR_ANY_REQUEST: u32 = 4;
 const LOOKS: u32 = 6;
 const LOOK_REFILL: Duration = Duration::from_secs(10);
 /// How long keys serve when the reply does not say.
-const DEFAULT_LIFE: Duration = Duration::from_secs(60 * 60);
+const DEFAULT_TTL: Duration = Duration::from_secs(60 * 60);
 /// The bounds of what a reply may say.
-const SHORTEST_LIFE: Duration = Duration::from_secs(5 * 60);
-const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+const MIN_TTL: Duration = Duration::from_secs(5 * 60);
+const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the last known good keys serve while the provider gives no new ones.
 const LAST_KNOWN_GOOD: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -184,7 +184,7 @@ pub(crate) struct KeyCache {
     http: HttpClient,
     fetched: ArcSwapOption<Fetched>,
     /// Who fetches keys that are due, beside the requests.
-    due: Turnstile,
+    due: LogThrottle,
     /// Held while a fetch is under way: there is one at a time, and who waited shares its result.
     last_fetch: Mutex<LastFetch>,
     /// How many fetches have begun.
@@ -196,7 +196,7 @@ impl KeyCache {
         KeyCache {
             http,
             fetched: ArcSwapOption::empty(),
-            due: Turnstile::default(),
+            due: LogThrottle::default(),
             last_fetch: Mutex::default(),
             begun: AtomicU64::new(0),
         }
@@ -378,9 +378,7 @@ fn life(headers: &HeaderMap) -> Duration {
             name.eq_ignore_ascii_case("max-age")
                 .then(|| Duration::from_secs(seconds))
         });
-    max_age
-        .unwrap_or(DEFAULT_LIFE)
-        .clamp(SHORTEST_LIFE, LONGEST_LIFE)
+    max_age.unwrap_or(DEFAULT_TTL).clamp(MIN_TTL, MAX_TTL)
 }
 
 #[cfg(test)]

@@ -192,12 +192,12 @@ fn refusal(reply: &HttpResponse, token: Option<&Secret>) -> ProviderError {
 }
 
 /// How much of a refusal is read, in bytes.
-const LONGEST_REFUSAL: usize = 16 * 1024;
+const MAX_REJECTION_LEN: usize = 16 * 1024;
 
 /// What a refusal says that is no error of the standard, whatever its content type: of a page its text, of anything
 /// else the beginning. A server that repeats the token is not repeated.
 fn words(body: &[u8], token: Option<&Secret>) -> String {
-    let text = String::from_utf8_lossy(&body[..body.len().min(LONGEST_REFUSAL)]);
+    let text = String::from_utf8_lossy(&body[..body.len().min(MAX_REJECTION_LEN)]);
     let text = text.trim_start_matches('\u{feff}').trim();
     let text = match text.starts_with('<') {
         true => Cow::Owned(text_of_page(text)),

@@ -12,7 +12,7 @@ use crate::relying_party::SignInError;
 /// How many attempts are kept.
 const MOST: usize = 20;
 /// How many steps of each: more than a sign-in has.
-const MOST_STEPS: usize = 16;
+const MAX_STEPS: usize = 16;
 
 /// The last attempts to sign in, newest first.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ impl Attempts {
     pub(crate) fn step(&self, name: &str, step: &str, now: OffsetDateTime) {
         if let Some(mut attempts) = self.lock()
             && let Some(attempt) = find(&mut attempts, name)
-            && attempt.steps.len() < MOST_STEPS
+            && attempt.steps.len() < MAX_STEPS
         {
             attempt.steps.push((now, step.to_owned()));
         }
@@ -146,12 +146,12 @@ mod tests {
             attempts.step("attempt49", "again", now);
         }
         let list = attempts.list();
-        assert_eq!((list.len(), list[0].steps.len()), (MOST, MOST_STEPS));
+        assert_eq!((list.len(), list[0].steps.len()), (MOST, MAX_STEPS));
         let error = ("id", &SignInError::Used);
         attempts.failed(Some("attempt40"), "/me", error, now);
         assert_eq!(
             attempts.list()[9].failure.as_ref().unwrap().reason,
-            "sign_in_over"
+            "sign_in_already_used"
         );
         attempts.failed(None, "/", error, now);
         assert_eq!(attempts.list().len(), MOST);

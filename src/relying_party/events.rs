@@ -25,7 +25,7 @@ use crate::{
 ///
 /// ```
 /// use rocket::Request;
-/// use rocket_openidconnect::{Events, Oidc, Refused, SignedIn};
+/// use rocket_openidconnect::{Events, Oidc, Refused, NewSignIn};
 ///
 /// struct OnlyStaff;
 ///
@@ -34,7 +34,7 @@ use crate::{
 ///     async fn after_authorize(
 ///         &self,
 ///         _request: &Request<'_>,
-///         sign_in: &mut SignedIn<'_>,
+///         sign_in: &mut NewSignIn<'_>,
 ///     ) -> Result<(), Refused> {
 ///         let groups: Vec<String> = sign_in.claims().get("groups").unwrap_or_default();
 ///         if !groups.iter().any(|group| group == "staff") {
@@ -68,7 +68,7 @@ pub trait Events: Send + Sync + 'static {
     async fn after_authorize(
         &self,
         request: &Request<'_>,
-        sign_in: &mut SignedIn<'_>,
+        sign_in: &mut NewSignIn<'_>,
     ) -> Result<(), Refused> {
         Ok(())
     }
@@ -276,13 +276,13 @@ impl fmt::Debug for LoginRedirect<'_> {
 }
 
 /// A sign-in that succeeded, before its session begins.
-pub struct SignedIn<'a> {
+pub struct NewSignIn<'a> {
     pub(crate) session: &'a mut Session,
     pub(crate) tokens: &'a SessionTokens,
     pub(crate) return_to: &'a str,
 }
 
-impl SignedIn<'_> {
+impl NewSignIn<'_> {
     /// The ID token's claims merged with UserInfo.
     pub fn claims(&self) -> &Claims {
         &self.session.claims
@@ -341,9 +341,9 @@ impl SignedIn<'_> {
     }
 }
 
-impl fmt::Debug for SignedIn<'_> {
+impl fmt::Debug for NewSignIn<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SignedIn")
+        f.debug_struct("NewSignIn")
             .field("issuer", &self.issuer())
             .field("subject", &self.subject())
             .finish_non_exhaustive()
@@ -359,7 +359,7 @@ pub struct LoggedOut<'a> {
 
 impl LoggedOut<'_> {
     /// The reason code, as the log has them: `signed_out` when a session ended by this. Otherwise why there was none
-    /// to end: `no_session`, `session_ended`, or `session_idle` and `session_lifetime` for one that was over by its
+    /// to end: `no_session`, `session_ended`, or `session_idle` and `session_expired` for one that was over by its
     /// times (Flask-OIDC's `expired`); or `store_unavailable` when the store does not have the end yet: this node
     /// refuses the session, and records its end when the store is back.
     pub fn reason(&self) -> &str {

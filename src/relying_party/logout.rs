@@ -37,7 +37,7 @@ pub(crate) enum FrontChannelLogout {
 
 /// Why a logout token did nothing.
 #[derive(Debug, Error)]
-pub(crate) enum LogoutRefusal {
+pub(crate) enum LogoutRejection {
     #[error("the logout token is refused: {0}")]
     Token(#[from] LogoutTokenError),
     #[error(transparent)]
@@ -46,21 +46,21 @@ pub(crate) enum LogoutRefusal {
     Store(#[from] StoreError),
 }
 
-impl LogoutRefusal {
+impl LogoutRejection {
     /// The reason code.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
-            LogoutRefusal::Token(error) => error.reason(),
-            LogoutRefusal::Provider(error) => error.reason(),
-            LogoutRefusal::Store(_) => "store_unavailable",
+            LogoutRejection::Token(error) => error.reason(),
+            LogoutRejection::Provider(error) => error.reason(),
+            LogoutRejection::Store(_) => "store_unavailable",
         }
     }
 
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
-            LogoutRefusal::Token(error) => error.remedy(),
-            LogoutRefusal::Provider(error) => error.remedy(),
-            LogoutRefusal::Store(error) => error.remedy(),
+            LogoutRejection::Token(error) => error.remedy(),
+            LogoutRejection::Provider(error) => error.remedy(),
+            LogoutRejection::Store(error) => error.remedy(),
         }
     }
 }
@@ -234,7 +234,7 @@ impl Client<'_> {
         client: Option<IpAddr>,
         now: OffsetDateTime,
         ended: &mut Vec<SessionChange>,
-    ) -> Result<(), LogoutRefusal> {
+    ) -> Result<(), LogoutRejection> {
         let metadata = self.provider.metadata(now).await?;
         let algorithms = self.provider.logout_token_algorithms(&metadata);
         let expected = LogoutTokenExpectations {

@@ -14,7 +14,7 @@ use tracing::Instrument;
 pub(crate) use in_flight::Refreshes;
 
 use failure::Failure;
-use in_flight::{Flight, Outcome};
+use in_flight::{InFlightRefresh, Outcome};
 use turn::Refreshed;
 
 use crate::{
@@ -22,8 +22,8 @@ use crate::{
     provider::{Metadata, Tokens},
     relying_party::{Client, RefreshError, RelyingParty, revoke_later::revoke_later},
     session::{
-        BeginError, CurrentSession, EndCause, KeptEnd, Session, SessionChange, SessionTokens,
-        SignedOut,
+        BeginError, CurrentSession, EndCause, KeptEnd, NoSession, Session, SessionChange,
+        SessionTokens,
     },
 };
 
@@ -57,9 +57,9 @@ pub(crate) enum Freshness {
         overdue: Option<i64>,
     },
     /// There is no way to go on with it.
-    SignedOut {
+    NoSession {
         session: CurrentSession,
-        reason: SignedOut,
+        reason: NoSession,
     },
 }
 
@@ -87,13 +87,13 @@ impl RelyingParty {
         let forced = Some(FORCED_INTERVAL);
         match client.refresh_once(current, forced, now).await {
             Some(Outcome::Refreshed { session, .. }) => Ok(session),
-            Some(Outcome::Ended(reason) | Outcome::SignedOut(reason)) => {
-                Err(RefreshError::SignedOut(reason).into())
+            Some(Outcome::Ended(reason) | Outcome::NoSession(reason)) => {
+                Err(RefreshError::NoSession(reason).into())
             }
             Some(Outcome::Failed {
                 asks_for_sign_in: true,
                 ..
-            }) => Err(RefreshError::SignedOut(SignedOut::SignInRequired).into()),
+            }) => Err(RefreshError::NoSession(NoSession::SignInRequired).into()),
             Some(Outcome::Failed { cause, pending, .. }) => Err(NotRefreshed {
                 error: RefreshError::Failed {
                     cause: cause.to_string(),
@@ -117,7 +117,7 @@ impl RelyingParty {
     /// not refreshed.
     pub async fn refresh_session(&self, id: &str) -> Result<(), RefreshError> {
         let session = self.sessions.by_name(id, self.clock.now()).await;
-        let session = session.map_err(RefreshError::SignedOut)?;
+        let session = session.map_err(RefreshError::NoSession)?;
         let refreshed = self.refresh_now(&session).await;
         refreshed.map(drop).map_err(|not| not.error)
     }
@@ -171,16 +171,16 @@ impl Client<'_> {
         let is_overdue = now_s >= due.saturating_add(grace);
         match self.refresh_once(&current, None, now).await {
             Some(Outcome::Refreshed { session, .. }) => Freshness::Renewed(session),
-            Some(Outcome::Ended(reason) | Outcome::SignedOut(reason)) => Freshness::SignedOut {
+            Some(Outcome::Ended(reason) | Outcome::NoSession(reason)) => Freshness::NoSession {
                 session: current,
                 reason,
             },
             Some(Outcome::Failed {
                 asks_for_sign_in: true,
                 ..
-            }) => Freshness::SignedOut {
+            }) => Freshness::NoSession {
                 session: current,
-                reason: SignedOut::SignInRequired,
+                reason: NoSession::SignInRequired,
             },
             Some(Outcome::Failed {
                 pending,
@@ -224,7 +224,7 @@ impl Client<'_> {
                 let (rp, provider, current) =
                     (self.rp.clone(), self.provider.clone(), current.clone());
                 let (tell, outcome) = watch::channel(None);
-                let flight = Flight { outcome };
+                let flight = InFlightRefresh { outcome };
                 let in_flight = flight.clone();
                 let is_forced = forced.is_some();
                 let refreshing = async move {
@@ -255,7 +255,7 @@ impl Client<'_> {
     ) -> Option<SessionChange> {
         match result {
             Ok(Refreshed::Here(session)) => Some(SessionChange::refreshed(session)),
-            Ok(Refreshed::Elsewhere(_)) | Err(Failure::SignedOut(_)) => None,
+            Ok(Refreshed::Elsewhere(_)) | Err(Failure::NoSession(_)) => None,
             Err(Failure::Ended(reason)) => {
                 let cause = EndCause::RefreshRefused;
                 let ending = self
@@ -270,7 +270,7 @@ impl Client<'_> {
                     tracing::info!("{}", error.remedy());
                 }
                 // One that was ended otherwise was told of there.
-                let end = end.filter(|_| *reason == SignedOut::RefreshRefused);
+                let end = end.filter(|_| *reason == NoSession::RefreshRefused);
                 end.inspect(SessionChange::log)
             }
             Err(Failure::AsksForSignIn { reason, .. } | Failure::Later { reason, .. }) => {
@@ -327,7 +327,7 @@ impl Client<'_> {
             // The session was ended meanwhile, so the tokens end too.
             Ok(None) => {
                 revoke_later(self.provider, &received, now);
-                return Err(Failure::Ended(SignedOut::Ended));
+                return Err(Failure::Ended(NoSession::Ended));
             }
             Err(ended @ Failure::Ended(_)) => {
                 revoke_later(self.provider, &received, now);
@@ -400,7 +400,7 @@ impl Client<'_> {
             Ok(Some(session)) => Ok(session),
             Ok(None) => {
                 revoke_later(self.provider, &received, now);
-                Err(Failure::Ended(SignedOut::Ended))
+                Err(Failure::Ended(NoSession::Ended))
             }
             Err(ended @ Failure::Ended(_)) => {
                 revoke_later(self.provider, &received, now);
@@ -470,7 +470,7 @@ impl Client<'_> {
             session.claims = tokens.sources.merged();
         }
         let advanced = self.sessions.advance(current, session, tokens, now).await?;
-        advanced.ok_or(Failure::Ended(SignedOut::Ended))
+        advanced.ok_or(Failure::Ended(NoSession::Ended))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use crate::session::SignedOut;
+use crate::session::NoSession;
 
 /// Why [`User::refresh`](crate::User::refresh) did not refresh the session.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -18,7 +18,7 @@ pub enum RefreshError {
     AnswerSent,
     /// There is no such session, or not any more.
     #[error(transparent)]
-    SignedOut(SignedOut),
+    NoSession(NoSession),
     /// The provider was not reachable or refused; the session stays as it was.
     #[error("the session was not refreshed: {cause}")]
     Failed {
@@ -38,8 +38,8 @@ impl RefreshError {
     pub fn reason(&self) -> &'static str {
         match self {
             RefreshError::NoRefreshToken => "no_refresh_token",
-            RefreshError::AnswerSent => "answer_sent",
-            RefreshError::SignedOut(reason) => reason.reason(),
+            RefreshError::AnswerSent => "response_already_sent",
+            RefreshError::NoSession(reason) => reason.reason(),
             RefreshError::Failed { .. } => "refresh_failed",
             RefreshError::Claims { .. } => "claims",
         }

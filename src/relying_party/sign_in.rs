@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{
-    Client, NotBegun, SignInError, events::SignedIn, exchange::ExchangeOutcome,
+    Client, NotBegun, SignInError, events::NewSignIn, exchange::ExchangeOutcome,
     revoke_later::revoke_later,
 };
 use crate::{
@@ -357,7 +357,7 @@ impl Client<'_> {
         changes: &mut Vec<SessionChange>,
     ) -> Result<CurrentSession, NotBegun> {
         let earlier_ends = session.earlier_ends.clone();
-        let mut signed_in = SignedIn {
+        let mut signed_in = NewSignIn {
             session: &mut session,
             tokens: &tokens,
             return_to: return_to.as_str(),

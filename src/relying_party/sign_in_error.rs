@@ -175,16 +175,16 @@ impl SignInError {
                 "sign in again; if people need longer at the provider, raise `oidc.sign_in_timeout`",
             ),
             SignInError::PostedTooLongAgo => {
-                Facts::new("posted_too_long_ago", 400, "sign in again")
+                Facts::new("response_posted_too_late", 400, "sign in again")
             }
-            SignInError::Used => Facts::new("sign_in_over", 400, "sign in again"),
+            SignInError::Used => Facts::new("sign_in_already_used", 400, "sign in again"),
             SignInError::TooManySignIns { .. } => Facts::new(
                 "too_many_sign_ins",
                 503,
                 "wait; if these are people behind one proxy, list it in `oidc.trusted_proxies`",
             ),
             SignInError::InitiatedBy { .. } => Facts::new(
-                "initiated_by",
+                "initiated_by_another_issuer",
                 400,
                 "give the third party this app's issuer, `oidc.issuer`, to send as `iss`",
             ),
@@ -216,11 +216,11 @@ impl SignInError {
                 "nothing: the app's `after_authorize` said no",
             ),
             SignInError::ParameterOfApp { .. } => Facts::new(
-                "parameter_of_app",
+                "app_parameter_not_allowed",
                 500,
                 "remove it there; `max_age` and `acr_values` belong into `oidc.extra_authorization_parameters`, by which the ID token is checked",
             ),
-            SignInError::Ended => Facts::new("ended_meanwhile", 400, "sign in again"),
+            SignInError::Ended => Facts::new("sessions_ended_during_sign_in", 400, "sign in again"),
             SignInError::Loop { .. } => Facts::new(
                 "sign_in_loop",
                 400,

@@ -233,7 +233,7 @@ impl<C> User<C> {
                 if let Some(pending) = &not_refreshed.pending {
                     handle.answer.set(pending);
                 }
-                if let RefreshError::SignedOut(reason) = not_refreshed.error {
+                if let RefreshError::NoSession(reason) = not_refreshed.error {
                     handle.answer.not_refreshed(&self.session, reason);
                 }
                 return Err(not_refreshed.error);

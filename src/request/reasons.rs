@@ -3,7 +3,7 @@
 use rocket::Request;
 
 use super::{RequestState, SignInFailure};
-use crate::{resource_server::BearerError, session::SignedOut};
+use crate::{resource_server::BearerError, session::NoSession};
 
 impl SignInFailure {
     /// The failure that this request is answered with, if it is: for catchers, which have it when
@@ -11,13 +11,13 @@ impl SignInFailure {
     ///
     /// ```
     /// use rocket::{Request, catch};
-    /// use rocket_openidconnect::{BearerError, SignInFailure, SignedOut};
+    /// use rocket_openidconnect::{BearerError, SignInFailure, NoSession};
     ///
     /// #[catch(default)]
     /// fn sorry(status: rocket::http::Status, request: &Request<'_>) -> String {
     ///     if let Some(failure) = SignInFailure::of(request) {
     ///         format!("No sign-in ({}), error {}", failure.error.reason(), failure.id)
-    ///     } else if let Some(signed_out) = SignedOut::of(request) {
+    ///     } else if let Some(signed_out) = NoSession::of(request) {
     ///         format!("Please sign in: {signed_out}")
     ///     } else if let Some(error) = BearerError::of(request) {
     ///         format!("Please send another token: {error}")
@@ -32,10 +32,10 @@ impl SignInFailure {
     }
 }
 
-impl SignedOut {
+impl NoSession {
     /// Why a guard refused this request for want of a session, if one did: for catchers. See
     /// [`SignInFailure::of`](super::SignInFailure::of) for an example.
-    pub fn of(request: &Request<'_>) -> Option<SignedOut> {
+    pub fn of(request: &Request<'_>) -> Option<NoSession> {
         RequestState::of(request).signed_out.get().copied()
     }
 }

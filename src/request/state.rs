@@ -12,7 +12,7 @@ use crate::{
     request::SignInFailure,
     resource_server::BearerError,
     scopes::Demand,
-    session::{CurrentSession, OutgoingSession, SignedOut},
+    session::{CurrentSession, NoSession, OutgoingSession},
 };
 
 #[derive(Default)]
@@ -20,14 +20,14 @@ pub(crate) struct RequestState {
     /// What the answer sets and removes.
     pub(crate) cookies: CookieChanges,
     /// The session, once a guard has looked for it.
-    pub(crate) session: OnceLock<Result<Arc<CurrentSession>, SignedOut>>,
+    pub(crate) session: OnceLock<Result<Arc<CurrentSession>, NoSession>>,
     /// The session that the answer carries, if it is to carry one.
     pub(crate) answer: Arc<OutgoingSession>,
     /// When a request is to be tried again that a guard answered with 503.
     pub(crate) retry_after: OnceLock<Duration>,
     /// Why a guard refused for want of a session. A page load with this goes to sign-in when its answer
     /// is 401.
-    pub(crate) signed_out: OnceLock<SignedOut>,
+    pub(crate) signed_out: OnceLock<NoSession>,
     /// The session ends with this request: its tokens are not refreshed.
     pub(crate) is_ending: OnceLock<()>,
     /// Why guards refused for want of a token. An answer carries the challenge of the last one that has its status.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::{ActiveTokens, Issuer, ProtectedResource, SeenTokens};
+use super::{ActiveTokens, Issuer, ProtectedResource, TokenCache};
 use crate::{
     provider::Provider,
     settings::{ApiSettings, IssuerSettings, Settings},
@@ -23,7 +23,7 @@ pub(crate) struct Api {
     /// Those of whose tokens it accepts any, the provider first; none while disabled.
     pub(super) issuers: Vec<Arc<Issuer>>,
     /// `None` when the setting `token_cache` says so.
-    pub(super) seen: Option<SeenTokens>,
+    pub(super) seen: Option<TokenCache>,
     pub(super) active: ActiveTokens,
 }
 
@@ -89,7 +89,7 @@ impl Api {
         Api {
             name: name.map(str::to_owned),
             protected_resource,
-            seen: (entries > 0 && !issuers.is_empty()).then(|| SeenTokens::new(entries)),
+            seen: (entries > 0 && !issuers.is_empty()).then(|| TokenCache::new(entries)),
             active: ActiveTokens::new(),
             issuers,
         }

@@ -20,7 +20,7 @@ use crate::{
     observing, pages,
     relying_party::{FrontChannelLogout, events},
     request::{RequestState, ReturnedQuery},
-    session::{SessionChange, SignedOut},
+    session::{NoSession, SessionChange},
 };
 
 /// How long a person may take at the provider to sign out.
@@ -30,9 +30,9 @@ const BUTTON: &str = "button";
 /// How long a page with the button serves, in seconds.
 const BUTTON_TTL: i64 = 60 * 60;
 /// The largest form that signs out, in bytes.
-const LARGEST_FORM: u64 = 4 * 1024;
+const MAX_FORM_SIZE: u64 = 4 * 1024;
 /// The largest body of a back-channel request, in bytes: more than a logout token may have.
-const LARGEST_BODY: u64 = 64 * 1024;
+const MAX_BODY_SIZE: u64 = 64 * 1024;
 
 /// `GET {mount}/logout?next=…`: a page with a button.
 #[derive(Clone)]
@@ -133,7 +133,7 @@ impl Handler for BackchannelLogout {
         let Some(client) = visit.rp.client() else {
             return Outcome::Success(refusal("sign-in is disabled here"));
         };
-        let Some(pairs) = form(request, data, LARGEST_BODY).await else {
+        let Some(pairs) = form(request, data, MAX_BODY_SIZE).await else {
             return Outcome::Success(refusal("the body is no form, or is too long"));
         };
         let mut tokens = pairs
@@ -214,7 +214,7 @@ impl Handler for FrontchannelLogout {
         let (status, text) = match ending.instrument(span()).await {
             Ok(FrontChannelLogout::Done) => (Status::Ok, "Signed out."),
             Ok(FrontChannelLogout::NotOurs) => {
-                let reason = "logout_not_ours";
+                let reason = "logout_of_another_issuer";
                 tracing::warn!(
                     reason,
                     "a front-channel logout named another provider, or no session"
@@ -280,24 +280,24 @@ impl Visit<'_, '_> {
         let mut found = current_session(self.request).await.clone();
         let mut reason = found.as_ref().err().map(|reason| reason.reason());
         // The session at the provider may live longer.
-        if let Err(SignedOut::Idle | SignedOut::LifetimeEnded) = found {
+        if let Err(NoSession::Idle | NoSession::LifetimeEnded) = found {
             found = sessions.find_ending(jar, self.now).await.map(Arc::new);
         }
         // Whatever became of the session: an older copy of it ends it too.
         let mut name = sessions.name_in(jar).filter(|name| match found {
-            Err(SignedOut::LifetimeEnded) => false,
-            Err(SignedOut::Ended) => sessions.is_end_unrecorded(name),
+            Err(NoSession::LifetimeEnded) => false,
+            Err(NoSession::Ended) => sessions.is_end_unrecorded(name),
             _ => true,
         });
-        if name.is_some() && !matches!(found, Err(SignedOut::Ended)) {
+        if name.is_some() && !matches!(found, Err(NoSession::Ended)) {
             observing::signed_out();
         }
-        let is_store_down = matches!(found, Err(SignedOut::StoreUnavailable));
+        let is_store_down = matches!(found, Err(NoSession::StoreUnavailable));
         let session = match found {
             Ok(session) => Some(session),
             // There may be a newer generation, which cannot be read, or which another browser has: the
             // provider is told by this one.
-            Err(SignedOut::StoreUnavailable | SignedOut::Superseded | SignedOut::UnknownKey) => {
+            Err(NoSession::StoreUnavailable | NoSession::Superseded | NoSession::UnknownKey) => {
                 sessions.ending_in_cookies(jar, self.now).map(Arc::new)
             }
             Err(_) => None,
@@ -305,7 +305,7 @@ impl Visit<'_, '_> {
         // Anybody may have kept cookies from long ago.
         let is_long_over = is_store_down && sessions.is_in_cookies() && session.is_none();
         if is_long_over && name.take().is_some() {
-            reason = Some(SignedOut::LifetimeEnded.reason());
+            reason = Some(NoSession::LifetimeEnded.reason());
         }
         let ended = sessions
             .end_in_browser(
@@ -320,7 +320,7 @@ impl Visit<'_, '_> {
         // Before the provider is asked, which may take its time.
         ended.end.iter().for_each(SessionChange::log);
         if !ended.is_recorded {
-            reason = Some(SignedOut::StoreUnavailable.reason());
+            reason = Some(NoSession::StoreUnavailable.reason());
         } else if ended.end.is_some() {
             reason = Some("signed_out");
         }
@@ -328,7 +328,7 @@ impl Visit<'_, '_> {
         let mut left = Left {
             end: ended.end,
             // Without a reason of its own, another request ended it meanwhile.
-            reason: reason.unwrap_or(SignedOut::Ended.reason()),
+            reason: reason.unwrap_or(NoSession::Ended.reason()),
             return_to: self.without_provider(return_to.clone()),
             at_provider: None,
             unrecorded: (!ended.is_recorded).then_some(Unrecorded {
@@ -498,7 +498,7 @@ impl Visit<'_, '_> {
     /// Whether the form that was posted is that of our button, in a page for this session. No other site can
     /// read that page; and one that has a session of its own, or can plant cookies, has another button.
     async fn has_button(&self, data: Data<'_>) -> bool {
-        let pairs = form(self.request, data, LARGEST_FORM).await;
+        let pairs = form(self.request, data, MAX_FORM_SIZE).await;
         let pairs = pairs.unwrap_or_default();
         let Some((_, value)) = pairs.iter().find(|(name, _)| name == BUTTON) else {
             return false;

@@ -22,7 +22,7 @@ use crate::{
     provider::{Endpoint, ProviderError},
     relying_party::{Client, Completed, LoginRedirect, NotBegun, SignInError},
     request::{RequestState, ReturnedQuery},
-    session::{CurrentSession, EarlierEnds, SignedOut},
+    session::{CurrentSession, EarlierEnds, NoSession},
     settings::ResponseMode,
 };
 
@@ -45,13 +45,13 @@ const PARAMETERS: [&str; 5] = ["state", "code", "iss", "error", "error_descripti
 /// The parameter of a response that came in a form.
 const SEALED: &str = "sealed";
 /// The largest form, in bytes.
-const LARGEST_FORM: u64 = 8 * 1024;
+const MAX_FORM_SIZE: u64 = 8 * 1024;
 /// How long a response that came in a form may be, encrypted: it must fit into an address.
 const MAX_POSTED: usize = 5_632;
 /// How long it is valid, in seconds.
 const POSTED_TTL: i64 = 60;
 /// The longest `login_hint` that is passed on, in bytes.
-const LONGEST_HINT: usize = 256;
+const MAX_HINT_LEN: usize = 256;
 
 /// `GET {mount}/login?next=…`: sends the browser to the provider.
 #[derive(Clone)]
@@ -98,7 +98,7 @@ impl Handler for InitiateLogin {
         }
         let target = parameter("target_link_uri");
         let target = target.map_or_else(ReturnTo::home, |target| visit.target(&target));
-        let login_hint = parameter("login_hint").filter(|hint| hint.len() <= LONGEST_HINT);
+        let login_hint = parameter("login_hint").filter(|hint| hint.len() <= MAX_HINT_LEN);
         let beginning = visit.begin(target, login_hint.as_deref(), false);
         beginning.instrument(span()).await
     }
@@ -112,7 +112,7 @@ pub(super) struct InitiateLoginForm;
 #[rocket::async_trait]
 impl Handler for InitiateLoginForm {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
-        let Some(pairs) = form(request, data, LARGEST_FORM).await else {
+        let Some(pairs) = form(request, data, MAX_FORM_SIZE).await else {
             return Outcome::Error(Status::BadRequest);
         };
         let known = ["iss", "login_hint", "target_link_uri"];
@@ -224,7 +224,7 @@ impl Handler for AuthorizeForm {
             return Outcome::Error(Status::InternalServerError);
         };
         if visit.rp.settings.response_mode != ResponseMode::FormPost {
-            let pairs = form(request, data, LARGEST_FORM).await.unwrap_or_default();
+            let pairs = form(request, data, MAX_FORM_SIZE).await.unwrap_or_default();
             let is_response =
                 |(name, _): &(String, String)| matches!(&**name, "state" | "code" | "error");
             if !pairs.iter().any(is_response) {
@@ -233,7 +233,7 @@ impl Handler for AuthorizeForm {
             let (error, home) = (SignInError::PostedResponse, ReturnTo::home());
             return visit.failed(error, &home).instrument(span()).await;
         }
-        let Some(pairs) = form(request, data, LARGEST_FORM).await else {
+        let Some(pairs) = form(request, data, MAX_FORM_SIZE).await else {
             let (error, home) = (ResponseError::UnreadableForm.into(), ReturnTo::home());
             let failed = visit.failed(error, &home).instrument(span());
             return failed.await;
@@ -311,7 +311,7 @@ impl<'r> Visit<'r, '_> {
             Ok::<_, crate::keys::DecryptError>((attempt, key))
         });
         let (Some(state), Some(Ok((attempt, key)))) = (state, decrypted) else {
-            let error = response.refuse_without_attempt();
+            let error = response.reject_without_attempt();
             return self.failed(error.into(), &ReturnTo::home()).await;
         };
 
@@ -404,7 +404,7 @@ impl<'r> Visit<'r, '_> {
         let return_to = &attempt.return_to;
         match current_session(self.request).await {
             Ok(_) => Outcome::Success(redirect(return_to.as_str())),
-            Err(SignedOut::StoreUnavailable) => {
+            Err(NoSession::StoreUnavailable) => {
                 let error = crate::session::store::StoreError::new("who is signed in is not known");
                 self.failed(SignInError::Store(error), return_to).await
             }

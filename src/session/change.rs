@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde_json::Value;
 
-use super::{CurrentSession, Session, SignedOut};
+use super::{CurrentSession, NoSession, Session};
 use crate::{
     observing::{self, SessionLine},
     printable::printable_name,
@@ -43,7 +43,7 @@ pub enum SessionChangeKind {
 /// What happened, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Cause {
-    SignedIn,
+    NewSignIn,
     Refreshed,
     /// With the reason code of the failure.
     RefreshFailed(&'static str),
@@ -62,13 +62,13 @@ pub(crate) enum EndCause {
     MaxPerUser,
     RefreshRefused,
     /// By its times.
-    Over(SignedOut),
+    Over(NoSession),
 }
 
 impl Cause {
     fn reason(self) -> &'static str {
         match self {
-            Cause::SignedIn => "signed_in",
+            Cause::NewSignIn => "signed_in",
             Cause::Refreshed => "refreshed",
             Cause::RefreshFailed(reason) => reason,
             Cause::Ended(cause) => cause.reason(),
@@ -86,7 +86,7 @@ impl EndCause {
             EndCause::App => "ended_by_app",
             EndCause::Replaced => "session_replaced",
             EndCause::MaxPerUser => "max_per_user",
-            EndCause::RefreshRefused => SignedOut::RefreshRefused.reason(),
+            EndCause::RefreshRefused => NoSession::RefreshRefused.reason(),
             EndCause::Over(reason) => reason.reason(),
         }
     }
@@ -101,7 +101,7 @@ impl EndCause {
             EndCause::Replaced => "a new sign-in replaced a session",
             EndCause::MaxPerUser => "a further session of a user ended the oldest one",
             EndCause::RefreshRefused => "the provider ended a session at its refresh",
-            EndCause::Over(SignedOut::Idle) => "a session was idle for too long",
+            EndCause::Over(NoSession::Idle) => "a session was idle for too long",
             EndCause::Over(_) => "a session reached the end of its lifetime",
         }
     }
@@ -111,7 +111,7 @@ impl SessionChange {
     /// What happened.
     pub fn kind(&self) -> SessionChangeKind {
         match self.cause {
-            Cause::SignedIn => SessionChangeKind::Began,
+            Cause::NewSignIn => SessionChangeKind::Began,
             Cause::Refreshed => SessionChangeKind::Refreshed,
             Cause::RefreshFailed(_) => SessionChangeKind::RefreshFailed,
             Cause::Ended(_) => SessionChangeKind::Ended,
@@ -154,7 +154,7 @@ impl SessionChange {
     /// For the log, where a session began or ended.
     fn sentence(&self) -> Option<&'static str> {
         match self.cause {
-            Cause::SignedIn => Some("a user signed in"),
+            Cause::NewSignIn => Some("a user signed in"),
             Cause::Ended(cause) => Some(cause.sentence()),
             Cause::Refreshed | Cause::RefreshFailed(_) => None,
         }
@@ -176,7 +176,7 @@ impl SessionChange {
     }
 
     pub(crate) fn began(session: &CurrentSession) -> SessionChange {
-        SessionChange::of(session.name(), session, Cause::SignedIn)
+        SessionChange::of(session.name(), session, Cause::NewSignIn)
     }
 
     pub(crate) fn refreshed(session: &CurrentSession) -> SessionChange {

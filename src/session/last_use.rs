@@ -4,7 +4,7 @@ use moka::ops::compute::Op;
 use time::OffsetDateTime;
 
 use super::{
-    CurrentSession, Session, Sessions, SignedOut,
+    CurrentSession, NoSession, Session, Sessions,
     sessions::{MAX_DIFFERENCE, seconds},
 };
 
@@ -13,7 +13,7 @@ impl Sessions {
     pub(super) fn is_alive(&self, name: &str, session: &Session, now: OffsetDateTime) -> bool {
         match self.check_times(session, now) {
             Ok(()) => true,
-            Err(SignedOut::Idle) => self.was_used(name, now),
+            Err(NoSession::Idle) => self.was_used(name, now),
             Err(_) => false,
         }
     }
@@ -26,14 +26,14 @@ impl Sessions {
         let name = self.names.last_use(&current.name);
         let used = now.unix_timestamp().max(0).unsigned_abs();
         let life = self.settings.idle.saturating_add(MAX_DIFFERENCE);
-        if let Err(error) = self.store.note_larger(&name, used, life).await {
+        if let Err(error) = self.store.put_entry_if_larger(&name, used, life).await {
             tracing::debug!("{error}; another node may take a session for idle");
         }
     }
 
     /// Asks the store whether another node noted the use of a session in cookies that looks idle here.
     pub(super) async fn learn_use(&self, session: &CurrentSession, now: OffsetDateTime) {
-        let looks_idle = self.check_times(session, now) == Err(SignedOut::Idle);
+        let looks_idle = self.check_times(session, now) == Err(NoSession::Idle);
         if !(looks_idle && self.is_in_cookies && self.is_shared) {
             return;
         }

@@ -5,7 +5,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
-use super::{CurrentSession, SignedOut};
+use super::{CurrentSession, NoSession};
 
 /// The session that a response carries to the browser: encrypted once, when the response is made.
 #[derive(Debug, Default)]
@@ -42,8 +42,8 @@ impl OutgoingSession {
 
     /// The session of the request was not refreshed for this reason. If it has ended by that, the response removes
     /// its cookies.
-    pub(crate) fn not_refreshed(&self, session: &CurrentSession, reason: SignedOut) {
-        if !matches!(reason, SignedOut::Ended | SignedOut::RefreshRefused) {
+    pub(crate) fn not_refreshed(&self, session: &CurrentSession, reason: NoSession) {
+        if !matches!(reason, NoSession::Ended | NoSession::RefreshRefused) {
             return;
         }
         self.has_ended.store(true, Ordering::Release);

@@ -28,12 +28,12 @@ use ending::KnownSids;
 use unrecorded_ends::UnrecordedEnds;
 
 use super::{
-    CurrentSession, Names, Session, SignedOut,
+    CurrentSession, Names, NoSession, Session,
     chunks::SessionCookies,
     ended_note::EndedNote,
     handed_out::HandedOut,
     milliseconds,
-    opened::{OpenedSessions, SessionNames},
+    session_cache::{SessionCache, SessionNames},
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use crate::{
@@ -49,7 +49,7 @@ use crate::{
 const MAX_TRIES: usize = 5;
 /// How long a session that is over by its times is kept, for the provider to be asked at sign-out, and its tokens
 /// to be revoked.
-const KEPT_AFTER_END: Duration = Duration::from_secs(24 * 60 * 60);
+const ENDED_SESSION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// For how many sessions in cookies it is known that their use was just noted.
 const MAX_TOUCHED: u64 = 10_000;
 /// What nginx takes of response headers by default (`proxy_buffer_size`), less what other headers take.
@@ -89,7 +89,7 @@ pub(crate) struct Sessions {
     pub(super) ended_note: EndedNote,
     /// For tokens of sessions that end; without a provider there is nothing to revoke.
     pub(super) revoke: Option<Revoke>,
-    opened: OpenedSessions,
+    opened: SessionCache,
     /// The newest records of sessions in cookies, where the store is not shared.
     handed_out: HandedOut,
     /// When the use of a session in cookies was noted last.
@@ -146,7 +146,7 @@ impl Sessions {
             unrecorded: Arc::new(UnrecordedEnds::new(clock)),
             ended_note: EndedNote::new(cookies),
             revoke: None,
-            opened: OpenedSessions::new(settings.cache),
+            opened: SessionCache::new(settings.cache),
             handed_out: HandedOut::new(),
             touched: Cache::new(MAX_TOUCHED),
             noticed_ends: Cache::new(MAX_TOUCHED),
@@ -213,12 +213,12 @@ impl Sessions {
         &self,
         session: &Session,
         now: OffsetDateTime,
-    ) -> Result<(), SignedOut> {
+    ) -> Result<(), NoSession> {
         let idle = now.unix_timestamp().saturating_sub(session.seen);
         if milliseconds(now) >= self.end_of(session) {
-            Err(SignedOut::LifetimeEnded)
+            Err(NoSession::LifetimeEnded)
         } else if idle >= seconds(self.settings.idle) {
-            Err(SignedOut::Idle)
+            Err(NoSession::Idle)
         } else {
             Ok(())
         }
@@ -265,7 +265,7 @@ impl Sessions {
     /// How long browser and store keep the session.
     fn kept_for(&self, session: &Session, now: OffsetDateTime) -> Duration {
         let until_end = self.end_of(session).saturating_sub(milliseconds(now));
-        let kept = until_end.saturating_add(seconds(KEPT_AFTER_END) * 1000);
+        let kept = until_end.saturating_add(seconds(ENDED_SESSION_TTL) * 1000);
         Duration::from_millis(kept.max(0).unsigned_abs())
     }
 
@@ -306,8 +306,8 @@ fn shared_store(url: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
 }
 
 /// Logs that another node has another key, and says what the guard answers.
-fn unknown_key() -> SignedOut {
-    let reason = SignedOut::UnknownKey;
+fn unknown_key() -> NoSession {
+    let reason = NoSession::UnknownKey;
     tracing::error!(reason = reason.reason(), "{reason}");
     tracing::info!(
         "give all nodes the same `secret_key`; while it is changed, list the other one in `oidc.previous_secret_keys` of every node first"
@@ -316,10 +316,10 @@ fn unknown_key() -> SignedOut {
 }
 
 /// Logs the error, and says what the guard answers.
-pub(super) fn unavailable(error: &StoreError) -> SignedOut {
+pub(super) fn unavailable(error: &StoreError) -> NoSession {
     tracing::error!(reason = "store_unavailable", "{error}");
     tracing::info!("{}", error.remedy());
-    SignedOut::StoreUnavailable
+    NoSession::StoreUnavailable
 }
 
 pub(super) fn seconds(duration: Duration) -> i64 {

@@ -62,7 +62,7 @@ pub struct ClientSecretsTable {
 }
 
 /// More than any `client_secrets.json` or secret has.
-const LARGEST_FILE: u64 = 64 * 1024;
+const MAX_FILE_SIZE: u64 = 64 * 1024;
 
 pub(super) const MEMBERS: [&str; 9] = [
     "client_id",
@@ -242,11 +242,11 @@ pub(super) fn read_raw(path: &Path) -> Result<String, String> {
     };
     let mut text = String::new();
     let file = File::open(path).map_err(unreadable)?;
-    file.take(LARGEST_FILE + 1)
+    file.take(MAX_FILE_SIZE + 1)
         .read_to_string(&mut text)
         .map_err(unreadable)?;
-    match text.len() as u64 > LARGEST_FILE {
-        true => Err(format!("`{shown}` is larger than {LARGEST_FILE} bytes")),
+    match text.len() as u64 > MAX_FILE_SIZE {
+        true => Err(format!("`{shown}` is larger than {MAX_FILE_SIZE} bytes")),
         false => Ok(text),
     }
 }

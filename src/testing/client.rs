@@ -13,7 +13,7 @@ use super::{TestProvider, guarded, provider::path_and_query};
 use crate::relying_party::RelyingParty;
 
 /// After so many redirects in a row there is no end in sight.
-const MOST_REDIRECTS: usize = 20;
+const MAX_REDIRECTS: usize = 20;
 
 const HAS_COOKIES: &str =
     "the client has cookies, with which it might be somebody; use another one";
@@ -194,7 +194,7 @@ impl<'c> Browser<'c> {
         let mut url = self.base_url.join(location).ok()?;
         self.redirects += 1;
         assert!(
-            self.redirects < MOST_REDIRECTS,
+            self.redirects < MAX_REDIRECTS,
             "redirects without end, the last to {}; is the client tracked?",
             url.path()
         );

@@ -105,12 +105,12 @@ impl AccessTokenError {
             AccessTokenError::UnknownIssuer { .. } => "access_token_iss",
             AccessTokenError::Audience { .. } => "access_token_aud",
             AccessTokenError::NoAudience { .. } => "access_token_aud",
-            AccessTokenError::AnotherUse { .. } => "access_token_of_another_use",
+            AccessTokenError::AnotherUse { .. } => "access_token_wrong_use",
             AccessTokenError::UnknownUse { .. } | AccessTokenError::UnknownUseForClient => {
-                "access_token_of_unknown_use"
+                "access_token_unknown_use"
             }
             AccessTokenError::Bound => "access_token_bound",
-            AccessTokenError::Nobody => "access_token_nobody",
+            AccessTokenError::Nobody => "access_token_missing_subject",
             AccessTokenError::Inactive => "access_token_inactive",
             AccessTokenError::Introspection(_) => "introspection_malformed",
             AccessTokenError::Opaque => "access_token_opaque",

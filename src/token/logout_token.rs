@@ -157,7 +157,7 @@ impl LogoutTokenError {
             LogoutTokenError::Claim(error) => error.reason(TokenKind::LogoutToken),
             LogoutTokenError::TokenType { .. } => "logout_token_type",
             LogoutTokenError::TooOld { .. } => "logout_token_expired",
-            LogoutTokenError::NobodyNamed => "logout_token_nobody",
+            LogoutTokenError::NobodyNamed => "logout_token_missing_subject",
             LogoutTokenError::EmptySid | LogoutTokenError::EmptyJti => {
                 "logout_token_claim_malformed"
             }

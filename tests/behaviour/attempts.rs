@@ -22,7 +22,7 @@ use rocket::{
 };
 use rocket_openidconnect::{
     __private::SessionCookies,
-    Clock, Events, LoggedIn, Oidc, Refused, SignedIn,
+    Clock, Events, LoggedIn, NewSignIn, Oidc, Refused,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use url::Url;
@@ -556,7 +556,7 @@ impl Slow {
 
 #[rocket::async_trait]
 impl Events for Slow {
-    async fn after_authorize(&self, _: &Request<'_>, _: &mut SignedIn<'_>) -> Result<(), Refused> {
+    async fn after_authorize(&self, _: &Request<'_>, _: &mut NewSignIn<'_>) -> Result<(), Refused> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         self.gate.acquire().await.unwrap().forget();
         Ok(())
@@ -633,7 +633,7 @@ async fn tokens_of_a_sign_in_that_fails_are_revoked() {
         async fn after_authorize(
             &self,
             _: &Request<'_>,
-            _: &mut SignedIn<'_>,
+            _: &mut NewSignIn<'_>,
         ) -> Result<(), Refused> {
             Err(Refused::new("no"))
         }
@@ -733,14 +733,14 @@ impl SessionStore for Shared {
         self.check()?;
         self.0.remove(id).await
     }
-    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        self.0.ids_of(owner).await
+    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+        self.0.ids_by_index_key(owner).await
     }
     async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         self.check()?;
         self.0.note(name, value, life).await
     }
-    async fn replace_end(
+    async fn put_end_if_unchanged(
         &self,
         name: &str,
         known: Option<&str>,
@@ -748,35 +748,35 @@ impl SessionStore for Shared {
         life: Duration,
     ) -> Result<bool, StoreError> {
         self.check()?;
-        self.0.replace_end(name, known, value, life).await
+        self.0.put_end_if_unchanged(name, known, value, life).await
     }
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         self.check()?;
         self.0.claim(name, value, life).await
     }
-    async fn note_larger(
+    async fn put_entry_if_larger(
         &self,
         name: &str,
         number: u64,
         life: Duration,
     ) -> Result<bool, StoreError> {
         self.check()?;
-        self.0.note_larger(name, number, life).await
+        self.0.put_entry_if_larger(name, number, life).await
     }
     async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
         self.check()?;
         self.0.notes(names).await
     }
-    async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+    async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         self.check()?;
-        self.0.note_end(name, value, life).await
+        self.0.put_end(name, value, life).await
     }
-    async fn notes_with_life(
+    async fn entries_with_ttl(
         &self,
         names: &[&str],
     ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         self.check()?;
-        self.0.notes_with_life(names).await
+        self.0.entries_with_ttl(names).await
     }
     async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
         self.0.forget(name, value).await

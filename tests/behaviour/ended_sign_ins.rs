@@ -19,7 +19,7 @@ use rocket::{
     tokio::sync::Semaphore,
 };
 use rocket_openidconnect::{
-    Clock, Events, Oidc, Refused, RelyingParty, SignedIn,
+    Clock, Events, NewSignIn, Oidc, Refused, RelyingParty,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use tempfile::TempDir;
@@ -237,7 +237,7 @@ impl Events for Asked {
     async fn after_authorize(
         &self,
         request: &Request<'_>,
-        signed_in: &mut SignedIn<'_>,
+        signed_in: &mut NewSignIn<'_>,
     ) -> Result<(), Refused> {
         self.is_asked.add_permits(1);
         if self.waits.swap(false, Ordering::SeqCst) {
@@ -449,53 +449,55 @@ impl SessionStore for Odd {
         self.store.remove(id).await
     }
 
-    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        self.store.ids_of(owner).await
+    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+        self.store.ids_by_index_key(owner).await
     }
 
     async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         self.store.note(name, value, life).await
     }
 
-    async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+    async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         let text = locked(&self.text).unwrap_or(value);
-        self.store.note_end(name, text, life).await
+        self.store.put_end(name, text, life).await
     }
 
-    async fn replace_end(
+    async fn put_end_if_unchanged(
         &self,
         name: &str,
         known: Option<&str>,
         value: &str,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        self.store.replace_end(name, known, value, life).await
+        self.store
+            .put_end_if_unchanged(name, known, value, life)
+            .await
     }
 
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         self.store.claim(name, value, life).await
     }
 
-    async fn note_larger(
+    async fn put_entry_if_larger(
         &self,
         name: &str,
         number: u64,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        self.store.note_larger(name, number, life).await
+        self.store.put_entry_if_larger(name, number, life).await
     }
 
     async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
         self.store.notes(names).await
     }
 
-    async fn notes_with_life(
+    async fn entries_with_ttl(
         &self,
         names: &[&str],
     ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         match self.answers_nothing.load(Ordering::SeqCst) {
             true => Ok(vec![]),
-            false => self.store.notes_with_life(names).await,
+            false => self.store.entries_with_ttl(names).await,
         }
     }
 

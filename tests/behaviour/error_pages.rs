@@ -6,7 +6,7 @@ use rocket::{
     response::{Redirect, content::RawHtml},
     routes,
 };
-use rocket_openidconnect::{Bearer, BearerError, Oidc, SignInFailure, SignedOut};
+use rocket_openidconnect::{Bearer, BearerError, NoSession, Oidc, SignInFailure};
 
 use crate::{
     common::{App, Log, pages},
@@ -21,7 +21,7 @@ fn api(_token: Bearer) -> &'static str {
 #[catch(default)]
 fn sorry(status: Status, request: &Request<'_>) -> String {
     let failure = SignInFailure::of(request).map(|failure| failure.error.reason());
-    let signed_out = SignedOut::of(request).map(|reason| reason.reason());
+    let signed_out = NoSession::of(request).map(|reason| reason.reason());
     let bearer = BearerError::of(request).map(|error| error.reason());
     format!("{} {failure:?} {signed_out:?} {bearer:?}", status.code)
 }

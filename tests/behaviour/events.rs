@@ -9,7 +9,7 @@ use rocket::{
     serde::json::{Json, Value, json},
 };
 use rocket_openidconnect::{
-    Events, LoggedIn, LoggedOut, LoginRedirect, Refused, SignInError, SignedIn, User,
+    Events, LoggedIn, LoggedOut, LoginRedirect, NewSignIn, Refused, SignInError, User,
 };
 
 use crate::{
@@ -46,7 +46,7 @@ impl Events for Diarist {
     async fn after_authorize(
         &self,
         request: &Request<'_>,
-        sign_in: &mut SignedIn<'_>,
+        sign_in: &mut NewSignIn<'_>,
     ) -> Result<(), Refused> {
         let email: Option<String> = sign_in.claims().get("email");
         Diary::add(

@@ -11,7 +11,7 @@ use rocket::{
     serde::json::{Json, Value, json},
     tokio::{self, sync::oneshot},
 };
-use rocket_openidconnect::{LoggedIn, RefreshError, RelyingParty, SignedOut, User};
+use rocket_openidconnect::{LoggedIn, NoSession, RefreshError, RelyingParty, User};
 
 use crate::{
     common::{App, locked},
@@ -270,7 +270,7 @@ async fn after_the_answer_nothing_is_refreshed_in_cookies() {
     assert_eq!(
         refreshed_after_the_answer(&browser).await,
         json!({
-            "error": "answer_sent",
+            "error": "response_already_sent",
             "text": "the answer's headers have been sent, and the session is kept in cookies",
         })
     );
@@ -464,7 +464,7 @@ async fn invalid_grant_signs_out() {
         let app = without_expires_in(&provider, store);
         let browser = signed_in(&app, &provider).await;
         provider.revoke_refresh_tokens();
-        let reason = SignedOut::RefreshRefused;
+        let reason = NoSession::RefreshRefused;
         assert_eq!(
             refreshed(&browser).await,
             json!({ "error": reason.reason(), "text": reason.to_string() })
@@ -488,7 +488,7 @@ async fn interaction_required_asks_for_a_sign_in() {
     );
     assert_eq!(
         refreshed(&browser).await["error"],
-        SignedOut::SignInRequired.reason()
+        NoSession::SignInRequired.reason()
     );
     // It is not due: pages go on.
     browser.fetch("/me").await.is(Status::Ok);

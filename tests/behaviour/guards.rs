@@ -15,7 +15,7 @@ use rocket::{
     serde::json::{Json, Value, json},
 };
 use rocket_openidconnect::{
-    Authorized, LoggedIn, Oidc, OptionalUser, Policy, RelyingParty, SignedOut, User,
+    Authorized, LoggedIn, NoSession, Oidc, OptionalUser, Policy, RelyingParty, User,
 };
 use serde::Deserialize;
 
@@ -368,7 +368,7 @@ async fn the_reason_is_there_for_who_asks() {
     let provider = TestProvider::start().await;
     let browser = browser(&provider).await;
     let page = browser.visit("/why").await;
-    assert_eq!(page.is(Status::Ok).body, SignedOut::NoSession.to_string());
+    assert_eq!(page.is(Status::Ok).body, NoSession::Absent.to_string());
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     assert_eq!(browser.visit("/why").await.body, "alice");
 }

@@ -19,7 +19,7 @@ use rocket::{
     tokio::{sync::Semaphore, task::yield_now, time::timeout},
 };
 use rocket_openidconnect::{
-    Clock, Events, Oidc, Refused, RelyingParty, SignedIn,
+    Clock, Events, NewSignIn, Oidc, Refused, RelyingParty,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 
@@ -117,39 +117,41 @@ impl SessionStore for Link {
         self.up()?.remove(id).await
     }
 
-    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        self.up()?.ids_of(owner).await
+    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+        self.up()?.ids_by_index_key(owner).await
     }
 
     async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         self.up()?.note(name, value, life).await
     }
 
-    async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.up()?.note_end(name, value, life).await
+    async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        self.up()?.put_end(name, value, life).await
     }
 
-    async fn replace_end(
+    async fn put_end_if_unchanged(
         &self,
         name: &str,
         known: Option<&str>,
         value: &str,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        self.up()?.replace_end(name, known, value, life).await
+        self.up()?
+            .put_end_if_unchanged(name, known, value, life)
+            .await
     }
 
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         self.up()?.claim(name, value, life).await
     }
 
-    async fn note_larger(
+    async fn put_entry_if_larger(
         &self,
         name: &str,
         number: u64,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        self.up()?.note_larger(name, number, life).await
+        self.up()?.put_entry_if_larger(name, number, life).await
     }
 
     async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
@@ -168,13 +170,13 @@ impl SessionStore for Link {
         Ok(notes)
     }
 
-    async fn notes_with_life(
+    async fn entries_with_ttl(
         &self,
         names: &[&str],
     ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         match self.loses_lives.swap(false, Ordering::SeqCst) {
             true => Err(StoreError::new("the answer is lost")),
-            false => self.up()?.notes_with_life(names).await,
+            false => self.up()?.entries_with_ttl(names).await,
         }
     }
 
@@ -195,7 +197,7 @@ impl Events for OneSession {
     async fn after_authorize(
         &self,
         request: &Request<'_>,
-        signed_in: &mut SignedIn<'_>,
+        signed_in: &mut NewSignIn<'_>,
     ) -> Result<(), Refused> {
         if let Some(number) = locked(&self.held_read).take() {
             self.link.hold_read(number);

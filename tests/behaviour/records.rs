@@ -8,7 +8,7 @@ use rocket::{
     routes,
     serde::json::{Json, Value, json},
 };
-use rocket_openidconnect::{Events, LoggedIn, OptionalUser, Refused, SignedIn};
+use rocket_openidconnect::{Events, LoggedIn, NewSignIn, OptionalUser, Refused};
 
 pub use crate::numbers::Numbers;
 use crate::{
@@ -33,7 +33,7 @@ impl Events for KeepsData {
     async fn after_authorize(
         &self,
         _: &Request<'_>,
-        signed_in: &mut SignedIn<'_>,
+        signed_in: &mut NewSignIn<'_>,
     ) -> Result<(), Refused> {
         let owner = signed_in.subject().to_owned();
         let sid = signed_in.claims().get::<String>("sid");

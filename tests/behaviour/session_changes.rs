@@ -14,7 +14,7 @@ use rocket::{
     routes,
 };
 use rocket_openidconnect::{
-    Events, LoggedIn, LoggedOut, Oidc, RelyingParty, SessionChange, SignedIn, User,
+    Events, LoggedIn, LoggedOut, NewSignIn, Oidc, RelyingParty, SessionChange, User,
     store::SessionStore,
 };
 use sqlx::{Connection, Executor, SqliteConnection};
@@ -605,7 +605,7 @@ async fn a_frame_is_told_of_once_and_a_strangers_never() {
 
 #[rocket::async_test]
 async fn an_end_by_the_times_is_told_when_it_is_noticed() {
-    for (lifetime, reason) in [("12h", "session_idle"), ("20m", "session_lifetime")] {
+    for (lifetime, reason) in [("12h", "session_idle"), ("20m", "session_expired")] {
         for store in STORES {
             let provider = TestProvider::start().await;
             let (listener, heard) = Listener::new();
@@ -938,7 +938,7 @@ impl Events for Careless {
     async fn after_authorize(
         &self,
         _: &Request<'_>,
-        sign_in: &mut SignedIn<'_>,
+        sign_in: &mut NewSignIn<'_>,
     ) -> Result<(), rocket_openidconnect::Refused> {
         self.0.send(format!("{sign_in:?}")).unwrap();
         let tokens = [
@@ -976,7 +976,7 @@ async fn tokens_are_given_as_they_came_and_in_no_debug_output() {
         printed,
         [
             "LoginRedirect { redirect_uri: \"http://localhost:8000/oidc/authorize\", parameters: [\"id_token_hint\"], .. }".to_owned(),
-            format!("SignedIn {{ issuer: \"{issuer}\", subject: \"alice\", .. }}"),
+            format!("NewSignIn {{ issuer: \"{issuer}\", subject: \"alice\", .. }}"),
             tokens.join(" "),
             (crate::common::NOW + 300).to_string(),
         ]

@@ -347,8 +347,8 @@ enum Victim {
     New,
     /// Has an attempt of their own under way.
     Signing,
-    SignedIn,
-    SignedOut,
+    NewSignIn,
+    NoSession,
 }
 
 async fn victim(kind: Victim, app: &App, mount: &str, provider: &TestProvider) -> Browser {
@@ -360,8 +360,8 @@ async fn victim(kind: Victim, app: &App, mount: &str, provider: &TestProvider) -
             let _ = browser.begin_sign_in(provider, "/me").await;
             browser
         }
-        Victim::SignedIn => signed_in(app, provider).await,
-        Victim::SignedOut => {
+        Victim::NewSignIn => signed_in(app, provider).await,
+        Victim::NoSession => {
             let browser = signed_in(app, provider).await;
             browser
                 .submit(&format!("{}/logout", mount.trim_end_matches('/')), "")
@@ -377,8 +377,8 @@ async fn nobody_is_signed_in_as_the_attacker_who_planted_cookies() {
     let kinds = [
         Victim::New,
         Victim::Signing,
-        Victim::SignedIn,
-        Victim::SignedOut,
+        Victim::NewSignIn,
+        Victim::NoSession,
     ];
     for kind in kinds {
         for mount in ["/oidc", "/"] {
@@ -423,7 +423,7 @@ async fn assert_not_the_attacker(kind: Victim, mount: &str, path: &str, planted_
     let page = arrive(&browser, &callback).await;
     let direct = subject(&browser).await;
     assert_ne!(direct.as_deref(), Some("mallory"), "{case}");
-    if kind == Victim::SignedIn {
+    if kind == Victim::NewSignIn {
         assert_eq!(direct.as_deref(), Some("alice"), "{case}");
     }
     browser.follow(&provider, page).await;

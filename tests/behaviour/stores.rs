@@ -463,22 +463,24 @@ impl SessionStore for Switchable {
         self.up()?.remove(id).await
     }
 
-    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        self.up()?.ids_of(owner).await
+    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+        self.up()?.ids_by_index_key(owner).await
     }
 
     async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         self.up()?.note(name, value, life).await
     }
 
-    async fn replace_end(
+    async fn put_end_if_unchanged(
         &self,
         name: &str,
         known: Option<&str>,
         value: &str,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        self.up()?.replace_end(name, known, value, life).await
+        self.up()?
+            .put_end_if_unchanged(name, known, value, life)
+            .await
     }
 
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
@@ -494,28 +496,28 @@ impl SessionStore for Switchable {
         }
     }
 
-    async fn note_larger(
+    async fn put_entry_if_larger(
         &self,
         name: &str,
         number: u64,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        self.up()?.note_larger(name, number, life).await
+        self.up()?.put_entry_if_larger(name, number, life).await
     }
 
     async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
         self.up()?.notes(names).await
     }
 
-    async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.up()?.note_end(name, value, life).await
+    async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        self.up()?.put_end(name, value, life).await
     }
 
-    async fn notes_with_life(
+    async fn entries_with_ttl(
         &self,
         names: &[&str],
     ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
-        self.up()?.notes_with_life(names).await
+        self.up()?.entries_with_ttl(names).await
     }
 
     async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {

@@ -123,46 +123,48 @@ impl SessionStore for Link {
         self.write()?.remove(id).await
     }
 
-    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        self.read()?.ids_of(owner).await
+    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+        self.read()?.ids_by_index_key(owner).await
     }
 
     async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         self.write()?.note(name, value, life).await
     }
 
-    async fn replace_end(
+    async fn put_end_if_unchanged(
         &self,
         name: &str,
         known: Option<&str>,
         value: &str,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        self.write()?.replace_end(name, known, value, life).await
+        self.write()?
+            .put_end_if_unchanged(name, known, value, life)
+            .await
     }
 
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         self.write()?.claim(name, value, life).await
     }
 
-    async fn note_larger(
+    async fn put_entry_if_larger(
         &self,
         name: &str,
         number: u64,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        self.write()?.note_larger(name, number, life).await
+        self.write()?.put_entry_if_larger(name, number, life).await
     }
 
     async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
         self.read()?.notes(names).await
     }
 
-    async fn notes_with_life(
+    async fn entries_with_ttl(
         &self,
         names: &[&str],
     ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
-        self.read()?.notes_with_life(names).await
+        self.read()?.entries_with_ttl(names).await
     }
 
     async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
@@ -438,7 +440,7 @@ async fn a_copy_is_refused_at_this_node_until_the_store_has_the_end() {
     copy.fetch("/me").await.is(Status::Unauthorized);
     copy.submit("/refresh", "").await.is(Status::Unauthorized);
     let page = copy.submit(&format!("/refresh/{id}"), "").await;
-    assert_eq!(page.body, "Err(SignedOut(Ended))");
+    assert_eq!(page.body, "Err(NoSession(Ended))");
     assert_eq!(provider.count("/token"), refreshes);
     copy.visit("/sessions/alice").await.sees("[]");
     let again = copy.another();
@@ -709,7 +711,7 @@ async fn a_refresh_that_the_app_asks_for_and_the_provider_refuses_ends_the_sessi
         };
         let (page, ()) =
             rocket::futures::future::join(browser.submit("/refresh", ""), outage).await;
-        assert_eq!(page.body, "Err(SignedOut(RefreshRefused))");
+        assert_eq!(page.body, "Err(NoSession(RefreshRefused))");
         assert_eq!(session_cookies(&browser), []);
         let is_recorded = matches!(state, State::Up);
         assert_eq!(has_note(&browser), !is_recorded);

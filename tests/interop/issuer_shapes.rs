@@ -189,8 +189,8 @@ impl Api {
 /// What the caller is told for a reason code.
 fn description(reason: &str) -> &'static str {
     match reason {
-        "access_token_of_another_use" | "access_token_type" => "the token is not an access token",
-        "access_token_of_unknown_use" => "the token does not show that it is an access token",
+        "access_token_wrong_use" | "access_token_type" => "the token is not an access token",
+        "access_token_unknown_use" => "the token does not show that it is an access token",
         "access_token_claim_missing" => "a claim of the token is missing or of the wrong type",
         "access_token_inactive" => "the token is not active",
         other => panic!("{other}"),
@@ -200,10 +200,10 @@ fn description(reason: &str) -> &'static str {
 /// What the log says of a token that a setting would let in, with the name of the setting.
 fn words(reason: &str, table: &str) -> String {
     match reason {
-        "access_token_of_unknown_use" => {
+        "access_token_unknown_use" => {
             format!("and `oidc.issuers.{table}.accepts` is \"access_tokens\"")
         }
-        "access_token_of_another_use" => {
+        "access_token_wrong_use" => {
             "set `token_validation = \"introspection\"`; where its identity tokens are meant, as those of a CI \
              job or a workload, set `accepts = \"identity_tokens\"` for it"
                 .to_owned()

@@ -336,7 +336,7 @@ async fn what_redis_refuses_is_not_repeated() {
     let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
     redis.ask("SET oidc:owner:alice text").unwrap();
     let refused = StoreError::new("Redis answered WRONGTYPE");
-    assert_eq!(store.ids_of("alice").await, Err(refused.clone()));
+    assert_eq!(store.ids_by_index_key("alice").await, Err(refused.clone()));
     assert_eq!(redis.count("zrange"), 1);
     let life = Duration::from_secs(60);
     assert_eq!(store.create(&session("id"), life).await, Err(refused));
@@ -364,10 +364,11 @@ async fn a_session_that_has_ended_is_not_named_at_its_owner_in_redis() {
     let (brief, long) = (Duration::from_millis(50), Duration::from_secs(60));
     store.create(&session("brief"), brief).await.unwrap();
     store.create(&session("long"), long).await.unwrap();
-    let only_one = || async { store.ids_of("alice").await == Ok(vec!["long".to_owned()]) };
+    let only_one =
+        || async { store.ids_by_index_key("alice").await == Ok(vec!["long".to_owned()]) };
     within(Duration::from_secs(5), only_one).await;
     assert_eq!(store.remove("long").await, Ok(true));
-    assert_eq!(store.ids_of("alice").await, Ok(vec![]));
+    assert_eq!(store.ids_by_index_key("alice").await, Ok(vec![]));
 }
 
 /// A session of Alice's.

@@ -14,8 +14,8 @@ use rocket::{
     serde::json::{Value, json},
 };
 use rocket_openidconnect::{
-    __private::SessionCookies, Bearer, Events, LoggedIn, LoggedOut, LoginRedirect, OptionalUser,
-    Refused, SessionChange, SignedIn, scopes,
+    __private::SessionCookies, Bearer, Events, LoggedIn, LoggedOut, LoginRedirect, NewSignIn,
+    OptionalUser, Refused, SessionChange, scopes,
 };
 use url::Url;
 
@@ -63,7 +63,7 @@ impl Events for Careless {
     async fn after_authorize(
         &self,
         _: &Request<'_>,
-        sign_in: &mut SignedIn<'_>,
+        sign_in: &mut NewSignIn<'_>,
     ) -> Result<(), Refused> {
         rocket::info!("{sign_in:?} {:?}", sign_in.access_token());
         Ok(())

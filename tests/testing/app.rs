@@ -12,8 +12,8 @@ use rocket::{
     serde::json::{Json, Value, json},
 };
 use rocket_openidconnect::{
-    Authorized, Bearer, Events, LoggedIn, Oidc, OptionalUser, Policy, Refused, SessionChange,
-    SignedIn, User, scopes, testing::TestProvider,
+    Authorized, Bearer, Events, LoggedIn, NewSignIn, Oidc, OptionalUser, Policy, Refused,
+    SessionChange, User, scopes, testing::TestProvider,
 };
 
 scopes! { pub NotesRead = "notes:read"; }
@@ -70,7 +70,7 @@ impl Events for Desks {
     async fn after_authorize(
         &self,
         _: &Request<'_>,
-        sign_in: &mut SignedIn<'_>,
+        sign_in: &mut NewSignIn<'_>,
     ) -> Result<(), Refused> {
         let subject = sign_in.subject().to_owned();
         match &*subject {

@@ -59,7 +59,7 @@ impl Doctor {
             Err(error) => error,
         };
         let refused = match &error {
-            _ if error.is_client_refused() => "invalid_client",
+            _ if error.is_client_rejected() => "invalid_client",
             ProviderError::Refused { error, .. } => error.as_str(),
             ProviderError::Status {
                 status: 401 | 403, ..
@@ -212,7 +212,7 @@ pub(super) fn remedy(
     provider: &Provider,
     metadata: &Metadata,
 ) -> &'static str {
-    match error.is_client_refused() {
+    match error.is_client_rejected() {
         true => credentials(provider, metadata),
         false => error.remedy(),
     }

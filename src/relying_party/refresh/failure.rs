@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use crate::{
     provider::{ProviderError, RefreshVerdict},
-    session::{BeginError, CurrentSession, SignedOut, store::StoreError},
+    session::{BeginError, CurrentSession, NoSession, store::StoreError},
     token::{IdTokenError, RefreshedIdTokenError},
 };
 
 /// Why a refresh did not succeed.
 pub(super) enum Failure {
     /// The session has ended, at the provider or here.
-    Ended(SignedOut),
+    Ended(NoSession),
     /// This copy of the session cannot go on; the session itself may.
-    SignedOut(SignedOut),
+    NoSession(NoSession),
     AsksForSignIn {
         reason: &'static str,
         cause: String,
@@ -43,7 +43,7 @@ impl From<ProviderError> for Failure {
         match RefreshVerdict::of(&error) {
             RefreshVerdict::Ends => {
                 tracing::info!(reason, "a session ended at its refresh: {error}");
-                Failure::Ended(SignedOut::RefreshRefused)
+                Failure::Ended(NoSession::RefreshRefused)
             }
             RefreshVerdict::Waits { retry_after } => Failure::Later {
                 reason,
@@ -69,11 +69,11 @@ impl From<RefreshedIdTokenError> for Failure {
         let reason = error.reason();
         if let RefreshedIdTokenError::IdToken(IdTokenError::SessionExpired { .. }) = error {
             tracing::info!(reason, "a session ended at its refresh: {error}");
-            return Failure::Ended(SignedOut::RefreshRefused);
+            return Failure::Ended(NoSession::RefreshRefused);
         }
         tracing::error!(reason, "the ID token of a refresh is rejected: {error}");
         tracing::info!("{}", error.remedy());
-        Failure::Ended(SignedOut::RefreshRefused)
+        Failure::Ended(NoSession::RefreshRefused)
     }
 }
 
@@ -87,12 +87,12 @@ impl From<BeginError> for Failure {
     fn from(error: BeginError) -> Failure {
         match error {
             BeginError::Store(error) | BeginError::NotStored { error, .. } => error.into(),
-            BeginError::Ended { .. } => Failure::Ended(SignedOut::Ended),
+            BeginError::Ended { .. } => Failure::Ended(NoSession::Ended),
             BeginError::TooLarge(error) => {
                 let reason = "session_too_large";
                 tracing::error!(reason, "a session ended at its refresh: {error}");
                 tracing::info!("{}", error.remedy());
-                Failure::Ended(SignedOut::RefreshRefused)
+                Failure::Ended(NoSession::RefreshRefused)
             }
         }
     }

@@ -17,7 +17,7 @@ use super::{FORCED_INTERVAL, failure::Failure, is_due};
 use crate::{
     observing,
     secret::Secret,
-    session::{CurrentSession, SignedOut},
+    session::{CurrentSession, NoSession},
 };
 
 /// The wait after a refresh that failed: doubled each time …
@@ -35,14 +35,14 @@ const MAX_UNSTORED: u64 = 10_000;
 /// The refreshes of this process.
 pub(crate) struct Refreshes {
     /// Those that are in flight or have just completed, by session name.
-    flights: Cache<String, Flight>,
+    flights: Cache<String, InFlightRefresh>,
     /// The refresh tokens of replies that no store took, by session name: the ones before them are spent.
     pub(super) unstored: Cache<String, Secret>,
 }
 
 /// One refresh. It goes on when the request that began it is gone: its refresh token may be used up.
 #[derive(Clone)]
-pub(super) struct Flight {
+pub(super) struct InFlightRefresh {
     pub(super) outcome: watch::Receiver<Option<Outcome>>,
 }
 
@@ -54,9 +54,9 @@ pub(super) enum Outcome {
         at: i64,
     },
     /// The session has ended.
-    Ended(SignedOut),
+    Ended(NoSession),
     /// There is no way to go on with this copy of the session, or not at the moment.
-    SignedOut(SignedOut),
+    NoSession(NoSession),
     /// The session stays as it is, and nothing is tried again until `retry_at`.
     Failed {
         /// The session with the new refresh token, if the provider sent tokens that cannot be judged yet.
@@ -72,15 +72,15 @@ pub(super) enum Outcome {
 /// How long an outcome is cached, from when the refresh began and from when it completed.
 struct OutcomeTtl;
 
-impl Expiry<String, Flight> for OutcomeTtl {
-    fn expire_after_create(&self, _: &String, _: &Flight, _: Instant) -> Option<Duration> {
+impl Expiry<String, InFlightRefresh> for OutcomeTtl {
+    fn expire_after_create(&self, _: &String, _: &InFlightRefresh, _: Instant) -> Option<Duration> {
         Some(OUTCOME_TTL)
     }
 
     fn expire_after_update(
         &self,
         _: &String,
-        flight: &Flight,
+        flight: &InFlightRefresh,
         _: Instant,
         _: Option<Duration>,
     ) -> Option<Duration> {
@@ -122,7 +122,7 @@ impl Refreshes {
     }
 
     /// A refresh has its outcome, and a time to live by it.
-    pub(super) fn completed(&self, name: &str, flight: Flight) {
+    pub(super) fn completed(&self, name: &str, flight: InFlightRefresh) {
         self.flights
             .entry_by_ref(name)
             .and_compute_with(|entry| match entry {
@@ -141,8 +141,8 @@ impl Refreshes {
         current: &CurrentSession,
         forced: Option<i64>,
         now: OffsetDateTime,
-        begin: impl FnOnce(u32) -> Flight,
-    ) -> Flight {
+        begin: impl FnOnce(u32) -> InFlightRefresh,
+    ) -> InFlightRefresh {
         let now = now.unix_timestamp();
         let joined = self.flights.entry_by_ref(name).and_compute_with(|entry| {
             let Some(entry) = entry else {
@@ -170,7 +170,7 @@ impl Refreshes {
                 Some(Outcome::Failed {
                     retry_at, failures, ..
                 }) if now >= *retry_at => Op::Put(begin(*failures)),
-                Some(Outcome::SignedOut(_)) => Op::Put(begin(0)),
+                Some(Outcome::NoSession(_)) => Op::Put(begin(0)),
                 Some(Outcome::Failed { .. } | Outcome::Ended(_)) => Op::Nop,
             }
         });
@@ -179,7 +179,7 @@ impl Refreshes {
             | CompResult::ReplacedWith(entry)
             | CompResult::Unchanged(entry)
             | CompResult::Removed(entry) => entry.into_value(),
-            CompResult::StillNone(_) => Flight::lost(),
+            CompResult::StillNone(_) => InFlightRefresh::lost(),
         }
     }
 }
@@ -190,16 +190,16 @@ impl fmt::Debug for Refreshes {
     }
 }
 
-impl Flight {
+impl InFlightRefresh {
     /// `None` when it was dropped without an outcome, as at a shutdown.
     pub(super) async fn outcome(mut self) -> Option<Outcome> {
         let outcome = self.outcome.wait_for(Option::is_some).await.ok()?;
         outcome.clone()
     }
 
-    fn lost() -> Flight {
+    fn lost() -> InFlightRefresh {
         let (_, outcome) = watch::channel(None);
-        Flight { outcome }
+        InFlightRefresh { outcome }
     }
 }
 
@@ -222,7 +222,7 @@ impl Outcome {
                 observing::refresh_ended(reason.reason());
                 Outcome::Ended(reason)
             }
-            Err(Failure::SignedOut(reason)) => Outcome::SignedOut(reason),
+            Err(Failure::NoSession(reason)) => Outcome::NoSession(reason),
             Err(Failure::AsksForSignIn { reason, cause }) => {
                 observing::refresh_failed(reason);
                 tracing::info!(
@@ -364,14 +364,14 @@ mod tests {
             ("failed before", Some(failed()), None, 105, Some(3)),
             (
                 "ended",
-                Some(Outcome::Ended(SignedOut::Ended)),
+                Some(Outcome::Ended(NoSession::Ended)),
                 None,
                 999,
                 None,
             ),
             (
                 "a copy signed out",
-                Some(Outcome::SignedOut(SignedOut::Superseded)),
+                Some(Outcome::NoSession(NoSession::Superseded)),
                 None,
                 100,
                 Some(0),
@@ -382,7 +382,7 @@ mod tests {
             let current = session(1, 100);
             let mut begun = vec![];
             for _ in 0..2 {
-                let flight = Flight {
+                let flight = InFlightRefresh {
                     outcome: outcome.clone(),
                 };
                 let joined = refreshes.join("name", &current, forced, time(now), |failures| {
@@ -402,7 +402,7 @@ mod tests {
         for _ in 0..2 {
             refreshes.join("name", &current, None, time(100), |_| {
                 begun += 1;
-                Flight::lost()
+                InFlightRefresh::lost()
             });
         }
         assert_eq!(begun, 2);
@@ -426,7 +426,7 @@ mod tests {
             let begin = |_| {
                 begun = true;
                 let outcome = outcome.clone();
-                Flight { outcome }
+                InFlightRefresh { outcome }
             };
             let current = session(generation);
             refreshes.join("name", &current, Some(FORCED_INTERVAL), at_time(105), begin);

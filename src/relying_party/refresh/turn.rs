@@ -40,7 +40,7 @@ impl Client<'_> {
                 }
                 // Such as a pending one, or one that a user who was kept does not know of.
                 Ok(Newest::Other(session)) => session,
-                Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::SignedOut(reason)),
+                Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::NoSession(reason)),
             };
             return self
                 .refresh(&metadata, &newest, is_forced, now)
@@ -53,7 +53,7 @@ impl Client<'_> {
             match self.sessions.newest(&current, now).await {
                 Ok(Newest::ThisOne) => {}
                 Ok(Newest::Other(session)) => current = session,
-                Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::SignedOut(reason)),
+                Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::NoSession(reason)),
             }
             if is_recent {
                 return Ok(Refreshed::Elsewhere(current));
@@ -83,7 +83,7 @@ impl Client<'_> {
                 Ok(Newest::Other(session)) => session,
                 Ok(Newest::None(reason)) | Err(reason) => {
                     unlock().await;
-                    return Err(Failure::SignedOut(reason));
+                    return Err(Failure::NoSession(reason));
                 }
             };
             if is_ours {

@@ -12,8 +12,8 @@ use super::{
 use crate::{
     keys::DecryptError,
     session::{
-        CurrentSession, Session, SessionTokens, SignedOut, handed_out::AFTER_SEEN, milliseconds,
-        opened::SessionNames, store::StoreError,
+        CurrentSession, NoSession, Session, SessionTokens, handed_out::AFTER_SEEN, milliseconds,
+        session_cache::SessionNames, store::StoreError,
     },
 };
 
@@ -23,7 +23,7 @@ pub(crate) enum Newest {
     ThisOne,
     Other(CurrentSession),
     /// Why there is none to go on with.
-    None(SignedOut),
+    None(NoSession),
 }
 
 impl Sessions {
@@ -114,7 +114,7 @@ impl Sessions {
                 return Ok(Some(next));
             }
             match self.load(&current.name).await? {
-                Err(SignedOut::Ended) => return Ok(None),
+                Err(NoSession::Ended) => return Ok(None),
                 Err(reason) => return Err(StoreError::new(reason.to_string()).into()),
                 Ok(other) if other.generation >= next.generation => return Ok(Some(other)),
                 // Its use was noted meanwhile.
@@ -150,7 +150,7 @@ impl Sessions {
         match self.newer_than(&next, &names, now).await {
             Ok(Newest::ThisOne) => Ok(Some(next)),
             Ok(Newest::Other(other)) => Ok(Some(other)),
-            Ok(Newest::None(SignedOut::Ended)) | Err(SignedOut::Ended) => Ok(None),
+            Ok(Newest::None(NoSession::Ended)) | Err(NoSession::Ended) => Ok(None),
             // The store has it; what else is there is found out by the next request.
             Ok(Newest::None(_)) | Err(_) => Ok(Some(next)),
         }
@@ -169,7 +169,7 @@ impl Sessions {
         let life = until_end.saturating_add(MAX_DIFFERENCE);
         let name = &names.generation;
         self.store
-            .note_larger(name, session.generation, life)
+            .put_entry_if_larger(name, session.generation, life)
             .await
             .map(drop)
     }
@@ -179,7 +179,7 @@ impl Sessions {
         &self,
         current: &CurrentSession,
         now: OffsetDateTime,
-    ) -> Result<Newest, SignedOut> {
+    ) -> Result<Newest, NoSession> {
         if self.is_in_cookies {
             let names = self.names_of(current);
             return self.newer_than(current, &names, now).await;
@@ -198,7 +198,7 @@ impl Sessions {
         session: &Session,
         names: &SessionNames,
         now: OffsetDateTime,
-    ) -> Result<Newest, SignedOut> {
+    ) -> Result<Newest, NoSession> {
         let newest = self.newest_generation(session, names).await?;
         let Some(newest) = newest.filter(|newest| *newest >= session.generation) else {
             // A node that was restarted learns from the first cookie that it sees.
@@ -218,13 +218,13 @@ impl Sessions {
             let kept = self
                 .handed_out
                 .get(&names.session, newest, now.unix_timestamp());
-            return Ok(kept.map_or(Newest::None(SignedOut::Superseded), Newest::Other));
+            return Ok(kept.map_or(Newest::None(NoSession::Superseded), Newest::Other));
         }
         let name = self.names.record(&names.session, newest);
         let value = self.store.notes(&[&name]).await;
         let value = value.map_err(|error| unavailable(&error))?;
         let Some(value) = value.into_iter().next().flatten() else {
-            return Ok(Newest::None(SignedOut::Superseded));
+            return Ok(Newest::None(NoSession::Superseded));
         };
         match self.open_value(&name, value.trim_start_matches(SEEN)) {
             Ok(Some(opened)) => Ok(Newest::Other(CurrentSession::new(
@@ -234,7 +234,7 @@ impl Sessions {
                 0,
             ))),
             Err(DecryptError::UnknownKey) => Ok(Newest::None(unknown_key())),
-            Ok(None) | Err(_) => Ok(Newest::None(SignedOut::Superseded)),
+            Ok(None) | Err(_) => Ok(Newest::None(NoSession::Superseded)),
         }
     }
 

@@ -10,8 +10,8 @@ use super::Sessions;
 use crate::{
     observing,
     session::{
-        CurrentSession, EarlierEnds, EndCause, Session, SessionChange, SessionTokens,
-        SessionTooLarge, SignedOut, record, store::StoreError,
+        CurrentSession, EarlierEnds, EndCause, NoSession, Session, SessionChange, SessionTokens,
+        SessionTooLarge, record, store::StoreError,
     },
 };
 
@@ -150,7 +150,7 @@ impl Sessions {
             return Ok(None);
         };
         let replaced = self.find_ending(jar, now).await;
-        if let Err(SignedOut::StoreUnavailable) = replaced {
+        if let Err(NoSession::StoreUnavailable) = replaced {
             // Without a second wait for it.
             return Err(StoreError::new("the session before cannot be ended"));
         }
@@ -159,7 +159,7 @@ impl Sessions {
         // Where sessions are in cookies, one that had ended is ended by its name once more.
         let goes_on = matches!(
             replaced,
-            Ok(_) | Err(SignedOut::Superseded | SignedOut::UnknownKey)
+            Ok(_) | Err(NoSession::Superseded | NoSession::UnknownKey)
         );
         ended.extend(end.filter(|_| goes_on));
         let replaced = replaced.ok();

@@ -6,9 +6,9 @@ use time::OffsetDateTime;
 
 use super::{MAX_DIFFERENCE, Sessions, unavailable};
 use crate::session::{
-    CurrentSession, EarlierEnds, EndCause, EndsRead, Session, SessionChange, SessionInfo,
-    SignedOut, earlier_ends::new_note, generations::Generations, milliseconds,
-    opened::SessionNames, store::StoreError,
+    CurrentSession, EarlierEnds, EndCause, EndsRead, NoSession, Session, SessionChange,
+    SessionInfo, earlier_ends::new_note, generations::Generations, milliseconds,
+    session_cache::SessionNames, store::StoreError,
 };
 use crate::{observing, token::Claims};
 
@@ -16,7 +16,7 @@ use crate::{observing, token::Claims};
 const MAX_KNOWN_SIDS: usize = 1_000_000;
 
 /// What stores can keep, and say the rest of.
-const MAX_LIFE: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
+const MAX_TTL: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
 /// How long a sign-in takes at most from its ID token to its session.
 const SIGN_IN_TTL: Duration = Duration::from_secs(10 * 60);
 
@@ -77,7 +77,7 @@ impl Sessions {
             return Ok(removed.end);
         }
         let is_known = self.unrecorded.has(name);
-        self.note_end(&[name], now).await?;
+        self.put_end(&[name], now).await?;
         self.revoke(name, known, cause);
         // No other session has this name. Of several who end it, one tells.
         let life = self.settings.lifetime;
@@ -146,12 +146,12 @@ impl Sessions {
     ) -> Result<(), StoreError> {
         // Under each key: a node that does not have the newest one yet reads the other.
         let names: Vec<_> = owner.iter().map(String::as_str).collect();
-        self.note_end(&names, now).await?;
+        self.put_end(&names, now).await?;
         if self.is_in_cookies {
             return Ok(());
         }
         for name in owner {
-            for id in self.store.ids_of(name).await? {
+            for id in self.store.ids_by_index_key(name).await? {
                 ended.extend(self.end(&id, None, cause, now).await?);
             }
         }
@@ -191,7 +191,7 @@ impl Sessions {
             return Ok(false);
         }
         for name in owner {
-            if !self.store.ids_of(name).await?.is_empty() {
+            if !self.store.ids_by_index_key(name).await?.is_empty() {
                 return Ok(true);
             }
         }
@@ -212,7 +212,7 @@ impl Sessions {
         }
         let (subject, sid) = self.owner_names(issuer, claims);
         let names: Vec<_> = subject.iter().chain(&sid).map(String::as_str).collect();
-        let notes = self.store.notes_with_life(&names).await?;
+        let notes = self.store.entries_with_ttl(&names).await?;
         check_length(notes.len(), names.len())?;
         Ok(EndsRead::of(&notes))
     }
@@ -268,7 +268,7 @@ impl Sessions {
         for name in self.names.known_sid(issuer, sid) {
             if self.is_shared {
                 let life = Duration::from_millis(life);
-                self.store.note_larger(&name, number, life).await?;
+                self.store.put_entry_if_larger(&name, number, life).await?;
             } else {
                 known.0.advance(&name, number, ends, now.unix_timestamp());
             }
@@ -303,7 +303,7 @@ impl Sessions {
     ///
     /// The longest life is read after the end is noted: a session that begins meanwhile notes its life before it
     /// reads the ends. So it finds this end, or its life is found here.
-    async fn note_end(&self, names: &[&str], now: OffsetDateTime) -> Result<(), StoreError> {
+    async fn put_end(&self, names: &[&str], now: OffsetDateTime) -> Result<(), StoreError> {
         let life = self.settings.lifetime;
         self.note_end_for(names, life).await?;
         match self.longest_life(now).await? {
@@ -319,13 +319,13 @@ impl Sessions {
     /// under any of them.
     async fn note_end_for(&self, names: &[&str], life: Duration) -> Result<(), StoreError> {
         // By the clock of the node that began it, and of the node that reads it.
-        let life = life.min(MAX_LIFE) + 2 * MAX_DIFFERENCE;
+        let life = life.min(MAX_TTL) + 2 * MAX_DIFFERENCE;
         let note = new_note(life);
         if self.replace_known_ends(names, &note, life).await? {
             return Ok(());
         }
         for name in names {
-            self.store.note_end(name, &note, life).await?;
+            self.store.put_end(name, &note, life).await?;
         }
         Ok(())
     }
@@ -350,7 +350,11 @@ impl Sessions {
         }
         for (name, there) in names.iter().zip(&notes) {
             let there = there.as_deref();
-            if !self.store.replace_end(name, there, note, life).await? {
+            if !self
+                .store
+                .put_end_if_unchanged(name, there, note, life)
+                .await?
+            {
                 return Ok(false);
             }
         }
@@ -389,7 +393,7 @@ impl Sessions {
         let end = (session.ends / 1000).saturating_add(1).max(0);
         for name in self.names.last_end(&self.issuer) {
             self.store
-                .note_larger(&name, end.unsigned_abs(), life)
+                .put_entry_if_larger(&name, end.unsigned_abs(), life)
                 .await?;
         }
         Ok(())
@@ -406,7 +410,7 @@ impl Sessions {
         }
         let mut sessions = vec![];
         for name in owner {
-            for id in self.store.ids_of(name).await? {
+            for id in self.store.ids_by_index_key(name).await? {
                 let session = self.load(&id).await?.ok();
                 sessions.extend(session.filter(|session| self.check_times(session, now).is_ok()));
             }
@@ -457,9 +461,9 @@ impl Sessions {
         &self,
         session: &Session,
         names: &SessionNames,
-    ) -> Result<Option<u64>, SignedOut> {
+    ) -> Result<Option<u64>, NoSession> {
         if self.unrecorded.has(&names.session) {
-            return Err(SignedOut::Ended);
+            return Err(NoSession::Ended);
         }
         let mut asked: Vec<&str> = Vec::with_capacity(6);
         asked.push(&names.generation);
@@ -477,7 +481,7 @@ impl Sessions {
         let has_ended_itself = notes.next().flatten().is_some();
         let is_ended = |note: &str| !session.earlier_ends.has(note);
         if has_ended_itself || notes.flatten().any(is_ended) {
-            Err(SignedOut::Ended)
+            Err(NoSession::Ended)
         } else {
             Ok(generation)
         }

@@ -14,10 +14,10 @@ use crate::{
     observing,
     secret::Secret,
     session::{
-        CurrentSession, EndCause, SessionChange, SignedOut,
+        CurrentSession, EndCause, NoSession, SessionChange,
         chunks::without_end,
-        opened::Opened,
         record,
+        session_cache::DecryptedSession,
         store::{StoreError, StoredSession},
     },
     token::{Claims, ExpectedIssuer},
@@ -48,7 +48,7 @@ impl Sessions {
             .await
         {
             Ok(_) => Ok(false),
-            Err(SignedOut::Ended) => Ok(true),
+            Err(NoSession::Ended) => Ok(true),
             Err(reason) => Err(StoreError::new(reason.to_string())),
         }
     }
@@ -59,7 +59,7 @@ impl Sessions {
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
         ended: &mut Vec<SessionChange>,
-    ) -> Result<Found, SignedOut> {
+    ) -> Result<Found, NoSession> {
         let found = if self.is_in_cookies {
             self.find_in_cookies(jar, now).await?
         } else {
@@ -86,7 +86,7 @@ impl Sessions {
     pub(super) async fn is_first_to_notice(
         &self,
         session: &CurrentSession,
-        reason: SignedOut,
+        reason: NoSession,
         now: OffsetDateTime,
     ) -> bool {
         let name = session.name();
@@ -108,8 +108,8 @@ impl Sessions {
             return false;
         }
         match reason {
-            SignedOut::Idle => observing::sessions_ended("idle", 1),
-            SignedOut::LifetimeEnded => observing::sessions_ended("lifetime", 1),
+            NoSession::Idle => observing::sessions_ended("idle", 1),
+            NoSession::LifetimeEnded => observing::sessions_ended("lifetime", 1),
             _ => {}
         }
         // No browser keeps its cookie any longer: it is a copy.
@@ -129,12 +129,12 @@ impl Sessions {
         &self,
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
-    ) -> Result<Found, SignedOut> {
-        let text = self.cookies.read(jar).ok_or(SignedOut::NoSession)?;
+    ) -> Result<Found, NoSession> {
+        let text = self.cookies.read(jar).ok_or(NoSession::Absent)?;
         let opened = self
             .opened
             .in_cookies(text, |text| self.open_cookie(text))
-            .ok_or(SignedOut::Unreadable)?;
+            .ok_or(NoSession::Unreadable)?;
         let session = CurrentSession::new(
             opened.session.clone(),
             opened.body.clone(),
@@ -169,22 +169,22 @@ impl Sessions {
     pub(super) async fn find_in_store(
         &self,
         jar: &CookieJar<'_>,
-    ) -> Result<CurrentSession, SignedOut> {
-        let text = self.cookies.read(jar).ok_or(SignedOut::NoSession)?;
+    ) -> Result<CurrentSession, NoSession> {
+        let text = self.cookies.read(jar).ok_or(NoSession::Absent)?;
         let session = self
             .opened
             .in_store(&text, || Some(self.names.session(&self.id_in_text(&text)?)))
-            .ok_or(SignedOut::Unreadable)?;
+            .ok_or(NoSession::Unreadable)?;
         if self.unrecorded.has(&session.name) {
-            return Err(SignedOut::Ended);
+            return Err(NoSession::Ended);
         }
         let stored = self.store.load(&session.name).await;
         let stored = stored.map_err(|error| unavailable(&error))?;
         self.unrecorded.store_answered();
         let Some(stored) = stored else {
-            return Err(SignedOut::Ended);
+            return Err(NoSession::Ended);
         };
-        let mut why = SignedOut::Ended;
+        let mut why = NoSession::Ended;
         let open = || {
             let opened = self.open_stored(&session.name, &stored);
             opened.map_err(|reason| why = reason).ok()
@@ -194,7 +194,7 @@ impl Sessions {
     }
 
     /// Decrypts the text of the session's cookies.
-    pub(super) fn open_cookie(&self, text: &str) -> Option<Opened> {
+    pub(super) fn open_cookie(&self, text: &str) -> Option<DecryptedSession> {
         let value = URL_SAFE_NO_PAD.decode(without_end(text)?).ok()?;
         let decrypted = self.keys.decrypt(Purpose::Session, b"", value).ok()?;
         self.opened(&decrypted.plaintext)
@@ -216,9 +216,9 @@ impl Sessions {
         &self,
         name: &str,
         now: OffsetDateTime,
-    ) -> Result<CurrentSession, SignedOut> {
+    ) -> Result<CurrentSession, NoSession> {
         if self.is_in_cookies {
-            return Err(SignedOut::NoSession);
+            return Err(NoSession::Absent);
         }
         let session = self.load(name).await;
         let session = session.map_err(|error| unavailable(&error))??;
@@ -230,9 +230,9 @@ impl Sessions {
     pub(in crate::session) async fn load(
         &self,
         name: &str,
-    ) -> Result<Result<CurrentSession, SignedOut>, StoreError> {
+    ) -> Result<Result<CurrentSession, NoSession>, StoreError> {
         match self.unrecorded.has(name) {
-            true => Ok(Err(SignedOut::Ended)),
+            true => Ok(Err(NoSession::Ended)),
             false => self.load_stored(name).await,
         }
     }
@@ -241,9 +241,9 @@ impl Sessions {
     pub(in crate::session) async fn load_stored(
         &self,
         name: &str,
-    ) -> Result<Result<CurrentSession, SignedOut>, StoreError> {
+    ) -> Result<Result<CurrentSession, NoSession>, StoreError> {
         let Some(stored) = self.store.load(name).await? else {
-            return Ok(Err(SignedOut::Ended));
+            return Ok(Err(NoSession::Ended));
         };
         let opened = self.open_stored(name, &stored);
         Ok(opened.map(|opened| current(&opened, &stored)))
@@ -255,11 +255,11 @@ impl Sessions {
         &self,
         name: &str,
         stored: &StoredSession,
-    ) -> Result<Opened, SignedOut> {
+    ) -> Result<DecryptedSession, NoSession> {
         match self.open_value(name, &stored.value) {
             Ok(Some(opened)) => Ok(opened),
             Err(DecryptError::UnknownKey) => Err(unknown_key()),
-            Ok(None) | Err(_) => Err(SignedOut::Ended),
+            Ok(None) | Err(_) => Err(NoSession::Ended),
         }
     }
 
@@ -268,7 +268,7 @@ impl Sessions {
         &self,
         name: &str,
         value: &str,
-    ) -> Result<Option<Opened>, DecryptError> {
+    ) -> Result<Option<DecryptedSession>, DecryptError> {
         let value = URL_SAFE_NO_PAD.decode(value);
         let value = value.map_err(|_| DecryptError::Damaged)?;
         let record = self
@@ -278,11 +278,11 @@ impl Sessions {
     }
 
     /// Reads a record that was decrypted just now.
-    pub(super) fn opened(&self, record: &[u8]) -> Option<Opened> {
+    pub(super) fn opened(&self, record: &[u8]) -> Option<DecryptedSession> {
         let issuer = |claims: &Claims| self.issuer_of(claims);
         let (mut session, body_start) = record::decode(record, issuer)?;
         self.keep_chosen(&mut session.claims);
-        Some(Opened {
+        Some(DecryptedSession {
             names: self.names_of(&session),
             session: Arc::new(session),
             body: record[body_start..].into(),
@@ -304,13 +304,13 @@ impl Sessions {
         &self,
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
-    ) -> Result<CurrentSession, SignedOut> {
+    ) -> Result<CurrentSession, NoSession> {
         let session = match self.is_in_cookies {
             true => self.find_in_cookies(jar, now).await?.session,
             false => self.find_in_store(jar).await?,
         };
         match self.kept_for(&session, now).is_zero() {
-            true => Err(SignedOut::LifetimeEnded),
+            true => Err(NoSession::LifetimeEnded),
             false => Ok(session),
         }
     }
@@ -345,7 +345,7 @@ impl Sessions {
 }
 
 /// A session that a store has.
-pub(super) fn current(opened: &Opened, stored: &StoredSession) -> CurrentSession {
+pub(super) fn current(opened: &DecryptedSession, stored: &StoredSession) -> CurrentSession {
     CurrentSession::new(
         opened.session.clone(),
         opened.body.clone(),

@@ -121,7 +121,7 @@ fn facts(session: &CurrentSession) -> (u64, u64, String) {
 async fn elsewhere(
     sessions: &Sessions,
     current: &CurrentSession,
-) -> Result<Option<String>, SignedOut> {
+) -> Result<Option<String>, NoSession> {
     match sessions.newest(current, now()).await? {
         Newest::Other(other) => Ok(Some(access_token(&other))),
         Newest::ThisOne => Ok(None),
@@ -152,7 +152,7 @@ async fn sent(sessions: &Sessions, current: &CurrentSession) -> Vec<Cookie<'stat
 async fn found(
     sessions: &Sessions,
     cookies: impl IntoIterator<Item = Cookie<'static>>,
-) -> Result<CurrentSession, SignedOut> {
+) -> Result<CurrentSession, NoSession> {
     let client = Client::untracked(rocket::build()).await.unwrap();
     let request = client.get("/").cookies(cookies);
     let found = sessions
@@ -208,7 +208,7 @@ async fn a_refresh_does_not_bring_an_ended_session_back() {
         let expected = SessionChange::ended(current.name(), &current, EndCause::SignOut);
         assert_eq!(end.await, Ok(Some(expected)));
         let there = elsewhere(&sessions, &current).await;
-        assert_eq!(there, Err(SignedOut::Ended));
+        assert_eq!(there, Err(NoSession::Ended));
         assert_eq!(advanced(&sessions, &current, "new").await, None);
     }
 }
@@ -265,7 +265,7 @@ async fn an_older_copy_becomes_worthless() {
                 // The store keeps real time.
                 continue;
             }
-            assert_eq!(found.map(drop), Err(SignedOut::Superseded));
+            assert_eq!(found.map(drop), Err(NoSession::Superseded));
         }
     }
 }
@@ -292,7 +292,7 @@ async fn an_older_copy_is_answered_for_a_minute_after_the_newest_was_shown() {
     }
     clock.advance(Duration::from_secs(1));
     for node in [&one, &other] {
-        assert_eq!(answered(node).await, Err(SignedOut::Superseded));
+        assert_eq!(answered(node).await, Err(NoSession::Superseded));
     }
 }
 
@@ -333,10 +333,10 @@ async fn newer_key(is_in_cookies: bool) {
     assert!(advanced(&changed, &seen, "new").await.is_some());
     assert_eq!(
         found(&behind, older.clone()).await.map(drop),
-        Err(SignedOut::UnknownKey)
+        Err(NoSession::UnknownKey)
     );
     let there = elsewhere(&behind, &first).await;
-    assert_eq!(there, Err(SignedOut::UnknownKey));
+    assert_eq!(there, Err(NoSession::UnknownKey));
     let ready = node_with(&store, is_in_cookies, &[1, 2]);
     assert_eq!(access_token(&found(&ready, older).await.unwrap()), "new");
 }
@@ -353,7 +353,7 @@ async fn a_user_is_signed_out_under_each_key() {
         let ended = &mut vec![];
         let ending = other.end_matching(&owner, EndCause::App, now(), ended);
         ending.await.unwrap();
-        assert_eq!(found(&node, session).await.map(drop), Err(SignedOut::Ended));
+        assert_eq!(found(&node, session).await.map(drop), Err(NoSession::Ended));
     }
 }
 
@@ -377,14 +377,14 @@ async fn an_end_ends_what_began_before_it_under_any_key() {
             let after = sent(beginning, &begun(beginning).await).await;
             for node in [&one, &other] {
                 let found_before = found(node, before.clone()).await.map(drop);
-                assert_eq!(found_before, Err(SignedOut::Ended));
+                assert_eq!(found_before, Err(NoSession::Ended));
                 assert!(found(node, after.clone()).await.is_ok());
             }
             // A newer one in place of the one that it knows.
             end_all(beginning, &beginning.names.subject(ISSUER, "alice")).await;
             for node in [&one, &other] {
                 let found_after = found(node, after.clone()).await.map(drop);
-                assert_eq!(found_after, Err(SignedOut::Ended));
+                assert_eq!(found_after, Err(NoSession::Ended));
             }
         }
     }
@@ -456,7 +456,7 @@ async fn an_end_outlasts_what_fills_the_store() {
         store.drop_excess_notes();
         assert_eq!(store.notes(&["note 0", "claim 0"]).await, Ok(vec![None; 2]));
         let found = found(&sessions, session).await.map(drop);
-        assert_eq!(found, Err(SignedOut::Ended));
+        assert_eq!(found, Err(NoSession::Ended));
     }
 }
 
@@ -480,13 +480,13 @@ async fn an_end_is_noted_for_as_long_as_any_session_lives() {
         for passed in [hours(2), hours(21)] {
             clock.advance(passed);
             let found = found(&before, one.clone()).await.map(drop);
-            assert_eq!(found, Err(SignedOut::Ended));
+            assert_eq!(found, Err(NoSession::Ended));
         }
         // A minute by which the clock of the node was wrong, and one by which it is.
         clock.advance(hours(1) + 2 * MAX_DIFFERENCE - Duration::from_secs(2));
         assert_eq!(
             found(&before, one.clone()).await.map(drop),
-            Err(SignedOut::Ended)
+            Err(NoSession::Ended)
         );
         clock.advance(Duration::from_secs(5));
         assert!(found(&before, one).await.is_ok(), "the note is gone");
@@ -518,7 +518,7 @@ async fn a_session_that_begins_in_cookies_leaves_nothing_in_the_store() {
     let current = begun(&sessions).await;
     let owner = sessions.names.subject(ISSUER, "alice");
     assert_eq!(sent(&sessions, &current).await.len(), 1);
-    assert_eq!(store.ids_of(&owner[0]).await, Ok(vec![]));
+    assert_eq!(store.ids_by_index_key(&owner[0]).await, Ok(vec![]));
 }
 
 #[rocket::async_test]
@@ -528,7 +528,7 @@ async fn a_session_that_begins_in_a_store_has_version_1() {
     let current = begun(&sessions).await;
     let owner = sessions.names.subject(ISSUER, "alice");
     assert_eq!(sent(&sessions, &current).await.len(), 1);
-    let ids = store.ids_of(&owner[0]).await.unwrap();
+    let ids = store.ids_by_index_key(&owner[0]).await.unwrap();
     let stored = store.load(&ids[0]).await.unwrap().unwrap();
     assert_eq!((ids.len(), stored.version), (1, 1));
 }
@@ -712,7 +712,7 @@ async fn a_session_ends_at_the_earlier_of_two_lifetimes() {
         sessions.settings.lifetime = hours(today);
         let at = |after| sessions.check_times(&current, current.started() + after);
         assert_eq!(at(hours(expected) - Duration::from_secs(2)), Ok(()));
-        assert_eq!(at(hours(expected)), Err(SignedOut::LifetimeEnded));
+        assert_eq!(at(hours(expected)), Err(NoSession::LifetimeEnded));
     }
 }
 
@@ -755,10 +755,10 @@ async fn no_cookie_and_one_that_does_not_decrypt_are_told_apart() {
         let other = sent(&of_another_kind, &begun(&of_another_kind).await).await;
         let other = other[0].value().to_owned();
         for (value, expected) in [
-            (None, SignedOut::NoSession),
-            (Some(""), SignedOut::Unreadable),
-            (Some("."), SignedOut::Unreadable),
-            (Some(&*other), SignedOut::Unreadable),
+            (None, NoSession::Absent),
+            (Some(""), NoSession::Unreadable),
+            (Some("."), NoSession::Unreadable),
+            (Some(&*other), NoSession::Unreadable),
         ] {
             let cookie = value.map(|value| Cookie::new(name.clone(), value.to_owned()));
             let found = found(&sessions, cookie).await;
@@ -801,9 +801,9 @@ async fn chunks_behind_the_end_are_ignored() {
         cookies.remove(count - 1);
         let found = found(&sessions, cookies).await;
         let expected = if count == 1 {
-            SignedOut::NoSession
+            NoSession::Absent
         } else {
-            SignedOut::Unreadable
+            NoSession::Unreadable
         };
         assert_eq!(found.map(drop), Err(expected));
     }
@@ -972,7 +972,7 @@ async fn found_at(
     sessions: &Sessions,
     cookies: &[Cookie<'static>],
     at: OffsetDateTime,
-) -> Result<(), SignedOut> {
+) -> Result<(), NoSession> {
     let client = Client::untracked(rocket::build()).await.unwrap();
     let request = client.get("/").cookies(cookies.to_vec());
     let found = sessions
@@ -992,7 +992,7 @@ async fn a_session_in_cookies_ends_whatever_the_clock_says() {
     end.await.unwrap();
     assert_eq!(
         found_at(&sessions, &cookies, now()).await,
-        Err(SignedOut::Ended)
+        Err(NoSession::Ended)
     );
 }
 
@@ -1020,7 +1020,7 @@ async fn a_generation_is_known_until_the_session_ends() {
     sessions.handed_out = HandedOut::new();
     assert_eq!(
         found_at(&sessions, &older, last).await,
-        Err(SignedOut::Superseded)
+        Err(NoSession::Superseded)
     );
 }
 
@@ -1043,7 +1043,7 @@ async fn another_node_that_sees_the_newest_cookie_later_keeps_no_record_for_long
     for node in [&one, &other] {
         assert_eq!(
             found_at(node, &older, clock.now()).await,
-            Err(SignedOut::Superseded)
+            Err(NoSession::Superseded)
         );
         assert_eq!(found_at(node, &newer, clock.now()).await, Ok(()));
     }
@@ -1057,9 +1057,9 @@ async fn a_session_that_is_over_is_not_found_by_its_name() {
     let at = |after: Duration| sessions.by_name(current.name(), now() + after);
     assert!(at(Duration::ZERO).await.is_ok());
     let idle = at(sessions.settings.idle).await;
-    assert_eq!(idle.map(drop), Err(SignedOut::Idle));
+    assert_eq!(idle.map(drop), Err(NoSession::Idle));
     let over = at(sessions.settings.lifetime).await;
-    assert_eq!(over.map(drop), Err(SignedOut::LifetimeEnded));
+    assert_eq!(over.map(drop), Err(NoSession::LifetimeEnded));
 }
 
 /// Settings and clocks at their extremes.
@@ -1143,7 +1143,7 @@ async fn an_end_is_noted_for_as_long_as_refreshes_made_sessions_live() {
     end_all(&today, &today.names.subject(ISSUER, "alice")).await;
     clock.advance(hours(22));
     let found = found(&before, next).await.map(drop);
-    assert_eq!(found, Err(SignedOut::Ended));
+    assert_eq!(found, Err(NoSession::Ended));
 }
 
 /// Whoever signs out may have an older copy, and whoever took the newer one has a session that a refresh made
@@ -1167,7 +1167,7 @@ async fn an_end_is_kept_for_as_long_as_the_newest_copy_lives() {
     assert!(!ended.await.is_recorded);
     clock.advance(Duration::from_secs(900));
     let found = found(&sessions, next).await.map(drop);
-    assert_eq!(found, Err(SignedOut::Ended));
+    assert_eq!(found, Err(NoSession::Ended));
 }
 
 /// Nobody signs it: a `sid` that no session has leaves nothing in the store.
@@ -1195,7 +1195,7 @@ async fn an_unsigned_end_is_for_a_sid_that_a_session_has() {
     // Another session may have begun since then, at a clock that is behind: it ends, and nothing is told twice.
     assert_eq!(end("known").await, []);
     let there = elsewhere(&one, &current).await;
-    assert_eq!(there, Err(SignedOut::Ended));
+    assert_eq!(there, Err(NoSession::Ended));
 }
 
 /// Whichever of two nodes a browser comes to, and whatever it brings afterwards.
@@ -1214,9 +1214,9 @@ async fn an_end_by_the_times_is_noticed_once() {
             let found = node.find(request.inner().cookies(), at, &mut ended).await;
             (found.map(drop), ended)
         };
-        let cause = EndCause::Over(SignedOut::Idle);
+        let cause = EndCause::Over(NoSession::Idle);
         let expected = SessionChange::ended(current.name(), &current, cause);
-        let idle = Err(SignedOut::Idle);
+        let idle = Err(NoSession::Idle);
         assert_eq!(notice(&other, late).await, (idle, vec![expected]));
         for node in [&one, &other] {
             assert_eq!(notice(node, late).await, (idle, vec![]));
@@ -1235,7 +1235,7 @@ async fn a_copy_of_an_old_cookie_is_no_end() {
     let (jar, mut ended) = (request.inner().cookies(), vec![]);
     let late = now() + time::Duration::days(30);
     let found = sessions.find(jar, late, &mut ended).await.map(drop);
-    assert_eq!((found, ended), (Err(SignedOut::LifetimeEnded), vec![]));
+    assert_eq!((found, ended), (Err(NoSession::LifetimeEnded), vec![]));
 }
 
 /// A store keeps it for sign-out, and for nothing else.
@@ -1249,12 +1249,12 @@ async fn a_session_that_is_over_by_its_times_is_no_session() {
     assert_eq!((count(soon).await, count(late).await), (1, 0));
     let found = async |at| sessions.by_name(current.name(), at).await.map(drop);
     assert_eq!(found(soon).await, Ok(()));
-    assert_eq!(found(late).await, Err(SignedOut::Idle));
+    assert_eq!(found(late).await, Err(NoSession::Idle));
     let cookies = sent(&sessions, &current).await;
     assert!(found_with(&sessions, cookies, late).await.is_ok());
     let end = sessions.end(current.name(), Some(&current), EndCause::SignOut, late);
     assert_eq!(end.await, Ok(None));
-    assert_eq!(found(soon).await, Err(SignedOut::Ended));
+    assert_eq!(found(soon).await, Err(NoSession::Ended));
 }
 
 /// What sign-out finds in a request with these cookies.
@@ -1262,7 +1262,7 @@ async fn found_with(
     sessions: &Sessions,
     cookies: Vec<Cookie<'static>>,
     now: OffsetDateTime,
-) -> Result<CurrentSession, SignedOut> {
+) -> Result<CurrentSession, NoSession> {
     let client = Client::untracked(rocket::build()).await.unwrap();
     let request = client.get("/").cookies(cookies);
     let jar = request.inner().cookies();

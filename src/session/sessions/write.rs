@@ -59,7 +59,7 @@ impl Sessions {
     pub(super) fn warn_of_size(&self, set: &[SetCookie]) {
         let size: usize = set.iter().map(SetCookie::header_len).sum();
         if size > USUAL_HEADER_LIMIT && !self.is_size_known.swap(true, Ordering::Relaxed) {
-            let reason = "large_answer";
+            let reason = "large_response";
             tracing::warn!(
                 reason,
                 "a session takes {size} bytes of response headers; nginx and others refuse more than 4 KB unless they are told otherwise"

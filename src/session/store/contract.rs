@@ -112,21 +112,38 @@ async fn sessions_are_found_by_their_owners(store: &dyn SessionStore) {
 
     let mut expected = vec![first.id.clone(), second.id.clone()];
     expected.sort_unstable();
-    let mut found = store.ids_of(&person).await.expect("the person's sessions");
+    let mut found = store
+        .ids_by_index_key(&person)
+        .await
+        .expect("the person's sessions");
     found.sort_unstable();
     assert_eq!(found, expected, "the sessions of one person");
-    assert_eq!(store.ids_of(&one).await, Ok(vec![first.id.clone()]));
-    assert_eq!(store.ids_of(&name()).await, Ok(vec![]), "nobody's sessions");
+    assert_eq!(
+        store.ids_by_index_key(&one).await,
+        Ok(vec![first.id.clone()])
+    );
+    assert_eq!(
+        store.ids_by_index_key(&name()).await,
+        Ok(vec![]),
+        "nobody's sessions"
+    );
 
     assert_eq!(store.remove(&first.id).await, Ok(true));
-    for id in store.ids_of(&one).await.expect("the sessions of one") {
+    for id in store
+        .ids_by_index_key(&one)
+        .await
+        .expect("the sessions of one")
+    {
         assert_eq!(
             loaded(store, &id).await,
             Ok(None),
             "what is gone may be named"
         );
     }
-    let left = store.ids_of(&person).await.expect("the person's sessions");
+    let left = store
+        .ids_by_index_key(&person)
+        .await
+        .expect("the person's sessions");
     assert!(left.contains(&second.id), "the other session stays");
 }
 
@@ -159,15 +176,15 @@ async fn notes_are_kept_and_claimed_once(store: &dyn SessionStore) {
 
 async fn the_largest_number_stays(store: &dyn SessionStore) {
     let name = name();
-    assert_eq!(store.note_larger(&name, 9, HOUR).await, Ok(true));
+    assert_eq!(store.put_entry_if_larger(&name, 9, HOUR).await, Ok(true));
     for smaller in [9, 8] {
-        let answer = store.note_larger(&name, smaller, HOUR).await;
+        let answer = store.put_entry_if_larger(&name, smaller, HOUR).await;
         assert_eq!(answer, Ok(false), "a number that is not larger");
     }
-    assert_eq!(store.note_larger(&name, 10, HOUR).await, Ok(true));
+    assert_eq!(store.put_entry_if_larger(&name, 10, HOUR).await, Ok(true));
     assert_eq!(store.notes(&[&name]).await, Ok(vec![Some("10".to_owned())]));
 
-    let rivals = (11..27).map(|number| store.note_larger(&name, number, HOUR));
+    let rivals = (11..27).map(|number| store.put_entry_if_larger(&name, number, HOUR));
     rocket::futures::future::join_all(rivals).await;
     let notes = store.notes(&[&name]).await;
     assert_eq!(
@@ -179,7 +196,7 @@ async fn the_largest_number_stays(store: &dyn SessionStore) {
 
 /// The rest of the life of one note.
 async fn life_of(store: &dyn SessionStore, name: &str) -> Option<(String, Duration)> {
-    let notes = store.notes_with_life(&[name]).await;
+    let notes = store.entries_with_ttl(&[name]).await;
     let notes = notes.expect("the rest of a life");
     let [note] = &notes[..] else {
         panic!("one note for one name: {notes:?}");
@@ -190,8 +207,8 @@ async fn life_of(store: &dyn SessionStore, name: &str) -> Option<(String, Durati
 async fn notes_say_how_long_they_live(store: &dyn SessionStore) {
     let (first, second, third) = (name(), name(), name());
     assert_eq!(store.note(&first, "a", HOUR).await, Ok(()));
-    assert_eq!(store.note_end(&second, "b", 2 * HOUR).await, Ok(()));
-    let notes = store.notes_with_life(&[&third, &second, &first]).await;
+    assert_eq!(store.put_end(&second, "b", 2 * HOUR).await, Ok(()));
+    let notes = store.entries_with_ttl(&[&third, &second, &first]).await;
     let notes = notes.expect("notes with their lives");
     let values: Vec<_> = notes
         .iter()
@@ -206,12 +223,12 @@ async fn notes_say_how_long_they_live(store: &dyn SessionStore) {
             "the rest of a life of {life:?}: {left:?}"
         );
     }
-    assert_eq!(store.notes_with_life(&[]).await, Ok(vec![]), "no name");
+    assert_eq!(store.entries_with_ttl(&[]).await, Ok(vec![]), "no name");
     let notes = store.notes(&[&second]).await;
     assert_eq!(notes, Ok(vec![Some("b".to_owned())]), "an end is a note");
 
     // In place of any that is there, with a life of its own.
-    assert_eq!(store.note_end(&second, "c", HOUR).await, Ok(()));
+    assert_eq!(store.put_end(&second, "c", HOUR).await, Ok(()));
     let newer = life_of(store, &second).await.expect("a newer end");
     assert_eq!(newer.0, "c", "a newer end");
     assert!(newer.1 <= HOUR, "the life of a newer end: {newer:?}");
@@ -228,15 +245,19 @@ async fn an_end_replaces_the_known_one_alone(store: &dyn SessionStore) {
         let notes = store.notes(&[&name]).await;
         assert_eq!(notes, Ok(vec![Some(expected.to_owned())]), "what is noted");
     };
-    let replaced = store.replace_end(&name, Some("gone"), "a", 2 * HOUR).await;
+    let replaced = store
+        .put_end_if_unchanged(&name, Some("gone"), "a", 2 * HOUR)
+        .await;
     assert_eq!(replaced, Ok(true), "where there is no end");
     noted("a").await;
     for known in [None, Some("gone"), Some("")] {
-        let replaced = store.replace_end(&name, known, "b", HOUR).await;
+        let replaced = store.put_end_if_unchanged(&name, known, "b", HOUR).await;
         assert_eq!(replaced, Ok(false), "in place of an end that is not known");
         noted("a").await;
     }
-    let replaced = store.replace_end(&name, Some("a"), "b", HOUR).await;
+    let replaced = store
+        .put_end_if_unchanged(&name, Some("a"), "b", HOUR)
+        .await;
     assert_eq!(replaced, Ok(true), "in place of the known end");
     let replacement = life_of(store, &name).await.expect("a newer end");
     assert_eq!(replacement.0, "b", "in place of the known end");
@@ -246,15 +267,17 @@ async fn an_end_replaces_the_known_one_alone(store: &dyn SessionStore) {
     );
     let claim = store.claim(&name, "c", HOUR).await;
     assert_eq!(claim, Ok(false), "an end is a claim");
-    assert_eq!(store.note_end(&name, "c", HOUR).await, Ok(()));
-    let replaced = store.replace_end(&name, Some("b"), "d", HOUR).await;
+    assert_eq!(store.put_end(&name, "c", HOUR).await, Ok(()));
+    let replaced = store
+        .put_end_if_unchanged(&name, Some("b"), "d", HOUR)
+        .await;
     assert_eq!(replaced, Ok(false), "in place of an end that is not known");
     noted("c").await;
 
     let rivals: Vec<_> = (0..16).map(|i| format!("rival {i}")).collect();
     let answers = rivals
         .iter()
-        .map(|rival| store.replace_end(&name, Some("c"), rival, HOUR));
+        .map(|rival| store.put_end_if_unchanged(&name, Some("c"), rival, HOUR));
     let answers = rocket::futures::future::join_all(answers).await;
     let winners = answers.iter().zip(&rivals);
     let winners: Vec<_> = winners.filter(|(answer, _)| **answer == Ok(true)).collect();
@@ -267,11 +290,13 @@ async fn an_end_replaces_the_known_one_alone(store: &dyn SessionStore) {
     let (note, claim, empty) = (self::name(), self::name(), self::name());
     assert_eq!(store.note(&note, "x", HOUR).await, Ok(()));
     assert_eq!(store.claim(&claim, "x", HOUR).await, Ok(true));
-    assert_eq!(store.note_end(&empty, "", HOUR).await, Ok(()));
+    assert_eq!(store.put_end(&empty, "", HOUR).await, Ok(()));
     for (name, there) in [(&note, "x"), (&claim, "x"), (&empty, "")] {
-        let replaced = store.replace_end(name, None, "y", HOUR).await;
+        let replaced = store.put_end_if_unchanged(name, None, "y", HOUR).await;
         assert_eq!(replaced, Ok(false), "where another note is");
-        let replaced = store.replace_end(name, Some(there), "y", HOUR).await;
+        let replaced = store
+            .put_end_if_unchanged(name, Some(there), "y", HOUR)
+            .await;
         assert_eq!(replaced, Ok(true), "in place of the known note");
         let notes = store.notes(&[name]).await;
         assert_eq!(notes, Ok(vec![Some("y".to_owned())]), "what is noted");
@@ -284,8 +309,8 @@ async fn what_is_over_is_gone(store: &dyn SessionStore) {
     assert_eq!(store.create(&brief, short).await, Ok(()));
     assert_eq!(store.claim(&note, "x", short).await, Ok(true));
     let (end, brief_end) = (name(), name());
-    assert_eq!(store.note_end(&end, "e", HOUR).await, Ok(()));
-    assert_eq!(store.note_end(&brief_end, "e", short).await, Ok(()));
+    assert_eq!(store.put_end(&end, "e", HOUR).await, Ok(()));
+    assert_eq!(store.put_end(&brief_end, "e", short).await, Ok(()));
     let (_, before) = life_of(store, &end).await.expect("an end");
     rocket::tokio::time::sleep(Duration::from_millis(1_100)).await;
     let (_, after) = life_of(store, &end).await.expect("an end");
@@ -305,7 +330,9 @@ async fn what_is_over_is_gone(store: &dyn SessionStore) {
         "a life that is over"
     );
     assert_eq!(
-        store.replace_end(&brief_end, None, "f", HOUR).await,
+        store
+            .put_end_if_unchanged(&brief_end, None, "f", HOUR)
+            .await,
         Ok(true),
         "an end in place of one that expired"
     );

@@ -196,7 +196,7 @@ impl SessionStore for MemoryStore {
         Ok(removed.is_some_and(|kept| !self.is_over(&kept)))
     }
 
-    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
         let ids = self.owners.lock().get(owner).cloned().unwrap_or_default();
         let is_there = |id: &String| {
             let kept = self.sessions.get(id);
@@ -213,13 +213,13 @@ impl SessionStore for MemoryStore {
         Ok(())
     }
 
-    async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+    async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         let kept = self.keep(value.into(), life);
         self.ends.to_write().insert(name.to_owned(), kept);
         Ok(())
     }
 
-    async fn replace_end(
+    async fn put_end_if_unchanged(
         &self,
         name: &str,
         known: Option<&str>,
@@ -258,7 +258,7 @@ impl SessionStore for MemoryStore {
         Ok(claimed.is_fresh())
     }
 
-    async fn note_larger(
+    async fn put_entry_if_larger(
         &self,
         name: &str,
         number: u64,
@@ -279,7 +279,7 @@ impl SessionStore for MemoryStore {
         Ok(names.iter().map(note).collect())
     }
 
-    async fn notes_with_life(
+    async fn entries_with_ttl(
         &self,
         names: &[&str],
     ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
@@ -392,7 +392,7 @@ mod tests {
         let kept = |id, owner| Ok(Some(Arc::new(session(id, owner))));
         assert_eq!(store.load("a").await, kept("a", "alice"));
         assert_eq!(store.load("c").await, kept("c", "carol"));
-        assert_eq!(store.ids_of("bob").await, Ok(vec![]));
+        assert_eq!(store.ids_by_index_key("bob").await, Ok(vec![]));
         assert!(!store.owners.lock().contains_key("bob"));
     }
 
@@ -403,7 +403,7 @@ mod tests {
         store.create(&session("a", "alice"), life).await.unwrap();
         store.sessions.run_pending_tasks();
         assert_eq!(store.load("a").await, Ok(None));
-        assert_eq!(store.ids_of("alice").await, Ok(vec![]));
+        assert_eq!(store.ids_by_index_key("alice").await, Ok(vec![]));
     }
 
     /// So that what nobody asks for again does not stay until the store is full.
@@ -416,7 +416,7 @@ mod tests {
         store.note("n", "1", life).await.unwrap();
         assert!(store.sessions.get("a").is_none());
         store.claim("c", "1", life).await.unwrap();
-        store.note_end("e", "1", life).await.unwrap();
+        store.put_end("e", "1", life).await.unwrap();
         for table in [&store.notes, &store.claims, &store.ends] {
             assert!(["n", "c", "e"].iter().all(|name| table.get(name).is_none()));
         }
@@ -443,7 +443,7 @@ mod tests {
         store.note("n", "1", minute).await.unwrap();
         clock.advance(minute - Duration::from_millis(1));
         assert!(store.load("a").await.unwrap().is_some());
-        assert_eq!(store.ids_of("alice").await.unwrap(), ["a"]);
+        assert_eq!(store.ids_by_index_key("alice").await.unwrap(), ["a"]);
         assert_eq!(store.claim("n", "2", minute).await, Ok(false));
 
         clock.advance(Duration::from_millis(1));
@@ -453,7 +453,7 @@ mod tests {
         };
         assert_eq!(store.replace(&next, minute).await, Ok(false));
         assert_eq!(store.load("a").await, Ok(None));
-        assert_eq!(store.ids_of("alice").await, Ok(vec![]));
+        assert_eq!(store.ids_by_index_key("alice").await, Ok(vec![]));
         assert_eq!(store.remove("a").await, Ok(false));
         assert_eq!(store.notes(&["n"]).await, Ok(vec![None]));
         assert_eq!(store.claim("n", "2", minute).await, Ok(true));
@@ -469,11 +469,11 @@ mod tests {
         let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
         let noted = async || store.notes(&["n"]).await.unwrap().remove(0);
         assert_eq!(store.claim("n", "claim", hour).await, Ok(true));
-        store.note_end("n", "end", hour).await.unwrap();
+        store.put_end("n", "end", hour).await.unwrap();
         assert_eq!(noted().await.as_deref(), Some("end"));
         store.note("n", "note", minute).await.unwrap();
         assert_eq!(noted().await.as_deref(), Some("note"));
-        store.note_end("n", "newer", minute).await.unwrap();
+        store.put_end("n", "newer", minute).await.unwrap();
         assert_eq!(noted().await.as_deref(), Some("newer"));
         clock.advance(minute);
         assert_eq!(noted().await, None);
@@ -487,7 +487,7 @@ mod tests {
     async fn a_note_of_any_kind_is_forgotten() {
         let (store, hour) = (MemoryStore::new(10), Duration::from_secs(3600));
         store.note("note", "1", hour).await.unwrap();
-        store.note_end("end", "1", hour).await.unwrap();
+        store.put_end("end", "1", hour).await.unwrap();
         assert_eq!(store.claim("claim", "1", hour).await, Ok(true));
         for name in ["note", "end", "claim"] {
             store.forget(name, "2").await.unwrap();
@@ -505,11 +505,14 @@ mod tests {
         let store = MemoryStore::new(10).clock(clock.clone());
         let seconds = Duration::from_secs;
         let name = digest_name("generation", &["n"]);
-        assert_eq!(store.note_larger(&name, 5, seconds(60)).await, Ok(true));
+        assert_eq!(
+            store.put_entry_if_larger(&name, 5, seconds(60)).await,
+            Ok(true)
+        );
         for (passed, left) in [(0, Some(60)), (59, Some(1)), (1, None)] {
             clock.advance(seconds(passed));
             let expected = left.map(|left| ("5".to_owned(), seconds(left)));
-            let notes = store.notes_with_life(&[&name]).await;
+            let notes = store.entries_with_ttl(&[&name]).await;
             assert_eq!(notes, Ok(vec![expected]), "{passed}");
         }
     }
@@ -518,9 +521,9 @@ mod tests {
     #[rocket::async_test]
     async fn a_note_may_be_kept_for_ever() {
         let (store, long) = (MemoryStore::new(10), Duration::MAX);
-        store.note_end("n", "1", long).await.unwrap();
+        store.put_end("n", "1", long).await.unwrap();
         let expected = Some(("1".to_owned(), long));
-        assert_eq!(store.notes_with_life(&["n"]).await, Ok(vec![expected]));
+        assert_eq!(store.entries_with_ttl(&["n"]).await, Ok(vec![expected]));
     }
 
     /// Who makes many of one kind brings back nothing that has ended.
@@ -531,7 +534,7 @@ mod tests {
             for i in 0..50 {
                 let name = format!("{kind} {i}");
                 match kind {
-                    "end" => store.note_end(&name, "1", hour).await.unwrap(),
+                    "end" => store.put_end(&name, "1", hour).await.unwrap(),
                     "note" => store.note(&name, "1", hour).await.unwrap(),
                     _ => drop(store.claim(&name, "1", hour).await.unwrap()),
                 }

@@ -48,7 +48,7 @@ redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) \
 return 1";
 
 /// A note with the rest of its life, in milliseconds. Read by two commands, it could be replaced in between.
-const NOTE_WITH_LIFE: &str = "\
+const ENTRY_WITH_TTL: &str = "\
 local value = redis.call('GET', KEYS[1]) \
 if not value then return false end \
 return {value, redis.call('PTTL', KEYS[1])}";
@@ -217,7 +217,7 @@ impl SessionStore for RedisStore {
         Ok(is_gone)
     }
 
-    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
         let command = cmd("ZRANGE")
             .arg(format!("{OWNER}{owner}"))
             .arg(format!("({}", now()))
@@ -237,7 +237,7 @@ impl SessionStore for RedisStore {
         self.query(&command).await
     }
 
-    async fn replace_end(
+    async fn put_end_if_unchanged(
         &self,
         name: &str,
         known: Option<&str>,
@@ -269,7 +269,7 @@ impl SessionStore for RedisStore {
         Ok(done.is_some())
     }
 
-    async fn note_larger(
+    async fn put_entry_if_larger(
         &self,
         name: &str,
         number: u64,
@@ -294,14 +294,14 @@ impl SessionStore for RedisStore {
         self.query(&command).await
     }
 
-    async fn notes_with_life(
+    async fn entries_with_ttl(
         &self,
         names: &[&str],
     ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         // At once over one connection, and a command for each name, so that a cluster takes them too.
         let notes = names.iter().map(async |name| {
             let command = cmd("EVAL")
-                .arg(NOTE_WITH_LIFE)
+                .arg(ENTRY_WITH_TTL)
                 .arg(1)
                 .arg(format!("{NOTE}{name}"))
                 .to_owned();

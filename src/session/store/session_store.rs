@@ -9,8 +9,8 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 ///
 /// A store keeps what it is given and judges nothing: values are encrypted under the app's `secret_key`, ids
 /// and owners are digests or keyed hashes, and who reads the store learns nothing about anybody. What it must do well
-/// is [`replace`](Self::replace), [`claim`](Self::claim), [`replace_end`](Self::replace_end) and
-/// [`note_larger`](Self::note_larger): each happens as a whole or not at all, whoever else asks for the same at
+/// is [`replace`](Self::replace), [`claim`](Self::claim), [`put_end_if_unchanged`](Self::put_end_if_unchanged) and
+/// [`put_entry_if_larger`](Self::put_entry_if_larger): each happens as a whole or not at all, whoever else asks for the same at
 /// the same time.
 ///
 /// A `life` says how long an entry is needed, from now. Dropping it then is the store's part; answering
@@ -64,7 +64,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// When they cannot be known.
-    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError>;
+    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError>;
 
     /// Keeps a note under this name, in place of any that is there.
     ///
@@ -74,7 +74,7 @@ pub trait SessionStore: Send + Sync + 'static {
     async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError>;
 
     /// Keeps a note under this name, in place of any that is there: that sessions of a person have ended. It
-    /// is a note as any other for [`notes`](Self::notes), [`notes_with_life`](Self::notes_with_life) and
+    /// is a note as any other for [`notes`](Self::notes), [`entries_with_ttl`](Self::entries_with_ttl) and
     /// [`claim`](Self::claim).
     ///
     /// A store that drops entries when it is full drops none of these for an entry of another method: else who
@@ -85,11 +85,11 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// When it may not have been kept.
-    async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+    async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         self.note(name, value, life).await
     }
 
-    /// Keeps a note as [`note_end`](Self::note_end) does, unless another note than `known` is there. Answers
+    /// Keeps a note as [`put_end`](Self::put_end) does, unless another note than `known` is there. Answers
     /// whether it was kept. Of many who do so at once with one `known`, `true` is for one.
     ///
     /// The app may end the user's sessions while it is asked about a sign-in of this user. That sign-in has read
@@ -101,7 +101,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// When it may not have been kept.
-    async fn replace_end(
+    async fn put_end_if_unchanged(
         &self,
         name: &str,
         known: Option<&str>,
@@ -122,7 +122,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// When the store cannot say which is kept.
-    async fn note_larger(
+    async fn put_entry_if_larger(
         &self,
         name: &str,
         number: u64,
@@ -143,7 +143,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// When they cannot be known.
-    async fn notes_with_life(
+    async fn entries_with_ttl(
         &self,
         names: &[&str],
     ) -> Result<Vec<Option<(String, Duration)>>, StoreError>;

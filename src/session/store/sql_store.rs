@@ -278,7 +278,7 @@ impl SessionStore for SqlStore {
         Ok(self.execute(sql, &[Value::Text(id)]).await? == 1)
     }
 
-    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
         let sql = "SELECT s.id FROM oidc_session_owners AS o JOIN oidc_sessions AS s ON s.id = o.id \
              WHERE o.owner = $1 AND s.ends > {now}";
         let rows = self.rows(sql, &[Value::Text(owner)]).await?;
@@ -292,7 +292,7 @@ impl SessionStore for SqlStore {
         self.execute(sql, &values).await.map(|_| ())
     }
 
-    async fn replace_end(
+    async fn put_end_if_unchanged(
         &self,
         name: &str,
         known: Option<&str>,
@@ -322,7 +322,7 @@ impl SessionStore for SqlStore {
         Ok(self.execute(sql, &values).await? == 1)
     }
 
-    async fn note_larger(
+    async fn put_entry_if_larger(
         &self,
         name: &str,
         number: u64,
@@ -355,7 +355,7 @@ impl SessionStore for SqlStore {
         Ok(names.iter().map(of).collect())
     }
 
-    async fn notes_with_life(
+    async fn entries_with_ttl(
         &self,
         names: &[&str],
     ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {

@@ -329,7 +329,7 @@ fn access_token_that_is_an_id_token() {
 }
 
 #[test]
-fn access_token_of_another_use() {
+fn access_token_wrong_use() {
     for typ in ["ID", "Refresh", "Offline", "Logout", "id"] {
         let reason = format!("its \"typ\" is {typ:?}");
         refused(with("typ", typ), AccessTokenError::AnotherUse { reason });
@@ -762,7 +762,7 @@ fn introspection_of_other_tokens() {
         let judged = AccessToken::accept_introspection("t", body.as_bytes(), &to_client, now());
         judged.map(drop).map_err(|error| error.reason())
     };
-    let another_use = Err("access_token_of_another_use");
+    let another_use = Err("access_token_wrong_use");
     let uaa = json!({
         "active": true, "sub": "7", "aud": ["app"], "scope": ["openid"], "cid": "app", "client_id": "app",
         "auth_time": NOW,

@@ -75,10 +75,10 @@ impl SessionStore for Broken {
         self.1.remove(id).await
     }
 
-    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+    async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
         match self.breaks(Promise::IdsOfAnOwner) {
             true => Ok(vec![]),
-            false => self.1.ids_of(owner).await,
+            false => self.1.ids_by_index_key(owner).await,
         }
     }
 
@@ -94,13 +94,16 @@ impl SessionStore for Broken {
         self.1.claim(name, value, self.life(life)).await
     }
 
-    async fn note_larger(
+    async fn put_entry_if_larger(
         &self,
         name: &str,
         number: u64,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        let answer = self.1.note_larger(name, number, self.life(life)).await?;
+        let answer = self
+            .1
+            .put_entry_if_larger(name, number, self.life(life))
+            .await?;
         Ok(answer || self.breaks(Promise::LargestNumber))
     }
 
@@ -108,15 +111,15 @@ impl SessionStore for Broken {
         self.1.notes(names).await
     }
 
-    async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+    async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         if self.breaks(Promise::Ends) {
             self.1.claim(name, value, life).await?;
             return Ok(());
         }
-        self.1.note_end(name, value, life).await
+        self.1.put_end(name, value, life).await
     }
 
-    async fn replace_end(
+    async fn put_end_if_unchanged(
         &self,
         name: &str,
         known: Option<&str>,
@@ -128,17 +131,17 @@ impl SessionStore for Broken {
         let is_known = before.is_none() || before.as_deref() == known;
         if self.breaks(Promise::KnownEnds) || self.breaks(Promise::OneEnd) && is_known {
             rocket::tokio::task::yield_now().await;
-            self.1.note_end(name, value, life).await?;
+            self.1.put_end(name, value, life).await?;
             return Ok(true);
         }
-        self.1.replace_end(name, known, value, life).await
+        self.1.put_end_if_unchanged(name, known, value, life).await
     }
 
-    async fn notes_with_life(
+    async fn entries_with_ttl(
         &self,
         names: &[&str],
     ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
-        let mut notes = self.1.notes_with_life(names).await?;
+        let mut notes = self.1.entries_with_ttl(names).await?;
         for (_, left) in notes.iter_mut().flatten() {
             if self.breaks(Promise::RestOfLife) {
                 *left *= 3;

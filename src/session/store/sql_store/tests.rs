@@ -51,7 +51,7 @@ async fn what_is_kept_is_there_for_the_next_process() {
     let after = store(&file);
     let found = after.load("a").await.unwrap().unwrap();
     assert_eq!(*found, session("a", "alice"));
-    assert_eq!(after.ids_of("alice").await.unwrap(), ["a"]);
+    assert_eq!(after.ids_by_index_key("alice").await.unwrap(), ["a"]);
     assert_eq!(after.notes(&["n"]).await, Ok(vec![Some("1".to_owned())]));
 }
 
@@ -82,7 +82,7 @@ async fn several_stores_may_have_one_file() {
     assert_eq!(stores[3].load("a").await.unwrap().unwrap().version, 2);
     assert_eq!(stores[2].remove("a").await, Ok(true));
     assert_eq!(stores[1].load("a").await, Ok(None));
-    assert_eq!(stores[1].ids_of("alice").await, Ok(vec![]));
+    assert_eq!(stores[1].ids_by_index_key("alice").await, Ok(vec![]));
 }
 
 /// The switch of a new file to WAL mode waits for nobody by itself.
@@ -119,7 +119,7 @@ async fn the_largest_numbers_are_compared_as_numbers() {
         (u64::MAX, true),
         (u64::MAX, false),
     ] {
-        let answer = store.note_larger("n", number, HOUR).await;
+        let answer = store.put_entry_if_larger("n", number, HOUR).await;
         assert_eq!(answer, Ok(is_kept), "{number}");
     }
     let notes = store.notes(&["n", "n", "m"]).await.unwrap();
@@ -132,9 +132,12 @@ async fn the_largest_numbers_are_compared_as_numbers() {
 async fn a_number_that_has_expired_is_replaced_by_a_smaller_one() {
     let directory = TempDir::new().unwrap();
     let store = store(&directory.path().join("a.db"));
-    assert_eq!(store.note_larger("n", 9, Duration::ZERO).await, Ok(true));
+    assert_eq!(
+        store.put_entry_if_larger("n", 9, Duration::ZERO).await,
+        Ok(true)
+    );
     assert_eq!(store.notes(&["n"]).await, Ok(vec![None]));
-    assert_eq!(store.note_larger("n", 8, HOUR).await, Ok(true));
+    assert_eq!(store.put_entry_if_larger("n", 8, HOUR).await, Ok(true));
 }
 
 #[rocket::async_test]
@@ -148,7 +151,7 @@ async fn what_has_expired_is_not_found_and_then_deleted_in_batches() {
         .await
         .unwrap();
     assert_eq!(store.load("b").await, Ok(None));
-    assert_eq!(store.ids_of("alice").await.unwrap(), ["a"]);
+    assert_eq!(store.ids_by_index_key("alice").await.unwrap(), ["a"]);
     assert_eq!(store.remove("b").await, Ok(false));
     let next = StoredSession {
         version: 2,
@@ -386,7 +389,7 @@ async fn a_life_of_ages_is_one_that_a_database_can_add() {
     let store = store(&directory.path().join("a.db"));
     for life in [Duration::from_millis(i64::MAX as u64), Duration::MAX] {
         store.note("n", "1", life).await.unwrap();
-        let notes = store.notes_with_life(&["n"]).await.unwrap();
+        let notes = store.entries_with_ttl(&["n"]).await.unwrap();
         let (value, left) = notes[0].clone().unwrap();
         assert_eq!(value, "1");
         assert!(left.as_millis() > 1 << 49, "{left:?}");

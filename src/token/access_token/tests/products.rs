@@ -12,8 +12,8 @@ static PRODUCTS: LazyLock<Value> =
 
 const ACCEPTED: &str = "accepted";
 const TYPE: &str = "access_token_type";
-const ANOTHER_USE: &str = "access_token_of_another_use";
-const UNKNOWN_USE: &str = "access_token_of_unknown_use";
+const ANOTHER_USE: &str = "access_token_wrong_use";
+const UNKNOWN_USE: &str = "access_token_unknown_use";
 const BOUND: &str = "access_token_bound";
 const AUDIENCE: &str = "access_token_aud";
 const MISSING: &str = "access_token_claim_missing";

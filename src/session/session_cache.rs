@@ -11,7 +11,7 @@ use crate::{cache::TextCache, observing, settings::CacheSize};
 const SEAL_END: usize = 32;
 
 /// What an encrypted text held. Times are judged again each time.
-pub(super) struct Opened {
+pub(super) struct DecryptedSession {
     pub(super) session: Arc<Session>,
     /// The body of its record.
     pub(super) body: Arc<[u8]>,
@@ -47,9 +47,9 @@ impl SessionNames {
     }
 }
 
-pub(super) struct OpenedSessions {
+pub(super) struct SessionCache {
     /// Sessions in cookies, by the encrypted text.
-    in_cookies: TextCache<String, Arc<Opened>>,
+    in_cookies: TextCache<String, Arc<DecryptedSession>>,
     /// Sessions in a store, by what the cookie with the id holds.
     in_store: TextCache<String, Arc<InStore>>,
 }
@@ -65,13 +65,13 @@ struct Version {
     number: u64,
     /// The end of the sealed text, which has the seal's tag: nobody else has another text with it.
     end: Box<str>,
-    opened: Arc<Opened>,
+    opened: Arc<DecryptedSession>,
 }
 
-impl OpenedSessions {
+impl SessionCache {
     /// Of so many sessions.
-    pub(super) fn new(size: CacheSize) -> OpenedSessions {
-        OpenedSessions {
+    pub(super) fn new(size: CacheSize) -> SessionCache {
+        SessionCache {
             in_cookies: TextCache::new(size.entries()),
             in_store: TextCache::new(size.entries()),
         }
@@ -81,8 +81,8 @@ impl OpenedSessions {
     pub(super) fn in_cookies(
         &self,
         text: Cow<'_, str>,
-        open: impl FnOnce(&str) -> Option<Opened>,
-    ) -> Option<Arc<Opened>> {
+        open: impl FnOnce(&str) -> Option<DecryptedSession>,
+    ) -> Option<Arc<DecryptedSession>> {
         let before = self.in_cookies.get(&text);
         observing::session_looked_up(before.is_some());
         before.or_else(|| {
@@ -114,8 +114,8 @@ impl InStore {
     pub(super) fn opened(
         &self,
         stored: &StoredSession,
-        open: impl FnOnce() -> Option<Opened>,
-    ) -> Option<Arc<Opened>> {
+        open: impl FnOnce() -> Option<DecryptedSession>,
+    ) -> Option<Arc<DecryptedSession>> {
         let end = stored.value.len().saturating_sub(SEAL_END);
         let end = stored.value.get(end..).unwrap_or(&stored.value);
         let last = self.last.load();
@@ -146,9 +146,9 @@ mod tests {
     use super::*;
     use crate::token::Claims;
 
-    fn opened() -> Opened {
+    fn opened() -> DecryptedSession {
         let now = OffsetDateTime::now_utc();
-        Opened {
+        DecryptedSession {
             session: Arc::new(Session::new("https://op.example", Claims::default(), now)),
             body: Arc::new([]),
             names: SessionNames {
@@ -163,7 +163,7 @@ mod tests {
     #[test]
     fn the_setting_is_for_sessions_in_cookies_and_in_a_store() {
         for (size, expected) in [(CacheSize::Flag(true), 1), (CacheSize::Flag(false), 2)] {
-            let sessions = OpenedSessions::new(size);
+            let sessions = SessionCache::new(size);
             let (in_cookies, in_store) = (Cell::new(0), Cell::new(0));
             for _ in 0..2 {
                 let opened = sessions.in_cookies("sealed".into(), |_| {
@@ -183,7 +183,7 @@ mod tests {
     /// A store that brings an older state back has another text of the same version.
     #[test]
     fn each_text_of_a_session_in_a_store_is_opened_once() {
-        let sessions = OpenedSessions::new(CacheSize::default());
+        let sessions = SessionCache::new(CacheSize::default());
         assert!(
             sessions
                 .in_store("cookie", || Some("name".into()))

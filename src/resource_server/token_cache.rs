@@ -14,16 +14,16 @@ use crate::{
 };
 
 /// How long an accepted JWT is remembered, at most; `exp` is checked at each use.
-const JWT_LIFE: Duration = Duration::from_secs(5 * 60);
+const JWT_TTL: Duration = Duration::from_secs(5 * 60);
 /// How long the provider's word on a token counts, at most.
-const ACTIVE_LIFE: Duration = Duration::from_secs(60);
+const ACTIVE_TTL: Duration = Duration::from_secs(60);
 /// How long it counts when it was a no.
-const REFUSED_LIFE: Duration = Duration::from_secs(5);
+const REJECTED_TTL: Duration = Duration::from_secs(5);
 
 /// What is remembered.
-pub(super) struct SeenTokens {
+pub(super) struct TokenCache {
     /// By the tokens themselves: those whose signature is good.
-    jwts: TextCache<Arc<str>, Kept<SeenJwt>>,
+    jwts: TextCache<Arc<str>, Kept<CachedJwt>>,
     introspected: Cache<TokenHash, Kept<Verdict>>,
 }
 
@@ -34,7 +34,7 @@ pub(super) struct TokenHash([u8; 32]);
 
 /// A JWT that these keys verified.
 #[derive(Clone)]
-pub(super) struct SeenJwt {
+pub(super) struct CachedJwt {
     pub(super) accepted: Arc<Accepted>,
     pub(super) issuer: Arc<Issuer>,
     pub(super) keys: Arc<KeySet>,
@@ -50,26 +50,26 @@ struct Kept<T> {
     until: OffsetDateTime,
 }
 
-impl SeenTokens {
+impl TokenCache {
     /// Of each kind so many.
-    pub(super) fn new(entries: u64) -> SeenTokens {
-        SeenTokens {
+    pub(super) fn new(entries: u64) -> TokenCache {
+        TokenCache {
             jwts: TextCache::new(entries),
             introspected: Cache::builder()
                 .max_capacity(entries)
-                .time_to_live(ACTIVE_LIFE)
+                .time_to_live(ACTIVE_TTL)
                 .build(),
         }
     }
 
-    pub(super) fn jwt(&self, token: &str, now: OffsetDateTime) -> Option<SeenJwt> {
+    pub(super) fn jwt(&self, token: &str, now: OffsetDateTime) -> Option<CachedJwt> {
         let kept = self.jwts.get(token).filter(|kept| now < kept.until);
         kept.map(|kept| kept.value)
     }
 
-    pub(super) fn add_jwt(&self, jwt: SeenJwt, now: OffsetDateTime) {
+    pub(super) fn add_jwt(&self, jwt: CachedJwt, now: OffsetDateTime) {
         let token = jwt.accepted.token.token.shared();
-        let until = now + JWT_LIFE;
+        let until = now + JWT_TTL;
         self.jwts.insert(token, Kept { value: jwt, until });
     }
 
@@ -93,8 +93,8 @@ impl SeenTokens {
             let verdict = asking.await?;
             let until = match &verdict {
                 // From `exp` on the provider is asked each time: its clock counts, not ours.
-                Ok(accepted) => accepted.token.ends_by(now + ACTIVE_LIFE),
-                Err(_) => now + REFUSED_LIFE,
+                Ok(accepted) => accepted.token.ends_by(now + ACTIVE_TTL),
+                Err(_) => now + REJECTED_TTL,
             };
             Ok(Kept {
                 value: verdict,
@@ -113,9 +113,9 @@ impl TokenHash {
     }
 }
 
-impl fmt::Debug for SeenTokens {
+impl fmt::Debug for TokenCache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SeenTokens")
+        f.debug_struct("TokenCache")
             .field("jwts", &self.jwts.len())
             .field("introspected", &self.introspected.entry_count())
             .finish()
