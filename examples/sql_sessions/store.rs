@@ -14,10 +14,10 @@ use sqlx::{
 /// What is over is dropped whenever a session begins; every look at it asks for `ends` too.
 const SCHEMA: &str = "
 CREATE TABLE IF NOT EXISTS sessions (
-    id TEXT PRIMARY KEY, version INTEGER NOT NULL, value TEXT NOT NULL, owners TEXT NOT NULL,
+    id TEXT PRIMARY KEY, version INTEGER NOT NULL, value TEXT NOT NULL, index_keys TEXT NOT NULL,
     ends INTEGER NOT NULL
 );
-CREATE TABLE IF NOT EXISTS owners (
+CREATE TABLE IF NOT EXISTS index_keys (
     owner TEXT NOT NULL, id TEXT NOT NULL REFERENCES sessions ON DELETE CASCADE,
     PRIMARY KEY (owner, id)
 );
@@ -66,18 +66,18 @@ impl SessionStore for SqlStore {
         self.drop_what_is_over().await?;
         let mut transaction = self.pool.begin().await.map_err(failed)?;
         sqlx::query(
-            "INSERT INTO sessions (id, version, value, owners, ends) VALUES (?, ?, ?, ?, ?)",
+            "INSERT INTO sessions (id, version, value, index_keys, ends) VALUES (?, ?, ?, ?, ?)",
         )
         .bind(&session.id)
         .bind(session.version.cast_signed())
         .bind(&session.value)
-        .bind(session.owners.join(" "))
+        .bind(session.index_keys.join(" "))
         .bind(end(life))
         .execute(&mut *transaction)
         .await
         .map_err(failed)?;
-        for owner in &session.owners {
-            sqlx::query("INSERT INTO owners (owner, id) VALUES (?, ?)")
+        for owner in &session.index_keys {
+            sqlx::query("INSERT INTO index_keys (owner, id) VALUES (?, ?)")
                 .bind(owner)
                 .bind(&session.id)
                 .execute(&mut *transaction)
@@ -88,20 +88,21 @@ impl SessionStore for SqlStore {
     }
 
     async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
-        let row =
-            sqlx::query("SELECT version, value, owners FROM sessions WHERE id = ? AND ends > ?")
-                .bind(id)
-                .bind(now())
-                .fetch_optional(&self.pool)
-                .await
-                .map_err(failed)?;
+        let row = sqlx::query(
+            "SELECT version, value, index_keys FROM sessions WHERE id = ? AND ends > ?",
+        )
+        .bind(id)
+        .bind(now())
+        .fetch_optional(&self.pool)
+        .await
+        .map_err(failed)?;
         let session = row.map(|row| {
-            let owners: String = row.try_get("owners")?;
+            let index_keys: String = row.try_get("index_keys")?;
             Ok(Arc::new(StoredSession {
                 id: id.to_owned(),
                 version: row.try_get::<i64, _>("version")?.cast_unsigned(),
                 value: row.try_get("value")?,
-                owners: owners.split_whitespace().map(str::to_owned).collect(),
+                index_keys: index_keys.split_whitespace().map(str::to_owned).collect(),
             }))
         });
         session.transpose().map_err(failed)
@@ -135,7 +136,7 @@ impl SessionStore for SqlStore {
 
     async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
         sqlx::query_scalar(
-            "SELECT id FROM owners JOIN sessions USING (id) WHERE owner = ? AND ends > ?",
+            "SELECT id FROM index_keys JOIN sessions USING (id) WHERE owner = ? AND ends > ?",
         )
         .bind(owner)
         .bind(now())
@@ -144,7 +145,7 @@ impl SessionStore for SqlStore {
         .map_err(failed)
     }
 
-    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         sqlx::query(
             "INSERT INTO notes (name, value, ends) VALUES (?, ?, ?) \
              ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends",
@@ -166,7 +167,7 @@ impl SessionStore for SqlStore {
         life: Duration,
     ) -> Result<bool, StoreError> {
         let Some(known) = known else {
-            return self.claim(name, value, life).await;
+            return self.lock(name, value, life).await;
         };
         let done = sqlx::query(
             "INSERT INTO notes (name, value, ends) VALUES (?, ?, ?) \
@@ -184,7 +185,7 @@ impl SessionStore for SqlStore {
         Ok(done.rows_affected() == 1)
     }
 
-    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         // One statement, so that of many claims one finds nothing there, or something that is over.
         let done = sqlx::query(
             "INSERT INTO notes (name, value, ends) VALUES (?, ?, ?) \
@@ -222,7 +223,7 @@ impl SessionStore for SqlStore {
         Ok(done.rows_affected() == 1)
     }
 
-    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
         let mut notes = vec![];
         for name in names {
             let note = sqlx::query_scalar("SELECT value FROM notes WHERE name = ? AND ends > ?")
@@ -257,7 +258,7 @@ impl SessionStore for SqlStore {
         Ok(notes)
     }
 
-    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
+    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
         sqlx::query("DELETE FROM notes WHERE name = ? AND value = ?")
             .bind(name)
             .bind(value)

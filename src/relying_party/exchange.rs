@@ -225,7 +225,7 @@ impl RelyingParty {
     /// Takes the turn to begin a session, where all nodes could.
     async fn take_turn(&self, id: AttemptId) -> Result<bool, StoreError> {
         let name = id.store_name("attempt taken");
-        self.sessions.store.claim(&name, "1", 2 * RESULT_TTL).await
+        self.sessions.store.lock(&name, "1", 2 * RESULT_TTL).await
     }
 
     /// The result of an exchange at another node: awaited, when that has claimed the attempt for this code a
@@ -244,7 +244,7 @@ impl RelyingParty {
         let begun = Instant::now();
         loop {
             let names = [&**claim_name, result_name, offer_name];
-            let notes = self.sessions.store.notes(&names).await?;
+            let notes = self.sessions.store.entries(&names).await?;
             let [claim, result, offer] = notes.try_into().unwrap_or_default();
             let claim = claim.unwrap_or_default();
             let (claimed_code, at) = claim.split_once('.').unwrap_or_default();
@@ -345,7 +345,7 @@ impl ExchangeTask {
             let life = (self.ends - now).saturating_add(CLOCK_SKEW).max(1);
             let life = Duration::from_secs(life.unsigned_abs());
             let value = format!("{}.{now}", self.code_digest);
-            let claimed = rp.sessions.store.claim(&name, &value, life).await;
+            let claimed = rp.sessions.store.lock(&name, &value, life).await;
             if !claimed.map_err(SignInError::from)? {
                 let code = Some(&*self.code_digest);
                 let waiting = rp.result_elsewhere(self.exchange.id, code, self.now);
@@ -407,7 +407,9 @@ impl ExchangeTask {
                 if tells && !*is_offered && !is_awaited {
                     let name = exchange.id.store_name("attempt offered");
                     if let Some(offer) = rp.sessions.unstored(session.clone(), tokens) {
-                        *is_offered = self.note(&name, &rp.sessions.export(&offer, &name)).await;
+                        *is_offered = self
+                            .put_entry(&name, &rp.sessions.export(&offer, &name))
+                            .await;
                     }
                 }
                 false
@@ -415,14 +417,15 @@ impl ExchangeTask {
             ExchangeResult::Begun(current) => {
                 if tells {
                     let name = exchange.id.store_name("attempt result");
-                    self.note(&name, &rp.sessions.export(current, &name)).await;
+                    self.put_entry(&name, &rp.sessions.export(current, &name))
+                        .await;
                 }
                 true
             }
             ExchangeResult::Failed(_) | ExchangeResult::UnderWay => {
                 if tells {
                     let name = exchange.id.store_name("attempt result");
-                    self.note(&name, &failure(&result)).await;
+                    self.put_entry(&name, &failure(&result)).await;
                 }
                 true
             }
@@ -430,8 +433,13 @@ impl ExchangeTask {
     }
 
     /// Tells the other nodes.
-    async fn note(&self, name: &str, value: &str) -> bool {
-        let noted = self.rp.sessions.store.note(name, value, RESULT_TTL).await;
+    async fn put_entry(&self, name: &str, value: &str) -> bool {
+        let noted = self
+            .rp
+            .sessions
+            .store
+            .put_entry(name, value, RESULT_TTL)
+            .await;
         if let Err(error) = &noted {
             tracing::warn!("{error}; the other nodes do not know of a sign-in");
         }

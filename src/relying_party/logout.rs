@@ -266,12 +266,12 @@ impl Client<'_> {
         let claim = Secret::random();
         let give_back = async || {
             for name in &jti {
-                let _ = store.forget(name, claim.expose()).await;
+                let _ = store.unlock(name, claim.expose()).await;
             }
         };
         // Under each key of this node, so that nodes whose first keys differ see each other's.
         for name in &jti {
-            match store.claim(name, claim.expose(), life).await {
+            match store.lock(name, claim.expose(), life).await {
                 Ok(true) => {}
                 Ok(false) => return Err(LogoutTokenError::Replayed.into()),
                 Err(error) => {

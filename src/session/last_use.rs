@@ -38,7 +38,7 @@ impl Sessions {
             return;
         }
         let name = self.names.last_use(&session.name);
-        let used = match self.store.notes(&[&name]).await {
+        let used = match self.store.entries(&[&name]).await {
             Ok(notes) => notes.into_iter().flatten().next(),
             Err(error) => {
                 tracing::debug!("{error}; whether a session was used elsewhere is not known");

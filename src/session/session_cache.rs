@@ -196,7 +196,7 @@ mod tests {
                 id: "name".into(),
                 version,
                 value: format!("{}{value}", "x".repeat(SEAL_END)),
-                owners: vec![],
+                index_keys: vec![],
             };
             let found = session.opened(&stored, || {
                 times.set(times.get() + 1);

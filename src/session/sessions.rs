@@ -253,12 +253,12 @@ impl Sessions {
         (self.names.subject(issuer, subject), sid)
     }
 
-    fn stored(&self, current: &CurrentSession, owners: Vec<String>) -> StoredSession {
+    fn stored(&self, current: &CurrentSession, index_keys: Vec<String>) -> StoredSession {
         StoredSession {
             id: current.name().to_owned(),
             version: current.version,
             value: self.value(current, current.name()),
-            owners,
+            index_keys,
         }
     }
 

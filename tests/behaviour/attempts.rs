@@ -558,7 +558,7 @@ impl Slow {
 impl Events for Slow {
     async fn after_authorize(&self, _: &Request<'_>, _: &mut NewSignIn<'_>) -> Result<(), Refused> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        self.gate.acquire().await.unwrap().forget();
+        self.gate.acquire().await.unwrap().unlock();
         Ok(())
     }
 }
@@ -736,9 +736,9 @@ impl SessionStore for Shared {
     async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
         self.0.ids_by_index_key(owner).await
     }
-    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         self.check()?;
-        self.0.note(name, value, life).await
+        self.0.put_entry(name, value, life).await
     }
     async fn put_end_if_unchanged(
         &self,
@@ -750,9 +750,9 @@ impl SessionStore for Shared {
         self.check()?;
         self.0.put_end_if_unchanged(name, known, value, life).await
     }
-    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         self.check()?;
-        self.0.claim(name, value, life).await
+        self.0.lock(name, value, life).await
     }
     async fn put_entry_if_larger(
         &self,
@@ -763,9 +763,9 @@ impl SessionStore for Shared {
         self.check()?;
         self.0.put_entry_if_larger(name, number, life).await
     }
-    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
         self.check()?;
-        self.0.notes(names).await
+        self.0.entries(names).await
     }
     async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         self.check()?;
@@ -778,8 +778,8 @@ impl SessionStore for Shared {
         self.check()?;
         self.0.entries_with_ttl(names).await
     }
-    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.0.forget(name, value).await
+    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.0.unlock(name, value).await
     }
 }
 

@@ -241,7 +241,7 @@ impl Events for Asked {
     ) -> Result<(), Refused> {
         self.is_asked.add_permits(1);
         if self.waits.swap(false, Ordering::SeqCst) {
-            self.gate.acquire().await.unwrap().forget();
+            self.gate.acquire().await.unwrap().unlock();
         }
         if self.ends_others.load(Ordering::SeqCst) {
             let rp = request.rocket().state::<RelyingParty>().unwrap();
@@ -266,7 +266,7 @@ async fn an_end_while_the_app_is_asked_ends_the_sign_in() {
                 asked.waits.store(true, Ordering::SeqCst);
                 asked.ends_others.store(ends_others, Ordering::SeqCst);
                 let (page, ()) = join(bring(&browser, &callback), async {
-                    asked.is_asked.acquire().await.unwrap().forget();
+                    asked.is_asked.acquire().await.unwrap().unlock();
                     log_out(&browser, &provider, named).await;
                     asked.gate.add_permits(1);
                 })
@@ -432,7 +432,7 @@ impl SessionStore for Odd {
         let gate = locked(&self.gate).take();
         if let Some(gate) = gate {
             self.is_asked.add_permits(1);
-            gate.acquire().await.unwrap().forget();
+            gate.acquire().await.unwrap().unlock();
         }
         self.store.create(session, life).await
     }
@@ -453,8 +453,8 @@ impl SessionStore for Odd {
         self.store.ids_by_index_key(owner).await
     }
 
-    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.store.note(name, value, life).await
+    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        self.store.put_entry(name, value, life).await
     }
 
     async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
@@ -474,8 +474,8 @@ impl SessionStore for Odd {
             .await
     }
 
-    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        self.store.claim(name, value, life).await
+    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+        self.store.lock(name, value, life).await
     }
 
     async fn put_entry_if_larger(
@@ -487,8 +487,8 @@ impl SessionStore for Odd {
         self.store.put_entry_if_larger(name, number, life).await
     }
 
-    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        self.store.notes(names).await
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        self.store.entries(names).await
     }
 
     async fn entries_with_ttl(
@@ -501,8 +501,8 @@ impl SessionStore for Odd {
         }
     }
 
-    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.store.forget(name, value).await
+    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.store.unlock(name, value).await
     }
 }
 
@@ -532,7 +532,7 @@ async fn a_session_that_is_stored_after_an_end_was_noted_is_removed() {
         let gate = Arc::new(Semaphore::new(0));
         *locked(&store.gate) = Some(gate.clone());
         let (page, ()) = join(bring(&browser, &callback), async {
-            store.is_asked.acquire().await.unwrap().forget();
+            store.is_asked.acquire().await.unwrap().unlock();
             log_out(&browser, &provider, named).await;
             gate.add_permits(1);
         })

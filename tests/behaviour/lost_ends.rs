@@ -76,11 +76,11 @@ impl Link {
 
     async fn hold(&self) {
         self.is_held.add_permits(1);
-        self.gate.acquire().await.unwrap().forget();
+        self.gate.acquire().await.unwrap().unlock();
     }
 
     async fn until_held(&self) {
-        self.is_held.acquire().await.unwrap().forget();
+        self.is_held.acquire().await.unwrap().unlock();
     }
 
     fn release(&self) {
@@ -121,8 +121,8 @@ impl SessionStore for Link {
         self.up()?.ids_by_index_key(owner).await
     }
 
-    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.up()?.note(name, value, life).await
+    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        self.up()?.put_entry(name, value, life).await
     }
 
     async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
@@ -141,8 +141,8 @@ impl SessionStore for Link {
             .await
     }
 
-    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        self.up()?.claim(name, value, life).await
+    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+        self.up()?.lock(name, value, life).await
     }
 
     async fn put_entry_if_larger(
@@ -154,8 +154,8 @@ impl SessionStore for Link {
         self.up()?.put_entry_if_larger(name, number, life).await
     }
 
-    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        let mut notes = self.up()?.notes(names).await?;
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        let mut notes = self.up()?.entries(names).await?;
         let is_held = {
             let mut reads = locked(&self.reads);
             *reads = reads.map(|left| left - 1);
@@ -180,8 +180,8 @@ impl SessionStore for Link {
         }
     }
 
-    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.up()?.forget(name, value).await
+    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.up()?.unlock(name, value).await
     }
 }
 

@@ -467,8 +467,8 @@ impl SessionStore for Switchable {
         self.up()?.ids_by_index_key(owner).await
     }
 
-    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.up()?.note(name, value, life).await
+    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        self.up()?.put_entry(name, value, life).await
     }
 
     async fn put_end_if_unchanged(
@@ -483,8 +483,8 @@ impl SessionStore for Switchable {
             .await
     }
 
-    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        let claimed = self.up()?.claim(name, value, life).await;
+    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+        let claimed = self.up()?.lock(name, value, life).await;
         let left = self
             .lost_claim
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
@@ -505,8 +505,8 @@ impl SessionStore for Switchable {
         self.up()?.put_entry_if_larger(name, number, life).await
     }
 
-    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        self.up()?.notes(names).await
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        self.up()?.entries(names).await
     }
 
     async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
@@ -520,8 +520,8 @@ impl SessionStore for Switchable {
         self.up()?.entries_with_ttl(names).await
     }
 
-    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.up()?.forget(name, value).await
+    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.up()?.unlock(name, value).await
     }
 }
 

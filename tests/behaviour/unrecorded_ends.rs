@@ -127,8 +127,8 @@ impl SessionStore for Link {
         self.read()?.ids_by_index_key(owner).await
     }
 
-    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.write()?.note(name, value, life).await
+    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        self.write()?.put_entry(name, value, life).await
     }
 
     async fn put_end_if_unchanged(
@@ -143,8 +143,8 @@ impl SessionStore for Link {
             .await
     }
 
-    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
-        self.write()?.claim(name, value, life).await
+    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+        self.write()?.lock(name, value, life).await
     }
 
     async fn put_entry_if_larger(
@@ -156,8 +156,8 @@ impl SessionStore for Link {
         self.write()?.put_entry_if_larger(name, number, life).await
     }
 
-    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        self.read()?.notes(names).await
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        self.read()?.entries(names).await
     }
 
     async fn entries_with_ttl(
@@ -167,8 +167,8 @@ impl SessionStore for Link {
         self.read()?.entries_with_ttl(names).await
     }
 
-    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.write()?.forget(name, value).await
+    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.write()?.unlock(name, value).await
     }
 }
 

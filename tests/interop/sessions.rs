@@ -249,16 +249,16 @@ async fn a_redis_that_is_down_is_an_error_and_comes_back() {
     let mut redis = RedisServer::start();
     let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
     let life = Duration::from_secs(60);
-    store.note("a", "1", life).await.unwrap();
+    store.put_entry("a", "1", life).await.unwrap();
     redis.stop();
-    let error = store.notes(&["a"]).await.unwrap_err();
+    let error = store.entries(&["a"]).await.unwrap_err();
     assert!(
         error
             .to_string()
             .starts_with("the session store is not reachable: ")
     );
     redis.restart();
-    let look = || async { store.notes(&["a"]).await == Ok(vec![Some("1".to_owned())]) };
+    let look = || async { store.entries(&["a"]).await == Ok(vec![Some("1".to_owned())]) };
     within(Duration::from_secs(5), look).await;
 }
 
@@ -286,7 +286,7 @@ async fn one_session_on_two_nodes_in_redis_with_tls() {
 async fn a_redis_that_is_not_trusted_is_told_nothing() {
     let redis = RedisServer::start_with_tls();
     let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
-    let error = store.notes(&["a"]).await.unwrap_err().to_string();
+    let error = store.entries(&["a"]).await.unwrap_err().to_string();
     assert_eq!(
         error,
         "the session store is not reachable: invalid peer certificate: UnknownIssuer"
@@ -295,7 +295,12 @@ async fn a_redis_that_is_not_trusted_is_told_nothing() {
     let plain = RedisServer::start();
     let url = plain.url().replace("redis://", "rediss://");
     let store = RedisStore::new(&Secret::new(url)).unwrap();
-    assert!(store.note("a", "1", Duration::from_secs(60)).await.is_err());
+    assert!(
+        store
+            .put_entry("a", "1", Duration::from_secs(60))
+            .await
+            .is_err()
+    );
     assert!(!plain.dump().contains("oidc:"));
 }
 
@@ -319,9 +324,9 @@ async fn a_connection_that_is_lost_is_made_again_without_an_error() {
     let redis = RedisServer::start();
     let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
     let life = Duration::from_secs(60);
-    store.note("a", "1", life).await.unwrap();
+    store.put_entry("a", "1", life).await.unwrap();
     redis.hang_up();
-    let notes = store.notes(&["a"]).await;
+    let notes = store.entries(&["a"]).await;
     assert_eq!(notes, Ok(vec![Some("1".to_owned())]));
     redis.hang_up();
     assert_eq!(store.create(&session("id"), life).await, Ok(()));
@@ -352,7 +357,7 @@ async fn a_redis_that_is_full_says_so() {
     let store = RedisStore::new(&Secret::new(redis.url())).unwrap();
     let life = Duration::from_secs(60);
     let full = StoreError::new("Redis answered OOM");
-    assert_eq!(store.note("a", "1", life).await, Err(full.clone()));
+    assert_eq!(store.put_entry("a", "1", life).await, Err(full.clone()));
     assert_eq!(store.create(&session("id"), life).await, Err(full));
 }
 
@@ -377,7 +382,7 @@ fn session(id: &str) -> StoredSession {
         id: id.to_owned(),
         version: 1,
         value: "sealed".to_owned(),
-        owners: vec!["alice".to_owned()],
+        index_keys: vec!["alice".to_owned()],
     }
 }
 

@@ -43,7 +43,7 @@ async fn the_postgresql_store_keeps_its_promises() {
     // By its own clock.
     let life =
         "SELECT ends / 1000 - extract(epoch FROM now())::bigint FROM oidc_notes WHERE name = 'n'";
-    store(server.url()).note("n", "1", HOUR).await.unwrap();
+    store(server.url()).put_entry("n", "1", HOUR).await.unwrap();
     let life: u64 = server.ask(life).parse().unwrap();
     assert!((3590..=3600).contains(&life), "{life}");
 }
@@ -54,7 +54,7 @@ async fn the_postgresql_store_keeps_its_promises() {
 async fn nodes_that_start_at_once_create_the_tables_once() {
     let server = PostgresServer::start();
     let stores: Vec<_> = (0..6).map(|_| store(server.url())).collect();
-    let claims = stores.iter().map(|store| store.claim("n", "1", HOUR));
+    let claims = stores.iter().map(|store| store.lock("n", "1", HOUR));
     let claims = join_all(claims).await;
     let won = claims.iter().filter(|claim| **claim == Ok(true)).count();
     let lost = claims.iter().filter(|claim| **claim == Ok(false)).count();
@@ -73,7 +73,7 @@ async fn an_account_that_may_create_nothing_uses_the_tables_that_are_there() {
     store(server.url()).prepare().await.unwrap();
     server.ask("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO small");
     assert_eq!(small.prepare().await, Ok(()));
-    assert_eq!(small.claim("n", "1", HOUR).await, Ok(true));
+    assert_eq!(small.lock("n", "1", HOUR).await, Ok(true));
 }
 
 #[rocket::async_test]
@@ -127,12 +127,12 @@ async fn a_postgresql_that_is_not_trusted_is_told_nothing() {
 async fn a_postgresql_that_is_down_is_an_error_and_comes_back() {
     let mut server = PostgresServer::start();
     let store = store(server.url());
-    store.note("a", "1", HOUR).await.unwrap();
+    store.put_entry("a", "1", HOUR).await.unwrap();
     server.stop();
     let cause = StoreError::new("PostgreSQL did not answer in time");
-    assert_eq!(store.notes(&["a"]).await, Err(cause));
+    assert_eq!(store.entries(&["a"]).await, Err(cause));
     server.restart();
-    let look = || async { store.notes(&["a"]).await == Ok(vec![Some("1".to_owned())]) };
+    let look = || async { store.entries(&["a"]).await == Ok(vec![Some("1".to_owned())]) };
     within(Duration::from_secs(5), look).await;
 }
 
@@ -142,9 +142,9 @@ async fn a_postgresql_that_is_down_is_an_error_and_comes_back() {
 async fn a_connection_that_is_lost_is_made_again() {
     let server = PostgresServer::start();
     let store = store(server.url());
-    store.note("a", "1", HOUR).await.unwrap();
+    store.put_entry("a", "1", HOUR).await.unwrap();
     server.ask("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND usename = 'app' AND backend_type = 'client backend'");
-    let notes = store.notes(&["a"]).await;
+    let notes = store.entries(&["a"]).await;
     assert_eq!(notes, Ok(vec![Some("1".to_owned())]));
 }
 

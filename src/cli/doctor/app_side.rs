@@ -266,16 +266,16 @@ async fn try_out(store: &dyn SessionStore, has_sessions: bool) -> Result<(), Unu
     };
     let id = Secret::random().expose().to_owned();
     let name = format!("rocket-oidc doctor {id}");
-    let read = async || store.notes(&[&name]).await;
+    let read = async || store.entries(&[&name]).await;
 
     read().await.map_err(|error| Unusable {
         finding: error.to_string(),
         error,
     })?;
-    let written = store.note(&name, "written", LIFE).await;
+    let written = store.put_entry(&name, "written", LIFE).await;
     written.map_err(cannot("a note cannot be written"))?;
     let found = read().await.map_err(cannot("a note cannot be read"))?;
-    let deleted = store.forget(&name, "written").await;
+    let deleted = store.unlock(&name, "written").await;
     if found != [Some("written".to_owned())] {
         return Err(wrong("a note that was written is not there"));
     }
@@ -291,7 +291,7 @@ async fn try_out(store: &dyn SessionStore, has_sessions: bool) -> Result<(), Unu
         id,
         version: 1,
         value: "rocket-oidc doctor".to_owned(),
-        owners: vec![Secret::random().expose().to_owned()],
+        index_keys: vec![Secret::random().expose().to_owned()],
     };
     let written = store.create(&session, LIFE).await;
     written.map_err(cannot("a session cannot be written"))?;

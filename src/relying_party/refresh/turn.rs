@@ -66,10 +66,10 @@ impl Client<'_> {
         let begun = Instant::now();
         loop {
             let store = &self.sessions.store;
-            let is_ours = store.claim(&lock, holder.expose(), longest).await?;
+            let is_ours = store.lock(&lock, holder.expose(), longest).await?;
             let newest = self.sessions.newest(&current, now).await;
             let unlock = async || {
-                if is_ours && let Err(error) = store.forget(&lock, holder.expose()).await {
+                if is_ours && let Err(error) = store.unlock(&lock, holder.expose()).await {
                     tracing::warn!("{error}; the lock of a refresh expires by itself");
                 }
             };
@@ -111,7 +111,7 @@ impl Client<'_> {
         now: OffsetDateTime,
     ) -> Result<bool, StoreError> {
         let name = self.sessions.names.last_refresh(current.name());
-        let notes = self.sessions.store.notes(&[&name]).await?;
+        let notes = self.sessions.store.entries(&[&name]).await?;
         let at = notes.into_iter().flatten().next();
         let at = at.and_then(|at| at.parse::<i64>().ok());
         Ok(at.is_some_and(|at| (now.unix_timestamp() - at).abs() < FORCED_INTERVAL))
@@ -122,7 +122,7 @@ impl Client<'_> {
         let name = self.sessions.names.last_refresh(current.name());
         let at = now.unix_timestamp().to_string();
         let life = Duration::from_secs(FORCED_INTERVAL.unsigned_abs());
-        if let Err(error) = self.sessions.store.note(&name, &at, life).await {
+        if let Err(error) = self.sessions.store.put_entry(&name, &at, life).await {
             tracing::debug!("{error}; another node may force a refresh too early");
         }
     }

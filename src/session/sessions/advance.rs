@@ -102,13 +102,13 @@ impl Sessions {
             }
             return Ok(self.advance_in_cookies(next, now).await?);
         }
-        let owners = self.names_of(&next).into_owners();
+        let index_keys = self.names_of(&next).into_owners();
         for _ in 0..MAX_TRIES {
             if self.unrecorded.has(&current.name) {
                 return Ok(None);
             }
             next.version += 1;
-            let stored = self.stored(&next, owners.clone());
+            let stored = self.stored(&next, index_keys.clone());
             let life = self.kept_for(&next, now);
             if self.store.replace(&stored, life).await? {
                 return Ok(Some(next));
@@ -138,7 +138,7 @@ impl Sessions {
         if self.is_shared {
             let name = self.names.record(&next.name, next.generation);
             self.store
-                .note(&name, &self.value(&next, &name), life)
+                .put_entry(&name, &self.value(&next, &name), life)
                 .await?;
         } else {
             self.handed_out.keep(&next, life, now.unix_timestamp());
@@ -221,7 +221,7 @@ impl Sessions {
             return Ok(kept.map_or(Newest::None(NoSession::Superseded), Newest::Other));
         }
         let name = self.names.record(&names.session, newest);
-        let value = self.store.notes(&[&name]).await;
+        let value = self.store.entries(&[&name]).await;
         let value = value.map_err(|error| unavailable(&error))?;
         let Some(value) = value.into_iter().next().flatten() else {
             return Ok(Newest::None(NoSession::Superseded));
@@ -256,12 +256,12 @@ impl Sessions {
         }
         let name = self.names.record(&names.session, session.generation);
         let shortened = async {
-            let notes = self.store.notes(&[&name]).await?;
+            let notes = self.store.entries(&[&name]).await?;
             let value = notes.into_iter().flatten().next();
             // Another node may have seen it before.
             if let Some(value) = value.filter(|value| !value.starts_with(SEEN)) {
                 let value = format!("{SEEN}{value}");
-                self.store.note(&name, &value, AFTER_SEEN).await?;
+                self.store.put_entry(&name, &value, AFTER_SEEN).await?;
             }
             Ok::<_, StoreError>(())
         };

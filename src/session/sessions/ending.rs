@@ -81,10 +81,7 @@ impl Sessions {
         self.revoke(name, known, cause);
         // No other session has this name. Of several who end it, one tells.
         let life = self.settings.lifetime;
-        let telling = self
-            .store
-            .claim(&self.names.told_end(name), "1", life)
-            .await;
+        let telling = self.store.lock(&self.names.told_end(name), "1", life).await;
         if is_known || !telling.unwrap_or(true) {
             return Ok(None);
         }
@@ -179,7 +176,7 @@ impl Sessions {
             return Ok(());
         };
         let told = self.names.told_end_of_sid(issuer, sid, newest);
-        if self.store.claim(&told, "1", self.settings.lifetime).await? {
+        if self.store.lock(&told, "1", self.settings.lifetime).await? {
             ended.push(SessionChange::ended_all(issuer, None, Some(sid), cause));
         }
         Ok(())
@@ -289,7 +286,7 @@ impl Sessions {
         let names = self.names.known_sid(issuer, sid);
         if self.is_shared {
             let names: Vec<_> = names.iter().map(String::as_str).collect();
-            let notes = self.store.notes(&names).await?;
+            let notes = self.store.entries(&names).await?;
             let numbers = notes.iter().flatten();
             // What is no number is known all the same.
             return Ok(numbers.map(|note| note.parse().unwrap_or(0)).max());
@@ -342,7 +339,7 @@ impl Sessions {
         let Ok(known) = SIGN_IN.try_with(|ends| ends.borrow().clone()) else {
             return Ok(false);
         };
-        let notes = self.store.notes(names).await?;
+        let notes = self.store.entries(names).await?;
         check_length(notes.len(), names.len())?;
         let there = EarlierEnds::of(notes.iter().flatten().map(String::as_str));
         if !known.have(&there) {
@@ -369,7 +366,7 @@ impl Sessions {
         }
         let names = self.names.last_end(&self.issuer);
         let names: Vec<_> = names.iter().map(String::as_str).collect();
-        let notes = self.store.notes(&names).await?;
+        let notes = self.store.entries(&names).await?;
         let ends = notes.iter().flatten().filter_map(|note| note.parse().ok());
         Ok(ends.max().map(|end: i64| {
             let left = end.saturating_sub(now.unix_timestamp());
@@ -468,7 +465,7 @@ impl Sessions {
         let mut asked: Vec<&str> = Vec::with_capacity(6);
         asked.push(&names.generation);
         asked.extend(names.ends());
-        let notes = self.store.notes(&asked).await;
+        let notes = self.store.entries(&asked).await;
         let notes = notes.and_then(|notes| {
             check_length(notes.len(), asked.len())?;
             Ok(notes)

@@ -118,7 +118,7 @@ impl Sessions {
             return !life.is_zero();
         }
         let noticed = self.names.noticed_end(name);
-        let is_first = self.store.claim(&noticed, "1", life).await;
+        let is_first = self.store.lock(&noticed, "1", life).await;
         is_first.unwrap_or_else(|error| {
             tracing::debug!("{error}; another node may notice the end of a session too");
             true

@@ -450,11 +450,14 @@ async fn an_end_outlasts_what_fills_the_store() {
         let hour = Duration::from_secs(3600);
         for i in 0..100 {
             let (note, claim) = (format!("note {i}"), format!("claim {i}"));
-            store.note(&note, "1", hour).await.unwrap();
-            store.claim(&claim, "1", hour).await.unwrap();
+            store.put_entry(&note, "1", hour).await.unwrap();
+            store.lock(&claim, "1", hour).await.unwrap();
         }
         store.drop_excess_notes();
-        assert_eq!(store.notes(&["note 0", "claim 0"]).await, Ok(vec![None; 2]));
+        assert_eq!(
+            store.entries(&["note 0", "claim 0"]).await,
+            Ok(vec![None; 2])
+        );
         let found = found(&sessions, session).await.map(drop);
         assert_eq!(found, Err(NoSession::Ended));
     }
@@ -540,18 +543,18 @@ async fn a_session_in_a_store_keeps_its_owners() {
     let mut current = begun(&sessions).await;
     let stored = async || {
         let stored = store.load(current.name()).await.unwrap().unwrap();
-        (stored.version, stored.owners.clone())
+        (stored.version, stored.index_keys.clone())
     };
-    let (_, owners) = stored().await;
-    assert_eq!(owners.len(), 2);
+    let (_, index_keys) = stored().await;
+    assert_eq!(index_keys.len(), 2);
     advanced(&sessions, &current, "new").await;
-    assert_eq!(stored().await, (2, owners.clone()));
+    assert_eq!(stored().await, (2, index_keys.clone()));
 
     current = sessions.load(current.name()).await.unwrap().unwrap();
     let later = now() + sessions.settings.idle / 2;
     assert!(sessions.touch(&mut current, later).await);
     let stored = store.load(current.name()).await.unwrap().unwrap();
-    assert_eq!((stored.version, &stored.owners), (3, &owners));
+    assert_eq!((stored.version, &stored.index_keys), (3, &index_keys));
 }
 
 /// Of parallel requests one writes that the session is in use.
@@ -818,7 +821,7 @@ async fn a_refreshed_session_in_cookies_of_a_single_node_is_not_in_its_store() {
     advanced(&sessions, &current, "new").await;
     let record = sessions.names.record(current.name(), 2);
     let generation = sessions.names.generation(current.name());
-    let notes = sessions.store.notes(&[&record, &generation]).await;
+    let notes = sessions.store.entries(&[&record, &generation]).await;
     assert_eq!(notes, Ok(vec![None, Some("2".into())]));
 }
 
@@ -1186,7 +1189,7 @@ async fn an_unsigned_end_is_for_a_sid_that_a_session_has() {
     };
     assert_eq!(end("made-up").await, []);
     let names = other.names.sid(ISSUER, "made-up");
-    assert_eq!(store.notes(&[&names[0]]).await, Ok(vec![None]));
+    assert_eq!(store.entries(&[&names[0]]).await, Ok(vec![None]));
     assert_eq!(elsewhere(&other, &current).await, Ok(None));
 
     let cause = EndCause::FrontchannelLogout;

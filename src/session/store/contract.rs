@@ -36,12 +36,12 @@ fn name() -> String {
     Secret::random().expose().to_owned()
 }
 
-fn session(owners: &[&str]) -> StoredSession {
+fn session(index_keys: &[&str]) -> StoredSession {
     StoredSession {
         id: name(),
         version: 1,
         value: "c2VhbGVk/+==".repeat(500),
-        owners: owners.iter().map(|&owner| owner.to_owned()).collect(),
+        index_keys: index_keys.iter().map(|&owner| owner.to_owned()).collect(),
     }
 }
 
@@ -149,29 +149,33 @@ async fn sessions_are_found_by_their_owners(store: &dyn SessionStore) {
 
 async fn notes_are_kept_and_claimed_once(store: &dyn SessionStore) {
     let (first, second) = (name(), name());
-    assert_eq!(store.note(&first, "a", HOUR).await, Ok(()));
-    assert_eq!(store.note(&first, "b", HOUR).await, Ok(()), "a newer note");
-    let notes = store.notes(&[&second, &first]).await;
+    assert_eq!(store.put_entry(&first, "a", HOUR).await, Ok(()));
+    assert_eq!(
+        store.put_entry(&first, "b", HOUR).await,
+        Ok(()),
+        "a newer note"
+    );
+    let notes = store.entries(&[&second, &first]).await;
     assert_eq!(notes, Ok(vec![None, Some("b".to_owned())]));
 
-    let claims = (0..16).map(|_| store.claim(&second, "c", HOUR));
+    let claims = (0..16).map(|_| store.lock(&second, "c", HOUR));
     let claims = rocket::futures::future::join_all(claims).await;
     let claimed = claims.iter().filter(|claim| **claim == Ok(true)).count();
     assert_eq!(claimed, 1, "one of sixteen claims: {claims:?}");
     assert_eq!(
-        store.claim(&first, "c", HOUR).await,
+        store.lock(&first, "c", HOUR).await,
         Ok(false),
         "a note is a claim"
     );
 
-    assert_eq!(store.forget(&second, "another").await, Ok(()));
+    assert_eq!(store.unlock(&second, "another").await, Ok(()));
     assert_eq!(
-        store.claim(&second, "d", HOUR).await,
+        store.lock(&second, "d", HOUR).await,
         Ok(false),
         "not forgotten"
     );
-    assert_eq!(store.forget(&second, "c").await, Ok(()));
-    assert_eq!(store.claim(&second, "d", HOUR).await, Ok(true), "forgotten");
+    assert_eq!(store.unlock(&second, "c").await, Ok(()));
+    assert_eq!(store.lock(&second, "d", HOUR).await, Ok(true), "forgotten");
 }
 
 async fn the_largest_number_stays(store: &dyn SessionStore) {
@@ -182,11 +186,14 @@ async fn the_largest_number_stays(store: &dyn SessionStore) {
         assert_eq!(answer, Ok(false), "a number that is not larger");
     }
     assert_eq!(store.put_entry_if_larger(&name, 10, HOUR).await, Ok(true));
-    assert_eq!(store.notes(&[&name]).await, Ok(vec![Some("10".to_owned())]));
+    assert_eq!(
+        store.entries(&[&name]).await,
+        Ok(vec![Some("10".to_owned())])
+    );
 
     let rivals = (11..27).map(|number| store.put_entry_if_larger(&name, number, HOUR));
     rocket::futures::future::join_all(rivals).await;
-    let notes = store.notes(&[&name]).await;
+    let notes = store.entries(&[&name]).await;
     assert_eq!(
         notes,
         Ok(vec![Some("26".to_owned())]),
@@ -206,7 +213,7 @@ async fn life_of(store: &dyn SessionStore, name: &str) -> Option<(String, Durati
 
 async fn notes_say_how_long_they_live(store: &dyn SessionStore) {
     let (first, second, third) = (name(), name(), name());
-    assert_eq!(store.note(&first, "a", HOUR).await, Ok(()));
+    assert_eq!(store.put_entry(&first, "a", HOUR).await, Ok(()));
     assert_eq!(store.put_end(&second, "b", 2 * HOUR).await, Ok(()));
     let notes = store.entries_with_ttl(&[&third, &second, &first]).await;
     let notes = notes.expect("notes with their lives");
@@ -224,7 +231,7 @@ async fn notes_say_how_long_they_live(store: &dyn SessionStore) {
         );
     }
     assert_eq!(store.entries_with_ttl(&[]).await, Ok(vec![]), "no name");
-    let notes = store.notes(&[&second]).await;
+    let notes = store.entries(&[&second]).await;
     assert_eq!(notes, Ok(vec![Some("b".to_owned())]), "an end is a note");
 
     // In place of any that is there, with a life of its own.
@@ -233,7 +240,7 @@ async fn notes_say_how_long_they_live(store: &dyn SessionStore) {
     assert_eq!(newer.0, "c", "a newer end");
     assert!(newer.1 <= HOUR, "the life of a newer end: {newer:?}");
     assert_eq!(
-        store.claim(&second, "d", HOUR).await,
+        store.lock(&second, "d", HOUR).await,
         Ok(false),
         "an end is a claim"
     );
@@ -242,7 +249,7 @@ async fn notes_say_how_long_they_live(store: &dyn SessionStore) {
 async fn an_end_replaces_the_known_one_alone(store: &dyn SessionStore) {
     let name = name();
     let noted = async |expected: &str| {
-        let notes = store.notes(&[&name]).await;
+        let notes = store.entries(&[&name]).await;
         assert_eq!(notes, Ok(vec![Some(expected.to_owned())]), "what is noted");
     };
     let replaced = store
@@ -265,7 +272,7 @@ async fn an_end_replaces_the_known_one_alone(store: &dyn SessionStore) {
         replacement.1 <= HOUR,
         "the life of a newer end: {replacement:?}"
     );
-    let claim = store.claim(&name, "c", HOUR).await;
+    let claim = store.lock(&name, "c", HOUR).await;
     assert_eq!(claim, Ok(false), "an end is a claim");
     assert_eq!(store.put_end(&name, "c", HOUR).await, Ok(()));
     let replaced = store
@@ -288,8 +295,8 @@ async fn an_end_replaces_the_known_one_alone(store: &dyn SessionStore) {
 
     // Other notes are in the way too; an empty text is one.
     let (note, claim, empty) = (self::name(), self::name(), self::name());
-    assert_eq!(store.note(&note, "x", HOUR).await, Ok(()));
-    assert_eq!(store.claim(&claim, "x", HOUR).await, Ok(true));
+    assert_eq!(store.put_entry(&note, "x", HOUR).await, Ok(()));
+    assert_eq!(store.lock(&claim, "x", HOUR).await, Ok(true));
     assert_eq!(store.put_end(&empty, "", HOUR).await, Ok(()));
     for (name, there) in [(&note, "x"), (&claim, "x"), (&empty, "")] {
         let replaced = store.put_end_if_unchanged(name, None, "y", HOUR).await;
@@ -298,7 +305,7 @@ async fn an_end_replaces_the_known_one_alone(store: &dyn SessionStore) {
             .put_end_if_unchanged(name, Some(there), "y", HOUR)
             .await;
         assert_eq!(replaced, Ok(true), "in place of the known note");
-        let notes = store.notes(&[name]).await;
+        let notes = store.entries(&[name]).await;
         assert_eq!(notes, Ok(vec![Some("y".to_owned())]), "what is noted");
     }
 }
@@ -307,7 +314,7 @@ async fn what_is_over_is_gone(store: &dyn SessionStore) {
     let (short, owner, note) = (Duration::from_millis(50), name(), name());
     let brief = session(&[&owner]);
     assert_eq!(store.create(&brief, short).await, Ok(()));
-    assert_eq!(store.claim(&note, "x", short).await, Ok(true));
+    assert_eq!(store.lock(&note, "x", short).await, Ok(true));
     let (end, brief_end) = (name(), name());
     assert_eq!(store.put_end(&end, "e", HOUR).await, Ok(()));
     assert_eq!(store.put_end(&brief_end, "e", short).await, Ok(()));
@@ -337,7 +344,7 @@ async fn what_is_over_is_gone(store: &dyn SessionStore) {
         "an end in place of one that expired"
     );
     assert_eq!(
-        store.claim(&note, "y", HOUR).await,
+        store.lock(&note, "y", HOUR).await,
         Ok(true),
         "a claim that is over"
     );

@@ -33,7 +33,7 @@ const MAX_NUMBERS: usize = 1_000_000;
 /// the longest time ends.
 pub struct MemoryStore {
     sessions: Cache<String, Kept<Arc<StoredSession>>>,
-    owners: Arc<Owners>,
+    index_keys: Arc<Owners>,
     /// In tables of their own, so that none is dropped for many of another kind.
     ends: Notes,
     claims: Notes,
@@ -66,8 +66,8 @@ struct Owners(Mutex<HashMap<String, HashSet<String>>>);
 impl MemoryStore {
     /// An empty store for so many sessions.
     pub fn new(max_sessions: usize) -> MemoryStore {
-        let owners = Arc::new(Owners::default());
-        let gone = owners.clone();
+        let index_keys = Arc::new(Owners::default());
+        let gone = index_keys.clone();
         MemoryStore {
             sessions: Cache::builder()
                 .max_capacity(max_sessions as u64)
@@ -79,7 +79,7 @@ impl MemoryStore {
                     }
                 })
                 .build(),
-            owners,
+            index_keys,
             ends: Notes::new(MAX_NOTES),
             claims: Notes::new(MAX_NOTES),
             notes: Notes::new(MAX_NOTES),
@@ -167,7 +167,7 @@ impl Notes {
 #[rocket::async_trait]
 impl SessionStore for MemoryStore {
     async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
-        self.owners.add(session);
+        self.index_keys.add(session);
         let kept = self.keep(Arc::new(session.clone()), life);
         self.sessions.insert(session.id.clone(), kept);
         Ok(())
@@ -197,7 +197,12 @@ impl SessionStore for MemoryStore {
     }
 
     async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        let ids = self.owners.lock().get(owner).cloned().unwrap_or_default();
+        let ids = self
+            .index_keys
+            .lock()
+            .get(owner)
+            .cloned()
+            .unwrap_or_default();
         let is_there = |id: &String| {
             let kept = self.sessions.get(id);
             kept.is_some_and(|kept| !self.is_over(&kept))
@@ -205,7 +210,7 @@ impl SessionStore for MemoryStore {
         Ok(ids.into_iter().filter(is_there).collect())
     }
 
-    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         let kept = self.keep(value.into(), life);
         self.notes.to_write().insert(name.to_owned(), kept);
         self.claims.table.invalidate(name);
@@ -246,7 +251,7 @@ impl SessionStore for MemoryStore {
         ))
     }
 
-    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         if self.find_note(name).is_some() {
             return Ok(false);
         }
@@ -270,7 +275,7 @@ impl SessionStore for MemoryStore {
         Ok(self.numbers.advance(name, number, expires, now))
     }
 
-    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
         let now = self.clock.now().unix_timestamp();
         let note = |name: &&str| {
             let number = self.numbers.get(name, now).map(|number| number.to_string());
@@ -297,7 +302,7 @@ impl SessionStore for MemoryStore {
         Ok(names.iter().map(note).collect())
     }
 
-    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
+    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
         for notes in [&self.ends, &self.notes, &self.claims] {
             notes
                 .table
@@ -323,20 +328,20 @@ impl Owners {
     }
 
     fn add(&self, session: &StoredSession) {
-        let mut owners = self.lock();
-        for owner in &session.owners {
-            let ids = owners.entry(owner.clone()).or_default();
+        let mut index_keys = self.lock();
+        for owner in &session.index_keys {
+            let ids = index_keys.entry(owner.clone()).or_default();
             ids.insert(session.id.clone());
         }
     }
 
     fn remove(&self, session: &StoredSession) {
-        let mut owners = self.lock();
-        for owner in &session.owners {
-            if let Some(ids) = owners.get_mut(owner) {
+        let mut index_keys = self.lock();
+        for owner in &session.index_keys {
+            if let Some(ids) = index_keys.get_mut(owner) {
                 ids.remove(&session.id);
                 if ids.is_empty() {
-                    owners.remove(owner);
+                    index_keys.remove(owner);
                 }
             }
         }
@@ -373,7 +378,7 @@ mod tests {
             id: id.to_owned(),
             version: 1,
             value: "sealed".to_owned(),
-            owners: vec![owner.to_owned()],
+            index_keys: vec![owner.to_owned()],
         }
     }
 
@@ -393,7 +398,7 @@ mod tests {
         assert_eq!(store.load("a").await, kept("a", "alice"));
         assert_eq!(store.load("c").await, kept("c", "carol"));
         assert_eq!(store.ids_by_index_key("bob").await, Ok(vec![]));
-        assert!(!store.owners.lock().contains_key("bob"));
+        assert!(!store.index_keys.lock().contains_key("bob"));
     }
 
     #[rocket::async_test]
@@ -413,9 +418,9 @@ mod tests {
         let store = MemoryStore::new(10).clock(Clock::standing());
         let (hour, life) = (Duration::from_secs(3600), Duration::from_nanos(1));
         store.create(&session("a", "alice"), life).await.unwrap();
-        store.note("n", "1", life).await.unwrap();
+        store.put_entry("n", "1", life).await.unwrap();
         assert!(store.sessions.get("a").is_none());
-        store.claim("c", "1", life).await.unwrap();
+        store.lock("c", "1", life).await.unwrap();
         store.put_end("e", "1", life).await.unwrap();
         for table in [&store.notes, &store.claims, &store.ends] {
             assert!(["n", "c", "e"].iter().all(|name| table.get(name).is_none()));
@@ -440,11 +445,11 @@ mod tests {
             Duration::from_secs(60),
         );
         store.create(&session("a", "alice"), minute).await.unwrap();
-        store.note("n", "1", minute).await.unwrap();
+        store.put_entry("n", "1", minute).await.unwrap();
         clock.advance(minute - Duration::from_millis(1));
         assert!(store.load("a").await.unwrap().is_some());
         assert_eq!(store.ids_by_index_key("alice").await.unwrap(), ["a"]);
-        assert_eq!(store.claim("n", "2", minute).await, Ok(false));
+        assert_eq!(store.lock("n", "2", minute).await, Ok(false));
 
         clock.advance(Duration::from_millis(1));
         let next = StoredSession {
@@ -455,9 +460,9 @@ mod tests {
         assert_eq!(store.load("a").await, Ok(None));
         assert_eq!(store.ids_by_index_key("alice").await, Ok(vec![]));
         assert_eq!(store.remove("a").await, Ok(false));
-        assert_eq!(store.notes(&["n"]).await, Ok(vec![None]));
-        assert_eq!(store.claim("n", "2", minute).await, Ok(true));
-        assert_eq!(store.claim("n", "3", minute).await, Ok(false));
+        assert_eq!(store.entries(&["n"]).await, Ok(vec![None]));
+        assert_eq!(store.lock("n", "2", minute).await, Ok(true));
+        assert_eq!(store.lock("n", "3", minute).await, Ok(false));
     }
 
     /// Of whichever kind: a table of its own is nothing that anybody sees.
@@ -467,34 +472,34 @@ mod tests {
         let clock = Clock::standing();
         let store = MemoryStore::new(10).clock(clock.clone());
         let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
-        let noted = async || store.notes(&["n"]).await.unwrap().remove(0);
-        assert_eq!(store.claim("n", "claim", hour).await, Ok(true));
+        let noted = async || store.entries(&["n"]).await.unwrap().remove(0);
+        assert_eq!(store.lock("n", "claim", hour).await, Ok(true));
         store.put_end("n", "end", hour).await.unwrap();
         assert_eq!(noted().await.as_deref(), Some("end"));
-        store.note("n", "note", minute).await.unwrap();
+        store.put_entry("n", "note", minute).await.unwrap();
         assert_eq!(noted().await.as_deref(), Some("note"));
         store.put_end("n", "newer", minute).await.unwrap();
         assert_eq!(noted().await.as_deref(), Some("newer"));
         clock.advance(minute);
         assert_eq!(noted().await, None);
-        assert_eq!(store.claim("n", "claim", minute).await, Ok(true));
+        assert_eq!(store.lock("n", "claim", minute).await, Ok(true));
         clock.advance(minute);
-        assert_eq!(store.claim("n", "again", hour).await, Ok(true));
+        assert_eq!(store.lock("n", "again", hour).await, Ok(true));
         assert_eq!(noted().await.as_deref(), Some("again"));
     }
 
     #[rocket::async_test]
     async fn a_note_of_any_kind_is_forgotten() {
         let (store, hour) = (MemoryStore::new(10), Duration::from_secs(3600));
-        store.note("note", "1", hour).await.unwrap();
+        store.put_entry("note", "1", hour).await.unwrap();
         store.put_end("end", "1", hour).await.unwrap();
-        assert_eq!(store.claim("claim", "1", hour).await, Ok(true));
+        assert_eq!(store.lock("claim", "1", hour).await, Ok(true));
         for name in ["note", "end", "claim"] {
-            store.forget(name, "2").await.unwrap();
+            store.unlock(name, "2").await.unwrap();
             let one = Some("1".to_owned());
-            assert_eq!(store.notes(&[name]).await, Ok(vec![one]), "{name}");
-            store.forget(name, "1").await.unwrap();
-            assert_eq!(store.notes(&[name]).await, Ok(vec![None]), "{name}");
+            assert_eq!(store.entries(&[name]).await, Ok(vec![one]), "{name}");
+            store.unlock(name, "1").await.unwrap();
+            assert_eq!(store.entries(&[name]).await, Ok(vec![None]), "{name}");
         }
     }
 
@@ -535,8 +540,8 @@ mod tests {
                 let name = format!("{kind} {i}");
                 match kind {
                     "end" => store.put_end(&name, "1", hour).await.unwrap(),
-                    "note" => store.note(&name, "1", hour).await.unwrap(),
-                    _ => drop(store.claim(&name, "1", hour).await.unwrap()),
+                    "note" => store.put_entry(&name, "1", hour).await.unwrap(),
+                    _ => drop(store.lock(&name, "1", hour).await.unwrap()),
                 }
             }
             store.drop_excess_notes();
@@ -553,7 +558,7 @@ mod tests {
             }
             let names: Vec<_> = (0..50).map(|i| format!("{kept} {i}")).collect();
             let names: Vec<_> = names.iter().map(String::as_str).collect();
-            let notes = store.notes(&names).await.unwrap();
+            let notes = store.entries(&names).await.unwrap();
             assert_eq!(notes, vec![Some("1".to_owned()); 50], "{kept}");
         }
     }

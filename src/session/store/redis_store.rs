@@ -150,8 +150,8 @@ impl SessionStore for RedisStore {
             .arg(session.version)
             .arg("value")
             .arg(&session.value)
-            .arg("owners")
-            .arg(session.owners.join(" "))
+            .arg("index_keys")
+            .arg(session.index_keys.join(" "))
             .ignore()
             .cmd("PEXPIRE")
             .arg(&key)
@@ -164,19 +164,19 @@ impl SessionStore for RedisStore {
     async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
         let command = cmd("HMGET")
             .arg(format!("{SESSION}{id}"))
-            .arg(&["version", "value", "owners"])
+            .arg(&["version", "value", "index_keys"])
             .to_owned();
-        let (version, value, owners): (Option<u64>, Option<String>, Option<String>) =
+        let (version, value, index_keys): (Option<u64>, Option<String>, Option<String>) =
             self.query(&command).await?;
         let (Some(version), Some(value)) = (version, value) else {
             return Ok(None);
         };
-        let owners = owners.unwrap_or_default();
+        let index_keys = index_keys.unwrap_or_default();
         Ok(Some(Arc::new(StoredSession {
             id: id.to_owned(),
             version,
             value,
-            owners: owners.split_whitespace().map(str::to_owned).collect(),
+            index_keys: index_keys.split_whitespace().map(str::to_owned).collect(),
         })))
     }
 
@@ -206,7 +206,7 @@ impl SessionStore for RedisStore {
         let command = cmd("DEL").arg(format!("{SESSION}{id}")).to_owned();
         let is_gone = self.query::<bool>(&command).await?;
         let mut commands = pipe();
-        for owner in &session.owners {
+        for owner in &session.index_keys {
             let key = format!("{OWNER}{owner}");
             commands.cmd("ZREM").arg(key).arg(id).ignore();
         }
@@ -227,7 +227,7 @@ impl SessionStore for RedisStore {
         self.query(&command).await
     }
 
-    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         let command = cmd("SET")
             .arg(format!("{NOTE}{name}"))
             .arg(value)
@@ -256,7 +256,7 @@ impl SessionStore for RedisStore {
         self.query(&command).await
     }
 
-    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         let command = cmd("SET")
             .arg(format!("{NOTE}{name}"))
             .arg(value)
@@ -286,7 +286,7 @@ impl SessionStore for RedisStore {
         self.query(&command).await
     }
 
-    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
         let mut command = cmd("MGET");
         for name in names {
             command.arg(format!("{NOTE}{name}"));
@@ -313,7 +313,7 @@ impl SessionStore for RedisStore {
             .collect())
     }
 
-    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
+    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
         let command = cmd("EVAL")
             .arg(FORGET)
             .arg(1)
@@ -330,10 +330,10 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-/// Names a session at its owners until it ends, and drops the names of those that have.
+/// Names a session at its index_keys until it ends, and drops the names of those that have.
 fn name_at_owners(commands: &mut Pipeline, session: &StoredSession, life: Duration) {
     let (now, life) = (now(), milliseconds(life));
-    for owner in &session.owners {
+    for owner in &session.index_keys {
         let key = format!("{OWNER}{owner}");
         commands
             .cmd("ZREMRANGEBYSCORE")

@@ -8,8 +8,8 @@ pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// A place for sessions, and for notes that the nodes of an app share.
 ///
 /// A store keeps what it is given and judges nothing: values are encrypted under the app's `secret_key`, ids
-/// and owners are digests or keyed hashes, and who reads the store learns nothing about anybody. What it must do well
-/// is [`replace`](Self::replace), [`claim`](Self::claim), [`put_end_if_unchanged`](Self::put_end_if_unchanged) and
+/// and index_keys are digests or keyed hashes, and who reads the store learns nothing about anybody. What it must do well
+/// is [`replace`](Self::replace), [`lock`](Self::lock), [`put_end_if_unchanged`](Self::put_end_if_unchanged) and
 /// [`put_entry_if_larger`](Self::put_entry_if_larger): each happens as a whole or not at all, whoever else asks for the same at
 /// the same time.
 ///
@@ -71,22 +71,22 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// When it may not have been kept.
-    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError>;
+    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError>;
 
     /// Keeps a note under this name, in place of any that is there: that sessions of a person have ended. It
-    /// is a note as any other for [`notes`](Self::notes), [`entries_with_ttl`](Self::entries_with_ttl) and
-    /// [`claim`](Self::claim).
+    /// is a note as any other for [`entries`](Self::entries), [`entries_with_ttl`](Self::entries_with_ttl) and
+    /// [`lock`](Self::lock).
     ///
     /// A store that drops entries when it is full drops none of these for an entry of another method: else who
     /// makes many of those brings ended sessions back.
     ///
-    /// _Default:_ [`note`](Self::note), for a store that drops nothing before its life is over
+    /// _Default:_ [`put_entry`](Self::put_entry), for a store that drops nothing before its life is over
     ///
     /// # Errors
     ///
     /// When it may not have been kept.
     async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.note(name, value, life).await
+        self.put_entry(name, value, life).await
     }
 
     /// Keeps a note as [`put_end`](Self::put_end) does, unless another note than `known` is there. Answers
@@ -114,7 +114,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// When the store cannot say who has it.
-    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError>;
+    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError>;
 
     /// Keeps a number as a note under this name, unless a number that is as large or larger is there.
     /// Answers whether it was kept. Of many who do so at once, the largest number stays.
@@ -134,7 +134,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// When they cannot be known.
-    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError>;
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError>;
 
     /// The notes under these names, in this order, each with how long it is still kept, by the store's own
     /// clock. A note and its time are of one moment; those of two names need not be. From it and the life that
@@ -153,7 +153,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// When it may still be there.
-    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError>;
+    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError>;
 }
 
 /// A session as a store sees it.
@@ -167,7 +167,7 @@ pub struct StoredSession {
     pub value: String,
     /// Under what else the session is found: one name for the person, one for the session at the provider, or
     /// that it has no name there. At most two, of 43 characters each, and the same for as long as the session lives.
-    pub owners: Vec<String>,
+    pub index_keys: Vec<String>,
 }
 
 /// The store did not do its part.

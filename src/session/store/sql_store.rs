@@ -39,7 +39,7 @@ const VERSION: &str = "1";
 /// Each statement may run again. The version is last: with it, the tables are complete.
 const SCHEMA: [&str; 8] = [
     "CREATE TABLE IF NOT EXISTS oidc_sessions (\
-     id TEXT PRIMARY KEY, version BIGINT NOT NULL, value TEXT NOT NULL, owners TEXT NOT NULL, \
+     id TEXT PRIMARY KEY, version BIGINT NOT NULL, value TEXT NOT NULL, index_keys TEXT NOT NULL, \
      ends BIGINT NOT NULL)",
     "CREATE TABLE IF NOT EXISTS oidc_session_owners (\
      owner TEXT NOT NULL, id TEXT NOT NULL, ends BIGINT NOT NULL, PRIMARY KEY (owner, id))",
@@ -184,17 +184,17 @@ impl SqlStore {
         done.await.map(|_| ())
     }
 
-    /// Names a session at its owners until it ends.
+    /// Names a session at its index_keys until it ends.
     async fn name_at_owners(
         &self,
         session: &StoredSession,
         life: Duration,
     ) -> Result<(), StoreError> {
-        if session.owners.is_empty() {
+        if session.index_keys.is_empty() {
             return Ok(());
         }
         let mut values = vec![Value::Text(&session.id), milliseconds(life)];
-        values.extend(session.owners.iter().map(|owner| Value::Text(owner)));
+        values.extend(session.index_keys.iter().map(|owner| Value::Text(owner)));
         let rows = (3..=values.len()).map(|i| format!("(${i}, $1, {{now}} + $2)"));
         let sql = format!(
             "INSERT INTO oidc_session_owners (owner, id, ends) VALUES {} \
@@ -225,29 +225,29 @@ impl SessionStore for SqlStore {
     async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
         // First, so that no session is there that its owner does not find.
         self.name_at_owners(session, life).await?;
-        let sql = "INSERT INTO oidc_sessions (id, version, value, owners, ends) \
+        let sql = "INSERT INTO oidc_sessions (id, version, value, index_keys, ends) \
              VALUES ($1, $2, $3, $4, {now} + $5) \
              ON CONFLICT (id) DO UPDATE SET version = excluded.version, value = excluded.value, \
-             owners = excluded.owners, ends = excluded.ends";
-        let owners = session.owners.join(" ");
+             index_keys = excluded.index_keys, ends = excluded.ends";
+        let index_keys = session.index_keys.join(" ");
         let values = [
             Value::Text(&session.id),
             number(session.version),
             Value::Text(&session.value),
-            Value::Text(&owners),
+            Value::Text(&index_keys),
             milliseconds(life),
         ];
         self.execute(sql, &values).await.map(|_| ())
     }
 
     async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
-        let sql = "SELECT CAST(version AS TEXT), value, owners FROM oidc_sessions \
+        let sql = "SELECT CAST(version AS TEXT), value, index_keys FROM oidc_sessions \
              WHERE id = $1 AND ends > {now}";
         let mut rows = self.rows(sql, &[Value::Text(id)]).await?;
         let Some(row) = rows.pop() else {
             return Ok(None);
         };
-        let Ok([version, value, owners]) = <[String; 3]>::try_from(row) else {
+        let Ok([version, value, index_keys]) = <[String; 3]>::try_from(row) else {
             return Err(StoreError::new("a row has other columns"));
         };
         let version = version.parse();
@@ -255,7 +255,7 @@ impl SessionStore for SqlStore {
             id: id.to_owned(),
             version: version.map_err(|_| StoreError::new("a version is not a number"))?,
             value,
-            owners: owners.split_whitespace().map(str::to_owned).collect(),
+            index_keys: index_keys.split_whitespace().map(str::to_owned).collect(),
         })))
     }
 
@@ -285,7 +285,7 @@ impl SessionStore for SqlStore {
         Ok(rows.into_iter().flatten().collect())
     }
 
-    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
              ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends";
         let values = [Value::Text(name), Value::Text(value), milliseconds(life)];
@@ -300,7 +300,7 @@ impl SessionStore for SqlStore {
         life: Duration,
     ) -> Result<bool, StoreError> {
         let Some(known) = known else {
-            return self.claim(name, value, life).await;
+            return self.lock(name, value, life).await;
         };
         let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
              ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
@@ -314,7 +314,7 @@ impl SessionStore for SqlStore {
         Ok(self.execute(sql, &values).await? == 1)
     }
 
-    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
              ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
              WHERE oidc_notes.ends <= {now}";
@@ -338,7 +338,7 @@ impl SessionStore for SqlStore {
         Ok(self.execute(sql, &values).await? == 1)
     }
 
-    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
         if names.is_empty() {
             return Ok(vec![]);
         }
@@ -386,7 +386,7 @@ impl SessionStore for SqlStore {
         names.iter().map(of).collect()
     }
 
-    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
+    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
         let sql = "DELETE FROM oidc_notes WHERE name = $1 AND value = $2";
         let values = [Value::Text(name), Value::Text(value)];
         self.execute(sql, &values).await.map(|_| ())

@@ -46,7 +46,7 @@ impl SessionStore for Broken {
         let found = self.1.load(id).await?.map(Arc::unwrap_or_clone);
         Ok(found.map(|mut session| {
             if self.breaks(Promise::Owners) {
-                session.owners.clear();
+                session.index_keys.clear();
             }
             Arc::new(session)
         }))
@@ -82,16 +82,16 @@ impl SessionStore for Broken {
         }
     }
 
-    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
-        self.1.note(name, value, self.life(life)).await
+    async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        self.1.put_entry(name, value, self.life(life)).await
     }
 
-    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+    async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         if self.breaks(Promise::OneClaim) {
-            self.note(name, value, life).await?;
+            self.put_entry(name, value, life).await?;
             return Ok(true);
         }
-        self.1.claim(name, value, self.life(life)).await
+        self.1.lock(name, value, self.life(life)).await
     }
 
     async fn put_entry_if_larger(
@@ -107,13 +107,13 @@ impl SessionStore for Broken {
         Ok(answer || self.breaks(Promise::LargestNumber))
     }
 
-    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
-        self.1.notes(names).await
+    async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        self.1.entries(names).await
     }
 
     async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         if self.breaks(Promise::Ends) {
-            self.1.claim(name, value, life).await?;
+            self.1.lock(name, value, life).await?;
             return Ok(());
         }
         self.1.put_end(name, value, life).await
@@ -127,7 +127,7 @@ impl SessionStore for Broken {
         life: Duration,
     ) -> Result<bool, StoreError> {
         let life = self.life(life);
-        let before = self.1.notes(&[name]).await?.remove(0);
+        let before = self.1.entries(&[name]).await?.remove(0);
         let is_known = before.is_none() || before.as_deref() == known;
         if self.breaks(Promise::KnownEnds) || self.breaks(Promise::OneEnd) && is_known {
             rocket::tokio::task::yield_now().await;
@@ -154,8 +154,8 @@ impl SessionStore for Broken {
         Ok(notes)
     }
 
-    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
-        self.1.forget(name, value).await
+    async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.1.unlock(name, value).await
     }
 }
 
@@ -164,7 +164,7 @@ async fn check_without(promise: Promise) {
 }
 
 #[rocket::async_test]
-#[should_panic(expected = "owners: []")]
+#[should_panic(expected = "index_keys: []")]
 async fn a_store_that_forgets_owners_is_found() {
     check_without(Promise::Owners).await;
 }

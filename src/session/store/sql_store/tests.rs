@@ -17,7 +17,7 @@ fn session(id: &str, owner: &str) -> StoredSession {
         id: id.to_owned(),
         version: 1,
         value: "encrypted".to_owned(),
-        owners: vec![owner.to_owned()],
+        index_keys: vec![owner.to_owned()],
     }
 }
 
@@ -45,14 +45,14 @@ async fn what_is_kept_is_there_for_the_next_process() {
     let file = directory.path().join("a.db");
     let before = store(&file);
     before.create(&session("a", "alice"), HOUR).await.unwrap();
-    before.note("n", "1", HOUR).await.unwrap();
+    before.put_entry("n", "1", HOUR).await.unwrap();
     drop(before);
 
     let after = store(&file);
     let found = after.load("a").await.unwrap().unwrap();
     assert_eq!(*found, session("a", "alice"));
     assert_eq!(after.ids_by_index_key("alice").await.unwrap(), ["a"]);
-    assert_eq!(after.notes(&["n"]).await, Ok(vec![Some("1".to_owned())]));
+    assert_eq!(after.entries(&["n"]).await, Ok(vec![Some("1".to_owned())]));
 }
 
 #[rocket::async_test]
@@ -61,7 +61,7 @@ async fn several_stores_may_have_one_file() {
     let file = directory.path().join("a.db");
     let stores: Vec<_> = (0..4).map(|_| store(&file)).collect();
     // At once from the first moment on, when none of them finds a table.
-    let claims = (0..32).map(|i| stores[i % 4].claim("n", "1", HOUR));
+    let claims = (0..32).map(|i| stores[i % 4].lock("n", "1", HOUR));
     let claims: Vec<_> = join_all(claims).await.into_iter().collect();
     let won = claims.iter().filter(|claim| **claim == Ok(true)).count();
     let lost = claims.iter().filter(|claim| **claim == Ok(false)).count();
@@ -98,12 +98,12 @@ async fn a_file_that_another_process_is_creating_is_opened_afterwards() {
     sqlx::raw_sql(begin).execute(&mut other).await.unwrap();
 
     let store = store(&file);
-    let mut noting = store.note("n", "1", HOUR);
+    let mut noting = store.put_entry("n", "1", HOUR);
     let early = timeout(Duration::from_millis(200), &mut noting).await;
     assert!(early.is_err(), "{early:?}");
     sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
     assert_eq!(noting.await, Ok(()));
-    assert_eq!(store.notes(&["n"]).await, Ok(vec![Some("1".to_owned())]));
+    assert_eq!(store.entries(&["n"]).await, Ok(vec![Some("1".to_owned())]));
 }
 
 #[rocket::async_test]
@@ -122,10 +122,10 @@ async fn the_largest_numbers_are_compared_as_numbers() {
         let answer = store.put_entry_if_larger("n", number, HOUR).await;
         assert_eq!(answer, Ok(is_kept), "{number}");
     }
-    let notes = store.notes(&["n", "n", "m"]).await.unwrap();
+    let notes = store.entries(&["n", "n", "m"]).await.unwrap();
     let largest = Some(u64::MAX.to_string());
     assert_eq!(notes, [largest.clone(), largest, None]);
-    assert_eq!(store.notes(&[]).await, Ok(vec![]));
+    assert_eq!(store.entries(&[]).await, Ok(vec![]));
 }
 
 #[rocket::async_test]
@@ -136,7 +136,7 @@ async fn a_number_that_has_expired_is_replaced_by_a_smaller_one() {
         store.put_entry_if_larger("n", 9, Duration::ZERO).await,
         Ok(true)
     );
-    assert_eq!(store.notes(&["n"]).await, Ok(vec![None]));
+    assert_eq!(store.entries(&["n"]).await, Ok(vec![None]));
     assert_eq!(store.put_entry_if_larger("n", 8, HOUR).await, Ok(true));
 }
 
@@ -167,7 +167,7 @@ async fn what_has_expired_is_not_found_and_then_deleted_in_batches() {
         .execute(&mut connection(&file).await)
         .await
         .unwrap();
-    store.note("kept", "", HOUR).await.unwrap();
+    store.put_entry("kept", "", HOUR).await.unwrap();
     let deleted = store.inner.delete_expired().await;
     assert_eq!(deleted.unwrap_or_else(|_| panic!("it is deleted")), 1_202);
     let rows = "SELECT (SELECT group_concat(id) FROM oidc_sessions) || ' ' || \
@@ -205,7 +205,7 @@ async fn the_file_is_for_this_user_alone_and_survives_a_loss_of_power() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a.db");
     let store = store(&file);
-    store.note("n", "1", HOUR).await.unwrap();
+    store.put_entry("n", "1", HOUR).await.unwrap();
     let mut seen: Vec<_> = std::fs::read_dir(directory.path())
         .unwrap()
         .map(|entry| {
@@ -276,20 +276,21 @@ async fn a_locked_file_is_an_outage() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a.db");
     let store = store(&file);
-    store.note("n", "1", HOUR).await.unwrap();
+    store.put_entry("n", "1", HOUR).await.unwrap();
     let mut other = connection(&file).await;
     sqlx::query("BEGIN IMMEDIATE")
         .execute(&mut other)
         .await
         .unwrap();
-    let (noted, read) = rocket::tokio::join!(store.note("n", "2", HOUR), store.notes(&["n"]));
+    let (noted, read) =
+        rocket::tokio::join!(store.put_entry("n", "2", HOUR), store.entries(&["n"]));
     assert_eq!(
         noted,
         Err(StoreError::new("SQLite answered with error code 5"))
     );
     assert_eq!(read, Ok(vec![Some("1".to_owned())]));
     sqlx::query("COMMIT").execute(&mut other).await.unwrap();
-    assert_eq!(store.note("n", "2", HOUR).await, Ok(()));
+    assert_eq!(store.put_entry("n", "2", HOUR).await, Ok(()));
 }
 
 /// A call waits for the writer of another process.
@@ -298,16 +299,16 @@ async fn a_file_that_is_locked_for_a_moment_is_none() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a.db");
     let store = store(&file);
-    store.note("n", "1", HOUR).await.unwrap();
+    store.put_entry("n", "1", HOUR).await.unwrap();
     let mut other = connection(&file).await;
     let begin = "BEGIN IMMEDIATE";
     sqlx::raw_sql(begin).execute(&mut other).await.unwrap();
-    let mut noting = store.note("n", "2", HOUR);
+    let mut noting = store.put_entry("n", "2", HOUR);
     let early = timeout(Duration::from_millis(200), &mut noting).await;
     assert!(early.is_err(), "{early:?}");
     sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
     assert_eq!(noting.await, Ok(()));
-    assert_eq!(store.notes(&["n"]).await, Ok(vec![Some("2".to_owned())]));
+    assert_eq!(store.entries(&["n"]).await, Ok(vec![Some("2".to_owned())]));
 }
 
 #[rocket::tokio::test]
@@ -317,7 +318,7 @@ async fn what_has_expired_is_deleted_once_a_minute() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a.db");
     let store = store(&file);
-    store.note("n", "1", Duration::ZERO).await.unwrap();
+    store.put_entry("n", "1", Duration::ZERO).await.unwrap();
     let count = "SELECT CAST(count(*) AS TEXT) FROM oidc_notes";
     assert_eq!(text(&file, count).await, "1");
     pause();
@@ -388,7 +389,7 @@ async fn a_life_of_ages_is_one_that_a_database_can_add() {
     let directory = TempDir::new().unwrap();
     let store = store(&directory.path().join("a.db"));
     for life in [Duration::from_millis(i64::MAX as u64), Duration::MAX] {
-        store.note("n", "1", life).await.unwrap();
+        store.put_entry("n", "1", life).await.unwrap();
         let notes = store.entries_with_ttl(&["n"]).await.unwrap();
         let (value, left) = notes[0].clone().unwrap();
         assert_eq!(value, "1");
