@@ -493,3 +493,26 @@ fn random_share() -> f64 {
 fn is_due(due: Option<i64>, now: OffsetDateTime) -> bool {
     due.is_some_and(|due| due <= now.unix_timestamp())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_refreshed_a_minute_or_a_tenth_of_its_life_ahead() {
+        for (life, earliest, latest) in [
+            (3600, 3540, 3570),
+            (300, 270, 285),
+            (100, 90, 95),
+            (10, 9, 9),
+            (1, 1, 1),
+            (0, 1, 1),
+        ] {
+            assert_eq!(refresh_after(life, 0.0), earliest, "{life}");
+            assert_eq!(refresh_after(life, 1.0), latest, "{life}");
+        }
+        let shares: Vec<f64> = (0..100).map(|_| random_share()).collect();
+        assert!(shares.iter().all(|share| (0.0..=1.0).contains(share)));
+        assert!(shares.iter().any(|share| *share != shares[0]));
+    }
+}

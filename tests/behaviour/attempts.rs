@@ -558,7 +558,7 @@ impl Slow {
 impl Events for Slow {
     async fn after_authorize(&self, _: &Request<'_>, _: &mut NewSignIn<'_>) -> Result<(), Refused> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        self.gate.acquire().await.unwrap().unlock();
+        self.gate.acquire().await.unwrap().forget();
         Ok(())
     }
 }

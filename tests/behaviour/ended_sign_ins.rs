@@ -241,7 +241,7 @@ impl Events for Asked {
     ) -> Result<(), Refused> {
         self.is_asked.add_permits(1);
         if self.waits.swap(false, Ordering::SeqCst) {
-            self.gate.acquire().await.unwrap().unlock();
+            self.gate.acquire().await.unwrap().forget();
         }
         if self.ends_others.load(Ordering::SeqCst) {
             let rp = request.rocket().state::<RelyingParty>().unwrap();
@@ -266,7 +266,7 @@ async fn an_end_while_the_app_is_asked_ends_the_sign_in() {
                 asked.waits.store(true, Ordering::SeqCst);
                 asked.ends_others.store(ends_others, Ordering::SeqCst);
                 let (page, ()) = join(bring(&browser, &callback), async {
-                    asked.is_asked.acquire().await.unwrap().unlock();
+                    asked.is_asked.acquire().await.unwrap().forget();
                     log_out(&browser, &provider, named).await;
                     asked.gate.add_permits(1);
                 })
@@ -432,7 +432,7 @@ impl SessionStore for Odd {
         let gate = locked(&self.gate).take();
         if let Some(gate) = gate {
             self.is_asked.add_permits(1);
-            gate.acquire().await.unwrap().unlock();
+            gate.acquire().await.unwrap().forget();
         }
         self.store.create(session, life).await
     }
@@ -532,7 +532,7 @@ async fn a_session_that_is_stored_after_an_end_was_noted_is_removed() {
         let gate = Arc::new(Semaphore::new(0));
         *locked(&store.gate) = Some(gate.clone());
         let (page, ()) = join(bring(&browser, &callback), async {
-            store.is_asked.acquire().await.unwrap().unlock();
+            store.is_asked.acquire().await.unwrap().forget();
             log_out(&browser, &provider, named).await;
             gate.add_permits(1);
         })

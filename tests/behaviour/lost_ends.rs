@@ -76,11 +76,11 @@ impl Link {
 
     async fn hold(&self) {
         self.is_held.add_permits(1);
-        self.gate.acquire().await.unwrap().unlock();
+        self.gate.acquire().await.unwrap().forget();
     }
 
     async fn until_held(&self) {
-        self.is_held.acquire().await.unwrap().unlock();
+        self.is_held.acquire().await.unwrap().forget();
     }
 
     fn release(&self) {
