@@ -125,7 +125,7 @@ fn session(i: usize) -> StoredSession {
         id: format!("{i:043}"),
         version: 1,
         value: "v".repeat(2_500),
-        owners: vec![format!("sub-{:039}", i / 2), format!("sid-{i:039}")],
+        index_keys: vec![format!("sub-{:039}", i / 2), format!("sid-{i:039}")],
     }
 }
 
