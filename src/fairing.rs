@@ -326,9 +326,7 @@ impl Oidc {
             refreshes: Arc::new(Refreshes::new()),
             exchanges: Arc::new(Exchanges::new()),
             attempts: Arc::new(attempts),
-            trusted_proxies: Arc::new(
-                TrustedProxies::parse(&settings.trusted_proxies).unwrap_or_default(),
-            ),
+            trusted_proxies: Arc::new(TrustedProxies::new(&settings.trusted_proxies)),
             post_logout: PostLogout::new(&settings, &site),
             clock,
             site,
@@ -414,6 +412,12 @@ impl Fairing for Oidc {
         self.launch(rocket).await.map_err(|(rocket, error)| {
             tracing::error!("{error}");
             tracing::info!("{}", error.remedy());
+            if let LaunchError::Settings(first) = &error {
+                for other in first.others() {
+                    tracing::error!("{other}");
+                    tracing::info!("{}", other.remedy());
+                }
+            }
             rocket
         })
     }

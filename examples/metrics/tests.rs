@@ -71,7 +71,7 @@ async fn prometheus_reads_what_happened() {
         "oidc_provider_call_seconds_count{endpoint=\"token\",outcome=\"answered\"} 1",
         "oidc_cache_lookups_total{cache=\"sessions\",result=\"miss\"} 1",
         "oidc_cache_lookups_total{cache=\"sessions\",result=\"hit\"} 4",
-        "oidc_relaxations{setting=\"dev_provider\"} 1",
+        "oidc_insecure_settings{setting=\"dev_provider\"} 1",
     ] {
         assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
     }

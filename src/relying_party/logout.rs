@@ -13,7 +13,7 @@ use crate::{
     observing,
     provider::{KeyPurpose, Provider, ProviderError, TokenTypeHint},
     session::{CurrentSession, EndCause, SessionChange, SessionInfo, SessionTokens},
-    settings::{Settings, Site},
+    settings::{KeptToken, Settings, Site},
     store::StoreError,
     token::{
         EndedSession, Jws, LogoutToken, LogoutTokenError, LogoutTokenExpectations, TESTING_ISSUER,
@@ -193,7 +193,7 @@ impl RelyingParty {
     /// Learns from the ID token of a session, which was accepted before a restart or at another node, what the
     /// provider signs with.
     pub(crate) fn learn_algorithm(&self, provider: &Provider, session: &CurrentSession) {
-        let is_kept = || self.settings.session.tokens.iter().any(|t| t == "id_token");
+        let is_kept = || self.settings.session.tokens.contains(&KeptToken::IdToken);
         if provider.has_accepted_id_token() || !is_kept() {
             return;
         }

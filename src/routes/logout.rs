@@ -22,6 +22,7 @@ use crate::{
     observing, pages,
     relying_party::{FrontChannelLogout, Source},
     session::{SessionChange, SignedOut},
+    settings::ClearSiteData,
 };
 
 /// The kind of the cookie of a sign-out under way.
@@ -549,7 +550,7 @@ struct Unrecorded {
 
 impl Left {
     /// On to the next page; while the sign-out is not recorded, to a page that says so.
-    fn into_response<'r>(self, types: &[String]) -> Response<'r> {
+    fn into_response<'r>(self, types: &[ClearSiteData]) -> Response<'r> {
         let provider = self.at_provider.as_deref();
         let mut response = match self.unrecorded {
             None => redirect(provider.unwrap_or(&self.return_to)),

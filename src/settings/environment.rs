@@ -8,9 +8,10 @@ use figment::{
 };
 
 use super::{
-    SettingsError,
+    Settings, SettingsError,
+    declaration::{Setting, SettingType, declared},
     error::Origin,
-    key::{Form, SETTINGS, nearest},
+    syntax::{Syntax, Variable, nearest},
 };
 
 /// The name of this provider in figment's metadata.
@@ -55,7 +56,7 @@ impl Environment {
             ignored: Vec::new(),
         };
         for (key, name, value) in found {
-            let Some(form) = Form::of(&key) else {
+            let Some(setting) = Setting::find(&key) else {
                 environment.ignored.push(ignored(&key, &name));
                 continue;
             };
@@ -66,7 +67,7 @@ impl Environment {
                     format!("set {name} to a text in UTF-8, or unset it"),
                 )
             })?;
-            let value = parse(form, text).map_err(|cause| {
+            let value = parse(&setting.syntax, text).map_err(|cause| {
                 let remedy =
                     format!("correct the value of {name}, in JSON or as `{{key=\"value\"}}`");
                 SettingsError::new(Origin::variable(&key, &name), cause, remedy)
@@ -97,35 +98,21 @@ impl Provider for Environment {
     }
 }
 
-/// Reads one value. figment's own reading makes a number of the secret `12345`.
-fn parse(form: Form, text: String) -> Result<Value, &'static str> {
-    let start = text.trim_start().chars().next();
-    match form {
-        Form::Text | Form::Url | Form::Path | Form::Duration => Ok(Value::from(text)),
-        Form::Words if start != Some('[') => Ok(Value::from(text)),
-        Form::Flag | Form::FlagOrTable | Form::FlagOrCount
-            if text.trim().eq_ignore_ascii_case("true") =>
-        {
-            Ok(Value::from(true))
-        }
-        Form::Flag | Form::FlagOrTable | Form::FlagOrCount
-            if text.trim().eq_ignore_ascii_case("false") =>
-        {
-            Ok(Value::from(false))
-        }
-        Form::PathOrTable | Form::NameOrTable if start != Some('{') => Ok(Value::from(text)),
-        Form::Table
-        | Form::PathOrTable
-        | Form::NameOrTable
-        | Form::FlagOrTable
-        | Form::Words
-        | Form::Any
-            if matches!(start, Some('{' | '[')) =>
-        {
-            structure(&text).ok_or("the value starts like a table or list, but is none")
-        }
-        _ => Ok(text.parse().unwrap_or(Value::from(text))),
+/// Reads one value.
+fn parse(syntax: &Syntax, text: String) -> Result<Value, &'static str> {
+    let value = text.trim();
+    if value.starts_with(|first| syntax.brackets.contains(first)) {
+        return structure(&text).ok_or("the value starts like a table or list, but is none");
     }
+    let flags = [("true", true), ("false", false)];
+    let flag = flags
+        .iter()
+        .find(|(name, _)| value.eq_ignore_ascii_case(name));
+    Ok(match (syntax.variable, flag) {
+        (Variable::Raw, _) => Value::from(text),
+        (Variable::Flag, Some((_, flag))) => Value::from(*flag),
+        (Variable::Flag | Variable::Parsed, _) => text.parse().unwrap_or(Value::from(text)),
+    })
 }
 
 /// Reads a table or list, in JSON or in figment's syntax.
@@ -155,9 +142,9 @@ fn insert(table: &mut Dict, key: &str, value: Value) {
 }
 
 fn ignored(key: &str, name: &str) -> String {
-    let known = SETTINGS.iter().map(|(known, _)| *known);
+    let known = declared("", Settings::FIELDS);
     let text = format!("environment variable {name} is ignored: there is no setting `oidc.{key}`");
-    match nearest(key, known) {
+    match nearest(key, known.iter().map(|(known, _)| known.as_str())) {
         Some(nearest) => {
             let nearest = nearest.to_uppercase().replace('.', "__");
             format!("{text}; the nearest is {PREFIX}{nearest}")

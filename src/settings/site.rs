@@ -23,7 +23,6 @@ pub(crate) struct Site {
 impl Settings {
     /// Where the app is reached. While sign-in is disabled, an address is not required in any profile.
     pub(crate) fn site(&self, surroundings: &Surroundings) -> Result<Site, SettingsError> {
-        self.check_mount()?;
         if let Some(base_url) = &self.base_url {
             self.check_base_url(base_url, surroundings)?;
         }
@@ -35,7 +34,14 @@ impl Settings {
                 .map(|url| ("client_secrets", url)),
         };
         if let Some((key, url)) = &sent {
-            self.check_redirect_uri(key, url, surroundings)?;
+            // RFC 6749 §3.1.2: an absolute URI, without a fragment.
+            self.ensure(
+                url.fragment().is_none(),
+                key,
+                format!("the redirect URI `{url}` has a fragment"),
+                "remove what follows the `#`",
+            )?;
+            self.check_public(key, url, surroundings)?;
         }
         let sent = sent.map(|(_, url)| url);
         let base_url = match (&self.base_url, &sent) {
@@ -86,34 +92,21 @@ impl Settings {
         let _ = origin
             .set_username("")
             .and_then(|()| origin.set_password(None));
-        let shown = origin.as_str().trim_end_matches('/').to_owned();
-        if !url.username().is_empty() || url.password().is_some() {
-            let remedy = format!("write `{shown}`");
-            return Err(self.error("base_url", "a user name is not part of it", remedy));
-        }
-        if !url.has_host() || url.path() != "/" || url.query().is_some() || url.fragment().is_some()
-        {
-            return Err(self.error(
-                "base_url",
-                format!("`{url}` has more than scheme, host and port"),
-                format!("write `{shown}`; the path of the routes is `mount`"),
-            ));
-        }
+        let shown = origin.as_str().trim_end_matches('/');
+        self.ensure(
+            url.username().is_empty() && url.password().is_none(),
+            "base_url",
+            "a user name is not part of it",
+            format!("write `{shown}`"),
+        )?;
+        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        self.ensure(
+            url.has_host() && is_bare,
+            "base_url",
+            format!("`{url}` has more than scheme, host and port"),
+            format!("write `{shown}`; the path of the routes is `mount`"),
+        )?;
         self.check_public("base_url", url, surroundings)
-    }
-
-    fn check_redirect_uri(
-        &self,
-        key: &str,
-        url: &Url,
-        surroundings: &Surroundings,
-    ) -> Result<(), SettingsError> {
-        // RFC 6749 §3.1.2: an absolute URI, without a fragment.
-        if url.fragment().is_some() {
-            let cause = format!("the redirect URI `{url}` has a fragment");
-            return Err(self.error(key, cause, "remove what follows the `#`"));
-        }
-        self.check_public(key, url, surroundings)
     }
 
     /// `https`, but on loopback and while developing.
@@ -123,61 +116,17 @@ impl Settings {
         url: &Url,
         surroundings: &Surroundings,
     ) -> Result<(), SettingsError> {
-        let developing = surroundings.debug && url.scheme() == "http";
-        match is_https_or_loopback(url) || developing {
-            true => Ok(()),
-            false => Err(self.error(
-                key,
-                format!("`{url}` is not `https`"),
-                "write an address with `https`; plain `http` is for loopback and the debug profile",
-            )),
-        }
+        let is_development = surroundings.debug && url.scheme() == "http";
+        self.ensure(
+            is_https_or_loopback(url) || is_development,
+            key,
+            format!("`{url}` is not `https`"),
+            "write an address with `https`; plain `http` is for loopback and the debug profile",
+        )
     }
 
-    fn callback_path(&self) -> String {
+    pub(super) fn callback_path(&self) -> String {
         format!("{}/authorize", self.mount.trim_end_matches('/'))
-    }
-
-    /// Adds what is relaxed about the addresses of the app.
-    pub(super) fn relaxations_of_addresses(&self, lines: &mut Vec<String>) {
-        for (key, url) in [
-            ("base_url", &self.base_url),
-            ("overwrite_redirect_uri", &self.overwrite_redirect_uri),
-        ] {
-            if let Some(url) = url
-                && !is_https_or_loopback(url)
-            {
-                lines.push(format!(
-                    "`{key}`: {url} is plain http, so cookies and codes can be read on the way"
-                ));
-            }
-        }
-        let sent = match (&self.overwrite_redirect_uri, &self.base_url) {
-            (Some(url), _) => Some(("overwrite_redirect_uri", url.clone())),
-            (None, Some(_)) => None,
-            (None, None) => {
-                let table = self.client_secrets().ok().flatten();
-                table
-                    .and_then(|table| table.redirect_uris.first().cloned())
-                    .map(|url| ("client_secrets", url))
-            }
-        };
-        let Some((key, url)) = sent else {
-            return;
-        };
-        let callback = self.callback_path();
-        if url.path() != callback {
-            lines.push(format!(
-                "`{key}`: {url} is not at {callback}; something must forward it there with its query"
-            ));
-        }
-        if let Some(base_url) = &self.base_url
-            && url.origin() != base_url.origin()
-        {
-            lines.push(format!(
-                "`{key}`: {url} is not below {base_url}; cookies set at one are not sent to the other"
-            ));
-        }
     }
 }
 

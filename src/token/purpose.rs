@@ -22,12 +22,14 @@
 //!
 //! [RFC 9068]: https://www.rfc-editor.org/rfc/rfc9068
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::{BearerTokenError, checks::is_media_type, excerpt, json::type_name};
 
 /// What the tokens of an issuer are, as the operator says: the setting `accepts`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Accepts {
     /// Access tokens that show that they are.

@@ -72,7 +72,7 @@ async fn an_app_that_can_sign_in_is_green() {
         ]
     );
     // What liftoff says too: plain http.
-    assert_eq!(report.with("warning"), ["relaxed"]);
+    assert_eq!(report.with("warning"), ["insecure"]);
     assert_eq!(report.code, Some(0));
 
     // It asked what only a client is asked, and in the way that sign-in does.
@@ -89,7 +89,7 @@ fn the_development_provider_is_green() {
     tool.env("OIDC_DEV_PROVIDER", "true");
     let report = tool.report(&["doctor"]);
     assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
-    assert_eq!(report.with("warning"), ["relaxed"]);
+    assert_eq!(report.with("warning"), ["insecure"]);
     let found = &report.check("client authentication")["finding"];
     assert_eq!(
         found,
@@ -449,7 +449,7 @@ async fn keys_for_encryption_are_not_worth_a_look() {
         *reply = Reply::json(json!({ "keys": [encryption.clone(), SigningKey::Ec.jwk()] }));
     });
     let report = tool.report(&["doctor"]);
-    assert_eq!(report.with("warning"), ["relaxed"], "{report:#?}");
+    assert_eq!(report.with("warning"), ["insecure"], "{report:#?}");
 }
 
 #[rocket::async_test]
@@ -483,7 +483,7 @@ async fn scopes_that_the_provider_does_not_list() {
     let mut tool = app(&provider);
     tool.env("OIDC_SCOPES", "openid notes:read");
     let report = tool.report(&["doctor"]);
-    assert_eq!(report.with("warning"), ["relaxed", "scopes"]);
+    assert_eq!(report.with("warning"), ["insecure", "scopes"]);
     let finding = &report.check("scopes")["finding"];
     assert_eq!(finding, "the provider does not list notes:read");
 }
@@ -559,7 +559,7 @@ async fn settings_come_from_where_the_fairing_has_them() {
     // A variable that is no setting is told, as at launch.
     tool.env("OIDC_CLIENTID", "x");
     let report = tool.report(&["doctor"]);
-    assert_eq!(report.with("warning"), ["settings", "relaxed"]);
+    assert_eq!(report.with("warning"), ["settings", "insecure"]);
     assert_eq!(
         report.check("settings")["finding"],
         "environment variable OIDC_CLIENTID is ignored: there is no setting `oidc.clientid`; the \
@@ -736,7 +736,7 @@ async fn plain_http_goes_past_every_proxy() {
     let report = tool.report(&["doctor"]);
     assert_eq!(report.with("failure"), ["name"], "{report:#?}");
     assert_eq!(
-        report.check("relaxed")["finding"],
+        report.check("insecure")["finding"],
         "`insecure_http_hosts`: whoever is on the way to keycloak.invalid reads client secrets, codes \
          and tokens"
     );
@@ -853,7 +853,7 @@ async fn what_is_around_credentials_is_found() {
     tool.env("OIDC_CLIENT_SECRET", format!("{SECRET}\n"));
     let report = tool.report(&["doctor"]);
     assert_eq!(report.code, Some(0), "{report:#?}");
-    assert_eq!(report.with("warning"), ["credentials", "relaxed"]);
+    assert_eq!(report.with("warning"), ["credentials", "insecure"]);
     let check = report.check("credentials");
     assert_eq!(
         check["finding"],
@@ -901,7 +901,7 @@ async fn endpoints_that_are_not_used_are_told() {
     tool.write("client_secrets.json", &json!({ "web": web }).to_string());
     tool.env("OIDC_CLIENT_SECRETS", "client_secrets.json");
     let report = tool.report(&["doctor"]);
-    assert_eq!(report.with("warning"), ["settings", "relaxed"]);
+    assert_eq!(report.with("warning"), ["settings", "insecure"]);
     let check = report.check("settings");
     assert_eq!(
         (&check["finding"], &check["remedy"]),

@@ -11,7 +11,10 @@ use std::{
 };
 
 use figment::Jail;
-use rocket_openidconnect::settings::{CacheSize, ClientSecrets, Settings, SettingsError};
+use rocket_openidconnect::{
+    settings::{CacheSize, ClientSecrets, Settings, SettingsError},
+    token::SigningAlgorithm,
+};
 use tracing::field::Field;
 
 mod access_tokens;
@@ -122,7 +125,7 @@ fn every_setting_in_a_file() {
     assert!(!settings.user_info_enabled && settings.preserve_next_on_error);
     assert_eq!(
         settings.id_token_signing_algs.as_deref().unwrap(),
-        ["RS256", "EdDSA"]
+        [SigningAlgorithm::RS256, SigningAlgorithm::EdDSA]
     );
     assert_eq!(settings.trusted_audiences, ["a", "b"]);
     assert_eq!(
@@ -383,19 +386,19 @@ fn what_is_around_credentials_and_addresses_is_no_part_of_them() {
     assert_eq!(
         *warnings.0.lock().unwrap(),
         [
+            format!("`default.oidc.client_secrets.web.issuer` in Rocket.toml {blanks}"),
             format!("`oidc.issuer` in environment variable OIDC_ISSUER {mark}"),
             format!("`default.oidc.client_id` in Rocket.toml {blanks}"),
             format!("`oidc.client_secret` in environment variable OIDC_CLIENT_SECRET {blanks}"),
             format!(
                 "`oidc.server_metadata_url` in environment variable OIDC_SERVER_METADATA_URL {blanks}"
             ),
-            format!("`default.oidc.base_url` in Rocket.toml {mark}"),
             format!(
                 "`oidc.overwrite_redirect_uri` in environment variable OIDC_OVERWRITE_REDIRECT_URI \
                  {blanks}"
             ),
+            format!("`default.oidc.base_url` in Rocket.toml {mark}"),
             format!("`oidc.session.url` in environment variable OIDC_SESSION__URL {blanks}"),
-            format!("`default.oidc.client_secrets.web.issuer` in Rocket.toml {blanks}"),
         ]
     );
 }
@@ -511,4 +514,48 @@ fn debug_shows_no_secret() {
 #[test]
 fn disabled_needs_no_openid() {
     assert!(extract("[default.oidc]\nenabled = false\nscopes = \"email\"", &[]).is_ok());
+}
+
+/// Whoever launches the app learns of all that is wrong, not of one setting at each attempt.
+#[test]
+fn all_errors_are_told_at_once() {
+    let toml = "[default.oidc]\nclientid = \"x\"\nenabled = 1\nmount = \"oidc\"\n\
+                [default.oidc.session]\nidle = 0\nzebra = 1\n\
+                [default.oidc.issuers.partner]\naudience = [\"a\", 1]";
+    let variables = [("OIDC_SESSION__STORE", "disk")];
+    let error = extract(toml, &variables).unwrap_err();
+    assert_eq!(
+        error.cause(),
+        "there is no setting `clientid` in `oidc`",
+        "{error}"
+    );
+    let others: Vec<_> = error.others().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        others,
+        [
+            "`default.oidc.enabled` in Rocket.toml: expected `true` or `false`, found the number `1`",
+            "`default.oidc.mount` in Rocket.toml: \"oidc\" is not a path to mount at",
+            "`default.oidc.issuers.partner` in Rocket.toml: `issuer` is missing",
+            "`default.oidc.issuers.partner.audience.1` in Rocket.toml: expected a string, found the number `1`",
+            "`default.oidc.session.zebra` in Rocket.toml: there is no setting `zebra` in `oidc.session`",
+            "`default.oidc.session.idle` in Rocket.toml: the duration is zero",
+            "`oidc.session.store` in environment variable OIDC_SESSION__STORE: unknown value \"disk\"",
+        ]
+    );
+
+    // So too what does not go together.
+    let toml = "[default.oidc]\nscopes = \"email\"\nissuer = \"http://a.example\"\n\
+                session = { idle = \"2h\", lifetime = \"1h\", store = \"sql\" }";
+    let error = extract(toml, &[]).unwrap_err();
+    let keys = [&error].into_iter().chain(error.others());
+    let keys: Vec<_> = keys.map(SettingsError::key).collect();
+    assert_eq!(
+        keys,
+        [
+            "default.oidc.scopes",
+            "default.oidc.session.idle",
+            "default.oidc.session.store",
+            "default.oidc.issuer",
+        ]
+    );
 }

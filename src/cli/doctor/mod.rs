@@ -87,7 +87,7 @@ impl Doctor {
                 return self.report.not_checked(&["the provider", "the app"]);
             }
         };
-        self.relaxations(&app.settings);
+        self.insecure_settings(&app.settings);
 
         let settings = Arc::new(app.settings);
         if !matches!(mode, Mode::Disabled { .. }) {

@@ -699,7 +699,7 @@ fn only_sessions_in_several_cookies_make_large_answers() {
 #[test]
 fn the_setting_says_whether_sessions_are_cached() {
     for (cache, is_cached) in [
-        (CacheSize::default(), true),
+        (CacheSize::Flag(true), true),
         (CacheSize::Flag(false), false),
     ] {
         let mut settings = SessionSettings::default();
@@ -862,8 +862,12 @@ async fn a_session_keeps_the_claims_of_the_setting() {
 #[rocket::async_test]
 async fn a_session_keeps_the_tokens_of_the_setting() {
     let mut sessions = node(&store(), true);
-    for kept in ["access_token", "refresh_token", "id_token"] {
-        sessions.settings.tokens = vec![kept.into()];
+    for kept in [
+        KeptToken::AccessToken,
+        KeptToken::RefreshToken,
+        KeptToken::IdToken,
+    ] {
+        sessions.settings.tokens = vec![kept];
         let current = begun(&sessions).await;
         let tokens = SessionTokens {
             access_token: Some(Secret::new("access")),
@@ -877,13 +881,13 @@ async fn a_session_keeps_the_tokens_of_the_setting() {
         let next = next.unwrap().unwrap();
         let tokens = next.tokens().unwrap();
         for (name, token) in [
-            ("access_token", &tokens.access_token),
-            ("refresh_token", &tokens.refresh_token),
-            ("id_token", &tokens.id_token),
+            (KeptToken::AccessToken, &tokens.access_token),
+            (KeptToken::RefreshToken, &tokens.refresh_token),
+            (KeptToken::IdToken, &tokens.id_token),
         ] {
-            assert_eq!(token.is_some(), name == kept, "{name} of {kept}");
+            assert_eq!(token.is_some(), name == kept, "{name:?} of {kept:?}");
         }
-        let due = (kept == "refresh_token").then_some(1);
+        let due = (kept == KeptToken::RefreshToken).then_some(1);
         assert_eq!(next.refresh_due, due);
     }
 }
