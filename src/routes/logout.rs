@@ -269,7 +269,7 @@ impl Visit<'_, '_> {
             Source::Provider(provider) => provider,
             Source::TestingProfile(_) => {
                 let current = current_session(self.request).await;
-                let life = self.rp.settings.session.lifetime;
+                let life = self.rp.settings.session.absolute_timeout;
                 let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");
                 self.set([marker.set("1", life, self.now)]);
                 return Left {

@@ -69,7 +69,7 @@ impl Sessions {
         let is_told = self.unrecorded.has(name);
         self.note_end(&[name], now).await?;
         // No other session has this name. Of several who end it, one tells.
-        let life = self.settings.lifetime;
+        let life = self.settings.absolute_timeout;
         let telling = self
             .store
             .claim(&self.names.told_end(name), "1", life)
@@ -156,7 +156,11 @@ impl Sessions {
             return Ok(());
         };
         let told = self.names.told_end_of_sid(issuer, sid, newest);
-        if self.store.claim(&told, "1", self.settings.lifetime).await? {
+        if self
+            .store
+            .claim(&told, "1", self.settings.absolute_timeout)
+            .await?
+        {
             ended.push(SessionChange::ended_all(issuer, None, Some(sid), cause));
         }
         Ok(())
@@ -294,9 +298,9 @@ impl Sessions {
     }
 
     /// How long an end is noted: as long as any session lives that it may be for. That may be longer than
-    /// today's `session.lifetime`, which another node or yesterday's settings may exceed.
+    /// today's `session.absolute_timeout`, which another node or yesterday's settings may exceed.
     async fn end_life(&self, now: OffsetDateTime) -> Result<Duration, StoreError> {
-        let mut life = self.settings.lifetime;
+        let mut life = self.settings.absolute_timeout;
         if self.is_shared && self.is_in_cookies {
             let names = self.names.last_end(&self.issuer);
             let names: Vec<_> = names.iter().map(String::as_str).collect();

@@ -146,12 +146,12 @@ impl Sessions {
         own: Option<Arc<dyn SessionStore>>,
         clock: &Clock,
     ) -> Result<Sessions, StoreError> {
-        let shared = match (own, &settings.url) {
+        let shared = match (own, &settings.store_url) {
             (Some(own), _) => Some(own),
             (None, Some(url)) => Some(shared_store(url)?),
             (None, None) => None,
         };
-        let is_own = shared.is_some() && settings.url.is_none();
+        let is_own = shared.is_some() && settings.store_url.is_none();
         let is_shared = shared.is_some();
         let is_in_cookies = settings.store == StoreKind::Cookie && !is_own;
         if is_in_cookies && settings.max_per_user.is_some() {
@@ -653,7 +653,7 @@ impl Sessions {
         let idle = now.unix_timestamp().saturating_sub(session.seen);
         if milliseconds(now) >= self.end_of(session) {
             Err(SignedOut::LifetimeEnded)
-        } else if idle >= seconds(self.settings.idle) {
+        } else if idle >= seconds(self.settings.idle_timeout) {
             Err(SignedOut::Idle)
         } else {
             Ok(())
@@ -661,9 +661,9 @@ impl Sessions {
     }
 
     /// When a session ends at the latest: as was said at its sign-in or by an ID token since, or by today's
-    /// `session.lifetime` if that is earlier. In milliseconds since 1970.
+    /// `session.absolute_timeout` if that is earlier. In milliseconds since 1970.
     pub(super) fn end_of(&self, session: &Session) -> i64 {
-        let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
+        let lifetime = seconds(self.settings.absolute_timeout).saturating_mul(1000);
         session.ends.min(session.started.saturating_add(lifetime))
     }
 
@@ -702,14 +702,14 @@ impl Sessions {
     }
 
     fn touch_pause(&self) -> i64 {
-        seconds(self.settings.idle / 10).max(1)
+        seconds(self.settings.idle_timeout / 10).max(1)
     }
 
     /// Whether this node noted the use of a session in cookies within the idle time.
     fn was_used(&self, name: &str, now: OffsetDateTime) -> bool {
         let used = self.touched.get(name);
         used.is_some_and(|used| {
-            now.unix_timestamp().saturating_sub(used) < seconds(self.settings.idle)
+            now.unix_timestamp().saturating_sub(used) < seconds(self.settings.idle_timeout)
         })
     }
 
@@ -810,7 +810,7 @@ impl Sessions {
         names: &SessionNames,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        // As was said at the sign-in: tomorrow's `session.lifetime` may be longer than today's.
+        // As was said at the sign-in: tomorrow's `session.absolute_timeout` may be longer than today's.
         let until_end = session.ends.saturating_sub(milliseconds(now));
         let until_end = Duration::from_millis(until_end.max(0).unsigned_abs());
         let life = until_end.saturating_add(MAX_DIFFERENCE);
@@ -1125,7 +1125,7 @@ impl Sessions {
         let until_end = self.end_of(session).saturating_sub(milliseconds(now));
         let until_idle = session
             .seen
-            .saturating_add(seconds(self.settings.idle))
+            .saturating_add(seconds(self.settings.idle_timeout))
             .saturating_sub(now.unix_timestamp())
             .saturating_mul(1000);
         Duration::from_millis(until_end.min(until_idle).max(0).unsigned_abs())
@@ -1151,7 +1151,7 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// The store at the address `session.url`.
+/// The store at the address `session.store_url`.
 fn shared_store(url: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
     match StoreUrl::parse(url.expose()) {
         #[cfg(feature = "redis")]
@@ -1161,7 +1161,7 @@ fn shared_store(url: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
             Ok(Arc::new(super::store::SqlStore::new(url)?))
         }
         _ => Err(StoreError::new(
-            "no cargo feature for the address `session.url` is enabled",
+            "no cargo feature for the address `session.store_url` is enabled",
         )),
     }
 }

@@ -40,12 +40,12 @@ impl Settings {
     }
 
     fn check_lifetimes(&self) -> Result<(), SettingsError> {
-        let (idle, lifetime) = (self.session.idle, self.session.lifetime);
+        let (idle, lifetime) = (self.session.idle_timeout, self.session.absolute_timeout);
         self.ensure(
             idle <= lifetime,
-            "session.idle",
-            format!("{idle:?} is longer than `oidc.session.lifetime`, {lifetime:?}"),
-            "set `session.idle` to at most `session.lifetime`",
+            "session.idle_timeout",
+            format!("{idle:?} is longer than `oidc.session.absolute_timeout`, {lifetime:?}"),
+            "set `session.idle_timeout` to at most `session.absolute_timeout`",
         )
     }
 

@@ -9,7 +9,7 @@ use super::{
     Settings, SettingsError,
     error::{Origins, describe},
     stray_characters::{note, trimmed},
-    syntax::{Syntax, edit_distance, nearest},
+    syntax::{Syntax, edit_distance, nearest, renamed},
 };
 
 /// A type of setting: how its values are written, parsed and validated.
@@ -278,20 +278,24 @@ impl<'a> Parser<'a> {
         if known().any(|known| known == name) {
             return;
         }
+        let table = ["oidc"].into_iter();
+        let table: Vec<&str> = table.chain(self.path.iter().map(String::as_str)).collect();
+        let table = table.join(".");
+        let key = format!("{table}.{name}");
+        let renamed =
+            renamed(key.trim_start_matches("oidc.")).and_then(|key| key.rsplit('.').next());
         let nearest = match ignores_others {
             true => known().find(|known| edit_distance(name, known) <= 2),
-            false => nearest(name, known()),
+            false => renamed.or_else(|| nearest(name, known())),
         };
         let remedy = match nearest {
             Some(known) => format!("write `{known}` instead, or remove `{name}`"),
             None if ignores_others => return,
             None => format!("remove `{name}`"),
         };
-        let table = ["oidc"].into_iter();
-        let table: Vec<&str> = table.chain(self.path.iter().map(String::as_str)).collect();
         let cause = match ignores_others {
             true => format!("there is no member `{name}`"),
-            false => format!("there is no setting `{name}` in `{}`", table.join(".")),
+            false => format!("there is no setting `{name}` in `{table}`"),
         };
         self.refuse::<T>(name, Invalid::new(cause, remedy));
     }

@@ -11,7 +11,7 @@ use super::{
     Settings, SettingsError,
     declaration::{Setting, SettingType, declared},
     error::Origin,
-    syntax::{Syntax, Variable, nearest},
+    syntax::{Syntax, Variable, nearest, renamed},
 };
 
 /// The name of this provider in figment's metadata.
@@ -144,7 +144,8 @@ fn insert(table: &mut Dict, key: &str, value: Value) {
 fn ignored(key: &str, name: &str) -> String {
     let known = declared("", Settings::FIELDS);
     let text = format!("environment variable {name} is ignored: there is no setting `oidc.{key}`");
-    match nearest(key, known.iter().map(|(known, _)| known.as_str())) {
+    let known = known.iter().map(|(known, _)| known.as_str());
+    match renamed(key).or_else(|| nearest(key, known)) {
         Some(nearest) => {
             let nearest = nearest.to_uppercase().replace('.', "__");
             format!("{text}; the nearest is {PREFIX}{nearest}")

@@ -1,7 +1,7 @@
 //! The settings: the `oidc` table of the profile and its environment variables, parsed into valid values.
 //!
 //! They are read from Rocket's own figment, so from `Rocket.toml` and `ROCKET_OIDC={…}`, then from
-//! environment variables: `OIDC_CLIENT_SECRET` is `client_secret`, `OIDC_SESSION__IDLE` is `idle` in the
+//! environment variables: `OIDC_CLIENT_SECRET` is `client_secret`, `OIDC_SESSION__IDLE_TIMEOUT` is `idle` in the
 //! table `session`. A variable wins over files in every profile; tables are merged member by member.
 //! A string setting takes the variable's text as it is, a table or list is written in JSON or as
 //! `{sub="alice",groups=["staff"]}`.

@@ -16,14 +16,14 @@ settings! {
     /// The settings of the table `oidc.session`.
     pub struct SessionSettings {
         /// How long a session lives without a request; seconds or a duration such as `"30m"`, at most
-        /// `lifetime`.
+        /// `absolute_timeout`.
         ///
         /// _Default:_ `1h`
-        pub idle: Duration as AboveZero = Duration::from_secs(60 * 60),
+        pub idle_timeout: Duration as AboveZero = Duration::from_secs(60 * 60),
         /// How long a session lives in all; seconds or a duration such as `"7d"`.
         ///
         /// _Default:_ `12h`
-        pub lifetime: Duration as AboveZero = Duration::from_secs(12 * 60 * 60),
+        pub absolute_timeout: Duration as AboveZero = Duration::from_secs(12 * 60 * 60),
         /// The name of the session's cookie, before its prefix `__Host-` on https. Further chunks of a large
         /// session add `_1`, `_2`, … Two apps on one host need two names.
         ///
@@ -65,7 +65,7 @@ settings! {
         /// there: which sessions have ended, and who refreshes one.
         ///
         /// _Default:_ none
-        pub url: Option<Secret> = None,
+        pub store_url: Option<Secret> = None,
         /// How many sessions `store = "memory"` holds; the one that was not used for the longest time goes
         /// first.
         ///
@@ -130,7 +130,7 @@ pub enum StoreKind {
     Sql,
 }
 
-/// What `session.url` is the address of.
+/// What `session.store_url` is the address of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StoreUrl<'a> {
     Redis,
@@ -151,9 +151,8 @@ impl StoreUrl<'_> {
     }
 }
 
-const REDIS_URL: &str = "set `session.url` to `redis://host:6379`, or the like";
-const SQL_URL: &str =
-    "set `session.url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like";
+const REDIS_URL: &str = "set `session.store_url` to `redis://host:6379`, or the like";
+const SQL_URL: &str = "set `session.store_url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like";
 
 /// What may follow `?` in the address of a PostgreSQL.
 const POSTGRES_PARAMETERS: [&str; 8] = [
@@ -170,7 +169,7 @@ const POSTGRES_PARAMETERS: [&str; 8] = [
 impl Settings {
     pub(super) fn check_store(&self) -> Result<(), SettingsError> {
         let store = self.session.store;
-        let Some(url) = &self.session.url else {
+        let Some(url) = &self.session.store_url else {
             let (cause, remedy) = match store {
                 StoreKind::Redis => ("`redis`, and the address of Redis is missing", REDIS_URL),
                 StoreKind::Sql => ("`sql`, and the address of the database is missing", SQL_URL),
@@ -179,7 +178,7 @@ impl Settings {
             return Err(self.error("session.store", cause, remedy));
         };
         check_store_url(store, url.expose())
-            .map_err(|(cause, remedy)| self.error("session.url", cause, remedy))
+            .map_err(|(cause, remedy)| self.error("session.store_url", cause, remedy))
     }
 }
 

@@ -75,6 +75,19 @@ const fn syntax(
     }
 }
 
+/// Keys that settings had before, with those that they have now.
+const RENAMED: [(&str, &str); 3] = [
+    ("session.idle", "session.idle_timeout"),
+    ("session.lifetime", "session.absolute_timeout"),
+    ("session.url", "session.store_url"),
+];
+
+/// The key that a setting has now, if it had this one before.
+pub(super) fn renamed(key: &str) -> Option<&'static str> {
+    let (_, now) = RENAMED.iter().find(|(before, _)| *before == key)?;
+    Some(now)
+}
+
 /// The name among `known` that `found` was probably meant to be.
 pub(super) fn nearest<'k>(
     found: &str,

@@ -306,7 +306,7 @@ impl TestProvider {
         if matches!(settings.session.store, StoreKind::Redis | StoreKind::Sql) {
             settings.session.store = StoreKind::Memory;
         }
-        settings.session.url = None;
+        settings.session.store_url = None;
         settings.enabled = true;
         settings.dev_provider = None;
         settings.server_metadata_url = None;

@@ -456,7 +456,7 @@ async fn ends_that_the_store_does_not_take_are_not_told() {
     let url = format!("sqlite://{}", directory.path().join("ends.db").display());
     let app = App::local(&provider)
         .with("oidc.session.store", "cookie")
-        .with("oidc.session.url", &url);
+        .with("oidc.session.store_url", &url);
     let browser = Browser::open(rocket(&app, &listener)).await;
     sign_in(&browser, &provider).await;
     heard.lines().await;
@@ -587,8 +587,8 @@ async fn an_end_by_the_times_is_told_when_it_is_noticed() {
             let (listener, heard) = Listener::new();
             let app = App::local(&provider)
                 .with("oidc.session.store", store)
-                .with("oidc.session.idle", "20m")
-                .with("oidc.session.lifetime", lifetime);
+                .with("oidc.session.idle_timeout", "20m")
+                .with("oidc.session.absolute_timeout", lifetime);
             let browser = Browser::open(rocket(&app, &listener)).await;
             let id = sign_in(&browser, &provider).await;
             heard.lines().await;

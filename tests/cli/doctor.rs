@@ -493,13 +493,13 @@ async fn a_session_store_that_is_down() {
     let provider = TestProvider::start().await;
     let mut tool = app(&provider);
     tool.env("OIDC_SESSION__STORE", "redis")
-        .env("OIDC_SESSION__URL", "redis://:hush@127.0.0.1:1");
+        .env("OIDC_SESSION__STORE_URL", "redis://:hush@127.0.0.1:1");
     let report = tool.report(&["doctor"]);
     assert_eq!(report.with("failure"), ["session store"]);
     assert_eq!(
         report.check("session store")["remedy"],
         "check that the session store runs and that this machine can reach it; the address of Redis or of the \
-         SQL database is `oidc.session.url`"
+         SQL database is `oidc.session.store_url`"
     );
     assert!(!format!("{report:?}").contains("hush"));
 }
@@ -808,28 +808,28 @@ async fn a_session_store_that_cannot_be_used() {
         (
             write_refused,
             "a note cannot be written: Redis answered READONLY",
-            "set `oidc.session.url` to the primary: it is the address of a read-only replica",
+            "set `oidc.session.store_url` to the primary: it is the address of a read-only replica",
         ),
         (
             user_refused,
             "a note cannot be written: Redis answered NOPERM",
-            "allow the user in `oidc.session.url` the keys `~oidc:*` and the commands `+@read +@write \
+            "allow the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write \
              +@scripting +@transaction +@connection`",
         ),
         (
             nobody,
             "the session store is not reachable: Redis answered NOAUTH",
-            "set `oidc.session.url` to an address with the password, such as \
+            "set `oidc.session.store_url` to an address with the password, such as \
              `redis://user:password@host:6379`",
         ),
         (
             forgetful,
             "a note that was written is not there",
             "check that the session store runs and that this machine can reach it; the address of Redis or \
-             of the SQL database is `oidc.session.url`",
+             of the SQL database is `oidc.session.store_url`",
         ),
     ] {
-        tool.env("OIDC_SESSION__URL", redis(answer));
+        tool.env("OIDC_SESSION__STORE_URL", redis(answer));
         let report = tool.report(&["doctor"]);
         report.fails_at("session store", finding, remedy);
     }
@@ -840,7 +840,7 @@ async fn a_session_store_that_can_be_used() {
     let provider = TestProvider::start().await;
     let mut tool = app(&provider);
     tool.env("OIDC_SESSION__STORE", "sql")
-        .env("OIDC_SESSION__URL", "sqlite://sessions.db");
+        .env("OIDC_SESSION__STORE_URL", "sqlite://sessions.db");
     let report = tool.report(&["doctor"]);
     assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
     assert_eq!(report.check("session store")["verdict"], "ok");

@@ -429,7 +429,7 @@ async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
     }
 }
 
-/// `session.lifetime` is shorter than yesterday, at this node or at all, and may be longer tomorrow.
+/// `session.absolute_timeout` is shorter than yesterday, at this node or at all, and may be longer tomorrow.
 #[rocket::async_test]
 async fn an_end_is_noted_for_as_long_as_any_session_lives() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
@@ -438,10 +438,10 @@ async fn an_end_is_noted_for_as_long_as_any_session_lives() {
         let clock = Clock::standing();
         let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
         let mut before = node(&store, true);
-        before.settings.lifetime = hours(24);
-        before.settings.idle = hours(24);
+        before.settings.absolute_timeout = hours(24);
+        before.settings.idle_timeout = hours(24);
         let mut today = node_with(&store, true, keys);
-        today.settings.lifetime = hours(1);
+        today.settings.absolute_timeout = hours(1);
         let one = sent(&before, &begun(&before).await).await;
         begun(&today).await;
         let owner = today.names.subject(ISSUER, "alice");
@@ -517,7 +517,7 @@ async fn a_session_in_a_store_keeps_its_owners() {
     assert_eq!(stored().await, (2, owners.clone()));
 
     current = sessions.load(current.name()).await.unwrap().unwrap();
-    let later = now() + sessions.settings.idle / 2;
+    let later = now() + sessions.settings.idle_timeout / 2;
     assert!(sessions.touch(&mut current, later).await);
     let stored = store.load(current.name()).await.unwrap().unwrap();
     assert_eq!((stored.version, &stored.owners), (3, &owners));
@@ -528,7 +528,7 @@ async fn a_session_in_a_store_keeps_its_owners() {
 async fn one_of_many_requests_notes_the_use() {
     let sessions = node(&store(), true);
     let current = begun(&sessions).await;
-    let tenth = sessions.settings.idle / 10;
+    let tenth = sessions.settings.idle_timeout / 10;
     let touched = async |after: Duration| {
         let mut copy = current.clone();
         let is_touched = sessions.touch(&mut copy, now() + after).await;
@@ -675,10 +675,10 @@ async fn a_session_ends_at_the_earlier_of_two_lifetimes() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
     for (then, today, expected) in [(12, 2, 2), (2, 12, 2), (12, 12, 12)] {
         let mut sessions = node(&store(), true);
-        sessions.settings.idle = hours(24);
-        sessions.settings.lifetime = hours(then);
+        sessions.settings.idle_timeout = hours(24);
+        sessions.settings.absolute_timeout = hours(then);
         let current = begun(&sessions).await;
-        sessions.settings.lifetime = hours(today);
+        sessions.settings.absolute_timeout = hours(today);
         let at = |after| sessions.check_times(&current, current.started() + after);
         assert_eq!(at(hours(expected) - Duration::from_secs(2)), Ok(()));
         assert_eq!(at(hours(expected)), Err(SignedOut::LifetimeEnded));
@@ -973,20 +973,20 @@ async fn a_session_in_cookies_ends_whatever_the_clock_says() {
 #[rocket::async_test]
 async fn a_generation_is_known_until_the_session_ends() {
     let mut sessions = single_node();
-    sessions.settings.idle = sessions.settings.lifetime + AFTER_SEEN;
+    sessions.settings.idle_timeout = sessions.settings.absolute_timeout + AFTER_SEEN;
     let clock = Clock::standing();
     sessions.store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
     let first = begun(&sessions).await;
     let older = sent(&sessions, &first).await;
     let tokens = tokens("new", json!({}));
     // The setting is shorter for a while.
-    let lifetime = sessions.settings.lifetime;
-    sessions.settings.lifetime = lifetime / 6;
+    let lifetime = sessions.settings.absolute_timeout;
+    sessions.settings.absolute_timeout = lifetime / 6;
     let advance = sessions.advance(&first, Session::clone(&first), tokens, clock.now());
     let next = advance.await.unwrap().unwrap();
-    sessions.settings.lifetime = lifetime;
+    sessions.settings.absolute_timeout = lifetime;
     let newer = sent(&sessions, &next).await;
-    let end = first.started() + sessions.settings.lifetime;
+    let end = first.started() + sessions.settings.absolute_timeout;
     let last = end - Duration::from_millis(1);
     clock.advance((last - clock.now()).try_into().unwrap());
     assert_eq!(found_at(&sessions, &newer, last).await, Ok(()));
@@ -1029,9 +1029,9 @@ async fn a_session_that_is_over_is_not_found_by_its_name() {
     let current = begun(&sessions).await;
     let at = |after: Duration| sessions.by_name(current.name(), now() + after);
     assert!(at(Duration::ZERO).await.is_ok());
-    let idle = at(sessions.settings.idle).await;
+    let idle = at(sessions.settings.idle_timeout).await;
     assert_eq!(idle.map(drop), Err(SignedOut::Idle));
-    let over = at(sessions.settings.lifetime).await;
+    let over = at(sessions.settings.absolute_timeout).await;
     assert_eq!(over.map(drop), Err(SignedOut::LifetimeEnded));
 }
 
@@ -1041,14 +1041,20 @@ async fn no_duration_is_too_long() {
     for is_in_cookies in [true, false] {
         for life in [Duration::MAX, Duration::from_secs(u64::MAX / 1000)] {
             let mut sessions = node(&store(), is_in_cookies);
-            (sessions.settings.idle, sessions.settings.lifetime) = (life, life);
+            (
+                sessions.settings.idle_timeout,
+                sessions.settings.absolute_timeout,
+            ) = (life, life);
             let mut current = begun(&sessions).await;
             assert!(!sessions.touch(&mut current, now()).await);
             assert!(advanced(&sessions, &current, "new").await.is_some());
             let cookies = sent(&sessions, &current).await;
             assert_eq!(found_at(&sessions, &cookies, now()).await, Ok(()));
             let mut single = single_node();
-            (single.settings.idle, single.settings.lifetime) = (life, life);
+            (
+                single.settings.idle_timeout,
+                single.settings.absolute_timeout,
+            ) = (life, life);
             let current = begun(&single).await;
             assert!(advanced(&single, &current, "new").await.is_some());
             assert_eq!(
@@ -1107,10 +1113,10 @@ async fn an_end_is_noted_for_as_long_as_refreshes_made_sessions_live() {
     let clock = Clock::standing();
     let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
     let mut before = node(&store, true);
-    before.settings.lifetime = hours(24);
-    before.settings.idle = hours(24);
+    before.settings.absolute_timeout = hours(24);
+    before.settings.idle_timeout = hours(24);
     let mut today = node(&store, true);
-    today.settings.lifetime = hours(1);
+    today.settings.absolute_timeout = hours(1);
     let first = begun_until(&before, 600).await;
     let next = sent(&before, &moved(&before, &first, 23 * 3600).await).await;
     end_all(&today, &today.names.subject(ISSUER, "alice")).await;
