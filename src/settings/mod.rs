@@ -45,7 +45,7 @@ pub(crate) use self::{
     authorization_parameters::is_reserved,
     insecure_http_hosts::InsecureHttpHosts,
     insecure_settings::InsecureSetting,
-    mode::{GivenEndpoints, MetadataSource, Mode, Registration, Surroundings},
+    mode::{GivenEndpoints, MetadataSource, Mode, Registration, RocketConfig},
     resource_server::resource_identifier,
     session::StoreUrl,
     site::Site,

@@ -17,9 +17,9 @@ use super::{
 };
 use crate::{Secret, token::ClientKey};
 
-/// What the launch knows beside the table.
+/// What matters of the configuration of Rocket itself.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Surroundings {
+pub(crate) struct RocketConfig {
     /// Whether the selected profile is Rocket's debug profile.
     pub debug: bool,
     pub port: u16,
@@ -27,9 +27,9 @@ pub(crate) struct Surroundings {
     pub tls: bool,
 }
 
-impl Surroundings {
-    pub(crate) fn of(figment: &Figment) -> Surroundings {
-        Surroundings {
+impl RocketConfig {
+    pub(crate) fn of(figment: &Figment) -> RocketConfig {
+        RocketConfig {
             debug: *figment.profile() == Config::DEBUG_PROFILE,
             port: figment.extract_inner("port").unwrap_or(8000),
             tls: figment.find_value("tls").is_ok(),
@@ -100,11 +100,11 @@ pub(crate) struct GivenEndpoints {
 impl Settings {
     /// What the settings ask for. When a development provider was asked for, it runs by now, and its
     /// `issuer` and `client_id` are filled in.
-    pub(crate) fn mode(&self, surroundings: &Surroundings) -> Result<Mode, SettingsError> {
+    pub(crate) fn mode(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
         self.check()?;
-        self.check_dev_provider(surroundings)?;
+        self.check_dev_provider(rocket_config)?;
         if !self.enabled {
-            return self.disabled(surroundings);
+            return self.disabled(rocket_config);
         }
         let client_secrets = self.client_secrets()?;
         let registration = self.registration(client_secrets.as_deref())?;
@@ -114,7 +114,7 @@ impl Settings {
         self.check_authentication(&registration)?;
         Ok(Mode::RelyingParty {
             registration,
-            site: self.site(surroundings)?,
+            site: self.site(rocket_config)?,
         })
     }
 
@@ -122,10 +122,10 @@ impl Settings {
     #[cfg(feature = "dev-provider")]
     pub(crate) fn dev_provider_to_start(
         &self,
-        surroundings: &Surroundings,
+        rocket_config: &RocketConfig,
     ) -> Result<Option<&super::DevProviderSettings>, SettingsError> {
         self.check()?;
-        self.check_dev_provider(surroundings)?;
+        self.check_dev_provider(rocket_config)?;
         let Some(dev_provider) = self.dev_provider.as_ref().filter(|_| self.enabled) else {
             return Ok(None);
         };
@@ -146,10 +146,10 @@ impl Settings {
         Ok(Some(dev_provider))
     }
 
-    fn check_dev_provider(&self, surroundings: &Surroundings) -> Result<(), SettingsError> {
+    fn check_dev_provider(&self, rocket_config: &RocketConfig) -> Result<(), SettingsError> {
         let is_absent = self.dev_provider.is_none();
         self.ensure(
-            is_absent || surroundings.debug,
+            is_absent || rocket_config.debug,
             "dev_provider",
             "the development provider starts in the debug profile only",
             "remove `dev_provider` and set `issuer`, or select the profile with ROCKET_PROFILE=debug",
@@ -162,10 +162,10 @@ impl Settings {
         )
     }
 
-    fn disabled(&self, surroundings: &Surroundings) -> Result<Mode, SettingsError> {
+    fn disabled(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
         let profile = Some(&self.testing_profile).filter(|profile| !profile.is_empty());
         self.ensure(
-            profile.is_none() || surroundings.debug || self.insecure_testing_profile,
+            profile.is_none() || rocket_config.debug || self.insecure_testing_profile,
             "testing_profile",
             "outside the debug profile, every visitor would be this user",
             "set `enabled = true`, or remove `testing_profile`; a closed test environment may set \

@@ -16,7 +16,7 @@ use super::{RecordedRequest, runtime::block_on};
 use crate::{
     Clock, Endpoint, LaunchError, Secret, Settings,
     dev_provider::{DevClient, InProcessProvider, Retouch, Statement, Unsuitable},
-    settings::{Answers, InProcess, NoAnswer, StoreKind, Surroundings, TokenEndpointAuthMethod},
+    settings::{Answers, InProcess, NoAnswer, RocketConfig, StoreKind, TokenEndpointAuthMethod},
 };
 
 /// The issuer. Nothing of this name is ever looked up (RFC 6761 §6.2).
@@ -288,10 +288,10 @@ impl TestProvider {
     pub(crate) async fn take_over(
         &self,
         settings: &mut Settings,
-        surroundings: &Surroundings,
+        rocket_config: &RocketConfig,
     ) -> Result<(), LaunchError> {
         let is_told = settings.base_url.is_some() || settings.overwrite_redirect_uri.is_some();
-        if !is_told && !surroundings.debug {
+        if !is_told && !rocket_config.debug {
             settings.base_url = Url::parse(BASE_URL).ok();
         }
         // It knows the app by a secret, and has one way to be asked.
@@ -323,7 +323,7 @@ impl TestProvider {
         settings.client_secret = Some(client_secret.clone());
         settings.http.in_process = Some(InProcess(Arc::new(self.clone())));
 
-        let site = settings.site(surroundings)?;
+        let site = settings.site(rocket_config)?;
         let client = DevClient {
             redirect_uri: site.redirect_uri.to_string(),
             base_url: site.base_url,

@@ -61,7 +61,7 @@ impl Doctor {
                 self.report.ok(CHECK, "sessions outlive a restart");
                 Some(key)
             }
-            Ok((key, _)) if app.surroundings.debug => {
+            Ok((key, _)) if app.rocket_config.debug => {
                 self.report
                     .ok(CHECK, "made anew at each launch, which ends all sessions");
                 Some(key)

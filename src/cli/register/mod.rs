@@ -25,7 +25,7 @@ use super::{Failure, terminal::Terminal};
 use crate::{
     ProviderError, Secret,
     provider::{Metadata, Provider, RegisteredClient},
-    settings::{ClientSecrets, MetadataSource, Registration, Settings, Surroundings},
+    settings::{ClientSecrets, MetadataSource, Registration, RocketConfig, Settings},
 };
 
 /// The default of the setting `mount`.
@@ -246,12 +246,12 @@ impl Arguments {
         settings.issuer = None;
         settings.client_id = None;
         settings.client_secrets = Some(ClientSecrets::File(path.to_owned()));
-        let surroundings = Surroundings {
+        let rocket_config = RocketConfig {
             debug: client.is_plain_http(),
             port: 0,
             tls: false,
         };
-        settings.mode(&surroundings)?;
+        settings.mode(&rocket_config)?;
         Ok(())
     }
 

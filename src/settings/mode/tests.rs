@@ -12,13 +12,13 @@ use crate::{
     token::SigningAlgorithm,
 };
 
-const DEBUG: Surroundings = Surroundings {
+const DEBUG: RocketConfig = RocketConfig {
     debug: true,
     port: 8000,
     tls: false,
 };
 
-const RELEASE: Surroundings = Surroundings {
+const RELEASE: RocketConfig = RocketConfig {
     debug: false,
     ..DEBUG
 };
@@ -49,8 +49,8 @@ fn registration(settings: &Settings) -> Registration {
 }
 
 #[track_caller]
-fn refused(settings: &Settings, surroundings: &Surroundings, error: &str, remedy: &str) {
-    let found = settings.mode(surroundings).unwrap_err();
+fn refused(settings: &Settings, rocket_config: &RocketConfig, error: &str, remedy: &str) {
+    let found = settings.mode(rocket_config).unwrap_err();
     assert_eq!(
         (found.to_string().as_str(), found.remedy()),
         (error, remedy)
