@@ -202,6 +202,9 @@ fn every_setting_in_the_environment() {
     let settings = extract("", &[("OIDC_ISSUERS", table), ("OIDC_TOKEN_CACHE", "7")]).unwrap();
     assert_eq!(settings.issuers["partner"].audience, ["a"]);
     assert_eq!(settings.token_cache, CacheSize::Entries(7));
+    let table = r#"{issuer="https://partner.example.com",audience="a"}"#;
+    let settings = extract("", &[("OIDC_ISSUERS__PARTNER", table)]).unwrap();
+    assert_eq!(settings.issuers["partner"].audience, ["a"]);
     let settings = extract("[default.oidc]\ntoken_cache = true", &[]).unwrap();
     assert_eq!(settings.token_cache, CacheSize::Flag(true));
 }

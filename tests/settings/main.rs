@@ -569,3 +569,39 @@ fn all_errors_are_told_at_once() {
         ]
     );
 }
+
+/// Whatever is wrong with the value, and whoever looks at the error.
+#[test]
+fn no_error_shows_a_secret() {
+    for line in [
+        "client_secret = [\"hush\"]",
+        "client_secret = { a = \"hush\" }",
+        "client_secret = \"two\\nhush\"",
+        "client_secret_file = [\"hush\"]",
+        "previous_secret_keys = \"hush\"",
+        "previous_secret_keys = [[\"hush\"]]",
+        "previous_secret_keys = { a = \"hush\" }",
+        "client_secrets = [\"hush\"]",
+        "client_secrets = \"{hush\"",
+        "client_secrets = { web = \"hush\" }",
+        "client_secrets = { web = { client_secret = [\"hush\"] } }",
+        "client_secrets = { client_secret = \"two\\nhush\" }",
+        "client_secrets = { client_secert = \"hush\" }",
+        "session = { store_url = \"hush\" }",
+        "session = { store_url = [\"hush\"] }",
+        "session = { store_url = \"redis://:hush@\" }",
+        "session = { url = \"redis://:hush@localhost\" }",
+        "base_url = \"https://me:hush@app.example\"",
+        "issuer = \"https://me:hush@op.example\"",
+    ] {
+        let error = extract(&format!("[default.oidc]\n{line}"), &[]).unwrap_err();
+        let shown = format!("{error} {error:?} {}", error.remedy());
+        assert!(!shown.contains("hush"), "{line}: {shown}");
+        let value = line.split_once(" = ").unwrap();
+        let variable = (format!("OIDC_{}", value.0.to_uppercase()), value.1);
+        if let Err(error) = extract("", &[(&variable.0, variable.1)]) {
+            let shown = format!("{error} {error:?} {}", error.remedy());
+            assert!(!shown.contains("hush"), "{line}: {shown}");
+        }
+    }
+}
