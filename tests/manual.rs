@@ -174,6 +174,7 @@ fn every_word_about_settings_is_on_the_page() {
         "client_secrets",
         "declaration",
         "dev_provider",
+        "duration",
         "environment",
         "insecure_http_hosts",
         "insecure_settings",

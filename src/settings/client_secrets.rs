@@ -34,7 +34,7 @@ pub enum ClientSecrets {
 settings! {
     /// The `web` object of a `client_secrets.json`.
     ///
-    /// What is set directly, such as `issuer`, goes before what is in here. When `auth_uri`, `token_uri` and
+    /// What is set directly, such as `issuer`, takes precedence over what is in here. When `auth_uri`, `token_uri` and
     /// `jwks_uri` are all there, for the issuer in use, nothing is discovered; otherwise discovery gives all
     /// endpoints and those in here are not used. ClientSecretsTable with other names are ignored, unless they look like
     /// one of these misspelt.

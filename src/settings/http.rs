@@ -2,10 +2,7 @@
 
 use std::time::Duration;
 
-use super::{
-    declaration::settings,
-    value::{AboveZero, AtLeastOne},
-};
+use super::{declaration::settings, duration::AboveZero, value::AtLeastOne};
 
 settings! {
     /// The settings of the table `oidc.http`: requests to the provider.

@@ -1,8 +1,8 @@
 //! The settings: the `oidc` table of the profile and its environment variables, parsed into valid values.
 //!
 //! They are read from Rocket's own figment, so from `Rocket.toml` and `ROCKET_OIDC={…}`, then from
-//! environment variables: `OIDC_CLIENT_SECRET` is `client_secret`, `OIDC_SESSION__IDLE_TIMEOUT` is `idle` in the
-//! table `session`. A variable wins over files in every profile; tables are merged member by member.
+//! environment variables: `OIDC_CLIENT_SECRET` is `client_secret`, `OIDC_SESSION__IDLE_TIMEOUT` is `idle_timeout`
+//! in the table `session`. A variable wins over files in every profile; tables are merged member by member.
 //! A string setting takes the variable's text as it is, a table or list is written in JSON or as
 //! `{sub="alice",groups=["staff"]}`.
 //!
@@ -15,6 +15,9 @@
 //!
 //! Unknown names in a file abort the launch; an unknown `OIDC_*` variable is a warning, because
 //! platforms inject such names.
+
+// A setting is declared once, below or in the file of its table. It has a row in docs/manual/settings.md too, with the
+// same default, which a test compares.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -31,14 +34,15 @@ use self::{
     authorization_parameters::Parameters,
     declaration::{Parser, settings},
     dev_provider::DevProvider,
+    duration::AboveZero,
     environment::Environment,
     error::Origins,
     insecure_http_hosts::HttpHost,
     presets::NameOrTable,
     trusted_proxies::ProxyAddress,
     value::{
-        AboveZero, AccessTokenAlgorithm, Between, Claims, Credential, ExactUrl, FormerKey, Issuer,
-        MountPath, PathOrUrl, Realm, Resource, RolesClaim, Scope, SomeWords, Text, Words,
+        AccessTokenAlgorithm, Between, Claims, Credential, ExactUrl, FormerKey, Issuer, MountPath,
+        PathOrUrl, Realm, Resource, RolesClaim, Scope, SomeWords, Text, Words,
     },
 };
 pub(crate) use self::{
@@ -72,6 +76,7 @@ mod check;
 mod client_secrets;
 mod declaration;
 mod dev_provider;
+mod duration;
 mod environment;
 mod error;
 mod http;
@@ -111,12 +116,12 @@ settings! {
         /// _Default:_ `false`
         pub insecure_testing_profile: bool = false,
         /// The client's registration: the path of a `client_secrets.json`, relative to the file that names it,
-        /// or the same as a table, with or without `web`. What is set directly goes before it.
+        /// or the same as a table, with or without `web`. What is set directly takes precedence.
         ///
         /// _Default:_ none
         pub client_secrets: Option<ClientSecrets> = None,
         /// A provider that is known by its name, as a string or a table: it stands for `issuer` and what else
-        /// that provider asks for. What is set directly goes before it. See [`ProviderPreset`].
+        /// that provider asks for. What is set directly takes precedence. See [`ProviderPreset`].
         ///
         /// _Default:_ none
         pub provider: Option<ProviderPreset> as Option<NameOrTable> = None,
@@ -490,7 +495,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// As [`extract`](Self::extract), with what is to be told about variables that are no settings.
+    /// As [`extract`](Self::extract), with a warning for each variable that is not a setting.
     pub(crate) fn read(figment: &Figment) -> Result<(Settings, Vec<String>), SettingsError> {
         let environment = Environment::read(std::env::vars_os())?;
         let ignored = environment.ignored.clone();

@@ -8,7 +8,8 @@ use url::Url;
 use super::{
     CacheSize, Settings, SettingsError,
     declaration::settings,
-    value::{AboveZero, AtLeastOne, Between, CookieName, Words},
+    duration::AboveZero,
+    value::{AtLeastOne, Between, CookieName, Words},
 };
 use crate::Secret;
 

@@ -1,11 +1,8 @@
 //! The types of settings: how their values are written, parsed and checked.
 
-use std::{collections::BTreeMap, marker::PhantomData, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, marker::PhantomData, path::PathBuf};
 
-use figment::{
-    error::{Actual, Kind},
-    value::Value,
-};
+use figment::{error::Kind, value::Value};
 use serde::{Deserialize, de::IntoDeserializer};
 use serde_json::{Map, Value as Json};
 use url::{Host, Url};
@@ -21,9 +18,6 @@ use crate::{
     keys::{SecretKey, SecretKeyError},
     token::{Accepts, AudienceClaim, ClaimPath, SigningAlgorithm, UnknownAlgorithm},
 };
-
-/// Far beyond any sensible value, and far from where dates overflow.
-const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 fn other_type<T>(value: &Value) -> Result<T, Invalid> {
     Err(Invalid::Type(value.to_actual()))
@@ -325,12 +319,6 @@ refined! {
                 || Url::parse(text).is_ok_and(|url| is_https_or_loopback(&url))),
         format!("{text:?} is neither a local path nor an https URL"),
         "write a path such as `/goodbye`, or an absolute URL with `https`";
-
-    /// A duration that is not zero.
-    AboveZero: Duration,
-        |duration| !duration.is_zero(),
-        "the duration is zero",
-        "write a longer duration";
 }
 
 /// Whether a path means the same in a route of this app as in a URL.
@@ -416,28 +404,6 @@ impl SettingType for PathBuf {
     }
 }
 
-/// Seconds as a number, or a text such as `10m`.
-impl SettingType for Duration {
-    type Value = Duration;
-    const SYNTAX: Syntax = syntax::DURATION;
-
-    fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Duration, Invalid> {
-        let text = match value.to_actual() {
-            Actual::Str(text) => text,
-            Actual::Unsigned(seconds) => seconds.to_string(),
-            Actual::Signed(seconds) => seconds.to_string(),
-            other => return Err(Invalid::Type(other)),
-        };
-        parse_duration(&text).map_err(|cause| {
-            Invalid::new(
-                cause,
-                "write seconds, or numbers with the units `d`, `h`, `m`, `s` and `ms` in this \
-                 order, as in `90`, `10m` or `1h30m`",
-            )
-        })
-    }
-}
-
 /// A table of anything, as JSON.
 pub(super) fn object(value: &Value) -> Result<Map<String, Json>, Invalid> {
     value.deserialize().or_else(|_| other_type(value))
@@ -459,7 +425,7 @@ impl SettingType for Anything {
     }
 }
 
-/// The claims of a user; none stands for no user.
+/// The claims of a user; without any there is no user.
 pub(super) struct Claims;
 
 impl SettingType for Claims {
@@ -492,57 +458,6 @@ pub(super) fn subject(claims: &Map<String, Json>) -> Option<&str> {
     subject.filter(|subject| !subject.is_empty())
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    const UNITS: [(&str, u64); 5] = [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ];
-    let malformed = || format!("{text:?} is not a duration");
-    let too_long = || format!("{text:?} is longer than a hundred years");
-
-    let mut rest = text.trim();
-    if rest.starts_with('-') {
-        return Err(format!("{text:?} is negative"));
-    }
-    let mut total = Duration::ZERO;
-    let mut units = UNITS.as_slice();
-    while {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (number, after) = rest.split_at(digits);
-        let letters = after.len()
-            - after
-                .trim_start_matches(|c: char| c.is_ascii_lowercase())
-                .len();
-        let (unit, after) = after.split_at(letters);
-        // A bare number is seconds, if there is nothing else.
-        let unit = match unit {
-            "" if number.len() == text.trim().len() => "s",
-            unit => unit,
-        };
-        let position = units.iter().position(|(name, _)| *name == unit);
-        let position = position.ok_or_else(malformed)?;
-        if number.is_empty() {
-            return Err(malformed());
-        }
-        let milliseconds = number
-            .parse::<u64>()
-            .ok()
-            .and_then(|number| number.checked_mul(units[position].1))
-            .ok_or_else(too_long)?;
-        total = total.saturating_add(Duration::from_millis(milliseconds));
-        units = &units[position + 1..];
-        rest = after;
-        !rest.is_empty()
-    } {}
-    match total > MAX_DURATION {
-        true => Err(too_long()),
-        false => Ok(total),
-    }
-}
-
 /// Whether a URL's host is this machine by its name: `localhost`, `*.localhost`, `127.0.0.0/8`, `[::1]`.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
@@ -561,45 +476,6 @@ pub(crate) fn is_https_or_loopback(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_in_every_form() {
-        for (text, milliseconds) in [
-            ("90", 90_000),
-            ("0", 0),
-            ("45s", 45_000),
-            ("10m", 600_000),
-            ("1h30m", 5_400_000),
-            ("12h", 43_200_000),
-            ("7d", 604_800_000),
-            ("500ms", 500),
-            ("1m500ms", 60_500),
-            (" 5s ", 5_000),
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(milliseconds)),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn durations_refused() {
-        for text in [
-            "", "m", "10x", "1.5h", "10 m", "30m1h", "1h30", "1m1m", "+5", "١s",
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Err(format!("{text:?} is not a duration"))
-            );
-        }
-        assert_eq!(parse_duration("-5"), Err("\"-5\" is negative".to_owned()));
-        for text in ["99999999999999999999s", "18446744073709551615d", "36501d"] {
-            let cause = format!("{text:?} is longer than a hundred years");
-            assert_eq!(parse_duration(text), Err(cause));
-        }
-    }
 
     #[test]
     fn loopback_names() {

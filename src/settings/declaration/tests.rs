@@ -105,7 +105,7 @@ fn nearest_finds_misspelt_shortened_and_flask_names() {
     }
 }
 
-/// The rule of the names: what begins with `insecure_` is told at launch.
+/// The rule of the names: a setting that begins with `insecure_` is a warning at launch.
 #[test]
 fn every_insecure_setting_has_its_warning() {
     let mut count = 0;
