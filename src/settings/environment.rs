@@ -25,15 +25,15 @@ pub(super) struct Environment {
     values: Dict,
     /// The variable that gave each key.
     names: BTreeMap<String, String>,
-    /// What to tell about variables with our prefix that are no settings.
+    /// A warning for each variable with our prefix that is not a setting.
     pub(super) ignored: Vec<String>,
+    /// The variables that cannot be read.
+    pub(super) errors: Vec<SettingsError>,
 }
 
 impl Environment {
     /// Reads the variables whose names start with `OIDC_`, in any case.
-    pub(super) fn read(
-        variables: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Environment, SettingsError> {
+    pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
         let mut found: Vec<(String, String, OsString)> = Vec::new();
         for (name, value) in variables {
             let Ok(name) = name.into_string() else {
@@ -54,28 +54,37 @@ impl Environment {
             values: Dict::new(),
             names: BTreeMap::new(),
             ignored: Vec::new(),
+            errors: Vec::new(),
         };
         for (key, name, value) in found {
             let Some(setting) = Setting::find(&key) else {
                 environment.ignored.push(ignored(&key, &name));
                 continue;
             };
-            let text = value.into_string().map_err(|_| {
-                SettingsError::new(
-                    Origin::variable(&key, &name),
-                    "the value is not valid UTF-8",
-                    format!("set {name} to a text in UTF-8, or unset it"),
-                )
-            })?;
-            let value = parse(&setting.syntax, text).map_err(|cause| {
-                let remedy =
-                    format!("correct the value of {name}, in JSON or as `{{key=\"value\"}}`");
-                SettingsError::new(Origin::variable(&key, &name), cause, remedy)
-            })?;
-            insert(&mut environment.values, &key, value);
-            environment.names.insert(key, name);
+            let value = match value.into_string() {
+                Ok(text) => parse(&setting.syntax, text).ok_or_else(|| {
+                    let cause = "the value starts like a table or list, but is none";
+                    let remedy =
+                        format!("correct the value of {name}, in JSON or as `{{key=\"value\"}}`");
+                    (cause, remedy)
+                }),
+                Err(_) => {
+                    let remedy = format!("set {name} to a text in UTF-8, or unset it");
+                    Err(("the value is not valid UTF-8", remedy))
+                }
+            };
+            match value {
+                Ok(value) => {
+                    insert(&mut environment.values, &key, value);
+                    environment.names.insert(key, name);
+                }
+                Err((cause, remedy)) => {
+                    let error = SettingsError::new(Origin::variable(&key, &name), cause, remedy);
+                    environment.errors.push(error);
+                }
+            }
         }
-        Ok(environment)
+        environment
     }
 }
 
@@ -98,17 +107,17 @@ impl Provider for Environment {
     }
 }
 
-/// Reads one value.
-fn parse(syntax: &Syntax, text: String) -> Result<Value, &'static str> {
+/// Reads one value; `None` if it starts like a table or list, but is none.
+fn parse(syntax: &Syntax, text: String) -> Option<Value> {
     let value = text.trim();
     if value.starts_with(|first| syntax.brackets.contains(first)) {
-        return structure(&text).ok_or("the value starts like a table or list, but is none");
+        return structure(&text);
     }
     let flags = [("true", true), ("false", false)];
     let flag = flags
         .iter()
         .find(|(name, _)| value.eq_ignore_ascii_case(name));
-    Ok(match (syntax.variable, flag) {
+    Some(match (syntax.variable, flag) {
         (Variable::Raw, _) => Value::from(text),
         (Variable::Flag, Some((_, flag))) => Value::from(*flag),
         (Variable::Flag | Variable::Parsed, _) => text.parse().unwrap_or(Value::from(text)),
@@ -159,7 +168,7 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Environment {
-        Environment::read(variables.iter().map(|(k, v)| (k.into(), v.into()))).unwrap()
+        Environment::read(variables.iter().map(|(k, v)| (k.into(), v.into())))
     }
 
     #[test]
@@ -238,9 +247,9 @@ mod tests {
             "OIDC_CLIENT_SECRETS".into(),
             "{web={client_secret=hush".into(),
         )];
-        let error = Environment::read(variables).unwrap_err();
+        let errors = Environment::read(variables).errors;
         assert_eq!(
-            error.to_string(),
+            errors[0].to_string(),
             "`oidc.client_secrets` in environment variable OIDC_CLIENT_SECRETS: the value starts \
              like a table or list, but is none"
         );

@@ -67,6 +67,13 @@ impl SettingsError {
         &self.others
     }
 
+    /// This error and the others, each by itself.
+    pub(super) fn each(&self) -> Vec<SettingsError> {
+        let mut first = self.clone();
+        let others = std::mem::take(&mut first.others);
+        std::iter::once(first).chain(others).collect()
+    }
+
     /// All errors as one, the first with the others; `Ok` when there is none.
     pub(super) fn all(
         errors: impl IntoIterator<Item = SettingsError>,

@@ -497,8 +497,9 @@ impl Settings {
 
     /// As [`extract`](Self::extract), with a warning for each variable that is not a setting.
     pub(crate) fn read(figment: &Figment) -> Result<(Settings, Vec<String>), SettingsError> {
-        let environment = Environment::read(std::env::vars_os())?;
-        let ignored = environment.ignored.clone();
+        let mut environment = Environment::read(std::env::vars_os());
+        let ignored = std::mem::take(&mut environment.ignored);
+        let unreadable = std::mem::take(&mut environment.errors);
         // `focus` below would silently skip what is not a table.
         match figment.find_value("oidc") {
             Ok(value) if value.as_dict().is_none() => {
@@ -508,7 +509,10 @@ impl Settings {
             _ => {}
         }
         let figment = figment.focus("oidc").merge(environment);
-        let mut settings = Settings::parse_table(&figment)?;
+        let parsed = Settings::parse_table(&figment);
+        let errors = parsed.as_ref().err().map(SettingsError::each);
+        SettingsError::all(unreadable.into_iter().chain(errors.into_iter().flatten()))?;
+        let mut settings = parsed?;
         if let Some(expansion) = settings.expansion()? {
             settings = Settings::parse_table(&figment.join(expansion))?;
         }

@@ -566,9 +566,12 @@ async fn settings_come_from_where_the_fairing_has_them() {
          nearest is OIDC_CLIENT_ID"
     );
 
-    tool.write("Rocket.toml", "[default.oidc]\nscope = \"openid\"\n");
+    tool.write(
+        "Rocket.toml",
+        "[default.oidc]\nscope = \"openid\"\nenabled = 1\n",
+    );
     let report = tool.report(&["doctor"]);
-    assert_eq!(report.with("failure"), ["settings"]);
+    assert_eq!(report.with("failure"), ["settings", "settings"]);
     assert_eq!(
         report.check("settings")["remedy"],
         "write `scopes` instead, or remove `scope`"

@@ -532,17 +532,21 @@ fn all_errors_are_told_at_once() {
     let toml = "[default.oidc]\nclientid = \"x\"\nenabled = 1\nmount = \"oidc\"\n\
                 [default.oidc.session]\nidle_timeout = 0\nzebra = 1\n\
                 [default.oidc.issuers.partner]\naudience = [\"a\", 1]";
-    let variables = [("OIDC_SESSION__STORE", "disk")];
+    let variables = [
+        ("OIDC_SESSION__STORE", "disk"),
+        ("OIDC_TESTING_PROFILE", "{sub="),
+    ];
     let error = extract(toml, &variables).unwrap_err();
     assert_eq!(
         error.cause(),
-        "there is no setting `clientid` in `oidc`",
+        "the value starts like a table or list, but is none",
         "{error}"
     );
     let others: Vec<_> = error.others().iter().map(ToString::to_string).collect();
     assert_eq!(
         others,
         [
+            "`default.oidc.clientid` in Rocket.toml: there is no setting `clientid` in `oidc`",
             "`default.oidc.enabled` in Rocket.toml: expected `true` or `false`, found the number `1`",
             "`default.oidc.mount` in Rocket.toml: \"oidc\" is not a path to mount at",
             "`default.oidc.issuers.partner` in Rocket.toml: `issuer` is missing",

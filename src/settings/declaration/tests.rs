@@ -8,7 +8,7 @@ use crate::settings::{environment::Environment, syntax};
 fn read(variables: &[(String, String)]) -> Settings {
     let variables = variables.iter();
     let environment = Environment::read(variables.map(|(name, text)| (name.into(), text.into())));
-    Settings::parse_table(&Figment::from(environment.unwrap())).unwrap()
+    Settings::parse_table(&Figment::from(environment)).unwrap()
 }
 
 /// The default in the documentation of a setting, if it is one value.
