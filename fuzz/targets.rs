@@ -14,11 +14,11 @@ use rocket::{
     routes,
 };
 use rocket_openidconnect::{
-    LoggedIn, Oidc,
-    internals::{
+    __private::{
         AccessTokens, SessionCookies, accepts_metadata, accepts_response, attempt, browser,
         is_bearer, object, token_reply, usable_keys,
     },
+    LoggedIn, Oidc,
 };
 
 const NOW: i64 = 1_700_000_000;
@@ -176,7 +176,7 @@ pub fn return_to(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
-    let address = rocket_openidconnect::internals::return_to(text);
+    let address = rocket_openidconnect::__private::return_to(text);
     assert!(address == "/" || address == text);
     assert!(address.starts_with('/') && !address.starts_with("//"));
     assert!(
@@ -212,7 +212,7 @@ pub fn token_response(data: &[u8]) {
 
 /// UserInfo replies: about the person who was asked about, or refused.
 pub fn user_info(data: &[u8]) {
-    if let Some(claims) = rocket_openidconnect::internals::user_info(data, "alice") {
+    if let Some(claims) = rocket_openidconnect::__private::user_info(data, "alice") {
         assert_eq!(claims.get::<String>("sub").as_deref(), Some("alice"));
     }
 }

@@ -1,8 +1,8 @@
 //! `Oidc`, the fairing: settings, discovery, routes, and what happens to every request and answer.
 
 mod answer;
+mod launch_error;
 mod report;
-mod returned_query;
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,51 +10,33 @@ use rocket::{
     Build, Data, Orbit, Request, Response, Rocket,
     fairing::{self, Fairing, Info, Kind},
     figment::{Figment, providers::Serialized},
-    response::{self, Responder},
+    response::Responder,
 };
 use serde::Deserialize;
 use url::Url;
 
-pub(crate) use returned_query::ReturnedQuery;
-
-use returned_query::PrivatePaths;
+pub use launch_error::LaunchError;
 
 #[cfg(feature = "testing")]
 use crate::testing::TestProvider;
 use crate::{
-    Clock, Events, LaunchError, RelyingParty, SignInFailure,
+    clock::Clock,
     cookies::Cookies,
-    events::{AppEvents, NoEvents},
-    guard::RequestState,
     keys::{KeyRing, SecretKey, SecretKeyError},
     observing,
-    protect::is_protected,
+    pages::ErrorPage,
     provider::Provider,
-    relying_party::{Attempts, Exchanges, PostLogout, Refreshes, Source},
+    relying_party::{
+        AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, Refreshes, RelyingParty,
+        Revocations, Source,
+    },
+    request::{PrivatePaths, SignInFailure},
     resource_server::{self, ResourceServer},
     routes,
     session::{Sessions, store::SessionStore},
     settings::{Mode, Registration, RocketConfig, Settings, Site, TrustedProxies},
     token::Claims,
 };
-
-type RenderFailure =
-    dyn Fn(&Request<'_>, &SignInFailure) -> response::Result<'static> + Send + Sync;
-
-/// The app's page for a sign-in that failed, if it has one; managed.
-#[derive(Clone)]
-pub(crate) struct ErrorPage(Option<Arc<RenderFailure>>);
-
-impl ErrorPage {
-    /// The app's answer, or a status for its catchers; `None` when the app leaves it to us.
-    pub(crate) fn render(
-        &self,
-        request: &Request<'_>,
-        failure: &SignInFailure,
-    ) -> Option<response::Result<'static>> {
-        self.0.as_ref().map(|render| render(request, failure))
-    }
-}
 
 type Customize =
     Box<dyn Fn(Settings) -> Result<Settings, Box<dyn std::error::Error>> + Send + Sync>;
@@ -319,11 +301,24 @@ impl Oidc {
     ) -> Result<RelyingParty, LaunchError> {
         let store = self.session_store.clone();
         let (issuer, _) = source.client();
+        let tenants = match &source {
+            Source::Provider(provider) => provider.registration.tenants.clone(),
+            Source::TestingProfile(_) => None,
+        };
         let sessions = Sessions::open(settings.session.clone(), &cookies, issuer, store, &clock)?
-            .with_front_channel(settings.frontchannel_logout);
+            .with_front_channel(settings.frontchannel_logout)
+            .with_tenants(tenants);
+        let refreshes = Arc::new(Refreshes::new());
+        let sessions = match &source {
+            Source::Provider(provider) => {
+                let revocations = Revocations::new(provider, &refreshes, &clock);
+                sessions.with_revocation(revocations.into_revoke())
+            }
+            Source::TestingProfile(_) => sessions,
+        };
         Ok(RelyingParty {
             sessions: Arc::new(sessions),
-            refreshes: Arc::new(Refreshes::new()),
+            refreshes,
             exchanges: Arc::new(Exchanges::new()),
             attempts: Arc::new(attempts),
             trusted_proxies: Arc::new(TrustedProxies::new(&settings.trusted_proxies)),
@@ -425,12 +420,9 @@ impl Fairing for Oidc {
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         observing::describe();
         if let Some(rp) = rocket.state::<RelyingParty>() {
-            rp.sessions.lift_off();
-            let protected = rocket.routes().filter(|route| is_protected(route));
-            report::report(rp, protected.count()).await;
+            report::report(rp).await;
         }
         if let Some(resource_server) = rocket.state::<ResourceServer>() {
-            resource_server.lift_off();
             let is_alone = rocket.state::<RelyingParty>().is_none();
             report::report_resource_server(resource_server, is_alone).await;
         }
@@ -445,11 +437,8 @@ impl Fairing for Oidc {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        let Some(state) = RequestState::left_by(request) else {
-            return answer::note_sent(request, response);
-        };
         // Boxed: most answers have nothing to add.
-        Box::pin(answer::finish(request, response, state)).await;
+        Box::pin(answer::finish(request, response)).await;
     }
 }
 
@@ -490,8 +479,8 @@ pub(crate) async fn start_dev_provider(
     clock: &Clock,
 ) -> Result<Option<crate::dev_provider::DevProvider>, LaunchError> {
     use crate::{
-        Secret,
         dev_provider::{CLIENT_ID, DevClient, DevProvider},
+        secret::Secret,
     };
 
     let Some(wanted) = settings.dev_provider_to_start(rocket_config)?.cloned() else {

@@ -12,13 +12,13 @@ use crate::{
     session::{self, Session, SessionTokens},
     token::{
         Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, AudienceClaim, ClaimPath,
-        Claims, KeySet, LogoutToken, LogoutTokenExpectations, SigningAlgorithm,
+        Claims, ExpectedIssuer, KeySet, LogoutToken, LogoutTokenExpectations, SigningAlgorithm,
         UnverifiedAccessToken, accept_user_info, parse_object,
     },
 };
 
 /// The settings under `oidc`: the key of each, and its documentation.
-pub fn settings() -> Vec<(String, &'static str)> {
+pub fn documented_settings() -> Vec<(String, &'static str)> {
     crate::settings::documented()
 }
 
@@ -50,6 +50,7 @@ impl AccessTokens {
                 .expect("an empty key set is one"),
             expected: AccessTokenExpectations {
                 issuer: issuer.to_owned(),
+                tenants: None,
                 audience: vec![audience.to_owned()],
                 audience_claim: AudienceClaim::Aud,
                 introspection_needs_audience: true,
@@ -73,7 +74,7 @@ impl AccessTokens {
                 keys_name_more: true,
             };
             let checked = unverified.check(&self.expected, algorithms, false, at(now))?;
-            let verified = unverified.check_signature(&self.keys, algorithms)?;
+            let verified = unverified.check_signature(&self.keys, algorithms, &self.expected)?;
             unverified.accept(checked, verified, &self.expected)
         };
         judge().is_ok_and(|token| token.claims.value("iss").is_some())
@@ -89,7 +90,7 @@ impl AccessTokens {
     /// Whether a logout token is accepted at this time.
     pub fn accept_logout_token(&self, token: &str, now: i64) -> bool {
         let expected = LogoutTokenExpectations {
-            issuer: &self.expected.issuer,
+            issuer: ExpectedIssuer::exactly(&self.expected.issuer),
             client_id: "app",
             trusted_audiences: &[],
             algorithms: &Self::ALGORITHMS,
@@ -200,7 +201,9 @@ pub fn accepts_response(query: &str) -> bool {
         return false;
     };
     let state = response.state.clone();
-    let is_code = response.accept("https://op.example", true).is_ok();
+    let is_code = response
+        .accept(ExpectedIssuer::exactly("https://op.example"), true)
+        .is_ok();
     let is_ours =
         state.is_some_and(|state| SignInAttempt::decrypt(&KEYS, state.expose(), "/oidc").is_ok());
     is_code && is_ours

@@ -11,7 +11,7 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 
-use crate::Secret;
+use crate::secret::Secret;
 
 /// The layout of all encrypted values. A value of another layout is not read.
 const LAYOUT: u8 = 3;

@@ -1,65 +1,71 @@
 #![doc = include_str!("../README.md")]
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 
+mod cache;
 #[cfg(feature = "cli")]
-#[doc(hidden)]
-pub mod cli;
+mod cli;
 mod clock;
 mod code_flow;
 mod cookies;
 #[cfg(feature = "dev-provider")]
 mod dev_provider;
-mod error;
-mod events;
+mod facts;
 mod fairing;
 mod guard;
-mod hash_of_end;
 #[cfg(feature = "__internals")]
-#[doc(hidden)]
 #[allow(missing_docs)]
-pub mod internals;
+mod internals;
 mod keys;
 #[cfg(doc)]
 pub mod manual;
 mod observing;
 mod pages;
+mod printable;
 mod protect;
 mod provider;
 mod relying_party;
+mod request;
 mod resource_server;
 mod routes;
 mod scopes;
 mod secret;
-mod seen_texts;
 mod session;
 pub mod settings;
-mod sign_in_failure;
 #[cfg(feature = "testing")]
 pub mod testing;
-pub mod token;
-mod user;
+mod token;
 
 pub use clock::Clock;
-pub use error::{LaunchError, SignInError};
-pub use events::{Events, LoggedOut, LoginRedirect, Refused, SignedIn};
-pub use fairing::Oidc;
+pub use code_flow::ResponseError;
+pub use fairing::{LaunchError, Oidc};
 pub use guard::{
     Authorized, AuthorizedError, Bearer, Caller, CallerError, LoggedIn, LoggedInError,
     OptionalUser, Policy,
 };
 pub use protect::{protect, protect_with};
 pub use provider::{Endpoint, ProviderError};
-pub use relying_party::{RefreshError, RelyingParty};
+pub use relying_party::{
+    Events, LoggedOut, LoginRedirect, NoAccessToken, RefreshError, Refused, RelyingParty,
+    SignInError, SignedIn, User,
+};
+pub use request::SignInFailure;
 pub use resource_server::{BearerError, BearerUserInfoError};
-#[doc(hidden)]
-pub use scopes::is_scope;
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;
 pub use session::{
     SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, SignedOut, store,
 };
 pub use settings::Settings;
-pub use sign_in_failure::SignInFailure;
-pub use token::Claims;
-pub use user::{AccessTokenError, User};
+pub use token::{Claims, TokenError};
+
+/// For macros of this crate, its own program, benches and fuzz targets. Not part of the public API.
+#[doc(hidden)]
+pub mod __private {
+    #[cfg(feature = "cli")]
+    pub use crate::cli::main;
+    #[cfg(feature = "__internals")]
+    pub use crate::internals::*;
+    pub use crate::scopes::is_scope;
+}

@@ -7,6 +7,8 @@ pub mod apis {}
 pub mod attacks {}
 #[doc = include_str!("../docs/manual/command_line.md")]
 pub mod command_line {}
+#[doc = include_str!("../docs/conformance.md")]
+pub mod conformance {}
 #[doc = include_str!("../docs/manual/defaults.md")]
 pub mod defaults {}
 #[doc = include_str!("../docs/manual/deployment.md")]
@@ -15,21 +17,31 @@ pub mod deployment {}
 pub mod errors {}
 #[doc = include_str!("../docs/manual/events.md")]
 pub mod events {}
+#[doc = include_str!("../docs/manual/examples.md")]
+pub mod examples {}
 #[doc = include_str!("../docs/manual/flask_oidc.md")]
 pub mod flask_oidc {}
+#[doc = include_str!("../docs/glossary.md")]
+pub mod glossary {}
 #[doc = include_str!("../docs/manual/guards.md")]
 pub mod guards {}
 #[doc = include_str!("../docs/manual/logout.md")]
 pub mod logout {}
 #[doc = include_str!("../docs/manual/observing.md")]
 pub mod observing {}
+#[doc = include_str!("../docs/performance.md")]
+pub mod performance {}
 #[doc = include_str!("../docs/manual/providers.md")]
 pub mod providers {}
 #[doc = include_str!("../docs/manual/quickstart.md")]
 pub mod quickstart {}
+#[doc = include_str!("../SECURITY.md")]
+pub mod security {}
 #[doc = include_str!("../docs/manual/sessions.md")]
 pub mod sessions {}
 #[doc = include_str!("../docs/manual/settings.md")]
 pub mod settings {}
 #[doc = include_str!("../docs/manual/testing.md")]
 pub mod testing {}
+#[doc = include_str!("../docs/manual/which_guard.md")]
+pub mod which_guard {}

@@ -1,27 +1,19 @@
 //! What operators see of each part of the work: one place for its events, with their reason codes, and for
-//! its metrics.
+//! its metrics. It takes codes and texts, and knows none of the types they come from.
 //!
 //! Failures are told where they happen, in words; what goes well is told here: at `info` that a session began or
 //! ended, all else at `debug`.
 
 use std::{
     collections::BTreeMap,
+    fmt,
     sync::{Mutex, PoisonError},
     time::Duration,
 };
 
-use serde_json::Value;
 use time::OffsetDateTime;
 use tracing::{dispatcher, instrument::WithSubscriber, subscriber::NoSubscriber};
 use url::Url;
-
-use crate::{
-    error::SignInError,
-    provider::{Endpoint, ProviderError},
-    resource_server::BearerError,
-    session::{SessionChange, SignedOut},
-    token::{Claims, printable, printable_name},
-};
 
 /// Counts something, if the feature `metrics` is on. Labels that are literals cost no allocation.
 macro_rules! count {
@@ -51,30 +43,32 @@ pub(crate) fn sign_in_begun() {
 }
 
 /// A callback came to nothing, and its sign-in begins once more.
-pub(crate) fn sign_in_restarted(error: &SignInError) {
+pub(crate) fn sign_in_restarted(error: &impl fmt::Display) {
     tracing::debug!(
         reason = "sign_in_restarted",
         "a sign-in begins once more: {error}"
     );
 }
 
-/// That a session began or ended: one line, for audits. What becomes of a refresh is told where it is known.
-///
-/// Subjects come from outside: their control characters are escaped, so that none is a line of its own.
-pub(crate) fn session_changed(change: &SessionChange) {
-    let Some(sentence) = change.sentence() else {
-        return;
-    };
-    let issuer = printable_name(change.issuer());
-    let subject = change.subject().map(printable_name);
-    let session = change.session_id().map(printable_name);
-    tracing::info!(
-        reason = change.reason(),
+/// A session began or ended, whose it is as far as that is known; what comes from outside is escaped.
+pub(crate) struct SessionLine {
+    pub(crate) reason: &'static str,
+    pub(crate) sentence: &'static str,
+    pub(crate) issuer: String,
+    pub(crate) subject: Option<String>,
+    pub(crate) session: Option<String>,
+}
+
+/// A session began or ended: one line, for audits.
+pub(crate) fn session_changed(line: SessionLine) {
+    let SessionLine {
+        reason,
+        sentence,
         issuer,
         subject,
         session,
-        "{sentence}"
-    );
+    } = line;
+    tracing::info!(reason, issuer, subject, session, "{sentence}");
 }
 
 /// A handler of the app's panicked.
@@ -103,23 +97,8 @@ pub(crate) fn newer_auth_time(before: f64, now: f64) {
     );
 }
 
-/// The claims of a new session leave out what the provider keeps elsewhere (OpenID Connect Core 1.0 §5.6.2), as
-/// Microsoft Entra ID does with more groups than it puts into a token.
-pub(crate) fn claims_by_reference(claims: &Claims) {
-    const MAX_NAMES: usize = 5;
-
-    let elsewhere = claims.value("_claim_names").and_then(Value::as_object);
-    let elsewhere = elsewhere.into_iter().flatten();
-    let mut names: Vec<String> = elsewhere
-        .filter(|(name, source)| !source.is_null() && claims.value(name).is_none())
-        .map(|(name, _)| format!("`{}`", printable(name)))
-        .take(MAX_NAMES)
-        .collect();
-    // The same in the words of the implicit flow.
-    if names.is_empty() && claims.get("hasgroups") == Some(true) && claims.value("groups").is_none()
-    {
-        names.push("`groups`".to_owned());
-    }
+/// The claims of a new session leave out these, which the provider sends as references.
+pub(crate) fn claims_by_reference(names: &[String]) {
     if !names.is_empty() {
         let names = names.join(", ");
         tracing::warn!(
@@ -143,8 +122,8 @@ pub(crate) fn refresh_failed(reason: &'static str) {
 }
 
 /// A session ended at its refresh, which is told where it was found.
-pub(crate) fn refresh_ended(signed_out: SignedOut) {
-    count!(1, "oidc_refreshes_total", "outcome" => signed_out.reason());
+pub(crate) fn refresh_ended(reason: &'static str) {
+    count!(1, "oidc_refreshes_total", "outcome" => reason);
     sessions_ended("refresh", 1);
 }
 
@@ -153,21 +132,9 @@ pub(crate) fn sessions_ended(cause: &'static str, count: usize) {
     count!(count as u64, "oidc_sessions_ended_total", "cause" => cause);
 }
 
-/// A request came with a session that does not count.
-pub(crate) fn session_refused(signed_out: SignedOut) {
-    if signed_out != SignedOut::NoSession {
-        let reason = signed_out.reason();
-        tracing::debug!(reason, "a session does not count: {signed_out}");
-    }
-}
-
-/// A session was found to be over by its times.
-pub(crate) fn session_over(signed_out: SignedOut) {
-    match signed_out {
-        SignedOut::Idle => sessions_ended("idle", 1),
-        SignedOut::LifetimeEnded => sessions_ended("lifetime", 1),
-        _ => {}
-    }
+/// A request came with a session that is not accepted.
+pub(crate) fn session_rejected(reason: &'static str, cause: &impl fmt::Display) {
+    tracing::debug!(reason, "a session is not accepted: {cause}");
 }
 
 /// A person signed out here.
@@ -197,37 +164,57 @@ pub(crate) fn token_accepted() {
     count!(1, "oidc_bearer_decisions_total", "reason" => "accepted");
 }
 
-/// A request is refused for its access token. Anybody can cause that, as often as they like: it is counted, and logged at
-/// `debug`. What the operator has to look after is logged as an error, once a minute for each reason.
-pub(crate) fn token_refused(error: &BearerError, throttle: &Throttle, now: OffsetDateTime) {
-    let (reason, remedy) = (error.reason(), error.remedy());
-    count!(1, "oidc_bearer_decisions_total", "reason" => reason);
-    let admitted = match error.is_for_operators() {
-        true => throttle.admit(reason, now),
-        false => None,
+/// Why a request is rejected for its access token.
+pub(crate) struct RejectedToken<'a> {
+    pub(crate) reason: &'static str,
+    pub(crate) cause: &'a dyn fmt::Display,
+    pub(crate) remedy: &'a dyn fmt::Display,
+    /// Whether the operator has to do something about it.
+    pub(crate) is_for_operators: bool,
+    /// The token's issuer, by its name in the settings.
+    pub(crate) issuer: &'a (dyn Fn() -> Option<&'a str> + Sync),
+}
+
+/// A request is rejected for its access token. Anybody can cause that, as often as they like: it is counted, and logged at
+/// `debug`. What the operator has to look after is logged as an error, once a minute for each reason and issuer.
+pub(crate) fn token_rejected(token: &RejectedToken<'_>, throttle: &Throttle, now: OffsetDateTime) {
+    let RejectedToken {
+        reason,
+        cause,
+        remedy,
+        is_for_operators,
+        issuer,
+    } = token;
+    count!(1, "oidc_bearer_decisions_total", "reason" => *reason);
+    let (issuer, admitted) = if *is_for_operators {
+        let issuer = issuer();
+        (issuer, throttle.admit(reason, issuer, now))
+    } else {
+        (None, None)
     };
     match admitted {
         None => {
-            tracing::debug!(reason, "{error}");
+            tracing::debug!(reason, "{cause}");
             tracing::debug!("{remedy}");
         }
         Some(0) => {
-            tracing::error!(reason, "{error}");
+            tracing::error!(reason, issuer, "{cause}");
             tracing::info!("{remedy}");
         }
         Some(suppressed) => {
             tracing::error!(
                 reason,
-                "{error}; and {suppressed} more since the last such line"
+                issuer,
+                "{cause}; and {suppressed} more since the last such line"
             );
             tracing::info!("{remedy}");
         }
     }
 }
 
-/// A rate limit of log lines: one a minute for each reason code.
+/// A rate limit of log lines: one a minute for each reason code and issuer of the settings.
 #[derive(Debug, Default)]
-pub(crate) struct Throttle(Mutex<BTreeMap<&'static str, Throttled>>);
+pub(crate) struct Throttle(Mutex<BTreeMap<(&'static str, Option<String>), Throttled>>);
 
 #[derive(Debug)]
 struct Throttled {
@@ -238,15 +225,21 @@ struct Throttled {
 impl Throttle {
     const PERIOD: Duration = Duration::from_secs(60);
 
-    /// Whether there may be a line with this reason now: how many were suppressed since the last one.
-    fn admit(&self, reason: &'static str, now: OffsetDateTime) -> Option<u64> {
-        let mut reasons = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(last) = reasons.get_mut(reason) else {
+    /// Whether there may be a line with this reason and issuer now: how many were suppressed since the last one.
+    fn admit(
+        &self,
+        reason: &'static str,
+        issuer: Option<&str>,
+        now: OffsetDateTime,
+    ) -> Option<u64> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let line = (reason, issuer.map(str::to_owned));
+        let Some(last) = lines.get_mut(&line) else {
             let first = Throttled {
                 since: now,
                 suppressed: 0,
             };
-            reasons.insert(reason, first);
+            lines.insert(line, first);
             return Some(0);
         };
         // A clock that was set back starts anew.
@@ -298,10 +291,10 @@ pub(crate) fn generations_dropped(count: u64) {
 }
 
 /// A setting makes the app less secure.
-pub(crate) fn insecure_setting(setting: &'static str, warning: &str) {
+pub(crate) fn insecure_setting(setting: &str, warning: &str) {
     tracing::warn!("{warning}");
     #[cfg(feature = "metrics")]
-    ::metrics::gauge!("oidc_insecure_settings", "setting" => setting).set(1);
+    ::metrics::gauge!("oidc_insecure_settings", "setting" => setting.to_owned()).set(1);
     #[cfg(not(feature = "metrics"))]
     let _ = setting;
 }
@@ -336,14 +329,13 @@ pub(crate) fn describe() {
 
 /// A call to the provider has ended, with an answer or without.
 pub(crate) fn provider_called(
-    endpoint: Endpoint,
-    answer: Result<u16, &ProviderError>,
+    endpoint: &'static str,
+    answer: Result<u16, &'static str>,
     elapsed: Duration,
 ) {
-    let endpoint = endpoint.code();
     #[cfg(feature = "metrics")]
     {
-        let outcome = answer.map_or_else(|error| error.reason(), |_| "answered");
+        let outcome = answer.map_or_else(|reason| reason, |_| "answered");
         let labels = [("endpoint", endpoint), ("outcome", outcome)];
         ::metrics::histogram!("oidc_provider_call_seconds", &labels).record(elapsed.as_secs_f64());
     }
@@ -358,8 +350,7 @@ pub(crate) fn provider_called(
                 "a call to the provider"
             );
         }
-        Err(error) => {
-            let reason = error.reason();
+        Err(reason) => {
             tracing::debug!(reason, endpoint, ms, "a call to the provider");
         }
     }
@@ -370,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reason_is_logged_once_a_period() {
+    fn a_reason_is_logged_once_a_period_for_each_issuer() {
         let throttle = Throttle::default();
         let at = |seconds| OffsetDateTime::UNIX_EPOCH + Duration::from_secs(seconds);
         let day = 24 * 60 * 60;
@@ -379,6 +370,9 @@ mod tests {
             ("a", day, None),
             ("b", day + 1, Some(0)),
             ("a", day + 59, None),
+            ("a of x", day + 59, Some(0)),
+            ("a of y", day + 59, Some(0)),
+            ("a of x", day + 60, None),
             ("a", day + 60, Some(2)),
             ("a", day + 119, None),
             ("b", day + 3600, Some(0)),
@@ -387,8 +381,12 @@ mod tests {
             ("a", 0, Some(0)),
             ("a", 1, None),
         ] {
-            let found = throttle.admit(reason, at(seconds));
-            assert_eq!(found, expected, "{reason} at {seconds}");
+            let (reason, issuer) = match reason.split_once(" of ") {
+                Some((reason, issuer)) => (reason, Some(issuer)),
+                None => (reason, None),
+            };
+            let found = throttle.admit(reason, issuer, at(seconds));
+            assert_eq!(found, expected, "{reason} of {issuer:?} at {seconds}");
         }
     }
 }

@@ -1,12 +1,15 @@
 //! The pages of our own: a sign-in that failed, the button that signs out, and a sign-out that is not recorded.
 
 pub(crate) mod debug;
+mod error_page;
 
 use std::borrow::Cow;
 
 use rocket::http::RawStr;
 
-use crate::SignInFailure;
+pub(crate) use error_page::ErrorPage;
+
+use crate::request::SignInFailure;
 
 /// Escapes text for HTML, in elements and in quoted attributes.
 fn escape(text: &str) -> Cow<'_, str> {
@@ -133,7 +136,7 @@ mod tests {
     #[test]
     fn what_comes_from_outside_is_escaped() {
         let page = sign_in_failed(&SignInFailure {
-            error: crate::SignInError::Used,
+            error: crate::relying_party::SignInError::Used,
             explanation: "<script>alert(1)</script>".to_owned(),
             id: "\"id'".to_owned(),
             try_again: "/login?next=\"><b>".to_owned(),

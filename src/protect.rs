@@ -1,6 +1,6 @@
 //! `protect`: deny by default, around routes that need not know of it.
 
-use std::{cell::Cell, marker::PhantomData};
+use std::marker::PhantomData;
 
 use rocket::{
     Data, Request, Route,
@@ -10,7 +10,10 @@ use rocket::{
     route::{self, Handler},
 };
 
-use crate::{Authorized, LoggedIn, Policy, RelyingParty};
+use crate::{
+    guard::{Authorized, LoggedIn, Policy},
+    relying_party::RelyingParty,
+};
 
 /// Lets only signed-in people reach these routes: the app's own, a `FileServer`, or anybody else's.
 ///
@@ -26,8 +29,7 @@ use crate::{Authorized, LoggedIn, Policy, RelyingParty};
 ///
 /// A signed-out request is never forwarded: no other route answers in the place of a protected one. So a
 /// protected `FileServer` at `/` denies every path that no route before it has answered, and what a route
-/// before it forwards. The fairing's own routes go before it by their rank. At liftoff the fairing reports
-/// how many routes are protected.
+/// before it forwards. The fairing's own routes go before it by their rank.
 ///
 /// ```
 /// use rocket::{fs::FileServer, get, routes};
@@ -115,21 +117,8 @@ impl<G: for<'r> FromRequest<'r> + 'static> Handler for Protected<G> {
     }
 }
 
-thread_local! {
-    static CLONED: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether a route stands behind [`protect`]. Rocket shows of a handler only what it does, and this one
-/// tells when it is cloned.
-pub(crate) fn is_protected(route: &Route) -> bool {
-    CLONED.set(false);
-    drop(route.handler.clone());
-    CLONED.get()
-}
-
 impl<G> Clone for Protected<G> {
     fn clone(&self) -> Self {
-        CLONED.set(true);
         Protected {
             inner: self.inner.clone(),
             guard: PhantomData,

@@ -2,37 +2,43 @@
 
 mod attempts;
 mod claimed_attempts;
+pub(crate) mod events;
 mod exchange;
 mod logout;
 mod refresh;
+mod revocations;
+mod revoke_later;
+mod sign_in;
+mod sign_in_error;
+mod user;
 
-use std::{net::IpAddr, sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc};
 
-use thiserror::Error;
-use time::OffsetDateTime;
-use url::Url;
-
-pub use self::refresh::RefreshError;
 pub(crate) use self::{
     attempts::{Attempt, Attempts, Failure},
-    exchange::{ExchangeOutcome, Exchanges, Turn},
-    logout::{FrontChannelLogout, PostLogout, revoke_later, revoke_replaced},
+    events::{AppEvents, NoEvents},
+    exchange::Exchanges,
+    logout::{FrontChannelLogout, PostLogout},
     refresh::{Freshness, Refreshes},
+    revocations::Revocations,
+    sign_in::Completed,
+    sign_in_error::NotBegun,
+    user::SessionHandle,
+};
+pub use self::{
+    events::{Events, LoggedOut, LoginRedirect, Refused, SignedIn},
+    refresh::RefreshError,
+    sign_in_error::SignInError,
+    user::{NoAccessToken, User},
 };
 use crate::{
-    Clock, Secret,
-    code_flow::{
-        AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt,
-        authorization_request,
-    },
+    clock::Clock,
+    code_flow::ReturnTo,
     cookies::Cookies,
-    error::SignInError,
-    events::AppEvents,
-    observing,
-    provider::{KeyPurpose, Metadata, Provider, RequestedBy, Tokens},
-    session::{EarlierEnds, Session, SessionTokens, Sessions},
+    provider::Provider,
+    session::Sessions,
     settings::{Settings, Site, TrustedProxies},
-    token::{ClaimSources, Claims, IdToken, IdTokenExpectations, TESTING_ISSUER},
+    token::{Claims, TESTING_ISSUER},
 };
 
 /// The app in its role towards the provider: who sends people there and knows who came back.
@@ -65,6 +71,23 @@ pub struct RelyingParty {
     pub(crate) settings: Arc<Settings>,
 }
 
+/// The app as a client of its provider: what signs users in, refreshes and ends their sessions there.
+///
+/// There is none while `enabled = false`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Client<'a> {
+    pub(crate) rp: &'a RelyingParty,
+    pub(crate) provider: &'a Arc<Provider>,
+}
+
+impl Deref for Client<'_> {
+    type Target = RelyingParty;
+
+    fn deref(&self) -> &RelyingParty {
+        self.rp
+    }
+}
+
 /// Where people come from.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
@@ -73,42 +96,8 @@ pub(crate) enum Source {
     TestingProfile(Option<Claims>),
 }
 
-/// A sign-in that has begun.
-pub(crate) struct BegunSignIn {
-    /// Where to send the browser.
-    pub(crate) url: Url,
-    pub(crate) attempt: SignInAttempt,
-    #[cfg_attr(
-        not(feature = "testing"),
-        allow(dead_code, reason = "read by tests of apps")
-    )]
-    pub(crate) secrets: AttemptSecrets,
-    /// For a cookie of this attempt, if it needs one.
-    pub(crate) details: Option<String>,
-}
-
-/// How much later than the provider issued a code this node sends it, at most, and what the clocks of a store
-/// and of this node differ by in measuring so short a time.
-const CODE_MARGIN: Duration = Duration::from_secs(2);
-
-/// Why no session begins.
-#[derive(Clone, Debug, Error)]
-pub(crate) enum NotBegun {
-    #[error(transparent)]
-    Failed(#[from] SignInError),
-    /// An end of the user's sessions may be meant for it. The next attempt knows all that are noted.
-    #[error("the sessions of the user were ended while they signed in")]
-    Ended(EarlierEnds),
-}
-
-impl From<NotBegun> for SignInError {
-    fn from(error: NotBegun) -> SignInError {
-        match error {
-            NotBegun::Failed(error) => error,
-            NotBegun::Ended(_) => SignInError::Ended,
-        }
-    }
-}
+/// The path below `mount` that the provider leads to after a sign-out.
+pub(crate) const LOGGED_OUT: &str = "/logged-out";
 
 impl Source {
     /// Issuer and client id.
@@ -136,213 +125,19 @@ impl RelyingParty {
         self.route_url("logout", next)
     }
 
-    /// Begins a sign-in of this browser: where to send it, and what it must bring back. `parameters` are for this
-    /// authorization request, and override those of the settings.
-    pub(crate) async fn begin_sign_in(
-        &self,
-        provider: &Arc<Provider>,
-        browser: &BrowserId,
-        mut attempt: SignInAttempt,
-        parameters: &[(String, String)],
-        client_address: Option<IpAddr>,
-        now: OffsetDateTime,
-    ) -> Result<BegunSignIn, SignInError> {
-        let metadata = provider.metadata(now).await?;
-        provider.keys_before_sign_in(&metadata, now).await?;
-        let client = provider.client(&metadata)?;
-        let max_length = self.settings.max_state_length;
-        let (secrets, details) = attempt.encrypt(&self.cookies.keys, browser, max_length);
-        let mut url = authorization_request(&client, &self.settings, &secrets, parameters);
-        if let Some(endpoint) = provider.pushed_authorization_request_endpoint(&metadata)? {
-            url = provider
-                .push_authorization_request(&metadata, endpoint, &url, client_address, now)
-                .await?;
+    /// The app as a client of its provider; `None` while `enabled = false`.
+    pub(crate) fn client(&self) -> Option<Client<'_>> {
+        match &self.source {
+            Source::Provider(provider) => Some(Client { rp: self, provider }),
+            Source::TestingProfile(_) => None,
         }
-        Ok(BegunSignIn {
-            url,
-            attempt,
-            secrets,
-            details,
+    }
+
+    /// The issuer of this app's users.
+    pub(crate) fn issuer(&self) -> &str {
+        self.client().map_or(TESTING_ISSUER, |client| {
+            &client.provider.registration.issuer
         })
-    }
-
-    /// Checks an authorization response, whose `state` is an attempt of this browser, and yields its code.
-    pub(crate) async fn accept_response(
-        &self,
-        provider: &Arc<Provider>,
-        response: AuthorizationResponse,
-        now: OffsetDateTime,
-    ) -> Result<Secret, SignInError> {
-        let metadata = provider.metadata(now).await?;
-        let announces_iss = metadata.authorization_response_iss_parameter_supported();
-        response.accept(&provider.registration.issuer, announces_iss)
-    }
-
-    /// Exchanges a code: tokens, ID token, UserInfo, each only when the one before holds. What was issued
-    /// is revoked when it is not accepted. For callbacks see [`exchange_once`](Self::exchange_once).
-    pub(crate) async fn exchange(
-        &self,
-        provider: &Arc<Provider>,
-        attempt: &SignInAttempt,
-        secrets: &AttemptSecrets,
-        code: &Secret,
-        now: OffsetDateTime,
-    ) -> Result<(Session, SessionTokens), NotBegun> {
-        let name = attempt.id.short_name();
-        let step = |step| self.attempts.step(&name, step, self.clock.now());
-        let metadata = provider.metadata(now).await.map_err(SignInError::from)?;
-        let code_sent = self.clock.stopwatch();
-        let tokens = provider
-            .exchange_code(&metadata, code, &secrets.code_verifier, now)
-            .await
-            .map_err(SignInError::from)?;
-        step("the code was exchanged for tokens");
-        // The exchange may have taken long: an ID token is judged by the time at which it came.
-        let now = self.clock.now();
-        let sources = async {
-            let id_token = self
-                .accept_id_token(provider, &metadata, &secrets.nonce, &tokens, now)
-                .await?;
-            step("the ID token holds");
-            let session_expiry = id_token.session_expiry;
-            let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
-            let ends = self
-                .earlier_ends(&id_token.claims, attempt, since_code)
-                .await?;
-            let sources = self
-                .with_user_info(provider, &metadata, id_token, &tokens, now)
-                .await?;
-            step("UserInfo was asked, if there is any");
-            Ok((sources, session_expiry, ends))
-        };
-        let sources: Result<_, NotBegun> = sources.await;
-        let issuer = &provider.registration.issuer;
-        let mut session = Session::new(issuer, Claims::default(), now);
-        let old = SessionTokens::default();
-        let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
-        match sources {
-            Ok((sources, session_expiry, ends)) => {
-                session.end_by(session_expiry);
-                session.claims = sources.merged();
-                observing::claims_by_reference(&session.claims);
-                session.earlier_ends = ends;
-                tokens.sources = sources;
-                Ok((session, tokens))
-            }
-            Err(error) => {
-                revoke_later(provider, Arc::new(tokens), now);
-                Err(error)
-            }
-        }
-    }
-
-    /// The ends that are noted for the user of an ID token, none of which is meant for this sign-in: each was
-    /// noted before the attempt began, or the attempt knows it.
-    ///
-    /// The provider may have issued the code before it ended the user's sessions. An attempt that is longer
-    /// under way than by a monotonic clock since its code was sent is measured by the clocks of two nodes; so it
-    /// is more careful if they agree, and never less if they do not.
-    async fn earlier_ends(
-        &self,
-        claims: &Claims,
-        attempt: &SignInAttempt,
-        since_code: impl FnOnce() -> Duration,
-    ) -> Result<EarlierEnds, NotBegun> {
-        let (issuer, _) = self.source.client();
-        let read = self.sessions.read_ends(issuer, claims, self.clock.now());
-        let read = match read.await {
-            Ok(read) => read,
-            // Any that is there when the session begins counts as later then. The code is used up by now.
-            Err(error) => {
-                tracing::debug!("{error}; which sessions ended before a sign-in is not known");
-                return Ok(EarlierEnds::default());
-            }
-        };
-        let limit = since_code().saturating_add(CODE_MARGIN);
-        match read.youngest_beside(&attempt.earlier_ends) {
-            Some(age) if age <= limit => Err(NotBegun::Ended(read.ends)),
-            _ => Ok(read.ends),
-        }
-    }
-
-    /// The error of an attempt that took too long.
-    pub(crate) fn expired(&self) -> SignInError {
-        SignInError::Expired {
-            timeout: self.settings.sign_in_timeout,
-        }
-    }
-
-    /// Judges the ID token (OpenID Connect Core 1.0 §3.1.3.7).
-    async fn accept_id_token(
-        &self,
-        provider: &Provider,
-        metadata: &Metadata,
-        nonce: &Secret,
-        tokens: &Tokens,
-        now: OffsetDateTime,
-    ) -> Result<IdToken, SignInError> {
-        let id_token = tokens
-            .id_token
-            .as_ref()
-            .ok_or(SignInError::IdTokenMissing)?;
-        let algorithms = provider.id_token_algorithms(metadata);
-        let acr_values = self.settings.acr_values();
-        let expected = IdTokenExpectations {
-            issuer: &provider.registration.issuer,
-            client_id: &provider.registration.client_id,
-            trusted_audiences: &self.settings.trusted_audiences,
-            algorithms: &algorithms,
-            client_secret: provider.registration.client_secret.as_ref(),
-            nonce: Some(nonce),
-            accepts_missing_nonce: self.settings.insecure_accept_missing_nonce,
-            access_token: Some(&tokens.access_token),
-            max_age: self.settings.max_age(),
-            acr_values: &acr_values,
-            clock_skew: self.settings.clock_skew,
-        };
-
-        let verdict = provider
-            .with_keys(
-                metadata,
-                KeyPurpose::ProviderReply,
-                now,
-                |keys| IdToken::accept(id_token.expose(), keys, &expected, now),
-                |error| error.wants_fresh_keys(),
-            )
-            .await?;
-        let id_token = verdict?;
-        provider.id_token_accepted(id_token.algorithm);
-        Ok(id_token)
-    }
-
-    /// Adds what UserInfo says of the same person (OpenID Connect Core 1.0 §5.3).
-    async fn with_user_info(
-        &self,
-        provider: &Arc<Provider>,
-        metadata: &Metadata,
-        id_token: IdToken,
-        tokens: &Tokens,
-        now: OffsetDateTime,
-    ) -> Result<ClaimSources, SignInError> {
-        let user_info = match self.settings.user_info_enabled {
-            true => {
-                let (subject, token) = (id_token.subject(), &tokens.access_token);
-                let asked =
-                    provider.user_info_about(metadata, subject, token, RequestedBy::Session, now);
-                match asked.await {
-                    Err(error) if self.settings.user_info_optional && error.is_outage() => {
-                        tracing::warn!(
-                            reason = error.reason(),
-                            "{error}; the sign-in goes on with the claims of the ID token (`user_info_optional`)"
-                        );
-                        None
-                    }
-                    asked => asked?,
-                }
-            }
-            false => None,
-        };
-        Ok(ClaimSources::new(id_token.claims, user_info))
     }
 
     /// A local address as the person reads it, for this site.

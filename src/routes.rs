@@ -5,7 +5,7 @@ mod debug;
 mod logout;
 mod sign_in;
 
-use std::{io::Cursor, sync::OnceLock};
+use std::{io::Cursor, net::IpAddr, sync::OnceLock};
 
 use rocket::{
     Data, Request, Response, Route,
@@ -15,18 +15,19 @@ use rocket::{
 };
 use time::OffsetDateTime;
 
-pub(crate) use self::logout::{LOGGED_OUT, PENDING_LOGOUT};
-#[cfg(feature = "testing")]
-pub(crate) use self::sign_in::begin_session;
 use self::{
     debug::Debug,
     logout::{BackchannelLogout, FrontchannelLogout, LoggedOut, Logout, LogoutPage},
     sign_in::{Authorize, AuthorizeForm, AuthorizeHead, InitiateLogin, InitiateLoginForm, Login},
 };
 use crate::{
-    RelyingParty, SignInError, SignInFailure, code_flow::ReturnTo, cookies::SetCookie,
-    events::AppEvents, fairing::ErrorPage, guard::RequestState, observing, pages,
+    code_flow::{ResponseError, ReturnTo},
+    cookies::SetCookie,
+    observing,
+    pages::{self, ErrorPage},
     provider::http_client::is_loopback,
+    relying_party::{AppEvents, LOGGED_OUT, RelyingParty, SignInError},
+    request::{RequestState, SignInFailure},
 };
 
 /// The page for developers, to be mounted beside the others in the debug profile.
@@ -71,7 +72,7 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
         named("oidc_logout", Route::new(Method::Post, "/logout", Logout)),
         named(
             "oidc_logged_out",
-            Route::new(Method::Get, logout::LOGGED_OUT, LoggedOut),
+            Route::new(Method::Get, LOGGED_OUT, LoggedOut),
         ),
         named(
             "oidc_backchannel_logout",
@@ -110,6 +111,12 @@ impl<'r, 'q> Visit<'r, 'q> {
             now: rp.clock.now(),
             attempt: OnceLock::new(),
         })
+    }
+
+    /// Whose requests are counted together.
+    fn client_address(&self) -> Option<IpAddr> {
+        let peer = self.request.remote().map(|peer| peer.ip());
+        self.rp.trusted_proxies.client(peer, self.request.real_ip())
     }
 
     fn mount(&self) -> &str {
@@ -211,7 +218,7 @@ async fn form(
 
 /// Eight letters and digits that the log and the page share.
 fn incident_id() -> String {
-    crate::Secret::random()
+    crate::secret::Secret::random()
         .expose()
         .chars()
         .filter(char::is_ascii_alphanumeric)
@@ -224,26 +231,14 @@ const NOT_SET_UP: &str = "This site is not set up right for its sign-in service.
 /// What the person is told. The details are in the log.
 fn explanation(error: &SignInError) -> &str {
     match error {
-        SignInError::Response { error, .. } | SignInError::UnprovedResponse { error, .. }
-            if error == "access_denied" =>
-        {
-            "The sign-in was cancelled."
-        }
-        // Another attempt would be the same request, of the same client.
-        SignInError::Response { error, .. }
-            if matches!(
-                error.as_str(),
-                "invalid_request" | "invalid_scope" | "unauthorized_client"
-            ) =>
-        {
-            NOT_SET_UP
-        }
+        SignInError::Response(error) if error.is_denial() => "The sign-in was cancelled.",
+        SignInError::Response(error) if error.is_client_rejected() => NOT_SET_UP,
         SignInError::Provider(error) if error.is_client_refused() => NOT_SET_UP,
         SignInError::PostedResponse => NOT_SET_UP,
         SignInError::NotPending
         | SignInError::Expired { .. }
         | SignInError::PostedTooLongAgo
-        | SignInError::State => {
+        | SignInError::Response(ResponseError::StateMismatch) => {
             "This sign-in was begun too long ago, in another browser, or cookies are switched off."
         }
         SignInError::Used => "This sign-in is over. Please sign in again.",
@@ -252,6 +247,9 @@ fn explanation(error: &SignInError) -> &str {
             "Too many people are signing in at the moment. Please try again in a little while."
         }
         SignInError::RefusedByApp { message } => message,
+        SignInError::IdToken(error) if error.is_about_tenant() => {
+            "The organisation of your account has no access to this site."
+        }
         SignInError::Loop { .. } => {
             "The sign-in succeeds, but the browser does not keep it. Please check that it accepts cookies for this site."
         }
@@ -302,7 +300,11 @@ fn html<'r>(status: Status, page: String) -> Response<'r> {
 #[cfg(test)]
 mod tests {
     use super::explanation;
-    use crate::{ProviderError, SignInError, provider::Endpoint};
+    use crate::{
+        code_flow::ResponseError,
+        provider::{Endpoint, ProviderError},
+        relying_party::SignInError,
+    };
 
     #[test]
     fn what_the_person_is_told_of_a_refused_client() {
@@ -311,9 +313,11 @@ mod tests {
             "The answer of the sign-in service did not fit. Please try again.";
         const NOT_TRUSTED: &str = "The sign-in service gave an answer that cannot be trusted. Please tell the operators of this site.";
 
-        let response = |error: &str| SignInError::Response {
-            error: error.to_owned(),
-            description: "because".to_owned(),
+        let response = |error: &str| {
+            SignInError::from(ResponseError::Provider {
+                error: error.to_owned(),
+                description: "because".to_owned(),
+            })
         };
         let refused = |status: u16, error: &str| {
             SignInError::Provider(ProviderError::Refused {

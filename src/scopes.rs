@@ -150,7 +150,7 @@ macro_rules! scopes {
             assert!(!PARTS.is_empty(), "name scopes after `=`, or an API after `for`");
             $($($(
                 assert!(
-                    $crate::is_scope($word),
+                    $crate::__private::is_scope($word),
                     "a scope is one word of printable ASCII; join words by `&`"
                 );
             )+)+)?

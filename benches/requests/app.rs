@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rocket::{Build, Config, Rocket, figment::Figment, get, routes};
-use rocket_openidconnect::{Bearer, LoggedIn, Oidc, internals::SessionCookies, scopes};
+use rocket_openidconnect::{__private::SessionCookies, Bearer, LoggedIn, Oidc, scopes};
 use serde_json::json;
 
 use crate::{

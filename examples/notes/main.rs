@@ -205,7 +205,7 @@ fn status_of(error: &RefreshError) -> Status {
 }
 
 async fn access_token(user: &User) -> Option<&str> {
-    user.access_token().await.ok().map(Secret::expose)
+    user.access_token().ok().map(Secret::expose)
 }
 
 #[get("/admin")]

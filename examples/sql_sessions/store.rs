@@ -158,6 +158,32 @@ impl SessionStore for SqlStore {
         Ok(())
     }
 
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let Some(known) = known else {
+            return self.claim(name, value, life).await;
+        };
+        let done = sqlx::query(
+            "INSERT INTO notes (name, value, ends) VALUES (?, ?, ?) \
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
+             WHERE notes.ends <= ? OR notes.value = ?",
+        )
+        .bind(name)
+        .bind(value)
+        .bind(end(life))
+        .bind(now())
+        .bind(known)
+        .execute(&self.pool)
+        .await
+        .map_err(failed)?;
+        Ok(done.rows_affected() == 1)
+    }
+
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         // One statement, so that of many claims one finds nothing there, or something that is over.
         let done = sqlx::query(

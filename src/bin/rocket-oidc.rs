@@ -1,5 +1,5 @@
 //! The command-line tool of `rocket_openidconnect`; see `rocket-oidc help`.
 
 fn main() -> std::process::ExitCode {
-    rocket_openidconnect::cli::main()
+    rocket_openidconnect::__private::main()
 }

@@ -5,10 +5,7 @@ use rocket::{
     figment::{Figment, Profile},
 };
 
-use crate::{
-    Settings,
-    settings::{RocketConfig, SettingsError},
-};
+use crate::settings::{RocketConfig, Settings, SettingsError};
 
 /// What the fairing would find at launch in this directory and environment.
 pub(super) struct App {

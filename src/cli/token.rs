@@ -17,10 +17,11 @@ use super::{
     terminal::Terminal,
 };
 use crate::{
-    BearerError, Clock, LaunchError,
+    clock::Clock,
     dev_provider::CLIENT_ID,
+    fairing::LaunchError,
     provider::Provider,
-    resource_server::{ExaminedField, ResourceServer},
+    resource_server::{BearerError, ExaminedField, ResourceServer},
     settings::{Mode, RocketConfig, Settings},
     token::KeySet,
 };
@@ -114,8 +115,10 @@ fn resource_server(app: App) -> Result<ResourceServer, Failure> {
     };
     let settings = Arc::new(settings);
     let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
-    ResourceServer::new(provider, base_url.as_ref(), settings, Clock::default())
-        .map_err(|error: LaunchError| Failure::new(error.to_string(), error.remedy()))
+    ResourceServer::new(provider, base_url.as_ref(), settings, Clock::default()).map_err(|error| {
+        let error = LaunchError::from(error);
+        Failure::new(error.to_string(), error.remedy())
+    })
 }
 
 /// The development provider is the one that the app has started.
@@ -137,7 +140,18 @@ fn check(field: ExaminedField) -> Check {
         expected,
         actual,
         error,
+        undecided,
     } = field;
+    if let Some(finding) = undecided {
+        return Check {
+            check: name.to_owned(),
+            verdict: Verdict::Warning,
+            finding,
+            remedy: Some("leave out `--jwks`, so that the metadata is read".to_owned()),
+            expected: Some(expected),
+            actual,
+        };
+    }
     let remedy = error.as_ref().map(|error| error.remedy().to_owned());
     let (verdict, finding) = match (&error, &actual) {
         (None, Some(actual)) => (Verdict::Ok, format!("{actual} (expected: {expected})")),

@@ -1,6 +1,7 @@
 //! The authorization response (RFC 6749 §4.1.2, RFC 9207): what the browser brings back.
 
-use crate::{Secret, error::SignInError, token::printable};
+use super::ResponseError;
+use crate::{printable::printable, secret::Secret, token::ExpectedIssuer};
 
 /// The query of the callback, each parameter at most once.
 #[derive(Debug, Default)]
@@ -13,8 +14,8 @@ pub(crate) struct AuthorizationResponse {
 }
 
 impl AuthorizationResponse {
-    /// Reads a query. A parameter that stands there twice makes it unusable (RFC 6749 §3.1).
-    pub(crate) fn parse(query: &str) -> Result<AuthorizationResponse, SignInError> {
+    /// Reads a query. A parameter that appears twice makes it unusable (RFC 6749 §3.1).
+    pub(crate) fn parse(query: &str) -> Result<AuthorizationResponse, ResponseError> {
         let mut response = AuthorizationResponse::default();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
             let is_repeated = match &*name {
@@ -29,7 +30,7 @@ impl AuthorizationResponse {
                 _ => false,
             };
             if is_repeated {
-                return Err(SignInError::RepeatedParameter {
+                return Err(ResponseError::RepeatedParameter {
                     name: name.into_owned(),
                 });
             }
@@ -44,41 +45,46 @@ impl AuthorizationResponse {
 
     /// Why a response is refused that belongs to no attempt. What it says is nobody's word, and is worth a line in the
     /// log: some providers leave `state` out of an error (RFC 6749 §4.1.2.1 requires it).
-    pub(crate) fn refuse_without_attempt(self) -> SignInError {
+    pub(crate) fn refuse_without_attempt(self) -> ResponseError {
         match self.error {
-            Some(error) if !error.is_empty() => SignInError::UnprovedResponse {
+            Some(error) if !error.is_empty() => ResponseError::Unproved {
                 error: printable(&error),
                 description: printable(self.error_description.as_deref().unwrap_or_default()),
             },
-            _ => SignInError::State,
+            _ => ResponseError::StateMismatch,
         }
     }
 
     /// Checks the response of an attempt that was begun at this issuer, and yields its code. Whose `state`
     /// it has is checked before.
-    pub(crate) fn accept(self, issuer: &str, iss_is_required: bool) -> Result<Secret, SignInError> {
-        // RFC 9207 §2.4: compared whenever it is there, required when the metadata announces it.
+    pub(crate) fn accept(
+        self,
+        issuer: ExpectedIssuer<'_>,
+        iss_is_required: bool,
+    ) -> Result<Secret, ResponseError> {
+        // RFC 9207 §2.4: compared whenever it is there, required when the metadata announces it. Of a template, the
+        // issuer in the metadata is the template, and an issuer that tokens have is that of a tenant.
         match &self.iss {
-            Some(iss) if iss == issuer => {}
+            Some(iss) if iss == issuer.as_str() || issuer.accepts(iss) => {}
             Some(iss) => {
-                return Err(SignInError::Iss {
-                    expected: issuer.to_owned(),
+                return Err(ResponseError::IssMismatch {
+                    expected: issuer.as_str().to_owned(),
                     actual: printable(iss),
                 });
             }
-            None if iss_is_required => return Err(SignInError::IssMissing),
+            None if iss_is_required => return Err(ResponseError::IssMissing),
             None => {}
         }
 
         if let Some(error) = self.error {
-            return Err(SignInError::Response {
+            return Err(ResponseError::Provider {
                 error: printable(&error),
                 description: printable(self.error_description.as_deref().unwrap_or_default()),
             });
         }
         self.code
             .filter(|code| !code.expose().is_empty())
-            .ok_or(SignInError::CodeMissing)
+            .ok_or(ResponseError::CodeMissing)
     }
 }
 
@@ -90,7 +96,7 @@ mod tests {
 
     fn judge(query: &str, iss_is_required: bool) -> Result<String, String> {
         AuthorizationResponse::parse(query)
-            .and_then(|response| response.accept(ISSUER, iss_is_required))
+            .and_then(|response| response.accept(ExpectedIssuer::exactly(ISSUER), iss_is_required))
             .map(|code| code.expose().to_owned())
             .map_err(|error| error.to_string())
     }
@@ -177,7 +183,7 @@ mod tests {
             let query = format!("{name}=x&{name}=x");
             assert_eq!(
                 judge(&query, false).unwrap_err(),
-                format!("`{name}` stands more than once in the response")
+                format!("`{name}` appears more than once in the response")
             );
         }
     }

@@ -5,7 +5,10 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::ReturnTo;
-use crate::{Secret, secret};
+use crate::secret::{self, Secret};
+
+/// The kind of the cookie of a sign-out under way.
+pub(crate) const PENDING_LOGOUT: &str = "oidc_logout";
 
 /// One sign-out under way.
 #[derive(Clone, Debug, Serialize, Deserialize)]

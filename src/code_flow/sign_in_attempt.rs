@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 
 use super::ReturnTo;
 use crate::{
-    Secret,
     keys::{DecryptError, KeyNumber, KeyRing, Purpose, digest_name},
+    secret::Secret,
     session::EarlierEnds,
 };
 

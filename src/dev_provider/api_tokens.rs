@@ -8,7 +8,7 @@ use url::Url;
 
 use super::{
     DevClient, Op,
-    endpoints::{Answer, bad_request, parameters, refused},
+    answer::{Answer, bad_request, parameters, refused},
     grants::{ACCESS_TOKEN_LIFE, Grant},
     pages,
     signing::random,

@@ -4,23 +4,24 @@ use std::collections::HashMap;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use rocket::{
-    Request, Response, Route, State, get,
-    http::{ContentType, Status, uri::Origin},
+    Request, Route, State, get,
+    http::{Status, uri::Origin},
     post,
     request::{FromRequest, Outcome},
-    response::{Responder, Result as Responded},
     routes,
 };
 use serde_json::{Map, Value, json};
 use url::{Url, form_urlencoded};
 
 use super::{
-    Op, Statement, api_tokens,
+    Op, Statement,
+    answer::{Answer, bad_request, parameters, refused},
+    api_tokens,
     grants::{ACCESS_TOKEN_LIFE, AuthorizationRequest, Grant},
     pages,
     signing::{at_hash, code_challenge, random},
 };
-use crate::Secret;
+use crate::secret::Secret;
 
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = routes![
@@ -37,54 +38,6 @@ pub(super) fn routes() -> Vec<Route> {
     ];
     routes.extend(api_tokens::routes());
     routes
-}
-
-/// An answer: never stored, and either JSON, a page, or a way back to the app.
-pub(super) enum Answer {
-    Json(Status, Value),
-    Page(Status, String),
-    Redirect(Url),
-    /// 401 with a challenge.
-    Challenge(&'static str, Value),
-}
-
-impl<'r> Responder<'r, 'static> for Answer {
-    fn respond_to(self, request: &'r Request<'_>) -> Responded<'static> {
-        let mut response = match self {
-            Answer::Json(status, body) => {
-                let mut response = (ContentType::JSON, body.to_string()).respond_to(request)?;
-                response.set_status(status);
-                response
-            }
-            Answer::Page(status, body) => {
-                let mut response = (ContentType::HTML, body).respond_to(request)?;
-                response.set_status(status);
-                response.set_raw_header(
-                    "Content-Security-Policy",
-                    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-                );
-                response
-            }
-            Answer::Redirect(url) => Response::build()
-                .status(Status::SeeOther)
-                .raw_header("Location", String::from(url))
-                .finalize(),
-            Answer::Challenge(challenge, body) => {
-                let mut response = (ContentType::JSON, body.to_string()).respond_to(request)?;
-                response.set_status(Status::Unauthorized);
-                response.set_raw_header("WWW-Authenticate", challenge);
-                response
-            }
-        };
-        response.set_raw_header("Cache-Control", "no-store");
-        Ok(response)
-    }
-}
-
-/// An error reply of an endpoint that speaks JSON (RFC 6749 §5.2).
-pub(super) fn refused(error: &str, description: &str) -> Answer {
-    let body = json!({ "error": error, "error_description": description });
-    Answer::Json(Status::BadRequest, body)
 }
 
 /// The `Authorization` header, or an empty text.
@@ -125,12 +78,6 @@ pub(super) fn hide_query(request: &mut Request<'_>) {
         request.local_cache(|| HiddenQuery(query));
         request.set_uri(bare);
     }
-}
-
-pub(super) fn parameters(text: &str) -> HashMap<String, String> {
-    form_urlencoded::parse(text.as_bytes())
-        .into_owned()
-        .collect()
 }
 
 /// OpenID Connect Discovery 1.0 §4.
@@ -284,13 +231,6 @@ fn back(op: &Op, state: &str, words: &[(&str, &str)]) -> Answer {
     }
     drop(query);
     Answer::Redirect(url)
-}
-
-pub(super) fn bad_request(text: &str) -> Answer {
-    Answer::Page(
-        Status::BadRequest,
-        pages::message("This sign-in cannot go on", text),
-    )
 }
 
 /// The client that authenticates, by either method (RFC 6749 §2.3.1): the app, or the command line.

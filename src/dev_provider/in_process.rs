@@ -17,7 +17,7 @@ use super::{
     rocket,
     signing::{SigningKey, random},
 };
-use crate::Clock;
+use crate::clock::Clock;
 
 /// Keys by number, made once in a process: to make one takes longer than a whole test.
 static KEYS: Mutex<Vec<Arc<SigningKey>>> = Mutex::new(vec![]);

@@ -64,7 +64,7 @@ pub(super) fn base64url(bytes: impl AsRef<[u8]>) -> String {
 
 /// An unguessable value, after a word that says what it is.
 pub(super) fn random(kind: &str) -> String {
-    format!("{kind}-{}", crate::Secret::random().expose())
+    format!("{kind}-{}", crate::secret::Secret::random().expose())
 }
 
 /// `S256` of a code verifier (RFC 7636 §4.2).

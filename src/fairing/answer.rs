@@ -2,30 +2,26 @@
 
 use rocket::{
     Request, Response,
-    http::{Header, Method, Status},
+    http::{Header, Status},
 };
 
 use crate::{
-    RelyingParty, SignInFailure,
-    guard::{Refusal, RequestState},
-    relying_party::Source,
+    relying_party::{RelyingParty, Source},
+    request::{Refusal, RequestState, SignInFailure, is_page_load},
     resource_server::ResourceServer,
     session::SignedOut,
 };
 
 /// Finishes an answer, whoever made it: a route, a catcher or another fairing.
-pub(super) async fn finish<'r>(
-    request: &'r Request<'_>,
-    response: &mut Response<'r>,
-    state: &RequestState,
-) {
-    // The session's last: it may have taken the place of one that was removed.
+pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response<'r>) {
+    let state = RequestState::of(request);
     let mut cookies = state.cookies.take();
-    cookies.extend(session_cookies(request, state).await);
     // A sign-out has renewed it.
     if state.is_ending.get().is_none() {
         cookies.extend(take_over_note(request));
     }
+    // The session's last: it may have taken the place of one that was removed, and have left a note.
+    cookies.extend(session_cookies(request, state).await);
     let sets_cookies = !cookies.is_empty();
     for cookie in cookies {
         response.adjoin_header(Header::new("Set-Cookie", cookie));
@@ -51,26 +47,6 @@ pub(super) async fn finish<'r>(
     }
 }
 
-/// Remembers that the answer is made, where a guard that a later fairing asks for could find a session to
-/// refresh. Nobody has left anything for it.
-pub(super) fn note_sent(request: &Request<'_>, response: &mut Response<'_>) {
-    let jar = request.cookies();
-    // Most requests for assets end here, at less than a look at what the app manages takes.
-    if jar.iter().next().is_none() {
-        return;
-    }
-    let Some(rp) = request.rocket().state::<RelyingParty>() else {
-        return;
-    };
-    if rp.sessions.is_one_in(jar) {
-        RequestState::of(request).answer.send();
-    }
-    if let Some(cookie) = rp.sessions.take_over_note(jar) {
-        response.adjoin_header(Header::new("Set-Cookie", cookie.0));
-        response.set_header(Header::new("Cache-Control", "no-store"));
-    }
-}
-
 /// Takes over the ends of sessions that a browser's note names. Answers what removes the note, once this node
 /// has recorded them.
 fn take_over_note(request: &Request<'_>) -> Option<String> {
@@ -81,19 +57,27 @@ fn take_over_note(request: &Request<'_>) -> Option<String> {
 }
 
 /// The cookies of the session that the answer carries, unless it ended meanwhile or another request has
-/// made it a newer generation.
+/// made it a newer generation. Those of one that ended at its refresh are removed, with a note if the store does not
+/// have its end.
 async fn session_cookies(request: &Request<'_>, state: &RequestState) -> Vec<String> {
     let Some(rp) = request.rocket().state::<RelyingParty>() else {
         return vec![];
     };
-    let Some(session) = state.answer.send() else {
-        return vec![];
-    };
-    let now = rp.clock.now();
-    if state.is_ending.get().is_some() || !rp.sessions.may_be_written(&session, now).await {
+    let session = state.answer.send();
+    if state.is_ending.get().is_some() {
         return vec![];
     }
-    let cookies = rp.sessions.set_cookies(&session, request.cookies(), now);
+    let (jar, now) = (request.cookies(), rp.clock.now());
+    let mut cookies = vec![];
+    if state.answer.has_ended() {
+        cookies.extend(rp.sessions.removals(jar));
+        cookies.extend(rp.sessions.note_if_unrecorded(jar, now));
+    }
+    if let Some(session) = session
+        && rp.sessions.may_be_written(&session, now).await
+    {
+        cookies.extend(rp.sessions.set_cookies(&session, jar, now));
+    }
     cookies.into_iter().map(|cookie| cookie.0).collect()
 }
 
@@ -150,7 +134,7 @@ fn tell_of_failure(response: &mut Response<'_>, failure: &SignInFailure) {
 fn tell_to_retry(response: &mut Response<'_>, state: &RequestState) {
     if response.status() == Status::ServiceUnavailable {
         let wait = state.retry_after.get().copied();
-        let wait = wait.unwrap_or(crate::store::RETRY_AFTER);
+        let wait = wait.unwrap_or(crate::session::store::RETRY_AFTER);
         let wait = wait.as_secs().to_string();
         response.set_header(Header::new("Retry-After", wait));
         response.set_header(Header::new("Cache-Control", "no-store"));
@@ -176,30 +160,5 @@ fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: S
         response.remove_header("WWW-Authenticate");
         response.remove_header("Access-Control-Expose-Headers");
         response.set_sized_body(0, std::io::Cursor::new(""));
-    }
-}
-
-/// Whether a person waits for this page: what browsers say of themselves, else what they accept.
-fn is_page_load(request: &Request<'_>) -> bool {
-    let headers = request.headers();
-    let is = |name, value: &str| {
-        headers
-            .get_one(name)
-            .is_some_and(|v| v.eq_ignore_ascii_case(value))
-    };
-    let is_prefetch = ["Sec-Purpose", "Purpose"].iter().any(|name| {
-        headers
-            .get_one(name)
-            .is_some_and(|purpose| purpose.to_ascii_lowercase().contains("prefetch"))
-    });
-
-    if request.method() != Method::Get || is_prefetch {
-        false
-    } else if headers.contains("Sec-Fetch-Mode") || headers.contains("Sec-Fetch-Dest") {
-        is("Sec-Fetch-Mode", "navigate") && is("Sec-Fetch-Dest", "document")
-    } else {
-        headers
-            .get("Accept")
-            .any(|accept| accept.to_ascii_lowercase().contains("text/html"))
     }
 }

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use crate::{RelyingParty, observing, relying_party::Source, resource_server::ResourceServer};
+use crate::{
+    observing,
+    relying_party::{RelyingParty, Source},
+    resource_server::ResourceServer,
+};
 
 /// Tells the operator what is in force, as Rocket reports its own settings.
-pub(super) async fn report(rp: &RelyingParty, protected_routes: usize) {
+pub(super) async fn report(rp: &RelyingParty) {
     const TARGET: &str = "rocket::launch";
     const INDENTED: &str = "rocket::launch::_";
 
@@ -22,6 +26,9 @@ pub(super) async fn report(rp: &RelyingParty, protected_routes: usize) {
         }
         Source::Provider(provider) => {
             tell("issuer", &provider.registration.issuer);
+            if let Some(tenants) = &provider.registration.tenants {
+                tell("tenants", &tenants.to_string());
+            }
             tell("client id", &provider.registration.client_id);
             tell("redirect URI to register", rp.site.redirect_uri.as_str());
             tell("scopes", &rp.settings.scopes.join(" "));
@@ -46,11 +53,8 @@ pub(super) async fn report(rp: &RelyingParty, protected_routes: usize) {
             }
         }
     }
-    if protected_routes > 0 {
-        tell("protected routes", &protected_routes.to_string());
-    }
     for insecure in rp.settings.insecure_settings() {
-        observing::insecure_setting(insecure.setting, &insecure.to_string());
+        observing::insecure_setting(&insecure.setting, &insecure.to_string());
     }
 }
 
@@ -78,9 +82,13 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
                 Some(tokens) => format!(", also {tokens}"),
                 None => String::new(),
             };
+            let tenants = match &issuer.provider.registration.tenants {
+                Some(tenants) => format!(" of {tenants}"),
+                None => String::new(),
+            };
             tracing::info!(
                 target: INDENTED,
-                "{of_api}issuer: {name}, for the audience {audience}{accepts}"
+                "{of_api}issuer: {name}{tenants}, for the audience {audience}{accepts}"
             );
             if !reached.insert(name) {
                 continue;
@@ -96,6 +104,6 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
         }
     }
     for insecure in resource_server.insecure_settings(is_alone) {
-        observing::insecure_setting(insecure.setting, &insecure.to_string());
+        observing::insecure_setting(&insecure.setting, &insecure.to_string());
     }
 }

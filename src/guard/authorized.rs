@@ -12,7 +12,7 @@ use rocket::{
 use thiserror::Error;
 
 use super::{LoggedIn, LoggedInError, is_fairing_missing};
-use crate::{User, token::Claims};
+use crate::{relying_party::User, token::Claims};
 
 /// Who of the signed-in people may come in.
 ///

@@ -10,11 +10,13 @@ use rocket::{
 };
 use time::OffsetDateTime;
 
-use super::RequestState;
 use crate::{
-    AnyScope, Clock, Scopes, Secret, observing,
+    clock::Clock,
+    observing::{self, RejectedToken},
+    request::RequestState,
     resource_server::{Accepted, BearerError, BearerUserInfoError, ResourceServer},
-    scopes::{Demand, nearest},
+    scopes::{AnyScope, Demand, Scopes, nearest},
+    secret::Secret,
     token::Claims,
 };
 
@@ -186,7 +188,14 @@ where
             Err(error) => {
                 match request.rocket().state::<ResourceServer>() {
                     Some(server) => {
-                        observing::token_refused(&error, &server.throttle, server.clock.now());
+                        let rejected = RejectedToken {
+                            reason: error.reason(),
+                            cause: &error,
+                            remedy: &error.remedy(),
+                            is_for_operators: error.is_for_operators(),
+                            issuer: &|| server.issuer_of(S::API, request),
+                        };
+                        observing::token_rejected(&rejected, &server.throttle, server.clock.now());
                     }
                     None => {
                         super::tell_missing_fairing::<Self>();

@@ -8,9 +8,12 @@ use rocket::{
 };
 use thiserror::Error;
 
-use super::{Bearer, LoggedIn, LoggedInError, RequestState};
+use super::{Bearer, LoggedIn, LoggedInError};
 use crate::{
-    AnyScope, RelyingParty, Scopes, User, resource_server::BearerError, scopes::Demand,
+    relying_party::{RelyingParty, User},
+    request::RequestState,
+    resource_server::BearerError,
+    scopes::{AnyScope, Demand, Scopes},
     token::Claims,
 };
 

@@ -11,8 +11,8 @@ use rocket::{
 use serde::Serialize;
 use thiserror::Error;
 
-use super::{RequestState, current_user, is_fairing_missing};
-use crate::{User, session::SignedOut, token::Claims};
+use super::{current_user, is_fairing_missing};
+use crate::{relying_party::User, request::RequestState, session::SignedOut, token::Claims};
 
 /// A route that only a signed-in person reaches. It derefs to [`User`].
 ///

@@ -10,7 +10,7 @@ use rocket::{
 use serde::{Serialize, Serializer, ser::SerializeStruct};
 
 use super::{current_user, is_fairing_missing};
-use crate::{User, token::Claims};
+use crate::{relying_party::User, token::Claims};
 
 /// Who is there, if anybody is signed in. It never fails.
 ///

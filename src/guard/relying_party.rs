@@ -1,7 +1,5 @@
 //! `&RelyingParty`: the addresses of sign-in and sign-out, for any route.
 
-use std::convert::Infallible;
-
 use rocket::{
     Ignite, Request, Rocket, Sentinel,
     http::Status,
@@ -9,17 +7,17 @@ use rocket::{
 };
 
 use super::is_fairing_missing;
-use crate::RelyingParty;
+use crate::relying_party::RelyingParty;
 
 #[rocket::async_trait]
 impl<'r> FromRequest<'r> for &'r RelyingParty {
-    type Error = Option<Infallible>;
+    type Error = ();
 
     /// Success whenever the fairing is attached, which the sentinel sees to; else `Error(500)`.
-    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Option<Infallible>> {
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         match request.rocket().state::<RelyingParty>() {
             Some(rp) => Outcome::Success(rp),
-            None => Outcome::Error((Status::InternalServerError, None)),
+            None => Outcome::Error((Status::InternalServerError, ())),
         }
     }
 }

@@ -91,10 +91,11 @@ mod tests {
         let attempts = crate::relying_party::Attempts::new(true);
         let now = OffsetDateTime::UNIX_EPOCH;
         attempts.begin("name", &evil, now);
-        let error = crate::SignInError::Response {
+        let error = crate::code_flow::ResponseError::Provider {
             error: evil.clone(),
             description: evil.clone(),
         };
+        let error = error.into();
         attempts.failed(Some("name"), &evil, (&evil, &error), now);
         let section = Section {
             title: "Session",

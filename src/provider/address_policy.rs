@@ -183,6 +183,7 @@ mod tests {
         let insecure: Vec<String> = insecure.iter().map(|host| host.to_string()).collect();
         let registration = Registration {
             issuer: issuer.to_owned(),
+            tenants: None,
             client_id: "app".to_owned(),
             client_secret: None,
             client_key: None,

@@ -1,6 +1,7 @@
 //! How often a provider is asked for the same thing: less and less while it fails, and by one at a time.
 
 use std::{
+    net::IpAddr,
     sync::atomic::{AtomicI64, Ordering},
     time::Duration,
 };
@@ -140,6 +141,44 @@ impl Budget {
     }
 }
 
+/// A token bucket of all clients, from which one client takes no more than one in a while.
+#[derive(Debug)]
+pub(super) struct SharedBudget {
+    of_all: Budget,
+    pause: Duration,
+    /// Which clients spent one within `pause`, and when: no more than `of_all` gives out in that time.
+    spent: Vec<(Option<IpAddr>, OffsetDateTime)>,
+}
+
+impl SharedBudget {
+    pub(super) fn new(of_all: Budget, pause: Duration) -> SharedBudget {
+        SharedBudget {
+            of_all,
+            pause,
+            spent: vec![],
+        }
+    }
+
+    /// Spends one for a client with this address. While there is none for it, answers how long to wait.
+    pub(super) fn spend(
+        &mut self,
+        client: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<(), Duration> {
+        // A clock that was set back starts anew.
+        let pause = self.pause;
+        self.spent
+            .retain(|(_, at)| (*at..*at + pause).contains(&now));
+        if let Some((_, at)) = self.spent.iter().find(|(spender, _)| *spender == client) {
+            let wait = (*at + pause - now).unsigned_abs();
+            return Err(wait.max(Duration::from_secs(1)));
+        }
+        self.of_all.spend(now)?;
+        self.spent.push((client, now));
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,6 +267,41 @@ mod tests {
         assert_eq!([9_000, 9_000, 9_000, 9_000].map(&mut spent), [0, 0, 0, 10]);
         // The clock is set back.
         assert_eq!([100, 109, 110].map(&mut spent), [10, 1, 0]);
+    }
+
+    #[test]
+    fn one_client_spends_one_in_a_while_of_a_shared_budget() {
+        let of_all = Budget::new(3, Duration::from_secs(10));
+        let mut budget = SharedBudget::new(of_all, Duration::from_secs(30));
+        let client = |n: u8| n.checked_sub(1).map(|n| IpAddr::from([192, 0, 2, n]));
+        // Zero is one that was spent; else it is how long to wait. Those whose address is not known are one client.
+        for (now, who, wait) in [
+            (0, 0, 0),
+            (0, 0, 30),
+            (0, 1, 0),
+            (5, 1, 25),
+            (5, 2, 0),
+            (5, 3, 5),
+            (9, 3, 1),
+            // Who got none is free to take the next one.
+            (10, 3, 0),
+            (10, 4, 10),
+            (29, 0, 1),
+            (30, 0, 0),
+            (30, 1, 0),
+            (30, 2, 5),
+            (35, 2, 5),
+            (40, 2, 0),
+            // The clock is set back.
+            (-500, 2, 10),
+            (-490, 2, 0),
+            (-490, 2, 30),
+        ] {
+            let spent = budget.spend(client(who), at(now));
+            let found = spent.map_or_else(|wait| wait.as_secs(), |()| 0);
+            assert_eq!(found, wait, "{who} at {now}");
+            assert!(budget.spent.len() <= 6);
+        }
     }
 
     #[test]

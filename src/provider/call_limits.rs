@@ -1,5 +1,5 @@
 //! How many calls to one provider are under way: a bounded queue for each kind of call, and a circuit breaker for those that
-//! anybody's request can cause.
+//! anybody's request can cause. A stranger's calls do not open it.
 
 use std::{
     collections::HashMap,
@@ -13,7 +13,8 @@ use tokio::{sync::Semaphore, time::timeout};
 
 use super::{
     Endpoint, ProviderError,
-    back_off::{BackOff, Turnstile},
+    back_off::Turnstile,
+    breaker::{Breaker, CountedOutages},
 };
 
 /// How many calls of a kind that anybody can cause run at a time, and how many run or wait. One client has a quarter of
@@ -27,8 +28,13 @@ const OF_SESSIONS: Size = Size {
     running: 64,
     places: 1024,
 };
-/// So many outages in a row open the breaker; one that says `Retry-After` does it alone.
-const OUTAGES: u32 = 5;
+/// The same for the revocations of sessions that ended, of which many may come at once, as when a session store is back.
+const REVOCATIONS: Size = Size {
+    running: 64,
+    places: 10_000,
+};
+/// How long a revocation waits for its turn at most: nobody waits for it.
+const MAX_REVOCATION_WAIT: Duration = Duration::from_secs(600);
 /// When one that found no place is to come again: places are free as soon as a call ends.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 /// No more often is it logged that a queue is full.
@@ -42,10 +48,11 @@ pub(super) struct CallLimits {
     pub(super) pushed_authorization_requests: Queue,
     pub(super) exchange: Queue,
     pub(super) refresh: Queue,
+    pub(super) revocation: Queue,
 }
 
 impl CallLimits {
-    /// Nobody waits for longer than `max_wait`.
+    /// No request waits for longer than `max_wait`.
     pub(super) fn new(max_wait: Duration) -> CallLimits {
         CallLimits {
             introspection: Queue::anybodys(Endpoint::Introspection, max_wait),
@@ -56,6 +63,13 @@ impl CallLimits {
             ),
             exchange: Queue::of_sessions(Endpoint::Token, max_wait),
             refresh: Queue::of_sessions(Endpoint::Token, max_wait),
+            revocation: Queue::new(
+                Endpoint::Revocation,
+                REVOCATIONS,
+                REVOCATIONS,
+                MAX_REVOCATION_WAIT,
+                None,
+            ),
         }
     }
 }
@@ -139,10 +153,11 @@ impl Queue {
     pub(super) async fn run<T>(
         &self,
         client: Option<IpAddr>,
+        counted: CountedOutages,
         now: OffsetDateTime,
         call: impl Future<Output = Result<T, ProviderError>>,
     ) -> Result<T, ProviderError> {
-        self.check(now)?;
+        self.check(counted, now)?;
         let place = Place::take(self, client).ok_or_else(|| self.busy(now))?;
         let begun = Instant::now();
         let turn = async {
@@ -155,7 +170,7 @@ impl Queue {
         };
         let passed = |now: OffsetDateTime| now + Duration::from_secs(begun.elapsed().as_secs());
         // It may have opened meanwhile.
-        let admission = self.admit(passed(now))?;
+        let admission = self.admit(counted, passed(now))?;
         let result = call.await;
         admission.ended(result.as_ref().err(), passed(now));
         result
@@ -174,21 +189,26 @@ impl Queue {
     }
 
     /// Fails while the breaker is open.
-    fn check(&self, now: OffsetDateTime) -> Result<(), ProviderError> {
+    fn check(&self, counted: CountedOutages, now: OffsetDateTime) -> Result<(), ProviderError> {
         match &self.breaker {
-            Some(breaker) => lock(breaker).check(now),
+            Some(breaker) => lock(breaker).check(counted, now),
             None => Ok(()),
         }
     }
 
     /// Lets a call go, or fails while the breaker is open.
-    fn admit(&self, now: OffsetDateTime) -> Result<Admission<'_>, ProviderError> {
+    fn admit(
+        &self,
+        counted: CountedOutages,
+        now: OffsetDateTime,
+    ) -> Result<Admission<'_>, ProviderError> {
         let is_probe = match &self.breaker {
-            Some(breaker) => lock(breaker).admit(now)?,
+            Some(breaker) => lock(breaker).admit(counted, now)?,
             None => false,
         };
         Ok(Admission {
             queue: self,
+            counted,
             is_probe,
         })
     }
@@ -245,6 +265,7 @@ impl Drop for Place<'_> {
 /// A call that the breaker let go.
 struct Admission<'q> {
     queue: &'q Queue,
+    counted: CountedOutages,
     is_probe: bool,
 }
 
@@ -254,7 +275,7 @@ impl Admission<'_> {
             return;
         };
         let is_probe = std::mem::take(&mut self.is_probe);
-        let opened = lock(breaker).ended(is_probe, error, now);
+        let opened = lock(breaker).ended(is_probe, self.counted, error, now);
         if let (Some(wait), Some(error)) = (opened, error) {
             let (reason, wait_s) = (error.reason(), wait.as_secs());
             tracing::warn!(reason, "{error}; the next attempt is due in {wait_s} s");
@@ -267,66 +288,7 @@ impl Drop for Admission<'_> {
     /// A probe that nobody waits for any more says nothing: the next request is the probe.
     fn drop(&mut self) {
         if let Some(breaker) = self.queue.breaker.as_ref().filter(|_| self.is_probe) {
-            lock(breaker).is_probing = false;
-        }
-    }
-}
-
-/// Opens after outages, and closes when one call gets an answer.
-#[derive(Debug, Default)]
-struct Breaker {
-    /// Outages in a row.
-    outages: u32,
-    /// While it is open.
-    open: Option<BackOff>,
-    /// Whether one call is under way to find out.
-    is_probing: bool,
-}
-
-impl Breaker {
-    fn check(&self, now: OffsetDateTime) -> Result<(), ProviderError> {
-        let Some(open) = &self.open else {
-            return Ok(());
-        };
-        open.check(now)?;
-        match self.is_probing {
-            true => Err(open.last_failure()),
-            false => Ok(()),
-        }
-    }
-
-    /// Whether the call that is let go is a probe.
-    fn admit(&mut self, now: OffsetDateTime) -> Result<bool, ProviderError> {
-        self.check(now)?;
-        self.is_probing = self.open.is_some();
-        Ok(self.is_probing)
-    }
-
-    /// A call ended. Answers for how long it opens the breaker, if it does.
-    fn ended(
-        &mut self,
-        is_probe: bool,
-        error: Option<&ProviderError>,
-        now: OffsetDateTime,
-    ) -> Option<Duration> {
-        if is_probe {
-            self.is_probing = false;
-        }
-        let Some(outage) = error.filter(|error| error.is_outage()) else {
-            // Whatever it answered, it answers.
-            *self = Breaker::default();
-            return None;
-        };
-        self.outages = self.outages.saturating_add(1);
-        match &mut self.open {
-            Some(open) if is_probe => Some(open.failed(now, outage)),
-            // It was under way before.
-            Some(_) => None,
-            None if self.outages >= OUTAGES || outage.retry_after().is_some() => {
-                let open = self.open.insert(BackOff::default());
-                Some(open.failed(now, outage))
-            }
-            None => None,
+            lock(breaker).probe_dropped();
         }
     }
 }
@@ -347,6 +309,8 @@ mod tests {
 
     use super::*;
 
+    const ALL: CountedOutages = CountedOutages::All;
+
     fn at(seconds: i64) -> OffsetDateTime {
         OffsetDateTime::from_unix_timestamp(1_800_000_000 + seconds).unwrap()
     }
@@ -360,9 +324,13 @@ mod tests {
     }
 
     fn outage(retry_after: Option<u64>) -> ProviderError {
+        status(503, retry_after)
+    }
+
+    fn status(status: u16, retry_after: Option<u64>) -> ProviderError {
         ProviderError::Status {
             endpoint: Endpoint::Introspection,
-            status: 503,
+            status,
             is_json: false,
             retry_after: retry_after.map(Duration::from_secs),
         }
@@ -370,12 +338,21 @@ mod tests {
 
     /// How a call went, in a word: `made` when it was, else how long to wait and why not.
     async fn call(queue: &Queue, now: i64, result: Result<(), ProviderError>) -> String {
+        call_with(queue, ALL, now, result).await
+    }
+
+    async fn call_with(
+        queue: &Queue,
+        counted: CountedOutages,
+        now: i64,
+        result: Result<(), ProviderError>,
+    ) -> String {
         let made = AtomicUsize::new(0);
         let call = async {
             made.fetch_add(1, Ordering::Relaxed);
             result
         };
-        let result = queue.run(address(1), at(now), call).await;
+        let result = queue.run(address(1), counted, at(now), call).await;
         match (made.into_inner(), result) {
             (1, _) => "made".to_owned(),
             (_, Err(error)) => {
@@ -412,7 +389,7 @@ mod tests {
         assert_eq!(call(&queue, 6, Ok(())).await, "provider_unavailable 1");
         // While one is under way, it is the only one.
         let (asked, answered) = (Notify::new(), Notify::new());
-        let probe = queue.run(address(1), at(7), async {
+        let probe = queue.run(address(1), ALL, at(7), async {
             asked.notify_one();
             answered.notified().await;
             Err::<(), _>(refused)
@@ -456,11 +433,85 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_may_be_about_one_call_opens_nothing() {
+        use CountedOutages::{AllButStatus500, OnlyStatus429};
+
+        let no_answer = ProviderError::Timeout {
+            endpoint: Endpoint::Introspection,
+            after: Duration::from_secs(5),
+        };
+        for (counted, error, opens) in [
+            (ALL, status(500, None), true),
+            (ALL, no_answer.clone(), true),
+            (AllButStatus500, status(500, None), false),
+            (AllButStatus500, outage(None), true),
+            (AllButStatus500, no_answer.clone(), true),
+            (OnlyStatus429, status(500, None), false),
+            (OnlyStatus429, outage(None), false),
+            (OnlyStatus429, no_answer, false),
+            // A proxy says it for whatever its server fails on.
+            (OnlyStatus429, outage(Some(1)), false),
+            (AllButStatus500, status(500, Some(1)), false),
+            (AllButStatus500, status(503, Some(1)), true),
+            (OnlyStatus429, status(429, None), true),
+            (OnlyStatus429, status(429, Some(1)), true),
+        ] {
+            let queue = queue(Duration::from_secs(5));
+            let mut last = String::new();
+            for _ in 0..6 {
+                last = call_with(&queue, counted, 0, Err(error.clone())).await;
+            }
+            assert_eq!(last != "made", opens, "{counted:?} {error:?}");
+        }
+    }
+
+    /// What says nothing does not take the place of a probe, nor make the wait longer, nor begin the count anew.
+    #[tokio::test]
+    async fn a_stranger_is_no_probe() {
+        use CountedOutages::OnlyStatus429;
+
+        let queue = queue(Duration::from_secs(5));
+        for _ in 0..5 {
+            let made = call_with(&queue, OnlyStatus429, 0, Err(status(500, None))).await;
+            assert_eq!(made, "made");
+            assert_eq!(call(&queue, 0, Err(outage(None))).await, "made");
+        }
+        let unavailable = "provider_unavailable 1";
+        for counted in [ALL, OnlyStatus429] {
+            assert_eq!(call_with(&queue, counted, 0, Ok(())).await, unavailable);
+        }
+        // The wait is over.
+        for _ in 0..20 {
+            let made = call_with(&queue, OnlyStatus429, 1, Err(status(500, None))).await;
+            assert_eq!(made, "made");
+        }
+        let hanging = async || {
+            let never = std::future::pending::<Result<(), ProviderError>>();
+            queue.run(address(1), OnlyStatus429, at(1), never).await
+        };
+        let mut strangers = Box::pin(join_all((0..3).map(|_| hanging())));
+        assert!((&mut strangers).now_or_never().is_none());
+        assert_eq!(call(&queue, 1, Err(outage(None))).await, "made");
+        assert_eq!(call(&queue, 2, Ok(())).await, unavailable);
+        // And one that is waited for by the provider's word makes it longer, once.
+        let waits = || async { Err::<(), _>(status(429, Some(9))) };
+        let (first, second) = join(
+            queue.run(address(2), OnlyStatus429, at(3), waits()),
+            queue.run(address(2), OnlyStatus429, at(3), waits()),
+        )
+        .await;
+        assert_eq!(first.unwrap_err().reason(), "provider_status");
+        assert_eq!(second.unwrap_err().reason(), "provider_unavailable");
+        assert_eq!(call(&queue, 11, Ok(())).await, unavailable);
+        assert_eq!(call(&queue, 12, Ok(())).await, "made");
+    }
+
+    #[tokio::test]
     async fn a_probe_that_is_dropped_makes_room_for_another() {
         let queue = queue(Duration::from_secs(5));
         assert_eq!(call(&queue, 0, Err(outage(Some(1)))).await, "made");
         let never = std::future::pending::<Result<(), ProviderError>>();
-        let mut probe = Box::pin(queue.run(address(1), at(1), never));
+        let mut probe = Box::pin(queue.run(address(1), ALL, at(1), never));
         assert!((&mut probe).now_or_never().is_none());
         assert_eq!(call(&queue, 1, Ok(())).await, "provider_unavailable 1");
         drop(probe);
@@ -490,7 +541,7 @@ mod tests {
                 running.fetch_sub(1, Ordering::Relaxed);
                 Ok(())
             };
-            let result = queue.run(address(last), at(0), call).await;
+            let result = queue.run(address(last), ALL, at(0), call).await;
             result.map_or_else(|error| error.reason(), |()| "made")
         };
         let all = (0..1000).map(|n| ask(if n < 300 { 1 } else { (n % 250) as u8 + 2 }));
@@ -516,12 +567,12 @@ mod tests {
     async fn nobody_waits_for_ever() {
         let queue = queue(Duration::from_secs(5));
         let hang = || std::future::pending::<Result<(), ProviderError>>();
-        let hanging = join_all((0..4).map(|_| queue.run(address(1), at(0), hang())));
+        let hanging = join_all((0..4).map(|_| queue.run(address(1), ALL, at(0), hang())));
         let mut hanging = Box::pin(hanging);
         assert!((&mut hanging).now_or_never().is_none());
         assert_eq!(call(&queue, 0, Ok(())).await, "provider_busy 1");
         // Another client does not wait at all.
-        let other = queue.run(address(2), at(0), async { Ok(()) });
+        let other = queue.run(address(2), ALL, at(0), async { Ok(()) });
         assert!(other.await.is_ok());
     }
 }

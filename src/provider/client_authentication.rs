@@ -7,7 +7,7 @@ use url::{Url, form_urlencoded};
 
 use super::{Endpoint, Metadata, Provider, ProviderError};
 use crate::{
-    Secret,
+    secret::Secret,
     settings::TokenEndpointAuthMethod,
     token::{CLIENT_ASSERTION_TYPE, ClientKey},
 };
@@ -63,6 +63,33 @@ impl Provider {
         }
     }
 
+    /// The method at another endpoint, whose methods the metadata lists ([RFC 8414 §2]): that of the token endpoint, for
+    /// which the client is registered, if it is listed, or if nothing is. A provider that lists all methods accepts the
+    /// client's own. Else the first of those listed that this client can use.
+    ///
+    /// [RFC 8414 §2]: https://www.rfc-editor.org/rfc/rfc8414#section-2
+    pub(super) fn authentication_method_at(
+        &self,
+        listed: &[String],
+        metadata: &Metadata,
+    ) -> TokenEndpointAuthMethod {
+        use TokenEndpointAuthMethod::{ClientSecretBasic, ClientSecretPost, PrivateKeyJwt};
+
+        let at_token_endpoint = self.authentication_method(metadata);
+        let is_listed =
+            |method: &TokenEndpointAuthMethod| listed.iter().any(|name| name == method.as_str());
+        if listed.is_empty() || is_listed(&at_token_endpoint) {
+            return at_token_endpoint;
+        }
+        let can_use = |method: &TokenEndpointAuthMethod| match method {
+            PrivateKeyJwt => self.registration.client_key.is_some(),
+            _ => self.registration.client_secret.is_some(),
+        };
+        let others = [ClientSecretBasic, ClientSecretPost, PrivateKeyJwt];
+        let mut usable = others.into_iter().filter(can_use);
+        usable.find(is_listed).unwrap_or(at_token_endpoint)
+    }
+
     /// What a request to `url` carries when the client authenticates by `method`. Without what the method
     /// needs, the client only says who it is.
     pub(super) fn authentication(
@@ -93,6 +120,8 @@ impl Provider {
         let audience = match self.settings.client_assertion_audience.as_deref() {
             Some("endpoint") => url.as_str(),
             Some(audience) => audience,
+            // A template identifies no authorization server.
+            None if self.registration.expected_issuer().is_template() => url.as_str(),
             None => &self.registration.issuer,
         };
         key.assertion(&self.registration.client_id, audience, now)

@@ -8,7 +8,7 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{Endpoint, Metadata, MetadataSource, Provider, ProviderError};
-use crate::Secret;
+use crate::secret::Secret;
 
 impl Provider {
     /// The metadata, read now, with the cause when that fails.

@@ -12,7 +12,10 @@ use openidconnect::{
 use thiserror::Error;
 use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
-use crate::token::{Document, printable};
+use crate::{
+    printable::printable,
+    token::{Document, TENANT_ID},
+};
 
 /// The longest `Retry-After` of a provider that is obeyed.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
@@ -328,6 +331,9 @@ impl ProviderError {
                 "correct the member at the provider, or name its endpoints yourself: `auth_uri`, `token_uri` and `jwks_uri` of `oidc.client_secrets`"
             }
             ProviderError::TooLarge { .. } => "raise `oidc.http.max_body` if the provider is right",
+            ProviderError::IssuerMismatch { actual, .. } if actual.contains(TENANT_ID) => {
+                "set `oidc.issuer` to what the metadata says, a template for all tenants, `oidc.server_metadata_url` to the address of that metadata, and `oidc.tenants` to those whose people may sign in"
+            }
             ProviderError::IssuerMismatch { .. } => {
                 "set `oidc.issuer` to the provider's issuer, letter by letter; a trailing slash counts"
             }

@@ -104,7 +104,8 @@ impl HttpClient {
         let begun = Instant::now();
         let answer = self.send(endpoint, request).instrument(span.clone()).await;
         let status = answer.as_ref().map(|answer| answer.status().as_u16());
-        span.in_scope(|| observing::provider_called(endpoint, status, begun.elapsed()));
+        let status = status.map_err(ProviderError::reason);
+        span.in_scope(|| observing::provider_called(endpoint.code(), status, begun.elapsed()));
         let has_moved = match &answer {
             Ok(answer) => is_not_there(answer.status().as_u16()),
             Err(error) => error.may_have_moved(),

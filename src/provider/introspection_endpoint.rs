@@ -7,7 +7,8 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{
-    Endpoint, Metadata, Provider, ProviderError, client_authentication::ClientAuthentication,
+    Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages,
+    client_authentication::ClientAuthentication,
 };
 use crate::settings::{IntrospectionAuthMethod, TokenEndpointAuthMethod};
 
@@ -37,16 +38,13 @@ impl Provider {
         })
     }
 
-    /// How the client authenticates there ([RFC 7662 §2.1], [RFC 8414 §2]): as set, else as the metadata lists. One that
-    /// lists nothing leaves it to other means: the method that is set for the token endpoint, else the usual one for
-    /// introspection, if the token endpoint takes it.
+    /// How the client authenticates there ([RFC 7662 §2.1]): as set; else as at the token endpoint, for which it is
+    /// registered, unless the metadata lists other methods alone. Without metadata to read, `client_secret_post`, as
+    /// Flask-OIDC does, unless a method is set for the token endpoint.
     ///
     /// [RFC 7662 §2.1]: https://www.rfc-editor.org/rfc/rfc7662#section-2.1
-    /// [RFC 8414 §2]: https://www.rfc-editor.org/rfc/rfc8414#section-2
     fn introspection_method(&self, metadata: Option<&Metadata>) -> Option<TokenEndpointAuthMethod> {
-        use TokenEndpointAuthMethod::{
-            ClientSecretBasic, ClientSecretPost, None as Public, PrivateKeyJwt,
-        };
+        use TokenEndpointAuthMethod::{ClientSecretBasic, ClientSecretPost, PrivateKeyJwt};
 
         let set = self.settings.introspection_auth_method;
         if set == Some(IntrospectionAuthMethod::Bearer) {
@@ -56,47 +54,27 @@ impl Provider {
         if self.registration.client_secret.is_none() {
             return Some(PrivateKeyJwt);
         }
-        let metadata = match (set, metadata) {
-            (Some(IntrospectionAuthMethod::ClientSecretBasic), _) => {
-                return Some(ClientSecretBasic);
+        Some(match (set, metadata) {
+            (Some(IntrospectionAuthMethod::ClientSecretBasic), _) => ClientSecretBasic,
+            (Some(_), _) => ClientSecretPost,
+            (None, None) => {
+                let at_token_endpoint = self.settings.token_endpoint_auth_method;
+                at_token_endpoint.unwrap_or(ClientSecretPost)
             }
-            (Some(_), _) | (None, None) => return Some(ClientSecretPost),
-            (None, Some(metadata)) => metadata,
-        };
-        let at_token_endpoint = self.authentication_method(metadata);
-        let listed = metadata.introspection_endpoint_auth_methods_supported();
-        if !listed.is_empty() {
-            let has_key = self.registration.client_key.is_some();
-            let order = [
-                at_token_endpoint,
-                ClientSecretBasic,
-                ClientSecretPost,
-                PrivateKeyJwt,
-            ];
-            let mut usable = order.into_iter().filter(|method| match method {
-                Public => false,
-                PrivateKeyJwt => has_key,
-                _ => true,
-            });
-            let is_listed = |method: &TokenEndpointAuthMethod| {
-                listed.iter().any(|name| name == method.as_str())
-            };
-            return Some(usable.find(is_listed).unwrap_or(at_token_endpoint));
-        }
-        let takes_post = metadata
-            .token_endpoint_auth_methods_supported()
-            .is_some_and(|listed| listed.iter().any(|name| name == ClientSecretPost.as_str()));
-        Some(match self.settings.token_endpoint_auth_method {
-            None if takes_post => ClientSecretPost,
-            _ => at_token_endpoint,
+            (None, Some(metadata)) => {
+                let listed = metadata.introspection_endpoint_auth_methods_supported();
+                self.authentication_method_at(listed, metadata)
+            }
         })
     }
 
-    /// Asks about a token, for a client with this address. The reply is a body of status 200, not judged yet.
+    /// Asks about a token, for a client with this address. The reply is a body of status 200, not judged yet. What goes
+    /// wrong says something about the provider only if it called the token active before.
     pub(crate) async fn introspect(
         &self,
         endpoint: &IntrospectionEndpoint,
         token: &str,
+        was_active: bool,
         client: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<Vec<u8>, ProviderError> {
@@ -104,7 +82,12 @@ impl Provider {
             let reply = self.ask_about(endpoint, token, now).await?;
             self.introspection_reply(endpoint, reply)
         };
-        self.limits.introspection.run(client, now, call).await
+        let counted = match was_active {
+            true => CountedOutages::All,
+            false => CountedOutages::OnlyStatus429,
+        };
+        let queue = &self.limits.introspection;
+        queue.run(client, counted, now, call).await
     }
 
     async fn ask_about(

@@ -1,6 +1,7 @@
 //! The provider's keys: read without a lock, fetched by one at a time.
 
 use std::{
+    net::IpAddr,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,7 +17,7 @@ use url::Url;
 
 use super::{
     Endpoint, ProviderError,
-    back_off::{BackOff, Budget, Turnstile},
+    back_off::{BackOff, Budget, SharedBudget, Turnstile},
     http_client::HttpClient,
 };
 use crate::{
@@ -24,9 +25,13 @@ use crate::{
     token::{Document, KeySet, StaleKeys},
 };
 
-/// At most one fetch per this long for a key that anybody names, one for a key that may have been replaced under its
+/// At most one fetch per this long for a key that one client names, one for a key that may have been replaced under its
 /// name, and one when they are due.
 const COOL_DOWN: Duration = Duration::from_secs(30);
+/// So many fetches at once for all that anybody sends, of which one client has a quarter, and one more per
+/// [`LOOK_REFILL`]. Strangers at many addresses can take them all; but each fetch is for everybody, so that a key is known
+/// that long after the provider publishes it.
+const LOOKS_FOR_ANY_REQUEST: u32 = 4;
 /// So many fetches at once, and one more per this long, for keys that the provider's own replies name: a provider may
 /// make several keys within seconds.
 const LOOKS: u32 = 6;
@@ -58,8 +63,8 @@ pub(crate) type FetchedKeys = (serde_json::Value, Vec<(usize, String)>, OffsetDa
 pub(crate) enum KeyPurpose {
     /// A reply of the provider to our own request: the token endpoint, UserInfo.
     ProviderReply,
-    /// A request that anybody can make: a bearer token, a logout token.
-    AnyRequest,
+    /// A request that anybody can make, by a client with this address: a bearer token, a logout token.
+    AnyRequest(Option<IpAddr>),
 }
 
 /// The result of a fetch for a key that the set does not hold.
@@ -79,8 +84,8 @@ struct LastFetch {
     /// Its number, as [`KeyCache::begun`] counts.
     number: u64,
     is_good: bool,
-    looks: Looks,
-    looks_for_any_request: Looks,
+    looks: Looks<Budget>,
+    looks_for_any_request: Looks<SharedBudget>,
     /// Where it was.
     jwks_uri: Option<Url>,
     /// While there are no keys at all.
@@ -90,27 +95,34 @@ struct LastFetch {
 
 /// How often keys are fetched for tokens of one purpose.
 #[derive(Debug)]
-struct Looks {
-    missing: Budget,
-    replaced: Budget,
+struct Looks<B> {
+    missing: B,
+    replaced: B,
 }
 
-impl Looks {
-    fn new(capacity: u32, refill: Duration) -> Looks {
-        Looks {
-            missing: Budget::new(capacity, refill),
-            replaced: Budget::new(1, COOL_DOWN),
+impl<B> Looks<B> {
+    fn budget(&mut self, doubt: StaleKeys) -> &mut B {
+        match doubt {
+            StaleKeys::Missing => &mut self.missing,
+            StaleKeys::Replaced => &mut self.replaced,
         }
     }
 }
 
 impl Default for LastFetch {
     fn default() -> LastFetch {
+        let of_all = || Budget::new(LOOKS_FOR_ANY_REQUEST, LOOK_REFILL);
         LastFetch {
             number: 0,
             is_good: false,
-            looks: Looks::new(LOOKS, LOOK_REFILL),
-            looks_for_any_request: Looks::new(1, COOL_DOWN),
+            looks: Looks {
+                missing: Budget::new(LOOKS, LOOK_REFILL),
+                replaced: Budget::new(1, COOL_DOWN),
+            },
+            looks_for_any_request: Looks {
+                missing: SharedBudget::new(of_all(), COOL_DOWN),
+                replaced: SharedBudget::new(of_all(), COOL_DOWN),
+            },
             jwks_uri: None,
             failed: BackOff::default(),
             failed_for_any_request: BackOff::default(),
@@ -129,7 +141,7 @@ impl LastFetch {
         match purpose {
             _ if self.jwks_uri.as_ref() != Some(jwks_uri) => Ok(()),
             KeyPurpose::ProviderReply => self.failed.check(now),
-            KeyPurpose::AnyRequest => self.failed_for_any_request.check(now),
+            KeyPurpose::AnyRequest(_) => self.failed_for_any_request.check(now),
         }
     }
 
@@ -155,15 +167,13 @@ impl LastFetch {
         purpose: KeyPurpose,
         now: OffsetDateTime,
     ) -> Result<(), ProviderError> {
-        let looks = match purpose {
-            KeyPurpose::ProviderReply => &mut self.looks,
-            KeyPurpose::AnyRequest => &mut self.looks_for_any_request,
+        let spent = match purpose {
+            KeyPurpose::ProviderReply => self.looks.budget(doubt).spend(now),
+            KeyPurpose::AnyRequest(client) => {
+                let budget = self.looks_for_any_request.budget(doubt);
+                budget.spend(client, now)
+            }
         };
-        let budget = match doubt {
-            StaleKeys::Missing => &mut looks.missing,
-            StaleKeys::Replaced => &mut looks.replaced,
-        };
-        let spent = budget.spend(now);
         spent.map_err(|retry_after| ProviderError::KeysJustRead { retry_after })
     }
 }
@@ -208,7 +218,7 @@ impl KeyCache {
                     tokio::spawn(async move {
                         let mut last_fetch = cache.last_fetch.lock().await;
                         // Whatever request came first when they were due.
-                        let purpose = KeyPurpose::AnyRequest;
+                        let purpose = KeyPurpose::AnyRequest(None);
                         let fetch = cache.fetch(&jwks_uri, &mut last_fetch, purpose, now);
                         if let Err(error) = fetch.await {
                             let reason = error.reason();
@@ -233,7 +243,7 @@ impl KeyCache {
     }
 
     /// Looks for keys after a token named one that `seen` does not hold, or holds another one of. Whatever tokens name,
-    /// the provider is asked once in [`COOL_DOWN`] for any request, and as [`LOOKS`] says for its own replies.
+    /// the provider is asked as [`LOOKS_FOR_ANY_REQUEST`] says for any request, and as [`LOOKS`] says for its own replies.
     pub(crate) async fn look(
         &self,
         seen: &Arc<KeySet>,
@@ -413,7 +423,7 @@ mod tests {
         ));
         let url = Url::parse(&url).unwrap();
         let keys = cache
-            .keys(&url, KeyPurpose::AnyRequest, now())
+            .keys(&url, KeyPurpose::AnyRequest(None), now())
             .await
             .unwrap();
         (Arc::into_inner(cache).unwrap(), url, keys, asked)
@@ -470,11 +480,18 @@ mod tests {
     async fn any_request_and_replies_have_limits_of_their_own() {
         use KeyPurpose::{AnyRequest, ProviderReply};
 
+        let client = |n: u8| AnyRequest(Some(IpAddr::from([192, 0, 2, n])));
         let (cache, url, seen, asked) = cache(true).await;
         let mut expected = 1;
         for (passed, purpose, waits) in [
-            (0, AnyRequest, None),
-            (0, AnyRequest, Some(30)),
+            (0, AnyRequest(None), None),
+            (0, AnyRequest(None), Some(30)),
+            // Another client has its own, as long as there are any.
+            (0, client(1), None),
+            (0, client(1), Some(30)),
+            (0, client(2), None),
+            (0, client(3), None),
+            (0, client(4), Some(10)),
             (0, ProviderReply, None),
             (0, ProviderReply, None),
             (0, ProviderReply, None),
@@ -482,12 +499,16 @@ mod tests {
             (0, ProviderReply, None),
             (0, ProviderReply, None),
             (0, ProviderReply, Some(10)),
-            (29, AnyRequest, Some(1)),
-            (30, AnyRequest, None),
+            (10, client(1), Some(20)),
+            (10, client(4), None),
+            (10, client(5), Some(10)),
+            (29, AnyRequest(None), Some(1)),
+            (30, AnyRequest(None), None),
             (30, ProviderReply, None),
             // The clock is set back: nobody waits for the time that was.
-            (-100_000, AnyRequest, Some(30)),
-            (-99_970, AnyRequest, None),
+            (-100_000, AnyRequest(None), None),
+            (-100_000, AnyRequest(None), Some(30)),
+            (-99_970, AnyRequest(None), None),
         ] {
             let at = now() + time::Duration::seconds(passed);
             let look = cache.look(&seen, StaleKeys::Missing, &url, purpose, at);
@@ -509,19 +530,20 @@ mod tests {
     /// And so have keys that may be missing, and keys that may have been replaced.
     #[tokio::test]
     async fn a_key_of_the_same_name_is_looked_for_every_half_minute() {
-        use KeyPurpose::{AnyRequest, ProviderReply};
+        use KeyPurpose::ProviderReply;
 
+        const ANY_REQUEST: KeyPurpose = KeyPurpose::AnyRequest(None);
         let (cache, url, seen, asked) = cache(true).await;
         for (passed, purpose, doubt, count) in [
             (0, ProviderReply, StaleKeys::Replaced, 2),
             (0, ProviderReply, StaleKeys::Replaced, 2),
-            (0, AnyRequest, StaleKeys::Replaced, 3),
-            (0, AnyRequest, StaleKeys::Replaced, 3),
-            (0, AnyRequest, StaleKeys::Missing, 4),
+            (0, ANY_REQUEST, StaleKeys::Replaced, 3),
+            (0, ANY_REQUEST, StaleKeys::Replaced, 3),
+            (0, ANY_REQUEST, StaleKeys::Missing, 4),
             (0, ProviderReply, StaleKeys::Missing, 5),
             (29, ProviderReply, StaleKeys::Replaced, 5),
             (30, ProviderReply, StaleKeys::Replaced, 6),
-            (30, AnyRequest, StaleKeys::Replaced, 7),
+            (30, ANY_REQUEST, StaleKeys::Replaced, 7),
         ] {
             let at = now() + time::Duration::seconds(passed);
             cache.look(&seen, doubt, &url, purpose, at).await;

@@ -23,6 +23,7 @@ pub(crate) struct Metadata {
     introspection_endpoint: Option<Url>,
     introspection_endpoint_auth_methods_supported: Option<Vec<String>>,
     revocation_endpoint: Option<Url>,
+    revocation_endpoint_auth_methods_supported: Option<Vec<String>>,
     end_session_endpoint: Option<Url>,
     pushed_authorization_request_endpoint: Option<Url>,
     require_pushed_authorization_requests: bool,
@@ -106,6 +107,12 @@ impl Metadata {
         self.revocation_endpoint.as_ref()
     }
 
+    /// RFC 8414 §2. Empty where nothing is listed.
+    pub(crate) fn revocation_endpoint_auth_methods_supported(&self) -> &[String] {
+        let listed = self.revocation_endpoint_auth_methods_supported.as_deref();
+        listed.unwrap_or_default()
+    }
+
     /// OpenID Connect RP-Initiated Logout 1.0 §2.1.
     pub(crate) fn end_session_endpoint(&self) -> Option<&Url> {
         self.end_session_endpoint.as_ref()
@@ -157,8 +164,8 @@ impl Metadata {
         &self.userinfo_signing_algorithms
     }
 
-    /// Whether it names neither a place to sign in nor one that issues tokens to clients, so that what its keys sign
-    /// are identity tokens of jobs or workloads.
+    /// Whether it names neither a place to sign in nor one that issues tokens to clients, and nothing but ID tokens as
+    /// its responses, so that what its keys sign are identity tokens of jobs or workloads.
     pub(crate) fn signs_nobody_in(&self) -> bool {
         self.signs_nobody_in
     }
@@ -207,7 +214,9 @@ pub(crate) fn accept(
         Need::Keys => (place_to_sign_in(&document), optional("token_endpoint")),
     };
     let metadata = Metadata {
-        signs_nobody_in: authorization_endpoint.is_none() && !issues_tokens(&document),
+        signs_nobody_in: authorization_endpoint.is_none()
+            && !issues_tokens(&document)
+            && responds_with_id_tokens_alone(&document),
         authorization_endpoint,
         token_endpoint,
         jwks_uri: required("jwks_uri")?,
@@ -218,6 +227,9 @@ pub(crate) fn accept(
             "introspection_endpoint_auth_methods_supported",
         ),
         revocation_endpoint: optional("revocation_endpoint"),
+        revocation_endpoint_auth_methods_supported: list(
+            "revocation_endpoint_auth_methods_supported",
+        ),
         end_session_endpoint: optional("end_session_endpoint"),
         pushed_authorization_request_endpoint: optional("pushed_authorization_request_endpoint"),
         require_pushed_authorization_requests: flag("require_pushed_authorization_requests"),
@@ -267,6 +279,13 @@ fn issues_tokens(document: &Document) -> bool {
     document.defect("authorization_endpoint").is_some() || endpoints.into_iter().any(is_there)
 }
 
+/// Whether `id_token` is the only response type (Discovery §3). Where people sign in by an API of the provider's own, as
+/// at a user pool of Amazon Cognito without a domain, there are no endpoints, and access tokens all the same.
+fn responds_with_id_tokens_alone(document: &Document) -> bool {
+    let types = tolerance::list(document, "response_types_supported").unwrap_or_default();
+    !types.is_empty() && types.iter().all(|name| name == "id_token")
+}
+
 /// Metadata from settings alone, without discovery.
 pub(crate) fn given(
     source: &GivenEndpoints,
@@ -311,6 +330,7 @@ fn only_keys(jwks_uri: &Url) -> Metadata {
         introspection_endpoint: None,
         introspection_endpoint_auth_methods_supported: None,
         revocation_endpoint: None,
+        revocation_endpoint_auth_methods_supported: None,
         end_session_endpoint: None,
         pushed_authorization_request_endpoint: None,
         require_pushed_authorization_requests: false,

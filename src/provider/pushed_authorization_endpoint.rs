@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{Endpoint, Metadata, Provider, ProviderError};
+use super::{Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages};
 use crate::token::Document;
 
 /// What to do where [`demands_pushed_request`].
@@ -56,7 +56,9 @@ impl Provider {
     ) -> Result<Url, ProviderError> {
         let pushing = self.push(metadata, endpoint_url, request, now);
         let queue = &self.limits.pushed_authorization_requests;
-        queue.run(client, now, pushing).await
+        // Such as `login_hint`.
+        let counted = CountedOutages::AllButStatus500;
+        queue.run(client, counted, now, pushing).await
     }
 
     async fn push(

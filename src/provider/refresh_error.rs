@@ -104,8 +104,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        Secret,
         provider::Provider,
+        secret::Secret,
         settings::{GivenEndpoints, MetadataSource, Registration, Settings},
     };
 
@@ -136,6 +136,7 @@ mod tests {
         let at = |path: &str| base.join(path).unwrap();
         let registration = Registration {
             issuer: base.to_string(),
+            tenants: None,
             client_id: "app".to_owned(),
             client_secret: Some(Secret::new("hush")),
             client_key: None,

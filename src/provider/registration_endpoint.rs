@@ -11,10 +11,7 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{Endpoint, Provider, ProviderError};
-use crate::{
-    Secret,
-    token::{Document, printable},
-};
+use crate::{printable::printable, secret::Secret, token::Document};
 
 /// A client as the provider registered it (Registration 1.0 §3.2): its metadata, and how to change it.
 #[derive(Clone, Debug)]

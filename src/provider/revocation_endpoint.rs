@@ -2,8 +2,8 @@
 
 use time::OffsetDateTime;
 
-use super::{Endpoint, Metadata, Provider, ProviderError};
-use crate::Secret;
+use super::{Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages};
+use crate::secret::Secret;
 
 /// What kind of token it is (RFC 7009 §2.1).
 #[derive(Clone, Copy, Debug)]
@@ -31,10 +31,16 @@ impl Provider {
             TokenTypeHint::RefreshToken => "refresh_token",
         };
         let form = vec![("token", token.expose()), ("token_type_hint", hint)];
-        // §2.1: the client authenticates as it does at the token endpoint.
-        let method = self.authentication_method(metadata);
+        // §2.1: the client authenticates as it does at the token endpoint, if it can.
+        let listed = metadata.revocation_endpoint_auth_methods_supported();
+        let method = self.authentication_method_at(listed, metadata);
         let authentication = self.authentication(method, url, now);
-        let reply = self.post_form(endpoint, url, form, &authentication).await?;
+        let call = self.post_form(endpoint, url, form, &authentication);
+        let reply = self
+            .limits
+            .revocation
+            .run(None, CountedOutages::All, now, call)
+            .await?;
         match reply.status().as_u16() {
             // §2.2: also for a token that is not known.
             200 | 204 => Ok(()),

@@ -17,10 +17,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 
 use super::{
-    Endpoint, Metadata, Provider, ProviderError, client_authentication::ClientAuthentication,
-    tolerance,
+    Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages,
+    client_authentication::ClientAuthentication, tolerance,
 };
-use crate::{Secret, token::printable};
+use crate::{printable::printable, secret::Secret};
 
 /// `openidconnect`'s client, with our token reply and both endpoints that sign-in needs.
 pub(crate) type SignInClient = Client<
@@ -259,7 +259,11 @@ impl Provider {
         }
         let http = self.http.for_endpoint(Endpoint::Token);
         let call = async { request.request_async(&http).await.map_err(token_error) };
-        let reply = self.limits.exchange.run(None, now, call).await?;
+        let reply = self
+            .limits
+            .exchange
+            .run(None, CountedOutages::All, now, call)
+            .await?;
 
         reply.into_tokens()
     }
@@ -298,7 +302,11 @@ impl Provider {
         }
         let http = self.http.for_endpoint(Endpoint::Token);
         let call = async { request.request_async(&http).await.map_err(token_error) };
-        let reply = self.limits.refresh.run(None, now, call).await?;
+        let reply = self
+            .limits
+            .refresh
+            .run(None, CountedOutages::All, now, call)
+            .await?;
         reply.into_tokens()
     }
 }

@@ -5,9 +5,9 @@ use std::{fmt, net::IpAddr, sync::Arc};
 use openidconnect::http::{Request, header};
 use time::OffsetDateTime;
 
-use super::{Endpoint, KeyPurpose, Metadata, Provider, ProviderError};
+use super::{Endpoint, KeyPurpose, Metadata, Provider, ProviderError, breaker::CountedOutages};
 use crate::{
-    Secret,
+    secret::Secret,
     token::{
         Claims, UserInfoError, UserInfoExpectations, accept_signed_user_info, accept_user_info,
     },
@@ -76,12 +76,12 @@ impl From<UserInfoError> for UserInfoRequestError {
 }
 
 impl Provider {
-    /// What UserInfo says about the person `subject`, and about nobody else. `None` when the provider
+    /// What UserInfo says about the user of this issuer and `sub`, and about nobody else. `None` when the provider
     /// has no such endpoint.
     pub(crate) async fn user_info_about(
         self: &Arc<Self>,
         metadata: &Metadata,
-        subject: &str,
+        (issuer, subject): (&str, &str),
         access_token: &Secret,
         requested_by: RequestedBy,
         now: OffsetDateTime,
@@ -91,7 +91,9 @@ impl Provider {
             RequestedBy::Session => asking.await?,
             RequestedBy::ApiClient(client) => {
                 let queue = &self.limits.bearer_user_info;
-                queue.run(client, now, asking).await?
+                // It may be about this person.
+                let counted = CountedOutages::AllButStatus500;
+                queue.run(client, counted, now, asking).await?
             }
         };
         let Some(reply) = reply else {
@@ -102,7 +104,7 @@ impl Provider {
             UserInfoReply::Jwt(jwt) => {
                 let algorithms = self.user_info_algorithms(metadata);
                 let expected = UserInfoExpectations {
-                    issuer: &self.registration.issuer,
+                    issuer,
                     client_id: &self.registration.client_id,
                     subject,
                     algorithms: &algorithms,

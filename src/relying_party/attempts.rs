@@ -7,7 +7,7 @@ use std::{
 
 use time::OffsetDateTime;
 
-use crate::error::SignInError;
+use crate::relying_party::SignInError;
 
 /// How many attempts are kept.
 const MOST: usize = 20;

@@ -21,18 +21,17 @@ use tokio::sync::{self, Notify, watch};
 use tracing::Instrument;
 
 use super::{
-    NotBegun, RelyingParty,
+    Client, NotBegun, RelyingParty,
     claimed_attempts::{Claimed, ClaimedAttempts},
-    logout::revoke_later,
+    revoke_later::revoke_later,
 };
 use crate::{
-    Secret,
     code_flow::{AttemptId, AttemptSecrets, SignInAttempt},
-    error::SignInError,
     observing,
     provider::Provider,
-    session::{CurrentSession, Session, SessionTokens},
-    store::StoreError,
+    relying_party::SignInError,
+    secret::Secret,
+    session::{CurrentSession, EarlierEnds, Session, SessionTokens, store::StoreError},
 };
 
 /// How long a result waits for identical callbacks.
@@ -45,6 +44,8 @@ const POLL_EVERY: Duration = Duration::from_millis(50);
 const CLOCK_SKEW: i64 = 60;
 /// What other nodes find in place of a session.
 const FAILED: &str = "failed";
+/// What they find when the user's sessions were ended meanwhile, before the ends that are noted.
+const ENDED: &str = "ended.";
 
 /// The exchanges of this node that are under way or have just completed, and what was claimed for them.
 pub(crate) struct Exchanges(Mutex<ClaimedAttempts<Exchange>>);
@@ -92,7 +93,7 @@ pub(crate) struct Turn<'e> {
     waiting: Waiting<'e>,
 }
 
-/// A callback that waits, which [`exchange_once`](RelyingParty::exchange_once) has counted.
+/// A callback that waits, which [`exchange_once`](Client::exchange_once) has counted.
 struct Waiting<'e>(&'e Exchange);
 
 impl Exchanges {
@@ -111,12 +112,11 @@ impl fmt::Debug for Exchanges {
     }
 }
 
-impl RelyingParty {
+impl Client<'_> {
     /// The exchange of this code for this attempt: a new one, or that of an identical callback. `None` when
     /// an identical callback came so long ago that its result is not kept any more.
     pub(crate) fn exchange_once(
         &self,
-        provider: &Arc<Provider>,
         attempt: &SignInAttempt,
         secrets: AttemptSecrets,
         code: Secret,
@@ -157,8 +157,8 @@ impl RelyingParty {
         };
 
         let task = ExchangeTask {
-            rp: self.clone(),
-            provider: provider.clone(),
+            rp: self.rp.clone(),
+            provider: self.provider.clone(),
             exchange: exchange.clone(),
             attempt: attempt.clone(),
             secrets,
@@ -172,9 +172,11 @@ impl RelyingParty {
         observing::spawn(task.run().instrument(span));
         Ok(Some(exchange))
     }
+}
 
+impl RelyingParty {
     /// Waits for an exchange, and for the identical callbacks that come first. To be called once for each
-    /// exchange that [`exchange_once`](Self::exchange_once) answers.
+    /// exchange that [`exchange_once`](Client::exchange_once) answers.
     pub(crate) async fn outcome<'e>(
         &self,
         exchange: &'e Exchange,
@@ -249,6 +251,9 @@ impl RelyingParty {
             if code.is_some_and(|code| code != claimed_code) {
                 return Err(SignInError::Used);
             }
+            if let Some(ends) = result.as_deref().and_then(ends_in) {
+                return Ok(ExchangeResult::Failed(NotBegun::Ended(ends)));
+            }
             if let Some(text) = result {
                 let session = self.sessions.import(result_name, &text);
                 return session.map(ExchangeResult::Begun).ok_or(SignInError::Used);
@@ -273,6 +278,24 @@ impl RelyingParty {
             tokio::time::sleep(POLL_EVERY).await;
         }
     }
+}
+
+/// What other nodes find in place of a session that did not begin. Ends are numbers that say nothing about the
+/// user; whoever could write others could remove the notes of the ends as well.
+fn failure(result: &ExchangeResult) -> String {
+    match result {
+        ExchangeResult::Failed(NotBegun::Ended(ends)) => {
+            format!("{ENDED}{}", URL_SAFE_NO_PAD.encode(ends.to_bytes()))
+        }
+        _ => FAILED.to_owned(),
+    }
+}
+
+/// The ends in what [`failure`] wrote.
+fn ends_in(text: &str) -> Option<EarlierEnds> {
+    let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(ENDED)?).ok()?;
+    let (ends, rest) = EarlierEnds::split(&bytes)?;
+    rest.is_empty().then_some(ends)
 }
 
 /// What goes on beside the callbacks.
@@ -334,7 +357,11 @@ impl ExchangeTask {
             self.tells.store(true, Ordering::Release);
         }
         let (attempt, secrets) = (&self.attempt, &self.secrets);
-        let exchanging = rp.exchange(&self.provider, attempt, secrets, &self.code, self.now);
+        let client = Client {
+            rp,
+            provider: &self.provider,
+        };
+        let exchanging = client.exchange(attempt, secrets, &self.code, self.now);
         let (session, tokens) = exchanging.await?;
         Ok(ExchangeResult::Accepted {
             session,
@@ -366,7 +393,7 @@ impl ExchangeTask {
                 let is_ours = !*is_offered || rp.take_turn(exchange.id).await.unwrap_or(false);
                 if is_ours {
                     tracing::debug!(reason = "sign_in_abandoned", "nobody came for a session");
-                    revoke_later(&self.provider, Arc::new(tokens.clone()), self.now);
+                    revoke_later(&self.provider, tokens, self.now);
                 }
                 *result = ExchangeResult::Failed(SignInError::Used.into());
                 true
@@ -395,7 +422,7 @@ impl ExchangeTask {
             ExchangeResult::Failed(_) | ExchangeResult::UnderWay => {
                 if tells {
                     let name = exchange.id.store_name("attempt result");
-                    self.note(&name, FAILED).await;
+                    self.note(&name, &failure(&result)).await;
                 }
                 true
             }
@@ -443,7 +470,7 @@ impl Turn<'_> {
         if matches!(error, NotBegun::Failed(SignInError::Store(_))) {
             return;
         }
-        revoke_later(provider, Arc::new(self.tokens), now);
+        revoke_later(provider, &self.tokens, now);
         *self.result = ExchangeResult::Failed(error.clone());
         self.waiting.0.taken.notify_one();
     }

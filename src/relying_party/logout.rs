@@ -1,23 +1,20 @@
 //! Sign-out: by the person here, by the provider, and by the app.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{RelyingParty, Source};
+use super::RelyingParty;
 use crate::{
-    Secret,
     code_flow::{PendingLogout, ReturnTo, logout_request},
     observing,
-    provider::{KeyPurpose, Provider, ProviderError, TokenTypeHint},
-    session::{CurrentSession, EndCause, SessionChange, SessionInfo, SessionTokens},
+    provider::{KeyPurpose, Provider, ProviderError},
+    secret::Secret,
+    session::{CurrentSession, EndCause, SessionChange, SessionInfo, store::StoreError},
     settings::{KeptToken, Settings, Site},
-    store::StoreError,
-    token::{
-        EndedSession, Jws, LogoutToken, LogoutTokenError, LogoutTokenExpectations, TESTING_ISSUER,
-    },
+    token::{EndedSession, Jws, LogoutToken, LogoutTokenError, LogoutTokenExpectations},
 };
 
 /// Where the provider sends people who have signed out.
@@ -90,17 +87,32 @@ impl PostLogout {
 const MAX_HINT_LEN: usize = 2_500;
 
 impl RelyingParty {
-    /// Ends every session of the person with this `sub`, here: the provider is told nothing. Answers how
+    /// Ends every session of the person with this `sub`, here: their session at the provider goes on. Answers how
     /// many there were, or `None` where they live in cookies and nobody knows. [`Events::session_changed`] has
-    /// heard of it by then.
+    /// heard of it by then. The tokens of sessions in a store are revoked.
+    ///
+    /// # Errors
+    ///
+    /// When the session store is not reachable; some may have ended. Ask again: the ends are not kept. Always where the
+    /// issuer is a template (`oidc.tenants`), for which there is [`end_sessions_at`](Self::end_sessions_at).
+    ///
+    /// [`Events::session_changed`]: crate::Events::session_changed
+    pub async fn end_sessions(&self, subject: &str) -> Result<Option<usize>, StoreError> {
+        self.end_sessions_at(self.only_issuer()?, subject).await
+    }
+
+    /// As [`end_sessions`](Self::end_sessions), of the person whom this issuer knows by this `sub`:
+    /// [`User::issuer`](crate::User::issuer). Of a template, each tenant is an issuer.
     ///
     /// # Errors
     ///
     /// When the session store is not reachable; some may have ended. Ask again: the ends are not kept.
-    ///
-    /// [`Events::session_changed`]: crate::Events::session_changed
-    pub async fn end_sessions(&self, subject: &str) -> Result<Option<usize>, StoreError> {
-        let (issuer, cause) = (self.issuer(), EndCause::App);
+    pub async fn end_sessions_at(
+        &self,
+        issuer: &str,
+        subject: &str,
+    ) -> Result<Option<usize>, StoreError> {
+        let cause = EndCause::App;
         let owner = self.sessions.names.subject(issuer, subject);
         let mut ended = vec![];
         let ending = self
@@ -119,7 +131,7 @@ impl RelyingParty {
     /// Ends one session, by the id that [`User::session_id`](crate::User::session_id) and
     /// [`sessions_of`](Self::sessions_of) give. `false` when there is none; where sessions live in cookies
     /// it is `false` when the same was asked before, and nobody knows more. [`Events::session_changed`] has heard
-    /// of it by then.
+    /// of it by then. The tokens of a session in a store are revoked.
     ///
     /// # Errors
     ///
@@ -140,21 +152,38 @@ impl RelyingParty {
     ///
     /// # Errors
     ///
-    /// When the session store is not reachable.
+    /// When the session store is not reachable. Always where the issuer is a template (`oidc.tenants`), for which there is
+    /// [`sessions_at`](Self::sessions_at).
     pub async fn sessions_of(&self, subject: &str) -> Result<Option<Vec<SessionInfo>>, StoreError> {
-        let owner = self.sessions.names.subject(self.issuer(), subject);
+        self.sessions_at(self.only_issuer()?, subject).await
+    }
+
+    /// As [`sessions_of`](Self::sessions_of), of the person whom this issuer knows by this `sub`:
+    /// [`User::issuer`](crate::User::issuer). Of a template, each tenant is an issuer.
+    ///
+    /// # Errors
+    ///
+    /// When the session store is not reachable.
+    pub async fn sessions_at(
+        &self,
+        issuer: &str,
+        subject: &str,
+    ) -> Result<Option<Vec<SessionInfo>>, StoreError> {
+        let owner = self.sessions.names.subject(issuer, subject);
         self.sessions.of(&owner, self.clock.now()).await
     }
 
-    fn issuer(&self) -> &str {
-        match &self.source {
-            Source::Provider(provider) => &provider.registration.issuer,
-            Source::TestingProfile(_) => TESTING_ISSUER,
+    /// The issuer of all users, if there is one.
+    fn only_issuer(&self) -> Result<&str, StoreError> {
+        match self.client() {
+            Some(client) if client.provider.registration.tenants.is_some() => {
+                Err(StoreError::of_ambiguous_subject())
+            }
+            _ => Ok(self.issuer()),
         }
     }
 
-    /// Has the tokens of a session that has ended end at the provider, without waiting for that. Answers where
-    /// to send the browser to sign out there too, if the provider has such a place. What a store has of the
+    /// Where to send the browser to sign out at the provider too, if that has such a place. What a store has of the
     /// session is not known while it is down.
     pub(crate) async fn sign_out_at_provider(
         &self,
@@ -163,14 +192,6 @@ impl RelyingParty {
         return_to: ReturnTo,
         now: OffsetDateTime,
     ) -> Option<(Url, Option<PendingLogout>)> {
-        let tokens = current.and_then(|current| Some((current, current.tokens()?)));
-        if let Some((current, tokens)) = tokens {
-            let mut tokens = tokens.clone();
-            if let Some(newer) = self.refreshes.take_unstored(current.name()) {
-                Arc::make_mut(&mut tokens).refresh_token = Some(newer);
-            }
-            revoke_later(provider, tokens, now);
-        }
         if !self.settings.rp_initiated_logout {
             return None;
         }
@@ -179,7 +200,8 @@ impl RelyingParty {
         let endpoint = metadata.end_session_endpoint()?;
         let local_path = self.post_logout.local_path.as_ref();
         let pending = local_path.map(|_| PendingLogout::new(return_to));
-        let id_token = tokens.and_then(|(_, tokens)| tokens.id_token.as_ref());
+        let tokens = current.and_then(CurrentSession::tokens);
+        let id_token = tokens.and_then(|tokens| tokens.id_token.as_ref());
         let url = logout_request(
             endpoint,
             id_token.filter(|id_token| id_token.expose().len() <= MAX_HINT_LEN),
@@ -203,20 +225,20 @@ impl RelyingParty {
         }
     }
 
-    /// Takes the provider's word that a session has ended (OpenID Connect Back-Channel Logout 1.0). Adds the ends,
-    /// also when the store fails in the middle of it.
+    /// Takes the provider's word that a session has ended (OpenID Connect Back-Channel Logout 1.0), as a client with this
+    /// address brings it. Adds the ends, also when the store fails in the middle of it.
     pub(crate) async fn accept_logout_token(
         &self,
         provider: &Arc<Provider>,
         logout_token: &str,
+        client: Option<IpAddr>,
         now: OffsetDateTime,
         ended: &mut Vec<SessionChange>,
     ) -> Result<(), LogoutRefusal> {
         let metadata = provider.metadata(now).await?;
         let algorithms = provider.logout_token_algorithms(&metadata);
-        let issuer = &provider.registration.issuer;
         let expected = LogoutTokenExpectations {
-            issuer,
+            issuer: provider.registration.expected_issuer(),
             client_id: &provider.registration.client_id,
             trusted_audiences: &self.settings.trusted_audiences,
             algorithms: &algorithms,
@@ -226,7 +248,7 @@ impl RelyingParty {
         let token = provider
             .with_keys(
                 &metadata,
-                KeyPurpose::AnyRequest,
+                KeyPurpose::AnyRequest(client),
                 now,
                 |keys| LogoutToken::accept(logout_token, keys, &expected, now),
                 |error| error.wants_fresh_keys(),
@@ -234,6 +256,7 @@ impl RelyingParty {
             .await??;
 
         // §2.6, step 8: no token twice.
+        let issuer = &*token.issuer;
         let jti = self.sessions.names.jti(issuer, &token.jti);
         let life = token.ends.saturating_sub(now.unix_timestamp()).max(1);
         let life = Duration::from_secs(life.unsigned_abs());
@@ -273,7 +296,6 @@ impl RelyingParty {
         match self.sessions.end_matching(&owner, cause, now, ended).await {
             Ok(()) => {
                 if self.sessions.is_in_cookies() {
-                    let issuer = &**issuer;
                     ended.push(SessionChange::ended_all(issuer, subject, sid, cause));
                 }
                 observing::backchannel_logout(ended.len());
@@ -297,7 +319,7 @@ impl RelyingParty {
         now: OffsetDateTime,
         ended: &mut Vec<SessionChange>,
     ) -> Result<FrontChannelLogout, StoreError> {
-        if issuer != provider.registration.issuer || sid.is_empty() {
+        if !provider.registration.expected_issuer().accepts(issuer) || sid.is_empty() {
             return Ok(FrontChannelLogout::NotOurs);
         }
         let sessions = &self.sessions;
@@ -308,62 +330,4 @@ impl RelyingParty {
         // The same answer, so that nobody learns which `sid` there is.
         Ok(FrontChannelLogout::Done)
     }
-}
-
-/// Revokes the tokens of a session that has ended, or did not begin (RFC 7009), the refresh token first:
-/// with it, most providers end all that came from it.
-pub(crate) fn revoke_later(
-    provider: &Arc<Provider>,
-    tokens: Arc<SessionTokens>,
-    now: OffsetDateTime,
-) {
-    let provider = provider.clone();
-    let revoking = async move {
-        let Ok(metadata) = provider.metadata(now).await else {
-            return;
-        };
-        for (token, hint) in [
-            (&tokens.refresh_token, TokenTypeHint::RefreshToken),
-            (&tokens.access_token, TokenTypeHint::AccessToken),
-        ] {
-            if let Some(token) = token
-                && let Err(error) = provider.revoke(&metadata, token, hint, now).await
-            {
-                let reason = error.reason();
-                tracing::warn!(
-                    reason,
-                    "{error}; a token of a session that ended lives on until its end"
-                );
-            }
-        }
-    };
-    observing::spawn(revoking);
-}
-
-/// Revokes the tokens of a session that a new one of the same browser has replaced, unless both may come from
-/// one grant: many providers revoke a grant as a whole, and the new session's tokens with it.
-pub(crate) fn revoke_replaced(
-    provider: &Arc<Provider>,
-    replaced: &CurrentSession,
-    current: &CurrentSession,
-    now: OffsetDateTime,
-) {
-    let sid = |session: &CurrentSession| session.claims.get::<String>("sid");
-    let is_other_sid = sid(replaced)
-        .zip(sid(current))
-        .is_some_and(|(replaced, current)| replaced != current);
-    if replaced.subject() == current.subject() && !is_other_sid {
-        return;
-    }
-    let (Some(tokens), new) = (replaced.tokens(), current.tokens()) else {
-        return;
-    };
-    let mut tokens = SessionTokens::clone(tokens);
-    if let Some(new) = new {
-        let kept = [&new.access_token, &new.refresh_token];
-        let is_kept = |token: &Secret| kept.contains(&&Some(token.clone()));
-        tokens.access_token = tokens.access_token.filter(|token| !is_kept(token));
-        tokens.refresh_token = tokens.refresh_token.filter(|token| !is_kept(token));
-    }
-    revoke_later(provider, Arc::new(tokens), now);
 }

@@ -17,18 +17,18 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 use tracing::Instrument;
 
-use super::{RelyingParty, Source, logout::revoke_later};
+use super::{RelyingParty, Source, revoke_later::revoke_later};
 use crate::{
-    Secret, observing,
+    observing,
     provider::{
         KeyPurpose, Metadata, Provider, ProviderError, RefreshVerdict, RequestedBy, Tokens,
         UserInfoRequestError,
     },
+    secret::Secret,
     session::{
         BeginError, CurrentSession, EndCause, KeptEnd, Newest, Session, SessionChange,
-        SessionTokens, SignedOut,
+        SessionTokens, SignedOut, store::StoreError,
     },
-    store::StoreError,
     token::{
         Claims, IdTokenError, IdTokenExpectations, OriginalSignIn, RefreshedIdToken,
         RefreshedIdTokenError,
@@ -139,7 +139,11 @@ pub(crate) enum Freshness {
         /// When it has been due for longer than `session.refresh_grace`: in how many seconds to try again.
         overdue: Option<i64>,
     },
-    SignedOut(SignedOut),
+    /// There is no way to go on with it.
+    SignedOut {
+        session: CurrentSession,
+        reason: SignedOut,
+    },
 }
 
 /// Why [`User::refresh`](crate::User::refresh) did not refresh the session.
@@ -220,13 +224,17 @@ impl RelyingParty {
         let is_overdue = now_s >= due.saturating_add(grace);
         match self.refresh_once(provider, &current, None, now).await {
             Some(Outcome::Refreshed { session, .. }) => Freshness::Renewed(session),
-            Some(Outcome::Ended(reason) | Outcome::SignedOut(reason)) => {
-                Freshness::SignedOut(reason)
-            }
+            Some(Outcome::Ended(reason) | Outcome::SignedOut(reason)) => Freshness::SignedOut {
+                session: current,
+                reason,
+            },
             Some(Outcome::Failed {
                 asks_for_sign_in: true,
                 ..
-            }) => Freshness::SignedOut(SignedOut::SignInRequired),
+            }) => Freshness::SignedOut {
+                session: current,
+                reason: SignedOut::SignInRequired,
+            },
             Some(Outcome::Failed {
                 pending,
                 cause,
@@ -365,7 +373,7 @@ impl RelyingParty {
                 }
                 // One that was ended otherwise was told of there.
                 let end = end.filter(|_| *reason == SignedOut::RefreshRefused);
-                end.inspect(observing::session_changed)
+                end.inspect(SessionChange::log)
             }
             Err(Failure::AsksForSignIn { reason, .. } | Failure::Later { reason, .. }) => {
                 Some(SessionChange::refresh_failed(current, reason))
@@ -506,14 +514,14 @@ impl RelyingParty {
 
         // Kept before it is judged: the old refresh token may be used up. Until it is judged, the new one
         // serves the next refresh and nothing else.
-        let received = Arc::new(SessionTokens {
+        let received = SessionTokens {
             access_token: Some(reply.access_token.clone()),
             refresh_token: reply
                 .refresh_token
                 .clone()
                 .or_else(|| Some(refresh_token.clone())),
             ..SessionTokens::default()
-        });
+        };
         let pending_tokens = SessionTokens {
             access_token: None,
             refresh_token: received.refresh_token.clone(),
@@ -530,11 +538,11 @@ impl RelyingParty {
             Ok(Some(pending)) => pending,
             // The session was ended meanwhile, so the tokens end too.
             Ok(None) => {
-                revoke_later(provider, received, now);
+                revoke_later(provider, &received, now);
                 return Err(Failure::Ended(SignedOut::Ended));
             }
             Err(ended @ Failure::Ended(_)) => {
-                revoke_later(provider, received, now);
+                revoke_later(provider, &received, now);
                 return Err(ended);
             }
             // The store is down: the new refresh token waits here for the next refresh.
@@ -567,7 +575,7 @@ impl RelyingParty {
                         pending: Some(pending),
                     },
                     rejected => {
-                        revoke_later(provider, received, now);
+                        revoke_later(provider, &received, now);
                         rejected
                     }
                 });
@@ -605,11 +613,11 @@ impl RelyingParty {
         match advanced {
             Ok(Some(session)) => Ok(session),
             Ok(None) => {
-                revoke_later(provider, received, now);
+                revoke_later(provider, &received, now);
                 Err(Failure::Ended(SignedOut::Ended))
             }
             Err(ended @ Failure::Ended(_)) => {
-                revoke_later(provider, received, now);
+                revoke_later(provider, &received, now);
                 Err(ended)
             }
             Err(Failure::Later {
@@ -666,7 +674,7 @@ impl RelyingParty {
         };
         let algorithms = provider.id_token_algorithms(metadata);
         let expected = IdTokenExpectations {
-            issuer: &provider.registration.issuer,
+            issuer: provider.registration.expected_issuer(),
             client_id: &provider.registration.client_id,
             trusted_audiences: &self.settings.trusted_audiences,
             algorithms: &algorithms,
@@ -679,6 +687,7 @@ impl RelyingParty {
             clock_skew: self.settings.clock_skew,
         };
         let original = OriginalSignIn {
+            issuer: &current.issuer,
             claims: &current.claims,
             nonce: old.nonce.as_ref(),
         };
@@ -716,7 +725,7 @@ impl RelyingParty {
         }
         let asked = provider.user_info_about(
             metadata,
-            session.subject(),
+            (&session.issuer, session.subject()),
             access_token,
             RequestedBy::Session,
             now,
@@ -972,7 +981,7 @@ impl Outcome {
                 Outcome::Refreshed { session, at: now }
             }
             Err(Failure::Ended(reason)) => {
-                observing::refresh_ended(reason);
+                observing::refresh_ended(reason.reason());
                 Outcome::Ended(reason)
             }
             Err(Failure::SignedOut(reason)) => Outcome::SignedOut(reason),

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 use super::Issuer;
 use crate::{
     provider::{ProviderError, RequestedBy, UserInfoRequestError},
-    token::{AccessToken, Claims, UserInfoError},
+    token::{AccessToken, Claims, TokenError},
 };
 
 /// An access token that was accepted, and who issued it.
@@ -40,7 +40,7 @@ pub enum BearerUserInfoError {
     NoSubject,
     /// What it says does not hold, or is about somebody else.
     #[error(transparent)]
-    UserInfo(#[from] UserInfoError),
+    UserInfo(TokenError),
     /// The provider did not do its part.
     #[error(transparent)]
     Provider(#[from] ProviderError),
@@ -92,7 +92,7 @@ impl Accepted {
                 .provider
                 .user_info_about(
                     &metadata,
-                    subject,
+                    (self.token.issuer(), subject),
                     &self.token.token,
                     RequestedBy::ApiClient(client),
                     now,
@@ -100,7 +100,9 @@ impl Accepted {
                 .await
                 .map_err(|error| match error {
                     UserInfoRequestError::Provider(error) => BearerUserInfoError::Provider(error),
-                    UserInfoRequestError::UserInfo(error) => BearerUserInfoError::UserInfo(error),
+                    UserInfoRequestError::UserInfo(error) => {
+                        BearerUserInfoError::UserInfo(error.into())
+                    }
                 })?;
             claims.map(Arc::new).ok_or(BearerUserInfoError::NoEndpoint)
         };

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use url::Url;
 
-use super::{Issuer, ProtectedResource, SeenTokens};
+use super::{ActiveTokens, Issuer, ProtectedResource, SeenTokens};
 use crate::{
     provider::Provider,
     settings::{ApiSettings, IssuerSettings, Settings},
+    token::Accepts,
 };
 
 /// A provider, with its table of the setting `issuers` and the table's name if it is not the app's own.
@@ -23,6 +24,7 @@ pub(crate) struct Api {
     pub(super) issuers: Vec<Arc<Issuer>>,
     /// `None` when the setting `token_cache` says so.
     pub(super) seen: Option<SeenTokens>,
+    pub(super) active: ActiveTokens,
 }
 
 impl Api {
@@ -88,6 +90,7 @@ impl Api {
             name: name.map(str::to_owned),
             protected_resource,
             seen: (entries > 0 && !issuers.is_empty()).then(|| SeenTokens::new(entries)),
+            active: ActiveTokens::new(),
             issuers,
         }
     }
@@ -131,10 +134,15 @@ fn issuers(
             client_id,
             settings,
         );
+        let is_listed = match table {
+            Some(table) => table.authorization_server,
+            None => settings.authorization_server,
+        };
+        // Identity tokens are none that a client gets for this API.
+        let is_listed = is_listed.unwrap_or(issuer.accepts() != Accepts::IdentityTokens);
         // Without metadata, nobody is sent there for a token.
-        let is_listed = table.map_or(settings.authorization_server, |it| it.authorization_server);
         if is_listed && !issuer.has_keys_alone() {
-            authorization_servers.push(issuer.name().to_owned());
+            authorization_servers.extend(issuer.authorization_servers());
         }
         issuers.push(Arc::new(issuer));
     }

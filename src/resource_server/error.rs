@@ -4,7 +4,11 @@ use std::{sync::Arc, time::Duration};
 
 use thiserror::Error;
 
-use crate::{provider::ProviderError, token::BearerTokenError};
+use crate::{
+    facts::Facts,
+    provider::ProviderError,
+    token::{AccessTokenError, TokenError},
+};
 
 /// Why [`Bearer`](crate::Bearer) refused. For the log; the caller sees the status and the challenge
 /// (RFC 6750 §3).
@@ -24,7 +28,7 @@ pub enum BearerError {
     },
     /// 401 `invalid_token`.
     #[error("the access token is refused: {0}")]
-    Token(#[from] BearerTokenError),
+    Token(TokenError),
     /// 401 `invalid_token`: the token's claims are no value of the app's type.
     #[error("the access token's claims are no `{expected}`: {cause}")]
     Claims {
@@ -52,6 +56,12 @@ pub enum BearerError {
     NoApi,
 }
 
+impl From<AccessTokenError> for BearerError {
+    fn from(error: AccessTokenError) -> BearerError {
+        BearerError::Token(error.into())
+    }
+}
+
 impl From<ProviderError> for BearerError {
     fn from(error: ProviderError) -> BearerError {
         BearerError::Provider(Arc::new(error))
@@ -61,45 +71,56 @@ impl From<ProviderError> for BearerError {
 impl BearerError {
     /// The reason code, as the manual lists them.
     pub fn reason(&self) -> &'static str {
-        match self {
-            BearerError::Missing => "no_token",
-            BearerError::Malformed { .. } => "malformed_header",
-            BearerError::Token(error) => error.reason(),
-            BearerError::Claims { .. } => "access_token_claims",
-            BearerError::Scope { .. } => "insufficient_scope",
-            BearerError::Provider(error) => error.reason(),
-            BearerError::NoFairing => "no_fairing",
-            BearerError::NoApi => "no_api",
-        }
+        self.facts().reason
     }
 
     /// The HTTP status.
     pub fn status(&self) -> u16 {
-        match self {
-            BearerError::Missing | BearerError::Token(_) | BearerError::Claims { .. } => 401,
-            BearerError::Malformed { .. } => 400,
-            BearerError::Scope { .. } => 403,
-            BearerError::Provider(error) if error.is_outage() => 503,
-            BearerError::Provider(_) => 502,
-            BearerError::NoFairing | BearerError::NoApi => 500,
-        }
+        self.facts().status
     }
 
     /// What to do about it.
-    pub fn remedy(&self) -> &'static str {
+    pub fn remedy(&self) -> String {
+        self.facts().remedy.into_owned()
+    }
+
+    fn facts(&self) -> Facts {
         match self {
-            BearerError::Missing => "send an access token: `Authorization: Bearer …`",
-            BearerError::Malformed { .. } => "send one `Authorization: Bearer …` header",
-            BearerError::Token(error) => error.remedy(),
-            BearerError::Claims { .. } => {
-                "make the claim optional in that type, or have the provider send it"
+            BearerError::Missing => Facts::new(
+                "no_token",
+                401,
+                "send an access token: `Authorization: Bearer …`",
+            ),
+            BearerError::Malformed { .. } => Facts::new(
+                "malformed_header",
+                400,
+                "send one `Authorization: Bearer …` header",
+            ),
+            BearerError::Token(error) => Facts::new(error.reason(), 401, error.remedy()),
+            BearerError::Claims { .. } => Facts::new(
+                "access_token_claims",
+                401,
+                "make the claim optional in that type, or have the provider send it",
+            ),
+            BearerError::Scope { .. } => Facts::new(
+                "insufficient_scope",
+                403,
+                "ask the provider for a token with these scopes; while `enabled = false`, put them into `scope` of `testing_profile`",
+            ),
+            BearerError::Provider(error) => {
+                let status = if error.is_outage() { 503 } else { 502 };
+                Facts::new(error.reason(), status, error.remedy())
             }
-            BearerError::Scope { .. } => {
-                "ask the provider for a token with these scopes; while `enabled = false`, put them into `scope` of `testing_profile`"
-            }
-            BearerError::Provider(error) => error.remedy(),
-            BearerError::NoFairing => "add `.attach(rocket_openidconnect::Oidc::fairing())`",
-            BearerError::NoApi => "add a table of that name to `apis`, with `resource`",
+            BearerError::NoFairing => Facts::new(
+                "no_fairing",
+                500,
+                "add `.attach(rocket_openidconnect::Oidc::fairing())`",
+            ),
+            BearerError::NoApi => Facts::new(
+                "no_api",
+                500,
+                "add a table of that name to `apis`, with `resource`",
+            ),
         }
     }
 

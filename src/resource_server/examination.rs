@@ -10,10 +10,11 @@ use super::{
     introspection_endpoint, issuer_of,
 };
 use crate::{
+    printable::printable,
     provider::{KeyPurpose, Metadata, ProviderError},
     token::{
-        Accepts, AccessTokenExpectations, AllowedAlgorithms, BearerTokenError, KeySet,
-        SigningAlgorithm, UnverifiedAccessToken, printable,
+        Accepts, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, JwsError, KeySet,
+        SigningAlgorithm, UnverifiedAccessToken,
     },
 };
 
@@ -28,6 +29,8 @@ pub(crate) struct ExaminedField {
     pub actual: Option<String>,
     /// Why the guard refuses it; `None` when it does not.
     pub error: Option<BearerError>,
+    /// Why that is not known, in a sentence: the metadata would say it.
+    pub undecided: Option<String>,
 }
 
 impl ResourceServer {
@@ -52,6 +55,7 @@ impl ResourceServer {
             expected: "one token of letters, digits and -._~+/=, not too long".to_owned(),
             actual: Some(length),
             error: shape.err(),
+            undecided: None,
         });
         if is_refused {
             return fields;
@@ -92,6 +96,7 @@ impl ResourceServer {
                 expected: "a signed JWT".to_owned(),
                 actual: None,
                 error: parsed.err().map(BearerError::from),
+                undecided: None,
             });
         };
         let found = issuer_of(api.issuers(), &unverified);
@@ -102,9 +107,11 @@ impl ResourceServer {
         };
         let expected = &issuer.expected;
 
-        let metadata = match keys {
-            Some(_) => None,
-            None => match issuer.provider.current_metadata().await {
+        // Where the settings name the keys or all endpoints, no metadata is requested.
+        let is_offline = keys.is_some() && issuer.provider.is_discovered();
+        let metadata = match is_offline {
+            true => None,
+            false => match issuer.provider.current_metadata().await {
                 Ok(metadata) => Some(metadata),
                 Err(error) => {
                     fields.push(provider_is_away(error));
@@ -133,12 +140,15 @@ impl ResourceServer {
                 name,
                 expected: api.expected(name, expected, algorithms, now),
                 actual: actual(&unverified, name),
+                undecided: is_offline
+                    .then(|| undecided(name, error.as_ref(), &unverified, expected, keys, now))
+                    .flatten(),
                 error: error.map(BearerError::from),
             });
         }
         let signature = match (keys, &metadata) {
             (Some(keys), _) => unverified
-                .check_signature(keys, algorithms)
+                .check_signature(keys, algorithms, expected)
                 .map(drop)
                 .map_err(BearerError::from),
             (None, Some(metadata)) => {
@@ -157,6 +167,7 @@ impl ResourceServer {
                 .kid()
                 .map(|kid| format!("by the key {:?}", printable(kid))),
             error: signature.err(),
+            undecided: None,
         });
         let scopes = unverified.scopes(expected);
         fields.push(scope(scopes, required_scopes));
@@ -177,7 +188,8 @@ impl ResourceServer {
                 name: "format",
                 expected: "a signed JWT: others are for the provider to judge".to_owned(),
                 actual: None,
-                error: Some(BearerTokenError::Opaque.into()),
+                error: Some(AccessTokenError::Opaque.into()),
+                undecided: None,
             });
         };
         let endpoint = match introspection_endpoint(issuer, now).await {
@@ -185,8 +197,8 @@ impl ResourceServer {
             Err(error) => return fields.push(provider_is_away(error)),
         };
         let verdict = match endpoint {
-            None => Err(BearerTokenError::Opaque.into()),
-            Some(endpoint) => match introspect(issuer, &endpoint, token, None, now).await {
+            None => Err(AccessTokenError::Opaque.into()),
+            Some(endpoint) => match introspect(issuer, &endpoint, token, false, None, now).await {
                 Ok(verdict) => verdict.map_err(BearerError::from),
                 Err(error) => Err(error.into()),
             },
@@ -197,6 +209,7 @@ impl ResourceServer {
             expected: format!("active, for {}", list(issuer.audience())),
             actual: verdict.as_ref().ok().map(|_| "active".to_owned()),
             error: verdict.err(),
+            undecided: None,
         });
         fields.extend(scopes.map(|scopes| scope(scopes, required_scopes)));
     }
@@ -245,6 +258,49 @@ impl Api {
     }
 }
 
+/// What a check depends on that the metadata of an issuer says, where it is not read.
+fn undecided(
+    name: &str,
+    error: Option<&AccessTokenError>,
+    token: &UnverifiedAccessToken<'_>,
+    expected: &AccessTokenExpectations,
+    keys: Option<&KeySet>,
+    now: OffsetDateTime,
+) -> Option<String> {
+    let issuer = printable(&expected.issuer);
+    match name {
+        "use" => {
+            let all = AllowedAlgorithms::only(SigningAlgorithm::ASYMMETRIC);
+            let verdicts = token.every_check(expected, all, true, now);
+            let (_, otherwise) = verdicts.into_iter().find(|(check, _)| *check == name)?;
+            let differs = otherwise.is_none() != error.is_none();
+            let refused = error.or(otherwise.as_ref()).filter(|_| differs)?;
+            Some(format!(
+                "the metadata of {issuer} is not read (`--jwks`): it is accepted if that names no endpoint to sign in or get tokens at, else {refused}"
+            ))
+        }
+        "alg" if expected.algorithms.is_none() && error.is_none() => {
+            // Metadata that names none stands for RS256, and each must name it (Discovery §3).
+            let least = AllowedAlgorithms {
+                listed: &[SigningAlgorithm::RS256],
+                keys_name_more: true,
+            };
+            let verdict = token.check_signature(keys?, least, expected);
+            let is_open = matches!(
+                verdict,
+                Err(AccessTokenError::Jws(JwsError::AlgorithmNotAllowed { .. }))
+            );
+            is_open.then(|| {
+                format!(
+                    "the metadata of {issuer} is not read (`--jwks`): it is accepted if that lists {}",
+                    token.algorithm().as_str()
+                )
+            })
+        }
+        _ => None,
+    }
+}
+
 async fn check_signature(
     issuer: &Issuer,
     metadata: &Metadata,
@@ -256,10 +312,10 @@ async fn check_signature(
         .provider
         .with_keys(
             metadata,
-            KeyPurpose::AnyRequest,
+            KeyPurpose::AnyRequest(None),
             now,
-            |keys| unverified.check_signature(keys, algorithms),
-            BearerTokenError::wants_fresh_keys,
+            |keys| unverified.check_signature(keys, algorithms, &issuer.expected),
+            AccessTokenError::wants_fresh_keys,
         )
         .await??;
     Ok(())
@@ -300,6 +356,7 @@ fn scope(actual: Vec<String>, required: &[String]) -> ExaminedField {
             required: required.join(" "),
             actual,
         }),
+        undecided: None,
     }
 }
 
@@ -309,6 +366,7 @@ fn provider_is_away(error: ProviderError) -> ExaminedField {
         expected: "its metadata and keys, without which no signature is checked".to_owned(),
         actual: None,
         error: Some(error.into()),
+        undecided: None,
     }
 }
 

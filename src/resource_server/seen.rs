@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 
 use super::{Accepted, Issuer};
 use crate::{
+    cache::TextCache,
     provider::ProviderError,
-    seen_texts::SeenTexts,
-    token::{BearerTokenError, KeySet},
+    token::{AccessTokenError, KeySet},
 };
 
 /// How long an accepted JWT is remembered, at most; `exp` is checked at each use.
@@ -23,7 +23,7 @@ const REFUSED_LIFE: Duration = Duration::from_secs(5);
 /// What is remembered.
 pub(super) struct SeenTokens {
     /// By the tokens themselves: those whose signature is good.
-    jwts: SeenTexts<Arc<str>, Kept<SeenJwt>>,
+    jwts: TextCache<Arc<str>, Kept<SeenJwt>>,
     introspected: Cache<TokenHash, Kept<Verdict>>,
 }
 
@@ -41,7 +41,7 @@ pub(super) struct SeenJwt {
 }
 
 /// What the provider says about a token, judged.
-pub(super) type Verdict = Result<Arc<Accepted>, BearerTokenError>;
+pub(super) type Verdict = Result<Arc<Accepted>, AccessTokenError>;
 
 /// The cache drops an entry in time; by `until` it is judged, which a test's clock may reach sooner.
 #[derive(Clone)]
@@ -54,7 +54,7 @@ impl SeenTokens {
     /// Of each kind so many.
     pub(super) fn new(entries: u64) -> SeenTokens {
         SeenTokens {
-            jwts: SeenTexts::new(entries),
+            jwts: TextCache::new(entries),
             introspected: Cache::builder()
                 .max_capacity(entries)
                 .time_to_live(ACTIVE_LIFE)
@@ -62,20 +62,15 @@ impl SeenTokens {
         }
     }
 
-    /// From now on, drops those that are not in use.
-    pub(super) fn begin_forgetting(&self) {
-        self.jwts.begin_forgetting();
-    }
-
     pub(super) fn jwt(&self, token: &str, now: OffsetDateTime) -> Option<SeenJwt> {
         let kept = self.jwts.get(token).filter(|kept| now < kept.until);
-        kept.map(|kept| kept.value.clone())
+        kept.map(|kept| kept.value)
     }
 
     pub(super) fn add_jwt(&self, jwt: SeenJwt, now: OffsetDateTime) {
         let token = jwt.accepted.token.token.shared();
         let until = now + JWT_LIFE;
-        self.jwts.add(token, Kept { value: jwt, until });
+        self.jwts.insert(token, Kept { value: jwt, until });
     }
 
     pub(super) async fn verdict(&self, token: &TokenHash, now: OffsetDateTime) -> Option<Verdict> {

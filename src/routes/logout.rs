@@ -14,23 +14,18 @@ use url::{Url, form_urlencoded};
 
 use super::{Visit, clear_site_data, form, html, redirect};
 use crate::{
-    code_flow::{PendingLogout, ReturnTo},
-    events,
-    fairing::ReturnedQuery,
-    guard::{OptionalUser, RequestState, TESTING_SIGNED_OUT, current_session},
+    code_flow::{PENDING_LOGOUT, PendingLogout, ReturnTo},
+    guard::{OptionalUser, TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
     observing, pages,
-    relying_party::{FrontChannelLogout, Source},
+    relying_party::{FrontChannelLogout, Source, events},
+    request::{RequestState, ReturnedQuery},
     session::{SessionChange, SignedOut},
     settings::ClearSiteData,
 };
 
-/// The kind of the cookie of a sign-out under way.
-pub(crate) const PENDING_LOGOUT: &str = "oidc_logout";
 /// How long a person may take at the provider to sign out.
 const PENDING_LOGOUT_TTL: Duration = Duration::from_secs(10 * 60);
-/// The route that the return from the provider is led to.
-pub(crate) const LOGGED_OUT: &str = "/logged-out";
 /// The field of the button's form, which proves that it is in a page of ours.
 const BUTTON: &str = "button";
 /// How long a page with the button serves, in seconds.
@@ -108,7 +103,10 @@ impl Handler for LoggedOut {
                 // not recorded needs its note.
                 let types = &visit.rp.settings.clear_site_data;
                 if clear_site_data::has_cookies(types)
-                    && !visit.rp.sessions.has_ended_note(request.cookies())
+                    && !visit
+                        .rp
+                        .sessions
+                        .has_ended_note(request.cookies(), visit.now)
                 {
                     clear_data(&mut response, clear_site_data::all(types));
                 }
@@ -149,9 +147,10 @@ impl Handler for BackchannelLogout {
 
         let accepting = async {
             let mut ended = vec![];
+            let (client, now) = (visit.client_address(), visit.now);
             let accepted = visit
                 .rp
-                .accept_logout_token(provider, &logout_token, visit.now, &mut ended)
+                .accept_logout_token(provider, &logout_token, client, now, &mut ended)
                 .await;
             let request = Some(request);
             visit.events.sessions_changed(request, ended).await;
@@ -317,7 +316,7 @@ impl Visit<'_, '_> {
         let ended = sessions
             .end_in_browser(
                 name.as_deref(),
-                session.as_deref().map(|session| &**session),
+                session.as_deref(),
                 jar,
                 is_store_down,
                 self.now,
@@ -325,7 +324,7 @@ impl Visit<'_, '_> {
             .await;
         self.set(ended.cookies);
         // Before the provider is asked, which may take its time.
-        ended.end.iter().for_each(observing::session_changed);
+        ended.end.iter().for_each(SessionChange::log);
         if !ended.is_recorded {
             reason = Some(SignedOut::StoreUnavailable.reason());
         } else if ended.end.is_some() {
@@ -409,7 +408,7 @@ impl Visit<'_, '_> {
         let text = keys.decrypt_text(Purpose::SignOut, cookie.name().as_bytes(), value);
         let text = text.ok()?;
         let pending: PendingLogout = serde_json::from_str(&text).ok()?;
-        (pending.state == crate::Secret::new(state)).then_some(pending)
+        (pending.state == crate::secret::Secret::new(state)).then_some(pending)
     }
 
     /// Who may have our page in a frame: the provider, as its issuer and its logout page name it.
@@ -557,7 +556,7 @@ impl Left {
             Some(Unrecorded { is_refused_here }) => {
                 let page = pages::sign_out_unrecorded(is_refused_here, provider, &self.return_to);
                 let mut response = html(Status::ServiceUnavailable, page);
-                let wait = crate::store::RETRY_AFTER.as_secs().to_string();
+                let wait = crate::session::store::RETRY_AFTER.as_secs().to_string();
                 response.set_raw_header("Retry-After", wait);
                 response
             }

@@ -1,11 +1,11 @@
 //! Sign-in as the browser goes through it: to the provider, and back.
 
-use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
+use std::{borrow::Cow, time::Duration};
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::{
     Data, Request,
-    http::{Cookie, CookieJar, Status},
+    http::{Cookie, Status},
     route::{Handler, Outcome},
 };
 use tracing::Instrument;
@@ -13,22 +13,17 @@ use url::form_urlencoded;
 
 use super::{Visit, form, html, redirect};
 use crate::{
-    SignInError,
-    code_flow::{AttemptSecrets, AuthorizationResponse, Browser, Details, ReturnTo, SignInAttempt},
+    code_flow::{AuthorizationResponse, Browser, Details, ResponseError, ReturnTo, SignInAttempt},
     cookies::{NamedCookie, SetCookie},
-    events::{LoginRedirect, SignedIn},
-    fairing::ReturnedQuery,
-    guard::{RequestState, TESTING_SIGNED_OUT, current_session},
+    guard::{TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
     observing, pages,
-    provider::{Endpoint, Provider, ProviderError},
-    relying_party::{ExchangeOutcome, NotBegun, Source, Turn, revoke_later, revoke_replaced},
-    session::{
-        BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, SignedOut,
-        while_signing_in,
-    },
+    printable::printable,
+    provider::{Endpoint, ProviderError},
+    relying_party::{Client, Completed, LoginRedirect, NotBegun, SignInError},
+    request::{RequestState, ReturnedQuery},
+    session::{CurrentSession, EarlierEnds, SignedOut},
     settings::ResponseMode,
-    token::printable,
 };
 
 /// The cookie that binds attempts to the browser that began them.
@@ -85,12 +80,15 @@ impl Handler for InitiateLogin {
             return Outcome::Error(Status::InternalServerError);
         };
         let parameter = |name| request.query_value::<String>(name).and_then(Result::ok);
-        if let Source::Provider(provider) = &visit.rp.source {
-            let expected = &provider.registration.issuer;
+        if let Some(client) = visit.rp.client() {
+            let expected = client.provider.registration.expected_issuer();
             let actual = parameter("iss");
-            if actual.as_ref() != Some(expected) {
+            if !actual
+                .as_deref()
+                .is_some_and(|actual| expected.accepts(actual))
+            {
                 let error = SignInError::InitiatedBy {
-                    expected: expected.clone(),
+                    expected: expected.as_str().to_owned(),
                     actual: actual.as_deref().map(printable),
                 };
                 let home = ReturnTo::home();
@@ -153,12 +151,9 @@ impl<'r> Visit<'r, '_> {
             return Outcome::Success(not_a_page_load());
         }
 
-        let provider = match &self.rp.source {
-            Source::Provider(provider) => provider,
-            Source::TestingProfile(_) => {
-                self.set([self.rp.cookies.named(TESTING_SIGNED_OUT, "/").remove()]);
-                return Outcome::Success(redirect(return_to.as_str()));
-            }
+        let Some(client) = self.rp.client() else {
+            self.set([self.rp.cookies.named(TESTING_SIGNED_OUT, "/").remove()]);
+            return Outcome::Success(redirect(return_to.as_str()));
         };
         // An id that is there stays, so that the attempts of other tabs stay valid.
         let browser = self.browser().unwrap_or_else(Browser::new);
@@ -181,12 +176,11 @@ impl<'r> Visit<'r, '_> {
         };
         let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
         let attempt = attempt.after_ends(ends);
-        let beginning = self.rp.begin_sign_in(
-            provider,
+        let beginning = client.begin_sign_in(
             &browser.id,
             attempt,
             &parameters,
-            self.client(),
+            self.client_address(),
             self.now,
         );
         match beginning.await {
@@ -240,7 +234,7 @@ impl Handler for AuthorizeForm {
             return visit.failed(error, &home).instrument(span()).await;
         }
         let Some(pairs) = form(request, data, LARGEST_FORM).await else {
-            let (error, home) = (SignInError::UnreadableForm, ReturnTo::home());
+            let (error, home) = (ResponseError::UnreadableForm.into(), ReturnTo::home());
             let failed = visit.failed(error, &home).instrument(span());
             return failed.await;
         };
@@ -255,7 +249,7 @@ impl Handler for AuthorizeForm {
         let sealed = keys.encrypt(Purpose::PostedResponse, b"", &posted);
         let sealed = URL_SAFE_NO_PAD.encode(sealed);
         if sealed.len() > MAX_POSTED {
-            let (error, home) = (SignInError::UnreadableForm, ReturnTo::home());
+            let (error, home) = (ResponseError::UnreadableForm.into(), ReturnTo::home());
             let failed = visit.failed(error, &home).instrument(span());
             return failed.await;
         }
@@ -286,16 +280,16 @@ impl Handler for Authorize {
         let Some(visit) = Visit::new(request) else {
             return Outcome::Error(Status::InternalServerError);
         };
-        let Source::Provider(provider) = &visit.rp.source else {
+        let Some(client) = visit.rp.client() else {
             return Outcome::Success(redirect("/"));
         };
-        visit.finish(provider).instrument(span()).await
+        visit.finish(client).instrument(span()).await
     }
 }
 
 impl<'r> Visit<'r, '_> {
     /// Takes the response that the browser brings back from the provider.
-    async fn finish(&self, provider: &Arc<Provider>) -> Outcome<'r> {
+    async fn finish(&self, client: Client<'_>) -> Outcome<'r> {
         let request = self.request;
         if is_fetched(request) {
             // What comes before the person, or beside them, uses nothing up.
@@ -305,7 +299,7 @@ impl<'r> Visit<'r, '_> {
         let (query, is_stale) = self.response(ReturnedQuery::of(request));
         let response = match AuthorizationResponse::parse(&query) {
             Ok(response) => response,
-            Err(error) => return self.failed(error, &ReturnTo::home()).await,
+            Err(error) => return self.failed(error.into(), &ReturnTo::home()).await,
         };
         let keys = &self.rp.cookies.keys;
         let state = response.state.clone();
@@ -318,7 +312,7 @@ impl<'r> Visit<'r, '_> {
         });
         let (Some(state), Some(Ok((attempt, key)))) = (state, decrypted) else {
             let error = response.refuse_without_attempt();
-            return self.failed(error, &ReturnTo::home()).await;
+            return self.failed(error.into(), &ReturnTo::home()).await;
         };
 
         let _ = self.attempt.set(attempt.id.short_name());
@@ -335,13 +329,13 @@ impl<'r> Visit<'r, '_> {
                 .await;
         }
         if self.now.unix_timestamp() >= attempt.ends(self.rp.settings.sign_in_timeout) {
-            return self.lead_on(&attempt, may_restart, self.rp.expired()).await;
+            return self.lead_on(&attempt, may_restart, client.expired()).await;
         }
         if is_stale {
             let error = SignInError::PostedTooLongAgo;
             return self.lead_on(&attempt, may_restart, error).await;
         }
-        let code = match self.rp.accept_response(provider, response, self.now).await {
+        let code = match client.accept_response(response, self.now).await {
             Ok(code) => code,
             Err(error) => return self.failed(error, &attempt.return_to).await,
         };
@@ -352,7 +346,9 @@ impl<'r> Visit<'r, '_> {
         );
 
         let secrets = attempt.secrets(keys, key, &browser.id, state);
-        match self.complete(provider, &attempt, secrets, code).await {
+        let address = self.client_address();
+        let completing = client.complete(request, &attempt, secrets, code, address, self.now);
+        match completing.await {
             // Nothing to set, and nothing to take the place of a sign-in that came later.
             Ok(Completed::Before(current)) if self.has_as_new(&current).await => {
                 Outcome::Success(redirect(attempt.return_to.as_str()))
@@ -389,60 +385,6 @@ impl<'r> Visit<'r, '_> {
         self.begin_after(ends, return_to, None, true).await
     }
 
-    /// The session that an attempt leads to: begun by this callback, or by an identical one.
-    async fn complete(
-        &self,
-        provider: &Arc<Provider>,
-        attempt: &SignInAttempt,
-        secrets: AttemptSecrets,
-        code: crate::Secret,
-    ) -> Result<Completed, NotBegun> {
-        let client = self.client();
-        let exchange = self
-            .rp
-            .exchange_once(provider, attempt, secrets, code, client, self.now)?;
-        let Some(exchange) = exchange else {
-            return Ok(Completed::Late);
-        };
-        let turn = match self.rp.outcome(&exchange, self.now).await {
-            Ok(ExchangeOutcome::Turn(turn)) => turn,
-            Ok(ExchangeOutcome::Begun(current)) => return Ok(Completed::Before(current)),
-            // Its session has ended, or nobody came for it in time.
-            Err(NotBegun::Failed(SignInError::Used)) => return Ok(Completed::Late),
-            Err(error) => return Err(error),
-        };
-        let Turn {
-            session, tokens, ..
-        } = &turn;
-        let jar = Some(self.request.cookies());
-        let return_to = &attempt.return_to;
-        let mut changes = vec![];
-        let begun = self.begin_session(
-            session.clone(),
-            tokens.clone(),
-            jar,
-            return_to,
-            &mut changes,
-        );
-        let completed = match begun.await {
-            Ok(current) => {
-                observing::signed_in();
-                let name = attempt.id.short_name();
-                self.rp.attempts.signed_in(&name, self.now);
-                turn.begun(current.clone());
-                Ok(Completed::Now(current))
-            }
-            Err(error) => {
-                turn.failed(&error, provider, self.now);
-                Err(error)
-            }
-        };
-        // Last: identical callbacks do not wait for the app.
-        let request = Some(self.request);
-        self.events.sessions_changed(request, changes).await;
-        completed
-    }
-
     /// Whether the browser has this session, or one that began later.
     async fn has_as_new(&self, session: &CurrentSession) -> bool {
         let current = current_session(self.request).await;
@@ -463,7 +405,7 @@ impl<'r> Visit<'r, '_> {
         match current_session(self.request).await {
             Ok(_) => Outcome::Success(redirect(return_to.as_str())),
             Err(SignedOut::StoreUnavailable) => {
-                let error = crate::store::StoreError::new("who is signed in is not known");
+                let error = crate::session::store::StoreError::new("who is signed in is not known");
                 self.failed(SignInError::Store(error), return_to).await
             }
             Err(_) if may_restart && !attempt.is_restarted => {
@@ -473,43 +415,6 @@ impl<'r> Visit<'r, '_> {
             Err(_) => self.failed(error, return_to).await,
         }
     }
-
-    /// Whose exchanges are counted together.
-    fn client(&self) -> Option<IpAddr> {
-        let peer = self.request.remote().map(|peer| peer.ip());
-        self.rp.trusted_proxies.client(peer, self.request.real_ip())
-    }
-}
-
-/// A sign-in that is complete.
-enum Completed {
-    /// Its session began for this callback.
-    Now(CurrentSession),
-    /// It began for an identical callback before.
-    Before(CurrentSession),
-    /// An identical callback came before, and there is no session to give out any more.
-    Late,
-}
-
-/// Begins a session for a request that is no callback. Answers what the answer would set.
-#[cfg(feature = "testing")]
-pub(crate) async fn begin_session(
-    request: &Request<'_>,
-    session: Session,
-    tokens: SessionTokens,
-) -> Result<Vec<String>, NotBegun> {
-    let visit = Visit::new(request).ok_or(SignInError::State)?;
-    // Of somebody else, as a rule: the session of the client that the request is of goes on.
-    let (home, mut changes) = (ReturnTo::home(), vec![]);
-    let begun = visit.begin_session(session, tokens, None, &home, &mut changes);
-    let begun = begun.await;
-    visit.events.sessions_changed(Some(request), changes).await;
-    let current = begun?;
-    let set = visit
-        .rp
-        .sessions
-        .set_cookies(&current, request.cookies(), visit.now);
-    Ok(set.into_iter().map(|cookie| cookie.0).collect())
 }
 
 impl Visit<'_, '_> {
@@ -591,60 +496,6 @@ impl Visit<'_, '_> {
             Some((response.into(), passed >= POSTED_TTL))
         };
         open().unwrap_or_default()
-    }
-
-    /// Begins the session, unless the app refuses the person. Adds what the log and the app are to be told.
-    async fn begin_session(
-        &self,
-        mut session: Session,
-        tokens: SessionTokens,
-        jar: Option<&CookieJar<'_>>,
-        return_to: &ReturnTo,
-        changes: &mut Vec<SessionChange>,
-    ) -> Result<CurrentSession, NotBegun> {
-        let earlier_ends = session.earlier_ends.clone();
-        let mut signed_in = SignedIn {
-            session: &mut session,
-            tokens: &tokens,
-            return_to: return_to.as_str(),
-        };
-        let asking = self.events.after_authorize(self.request, &mut signed_in);
-        let (allowed, ends) = while_signing_in(earlier_ends, asking).await;
-        if let Err(refused) = allowed {
-            return Err(SignInError::RefusedByApp { message: refused.0 }.into());
-        }
-        session.earlier_ends = ends;
-
-        let sessions = &self.rp.sessions;
-        let begun = sessions
-            .begin(session, tokens, jar, self.now, changes)
-            .await;
-        let begun = begun.map_err(|error| match error {
-            BeginError::TooLarge(error) => SignInError::SessionTooLarge(error).into(),
-            BeginError::Store(error) => SignInError::Store(error).into(),
-            BeginError::NotStored { error, begun } => {
-                // The next identical callback may have the new one.
-                if let (Some(replaced), Source::Provider(provider)) =
-                    (&begun.replaced, &self.rp.source)
-                {
-                    revoke_replaced(provider, replaced, &begun.session, self.now);
-                }
-                SignInError::Store(error).into()
-            }
-            BeginError::Ended { ends, replaced } => {
-                if let (Some(replaced), Source::Provider(provider)) = (replaced, &self.rp.source)
-                    && let Some(tokens) = replaced.tokens()
-                {
-                    revoke_later(provider, tokens.clone(), self.now);
-                }
-                NotBegun::Ended(ends)
-            }
-        })?;
-        if let (Some(replaced), Source::Provider(provider)) = (&begun.replaced, &self.rp.source) {
-            revoke_replaced(provider, replaced, &begun.session, self.now);
-        }
-        changes.push(SessionChange::began(&begun.session));
-        Ok(begun.session)
     }
 
     /// Gives a session to this browser, and counts the sign-in.

@@ -5,6 +5,10 @@ use std::{fmt, sync::Arc};
 use serde_json::Value;
 
 use super::{CurrentSession, Session, SignedOut};
+use crate::{
+    observing::{self, SessionLine},
+    printable::printable_name,
+};
 
 /// A session began, was refreshed, was not refreshed, or ended: what
 /// [`Events::session_changed`](crate::Events::session_changed) is given.
@@ -119,7 +123,8 @@ impl SessionChange {
         self.cause.reason()
     }
 
-    /// The provider that the user signed in at.
+    /// The provider that the user signed in at, as [`User::issuer`](crate::User::issuer). Of a session of which nothing but
+    /// its id is known, and of a provider with an issuer for each tenant (`oidc.tenants`), the template.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
@@ -147,11 +152,26 @@ impl SessionChange {
     }
 
     /// For the log, where a session began or ended.
-    pub(crate) fn sentence(&self) -> Option<&'static str> {
+    fn sentence(&self) -> Option<&'static str> {
         match self.cause {
             Cause::SignedIn => Some("a user signed in"),
             Cause::Ended(cause) => Some(cause.sentence()),
             Cause::Refreshed | Cause::RefreshFailed(_) => None,
+        }
+    }
+
+    /// Logs that the session began or ended. What becomes of a refresh is logged where it is known.
+    ///
+    /// Subjects come from outside: their control characters are escaped, so that none is a line of its own.
+    pub(crate) fn log(&self) {
+        if let Some(sentence) = self.sentence() {
+            observing::session_changed(SessionLine {
+                reason: self.reason(),
+                sentence,
+                issuer: printable_name(self.issuer()),
+                subject: self.subject().map(printable_name),
+                session: self.session_id().map(printable_name),
+            });
         }
     }
 
@@ -207,11 +227,11 @@ impl SessionChange {
 
     /// Whether it is about this session.
     pub(crate) fn is_about_session(&self, session: &CurrentSession) -> bool {
-        if self.issuer != session.issuer {
-            return false;
-        }
         if let Some(id) = &self.session_id {
             return id == session.name();
+        }
+        if self.issuer != session.issuer {
+            return false;
         }
         let is_of_user = self.subject.as_deref() == Some(session.subject());
         match (&self.sid, session.sid()) {

@@ -41,16 +41,19 @@ impl EndedNote {
         }
     }
 
-    /// The sessions that a browser's note names and that have not ended by themselves. `None` without a note,
-    /// or with one that does not decrypt.
+    /// The sessions that a browser's note names and that have not ended by themselves: none when the note does not
+    /// decrypt, as after a change of keys. `None` without a note.
     pub(super) fn read(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> Option<Vec<Ended>> {
         let name = self.cookie.name();
         // Most requests have few cookies, and a search by name costs more.
         let cookie = jar.iter().find(|cookie| cookie.name() == name)?;
-        let value = URL_SAFE_NO_PAD.decode(cookie.value()).ok()?;
-        let context = self.cookie.name().as_bytes();
-        let note = self.keys.decrypt(Purpose::EndedNote, context, value).ok()?;
-        Some(parse(&note.plaintext, milliseconds(now)))
+        let decrypt = || {
+            let value = URL_SAFE_NO_PAD.decode(cookie.value()).ok()?;
+            let context = self.cookie.name().as_bytes();
+            self.keys.decrypt(Purpose::EndedNote, context, value).ok()
+        };
+        let ends = decrypt().map(|note| parse(&note.plaintext, milliseconds(now)));
+        Some(ends.unwrap_or_default())
     }
 
     /// What has this browser carry a note of these, the newest ones first.
@@ -73,7 +76,7 @@ impl EndedNote {
     }
 
     /// Whether a browser has a note, whatever is in it.
-    pub(super) fn is_in(&self, jar: &CookieJar<'_>) -> bool {
+    fn is_in(&self, jar: &CookieJar<'_>) -> bool {
         jar.iter().any(|cookie| cookie.name() == self.cookie.name())
     }
 

@@ -2,8 +2,8 @@
 //! that are made of what others know are keyed, so that nothing can be read or guessed from them.
 
 use crate::{
-    Secret,
     keys::{KeyRing, digest_name},
+    secret::Secret,
 };
 
 /// Makes names for one client at one issuer.
@@ -88,6 +88,11 @@ impl Names {
     pub(crate) fn last_refresh(&self, session: &str) -> String {
         digest_name("last refresh", &[session])
     }
+
+    /// When the use of a session in cookies was noted last.
+    pub(crate) fn last_use(&self, session: &str) -> String {
+        digest_name("last use", &[session])
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +126,7 @@ mod tests {
             names.record("other", 1),
             names.refresh_lock("id"),
             names.last_refresh("id"),
+            names.last_use("id"),
         ];
         for name in &all {
             assert_eq!(name.len(), 43);

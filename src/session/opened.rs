@@ -5,11 +5,7 @@ use std::{borrow::Cow, sync::Arc};
 use arc_swap::ArcSwapOption;
 
 use super::{Session, store::StoredSession};
-use crate::{
-    observing,
-    seen_texts::{Seen, SeenTexts},
-    settings::CacheSize,
-};
+use crate::{cache::TextCache, observing, settings::CacheSize};
 
 /// How much of the end of a sealed text tells it from others: more than its tag of 16 bytes, in base64.
 const SEAL_END: usize = 32;
@@ -53,9 +49,9 @@ impl SessionNames {
 
 pub(super) struct OpenedSessions {
     /// Sessions in cookies, by the encrypted text.
-    in_cookies: SeenTexts<String, Opened>,
+    in_cookies: TextCache<String, Arc<Opened>>,
     /// Sessions in a store, by what the cookie with the id holds.
-    in_store: SeenTexts<String, InStore>,
+    in_store: TextCache<String, Arc<InStore>>,
 }
 
 /// A session in a store.
@@ -76,15 +72,9 @@ impl OpenedSessions {
     /// Of so many sessions.
     pub(super) fn new(size: CacheSize) -> OpenedSessions {
         OpenedSessions {
-            in_cookies: SeenTexts::new(size.entries()),
-            in_store: SeenTexts::new(size.entries()),
+            in_cookies: TextCache::new(size.entries()),
+            in_store: TextCache::new(size.entries()),
         }
-    }
-
-    /// From now on, drops those that are not in use.
-    pub(super) fn begin_forgetting(&self) {
-        self.in_cookies.begin_forgetting();
-        self.in_store.begin_forgetting();
     }
 
     /// The session in these cookies, which `open` decrypts if it has to.
@@ -92,12 +82,13 @@ impl OpenedSessions {
         &self,
         text: Cow<'_, str>,
         open: impl FnOnce(&str) -> Option<Opened>,
-    ) -> Option<Arc<Seen<Opened>>> {
+    ) -> Option<Arc<Opened>> {
         let before = self.in_cookies.get(&text);
         observing::session_looked_up(before.is_some());
         before.or_else(|| {
-            let opened = open(&text)?;
-            Some(self.in_cookies.add(text.into_owned(), opened))
+            let opened = Arc::new(open(&text)?);
+            self.in_cookies.insert(text.into_owned(), opened.clone());
+            Some(opened)
         })
     }
 
@@ -106,13 +97,14 @@ impl OpenedSessions {
         &self,
         cookie: &str,
         open: impl FnOnce() -> Option<String>,
-    ) -> Option<Arc<Seen<InStore>>> {
+    ) -> Option<Arc<InStore>> {
         self.in_store.get(cookie).or_else(|| {
-            let session = InStore {
+            let session = Arc::new(InStore {
                 name: open()?.into(),
                 last: ArcSwapOption::empty(),
-            };
-            Some(self.in_store.add(cookie.to_owned(), session))
+            });
+            self.in_store.insert(cookie.to_owned(), session.clone());
+            Some(session)
         })
     }
 }

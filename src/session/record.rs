@@ -5,6 +5,8 @@
 //! tokens, ids and the app's data are not: the length of a compressed text tells about a secret that is
 //! compressed beside a text of somebody's choice.
 
+use std::sync::Arc;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use miniz_oxide::{deflate::compress_to_vec, inflate::decompress_slice_iter_to_slice};
 use serde::{Deserialize, Serialize};
@@ -12,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::{EarlierEnds, Session, SessionTokens};
 use crate::{
-    Secret, secret,
+    secret::{self, Secret},
     token::{ClaimSources, Claims, parse_object},
 };
 
@@ -189,8 +191,12 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
     Ok(body)
 }
 
-/// Reads a record: the session with all claims that its sources state, and where the body begins.
-pub(super) fn decode(record: &[u8], issuer: &std::sync::Arc<str>) -> Option<(Session, usize)> {
+/// Reads a record: the session with all claims that its sources state, and where the body begins. `None` too when no
+/// issuer is known by the claims.
+pub(super) fn decode(
+    record: &[u8],
+    issuer: impl FnOnce(&Claims) -> Option<Arc<str>>,
+) -> Option<(Session, usize)> {
     let mut rest = record;
     let head: Head = serde_json::from_slice(take(&mut rest)?).ok()?;
     let body_start = record.len() - rest.len();
@@ -199,7 +205,7 @@ pub(super) fn decode(record: &[u8], issuer: &std::sync::Arc<str>) -> Option<(Ses
     let claims = body.statements(&stream)?.into_merged();
     let session = Session {
         id: head.id,
-        issuer: issuer.clone(),
+        issuer: issuer(&claims)?,
         claims,
         data: head.data,
         generation: head.generation,
@@ -400,7 +406,7 @@ fn take<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
 /// A record as JSON, for tests and fuzzing.
 #[cfg(feature = "__internals")]
 pub(crate) fn to_json(record: &[u8]) -> Option<Value> {
-    let (session, body_start) = decode(record, &"".into())?;
+    let (session, body_start) = decode(record, |_| Some("".into()))?;
     let tokens = decode_body(&record[body_start..])?;
     let text = |token: &Option<Secret>| token.as_ref().map(|token| token.expose().to_owned());
     Some(serde_json::json!({
@@ -475,7 +481,7 @@ mod tests {
     /// What comes back of a session.
     fn read(session: &Session, tokens: &SessionTokens) -> (Session, SessionTokens) {
         let record = encode(session, &encode_body(tokens).unwrap());
-        let (read, body_start) = decode(&record, &ISSUER.into()).unwrap();
+        let (read, body_start) = decode(&record, |_| Some(ISSUER.into())).unwrap();
         (read, decode_body(&record[body_start..]).unwrap())
     }
 
@@ -572,7 +578,7 @@ mod tests {
         );
         let record = encode(&session(&tokens), &encode_body(&tokens).unwrap());
         let read = |record: &[u8]| {
-            let (_, body_start) = decode(record, &ISSUER.into())?;
+            let (_, body_start) = decode(record, |_| Some(ISSUER.into()))?;
             decode_body(&record[body_start..])
         };
         assert!(read(&record).is_some());

@@ -10,13 +10,14 @@ use figment::value::Value;
 use url::Url;
 
 use super::{
+    Settings,
     declaration::{Field, Invalid, Parser, Setting, SettingType, settings},
     error::Origins,
-    stray_characters::trimmed,
+    stray_characters::{note, trimmed},
     syntax::{self, Syntax},
     value::{Credential, Issuer, Words},
 };
-use crate::Secret;
+use crate::secret::Secret;
 
 /// More than any `client_secrets.json` or secret has.
 const MAX_FILE_SIZE: u64 = 64 * 1024;
@@ -173,6 +174,30 @@ pub(super) fn read_raw(path: &Path) -> Result<String, String> {
     match text.len() as u64 > MAX_FILE_SIZE {
         true => Err(format!("`{shown}` is larger than {MAX_FILE_SIZE} bytes")),
         false => Ok(text),
+    }
+}
+
+impl Settings {
+    /// What is around credentials and addresses, in settings and in the files that they name: a sentence each, to be
+    /// told as warnings at liftoff.
+    pub(crate) fn stray_characters(&self) -> Vec<String> {
+        let mut lines = self.stray_characters.clone();
+        if let Some(path) = &self.client_secret_file
+            && let Ok(text) = read_raw(path)
+        {
+            // A file ends with a line break, as a rule.
+            let line = text.strip_suffix('\n').unwrap_or(&text);
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            if let Some(what) = note(line) {
+                lines.push(format!("the client secret in `{}` {what}", path.display()));
+            }
+        }
+        if let Some(ClientSecrets::File(path)) = &self.client_secrets
+            && let Ok((_, notes)) = ClientSecretsTable::read(path)
+        {
+            lines.extend(notes);
+        }
+        lines
     }
 }
 

@@ -3,11 +3,15 @@
 //! From the declarations come the structs, their defaults, the names that are known, how environment variables are
 //! read, and how values are parsed and validated, with all errors at once.
 
-use figment::{error::Actual, value::Value};
+use figment::{
+    error::{Actual, Kind},
+    value::Value,
+};
+use serde::de::{DeserializeOwned, IntoDeserializer};
 
 use super::{
     Settings, SettingsError,
-    error::{Origins, describe},
+    error::{Origins, describe, list},
     stray_characters::{note, trimmed},
     syntax::{Syntax, edit_distance, nearest, renamed},
 };
@@ -326,11 +330,43 @@ impl<'a> Parser<'a> {
         self.text(value)
     }
 
+    /// The variant of an enum that has this name.
+    pub(super) fn variant<T: DeserializeOwned>(&mut self, value: &Value) -> Result<T, Invalid> {
+        let text = self.text(value)?;
+        T::deserialize(text.as_str().into_deserializer()).map_err(|error: figment::Error| {
+            let known = match error.kind {
+                Kind::UnknownVariant(_, known) => known,
+                _ => &[],
+            };
+            let known = list(known.iter().copied(), "or").unwrap_or_default();
+            Invalid::new(format!("unknown value {text:?}"), format!("write {known}"))
+        })
+    }
+
     /// `path` relative to the file that names it.
     pub(super) fn resolve(&self, path: &str) -> std::path::PathBuf {
         self.origins.resolve(&self.path.join("."), path.as_ref())
     }
 }
+
+/// Makes types of settings of enums that serde reads by the names of their variants.
+macro_rules! named {
+    ($($type:ty),*) => {$(
+        impl $crate::settings::declaration::SettingType for $type {
+            type Value = $type;
+            const SYNTAX: $crate::settings::syntax::Syntax = $crate::settings::syntax::TEXT;
+
+            fn parse(
+                value: &figment::value::Value,
+                parser: &mut $crate::settings::declaration::Parser<'_>,
+            ) -> Result<$type, $crate::settings::declaration::Invalid> {
+                parser.variant(value)
+            }
+        }
+    )*};
+}
+
+pub(super) use named;
 
 /// Declares a table of settings: each with its documentation, name, type and default. Without a default a setting is
 /// required. After `as` comes the [`SettingType`] that parses and validates it, unless the field's type does.

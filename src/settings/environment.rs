@@ -10,12 +10,9 @@ use figment::{
 use super::{
     Settings, SettingsError,
     declaration::{Setting, SettingType, declared},
-    error::Origin,
+    error::{ENVIRONMENT, Origin},
     syntax::{Syntax, Variable, nearest, renamed},
 };
-
-/// The name of this provider in figment's metadata.
-pub(super) const NAME: &str = "OIDC_* environment variables";
 
 const PREFIX: &str = "OIDC_";
 
@@ -91,7 +88,7 @@ impl Environment {
 impl Provider for Environment {
     fn metadata(&self) -> Metadata {
         let names = self.names.clone();
-        Metadata::named(NAME).interpolater(move |_, keys| {
+        Metadata::named(ENVIRONMENT).interpolater(move |_, keys| {
             // The variable that has the key may have given a whole table.
             (1..=keys.len())
                 .rev()

@@ -14,6 +14,9 @@ use figment::{
 
 use super::syntax::Syntax;
 
+/// The name of the `OIDC_*` variables in figment's metadata.
+pub(super) const ENVIRONMENT: &str = "OIDC_* environment variables";
+
 /// A setting that cannot be used: the launch aborts with it.
 ///
 /// Its `Display` is one line with the full key, the file or environment variable the value came from,
@@ -187,7 +190,7 @@ impl Origin {
             return Origin::absent(&key);
         };
         let name = metadata.name.as_ref();
-        if name == super::environment::NAME {
+        if name == ENVIRONMENT {
             return Origin::variable(&key, &metadata.interpolate(profile, path));
         }
         // Named so by figment's own provider, such as the one that reads `ROCKET_OIDC`.

@@ -1,6 +1,6 @@
 //! What the settings relax: warnings at liftoff.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use serde_json::Value;
 use url::Url;
@@ -14,7 +14,7 @@ use crate::token::SigningAlgorithm;
 /// A setting that makes the app less secure.
 pub(crate) struct InsecureSetting {
     /// Its key.
-    pub setting: &'static str,
+    pub setting: Cow<'static, str>,
     /// What may happen.
     pub risk: String,
 }
@@ -23,10 +23,12 @@ impl Settings {
     /// The settings that make the app less secure.
     pub(crate) fn insecure_settings(&self) -> Vec<InsecureSetting> {
         let mut found = vec![];
-        let mut add = |setting, is_set: bool, risk: &str| {
+        let mut add = |setting: &'static str, is_set: bool, risk: &str| {
             if is_set {
-                let risk = risk.to_owned();
-                found.push(InsecureSetting { setting, risk });
+                found.push(InsecureSetting {
+                    setting: setting.into(),
+                    risk: risk.to_owned(),
+                });
             }
         };
         let is_off = !self.enabled;
@@ -105,6 +107,7 @@ impl Settings {
         if !self.resource_server_only {
             self.add_insecure_addresses(add);
         }
+        self.add_open_tenants(&mut found);
         found
     }
 

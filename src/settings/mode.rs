@@ -2,40 +2,21 @@
 
 use std::{borrow::Cow, path::Path};
 
-use figment::Figment;
-use rocket::Config;
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    ClientSecrets, ClientSecretsTable, IntrospectionAuthMethod, Settings, SettingsError,
-    TokenEndpointAuthMethod,
+    ClientSecrets, ClientSecretsTable, IntrospectionAuthMethod, IssuerSettings, RocketConfig,
+    Settings, SettingsError, TokenEndpointAuthMethod,
     client_secrets::read_text,
     error::list,
     site::Site,
     stray_characters::{has_control, trimmed},
 };
-use crate::{Secret, token::ClientKey};
-
-/// What matters of the configuration of Rocket itself.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RocketConfig {
-    /// Whether the selected profile is Rocket's debug profile.
-    pub debug: bool,
-    pub port: u16,
-    /// Whether Rocket itself does TLS.
-    pub tls: bool,
-}
-
-impl RocketConfig {
-    pub(crate) fn of(figment: &Figment) -> RocketConfig {
-        RocketConfig {
-            debug: *figment.profile() == Config::DEBUG_PROFILE,
-            port: figment.extract_inner("port").unwrap_or(8000),
-            tls: figment.find_value("tls").is_ok(),
-        }
-    }
-}
+use crate::{
+    secret::Secret,
+    token::{ClientKey, ExpectedIssuer, Tenants},
+};
 
 /// What the settings ask for, with every value present that it needs.
 #[derive(Clone, Debug)]
@@ -54,7 +35,10 @@ pub(crate) enum Mode {
 /// The client as the provider knows it.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
+    /// As the metadata has it.
     pub issuer: String,
+    /// Those that are accepted, if the issuer is a template.
+    pub tenants: Option<Tenants>,
     /// Empty for an API that needs none.
     pub client_id: String,
     pub client_secret: Option<Secret>,
@@ -66,6 +50,11 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
+    /// Whose tokens are accepted.
+    pub(crate) fn expected_issuer(&self) -> ExpectedIssuer<'_> {
+        ExpectedIssuer::new(&self.issuer, self.tenants.as_ref())
+    }
+
     /// Whether there is something to authenticate by at the introspection endpoint.
     pub(crate) fn may_introspect(&self, settings: &Settings) -> bool {
         !self.client_id.is_empty()
@@ -219,6 +208,7 @@ impl Settings {
         };
         Ok(Registration {
             issuer: issuer.clone(),
+            tenants: self.tenants_of("", issuer, &self.tenants, &metadata)?,
             client_id,
             client_secret: self.secret(client_secrets)?,
             client_key: self.client_key()?,
@@ -405,6 +395,33 @@ impl Settings {
             "set OIDC_CLIENT_SECRET or `client_secret_file`, or, for a public client, remove \
              `token_endpoint_auth_method`",
         )
+    }
+}
+
+impl IssuerSettings {
+    /// As whom a further issuer knows us: as nobody. Its metadata and keys are read, and no more.
+    pub(crate) fn registration(
+        &self,
+        name: &str,
+        settings: &Settings,
+    ) -> Result<Registration, SettingsError> {
+        let metadata = match (&self.jwks_uri, &self.server_metadata_url) {
+            (Some(url), _) => MetadataSource::Keys {
+                jwks_uri: url.clone(),
+            },
+            (None, Some(url)) => MetadataSource::Discovery { url: url.clone() },
+            (None, None) => settings.discovery(&self.issuer)?,
+        };
+        let table = format!("issuers.{name}.");
+        Ok(Registration {
+            issuer: self.issuer.clone(),
+            tenants: settings.tenants_of(&table, &self.issuer, &self.tenants, &metadata)?,
+            client_id: String::new(),
+            client_secret: None,
+            client_key: None,
+            metadata,
+            introspection_endpoint: None,
+        })
     }
 }
 

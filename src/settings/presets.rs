@@ -10,11 +10,11 @@ use url::Url;
 
 use super::{
     Settings, SettingsError,
-    declaration::{Field, Invalid, Parser, SettingType, settings},
+    declaration::{Field, Invalid, Parser, SettingType, named, settings},
     syntax::{self, Syntax},
     value::Text,
 };
-use crate::token::Accepts;
+use crate::token::{Accepts, TENANT_ID};
 
 settings! {
     /// A provider whose settings are known: its name, and which of its issuers it is.
@@ -24,7 +24,7 @@ settings! {
     /// | `name` | with | stands for | see |
     /// |---|---|---|---|
     /// | `google` | | `issuer = "https://accounts.google.com"` | [Google](https://developers.google.com/identity/openid-connect/openid-connect#discovery) |
-    /// | `microsoft` | `tenant` | `issuer = "https://login.microsoftonline.com/{tenant}/v2.0"`, `user_info_enabled = false` | [Microsoft](https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc), [UserInfo](https://learn.microsoft.com/entra/identity-platform/userinfo#consider-using-an-id-token-instead) |
+    /// | `microsoft` | `tenant` | `issuer = "https://login.microsoftonline.com/{tenant}/v2.0"`, `user_info_enabled = false`; for `organizations` and `common`, `issuer = "https://login.microsoftonline.com/{tenantid}/v2.0"` and `server_metadata_url`, beside which [`Settings::tenants`] is needed | [Microsoft](https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc), [UserInfo](https://learn.microsoft.com/entra/identity-platform/userinfo#consider-using-an-id-token-instead) |
     /// | `auth0` | `domain` | `issuer = "https://{domain}/"`, `accepts = "untyped_tokens"`; with one `audience`, `extra_authorization_parameters.audience` | [Auth0](https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens#control-access-token-audience) |
     /// | `keycloak` | `url`, `realm` | `issuer = "{url}/realms/{realm}"` | [Keycloak](https://www.keycloak.org/securing-apps/oidc-layers#_oidc_available_endpoints) |
     ///
@@ -32,7 +32,8 @@ settings! {
     pub struct ProviderPreset {
         /// `google`, `microsoft`, `auth0` or `keycloak`.
         pub name: KnownProvider,
-        /// For `microsoft`: the id of the directory, a GUID.
+        /// For `microsoft`: the id of the directory, a GUID; or, for the directories that [`Settings::tenants`] lists,
+        /// `organizations`, or `common` where personal accounts are among them.
         ///
         /// _Default:_ none
         pub tenant: Option<String> as Option<Text> = None,
@@ -58,13 +59,19 @@ settings! {
 pub enum KnownProvider {
     /// Google accounts.
     Google,
-    /// One directory of Microsoft Entra ID.
+    /// One directory of Microsoft Entra ID, or those of the setting `tenants`.
     Microsoft,
     /// A tenant of Auth0.
     Auth0,
     /// A realm of a Keycloak.
     Keycloak,
 }
+
+const MICROSOFT: &str = "https://login.microsoftonline.com";
+/// The names of Microsoft's that stand for several directories, the second for personal accounts too.
+const SHARED: [&str; 2] = ["organizations", "common"];
+
+named!(KnownProvider);
 
 /// What a preset stands for, below everything that is set.
 pub(super) struct Expansion {
@@ -83,6 +90,12 @@ impl Settings {
             && let Ok(issuer) = preset.issuer()
         {
             settings["issuer"] = json!(issuer);
+            // It is the metadata of no other issuer.
+            if self.issuer.is_none()
+                && let Some(url) = preset.shared_metadata()
+            {
+                settings["server_metadata_url"] = json!(url);
+            }
         }
         match (preset.name, self.audience.as_deref()) {
             (KnownProvider::Microsoft, _) => settings["user_info_enabled"] = json!(false),
@@ -108,14 +121,17 @@ impl ProviderPreset {
             KnownProvider::Google => Ok("https://accounts.google.com".to_owned()),
             KnownProvider::Microsoft => {
                 let tenant = self.needed(&self.tenant, "tenant")?;
-                // The metadata of `common`, or of a domain's name, is of another issuer.
+                let is_shared = SHARED.contains(&&**tenant);
+                // The metadata of `consumers`, or of a domain's name, is of another issuer.
                 Invalid::unless(
-                    is_guid(tenant),
+                    is_shared || is_guid(tenant),
                     format!("the tenant {tenant:?} is not the id of one directory"),
                     "write the directory (tenant) id, a GUID; personal accounts are in \
-                     `9188040d-6c67-4c5b-b112-36a304b66dad`",
+                     `9188040d-6c67-4c5b-b112-36a304b66dad`; for several directories, write \
+                     `organizations`, or `common` with personal accounts, and set `tenants`",
                 )?;
-                Ok(format!("https://login.microsoftonline.com/{tenant}/v2.0"))
+                let tenant = if is_shared { TENANT_ID } else { tenant };
+                Ok(format!("{MICROSOFT}/{tenant}/v2.0"))
             }
             KnownProvider::Auth0 => {
                 let domain = self.needed(&self.domain, "domain")?;
@@ -138,6 +154,16 @@ impl ProviderPreset {
                 Ok(format!("{url}/realms/{realm}"))
             }
         }
+    }
+
+    /// Where the metadata is that several tenants share.
+    fn shared_metadata(&self) -> Option<String> {
+        let tenant = self
+            .tenant
+            .as_deref()
+            .filter(|tenant| SHARED.contains(tenant))?;
+        let is_microsoft = self.name == KnownProvider::Microsoft;
+        is_microsoft.then(|| format!("{MICROSOFT}/{tenant}/v2.0/.well-known/openid-configuration"))
     }
 
     fn needed<'a, T>(&self, value: &'a Option<T>, member: &str) -> Result<&'a T, Invalid> {

@@ -6,9 +6,8 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    Registration, Settings, SettingsError,
-    declaration::settings,
-    mode::MetadataSource,
+    Settings,
+    declaration::{named, settings},
     value::{Issuer, Resource, RolesClaim, Scope, SomeWords, Words},
 };
 use crate::token::{Accepts, AudienceClaim};
@@ -40,6 +39,8 @@ pub enum IntrospectionAuthMethod {
     Bearer,
 }
 
+named!(TokenValidation, IntrospectionAuthMethod);
+
 settings! {
     /// A further issuer whose access tokens are accepted: a table below `oidc.issuers`, of any name.
     pub struct IssuerSettings {
@@ -56,22 +57,26 @@ settings! {
         /// _Default:_ `{}`
         pub apis: BTreeMap<String, Vec<String>> as BTreeMap<String, SomeWords> = BTreeMap::new(),
         /// Whether clients get access tokens for this app from it: `authorization_servers` of the protected resource
-        /// metadata lists it. Set `false` for an issuer that signs nobody in, such as that of a CI system. One with `jwks_uri`
-        /// is not listed in any case: without metadata nobody is sent there.
+        /// metadata lists it. One with `jwks_uri` is not listed in any case: without metadata nobody is sent there.
         /// [RFC 9728 §2](https://www.rfc-editor.org/rfc/rfc9728#section-2)
         ///
-        /// _Default:_ `true`
-        pub authorization_server: bool = true,
+        /// _Default:_ `true`; `false` with `accepts = "identity_tokens"`, because such an issuer signs jobs or people in, and
+        /// gives nobody a token for this app
+        pub authorization_server: Option<bool> = None,
         /// Where its metadata is, if not at the issuer's well-known place.
         ///
         /// _Default:_ `{issuer}/.well-known/openid-configuration`
         pub server_metadata_url: Option<Url> = None,
+        /// As [`Settings::tenants`].
+        ///
+        /// _Default:_ `[]`
+        pub tenants: Vec<String> as Words = vec![],
         /// Where its keys are, for an issuer without metadata.
         ///
         /// _Default:_ what the metadata says
         pub jwks_uri: Option<Url> = None,
-        /// As [`Settings::accepts`]. An issuer whose metadata has nowhere to sign in has identity tokens alone, and needs
-        /// no setting.
+        /// As [`Settings::accepts`]. An issuer whose metadata has nowhere to sign in, and `id_token` as its only response
+        /// type, has identity tokens alone, and needs no setting.
         ///
         /// _Default:_ `access_tokens`
         pub accepts: Accepts = Accepts::AccessTokens,
@@ -112,27 +117,6 @@ impl ApiSettings {
             Some(audience) => audience.clone(),
             None => spellings(&self.resource),
         }
-    }
-}
-
-impl IssuerSettings {
-    /// As whom a further issuer knows us: as nobody. Its metadata and keys are read, and no more.
-    pub(crate) fn registration(&self, settings: &Settings) -> Result<Registration, SettingsError> {
-        let metadata = match (&self.jwks_uri, &self.server_metadata_url) {
-            (Some(url), _) => MetadataSource::Keys {
-                jwks_uri: url.clone(),
-            },
-            (None, Some(url)) => MetadataSource::Discovery { url: url.clone() },
-            (None, None) => settings.discovery(&self.issuer)?,
-        };
-        Ok(Registration {
-            issuer: self.issuer.clone(),
-            client_id: String::new(),
-            client_secret: None,
-            client_key: None,
-            metadata,
-            introspection_endpoint: None,
-        })
     }
 }
 

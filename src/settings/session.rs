@@ -7,11 +7,11 @@ use url::Url;
 
 use super::{
     CacheSize, Settings, SettingsError,
-    declaration::settings,
+    declaration::{named, settings},
     duration::AboveZero,
     value::{AtLeastOne, Between, CookieName, Words},
 };
-use crate::Secret;
+use crate::secret::Secret;
 
 settings! {
     /// The settings of the table `oidc.session`.
@@ -28,7 +28,7 @@ settings! {
         /// The name of the session's cookie, before its prefix `__Host-` on https. Further chunks of a large
         /// session add `_1`, `_2`, … Two apps on one host need two names.
         ///
-        /// _Default:_ `oidc_session_` and eight hex digits that stand for issuer and client id
+        /// _Default:_ `oidc_session_` and eight hex digits derived from issuer and client id
         pub cookie: Option<String> as Option<CookieName> = None,
         /// How long a session stays usable while a refresh that is due does not succeed because the provider
         /// is down; `0` is not at all. After that, guards answer 503 until a refresh succeeds.
@@ -130,6 +130,8 @@ pub enum StoreKind {
     /// In SQLite or PostgreSQL.
     Sql,
 }
+
+named!(KeptToken, StoreKind);
 
 /// What `session.store_url` is the address of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,7 +1,5 @@
 //! Characters around credentials and addresses that are no part of them: what shells, editors and files add.
 
-use super::{ClientSecrets, ClientSecretsTable, Settings, client_secrets::read_raw};
-
 /// A text without the white space and the byte-order mark around it.
 pub(super) fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c))
@@ -38,30 +36,6 @@ pub(super) fn note(text: &str) -> Option<&'static str> {
         );
     }
     (inner != text).then_some("has white space around it, which is ignored")
-}
-
-impl Settings {
-    /// What is around credentials and addresses, in settings and in the files that they name: a sentence each, to be
-    /// told as warnings at liftoff.
-    pub(crate) fn stray_characters(&self) -> Vec<String> {
-        let mut lines = self.stray_characters.clone();
-        if let Some(path) = &self.client_secret_file
-            && let Ok(text) = read_raw(path)
-        {
-            // A file ends with a line break, as a rule.
-            let line = text.strip_suffix('\n').unwrap_or(&text);
-            let line = line.strip_suffix('\r').unwrap_or(line);
-            if let Some(what) = note(line) {
-                lines.push(format!("the client secret in `{}` {what}", path.display()));
-            }
-        }
-        if let Some(ClientSecrets::File(path)) = &self.client_secrets
-            && let Ok((_, notes)) = ClientSecretsTable::read(path)
-        {
-            lines.extend(notes);
-        }
-        lines
-    }
 }
 
 #[cfg(test)]

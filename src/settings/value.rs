@@ -2,20 +2,18 @@
 
 use std::{collections::BTreeMap, marker::PhantomData, path::PathBuf};
 
-use figment::{error::Kind, value::Value};
-use serde::{Deserialize, de::IntoDeserializer};
+use figment::value::Value;
 use serde_json::{Map, Value as Json};
 use url::{Host, Url};
 
 use super::{
-    declaration::{Field, Invalid, Parser, Refined, Setting, SettingType, refined},
-    error::list,
+    declaration::{Field, Invalid, Parser, Refined, Setting, SettingType, named, refined},
     stray_characters::{has_control, trimmed},
     syntax::{self, Syntax},
 };
 use crate::{
-    Secret,
     keys::{SecretKey, SecretKeyError},
+    secret::Secret,
     token::{Accepts, AudienceClaim, ClaimPath, SigningAlgorithm, UnknownAlgorithm},
 };
 
@@ -112,32 +110,7 @@ impl<const MIN: usize, const MAX: usize> Refined for Between<MIN, MAX> {
     }
 }
 
-/// Enums that serde reads by the names of their variants.
-macro_rules! named {
-    ($($type:ty),*) => {$(
-        impl SettingType for $type {
-            type Value = $type;
-            const SYNTAX: Syntax = syntax::TEXT;
-
-            fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<$type, Invalid> {
-                variant(&parser.text(value)?)
-            }
-        }
-    )*};
-}
-
-named!(
-    super::TokenEndpointAuthMethod,
-    super::ResponseMode,
-    super::IntrospectionAuthMethod,
-    super::TokenValidation,
-    super::StoreKind,
-    super::KnownProvider,
-    super::session::KeptToken,
-    super::ClearSiteData,
-    Accepts,
-    AudienceClaim
-);
+named!(Accepts, AudienceClaim);
 
 impl SettingType for SigningAlgorithm {
     type Value = SigningAlgorithm;
@@ -147,17 +120,6 @@ impl SettingType for SigningAlgorithm {
         let algorithm = parser.text(value)?.parse();
         algorithm.map_err(|error: UnknownAlgorithm| Invalid::new(error.to_string(), error.remedy()))
     }
-}
-
-fn variant<'de, T: Deserialize<'de>>(text: &'de str) -> Result<T, Invalid> {
-    T::deserialize(text.into_deserializer()).map_err(|error: figment::Error| {
-        let known = match error.kind {
-            Kind::UnknownVariant(_, known) => known,
-            _ => &[],
-        };
-        let known = list(known.iter().copied(), "or").unwrap_or_default();
-        Invalid::new(format!("unknown value {text:?}"), format!("write {known}"))
-    })
 }
 
 /// A string with something in it, without what is around it.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use url::{Url, form_urlencoded};
 
 use super::{TestProvider, guarded, provider::path_and_query};
-use crate::RelyingParty;
+use crate::relying_party::RelyingParty;
 
 /// After so many redirects in a row there is no end in sight.
 const MOST_REDIRECTS: usize = 20;

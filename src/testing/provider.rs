@@ -10,14 +10,31 @@ use std::{
 use openidconnect::{HttpResponse, http};
 use rocket::{Build, Rocket, config::SecretKey, figment::providers::Serialized};
 use serde_json::{Map, Value, json};
+use thiserror::Error;
 use url::Url;
 
 use super::{RecordedRequest, runtime::block_on};
 use crate::{
-    Clock, Endpoint, LaunchError, Secret, Settings,
-    dev_provider::{DevClient, InProcessProvider, Retouch, Statement, Unsuitable},
-    settings::{Answers, InProcess, NoAnswer, RocketConfig, StoreKind, TokenEndpointAuthMethod},
+    clock::Clock,
+    dev_provider::{
+        DevClient, DevProviderError, InProcessProvider, Retouch, Statement, Unsuitable,
+    },
+    provider::Endpoint,
+    secret::Secret,
+    settings::{
+        Answers, InProcess, NoAnswer, RocketConfig, Settings, SettingsError, StoreKind,
+        TokenEndpointAuthMethod,
+    },
 };
+
+/// Why the provider cannot take an app's settings over.
+#[derive(Debug, Error)]
+pub(crate) enum TakeOverError {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Provider(#[from] DevProviderError),
+}
 
 /// The issuer. Nothing of this name is ever looked up (RFC 6761 §6.2).
 const ISSUER: &str = "https://provider.test";
@@ -289,7 +306,7 @@ impl TestProvider {
         &self,
         settings: &mut Settings,
         rocket_config: &RocketConfig,
-    ) -> Result<(), LaunchError> {
+    ) -> Result<(), TakeOverError> {
         let is_told = settings.base_url.is_some() || settings.overwrite_redirect_uri.is_some();
         if !is_told && !rocket_config.debug {
             settings.base_url = Url::parse(BASE_URL).ok();
@@ -310,6 +327,7 @@ impl TestProvider {
         settings.enabled = true;
         settings.dev_provider = None;
         settings.server_metadata_url = None;
+        settings.tenants = vec![];
         settings.client_secrets = None;
         settings.client_secret_file = None;
         settings.id_token_signing_algs = None;

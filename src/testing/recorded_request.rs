@@ -4,7 +4,7 @@ use std::fmt;
 
 use url::form_urlencoded;
 
-use crate::Endpoint;
+use crate::provider::Endpoint;
 
 /// A request of the app to the [`TestProvider`](super::TestProvider).
 ///

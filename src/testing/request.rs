@@ -9,11 +9,9 @@ use serde_json::Value;
 
 use super::{TestProvider, client::sealed::Sealed, provider::path_and_query, runtime::block_on};
 use crate::{
-    RelyingParty, SignInError,
-    code_flow::{AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt},
+    code_flow::{AuthorizationResponse, BrowserId, ResponseError, ReturnTo, SignInAttempt},
     dev_provider::Unsuitable,
-    relying_party::{NotBegun, Source},
-    routes,
+    relying_party::{NotBegun, RelyingParty, SignInError},
     session::EarlierEnds,
 };
 
@@ -214,33 +212,31 @@ async fn sign_in_after(
     ends: EarlierEnds,
 ) -> Result<Result<Vec<String>, NotBegun>, String> {
     let failed = |error: SignInError| error.to_string();
-    let Source::Provider(provider) = &rp.source else {
+    let Some(client) = rp.client() else {
         return Err("the app has a testing profile".to_owned());
     };
     let (browser, now) = (BrowserId::random(), rp.clock.now());
     let attempt = SignInAttempt::new(&browser, ReturnTo::home(), false, now).after_ends(ends);
-    let begun = rp.begin_sign_in(provider, &browser, attempt, &[], None, now);
+    let begun = client.begin_sign_in(&browser, attempt, &[], None, now);
     let begun = begun.await.map_err(failed)?;
     let callback = at.authorize_at(&begun.url, claims).await;
     let callback = callback.map_err(|Unsuitable(page)| page)?;
 
     let query = path_and_query(&callback);
     let query = query.split_once('?').map_or("", |(_, query)| query);
-    let response = AuthorizationResponse::parse(query).map_err(failed)?;
+    let response = AuthorizationResponse::parse(query).map_err(|error| failed(error.into()))?;
     if response.state.as_ref() != Some(&begun.secrets.state) {
-        return Err(failed(SignInError::State));
+        return Err(failed(ResponseError::StateMismatch.into()));
     }
-    let code = rp.accept_response(provider, response, now).await;
+    let code = client.accept_response(response, now).await;
     let code = code.map_err(failed)?;
-    let exchanged = rp.exchange(
-        provider,
-        &begun.attempt,
-        &begun.secrets,
-        &code,
-        rp.clock.now(),
-    );
+    let exchanged = client.exchange(&begun.attempt, &begun.secrets, &code, rp.clock.now());
     Ok(match exchanged.await {
-        Ok((session, tokens)) => routes::begin_session(request, session, tokens).await,
+        Ok((session, tokens)) => {
+            client
+                .begin_session_for_test(request, session, tokens)
+                .await
+        }
         Err(error) => Err(error),
     })
 }

@@ -1,6 +1,5 @@
 //! The access token: what a client may do at this API, as the provider says it, now.
 
-mod error;
 mod roles;
 
 use std::{sync::Arc, time::Duration};
@@ -9,16 +8,15 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-pub use error::BearerTokenError;
 pub(crate) use roles::ClaimPath;
 
 use super::{
-    Accepts, AllowedAlgorithms, ClaimError, Claims, Jws, KeySet, SigningAlgorithm,
+    Accepts, AccessTokenError, AllowedAlgorithms, ClaimError, Claims, ExpectedIssuer, Jws, KeySet,
+    SigningAlgorithm, Tenants,
     checks::{
-        audiences, check_exp, check_iat, check_iss, check_nbf, optional_seconds, optional_string,
-        seconds, since_1970, string,
+        audiences, check_exp, check_iat, check_nbf, optional_seconds, optional_string, seconds,
+        since_1970, string,
     },
-    excerpt,
     json::type_name,
     parse_object,
     purpose::{
@@ -26,7 +24,8 @@ use super::{
         check_purpose, is_at_jwt, is_present,
     },
 };
-use crate::Secret;
+use crate::printable::excerpt;
+use crate::secret::Secret;
 
 /// The longest access token that is looked at, in bytes. It travels in a header with every request.
 pub(crate) const MAX_ACCESS_TOKEN: usize = 16 * 1024;
@@ -34,7 +33,10 @@ pub(crate) const MAX_ACCESS_TOKEN: usize = 16 * 1024;
 /// What an access token must say to be accepted.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessTokenExpectations {
+    /// As the metadata has it.
     pub(crate) issuer: String,
+    /// Those that are accepted, if the issuer is a template.
+    pub(crate) tenants: Option<Tenants>,
     /// The token must name one of these.
     pub(crate) audience: Vec<String>,
     pub(crate) audience_claim: AudienceClaim,
@@ -67,6 +69,10 @@ pub enum AudienceClaim {
 }
 
 impl AccessTokenExpectations {
+    pub(crate) fn issuer(&self) -> ExpectedIssuer<'_> {
+        ExpectedIssuer::new(&self.issuer, self.tenants.as_ref())
+    }
+
     /// Whether an ID token of this app has one of the audiences.
     pub(crate) fn audience_is_client_id(&self) -> bool {
         self.audience.contains(&self.client_id)
@@ -91,7 +97,7 @@ pub(crate) struct UnverifiedAccessToken<'a> {
 
 impl<'a> UnverifiedAccessToken<'a> {
     /// Takes a JWT apart.
-    pub(crate) fn parse(compact: &'a str) -> Result<Self, BearerTokenError> {
+    pub(crate) fn parse(compact: &'a str) -> Result<Self, AccessTokenError> {
         let jws = Jws::parse(compact)?;
         let claims = jws.unverified_claims()?;
         Ok(UnverifiedAccessToken {
@@ -102,7 +108,7 @@ impl<'a> UnverifiedAccessToken<'a> {
     }
 
     /// Who is said to have issued it: whose keys it is to be checked with.
-    pub(crate) fn issuer(&self) -> Result<&str, BearerTokenError> {
+    pub(crate) fn issuer(&self) -> Result<&str, AccessTokenError> {
         Ok(string(&self.claims, "iss")?)
     }
 
@@ -115,7 +121,7 @@ impl<'a> UnverifiedAccessToken<'a> {
         algorithms: AllowedAlgorithms<'_>,
         signs_nobody_in: bool,
         now: OffsetDateTime,
-    ) -> Result<ClaimsChecked, BearerTokenError> {
+    ) -> Result<ClaimsChecked, AccessTokenError> {
         let hear = |_: &'static str, verdict| verdict;
         let heard = self.hear_checks(expected, algorithms, signs_nobody_in, now, hear);
         heard.map(ClaimsChecked)
@@ -129,9 +135,9 @@ impl<'a> UnverifiedAccessToken<'a> {
         algorithms: AllowedAlgorithms<'_>,
         signs_nobody_in: bool,
         now: OffsetDateTime,
-    ) -> Vec<(&'static str, Option<BearerTokenError>)> {
+    ) -> Vec<(&'static str, Option<AccessTokenError>)> {
         let mut verdicts = Vec::new();
-        let hear = |name, verdict: Result<(), BearerTokenError>| {
+        let hear = |name, verdict: Result<(), AccessTokenError>| {
             verdicts.push((name, verdict.err()));
             Ok(())
         };
@@ -148,14 +154,14 @@ impl<'a> UnverifiedAccessToken<'a> {
         algorithms: AllowedAlgorithms<'_>,
         signs_nobody_in: bool,
         now: OffsetDateTime,
-        mut hear: impl FnMut(&'static str, Result<(), BearerTokenError>) -> Result<(), BearerTokenError>,
-    ) -> Result<Circumstances, BearerTokenError> {
+        mut hear: impl FnMut(&'static str, Result<(), AccessTokenError>) -> Result<(), AccessTokenError>,
+    ) -> Result<Circumstances, AccessTokenError> {
         let (claims, now, skew) = (&self.claims, since_1970(now), expected.clock_skew);
         hear("typ", check_header_type(self.jws.typ()))?;
         let alg = self.jws.may_be_allowed(algorithms);
         hear("alg", alg.map_err(Into::into))?;
-        let iss = check_iss(claims, &expected.issuer);
-        hear("iss", iss.map_err(Into::into))?;
+        let iss = expected.issuer().check(claims);
+        hear("iss", iss.map(drop).map_err(Into::into))?;
         let (audience, aud) = match matched_audience(claims, expected) {
             Ok(audience) => (audience, Ok(())),
             Err(error) => (MatchedAudience::Unknown, Err(error)),
@@ -183,8 +189,10 @@ impl<'a> UnverifiedAccessToken<'a> {
         &self,
         keys: &KeySet,
         algorithms: AllowedAlgorithms<'_>,
-    ) -> Result<SignatureChecked, BearerTokenError> {
-        self.jws.check_signature_by_keys(keys, algorithms)?;
+        expected: &AccessTokenExpectations,
+    ) -> Result<SignatureChecked, AccessTokenError> {
+        let issuer = expected.issuer();
+        self.jws.check_signature_by_keys(keys, algorithms, issuer)?;
         Ok(SignatureChecked(()))
     }
 
@@ -223,7 +231,7 @@ impl<'a> UnverifiedAccessToken<'a> {
         ClaimsChecked(circumstances): ClaimsChecked,
         _: SignatureChecked,
         expected: &AccessTokenExpectations,
-    ) -> Result<AccessToken, BearerTokenError> {
+    ) -> Result<AccessToken, AccessTokenError> {
         let source = JudgedSource::Jwt {
             is_at_jwt: is_at_jwt(self.jws.typ()),
         };
@@ -281,12 +289,12 @@ impl AccessToken {
         body: &[u8],
         expected: &AccessTokenExpectations,
         now: OffsetDateTime,
-    ) -> Result<AccessToken, BearerTokenError> {
-        let mut claims = parse_object(body).map_err(BearerTokenError::Introspection)?;
+    ) -> Result<AccessToken, AccessTokenError> {
+        let mut claims = parse_object(body).map_err(AccessTokenError::Introspection)?;
         claims.retain(|_, value| is_present(value));
         match claims.remove("active") {
             Some(Value::Bool(true)) => {}
-            Some(Value::Bool(false)) => return Err(BearerTokenError::Inactive),
+            Some(Value::Bool(false)) => return Err(AccessTokenError::Inactive),
             Some(other) => {
                 return Err(ClaimError::WrongType {
                     claim: "active",
@@ -300,8 +308,9 @@ impl AccessToken {
 
         check_types(&claims)?;
         let (at, skew) = (since_1970(now), expected.clock_skew);
-        if claims.contains_key("iss") {
-            check_iss(&claims, &expected.issuer)?;
+        // Which tenant the token is of, nothing else says.
+        if claims.contains_key("iss") || expected.issuer().is_template() {
+            expected.issuer().check(&claims)?;
         }
         if let Some(exp) = optional_seconds(&claims, "exp")? {
             check_exp(exp, at, skew)?;
@@ -348,11 +357,11 @@ impl AccessToken {
         claims: Map<String, Value>,
         judged: Judged,
         expected: &AccessTokenExpectations,
-    ) -> Result<AccessToken, BearerTokenError> {
+    ) -> Result<AccessToken, AccessTokenError> {
         Ok(AccessToken {
             token: Secret::new(token),
             scopes: scopes(&claims, &expected.roles),
-            issuer: expected.issuer.clone(),
+            issuer: issuer_of(&claims, expected),
             exp: optional_seconds(&claims, "exp")?,
             nbf: optional_seconds(&claims, "nbf")?,
             claims: Arc::new(Claims::from(claims)),
@@ -367,7 +376,7 @@ impl AccessToken {
         expected: &AccessTokenExpectations,
         signs_nobody_in: bool,
         now: OffsetDateTime,
-    ) -> Result<(), BearerTokenError> {
+    ) -> Result<(), AccessTokenError> {
         let (now, skew) = (since_1970(now), expected.clock_skew);
         if let Some(exp) = self.exp {
             check_exp(exp, now, skew)?;
@@ -432,7 +441,7 @@ impl AccessToken {
 fn matched_audience(
     claims: &Map<String, Value>,
     expected: &AccessTokenExpectations,
-) -> Result<MatchedAudience, BearerTokenError> {
+) -> Result<MatchedAudience, AccessTokenError> {
     let client_id = match expected.audience_claim {
         AudienceClaim::ClientId if !claims.contains_key("aud") => {
             optional_string(claims, "client_id")?
@@ -459,7 +468,7 @@ fn matched_audience(
             _ => matched = Some(MatchedAudience::Api),
         }
     }
-    matched.ok_or_else(|| BearerTokenError::Audience {
+    matched.ok_or_else(|| AccessTokenError::Audience {
         expected: expected.audience.clone(),
         actual: actual.iter().take(10).map(|aud| excerpt(aud)).collect(),
     })
@@ -469,11 +478,11 @@ fn matched_audience(
 fn introspected_audience(
     claims: &Map<String, Value>,
     expected: &AccessTokenExpectations,
-) -> Result<MatchedAudience, BearerTokenError> {
+) -> Result<MatchedAudience, AccessTokenError> {
     match matched_audience(claims, expected) {
-        Err(BearerTokenError::Claim(ClaimError::Missing { .. })) => {
+        Err(AccessTokenError::Claim(ClaimError::Missing { .. })) => {
             match expected.introspection_needs_audience {
-                true => Err(BearerTokenError::NoAudience {
+                true => Err(AccessTokenError::NoAudience {
                     expected: expected.audience.clone(),
                 }),
                 false => Ok(MatchedAudience::Unknown),
@@ -500,7 +509,7 @@ fn check_types(claims: &Map<String, Value>) -> Result<(), ClaimError> {
 }
 
 /// [RFC 9068 §2.2](https://www.rfc-editor.org/rfc/rfc9068#section-2.2) wants both; one must be there.
-fn check_sub_or_client_id(claims: &Map<String, Value>) -> Result<(), BearerTokenError> {
+fn check_sub_or_client_id(claims: &Map<String, Value>) -> Result<(), AccessTokenError> {
     if let Some(sub) = optional_string(claims, "sub")? {
         return match sub.is_empty() {
             true => Err(ClaimError::EmptySubject.into()),
@@ -515,7 +524,7 @@ fn check_sub_or_client_id(claims: &Map<String, Value>) -> Result<(), BearerToken
     });
     match has_client {
         true => Ok(()),
-        false => Err(BearerTokenError::Nobody),
+        false => Err(AccessTokenError::Nobody),
     }
 }
 
@@ -529,6 +538,15 @@ fn scopes(claims: &Map<String, Value>, roles: &[ClaimPath]) -> Vec<String> {
         path.add_roles(claims, &mut scopes);
     }
     scopes
+}
+
+/// Who issued a token whose issuer was checked: of a template, `iss`.
+fn issuer_of(claims: &Map<String, Value>, expected: &AccessTokenExpectations) -> String {
+    let of_tenant = match expected.issuer().is_template() {
+        true => claims.get("iss").and_then(Value::as_str),
+        false => None,
+    };
+    of_tenant.unwrap_or(&expected.issuer).to_owned()
 }
 
 fn add_words(value: Option<&Value>, words: &mut Vec<String>) {

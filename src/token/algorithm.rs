@@ -4,14 +4,14 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use super::excerpt;
+use crate::printable::excerpt;
 
 /// A JWS signature algorithm ([RFC 7518 §3.1], [RFC 8037 §3.1]).
 ///
 /// Its text is the standard's spelling, exactly: `rs256` is not an algorithm. `none` cannot be expressed.
 ///
 /// ```
-/// use rocket_openidconnect::token::SigningAlgorithm;
+/// use rocket_openidconnect::SigningAlgorithm;
 ///
 /// assert_eq!("ES256".parse(), Ok(SigningAlgorithm::ES256));
 /// assert!("none".parse::<SigningAlgorithm>().is_err());

@@ -5,12 +5,12 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use super::{TokenKind, excerpt, json::type_name, reason::reason_of};
+use super::{TokenKind, json::type_name, reason::reason_of};
+use crate::printable::excerpt;
 
 /// A claim of a token that is absent, of another type, or of another value than expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ClaimError {
+pub(crate) enum ClaimError {
     /// The header names a type of token that must not be used here.
     #[error("the token is of type {actual:?}, which must not be used here")]
     TokenType {
@@ -39,6 +39,26 @@ pub enum ClaimError {
         /// The issuer that is expected.
         expected: String,
         /// The `iss` of the token.
+        actual: String,
+    },
+    /// The issuer is not the one of the token's tenant.
+    #[error("the token is issued by {actual:?}, expected {expected:?} for its tenant (\"tid\")")]
+    IssuerOfTenant {
+        /// The issuer of the tenant that `tid` names.
+        expected: String,
+        /// The `iss` of the token.
+        actual: String,
+    },
+    /// The tenant is not the id of one.
+    #[error("the tenant of the token is {actual:?} (\"tid\"), expected a GUID in lower case")]
+    TenantId {
+        /// The `tid` of the token.
+        actual: String,
+    },
+    /// The token is of a tenant that no setting accepts.
+    #[error("the token is of the tenant {actual:?}, which `tenants` does not accept")]
+    Tenant {
+        /// The `tid` of the token.
         actual: String,
     },
     /// The token is not meant for this client.
@@ -92,10 +112,15 @@ impl ClaimError {
         match self {
             ClaimError::TokenType { .. } => reason_of!(kind, "type"),
             ClaimError::Missing { .. } => reason_of!(kind, "claim_missing"),
-            ClaimError::WrongType { .. } | ClaimError::EmptySubject => {
+            ClaimError::WrongType { .. }
+            | ClaimError::TenantId { .. }
+            | ClaimError::EmptySubject => {
                 reason_of!(kind, "claim_malformed")
             }
-            ClaimError::Issuer { .. } => reason_of!(kind, "iss"),
+            ClaimError::Issuer { .. } | ClaimError::IssuerOfTenant { .. } => {
+                reason_of!(kind, "iss")
+            }
+            ClaimError::Tenant { .. } => reason_of!(kind, "tenant"),
             ClaimError::Audience { .. } => reason_of!(kind, "aud"),
             ClaimError::UntrustedAudience { .. } => reason_of!(kind, "untrusted_aud"),
             ClaimError::Expired { .. } => reason_of!(kind, "expired"),
@@ -114,6 +139,12 @@ impl ClaimError {
             ClaimError::Issuer { .. } => {
                 "set `issuer` to exactly what the provider's metadata calls `issuer`, with or without a trailing slash"
             }
+            ClaimError::IssuerOfTenant { .. } => {
+                "refuse the token: `iss` and `tid` name different tenants"
+            }
+            ClaimError::Tenant { .. } => {
+                "if people of that tenant are to be accepted, add its id to `tenants`"
+            }
             ClaimError::Audience { .. } => {
                 "check that `client_id` is the id under which the provider knows this app"
             }
@@ -127,6 +158,7 @@ impl ClaimError {
             }
             ClaimError::Missing { .. }
             | ClaimError::WrongType { .. }
+            | ClaimError::TenantId { .. }
             | ClaimError::EmptySubject => {
                 "have the provider send the claim as its standard requires"
             }

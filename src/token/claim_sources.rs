@@ -1,20 +1,9 @@
 //! The claims of a person by source, so that a claim that its source no longer states is removed.
 
-use serde_json::Value;
-
-use super::{Claims, claims::ABOUT_THE_SIGN_IN};
+use super::Claims;
 
 /// The claims of one sign-in that a later ID token may leave out without withdrawing them.
 const SURVIVES_ABSENCE: [&str; 8] = ["iss", "sub", "aud", "azp", "sid", "auth_time", "acr", "amr"];
-
-/// Claims that are a statement about another claim, and are worth nothing beside another source's value of it
-/// ([Core §5.1]).
-///
-/// [Core §5.1]: https://openid.net/specs/openid-connect-core-1_0.html#StandardClaims
-pub(crate) const VERIFIED: [(&str, &str); 2] = [
-    ("email", "email_verified"),
-    ("phone_number", "phone_number_verified"),
-];
 
 /// The claims of a person, by the source that stated them: the ID token and UserInfo.
 ///
@@ -54,7 +43,7 @@ impl ClaimSources {
     /// [Core §12.2]: https://openid.net/specs/openid-connect-core-1_0.html#RefreshTokenResponse
     pub(crate) fn with_id_token(mut self, id_token: Claims) -> ClaimSources {
         for name in SURVIVES_ABSENCE {
-            if let Some(value) = stated(&id_token, name) {
+            if let Some(value) = id_token.stated(name) {
                 self.sign_in.insert(name, value.clone());
             }
         }
@@ -82,7 +71,7 @@ impl ClaimSources {
         if let Some(user_info) = &mut user_info
             && self.is_user_info_older
         {
-            user_info.retain(|name| stated(&self.id_token, name).is_none());
+            user_info.retain(|name| self.id_token.stated(name).is_none());
         }
         let mut merged = self.id_token;
         merged.remove_nulls();
@@ -92,46 +81,20 @@ impl ClaimSources {
             }
         }
         if let Some(user_info) = user_info {
-            add_user_info(&mut merged, user_info);
+            merged.merge(user_info);
         }
         merged
     }
-}
-
-/// Adds the claims of UserInfo to those of an ID token. `email` and `email_verified` are of one source, and so are
-/// `phone_number` and `phone_number_verified`.
-pub(super) fn add_user_info(claims: &mut Claims, user_info: Claims) {
-    // The value of one source was never verified by the other.
-    let mut unrelated = vec![];
-    for (name, verified) in VERIFIED {
-        if stated(&user_info, name).is_some() {
-            claims.remove(verified);
-        } else if stated(claims, name).is_some() {
-            unrelated.push(verified);
-        }
-    }
-    for (name, value) in user_info.into_map() {
-        let is_taken = !value.is_null()
-            && !ABOUT_THE_SIGN_IN.contains(&&*name)
-            && !unrelated.contains(&&*name);
-        if is_taken {
-            claims.insert(name, value);
-        }
-    }
-}
-
-/// The claim, unless it is absent or `null`.
-fn stated<'c>(claims: &'c Claims, name: &str) -> Option<&'c Value> {
-    claims.value(name).filter(|value| !value.is_null())
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
 
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::token::claims::{ABOUT_THE_SIGN_IN, VERIFIED};
 
     fn claims(json: Value) -> Claims {
         serde_json::from_value(json).unwrap()

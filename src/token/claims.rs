@@ -3,15 +3,17 @@
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 
-use super::claim_sources::add_user_info;
+use super::json;
+use crate::printable::printable;
 
 /// The claims about a person: a JSON object.
 ///
 /// Claims a provider adds or spells in an odd type never fail a sign-in; they are judged when they are
-/// read, by [`get`](Claims::get) or by [`to`](Claims::to).
+/// read, by [`get`](Claims::get) or by [`to`](Claims::to). A claim that the provider sends as `null` is absent, and so is
+/// a member of a claim such as `address`; in an array `null` stays.
 ///
 /// ```
-/// use rocket_openidconnect::token::Claims;
+/// use rocket_openidconnect::Claims;
 /// use serde_json::json;
 ///
 /// let mut claims = Claims::default();
@@ -40,13 +42,22 @@ pub(super) const ABOUT_THE_SIGN_IN: [&str; 12] = [
     "sid",
 ];
 
+/// Claims that are a statement about another claim, and are worth nothing beside another source's value of it
+/// ([Core §5.1]).
+///
+/// [Core §5.1]: https://openid.net/specs/openid-connect-core-1_0.html#StandardClaims
+pub(crate) const VERIFIED: [(&str, &str); 2] = [
+    ("email", "email_verified"),
+    ("phone_number", "phone_number_verified"),
+];
+
 impl Claims {
     /// The claim as a `T`; `None` when it is absent or of another type.
     pub fn get<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         T::deserialize(self.0.get(name)?).ok()
     }
 
-    /// The claim as it was sent.
+    /// The claim as it was sent, without members that are `null`.
     pub fn value(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
@@ -83,6 +94,28 @@ impl Claims {
         )
     }
 
+    /// The names of some claims that the provider keeps elsewhere and sends as references
+    /// ([Core §5.6.2](https://openid.net/specs/openid-connect-core-1_0.html#AggregatedDistributedClaims)), as
+    /// Microsoft Entra ID does with more groups than it puts into a token.
+    pub(crate) fn by_reference(&self) -> Vec<String> {
+        const MAX_NAMES: usize = 5;
+
+        let elsewhere = self.value("_claim_names").and_then(Value::as_object);
+        let mut names: Vec<String> = elsewhere
+            .into_iter()
+            .flatten()
+            .filter(|(name, source)| !source.is_null() && self.value(name).is_none())
+            .map(|(name, _)| format!("`{}`", printable(name)))
+            .take(MAX_NAMES)
+            .collect();
+        // The same in the words of the implicit flow.
+        let has_groups = self.get("hasgroups") == Some(true);
+        if names.is_empty() && has_groups && self.value("groups").is_none() {
+            names.push("`groups`".to_owned());
+        }
+        names
+    }
+
     /// Adds the claims of `other`, a reply of UserInfo, which take precedence over equal names here.
     ///
     /// A claim whose value is `null` there is absent. What an ID token says about itself and the sign-in is not
@@ -90,20 +123,33 @@ impl Claims {
     /// `amr`, `at_hash`, `sid`. `email_verified` stays with the `email` of its own source: an `email` in `other` comes
     /// with the `email_verified` of `other`, or with none; so does `phone_number` with `phone_number_verified`.
     pub fn merge(&mut self, other: Claims) {
-        add_user_info(self, other);
-    }
-
-    /// Removes claims whose value is `null`, which are absent.
-    pub(super) fn remove_nulls(&mut self) {
-        // A look first: there are few, and to retain is to build the object anew.
-        if self.0.values().any(Value::is_null) {
-            self.0.retain(|_, value| !value.is_null());
+        // The value of one source was never verified by the other.
+        let mut unrelated = vec![];
+        for (name, verified) in VERIFIED {
+            if other.stated(name).is_some() {
+                self.remove(verified);
+            } else if self.stated(name).is_some() {
+                unrelated.push(verified);
+            }
+        }
+        for (name, value) in other.0 {
+            let is_taken = !value.is_null()
+                && !ABOUT_THE_SIGN_IN.contains(&&*name)
+                && !unrelated.contains(&&*name);
+            if is_taken {
+                self.insert(name, value);
+            }
         }
     }
 
-    /// The JSON object itself, of claims that are not needed any more.
-    pub(super) fn into_map(self) -> Map<String, Value> {
-        self.0
+    /// The claim, unless it is absent or `null`.
+    pub(super) fn stated(&self, name: &str) -> Option<&Value> {
+        self.value(name).filter(|value| !value.is_null())
+    }
+
+    /// Removes claims and members of theirs whose value is `null`, which are absent.
+    pub(super) fn remove_nulls(&mut self) {
+        json::remove_nulls(&mut self.0);
     }
 
     /// Removes a claim.
@@ -165,6 +211,39 @@ mod tests {
             groups: vec!["staff".into()],
         };
         assert_eq!(claims.to::<Staff>().unwrap(), staff);
+    }
+
+    /// A field with a default has it, whether the provider sends `null` or nothing.
+    #[test]
+    fn a_member_of_a_claim_that_is_null_is_absent() {
+        #[derive(Debug, PartialEq, Deserialize)]
+        #[serde(default)]
+        struct Address {
+            country: String,
+            region: Option<String>,
+        }
+        impl Default for Address {
+            fn default() -> Address {
+                Address {
+                    country: "unknown".to_owned(),
+                    region: None,
+                }
+            }
+        }
+        #[derive(Debug, PartialEq, Deserialize)]
+        struct Person {
+            address: Address,
+            former: Vec<Address>,
+        }
+        let address = r#"{"country":null,"region":null}"#;
+        let json = format!(r#"{{"address":{address},"former":[{address}]}}"#);
+        let claims = Claims::from(json::parse_object(json.as_bytes()).unwrap());
+        let expected = Person {
+            address: Address::default(),
+            former: vec![Address::default()],
+        };
+        assert_eq!(claims.to::<Person>().unwrap(), expected);
+        assert_eq!(claims.fit::<Person>().unwrap(), expected);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::parse_strict_object;
-use crate::Secret;
+use crate::secret::Secret;
 
 /// `client_assertion_type` ([RFC 7523 §2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2)).
 pub(crate) const CLIENT_ASSERTION_TYPE: &str =

@@ -8,14 +8,15 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Claims, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
+    ClaimError, Claims, ExpectedIssuer, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys,
+    TokenKind,
     checks::{
-        check_aud, check_exp, check_iat, check_iss, check_nbf, check_sub, check_typ,
-        optional_seconds, optional_text, seconds, since_1970, string,
+        check_aud, check_exp, check_iat, check_nbf, check_sub, check_typ, optional_seconds,
+        optional_text, seconds, since_1970, string,
     },
-    excerpt,
 };
-use crate::Secret;
+use crate::printable::excerpt;
+use crate::secret::Secret;
 
 /// Types of tokens that are signed by the same keys and are no ID tokens.
 const OTHER_TYPES: [&str; 2] = ["at+jwt", "logout+jwt"];
@@ -23,7 +24,7 @@ const OTHER_TYPES: [&str; 2] = ["at+jwt", "logout+jwt"];
 /// What an ID token must say to be accepted.
 #[derive(Clone, Debug)]
 pub(crate) struct IdTokenExpectations<'a> {
-    pub(crate) issuer: &'a str,
+    pub(crate) issuer: ExpectedIssuer<'a>,
     pub(crate) client_id: &'a str,
     /// Audiences that may be named beside the client.
     pub(crate) trusted_audiences: &'a [String],
@@ -51,6 +52,7 @@ pub(crate) struct IdToken {
     pub(crate) algorithm: SigningAlgorithm,
     /// When a session that begins or goes on with it ends at the latest, in seconds since 1970.
     pub(crate) session_expiry: Option<f64>,
+    issuer: String,
     subject: String,
 }
 
@@ -70,12 +72,13 @@ impl IdToken {
         // Step 1, decryption: encrypted tokens are not accepted; `Jws::parse` says so.
         // Steps 6 to 8: the signature, by an algorithm that was agreed on. Step 6 allows to trust the
         // TLS connection instead; we never do.
-        let jws = Jws::parse(compact)?.verify(keys, expected.algorithms, expected.client_secret)?;
+        let jws = Jws::parse(compact)?.of_issuer(expected.issuer);
+        let jws = jws.verify(keys, expected.algorithms, expected.client_secret)?;
         check_typ(jws.typ.as_deref(), &OTHER_TYPES)?;
 
         let (claims, now, skew) = (&jws.claims, since_1970(now), expected.clock_skew);
         // Step 2.
-        check_iss(claims, expected.issuer)?;
+        let issuer = expected.issuer.check(claims)?.to_owned();
         // Step 3.
         check_aud(claims, expected.client_id, expected.trusted_audiences)?;
         // Steps 4 and 5.
@@ -98,11 +101,17 @@ impl IdToken {
         let session_expiry = check_session_expiry(claims, now)?;
 
         Ok(IdToken {
+            issuer,
             subject,
             session_expiry,
             algorithm: jws.algorithm,
             claims: Claims::from(jws.claims),
         })
+    }
+
+    /// `iss`: of a template, the issuer of the tenant.
+    pub(crate) fn issuer(&self) -> &str {
+        &self.issuer
     }
 
     /// Who has signed in, in the words of the issuer.
@@ -113,8 +122,7 @@ impl IdToken {
 
 /// An ID token that is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum IdTokenError {
+pub(crate) enum IdTokenError {
     /// It is not signed as it should be.
     #[error(transparent)]
     Jws(#[from] JwsError),
@@ -202,6 +210,11 @@ impl IdTokenError {
                 "sign in again; if it happens always, synchronise the clocks of this machine and of the provider, or have the provider send a later `session_expiry`"
             }
         }
+    }
+
+    /// Whether everything holds so far but the tenant, which the settings do not accept.
+    pub(crate) fn is_about_tenant(&self) -> bool {
+        matches!(self, IdTokenError::Claim(ClaimError::Tenant { .. }))
     }
 
     /// What newer keys of the provider could change, if they could make the token good.

@@ -7,7 +7,8 @@
 //! Real providers send more that is odd, and one rule covers every document of theirs (metadata, key
 //! sets, replies, payloads of tokens):
 //!
-//! - A member whose value is `null` is absent.
+//! - A member whose value is `null` is absent, in nested objects too. In an array `null` stays: without it the others
+//!   would change their places.
 //! - A byte-order mark is skipped ([RFC 8259 §8.1] allows it).
 //! - An escape for half of a surrogate pair (`"J\ud83d"`, from a name that was cut) is no character. It
 //!   is read as U+FFFD in claims that are only displayed, and rejected elsewhere: two texts that differ
@@ -30,7 +31,7 @@ use serde::{
 };
 use serde_json::{Map, Value, map::Entry};
 
-use super::excerpt;
+use crate::printable::excerpt;
 
 /// Claims that are displayed, and that nobody is identified or authorized by. A variant in a language
 /// (`name#ja`) is displayed as well. Values are read at any depth, as in `address`.
@@ -55,8 +56,7 @@ const DISPLAYED: [&str; 16] = [
 
 /// A text that is not one JSON object in which every member has one meaning.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum JsonError {
+pub(crate) enum JsonError {
     /// It is not JSON, or nested deeper than 127 levels.
     #[error("not valid JSON: parsing failed at line {line}, column {column}")]
     Syntax {
@@ -232,10 +232,33 @@ pub(super) fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-fn remove_nulls(object: &mut Map<String, Value>) {
+/// Removes members whose value is `null`, in nested objects too.
+pub(super) fn remove_nulls(object: &mut Map<String, Value>) {
     // A look first: there are few, and to retain is to build the object anew.
-    if object.values().any(Value::is_null) {
-        object.retain(|_, value| !value.is_null());
+    if object.values().any(is_or_has_null) {
+        remove_null_members(object);
+    }
+}
+
+fn is_or_has_null(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(elements) => elements.iter().any(is_or_has_null),
+        Value::Object(members) => members.values().any(is_or_has_null),
+        _ => false,
+    }
+}
+
+fn remove_null_members(object: &mut Map<String, Value>) {
+    object.retain(|_, value| !value.is_null());
+    object.values_mut().for_each(remove_nested_nulls);
+}
+
+fn remove_nested_nulls(value: &mut Value) {
+    match value {
+        Value::Object(members) => remove_null_members(members),
+        Value::Array(elements) => elements.iter_mut().for_each(remove_nested_nulls),
+        _ => {}
     }
 }
 
@@ -646,7 +669,14 @@ mod tests {
         for (json, expected) in [
             (r#"{"azp":null}"#, "{}"),
             (r#" {"azp":null,"sub":"a"}"#, r#"{"sub":"a"}"#),
-            (r#"{"azp":null,"x":{"y":null}}"#, r#"{"x":{"y":null}}"#),
+            (r#"{"azp":null,"x":{"y":null}}"#, r#"{"x":{}}"#),
+            (r#"{"x":{"y":{"z":null,"a":1}}}"#, r#"{"x":{"y":{"a":1}}}"#),
+            // A place in a list is not a member: the others stay where they are.
+            (
+                r#"{"x":[null,{"y":null,"z":[null]}],"w":[null]}"#,
+                r#"{"x":[null,{"z":[null]}],"w":[null]}"#,
+            ),
+            ("\u{feff}{\"x\":{\"y\":null}}", r#"{"x":{}}"#),
         ] {
             let object = parse_object(json.as_bytes()).map(Value::Object);
             assert_eq!(

@@ -7,12 +7,13 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Map, Value};
 
 use super::{
-    JsonError, SigningAlgorithm, excerpt,
+    JsonError, SigningAlgorithm,
     json::{
         Shape, check_unique_members, replace_unpaired_surrogates, syntax, type_name,
         without_byte_order_mark,
     },
 };
+use crate::printable::excerpt;
 
 /// A JWK Set ([RFC 7517 §5]) of which the usable keys are kept.
 ///
@@ -119,7 +120,7 @@ impl KeySet {
         kid: Option<&'a str>,
         algorithm: SigningAlgorithm,
         names_it: bool,
-    ) -> impl Iterator<Item = &'a ParsedPublicKey> {
+    ) -> impl Iterator<Item = FittingKey<'a>> {
         let named = kid.map(|kid| self.by_kid.get(kid).map_or(&[][..], Vec::as_slice));
         let named = named.map(|places| places.iter().map(|place| &self.keys[*place]));
         let all = kid.is_none().then_some(&self.keys);
@@ -128,8 +129,20 @@ impl KeySet {
             .flatten()
             .chain(all.into_iter().flatten())
             .filter(move |key| key.names_algorithm || !names_it)
-            .filter_map(move |key| key.verifier(algorithm))
+            .filter_map(move |key| {
+                Some(FittingKey {
+                    key: key.verifier(algorithm)?,
+                    issuer: key.issuer.as_deref(),
+                })
+            })
     }
+}
+
+/// A key that may verify an algorithm.
+pub(super) struct FittingKey<'a> {
+    pub(super) key: &'a ParsedPublicKey,
+    /// For which issuer it is published, if the set says so.
+    pub(super) issuer: Option<&'a str>,
 }
 
 /// The document of a key set.
@@ -259,8 +272,7 @@ pub(crate) enum SkipReason {
 
 /// A document that is not a JWK Set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum KeySetError {
+pub(crate) enum KeySetError {
     /// It is not a JSON object.
     #[error("the key set cannot be read: {0}")]
     Json(#[from] JsonError),
@@ -286,6 +298,8 @@ impl KeySetError {
 #[derive(Debug)]
 struct Jwk {
     kid: Option<String>,
+    /// A member of Microsoft Entra ID's; empty when it is no text.
+    issuer: Option<String>,
     /// Whether it says by `alg` which one.
     names_algorithm: bool,
     verifiers: Vec<(SigningAlgorithm, ParsedPublicKey)>,
@@ -326,8 +340,11 @@ impl Jwk {
                 return Err(SkipReason::Algorithm { alg: excerpt(alg) });
             }
         }
+        // No standard has it: whatever it is, it makes no key unusable by itself.
+        let issuer = jwk.get("issuer").filter(|issuer| !issuer.is_null());
         Ok(Jwk {
             kid,
+            issuer: issuer.map(|issuer| issuer.as_str().unwrap_or_default().to_owned()),
             names_algorithm: alg.is_some(),
             verifiers,
         })

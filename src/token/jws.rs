@@ -8,10 +8,11 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::{
-    JsonError, KeySet, SigningAlgorithm, TokenKind, excerpt, json::type_name, parse_object,
-    parse_strict_object, reason::reason_of,
+    ExpectedIssuer, JsonError, KeySet, SigningAlgorithm, TokenKind, json::type_name,
+    jwk::FittingKey, parse_object, parse_strict_object, reason::reason_of,
 };
-use crate::Secret;
+use crate::printable::excerpt;
+use crate::secret::Secret;
 
 /// The longest token that is looked at, in bytes. ID tokens with many groups come to tens of kilobytes.
 pub(crate) const MAX_TOKEN: usize = 64 * 1024;
@@ -31,6 +32,7 @@ pub(crate) struct Jws<'a> {
     algorithm: SigningAlgorithm,
     kid: Option<String>,
     typ: Option<String>,
+    issuer: Option<ExpectedIssuer<'a>>,
 }
 
 /// The algorithms that a token may be signed with.
@@ -80,7 +82,16 @@ impl<'a> Jws<'a> {
             algorithm,
             kid,
             typ,
+            issuer: None,
         })
+    }
+
+    /// Takes no key that is published for another issuer than the token's.
+    pub(super) fn of_issuer(self, issuer: ExpectedIssuer<'a>) -> Jws<'a> {
+        Jws {
+            issuer: Some(issuer),
+            ..self
+        }
     }
 
     /// The key that the header names.
@@ -135,15 +146,16 @@ impl<'a> Jws<'a> {
         let signature = decode("signature", self.signature)?;
         match self.algorithm.is_symmetric() {
             true => self.verify_with_secret(&signature, client_secret),
-            false => self.verify_with_keys(&signature, keys, KeyChoice::ByKind),
+            false => self.verify_with_keys(&signature, keys, KeyChoice::ByKind, self.issuer),
         }
     }
 
-    /// As [`check_signature`](Self::check_signature), by public keys alone.
+    /// As [`check_signature`](Self::check_signature), by public keys of this issuer alone.
     pub(super) fn check_signature_by_keys(
         &self,
         keys: &KeySet,
         allowed: AllowedAlgorithms<'_>,
+        issuer: ExpectedIssuer<'_>,
     ) -> Result<(), JwsError> {
         self.may_be_allowed(allowed)?;
         if self.algorithm.is_symmetric() {
@@ -156,7 +168,7 @@ impl<'a> Jws<'a> {
             Ok(()) => KeyChoice::ByKind,
             Err(_) => KeyChoice::ByOwnAlgorithm(allowed.listed),
         };
-        self.verify_with_keys(&signature, keys, choice)
+        self.verify_with_keys(&signature, keys, choice, Some(issuer))
     }
 
     /// Whether the algorithm is listed, or a key may name it.
@@ -200,6 +212,7 @@ impl<'a> Jws<'a> {
         signature: &[u8],
         keys: &KeySet,
         choice: KeyChoice<'_>,
+        issuer: Option<ExpectedIssuer<'_>>,
     ) -> Result<(), JwsError> {
         if let Some(kid) = self.kid().filter(|kid| !keys.has_kid(kid)) {
             return Err(JwsError::UnknownKey { kid: excerpt(kid) });
@@ -223,11 +236,38 @@ impl<'a> Jws<'a> {
         let message = self.signing_input.as_bytes();
         let verified = fitting
             .take(MAX_TRIES)
-            .any(|key| key.verify_sig(message, signature).is_ok());
-        if verified {
-            Ok(())
-        } else {
-            Err(self.bad_signature())
+            .filter(|fitting| fitting.key.verify_sig(message, signature).is_ok());
+        // Of several, one that is published for the token's issuer.
+        let mut refused = self.bad_signature();
+        for FittingKey { issuer: found, .. } in verified {
+            match self.check_key_issuer(found, issuer) {
+                Ok(()) => return Ok(()),
+                Err(error) => refused = error,
+            }
+        }
+        Err(refused)
+    }
+
+    fn check_key_issuer(
+        &self,
+        found: Option<&str>,
+        issuer: Option<ExpectedIssuer<'_>>,
+    ) -> Result<(), JwsError> {
+        let (Some(found), Some(issuer)) = (found, issuer) else {
+            return Ok(());
+        };
+        if !issuer.is_template() {
+            return Ok(());
+        }
+        let claims = self.unverified_claims()?;
+        let iss = claims.get("iss").and_then(Value::as_str);
+        let iss = iss.unwrap_or_default();
+        match issuer.is_signed_by(Some(found), iss) {
+            true => Ok(()),
+            false => Err(JwsError::KeyIssuer {
+                expected: excerpt(iss),
+                actual: excerpt(found),
+            }),
         }
     }
 
@@ -270,8 +310,7 @@ pub(crate) struct VerifiedJws {
 
 /// A token that is no JWS we accept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum JwsError {
+pub(crate) enum JwsError {
     /// It is longer than any token we look at.
     #[error("the token has {actual} bytes, more than {max}")]
     TooLong {
@@ -354,6 +393,14 @@ pub enum JwsError {
         /// The key that the token names, cut when it is long.
         kid: Option<String>,
     },
+    /// The key that signed it is published for another issuer.
+    #[error("the token is issued by {expected:?}, and signed by a key of {actual:?}")]
+    KeyIssuer {
+        /// The `iss` of the token.
+        expected: String,
+        /// The `issuer` of the key.
+        actual: String,
+    },
     /// The payload is not a JSON object.
     #[error("the payload of the token cannot be read: {0}")]
     Payload(#[source] JsonError),
@@ -378,6 +425,7 @@ impl JwsError {
                 reason_of!(kind, "unknown_key")
             }
             JwsError::BadSignature { .. } => reason_of!(kind, "signature"),
+            JwsError::KeyIssuer { .. } => reason_of!(kind, "key_issuer"),
         }
     }
 
@@ -407,6 +455,9 @@ impl JwsError {
             }
             JwsError::BadSignature { .. } => {
                 "refuse the token; if it came from the provider itself, check that its `jwks_uri` shows its current keys"
+            }
+            JwsError::KeyIssuer { .. } => {
+                "refuse the token; if it came from the provider itself, check that its `jwks_uri` is the one of its metadata"
             }
             _ => "report this to the provider: its token is not a well-formed signed JWT",
         }

@@ -6,15 +6,15 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
+    ClaimError, ExpectedIssuer, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
     checks::{
-        check_aud, check_exp, check_iat, check_iss, check_nbf, check_sub, is_media_type,
-        optional_string, seconds, since_1970, string,
+        check_aud, check_exp, check_iat, check_nbf, check_sub, is_media_type, optional_string,
+        seconds, since_1970, string,
     },
-    excerpt,
     json::type_name,
 };
-use crate::Secret;
+use crate::printable::excerpt;
+use crate::secret::Secret;
 
 /// The event that a logout token tells of.
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
@@ -22,7 +22,7 @@ const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 /// What a logout token must say to be accepted.
 #[derive(Clone, Debug)]
 pub(crate) struct LogoutTokenExpectations<'a> {
-    pub(crate) issuer: &'a str,
+    pub(crate) issuer: ExpectedIssuer<'a>,
     pub(crate) client_id: &'a str,
     /// Audiences that may be named beside the client.
     pub(crate) trusted_audiences: &'a [String],
@@ -35,6 +35,8 @@ pub(crate) struct LogoutTokenExpectations<'a> {
 /// A logout token that was accepted. Only [`LogoutToken::accept`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogoutToken {
+    /// `iss`: of a template, the issuer of the tenant.
+    pub(crate) issuer: String,
     /// Names the token, to be remembered until [`ends`](Self::ends): it is good for one use.
     pub(crate) jti: String,
     pub(crate) ended: EndedSession,
@@ -70,12 +72,13 @@ impl LogoutToken {
         now: OffsetDateTime,
     ) -> Result<LogoutToken, LogoutTokenError> {
         // Step 1: encrypted tokens are not accepted. Steps 2 and 3: the signature, as for an ID token.
-        let jws = Jws::parse(compact)?.verify(keys, expected.algorithms, expected.client_secret)?;
+        let jws = Jws::parse(compact)?.of_issuer(expected.issuer);
+        let jws = jws.verify(keys, expected.algorithms, expected.client_secret)?;
         check_typ(jws.typ.as_deref())?;
 
         let (claims, now, skew) = (&jws.claims, since_1970(now), expected.clock_skew);
         // Step 4.
-        check_iss(claims, expected.issuer)?;
+        let issuer = expected.issuer.check(claims)?.to_owned();
         check_aud(claims, expected.client_id, expected.trusted_audiences)?;
         let iat = seconds(claims, "iat")?;
         check_iat(iat, now, skew)?;
@@ -92,6 +95,7 @@ impl LogoutToken {
             jti => jti.to_owned(),
         };
         Ok(LogoutToken {
+            issuer,
             jti,
             ended,
             ends: (ends + skew.as_secs_f64()).ceil() as i64,

@@ -9,7 +9,7 @@
 //! | | the token has | verdict |
 //! |---|---|---|
 //! | 1 | a header `typ` other than none, `JWT`, `JOSE`, `at+jwt` (with or without `application/`); or `events`; or a `cnf`, which no request proves here | reject |
-//! | 2 | an issuer of identity tokens: `accepts = "identity_tokens"`, or its fetched metadata has nowhere to sign in; a matched `aud` that is not our client id; and no sign of a third kind: those of row 3 but the hashes, words for identity tokens excepted | accept |
+//! | 2 | an issuer of identity tokens: `accepts = "identity_tokens"`, or its fetched metadata has nowhere to sign in and no response type but `id_token`; a matched `aud` that is not our client id; and no sign of a third kind: those of row 3 but the hashes, words for identity tokens excepted | accept |
 //! | 3 | `at_hash`, `c_hash`, `s_hash`, `response_type`, `htm`, `granted_scopes`, `code` (this one unless `at+jwt`); or a payload `typ`, `token_use`, `token_type`, `tokenType`, `tokenName` that is no word for access | reject |
 //! | 4 | only what an ID token has: a matched `aud` that is the token's own client, and `nonce` or OpenID's scopes alone; or no client at all, `nonce`, `auth_time` or `amr`, and OpenID's scopes alone. No sign of row 5 but those scopes and `cid` | reject |
 //! | 5 | `at+jwt`, a word for access, `scope`, `scp`, `cid`, `gty`, `azpacr`, `appidacr`, `idtyp` | accept |
@@ -22,31 +22,16 @@
 //!
 //! [RFC 9068]: https://www.rfc-editor.org/rfc/rfc9068
 
-use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{BearerTokenError, checks::is_media_type, excerpt, json::type_name};
-
-/// What the tokens of an issuer are, as the operator says: the setting `accepts`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Accepts {
-    /// Access tokens that show that they are.
-    #[default]
-    AccessTokens,
-    /// Identity tokens too, such as those of a CI job or a workload, whatever else the issuer does. Whoever can have
-    /// the issuer sign a token for this audience is accepted.
-    IdentityTokens,
-    /// Access tokens without any sign of their use too, such as those of Auth0 without scopes.
-    UntypedTokens,
-}
+use super::{Accepts, AccessTokenError, checks::is_media_type, json::type_name};
+use crate::printable::excerpt;
 
 /// What the purpose of a token depends on beside the token itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Circumstances {
     pub(super) accepts: Accepts,
-    /// Whether the issuer's fetched metadata has nowhere to sign in.
+    /// Whether the issuer's fetched metadata has nowhere to sign in, and no response type but `id_token`.
     pub(super) signs_nobody_in: bool,
     /// Whether an access token must say `at+jwt`.
     pub(super) requires_at_jwt: bool,
@@ -115,7 +100,7 @@ struct Token<'a> {
 
 enum Verdict {
     Accept,
-    Reject(BearerTokenError),
+    Reject(AccessTokenError),
 }
 
 /// A row of the table: its verdict, where it matches.
@@ -136,13 +121,13 @@ const ROWS_FOR_INTROSPECTION: [Row; 3] = [security_event, another_kind, id_token
 
 /// Row 1, as far as it is about the header: a token that names its type is of none that was made for another use
 /// ([RFC 8725 §3.11](https://www.rfc-editor.org/rfc/rfc8725#section-3.11)).
-pub(super) fn check_header_type(typ: Option<&str>) -> Result<(), BearerTokenError> {
+pub(super) fn check_header_type(typ: Option<&str>) -> Result<(), AccessTokenError> {
     let is_of = |typ: &str| {
         let mut types = ["at+jwt", "jwt", "jose"].into_iter();
         types.any(|good| is_media_type(typ, good))
     };
     match typ {
-        Some(typ) if !is_of(typ) => Err(BearerTokenError::TokenType {
+        Some(typ) if !is_of(typ) => Err(AccessTokenError::TokenType {
             expected: "\"at+jwt\", \"JWT\", \"JOSE\" or none",
             actual: Some(excerpt(typ)),
         }),
@@ -152,10 +137,10 @@ pub(super) fn check_header_type(typ: Option<&str>) -> Result<(), BearerTokenErro
 
 /// Row 1, as far as it is about a key that the caller must prove
 /// ([RFC 7800 §3](https://www.rfc-editor.org/rfc/rfc7800#section-3)). Nothing is proved here.
-pub(super) fn check_cnf(claims: &Map<String, Value>) -> Result<(), BearerTokenError> {
+pub(super) fn check_cnf(claims: &Map<String, Value>) -> Result<(), AccessTokenError> {
     match claims.get("cnf") {
         None | Some(Value::Null) => Ok(()),
-        Some(_) => Err(BearerTokenError::Bound),
+        Some(_) => Err(AccessTokenError::Bound),
     }
 }
 
@@ -170,7 +155,7 @@ pub(super) fn check_purpose(
     claims: &Map<String, Value>,
     circumstances: Circumstances,
     setting: &str,
-) -> Result<(), BearerTokenError> {
+) -> Result<(), AccessTokenError> {
     let claims = claims.iter().map(|(name, value)| (name.as_str(), value));
     let token = Token {
         source,
@@ -217,7 +202,7 @@ fn identity_token(token: &Token<'_>) -> Option<Verdict> {
 /// The setting `require_at_jwt`, from which identity tokens are exempt.
 fn no_required_type(token: &Token<'_>) -> Option<Verdict> {
     (token.circumstances.requires_at_jwt && !token.is_at_jwt()).then(|| {
-        Verdict::Reject(BearerTokenError::TokenType {
+        Verdict::Reject(AccessTokenError::TokenType {
             expected: "\"at+jwt\"",
             actual: token.typ().map(excerpt),
         })
@@ -293,10 +278,10 @@ fn untyped_token(token: &Token<'_>) -> Option<Verdict> {
 }
 
 /// Row 9.
-fn unknown_use(token: &Token<'_>) -> BearerTokenError {
+fn unknown_use(token: &Token<'_>) -> AccessTokenError {
     match token.circumstances.audience {
-        MatchedAudience::OurClientId => BearerTokenError::UnknownUseForClient,
-        _ => BearerTokenError::UnknownUse {
+        MatchedAudience::OurClientId => AccessTokenError::UnknownUseForClient,
+        _ => AccessTokenError::UnknownUse {
             setting: token.setting.to_owned(),
             accepts: token.circumstances.accepts,
         },
@@ -304,7 +289,7 @@ fn unknown_use(token: &Token<'_>) -> BearerTokenError {
 }
 
 fn another_use(reason: String) -> Verdict {
-    Verdict::Reject(BearerTokenError::AnotherUse { reason })
+    Verdict::Reject(AccessTokenError::AnotherUse { reason })
 }
 
 /// The scopes of a token, as far as its purpose is concerned.
@@ -418,25 +403,4 @@ pub(super) fn is_present(value: &Value) -> bool {
 fn is_word(value: &Value, words: &[&str]) -> bool {
     let word = value.as_str();
     word.is_some_and(|word| words.iter().any(|good| word.eq_ignore_ascii_case(good)))
-}
-
-impl Accepts {
-    /// What is accepted beside access tokens that show what they are, for people.
-    pub(crate) fn describe(self, signs_nobody_in: bool) -> Option<&'static str> {
-        match self {
-            Accepts::AccessTokens if !signs_nobody_in => None,
-            Accepts::AccessTokens => Some("identity tokens, because it has nowhere to sign in"),
-            Accepts::IdentityTokens => Some("identity tokens (`accepts`)"),
-            Accepts::UntypedTokens => Some("tokens without a sign of their use (`accepts`)"),
-        }
-    }
-
-    /// The name in the setting.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Accepts::AccessTokens => "access_tokens",
-            Accepts::IdentityTokens => "identity_tokens",
-            Accepts::UntypedTokens => "untyped_tokens",
-        }
-    }
 }

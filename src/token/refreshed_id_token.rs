@@ -6,11 +6,13 @@ use time::OffsetDateTime;
 use super::{
     Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet, SigningAlgorithm, StaleKeys,
 };
-use crate::{Secret, observing};
+use crate::{observing, secret::Secret};
 
 /// What the ID token of the sign-in said.
 #[derive(Clone, Debug)]
 pub(crate) struct OriginalSignIn<'a> {
+    /// Of a template, the issuer of the tenant.
+    pub(crate) issuer: &'a str,
     pub(crate) claims: &'a Claims,
     /// Kept apart from the claims.
     pub(crate) nonce: Option<&'a Secret>,
@@ -38,8 +40,11 @@ impl RefreshedIdToken {
         original: &OriginalSignIn<'_>,
         now: OffsetDateTime,
     ) -> Result<RefreshedIdToken, RefreshedIdTokenError> {
-        // "its `iss` Claim Value MUST be the same", and what holds for every ID token.
         let id_token = IdToken::accept(compact, keys, expected, now)?;
+        // "its `iss` Claim Value MUST be the same": another tenant has another one.
+        if id_token.issuer() != original.issuer {
+            return Err(RefreshedIdTokenError::Changed { claim: "iss" });
+        }
         let (claims, algorithm) = (id_token.claims, id_token.algorithm);
         let session_expiry = id_token.session_expiry;
         check_same(&claims, original.claims, "sub")?;
@@ -178,7 +183,7 @@ mod tests {
 
     use super::*;
     use crate::token::{
-        ClaimError, JwsError, SigningAlgorithm,
+        ClaimError, ExpectedIssuer, JwsError, SigningAlgorithm,
         test_keys::{header, key_set, sign},
     };
 
@@ -211,7 +216,7 @@ mod tests {
         let original = serde_json::from_value(original).unwrap();
         let trusted = ["api".to_owned(), "other".to_owned()];
         let expected = IdTokenExpectations {
-            issuer: "https://op.example",
+            issuer: ExpectedIssuer::exactly("https://op.example"),
             client_id: "client",
             trusted_audiences: &trusted,
             algorithms: &[ES256],
@@ -224,6 +229,7 @@ mod tests {
             clock_skew: Duration::from_secs(60),
         };
         let sign_in = OriginalSignIn {
+            issuer: "https://op.example",
             claims: &original,
             nonce: Some(&nonce),
         };

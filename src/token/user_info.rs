@@ -10,9 +10,10 @@ use super::{
     checks::{
         check_aud, check_exp, check_iss, check_nbf, check_typ, optional_seconds, since_1970, string,
     },
-    excerpt, parse_object,
+    parse_object,
 };
-use crate::Secret;
+use crate::printable::excerpt;
+use crate::secret::Secret;
 
 /// Types of tokens that are signed by the same keys and are no UserInfo responses.
 const OTHER_TYPES: [&str; 2] = ["at+jwt", "logout+jwt"];
@@ -73,8 +74,7 @@ pub(crate) fn accept_signed_user_info(
 
 /// A UserInfo response that is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum UserInfoError {
+pub(crate) enum UserInfoError {
     /// It is not a JSON object.
     #[error("the UserInfo response cannot be read: {0}")]
     Json(#[from] JsonError),

@@ -21,8 +21,8 @@ use rocket::{
     },
 };
 use rocket_openidconnect::{
+    __private::SessionCookies,
     Clock, Events, LoggedIn, Oidc, Refused, SignedIn,
-    internals::SessionCookies,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use url::Url;
@@ -739,6 +739,16 @@ impl SessionStore for Shared {
     async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         self.check()?;
         self.0.note(name, value, life).await
+    }
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        self.check()?;
+        self.0.replace_end(name, known, value, life).await
     }
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         self.check()?;

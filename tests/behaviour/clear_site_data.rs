@@ -1,10 +1,10 @@
 //! What a browser is told to drop when somebody signs out.
 
-use rocket::http::{Method, Status};
+use rocket::http::{Cookie, Method, Status};
 
 use crate::{
     app::Log,
-    common::{App, launch_failure},
+    common::{App, cookie_name, launch_failure},
     support::{Browser, Page, TestProvider},
 };
 
@@ -88,6 +88,24 @@ async fn cookies_are_dropped_when_the_browser_is_back_from_the_provider() {
             assert_eq!(cleared(page.is(Status::SeeOther)), expected, "{setting}");
         }
     }
+}
+
+/// Such as one of a key that is no longer in use.
+#[rocket::async_test]
+async fn a_note_that_does_not_decrypt_keeps_no_cookies() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.clear_site_data", "cookies");
+    let browser = signed_in(&app, &provider).await;
+    let page = browser.submit("/oidc/logout?next=/notes", "").await;
+    let back = provider.end_session(page.location.as_deref().unwrap());
+    let back = url::Url::parse(&back.unwrap()).unwrap();
+    let (_, state) = back.query_pairs().next().unwrap();
+    let name = cookie_name("oidc_ended", &provider);
+    browser.set_cookie(Cookie::build((name, "AQIDBAUGBwg")).path("/").build());
+    let page = browser
+        .arrive_from_provider(&format!("/oidc/logged-out?state={state}"))
+        .await;
+    assert_eq!(cleared(page.is(Status::SeeOther)), Some(r#""cookies""#));
 }
 
 /// Without its cookie, the person of the testing profile would be signed in again.

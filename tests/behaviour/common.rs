@@ -17,7 +17,7 @@ use rocket::{
     serde::json::{Json, Value, json},
 };
 use rocket_openidconnect::{
-    Clock, Events, LoggedIn, Oidc, OptionalUser, SignInError, internals::SessionCookies,
+    __private::SessionCookies, Clock, Events, LoggedIn, Oidc, OptionalUser, SignInError,
 };
 use serde::Serialize;
 

@@ -17,7 +17,7 @@ use crate::{
 
 #[get("/token")]
 async fn token(user: LoggedIn) -> String {
-    match user.access_token().await {
+    match user.access_token() {
         Ok(token) => token.expose().to_owned(),
         Err(error) => error.to_string(),
     }

@@ -40,13 +40,13 @@ const MODES: [(&str, bool); 4] = [
 
 /// Whom a logout token names.
 #[derive(Clone, Copy, Debug)]
-enum Named {
+pub enum Named {
     Sub,
     Sid,
     Both,
 }
 
-const NAMED: [Named; 3] = [Named::Sub, Named::Sid, Named::Both];
+pub const NAMED: [Named; 3] = [Named::Sub, Named::Sid, Named::Both];
 
 fn in_mode(provider: &TestProvider, mode: (&str, bool), directory: &TempDir) -> App {
     let app = App::local(provider)
@@ -63,7 +63,7 @@ fn in_mode(provider: &TestProvider, mode: (&str, bool), directory: &TempDir) -> 
 }
 
 /// A logout token for the latest sign-in, from the provider's own HTTP client.
-async fn log_out(node: &Browser, provider: &TestProvider, named: Named) {
+pub async fn log_out(node: &Browser, provider: &TestProvider, named: Named) {
     let token = provider.logout_token(|token| match named {
         Named::Sub => token.remove("sid"),
         Named::Sid => token.remove("sub"),
@@ -77,14 +77,14 @@ async fn log_out(node: &Browser, provider: &TestProvider, named: Named) {
     page.is(Status::Ok);
 }
 
-async fn bring(browser: &Browser, callback: &Callback) -> Page {
+pub async fn bring(browser: &Browser, callback: &Callback) -> Page {
     let path = callback.path_and_query();
     browser.arrive_from_provider(&path).await
 }
 
 /// A sign-in that does not begin a session, and begins once more at the provider.
 #[track_caller]
-fn restarts(page: &Page, provider: &TestProvider) {
+pub fn restarts(page: &Page, provider: &TestProvider) {
     page.redirects_to(&format!("{}/authorize?", provider.issuer()));
     let of_session = |set: &&str| set.contains("oidc_session") && !set.contains("Max-Age=0");
     assert_eq!(page.set_cookies().into_iter().find(of_session), None);
@@ -463,6 +463,16 @@ impl SessionStore for Odd {
     async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         let text = locked(&self.text).unwrap_or(value);
         self.store.note_end(name, text, life).await
+    }
+
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        self.store.replace_end(name, known, value, life).await
     }
 
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {

@@ -39,7 +39,7 @@ fn told(refreshed: &Result<User, RefreshError>) -> Value {
 
 #[get("/access-token")]
 async fn access_token(user: LoggedIn) -> String {
-    match user.access_token().await {
+    match user.access_token() {
         Ok(token) => token.expose().to_owned(),
         Err(error) => error.to_string(),
     }

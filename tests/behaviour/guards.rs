@@ -161,7 +161,7 @@ fn posted(user: LoggedIn) -> String {
 
 #[get("/token")]
 async fn token(user: LoggedIn) -> String {
-    match user.access_token().await {
+    match user.access_token() {
         Ok(token) => token.expose().to_owned(),
         Err(error) => error.to_string(),
     }

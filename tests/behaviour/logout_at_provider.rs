@@ -257,9 +257,51 @@ async fn both_tokens_are_revoked_and_nobody_waits_for_it() {
     assert_eq!(revoked, [token("refresh_token"), token("access_token")]);
 }
 
+/// By the method of the token endpoint, unless the metadata lists others alone.
+#[rocket::async_test]
+async fn tokens_are_revoked_as_the_metadata_lists() {
+    const POST: &str = "client_secret_post";
+    const BASIC: &str = "client_secret_basic";
+    for (listed, set, expected) in [
+        (json!(null), None, BASIC),
+        (json!([POST, BASIC]), None, BASIC),
+        (json!([POST, BASIC]), Some(POST), POST),
+        (json!(null), Some(POST), POST),
+        (json!([POST]), None, POST),
+        (json!([BASIC]), Some(POST), BASIC),
+        (json!(["private_key_jwt", POST]), None, POST),
+        (json!(["tls_client_auth"]), None, BASIC),
+    ] {
+        let provider = TestProvider::start().await;
+        let member = "revocation_endpoint_auth_methods_supported";
+        provider.metadata(|metadata| drop(metadata.insert(member.to_owned(), listed.clone())));
+        let app = App::new(&provider).with("oidc.token_endpoint_auth_method", set);
+        let browser = signed_in(&app, &provider).await;
+        let page = browser.submit("/oidc/logout", "").await;
+        page.is(Status::SeeOther);
+        provider.until_requested("/revoke", 2).await;
+        for request in provider.requests_to("/revoke") {
+            let found = match (request.basic(), request.form_value("client_secret")) {
+                (Some(_), None) => BASIC,
+                (None, Some("hush")) => POST,
+                other => panic!("{listed} {set:?}: {other:?}"),
+            };
+            assert_eq!(found, expected, "{listed} {set:?}");
+        }
+    }
+}
+
 #[rocket::async_test]
 async fn a_public_client_names_itself_when_it_revokes() {
     let provider = TestProvider::start().await;
+    // As Keycloak lists, which has no word for such a client.
+    let listed = json!([
+        "private_key_jwt",
+        "client_secret_basic",
+        "client_secret_post"
+    ]);
+    let member = "revocation_endpoint_auth_methods_supported";
+    provider.metadata(|metadata| drop(metadata.insert(member.to_owned(), listed)));
     let browser = signed_in(&App::public(&provider), &provider).await;
     browser
         .submit("/oidc/logout", "")

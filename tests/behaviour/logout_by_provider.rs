@@ -1,9 +1,9 @@
 //! The provider ends sessions: back-channel and front-channel logout.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use rocket::{
-    http::{Method, Status},
+    http::{ContentType, Method, Status},
     serde::json::{Value, json},
 };
 use rocket_openidconnect::Oidc;
@@ -58,6 +58,31 @@ fn refused(page: &Page, description: &str) {
         page.json::<Value>(),
         json!({ "error": "invalid_request", "error_description": description })
     );
+}
+
+/// Whatever a stranger posts, the provider's own logout token by a new key is accepted.
+#[rocket::async_test]
+async fn a_stranger_keeps_no_logout_token_from_a_new_key() {
+    let provider = TestProvider::start().await;
+    let browser = signed_in(&App::new(&provider), &provider).await;
+    let post_from = async |logout_token: &str, address: &str| {
+        let request = browser.client().post(BACKCHANNEL);
+        let request = request.header(ContentType::Form);
+        let request = request.body(format!("logout_token={logout_token}"));
+        let peer = SocketAddr::new(address.parse().unwrap(), 50_000);
+        request.remote(peer).dispatch().await.status()
+    };
+    let made_up = provider.logout_token(|token| token.set_header("kid", "made-up"));
+    for _ in 0..10 {
+        let status = post_from(&made_up, "192.0.2.1").await;
+        assert_eq!(status, Status::BadRequest);
+    }
+    assert_eq!(provider.count("/jwks"), 2);
+    provider.rotate_rsa_key();
+    let logout_token = provider.logout_token(|_| ());
+    let status = post_from(&logout_token, "198.51.100.1").await;
+    assert_eq!(status, Status::Ok);
+    assert_signed_out(&browser).await;
 }
 
 #[rocket::async_test]
@@ -173,6 +198,43 @@ async fn a_logout_token_that_may_have_been_claimed_serves_again() {
             &page,
             "the logout token is refused: the logout token was used before",
         );
+    }
+}
+
+/// While the keys are changed, the first key of one node is another's second, or no key of it.
+#[rocket::async_test]
+async fn a_logout_token_serves_once_at_nodes_with_other_first_keys() {
+    let (new, old) = (crate::common::KEY, OTHER_KEY);
+    let (old_alone, new_first, old_first) = ((old, None), (new, Some(old)), (old, Some(new)));
+    for (here, there) in [
+        (new_first, old_alone),
+        (old_alone, new_first),
+        (new_first, old_first),
+        (old_first, new_first),
+    ] {
+        let provider = TestProvider::start().await;
+        let store = Switchable::new();
+        let node = async |(key, previous): (&str, Option<&str>)| {
+            let app = App::new(&provider)
+                .with("secret_key", key)
+                .with("oidc.previous_secret_keys", Vec::from_iter(previous));
+            let fairing = Oidc::fairing()
+                .clock(app.clock())
+                .session_store(store.clone());
+            Browser::open(app.bare().attach(fairing).mount("/", pages())).await
+        };
+        let (here, there) = (node(here).await, node(there).await);
+        here.sign_in(&provider, "/me").await.is(Status::Ok);
+        let token = provider.logout_token(|_| ());
+        accepted(&logout(&here, &token).await);
+        assert_signed_out(&here).await;
+        for node in [&there, &here] {
+            let page = logout(node, &token).await;
+            refused(
+                &page,
+                "the logout token is refused: the logout token was used before",
+            );
+        }
     }
 }
 

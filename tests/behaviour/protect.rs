@@ -246,16 +246,3 @@ async fn without_the_fairing_nobody_is_let_in() {
         ]
     );
 }
-
-#[rocket::async_test]
-async fn the_report_counts_protected_routes() {
-    let provider = TestProvider::start().await;
-    let app = App::new(&provider);
-    let log = Log::default();
-    let recording = tracing::subscriber::set_default(log.clone());
-    Browser::open(rocket(&app).mount("/", routes![catch_all])).await;
-    drop(recording);
-    let lines = log.lines_with_report();
-    let line = "INFO: protected routes: 5".to_owned();
-    assert!(lines.contains(&line), "{lines:#?}");
-}

@@ -155,3 +155,25 @@ async fn a_provider_without_the_endpoint_is_named() {
         ]
     );
 }
+
+/// Status 500 may be about what a stranger put into this request: the next person signs in.
+#[rocket::async_test]
+async fn a_request_that_the_provider_fails_on_keeps_nobody_from_signing_in() {
+    let provider = provider().await;
+    let app = App::new(&provider).with("oidc.pushed_authorization_requests", true);
+    let browser = app.open().await;
+    let good = Reply::json(json!({ "request_uri": REQUEST_URI, "expires_in": 60 }));
+    for (status, refused) in [(500, false), (503, true)] {
+        provider.on_path("/par", Reply::status(status));
+        for n in 0..20 {
+            let issuer = provider.issuer();
+            let begin = format!("/oidc/initiate-login?iss={issuer}&login_hint=%00{n}");
+            let page = browser.another().arrive_from_provider(&begin).await;
+            page.is(Status::ServiceUnavailable);
+        }
+        provider.on_path("/par", good.clone().with_status(201));
+        let page = browser.visit("/oidc/login?next=/me").await;
+        assert_eq!(page.status == 503, refused, "{status}: {page:#?}");
+    }
+    assert_eq!(provider.count("/par"), 20 + 1 + 5);
+}

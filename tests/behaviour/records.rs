@@ -45,7 +45,7 @@ impl Events for KeepsData {
 /// All that a handler can read of a session.
 #[get("/record")]
 async fn whole(user: LoggedIn) -> Json<Value> {
-    let access_token = match user.access_token().await {
+    let access_token = match user.access_token() {
         Ok(token) => json!(token.expose()),
         Err(error) => json!({ "error": error.to_string() }),
     };

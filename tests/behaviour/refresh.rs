@@ -23,7 +23,7 @@ const DUE: Duration = Duration::from_secs(285);
 
 #[get("/token")]
 async fn token(user: LoggedIn) -> String {
-    match user.access_token().await {
+    match user.access_token() {
         Ok(token) => token.expose().to_owned(),
         Err(error) => format!("error: {error}"),
     }

@@ -9,7 +9,7 @@ use rocket::{
     post, routes,
     serde::json::{Value, json},
 };
-use rocket_openidconnect::{LoggedIn, internals::SessionCookies};
+use rocket_openidconnect::{__private::SessionCookies, LoggedIn};
 
 use crate::{
     common::{App, KEY, NOW, assert_signed_out, cookie_name, opened_session},

@@ -375,6 +375,30 @@ async fn a_sign_out_that_the_store_does_not_take_is_told_once() {
     assert_eq!(heard.lines().await, [""; 0]);
 }
 
+/// Two browsers with one session, both in the outage.
+#[rocket::async_test]
+async fn two_sign_outs_that_the_store_does_not_take_are_one_end() {
+    let provider = TestProvider::start().await;
+    let (listener, heard) = Listener::new();
+    let app = App::local(&provider);
+    let store = Switchable::new();
+    let browser = node(&app, &listener, &store).await;
+    let id = sign_in(&browser, &provider).await;
+    let copy = browser.another();
+    carry_cookies(&browser, &copy);
+    heard.lines().await;
+    store.switch(true);
+    let ended = ["-", "-", &id, "/oidc/logout"];
+    let mut expected = vec![line(&provider, "Ended signed_out", ended)];
+    for browser in [browser, copy] {
+        let page = browser.submit("/oidc/logout", "").await;
+        page.is(Status::ServiceUnavailable);
+        expected.push("after_logout store_unavailable".to_owned());
+        assert_eq!(heard.lines().await, expected);
+        expected.clear();
+    }
+}
+
 /// Whatever ends it once more when the store is there again, before its end is recorded.
 #[rocket::async_test]
 async fn an_end_that_is_kept_is_told_once() {
@@ -629,6 +653,116 @@ async fn a_cookie_from_before_its_session_was_used_is_no_end() {
     let ended = ["alice", "sid-1", &id, "/me"];
     let ended = line(&provider, "Ended session_idle", ended);
     assert_eq!(heard.lines().await, [ended]);
+}
+
+/// The older cookie alone looks idle: the session that it ends was in use.
+#[rocket::async_test]
+async fn a_session_in_use_that_an_older_cookie_ends_is_told() {
+    for (way, path) in [
+        ("signed_out", "/oidc/logout"),
+        ("session_replaced", "/oidc/authorize"),
+    ] {
+        let provider = TestProvider::start().await;
+        provider.on_token_response(|reply| reply.remove("refresh_token"));
+        let (listener, heard) = Listener::new();
+        let app = App::local(&provider);
+        let browser = Browser::open(rocket(&app, &listener)).await;
+        let id = sign_in(&browser, &provider).await;
+        let copy = browser.another();
+        carry_cookies(&browser, &copy);
+        app.advance(Duration::from_secs(30 * 60));
+        browser.visit("/me").await.is(Status::Ok);
+        app.advance(Duration::from_secs(30 * 60));
+        heard.lines().await;
+        match way {
+            "signed_out" => {
+                copy.submit("/oidc/logout", "").await.redirects_to("/");
+            }
+            _ => {
+                sign_in(&copy, &provider).await;
+            }
+        }
+        let ended = ["alice", "sid-1", &id, path];
+        let lines = heard.lines().await;
+        assert_eq!(lines[0], line(&provider, &format!("Ended {way}"), ended));
+        if way == "signed_out" {
+            assert_eq!(lines[1..], ["after_logout signed_out"]);
+        }
+        browser.visit("/me").await.is(Status::SeeOther);
+        assert_eq!(heard.lines().await, [""; 0]);
+    }
+}
+
+/// Two nodes that share a database: that a session was used is known to both.
+#[rocket::async_test]
+async fn an_older_cookie_is_no_end_at_another_node() {
+    let provider = TestProvider::start().await;
+    let directory = TempDir::new().unwrap();
+    let url = format!("sqlite://{}", directory.path().join("ends.db").display());
+    let app = App::local(&provider)
+        .with("oidc.session.store", "cookie")
+        .with("oidc.session.store_url", &url);
+    let ((one, heard_by_one), (other, heard_by_other)) = (Listener::new(), Listener::new());
+    let browser = Browser::open(rocket(&app, &one)).await;
+    let copy = Browser::open(rocket(&app, &other)).await;
+    let id = sign_in(&browser, &provider).await;
+    heard_by_one.lines().await;
+    carry_cookies(&browser, &copy);
+    let elsewhere = copy.another();
+    carry_cookies(&browser, &elsewhere);
+    app.advance(Duration::from_secs(30 * 60));
+    browser.visit("/me").await.is(Status::Ok);
+    app.advance(Duration::from_secs(30 * 60));
+    copy.visit("/me").await.is(Status::SeeOther);
+    assert_eq!(heard_by_other.lines().await, [""; 0]);
+
+    // Its end is told when it is one.
+    app.advance(Duration::from_secs(30 * 60));
+    copy.visit("/me").await.is(Status::SeeOther);
+    let ended = |what, path| line(&provider, what, ["alice", "sid-1", &id, path]);
+    let lines = heard_by_other.lines().await;
+    assert_eq!(lines, [ended("Ended session_idle", "/me")]);
+    browser.visit("/me").await.is(Status::SeeOther);
+    assert_eq!(heard_by_one.lines().await, [""; 0]);
+
+    // So is the end of a session in use by a sign-out with the older cookie.
+    let id = sign_in(&browser, &provider).await;
+    heard_by_one.lines().await;
+    carry_cookies(&browser, &elsewhere);
+    app.advance(Duration::from_secs(30 * 60));
+    browser.visit("/me").await.is(Status::Ok);
+    app.advance(Duration::from_secs(30 * 60));
+    let page = elsewhere.submit("/oidc/logout", "").await;
+    page.redirects_to("/");
+    let ended = ["alice", "sid-2", &id, "/oidc/logout"];
+    let ended = line(&provider, "Ended signed_out", ended);
+    let after = "after_logout signed_out".to_owned();
+    assert_eq!(heard_by_other.lines().await, [ended, after]);
+    assert_signed_out(&browser).await;
+}
+
+/// It is superseded, whatever its times are.
+#[rocket::async_test]
+async fn a_cookie_from_before_a_refresh_is_no_end() {
+    let provider = TestProvider::start().await;
+    let (listener, heard) = Listener::new();
+    let app = App::new(&provider);
+    let browser = Browser::open(rocket(&app, &listener)).await;
+    sign_in(&browser, &provider).await;
+    let copy = browser.another();
+    carry_cookies(&browser, &copy);
+    app.advance(Duration::from_secs(30 * 60));
+    for _ in 0..2 {
+        browser.visit("/me").await.is(Status::Ok);
+    }
+    app.advance(Duration::from_secs(30 * 60));
+    copy.visit("/me").await.is(Status::SeeOther);
+    let lines = heard.lines().await;
+    assert!(
+        !lines.iter().any(|line| line.starts_with("Ended")),
+        "{lines:#?}"
+    );
+    browser.visit("/me").await.is(Status::Ok);
 }
 
 // ---- Refresh.

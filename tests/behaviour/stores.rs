@@ -15,8 +15,8 @@ use rocket::{
     serde::json::{Json, Value, json},
 };
 use rocket_openidconnect::{
+    __private::SessionCookies,
     LoggedIn, Oidc, RelyingParty,
-    internals::SessionCookies,
     store::{MemoryStore, SessionStore, StoreError, StoredSession, contract},
 };
 use url::Url;
@@ -51,7 +51,7 @@ async fn refresh(user: LoggedIn) -> String {
         Ok(user) => user,
         Err(error) => return error.to_string(),
     };
-    match user.access_token().await {
+    match user.access_token() {
         Ok(token) => token.expose().to_owned(),
         Err(error) => error.to_string(),
     }
@@ -469,6 +469,16 @@ impl SessionStore for Switchable {
 
     async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         self.up()?.note(name, value, life).await
+    }
+
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        self.up()?.replace_end(name, known, value, life).await
     }
 
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {

@@ -16,8 +16,8 @@ use rocket::{
     tokio::{task::yield_now, time::timeout},
 };
 use rocket_openidconnect::{
+    __private::SessionCookies,
     LoggedIn, Oidc, RelyingParty,
-    internals::SessionCookies,
     store::{MemoryStore, SessionStore, StoreError, StoredSession},
 };
 use sqlx::{Connection, Executor, SqliteConnection};
@@ -129,6 +129,16 @@ impl SessionStore for Link {
 
     async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         self.write()?.note(name, value, life).await
+    }
+
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        self.write()?.replace_end(name, known, value, life).await
     }
 
     async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
@@ -461,6 +471,8 @@ async fn a_copy_is_refused_at_this_node_until_the_store_has_the_end() {
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
     assert!(!has_note(&browser));
     assert_eq!(browser.visit("/plain").await.set_cookies(), [""; 0]);
+    // Its tokens were revoked at the sign-out.
+    assert_eq!(provider.count("/revoke"), 2);
 }
 
 /// The node that knew of it is gone.
@@ -607,7 +619,9 @@ async fn a_note_that_was_not_made_for_it_ends_nothing() {
                 .build(),
         );
         let page = victim.visit("/me").await;
-        assert_eq!(page.is(Status::Ok).set_cookies(), [""; 0], "{value}");
+        assert_eq!(page.is(Status::Ok).set_cookies().len(), 1, "{value}");
+        // Nobody can read it later.
+        assert!(!has_note(&victim), "{value}");
         copy.fetch("/session-id").await.is(Status::Unauthorized);
     }
     assert!(store.store.load(&of_mallory).await.unwrap().is_some());
@@ -671,6 +685,58 @@ async fn an_end_at_a_refresh_that_the_store_does_not_take_is_kept() {
     store.until_ended(&id).await;
     browser.visit("/plain").await.is(Status::Ok);
     assert!(!has_note(&browser));
+}
+
+/// As a guard's own refresh: the cookies go, and the note names the session while the store does not have its end.
+#[rocket::async_test]
+async fn a_refresh_that_the_app_asks_for_and_the_provider_refuses_ends_the_session() {
+    for state in [State::Up, State::ReadOnly] {
+        let provider = TestProvider::start().await;
+        let app = App::new(&provider);
+        let store = Link::new();
+        let browser = node(&app, &store).await;
+        let id = sign_in(&browser, &provider).await;
+        let copy = copy_of(&browser);
+        // One that nobody can read leaves the new one.
+        let name = cookie_name(NOTE, &provider);
+        browser.set_cookie(Cookie::build((name, "AQIDBAUGBwg")).path("/").build());
+        provider.revoke_refresh_tokens();
+        let held = provider.hold("/token");
+        let outage = async {
+            provider.until_requested("/token", 2).await;
+            store.is(state);
+            held.release();
+        };
+        let (page, ()) =
+            rocket::futures::future::join(browser.submit("/refresh", ""), outage).await;
+        assert_eq!(page.body, "Err(SignedOut(RefreshRefused))");
+        assert_eq!(session_cookies(&browser), []);
+        let is_recorded = matches!(state, State::Up);
+        assert_eq!(has_note(&browser), !is_recorded);
+        copy.fetch("/me").await.is(Status::Unauthorized);
+
+        store.is(State::Up);
+        app.advance(PAUSE);
+        browser.visit("/plain").await.is(Status::Ok);
+        store.until_ended(&id).await;
+        browser.visit("/plain").await.is(Status::Ok);
+        assert!(!has_note(&browser));
+    }
+}
+
+/// The store has the end.
+#[rocket::async_test]
+async fn an_end_at_a_refresh_that_the_store_takes_needs_no_note() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let browser = node(&app, &Link::new()).await;
+    sign_in(&browser, &provider).await;
+    app.advance(Duration::from_secs(290));
+    provider.revoke_refresh_tokens();
+    let page = browser.fetch("/me").await;
+    page.is(Status::Unauthorized);
+    assert_eq!(session_cookies(&browser), []);
+    assert!(!has_note(&browser), "{:?}", page.set_cookies());
 }
 
 /// With sessions in cookies the browser itself has what the provider needs.

@@ -9,7 +9,7 @@ use std::{
 
 use aws_lc_rs::signature::Ed25519KeyPair;
 use base64::{Engine, prelude::BASE64_STANDARD as STANDARD};
-use rocket_openidconnect::internals::SessionCookies;
+use rocket_openidconnect::__private::SessionCookies;
 use serde_json::json;
 use time::{OffsetDateTime, macros::format_description};
 
@@ -938,6 +938,46 @@ async fn variables_for_a_proxy_are_named() {
             .with("ok")
             .contains(&"proxy")
     );
+}
+
+/// Each API of the setting `apis` has metadata of its own, and the app need have none.
+#[rocket::async_test]
+async fn resource_metadata_of_each_api_is_fetched() {
+    let provider = TestProvider::start().await;
+    let api = TestProvider::start().await;
+    let mut tool = app(&provider);
+    let (orders, stock) = (
+        format!("{}/orders", api.issuer()),
+        format!("{}/stock", api.issuer()),
+    );
+    tool.env("OIDC_RESOURCE_SERVER_ONLY", "true").env(
+        "OIDC_APIS",
+        format!("{{orders={{resource=\"{orders}\"}},stock={{resource=\"{stock}\"}}}}"),
+    );
+    let path = |name: &str| format!("/.well-known/oauth-protected-resource/{name}");
+    let url = |name: &str| format!("{}{}", api.issuer(), path(name));
+    api.on_path(&path("orders"), Reply::json(json!({ "resource": orders })));
+    // As an app whose two APIs are led to one place by a proxy.
+    api.on_path(&path("stock"), Reply::json(json!({ "resource": orders })));
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), ["apis.stock resource metadata"]);
+    assert_eq!(
+        report.check("apis.orders resource metadata")["finding"],
+        format!("the app answers at {}", url("orders"))
+    );
+    report.fails_at(
+        "apis.stock resource metadata",
+        &format!(
+            "{} is of the resource {orders}, expected {stock}",
+            url("stock")
+        ),
+        "check `apis.stock.resource`, and that the proxy before the app leads GET there",
+    );
+
+    api.on_path(&path("stock"), Reply::json(json!({ "resource": stock })));
+    let report = tool.report(&["doctor"]);
+    assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
+    assert_eq!(api.count(&path("stock")), 2);
 }
 
 #[rocket::async_test]

@@ -156,6 +156,56 @@ async fn every_option_has_its_effect() {
     }
 }
 
+/// The setting `insecure_http_hosts` for the tool, and for the app.
+#[rocket::async_test]
+async fn a_provider_of_a_closed_network_is_asked_by_plain_http() {
+    let tool = Tool::new();
+    let issuer = "http://keycloak.invalid:8080/realms/notes";
+    let refused = |arguments: &[&str], cause: &str, remedy: &str| {
+        let all = [&["register", issuer, "https://app.example"][..], arguments].concat();
+        let ran = tool.run(&all);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.stderr.contains(cause), "{cause}: {ran:?}");
+        assert!(ran.stderr.contains(remedy), "{remedy}: {ran:?}");
+    };
+    let cause = format!("`{issuer}` is neither `https` nor on loopback");
+    refused(
+        &[],
+        &cause,
+        "in a closed network, say `--insecure-http-host keycloak.invalid`",
+    );
+    // Exact names alone.
+    refused(
+        &["--insecure-http-host=invalid"],
+        &cause,
+        "list `keycloak.invalid` in `insecure_http_hosts`",
+    );
+    refused(
+        &["--insecure-http-host=*.invalid"],
+        "is not a host",
+        "insecure_http_hosts",
+    );
+    // Nobody is there, and it was asked.
+    refused(
+        &["--insecure-http-host=keycloak.invalid"],
+        "not reachable",
+        "check that the provider runs",
+    );
+
+    // What is printed has it. At loopback nobody needs it.
+    let provider = provider().await;
+    let ran = tool.run(&[
+        "register",
+        &provider.issuer(),
+        "https://app.example",
+        "--insecure-http-host=keycloak",
+        "--insecure-http-host=10.0.0.7",
+    ]);
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let line = "insecure_http_hosts = \"keycloak 10.0.0.7\"";
+    assert!(ran.stdout.lines().any(|it| it == line), "{}", ran.stdout);
+}
+
 /// The default of `introspection_auth_method` stays where the client has that method.
 #[rocket::async_test]
 async fn introspection_is_authenticated_as_registered() {
@@ -807,5 +857,52 @@ fn arguments_that_make_no_sense() {
         &["frobnicate"],
     ] {
         assert_eq!(tool.run(arguments).code, Some(2), "{arguments:?}");
+    }
+}
+
+/// A provider leads nobody to an address of a private network that no setting names, with or without a token. Its own
+/// host, which is one here, is what the issuer names.
+#[rocket::async_test]
+async fn registrations_go_to_no_private_address() {
+    const PRIVATE: &str =
+        "have the provider name addresses that are reached from here by their names";
+    let refuses = |ran: &Ran, url: &str| {
+        let cause = format!(
+            "error: the provider's registration endpoint is at `{url}`, an address of this machine or of a \
+             private network, which no setting names\n       → {PRIVATE}"
+        );
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.stderr.starts_with(&cause), "{ran:?}");
+        assert_eq!(ran.stdout, "");
+    };
+    for (named, url) in [
+        ("https://10.0.0.1/register", "https://10.0.0.1/register"),
+        (
+            "https://2852039166/register",
+            "https://169.254.169.254/register",
+        ),
+        ("https://[fd00::1]/register", "https://[fd00::1]/register"),
+    ] {
+        let (provider, tool) = (provider().await, Tool::new());
+        provider.metadata(|it| drop(it.insert("registration_endpoint".into(), json!(named))));
+        let ran = register(&tool, &provider, &["--initial-access-token=initial-token"]);
+        refuses(&ran, url);
+        assert_eq!(tool.files(), [""; 0]);
+        assert_eq!(provider.requests().len(), 1);
+
+        // Where a client is managed, the provider names as well.
+        provider.be_honest();
+        let endpoint = format!("{}/register", provider.issuer());
+        provider.metadata(|it| drop(it.insert("registration_endpoint".into(), json!(endpoint))));
+        let mut astray = client(&provider);
+        astray["registration_client_uri"] = json!(named);
+        provider.on_path("/register", Reply::json(astray).with_status(201));
+        assert_eq!(register(&tool, &provider, &[]).code, Some(0));
+        let requests = provider.requests().len();
+        refuses(&register(&tool, &provider, &["--update"]), url);
+        refuses(&tool.run(&["register", "--delete"]), url);
+        assert_eq!(provider.count("/register"), 1);
+        assert!(provider.requests().len() <= requests + 2);
+        assert_eq!(tool.files(), [FILE]);
     }
 }

@@ -195,6 +195,64 @@ async fn offline_nobody_is_asked() {
     assert_eq!(report.with("failure"), ["provider"]);
 }
 
+/// What only the metadata says is not said without it: an app accepts these, or not.
+#[rocket::async_test]
+async fn offline_what_the_metadata_decides_is_left_open() {
+    let provider = TestProvider::start().await;
+    let tool = api(&provider);
+    let issuer = provider.issuer();
+    let keys = |keys: &[SigningKey]| {
+        let keys: Vec<_> = keys.iter().map(SigningKey::jwk).collect();
+        json!({ "keys": keys }).to_string()
+    };
+    tool.write("jwks.json", &keys(&[SigningKey::Rsa]));
+    // An identity token of a job: no scope, no type, no client.
+    let of_a_job = provider.access_token("", |jwt| {
+        jwt.remove_header("typ");
+        jwt.remove("scope");
+        jwt.remove("client_id");
+        jwt.set("sub", "repo:notes:ref:main");
+    });
+    let report = tool.report(&["token", &of_a_job, "--jwks=jwks.json"]);
+    assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
+    assert_eq!(report.with("warning"), ["use"]);
+    assert_eq!(report.code, Some(0));
+    let check = report.check("use");
+    assert_eq!(
+        (&check["finding"], &check["remedy"]),
+        (
+            &json!(format!(
+                "the metadata of {issuer} is not read (`--jwks`): it is accepted if that names no endpoint to sign in or get tokens at, else the token does not show that it is an access token, and `oidc.accepts` is \"access_tokens\""
+            )),
+            &json!("leave out `--jwks`, so that the metadata is read"),
+        )
+    );
+    // With the metadata it is decided, either way.
+    let report = tool.report(&["token", &of_a_job]);
+    assert_eq!(report.with("failure"), ["use"]);
+    provider.metadata(|metadata| {
+        for endpoint in ["authorization_endpoint", "token_endpoint"] {
+            metadata.remove(endpoint);
+        }
+    });
+    let report = tool.report(&["token", &of_a_job]);
+    assert_eq!(report.with("ok"), OF_JWT, "{report:#?}");
+
+    // An algorithm that metadata need not list, by a key that does not name it.
+    let mut key = SigningKey::Ec.jwk();
+    key.as_object_mut().unwrap().remove("alg");
+    tool.write("jwks.json", &json!({ "keys": [key] }).to_string());
+    let token = provider.access_token("notes:read", |jwt| jwt.sign_with(SigningKey::Ec));
+    let report = tool.report(&["token", &token, "--jwks=jwks.json"]);
+    assert_eq!(report.with("warning"), ["alg"], "{report:#?}");
+    assert_eq!(
+        report.check("alg")["finding"],
+        format!(
+            "the metadata of {issuer} is not read (`--jwks`): it is accepted if that lists ES256"
+        )
+    );
+}
+
 #[rocket::async_test]
 async fn opaque_tokens_are_asked_about() {
     let provider = TestProvider::start().await;

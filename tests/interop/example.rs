@@ -24,11 +24,16 @@ impl Example {
 
     /// A node whose clock is wrong, as its environment says.
     pub fn slow_node(port: u16, environment: &[(&str, &str)]) -> Example {
-        let mut test = Command::new(std::env::current_exe().unwrap());
-        test.args([slow_node::TEST, "--exact", "--ignored", "--nocapture"]);
+        Example::of_test(slow_node::TEST, port, environment)
+    }
+
+    /// An app that a test of this binary is, if its environment says so.
+    pub fn of_test(test: &str, port: u16, environment: &[(&str, &str)]) -> Example {
+        let mut process = Command::new(std::env::current_exe().unwrap());
+        process.args([test, "--exact", "--ignored", "--nocapture"]);
         // Beside it is the project's own Rocket.toml.
-        test.env("OIDC_DEV_PROVIDER", "false");
-        Example::run(test, "slow node", port, environment)
+        process.env("OIDC_DEV_PROVIDER", "false");
+        Example::run(process, test, port, environment)
     }
 
     fn run(mut command: Command, name: &str, port: u16, environment: &[(&str, &str)]) -> Example {
@@ -61,9 +66,14 @@ impl Example {
 
     /// Whether it has logged this, or does so soon: its lines come by a pipe.
     pub fn has_logged(&self, text: &str) -> bool {
+        self.has_logged_since(0, text)
+    }
+
+    /// The same, after so many bytes of its log.
+    pub fn has_logged_since(&self, bytes: usize, text: &str) -> bool {
         let begun = Instant::now();
         loop {
-            if self.log.lock().unwrap().contains(text) {
+            if self.log.lock().unwrap()[bytes..].contains(text) {
                 return true;
             }
             if begun.elapsed() > Duration::from_secs(5) {

@@ -6,6 +6,8 @@ mod browser;
 mod browser_sign_in;
 mod command_line;
 mod example;
+mod issuer_recipes;
+mod issuer_shapes;
 mod keycloak;
 mod keycloak_server;
 #[path = "../behaviour/keycloak_shape.rs"]

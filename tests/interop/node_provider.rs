@@ -30,13 +30,18 @@ pub struct NodeProvider {
 impl NodeProvider {
     /// Starts the provider, with the environment variables that `tests/interop/provider/README.md` lists.
     pub async fn start(env: &[(&str, &str)]) -> Self {
+        Self::run(&["server.mjs"], env)
+    }
+
+    /// Starts a script of that directory, which prints `READY` and something once it can be called.
+    pub fn run(script: &[&str], env: &[(&str, &str)]) -> Self {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/provider");
         assert!(
             directory.join("node_modules").is_dir(),
             "oidc-provider is not installed: `scripts/interop` installs what these tests need"
         );
         let mut process = Command::new("node")
-            .arg("server.mjs")
+            .args(script)
             .current_dir(directory)
             .envs([("PORT", "0"), ("EXIT_WITH_STDIN", "1")])
             .envs(env.iter().copied())

@@ -14,8 +14,8 @@ use rocket::{
     serde::json::{Value, json},
 };
 use rocket_openidconnect::{
-    Bearer, Events, LoggedIn, LoggedOut, LoginRedirect, OptionalUser, Refused, SessionChange,
-    SignedIn, internals::SessionCookies, scopes,
+    __private::SessionCookies, Bearer, Events, LoggedIn, LoggedOut, LoginRedirect, OptionalUser,
+    Refused, SessionChange, SignedIn, scopes,
 };
 use url::Url;
 
@@ -47,7 +47,7 @@ fn write(_token: Bearer<NotesWrite>) -> &'static str {
 /// What a careless app writes into its log.
 #[get("/debug")]
 async fn debug(user: LoggedIn, visitor: OptionalUser) -> &'static str {
-    rocket::info!("{user:?} {visitor:?} {:?}", user.access_token().await);
+    rocket::info!("{user:?} {visitor:?} {:?}", user.access_token());
     "debug"
 }
 

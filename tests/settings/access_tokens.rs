@@ -1,8 +1,7 @@
 //! The settings behind `Bearer`: what they hold, and what is refused.
 
-use rocket_openidconnect::{
-    settings::{CacheSize, IntrospectionAuthMethod, TokenValidation},
-    token::{Accepts, AudienceClaim, SigningAlgorithm},
+use rocket_openidconnect::settings::{
+    Accepts, AudienceClaim, CacheSize, IntrospectionAuthMethod, SigningAlgorithm, TokenValidation,
 };
 
 use super::{extract, refusals::refused};
@@ -23,7 +22,7 @@ fn the_defaults_accept_jwts_and_opaque_tokens_for_the_client_id() {
     assert!(settings.issuers.is_empty() && settings.scopes_supported.is_empty());
     assert_eq!(settings.realm, "api");
     assert_eq!(settings.resource, None);
-    assert!(settings.authorization_server && settings.apis.is_empty());
+    assert!(settings.authorization_server.is_none() && settings.apis.is_empty());
 }
 
 #[test]
@@ -108,8 +107,9 @@ fn every_setting_in_a_file() {
     assert_eq!(other.issuer, "https://other.example.com");
     assert_eq!(other.audience, ["a", "b"]);
     assert_eq!(other.server_metadata_url, None);
-    assert!(!settings.authorization_server && !partner.authorization_server);
-    assert!(other.authorization_server && other.apis.is_empty());
+    let listed = [settings.authorization_server, partner.authorization_server];
+    assert_eq!(listed, [Some(false), Some(false)]);
+    assert!(other.authorization_server.is_none() && other.apis.is_empty());
     assert_eq!(partner.apis["orders"], ["a", "b"]);
     assert_eq!(partner.apis["stock"], ["c"]);
     let [orders, stock] = ["orders", "stock"].map(|name| &settings.apis[name]);
@@ -172,7 +172,9 @@ fn every_setting_in_the_environment() {
     );
     assert!(settings.require_at_jwt && !settings.resource_metadata);
     assert_eq!(settings.token_validation, TokenValidation::Jwt);
-    assert!(!settings.authorization_server && !settings.issuers["partner"].authorization_server);
+    let partner = &settings.issuers["partner"];
+    let listed = [settings.authorization_server, partner.authorization_server];
+    assert_eq!(listed, [Some(false), Some(false)]);
     assert_eq!(settings.issuers["partner"].apis["orders"], ["c", "d"]);
     let orders = &settings.apis["orders"];
     assert_eq!(orders.resource.as_str(), "https://api.example.com/orders");

@@ -11,9 +11,8 @@ use std::{
 };
 
 use figment::Jail;
-use rocket_openidconnect::{
-    settings::{CacheSize, ClientSecrets, Settings, SettingsError},
-    token::SigningAlgorithm,
+use rocket_openidconnect::settings::{
+    CacheSize, ClientSecrets, Settings, SettingsError, SigningAlgorithm,
 };
 use tracing::field::Field;
 

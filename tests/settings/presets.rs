@@ -31,6 +31,28 @@ fn microsoft_is_the_issuer_of_a_directory_and_no_user_info() {
     );
 }
 
+/// Whose people sign in is for `tenants` to say.
+#[test]
+fn microsoft_is_a_template_for_several_directories() {
+    for shared in ["organizations", "common"] {
+        let preset = format!("provider = {{ name = \"microsoft\", tenant = \"{shared}\" }}");
+        stands_for(
+            &preset,
+            &format!(
+                "issuer = \"https://login.microsoftonline.com/{{tenantid}}/v2.0\"\n\
+                 server_metadata_url = \"https://login.microsoftonline.com/{shared}/v2.0/.well-known/openid-configuration\"\n\
+                 user_info_enabled = false"
+            ),
+        );
+        // The metadata of all is that of no issuer of one's own.
+        let own = "issuer = \"https://login.partner.example\"";
+        stands_for(
+            &format!("{preset}\n{own}"),
+            &format!("{own}\nuser_info_enabled = false"),
+        );
+    }
+}
+
 #[test]
 fn auth0_is_an_issuer_with_a_slash_and_the_audience() {
     let preset = r#"provider = { name = "auth0", domain = "example.eu.auth0.com" }"#;
@@ -133,10 +155,11 @@ fn presets_refused() {
             "write `provider = { name = \"microsoft\", tenant = \"…\" }`",
         ),
         (
-            r#"provider = { name = "microsoft", tenant = "common" }"#,
-            "the tenant \"common\" is not the id of one directory",
+            r#"provider = { name = "microsoft", tenant = "consumers" }"#,
+            "the tenant \"consumers\" is not the id of one directory",
             "write the directory (tenant) id, a GUID; personal accounts are in \
-             `9188040d-6c67-4c5b-b112-36a304b66dad`",
+             `9188040d-6c67-4c5b-b112-36a304b66dad`; for several directories, write \
+             `organizations`, or `common` with personal accounts, and set `tenants`",
         ),
         (
             r#"provider = { name = "auth0", domain = "https://example.auth0.com" }"#,

@@ -141,7 +141,7 @@ fn add(user: LoggedIn, note: &str) -> String {
 /// An access token to call another API with.
 #[get("/token")]
 async fn token(user: LoggedIn) -> Result<String, String> {
-    let token = user.access_token().await;
+    let token = user.access_token();
     token
         .map(|token| token.expose().to_owned())
         .map_err(|error| error.to_string())

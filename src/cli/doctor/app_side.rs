@@ -7,14 +7,29 @@ use url::Url;
 
 use super::{Doctor, reach::Found};
 use crate::{
-    Clock, ProviderError, Secret,
+    clock::Clock,
     cookies::Cookies,
-    provider::{Endpoint, Provider, http_client::is_loopback},
-    session::Sessions,
+    printable::printable,
+    provider::{Endpoint, Provider, ProviderError, http_client::is_loopback},
+    secret::Secret,
+    session::{
+        Sessions,
+        store::{SessionStore, StoreError, StoredSession},
+    },
     settings::{Settings, Site, resource_identifier},
-    store::{SessionStore, StoreError, StoredSession},
-    token::{parse_object, printable},
+    token::parse_object,
 };
+
+/// The metadata of an API, as the settings publish it.
+struct ProtectedResource<'a> {
+    /// What the report calls the check.
+    check: String,
+    resource: &'a Url,
+    /// Whether the settings say that there is an API.
+    is_api: bool,
+    /// Those that say where it is.
+    settings: String,
+}
 
 impl Doctor {
     /// The session's cookie and whether browsers will send it, and the session store.
@@ -68,19 +83,46 @@ impl Doctor {
         self.report.warning("callback", finding, remedy);
     }
 
-    /// Whether clients find the metadata of the API (RFC 9728 §3), where it is published. An app that no setting calls
+    /// Whether clients find the metadata of each API (RFC 9728 §3), where it is published. An app that no setting calls
     /// an API may be none, and need not run.
-    pub(super) async fn protected_resource(
+    pub(super) async fn protected_resources(
         &mut self,
         provider: &Provider,
         settings: &Settings,
         base_url: Option<&Url>,
     ) {
-        const CHECK: &str = "resource metadata";
-        let resource = settings.resource.as_ref().or(base_url);
-        let Some(resource) = resource.filter(|_| settings.resource_metadata) else {
+        if !settings.resource_metadata {
             return;
-        };
+        }
+        if let Some(resource) = settings.resource.as_ref().or(base_url) {
+            let is_alone = settings.resource_server_only && settings.apis.is_empty();
+            let published = ProtectedResource {
+                check: "resource metadata".to_owned(),
+                resource,
+                is_api: is_alone || settings.resource.is_some(),
+                settings: "`resource`, `base_url`".to_owned(),
+            };
+            self.protected_resource(provider, published).await;
+        }
+        for (name, api) in &settings.apis {
+            let published = ProtectedResource {
+                check: format!("apis.{name} resource metadata"),
+                resource: &api.resource,
+                is_api: true,
+                settings: format!("`apis.{name}.resource`"),
+            };
+            self.protected_resource(provider, published).await;
+        }
+    }
+
+    async fn protected_resource(&mut self, provider: &Provider, published: ProtectedResource<'_>) {
+        let ProtectedResource {
+            check,
+            resource,
+            is_api,
+            settings,
+        } = published;
+        let check = &*check;
         let identifier = resource_identifier(resource);
         let origin = resource.origin().ascii_serialization();
         let path = identifier.strip_prefix(&origin).unwrap_or_default();
@@ -88,15 +130,17 @@ impl Doctor {
         let Ok(url) = Url::parse(&url) else {
             return;
         };
-        let is_api = settings.resource_server_only || settings.resource.is_some();
         let work = provider.visit(Endpoint::Metadata, &url);
         let reply = match self.terminal.wait("asking the app", work).await {
             Ok(reply) => reply,
             Err(_) if !is_api => return,
             Err(ProviderError::NotHttps { .. }) => {
                 let finding = format!("{url} is not called, because it is plain http");
-                let remedy = "set `resource` or `base_url` to an address with https";
-                return self.report.warning(CHECK, finding, remedy);
+                let remedy = format!(
+                    "set {} to an address with https",
+                    settings.replace(", ", " or ")
+                );
+                return self.report.warning(check, finding, remedy);
             }
             Err(error) => {
                 let why = match error {
@@ -105,30 +149,29 @@ impl Doctor {
                 };
                 let finding = format!("nobody answers at {url}{why}");
                 let remedy = "start the app, and run this again; clients must reach it there too";
-                return self.report.warning(CHECK, finding, remedy);
+                return self.report.warning(check, finding, remedy);
             }
         };
-        let remedy =
-            "check `resource`, `base_url`, and that the proxy before the app leads GET there";
+        let remedy = format!("check {settings}, and that the proxy before the app leads GET there");
         let document = parse_object(reply.body()).unwrap_or_default();
         let found = document.get("resource").and_then(Value::as_str);
         match (reply.status().as_u16(), found) {
             (200, Some(found)) if found == identifier => {
-                self.report.ok(CHECK, format!("the app answers at {url}"));
+                self.report.ok(check, format!("the app answers at {url}"));
             }
             _ if !is_api => {}
             (200, Some(found)) => {
                 let found = printable(found);
                 let finding = format!("{url} is of the resource {found}, expected {identifier}");
-                self.report.failure(CHECK, finding, remedy);
+                self.report.failure(check, finding, remedy);
             }
             (200, None) => {
                 let finding = format!("{url} answers with something else than the metadata");
-                self.report.failure(CHECK, finding, remedy);
+                self.report.failure(check, finding, remedy);
             }
             (status, _) => {
                 let finding = format!("{url} answers with status {status}");
-                self.report.failure(CHECK, finding, remedy);
+                self.report.failure(check, finding, remedy);
             }
         }
     }

@@ -5,7 +5,11 @@ use url::Url;
 
 use super::Doctor;
 use crate::{
-    LaunchError, Settings, cli::app::App, fairing::secret_key, keys::SecretKey, token::printable,
+    cli::app::App,
+    fairing::{LaunchError, secret_key},
+    keys::SecretKey,
+    printable::printable,
+    settings::Settings,
 };
 
 /// Settings that could be read.

@@ -5,8 +5,8 @@ use url::Url;
 
 use super::{Doctor, registration::remedy};
 use crate::{
-    ProviderError, Secret,
-    provider::{Endpoint, Metadata, Provider, TokenTypeHint},
+    provider::{Endpoint, Metadata, Provider, ProviderError, TokenTypeHint},
+    secret::Secret,
     settings::TokenValidation,
     token::{Accepts, Document},
 };
@@ -126,7 +126,7 @@ impl Doctor {
             (TokenValidation::Auto, None) => return,
         };
         let token = Secret::random();
-        let work = provider.introspect(&endpoint, token.expose(), None, now);
+        let work = provider.introspect(&endpoint, token.expose(), false, None, now);
         let answer = self
             .terminal
             .wait("asking the introspection endpoint", work);

@@ -8,10 +8,9 @@ use url::Url;
 
 use super::{Doctor, now};
 use crate::{
-    ProviderError,
-    provider::{Metadata, Provider, http_client::is_loopback},
+    provider::{Metadata, Provider, ProviderError, http_client::is_loopback},
     settings::MetadataSource,
-    token::Document,
+    token::{Document, TENANT_ID},
 };
 
 /// What the provider says of itself.
@@ -80,7 +79,7 @@ impl Doctor {
             Ok(metadata) => metadata,
             Err(error) => {
                 let remedy = match &error {
-                    ProviderError::IssuerMismatch { actual, .. } => {
+                    ProviderError::IssuerMismatch { actual, .. } if !actual.contains(TENANT_ID) => {
                         format!("set `oidc.issuer` to `{actual}`, if that is the provider you mean")
                     }
                     error => error.remedy().to_owned(),

@@ -8,11 +8,13 @@ use url::Url;
 
 use super::Doctor;
 use crate::{
-    ProviderError,
     code_flow::{AttemptSecrets, authorization_request},
-    provider::{Endpoint, Metadata, PUSH_REQUESTS, Provider, demands_pushed_request},
+    printable::printable,
+    provider::{
+        Endpoint, Metadata, PUSH_REQUESTS, Provider, ProviderError, demands_pushed_request,
+    },
     settings::ResponseMode,
-    token::{parse_object, printable},
+    token::parse_object,
 };
 
 /// What a provider answers to `prompt=none` where nobody is signed in (Core §3.1.2.6).

@@ -5,8 +5,8 @@ use serde_json::{Map, Value, json};
 use super::{Addresses, ApplicationType, Arguments};
 use crate::{
     cli::{Failure, terminal::Terminal},
+    printable::printable,
     provider::{Metadata, default_authentication_method, http_client::is_loopback},
-    token::printable,
 };
 
 /// The client as it is going to be, or is to be entered by hand.

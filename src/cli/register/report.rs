@@ -5,11 +5,10 @@ use time::OffsetDateTime;
 
 use super::{Arguments, ClientMetadata, DEFAULT_MOUNT};
 use crate::{
-    Settings,
     cli::terminal::Terminal,
+    printable::printable,
     provider::{Metadata, Provider, RegisteredClient, default_authentication_method},
-    settings::ClientSecrets,
-    token::printable,
+    settings::{ClientSecrets, Settings},
 };
 
 impl Arguments {
@@ -90,6 +89,10 @@ impl Arguments {
             };
             let words: Vec<&str> = scope.split_whitespace().filter(is_registered).collect();
             settings.push(("scopes", words.join(" ")));
+        }
+        if !self.insecure_http_host.is_empty() {
+            let hosts = self.insecure_http_host.join(" ");
+            settings.push(("insecure_http_hosts", hosts));
         }
         if let Some(path) = self.post_logout.as_ref().filter(|path| *path != "/") {
             settings.push(("post_logout_redirect_uri", path.clone()));

@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Map, Value, json};
 use url::Url;
 
-use crate::{Secret, cli::Failure, provider::RegisteredClient};
+use crate::{cli::Failure, provider::RegisteredClient, secret::Secret};
 
 /// The place of a file that is going to be written. It is there before anything is registered, so that no
 /// registration is lost for want of a place.

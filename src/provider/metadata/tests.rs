@@ -36,8 +36,15 @@ fn accepted_for(document: &str, need: Need) -> Result<Metadata, String> {
 
 /// The document without endpoints for a sign-in, and with these members, for an API.
 fn for_an_api(members: &str) -> Result<Metadata, String> {
+    responding_with(r#"["id_token"]"#, members)
+}
+
+/// The same with these response types.
+fn responding_with(types: &str, members: &str) -> Result<Metadata, String> {
     let jwks_uri = "https://op.example/jwks";
-    let text = format!(r#"{{"issuer":"{ISSUER}","jwks_uri":"{jwks_uri}"{members}}}"#);
+    let text = format!(
+        r#"{{"issuer":"{ISSUER}","jwks_uri":"{jwks_uri}","response_types_supported":{types}{members}}}"#
+    );
     accepted_for(&text, Need::Keys)
 }
 
@@ -208,6 +215,31 @@ fn issuers_with_endpoints_may_sign_people_in() {
         assert!(!metadata.signs_nobody_in(), "{member}");
     }
     assert!(!accepted(&document()).unwrap().signs_nobody_in());
+}
+
+/// At a user pool of Amazon Cognito without a domain people sign in by the SDK: its endpoints are empty.
+#[test]
+fn issuers_with_other_response_types_may_sign_people_in() {
+    let empty = r#","authorization_endpoint":"","token_endpoint":"","userinfo_endpoint":"""#;
+    for (types, expected) in [
+        (r#"["id_token"]"#, true),
+        (r#""id_token""#, true),
+        (r#"["code","token"]"#, false),
+        (r#"["id_token","code"]"#, false),
+        (r#"["id_token token"]"#, false),
+        (r#""id_token token""#, false),
+        (r#"["id_token"],"response_types_supported":["code"]"#, false),
+        ("[]", false),
+        (r#""""#, false),
+        ("null", false),
+        ("7", false),
+    ] {
+        let metadata = responding_with(types, empty).unwrap();
+        assert_eq!(metadata.signs_nobody_in(), expected, "{types}");
+    }
+    let text = format!(r#"{{"issuer":"{ISSUER}","jwks_uri":"https://op.example/jwks"}}"#);
+    let metadata = accepted_for(&text, Need::Keys).unwrap();
+    assert!(!metadata.signs_nobody_in());
 }
 
 /// Nothing is known of the endpoints of an issuer whose keys alone are set.

@@ -1,5 +1,6 @@
 //! What requests and nodes that know nothing of each other do to one session.
 
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::{http::Cookie, local::asynchronous::Client};
 use serde_json::json;
 
@@ -7,7 +8,11 @@ use super::*;
 use crate::{
     cookies::CookieChanges,
     keys::SecretKey,
-    settings::CacheSize,
+    session::{
+        EarlierEnds, EndCause, SessionChange, SessionTokens, handed_out::AFTER_SEEN,
+        while_signing_in,
+    },
+    settings::{CacheSize, KeptToken},
     token::{ClaimSources, Claims},
 };
 
@@ -429,18 +434,44 @@ async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
     }
 }
 
+/// An account that makes many other notes brings no ended session back.
+#[rocket::async_test]
+async fn an_end_outlasts_what_fills_the_store() {
+    for is_signing_in in [false, true] {
+        let store = Arc::new(MemoryStore::new(10).max_notes(50));
+        let sessions = node(&store, true);
+        let session = sent(&sessions, &begun(&sessions).await).await;
+        let owner = sessions.names.subject(ISSUER, "alice");
+        let ending = end_all(&sessions, &owner);
+        match is_signing_in {
+            true => drop(while_signing_in(EarlierEnds::default(), ending).await),
+            false => ending.await,
+        }
+        let hour = Duration::from_secs(3600);
+        for i in 0..100 {
+            let (note, claim) = (format!("note {i}"), format!("claim {i}"));
+            store.note(&note, "1", hour).await.unwrap();
+            store.claim(&claim, "1", hour).await.unwrap();
+        }
+        store.drop_excess_notes();
+        assert_eq!(store.notes(&["note 0", "claim 0"]).await, Ok(vec![None; 2]));
+        let found = found(&sessions, session).await.map(drop);
+        assert_eq!(found, Err(SignedOut::Ended));
+    }
+}
+
 /// `session.absolute_timeout` is shorter than yesterday, at this node or at all, and may be longer tomorrow.
 #[rocket::async_test]
 async fn an_end_is_noted_for_as_long_as_any_session_lives() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
-    // With a newer key than the other nodes too.
-    for keys in [&[7][..], &[2, 7]] {
+    // With a newer key than the other node, or an older one, too.
+    for (keys, keys_today) in [(&[7][..], &[7][..]), (&[7], &[2, 7]), (&[2, 7], &[7])] {
         let clock = Clock::standing();
         let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
-        let mut before = node(&store, true);
+        let mut before = node_with(&store, true, keys);
         before.settings.absolute_timeout = hours(24);
         before.settings.idle_timeout = hours(24);
-        let mut today = node_with(&store, true, keys);
+        let mut today = node_with(&store, true, keys_today);
         today.settings.absolute_timeout = hours(1);
         let one = sent(&before, &begun(&before).await).await;
         begun(&today).await;

@@ -126,7 +126,7 @@ fn every_insecure_setting_has_its_warning() {
             ("OIDC_AUDIENCE".to_owned(), "api".to_owned()),
         ]);
         let found = settings.insecure_settings();
-        let found: Vec<_> = found.iter().map(|insecure| insecure.setting).collect();
+        let found: Vec<_> = found.iter().map(|insecure| &*insecure.setting).collect();
         assert_eq!(found, [field.name]);
     }
     assert_eq!(count, 4);

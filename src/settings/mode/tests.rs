@@ -7,7 +7,8 @@ use serde_json::json;
 use super::*;
 use crate::{
     settings::{
-        ApiSettings, DevProviderSettings, ProviderPreset, TokenValidation, declaration::parsed,
+        ApiSettings, DevProviderSettings, IssuerSettings, ProviderPreset, TokenValidation,
+        declaration::parsed,
     },
     token::SigningAlgorithm,
 };
@@ -700,4 +701,127 @@ fn an_api_needs_a_client_id_for_two_things() {
         let remedy = "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider registered";
         refused(&signs_in, &RELEASE, cause, remedy);
     }
+}
+
+const ENTRA: &str = "https://login.microsoftonline.com/{tenantid}/v2.0";
+const TENANT: &str = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490";
+
+/// Settings for the tenants of Microsoft Entra ID.
+fn of_tenants(tenants: &[&str]) -> Settings {
+    let metadata = "https://login.microsoftonline.com/common/v2.0/.well-known/openid-configuration";
+    Settings {
+        issuer: Some(ENTRA.to_owned()),
+        server_metadata_url: Some(url(metadata)),
+        tenants: tenants.iter().map(|tenant| (*tenant).to_owned()).collect(),
+        ..complete()
+    }
+}
+
+#[test]
+fn a_template_with_the_tenants_that_are_accepted() {
+    let accepted = |tenants: &[&str]| {
+        let registration = registration(&of_tenants(tenants));
+        assert_eq!(registration.issuer, ENTRA);
+        registration.tenants.unwrap().to_string()
+    };
+    assert_eq!(accepted(&[TENANT]), TENANT);
+    assert_eq!(accepted(&[&TENANT.to_uppercase(), TENANT]), TENANT);
+    assert_eq!(accepted(&["*"]), "every organisation");
+    assert_eq!(registration(&complete()).tenants, None);
+}
+
+#[test]
+fn templates_refused() {
+    let remedy_of_tenants = "list the ids of the tenants, or `*` for every organisation";
+    refused(
+        &of_tenants(&[]),
+        &RELEASE,
+        "`oidc.tenants`: it is not set, and the issuer is a template: nothing says whose tokens are accepted",
+        remedy_of_tenants,
+    );
+    for entry in ["common", "contoso.onmicrosoft.com", ""] {
+        refused(
+            &of_tenants(&[TENANT, entry]),
+            &RELEASE,
+            &format!("`oidc.tenants`: {entry:?} is not the id of a tenant"),
+            "list tenant ids, each a GUID, or `*` for every organisation; personal accounts are in \
+             `9188040d-6c67-4c5b-b112-36a304b66dad`",
+        );
+    }
+    let mut settings = of_tenants(&[TENANT]);
+    settings.server_metadata_url = None;
+    refused(
+        &settings,
+        &RELEASE,
+        "`oidc.server_metadata_url`: the issuer is a template, and no metadata is at \
+         `https://login.microsoftonline.com/%7Btenantid%7D/v2.0/.well-known/openid-configuration`",
+        "set it to the metadata that the tenants share, such as \
+         `https://login.microsoftonline.com/organizations/v2.0/.well-known/openid-configuration`",
+    );
+    // Where nothing would be compared with them, they would seem to keep people out.
+    let mut settings = complete();
+    settings.tenants = vec![TENANT.to_owned()];
+    let template = format!("`{ENTRA}`");
+    refused(
+        &settings,
+        &RELEASE,
+        "`oidc.tenants`: the issuer is no template with `{tenantid}`: no token would be compared with it",
+        &format!(
+            "remove it, or set `issuer` to the template that the metadata has, such as {template}"
+        ),
+    );
+    for issuer in [
+        "https://{tenantid}.example.com/v2.0",
+        "https://login.example.com/{tenantid}/{tenantid}",
+        "https://login.example.com/x{tenantid}/v2.0",
+        "https://login.example.com/{tenantid}x",
+    ] {
+        let mut settings = of_tenants(&[TENANT]);
+        settings.issuer = Some(issuer.to_owned());
+        refused(
+            &settings,
+            &RELEASE,
+            &format!(
+                "`oidc.issuer`: `{issuer}` has `{{tenantid}}` not once, as a whole part of its path"
+            ),
+            &format!("write the template that the metadata has, such as {template}"),
+        );
+    }
+}
+
+#[test]
+fn templates_of_further_issuers_refused() {
+    let of_further = |json: serde_json::Value| {
+        let mut settings = complete();
+        let further = parsed::<IssuerSettings>(json);
+        settings.issuers.insert("v1".to_owned(), further);
+        settings.issuers["v1"]
+            .registration("v1", &settings)
+            .map(|it| it.tenants.is_some())
+    };
+    let v1 = "https://sts.windows.net/{tenantid}/";
+    let metadata = "https://login.microsoftonline.com/common/.well-known/openid-configuration";
+    let further = json!({
+        "issuer": v1, "server_metadata_url": metadata, "audience": "api", "tenants": TENANT,
+    });
+    assert_eq!(of_further(further), Ok(true));
+    let keys = json!({
+        "issuer": v1, "jwks_uri": "https://login.microsoftonline.com/common/discovery/keys",
+        "audience": "api", "tenants": ["*"],
+    });
+    assert_eq!(of_further(keys), Ok(true));
+    let error = |json| of_further(json).unwrap_err().to_string();
+    assert_eq!(
+        error(json!({"issuer": v1, "server_metadata_url": metadata, "audience": "api"})),
+        "`oidc.issuers.v1.tenants`: it is not set, and the issuer is a template: nothing says whose tokens are accepted"
+    );
+    assert_eq!(
+        error(json!({"issuer": v1, "audience": "api", "tenants": ["*"]})),
+        "`oidc.issuers.v1.server_metadata_url`: the issuer is a template, and no metadata is at \
+         `https://sts.windows.net/%7Btenantid%7D/.well-known/openid-configuration`"
+    );
+    assert_eq!(
+        error(json!({"issuer": "https://op.example", "audience": "api", "tenants": TENANT})),
+        "`oidc.issuers.v1.tenants`: the issuer is no template with `{tenantid}`: no token would be compared with it"
+    );
 }

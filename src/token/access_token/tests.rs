@@ -25,6 +25,7 @@ fn now() -> OffsetDateTime {
 fn expected() -> AccessTokenExpectations {
     AccessTokenExpectations {
         issuer: "https://op.example".into(),
+        tenants: None,
         audience: vec![API.into()],
         audience_claim: AudienceClaim::Aud,
         introspection_needs_audience: true,
@@ -56,20 +57,20 @@ fn judge(
     token: &str,
     expected: &AccessTokenExpectations,
     algorithms: &[SigningAlgorithm],
-) -> Result<AccessToken, BearerTokenError> {
+) -> Result<AccessToken, AccessTokenError> {
     let algorithms = AllowedAlgorithms::only(algorithms);
     let unverified = UnverifiedAccessToken::parse(token)?;
     let checked = unverified.check(expected, algorithms, false, now())?;
-    let verified = unverified.check_signature(&key_set(), algorithms)?;
+    let verified = unverified.check_signature(&key_set(), algorithms, expected)?;
     unverified.accept(checked, verified, expected)
 }
 
-fn accept(token: &str) -> Result<AccessToken, BearerTokenError> {
+fn accept(token: &str) -> Result<AccessToken, AccessTokenError> {
     judge(token, &expected(), &[ES256, RS256])
 }
 
 /// With one claim changed; `null` removes it.
-fn with(claim: &str, value: impl Into<Value>) -> Result<AccessToken, BearerTokenError> {
+fn with(claim: &str, value: impl Into<Value>) -> Result<AccessToken, AccessTokenError> {
     with_under(&expected(), claim, value)
 }
 
@@ -77,7 +78,7 @@ fn with_under(
     expected: &AccessTokenExpectations,
     claim: &str,
     value: impl Into<Value>,
-) -> Result<AccessToken, BearerTokenError> {
+) -> Result<AccessToken, AccessTokenError> {
     let mut claims = claims();
     claims[claim] = value.into();
     claims.as_object_mut().unwrap().retain(|_, v| !v.is_null());
@@ -85,7 +86,7 @@ fn with_under(
 }
 
 #[track_caller]
-fn refused(result: Result<AccessToken, BearerTokenError>, error: impl Into<BearerTokenError>) {
+fn refused(result: Result<AccessToken, AccessTokenError>, error: impl Into<AccessTokenError>) {
     let error = error.into();
     assert_eq!(result.map(|token| token.claims), Err(error));
 }
@@ -129,7 +130,7 @@ fn access_token_type() {
     }
     for typ in ["JWT", "jwt", "application/jwt", "JOSE"] {
         assert_eq!(of_type(typ, false), Ok(()), "{typ}");
-        let error = BearerTokenError::TokenType {
+        let error = AccessTokenError::TokenType {
             expected: "\"at+jwt\"",
             actual: Some(typ.into()),
         };
@@ -144,7 +145,7 @@ fn access_token_type() {
         "application:at+jwt",
         "application/application/at+jwt",
     ] {
-        let error = BearerTokenError::TokenType {
+        let error = AccessTokenError::TokenType {
             expected: "\"at+jwt\", \"JWT\", \"JOSE\" or none",
             actual: Some(typ.into()),
         };
@@ -158,7 +159,7 @@ fn access_token_type() {
     };
     refused(
         judge(&untyped, &strict, &[ES256]),
-        BearerTokenError::TokenType {
+        AccessTokenError::TokenType {
             expected: "\"at+jwt\"",
             actual: None,
         },
@@ -190,7 +191,7 @@ fn access_token_issuer() {
 
 #[test]
 fn access_token_audience() {
-    let another = |actual: &[&str]| BearerTokenError::Audience {
+    let another = |actual: &[&str]| AccessTokenError::Audience {
         expected: vec![API.into()],
         actual: actual.iter().map(|aud| (*aud).to_owned()).collect(),
     };
@@ -272,7 +273,7 @@ fn access_token_of_nobody() {
     };
     assert_eq!(lacks(&["sub"]).unwrap().subject(), None);
     assert_eq!(lacks(&["client_id"]).unwrap().client_id(), None);
-    refused(lacks(&["sub", "client_id"]), BearerTokenError::Nobody);
+    refused(lacks(&["sub", "client_id"]), AccessTokenError::Nobody);
     let client = |value: Value| {
         let mut claims = claims();
         claims.as_object_mut().unwrap().remove("sub");
@@ -280,7 +281,7 @@ fn access_token_of_nobody() {
         accept(&sign(ES256, &typed("at+jwt"), &claims))
     };
     for no_client in [json!(""), json!(7), json!(null), json!(["app"])] {
-        refused(client(no_client), BearerTokenError::Nobody);
+        refused(client(no_client), AccessTokenError::Nobody);
     }
     refused(with("sub", ""), ClaimError::EmptySubject);
     refused(with("sub", 7), wrong_type("sub", "a string", "a number"));
@@ -310,17 +311,17 @@ fn access_token_that_is_an_id_token() {
         let mut claims = id_token.clone();
         claims[name] = "x".into();
         let reason = format!("it has {name:?}");
-        refused(judged(&claims), BearerTokenError::AnotherUse { reason });
+        refused(judged(&claims), AccessTokenError::AnotherUse { reason });
     }
     id_token["scope"] = "openid email".into();
     let reason = "its audience is its own client, as that of an ID token, and it has no other scopes than OpenID's";
-    let another_use = BearerTokenError::AnotherUse {
+    let another_use = AccessTokenError::AnotherUse {
         reason: reason.into(),
     };
     refused(judged(&id_token), another_use.clone());
     let bare = id_token.as_object_mut().unwrap();
     bare.retain(|name, _| !["scope", "client_id"].contains(&name.as_str()));
-    refused(judged(&id_token), BearerTokenError::UnknownUseForClient);
+    refused(judged(&id_token), AccessTokenError::UnknownUseForClient);
     id_token["nonce"] = "x".into();
     refused(judged(&id_token), another_use);
     id_token["scp"] = json!(["notes:read"]);
@@ -331,7 +332,7 @@ fn access_token_that_is_an_id_token() {
 fn access_token_of_another_use() {
     for typ in ["ID", "Refresh", "Offline", "Logout", "id"] {
         let reason = format!("its \"typ\" is {typ:?}");
-        refused(with("typ", typ), BearerTokenError::AnotherUse { reason });
+        refused(with("typ", typ), AccessTokenError::AnotherUse { reason });
     }
     assert!(with("typ", "Bearer").is_ok());
     let reason = "it has \"events\"".to_owned();
@@ -340,9 +341,9 @@ fn access_token_of_another_use() {
             "events",
             json!({"http://schemas.openid.net/event/backchannel-logout": {}}),
         ),
-        BearerTokenError::AnotherUse { reason },
+        AccessTokenError::AnotherUse { reason },
     );
-    refused(with("cnf", json!({"jkt": "x"})), BearerTokenError::Bound);
+    refused(with("cnf", json!({"jkt": "x"})), AccessTokenError::Bound);
 }
 
 #[test]
@@ -383,7 +384,7 @@ fn access_token_signature() {
         |message| TestKey::StrangeEc256.sign(ES256, message),
     );
     let (input, signature) = token.rsplit_once('.').unwrap();
-    let bad = BearerTokenError::Jws(JwsError::BadSignature {
+    let bad = AccessTokenError::Jws(JwsError::BadSignature {
         algorithm: ES256,
         kid: Some("ec256".into()),
     });
@@ -569,7 +570,7 @@ fn no_mutation_of_an_accepted_token_is_accepted() {
     }
 }
 
-fn introspected(change: impl FnOnce(&mut Value)) -> Result<AccessToken, BearerTokenError> {
+fn introspected(change: impl FnOnce(&mut Value)) -> Result<AccessToken, AccessTokenError> {
     let mut body = json!({
         "active": true, "iss": "https://op.example", "aud": API, "sub": "alice",
         "client_id": "app", "scope": "notes:read", "exp": NOW + 300, "iat": NOW,
@@ -608,7 +609,7 @@ fn what_introspection_says_is_judged() {
         };
         let accepted = judged(&lenient).unwrap();
         assert_eq!(accepted.check_again(&lenient, false, now()), Ok(()));
-        let no_audience = BearerTokenError::NoAudience {
+        let no_audience = AccessTokenError::NoAudience {
             expected: vec![API.into()],
         };
         assert_eq!(
@@ -684,7 +685,7 @@ fn what_introspection_says_is_judged() {
             },
         ),
     ] {
-        let error = BearerTokenError::from(error);
+        let error = AccessTokenError::from(error);
         assert!(error.is_about_the_reply(), "{name}: {value}");
         refused(set(name, value), error);
     }
@@ -697,20 +698,20 @@ fn what_introspection_says_is_judged() {
     );
     refused(
         set("typ", json!("Refresh")),
-        BearerTokenError::AnotherUse {
+        AccessTokenError::AnotherUse {
             reason: "its \"typ\" is \"Refresh\"".into(),
         },
     );
     refused(
         set("events", json!({})),
-        BearerTokenError::AnotherUse {
+        AccessTokenError::AnotherUse {
             reason: "it has \"events\"".into(),
         },
     );
-    refused(set("active", json!(false)), BearerTokenError::Inactive);
+    refused(set("active", json!(false)), AccessTokenError::Inactive);
     refused(
         set("aud", json!("other")),
-        BearerTokenError::Audience {
+        AccessTokenError::Audience {
             expected: vec![API.into()],
             actual: vec!["other".into()],
         },
@@ -732,19 +733,19 @@ fn what_introspection_says_is_judged() {
     let reason = "its \"token_type\" is \"refresh_token\"".to_owned();
     refused(
         set("token_type", json!("refresh_token")),
-        BearerTokenError::AnotherUse { reason },
+        AccessTokenError::AnotherUse { reason },
     );
     refused(
         set("cnf", json!({"x5t#S256": "x"})),
-        BearerTokenError::Bound,
+        AccessTokenError::Bound,
     );
     refused(
         introspected(|body| *body = json!({"active": true, "aud": API})),
-        BearerTokenError::Nobody,
+        AccessTokenError::Nobody,
     );
     refused(
         introspected(|body| *body = json!([true])),
-        BearerTokenError::Introspection(JsonError::NotAnObject { actual: "an array" }),
+        AccessTokenError::Introspection(JsonError::NotAnObject { actual: "an array" }),
     );
 }
 
@@ -789,7 +790,7 @@ fn introspection_of_other_tokens() {
     // The purpose is wrong whatever the audience is.
     let logout = json!({"active": true, "sub": "7", "events": {"x": {}}});
     let reason = "it has \"events\"".to_owned();
-    assert_eq!(about(logout), Err(BearerTokenError::AnotherUse { reason }));
+    assert_eq!(about(logout), Err(AccessTokenError::AnotherUse { reason }));
 }
 
 /// What was accepted says nothing about a guard with another audience, or an issuer that changed.
@@ -803,10 +804,10 @@ fn the_purpose_is_judged_anew_in_other_circumstances() {
     let accept = |expected: &AccessTokenExpectations, signs_nobody_in| {
         let unverified = UnverifiedAccessToken::parse(&token).unwrap();
         let checked = unverified.check(expected, algorithms, signs_nobody_in, now())?;
-        let verified = unverified.check_signature(&key_set(), algorithms)?;
+        let verified = unverified.check_signature(&key_set(), algorithms, expected)?;
         unverified.accept(checked, verified, expected)
     };
-    let unknown = BearerTokenError::UnknownUse {
+    let unknown = AccessTokenError::UnknownUse {
         setting: "oidc.accepts".into(),
         accepts: Accepts::AccessTokens,
     };
@@ -824,7 +825,7 @@ fn the_purpose_is_judged_anew_in_other_circumstances() {
     };
     assert_eq!(
         again(&to_client, true),
-        Err(BearerTokenError::UnknownUseForClient)
+        Err(AccessTokenError::UnknownUseForClient)
     );
     let identity = AccessTokenExpectations {
         accepts: Accepts::IdentityTokens,
@@ -853,11 +854,11 @@ fn access_token_with_the_algorithm_of_its_key() {
         };
         let unverified = UnverifiedAccessToken::parse(token)?;
         let checked = unverified.check(&expected(), algorithms, false, now())?;
-        let verified = unverified.check_signature(&key_set_of(&[jwk]), algorithms)?;
+        let verified = unverified.check_signature(&key_set_of(&[jwk]), algorithms, &expected())?;
         unverified.accept(checked, verified, &expected()).map(drop)
     };
     let not_allowed = |actual| {
-        Err(BearerTokenError::Jws(JwsError::AlgorithmNotAllowed {
+        Err(AccessTokenError::Jws(JwsError::AlgorithmNotAllowed {
             expected: vec![RS256],
             actual,
         }))
@@ -898,7 +899,7 @@ fn what_was_accepted_is_checked_again() {
     };
     assert_eq!(
         again(&elsewhere, now()),
-        Err(BearerTokenError::Audience {
+        Err(AccessTokenError::Audience {
             expected: vec!["other".into()],
             actual: vec![API.into()],
         })

@@ -261,7 +261,7 @@ fn drafted(changes: &[usize], now: i64) -> String {
 fn our_verdict(token: &str, now: OffsetDateTime) -> bool {
     let nonce = Secret::new(NONCE);
     let expected = IdTokenExpectations {
-        issuer: ISSUER,
+        issuer: ExpectedIssuer::exactly(ISSUER),
         client_id: CLIENT,
         trusted_audiences: &[],
         algorithms: &ALGORITHMS.map(|(ours, _)| ours),

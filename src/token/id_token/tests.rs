@@ -67,7 +67,7 @@ impl Case {
             self.access_token.map(Secret::new),
         );
         let expected = IdTokenExpectations {
-            issuer: ISSUER,
+            issuer: ExpectedIssuer::exactly(ISSUER),
             client_id: CLIENT,
             trusted_audiences: &self.trusted_audiences,
             algorithms: &[self.algorithm],
@@ -492,7 +492,7 @@ fn signed_by_an_rsa_key_of_each_size() {
         let set = json!({ "keys": [jwk] }).to_string();
         let set = std::sync::Arc::new(KeySet::parse(set.as_bytes()).unwrap());
         let expected = IdTokenExpectations {
-            issuer: ISSUER,
+            issuer: ExpectedIssuer::exactly(ISSUER),
             client_id: CLIENT,
             trusted_audiences: &[],
             algorithms: &[SigningAlgorithm::RS256],

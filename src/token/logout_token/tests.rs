@@ -55,7 +55,7 @@ impl Case {
     fn judge(&self, token: &str) -> Result<LogoutToken, LogoutTokenError> {
         let secret = Secret::new(CLIENT_SECRET);
         let expected = LogoutTokenExpectations {
-            issuer: ISSUER,
+            issuer: ExpectedIssuer::exactly(ISSUER),
             client_id: CLIENT,
             trusted_audiences: &[],
             algorithms: &self.allowed,
@@ -92,6 +92,7 @@ fn wrong_type(claim: &'static str, expected: &'static str, actual: &'static str)
 fn a_logout_token_is_accepted() {
     let accepted = Case::new().judged().unwrap();
     let expected = LogoutToken {
+        issuer: ISSUER.to_owned(),
         jti: "1".into(),
         ended: EndedSession::SidOf {
             sid: "session-1".into(),

@@ -44,6 +44,18 @@ async fn an_opaque_token_is_asked_about() {
         "notes of Some(\"alice\")"
     );
     let request = api.provider.last_request(INTROSPECT);
+    assert_eq!(
+        request.basic(),
+        Some(("client".to_owned(), "correct horse".to_owned()))
+    );
+    assert_eq!(request.form, QUESTION.map(owned));
+}
+
+#[rocket::async_test]
+async fn introspection_by_client_secret_post() {
+    let api = open(json!({ "introspection_auth_method": "client_secret_post" })).await;
+    assert_eq!(api.call("/notes", "opaque").await.status, 200);
+    let request = api.provider.last_request(INTROSPECT);
     let client = [("client_id", "client"), ("client_secret", "correct horse")];
     assert_eq!(
         request.form,
@@ -56,20 +68,8 @@ async fn an_opaque_token_is_asked_about() {
     assert_eq!(request.header("authorization"), None);
 }
 
-#[rocket::async_test]
-async fn introspection_by_client_secret_basic() {
-    let api = open(json!({ "introspection_auth_method": "client_secret_basic" })).await;
-    assert_eq!(api.call("/notes", "opaque").await.status, 200);
-    let request = api.provider.last_request(INTROSPECT);
-    assert_eq!(
-        request.basic(),
-        Some(("client".to_owned(), "correct horse".to_owned()))
-    );
-    assert_eq!(request.form, QUESTION.map(owned));
-}
-
-/// What the metadata lists is what is used; of several, the one of the token endpoint. A list without one that this client
-/// can use, and no list, leave it to the token endpoint.
+/// The method of the token endpoint, chosen or negotiated there, if the metadata lists it or lists nothing; else what it
+/// lists. A list without one that this client can use leaves it to the token endpoint.
 #[rocket::async_test]
 async fn introspection_as_the_metadata_lists() {
     const POST: &str = "client_secret_post";
@@ -92,7 +92,7 @@ async fn introspection_as_the_metadata_lists() {
         (json!(7), json!([BASIC]), None, BASIC),
         (json!(null), json!([BASIC]), None, BASIC),
         (json!(null), json!([POST]), None, POST),
-        (json!(null), json!([BASIC, POST]), None, POST),
+        (json!(null), json!([BASIC, POST]), None, BASIC),
         (json!(null), json!(null), None, BASIC),
         // What is set takes precedence.
         (json!([BASIC]), json!([BASIC]), Some(POST), POST),
@@ -119,13 +119,50 @@ async fn introspection_as_the_metadata_lists() {
     }
 }
 
-/// A client that is registered for one method at the token endpoint uses it here too, if nothing else is listed.
+/// A client that is registered for one method at the token endpoint uses it here too, as at Keycloak, which lists all methods
+/// and accepts the client's own. An endpoint of client secrets has no list.
 #[rocket::async_test]
 async fn introspection_by_the_method_that_is_set_for_the_token_endpoint() {
-    let settings = json!({ "token_endpoint_auth_method": "client_secret_basic" });
-    let api = open(settings).await;
-    assert_eq!(api.call("/notes", "opaque").await.status, 200);
-    assert!(api.provider.last_request(INTROSPECT).basic().is_some());
+    let all = json!([
+        "private_key_jwt",
+        "client_secret_basic",
+        "client_secret_post",
+        "tls_client_auth",
+        "client_secret_jwt"
+    ]);
+    for (method, is_in_a_header) in [("client_secret_basic", true), ("client_secret_post", false)] {
+        for listed in [all.clone(), json!(null), json!([method])] {
+            let provider = TestProvider::start().await;
+            provider.metadata(|metadata| {
+                let member = "introspection_endpoint_auth_methods_supported";
+                metadata.insert(member.to_owned(), listed.clone());
+            });
+            say(&provider, |_| ());
+            let settings = json!({ "token_endpoint_auth_method": method });
+            let api = Api::at(provider, settings).await;
+            assert_eq!(api.call("/notes", "opaque").await.status, 200);
+            let request = api.provider.last_request(INTROSPECT);
+            assert_eq!(request.basic().is_some(), is_in_a_header, "{listed}");
+            assert_eq!(
+                request.form_value("client_secret").is_some(),
+                !is_in_a_header
+            );
+        }
+        let provider = TestProvider::start().await;
+        let web = json!({
+            "issuer": provider.issuer(), "client_id": "client", "client_secret": "correct horse",
+            "token_introspection_uri": format!("{}/introspect", provider.issuer()),
+        });
+        say(&provider, |_| ());
+        let settings = json!({
+            "token_endpoint_auth_method": method, "client_secrets": { "web": web },
+            "issuer": null, "client_id": null, "client_secret": null,
+        });
+        let api = Api::at(provider, settings).await;
+        assert_eq!(api.call("/notes", "opaque").await.status, 200);
+        let request = api.provider.last_request(INTROSPECT);
+        assert_eq!(request.basic().is_some(), is_in_a_header, "{method}");
+    }
 }
 
 /// What stands for itself in neither a form nor a header.

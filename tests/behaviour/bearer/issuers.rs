@@ -196,3 +196,58 @@ async fn the_metadata_names_the_issuers_that_clients_get_tokens_from() {
     // An empty list would be no list (RFC 9728 §2).
     assert_eq!(listed(false, false).await, None);
 }
+
+/// Identity tokens are no tokens that a client gets for this API: their issuer is listed where a setting says so.
+#[rocket::async_test]
+async fn the_metadata_names_no_issuer_of_identity_tokens_by_itself() {
+    for (setting, is_listed) in [(None, false), (Some(true), true), (Some(false), false)] {
+        for is_own in [true, false] {
+            let table = |is_this: bool| {
+                let mut table = json!({});
+                if is_this {
+                    table["accepts"] = json!("identity_tokens");
+                    if let Some(setting) = setting {
+                        table["authorization_server"] = json!(setting);
+                    }
+                }
+                table
+            };
+            let (mut settings, mut partner) = (table(is_own), table(!is_own));
+            let other = TestProvider::start().await;
+            partner["issuer"] = json!(other.issuer());
+            partner["audience"] = json!("partner-api");
+            settings["issuers"] = json!({ "partner": partner });
+            let api = Api::with(settings).await;
+            let path = "/.well-known/oauth-protected-resource";
+            let answer = api.call_with(path, &[]).await;
+            let metadata: Value = serde_json::from_str(&answer.body).unwrap();
+            let (own, other) = (api.provider.issuer(), other.issuer());
+            let expected = match (is_listed, is_own) {
+                (true, _) => vec![own, other],
+                (false, true) => vec![other],
+                (false, false) => vec![own],
+            };
+            let servers = &metadata["authorization_servers"];
+            assert_eq!(*servers, json!(expected), "{setting:?} {is_own}");
+        }
+    }
+}
+
+/// What the log says of one issuer says nothing of another.
+#[rocket::async_test]
+async fn what_operators_must_know_is_said_of_each_issuer() {
+    let two = Two::open().await;
+    let from_launch = two.api.log.lines().len();
+    let ill = |token: &mut JwtParts| token.set("desk", "four");
+    let own = two.api.provider.access_token("notes:read", ill);
+    let tokens = [own, two.theirs(ill)];
+    for _ in 0..50 {
+        for token in &tokens {
+            assert_eq!(two.api.call("/staff", token).await.status, 401);
+        }
+    }
+    let lines = two.api.log.lines().split_off(from_launch);
+    let errors = lines.iter().filter(|line| line.starts_with("ERROR: "));
+    assert_eq!(errors.count(), 2, "{lines:#?}");
+    assert_eq!(lines[0], lines[2]);
+}

@@ -1,11 +1,11 @@
 //! The provider's keys: rotated, flooded, gone.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
-use rocket::futures::future::join_all;
+use rocket::{futures::future::join_all, http::Header};
 use serde_json::json;
 
-use super::app::{Api, refused};
+use super::app::{Answer, Api, refused};
 use crate::support::{JwtParts, Reply, SigningKey, TestProvider};
 
 const JWKS: &str = "/jwks";
@@ -100,6 +100,97 @@ async fn a_flood_of_unknown_keys_causes_one_fetch() {
     api.clock.advance(Duration::from_secs(1));
     assert_eq!(api.call("/notes", &unknown(1)).await, refusal);
     assert_eq!(api.provider.count(JWKS), 3);
+}
+
+/// Calls with this token, from this address.
+async fn call_from(api: &Api, token: &str, address: &str) -> Answer {
+    let mut request = api.client.get("/notes");
+    request.add_header(Header::new("Authorization", format!("Bearer {token}")));
+    let peer = SocketAddr::new(address.parse().unwrap(), 50_000);
+    Answer::to(request.remote(peer)).await
+}
+
+/// What a stranger can make up: a token that names an unknown key, and one that the known key did not sign.
+fn made_up(api: &Api) -> [String; 2] {
+    let unknown = |token: &mut JwtParts| {
+        token.set_header("kid", "made-up");
+        token.signing = SigningKey::None;
+    };
+    let wrong = |token: &mut JwtParts| token.break_signature = true;
+    [
+        api.provider.access_token("notes:read", unknown),
+        api.provider.access_token("notes:read", wrong),
+    ]
+}
+
+/// Publishes another key, under a name of its own or under the known one; answers a token that it signed.
+fn new_key(api: &Api, has_a_new_name: bool) -> String {
+    if has_a_new_name {
+        api.provider.rotate_rsa_key();
+        return api
+            .provider
+            .access_token("notes:read", |token| token.sign_with(SigningKey::NextRsa));
+    }
+    api.provider.on_jwks(|reply| {
+        let mut jwk = SigningKey::Foreign.jwk();
+        jwk["kid"] = json!("rsa-1");
+        *reply = Reply::json(json!({ "keys": [jwk] }));
+    });
+    let replaced = |token: &mut JwtParts| token.signing = SigningKey::Foreign;
+    api.provider.access_token("notes:read", replaced)
+}
+
+/// Whatever one address sends, another one's token with a new key is accepted at once.
+#[rocket::async_test]
+async fn a_stranger_keeps_no_client_from_a_new_key() {
+    for has_a_new_name in [true, false] {
+        let api = Api::open().await;
+        assert_eq!(api.whoami(|_| ()).await.status, 200);
+        for token in made_up(&api) {
+            for _ in 0..100 {
+                assert_eq!(call_from(&api, &token, "192.0.2.1").await.status, 401);
+            }
+        }
+        assert_eq!(api.provider.count(JWKS), 3);
+        let token = new_key(&api, has_a_new_name);
+        let answer = call_from(&api, &token, "198.51.100.1").await;
+        assert_eq!(answer.status, 200, "{has_a_new_name}");
+        assert_eq!(api.provider.count(JWKS), 4);
+    }
+}
+
+/// Four looks at once, and one more every ten seconds: that is all that strangers at many addresses can take, and each of
+/// their looks finds a new key for everybody.
+#[rocket::async_test]
+async fn strangers_at_many_addresses_delay_a_new_key_by_ten_seconds() {
+    for has_a_new_name in [true, false] {
+        let api = Api::open().await;
+        assert_eq!(api.whoami(|_| ()).await.status, 200);
+        let made_up = made_up(&api);
+        let strangers = async |network: usize| {
+            for token in &made_up {
+                for n in 0..200 {
+                    let address = format!("192.0.{network}.{n}");
+                    assert_eq!(call_from(&api, token, &address).await.status, 401);
+                }
+            }
+        };
+        strangers(2).await;
+        assert_eq!(api.provider.count(JWKS), 1 + 2 * 4);
+        let token = new_key(&api, has_a_new_name);
+        assert_eq!(call_from(&api, &token, "198.51.100.1").await.status, 401);
+        api.clock.advance(Duration::from_secs(9));
+        strangers(3).await;
+        assert_eq!(call_from(&api, &token, "198.51.100.1").await.status, 401);
+        assert_eq!(api.provider.count(JWKS), 1 + 2 * 4);
+        api.clock.advance(Duration::from_secs(1));
+        strangers(4).await;
+        // Of a rotated key the name is unknown now, too, and takes no look of the other kind.
+        let looks = if has_a_new_name { 1 } else { 2 };
+        assert_eq!(api.provider.count(JWKS), 1 + 2 * 4 + looks);
+        assert_eq!(call_from(&api, &token, "198.51.100.1").await.status, 200);
+        assert_eq!(api.provider.count(JWKS), 1 + 2 * 4 + looks);
+    }
 }
 
 #[rocket::async_test]

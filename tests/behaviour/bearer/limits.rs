@@ -142,18 +142,45 @@ async fn made_up_tokens_of_many_addresses_are_bounded() {
     assert_eq!(api.call("/notes", "one-more").await.status, 401);
 }
 
-/// An outage is found out by five calls, and its end by one at a time.
+/// Introspection of all tokens, and so many that the provider called active. It is asked about each of them again.
+async fn known_tokens(count: usize) -> (Api, Vec<String>) {
+    let api = Api::with(json!({ "token_validation": "introspection" })).await;
+    let tokens = real_tokens(&api, count);
+    for token in &tokens {
+        assert_eq!(api.call("/notes", token).await.status, 200);
+    }
+    assert_eq!(api.provider.count(INTROSPECT), count);
+    advance(&api, 60);
+    (api, tokens)
+}
+
+fn advance(api: &Api, seconds: u64) {
+    api.clock.advance(Duration::from_secs(seconds));
+    api.provider.set_time(api.clock.now().unix_timestamp());
+}
+
+/// The provider answers so to what is no active token.
+fn on_garbage(api: &Api, answer: Reply) {
+    api.provider.on_introspection(move |reply| {
+        if reply.body == br#"{"active":false}"# {
+            *reply = answer.clone();
+        }
+    });
+}
+
+/// An outage is found out by five calls about tokens that were active, and its end by one such call at a time.
 #[rocket::async_test]
 async fn an_outage_is_not_asked_about_again_and_again() {
-    let api = Api::with(json!({})).await;
+    let (api, tokens) = known_tokens(20).await;
     api.provider.on_path(INTROSPECT, Reply::status(500));
     for n in 0..40 {
-        let answer = api.call("/notes", &format!("made-up-{n}")).await;
+        let answer = api.call("/notes", &tokens[n % 20]).await;
         assert_eq!(answer.status, 503, "{n}");
         let wait = if n < 5 { "5" } else { "1" };
         assert_eq!(answer.retry_after.as_deref(), Some(wait), "{n}");
     }
-    assert_eq!(api.provider.count(INTROSPECT), 5);
+    assert_eq!(api.call("/notes", "made-up").await, busy());
+    assert_eq!(api.provider.count(INTROSPECT), 25);
     let lines = api.log.lines();
     let cause = "the provider's introspection endpoint answered with status 500";
     assert!(lines.contains(&format!("WARN: {cause}; the next attempt is due in 1 s")));
@@ -164,21 +191,89 @@ async fn an_outage_is_not_asked_about_again_and_again() {
         "{lines:#?}"
     );
 
-    api.clock.advance(Duration::from_secs(1));
+    advance(&api, 1);
     let held = api.provider.hold(INTROSPECT);
-    let calls = join_all((0..20).map(|n| {
+    let calls = join_all(tokens.iter().map(|token| {
         let api = &api;
-        async move { api.call("/notes", &format!("later-{n}")).await.status }
+        async move { api.call("/notes", token).await.status }
     }));
     let release = async {
-        api.provider.until_requested(INTROSPECT, 6).await;
+        api.provider.until_requested(INTROSPECT, 26).await;
         held.release();
     };
     let (statuses, ()) = join(calls, release).await;
-    assert_eq!(api.provider.count(INTROSPECT), 6);
-    assert_eq!(statuses.iter().filter(|status| **status == 401).count(), 1);
+    assert_eq!(api.provider.count(INTROSPECT), 26);
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1);
     assert_eq!(statuses.iter().filter(|status| **status == 503).count(), 19);
-    assert_eq!(api.call("/notes", "at-last").await.status, 401);
+    for token in &tokens {
+        assert_eq!(api.call("/notes", token).await.status, 200);
+    }
+}
+
+/// What goes wrong with a made-up token may be about that token: others are asked about.
+#[rocket::async_test]
+async fn a_stranger_opens_no_breaker() {
+    for (status, retry_after) in [
+        (500, None),
+        (502, None),
+        (503, None),
+        (504, None),
+        // As a proxy says it, whatever its server has failed on.
+        (503, Some("120")),
+    ] {
+        let (api, tokens) = known_tokens(1).await;
+        let mut answer = Reply::status(status);
+        if let Some(retry_after) = retry_after {
+            answer = answer.with_header("Retry-After", retry_after);
+        }
+        on_garbage(&api, answer);
+        for n in 0..40 {
+            let (token, peer) = (format!("made-up-{n}"), format!("198.51.100.{n}:1"));
+            let answer = call(&api, &token, &peer, None).await;
+            let told = (answer.status, answer.retry_after.as_deref());
+            let wait = retry_after.or(Some("5"));
+            assert_eq!(told, (503, wait), "{status} {n}");
+        }
+        assert_eq!(api.provider.count(INTROSPECT), 41);
+        let new = real_tokens(&api, 1).remove(0);
+        for token in [&tokens[0], &new] {
+            assert_eq!(api.call("/notes", token).await.status, 200, "{status}");
+        }
+        // Nor does a token that was active and has expired.
+        advance(&api, 300);
+        for _ in 0..10 {
+            assert_eq!(api.call("/notes", &tokens[0]).await.status, 503);
+        }
+        assert_eq!(api.provider.count(INTROSPECT), 53);
+        let new = real_tokens(&api, 1).remove(0);
+        assert_eq!(api.call("/notes", &new).await.status, 200, "{status}");
+    }
+}
+
+/// Nor does a stranger keep the breaker open when the outage is over.
+#[rocket::async_test]
+async fn a_stranger_keeps_no_breaker_open() {
+    for is_known in [true, false] {
+        let (api, tokens) = known_tokens(6).await;
+        api.provider.on_path(INTROSPECT, Reply::status(503));
+        for token in &tokens {
+            assert_eq!(api.call("/notes", token).await.status, 503);
+        }
+        assert_eq!(api.provider.count(INTROSPECT), 6 + 5);
+        api.provider.clear_path(INTROSPECT);
+        on_garbage(&api, Reply::status(500));
+        assert_eq!(api.call("/notes", &tokens[0]).await, busy());
+        advance(&api, 1);
+        for n in 0..20 {
+            let answer = api.call("/notes", &format!("made-up-{n}")).await;
+            assert_eq!(answer.status, 503);
+        }
+        assert_eq!(api.provider.count(INTROSPECT), 6 + 5 + 20);
+        let new = real_tokens(&api, 1).remove(0);
+        let token = if is_known { &tokens[0] } else { &new };
+        assert_eq!(api.call("/notes", token).await.status, 200, "{is_known}");
+        assert_eq!(api.call("/notes", &tokens[1]).await.status, 200);
+    }
 }
 
 /// What the provider asks for is done, for five minutes at most.
@@ -231,4 +326,28 @@ async fn userinfo_for_bearer_tokens_is_bounded_too() {
     let calls = tokens.iter().map(|token| api.call("/person", token));
     all_at_once(&api, "/userinfo", 60 - QUARTER, calls.collect()).await;
     assert_eq!(api.provider.count("/userinfo"), QUARTER);
+}
+
+/// Status 500 may be about this person: UserInfo is asked about others.
+#[rocket::async_test]
+async fn a_person_whom_userinfo_fails_on_takes_it_from_nobody() {
+    let api = Api::open().await;
+    let tokens = real_tokens(&api, 21);
+    api.provider.on_path("/userinfo", Reply::status(500));
+    for token in &tokens[..20] {
+        let answer = api.call("/person", token).await;
+        assert_eq!(
+            answer.body,
+            "the provider's UserInfo endpoint answered with status 500"
+        );
+    }
+    api.provider.clear_path("/userinfo");
+    let answer = api.call("/person", &tokens[20]).await;
+    assert_eq!(answer.body, "Alice Liddell");
+    // No answer is about nobody in particular.
+    api.provider.on_path("/userinfo", Reply::status(502));
+    for token in &tokens[..10] {
+        api.call("/person", token).await;
+    }
+    assert_eq!(api.provider.count("/userinfo"), 20 + 1 + 5);
 }

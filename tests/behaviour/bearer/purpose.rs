@@ -72,7 +72,8 @@ async fn id_token_for_another_client_that_is_the_audience() {
     assert_logged(
         &api,
         "the token is not an access token: it has \"at_hash\"",
-        "send the access token; where this issuer's identity tokens are meant, as those of a CI job or a \
+        "send the access token; where this issuer's access tokens look like its ID tokens, set \
+         `token_validation = \"introspection\"`; where its identity tokens are meant, as those of a CI job or a \
          workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id",
     );
     let access = bare(

@@ -6,7 +6,7 @@ use rocket::{
     local::asynchronous::Client,
     serde::json::{Value, json},
 };
-use rocket_openidconnect::{Clock, internals::SessionCookies};
+use rocket_openidconnect::{__private::SessionCookies, Clock};
 
 use super::app::{Answer, Api, METADATA, refused, rocket};
 use crate::{

@@ -261,10 +261,13 @@ impl State {
             redirect_uri: redirect,
         };
         grants.codes.insert(code.clone(), record);
+        // RFC 9207 §2: the issuer of its metadata.
+        let metadata = lock(&self.metadata);
+        let issuer = metadata.get("issuer").and_then(Value::as_str);
         let params = [
             ("code", &*code),
             ("state", one("state")?),
-            ("iss", &self.issuer),
+            ("iss", issuer.unwrap_or(&self.issuer)),
         ];
         Ok(Callback::new(redirect_uri, &params))
     }

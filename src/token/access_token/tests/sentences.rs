@@ -5,7 +5,7 @@ use super::*;
 /// What an error says to whom.
 #[track_caller]
 fn says(
-    error: impl Into<BearerTokenError>,
+    error: impl Into<AccessTokenError>,
     logged: &str,
     description: &'static str,
     remedy: &'static str,
@@ -35,7 +35,7 @@ const STANDARD: &str = "have the provider send the claim as its standard require
 #[test]
 fn of_what_is_no_jwt() {
     says(
-        BearerTokenError::TooLong {
+        AccessTokenError::TooLong {
             max: 16384,
             actual: 16385,
         },
@@ -90,13 +90,13 @@ fn of_what_is_no_jwt() {
         REPORT,
     );
     says(
-        BearerTokenError::Opaque,
+        AccessTokenError::Opaque,
         "the token is not a JWT, and opaque tokens are not accepted",
         "the token is not a JWT",
         "have the provider issue JWT access tokens for this API, or give it an introspection endpoint and set `client_id`; see `token_validation`",
     );
     says(
-        BearerTokenError::Introspection(json),
+        AccessTokenError::Introspection(json),
         "the introspection reply cannot be read: not valid JSON: parsing failed at line 1, column 2",
         "the token is not active",
         "report this to the provider: what it sent is not a well-formed JSON object",
@@ -211,7 +211,7 @@ fn of_a_claim() {
         "set `issuer` to exactly what the provider's metadata calls `issuer`, with or without a trailing slash",
     );
     says(
-        BearerTokenError::UnknownIssuer {
+        AccessTokenError::UnknownIssuer {
             expected: vec![text("https://a.example")],
             actual: text("https://b.example"),
         },
@@ -220,7 +220,7 @@ fn of_a_claim() {
         "if tokens of that issuer are to be accepted, add it to the table `issuers`",
     );
     says(
-        BearerTokenError::Audience {
+        AccessTokenError::Audience {
             expected: vec![text("api")],
             actual: vec![text("other")],
         },
@@ -229,7 +229,7 @@ fn of_a_claim() {
         "ask the provider for a token for this API, or set `audience` to what it puts into `aud`",
     );
     says(
-        BearerTokenError::Nobody,
+        AccessTokenError::Nobody,
         "the token has neither \"sub\" nor \"client_id\"",
         "the token does not say whose it is",
         "have the provider put `sub` or `client_id` into its access tokens; lightweight tokens lack them",
@@ -239,7 +239,7 @@ fn of_a_claim() {
 #[test]
 fn of_another_use() {
     says(
-        BearerTokenError::TokenType {
+        AccessTokenError::TokenType {
             expected: "\"at+jwt\"",
             actual: Some(text("JWT")),
         },
@@ -248,7 +248,7 @@ fn of_another_use() {
         "send an access token; if the provider does not name its type, set `require_at_jwt = false`",
     );
     says(
-        BearerTokenError::TokenType {
+        AccessTokenError::TokenType {
             expected: "\"at+jwt\"",
             actual: None,
         },
@@ -257,15 +257,15 @@ fn of_another_use() {
         "send an access token; if the provider does not name its type, set `require_at_jwt = false`",
     );
     says(
-        BearerTokenError::AnotherUse {
+        AccessTokenError::AnotherUse {
             reason: text("it has \"events\""),
         },
         "the token is not an access token: it has \"events\"",
         "the token is not an access token",
-        "send the access token; where this issuer's identity tokens are meant, as those of a CI job or a workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id",
+        "send the access token; where this issuer's access tokens look like its ID tokens, set `token_validation = \"introspection\"`; where its identity tokens are meant, as those of a CI job or a workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id",
     );
     says(
-        BearerTokenError::UnknownUse {
+        AccessTokenError::UnknownUse {
             setting: text("oidc.issuers.ci.accepts"),
             accepts: Accepts::AccessTokens,
         },
@@ -274,13 +274,13 @@ fn of_another_use() {
         "have the provider add a scope, or the type `at+jwt`; or set `accepts` of this issuer: to `identity_tokens` where its identity tokens are meant, as those of a CI job or a workload, or to `untyped_tokens` where its access tokens look so",
     );
     says(
-        BearerTokenError::UnknownUseForClient,
+        AccessTokenError::UnknownUseForClient,
         "the token does not show that it is an access token, and its audience is the client id, as that of an ID token",
         "the token does not show that it is an access token",
         "set `audience` to an identifier of this API that is not the client id, and have the provider put it into `aud`",
     );
     says(
-        BearerTokenError::NoAudience {
+        AccessTokenError::NoAudience {
             expected: vec![text("api")],
         },
         "the introspection reply has no \"aud\", expected one of [\"api\"]",
@@ -288,19 +288,19 @@ fn of_another_use() {
         "have the provider name this API in the `aud` of its introspection replies; where every token that it calls active may be used here, set `insecure_introspection_without_audience = true`",
     );
     says(
-        BearerTokenError::Bound,
+        AccessTokenError::Bound,
         "the token is bound to a key by \"cnf\", which is not proved here",
         "tokens that are bound to a key are not accepted",
         "have the provider issue bearer tokens for this API",
     );
     says(
-        BearerTokenError::Inactive,
+        AccessTokenError::Inactive,
         "the provider says that the token is not active",
         "the token is not active",
         "nothing: the caller needs a new token",
     );
     says(
-        BearerTokenError::Disabled,
+        AccessTokenError::Disabled,
         "a token cannot be checked while OpenID Connect is disabled",
         "tokens are not accepted at the moment",
         "set `enabled = true`, or send no token",

@@ -1,0 +1,98 @@
+//! `rocket-oidc`, the command-line tool: registers an app at a provider, finds out what keeps it from
+//! signing anybody in, and says what a guard makes of a token. No part of the public API.
+
+mod app;
+mod doctor;
+mod register;
+mod report;
+mod terminal;
+mod token;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use self::terminal::Terminal;
+
+/// OpenID Connect for Rocket, at the command line.
+#[derive(Debug, Parser)]
+#[command(name = "rocket-oidc", version, max_term_width = 100)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Register(register::Arguments),
+    Doctor(doctor::Arguments),
+    Token(token::Arguments),
+}
+
+/// Why a command did not do what it was asked for: cause and remedy.
+#[derive(Debug)]
+struct Failure {
+    cause: String,
+    remedy: String,
+}
+
+impl Failure {
+    fn new(cause: impl Into<String>, remedy: impl Into<String>) -> Failure {
+        Failure {
+            cause: cause.into(),
+            remedy: remedy.into(),
+        }
+    }
+}
+
+impl From<crate::settings::SettingsError> for Failure {
+    fn from(error: crate::settings::SettingsError) -> Failure {
+        Failure::new(error.to_string(), error.remedy())
+    }
+}
+
+impl From<crate::provider::ProviderError> for Failure {
+    fn from(error: crate::provider::ProviderError) -> Failure {
+        Failure::new(error.to_string(), error.remedy())
+    }
+}
+
+/// Runs the tool with the arguments of this process. The exit code is 0 when all is well, 1 when it is
+/// not, and 2 when the arguments make no sense.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let terminal = Terminal::new();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let outcome = match runtime {
+        Ok(runtime) => runtime.block_on(arguments.command.run(&terminal)),
+        Err(error) => Err(Failure::new(error.to_string(), "try again")),
+    };
+    outcome.unwrap_or_else(|failure| {
+        terminal.fail(&failure.cause, &failure.remedy);
+        ExitCode::FAILURE
+    })
+}
+
+impl Command {
+    async fn run(self, terminal: &Terminal) -> Result<ExitCode, Failure> {
+        match self {
+            Command::Register(arguments) => arguments.run(terminal).await,
+            Command::Doctor(arguments) => arguments.run(terminal).await,
+            Command::Token(arguments) => arguments.run(terminal).await,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,189 @@
+//! `rocket-oidc doctor`: what keeps an app from signing anybody in, from its settings to the provider's
+//! answers. A file for each group of checks.
+
+mod app_side;
+mod clock;
+mod configuration;
+mod endpoints;
+mod key_set;
+mod metadata;
+mod reach;
+mod registration;
+
+use std::{process::ExitCode, sync::Arc};
+
+use time::OffsetDateTime;
+
+use self::configuration::Configuration;
+use super::{Failure, app::App, report::Report, terminal::Terminal};
+use crate::{
+    clock::Clock,
+    cookies::Cookies,
+    fairing::start_dev_provider,
+    keys::{KeyRing, SecretKey},
+    provider::Provider,
+    settings::{Mode, Registration, Settings, Site},
+};
+
+/// Find out what keeps the app from signing anybody in
+///
+/// Reads the settings as the app does, from Rocket.toml and the environment of this directory, and asks
+/// the provider. Nobody signs in, and nothing is changed there: a code, a token and an authorization
+/// request are tried that nobody issued. What an app sets in its code (`Oidc::custom`,
+/// `Oidc::session_store`) is not seen.
+#[derive(Debug, clap::Args)]
+pub(super) struct Arguments {
+    /// Rocket's profile, such as release [default: ROCKET_PROFILE, else debug]
+    #[arg(long)]
+    profile: Option<String>,
+    /// Write the report as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Arguments {
+    pub(super) async fn run(self, terminal: &Terminal) -> Result<ExitCode, Failure> {
+        let mut doctor = Doctor {
+            report: Report::default(),
+            terminal: *terminal,
+        };
+        doctor.examine(self.profile.as_deref()).await;
+        Ok(doctor.report.write(terminal, self.json))
+    }
+}
+
+/// What all checks write to.
+struct Doctor {
+    report: Report,
+    terminal: Terminal,
+}
+
+impl Doctor {
+    async fn examine(&mut self, profile: Option<&str>) {
+        let Some(Configuration { mut app, key }) = self.read(App::figment(profile)) else {
+            return self.report.not_checked(&["the provider", "the app"]);
+        };
+
+        // Another port than the app's, which may run.
+        if let Some(dev_provider) = &mut app.settings.dev_provider {
+            dev_provider.port = 0;
+        }
+        let started =
+            start_dev_provider(&mut app.settings, &app.rocket_config, &Clock::default()).await;
+        // It is a Rocket, whose log is no part of a report.
+        tracing::log::set_max_level(tracing::log::LevelFilter::Off);
+        let _dev_provider = match started {
+            Ok(started) => started,
+            Err(error) => {
+                let (cause, remedy) = (error.to_string(), error.remedy());
+                return self.report.failure("development provider", cause, remedy);
+            }
+        };
+        let mode = match app.settings.mode(&app.rocket_config) {
+            Ok(mode) => mode,
+            Err(error) => {
+                self.report
+                    .failure("settings", error.to_string(), error.remedy());
+                return self.report.not_checked(&["the provider", "the app"]);
+            }
+        };
+        self.insecure_settings(&app.settings);
+
+        let settings = Arc::new(app.settings);
+        if !matches!(mode, Mode::Disabled { .. }) {
+            self.proxies();
+        }
+        match mode {
+            Mode::Disabled { .. } => {}
+            Mode::ResourceServerOnly(registration) => {
+                self.provider(registration, None, &settings).await;
+                self.further_issuers(&settings).await;
+            }
+            Mode::RelyingParty { registration, site } => {
+                let previous = settings.previous_secret_keys.iter();
+                let previous = previous.filter_map(|key| SecretKey::parse(key.expose()).ok());
+                let previous: Vec<_> = previous.collect();
+                let (issuer, client_id) = (&registration.issuer, &registration.client_id);
+                let keys = KeyRing::new(&key, &previous, issuer, client_id);
+                let cookies = Cookies::new(keys, site.secure);
+                self.session(&settings, &site, &cookies, issuer, app.rocket_config.debug)
+                    .await;
+                self.callback(&site);
+                self.provider(registration, Some(&site), &settings).await;
+                self.further_issuers(&settings).await;
+            }
+        }
+    }
+
+    /// The provider, and what it knows about the app.
+    async fn provider(
+        &mut self,
+        registration: Registration,
+        site: Option<&Site>,
+        settings: &Arc<Settings>,
+    ) {
+        let redirect_uri = site.map(|site| site.redirect_uri.clone());
+        let provider = match Provider::new(registration, redirect_uri, settings.clone()) {
+            Ok(provider) => Arc::new(provider),
+            Err(error) => {
+                let (cause, remedy) = (error.to_string(), error.remedy());
+                return self.report.failure("HTTP client", cause, remedy);
+            }
+        };
+        let Some(found) = self.reach(&provider, "").await else {
+            let rest = ["keys", "clock", "registration", "endpoints", "scopes"];
+            return self.report.not_checked(&rest);
+        };
+        self.key_set(&provider, &found.metadata, "").await;
+        self.accepts(settings.accepts, &found.metadata, "");
+        if site.is_some() {
+            self.what_is_supported(&provider, &found);
+            self.redirect_uri(&provider, &found.metadata, now()).await;
+            self.scopes(&provider, &found.metadata);
+            self.user_info(&provider, &found.metadata).await;
+            self.end_session(&provider, &found.metadata).await;
+        }
+        if let Some(site) = site {
+            self.backchannel_logout(&provider, &found, site).await;
+            if !self
+                .client_authentication(&provider, &found.metadata, now())
+                .await
+            {
+                return self.report.not_checked(&["revocation", "introspection"]);
+            }
+            self.revocation(&provider, &found.metadata, now()).await;
+        }
+        self.introspection(&provider, &found.metadata, now()).await;
+        let base_url = site.map(|site| &site.base_url);
+        let base_url = base_url.or(settings.base_url.as_ref());
+        self.protected_resources(&provider, settings, base_url)
+            .await;
+    }
+
+    /// Issuers whose access tokens are accepted beside the provider's.
+    async fn further_issuers(&mut self, settings: &Arc<Settings>) {
+        for (name, other) in &settings.issuers {
+            let prefix = format!("issuers.{name} ");
+            let provider = match other.registration(name, settings) {
+                Ok(registration) => Provider::new(registration, None, settings.clone()),
+                Err(error) => {
+                    let check = format!("{prefix}settings");
+                    self.report
+                        .failure(&check, error.to_string(), error.remedy());
+                    continue;
+                }
+            };
+            let Ok(provider) = provider.map(Arc::new) else {
+                continue;
+            };
+            if let Some(found) = self.reach(&provider, &prefix).await {
+                self.key_set(&provider, &found.metadata, &prefix).await;
+                self.accepts(other.accepts, &found.metadata, &prefix);
+            }
+        }
+    }
+}
+
+fn now() -> OffsetDateTime {
+    OffsetDateTime::now_utc()
+}

@@ -1,0 +1,17 @@
+//! The messages that the browser carries between app and provider. No socket, clock or rocket here.
+
+mod authorization_request;
+mod authorization_response;
+mod logout_request;
+mod response_error;
+mod return_to;
+mod sign_in_attempt;
+
+pub(crate) use authorization_request::authorization_request;
+pub(crate) use authorization_response::AuthorizationResponse;
+pub(crate) use logout_request::{PENDING_LOGOUT, PendingLogout, logout_request};
+pub use response_error::ResponseError;
+pub(crate) use return_to::ReturnTo;
+pub(crate) use sign_in_attempt::{
+    AttemptId, AttemptSecrets, Browser, BrowserId, Details, SignInAttempt,
+};

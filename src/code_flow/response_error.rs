@@ -1,0 +1,179 @@
+//! Why an authorization response yields no code.
+
+use thiserror::Error;
+
+use crate::{
+    facts::Facts,
+    provider::{PUSH_REQUESTS, demands_pushed_request},
+};
+
+/// Why an authorization response yields no code.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum ResponseError {
+    /// 400: `state` is absent, or not one that this app made (RFC 6749 §10.12).
+    #[error("`state` is absent, or not one that this app made")]
+    StateMismatch,
+    /// 400: a parameter appears twice in the response (RFC 6749 §3.1).
+    #[error("`{name}` appears more than once in the response")]
+    RepeatedParameter {
+        /// The parameter.
+        name: String,
+    },
+    /// 400: the response should be a form, and what was posted is not one, or is too long.
+    #[error("what was posted is not a form with an authorization response")]
+    UnreadableForm,
+    /// 400: the response comes from another issuer (RFC 9207 §2.4).
+    #[error("the response's `iss` is `{actual}`, expected `{expected}`")]
+    IssMismatch {
+        /// The provider that was asked.
+        expected: String,
+        /// What the response says.
+        actual: String,
+    },
+    /// 400: the metadata announces `iss` in the response, and it is absent (RFC 9207 §2.4).
+    #[error("the response has no `iss`, which the provider's metadata announces")]
+    IssMissing,
+    /// 400, 502 or 503: the provider answered with an error (OpenID Connect Core 1.0 §3.1.2.6).
+    #[error("the provider answered `{error}`: {description}")]
+    Provider {
+        /// The error code, such as `access_denied`.
+        error: String,
+        /// The provider's own words.
+        description: String,
+    },
+    /// 400: an error, in a response that belongs to no attempt: the provider's, where it leaves out `state`, or anybody's.
+    #[error(
+        "`state` is absent, or not one that this app made; the response, which anybody can make, says `{error}`: {description}"
+    )]
+    Unproved {
+        /// The error code, such as `access_denied`.
+        error: String,
+        /// The words that came with it.
+        description: String,
+    },
+    /// 400: neither a code nor an error.
+    #[error("the response has no `code`")]
+    CodeMissing,
+}
+
+impl ResponseError {
+    /// The reason code, as the manual lists them.
+    pub fn reason(&self) -> &'static str {
+        self.facts().reason
+    }
+
+    /// The HTTP status of the error page.
+    pub fn status(&self) -> u16 {
+        self.facts().status
+    }
+
+    /// What to do about it: the operator, mostly.
+    pub fn remedy(&self) -> String {
+        self.facts().remedy.into_owned()
+    }
+
+    pub(crate) fn facts(&self) -> Facts {
+        match self {
+            ResponseError::StateMismatch => Facts::new(
+                "state_mismatch",
+                400,
+                "sign in again; if it happens often, check that all nodes have the same `secret_key`; else somebody sends people forged responses",
+            ),
+            ResponseError::RepeatedParameter { .. } => Facts::new(
+                "repeated_parameter",
+                400,
+                "sign in again; if it happens often, somebody sends people forged responses",
+            ),
+            ResponseError::UnreadableForm => Facts::new(
+                "unreadable_form",
+                400,
+                "check that the provider sends its response as `oidc.response_mode` says",
+            ),
+            ResponseError::IssMismatch { .. } => Facts::new(
+                "response_iss_mismatch",
+                400,
+                "check that `oidc.issuer` is the provider that answers",
+            ),
+            ResponseError::IssMissing => Facts::new(
+                "response_iss_missing",
+                400,
+                "check that `oidc.issuer` is the provider that answers",
+            ),
+            ResponseError::Provider { error, description } => {
+                let (reason, status) = match error.as_str() {
+                    "access_denied" => ("access_denied", 400),
+                    "temporarily_unavailable" => ("authorization_error", 503),
+                    "server_error" => ("authorization_error", 502),
+                    _ => ("authorization_error", 400),
+                };
+                let remedy = match error.as_str() {
+                    _ if demands_pushed_request(description) => PUSH_REQUESTS,
+                    "access_denied" => "nothing: the person or the provider said no",
+                    "invalid_scope" => "ask in `oidc.scopes` for what the provider gives",
+                    "unauthorized_client" | "invalid_request" => {
+                        "compare the client's registration at the provider with these settings"
+                    }
+                    _ => "look into the provider's log",
+                };
+                Facts::new(reason, status, remedy)
+            }
+            ResponseError::Unproved { error, .. } if error == "access_denied" => Facts::new(
+                "unproved_response",
+                400,
+                "nothing, if the person said no; else check that all nodes have the same `secret_key`, or somebody sends people forged responses",
+            ),
+            ResponseError::Unproved { .. } => Facts::new(
+                "unproved_response",
+                400,
+                "if people see it right after they were sent to the provider, it leaves out `state`, and the words are its own: do what they say; else check that all nodes have the same `secret_key`, or somebody sends people forged responses",
+            ),
+            ResponseError::CodeMissing => Facts::new(
+                "code_missing",
+                400,
+                "check that the provider's client allows the code flow with `openid`",
+            ),
+        }
+    }
+
+    /// Whether the person or the provider said no, as far as the response can be believed.
+    pub(crate) fn is_denial(&self) -> bool {
+        match self {
+            ResponseError::Provider { error, .. } | ResponseError::Unproved { error, .. } => {
+                error == "access_denied"
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether another attempt would be the same request of the same client, and fail again.
+    pub(crate) fn is_client_rejected(&self) -> bool {
+        matches!(self, ResponseError::Provider { error, .. }
+            if matches!(error.as_str(), "invalid_request" | "invalid_scope" | "unauthorized_client"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_whose_requests_must_be_pushed() {
+        let remedy = |description: &str| {
+            let error = ResponseError::Provider {
+                error: "invalid_request".to_owned(),
+                description: description.to_owned(),
+            };
+            error.remedy()
+        };
+        assert_eq!(
+            remedy("Pushed Authorization Request is only allowed."),
+            "set `oidc.pushed_authorization_requests = true`: the provider accepts this client's requests only when \
+             they are pushed"
+        );
+        assert_eq!(
+            remedy("Missing parameter: nonce"),
+            "compare the client's registration at the provider with these settings"
+        );
+    }
+}

@@ -1,0 +1,102 @@
+//! Why the app does not start: for the operator.
+
+use thiserror::Error;
+
+#[cfg(feature = "dev-provider")]
+use crate::dev_provider::DevProviderError;
+#[cfg(feature = "testing")]
+use crate::testing::TakeOverError;
+use crate::{
+    provider::ProviderError, resource_server::NotConfigured, session::store::StoreError,
+    settings::SettingsError,
+};
+
+/// Why the app does not start. For the operator.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LaunchError {
+    /// A setting is wrong or missing.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The provider answers, and its answer is not usable.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// Rocket's `secret_key` cannot be read.
+    #[error("`secret_key` is not a key: {cause}")]
+    SecretKey {
+        /// Figment's word on it, without the value.
+        cause: String,
+    },
+    /// Rocket's `secret_key` is not there, outside of the debug profile.
+    #[error(
+        "`secret_key` is missing: outside of the debug profile Rocket does not launch without one"
+    )]
+    NoSecretKey,
+    /// The function given to [`Oidc::try_custom`](crate::Oidc::try_custom) failed.
+    #[error("the app's own settings function failed: {cause}")]
+    Custom {
+        /// Its error.
+        cause: String,
+    },
+    /// The session store cannot be used as the settings say. One that is only down does not abort.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The development provider did not start.
+    #[error("the development provider did not start: {cause}")]
+    DevProvider {
+        /// Why.
+        cause: String,
+        /// What to do.
+        remedy: String,
+    },
+}
+
+impl LaunchError {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        match self {
+            LaunchError::Settings(error) => error.remedy().to_string(),
+            LaunchError::Provider(error) => error.remedy().to_owned(),
+            LaunchError::SecretKey { .. } => {
+                "set `secret_key` to what `openssl rand -base64 32` prints".to_owned()
+            }
+            LaunchError::NoSecretKey => {
+                "set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints".to_owned()
+            }
+            LaunchError::Custom { .. } => {
+                "mend the function given to `Oidc::try_custom`".to_owned()
+            }
+            LaunchError::Store(error) => error.remedy().to_owned(),
+            LaunchError::DevProvider { remedy, .. } => remedy.clone(),
+        }
+    }
+}
+
+impl From<NotConfigured> for LaunchError {
+    fn from(error: NotConfigured) -> LaunchError {
+        match error {
+            NotConfigured::Settings(error) => error.into(),
+            NotConfigured::Provider(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(feature = "dev-provider")]
+impl From<DevProviderError> for LaunchError {
+    fn from(error: DevProviderError) -> LaunchError {
+        LaunchError::DevProvider {
+            cause: error.to_string(),
+            remedy: error.remedy().to_owned(),
+        }
+    }
+}
+
+#[cfg(feature = "testing")]
+impl From<TakeOverError> for LaunchError {
+    fn from(error: TakeOverError) -> LaunchError {
+        match error {
+            TakeOverError::Settings(error) => error.into(),
+            TakeOverError::Provider(error) => error.into(),
+        }
+    }
+}

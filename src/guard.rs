@@ -1,0 +1,193 @@
+//! Guards: what an app declares in its route signatures.
+
+mod authorized;
+mod bearer;
+mod caller;
+mod logged_in;
+mod optional_user;
+mod relying_party;
+
+use std::{sync::Arc, time::Duration};
+
+use rocket::{Request, serde::DeserializeOwned};
+
+pub use authorized::{Authorized, AuthorizedError, Policy};
+pub use bearer::Bearer;
+pub use caller::{Caller, CallerError};
+pub use logged_in::{LoggedIn, LoggedInError};
+pub use optional_user::OptionalUser;
+
+use crate::{
+    clock::Clock,
+    observing,
+    relying_party::{Freshness, RelyingParty, SessionHandle, Source, User},
+    request::RequestState,
+    resource_server::ResourceServer,
+    session::{CurrentSession, Session, SignedOut},
+    token::{Claims, TESTING_ISSUER},
+};
+
+/// The kind of the cookie that says that the testing profile was signed out.
+pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";
+
+/// The session of a request, read once whatever the number of guards.
+pub(crate) async fn current_session<'r>(
+    request: &'r Request<'_>,
+) -> &'r Result<Arc<CurrentSession>, SignedOut> {
+    let session = &RequestState::of(request).session;
+    if let Some(session) = session.get() {
+        return session;
+    }
+    let found = match request.rocket().state::<RelyingParty>() {
+        Some(rp) => read_session(request, rp).await.map(Arc::new),
+        // The app's own guard asks: one in a route's signature aborts the launch.
+        None => {
+            tracing::error!(
+                "a guard asks who is signed in, and the fairing `Oidc` is not attached or `oidc.resource_server_only` is set"
+            );
+            tracing::info!(
+                "add `.attach(rocket_openidconnect::Oidc::fairing())`, or remove the setting"
+            );
+            Err(SignedOut::NoSession)
+        }
+    };
+    session.get_or_init(|| found)
+}
+
+async fn read_session(
+    request: &Request<'_>,
+    rp: &RelyingParty,
+) -> Result<CurrentSession, SignedOut> {
+    let (jar, now) = (request.cookies(), rp.clock.now());
+    let provider = match &rp.source {
+        Source::Provider(provider) => provider,
+        Source::TestingProfile(profile) => {
+            let marker = rp.cookies.named(TESTING_SIGNED_OUT, "/");
+            let is_signed_out = marker.read(jar).is_some();
+            return match profile.as_ref().filter(|_| !is_signed_out) {
+                Some(claims) => Ok(testing_session(claims, now)),
+                None => Err(SignedOut::Disabled),
+            };
+        }
+    };
+
+    let mut ended = vec![];
+    let found = rp.sessions.find(jar, now, &mut ended).await;
+    if !ended.is_empty() {
+        rp.events.sessions_changed(Some(request), ended).await;
+    }
+    let found = found.inspect_err(|reason| {
+        if *reason != SignedOut::NoSession {
+            observing::session_rejected(reason.reason(), reason);
+        }
+    })?;
+    rp.learn_algorithm(provider, &found.session);
+    let state = RequestState::of(request);
+    // A guard that a later fairing asks for cannot change an answer that is made.
+    if state.is_ending.get().is_some() || state.answer.is_sent() {
+        return Ok(found.session);
+    }
+    if found.is_newer {
+        state.answer.set(&found.session);
+    }
+    match rp.keep_fresh(provider, found.session, now).await {
+        Freshness::Fresh(mut session) => {
+            // During a forced refresh it would race with the answer that brings the newer cookie.
+            if rp.sessions.is_touch_due(&session, now)
+                && !rp.refreshes.is_under_way(session.name())
+                && rp.sessions.touch(&mut session, now).await
+            {
+                state.answer.set(&session);
+            }
+            Ok(session)
+        }
+        Freshness::Renewed(session) => {
+            state.answer.set(&session);
+            Ok(session)
+        }
+        Freshness::Stale {
+            mut session,
+            is_renewed,
+            overdue,
+        } => {
+            // It counts as use: an outage ends no session.
+            if rp.sessions.touch(&mut session, now).await || is_renewed {
+                state.answer.set(&session);
+            }
+            let Some(retry_after) = overdue else {
+                return Ok(session);
+            };
+            let retry_after = Duration::from_secs(retry_after.unsigned_abs());
+            let _ = state.retry_after.set(retry_after);
+            let reason = SignedOut::RefreshUnavailable;
+            observing::session_rejected(reason.reason(), &reason);
+            Err(reason)
+        }
+        Freshness::SignedOut { session, reason } => {
+            state.answer.not_refreshed(&session, reason);
+            Err(reason)
+        }
+    }
+}
+
+/// The session of the testing profile, which lives nowhere.
+fn testing_session(claims: &Claims, now: time::OffsetDateTime) -> CurrentSession {
+    let issuer = claims
+        .get::<String>("iss")
+        .unwrap_or_else(|| TESTING_ISSUER.to_owned());
+    CurrentSession::nowhere(Session::new(&issuer, claims.clone(), now))
+}
+
+/// The signed-in person with the app's claims type.
+pub(crate) async fn current_user<C: DeserializeOwned + 'static>(
+    request: &Request<'_>,
+) -> Result<User<C>, LoggedInError> {
+    let session = match current_session(request).await {
+        Ok(session) => session.clone(),
+        Err(reason) => return Err(LoggedInError::SignedOut(*reason)),
+    };
+    let rp = request.rocket().state::<RelyingParty>();
+    let now = rp
+        .map(|rp| rp.clock.now())
+        .unwrap_or_else(|| Clock::default().now());
+
+    let handle = request
+        .rocket()
+        .state::<Arc<RelyingParty>>()
+        .map(|rp| SessionHandle {
+            rp: rp.clone(),
+            answer: RequestState::of(request).answer.clone(),
+        });
+    User::new(session, handle, now).map_err(|error| {
+        tracing::error!(
+            "the claims of a signed-in person are no `{}`: {error}",
+            std::any::type_name::<C>()
+        );
+        tracing::info!("make the claim optional in that type, or have the provider send it");
+        LoggedInError::Claims {
+            expected: std::any::type_name::<C>(),
+        }
+    })
+}
+
+/// Aborts the launch of an app that uses a guard without the fairing.
+pub(crate) fn is_fairing_missing<G>(rocket: &rocket::Rocket<rocket::Ignite>) -> bool {
+    if rocket.state::<RelyingParty>().is_some() {
+        return false;
+    }
+    if rocket.state::<ResourceServer>().is_none() {
+        return tell_missing_fairing::<G>();
+    }
+    let guard = std::any::type_name::<G>();
+    tracing::error!("`{guard}` is used in a route, and `oidc.resource_server_only` is set");
+    tracing::info!("remove the setting, or use `Bearer` in that route");
+    true
+}
+
+/// Says that a guard is used without the fairing.
+pub(crate) fn tell_missing_fairing<G>() -> bool {
+    let guard = std::any::type_name::<G>();
+    tracing::error!("`{guard}` is used in a route, and the fairing `Oidc` is not attached");
+    tracing::info!("add `.attach(rocket_openidconnect::Oidc::fairing())`");
+    true
+}

@@ -1,0 +1,442 @@
+//! The OpenID provider as we reach it: the only code that opens sockets, one file per endpoint.
+
+mod address_policy;
+mod back_off;
+mod breaker;
+mod call_limits;
+mod client_authentication;
+#[cfg(feature = "cli")]
+mod diagnosis;
+mod error;
+pub(crate) mod http_client;
+mod introspection_endpoint;
+mod key_cache;
+mod metadata;
+mod pushed_authorization_endpoint;
+mod refresh_error;
+#[cfg(feature = "cli")]
+mod registration_endpoint;
+mod revocation_endpoint;
+mod token_endpoint;
+mod tolerance;
+mod userinfo_endpoint;
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwapOption;
+use openidconnect::{HttpResponse, http::header::CONTENT_TYPE};
+use time::OffsetDateTime;
+use tokio::sync::Mutex;
+use url::Url;
+
+#[cfg(feature = "cli")]
+pub(crate) use client_authentication::default_authentication_method;
+pub use error::{Endpoint, ProviderError};
+pub(crate) use introspection_endpoint::IntrospectionEndpoint;
+pub(crate) use key_cache::KeyPurpose;
+pub(crate) use metadata::Metadata;
+pub(crate) use pushed_authorization_endpoint::{PUSH_REQUESTS, demands_pushed_request};
+pub(crate) use refresh_error::RefreshVerdict;
+#[cfg(feature = "cli")]
+pub(crate) use registration_endpoint::RegisteredClient;
+pub(crate) use revocation_endpoint::TokenTypeHint;
+pub(crate) use token_endpoint::{SignInClient, Tokens};
+#[cfg(feature = "cli")]
+pub(crate) use tolerance::strings;
+pub(crate) use userinfo_endpoint::{RequestedBy, UserInfoRequestError};
+
+use self::{
+    address_policy::AddressPolicy,
+    back_off::{BackOff, Turnstile, unavailable},
+    call_limits::CallLimits,
+    http_client::HttpClient,
+    key_cache::{KeyCache, Look},
+};
+use crate::{
+    settings::{MetadataSource, Registration, Settings},
+    token::{KeySet, SigningAlgorithm, StaleKeys},
+};
+
+/// For `internals`.
+#[cfg(feature = "__internals")]
+pub(crate) fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
+    let addresses = AddressPolicy::of_issuer(issuer);
+    [metadata::Need::SignIn, metadata::Need::Keys]
+        .into_iter()
+        .any(|need| metadata::accept(body, issuer, need, &addresses).is_ok())
+}
+
+/// For `internals`.
+#[cfg(feature = "__internals")]
+pub(crate) fn read_token_reply(body: &[u8]) -> Option<String> {
+    use crate::token::Document;
+
+    let body = match Document::parse(body) {
+        Ok(reply) => http_client::token_reply(Endpoint::Token, reply).ok()?,
+        Err(_) => body.to_vec(),
+    };
+    let reply: token_endpoint::TokenReply = serde_json::from_slice(&body).ok()?;
+    let tokens = reply.into_tokens().ok()?;
+    Some(tokens.access_token.expose().to_owned())
+}
+
+/// How long metadata serves before it is read again, off the path of a request.
+const METADATA_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long nobody else looks for newer metadata after somebody did.
+const METADATA_PAUSE: Duration = Duration::from_secs(60);
+
+/// One provider, with the client that is registered there.
+#[derive(Debug)]
+pub(crate) struct Provider {
+    pub(crate) registration: Registration,
+    pub(crate) settings: Arc<Settings>,
+    redirect_uri: Option<Url>,
+    addresses: AddressPolicy,
+    http: HttpClient,
+    limits: CallLimits,
+    discovered: ArcSwapOption<Discovered>,
+    /// Who reads metadata that is due, beside the requests.
+    due: Turnstile,
+    /// Held while the metadata is read.
+    attempts: Mutex<BackOff>,
+    keys: Arc<KeyCache>,
+    /// What the ID token that was accepted last is signed with.
+    last_algorithm: ArcSwapOption<SigningAlgorithm>,
+}
+
+#[derive(Debug)]
+struct Discovered {
+    metadata: Arc<Metadata>,
+    at: OffsetDateTime,
+}
+
+impl Provider {
+    /// A provider that nothing is known about yet but its registration. Without a redirect URI nobody
+    /// is sent there.
+    pub(crate) fn new(
+        registration: Registration,
+        redirect_uri: Option<Url>,
+        settings: Arc<Settings>,
+    ) -> Result<Provider, ProviderError> {
+        let http = HttpClient::new(&settings.http, settings.insecure_hosts())?;
+        Ok(Provider {
+            keys: Arc::new(KeyCache::new(http.clone())),
+            addresses: AddressPolicy::new(&registration, settings.insecure_hosts()),
+            limits: CallLimits::new(settings.http.timeout),
+            http,
+            registration,
+            settings,
+            redirect_uri,
+            discovered: ArcSwapOption::empty(),
+            due: Turnstile::default(),
+            attempts: Mutex::default(),
+            last_algorithm: ArcSwapOption::empty(),
+        })
+    }
+
+    /// The metadata, as last read. Reads it when it never was, unless the last attempt failed too
+    /// short ago: 1 s at first, doubled each time, a minute at most.
+    pub(crate) async fn metadata(
+        self: &Arc<Self>,
+        now: OffsetDateTime,
+    ) -> Result<Arc<Metadata>, ProviderError> {
+        if let Some(discovered) = &*self.discovered.load() {
+            let is_due = now >= discovered.at + METADATA_LIFE || self.http.has_moved();
+            if is_due && self.due.passes(now, METADATA_PAUSE) {
+                let (provider, known) = (self.clone(), discovered.metadata.clone());
+                tokio::spawn(async move {
+                    let mut attempts = provider.attempts.lock().await;
+                    if provider.newer_than(&known).is_some() {
+                        return;
+                    }
+                    if let Err(error) = provider.discover(&mut attempts, now).await {
+                        let reason = error.reason();
+                        tracing::warn!(reason, "{error}; the metadata read before serves on");
+                    }
+                });
+            }
+            return Ok(discovered.metadata.clone());
+        }
+        // Boxed, as all that a request seldom does: what is not done should not be carried about.
+        Box::pin(self.first_metadata(now)).await
+    }
+
+    /// Waits for metadata while there is none.
+    async fn first_metadata(&self, now: OffsetDateTime) -> Result<Arc<Metadata>, ProviderError> {
+        let mut attempts = self.attempts.lock().await;
+        if let Some(discovered) = &*self.discovered.load() {
+            return Ok(discovered.metadata.clone());
+        }
+        attempts.check(now)?;
+        self.discover(&mut attempts, now).await
+    }
+
+    /// The metadata, if it is not this one any more.
+    fn newer_than(&self, known: &Metadata) -> Option<Arc<Metadata>> {
+        let discovered = self.discovered.load_full()?;
+        let is_known = std::ptr::eq(&*discovered.metadata, known);
+        (!is_known).then(|| discovered.metadata.clone())
+    }
+
+    /// Looks addresses up again after one of `known` led to nothing, once in [`METADATA_PAUSE`]. `None` when nothing
+    /// newer is known.
+    async fn look_up_again(&self, known: &Metadata, now: OffsetDateTime) -> Option<Arc<Metadata>> {
+        let mut attempts = self.attempts.lock().await;
+        if let Some(newer) = self.newer_than(known) {
+            return Some(newer);
+        }
+        let is_discovered = matches!(self.registration.metadata, MetadataSource::Discovery { .. });
+        if !is_discovered || !self.due.passes(now, METADATA_PAUSE) {
+            return None;
+        }
+        tracing::info!(
+            "an address of the provider's metadata leads to nothing; the metadata is read again"
+        );
+        self.discover(&mut attempts, now).await.ok()
+    }
+
+    /// Reads the metadata (OpenID Connect Discovery 1.0 §4), one at a time.
+    async fn discover(
+        &self,
+        attempts: &mut BackOff,
+        now: OffsetDateTime,
+    ) -> Result<Arc<Metadata>, ProviderError> {
+        self.http.look_up_again();
+        match self.read_metadata().await {
+            Ok(metadata) => {
+                let metadata = Arc::new(metadata);
+                attempts.succeeded();
+                self.discovered.store(Some(Arc::new(Discovered {
+                    metadata: metadata.clone(),
+                    at: now,
+                })));
+                Ok(metadata)
+            }
+            Err(error) => {
+                let wait = attempts.failed(now, &error);
+                if !error.may_become_right() {
+                    return Err(error);
+                }
+                let (reason, wait_s) = (error.reason(), wait.as_secs());
+                tracing::warn!(reason, "{error}; the next attempt is due in {wait_s} s");
+                tracing::info!("{}", error.remedy());
+                Err(unavailable(wait, Some(&error)))
+            }
+        }
+    }
+
+    async fn read_metadata(&self) -> Result<Metadata, ProviderError> {
+        let url = match &self.registration.metadata {
+            MetadataSource::Discovery { url } => url,
+            MetadataSource::Given(endpoints) => {
+                return metadata::given(endpoints, &self.addresses);
+            }
+            MetadataSource::Keys { jwks_uri } => {
+                return metadata::of_keys(jwks_uri, &self.addresses);
+            }
+        };
+
+        let reply = self.read(Endpoint::Metadata, url).await?;
+        self.accept_metadata(&reply)
+    }
+
+    /// Judges the metadata.
+    pub(crate) fn accept_metadata(&self, reply: &HttpResponse) -> Result<Metadata, ProviderError> {
+        let (issuer, addresses) = (&self.registration.issuer, &self.addresses);
+        match &self.registration.metadata {
+            MetadataSource::Discovery { .. } => {}
+            MetadataSource::Given(endpoints) => return metadata::given(endpoints, addresses),
+            MetadataSource::Keys { jwks_uri } => return metadata::of_keys(jwks_uri, addresses),
+        }
+        let body = reply.body();
+        let metadata = metadata::accept(body, issuer, self.need(), addresses);
+        metadata.map_err(|error| match error {
+            error if metadata::is_metadata(body) => error,
+            _ if is_web_page(reply) => ProviderError::NotMetadata {
+                cause: "it is a web page".to_owned(),
+            },
+            ProviderError::Malformed { cause, .. } => ProviderError::NotMetadata { cause },
+            _ => ProviderError::NotMetadata {
+                cause: "it has no `issuer`".to_owned(),
+            },
+        })
+    }
+
+    /// Nobody is sent there without an address to come back to.
+    fn need(&self) -> metadata::Need {
+        match self.redirect_uri {
+            Some(_) => metadata::Need::SignIn,
+            None => metadata::Need::Keys,
+        }
+    }
+
+    /// Reads a document.
+    async fn read(&self, endpoint: Endpoint, url: &Url) -> Result<HttpResponse, ProviderError> {
+        let reply = self.http.get(endpoint, url).await?;
+        match reply.status().as_u16() {
+            200 => Ok(reply),
+            _ => Err(ProviderError::of_status(endpoint, &reply)),
+        }
+    }
+
+    /// The keys that tokens are verified with.
+    pub(crate) async fn keys(
+        &self,
+        metadata: &Metadata,
+        now: OffsetDateTime,
+    ) -> Result<Arc<KeySet>, ProviderError> {
+        self.keys_for(metadata, KeyPurpose::ProviderReply, now)
+            .await
+    }
+
+    /// Makes sure that there are keys to verify an ID token with, before anybody is sent to the provider: a code would
+    /// be spent in vain. Anybody can ask for that, and what anybody asks for does not delay a callback.
+    pub(crate) async fn keys_before_sign_in(
+        &self,
+        metadata: &Metadata,
+        now: OffsetDateTime,
+    ) -> Result<(), ProviderError> {
+        self.keys_for(metadata, KeyPurpose::AnyRequest(None), now)
+            .await
+            .map(drop)
+    }
+
+    async fn keys_for(
+        &self,
+        metadata: &Metadata,
+        purpose: KeyPurpose,
+        now: OffsetDateTime,
+    ) -> Result<Arc<KeySet>, ProviderError> {
+        match self.keys.keys(metadata.jwks_uri(), purpose, now).await {
+            Err(error) if error.may_have_moved() => {
+                match Box::pin(self.look_up_again(metadata, now)).await {
+                    Some(newer) if newer.jwks_uri() != metadata.jwks_uri() => {
+                        self.keys.keys(newer.jwks_uri(), purpose, now).await
+                    }
+                    _ => Err(error),
+                }
+            }
+            keys => keys,
+        }
+    }
+
+    /// The keys as they were last read, if they were.
+    pub(crate) fn fetched_keys(&self) -> Option<key_cache::FetchedKeys> {
+        self.keys.fetched()
+    }
+
+    /// Runs a check that needs the provider's keys. When it names a key that they do not hold, they are fetched once
+    /// more, within the rate limit of the purpose, and the check runs again.
+    ///
+    /// # Errors
+    ///
+    /// When the check cannot be decided now: there are no keys; or a reply of the provider names a key that the known
+    /// ones do not include, and whether the provider publishes it cannot be found out. For any request, which cannot
+    /// cause more than a few fetches in a while, the verdict by the known keys stands then.
+    pub(crate) async fn with_keys<T, E>(
+        &self,
+        metadata: &Metadata,
+        purpose: KeyPurpose,
+        now: OffsetDateTime,
+        check: impl Fn(&Arc<KeySet>) -> Result<T, E>,
+        wants_other_keys: impl Fn(&E) -> Option<StaleKeys>,
+    ) -> Result<Result<T, E>, ProviderError> {
+        let mut keys = self.keys_for(metadata, purpose, now).await?;
+        let mut verdict = check(&keys);
+        let mut newer_metadata: Option<Arc<Metadata>> = None;
+        // Three times: the first look may be that of an earlier fetch, and the second at an address that is not the
+        // provider's any more.
+        for _ in 0..3 {
+            let doubt = verdict.as_ref().err().and_then(&wants_other_keys);
+            let Some(doubt) = doubt else { break };
+            let jwks_uri = match &newer_metadata {
+                Some(newer) => newer.jwks_uri(),
+                None => metadata.jwks_uri(),
+            };
+            let look = Box::pin(self.keys.look(&keys, doubt, jwks_uri, purpose, now));
+            match look.await {
+                Look::NotNow(cause) if newer_metadata.is_none() && cause.may_have_moved() => {
+                    let again = Box::pin(self.look_up_again(metadata, now)).await;
+                    let moved = again.filter(|newer| newer.jwks_uri() != jwks_uri);
+                    match moved {
+                        Some(moved) => newer_metadata = Some(moved),
+                        None if purpose == KeyPurpose::ProviderReply => return Err(cause),
+                        None => break,
+                    }
+                }
+                Look::Newer(newer) => {
+                    verdict = check(&newer);
+                    keys = newer;
+                }
+                Look::Latest(latest) if Arc::ptr_eq(&latest, &keys) => break,
+                Look::Latest(latest) => return Ok(check(&latest)),
+                Look::NotNow(cause) if purpose == KeyPurpose::ProviderReply => return Err(cause),
+                Look::NotNow(_) => break,
+            }
+        }
+        Ok(verdict)
+    }
+
+    /// The algorithms an ID token may be signed with: as set, else as the metadata lists.
+    pub(crate) fn id_token_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
+        match &self.settings.id_token_signing_algs {
+            Some(algorithms) => algorithms.clone(),
+            None => metadata.signing_algorithms().to_vec(),
+        }
+    }
+
+    /// The algorithms that a UserInfo response may be signed with: those that the metadata lists for it
+    /// (`userinfo_signing_alg_values_supported`), and those of ID tokens.
+    pub(crate) fn user_info_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
+        let mut algorithms = self.id_token_algorithms(metadata);
+        for algorithm in metadata.userinfo_signing_algorithms() {
+            if !algorithms.contains(algorithm) {
+                algorithms.push(*algorithm);
+            }
+        }
+        algorithms
+    }
+
+    /// An ID token was accepted that is signed with this.
+    pub(crate) fn id_token_accepted(&self, algorithm: SigningAlgorithm) {
+        if self.last_algorithm.load().as_deref() != Some(&algorithm) {
+            self.last_algorithm.store(Some(Arc::new(algorithm)));
+        }
+    }
+
+    /// Whether an ID token was accepted since the launch.
+    pub(crate) fn has_accepted_id_token(&self) -> bool {
+        self.last_algorithm.load().is_some()
+    }
+
+    /// The algorithms that a logout token may be signed with: "the same as for ID tokens"
+    /// ([Back-Channel Logout 1.0 §2.6]), which is one for each client (`id_token_signed_response_alg`). As set; else
+    /// that of the last ID token; else the default of the standard, where the metadata lists it.
+    ///
+    /// [Back-Channel Logout 1.0 §2.6]: https://openid.net/specs/openid-connect-backchannel-1_0.html#Validation
+    pub(crate) fn logout_token_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
+        let listed = self.id_token_algorithms(metadata);
+        if self.settings.id_token_signing_algs.is_some() {
+            return listed;
+        }
+        let last = self.last_algorithm.load().as_deref().copied();
+        let algorithm = last.unwrap_or(SigningAlgorithm::RS256);
+        match last.is_some() || listed.contains(&algorithm) {
+            true => vec![algorithm],
+            false => listed,
+        }
+    }
+}
+
+/// Whether a reply is for browsers, by what it says of itself or by how it begins.
+fn is_web_page(reply: &HttpResponse) -> bool {
+    let kind = reply.headers().get(CONTENT_TYPE);
+    let says_so = kind
+        .and_then(|kind| kind.to_str().ok())
+        .is_some_and(|kind| {
+            kind.trim_start()
+                .to_ascii_lowercase()
+                .starts_with("text/html")
+        });
+    says_so || reply.body().trim_ascii_start().starts_with(b"<")
+}

@@ -1,0 +1,104 @@
+//! Revocation (RFC 7009): the tokens of a session that ended here end at the provider too.
+
+use std::sync::Arc;
+
+use moka::{ops::compute::Op, policy::EvictionPolicy, sync::Cache};
+
+use super::{Refreshes, revoke_later::revoke_later};
+use crate::{
+    clock::Clock,
+    provider::Provider,
+    secret::Secret,
+    session::{CurrentSession, Revoke, SessionTokens},
+};
+
+/// Of how many sessions it is known which tokens were revoked.
+const MAX_REVOKED: u64 = 10_000;
+
+/// Revokes the tokens of sessions that have ended.
+pub(crate) struct Revocations {
+    provider: Arc<Provider>,
+    refreshes: Arc<Refreshes>,
+    /// The newest generation whose tokens were revoked, by the name of the session: two requests may end one session,
+    /// and a store that was down has it once more.
+    revoked: Cache<String, u64>,
+    clock: Clock,
+}
+
+impl Revocations {
+    pub(crate) fn new(
+        provider: &Arc<Provider>,
+        refreshes: &Arc<Refreshes>,
+        clock: &Clock,
+    ) -> Revocations {
+        Revocations {
+            provider: provider.clone(),
+            refreshes: refreshes.clone(),
+            revoked: Cache::builder()
+                .max_capacity(MAX_REVOKED)
+                .eviction_policy(EvictionPolicy::lru())
+                .build(),
+            clock: clock.clone(),
+        }
+    }
+
+    /// For the sessions of this app.
+    pub(crate) fn into_revoke(self) -> Revoke {
+        Box::new(move |name, session, successor| {
+            let tokens = self.tokens_of(name, session, successor);
+            revoke_later(&self.provider, &tokens, self.clock.now());
+        })
+    }
+
+    /// The tokens to revoke of a session that ended: those of its record, and in place of its refresh token the one
+    /// that no store took. With a session in its place, none that may come from one grant with the tokens of that:
+    /// many providers revoke a grant as a whole.
+    fn tokens_of(
+        &self,
+        name: &str,
+        session: Option<&CurrentSession>,
+        successor: Option<&CurrentSession>,
+    ) -> SessionTokens {
+        let newer = self.refreshes.take_unstored(name);
+        let kept = successor.and_then(CurrentSession::tokens);
+        let is_of_grant =
+            |successor| session.is_none_or(|session| is_one_grant(session, successor));
+        if successor.is_some_and(is_of_grant) {
+            return SessionTokens::default();
+        }
+        let session = session.filter(|session| self.is_first(name, session.generation));
+        let tokens = session.and_then(CurrentSession::tokens);
+        let tokens = tokens.map(|tokens| SessionTokens::clone(tokens));
+        let mut tokens = tokens.unwrap_or_default();
+        tokens.refresh_token = newer.or(tokens.refresh_token);
+        if let Some(kept) = kept {
+            let kept = [&kept.access_token, &kept.refresh_token];
+            let is_kept = |token: &Secret| kept.contains(&&Some(token.clone()));
+            tokens.access_token = tokens.access_token.filter(|token| !is_kept(token));
+            tokens.refresh_token = tokens.refresh_token.filter(|token| !is_kept(token));
+        }
+        tokens
+    }
+
+    /// Whether the tokens of this generation were not revoked before. They count as revoked then.
+    fn is_first(&self, name: &str, generation: u64) -> bool {
+        let mut is_first = false;
+        self.revoked.entry_by_ref(name).and_compute_with(|last| {
+            is_first = last.is_none_or(|last| last.into_value() < generation);
+            match is_first {
+                true => Op::Put(generation),
+                false => Op::Nop,
+            }
+        });
+        is_first
+    }
+}
+
+/// Whether the tokens of both may come from one grant: without `sid` nobody knows.
+fn is_one_grant(session: &CurrentSession, successor: &CurrentSession) -> bool {
+    let sids = session.sid().zip(successor.sid());
+    let is_other_sid = sids.is_some_and(|(sid, other)| sid != other);
+    let is_same_user =
+        session.issuer == successor.issuer && session.subject() == successor.subject();
+    is_same_user && !is_other_sid
+}

@@ -1,0 +1,42 @@
+//! Revocation (RFC 7009) of tokens that are not needed any more.
+
+use std::sync::Arc;
+
+use time::OffsetDateTime;
+
+use crate::{
+    observing,
+    provider::{Provider, TokenTypeHint},
+    session::SessionTokens,
+};
+
+/// Revokes tokens that nobody needs any more, without waiting for it: the refresh token first, as with it most
+/// providers end all that came from it.
+pub(crate) fn revoke_later(provider: &Arc<Provider>, tokens: &SessionTokens, now: OffsetDateTime) {
+    // Without the claims: many may wait.
+    let tokens = [
+        (tokens.refresh_token.clone(), TokenTypeHint::RefreshToken),
+        (tokens.access_token.clone(), TokenTypeHint::AccessToken),
+    ];
+    if tokens.iter().all(|(token, _)| token.is_none()) {
+        return;
+    }
+    let provider = provider.clone();
+    let revoking = async move {
+        let Ok(metadata) = provider.metadata(now).await else {
+            return;
+        };
+        for (token, hint) in tokens {
+            if let Some(token) = token
+                && let Err(error) = provider.revoke(&metadata, &token, hint, now).await
+            {
+                let reason = error.reason();
+                tracing::warn!(
+                    reason,
+                    "{error}; a token of a session that ended lives on until its end"
+                );
+            }
+        }
+    };
+    observing::spawn(revoking);
+}

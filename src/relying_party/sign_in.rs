@@ -1,0 +1,401 @@
+//! Sign-in from beginning to end: the attempt, the exchange of the code, the ID token, UserInfo, the app's event
+//! and the session.
+//!
+//! A route calls [`begin_sign_in`](Client::begin_sign_in), and when the browser is back
+//! [`accept_response`](Client::accept_response) and [`complete`](Client::complete).
+
+use std::{net::IpAddr, sync::Arc, time::Duration};
+
+use rocket::{Request, http::CookieJar};
+use time::OffsetDateTime;
+use url::Url;
+
+use super::{
+    Client, NotBegun, SignInError, events::SignedIn, exchange::ExchangeOutcome,
+    revoke_later::revoke_later,
+};
+use crate::{
+    code_flow::{
+        AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt,
+        authorization_request,
+    },
+    observing,
+    provider::{KeyPurpose, Metadata, RequestedBy, Tokens},
+    secret::Secret,
+    session::{
+        BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens,
+        while_signing_in,
+    },
+    token::{ClaimSources, Claims, IdToken, IdTokenExpectations},
+};
+
+/// A sign-in that has begun.
+pub(crate) struct BegunSignIn {
+    /// Where to send the browser.
+    pub(crate) url: Url,
+    pub(crate) attempt: SignInAttempt,
+    #[cfg_attr(
+        not(feature = "testing"),
+        allow(dead_code, reason = "read by tests of apps")
+    )]
+    pub(crate) secrets: AttemptSecrets,
+    /// For a cookie of this attempt, if it needs one.
+    pub(crate) details: Option<String>,
+}
+
+/// How much later than the provider issued a code this node sends it, at most, and what the clocks of a store
+/// and of this node differ by in measuring so short a time.
+const CODE_MARGIN: Duration = Duration::from_secs(2);
+
+/// A sign-in that is complete.
+pub(crate) enum Completed {
+    /// Its session began for this callback.
+    Now(CurrentSession),
+    /// It began for an identical callback before.
+    Before(CurrentSession),
+    /// An identical callback came before, and there is no session to give out any more.
+    Late,
+}
+
+impl Client<'_> {
+    /// Begins a sign-in of this browser: where to send it, and what it must bring back. `parameters` are for this
+    /// authorization request, and override those of the settings.
+    pub(crate) async fn begin_sign_in(
+        &self,
+        browser: &BrowserId,
+        mut attempt: SignInAttempt,
+        parameters: &[(String, String)],
+        client_address: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<BegunSignIn, SignInError> {
+        let metadata = self.provider.metadata(now).await?;
+        self.provider.keys_before_sign_in(&metadata, now).await?;
+        let client = self.provider.client(&metadata)?;
+        let max_length = self.settings.max_state_length;
+        let (secrets, details) = attempt.encrypt(&self.cookies.keys, browser, max_length);
+        let mut url = authorization_request(&client, &self.settings, &secrets, parameters);
+        if let Some(endpoint) = self
+            .provider
+            .pushed_authorization_request_endpoint(&metadata)?
+        {
+            url = self
+                .provider
+                .push_authorization_request(&metadata, endpoint, &url, client_address, now)
+                .await?;
+        }
+        Ok(BegunSignIn {
+            url,
+            attempt,
+            secrets,
+            details,
+        })
+    }
+
+    /// Checks an authorization response, whose `state` is an attempt of this browser, and yields its code.
+    pub(crate) async fn accept_response(
+        &self,
+        response: AuthorizationResponse,
+        now: OffsetDateTime,
+    ) -> Result<Secret, SignInError> {
+        let metadata = self.provider.metadata(now).await?;
+        let announces_iss = metadata.authorization_response_iss_parameter_supported();
+        Ok(response.accept(self.provider.registration.expected_issuer(), announces_iss)?)
+    }
+
+    /// The session that an attempt leads to: begun by this callback, or by an identical one.
+    pub(crate) async fn complete(
+        &self,
+        request: &Request<'_>,
+        attempt: &SignInAttempt,
+        secrets: AttemptSecrets,
+        code: Secret,
+        client_address: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<Completed, NotBegun> {
+        let exchange = self.exchange_once(attempt, secrets, code, client_address, now)?;
+        let Some(exchange) = exchange else {
+            return Ok(Completed::Late);
+        };
+        let turn = match self.outcome(&exchange, now).await {
+            Ok(ExchangeOutcome::Turn(turn)) => turn,
+            Ok(ExchangeOutcome::Begun(current)) => return Ok(Completed::Before(current)),
+            // Its session has ended, or nobody came for it in time.
+            Err(NotBegun::Failed(SignInError::Used)) => return Ok(Completed::Late),
+            Err(error) => return Err(error),
+        };
+        let (session, tokens) = (turn.session.clone(), turn.tokens.clone());
+        let mut changes = vec![];
+        let begun = self.begin_session(
+            request,
+            session,
+            tokens,
+            Some(request.cookies()),
+            &attempt.return_to,
+            now,
+            &mut changes,
+        );
+        let completed = match begun.await {
+            Ok(current) => {
+                observing::signed_in();
+                self.attempts.signed_in(&attempt.id.short_name(), now);
+                turn.begun(current.clone());
+                Ok(Completed::Now(current))
+            }
+            Err(error) => {
+                turn.failed(&error, self.provider, now);
+                Err(error)
+            }
+        };
+        // Last: identical callbacks do not wait for the app.
+        self.events.sessions_changed(Some(request), changes).await;
+        completed
+    }
+
+    /// Exchanges a code: tokens, ID token, UserInfo, each only when the one before holds. What was issued
+    /// is revoked when it is not accepted. For callbacks see [`exchange_once`](Self::exchange_once).
+    pub(crate) async fn exchange(
+        &self,
+        attempt: &SignInAttempt,
+        secrets: &AttemptSecrets,
+        code: &Secret,
+        now: OffsetDateTime,
+    ) -> Result<(Session, SessionTokens), NotBegun> {
+        let name = attempt.id.short_name();
+        let step = |step| self.attempts.step(&name, step, self.clock.now());
+        let metadata = self
+            .provider
+            .metadata(now)
+            .await
+            .map_err(SignInError::from)?;
+        let code_sent = self.clock.stopwatch();
+        let tokens = self
+            .provider
+            .exchange_code(&metadata, code, &secrets.code_verifier, now)
+            .await
+            .map_err(SignInError::from)?;
+        step("the code was exchanged for tokens");
+        // The exchange may have taken long: an ID token is judged by the time at which it came.
+        let now = self.clock.now();
+        let sources = async {
+            let id_token = self
+                .accept_id_token(&metadata, &secrets.nonce, &tokens, now)
+                .await?;
+            step("the ID token holds");
+            let issuer: Arc<str> = id_token.issuer().into();
+            let session_expiry = id_token.session_expiry;
+            let since_code = || code_sent.elapsed().max(attempt.age(self.clock.now()));
+            let ends = self
+                .earlier_ends(&issuer, &id_token.claims, attempt, since_code)
+                .await?;
+            let sources = self
+                .with_user_info(&metadata, id_token, &tokens, now)
+                .await?;
+            step("UserInfo was asked, if there is any");
+            Ok((issuer, sources, session_expiry, ends))
+        };
+        let sources: Result<_, NotBegun> = sources.await;
+        let issuer = &self.provider.registration.issuer;
+        let mut session = Session::new(issuer, Claims::default(), now);
+        let old = SessionTokens::default();
+        let mut tokens = self.session_tokens(tokens, &old, &mut session, now);
+        match sources {
+            Ok((issuer, sources, session_expiry, ends)) => {
+                session.issuer = issuer;
+                session.end_by(session_expiry);
+                session.claims = sources.merged();
+                observing::claims_by_reference(&session.claims.by_reference());
+                session.earlier_ends = ends;
+                tokens.sources = sources;
+                Ok((session, tokens))
+            }
+            Err(error) => {
+                revoke_later(self.provider, &tokens, now);
+                Err(error)
+            }
+        }
+    }
+
+    /// The ends that are noted for the user of an ID token, none of which is meant for this sign-in: each was
+    /// noted before the attempt began, or the attempt knows it.
+    ///
+    /// The provider may have issued the code before it ended the user's sessions. An attempt that is longer
+    /// under way than by a monotonic clock since its code was sent is measured by the clocks of two nodes; so it
+    /// is more careful if they agree, and never less if they do not.
+    async fn earlier_ends(
+        &self,
+        issuer: &str,
+        claims: &Claims,
+        attempt: &SignInAttempt,
+        since_code: impl FnOnce() -> Duration,
+    ) -> Result<EarlierEnds, NotBegun> {
+        let read = self.sessions.read_ends(issuer, claims, self.clock.now());
+        let read = match read.await {
+            Ok(read) => read,
+            // Any other that is there when the session begins counts as later then. The code is used up by now.
+            Err(error) => {
+                tracing::debug!("{error}; which sessions ended before a sign-in is not known");
+                return Ok(attempt.earlier_ends.clone());
+            }
+        };
+        let limit = since_code().saturating_add(CODE_MARGIN);
+        match read.youngest_beside(&attempt.earlier_ends) {
+            Some(age) if age <= limit => Err(NotBegun::Ended(read.ends)),
+            _ => Ok(read.ends),
+        }
+    }
+
+    /// The error of an attempt that took too long.
+    pub(crate) fn expired(&self) -> SignInError {
+        SignInError::Expired {
+            timeout: self.settings.sign_in_timeout,
+        }
+    }
+
+    /// Judges the ID token (OpenID Connect Core 1.0 §3.1.3.7).
+    async fn accept_id_token(
+        &self,
+        metadata: &Metadata,
+        nonce: &Secret,
+        tokens: &Tokens,
+        now: OffsetDateTime,
+    ) -> Result<IdToken, SignInError> {
+        let id_token = tokens
+            .id_token
+            .as_ref()
+            .ok_or(SignInError::IdTokenMissing)?;
+        let algorithms = self.provider.id_token_algorithms(metadata);
+        let acr_values = self.settings.acr_values();
+        let expected = IdTokenExpectations {
+            issuer: self.provider.registration.expected_issuer(),
+            client_id: &self.provider.registration.client_id,
+            trusted_audiences: &self.settings.trusted_audiences,
+            algorithms: &algorithms,
+            client_secret: self.provider.registration.client_secret.as_ref(),
+            nonce: Some(nonce),
+            accepts_missing_nonce: self.settings.insecure_accept_missing_nonce,
+            access_token: Some(&tokens.access_token),
+            max_age: self.settings.max_age(),
+            acr_values: &acr_values,
+            clock_skew: self.settings.clock_skew,
+        };
+
+        let verdict = self
+            .provider
+            .with_keys(
+                metadata,
+                KeyPurpose::ProviderReply,
+                now,
+                |keys| IdToken::accept(id_token.expose(), keys, &expected, now),
+                |error| error.wants_fresh_keys(),
+            )
+            .await?;
+        let id_token = verdict?;
+        self.provider.id_token_accepted(id_token.algorithm);
+        Ok(id_token)
+    }
+
+    /// Adds what UserInfo says of the same person (OpenID Connect Core 1.0 §5.3).
+    async fn with_user_info(
+        &self,
+        metadata: &Metadata,
+        id_token: IdToken,
+        tokens: &Tokens,
+        now: OffsetDateTime,
+    ) -> Result<ClaimSources, SignInError> {
+        let user_info = match self.settings.user_info_enabled {
+            true => {
+                let user = (id_token.issuer(), id_token.subject());
+                let token = &tokens.access_token;
+                let asked =
+                    self.provider
+                        .user_info_about(metadata, user, token, RequestedBy::Session, now);
+                match asked.await {
+                    Err(error) if self.settings.user_info_optional && error.is_outage() => {
+                        tracing::warn!(
+                            reason = error.reason(),
+                            "{error}; the sign-in goes on with the claims of the ID token (`user_info_optional`)"
+                        );
+                        None
+                    }
+                    asked => asked?,
+                }
+            }
+            false => None,
+        };
+        Ok(ClaimSources::new(id_token.claims, user_info))
+    }
+
+    /// Asks the app, and begins the session unless it refuses the user. Adds what the log and the app are to be told.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the end of a sign-in needs all of it"
+    )]
+    async fn begin_session(
+        &self,
+        request: &Request<'_>,
+        mut session: Session,
+        tokens: SessionTokens,
+        jar: Option<&CookieJar<'_>>,
+        return_to: &ReturnTo,
+        now: OffsetDateTime,
+        changes: &mut Vec<SessionChange>,
+    ) -> Result<CurrentSession, NotBegun> {
+        let earlier_ends = session.earlier_ends.clone();
+        let mut signed_in = SignedIn {
+            session: &mut session,
+            tokens: &tokens,
+            return_to: return_to.as_str(),
+        };
+        let asking = self.events.after_authorize(request, &mut signed_in);
+        let (allowed, ends) = while_signing_in(earlier_ends, asking).await;
+        if let Err(refused) = allowed {
+            return Err(SignInError::RefusedByApp { message: refused.0 }.into());
+        }
+        session.earlier_ends = ends;
+
+        let begun = self.sessions.begin(session, tokens, jar, now, changes);
+        let begun = match begun.await {
+            Ok(begun) => begun,
+            Err(BeginError::TooLarge(error)) => return Err(SignInError::from(error).into()),
+            Err(BeginError::Store(error)) => return Err(SignInError::from(error).into()),
+            Err(BeginError::NotStored { error, begun }) => {
+                // The next identical callback may have the new one.
+                if let Some(replaced) = &begun.replaced {
+                    self.sessions
+                        .revoke_replaced(replaced, Some(&begun.session));
+                }
+                return Err(SignInError::from(error).into());
+            }
+            Err(BeginError::Ended { ends, replaced }) => {
+                if let Some(replaced) = replaced {
+                    self.sessions.revoke_replaced(&replaced, None);
+                }
+                return Err(NotBegun::Ended(ends));
+            }
+        };
+        if let Some(replaced) = &begun.replaced {
+            self.sessions
+                .revoke_replaced(replaced, Some(&begun.session));
+        }
+        changes.push(SessionChange::began(&begun.session));
+        Ok(begun.session)
+    }
+
+    /// Begins a session for a request that is not a callback. Answers what the response would set.
+    #[cfg(feature = "testing")]
+    pub(crate) async fn begin_session_for_test(
+        &self,
+        request: &Request<'_>,
+        session: Session,
+        tokens: SessionTokens,
+    ) -> Result<Vec<String>, NotBegun> {
+        let now = self.clock.now();
+        // Of somebody else, as a rule: the session of the client that the request is of goes on.
+        let (home, mut changes) = (ReturnTo::home(), vec![]);
+        let begun = self.begin_session(request, session, tokens, None, &home, now, &mut changes);
+        let begun = begun.await;
+        self.events.sessions_changed(Some(request), changes).await;
+        let set = self.sessions.set_cookies(&begun?, request.cookies(), now);
+        Ok(set.into_iter().map(|cookie| cookie.0).collect())
+    }
+}

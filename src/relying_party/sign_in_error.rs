@@ -1,0 +1,247 @@
+//! Why a sign-in failed: for the log, the operator and the person.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::{
+    code_flow::ResponseError,
+    facts::Facts,
+    provider::{ProviderError, UserInfoRequestError},
+    session::{EarlierEnds, SessionTooLarge, store::StoreError},
+    token::{IdTokenError, TokenError, UserInfoError},
+};
+
+/// Why a sign-in did not succeed. For the log; the person sees a page with the same id.
+///
+/// No variant holds a token, a code, a state or a secret.
+#[derive(Clone, Debug, Error)]
+#[non_exhaustive]
+pub enum SignInError {
+    /// 400: another browser began the sign-in that the response belongs to, or this one did not keep its
+    /// cookie.
+    #[error("no sign-in is under way in this browser that this response belongs to")]
+    NotPending,
+    /// 400: the sign-in took longer than the setting `sign_in_timeout`.
+    #[error("the sign-in was begun more than {} ago", duration(timeout))]
+    Expired {
+        /// The setting.
+        timeout: Duration,
+    },
+    /// 400: the posted response came back to us more than a minute after the provider's page posted it.
+    #[error("the response was posted more than a minute ago")]
+    PostedTooLongAgo,
+    /// 400: the sign-in was completed, or came to nothing, by an earlier response.
+    #[error("the sign-in that this response belongs to is over")]
+    Used,
+    /// 503: there are as many sign-ins as this node takes at a time, in all or from one address.
+    #[error("there are too many sign-ins at a time")]
+    TooManySignIns {
+        /// How long to wait.
+        retry_after: Duration,
+    },
+    /// 400: a third party wants a sign-in at a provider that is not the app's (OpenID Connect Core 1.0 §4).
+    #[error("a sign-in at {} was asked for, expected `{expected}`", actual.as_ref().map_or("no issuer".to_owned(), |iss| format!("`{iss}`")))]
+    InitiatedBy {
+        /// The app's provider.
+        expected: String,
+        /// The `iss` of the request.
+        actual: Option<String>,
+    },
+    /// 400, 502 or 503: the authorization response is an error, or is not accepted.
+    #[error(transparent)]
+    Response(#[from] ResponseError),
+    /// 404: a response was posted, and the setting `response_mode` is `query`.
+    #[error("a response was posted, and `response_mode` is `query`")]
+    PostedResponse,
+    /// 502: the token reply has no ID token (OpenID Connect Core 1.0 §3.1.3.3).
+    #[error("the token reply has no `id_token`")]
+    IdTokenMissing,
+    /// 502: the ID token is not accepted; 403 when it is of a tenant that `tenants` does not accept.
+    #[error("the ID token is refused: {0}")]
+    IdToken(TokenError),
+    /// 502: UserInfo does not hold.
+    #[error("UserInfo is refused: {0}")]
+    UserInfo(TokenError),
+    /// 502, 503 or 504: the provider did not do its part; 400 for a code that it does not accept.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    /// 502: what the provider says about this person does not fit into the session's cookies.
+    #[error(transparent)]
+    SessionTooLarge(#[from] SessionTooLarge),
+    /// 503: the session store is not reachable.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// 403: the app refused this person ([`Events::after_authorize`](crate::Events::after_authorize)).
+    #[error("the app refused this person: {message}")]
+    RefusedByApp {
+        /// What the person is told.
+        message: String,
+    },
+    /// 500: the app's [`Events::before_login_redirect`](crate::Events::before_login_redirect) set a parameter that
+    /// it may not set.
+    #[error("the app's `before_login_redirect` sets `{name}`, which it may not set")]
+    ParameterOfApp {
+        /// The parameter.
+        name: String,
+    },
+    /// 400: the provider or the app ended the sessions of the user while they signed in, and once more while
+    /// they signed in again.
+    #[error("the sessions of the user were ended while they signed in")]
+    Ended,
+    /// 400: the browser signs in and comes back signed out, again and again.
+    #[error("{times} sign-ins within a minute did not keep their session")]
+    Loop {
+        /// How many.
+        times: u8,
+    },
+}
+
+/// Why no session begins.
+#[derive(Clone, Debug, Error)]
+pub(crate) enum NotBegun {
+    #[error(transparent)]
+    Failed(#[from] SignInError),
+    /// An end of the user's sessions may be meant for it. The next attempt knows all that are noted.
+    #[error("the sessions of the user were ended while they signed in")]
+    Ended(EarlierEnds),
+}
+
+impl From<NotBegun> for SignInError {
+    fn from(error: NotBegun) -> SignInError {
+        match error {
+            NotBegun::Failed(error) => error,
+            NotBegun::Ended(_) => SignInError::Ended,
+        }
+    }
+}
+
+/// Minutes, or seconds when it is not so many minutes.
+fn duration(duration: &Duration) -> String {
+    match duration.as_secs() {
+        60 => "a minute".to_owned(),
+        seconds if seconds % 60 == 0 => format!("{} minutes", seconds / 60),
+        seconds => format!("{seconds} seconds"),
+    }
+}
+
+impl From<IdTokenError> for SignInError {
+    fn from(error: IdTokenError) -> SignInError {
+        SignInError::IdToken(error.into())
+    }
+}
+
+impl From<UserInfoError> for SignInError {
+    fn from(error: UserInfoError) -> SignInError {
+        SignInError::UserInfo(error.into())
+    }
+}
+
+impl From<UserInfoRequestError> for SignInError {
+    fn from(error: UserInfoRequestError) -> SignInError {
+        match error {
+            UserInfoRequestError::Provider(error) => error.into(),
+            UserInfoRequestError::UserInfo(error) => error.into(),
+        }
+    }
+}
+
+impl SignInError {
+    /// The reason code, as the manual lists them.
+    pub fn reason(&self) -> &'static str {
+        self.facts().reason
+    }
+
+    /// The HTTP status of the error page.
+    pub fn status(&self) -> u16 {
+        self.facts().status
+    }
+
+    /// What to do about it: the operator, mostly.
+    pub fn remedy(&self) -> String {
+        self.facts().remedy.into_owned()
+    }
+
+    fn facts(&self) -> Facts {
+        match self {
+            SignInError::NotPending => Facts::new(
+                "not_pending",
+                400,
+                "sign in again; if it happens always, check that `oidc.base_url` is the address people use and that nothing removes cookies",
+            ),
+            SignInError::Expired { .. } => Facts::new(
+                "sign_in_expired",
+                400,
+                "sign in again; if people need longer at the provider, raise `oidc.sign_in_timeout`",
+            ),
+            SignInError::PostedTooLongAgo => {
+                Facts::new("posted_too_long_ago", 400, "sign in again")
+            }
+            SignInError::Used => Facts::new("sign_in_over", 400, "sign in again"),
+            SignInError::TooManySignIns { .. } => Facts::new(
+                "too_many_sign_ins",
+                503,
+                "wait; if these are people behind one proxy, list it in `oidc.trusted_proxies`",
+            ),
+            SignInError::InitiatedBy { .. } => Facts::new(
+                "initiated_by",
+                400,
+                "give the third party this app's issuer, `oidc.issuer`, to send as `iss`",
+            ),
+            SignInError::Response(error) => error.facts(),
+            SignInError::PostedResponse => Facts::new(
+                "posted_response",
+                404,
+                "set `oidc.response_mode = \"form_post\"`, or have the provider answer in the query",
+            ),
+            SignInError::IdTokenMissing => Facts::new(
+                "id_token_missing",
+                502,
+                "check that the provider's client allows the code flow with `openid`",
+            ),
+            SignInError::IdToken(error) | SignInError::UserInfo(error) => {
+                let status = if error.is_about_tenant() { 403 } else { 502 };
+                Facts::new(error.reason(), status, error.remedy())
+            }
+            SignInError::Provider(error) => {
+                Facts::new(error.reason(), error.status(), error.remedy())
+            }
+            SignInError::SessionTooLarge(error) => {
+                Facts::new("session_too_large", 502, error.remedy())
+            }
+            SignInError::Store(error) => Facts::new("store_unavailable", 503, error.remedy()),
+            SignInError::RefusedByApp { .. } => Facts::new(
+                "refused_by_app",
+                403,
+                "nothing: the app's `after_authorize` said no",
+            ),
+            SignInError::ParameterOfApp { .. } => Facts::new(
+                "parameter_of_app",
+                500,
+                "remove it there; `max_age` and `acr_values` belong into `oidc.extra_authorization_parameters`, by which the ID token is checked",
+            ),
+            SignInError::Ended => Facts::new("ended_meanwhile", 400, "sign in again"),
+            SignInError::Loop { .. } => Facts::new(
+                "sign_in_loop",
+                400,
+                "check that the browser keeps cookies, that `oidc.base_url` is the address people use, and that no proxy drops large headers",
+            ),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_timeout_is_the_settings() {
+        for (seconds, expected) in [(60, "a minute"), (90, "90 seconds"), (1_800, "30 minutes")] {
+            let timeout = Duration::from_secs(seconds);
+            assert_eq!(
+                SignInError::Expired { timeout }.to_string(),
+                format!("the sign-in was begun more than {expected} ago")
+            );
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! What belongs to one request: what guards and routes leave for its response, and how it came.
+
+mod page_load;
+mod reasons;
+mod returned_query;
+mod sign_in_failure;
+mod state;
+
+pub(crate) use page_load::is_page_load;
+pub(crate) use returned_query::{PrivatePaths, ReturnedQuery};
+pub use sign_in_failure::SignInFailure;
+pub(crate) use state::{Refusal, RequestState};

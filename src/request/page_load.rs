@@ -1,0 +1,28 @@
+//! What a page load is: a request whose answer a person looks at.
+
+use rocket::{Request, http::Method};
+
+/// Whether a person waits for this page: what browsers say of themselves, else what they accept.
+pub(crate) fn is_page_load(request: &Request<'_>) -> bool {
+    let headers = request.headers();
+    let is = |name, value: &str| {
+        headers
+            .get_one(name)
+            .is_some_and(|v| v.eq_ignore_ascii_case(value))
+    };
+    let is_prefetch = ["Sec-Purpose", "Purpose"].iter().any(|name| {
+        headers
+            .get_one(name)
+            .is_some_and(|purpose| purpose.to_ascii_lowercase().contains("prefetch"))
+    });
+
+    if request.method() != Method::Get || is_prefetch {
+        false
+    } else if headers.contains("Sec-Fetch-Mode") || headers.contains("Sec-Fetch-Dest") {
+        is("Sec-Fetch-Mode", "navigate") && is("Sec-Fetch-Dest", "document")
+    } else {
+        headers
+            .get("Accept")
+            .any(|accept| accept.to_ascii_lowercase().contains("text/html"))
+    }
+}

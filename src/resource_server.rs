@@ -1,0 +1,544 @@
+//! The resource server: which access tokens an API accepts, told from top to bottom.
+
+mod accepted;
+mod active_tokens;
+mod api;
+mod credentials;
+mod error;
+#[cfg(feature = "cli")]
+mod examination;
+mod protected_resource;
+mod seen;
+
+use std::{net::IpAddr, sync::Arc};
+
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use rocket::Request;
+use thiserror::Error;
+use time::OffsetDateTime;
+use tracing::Instrument;
+use url::Url;
+
+pub(crate) use accepted::Accepted;
+pub use accepted::BearerUserInfoError;
+use active_tokens::ActiveTokens;
+pub(crate) use api::Api;
+pub(crate) use credentials::bearer_token;
+pub use error::BearerError;
+#[cfg(feature = "cli")]
+pub(crate) use examination::ExaminedField;
+use protected_resource::ProtectedResource;
+pub(crate) use protected_resource::routes;
+use seen::{SeenJwt, SeenTokens, TokenHash, Verdict};
+
+use crate::{
+    clock::Clock,
+    observing::{self, Throttle},
+    printable::excerpt,
+    provider::{Endpoint, IntrospectionEndpoint, KeyPurpose, Provider, ProviderError},
+    scopes::Demand,
+    settings::{
+        InsecureSetting, IssuerSettings, MetadataSource, Settings, SettingsError, TokenValidation,
+        TrustedProxies,
+    },
+    token::{
+        Accepts, AccessToken, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms,
+        ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, Tenants, UnverifiedAccessToken,
+        parts_of,
+    },
+};
+
+/// Why the settings yield no resource server.
+#[derive(Debug, Error)]
+pub(crate) enum NotConfigured {
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+}
+
+/// The app in its role towards API clients: who accepts the provider's access tokens.
+#[derive(Debug)]
+pub(crate) struct ResourceServer {
+    pub(crate) clock: Clock,
+    /// Of what the log says about refused requests.
+    pub(crate) throttle: Throttle,
+    /// The app's own first, of guards that name none; then those of the setting `apis`.
+    apis: Vec<Api>,
+    source: Source,
+    trusted_proxies: TrustedProxies,
+    settings: Arc<Settings>,
+}
+
+/// Where tokens come from.
+#[derive(Debug)]
+enum Source {
+    /// The provider, and those of the setting `issuers`.
+    Issuers,
+    /// `enabled = false`: one person, or nobody.
+    TestingProfile(Option<Arc<Accepted>>),
+}
+
+/// One issuer of access tokens.
+#[derive(Debug)]
+pub(crate) struct Issuer {
+    pub(crate) provider: Arc<Provider>,
+    /// Whether it can be asked about tokens, which needs credentials of ours there.
+    is_asked: bool,
+    expected: AccessTokenExpectations,
+}
+
+impl ResourceServer {
+    /// The role at this provider and at those of the setting `issuers`.
+    pub(crate) fn new(
+        provider: Arc<Provider>,
+        base_url: Option<&Url>,
+        settings: Arc<Settings>,
+        clock: Clock,
+    ) -> Result<ResourceServer, NotConfigured> {
+        let mut providers = vec![(provider, None)];
+        for (name, other) in &settings.issuers {
+            let registration = other.registration(name, &settings)?;
+            let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
+            providers.push((provider, Some((name.as_str(), other))));
+        }
+        let mut apis = vec![Api::unnamed(&providers, base_url, &settings)];
+        for (name, api) in &settings.apis {
+            apis.push(Api::named(name, api, &providers, &settings));
+        }
+        Ok(ResourceServer {
+            clock,
+            throttle: Throttle::default(),
+            apis,
+            source: Source::Issuers,
+            trusted_proxies: TrustedProxies::new(&settings.trusted_proxies),
+            settings,
+        })
+    }
+
+    /// The role while `enabled = false`: no token is needed, and none can be checked.
+    pub(crate) fn disabled(
+        testing_profile: Option<&Claims>,
+        settings: Arc<Settings>,
+        clock: Clock,
+    ) -> ResourceServer {
+        let accepted = testing_profile.map(|claims| {
+            let issuer = claims.get::<String>("iss");
+            let token = AccessToken::of_testing_profile(
+                claims,
+                issuer.as_deref().unwrap_or(TESTING_ISSUER),
+                &ClaimPath::parse_all(&settings.roles_claim),
+            );
+            Arc::new(Accepted::new(token, None))
+        });
+        let names = settings.apis.keys().map(Some);
+        let apis = std::iter::once(None).chain(names);
+        ResourceServer {
+            clock,
+            throttle: Throttle::default(),
+            apis: apis.map(|name| Api::disabled(name, &settings)).collect(),
+            source: Source::TestingProfile(accepted),
+            trusted_proxies: TrustedProxies::default(),
+            settings,
+        }
+    }
+
+    /// The app's APIs, its own first.
+    pub(crate) fn apis(&self) -> &[Api] {
+        &self.apis
+    }
+
+    /// The API of this name, if there is one; the app's own without a name.
+    pub(crate) fn api(&self, name: Option<&str>) -> Option<&Api> {
+        self.apis.iter().find(|api| api.name() == name)
+    }
+
+    pub(crate) fn is_disabled(&self) -> bool {
+        matches!(self.source, Source::TestingProfile(_))
+    }
+
+    /// The value of `WWW-Authenticate` for this refusal, if a token would help.
+    pub(crate) fn challenge(&self, error: &BearerError, demand: Demand) -> Option<String> {
+        let api = self.api(demand.api)?;
+        api.protected_resource.challenge(error, demand)
+    }
+
+    /// The settings about access tokens that make the app less secure; with the others if sign-in, whose report has
+    /// those, `is_left_out`.
+    pub(crate) fn insecure_settings(&self, is_left_out: bool) -> Vec<InsecureSetting> {
+        let mut found = match is_left_out {
+            true => self.settings.insecure_settings(),
+            false => vec![],
+        };
+        let mut issuers = self.apis.iter().flat_map(Api::issuers);
+        if issuers.any(|issuer| issuer.expected.audience_is_client_id()) {
+            let risk = "access tokens are accepted for the client id, which is also the audience \
+                        of ID tokens; set it to an identifier of this API";
+            found.push(InsecureSetting {
+                setting: "audience".into(),
+                risk: risk.to_owned(),
+            });
+        }
+        found
+    }
+
+    /// Accepts the token that a request to this API carries, or says why not.
+    pub(crate) async fn accept(
+        &self,
+        api: Option<&str>,
+        request: &Request<'_>,
+    ) -> Result<Arc<Accepted>, BearerError> {
+        let token = bearer_token(request.headers());
+        if let Source::TestingProfile(profile) = &self.source {
+            return match (token, profile) {
+                (Err(BearerError::Missing), Some(accepted)) => Ok(accepted.clone()),
+                (Ok(_), _) => Err(AccessTokenError::Disabled.into()),
+                (Err(error), _) => Err(error),
+            };
+        }
+        let api = self.api(api).ok_or(BearerError::NoApi)?;
+
+        let token = token?;
+        check_length(token)?;
+        let now = self.clock.now();
+        match self.is_read_here(token) {
+            true => self.accept_jwt(api, token, request, now).await,
+            false => match api.issuer_to_ask() {
+                Some(issuer) => {
+                    let client = self.client(request);
+                    self.accept_opaque(api, issuer, token, client, now).await
+                }
+                None => Err(AccessTokenError::Opaque.into()),
+            },
+        }
+    }
+
+    /// The issuer that a request to this API is judged by, as the settings name it.
+    pub(crate) fn issuer_of(&self, api: Option<&str>, request: &Request<'_>) -> Option<&str> {
+        let api = self.api(api)?;
+        let token = bearer_token(request.headers()).ok()?;
+        check_length(token).ok()?;
+        let issuer = match self.is_read_here(token) {
+            true => issuer_of(&api.issuers, &UnverifiedAccessToken::parse(token).ok()?).ok()?,
+            false => api.issuer_to_ask()?,
+        };
+        Some(issuer.name())
+    }
+
+    /// Whose calls to the provider are counted together.
+    pub(crate) fn client(&self, request: &Request<'_>) -> Option<IpAddr> {
+        let peer = request.remote().map(|peer| peer.ip());
+        self.trusted_proxies.client(peer, request.real_ip())
+    }
+
+    /// Whether a token is a JWT to us, or the provider is asked about it.
+    fn is_read_here(&self, token: &str) -> bool {
+        match self.settings.token_validation {
+            TokenValidation::Jwt => true,
+            TokenValidation::Introspection => false,
+            TokenValidation::Auto => is_jwt(token),
+        }
+    }
+
+    /// Accepts a JWT that was seen before, as long as nothing has changed, else judges it.
+    async fn accept_jwt(
+        &self,
+        api: &Api,
+        token: &str,
+        request: &Request<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Arc<Accepted>, BearerError> {
+        if let Some(seen) = &api.seen {
+            let before = seen.jwt(token, now);
+            observing::token_looked_up(before.is_some());
+            if let Some(jwt) = before {
+                let provider = &jwt.issuer.provider;
+                let metadata = provider.metadata(now).await?;
+                // With other keys, the signature is checked once more.
+                if Arc::ptr_eq(&jwt.keys, &provider.keys(&metadata, now).await?) {
+                    let signs_nobody_in = metadata.signs_nobody_in();
+                    let expected = &jwt.issuer.expected;
+                    jwt.accepted
+                        .token
+                        .check_again(expected, signs_nobody_in, now)?;
+                    return Ok(jwt.accepted);
+                }
+            }
+        }
+        // Boxed, as all that a request seldom does.
+        let client = self.client(request);
+        let judging = self.judge_jwt(&api.issuers, token, client, now);
+        let jwt = Box::pin(judging.instrument(span())).await?;
+        let accepted = jwt.accepted.clone();
+        if let Some(seen) = &api.seen {
+            seen.add_jwt(jwt, now);
+        }
+        Ok(accepted)
+    }
+
+    /// Judges a JWT: whose it is, then what costs nothing, then its signature.
+    async fn judge_jwt(
+        &self,
+        issuers: &[Arc<Issuer>],
+        token: &str,
+        client: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<SeenJwt, BearerError> {
+        let unverified = UnverifiedAccessToken::parse(token)?;
+        let issuer = issuer_of(issuers, &unverified)?;
+
+        let (provider, expected) = (&issuer.provider, &issuer.expected);
+        let metadata = provider.metadata(now).await?;
+        let algorithms = match &expected.algorithms {
+            Some(algorithms) => AllowedAlgorithms::only(algorithms),
+            None => AllowedAlgorithms {
+                listed: metadata.signing_algorithms(),
+                keys_name_more: true,
+            },
+        };
+        let checked = unverified.check(expected, algorithms, metadata.signs_nobody_in(), now)?;
+        let (verified, keys) = provider
+            .with_keys(
+                &metadata,
+                KeyPurpose::AnyRequest(client),
+                now,
+                |keys| {
+                    unverified
+                        .check_signature(keys, algorithms, expected)
+                        .map(|verified| (verified, keys.clone()))
+                },
+                AccessTokenError::wants_fresh_keys,
+            )
+            .await??;
+
+        let token = unverified.accept(checked, verified, expected)?;
+        Ok(SeenJwt {
+            accepted: Arc::new(Accepted::new(token, Some(issuer.clone()))),
+            issuer: issuer.clone(),
+            keys,
+        })
+    }
+
+    /// Takes the provider's word on a token: what it said a short while ago, or what it says now.
+    async fn accept_opaque(
+        &self,
+        api: &Api,
+        issuer: &Arc<Issuer>,
+        token: &str,
+        client: Option<IpAddr>,
+        now: OffsetDateTime,
+    ) -> Result<Arc<Accepted>, BearerError> {
+        let hash = TokenHash::of(token);
+        if let Some(seen) = &api.seen {
+            let before = seen.verdict(&hash, now).await;
+            observing::token_looked_up(before.is_some());
+            if let Some(verdict) = before {
+                let accepted = verdict?;
+                accepted.token.check_again(&issuer.expected, false, now)?;
+                return Ok(accepted);
+            }
+        }
+        let Some(endpoint) = introspection_endpoint(issuer, now).await? else {
+            return Err(AccessTokenError::Opaque.into());
+        };
+        let asking = async {
+            let was_active = api.active.has(&hash, now);
+            let asked = introspect(issuer, &endpoint, token, was_active, client, now);
+            let verdict = asked.instrument(span()).await?;
+            match &verdict {
+                Ok(accepted) => {
+                    let until = accepted.token.ends_by(ActiveTokens::latest(now));
+                    api.active.add(hash, until);
+                }
+                Err(_) => api.active.remove(&hash),
+            }
+            Ok(verdict)
+        };
+        let verdict = match &api.seen {
+            Some(seen) => Box::pin(seen.verdict_by(hash, asking, now)).await,
+            None => Box::pin(asking).await.map_err(Arc::new),
+        };
+        Ok(verdict.map_err(BearerError::Provider)??)
+    }
+}
+
+fn check_length(token: &str) -> Result<(), AccessTokenError> {
+    match token.len() > MAX_ACCESS_TOKEN {
+        true => Err(AccessTokenError::TooLong {
+            max: MAX_ACCESS_TOKEN,
+            actual: token.len(),
+        }),
+        false => Ok(()),
+    }
+}
+
+/// Whose keys a token is to be checked with.
+fn issuer_of<'a>(
+    issuers: &'a [Arc<Issuer>],
+    token: &UnverifiedAccessToken<'_>,
+) -> Result<&'a Arc<Issuer>, AccessTokenError> {
+    let name = token.issuer()?;
+    let is_named = issuers.iter().find(|issuer| issuer.name() == name);
+    // One that is named itself takes precedence over the template that it fits.
+    is_named
+        .or_else(|| {
+            let mut issuers = issuers.iter();
+            issuers.find(|issuer| issuer.expected.issuer().is_origin_of(name))
+        })
+        .ok_or_else(|| AccessTokenError::UnknownIssuer {
+            expected: issuers.iter().map(|i| i.name().to_owned()).collect(),
+            actual: excerpt(name),
+        })
+}
+
+/// Whom to ask about a token, if there is somebody.
+async fn introspection_endpoint(
+    issuer: &Issuer,
+    now: OffsetDateTime,
+) -> Result<Option<IntrospectionEndpoint>, ProviderError> {
+    let provider = &issuer.provider;
+    let metadata = match provider.registration.introspection_endpoint {
+        Some(_) => None,
+        None => Some(provider.metadata(now).await?),
+    };
+    Ok(provider.introspection_endpoint(metadata.as_deref()))
+}
+
+/// What the provider says about a token, judged.
+async fn introspect(
+    issuer: &Arc<Issuer>,
+    endpoint: &IntrospectionEndpoint,
+    token: &str,
+    was_active: bool,
+    client: Option<IpAddr>,
+    now: OffsetDateTime,
+) -> Result<Verdict, ProviderError> {
+    let provider = &issuer.provider;
+    let asking = provider.introspect(endpoint, token, was_active, client, now);
+    let body = asking.await?;
+    let verdict = AccessToken::accept_introspection(token, &body, &issuer.expected, now);
+    match verdict {
+        Err(error) if error.is_about_the_reply() => Err(ProviderError::Malformed {
+            endpoint: Endpoint::Introspection,
+            cause: error.to_string(),
+        }),
+        verdict => Ok(verdict.map(|token| Arc::new(Accepted::new(token, Some(issuer.clone()))))),
+    }
+}
+
+impl Issuer {
+    /// An issuer for one API. `other` is its table of the setting `issuers`, with its name; the client is registered at
+    /// that without one.
+    fn new(
+        provider: Arc<Provider>,
+        other: Option<(&str, &IssuerSettings)>,
+        audience: Vec<String>,
+        introspection_needs_audience: bool,
+        client_id: &str,
+        settings: &Settings,
+    ) -> Issuer {
+        let registration = &provider.registration;
+        let roles = other.and_then(|(_, other)| other.roles_claim.as_ref());
+        Issuer {
+            is_asked: other.is_none() && registration.may_introspect(settings),
+            expected: AccessTokenExpectations {
+                issuer: registration.issuer.clone(),
+                tenants: registration.tenants.clone(),
+                audience,
+                audience_claim: other
+                    .map_or(settings.audience_claim, |(_, other)| other.audience_claim),
+                introspection_needs_audience,
+                client_id: client_id.to_owned(),
+                accepts: other.map_or(settings.accepts, |(_, other)| other.accepts),
+                accepts_setting: match other {
+                    Some((name, _)) => format!("oidc.issuers.{name}.accepts"),
+                    None => "oidc.accepts".to_owned(),
+                },
+                require_at_jwt: settings.require_at_jwt,
+                roles: ClaimPath::parse_all(roles.unwrap_or(&settings.roles_claim)),
+                algorithms: settings.access_token_signing_algs.clone(),
+                clock_skew: settings.clock_skew,
+            },
+            provider,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.expected.issuer
+    }
+
+    /// The issuers that clients get tokens from: of a template, those of the listed tenants; where every organisation is
+    /// accepted, also the authority that serves the shared metadata.
+    fn authorization_servers(&self) -> Vec<String> {
+        let issuer = self.expected.issuer();
+        let every = issuer.is_template()
+            && self
+                .expected
+                .tenants
+                .as_ref()
+                .is_some_and(Tenants::has_every_organisation);
+        let shared = match &self.provider.registration.metadata {
+            MetadataSource::Discovery { url } if every => url.as_str(),
+            _ => "",
+        };
+        let shared = shared.strip_suffix("/.well-known/openid-configuration");
+        let mut servers: Vec<_> = shared.map(str::to_owned).into_iter().collect();
+        servers.extend(issuer.listed());
+        servers
+    }
+
+    pub(crate) fn audience(&self) -> &[String] {
+        &self.expected.audience
+    }
+
+    /// What is accepted of it, as its settings say.
+    pub(crate) fn accepts(&self) -> Accepts {
+        self.expected.accepts
+    }
+
+    /// Whether the settings say where its keys are, and nothing else is known.
+    fn has_keys_alone(&self) -> bool {
+        matches!(
+            self.provider.registration.metadata,
+            MetadataSource::Keys { .. }
+        )
+    }
+}
+
+/// Of a decision that takes more than a look into the cache.
+fn span() -> tracing::Span {
+    tracing::debug_span!("bearer")
+}
+
+/// Whether a token is for us to read: three parts, of which the first is a JSON object.
+fn is_jwt(token: &str) -> bool {
+    let is_object = |header: &str| {
+        // `{"` in base64url.
+        header.starts_with("eyJ")
+            || URL_SAFE_NO_PAD
+                .decode(header)
+                .is_ok_and(|header| header.first() == Some(&b'{'))
+    };
+    parts_of(token).is_some_and(|[header, ..]| is_object(header))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_are_read_by_their_shape() {
+        assert!(is_jwt("eyJhbGciOiJub25lIn0.e30."));
+        assert!(is_jwt("eyJhbGciOiJSUzI1NiJ9.e30.AAAA"));
+        for opaque in [
+            "",
+            "opaque",
+            "eyJhbGciOiJub25lIn0.e30",
+            "eyJhbGciOiJub25lIn0.e30.AAAA.AAAA.AAAA",
+            "ya29.a0Af.xyz",
+            "..",
+        ] {
+            assert!(!is_jwt(opaque), "{opaque}");
+        }
+    }
+}

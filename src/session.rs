@@ -1,0 +1,281 @@
+//! Who is signed in, and where that is kept.
+
+mod change;
+mod chunks;
+mod current;
+mod earlier_ends;
+mod ended_note;
+mod generations;
+mod handed_out;
+mod last_use;
+mod names;
+mod opened;
+mod outgoing;
+mod record;
+mod sessions;
+pub mod store;
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+use thiserror::Error;
+use time::OffsetDateTime;
+
+pub(crate) use change::EndCause;
+pub use change::{SessionChange, SessionChangeKind};
+pub(crate) use current::CurrentSession;
+pub(crate) use earlier_ends::{EarlierEnds, EndsRead};
+pub(crate) use names::Names;
+pub(crate) use outgoing::OutgoingSession;
+#[cfg(feature = "__internals")]
+pub(crate) use record::{to_json, to_record};
+pub(crate) use sessions::{BeginError, KeptEnd, Newest, Revoke, Sessions, while_signing_in};
+
+use crate::{
+    secret::Secret,
+    token::{ClaimSources, Claims},
+};
+
+/// The kind of the session's cookies, which their names begin with.
+pub(crate) const COOKIE: &str = "oidc_session";
+
+/// One sign-in, from its callback until it ends: what guards read.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    /// New at every sign-in.
+    pub id: Secret,
+    pub issuer: Arc<str>,
+    /// What the ID token and UserInfo state, as an app reads it.
+    pub claims: Claims,
+    /// What the app added in `after_authorize`.
+    pub data: Map<String, Value>,
+    /// 1 at the sign-in, one more whenever claims, tokens or the app's data change.
+    pub generation: u64,
+    /// When the tokens are to be refreshed, in seconds since 1970; `None` when they are not.
+    pub refresh_due: Option<i64>,
+    /// Whether UserInfo did not answer at the last refresh, and is to be asked again.
+    pub user_info_due: bool,
+    /// In milliseconds since 1970.
+    started: i64,
+    /// When it ends at the latest, in milliseconds since 1970.
+    ends: i64,
+    /// When it was last noted to be in use, in seconds since 1970.
+    seen: i64,
+    /// The ends of other sessions that were noted before it began.
+    pub earlier_ends: EarlierEnds,
+}
+
+/// What the provider sent for a session: its tokens, and what they and UserInfo state.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SessionTokens {
+    pub access_token: Option<Secret>,
+    /// In seconds since 1970; `None` when the provider does not say.
+    pub access_token_ends: Option<i64>,
+    pub refresh_token: Option<Secret>,
+    /// The latest ID token, to name the session by when it ends at the provider.
+    pub id_token: Option<Secret>,
+    /// The `nonce` of the sign-in: a refreshed ID token may repeat it and may not have another.
+    pub nonce: Option<Secret>,
+    pub sources: ClaimSources,
+}
+
+impl Session {
+    /// A session that begins now, with an id of its own. It ends with the setting `session.absolute_timeout`,
+    /// which [`Sessions::begin`] adds, or before it by [`end_by`](Self::end_by).
+    pub(crate) fn new(issuer: &str, claims: Claims, now: OffsetDateTime) -> Session {
+        Session {
+            id: Secret::random(),
+            issuer: issuer.into(),
+            claims,
+            data: Map::new(),
+            generation: 1,
+            refresh_due: None,
+            user_info_due: false,
+            started: milliseconds(now),
+            ends: i64::MAX,
+            seen: now.unix_timestamp(),
+            earlier_ends: EarlierEnds::default(),
+        }
+    }
+
+    /// Has it end at this time, in seconds since 1970; `None` leaves its end as it is. The setting
+    /// `session.absolute_timeout` limits it in any case.
+    pub(crate) fn end_by(&mut self, session_expiry: Option<f64>) {
+        if let Some(ends) = session_expiry {
+            // A number of any size becomes the nearest one.
+            self.ends = (ends * 1000.0) as i64;
+        }
+    }
+
+    /// `sub`.
+    pub(crate) fn subject(&self) -> &str {
+        let sub = self.claims.value("sub").and_then(Value::as_str);
+        sub.unwrap_or_default()
+    }
+}
+
+impl SessionTokens {
+    /// Of claims alone.
+    #[cfg(feature = "__internals")]
+    pub(crate) fn of_claims(claims: Claims) -> SessionTokens {
+        SessionTokens {
+            sources: ClaimSources::new(claims, None),
+            ..SessionTokens::default()
+        }
+    }
+
+    #[cfg(test)]
+    fn texts(&self) -> [Option<&str>; 3] {
+        let tokens = [&self.access_token, &self.refresh_token, &self.id_token];
+        tokens.map(|token| token.as_ref().map(Secret::expose))
+    }
+}
+
+fn milliseconds(time: OffsetDateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
+}
+
+/// A session of a person, as [`RelyingParty::sessions_of`](crate::RelyingParty::sessions_of) lists it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SessionInfo {
+    /// Names the session, for [`RelyingParty::end_session`](crate::RelyingParty::end_session). It is no
+    /// secret: nobody is signed in by it.
+    pub id: String,
+    /// When the person signed in.
+    pub started: OffsetDateTime,
+    /// When the session was last used, to within a tenth of `session.idle_timeout`.
+    pub seen: OffsetDateTime,
+}
+
+/// Why there is no session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum SignedOut {
+    /// The request carries no session.
+    #[error("the request carries no session")]
+    NoSession,
+    /// The cookie cannot be decrypted: another key, issuer or client, another version of this crate, or
+    /// damage.
+    #[error("the session's cookie cannot be decrypted")]
+    Unreadable,
+    /// The session was not used for longer than `session.idle_timeout`.
+    #[error("the session was idle for too long")]
+    Idle,
+    /// The session is older than `session.absolute_timeout`.
+    #[error("the session's lifetime has ended")]
+    LifetimeEnded,
+    /// The session was ended: by sign-out, by the provider or by the app.
+    #[error("the session was ended")]
+    Ended,
+    /// The cookie is an older copy of a session that was refreshed since, and the newer one is not kept
+    /// any more. The session itself goes on, with its newest cookie.
+    #[error("the cookie is an older copy of a session that was refreshed since")]
+    Superseded,
+    /// The provider refused to refresh the session: it has ended there.
+    #[error("the provider ended the session at a refresh")]
+    RefreshRefused,
+    /// The provider asks for a new sign-in before it refreshes the session.
+    #[error("the provider asks for a new sign-in at a refresh")]
+    SignInRequired,
+    /// A refresh has been due for longer than `session.refresh_grace`, and does not succeed because the
+    /// provider is down. Nothing is lost; guards answer 503.
+    #[error("the session is overdue for a refresh, and the provider is not reachable")]
+    RefreshUnavailable,
+    /// The session was refreshed with a key that this node does not have. Nothing is lost; guards answer
+    /// 503.
+    #[error("the session was refreshed by a node with another secret key")]
+    UnknownKey,
+    /// Whether somebody is signed in is not known: the session store is not reachable. Nothing is lost;
+    /// guards answer 503.
+    #[error("the session store is not reachable")]
+    StoreUnavailable,
+    /// `enabled = false`, and there is no testing profile or it was signed out.
+    #[error("OpenID Connect is disabled and nobody is signed in")]
+    Disabled,
+}
+
+impl SignedOut {
+    /// The reason code, as the manual lists them.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            SignedOut::NoSession => "no_session",
+            SignedOut::Unreadable => "session_unreadable",
+            SignedOut::Idle => "session_idle",
+            SignedOut::LifetimeEnded => "session_lifetime",
+            SignedOut::Ended => "session_ended",
+            SignedOut::Superseded => "session_superseded",
+            SignedOut::RefreshRefused => "refresh_refused",
+            SignedOut::SignInRequired => "sign_in_required",
+            SignedOut::RefreshUnavailable => "refresh_unavailable",
+            SignedOut::UnknownKey => "session_unknown_key",
+            SignedOut::StoreUnavailable => "store_unavailable",
+            SignedOut::Disabled => "disabled",
+        }
+    }
+
+    /// Whether a later request may find the session: 503 instead of 401.
+    pub(crate) fn is_outage(self) -> bool {
+        matches!(
+            self,
+            SignedOut::RefreshUnavailable | SignedOut::UnknownKey | SignedOut::StoreUnavailable
+        )
+    }
+}
+
+/// The session does not fit into its cookies.
+#[derive(Clone, Debug, PartialEq, Error)]
+#[error("the session needs {size} bytes and its cookies hold {limit}; the largest parts are {}", largest.join(", "))]
+#[non_exhaustive]
+pub struct SessionTooLarge {
+    /// What the session takes, compressed and encrypted, in bytes.
+    pub size: usize,
+    /// What `session.max_cookies` allow, in bytes.
+    pub limit: usize,
+    /// The largest claims, tokens and values of the app with their sizes before compression, largest
+    /// first.
+    pub largest: Vec<String>,
+}
+
+impl SessionTooLarge {
+    /// What to do about it.
+    pub fn remedy(&self) -> String {
+        "keep less with `oidc.session.claims` and `oidc.session.tokens`, ask for fewer `oidc.scopes`, raise `oidc.session.max_cookies` (5 at most), or set `oidc.session.store` to `memory`, `redis` or `sql`".into()
+    }
+
+    /// Names what takes the most room.
+    fn new(
+        session: &Session,
+        tokens: &SessionTokens,
+        size: usize,
+        max_cookies: usize,
+    ) -> SessionTooLarge {
+        let length = |token: &Option<Secret>| token.as_ref().map_or(0, |t| t.expose().len());
+        let claims = session.claims.iter();
+        let claims = claims.map(|(name, value)| (format!("claim `{name}`"), value));
+        let data = session.data.iter();
+        let data = data.map(|(name, value)| (format!("the app's `{name}`"), value));
+        let mut parts: Vec<_> = claims
+            .chain(data)
+            .map(|(name, value)| (name, value.to_string().len()))
+            .collect();
+        parts.extend([
+            ("the access token".to_owned(), length(&tokens.access_token)),
+            (
+                "the refresh token".to_owned(),
+                length(&tokens.refresh_token),
+            ),
+            ("the ID token".to_owned(), length(&tokens.id_token)),
+        ]);
+        parts.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
+        SessionTooLarge {
+            size,
+            limit: chunks::CHUNK_LEN * max_cookies,
+            largest: parts
+                .into_iter()
+                .take(3)
+                .map(|(name, size)| format!("{name} with {size} bytes"))
+                .collect(),
+        }
+    }
+}

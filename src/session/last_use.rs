@@ -1,0 +1,67 @@
+//! When a session in cookies was used last, which its older copies do not say: an end is told of sessions that go on.
+
+use moka::ops::compute::Op;
+use time::OffsetDateTime;
+
+use super::{
+    CurrentSession, Session, Sessions, SignedOut,
+    sessions::{MAX_DIFFERENCE, seconds},
+};
+
+impl Sessions {
+    /// Whether a session goes on by its times, or by those of a newer cookie whose use this node knows of.
+    pub(super) fn is_alive(&self, name: &str, session: &Session, now: OffsetDateTime) -> bool {
+        match self.check_times(session, now) {
+            Ok(()) => true,
+            Err(SignedOut::Idle) => self.was_used(name, now),
+            Err(_) => false,
+        }
+    }
+
+    /// Tells the other nodes that a session in cookies was used, which its older copies do not say.
+    pub(super) async fn note_use(&self, current: &CurrentSession, now: OffsetDateTime) {
+        if !self.is_shared {
+            return;
+        }
+        let name = self.names.last_use(&current.name);
+        let used = now.unix_timestamp().max(0).unsigned_abs();
+        let life = self.settings.idle_timeout.saturating_add(MAX_DIFFERENCE);
+        if let Err(error) = self.store.note_larger(&name, used, life).await {
+            tracing::debug!("{error}; another node may take a session for idle");
+        }
+    }
+
+    /// Asks the store whether another node noted the use of a session in cookies that looks idle here.
+    pub(super) async fn learn_use(&self, session: &CurrentSession, now: OffsetDateTime) {
+        let looks_idle = self.check_times(session, now) == Err(SignedOut::Idle);
+        if !(looks_idle && self.is_in_cookies && self.is_shared) {
+            return;
+        }
+        let name = self.names.last_use(&session.name);
+        let used = match self.store.notes(&[&name]).await {
+            Ok(notes) => notes.into_iter().flatten().next(),
+            Err(error) => {
+                tracing::debug!("{error}; whether a session was used elsewhere is not known");
+                None
+            }
+        };
+        if let Some(used) = used.and_then(|used| used.parse::<i64>().ok()) {
+            self.touched
+                .entry_by_ref(&*session.name)
+                .and_compute_with(
+                    |last| match last.is_none_or(|last| last.into_value() < used) {
+                        true => Op::Put(used),
+                        false => Op::Nop,
+                    },
+                );
+        }
+    }
+
+    /// Whether the use of a session in cookies was noted within the idle time, as far as this node knows.
+    pub(super) fn was_used(&self, name: &str, now: OffsetDateTime) -> bool {
+        let used = self.touched.get(name);
+        used.is_some_and(|used| {
+            now.unix_timestamp().saturating_sub(used) < seconds(self.settings.idle_timeout)
+        })
+    }
+}

@@ -1,0 +1,180 @@
+//! The beginning of a session, in the place of the one that the browser had.
+
+use std::sync::Arc;
+
+use rocket::http::CookieJar;
+use thiserror::Error;
+use time::OffsetDateTime;
+
+use super::Sessions;
+use crate::{
+    observing, session::CurrentSession, session::EarlierEnds, session::EndCause, session::Session,
+    session::SessionChange, session::SessionTokens, session::SessionTooLarge, session::SignedOut,
+    session::record, session::store::StoreError,
+};
+
+/// Why a session does not begin.
+#[derive(Debug, Error)]
+pub(crate) enum BeginError {
+    #[error(transparent)]
+    TooLarge(#[from] SessionTooLarge),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Of a session in place of another one, which has ended.
+    #[error("the session store is not reachable: {}", error.cause)]
+    NotStored {
+        error: StoreError,
+        begun: Box<Begun>,
+    },
+    #[error("the sessions of the user were ended while they signed in")]
+    Ended {
+        /// The ends that are noted now.
+        ends: EarlierEnds,
+        /// The session that the browser had before, which has ended too.
+        replaced: Option<Box<CurrentSession>>,
+    },
+}
+
+/// A session that has begun.
+#[derive(Debug)]
+pub(crate) struct Begun {
+    pub(crate) session: CurrentSession,
+    /// The one that the browser had before, which has ended now.
+    pub(crate) replaced: Option<CurrentSession>,
+}
+
+impl Sessions {
+    /// Begins a session, in place of any in this jar. [`set_cookies`](Self::set_cookies)
+    /// are what the browser is to have. Adds the ends of the sessions that make room for it, whatever becomes
+    /// of it.
+    pub(crate) async fn begin(
+        &self,
+        mut session: Session,
+        mut tokens: SessionTokens,
+        jar: Option<&CookieJar<'_>>,
+        now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
+    ) -> Result<Begun, BeginError> {
+        session.ends = self.end_of(&session);
+        self.reduce(&mut session, &mut tokens);
+        let names = self.names_of(&session);
+        let version = u64::from(!self.is_in_cookies);
+        let current = self.record(session, &tokens, names.session.clone(), version)?;
+        let replaced = match jar {
+            Some(jar) => self.end_replaced(&current, jar, now, ended).await?,
+            None => None,
+        };
+        let stored = self.store_new(&current, now, ended).await;
+        let begun = Begun {
+            session: current,
+            replaced,
+        };
+        match stored {
+            Ok(None) => Ok(begun),
+            Ok(Some(ends)) => Err(BeginError::Ended {
+                ends,
+                replaced: begun.replaced.map(Box::new),
+            }),
+            Err(error) if begun.replaced.is_none() => Err(error.into()),
+            Err(error) => Err(BeginError::NotStored {
+                error,
+                begun: Box::new(begun),
+            }),
+        }
+    }
+
+    /// Keeps a new session, and tells the nodes of it. Answers the ends of its user that are noted, when it is
+    /// ended by one. Then, and when the store fails, it is removed: no browser has it.
+    pub(super) async fn store_new(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
+    ) -> Result<Option<EarlierEnds>, StoreError> {
+        if !self.is_in_cookies {
+            self.make_room(current, now, ended).await?;
+        }
+        match self.recorded(current, now).await {
+            Ok(None) => Ok(None),
+            // Whoever ended the sessions of this user may not have found it.
+            Ok(Some(ends)) => {
+                self.withdraw(current).await?;
+                Ok(Some(ends))
+            }
+            // It may have been stored all the same.
+            Err(error) => {
+                if let Err(error) = self.withdraw(current).await {
+                    tracing::debug!("{error}; a session that no browser has may stay in the store");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Stores a new session, and tells the nodes of it. Answers the ends of its user that are noted, when it is
+    /// ended by one.
+    pub(super) async fn recorded(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<Option<EarlierEnds>, StoreError> {
+        if !self.is_in_cookies {
+            let stored = self.stored(current, self.names_of(current).into_owners());
+            let life = self.kept_for(current, now);
+            self.store.create(&stored, life).await?;
+        }
+        self.know_session(current, now).await?;
+        self.note_last_end(current, now).await?;
+        self.later_ends(current, now).await
+    }
+
+    /// Removes a session that no browser has.
+    pub(super) async fn withdraw(&self, current: &CurrentSession) -> Result<(), StoreError> {
+        if !self.is_in_cookies {
+            self.store.remove(&current.name).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the session that this browser has, for a new one. Answers it if it had not ended before.
+    pub(super) async fn end_replaced(
+        &self,
+        new: &CurrentSession,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
+    ) -> Result<Option<CurrentSession>, StoreError> {
+        let Some(name) = self.name_in(jar).filter(|name| *name != new.name) else {
+            return Ok(None);
+        };
+        let replaced = self.find_ending(jar, now).await;
+        if let Err(SignedOut::StoreUnavailable) = replaced {
+            // Without a second wait for it.
+            return Err(StoreError::new("the session before cannot be ended"));
+        }
+        let known = replaced.as_ref().ok();
+        let end = self.end(&name, known, EndCause::Replaced, now).await?;
+        // Where sessions are in cookies, one that had ended is ended by its name once more.
+        let goes_on = matches!(
+            replaced,
+            Ok(_) | Err(SignedOut::Superseded | SignedOut::UnknownKey)
+        );
+        ended.extend(end.filter(|_| goes_on));
+        let replaced = replaced.ok();
+        let was_alive = |session: &CurrentSession| self.is_alive(&name, session, now);
+        let count = usize::from(replaced.as_ref().is_some_and(was_alive));
+        observing::sessions_ended("replaced", count);
+        Ok(replaced)
+    }
+
+    /// A session that has not begun, for other nodes to begin.
+    pub(crate) fn unstored(
+        &self,
+        session: Session,
+        tokens: &SessionTokens,
+    ) -> Option<CurrentSession> {
+        let body = record::encode_body(tokens).ok()?;
+        let name = self.names.session(&session.id).into();
+        Some(CurrentSession::new(Arc::new(session), body.into(), name, 0))
+    }
+}

@@ -1,0 +1,500 @@
+//! The end of sessions, one or all of a person's, and what is known of those that there are.
+
+use std::{cell::RefCell, time::Duration};
+
+use time::OffsetDateTime;
+
+use super::{MAX_DIFFERENCE, Sessions, unavailable};
+use crate::{observing, token::Claims};
+use crate::{
+    session::CurrentSession, session::EarlierEnds, session::EndCause, session::EndsRead,
+    session::Session, session::SessionChange, session::SessionInfo, session::SignedOut,
+    session::earlier_ends::new_note, session::generations::Generations, session::milliseconds,
+    session::opened::SessionNames, session::store::StoreError,
+};
+
+/// How many sessions at the provider are known by their `sid` at a node that shares nothing.
+const MAX_KNOWN_SIDS: usize = 1_000_000;
+
+/// What stores can keep, and say the rest of.
+const MAX_LIFE: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
+/// How long a sign-in takes at most from its ID token to its session.
+const SIGN_IN_TTL: Duration = Duration::from_secs(10 * 60);
+
+/// Which sessions at the provider have sessions here, in cookies: what a request that nobody signed may end.
+/// A stranger who does not know a `sid` leaves nothing behind.
+pub(in crate::session) struct KnownSids(Generations);
+
+impl KnownSids {
+    pub(in crate::session) fn new() -> KnownSids {
+        KnownSids(Generations::new(MAX_KNOWN_SIDS))
+    }
+}
+
+/// A session that was removed from the store.
+#[derive(Default)]
+struct Removed {
+    /// Its end, if it is to be told of.
+    end: Option<SessionChange>,
+    /// What the store had, if this removed it and it can be read.
+    session: Option<CurrentSession>,
+}
+
+tokio::task_local! {
+    /// The ends that the sign-in knows of which the app is asked about at the moment.
+    static SIGN_IN: RefCell<EarlierEnds>;
+}
+
+/// Asks the app about a sign-in that has read these ends. Answers also which ends it knows then: what the app
+/// itself ends meanwhile, such as the user's other sessions, is not meant for this one.
+pub(crate) async fn while_signing_in<T>(
+    ends: EarlierEnds,
+    asking: impl Future<Output = T>,
+) -> (T, EarlierEnds) {
+    let asking = async {
+        let answer = asking.await;
+        (answer, SIGN_IN.with(|ends| ends.take()))
+    };
+    SIGN_IN.scope(RefCell::new(ends), asking).await
+}
+
+impl Sessions {
+    /// Ends one session by its name; `known` is that session, where the caller has it. Answers its end, once:
+    /// `None` when it had ended before, as one whose end is kept, or is over by its times, as far as that can be
+    /// known.
+    pub(crate) async fn end(
+        &self,
+        name: &str,
+        known: Option<&CurrentSession>,
+        cause: EndCause,
+        now: OffsetDateTime,
+    ) -> Result<Option<SessionChange>, StoreError> {
+        if !self.is_in_cookies {
+            let is_kept = self.unrecorded.has(name);
+            let removed = self.remove(name, cause, now).await?;
+            // Its user ended it before, while the store was down.
+            let cause = if is_kept { EndCause::SignOut } else { cause };
+            self.revoke(name, removed.session.as_ref(), cause);
+            return Ok(removed.end);
+        }
+        let is_known = self.unrecorded.has(name);
+        self.note_end(&[name], now).await?;
+        self.revoke(name, known, cause);
+        // No other session has this name. Of several who end it, one tells.
+        let life = self.settings.absolute_timeout;
+        let telling = self
+            .store
+            .claim(&self.names.told_end(name), "1", life)
+            .await;
+        if is_known || !telling.unwrap_or(true) {
+            return Ok(None);
+        }
+        if let Some(known) = known {
+            self.learn_use(known, now).await;
+        }
+        Ok(self.ended_now(name, known.map(|known| &**known), cause, now))
+    }
+
+    /// Removes a session from the store. There is no end when there was none, or only one whose end is kept, or it
+    /// was over by its times.
+    async fn remove(
+        &self,
+        name: &str,
+        cause: EndCause,
+        now: OffsetDateTime,
+    ) -> Result<Removed, StoreError> {
+        let is_known = self.unrecorded.has(name);
+        // Also one whose end is kept: it has tokens.
+        let session = self.load_stored(name).await?.ok();
+        if !self.store.remove(name).await? {
+            return Ok(Removed::default());
+        }
+        let end = match is_known {
+            true => None,
+            false => self.ended_now(name, session.as_deref(), cause, now),
+        };
+        Ok(Removed { end, session })
+    }
+
+    /// The end of a session that ends now, for the first of those who end it at this node. `None` when it is over by
+    /// its times, which whoever brings it notices.
+    pub(in crate::session) fn ended_now(
+        &self,
+        name: &str,
+        session: Option<&Session>,
+        cause: EndCause,
+        now: OffsetDateTime,
+    ) -> Option<SessionChange> {
+        let end = match session {
+            Some(session) if !self.is_alive(name, session, now) => return None,
+            Some(session) => SessionChange::ended(name, session, cause),
+            None => SessionChange::ended_by_name(&self.issuer, name, cause),
+        };
+        self.unrecorded.is_first_report(name).then_some(end)
+    }
+
+    /// Ends all sessions of an owner, whose names under each key [`Names`](crate::session::Names) makes. Adds their ends,
+    /// also when the store fails in the middle of it; none where sessions are in cookies.
+    ///
+    /// The note is first, also where sessions are in the store: a session that begins meanwhile is found among
+    /// those of the owner, or its sign-in, which reads once it is there, finds the note.
+    pub(crate) async fn end_matching(
+        &self,
+        owner: &[String],
+        cause: EndCause,
+        now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
+    ) -> Result<(), StoreError> {
+        // Under each key: a node that does not have the newest one yet reads the other.
+        let names: Vec<_> = owner.iter().map(String::as_str).collect();
+        self.note_end(&names, now).await?;
+        if self.is_in_cookies {
+            return Ok(());
+        }
+        for name in owner {
+            for id in self.store.ids_of(name).await? {
+                ended.extend(self.end(&id, None, cause, now).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the sessions of one session at the provider, when anybody could have asked for it. An end is a note,
+    /// so there is none for a `sid` that no session and no sign-in has; where sessions are in cookies, it is told
+    /// once for those that have it. Adds the ends.
+    pub(crate) async fn end_sid_unsigned(
+        &self,
+        issuer: &str,
+        sid: &str,
+        now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
+    ) -> Result<(), StoreError> {
+        let cause = EndCause::FrontchannelLogout;
+        let owner = self.names.sid(issuer, sid);
+        let newest = self.newest_of_sid(issuer, sid, now).await?;
+        if newest.is_none() && !self.has_any(&owner).await? {
+            return Ok(());
+        }
+        self.end_matching(&owner, cause, now, ended).await?;
+        let Some(newest) = newest.filter(|_| self.is_in_cookies) else {
+            return Ok(());
+        };
+        let told = self.names.told_end_of_sid(issuer, sid, newest);
+        if self
+            .store
+            .claim(&told, "1", self.settings.absolute_timeout)
+            .await?
+        {
+            ended.push(SessionChange::ended_all(issuer, None, Some(sid), cause));
+        }
+        Ok(())
+    }
+
+    /// Whether the store has a session of this owner.
+    async fn has_any(&self, owner: &[String]) -> Result<bool, StoreError> {
+        if self.is_in_cookies {
+            return Ok(false);
+        }
+        for name in owner {
+            if !self.store.ids_of(name).await?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Reads which ends are noted for the user of a sign-in. To be called once its ID token is accepted, and
+    /// again, by [`begin`](Sessions::begin), once its session is there.
+    pub(crate) async fn read_ends(
+        &self,
+        issuer: &str,
+        claims: &Claims,
+        now: OffsetDateTime,
+    ) -> Result<EndsRead, StoreError> {
+        if let Some(sid) = claims.value("sid").and_then(serde_json::Value::as_str) {
+            let until = now.saturating_add(SIGN_IN_TTL.try_into().unwrap_or_default());
+            self.know_sid(issuer, sid, milliseconds(until), now).await?;
+        }
+        let (subject, sid) = self.owner_names(issuer, claims);
+        let names: Vec<_> = subject.iter().chain(&sid).map(String::as_str).collect();
+        let notes = self.store.notes_with_life(&names).await?;
+        check_length(notes.len(), names.len())?;
+        Ok(EndsRead::of(&notes))
+    }
+
+    /// Which ends are noted for the user of this session, when one of them is not from before it.
+    pub(in crate::session) async fn later_ends(
+        &self,
+        session: &Session,
+        now: OffsetDateTime,
+    ) -> Result<Option<EarlierEnds>, StoreError> {
+        let read = self
+            .read_ends(&session.issuer, &session.claims, now)
+            .await?;
+        let is_later = !session.earlier_ends.have(&read.ends);
+        Ok(is_later.then_some(read.ends))
+    }
+
+    /// Keeps in mind that there is a session in cookies with this `sid`, for
+    /// [`end_sid_unsigned`](Self::end_sid_unsigned). Those in a store are found there.
+    pub(in crate::session) async fn know_session(
+        &self,
+        session: &Session,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        match session.sid() {
+            Some(sid) if self.is_in_cookies => {
+                let ends = self.end_of(session);
+                self.know_sid(&session.issuer, sid, ends, now).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Keeps in mind until then, in milliseconds since 1970, that there is a session or a sign-in with this
+    /// `sid`.
+    async fn know_sid(
+        &self,
+        issuer: &str,
+        sid: &str,
+        ends: i64,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        let Some(known) = &self.known_sids else {
+            return Ok(());
+        };
+        let life = ends.saturating_sub(milliseconds(now));
+        let Ok(life) = u64::try_from(life) else {
+            return Ok(());
+        };
+        // The end itself is the number: of two sessions the later one counts.
+        let ends = ends / 1000 + 1;
+        let number = ends.max(0).unsigned_abs();
+        for name in self.names.known_sid(issuer, sid) {
+            if self.is_shared {
+                let life = Duration::from_millis(life);
+                self.store.note_larger(&name, number, life).await?;
+            } else {
+                known.0.advance(&name, number, ends, now.unix_timestamp());
+            }
+        }
+        Ok(())
+    }
+
+    /// The number of the newest session with this `sid`, if there is one.
+    async fn newest_of_sid(
+        &self,
+        issuer: &str,
+        sid: &str,
+        now: OffsetDateTime,
+    ) -> Result<Option<u64>, StoreError> {
+        let Some(known) = &self.known_sids else {
+            return Ok(None);
+        };
+        let names = self.names.known_sid(issuer, sid);
+        if self.is_shared {
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            let notes = self.store.notes(&names).await?;
+            let numbers = notes.iter().flatten();
+            // What is no number is known all the same.
+            return Ok(numbers.map(|note| note.parse().unwrap_or(0)).max());
+        }
+        let now = now.unix_timestamp();
+        Ok(names.iter().filter_map(|name| known.0.get(name, now)).max())
+    }
+
+    /// Notes an end, for as long as any session lives that it may be for. That may be longer than today's
+    /// `session.absolute_timeout`, which another node or yesterday's settings may exceed.
+    ///
+    /// The longest life is read after the end is noted: a session that begins meanwhile notes its life before it
+    /// reads the ends. So it finds this end, or its life is found here.
+    async fn note_end(&self, names: &[&str], now: OffsetDateTime) -> Result<(), StoreError> {
+        let life = self.settings.absolute_timeout;
+        self.note_end_for(names, life).await?;
+        match self.longest_life(now).await? {
+            // A note lives longer than its sessions by what the clocks of two nodes may differ by.
+            Some(longest) if longest > life.saturating_add(MAX_DIFFERENCE) => {
+                self.note_end_for(names, longest).await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Notes an end for sessions that live so long: one text under all these names, so that a session knows it
+    /// under any of them.
+    async fn note_end_for(&self, names: &[&str], life: Duration) -> Result<(), StoreError> {
+        // By the clock of the node that began it, and of the node that reads it.
+        let life = life.min(MAX_LIFE) + 2 * MAX_DIFFERENCE;
+        let note = new_note(life);
+        if self.replace_known_ends(names, &note, life).await? {
+            return Ok(());
+        }
+        for name in names {
+            self.store.note_end(name, &note, life).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes an end of the app's that is not meant for the sign-in about which it is asked. `false` without a
+    /// sign-in, or when there is an end that the sign-in has not read: that one is for it too, and is not
+    /// overwritten. Some of the names may have the note then.
+    async fn replace_known_ends(
+        &self,
+        names: &[&str],
+        note: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let Ok(known) = SIGN_IN.try_with(|ends| ends.borrow().clone()) else {
+            return Ok(false);
+        };
+        let notes = self.store.notes(names).await?;
+        check_length(notes.len(), names.len())?;
+        let there = EarlierEnds::of(notes.iter().flatten().map(String::as_str));
+        if !known.have(&there) {
+            return Ok(false);
+        }
+        for (name, there) in names.iter().zip(&notes) {
+            let there = there.as_deref();
+            if !self.store.replace_end(name, there, note, life).await? {
+                return Ok(false);
+            }
+        }
+        SIGN_IN.with(|ends| ends.borrow_mut().add(note));
+        Ok(true)
+    }
+
+    /// How long the session lives that ends last, where nodes with sessions in cookies share a store.
+    async fn longest_life(&self, now: OffsetDateTime) -> Result<Option<Duration>, StoreError> {
+        if !(self.is_shared && self.is_in_cookies) {
+            return Ok(None);
+        }
+        let names = self.names.last_end(&self.issuer);
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        let notes = self.store.notes(&names).await?;
+        let ends = notes.iter().flatten().filter_map(|note| note.parse().ok());
+        Ok(ends.max().map(|end: i64| {
+            let left = end.saturating_sub(now.unix_timestamp());
+            Duration::from_secs(left.max(0).unsigned_abs())
+        }))
+    }
+
+    /// Tells all nodes when the session ends that ends last, for [`longest_life`](Self::longest_life): under each
+    /// key, because a node that does not have the newest one yet reads the other.
+    pub(in crate::session) async fn note_last_end(
+        &self,
+        session: &Session,
+        now: OffsetDateTime,
+    ) -> Result<(), StoreError> {
+        if !(self.is_shared && self.is_in_cookies) {
+            return Ok(());
+        }
+        let until_end = session.ends.saturating_sub(milliseconds(now)).max(0);
+        let life = Duration::from_millis(until_end.unsigned_abs());
+        let life = life.saturating_add(2 * MAX_DIFFERENCE);
+        let end = (session.ends / 1000).saturating_add(1).max(0);
+        for name in self.names.last_end(&self.issuer) {
+            self.store
+                .note_larger(&name, end.unsigned_abs(), life)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// The sessions of an owner, oldest first; `None` where they live in cookies.
+    pub(crate) async fn of(
+        &self,
+        owner: &[String],
+        now: OffsetDateTime,
+    ) -> Result<Option<Vec<SessionInfo>>, StoreError> {
+        if self.is_in_cookies {
+            return Ok(None);
+        }
+        let mut sessions = vec![];
+        for name in owner {
+            for id in self.store.ids_of(name).await? {
+                let session = self.load(&id).await?.ok();
+                sessions.extend(session.filter(|session| self.check_times(session, now).is_ok()));
+            }
+        }
+        sessions.sort_by_key(|session| session.started);
+        let info = |session: &CurrentSession| {
+            let started = session.started();
+            let seen = OffsetDateTime::from_unix_timestamp(session.seen);
+            SessionInfo {
+                id: session.name().to_owned(),
+                started,
+                // Of when it was seen only the second is known.
+                seen: seen.unwrap_or(started).max(started),
+            }
+        };
+        Ok(Some(sessions.iter().map(info).collect()))
+    }
+
+    /// Ends the oldest sessions of a person who has as many as `session.max_per_user` allows.
+    pub(in crate::session) async fn make_room(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
+    ) -> Result<(), StoreError> {
+        let Some(most) = self.max_per_user else {
+            return Ok(());
+        };
+        let owner = self.names.subject(&current.issuer, current.subject());
+        let sessions = self.of(&owner, now).await?.unwrap_or_default();
+        for session in sessions
+            .iter()
+            .take((sessions.len() + 1).saturating_sub(most))
+        {
+            let removed = self.remove(&session.id, EndCause::MaxPerUser, now).await?;
+            if let Some(oldest) = &removed.session {
+                self.revoke_replaced(oldest, Some(current));
+            }
+            observing::sessions_ended("max_per_user", usize::from(removed.end.is_some()));
+            ended.extend(removed.end);
+        }
+        Ok(())
+    }
+
+    /// The newest generation of a session in cookies, if it is known. Fails when the session was ended: it
+    /// alone, with the session at the provider, or with all sessions of the user. One call to the store.
+    pub(in crate::session) async fn newest_generation(
+        &self,
+        session: &Session,
+        names: &SessionNames,
+    ) -> Result<Option<u64>, SignedOut> {
+        if self.unrecorded.has(&names.session) {
+            return Err(SignedOut::Ended);
+        }
+        let mut asked: Vec<&str> = Vec::with_capacity(6);
+        asked.push(&names.generation);
+        asked.extend(names.ends());
+        let notes = self.store.notes(&asked).await;
+        let notes = notes.and_then(|notes| {
+            check_length(notes.len(), asked.len())?;
+            Ok(notes)
+        });
+        let notes = notes.map_err(|error| unavailable(&error))?;
+        self.unrecorded.store_answered();
+        let mut notes = notes.iter().map(Option::as_deref);
+        let generation = notes.next().flatten().and_then(|note| note.parse().ok());
+        // No other session has its name.
+        let has_ended_itself = notes.next().flatten().is_some();
+        let is_ended = |note: &str| !session.earlier_ends.has(note);
+        if has_ended_itself || notes.flatten().any(is_ended) {
+            Err(SignedOut::Ended)
+        } else {
+            Ok(generation)
+        }
+    }
+}
+
+/// A store that answers for fewer names than it was asked about says of none that there is no note.
+fn check_length(answered: usize, asked: usize) -> Result<(), StoreError> {
+    match answered == asked {
+        true => Ok(()),
+        false => Err(StoreError::new(format!(
+            "it answered for {answered} of {asked} names"
+        ))),
+    }
+}

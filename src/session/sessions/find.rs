@@ -1,0 +1,358 @@
+//! The session of a request: found by its cookies, decrypted or cached, and judged.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rocket::http::CookieJar;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::{Newest, Sessions, unavailable, unknown_key};
+use crate::{
+    keys::DecryptError,
+    keys::Purpose,
+    observing,
+    secret::Secret,
+    session::CurrentSession,
+    session::EndCause,
+    session::SessionChange,
+    session::SignedOut,
+    session::chunks::without_end,
+    session::opened::Opened,
+    session::record,
+    session::store::StoreError,
+    session::store::StoredSession,
+    token::{Claims, ExpectedIssuer},
+};
+
+/// A session that was found.
+pub(crate) struct Found {
+    pub(crate) session: CurrentSession,
+    /// The browser has an older copy of it, and is to get this one.
+    pub(crate) is_newer: bool,
+}
+
+impl Sessions {
+    /// Whether a session that began a moment ago has ended.
+    pub(crate) async fn is_over(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> Result<bool, StoreError> {
+        if self.check_times(current, now).is_err() {
+            return Ok(true);
+        }
+        if !self.is_in_cookies {
+            return Ok(self.load(&current.name).await?.is_err());
+        }
+        match self
+            .newest_generation(current, &self.names_of(current))
+            .await
+        {
+            Ok(_) => Ok(false),
+            Err(SignedOut::Ended) => Ok(true),
+            Err(reason) => Err(StoreError::new(reason.to_string())),
+        }
+    }
+
+    /// The session of this browser. Adds its end, when it is the first to notice that its times are over.
+    pub(crate) async fn find(
+        &self,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+        ended: &mut Vec<SessionChange>,
+    ) -> Result<Found, SignedOut> {
+        let found = if self.is_in_cookies {
+            self.find_in_cookies(jar, now).await?
+        } else {
+            let session = self.find_in_store(jar).await?;
+            Found {
+                session,
+                is_newer: false,
+            }
+        };
+        let session = &found.session;
+        match self.check_times(session, now) {
+            Ok(()) => Ok(found),
+            Err(reason) => {
+                if self.is_first_to_notice(session, reason, now).await {
+                    let cause = EndCause::Over(reason);
+                    ended.push(SessionChange::ended(session.name(), session, cause));
+                }
+                Err(reason)
+            }
+        }
+    }
+
+    /// Whether nobody has noticed before that a session is over by its times.
+    pub(super) async fn is_first_to_notice(
+        &self,
+        session: &CurrentSession,
+        reason: SignedOut,
+        now: OffsetDateTime,
+    ) -> bool {
+        let name = session.name();
+        if self.noticed_ends.contains_key(name) {
+            return false;
+        }
+        self.learn_use(session, now).await;
+        if self.is_alive(name, session, now) {
+            // An older copy of a cookie: the session goes on with the newer one.
+            return false;
+        }
+        // Its browser may show it for days.
+        if !self
+            .noticed_ends
+            .entry_by_ref(name)
+            .or_insert(())
+            .is_fresh()
+        {
+            return false;
+        }
+        match reason {
+            SignedOut::Idle => observing::sessions_ended("idle", 1),
+            SignedOut::LifetimeEnded => observing::sessions_ended("lifetime", 1),
+            _ => {}
+        }
+        // No browser keeps its cookie any longer: it is a copy.
+        let life = self.kept_for(session, now);
+        if life.is_zero() || !self.is_shared {
+            return !life.is_zero();
+        }
+        let noticed = self.names.noticed_end(name);
+        let is_first = self.store.claim(&noticed, "1", life).await;
+        is_first.unwrap_or_else(|error| {
+            tracing::debug!("{error}; another node may notice the end of a session too");
+            true
+        })
+    }
+
+    pub(super) async fn find_in_cookies(
+        &self,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+    ) -> Result<Found, SignedOut> {
+        let text = self.cookies.read(jar).ok_or(SignedOut::NoSession)?;
+        let opened = self
+            .opened
+            .in_cookies(text, |text| self.open_cookie(text))
+            .ok_or(SignedOut::Unreadable)?;
+        let session = CurrentSession::new(
+            opened.session.clone(),
+            opened.body.clone(),
+            opened.names.session.clone(),
+            0,
+        );
+        match self.newer_than(&opened.session, &opened.names, now).await? {
+            Newest::ThisOne => {
+                // A node that shares nothing and was restarted learns it from the first cookie that it sees.
+                if !self.is_shared
+                    && let Err(error) = self.know_session(&session, now).await
+                {
+                    tracing::debug!("{error}; front-channel logout does not find a session");
+                }
+                if session.generation > 1 {
+                    self.newest_was_seen(&opened.session, &opened.names, now)
+                        .await;
+                }
+                Ok(Found {
+                    session,
+                    is_newer: false,
+                })
+            }
+            Newest::Other(session) => Ok(Found {
+                session,
+                is_newer: true,
+            }),
+            Newest::None(reason) => Err(reason),
+        }
+    }
+
+    pub(super) async fn find_in_store(
+        &self,
+        jar: &CookieJar<'_>,
+    ) -> Result<CurrentSession, SignedOut> {
+        let text = self.cookies.read(jar).ok_or(SignedOut::NoSession)?;
+        let session = self
+            .opened
+            .in_store(&text, || Some(self.names.session(&self.id_in_text(&text)?)))
+            .ok_or(SignedOut::Unreadable)?;
+        if self.unrecorded.has(&session.name) {
+            return Err(SignedOut::Ended);
+        }
+        let stored = self.store.load(&session.name).await;
+        let stored = stored.map_err(|error| unavailable(&error))?;
+        self.unrecorded.store_answered();
+        let Some(stored) = stored else {
+            return Err(SignedOut::Ended);
+        };
+        let mut why = SignedOut::Ended;
+        let open = || {
+            let opened = self.open_stored(&session.name, &stored);
+            opened.map_err(|reason| why = reason).ok()
+        };
+        let opened = session.opened(&stored, open);
+        opened.map(|opened| current(&opened, &stored)).ok_or(why)
+    }
+
+    /// Decrypts the text of the session's cookies.
+    pub(super) fn open_cookie(&self, text: &str) -> Option<Opened> {
+        let value = URL_SAFE_NO_PAD.decode(without_end(text)?).ok()?;
+        let decrypted = self.keys.decrypt(Purpose::Session, b"", value).ok()?;
+        self.opened(&decrypted.plaintext)
+    }
+
+    /// The session's id in this browser's cookie, where sessions are in a store.
+    pub(super) fn id_in(&self, jar: &CookieJar<'_>) -> Option<Secret> {
+        self.id_in_text(&self.cookies.read(jar)?)
+    }
+
+    pub(super) fn id_in_text(&self, text: &str) -> Option<Secret> {
+        let text = without_end(text)?;
+        let id = self.keys.decrypt_text(Purpose::SessionId, b"", text).ok()?;
+        Some(Secret::new(id))
+    }
+
+    /// The session of this name, which is known where sessions are in a store alone.
+    pub(crate) async fn by_name(
+        &self,
+        name: &str,
+        now: OffsetDateTime,
+    ) -> Result<CurrentSession, SignedOut> {
+        if self.is_in_cookies {
+            return Err(SignedOut::NoSession);
+        }
+        let session = self.load(name).await;
+        let session = session.map_err(|error| unavailable(&error))??;
+        self.check_times(&session, now)?;
+        Ok(session)
+    }
+
+    /// The session of this name in the store.
+    pub(in crate::session) async fn load(
+        &self,
+        name: &str,
+    ) -> Result<Result<CurrentSession, SignedOut>, StoreError> {
+        match self.unrecorded.has(name) {
+            true => Ok(Err(SignedOut::Ended)),
+            false => self.load_stored(name).await,
+        }
+    }
+
+    /// As [`load`](Self::load), also while its end is kept.
+    pub(in crate::session) async fn load_stored(
+        &self,
+        name: &str,
+    ) -> Result<Result<CurrentSession, SignedOut>, StoreError> {
+        let Some(stored) = self.store.load(name).await? else {
+            return Ok(Err(SignedOut::Ended));
+        };
+        let opened = self.open_stored(name, &stored);
+        Ok(opened.map(|opened| current(&opened, &stored)))
+    }
+
+    /// Decrypts what the store has under this name. What is damaged, of another name or another version of
+    /// this crate is not a session; what is of another key may be one for another node.
+    pub(super) fn open_stored(
+        &self,
+        name: &str,
+        stored: &StoredSession,
+    ) -> Result<Opened, SignedOut> {
+        match self.open_value(name, &stored.value) {
+            Ok(Some(opened)) => Ok(opened),
+            Err(DecryptError::UnknownKey) => Err(unknown_key()),
+            Ok(None) | Err(_) => Err(SignedOut::Ended),
+        }
+    }
+
+    /// Decrypts a record in a store. `Ok(None)` is one of another version of this crate.
+    pub(super) fn open_value(
+        &self,
+        name: &str,
+        value: &str,
+    ) -> Result<Option<Opened>, DecryptError> {
+        let value = URL_SAFE_NO_PAD.decode(value);
+        let value = value.map_err(|_| DecryptError::Damaged)?;
+        let record = self
+            .keys
+            .decrypt(Purpose::StoredValue, name.as_bytes(), value)?;
+        Ok(self.opened(&record.plaintext))
+    }
+
+    /// Reads a record that was decrypted just now.
+    pub(super) fn opened(&self, record: &[u8]) -> Option<Opened> {
+        let issuer = |claims: &Claims| self.issuer_of(claims);
+        let (mut session, body_start) = record::decode(record, issuer)?;
+        self.keep_chosen(&mut session.claims);
+        Some(Opened {
+            names: self.names_of(&session),
+            session: Arc::new(session),
+            body: record[body_start..].into(),
+        })
+    }
+
+    /// Whose user these claims are about. Of a template: their `iss`, as long as its tenant is accepted.
+    fn issuer_of(&self, claims: &Claims) -> Option<Arc<str>> {
+        if self.tenants.is_none() {
+            return Some(self.issuer.clone());
+        }
+        let expected = ExpectedIssuer::new(&self.issuer, self.tenants.as_ref());
+        let iss = claims.value("iss").and_then(Value::as_str)?;
+        expected.accepts(iss).then(|| iss.into())
+    }
+
+    /// The session of this browser, for its end: also one that is over by its times.
+    pub(crate) async fn find_ending(
+        &self,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+    ) -> Result<CurrentSession, SignedOut> {
+        let session = match self.is_in_cookies {
+            true => self.find_in_cookies(jar, now).await?.session,
+            false => self.find_in_store(jar).await?,
+        };
+        match self.kept_for(&session, now).is_zero() {
+            true => Err(SignedOut::LifetimeEnded),
+            false => Ok(session),
+        }
+    }
+
+    /// The session that this browser's cookies hold themselves, for its end: whatever the store says of it.
+    pub(crate) fn ending_in_cookies(
+        &self,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+    ) -> Option<CurrentSession> {
+        if !self.is_in_cookies {
+            return None;
+        }
+        let text = self.cookies.read(jar)?;
+        let opened = self
+            .opened
+            .in_cookies(text, |text| self.open_cookie(text))?;
+        let (session, body) = (opened.session.clone(), opened.body.clone());
+        let session = CurrentSession::new(session, body, opened.names.session.clone(), 0);
+        (!self.kept_for(&session, now).is_zero()).then_some(session)
+    }
+
+    /// The name of this browser's session, whatever has become of it.
+    pub(crate) fn name_in(&self, jar: &CookieJar<'_>) -> Option<Arc<str>> {
+        if !self.is_in_cookies {
+            return Some(self.names.session(&self.id_in(jar)?).into());
+        }
+        let text = self.cookies.read(jar)?;
+        let opened = self.opened.in_cookies(text, |text| self.open_cookie(text));
+        opened.map(|opened| opened.names.session.clone())
+    }
+}
+
+/// A session that a store has.
+pub(super) fn current(opened: &Opened, stored: &StoredSession) -> CurrentSession {
+    CurrentSession::new(
+        opened.session.clone(),
+        opened.body.clone(),
+        opened.names.session.clone(),
+        stored.version,
+    )
+}

@@ -1,0 +1,184 @@
+//! What is written of a session: its cookies, its record, and what of it is kept.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use rocket::http::CookieJar;
+use time::OffsetDateTime;
+
+use super::{ABOUT_THE_REQUEST, ALWAYS_KEPT, Newest, Sessions, USUAL_HEADER_LIMIT};
+use crate::{
+    cookies::SetCookie, keys::Purpose, secret::Secret, session::CurrentSession, session::Session,
+    session::SessionTokens, session::SessionTooLarge, session::chunks::SessionCookies,
+    session::record, settings::KeptToken, token::Claims, token::VERIFIED,
+};
+
+impl Sessions {
+    /// Whether an answer may still carry this session: it has not ended, and nothing newer is known.
+    pub(crate) async fn may_be_written(
+        &self,
+        current: &CurrentSession,
+        now: OffsetDateTime,
+    ) -> bool {
+        if !self.is_in_cookies {
+            return true;
+        }
+        let names = self.names_of(current);
+        match self.newer_than(current, &names, now).await {
+            Ok(Newest::ThisOne) => true,
+            Ok(Newest::Other(_) | Newest::None(_)) | Err(_) => false,
+        }
+    }
+
+    /// The cookies of a session.
+    pub(crate) fn set_cookies(
+        &self,
+        current: &CurrentSession,
+        jar: &CookieJar<'_>,
+        now: OffsetDateTime,
+    ) -> Vec<SetCookie> {
+        let life = self.kept_for(current, now);
+        let text = if self.is_in_cookies {
+            self.cookie_text(current)
+        } else {
+            let id = current.id.expose();
+            self.keys.encrypt_text(Purpose::SessionId, b"", id)
+        };
+        let set = self.cookies.write(jar, &text, life, now);
+        self.warn_of_size(&set);
+        set
+    }
+
+    /// Says once that proxies with their usual limit refuse such an answer.
+    pub(super) fn warn_of_size(&self, set: &[SetCookie]) {
+        let size: usize = set.iter().map(SetCookie::header_len).sum();
+        if size > USUAL_HEADER_LIMIT && !self.is_size_known.swap(true, Ordering::Relaxed) {
+            let reason = "large_answer";
+            tracing::warn!(
+                reason,
+                "a session takes {size} bytes of response headers; nginx and others refuse more than 4 KB unless they are told otherwise"
+            );
+            tracing::info!(
+                "set `proxy_buffer_size` as the manual's page on deployment says, or keep less with `oidc.session.claims` and `oidc.session.tokens`"
+            );
+        }
+    }
+
+    /// The cookies that end the session in this browser.
+    pub(crate) fn removals(&self, jar: &CookieJar<'_>) -> Vec<SetCookie> {
+        self.cookies.removals(jar, 0)
+    }
+
+    /// A session as text for a shared store, under a name of the caller's.
+    pub(crate) fn export(&self, current: &CurrentSession, name: &str) -> String {
+        self.value(current, name)
+    }
+
+    /// The session that was exported under this name.
+    pub(crate) fn import(&self, name: &str, text: &str) -> Option<CurrentSession> {
+        let opened = self.open_value(name, text).ok()??;
+        let version = u64::from(!self.is_in_cookies);
+        Some(CurrentSession::new(
+            opened.session,
+            opened.body,
+            opened.names.session,
+            version,
+        ))
+    }
+
+    /// A session with its record, if it fits.
+    pub(super) fn record(
+        &self,
+        session: Session,
+        tokens: &SessionTokens,
+        name: Arc<str>,
+        version: u64,
+    ) -> Result<CurrentSession, SessionTooLarge> {
+        let max = self.settings.max_cookies;
+        let too_large = |size| SessionTooLarge::new(&session, tokens, size, max);
+        let body = record::encode_body(tokens).map_err(|too_long| too_large(too_long.0))?;
+        let current = CurrentSession::new(Arc::new(session), body.into(), name, version);
+        if self.is_in_cookies {
+            let text = self.cookie_text(&current);
+            if !SessionCookies::fits(&text, max) {
+                return Err(SessionTooLarge::new(&current, tokens, text.len(), max));
+            }
+        }
+        Ok(current)
+    }
+
+    /// The encrypted text of a session in cookies.
+    pub(super) fn cookie_text(&self, current: &CurrentSession) -> String {
+        let record = record::encode(current, &current.body);
+        URL_SAFE_NO_PAD.encode(self.keys.encrypt(Purpose::Session, b"", &record))
+    }
+
+    /// The encrypted text of a session in a store.
+    pub(super) fn value(&self, current: &CurrentSession, name: &str) -> String {
+        let record = record::encode(current, &current.body);
+        let value = self
+            .keys
+            .encrypt(Purpose::StoredValue, name.as_bytes(), &record);
+        URL_SAFE_NO_PAD.encode(value)
+    }
+
+    /// Leaves out what the settings do not keep.
+    pub(super) fn reduce(&self, session: &mut Session, tokens: &mut SessionTokens) {
+        if let Some(nonce) = tokens.sources.id_token.get::<String>("nonce") {
+            tokens.nonce = Some(Secret::new(nonce));
+        }
+        let drops = |token| !self.settings.tokens.contains(&token);
+        if drops(KeptToken::AccessToken) {
+            tokens.access_token = None;
+        }
+        if drops(KeptToken::RefreshToken) {
+            tokens.refresh_token = None;
+        }
+        if drops(KeptToken::IdToken) {
+            tokens.id_token = None;
+        }
+        if tokens.refresh_token.is_none() {
+            session.refresh_due = None;
+            session.user_info_due = false;
+        }
+        self.keep_chosen(&mut session.claims);
+        // With an ID token its claims are kept in it, whole.
+        if tokens.id_token.is_none() {
+            self.keep_source(&mut tokens.sources.id_token);
+        }
+        if let Some(user_info) = &mut tokens.sources.user_info {
+            self.keep_source(user_info);
+        }
+    }
+
+    /// Removes the claims that the settings do not keep.
+    pub(super) fn keep_chosen(&self, claims: &mut Claims) {
+        if self.settings.claims.is_some() {
+            claims.retain(|name| self.is_chosen(name));
+            return;
+        }
+        // To retain is to build the object anew.
+        for name in ABOUT_THE_REQUEST {
+            claims.remove(name);
+        }
+    }
+
+    /// As [`keep_chosen`](Self::keep_chosen), of one source. What is verified stays beside whether it is: of
+    /// which source that is taken depends on it.
+    pub(super) fn keep_source(&self, claims: &mut Claims) {
+        let is_beside_chosen = |name: &str| {
+            let mut pairs = VERIFIED.iter().filter(|(verified, _)| *verified == name);
+            pairs.any(|(_, is_verified)| self.is_chosen(is_verified))
+        };
+        claims.retain(|name| self.is_chosen(name) || is_beside_chosen(name));
+    }
+
+    pub(super) fn is_chosen(&self, name: &str) -> bool {
+        let chosen = self.settings.claims.as_deref();
+        !ABOUT_THE_REQUEST.contains(&name)
+            && (ALWAYS_KEPT.contains(&name)
+                || chosen.is_none_or(|chosen| chosen.iter().any(|claim| claim == name)))
+    }
+}

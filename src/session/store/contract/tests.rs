@@ -1,0 +1,239 @@
+//! Stores that break one promise each are found.
+
+use super::{super::MemoryStore, *};
+
+/// The promise that a store breaks.
+#[derive(Clone, Copy, PartialEq)]
+enum Promise {
+    Owners,
+    NewValue,
+    OneReplacement,
+    NothingComesBack,
+    IdsOfAnOwner,
+    OneClaim,
+    LargestNumber,
+    Lives,
+    Ends,
+    KnownEnds,
+    OneEnd,
+    RestOfLife,
+    PassingLife,
+}
+
+/// A store in memory that keeps all promises but one.
+struct Broken(Promise, MemoryStore);
+
+impl Broken {
+    fn breaks(&self, promise: Promise) -> bool {
+        self.0 == promise
+    }
+
+    fn life(&self, life: Duration) -> Duration {
+        match self.breaks(Promise::Lives) {
+            true => HOUR,
+            false => life,
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl SessionStore for Broken {
+    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+        self.1.create(session, self.life(life)).await
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
+        let found = self.1.load(id).await?.map(Arc::unwrap_or_clone);
+        Ok(found.map(|mut session| {
+            if self.breaks(Promise::Owners) {
+                session.owners.clear();
+            }
+            Arc::new(session)
+        }))
+    }
+
+    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
+        let Some(before) = self.1.load(&session.id).await? else {
+            if self.breaks(Promise::NothingComesBack) {
+                self.create(session, life).await?;
+            }
+            return Ok(self.breaks(Promise::NothingComesBack));
+        };
+        let mut session = session.clone();
+        if self.breaks(Promise::NewValue) {
+            session.value.clone_from(&before.value);
+        }
+        if self.breaks(Promise::OneReplacement) && before.version + 1 == session.version {
+            rocket::tokio::task::yield_now().await;
+            self.create(&session, life).await?;
+            return Ok(true);
+        }
+        self.1.replace(&session, life).await
+    }
+
+    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
+        self.1.remove(id).await
+    }
+
+    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+        match self.breaks(Promise::IdsOfAnOwner) {
+            true => Ok(vec![]),
+            false => self.1.ids_of(owner).await,
+        }
+    }
+
+    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        self.1.note(name, value, self.life(life)).await
+    }
+
+    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+        if self.breaks(Promise::OneClaim) {
+            self.note(name, value, life).await?;
+            return Ok(true);
+        }
+        self.1.claim(name, value, self.life(life)).await
+    }
+
+    async fn note_larger(
+        &self,
+        name: &str,
+        number: u64,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let answer = self.1.note_larger(name, number, self.life(life)).await?;
+        Ok(answer || self.breaks(Promise::LargestNumber))
+    }
+
+    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        self.1.notes(names).await
+    }
+
+    async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        if self.breaks(Promise::Ends) {
+            self.1.claim(name, value, life).await?;
+            return Ok(());
+        }
+        self.1.note_end(name, value, life).await
+    }
+
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let life = self.life(life);
+        let before = self.1.notes(&[name]).await?.remove(0);
+        let is_known = before.is_none() || before.as_deref() == known;
+        if self.breaks(Promise::KnownEnds) || self.breaks(Promise::OneEnd) && is_known {
+            rocket::tokio::task::yield_now().await;
+            self.1.note_end(name, value, life).await?;
+            return Ok(true);
+        }
+        self.1.replace_end(name, known, value, life).await
+    }
+
+    async fn notes_with_life(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+        let mut notes = self.1.notes_with_life(names).await?;
+        for (_, left) in notes.iter_mut().flatten() {
+            if self.breaks(Promise::RestOfLife) {
+                *left *= 3;
+            }
+            if self.breaks(Promise::PassingLife) {
+                // Whole hours.
+                *left = Duration::from_secs(left.as_secs().div_ceil(3600) * 3600);
+            }
+        }
+        Ok(notes)
+    }
+
+    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        self.1.forget(name, value).await
+    }
+}
+
+async fn check_without(promise: Promise) {
+    check(&Broken(promise, MemoryStore::new(100))).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "owners: []")]
+async fn a_store_that_forgets_owners_is_found() {
+    check_without(Promise::Owners).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "value: \"second\"")]
+async fn a_store_that_keeps_the_old_value_is_found() {
+    check_without(Promise::NewValue).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "one of sixteen replacements")]
+async fn a_store_where_several_replacements_win_is_found() {
+    check_without(Promise::OneReplacement).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "a replacement after the removal")]
+async fn a_store_where_sessions_come_back_is_found() {
+    check_without(Promise::NothingComesBack).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "the sessions of one person")]
+async fn a_store_that_finds_nothing_by_owner_is_found() {
+    check_without(Promise::IdsOfAnOwner).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "one of sixteen claims")]
+async fn a_store_where_several_claims_win_is_found() {
+    check_without(Promise::OneClaim).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "a number that is not larger")]
+async fn a_store_where_a_smaller_number_wins_is_found() {
+    check_without(Promise::LargestNumber).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "a newer end")]
+async fn a_store_that_keeps_the_older_end_is_found() {
+    check_without(Promise::Ends).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "in place of an end that is not known")]
+async fn a_store_that_overwrites_an_end_that_is_not_known_is_found() {
+    check_without(Promise::KnownEnds).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "one of sixteen ends in place of one")]
+async fn a_store_where_several_ends_replace_one_is_found() {
+    check_without(Promise::OneEnd).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "the rest of a life of")]
+async fn a_store_that_says_a_wrong_rest_of_a_life_is_found() {
+    check_without(Promise::RestOfLife).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "a life that passes: 0ns")]
+async fn a_store_whose_lives_do_not_pass_is_found() {
+    check_without(Promise::PassingLife).await;
+}
+
+#[rocket::async_test]
+#[should_panic(expected = "a life that is over")]
+async fn a_store_that_keeps_what_is_over_is_found() {
+    check_without(Promise::Lives).await;
+}

@@ -1,0 +1,557 @@
+//! Sessions in this process: bounded, expiring, and gone with it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use moka::{
+    Entry, Expiry,
+    notification::RemovalCause,
+    ops::compute::{CompResult, Op},
+    policy::EvictionPolicy,
+    sync::Cache,
+};
+
+use time::OffsetDateTime;
+
+use super::{SessionStore, StoreError, StoredSession};
+use crate::{clock::Clock, session::generations::Generations};
+
+/// How many notes of each kind are kept; the one that was not used for the longest time goes first.
+const MAX_NOTES: u64 = 1_000_000;
+
+/// How many numbers are kept.
+const MAX_NUMBERS: usize = 1_000_000;
+
+/// A [`SessionStore`] in the memory of this process. When it is full, the session that was not used for
+/// the longest time ends.
+pub struct MemoryStore {
+    sessions: Cache<String, Kept<Arc<StoredSession>>>,
+    owners: Arc<Owners>,
+    /// In tables of their own, so that none is dropped for many of another kind.
+    ends: Notes,
+    claims: Notes,
+    notes: Notes,
+    /// Notes that are numbers: many, small, and in a table of their own.
+    numbers: Generations,
+    clock: Clock,
+}
+
+/// A table of notes of one kind. To look into one that nobody has written to costs nothing: every request with a
+/// session in cookies asks for several notes, and most apps have no more than one kind.
+struct Notes {
+    table: Cache<String, Kept<Arc<str>>>,
+    is_written: AtomicBool,
+}
+
+/// A value and how long to keep it: the cache drops it in time, and by `ends` it is judged, which a test's
+/// clock may reach sooner.
+#[derive(Clone)]
+struct Kept<T> {
+    value: T,
+    life: Duration,
+    ends: Option<OffsetDateTime>,
+}
+
+/// The ids of each owner's sessions.
+#[derive(Default)]
+struct Owners(Mutex<HashMap<String, HashSet<String>>>);
+
+impl MemoryStore {
+    /// An empty store for so many sessions.
+    pub fn new(max_sessions: usize) -> MemoryStore {
+        let owners = Arc::new(Owners::default());
+        let gone = owners.clone();
+        MemoryStore {
+            sessions: Cache::builder()
+                .max_capacity(max_sessions as u64)
+                .eviction_policy(EvictionPolicy::lru())
+                .expire_after(Life)
+                .eviction_listener(move |_, session: Kept<Arc<StoredSession>>, cause| {
+                    if cause != RemovalCause::Replaced {
+                        gone.remove(&session.value);
+                    }
+                })
+                .build(),
+            owners,
+            ends: Notes::new(MAX_NOTES),
+            claims: Notes::new(MAX_NOTES),
+            notes: Notes::new(MAX_NOTES),
+            numbers: Generations::new(MAX_NUMBERS),
+            clock: Clock::default(),
+        }
+    }
+
+    /// How many numbers it keeps, such as which generation of a session is the newest; the one that was
+    /// noted the longest ago goes first. The default is a million.
+    pub fn max_numbers(mut self, max: usize) -> MemoryStore {
+        self.numbers = Generations::new(max);
+        self
+    }
+
+    /// How many notes of each kind it keeps.
+    #[cfg(test)]
+    pub(in crate::session) fn max_notes(mut self, max: u64) -> MemoryStore {
+        (self.ends, self.claims, self.notes) = (Notes::new(max), Notes::new(max), Notes::new(max));
+        self
+    }
+
+    /// Drops the notes that there is no room for.
+    #[cfg(test)]
+    pub(in crate::session) fn drop_excess_notes(&self) {
+        for notes in [&self.ends, &self.notes, &self.claims] {
+            notes.table.run_pending_tasks();
+        }
+    }
+
+    /// The clock to judge lives by. The default is the system's.
+    pub fn clock(mut self, clock: Clock) -> MemoryStore {
+        self.clock = clock;
+        self
+    }
+
+    fn keep<T>(&self, value: T, life: Duration) -> Kept<T> {
+        Kept {
+            value,
+            life,
+            ends: time::Duration::try_from(life)
+                .ok()
+                .and_then(|life| self.clock.now().checked_add(life)),
+        }
+    }
+
+    fn is_over<T>(&self, kept: &Kept<T>) -> bool {
+        kept.ends.is_some_and(|ends| ends <= self.clock.now())
+    }
+
+    /// The note under this name, of whichever kind.
+    fn find_note(&self, name: &str) -> Option<Kept<Arc<str>>> {
+        let tables = [&self.ends, &self.notes, &self.claims];
+        let mut kept = tables.into_iter().filter_map(|table| table.get(name));
+        kept.find(|kept| !self.is_over(kept))
+    }
+}
+
+impl Notes {
+    fn new(max: u64) -> Notes {
+        Notes {
+            table: Cache::builder()
+                .max_capacity(max)
+                .eviction_policy(EvictionPolicy::lru())
+                .expire_after(Life)
+                .build(),
+            is_written: AtomicBool::new(false),
+        }
+    }
+
+    fn get(&self, name: &str) -> Option<Kept<Arc<str>>> {
+        match self.is_written.load(Ordering::Acquire) {
+            true => self.table.get(name),
+            false => None,
+        }
+    }
+
+    /// The table, for a note that is looked for from now on.
+    fn to_write(&self) -> &Cache<String, Kept<Arc<str>>> {
+        self.is_written.store(true, Ordering::Release);
+        &self.table
+    }
+}
+
+#[rocket::async_trait]
+impl SessionStore for MemoryStore {
+    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+        self.owners.add(session);
+        let kept = self.keep(Arc::new(session.clone()), life);
+        self.sessions.insert(session.id.clone(), kept);
+        Ok(())
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
+        let kept = self.sessions.get(id).filter(|kept| !self.is_over(kept));
+        Ok(kept.map(|kept| kept.value))
+    }
+
+    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
+        let done = self
+            .sessions
+            .entry_by_ref(&session.id)
+            .and_compute_with(|entry| match entry.map(Entry::into_value) {
+                Some(old) if old.value.version + 1 == session.version && !self.is_over(&old) => {
+                    Op::Put(self.keep(Arc::new(session.clone()), life))
+                }
+                _ => Op::Nop,
+            });
+        Ok(matches!(done, CompResult::ReplacedWith(_)))
+    }
+
+    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
+        let removed = self.sessions.remove(id);
+        Ok(removed.is_some_and(|kept| !self.is_over(&kept)))
+    }
+
+    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+        let ids = self.owners.lock().get(owner).cloned().unwrap_or_default();
+        let is_there = |id: &String| {
+            let kept = self.sessions.get(id);
+            kept.is_some_and(|kept| !self.is_over(&kept))
+        };
+        Ok(ids.into_iter().filter(is_there).collect())
+    }
+
+    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        let kept = self.keep(value.into(), life);
+        self.notes.to_write().insert(name.to_owned(), kept);
+        self.claims.table.invalidate(name);
+        self.ends.table.invalidate(name);
+        Ok(())
+    }
+
+    async fn note_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        let kept = self.keep(value.into(), life);
+        self.ends.to_write().insert(name.to_owned(), kept);
+        Ok(())
+    }
+
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let is_other = |kept: &Kept<Arc<str>>| !self.is_over(kept) && known != Some(&*kept.value);
+        let others = [&self.notes, &self.claims];
+        let mut others = others.into_iter().filter_map(|table| table.get(name));
+        if others.any(|kept| is_other(&kept)) {
+            return Ok(false);
+        }
+        let done = self
+            .ends
+            .to_write()
+            .entry_by_ref(name)
+            .and_compute_with(|entry| match entry {
+                Some(entry) if is_other(entry.value()) => Op::Nop,
+                _ => Op::Put(self.keep(value.into(), life)),
+            });
+        Ok(matches!(
+            done,
+            CompResult::Inserted(_) | CompResult::ReplacedWith(_)
+        ))
+    }
+
+    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+        if self.find_note(name).is_some() {
+            return Ok(false);
+        }
+        let claimed = self
+            .claims
+            .to_write()
+            .entry_by_ref(name)
+            .or_insert_with_if(|| self.keep(value.into(), life), |kept| self.is_over(kept));
+        Ok(claimed.is_fresh())
+    }
+
+    async fn note_larger(
+        &self,
+        name: &str,
+        number: u64,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let now = self.clock.now().unix_timestamp();
+        let life = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
+        let expires = now.saturating_add(life);
+        Ok(self.numbers.advance(name, number, expires, now))
+    }
+
+    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        let now = self.clock.now().unix_timestamp();
+        let note = |name: &&str| {
+            let number = self.numbers.get(name, now).map(|number| number.to_string());
+            number.or_else(|| Some(self.find_note(name)?.value.to_string()))
+        };
+        Ok(names.iter().map(note).collect())
+    }
+
+    async fn notes_with_life(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+        let now = self.clock.now();
+        let note = |name: &&str| {
+            if let Some((number, expires)) = self.numbers.entry(name, now.unix_timestamp()) {
+                let life = expires.saturating_sub(now.unix_timestamp());
+                return Some((number.to_string(), Duration::from_secs(life.unsigned_abs())));
+            }
+            let kept = self.find_note(name)?;
+            let left = kept.ends.map(|ends| Duration::try_from(ends - now));
+            let left = left.unwrap_or(Ok(kept.life)).unwrap_or_default();
+            Some((kept.value.to_string(), left))
+        };
+        Ok(names.iter().map(note).collect())
+    }
+
+    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        for notes in [&self.ends, &self.notes, &self.claims] {
+            notes
+                .table
+                .entry_by_ref(name)
+                .and_compute_with(|entry| match entry {
+                    Some(entry) if *entry.value().value == *value => Op::Remove,
+                    _ => Op::Nop,
+                });
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore").finish_non_exhaustive()
+    }
+}
+
+impl Owners {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, HashSet<String>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn add(&self, session: &StoredSession) {
+        let mut owners = self.lock();
+        for owner in &session.owners {
+            let ids = owners.entry(owner.clone()).or_default();
+            ids.insert(session.id.clone());
+        }
+    }
+
+    fn remove(&self, session: &StoredSession) {
+        let mut owners = self.lock();
+        for owner in &session.owners {
+            if let Some(ids) = owners.get_mut(owner) {
+                ids.remove(&session.id);
+                if ids.is_empty() {
+                    owners.remove(owner);
+                }
+            }
+        }
+    }
+}
+
+/// Each entry has a life of its own, from when it was written.
+struct Life;
+
+impl<T> Expiry<String, Kept<T>> for Life {
+    fn expire_after_create(&self, _: &String, kept: &Kept<T>, _: Instant) -> Option<Duration> {
+        Some(kept.life)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &String,
+        kept: &Kept<T>,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(kept.life)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    #[cfg(feature = "testing")]
+    use crate::keys::digest_name;
+
+    fn session(id: &str, owner: &str) -> StoredSession {
+        StoredSession {
+            id: id.to_owned(),
+            version: 1,
+            value: "sealed".to_owned(),
+            owners: vec![owner.to_owned()],
+        }
+    }
+
+    #[rocket::async_test]
+    async fn the_least_used_session_goes_first_when_the_store_is_full() {
+        let (store, hour) = (MemoryStore::new(2), Duration::from_secs(3600));
+        for (id, owner) in [("a", "alice"), ("b", "bob")] {
+            store.create(&session(id, owner), hour).await.unwrap();
+        }
+        store.sessions.run_pending_tasks();
+        assert!(store.load("a").await.unwrap().is_some());
+        store.create(&session("c", "carol"), hour).await.unwrap();
+        store.sessions.run_pending_tasks();
+
+        assert_eq!(store.load("b").await, Ok(None));
+        let kept = |id, owner| Ok(Some(Arc::new(session(id, owner))));
+        assert_eq!(store.load("a").await, kept("a", "alice"));
+        assert_eq!(store.load("c").await, kept("c", "carol"));
+        assert_eq!(store.ids_of("bob").await, Ok(vec![]));
+        assert!(!store.owners.lock().contains_key("bob"));
+    }
+
+    #[rocket::async_test]
+    async fn a_session_whose_life_is_over_is_not_found() {
+        let store = MemoryStore::new(10);
+        let life = Duration::from_nanos(1);
+        store.create(&session("a", "alice"), life).await.unwrap();
+        store.sessions.run_pending_tasks();
+        assert_eq!(store.load("a").await, Ok(None));
+        assert_eq!(store.ids_of("alice").await, Ok(vec![]));
+    }
+
+    /// So that what nobody asks for again does not stay until the store is full.
+    #[cfg(feature = "testing")]
+    #[rocket::async_test]
+    async fn the_cache_drops_what_is_over_by_its_own_time() {
+        let store = MemoryStore::new(10).clock(Clock::standing());
+        let (hour, life) = (Duration::from_secs(3600), Duration::from_nanos(1));
+        store.create(&session("a", "alice"), life).await.unwrap();
+        store.note("n", "1", life).await.unwrap();
+        assert!(store.sessions.get("a").is_none());
+        store.claim("c", "1", life).await.unwrap();
+        store.note_end("e", "1", life).await.unwrap();
+        for table in [&store.notes, &store.claims, &store.ends] {
+            assert!(["n", "c", "e"].iter().all(|name| table.get(name).is_none()));
+        }
+
+        store.create(&session("b", "bob"), hour).await.unwrap();
+        let next = StoredSession {
+            version: 2,
+            ..session("b", "bob")
+        };
+        assert_eq!(store.replace(&next, life).await, Ok(true));
+        assert!(store.sessions.get("b").is_none());
+    }
+
+    /// The cache's own time stands almost still meanwhile.
+    #[cfg(feature = "testing")]
+    #[rocket::async_test]
+    async fn lives_follow_a_clock_that_is_set() {
+        let clock = Clock::standing();
+        let (store, minute) = (
+            MemoryStore::new(10).clock(clock.clone()),
+            Duration::from_secs(60),
+        );
+        store.create(&session("a", "alice"), minute).await.unwrap();
+        store.note("n", "1", minute).await.unwrap();
+        clock.advance(minute - Duration::from_millis(1));
+        assert!(store.load("a").await.unwrap().is_some());
+        assert_eq!(store.ids_of("alice").await.unwrap(), ["a"]);
+        assert_eq!(store.claim("n", "2", minute).await, Ok(false));
+
+        clock.advance(Duration::from_millis(1));
+        let next = StoredSession {
+            version: 2,
+            ..session("a", "alice")
+        };
+        assert_eq!(store.replace(&next, minute).await, Ok(false));
+        assert_eq!(store.load("a").await, Ok(None));
+        assert_eq!(store.ids_of("alice").await, Ok(vec![]));
+        assert_eq!(store.remove("a").await, Ok(false));
+        assert_eq!(store.notes(&["n"]).await, Ok(vec![None]));
+        assert_eq!(store.claim("n", "2", minute).await, Ok(true));
+        assert_eq!(store.claim("n", "3", minute).await, Ok(false));
+    }
+
+    /// Of whichever kind: a table of its own is nothing that anybody sees.
+    #[cfg(feature = "testing")]
+    #[rocket::async_test]
+    async fn what_was_written_last_is_what_is_noted() {
+        let clock = Clock::standing();
+        let store = MemoryStore::new(10).clock(clock.clone());
+        let (hour, minute) = (Duration::from_secs(3600), Duration::from_secs(60));
+        let noted = async || store.notes(&["n"]).await.unwrap().remove(0);
+        assert_eq!(store.claim("n", "claim", hour).await, Ok(true));
+        store.note_end("n", "end", hour).await.unwrap();
+        assert_eq!(noted().await.as_deref(), Some("end"));
+        store.note("n", "note", minute).await.unwrap();
+        assert_eq!(noted().await.as_deref(), Some("note"));
+        store.note_end("n", "newer", minute).await.unwrap();
+        assert_eq!(noted().await.as_deref(), Some("newer"));
+        clock.advance(minute);
+        assert_eq!(noted().await, None);
+        assert_eq!(store.claim("n", "claim", minute).await, Ok(true));
+        clock.advance(minute);
+        assert_eq!(store.claim("n", "again", hour).await, Ok(true));
+        assert_eq!(noted().await.as_deref(), Some("again"));
+    }
+
+    #[rocket::async_test]
+    async fn a_note_of_any_kind_is_forgotten() {
+        let (store, hour) = (MemoryStore::new(10), Duration::from_secs(3600));
+        store.note("note", "1", hour).await.unwrap();
+        store.note_end("end", "1", hour).await.unwrap();
+        assert_eq!(store.claim("claim", "1", hour).await, Ok(true));
+        for name in ["note", "end", "claim"] {
+            store.forget(name, "2").await.unwrap();
+            let one = Some("1".to_owned());
+            assert_eq!(store.notes(&[name]).await, Ok(vec![one]), "{name}");
+            store.forget(name, "1").await.unwrap();
+            assert_eq!(store.notes(&[name]).await, Ok(vec![None]), "{name}");
+        }
+    }
+
+    #[cfg(feature = "testing")]
+    #[rocket::async_test]
+    async fn a_number_lives_as_long_as_it_was_noted_for() {
+        let clock = Clock::standing();
+        let store = MemoryStore::new(10).clock(clock.clone());
+        let seconds = Duration::from_secs;
+        let name = digest_name("generation", &["n"]);
+        assert_eq!(store.note_larger(&name, 5, seconds(60)).await, Ok(true));
+        for (passed, left) in [(0, Some(60)), (59, Some(1)), (1, None)] {
+            clock.advance(seconds(passed));
+            let expected = left.map(|left| ("5".to_owned(), seconds(left)));
+            let notes = store.notes_with_life(&[&name]).await;
+            assert_eq!(notes, Ok(vec![expected]), "{passed}");
+        }
+    }
+
+    /// Longer than any clock goes.
+    #[rocket::async_test]
+    async fn a_note_may_be_kept_for_ever() {
+        let (store, long) = (MemoryStore::new(10), Duration::MAX);
+        store.note_end("n", "1", long).await.unwrap();
+        let expected = Some(("1".to_owned(), long));
+        assert_eq!(store.notes_with_life(&["n"]).await, Ok(vec![expected]));
+    }
+
+    /// Who makes many of one kind brings back nothing that has ended.
+    #[rocket::async_test]
+    async fn notes_of_one_kind_push_out_none_of_another() {
+        let hour = Duration::from_secs(3600);
+        let fill = async |store: &MemoryStore, kind: &str| {
+            for i in 0..50 {
+                let name = format!("{kind} {i}");
+                match kind {
+                    "end" => store.note_end(&name, "1", hour).await.unwrap(),
+                    "note" => store.note(&name, "1", hour).await.unwrap(),
+                    _ => drop(store.claim(&name, "1", hour).await.unwrap()),
+                }
+            }
+            store.drop_excess_notes();
+        };
+        for (kept, others) in [
+            ("end", ["note", "claim"]),
+            ("note", ["end", "claim"]),
+            ("claim", ["end", "note"]),
+        ] {
+            let store = MemoryStore::new(10).max_notes(50);
+            fill(&store, kept).await;
+            for other in others {
+                fill(&store, other).await;
+            }
+            let names: Vec<_> = (0..50).map(|i| format!("{kept} {i}")).collect();
+            let names: Vec<_> = names.iter().map(String::as_str).collect();
+            let notes = store.notes(&names).await.unwrap();
+            assert_eq!(notes, vec![Some("1".to_owned()); 50], "{kept}");
+        }
+    }
+}

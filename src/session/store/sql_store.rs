@@ -1,0 +1,567 @@
+//! Sessions in a SQL database: SQLite for one machine, PostgreSQL for several.
+
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "sqlite")]
+mod sqlite;
+
+use std::{
+    fmt, io,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    sync::OnceCell,
+    time::{sleep, timeout},
+};
+
+use super::{SessionStore, StoreError, StoredSession};
+use crate::{secret::Secret, settings::StoreUrl};
+
+/// How long a call may take, connecting included; then the store counts as unreachable.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long to wait for a connection of the pool.
+#[cfg(feature = "postgres")]
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often expired rows are deleted.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
+/// How many rows one statement deletes, so that no other waits long for it.
+const EXPIRY_BATCH: i64 = 500;
+/// The pause after a full batch.
+const EXPIRY_PAUSE: Duration = Duration::from_millis(20);
+/// How often the tables are created again when another node creates them at the same moment.
+const MAX_TRIES: usize = 10;
+
+/// The version of the tables.
+const VERSION: &str = "1";
+
+/// Each statement may run again. The version is last: with it, the tables are complete.
+const SCHEMA: [&str; 8] = [
+    "CREATE TABLE IF NOT EXISTS oidc_sessions (\
+     id TEXT PRIMARY KEY, version BIGINT NOT NULL, value TEXT NOT NULL, owners TEXT NOT NULL, \
+     ends BIGINT NOT NULL)",
+    "CREATE TABLE IF NOT EXISTS oidc_session_owners (\
+     owner TEXT NOT NULL, id TEXT NOT NULL, ends BIGINT NOT NULL, PRIMARY KEY (owner, id))",
+    "CREATE TABLE IF NOT EXISTS oidc_notes (\
+     name TEXT PRIMARY KEY, value TEXT NOT NULL, ends BIGINT NOT NULL)",
+    "CREATE INDEX IF NOT EXISTS oidc_sessions_ends ON oidc_sessions (ends)",
+    "CREATE INDEX IF NOT EXISTS oidc_session_owners_ends ON oidc_session_owners (ends)",
+    "CREATE INDEX IF NOT EXISTS oidc_notes_ends ON oidc_notes (ends)",
+    "CREATE TABLE IF NOT EXISTS oidc_schema (id INTEGER PRIMARY KEY, version BIGINT NOT NULL)",
+    "INSERT INTO oidc_schema (id, version) VALUES (1, 1) ON CONFLICT DO NOTHING",
+];
+
+/// Deletes a batch of expired rows. `ends` is judged twice, for rows that another node has renewed since.
+const EXPIRE: [&str; 3] = [
+    "DELETE FROM oidc_sessions WHERE ends <= {now} AND id IN \
+     (SELECT id FROM oidc_sessions WHERE ends <= {now} LIMIT $1 {skip_locked})",
+    "DELETE FROM oidc_session_owners WHERE ends <= {now} AND (owner, id) IN \
+     (SELECT owner, id FROM oidc_session_owners WHERE ends <= {now} LIMIT $1 {skip_locked})",
+    "DELETE FROM oidc_notes WHERE ends <= {now} AND name IN \
+     (SELECT name FROM oidc_notes WHERE ends <= {now} LIMIT $1 {skip_locked})",
+];
+
+/// A [`SessionStore`] in SQLite (cargo feature `sqlite`) or PostgreSQL (cargo feature `postgres`). It
+/// connects when it is first needed, creates its tables, and deletes what has expired once a minute.
+///
+/// Its tables are `oidc_sessions`, `oidc_session_owners`, `oidc_notes` and `oidc_schema`, which holds their
+/// version; other tables in the database are left alone. Times are the database's. A reader of the database
+/// learns how many sessions there are and when they end, and not whose they are. Who can write there can end
+/// sessions and bring back an older state of one, and cannot make one.
+///
+/// SQLite is a file on this machine, for one app in one or several processes. It is created with mode 0600 and
+/// written with `synchronous=FULL`: a session that was answered for survives a loss of power.
+pub struct SqlStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    database: Box<dyn Database>,
+    /// The tables are there, and of this version.
+    is_ready: OnceCell<()>,
+}
+
+/// A connection pool of one kind of database. SQL is the same for all but for the words of [`Dialect`].
+#[rocket::async_trait]
+trait Database: Send + Sync {
+    fn dialect(&self) -> &'static Dialect;
+
+    /// Runs a statement, and counts the rows that it changed.
+    async fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, SqlError>;
+
+    /// Runs a query for columns of text.
+    async fn rows(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Vec<String>>, SqlError>;
+}
+
+struct Dialect {
+    name: &'static str,
+    /// The database's clock, in milliseconds since 1970.
+    now: &'static str,
+    skip_locked: &'static str,
+    /// Which errors pass by themselves.
+    outages: &'static [&'static str],
+}
+
+/// For the placeholders `$1`, `$2`, …
+#[derive(Clone, Copy)]
+enum Value<'a> {
+    Text(&'a str),
+    Number(i64),
+}
+
+enum SqlError {
+    Sqlx(sqlx::Error),
+    /// It stays so until somebody does something about it. With the cause.
+    Unusable(String),
+    TimedOut,
+}
+
+impl SqlStore {
+    /// With the address of the setting `session.store_url`: `sqlite://sessions.db`, relative to the working
+    /// directory of the process, `sqlite:///var/lib/app/sessions.db`, or
+    /// `postgres://[user[:password]@]host[:port]/database`.
+    ///
+    /// # Errors
+    ///
+    /// When it is no such address, or the cargo feature for it is not enabled. Nothing is connected yet.
+    pub fn new(url: &Secret) -> Result<SqlStore, StoreError> {
+        let database: Box<dyn Database> = match StoreUrl::parse(url.expose()) {
+            #[cfg(feature = "sqlite")]
+            Some(StoreUrl::Sqlite(path)) => Box::new(sqlite::Sqlite::new(path)),
+            #[cfg(feature = "postgres")]
+            Some(StoreUrl::Postgres) => Box::new(postgres::Postgres::new(url)?),
+            #[cfg(not(feature = "sqlite"))]
+            Some(StoreUrl::Sqlite(_)) => return Err(without_feature("sqlite")),
+            #[cfg(not(feature = "postgres"))]
+            Some(StoreUrl::Postgres) => return Err(without_feature("postgres")),
+            _ => {
+                return Err(StoreError::new(
+                    "`session.store_url` is not the address of a SQL database",
+                ));
+            }
+        };
+        let is_ready = OnceCell::new();
+        Ok(SqlStore {
+            inner: Arc::new(Inner { database, is_ready }),
+        })
+    }
+
+    /// Runs a statement, and counts the rows that it changed.
+    async fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
+        self.in_time(async {
+            self.ready().await?;
+            self.inner.execute(sql, values).await
+        })
+        .await
+    }
+
+    async fn rows(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Vec<String>>, StoreError> {
+        self.in_time(async {
+            self.ready().await?;
+            let sql = self.inner.in_dialect(sql);
+            self.inner.database.rows(&sql, values).await
+        })
+        .await
+    }
+
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, SqlError>>,
+    ) -> Result<T, StoreError> {
+        let done = timeout(CALL_TIMEOUT, work).await;
+        let done = done.unwrap_or(Err(SqlError::TimedOut));
+        done.map_err(|error| self.inner.store_error(&error))
+    }
+
+    /// Sees to the tables, once.
+    async fn ready(&self) -> Result<(), SqlError> {
+        let done = self.inner.is_ready.get_or_try_init(|| async {
+            self.inner.create_tables().await?;
+            tokio::spawn(expire(Arc::downgrade(&self.inner)));
+            Ok(())
+        });
+        done.await.map(|_| ())
+    }
+
+    /// Names a session at its owners until it ends.
+    async fn name_at_owners(
+        &self,
+        session: &StoredSession,
+        life: Duration,
+    ) -> Result<(), StoreError> {
+        if session.owners.is_empty() {
+            return Ok(());
+        }
+        let mut values = vec![Value::Text(&session.id), milliseconds(life)];
+        values.extend(session.owners.iter().map(|owner| Value::Text(owner)));
+        let rows = (3..=values.len()).map(|i| format!("(${i}, $1, {{now}} + $2)"));
+        let sql = format!(
+            "INSERT INTO oidc_session_owners (owner, id, ends) VALUES {} \
+             ON CONFLICT (owner, id) DO UPDATE SET ends = excluded.ends \
+             WHERE oidc_session_owners.ends < excluded.ends",
+            rows.collect::<Vec<_>>().join(", ")
+        );
+        self.execute(&sql, &values).await.map(|_| ())
+    }
+}
+
+#[rocket::async_trait]
+impl SessionStore for SqlStore {
+    async fn prepare(&self) -> Result<(), StoreError> {
+        let done = timeout(CALL_TIMEOUT, self.ready()).await;
+        match done.unwrap_or(Err(SqlError::TimedOut)) {
+            Err(error) if !self.inner.is_outage(&error) => Err(self.inner.store_error(&error)),
+            Err(error) => {
+                let error = self.inner.store_error(&error);
+                tracing::warn!("{error}");
+                tracing::info!("{}", error.remedy());
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+
+    async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
+        // First, so that no session is there that its owner does not find.
+        self.name_at_owners(session, life).await?;
+        let sql = "INSERT INTO oidc_sessions (id, version, value, owners, ends) \
+             VALUES ($1, $2, $3, $4, {now} + $5) \
+             ON CONFLICT (id) DO UPDATE SET version = excluded.version, value = excluded.value, \
+             owners = excluded.owners, ends = excluded.ends";
+        let owners = session.owners.join(" ");
+        let values = [
+            Value::Text(&session.id),
+            number(session.version),
+            Value::Text(&session.value),
+            Value::Text(&owners),
+            milliseconds(life),
+        ];
+        self.execute(sql, &values).await.map(|_| ())
+    }
+
+    async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
+        let sql = "SELECT CAST(version AS TEXT), value, owners FROM oidc_sessions \
+             WHERE id = $1 AND ends > {now}";
+        let mut rows = self.rows(sql, &[Value::Text(id)]).await?;
+        let Some(row) = rows.pop() else {
+            return Ok(None);
+        };
+        let Ok([version, value, owners]) = <[String; 3]>::try_from(row) else {
+            return Err(StoreError::new("a row has other columns"));
+        };
+        let version = version.parse();
+        Ok(Some(Arc::new(StoredSession {
+            id: id.to_owned(),
+            version: version.map_err(|_| StoreError::new("a version is not a number"))?,
+            value,
+            owners: owners.split_whitespace().map(str::to_owned).collect(),
+        })))
+    }
+
+    async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
+        self.name_at_owners(session, life).await?;
+        let sql = "UPDATE oidc_sessions SET version = $1, value = $2, ends = {now} + $3 \
+             WHERE id = $4 AND version = $5 AND ends > {now}";
+        let values = [
+            number(session.version),
+            Value::Text(&session.value),
+            milliseconds(life),
+            Value::Text(&session.id),
+            number(session.version.saturating_sub(1)),
+        ];
+        Ok(self.execute(sql, &values).await? == 1)
+    }
+
+    async fn remove(&self, id: &str) -> Result<bool, StoreError> {
+        let sql = "DELETE FROM oidc_sessions WHERE id = $1 AND ends > {now}";
+        Ok(self.execute(sql, &[Value::Text(id)]).await? == 1)
+    }
+
+    async fn ids_of(&self, owner: &str) -> Result<Vec<String>, StoreError> {
+        let sql = "SELECT s.id FROM oidc_session_owners AS o JOIN oidc_sessions AS s ON s.id = o.id \
+             WHERE o.owner = $1 AND s.ends > {now}";
+        let rows = self.rows(sql, &[Value::Text(owner)]).await?;
+        Ok(rows.into_iter().flatten().collect())
+    }
+
+    async fn note(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
+        let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends";
+        let values = [Value::Text(name), Value::Text(value), milliseconds(life)];
+        self.execute(sql, &values).await.map(|_| ())
+    }
+
+    async fn replace_end(
+        &self,
+        name: &str,
+        known: Option<&str>,
+        value: &str,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        let Some(known) = known else {
+            return self.claim(name, value, life).await;
+        };
+        let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
+             WHERE oidc_notes.ends <= {now} OR oidc_notes.value = $4";
+        let values = [
+            Value::Text(name),
+            Value::Text(value),
+            milliseconds(life),
+            Value::Text(known),
+        ];
+        Ok(self.execute(sql, &values).await? == 1)
+    }
+
+    async fn claim(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
+        let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
+             WHERE oidc_notes.ends <= {now}";
+        let values = [Value::Text(name), Value::Text(value), milliseconds(life)];
+        Ok(self.execute(sql, &values).await? == 1)
+    }
+
+    async fn note_larger(
+        &self,
+        name: &str,
+        number: u64,
+        life: Duration,
+    ) -> Result<bool, StoreError> {
+        // Of decimal digits, the longer text is the larger number. An integer of SQL ends at 2^63.
+        let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
+             ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
+             WHERE oidc_notes.ends <= {now} OR (length(oidc_notes.value), oidc_notes.value) \
+             < (length(excluded.value), excluded.value)";
+        let number = number.to_string();
+        let values = [Value::Text(name), Value::Text(&number), milliseconds(life)];
+        Ok(self.execute(sql, &values).await? == 1)
+    }
+
+    async fn notes(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError> {
+        if names.is_empty() {
+            return Ok(vec![]);
+        }
+        let sql = format!(
+            "SELECT name, value FROM oidc_notes WHERE name IN ({}) AND ends > {{now}}",
+            places(names.len())
+        );
+        let values: Vec<_> = names.iter().map(|name| Value::Text(name)).collect();
+        let found = self.rows(&sql, &values).await?;
+        let of = |name: &&str| {
+            let row = found.iter().find(|row| row[0] == **name)?;
+            row.get(1).cloned()
+        };
+        Ok(names.iter().map(of).collect())
+    }
+
+    async fn notes_with_life(
+        &self,
+        names: &[&str],
+    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+        if names.is_empty() {
+            return Ok(vec![]);
+        }
+        let sql = format!(
+            "SELECT name, value, CAST(ends - {{now}} AS TEXT) FROM oidc_notes \
+             WHERE name IN ({}) AND ends > {{now}}",
+            places(names.len())
+        );
+        let values: Vec<_> = names.iter().map(|name| Value::Text(name)).collect();
+        let found = self.rows(&sql, &values).await?;
+        let of = |name: &&str| {
+            let Some(row) = found.iter().find(|row| row[0] == **name) else {
+                return Ok(None);
+            };
+            let [_, value, life] = &row[..] else {
+                return Err(StoreError::new("a row has other columns"));
+            };
+            // Below zero when the clock moved on between two looks at it.
+            let life: i64 = life
+                .parse()
+                .map_err(|_| StoreError::new("a life is not a number"))?;
+            let life = Duration::from_millis(life.max(0).unsigned_abs());
+            Ok(Some((value.clone(), life)))
+        };
+        names.iter().map(of).collect()
+    }
+
+    async fn forget(&self, name: &str, value: &str) -> Result<(), StoreError> {
+        let sql = "DELETE FROM oidc_notes WHERE name = $1 AND value = $2";
+        let values = [Value::Text(name), Value::Text(value)];
+        self.execute(sql, &values).await.map(|_| ())
+    }
+}
+
+impl fmt::Debug for SqlStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqlStore").finish_non_exhaustive()
+    }
+}
+
+impl Inner {
+    fn in_dialect(&self, sql: &str) -> String {
+        let dialect = self.database.dialect();
+        sql.replace("{now}", dialect.now)
+            .replace("{skip_locked}", dialect.skip_locked)
+    }
+
+    async fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, SqlError> {
+        self.database.execute(&self.in_dialect(sql), values).await
+    }
+
+    /// The tables of this version are there, or are created. An account that may create none can use
+    /// existing ones.
+    async fn create_tables(&self) -> Result<(), SqlError> {
+        let mut tries = 0;
+        loop {
+            let error = match self.version().await {
+                Ok(Some(version)) if version == VERSION => return Ok(()),
+                Ok(Some(version)) => {
+                    return Err(SqlError::Unusable(format!(
+                        "the tables `oidc_…` have version {version}, and this version of rocket_openidconnect needs {VERSION}"
+                    )));
+                }
+                Err(error @ SqlError::Unusable(_)) => return Err(error),
+                Err(error) if self.is_outage(&error) => return Err(error),
+                // There is no such table, which each database says in its own way.
+                Ok(None) | Err(_) => match self.run_schema().await {
+                    Ok(()) => continue,
+                    Err(error) => error,
+                },
+            };
+            tries += 1;
+            if tries == MAX_TRIES {
+                return Err(error);
+            }
+        }
+    }
+
+    async fn version(&self) -> Result<Option<String>, SqlError> {
+        let sql = "SELECT CAST(version AS TEXT) FROM oidc_schema WHERE id = 1";
+        let rows = self.database.rows(sql, &[]).await?;
+        Ok(rows.into_iter().flatten().next())
+    }
+
+    async fn run_schema(&self) -> Result<(), SqlError> {
+        for sql in SCHEMA {
+            self.execute(sql, &[]).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes what has expired, and counts it.
+    async fn delete_expired(&self) -> Result<u64, SqlError> {
+        let mut sum = 0;
+        for sql in EXPIRE {
+            loop {
+                let deleted = self.execute(sql, &[Value::Number(EXPIRY_BATCH)]).await?;
+                sum += deleted;
+                if deleted < EXPIRY_BATCH.unsigned_abs() {
+                    break;
+                }
+                sleep(EXPIRY_PAUSE).await;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Whether it passes by itself: the database is down, or busy.
+    fn is_outage(&self, error: &SqlError) -> bool {
+        match error {
+            SqlError::TimedOut => true,
+            SqlError::Sqlx(sqlx::Error::Database(error)) => {
+                let outages = self.database.dialect().outages;
+                error.code().is_some_and(|code| outages.contains(&&*code))
+            }
+            SqlError::Sqlx(sqlx::Error::Io(error)) => !is_of_tls(error),
+            SqlError::Sqlx(error) => {
+                matches!(error, sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed)
+            }
+            SqlError::Unusable(_) => false,
+        }
+    }
+
+    /// The kind of an error: a message of the database may quote a value, and one about the address a password.
+    fn store_error(&self, error: &SqlError) -> StoreError {
+        let name = self.database.dialect().name;
+        StoreError::new(match error {
+            SqlError::TimedOut | SqlError::Sqlx(sqlx::Error::PoolTimedOut) => {
+                format!("{name} did not answer in time")
+            }
+            SqlError::Unusable(cause) => cause.clone(),
+            SqlError::Sqlx(sqlx::Error::Database(error)) => match error.code() {
+                Some(code) => format!("{name} answered with error code {code}"),
+                None => format!("{name} answered with an error"),
+            },
+            SqlError::Sqlx(sqlx::Error::Io(error)) if is_of_tls(error) => {
+                format!("no TLS connection to {name}: {error}")
+            }
+            SqlError::Sqlx(sqlx::Error::Io(error)) => error.kind().to_string(),
+            SqlError::Sqlx(sqlx::Error::Tls(_)) => format!("no TLS connection to {name}"),
+            SqlError::Sqlx(_) => format!("no connection to {name}, or an unexpected answer"),
+        })
+    }
+}
+
+impl From<sqlx::Error> for SqlError {
+    fn from(error: sqlx::Error) -> SqlError {
+        SqlError::Sqlx(error)
+    }
+}
+
+/// A handshake that fails, for example for the server's certificate, is an I/O error with this kind.
+fn is_of_tls(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData
+}
+
+/// Deletes expired rows for as long as the store is there.
+async fn expire(store: Weak<Inner>) {
+    loop {
+        sleep(EXPIRY_INTERVAL).await;
+        let Some(store) = store.upgrade() else {
+            return;
+        };
+        if let Err(error) = store.delete_expired().await {
+            tracing::debug!("expired sessions stay: {}", store.store_error(&error));
+        }
+    }
+}
+
+/// So many placeholders.
+fn places(count: usize) -> String {
+    let places: Vec<_> = (1..=count).map(|i| format!("${i}")).collect();
+    places.join(", ")
+}
+
+fn number(number: u64) -> Value<'static> {
+    Value::Number(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+/// At most 35,000 years, so that no sum overflows.
+fn milliseconds(life: Duration) -> Value<'static> {
+    Value::Number(i64::try_from(life.as_millis()).map_or(1 << 50, |life| life.min(1 << 50)))
+}
+
+/// `execute` and `rows` of a [`Database`], whose pools differ in type alone.
+macro_rules! run {
+    ($execute:ident, $sql:expr, $values:expr, $pool:expr) => {{
+        let mut query = sqlx::query($sql);
+        for value in $values {
+            query = match *value {
+                Value::Text(text) => query.bind(text),
+                Value::Number(number) => query.bind(number),
+            };
+        }
+        query.$execute($pool).await
+    }};
+}
+use run;
+
+#[cfg(not(all(feature = "sqlite", feature = "postgres")))]
+fn without_feature(feature: &str) -> StoreError {
+    StoreError::new(format!("the cargo feature `{feature}` is not enabled"))
+}
+
+#[cfg(all(test, feature = "sqlite"))]
+mod tests;

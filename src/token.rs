@@ -1,0 +1,60 @@
+//! Judging tokens: bytes, keys, expectations and the time go in, a verified type or an error comes out.
+//!
+//! Nothing in here opens a socket, reads a clock or knows the web framework, so that each rule can be
+//! tested by what it is given. A type such as the verified ID token can only be made by its `accept`.
+
+mod accepts;
+mod access_token;
+mod access_token_error;
+mod algorithm;
+mod checks;
+mod claim_sources;
+mod claims;
+mod client_assertion;
+mod id_token;
+mod issuer;
+mod json;
+mod jwk;
+mod jws;
+mod logout_token;
+mod purpose;
+mod reason;
+mod refreshed_id_token;
+#[cfg(test)]
+mod test_keys;
+mod token_error;
+mod user_info;
+
+pub use accepts::Accepts;
+pub use access_token::AudienceClaim;
+pub use algorithm::{SigningAlgorithm, UnknownAlgorithm};
+pub use claims::Claims;
+pub use token_error::TokenError;
+
+pub(crate) use access_token_error::AccessTokenError;
+pub(crate) use checks::ClaimError;
+pub(crate) use id_token::IdTokenError;
+pub(crate) use json::JsonError;
+pub(crate) use jws::JwsError;
+pub(crate) use user_info::UserInfoError;
+
+pub(crate) use access_token::{
+    AccessToken, AccessTokenExpectations, ClaimPath, MAX_ACCESS_TOKEN, UnverifiedAccessToken,
+};
+pub(crate) use claim_sources::ClaimSources;
+pub(crate) use claims::VERIFIED;
+pub(crate) use client_assertion::{CLIENT_ASSERTION_TYPE, ClientKey};
+pub(crate) use id_token::{IdToken, IdTokenExpectations};
+pub(crate) use issuer::{ExpectedIssuer, PERSONAL_ACCOUNTS, TENANT_ID, Tenants};
+pub(crate) use json::{Document, parse_object, parse_strict_object, type_name};
+pub(crate) use jwk::KeySet;
+pub(crate) use jws::{AllowedAlgorithms, Jws, StaleKeys, parts_of};
+pub(crate) use logout_token::{
+    EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations,
+};
+pub(crate) use reason::TokenKind;
+pub(crate) use refreshed_id_token::{OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError};
+pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};
+
+/// The issuer of a testing profile that names none.
+pub(crate) const TESTING_ISSUER: &str = "urn:rocket_openidconnect:testing_profile";

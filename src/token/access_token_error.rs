@@ -1,0 +1,247 @@
+//! Why an access token is not accepted, and what to do about it.
+
+use super::{Accepts, ClaimError, JsonError, JwsError, StaleKeys, TokenKind};
+
+/// An access token that is not accepted. For the log; the caller is told
+/// [`description`](Self::description).
+///
+/// No variant holds the token.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum AccessTokenError {
+    /// It is longer than any access token we look at.
+    #[error("the access token has {actual} bytes, more than {max}")]
+    TooLong {
+        /// The most that is accepted.
+        max: usize,
+        /// The length of the token.
+        actual: usize,
+    },
+    /// It is not signed as it should be.
+    #[error(transparent)]
+    Jws(#[from] JwsError),
+    /// A claim that every token has is absent or wrong.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The header names a type that is not an access token's, or none where one is required.
+    #[error(
+        "the token is of {}, expected {expected}",
+        actual.as_ref().map_or("no type".to_owned(), |typ| format!("type {typ:?}"))
+    )]
+    TokenType {
+        /// What is accepted.
+        expected: &'static str,
+        /// The `typ` of the header.
+        actual: Option<String>,
+    },
+    /// It comes from an issuer that no setting names.
+    #[error("the token is issued by {actual:?}, expected one of {expected:?}")]
+    UnknownIssuer {
+        /// The settings `issuer` and `issuers`.
+        expected: Vec<String>,
+        /// The `iss` of the token.
+        actual: String,
+    },
+    /// It is meant for another API.
+    #[error("the token is meant for {actual:?}, expected one of {expected:?}")]
+    Audience {
+        /// The setting `audience`.
+        expected: Vec<String>,
+        /// The `aud` of the token, at most ten of them.
+        actual: Vec<String>,
+    },
+    /// Introspection does not say which API it is meant for.
+    #[error("the introspection reply has no \"aud\", expected one of {expected:?}")]
+    NoAudience {
+        /// The setting `audience`, or `resource`.
+        expected: Vec<String>,
+    },
+    /// It is, or may be, an ID token, a refresh token or a logout token.
+    #[error("the token is not an access token: {reason}")]
+    AnotherUse {
+        /// How it is known.
+        reason: String,
+    },
+    /// It shows neither that it is an access token nor that it is another token.
+    #[error("the token does not show that it is an access token, and `{setting}` is {:?}", accepts.as_str())]
+    UnknownUse {
+        /// The name of the setting `accepts` of its issuer.
+        setting: String,
+        /// What that setting says.
+        accepts: Accepts,
+    },
+    /// As [`UnknownUse`](Self::UnknownUse), with the audience of this app's ID tokens, for which no setting lets it in.
+    #[error(
+        "the token does not show that it is an access token, and its audience is the client id, as that of an ID token"
+    )]
+    UnknownUseForClient,
+    /// It is bound to a key (`cnf`), which this guard does not ask the caller to prove.
+    #[error("the token is bound to a key by \"cnf\", which is not proved here")]
+    Bound,
+    /// Neither `sub` nor a client id says whose it is.
+    #[error("the token has neither \"sub\" nor \"client_id\"")]
+    Nobody,
+    /// Introspection says that it is not active: expired, revoked, or never issued.
+    #[error("the provider says that the token is not active")]
+    Inactive,
+    /// The introspection reply is not a JSON object.
+    #[error("the introspection reply cannot be read: {0}")]
+    Introspection(#[source] JsonError),
+    /// It is no JWT, and there is nobody to ask about it.
+    #[error("the token is not a JWT, and opaque tokens are not accepted")]
+    Opaque,
+    /// `enabled = false`: there is no provider to check it with.
+    #[error("a token cannot be checked while OpenID Connect is disabled")]
+    Disabled,
+}
+
+impl AccessTokenError {
+    /// The reason code.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            AccessTokenError::TooLong { .. } => "access_token_too_long",
+            AccessTokenError::Jws(error) => error.reason(TokenKind::AccessToken),
+            AccessTokenError::Claim(error) => error.reason(TokenKind::AccessToken),
+            AccessTokenError::TokenType { .. } => "access_token_type",
+            AccessTokenError::UnknownIssuer { .. } => "access_token_iss",
+            AccessTokenError::Audience { .. } => "access_token_aud",
+            AccessTokenError::NoAudience { .. } => "access_token_aud",
+            AccessTokenError::AnotherUse { .. } => "access_token_of_another_use",
+            AccessTokenError::UnknownUse { .. } | AccessTokenError::UnknownUseForClient => {
+                "access_token_of_unknown_use"
+            }
+            AccessTokenError::Bound => "access_token_bound",
+            AccessTokenError::Nobody => "access_token_nobody",
+            AccessTokenError::Inactive => "access_token_inactive",
+            AccessTokenError::Introspection(_) => "introspection_malformed",
+            AccessTokenError::Opaque => "access_token_opaque",
+            AccessTokenError::Disabled => "disabled",
+        }
+    }
+
+    /// What the caller is told (RFC 6750 §3, `error_description`): which check it was, and nothing of
+    /// what the token or the settings say.
+    pub fn description(&self) -> &'static str {
+        match self {
+            AccessTokenError::TooLong { .. } => "the token is too long",
+            AccessTokenError::Jws(error) => match error {
+                JwsError::AlgorithmNotAllowed { .. } | JwsError::UnknownAlgorithm { .. } => {
+                    "the token is signed with an algorithm that is not accepted"
+                }
+                JwsError::UnknownKey { .. } | JwsError::NoFittingKey { .. } => {
+                    "the token is signed with an unknown key"
+                }
+                JwsError::BadSignature { .. } => "the signature of the token is wrong",
+                JwsError::KeyIssuer { .. } => "the token is signed with the key of another issuer",
+                _ => "the token is not a well-formed signed JWT",
+            },
+            AccessTokenError::Claim(error) => match error {
+                ClaimError::Expired { .. } => "the token has expired",
+                ClaimError::NotYetValid { .. } | ClaimError::IssuedInTheFuture { .. } => {
+                    "the token is not valid yet"
+                }
+                ClaimError::Issuer { .. } | ClaimError::IssuerOfTenant { .. } => {
+                    "the token comes from another issuer"
+                }
+                ClaimError::Tenant { .. } => "the token comes from a tenant that is not accepted",
+                _ => "a claim of the token is missing or of the wrong type",
+            },
+            AccessTokenError::TokenType { .. } | AccessTokenError::AnotherUse { .. } => {
+                "the token is not an access token"
+            }
+            AccessTokenError::UnknownUse { .. } | AccessTokenError::UnknownUseForClient => {
+                "the token does not show that it is an access token"
+            }
+            AccessTokenError::UnknownIssuer { .. } => "the token comes from another issuer",
+            AccessTokenError::Audience { .. } => "the token is meant for another API",
+            AccessTokenError::NoAudience { .. } => {
+                "the token does not say which API it is meant for"
+            }
+            AccessTokenError::Bound => "tokens that are bound to a key are not accepted",
+            AccessTokenError::Nobody => "the token does not say whose it is",
+            AccessTokenError::Inactive | AccessTokenError::Introspection(_) => {
+                "the token is not active"
+            }
+            AccessTokenError::Opaque => "the token is not a JWT",
+            AccessTokenError::Disabled => "tokens are not accepted at the moment",
+        }
+    }
+
+    /// What to do about it.
+    pub fn remedy(&self) -> &'static str {
+        match self {
+            AccessTokenError::TooLong { .. } => {
+                "have the provider put less into access tokens, or issue opaque ones"
+            }
+            AccessTokenError::Jws(JwsError::AlgorithmNotAllowed { actual, .. })
+                if actual.is_symmetric() =>
+            {
+                "have the provider sign access tokens with a key pair, by RS256 or ES256: who can check HS256 can sign with it too, so no setting accepts it here"
+            }
+            AccessTokenError::Jws(JwsError::AlgorithmNotAllowed { .. }) => {
+                "if the provider signs access tokens with it, name it in `access_token_signing_algs`"
+            }
+            AccessTokenError::Jws(error) => error.remedy(),
+            AccessTokenError::Claim(ClaimError::Missing { claim: "aud" }) => {
+                "have the provider put this API into `aud` (an audience mapper, or a resource indicator); for Amazon Cognito, set `audience_claim = \"client_id\"`"
+            }
+            AccessTokenError::Claim(ClaimError::Expired { .. }) => {
+                "get a new token; if it was new, synchronise the clocks of this machine and of the provider"
+            }
+            AccessTokenError::Claim(error) => error.remedy(),
+            AccessTokenError::TokenType { .. } => {
+                "send an access token; if the provider does not name its type, set `require_at_jwt = false`"
+            }
+            AccessTokenError::UnknownIssuer { .. } => {
+                "if tokens of that issuer are to be accepted, add it to the table `issuers`"
+            }
+            AccessTokenError::Audience { .. } => {
+                "ask the provider for a token for this API, or set `audience` to what it puts into `aud`"
+            }
+            AccessTokenError::NoAudience { .. } => {
+                "have the provider name this API in the `aud` of its introspection replies; where every token that it calls active may be used here, set `insecure_introspection_without_audience = true`"
+            }
+            AccessTokenError::AnotherUse { .. } => {
+                "send the access token; where this issuer's access tokens look like its ID tokens, set `token_validation = \"introspection\"`; where its identity tokens are meant, as those of a CI job or a workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id"
+            }
+            AccessTokenError::UnknownUse { .. } => {
+                "have the provider add a scope, or the type `at+jwt`; or set `accepts` of this issuer: to `identity_tokens` where its identity tokens are meant, as those of a CI job or a workload, or to `untyped_tokens` where its access tokens look so"
+            }
+            AccessTokenError::UnknownUseForClient => {
+                "set `audience` to an identifier of this API that is not the client id, and have the provider put it into `aud`"
+            }
+            AccessTokenError::Bound => "have the provider issue bearer tokens for this API",
+            AccessTokenError::Nobody => {
+                "have the provider put `sub` or `client_id` into its access tokens; lightweight tokens lack them"
+            }
+            AccessTokenError::Inactive => "nothing: the caller needs a new token",
+            AccessTokenError::Introspection(error) => error.remedy(),
+            AccessTokenError::Opaque => {
+                "have the provider issue JWT access tokens for this API, or give it an introspection endpoint and set `client_id`; see `token_validation`"
+            }
+            AccessTokenError::Disabled => "set `enabled = true`, or send no token",
+        }
+    }
+
+    /// Whether the introspection reply is none that a provider should give, so that it says nothing about the token:
+    /// it does not say if the token is active, has a member of another type, or is about another issuer.
+    pub(crate) fn is_about_the_reply(&self) -> bool {
+        matches!(
+            self,
+            AccessTokenError::Introspection(_)
+                | AccessTokenError::Claim(
+                    ClaimError::Missing { claim: "active" }
+                        | ClaimError::WrongType { .. }
+                        | ClaimError::Issuer { .. }
+                        | ClaimError::IssuerOfTenant { .. }
+                )
+        )
+    }
+
+    /// What newer keys of the provider could change, if they could make the token good.
+    pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
+        match self {
+            AccessTokenError::Jws(error) => error.wants_fresh_keys(),
+            _ => None,
+        }
+    }
+}

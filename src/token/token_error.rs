@@ -1,0 +1,71 @@
+//! Why a token or a reply of UserInfo is rejected, as an app sees it.
+
+use thiserror::Error;
+
+use super::{AccessTokenError, IdTokenError, UserInfoError};
+
+/// Why a token, or a reply of UserInfo, is rejected. It never holds the token.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error(transparent)]
+pub struct TokenError(Kind);
+
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+enum Kind {
+    #[error(transparent)]
+    IdToken(IdTokenError),
+    #[error(transparent)]
+    UserInfo(UserInfoError),
+    #[error(transparent)]
+    AccessToken(AccessTokenError),
+}
+
+impl TokenError {
+    /// The reason code, as the manual lists them.
+    pub fn reason(&self) -> &'static str {
+        match &self.0 {
+            Kind::IdToken(error) => error.reason(),
+            Kind::UserInfo(error) => error.reason(),
+            Kind::AccessToken(error) => error.reason(),
+        }
+    }
+
+    /// What to do about it: the operator, mostly.
+    pub fn remedy(&self) -> &'static str {
+        match &self.0 {
+            Kind::IdToken(error) => error.remedy(),
+            Kind::UserInfo(error) => error.remedy(),
+            Kind::AccessToken(error) => error.remedy(),
+        }
+    }
+
+    /// Whether it is of a tenant that the setting `tenants` does not accept.
+    pub(crate) fn is_about_tenant(&self) -> bool {
+        matches!(&self.0, Kind::IdToken(error) if error.is_about_tenant())
+    }
+
+    /// What the caller of an API is told: nothing about this app's settings.
+    pub(crate) fn description(&self) -> &'static str {
+        match &self.0 {
+            Kind::AccessToken(error) => error.description(),
+            Kind::IdToken(_) | Kind::UserInfo(_) => "the token is not valid",
+        }
+    }
+}
+
+impl From<IdTokenError> for TokenError {
+    fn from(error: IdTokenError) -> TokenError {
+        TokenError(Kind::IdToken(error))
+    }
+}
+
+impl From<UserInfoError> for TokenError {
+    fn from(error: UserInfoError) -> TokenError {
+        TokenError(Kind::UserInfo(error))
+    }
+}
+
+impl From<AccessTokenError> for TokenError {
+    fn from(error: AccessTokenError) -> TokenError {
+        TokenError(Kind::AccessToken(error))
+    }
+}

@@ -1,0 +1,262 @@
+//! Which tokens are revoked when a session ends (RFC 7009): those of the sessions that end here, whoever asks for
+//! it, and not those of sessions that the provider has ended.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use rocket::{
+    Build, Rocket,
+    futures::future::join,
+    get,
+    http::{Method, Status},
+    routes,
+    serde::json::{Json, Value, json},
+    tokio::{task::yield_now, time::timeout},
+};
+use rocket_openidconnect::{LoggedIn, Oidc, RelyingParty, store::SessionStore};
+
+use crate::{
+    common::{App, locked, pages},
+    records::{DUE, carry_cookies},
+    stores::Switchable,
+    support::{Browser, TestProvider},
+};
+
+/// How long a node waits at least before it tries the store again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// The session and its tokens: what is revoked, the refresh token first.
+#[get("/tokens")]
+async fn tokens(user: LoggedIn) -> Json<Value> {
+    let access_token = user.access_token().ok();
+    Json(json!([
+        user.session_id(),
+        user.refresh_token().map(|token| token.expose()),
+        access_token.map(|token| token.expose()),
+    ]))
+}
+
+#[get("/end/<id>")]
+async fn end(id: &str, rp: &RelyingParty) -> String {
+    format!("{:?}", rp.end_session(id).await)
+}
+
+#[get("/end-all/<subject>")]
+async fn end_all(subject: &str, rp: &RelyingParty) -> String {
+    format!("{:?}", rp.end_sessions(subject).await)
+}
+
+fn with_routes(rocket: Rocket<Build>) -> Rocket<Build> {
+    rocket.mount("/", routes![tokens, end, end_all])
+}
+
+/// A node of the app that keeps its sessions in this store.
+async fn node(app: &App, store: &Switchable) -> Browser {
+    let fairing = Oidc::fairing()
+        .clock(app.clock())
+        .session_store(store.clone());
+    Browser::open(with_routes(app.bare().attach(fairing).mount("/", pages()))).await
+}
+
+/// Name, refresh token and access token of the session that begins.
+async fn sign_in(browser: &Browser, provider: &TestProvider) -> [String; 3] {
+    browser.sign_in(provider, "/me").await.is(Status::Ok);
+    browser.visit("/tokens").await.is(Status::Ok).json()
+}
+
+/// The provider ends the session.
+async fn backchannel_logout(browser: &Browser, provider: &TestProvider) {
+    let form = [("Content-Type", "application/x-www-form-urlencoded")];
+    let body = format!("logout_token={}", provider.logout_token(|_| ()));
+    let logout = "/oidc/backchannel-logout";
+    let posting = browser.another();
+    let page = posting.request(Method::Post, logout, &form, &body).await;
+    page.is(Status::Ok);
+}
+
+/// The tokens that were revoked, in order, once there are so many.
+async fn revoked(provider: &TestProvider, count: usize) -> Vec<String> {
+    provider.until_requested("/revoke", count).await;
+    let requests = provider.requests_to("/revoke");
+    let tokens = requests.iter().filter_map(|r| r.form_value("token"));
+    tokens.map(str::to_owned).collect()
+}
+
+/// Waits until the store no longer has this session.
+async fn until_ended(store: &Switchable, id: &str) {
+    let ended = async {
+        while store.load(id).await.unwrap().is_some() {
+            yield_now().await;
+        }
+    };
+    let ended = timeout(Duration::from_secs(10), ended).await;
+    ended.expect("the end is recorded within ten seconds");
+}
+
+#[rocket::async_test]
+async fn the_tokens_of_a_session_that_the_app_ends_are_revoked() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider).with("oidc.session.store", "memory");
+    let browser = Browser::open(with_routes(app.rocket())).await;
+    // The provider knows what it ends itself.
+    sign_in(&browser, &provider).await;
+    backchannel_logout(&browser, &provider).await;
+
+    app.advance(Duration::from_secs(1));
+    let [id, refresh_token, access_token] = sign_in(&browser, &provider).await;
+    let page = browser.visit(&format!("/end/{id}")).await;
+    assert_eq!(page.body, "Ok(true)");
+    let mut expected = vec![refresh_token, access_token];
+    assert_eq!(revoked(&provider, 2).await, expected);
+
+    let [_, refresh_token, access_token] = sign_in(&browser, &provider).await;
+    assert_eq!(browser.visit("/end-all/alice").await.body, "Ok(Some(1))");
+    expected.extend([refresh_token, access_token]);
+    assert_eq!(revoked(&provider, 4).await, expected);
+}
+
+/// Unless both may come from one grant, which providers revoke as a whole.
+#[rocket::async_test]
+async fn the_tokens_of_a_session_that_makes_room_are_revoked() {
+    for has_sid in [true, false] {
+        let provider = TestProvider::start().await;
+        if !has_sid {
+            provider.on_id_token(|token| token.remove("sid"));
+        }
+        let app = App::new(&provider)
+            .with("oidc.session.store", "memory")
+            .with("oidc.session.max_per_user", 1);
+        let browser = Browser::open(with_routes(app.rocket())).await;
+        let [_, first_refresh, first_access] = sign_in(&browser, &provider).await;
+        app.advance(Duration::from_secs(1));
+        let newer = browser.another();
+        let [_, refresh_token, access_token] = sign_in(&newer, &provider).await;
+        let mut expected = vec![];
+        if has_sid {
+            expected.extend([first_refresh, first_access]);
+        }
+        assert_eq!(revoked(&provider, expected.len()).await, expected);
+        newer.submit("/oidc/logout", "").await.is(Status::SeeOther);
+        expected.extend([refresh_token, access_token]);
+        assert_eq!(revoked(&provider, expected.len()).await, expected);
+    }
+}
+
+/// Which are in the store alone.
+#[rocket::async_test]
+async fn a_sign_out_while_the_store_is_down_revokes_the_tokens_when_it_is_back() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let store = Switchable::new();
+    let browser = node(&app, &store).await;
+    let [id, refresh_token, access_token] = sign_in(&browser, &provider).await;
+    store.switch(true);
+    let page = browser.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    store.switch(false);
+    app.advance(PAUSE);
+    browser.visit("/me").await.is(Status::SeeOther);
+    until_ended(&store, &id).await;
+    let expected = [refresh_token, access_token];
+    assert_eq!(revoked(&provider, 2).await, expected);
+}
+
+/// The provider ends the session too when the browser goes there, and may be quicker than the next attempt.
+#[rocket::async_test]
+async fn a_logout_by_the_provider_does_not_keep_the_tokens_of_a_sign_out() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let store = Switchable::new();
+    let browser = node(&app, &store).await;
+    let [_, refresh_token, access_token] = sign_in(&browser, &provider).await;
+    store.switch(true);
+    let page = browser.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    store.switch(false);
+    backchannel_logout(&browser, &provider).await;
+    let expected = [refresh_token, access_token];
+    assert_eq!(revoked(&provider, 2).await, expected);
+}
+
+/// By the note of its browser: the node of the sign-out is gone.
+#[rocket::async_test]
+async fn another_node_revokes_the_tokens_of_an_unrecorded_sign_out() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider);
+    let store = Switchable::new();
+    let browser = node(&app, &store).await;
+    let [id, refresh_token, access_token] = sign_in(&browser, &provider).await;
+    store.switch(true);
+    let page = browser.submit("/oidc/logout", "").await;
+    page.is(Status::ServiceUnavailable);
+    let elsewhere = node(&app, &store).await;
+    carry_cookies(&browser, &elsewhere);
+    drop(browser);
+    store.switch(false);
+    elsewhere.visit("/").await.is(Status::Ok);
+    until_ended(&store, &id).await;
+    let expected = [refresh_token, access_token];
+    assert_eq!(revoked(&provider, 2).await, expected);
+}
+
+/// The provider rotated it, and waits for nobody to store it.
+#[rocket::async_test]
+async fn a_refresh_token_that_was_not_stored_is_revoked_whichever_way_its_session_ends() {
+    for way in [
+        "end",
+        "sign out",
+        "sign out unrecorded",
+        "sign in as another",
+    ] {
+        let provider = TestProvider::start().await;
+        let app = App::new(&provider);
+        let store = Switchable::new();
+        let browser = node(&app, &store).await;
+        let [id, _, access_token] = sign_in(&browser, &provider).await;
+        let newer: Arc<Mutex<Vec<String>>> = Arc::default();
+        let kept = newer.clone();
+        provider.on_refresh_response(move |reply| {
+            let body: Value = serde_json::from_slice(&reply.body).expect("a reply in JSON");
+            let token = body["refresh_token"].as_str().expect("a refresh token");
+            locked(&kept).push(token.to_owned());
+        });
+        app.advance(DUE);
+        let held = provider.hold("/token");
+        let outage = async {
+            provider.until_requested("/token", 2).await;
+            store.switch(true);
+            held.release();
+        };
+        let (page, ()) = join(browser.fetch("/me"), outage).await;
+        page.is(Status::Ok).sees("alice");
+
+        let is_down = way == "sign out unrecorded";
+        store.switch(is_down);
+        match way {
+            "end" => {
+                let page = browser.visit(&format!("/end/{id}")).await;
+                assert_eq!(page.body, "Ok(true)");
+            }
+            "sign in as another" => {
+                provider.user_claims(json!({ "sub": "bob" }));
+                let page = browser.sign_in(&provider, "/oidc/login?next=/me").await;
+                page.is(Status::Ok).sees("bob");
+            }
+            _ => {
+                let page = browser.submit("/oidc/logout", "").await;
+                page.is(match is_down {
+                    true => Status::ServiceUnavailable,
+                    false => Status::SeeOther,
+                });
+            }
+        }
+        let mut expected = locked(&newer).clone();
+        assert_eq!(expected.len(), 1, "{way}");
+        if !is_down {
+            expected.push(access_token);
+        }
+        assert_eq!(revoked(&provider, expected.len()).await, expected, "{way}");
+    }
+}

@@ -1,0 +1,713 @@
+//! One issuer for each tenant of a template, as Microsoft Entra ID has it: sign-in, refresh, sign-out and APIs.
+
+use std::sync::{Arc, Mutex};
+
+use rocket::{
+    Build, Rocket, State, get,
+    http::{Method, Status},
+    routes,
+    serde::json::{Value, json},
+};
+use rocket_openidconnect::{LoggedIn, RelyingParty};
+
+use crate::{
+    app::NOW,
+    bearer::app::{Answer, Api, refused},
+    common::{App, assert_signed_out, launch_failure, locked},
+    records::DUE,
+    support::{Browser, JwtParts, TestProvider, case},
+};
+
+const ONE: &str = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490";
+const TWO: &str = "82229342-1101-4ab6-817b-70c0747630f3";
+/// In no list.
+const STRANGER: &str = "6574d610-008d-4501-83cd-8dfe9dfa0e07";
+const PERSONAL: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
+
+/// A provider of many tenants. It signs in for the one that is set.
+struct Entra {
+    provider: TestProvider,
+    tenant: Arc<Mutex<String>>,
+}
+
+impl Entra {
+    async fn start() -> Entra {
+        let provider = TestProvider::start().await;
+        let template = template(&provider);
+        provider.metadata(|metadata| drop(metadata.insert("issuer".into(), json!(template))));
+        let entra = Entra {
+            provider,
+            tenant: Arc::new(Mutex::new(ONE.to_owned())),
+        };
+        entra.id_tokens(|_| ());
+        entra
+    }
+
+    fn template(&self) -> String {
+        template(&self.provider)
+    }
+
+    fn issuer_of(&self, tenant: &str) -> String {
+        self.template().replace("{tenantid}", tenant)
+    }
+
+    /// Whose people sign in from now on.
+    fn sign_in_for(&self, tenant: &str) {
+        *locked(&self.tenant) = tenant.to_owned();
+    }
+
+    /// Issues ID tokens with this change.
+    fn id_tokens(&self, change: impl Fn(&mut JwtParts) + Send + Sync + 'static) {
+        let (tenant, template) = (self.tenant.clone(), self.template());
+        self.provider.on_id_token(move |token| {
+            of_tenant(token, &template, &locked(&tenant));
+            change(token);
+        });
+    }
+
+    fn app(&self, tenants: Value) -> App {
+        App::new(&self.provider)
+            .with("oidc.issuer", self.template())
+            .with("oidc.server_metadata_url", metadata_url(&self.provider))
+            .with("oidc.tenants", tenants)
+    }
+}
+
+fn template(provider: &TestProvider) -> String {
+    format!("{}/{{tenantid}}/v2.0", provider.issuer())
+}
+
+fn metadata_url(provider: &TestProvider) -> String {
+    format!("{}{}", provider.issuer(), TestProvider::DISCOVERY)
+}
+
+fn of_tenant(token: &mut JwtParts, template: &str, tenant: &str) {
+    token.set("iss", template.replace("{tenantid}", tenant));
+    token.set("tid", tenant);
+}
+
+#[get("/issuer")]
+fn issuer(user: LoggedIn) -> String {
+    user.issuer().to_owned()
+}
+
+#[get("/end?<tenant>&<sub>")]
+async fn end(rp: &RelyingParty, template: &State<String>, tenant: &str, sub: &str) -> String {
+    let issuer = template.replace("{tenantid}", tenant);
+    let listed = rp.sessions_at(&issuer, sub).await;
+    let listed = listed.map(|sessions| sessions.map(|sessions| sessions.len()));
+    let ended = rp.end_sessions_at(&issuer, sub).await;
+    format!("{listed:?} {ended:?}")
+}
+
+#[get("/ambiguous")]
+async fn ambiguous(rp: &RelyingParty) -> String {
+    let ended = rp.end_sessions("alice").await.unwrap_err();
+    let listed = rp.sessions_of("alice").await.unwrap_err();
+    assert_eq!(ended, listed);
+    format!("{ended}; {}", ended.remedy())
+}
+
+async fn open(entra: &Entra, app: &App) -> Browser {
+    Browser::open(launched(entra, app)).await
+}
+
+fn launched(entra: &Entra, app: &App) -> Rocket<Build> {
+    let rocket = app.rocket().manage(entra.template());
+    rocket.mount("/", routes![issuer, end, ambiguous])
+}
+
+async fn issuer_seen(browser: &Browser) -> String {
+    browser.visit("/issuer").await.is(Status::Ok).body.clone()
+}
+
+// ---- Sign-in.
+
+#[rocket::async_test]
+async fn a_person_of_an_accepted_tenant_signs_in_and_is_of_its_issuer() {
+    for store in ["cookie", "memory"] {
+        for tenants in [json!([ONE, TWO]), json!(ONE.to_uppercase()), json!("*")] {
+            let entra = Entra::start().await;
+            let app = entra.app(tenants).with("oidc.session.store", store);
+            let browser = open(&entra, &app).await;
+            let page = browser.sign_in(&entra.provider, "/me").await;
+            page.is(Status::Ok).sees("alice");
+            assert_eq!(issuer_seen(&browser).await, entra.issuer_of(ONE), "{store}");
+            // Not from the cache, too.
+            assert_eq!(issuer_seen(&browser).await, entra.issuer_of(ONE), "{store}");
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn a_person_of_another_tenant_is_told_so() {
+    let entra = Entra::start().await;
+    let app = entra.app(json!([ONE]));
+    let browser = open(&entra, &app).await;
+    entra.sign_in_for(STRANGER);
+    let page = browser.sign_in(&entra.provider, "/me").await;
+    page.is(Status::Forbidden)
+        .sees("The organisation of your account has no access to this site.");
+    assert_signed_out(&browser).await;
+    let error = format!(
+        "the ID token is refused: the token is of the tenant {STRANGER:?}, which `tenants` does not accept"
+    );
+    assert_eq!(app.failures(), [error]);
+}
+
+#[rocket::async_test]
+async fn every_organisation_is_without_personal_accounts() {
+    let entra = Entra::start().await;
+    entra.sign_in_for(PERSONAL);
+    for (tenants, status) in [
+        (json!("*"), Status::Forbidden),
+        (json!(["*", PERSONAL]), Status::Ok),
+        (json!([PERSONAL]), Status::Ok),
+    ] {
+        let browser = open(&entra, &entra.app(tenants)).await;
+        let page = browser.sign_in(&entra.provider, "/me").await;
+        page.is(status);
+    }
+}
+
+#[rocket::async_test]
+async fn an_id_token_whose_tenant_is_not_that_of_its_issuer() {
+    type Change = fn(&mut JwtParts, &str);
+    let changes: [(Change, &str); 9] = [
+        (
+            |token, _| token.remove("tid"),
+            "the claim \"tid\" is missing",
+        ),
+        (
+            |token, _| token.set("tid", TWO),
+            "the token is issued by \"…/ONE/v2.0\", expected \"…/TWO/v2.0\" for its tenant (\"tid\")",
+        ),
+        (
+            |token, template| token.set("iss", template.replace("{tenantid}", TWO)),
+            "the token is issued by \"…/TWO/v2.0\", expected \"…/ONE/v2.0\" for its tenant (\"tid\")",
+        ),
+        (
+            |token, template| token.set("iss", template),
+            "the token is issued by \"…/{tenantid}/v2.0\", expected \"…/ONE/v2.0\" for its tenant (\"tid\")",
+        ),
+        (
+            |token, _| token.set("iss", "https://evil.example/v2.0"),
+            "the token is issued by \"https://evil.example/v2.0\", expected \"…/ONE/v2.0\" for its tenant (\"tid\")",
+        ),
+        (
+            |token, template| of_tenant(token, template, "{tenantid}"),
+            "the tenant of the token is \"{tenantid}\" (\"tid\"), expected a GUID in lower case",
+        ),
+        (
+            |token, template| of_tenant(token, template, "x/../common"),
+            "the tenant of the token is \"x/../common\" (\"tid\"), expected a GUID in lower case",
+        ),
+        (
+            |token, template| of_tenant(token, template, &ONE.to_uppercase()),
+            "the tenant of the token is \"8EAEF023-2B34-4DA1-9BAA-8BC8C9D6A490\" (\"tid\"), expected a GUID in lower case",
+        ),
+        (
+            |token, _| token.set("tid", json!([ONE])),
+            "the claim \"tid\" is an array, not a string",
+        ),
+    ];
+    for (change, expected) in changes {
+        case(expected);
+        let entra = Entra::start().await;
+        let template = entra.template();
+        entra.id_tokens(move |token| change(token, &template));
+        let app = entra.app(json!(["*", ONE]));
+        let browser = open(&entra, &app).await;
+        let page = browser.sign_in(&entra.provider, "/me").await;
+        page.is(Status::BadGateway);
+        assert_signed_out(&browser).await;
+        let [failure] = &app.failures()[..] else {
+            panic!("one sign-in failed: {:?}", app.failures());
+        };
+        let failure = failure.replace(&entra.provider.issuer(), "…");
+        let failure = failure.replace(ONE, "ONE").replace(TWO, "TWO");
+        assert_eq!(failure, format!("the ID token is refused: {expected}"));
+    }
+}
+
+/// Without a template, one tenant's issuer is exactly that.
+#[rocket::async_test]
+async fn an_issuer_without_a_template_accepts_no_other() {
+    let entra = Entra::start().await;
+    let exact = entra.issuer_of(ONE);
+    entra
+        .provider
+        .metadata(|it| drop(it.insert("issuer".into(), json!(exact))));
+    let app = App::new(&entra.provider)
+        .with("oidc.issuer", &exact)
+        .with("oidc.server_metadata_url", metadata_url(&entra.provider));
+    let browser = open(&entra, &app).await;
+    let page = browser.sign_in(&entra.provider, "/me").await;
+    page.is(Status::Ok);
+    browser.forget_cookies();
+    entra.sign_in_for(TWO);
+    let page = browser.sign_in(&entra.provider, "/me").await;
+    page.is(Status::BadGateway);
+}
+
+#[rocket::async_test]
+async fn a_key_of_another_tenant() {
+    let one = |entra: &Entra| entra.issuer_of(ONE);
+    let two = |entra: &Entra| entra.issuer_of(TWO);
+    let shared = |entra: &Entra| entra.template();
+    type IssuerOfKey = fn(&Entra) -> String;
+    let cases: [(IssuerOfKey, Status); 4] = [
+        (one, Status::Ok),
+        (shared, Status::Ok),
+        (two, Status::BadGateway),
+        (|_| String::new(), Status::BadGateway),
+    ];
+    for (of_key, status) in cases {
+        let entra = Entra::start().await;
+        let of_key = of_key(&entra);
+        let set_issuer = of_key.clone();
+        entra.provider.on_jwks(move |reply| {
+            reply.edit(|set| {
+                for key in set["keys"].as_array_mut().unwrap() {
+                    key["issuer"] = json!(set_issuer);
+                }
+            });
+        });
+        let app = entra.app(json!([ONE, TWO]));
+        let browser = open(&entra, &app).await;
+        let page = browser.sign_in(&entra.provider, "/me").await;
+        page.is(status);
+        if status != Status::Ok {
+            let error = format!(
+                "the ID token is refused: the token is issued by {:?}, and signed by a key of {of_key:?}",
+                entra.issuer_of(ONE)
+            );
+            assert_eq!(app.failures(), [error]);
+        }
+    }
+}
+
+#[rocket::async_test]
+async fn the_iss_of_a_response_is_that_of_an_accepted_tenant() {
+    let entra = Entra::start().await;
+    let app = entra.app(json!([ONE, TWO]));
+    let refused = entra.issuer_of(STRANGER);
+    for (iss, status) in [
+        (entra.issuer_of(ONE), Status::SeeOther),
+        (entra.template(), Status::SeeOther),
+        (refused.clone(), Status::BadRequest),
+        ("https://evil.example".to_owned(), Status::BadRequest),
+    ] {
+        let browser = open(&entra, &app).await;
+        let page = browser.visit("/oidc/login?next=/me").await;
+        let callback = entra.provider.authorize(page.location.as_deref().unwrap());
+        let page = browser
+            .visit(&callback.set("iss", &iss).path_and_query())
+            .await;
+        page.is(status);
+    }
+    let error = format!(
+        "the response's `iss` is `{refused}`, expected `{}`",
+        entra.template()
+    );
+    assert_eq!(app.failures()[0], error);
+}
+
+// ---- Users of several tenants.
+
+#[rocket::async_test]
+async fn one_sub_at_two_tenants_is_two_people() {
+    let entra = Entra::start().await;
+    let app = entra
+        .app(json!([ONE, TWO]))
+        .with("oidc.session.store", "memory");
+    let first = open(&entra, &app).await;
+    first.sign_in(&entra.provider, "/me").await.is(Status::Ok);
+    let second = first.another();
+    entra.sign_in_for(TWO);
+    second.sign_in(&entra.provider, "/me").await.is(Status::Ok);
+
+    let ask = async |tenant: &str| {
+        let path = format!("/end?tenant={tenant}&sub=alice");
+        let page = first.another().visit(&path).await;
+        page.is(Status::Ok).body.clone()
+    };
+    assert_eq!(ask(STRANGER).await, "Ok(Some(0)) Ok(Some(0))");
+    assert_eq!(ask(TWO).await, "Ok(Some(1)) Ok(Some(1))");
+    assert_signed_out(&second).await;
+    first.visit("/me").await.is(Status::Ok).sees("alice");
+    let page = first.visit("/ambiguous").await;
+    assert_eq!(
+        page.is(Status::Ok).body,
+        "a `sub` alone identifies no user where the issuer is a template; \
+         call `end_sessions_at` or `sessions_at`, with `User::issuer` of the user"
+    );
+    first.visit("/me").await.is(Status::Ok).sees("alice");
+}
+
+/// A grant is one person's. Without a `sid`, the new session may be of the grant of before only if the person is.
+#[rocket::async_test]
+async fn signing_in_at_another_tenant_revokes_the_tokens_of_before() {
+    let entra = Entra::start().await;
+    entra.id_tokens(|token| token.remove("sid"));
+    let browser = open(&entra, &entra.app(json!([ONE, TWO]))).await;
+    let page = browser.sign_in(&entra.provider, "/me").await;
+    page.is(Status::Ok);
+    entra.sign_in_for(TWO);
+    let page = browser
+        .sign_in(&entra.provider, "/oidc/login?next=/me")
+        .await;
+    page.is(Status::Ok);
+    assert_eq!(issuer_seen(&browser).await, entra.issuer_of(TWO));
+    entra.provider.until_requested("/revoke", 2).await;
+}
+
+/// What was accepted under a longer list is nobody under a shorter one.
+#[rocket::async_test]
+async fn a_session_of_a_tenant_that_is_accepted_no_more() {
+    let entra = Entra::start().await;
+    let browser = open(&entra, &entra.app(json!([ONE, TWO]))).await;
+    browser.sign_in(&entra.provider, "/me").await.is(Status::Ok);
+    let cookies = browser.cookies();
+    for (tenants, is_signed_in) in [(json!([ONE]), true), (json!([TWO]), false)] {
+        let again = open(&entra, &entra.app(tenants)).await;
+        for (name, value) in &cookies {
+            again.set_cookie(rocket::http::Cookie::new(name.clone(), value.clone()));
+        }
+        match is_signed_in {
+            true => drop(again.visit("/me").await.is(Status::Ok).sees("alice")),
+            false => assert_signed_out(&again).await,
+        }
+    }
+}
+
+// ---- Refresh.
+
+#[rocket::async_test]
+async fn a_refresh_goes_on_for_the_same_tenant_alone() {
+    for store in ["cookie", "memory"] {
+        let entra = Entra::start().await;
+        let app = entra
+            .app(json!([ONE, TWO]))
+            .with("oidc.session.store", store);
+        let browser = open(&entra, &app).await;
+        browser.sign_in(&entra.provider, "/me").await.is(Status::Ok);
+        app.advance(DUE);
+        browser.visit("/me").await.is(Status::Ok).sees("alice");
+        assert_eq!(entra.provider.count("/token"), 2);
+        assert_eq!(issuer_seen(&browser).await, entra.issuer_of(ONE));
+
+        entra.sign_in_for(TWO);
+        app.advance(DUE);
+        assert_signed_out(&browser).await;
+        assert_eq!(entra.provider.count("/token"), 3);
+    }
+}
+
+// ---- Sign-out by the provider.
+
+#[rocket::async_test]
+async fn a_logout_token_ends_sessions_of_its_tenant_alone() {
+    for store in ["cookie", "memory"] {
+        let entra = Entra::start().await;
+        let app = entra
+            .app(json!([ONE, TWO]))
+            .with("oidc.session.store", store);
+        let first = open(&entra, &app).await;
+        first.sign_in(&entra.provider, "/me").await.is(Status::Ok);
+        let second = first.another();
+        entra.sign_in_for(TWO);
+        second.sign_in(&entra.provider, "/me").await.is(Status::Ok);
+
+        type Change<'c> = &'c dyn Fn(&mut JwtParts);
+        let logout = async |change: Change<'_>| {
+            let token = entra.provider.logout_token(|token| {
+                token.remove("sid");
+                change(token);
+            });
+            let form = [("Content-Type", "application/x-www-form-urlencoded")];
+            let body = format!("logout_token={token}");
+            let page = first.another();
+            page.request(Method::Post, "/oidc/backchannel-logout", &form, &body)
+                .await
+        };
+        let template = entra.template();
+        let refusals: [(Change<'_>, String); 4] = [
+            (
+                &|token| of_tenant(token, &template, STRANGER),
+                format!("the token is of the tenant {STRANGER:?}, which `tenants` does not accept"),
+            ),
+            (
+                &|token| token.set("iss", template.replace("{tenantid}", TWO)),
+                "the claim \"tid\" is missing".to_owned(),
+            ),
+            (
+                &|token| {
+                    of_tenant(token, &template, TWO);
+                    token.set("tid", ONE);
+                },
+                format!(
+                    "the token is issued by {:?}, expected {:?} for its tenant (\"tid\")",
+                    entra.issuer_of(TWO),
+                    entra.issuer_of(ONE)
+                ),
+            ),
+            (
+                &|token| token.set("iss", &*template),
+                "the claim \"tid\" is missing".to_owned(),
+            ),
+        ];
+        for (change, expected) in refusals {
+            case(&expected);
+            let page = logout(change).await;
+            page.is(Status::BadRequest);
+            let error = page.json::<Value>();
+            let expected = format!("the logout token is refused: {expected}");
+            assert_eq!(error["error_description"], json!(expected));
+        }
+        for browser in [&first, &second] {
+            browser.visit("/me").await.is(Status::Ok).sees("alice");
+        }
+        let page = logout(&|token| of_tenant(token, &template, TWO)).await;
+        page.is(Status::Ok);
+        assert_signed_out(&second).await;
+        first.visit("/me").await.is(Status::Ok).sees("alice");
+    }
+}
+
+#[rocket::async_test]
+async fn a_frame_of_the_provider_names_the_tenant() {
+    let entra = Entra::start().await;
+    let app = entra
+        .app(json!([ONE]))
+        .with("oidc.frontchannel_logout", true);
+    let browser = open(&entra, &app).await;
+    browser.sign_in(&entra.provider, "/me").await.is(Status::Ok);
+    let frame = async |issuer: &str| {
+        let path = format!("/oidc/frontchannel-logout?iss={issuer}&sid=sid-1");
+        browser.another().visit(&path).await.status
+    };
+    assert_eq!(frame(&entra.issuer_of(TWO)).await, 400);
+    browser.visit("/me").await.is(Status::Ok).sees("alice");
+    assert_eq!(frame(&entra.issuer_of(ONE)).await, 200);
+    assert_signed_out(&browser).await;
+}
+
+// ---- APIs.
+
+/// An API of a template, and a tenant's token for it.
+async fn api(tenants: Value) -> Api {
+    let provider = TestProvider::start().await;
+    let template = template(&provider);
+    provider.metadata(|metadata| drop(metadata.insert("issuer".into(), json!(template))));
+    let url = metadata_url(&provider);
+    let settings = json!({
+        "issuer": template, "server_metadata_url": url, "tenants": tenants,
+    });
+    Api::at(provider, settings).await
+}
+
+async fn ask(api: &Api, tenant: &str, change: impl FnOnce(&mut JwtParts)) -> Answer {
+    let template = template(&api.provider);
+    api.whoami(|token| {
+        of_tenant(token, &template, tenant);
+        change(token);
+    })
+    .await
+}
+
+#[rocket::async_test]
+async fn an_access_token_of_an_accepted_tenant() {
+    let api = api(json!([ONE, TWO])).await;
+    for tenant in [ONE, TWO] {
+        let answer = ask(&api, tenant, |_| ()).await;
+        assert_eq!(answer.status, 200);
+        let body: Value = rocket::serde::json::from_str(&answer.body).unwrap();
+        let issuer = template(&api.provider).replace("{tenantid}", tenant);
+        assert_eq!(body["iss"], json!(issuer));
+    }
+}
+
+#[rocket::async_test]
+async fn an_access_token_whose_tenant_does_not_hold() {
+    let api = api(json!([ONE, TWO])).await;
+    let template = template(&api.provider);
+    let stranger = refused("the token comes from a tenant that is not accepted");
+    assert_eq!(ask(&api, STRANGER, |_| ()).await, stranger);
+    let another = refused("the token comes from another issuer");
+    assert_eq!(ask(&api, ONE, |token| token.set("tid", TWO)).await, another);
+    let of_two = template.replace("{tenantid}", TWO);
+    let answer = ask(&api, ONE, |token| token.set("iss", of_two)).await;
+    assert_eq!(answer, another);
+    for iss in [
+        &*template,
+        &template.replace("{tenantid}", "x/../common"),
+        &api.provider.issuer(),
+    ] {
+        let answer = ask(&api, ONE, |token| token.set("iss", iss)).await;
+        assert_eq!(answer, another, "{iss}");
+    }
+    let missing = refused("a claim of the token is missing or of the wrong type");
+    assert_eq!(ask(&api, ONE, |token| token.remove("tid")).await, missing);
+    let upper = ONE.to_uppercase();
+    let answer = ask(&api, ONE, |token| token.set("tid", upper)).await;
+    assert_eq!(answer, missing);
+}
+
+#[rocket::async_test]
+async fn an_access_token_by_the_key_of_another_tenant() {
+    let api = api(json!([ONE, TWO])).await;
+    let of_key = template(&api.provider).replace("{tenantid}", TWO);
+    api.provider.on_jwks(move |reply| {
+        reply.edit(|set| {
+            for key in set["keys"].as_array_mut().unwrap() {
+                key["issuer"] = json!(of_key);
+            }
+        });
+    });
+    assert_eq!(ask(&api, TWO, |_| ()).await.status, 200);
+    let refused = refused("the token is signed with the key of another issuer");
+    assert_eq!(ask(&api, ONE, |_| ()).await, refused);
+}
+
+/// Tokens of version 1 have another template, whose keys name no issuer.
+#[rocket::async_test]
+async fn a_further_issuer_is_a_template_of_its_own() {
+    let partner = TestProvider::start().await;
+    partner.set_time(NOW);
+    let v1 = format!("{}/{{tenantid}}/", partner.issuer());
+    partner.metadata(|metadata| drop(metadata.insert("issuer".into(), json!(v1))));
+    let api = Api::with(json!({ "issuers": { "v1": {
+        "issuer": v1, "server_metadata_url": metadata_url(&partner), "tenants": [ONE],
+        "audience": "partner-api",
+    } } }))
+    .await;
+    let theirs = |tenant: &str| {
+        partner.access_token("notes:read", |token| {
+            token.set("aud", "partner-api");
+            of_tenant(token, &v1, tenant);
+        })
+    };
+    assert_eq!(api.call("/whoami", &theirs(ONE)).await.status, 200);
+    let stranger = refused("the token comes from a tenant that is not accepted");
+    assert_eq!(api.call("/whoami", &theirs(TWO)).await, stranger);
+    assert_eq!(api.whoami(|_| ()).await.status, 200);
+}
+
+#[rocket::async_test]
+async fn an_introspection_reply_names_its_tenant() {
+    for (tenant, expected) in [
+        (Some(ONE), 200),
+        (Some(STRANGER), 401),
+        // Nothing else says which tenant it is.
+        (None, 401),
+    ] {
+        let api = api(json!([ONE])).await;
+        let template = template(&api.provider);
+        let token = api.provider.access_token("notes:read", |_| ());
+        api.provider.on_introspection(move |reply| {
+            reply.edit(|members| {
+                *members = json!({
+                    "active": true, "sub": "alice", "client_id": "client", "scope": "notes:read",
+                    "aud": TestProvider::API, "exp": NOW + 300,
+                })
+                .as_object()
+                .unwrap()
+                .clone();
+                if let Some(tenant) = tenant {
+                    let issuer = template.replace("{tenantid}", tenant);
+                    members.insert("iss".into(), json!(issuer));
+                    members.insert("tid".into(), json!(tenant));
+                }
+            });
+        });
+        drop(token);
+        let answer = api.call("/whoami", "opaque").await;
+        assert_eq!(answer.status, expected, "{tenant:?}");
+    }
+}
+
+/// Clients cannot get a token from a template.
+#[rocket::async_test]
+async fn clients_are_sent_to_the_tenants() {
+    for (tenants, expected) in [
+        (json!([TWO, ONE]), vec![TWO, ONE]),
+        (json!(["*"]), vec!["*"]),
+    ] {
+        let provider = TestProvider::start().await;
+        let template = template(&provider);
+        provider.metadata(|metadata| drop(metadata.insert("issuer".into(), json!(template))));
+        let settings = json!({
+            "issuer": template, "server_metadata_url": metadata_url(&provider),
+            "tenants": tenants, "resource": "http://localhost:8000/v1",
+        });
+        let api = Api::at(provider, settings).await;
+        let request = api.client.get("/.well-known/oauth-protected-resource/v1");
+        let answer = Answer::to(request).await;
+        let body: Value = rocket::serde::json::from_str(&answer.body).unwrap();
+        let expected: Vec<_> = expected
+            .into_iter()
+            .map(|tenant| match tenant {
+                "*" => api.provider.issuer(),
+                tenant => template.replace("{tenantid}", tenant),
+            })
+            .collect();
+        assert_eq!(body["authorization_servers"], json!(expected));
+    }
+}
+
+// ---- Launch.
+
+#[rocket::async_test]
+async fn what_is_accepted_is_told_at_liftoff() {
+    let entra = Entra::start().await;
+    let log = crate::common::Log::default();
+    let subscriber = tracing::subscriber::set_default(log.clone());
+    let browser = open(&entra, &entra.app(json!(["*", PERSONAL]))).await;
+    drop((browser, subscriber));
+    let lines = log.lines_with_report();
+    for expected in [
+        format!("INFO: tenants: every organisation, {PERSONAL}"),
+        "WARN: `tenants`: `*` accepts everybody whom any organisation at the provider has an account for; anybody can found one".to_owned(),
+        format!("WARN: `tenants`: {PERSONAL} accepts everybody with a personal Microsoft account; anybody can open one"),
+    ] {
+        assert!(lines.contains(&expected), "{expected:?} is not in {lines:#?}");
+    }
+}
+
+#[rocket::async_test]
+async fn a_template_without_tenants_does_not_launch() {
+    let entra = Entra::start().await;
+    let app = App::new(&entra.provider)
+        .with("oidc.issuer", entra.template())
+        .with("oidc.server_metadata_url", metadata_url(&entra.provider));
+    let (kind, lines) = launch_failure(app.rocket()).await;
+    assert_eq!(kind, "failed fairings: OpenID Connect");
+    assert_eq!(
+        lines,
+        [
+            "ERROR: `oidc.tenants`: it is not set, and the issuer is a template: nothing says whose tokens are accepted",
+            "INFO: list the ids of the tenants, or `*` for every organisation",
+        ]
+    );
+}
+
+/// The setting names the issuer of `organizations`, as people write it, and the metadata is that of all tenants.
+#[rocket::async_test]
+async fn the_metadata_of_all_tenants_without_a_template_in_the_settings() {
+    let entra = Entra::start().await;
+    let app = App::new(&entra.provider);
+    let (_, lines) = launch_failure(app.rocket()).await;
+    let error = format!(
+        "ERROR: the metadata's issuer is `{}`, expected `{}`",
+        entra.template(),
+        entra.provider.issuer()
+    );
+    assert_eq!(
+        lines[..2],
+        [
+            error,
+            "INFO: set `oidc.issuer` to what the metadata says, a template for all tenants, `oidc.server_metadata_url` to the address of that metadata, and `oidc.tenants` to those whose people may sign in".to_owned(),
+        ]
+    );
+}
