@@ -34,7 +34,7 @@ use crate::{
     resource_server::{self, ResourceServer},
     routes,
     session::{Sessions, store::SessionStore},
-    settings::{Mode, Registration, Settings, Site, Surroundings, TrustedProxies},
+    settings::{Mode, Registration, RocketConfig, Settings, Site, TrustedProxies},
     token::Claims,
 };
 
@@ -205,30 +205,30 @@ impl Oidc {
         settings = (self.customize)(settings).map_err(|error| LaunchError::Custom {
             cause: error.to_string(),
         })?;
-        let surroundings = Surroundings::of(figment);
+        let rocket_config = RocketConfig::of(figment);
 
         let clock = self.clock.clone();
         #[cfg(feature = "testing")]
         let clock = match rocket.state::<TestProvider>() {
             Some(provider) => {
-                provider.take_over(&mut settings, &surroundings).await?;
+                provider.take_over(&mut settings, &rocket_config).await?;
                 provider.clock().clone()
             }
             None => clock,
         };
         #[cfg(feature = "dev-provider")]
-        let dev_provider = start_dev_provider(&mut settings, &surroundings, &clock).await?;
-        let mode = settings.mode(&surroundings)?;
+        let dev_provider = start_dev_provider(&mut settings, &rocket_config, &clock).await?;
+        let mode = settings.mode(&rocket_config)?;
         if let Some(unused) = settings.unused_endpoints() {
             tracing::warn!("{unused}");
             tracing::info!("{}", unused.remedy());
         }
         let (key, generated_key) = secret_key(figment)?;
         // An API keeps no cookie. Rocket wants a key even so, and gets one that ends with this process.
-        if generated_key.is_some() && !surroundings.debug && !settings.resource_server_only {
+        if generated_key.is_some() && !rocket_config.debug && !settings.resource_server_only {
             return Err(LaunchError::NoSecretKey);
         }
-        if generated_key.is_some() && !surroundings.debug {
+        if generated_key.is_some() && !rocket_config.debug {
             tracing::info!(
                 "`secret_key` is not set, and this API needs none; the app's own private cookies end with this process"
             );
@@ -241,7 +241,7 @@ impl Oidc {
         let (sign_in, resource_server) = match mode {
             Mode::ResourceServerOnly(registration) => {
                 let provider = reach(registration, None, &settings, &clock).await?;
-                let base_url = settings.site(&surroundings).ok().map(|site| site.base_url);
+                let base_url = settings.site(&rocket_config).ok().map(|site| site.base_url);
                 (None, resource_server(&provider, base_url.as_ref())?)
             }
             Mode::Disabled { testing_profile } => {
@@ -252,7 +252,7 @@ impl Oidc {
                     true => None,
                     false => Some((
                         Source::TestingProfile(profile),
-                        settings.site(&surroundings)?,
+                        settings.site(&rocket_config)?,
                     )),
                 };
                 (sign_in, resource_server)
@@ -266,7 +266,7 @@ impl Oidc {
 
         let relying_party = match sign_in {
             Some((source, site)) => {
-                let attempts = Attempts::new(surroundings.debug);
+                let attempts = Attempts::new(rocket_config.debug);
                 let previous = settings.previous_secret_keys.iter();
                 let previous = previous.map(|key| SecretKey::parse(key.expose()));
                 let previous = previous
@@ -321,9 +321,7 @@ impl Oidc {
             refreshes,
             exchanges: Arc::new(Exchanges::new()),
             attempts: Arc::new(attempts),
-            trusted_proxies: Arc::new(
-                TrustedProxies::parse(&settings.trusted_proxies).unwrap_or_default(),
-            ),
+            trusted_proxies: Arc::new(TrustedProxies::new(&settings.trusted_proxies)),
             post_logout: PostLogout::new(&settings, &site),
             clock,
             site,
@@ -409,6 +407,12 @@ impl Fairing for Oidc {
         self.launch(rocket).await.map_err(|(rocket, error)| {
             tracing::error!("{error}");
             tracing::info!("{}", error.remedy());
+            if let LaunchError::Settings(first) = &error {
+                for other in first.others() {
+                    tracing::error!("{other}");
+                    tracing::info!("{}", other.remedy());
+                }
+            }
             rocket
         })
     }
@@ -471,7 +475,7 @@ pub(crate) fn secret_key(figment: &Figment) -> Result<(SecretKey, Option<String>
 #[cfg(feature = "dev-provider")]
 pub(crate) async fn start_dev_provider(
     settings: &mut Settings,
-    surroundings: &Surroundings,
+    rocket_config: &RocketConfig,
     clock: &Clock,
 ) -> Result<Option<crate::dev_provider::DevProvider>, LaunchError> {
     use crate::{
@@ -479,10 +483,10 @@ pub(crate) async fn start_dev_provider(
         secret::Secret,
     };
 
-    let Some(wanted) = settings.dev_provider_to_start(surroundings)?.cloned() else {
+    let Some(wanted) = settings.dev_provider_to_start(rocket_config)?.cloned() else {
         return Ok(None);
     };
-    let site = settings.site(surroundings)?;
+    let site = settings.site(rocket_config)?;
     // What the settings say, so that another process can be the same client.
     let client_id = settings.client_id.take();
     let client_id = client_id.unwrap_or_else(|| CLIENT_ID.to_owned());

@@ -17,6 +17,11 @@ use crate::{
     },
 };
 
+/// The settings under `oidc`: the key of each, and its documentation.
+pub fn documented_settings() -> Vec<(String, &'static str)> {
+    crate::settings::documented()
+}
+
 fn at(seconds: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }

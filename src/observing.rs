@@ -290,16 +290,13 @@ pub(crate) fn generations_dropped(count: u64) {
     count!(count, "oidc_generations_dropped_total", "table" => "sessions");
 }
 
-/// Something is relaxed by a setting, in this sentence.
-pub(crate) fn relaxed(sentence: &str) {
-    tracing::warn!("{sentence}");
+/// A setting makes the app less secure.
+pub(crate) fn insecure_setting(setting: &str, warning: &str) {
+    tracing::warn!("{warning}");
     #[cfg(feature = "metrics")]
-    {
-        // Every sentence names its setting first of all that it quotes.
-        let quoted = sentence.split('`').nth(1).unwrap_or_default();
-        let setting = quoted.split(' ').next().unwrap_or_default().to_owned();
-        ::metrics::gauge!("oidc_insecure_settings", "setting" => setting).set(1);
-    }
+    ::metrics::gauge!("oidc_insecure_settings", "setting" => setting.to_owned()).set(1);
+    #[cfg(not(feature = "metrics"))]
+    let _ = setting;
 }
 
 /// Says of each metric what it is.
@@ -321,7 +318,10 @@ pub(crate) fn describe() {
             "oidc_keys_fetched_timestamp_seconds",
             "When keys were fetched"
         );
-        describe_gauge!("oidc_insecure_settings", "Settings that relax something");
+        describe_gauge!(
+            "oidc_insecure_settings",
+            "Settings that make the app less secure"
+        );
         let calls = "oidc_provider_request_duration_seconds";
         describe_histogram!(calls, Unit::Seconds, "Calls to the provider");
     }

@@ -380,7 +380,7 @@ impl Provider {
     /// The algorithms an ID token may be signed with: as set, else as the metadata lists.
     pub(crate) fn id_token_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
         match &self.settings.id_token_signing_algs {
-            Some(names) => names.iter().filter_map(|name| name.parse().ok()).collect(),
+            Some(algorithms) => algorithms.clone(),
             None => metadata.signing_algorithms().to_vec(),
         }
     }

@@ -38,7 +38,8 @@ use crate::{
     provider::{Endpoint, IntrospectionEndpoint, KeyPurpose, Provider, ProviderError},
     scopes::Demand,
     settings::{
-        IssuerSettings, MetadataSource, Settings, SettingsError, TokenValidation, TrustedProxies,
+        InsecureSetting, IssuerSettings, MetadataSource, Settings, SettingsError, TokenValidation,
+        TrustedProxies,
     },
     token::{
         Accepts, AccessToken, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms,
@@ -110,7 +111,7 @@ impl ResourceServer {
             throttle: Throttle::default(),
             apis,
             source: Source::Issuers,
-            trusted_proxies: TrustedProxies::parse(&settings.trusted_proxies).unwrap_or_default(),
+            trusted_proxies: TrustedProxies::new(&settings.trusted_proxies),
             settings,
         })
     }
@@ -162,22 +163,23 @@ impl ResourceServer {
         api.protected_resource.challenge(error, demand)
     }
 
-    /// What is relaxed about access tokens, a sentence each; with the other settings' if sign-in, which
-    /// tells those, `is_left_out`.
-    pub(crate) fn relaxations(&self, is_left_out: bool) -> Vec<String> {
-        let mut lines = match is_left_out {
-            true => self.settings.relaxations(),
+    /// The settings about access tokens that make the app less secure; with the others if sign-in, whose report has
+    /// those, `is_left_out`.
+    pub(crate) fn insecure_settings(&self, is_left_out: bool) -> Vec<InsecureSetting> {
+        let mut found = match is_left_out {
+            true => self.settings.insecure_settings(),
             false => vec![],
         };
         let mut issuers = self.apis.iter().flat_map(Api::issuers);
         if issuers.any(|issuer| issuer.expected.audience_is_client_id()) {
-            lines.push(
-                "`audience`: access tokens are accepted for the client id, which is also the audience \
-                 of ID tokens; set it to an identifier of this API"
-                    .to_owned(),
-            );
+            let risk = "access tokens are accepted for the client id, which is also the audience \
+                        of ID tokens; set it to an identifier of this API";
+            found.push(InsecureSetting {
+                setting: "audience".into(),
+                risk: risk.to_owned(),
+            });
         }
-        lines
+        found
     }
 
     /// Accepts the token that a request to this API carries, or says why not.
@@ -454,7 +456,7 @@ impl Issuer {
                 },
                 require_at_jwt: settings.require_at_jwt,
                 roles: ClaimPath::parse_all(roles.unwrap_or(&settings.roles_claim)),
-                algorithms: settings.access_token_algorithms(),
+                algorithms: settings.access_token_signing_algs.clone(),
                 clock_skew: settings.clock_skew,
             },
             provider,

@@ -80,7 +80,7 @@ pub(crate) struct SessionTokens {
 }
 
 impl Session {
-    /// A session that begins now, with an id of its own. It ends with the setting `session.lifetime`,
+    /// A session that begins now, with an id of its own. It ends with the setting `session.absolute_timeout`,
     /// which [`Sessions::begin`] adds, or before it by [`end_by`](Self::end_by).
     pub(crate) fn new(issuer: &str, claims: Claims, now: OffsetDateTime) -> Session {
         Session {
@@ -99,7 +99,7 @@ impl Session {
     }
 
     /// Has it end at this time, in seconds since 1970; `None` leaves its end as it is. The setting
-    /// `session.lifetime` limits it in any case.
+    /// `session.absolute_timeout` limits it in any case.
     pub(crate) fn end_by(&mut self, session_expiry: Option<f64>) {
         if let Some(ends) = session_expiry {
             // A number of any size becomes the nearest one.
@@ -144,7 +144,7 @@ pub struct SessionInfo {
     pub id: String,
     /// When the person signed in.
     pub started: OffsetDateTime,
-    /// When the session was last used, to within a tenth of `session.idle`.
+    /// When the session was last used, to within a tenth of `session.idle_timeout`.
     pub seen: OffsetDateTime,
 }
 
@@ -159,10 +159,10 @@ pub enum NoSession {
     /// damage.
     #[error("the session's cookie cannot be decrypted")]
     Unreadable,
-    /// The session was not used for longer than `session.idle`.
+    /// The session was not used for longer than `session.idle_timeout`.
     #[error("the session was idle for too long")]
     Idle,
-    /// The session is older than `session.lifetime`.
+    /// The session is older than `session.absolute_timeout`.
     #[error("the session's lifetime has ended")]
     LifetimeEnded,
     /// The session was ended: by sign-out, by the provider or by the app.

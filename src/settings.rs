@@ -1,8 +1,8 @@
 //! The settings: the `oidc` table of the profile and its environment variables, parsed into valid values.
 //!
 //! They are read from Rocket's own figment, so from `Rocket.toml` and `ROCKET_OIDC={…}`, then from
-//! environment variables: `OIDC_CLIENT_SECRET` is `client_secret`, `OIDC_SESSION__IDLE` is `idle` in the
-//! table `session`. A variable wins over files in every profile; tables are merged member by member.
+//! environment variables: `OIDC_CLIENT_SECRET` is `client_secret`, `OIDC_SESSION__IDLE_TIMEOUT` is `idle_timeout`
+//! in the table `session`. A variable wins over files in every profile; tables are merged member by member.
 //! A string setting takes the variable's text as it is, a table or list is written in JSON or as
 //! `{sub="alice",groups=["staff"]}`.
 //!
@@ -16,18 +16,46 @@
 //! Unknown names in a file abort the launch; an unknown `OIDC_*` variable is a warning, because
 //! platforms inject such names.
 
+// A setting is declared once, below or in the file of its table. It has a row in docs/manual/settings.md too, with the
+// same default, which a test compares.
+
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use figment::Figment;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::Url;
 
-pub(crate) use self::check::is_reserved;
 #[cfg(feature = "testing")]
 pub(crate) use self::in_process::{Answers, InProcess, NoAnswer};
 #[cfg(feature = "dev-provider")]
 pub(crate) use self::resource_server::spellings;
+use self::{
+    authorization_parameters::Parameters,
+    declaration::{Parser, named, settings},
+    dev_provider::DevProvider,
+    duration::AboveZero,
+    environment::Environment,
+    error::Origins,
+    insecure_http_hosts::HttpHost,
+    presets::NameOrTable,
+    trusted_proxies::ProxyAddress,
+    value::{
+        AccessTokenAlgorithm, Between, Claims, Credential, ExactUrl, FormerKey, Issuer, MountPath,
+        PathOrUrl, Realm, Resource, RolesClaim, Scope, SomeWords, Text, Words,
+    },
+};
+pub(crate) use self::{
+    authorization_parameters::is_reserved,
+    insecure_http_hosts::InsecureHttpHosts,
+    insecure_settings::InsecureSetting,
+    mode::{GivenEndpoints, MetadataSource, Mode, Registration},
+    resource_server::resource_identifier,
+    rocket_config::RocketConfig,
+    session::StoreUrl,
+    site::Site,
+    trusted_proxies::TrustedProxies,
+};
 pub use crate::token::{Accepts, AudienceClaim, SigningAlgorithm, UnknownAlgorithm};
 
 pub use self::{
@@ -38,417 +66,370 @@ pub use self::{
     http::HttpSettings,
     presets::{KnownProvider, ProviderPreset},
     resource_server::{ApiSettings, IntrospectionAuthMethod, IssuerSettings, TokenValidation},
-    session::{SessionSettings, StoreKind},
-};
-pub(crate) use self::{check::CLEAR_SITE_DATA, session::StoreUrl};
-use self::{
-    environment::Environment,
-    error::Origins,
-    value::{
-        AcceptsName, Address, AudienceClaimName, Credential, ExactAddress, IntrospectionMethod,
-        Method, ResponseModeName, SecretText, Text, Validation, Words, is_loopback,
-    },
-};
-pub(crate) use self::{
-    insecure_http_hosts::InsecureHttpHosts,
-    mode::{GivenEndpoints, MetadataSource, Mode, Registration, Surroundings},
-    resource_server::resource_identifier,
-    site::Site,
-    trusted_proxies::TrustedProxies,
+    session::{KeptToken, SessionSettings, StoreKind},
 };
 use crate::secret::Secret;
 
+mod authorization_parameters;
 mod cache_size;
 mod check;
 mod client_secrets;
+mod declaration;
 mod dev_provider;
+mod duration;
 mod environment;
 mod error;
 mod http;
 #[cfg(feature = "testing")]
 mod in_process;
 mod insecure_http_hosts;
-mod key;
+mod insecure_settings;
 mod mode;
 mod presets;
 mod resource_server;
+mod rocket_config;
 mod session;
 mod site;
 mod stray_characters;
+mod syntax;
 mod tenants;
 mod trusted_proxies;
 mod value;
 
-/// The settings of the table `oidc`.
-///
-/// Every field has a default, so that `Oidc::custom` may fill in what files and environment leave out.
-/// What is needed together is judged at launch.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct Settings {
-    /// Whether people are asked to sign in. `false`: no provider is contacted, nobody is redirected, and
-    /// guards answer from `testing_profile`.
+settings! {
+    /// The settings of the table `oidc`.
     ///
-    /// _Default:_ `true`
-    pub enabled: bool,
-    /// While `enabled` is `false`: the profile that the provider would have returned, with `sub`. Empty
-    /// means that the visitor is anonymous.
-    ///
-    /// _Default:_ `{}`
-    pub testing_profile: Map<String, Value>,
-    /// Lets `testing_profile` be used outside the debug profile, where every visitor would then be that
-    /// user. For a closed test environment only; a warning at liftoff.
-    ///
-    /// _Default:_ `false`
-    pub insecure_testing_profile: bool,
-    /// The client's registration: the path of a `client_secrets.json`, relative to the file that names it,
-    /// or the same as a table, with or without `web`. What is set directly goes before it.
-    ///
-    /// _Default:_ none
-    pub client_secrets: Option<ClientSecrets>,
-    /// A provider that is known by its name, as a string or a table: it stands for `issuer` and what else
-    /// that provider asks for. What is set directly goes before it. See [`ProviderPreset`].
-    ///
-    /// _Default:_ none
-    #[serde(deserialize_with = "presets::name_or_table")]
-    pub provider: Option<ProviderPreset>,
-    /// The provider's issuer, exactly as its metadata has it: `https`, or `http` on loopback and for
-    /// `insecure_http_hosts`.
-    /// [Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata)
-    ///
-    /// _Default:_ the one of `client_secrets`, or of `provider`
-    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
-    pub issuer: Option<String>,
-    /// The client's identifier at the provider.
-    ///
-    /// _Default:_ the one of `client_secrets`
-    #[serde(deserialize_with = "value::optional::<_, Credential, _>")]
-    pub client_id: Option<String>,
-    /// The client's secret. Absent in all three places: a public client.
-    ///
-    /// _Default:_ the content of `client_secret_file`, or the one of `client_secrets`
-    #[serde(deserialize_with = "value::optional::<_, SecretText, _>")]
-    pub client_secret: Option<Secret>,
-    /// The path of a file that holds the secret and nothing else, relative to the file that names it. A
-    /// newline at its end is not part of the secret.
-    ///
-    /// _Default:_ none
-    #[serde(deserialize_with = "client_secrets::optional_path")]
-    pub client_secret_file: Option<PathBuf>,
-    /// The path of a file with the client's private key, relative to the file that names it: in PEM
-    /// (PKCS#8, or PKCS#1 for RSA) or as a JWK, RSA, P-256, P-384 or Ed25519. The client then authenticates
-    /// by `private_key_jwt`, unless it has a secret too.
-    /// [Core §9](https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication)
-    ///
-    /// _Default:_ none
-    #[serde(deserialize_with = "client_secrets::optional_path")]
-    pub private_key_file: Option<PathBuf>,
-    /// The `kid` of that key at the provider.
-    ///
-    /// _Default:_ the one of the JWK
-    #[serde(deserialize_with = "value::optional::<_, Credential, _>")]
-    pub private_key_id: Option<String>,
-    /// The `aud` of client assertions: `endpoint` for the address of the endpoint that is asked, or any other
-    /// value as it is. [RFC 7523 §3](https://www.rfc-editor.org/rfc/rfc7523#section-3)
-    ///
-    /// _Default:_ the issuer; where that is a template with `{tenantid}`, `endpoint`
-    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
-    pub client_assertion_audience: Option<String>,
-    /// Where the provider's metadata is, if not at the issuer's well-known place. Its `issuer` must still
-    /// be `issuer`.
-    ///
-    /// _Default:_ `{issuer}/.well-known/openid-configuration`
-    #[serde(deserialize_with = "value::optional::<_, Address, _>")]
-    pub server_metadata_url: Option<Url>,
-    /// Whose people may sign in and whose access tokens are accepted, where the issuer is a template with `{tenantid}`, as
-    /// that of several organisations at Microsoft Entra ID is: tenant ids, each a GUID, or `*` for every organisation, which
-    /// is a warning at liftoff. Personal accounts are accepted by their id alone, `9188040d-6c67-4c5b-b112-36a304b66dad`. A
-    /// template without this setting aborts the launch, and so does this setting without a template.
-    /// [Microsoft](https://learn.microsoft.com/entra/identity-platform/access-tokens#multitenant-applications)
-    ///
-    /// _Default:_ `[]`
-    #[serde(deserialize_with = "value::via::<_, Words, _>")]
-    pub tenants: Vec<String>,
-    /// Hosts of a closed network for which plain `http` is accepted, past any proxy: exact names or addresses, without
-    /// port, in the issuer, in other addresses of these settings, and in the provider's metadata. Whoever is on the way
-    /// reads client secrets, codes and tokens; a warning at liftoff.
-    ///
-    /// _Default:_ `[]`: `http` is for loopback alone
-    #[serde(deserialize_with = "value::via::<_, Words, _>")]
-    pub insecure_http_hosts: Vec<String>,
-    /// The scopes to ask for, as words in one string or a list; `openid` must be among them.
-    /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
-    ///
-    /// _Default:_ `openid email`
-    #[serde(deserialize_with = "value::via::<_, Words, _>")]
-    pub scopes: Vec<String>,
-    /// How far the provider's clock may be from ours, for every `exp`, `nbf` and `iat`; seconds or a
-    /// duration such as `"2m"`.
-    ///
-    /// _Default:_ `60s`
-    #[serde(deserialize_with = "value::duration")]
-    pub clock_skew: Duration,
-    /// Whether UserInfo is asked at sign-in, after the ID token was found valid.
-    /// [Core §5.3](https://openid.net/specs/openid-connect-core-1_0.html#UserInfo)
-    ///
-    /// _Default:_ `true`
-    pub user_info_enabled: bool,
-    /// Whether people sign in while UserInfo does not answer (5xx, 429, or nothing), with the claims of the ID token
-    /// alone and a warning in the log. A refresh that asks UserInfo (`session.refresh_user_info`) then leaves the claims
-    /// of the ID token alone too, until UserInfo answers. For an app that needs none of its claims to say who may do
-    /// what. An answer that is wrong, such as one about another person, is refused all the same.
-    ///
-    /// _Default:_ `false`
-    pub user_info_optional: bool,
-    /// Only accept tokens: no routes, no cookies, no client secret needed.
-    ///
-    /// _Default:_ `false`
-    pub resource_server_only: bool,
-    /// The exact `redirect_uri` to send, absolute, if it is not `{base_url}{mount}/authorize`.
-    ///
-    /// _Default:_ `{base_url}{mount}/authorize`
-    #[serde(deserialize_with = "value::optional::<_, ExactAddress, _>")]
-    pub overwrite_redirect_uri: Option<Url>,
-    /// The public address of the app: scheme, host and port. The redirect URI and the cookies' attributes
-    /// come from it, never from the `Host` header. `http` is for loopback, and for the debug profile.
-    ///
-    /// _Default:_ the origin of `overwrite_redirect_uri`, else of the `redirect_uris` of
-    /// `client_secrets`, else in the debug profile `http://localhost:<port>`
-    #[serde(deserialize_with = "value::optional::<_, Address, _>")]
-    pub base_url: Option<Url>,
-    /// When a failed refresh signs the visitor out and sends them to sign in again: whether they come back
-    /// to the page that they asked for, or to `/`.
-    ///
-    /// _Default:_ `false`
-    pub preserve_next_on_error: bool,
-    /// How the client authenticates at the token endpoint: `client_secret_basic`, `client_secret_post`,
-    /// `private_key_jwt` or `none`. [Core §9](https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication)
-    ///
-    /// _Default:_ with a secret, chosen from the metadata, `client_secret_basic` when that is silent; with a
-    /// key alone, `private_key_jwt`
-    #[serde(deserialize_with = "value::optional::<_, Method, _>")]
-    pub token_endpoint_auth_method: Option<TokenEndpointAuthMethod>,
-    /// The algorithms that an ID token may be signed with, of RS256, RS384, RS512, PS256, PS384, PS512,
-    /// ES256, ES384, ES512, EdDSA, and HS256, which is accepted only when it is named here.
-    ///
-    /// _Default:_ what the metadata lists of these, without HS256
-    #[serde(deserialize_with = "value::optional::<_, Words, _>")]
-    pub id_token_signing_algs: Option<Vec<String>>,
-    /// Where the provider sends a visitor who has signed out: a local path, which is sent as
-    /// `{base_url}{path}`, or an absolute URL. Register it at the provider. From a local path visitors go
-    /// on to the `next` of sign-out, if it was given.
-    ///
-    /// _Default:_ `/`
-    #[serde(deserialize_with = "value::optional::<_, Text, _>")]
-    pub post_logout_redirect_uri: Option<String>,
-    /// Whether signing out here signs out at the provider too, if it has an `end_session_endpoint`.
-    /// [RP-Initiated Logout §2](https://openid.net/specs/openid-connect-rpinitiated-1_0.html#RPLogout)
-    ///
-    /// _Default:_ `true`
-    pub rp_initiated_logout: bool,
-    /// Whether the provider may end sessions from a page of its own. Nobody signs such a request: whoever knows
-    /// the `sid` of a session may end it. Prefer the back channel, which needs no setting.
-    /// [Front-Channel Logout §2](https://openid.net/specs/openid-connect-frontchannel-1_0.html#RPLogout)
-    ///
-    /// _Default:_ `false`
-    pub frontchannel_logout: bool,
-    /// What a browser drops when somebody signs out here, as words in one string or a list: `cache`,
-    /// `cookies`, `storage`, `executionContexts`, `prefetchCache`, `prerenderCache`, `clientHints`, or `*` for
-    /// all. Browsers heed it on https and loopback, and each ignores the types that it does not know. `cookies`
-    /// and `*` also drop the cookies of sibling sub-domains; a warning at liftoff.
-    /// [Clear Site Data §3.1](https://www.w3.org/TR/clear-site-data/#header)
-    ///
-    /// _Default:_ `[]`
-    #[serde(deserialize_with = "value::via::<_, Words, _>")]
-    pub clear_site_data: Vec<String>,
-    /// Where the routes are mounted; `/` gives Flask-OIDC's paths.
-    ///
-    /// _Default:_ `/oidc`
-    #[serde(deserialize_with = "value::via::<_, Text, _>")]
-    pub mount: String,
-    /// Former values of Rocket's `secret_key`, in the same forms. They decrypt what they encrypted, and encrypt
-    /// nothing: a key is changed without signing anybody out. Never list a key that has leaked.
-    ///
-    /// _Default:_ `[]`
-    #[serde(deserialize_with = "value::via::<_, value::SecretWords, _>")]
-    pub previous_secret_keys: Vec<Secret>,
-    /// How long a sign-in attempt is valid, from the redirect to the provider until the browser is back;
-    /// seconds or a duration such as `"30m"`.
-    ///
-    /// _Default:_ `30m`
-    #[serde(deserialize_with = "value::duration")]
-    pub sign_in_timeout: Duration,
-    /// How many characters `state` may have: the sign-in attempt is encrypted in it, with the return
-    /// address. A longer return address goes into a cookie.
-    ///
-    /// _Default:_ `500`
-    pub max_state_length: usize,
-    /// The proxies in front of the app, as addresses or CIDR prefixes such as `10.0.0.0/8`. What one of them
-    /// reports as the client's address, in Rocket's `ip_header`, is the client that sign-ins are limited by;
-    /// anybody else can write that header too, and counts by the address of the connection. List a proxy only
-    /// if it sets that header itself.
-    ///
-    /// _Default:_ `[]`
-    #[serde(deserialize_with = "value::via::<_, Words, _>")]
-    pub trusted_proxies: Vec<String>,
-    /// Audiences besides `client_id` that an ID token may name.
-    /// [Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation)
-    ///
-    /// _Default:_ `[]`
-    #[serde(deserialize_with = "value::via::<_, Words, _>")]
-    pub trusted_audiences: Vec<String>,
-    /// Accepts the ID token of a sign-in without `nonce`; one that is there must still be the right one. For a provider
-    /// that leaves it out, such as LinkedIn: nothing in the ID token then binds it to this sign-in, and PKCE alone keeps
-    /// somebody else's code out, where the provider checks it. A warning at liftoff.
-    /// [Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation), step 11
-    ///
-    /// _Default:_ `false`
-    pub insecure_accept_missing_nonce: bool,
-    /// More parameters of the authorization request, such as `prompt`, `max_age`, `acr_values` or
-    /// `ui_locales`: strings, numbers, booleans, or lists of strings, which are joined with spaces.
-    /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
-    ///
-    /// _Default:_ `{}`
-    pub extra_authorization_parameters: Map<String, Value>,
-    /// Whether authorization requests are sent to the provider ahead of the browser, which then carries a
-    /// reference to them. It is done in any case where the metadata requires it.
-    /// [RFC 9126](https://www.rfc-editor.org/rfc/rfc9126)
-    ///
-    /// _Default:_ `false`
-    pub pushed_authorization_requests: bool,
-    /// How the provider sends its response: `query`, or `form_post`, which keeps the code out of addresses.
-    /// [Form Post Response Mode](https://openid.net/specs/oauth-v2-form-post-response-mode-1_0.html)
-    ///
-    /// _Default:_ `query`
-    #[serde(deserialize_with = "value::via::<_, ResponseModeName, _>")]
-    pub response_mode: ResponseMode,
-    /// What `aud` of an access token must contain one of: the identifier of this API at the provider.
-    /// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)
-    ///
-    /// Set it, or `resource`, where `Bearer` is used. `client_id` is also the audience of ID tokens, and asks
-    /// for a clearer sign that a token is none.
-    ///
-    /// _Default:_ `resource`; without it, `client_id`
-    #[serde(deserialize_with = "value::optional::<_, Words, _>")]
-    pub audience: Option<Vec<String>>,
-    /// Which claim names the audience: `aud`, or `client_id`, which is read where there is no `aud`, for access
-    /// tokens of Amazon Cognito. Then `audience` lists the clients whose tokens are accepted, whatever they are
-    /// meant for.
-    ///
-    /// _Default:_ `aud`
-    #[serde(deserialize_with = "value::via::<_, AudienceClaimName, _>")]
-    pub audience_claim: AudienceClaim,
-    /// What the tokens of the provider are: `access_tokens`; `identity_tokens` too, for those of a CI job or a
-    /// workload, which anybody can have signed for any audience at some providers, so that the handler must look
-    /// at `sub`; or `untyped_tokens` too, for access tokens without any sign that they are, as Auth0's without
-    /// scopes. Where the audience is `client_id`, neither is accepted: our own ID tokens have it.
-    ///
-    /// _Default:_ `access_tokens`; of the preset `auth0`, `untyped_tokens`
-    #[serde(deserialize_with = "value::via::<_, AcceptsName, _>")]
-    pub accepts: Accepts,
-    /// The algorithms that an access token may be signed with, of RS256, RS384, RS512, PS256, PS384,
-    /// PS512, ES256, ES384, ES512 and EdDSA.
-    ///
-    /// _Default:_ what the metadata lists of these for ID tokens, and what a key names by its own `alg`
-    #[serde(deserialize_with = "value::optional::<_, Words, _>")]
-    pub access_token_signing_algs: Option<Vec<String>>,
-    /// Whether a JWT access token must say `at+jwt` in its header. Many providers do not.
-    /// [RFC 9068 §2.1](https://www.rfc-editor.org/rfc/rfc9068#section-2.1)
-    ///
-    /// _Default:_ `false`
-    pub require_at_jwt: bool,
-    /// How access tokens are checked: `auto` (JWTs by their signature, others by introspection), `jwt` or
-    /// `introspection`.
-    ///
-    /// _Default:_ `auto`
-    #[serde(deserialize_with = "value::via::<_, Validation, _>")]
-    pub token_validation: TokenValidation,
-    /// How the client authenticates at the introspection endpoint: `client_secret_post`,
-    /// `client_secret_basic`, or `bearer`, which sends the token that is asked about.
-    /// [RFC 7662 §2.1](https://www.rfc-editor.org/rfc/rfc7662#section-2.1)
-    ///
-    /// _Default:_ as at the token endpoint, unless the metadata's `introspection_endpoint_auth_methods_supported` lists
-    /// other methods alone; at an endpoint of `client_secrets`, `token_endpoint_auth_method`, or else `client_secret_post`
-    #[serde(deserialize_with = "value::optional::<_, IntrospectionMethod, _>")]
-    pub introspection_auth_method: Option<IntrospectionAuthMethod>,
-    /// Whether an introspection reply may leave out `aud` although `audience` or `resource` is set. Every token
-    /// that the provider calls active is then accepted, those for other APIs too, but at guards that name an API of
-    /// `apis`. A warning at liftoff.
-    ///
-    /// _Default:_ `false`
-    pub insecure_introspection_without_audience: bool,
-    /// How many access tokens of each kind are remembered, JWTs that were accepted and what introspection
-    /// said, for each API, so that they are not judged anew at each request: `true` (10,000), `false`, or a number. A JWT
-    /// is remembered for five minutes at most, what introspection said for one.
-    ///
-    /// _Default:_ `true`
-    pub token_cache: CacheSize,
-    /// Claims whose strings, or names of members that are objects, count as scopes, as words: such as Keycloak's
-    /// `realm_access.roles`. Dots lead into objects, unless a claim has the whole name. A name that begins with
-    /// `/` is a JSON Pointer ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), in which names may have dots:
-    /// `/resource_access/my.app/roles`.
-    ///
-    /// _Default:_ `[]`
-    #[serde(deserialize_with = "value::via::<_, Words, _>")]
-    pub roles_claim: Vec<String>,
-    /// Further issuers whose JWT access tokens, or identity tokens, are accepted, each with its own audience.
-    ///
-    /// _Default:_ none
-    pub issuers: BTreeMap<String, IssuerSettings>,
-    /// Whether clients get access tokens for this app from `issuer`: `authorization_servers` of the protected resource
-    /// metadata lists it. Each of `issuers` has a setting of the same name.
-    /// [RFC 9728 §2](https://www.rfc-editor.org/rfc/rfc9728#section-2)
-    ///
-    /// _Default:_ `true`; `false` with `accepts = "identity_tokens"`
-    pub authorization_server: Option<bool>,
-    /// Several APIs in one app, each with its own audience and its own protected resource metadata. A guard asks for one
-    /// by its name ([`Scopes::API`](crate::Scopes::API)); to a guard that names none, `audience` and `resource` apply.
-    ///
-    /// _Default:_ none
-    pub apis: BTreeMap<String, ApiSettings>,
-    /// What a challenge calls the protected space.
-    /// [RFC 9110 §11.5](https://www.rfc-editor.org/rfc/rfc9110#section-11.5)
-    ///
-    /// _Default:_ `api`
-    #[serde(deserialize_with = "value::via::<_, Text, _>")]
-    pub realm: String,
-    /// Whether an app with `Bearer` guards publishes its protected resource metadata and names it in
-    /// every challenge. [RFC 9728](https://www.rfc-editor.org/rfc/rfc9728)
-    ///
-    /// _Default:_ `true`, where `base_url` or `resource` is known
-    pub resource_metadata: bool,
-    /// The identifier of this API in that metadata: an address, with a path if the API has one. Clients
-    /// name it to the provider ([RFC 8707](https://www.rfc-editor.org/rfc/rfc8707)), which puts it into `aud`.
-    ///
-    /// _Default:_ `base_url`
-    #[serde(deserialize_with = "value::optional::<_, Address, _>")]
-    pub resource: Option<Url>,
-    /// Scopes for that metadata beside those of the app's `Bearer` guards.
-    ///
-    /// _Default:_ `[]`
-    #[serde(deserialize_with = "value::via::<_, Words, _>")]
-    pub scopes_supported: Vec<String>,
-    /// How long a session lives and how large it may be: the table `session`.
-    pub session: SessionSettings,
-    /// Bounds on requests to the provider: the table `http`.
-    pub http: HttpSettings,
-    /// A small provider for development, started with the app: `true`, or a table. It knows the app by
-    /// `client_id` and `client_secret`, if they are set, so that another process can be the same client.
-    /// Only in the debug profile, with the cargo feature `dev-provider`.
-    ///
-    /// _Default:_ `false`
-    #[serde(deserialize_with = "dev_provider::flag_or_table")]
-    pub dev_provider: Option<DevProviderSettings>,
-    #[serde(skip)]
-    origins: Origins,
-    /// What is around credentials and addresses as they were written.
-    #[serde(skip)]
-    stray_characters: Vec<String>,
+    /// Every field has a default, so that `Oidc::custom` may fill in what files and environment leave out.
+    /// What is needed together is judged at launch.
+    pub struct Settings {
+        /// Whether people are asked to sign in. `false`: no provider is contacted, nobody is redirected, and
+        /// guards answer from `testing_profile`.
+        ///
+        /// _Default:_ `true`
+        pub enabled: bool = true,
+        /// While `enabled` is `false`: the profile that the provider would have returned, with `sub`. Empty
+        /// means that the visitor is anonymous.
+        ///
+        /// _Default:_ `{}`
+        pub testing_profile: Map<String, Value> as Claims = Map::new(),
+        /// Lets `testing_profile` be used outside the debug profile, where every visitor would then be that
+        /// user. For a closed test environment only; a warning at liftoff.
+        ///
+        /// _Default:_ `false`
+        pub insecure_testing_profile: bool = false,
+        /// The client's registration: the path of a `client_secrets.json`, relative to the file that names it,
+        /// or the same as a table, with or without `web`. What is set directly takes precedence.
+        ///
+        /// _Default:_ none
+        pub client_secrets: Option<ClientSecrets> = None,
+        /// A provider that is known by its name, as a string or a table: it stands for `issuer` and what else
+        /// that provider asks for. What is set directly takes precedence. See [`ProviderPreset`].
+        ///
+        /// _Default:_ none
+        pub provider: Option<ProviderPreset> as Option<NameOrTable> = None,
+        /// The provider's issuer, exactly as its metadata has it: `https`, or `http` on loopback and for
+        /// `insecure_http_hosts`.
+        /// [Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata)
+        ///
+        /// _Default:_ the one of `client_secrets`, or of `provider`
+        pub issuer: Option<String> as Option<Issuer> = None,
+        /// The client's identifier at the provider.
+        ///
+        /// _Default:_ the one of `client_secrets`
+        pub client_id: Option<String> as Option<Credential> = None,
+        /// The client's secret. Absent in all three places: a public client.
+        ///
+        /// _Default:_ the content of `client_secret_file`, or the one of `client_secrets`
+        pub client_secret: Option<Secret> = None,
+        /// The path of a file that holds the secret and nothing else, relative to the file that names it. A
+        /// newline at its end is not part of the secret.
+        ///
+        /// _Default:_ none
+        pub client_secret_file: Option<PathBuf> = None,
+        /// The path of a file with the client's private key, relative to the file that names it: in PEM
+        /// (PKCS#8, or PKCS#1 for RSA) or as a JWK, RSA, P-256, P-384 or Ed25519. The client then authenticates
+        /// by `private_key_jwt`, unless it has a secret too.
+        /// [Core §9](https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication)
+        ///
+        /// _Default:_ none
+        pub private_key_file: Option<PathBuf> = None,
+        /// The `kid` of that key at the provider.
+        ///
+        /// _Default:_ the `kid` of the JWK
+        pub private_key_id: Option<String> as Option<Credential> = None,
+        /// The `aud` of client assertions: `endpoint` for the address of the endpoint that is asked, or any other
+        /// value as it is. [RFC 7523 §3](https://www.rfc-editor.org/rfc/rfc7523#section-3)
+        ///
+        /// _Default:_ the issuer; `endpoint` where that is a template
+        pub client_assertion_audience: Option<String> as Option<Text> = None,
+        /// Where the provider's metadata is, if not at the issuer's well-known place. Its `issuer` must still
+        /// be `issuer`.
+        ///
+        /// _Default:_ `{issuer}/.well-known/openid-configuration`
+        pub server_metadata_url: Option<Url> = None,
+        /// Whose people may sign in and whose access tokens are accepted, where the issuer is a template with `{tenantid}`, as
+        /// that of several organisations at Microsoft Entra ID is: tenant ids, each a GUID, or `*` for every organisation, which
+        /// is a warning at liftoff. Personal accounts are accepted by their id alone, `9188040d-6c67-4c5b-b112-36a304b66dad`. A
+        /// template without this setting aborts the launch, and so does this setting without a template.
+        /// [Microsoft](https://learn.microsoft.com/entra/identity-platform/access-tokens#multitenant-applications)
+        ///
+        /// _Default:_ `[]`
+        pub tenants: Vec<String> as Words = vec![],
+        /// Hosts of a closed network for which plain `http` is accepted, past any proxy: exact names or addresses, without
+        /// port, in the issuer, in other addresses of these settings, and in the provider's metadata. Whoever is on the way
+        /// reads client secrets, codes and tokens; a warning at liftoff.
+        ///
+        /// _Default:_ `[]`
+        pub insecure_http_hosts: Vec<String> as Words<HttpHost> = vec![],
+        /// The scopes to ask for, as words in one string or a list; `openid` must be among them.
+        /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
+        ///
+        /// _Default:_ `openid email`
+        pub scopes: Vec<String> as Words<Scope> = vec!["openid".to_owned(), "email".to_owned()],
+        /// How far the provider's clock may be from ours, for every `exp`, `nbf` and `iat`; seconds or a
+        /// duration such as `"2m"`.
+        ///
+        /// _Default:_ `60s`
+        pub clock_skew: Duration = Duration::from_secs(60),
+        /// Whether UserInfo is asked at sign-in, after the ID token was found valid.
+        /// [Core §5.3](https://openid.net/specs/openid-connect-core-1_0.html#UserInfo)
+        ///
+        /// _Default:_ `true`
+        pub user_info_enabled: bool = true,
+        /// Whether people sign in while UserInfo does not answer (5xx, 429, or nothing), with the claims of the ID token
+        /// alone and a warning in the log. A refresh that asks UserInfo (`session.refresh_user_info`) then leaves the claims
+        /// of the ID token alone too, until UserInfo answers. For an app that needs none of its claims to say who may do
+        /// what. An answer that is wrong, such as one about another person, is refused all the same.
+        ///
+        /// _Default:_ `false`
+        pub user_info_optional: bool = false,
+        /// Only accept tokens: no routes, no cookies, no client secret needed.
+        ///
+        /// _Default:_ `false`
+        pub resource_server_only: bool = false,
+        /// The exact `redirect_uri` to send, absolute, if it is not `{base_url}{mount}/authorize`.
+        ///
+        /// _Default:_ `{base_url}{mount}/authorize`
+        pub overwrite_redirect_uri: Option<Url> as Option<ExactUrl> = None,
+        /// The public address of the app: scheme, host and port. The redirect URI and the cookies' attributes
+        /// come from it, never from the `Host` header. `http` is for loopback, and for the debug profile.
+        ///
+        /// _Default:_ the origin of `overwrite_redirect_uri`, else of
+        /// `client_secrets.redirect_uris`, else in the debug profile `http://localhost:<port>`
+        pub base_url: Option<Url> = None,
+        /// When a failed refresh signs the visitor out and sends them to sign in again: whether they come back
+        /// to the page that they asked for, or to `/`.
+        ///
+        /// _Default:_ `false`
+        pub preserve_next_on_error: bool = false,
+        /// How the client authenticates at the token endpoint: `client_secret_basic`, `client_secret_post`,
+        /// `private_key_jwt` or `none`. [Core §9](https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication)
+        ///
+        /// _Default:_ what the metadata lists; `client_secret_basic` when it is silent; `private_key_jwt` with a
+        /// key alone
+        pub token_endpoint_auth_method: Option<TokenEndpointAuthMethod> = None,
+        /// The algorithms that an ID token may be signed with, of RS256, RS384, RS512, PS256, PS384, PS512,
+        /// ES256, ES384, ES512, EdDSA, and HS256, which is accepted only when it is named here.
+        ///
+        /// _Default:_ what the metadata lists, without HS256
+        pub id_token_signing_algs: Option<Vec<SigningAlgorithm>> as Option<SomeWords<SigningAlgorithm>> = None,
+        /// Where the provider sends a visitor who has signed out: a local path, which is sent as
+        /// `{base_url}{path}`, or an absolute URL. Register it at the provider. From a local path visitors go
+        /// on to the `next` of sign-out, if it was given.
+        ///
+        /// _Default:_ `/`
+        pub post_logout_redirect_uri: Option<String> as Option<PathOrUrl> = None,
+        /// Whether signing out here signs out at the provider too, if it has an `end_session_endpoint`.
+        /// [RP-Initiated Logout §2](https://openid.net/specs/openid-connect-rpinitiated-1_0.html#RPLogout)
+        ///
+        /// _Default:_ `true`
+        pub rp_initiated_logout: bool = true,
+        /// Whether the provider may end sessions from a page of its own. Nobody signs such a request: whoever knows
+        /// the `sid` of a session may end it. Prefer the back channel, which needs no setting.
+        /// [Front-Channel Logout §2](https://openid.net/specs/openid-connect-frontchannel-1_0.html#RPLogout)
+        ///
+        /// _Default:_ `false`
+        pub frontchannel_logout: bool = false,
+        /// What a browser drops when somebody signs out here, as words in one string or a list: `cache`,
+        /// `cookies`, `storage`, `executionContexts`, `prefetchCache`, `prerenderCache`, `clientHints`, or `*` for
+        /// all. Browsers heed it on https and loopback, and each ignores the types that it does not know. `cookies`
+        /// and `*` also drop the cookies of sibling sub-domains; a warning at liftoff.
+        /// [Clear Site Data §3.1](https://www.w3.org/TR/clear-site-data/#header)
+        ///
+        /// _Default:_ `[]`
+        pub clear_site_data: Vec<ClearSiteData> as Words<ClearSiteData> = vec![],
+        /// Where the routes are mounted; `/` gives Flask-OIDC's paths.
+        ///
+        /// _Default:_ `/oidc`
+        pub mount: String as MountPath = "/oidc".to_owned(),
+        /// Former values of Rocket's `secret_key`, in the same forms. They decrypt what they encrypted, and encrypt
+        /// nothing: a key is changed without signing anybody out. Never list a key that has leaked.
+        ///
+        /// _Default:_ `[]`
+        pub previous_secret_keys: Vec<Secret> as Words<FormerKey> = vec![],
+        /// How long a sign-in attempt is valid, from the redirect to the provider until the browser is back;
+        /// seconds or a duration such as `"30m"`.
+        ///
+        /// _Default:_ `30m`
+        pub sign_in_timeout: Duration as AboveZero = Duration::from_secs(30 * 60),
+        /// How many characters `state` may have: the sign-in attempt is encrypted in it, with the return
+        /// address. A longer return address goes into a cookie.
+        ///
+        /// _Default:_ `500`
+        pub max_state_length: usize as Between<200, 4_000> = 500,
+        /// The proxies in front of the app, as addresses or CIDR prefixes such as `10.0.0.0/8`. What one of them
+        /// reports as the client's address, in Rocket's `ip_header`, is the client that sign-ins are limited by;
+        /// anybody else can write that header too, and counts by the address of the connection. List a proxy only
+        /// if it sets that header itself.
+        ///
+        /// _Default:_ `[]`
+        pub trusted_proxies: Vec<String> as Words<ProxyAddress> = vec![],
+        /// Audiences besides `client_id` that an ID token may name.
+        /// [Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation)
+        ///
+        /// _Default:_ `[]`
+        pub trusted_audiences: Vec<String> as Words = vec![],
+        /// Accepts the ID token of a sign-in without `nonce`; one that is there must still be the right one. For a provider
+        /// that leaves it out, such as LinkedIn: nothing in the ID token then binds it to this sign-in, and PKCE alone keeps
+        /// somebody else's code out, where the provider checks it. A warning at liftoff.
+        /// [Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation), step 11
+        ///
+        /// _Default:_ `false`
+        pub insecure_accept_missing_nonce: bool = false,
+        /// More parameters of the authorization request, such as `prompt`, `max_age`, `acr_values` or
+        /// `ui_locales`: strings, numbers, booleans, or lists of strings, which are joined with spaces.
+        /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
+        ///
+        /// _Default:_ `{}`
+        pub extra_authorization_parameters: Map<String, Value> as Parameters = Map::new(),
+        /// Whether authorization requests are sent to the provider ahead of the browser, which then carries a
+        /// reference to them. It is done in any case where the metadata requires it.
+        /// [RFC 9126](https://www.rfc-editor.org/rfc/rfc9126)
+        ///
+        /// _Default:_ `false`
+        pub pushed_authorization_requests: bool = false,
+        /// How the provider sends its response: `query`, or `form_post`, which keeps the code out of addresses.
+        /// [Form Post Response Mode](https://openid.net/specs/oauth-v2-form-post-response-mode-1_0.html)
+        ///
+        /// _Default:_ `query`
+        pub response_mode: ResponseMode = ResponseMode::Query,
+        /// What `aud` of an access token must contain one of: the identifier of this API at the provider.
+        /// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)
+        ///
+        /// Set it, or `resource`, where `Bearer` is used. `client_id` is also the audience of ID tokens, and asks
+        /// for a clearer sign that a token is none.
+        ///
+        /// _Default:_ `resource`; without it, `client_id`
+        pub audience: Option<Vec<String>> as Option<SomeWords> = None,
+        /// Which claim names the audience: `aud`, or `client_id`, which is read where there is no `aud`, for access
+        /// tokens of Amazon Cognito. Then `audience` lists the clients whose tokens are accepted, whatever they are
+        /// meant for.
+        ///
+        /// _Default:_ `aud`
+        pub audience_claim: AudienceClaim = AudienceClaim::Aud,
+        /// What the tokens of the provider are: `access_tokens`; `identity_tokens` too, for those of a CI job or a
+        /// workload, which anybody can have signed for any audience at some providers, so that the handler must look
+        /// at `sub`; or `untyped_tokens` too, for access tokens without any sign that they are, as Auth0's without
+        /// scopes. Where the audience is `client_id`, neither is accepted: our own ID tokens have it.
+        ///
+        /// _Default:_ `access_tokens`; with the preset `auth0`, `untyped_tokens`
+        pub accepts: Accepts = Accepts::AccessTokens,
+        /// The algorithms that an access token may be signed with, of RS256, RS384, RS512, PS256, PS384,
+        /// PS512, ES256, ES384, ES512 and EdDSA.
+        ///
+        /// _Default:_ what the metadata lists for ID tokens, and what a key names by its own `alg`
+        pub access_token_signing_algs: Option<Vec<SigningAlgorithm>> as Option<SomeWords<AccessTokenAlgorithm>> = None,
+        /// Whether a JWT access token must say `at+jwt` in its header. Many providers do not.
+        /// [RFC 9068 §2.1](https://www.rfc-editor.org/rfc/rfc9068#section-2.1)
+        ///
+        /// _Default:_ `false`
+        pub require_at_jwt: bool = false,
+        /// How access tokens are checked: `auto` (JWTs by their signature, others by introspection), `jwt` or
+        /// `introspection`.
+        ///
+        /// _Default:_ `auto`
+        pub token_validation: TokenValidation = TokenValidation::Auto,
+        /// How the client authenticates at the introspection endpoint: `client_secret_post`,
+        /// `client_secret_basic`, or `bearer`, which sends the token that is asked about.
+        /// [RFC 7662 §2.1](https://www.rfc-editor.org/rfc/rfc7662#section-2.1)
+        ///
+        /// _Default:_ as at the token endpoint, unless the metadata lists other methods alone; at an endpoint of
+        /// `client_secrets`, `token_endpoint_auth_method` or else `client_secret_post`
+        pub introspection_auth_method: Option<IntrospectionAuthMethod> = None,
+        /// Whether an introspection reply may leave out `aud` although `audience` or `resource` is set. Every token
+        /// that the provider calls active is then accepted, those for other APIs too, but at guards that name an API of
+        /// `apis`. A warning at liftoff.
+        ///
+        /// _Default:_ `false`
+        pub insecure_introspection_without_audience: bool = false,
+        /// How many access tokens of each kind are remembered, JWTs that were accepted and what introspection
+        /// said, for each API, so that they are not judged anew at each request: `true` (10,000), `false`, or a number. A JWT
+        /// is remembered for five minutes at most, what introspection said for one.
+        ///
+        /// _Default:_ `true`
+        pub token_cache: CacheSize = CacheSize::Flag(true),
+        /// Claims whose strings, or names of members that are objects, count as scopes, as words: such as Keycloak's
+        /// `realm_access.roles`. Dots lead into objects, unless a claim has the whole name. A name that begins with
+        /// `/` is a JSON Pointer ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), in which names may have dots:
+        /// `/resource_access/my.app/roles`.
+        ///
+        /// _Default:_ `[]`
+        pub roles_claim: Vec<String> as Words<RolesClaim> = vec![],
+        /// Further issuers whose JWT access tokens, or identity tokens, are accepted, each with its own audience.
+        ///
+        /// _Default:_ `{}`
+        pub issuers: BTreeMap<String, IssuerSettings> = BTreeMap::new(),
+        /// Whether clients get access tokens for this app from `issuer`: `authorization_servers` of the protected resource
+        /// metadata lists it. Each of `issuers` has a setting of the same name.
+        /// [RFC 9728 §2](https://www.rfc-editor.org/rfc/rfc9728#section-2)
+        ///
+        /// _Default:_ `true`; with `accepts = "identity_tokens"`, `false`
+        pub authorization_server: Option<bool> = None,
+        /// Several APIs in one app, each with its own audience and its own protected resource metadata. A guard asks for one
+        /// by its name ([`Scopes::API`](crate::Scopes::API)); to a guard that names none, `audience` and `resource` apply.
+        ///
+        /// _Default:_ `{}`
+        pub apis: BTreeMap<String, ApiSettings> = BTreeMap::new(),
+        /// What a challenge calls the protected space.
+        /// [RFC 9110 §11.5](https://www.rfc-editor.org/rfc/rfc9110#section-11.5)
+        ///
+        /// _Default:_ `api`
+        pub realm: String as Realm = "api".to_owned(),
+        /// Whether an app with `Bearer` guards publishes its protected resource metadata and names it in
+        /// every challenge. Either `base_url` or `resource` must be known.
+        /// [RFC 9728](https://www.rfc-editor.org/rfc/rfc9728)
+        ///
+        /// _Default:_ `true`
+        pub resource_metadata: bool = true,
+        /// The identifier of this API in that metadata: an address, with a path if the API has one. Clients
+        /// name it to the provider ([RFC 8707](https://www.rfc-editor.org/rfc/rfc8707)), which puts it into `aud`.
+        ///
+        /// _Default:_ `base_url`
+        pub resource: Option<Url> as Option<Resource> = None,
+        /// Scopes for that metadata beside those of the app's `Bearer` guards.
+        ///
+        /// _Default:_ `[]`
+        pub scopes_supported: Vec<String> as Words<Scope> = vec![],
+        /// How long a session lives and how large it may be: the table `session`.
+        pub session: SessionSettings = SessionSettings::default(),
+        /// Bounds on requests to the provider: the table `http`.
+        pub http: HttpSettings = HttpSettings::default(),
+        /// A small provider for development, started with the app: `true`, or a table. It knows the app by
+        /// `client_id` and `client_secret`, if they are set, so that another process can be the same client.
+        /// Only in the debug profile, with the cargo feature `dev-provider`.
+        ///
+        /// _Default:_ `false`
+        pub dev_provider: Option<DevProviderSettings> as DevProvider = None,
+    }
+    internal {
+        origins: Origins,
+        stray_characters: Vec<String>,
+    }
 }
 
 /// How a client authenticates at the token endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TokenEndpointAuthMethod {
     /// Identifier and secret in the `Authorization` header.
@@ -462,15 +443,36 @@ pub enum TokenEndpointAuthMethod {
 }
 
 /// How the provider sends its authorization response.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ResponseMode {
     /// In the query of the redirect URI.
-    #[default]
     Query,
     /// In a form that the browser posts to it.
     FormPost,
 }
+
+/// What a browser drops: a type of [Clear Site Data §3.1](https://www.w3.org/TR/clear-site-data/#header), or one that
+/// Chromium and HTML have added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+#[non_exhaustive]
+#[expect(missing_docs, reason = "the standard's names")]
+pub enum ClearSiteData {
+    Cache,
+    Cookies,
+    Storage,
+    ExecutionContexts,
+    PrefetchCache,
+    PrerenderCache,
+    ClientHints,
+    /// All of them.
+    #[serde(rename = "*")]
+    All,
+}
+
+named!(TokenEndpointAuthMethod, ResponseMode, ClearSiteData);
 
 impl TokenEndpointAuthMethod {
     /// The name in the standard (OpenID Connect Core 1.0 §9).
@@ -484,72 +486,10 @@ impl TokenEndpointAuthMethod {
     }
 }
 
-impl Default for Settings {
-    fn default() -> Settings {
-        Settings {
-            enabled: true,
-            testing_profile: Map::new(),
-            insecure_testing_profile: false,
-            client_secrets: None,
-            provider: None,
-            issuer: None,
-            client_id: None,
-            client_secret: None,
-            client_secret_file: None,
-            private_key_file: None,
-            private_key_id: None,
-            client_assertion_audience: None,
-            server_metadata_url: None,
-            tenants: Vec::new(),
-            insecure_http_hosts: Vec::new(),
-            scopes: vec!["openid".to_owned(), "email".to_owned()],
-            clock_skew: Duration::from_secs(60),
-            user_info_enabled: true,
-            user_info_optional: false,
-            resource_server_only: false,
-            overwrite_redirect_uri: None,
-            base_url: None,
-            preserve_next_on_error: false,
-            token_endpoint_auth_method: None,
-            id_token_signing_algs: None,
-            post_logout_redirect_uri: None,
-            rp_initiated_logout: true,
-            frontchannel_logout: false,
-            clear_site_data: vec![],
-            mount: "/oidc".to_owned(),
-            previous_secret_keys: Vec::new(),
-            sign_in_timeout: Duration::from_secs(30 * 60),
-            max_state_length: 500,
-            trusted_proxies: Vec::new(),
-            trusted_audiences: Vec::new(),
-            insecure_accept_missing_nonce: false,
-            extra_authorization_parameters: Map::new(),
-            pushed_authorization_requests: false,
-            response_mode: ResponseMode::default(),
-            audience: None,
-            audience_claim: AudienceClaim::default(),
-            accepts: Accepts::default(),
-            access_token_signing_algs: None,
-            require_at_jwt: false,
-            token_validation: TokenValidation::default(),
-            introspection_auth_method: None,
-            insecure_introspection_without_audience: false,
-            token_cache: CacheSize::default(),
-            roles_claim: Vec::new(),
-            issuers: BTreeMap::new(),
-            authorization_server: None,
-            apis: BTreeMap::new(),
-            realm: "api".to_owned(),
-            resource_metadata: true,
-            resource: None,
-            scopes_supported: Vec::new(),
-            session: SessionSettings::default(),
-            http: HttpSettings::default(),
-            dev_provider: None,
-            origins: Origins::default(),
-            stray_characters: Vec::new(),
-        }
-    }
+/// The key of each setting, and its documentation.
+#[cfg(feature = "__internals")]
+pub(crate) fn documented() -> Vec<(String, &'static str)> {
+    declaration::declared("", <Settings as declaration::SettingType>::FIELDS)
 }
 
 impl Settings {
@@ -557,7 +497,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// A value that has the wrong type or form, or a name that is no setting, with the file or variable it
+    /// Values that have the wrong type or form, and names that are no settings, with the file or variable they
     /// came from. What is missing, or does not go together, is found at launch.
     pub fn extract(figment: &Figment) -> Result<Settings, SettingsError> {
         let (settings, ignored) = Settings::read(figment)?;
@@ -567,10 +507,11 @@ impl Settings {
         Ok(settings)
     }
 
-    /// As [`extract`](Self::extract), with what is to be told about variables that are no settings.
+    /// As [`extract`](Self::extract), with a warning for each variable that is not a setting.
     pub(crate) fn read(figment: &Figment) -> Result<(Settings, Vec<String>), SettingsError> {
-        let environment = Environment::read(std::env::vars_os())?;
-        let ignored = environment.ignored.clone();
+        let mut environment = Environment::read(std::env::vars_os());
+        let ignored = std::mem::take(&mut environment.ignored);
+        let unreadable = std::mem::take(&mut environment.errors);
         // `focus` below would silently skip what is not a table.
         match figment.find_value("oidc") {
             Ok(value) if value.as_dict().is_none() => {
@@ -580,144 +521,31 @@ impl Settings {
             _ => {}
         }
         let figment = figment.focus("oidc").merge(environment);
-        let mut settings = Settings::read_table(&figment)?;
+        let parsed = Settings::parse_table(&figment);
+        let errors = parsed.as_ref().err().map(SettingsError::each);
+        SettingsError::all(unreadable.into_iter().chain(errors.into_iter().flatten()))?;
+        let mut settings = parsed?;
         if let Some(expansion) = settings.expansion()? {
-            settings = Settings::read_table(&figment.join(expansion))?;
+            settings = Settings::parse_table(&figment.join(expansion))?;
         }
         settings.check()?;
         Ok((settings, ignored))
     }
 
-    fn read_table(figment: &Figment) -> Result<Settings, SettingsError> {
-        let mut settings: Settings = figment.extract().map_err(SettingsError::from_figment)?;
+    fn parse_table(figment: &Figment) -> Result<Settings, SettingsError> {
         let table = figment
             .find_value("")
             .map_err(SettingsError::from_figment)?;
-        settings.origins = Origins::of(figment, &table);
-        settings.note_stray_characters(figment);
-
-        // As Rocket's `RelativePathBuf`.
-        if let Some(ClientSecrets::File(path)) = &mut settings.client_secrets {
-            *path = settings.origins.resolve("client_secrets", path);
-        }
-        if let Some(path) = &mut settings.client_secret_file {
-            *path = settings.origins.resolve("client_secret_file", path);
-        }
-        if let Some(path) = &mut settings.private_key_file {
-            *path = settings.origins.resolve("private_key_file", path);
-        }
+        let origins = Origins::of(figment, &table);
+        let (mut settings, stray_characters) = Parser::parse::<Settings>(&table, &origins)?;
+        settings.stray_characters = stray_characters;
+        settings.origins = origins;
         Ok(settings)
-    }
-
-    /// The parameters that `extra_authorization_parameters` adds to an authorization request.
-    pub fn authorization_parameters(&self) -> Vec<(String, String)> {
-        self.extra_authorization_parameters
-            .iter()
-            .filter_map(|(name, value)| Some((name.clone(), check::parameter(value)?)))
-            .collect()
-    }
-
-    /// The `max_age` that is asked for: how long ago a user may have authenticated at the provider.
-    pub fn max_age(&self) -> Option<Duration> {
-        let value = self.extra_authorization_parameters.get("max_age")?;
-        let seconds: u32 = check::parameter(value)?.parse().ok()?;
-        Some(Duration::from_secs(seconds.into()))
-    }
-
-    /// The `acr_values` that are asked for, in order of preference.
-    pub fn acr_values(&self) -> Vec<String> {
-        let value = self.extra_authorization_parameters.get("acr_values");
-        let text = value.and_then(check::parameter).unwrap_or_default();
-        text.split_whitespace().map(str::to_owned).collect()
-    }
-
-    /// What these settings relax, a sentence each, to be told as warnings at liftoff.
-    pub(crate) fn relaxations(&self) -> Vec<String> {
-        let mut lines = Vec::new();
-        if !self.enabled {
-            let visitor = match self.testing_profile.get("sub").and_then(Value::as_str) {
-                Some(sub) => format!("every visitor is the user {sub:?} of `testing_profile`"),
-                None => "every visitor is anonymous".to_owned(),
-            };
-            lines.push(format!("sign-in is off (`enabled = false`): {visitor}"));
-            if self.insecure_testing_profile {
-                let line =
-                    "`insecure_testing_profile = true`: a testing profile is used in any profile";
-                lines.push(line.to_owned());
-            }
-            return lines;
-        }
-        if self.insecure_testing_profile {
-            let line =
-                "`insecure_testing_profile = true`: `enabled = false` would let every visitor in";
-            lines.push(line.to_owned());
-        }
-        if self.dev_provider.is_some() {
-            let line =
-                "`dev_provider`: whoever reaches the provider for development signs in as any user";
-            lines.push(line.to_owned());
-        } else if let Some(issuer) = &self.issuer
-            && Url::parse(issuer).is_ok_and(|url| url.scheme() == "http" && is_loopback(&url))
-        {
-            lines.push(format!(
-                "`issuer`: {issuer} is asked over plain http, on loopback"
-            ));
-        }
-        if !self.insecure_http_hosts.is_empty() {
-            let hosts = self.insecure_http_hosts.join(", ");
-            lines.push(format!(
-                "`insecure_http_hosts`: whoever is on the way to {hosts} reads client secrets, codes and tokens"
-            ));
-        }
-        self.relaxations_of_tenants(&mut lines);
-        let algorithms = self.id_token_signing_algs.iter().flatten();
-        if algorithms.into_iter().any(|name| name == "HS256") {
-            let line = "`id_token_signing_algs`: HS256 lets whoever knows the client secret sign ID tokens";
-            lines.push(line.to_owned());
-        }
-        let mut dropped = self.clear_site_data.iter();
-        if let Some(name) = dropped.find(|name| ["cookies", "*"].contains(&name.as_str())) {
-            lines.push(format!(
-                "`clear_site_data`: `{name}` drops the cookies of sibling sub-domains too"
-            ));
-        }
-        if self.insecure_accept_missing_nonce {
-            let line = "`insecure_accept_missing_nonce = true`: an ID token without `nonce` may be of another sign-in";
-            lines.push(line.to_owned());
-        }
-        if !self.trusted_audiences.is_empty() {
-            let audiences = self.trusted_audiences.join(", ");
-            lines.push(format!(
-                "`trusted_audiences`: ID tokens may also name {audiences}"
-            ));
-        }
-        if self.clock_skew > Duration::from_secs(5 * 60) {
-            let skew = self.clock_skew;
-            lines.push(format!(
-                "`clock_skew`: expired tokens are accepted for {skew:?}"
-            ));
-        }
-        if self.insecure_introspection_without_audience && self.has_audience() {
-            let line = "`insecure_introspection_without_audience = true`: a token for another API is accepted when \
-                        introspection does not say which it is for";
-            lines.push(line.to_owned());
-        }
-        if self.resource_server_only {
-            return lines;
-        }
-        if self.token_endpoint_auth_method == Some(TokenEndpointAuthMethod::None)
-            && (self.client_secret.is_some() || self.client_secret_file.is_some())
-        {
-            let line = "`token_endpoint_auth_method = \"none\"`: the client secret is not used";
-            lines.push(line.to_owned());
-        }
-        self.relaxations_of_addresses(&mut lines);
-        lines
     }
 
     /// The hosts for which plain http is accepted, as [`check`](Self::check) found them right.
     pub(crate) fn insecure_hosts(&self) -> InsecureHttpHosts {
-        InsecureHttpHosts::parse(&self.insecure_http_hosts).unwrap_or_default()
+        InsecureHttpHosts::new(&self.insecure_http_hosts)
     }
 
     fn error(
@@ -727,5 +555,18 @@ impl Settings {
         remedy: impl Into<String>,
     ) -> SettingsError {
         SettingsError::new(self.origins.find(key), cause, remedy)
+    }
+
+    fn ensure(
+        &self,
+        is_valid: bool,
+        key: &str,
+        cause: impl Into<String>,
+        remedy: impl Into<String>,
+    ) -> Result<(), SettingsError> {
+        match is_valid {
+            true => Ok(()),
+            false => Err(self.error(key, cause, remedy)),
+        }
     }
 }

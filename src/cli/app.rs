@@ -5,12 +5,12 @@ use rocket::{
     figment::{Figment, Profile},
 };
 
-use crate::settings::{Settings, SettingsError, Surroundings};
+use crate::settings::{RocketConfig, Settings, SettingsError};
 
 /// What the fairing would find at launch in this directory and environment.
 pub(super) struct App {
     pub figment: Figment,
-    pub surroundings: Surroundings,
+    pub rocket_config: RocketConfig,
     pub settings: Settings,
     /// What is to be told about variables that are no settings.
     pub ignored: Vec<String>,
@@ -31,7 +31,7 @@ impl App {
     pub(super) fn read(figment: Figment) -> Result<App, SettingsError> {
         let (settings, ignored) = Settings::read(&figment)?;
         Ok(App {
-            surroundings: Surroundings::of(&figment),
+            rocket_config: RocketConfig::of(&figment),
             settings,
             ignored,
             figment,

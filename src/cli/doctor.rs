@@ -69,7 +69,7 @@ impl Doctor {
             dev_provider.port = 0;
         }
         let started =
-            start_dev_provider(&mut app.settings, &app.surroundings, &Clock::default()).await;
+            start_dev_provider(&mut app.settings, &app.rocket_config, &Clock::default()).await;
         // It is a Rocket, whose log is no part of a report.
         tracing::log::set_max_level(tracing::log::LevelFilter::Off);
         let _dev_provider = match started {
@@ -79,7 +79,7 @@ impl Doctor {
                 return self.report.failure("development provider", cause, remedy);
             }
         };
-        let mode = match app.settings.mode(&app.surroundings) {
+        let mode = match app.settings.mode(&app.rocket_config) {
             Ok(mode) => mode,
             Err(error) => {
                 self.report
@@ -87,7 +87,7 @@ impl Doctor {
                 return self.report.not_checked(&["the provider", "the app"]);
             }
         };
-        self.relaxations(&app.settings);
+        self.insecure_settings(&app.settings);
 
         let settings = Arc::new(app.settings);
         if !matches!(mode, Mode::Disabled { .. }) {
@@ -106,7 +106,7 @@ impl Doctor {
                 let (issuer, client_id) = (&registration.issuer, &registration.client_id);
                 let keys = KeyRing::new(&key, &previous, issuer, client_id);
                 let cookies = Cookies::new(keys, site.secure);
-                self.session(&settings, &site, &cookies, issuer, app.surroundings.debug)
+                self.session(&settings, &site, &cookies, issuer, app.rocket_config.debug)
                     .await;
                 self.callback(&site);
                 self.provider(registration, Some(&site), &settings).await;

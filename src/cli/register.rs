@@ -25,7 +25,7 @@ use super::{Failure, terminal::Terminal};
 use crate::{
     provider::{Metadata, Provider, ProviderError, RegisteredClient, http_client::is_loopback},
     secret::Secret,
-    settings::{ClientSecrets, MetadataSource, Registration, Settings, Surroundings},
+    settings::{ClientSecrets, MetadataSource, Registration, RocketConfig, Settings},
 };
 
 /// The default of the setting `mount`.
@@ -276,12 +276,12 @@ impl Arguments {
         settings.issuer = None;
         settings.client_id = None;
         settings.client_secrets = Some(ClientSecrets::File(path.to_owned()));
-        let surroundings = Surroundings {
+        let rocket_config = RocketConfig {
             debug: client.is_plain_http(),
             port: 0,
             tls: false,
         };
-        settings.mode(&surroundings)?;
+        settings.mode(&rocket_config)?;
         Ok(())
     }
 

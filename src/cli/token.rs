@@ -22,7 +22,7 @@ use crate::{
     fairing::LaunchError,
     provider::Provider,
     resource_server::{BearerError, ExaminedField, ResourceServer},
-    settings::{Mode, Settings, Surroundings},
+    settings::{Mode, RocketConfig, Settings},
     token::KeySet,
 };
 
@@ -101,11 +101,11 @@ impl Arguments {
 fn resource_server(app: App) -> Result<ResourceServer, Failure> {
     let App {
         mut settings,
-        surroundings,
+        rocket_config,
         ..
     } = app;
-    name_dev_provider(&mut settings, &surroundings);
-    let (registration, base_url) = match settings.mode(&surroundings)? {
+    name_dev_provider(&mut settings, &rocket_config);
+    let (registration, base_url) = match settings.mode(&rocket_config)? {
         Mode::ResourceServerOnly(registration) => (registration, None),
         Mode::RelyingParty { registration, site } => (registration, Some(site.base_url)),
         Mode::Disabled { .. } => {
@@ -122,9 +122,9 @@ fn resource_server(app: App) -> Result<ResourceServer, Failure> {
 }
 
 /// The development provider is the one that the app has started.
-fn name_dev_provider(settings: &mut Settings, surroundings: &Surroundings) {
+fn name_dev_provider(settings: &mut Settings, rocket_config: &RocketConfig) {
     if let Some(dev_provider) = settings.dev_provider.as_ref()
-        && surroundings.debug
+        && rocket_config.debug
         && settings.issuer.is_none()
     {
         settings.issuer = Some(format!("http://localhost:{}", dev_provider.port));

@@ -11,6 +11,7 @@ use rocket::{
 use serde_json::json;
 
 use super::{signing::code_challenge, *};
+use crate::settings::Settings;
 
 const REDIRECT_URI: &str = "http://localhost:8000/oidc/authorize";
 const VERIFIER: &str = "a-code-verifier-of-a-good-length-0123456789";
@@ -23,12 +24,16 @@ fn client() -> DevClient {
         base_url: Url::parse("http://localhost:8000/").unwrap(),
         audience: vec!["https://api.example.com".into()],
         resource: None,
-        apis: serde_json::from_value(json!({
+        apis: apis(json!({
             "orders": { "resource": "https://api.example.com/orders" },
             "stock": { "resource": "https://stock.example", "audience": "stock-api" },
-        }))
-        .unwrap(),
+        })),
     }
+}
+
+fn apis(json: serde_json::Value) -> BTreeMap<String, ApiSettings> {
+    let figment = figment::Figment::from(("oidc.apis", json));
+    Settings::extract(&figment).unwrap().apis
 }
 
 fn settings() -> DevProviderSettings {

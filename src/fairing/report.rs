@@ -53,8 +53,8 @@ pub(super) async fn report(rp: &RelyingParty) {
             }
         }
     }
-    for relaxation in rp.settings.relaxations() {
-        observing::relaxed(&relaxation);
+    for insecure in rp.settings.insecure_settings() {
+        observing::insecure_setting(&insecure.setting, &insecure.to_string());
     }
 }
 
@@ -103,7 +103,7 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
             tracing::info!(target: INDENTED, "{of_api}protected resource metadata: {path}");
         }
     }
-    for relaxation in resource_server.relaxations(is_alone) {
-        observing::relaxed(&relaxation);
+    for insecure in resource_server.insecure_settings(is_alone) {
+        observing::insecure_setting(&insecure.setting, &insecure.to_string());
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     provider::{KeyPurpose, ProviderError},
     secret::Secret,
     session::{CurrentSession, EndCause, SessionChange, SessionInfo, store::StoreError},
-    settings::{Settings, Site},
+    settings::{KeptToken, Settings, Site},
     token::{EndedSession, Jws, LogoutToken, LogoutTokenError, LogoutTokenExpectations},
 };
 
@@ -216,7 +216,7 @@ impl Client<'_> {
     /// Learns from the ID token of a session, which was accepted before a restart or at another node, what the
     /// provider signs with.
     pub(crate) fn learn_algorithm(&self, session: &CurrentSession) {
-        let is_kept = || self.settings.session.tokens.iter().any(|t| t == "id_token");
+        let is_kept = || self.settings.session.tokens.contains(&KeptToken::IdToken);
         if self.provider.has_accepted_id_token() || !is_kept() {
             return;
         }

@@ -2,42 +2,47 @@
 //!
 //! <https://www.w3.org/TR/clear-site-data/>
 
-use crate::settings::CLEAR_SITE_DATA;
+use crate::settings::ClearSiteData::{
+    self, All, Cache, ClientHints, Cookies, ExecutionContexts, PrefetchCache, PrerenderCache,
+    Storage,
+};
 
-/// The types that include cookies.
-const COOKIES: [&str; 2] = ["cookies", "*"];
+/// All types but that of cookies.
+const OTHERS: [ClearSiteData; 6] = [
+    Cache,
+    Storage,
+    ExecutionContexts,
+    PrefetchCache,
+    PrerenderCache,
+    ClientHints,
+];
 
 /// The header's value for the last answer of a sign-out.
-pub(super) fn all(types: &[String]) -> Option<String> {
-    header(types.iter().map(String::as_str))
+pub(super) fn all(types: &[ClearSiteData]) -> Option<String> {
+    // JSON quotes as the header does.
+    let types = types.iter().filter_map(|it| serde_json::to_string(it).ok());
+    let types: Vec<_> = types.collect();
+    (!types.is_empty()).then(|| types.join(", "))
 }
 
 /// For an answer whose cookies are needed afterwards: a browser may drop those that the same answer sets.
-pub(super) fn without_cookies(types: &[String]) -> Option<String> {
-    let has_all = types.iter().any(|of_setting| of_setting == "*");
-    let types = CLEAR_SITE_DATA.into_iter().filter(|name| {
-        !COOKIES.contains(name) && (has_all || types.iter().any(|of_setting| of_setting == name))
-    });
-    header(types)
+pub(super) fn without_cookies(types: &[ClearSiteData]) -> Option<String> {
+    let is_set = |it: &ClearSiteData| types.contains(&All) || types.contains(it);
+    let types: Vec<_> = OTHERS.into_iter().filter(is_set).collect();
+    all(&types)
 }
 
 /// Whether cookies are among them.
-pub(super) fn has_cookies(types: &[String]) -> bool {
-    types.iter().any(|name| COOKIES.contains(&name.as_str()))
-}
-
-fn header<'a>(types: impl Iterator<Item = &'a str>) -> Option<String> {
-    let types: Vec<_> = types.map(|name| format!("\"{name}\"")).collect();
-    (!types.is_empty()).then(|| types.join(", "))
+pub(super) fn has_cookies(types: &[ClearSiteData]) -> bool {
+    types.contains(&Cookies) || types.contains(&All)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn values(types: &[&str]) -> [Option<String>; 2] {
-        let types: Vec<_> = types.iter().map(|name| (*name).to_owned()).collect();
-        [all(&types), without_cookies(&types)]
+    fn values(types: &[ClearSiteData]) -> [Option<String>; 2] {
+        [all(types), without_cookies(types)]
     }
 
     #[test]
@@ -45,17 +50,17 @@ mod tests {
         let some = |value: &str| Some(value.to_owned());
         assert_eq!(values(&[]), [None, None]);
         let both = some(r#""cache", "storage""#);
-        assert_eq!(values(&["cache", "storage"]), [both.clone(), both]);
-        assert_eq!(values(&["cookies"]), [some(r#""cookies""#), None]);
+        assert_eq!(values(&[Cache, Storage]), [both.clone(), both]);
+        assert_eq!(values(&[Cookies]), [some(r#""cookies""#), None]);
         assert_eq!(
-            values(&["storage", "cookies", "cache"]),
+            values(&[Storage, Cookies, Cache]),
             [
                 some(r#""storage", "cookies", "cache""#),
                 some(r#""cache", "storage""#)
             ]
         );
         assert_eq!(
-            values(&["*"]),
+            values(&[All]),
             [
                 some(r#""*""#),
                 some(

@@ -21,6 +21,7 @@ use crate::{
     relying_party::{FrontChannelLogout, events},
     request::{RequestState, ReturnedQuery},
     session::{NoSession, SessionChange},
+    settings::ClearSiteData,
 };
 
 /// How long a person may take at the provider to sign out.
@@ -263,7 +264,7 @@ impl Visit<'_, '_> {
         let return_to = self.next_after_logout();
         let Some(client) = self.rp.client() else {
             let current = current_session(self.request).await;
-            let life = self.rp.settings.session.lifetime;
+            let life = self.rp.settings.session.absolute_timeout;
             let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");
             self.set([marker.set("1", life, self.now)]);
             return Left {
@@ -542,7 +543,7 @@ struct Unrecorded {
 
 impl Left {
     /// On to the next page; while the sign-out is not recorded, to a page that says so.
-    fn into_response<'r>(self, types: &[String]) -> Response<'r> {
+    fn into_response<'r>(self, types: &[ClearSiteData]) -> Response<'r> {
         let provider = self.at_provider.as_deref();
         let mut response = match self.unrecorded {
             None => redirect(provider.unwrap_or(&self.return_to)),

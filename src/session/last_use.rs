@@ -25,7 +25,7 @@ impl Sessions {
         }
         let name = self.names.last_use(&current.name);
         let used = now.unix_timestamp().max(0).unsigned_abs();
-        let life = self.settings.idle.saturating_add(MAX_DIFFERENCE);
+        let life = self.settings.idle_timeout.saturating_add(MAX_DIFFERENCE);
         if let Err(error) = self.store.put_entry_if_larger(&name, used, life).await {
             tracing::debug!("{error}; another node may take a session for idle");
         }
@@ -61,7 +61,7 @@ impl Sessions {
     pub(super) fn was_used(&self, name: &str, now: OffsetDateTime) -> bool {
         let used = self.touched.get(name);
         used.is_some_and(|used| {
-            now.unix_timestamp().saturating_sub(used) < seconds(self.settings.idle)
+            now.unix_timestamp().saturating_sub(used) < seconds(self.settings.idle_timeout)
         })
     }
 }

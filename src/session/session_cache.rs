@@ -183,7 +183,7 @@ mod tests {
     /// A store that brings an older state back has another text of the same version.
     #[test]
     fn each_text_of_a_session_in_a_store_is_opened_once() {
-        let sessions = SessionCache::new(CacheSize::default());
+        let sessions = SessionCache::new(CacheSize::Flag(true));
         assert!(
             sessions
                 .in_store("cookie", || Some("name".into()))

@@ -111,12 +111,12 @@ impl Sessions {
         own: Option<Arc<dyn SessionStore>>,
         clock: &Clock,
     ) -> Result<Sessions, StoreError> {
-        let shared = match (own, &settings.url) {
+        let shared = match (own, &settings.store_url) {
             (Some(own), _) => Some(own),
             (None, Some(url)) => Some(shared_store(url)?),
             (None, None) => None,
         };
-        let is_own = shared.is_some() && settings.url.is_none();
+        let is_own = shared.is_some() && settings.store_url.is_none();
         let is_shared = shared.is_some();
         let is_in_cookies = settings.store == StoreKind::Cookie && !is_own;
         if is_in_cookies && settings.max_per_user.is_some() {
@@ -217,7 +217,7 @@ impl Sessions {
         let idle = now.unix_timestamp().saturating_sub(session.seen);
         if milliseconds(now) >= self.end_of(session) {
             Err(NoSession::LifetimeEnded)
-        } else if idle >= seconds(self.settings.idle) {
+        } else if idle >= seconds(self.settings.idle_timeout) {
             Err(NoSession::Idle)
         } else {
             Ok(())
@@ -225,9 +225,9 @@ impl Sessions {
     }
 
     /// When a session ends at the latest: as was said at its sign-in or by an ID token since, or by today's
-    /// `session.lifetime` if that is earlier. In milliseconds since 1970.
+    /// `session.absolute_timeout` if that is earlier. In milliseconds since 1970.
     pub(super) fn end_of(&self, session: &Session) -> i64 {
-        let lifetime = seconds(self.settings.lifetime).saturating_mul(1000);
+        let lifetime = seconds(self.settings.absolute_timeout).saturating_mul(1000);
         session.ends.min(session.started.saturating_add(lifetime))
     }
 
@@ -274,7 +274,7 @@ impl Sessions {
         let until_end = self.end_of(session).saturating_sub(milliseconds(now));
         let until_idle = session
             .seen
-            .saturating_add(seconds(self.settings.idle))
+            .saturating_add(seconds(self.settings.idle_timeout))
             .saturating_sub(now.unix_timestamp())
             .saturating_mul(1000);
         Duration::from_millis(until_end.min(until_idle).max(0).unsigned_abs())
@@ -290,7 +290,7 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// The store at the address `session.url`.
+/// The store at the address `session.store_url`.
 fn shared_store(url: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
     match StoreUrl::parse(url.expose()) {
         #[cfg(feature = "redis")]
@@ -300,7 +300,7 @@ fn shared_store(url: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
             Ok(Arc::new(super::store::SqlStore::new(url)?))
         }
         _ => Err(StoreError::new(
-            "no cargo feature for the address `session.url` is enabled",
+            "no cargo feature for the address `session.store_url` is enabled",
         )),
     }
 }

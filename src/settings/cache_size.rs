@@ -1,13 +1,11 @@
-//! How much is remembered, so that it is not worked out at each request.
+//! How much is cached.
 
-use std::fmt;
+use figment::value::Value;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, Unexpected, Visitor},
+use super::{
+    declaration::{Invalid, Parser, SettingType},
+    syntax::{self, Syntax},
 };
-
-use super::key::Form;
 
 /// How large a cache is: the settings `token_cache` and `session.cache`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,35 +17,14 @@ pub enum CacheSize {
     Entries(u32),
 }
 
-impl<'de> Deserialize<'de> for CacheSize {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<CacheSize, D::Error> {
-        struct CacheSizeVisitor;
+impl SettingType for CacheSize {
+    type Value = CacheSize;
+    const SYNTAX: Syntax = syntax::FLAG_OR_COUNT;
 
-        impl Visitor<'_> for CacheSizeVisitor {
-            type Value = CacheSize;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(Form::FlagOrCount.expectation())
-            }
-
-            fn visit_bool<E: Error>(self, flag: bool) -> Result<CacheSize, E> {
-                Ok(CacheSize::Flag(flag))
-            }
-
-            fn visit_u64<E: Error>(self, entries: u64) -> Result<CacheSize, E> {
-                u32::try_from(entries)
-                    .map(CacheSize::Entries)
-                    .map_err(|_| E::invalid_value(Unexpected::Unsigned(entries), &self))
-            }
-
-            fn visit_i64<E: Error>(self, entries: i64) -> Result<CacheSize, E> {
-                u64::try_from(entries)
-                    .map_err(|_| E::invalid_value(Unexpected::Signed(entries), &self))
-                    .and_then(|entries| self.visit_u64(entries))
-            }
-        }
-
-        deserializer.deserialize_any(CacheSizeVisitor)
+    fn parse(value: &Value, _: &mut Parser<'_>) -> Result<CacheSize, Invalid> {
+        let flag = value.to_bool().map(CacheSize::Flag);
+        let size = flag.or_else(|| value.deserialize().ok().map(CacheSize::Entries));
+        size.ok_or_else(|| Invalid::Type(value.to_actual()))
     }
 }
 
@@ -59,11 +36,5 @@ impl CacheSize {
             CacheSize::Flag(false) => 0,
             CacheSize::Entries(entries) => entries.into(),
         }
-    }
-}
-
-impl Default for CacheSize {
-    fn default() -> CacheSize {
-        CacheSize::Flag(true)
     }
 }

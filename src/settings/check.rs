@@ -1,89 +1,55 @@
-//! Checks of single values that need to know nothing of the launch.
+//! Checks of settings that depend on each other.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::BTreeMap;
 
-use serde_json::Value;
 use url::Url;
 
 use super::{
-    InsecureHttpHosts, Settings, SettingsError, StoreKind, TrustedProxies,
-    session::{StoreUrl, TOKENS},
-    stray_characters::{has_control, trimmed},
+    Settings, SettingsError, TokenValidation, declaration::Parser, resource_identifier,
     value::is_https_or_loopback,
 };
-use crate::keys::SecretKey;
-
-/// What `max_state_length` may be: room for an encrypted attempt, and what providers and proxies take.
-const STATE_LENGTH: std::ops::RangeInclusive<usize> = 200..=4_000;
-
-const SIGNING_ALGORITHMS: [&str; 11] = [
-    "RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA",
-    "HS256",
-];
-
-/// What `clear_site_data` may name (Clear Site Data §3.1, and what Chromium and HTML have added).
-pub(crate) const CLEAR_SITE_DATA: [&str; 8] = [
-    "cache",
-    "cookies",
-    "storage",
-    "executionContexts",
-    "prefetchCache",
-    "prerenderCache",
-    "clientHints",
-    "*",
-];
-
-/// What an authorization request carries from elsewhere.
-const RESERVED_PARAMETERS: [&str; 14] = [
-    "client_id",
-    "response_type",
-    "redirect_uri",
-    "scope",
-    "state",
-    "nonce",
-    "code_challenge",
-    "code_challenge_method",
-    "request",
-    "request_uri",
-    "response_mode",
-    // How a client authenticates where the request is pushed.
-    "client_secret",
-    "client_assertion",
-    "client_assertion_type",
-];
-
-const REDIS_URL: &str = "set `session.url` to `redis://host:6379`, or the like";
-const SQL_URL: &str =
-    "set `session.url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like";
-
-/// What may follow `?` in the address of a PostgreSQL.
-const POSTGRES_PARAMETERS: [&str; 8] = [
-    "sslmode",
-    "sslrootcert",
-    "sslcert",
-    "sslkey",
-    "host",
-    "application_name",
-    "options",
-    "statement-cache-capacity",
-];
 
 impl Settings {
-    /// Checks every value by itself, whether it was read or set by the app.
+    /// Checks every value, whether it was read or set by the app, and those that must go together.
     pub(super) fn check(&self) -> Result<(), SettingsError> {
-        self.check_scopes()?;
-        self.check_mount()?;
-        self.check_durations()?;
-        self.check_sign_in()?;
-        self.check_session()?;
-        self.check_algorithms()?;
-        self.check_parameters()?;
-        self.check_post_logout_redirect_uri()?;
-        self.check_clear_site_data()?;
-        self.check_users()?;
-        self.check_credentials()?;
-        self.check_insecure_http_hosts()?;
-        self.check_resource_server()?;
+        let mut errors = Parser::errors_of::<Settings>(self, &self.origins);
+        let found = [
+            self.check_scopes(),
+            self.check_lifetimes(),
+            self.check_store(),
+            self.check_addresses(),
+            self.check_apis(),
+            self.check_issuers(),
+        ];
+        errors.extend(found.into_iter().filter_map(Result::err));
+        SettingsError::all(errors)
+    }
+
+    fn check_scopes(&self) -> Result<(), SettingsError> {
+        // OpenID Connect Core §3.1.2.1: without `openid` it is not an OpenID request.
+        let is_needed = self.enabled && !self.resource_server_only;
+        self.ensure(
+            !is_needed || self.scopes.iter().any(|scope| scope == "openid"),
+            "scopes",
+            format!(
+                "the scope `openid` is missing, found {:?}",
+                self.scopes.join(" ")
+            ),
+            "add `openid` to `scopes`, for example `scopes = \"openid email\"`",
+        )
+    }
+
+    fn check_lifetimes(&self) -> Result<(), SettingsError> {
+        let (idle, lifetime) = (self.session.idle_timeout, self.session.absolute_timeout);
+        self.ensure(
+            idle <= lifetime,
+            "session.idle_timeout",
+            format!("{idle:?} is longer than `oidc.session.absolute_timeout`, {lifetime:?}"),
+            "set `session.idle_timeout` to at most `session.absolute_timeout`",
+        )
+    }
+
+    fn check_addresses(&self) -> Result<(), SettingsError> {
         if let Some(issuer) = &self.issuer {
             self.check_issuer("issuer", issuer)?;
         }
@@ -93,379 +59,78 @@ impl Settings {
         Ok(())
     }
 
-    fn check_scopes(&self) -> Result<(), SettingsError> {
-        // OpenID Connect Core §3.1.2.1: without `openid` it is not an OpenID request.
-        let needed = self.enabled && !self.resource_server_only;
-        if needed && !self.scopes.iter().any(|scope| scope == "openid") {
-            let found = self.scopes.join(" ");
-            return Err(self.error(
-                "scopes",
-                format!("the scope `openid` is missing, found {found:?}"),
-                "add `openid` to `scopes`, for example `scopes = \"openid email\"`",
-            ));
+    /// The APIs that guards ask for by name.
+    fn check_apis(&self) -> Result<(), SettingsError> {
+        let mut resources = BTreeMap::new();
+        if let Some(resource) = &self.resource {
+            resources.insert(resource_identifier(resource), "oidc.resource".to_owned());
         }
-        // RFC 6749 §3.3: scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
-        let allowed = |c: char| matches!(c, '!' | '#'..='[' | ']'..='~');
-        match self.scopes.iter().find(|scope| !scope.chars().all(allowed)) {
-            Some(scope) => Err(self.error(
-                "scopes",
-                format!("{scope:?} is not a scope"),
-                "write scopes in printable ASCII, without quotes and backslashes",
-            )),
-            None => Ok(()),
-        }
-    }
-
-    pub(super) fn check_mount(&self) -> Result<(), SettingsError> {
-        let plain = |segment: &str| {
-            !matches!(segment, "" | "." | "..")
-                && segment
-                    .chars()
-                    .all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-'))
-        };
-        let valid = self.mount == "/"
-            || self
-                .mount
-                .strip_prefix('/')
-                .is_some_and(|path| path.split('/').all(plain));
-        match valid {
-            true => Ok(()),
-            false => Err(self.error(
-                "mount",
-                format!("{:?} is not a path to mount at", self.mount),
-                "write a path such as `/oidc`: it starts with `/`, does not end with one, and is made \
-                 of letters, digits and `.`, `_`, `~`, `-`",
-            )),
-        }
-    }
-
-    fn check_insecure_http_hosts(&self) -> Result<(), SettingsError> {
-        match InsecureHttpHosts::parse(&self.insecure_http_hosts) {
-            Ok(_) => Ok(()),
-            Err(text) => Err(self.error(
-                "insecure_http_hosts",
-                format!("{text:?} is not a host"),
-                "list exact names or addresses, without scheme, port and path, such as `keycloak`",
-            )),
-        }
-    }
-
-    fn check_durations(&self) -> Result<(), SettingsError> {
-        for (key, duration) in [
-            ("session.idle", self.session.idle),
-            ("session.lifetime", self.session.lifetime),
-            ("session.refresh_interval", self.session.refresh_interval),
-            ("sign_in_timeout", self.sign_in_timeout),
-            ("http.connect_timeout", self.http.connect_timeout),
-            ("http.timeout", self.http.timeout),
-        ] {
-            if duration == Duration::ZERO {
-                let remedy = format!("set `{key}` to a longer duration");
-                return Err(self.error(key, "the duration is zero", remedy));
-            }
-        }
-        let (idle, lifetime) = (self.session.idle, self.session.lifetime);
-        if idle > lifetime {
-            let cause = format!("{idle:?} is longer than `oidc.session.lifetime`, {lifetime:?}");
-            let remedy = "set `session.idle` to at most `session.lifetime`";
-            return Err(self.error("session.idle", cause, remedy));
-        }
-        if self.http.max_body == 0 {
-            let remedy = "set `http.max_body` to a number of bytes, such as 262144";
-            return Err(self.error("http.max_body", "no reply has zero bytes", remedy));
-        }
-        Ok(())
-    }
-
-    fn check_sign_in(&self) -> Result<(), SettingsError> {
-        let range = STATE_LENGTH;
-        if !range.contains(&self.max_state_length) {
-            let (shortest, longest) = (range.start(), range.end());
-            let cause = format!(
-                "expected {shortest} to {longest}, found {}",
-                self.max_state_length
-            );
-            let remedy = format!("set `max_state_length` to a number from {shortest} to {longest}");
-            return Err(self.error("max_state_length", cause, remedy));
-        }
-        if let Err(text) = TrustedProxies::parse(&self.trusted_proxies) {
-            let cause = format!("{text:?} is neither an address nor a prefix");
-            let remedy = "list addresses or CIDR prefixes, such as `10.0.0.0/8` or `::1`";
-            return Err(self.error("trusted_proxies", cause, remedy));
-        }
-        for key in &self.previous_secret_keys {
-            if let Err(error) = SecretKey::parse(key.expose()) {
-                let remedy = "list former values of `secret_key`, each as it was set";
-                return Err(self.error("previous_secret_keys", error.cause(), remedy));
+        for (name, api) in &self.apis {
+            let identifier = resource_identifier(&api.resource);
+            if let Some(other) = resources.insert(identifier, format!("oidc.apis.{name}")) {
+                let cause = format!("`{}` is the resource of `{other}` already", api.resource);
+                let key = format!("apis.{name}.resource");
+                return Err(self.error(&key, cause, "give each API an address of its own"));
             }
         }
         Ok(())
     }
 
-    fn check_session(&self) -> Result<(), SettingsError> {
-        let cookies = self.session.max_cookies;
-        if !(1..=5).contains(&cookies) {
-            let cause = format!("expected 1 to 5, found {cookies}");
-            let remedy = "set `session.max_cookies` to a number from 1 to 5";
-            return Err(self.error("session.max_cookies", cause, remedy));
-        }
-        if self.session.max_generations == 0 {
-            let remedy = "set `session.max_generations` to a number above zero";
-            let cause = "no refresh would be remembered";
-            return Err(self.error("session.max_generations", cause, remedy));
-        }
-        if self.session.max_sessions == 0 {
-            let remedy = "set `session.max_sessions` to a number above zero";
-            return Err(self.error("session.max_sessions", "no session would be kept", remedy));
-        }
-        if self.session.max_per_user == Some(0) {
-            let remedy = "set `session.max_per_user` to a number above zero, or remove it";
-            return Err(self.error("session.max_per_user", "nobody could sign in", remedy));
-        }
-        let tokens = &self.session.tokens;
-        if let Some(token) = tokens
-            .iter()
-            .find(|token| !TOKENS.contains(&token.as_str()))
-        {
-            let remedy = format!("choose from {}", TOKENS.join(", "));
-            let cause = format!("there is no token {token:?}");
-            return Err(self.error("session.tokens", cause, remedy));
-        }
-        self.check_store()
-    }
-
-    fn check_store(&self) -> Result<(), SettingsError> {
-        let (store, url) = (self.session.store, self.session.url.as_ref());
-        let missing = |cause, remedy| Err(self.error("session.store", cause, remedy));
-        let url = match (store, url) {
-            (StoreKind::Redis, None) => {
-                let cause = "`redis`, and the address of Redis is missing";
-                return missing(cause, REDIS_URL);
-            }
-            (StoreKind::Sql, None) => {
-                let cause = "`sql`, and the address of the database is missing";
-                return missing(cause, SQL_URL);
-            }
-            (StoreKind::Memory, Some(_)) => {
-                let cause = "an address, and `session.store` is `memory`";
-                let remedy = "remove it, or set `session.store` to `redis`, `sql` or `cookie`";
-                return Err(self.error("session.url", cause, remedy));
-            }
-            (_, None) => return Ok(()),
-            (_, Some(url)) => url.expose(),
-        };
-        // The address may hold a password, so it is not shown.
-        let refuse = |cause, remedy| Err(self.error("session.url", cause, remedy));
-        match (store, StoreUrl::parse(url)) {
-            (StoreKind::Redis | StoreKind::Cookie, Some(StoreUrl::Redis)) => self.check_redis(url),
-            (StoreKind::Sql | StoreKind::Cookie, Some(StoreUrl::Sqlite(path))) => {
-                self.check_sqlite(path)
-            }
-            (StoreKind::Sql | StoreKind::Cookie, Some(StoreUrl::Postgres)) => {
-                self.check_postgres(url)
-            }
-            (StoreKind::Redis, _) => refuse("it is not the address of a Redis", REDIS_URL),
-            (StoreKind::Sql, _) => refuse("it is not the address of a SQL database", SQL_URL),
-            _ => refuse(
-                "it is the address of neither a Redis nor a SQL database",
-                "write an address that begins with `redis://`, `rediss://`, `sqlite://` or `postgres://`",
-            ),
-        }
-    }
-
-    fn check_redis(&self, url: &str) -> Result<(), SettingsError> {
-        self.check_feature(
-            cfg!(feature = "redis"),
-            "this build of the app cannot use Redis",
-            "turn on the cargo feature `redis` of rocket_openidconnect",
-        )?;
-        match Url::parse(url) {
-            // The Redis client's word for "whatever certificate it shows".
-            Ok(url) if url.fragment().is_some() => Err(self.error(
-                "session.url",
-                "it ends in a fragment, such as `#insecure`",
-                "remove it; have this machine trust the server's certificate, on Linux by `SSL_CERT_FILE`",
-            )),
-            Ok(url) if url.has_host() => Ok(()),
-            _ => Err(self.error("session.url", "it is not the address of a Redis", REDIS_URL)),
-        }
-    }
-
-    fn check_sqlite(&self, path: &str) -> Result<(), SettingsError> {
-        self.check_feature(
-            cfg!(feature = "sqlite"),
-            "this build of the app cannot use SQLite",
-            "turn on the cargo feature `sqlite` of rocket_openidconnect",
-        )?;
-        if path.is_empty()
-            || path == ":memory:"
-            || path.ends_with('/')
-            || path.contains(['?', '#', '\0'])
+    fn check_issuers(&self) -> Result<(), SettingsError> {
+        if self.token_validation == TokenValidation::Introspection
+            && let Some(name) = self.issuers.keys().next()
         {
             return Err(self.error(
-                "session.url",
-                "it is not `sqlite://` and the path of a file",
-                "write for example `sqlite://sessions.db`, or `sqlite:///var/lib/app/sessions.db`",
+                "token_validation",
+                format!(
+                    "every token is asked about at `oidc.issuer`, which knows none of `oidc.issuers.{name}`"
+                ),
+                format!("set `token_validation = \"auto\"`, or remove `issuers.{name}`"),
             ));
         }
-        Ok(())
-    }
-
-    fn check_postgres(&self, url: &str) -> Result<(), SettingsError> {
-        self.check_feature(
-            cfg!(feature = "postgres"),
-            "this build of the app cannot use PostgreSQL",
-            "turn on the cargo feature `postgres` of rocket_openidconnect",
-        )?;
-        let Ok(url) = Url::parse(url) else {
-            let cause = "it is not the address of a PostgreSQL";
-            return Err(self.error("session.url", cause, SQL_URL));
-        };
-        // The PostgreSQL client would log others, with their values.
-        let unknown = url
-            .query_pairs()
-            .find(|(key, _)| !POSTGRES_PARAMETERS.contains(&&**key));
-        match unknown {
-            Some(_) => Err(self.error(
-                "session.url",
-                "it has an unknown parameter",
-                format!("choose from {}", POSTGRES_PARAMETERS.join(", ")),
-            )),
-            None => Ok(()),
+        let mut names = BTreeMap::new();
+        if let Some(issuer) = &self.issuer {
+            names.insert(issuer, "oidc.issuer".to_owned());
         }
-    }
-
-    fn check_feature(
-        &self,
-        is_enabled: bool,
-        cause: &'static str,
-        remedy: &'static str,
-    ) -> Result<(), SettingsError> {
-        match is_enabled {
-            true => Ok(()),
-            false => Err(self.error("session.url", cause, remedy)),
-        }
-    }
-
-    fn check_algorithms(&self) -> Result<(), SettingsError> {
-        let Some(algorithms) = &self.id_token_signing_algs else {
-            return Ok(());
-        };
-        let unknown = algorithms
-            .iter()
-            .find(|name| !SIGNING_ALGORITHMS.contains(&name.as_str()));
-        let cause = match unknown {
-            Some(name) => format!("{name:?} is not a signing algorithm that is accepted"),
-            None if algorithms.is_empty() => "no signing algorithm is left".to_owned(),
-            None => return Ok(()),
-        };
-        let known = SIGNING_ALGORITHMS.join(", ");
-        let remedy = format!("choose from {known}, or remove `id_token_signing_algs`");
-        Err(self.error("id_token_signing_algs", cause, remedy))
-    }
-
-    fn check_parameters(&self) -> Result<(), SettingsError> {
-        for (name, value) in &self.extra_authorization_parameters {
-            let key = format!("extra_authorization_parameters.{name}");
-            if is_reserved(name) {
-                let cause = format!("`{name}` is set by the sign-in itself");
-                return Err(self.error(&key, cause, format!("remove `{name}`")));
+        for (name, other) in &self.issuers {
+            let key = |member: &str| format!("issuers.{name}.{member}");
+            self.ensure(
+                other.jwks_uri.is_none() || other.server_metadata_url.is_none(),
+                &key("server_metadata_url"),
+                "`jwks_uri` is set too, with which no metadata is read",
+                "remove one of them",
+            )?;
+            match &other.jwks_uri {
+                Some(url) => self.check_endpoint(&key("jwks_uri"), url)?,
+                None => self.check_issuer(&key("issuer"), &other.issuer)?,
             }
-            let Some(text) = parameter(value) else {
-                return Err(self.error(
-                    &key,
-                    "expected a string, a number, a boolean or a list of strings",
-                    format!("write `{name}` as one of these"),
-                ));
-            };
-            if name == "max_age" && text.parse::<u32>().is_err() {
-                let cause = format!("expected seconds as a whole number, found {text:?}");
-                return Err(self.error(&key, cause, "write for example `max_age = 3600`"));
+            if let Some(url) = &other.server_metadata_url {
+                self.check_endpoint(&key("server_metadata_url"), url)?;
             }
-        }
-        Ok(())
-    }
-
-    fn check_post_logout_redirect_uri(&self) -> Result<(), SettingsError> {
-        let Some(text) = &self.post_logout_redirect_uri else {
-            return Ok(());
-        };
-        let plain = !text.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\');
-        let local = text.starts_with('/') && !text.starts_with("//");
-        let absolute = || Url::parse(text).is_ok_and(|url| is_https_or_loopback(&url));
-        match plain && (local || absolute()) {
-            true => Ok(()),
-            false => Err(self.error(
-                "post_logout_redirect_uri",
-                format!("{text:?} is neither a local path nor an https URL"),
-                "write a path such as `/goodbye`, or an absolute URL with `https`",
-            )),
-        }
-    }
-
-    fn check_clear_site_data(&self) -> Result<(), SettingsError> {
-        let mut types = self.clear_site_data.iter();
-        match types.find(|name| !CLEAR_SITE_DATA.contains(&name.as_str())) {
-            Some(name) => Err(self.error(
-                "clear_site_data",
-                format!("there is no type {name:?} of `Clear-Site-Data`"),
-                format!("choose from {}", CLEAR_SITE_DATA.join(", ")),
-            )),
-            None => Ok(()),
-        }
-    }
-
-    fn check_users(&self) -> Result<(), SettingsError> {
-        let subject = |claims: &serde_json::Map<String, Value>| match claims.get("sub") {
-            Some(Value::String(sub)) if !sub.is_empty() => Some(sub.clone()),
-            _ => None,
-        };
-        if !self.testing_profile.is_empty() && subject(&self.testing_profile).is_none() {
-            return Err(self.error(
-                "testing_profile",
-                "`sub` is missing, empty or not a string",
-                "add `sub`, for example `testing_profile = { sub = \"alice\" }`",
-            ));
-        }
-        let Some(dev_provider) = &self.dev_provider else {
-            return Ok(());
-        };
-        let mut subjects = HashSet::new();
-        for (index, user) in dev_provider.users.iter().enumerate() {
-            let cause = match subject(user) {
-                None => format!("user {} has no `sub`", index + 1),
-                Some(sub) if !subjects.insert(sub.clone()) => {
-                    format!("two users have `sub` {sub:?}")
-                }
-                Some(_) => continue,
-            };
-            let remedy = "give every user a `sub` of its own, a string";
-            return Err(self.error("dev_provider.users", cause, remedy));
-        }
-        match subjects.is_empty() {
-            true => Err(self.error(
-                "dev_provider.users",
-                "there is no user",
-                "add a user, for example `{ sub = \"alice\" }`, or remove `users`",
-            )),
-            false => Ok(()),
-        }
-    }
-
-    /// What files and variables give is trimmed by now; this is what an app sets in its code.
-    fn check_credentials(&self) -> Result<(), SettingsError> {
-        let secret = self.client_secret.as_ref();
-        for (key, text) in [
-            ("client_id", self.client_id.as_deref()),
-            ("client_secret", secret.map(|secret| secret.expose())),
-            ("private_key_id", self.private_key_id.as_deref()),
-        ] {
-            if text.is_some_and(|text| trimmed(text) != text || has_control(text)) {
-                return Err(self.error(
-                    key,
-                    "white space or another invisible character is around the value or in it",
-                    format!("set `{key}` to the value alone"),
-                ));
+            let same = names.insert(&other.issuer, format!("oidc.issuers.{name}"));
+            self.ensure(
+                same.is_none(),
+                &key("issuer"),
+                format!(
+                    "{:?} is `{}` already",
+                    other.issuer,
+                    same.unwrap_or_default()
+                ),
+                format!("remove `issuers.{name}`"),
+            )?;
+            self.ensure(
+                !other.audience.is_empty() || !other.apis.is_empty(),
+                &key("audience"),
+                "no audience is left, so that no token could be accepted",
+                "set it to what that issuer puts into `aud` for this API",
+            )?;
+            for api in other.apis.keys() {
+                self.ensure(
+                    self.apis.contains_key(api),
+                    &key(&format!("apis.{api}")),
+                    format!("there is no API `oidc.apis.{api}`"),
+                    format!("add a table `oidc.apis.{api}`, or remove this"),
+                )?;
             }
         }
         Ok(())
@@ -522,26 +187,4 @@ fn issuer_of_metadata(url: &str) -> Option<String> {
         let is_whole = after.is_empty() || after.starts_with('/');
         is_whole.then(|| format!("{before}{}", after.trim_end_matches('/')))
     })
-}
-
-/// Whether the sign-in itself sets this parameter. Providers read names in their ways: ASP.NET ignores their case,
-/// and to PHP a dot is an underscore.
-pub(crate) fn is_reserved(name: &str) -> bool {
-    let name = name.replace('.', "_");
-    let mut reserved = RESERVED_PARAMETERS.iter();
-    reserved.any(|reserved| name.eq_ignore_ascii_case(reserved))
-}
-
-/// A parameter's value as text.
-pub(super) fn parameter(value: &Value) -> Option<String> {
-    match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(flag) => Some(flag.to_string()),
-        Value::Array(list) => {
-            let words: Option<Vec<&str>> = list.iter().map(Value::as_str).collect();
-            Some(words?.join(" "))
-        }
-        Value::Null | Value::Object(_) => None,
-    }
 }

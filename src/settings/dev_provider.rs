@@ -1,78 +1,96 @@
 //! The setting `oidc.dev_provider`: a provider for development, and who can sign in there.
 
-use std::fmt;
+use std::collections::HashSet;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{Error, MapAccess, Visitor, value::MapAccessDeserializer},
+use figment::value::Value;
+use serde_json::{Map, Value as Json, json};
+
+use super::{
+    declaration::{Field, Invalid, Parser, SettingType, settings},
+    syntax::{self, Syntax},
+    value::subject,
 };
-use serde_json::{Map, Value, json};
 
-use super::key::Form;
-
-/// The table `oidc.dev_provider`; `true` stands for its defaults, `false` for no development provider.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-#[non_exhaustive]
-pub struct DevProviderSettings {
-    /// The loopback port it listens on; 0 takes a free one. A fixed port keeps the issuer, and so the
-    /// sessions, over a restart.
-    ///
-    /// _Default:_ `9400`
-    pub port: u16,
-    /// Who can sign in: the claims of each user, with `sub`.
-    ///
-    /// _Default:_ `alice`, in the groups `users` and `admin`, and `bob`, in the group `users`
-    pub users: Vec<Map<String, Value>>,
-}
-
-impl Default for DevProviderSettings {
-    fn default() -> DevProviderSettings {
-        let users = [
-            json!({
-                "sub": "alice",
-                "name": "Alice Liddell",
-                "email": "alice@example.com",
-                "email_verified": true,
-                "groups": ["users", "admin"],
-            }),
-            json!({
-                "sub": "bob",
-                "name": "Bob",
-                "email": "bob@example.com",
-                "email_verified": true,
-                "groups": ["users"],
-            }),
-        ];
-        let users = users.iter().filter_map(Value::as_object).cloned();
-        DevProviderSettings {
-            port: 9400,
-            users: users.collect(),
-        }
+settings! {
+    /// The table `oidc.dev_provider`; `true` stands for its defaults, `false` for no development provider.
+    pub struct DevProviderSettings {
+        /// The loopback port it listens on; 0 takes a free one. A fixed port keeps the issuer, and so the
+        /// sessions, over a restart.
+        ///
+        /// _Default:_ `9400`
+        pub port: u16 = 9400,
+        /// Who can sign in: the claims of each user, with `sub`.
+        ///
+        /// _Default:_ alice in the groups `users` and `admin`, bob in `users`
+        pub users: Vec<Map<String, Json>> as Users = default_users(),
     }
 }
 
-/// Reads `true`, `false` or a table.
-pub(super) fn flag_or_table<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<DevProviderSettings>, D::Error> {
-    struct DevProviderVisitor;
+fn default_users() -> Vec<Map<String, Json>> {
+    let users = [
+        json!({
+            "sub": "alice",
+            "name": "Alice Liddell",
+            "email": "alice@example.com",
+            "email_verified": true,
+            "groups": ["users", "admin"],
+        }),
+        json!({
+            "sub": "bob",
+            "name": "Bob",
+            "email": "bob@example.com",
+            "email_verified": true,
+            "groups": ["users"],
+        }),
+    ];
+    let users = users.iter().filter_map(Json::as_object).cloned();
+    users.collect()
+}
 
-    impl<'de> Visitor<'de> for DevProviderVisitor {
-        type Value = Option<DevProviderSettings>;
+/// `true`, `false` or a table.
+pub(super) struct DevProvider;
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(Form::FlagOrTable.expectation())
-        }
+impl SettingType for DevProvider {
+    type Value = Option<DevProviderSettings>;
+    const SYNTAX: Syntax = syntax::FLAG_OR_TABLE;
+    const FIELDS: &'static [Field] = DevProviderSettings::FIELDS;
 
-        fn visit_bool<E: Error>(self, wanted: bool) -> Result<Self::Value, E> {
-            Ok(wanted.then(DevProviderSettings::default))
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-            DevProviderSettings::deserialize(MapAccessDeserializer::new(map)).map(Some)
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
+        match value.to_bool() {
+            Some(is_wanted) => Ok(is_wanted.then(DevProviderSettings::default)),
+            None => DevProviderSettings::parse(value, parser).map(Some),
         }
     }
 
-    deserializer.deserialize_any(DevProviderVisitor)
+    fn validate(value: &Self::Value, parser: &mut Parser<'_>) -> Result<(), Invalid> {
+        Option::<DevProviderSettings>::validate(value, parser)
+    }
+}
+
+/// The claims of each user, with a `sub` of its own.
+struct Users;
+
+impl SettingType for Users {
+    type Value = Vec<Map<String, Json>>;
+    const SYNTAX: Syntax = syntax::LIST_OF_TABLES;
+
+    fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
+        let users = value.deserialize();
+        users.map_err(|_| Invalid::Type(value.to_actual()))
+    }
+
+    fn validate(users: &Self::Value, _: &mut Parser<'_>) -> Result<(), Invalid> {
+        let mut subjects = HashSet::new();
+        for (index, user) in users.iter().enumerate() {
+            let cause = match subject(user) {
+                None => format!("user {} has no `sub`", index + 1),
+                Some(sub) if !subjects.insert(sub) => format!("two users have `sub` {sub:?}"),
+                Some(_) => continue,
+            };
+            let remedy = "give every user a `sub` of its own, a string";
+            return Err(Invalid::new(cause, remedy));
+        }
+        let remedy = "add a user, for example `{ sub = \"alice\" }`, or remove `users`";
+        Invalid::unless(!users.is_empty(), "there is no user", remedy)
+    }
 }

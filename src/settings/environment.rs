@@ -8,13 +8,11 @@ use figment::{
 };
 
 use super::{
-    SettingsError,
-    error::Origin,
-    key::{Form, SETTINGS, nearest},
+    Settings, SettingsError,
+    declaration::{Setting, SettingType, declared},
+    error::{ENVIRONMENT, Origin},
+    syntax::{Syntax, Variable, nearest, renamed},
 };
-
-/// The name of this provider in figment's metadata.
-pub(super) const NAME: &str = "OIDC_* environment variables";
 
 const PREFIX: &str = "OIDC_";
 
@@ -24,15 +22,15 @@ pub(super) struct Environment {
     values: Dict,
     /// The variable that gave each key.
     names: BTreeMap<String, String>,
-    /// What to tell about variables with our prefix that are no settings.
+    /// A warning for each variable with our prefix that is not a setting.
     pub(super) ignored: Vec<String>,
+    /// The variables that cannot be read.
+    pub(super) errors: Vec<SettingsError>,
 }
 
 impl Environment {
     /// Reads the variables whose names start with `OIDC_`, in any case.
-    pub(super) fn read(
-        variables: impl IntoIterator<Item = (OsString, OsString)>,
-    ) -> Result<Environment, SettingsError> {
+    pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
         let mut found: Vec<(String, String, OsString)> = Vec::new();
         for (name, value) in variables {
             let Ok(name) = name.into_string() else {
@@ -53,35 +51,44 @@ impl Environment {
             values: Dict::new(),
             names: BTreeMap::new(),
             ignored: Vec::new(),
+            errors: Vec::new(),
         };
         for (key, name, value) in found {
-            let Some(form) = Form::of(&key) else {
+            let Some(setting) = Setting::find(&key) else {
                 environment.ignored.push(ignored(&key, &name));
                 continue;
             };
-            let text = value.into_string().map_err(|_| {
-                SettingsError::new(
-                    Origin::variable(&key, &name),
-                    "the value is not valid UTF-8",
-                    format!("set {name} to a text in UTF-8, or unset it"),
-                )
-            })?;
-            let value = parse(form, text).map_err(|cause| {
-                let remedy =
-                    format!("correct the value of {name}, in JSON or as `{{key=\"value\"}}`");
-                SettingsError::new(Origin::variable(&key, &name), cause, remedy)
-            })?;
-            insert(&mut environment.values, &key, value);
-            environment.names.insert(key, name);
+            let value = match value.into_string() {
+                Ok(text) => parse(&setting.syntax, text).ok_or_else(|| {
+                    let cause = "the value starts like a table or list, but is none";
+                    let remedy =
+                        format!("correct the value of {name}, in JSON or as `{{key=\"value\"}}`");
+                    (cause, remedy)
+                }),
+                Err(_) => {
+                    let remedy = format!("set {name} to a text in UTF-8, or unset it");
+                    Err(("the value is not valid UTF-8", remedy))
+                }
+            };
+            match value {
+                Ok(value) => {
+                    insert(&mut environment.values, &key, value);
+                    environment.names.insert(key, name);
+                }
+                Err((cause, remedy)) => {
+                    let error = SettingsError::new(Origin::variable(&key, &name), cause, remedy);
+                    environment.errors.push(error);
+                }
+            }
         }
-        Ok(environment)
+        environment
     }
 }
 
 impl Provider for Environment {
     fn metadata(&self) -> Metadata {
         let names = self.names.clone();
-        Metadata::named(NAME).interpolater(move |_, keys| {
+        Metadata::named(ENVIRONMENT).interpolater(move |_, keys| {
             // The variable that has the key may have given a whole table.
             (1..=keys.len())
                 .rev()
@@ -97,35 +104,21 @@ impl Provider for Environment {
     }
 }
 
-/// Reads one value. figment's own reading makes a number of the secret `12345`.
-fn parse(form: Form, text: String) -> Result<Value, &'static str> {
-    let start = text.trim_start().chars().next();
-    match form {
-        Form::Text | Form::Url | Form::Path | Form::Duration => Ok(Value::from(text)),
-        Form::Words if start != Some('[') => Ok(Value::from(text)),
-        Form::Flag | Form::FlagOrTable | Form::FlagOrCount
-            if text.trim().eq_ignore_ascii_case("true") =>
-        {
-            Ok(Value::from(true))
-        }
-        Form::Flag | Form::FlagOrTable | Form::FlagOrCount
-            if text.trim().eq_ignore_ascii_case("false") =>
-        {
-            Ok(Value::from(false))
-        }
-        Form::PathOrTable | Form::NameOrTable if start != Some('{') => Ok(Value::from(text)),
-        Form::Table
-        | Form::PathOrTable
-        | Form::NameOrTable
-        | Form::FlagOrTable
-        | Form::Words
-        | Form::Any
-            if matches!(start, Some('{' | '[')) =>
-        {
-            structure(&text).ok_or("the value starts like a table or list, but is none")
-        }
-        _ => Ok(text.parse().unwrap_or(Value::from(text))),
+/// Reads one value; `None` if it starts like a table or list, but is none.
+fn parse(syntax: &Syntax, text: String) -> Option<Value> {
+    let value = text.trim();
+    if value.starts_with(|first| syntax.brackets.contains(first)) {
+        return structure(&text);
     }
+    let flags = [("true", true), ("false", false)];
+    let flag = flags
+        .iter()
+        .find(|(name, _)| value.eq_ignore_ascii_case(name));
+    Some(match (syntax.variable, flag) {
+        (Variable::Raw, _) => Value::from(text),
+        (Variable::Flag, Some((_, flag))) => Value::from(*flag),
+        (Variable::Flag | Variable::Parsed, _) => text.parse().unwrap_or(Value::from(text)),
+    })
 }
 
 /// Reads a table or list, in JSON or in figment's syntax.
@@ -155,9 +148,10 @@ fn insert(table: &mut Dict, key: &str, value: Value) {
 }
 
 fn ignored(key: &str, name: &str) -> String {
-    let known = SETTINGS.iter().map(|(known, _)| *known);
+    let known = declared("", Settings::FIELDS);
     let text = format!("environment variable {name} is ignored: there is no setting `oidc.{key}`");
-    match nearest(key, known) {
+    let known = known.iter().map(|(known, _)| known.as_str());
+    match renamed(key).or_else(|| nearest(key, known)) {
         Some(nearest) => {
             let nearest = nearest.to_uppercase().replace('.', "__");
             format!("{text}; the nearest is {PREFIX}{nearest}")
@@ -171,7 +165,7 @@ mod tests {
     use super::*;
 
     fn read(variables: &[(&str, &str)]) -> Environment {
-        Environment::read(variables.iter().map(|(k, v)| (k.into(), v.into()))).unwrap()
+        Environment::read(variables.iter().map(|(k, v)| (k.into(), v.into())))
     }
 
     #[test]
@@ -250,9 +244,9 @@ mod tests {
             "OIDC_CLIENT_SECRETS".into(),
             "{web={client_secret=hush".into(),
         )];
-        let error = Environment::read(variables).unwrap_err();
+        let errors = Environment::read(variables).errors;
         assert_eq!(
-            error.to_string(),
+            errors[0].to_string(),
             "`oidc.client_secrets` in environment variable OIDC_CLIENT_SECRETS: the value starts \
              like a table or list, but is none"
         );

@@ -12,7 +12,10 @@ use figment::{
     value::{Tag, Value},
 };
 
-use super::key::{Form, nearest};
+use super::syntax::Syntax;
+
+/// The name of the `OIDC_*` variables in figment's metadata.
+pub(super) const ENVIRONMENT: &str = "OIDC_* environment variables";
 
 /// A setting that cannot be used: the launch aborts with it.
 ///
@@ -24,6 +27,7 @@ pub struct SettingsError {
     origin: Box<Origin>,
     cause: String,
     remedy: String,
+    others: Vec<SettingsError>,
 }
 
 impl SettingsError {
@@ -36,6 +40,7 @@ impl SettingsError {
             origin: Box::new(origin),
             cause: cause.into(),
             remedy: remedy.into(),
+            others: vec![],
         }
     }
 
@@ -60,6 +65,30 @@ impl SettingsError {
         &self.remedy
     }
 
+    /// Further settings that are wrong, found at the same time.
+    pub fn others(&self) -> &[SettingsError] {
+        &self.others
+    }
+
+    /// This error and the others, each by itself.
+    pub(super) fn each(&self) -> Vec<SettingsError> {
+        let mut first = self.clone();
+        let others = std::mem::take(&mut first.others);
+        std::iter::once(first).chain(others).collect()
+    }
+
+    /// All errors as one, the first with the others; `Ok` when there is none.
+    pub(super) fn all(
+        errors: impl IntoIterator<Item = SettingsError>,
+    ) -> Result<(), SettingsError> {
+        let mut errors = errors.into_iter();
+        let Some(mut first) = errors.next() else {
+            return Ok(());
+        };
+        first.others.extend(errors);
+        Err(first)
+    }
+
     /// The error of an `oidc` that is no table. The value may be a table that went wrong, so it is not shown.
     pub(super) fn not_a_table(figment: &Figment, value: &Value) -> SettingsError {
         let tag = value.tag();
@@ -72,72 +101,38 @@ impl SettingsError {
         SettingsError::new(origin, "expected a table, found another value", remedy)
     }
 
-    /// Words an error of figment's. Its own words may show a found value: a secret's is left out.
+    /// The error of a source that figment cannot read. Its own words may show a found value, if it is no parser's.
     pub(super) fn from_figment(error: figment::Error) -> SettingsError {
-        let key = error.path.join(".");
         let profile = error.profile.clone().unwrap_or_default();
         let origin = Origin::locate(error.metadata.as_ref(), &profile, &error.path);
-        let form = Form::of(&key);
-        let hidden = key.starts_with("client_secret") || key.starts_with("previous_secret_keys");
-        let expected = |by_figment: &str| match form {
-            Some(form) => form.expectation().to_owned(),
-            None => by_figment.to_owned(),
+        let cause = match &error.kind {
+            // A parser of files quotes the wrong line from its second line on.
+            Kind::Message(message) => message.lines().next().unwrap_or_default(),
+            _ => "the value cannot be read",
         };
-        let (cause, remedy) = match error.kind {
-            Kind::UnknownField(found, known) => {
-                // The path ends with the unknown key already.
-                let remedy = match nearest(&found, known.iter().copied()) {
-                    Some(name) => format!("write `{name}` instead, or remove `{found}`"),
-                    None => format!("remove `{found}`"),
-                };
-                let table = match error.path.as_slice() {
-                    [table @ .., _] if !table.is_empty() => format!("oidc.{}", table.join(".")),
-                    _ => "oidc".to_owned(),
-                };
-                return SettingsError::new(
-                    origin,
-                    format!("there is no setting `{found}` in `{table}`"),
-                    remedy,
-                );
-            }
-            Kind::InvalidType(found, by_figment) | Kind::InvalidValue(found, by_figment) => {
-                let cause = format!(
-                    "expected {}, found {}",
-                    expected(&by_figment),
-                    describe(&found, hidden)
-                );
-                (cause, None)
-            }
-            Kind::Message(message) => match message.split_once(REMEDY) {
-                Some((cause, remedy)) => (cause.to_owned(), Some(remedy.to_owned())),
-                // A parser of files quotes the wrong line from its second line on.
-                None => (message.lines().next().unwrap_or_default().to_owned(), None),
-            },
-            Kind::MissingField(name) => {
-                let cause = format!("`{name}` is missing");
-                (cause, Some(format!("add `{name}`")))
-            }
-            _ => (format!("expected {}", expected("another value")), None),
+        let remedy = match origin.file {
+            Some(_) => "correct the syntax of the file there",
+            None => "correct the syntax there",
         };
-        let remedy = remedy.unwrap_or_else(|| origin.example(&key, form.unwrap_or(Form::Any)));
         SettingsError::new(origin, cause, remedy)
     }
 }
 
-/// Divides cause and remedy in the message of a deserialiser.
-pub(super) const REMEDY: &str = "\u{1f}";
-
 /// Names as an enumeration; `None` of none.
-pub(super) fn list<'a>(names: impl Iterator<Item = &'a str>) -> Option<String> {
-    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
+pub(super) fn list<'a>(
+    names: impl IntoIterator<Item = &'a str>,
+    conjunction: &str,
+) -> Option<String> {
+    let names = names.into_iter().map(|name| format!("`{name}`"));
+    let names: Vec<String> = names.collect();
     match names.as_slice() {
         [] => None,
         [name] => Some(name.clone()),
-        [names @ .., last] => Some(format!("{} and {last}", names.join(", "))),
+        [names @ .., last] => Some(format!("{} {conjunction} {last}", names.join(", "))),
     }
 }
 
-fn describe(found: &Actual, hidden: bool) -> String {
+pub(super) fn describe(found: &Actual, hidden: bool) -> String {
     match found {
         Actual::Map => "a table".to_owned(),
         Actual::Seq => "a list".to_owned(),
@@ -195,7 +190,7 @@ impl Origin {
             return Origin::absent(&key);
         };
         let name = metadata.name.as_ref();
-        if name == super::environment::NAME {
+        if name == ENVIRONMENT {
             return Origin::variable(&key, &metadata.interpolate(profile, path));
         }
         // Named so by figment's own provider, such as the one that reads `ROCKET_OIDC`.
@@ -220,30 +215,20 @@ impl Origin {
         origin
     }
 
-    /// A remedy: how a value of this form is written there.
-    fn example(&self, key: &str, form: Form) -> String {
-        if let Some((list, index)) = key.rsplit_once('.')
-            && index.parse::<usize>().is_ok()
-        {
-            return format!("correct this element of `{list}`");
-        }
-        let example = form.example();
+    /// A remedy: how a value is written there.
+    pub(super) fn example(&self, key: &str, syntax: &Syntax) -> String {
+        let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
+        let example = syntax.example;
         match &self.variable {
+            _ if name.parse::<usize>().is_ok() => format!("correct this element of `{table}`"),
             Some(variable) => {
-                let example = match form {
-                    Form::Words | Form::Table => example,
-                    _ => example.trim_matches('"'),
-                };
-                format!("write for example `{variable}={example}`")
+                format!(
+                    "write for example `{variable}={}`",
+                    example.trim_matches('"')
+                )
             }
-            None if self.file.is_some() && key.is_empty() => {
-                "correct the syntax of the file there".to_owned()
-            }
-            None if self.file.is_some() => {
-                let name = key.rsplit('.').next().unwrap_or(key);
-                format!("write for example `{name} = {example}`")
-            }
-            None => format!("give {}", form.expectation()),
+            None if self.file.is_some() => format!("write for example `{name} = {example}`"),
+            None => format!("give {}", syntax.expectation),
         }
     }
 }
@@ -264,20 +249,41 @@ pub(super) struct Origins(BTreeMap<String, Origin>);
 impl Origins {
     pub(super) fn of(figment: &Figment, table: &Value) -> Origins {
         let mut origins = Origins::default();
-        origins.visit(figment, table, &mut Vec::new());
+        origins.visit(table, &mut vec![], &|tag, path| {
+            let profile = tag.profile().unwrap_or_else(|| figment.profile().clone());
+            Origin::locate(figment.get_metadata(tag), &profile, path)
+        });
         origins
     }
 
-    fn visit(&mut self, figment: &Figment, value: &Value, path: &mut Vec<String>) {
+    /// Of what is in a file of its own.
+    pub(super) fn in_file(file: &Path, table: &Value) -> Origins {
+        let mut origins = Origins::default();
+        origins.visit(table, &mut vec![], &|_, path| Origin {
+            key: path.join("."),
+            name: Some(format!("`{}`", file.display())),
+            variable: None,
+            file: None,
+        });
+        origins
+    }
+
+    fn visit(
+        &mut self,
+        value: &Value,
+        path: &mut Vec<String>,
+        locate: &dyn Fn(Tag, &[String]) -> Origin,
+    ) {
         if !path.is_empty() {
-            let tag: Tag = value.tag();
-            let profile = tag.profile().unwrap_or_else(|| figment.profile().clone());
-            let origin = Origin::locate(figment.get_metadata(tag), &profile, path);
-            self.0.insert(path.join("."), origin);
+            self.0.insert(path.join("."), locate(value.tag(), path));
         }
-        for (key, value) in value.as_dict().into_iter().flatten() {
-            path.push(key.clone());
-            self.visit(figment, value, path);
+        let members = value.as_dict().into_iter().flatten();
+        let members = members.map(|(name, value)| (name.clone(), value));
+        let elements = value.as_array().into_iter().flatten().enumerate();
+        let elements = elements.map(|(index, value)| (index.to_string(), value));
+        for (name, value) in members.chain(elements) {
+            path.push(name);
+            self.visit(value, path, locate);
             path.pop();
         }
     }

@@ -4,16 +4,16 @@ use std::net::Ipv6Addr;
 
 use url::{Host, Url};
 
+use super::{declaration::refined, value::Text};
+
 /// The hosts that the setting `insecure_http_hosts` lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InsecureHttpHosts(Vec<Host<String>>);
 
 impl InsecureHttpHosts {
-    /// Reads names and addresses, each of one host. The error is the first text that is neither.
-    pub(crate) fn parse(texts: &[String]) -> Result<InsecureHttpHosts, &str> {
-        let host = |text| host(text).ok_or(text);
-        let hosts = texts.iter().map(String::as_str).map(host);
-        Ok(InsecureHttpHosts(hosts.collect::<Result<_, _>>()?))
+    /// Of names and addresses, each of one host.
+    pub(crate) fn new(texts: &[String]) -> InsecureHttpHosts {
+        InsecureHttpHosts(texts.iter().filter_map(|text| host(text)).collect())
     }
 
     /// Whether the host of a URL is listed, whatever its port.
@@ -24,6 +24,14 @@ impl InsecureHttpHosts {
                 .host()
                 .is_some_and(|host| self.0.contains(&host.to_owned()))
     }
+}
+
+refined! {
+    /// The name or the address of one host.
+    HttpHost: Text,
+        |text| host(text).is_some(),
+        format!("{text:?} is not a host"),
+        "list exact names or addresses, without scheme, port and path, such as `keycloak`";
 }
 
 fn host(text: &str) -> Option<Host<String>> {
@@ -41,14 +49,10 @@ fn host(text: &str) -> Option<Host<String>> {
 mod tests {
     use super::*;
 
-    fn parse(texts: &[&str]) -> Result<InsecureHttpHosts, String> {
-        let texts: Vec<String> = texts.iter().map(|text| text.to_string()).collect();
-        InsecureHttpHosts::parse(&texts).map_err(str::to_owned)
-    }
-
     #[test]
     fn a_host_is_listed_by_its_exact_name() {
-        let hosts = parse(&["Keycloak", "sso.lan", "10.1.2.3", "fd00::1", "[fd00::2]"]).unwrap();
+        let hosts = ["Keycloak", "sso.lan", "10.1.2.3", "fd00::1", "[fd00::2]"];
+        let hosts = InsecureHttpHosts::new(&hosts.map(str::to_owned));
         for (url, expected) in [
             ("http://keycloak:8080/realms/a", true),
             ("http://KEYCLOAK", true),
@@ -84,7 +88,7 @@ mod tests {
             "10.0.0.0/8",
             "1.2.3.4.5",
         ] {
-            assert_eq!(parse(&["keycloak", text]), Err(text.to_owned()));
+            assert_eq!(host(text), None, "{text}");
         }
     }
 }

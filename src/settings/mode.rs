@@ -1,15 +1,13 @@
 //! What the settings ask for at launch: which role the app has, and as whom the provider knows it.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, path::Path};
 
-use figment::Figment;
-use rocket::Config;
 use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    ClientSecrets, ClientSecretsTable, IntrospectionAuthMethod, Settings, SettingsError,
-    TokenEndpointAuthMethod,
+    ClientSecrets, ClientSecretsTable, IntrospectionAuthMethod, IssuerSettings, RocketConfig,
+    Settings, SettingsError, TokenEndpointAuthMethod,
     client_secrets::read_text,
     error::list,
     site::Site,
@@ -19,26 +17,6 @@ use crate::{
     secret::Secret,
     token::{ClientKey, ExpectedIssuer, Tenants},
 };
-
-/// What the launch knows beside the table.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Surroundings {
-    /// Whether the selected profile is Rocket's debug profile.
-    pub debug: bool,
-    pub port: u16,
-    /// Whether Rocket itself does TLS.
-    pub tls: bool,
-}
-
-impl Surroundings {
-    pub(crate) fn of(figment: &Figment) -> Surroundings {
-        Surroundings {
-            debug: *figment.profile() == Config::DEBUG_PROFILE,
-            port: figment.extract_inner("port").unwrap_or(8000),
-            tls: figment.find_value("tls").is_ok(),
-        }
-    }
-}
 
 /// What the settings ask for, with every value present that it needs.
 #[derive(Clone, Debug)]
@@ -111,11 +89,11 @@ pub(crate) struct GivenEndpoints {
 impl Settings {
     /// What the settings ask for. When a development provider was asked for, it runs by now, and its
     /// `issuer` and `client_id` are filled in.
-    pub(crate) fn mode(&self, surroundings: &Surroundings) -> Result<Mode, SettingsError> {
+    pub(crate) fn mode(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
         self.check()?;
-        self.check_dev_provider(surroundings)?;
+        self.check_dev_provider(rocket_config)?;
         if !self.enabled {
-            return self.disabled(surroundings);
+            return self.disabled(rocket_config);
         }
         let client_secrets = self.client_secrets()?;
         let registration = self.registration(client_secrets.as_deref())?;
@@ -125,7 +103,7 @@ impl Settings {
         self.check_authentication(&registration)?;
         Ok(Mode::RelyingParty {
             registration,
-            site: self.site(surroundings)?,
+            site: self.site(rocket_config)?,
         })
     }
 
@@ -133,71 +111,58 @@ impl Settings {
     #[cfg(feature = "dev-provider")]
     pub(crate) fn dev_provider_to_start(
         &self,
-        surroundings: &Surroundings,
+        rocket_config: &RocketConfig,
     ) -> Result<Option<&super::DevProviderSettings>, SettingsError> {
         self.check()?;
-        self.check_dev_provider(surroundings)?;
+        self.check_dev_provider(rocket_config)?;
         let Some(dev_provider) = self.dev_provider.as_ref().filter(|_| self.enabled) else {
             return Ok(None);
         };
-        for (key, present) in [
-            ("provider", self.provider.is_some()),
-            ("issuer", self.issuer.is_some()),
-            ("server_metadata_url", self.server_metadata_url.is_some()),
-            ("client_secrets", self.client_secrets.is_some()),
+        for (key, is_absent) in [
+            ("provider", self.provider.is_none()),
+            ("issuer", self.issuer.is_none()),
+            ("server_metadata_url", self.server_metadata_url.is_none()),
+            ("client_secrets", self.client_secrets.is_none()),
         ] {
-            if present {
-                let other = self.origins.find(key);
-                return Err(self.error(
-                    "dev_provider",
-                    format!("{other} is set too, and there can be only one provider"),
-                    format!("remove `{key}`, or set `dev_provider = false`"),
-                ));
-            }
+            let other = self.origins.find(key);
+            self.ensure(
+                is_absent,
+                "dev_provider",
+                format!("{other} is set too, and there can be only one provider"),
+                format!("remove `{key}`, or set `dev_provider = false`"),
+            )?;
         }
         Ok(Some(dev_provider))
     }
 
-    fn check_dev_provider(&self, surroundings: &Surroundings) -> Result<(), SettingsError> {
-        if self.dev_provider.is_none() {
-            return Ok(());
-        }
-        if !surroundings.debug {
-            return Err(self.error(
-                "dev_provider",
-                "the development provider starts in the debug profile only",
-                "remove `dev_provider` and set `issuer`, or select the profile with \
-                 ROCKET_PROFILE=debug",
-            ));
-        }
-        match cfg!(feature = "dev-provider") {
-            true => Ok(()),
-            false => Err(self.error(
-                "dev_provider",
-                "the development provider is not compiled in",
-                "turn on the feature `dev-provider` of `rocket_openidconnect` in Cargo.toml, or \
-                 remove `dev_provider`",
-            )),
-        }
+    fn check_dev_provider(&self, rocket_config: &RocketConfig) -> Result<(), SettingsError> {
+        let is_absent = self.dev_provider.is_none();
+        self.ensure(
+            is_absent || rocket_config.debug,
+            "dev_provider",
+            "the development provider starts in the debug profile only",
+            "remove `dev_provider` and set `issuer`, or select the profile with ROCKET_PROFILE=debug",
+        )?;
+        self.ensure(
+            is_absent || cfg!(feature = "dev-provider"),
+            "dev_provider",
+            "the development provider is not compiled in",
+            "turn on the feature `dev-provider` of `rocket_openidconnect` in Cargo.toml, or remove `dev_provider`",
+        )
     }
 
-    fn disabled(&self, surroundings: &Surroundings) -> Result<Mode, SettingsError> {
-        if self.testing_profile.is_empty() {
-            return Ok(Mode::Disabled {
-                testing_profile: None,
-            });
-        }
-        match surroundings.debug || self.insecure_testing_profile {
-            true => Ok(Mode::Disabled {
-                testing_profile: Some(self.testing_profile.clone()),
-            }),
-            false => Err(self.error(
-                "testing_profile",
-                "outside the debug profile, every visitor would be this user",
-                "set `enabled = true`, or remove `testing_profile`; a closed test environment may \
-                 set `insecure_testing_profile = true`",
-            )),
-        }
+    fn disabled(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
+        let profile = Some(&self.testing_profile).filter(|profile| !profile.is_empty());
+        self.ensure(
+            profile.is_none() || rocket_config.debug || self.insecure_testing_profile,
+            "testing_profile",
+            "outside the debug profile, every visitor would be this user",
+            "set `enabled = true`, or remove `testing_profile`; a closed test environment may set \
+             `insecure_testing_profile = true`",
+        )?;
+        Ok(Mode::Disabled {
+            testing_profile: profile.cloned(),
+        })
     }
 
     pub(super) fn client_secrets(
@@ -207,7 +172,7 @@ impl Settings {
             None => Ok(None),
             Some(ClientSecrets::Table(table)) => Ok(Some(Cow::Borrowed(table))),
             Some(ClientSecrets::File(path)) => ClientSecretsTable::read(path)
-                .map(|table| Some(Cow::Owned(table)))
+                .map(|(table, _)| Some(Cow::Owned(table)))
                 .map_err(|(cause, remedy)| self.error("client_secrets", cause, remedy)),
         }
     }
@@ -238,9 +203,7 @@ impl Settings {
         let metadata = match (&self.server_metadata_url, client_secrets) {
             (Some(url), _) => MetadataSource::Discovery { url: url.clone() },
             // Endpoints belong to the issuer they were written down with.
-            (None, Some(table)) if table.issuer.as_ref().is_none_or(|other| other == issuer) => {
-                self.metadata(issuer, table)?
-            }
+            (None, Some(table)) if table.is_of(issuer) => self.metadata(issuer, table)?,
             (None, _) => self.discovery(issuer)?,
         };
         Ok(Registration {
@@ -259,14 +222,10 @@ impl Settings {
         issuer: &str,
         client_secrets: Option<&ClientSecretsTable>,
     ) -> Result<Option<Url>, SettingsError> {
-        let Some(url) = client_secrets
-            .filter(|table| table.issuer.as_deref().is_none_or(|other| other == issuer))
-            .and_then(|table| table.token_introspection_uri.as_ref())
-        else {
-            return Ok(None);
-        };
-        self.check_endpoint("client_secrets", url)?;
-        Ok(Some(url.clone()))
+        let of_issuer = client_secrets.filter(|table| table.is_of(issuer));
+        let url = of_issuer.and_then(|table| table.token_introspection_uri.as_ref());
+        url.map_or(Ok(()), |url| self.check_endpoint("client_secrets", url))?;
+        Ok(url.cloned())
     }
 
     fn missing_issuer(&self) -> SettingsError {
@@ -329,7 +288,7 @@ impl Settings {
             ("jwks_uri", &table.jwks_uri, true),
         ];
         let found = members.iter().filter(|(_, uri, _)| uri.is_some());
-        let found = list(found.map(|(member, ..)| *member))?;
+        let found = list(found.map(|(member, ..)| *member), "and")?;
         let unused = |why: String, remedy: String| {
             let cause = format!("the endpoints in it are not used ({found}): {why}");
             Some(self.error("client_secrets", cause, remedy))
@@ -351,7 +310,7 @@ impl Settings {
         let missing = members
             .iter()
             .filter(|(_, uri, is_required)| *is_required && uri.is_none());
-        let missing = list(missing.map(|(member, ..)| *member))?;
+        let missing = list(missing.map(|(member, ..)| *member), "and")?;
         unused(
             format!("without {missing} the endpoints are discovered"),
             format!("add {missing}, or remove the other endpoints"),
@@ -362,41 +321,32 @@ impl Settings {
         &self,
         client_secrets: Option<&ClientSecretsTable>,
     ) -> Result<Option<Secret>, SettingsError> {
-        let path = match (&self.client_secret, &self.client_secret_file) {
-            (Some(_), Some(_)) => {
-                let other = self.origins.find("client_secret");
-                return Err(self.error(
-                    "client_secret_file",
-                    format!("{other} is set too, and there can be only one secret"),
-                    "remove `client_secret` or `client_secret_file`",
-                ));
-            }
-            (Some(secret), None) => return Ok(Some(secret.clone())),
-            (None, None) => {
-                return Ok(client_secrets.and_then(|table| table.client_secret.clone()));
-            }
-            (None, Some(path)) => path,
+        const KEY: &str = "client_secret_file";
+        let Some(path) = &self.client_secret_file else {
+            let of_table = || client_secrets?.client_secret.clone();
+            return Ok(self.client_secret.clone().or_else(of_table));
         };
-        let shown = path.display();
-        let text = read_text(path).map_err(|cause| {
-            let remedy = format!("make `{shown}` readable, or correct the path");
-            self.error("client_secret_file", cause, remedy)
-        })?;
-        let text = trimmed(&text);
-        if text.is_empty() {
-            return Err(self.error(
-                "client_secret_file",
-                format!("`{shown}` is empty"),
-                format!("write the client secret into `{shown}`, or remove `client_secret_file`"),
-            ));
-        }
-        if has_control(text) {
-            return Err(self.error(
-                "client_secret_file",
-                format!("`{shown}` has a line break or another invisible character in it"),
-                format!("write the client secret into `{shown}`, on one line, and nothing else"),
-            ));
-        }
+        let other = self.origins.find("client_secret");
+        self.ensure(
+            self.client_secret.is_none(),
+            KEY,
+            format!("{other} is set too, and there can be only one secret"),
+            "remove `client_secret` or `client_secret_file`",
+        )?;
+        let text = self.read_file(KEY, path)?;
+        let (text, shown) = (trimmed(&text), path.display());
+        self.ensure(
+            !text.is_empty(),
+            KEY,
+            format!("`{shown}` is empty"),
+            format!("write the client secret into `{shown}`, or remove `client_secret_file`"),
+        )?;
+        self.ensure(
+            !has_control(text),
+            KEY,
+            format!("`{shown}` has a line break or another invisible character in it"),
+            format!("write the client secret into `{shown}`, on one line, and nothing else"),
+        )?;
         Ok(Some(Secret::new(text)))
     }
 
@@ -404,15 +354,11 @@ impl Settings {
         let Some(path) = &self.private_key_file else {
             return Ok(None);
         };
-        let shown = path.display();
-        let text = read_text(path).map_err(|cause| {
-            let remedy = format!("make `{shown}` readable, or correct the path");
-            self.error("private_key_file", cause, remedy)
-        })?;
-        let key = ClientKey::parse(&text).map_err(|error| {
+        let key = ClientKey::parse(&self.read_file("private_key_file", path)?);
+        let key = key.map_err(|error| {
             self.error(
                 "private_key_file",
-                format!("`{shown}` is of no use: {error}"),
+                format!("`{}` is of no use: {error}", path.display()),
                 "make a key by `openssl genpkey -algorithm ed25519` or `-algorithm rsa`, and register its \
                  public part at the provider",
             )
@@ -420,30 +366,62 @@ impl Settings {
         Ok(Some(key.named(self.private_key_id.as_deref())))
     }
 
+    fn read_file(&self, key: &str, path: &Path) -> Result<String, SettingsError> {
+        read_text(path).map_err(|(cause, remedy)| self.error(key, cause, remedy))
+    }
+
     fn check_authentication(&self, registration: &Registration) -> Result<(), SettingsError> {
-        let name = match self.token_endpoint_auth_method {
-            Some(TokenEndpointAuthMethod::ClientSecretBasic) => "client_secret_basic",
-            Some(TokenEndpointAuthMethod::ClientSecretPost) => "client_secret_post",
-            Some(TokenEndpointAuthMethod::PrivateKeyJwt) if registration.client_key.is_none() => {
-                return Err(self.error(
-                    "token_endpoint_auth_method",
-                    "`private_key_jwt` needs a private key, and there is none",
-                    "set `private_key_file`, or remove `token_endpoint_auth_method`",
-                ));
-            }
-            Some(TokenEndpointAuthMethod::PrivateKeyJwt | TokenEndpointAuthMethod::None) | None => {
-                return Ok(());
-            }
+        const KEY: &str = "token_endpoint_auth_method";
+        let Some(method) = self.token_endpoint_auth_method else {
+            return Ok(());
         };
-        match registration.client_secret {
-            Some(_) => Ok(()),
-            None => Err(self.error(
-                "token_endpoint_auth_method",
-                format!("`{name}` needs a client secret, and there is none"),
-                "set OIDC_CLIENT_SECRET or `client_secret_file`, or, for a public client, remove \
-                 `token_endpoint_auth_method`",
-            )),
-        }
+        self.ensure(
+            method != TokenEndpointAuthMethod::PrivateKeyJwt || registration.client_key.is_some(),
+            KEY,
+            "`private_key_jwt` needs a private key, and there is none",
+            "set `private_key_file`, or remove `token_endpoint_auth_method`",
+        )?;
+        let needs_secret = matches!(
+            method,
+            TokenEndpointAuthMethod::ClientSecretBasic | TokenEndpointAuthMethod::ClientSecretPost
+        );
+        self.ensure(
+            !needs_secret || registration.client_secret.is_some(),
+            KEY,
+            format!(
+                "`{}` needs a client secret, and there is none",
+                method.as_str()
+            ),
+            "set OIDC_CLIENT_SECRET or `client_secret_file`, or, for a public client, remove \
+             `token_endpoint_auth_method`",
+        )
+    }
+}
+
+impl IssuerSettings {
+    /// As whom a further issuer knows us: as nobody. Its metadata and keys are read, and no more.
+    pub(crate) fn registration(
+        &self,
+        name: &str,
+        settings: &Settings,
+    ) -> Result<Registration, SettingsError> {
+        let metadata = match (&self.jwks_uri, &self.server_metadata_url) {
+            (Some(url), _) => MetadataSource::Keys {
+                jwks_uri: url.clone(),
+            },
+            (None, Some(url)) => MetadataSource::Discovery { url: url.clone() },
+            (None, None) => settings.discovery(&self.issuer)?,
+        };
+        let table = format!("issuers.{name}.");
+        Ok(Registration {
+            issuer: self.issuer.clone(),
+            tenants: settings.tenants_of(&table, &self.issuer, &self.tenants, &metadata)?,
+            client_id: String::new(),
+            client_secret: None,
+            client_key: None,
+            metadata,
+            introspection_endpoint: None,
+        })
     }
 }
 

@@ -1,72 +1,60 @@
 //! The setting `oidc.provider`: a provider by its name, for plain settings that its documentation gives.
 
-use std::fmt;
-
 use figment::{
     Metadata, Profile, Provider,
-    value::{Dict, Map},
+    value::{Dict, Map, Value},
 };
-use serde::{
-    Deserialize, Deserializer,
-    de::{
-        Error, MapAccess, Visitor,
-        value::{MapAccessDeserializer, StrDeserializer},
-    },
-};
+use serde::Deserialize;
 use serde_json::json;
 use url::Url;
 
 use super::{
     Settings, SettingsError,
-    key::Form,
-    value::{self, Address, PresetName, Text},
+    declaration::{Field, Invalid, Parser, SettingType, named, settings},
+    syntax::{self, Syntax},
+    value::Text,
 };
 use crate::token::{Accepts, TENANT_ID};
 
-/// A provider whose settings are known: its name, and which of its issuers it is.
-///
-/// It stands for other settings, each of which may be set as well and then counts instead:
-///
-/// | `name` | with | stands for | see |
-/// |---|---|---|---|
-/// | `google` | | `issuer = "https://accounts.google.com"` | [Google](https://developers.google.com/identity/openid-connect/openid-connect#discovery) |
-/// | `microsoft` | `tenant` | `issuer = "https://login.microsoftonline.com/{tenant}/v2.0"`, `user_info_enabled = false`; for `organizations` and `common`, `issuer = "https://login.microsoftonline.com/{tenantid}/v2.0"` and `server_metadata_url`, beside which [`Settings::tenants`] is needed | [Microsoft](https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc), [UserInfo](https://learn.microsoft.com/entra/identity-platform/userinfo#consider-using-an-id-token-instead) |
-/// | `auth0` | `domain` | `issuer = "https://{domain}/"`, `accepts = "untyped_tokens"`; with one `audience`, `extra_authorization_parameters.audience` | [Auth0](https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens#control-access-token-audience) |
-/// | `keycloak` | `url`, `realm` | `issuer = "{url}/realms/{realm}"` | [Keycloak](https://www.keycloak.org/securing-apps/oidc-layers#_oidc_available_endpoints) |
-///
-/// It is read from files and variables; what the app changes in `Oidc::custom` comes after.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-#[non_exhaustive]
-pub struct ProviderPreset {
-    /// `google`, `microsoft`, `auth0` or `keycloak`.
-    #[serde(deserialize_with = "value::via::<_, PresetName, _>")]
-    pub name: KnownProvider,
-    /// For `microsoft`: the id of the directory, a GUID; or, for the directories that [`Settings::tenants`] lists,
-    /// `organizations`, or `common` where personal accounts are among them.
+settings! {
+    /// A provider whose settings are known: its name, and which of its issuers it is.
     ///
-    /// _Default:_ none
-    #[serde(default, deserialize_with = "value::optional::<_, Text, _>")]
-    pub tenant: Option<String>,
-    /// For `auth0`: the tenant's domain, or its custom domain.
+    /// It stands for other settings, each of which may be set as well and then counts instead:
     ///
-    /// _Default:_ none
-    #[serde(default, deserialize_with = "value::optional::<_, Text, _>")]
-    pub domain: Option<String>,
-    /// For `keycloak`: where it is, without `/realms`.
+    /// | `name` | with | stands for | see |
+    /// |---|---|---|---|
+    /// | `google` | | `issuer = "https://accounts.google.com"` | [Google](https://developers.google.com/identity/openid-connect/openid-connect#discovery) |
+    /// | `microsoft` | `tenant` | `issuer = "https://login.microsoftonline.com/{tenant}/v2.0"`, `user_info_enabled = false`; for `organizations` and `common`, `issuer = "https://login.microsoftonline.com/{tenantid}/v2.0"` and `server_metadata_url`, beside which [`Settings::tenants`] is needed | [Microsoft](https://learn.microsoft.com/entra/identity-platform/v2-protocols-oidc), [UserInfo](https://learn.microsoft.com/entra/identity-platform/userinfo#consider-using-an-id-token-instead) |
+    /// | `auth0` | `domain` | `issuer = "https://{domain}/"`, `accepts = "untyped_tokens"`; with one `audience`, `extra_authorization_parameters.audience` | [Auth0](https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens#control-access-token-audience) |
+    /// | `keycloak` | `url`, `realm` | `issuer = "{url}/realms/{realm}"` | [Keycloak](https://www.keycloak.org/securing-apps/oidc-layers#_oidc_available_endpoints) |
     ///
-    /// _Default:_ none
-    #[serde(default, deserialize_with = "value::optional::<_, Address, _>")]
-    pub url: Option<Url>,
-    /// For `keycloak`: the name of the realm.
-    ///
-    /// _Default:_ none
-    #[serde(default, deserialize_with = "value::optional::<_, Text, _>")]
-    pub realm: Option<String>,
+    /// It is read from files and variables; what the app changes in `Oidc::custom` comes after.
+    pub struct ProviderPreset {
+        /// `google`, `microsoft`, `auth0` or `keycloak`.
+        pub name: KnownProvider,
+        /// For `microsoft`: the id of the directory, a GUID; or, for the directories that [`Settings::tenants`] lists,
+        /// `organizations`, or `common` where personal accounts are among them.
+        ///
+        /// _Default:_ none
+        pub tenant: Option<String> as Option<Text> = None,
+        /// For `auth0`: the tenant's domain, or its custom domain.
+        ///
+        /// _Default:_ none
+        pub domain: Option<String> as Option<Text> = None,
+        /// For `keycloak`: where it is, without `/realms`.
+        ///
+        /// _Default:_ none
+        pub url: Option<Url> = None,
+        /// For `keycloak`: the name of the realm.
+        ///
+        /// _Default:_ none
+        pub realm: Option<String> as Option<Text> = None,
+    }
 }
 
 /// The providers that have a preset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[non_exhaustive]
 pub enum KnownProvider {
     /// Google accounts.
@@ -83,6 +71,8 @@ const MICROSOFT: &str = "https://login.microsoftonline.com";
 /// The names of Microsoft's that stand for several directories, the second for personal accounts too.
 const SHARED: [&str; 2] = ["organizations", "common"];
 
+named!(KnownProvider);
+
 /// What a preset stands for, below everything that is set.
 pub(super) struct Expansion {
     settings: Dict,
@@ -94,12 +84,11 @@ impl Settings {
         let Some(preset) = &self.provider else {
             return Ok(None);
         };
-        let wrong = |(cause, remedy): (String, String)| self.error("provider", cause, remedy);
-        let issuer = preset.issuer().map_err(wrong)?;
-
         let mut settings = json!({});
         let client_secrets = self.client_secrets()?;
-        if client_secrets.is_none_or(|table| table.issuer.is_none()) {
+        if client_secrets.is_none_or(|table| table.issuer.is_none())
+            && let Ok(issuer) = preset.issuer()
+        {
             settings["issuer"] = json!(issuer);
             // It is the metadata of no other issuer.
             if self.issuer.is_none()
@@ -127,49 +116,42 @@ impl Settings {
 }
 
 impl ProviderPreset {
-    /// The error is a cause and a remedy.
-    fn issuer(&self) -> Result<String, (String, String)> {
+    fn issuer(&self) -> Result<String, Invalid> {
         match self.name {
             KnownProvider::Google => Ok("https://accounts.google.com".to_owned()),
             KnownProvider::Microsoft => {
                 let tenant = self.needed(&self.tenant, "tenant")?;
                 let is_shared = SHARED.contains(&&**tenant);
-                match is_guid(tenant) {
-                    _ if is_shared => Ok(format!("{MICROSOFT}/{TENANT_ID}/v2.0")),
-                    true => Ok(format!("{MICROSOFT}/{tenant}/v2.0")),
-                    // The metadata of `consumers`, or of a domain's name, speaks of another issuer.
-                    false => Err((
-                        format!("the tenant {tenant:?} is not the id of one directory"),
-                        "write the directory (tenant) id, a GUID; personal accounts are in \
-                         `9188040d-6c67-4c5b-b112-36a304b66dad`; for several directories, write \
-                         `organizations`, or `common` with personal accounts, and set `tenants`"
-                            .to_owned(),
-                    )),
-                }
+                // The metadata of `consumers`, or of a domain's name, is of another issuer.
+                Invalid::unless(
+                    is_shared || is_guid(tenant),
+                    format!("the tenant {tenant:?} is not the id of one directory"),
+                    "write the directory (tenant) id, a GUID; personal accounts are in \
+                     `9188040d-6c67-4c5b-b112-36a304b66dad`; for several directories, write \
+                     `organizations`, or `common` with personal accounts, and set `tenants`",
+                )?;
+                let tenant = if is_shared { TENANT_ID } else { tenant };
+                Ok(format!("{MICROSOFT}/{tenant}/v2.0"))
             }
             KnownProvider::Auth0 => {
                 let domain = self.needed(&self.domain, "domain")?;
-                match is_name(domain) {
-                    true => Ok(format!("https://{domain}/")),
-                    false => Err((
-                        format!("{domain:?} is not a domain"),
-                        "write the domain alone, such as `example.eu.auth0.com`".to_owned(),
-                    )),
-                }
+                Invalid::unless(
+                    is_name(domain),
+                    format!("{domain:?} is not a domain"),
+                    "write the domain alone, such as `example.eu.auth0.com`",
+                )?;
+                Ok(format!("https://{domain}/"))
             }
             KnownProvider::Keycloak => {
                 let url = self.needed(&self.url, "url")?;
                 let realm = self.needed(&self.realm, "realm")?;
-                match is_name(realm) {
-                    true => Ok(format!(
-                        "{}/realms/{realm}",
-                        url.as_str().trim_end_matches('/')
-                    )),
-                    false => Err((
-                        format!("the realm {realm:?} is no plain name"),
-                        "write its address as `issuer`, as the metadata has it".to_owned(),
-                    )),
-                }
+                let url = url.as_str().trim_end_matches('/');
+                Invalid::unless(
+                    is_name(realm),
+                    format!("the realm {realm:?} is no plain name"),
+                    "write its address as `issuer`, as the metadata has it",
+                )?;
+                Ok(format!("{url}/realms/{realm}"))
             }
         }
     }
@@ -184,7 +166,7 @@ impl ProviderPreset {
         is_microsoft.then(|| format!("{MICROSOFT}/{tenant}/v2.0/.well-known/openid-configuration"))
     }
 
-    fn needed<'a, T>(&self, value: &'a Option<T>, member: &str) -> Result<&'a T, (String, String)> {
+    fn needed<'a, T>(&self, value: &'a Option<T>, member: &str) -> Result<&'a T, Invalid> {
         let example = match self.name {
             KnownProvider::Google => "\"google\"",
             KnownProvider::Microsoft => "{ name = \"microsoft\", tenant = \"…\" }",
@@ -195,8 +177,38 @@ impl ProviderPreset {
         };
         value.as_ref().ok_or_else(|| {
             let cause = format!("the preset needs `{member}` too");
-            (cause, format!("write `provider = {example}`"))
+            Invalid::new(cause, format!("write `provider = {example}`"))
         })
+    }
+}
+
+/// A preset by its name, or as a table.
+pub(super) struct NameOrTable;
+
+impl SettingType for NameOrTable {
+    type Value = ProviderPreset;
+    const SYNTAX: Syntax = syntax::NAME_OR_TABLE;
+    const FIELDS: &'static [Field] = ProviderPreset::FIELDS;
+
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<ProviderPreset, Invalid> {
+        if value.as_dict().is_some() {
+            return ProviderPreset::parse(value, parser);
+        }
+        if value.as_str().is_none() {
+            return Err(Invalid::Type(value.to_actual()));
+        }
+        Ok(ProviderPreset {
+            name: KnownProvider::parse(value, parser)?,
+            tenant: None,
+            domain: None,
+            url: None,
+            realm: None,
+        })
+    }
+
+    fn validate(preset: &ProviderPreset, parser: &mut Parser<'_>) -> Result<(), Invalid> {
+        ProviderPreset::validate(preset, parser)?;
+        preset.issuer().map(|_| ())
     }
 }
 
@@ -219,35 +231,4 @@ impl Provider for Expansion {
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
         Ok(Profile::Default.collect(self.settings.clone()))
     }
-}
-
-/// Reads a name or a table.
-pub(super) fn name_or_table<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<ProviderPreset>, D::Error> {
-    struct PresetVisitor;
-
-    impl<'de> Visitor<'de> for PresetVisitor {
-        type Value = ProviderPreset;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(Form::NameOrTable.expectation())
-        }
-
-        fn visit_str<E: Error>(self, name: &str) -> Result<ProviderPreset, E> {
-            Ok(ProviderPreset {
-                name: PresetName::deserialize(StrDeserializer::new(name))?.into(),
-                tenant: None,
-                domain: None,
-                url: None,
-                realm: None,
-            })
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ProviderPreset, A::Error> {
-            ProviderPreset::deserialize(MapAccessDeserializer::new(map))
-        }
-    }
-
-    deserializer.deserialize_any(PresetVisitor).map(Some)
 }

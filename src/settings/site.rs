@@ -3,7 +3,7 @@
 use url::Url;
 
 use super::{
-    Settings, SettingsError, Surroundings,
+    RocketConfig, Settings, SettingsError,
     value::{is_https_or_loopback, is_loopback},
 };
 
@@ -22,26 +22,32 @@ pub(crate) struct Site {
 
 impl Settings {
     /// Where the app is reached. While sign-in is disabled, an address is not required in any profile.
-    pub(crate) fn site(&self, surroundings: &Surroundings) -> Result<Site, SettingsError> {
-        self.check_mount()?;
+    pub(crate) fn site(&self, rocket_config: &RocketConfig) -> Result<Site, SettingsError> {
         if let Some(base_url) = &self.base_url {
-            self.check_base_url(base_url, surroundings)?;
+            self.check_base_url(base_url, rocket_config)?;
         }
         let sent = match &self.overwrite_redirect_uri {
             Some(url) => Some(("overwrite_redirect_uri", url.clone())),
             None if self.base_url.is_some() => None,
             None => self
-                .registered_redirect_uri(surroundings)?
+                .registered_redirect_uri(rocket_config)?
                 .map(|url| ("client_secrets", url)),
         };
         if let Some((key, url)) = &sent {
-            self.check_redirect_uri(key, url, surroundings)?;
+            // RFC 6749 §3.1.2: an absolute URI, without a fragment.
+            self.ensure(
+                url.fragment().is_none(),
+                key,
+                format!("the redirect URI `{url}` has a fragment"),
+                "remove what follows the `#`",
+            )?;
+            self.check_public(key, url, rocket_config)?;
         }
         let sent = sent.map(|(_, url)| url);
         let base_url = match (&self.base_url, &sent) {
             (Some(base_url), _) => base_url.clone(),
             (None, Some(redirect_uri)) => at(redirect_uri, "/"),
-            (None, None) if surroundings.debug || !self.enabled => localhost(surroundings),
+            (None, None) if rocket_config.debug || !self.enabled => localhost(rocket_config),
             (None, None) => {
                 return Err(self.error(
                     "base_url",
@@ -63,7 +69,7 @@ impl Settings {
     /// The registered redirect URI to send: the first, but while developing one that leads back here.
     fn registered_redirect_uri(
         &self,
-        surroundings: &Surroundings,
+        rocket_config: &RocketConfig,
     ) -> Result<Option<Url>, SettingsError> {
         let table = match self.client_secrets() {
             // Nothing is sent anywhere then.
@@ -76,44 +82,31 @@ impl Settings {
         let mut uris = table.redirect_uris.iter();
         let here = uris
             .clone()
-            .find(|uri| surroundings.debug && is_loopback(uri));
+            .find(|uri| rocket_config.debug && is_loopback(uri));
         Ok(here.or_else(|| uris.next()).cloned())
     }
 
-    fn check_base_url(&self, url: &Url, surroundings: &Surroundings) -> Result<(), SettingsError> {
+    fn check_base_url(&self, url: &Url, rocket_config: &RocketConfig) -> Result<(), SettingsError> {
         let mut origin = at(url, "/");
         // Neither can fail where there is a host; a password must not be shown.
         let _ = origin
             .set_username("")
             .and_then(|()| origin.set_password(None));
-        let shown = origin.as_str().trim_end_matches('/').to_owned();
-        if !url.username().is_empty() || url.password().is_some() {
-            let remedy = format!("write `{shown}`");
-            return Err(self.error("base_url", "a user name is not part of it", remedy));
-        }
-        if !url.has_host() || url.path() != "/" || url.query().is_some() || url.fragment().is_some()
-        {
-            return Err(self.error(
-                "base_url",
-                format!("`{url}` has more than scheme, host and port"),
-                format!("write `{shown}`; the path of the routes is `mount`"),
-            ));
-        }
-        self.check_public("base_url", url, surroundings)
-    }
-
-    fn check_redirect_uri(
-        &self,
-        key: &str,
-        url: &Url,
-        surroundings: &Surroundings,
-    ) -> Result<(), SettingsError> {
-        // RFC 6749 §3.1.2: an absolute URI, without a fragment.
-        if url.fragment().is_some() {
-            let cause = format!("the redirect URI `{url}` has a fragment");
-            return Err(self.error(key, cause, "remove what follows the `#`"));
-        }
-        self.check_public(key, url, surroundings)
+        let shown = origin.as_str().trim_end_matches('/');
+        self.ensure(
+            url.username().is_empty() && url.password().is_none(),
+            "base_url",
+            "a user name is not part of it",
+            format!("write `{shown}`"),
+        )?;
+        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
+        self.ensure(
+            url.has_host() && is_bare,
+            "base_url",
+            format!("`{url}` has more than scheme, host and port"),
+            format!("write `{shown}`; the path of the routes is `mount`"),
+        )?;
+        self.check_public("base_url", url, rocket_config)
     }
 
     /// `https`, but on loopback and while developing.
@@ -121,63 +114,19 @@ impl Settings {
         &self,
         key: &str,
         url: &Url,
-        surroundings: &Surroundings,
+        rocket_config: &RocketConfig,
     ) -> Result<(), SettingsError> {
-        let developing = surroundings.debug && url.scheme() == "http";
-        match is_https_or_loopback(url) || developing {
-            true => Ok(()),
-            false => Err(self.error(
-                key,
-                format!("`{url}` is not `https`"),
-                "write an address with `https`; plain `http` is for loopback and the debug profile",
-            )),
-        }
+        let is_development = rocket_config.debug && url.scheme() == "http";
+        self.ensure(
+            is_https_or_loopback(url) || is_development,
+            key,
+            format!("`{url}` is not `https`"),
+            "write an address with `https`; plain `http` is for loopback and the debug profile",
+        )
     }
 
-    fn callback_path(&self) -> String {
+    pub(super) fn callback_path(&self) -> String {
         format!("{}/authorize", self.mount.trim_end_matches('/'))
-    }
-
-    /// Adds what is relaxed about the addresses of the app.
-    pub(super) fn relaxations_of_addresses(&self, lines: &mut Vec<String>) {
-        for (key, url) in [
-            ("base_url", &self.base_url),
-            ("overwrite_redirect_uri", &self.overwrite_redirect_uri),
-        ] {
-            if let Some(url) = url
-                && !is_https_or_loopback(url)
-            {
-                lines.push(format!(
-                    "`{key}`: {url} is plain http, so cookies and codes can be read on the way"
-                ));
-            }
-        }
-        let sent = match (&self.overwrite_redirect_uri, &self.base_url) {
-            (Some(url), _) => Some(("overwrite_redirect_uri", url.clone())),
-            (None, Some(_)) => None,
-            (None, None) => {
-                let table = self.client_secrets().ok().flatten();
-                table
-                    .and_then(|table| table.redirect_uris.first().cloned())
-                    .map(|url| ("client_secrets", url))
-            }
-        };
-        let Some((key, url)) = sent else {
-            return;
-        };
-        let callback = self.callback_path();
-        if url.path() != callback {
-            lines.push(format!(
-                "`{key}`: {url} is not at {callback}; something must forward it there with its query"
-            ));
-        }
-        if let Some(base_url) = &self.base_url
-            && url.origin() != base_url.origin()
-        {
-            lines.push(format!(
-                "`{key}`: {url} is not below {base_url}; cookies set at one are not sent to the other"
-            ));
-        }
     }
 }
 
@@ -190,9 +139,9 @@ fn at(url: &Url, path: &str) -> Url {
     url
 }
 
-fn localhost(surroundings: &Surroundings) -> Url {
-    let scheme = if surroundings.tls { "https" } else { "http" };
-    let port = surroundings.port;
+fn localhost(rocket_config: &RocketConfig) -> Url {
+    let scheme = if rocket_config.tls { "https" } else { "http" };
+    let port = rocket_config.port;
     Url::parse(&format!("{scheme}://localhost:{port}"))
         .expect("a scheme, `localhost` and a number make a URL")
 }
@@ -201,13 +150,13 @@ fn localhost(surroundings: &Surroundings) -> Url {
 mod tests {
     use super::*;
 
-    const DEBUG: Surroundings = Surroundings {
+    const DEBUG: RocketConfig = RocketConfig {
         debug: true,
         port: 8000,
         tls: false,
     };
 
-    const RELEASE: Surroundings = Surroundings {
+    const RELEASE: RocketConfig = RocketConfig {
         debug: false,
         ..DEBUG
     };
@@ -217,8 +166,8 @@ mod tests {
     }
 
     #[track_caller]
-    fn refused(settings: &Settings, surroundings: &Surroundings, error: &str, remedy: &str) {
-        let found = settings.site(surroundings).unwrap_err();
+    fn refused(settings: &Settings, rocket_config: &RocketConfig, error: &str, remedy: &str) {
+        let found = settings.site(rocket_config).unwrap_err();
         assert_eq!(
             (found.to_string().as_str(), found.remedy()),
             (error, remedy)
@@ -227,14 +176,14 @@ mod tests {
 
     #[test]
     fn sites() {
-        let site = |base: Option<&str>, sent: Option<&str>, mount: &str, surroundings| {
+        let site = |base: Option<&str>, sent: Option<&str>, mount: &str, rocket_config| {
             let settings = Settings {
                 base_url: base.map(url),
                 overwrite_redirect_uri: sent.map(url),
                 mount: mount.to_owned(),
                 ..Settings::default()
             };
-            let site = settings.site(&surroundings).unwrap();
+            let site = settings.site(&rocket_config).unwrap();
             (
                 site.base_url.to_string(),
                 site.redirect_uri.to_string(),
@@ -251,7 +200,7 @@ mod tests {
             )
         );
         assert_eq!(
-            site(None, None, "/", Surroundings { tls: true, ..DEBUG }),
+            site(None, None, "/", RocketConfig { tls: true, ..DEBUG }),
             expected(
                 "https://localhost:8000/",
                 "https://localhost:8000/authorize",

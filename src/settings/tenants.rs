@@ -1,6 +1,6 @@
 //! The setting `tenants`: whose tokens are accepted of an issuer that is a template.
 
-use super::{Settings, SettingsError, mode::MetadataSource};
+use super::{InsecureSetting, Settings, SettingsError, mode::MetadataSource};
 use crate::token::{PERSONAL_ACCOUNTS, TENANT_ID, Tenants};
 
 /// The metadata that Microsoft's tenants share.
@@ -66,21 +66,24 @@ impl Settings {
         Ok(Some(tenants))
     }
 
-    /// What is relaxed about tenants, a sentence each.
-    pub(super) fn relaxations_of_tenants(&self, lines: &mut Vec<String>) {
+    /// Adds the tenants that let everybody in.
+    pub(super) fn add_open_tenants(&self, found: &mut Vec<InsecureSetting>) {
         let further = self.issuers.iter();
         let further = further.map(|(name, other)| (format!("issuers.{name}."), &other.tenants));
         let own = (String::new(), &self.tenants);
         for (table, entries) in std::iter::once(own).chain(further) {
+            let mut add = |risk| {
+                let setting = format!("{table}tenants").into();
+                found.push(InsecureSetting { setting, risk });
+            };
             if entries.iter().any(|entry| entry == "*") {
-                lines.push(format!(
-                    "`{table}tenants`: `*` accepts everybody whom any organisation at the provider has an account for; anybody can found one"
-                ));
+                let risk = "`*` accepts everybody whom any organisation at the provider has an account for; anybody can found one";
+                add(risk.to_owned());
             }
             let is_personal = |entry: &String| entry.eq_ignore_ascii_case(PERSONAL_ACCOUNTS);
             if entries.iter().any(is_personal) {
-                lines.push(format!(
-                    "`{table}tenants`: {PERSONAL_ACCOUNTS} accepts everybody with a personal Microsoft account; anybody can open one"
+                add(format!(
+                    "{PERSONAL_ACCOUNTS} accepts everybody with a personal Microsoft account; anybody can open one"
                 ));
             }
         }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use super::{declaration::refined, value::Text};
+
 /// The proxies that the setting `trusted_proxies` lists: their report of a client's address counts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TrustedProxies(Vec<Network>);
@@ -14,11 +16,14 @@ struct Network {
 }
 
 impl TrustedProxies {
-    /// Reads addresses and CIDR prefixes. The error is the first text that is neither.
-    pub(crate) fn parse(texts: &[String]) -> Result<TrustedProxies, &str> {
-        let network = |text| Network::parse(text).ok_or(text);
-        let networks = texts.iter().map(String::as_str).map(network);
-        Ok(TrustedProxies(networks.collect::<Result<_, _>>()?))
+    /// Of addresses and CIDR prefixes.
+    pub(crate) fn new(texts: &[String]) -> TrustedProxies {
+        TrustedProxies(
+            texts
+                .iter()
+                .filter_map(|text| Network::parse(text))
+                .collect(),
+        )
     }
 
     /// The client that a budget is counted for: the socket's peer, or what a proxy in the list reports.
@@ -32,6 +37,14 @@ impl TrustedProxies {
         };
         client.map(|client| Network::new(client, 64).map_or(client, |network| network.address))
     }
+}
+
+refined! {
+    /// An address or a CIDR prefix.
+    ProxyAddress: Text,
+        |text| Network::parse(text).is_some(),
+        format!("{text:?} is neither an address nor a prefix"),
+        "list addresses or CIDR prefixes, such as `10.0.0.0/8` or `::1`";
 }
 
 impl Network {
@@ -83,7 +96,7 @@ mod tests {
 
     fn proxies(texts: &[&str]) -> TrustedProxies {
         let texts: Vec<String> = texts.iter().map(|text| text.to_string()).collect();
-        TrustedProxies::parse(&texts).unwrap()
+        TrustedProxies::new(&texts)
     }
 
     fn client(proxies: &TrustedProxies, peer: &str, reported: &str) -> String {
@@ -133,8 +146,7 @@ mod tests {
             "10.0.0.1:80",
             "1.2.3.4/-1",
         ] {
-            let texts = ["0.0.0.0/0".to_owned(), "::/0".to_owned(), text.to_owned()];
-            assert_eq!(TrustedProxies::parse(&texts).err(), Some(text));
+            assert_eq!(Network::parse(text), None, "{text}");
         }
     }
 }

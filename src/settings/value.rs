@@ -1,168 +1,311 @@
-//! The values of settings as files and variables write them, parsed into their final types while they are read.
+//! The types of settings: how their values are written, parsed and checked.
 
-use std::{fmt, marker::PhantomData, time::Duration};
+use std::{collections::BTreeMap, marker::PhantomData, path::PathBuf};
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{self, Error, SeqAccess, Visitor},
-};
+use figment::value::Value;
+use serde_json::{Map, Value as Json};
 use url::{Host, Url};
 
 use super::{
-    IntrospectionAuthMethod, KnownProvider, ResponseMode, StoreKind, TokenEndpointAuthMethod,
-    TokenValidation,
-    error::REMEDY,
-    key::Form,
+    declaration::{Field, Invalid, Parser, Refined, Setting, SettingType, named, refined},
     stray_characters::{has_control, trimmed},
+    syntax::{self, Syntax},
 };
 use crate::{
+    keys::{SecretKey, SecretKeyError},
     secret::Secret,
-    token::{Accepts, AudienceClaim},
+    token::{Accepts, AudienceClaim, ClaimPath, SigningAlgorithm, UnknownAlgorithm},
 };
 
-/// What is wrong with a text that has one in it, and what to do.
-pub(super) const CONTROL_CHARACTER: &str =
-    "a line break or another invisible character is in the value";
-pub(super) const WRITE_ON_ONE_LINE: &str =
-    "write it on one line, without copying what is around it";
-
-/// Far beyond any sensible value, and far from where dates overflow.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
-
-/// Reads `Option<T>` by way of its wrapper `W`.
-pub(super) fn optional<'de, D, W, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: Deserializer<'de>,
-    W: Deserialize<'de> + Into<T>,
-{
-    Ok(Option::<W>::deserialize(deserializer)?.map(Into::into))
+fn other_type<T>(value: &Value) -> Result<T, Invalid> {
+    Err(Invalid::Type(value.to_actual()))
 }
 
-/// Reads `T` by way of its wrapper `W`.
-pub(super) fn via<'de, D, W, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    W: Deserialize<'de> + Into<T>,
-{
-    W::deserialize(deserializer).map(Into::into)
-}
+impl<T: SettingType> SettingType for Option<T> {
+    type Value = Option<T::Value>;
+    const SYNTAX: Syntax = T::SYNTAX;
+    const IS_SECRET: bool = T::IS_SECRET;
+    const FIELDS: &'static [Field] = T::FIELDS;
 
-fn refuse<E: de::Error>(cause: impl fmt::Display, remedy: impl fmt::Display) -> E {
-    E::custom(format_args!("{cause}{REMEDY}{remedy}"))
-}
-
-/// Parses a string of a setting.
-trait FromText: Sized {
-    const FORM: Form;
-
-    fn from_text<E: de::Error>(text: &str) -> Result<Self, E>;
-}
-
-struct TextVisitor<T>(PhantomData<T>);
-
-impl<T: FromText> Visitor<'_> for TextVisitor<T> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(T::FORM.expectation())
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
-        T::from_text(trimmed(text))
-    }
-}
-
-macro_rules! from_text {
-    ($($wrapper:ty => $inner:ty),*) => {$(
-        impl<'de> Deserialize<'de> for $wrapper {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(TextVisitor::<$wrapper>(PhantomData))
-            }
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
+        match value {
+            Value::Empty(..) => Ok(None),
+            value => T::parse(value, parser).map(Some),
         }
+    }
 
-        impl From<$wrapper> for $inner {
-            fn from(wrapper: $wrapper) -> $inner {
-                wrapper.0
+    fn validate(value: &Self::Value, parser: &mut Parser<'_>) -> Result<(), Invalid> {
+        let value = value.as_ref();
+        value.map_or(Ok(()), |value| T::validate(value, parser))
+    }
+
+    fn member(name: &str) -> Option<Setting> {
+        T::member(name)
+    }
+}
+
+/// A table whose names are the app's own.
+impl<T: SettingType> SettingType for BTreeMap<String, T> {
+    type Value = BTreeMap<String, T::Value>;
+    const SYNTAX: Syntax = syntax::TABLE;
+
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
+        let Some(table) = value.as_dict() else {
+            return other_type(value);
+        };
+        let members = table.iter().map(|(name, value)| {
+            let value = parser.value::<T>(name, value);
+            Some((name.clone(), value?))
+        });
+        // All of them, for all errors.
+        let members: Vec<_> = members.collect();
+        let members: Option<_> = members.into_iter().collect();
+        members.ok_or(Invalid::Reported)
+    }
+
+    fn validate(table: &Self::Value, parser: &mut Parser<'_>) -> Result<(), Invalid> {
+        for (name, value) in table {
+            parser.validate::<T>(name, value);
+        }
+        Ok(())
+    }
+
+    fn member(_: &str) -> Option<Setting> {
+        Some(Setting::of::<T>())
+    }
+}
+
+/// Types that serde reads as they are.
+macro_rules! plain {
+    ($($type:ty: $syntax:expr),*) => {$(
+        impl SettingType for $type {
+            type Value = $type;
+            const SYNTAX: Syntax = $syntax;
+
+            fn parse(value: &Value, _: &mut Parser<'_>) -> Result<$type, Invalid> {
+                value.deserialize().or_else(|_| other_type(value))
             }
         }
     )*};
 }
 
-from_text!(
-    Text => String, Credential => String, Address => Url, ExactAddress => Url, Method => TokenEndpointAuthMethod,
-    ResponseModeName => ResponseMode,
-    IntrospectionMethod => IntrospectionAuthMethod, Validation => TokenValidation,
-    StoreName => StoreKind, PresetName => KnownProvider, CookieName => String,
-    AcceptsName => Accepts, AudienceClaimName => AudienceClaim
-);
+plain!(bool: syntax::FLAG, usize: syntax::COUNT, u16: syntax::PORT);
+
+/// A number from `MIN` to `MAX`.
+pub(super) struct Between<const MIN: usize, const MAX: usize>;
+
+pub(super) type AtLeastOne = Between<1, { usize::MAX }>;
+
+impl<const MIN: usize, const MAX: usize> Refined for Between<MIN, MAX> {
+    type Base = usize;
+
+    fn check(number: &usize) -> Result<(), Invalid> {
+        let range = match MAX {
+            usize::MAX => format!("{MIN} or more"),
+            _ => format!("{MIN} to {MAX}"),
+        };
+        let cause = format!("expected {range}, found {number}");
+        let remedy = format!("write {range}");
+        Invalid::unless((MIN..=MAX).contains(number), cause, remedy)
+    }
+}
+
+named!(Accepts, AudienceClaim);
+
+impl SettingType for SigningAlgorithm {
+    type Value = SigningAlgorithm;
+    const SYNTAX: Syntax = syntax::TEXT;
+
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<SigningAlgorithm, Invalid> {
+        let algorithm = parser.text(value)?.parse();
+        algorithm.map_err(|error: UnknownAlgorithm| Invalid::new(error.to_string(), error.remedy()))
+    }
+}
 
 /// A string with something in it, without what is around it.
-pub(super) struct Text(String);
+pub(super) struct Text;
 
-impl FromText for Text {
-    const FORM: Form = Form::Text;
+impl SettingType for Text {
+    type Value = String;
+    const SYNTAX: Syntax = syntax::TEXT;
 
-    fn from_text<E: de::Error>(text: &str) -> Result<Text, E> {
-        if text.is_empty() {
-            let remedy = "give it a value, or remove it";
-            return Err(refuse("the value is empty", remedy));
-        }
-        Ok(Text(text.to_owned()))
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<String, Invalid> {
+        parser.text(value)
     }
 }
 
-/// A text that is compared letter by letter at the provider.
-pub(super) struct Credential(String);
+/// An issuer. Whether it is an address is checked where it has to be one.
+pub(super) struct Issuer;
 
-impl FromText for Credential {
-    const FORM: Form = Form::Text;
+impl SettingType for Issuer {
+    type Value = String;
+    const SYNTAX: Syntax = syntax::TEXT;
 
-    fn from_text<E: de::Error>(text: &str) -> Result<Credential, E> {
-        let Text(text) = Text::from_text(text)?;
-        // It may be a secret, so it is not shown.
-        match has_control(&text) {
-            true => Err(refuse(CONTROL_CHARACTER, WRITE_ON_ONE_LINE)),
-            false => Ok(Credential(text)),
-        }
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<String, Invalid> {
+        parser.exact_text(value)
     }
 }
 
-/// The name of a cookie, without a prefix.
-pub(super) struct CookieName(String);
+impl SettingType for Secret {
+    type Value = Secret;
+    const SYNTAX: Syntax = syntax::TEXT;
+    const IS_SECRET: bool = true;
 
-impl FromText for CookieName {
-    const FORM: Form = Form::Text;
-
-    fn from_text<E: de::Error>(text: &str) -> Result<CookieName, E> {
-        // RFC 6265 §4.1.1 allows more, and some proxies take less.
-        let is_named = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if (1..=64).contains(&text.len()) && text.chars().all(is_named) && !text.starts_with("__") {
-            Ok(CookieName(text.to_owned()))
-        } else {
-            Err(refuse(
-                format_args!("{text:?} is not the name of a cookie"),
-                "write up to 64 letters, digits, `-`, `_` and `.`, without a prefix such as `__Host-`",
-            ))
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Secret, Invalid> {
+        match value {
+            Value::Num(..) | Value::Bool(..) => Err(Invalid::new(
+                "expected a string, found another type",
+                "put the value in quotes",
+            )),
+            value => parser.exact_text(value).map(Secret::new),
         }
     }
+
+    fn validate(secret: &Secret, _: &mut Parser<'_>) -> Result<(), Invalid> {
+        Credential::check(&secret.expose().to_owned())
+    }
+}
+
+/// A list of strings, or words in one string.
+pub(super) struct Words<T = Text>(PhantomData<T>);
+
+impl<T: SettingType> SettingType for Words<T> {
+    type Value = Vec<T::Value>;
+    const SYNTAX: Syntax = syntax::WORDS;
+    const IS_SECRET: bool = T::IS_SECRET;
+
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
+        let Some(list) = value.as_array() else {
+            let Some(text) = value.as_str() else {
+                return other_type(value);
+            };
+            let words = trimmed(text).split_whitespace();
+            return words.map(|word| T::parse(&word.into(), parser)).collect();
+        };
+        let mut words = vec![];
+        for (index, element) in list.iter().enumerate() {
+            let word = element.as_str().map(trimmed).unwrap_or_default();
+            if word.contains(char::is_whitespace) && !T::IS_SECRET {
+                return Err(Invalid::new(
+                    format!("{word:?} has a space in it"),
+                    "write each word as an element of its own",
+                ));
+            }
+            match T::parse(element, parser) {
+                Err(Invalid::Type(found)) => {
+                    parser.refuse::<T>(&index.to_string(), Invalid::Type(found));
+                    return Err(Invalid::Reported);
+                }
+                word => words.push(word?),
+            }
+        }
+        Ok(words)
+    }
+
+    fn validate(words: &Self::Value, parser: &mut Parser<'_>) -> Result<(), Invalid> {
+        words.iter().try_for_each(|word| T::validate(word, parser))
+    }
+}
+
+/// Words, at least one.
+pub(super) struct SomeWords<T = Text>(PhantomData<T>);
+
+impl<T: SettingType> Refined for SomeWords<T> {
+    type Base = Words<T>;
+
+    fn check(words: &Vec<T::Value>) -> Result<(), Invalid> {
+        let remedy = "name at least one, or remove it";
+        Invalid::unless(!words.is_empty(), "the list is empty", remedy)
+    }
+}
+
+refined! {
+    /// A text that is compared letter by letter at the provider. It may be a secret, so it is not shown.
+    Credential: Issuer,
+        |text| trimmed(text) == text && !has_control(text),
+        "a line break or another invisible character is in the value or around it",
+        "write the value alone, on one line";
+
+    /// A former value of Rocket's `secret_key`.
+    FormerKey: Secret,
+        |key| SecretKey::parse(key.expose()).is_ok(),
+        SecretKey::parse(key.expose()).err().map_or("", SecretKeyError::cause),
+        "list former values of `secret_key`, each as it was set";
+
+    /// A scope: `1*( %x21 / %x23-5B / %x5D-7E )` (RFC 6749 §3.3).
+    Scope: Text,
+        |scope| scope.chars().all(|c| matches!(c, '!' | '#'..='[' | ']'..='~')),
+        format!("{scope:?} is not a scope"),
+        "write scopes in printable ASCII, without quotes and backslashes";
+
+    /// An algorithm that an access token may be signed with.
+    AccessTokenAlgorithm: SigningAlgorithm,
+        |algorithm| !algorithm.is_symmetric(),
+        format!("{:?} is not an algorithm that access tokens may be signed with", algorithm.as_str()),
+        "name algorithms with a public key, or remove it";
+
+    /// The path to a claim whose values count as scopes.
+    RolesClaim: Text,
+        |path| ClaimPath::parse(path).is_some(),
+        format!("{path:?} is not a JSON Pointer"),
+        "write `~0` for `~` and `~1` for `/` in a name (RFC 6901)";
+
+    /// The name of a cookie, without a prefix. RFC 6265 §4.1.1 allows more, and some proxies take less.
+    CookieName: Text,
+        |name| (1..=64).contains(&name.len())
+            && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+            && !name.starts_with("__"),
+        format!("{name:?} is not the name of a cookie"),
+        "write up to 64 letters, digits, `-`, `_` and `.`, without a prefix such as `__Host-`";
+
+    /// The path that the routes are mounted at.
+    MountPath: Text,
+        |path| path == "/" || path.strip_prefix('/').is_some_and(|rest| {
+            is_plain_path(rest) && rest.split('/').all(|name| !matches!(name, "" | "." | ".."))
+        }),
+        format!("{path:?} is not a path to mount at"),
+        "write a path such as `/oidc`: it starts with `/`, does not end with one, and is made of letters, digits \
+         and `.`, `_`, `~`, `-`";
+
+    /// What a quoted string can hold without escapes (RFC 9110 §5.6.4).
+    Realm: Text,
+        |realm| !realm.is_empty()
+            && realm.chars().all(|c| matches!(c, ' ' | '!' | '#'..='[' | ']'..='~')),
+        format!("{realm:?} cannot stand in a challenge"),
+        "write it in printable ASCII, without quotes and backslashes";
+
+    /// A local path or an absolute URL.
+    PathOrUrl: Text,
+        |text| !text.contains(|c: char| c.is_control() || c.is_whitespace() || c == '\\')
+            && (text.starts_with('/') && !text.starts_with("//")
+                || Url::parse(text).is_ok_and(|url| is_https_or_loopback(&url))),
+        format!("{text:?} is neither a local path nor an https URL"),
+        "write a path such as `/goodbye`, or an absolute URL with `https`";
+}
+
+/// Whether a path means the same in a route of this app as in a URL.
+fn is_plain_path(path: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._~-/".contains(c);
+    path.chars().all(is_plain) && !path.contains("//")
 }
 
 /// An absolute URL.
-pub(super) struct Address(Url);
+impl SettingType for Url {
+    type Value = Url;
+    const SYNTAX: Syntax = syntax::URL;
 
-impl FromText for Address {
-    const FORM: Form = Form::Url;
-
-    fn from_text<E: de::Error>(text: &str) -> Result<Address, E> {
-        // Before an `@` may stand a password, so such a text is not shown.
-        if text.contains('@') {
-            let remedy = "remove what stands before the host, up to the `@`";
-            return Err(refuse("a URL with an `@` is not accepted", remedy));
-        }
-        match Url::parse(text) {
-            Ok(url) if url.has_host() => Ok(Address(url)),
-            _ => Err(refuse(
-                format_args!("{text:?} is not an absolute URL"),
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Url, Invalid> {
+        let text = parser.exact_text(value)?;
+        // Before an `@` may be a password, so such a text is not shown.
+        Invalid::unless(
+            !text.contains('@'),
+            "a URL with an `@` is not accepted",
+            "remove what stands before the host, up to the `@`",
+        )?;
+        match Url::parse(&text) {
+            Ok(url) if url.has_host() => Ok(url),
+            _ => Err(Invalid::new(
+                format!("{text:?} is not an absolute URL"),
                 "write the whole address, as in `https://app.example.com`",
             )),
         }
@@ -170,412 +313,111 @@ impl FromText for Address {
 }
 
 /// An absolute URL that is sent exactly as it was written.
-pub(super) struct ExactAddress(Url);
+pub(super) struct ExactUrl;
 
-impl FromText for ExactAddress {
-    const FORM: Form = Form::Url;
+impl SettingType for ExactUrl {
+    type Value = Url;
+    const SYNTAX: Syntax = syntax::URL;
 
-    fn from_text<E: de::Error>(text: &str) -> Result<ExactAddress, E> {
-        let Address(url) = Address::from_text(text)?;
-        if url.as_str() != text {
-            return Err(refuse(
-                format_args!("{text:?} would be sent as `{url}`"),
-                format_args!("write `{url}`, here and where it is registered at the provider"),
-            ));
-        }
-        Ok(ExactAddress(url))
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Url, Invalid> {
+        let (url, text) = (
+            <Url as SettingType>::parse(value, parser)?,
+            parser.text(value)?,
+        );
+        Invalid::unless(
+            url.as_str() == text,
+            format!("{text:?} would be sent as `{url}`"),
+            format!("write `{url}`, here and where it is registered at the provider"),
+        )?;
+        Ok(url)
     }
 }
 
-/// The name of a way to authenticate at the token endpoint.
-pub(super) struct Method(TokenEndpointAuthMethod);
+/// The identifier of an API (RFC 9728 §1.2).
+pub(super) struct Resource;
 
-impl FromText for Method {
-    const FORM: Form = Form::Text;
+impl Refined for Resource {
+    type Base = Url;
 
-    fn from_text<E: de::Error>(text: &str) -> Result<Method, E> {
-        match text {
-            "client_secret_basic" => Ok(Method(TokenEndpointAuthMethod::ClientSecretBasic)),
-            "client_secret_post" => Ok(Method(TokenEndpointAuthMethod::ClientSecretPost)),
-            "private_key_jwt" => Ok(Method(TokenEndpointAuthMethod::PrivateKeyJwt)),
-            "none" => Ok(Method(TokenEndpointAuthMethod::None)),
-            _ => Err(refuse(
-                format_args!("there is no method {text:?}"),
-                "write `client_secret_basic`, `client_secret_post`, `private_key_jwt` or `none`",
-            )),
-        }
+    fn check(resource: &Url) -> Result<(), Invalid> {
+        Invalid::unless(
+            resource.fragment().is_none() && resource.query().is_none(),
+            format!("`{resource}` has a query or a fragment"),
+            "write scheme, host and path of the API (RFC 9728 §1.2)",
+        )?;
+        let path = resource.path();
+        Invalid::unless(
+            is_plain_path(path),
+            format!("no metadata can be served for the path `{path}`"),
+            "write a path of letters, digits and `.`, `_`, `~`, `-`, such as `/v1`",
+        )
     }
 }
 
-/// The name of a response mode.
-pub(super) struct ResponseModeName(ResponseMode);
+/// The path of a file with a secret, relative to the file that names it.
+impl SettingType for PathBuf {
+    type Value = PathBuf;
+    const SYNTAX: Syntax = syntax::PATH;
+    const IS_SECRET: bool = true;
 
-impl FromText for ResponseModeName {
-    const FORM: Form = Form::Text;
-
-    fn from_text<E: de::Error>(text: &str) -> Result<ResponseModeName, E> {
-        match text {
-            "query" => Ok(ResponseModeName(ResponseMode::Query)),
-            "form_post" => Ok(ResponseModeName(ResponseMode::FormPost)),
-            _ => Err(refuse(
-                format_args!("the response mode {text:?} is not known"),
-                "write `query` or `form_post`",
-            )),
-        }
+    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<PathBuf, Invalid> {
+        let path = parser.text(value)?;
+        Ok(parser.resolve(&path))
     }
 }
 
-/// The name of a way to authenticate at the introspection endpoint.
-pub(super) struct IntrospectionMethod(IntrospectionAuthMethod);
+/// A table of anything, as JSON.
+pub(super) fn object(value: &Value) -> Result<Map<String, Json>, Invalid> {
+    value.deserialize().or_else(|_| other_type(value))
+}
 
-impl FromText for IntrospectionMethod {
-    const FORM: Form = Form::Text;
+/// In a table whose names are the app's own.
+struct Anything;
 
-    fn from_text<E: de::Error>(text: &str) -> Result<IntrospectionMethod, E> {
-        Ok(IntrospectionMethod(match text {
-            "client_secret_post" => IntrospectionAuthMethod::ClientSecretPost,
-            "client_secret_basic" => IntrospectionAuthMethod::ClientSecretBasic,
-            "bearer" => IntrospectionAuthMethod::Bearer,
-            _ => {
-                return Err(refuse(
-                    format_args!("there is no method {text:?}"),
-                    "write `client_secret_post`, `client_secret_basic` or `bearer`",
-                ));
-            }
-        }))
+impl SettingType for Anything {
+    type Value = Json;
+    const SYNTAX: Syntax = syntax::ANY;
+
+    fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Json, Invalid> {
+        value.deserialize().or_else(|_| other_type(value))
+    }
+
+    fn member(_: &str) -> Option<Setting> {
+        Some(Setting::of::<Anything>())
     }
 }
 
-/// The name of a way to check access tokens.
-pub(super) struct Validation(TokenValidation);
+/// The claims of a user; without any there is no user.
+pub(super) struct Claims;
 
-impl FromText for Validation {
-    const FORM: Form = Form::Text;
+impl SettingType for Claims {
+    type Value = Map<String, Json>;
+    const SYNTAX: Syntax = syntax::TABLE;
 
-    fn from_text<E: de::Error>(text: &str) -> Result<Validation, E> {
-        Ok(Validation(match text {
-            "auto" => TokenValidation::Auto,
-            "jwt" => TokenValidation::Jwt,
-            "introspection" => TokenValidation::Introspection,
-            _ => {
-                return Err(refuse(
-                    format_args!("tokens cannot be checked by {text:?}"),
-                    "write `auto`, `jwt` or `introspection`",
-                ));
-            }
-        }))
+    fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
+        object(value)
     }
-}
 
-/// What the tokens of an issuer are.
-pub(super) struct AcceptsName(Accepts);
-
-impl FromText for AcceptsName {
-    const FORM: Form = Form::Text;
-
-    fn from_text<E: de::Error>(text: &str) -> Result<AcceptsName, E> {
-        let all = [
-            Accepts::AccessTokens,
-            Accepts::IdentityTokens,
-            Accepts::UntypedTokens,
-        ];
-        let named = all.into_iter().find(|accepts| accepts.as_str() == text);
-        named.map(AcceptsName).ok_or_else(|| {
-            refuse(
-                format_args!("there are no tokens of the kind {text:?}"),
-                "write `access_tokens`, `identity_tokens` or `untyped_tokens`",
-            )
-        })
+    fn validate(claims: &Self::Value, _: &mut Parser<'_>) -> Result<(), Invalid> {
+        Invalid::unless(
+            claims.is_empty() || subject(claims).is_some(),
+            "`sub` is missing, empty or not a string",
+            "add `sub`, for example `testing_profile = { sub = \"alice\" }`",
+        )
     }
-}
 
-/// The name of a claim with the audience.
-pub(super) struct AudienceClaimName(AudienceClaim);
-
-impl FromText for AudienceClaimName {
-    const FORM: Form = Form::Text;
-
-    fn from_text<E: de::Error>(text: &str) -> Result<AudienceClaimName, E> {
-        match text {
-            "aud" => Ok(AudienceClaimName(AudienceClaim::Aud)),
-            "client_id" => Ok(AudienceClaimName(AudienceClaim::ClientId)),
-            _ => Err(refuse(
-                format_args!("{text:?} is no claim that names an audience"),
-                "write `aud` or `client_id`",
-            )),
+    fn member(name: &str) -> Option<Setting> {
+        match name {
+            "sub" => Some(Setting::of::<Text>()),
+            _ => Some(Setting::of::<Anything>()),
         }
     }
 }
 
-/// The name of a place for sessions.
-pub(super) struct StoreName(StoreKind);
-
-impl FromText for StoreName {
-    const FORM: Form = Form::Text;
-
-    fn from_text<E: de::Error>(text: &str) -> Result<StoreName, E> {
-        Ok(StoreName(match text {
-            "cookie" => StoreKind::Cookie,
-            "memory" => StoreKind::Memory,
-            "redis" => StoreKind::Redis,
-            "sql" => StoreKind::Sql,
-            _ => {
-                return Err(refuse(
-                    format_args!("sessions cannot be kept in {text:?}"),
-                    "write `cookie`, `memory`, `redis` or `sql`",
-                ));
-            }
-        }))
-    }
-}
-
-/// The name of a provider that has a preset.
-pub(super) struct PresetName(KnownProvider);
-
-impl FromText for PresetName {
-    const FORM: Form = Form::Text;
-
-    fn from_text<E: de::Error>(text: &str) -> Result<PresetName, E> {
-        Ok(PresetName(match text {
-            "google" => KnownProvider::Google,
-            "microsoft" => KnownProvider::Microsoft,
-            "auth0" => KnownProvider::Auth0,
-            "keycloak" => KnownProvider::Keycloak,
-            _ => {
-                return Err(refuse(
-                    format_args!("there is no preset {text:?}"),
-                    "write `google`, `microsoft`, `auth0` or `keycloak`, or set `issuer`",
-                ));
-            }
-        }))
-    }
-}
-
-/// A secret's text: no error of its shows what was found instead.
-pub(super) struct SecretText(Secret);
-
-impl From<SecretText> for Secret {
-    fn from(text: SecretText) -> Secret {
-        text.0
-    }
-}
-
-impl<'de> Deserialize<'de> for SecretText {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SecretText, D::Error> {
-        struct SecretVisitor;
-
-        fn not_a_string<E: de::Error>() -> E {
-            refuse(
-                "expected a string, found another type",
-                "put the value in quotes",
-            )
-        }
-
-        impl Visitor<'_> for SecretVisitor {
-            type Value = SecretText;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(Form::Text.expectation())
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<SecretText, E> {
-                let Credential(text) = Credential::from_text(trimmed(text))?;
-                Ok(SecretText(Secret::new(text)))
-            }
-
-            fn visit_bool<E: Error>(self, _: bool) -> Result<SecretText, E> {
-                Err(not_a_string())
-            }
-
-            fn visit_i64<E: Error>(self, _: i64) -> Result<SecretText, E> {
-                Err(not_a_string())
-            }
-
-            fn visit_i128<E: Error>(self, _: i128) -> Result<SecretText, E> {
-                Err(not_a_string())
-            }
-
-            fn visit_u64<E: Error>(self, _: u64) -> Result<SecretText, E> {
-                Err(not_a_string())
-            }
-
-            fn visit_u128<E: Error>(self, _: u128) -> Result<SecretText, E> {
-                Err(not_a_string())
-            }
-
-            fn visit_f64<E: Error>(self, _: f64) -> Result<SecretText, E> {
-                Err(not_a_string())
-            }
-        }
-
-        deserializer.deserialize_any(SecretVisitor)
-    }
-}
-
-/// A list of secrets, or secrets in one string that is divided at spaces.
-pub(super) struct SecretWords(Vec<Secret>);
-
-impl From<SecretWords> for Vec<Secret> {
-    fn from(secrets: SecretWords) -> Vec<Secret> {
-        secrets.0
-    }
-}
-
-impl<'de> Deserialize<'de> for SecretWords {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SecretWords, D::Error> {
-        struct SecretsVisitor;
-
-        impl<'de> Visitor<'de> for SecretsVisitor {
-            type Value = SecretWords;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(Form::Words.expectation())
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<SecretWords, E> {
-                let words = trimmed(text).split_whitespace();
-                Ok(SecretWords(words.map(Secret::new).collect()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<SecretWords, A::Error> {
-                let mut secrets = Vec::new();
-                while let Some(SecretText(secret)) = list.next_element()? {
-                    secrets.push(secret);
-                }
-                Ok(SecretWords(secrets))
-            }
-        }
-
-        deserializer.deserialize_any(SecretsVisitor)
-    }
-}
-
-/// Words in one string, or a list of strings.
-pub(super) struct Words(Vec<String>);
-
-impl From<Words> for Vec<String> {
-    fn from(words: Words) -> Vec<String> {
-        words.0
-    }
-}
-
-impl<'de> Deserialize<'de> for Words {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Words, D::Error> {
-        struct WordsVisitor;
-
-        impl<'de> Visitor<'de> for WordsVisitor {
-            type Value = Words;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(Form::Words.expectation())
-            }
-
-            fn visit_str<E: Error>(self, text: &str) -> Result<Words, E> {
-                let words = trimmed(text).split_whitespace();
-                Ok(Words(words.map(str::to_owned).collect()))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Words, A::Error> {
-                let mut words = Vec::new();
-                while let Some(Text(word)) = list.next_element()? {
-                    if word.contains(char::is_whitespace) {
-                        return Err(refuse(
-                            format_args!("{word:?} has a space in it"),
-                            "write each word as an element of its own",
-                        ));
-                    }
-                    words.push(word);
-                }
-                Ok(Words(words))
-            }
-        }
-
-        deserializer.deserialize_any(WordsVisitor)
-    }
-}
-
-/// Reads seconds as a number, or a text such as `10m`.
-pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    struct DurationVisitor;
-
-    impl Visitor<'_> for DurationVisitor {
-        type Value = Duration;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str(Form::Duration.expectation())
-        }
-
-        fn visit_str<E: Error>(self, text: &str) -> Result<Duration, E> {
-            parse_duration(text).map_err(|cause| {
-                refuse(
-                    cause,
-                    "write seconds, or numbers with the units `d`, `h`, `m`, `s` and `ms` in this \
-                     order, as in `90`, `10m` or `1h30m`",
-                )
-            })
-        }
-
-        fn visit_i64<E: Error>(self, seconds: i64) -> Result<Duration, E> {
-            self.visit_str(&seconds.to_string())
-        }
-
-        fn visit_u64<E: Error>(self, seconds: u64) -> Result<Duration, E> {
-            self.visit_str(&seconds.to_string())
-        }
-    }
-
-    deserializer.deserialize_any(DurationVisitor)
-}
-
-fn parse_duration(text: &str) -> Result<Duration, String> {
-    const UNITS: [(&str, u64); 5] = [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("m", 60_000),
-        ("s", 1_000),
-        ("ms", 1),
-    ];
-    let malformed = || format!("{text:?} is not a duration");
-    let too_long = || format!("{text:?} is longer than a hundred years");
-
-    let mut rest = text.trim();
-    if rest.starts_with('-') {
-        return Err(format!("{text:?} is negative"));
-    }
-    let mut total = Duration::ZERO;
-    let mut units = UNITS.as_slice();
-    while {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (number, after) = rest.split_at(digits);
-        let letters = after.len()
-            - after
-                .trim_start_matches(|c: char| c.is_ascii_lowercase())
-                .len();
-        let (unit, after) = after.split_at(letters);
-        // A bare number is seconds, if there is nothing else.
-        let unit = match unit {
-            "" if number.len() == text.trim().len() => "s",
-            unit => unit,
-        };
-        let position = units.iter().position(|(name, _)| *name == unit);
-        let position = position.ok_or_else(malformed)?;
-        if number.is_empty() {
-            return Err(malformed());
-        }
-        let milliseconds = number
-            .parse::<u64>()
-            .ok()
-            .and_then(|number| number.checked_mul(units[position].1))
-            .ok_or_else(too_long)?;
-        total = total.saturating_add(Duration::from_millis(milliseconds));
-        units = &units[position + 1..];
-        rest = after;
-        !rest.is_empty()
-    } {}
-    match total > LONGEST {
-        true => Err(too_long()),
-        false => Ok(total),
-    }
+/// The `sub` of a user's claims.
+pub(super) fn subject(claims: &Map<String, Json>) -> Option<&str> {
+    let subject = claims.get("sub").and_then(Json::as_str);
+    subject.filter(|subject| !subject.is_empty())
 }
 
 /// Whether a URL's host is this machine by its name: `localhost`, `*.localhost`, `127.0.0.0/8`, `[::1]`.
@@ -596,45 +438,6 @@ pub(crate) fn is_https_or_loopback(url: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_in_every_form() {
-        for (text, milliseconds) in [
-            ("90", 90_000),
-            ("0", 0),
-            ("45s", 45_000),
-            ("10m", 600_000),
-            ("1h30m", 5_400_000),
-            ("12h", 43_200_000),
-            ("7d", 604_800_000),
-            ("500ms", 500),
-            ("1m500ms", 60_500),
-            (" 5s ", 5_000),
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(milliseconds)),
-                "{text}"
-            );
-        }
-    }
-
-    #[test]
-    fn durations_refused() {
-        for text in [
-            "", "m", "10x", "1.5h", "10 m", "30m1h", "1h30", "1m1m", "+5", "١s",
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Err(format!("{text:?} is not a duration"))
-            );
-        }
-        assert_eq!(parse_duration("-5"), Err("\"-5\" is negative".to_owned()));
-        for text in ["99999999999999999999s", "18446744073709551615d", "36501d"] {
-            let cause = format!("{text:?} is longer than a hundred years");
-            assert_eq!(parse_duration(text), Err(cause));
-        }
-    }
 
     #[test]
     fn loopback_names() {

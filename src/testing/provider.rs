@@ -22,7 +22,7 @@ use crate::{
     provider::Endpoint,
     secret::Secret,
     settings::{
-        Answers, InProcess, NoAnswer, Settings, SettingsError, StoreKind, Surroundings,
+        Answers, InProcess, NoAnswer, RocketConfig, Settings, SettingsError, StoreKind,
         TokenEndpointAuthMethod,
     },
 };
@@ -305,10 +305,10 @@ impl TestProvider {
     pub(crate) async fn take_over(
         &self,
         settings: &mut Settings,
-        surroundings: &Surroundings,
+        rocket_config: &RocketConfig,
     ) -> Result<(), TakeOverError> {
         let is_told = settings.base_url.is_some() || settings.overwrite_redirect_uri.is_some();
-        if !is_told && !surroundings.debug {
+        if !is_told && !rocket_config.debug {
             settings.base_url = Url::parse(BASE_URL).ok();
         }
         // It knows the app by a secret, and has one way to be asked.
@@ -323,7 +323,7 @@ impl TestProvider {
         if matches!(settings.session.store, StoreKind::Redis | StoreKind::Sql) {
             settings.session.store = StoreKind::Memory;
         }
-        settings.session.url = None;
+        settings.session.store_url = None;
         settings.enabled = true;
         settings.dev_provider = None;
         settings.server_metadata_url = None;
@@ -341,7 +341,7 @@ impl TestProvider {
         settings.client_secret = Some(client_secret.clone());
         settings.http.in_process = Some(InProcess(Arc::new(self.clone())));
 
-        let site = settings.site(surroundings)?;
+        let site = settings.site(rocket_config)?;
         let client = DevClient {
             redirect_uri: site.redirect_uri.to_string(),
             base_url: site.base_url,

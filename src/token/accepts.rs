@@ -1,7 +1,10 @@
 //! The setting `accepts`: what the tokens of an issuer are, beside access tokens that show it.
 
+use serde::Deserialize;
+
 /// What the tokens of an issuer are, as the operator says: the setting `accepts`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Accepts {
     /// Access tokens that show that they are.

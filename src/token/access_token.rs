@@ -4,6 +4,7 @@ mod roles;
 
 use std::{sync::Arc, time::Duration};
 
+use serde::Deserialize;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
@@ -56,7 +57,8 @@ pub(crate) struct AccessTokenExpectations {
 }
 
 /// Where an access token names its audience: the setting `audience_claim`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AudienceClaim {
     /// In `aud` (RFC 9068 §2.2).

@@ -284,7 +284,7 @@ async fn the_late_answer_to_an_older_request_writes_no_older_session() {
         let provider = TestProvider::start().await;
         // In use after a minute, the session is written again.
         let app = App::new(&provider)
-            .with("oidc.session.idle", "10m")
+            .with("oidc.session.idle_timeout", "10m")
             .with("oidc.session.store", store);
         let pause = Slow::default();
         let rocket = rocket(&app).mount("/", routes![slow]).manage(pause.clone());
@@ -344,7 +344,7 @@ async fn an_older_copy_gets_the_newest_claims_or_none() {
             }
             let app = App::new(&provider)
                 .with("oidc.session.store", store)
-                .with("oidc.session.idle", "3h");
+                .with("oidc.session.idle_timeout", "3h");
             alice_in(&provider, &["admin"]);
             let browser = signed_in(&app, &provider).await;
             let old = session_cookies(&browser);
@@ -379,7 +379,7 @@ async fn an_older_copy_gets_the_newest_claims_or_none() {
 #[rocket::async_test]
 async fn an_older_copy_is_signed_out_a_minute_after_the_newer_cookie_was_seen() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider).with("oidc.session.idle", "3h");
+    let app = App::new(&provider).with("oidc.session.idle_timeout", "3h");
     let browser = signed_in(&app, &provider).await;
     let old = session_cookies(&browser);
     app.advance(DUE);

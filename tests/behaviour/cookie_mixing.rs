@@ -71,8 +71,8 @@ impl World {
                 .with("secret_key", KEY)
                 .with("oidc.session.max_cookies", 5)
                 .with("oidc.session.refresh_user_info", true)
-                .with("oidc.session.idle", "6h")
-                .with("oidc.session.lifetime", "48h")
+                .with("oidc.session.idle_timeout", "6h")
+                .with("oidc.session.absolute_timeout", "48h")
         };
         let apps = [app(), app().with("oidc.client_id", "other")];
         let knowing = [node(&apps[0]).await, node(&apps[1]).await];

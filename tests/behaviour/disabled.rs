@@ -131,9 +131,8 @@ async fn a_testing_profile_outside_of_debug_is_told() {
             "INFO: OpenID Connect:",
             "INFO: disabled: no provider is contacted",
             "INFO: testing profile: tess",
-            "WARN: sign-in is off (`enabled = false`): every visitor is the user \"tess\" of \
-             `testing_profile`",
-            "WARN: `insecure_testing_profile = true`: a testing profile is used in any profile",
+            "WARN: `enabled`: sign-in is off: every visitor is the user \"tess\" of `testing_profile`",
+            "WARN: `insecure_testing_profile`: a testing profile is used in any profile",
         ]
     );
 }

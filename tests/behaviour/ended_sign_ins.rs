@@ -54,7 +54,10 @@ fn in_mode(provider: &TestProvider, mode: (&str, bool), directory: &TempDir) -> 
         .with("oidc.session.store", mode.0);
     let file = directory.path().join("sessions.db");
     match mode.1 {
-        true => app.with("oidc.session.url", format!("sqlite://{}", file.display())),
+        true => app.with(
+            "oidc.session.store_url",
+            format!("sqlite://{}", file.display()),
+        ),
         false => app,
     }
 }

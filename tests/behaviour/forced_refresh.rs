@@ -328,7 +328,7 @@ async fn an_older_copy_has_the_newest_one_refreshed() {
         // Without `expires_in` a session is due after an hour.
         for passed in [59 * 60, 60 * 60] {
             let provider = TestProvider::start().await;
-            let app = without_expires_in(&provider, store).with("oidc.session.idle", "2h");
+            let app = without_expires_in(&provider, store).with("oidc.session.idle_timeout", "2h");
             let browser = signed_in(&app, &provider).await;
             let other = browser.another();
             hold(&other, &session_cookies(&browser));

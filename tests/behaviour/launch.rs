@@ -33,6 +33,27 @@ fn assert_unavailable(page: &Page, seconds: &str) {
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
 }
 
+/// One launch is enough to learn of them.
+#[rocket::async_test]
+async fn all_wrong_settings_are_logged() {
+    let provider = TestProvider::start().await;
+    let app = App::new(&provider)
+        .with("oidc.mount", "oidc")
+        .with("oidc.session.max_cookies", 9);
+    let (kind, lines) = launch_failure(app.rocket()).await;
+    assert_eq!(kind, FAILED);
+    let ends = [
+        ": \"oidc\" is not a path to mount at",
+        "`_`, `~`, `-`",
+        ": expected 1 to 5, found 9",
+        "INFO: write 1 to 5",
+    ];
+    assert_eq!(lines.len(), ends.len(), "{lines:#?}");
+    for (line, end) in lines.iter().zip(ends) {
+        assert!(line.ends_with(end), "{line}");
+    }
+}
+
 #[rocket::async_test]
 async fn a_provider_that_is_down_and_comes_up() {
     let provider = TestProvider::start().await;

@@ -293,7 +293,7 @@ async fn the_button_of_another_session_or_hour_signs_nobody_out() {
         let provider = TestProvider::start().await;
         let app = App::local(&provider)
             .with("oidc.session.store", store)
-            .with("oidc.session.idle", "3h");
+            .with("oidc.session.idle_timeout", "3h");
         let browser = signed_in(&app, &provider).await;
         let (stranger, visitor) = (browser.another(), browser.another());
         stranger.sign_in(&provider, "/me").await.is(Status::Ok);

@@ -378,8 +378,8 @@ async fn signing_out_of_a_session_that_was_over_goes_to_the_provider() {
             let provider = TestProvider::start().await;
             let app = App::new(&provider)
                 .with("oidc.session.store", store)
-                .with("oidc.session.idle", "1h")
-                .with("oidc.session.lifetime", "12h");
+                .with("oidc.session.idle_timeout", "1h")
+                .with("oidc.session.absolute_timeout", "12h");
             let browser = signed_in(&app, &provider).await;
             app.advance(passed);
             assert_signed_out(&browser).await;
@@ -402,8 +402,8 @@ async fn a_session_cookie_outlasts_its_session_by_a_day() {
         let provider = TestProvider::start().await;
         let app = App::new(&provider)
             .with("oidc.session.store", store)
-            .with("oidc.session.idle", "1h")
-            .with("oidc.session.lifetime", "12h");
+            .with("oidc.session.idle_timeout", "1h")
+            .with("oidc.session.absolute_timeout", "12h");
         let browser = signed_in(&app, &provider).await;
         let age = session_cookie(&browser).max_age().unwrap();
         assert_eq!(age.whole_seconds(), 36 * 3600, "{store}");

@@ -705,7 +705,7 @@ async fn a_logout_token_serves_once_more_when_the_store_failed() {
     let url = format!("sqlite://{}", directory.path().join("a.db").display());
     let app = App::new(&provider)
         .with("oidc.session.store", "sql")
-        .with("oidc.session.url", &url);
+        .with("oidc.session.store_url", &url);
     let browser = signed_in(&app, &provider).await;
     let mut database = SqliteConnection::connect(&url).await.unwrap();
     let token = provider.logout_token(|_| ());

@@ -235,7 +235,7 @@ async fn node(app: &App, link: &Link) -> Browser {
 /// With sessions in cookies, and their ends in the store that the app brings: it takes precedence over the address.
 fn in_cookies(app: App) -> App {
     app.with("oidc.session.store", "cookie")
-        .with("oidc.session.url", "sqlite://unused.db")
+        .with("oidc.session.store_url", "sqlite://unused.db")
 }
 
 fn in_mode(app: App, is_in_cookies: bool) -> App {
@@ -299,8 +299,8 @@ async fn an_end_is_noted_for_as_long_as_a_session_lives_that_begins_meanwhile() 
         let provider = TestProvider::start().await;
         let app = |lifetime: &str| {
             in_cookies(App::local(&provider))
-                .with("oidc.session.idle", lifetime)
-                .with("oidc.session.lifetime", lifetime)
+                .with("oidc.session.idle_timeout", lifetime)
+                .with("oidc.session.absolute_timeout", lifetime)
         };
         let (short, long) = (app("1h"), app("24h"));
         let link = Link::new(&short.clock());
@@ -443,14 +443,14 @@ async fn a_store_that_fails_at_the_first_look_costs_no_page() {
     }
 }
 
-/// Another node has a longer `session.lifetime`, and its sessions live on there.
+/// Another node has a longer `session.absolute_timeout`, and its sessions live on there.
 #[rocket::async_test]
 async fn an_end_is_kept_for_as_long_as_its_session_lives_at_another_node() {
     let provider = TestProvider::start().await;
     let app = |lifetime: &str| {
         in_cookies(App::local(&provider))
-            .with("oidc.session.idle", lifetime)
-            .with("oidc.session.lifetime", lifetime)
+            .with("oidc.session.idle_timeout", lifetime)
+            .with("oidc.session.absolute_timeout", lifetime)
     };
     let (short, long) = (app("1h"), app("24h"));
     let link = Link::new(&short.clock());

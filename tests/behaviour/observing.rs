@@ -239,7 +239,7 @@ async fn sessions_begin_and_end_by_name() {
     let issuer = provider.issuer();
     let app = App::local(&provider)
         .with("oidc.session.store", "memory")
-        .with("oidc.session.idle", "20m");
+        .with("oidc.session.idle_timeout", "20m");
     let rocket = app.rocket().mount("/", rocket::routes![session_id, end]);
     let browser = Browser::open(rocket).await;
     let sign_in = async || {

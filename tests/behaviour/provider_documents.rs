@@ -282,7 +282,7 @@ async fn an_id_token_without_nonce() {
     let app = App::new(&provider).with("oidc.insecure_accept_missing_nonce", true);
     let log = Log::listen();
     let browser = app.open().await;
-    log.has("WARN `insecure_accept_missing_nonce = true`: an ID token without `nonce` may be of another sign-in");
+    log.has("WARN `insecure_accept_missing_nonce`: an ID token without `nonce` may be of another sign-in");
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     // One that is there is the right one.
     provider.on_id_token(|token| token.set("nonce", "another"));

@@ -479,7 +479,7 @@ async fn an_outage_keeps_the_session_and_is_not_asked_again_at_once() {
 #[rocket::async_test]
 async fn a_provider_that_is_gone_keeps_the_session_to_its_end() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider).with("oidc.session.lifetime", "1h");
+    let app = App::new(&provider).with("oidc.session.absolute_timeout", "1h");
     let browser = due(&app, &provider).await;
     provider.stop();
     for _ in 0..3 {

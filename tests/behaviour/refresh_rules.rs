@@ -506,7 +506,7 @@ async fn a_session_whose_provider_tells_no_end_is_due_after_an_hour() {
             provider.on_id_token(|token| token.set("groups", json!(["admin"])));
             let mut app = App::new(&provider)
                 .with("oidc.session.store", store)
-                .with("oidc.session.idle", "3h");
+                .with("oidc.session.idle_timeout", "3h");
             if let Some((text, _)) = interval {
                 app = app.with("oidc.session.refresh_interval", text);
             }

@@ -102,8 +102,8 @@ async fn an_idle_session_ends() {
 async fn a_session_in_use_ends_with_its_lifetime() {
     let provider = TestProvider::start().await;
     let app = App::local(&provider)
-        .with("oidc.session.idle", "30m")
-        .with("oidc.session.lifetime", "70m");
+        .with("oidc.session.idle_timeout", "30m")
+        .with("oidc.session.absolute_timeout", "70m");
     let browser = signed_in(&app, &provider).await;
     for _ in 0..2 {
         app.advance(minutes(29));

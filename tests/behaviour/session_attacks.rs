@@ -128,7 +128,7 @@ async fn a_slow_provider_ends_no_session() {
 #[rocket::async_test]
 async fn no_use_is_noted_while_a_refresh_is_under_way() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider).with("oidc.session.idle", "10m");
+    let app = App::new(&provider).with("oidc.session.idle_timeout", "10m");
     let browser = Browser::open(records::rocket(&app).mount("/", routes![refresh])).await;
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     // A tenth of the idle time is over while the provider is asked.

@@ -480,7 +480,7 @@ async fn ends_that_the_store_does_not_take_are_not_told() {
     let url = format!("sqlite://{}", directory.path().join("ends.db").display());
     let app = App::local(&provider)
         .with("oidc.session.store", "cookie")
-        .with("oidc.session.url", &url);
+        .with("oidc.session.store_url", &url);
     let browser = Browser::open(rocket(&app, &listener)).await;
     sign_in(&browser, &provider).await;
     heard.lines().await;
@@ -611,8 +611,8 @@ async fn an_end_by_the_times_is_told_when_it_is_noticed() {
             let (listener, heard) = Listener::new();
             let app = App::local(&provider)
                 .with("oidc.session.store", store)
-                .with("oidc.session.idle", "20m")
-                .with("oidc.session.lifetime", lifetime);
+                .with("oidc.session.idle_timeout", "20m")
+                .with("oidc.session.absolute_timeout", lifetime);
             let browser = Browser::open(rocket(&app, &listener)).await;
             let id = sign_in(&browser, &provider).await;
             heard.lines().await;
@@ -701,7 +701,7 @@ async fn an_older_cookie_is_no_end_at_another_node() {
     let url = format!("sqlite://{}", directory.path().join("ends.db").display());
     let app = App::local(&provider)
         .with("oidc.session.store", "cookie")
-        .with("oidc.session.url", &url);
+        .with("oidc.session.store_url", &url);
     let ((one, heard_by_one), (other, heard_by_other)) = (Listener::new(), Listener::new());
     let browser = Browser::open(rocket(&app, &one)).await;
     let copy = Browser::open(rocket(&app, &other)).await;

@@ -36,7 +36,7 @@ fn send(provider: &TestProvider, value: i64) -> Arc<AtomicI64> {
 
 fn app(provider: &TestProvider) -> App {
     App::new(provider)
-        .with("oidc.session.idle", "12h")
+        .with("oidc.session.idle_timeout", "12h")
         .with("oidc.rp_initiated_logout", false)
 }
 

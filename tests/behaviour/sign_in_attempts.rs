@@ -554,7 +554,7 @@ async fn a_code_that_the_provider_calls_expired_starts_the_sign_in_once_more() {
 #[rocket::async_test]
 async fn a_late_or_repeated_callback_of_a_signed_in_person_leads_to_its_page() {
     let provider = TestProvider::start().await;
-    let app = App::new(&provider).with("oidc.session.idle", "3h");
+    let app = App::new(&provider).with("oidc.session.idle_timeout", "3h");
     let browser = node(&app).await;
     let address = "/notes?page=1&sort=x";
     let late = browser

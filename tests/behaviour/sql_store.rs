@@ -13,9 +13,10 @@ use crate::{
 
 fn app(provider: &TestProvider, store: &str, directory: &TempDir) -> App {
     let file = directory.path().join("sessions.db");
-    App::new(provider)
-        .with("oidc.session.store", store)
-        .with("oidc.session.url", format!("sqlite://{}", file.display()))
+    App::new(provider).with("oidc.session.store", store).with(
+        "oidc.session.store_url",
+        format!("sqlite://{}", file.display()),
+    )
 }
 
 /// The browser, before the same app after a restart.
@@ -101,16 +102,16 @@ async fn a_file_that_cannot_be_created_aborts_the_launch() {
     for store in ["sql", "cookie"] {
         let app = App::new(&provider)
             .with("oidc.session.store", store)
-            .with("oidc.session.url", "sqlite:///dev/null/sessions.db");
+            .with("oidc.session.store_url", "sqlite:///dev/null/sessions.db");
         let (kind, lines) = launch_failure(app.rocket()).await;
         assert_eq!(kind, "failed fairings: OpenID Connect");
         assert_eq!(
             lines,
             [
-                "ERROR: the session store is not reachable: the SQLite file of `session.url` cannot be \
+                "ERROR: the session store is not reachable: the SQLite file of `session.store_url` cannot be \
                  opened or created: not a directory",
                 "INFO: check that the session store runs and that this machine can reach it; the address \
-                 of Redis or of the SQL database is `oidc.session.url`",
+                 of Redis or of the SQL database is `oidc.session.store_url`",
             ]
         );
     }
@@ -122,7 +123,7 @@ async fn a_database_that_is_down_does_not_abort_the_launch() {
     let provider = TestProvider::start().await;
     let browser = App::new(&provider)
         .with("oidc.session.store", "sql")
-        .with("oidc.session.url", "postgres://a:hush@127.0.0.1:1/a")
+        .with("oidc.session.store_url", "postgres://a:hush@127.0.0.1:1/a")
         .open()
         .await;
     let page = browser.sign_in(&provider, "/me").await;

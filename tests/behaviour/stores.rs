@@ -625,7 +625,7 @@ async fn a_session_in_cookies_is_not_believed_while_the_store_of_the_ends_is_dow
     let before = signed_in(&app(), &provider).await;
     let app = app()
         .with("oidc.session.store", "cookie")
-        .with("oidc.session.url", "redis://127.0.0.1:1");
+        .with("oidc.session.store_url", "redis://127.0.0.1:1");
     let after = Browser::open(rocket(&app)).await;
     carry_cookies(&before, &after);
     let page = after.visit("/me").await;

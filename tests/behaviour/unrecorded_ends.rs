@@ -308,7 +308,7 @@ async fn an_unrecorded_sign_out_is_logged_once() {
             lines,
             [
                 format!("ERROR the session store is not reachable: {cause}"),
-                "INFO check that the session store runs and that this machine can reach it; the address of Redis or of the SQL database is `oidc.session.url`".to_owned(),
+                "INFO check that the session store runs and that this machine can reach it; the address of Redis or of the SQL database is `oidc.session.store_url`".to_owned(),
                 "WARN a sign-out is not recorded; it is tried again until the store has it".to_owned(),
                 "INFO a user signed out".to_owned(),
             ]
@@ -749,7 +749,7 @@ async fn a_session_in_cookies_whose_end_is_not_noted_is_refused_here() {
     let url = format!("sqlite://{}", directory.path().join("ends.db").display());
     let app = App::new(&provider)
         .with("oidc.session.store", "cookie")
-        .with("oidc.session.url", &url);
+        .with("oidc.session.store_url", &url);
     let browser = signed_in(&app, &provider).await;
     let (copy, elsewhere) = (copy_of(&browser), node_of(&app).await);
     hold(&elsewhere, &session_cookies(&browser));
@@ -794,7 +794,7 @@ async fn a_session_that_is_over_needs_no_end() {
     let app = App::new(&provider)
         .with("oidc.rp_initiated_logout", false)
         .with("oidc.session.store", "cookie")
-        .with("oidc.session.url", &url);
+        .with("oidc.session.store_url", &url);
     let browser = signed_in(&app, &provider).await;
     let mut database = SqliteConnection::connect(&url).await.unwrap();
     let rename = "ALTER TABLE oidc_notes RENAME TO gone";
@@ -822,7 +822,7 @@ async fn a_refresh_that_a_kept_end_overtakes_leaves_no_tokens() {
     let url = format!("sqlite://{}", directory.path().join("ends.db").display());
     let app = App::new(&provider)
         .with("oidc.session.store", "cookie")
-        .with("oidc.session.url", &url);
+        .with("oidc.session.store_url", &url);
     let browser = signed_in(&app, &provider).await;
     let copy = copy_of(&browser);
     let mut database = SqliteConnection::connect(&url).await.unwrap();

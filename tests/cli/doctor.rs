@@ -72,7 +72,7 @@ async fn an_app_that_can_sign_in_is_green() {
         ]
     );
     // What liftoff says too: plain http.
-    assert_eq!(report.with("warning"), ["relaxed"]);
+    assert_eq!(report.with("warning"), ["insecure"]);
     assert_eq!(report.code, Some(0));
 
     // It asked what only a client is asked, and in the way that sign-in does.
@@ -89,7 +89,7 @@ fn the_development_provider_is_green() {
     tool.env("OIDC_DEV_PROVIDER", "true");
     let report = tool.report(&["doctor"]);
     assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
-    assert_eq!(report.with("warning"), ["relaxed"]);
+    assert_eq!(report.with("warning"), ["insecure"]);
     let found = &report.check("client authentication")["finding"];
     assert_eq!(
         found,
@@ -449,7 +449,7 @@ async fn keys_for_encryption_are_not_worth_a_look() {
         *reply = Reply::json(json!({ "keys": [encryption.clone(), SigningKey::Ec.jwk()] }));
     });
     let report = tool.report(&["doctor"]);
-    assert_eq!(report.with("warning"), ["relaxed"], "{report:#?}");
+    assert_eq!(report.with("warning"), ["insecure"], "{report:#?}");
 }
 
 #[rocket::async_test]
@@ -483,7 +483,7 @@ async fn scopes_that_the_provider_does_not_list() {
     let mut tool = app(&provider);
     tool.env("OIDC_SCOPES", "openid notes:read");
     let report = tool.report(&["doctor"]);
-    assert_eq!(report.with("warning"), ["relaxed", "scopes"]);
+    assert_eq!(report.with("warning"), ["insecure", "scopes"]);
     let finding = &report.check("scopes")["finding"];
     assert_eq!(finding, "the provider does not list notes:read");
 }
@@ -493,13 +493,13 @@ async fn a_session_store_that_is_down() {
     let provider = TestProvider::start().await;
     let mut tool = app(&provider);
     tool.env("OIDC_SESSION__STORE", "redis")
-        .env("OIDC_SESSION__URL", "redis://:hush@127.0.0.1:1");
+        .env("OIDC_SESSION__STORE_URL", "redis://:hush@127.0.0.1:1");
     let report = tool.report(&["doctor"]);
     assert_eq!(report.with("failure"), ["session store"]);
     assert_eq!(
         report.check("session store")["remedy"],
         "check that the session store runs and that this machine can reach it; the address of Redis or of the \
-         SQL database is `oidc.session.url`"
+         SQL database is `oidc.session.store_url`"
     );
     assert!(!format!("{report:?}").contains("hush"));
 }
@@ -559,16 +559,19 @@ async fn settings_come_from_where_the_fairing_has_them() {
     // A variable that is no setting is told, as at launch.
     tool.env("OIDC_CLIENTID", "x");
     let report = tool.report(&["doctor"]);
-    assert_eq!(report.with("warning"), ["settings", "relaxed"]);
+    assert_eq!(report.with("warning"), ["settings", "insecure"]);
     assert_eq!(
         report.check("settings")["finding"],
         "environment variable OIDC_CLIENTID is ignored: there is no setting `oidc.clientid`; the \
          nearest is OIDC_CLIENT_ID"
     );
 
-    tool.write("Rocket.toml", "[default.oidc]\nscope = \"openid\"\n");
+    tool.write(
+        "Rocket.toml",
+        "[default.oidc]\nscope = \"openid\"\nenabled = 1\n",
+    );
     let report = tool.report(&["doctor"]);
-    assert_eq!(report.with("failure"), ["settings"]);
+    assert_eq!(report.with("failure"), ["settings", "settings"]);
     assert_eq!(
         report.check("settings")["remedy"],
         "write `scopes` instead, or remove `scope`"
@@ -736,7 +739,7 @@ async fn plain_http_goes_past_every_proxy() {
     let report = tool.report(&["doctor"]);
     assert_eq!(report.with("failure"), ["name"], "{report:#?}");
     assert_eq!(
-        report.check("relaxed")["finding"],
+        report.check("insecure")["finding"],
         "`insecure_http_hosts`: whoever is on the way to keycloak.invalid reads client secrets, codes \
          and tokens"
     );
@@ -808,28 +811,28 @@ async fn a_session_store_that_cannot_be_used() {
         (
             write_refused,
             "a note cannot be written: Redis answered READONLY",
-            "set `oidc.session.url` to the primary: it is the address of a read-only replica",
+            "set `oidc.session.store_url` to the primary: it is the address of a read-only replica",
         ),
         (
             user_refused,
             "a note cannot be written: Redis answered NOPERM",
-            "allow the user in `oidc.session.url` the keys `~oidc:*` and the commands `+@read +@write \
+            "allow the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write \
              +@scripting +@transaction +@connection`",
         ),
         (
             nobody,
             "the session store is not reachable: Redis answered NOAUTH",
-            "set `oidc.session.url` to an address with the password, such as \
+            "set `oidc.session.store_url` to an address with the password, such as \
              `redis://user:password@host:6379`",
         ),
         (
             forgetful,
             "a note that was written is not there",
             "check that the session store runs and that this machine can reach it; the address of Redis or \
-             of the SQL database is `oidc.session.url`",
+             of the SQL database is `oidc.session.store_url`",
         ),
     ] {
-        tool.env("OIDC_SESSION__URL", redis(answer));
+        tool.env("OIDC_SESSION__STORE_URL", redis(answer));
         let report = tool.report(&["doctor"]);
         report.fails_at("session store", finding, remedy);
     }
@@ -840,7 +843,7 @@ async fn a_session_store_that_can_be_used() {
     let provider = TestProvider::start().await;
     let mut tool = app(&provider);
     tool.env("OIDC_SESSION__STORE", "sql")
-        .env("OIDC_SESSION__URL", "sqlite://sessions.db");
+        .env("OIDC_SESSION__STORE_URL", "sqlite://sessions.db");
     let report = tool.report(&["doctor"]);
     assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
     assert_eq!(report.check("session store")["verdict"], "ok");
@@ -853,7 +856,7 @@ async fn what_is_around_credentials_is_found() {
     tool.env("OIDC_CLIENT_SECRET", format!("{SECRET}\n"));
     let report = tool.report(&["doctor"]);
     assert_eq!(report.code, Some(0), "{report:#?}");
-    assert_eq!(report.with("warning"), ["credentials", "relaxed"]);
+    assert_eq!(report.with("warning"), ["credentials", "insecure"]);
     let check = report.check("credentials");
     assert_eq!(
         check["finding"],
@@ -901,7 +904,7 @@ async fn endpoints_that_are_not_used_are_told() {
     tool.write("client_secrets.json", &json!({ "web": web }).to_string());
     tool.env("OIDC_CLIENT_SECRETS", "client_secrets.json");
     let report = tool.report(&["doctor"]);
-    assert_eq!(report.with("warning"), ["settings", "relaxed"]);
+    assert_eq!(report.with("warning"), ["settings", "insecure"]);
     let check = report.check("settings");
     assert_eq!(
         (&check["finding"], &check["remedy"]),

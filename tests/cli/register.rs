@@ -609,8 +609,9 @@ async fn the_app_takes_every_file() {
     assert_eq!(
         ran.stderr,
         format!(
-            "error: the app would refuse what the provider registered: `oidc.client_secrets`: a line \
-             break or another invisible character is in the value, in `{draft}`\n       → delete the \
+            "error: the app would refuse what the provider registered: `oidc.client_secrets`: \
+             `web.client_secret` in `{draft}`: a line break or another invisible character is in the \
+             value or around it\n       → delete the \
              client in the provider's console, or by `rocket-oidc register --delete --output {draft}`, \
              where the registration is\n"
         )

@@ -152,7 +152,7 @@ async fn the_doctor_is_green() {
     let _app = realm.start("notes", APP, &[]);
     let report = realm.tool(APP).report(&["doctor"]);
     assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
-    assert_eq!(report.with("warning"), ["relaxed"], "{report:#?}");
+    assert_eq!(report.with("warning"), ["insecure"], "{report:#?}");
 }
 
 #[rocket::async_test]
@@ -354,7 +354,7 @@ async fn a_client_with_a_key_pushes_its_requests_and_revokes_its_tokens() {
     tool.env(pushed.0, pushed.1);
     let report = tool.report(&["doctor"]);
     assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
-    assert_eq!(report.with("warning"), ["relaxed"], "{report:#?}");
+    assert_eq!(report.with("warning"), ["insecure"], "{report:#?}");
 
     // A key that Keycloak does not know.
     let (other, _) = client_key();

@@ -210,7 +210,7 @@ fn in_redis(store: &str, redis: &RedisServer) -> String {
 }
 
 pub fn in_store(store: &str, url: &str) -> String {
-    format!("{{store=\"{store}\",url=\"{url}\"}}")
+    format!("{{store=\"{store}\",store_url=\"{url}\"}}")
 }
 
 /// Waits until the access token has ended: then a refresh is due.
@@ -266,7 +266,7 @@ async fn a_redis_that_is_down_is_an_error_and_comes_back() {
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn one_session_on_two_nodes_in_redis_with_tls() {
     let mut redis = RedisServer::start_with_tls();
-    let session = format!("{{store=\"redis\",url=\"{}\"}}", redis.url());
+    let session = format!("{{store=\"redis\",store_url=\"{}\"}}", redis.url());
     let trusting = [("SSL_CERT_FILE", &*redis.certificate())];
     let nodes = Nodes::start_with(&session, &trusting).await;
     let visitor = nodes.sign_in("alice").await;
@@ -310,7 +310,7 @@ async fn a_redis_that_is_not_trusted_is_told_nothing() {
 async fn a_redis_with_a_certificate_of_another_host_is_told_nothing() {
     let redis = RedisServer::start_with_tls();
     let url = redis.url().replace("localhost", "127.0.0.1");
-    let session = format!("{{store=\"redis\",url=\"{url}\"}}");
+    let session = format!("{{store=\"redis\",store_url=\"{url}\"}}");
     let trusting = [("SSL_CERT_FILE", &*redis.certificate())];
     let nodes = Nodes::start_with(&session, &trusting).await;
     let answer = Visitor::new().sign_in(&nodes.origin, "/me", "alice").await;
@@ -481,7 +481,11 @@ async fn two_nodes_whose_clocks_differ_in_redis() {
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn one_session_on_two_nodes_in_redis() {
     let redis = RedisServer::start();
-    one_session_on_two_nodes(&format!("{{store=\"redis\",url=\"{}\"}}", redis.url())).await;
+    one_session_on_two_nodes(&format!(
+        "{{store=\"redis\",store_url=\"{}\"}}",
+        redis.url()
+    ))
+    .await;
     // Whoever reads Redis learns nothing about anybody.
     let seen = redis.dump();
     assert!(seen.contains("oidc:session:"));
@@ -495,7 +499,11 @@ async fn one_session_on_two_nodes_in_redis() {
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn one_session_on_two_nodes_in_cookies_with_redis() {
     let redis = RedisServer::start();
-    one_session_on_two_nodes(&format!("{{store=\"cookie\",url=\"{}\"}}", redis.url())).await;
+    one_session_on_two_nodes(&format!(
+        "{{store=\"cookie\",store_url=\"{}\"}}",
+        redis.url()
+    ))
+    .await;
 }
 
 /// Kills A while its refresh waits at the provider, before it is carried out or after; answers whether the
@@ -671,7 +679,7 @@ async fn beyond_the_grace_the_session_waits_for_the_provider() {
     let redis = RedisServer::start();
     for store in STORES {
         let url = redis.url();
-        let session = format!("{{store=\"{store}\",url=\"{url}\",refresh_grace=0}}");
+        let session = format!("{{store=\"{store}\",store_url=\"{url}\",refresh_grace=0}}");
         let nodes = Nodes::start(&session).await;
         let visitor = nodes.sign_in("alice").await;
         let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));

@@ -25,7 +25,7 @@ impl Nodes {
         let both = [
             ("ROCKET_CONFIG", settings),
             ("ROCKET_SECRET_KEY", KEY),
-            ("OIDC_SESSION__URL", &redis.url()),
+            ("OIDC_SESSION__STORE_URL", &redis.url()),
             ("OIDC_BASE_URL", &format!("http://localhost:{port_a}")),
         ];
         let provider = format!("{{port={port}}}");

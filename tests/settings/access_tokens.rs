@@ -1,7 +1,7 @@
 //! The settings behind `Bearer`: what they hold, and what is refused.
 
 use rocket_openidconnect::settings::{
-    Accepts, AudienceClaim, CacheSize, IntrospectionAuthMethod, TokenValidation,
+    Accepts, AudienceClaim, CacheSize, IntrospectionAuthMethod, SigningAlgorithm, TokenValidation,
 };
 
 use super::{extract, refusals::refused};
@@ -75,7 +75,10 @@ fn every_setting_in_a_file() {
     let settings = extract(toml, &[]).unwrap();
     let words = |words: Option<Vec<String>>| words.unwrap().join(" ");
     assert_eq!(words(settings.audience), "https://api.example.com notes");
-    assert_eq!(words(settings.access_token_signing_algs), "RS256 EdDSA");
+    assert_eq!(
+        settings.access_token_signing_algs.unwrap(),
+        [SigningAlgorithm::RS256, SigningAlgorithm::EdDSA]
+    );
     assert!(settings.require_at_jwt && !settings.resource_metadata);
     assert_eq!(settings.token_validation, TokenValidation::Jwt);
     assert_eq!(
@@ -163,7 +166,10 @@ fn every_setting_in_the_environment() {
         settings.audience.unwrap(),
         ["https://api.example.com", "notes"]
     );
-    assert_eq!(settings.access_token_signing_algs.unwrap(), ["ES256"]);
+    assert_eq!(
+        settings.access_token_signing_algs.unwrap(),
+        [SigningAlgorithm::ES256]
+    );
     assert!(settings.require_at_jwt && !settings.resource_metadata);
     assert_eq!(settings.token_validation, TokenValidation::Jwt);
     let partner = &settings.issuers["partner"];
@@ -198,28 +204,31 @@ fn every_setting_in_the_environment() {
     let settings = extract("", &[("OIDC_ISSUERS", table), ("OIDC_TOKEN_CACHE", "7")]).unwrap();
     assert_eq!(settings.issuers["partner"].audience, ["a"]);
     assert_eq!(settings.token_cache, CacheSize::Entries(7));
+    let table = r#"{issuer="https://partner.example.com",audience="a"}"#;
+    let settings = extract("", &[("OIDC_ISSUERS__PARTNER", table)]).unwrap();
+    assert_eq!(settings.issuers["partner"].audience, ["a"]);
     let settings = extract("[default.oidc]\ntoken_cache = true", &[]).unwrap();
     assert_eq!(settings.token_cache, CacheSize::Flag(true));
 }
 
 #[test]
 fn wrong_values_are_refused() {
-    let algorithms = "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, or remove it";
+    let algorithms = "name algorithms with a public key, or remove it";
     let realm = "write it in printable ASCII, without quotes and backslashes";
-    let no_audience = "no audience is left, so that no token could be accepted";
+    let (empty, one) = ("the list is empty", "name at least one, or remove it");
     let path = "write a path of letters, digits and `.`, `_`, `~`, `-`, such as `/v1`";
     let resource = "write scheme, host and path of the API (RFC 9728 §1.2)";
     for (line, key, cause, remedy) in [
         (
             "token_validation = \"both\"",
             "token_validation",
-            "tokens cannot be checked by \"both\"",
+            "unknown value \"both\"",
             "write `auto`, `jwt` or `introspection`",
         ),
         (
             "introspection_auth_method = \"private_key_jwt\"",
             "introspection_auth_method",
-            "there is no method \"private_key_jwt\"",
+            "unknown value \"private_key_jwt\"",
             "write `client_secret_post`, `client_secret_basic` or `bearer`",
         ),
         (
@@ -255,27 +264,17 @@ fn wrong_values_are_refused() {
         (
             "accepts = \"id_tokens\"",
             "accepts",
-            "there are no tokens of the kind \"id_tokens\"",
+            "unknown value \"id_tokens\"",
             "write `access_tokens`, `identity_tokens` or `untyped_tokens`",
         ),
         (
             "audience_claim = \"azp\"",
             "audience_claim",
-            "\"azp\" is no claim that names an audience",
+            "unknown value \"azp\"",
             "write `aud` or `client_id`",
         ),
-        (
-            "audience = []",
-            "audience",
-            no_audience,
-            "set `audience` to what the provider puts into `aud` for this API, or remove it",
-        ),
-        (
-            "audience = \" \"",
-            "audience",
-            no_audience,
-            "set `audience` to what the provider puts into `aud` for this API, or remove it",
-        ),
+        ("audience = []", "audience", empty, one),
+        ("audience = \" \"", "audience", empty, one),
         (
             "access_token_signing_algs = [\"RS256\", \"HS256\"]",
             "access_token_signing_algs",
@@ -285,14 +284,14 @@ fn wrong_values_are_refused() {
         (
             "access_token_signing_algs = \"none\"",
             "access_token_signing_algs",
-            "\"none\" is not an algorithm that access tokens may be signed with",
-            algorithms,
+            "\"none\" is not a signature algorithm that this crate accepts",
+            "use one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, spelled exactly so",
         ),
         (
             "access_token_signing_algs = []",
             "access_token_signing_algs",
-            "no signing algorithm is left",
-            algorithms,
+            empty,
+            one,
         ),
         (
             "realm = \"a \\\"quoted\\\" realm\"",
@@ -426,8 +425,8 @@ fn an_issuer_is_whole_and_one() {
         (
             "issuer = \"https://b.example\"\napis = { orders = \"\" }\n[default.oidc.apis.orders]\nresource = \"https://c.example\"",
             "issuers.partner.apis.orders",
-            "no audience is left, so that no token could be accepted",
-            "set it to what that issuer puts into `aud` for this API",
+            "the list is empty",
+            "name at least one, or remove it",
         ),
     ] {
         let error = format!("`default.oidc.{key}` in Rocket.toml: {cause}");
@@ -470,7 +469,6 @@ fn introspection_alone_is_for_one_issuer() {
 
 #[test]
 fn an_api_is_whole_and_one() {
-    let only = "no audience is left, so that no token could be accepted";
     for (more, key, cause, remedy) in [
         (
             "audience = \"a\"",
@@ -493,8 +491,8 @@ fn an_api_is_whole_and_one() {
         (
             "resource = \"https://a.example\"\naudience = []",
             "apis.orders.audience",
-            only,
-            "set it to what the provider puts into `aud` for this API, or remove it",
+            "the list is empty",
+            "name at least one, or remove it",
         ),
         (
             "resource = \"https://a.example\"\nscopes_supported = [\"a\\\"\"]",
@@ -536,7 +534,7 @@ fn errors_name_the_variable() {
             "OIDC_TOKEN_VALIDATION",
             "JWT",
             "token_validation",
-            "tokens cannot be checked by \"JWT\"",
+            "unknown value \"JWT\"",
             "write `auto`, `jwt` or `introspection`",
         ),
         (
@@ -558,7 +556,7 @@ fn errors_name_the_variable() {
             "RS256 HS256",
             "access_token_signing_algs",
             "\"HS256\" is not an algorithm that access tokens may be signed with",
-            "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, or remove it",
+            "name algorithms with a public key, or remove it",
         ),
     ] {
         // What a table lacks is told of the table.

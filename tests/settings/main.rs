@@ -11,7 +11,9 @@ use std::{
 };
 
 use figment::Jail;
-use rocket_openidconnect::settings::{CacheSize, ClientSecrets, Settings, SettingsError};
+use rocket_openidconnect::settings::{
+    CacheSize, ClientSecrets, Settings, SettingsError, SigningAlgorithm,
+};
 use tracing::field::Field;
 
 mod access_tokens;
@@ -92,8 +94,8 @@ fn every_setting_in_a_file() {
         debug = true
 
         [default.oidc.session]
-        idle = 1800
-        lifetime = "1h30m"
+        idle_timeout = 1800
+        absolute_timeout = "1h30m"
         cookie = "notes.session"
         refresh_grace = 0
         refresh_interval = "10m"
@@ -122,7 +124,7 @@ fn every_setting_in_a_file() {
     assert!(!settings.user_info_enabled && settings.preserve_next_on_error);
     assert_eq!(
         settings.id_token_signing_algs.as_deref().unwrap(),
-        ["RS256", "EdDSA"]
+        [SigningAlgorithm::RS256, SigningAlgorithm::EdDSA]
     );
     assert_eq!(settings.trusted_audiences, ["a", "b"]);
     assert_eq!(
@@ -137,8 +139,8 @@ fn every_setting_in_a_file() {
     );
     assert_eq!(settings.max_age(), Some(Duration::from_secs(300)));
     assert_eq!(settings.acr_values(), ["gold", "silver"]);
-    assert_eq!(settings.session.idle, Duration::from_secs(1800));
-    assert_eq!(settings.session.lifetime, Duration::from_secs(5400));
+    assert_eq!(settings.session.idle_timeout, Duration::from_secs(1800));
+    assert_eq!(settings.session.absolute_timeout, Duration::from_secs(5400));
     let [previous] = &settings.previous_secret_keys[..] else {
         panic!("not one key");
     };
@@ -169,12 +171,12 @@ fn a_profile_overrides_and_the_environment_wins() {
         mount = "/default"
         scopes = "openid"
         [default.oidc.session]
-        idle = "10m"
+        idle_timeout = "10m"
         [debug.oidc]
         client_id = "debug"
         mount = "/debug"
         [debug.oidc.session]
-        lifetime = "20m"
+        absolute_timeout = "20m"
         [release.oidc]
         client_id = "release"
     "#;
@@ -191,8 +193,8 @@ fn a_profile_overrides_and_the_environment_wins() {
     assert_eq!(settings.mount, "/environment");
     assert_eq!(settings.scopes, ["openid"]);
     assert_eq!(settings.trusted_audiences, ["x"]);
-    assert_eq!(settings.session.idle, Duration::from_secs(600));
-    assert_eq!(settings.session.lifetime, Duration::from_secs(1200));
+    assert_eq!(settings.session.idle_timeout, Duration::from_secs(600));
+    assert_eq!(settings.session.absolute_timeout, Duration::from_secs(1200));
     assert_eq!(settings.session.max_cookies, 1);
 
     let settings = extract(toml, &[]).unwrap();
@@ -215,9 +217,12 @@ fn the_stores_take_the_addresses_that_fit_them() {
         ("sql", "postgresql:///app?host=/run/postgresql"),
         ("cookie", "postgres://user@localhost/app"),
     ] {
-        let toml = format!("[default.oidc.session]\nstore = \"{store}\"\nurl = \"{url}\"");
+        let toml = format!("[default.oidc.session]\nstore = \"{store}\"\nstore_url = \"{url}\"");
         let session = extract(&toml, &[]).unwrap().session;
-        assert_eq!(session.url.as_ref().map(|url| url.expose()), Some(url));
+        assert_eq!(
+            session.store_url.as_ref().map(|url| url.expose()),
+            Some(url)
+        );
         assert!(!format!("{session:?}").contains("hush"));
     }
 }
@@ -255,7 +260,7 @@ fn every_form_in_the_environment() {
             ("OIDC_SCOPES", "openid  groups"),
             ("OIDC_TRUSTED_AUDIENCES", r#"["a","b"]"#),
             ("OIDC_CLOCK_SKEW", "90"),
-            ("OIDC_SESSION__IDLE", "15m"),
+            ("OIDC_SESSION__IDLE_TIMEOUT", "15m"),
             ("OIDC_SESSION__CACHE", "false"),
             ("OIDC_SESSION__COOKIE", "0123"),
             ("OIDC_SESSION__REFRESH_GRACE", "90m"),
@@ -278,7 +283,7 @@ fn every_form_in_the_environment() {
     assert_eq!(settings.scopes, ["openid", "groups"]);
     assert_eq!(settings.trusted_audiences, ["a", "b"]);
     assert_eq!(settings.clock_skew, Duration::from_secs(90));
-    assert_eq!(settings.session.idle, Duration::from_secs(900));
+    assert_eq!(settings.session.idle_timeout, Duration::from_secs(900));
     assert_eq!(settings.session.cache, CacheSize::Flag(false));
     assert_eq!(settings.session.cookie.as_deref(), Some("0123"));
     assert_eq!(settings.session.refresh_grace, Duration::from_secs(5400));
@@ -319,6 +324,7 @@ fn an_unknown_variable_is_a_warning_and_no_error() {
     let variables = [
         ("OIDC_CLIENTID", "hush"),
         ("OIDC_ISSUER__X", "1"),
+        ("OIDC_SESSION__URL", "redis://:hush@localhost"),
         ("OIDC_ZEBRA", "1"),
     ];
     let warnings = Warnings::default();
@@ -339,6 +345,10 @@ fn an_unknown_variable_is_a_warning_and_no_error() {
                 "environment variable OIDC_ISSUER__X {is_ignored} `oidc.issuer.x`; \
                  the nearest is OIDC_ISSUER"
             ),
+            format!(
+                "environment variable OIDC_SESSION__URL {is_ignored} `oidc.session.url`; \
+                 the nearest is OIDC_SESSION__STORE_URL"
+            ),
             format!("environment variable OIDC_ZEBRA {is_ignored} `oidc.zebra`"),
         ]
     );
@@ -355,7 +365,7 @@ fn what_is_around_credentials_and_addresses_is_no_part_of_them() {
         ("OIDC_ISSUER", "\u{feff}https://op.example \n"),
         ("OIDC_SERVER_METADATA_URL", " https://op.example/m\t"),
         ("OIDC_OVERWRITE_REDIRECT_URI", "https://app.example/cb\n"),
-        ("OIDC_SESSION__URL", "redis://:pass@127.0.0.1\n"),
+        ("OIDC_SESSION__STORE_URL", "redis://:pass@127.0.0.1\n"),
         ("OIDC_SESSION__STORE", "redis\n"),
         ("OIDC_TOKEN_ENDPOINT_AUTH_METHOD", " client_secret_post\r\n"),
         ("OIDC_SCOPES", "\u{feff}openid email\n"),
@@ -372,7 +382,7 @@ fn what_is_around_credentials_and_addresses_is_no_part_of_them() {
     assert_eq!(shown(settings.server_metadata_url), "https://op.example/m");
     let uri = shown(settings.overwrite_redirect_uri);
     assert_eq!(uri, "https://app.example/cb");
-    let url = settings.session.url.unwrap();
+    let url = settings.session.store_url.unwrap();
     assert_eq!(url.expose(), "redis://:pass@127.0.0.1");
     assert_eq!(settings.scopes, ["openid", "email"]);
     assert_eq!(settings.previous_secret_keys.len(), 1);
@@ -383,19 +393,21 @@ fn what_is_around_credentials_and_addresses_is_no_part_of_them() {
     assert_eq!(
         *warnings.0.lock().unwrap(),
         [
+            format!("`default.oidc.client_secrets.web.issuer` in Rocket.toml {blanks}"),
             format!("`oidc.issuer` in environment variable OIDC_ISSUER {mark}"),
             format!("`default.oidc.client_id` in Rocket.toml {blanks}"),
             format!("`oidc.client_secret` in environment variable OIDC_CLIENT_SECRET {blanks}"),
             format!(
                 "`oidc.server_metadata_url` in environment variable OIDC_SERVER_METADATA_URL {blanks}"
             ),
-            format!("`default.oidc.base_url` in Rocket.toml {mark}"),
             format!(
                 "`oidc.overwrite_redirect_uri` in environment variable OIDC_OVERWRITE_REDIRECT_URI \
                  {blanks}"
             ),
-            format!("`oidc.session.url` in environment variable OIDC_SESSION__URL {blanks}"),
-            format!("`default.oidc.client_secrets.web.issuer` in Rocket.toml {blanks}"),
+            format!("`default.oidc.base_url` in Rocket.toml {mark}"),
+            format!(
+                "`oidc.session.store_url` in environment variable OIDC_SESSION__STORE_URL {blanks}"
+            ),
         ]
     );
 }
@@ -511,4 +523,88 @@ fn debug_shows_no_secret() {
 #[test]
 fn disabled_needs_no_openid() {
     assert!(extract("[default.oidc]\nenabled = false\nscopes = \"email\"", &[]).is_ok());
+}
+
+/// Whoever launches the app learns of all that is wrong, not of one setting at each attempt.
+#[test]
+fn all_errors_are_told_at_once() {
+    let toml = "[default.oidc]\nclientid = \"x\"\nenabled = 1\nmount = \"oidc\"\n\
+                [default.oidc.session]\nidle_timeout = 0\nzebra = 1\n\
+                [default.oidc.issuers.partner]\naudience = [\"a\", 1]";
+    let variables = [
+        ("OIDC_SESSION__STORE", "disk"),
+        ("OIDC_TESTING_PROFILE", "{sub="),
+    ];
+    let error = extract(toml, &variables).unwrap_err();
+    assert_eq!(
+        error.cause(),
+        "the value starts like a table or list, but is none",
+        "{error}"
+    );
+    let others: Vec<_> = error.others().iter().map(ToString::to_string).collect();
+    assert_eq!(
+        others,
+        [
+            "`default.oidc.clientid` in Rocket.toml: there is no setting `clientid` in `oidc`",
+            "`default.oidc.enabled` in Rocket.toml: expected `true` or `false`, found the number `1`",
+            "`default.oidc.mount` in Rocket.toml: \"oidc\" is not a path to mount at",
+            "`default.oidc.issuers.partner` in Rocket.toml: `issuer` is missing",
+            "`default.oidc.issuers.partner.audience.1` in Rocket.toml: expected a string, found the number `1`",
+            "`default.oidc.session.zebra` in Rocket.toml: there is no setting `zebra` in `oidc.session`",
+            "`default.oidc.session.idle_timeout` in Rocket.toml: the duration is zero",
+            "`oidc.session.store` in environment variable OIDC_SESSION__STORE: unknown value \"disk\"",
+        ]
+    );
+
+    // So too what does not go together.
+    let toml = "[default.oidc]\nscopes = \"email\"\nissuer = \"http://a.example\"\n\
+                session = { idle_timeout = \"2h\", absolute_timeout = \"1h\", store = \"sql\" }";
+    let error = extract(toml, &[]).unwrap_err();
+    let keys = [&error].into_iter().chain(error.others());
+    let keys: Vec<_> = keys.map(SettingsError::key).collect();
+    assert_eq!(
+        keys,
+        [
+            "default.oidc.scopes",
+            "default.oidc.session.idle_timeout",
+            "default.oidc.session.store",
+            "default.oidc.issuer",
+        ]
+    );
+}
+
+/// Whatever is wrong with the value, and whoever looks at the error.
+#[test]
+fn no_error_shows_a_secret() {
+    for line in [
+        "client_secret = [\"hush\"]",
+        "client_secret = { a = \"hush\" }",
+        "client_secret = \"two\\nhush\"",
+        "client_secret_file = [\"hush\"]",
+        "previous_secret_keys = \"hush\"",
+        "previous_secret_keys = [[\"hush\"]]",
+        "previous_secret_keys = { a = \"hush\" }",
+        "client_secrets = [\"hush\"]",
+        "client_secrets = \"{hush\"",
+        "client_secrets = { web = \"hush\" }",
+        "client_secrets = { web = { client_secret = [\"hush\"] } }",
+        "client_secrets = { client_secret = \"two\\nhush\" }",
+        "client_secrets = { client_secert = \"hush\" }",
+        "session = { store_url = \"hush\" }",
+        "session = { store_url = [\"hush\"] }",
+        "session = { store_url = \"redis://:hush@\" }",
+        "session = { url = \"redis://:hush@localhost\" }",
+        "base_url = \"https://me:hush@app.example\"",
+        "issuer = \"https://me:hush@op.example\"",
+    ] {
+        let error = extract(&format!("[default.oidc]\n{line}"), &[]).unwrap_err();
+        let shown = format!("{error} {error:?} {}", error.remedy());
+        assert!(!shown.contains("hush"), "{line}: {shown}");
+        let value = line.split_once(" = ").unwrap();
+        let variable = (format!("OIDC_{}", value.0.to_uppercase()), value.1);
+        if let Err(error) = extract("", &[(&variable.0, variable.1)]) {
+            let shown = format!("{error} {error:?} {}", error.remedy());
+            assert!(!shown.contains("hush"), "{line}: {shown}");
+        }
+    }
 }

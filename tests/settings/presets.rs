@@ -146,8 +146,8 @@ fn presets_refused() {
     for (toml, error, remedy) in [
         (
             r#"provider = "github""#,
-            "there is no preset \"github\"",
-            "write `google`, `microsoft`, `auth0` or `keycloak`, or set `issuer`",
+            "unknown value \"github\"",
+            "write `google`, `microsoft`, `auth0` or `keycloak`",
         ),
         (
             r#"provider = "microsoft""#,

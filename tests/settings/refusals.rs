@@ -20,11 +20,25 @@ fn unknown_keys_are_refused_with_the_nearest() {
         "write `client_id` instead, or remove `clientid`",
     );
     refused(
-        "[debug.oidc.session]\nidel = 1",
+        "[debug.oidc.session]\nidel_timeout = 1",
         &[],
-        "`debug.oidc.session.idel` in Rocket.toml: there is no setting `idel` in `oidc.session`",
-        "write `idle` instead, or remove `idel`",
+        "`debug.oidc.session.idel_timeout` in Rocket.toml: there is no setting `idel_timeout` in `oidc.session`",
+        "write `idle_timeout` instead, or remove `idel_timeout`",
     );
+    for (before, now) in [
+        ("idle", "idle_timeout"),
+        ("lifetime", "absolute_timeout"),
+        ("url", "store_url"),
+    ] {
+        refused(
+            &format!("[debug.oidc.session]\n{before} = 1"),
+            &[],
+            &format!(
+                "`debug.oidc.session.{before}` in Rocket.toml: there is no setting `{before}` in `oidc.session`"
+            ),
+            &format!("write `{now}` instead, or remove `{before}`"),
+        );
+    }
     refused(
         "[debug.oidc.dev_provider]\nzebra = 1",
         &[],
@@ -41,7 +55,7 @@ fn unknown_keys_are_refused_with_the_nearest() {
     refused(
         "[default.oidc.client_secrets.web]\nclient_secert = \"hush\"",
         &[],
-        "`default.oidc.client_secrets.web` in Rocket.toml: client secrets have no member \
+        "`default.oidc.client_secrets.web.client_secert` in Rocket.toml: there is no member \
          `client_secert`",
         "write `client_secret` instead, or remove `client_secert`",
     );
@@ -212,7 +226,7 @@ fn wrong_types_are_refused() {
         (
             "token_endpoint_auth_method = \"basic\"",
             "token_endpoint_auth_method",
-            "there is no method \"basic\"",
+            "unknown value \"basic\"",
             "write `client_secret_basic`, `client_secret_post`, `private_key_jwt` or `none`",
         ),
     ] {
@@ -223,8 +237,8 @@ fn wrong_types_are_refused() {
 
 #[test]
 fn wrong_values_are_refused() {
-    let algorithms = "choose from RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, \
-                      HS256, or remove `id_token_signing_algs`";
+    let algorithms = "use one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, \
+                      spelled exactly so";
     for (line, key, cause, remedy) in [
         (
             "scopes = \"profile openid2\"",
@@ -246,22 +260,22 @@ fn wrong_values_are_refused() {
           letters, digits and `.`, `_`, `~`, `-`",
         ),
         (
-            "session = { idle = 0 }",
-            "session.idle",
+            "session = { idle_timeout = 0 }",
+            "session.idle_timeout",
             "the duration is zero",
-            "set `session.idle` to a longer duration",
+            "write a longer duration",
         ),
         (
-            "session = { idle = \"2h\", lifetime = \"1h\" }",
-            "session.idle",
-            "7200s is longer than `oidc.session.lifetime`, 3600s",
-            "set `session.idle` to at most `session.lifetime`",
+            "session = { idle_timeout = \"2h\", absolute_timeout = \"1h\" }",
+            "session.idle_timeout",
+            "7200s is longer than `oidc.session.absolute_timeout`, 3600s",
+            "set `session.idle_timeout` to at most `session.absolute_timeout`",
         ),
         (
             "session = { max_cookies = 6 }",
             "session.max_cookies",
             "expected 1 to 5, found 6",
-            "set `session.max_cookies` to a number from 1 to 5",
+            "write 1 to 5",
         ),
         (
             "session = { cookie = \"__Host-session\" }",
@@ -279,31 +293,31 @@ fn wrong_values_are_refused() {
             "session = { refresh_interval = 0 }",
             "session.refresh_interval",
             "the duration is zero",
-            "set `session.refresh_interval` to a longer duration",
+            "write a longer duration",
         ),
         (
             "session = { max_generations = 0 }",
             "session.max_generations",
-            "no refresh would be remembered",
-            "set `session.max_generations` to a number above zero",
+            "expected 1 or more, found 0",
+            "write 1 or more",
         ),
         (
             "sign_in_timeout = 0",
             "sign_in_timeout",
             "the duration is zero",
-            "set `sign_in_timeout` to a longer duration",
+            "write a longer duration",
         ),
         (
             "max_state_length = 199",
             "max_state_length",
             "expected 200 to 4000, found 199",
-            "set `max_state_length` to a number from 200 to 4000",
+            "write 200 to 4000",
         ),
         (
             "max_state_length = 4001",
             "max_state_length",
             "expected 200 to 4000, found 4001",
-            "set `max_state_length` to a number from 200 to 4000",
+            "write 200 to 4000",
         ),
         (
             "previous_secret_keys = [\"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\", \"hush\"]",
@@ -320,93 +334,93 @@ fn wrong_values_are_refused() {
         (
             "session = { store = \"disk\" }",
             "session.store",
-            "sessions cannot be kept in \"disk\"",
+            "unknown value \"disk\"",
             "write `cookie`, `memory`, `redis` or `sql`",
         ),
         (
             "session = { store = \"redis\" }",
             "session.store",
             "`redis`, and the address of Redis is missing",
-            "set `session.url` to `redis://host:6379`, or the like",
+            "set `session.store_url` to `redis://host:6379`, or the like",
         ),
         (
-            "session = { url = \"http://user:hush@localhost\" }",
-            "session.url",
+            "session = { store_url = \"http://user:hush@localhost\" }",
+            "session.store_url",
             "it is the address of neither a Redis nor a SQL database",
             "write an address that begins with `redis://`, `rediss://`, `sqlite://` or `postgres://`",
         ),
         (
-            "session = { store = \"redis\", url = \"postgres://user:hush@localhost\" }",
-            "session.url",
+            "session = { store = \"redis\", store_url = \"postgres://user:hush@localhost\" }",
+            "session.store_url",
             "it is not the address of a Redis",
-            "set `session.url` to `redis://host:6379`, or the like",
+            "set `session.store_url` to `redis://host:6379`, or the like",
         ),
         (
-            "session = { store = \"redis\", url = \"redis://\" }",
-            "session.url",
+            "session = { store = \"redis\", store_url = \"redis://\" }",
+            "session.store_url",
             "it is not the address of a Redis",
-            "set `session.url` to `redis://host:6379`, or the like",
+            "set `session.store_url` to `redis://host:6379`, or the like",
         ),
         (
             "session = { store = \"sql\" }",
             "session.store",
             "`sql`, and the address of the database is missing",
-            "set `session.url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
+            "set `session.store_url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
         ),
         (
-            "session = { store = \"sql\", url = \"redis://user:hush@localhost\" }",
-            "session.url",
+            "session = { store = \"sql\", store_url = \"redis://user:hush@localhost\" }",
+            "session.store_url",
             "it is not the address of a SQL database",
-            "set `session.url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
+            "set `session.store_url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
         ),
         (
-            "session = { store = \"sql\", url = \"sqlite:sessions.db\" }",
-            "session.url",
+            "session = { store = \"sql\", store_url = \"sqlite:sessions.db\" }",
+            "session.store_url",
             "it is not the address of a SQL database",
-            "set `session.url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
+            "set `session.store_url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
         ),
         (
-            "session = { store = \"sql\", url = \"sqlite://:memory:\" }",
-            "session.url",
+            "session = { store = \"sql\", store_url = \"sqlite://:memory:\" }",
+            "session.store_url",
             "it is not `sqlite://` and the path of a file",
             "write for example `sqlite://sessions.db`, or `sqlite:///var/lib/app/sessions.db`",
         ),
         (
-            "session = { url = \"sqlite://sessions.db?mode=ro\" }",
-            "session.url",
+            "session = { store_url = \"sqlite://sessions.db?mode=ro\" }",
+            "session.store_url",
             "it is not `sqlite://` and the path of a file",
             "write for example `sqlite://sessions.db`, or `sqlite:///var/lib/app/sessions.db`",
         ),
         (
-            "session = { store = \"sql\", url = \"postgres://user:hush@localhost:port/a\" }",
-            "session.url",
+            "session = { store = \"sql\", store_url = \"postgres://user:hush@localhost:port/a\" }",
+            "session.store_url",
             "it is not the address of a PostgreSQL",
-            "set `session.url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
+            "set `session.store_url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
         ),
         (
-            "session = { store = \"sql\", url = \"postgres://localhost/a?sslmode=require&password=hush\" }",
-            "session.url",
+            "session = { store = \"sql\", store_url = \"postgres://localhost/a?sslmode=require&password=hush\" }",
+            "session.store_url",
             "it has an unknown parameter",
             "choose from sslmode, sslrootcert, sslcert, sslkey, host, application_name, options, \
              statement-cache-capacity",
         ),
         (
-            "session = { url = \"rediss://user:hush@localhost/#insecure\" }",
-            "session.url",
+            "session = { store_url = \"rediss://user:hush@localhost/#insecure\" }",
+            "session.store_url",
             "it ends in a fragment, such as `#insecure`",
             "remove it; have this machine trust the server's certificate, on Linux by `SSL_CERT_FILE`",
         ),
         (
-            "session = { store = \"memory\", url = \"redis://localhost\" }",
-            "session.url",
+            "session = { store = \"memory\", store_url = \"redis://localhost\" }",
+            "session.store_url",
             "an address, and `session.store` is `memory`",
             "remove it, or set `session.store` to `redis`, `sql` or `cookie`",
         ),
         (
             "session = { max_sessions = 0 }",
             "session.max_sessions",
-            "no session would be kept",
-            "set `session.max_sessions` to a number above zero",
+            "expected 1 or more, found 0",
+            "write 1 or more",
         ),
         (
             "session = { cache = \"all\" }",
@@ -417,32 +431,32 @@ fn wrong_values_are_refused() {
         (
             "session = { max_per_user = 0 }",
             "session.max_per_user",
-            "nobody could sign in",
-            "set `session.max_per_user` to a number above zero, or remove it",
+            "expected 1 or more, found 0",
+            "write 1 or more",
         ),
         (
             "session = { tokens = \"access_token code\" }",
             "session.tokens",
-            "there is no token \"code\"",
-            "choose from access_token, refresh_token, id_token",
+            "unknown value \"code\"",
+            "write `access_token`, `refresh_token` or `id_token`",
         ),
         (
             "http = { max_body = 0 }",
             "http.max_body",
-            "no reply has zero bytes",
-            "set `http.max_body` to a number of bytes, such as 262144",
+            "expected 1 or more, found 0",
+            "write 1 or more",
         ),
         (
             "id_token_signing_algs = [\"none\"]",
             "id_token_signing_algs",
-            "\"none\" is not a signing algorithm that is accepted",
+            "\"none\" is not a signature algorithm that this crate accepts",
             algorithms,
         ),
         (
             "id_token_signing_algs = []",
             "id_token_signing_algs",
-            "no signing algorithm is left",
-            algorithms,
+            "the list is empty",
+            "name at least one, or remove it",
         ),
         (
             "extra_authorization_parameters = { state = \"x\" }",
@@ -510,14 +524,14 @@ fn wrong_values_are_refused() {
         (
             "client_secret = \"two\\nlines\"",
             "client_secret",
-            "a line break or another invisible character is in the value",
-            "write it on one line, without copying what is around it",
+            "a line break or another invisible character is in the value or around it",
+            "write the value alone, on one line",
         ),
         (
             "client_id = \"a\\uFEFFb\"",
             "client_id",
-            "a line break or another invisible character is in the value",
-            "write it on one line, without copying what is around it",
+            "a line break or another invisible character is in the value or around it",
+            "write the value alone, on one line",
         ),
         (
             "server_metadata_url = \"http://a.example/m\"",
@@ -549,16 +563,16 @@ fn errors_name_the_variable() {
             "write for example `OIDC_ENABLED=true`",
         ),
         (
-            "OIDC_SESSION__IDLE",
+            "OIDC_SESSION__IDLE_TIMEOUT",
             "soon",
-            "`oidc.session.idle` in environment variable OIDC_SESSION__IDLE: \"soon\" is not a duration",
+            "`oidc.session.idle_timeout` in environment variable OIDC_SESSION__IDLE_TIMEOUT: \"soon\" is not a duration",
             "write seconds, or numbers with the units `d`, `h`, `m`, `s` and `ms` in this order, as in \
           `90`, `10m` or `1h30m`",
         ),
         (
             "OIDC_SESSION",
-            "{idle=soon}",
-            "`oidc.session.idle` in environment variable OIDC_SESSION: \"soon\" is not a duration",
+            "{idle_timeout=soon}",
+            "`oidc.session.idle_timeout` in environment variable OIDC_SESSION: \"soon\" is not a duration",
             "write seconds, or numbers with the units `d`, `h`, `m`, `s` and `ms` in this order, as in \
           `90`, `10m` or `1h30m`",
         ),

@@ -92,7 +92,7 @@ async fn sessions_are_where_the_app_keeps_them() {
     let memory = figment().merge(("oidc.session.store", "memory"));
     let redis = figment()
         .merge(("oidc.session.store", "redis"))
-        .merge(("oidc.session.url", "redis://redis.invalid"));
+        .merge(("oidc.session.store_url", "redis://redis.invalid"));
     let own = Oidc::fairing().session_store(MemoryStore::new(10));
     let own = app_with(figment(), own);
     for app in [rocket(), rocket_with(memory), rocket_with(redis), own] {

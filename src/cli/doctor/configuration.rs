@@ -1,4 +1,4 @@
-//! The settings: whether they can be read, and what they relax.
+//! The settings: whether they can be read, and which are insecure.
 
 use rocket::figment::{Figment, Source};
 use url::Url;
@@ -26,8 +26,10 @@ impl Doctor {
         let app = match App::read(figment) {
             Ok(app) => app,
             Err(error) => {
-                self.report
-                    .failure("settings", error.to_string(), error.remedy());
+                for error in std::iter::once(&error).chain(error.others()) {
+                    self.report
+                        .failure("settings", error.to_string(), error.remedy());
+                }
                 return None;
             }
         };
@@ -63,7 +65,7 @@ impl Doctor {
                 self.report.ok(CHECK, "sessions outlive a restart");
                 Some(key)
             }
-            Ok((key, _)) if app.surroundings.debug => {
+            Ok((key, _)) if app.rocket_config.debug => {
                 self.report
                     .ok(CHECK, "made anew at each launch, which ends all sessions");
                 Some(key)
@@ -111,11 +113,12 @@ impl Doctor {
         }
     }
 
-    /// What is told as warnings at liftoff.
-    pub(super) fn relaxations(&mut self, settings: &Settings) {
-        for line in settings.relaxations() {
+    /// What the app warns about at liftoff.
+    pub(super) fn insecure_settings(&mut self, settings: &Settings) {
+        for insecure in settings.insecure_settings() {
             let remedy = "see that this is what you want; the app says so at each launch too";
-            self.report.warning("relaxed", line, remedy);
+            self.report
+                .warning("insecure", insecure.to_string(), remedy);
         }
     }
 }

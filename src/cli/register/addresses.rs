@@ -8,7 +8,7 @@ use crate::{
     cli::Failure,
     provider::http_client::is_loopback,
     relying_party::PostLogout,
-    settings::{Mode, Registration, Settings, Surroundings},
+    settings::{Mode, Registration, RocketConfig, Settings},
 };
 
 /// Everything that a provider is told about where the app is.
@@ -38,7 +38,7 @@ impl Addresses {
     /// already.
     pub(super) fn derive(settings: &Settings, app_urls: &[Url]) -> Result<Addresses, Failure> {
         // While developing: which addresses a provider takes is said by `ApplicationType::of`.
-        let surroundings = Surroundings {
+        let rocket_config = RocketConfig {
             debug: true,
             port: 0,
             tls: false,
@@ -50,7 +50,7 @@ impl Addresses {
                 "/" => settings.base_url = Some(url.clone()),
                 _ => settings.overwrite_redirect_uri = Some(url.clone()),
             }
-            let Mode::RelyingParty { registration, site } = settings.mode(&surroundings)? else {
+            let Mode::RelyingParty { registration, site } = settings.mode(&rocket_config)? else {
                 continue;
             };
             let addresses = found.get_or_insert_with(|| Addresses {

@@ -63,7 +63,7 @@ impl Sessions {
     }
 
     pub(super) fn touch_pause(&self) -> i64 {
-        seconds(self.settings.idle / 10).max(1)
+        seconds(self.settings.idle_timeout / 10).max(1)
     }
 
     pub(super) fn is_first_touch(&self, name: &str, now: i64) -> bool {
@@ -163,7 +163,7 @@ impl Sessions {
         names: &SessionNames,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        // As was said at the sign-in: tomorrow's `session.lifetime` may be longer than today's.
+        // As was said at the sign-in: tomorrow's `session.absolute_timeout` may be longer than today's.
         let until_end = session.ends.saturating_sub(milliseconds(now));
         let until_end = Duration::from_millis(until_end.max(0).unsigned_abs());
         let life = until_end.saturating_add(MAX_DIFFERENCE);

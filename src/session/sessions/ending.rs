@@ -80,7 +80,7 @@ impl Sessions {
         self.put_end(&[name], now).await?;
         self.revoke(name, known, cause);
         // No other session has this name. Of several who end it, one tells.
-        let life = self.settings.lifetime;
+        let life = self.settings.absolute_timeout;
         let telling = self.store.lock(&self.names.told_end(name), "1", life).await;
         if is_known || !telling.unwrap_or(true) {
             return Ok(None);
@@ -176,7 +176,11 @@ impl Sessions {
             return Ok(());
         };
         let told = self.names.told_end_of_sid(issuer, sid, newest);
-        if self.store.lock(&told, "1", self.settings.lifetime).await? {
+        if self
+            .store
+            .lock(&told, "1", self.settings.absolute_timeout)
+            .await?
+        {
             ended.push(SessionChange::ended_all(issuer, None, Some(sid), cause));
         }
         Ok(())
@@ -296,12 +300,12 @@ impl Sessions {
     }
 
     /// Notes an end, for as long as any session lives that it may be for. That may be longer than today's
-    /// `session.lifetime`, which another node or yesterday's settings may exceed.
+    /// `session.absolute_timeout`, which another node or yesterday's settings may exceed.
     ///
     /// The longest life is read after the end is noted: a session that begins meanwhile notes its life before it
     /// reads the ends. So it finds this end, or its life is found here.
     async fn put_end(&self, names: &[&str], now: OffsetDateTime) -> Result<(), StoreError> {
-        let life = self.settings.lifetime;
+        let life = self.settings.absolute_timeout;
         self.note_end_for(names, life).await?;
         match self.longest_life(now).await? {
             // A note lives longer than its sessions by what the clocks of two nodes may differ by.

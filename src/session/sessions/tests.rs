@@ -12,7 +12,7 @@ use crate::{
         EarlierEnds, EndCause, SessionChange, SessionTokens, handed_out::AFTER_SEEN,
         while_signing_in,
     },
-    settings::CacheSize,
+    settings::{CacheSize, KeptToken},
     token::{ClaimSources, Claims},
 };
 
@@ -463,7 +463,7 @@ async fn an_end_outlasts_what_fills_the_store() {
     }
 }
 
-/// `session.lifetime` is shorter than yesterday, at this node or at all, and may be longer tomorrow.
+/// `session.absolute_timeout` is shorter than yesterday, at this node or at all, and may be longer tomorrow.
 #[rocket::async_test]
 async fn an_end_is_noted_for_as_long_as_any_session_lives() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
@@ -472,10 +472,10 @@ async fn an_end_is_noted_for_as_long_as_any_session_lives() {
         let clock = Clock::standing();
         let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
         let mut before = node_with(&store, true, keys);
-        before.settings.lifetime = hours(24);
-        before.settings.idle = hours(24);
+        before.settings.absolute_timeout = hours(24);
+        before.settings.idle_timeout = hours(24);
         let mut today = node_with(&store, true, keys_today);
-        today.settings.lifetime = hours(1);
+        today.settings.absolute_timeout = hours(1);
         let one = sent(&before, &begun(&before).await).await;
         begun(&today).await;
         let owner = today.names.subject(ISSUER, "alice");
@@ -551,7 +551,7 @@ async fn a_session_in_a_store_keeps_its_owners() {
     assert_eq!(stored().await, (2, index_keys.clone()));
 
     current = sessions.load(current.name()).await.unwrap().unwrap();
-    let later = now() + sessions.settings.idle / 2;
+    let later = now() + sessions.settings.idle_timeout / 2;
     assert!(sessions.touch(&mut current, later).await);
     let stored = store.load(current.name()).await.unwrap().unwrap();
     assert_eq!((stored.version, &stored.index_keys), (3, &index_keys));
@@ -562,7 +562,7 @@ async fn a_session_in_a_store_keeps_its_owners() {
 async fn one_of_many_requests_notes_the_use() {
     let sessions = node(&store(), true);
     let current = begun(&sessions).await;
-    let tenth = sessions.settings.idle / 10;
+    let tenth = sessions.settings.idle_timeout / 10;
     let touched = async |after: Duration| {
         let mut copy = current.clone();
         let is_touched = sessions.touch(&mut copy, now() + after).await;
@@ -709,10 +709,10 @@ async fn a_session_ends_at_the_earlier_of_two_lifetimes() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
     for (then, today, expected) in [(12, 2, 2), (2, 12, 2), (12, 12, 12)] {
         let mut sessions = node(&store(), true);
-        sessions.settings.idle = hours(24);
-        sessions.settings.lifetime = hours(then);
+        sessions.settings.idle_timeout = hours(24);
+        sessions.settings.absolute_timeout = hours(then);
         let current = begun(&sessions).await;
-        sessions.settings.lifetime = hours(today);
+        sessions.settings.absolute_timeout = hours(today);
         let at = |after| sessions.check_times(&current, current.started() + after);
         assert_eq!(at(hours(expected) - Duration::from_secs(2)), Ok(()));
         assert_eq!(at(hours(expected)), Err(NoSession::LifetimeEnded));
@@ -733,7 +733,7 @@ fn only_sessions_in_several_cookies_make_large_answers() {
 #[test]
 fn the_setting_says_whether_sessions_are_cached() {
     for (cache, is_cached) in [
-        (CacheSize::default(), true),
+        (CacheSize::Flag(true), true),
         (CacheSize::Flag(false), false),
     ] {
         let mut settings = SessionSettings::default();
@@ -896,8 +896,12 @@ async fn a_session_keeps_the_claims_of_the_setting() {
 #[rocket::async_test]
 async fn a_session_keeps_the_tokens_of_the_setting() {
     let mut sessions = node(&store(), true);
-    for kept in ["access_token", "refresh_token", "id_token"] {
-        sessions.settings.tokens = vec![kept.into()];
+    for kept in [
+        KeptToken::AccessToken,
+        KeptToken::RefreshToken,
+        KeptToken::IdToken,
+    ] {
+        sessions.settings.tokens = vec![kept];
         let current = begun(&sessions).await;
         let tokens = SessionTokens {
             access_token: Some(Secret::new("access")),
@@ -911,13 +915,13 @@ async fn a_session_keeps_the_tokens_of_the_setting() {
         let next = next.unwrap().unwrap();
         let tokens = next.tokens().unwrap();
         for (name, token) in [
-            ("access_token", &tokens.access_token),
-            ("refresh_token", &tokens.refresh_token),
-            ("id_token", &tokens.id_token),
+            (KeptToken::AccessToken, &tokens.access_token),
+            (KeptToken::RefreshToken, &tokens.refresh_token),
+            (KeptToken::IdToken, &tokens.id_token),
         ] {
-            assert_eq!(token.is_some(), name == kept, "{name} of {kept}");
+            assert_eq!(token.is_some(), name == kept, "{name:?} of {kept:?}");
         }
-        let due = (kept == "refresh_token").then_some(1);
+        let due = (kept == KeptToken::RefreshToken).then_some(1);
         assert_eq!(next.refresh_due, due);
     }
 }
@@ -1003,20 +1007,20 @@ async fn a_session_in_cookies_ends_whatever_the_clock_says() {
 #[rocket::async_test]
 async fn a_generation_is_known_until_the_session_ends() {
     let mut sessions = single_node();
-    sessions.settings.idle = sessions.settings.lifetime + AFTER_SEEN;
+    sessions.settings.idle_timeout = sessions.settings.absolute_timeout + AFTER_SEEN;
     let clock = Clock::standing();
     sessions.store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
     let first = begun(&sessions).await;
     let older = sent(&sessions, &first).await;
     let tokens = tokens("new", json!({}));
     // The setting is shorter for a while.
-    let lifetime = sessions.settings.lifetime;
-    sessions.settings.lifetime = lifetime / 6;
+    let lifetime = sessions.settings.absolute_timeout;
+    sessions.settings.absolute_timeout = lifetime / 6;
     let advance = sessions.advance(&first, Session::clone(&first), tokens, clock.now());
     let next = advance.await.unwrap().unwrap();
-    sessions.settings.lifetime = lifetime;
+    sessions.settings.absolute_timeout = lifetime;
     let newer = sent(&sessions, &next).await;
-    let end = first.started() + sessions.settings.lifetime;
+    let end = first.started() + sessions.settings.absolute_timeout;
     let last = end - Duration::from_millis(1);
     clock.advance((last - clock.now()).try_into().unwrap());
     assert_eq!(found_at(&sessions, &newer, last).await, Ok(()));
@@ -1059,9 +1063,9 @@ async fn a_session_that_is_over_is_not_found_by_its_name() {
     let current = begun(&sessions).await;
     let at = |after: Duration| sessions.by_name(current.name(), now() + after);
     assert!(at(Duration::ZERO).await.is_ok());
-    let idle = at(sessions.settings.idle).await;
+    let idle = at(sessions.settings.idle_timeout).await;
     assert_eq!(idle.map(drop), Err(NoSession::Idle));
-    let over = at(sessions.settings.lifetime).await;
+    let over = at(sessions.settings.absolute_timeout).await;
     assert_eq!(over.map(drop), Err(NoSession::LifetimeEnded));
 }
 
@@ -1071,14 +1075,20 @@ async fn no_duration_is_too_long() {
     for is_in_cookies in [true, false] {
         for life in [Duration::MAX, Duration::from_secs(u64::MAX / 1000)] {
             let mut sessions = node(&store(), is_in_cookies);
-            (sessions.settings.idle, sessions.settings.lifetime) = (life, life);
+            (
+                sessions.settings.idle_timeout,
+                sessions.settings.absolute_timeout,
+            ) = (life, life);
             let mut current = begun(&sessions).await;
             assert!(!sessions.touch(&mut current, now()).await);
             assert!(advanced(&sessions, &current, "new").await.is_some());
             let cookies = sent(&sessions, &current).await;
             assert_eq!(found_at(&sessions, &cookies, now()).await, Ok(()));
             let mut single = single_node();
-            (single.settings.idle, single.settings.lifetime) = (life, life);
+            (
+                single.settings.idle_timeout,
+                single.settings.absolute_timeout,
+            ) = (life, life);
             let current = begun(&single).await;
             assert!(advanced(&single, &current, "new").await.is_some());
             assert_eq!(
@@ -1137,10 +1147,10 @@ async fn an_end_is_noted_for_as_long_as_refreshes_made_sessions_live() {
     let clock = Clock::standing();
     let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
     let mut before = node(&store, true);
-    before.settings.lifetime = hours(24);
-    before.settings.idle = hours(24);
+    before.settings.absolute_timeout = hours(24);
+    before.settings.idle_timeout = hours(24);
     let mut today = node(&store, true);
-    today.settings.lifetime = hours(1);
+    today.settings.absolute_timeout = hours(1);
     let first = begun_until(&before, 600).await;
     let next = sent(&before, &moved(&before, &first, 23 * 3600).await).await;
     end_all(&today, &today.names.subject(ISSUER, "alice")).await;

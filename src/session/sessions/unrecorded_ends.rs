@@ -401,7 +401,8 @@ impl Sessions {
     ///
     /// It counts for the newest generation, which may not be at hand: a refresh may have moved when that ends.
     fn end_to_keep(&self, name: &str, session: Option<&Session>, now: OffsetDateTime) -> Ended {
-        let lifetime = i64::try_from(self.settings.lifetime.as_millis()).unwrap_or(i64::MAX);
+        let lifetime =
+            i64::try_from(self.settings.absolute_timeout.as_millis()).unwrap_or(i64::MAX);
         let started = session.map_or(milliseconds(now), |session| session.started);
         let latest = started.saturating_add(lifetime);
         Ended {

@@ -16,6 +16,7 @@ use crate::{
     session::{
         CurrentSession, Session, SessionTokens, SessionTooLarge, chunks::SessionCookies, record,
     },
+    settings::KeptToken,
     token::{Claims, VERIFIED},
 };
 
@@ -133,13 +134,16 @@ impl Sessions {
         if let Some(nonce) = tokens.sources.id_token.get::<String>("nonce") {
             tokens.nonce = Some(Secret::new(nonce));
         }
-        let keeps = |name: &str| self.settings.tokens.iter().any(|token| token == name);
-        tokens.access_token = tokens.access_token.take().filter(|_| keeps("access_token"));
-        tokens.refresh_token = tokens
-            .refresh_token
-            .take()
-            .filter(|_| keeps("refresh_token"));
-        tokens.id_token = tokens.id_token.take().filter(|_| keeps("id_token"));
+        let drops = |token| !self.settings.tokens.contains(&token);
+        if drops(KeptToken::AccessToken) {
+            tokens.access_token = None;
+        }
+        if drops(KeptToken::RefreshToken) {
+            tokens.refresh_token = None;
+        }
+        if drops(KeptToken::IdToken) {
+            tokens.id_token = None;
+        }
         if tokens.refresh_token.is_none() {
             session.refresh_due = None;
             session.user_info_due = false;

@@ -74,7 +74,7 @@ pub struct RedisStore {
 }
 
 impl RedisStore {
-    /// With the address of the setting `session.url`.
+    /// With the address of the setting `session.store_url`.
     ///
     /// # Errors
     ///
@@ -82,7 +82,7 @@ impl RedisStore {
     pub fn new(url: &Secret) -> Result<RedisStore, StoreError> {
         // The error would show the address, which may hold a password.
         let client = Client::open(url.expose())
-            .map_err(|_| StoreError::new("`session.url` is not the address of a Redis"))?;
+            .map_err(|_| StoreError::new("`session.store_url` is not the address of a Redis"))?;
         if let ConnectionAddr::TcpTls { .. } = client.get_connection_info().addr() {
             choose_cryptography();
         }
@@ -444,7 +444,7 @@ mod tests {
     #[test]
     fn neither_an_error_nor_debug_shows_the_password() {
         let error = RedisStore::new(&Secret::new("http://:hush@localhost")).unwrap_err();
-        let expected = StoreError::new("`session.url` is not the address of a Redis");
+        let expected = StoreError::new("`session.store_url` is not the address of a Redis");
         assert_eq!(error, expected);
         let store = RedisStore::new(&Secret::new("redis://:hush@localhost")).unwrap();
         assert_eq!(format!("{store:?}"), "RedisStore { .. }");

@@ -216,23 +216,23 @@ impl StoreError {
         }
         let says = |code: &str| self.cause.ends_with(code);
         if says("NOAUTH") {
-            return "set `oidc.session.url` to an address with the password, such as `redis://user:password@host:6379`";
+            return "set `oidc.session.store_url` to an address with the password, such as `redis://user:password@host:6379`";
         }
         if ["WRONGPASS", "AuthenticationFailed", "28P01", "28000"]
             .into_iter()
             .any(says)
         {
-            return "correct the user and the password in `oidc.session.url`";
+            return "correct the user and the password in `oidc.session.store_url`";
         }
         if says("NOPERM") {
-            return "allow the user in `oidc.session.url` the keys `~oidc:*` and the commands `+@read +@write +@scripting +@transaction +@connection`";
+            return "allow the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write +@scripting +@transaction +@connection`";
         }
         if says("READONLY") || says("25006") {
-            return "set `oidc.session.url` to the primary: it is the address of a read-only replica";
+            return "set `oidc.session.store_url` to the primary: it is the address of a read-only replica";
         }
         if says("42501") {
-            return "allow the user in `oidc.session.url` to read and write the tables `oidc_*`";
+            return "allow the user in `oidc.session.store_url` to read and write the tables `oidc_*`";
         }
-        "check that the session store runs and that this machine can reach it; the address of Redis or of the SQL database is `oidc.session.url`"
+        "check that the session store runs and that this machine can reach it; the address of Redis or of the SQL database is `oidc.session.store_url`"
     }
 }

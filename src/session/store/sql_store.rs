@@ -118,7 +118,7 @@ enum SqlError {
 }
 
 impl SqlStore {
-    /// With the address of the setting `session.url`: `sqlite://sessions.db`, relative to the working
+    /// With the address of the setting `session.store_url`: `sqlite://sessions.db`, relative to the working
     /// directory of the process, `sqlite:///var/lib/app/sessions.db`, or
     /// `postgres://[user[:password]@]host[:port]/database`.
     ///
@@ -137,7 +137,7 @@ impl SqlStore {
             Some(StoreUrl::Postgres) => return Err(without_feature("postgres")),
             _ => {
                 return Err(StoreError::new(
-                    "`session.url` is not the address of a SQL database",
+                    "`session.store_url` is not the address of a SQL database",
                 ));
             }
         };

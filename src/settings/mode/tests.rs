@@ -5,15 +5,21 @@ use std::{fs, path::PathBuf, time::Duration};
 use serde_json::json;
 
 use super::*;
-use crate::settings::{DevProviderSettings, TokenValidation};
+use crate::{
+    settings::{
+        ApiSettings, DevProviderSettings, IssuerSettings, ProviderPreset, TokenValidation,
+        declaration::parsed,
+    },
+    token::SigningAlgorithm,
+};
 
-const DEBUG: Surroundings = Surroundings {
+const DEBUG: RocketConfig = RocketConfig {
     debug: true,
     port: 8000,
     tls: false,
 };
 
-const RELEASE: Surroundings = Surroundings {
+const RELEASE: RocketConfig = RocketConfig {
     debug: false,
     ..DEBUG
 };
@@ -33,7 +39,7 @@ fn complete() -> Settings {
 }
 
 fn table(json: serde_json::Value) -> Option<ClientSecrets> {
-    Some(serde_json::from_value(json).unwrap())
+    Some(parsed::<ClientSecrets>(json))
 }
 
 fn registration(settings: &Settings) -> Registration {
@@ -44,12 +50,17 @@ fn registration(settings: &Settings) -> Registration {
 }
 
 #[track_caller]
-fn refused(settings: &Settings, surroundings: &Surroundings, error: &str, remedy: &str) {
-    let found = settings.mode(surroundings).unwrap_err();
+fn refused(settings: &Settings, rocket_config: &RocketConfig, error: &str, remedy: &str) {
+    let found = settings.mode(rocket_config).unwrap_err();
     assert_eq!(
         (found.to_string().as_str(), found.remedy()),
         (error, remedy)
     );
+}
+
+fn warnings(settings: &Settings) -> Vec<String> {
+    let found = settings.insecure_settings().into_iter();
+    found.map(|setting| setting.to_string()).collect()
 }
 
 /// A file of this test's own, removed at its end.
@@ -240,11 +251,10 @@ fn disabled_needs_no_provider_no_scope_and_no_address() {
     settings.insecure_testing_profile = true;
     assert!(settings.mode(&RELEASE).is_ok());
     assert_eq!(
-        settings.relaxations(),
+        warnings(&settings),
         [
-            "sign-in is off (`enabled = false`): every visitor is the user \"alice\" of \
-             `testing_profile`",
-            "`insecure_testing_profile = true`: a testing profile is used in any profile",
+            "`enabled`: sign-in is off: every visitor is the user \"alice\" of `testing_profile`",
+            "`insecure_testing_profile`: a testing profile is used in any profile",
         ]
     );
 }
@@ -384,7 +394,7 @@ fn what_the_app_sets_in_its_code_is_the_value_alone() {
         let mut settings = complete();
         settings.client_secret = Some(Secret::new(secret));
         let error = settings.mode(&RELEASE).err();
-        let cause = "white space or another invisible character is around the value or in it";
+        let cause = "a line break or another invisible character is in the value or around it";
         assert_eq!(
             error.as_ref().map(|error| (error.key(), error.cause())),
             is_refused.then_some(("oidc.client_secret", cause)),
@@ -404,7 +414,7 @@ fn a_client_secrets_file_with_a_byte_order_mark() {
     assert_eq!(
         settings.stray_characters(),
         [format!(
-            "`client_secret` in `{shown}` has white space around it, which is ignored"
+            "`web.client_secret` in `{shown}` has white space around it, which is ignored"
         )]
     );
 }
@@ -436,19 +446,19 @@ fn client_secrets_files_refused() {
     check(
         "secret.json",
         "{\"web\": {\"client_secret\": 12345}}",
-        "expected a string, found another type, in `FILE`",
+        "`web.client_secret` in `FILE`: expected a string, found another type",
         "put the value in quotes",
     );
     check(
         "id.json",
         "{\"web\": {\"client_id\": 12345}}",
-        "a member of `web` has the wrong type, in `FILE`",
-        "write every member as a string, and `redirect_uris` as a list of strings",
+        "`web.client_id` in `FILE`: expected a string, found a number",
+        "give a string",
     );
     check(
         "typo.json",
         "{\"web\": {\"client_secert\": \"hush\"}}",
-        "client secrets have no member `client_secert`, in `FILE`",
+        "`web.client_secert` in `FILE`: there is no member `client_secert`",
         "write `client_secret` instead, or remove `client_secert`",
     );
     let settings = Settings {
@@ -544,8 +554,8 @@ fn an_authentication_method_needs_its_secret() {
     assert!(settings.mode(&DEBUG).is_ok());
     settings.token_endpoint_auth_method = Some(TokenEndpointAuthMethod::None);
     assert_eq!(
-        settings.relaxations(),
-        ["`token_endpoint_auth_method = \"none\"`: the client secret is not used"]
+        warnings(&settings),
+        ["`token_endpoint_auth_method`: with `none` the client secret is not used"]
     );
 }
 
@@ -585,7 +595,7 @@ fn the_development_provider_stays_in_development() {
         )
     );
     // A preset has given the issuer.
-    settings.provider = Some(serde_json::from_value(json!({ "name": "google" })).unwrap());
+    settings.provider = Some(parsed::<ProviderPreset>(json!({ "name": "google" })));
     let error = settings.dev_provider_to_start(&DEBUG).unwrap_err();
     assert_eq!(
         error.remedy(),
@@ -596,11 +606,11 @@ fn the_development_provider_stays_in_development() {
 }
 
 #[test]
-fn every_relaxation_has_its_line() {
+fn every_insecure_setting_has_its_line() {
     let settings = Settings {
         issuer: Some("http://localhost:9000".to_owned()),
         insecure_testing_profile: true,
-        id_token_signing_algs: Some(vec!["HS256".to_owned()]),
+        id_token_signing_algs: Some(vec![SigningAlgorithm::HS256]),
         trusted_audiences: vec!["a".to_owned(), "b".to_owned()],
         clock_skew: Duration::from_secs(600),
         base_url: Some(url("http://dev.lan")),
@@ -608,9 +618,9 @@ fn every_relaxation_has_its_line() {
         ..complete()
     };
     assert_eq!(
-        settings.relaxations(),
+        warnings(&settings),
         [
-            "`insecure_testing_profile = true`: `enabled = false` would let every visitor in",
+            "`insecure_testing_profile`: `enabled = false` would let every visitor in",
             "`issuer`: http://localhost:9000 is asked over plain http, on loopback",
             "`id_token_signing_algs`: HS256 lets whoever knows the client secret sign ID tokens",
             "`trusted_audiences`: ID tokens may also name a, b",
@@ -624,7 +634,7 @@ fn every_relaxation_has_its_line() {
              at one are not sent to the other",
         ]
     );
-    assert!(complete().relaxations().is_empty());
+    assert!(warnings(&complete()).is_empty());
 }
 
 /// An API is known to the provider by no name, unless it asks the provider, or has no other audience.
@@ -641,8 +651,8 @@ fn an_api_needs_a_client_id_for_two_things() {
     let remedy = "set `audience` to what the provider puts into `aud` for this API, or `client_id`";
     refused(&api, &RELEASE, cause, remedy);
 
-    let orders = serde_json::from_value(json!({ "resource": "https://api.example.com/orders" }));
-    let orders = std::collections::BTreeMap::from([("orders".to_owned(), orders.unwrap())]);
+    let orders = parsed::<ApiSettings>(json!({ "resource": "https://api.example.com/orders" }));
+    let orders = std::collections::BTreeMap::from([("orders".to_owned(), orders)]);
     let with_audience = Settings {
         audience: Some(vec!["notes-api".to_owned()]),
         ..api.clone()
@@ -783,7 +793,7 @@ fn templates_refused() {
 fn templates_of_further_issuers_refused() {
     let of_further = |json: serde_json::Value| {
         let mut settings = complete();
-        let further = serde_json::from_value(json).unwrap();
+        let further = parsed::<IssuerSettings>(json);
         settings.issuers.insert("v1".to_owned(), further);
         settings.issuers["v1"]
             .registration("v1", &settings)

@@ -277,7 +277,7 @@ async fn introspection_without_audience() {
     assert!(lines.windows(2).any(|pair| pair == said), "{lines:#?}");
 
     let api = open(json!({ "insecure_introspection_without_audience": true })).await;
-    let warning = "WARN: `insecure_introspection_without_audience = true`: a token for another API is \
+    let warning = "WARN: `insecure_introspection_without_audience`: a token for another API is \
                    accepted when introspection does not say which it is for";
     let lines = api.log.lines();
     assert!(lines.iter().any(|line| line == warning), "{lines:#?}");

@@ -30,8 +30,9 @@ pub(super) struct Postgres {
 impl Postgres {
     pub(super) fn new(url: &Secret) -> Result<Postgres, StoreError> {
         // The error would show the address, which may hold a password.
-        let options = PgConnectOptions::from_str(url.expose())
-            .map_err(|_| StoreError::new("`session.url` is not the address of a PostgreSQL"))?;
+        let options = PgConnectOptions::from_str(url.expose()).map_err(|_| {
+            StoreError::new("`session.store_url` is not the address of a PostgreSQL")
+        })?;
         Ok(Postgres {
             options: options.disable_statement_logging(),
             pool: OnceCell::new(),

@@ -124,7 +124,7 @@ fn create_file(path: &Path) -> Result<(), SqlError> {
     match options.open(path) {
         Ok(_) => Ok(()),
         Err(error) => Err(SqlError::Unusable(format!(
-            "the SQLite file of `session.url` cannot be opened or created: {}",
+            "the SQLite file of `session.store_url` cannot be opened or created: {}",
             error.kind()
         ))),
     }

@@ -251,7 +251,7 @@ async fn a_file_that_cannot_be_created_or_is_none_of_sqlite_is_refused() {
     let directory = TempDir::new().unwrap();
     let nowhere = store(&directory.path().join("missing/a.db"));
     let expected = StoreError::new(
-        "the SQLite file of `session.url` cannot be opened or created: entity not found",
+        "the SQLite file of `session.store_url` cannot be opened or created: entity not found",
     );
     assert_eq!(nowhere.prepare().await, Err(expected));
 
@@ -401,7 +401,7 @@ async fn a_life_of_ages_is_one_that_a_database_can_add() {
 fn neither_an_error_nor_debug_shows_the_password() {
     for url in ["http://:hush@localhost", "redis://:hush@localhost"] {
         let error = SqlStore::new(&Secret::new(url)).unwrap_err();
-        let expected = "`session.url` is not the address of a SQL database";
+        let expected = "`session.store_url` is not the address of a SQL database";
         assert_eq!(error, StoreError::new(expected));
     }
     let store = SqlStore::new(&Secret::new("sqlite://hush.db")).unwrap();
@@ -416,7 +416,7 @@ fn a_wrong_address_of_a_postgresql_shows_no_password() {
         "postgres://a:hush@localhost/a?sslmode=hush",
     ] {
         let error = SqlStore::new(&Secret::new(url)).unwrap_err();
-        let expected = "`session.url` is not the address of a PostgreSQL";
+        let expected = "`session.store_url` is not the address of a PostgreSQL";
         assert_eq!(error, StoreError::new(expected));
     }
 }

@@ -1,0 +1,123 @@
+//! The setting `extra_authorization_parameters`: what else an authorization request asks for.
+
+use std::time::Duration;
+
+use figment::value::Value;
+use serde_json::{Map, Value as Json};
+
+use super::{
+    Settings,
+    declaration::{Invalid, Parser, Setting, SettingType},
+    syntax::{self, Syntax},
+    value::{Words, object},
+};
+
+/// What an authorization request carries from elsewhere.
+const RESERVED: [&str; 14] = [
+    "client_id",
+    "response_type",
+    "redirect_uri",
+    "scope",
+    "state",
+    "nonce",
+    "code_challenge",
+    "code_challenge_method",
+    "request",
+    "request_uri",
+    "response_mode",
+    // How a client authenticates where the request is pushed.
+    "client_secret",
+    "client_assertion",
+    "client_assertion_type",
+];
+
+/// A table of parameters.
+pub(super) struct Parameters;
+
+impl SettingType for Parameters {
+    type Value = Map<String, Json>;
+    const SYNTAX: Syntax = syntax::TABLE;
+
+    fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
+        object(value)
+    }
+
+    fn validate(parameters: &Self::Value, parser: &mut Parser<'_>) -> Result<(), Invalid> {
+        for (name, value) in parameters {
+            if let Err(invalid) = check(name, value) {
+                parser.refuse::<Words>(name, invalid);
+            }
+        }
+        Ok(())
+    }
+
+    fn member(_: &str) -> Option<Setting> {
+        Some(Setting::of::<Words>())
+    }
+}
+
+fn check(name: &str, value: &Json) -> Result<(), Invalid> {
+    Invalid::unless(
+        !is_reserved(name),
+        format!("`{name}` is set by the sign-in itself"),
+        format!("remove `{name}`"),
+    )?;
+    let text = parameter(value);
+    Invalid::unless(
+        text.is_some(),
+        "expected a string, a number, a boolean or a list of strings",
+        format!("write `{name}` as one of these"),
+    )?;
+    let text = text.unwrap_or_default();
+    Invalid::unless(
+        name != "max_age" || text.parse::<u32>().is_ok(),
+        format!("expected seconds as a whole number, found {text:?}"),
+        "write for example `max_age = 3600`",
+    )
+}
+
+/// Whether the sign-in itself sets this parameter. Providers read names in their ways: ASP.NET ignores their case,
+/// and to PHP a dot is an underscore.
+pub(crate) fn is_reserved(name: &str) -> bool {
+    let name = name.replace('.', "_");
+    let mut reserved = RESERVED.iter();
+    reserved.any(|reserved| name.eq_ignore_ascii_case(reserved))
+}
+
+/// A parameter's value as text.
+fn parameter(value: &Json) -> Option<String> {
+    match value {
+        Json::String(text) => Some(text.clone()),
+        Json::Number(number) => Some(number.to_string()),
+        Json::Bool(flag) => Some(flag.to_string()),
+        Json::Array(list) => {
+            let words: Option<Vec<&str>> = list.iter().map(Json::as_str).collect();
+            Some(words?.join(" "))
+        }
+        Json::Null | Json::Object(_) => None,
+    }
+}
+
+impl Settings {
+    /// The parameters that `extra_authorization_parameters` adds to an authorization request.
+    pub fn authorization_parameters(&self) -> Vec<(String, String)> {
+        self.extra_authorization_parameters
+            .iter()
+            .filter_map(|(name, value)| Some((name.clone(), parameter(value)?)))
+            .collect()
+    }
+
+    /// The `max_age` that is asked for: how long ago a user may have authenticated at the provider.
+    pub fn max_age(&self) -> Option<Duration> {
+        let value = self.extra_authorization_parameters.get("max_age")?;
+        let seconds: u32 = parameter(value)?.parse().ok()?;
+        Some(Duration::from_secs(seconds.into()))
+    }
+
+    /// The `acr_values` that are asked for, in order of preference.
+    pub fn acr_values(&self) -> Vec<String> {
+        let value = self.extra_authorization_parameters.get("acr_values");
+        let text = value.and_then(parameter).unwrap_or_default();
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+}

@@ -1,0 +1,137 @@
+//! Durations, as settings have them: seconds, or a text such as `10m`.
+
+use std::time::Duration;
+
+use figment::{error::Actual, value::Value};
+
+use super::{
+    declaration::{Invalid, Parser, SettingType, refined},
+    syntax::{self, Syntax},
+};
+
+/// Far beyond any sensible value, and far from where dates overflow.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
+impl SettingType for Duration {
+    type Value = Duration;
+    const SYNTAX: Syntax = syntax::DURATION;
+
+    fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Duration, Invalid> {
+        let text = match value.to_actual() {
+            Actual::Str(text) => text,
+            Actual::Unsigned(seconds) => seconds.to_string(),
+            Actual::Signed(seconds) => seconds.to_string(),
+            other => return Err(Invalid::Type(other)),
+        };
+        parse_duration(&text).map_err(|cause| {
+            Invalid::new(
+                cause,
+                "write seconds, or numbers with the units `d`, `h`, `m`, `s` and `ms` in this \
+                 order, as in `90`, `10m` or `1h30m`",
+            )
+        })
+    }
+}
+
+refined! {
+    /// A duration that is not zero.
+    AboveZero: Duration,
+        |duration| !duration.is_zero(),
+        "the duration is zero",
+        "write a longer duration";
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    const UNITS: [(&str, u64); 5] = [
+        ("d", 86_400_000),
+        ("h", 3_600_000),
+        ("m", 60_000),
+        ("s", 1_000),
+        ("ms", 1),
+    ];
+    let malformed = || format!("{text:?} is not a duration");
+    let too_long = || format!("{text:?} is longer than a hundred years");
+
+    let mut rest = text.trim();
+    if rest.starts_with('-') {
+        return Err(format!("{text:?} is negative"));
+    }
+    let mut total = Duration::ZERO;
+    let mut units = UNITS.as_slice();
+    while {
+        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+        let (number, after) = rest.split_at(digits);
+        let letters = after.len()
+            - after
+                .trim_start_matches(|c: char| c.is_ascii_lowercase())
+                .len();
+        let (unit, after) = after.split_at(letters);
+        // A bare number is seconds, if there is nothing else.
+        let unit = match unit {
+            "" if number.len() == text.trim().len() => "s",
+            unit => unit,
+        };
+        let position = units.iter().position(|(name, _)| *name == unit);
+        let position = position.ok_or_else(malformed)?;
+        if number.is_empty() {
+            return Err(malformed());
+        }
+        let milliseconds = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(units[position].1))
+            .ok_or_else(too_long)?;
+        total = total.saturating_add(Duration::from_millis(milliseconds));
+        units = &units[position + 1..];
+        rest = after;
+        !rest.is_empty()
+    } {}
+    match total > MAX_DURATION {
+        true => Err(too_long()),
+        false => Ok(total),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_in_every_form() {
+        for (text, milliseconds) in [
+            ("90", 90_000),
+            ("0", 0),
+            ("45s", 45_000),
+            ("10m", 600_000),
+            ("1h30m", 5_400_000),
+            ("12h", 43_200_000),
+            ("7d", 604_800_000),
+            ("500ms", 500),
+            ("1m500ms", 60_500),
+            (" 5s ", 5_000),
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Ok(Duration::from_millis(milliseconds)),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn durations_refused() {
+        for text in [
+            "", "m", "10x", "1.5h", "10 m", "30m1h", "1h30", "1m1m", "+5", "١s",
+        ] {
+            assert_eq!(
+                parse_duration(text),
+                Err(format!("{text:?} is not a duration"))
+            );
+        }
+        assert_eq!(parse_duration("-5"), Err("\"-5\" is negative".to_owned()));
+        for text in ["99999999999999999999s", "18446744073709551615d", "36501d"] {
+            let cause = format!("{text:?} is longer than a hundred years");
+            assert_eq!(parse_duration(text), Err(cause));
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! What matters of the configuration of Rocket itself.
+
+use figment::Figment;
+use rocket::Config;
+
+/// What matters of the configuration of Rocket itself.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RocketConfig {
+    /// Whether the selected profile is Rocket's debug profile.
+    pub debug: bool,
+    pub port: u16,
+    /// Whether Rocket itself does TLS.
+    pub tls: bool,
+}
+
+impl RocketConfig {
+    pub(crate) fn of(figment: &Figment) -> RocketConfig {
+        RocketConfig {
+            debug: *figment.profile() == Config::DEBUG_PROFILE,
+            port: figment.extract_inner("port").unwrap_or(8000),
+            tls: figment.find_value("tls").is_ok(),
+        }
+    }
+}
