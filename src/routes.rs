@@ -25,9 +25,9 @@ use crate::{
     cookies::SetCookie,
     observing,
     pages::{self, ErrorPage},
-    provider::http_client::is_loopback,
     relying_party::{AppEvents, LOGGED_OUT, RelyingParty, SignInError},
     request::{RequestState, SignInFailure},
+    settings::is_loopback,
 };
 
 /// The page for developers, to be mounted beside the others in the debug profile.

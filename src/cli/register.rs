@@ -23,9 +23,9 @@ use self::{
 };
 use super::{Failure, terminal::Terminal};
 use crate::{
-    provider::{Metadata, Provider, ProviderError, RegisteredClient, http_client::is_loopback},
+    provider::{Metadata, Provider, ProviderError, RegisteredClient},
     secret::Secret,
-    settings::{ClientSecrets, MetadataSource, Registration, RocketConfig, Settings},
+    settings::{ClientSecrets, MetadataSource, Registration, RocketConfig, Settings, is_loopback},
 };
 
 /// The default of the setting `mount`.

@@ -101,22 +101,13 @@ impl ResponseError {
                 "check that `oidc.issuer` is the provider that answers",
             ),
             ResponseError::Provider { error, description } => {
-                let (reason, status) = match error.as_str() {
-                    "access_denied" => ("access_denied", 400),
-                    "temporarily_unavailable" => ("authorization_error", 503),
-                    "server_error" => ("authorization_error", 502),
-                    _ => ("authorization_error", 400),
+                let is_denial = self.is_denial();
+                let reason = if is_denial {
+                    "access_denied"
+                } else {
+                    "authorization_error"
                 };
-                let remedy = match error.as_str() {
-                    _ if demands_pushed_request(description) => PUSH_REQUESTS,
-                    "access_denied" => "nothing: the person or the provider said no",
-                    "invalid_scope" => "ask in `oidc.scopes` for what the provider gives",
-                    "unauthorized_client" | "invalid_request" => {
-                        "compare the client's registration at the provider with these settings"
-                    }
-                    _ => "look into the provider's log",
-                };
-                Facts::new(reason, status, remedy)
+                Facts::new(reason, status(error), remedy(error, description))
             }
             ResponseError::Unproved { error, .. } if error == "access_denied" => Facts::new(
                 "unproved_response",
@@ -150,6 +141,28 @@ impl ResponseError {
     pub(crate) fn is_client_rejected(&self) -> bool {
         matches!(self, ResponseError::Provider { error, .. }
             if matches!(error.as_str(), "invalid_request" | "invalid_scope" | "unauthorized_client"))
+    }
+}
+
+/// The status of a page for the provider's error code (OpenID Connect Core 1.0 §3.1.2.6, RFC 6749 §4.1.2.1).
+fn status(error: &str) -> u16 {
+    match error {
+        "temporarily_unavailable" => 503,
+        "server_error" => 502,
+        _ => 400,
+    }
+}
+
+/// What to do about the provider's error code.
+fn remedy(error: &str, description: &str) -> &'static str {
+    match error {
+        _ if demands_pushed_request(description) => PUSH_REQUESTS,
+        "access_denied" => "nothing: the person or the provider said no",
+        "invalid_scope" => "ask in `oidc.scopes` for what the provider gives",
+        "unauthorized_client" | "invalid_request" => {
+            "compare the client's registration at the provider with these settings"
+        }
+        _ => "look into the provider's log",
     }
 }
 

@@ -4,8 +4,8 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 
 use url::{Host, Url};
 
-use super::{Endpoint, ProviderError, http_client::is_loopback};
-use crate::settings::{InsecureHttpHosts, MetadataSource, Registration};
+use super::{Endpoint, ProviderError};
+use crate::settings::{InsecureHttpHosts, MetadataSource, Registration, is_loopback};
 
 /// Names of this machine beside `localhost`, as hosts files have them.
 const NAMES_OF_LOOPBACK: [&str; 7] = [

@@ -13,7 +13,7 @@ use std::{
 
 use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse, http};
 use tracing::Instrument;
-use url::{Host, Url};
+use url::Url;
 
 use super::{
     Endpoint, ProviderError,
@@ -283,16 +283,6 @@ fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ProviderErr
     builder.build().map_err(|error| ProviderError::HttpClient {
         cause: innermost(&error),
     })
-}
-
-/// Whether the address names this machine (RFC 6761 §6.3 for `localhost`).
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    }
 }
 
 /// The root cause of an HTTP error. It names addresses and system errors, never a header or a body.

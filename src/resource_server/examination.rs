@@ -276,7 +276,7 @@ fn undecided(
             let differs = otherwise.is_none() != error.is_none();
             let refused = error.or(otherwise.as_ref()).filter(|_| differs)?;
             Some(format!(
-                "the metadata of {issuer} is not read (`--jwks`): it is accepted if that names no endpoint to sign in or get tokens at, else {refused}"
+                "the metadata of {issuer} is not read (`--jwks`): it is accepted if that names no endpoint to sign in or get tokens at and no response type but `id_token`, else {refused}"
             ))
         }
         "alg" if expected.algorithms.is_none() && error.is_none() => {

@@ -12,9 +12,9 @@ use super::{Visit, html};
 use crate::{
     guard::current_session,
     pages::debug::{self, Section},
-    provider::{Provider, http_client::is_loopback},
+    provider::Provider,
     session::CurrentSession,
-    settings::SessionSettings,
+    settings::{SessionSettings, is_loopback},
 };
 
 /// What a proxy adds: the client is then whoever the proxy served.

@@ -11,7 +11,7 @@ use crate::printable::excerpt;
 /// Its text is the standard's spelling, exactly: `rs256` is not an algorithm. `none` cannot be expressed.
 ///
 /// ```
-/// use rocket_openidconnect::SigningAlgorithm;
+/// use rocket_openidconnect::settings::SigningAlgorithm;
 ///
 /// assert_eq!("ES256".parse(), Ok(SigningAlgorithm::ES256));
 /// assert!("none".parse::<SigningAlgorithm>().is_err());

@@ -138,7 +138,7 @@ async fn what_is_no_response_is_refused() {
         .request(method, "/oidc/authorize", &headers, "{}")
         .await;
     json.is(Status::BadRequest);
-    let cause = "what was posted is no form with an authorization response";
+    let cause = "what was posted is not a form with an authorization response";
     assert_eq!(app.failures(), [cause, cause]);
 
     // A parameter that is there twice, and a sealed text that is not ours.

@@ -222,7 +222,7 @@ async fn offline_what_the_metadata_decides_is_left_open() {
         (&check["finding"], &check["remedy"]),
         (
             &json!(format!(
-                "the metadata of {issuer} is not read (`--jwks`): it is accepted if that names no endpoint to sign in or get tokens at, else the token does not show that it is an access token, and `oidc.accepts` is \"access_tokens\""
+                "the metadata of {issuer} is not read (`--jwks`): it is accepted if that names no endpoint to sign in or get tokens at and no response type but `id_token`, else the token does not show that it is an access token, and `oidc.accepts` is \"access_tokens\""
             )),
             &json!("leave out `--jwks`, so that the metadata is read"),
         )
@@ -234,6 +234,7 @@ async fn offline_what_the_metadata_decides_is_left_open() {
         for endpoint in ["authorization_endpoint", "token_endpoint"] {
             metadata.remove(endpoint);
         }
+        metadata.insert("response_types_supported".to_owned(), json!(["id_token"]));
     });
     let report = tool.report(&["token", &of_a_job]);
     assert_eq!(report.with("ok"), OF_JWT, "{report:#?}");

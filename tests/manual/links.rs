@@ -185,7 +185,13 @@ fn a_broken_link_is_found() {
         fault(sessions, "crate::manual::deployment#nodes"),
         no_heading
     );
-    assert_eq!(fault("README.md", &format!("{MANUAL}errors/#iss")), None);
+    assert_eq!(
+        fault(
+            "README.md",
+            &format!("{MANUAL}errors/#response_iss_mismatch")
+        ),
+        None
+    );
     assert_eq!(fault("README.md", &format!("{MANUAL}error/")), no_page);
     assert_eq!(
         fault("README.md", &format!("{MANUAL}errors/#is")),

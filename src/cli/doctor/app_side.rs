@@ -10,13 +10,13 @@ use crate::{
     clock::Clock,
     cookies::Cookies,
     printable::printable,
-    provider::{Endpoint, Provider, ProviderError, http_client::is_loopback},
+    provider::{Endpoint, Provider, ProviderError},
     secret::Secret,
     session::{
         Sessions,
         store::{SessionStore, StoreError, StoredSession},
     },
-    settings::{Settings, Site, resource_identifier},
+    settings::{Settings, Site, is_loopback, resource_identifier},
     token::parse_object,
 };
 

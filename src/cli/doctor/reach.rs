@@ -8,8 +8,8 @@ use url::Url;
 
 use super::{Doctor, now};
 use crate::{
-    provider::{Metadata, Provider, ProviderError, http_client::is_loopback},
-    settings::MetadataSource,
+    provider::{Metadata, Provider, ProviderError},
+    settings::{MetadataSource, is_loopback},
     token::{Document, TENANT_ID},
 };
 

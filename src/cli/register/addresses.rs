@@ -6,9 +6,8 @@ use url::Url;
 
 use crate::{
     cli::Failure,
-    provider::http_client::is_loopback,
     relying_party::PostLogout,
-    settings::{Mode, Registration, RocketConfig, Settings},
+    settings::{Mode, Registration, RocketConfig, Settings, is_loopback},
 };
 
 /// Everything that a provider is told about where the app is.

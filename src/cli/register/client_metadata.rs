@@ -6,7 +6,8 @@ use super::{Addresses, ApplicationType, Arguments};
 use crate::{
     cli::{Failure, terminal::Terminal},
     printable::printable,
-    provider::{Metadata, default_authentication_method, http_client::is_loopback},
+    provider::{Metadata, default_authentication_method},
+    settings::is_loopback,
 };
 
 /// The client as it is going to be, or is to be entered by hand.

@@ -400,7 +400,7 @@ async fn parameter_twice() {
     for name in ["state", "code", "iss"] {
         let begun = Begun::new().await;
         let value = begun.callback.param(name).unwrap().to_owned();
-        let error = format!("`{name}` stands more than once in the response");
+        let error = format!("`{name}` appears more than once in the response");
         let begun = begun.refused(|c| c.add(name, &value), 400, &error);
         begun.await.is_still_pending().await;
     }
