@@ -121,12 +121,8 @@ async fn look_ups(store: &dyn SessionStore, count: usize) -> f64 {
 
 /// A session as the guards keep it: claims and tokens of a usual size, of a person who has two.
 fn session(i: usize) -> StoredSession {
-    StoredSession {
-        id: format!("{i:043}"),
-        version: 1,
-        value: "v".repeat(2_500),
-        index_keys: vec![format!("sub-{:039}", i / 2), format!("sid-{i:039}")],
-    }
+    let index_keys = vec![format!("sub-{:039}", i / 2), format!("sid-{i:039}")];
+    StoredSession::new(format!("{i:043}"), 1, "v".repeat(2_500), index_keys)
 }
 
 /// The memory of this process that is in use, in bytes.

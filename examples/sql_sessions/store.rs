@@ -98,12 +98,10 @@ impl SessionStore for SqlStore {
         .map_err(failed)?;
         let session = row.map(|row| {
             let index_keys: String = row.try_get("index_keys")?;
-            Ok(Arc::new(StoredSession {
-                id: id.to_owned(),
-                version: row.try_get::<i64, _>("version")?.cast_unsigned(),
-                value: row.try_get("value")?,
-                index_keys: index_keys.split_whitespace().map(str::to_owned).collect(),
-            }))
+            let index_keys = index_keys.split_whitespace().map(str::to_owned).collect();
+            let version = row.try_get::<i64, _>("version")?.cast_unsigned();
+            let value: String = row.try_get("value")?;
+            Ok(Arc::new(StoredSession::new(id, version, value, index_keys)))
         });
         session.transpose().map_err(failed)
     }

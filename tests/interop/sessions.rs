@@ -378,12 +378,7 @@ async fn a_session_that_has_ended_is_not_named_at_its_owner_in_redis() {
 
 /// A session of Alice's.
 fn session(id: &str) -> StoredSession {
-    StoredSession {
-        id: id.to_owned(),
-        version: 1,
-        value: "sealed".to_owned(),
-        index_keys: vec!["alice".to_owned()],
-    }
+    StoredSession::new(id, 1, "encrypted", vec!["alice".to_owned()])
 }
 
 /// One node, sessions in cookies, a provider that ends the grant when a refresh token comes twice.

@@ -158,6 +158,7 @@ pub trait SessionStore: Send + Sync + 'static {
 
 /// A session as a store sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct StoredSession {
     /// Names the session: 43 characters of base64url. It is no secret: the browser has another.
     pub id: String,
@@ -168,6 +169,23 @@ pub struct StoredSession {
     /// Under what else the session is found: one name for the person, one for the session at the provider, or
     /// that it has no name there. At most two, of 43 characters each, and the same for as long as the session lives.
     pub index_keys: Vec<String>,
+}
+
+impl StoredSession {
+    /// A session with these fields, as a store reads it.
+    pub fn new(
+        id: impl Into<String>,
+        version: u64,
+        value: impl Into<String>,
+        index_keys: Vec<String>,
+    ) -> StoredSession {
+        StoredSession {
+            id: id.into(),
+            version,
+            value: value.into(),
+            index_keys,
+        }
+    }
 }
 
 /// The store did not do its part.
