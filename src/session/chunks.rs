@@ -37,6 +37,7 @@ impl SessionCookies {
     }
 
     /// The first cookie, which every session has.
+    #[cfg(any(test, feature = "cli"))]
     pub(super) fn first(&self) -> &NamedCookie {
         &self.0[0]
     }
