@@ -30,7 +30,6 @@ pub(crate) use self::in_process::{Answers, InProcess, NoAnswer};
 #[cfg(feature = "dev-provider")]
 pub(crate) use self::resource_server::spellings;
 #[cfg(feature = "testing")]
-pub(crate) use self::value::is_loopback;
 use self::{
     authorization_parameters::Parameters,
     declaration::{Parser, named, settings},
@@ -59,6 +58,7 @@ pub(crate) use self::{
 };
 pub use crate::token::{Accepts, AudienceClaim, SigningAlgorithm, UnknownAlgorithm};
 
+pub(crate) use self::value::is_loopback;
 pub use self::{
     cache_size::CacheSize,
     client_secrets::{ClientSecrets, ClientSecretsTable},

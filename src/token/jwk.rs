@@ -287,6 +287,14 @@ pub(crate) enum KeySetError {
     },
 }
 
+#[cfg(feature = "cli")]
+impl KeySetError {
+    /// What to do about it.
+    pub(crate) fn remedy(&self) -> &'static str {
+        "open the provider's `jwks_uri` and check that it answers with a JWK Set: {\"keys\": […]}"
+    }
+}
+
 /// One public key, ready for each algorithm that it may verify.
 #[derive(Debug)]
 struct Jwk {
