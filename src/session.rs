@@ -80,8 +80,8 @@ pub(crate) struct SessionTokens {
 }
 
 impl Session {
-    /// A session that begins now, with a random id. It ends after `session.absolute_timeout`, which
-    /// [`Sessions::begin`] sets, or earlier by [`end_by`](Self::end_by).
+    /// A session that begins now, with a random id. It ends after `session.absolute_timeout`, which [`Sessions::begin`]
+    /// sets, or earlier by [`end_by`](Self::end_by).
     pub(crate) fn new(issuer: &str, claims: Claims, now: OffsetDateTime) -> Session {
         Session {
             id: Secret::random(),

@@ -45,10 +45,10 @@ use crate::{
     token::{Claims, Tenants},
 };
 
-/// Maximum retries of a compare-and-set in the store after another request replaced the session.
+/// Maximum attempts of a compare-and-set in the store while other requests replace the session.
 const MAX_TRIES: usize = 5;
-/// How long an expired session is kept: sign-out still needs its ID token for the provider, and its tokens are still
-/// to be revoked.
+/// How long an expired session is kept: sign-out still needs its ID token for the provider, and its tokens are still to
+/// be revoked.
 const ENDED_SESSION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// Maximum entries of each cache that is keyed by session name.
 const MAX_TOUCHED: u64 = 10_000;

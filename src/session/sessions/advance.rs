@@ -76,8 +76,8 @@ impl Sessions {
         is_first
     }
 
-    /// Stores the next generation of `current`. Returns the newest generation, which may be another node's; `None`
-    /// when the session was ended meanwhile.
+    /// Stores the next generation of `current`. Returns the newest generation, which may be another node's; `None` when
+    /// the session was ended meanwhile.
     ///
     /// For sessions in cookies, the new generation is kept for requests with an older copy, until the browser has sent
     /// the new cookie.

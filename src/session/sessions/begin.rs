@@ -48,8 +48,7 @@ pub(crate) struct Begun {
 impl Sessions {
     /// Begins a session, which replaces any session in this jar. The caller sends its
     /// [`set_cookies`](Self::set_cookies). Sessions that are ended to make room for it are pushed to `ended`, even if
-    /// it
-    /// fails.
+    /// it fails.
     pub(crate) async fn begin(
         &self,
         mut session: Session,

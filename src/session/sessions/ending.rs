@@ -20,8 +20,8 @@ const MAX_TTL: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
 /// Maximum time of a sign-in between its ID token and its session.
 const SIGN_IN_TTL: Duration = Duration::from_secs(10 * 60);
 
-/// The provider's sessions (`sid`) with a session in cookies here: the only ones that an unsigned request may end.
-/// A request with an unknown `sid` writes no entry.
+/// The provider's sessions (`sid`) with a session in cookies here: the only ones that an unsigned request may end. A
+/// request with an unknown `sid` writes no entry.
 pub(in crate::session) struct KnownSids(Generations);
 
 impl KnownSids {
@@ -154,9 +154,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends the sessions of one provider session (`sid`) for an unsigned request. An end takes an entry in the
-    /// store, so none is written for a `sid` without a session or a sign-in; for sessions in cookies it is reported
-    /// once.
+    /// Ends the sessions of one provider session (`sid`) for an unsigned request. An end takes an entry in the store,
+    /// so none is written for a `sid` without a session or a sign-in; for sessions in cookies it is reported once.
     /// Pushes the ends to `ended`.
     pub(crate) async fn end_sid_unsigned(
         &self,
@@ -231,8 +230,8 @@ impl Sessions {
         Ok(is_later.then_some(read.ends))
     }
 
-    /// Records that there is a session in cookies with this `sid`, for
-    /// [`end_sid_unsigned`](Self::end_sid_unsigned). Sessions in a store are found by their index key.
+    /// Records that there is a session in cookies with this `sid`, for [`end_sid_unsigned`](Self::end_sid_unsigned).
+    /// Sessions in a store are found by their index key.
     pub(in crate::session) async fn know_session(
         &self,
         session: &Session,
@@ -298,12 +297,11 @@ impl Sessions {
         Ok(names.iter().filter_map(|name| known.0.get(name, now)).max())
     }
 
-    /// Records an end for as long as any affected session may live. That may be longer than
-    /// `session.absolute_timeout` here, which another node or an earlier configuration may exceed.
+    /// Records an end for as long as any affected session may live. That may be longer than `session.absolute_timeout`
+    /// here, which another node or an earlier configuration may exceed.
     ///
     /// The longest lifetime is read after the end is recorded: a session that begins meanwhile writes its lifetime
-    /// before
-    /// it reads the ends. So either it finds this end, or its lifetime is found here.
+    /// before it reads the ends. So either it finds this end, or its lifetime is found here.
     async fn put_end(&self, names: &[&str], now: OffsetDateTime) -> Result<(), StoreError> {
         let life = self.settings.absolute_timeout;
         self.note_end_for(names, life).await?;
@@ -333,8 +331,7 @@ impl Sessions {
 
     /// Records an end by the app that does not apply to the current sign-in. Returns `false` without a sign-in, or if
     /// there is an end that the sign-in has not read: that end applies to it and is not overwritten. Some of the names
-    /// may
-    /// have the new entry then.
+    /// may have the new entry then.
     async fn replace_known_ends(
         &self,
         names: &[&str],

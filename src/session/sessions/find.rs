@@ -54,8 +54,7 @@ impl Sessions {
     }
 
     /// Finds the session of this browser. If it has expired and this is the first request to notice, its end is pushed
-    /// to
-    /// `ended`.
+    /// to `ended`.
     pub(crate) async fn find(
         &self,
         jar: &CookieJar<'_>,

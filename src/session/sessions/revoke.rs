@@ -3,15 +3,14 @@
 use super::Sessions;
 use crate::session::{CurrentSession, EndCause};
 
-/// Revokes the tokens of an ended session. Arguments: its name, the session if known, and the session that replaced
-/// it, if both may have tokens of one grant.
+/// Revokes the tokens of an ended session. Arguments: its name, the session if known, and the session that replaced it,
+/// if both may have tokens of one grant.
 pub(crate) type Revoke =
     Box<dyn Fn(&str, Option<&CurrentSession>, Option<&CurrentSession>) + Send + Sync>;
 
 impl Sessions {
     /// Revokes the tokens of an ended session that this node knows. Does nothing if the provider ended it, or if
-    /// another
-    /// session replaces it: see [`revoke_replaced`](Self::revoke_replaced).
+    /// another session replaces it: see [`revoke_replaced`](Self::revoke_replaced).
     pub(in crate::session) fn revoke(
         &self,
         name: &str,

@@ -1,5 +1,5 @@
-//! A retry queue of session ends that the store could not record because it was down. This node, and every node
-//! that receives the browser's note, rejects those sessions and retries.
+//! A retry queue of session ends that the store could not record because it was down. This node, and every node that
+//! receives the browser's note, rejects those sessions and retries.
 //!
 //! The app and the provider get the store's error, and can retry themselves. A browser that signs out, and a session
 //! that ends at its refresh, cannot: their ends are queued here.
@@ -250,8 +250,8 @@ impl Sessions {
         }
     }
 
-    /// Signs out a browser: ends its session, and those that its note names. Skips the store if it was found to be
-    /// down just now.
+    /// Signs out a browser: ends its session, and those that its note names. Skips the store if it was found to be down
+    /// just now.
     pub(crate) async fn end_in_browser(
         self: &Arc<Self>,
         name: Option<&str>,
