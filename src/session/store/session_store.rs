@@ -89,7 +89,7 @@ pub trait SessionStore: Send + Sync + 'static {
     }
 
     /// Stores an entry like [`put_end`](Self::put_end), unless an entry other than `known` exists. Returns whether it
-    /// was stored. Of concurrent calls with the same `known`, exactly one returns `true`.
+    /// was stored. Of concurrent calls with the same `known`, only one returns `true`.
     ///
     /// The app may end a user's sessions while it is asked about a sign-in of this user. That sign-in has read the
     /// recorded ends. An end that another node has recorded since must not be overwritten: it applies to the sign-in
@@ -108,7 +108,7 @@ pub trait SessionStore: Send + Sync + 'static {
         life: Duration,
     ) -> Result<bool, StoreError>;
 
-    /// Stores an entry under this name if there is none. Of concurrent calls, exactly one returns `true`.
+    /// Stores an entry under this name if there is none. Of concurrent calls, only one returns `true`.
     ///
     /// # Errors
     ///
