@@ -1,15 +1,15 @@
-//! Bounded caches by text: verified tokens, decrypted sessions.
+//! Bounded LRU caches by text, for verified tokens and decrypted sessions.
 
 use std::{borrow::Borrow, hash::Hash, time::Duration};
 
 use moka::{policy::EvictionPolicy, sync::Cache};
 
-/// An entry that was not used for this long has expired.
+/// An entry expires if it is not used for this long.
 const IDLE_TTL: Duration = Duration::from_secs(5 * 60);
 
-/// A bounded cache by texts, of which the least recently used are evicted.
+/// A bounded LRU cache with text keys.
 ///
-/// Keys are hashed whole, with a random key. Only texts that were verified or decrypted may be added.
+/// Keys are hashed in full, with a random hash key. Add only texts that were verified or decrypted.
 pub(crate) struct TextCache<K, V>(Cache<K, V>);
 
 impl<K, V> TextCache<K, V>
@@ -17,7 +17,7 @@ where
     K: Borrow<str> + Eq + Hash + Send + Sync + 'static,
     V: Clone + Send + Sync + 'static,
 {
-    /// At most this many texts; 0 caches nothing.
+    /// A cache of at most this many texts; 0 disables it.
     pub(crate) fn new(entries: u64) -> TextCache<K, V> {
         let cache = Cache::builder()
             .max_capacity(entries)

@@ -1,8 +1,7 @@
-//! Our cookies: their names, their attributes, and the headers that set them.
+//! The cookies of this crate: their names, attributes and `Set-Cookie` headers.
 //!
-//! A cookie that a guard adds to Rocket's jar is lost when a catcher answers, and one added in
-//! `on_response` is lost always. So what changes waits beside the request, and the fairing writes it
-//! into the answer.
+//! Rocket's jar loses a cookie that a guard adds if a catcher responds, and always one that is added in `on_response`.
+//! So changes are kept in the request-local state, and the fairing writes them to the response.
 
 use std::{
     borrow::Cow,
@@ -17,7 +16,7 @@ use time::OffsetDateTime;
 
 use crate::keys::KeyRing;
 
-/// Makes our cookies, with the names and attributes that client and site call for.
+/// A factory of cookies, with the names and attributes that depend on client and site.
 #[derive(Clone, Debug)]
 pub(crate) struct Cookies {
     pub(crate) keys: KeyRing,
@@ -25,7 +24,7 @@ pub(crate) struct Cookies {
     is_secure: bool,
 }
 
-/// One cookie of ours: its name, its path and its attributes.
+/// A cookie without a value: its name, its path and its attributes.
 #[derive(Clone, Debug)]
 pub(crate) struct NamedCookie {
     name: String,
@@ -33,13 +32,13 @@ pub(crate) struct NamedCookie {
     is_secure: bool,
 }
 
-/// One `Set-Cookie` header, ready to be sent.
+/// The value of one `Set-Cookie` header.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SetCookie(pub(crate) String);
 
 impl Cookies {
-    /// `is_secure` says whether people reach the app by https: then cookies are `Secure` and carry a
-    /// prefix that keeps other hosts and plain http from setting them (RFC 6265bis §4.1.3).
+    /// `is_secure`: users reach the app by https. Then cookies are `Secure` and have a prefix that prevents other hosts
+    /// and plain http from setting them (RFC 6265bis §4.1.3).
     pub(crate) fn new(keys: KeyRing, is_secure: bool) -> Cookies {
         Cookies {
             client_tag: keys.client_tag().into(),
@@ -48,13 +47,13 @@ impl Cookies {
         }
     }
 
-    /// A cookie of this kind: its name ends in the tag of issuer and client, so that several apps on one
-    /// host do not overwrite each other's.
+    /// A cookie of this kind. Its name ends in the tag of issuer and client, so that several apps on one host do not
+    /// overwrite each other's cookies.
     pub(crate) fn named(&self, kind: &str, path: &str) -> NamedCookie {
         self.exactly(&format!("{kind}_{}", self.client_tag), path)
     }
 
-    /// A cookie with this name, but for its prefix.
+    /// A cookie with this name, after the prefix.
     pub(crate) fn exactly(&self, name: &str, path: &str) -> NamedCookie {
         NamedCookie {
             name: self.full_name(name, path).into_owned(),
@@ -63,7 +62,7 @@ impl Cookies {
         }
     }
 
-    /// The name with the prefix that the site and the path allow.
+    /// The name with the prefix that site and path allow.
     fn full_name<'a>(&self, name: &'a str, path: &str) -> Cow<'a, str> {
         match (self.is_secure, path) {
             (true, "/") => ["__Host-", name].concat().into(),
@@ -79,7 +78,7 @@ impl NamedCookie {
         &self.name
     }
 
-    /// Sets it to a value of base64url and the like, which is written as it is, for so long.
+    /// Sets the cookie for this lifetime. The value is not encoded: use base64url or similar characters.
     pub(crate) fn set(&self, value: &str, life: Duration, now: OffsetDateTime) -> SetCookie {
         let mut cookie = self.with_value(value);
         let life = time::Duration::try_from(life).unwrap_or(time::Duration::MAX);
@@ -91,7 +90,7 @@ impl NamedCookie {
         SetCookie(cookie.to_string())
     }
 
-    /// Takes it away from the browser.
+    /// Removes the cookie from the browser.
     pub(crate) fn remove(&self) -> SetCookie {
         let mut cookie = self.with_value("");
         cookie.make_removal();
@@ -103,7 +102,7 @@ impl NamedCookie {
         jar.get(&self.name).map(Cookie::value)
     }
 
-    /// Its name and its attributes, for a report.
+    /// The name and the attributes, for a report.
     #[cfg(feature = "cli")]
     pub(crate) fn describe(&self) -> String {
         self.with_value("").to_string().replacen('=', "", 1)
@@ -114,14 +113,14 @@ impl NamedCookie {
         cookie.set_path(&*self.path);
         cookie.set_http_only(true);
         cookie.set_secure(self.is_secure);
-        // `Strict` would keep the cookie away when the browser returns from the provider.
+        // `Strict` cookies are not sent when the provider redirects the browser back.
         cookie.set_same_site(SameSite::Lax);
         cookie
     }
 }
 
 impl SetCookie {
-    /// How many bytes the header takes, with its name and the end of its line.
+    /// The size of the header in bytes, including its name and CRLF.
     pub(crate) fn header_len(&self) -> usize {
         "Set-Cookie: \r\n".len() + self.0.len()
     }
@@ -134,7 +133,7 @@ impl fmt::Debug for SetCookie {
     }
 }
 
-/// What the answer to one request sets, kept beside the request until then.
+/// The `Set-Cookie` headers of the response to one request, in its request-local state until then.
 #[derive(Default)]
 pub(crate) struct CookieChanges(Mutex<Vec<SetCookie>>);
 
@@ -145,7 +144,7 @@ impl CookieChanges {
         }
     }
 
-    /// The headers' values. Of several for one cookie the last one counts, in every browser.
+    /// Takes the header values. Of several for one cookie, browsers use the last.
     pub(crate) fn take(&self) -> Vec<String> {
         match self.0.lock() {
             Ok(mut changes) => changes.drain(..).map(|cookie| cookie.0).collect(),

@@ -1,4 +1,4 @@
-//! The key schedule: one key for each purpose, derived from Rocket's `secret_key` for one client.
+//! Key derivation and authenticated encryption: one key per purpose, derived by HKDF from Rocket's `secret_key`.
 
 use std::{fmt, sync::Arc};
 
@@ -13,36 +13,36 @@ use base64::{
 
 use crate::secret::Secret;
 
-/// The layout of all encrypted values. A value of another layout is not read.
+/// The format version of all encrypted values. Values of other versions are rejected.
 const LAYOUT: u8 = 3;
-/// Separates these keys from everything else that is derived from the same secret key.
+/// HKDF salt: separates these keys from all others derived from the same secret key.
 const SALT: &[u8] = b"rocket_openidconnect";
-/// What precedes the nonce: layout, key id and client tag.
+/// The header before the nonce: format version, key id and client tag.
 const HEADER_LEN: usize = 1 + KEY_ID_LEN + CLIENT_TAG_LEN;
 const KEY_ID_LEN: usize = 4;
 const CLIENT_TAG_LEN: usize = 4;
 const TAG_LEN: usize = 16;
 
-/// What an encrypted value is for. A value that was encrypted for one purpose does not decrypt for another.
+/// The purpose of an encrypted value, which selects its key: a value does not decrypt for another purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// The session in its cookies.
+    /// A session in its cookies.
     Session,
-    /// The id of a session that is in a store.
+    /// The id of a session in a store, in its cookie.
     SessionId,
     /// A sign-in attempt, as `state`.
     Attempt,
-    /// What a sign-in attempt keeps in a cookie of its own.
+    /// The part of a sign-in attempt that has its own cookie.
     AttemptDetails,
-    /// An authorization response that was posted.
+    /// A posted authorization response.
     PostedResponse,
     /// A value in a session store.
     StoredValue,
-    /// A sign-out under way.
+    /// A sign-out in progress.
     SignOut,
-    /// The button of the page that signs out.
+    /// The token in the form of the sign-out page.
     SignOutButton,
-    /// Which sessions of a browser have ended, while the store does not know it.
+    /// The list of a browser's ended sessions, while the store could not record their ends.
     EndedNote,
 }
 
@@ -60,19 +60,19 @@ impl Purpose {
     ];
 }
 
-/// A configured secret key: 32 bytes or more, in one of the forms that Rocket takes.
+/// A configured secret key: at least 32 bytes, in one of Rocket's formats.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct SecretKey(Box<[u8]>);
 
 impl SecretKey {
-    /// A new random key, and its text for Rocket's configuration.
+    /// Generates a random key, and its text for Rocket's configuration.
     pub(crate) fn generate() -> (SecretKey, String) {
         let mut bytes = [0; 64];
         rand::fill(&mut bytes).expect("the system's random generator does not fail");
         (SecretKey(bytes.into()), STANDARD.encode(bytes))
     }
 
-    /// Reads base64 of 32 bytes or more, or hex of 32.
+    /// Parses base64 of at least 32 bytes, or hex of exactly 32.
     pub(crate) fn parse(text: &str) -> Result<SecretKey, SecretKeyError> {
         let bytes = if text.len() == 64 {
             let pair = |i| u8::from_str_radix(text.get(i..i + 2)?, 16).ok();
@@ -84,7 +84,7 @@ impl SecretKey {
         SecretKey::from_bytes(bytes)
     }
 
-    /// Takes 32 bytes or more.
+    /// Accepts at least 32 bytes.
     pub(crate) fn from_bytes(bytes: Vec<u8>) -> Result<SecretKey, SecretKeyError> {
         if bytes.is_empty() {
             Err(SecretKeyError::Empty)
@@ -98,7 +98,7 @@ impl SecretKey {
     }
 }
 
-/// Why a configured secret key is not one. No variant holds the value.
+/// Why a configured secret key is invalid. No variant contains the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SecretKeyError {
     Hex,
@@ -135,7 +135,7 @@ struct Ring {
     keys: Vec<Keys>,
 }
 
-/// What is derived from one secret key.
+/// The keys derived from one secret key.
 struct Keys {
     id: [u8; KEY_ID_LEN],
     purposes: Vec<LessSafeKey>,
@@ -150,7 +150,7 @@ pub(crate) struct Decrypted {
     pub(crate) key: KeyNumber,
 }
 
-/// One of the ring's secret keys.
+/// The index of one of the ring's secret keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KeyNumber(usize);
 
@@ -159,21 +159,21 @@ impl KeyNumber {
     pub(crate) const FIRST: KeyNumber = KeyNumber(0);
 }
 
-/// Why a value does not decrypt.
+/// Why decryption fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum DecryptError {
-    /// It is too short, or of another layout.
+    /// The value is too short, or of another format version.
     Layout,
-    /// It belongs to another issuer or client.
+    /// The value belongs to another issuer or client.
     OtherClient,
-    /// It was encrypted with a key that is not known here.
+    /// The value was encrypted with an unknown key.
     UnknownKey,
-    /// It is damaged, or for another purpose.
+    /// The value is damaged, or for another purpose.
     Damaged,
 }
 
 impl KeyRing {
-    /// The keys of this client, from the secret key and the previous ones.
+    /// Derives this client's keys from the secret key and the previous ones.
     pub(crate) fn new(
         secret_key: &SecretKey,
         previous: &[SecretKey],
@@ -191,14 +191,14 @@ impl KeyRing {
         KeyRing(Arc::new(Ring { client_tag, keys }))
     }
 
-    /// Eight hex digits for this issuer and client, which cookie names end in.
+    /// Eight hex digits of this issuer and client, the suffix of cookie names.
     pub(crate) fn client_tag(&self) -> String {
         let digits = self.0.client_tag.iter();
         digits.map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// Encrypts a value with AES-256-GCM-SIV. `context` says which value it is, such as its name in a
-    /// store: it must be the same to decrypt.
+    /// Encrypts a value with AES-256-GCM-SIV. `context` is associated data that identifies the value, such as its name
+    /// in a store: decryption needs the same.
     pub(crate) fn encrypt(&self, purpose: Purpose, context: &[u8], plaintext: &[u8]) -> Vec<u8> {
         let keys = &self.0.keys[0];
         let mut nonce = [0; NONCE_LEN];
@@ -223,7 +223,7 @@ impl KeyRing {
         value
     }
 
-    /// Decrypts a value, in place.
+    /// Decrypts and verifies a value, in place.
     pub(crate) fn decrypt(
         &self,
         purpose: Purpose,
@@ -274,15 +274,15 @@ impl KeyRing {
         String::from_utf8(decrypted.plaintext).map_err(|_| DecryptError::Damaged)
     }
 
-    /// A secret of 43 characters that only the holder of this key can know, made of public parts.
+    /// Derives a secret of 43 characters from public parts, which only a holder of this key can compute.
     pub(crate) fn derive(&self, key: KeyNumber, label: &str, parts: &[&[u8]]) -> Secret {
         let keys = &self.0.keys[key.0];
         let info = [&[b"derived", label.as_bytes()], parts].concat();
         Secret::new(URL_SAFE_NO_PAD.encode(expand(&keys.prk, &info)))
     }
 
-    /// A name that is made of what others may know, such as a `sub`, keyed so that a store does not show
-    /// it: one for each key, the one to write first.
+    /// The keyed hash (HMAC-SHA-256) of values that others may know, such as a `sub`, so that a store does not reveal
+    /// them: one per secret key, the one to write first.
     pub(crate) fn index_names(&self, kind: &str, parts: &[&str]) -> Vec<String> {
         let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
         let text = joined(&[&[kind.as_bytes()], &parts[..]].concat());
@@ -321,7 +321,7 @@ impl Keys {
     }
 }
 
-/// A name that is made of random ids, which need no key: SHA-256 as 43 characters of base64url.
+/// The SHA-256 digest of random ids, which need no key, as 43 characters of base64url.
 pub(crate) fn digest_name(kind: &str, parts: &[&str]) -> String {
     let parts: Vec<&[u8]> = parts.iter().map(|part| part.as_bytes()).collect();
     let text = joined(&[&[kind.as_bytes()], &parts[..]].concat());
@@ -337,8 +337,8 @@ fn expand(prk: &hkdf::Prk, info: &[&[u8]]) -> [u8; 32] {
     key
 }
 
-/// Each part preceded by its length, so that no two lists of parts are one text. Four bytes of length keep
-/// most names within one block of SHA-256.
+/// Concatenates the parts, each prefixed with its length, so that different lists never give the same text. With four
+/// bytes of length most names fit into one block of SHA-256.
 fn joined(parts: &[&[u8]]) -> Vec<u8> {
     let mut text = Vec::with_capacity(parts.iter().map(|part| 4 + part.len()).sum());
     for part in parts {
@@ -403,7 +403,7 @@ mod tests {
         }
     }
 
-    /// Nobody sees that two values are the same.
+    /// Equal values are not recognisable as equal.
     #[test]
     fn each_value_has_a_nonce_of_its_own() {
         let ring = app();
@@ -467,7 +467,7 @@ mod tests {
         assert_eq!(app().client_tag().len(), 8);
     }
 
-    /// A key is changed in three steps: it is a previous key of every node first.
+    /// Key rotation in three steps: the new key is first a previous key on every node.
     #[test]
     fn previous_keys_decrypt_and_never_encrypt() {
         let at = |key, previous: &[u8]| ring(key, previous, "https://op.example", "app");

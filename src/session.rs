@@ -1,4 +1,4 @@
-//! Who is signed in, and where that is kept.
+//! Sessions: the state of a signed-in user, and where it is stored.
 
 mod change;
 mod chunks;
@@ -36,43 +36,43 @@ use crate::{
     token::{ClaimSources, Claims},
 };
 
-/// The kind of the session's cookies, which their names begin with.
+/// The prefix of the session cookies' names.
 pub(crate) const COOKIE: &str = "oidc_session";
 
-/// One sign-in, from its callback until it ends: what guards read.
+/// The session of a signed-in user, from sign-in until it ends: what guards read.
 #[derive(Clone, Debug)]
 pub(crate) struct Session {
-    /// New at every sign-in.
+    /// Random, new at every sign-in.
     pub id: Secret,
     pub issuer: Arc<str>,
-    /// What the ID token and UserInfo state, as an app reads it.
+    /// The merged claims of the ID token and UserInfo, as an app reads them.
     pub claims: Claims,
     /// What the app added in `after_authorize`.
     pub data: Map<String, Value>,
     /// 1 at the sign-in, one more whenever claims, tokens or the app's data change.
     pub generation: u64,
-    /// When the tokens are to be refreshed, in seconds since 1970; `None` when they are not.
+    /// When the tokens are to be refreshed, in seconds since 1970; `None` for never.
     pub refresh_due: Option<i64>,
-    /// Whether UserInfo did not answer at the last refresh, and is to be asked again.
+    /// Whether UserInfo failed at the last refresh, and is to be fetched again.
     pub user_info_due: bool,
     /// In milliseconds since 1970.
     started: i64,
     /// When it ends at the latest, in milliseconds since 1970.
     ends: i64,
-    /// When it was last noted to be in use, in seconds since 1970.
+    /// When its last use was recorded, in seconds since 1970.
     seen: i64,
-    /// The ends of other sessions that were noted before it began.
+    /// The ends of the user's sessions that were recorded before it began.
     pub earlier_ends: EarlierEnds,
 }
 
-/// What the provider sent for a session: its tokens, and what they and UserInfo state.
+/// The provider's tokens for a session, and the claims of the ID token and UserInfo.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SessionTokens {
     pub access_token: Option<Secret>,
-    /// In seconds since 1970; `None` when the provider does not say.
+    /// Expiry in seconds since 1970; `None` when the provider does not state it.
     pub access_token_ends: Option<i64>,
     pub refresh_token: Option<Secret>,
-    /// The latest ID token, to name the session by when it ends at the provider.
+    /// The latest ID token, sent as `id_token_hint` at sign-out.
     pub id_token: Option<Secret>,
     /// The `nonce` of the sign-in: a refreshed ID token may repeat it and may not have another.
     pub nonce: Option<Secret>,
@@ -80,8 +80,8 @@ pub(crate) struct SessionTokens {
 }
 
 impl Session {
-    /// A session that begins now, with an id of its own. It ends with the setting `session.absolute_timeout`,
-    /// which [`Sessions::begin`] adds, or before it by [`end_by`](Self::end_by).
+    /// A session that begins now, with a random id. It ends after `session.absolute_timeout`, which [`Sessions::begin`]
+    /// sets, or earlier by [`end_by`](Self::end_by).
     pub(crate) fn new(issuer: &str, claims: Claims, now: OffsetDateTime) -> Session {
         Session {
             id: Secret::random(),
@@ -98,11 +98,11 @@ impl Session {
         }
     }
 
-    /// Has it end at this time, in seconds since 1970; `None` leaves its end as it is. The setting
-    /// `session.absolute_timeout` limits it in any case.
+    /// Sets when it ends, in seconds since 1970; `None` changes nothing. `session.absolute_timeout` is an upper limit
+    /// in any case.
     pub(crate) fn end_by(&mut self, session_expiry: Option<f64>) {
         if let Some(ends) = session_expiry {
-            // A number of any size becomes the nearest one.
+            // `as` saturates.
             self.ends = (ends * 1000.0) as i64;
         }
     }
@@ -115,7 +115,7 @@ impl Session {
 }
 
 impl SessionTokens {
-    /// Of claims alone.
+    /// Tokens that hold claims only.
     #[cfg(feature = "__internals")]
     pub(crate) fn of_claims(claims: Claims) -> SessionTokens {
         SessionTokens {
@@ -135,14 +135,14 @@ fn milliseconds(time: OffsetDateTime) -> i64 {
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
-/// A session of a person, as [`RelyingParty::sessions_of`](crate::RelyingParty::sessions_of) lists it.
+/// A session of a user, as [`RelyingParty::sessions_of`](crate::RelyingParty::sessions_of) lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SessionInfo {
-    /// Names the session, for [`RelyingParty::end_session`](crate::RelyingParty::end_session). It is no
-    /// secret: nobody is signed in by it.
+    /// The session's name, for [`RelyingParty::end_session`](crate::RelyingParty::end_session). It is not a secret: it
+    /// cannot be used to sign in.
     pub id: String,
-    /// When the person signed in.
+    /// When the user signed in.
     pub started: OffsetDateTime,
     /// When the session was last used, to within a tenth of `session.idle_timeout`.
     pub seen: OffsetDateTime,
@@ -155,8 +155,7 @@ pub enum NoSession {
     /// The request carries no session.
     #[error("the request carries no session")]
     Absent,
-    /// The cookie cannot be decrypted: another key, issuer or client, another version of this crate, or
-    /// damage.
+    /// The cookie cannot be decrypted: another key, issuer or client, another version of this crate, or damage.
     #[error("the session's cookie cannot be decrypted")]
     Unreadable,
     /// The session was not used for longer than `session.idle_timeout`.
@@ -168,8 +167,8 @@ pub enum NoSession {
     /// The session was ended: by sign-out, by the provider or by the app.
     #[error("the session was ended")]
     Ended,
-    /// The cookie is an older copy of a session that was refreshed since, and the newer one is not kept
-    /// any more. The session itself goes on, with its newest cookie.
+    /// The cookie is an older copy of a session that was refreshed since, and the newer one is no longer kept. The
+    /// session itself stays valid, with its newest cookie.
     #[error("the cookie is an older copy of a session that was refreshed since")]
     Superseded,
     /// The provider refused to refresh the session: it has ended there.
@@ -178,16 +177,15 @@ pub enum NoSession {
     /// The provider asks for a new sign-in before it refreshes the session.
     #[error("the provider asks for a new sign-in at a refresh")]
     SignInRequired,
-    /// A refresh has been due for longer than `session.refresh_grace`, and does not succeed because the
-    /// provider is down. Nothing is lost; guards answer 503.
+    /// A refresh is overdue by more than `session.refresh_grace`, and fails because the provider is down. The session
+    /// is kept; guards respond with 503.
     #[error("the session is overdue for a refresh, and the provider is not reachable")]
     RefreshUnavailable,
-    /// The session was refreshed with a key that this node does not have. Nothing is lost; guards answer
-    /// 503.
+    /// The session was refreshed with a key that this node does not have. The session is kept; guards respond with 503.
     #[error("the session was refreshed by a node with another secret key")]
     UnknownKey,
-    /// Whether somebody is signed in is not known: the session store is not reachable. Nothing is lost;
-    /// guards answer 503.
+    /// The session store is not reachable, so the session cannot be looked up. The session is kept; guards respond with
+    /// 503.
     #[error("the session store is not reachable")]
     StoreUnavailable,
     /// `enabled = false`, and there is no testing profile or it was signed out.
@@ -196,7 +194,7 @@ pub enum NoSession {
 }
 
 impl NoSession {
-    /// The reason code, as the manual lists them.
+    /// The reason code, as listed in the manual.
     pub fn reason(&self) -> &'static str {
         match self {
             NoSession::Absent => "no_session",
@@ -214,7 +212,7 @@ impl NoSession {
         }
     }
 
-    /// Whether a later request may find the session: 503 instead of 401.
+    /// Whether a later request may find the session: the guard responds with 503 instead of 401.
     pub(crate) fn is_outage(self) -> bool {
         matches!(
             self,
@@ -228,22 +226,21 @@ impl NoSession {
 #[error("the session needs {size} bytes and its cookies hold {limit}; the largest parts are {}", largest.join(", "))]
 #[non_exhaustive]
 pub struct SessionTooLarge {
-    /// What the session takes, compressed and encrypted, in bytes.
+    /// The size of the session, compressed and encrypted, in bytes.
     pub size: usize,
-    /// What `session.max_cookies` allow, in bytes.
+    /// The limit by `session.max_cookies`, in bytes.
     pub limit: usize,
-    /// The largest claims, tokens and values of the app with their sizes before compression, largest
-    /// first.
+    /// The largest claims, tokens and values of the app with their sizes before compression, largest first.
     pub largest: Vec<String>,
 }
 
 impl SessionTooLarge {
-    /// What to do about it.
+    /// How to fix it.
     pub fn remedy(&self) -> String {
         "keep less with `oidc.session.claims` and `oidc.session.tokens`, ask for fewer `oidc.scopes`, raise `oidc.session.max_cookies` (5 at most), or set `oidc.session.store` to `memory`, `redis` or `sql`".into()
     }
 
-    /// Names what takes the most room.
+    /// Lists the largest parts of the session.
     fn new(
         session: &Session,
         tokens: &SessionTokens,

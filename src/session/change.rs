@@ -1,4 +1,4 @@
-//! `SessionChange`: that a session began, was refreshed or ended, for the log and for the app.
+//! `SessionChange`: the event that a session began, was refreshed or ended, for the log and for the app.
 
 use std::{fmt, sync::Arc};
 
@@ -10,13 +10,12 @@ use crate::{
     printable::printable_name,
 };
 
-/// A session began, was refreshed, was not refreshed, or ended: what
-/// [`Events::session_changed`](crate::Events::session_changed) is given.
+/// The event that a session began, was refreshed, failed to refresh, or ended: the argument of
+/// [`Events::session_changed`](crate::Events::session_changed).
 ///
-/// It names the session and its user, as far as they are known, and holds no token and no cookie. Where sessions
-/// are kept in cookies, an end that the provider or the app asked for by `sid` or `sub` names no session: it is
-/// about all that there are with this `sid` or of this user, which may be none.
-/// [`is_about`](Self::is_about) compares it with a user either way.
+/// It has the ids of the session and of its user, as far as they are known, and no token or cookie. For sessions in
+/// cookies, an end that the provider or the app requested by `sid` or `sub` has no session id: it is about all sessions
+/// with this `sid` or of this user, possibly none. [`is_about`](Self::is_about) compares either kind with a user.
 #[derive(Clone, PartialEq, Eq)]
 pub struct SessionChange {
     cause: Cause,
@@ -34,7 +33,7 @@ pub enum SessionChangeKind {
     Began,
     /// It has new tokens, new claims, or both.
     Refreshed,
-    /// It was to be refreshed and was not. It goes on as it was.
+    /// A refresh failed. The session continues unchanged.
     RefreshFailed,
     /// It has ended.
     Ended,
@@ -57,11 +56,11 @@ pub(crate) enum EndCause {
     BackchannelLogout,
     FrontchannelLogout,
     App,
-    /// By a new sign-in of the same browser.
+    /// A new sign-in in the same browser.
     Replaced,
     MaxPerUser,
     RefreshRefused,
-    /// By its times.
+    /// Expired: idle, or at the end of its lifetime.
     Over(NoSession),
 }
 
@@ -91,7 +90,7 @@ impl EndCause {
         }
     }
 
-    /// For the log.
+    /// The sentence for the log.
     fn sentence(self) -> &'static str {
         match self {
             EndCause::SignOut => "a user signed out",
@@ -118,30 +117,30 @@ impl SessionChange {
         }
     }
 
-    /// Why: the reason code of the log, as the manual's page on events lists them.
+    /// The cause: a reason code as in the log, listed on the manual's page on events.
     pub fn reason(&self) -> &'static str {
         self.cause.reason()
     }
 
-    /// The provider that the user signed in at, as [`User::issuer`](crate::User::issuer). Of a session of which nothing but
-    /// its id is known, and of a provider with an issuer for each tenant (`oidc.tenants`), the template.
+    /// The provider that the user signed in at, as [`User::issuer`](crate::User::issuer). It is the template of a
+    /// provider with an issuer per tenant (`oidc.tenants`), if nothing but the session's id is known.
     pub fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// `sub` of the user; `None` when it is not known, as for a logout by `sid` where sessions are in cookies.
+    /// `sub` of the user; `None` when it is not known, as for a logout by `sid` with sessions in cookies.
     pub fn subject(&self) -> Option<&str> {
         self.subject.as_deref()
     }
 
-    /// The provider's name for its own session, if there is one and it is known. Whoever knows it may end the
-    /// session by the front channel, where that is on: keep it out of logs.
+    /// The provider's id of its own session, if there is one and it is known. Anyone who knows it can end the session
+    /// by front-channel logout, if enabled: keep it out of logs.
     pub fn sid(&self) -> Option<&str> {
         self.sid.as_deref()
     }
 
-    /// The session, by the name that [`User::session_id`](crate::User::session_id) has; `None` when all of
-    /// this `sid` or of this user have ended, where sessions are in cookies.
+    /// The session's id, as [`User::session_id`](crate::User::session_id); `None` when all sessions with this `sid` or
+    /// of this user have ended, for sessions in cookies.
     pub fn session_id(&self) -> Option<&str> {
         self.session_id.as_deref()
     }
@@ -151,7 +150,7 @@ impl SessionChange {
         matches!(self.cause, Cause::Ended(_))
     }
 
-    /// For the log, where a session began or ended.
+    /// The sentence for the log, if a session began or ended.
     fn sentence(&self) -> Option<&'static str> {
         match self.cause {
             Cause::NewSignIn => Some("a user signed in"),
@@ -160,9 +159,9 @@ impl SessionChange {
         }
     }
 
-    /// Logs that the session began or ended. What becomes of a refresh is logged where it is known.
+    /// Logs that the session began or ended. Refreshes are logged by their caller.
     ///
-    /// Subjects come from outside: their control characters are escaped, so that none is a line of its own.
+    /// Subjects are untrusted: control characters are escaped, which prevents log injection.
     pub(crate) fn log(&self) {
         if let Some(sentence) = self.sentence() {
             observing::session_changed(SessionLine {
@@ -191,7 +190,7 @@ impl SessionChange {
         SessionChange::of(name, session, Cause::Ended(cause))
     }
 
-    /// A session of which nothing but its name is known.
+    /// The end of a session of which nothing but its name is known.
     pub(super) fn ended_by_name(issuer: &Arc<str>, name: &str, cause: EndCause) -> SessionChange {
         SessionChange {
             session_id: Some(name.to_owned()),
@@ -199,7 +198,7 @@ impl SessionChange {
         }
     }
 
-    /// All sessions with this `sid` or of this user, whichever they are.
+    /// The end of all sessions with this `sid` or of this user.
     pub(crate) fn ended_all(
         issuer: impl Into<Arc<str>>,
         subject: Option<&str>,
@@ -242,7 +241,7 @@ impl SessionChange {
 }
 
 impl Session {
-    /// `sid`: the provider's name for its own session.
+    /// `sid`: the provider's id of its own session.
     pub(crate) fn sid(&self) -> Option<&str> {
         self.claims.value("sid").and_then(Value::as_str)
     }

@@ -1,4 +1,4 @@
-//! The session's cookies: one encrypted text, cut into chunks that browsers accept.
+//! The session cookies: one encrypted text, split into chunks that browsers accept.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -7,19 +7,19 @@ use time::OffsetDateTime;
 
 use crate::cookies::{Cookies, NamedCookie, SetCookie};
 
-/// How many characters one cookie has: with its name and attributes less than the 4,096 bytes that
-/// browsers keep (RFC 6265 §6.1).
+/// Maximum characters of one chunk: with name and attributes a cookie stays below the 4,096 bytes that browsers accept
+/// (RFC 6265 §6.1).
 pub(super) const CHUNK_LEN: usize = 3_800;
-/// More chunks than any setting allows are not looked for.
+/// Maximum chunks that any setting allows.
 pub(super) const MAX_CHUNKS: usize = 5;
-/// Ends the text: a chunk that a longer one left behind is not part of it.
+/// Terminates the text: a stale chunk of a longer text is not part of it.
 const END: char = '.';
 
-/// The cookies of a session, by name.
+/// The cookies of a session, in the order of its chunks.
 pub(super) struct SessionCookies(Vec<NamedCookie>);
 
 impl SessionCookies {
-    /// With this name, or one that tells apps on one host apart.
+    /// With this name, or by default one with the client tag, so that apps on one host do not collide.
     pub(super) fn new(cookies: &Cookies, name: Option<&str>) -> SessionCookies {
         let base = match name {
             Some(name) => name.to_owned(),
@@ -42,7 +42,7 @@ impl SessionCookies {
         &self.0[0]
     }
 
-    /// The text that a request carries, without its end; not decrypted yet.
+    /// The joined text of a request's chunks, still encrypted, including its terminator.
     pub(super) fn read<'r>(&self, jar: &'r CookieJar<'_>) -> Option<Cow<'r, str>> {
         let mut text = Cow::from(self.0[0].read(jar)?);
         for cookie in &self.0[1..] {
@@ -57,12 +57,12 @@ impl SessionCookies {
         Some(text)
     }
 
-    /// Whether a text fits into so many cookies.
+    /// Whether a text fits into this number of cookies.
     pub(super) fn fits(text: &str, max: usize) -> bool {
         text.len() + END.len_utf8() <= CHUNK_LEN * max
     }
 
-    /// Sets the cookies to a text, and removes the further ones that the browser has.
+    /// Sets the chunks of a text, and removes stale further chunks from the browser.
     pub(super) fn write(
         &self,
         jar: &CookieJar<'_>,
@@ -85,7 +85,7 @@ impl SessionCookies {
         set
     }
 
-    /// Removes the cookies that the browser has, from the `first` on.
+    /// Removes the cookies that the browser has, starting at index `first`.
     pub(super) fn removals(&self, jar: &CookieJar<'_>, first: usize) -> Vec<SetCookie> {
         let further = self.0.iter().skip(first);
         let further = further.filter(|cookie| cookie.read(jar).is_some());
@@ -93,7 +93,7 @@ impl SessionCookies {
     }
 }
 
-/// The text without its end; `None` when the end is missing.
+/// Strips the terminator; `None` when it is missing.
 pub(super) fn without_end(text: &str) -> Option<&str> {
     text.strip_suffix(END)
 }

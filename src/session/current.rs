@@ -1,4 +1,4 @@
-//! The session of a request, with its tokens at hand and not read before they are needed.
+//! The session of a request; its tokens are deserialized on first use.
 
 use std::{
     fmt,
@@ -10,15 +10,15 @@ use time::OffsetDateTime;
 
 use super::{Session, SessionTokens, record};
 
-/// A session that was found, or was just made.
+/// A session that was found or just created, with its encoded tokens.
 #[derive(Clone)]
 pub(crate) struct CurrentSession {
     pub(super) session: Arc<Session>,
-    /// The body of its record: tokens and the sources of its claims.
+    /// The body of its record: tokens and the sources of its claims, encoded.
     pub(super) body: Arc<[u8]>,
-    /// Its name in a store, which is not a secret.
+    /// Its name, the key in a store; not a secret.
     pub(super) name: Arc<str>,
-    /// In a store; 0 in cookies.
+    /// Its version in a store; 0 in cookies.
     pub(super) version: u64,
     tokens: OnceLock<Option<Arc<SessionTokens>>>,
     /// Why the tokens were not refreshed when they were due.
@@ -42,12 +42,12 @@ impl CurrentSession {
         }
     }
 
-    /// A session that is kept nowhere: the testing profile's.
+    /// A session without storage: that of the testing profile.
     pub(crate) fn nowhere(session: Session) -> CurrentSession {
         CurrentSession::new(Arc::new(session), Arc::new([]), "testing_profile".into(), 0)
     }
 
-    /// The same with another name.
+    /// The same session under another name.
     #[cfg(test)]
     pub(crate) fn with_name(mut self, name: &str) -> CurrentSession {
         self.name = name.into();
@@ -62,7 +62,7 @@ impl CurrentSession {
         tokens.as_ref()
     }
 
-    /// When it was last noted to be in use, in seconds since 1970.
+    /// When its last use was recorded, in seconds since 1970.
     pub(crate) fn seen(&self) -> i64 {
         self.session.seen
     }
@@ -73,14 +73,14 @@ impl CurrentSession {
             .unwrap_or(OffsetDateTime::UNIX_EPOCH)
     }
 
-    /// Its name, by which the app may end it.
+    /// Its name, for the app to end it.
     pub(crate) fn name(&self) -> &str {
         &self.name
     }
 
-    /// About how many bytes of memory it takes.
+    /// Approximate memory size in bytes.
     pub(super) fn weight(&self) -> usize {
-        // Claims as JSON values take about three times their text, and their text is in the body.
+        // Claims as JSON values take about three times their text, and the body holds that text.
         500 + 4 * self.body.len()
     }
 }
@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::token::Claims;
 
-    /// By it, memory is bounded.
+    /// The weight bounds the memory of caches.
     #[test]
     fn a_session_weighs_more_than_its_record() {
         let session = Session::new("", Claims::default(), OffsetDateTime::UNIX_EPOCH);

@@ -1,4 +1,4 @@
-//! The notes of ends that a sign-in found: what ended before its session began does not end it.
+//! The recorded ends that a sign-in has read: an end from before a session began does not end it.
 
 use std::time::Duration;
 
@@ -6,34 +6,31 @@ use aws_lc_rs::{digest, rand};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
-/// The notes of ends that were there when a session began, by number: ascending, each once. As a rule there
-/// are none.
+/// Digests of the end entries that existed when a session began: sorted, without duplicates, and usually empty.
 ///
-/// A note of an end is one text under each name that it is kept under: random, so that each end has another,
-/// and the life that it is kept for. No time is in it, because the clocks of two nodes differ.
+/// An end entry has the same value under each of its names: a random id, so that every end differs, and its TTL. It
+/// contains no time, because the clocks of two nodes differ.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct EarlierEnds(Vec<u64>);
 
-/// What a sign-in reads of the ends of its user's sessions.
+/// The recorded ends of a user's sessions, as read by a sign-in.
 pub(crate) struct EndsRead {
     pub(crate) ends: EarlierEnds,
-    /// Each with how long ago it was noted, by the clock of the store.
+    /// With the age of each, by the clock of the store.
     ages: Vec<(u64, Duration)>,
 }
 
-/// How many an attempt carries: as many as there are where nodes are about to change their keys, and few enough
-/// for any `state`.
+/// Maximum ends in an attempt: as many as exist while nodes change their keys, and few enough for any `state`.
 const MAX_CARRIED: usize = 8;
 
-/// A new note of an end, to be kept for so long.
+/// The value of a new end entry with this TTL.
 pub(super) fn new_note(life: Duration) -> String {
     let mut id = [0; 8];
     rand::fill(&mut id).expect("the system's random generator does not fail");
     format!("{}.{}", URL_SAFE_NO_PAD.encode(id), life.as_millis())
 }
 
-/// How long ago a note was written of which so much life is left. One that does not say its life was written
-/// just now: nobody knows.
+/// The age of an end entry, from its remaining TTL. Without a valid TTL in its value the age is unknown, and 0.
 fn age(note: &str, left: Duration) -> Duration {
     let life = note.split_once('.').and_then(|(_, life)| life.parse().ok());
     life.map_or(Duration::ZERO, |life| {
@@ -41,7 +38,7 @@ fn age(note: &str, left: Duration) -> Duration {
     })
 }
 
-/// The number of a note: a part of its digest, so that any text has one.
+/// The number of an end entry: a prefix of its digest, so that any text has one.
 fn number(note: &str) -> u64 {
     let digest = digest::digest(&digest::SHA256, note.as_bytes());
     let start = digest.as_ref().first_chunk();
@@ -67,19 +64,19 @@ impl EarlierEnds {
         self.0.is_empty()
     }
 
-    /// Whether this note is one of them.
+    /// Whether this entry is one of them.
     pub(super) fn has(&self, note: &str) -> bool {
         !self.0.is_empty() && self.0.binary_search(&number(note)).is_ok()
     }
 
-    /// Whether all of those are among these.
+    /// Whether this is a superset of `others`.
     pub(super) fn have(&self, others: &EarlierEnds) -> bool {
         let has = |number| self.0.binary_search(number).is_ok();
         others.0.iter().all(has)
     }
 
-    /// For an attempt: how many there are, and each in eight bytes. What is beyond the limit is left out, and
-    /// is not known to the attempt then.
+    /// Serializes them for an attempt: the count, then eight bytes each. Ends beyond the limit are omitted, so that the
+    /// attempt does not know them.
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
         let carried = &self.0[..self.0.len().min(MAX_CARRIED)];
         let mut bytes = vec![carried.len() as u8];
@@ -87,7 +84,7 @@ impl EarlierEnds {
         bytes
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote. Answers also what follows.
+    /// Parses the output of [`to_bytes`](Self::to_bytes). Also returns the remaining bytes.
     pub(crate) fn split(bytes: &[u8]) -> Option<(EarlierEnds, &[u8])> {
         let (count, mut rest) = bytes.split_first()?;
         let mut numbers = Vec::new();
@@ -114,7 +111,7 @@ impl EndsRead {
         }
     }
 
-    /// How long ago the latest was noted that is not among these; `None` when there is none.
+    /// The age of the latest end that is not in `known`; `None` if there is none.
     pub(crate) fn youngest_beside(&self, known: &EarlierEnds) -> Option<Duration> {
         let unknown = self.ages.iter();
         let unknown = unknown.filter(|(number, _)| known.0.binary_search(number).is_err());
@@ -165,7 +162,7 @@ mod tests {
                 assert_eq!(EarlierEnds::split(&bytes[..length]), None, "{length}");
             }
         }
-        // None, too many, and not in order.
+        // Empty, too many, and not sorted.
         let one = |number: u64| number.to_be_bytes();
         for bytes in [
             vec![0],
@@ -185,7 +182,7 @@ mod tests {
             assert_eq!(age(&note, seconds(left)), seconds(expected));
         }
         assert_eq!(age(&note, Duration::MAX), seconds(0));
-        // Nobody knows: as if it were of now.
+        // Unknown age: 0.
         for text in [
             "",
             ".",

@@ -1,4 +1,4 @@
-//! The note that a browser carries while its sign-out is not recorded: which sessions have ended.
+//! The encrypted cookie that lists a browser's ended sessions, while the store could not record their ends.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::http::CookieJar;
@@ -10,11 +10,11 @@ use crate::{
     keys::{KeyRing, Purpose},
 };
 
-/// The kind of the note's cookie.
+/// The prefix of the cookie's name.
 pub(crate) const ENDED: &str = "oidc_ended";
-/// How many sessions a note names, the newest ones.
+/// Maximum sessions in a note: the newest.
 const MAX_NOTED: usize = 8;
-/// The digest that names a session, and until when it lives.
+/// One entry: the digest that names a session, and its expiry.
 const NAME_LEN: usize = 32;
 const ENTRY_LEN: usize = NAME_LEN + 8;
 
@@ -22,12 +22,11 @@ const ENTRY_LEN: usize = NAME_LEN + 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Ended {
     pub(super) name: String,
-    /// When it would have ended by itself at the latest, in milliseconds since 1970.
+    /// Its latest possible expiry, in milliseconds since 1970.
     pub(super) ends: i64,
 }
 
-/// The cookie with the note. It is encrypted, so that nobody can name a session that was not signed out: by a
-/// note its sessions end, and nothing else.
+/// Reads and writes the cookie. It is encrypted, so that a client cannot end a session that was not signed out.
 pub(super) struct EndedNote {
     cookie: NamedCookie,
     keys: KeyRing,
@@ -41,11 +40,11 @@ impl EndedNote {
         }
     }
 
-    /// The sessions that a browser's note names and that have not ended by themselves: none when the note does not
-    /// decrypt, as after a change of keys. `None` without a note.
+    /// The unexpired sessions in a browser's note: empty when the note cannot be decrypted, as after a key change.
+    /// `None` without a note.
     pub(super) fn read(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> Option<Vec<Ended>> {
         let name = self.cookie.name();
-        // Most requests have few cookies, and a search by name costs more.
+        // Faster than a lookup by name, because most requests have few cookies.
         let cookie = jar.iter().find(|cookie| cookie.name() == name)?;
         let decrypt = || {
             let value = URL_SAFE_NO_PAD.decode(cookie.value()).ok()?;
@@ -56,7 +55,7 @@ impl EndedNote {
         Some(ends.unwrap_or_default())
     }
 
-    /// What has this browser carry a note of these, the newest ones first.
+    /// Sets this browser's note to these ends, of which the first are kept.
     pub(super) fn replace(
         &self,
         jar: &CookieJar<'_>,
@@ -75,7 +74,7 @@ impl EndedNote {
         vec![self.cookie.set(&URL_SAFE_NO_PAD.encode(value), life, now)]
     }
 
-    /// Whether a browser has a note, whatever is in it.
+    /// Whether a browser has a note, even one that cannot be decrypted.
     fn is_in(&self, jar: &CookieJar<'_>) -> bool {
         jar.iter().any(|cookie| cookie.name() == self.cookie.name())
     }
@@ -85,11 +84,11 @@ impl EndedNote {
     }
 }
 
-/// What a note holds.
+/// Serializes a note.
 fn text(ends: &[Ended]) -> Vec<u8> {
     let mut text = Vec::with_capacity(MAX_NOTED * ENTRY_LEN);
     for ended in ends.iter().take(MAX_NOTED) {
-        // Every session has a digest for a name, but for that of the testing profile.
+        // Only the testing profile's session has a name that is not a digest.
         if let Ok(name) = URL_SAFE_NO_PAD.decode(&ended.name)
             && name.len() == NAME_LEN
         {
@@ -133,7 +132,7 @@ mod tests {
         assert_eq!(parse(&note, 0), ends[..8]);
         assert_eq!(parse(&note, 1_003), ends[4..8]);
         assert_eq!(parse(&note, 1_007), []);
-        // Two ends of one half each are none.
+        // Two truncated entries do not form one.
         assert_eq!(parse(&note[..ENTRY_LEN + NAME_LEN], 0), ends[..1]);
         for name in ["testing_profile", "AAAA"] {
             let no_digest = Ended {

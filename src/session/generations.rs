@@ -1,4 +1,4 @@
-//! Which generation of a session is the newest: what makes older copies of its cookies worthless.
+//! Bounded map of session names to their newest generation, which invalidates older copies of their cookies.
 
 use std::{
     collections::HashMap,
@@ -10,10 +10,10 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::observing;
 
-/// A number for each of the names that were advanced last. Each costs about 50 bytes.
+/// A bounded map of names to numbers that only grow. Each entry costs about 50 bytes.
 ///
-/// Entries are in two halves. When the younger half is full, the older one is dropped and the younger one
-/// takes its place: so those that were advanced the longest ago are dropped first.
+/// Entries are in two halves. When the younger half is full, the older half is evicted and the younger replaces it:
+/// entries whose number grew the longest ago are evicted first.
 pub(super) struct Generations {
     half: usize,
     halves: Mutex<Halves>,
@@ -26,18 +26,18 @@ struct Halves {
     dropped: u64,
 }
 
-/// Half of a name: names are digests of 32 bytes in base64url.
+/// A prefix of a name: names are digests of 32 bytes in base64url.
 type Key = [u8; 16];
 
 #[derive(Clone, Copy)]
 struct Entry {
     number: u32,
-    /// In seconds since 1970, which last until 2106.
+    /// In seconds since 1970; sufficient until 2106.
     expires: u32,
 }
 
 impl Generations {
-    /// For so many names.
+    /// A map for this many names.
     pub(super) fn new(max: usize) -> Generations {
         Generations {
             half: (max / 2).max(1),
@@ -50,7 +50,7 @@ impl Generations {
         self.entry(name, now).map(|(number, _)| number)
     }
 
-    /// The number of this name, and when it expires.
+    /// The number of this name, and its expiry.
     pub(super) fn entry(&self, name: &str, now: i64) -> Option<(u64, i64)> {
         let key = key(name)?;
         let halves = self.lock();
@@ -59,7 +59,7 @@ impl Generations {
         entry.filter(|(_, expires)| *expires > now)
     }
 
-    /// Keeps a number, unless the name has one that is as large or larger. Answers whether it was kept.
+    /// Stores a number, unless the name has an equal or larger one. Returns whether it was stored.
     pub(super) fn advance(&self, name: &str, number: u64, expires: i64, now: i64) -> bool {
         let (Some(key), Ok(number)) = (key(name), u32::try_from(number)) else {
             return false;
@@ -88,7 +88,7 @@ impl Generations {
         true
     }
 
-    /// How many entries were dropped before they expired, for want of room.
+    /// How many unexpired entries were evicted.
     #[cfg(test)]
     fn dropped(&self) -> u64 {
         self.lock().dropped
@@ -99,7 +99,7 @@ impl Generations {
     }
 }
 
-/// `None` for what is not one of our names.
+/// `None` if `name` is not a digest.
 fn key(name: &str) -> Option<Key> {
     let mut bytes = [0; 33];
     let length = URL_SAFE_NO_PAD.decode_slice(name, &mut bytes).ok()?;
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!((0..15).map(known).filter(|known| *known).count(), 10);
         assert!((5..15).all(known));
         assert_eq!(generations.dropped(), 5);
-        // One that is advanced again is young again; those that have expired do not count.
+        // An updated entry is young again; expired entries are not counted.
         assert!(generations.advance(&name(5), 3, 100, 0));
         assert!(generations.advance(&name(99), 2, 300, 200));
         assert!(known(5));
@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn an_entry_costs_at_most_64_bytes() {
-        // A million entries fill their tables as this many do: both are just below a power of two.
+        // The load factor of a million entries: both are just below a power of two.
         let generations = Generations::new(62_500);
         for i in 0..62_500 {
             generations.advance(&name(i), 2, 100, 0);
@@ -166,7 +166,7 @@ mod tests {
         let halves = generations.lock();
         let entries = halves.younger.len() + halves.older.len();
         assert_eq!(entries, 62_500);
-        // The standard library's table: one byte of control beside each place, and 7/8 of them are used.
+        // `HashMap`: one control byte per slot, and at most 7/8 of the slots are used.
         let places = |map: &HashMap<Key, Entry>| map.capacity() * 8 / 7;
         let bytes =
             (places(&halves.younger) + places(&halves.older)) * (size_of::<(Key, Entry)>() + 1);

@@ -1,4 +1,4 @@
-//! Refreshed sessions in cookies whose browser has not shown the newer cookie yet.
+//! A cache of refreshed sessions in cookies, for requests that still send the older cookie.
 
 use std::time::{Duration, Instant};
 
@@ -6,9 +6,9 @@ use moka::{Expiry, ops::compute::Op, policy::EvictionPolicy, sync::Cache};
 
 use super::CurrentSession;
 
-/// How much memory refreshed sessions may take, in bytes.
+/// Maximum size of the cache, in bytes.
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
-/// How long a refreshed session is handed to requests with an older copy, after the newer cookie was seen.
+/// How long requests with an older copy get the refreshed session after the browser has sent the newer cookie.
 pub(crate) const AFTER_SEEN: Duration = Duration::from_secs(60);
 
 /// The newest records of refreshed sessions, in the memory of this process.
@@ -17,7 +17,7 @@ pub(super) struct HandedOut(Cache<String, Entry>);
 #[derive(Clone)]
 struct Entry {
     session: CurrentSession,
-    /// In seconds since 1970. By this it is judged; the cache drops it after `life`.
+    /// In seconds since 1970. It decides on expiry; the cache evicts the entry after `life`.
     expires: i64,
     life: Duration,
     is_seen: bool,
@@ -37,7 +37,7 @@ impl HandedOut {
         )
     }
 
-    /// Keeps a session for so long, unless a newer generation of it is kept.
+    /// Caches a session with this TTL, unless a newer generation is cached.
     pub(super) fn keep(&self, session: &CurrentSession, life: Duration, now: i64) {
         let seconds = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
         let entry = Entry {
@@ -58,17 +58,17 @@ impl HandedOut {
             });
     }
 
-    /// The newest record of this session, if it is of this generation.
+    /// The cached record of this session, if it is of this generation.
     pub(super) fn get(&self, name: &str, generation: u64, now: i64) -> Option<CurrentSession> {
         let entry = self.0.get(name)?;
         let is_current = entry.session.generation == generation && entry.expires > now;
         is_current.then_some(entry.session)
     }
 
-    /// A browser showed the newest cookie: its record is kept for a short time more.
+    /// Records that the browser has sent the newest cookie: the record expires after `AFTER_SEEN` at the latest.
     pub(super) fn seen(&self, name: &str, generation: u64, now: i64) {
         let is_news = |entry: &Entry| !entry.is_seen && entry.session.generation == generation;
-        // A look first: most requests find nothing, or what was seen before.
+        // Check with a cheaper `get` first: most requests find no entry, or one that is marked already.
         if !self.0.get(name).is_some_and(|entry| is_news(&entry)) {
             return;
         }
@@ -85,7 +85,7 @@ impl HandedOut {
     }
 }
 
-/// Each entry has a life of its own, from when it was written.
+/// Each entry has its own TTL, from when it was written.
 struct Life;
 
 impl Expiry<String, Entry> for Life {
@@ -120,7 +120,7 @@ mod tests {
         CurrentSession::new(Arc::new(session), Arc::new([]), "name".into(), 0)
     }
 
-    /// Which of these generations is handed out at this time.
+    /// The generations that are in the cache at this time.
     fn generation(handed_out: &HandedOut, now: i64) -> Vec<u64> {
         let found = (1..5).filter_map(|generation| handed_out.get("name", generation, now));
         found.map(|session| session.generation).collect()
@@ -143,7 +143,7 @@ mod tests {
     fn a_generation_that_was_seen_is_handed_out_for_a_minute_more() {
         let handed_out = HandedOut::new();
         handed_out.keep(&session(3), Duration::from_secs(1_000), 0);
-        // Of another one it says nothing.
+        // Another generation, or another session, does not count.
         handed_out.seen("name", 2, 100);
         handed_out.seen("other", 3, 100);
         assert_eq!(generation(&handed_out, 999), [3]);

@@ -1,4 +1,5 @@
-//! When a session in cookies was used last, which its older copies do not say: an end is told of sessions that go on.
+//! The last use of sessions in cookies, which their older copies do not contain: only the end of a live session is
+//! reported.
 
 use moka::ops::compute::Op;
 use time::OffsetDateTime;
@@ -9,7 +10,7 @@ use super::{
 };
 
 impl Sessions {
-    /// Whether a session goes on by its times, or by those of a newer cookie whose use this node knows of.
+    /// Whether a session is not expired, by its own times or by those of a newer cookie whose use this node knows.
     pub(super) fn is_alive(&self, name: &str, session: &Session, now: OffsetDateTime) -> bool {
         match self.check_times(session, now) {
             Ok(()) => true,
@@ -18,7 +19,7 @@ impl Sessions {
         }
     }
 
-    /// Tells the other nodes that a session in cookies was used, which its older copies do not say.
+    /// Publishes to other nodes that a session in cookies was used.
     pub(super) async fn note_use(&self, current: &CurrentSession, now: OffsetDateTime) {
         if !self.is_shared {
             return;
@@ -31,7 +32,7 @@ impl Sessions {
         }
     }
 
-    /// Asks the store whether another node noted the use of a session in cookies that looks idle here.
+    /// Reads from the store whether another node recorded the use of a session in cookies that looks idle here.
     pub(super) async fn learn_use(&self, session: &CurrentSession, now: OffsetDateTime) {
         let looks_idle = self.check_times(session, now) == Err(NoSession::Idle);
         if !(looks_idle && self.is_in_cookies && self.is_shared) {
@@ -57,7 +58,7 @@ impl Sessions {
         }
     }
 
-    /// Whether the use of a session in cookies was noted within the idle time, as far as this node knows.
+    /// Whether this node knows of a use of a session in cookies within the idle timeout.
     pub(super) fn was_used(&self, name: &str, now: OffsetDateTime) -> bool {
         let used = self.touched.get(name);
         used.is_some_and(|used| {

@@ -1,12 +1,12 @@
-//! The names under which a store keeps things. Names that are made of random ids are plain digests; names
-//! that are made of what others know are keyed, so that nothing can be read or guessed from them.
+//! Keys of a store's entries and sessions. Names of random ids are plain digests; names of guessable values, such as a
+//! `sub`, are keyed hashes, so that a reader of the store cannot guess them.
 
 use crate::{
     keys::{KeyRing, digest_name},
     secret::Secret,
 };
 
-/// Makes names for one client at one issuer.
+/// Computes names for one client at one issuer.
 #[derive(Clone, Debug)]
 pub(crate) struct Names(KeyRing);
 
@@ -15,66 +15,66 @@ impl Names {
         Names(keys)
     }
 
-    /// A session, by the secret that its browser has.
+    /// The name of a session, from the secret id in its browser's cookie.
     pub(crate) fn session(&self, id: &Secret) -> String {
         digest_name("session", &[id.expose()])
     }
 
-    /// All sessions of a user: a name under each key, the one to write under first.
+    /// The index keys of a user's sessions: one per secret key, the one to write first.
     pub(crate) fn subject(&self, issuer: &str, subject: &str) -> Vec<String> {
         self.0.index_names("sub", &[issuer, subject])
     }
 
-    /// The sessions that belong to one session at the provider, as [`subject`](Self::subject).
+    /// The index keys of the sessions of one provider session, like [`subject`](Self::subject).
     pub(crate) fn sid(&self, issuer: &str, sid: &str) -> Vec<String> {
         self.0.index_names("sid", &[issuer, sid])
     }
 
-    /// The sessions of a user that have no name at the provider, as [`subject`](Self::subject).
+    /// The index keys of a user's sessions without `sid`, like [`subject`](Self::subject).
     pub(crate) fn without_sid(&self, issuer: &str, subject: &str) -> Vec<String> {
         self.0.index_names("sub without sid", &[issuer, subject])
     }
 
-    /// That there are sessions which belong to one session at the provider, as [`subject`](Self::subject).
+    /// Entries that record that a provider session has sessions here, like [`subject`](Self::subject).
     pub(crate) fn known_sid(&self, issuer: &str, sid: &str) -> Vec<String> {
         self.0.index_names("known sid", &[issuer, sid])
     }
 
-    /// That the end of the sessions up to this one was told, which belong to one session at the provider.
+    /// The lock to report the end of a provider session's sessions, up to the session `newest`.
     pub(crate) fn told_end_of_sid(&self, issuer: &str, sid: &str, newest: u64) -> String {
         let names = self
             .0
             .index_names("told end of sid", &[issuer, sid, &newest.to_string()]);
-        // The same at nodes that have the same keys in another order.
+        // The same on nodes that have the same keys in another order.
         names.into_iter().min().unwrap_or_default()
     }
 
-    /// That the end of this session was told.
+    /// The lock to report the end of this session.
     pub(crate) fn told_end(&self, session: &str) -> String {
         digest_name("told end", &[session])
     }
 
-    /// That somebody noticed that a session is over by its times.
+    /// The lock to report that a session has expired.
     pub(crate) fn noticed_end(&self, session: &str) -> String {
         digest_name("noticed end", &[session])
     }
 
-    /// When the last of all sessions ends, as [`subject`](Self::subject).
+    /// Entries with the end of the session that ends last, like [`subject`](Self::subject).
     pub(crate) fn last_end(&self, issuer: &str) -> Vec<String> {
         self.0.index_names("last end", &[issuer])
     }
 
-    /// A logout token that was accepted, as [`subject`](Self::subject).
+    /// Locks of an accepted logout token, like [`subject`](Self::subject).
     pub(crate) fn jti(&self, issuer: &str, jti: &str) -> Vec<String> {
         self.0.index_names("jti", &[issuer, jti])
     }
 
-    /// Which generation of a session is the newest.
+    /// The entry with the newest generation of a session.
     pub(crate) fn generation(&self, session: &str) -> String {
         digest_name("generation", &[session])
     }
 
-    /// The record of one generation of a session.
+    /// The entry with the record of one generation of a session.
     pub(crate) fn record(&self, session: &str, generation: u64) -> String {
         digest_name("record", &[session, &generation.to_string()])
     }
@@ -84,12 +84,12 @@ impl Names {
         digest_name("refresh lock", &[session])
     }
 
-    /// When a session was refreshed last.
+    /// The entry with the time of a session's last refresh.
     pub(crate) fn last_refresh(&self, session: &str) -> String {
         digest_name("last refresh", &[session])
     }
 
-    /// When the use of a session in cookies was noted last.
+    /// The entry with the time of the last use of a session in cookies.
     pub(crate) fn last_use(&self, session: &str) -> String {
         digest_name("last use", &[session])
     }

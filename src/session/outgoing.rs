@@ -1,4 +1,4 @@
-//! The session that a response carries to the browser.
+//! The session that a response sets in its cookies.
 
 use std::sync::{
     Mutex, MutexGuard, PoisonError,
@@ -7,7 +7,7 @@ use std::sync::{
 
 use super::{CurrentSession, NoSession};
 
-/// The session that a response carries to the browser: encrypted once, when the response is made.
+/// The session that a response sets: encrypted once, when the response is finished.
 #[derive(Debug, Default)]
 pub(crate) struct OutgoingSession {
     state: Mutex<OutgoingState>,
@@ -16,17 +16,17 @@ pub(crate) struct OutgoingSession {
 
 #[derive(Debug, Default)]
 enum OutgoingState {
-    /// It carries none so far.
+    /// No session to set so far.
     #[default]
     Nothing,
     Session(Box<CurrentSession>),
-    /// Its headers are made.
+    /// The headers have been written.
     Sent,
 }
 
 impl OutgoingSession {
-    /// Has the response carry this session, unless it has a newer generation of it. `false` when its headers
-    /// are made already.
+    /// Sets the response's session, unless it has a newer generation of it. Returns `false` if the headers have been
+    /// written.
     pub(crate) fn set(&self, session: &CurrentSession) -> bool {
         let mut state = self.state();
         match &*state {
@@ -40,8 +40,8 @@ impl OutgoingSession {
         true
     }
 
-    /// The session of the request was not refreshed for this reason. If it has ended by that, the response removes
-    /// its cookies.
+    /// Records that the refresh of the request's session failed for this reason. If that ended the session, the
+    /// response removes its cookies.
     pub(crate) fn not_refreshed(&self, session: &CurrentSession, reason: NoSession) {
         if !matches!(reason, NoSession::Ended | NoSession::RefreshRefused) {
             return;
@@ -53,7 +53,7 @@ impl OutgoingSession {
         }
     }
 
-    /// Whether the session of the request has ended at its refresh.
+    /// Whether the request's session has ended at its refresh.
     pub(crate) fn has_ended(&self) -> bool {
         self.has_ended.load(Ordering::Acquire)
     }
@@ -63,7 +63,7 @@ impl OutgoingSession {
         matches!(*state, OutgoingState::Sent)
     }
 
-    /// The headers are made now: the session that they are to carry.
+    /// Takes the session to set, when the headers are written.
     pub(crate) fn send(&self) -> Option<CurrentSession> {
         let mut state = self.state();
         match std::mem::replace(&mut *state, OutgoingState::Sent) {
@@ -92,7 +92,7 @@ mod tests {
         CurrentSession::nowhere(session).with_name(name)
     }
 
-    /// What an answer carries to which these sessions were given.
+    /// The session that a response sets after these calls of `set`.
     fn carried(given: &[(&str, u64, i64)]) -> Option<(String, u64, i64)> {
         let answer = OutgoingSession::default();
         for (name, generation, refresh_due) in given {
@@ -112,9 +112,9 @@ mod tests {
         assert_eq!(carried(&[]), None);
         assert_eq!(carried(&[("a", 1, 0), ("a", 2, 0)]), expected("a", 2, 0));
         assert_eq!(carried(&[("a", 2, 0), ("a", 1, 0)]), expected("a", 2, 0));
-        // Such as one whose use was noted.
+        // For example, its last use was updated.
         assert_eq!(carried(&[("a", 2, 0), ("a", 2, 1)]), expected("a", 2, 1));
-        // A sign-in in place of a session that was refreshed often.
+        // A sign-in replaces a session that was refreshed often.
         assert_eq!(carried(&[("a", 9, 0), ("b", 1, 0)]), expected("b", 1, 0));
     }
 }

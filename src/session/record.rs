@@ -1,9 +1,8 @@
-//! The record of a session: everything that is encrypted as one value.
+//! The binary encoding of a session: the record that is encrypted as one value.
 //!
-//! A record is a small JSON object with times and the app's data, then the body: what the provider sent.
-//! Claims, UserInfo, and headers and payloads of JWTs are compressed in one stream. Signatures, opaque
-//! tokens, ids and the app's data are not: the length of a compressed text tells about a secret that is
-//! compressed beside a text of somebody's choice.
+//! A record is a small JSON object with times and the app's data, then the body: the provider's tokens and claims.
+//! Claims, UserInfo, and headers and payloads of JWTs are compressed in one stream. Signatures, opaque tokens, ids and
+//! the app's data are not: compression next to attacker-chosen text would leak a secret by its length.
 
 use std::sync::Arc;
 
@@ -18,12 +17,12 @@ use crate::{
     token::{ClaimSources, Claims, parse_object},
 };
 
-/// What a record may inflate to, in bytes. A session that would exceed it is not begun.
+/// Maximum inflated size of a record, in bytes. A session that would exceed it is rejected when it is encoded.
 const MAX_INFLATED: usize = 256 * 1024;
-/// Of `miniz_oxide`, from 1 to 10: higher ones find nothing more in texts of this size.
+/// The level of `miniz_oxide`, from 1 to 10: higher levels do not shrink texts of this size further.
 const COMPRESSION_LEVEL: u8 = 7;
 
-/// What is read and written at each use: the first part of a record.
+/// The head of a record: read and written at every use of the session.
 #[derive(Serialize, Deserialize)]
 struct Head {
     #[serde(rename = "i", with = "secret::text")]
@@ -46,7 +45,7 @@ struct Head {
     data: Map<String, Value>,
 }
 
-/// What is known of the tokens beside their text.
+/// Metadata of the tokens.
 #[derive(Serialize, Deserialize)]
 struct TokenFacts {
     #[serde(rename = "x", default, skip_serializing_if = "Option::is_none")]
@@ -61,22 +60,22 @@ struct TokenFacts {
     /// See [`ClaimSources::is_user_info_older`].
     #[serde(rename = "o", default, skip_serializing_if = "is_false")]
     is_user_info_older: bool,
-    /// How each token is kept.
+    /// The encoding of each token.
     #[serde(rename = "t")]
     tokens: [Form; 3],
-    /// How many bytes the compressed stream inflates to.
+    /// The inflated size of the compressed stream, in bytes.
     #[serde(rename = "l")]
     stream_len: usize,
 }
 
-/// How a token is kept.
+/// How a token is encoded.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(into = "u8", try_from = "u8")]
 enum Form {
     Absent,
-    /// As it came.
+    /// Verbatim.
     Opaque,
-    /// Its signature here, header and payload in the compressed stream.
+    /// The signature here; header and payload in the compressed stream.
     Jwt,
 }
 
@@ -99,20 +98,20 @@ impl TryFrom<u8> for Form {
     }
 }
 
-/// What a session's provider sent, without the ID token: the compressed stream begins with it.
+/// The claim sources at the beginning of the compressed stream, as JSON; empty if absent.
 struct Statements<'a> {
     user_info: &'a [u8],
-    /// Claims of the sign-in that the latest ID token leaves out.
+    /// Claims of the sign-in that the latest ID token lacks.
     sign_in: &'a [u8],
-    /// The ID token's claims, where the ID token itself is not kept as a JWT.
+    /// The ID token's claims, unless the ID token itself is encoded as a JWT.
     id_token: &'a [u8],
 }
 
-/// A record that would inflate beyond the bound: it has so many bytes.
+/// The error of a record whose stream would exceed `MAX_INFLATED`: its size in bytes.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct TooLong(pub(super) usize);
 
-/// The whole record: what is encrypted.
+/// Encodes the whole record, before encryption.
 pub(super) fn encode(session: &Session, body: &[u8]) -> Vec<u8> {
     let head = Head {
         id: session.id.clone(),
@@ -131,7 +130,7 @@ pub(super) fn encode(session: &Session, body: &[u8]) -> Vec<u8> {
     record
 }
 
-/// The body of a record: tokens and claims.
+/// Encodes the body of a record: tokens and claims.
 pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
     let sources = &tokens.sources;
     let texts = [
@@ -191,8 +190,8 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
     Ok(body)
 }
 
-/// Reads a record: the session with all claims that its sources state, and where the body begins. `None` too when no
-/// issuer is known by the claims.
+/// Decodes a record: the session with the merged claims of its sources, and the offset of the body. `None` also if
+/// `issuer` finds no issuer for the claims.
 pub(super) fn decode(
     record: &[u8],
     issuer: impl FnOnce(&Claims) -> Option<Arc<str>>,
@@ -219,7 +218,7 @@ pub(super) fn decode(
     Some((session, body_start))
 }
 
-/// Reads the tokens and the sources of the claims from the body of a record.
+/// Decodes the tokens and the claim sources from the body of a record.
 pub(super) fn decode_body(body: &[u8]) -> Option<SessionTokens> {
     let body = Body::split(body)?;
     let stream = body.inflate()?;
@@ -246,7 +245,7 @@ pub(super) fn decode_body(body: &[u8]) -> Option<SessionTokens> {
     })
 }
 
-/// The body of a record, before its stream is inflated.
+/// The body of a record, with its stream still compressed.
 struct Body<'a> {
     facts: TokenFacts,
     tokens: [(Form, &'a [u8]); 3],
@@ -280,7 +279,7 @@ impl<'a> Body<'a> {
         (inflated == Ok(length)).then_some(stream)
     }
 
-    /// What the sources state; of the claims of the sign-in, those that the ID token leaves out.
+    /// The claim sources; of the sign-in, only the claims that the ID token lacks.
     fn statements(&self, stream: &[u8]) -> Option<ClaimSources> {
         let (statements, mut rest) = Statements::split(stream)?;
         let id_token = match self.tokens[0].0 {
@@ -318,7 +317,7 @@ impl<'a> Body<'a> {
 }
 
 impl<'a> Statements<'a> {
-    /// Those at the beginning of a stream, and what follows them.
+    /// Splits them off the beginning of a stream. Also returns the rest.
     fn split(mut stream: &'a [u8]) -> Option<(Statements<'a>, &'a [u8])> {
         let statements = Statements {
             user_info: take(&mut stream)?,
@@ -329,7 +328,7 @@ impl<'a> Statements<'a> {
     }
 }
 
-/// A JWT in its three parts, decoded.
+/// A JWT split into its three parts, decoded.
 struct Jwt {
     header: Vec<u8>,
     payload: Vec<u8>,
@@ -337,7 +336,7 @@ struct Jwt {
 }
 
 impl Jwt {
-    /// `None` unless the parts are JSON objects that make up the same text again, byte for byte.
+    /// `None` unless header and payload are JSON objects, and the parts re-encode to the same text byte for byte.
     fn parse(token: &str) -> Option<Jwt> {
         let mut parts = token.split('.');
         let mut next = || URL_SAFE_NO_PAD.decode(parts.next()?).ok();
@@ -376,7 +375,7 @@ fn is_false(flag: &bool) -> bool {
     !flag
 }
 
-/// Appends a part, preceded by its length: seven bits a byte, the lowest first.
+/// Appends a part, prefixed with its length as a varint (LEB128).
 fn put(bytes: &mut Vec<u8>, part: &[u8]) {
     let mut length = part.len();
     while length >= 0x80 {
@@ -387,7 +386,7 @@ fn put(bytes: &mut Vec<u8>, part: &[u8]) {
     bytes.extend_from_slice(part);
 }
 
-/// Takes a part from the beginning.
+/// Splits a length-prefixed part off the beginning.
 fn take<'a>(bytes: &mut &'a [u8]) -> Option<&'a [u8]> {
     let mut length = 0;
     for shift in [0, 7, 14, 21] {
@@ -478,7 +477,7 @@ mod tests {
         session
     }
 
-    /// What comes back of a session.
+    /// Encodes and decodes a session.
     fn read(session: &Session, tokens: &SessionTokens) -> (Session, SessionTokens) {
         let record = encode(session, &encode_body(tokens).unwrap());
         let (read, body_start) = decode(&record, |_| Some(ISSUER.into())).unwrap();
@@ -531,7 +530,7 @@ mod tests {
         assert_eq!(read_tokens.sources, tokens.sources);
     }
 
-    /// Texts that other decoders read as the same JWT.
+    /// Variants that other decoders accept as the same JWT.
     #[test]
     fn a_jwt_comes_back_byte_for_byte() {
         let good = jwt(&json!({"sub": "alice"}));

@@ -1,4 +1,4 @@
-//! Sessions that were decrypted before, so that they are not decrypted again while they are in use.
+//! Cache of decrypted sessions, so that a session in use is not decrypted at each request.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -7,10 +7,10 @@ use arc_swap::ArcSwapOption;
 use super::{Session, store::StoredSession};
 use crate::{cache::TextCache, observing, settings::CacheSize};
 
-/// How much of the end of a sealed text tells it from others: more than its tag of 16 bytes, in base64.
+/// Characters at the end of an encrypted text that identify it: more than its 16-byte AEAD tag in base64.
 const SEAL_END: usize = 32;
 
-/// What an encrypted text held. Times are judged again each time.
+/// A decrypted session. Its expiry is checked at every use.
 pub(super) struct DecryptedSession {
     pub(super) session: Arc<Session>,
     /// The body of its record.
@@ -18,20 +18,19 @@ pub(super) struct DecryptedSession {
     pub(super) names: SessionNames,
 }
 
-/// Under what a session is found.
+/// The names and index keys of a session.
 pub(super) struct SessionNames {
     pub(super) session: Arc<str>,
-    /// Its newest generation.
+    /// The name of its newest generation.
     pub(super) generation: String,
-    /// All of the user's, a name under each key.
+    /// The user's index keys, one per secret key.
     pub(super) subject: Vec<String>,
-    /// All that belong to the same session at the provider; all of the user's without a name there, if it has
-    /// none.
+    /// The index keys of the provider's session, or of the user's sessions without `sid` if it has none.
     pub(super) sid: Vec<String>,
 }
 
 impl SessionNames {
-    /// Those of more than this session alone, under the first key.
+    /// The index keys of the user and of the provider's session, under the first secret key.
     pub(super) fn into_owners(self) -> Vec<String> {
         let first = |names: Vec<String>| names.into_iter().next();
         [first(self.subject), first(self.sid)]
@@ -40,7 +39,7 @@ impl SessionNames {
             .collect()
     }
 
-    /// All under which an end may be noted, the session's own first.
+    /// All names under which an end may be recorded, the session's own first.
     pub(super) fn ends(&self) -> impl Iterator<Item = &str> {
         let indexed = self.subject.iter().chain(&self.sid);
         std::iter::once(&*self.session).chain(indexed.map(String::as_str))
@@ -48,28 +47,28 @@ impl SessionNames {
 }
 
 pub(super) struct SessionCache {
-    /// Sessions in cookies, by the encrypted text.
+    /// Sessions in cookies, by their encrypted text.
     in_cookies: TextCache<String, Arc<DecryptedSession>>,
-    /// Sessions in a store, by what the cookie with the id holds.
+    /// Sessions in a store, by the value of the cookie with the id.
     in_store: TextCache<String, Arc<InStore>>,
 }
 
 /// A session in a store.
 pub(super) struct InStore {
     pub(super) name: Arc<str>,
-    /// The version that was opened last.
+    /// The last decrypted version.
     last: ArcSwapOption<Version>,
 }
 
 struct Version {
     number: u64,
-    /// The end of the sealed text, which has the seal's tag: nobody else has another text with it.
+    /// The end of the encrypted text, with its AEAD tag, which nobody without the key can forge.
     end: Box<str>,
     opened: Arc<DecryptedSession>,
 }
 
 impl SessionCache {
-    /// Of so many sessions.
+    /// A cache of this size.
     pub(super) fn new(size: CacheSize) -> SessionCache {
         SessionCache {
             in_cookies: TextCache::new(size.entries()),
@@ -77,7 +76,7 @@ impl SessionCache {
         }
     }
 
-    /// The session in these cookies, which `open` decrypts if it has to.
+    /// The session in these cookies; `open` decrypts it on a cache miss.
     pub(super) fn in_cookies(
         &self,
         text: Cow<'_, str>,
@@ -92,7 +91,7 @@ impl SessionCache {
         })
     }
 
-    /// The session whose id this cookie holds; `open` reads its name from the cookie if it has to.
+    /// The session of the id in this cookie; `open` decrypts the id on a cache miss.
     pub(super) fn in_store(
         &self,
         cookie: &str,
@@ -110,7 +109,7 @@ impl SessionCache {
 }
 
 impl InStore {
-    /// What the store has under the name, which `open` opens if it has to.
+    /// The stored session; `open` decrypts it on a cache miss.
     pub(super) fn opened(
         &self,
         stored: &StoredSession,
@@ -180,7 +179,7 @@ mod tests {
         }
     }
 
-    /// A store that brings an older state back has another text of the same version.
+    /// After the restore of a backup, a store may have another text of the same version.
     #[test]
     fn each_text_of_a_session_in_a_store_is_opened_once() {
         let sessions = SessionCache::new(CacheSize::Flag(true));

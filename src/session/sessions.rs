@@ -1,4 +1,4 @@
-//! The sessions of this app: begun, found, advanced and ended, in cookies or in a store.
+//! The session service: begins, finds, refreshes and ends the sessions of this app, in encrypted cookies or in a store.
 
 mod advance;
 mod begin;
@@ -45,65 +45,64 @@ use crate::{
     token::{Claims, Tenants},
 };
 
-/// How often a replacement in a store is tried again after another request replaced the session.
+/// Maximum attempts of a compare-and-set in the store while other requests replace the session.
 const MAX_TRIES: usize = 5;
-/// How long a session that is over by its times is kept, for the provider to be asked at sign-out, and its tokens
-/// to be revoked.
+/// How long an expired session is kept: sign-out still needs its ID token for the provider, and its tokens are still to
+/// be revoked.
 const ENDED_SESSION_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-/// For how many sessions in cookies it is known that their use was just noted.
+/// Maximum entries of each cache that is keyed by session name.
 const MAX_TOUCHED: u64 = 10_000;
-/// What nginx takes of response headers by default (`proxy_buffer_size`), less what other headers take.
+/// nginx's default limit of response headers (`proxy_buffer_size`), less an allowance for other headers.
 const USUAL_HEADER_LIMIT: usize = 4 * 1024 - 512;
-/// How much longer than a session its newest generation is known: by how much the clocks of nodes and of a
-/// store may differ.
+/// Extra TTL of a session's newest generation: the maximum clock difference between nodes and the store.
 pub(super) const MAX_DIFFERENCE: Duration = Duration::from_secs(60);
-/// How many sessions one person may have in the memory of this process, unless set: else one account fills it,
-/// and ends the sessions of all others.
+/// Default `session.max_per_user` of the in-memory store: without it one account could fill the store, and evict the
+/// sessions of all other users.
 const MAX_PER_USER_IN_MEMORY: usize = 100;
-/// What precedes a record in a shared store whose browser has shown the cookie with it.
+/// Prefix of a record in a shared store once the browser has sent the cookie of that generation.
 const SEEN: char = '.';
-/// Claims that bind a token to its request, and say nothing about the user.
+/// Claims that bind a token to its request, and say nothing about the user: never kept.
 const ABOUT_THE_REQUEST: [&str; 3] = ["nonce", "at_hash", "c_hash"];
-/// Claims that refresh and sign-out need.
+/// Claims that refresh and sign-out need: always kept.
 const ALWAYS_KEPT: [&str; 5] = ["iss", "sub", "aud", "auth_time", "sid"];
 
-/// The sessions of this app.
+/// The sessions of this app, and the caches about them.
 pub(crate) struct Sessions {
     pub(super) settings: SessionSettings,
     keys: KeyRing,
     cookies: SessionCookies,
     pub(super) issuer: Arc<str>,
-    /// Those that are accepted, if the issuer is a template.
+    /// The accepted tenants, if the issuer is a template.
     tenants: Option<Tenants>,
     pub(crate) names: Names,
     pub(super) is_in_cookies: bool,
-    /// Has the sessions, or with cookies: which of them have ended, and which generation is the newest.
+    /// The sessions themselves; for sessions in cookies only which of them have ended, and their newest generations.
     pub(crate) store: Arc<dyn SessionStore>,
     /// Whether other nodes use the store too.
     pub(crate) is_shared: bool,
-    /// How many sessions one person may have, where that is known.
+    /// Maximum sessions per user; `None` is no limit.
     pub(super) max_per_user: Option<usize>,
-    /// For front-channel logout, where it is turned on.
+    /// The `sid`s with a session here, for front-channel logout; `None` while it is disabled.
     pub(super) known_sids: Option<KnownSids>,
     pub(super) unrecorded: Arc<UnrecordedEnds>,
     pub(super) ended_note: EndedNote,
-    /// For tokens of sessions that end; without a provider there is nothing to revoke.
+    /// Revokes the tokens of ended sessions; `None` without a provider.
     pub(super) revoke: Option<Revoke>,
     opened: SessionCache,
     /// The newest records of sessions in cookies, where the store is not shared.
     handed_out: HandedOut,
-    /// When the use of a session in cookies was noted last.
+    /// When the use of each session in cookies was last recorded, in seconds since 1970.
     pub(super) touched: Cache<String, i64>,
-    /// Of which sessions it was counted that they are over by their times.
+    /// Sessions whose expiry has been reported already.
     noticed_ends: Cache<String, ()>,
-    /// Whether it was logged that a session makes large answers.
+    /// Whether the warning about large response headers has been logged.
     is_size_known: AtomicBool,
-    /// The newest generation of which this node knows that its browser has it, where the store is shared.
+    /// The newest generation that the browser is known to have, per session; for a shared store.
     seen_newest: Cache<String, u64>,
 }
 
 impl Sessions {
-    /// Where the settings say, or in the app's own store.
+    /// Opens the store that the settings name, or uses the app's own.
     pub(crate) fn open(
         settings: SessionSettings,
         cookies: &Cookies,
@@ -156,25 +155,25 @@ impl Sessions {
         })
     }
 
-    /// Whether the provider may end sessions by requests that nobody signs.
+    /// Enables front-channel logout, whose requests are unsigned.
     pub(crate) fn with_front_channel(mut self, is_on: bool) -> Sessions {
         self.known_sids = is_on.then(KnownSids::new);
         self
     }
 
-    /// Whose sessions there are, if the issuer is a template.
+    /// Sets the accepted tenants, if the issuer is a template.
     pub(crate) fn with_tenants(mut self, tenants: Option<Tenants>) -> Sessions {
         self.tenants = tenants;
         self
     }
 
-    /// Has tokens of sessions that end revoked in this way.
+    /// Sets what revokes the tokens of ended sessions.
     pub(crate) fn with_revocation(mut self, revoke: Revoke) -> Sessions {
         self.revoke = Some(revoke);
         self
     }
 
-    /// For the report at liftoff.
+    /// Where the sessions are, for the report at liftoff.
     pub(crate) fn describe(&self) -> &'static str {
         match (self.is_in_cookies, self.is_shared) {
             (true, false) => {
@@ -186,7 +185,7 @@ impl Sessions {
         }
     }
 
-    /// What proxies must take, for a report; `None` where every answer is small.
+    /// The header size that proxies must allow, for a report; `None` where every response is small.
     pub(crate) fn describe_size(&self) -> Option<String> {
         let max = self.settings.max_cookies;
         let is_large = self.is_in_cookies && max > 1;
@@ -198,7 +197,7 @@ impl Sessions {
         })
     }
 
-    /// The name and the attributes of the session's cookie, for a report.
+    /// The name and the attributes of the session cookie, for a report.
     #[cfg(feature = "cli")]
     pub(crate) fn describe_cookie(&self) -> String {
         self.cookies.first().describe()
@@ -224,8 +223,8 @@ impl Sessions {
         }
     }
 
-    /// When a session ends at the latest: as was said at its sign-in or by an ID token since, or by today's
-    /// `session.absolute_timeout` if that is earlier. In milliseconds since 1970.
+    /// When a session ends at the latest, in milliseconds since 1970: the time set at its sign-in or by a later ID
+    /// token, or `session.absolute_timeout` as configured now if that is earlier.
     pub(super) fn end_of(&self, session: &Session) -> i64 {
         let lifetime = seconds(self.settings.absolute_timeout).saturating_mul(1000);
         session.ends.min(session.started.saturating_add(lifetime))
@@ -242,7 +241,7 @@ impl Sessions {
         }
     }
 
-    /// The names of the user, and of the session at the provider, of a session with these claims.
+    /// The index keys of a session with these claims: of the user, and of the provider's session.
     pub(super) fn owner_names(&self, issuer: &str, claims: &Claims) -> (Vec<String>, Vec<String>) {
         let text = |name| claims.value(name).and_then(Value::as_str);
         let subject = text("sub").unwrap_or_default();
@@ -262,7 +261,7 @@ impl Sessions {
         }
     }
 
-    /// How long browser and store keep the session.
+    /// The TTL of the session in the browser and in the store.
     fn kept_for(&self, session: &Session, now: OffsetDateTime) -> Duration {
         let until_end = self.end_of(session).saturating_sub(milliseconds(now));
         let kept = until_end.saturating_add(seconds(ENDED_SESSION_TTL) * 1000);
@@ -290,7 +289,7 @@ impl fmt::Debug for Sessions {
     }
 }
 
-/// The store at the address `session.store_url`.
+/// Opens the store at `session.store_url`.
 fn shared_store(url: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
     match StoreUrl::parse(url.expose()) {
         #[cfg(feature = "redis")]
@@ -305,7 +304,7 @@ fn shared_store(url: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
     }
 }
 
-/// Logs that another node has another key, and says what the guard answers.
+/// Logs that another node has another key, and returns the reason for the guard.
 fn unknown_key() -> NoSession {
     let reason = NoSession::UnknownKey;
     tracing::error!(reason = reason.reason(), "{reason}");
@@ -315,7 +314,7 @@ fn unknown_key() -> NoSession {
     reason
 }
 
-/// Logs the error, and says what the guard answers.
+/// Logs the error, and returns the reason for the guard.
 pub(super) fn unavailable(error: &StoreError) -> NoSession {
     tracing::error!(reason = "store_unavailable", "{error}");
     tracing::info!("{}", error.remedy());

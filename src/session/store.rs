@@ -1,4 +1,4 @@
-//! Where sessions are kept outside of the browser: the trait of a store, and the stores of this crate.
+//! Server-side session stores: the trait [`SessionStore`], and its implementations in this crate.
 
 #[cfg(feature = "testing")]
 pub mod contract;

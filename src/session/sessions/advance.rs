@@ -1,4 +1,4 @@
-//! What changes a session while it lives: its use, its refreshes, and which generation is the newest.
+//! Updates of a live session: last use, refreshed generations, and which generation is the newest.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,18 +17,18 @@ use crate::{
     },
 };
 
-/// What is newer than a session at hand.
+/// The result of comparing a session with its newest known generation.
 pub(crate) enum Newest {
-    /// Nothing: it is the newest.
+    /// The session is the newest.
     ThisOne,
     Other(CurrentSession),
-    /// Why there is none to go on with.
+    /// There is no usable newer session, for this reason.
     None(NoSession),
 }
 
 impl Sessions {
-    /// Notes that the session is in use. `false` when that was noted a short while ago: a tenth of the
-    /// idle time, so that few answers carry a cookie.
+    /// Records that the session is in use. Returns `false` if the last record is younger than a tenth of the idle
+    /// timeout, so that few responses set a cookie.
     pub(crate) async fn touch(&self, current: &mut CurrentSession, now: OffsetDateTime) -> bool {
         if !self.is_touch_due(current, now) {
             return false;
@@ -37,7 +37,7 @@ impl Sessions {
         let mut touched = current.clone();
         Arc::make_mut(&mut touched.session).seen = now_s;
         if self.is_in_cookies {
-            // Of requests at one time, one is enough.
+            // One of several simultaneous requests is enough.
             let is_first = self.is_first_touch(&current.name, now_s);
             if is_first {
                 *current = touched;
@@ -50,14 +50,14 @@ impl Sessions {
         let life = self.kept_for(&touched, now);
         match self.store.replace(&stored, life).await {
             Ok(true) => *current = touched,
-            // Another request did as much.
+            // Another request recorded its use.
             Ok(false) => {}
             Err(error) => tracing::warn!("{error}; the session's idle time was not renewed"),
         }
         true
     }
 
-    /// Whether its use was noted longer ago than a tenth of the idle time.
+    /// Whether the last recorded use is older than a tenth of the idle timeout.
     pub(crate) fn is_touch_due(&self, current: &CurrentSession, now: OffsetDateTime) -> bool {
         now.unix_timestamp().saturating_sub(current.seen) >= self.touch_pause()
     }
@@ -76,11 +76,11 @@ impl Sessions {
         is_first
     }
 
-    /// Keeps a new generation of a session: the one after `current`. Answers what is the newest then, which
-    /// another node may have made; `None` when the session was ended meanwhile.
+    /// Stores the next generation of `current`. Returns the newest generation, which may be another node's; `None` when
+    /// the session was ended meanwhile.
     ///
-    /// In cookies, it is kept to be handed to requests with an older copy, until the browser has shown the
-    /// cookie with it.
+    /// For sessions in cookies, the new generation is kept for requests with an older copy, until the browser has sent
+    /// the new cookie.
     pub(crate) async fn advance(
         &self,
         current: &CurrentSession,
@@ -90,7 +90,7 @@ impl Sessions {
     ) -> Result<Option<CurrentSession>, BeginError> {
         session.generation = current.generation.saturating_add(1);
         session.seen = now.unix_timestamp();
-        // A refreshed ID token may have moved it.
+        // A refreshed ID token may have changed the end.
         if session.ends != current.ends {
             session.ends = self.end_of(&session);
         }
@@ -117,7 +117,7 @@ impl Sessions {
                 Err(NoSession::Ended) => return Ok(None),
                 Err(reason) => return Err(StoreError::new(reason.to_string()).into()),
                 Ok(other) if other.generation >= next.generation => return Ok(Some(other)),
-                // Its use was noted meanwhile.
+                // Its last use was recorded meanwhile.
                 Ok(other) => next.version = other.version,
             }
         }
@@ -129,11 +129,11 @@ impl Sessions {
         next: CurrentSession,
         now: OffsetDateTime,
     ) -> Result<Option<CurrentSession>, StoreError> {
-        // The store may be down still.
+        // The end may not be recorded in the store yet.
         if self.unrecorded.has(&next.name) {
             return Ok(None);
         }
-        // The record first: who sees the number finds it.
+        // Write the record first: a node that reads the new number must find the record.
         let life = self.remaining(&next, now);
         if self.is_shared {
             let name = self.names.record(&next.name, next.generation);
@@ -146,24 +146,24 @@ impl Sessions {
         let names = self.names_of(&next);
         self.note_generation(&next, &names, now).await?;
         self.know_session(&next, now).await?;
-        // It may have been ended while the provider was asked, or another node was quicker.
+        // The session may have ended during the refresh, or another node was faster.
         match self.newer_than(&next, &names, now).await {
             Ok(Newest::ThisOne) => Ok(Some(next)),
             Ok(Newest::Other(other)) => Ok(Some(other)),
             Ok(Newest::None(NoSession::Ended)) | Err(NoSession::Ended) => Ok(None),
-            // The store has it; what else is there is found out by the next request.
+            // The generation is stored; the next request finds out about anything newer.
             Ok(Newest::None(_)) | Err(_) => Ok(Some(next)),
         }
     }
 
-    /// Notes that this generation of a session in cookies is the newest, unless a newer one is known.
+    /// Records that this generation of a session in cookies is the newest, unless a newer one is known.
     pub(super) async fn note_generation(
         &self,
         session: &Session,
         names: &SessionNames,
         now: OffsetDateTime,
     ) -> Result<(), StoreError> {
-        // As was said at the sign-in: tomorrow's `session.absolute_timeout` may be longer than today's.
+        // The end as set at sign-in: a later configuration may raise `session.absolute_timeout`.
         let until_end = session.ends.saturating_sub(milliseconds(now));
         let until_end = Duration::from_millis(until_end.max(0).unsigned_abs());
         let life = until_end.saturating_add(MAX_DIFFERENCE);
@@ -174,7 +174,7 @@ impl Sessions {
             .map(drop)
     }
 
-    /// What is newer than this session, which is at hand.
+    /// Compares this session with its newest known generation.
     pub(crate) async fn newest(
         &self,
         current: &CurrentSession,
@@ -192,7 +192,7 @@ impl Sessions {
         })
     }
 
-    /// Whether a session in cookies has ended, or a newer generation of it is known.
+    /// Whether a session in cookies has ended, or has a newer known generation.
     pub(super) async fn newer_than(
         &self,
         session: &Session,
@@ -201,7 +201,7 @@ impl Sessions {
     ) -> Result<Newest, NoSession> {
         let newest = self.newest_generation(session, names).await?;
         let Some(newest) = newest.filter(|newest| *newest >= session.generation) else {
-            // A node that was restarted learns from the first cookie that it sees.
+            // After a restart, a node learns the generation from the first cookie that it receives.
             if session.generation > 1
                 && let Err(error) = self.note_generation(session, names, now).await
             {
@@ -238,7 +238,7 @@ impl Sessions {
         }
     }
 
-    /// A browser showed the newest generation: older copies are answered for a short while more.
+    /// Records that the browser has sent the newest generation: older copies are accepted for `AFTER_SEEN` more.
     pub(super) async fn newest_was_seen(
         &self,
         session: &Session,
@@ -258,7 +258,7 @@ impl Sessions {
         let shortened = async {
             let notes = self.store.entries(&[&name]).await?;
             let value = notes.into_iter().flatten().next();
-            // Another node may have seen it before.
+            // Another node may have recorded it before.
             if let Some(value) = value.filter(|value| !value.starts_with(SEEN)) {
                 let value = format!("{SEEN}{value}");
                 self.store.put_entry(&name, &value, AFTER_SEEN).await?;

@@ -1,4 +1,4 @@
-//! The beginning of a session, in the place of the one that the browser had.
+//! Creation of a session, which replaces the browser's previous one.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use crate::{
     },
 };
 
-/// Why a session does not begin.
+/// Why a session could not begin.
 #[derive(Debug, Error)]
 pub(crate) enum BeginError {
     #[error(transparent)]
     TooLarge(#[from] SessionTooLarge),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Of a session in place of another one, which has ended.
+    /// The new session is not stored, but the one that it replaces has ended.
     #[error("the session store is not reachable: {}", error.cause)]
     NotStored {
         error: StoreError,
@@ -30,9 +30,9 @@ pub(crate) enum BeginError {
     },
     #[error("the sessions of the user were ended while they signed in")]
     Ended {
-        /// The ends that are noted now.
+        /// The recorded ends, read now.
         ends: EarlierEnds,
-        /// The session that the browser had before, which has ended too.
+        /// The browser's previous session, which has ended too.
         replaced: Option<Box<CurrentSession>>,
     },
 }
@@ -41,14 +41,14 @@ pub(crate) enum BeginError {
 #[derive(Debug)]
 pub(crate) struct Begun {
     pub(crate) session: CurrentSession,
-    /// The one that the browser had before, which has ended now.
+    /// The browser's previous session, which has ended now.
     pub(crate) replaced: Option<CurrentSession>,
 }
 
 impl Sessions {
-    /// Begins a session, in place of any in this jar. [`set_cookies`](Self::set_cookies)
-    /// are what the browser is to have. Adds the ends of the sessions that make room for it, whatever becomes
-    /// of it.
+    /// Begins a session, which replaces any session in this jar. The caller sends its
+    /// [`set_cookies`](Self::set_cookies). Sessions that are ended to make room for it are pushed to `ended`, even if
+    /// it fails.
     pub(crate) async fn begin(
         &self,
         mut session: Session,
@@ -85,8 +85,8 @@ impl Sessions {
         }
     }
 
-    /// Keeps a new session, and tells the nodes of it. Answers the ends of its user that are noted, when it is
-    /// ended by one. Then, and when the store fails, it is removed: no browser has it.
+    /// Stores a new session and publishes it to all nodes. If an end applies to the session, returns the user's
+    /// recorded ends. In that case, and when the store fails, the session is removed: no browser has it.
     pub(super) async fn store_new(
         &self,
         current: &CurrentSession,
@@ -98,12 +98,12 @@ impl Sessions {
         }
         match self.recorded(current, now).await {
             Ok(None) => Ok(None),
-            // Whoever ended the sessions of this user may not have found it.
+            // Whoever ended the sessions of this user may have missed it.
             Ok(Some(ends)) => {
                 self.withdraw(current).await?;
                 Ok(Some(ends))
             }
-            // It may have been stored all the same.
+            // The store may have written it in spite of the error.
             Err(error) => {
                 if let Err(error) = self.withdraw(current).await {
                     tracing::debug!("{error}; a session that no browser has may stay in the store");
@@ -113,8 +113,8 @@ impl Sessions {
         }
     }
 
-    /// Stores a new session, and tells the nodes of it. Answers the ends of its user that are noted, when it is
-    /// ended by one.
+    /// Stores a new session and publishes it to all nodes. If an end applies to the session, returns the user's
+    /// recorded ends.
     pub(super) async fn recorded(
         &self,
         current: &CurrentSession,
@@ -138,7 +138,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends the session that this browser has, for a new one. Answers it if it had not ended before.
+    /// Ends the browser's current session in favour of a new one. Returns it if it had not ended before.
     pub(super) async fn end_replaced(
         &self,
         new: &CurrentSession,
@@ -151,12 +151,12 @@ impl Sessions {
         };
         let replaced = self.find_ending(jar, now).await;
         if let Err(NoSession::StoreUnavailable) = replaced {
-            // Without a second wait for it.
+            // Fail now: do not wait for the store twice.
             return Err(StoreError::new("the session before cannot be ended"));
         }
         let known = replaced.as_ref().ok();
         let end = self.end(&name, known, EndCause::Replaced, now).await?;
-        // Where sessions are in cookies, one that had ended is ended by its name once more.
+        // In cookie mode, an ended session is ended by its name again.
         let goes_on = matches!(
             replaced,
             Ok(_) | Err(NoSession::Superseded | NoSession::UnknownKey)
@@ -169,7 +169,7 @@ impl Sessions {
         Ok(replaced)
     }
 
-    /// A session that has not begun, for other nodes to begin.
+    /// A session that is not stored, for other nodes to begin.
     pub(crate) fn unstored(
         &self,
         session: Session,

@@ -1,4 +1,4 @@
-//! The end of sessions, one or all of a person's, and what is known of those that there are.
+//! Ending of sessions: one, or all of a user or of a provider's session; and the entries in the store that record it.
 
 use std::{cell::RefCell, time::Duration};
 
@@ -12,16 +12,16 @@ use crate::session::{
 };
 use crate::{observing, token::Claims};
 
-/// How many sessions at the provider are known by their `sid` at a node that shares nothing.
+/// Maximum `sid`s that a node without a shared store keeps.
 const MAX_KNOWN_SIDS: usize = 1_000_000;
 
-/// What stores can keep, and say the rest of.
+/// Maximum TTL: every store can keep it, and can report the remaining part.
 const MAX_TTL: Duration = Duration::from_secs(1_000 * 365 * 24 * 60 * 60);
-/// How long a sign-in takes at most from its ID token to its session.
+/// Maximum time of a sign-in between its ID token and its session.
 const SIGN_IN_TTL: Duration = Duration::from_secs(10 * 60);
 
-/// Which sessions at the provider have sessions here, in cookies: what a request that nobody signed may end.
-/// A stranger who does not know a `sid` leaves nothing behind.
+/// The provider's sessions (`sid`) with a session in cookies here: the only ones that an unsigned request may end. A
+/// request with an unknown `sid` writes no entry.
 pub(in crate::session) struct KnownSids(Generations);
 
 impl KnownSids {
@@ -33,19 +33,19 @@ impl KnownSids {
 /// A session that was removed from the store.
 #[derive(Default)]
 struct Removed {
-    /// Its end, if it is to be told of.
+    /// Its end, if it is to be reported.
     end: Option<SessionChange>,
-    /// What the store had, if this removed it and it can be read.
+    /// The stored session, if this call removed it and it can be decrypted.
     session: Option<CurrentSession>,
 }
 
 tokio::task_local! {
-    /// The ends that the sign-in knows of which the app is asked about at the moment.
+    /// The recorded ends that the current sign-in knows, while the app's callbacks decide about it.
     static SIGN_IN: RefCell<EarlierEnds>;
 }
 
-/// Asks the app about a sign-in that has read these ends. Answers also which ends it knows then: what the app
-/// itself ends meanwhile, such as the user's other sessions, is not meant for this one.
+/// Runs the app's callbacks for a sign-in that has read these ends. Also returns the ends known afterwards: what the
+/// app itself ends meanwhile, such as the user's other sessions, does not end this one.
 pub(crate) async fn while_signing_in<T>(
     ends: EarlierEnds,
     asking: impl Future<Output = T>,
@@ -58,9 +58,8 @@ pub(crate) async fn while_signing_in<T>(
 }
 
 impl Sessions {
-    /// Ends one session by its name; `known` is that session, where the caller has it. Answers its end, once:
-    /// `None` when it had ended before, as one whose end is kept, or is over by its times, as far as that can be
-    /// known.
+    /// Ends one session by its name; `known` is that session, if the caller has it. Returns its end once: `None` if it
+    /// had already ended, its end awaits recording, or it is expired, as far as that can be known.
     pub(crate) async fn end(
         &self,
         name: &str,
@@ -71,7 +70,7 @@ impl Sessions {
         if !self.is_in_cookies {
             let is_kept = self.unrecorded.has(name);
             let removed = self.remove(name, cause, now).await?;
-            // Its user ended it before, while the store was down.
+            // Its user signed out before, while the store was down.
             let cause = if is_kept { EndCause::SignOut } else { cause };
             self.revoke(name, removed.session.as_ref(), cause);
             return Ok(removed.end);
@@ -79,7 +78,7 @@ impl Sessions {
         let is_known = self.unrecorded.has(name);
         self.put_end(&[name], now).await?;
         self.revoke(name, known, cause);
-        // No other session has this name. Of several who end it, one tells.
+        // Session names are unique. Of several callers that end it, one reports.
         let life = self.settings.absolute_timeout;
         let telling = self.store.lock(&self.names.told_end(name), "1", life).await;
         if is_known || !telling.unwrap_or(true) {
@@ -91,8 +90,8 @@ impl Sessions {
         Ok(self.ended_now(name, known.map(|known| &**known), cause, now))
     }
 
-    /// Removes a session from the store. There is no end when there was none, or only one whose end is kept, or it
-    /// was over by its times.
+    /// Removes a session from the store. There is no end to report if there was none, if its end awaits recording, or
+    /// if it is expired.
     async fn remove(
         &self,
         name: &str,
@@ -100,7 +99,7 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Result<Removed, StoreError> {
         let is_known = self.unrecorded.has(name);
-        // Also one whose end is kept: it has tokens.
+        // Also load one whose end awaits recording: its tokens are to be revoked.
         let session = self.load_stored(name).await?.ok();
         if !self.store.remove(name).await? {
             return Ok(Removed::default());
@@ -112,8 +111,8 @@ impl Sessions {
         Ok(Removed { end, session })
     }
 
-    /// The end of a session that ends now, for the first of those who end it at this node. `None` when it is over by
-    /// its times, which whoever brings it notices.
+    /// The end of a session that ends now, for the first caller on this node. `None` when it is expired: the first
+    /// request with it reports that.
     pub(in crate::session) fn ended_now(
         &self,
         name: &str,
@@ -129,11 +128,11 @@ impl Sessions {
         self.unrecorded.is_first_report(name).then_some(end)
     }
 
-    /// Ends all sessions of an owner, whose names under each key [`Names`](crate::session::Names) makes. Adds their ends,
-    /// also when the store fails in the middle of it; none where sessions are in cookies.
+    /// Ends all sessions of an owner, given its index keys as [`Names`](crate::session::Names) makes them. Pushes the
+    /// ends to `ended`, even if the store fails in between; none for sessions in cookies.
     ///
-    /// The note is first, also where sessions are in the store: a session that begins meanwhile is found among
-    /// those of the owner, or its sign-in, which reads once it is there, finds the note.
+    /// The end is recorded first, also if sessions are in the store: a session that begins meanwhile is either found by
+    /// the index key, or its sign-in, which reads the ends once it is stored, finds the entry.
     pub(crate) async fn end_matching(
         &self,
         owner: &[String],
@@ -141,7 +140,7 @@ impl Sessions {
         now: OffsetDateTime,
         ended: &mut Vec<SessionChange>,
     ) -> Result<(), StoreError> {
-        // Under each key: a node that does not have the newest one yet reads the other.
+        // Under each key: a node that does not have the newest key yet reads the other.
         let names: Vec<_> = owner.iter().map(String::as_str).collect();
         self.put_end(&names, now).await?;
         if self.is_in_cookies {
@@ -155,9 +154,9 @@ impl Sessions {
         Ok(())
     }
 
-    /// Ends the sessions of one session at the provider, when anybody could have asked for it. An end is a note,
-    /// so there is none for a `sid` that no session and no sign-in has; where sessions are in cookies, it is told
-    /// once for those that have it. Adds the ends.
+    /// Ends the sessions of one provider session (`sid`) for an unsigned request. An end takes an entry in the store,
+    /// so none is written for a `sid` without a session or a sign-in; for sessions in cookies it is reported once.
+    /// Pushes the ends to `ended`.
     pub(crate) async fn end_sid_unsigned(
         &self,
         issuer: &str,
@@ -186,7 +185,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// Whether the store has a session of this owner.
+    /// Whether the store has a session with any of these index keys.
     async fn has_any(&self, owner: &[String]) -> Result<bool, StoreError> {
         if self.is_in_cookies {
             return Ok(false);
@@ -199,8 +198,8 @@ impl Sessions {
         Ok(false)
     }
 
-    /// Reads which ends are noted for the user of a sign-in. To be called once its ID token is accepted, and
-    /// again, by [`begin`](Sessions::begin), once its session is there.
+    /// Reads the recorded ends of the user of a sign-in. Call it once its ID token is accepted;
+    /// [`begin`](Sessions::begin) calls it again once the session is stored.
     pub(crate) async fn read_ends(
         &self,
         issuer: &str,
@@ -218,7 +217,7 @@ impl Sessions {
         Ok(EndsRead::of(&notes))
     }
 
-    /// Which ends are noted for the user of this session, when one of them is not from before it.
+    /// The recorded ends of this session's user, if any of them is later than the session.
     pub(in crate::session) async fn later_ends(
         &self,
         session: &Session,
@@ -231,8 +230,8 @@ impl Sessions {
         Ok(is_later.then_some(read.ends))
     }
 
-    /// Keeps in mind that there is a session in cookies with this `sid`, for
-    /// [`end_sid_unsigned`](Self::end_sid_unsigned). Those in a store are found there.
+    /// Records that there is a session in cookies with this `sid`, for [`end_sid_unsigned`](Self::end_sid_unsigned).
+    /// Sessions in a store are found by their index key.
     pub(in crate::session) async fn know_session(
         &self,
         session: &Session,
@@ -247,8 +246,7 @@ impl Sessions {
         }
     }
 
-    /// Keeps in mind until then, in milliseconds since 1970, that there is a session or a sign-in with this
-    /// `sid`.
+    /// Records, until `ends` in milliseconds since 1970, that there is a session or a sign-in with this `sid`.
     async fn know_sid(
         &self,
         issuer: &str,
@@ -263,7 +261,7 @@ impl Sessions {
         let Ok(life) = u64::try_from(life) else {
             return Ok(());
         };
-        // The end itself is the number: of two sessions the later one counts.
+        // The end time is the number: the later of two sessions replaces the earlier.
         let ends = ends / 1000 + 1;
         let number = ends.max(0).unsigned_abs();
         for name in self.names.known_sid(issuer, sid) {
@@ -277,7 +275,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// The number of the newest session with this `sid`, if there is one.
+    /// The number of the latest session with this `sid`, if any.
     async fn newest_of_sid(
         &self,
         issuer: &str,
@@ -292,23 +290,23 @@ impl Sessions {
             let names: Vec<_> = names.iter().map(String::as_str).collect();
             let notes = self.store.entries(&names).await?;
             let numbers = notes.iter().flatten();
-            // What is no number is known all the same.
+            // An entry that is not a number still counts as known.
             return Ok(numbers.map(|note| note.parse().unwrap_or(0)).max());
         }
         let now = now.unix_timestamp();
         Ok(names.iter().filter_map(|name| known.0.get(name, now)).max())
     }
 
-    /// Notes an end, for as long as any session lives that it may be for. That may be longer than today's
-    /// `session.absolute_timeout`, which another node or yesterday's settings may exceed.
+    /// Records an end for as long as any affected session may live. That may be longer than `session.absolute_timeout`
+    /// here, which another node or an earlier configuration may exceed.
     ///
-    /// The longest life is read after the end is noted: a session that begins meanwhile notes its life before it
-    /// reads the ends. So it finds this end, or its life is found here.
+    /// The longest lifetime is read after the end is recorded: a session that begins meanwhile writes its lifetime
+    /// before it reads the ends. So either it finds this end, or its lifetime is found here.
     async fn put_end(&self, names: &[&str], now: OffsetDateTime) -> Result<(), StoreError> {
         let life = self.settings.absolute_timeout;
         self.note_end_for(names, life).await?;
         match self.longest_life(now).await? {
-            // A note lives longer than its sessions by what the clocks of two nodes may differ by.
+            // The entry outlives its sessions by the maximum clock difference between two nodes.
             Some(longest) if longest > life.saturating_add(MAX_DIFFERENCE) => {
                 self.note_end_for(names, longest).await
             }
@@ -316,10 +314,10 @@ impl Sessions {
         }
     }
 
-    /// Notes an end for sessions that live so long: one text under all these names, so that a session knows it
+    /// Records an end for sessions of this lifetime: the same value under all names, so that a session recognises it
     /// under any of them.
     async fn note_end_for(&self, names: &[&str], life: Duration) -> Result<(), StoreError> {
-        // By the clock of the node that began it, and of the node that reads it.
+        // The clocks of the node that began it and of the node that reads it may each differ.
         let life = life.min(MAX_TTL) + 2 * MAX_DIFFERENCE;
         let note = new_note(life);
         if self.replace_known_ends(names, &note, life).await? {
@@ -331,9 +329,9 @@ impl Sessions {
         Ok(())
     }
 
-    /// Notes an end of the app's that is not meant for the sign-in about which it is asked. `false` without a
-    /// sign-in, or when there is an end that the sign-in has not read: that one is for it too, and is not
-    /// overwritten. Some of the names may have the note then.
+    /// Records an end by the app that does not apply to the current sign-in. Returns `false` without a sign-in, or if
+    /// there is an end that the sign-in has not read: that end applies to it and is not overwritten. Some of the names
+    /// may have the new entry then.
     async fn replace_known_ends(
         &self,
         names: &[&str],
@@ -363,7 +361,7 @@ impl Sessions {
         Ok(true)
     }
 
-    /// How long the session lives that ends last, where nodes with sessions in cookies share a store.
+    /// The remaining lifetime of the session that ends last, for sessions in cookies with a shared store.
     async fn longest_life(&self, now: OffsetDateTime) -> Result<Option<Duration>, StoreError> {
         if !(self.is_shared && self.is_in_cookies) {
             return Ok(None);
@@ -378,8 +376,8 @@ impl Sessions {
         }))
     }
 
-    /// Tells all nodes when the session ends that ends last, for [`longest_life`](Self::longest_life): under each
-    /// key, because a node that does not have the newest one yet reads the other.
+    /// Publishes the end of the session that ends last, for [`longest_life`](Self::longest_life): under each key,
+    /// because a node that does not have the newest key yet reads the other.
     pub(in crate::session) async fn note_last_end(
         &self,
         session: &Session,
@@ -400,7 +398,7 @@ impl Sessions {
         Ok(())
     }
 
-    /// The sessions of an owner, oldest first; `None` where they live in cookies.
+    /// The sessions of an owner, oldest first; `None` for sessions in cookies.
     pub(crate) async fn of(
         &self,
         owner: &[String],
@@ -423,14 +421,14 @@ impl Sessions {
             SessionInfo {
                 id: session.name().to_owned(),
                 started,
-                // Of when it was seen only the second is known.
+                // `seen` has a resolution of one second.
                 seen: seen.unwrap_or(started).max(started),
             }
         };
         Ok(Some(sessions.iter().map(info).collect()))
     }
 
-    /// Ends the oldest sessions of a person who has as many as `session.max_per_user` allows.
+    /// Ends the oldest sessions of a user who has reached `session.max_per_user`.
     pub(in crate::session) async fn make_room(
         &self,
         current: &CurrentSession,
@@ -456,8 +454,8 @@ impl Sessions {
         Ok(())
     }
 
-    /// The newest generation of a session in cookies, if it is known. Fails when the session was ended: it
-    /// alone, with the session at the provider, or with all sessions of the user. One call to the store.
+    /// The newest known generation of a session in cookies. Fails if the session was ended: by its name, by its
+    /// provider session, or with all sessions of the user. One round trip to the store.
     pub(in crate::session) async fn newest_generation(
         &self,
         session: &Session,
@@ -478,7 +476,7 @@ impl Sessions {
         self.unrecorded.store_answered();
         let mut notes = notes.iter().map(Option::as_deref);
         let generation = notes.next().flatten().and_then(|note| note.parse().ok());
-        // No other session has its name.
+        // Session names are unique: any entry is its end.
         let has_ended_itself = notes.next().flatten().is_some();
         let is_ended = |note: &str| !session.earlier_ends.has(note);
         if has_ended_itself || notes.flatten().any(is_ended) {
@@ -489,7 +487,7 @@ impl Sessions {
     }
 }
 
-/// A store that answers for fewer names than it was asked about says of none that there is no note.
+/// Rejects a response with too few or too many values: missing ends would read as no end.
 fn check_length(answered: usize, asked: usize) -> Result<(), StoreError> {
     match answered == asked {
         true => Ok(()),

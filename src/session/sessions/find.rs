@@ -1,4 +1,4 @@
-//! The session of a request: found by its cookies, decrypted or cached, and judged.
+//! Lookup of the session of a request: reads its cookies, decrypts or uses the cache, and checks expiry.
 
 use std::sync::Arc;
 
@@ -26,12 +26,12 @@ use crate::{
 /// A session that was found.
 pub(crate) struct Found {
     pub(crate) session: CurrentSession,
-    /// The browser has an older copy of it, and is to get this one.
+    /// Whether the browser has an older copy, and the response must set this one.
     pub(crate) is_newer: bool,
 }
 
 impl Sessions {
-    /// Whether a session that began a moment ago has ended.
+    /// Whether a session that began a moment ago has ended, or is expired.
     pub(crate) async fn is_over(
         &self,
         current: &CurrentSession,
@@ -53,7 +53,8 @@ impl Sessions {
         }
     }
 
-    /// The session of this browser. Adds its end, when it is the first to notice that its times are over.
+    /// Finds the session of this browser. If it has expired and this is the first request to notice, its end is pushed
+    /// to `ended`.
     pub(crate) async fn find(
         &self,
         jar: &CookieJar<'_>,
@@ -82,7 +83,7 @@ impl Sessions {
         }
     }
 
-    /// Whether nobody has noticed before that a session is over by its times.
+    /// Whether this call is the first, on any node, to notice that a session has expired.
     pub(super) async fn is_first_to_notice(
         &self,
         session: &CurrentSession,
@@ -95,10 +96,10 @@ impl Sessions {
         }
         self.learn_use(session, now).await;
         if self.is_alive(name, session, now) {
-            // An older copy of a cookie: the session goes on with the newer one.
+            // An older copy of a cookie: the newer one is still valid.
             return false;
         }
-        // Its browser may show it for days.
+        // The browser may send an expired cookie for days.
         if !self
             .noticed_ends
             .entry_by_ref(name)
@@ -112,7 +113,7 @@ impl Sessions {
             NoSession::LifetimeEnded => observing::sessions_ended("lifetime", 1),
             _ => {}
         }
-        // No browser keeps its cookie any longer: it is a copy.
+        // The browser's own cookie has expired by then: a request with it is a replayed copy.
         let life = self.kept_for(session, now);
         if life.is_zero() || !self.is_shared {
             return !life.is_zero();
@@ -143,7 +144,8 @@ impl Sessions {
         );
         match self.newer_than(&opened.session, &opened.names, now).await? {
             Newest::ThisOne => {
-                // A node that shares nothing and was restarted learns it from the first cookie that it sees.
+                // A node without a shared store learns the `sid` after a restart from the first cookie that it
+                // receives.
                 if !self.is_shared
                     && let Err(error) = self.know_session(&session, now).await
                 {
@@ -193,14 +195,14 @@ impl Sessions {
         opened.map(|opened| current(&opened, &stored)).ok_or(why)
     }
 
-    /// Decrypts the text of the session's cookies.
+    /// Decrypts the joined text of the session cookies.
     pub(super) fn open_cookie(&self, text: &str) -> Option<DecryptedSession> {
         let value = URL_SAFE_NO_PAD.decode(without_end(text)?).ok()?;
         let decrypted = self.keys.decrypt(Purpose::Session, b"", value).ok()?;
         self.opened(&decrypted.plaintext)
     }
 
-    /// The session's id in this browser's cookie, where sessions are in a store.
+    /// The session id in this browser's cookie, for sessions in a store.
     pub(super) fn id_in(&self, jar: &CookieJar<'_>) -> Option<Secret> {
         self.id_in_text(&self.cookies.read(jar)?)
     }
@@ -211,7 +213,7 @@ impl Sessions {
         Some(Secret::new(id))
     }
 
-    /// The session of this name, which is known where sessions are in a store alone.
+    /// The session of this name; always `Absent` for sessions in cookies.
     pub(crate) async fn by_name(
         &self,
         name: &str,
@@ -226,7 +228,7 @@ impl Sessions {
         Ok(session)
     }
 
-    /// The session of this name in the store.
+    /// Loads and decrypts the session of this name from the store.
     pub(in crate::session) async fn load(
         &self,
         name: &str,
@@ -237,7 +239,7 @@ impl Sessions {
         }
     }
 
-    /// As [`load`](Self::load), also while its end is kept.
+    /// Like [`load`](Self::load), but also returns a session whose end is not recorded in the store yet.
     pub(in crate::session) async fn load_stored(
         &self,
         name: &str,
@@ -249,8 +251,8 @@ impl Sessions {
         Ok(opened.map(|opened| current(&opened, &stored)))
     }
 
-    /// Decrypts what the store has under this name. What is damaged, of another name or another version of
-    /// this crate is not a session; what is of another key may be one for another node.
+    /// Decrypts a stored session. A damaged value, one of another name or of another version of this crate is not a
+    /// session; one encrypted with an unknown key may be valid for another node.
     pub(super) fn open_stored(
         &self,
         name: &str,
@@ -263,7 +265,7 @@ impl Sessions {
         }
     }
 
-    /// Decrypts a record in a store. `Ok(None)` is one of another version of this crate.
+    /// Decrypts a record of the store. `Ok(None)`: it is of another version of this crate.
     pub(super) fn open_value(
         &self,
         name: &str,
@@ -277,7 +279,7 @@ impl Sessions {
         Ok(self.opened(&record.plaintext))
     }
 
-    /// Reads a record that was decrypted just now.
+    /// Deserializes a decrypted record.
     pub(super) fn opened(&self, record: &[u8]) -> Option<DecryptedSession> {
         let issuer = |claims: &Claims| self.issuer_of(claims);
         let (mut session, body_start) = record::decode(record, issuer)?;
@@ -289,7 +291,7 @@ impl Sessions {
         })
     }
 
-    /// Whose user these claims are about. Of a template: their `iss`, as long as its tenant is accepted.
+    /// The issuer of these claims: for a template their `iss`, if its tenant is accepted.
     fn issuer_of(&self, claims: &Claims) -> Option<Arc<str>> {
         if self.tenants.is_none() {
             return Some(self.issuer.clone());
@@ -299,7 +301,7 @@ impl Sessions {
         expected.accepts(iss).then(|| iss.into())
     }
 
-    /// The session of this browser, for its end: also one that is over by its times.
+    /// The session of this browser, to be ended: also an expired one.
     pub(crate) async fn find_ending(
         &self,
         jar: &CookieJar<'_>,
@@ -315,7 +317,7 @@ impl Sessions {
         }
     }
 
-    /// The session that this browser's cookies hold themselves, for its end: whatever the store says of it.
+    /// The session in this browser's cookies, to be ended, without asking the store.
     pub(crate) fn ending_in_cookies(
         &self,
         jar: &CookieJar<'_>,
@@ -333,7 +335,7 @@ impl Sessions {
         (!self.kept_for(&session, now).is_zero()).then_some(session)
     }
 
-    /// The name of this browser's session, whatever has become of it.
+    /// The name of this browser's session, even if it has ended or expired.
     pub(crate) fn name_in(&self, jar: &CookieJar<'_>) -> Option<Arc<str>> {
         if !self.is_in_cookies {
             return Some(self.names.session(&self.id_in(jar)?).into());
@@ -344,7 +346,7 @@ impl Sessions {
     }
 }
 
-/// A session that a store has.
+/// Builds the session from a stored record.
 pub(super) fn current(opened: &DecryptedSession, stored: &StoredSession) -> CurrentSession {
     CurrentSession::new(
         opened.session.clone(),

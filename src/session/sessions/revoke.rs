@@ -1,17 +1,16 @@
-//! Which tokens are revoked when a session ends: those of sessions that end here, and not those of sessions that the
-//! provider has ended.
+//! Revocation of the tokens of ended sessions. Tokens of sessions that the provider ended are not revoked.
 
 use super::Sessions;
 use crate::session::{CurrentSession, EndCause};
 
-/// Has the tokens of a session revoked that ended: by its name, with the session if it is known, and the one that took
-/// its place, if that may have tokens of the same grant.
+/// Revokes the tokens of an ended session. Arguments: its name, the session if known, and the session that replaced it,
+/// if both may have tokens of one grant.
 pub(crate) type Revoke =
     Box<dyn Fn(&str, Option<&CurrentSession>, Option<&CurrentSession>) + Send + Sync>;
 
 impl Sessions {
-    /// Has the tokens of a session revoked that ended, those that this node holds of it: unless the provider has ended
-    /// it, or another one takes its place, which [`revoke_replaced`](Self::revoke_replaced) is for.
+    /// Revokes the tokens of an ended session that this node knows. Does nothing if the provider ended it, or if
+    /// another session replaces it: see [`revoke_replaced`](Self::revoke_replaced).
     pub(in crate::session) fn revoke(
         &self,
         name: &str,
@@ -20,7 +19,7 @@ impl Sessions {
     ) {
         let session = match cause {
             EndCause::SignOut | EndCause::App => session,
-            // Those of its record are the refused ones, and those that the refresh brought are revoked there.
+            // The tokens in its record were refused; new tokens of the refresh are revoked by the refresh.
             EndCause::RefreshRefused => None,
             EndCause::BackchannelLogout
             | EndCause::FrontchannelLogout
@@ -33,8 +32,8 @@ impl Sessions {
         }
     }
 
-    /// Has the tokens of a session revoked that ended for another one of the user, unless both may be of one grant;
-    /// without the other one, when that did not begin.
+    /// Revokes the tokens of a session that another one of the user replaced, unless both may be of one grant. Without
+    /// `successor` if the other one did not begin.
     pub(crate) fn revoke_replaced(
         &self,
         replaced: &CurrentSession,

@@ -1,4 +1,4 @@
-//! What requests and nodes that know nothing of each other do to one session.
+//! Tests of concurrent requests, and of nodes without shared memory, on one session.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::{http::Cookie, local::asynchronous::Client};
@@ -18,7 +18,7 @@ use crate::{
 
 const ISSUER: &str = "https://op.example";
 
-/// What encrypts with the first key, and reads what was encrypted with any.
+/// Cookies that are encrypted with the first key, and decrypted with any of these keys.
 fn app_cookies(keys: &[u8]) -> Cookies {
     let mut keys = keys
         .iter()
@@ -28,7 +28,7 @@ fn app_cookies(keys: &[u8]) -> Cookies {
     Cookies::new(KeyRing::new(&first, &previous, ISSUER, "app"), false)
 }
 
-/// A node of the app, with this store and these keys.
+/// A node of the app with this shared store and these keys.
 fn node_with(store: &Arc<MemoryStore>, is_in_cookies: bool, keys: &[u8]) -> Sessions {
     let store: Arc<dyn SessionStore> = store.clone();
     let settings = SessionSettings::default();
@@ -43,7 +43,7 @@ fn node(store: &Arc<MemoryStore>, is_in_cookies: bool) -> Sessions {
     node_with(store, is_in_cookies, &[7])
 }
 
-/// A node that shares nothing.
+/// A node without a shared store.
 fn single_node() -> Sessions {
     let settings = SessionSettings::default();
     Sessions::open(
@@ -71,7 +71,7 @@ fn alice(more: serde_json::Value) -> Claims {
     serde_json::from_value(claims).unwrap()
 }
 
-/// Tokens with this access token, and these claims beside those that every session has.
+/// Tokens with this access token, and an ID token with these claims and `alice`'s.
 fn tokens(access_token: &str, more: serde_json::Value) -> SessionTokens {
     SessionTokens {
         access_token: Some(Secret::new(access_token)),
@@ -80,7 +80,7 @@ fn tokens(access_token: &str, more: serde_json::Value) -> SessionTokens {
     }
 }
 
-/// A session that begins now.
+/// Begins a session now.
 async fn begun_with(sessions: &Sessions, more: serde_json::Value) -> CurrentSession {
     let client = Client::untracked(rocket::build()).await.unwrap();
     let request = client.get("/");
@@ -99,7 +99,7 @@ async fn begun(sessions: &Sessions) -> CurrentSession {
     begun_with(sessions, json!({})).await
 }
 
-/// Stores the result of a refresh; answers generation, version and access token that count then.
+/// Stores the result of a refresh. Returns generation, version and access token of the newest session.
 async fn advanced(
     sessions: &Sessions,
     current: &CurrentSession,
@@ -117,7 +117,7 @@ fn facts(session: &CurrentSession) -> (u64, u64, String) {
     (session.generation, session.version, token)
 }
 
-/// What another node knows to be newer than this session.
+/// The access token of a newer generation of this session that this node knows.
 async fn elsewhere(
     sessions: &Sessions,
     current: &CurrentSession,
@@ -135,7 +135,7 @@ fn access_token(session: &CurrentSession) -> String {
     token.expose().to_owned()
 }
 
-/// The cookies that a browser has after it was sent this session.
+/// The cookies of a browser after a response with this session.
 async fn sent(sessions: &Sessions, current: &CurrentSession) -> Vec<Cookie<'static>> {
     let client = Client::untracked(rocket::build()).await.unwrap();
     let request = client.get("/");
@@ -148,7 +148,7 @@ async fn sent(sessions: &Sessions, current: &CurrentSession) -> Vec<Cookie<'stat
         .collect()
 }
 
-/// What is found in a request with these cookies.
+/// Finds the session of a request with these cookies.
 async fn found(
     sessions: &Sessions,
     cookies: impl IntoIterator<Item = Cookie<'static>>,
@@ -189,7 +189,7 @@ async fn the_first_of_two_refreshes_counts() {
             Some((2, version, "first".to_owned()))
         );
         if is_in_cookies {
-            // Of one node there is one refresh at a time; of two, the lock sees to it.
+            // A node runs one refresh at a time; between nodes, the lock ensures it.
             continue;
         }
         assert_eq!(
@@ -227,7 +227,7 @@ async fn a_refreshed_session_in_cookies_is_there_for_the_other_nodes() {
     assert_eq!(elsewhere(&other, &bob).await, Ok(None));
 }
 
-/// An older copy is answered with the newest record until its browser has shown the newest cookie.
+/// A request with an older copy gets the newest record until the browser has sent the newest cookie.
 #[rocket::async_test]
 async fn an_older_copy_becomes_worthless() {
     let shared = store();
@@ -248,7 +248,7 @@ async fn an_older_copy_becomes_worthless() {
         );
         assert!(!one.may_be_written(&first, now()).await);
         assert!(one.may_be_written(&next, now()).await);
-        // Another node that shares nothing accepts it, until it has seen the newer one.
+        // Another node without a shared store accepts it, until it has received the newer one.
         let elsewhere = access_token(&found(&other, older.clone()).await.unwrap());
         assert_eq!(elsewhere, if one.is_shared { "new" } else { "old" });
 
@@ -262,7 +262,7 @@ async fn an_older_copy_becomes_worthless() {
                 .find(request.inner().cookies(), later, &mut vec![])
                 .await;
             if node.is_shared {
-                // The store keeps real time.
+                // The store uses the system clock.
                 continue;
             }
             assert_eq!(found.map(drop), Err(NoSession::Superseded));
@@ -270,7 +270,7 @@ async fn an_older_copy_becomes_worthless() {
     }
 }
 
-/// Whichever node was shown it, and however often.
+/// Whichever node received it, and however often.
 #[rocket::async_test]
 async fn an_older_copy_is_answered_for_a_minute_after_the_newest_was_shown() {
     let clock = Clock::standing();
@@ -296,7 +296,7 @@ async fn an_older_copy_is_answered_for_a_minute_after_the_newest_was_shown() {
     }
 }
 
-/// It counts as use.
+/// A refresh counts as use.
 #[rocket::async_test]
 async fn a_session_is_seen_when_it_is_refreshed() {
     for is_in_cookies in [false, true] {
@@ -363,7 +363,7 @@ async fn end_all(sessions: &Sessions, owner: &[String]) {
     ending.await.unwrap();
 }
 
-/// A node that has the new key only as the other one has the old.
+/// Two nodes during key rotation: each has the other's key as its previous one.
 #[rocket::async_test]
 async fn an_end_ends_what_began_before_it_under_any_key() {
     let store = store();
@@ -380,7 +380,7 @@ async fn an_end_ends_what_began_before_it_under_any_key() {
                 assert_eq!(found_before, Err(NoSession::Ended));
                 assert!(found(node, after.clone()).await.is_ok());
             }
-            // A newer one in place of the one that it knows.
+            // Records a newer end over the one that the session knows.
             end_all(beginning, &beginning.names.subject(ISSUER, "alice")).await;
             for node in [&one, &other] {
                 let found_after = found(node, after.clone()).await.map(drop);
@@ -390,7 +390,7 @@ async fn an_end_ends_what_began_before_it_under_any_key() {
     }
 }
 
-/// Between the first look at the ends and the session, whichever way they are noted.
+/// Between the first read of the ends and the creation of the session, for an end by `sub` or by `sid`.
 #[rocket::async_test]
 async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
     for is_in_cookies in [true, false] {
@@ -422,7 +422,7 @@ async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
                 panic!("the session begins");
             };
             assert_eq!(store.load(&name).await, Ok(None));
-            // It is what the next sign-in reads.
+            // The next sign-in reads the same ends.
             let again = sessions
                 .read_ends(ISSUER, &alice(json!({ "sid": "s-1" })), now())
                 .await;
@@ -434,7 +434,7 @@ async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
     }
 }
 
-/// An account that makes many other notes brings no ended session back.
+/// An account that creates many other entries cannot make ended sessions valid again.
 #[rocket::async_test]
 async fn an_end_outlasts_what_fills_the_store() {
     for is_signing_in in [false, true] {
@@ -463,11 +463,11 @@ async fn an_end_outlasts_what_fills_the_store() {
     }
 }
 
-/// `session.absolute_timeout` is shorter than yesterday, at this node or at all, and may be longer tomorrow.
+/// `session.absolute_timeout` was longer earlier, or is longer on another node.
 #[rocket::async_test]
 async fn an_end_is_noted_for_as_long_as_any_session_lives() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
-    // With a newer key than the other node, or an older one, too.
+    // Also with a newer key than the other node, or an older one.
     for (keys, keys_today) in [(&[7][..], &[7][..]), (&[7], &[2, 7]), (&[2, 7], &[7])] {
         let clock = Clock::standing();
         let store = Arc::new(MemoryStore::new(10).clock(clock.clone()));
@@ -485,7 +485,7 @@ async fn an_end_is_noted_for_as_long_as_any_session_lives() {
             let found = found(&before, one.clone()).await.map(drop);
             assert_eq!(found, Err(NoSession::Ended));
         }
-        // A minute by which the clock of the node was wrong, and one by which it is.
+        // `MAX_DIFFERENCE` for the clock of the node that began it, and once more for the node that reads it.
         clock.advance(hours(1) + 2 * MAX_DIFFERENCE - Duration::from_secs(2));
         assert_eq!(
             found(&before, one.clone()).await.map(drop),
@@ -557,7 +557,7 @@ async fn a_session_in_a_store_keeps_its_owners() {
     assert_eq!((stored.version, &stored.index_keys), (3, &index_keys));
 }
 
-/// Of parallel requests one writes that the session is in use.
+/// One of several parallel requests records the use.
 #[rocket::async_test]
 async fn one_of_many_requests_notes_the_use() {
     let sessions = node(&store(), true);
@@ -578,7 +578,7 @@ async fn one_of_many_requests_notes_the_use() {
     assert!(touched(2 * tenth + 2 * second).await);
 }
 
-/// It is known by the second when a session was seen, and by the millisecond when it began.
+/// The last use has a resolution of one second, and the start one of a millisecond.
 #[rocket::async_test]
 async fn a_session_is_not_seen_before_it_began() {
     let sessions = node(&store(), false);
@@ -590,7 +590,7 @@ async fn a_session_is_not_seen_before_it_began() {
     assert_eq!(listed[0].seen, current.started());
 }
 
-/// In whichever order the store knows them.
+/// In whichever order the store returns them.
 #[rocket::async_test]
 async fn sessions_of_a_user_are_listed_from_the_oldest_on() {
     let sessions = node(&store(), false);
@@ -650,7 +650,7 @@ async fn sessions_are_listed_under_each_key() {
     assert_eq!(ids, [current.name()]);
 }
 
-/// How many ends a frame of the provider tells.
+/// The number of ends that a front-channel logout request reports.
 async fn framed(sessions: &Sessions, at: OffsetDateTime) -> usize {
     let mut ended = vec![];
     let ending = sessions.end_sid_unsigned(ISSUER, "s", at, &mut ended);
@@ -658,7 +658,7 @@ async fn framed(sessions: &Sessions, at: OffsetDateTime) -> usize {
     ended.len()
 }
 
-/// Of whichever key its names are, and after its sign-in is no longer known.
+/// Under whichever key its index keys are, and after the entry of its sign-in has expired.
 #[rocket::async_test]
 async fn a_frame_ends_a_session_in_a_store_for_as_long_as_it_lives() {
     let store = store();
@@ -671,7 +671,7 @@ async fn a_frame_ends_a_session_in_a_store_for_as_long_as_it_lives() {
     assert_eq!(framed(&today, later).await, 0);
 }
 
-/// While the nodes are about to change their keys.
+/// During key rotation.
 #[rocket::async_test]
 async fn a_sid_of_sessions_in_cookies_is_known_under_each_key() {
     let store = store();
@@ -681,7 +681,7 @@ async fn a_sid_of_sessions_in_cookies_is_known_under_each_key() {
     assert_eq!(framed(&old, now()).await, 1);
     framed(&new, now()).await;
     assert_eq!(framed(&new, now()).await, 0);
-    // The newest session counts, which a node without the new key began.
+    // A newer session counts, even if a node without the new key began it.
     let at = now() + Duration::from_secs(10);
     let newer = Session::new(ISSUER, alice(json!({ "sid": "s" })), at);
     old.know_session(&newer, now()).await.unwrap();
@@ -703,7 +703,7 @@ async fn an_end_of_a_session_in_cookies_is_told_once_in_its_lifetime() {
     }
 }
 
-/// The lifetime of today, or of the sign-in, whichever ends earlier.
+/// By `session.absolute_timeout` as configured at the sign-in or now, whichever ends earlier.
 #[rocket::async_test]
 async fn a_session_ends_at_the_earlier_of_two_lifetimes() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
@@ -770,7 +770,7 @@ async fn no_cookie_and_one_that_does_not_decrypt_are_told_apart() {
     }
 }
 
-/// A text that does not compress.
+/// An incompressible text.
 fn random(length: usize) -> String {
     let mut text = String::new();
     while text.len() < length {
@@ -780,7 +780,7 @@ fn random(length: usize) -> String {
     text
 }
 
-/// Cookies that a larger session has left, or another site under the same domain.
+/// Stale chunks of a larger session, or cookies of another site under the same domain.
 #[rocket::async_test]
 async fn chunks_behind_the_end_are_ignored() {
     let mut sessions = node(&store(), true);
@@ -844,7 +844,7 @@ async fn a_session_may_fill_its_cookies_to_the_last_character() {
             .rev()
             .find(|length| fits(*length).is_ok())
             .unwrap();
-        // Base64 has one or two characters for a byte.
+        // Base64 takes one or two characters per byte.
         let text = fits(longest).unwrap();
         assert!(text <= limit && text + 2 > limit, "{text} of {limit}");
         let error = fits(longest + 1).unwrap_err();
@@ -882,12 +882,12 @@ async fn a_session_keeps_the_claims_of_the_setting() {
         let mut claims: Vec<_> = next.claims.iter().map(|(name, _)| name).collect();
         claims.sort_unstable();
         assert_eq!(claims, ["email", "iss", "sub"]);
-        // Nor does the record hold what nobody reads, but for an ID token, which is whole.
+        // The record lacks unused claims too, except in an ID token, which is kept in full.
         let sources = &next.tokens().unwrap().sources;
         let stated = |claims: &Claims| claims.value("name").is_some();
         assert_eq!(stated(&sources.id_token), with_id_token);
         assert_eq!(sources.user_info.as_ref().map(stated), Some(false));
-        // The ID token of the next refresh may repeat it.
+        // A refreshed ID token may repeat the `nonce`.
         let nonce = next.tokens().unwrap().nonce.clone();
         assert_eq!(nonce, Some(Secret::new("once")));
     }
@@ -988,7 +988,7 @@ async fn found_at(
     found.map(drop)
 }
 
-/// A clock that is set back between a sign-in and the sign-out, or a node whose clock is behind.
+/// The clock is set back between sign-in and sign-out, or a node's clock is slow.
 #[rocket::async_test]
 async fn a_session_in_cookies_ends_whatever_the_clock_says() {
     let sessions = node(&store(), true);
@@ -1003,7 +1003,7 @@ async fn a_session_in_cookies_ends_whatever_the_clock_says() {
     );
 }
 
-/// An older copy is worthless to the last moment of the session.
+/// An older copy stays invalid until the end of the session.
 #[rocket::async_test]
 async fn a_generation_is_known_until_the_session_ends() {
     let mut sessions = single_node();
@@ -1013,7 +1013,7 @@ async fn a_generation_is_known_until_the_session_ends() {
     let first = begun(&sessions).await;
     let older = sent(&sessions, &first).await;
     let tokens = tokens("new", json!({}));
-    // The setting is shorter for a while.
+    // `session.absolute_timeout` is shorter for a while.
     let lifetime = sessions.settings.absolute_timeout;
     sessions.settings.absolute_timeout = lifetime / 6;
     let advance = sessions.advance(&first, Session::clone(&first), tokens, clock.now());
@@ -1031,7 +1031,7 @@ async fn a_generation_is_known_until_the_session_ends() {
     );
 }
 
-/// Each node sees the newest cookie for the first time at some time.
+/// Each node receives the newest cookie for the first time at a different time.
 #[rocket::async_test]
 async fn another_node_that_sees_the_newest_cookie_later_keeps_no_record_for_longer() {
     let clock = Clock::standing();
@@ -1056,7 +1056,7 @@ async fn another_node_that_sees_the_newest_cookie_later_keeps_no_record_for_long
     }
 }
 
-/// A store may answer with what is over: the times inside count.
+/// A store may return expired sessions: the times in the record decide.
 #[rocket::async_test]
 async fn a_session_that_is_over_is_not_found_by_its_name() {
     let sessions = node(&store(), false);
@@ -1069,7 +1069,7 @@ async fn a_session_that_is_over_is_not_found_by_its_name() {
     assert_eq!(over.map(drop), Err(NoSession::LifetimeEnded));
 }
 
-/// Settings and clocks at their extremes.
+/// Settings at their extremes.
 #[rocket::async_test]
 async fn no_duration_is_too_long() {
     for is_in_cookies in [true, false] {
@@ -1099,7 +1099,7 @@ async fn no_duration_is_too_long() {
     }
 }
 
-/// Whether an address is verified is worth nothing beside another address, kept or not.
+/// `email_verified` must not apply to another address, whether that is kept or not.
 #[rocket::async_test]
 async fn a_verification_is_not_kept_without_its_address() {
     let mut sessions = single_node();
@@ -1121,7 +1121,7 @@ async fn a_verification_is_not_kept_without_its_address() {
     assert_eq!(found.claims.value("email_verified"), None, "{found:?}");
 }
 
-/// The next generation of a session, whose refreshed ID token says that it ends in so long.
+/// The next generation of a session, whose refreshed ID token sets its end to `life` seconds from now.
 async fn moved(sessions: &Sessions, current: &CurrentSession, life: i64) -> CurrentSession {
     let mut session = Session::clone(current);
     session.end_by(Some((now().unix_timestamp() + life) as f64));
@@ -1130,7 +1130,7 @@ async fn moved(sessions: &Sessions, current: &CurrentSession, life: i64) -> Curr
     next.unwrap().unwrap()
 }
 
-/// A session that the provider ends in so long, unless it says otherwise later.
+/// A session that the provider ends in `life` seconds, unless a refresh changes that.
 async fn begun_until(sessions: &Sessions, life: i64) -> CurrentSession {
     let tokens = tokens("old", json!({}));
     let mut session = Session::new(ISSUER, tokens.sources.merged(), now());
@@ -1140,7 +1140,7 @@ async fn begun_until(sessions: &Sessions, life: i64) -> CurrentSession {
     begun.await.unwrap().session
 }
 
-/// A node whose sessions last for a day, though the provider says otherwise at their sign-ins.
+/// A node whose `session.absolute_timeout` is a day, while the provider sets an earlier end at sign-in.
 #[rocket::async_test]
 async fn an_end_is_noted_for_as_long_as_refreshes_made_sessions_live() {
     let hours = |hours: u64| Duration::from_secs(3600 * hours);
@@ -1159,8 +1159,7 @@ async fn an_end_is_noted_for_as_long_as_refreshes_made_sessions_live() {
     assert_eq!(found, Err(NoSession::Ended));
 }
 
-/// Whoever signs out may have an older copy, and whoever took the newer one has a session that a refresh made
-/// longer.
+/// The browser that signs out may have an older copy, while another has a newer one whose end a refresh postponed.
 #[rocket::async_test]
 async fn an_end_is_kept_for_as_long_as_the_newest_copy_lives() {
     let clock = Clock::standing();
@@ -1183,7 +1182,7 @@ async fn an_end_is_kept_for_as_long_as_the_newest_copy_lives() {
     assert_eq!(found, Err(NoSession::Ended));
 }
 
-/// Nobody signs it: a `sid` that no session has leaves nothing in the store.
+/// The request is unsigned: an unknown `sid` writes no entry to the store.
 #[rocket::async_test]
 async fn an_unsigned_end_is_for_a_sid_that_a_session_has() {
     let store = store();
@@ -1205,13 +1204,13 @@ async fn an_unsigned_end_is_for_a_sid_that_a_session_has() {
     let cause = EndCause::FrontchannelLogout;
     let expected = SessionChange::ended_all(ISSUER, None, Some("known"), cause);
     assert_eq!(end("known").await, [expected]);
-    // Another session may have begun since then, at a clock that is behind: it ends, and nothing is told twice.
+    // A session may have begun since on a node with a slow clock: it ends too, and nothing is reported twice.
     assert_eq!(end("known").await, []);
     let there = elsewhere(&one, &current).await;
     assert_eq!(there, Err(NoSession::Ended));
 }
 
-/// Whichever of two nodes a browser comes to, and whatever it brings afterwards.
+/// Whichever of two nodes receives the request, and in later requests.
 #[rocket::async_test]
 async fn an_end_by_the_times_is_noticed_once() {
     for is_in_cookies in [false, true] {
@@ -1237,7 +1236,7 @@ async fn an_end_by_the_times_is_noticed_once() {
     }
 }
 
-/// No browser keeps a cookie for so long.
+/// No browser keeps a cookie for this long.
 #[rocket::async_test]
 async fn a_copy_of_an_old_cookie_is_no_end() {
     let sessions = single_node();
@@ -1251,7 +1250,7 @@ async fn a_copy_of_an_old_cookie_is_no_end() {
     assert_eq!((found, ended), (Err(NoSession::LifetimeEnded), vec![]));
 }
 
-/// A store keeps it for sign-out, and for nothing else.
+/// The store keeps it for sign-out only.
 #[rocket::async_test]
 async fn a_session_that_is_over_by_its_times_is_no_session() {
     let sessions = node(&store(), false);
@@ -1270,7 +1269,7 @@ async fn a_session_that_is_over_by_its_times_is_no_session() {
     assert_eq!(found(soon).await, Err(NoSession::Ended));
 }
 
-/// What sign-out finds in a request with these cookies.
+/// Finds the session to sign out in a request with these cookies.
 async fn found_with(
     sessions: &Sessions,
     cookies: Vec<Cookie<'static>>,

@@ -1,8 +1,8 @@
-//! Ends of sessions that the store has not recorded yet, because it was down: this node refuses those sessions
-//! and tries again, and so does every node that their browser comes to.
+//! A retry queue of session ends that the store could not record because it was down. This node, and every node that
+//! receives the browser's note, rejects those sessions and retries.
 //!
-//! Whoever can ask again, the app and the provider, gets the store's error. A browser that signs out, and a
-//! session that ends at its refresh, cannot: their ends are kept here.
+//! The app and the provider get the store's error, and can retry themselves. A browser that signs out, and a session
+//! that ends at its refresh, cannot: their ends are queued here.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,31 +25,31 @@ use crate::session::{
 };
 use crate::{clock::Clock, cookies::SetCookie, observing};
 
-/// How many ends one node keeps; about 200 bytes each. When there are more, the older ones stay.
+/// Maximum queued ends per node, about 200 bytes each. A full queue rejects new entries.
 const MAX_UNRECORDED: usize = 100_000;
-/// The pause after an attempt that failed: doubled each time …
+/// Initial retry back-off, doubled after each failure …
 const MIN_PAUSE: Duration = Duration::from_secs(1);
 /// … up to this.
 const MAX_PAUSE: Duration = Duration::from_secs(30);
-/// For how many ends it is known that this node recorded them, so that a browser's note is removed.
+/// Maximum entries of the cache of recorded ends, which allows a browser's note to be removed.
 const MAX_RECORDED: u64 = 100_000;
-/// Of how many ends it is known that this node reported them: enough for those of one moment, and for those that come
-/// again while there is no room to keep them.
+/// Maximum entries of the cache of reported ends: enough for simultaneous requests, and for those that are repeated
+/// while the queue is full.
 const MAX_REPORTED: u64 = 10_000;
 
 /// The ends that this node has to record.
 pub(in crate::session) struct UnrecordedEnds {
-    /// How many there are. While there are none, a request looks at nothing else.
+    /// The length of the queue. While it is 0, requests do not lock it.
     count: AtomicUsize,
     queue: Mutex<Queue>,
-    /// When the store was tried last, in milliseconds since 1970.
+    /// The last attempt, in milliseconds since 1970.
     last_try: AtomicI64,
-    /// That an attempt may succeed.
+    /// Wakes the task for another attempt.
     wake: Notify,
-    /// What was recorded, by the name of the session.
+    /// Recorded ends, by session name.
     recorded: Cache<String, ()>,
-    /// Whose end was reported to the app and the log, by the name of the session. The store decides of two nodes, and
-    /// this one of two requests: one of them may have reached the store.
+    /// Ends reported to the app and the log, by session name. The store decides between two nodes, and this cache
+    /// between two requests on this node, of which one may have reached the store.
     reported: Cache<String, ()>,
     clock: Clock,
     max: usize,
@@ -57,36 +57,36 @@ pub(in crate::session) struct UnrecordedEnds {
 
 #[derive(Default)]
 struct Queue {
-    /// Until when each session lives at most, in milliseconds since 1970.
+    /// The latest possible expiry of each session, in milliseconds since 1970.
     ends: HashMap<Arc<str>, i64>,
-    /// Those that are not being recorded at this moment, the next one first.
+    /// Entries that are not being recorded now, next first.
     order: VecDeque<Arc<str>>,
     is_task_running: bool,
-    /// Whether it was logged that there is no room.
+    /// Whether it was logged that the queue is full.
     is_known_full: bool,
-    /// Whether an end was not recorded when it came. One that a browser brings is, as a rule.
+    /// Whether an end could not be recorded at once. An end from a browser's note usually is.
     has_failed: bool,
-    /// How many were recorded since there was none.
+    /// The number recorded since the queue was last empty.
     recorded: usize,
 }
 
-/// The end of a session that is kept until the store has it.
+/// A session end that is recorded, or queued until the store records it.
 pub(crate) struct KeptEnd {
     /// The end, if it was not known before.
     pub(crate) end: Option<SessionChange>,
-    /// Why the store does not have it yet.
+    /// Why the store has not recorded it yet.
     pub(crate) error: Option<StoreError>,
 }
 
-/// What became of the ends of a browser's sessions.
+/// The result of ending the sessions of a browser that signs out.
 pub(crate) struct EndedSessions {
-    /// The end of its session, if that was not known before.
+    /// The end of its session, if it was not known before.
     pub(crate) end: Option<SessionChange>,
-    /// What the answer sets: the browser's note of the ends that are not recorded.
+    /// The `Set-Cookie` headers: the browser's note of unrecorded ends.
     pub(crate) cookies: Vec<SetCookie>,
-    /// Whether the store has all of them.
+    /// Whether the store has recorded all of them.
     pub(crate) is_recorded: bool,
-    /// Whether this node refuses those that are not recorded.
+    /// Whether this node rejects the sessions whose ends are not recorded.
     pub(crate) is_refused_here: bool,
 }
 
@@ -107,7 +107,7 @@ impl UnrecordedEnds {
         }
     }
 
-    /// Whether this session has ended and the store may not know it.
+    /// Whether this session has ended, and its end awaits recording.
     pub(in crate::session) fn has(&self, name: &str) -> bool {
         if self.count.load(Ordering::Acquire) == 0 {
             return false;
@@ -116,19 +116,19 @@ impl UnrecordedEnds {
         self.queue().ends.get(name).is_some_and(|end| *end > now)
     }
 
-    /// Whether the end of this session is reported for the first time at this node. It counts as reported then.
+    /// Marks the end of this session as reported. Returns whether this node reports it for the first time.
     pub(in crate::session) fn is_first_report(&self, name: &str) -> bool {
         self.reported.entry_by_ref(name).or_insert(()).is_fresh()
     }
 
-    /// The store has answered a request: what it did not take before, it may take now.
+    /// Wakes the task after a successful store request: recording may succeed now.
     pub(in crate::session) fn store_answered(&self) {
         if self.count.load(Ordering::Acquire) > 0 {
             self.wake();
         }
     }
 
-    /// Has the task try again, at most once in a while: a store may answer and take nothing.
+    /// Wakes the task at most once per `MIN_PAUSE`: a store may respond to reads and fail every write.
     fn wake(&self) {
         let since = milliseconds(self.clock.now())
             .saturating_sub(self.last_try.load(Ordering::Acquire))
@@ -138,7 +138,7 @@ impl UnrecordedEnds {
         }
     }
 
-    /// Keeps an end, if there is room.
+    /// Queues an end. Returns `false` if the queue is full.
     fn add(&self, ended: &Ended) -> bool {
         let mut queue = self.queue();
         let queue = &mut *queue;
@@ -164,7 +164,7 @@ impl UnrecordedEnds {
         true
     }
 
-    /// The next one to record; `None` when there is none, and the task is over.
+    /// The next end to record. `None` when the queue is empty: the task stops.
     fn next(&self) -> Option<Arc<str>> {
         let mut queue = self.queue();
         while let Some(name) = queue.order.pop_front() {
@@ -199,7 +199,7 @@ impl UnrecordedEnds {
         self.count.store(queue.ends.len(), Ordering::Release);
     }
 
-    /// Another one is the next: of a store in parts, one part may be down.
+    /// Requeues a failed end at the back: in a partitioned store, one partition may be down.
     fn put_back(&self, name: Arc<str>) {
         let mut queue = self.queue();
         queue.order.push_back(name);
@@ -212,7 +212,7 @@ impl UnrecordedEnds {
 }
 
 impl Sessions {
-    /// Ends a session that nobody can ask to end again. Without the store, the end is kept here.
+    /// Ends a session that no caller can end again. If the store is down, the end is queued.
     pub(crate) async fn end_or_keep(
         self: &Arc<Self>,
         name: &str,
@@ -234,8 +234,8 @@ impl Sessions {
         }
     }
 
-    /// The end of a session that the store does not take, unless it is kept or was reported already. What is known
-    /// of its tokens here is revoked now; what only the store has, when it takes the end.
+    /// The end to report when the store fails, unless it is queued or was reported already. Tokens known here are
+    /// revoked now; tokens that only the store has, once it records the end.
     fn end_without_store(
         &self,
         name: &str,
@@ -250,8 +250,8 @@ impl Sessions {
         }
     }
 
-    /// Ends the sessions of a browser that signs out: its session, and those whose ends its note names. The
-    /// store is not asked when it was found to be down just now.
+    /// Signs out a browser: ends its session, and those that its note names. Skips the store if it was found to be down
+    /// just now.
     pub(crate) async fn end_in_browser(
         self: &Arc<Self>,
         name: Option<&str>,
@@ -278,7 +278,7 @@ impl Sessions {
             if !is_store_down {
                 match self.end(&ended.name, session, cause, now).await {
                     Ok(change) => {
-                        // Those of the note were told of when their sign-out was not recorded.
+                        // Ends from the note were reported at their own sign-out.
                         end = end.or(change.filter(|_| is_own));
                         continue;
                     }
@@ -292,7 +292,7 @@ impl Sessions {
             let change = self.end_without_store(&ended.name, session, cause, now);
             end = end.or(change.filter(|_| is_own));
             if ended.ends.saturating_add(seconds(MAX_DIFFERENCE) * 1000) <= milliseconds(now) {
-                // It is over by itself at every node.
+                // It has expired on every node.
                 continue;
             }
             is_refused_here &= self.keep_end(&ended, false);
@@ -312,7 +312,7 @@ impl Sessions {
         }
     }
 
-    /// The note for a browser whose session has ended, if the store does not know it.
+    /// The note for a browser whose session has ended, if its end awaits recording.
     pub(crate) fn note_if_unrecorded(
         &self,
         jar: &CookieJar<'_>,
@@ -327,14 +327,14 @@ impl Sessions {
         self.ended_note.replace(jar, &ends, now)
     }
 
-    /// Whether this browser has a note that names a session.
+    /// Whether this browser has a note that names at least one session.
     pub(crate) fn has_ended_note(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> bool {
         let ends = self.ended_note.read(jar, now);
         ends.is_some_and(|ends| !ends.is_empty())
     }
 
-    /// Takes over the ends that a browser's note names, without waiting for the store. Answers what removes
-    /// the note, once this node has recorded all of them; one that names none is removed at once.
+    /// Queues the ends that a browser's note names, without waiting for the store. Returns the removal of the note once
+    /// this node has recorded all of them; an empty note is removed at once.
     pub(crate) fn take_over_note(self: &Arc<Self>, jar: &CookieJar<'_>) -> Option<SetCookie> {
         let now = self.unrecorded.clock.now();
         let ends = self.ended_note.read(jar, now)?;
@@ -348,12 +348,12 @@ impl Sessions {
         is_recorded.then(|| self.ended_note.remove())
     }
 
-    /// Whether this session has ended and the store may not know it.
+    /// Whether this session has ended, and its end awaits recording.
     pub(crate) fn is_end_unrecorded(&self, name: &str) -> bool {
         self.unrecorded.has(name)
     }
 
-    /// Keeps an end until the store has it. `false` when there is no room.
+    /// Queues an end and starts or wakes the task. Returns `false` if the queue is full.
     fn keep_end(self: &Arc<Self>, ended: &Ended, at_once: bool) -> bool {
         let is_kept = self.unrecorded.add(ended);
         let mut queue = self.unrecorded.queue();
@@ -375,7 +375,7 @@ impl Sessions {
         is_kept
     }
 
-    /// Records what was kept. `false` when the store does not take it.
+    /// Records the queued ends. Returns `false` when the store fails.
     async fn record_kept(&self) -> bool {
         let unrecorded = &self.unrecorded;
         unrecorded.drop_expired();
@@ -384,7 +384,7 @@ impl Sessions {
             unrecorded
                 .last_try
                 .store(milliseconds(now), Ordering::Release);
-            // It was told of when it was kept.
+            // The end was reported when it was queued.
             match self.end(&name, None, EndCause::SignOut, now).await {
                 Ok(_) => unrecorded.recorded(&name),
                 Err(error) => {
@@ -397,9 +397,9 @@ impl Sessions {
         true
     }
 
-    /// The end of a session; without the session, as if it had begun now.
+    /// The end to queue for a session; without the session, its lifetime counts from now.
     ///
-    /// It counts for the newest generation, which may not be at hand: a refresh may have moved when that ends.
+    /// The expiry is that of the newest generation, which may be unknown here: a refresh may have changed it.
     fn end_to_keep(&self, name: &str, session: Option<&Session>, now: OffsetDateTime) -> Ended {
         let lifetime =
             i64::try_from(self.settings.absolute_timeout.as_millis()).unwrap_or(i64::MAX);
@@ -412,7 +412,7 @@ impl Sessions {
     }
 }
 
-/// Records ends until there are none.
+/// The background task: retries with back-off until the queue is empty.
 async fn record_ends(
     sessions: Weak<Sessions>,
     unrecorded: Arc<UnrecordedEnds>,
@@ -420,13 +420,13 @@ async fn record_ends(
 ) {
     let mut running = Running(Some(&unrecorded));
     loop {
-        // Until a request finds the store answering.
+        // Wait for the back-off, or for a request that reaches the store.
         let _ = timeout(pause, unrecorded.wake.notified()).await;
         let Some(sessions) = sessions.upgrade() else {
             return;
         };
         if sessions.record_kept().await {
-            // The queue says so already, and another task may have begun.
+            // `next` has cleared `is_task_running`, and another task may have started since.
             running.0 = None;
             return;
         }
@@ -434,7 +434,7 @@ async fn record_ends(
     }
 }
 
-/// The task that records ends. Should a store panic, the next end begins another, for all of them.
+/// Guard of the running task. If a store panics, the next end starts another task, for the whole queue.
 struct Running<'a>(Option<&'a UnrecordedEnds>);
 
 impl Drop for Running<'_> {
@@ -442,7 +442,7 @@ impl Drop for Running<'_> {
         if let Some(unrecorded) = self.0 {
             let mut queue = unrecorded.queue();
             queue.is_task_running = false;
-            // With the one that it was about to record.
+            // Includes the end that was being recorded.
             queue.order = queue.ends.keys().cloned().collect();
         }
     }
@@ -474,13 +474,13 @@ mod tests {
             assert_eq!(ends.add(&ended(i)), i < 100_000, "{i}");
         }
         assert_eq!(ends.count.load(Ordering::Acquire), 100_000);
-        // One that is there already takes no room.
+        // An entry that is queued already takes no room.
         assert!(ends.add(&ended(99_999)));
         for (i, expected) in [(0, true), (99_999, true), (100_000, false)] {
             assert_eq!(ends.has(&i.to_string()), expected, "{i}");
         }
 
-        // The oldest is recorded first, and leaves its room to another.
+        // The oldest is recorded first, and makes room for another.
         let next = ends.next().unwrap();
         assert_eq!(&*next, "0");
         assert!(ends.has("0"));
@@ -491,7 +491,7 @@ mod tests {
         assert!(!ends.add(&ended(100_001)));
     }
 
-    /// Two browsers with one session sign out in one moment of an outage.
+    /// Two browsers with one session sign out simultaneously during an outage.
     #[test]
     fn of_several_who_report_an_end_one_does() {
         let ends = UnrecordedEnds::new(&Clock::standing_at(NOW));
@@ -526,7 +526,7 @@ mod tests {
             assert_eq!(end.is_some(), expected);
             assert!(!sessions.keep_end(&sessions.end_to_keep("a", None, now), false));
         }
-        // Not by a request that has reached the store either.
+        // A request that has reached the store does not report it again.
         assert_eq!(sessions.end("a", None, cause, now).await, Ok(None));
     }
 
@@ -546,7 +546,7 @@ mod tests {
         assert_eq!(ends.next(), None);
     }
 
-    /// A part of the store may be down.
+    /// One partition of the store may be down.
     #[test]
     fn an_end_that_is_not_taken_keeps_no_other_from_being_tried() {
         let ends = UnrecordedEnds::new(&Clock::standing_at(NOW));
@@ -558,7 +558,7 @@ mod tests {
         }
     }
 
-    /// The task is gone with the end that it was about to record.
+    /// The task panics while it records an end.
     #[test]
     fn a_store_that_panics_loses_no_end() {
         let ends = UnrecordedEnds::new(&Clock::standing_at(NOW));
@@ -591,7 +591,7 @@ mod tests {
         }
     }
 
-    /// The later end counts, by whatever note.
+    /// The latest expiry is kept, whichever note names it.
     #[test]
     fn an_end_is_kept_for_the_longest_time_that_was_named() {
         let clock = Clock::standing_at(NOW);

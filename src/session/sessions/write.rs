@@ -1,4 +1,4 @@
-//! What is written of a session: its cookies, its record, and what of it is kept.
+//! Serialization of a session: its cookies, its encrypted record, and which claims and tokens are kept.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -21,7 +21,7 @@ use crate::{
 };
 
 impl Sessions {
-    /// Whether an answer may still carry this session: it has not ended, and nothing newer is known.
+    /// Whether a response may still set this session's cookies: it has not ended, and no newer generation is known.
     pub(crate) async fn may_be_written(
         &self,
         current: &CurrentSession,
@@ -37,7 +37,7 @@ impl Sessions {
         }
     }
 
-    /// The cookies of a session.
+    /// The `Set-Cookie` headers of a session.
     pub(crate) fn set_cookies(
         &self,
         current: &CurrentSession,
@@ -56,7 +56,7 @@ impl Sessions {
         set
     }
 
-    /// Says once that proxies with their usual limit refuse such an answer.
+    /// Warns once that proxies with default limits reject such a response.
     pub(super) fn warn_of_size(&self, set: &[SetCookie]) {
         let size: usize = set.iter().map(SetCookie::header_len).sum();
         if size > USUAL_HEADER_LIMIT && !self.is_size_known.swap(true, Ordering::Relaxed) {
@@ -71,17 +71,17 @@ impl Sessions {
         }
     }
 
-    /// The cookies that end the session in this browser.
+    /// The `Set-Cookie` headers that remove the session from this browser.
     pub(crate) fn removals(&self, jar: &CookieJar<'_>) -> Vec<SetCookie> {
         self.cookies.removals(jar, 0)
     }
 
-    /// A session as text for a shared store, under a name of the caller's.
+    /// Encrypts a session for a shared store, under a name of the caller's.
     pub(crate) fn export(&self, current: &CurrentSession, name: &str) -> String {
         self.value(current, name)
     }
 
-    /// The session that was exported under this name.
+    /// Decrypts the session that was exported under this name.
     pub(crate) fn import(&self, name: &str, text: &str) -> Option<CurrentSession> {
         let opened = self.open_value(name, text).ok()??;
         let version = u64::from(!self.is_in_cookies);
@@ -93,7 +93,7 @@ impl Sessions {
         ))
     }
 
-    /// A session with its record, if it fits.
+    /// Encodes a session; fails if it does not fit into its cookies.
     pub(super) fn record(
         &self,
         session: Session,
@@ -114,13 +114,13 @@ impl Sessions {
         Ok(current)
     }
 
-    /// The encrypted text of a session in cookies.
+    /// The session, encrypted for cookies.
     pub(super) fn cookie_text(&self, current: &CurrentSession) -> String {
         let record = record::encode(current, &current.body);
         URL_SAFE_NO_PAD.encode(self.keys.encrypt(Purpose::Session, b"", &record))
     }
 
-    /// The encrypted text of a session in a store.
+    /// The session, encrypted for a store under this name.
     pub(super) fn value(&self, current: &CurrentSession, name: &str) -> String {
         let record = record::encode(current, &current.body);
         let value = self
@@ -129,7 +129,7 @@ impl Sessions {
         URL_SAFE_NO_PAD.encode(value)
     }
 
-    /// Leaves out what the settings do not keep.
+    /// Removes the claims and tokens that the settings do not keep.
     pub(super) fn reduce(&self, session: &mut Session, tokens: &mut SessionTokens) {
         if let Some(nonce) = tokens.sources.id_token.get::<String>("nonce") {
             tokens.nonce = Some(Secret::new(nonce));
@@ -149,7 +149,7 @@ impl Sessions {
             session.user_info_due = false;
         }
         self.keep_chosen(&mut session.claims);
-        // With an ID token its claims are kept in it, whole.
+        // The ID token, if kept, holds its claims in full.
         if tokens.id_token.is_none() {
             self.keep_source(&mut tokens.sources.id_token);
         }
@@ -164,14 +164,14 @@ impl Sessions {
             claims.retain(|name| self.is_chosen(name));
             return;
         }
-        // To retain is to build the object anew.
+        // `retain` would rebuild the whole object.
         for name in ABOUT_THE_REQUEST {
             claims.remove(name);
         }
     }
 
-    /// As [`keep_chosen`](Self::keep_chosen), of one source. What is verified stays beside whether it is: of
-    /// which source that is taken depends on it.
+    /// Like [`keep_chosen`](Self::keep_chosen), for one source. A claim such as `email` is kept with `email_verified`,
+    /// which decides from which source it is taken.
     pub(super) fn keep_source(&self, claims: &mut Claims) {
         let is_beside_chosen = |name: &str| {
             let mut pairs = VERIFIED.iter().filter(|(verified, _)| *verified == name);

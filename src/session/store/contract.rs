@@ -1,4 +1,4 @@
-//! What any [`SessionStore`] must do, as a test that anyone can run against their own.
+//! Contract tests for any [`SessionStore`], including your own.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use crate::secret::Secret;
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Tries a store out, under names that nobody else uses.
+/// Tests a store against the contract of [`SessionStore`], under random names.
 ///
 /// ```
 /// use rocket_openidconnect::store::{MemoryStore, contract};
@@ -19,7 +19,7 @@ const HOUR: Duration = Duration::from_secs(3600);
 ///
 /// # Panics
 ///
-/// When the store breaks a promise, with which one.
+/// If the store violates the contract; the message says which part.
 pub async fn check(store: &dyn SessionStore) {
     sessions_are_kept_and_replaced_by_version(store).await;
     one_of_many_replacements_wins(store).await;
@@ -201,7 +201,7 @@ async fn the_largest_number_stays(store: &dyn SessionStore) {
     );
 }
 
-/// The rest of the life of one note.
+/// The value and the remaining TTL of one entry.
 async fn life_of(store: &dyn SessionStore, name: &str) -> Option<(String, Duration)> {
     let notes = store.entries_with_ttl(&[name]).await;
     let notes = notes.expect("the rest of a life");
@@ -234,7 +234,7 @@ async fn notes_say_how_long_they_live(store: &dyn SessionStore) {
     let notes = store.entries(&[&second]).await;
     assert_eq!(notes, Ok(vec![Some("b".to_owned())]), "an end is a note");
 
-    // In place of any that is there, with a life of its own.
+    // It replaces any existing entry, with its own TTL.
     assert_eq!(store.put_end(&second, "c", HOUR).await, Ok(()));
     let newer = life_of(store, &second).await.expect("a newer end");
     assert_eq!(newer.0, "c", "a newer end");
@@ -293,7 +293,7 @@ async fn an_end_replaces_the_known_one_alone(store: &dyn SessionStore) {
     };
     noted(winner).await;
 
-    // Other notes are in the way too; an empty text is one.
+    // Entries of other methods count too, and so does an empty value.
     let (note, claim, empty) = (self::name(), self::name(), self::name());
     assert_eq!(store.put_entry(&note, "x", HOUR).await, Ok(()));
     assert_eq!(store.lock(&claim, "x", HOUR).await, Ok(true));

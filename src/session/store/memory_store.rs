@@ -1,4 +1,4 @@
-//! Sessions in this process: bounded, expiring, and gone with it.
+//! An in-memory session store: a bounded LRU cache with expiry, which does not survive a restart.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -23,35 +23,35 @@ use time::OffsetDateTime;
 use super::{SessionStore, StoreError, StoredSession};
 use crate::{clock::Clock, session::generations::Generations};
 
-/// How many notes of each kind are kept; the one that was not used for the longest time goes first.
+/// Maximum entries per table; the least recently used is evicted first.
 const MAX_NOTES: u64 = 1_000_000;
 
-/// How many numbers are kept.
+/// Maximum numeric entries.
 const MAX_NUMBERS: usize = 1_000_000;
 
-/// A [`SessionStore`] in the memory of this process. When it is full, the session that was not used for
-/// the longest time ends.
+/// A [`SessionStore`] in the memory of this process. When it is full, the least recently used session is evicted, which
+/// ends it.
 pub struct MemoryStore {
     sessions: Cache<String, Kept<Arc<StoredSession>>>,
     index_keys: Arc<Owners>,
-    /// In tables of their own, so that none is dropped for many of another kind.
+    /// Separate tables, so that many entries of one kind evict none of another.
     ends: Notes,
     claims: Notes,
     notes: Notes,
-    /// Notes that are numbers: many, small, and in a table of their own.
+    /// Entries of numbers: many and small.
     numbers: Generations,
     clock: Clock,
 }
 
-/// A table of notes of one kind. To look into one that nobody has written to costs nothing: every request with a
-/// session in cookies asks for several notes, and most apps have no more than one kind.
+/// A table of entries of one kind. A lookup in a table that was never written is free: every request with a session in
+/// cookies looks up several entries, and most apps write only one kind.
 struct Notes {
     table: Cache<String, Kept<Arc<str>>>,
     is_written: AtomicBool,
 }
 
-/// A value and how long to keep it: the cache drops it in time, and by `ends` it is judged, which a test's
-/// clock may reach sooner.
+/// A value and its TTL: the cache evicts it after `life`, and `ends` decides on expiry, which a test's clock may reach
+/// sooner.
 #[derive(Clone)]
 struct Kept<T> {
     value: T,
@@ -59,12 +59,12 @@ struct Kept<T> {
     ends: Option<OffsetDateTime>,
 }
 
-/// The ids of each owner's sessions.
+/// The index: the session ids of each index key.
 #[derive(Default)]
 struct Owners(Mutex<HashMap<String, HashSet<String>>>);
 
 impl MemoryStore {
-    /// An empty store for so many sessions.
+    /// An empty store for at most this many sessions.
     pub fn new(max_sessions: usize) -> MemoryStore {
         let index_keys = Arc::new(Owners::default());
         let gone = index_keys.clone();
@@ -88,21 +88,21 @@ impl MemoryStore {
         }
     }
 
-    /// How many numbers it keeps, such as which generation of a session is the newest; the one that was
-    /// noted the longest ago goes first. The default is a million.
+    /// Sets the maximum of numeric entries, such as the newest generation of a session; the one written the longest ago
+    /// is evicted first. The default is a million.
     pub fn max_numbers(mut self, max: usize) -> MemoryStore {
         self.numbers = Generations::new(max);
         self
     }
 
-    /// How many notes of each kind it keeps.
+    /// Sets the maximum of entries per table.
     #[cfg(test)]
     pub(in crate::session) fn max_notes(mut self, max: u64) -> MemoryStore {
         (self.ends, self.claims, self.notes) = (Notes::new(max), Notes::new(max), Notes::new(max));
         self
     }
 
-    /// Drops the notes that there is no room for.
+    /// Runs pending evictions of entries.
     #[cfg(test)]
     pub(in crate::session) fn drop_excess_notes(&self) {
         for notes in [&self.ends, &self.notes, &self.claims] {
@@ -110,7 +110,7 @@ impl MemoryStore {
         }
     }
 
-    /// The clock to judge lives by. The default is the system's.
+    /// Sets the clock that decides on expiry. The default is the system's.
     pub fn clock(mut self, clock: Clock) -> MemoryStore {
         self.clock = clock;
         self
@@ -130,7 +130,7 @@ impl MemoryStore {
         kept.ends.is_some_and(|ends| ends <= self.clock.now())
     }
 
-    /// The note under this name, of whichever kind.
+    /// The entry under this name, in any table.
     fn find_note(&self, name: &str) -> Option<Kept<Arc<str>>> {
         let tables = [&self.ends, &self.notes, &self.claims];
         let mut kept = tables.into_iter().filter_map(|table| table.get(name));
@@ -157,7 +157,7 @@ impl Notes {
         }
     }
 
-    /// The table, for a note that is looked for from now on.
+    /// The table for a write: enables lookups.
     fn to_write(&self) -> &Cache<String, Kept<Arc<str>>> {
         self.is_written.store(true, Ordering::Release);
         &self.table
@@ -348,7 +348,7 @@ impl Owners {
     }
 }
 
-/// Each entry has a life of its own, from when it was written.
+/// Each entry has its own TTL, from when it was written.
 struct Life;
 
 impl<T> Expiry<String, Kept<T>> for Life {
@@ -411,7 +411,7 @@ mod tests {
         assert_eq!(store.ids_by_index_key("alice").await, Ok(vec![]));
     }
 
-    /// So that what nobody asks for again does not stay until the store is full.
+    /// Entries that are never read again do not stay until the store is full.
     #[cfg(feature = "testing")]
     #[rocket::async_test]
     async fn the_cache_drops_what_is_over_by_its_own_time() {
@@ -435,7 +435,7 @@ mod tests {
         assert!(store.sessions.get("b").is_none());
     }
 
-    /// The cache's own time stands almost still meanwhile.
+    /// The cache's own clock hardly advances meanwhile.
     #[cfg(feature = "testing")]
     #[rocket::async_test]
     async fn lives_follow_a_clock_that_is_set() {
@@ -465,7 +465,7 @@ mod tests {
         assert_eq!(store.lock("n", "3", minute).await, Ok(false));
     }
 
-    /// Of whichever kind: a table of its own is nothing that anybody sees.
+    /// The last write counts, in whichever table: separate tables are not observable.
     #[cfg(feature = "testing")]
     #[rocket::async_test]
     async fn what_was_written_last_is_what_is_noted() {
@@ -522,7 +522,7 @@ mod tests {
         }
     }
 
-    /// Longer than any clock goes.
+    /// Longer than any clock can represent.
     #[rocket::async_test]
     async fn a_note_may_be_kept_for_ever() {
         let (store, long) = (MemoryStore::new(10), Duration::MAX);
@@ -531,7 +531,7 @@ mod tests {
         assert_eq!(store.entries_with_ttl(&["n"]).await, Ok(vec![expected]));
     }
 
-    /// Who makes many of one kind brings back nothing that has ended.
+    /// Many entries of one kind evict no recorded ends.
     #[rocket::async_test]
     async fn notes_of_one_kind_push_out_none_of_another() {
         let hour = Duration::from_secs(3600);

@@ -1,4 +1,4 @@
-//! Sessions in Redis or Valkey, for the several nodes of an app.
+//! A session store in Redis or Valkey, for several nodes of an app.
 
 use std::{
     fmt,
@@ -16,71 +16,70 @@ use rocket::futures::future::try_join_all;
 use super::{SessionStore, StoreError, StoredSession};
 use crate::secret::Secret;
 
-/// How long a command may take; then the store counts as unreachable.
+/// The timeout of a command; then the store counts as unreachable.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long connecting may take.
+/// The timeout of connecting.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What stands before the names of all our keys.
+/// The prefixes of all keys.
 const SESSION: &str = "oidc:session:";
 const OWNER: &str = "oidc:owner:";
 const NOTE: &str = "oidc:note:";
 
-/// Replaces a session if its version is the one before. One key, so that it works in a cluster too.
+/// Compare-and-set of a session by its version. It uses one key, so that it works in a cluster.
 const REPLACE: &str = "\
 if redis.call('HGET', KEYS[1], 'version') ~= ARGV[1] then return 0 end \
 redis.call('HSET', KEYS[1], 'version', ARGV[2], 'value', ARGV[3]) \
 redis.call('PEXPIRE', KEYS[1], ARGV[4]) \
 return 1";
 
-/// Keeps an end, unless another note than the known one is there. Run twice, it answers the same.
+/// Stores an end, unless an entry other than the known one exists. Idempotent.
 const REPLACE_END: &str = "\
 local there = redis.call('GET', KEYS[1]) \
 if there and there ~= ARGV[1] and there ~= ARGV[3] then return 0 end \
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) \
 return 1";
 
-/// Keeps a number, unless one as large or larger is there.
+/// Stores a number, unless an equal or larger one exists.
 const NOTE_LARGER: &str = "\
 local there = tonumber(redis.call('GET', KEYS[1])) \
 if there and there >= tonumber(ARGV[1]) then return 0 end \
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2]) \
 return 1";
 
-/// A note with the rest of its life, in milliseconds. Read by two commands, it could be replaced in between.
+/// Reads an entry with its remaining TTL in milliseconds, atomically: between two commands it could be replaced.
 const ENTRY_WITH_TTL: &str = "\
 local value = redis.call('GET', KEYS[1]) \
 if not value then return false end \
 return {value, redis.call('PTTL', KEYS[1])}";
 
-/// Drops a note if it has this value.
+/// Removes an entry if it has this value.
 const FORGET: &str = "\
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end \
 return 0";
 
-/// A [`SessionStore`] in Redis 7 or later, or Valkey (cargo feature `redis`). It connects when it is first
-/// needed, and again whenever the connection was lost.
+/// A [`SessionStore`] in Redis 7 or later, or Valkey (cargo feature `redis`). It connects on first use, and reconnects
+/// when the connection is lost.
 ///
-/// Each session is one key with the life of the session; the sessions of an owner are named in a sorted set
-/// by when they end. A reader of Redis learns how many sessions there are and when they are used, and not
-/// whose they are. Who can write there can end sessions and bring back an older state of one, and cannot
-/// make one.
+/// Each session is one key with the session's TTL; the sessions of an index key are in a sorted set, by their end. A
+/// reader of Redis learns how many sessions there are and when they are used, but not whose they are. A writer can end
+/// sessions and restore an older state of one, but cannot create one.
 ///
-/// `rediss://` connects with TLS. The server's certificate must be one that the system trusts, as for
-/// requests to the provider; on Linux `SSL_CERT_FILE` names others.
+/// `rediss://` connects with TLS. The system must trust the server's certificate, as for requests to the provider; on
+/// Linux, `SSL_CERT_FILE` sets other trusted certificates.
 pub struct RedisStore {
     client: Client,
     connection: OnceLock<ConnectionManager>,
 }
 
 impl RedisStore {
-    /// With the address of the setting `session.store_url`.
+    /// A store at the URL of the setting `session.store_url`.
     ///
     /// # Errors
     ///
-    /// When it is not the address of a Redis. Nothing is connected yet.
+    /// If the URL is not one of Redis. It does not connect yet.
     pub fn new(url: &Secret) -> Result<RedisStore, StoreError> {
-        // The error would show the address, which may hold a password.
+        // The error would contain the URL, which may contain a password.
         let client = Client::open(url.expose())
             .map_err(|_| StoreError::new("`session.store_url` is not the address of a Redis"))?;
         if let ConnectionAddr::TcpTls { .. } = client.get_connection_info().addr() {
@@ -92,7 +91,7 @@ impl RedisStore {
         })
     }
 
-    /// Made when it is first needed, because it belongs to the runtime that it is made in.
+    /// The connection, created on first use, because it belongs to the async runtime that creates it.
     fn connection(&self) -> Result<ConnectionManager, StoreError> {
         if let Some(connection) = self.connection.get() {
             return Ok(connection.clone());
@@ -106,7 +105,7 @@ impl RedisStore {
         Ok(self.connection.get_or_init(|| made).clone())
     }
 
-    /// Runs a command that does no harm when it is run twice: once more when the connection was lost.
+    /// Runs an idempotent command: retries it once if the connection was lost.
     async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
         let mut connection = self.connection()?;
         match command.query_async(&mut connection).await {
@@ -141,7 +140,7 @@ impl SessionStore for RedisStore {
     async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
         let key = format!("{SESSION}{}", session.id);
         let mut commands = pipe();
-        // As a whole: a session without an end would stay forever.
+        // Atomic: a session without a TTL would never expire.
         commands
             .atomic()
             .cmd("HSET")
@@ -210,7 +209,8 @@ impl SessionStore for RedisStore {
             let key = format!("{OWNER}{owner}");
             commands.cmd("ZREM").arg(key).arg(id).ignore();
         }
-        // An id that stays named there leads to nothing, and goes with the next session of its owner.
+        // An id that remains in the index does no harm: `load` finds no session, and the next session of its owner
+        // removes it after its expiry.
         if let Err(error) = self.run(&commands).await {
             tracing::debug!("{error}");
         }
@@ -244,7 +244,7 @@ impl SessionStore for RedisStore {
         value: &str,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        // Without a known one there is no third argument, and no note equals it.
+        // Without `known` there is no third argument, and no entry equals it.
         let command = cmd("EVAL")
             .arg(REPLACE_END)
             .arg(1)
@@ -264,7 +264,7 @@ impl SessionStore for RedisStore {
             .arg("PX")
             .arg(milliseconds(life))
             .to_owned();
-        // Run twice, it would refuse its own claim.
+        // No retry: it would find its own lock.
         let done: Option<String> = self.query_once(&command).await?;
         Ok(done.is_some())
     }
@@ -282,7 +282,7 @@ impl SessionStore for RedisStore {
             .arg(number)
             .arg(milliseconds(life))
             .to_owned();
-        // Run twice, it answers that the number is there, which is as good.
+        // A retry may report that the number exists already, which is as good.
         self.query(&command).await
     }
 
@@ -298,7 +298,7 @@ impl SessionStore for RedisStore {
         &self,
         names: &[&str],
     ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
-        // At once over one connection, and a command for each name, so that a cluster takes them too.
+        // Pipelined over one connection, with one command per name, so that it works in a cluster.
         let notes = names.iter().map(async |name| {
             let command = cmd("EVAL")
                 .arg(ENTRY_WITH_TTL)
@@ -330,7 +330,7 @@ impl fmt::Debug for RedisStore {
     }
 }
 
-/// Names a session at its index_keys until it ends, and drops the names of those that have.
+/// Adds a session to the index under its index keys until it ends, and removes expired ids.
 fn name_at_owners(commands: &mut Pipeline, session: &StoredSession, life: Duration) {
     let (now, life) = (now(), milliseconds(life));
     for owner in &session.index_keys {
@@ -346,7 +346,7 @@ fn name_at_owners(commands: &mut Pipeline, session: &StoredSession, life: Durati
             .arg(now.saturating_add(life))
             .arg(&session.id)
             .ignore()
-            // The set lives as long as the session in it that ends last, and no shorter than it did.
+            // The TTL of the set is that of its longest-lived session, and is never shortened.
             .cmd("PEXPIRE")
             .arg(&key)
             .arg(life)
@@ -360,12 +360,12 @@ fn name_at_owners(commands: &mut Pipeline, session: &StoredSession, life: Durati
     }
 }
 
-/// What is left of a life, as PTTL says it: -1 of a key without an end, which somebody else wrote.
+/// The remaining TTL, as PTTL returns it: -1 for a key without TTL, which this store does not write.
 fn rest_of(milliseconds: i64) -> Duration {
     u64::try_from(milliseconds).map_or(Duration::MAX, Duration::from_millis)
 }
 
-/// Redis takes no life of zero.
+/// Redis rejects a TTL of zero.
 fn milliseconds(life: Duration) -> u64 {
     u64::try_from(life.as_millis())
         .unwrap_or(u64::MAX)
@@ -377,16 +377,16 @@ fn now() -> u64 {
     u64::try_from(since_1970.unwrap_or_default().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The Redis client asks rustls for the cryptography of the process, and rustls panics when nobody chose it
-/// and other crates of the app brought more than one.
+/// Installs rustls's default cryptography provider, which the Redis client uses: without one rustls panics, if other
+/// crates of the app enable more than one.
 fn choose_cryptography() {
-    // An error says that it is chosen: by the app, or at another store.
+    // An error means that one is installed: by the app, or by another store.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
 }
 
-/// The kind of an error, and the operating system's word: a message of the server may quote a value.
+/// The error's kind, or the operating system's message: a message of the server may contain a value.
 fn store_error(error: &RedisError) -> StoreError {
-    // Of a transaction: what its first command was refused for.
+    // For a transaction: the error of its first failed command.
     let answers = error.clone().into_server_errors();
     let code = answers.as_deref().and_then(|answers| answers.first());
     let cause = match code.map(|(_, answer)| answer.code()).or(error.code()) {

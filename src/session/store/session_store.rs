@@ -1,22 +1,21 @@
-//! What a session store must do, and what it gets to see.
+//! The trait of a session store, and the records that it stores.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-/// What a request that finds the store unreachable is told to wait.
+/// The `Retry-After` of a response while the store is unreachable.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// A place for sessions, and for notes that the nodes of an app share.
+/// A key-value store for sessions, and for entries that the nodes of an app share.
 ///
-/// A store keeps what it is given and judges nothing: values are encrypted under the app's `secret_key`, ids
-/// and index_keys are digests or keyed hashes, and who reads the store learns nothing about anybody. What it must do well
-/// is [`replace`](Self::replace), [`lock`](Self::lock), [`put_end_if_unchanged`](Self::put_end_if_unchanged) and
-/// [`put_entry_if_larger`](Self::put_entry_if_larger): each happens as a whole or not at all, whoever else asks for the same at
-/// the same time.
+/// A store does not interpret its values: they are encrypted under the app's `secret_key`, ids and index keys are
+/// digests or keyed hashes, and a reader of the store learns nothing about users. [`replace`](Self::replace),
+/// [`lock`](Self::lock), [`put_end_if_unchanged`](Self::put_end_if_unchanged) and
+/// [`put_entry_if_larger`](Self::put_entry_if_larger) must be atomic under concurrent calls.
 ///
-/// A `life` says how long an entry is needed, from now. Dropping it then is the store's part; answering
-/// with one that is over does no harm, because each value holds its own times and is judged by them.
+/// `life` is the TTL of an entry, from now. The store should remove expired entries; returning one does no harm,
+/// because each value contains its own times, which are checked.
 ///
-/// Whether a store keeps its promises is found by the `contract` in this module (feature `testing`).
+/// Test an implementation with the `contract` in this module (feature `testing`).
 #[rocket::async_trait]
 pub trait SessionStore: Send + Sync + 'static {
     /// Initialises the store at launch, for example by creating tables.
@@ -25,82 +24,82 @@ pub trait SessionStore: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// When it cannot be used as it is set up, which aborts the launch. A store that is only down is no error.
+    /// If its configuration makes it unusable, which aborts the launch. A store that is only down is not an error.
     async fn prepare(&self) -> Result<(), StoreError> {
         Ok(())
     }
 
-    /// Keeps a session that is new.
+    /// Stores a new session.
     ///
     /// # Errors
     ///
-    /// When it may not have been kept.
+    /// If it may not have been stored.
     async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError>;
 
-    /// The session with this id; `None` when there is none. Shared, for a store that has it at hand.
+    /// Loads the session with this id; `None` if there is none. It is in an `Arc`, for stores that cache it.
     ///
     /// # Errors
     ///
-    /// When that cannot be known. It is answered with 503, never by signing a person out.
+    /// If that cannot be determined. The response is 503; the user is not signed out.
     async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError>;
 
-    /// Replaces the session with the same id, if its version is the one before `session.version`. `false`
-    /// when it is not, or when there is no such session: nothing has changed then.
+    /// Replaces the session with the same id (compare-and-set), if its version is `session.version - 1`. Otherwise, or
+    /// if there is no such session, returns `false` and changes nothing.
     ///
     /// # Errors
     ///
-    /// When the store cannot say which.
+    /// If the outcome is unknown.
     async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError>;
 
-    /// Removes the session with this id; `false` when there was none.
+    /// Removes the session with this id. Returns `false` if there was none.
     ///
     /// # Errors
     ///
-    /// When it may still be there.
+    /// If it may still exist.
     async fn remove(&self, id: &str) -> Result<bool, StoreError>;
 
-    /// The ids of all sessions that name this owner. Ids of sessions that are gone do no harm.
+    /// The ids of all sessions with this index key. Ids of removed sessions do no harm.
     ///
     /// # Errors
     ///
-    /// When they cannot be known.
+    /// If they cannot be determined.
     async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError>;
 
-    /// Keeps a note under this name, in place of any that is there.
+    /// Stores an entry under this name, and replaces any existing one.
     ///
     /// # Errors
     ///
-    /// When it may not have been kept.
+    /// If it may not have been stored.
     async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError>;
 
-    /// Keeps a note under this name, in place of any that is there: that sessions of a person have ended. It
-    /// is a note as any other for [`entries`](Self::entries), [`entries_with_ttl`](Self::entries_with_ttl) and
+    /// Stores the end of a user's sessions as an entry under this name, and replaces any existing one. It is an entry
+    /// like any other for [`entries`](Self::entries), [`entries_with_ttl`](Self::entries_with_ttl) and
     /// [`lock`](Self::lock).
     ///
-    /// A store that drops entries when it is full drops none of these for an entry of another method: else who
-    /// makes many of those brings ended sessions back.
+    /// A store that evicts entries when it is full must not evict these for entries of other methods: otherwise an
+    /// attacker who creates many of those makes ended sessions valid again.
     ///
-    /// _Default:_ [`put_entry`](Self::put_entry), for a store that drops nothing before its life is over
+    /// _Default:_ [`put_entry`](Self::put_entry), for a store that evicts nothing before it expires
     ///
     /// # Errors
     ///
-    /// When it may not have been kept.
+    /// If it may not have been stored.
     async fn put_end(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
         self.put_entry(name, value, life).await
     }
 
-    /// Keeps a note as [`put_end`](Self::put_end) does, unless another note than `known` is there. Answers
-    /// whether it was kept. Of many who do so at once with one `known`, `true` is for one.
+    /// Stores an entry like [`put_end`](Self::put_end), unless an entry other than `known` exists. Returns whether it
+    /// was stored. Of concurrent calls with the same `known`, only one returns `true`.
     ///
-    /// The app may end the user's sessions while it is asked about a sign-in of this user. That sign-in has read
-    /// the ends that are noted. One that another node has noted since must not be overwritten: it ends the
-    /// sign-in too.
+    /// The app may end a user's sessions while it is asked about a sign-in of this user. That sign-in has read the
+    /// recorded ends. An end that another node has recorded since must not be overwritten: it applies to the sign-in
+    /// too.
     ///
-    /// _Default:_ none, because nothing that is made of the other methods is atomic
+    /// _Default:_ none, because no combination of the other methods is atomic
     ///
     /// # Errors
     ///
-    /// When it may not have been kept.
+    /// If it may not have been stored.
     async fn put_end_if_unchanged(
         &self,
         name: &str,
@@ -109,19 +108,19 @@ pub trait SessionStore: Send + Sync + 'static {
         life: Duration,
     ) -> Result<bool, StoreError>;
 
-    /// Keeps a note under this name if there is none. Of many who claim a name at once, `true` is for one.
+    /// Stores an entry under this name if there is none. Of concurrent calls, only one returns `true`.
     ///
     /// # Errors
     ///
-    /// When the store cannot say who has it.
+    /// If it is unknown who holds the lock.
     async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError>;
 
-    /// Keeps a number as a note under this name, unless a number that is as large or larger is there.
-    /// Answers whether it was kept. Of many who do so at once, the largest number stays.
+    /// Stores a number as an entry under this name, unless an equal or larger number exists. Returns whether it was
+    /// stored. Of concurrent calls, the largest number remains.
     ///
     /// # Errors
     ///
-    /// When the store cannot say which is kept.
+    /// If the outcome is unknown.
     async fn put_entry_if_larger(
         &self,
         name: &str,
@@ -129,45 +128,45 @@ pub trait SessionStore: Send + Sync + 'static {
         life: Duration,
     ) -> Result<bool, StoreError>;
 
-    /// The notes under these names, in this order; numbers in decimal digits.
+    /// The entries under these names, in this order; numbers in decimal digits.
     ///
     /// # Errors
     ///
-    /// When they cannot be known.
+    /// If they cannot be read.
     async fn entries(&self, names: &[&str]) -> Result<Vec<Option<String>>, StoreError>;
 
-    /// The notes under these names, in this order, each with how long it is still kept, by the store's own
-    /// clock. A note and its time are of one moment; those of two names need not be. From it and the life that
-    /// a note says it was kept for, its age is known, and no clock of two nodes is compared.
+    /// The entries under these names, in this order, each with its remaining TTL by the store's own clock. A value and
+    /// its TTL are read atomically; those of two names need not be. Some values contain their original TTL: the
+    /// difference is the entry's age, without comparing the clocks of two nodes.
     ///
     /// # Errors
     ///
-    /// When they cannot be known.
+    /// If they cannot be read.
     async fn entries_with_ttl(
         &self,
         names: &[&str],
     ) -> Result<Vec<Option<(String, Duration)>>, StoreError>;
 
-    /// Drops the note under this name, if it has this value.
+    /// Removes the entry under this name, if it has this value.
     ///
     /// # Errors
     ///
-    /// When it may still be there.
+    /// If it may still exist.
     async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError>;
 }
 
-/// A session as a store sees it.
+/// A session as a store sees it: an encrypted value with its keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoredSession {
-    /// Names the session: 43 characters of base64url. It is no secret: the browser has another.
+    /// The primary key: 43 characters of base64url. It is not a secret: the browser's cookie has another id.
     pub id: String,
-    /// 1 at first, one more each time it is replaced.
+    /// 1 at first, incremented by each replacement.
     pub version: u64,
-    /// Who is signed in, encrypted: text in base64url, 1 to 8 KB as a rule.
+    /// The encrypted session: text in base64url, usually 1 to 8 KB.
     pub value: String,
-    /// Under what else the session is found: one name for the person, one for the session at the provider, or
-    /// that it has no name there. At most two, of 43 characters each, and the same for as long as the session lives.
+    /// The index keys: one for the user, and one for the provider's session or for its absence. At most two, of 43
+    /// characters each, and constant while the session lives.
     pub index_keys: Vec<String>,
 }
 
@@ -188,13 +187,13 @@ impl StoredSession {
     }
 }
 
-/// The store did not do its part.
+/// The error of a session store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StoreError {
-    /// The word of the database or of the operating system, without any value.
+    /// The error of the database or of the operating system, without any stored value.
     pub cause: String,
-    /// Whether the app asked for a user by `sub` alone, where users of two tenants may have the same.
+    /// Whether the app asked for a user by `sub` alone, although users of two tenants may have the same `sub`.
     is_ambiguous: bool,
 }
 
@@ -210,7 +209,7 @@ impl fmt::Display for StoreError {
 impl std::error::Error for StoreError {}
 
 impl StoreError {
-    /// With the word of the database or of the operating system. It is logged: leave out addresses with
+    /// An error with this cause of the database or of the operating system. It is logged: leave out URLs with
     /// passwords, and all values.
     pub fn new(cause: impl Into<String>) -> StoreError {
         StoreError {
@@ -219,7 +218,7 @@ impl StoreError {
         }
     }
 
-    /// Of a question that names a user by `sub` alone, where the issuer is a template.
+    /// The error for a request that identifies a user by `sub` alone, where the issuer is a template.
     pub(crate) fn of_ambiguous_subject() -> StoreError {
         StoreError {
             cause: "a `sub` alone identifies no user where the issuer is a template".to_owned(),
@@ -227,7 +226,7 @@ impl StoreError {
         }
     }
 
-    /// What to do about it.
+    /// How to fix it.
     pub fn remedy(&self) -> &'static str {
         if self.is_ambiguous {
             return "call `end_sessions_at` or `sessions_at`, with `User::issuer` of the user";

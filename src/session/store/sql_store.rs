@@ -1,4 +1,4 @@
-//! Sessions in a SQL database: SQLite for one machine, PostgreSQL for several.
+//! A session store in a SQL database: SQLite for one machine, PostgreSQL for several.
 
 #[cfg(feature = "postgres")]
 mod postgres;
@@ -19,24 +19,24 @@ use tokio::{
 use super::{SessionStore, StoreError, StoredSession};
 use crate::{secret::Secret, settings::StoreUrl};
 
-/// How long a call may take, connecting included; then the store counts as unreachable.
+/// The timeout of a call, including connecting; then the store counts as unreachable.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long to wait for a connection of the pool.
+/// The timeout of acquiring a connection from the pool.
 #[cfg(feature = "postgres")]
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(2);
-/// How often expired rows are deleted.
+/// The interval of deleting expired rows.
 const EXPIRY_INTERVAL: Duration = Duration::from_secs(60);
-/// How many rows one statement deletes, so that no other waits long for it.
+/// Maximum rows per DELETE, so that other statements do not wait long for it.
 const EXPIRY_BATCH: i64 = 500;
 /// The pause after a full batch.
 const EXPIRY_PAUSE: Duration = Duration::from_millis(20);
-/// How often the tables are created again when another node creates them at the same moment.
+/// Maximum attempts to create the tables, which fail when another node creates them simultaneously.
 const MAX_TRIES: usize = 10;
 
-/// The version of the tables.
+/// The schema version of the tables.
 const VERSION: &str = "1";
 
-/// Each statement may run again. The version is last: with it, the tables are complete.
+/// The schema, idempotent. The version is written last: it marks the tables as complete.
 const SCHEMA: [&str; 8] = [
     "CREATE TABLE IF NOT EXISTS oidc_sessions (\
      id TEXT PRIMARY KEY, version BIGINT NOT NULL, value TEXT NOT NULL, index_keys TEXT NOT NULL, \
@@ -52,7 +52,7 @@ const SCHEMA: [&str; 8] = [
     "INSERT INTO oidc_schema (id, version) VALUES (1, 1) ON CONFLICT DO NOTHING",
 ];
 
-/// Deletes a batch of expired rows. `ends` is judged twice, for rows that another node has renewed since.
+/// Deletes a batch of expired rows. `ends` is checked twice, for rows that another node has renewed meanwhile.
 const EXPIRE: [&str; 3] = [
     "DELETE FROM oidc_sessions WHERE ends <= {now} AND id IN \
      (SELECT id FROM oidc_sessions WHERE ends <= {now} LIMIT $1 {skip_locked})",
@@ -62,48 +62,48 @@ const EXPIRE: [&str; 3] = [
      (SELECT name FROM oidc_notes WHERE ends <= {now} LIMIT $1 {skip_locked})",
 ];
 
-/// A [`SessionStore`] in SQLite (cargo feature `sqlite`) or PostgreSQL (cargo feature `postgres`). It
-/// connects when it is first needed, creates its tables, and deletes what has expired once a minute.
+/// A [`SessionStore`] in SQLite (cargo feature `sqlite`) or PostgreSQL (cargo feature `postgres`). It connects on first
+/// use, creates its tables, and deletes expired rows once a minute.
 ///
-/// Its tables are `oidc_sessions`, `oidc_session_owners`, `oidc_notes` and `oidc_schema`, which holds their
-/// version; other tables in the database are left alone. Times are the database's. A reader of the database
-/// learns how many sessions there are and when they end, and not whose they are. Who can write there can end
-/// sessions and bring back an older state of one, and cannot make one.
+/// Its tables are `oidc_sessions`, `oidc_session_owners`, `oidc_notes` and `oidc_schema`, which contains the schema
+/// version; other tables in the database are not touched. Times are by the database's clock. A reader of the database
+/// learns how many sessions there are and when they end, but not whose they are. A writer can end sessions and restore
+/// an older state of one, but cannot create one.
 ///
-/// SQLite is a file on this machine, for one app in one or several processes. It is created with mode 0600 and
-/// written with `synchronous=FULL`: a session that was answered for survives a loss of power.
+/// SQLite is a file on this machine, for one app in one or several processes. It is created with mode 0600 and written
+/// with `synchronous=FULL`: a session whose response was sent survives a power failure.
 pub struct SqlStore {
     inner: Arc<Inner>,
 }
 
 struct Inner {
     database: Box<dyn Database>,
-    /// The tables are there, and of this version.
+    /// Set once the tables exist and have this version.
     is_ready: OnceCell<()>,
 }
 
-/// A connection pool of one kind of database. SQL is the same for all but for the words of [`Dialect`].
+/// A connection pool of one database. The SQL is shared, except for the parts in [`Dialect`].
 #[rocket::async_trait]
 trait Database: Send + Sync {
     fn dialect(&self) -> &'static Dialect;
 
-    /// Runs a statement, and counts the rows that it changed.
+    /// Executes a statement, and returns the number of changed rows.
     async fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, SqlError>;
 
-    /// Runs a query for columns of text.
+    /// Runs a query whose columns are text.
     async fn rows(&self, sql: &str, values: &[Value<'_>]) -> Result<Vec<Vec<String>>, SqlError>;
 }
 
 struct Dialect {
     name: &'static str,
-    /// The database's clock, in milliseconds since 1970.
+    /// The SQL of the current time, in milliseconds since 1970.
     now: &'static str,
     skip_locked: &'static str,
-    /// Which errors pass by themselves.
+    /// The codes of transient errors.
     outages: &'static [&'static str],
 }
 
-/// For the placeholders `$1`, `$2`, …
+/// A bound value of a placeholder `$1`, `$2`, …
 #[derive(Clone, Copy)]
 enum Value<'a> {
     Text(&'a str),
@@ -112,19 +112,18 @@ enum Value<'a> {
 
 enum SqlError {
     Sqlx(sqlx::Error),
-    /// It stays so until somebody does something about it. With the cause.
+    /// A permanent error that needs an administrator, with its cause.
     Unusable(String),
     TimedOut,
 }
 
 impl SqlStore {
-    /// With the address of the setting `session.store_url`: `sqlite://sessions.db`, relative to the working
-    /// directory of the process, `sqlite:///var/lib/app/sessions.db`, or
-    /// `postgres://[user[:password]@]host[:port]/database`.
+    /// A store at the URL of the setting `session.store_url`: `sqlite://sessions.db`, relative to the working directory
+    /// of the process, `sqlite:///var/lib/app/sessions.db`, or `postgres://[user[:password]@]host[:port]/database`.
     ///
     /// # Errors
     ///
-    /// When it is no such address, or the cargo feature for it is not enabled. Nothing is connected yet.
+    /// If the URL is invalid, or its cargo feature is not enabled. It does not connect yet.
     pub fn new(url: &Secret) -> Result<SqlStore, StoreError> {
         let database: Box<dyn Database> = match StoreUrl::parse(url.expose()) {
             #[cfg(feature = "sqlite")]
@@ -147,7 +146,7 @@ impl SqlStore {
         })
     }
 
-    /// Runs a statement, and counts the rows that it changed.
+    /// Executes a statement, and returns the number of changed rows.
     async fn execute(&self, sql: &str, values: &[Value<'_>]) -> Result<u64, StoreError> {
         self.in_time(async {
             self.ready().await?;
@@ -174,7 +173,7 @@ impl SqlStore {
         done.map_err(|error| self.inner.store_error(&error))
     }
 
-    /// Sees to the tables, once.
+    /// Creates the tables and starts the expiry task, once.
     async fn ready(&self) -> Result<(), SqlError> {
         let done = self.inner.is_ready.get_or_try_init(|| async {
             self.inner.create_tables().await?;
@@ -184,7 +183,7 @@ impl SqlStore {
         done.await.map(|_| ())
     }
 
-    /// Names a session at its index_keys until it ends.
+    /// Adds a session to the index under its index keys until it ends.
     async fn name_at_owners(
         &self,
         session: &StoredSession,
@@ -223,7 +222,7 @@ impl SessionStore for SqlStore {
     }
 
     async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
-        // First, so that no session is there that its owner does not find.
+        // The index first, so that no stored session is missing in it.
         self.name_at_owners(session, life).await?;
         let sql = "INSERT INTO oidc_sessions (id, version, value, index_keys, ends) \
              VALUES ($1, $2, $3, $4, {now} + $5) \
@@ -328,7 +327,7 @@ impl SessionStore for SqlStore {
         number: u64,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        // Of decimal digits, the longer text is the larger number. An integer of SQL ends at 2^63.
+        // For decimal numbers, a longer text is larger. A SQL integer ends at 2^63.
         let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
              ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
              WHERE oidc_notes.ends <= {now} OR (length(oidc_notes.value), oidc_notes.value) \
@@ -376,7 +375,7 @@ impl SessionStore for SqlStore {
             let [_, value, life] = &row[..] else {
                 return Err(StoreError::new("a row has other columns"));
             };
-            // Below zero when the clock moved on between two looks at it.
+            // Negative when the clock advanced between the two reads of it.
             let life: i64 = life
                 .parse()
                 .map_err(|_| StoreError::new("a life is not a number"))?;
@@ -410,7 +409,7 @@ impl Inner {
         self.database.execute(&self.in_dialect(sql), values).await
     }
 
-    /// The tables of this version are there, or are created. An account that may create none can use
+    /// Checks the version of the tables, or creates them. An account without the right to create tables can use
     /// existing ones.
     async fn create_tables(&self) -> Result<(), SqlError> {
         let mut tries = 0;
@@ -424,7 +423,7 @@ impl Inner {
                 }
                 Err(error @ SqlError::Unusable(_)) => return Err(error),
                 Err(error) if self.is_outage(&error) => return Err(error),
-                // There is no such table, which each database says in its own way.
+                // The table does not exist, for which each database has its own error.
                 Ok(None) | Err(_) => match self.run_schema().await {
                     Ok(()) => continue,
                     Err(error) => error,
@@ -450,7 +449,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Deletes what has expired, and counts it.
+    /// Deletes all expired rows in batches, and returns their number.
     async fn delete_expired(&self) -> Result<u64, SqlError> {
         let mut sum = 0;
         for sql in EXPIRE {
@@ -466,7 +465,7 @@ impl Inner {
         Ok(sum)
     }
 
-    /// Whether it passes by itself: the database is down, or busy.
+    /// Whether the error is transient: the database is down or busy.
     fn is_outage(&self, error: &SqlError) -> bool {
         match error {
             SqlError::TimedOut => true,
@@ -482,7 +481,7 @@ impl Inner {
         }
     }
 
-    /// The kind of an error: a message of the database may quote a value, and one about the address a password.
+    /// The error without its message: a message of the database may contain a value, and one about the URL a password.
     fn store_error(&self, error: &SqlError) -> StoreError {
         let name = self.database.dialect().name;
         StoreError::new(match error {
@@ -510,12 +509,12 @@ impl From<sqlx::Error> for SqlError {
     }
 }
 
-/// A handshake that fails, for example for the server's certificate, is an I/O error with this kind.
+/// A failed TLS handshake, for example because of the server's certificate, is an I/O error of this kind.
 fn is_of_tls(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidData
 }
 
-/// Deletes expired rows for as long as the store is there.
+/// The background task that deletes expired rows until the store is dropped.
 async fn expire(store: Weak<Inner>) {
     loop {
         sleep(EXPIRY_INTERVAL).await;
@@ -528,7 +527,7 @@ async fn expire(store: Weak<Inner>) {
     }
 }
 
-/// So many placeholders.
+/// The list of this many placeholders.
 fn places(count: usize) -> String {
     let places: Vec<_> = (1..=count).map(|i| format!("${i}")).collect();
     places.join(", ")
@@ -538,12 +537,12 @@ fn number(number: u64) -> Value<'static> {
     Value::Number(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-/// At most 35,000 years, so that no sum overflows.
+/// At most 2^50 ms (35,000 years), so that no sum overflows.
 fn milliseconds(life: Duration) -> Value<'static> {
     Value::Number(i64::try_from(life.as_millis()).map_or(1 << 50, |life| life.min(1 << 50)))
 }
 
-/// `execute` and `rows` of a [`Database`], whose pools differ in type alone.
+/// The body of `execute` and `rows` of a [`Database`]: the pools differ in type only.
 macro_rules! run {
     ($execute:ident, $sql:expr, $values:expr, $pool:expr) => {{
         let mut query = sqlx::query($sql);

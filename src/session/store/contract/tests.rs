@@ -1,8 +1,8 @@
-//! Stores that break one promise each are found.
+//! Tests of the contract: it detects stores that violate one requirement each.
 
 use super::{super::MemoryStore, *};
 
-/// The promise that a store breaks.
+/// The requirement that a store violates.
 #[derive(Clone, Copy, PartialEq)]
 enum Promise {
     Owners,
@@ -20,7 +20,7 @@ enum Promise {
     PassingLife,
 }
 
-/// A store in memory that keeps all promises but one.
+/// An in-memory store that violates one requirement.
 struct Broken(Promise, MemoryStore);
 
 impl Broken {
@@ -147,7 +147,7 @@ impl SessionStore for Broken {
                 *left *= 3;
             }
             if self.breaks(Promise::PassingLife) {
-                // Whole hours.
+                // Rounds up to whole hours.
                 *left = Duration::from_secs(left.as_secs().div_ceil(3600) * 3600);
             }
         }

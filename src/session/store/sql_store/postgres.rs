@@ -1,4 +1,4 @@
-//! PostgreSQL: a server that several nodes share.
+//! The PostgreSQL database of `SqlStore`: a server that several nodes share.
 
 use std::str::FromStr;
 
@@ -11,14 +11,14 @@ use tokio::sync::OnceCell;
 use super::{CONNECTION_TIMEOUT, Database, Dialect, SqlError, Value, run};
 use crate::{secret::Secret, session::store::StoreError};
 
-/// How many connections this node may have.
+/// Maximum connections of this node.
 const MAX_CONNECTIONS: u32 = 10;
 
 const POSTGRES: Dialect = Dialect {
     name: "PostgreSQL",
     now: "CAST(extract(epoch FROM now()) * 1000 AS BIGINT)",
     skip_locked: "FOR UPDATE SKIP LOCKED",
-    // Starting or shutting down, too many connections, read-only while a replica takes over.
+    // Starting or shutting down, too many connections, read-only during a failover.
     outages: &["57P01", "57P02", "57P03", "53300", "25006"],
 };
 
@@ -29,7 +29,7 @@ pub(super) struct Postgres {
 
 impl Postgres {
     pub(super) fn new(url: &Secret) -> Result<Postgres, StoreError> {
-        // The error would show the address, which may hold a password.
+        // The error would contain the URL, which may contain a password.
         let options = PgConnectOptions::from_str(url.expose()).map_err(|_| {
             StoreError::new("`session.store_url` is not the address of a PostgreSQL")
         })?;
@@ -39,7 +39,7 @@ impl Postgres {
         })
     }
 
-    /// Made when it is first needed, because it belongs to the runtime that it is made in.
+    /// The pool, created on first use, because it belongs to the async runtime that creates it.
     async fn pool(&self) -> &PgPool {
         let pool = self.pool.get_or_init(|| async {
             PgPoolOptions::new()

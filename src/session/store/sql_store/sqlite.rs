@@ -1,4 +1,4 @@
-//! SQLite: a file on this machine.
+//! The SQLite database of `SqlStore`: a file on this machine.
 
 use std::{
     fs::OpenOptions,
@@ -15,11 +15,11 @@ use tokio::{sync::OnceCell, time::sleep};
 
 use super::{CALL_TIMEOUT, Database, Dialect, SqlError, Value, run};
 
-/// How long a writer waits for the writer of another process: shorter than a call.
+/// How long a writer waits for the lock of another process: less than `CALL_TIMEOUT`.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(4);
-/// The pause before the file is opened again while another process is opening it.
+/// The pause before opening the file is retried while another process opens it.
 const OPEN_PAUSE: Duration = Duration::from_millis(20);
-/// How many readers there are.
+/// Maximum connections for reading.
 const MAX_READERS: u32 = 4;
 
 /// SQLITE_BUSY and SQLITE_BUSY_RECOVERY.
@@ -38,7 +38,7 @@ pub(super) struct Sqlite {
     pools: OnceCell<Pools>,
 }
 
-/// There is one writer at a time. In WAL mode readers do not wait for it.
+/// One connection for writing. In WAL mode, readers do not wait for it.
 struct Pools {
     writer: SqlitePool,
     readers: SqlitePool,
@@ -52,7 +52,7 @@ impl Sqlite {
         }
     }
 
-    /// Made when they are first needed, because they belong to the runtime that they are made in.
+    /// The pools, created on first use, because they belong to the async runtime that creates them.
     async fn pools(&self) -> Result<&Pools, SqlError> {
         let pools = self.pools.get_or_try_init(|| async {
             create_file(&self.path)?;
@@ -77,9 +77,9 @@ impl Sqlite {
     }
 }
 
-/// A connection of a pool. When several processes open a new file at once, the switch to WAL mode fails with
-/// SQLITE_BUSY without a wait: SQLite asks no busy handler where a reader becomes a writer. So opening is
-/// tried again, until the call times out.
+/// Acquires a connection of a pool. When several processes open a new file simultaneously, the switch to WAL mode fails
+/// with SQLITE_BUSY at once: SQLite does not call the busy handler when a reader upgrades to a writer. So this retries,
+/// until the call times out.
 async fn connection(pool: &SqlitePool) -> Result<PoolConnection<SqliteKind>, SqlError> {
     loop {
         match pool.acquire().await {
@@ -115,7 +115,7 @@ impl Database for Sqlite {
     }
 }
 
-/// Creates the file if there is none, for this user alone. SQLite gives its further files the same mode.
+/// Creates the file if there is none, with mode 0600. SQLite creates its auxiliary files with the same mode.
 fn create_file(path: &Path) -> Result<(), SqlError> {
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true);

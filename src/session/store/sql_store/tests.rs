@@ -21,7 +21,7 @@ fn session(id: &str, owner: &str) -> StoredSession {
     }
 }
 
-/// Whoever else opens the file.
+/// Another connection to the file.
 async fn connection(file: &Path) -> SqliteConnection {
     let options = SqliteConnectOptions::new().filename(file);
     SqliteConnection::connect_with(&options).await.unwrap()
@@ -60,7 +60,7 @@ async fn several_stores_may_have_one_file() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a.db");
     let stores: Vec<_> = (0..4).map(|_| store(&file)).collect();
-    // At once from the first moment on, when none of them finds a table.
+    // Concurrent from the start, before the tables exist.
     let claims = (0..32).map(|i| stores[i % 4].lock("n", "1", HOUR));
     let claims: Vec<_> = join_all(claims).await.into_iter().collect();
     let won = claims.iter().filter(|claim| **claim == Ok(true)).count();
@@ -85,7 +85,7 @@ async fn several_stores_may_have_one_file() {
     assert_eq!(stores[1].ids_by_index_key("alice").await, Ok(vec![]));
 }
 
-/// The switch of a new file to WAL mode waits for nobody by itself.
+/// SQLite's own busy timeout does not apply to the switch of a new file to WAL mode.
 #[rocket::async_test]
 async fn a_file_that_another_process_is_creating_is_opened_afterwards() {
     let directory = TempDir::new().unwrap();
@@ -157,7 +157,7 @@ async fn what_has_expired_is_not_found_and_then_deleted_in_batches() {
         version: 2,
         ..session("b", "alice")
     };
-    // It is named at its owner before it turns out that it is gone.
+    // `replace` adds it to the index before it finds that it has expired.
     assert_eq!(store.replace(&next, Duration::ZERO).await, Ok(false));
 
     let many = "INSERT INTO oidc_notes (name, value, ends) \
@@ -192,7 +192,7 @@ async fn a_session_stays_named_at_its_owner_when_its_life_grows() {
     };
     assert_eq!(store.replace(&next, HOUR).await, Ok(true));
     assert_eq!(text(&file, ends).await, "1");
-    // Whose replacement comes too late does not shorten it.
+    // A late replacement does not shorten it.
     assert_eq!(store.replace(&next, Duration::ZERO).await, Ok(false));
     assert_eq!(text(&file, ends).await, "1");
 }
@@ -216,7 +216,7 @@ async fn the_file_is_for_this_user_alone_and_survives_a_loss_of_power() {
         .collect();
     seen.sort();
     assert_eq!(seen, ["a.db 600", "a.db-shm 600", "a.db-wal 600"]);
-    // FULL is 2.
+    // 2 is FULL.
     let rows = store.inner.database.rows(
         "SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous",
         &[],
@@ -270,7 +270,7 @@ async fn a_file_that_cannot_be_created_or_is_none_of_sqlite_is_refused() {
     );
 }
 
-/// A writer that does not come to an end is an outage, which the launch survives.
+/// A write lock that is never released is an outage, which does not abort the launch.
 #[rocket::async_test]
 async fn a_locked_file_is_an_outage() {
     let directory = TempDir::new().unwrap();
@@ -293,7 +293,7 @@ async fn a_locked_file_is_an_outage() {
     assert_eq!(store.put_entry("n", "2", HOUR).await, Ok(()));
 }
 
-/// A call waits for the writer of another process.
+/// A call waits for the write lock of another process.
 #[rocket::async_test]
 async fn a_file_that_is_locked_for_a_moment_is_none() {
     let directory = TempDir::new().unwrap();
@@ -329,7 +329,7 @@ async fn what_has_expired_is_deleted_once_a_minute() {
     assert_eq!(deleted, Ok(()));
 }
 
-/// At launch an app waits for what passes by itself, and for nothing else.
+/// Only transient errors do not abort the launch.
 #[rocket::async_test]
 async fn an_outage_passes_by_itself() {
     let directory = TempDir::new().unwrap();
