@@ -27,7 +27,7 @@ impl SignInFailure {
     }
 
     /// The seconds to wait before another attempt (`Retry-After`), when the provider or the session store is
-    /// down or sign-ins are rate limited.
+    /// down or too many sign-ins are in progress.
     pub fn retry_after(&self) -> Option<u64> {
         let wait = match &self.error {
             SignInError::Provider(error) => error.retry_after()?,
