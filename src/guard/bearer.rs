@@ -54,7 +54,7 @@ pub struct Bearer<S = AnyScope, C = Claims> {
     accepted: Arc<Accepted>,
     claims: Arc<C>,
     clock: Clock,
-    /// The client address that rate limits for requests to the provider count by.
+    /// The client address, by which requests to the provider are rate limited.
     client_address: Option<IpAddr>,
     scopes: PhantomData<fn() -> S>,
 }

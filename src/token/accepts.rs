@@ -13,7 +13,7 @@ pub enum Accepts {
     /// Identity tokens too, such as those of a CI job or a workload, whatever else the issuer does. Anyone who can
     /// obtain a token of the issuer for this audience is accepted.
     IdentityTokens,
-    /// Access tokens without any claim that marks them as such too, such as those of Auth0 without scopes.
+    /// Access tokens that nothing marks as such too, such as those of Auth0 without scopes.
     UntypedTokens,
 }
 

@@ -8,7 +8,7 @@ use crate::printable::excerpt;
 
 /// A JWS signature algorithm ([RFC 7518 §3.1], [RFC 8037 §3.1]).
 ///
-/// Parsing is exact and case-sensitive: `rs256` is not an algorithm. `none` cannot be expressed.
+/// Names are case-sensitive, as in the standard: `rs256` is not an algorithm. `none` cannot be expressed.
 ///
 /// ```
 /// use rocket_openidconnect::SigningAlgorithm;

@@ -1,9 +1,9 @@
 //! The purpose check: whether a JWT or an introspection response is about an access token.
 //!
-//! A signature, an issuer and an audience do not tell an access token from other tokens. [RFC 9068] gives access
-//! tokens a type of their own, which many providers do not use. So a token is accepted when a claim marks it as an
-//! access token, or when the operator declares what this issuer's tokens are; never for the mere lack of a mark of
-//! another kind.
+//! A signature, an issuer and an audience do not distinguish an access token from other tokens. [RFC 9068] gives
+//! access tokens a type of their own, which many providers do not use. So a token is accepted when a claim marks it
+//! as an access token, or when the operator declares what this issuer's tokens are; never for the mere lack of a mark
+//! of another kind.
 //!
 //! The first matching row decides. `aud` was matched before; of several matches, our client id counts.
 //!
@@ -40,7 +40,7 @@ pub(super) struct Circumstances {
     pub(super) audience: MatchedAudience,
 }
 
-/// Whose audience matched.
+/// The owner of the matched audience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MatchedAudience {
     /// The client id of this app, which is the audience of our own ID tokens.
