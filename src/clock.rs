@@ -1,4 +1,4 @@
-//! What time it is: the system's, or a test's.
+//! The clock: the system's, or a manual one for tests.
 
 use std::{
     fmt,
@@ -11,13 +11,12 @@ use std::{
 
 use time::OffsetDateTime;
 
-/// Tells the time. Everything below the guards and routes takes the time as an argument.
+/// A clock. Everything below the guards and routes takes the time as an argument.
 ///
-/// The default is the system's clock. A test sets one that stands still until it is moved (feature
-/// `testing`). All of this crate follows it: lifetimes of sessions and tokens, when keys and metadata are
-/// read again, back-off, sessions in memory, and the development provider. What does not: sessions in Redis
-/// or in a store of the app's own, which drop entries by a time of their own, and time limits of requests to
-/// a provider over the network.
+/// The default is the system's clock. A test sets a clock that stands still until it is advanced (feature
+/// `testing`). The whole crate uses it: expiry of sessions and tokens, refetches of keys and metadata, back-off,
+/// sessions in memory, and the development provider. Exceptions: sessions in Redis or in the app's own store, which
+/// expire entries by their own clock, and timeouts of requests to a provider over the network.
 ///
 /// ```
 /// use std::time::Duration;
@@ -29,13 +28,13 @@ use time::OffsetDateTime;
 /// assert_eq!(clock.now().unix_timestamp(), 1_700_000_060);
 /// ```
 ///
-/// Rocket's tracked local client goes by the system's clock where it drops cookies: begin no earlier than
-/// [`standing`](Self::standing) where one is used.
+/// Rocket's tracked local client expires cookies by the system's clock: with it, start no earlier than
+/// [`standing`](Self::standing).
 #[derive(Clone, Default)]
 pub struct Clock(Option<Arc<AtomicI64>>);
 
 impl Clock {
-    /// The present.
+    /// The current time.
     pub fn now(&self) -> OffsetDateTime {
         match &self.0 {
             None => OffsetDateTime::now_utc(),
@@ -43,7 +42,7 @@ impl Clock {
         }
     }
 
-    /// Begins to measure how long something takes: no change of the system's time matters.
+    /// Starts a stopwatch, which is unaffected by changes of the system's time.
     pub(crate) fn stopwatch(&self) -> Stopwatch {
         Stopwatch {
             clock: self.clone(),
@@ -52,19 +51,19 @@ impl Clock {
         }
     }
 
-    /// A clock that stands at the system's present time.
+    /// A manual clock that starts at the system's current time.
     #[cfg(feature = "testing")]
     pub fn standing() -> Clock {
         Clock::standing_at(OffsetDateTime::now_utc().unix_timestamp())
     }
 
-    /// A clock that stands at a time, in seconds since 1970.
+    /// A manual clock that starts at a time in seconds since 1970.
     #[cfg(feature = "testing")]
     pub fn standing_at(seconds: i64) -> Clock {
         Clock(Some(Arc::new(AtomicI64::new(seconds.saturating_mul(1000)))))
     }
 
-    /// Moves a standing clock on, by whole milliseconds, and all its clones. The system's clock is not moved.
+    /// Advances a manual clock and all its clones, by whole milliseconds. No effect on the system's clock.
     #[cfg(feature = "testing")]
     pub fn advance(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
@@ -74,7 +73,7 @@ impl Clock {
     }
 }
 
-/// Measures how long something takes: by the monotonic clock, or by a test's.
+/// A stopwatch: measures by the monotonic clock, or by a test's manual clock.
 pub(crate) struct Stopwatch {
     clock: Clock,
     begun: Instant,

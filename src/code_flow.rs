@@ -1,4 +1,4 @@
-//! The messages that the browser carries between app and provider. No socket, clock or rocket here.
+//! The messages that the browser carries between app and provider: no I/O, no clock and no Rocket types.
 
 mod authorization_request;
 mod authorization_response;

@@ -1,15 +1,15 @@
-//! What every error says beside its text.
+//! The reason code, status and remedy of an error.
 
 use std::borrow::Cow;
 
-/// What an error says beside its text, in one place for each of its variants.
+/// The reason code, status and remedy of an error, declared in one place per variant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Facts {
     /// The reason code, as the manual lists them.
     pub(crate) reason: &'static str,
     /// The HTTP status of the response.
     pub(crate) status: u16,
-    /// What to do about it.
+    /// How to fix it.
     pub(crate) remedy: Cow<'static, str>,
 }
 

@@ -1,4 +1,4 @@
-//! Guards: what an app declares in its route signatures.
+//! Request guards: the types that an app uses in its route signatures.
 
 mod authorized;
 mod bearer;
@@ -27,10 +27,10 @@ use crate::{
     token::{Claims, TESTING_ISSUER},
 };
 
-/// The kind of the cookie that says that the testing profile was signed out.
+/// The base name of the cookie that marks the testing profile as signed out.
 pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";
 
-/// The session of a request, read once whatever the number of guards.
+/// The session of a request, read once and cached for all guards of the request.
 pub(crate) async fn current_session<'r>(
     request: &'r Request<'_>,
 ) -> &'r Result<Arc<CurrentSession>, NoSession> {
@@ -40,7 +40,7 @@ pub(crate) async fn current_session<'r>(
     }
     let found = match request.rocket().state::<RelyingParty>() {
         Some(rp) => read_session(request, rp).await.map(Arc::new),
-        // The app's own guard asks: one in a route's signature aborts the launch.
+        // Only the app's own guard code reaches this: a guard in a route signature aborts the launch.
         None => {
             tracing::error!(
                 "a guard asks who is signed in, and the fairing `Oidc` is not attached or `oidc.resource_server_only` is set"
@@ -80,7 +80,7 @@ async fn read_session(
     })?;
     client.learn_algorithm(&found.session);
     let state = RequestState::of(request);
-    // A guard that a later fairing asks for cannot change an answer that is made.
+    // The response headers are already made, or the session is ending: skip the refresh.
     if state.is_ending.get().is_some() || state.answer.is_sent() {
         return Ok(found.session);
     }
@@ -89,7 +89,7 @@ async fn read_session(
     }
     match client.keep_fresh(found.session, now).await {
         Freshness::Fresh(mut session) => {
-            // During a forced refresh it would race with the answer that brings the newer cookie.
+            // A touch during a forced refresh would race with the response that sets the newer cookie.
             if rp.sessions.is_touch_due(&session, now)
                 && !rp.refreshes.is_under_way(session.name())
                 && rp.sessions.touch(&mut session, now).await
@@ -107,7 +107,7 @@ async fn read_session(
             is_renewed,
             overdue,
         } => {
-            // It counts as use: an outage ends no session.
+            // The request still counts as activity, so that a provider outage does not expire the session.
             if rp.sessions.touch(&mut session, now).await || is_renewed {
                 state.answer.set(&session);
             }
@@ -127,7 +127,7 @@ async fn read_session(
     }
 }
 
-/// The session of the testing profile, which lives nowhere.
+/// The session of the testing profile, which is stored neither in a cookie nor in a store.
 fn testing_session(claims: &Claims, now: time::OffsetDateTime) -> CurrentSession {
     let issuer = claims
         .get::<String>("iss")
@@ -135,7 +135,7 @@ fn testing_session(claims: &Claims, now: time::OffsetDateTime) -> CurrentSession
     CurrentSession::nowhere(Session::new(&issuer, claims.clone(), now))
 }
 
-/// The signed-in person with the app's claims type.
+/// The signed-in user, with claims deserialized into the app's type.
 pub(crate) async fn current_user<C: DeserializeOwned + 'static>(
     request: &Request<'_>,
 ) -> Result<User<C>, LoggedInError> {
@@ -167,7 +167,7 @@ pub(crate) async fn current_user<C: DeserializeOwned + 'static>(
     })
 }
 
-/// Aborts the launch of an app that uses a guard without the fairing.
+/// Whether a guard in a route lacks the fairing, which aborts the launch. Logs the error and its remedy.
 pub(crate) fn is_fairing_missing<G>(rocket: &rocket::Rocket<rocket::Ignite>) -> bool {
     if rocket.state::<RelyingParty>().is_some() {
         return false;
@@ -181,7 +181,7 @@ pub(crate) fn is_fairing_missing<G>(rocket: &rocket::Rocket<rocket::Ignite>) -> 
     true
 }
 
-/// Says that a guard is used without the fairing.
+/// Logs that a guard is used without the fairing, and returns `true`.
 pub(crate) fn tell_missing_fairing<G>() -> bool {
     let guard = std::any::type_name::<G>();
     tracing::error!("`{guard}` is used in a route, and the fairing `Oidc` is not attached");

@@ -1,4 +1,4 @@
-//! The pages of our own: a sign-in that failed, the button that signs out, and a sign-out that is not recorded.
+//! The built-in HTML pages: failed sign-in, the sign-out button, and a sign-out that was not recorded.
 
 pub(crate) mod debug;
 mod error_page;
@@ -11,12 +11,12 @@ pub(crate) use error_page::ErrorPage;
 
 use crate::request::SignInFailure;
 
-/// Escapes text for HTML, in elements and in quoted attributes.
+/// Escapes text for HTML elements and quoted attributes.
 fn escape(text: &str) -> Cow<'_, str> {
     RawStr::new(text).html_escape()
 }
 
-/// A sign-in failed: what it means for the person, how to go on, and the id that the log has too.
+/// The page for a failed sign-in: an explanation, links to continue, and the error id that is also logged.
 pub(crate) fn sign_in_failed(failure: &SignInFailure) -> String {
     page(
         "Sign-in failed",
@@ -31,14 +31,14 @@ pub(crate) fn sign_in_failed(failure: &SignInFailure) -> String {
     )
 }
 
-/// Sign-out behind a button, so that a link works and an image on another site signs nobody out. The form
-/// sends `value` as `button`.
+/// The sign-out page with a button, so that a link to it works and an image on another site cannot sign the user
+/// out. The form posts `value` as `button`.
 pub(crate) fn sign_out(action: &str, value: &str) -> String {
     let body = format!("<h1>Sign out?</h1>{}", sign_out_form(action, value));
     page("Sign out", &body)
 }
 
-/// A sign-out that did not come from a page of this app, with the button that does.
+/// The page for a sign-out request that did not come from a page of this app, with the sign-out button.
 pub(crate) fn sign_out_refused(explanation: &str, action: &str, value: &str) -> String {
     let body = format!(
         "<h1>Not signed out</h1><p>{}</p>{}",
@@ -57,8 +57,8 @@ fn sign_out_form(action: &str, value: &str) -> String {
     )
 }
 
-/// A sign-out that the store has not recorded: what was reached and what was not, and the ways on, to the
-/// provider's logout page and to a page here.
+/// The page for a sign-out that the session store did not record: its effect so far, and links to the provider's
+/// logout page and to a page of this app.
 pub(crate) fn sign_out_unrecorded(
     is_refused_here: bool,
     provider: Option<&str>,
@@ -97,7 +97,7 @@ pub(crate) fn sign_out_unrecorded(
     )
 }
 
-/// A request that a frame or a prefetch sent, and that changes nothing.
+/// The page for a rejected frame or prefetch request, which changes nothing.
 pub(crate) fn refused(title: &str, explanation: &str) -> String {
     page(
         title,

@@ -1,6 +1,6 @@
-//! Text from outside, shortened and escaped for errors, log lines and pages.
+//! Untrusted text, truncated and escaped for errors, log lines and pages.
 
-/// The beginning of a value from outside, short enough for an error or a log line that quotes it.
+/// Truncates an untrusted value to 120 characters, for an error or log line that quotes it.
 pub(crate) fn excerpt(text: &str) -> String {
     beginning(text, 120)
 }
@@ -12,17 +12,17 @@ fn beginning(text: &str, max_chars: usize) -> String {
     }
 }
 
-/// As [`printable`], for what names a user or a provider: whole, as long as the standard allows (255 characters of
-/// `sub`).
+/// As [`printable`], for the name of a user or provider: up to 255 characters, the maximum of `sub` in the
+/// standard.
 pub(crate) fn printable_name(name: &str) -> String {
     let kept: String = name.chars().take(255).collect();
     kept.escape_debug().to_string()
 }
 
-/// The beginning of what somebody outside says in words, with its control characters escaped, for what does not quote.
+/// Truncates an untrusted message to 300 characters and escapes its control characters, for output without quotes.
 pub(crate) fn printable(text: &str) -> String {
     let escaped = beginning(text, 300).escape_debug().to_string();
-    // Each quotation mark is escaped too, and need not be.
+    // `escape_debug` escapes quotation marks too: undo that.
     escaped.replace("\\'", "'").replace("\\\"", "\"")
 }
 

@@ -1,4 +1,4 @@
-//! `protect`: deny by default, around routes that need not know of it.
+//! `protect`: a wrapper that makes routes require a signed-in user.
 
 use std::marker::PhantomData;
 
@@ -15,21 +15,21 @@ use crate::{
     relying_party::RelyingParty,
 };
 
-/// Lets only signed-in people reach these routes: the app's own, a `FileServer`, or anybody else's.
+/// Requires a signed-in user for these routes: the app's own, a `FileServer`, or any other.
 ///
-/// Each route keeps its name, method, path, rank, format and sentinels. Before its handler, and before
-/// its own guards, stands [`LoggedIn`]:
+/// Each route keeps its name, method, path, rank, format and sentinels. [`LoggedIn`] runs before its handler and
+/// its own guards:
 ///
-/// | outcome | when | what the visitor sees |
+/// | outcome | when | what the user sees |
 /// |---|---|---|
-/// | what the route does, forwards too | signed in | the route |
+/// | the outcome of the route, including forwards | signed in | the route |
 /// | `Error(401)` | signed out | a page load: sign-in, then this page; anything else: 401 and the app's catcher |
 /// | `Error(503)` | the session store is not reachable | 503 with `Retry-After` |
 /// | `Error(500)` | the fairing [`Oidc`](crate::Oidc) is not attached, or is `resource_server_only` | 500; the log has the remedy |
 ///
-/// A signed-out request is never forwarded: no other route answers in the place of a protected one. So a
-/// protected `FileServer` at `/` denies every path that no route before it has answered, and what a route
-/// before it forwards. The fairing's own routes go before it by their rank.
+/// A signed-out request is never forwarded, so that no other route responds in place of a protected one. A
+/// protected `FileServer` at `/` therefore denies every path that no earlier route handles, and every request that
+/// an earlier route forwards. The fairing's own routes take precedence by their rank.
 ///
 /// ```
 /// use rocket::{fs::FileServer, get, routes};
@@ -48,13 +48,13 @@ use crate::{
 ///
 /// # Security
 ///
-/// A route stands behind this where it is mounted so, and nowhere else: mounting it a second time without
-/// `protect` opens it. `assert_guarded` in the module `testing` finds such routes.
+/// The protection applies to this mount only: mounting a route a second time without `protect` exposes it.
+/// `assert_guarded` in the module `testing` finds such routes.
 pub fn protect(routes: impl Into<Vec<Route>>) -> Vec<Route> {
     guard_by::<LoggedIn>(routes.into())
 }
 
-/// As [`protect`], for people whom a [`Policy`] permits. Others get 403.
+/// As [`protect`], for users whom a [`Policy`] permits. Other users get 403.
 ///
 /// ```
 /// use rocket::{Request, get, routes};
@@ -89,7 +89,7 @@ fn guard_by<G: for<'r> FromRequest<'r> + 'static>(mut routes: Vec<Route>) -> Vec
     routes
 }
 
-/// A handler that a guard stands before.
+/// A handler that runs only if its guard succeeds.
 struct Protected<G> {
     inner: Box<dyn Handler>,
     guard: PhantomData<fn() -> G>,
@@ -105,7 +105,7 @@ impl<G: for<'r> FromRequest<'r> + 'static> Handler for Protected<G> {
             );
             return Outcome::Error(Status::InternalServerError);
         }
-        // In a box, so that the handler's future is not the larger by the guard's.
+        // Boxed, so that the guard's future does not enlarge the handler's.
         let refused = match Box::pin(G::from_request(request)).await {
             Outcome::Success(_) => None,
             Outcome::Error((status, _)) | Outcome::Forward(status) => Some(status),

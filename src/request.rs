@@ -1,4 +1,4 @@
-//! What belongs to one request: what guards and routes leave for its response, and how it came.
+//! Per-request state: what guards and routes store for the response, and how the request arrived.
 
 mod page_load;
 mod reasons;

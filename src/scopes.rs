@@ -1,17 +1,19 @@
-//! Scopes: what an access token must allow, declared by the app in one line.
+//! Scopes that an access token must have, declared by the app with the macro `scopes!`.
 
-/// What an access token must allow (RFC 6749 §3.3), and at which API. Declare one with [`scopes!`](crate::scopes).
+/// The scopes that an access token must have (RFC 6749 §3.3), and the API that it must be for. Declare them with
+/// [`scopes!`](crate::scopes).
 pub trait Scopes: Send + Sync + 'static {
-    /// The API that the token must be for, where an app has several: the name of a table below `oidc.apis`, see
-    /// [`ApiSettings`](crate::settings::ApiSettings). `None` is the app's own: `audience` and `resource` apply.
+    /// The API that the token must be for, in an app of several APIs: the name of a table below `oidc.apis`, see
+    /// [`ApiSettings`](crate::settings::ApiSettings). `None` is the app's default API, with `audience` and
+    /// `resource`.
     ///
-    /// A name that no table has aborts the launch.
+    /// A name without such a table aborts the launch.
     const API: Option<&'static str> = None;
 
-    /// The token needs all words of one of these. An empty list of words is met by every token.
+    /// Alternatives, each a list of scopes that must all be there. Every token meets an empty list of scopes.
     const ANY_OF: &'static [&'static [&'static str]];
 
-    /// Whether these scopes are enough.
+    /// Whether these scopes meet one of the alternatives.
     fn are_met_by(scopes: &[String]) -> bool {
         Self::ANY_OF.iter().any(|all_of| {
             all_of
@@ -21,7 +23,7 @@ pub trait Scopes: Send + Sync + 'static {
     }
 }
 
-/// No scope in particular: any token that is accepted.
+/// No required scope: any accepted token.
 #[derive(Clone, Copy, Debug)]
 pub struct AnyScope;
 
@@ -29,7 +31,7 @@ impl Scopes for AnyScope {
     const ANY_OF: &'static [&'static [&'static str]] = &[&[]];
 }
 
-/// What a guard asks of a token, for its challenges.
+/// The API and scopes that a guard demands, for its challenges.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Demand {
     pub(crate) api: Option<&'static str>,
@@ -44,14 +46,13 @@ impl Demand {
         }
     }
 
-    /// The words that are enough, of alternatives the one of fewest; `None` when none is needed.
+    /// The alternative with the fewest scopes; `None` if none is needed.
     pub(crate) fn scope(&self) -> Option<String> {
         Some(nearest(self.any_of, &[])).filter(|scope| !scope.is_empty())
     }
 }
 
-/// What is missing: the words that a token with `scopes` would have to have for the alternative that is
-/// nearest, for the challenge (RFC 6750 §3).
+/// The alternative of which a token with `scopes` lacks the fewest scopes, for the challenge (RFC 6750 §3).
 pub(crate) fn nearest(any_of: &[&[&str]], scopes: &[String]) -> String {
     let missing = |all_of: &&&[&str]| {
         all_of
@@ -66,7 +67,7 @@ pub(crate) fn nearest(any_of: &[&[&str]], scopes: &[String]) -> String {
         .unwrap_or_default()
 }
 
-/// Whether a word can be a scope (RFC 6749 §3.3), at compile time.
+/// Whether a word is a valid scope (RFC 6749 §3.3), at compile time.
 #[doc(hidden)]
 pub const fn is_scope(word: &str) -> bool {
     let bytes = word.as_bytes();
@@ -80,9 +81,8 @@ pub const fn is_scope(word: &str) -> bool {
     !bytes.is_empty()
 }
 
-/// Declares what an access token must allow, for [`Bearer`](crate::Bearer) and
-/// [`Caller`](crate::Caller): words joined by `&`, alternatives by `|`, and the API after `for`, where an app has
-/// several.
+/// Declares the scopes that an access token must have, for [`Bearer`](crate::Bearer) and [`Caller`](crate::Caller):
+/// scopes are joined by `&`, alternatives by `|`, and the API follows `for` in an app of several APIs.
 ///
 /// ```
 /// use rocket::get;
@@ -103,8 +103,8 @@ pub const fn is_scope(word: &str) -> bool {
 /// }
 /// ```
 ///
-/// An app of several APIs has a table `oidc.apis.NAME` for each, see [`ApiSettings`](crate::settings::ApiSettings). A
-/// guard accepts the tokens of its own API alone:
+/// An app of several APIs has a table `oidc.apis.NAME` for each, see [`ApiSettings`](crate::settings::ApiSettings).
+/// A guard accepts only the tokens of its own API:
 ///
 /// ```
 /// rocket_openidconnect::scopes! {
@@ -115,7 +115,7 @@ pub const fn is_scope(word: &str) -> bool {
 /// }
 /// ```
 ///
-/// What is no scope is an error of the compiler, and so is what asks for nothing:
+/// An invalid scope is a compile error, and so is an empty declaration:
 ///
 /// ```compile_fail
 /// rocket_openidconnect::scopes! { pub TwoWords = "notes:read notes:write"; }
@@ -168,7 +168,7 @@ mod tests {
         /// Flask-OIDC's any-of over entries whose words are all required.
         Either = "a" & "b" | "c";
         OfOrders = "a" & "b" | "c" for "orders";
-        /// Whatever it allows.
+        /// Any scopes at that API.
         pub(crate) Orders for "orders";
     }
 

@@ -1,10 +1,10 @@
-//! A value that must never be read in a log line, an error or a `Debug` output.
+//! A secret string that is redacted in `Debug` output.
 
 use std::{fmt, sync::Arc};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 
-/// A secret text: a client secret, a token, a code verifier.
+/// A secret string: a client secret, a token, a code verifier.
 ///
 /// It has no `Display` and no `Serialize`; its `Debug` output is `Secret(…)`, whatever it holds. Two
 /// secrets of the same length are compared in constant time.
@@ -20,22 +20,22 @@ use aws_lc_rs::constant_time::verify_slices_are_equal;
 pub struct Secret(Arc<str>);
 
 impl Secret {
-    /// Wraps a secret text.
+    /// Wraps a string.
     pub fn new(text: impl Into<String>) -> Secret {
         Secret(text.into().into())
     }
 
-    /// The text itself. Hand it to whom it is meant for and to nobody else.
+    /// The secret itself. Pass it only to its intended recipient.
     pub fn expose(&self) -> &str {
         &self.0
     }
 
-    /// The same text in the same place, for a cache that finds by it.
+    /// The same string without a copy, as a cache key.
     pub(crate) fn shared(&self) -> Arc<str> {
         self.0.clone()
     }
 
-    /// A new random secret: 256 bits from the system, as 43 characters of base64url.
+    /// Generates a random secret: 256 bits from the system, as 43 characters of base64url.
     pub(crate) fn random() -> Secret {
         use base64::Engine;
 
@@ -59,7 +59,8 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Writes a secret as plain text, for what is encrypted before it leaves: `#[serde(with = "secret::text")]`.
+/// Serializes a secret as plain text, for payloads that are encrypted afterwards:
+/// `#[serde(with = "secret::text")]`.
 pub(crate) mod text {
     use serde::{Deserialize, Deserializer, Serializer};
 
@@ -74,7 +75,7 @@ pub(crate) mod text {
     }
 }
 
-/// As [`text`], for a secret that may be absent.
+/// As [`text`], for an optional secret.
 pub(crate) mod optional_text {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

@@ -26,10 +26,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use url::Url;
 
+#[cfg(feature = "testing")]
 pub(crate) use self::in_process::{Answers, InProcess, NoAnswer};
 #[cfg(feature = "dev-provider")]
 pub(crate) use self::resource_server::spellings;
-#[cfg(feature = "testing")]
 use self::{
     authorization_parameters::Parameters,
     declaration::{Parser, named, settings},

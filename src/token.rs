@@ -1,7 +1,7 @@
-//! Judging tokens: bytes, keys, expectations and the time go in, a verified type or an error comes out.
+//! Token verification: pure functions from bytes, keys, expectations and the time to a verified type or an error.
 //!
-//! Nothing in here opens a socket, reads a clock or knows the web framework, so that each rule can be
-//! tested by what it is given. A type such as the verified ID token can only be made by its `accept`.
+//! No I/O, no clock and no web framework, so that each rule is testable by its arguments. A verified type, such as
+//! the ID token, can only be constructed by its `accept`.
 
 mod accepts;
 mod access_token;
@@ -56,5 +56,5 @@ pub(crate) use reason::TokenKind;
 pub(crate) use refreshed_id_token::{OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError};
 pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};
 
-/// The issuer of a testing profile that names none.
+/// The issuer of a testing profile without `iss`.
 pub(crate) const TESTING_ISSUER: &str = "urn:rocket_openidconnect:testing_profile";

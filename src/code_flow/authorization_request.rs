@@ -1,4 +1,4 @@
-//! The authorization request (OpenID Connect Core 1.0 §3.1.2.1), as an address to send the browser to.
+//! The authorization request (OpenID Connect Core 1.0 §3.1.2.1), as a URL to redirect the browser to.
 
 use openidconnect::{
     AuthenticationFlow, CsrfToken, Nonce, PkceCodeChallenge, PkceCodeVerifier, Scope,
@@ -12,7 +12,8 @@ use crate::{
     settings::{ResponseMode, Settings},
 };
 
-/// Code flow with PKCE S256, `state` and `nonce`, always. `parameters` override those of the settings.
+/// Builds the authorization URL: always code flow with PKCE S256, `state` and `nonce`. `parameters` override
+/// those of the settings.
 pub(crate) fn authorization_request(
     client: &SignInClient,
     settings: &Settings,
@@ -29,7 +30,7 @@ pub(crate) fn authorization_request(
             move || Nonce::new(nonce.expose().to_owned()),
         )
         .set_pkce_challenge(PkceCodeChallenge::from_code_verifier_sha256(&code_verifier));
-    // The client adds `openid` by itself.
+    // The `openidconnect` client adds `openid` itself.
     for scope in settings.scopes.iter().filter(|scope| *scope != "openid") {
         request = request.add_scope(Scope::new(scope.clone()));
     }

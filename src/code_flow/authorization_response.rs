@@ -1,9 +1,9 @@
-//! The authorization response (RFC 6749 §4.1.2, RFC 9207): what the browser brings back.
+//! The authorization response (RFC 6749 §4.1.2, RFC 9207): the parameters that reach the callback.
 
 use super::ResponseError;
 use crate::{printable::printable, secret::Secret, token::ExpectedIssuer};
 
-/// The query of the callback, each parameter at most once.
+/// The parameters of an authorization response, each at most once.
 #[derive(Debug, Default)]
 pub(crate) struct AuthorizationResponse {
     pub state: Option<Secret>,
@@ -14,7 +14,7 @@ pub(crate) struct AuthorizationResponse {
 }
 
 impl AuthorizationResponse {
-    /// Reads a query. A parameter that appears twice makes it unusable (RFC 6749 §3.1).
+    /// Parses a query or form. A repeated parameter makes it invalid (RFC 6749 §3.1).
     pub(crate) fn parse(query: &str) -> Result<AuthorizationResponse, ResponseError> {
         let mut response = AuthorizationResponse::default();
         for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
@@ -38,13 +38,13 @@ impl AuthorizationResponse {
         Ok(response)
     }
 
-    /// Whether the response says that the person or the provider said no.
+    /// Whether the response is `access_denied`: the user or the provider denied the request.
     pub(crate) fn is_denial(&self) -> bool {
         self.error.as_deref() == Some("access_denied")
     }
 
-    /// Why a response is refused that belongs to no attempt. What it says is nobody's word, and is worth a line in the
-    /// log: some providers leave `state` out of an error (RFC 6749 §4.1.2.1 requires it).
+    /// The error for a response that belongs to no attempt. Its content is unauthenticated and only logged:
+    /// some providers omit `state` from an error (RFC 6749 §4.1.2.1 requires it).
     pub(crate) fn reject_without_attempt(self) -> ResponseError {
         match self.error {
             Some(error) if !error.is_empty() => ResponseError::Unproved {
@@ -55,15 +55,16 @@ impl AuthorizationResponse {
         }
     }
 
-    /// Checks the response of an attempt that was begun at this issuer, and yields its code. Whose `state`
-    /// it has is checked before.
+    /// Validates the response to an attempt at this issuer, and returns its code. The caller has verified
+    /// `state`.
     pub(crate) fn accept(
         self,
         issuer: ExpectedIssuer<'_>,
         iss_is_required: bool,
     ) -> Result<Secret, ResponseError> {
-        // RFC 9207 §2.4: compared whenever it is there, required when the metadata announces it. Of a template, the
-        // issuer in the metadata is the template, and an issuer that tokens have is that of a tenant.
+        // RFC 9207 §2.4: compared whenever present, required when the metadata announces it. For an issuer
+        // template, `iss` may be the template itself, as in the metadata, or the issuer of a tenant, as in
+        // tokens.
         match &self.iss {
             Some(iss) if iss == issuer.as_str() || issuer.accepts(iss) => {}
             Some(iss) => {

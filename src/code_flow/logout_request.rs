@@ -1,5 +1,5 @@
-//! Sign-out at the provider (OpenID Connect RP-Initiated Logout 1.0): the request, and what must survive in
-//! the browser until it comes back.
+//! The logout request (OpenID Connect RP-Initiated Logout 1.0), and the state that the browser keeps until the
+//! provider redirects it back.
 
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -7,16 +7,16 @@ use url::Url;
 use super::ReturnTo;
 use crate::secret::{self, Secret};
 
-/// The kind of the cookie of a sign-out under way.
+/// The base name of the cookie of a pending sign-out.
 pub(crate) const PENDING_LOGOUT: &str = "oidc_logout";
 
-/// One sign-out under way.
+/// A pending sign-out, kept in a cookie.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct PendingLogout {
-    /// Binds the return to this browser.
+    /// Binds the redirect back to this browser.
     #[serde(with = "secret::text")]
     pub state: Secret,
-    /// Where the browser goes afterwards.
+    /// Where the browser is redirected afterwards.
     pub return_to: ReturnTo,
 }
 
@@ -29,7 +29,7 @@ impl PendingLogout {
     }
 }
 
-/// The logout request (§2), as an address to send the browser to. The endpoint's own query is kept.
+/// Builds the logout request (§2), as a URL to redirect the browser to. Keeps the endpoint's own query.
 pub(crate) fn logout_request(
     end_session_endpoint: &Url,
     id_token_hint: Option<&Secret>,

@@ -1,4 +1,4 @@
-//! Why an authorization response yields no code.
+//! The error of an authorization response.
 
 use thiserror::Error;
 
@@ -7,11 +7,11 @@ use crate::{
     provider::{PUSH_REQUESTS, demands_pushed_request},
 };
 
-/// Why an authorization response yields no code.
+/// The error of an authorization response that yields no code.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum ResponseError {
-    /// 400: `state` is absent, or not one that this app made (RFC 6749 §10.12).
+    /// 400: `state` is absent, or was not issued by this app (RFC 6749 §10.12).
     #[error("`state` is absent, or not one that this app made")]
     StateMismatch,
     /// 400: a parameter appears twice in the response (RFC 6749 §3.1).
@@ -20,36 +20,37 @@ pub enum ResponseError {
         /// The parameter.
         name: String,
     },
-    /// 400: the response should be a form, and what was posted is not one, or is too long.
+    /// 400: the body should be a form with the response, and does not parse as one, or is too long.
     #[error("what was posted is not a form with an authorization response")]
     UnreadableForm,
     /// 400: the response comes from another issuer (RFC 9207 §2.4).
     #[error("the response's `iss` is `{actual}`, expected `{expected}`")]
     IssMismatch {
-        /// The provider that was asked.
+        /// The issuer that the request was sent to.
         expected: String,
-        /// What the response says.
+        /// The `iss` of the response.
         actual: String,
     },
     /// 400: the metadata announces `iss` in the response, and it is absent (RFC 9207 §2.4).
     #[error("the response has no `iss`, which the provider's metadata announces")]
     IssMissing,
-    /// 400, 502 or 503: the provider answered with an error (OpenID Connect Core 1.0 §3.1.2.6).
+    /// 400, 502 or 503: the provider returned an error (OpenID Connect Core 1.0 §3.1.2.6).
     #[error("the provider answered `{error}`: {description}")]
     Provider {
         /// The error code, such as `access_denied`.
         error: String,
-        /// The provider's own words.
+        /// The provider's `error_description`.
         description: String,
     },
-    /// 400: an error, in a response that belongs to no attempt: the provider's, where it leaves out `state`, or anybody's.
+    /// 400: an error in a response that belongs to no attempt: it comes from a provider that omits `state`, or
+    /// is forged.
     #[error(
         "`state` is absent, or not one that this app made; the response, which anybody can make, says `{error}`: {description}"
     )]
     Unproved {
         /// The error code, such as `access_denied`.
         error: String,
-        /// The words that came with it.
+        /// The `error_description` of the response.
         description: String,
     },
     /// 400: neither a code nor an error.
@@ -68,7 +69,7 @@ impl ResponseError {
         self.facts().status
     }
 
-    /// What to do about it: the operator, mostly.
+    /// How to fix it, mostly for the operator.
     pub fn remedy(&self) -> String {
         self.facts().remedy.into_owned()
     }
@@ -127,7 +128,7 @@ impl ResponseError {
         }
     }
 
-    /// Whether the person or the provider said no, as far as the response can be believed.
+    /// Whether the user or the provider denied the request, as far as the response is trustworthy.
     pub(crate) fn is_denial(&self) -> bool {
         match self {
             ResponseError::Provider { error, .. } | ResponseError::Unproved { error, .. } => {
@@ -137,7 +138,7 @@ impl ResponseError {
         }
     }
 
-    /// Whether another attempt would be the same request of the same client, and fail again.
+    /// Whether another attempt would send the same request for the same client, and fail again.
     pub(crate) fn is_client_rejected(&self) -> bool {
         matches!(self, ResponseError::Provider { error, .. }
             if matches!(error.as_str(), "invalid_request" | "invalid_scope" | "unauthorized_client"))

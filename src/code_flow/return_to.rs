@@ -1,13 +1,14 @@
-//! Where a browser goes after sign-in or sign-out: always a page of this app.
+//! The return address after sign-in or sign-out: always a page of this app.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest return address that is kept; what is longer leads to `/`.
+/// The maximum length of a return address, in bytes; a longer one is replaced by `/`.
 const LONGEST: usize = 2048;
 
-/// A local address: a path with an optional query. Never another origin, never one of our own routes.
+/// A local address: a path with an optional query. Never another origin, never one of this crate's routes that
+/// begin or end a session.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ReturnTo(String);
 
@@ -17,8 +18,8 @@ impl ReturnTo {
         ReturnTo("/".into())
     }
 
-    /// Takes an address that came from outside. What is not a local path, or is one of the routes
-    /// under `mount` that change who is signed in, becomes the start page.
+    /// Parses an untrusted address. An address that is not a local path, or is one of the routes under `mount`
+    /// that begin or end a session, becomes the start page.
     pub(crate) fn parse(address: &str, mount: &str) -> ReturnTo {
         match is_local(address) && !is_ours(address, mount) {
             true => ReturnTo(address.into()),
@@ -37,8 +38,8 @@ impl fmt::Display for ReturnTo {
     }
 }
 
-/// Whether every browser reads this as a path on the same origin: one leading slash, and nothing that
-/// the URL Standard rewrites or strips (backslash, tab, newline, other controls, raw Unicode).
+/// Whether every browser parses this as a path on the same origin: one leading slash, and nothing that the URL
+/// Standard rewrites or strips (backslash, tab, newline, other controls, raw Unicode).
 fn is_local(address: &str) -> bool {
     let bytes = address.as_bytes();
     bytes.len() <= LONGEST
@@ -50,7 +51,7 @@ fn is_local(address: &str) -> bool {
         && !has_dot_segment(address)
 }
 
-/// Whether a browser would collapse a part of the path, after which it may begin with two slashes.
+/// Whether the path has a dot segment, which browsers collapse: the rest may begin with two slashes.
 fn has_dot_segment(address: &str) -> bool {
     let path = address.split('?').next().unwrap_or_default();
     path.split('/').any(|segment| {
@@ -59,7 +60,7 @@ fn has_dot_segment(address: &str) -> bool {
     })
 }
 
-/// Whether this leads back to a route of ours, where it would go in circles.
+/// Whether this is one of this crate's own routes, which would cause a redirect loop.
 fn is_ours(address: &str, mount: &str) -> bool {
     let path = address.split('?').next().unwrap_or_default();
     let mount = mount.trim_end_matches('/');
@@ -118,7 +119,8 @@ mod tests {
         }
     }
 
-    /// None of these leaves the origin, is rewritten by a browser, or breaks a header.
+    /// None of these reaches the `Location` header: each would leave the origin, be rewritten by a browser, or
+    /// break the header.
     #[test]
     fn everything_else_becomes_home() {
         let payloads = [
@@ -216,7 +218,7 @@ mod tests {
         assert_eq!(ReturnTo::parse(&longer, "/oidc"), ReturnTo::home());
     }
 
-    /// What is kept, a URL parser reads as a path on the same origin.
+    /// A URL parser resolves each accepted address to a path on the same origin.
     #[test]
     fn what_is_kept_stays_on_the_origin() {
         let base = url::Url::parse("https://app.example").unwrap();

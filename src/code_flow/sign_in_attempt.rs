@@ -1,4 +1,4 @@
-//! One attempt to sign in. It travels through the browser, encrypted, as `state`.
+//! A sign-in attempt, encrypted in `state` and carried by the browser.
 
 use std::{fmt, time::Duration};
 
@@ -14,10 +14,11 @@ use crate::{
 };
 
 const ID_LEN: usize = 16;
-/// The characters of an id in base64url.
+/// The length of an id in base64url.
 const ID_TEXT_LEN: usize = 22;
 const TIME_LEN: usize = 8;
-/// Id, begin, flags and the digest of the browser's id; ends, if it knows of any, and the return address follow.
+/// The fixed part of the payload: id, start time, flags and the digest of the browser id. It is followed by the
+/// earlier ends of sessions, if any, and the return address.
 const FIXED_LEN: usize = ID_LEN + TIME_LEN + 1 + ID_LEN;
 
 const IS_RESTARTED: u8 = 1;
@@ -28,53 +29,53 @@ const HAS_ENDS: u8 = 4;
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct AttemptId([u8; ID_LEN]);
 
-/// The random id of a browser. It alone binds an attempt to the browser that began it.
+/// The random id of a browser, kept in a cookie. It alone binds an attempt to the browser that started it.
 #[derive(Clone, Copy)]
 pub(crate) struct BrowserId([u8; ID_LEN]);
 
-/// What a browser's cookie holds: its id, and how many sign-ins succeeded in a row. The count is not
-/// encrypted: it stops loops, and who changes it does so for their own browser.
+/// The payload of the browser cookie: the browser id, and the count of successive sign-ins. The count is not
+/// encrypted: it only stops redirect loops, and a user who changes it affects only their own browser.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Browser {
     pub(crate) id: BrowserId,
-    /// How many sign-ins succeeded, each within a minute of the one before.
+    /// The count of successive sign-ins, each within a minute of the one before.
     pub(crate) sign_ins: u8,
-    /// When the last one did, in seconds since 1970.
+    /// The time of the last sign-in, in seconds since 1970.
     pub(crate) last_sign_in: i64,
 }
 
-/// One attempt to sign in.
+/// A sign-in attempt.
 #[derive(Clone, Debug)]
 pub(crate) struct SignInAttempt {
     pub(crate) id: AttemptId,
-    /// In seconds since 1970.
+    /// The start time, in seconds since 1970.
     begun: i64,
-    /// A digest of the browser's id.
+    /// A SHA-256 digest of the browser id, truncated to 16 bytes.
     browser: [u8; ID_LEN],
-    /// It began by itself, in place of an attempt that could not be completed.
+    /// It was started automatically, to replace an attempt that could not be completed.
     pub(crate) is_restarted: bool,
-    /// The ends that were noted for its user when it began, in place of an attempt that they may have been meant
-    /// for. They are not meant for this one.
+    /// The ends of the user's sessions that were recorded before this attempt started. They may have been meant
+    /// for the attempt that it replaces, and do not apply to this one.
     pub(crate) earlier_ends: EarlierEnds,
-    /// The return address is in a cookie of its own.
+    /// The return address is in a separate cookie.
     pub(crate) has_details: bool,
-    /// Where the browser goes afterwards.
+    /// Where the browser is redirected afterwards.
     pub(crate) return_to: ReturnTo,
 }
 
-/// What the authorization request carries, or hides, of an attempt.
+/// The secrets of an attempt that the authorization request carries: in the clear, or hashed (`code_verifier`).
 #[derive(Clone, Debug)]
 pub(crate) struct AttemptSecrets {
     /// The attempt itself, encrypted (RFC 6749 §10.12).
     pub(crate) state: Secret,
     /// Binds the ID token to this attempt (OpenID Connect Core 1.0 §15.5.2).
     pub(crate) nonce: Secret,
-    /// RFC 7636 §4.1.
+    /// The PKCE secret (RFC 7636 §4.1).
     pub(crate) code_verifier: Secret,
 }
 
 impl SignInAttempt {
-    /// A new attempt of this browser.
+    /// Starts an attempt for this browser.
     pub(crate) fn new(
         browser: &BrowserId,
         return_to: ReturnTo,
@@ -92,14 +93,14 @@ impl SignInAttempt {
         }
     }
 
-    /// The same, which began after these ends were read.
+    /// Records the ends of sessions that were read before this attempt started.
     pub(crate) fn after_ends(mut self, ends: EarlierEnds) -> SignInAttempt {
         self.earlier_ends = ends;
         self
     }
 
-    /// The attempt as `state`, with nonce and code verifier. When the return address makes `state` longer
-    /// than this, it is left out, and the text for a cookie is answered too.
+    /// Encrypts the attempt into `state`, and derives nonce and code verifier. If `state` is longer than
+    /// `max_state_length`, the return address moves to a cookie, whose value is returned too.
     pub(crate) fn encrypt(
         &mut self,
         keys: &KeyRing,
@@ -121,7 +122,7 @@ impl SignInAttempt {
         (secrets, details)
     }
 
-    /// Reads `state`: the attempt, and the key that decrypted it.
+    /// Decrypts `state` into the attempt, and returns the key that decrypted it.
     pub(crate) fn decrypt(
         keys: &KeyRing,
         state: &str,
@@ -134,8 +135,8 @@ impl SignInAttempt {
         Ok((attempt.ok_or(DecryptError::Layout)?, decrypted.key))
     }
 
-    /// Nonce and code verifier, derived from the ids of attempt and browser under the key that encrypted
-    /// `state`: who has one of the two ids knows neither.
+    /// Derives nonce and code verifier from the attempt id and the browser id, under the key that encrypted
+    /// `state`: neither id alone reveals them.
     pub(crate) fn secrets(
         &self,
         keys: &KeyRing,
@@ -151,24 +152,24 @@ impl SignInAttempt {
         }
     }
 
-    /// Whether this browser began the attempt.
+    /// Whether this browser started the attempt.
     pub(crate) fn is_of(&self, browser: &BrowserId) -> bool {
         verify_slices_are_equal(&self.browser, &browser.digest()).is_ok()
     }
 
-    /// When the attempt ends, in seconds since 1970.
+    /// When the attempt expires, in seconds since 1970.
     pub(crate) fn ends(&self, timeout: Duration) -> i64 {
         let timeout = i64::try_from(timeout.as_secs()).unwrap_or(i64::MAX);
         self.begun.saturating_add(timeout)
     }
 
-    /// How long ago it began, by the clocks of this node and of the one where it began.
+    /// The age of the attempt, by the clocks of this node and of the node that started it.
     pub(crate) fn age(&self, now: OffsetDateTime) -> Duration {
         let seconds = now.unix_timestamp().saturating_sub(self.begun);
         Duration::from_secs(seconds.max(0).unsigned_abs())
     }
 
-    /// The return address for a cookie, with the attempt that it belongs to.
+    /// Encrypts the return address for a cookie, bound to this attempt.
     fn encrypt_details(&self, keys: &KeyRing) -> String {
         let address = self.return_to.as_str();
         let text = [
@@ -182,7 +183,7 @@ impl SignInAttempt {
         URL_SAFE_NO_PAD.encode(value)
     }
 
-    /// Takes the return address from a cookie. Without it the attempt leads to the start page.
+    /// Restores the return address from its cookie. Without a valid cookie it becomes the start page.
     pub(crate) fn add_details(&mut self, keys: &KeyRing, value: Option<&str>, mount: &str) {
         if !self.has_details {
             return;
@@ -216,8 +217,8 @@ impl SignInAttempt {
         bytes
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote. A flag of another version makes it unreadable: it
-    /// may ask for a check that this one does not know.
+    /// Decodes a payload written by [`to_bytes`](Self::to_bytes). An unknown flag, of another version, is
+    /// rejected: it may demand a check that this version does not make.
     pub(crate) fn from_bytes(bytes: &[u8], mount: &str) -> Option<SignInAttempt> {
         let (id, rest) = bytes.split_first_chunk()?;
         let (begun, rest) = rest.split_first_chunk()?;
@@ -247,7 +248,7 @@ impl SignInAttempt {
     }
 }
 
-/// What an attempt keeps in a cookie of its own.
+/// The details of an attempt that are kept in a separate cookie.
 pub(crate) struct Details {
     attempt: AttemptId,
     /// When the attempt began, in seconds since 1970.
@@ -256,7 +257,7 @@ pub(crate) struct Details {
 }
 
 impl Details {
-    /// Reads the cookie of the attempt with this short name.
+    /// Decrypts the cookie of the attempt with this short name.
     pub(crate) fn decrypt(keys: &KeyRing, short_name: &str, value: &str) -> Option<Details> {
         let value = URL_SAFE_NO_PAD.decode(value).ok()?;
         let decrypted = keys.decrypt(Purpose::AttemptDetails, short_name.as_bytes(), value);
@@ -275,7 +276,7 @@ impl Details {
 }
 
 impl AttemptSecrets {
-    /// Of no attempt: for a request that nobody comes back from.
+    /// Random secrets without an attempt, for a request whose response is never read.
     #[cfg(feature = "cli")]
     pub(crate) fn random() -> AttemptSecrets {
         AttemptSecrets {
@@ -287,12 +288,12 @@ impl AttemptSecrets {
 }
 
 impl AttemptId {
-    /// Names the attempt in cookies and on the page for developers: 8 characters.
+    /// The 8-character name of the attempt in cookies and on the debug page.
     pub(crate) fn short_name(&self) -> String {
         URL_SAFE_NO_PAD.encode(&self.0[..6])
     }
 
-    /// Names the attempt where nodes share a store.
+    /// The name of the attempt in a shared session store.
     pub(crate) fn store_name(&self, kind: &str) -> String {
         digest_name(kind, &[&URL_SAFE_NO_PAD.encode(self.0)])
     }
@@ -305,7 +306,6 @@ impl fmt::Debug for AttemptId {
 }
 
 impl BrowserId {
-    /// A new id.
     pub(crate) fn random() -> BrowserId {
         BrowserId(random())
     }
@@ -325,7 +325,7 @@ impl fmt::Debug for BrowserId {
 }
 
 impl Browser {
-    /// A browser that was not seen before.
+    /// A new browser, without sign-ins.
     pub(crate) fn new() -> Browser {
         Browser {
             id: BrowserId::random(),
@@ -334,7 +334,7 @@ impl Browser {
         }
     }
 
-    /// Reads the cookie. An id that is not one of ours is none; a count that is not one is zero.
+    /// Parses the cookie. `None` if the id is malformed; a malformed count is zero.
     pub(crate) fn parse(value: &str) -> Option<Browser> {
         let (id, count) = value.split_once('.').unwrap_or((value, ""));
         if id.len() != ID_TEXT_LEN {
@@ -386,7 +386,7 @@ mod tests {
         OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
     }
 
-    /// So many ends.
+    /// Earlier ends of sessions, `count` of them.
     fn ends(count: u8) -> EarlierEnds {
         let numbers = (1..=u64::from(count)).flat_map(u64::to_be_bytes);
         let bytes: Vec<_> = [count].into_iter().chain(numbers).collect();
@@ -430,7 +430,7 @@ mod tests {
         }
     }
 
-    /// Nonce and code verifier are those of the key that encrypted `state`.
+    /// Nonce and code verifier are derived under the key that encrypted `state`.
     #[test]
     fn an_attempt_survives_a_change_of_the_key() {
         let (old, new) = (keys(1, &[]), keys(2, &[1]));
@@ -458,7 +458,7 @@ mod tests {
                 let (secrets, details) = attempt.encrypt(&keys, &browser, max_length);
                 let state = secrets.state.expose();
                 assert!(state.len() <= max_length, "{length}");
-                // 78 bytes are the attempt's and the encryption's.
+                // The attempt and its encryption take 78 bytes.
                 assert_eq!(details.is_some(), (78 + length) * 4 > max_length * 3);
                 let (mut read, _) = SignInAttempt::decrypt(&keys, state, MOUNT).unwrap();
                 read.add_details(&keys, details.as_deref(), MOUNT);
@@ -486,7 +486,7 @@ mod tests {
             attempt.add_details(&keys, value, MOUNT);
             assert_eq!(attempt.return_to.as_str(), expected);
         }
-        // Without the flag no cookie counts.
+        // Without the flag the cookie is ignored.
         let mut short = attempt(&browser, "/me");
         short.add_details(&keys, Some(&details), MOUNT);
         assert_eq!(short.return_to.as_str(), "/me");
@@ -517,25 +517,25 @@ mod tests {
             bytes
         };
         assert_eq!(read(&with(flags, IS_RESTARTED)).as_deref(), Some("/me"));
-        // An address and a cookie for it, a flag that is not known, a byte that is not text.
+        // An address despite the flag for a cookie, an unknown flag, a byte that is not UTF-8.
         for bytes in [
             with(flags, HAS_DETAILS),
             with(flags, 8),
             with(flags, 0x80),
-            // An address is no list of ends.
+            // An address does not decode as earlier ends.
             with(flags, HAS_ENDS),
             with(FIXED_LEN + 1, 0xff),
         ] {
             assert_eq!(read(&bytes), None);
         }
-        // Neither another origin nor one of our routes, whatever was encrypted.
+        // Neither another origin nor one of our own routes, whatever was encrypted.
         for address in ["//evil.example", "/oidc/logout"] {
             let bytes = [&bytes[..FIXED_LEN], address.as_bytes()].concat();
             assert_eq!(read(&bytes).as_deref(), Some("/"));
         }
     }
 
-    /// Whatever else this app encrypts under its keys is not an attempt.
+    /// A value encrypted for any other purpose is not an attempt.
     #[test]
     fn a_value_for_another_purpose_is_not_an_attempt() {
         let keys = keys(1, &[]);
@@ -566,7 +566,7 @@ mod tests {
             ("AAECAwQFBgcICQoLDA0ODw.3", Some("0")),
             ("AAECAwQFBgcICQoLDA0ODw.3-x", Some("0")),
             ("AAECAwQFBgcICQoLDA0ODw.3-1-2", Some("0")),
-            // Bits that are no part of the id, other alphabets, other lengths.
+            // Excess bits in the last character, other alphabets, other lengths.
             ("AAECAwQFBgcICQoLDA0ODx.0", None),
             ("AAECAwQFBgcICQoLDA0OD+.0", None),
             ("AAECAwQFBgcICQoLDA0OD=.0", None),

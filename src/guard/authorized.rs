@@ -1,4 +1,4 @@
-//! `Authorized`: a route for people whom a policy lets in.
+//! `Authorized`: a guard for users whom a policy permits.
 
 use std::{marker::PhantomData, ops::Deref};
 
@@ -14,9 +14,9 @@ use thiserror::Error;
 use super::{LoggedIn, LoggedInError, is_fairing_missing};
 use crate::{relying_party::User, token::Claims};
 
-/// Who of the signed-in people may come in.
+/// An authorization rule: which signed-in users reach a route.
 ///
-/// It is given the request, so that it may ask the app's database.
+/// It receives the request, so that it can query the app's database.
 ///
 /// ```
 /// use rocket::{Request, get};
@@ -38,37 +38,36 @@ use crate::{relying_party::User, token::Claims};
 /// ```
 #[rocket::async_trait]
 pub trait Policy<C = Claims>: Send + Sync + 'static {
-    /// Whether this person may come in.
+    /// Whether the policy permits this user.
     async fn permits(user: &User<C>, request: &Request<'_>) -> bool;
 }
 
-/// A route that only a signed-in person whom the [`Policy`] `P` permits reaches. It derefs to
-/// [`User`].
+/// A guard that succeeds for a signed-in user whom the [`Policy`] `P` permits. It derefs to [`User`].
 ///
-/// | outcome | when | what the visitor sees |
+/// | outcome | when | what the user sees |
 /// |---|---|---|
 /// | success | signed in and permitted | the route |
 /// | `Error(401)` | signed out | as [`LoggedIn`] |
 /// | `Error(403)` | not permitted | 403 and the app's catcher |
 /// | `Error(503)` | the session store is not reachable | as [`LoggedIn`] |
-/// | `Error(500)` | the claims are no `C` | 500; claim and type are in the log |
+/// | `Error(500)` | the claims do not deserialize into `C` | 500; claim and type are in the log |
 #[derive(Clone, Debug)]
 pub struct Authorized<P, C = Claims>(User<C>, PhantomData<fn() -> P>);
 
-/// Why [`Authorized`] refused.
+/// The error of [`Authorized`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum AuthorizedError {
-    /// 401 or 500, as [`LoggedIn`].
+    /// 401, 500 or 503, as [`LoggedIn`].
     #[error(transparent)]
     LoggedIn(#[from] LoggedInError),
-    /// 403: the policy said no.
+    /// 403: the policy does not permit the user.
     #[error("the policy does not permit this person")]
     NotPermitted,
 }
 
 impl<P, C> Authorized<P, C> {
-    /// The person.
+    /// The signed-in user.
     pub fn into_user(self) -> User<C> {
         self.0
     }

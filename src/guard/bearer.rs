@@ -1,4 +1,4 @@
-//! `Bearer`: a route for API clients, with an access token that allows it.
+//! `Bearer`: a guard for API routes that verifies an access token and its scopes.
 
 use std::{fmt, marker::PhantomData, net::IpAddr, sync::Arc};
 
@@ -20,22 +20,24 @@ use crate::{
     token::Claims,
 };
 
-/// A route that only a request with an access token reaches, for an API: the header
-/// `Authorization: Bearer …` (RFC 6750), with the scopes `S` and claims that fit `C`.
+/// A guard for an API route: it accepts a request with a bearer token in the header `Authorization: Bearer …`
+/// (RFC 6750) that has the scopes `S` and claims that deserialize into `C`.
 ///
-/// | outcome | when | what the caller sees |
+/// | outcome | when | what the client sees |
 /// |---|---|---|
-/// | success | the token is accepted and allows `S` | the route |
-/// | `Error(401)` | no token; or one that is refused, or lacks a claim of `C` | 401 and a challenge: without `error`, or `error="invalid_token"` |
-/// | `Error(403)` | the token has not the scopes | 403, `error="insufficient_scope"` |
-/// | `Error(400)` | the header cannot be read as one token | 400, `error="invalid_request"` |
-/// | `Error(503)`, `Error(502)` | the provider is down, or its answer is of no use | 503 with `Retry-After`, or 502 |
+/// | success | the token is accepted and has the scopes `S` | the route |
+/// | `Error(401)` | no token; or a token that is rejected, or lacks a claim of `C` | 401 and a challenge: without `error`, or `error="invalid_token"` |
+/// | `Error(403)` | the token lacks the scopes | 403, `error="insufficient_scope"` |
+/// | `Error(400)` | the header does not parse as one token | 400, `error="invalid_request"` |
+/// | `Error(503)`, `Error(502)` | the provider is down, or its response is invalid | 503 with `Retry-After`, or 502 |
 ///
-/// The body is the app's catcher's. It never forwards; `Option<Bearer>` runs the handler without.
+/// The app's catcher makes the body. The guard never forwards; `Option<Bearer>` runs the handler without a
+/// token.
 ///
-/// A token is accepted by its signature, or by the provider's word on it (`token_validation`), when it
-/// is for this API (`audience`; of several in one app, the one that `S` names). With `enabled = false`, a request without a token is the testing
-/// profile's, with the scopes in its `scope`.
+/// A token is accepted when its signature or the provider's introspection endpoint verifies it
+/// (`token_validation`) and it is for this API (`audience`; in an app of several APIs, the one that `S` names).
+/// With `enabled = false`, a request without a token is accepted as the testing profile, with the scopes in its
+/// `scope`.
 ///
 /// ```
 /// use rocket::get;
@@ -52,19 +54,19 @@ pub struct Bearer<S = AnyScope, C = Claims> {
     accepted: Arc<Accepted>,
     claims: Arc<C>,
     clock: Clock,
-    /// Whose calls to the provider it counts among.
+    /// The client address, by which requests to the provider are rate limited.
     client_address: Option<IpAddr>,
     scopes: PhantomData<fn() -> S>,
 }
 
 impl<S, C> Bearer<S, C> {
-    /// `sub`: who allowed the client this, if it was a person. A client that acts for itself may have
-    /// its own id here: tell people and clients apart by what your provider documents.
+    /// `sub`: the user who authorized the client, if there is one. For a client that acts on its own behalf,
+    /// `sub` may be the client id: distinguish users from clients by what your provider documents.
     pub fn subject(&self) -> Option<&str> {
         self.accepted.token.subject()
     }
 
-    /// The client that the token was issued to: `client_id`, `azp`, `appid` or `cid`.
+    /// The client id of the client that the token was issued to: `client_id`, `azp`, `appid` or `cid`.
     pub fn client_id(&self) -> Option<&str> {
         self.accepted.token.client_id()
     }
@@ -74,7 +76,7 @@ impl<S, C> Bearer<S, C> {
         self.accepted.token.issuer()
     }
 
-    /// What the token allows: `scope`, `scp`, and the roles of the setting `roles_claim`.
+    /// The scopes of the token: `scope`, `scp`, and the roles of the setting `roles_claim`.
     pub fn scopes(&self) -> &[String] {
         &self.accepted.token.scopes
     }
@@ -84,7 +86,7 @@ impl<S, C> Bearer<S, C> {
         self.scopes().iter().any(|own| own == scope)
     }
 
-    /// All claims, as the app's type.
+    /// All claims, deserialized into the app's type.
     pub fn claims(&self) -> &C {
         &self.claims
     }
@@ -94,23 +96,23 @@ impl<S, C> Bearer<S, C> {
         self.accepted.token.claims.get(name)
     }
 
-    /// When the token ends; `None` when the provider does not say.
+    /// When the token expires; `None` when the provider does not say.
     pub fn expires_at(&self) -> Option<OffsetDateTime> {
         OffsetDateTime::from_unix_timestamp(self.accepted.token.exp()?).ok()
     }
 
-    /// The token itself, to be passed on to an API that accepts it too.
+    /// The token itself, to pass on to another API that accepts it.
     pub fn token(&self) -> &Secret {
         &self.accepted.token.token
     }
 
-    /// What UserInfo says about the token's person (Flask-OIDC's `userinfo(token)`); asked once in the
-    /// life of the token, as long as it is in the cache.
+    /// The UserInfo claims of the token's user (Flask-OIDC's `userinfo(token)`). They are fetched once per
+    /// token and cached with it.
     ///
     /// # Errors
     ///
-    /// When there is nobody to ask, the provider does not do its part, or its answer is about somebody
-    /// else.
+    /// When there is no UserInfo endpoint or the token has no `sub`, when the request to the provider fails, or
+    /// when its response is rejected, such as one about another user.
     pub async fn userinfo(&self) -> Result<Arc<Claims>, BearerUserInfoError> {
         self.accepted
             .user_info(self.client_address, self.clock.now())
@@ -210,8 +212,8 @@ where
 }
 
 impl<S: Scopes, C> Sentinel for Bearer<S, C> {
-    /// Aborts without the fairing, and without the API that `S` names; else notes the scopes for the protected
-    /// resource metadata.
+    /// Aborts the launch without the fairing, without the API that `S` names, or without an audience. Otherwise
+    /// adds the scopes to the protected resource metadata.
     fn abort(rocket: &Rocket<Ignite>) -> bool {
         let Some(resource_server) = rocket.state::<ResourceServer>() else {
             return super::tell_missing_fairing::<Self>();

@@ -1,4 +1,4 @@
-//! `Caller`: a route for a signed-in person's browser and for API clients alike.
+//! `Caller`: a guard for routes that serve both signed-in users and API clients.
 
 use rocket::{
     Ignite, Request, Rocket, Sentinel,
@@ -17,23 +17,23 @@ use crate::{
     token::Claims,
 };
 
-/// Who calls a route that serves a browser's session **or** an access token. An `Authorization` header
-/// decides, whatever its scheme; without one, the session does.
+/// A guard that accepts a browser's session **or** an access token. If the request has an `Authorization`
+/// header, whatever its scheme, only the token counts; otherwise the session does.
 ///
 /// | outcome | when | what the caller sees |
 /// |---|---|---|
 /// | success, `Caller::Bearer` | as [`Bearer`] | the route |
 /// | success, `Caller::User` | no `Authorization` header, and signed in | the route |
-/// | `Error` | an `Authorization` header that is refused | as [`Bearer`] |
+/// | `Error` | an `Authorization` header that is rejected | as [`Bearer`] |
 /// | `Error(401)` | no `Authorization` header, and signed out | a page load: sign-in; anything else: 401 and a challenge without `error` |
 ///
-/// The scopes `S` are for tokens: they limit a client, and a person at this app's own pages is no
-/// client. Let policies decide what people may do.
+/// The scopes `S` apply to tokens only: they limit a client, and a signed-in user acts without one. Use a
+/// policy to limit what users may do.
 ///
 /// # Security
 ///
-/// A browser sends its session with requests that other pages of the same site make. The session's
-/// cookie is `SameSite=Lax`, so other sites cannot `POST` with it; do not change anything in a `GET`.
+/// A browser also sends the session with requests from other pages of the same site. The session cookie is
+/// `SameSite=Lax`, so other sites cannot `POST` with it; do not change state in a `GET`.
 ///
 /// ```
 /// use rocket::get;
@@ -53,11 +53,11 @@ use crate::{
 pub enum Caller<S = AnyScope, C = Claims> {
     /// An API client with an access token.
     Bearer(Bearer<S, C>),
-    /// A signed-in person.
+    /// A signed-in user.
     User(User<C>),
 }
 
-/// Why [`Caller`] refused.
+/// The error of [`Caller`].
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum CallerError {
@@ -70,7 +70,7 @@ pub enum CallerError {
 }
 
 impl<S, C: 'static> Caller<S, C> {
-    /// `sub`: the person, or who the token speaks of.
+    /// `sub`: the user, or the subject of the token.
     pub fn subject(&self) -> Option<&str> {
         match self {
             Caller::Bearer(token) => token.subject(),
@@ -78,7 +78,7 @@ impl<S, C: 'static> Caller<S, C> {
         }
     }
 
-    /// The provider that says so.
+    /// The issuer of the session or of the token.
     pub fn issuer(&self) -> &str {
         match self {
             Caller::Bearer(token) => token.issuer(),
@@ -86,7 +86,7 @@ impl<S, C: 'static> Caller<S, C> {
         }
     }
 
-    /// All claims, as the app's type.
+    /// All claims, deserialized into the app's type.
     pub fn claims(&self) -> &C {
         match self {
             Caller::Bearer(token) => token.claims(),

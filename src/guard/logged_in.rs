@@ -1,4 +1,4 @@
-//! `LoggedIn`: a route for people who are signed in.
+//! `LoggedIn`: a guard for signed-in users.
 
 use std::ops::Deref;
 
@@ -14,17 +14,17 @@ use thiserror::Error;
 use super::{current_user, is_fairing_missing};
 use crate::{relying_party::User, request::RequestState, session::NoSession, token::Claims};
 
-/// A route that only a signed-in person reaches. It derefs to [`User`].
+/// A guard that succeeds for a signed-in user. It derefs to [`User`].
 ///
-/// | outcome | when | what the visitor sees |
+/// | outcome | when | what the user sees |
 /// |---|---|---|
 /// | success | signed in | the route |
 /// | `Error(401)` | signed out | a page load: sign-in at the provider, then this page; anything else: 401 and the app's catcher |
-/// | `Error(503)` | the session store is not reachable, or a refresh has been due for longer than `session.refresh_grace` and the provider is down | 503 with `Retry-After`, and the app's catcher; nobody is signed out |
-/// | `Error(500)` | the claims are no `C` | 500; claim and type are in the log |
+/// | `Error(503)` | the session store is not reachable, or a refresh has been due for longer than `session.refresh_grace` and the provider is down | 503 with `Retry-After`, and the app's catcher; the session is kept |
+/// | `Error(500)` | the claims do not deserialize into `C` | 500; claim and type are in the log |
 ///
-/// It never forwards. To branch, use [`OptionalUser`](crate::OptionalUser) or `Option<LoggedIn>`; a
-/// handler behind `Option<LoggedIn>` that answers 401 itself sends a page load to sign-in too.
+/// It never forwards. To branch, use [`OptionalUser`](crate::OptionalUser) or `Option<LoggedIn>`. If a handler
+/// with `Option<LoggedIn>` responds with 401, a page load is redirected to sign-in too.
 ///
 /// ```
 /// use rocket::get;
@@ -39,14 +39,14 @@ use crate::{relying_party::User, request::RequestState, session::NoSession, toke
 #[serde(transparent, bound = "")]
 pub struct LoggedIn<C = Claims>(User<C>);
 
-/// Why [`LoggedIn`] refused.
+/// The error of [`LoggedIn`].
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum LoggedInError {
-    /// 401, or 503 when it is not known for the moment whether somebody is signed in.
+    /// 401, or 503 when the session cannot be checked at the moment.
     #[error(transparent)]
     NoSession(NoSession),
-    /// 500: the person's claims do not fit the app's type.
+    /// 500: the user's claims do not deserialize into the app's type.
     #[error("the claims are no `{expected}`")]
     Claims {
         /// The app's type.
@@ -65,7 +65,7 @@ impl LoggedInError {
 }
 
 impl<C> LoggedIn<C> {
-    /// The person.
+    /// The signed-in user.
     pub fn into_user(self) -> User<C> {
         self.0
     }

@@ -1,4 +1,4 @@
-//! `OptionalUser`: a route for everybody, that knows who is there.
+//! `OptionalUser`: a guard for every request, with the user if there is one.
 
 use std::convert::Infallible;
 
@@ -12,14 +12,14 @@ use serde::{Serialize, Serializer, ser::SerializeStruct};
 use super::{current_user, is_fairing_missing};
 use crate::{relying_party::User, token::Claims};
 
-/// Who is there, if anybody is signed in. It never fails.
+/// A guard that never fails: the signed-in user, or none.
 ///
 /// | outcome | when |
 /// |---|---|
 /// | success with a user | signed in |
-/// | success without | signed out, or the claims are no `C` or the session store is not reachable (which the log tells) |
+/// | success without | signed out; or the claims do not deserialize into `C`, or the session store is not reachable (both are logged) |
 ///
-/// In a template it is `{ logged_in, user }`.
+/// In a template it serializes as `{ logged_in, user }`.
 ///
 /// ```
 /// use rocket::get;
@@ -37,17 +37,17 @@ use crate::{relying_party::User, token::Claims};
 pub struct OptionalUser<C = Claims>(Option<User<C>>);
 
 impl<C> OptionalUser<C> {
-    /// The person, if signed in.
+    /// The user, if signed in.
     pub fn user(&self) -> Option<&User<C>> {
         self.0.as_ref()
     }
 
-    /// The person, if signed in.
+    /// The user, if signed in.
     pub fn into_user(self) -> Option<User<C>> {
         self.0
     }
 
-    /// Whether somebody is signed in.
+    /// Whether a user is signed in.
     pub fn logged_in(&self) -> bool {
         self.0.is_some()
     }

@@ -1,4 +1,4 @@
-//! `&RelyingParty`: the addresses of sign-in and sign-out, for any route.
+//! `&RelyingParty`: a guard that gives any route the sign-in and sign-out URLs.
 
 use rocket::{
     Ignite, Request, Rocket, Sentinel,
@@ -13,7 +13,7 @@ use crate::relying_party::RelyingParty;
 impl<'r> FromRequest<'r> for &'r RelyingParty {
     type Error = ();
 
-    /// Success whenever the fairing is attached, which the sentinel sees to; else `Error(500)`.
+    /// Success when the fairing is attached, which the sentinel checks at launch; else `Error(500)`.
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, ()> {
         match request.rocket().state::<RelyingParty>() {
             Some(rp) => Outcome::Success(rp),

@@ -1,17 +1,17 @@
-//! The page for developers.
+//! The debug page for developers.
 
 use time::{OffsetDateTime, macros::format_description};
 
 use super::escape;
 use crate::relying_party::{Attempt, Failure};
 
-/// A part of the page that is text as it is.
+/// A section of preformatted text.
 pub(crate) struct Section {
     pub(crate) title: &'static str,
     pub(crate) text: String,
 }
 
-/// The last attempts to sign in, then everything else.
+/// Renders the latest sign-in attempts, then the sections.
 pub(crate) fn page(attempts: &[Attempt], sections: &[Section]) -> String {
     let mut body = String::from("<h1>OpenID Connect</h1><h2>Last sign-ins</h2>");
     if attempts.is_empty() {

@@ -1,4 +1,4 @@
-//! The app's own page for a sign-in that failed.
+//! The app's own error page for a failed sign-in.
 
 use std::sync::Arc;
 
@@ -9,12 +9,12 @@ use crate::request::SignInFailure;
 pub(crate) type RenderFailure =
     dyn Fn(&Request<'_>, &SignInFailure) -> response::Result<'static> + Send + Sync;
 
-/// The app's page for a sign-in that failed, if it has one; managed.
+/// The app's own error page for a failed sign-in, if there is one. Rocket-managed state.
 #[derive(Clone)]
 pub(crate) struct ErrorPage(pub(crate) Option<Arc<RenderFailure>>);
 
 impl ErrorPage {
-    /// The app's answer, or a status for its catchers; `None` when the app leaves it to us.
+    /// The app's response, or a status for its catchers; `None` to render the built-in page.
     pub(crate) fn render(
         &self,
         request: &Request<'_>,

@@ -1,8 +1,8 @@
-//! What a page load is: a request whose answer a person looks at.
+//! Detection of page loads: requests for a page that the browser displays.
 
 use rocket::{Request, http::Method};
 
-/// Whether a person waits for this page: what browsers say of themselves, else what they accept.
+/// Whether the request is a page load: by its Fetch Metadata headers, or without them by `Accept`.
 pub(crate) fn is_page_load(request: &Request<'_>) -> bool {
     let headers = request.headers();
     let is = |name, value: &str| {

@@ -1,4 +1,4 @@
-//! Why guards rejected a request: for the app's catchers.
+//! Accessors for catchers: the reason why a guard or route rejected the request.
 
 use rocket::Request;
 
@@ -6,8 +6,8 @@ use super::{RequestState, SignInFailure};
 use crate::{resource_server::BearerError, session::NoSession};
 
 impl SignInFailure {
-    /// The failure that this request is answered with, if it is: for catchers, which have it when
-    /// [`Oidc::error_page`](crate::Oidc::error_page) leaves the answer to them.
+    /// The failed sign-in that this request's response reports, if there is one. Catchers use it when
+    /// [`Oidc::error_page`](crate::Oidc::error_page) leaves the response to them.
     ///
     /// ```
     /// use rocket::{Request, catch};
@@ -33,16 +33,16 @@ impl SignInFailure {
 }
 
 impl NoSession {
-    /// Why a guard refused this request for want of a session, if one did: for catchers. See
-    /// [`SignInFailure::of`](super::SignInFailure::of) for an example.
+    /// Why a guard rejected this request for lack of a session, if one did. For catchers; for an example see
+    /// [`SignInFailure::of`](super::SignInFailure::of).
     pub fn of(request: &Request<'_>) -> Option<NoSession> {
         RequestState::of(request).signed_out.get().copied()
     }
 }
 
 impl BearerError {
-    /// Why a guard refused this request for want of an access token, if one did: for catchers. See
-    /// [`SignInFailure::of`](super::SignInFailure::of) for an example.
+    /// Why a guard rejected this request for lack of an acceptable access token, if one did. For catchers; for
+    /// an example see [`SignInFailure::of`](super::SignInFailure::of).
     pub fn of<'r>(request: &'r Request<'_>) -> Option<&'r BearerError> {
         let last = RequestState::of(request).refusals().last()?;
         Some(&last.error)

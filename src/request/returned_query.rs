@@ -1,4 +1,5 @@
-//! What the provider sends a browser with in a query: `code`, `state` and `sid`, which Rocket's log must not have.
+//! Removal of the provider's query parameters (`code`, `state`, `sid`) from request URIs, so that Rocket does
+//! not log them.
 
 use rocket::{
     Request,
@@ -11,12 +12,12 @@ use crate::{
     relying_party::{LOGGED_OUT, RelyingParty},
 };
 
-/// The query that a request came with, for the route that it is meant for.
+/// The query that was removed from the request's URI, for the route that reads it.
 #[derive(Default)]
 pub(crate) struct ReturnedQuery(String);
 
 impl ReturnedQuery {
-    /// The query; empty where it is not one of the provider's.
+    /// The query; empty if none was removed.
     pub(crate) fn of<'r>(request: &'r Request<'_>) -> &'r str {
         &request.local_cache(ReturnedQuery::default).0
     }
@@ -24,12 +25,12 @@ impl ReturnedQuery {
 
 /// The paths whose query is not logged.
 pub(crate) struct PrivatePaths {
-    /// The routes that read such a query from a `GET` at exactly this path.
+    /// The routes that read such a query, from a `GET` of exactly this path.
     readers: [String; 3],
-    /// All of them, in their canonical form.
+    /// The canonical forms of all private paths.
     canonical: [String; 4],
     logged_out: String,
-    /// Where a browser comes back to after a sign-out at the provider, as it is and in its canonical form.
+    /// The local path of the post-logout redirect, as configured and in its canonical form.
     post_logout: Option<(String, String)>,
 }
 
@@ -49,8 +50,8 @@ impl PrivatePaths {
         }
     }
 
-    /// Takes the query out of the request's address before Rocket logs it, whatever the method and however the path
-    /// is spelled. Only the usual spelling is the route: another one stays as it is, and has no query.
+    /// Removes the query from the request's URI before Rocket logs it, for every method and every spelling of
+    /// the path. Only the exact path is the route; another spelling keeps its path and loses its query.
     pub(crate) fn hide_query(&self, rp: &RelyingParty, request: &mut Request<'_>) {
         let path = request.uri().path().as_str();
         let query = request.uri().query();
@@ -72,14 +73,14 @@ impl PrivatePaths {
                 .read(request.cookies())
                 .is_some()
         {
-            // Any path may be registered for it: the browser goes on at a route of ours.
+            // Any path may be registered as the post-logout redirect: reroute the request to our own route.
             let leads_on = is_get && post_logout == path;
             take(request, leads_on, leads_on.then_some(&self.logged_out));
         }
     }
 }
 
-/// Whether the request has a `state`, in its query or in what should have been one.
+/// Whether the request has a `state`, in its query or in a query that is escaped into the path.
 fn has_state(request: &Request<'_>) -> bool {
     let uri = request.uri();
     let path = uri.path().as_str();
@@ -89,15 +90,15 @@ fn has_state(request: &Request<'_>) -> bool {
     in_path || pairs.any(|(name, _)| name == "state")
 }
 
-/// Takes the query out of the address, and keeps it for the route if it is the one that reads it. The path becomes
-/// `path`, or stays.
+/// Removes the query from the URI, and keeps it for the route if `is_kept`. Replaces the path by `path`, if
+/// there is one.
 fn take(request: &mut Request<'_>, is_kept: bool, path: Option<&String>) {
     let uri = request.uri();
     let bare = match path {
         Some(path) => path,
         None => usable(uri.path().as_str()),
     };
-    // Hyper accepts characters in a path that Rocket does not.
+    // Hyper accepts characters in a path that Rocket rejects.
     let bare = Origin::parse_owned(bare.to_owned()).unwrap_or_else(|_| rocket::uri!("/-"));
     let query = uri.query().map(|query| query.as_str().to_owned());
     if let Some(query) = query.filter(|_| is_kept) {
@@ -106,11 +107,11 @@ fn take(request: &mut Request<'_>, is_kept: bool, path: Option<&String>) {
     request.set_uri(bare);
 }
 
-/// How often a path may be escaped.
+/// How many levels of percent-encoding are decoded.
 const MAX_ESCAPES: usize = 4;
 
-/// The path as somebody may have meant it: decoded, without empty and dot segments, parameters (RFC 3986 §3.3), blanks
-/// and an escaped query, in lower case. Only for comparisons.
+/// The canonical form of a path, for comparisons only: decoded, in lower case, without empty and dot segments,
+/// parameters (RFC 3986 §3.3), surrounding whitespace and an escaped query.
 fn canonical(path: &str) -> String {
     let mut decoded = path.to_owned();
     for _ in 0..MAX_ESCAPES {
@@ -132,7 +133,8 @@ fn canonical(path: &str) -> String {
     format!("/{}", segments.join("/"))
 }
 
-/// The path up to an escaped `?` or `#`, which is kept, so that the path is not another one.
+/// The path up to and including an escaped `?` or `#`. The mark is kept, so that the path does not become that
+/// of a route.
 fn usable(path: &str) -> &str {
     for (i, _) in path.match_indices('%') {
         let mut rest = &path[i + 1..];

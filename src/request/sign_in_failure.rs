@@ -1,33 +1,33 @@
-//! A sign-in that failed, as the app's own page or catcher shows it.
+//! A failed sign-in, as the app's error page or catcher sees it.
 
 use rocket::http::Status;
 
 use crate::relying_party::SignInError;
 
-/// A sign-in that failed: what the person, the app and the log share.
+/// A failed sign-in: its error, and what the error page shows.
 ///
-/// [`Oidc::error_page`](crate::Oidc::error_page) is given one; a catcher finds it by [`of`](Self::of).
+/// [`Oidc::error_page`](crate::Oidc::error_page) receives it; a catcher gets it from [`of`](Self::of).
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct SignInFailure {
-    /// Why. For the log: it is in nobody's language, and may name settings.
+    /// The cause. For the log: it is not localised, and may name settings.
     pub error: SignInError,
-    /// Eight letters and digits that the log has too.
+    /// The error id: eight letters and digits, which the log has too.
     pub id: String,
-    /// What the default page tells the person, in English: a sentence or two, without details.
+    /// The text of the default page for the user, in English: a sentence or two, without details.
     pub explanation: String,
-    /// Where a further attempt begins, with the page that the person wanted.
+    /// The URL that starts a new attempt, with the page that the user requested.
     pub try_again: String,
 }
 
 impl SignInFailure {
-    /// The status of the answer.
+    /// The status of the response.
     pub fn status(&self) -> Status {
         Status::from_code(self.error.status()).unwrap_or(Status::BadGateway)
     }
 
-    /// How many seconds to wait before another attempt, while the provider or the session store is down, or
-    /// too many people sign in.
+    /// The seconds to wait before another attempt (`Retry-After`), when the provider or the session store is
+    /// down or too many sign-ins are in progress.
     pub fn retry_after(&self) -> Option<u64> {
         let wait = match &self.error {
             SignInError::Provider(error) => error.retry_after()?,

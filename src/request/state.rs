@@ -1,4 +1,4 @@
-//! What guards and routes leave for the answer, in one place beside the request.
+//! The state that guards and routes attach to a request, for its response.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -17,35 +17,35 @@ use crate::{
 
 #[derive(Default)]
 pub(crate) struct RequestState {
-    /// What the answer sets and removes.
+    /// The cookies that the response sets and removes.
     pub(crate) cookies: CookieChanges,
-    /// The session, once a guard has looked for it.
+    /// The session, cached once a guard has read it.
     pub(crate) session: OnceLock<Result<Arc<CurrentSession>, NoSession>>,
-    /// The session that the answer carries, if it is to carry one.
+    /// The session that the response sends to the browser, if any.
     pub(crate) answer: Arc<OutgoingSession>,
-    /// When a request is to be tried again that a guard answered with 503.
+    /// `Retry-After`, for a request that a guard rejected with 503.
     pub(crate) retry_after: OnceLock<Duration>,
-    /// Why a guard refused for want of a session. A page load with this goes to sign-in when its answer
-    /// is 401.
+    /// Why a guard rejected the request for lack of a session. With this, a page load whose response is 401 is
+    /// redirected to sign-in.
     pub(crate) signed_out: OnceLock<NoSession>,
-    /// The session ends with this request: its tokens are not refreshed.
+    /// Set when this request ends the session: its tokens are not refreshed.
     pub(crate) is_ending: OnceLock<()>,
-    /// Why guards refused for want of a token. An answer carries the challenge of the last one that has its status.
+    /// Why guards rejected the token. The response has the challenge of the last rejection that has its status.
     bearer: OnceLock<Box<Refusal>>,
-    /// Why a sign-in failed.
+    /// Why the sign-in failed.
     pub(crate) sign_in: OnceLock<Box<SignInFailure>>,
 }
 
-/// Why a guard refused for want of a token, and what it asks for.
+/// A guard's rejection of a token, and the scopes that it demands.
 pub(crate) struct Refusal {
     pub(crate) error: BearerError,
     pub(crate) demand: Demand,
-    /// That of a later guard.
+    /// The rejection by a later guard.
     next: OnceLock<Box<Refusal>>,
 }
 
 impl RequestState {
-    /// Notes that a guard refused for want of a token.
+    /// Records that a guard rejected the request for lack of an acceptable token.
     pub(crate) fn refuse(&self, error: BearerError, demand: Demand) {
         let mut refusal = Box::new(Refusal {
             error,
@@ -62,13 +62,13 @@ impl RequestState {
         }
     }
 
-    /// The refusals of guards for want of a token, in their order.
+    /// The rejections by guards, in order.
     pub(crate) fn refusals(&self) -> impl Iterator<Item = &Refusal> {
         let first = self.bearer.get();
         std::iter::successors(first, |refusal| refusal.next.get()).map(|refusal| &**refusal)
     }
 
-    /// The state of this request.
+    /// The state of this request, created on first use.
     pub(crate) fn of<'r>(request: &'r Request<'_>) -> &'r RequestState {
         request.local_cache(RequestState::default)
     }

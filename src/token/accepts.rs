@@ -1,24 +1,24 @@
-//! The setting `accepts`: what the tokens of an issuer are, beside access tokens that show it.
+//! The setting `accepts`: which tokens of an issuer are accepted besides those recognisable as access tokens.
 
 use serde::Deserialize;
 
-/// What the tokens of an issuer are, as the operator says: the setting `accepts`.
+/// Which tokens of an issuer are accepted: the setting `accepts`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Accepts {
-    /// Access tokens that show that they are.
+    /// Tokens recognisable as access tokens.
     #[default]
     AccessTokens,
-    /// Identity tokens too, such as those of a CI job or a workload, whatever else the issuer does. Whoever can have
-    /// the issuer sign a token for this audience is accepted.
+    /// Identity tokens too, such as those of a CI job or a workload, whatever else the issuer does. Anyone who can
+    /// obtain a token of the issuer for this audience is accepted.
     IdentityTokens,
-    /// Access tokens without any sign of their use too, such as those of Auth0 without scopes.
+    /// Access tokens that nothing marks as such too, such as those of Auth0 without scopes.
     UntypedTokens,
 }
 
 impl Accepts {
-    /// What is accepted beside access tokens that show what they are, for people.
+    /// What is accepted besides recognisable access tokens, for display.
     pub(crate) fn describe(self, signs_nobody_in: bool) -> Option<&'static str> {
         match self {
             Accepts::AccessTokens if !signs_nobody_in => None,
@@ -28,7 +28,7 @@ impl Accepts {
         }
     }
 
-    /// The name in the setting.
+    /// The name in the settings.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Accepts::AccessTokens => "access_tokens",

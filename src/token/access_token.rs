@@ -1,4 +1,4 @@
-//! The access token: what a client may do at this API, as the provider says it, now.
+//! The access token: verified claims and scopes of a client at this API.
 
 mod roles;
 
@@ -27,44 +27,44 @@ use super::{
 use crate::printable::excerpt;
 use crate::secret::Secret;
 
-/// The longest access token that is looked at, in bytes. It travels in a header with every request.
+/// The maximum length of an access token, in bytes. It is sent in a header with every request.
 pub(crate) const MAX_ACCESS_TOKEN: usize = 16 * 1024;
 
-/// What an access token must say to be accepted.
+/// The expected values that an access token is checked against.
 #[derive(Clone, Debug)]
 pub(crate) struct AccessTokenExpectations {
-    /// As the metadata has it.
+    /// The issuer as in the metadata.
     pub(crate) issuer: String,
-    /// Those that are accepted, if the issuer is a template.
+    /// The accepted tenants, if the issuer is a template.
     pub(crate) tenants: Option<Tenants>,
-    /// The token must name one of these.
+    /// The token must be for one of these audiences.
     pub(crate) audience: Vec<String>,
     pub(crate) audience_claim: AudienceClaim,
-    /// Whether introspection must name the audience.
+    /// Whether an introspection response must have an audience.
     pub(crate) introspection_needs_audience: bool,
     /// The client id of this app: the audience of its ID tokens.
     pub(crate) client_id: String,
     pub(crate) accepts: Accepts,
-    /// The name of the setting that says so.
+    /// The name of the setting `accepts` of this issuer, for errors.
     pub(crate) accepts_setting: String,
-    /// Whether the header must say `at+jwt`.
+    /// Whether the header `typ` must be `at+jwt`.
     pub(crate) require_at_jwt: bool,
-    /// Where roles are that count as scopes.
+    /// The claims whose roles count as scopes.
     pub(crate) roles: Vec<ClaimPath>,
-    /// `None` takes those that the provider's metadata lists, and those that its keys name.
+    /// The allowed algorithms. `None` allows those of the provider's metadata, and those that its keys name.
     pub(crate) algorithms: Option<Vec<SigningAlgorithm>>,
     pub(crate) clock_skew: Duration,
 }
 
-/// Where an access token names its audience: the setting `audience_claim`.
+/// The claim that holds the audience of an access token: the setting `audience_claim`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum AudienceClaim {
-    /// In `aud` (RFC 9068 §2.2).
+    /// `aud` (RFC 9068 §2.2).
     #[default]
     Aud,
-    /// In `client_id` where there is no `aud`, as Amazon Cognito does: the token is for whatever its client calls.
+    /// `client_id` if there is no `aud`, as Amazon Cognito does: the token is for any API that its client calls.
     ClientId,
 }
 
@@ -73,7 +73,7 @@ impl AccessTokenExpectations {
         ExpectedIssuer::new(&self.issuer, self.tenants.as_ref())
     }
 
-    /// Whether an ID token of this app has one of the audiences.
+    /// Whether one of the audiences is also that of this app's ID tokens.
     pub(crate) fn audience_is_client_id(&self) -> bool {
         self.audience.contains(&self.client_id)
     }
@@ -88,7 +88,7 @@ impl AccessTokenExpectations {
     }
 }
 
-/// A JWT access token whose signature is not checked yet. It may be refused, and not accepted.
+/// A parsed JWT access token whose signature is not verified. It can be rejected, but not accepted.
 pub(crate) struct UnverifiedAccessToken<'a> {
     compact: &'a str,
     jws: Jws<'a>,
@@ -96,7 +96,7 @@ pub(crate) struct UnverifiedAccessToken<'a> {
 }
 
 impl<'a> UnverifiedAccessToken<'a> {
-    /// Takes a JWT apart.
+    /// Parses a JWT.
     pub(crate) fn parse(compact: &'a str) -> Result<Self, AccessTokenError> {
         let jws = Jws::parse(compact)?;
         let claims = jws.unverified_claims()?;
@@ -107,14 +107,14 @@ impl<'a> UnverifiedAccessToken<'a> {
         })
     }
 
-    /// Who is said to have issued it: whose keys it is to be checked with.
+    /// The unverified `iss`, which selects the keys to verify the signature with.
     pub(crate) fn issuer(&self) -> Result<&str, AccessTokenError> {
         Ok(string(&self.claims, "iss")?)
     }
 
-    /// Everything but the signature, which costs more than all of it
-    /// ([RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)). `signs_nobody_in` is about the issuer, as its
-    /// metadata has it.
+    /// Checks everything but the signature, which is the most expensive check
+    /// ([RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)). `signs_nobody_in` comes from the issuer's
+    /// metadata.
     pub(crate) fn check(
         &self,
         expected: &AccessTokenExpectations,
@@ -127,7 +127,7 @@ impl<'a> UnverifiedAccessToken<'a> {
         heard.map(ClaimsChecked)
     }
 
-    /// What each of those checks says, in their order, with the member of header or claims that it is about.
+    /// The result of each of those checks in order, with the name of the header member or claim.
     #[cfg(feature = "cli")]
     pub(crate) fn every_check(
         &self,
@@ -146,7 +146,7 @@ impl<'a> UnverifiedAccessToken<'a> {
         verdicts
     }
 
-    /// Makes the checks, as long as `hear` has nothing against it.
+    /// Runs the checks, and stops at the first error that `hear` returns.
     #[inline]
     fn hear_checks(
         &self,
@@ -184,7 +184,7 @@ impl<'a> UnverifiedAccessToken<'a> {
         Ok(circumstances)
     }
 
-    /// Checks the signature. What it covers is what [`check`](Self::check) judges.
+    /// Verifies the signature over the header and claims that [`check`](Self::check) checks.
     pub(crate) fn check_signature(
         &self,
         keys: &KeySet,
@@ -196,13 +196,13 @@ impl<'a> UnverifiedAccessToken<'a> {
         Ok(SignatureChecked(()))
     }
 
-    /// The key that the header names.
+    /// The `kid` of the header.
     #[cfg(feature = "cli")]
     pub(crate) fn kid(&self) -> Option<&str> {
         self.jws.kid()
     }
 
-    /// The type that the header names.
+    /// The `typ` of the header.
     #[cfg(feature = "cli")]
     pub(crate) fn typ(&self) -> Option<&str> {
         self.jws.typ()
@@ -213,19 +213,19 @@ impl<'a> UnverifiedAccessToken<'a> {
         self.jws.algorithm()
     }
 
-    /// What anybody may have written: good for showing it.
+    /// The unverified claims, for display only.
     #[cfg(feature = "cli")]
     pub(crate) fn unverified_claims(&self) -> &Map<String, Value> {
         &self.claims
     }
 
-    /// What it would allow.
+    /// The scopes that it would grant.
     #[cfg(feature = "cli")]
     pub(crate) fn scopes(&self, expected: &AccessTokenExpectations) -> Vec<String> {
         scopes(&self.claims, &expected.roles)
     }
 
-    /// Accepts the token, of which both were checked.
+    /// Accepts the token, given the proofs of both checks.
     pub(crate) fn accept(
         self,
         ClaimsChecked(circumstances): ClaimsChecked,
@@ -243,16 +243,16 @@ impl<'a> UnverifiedAccessToken<'a> {
     }
 }
 
-/// The proof that [`UnverifiedAccessToken::check`] succeeded.
+/// Proof that [`UnverifiedAccessToken::check`] succeeded.
 #[derive(Debug)]
 pub(crate) struct ClaimsChecked(Circumstances);
 
-/// The proof that [`UnverifiedAccessToken::check_signature`] succeeded.
+/// Proof that [`UnverifiedAccessToken::check_signature`] succeeded.
 #[derive(Debug)]
 pub(crate) struct SignatureChecked(());
 
-/// An access token that was accepted. It is made from a JWT by [`UnverifiedAccessToken::accept`], and
-/// from the provider's word by [`AccessToken::accept_introspection`].
+/// A verified access token. Made from a JWT by [`UnverifiedAccessToken::accept`], and from an introspection
+/// response by [`AccessToken::accept_introspection`].
 #[derive(Clone, Debug)]
 pub(crate) struct AccessToken {
     pub(crate) token: Secret,
@@ -266,7 +266,7 @@ pub(crate) struct AccessToken {
     judged: Option<Judged>,
 }
 
-/// In what circumstances a token has the right purpose: in others it is judged anew.
+/// The circumstances in which the purpose check accepted a token: in others it is repeated.
 #[derive(Clone, Copy, Debug)]
 struct Judged {
     source: JudgedSource,
@@ -280,10 +280,10 @@ enum JudgedSource {
 }
 
 impl AccessToken {
-    /// Accepts what the introspection endpoint says about a token
+    /// Accepts an introspection response about a token
     /// ([RFC 7662 §2.2](https://www.rfc-editor.org/rfc/rfc7662#section-2.2)). The caller bounds its size.
     ///
-    /// `null` and what is empty are absent. Of `exp`, `nbf`, `iat` and `iss`, those that are there must hold.
+    /// `null` and empty values are absent. `exp`, `nbf`, `iat` and `iss` are checked if present.
     pub(crate) fn accept_introspection(
         token: &str,
         body: &[u8],
@@ -308,7 +308,7 @@ impl AccessToken {
 
         check_types(&claims)?;
         let (at, skew) = (since_1970(now), expected.clock_skew);
-        // Which tenant the token is of, nothing else says.
+        // A template requires `iss`: nothing else names the tenant.
         if claims.contains_key("iss") || expected.issuer().is_template() {
             expected.issuer().check(&claims)?;
         }
@@ -335,7 +335,7 @@ impl AccessToken {
         AccessToken::new(token, claims, judged, expected)
     }
 
-    /// The token of a testing profile, which nobody issued.
+    /// The token of a testing profile, which no provider issued.
     pub(crate) fn of_testing_profile(
         claims: &Claims,
         issuer: &str,
@@ -369,8 +369,8 @@ impl AccessToken {
         })
     }
 
-    /// Checks once more what time, settings, metadata or another guard may have changed since the token was accepted.
-    /// That the caller proved a key (`cnf`) is never part of what was accepted.
+    /// Rechecks a cached token against what time, settings, metadata or another guard may have changed. A proof of
+    /// possession (`cnf`) needs no recheck, because no bound token is ever accepted.
     pub(crate) fn check_again(
         &self,
         expected: &AccessTokenExpectations,
@@ -408,7 +408,7 @@ impl AccessToken {
         }
     }
 
-    /// `iss`, or the provider that was asked.
+    /// `iss`, or the issuer that was asked by introspection.
     pub(crate) fn issuer(&self) -> &str {
         &self.issuer
     }
@@ -423,21 +423,21 @@ impl AccessToken {
             .find_map(|name| self.claims.value(name)?.as_str())
     }
 
-    /// `exp`, and `latest` when that is sooner or nothing is said.
+    /// `exp`, or `latest` if that is earlier or there is no `exp`.
     pub(crate) fn ends_by(&self, latest: OffsetDateTime) -> OffsetDateTime {
         self.exp()
             .and_then(|exp| OffsetDateTime::from_unix_timestamp(exp).ok())
             .map_or(latest, |exp| exp.min(latest))
     }
 
-    /// In seconds since 1970; `None` when introspection does not say.
+    /// `exp` in seconds since 1970; `None` if introspection does not return it.
     pub(crate) fn exp(&self) -> Option<i64> {
         self.exp.map(|exp| exp as i64)
     }
 }
 
-/// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4), step 4: which of the expected audiences the token
-/// names. Of several, our client id counts, which asks for more than others.
+/// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4), step 4: matches the token's audiences with the
+/// expected ones. Of several matches, our client id counts, because its purpose check is stricter.
 fn matched_audience(
     claims: &Map<String, Value>,
     expected: &AccessTokenExpectations,
@@ -474,7 +474,7 @@ fn matched_audience(
     })
 }
 
-/// As [`matched_audience`], of a token that need not name any where a setting says so.
+/// As [`matched_audience`], but the audience may be absent where a setting allows that.
 fn introspected_audience(
     claims: &Map<String, Value>,
     expected: &AccessTokenExpectations,
@@ -492,13 +492,13 @@ fn introspected_audience(
     }
 }
 
-/// The members of an introspection reply that are read here have the types of RFC 7662 §2.2.
+/// Checks the types of those members of an introspection response that are read here (RFC 7662 §2.2).
 fn check_types(claims: &Map<String, Value>) -> Result<(), ClaimError> {
     for claim in ["iss", "sub", "client_id", "token_type"] {
         optional_string(claims, claim)?;
     }
     match claims.get("scope") {
-        // Some providers send a list.
+        // Some providers send an array.
         None | Some(Value::String(_) | Value::Array(_)) => Ok(()),
         Some(other) => Err(ClaimError::WrongType {
             claim: "scope",
@@ -508,7 +508,8 @@ fn check_types(claims: &Map<String, Value>) -> Result<(), ClaimError> {
     }
 }
 
-/// [RFC 9068 §2.2](https://www.rfc-editor.org/rfc/rfc9068#section-2.2) wants both; one must be there.
+/// Checks that `sub` or a client id is there; [RFC 9068 §2.2](https://www.rfc-editor.org/rfc/rfc9068#section-2.2)
+/// requires both.
 fn check_sub_or_client_id(claims: &Map<String, Value>) -> Result<(), AccessTokenError> {
     if let Some(sub) = optional_string(claims, "sub")? {
         return match sub.is_empty() {
@@ -528,7 +529,7 @@ fn check_sub_or_client_id(claims: &Map<String, Value>) -> Result<(), AccessToken
     }
 }
 
-/// The scopes: words of `scope` (RFC 9068 §2.2.3), of `scp` (Microsoft Entra ID, Okta), and roles.
+/// The scopes: the words of `scope` (RFC 9068 §2.2.3), of `scp` (Microsoft Entra ID, Okta), and the roles.
 fn scopes(claims: &Map<String, Value>, roles: &[ClaimPath]) -> Vec<String> {
     let mut scopes = Vec::new();
     for value in [claims.get("scope"), claims.get("scp")] {
@@ -540,7 +541,7 @@ fn scopes(claims: &Map<String, Value>, roles: &[ClaimPath]) -> Vec<String> {
     scopes
 }
 
-/// Who issued a token whose issuer was checked: of a template, `iss`.
+/// The issuer of a token whose `iss` was checked: for a template, `iss` itself.
 fn issuer_of(claims: &Map<String, Value>, expected: &AccessTokenExpectations) -> String {
     let of_tenant = match expected.issuer().is_template() {
         true => claims.get("iss").and_then(Value::as_str),

@@ -1,39 +1,38 @@
-//! Why an access token is not accepted, and what to do about it.
+//! The error of a rejected access token, with its remedy.
 
 use super::{Accepts, ClaimError, JsonError, JwsError, StaleKeys, TokenKind};
 
-/// An access token that is not accepted. For the log; the caller is told
-/// [`description`](Self::description).
+/// The error of a rejected access token, for the log. The API client gets [`description`](Self::description).
 ///
 /// No variant holds the token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum AccessTokenError {
-    /// It is longer than any access token we look at.
+    /// It is longer than the maximum.
     #[error("the access token has {actual} bytes, more than {max}")]
     TooLong {
-        /// The most that is accepted.
+        /// The maximum length.
         max: usize,
         /// The length of the token.
         actual: usize,
     },
-    /// It is not signed as it should be.
+    /// It is not a valid JWS by a key of the issuer.
     #[error(transparent)]
     Jws(#[from] JwsError),
     /// A claim that every token has is absent or wrong.
     #[error(transparent)]
     Claim(#[from] ClaimError),
-    /// The header names a type that is not an access token's, or none where one is required.
+    /// The `typ` of the header is not an access token's, or absent although required.
     #[error(
         "the token is of {}, expected {expected}",
         actual.as_ref().map_or("no type".to_owned(), |typ| format!("type {typ:?}"))
     )]
     TokenType {
-        /// What is accepted.
+        /// The accepted values.
         expected: &'static str,
         /// The `typ` of the header.
         actual: Option<String>,
     },
-    /// It comes from an issuer that no setting names.
+    /// Its issuer is not configured.
     #[error("the token is issued by {actual:?}, expected one of {expected:?}")]
     UnknownIssuer {
         /// The settings `issuer` and `issuers`.
@@ -41,7 +40,7 @@ pub(crate) enum AccessTokenError {
         /// The `iss` of the token.
         actual: String,
     },
-    /// It is meant for another API.
+    /// It is for another API.
     #[error("the token is meant for {actual:?}, expected one of {expected:?}")]
     Audience {
         /// The setting `audience`.
@@ -49,7 +48,7 @@ pub(crate) enum AccessTokenError {
         /// The `aud` of the token, at most ten of them.
         actual: Vec<String>,
     },
-    /// Introspection does not say which API it is meant for.
+    /// The introspection response has no audience.
     #[error("the introspection reply has no \"aud\", expected one of {expected:?}")]
     NoAudience {
         /// The setting `audience`, or `resource`.
@@ -58,38 +57,39 @@ pub(crate) enum AccessTokenError {
     /// It is, or may be, an ID token, a refresh token or a logout token.
     #[error("the token is not an access token: {reason}")]
     AnotherUse {
-        /// How it is known.
+        /// What marks it as another kind of token.
         reason: String,
     },
-    /// It shows neither that it is an access token nor that it is another token.
+    /// Nothing marks it as an access token, nor as another kind of token.
     #[error("the token does not show that it is an access token, and `{setting}` is {:?}", accepts.as_str())]
     UnknownUse {
         /// The name of the setting `accepts` of its issuer.
         setting: String,
-        /// What that setting says.
+        /// The value of that setting.
         accepts: Accepts,
     },
-    /// As [`UnknownUse`](Self::UnknownUse), with the audience of this app's ID tokens, for which no setting lets it in.
+    /// As [`UnknownUse`](Self::UnknownUse), with the audience of this app's ID tokens: no setting accepts such a
+    /// token.
     #[error(
         "the token does not show that it is an access token, and its audience is the client id, as that of an ID token"
     )]
     UnknownUseForClient,
-    /// It is bound to a key (`cnf`), which this guard does not ask the caller to prove.
+    /// It is bound to a key (`cnf`), and no proof of possession is verified here.
     #[error("the token is bound to a key by \"cnf\", which is not proved here")]
     Bound,
-    /// Neither `sub` nor a client id says whose it is.
+    /// It has neither `sub` nor a client id.
     #[error("the token has neither \"sub\" nor \"client_id\"")]
     Nobody,
-    /// Introspection says that it is not active: expired, revoked, or never issued.
+    /// Introspection reports it as not active: expired, revoked, or never issued.
     #[error("the provider says that the token is not active")]
     Inactive,
-    /// The introspection reply is not a JSON object.
+    /// The introspection response is not a JSON object.
     #[error("the introspection reply cannot be read: {0}")]
     Introspection(#[source] JsonError),
-    /// It is no JWT, and there is nobody to ask about it.
+    /// It is not a JWT, and there is no introspection endpoint to ask about it.
     #[error("the token is not a JWT, and opaque tokens are not accepted")]
     Opaque,
-    /// `enabled = false`: there is no provider to check it with.
+    /// `enabled = false`: there is no provider to verify it with.
     #[error("a token cannot be checked while OpenID Connect is disabled")]
     Disabled,
 }
@@ -118,8 +118,8 @@ impl AccessTokenError {
         }
     }
 
-    /// What the caller is told (RFC 6750 §3, `error_description`): which check it was, and nothing of
-    /// what the token or the settings say.
+    /// The `error_description` for the API client (RFC 6750 §3): which check failed, without values of the token or
+    /// the settings.
     pub fn description(&self) -> &'static str {
         match self {
             AccessTokenError::TooLong { .. } => "the token is too long",
@@ -166,7 +166,7 @@ impl AccessTokenError {
         }
     }
 
-    /// What to do about it.
+    /// How to fix it.
     pub fn remedy(&self) -> &'static str {
         match self {
             AccessTokenError::TooLong { .. } => {
@@ -222,8 +222,8 @@ impl AccessTokenError {
         }
     }
 
-    /// Whether the introspection reply is none that a provider should give, so that it says nothing about the token:
-    /// it does not say if the token is active, has a member of another type, or is about another issuer.
+    /// Whether the introspection response itself is invalid, so that it says nothing about the token: it has no
+    /// `active`, has a member of another type, or is about another issuer.
     pub(crate) fn is_about_the_reply(&self) -> bool {
         matches!(
             self,
@@ -237,7 +237,7 @@ impl AccessTokenError {
         )
     }
 
-    /// What newer keys of the provider could change, if they could make the token good.
+    /// How the cached keys may be stale, if newer ones could make the token valid.
     pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
         match self {
             AccessTokenError::Jws(error) => error.wants_fresh_keys(),

@@ -1,4 +1,4 @@
-//! The signature algorithms a token may use; `none` is not a value of the type.
+//! The JWS signature algorithms that are supported; `none` is not a value of the type.
 
 use std::{fmt, str::FromStr};
 
@@ -8,7 +8,7 @@ use crate::printable::excerpt;
 
 /// A JWS signature algorithm ([RFC 7518 §3.1], [RFC 8037 §3.1]).
 ///
-/// Its text is the standard's spelling, exactly: `rs256` is not an algorithm. `none` cannot be expressed.
+/// Names are case-sensitive, as in the standard: `rs256` is not an algorithm. `none` cannot be expressed.
 ///
 /// ```
 /// use rocket_openidconnect::settings::SigningAlgorithm;
@@ -40,7 +40,7 @@ pub enum SigningAlgorithm {
     ES384,
     /// ECDSA on P-521 with SHA-512.
     ES512,
-    /// EdDSA on Ed25519. The newer name `Ed25519` ([RFC 9864]) is read as this.
+    /// EdDSA on Ed25519. The newer name `Ed25519` ([RFC 9864]) parses as this.
     ///
     /// [RFC 9864]: https://www.rfc-editor.org/rfc/rfc9864
     EdDSA,
@@ -49,7 +49,7 @@ pub enum SigningAlgorithm {
 }
 
 impl SigningAlgorithm {
-    /// Every algorithm whose signature is checked with a public key.
+    /// The algorithms whose signature is verified with a public key.
     pub(crate) const ASYMMETRIC: &'static [SigningAlgorithm] = &[
         SigningAlgorithm::RS256,
         SigningAlgorithm::RS384,
@@ -63,7 +63,7 @@ impl SigningAlgorithm {
         SigningAlgorithm::EdDSA,
     ];
 
-    /// Whether the key is a secret that both sides know.
+    /// Whether the key is a shared secret.
     pub fn is_symmetric(self) -> bool {
         matches!(self, SigningAlgorithm::HS256)
     }
@@ -85,8 +85,8 @@ impl SigningAlgorithm {
         }
     }
 
-    /// The hash behind `at_hash` (Core §3.1.3.6). The standard names none for EdDSA; SHA-512, which
-    /// Ed25519 itself uses, is what providers agreed on.
+    /// The hash function of `at_hash` (Core §3.1.3.6). The standard names none for EdDSA; providers agreed on
+    /// SHA-512, which Ed25519 itself uses.
     pub(crate) fn digest(self) -> &'static aws_lc_rs::digest::Algorithm {
         use aws_lc_rs::digest::{SHA256, SHA384, SHA512};
         match self {
@@ -103,17 +103,17 @@ impl SigningAlgorithm {
     }
 }
 
-/// A text that names no algorithm of [`SigningAlgorithm`].
+/// The error of a name that is not a [`SigningAlgorithm`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name:?} is not a signature algorithm that this crate accepts")]
 #[non_exhaustive]
 pub struct UnknownAlgorithm {
-    /// The text, cut when it is long.
+    /// The name, truncated if it is long.
     pub name: String,
 }
 
 impl UnknownAlgorithm {
-    /// What to do about it.
+    /// How to fix it.
     pub fn remedy(&self) -> &'static str {
         "use one of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512, EdDSA, HS256, spelled exactly so"
     }

@@ -1,4 +1,4 @@
-//! The claims that several kinds of token share, one check each.
+//! Checks of the claims that several kinds of token share.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use time::OffsetDateTime;
 use super::{TokenKind, json::type_name, reason::reason_of};
 use crate::printable::excerpt;
 
-/// A claim of a token that is absent, of another type, or of another value than expected.
+/// The error of a claim that is absent, of another type, or of another value than expected.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ClaimError {
-    /// The header names a type of token that must not be used here.
+    /// The `typ` of the header is that of another kind of token.
     #[error("the token is of type {actual:?}, which must not be used here")]
     TokenType {
         /// The `typ` of the header.
@@ -33,7 +33,7 @@ pub(crate) enum ClaimError {
         /// What it is.
         actual: &'static str,
     },
-    /// The token is by another issuer.
+    /// `iss` is another issuer.
     #[error("the token is issued by {actual:?}, expected {expected:?}")]
     Issuer {
         /// The issuer that is expected.
@@ -49,19 +49,19 @@ pub(crate) enum ClaimError {
         /// The `iss` of the token.
         actual: String,
     },
-    /// The tenant is not the id of one.
+    /// `tid` is not a tenant id.
     #[error("the tenant of the token is {actual:?} (\"tid\"), expected a GUID in lower case")]
     TenantId {
         /// The `tid` of the token.
         actual: String,
     },
-    /// The token is of a tenant that no setting accepts.
+    /// The setting `tenants` does not accept the token's tenant.
     #[error("the token is of the tenant {actual:?}, which `tenants` does not accept")]
     Tenant {
         /// The `tid` of the token.
         actual: String,
     },
-    /// The token is not meant for this client.
+    /// `aud` does not name this client.
     #[error("the token is meant for {actual:?}, expected {expected:?} among them")]
     Audience {
         /// The client id.
@@ -69,10 +69,10 @@ pub(crate) enum ClaimError {
         /// The `aud` of the token.
         actual: Vec<String>,
     },
-    /// The token is also meant for somebody who is not trusted.
+    /// `aud` also names an audience that is not trusted.
     #[error("the token is also meant for {actual:?}, which is not a trusted audience")]
     UntrustedAudience {
-        /// The audiences that are trusted beside the client itself.
+        /// The audiences that are trusted besides the client itself.
         trusted: Vec<String>,
         /// The first audience that is not.
         actual: String,
@@ -85,7 +85,7 @@ pub(crate) enum ClaimError {
         /// The time it was checked at.
         now: i64,
     },
-    /// The token comes from the future.
+    /// `iat` is in the future.
     #[error("the token was issued at {iat}, it is only {now} now (seconds since 1970)")]
     IssuedInTheFuture {
         /// The `iat` of the token.
@@ -93,7 +93,7 @@ pub(crate) enum ClaimError {
         /// The time it was checked at.
         now: i64,
     },
-    /// The token is not valid yet.
+    /// The token is not valid yet (`nbf`).
     #[error("the token is valid from {nbf}, it is only {now} now (seconds since 1970)")]
     NotYetValid {
         /// The `nbf` of the token.
@@ -130,7 +130,7 @@ impl ClaimError {
         }
     }
 
-    /// What to do about it.
+    /// How to fix it.
     pub fn remedy(&self) -> &'static str {
         match self {
             ClaimError::TokenType { .. } => {
@@ -166,7 +166,7 @@ impl ClaimError {
     }
 }
 
-/// The claim as a string.
+/// A required string claim.
 pub(super) fn string<'a>(
     claims: &'a Map<String, Value>,
     claim: &'static str,
@@ -174,7 +174,7 @@ pub(super) fn string<'a>(
     optional_string(claims, claim)?.ok_or(ClaimError::Missing { claim })
 }
 
-/// The claim as a string, if it is there.
+/// An optional string claim.
 pub(super) fn optional_string<'a>(
     claims: &'a Map<String, Value>,
     claim: &'static str,
@@ -190,8 +190,7 @@ pub(super) fn optional_string<'a>(
     }
 }
 
-/// The claim as a string that is not empty, if it is there. An empty string counts as absent: no value of the claim
-/// is empty.
+/// An optional string claim, of which an empty string counts as absent: no value of the claim is empty.
 pub(super) fn optional_text<'a>(
     claims: &'a Map<String, Value>,
     claim: &'static str,
@@ -199,13 +198,13 @@ pub(super) fn optional_text<'a>(
     Ok(optional_string(claims, claim)?.filter(|text| !text.is_empty()))
 }
 
-/// The claim as seconds since 1970. In floating point a number of any size is compared without overflow,
-/// and the microseconds that are lost do not matter.
+/// A required claim in seconds since 1970. Floating point compares numbers of any size without overflow, and the
+/// loss of microseconds does not matter.
 pub(super) fn seconds(claims: &Map<String, Value>, claim: &'static str) -> Result<f64, ClaimError> {
     optional_seconds(claims, claim)?.ok_or(ClaimError::Missing { claim })
 }
 
-/// The claim as seconds since 1970, if it is there. An empty string counts as absent.
+/// An optional claim in seconds since 1970. An empty string counts as absent.
 pub(super) fn optional_seconds(
     claims: &Map<String, Value>,
     claim: &'static str,
@@ -228,7 +227,7 @@ pub(super) fn since_1970(now: OffsetDateTime) -> f64 {
     now.unix_timestamp_nanos() as f64 / 1e9
 }
 
-/// A token that names its type must not be of one made for another use.
+/// Rejects a `typ` of another kind of token.
 /// <https://www.rfc-editor.org/rfc/rfc8725#section-3.11>
 pub(super) fn check_typ(typ: Option<&str>, refused: &[&str]) -> Result<(), ClaimError> {
     let Some(typ) = typ else { return Ok(()) };
@@ -241,7 +240,7 @@ pub(super) fn check_typ(typ: Option<&str>, refused: &[&str]) -> Result<(), Claim
     Ok(())
 }
 
-/// Whether a `typ` is `application/` with this name, whose first part may be left out.
+/// Whether a `typ` is the media type `application/{name}`, whose prefix `application/` may be omitted.
 /// <https://www.rfc-editor.org/rfc/rfc7515#section-4.1.9>
 pub(super) fn is_media_type(typ: &str, name: &str) -> bool {
     const APPLICATION: &str = "application/";
@@ -252,7 +251,7 @@ pub(super) fn is_media_type(typ: &str, name: &str) -> bool {
     short.eq_ignore_ascii_case(name)
 }
 
-/// Equal, character by character. <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.1>
+/// Compares `iss` character by character. <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.1>
 pub(super) fn check_iss(claims: &Map<String, Value>, issuer: &str) -> Result<(), ClaimError> {
     let actual = string(claims, "iss")?;
     if actual != issuer {
@@ -264,7 +263,7 @@ pub(super) fn check_iss(claims: &Map<String, Value>, issuer: &str) -> Result<(),
     Ok(())
 }
 
-/// A string or an array of strings that names the client and nobody who is not trusted.
+/// Checks that `aud`, a string or an array of strings, names the client and no untrusted audience.
 /// <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3>
 pub(super) fn check_aud(
     claims: &Map<String, Value>,

@@ -1,24 +1,24 @@
-//! The claims of a person by source, so that a claim that its source no longer states is removed.
+//! The claims of a user by source, so that a claim that its source no longer states is removed.
 
 use super::Claims;
 
-/// The claims of one sign-in that a later ID token may leave out without withdrawing them.
+/// The claims about a sign-in that a later ID token may omit without withdrawing them.
 const SURVIVES_ABSENCE: [&str; 8] = ["iss", "sub", "aud", "azp", "sid", "auth_time", "acr", "amr"];
 
-/// The claims of a person, by the source that stated them: the ID token and UserInfo.
+/// The claims of a user, by the source that stated them: the ID token and UserInfo.
 ///
-/// Each source is replaced wholesale. A source that was not asked, or did not answer, stays as it was. A claim whose
+/// Each source is replaced as a whole. A source that was not requested, or did not respond, is kept. A claim whose
 /// value is `null` is absent.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct ClaimSources {
     /// The claims of the latest ID token.
     pub(crate) id_token: Claims,
-    /// The latest reply of UserInfo; `None` when there never was one.
+    /// The claims of the latest UserInfo response; `None` if there never was one.
     pub(crate) user_info: Option<Claims>,
-    /// The latest values of [`SURVIVES_ABSENCE`], from this ID token or an earlier one.
+    /// The latest values of [`SURVIVES_ABSENCE`], from the latest ID token or an earlier one.
     pub(crate) sign_in: Claims,
-    /// Whether the ID token is of a refresh at which UserInfo was not asked: then what both state is as the
-    /// ID token states it.
+    /// Whether the ID token is newer than the UserInfo response, after a refresh without UserInfo: then the ID
+    /// token takes precedence.
     pub(crate) is_user_info_older: bool,
 }
 
@@ -37,8 +37,8 @@ impl ClaimSources {
 
     /// Replaces the ID token by that of a refresh ([Core §12.2]).
     ///
-    /// `iss`, `sub`, `aud`, `azp`, `sid`, `auth_time`, `acr` and `amr` keep their values when the new one leaves them
-    /// out: they are about the sign-in, which is the same.
+    /// `iss`, `sub`, `aud`, `azp`, `sid`, `auth_time`, `acr` and `amr` keep their values when the new token omits
+    /// them: they are about the sign-in, which is the same.
     ///
     /// [Core §12.2]: https://openid.net/specs/openid-connect-core-1_0.html#RefreshTokenResponse
     pub(crate) fn with_id_token(mut self, id_token: Claims) -> ClaimSources {
@@ -52,20 +52,20 @@ impl ClaimSources {
         self
     }
 
-    /// Replaces the reply of UserInfo.
+    /// Replaces the UserInfo response.
     pub(crate) fn with_user_info(mut self, user_info: Claims) -> ClaimSources {
         self.user_info = Some(user_info);
         self.is_user_info_older = false;
         self
     }
 
-    /// The claims as an app reads them. UserInfo takes precedence, but for what an ID token says about itself and
-    /// about the sign-in, and for what an ID token says that is newer.
+    /// Merges the claims for the app. UserInfo takes precedence, except over the ID token's claims about itself and
+    /// the sign-in, and over the claims of an ID token that is newer.
     pub(crate) fn merged(&self) -> Claims {
         self.clone().into_merged()
     }
 
-    /// As [`merged`](Self::merged), of sources that are not needed any more.
+    /// As [`merged`](Self::merged), consuming the sources.
     pub(crate) fn into_merged(self) -> Claims {
         let mut user_info = self.user_info;
         if let Some(user_info) = &mut user_info
@@ -100,7 +100,7 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
-    /// The merged claims of an ID token and a reply of UserInfo.
+    /// The merged claims of an ID token and a UserInfo response.
     fn merged(id_token: Value, user_info: Value) -> Value {
         let sources = ClaimSources::new(claims(id_token), Some(claims(user_info)));
         serde_json::to_value(sources.merged()).unwrap()
@@ -119,7 +119,8 @@ mod tests {
         assert_eq!(sources.merged(), claims(json!({"sub": "a"})));
     }
 
-    /// A demotion arrives though UserInfo, which stated more at the sign-in, is not asked again.
+    /// A demotion in the ID token takes effect, although UserInfo stated more at the sign-in and is not requested
+    /// again.
     #[test]
     fn a_newer_id_token_takes_precedence_over_an_older_user_info() {
         let at_sign_in = json!({"sub": "a", "groups": ["admin"], "email": "a@x", "email_verified": true, "name": "A"});
@@ -129,12 +130,12 @@ mod tests {
         let sources = sources.with_id_token(refreshed);
         let expected = json!({"sub": "a", "groups": [], "email": "b@x", "name": "A"});
         assert_eq!(sources.merged(), claims(expected));
-        // Asked again, UserInfo is as new.
+        // After another request, UserInfo is as new as the ID token.
         let sources = sources.with_user_info(claims(at_sign_in.clone()));
         assert_eq!(sources.merged(), claims(at_sign_in));
     }
 
-    /// What one source withdraws, the other may still state: its own value is read again.
+    /// If one source withdraws a claim, the other's own value applies again.
     #[test]
     fn the_other_source_still_states_its_value() {
         let both = |groups: &[&str]| claims(json!({"sub": "a", "groups": groups}));
@@ -142,7 +143,7 @@ mod tests {
         assert_eq!(sources.merged(), both(&["admin"]));
         let demoted = sources.clone().with_user_info(claims(json!({"sub": "a"})));
         assert_eq!(demoted.merged(), both(&["user"]));
-        // The reply of UserInfo is the one of before: where the newer ID token is silent, it still counts.
+        // The UserInfo response is the older one: it still counts where the newer ID token lacks the claim.
         let refreshed = sources.clone().with_id_token(both(&[]));
         assert_eq!(refreshed.merged(), both(&[]));
         let silent = sources.with_id_token(claims(json!({"sub": "a"})));
@@ -163,7 +164,7 @@ mod tests {
         });
         let sources = sources.with_id_token(later);
         assert_eq!(sources.merged(), claims(expected.clone()));
-        // Over any number of them; and a newer value replaces the older one for good.
+        // Over any number of ID tokens; and a newer value replaces the older one permanently.
         let sources = sources.with_id_token(claims(json!({"exp": 9, "iat": 8, "acr": "2"})));
         let sources = sources.with_id_token(claims(json!({"exp": 9, "iat": 8})));
         let mut newer = claims(expected);
@@ -190,7 +191,7 @@ mod tests {
     fn an_address_and_whether_it_is_verified_are_of_one_source() {
         for (name, verified) in VERIFIED {
             for (id_token, user_info, expected) in [
-                // UserInfo's address was never verified by the ID token.
+                // The ID token did not verify UserInfo's address.
                 (
                     json!({name: "old", verified: true}),
                     json!({name: "new"}),
@@ -211,7 +212,7 @@ mod tests {
                     json!({name: "new", verified: false}),
                     json!({name: "new", verified: false}),
                 ),
-                // Nor the ID token's by UserInfo.
+                // UserInfo did not verify the ID token's address.
                 (
                     json!({name: "old"}),
                     json!({verified: true}),
@@ -227,7 +228,7 @@ mod tests {
                     json!({verified: false}),
                     json!({name: "old", verified: true}),
                 ),
-                // What the ID token says about no address is not about UserInfo's.
+                // A verification in the ID token without an address does not apply to UserInfo's.
                 (
                     json!({verified: true}),
                     json!({name: "new"}),
@@ -258,7 +259,7 @@ mod tests {
                 );
             }
         }
-        // The e-mail address says nothing about the telephone number.
+        // `email` does not affect `phone_number_verified`.
         assert_eq!(
             merged(
                 json!({"phone_number": "1", "phone_number_verified": true}),
@@ -268,7 +269,7 @@ mod tests {
         );
     }
 
-    /// A refresh must not marry the address of one reply to the verification of another.
+    /// A refresh must not combine the address of one response with the verification of another.
     #[test]
     fn an_address_that_changes_loses_its_verification() {
         let sources = ClaimSources::new(
@@ -295,8 +296,8 @@ mod tests {
     /// A source as a test writes it.
     type Source = BTreeMap<&'static str, Value>;
 
-    /// The rules once more, claim by claim, over the whole history: what has the claim `name` at its end?
-    /// `is_older` says that the last reply was an ID token's.
+    /// A reference implementation of the rules, claim by claim, over the whole history: the final value of the
+    /// claim `name`. `is_older` means that the last response was an ID token.
     fn expected(
         name: &str,
         id_tokens: &[Source],
@@ -336,7 +337,7 @@ mod tests {
         stated(user_info, name).or_else(|| stated(id_token, name))
     }
 
-    /// Twenty thousand histories of up to six replies each, of claims that come, go and are `null`.
+    /// 20,000 histories of up to six responses each, of claims that come, go and are `null`.
     #[test]
     fn any_history_of_replies_gives_what_the_rules_say() {
         const NAMES: [&str; 20] = [
@@ -361,7 +362,7 @@ mod tests {
             "constructor",
             "",
         ];
-        // Xorshift: the same histories each time.
+        // Xorshift with a fixed seed: the same histories in each run.
         let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move |below: u64| {
             seed ^= seed << 13;

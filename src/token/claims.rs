@@ -1,4 +1,4 @@
-//! What a provider says about a person, read by the names and types the app expects.
+//! The claims about a user, deserialized into the types that the app expects.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
@@ -6,11 +6,11 @@ use serde_json::{Map, Value};
 use super::json;
 use crate::printable::printable;
 
-/// The claims about a person: a JSON object.
+/// The claims about a user: a JSON object.
 ///
-/// Claims a provider adds or spells in an odd type never fail a sign-in; they are judged when they are
-/// read, by [`get`](Claims::get) or by [`to`](Claims::to). A claim that the provider sends as `null` is absent, and so is
-/// a member of a claim such as `address`; in an array `null` stays.
+/// Unknown claims and claims of an unexpected type never fail a sign-in; types are checked by [`get`](Claims::get)
+/// and [`to`](Claims::to). A claim that the provider sends as `null` is absent, and so is a member of a claim such
+/// as `address`; in an array `null` stays.
 ///
 /// ```
 /// use rocket_openidconnect::Claims;
@@ -26,7 +26,7 @@ use crate::printable::printable;
 #[serde(transparent)]
 pub struct Claims(Map<String, Value>);
 
-/// What the ID token says about itself and about the sign-in; no other answer may change it.
+/// The claims of the ID token about itself and about the sign-in; no other source may change them.
 pub(super) const ABOUT_THE_SIGN_IN: [&str; 12] = [
     "iss",
     "sub",
@@ -42,8 +42,7 @@ pub(super) const ABOUT_THE_SIGN_IN: [&str; 12] = [
     "sid",
 ];
 
-/// Claims that are a statement about another claim, and are worth nothing beside another source's value of it
-/// ([Core §5.1]).
+/// Claims about another claim: dropped beside another source's value of that claim ([Core §5.1]).
 ///
 /// [Core §5.1]: https://openid.net/specs/openid-connect-core-1_0.html#StandardClaims
 pub(crate) const VERIFIED: [(&str, &str); 2] = [
@@ -57,22 +56,22 @@ impl Claims {
         T::deserialize(self.0.get(name)?).ok()
     }
 
-    /// The claim as it was sent, without members that are `null`.
+    /// The raw value of the claim, without members that are `null`.
     pub fn value(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
     }
 
-    /// All claims, name and value.
+    /// All claims, as pairs of name and value.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// Sets a claim and returns the value it had before.
+    /// Sets a claim and returns its previous value.
     pub fn insert(&mut self, name: impl Into<String>, value: impl Into<Value>) -> Option<Value> {
         self.0.insert(name.into(), value.into())
     }
 
-    /// All claims as the app's own type.
+    /// All claims, deserialized into the app's own type.
     ///
     /// # Errors
     ///
@@ -81,12 +80,13 @@ impl Claims {
         C::deserialize(&self.0)
     }
 
-    /// All claims as the app's own type. The error names the claim that does not fit, never its value.
+    /// All claims, deserialized into the app's own type. The error names the claim that does not fit, never its
+    /// value.
     pub(crate) fn fit<C: DeserializeOwned>(&self) -> Result<C, String> {
         serde_path_to_error::deserialize(&self.0).map_err(
             |error: serde_path_to_error::Error<serde_json::Error>| {
                 match error.path().to_string().as_str() {
-                    // No claim is at fault but one that is absent, which serde names.
+                    // The path is empty for an absent claim, which serde's message names.
                     "." => error.inner().to_string(),
                     claim => format!("the claim `{claim}` is of another type"),
                 }
@@ -94,9 +94,9 @@ impl Claims {
         )
     }
 
-    /// The names of some claims that the provider keeps elsewhere and sends as references
+    /// The names of at most five claims that the provider sends by reference
     /// ([Core §5.6.2](https://openid.net/specs/openid-connect-core-1_0.html#AggregatedDistributedClaims)), as
-    /// Microsoft Entra ID does with more groups than it puts into a token.
+    /// Microsoft Entra ID does with more groups than fit into a token.
     pub(crate) fn by_reference(&self) -> Vec<String> {
         const MAX_NAMES: usize = 5;
 
@@ -108,7 +108,7 @@ impl Claims {
             .map(|(name, _)| format!("`{}`", printable(name)))
             .take(MAX_NAMES)
             .collect();
-        // The same in the words of the implicit flow.
+        // Entra's form of the same in the implicit flow.
         let has_groups = self.get("hasgroups") == Some(true);
         if names.is_empty() && has_groups && self.value("groups").is_none() {
             names.push("`groups`".to_owned());
@@ -116,14 +116,15 @@ impl Claims {
         names
     }
 
-    /// Adds the claims of `other`, a reply of UserInfo, which take precedence over equal names here.
+    /// Merges the claims of `other`, a UserInfo response, which take precedence over equal names here.
     ///
-    /// A claim whose value is `null` there is absent. What an ID token says about itself and the sign-in is not
-    /// added, not even when it is absent here: `iss`, `sub`, `aud`, `exp`, `iat`, `nonce`, `azp`, `auth_time`, `acr`,
-    /// `amr`, `at_hash`, `sid`. `email_verified` stays with the `email` of its own source: an `email` in `other` comes
-    /// with the `email_verified` of `other`, or with none; so does `phone_number` with `phone_number_verified`.
+    /// A claim whose value is `null` there is absent. The ID token's claims about itself and the sign-in are not
+    /// merged, not even when they are absent here: `iss`, `sub`, `aud`, `exp`, `iat`, `nonce`, `azp`, `auth_time`,
+    /// `acr`, `amr`, `at_hash`, `sid`. `email_verified` stays with the `email` of its own source: an `email` in
+    /// `other` comes with the `email_verified` of `other`, or with none; so does `phone_number` with
+    /// `phone_number_verified`.
     pub fn merge(&mut self, other: Claims) {
-        // The value of one source was never verified by the other.
+        // One source did not verify the other's value.
         let mut unrelated = vec![];
         for (name, verified) in VERIFIED {
             if other.stated(name).is_some() {
@@ -147,17 +148,16 @@ impl Claims {
         self.value(name).filter(|value| !value.is_null())
     }
 
-    /// Removes claims and members of theirs whose value is `null`, which are absent.
+    /// Removes claims, and members of claims, that are `null`: they count as absent.
     pub(super) fn remove_nulls(&mut self) {
         json::remove_nulls(&mut self.0);
     }
 
-    /// Removes a claim.
     pub(crate) fn remove(&mut self, name: &str) {
         self.0.remove(name);
     }
 
-    /// Keeps the claims whose names are wanted.
+    /// Keeps only the claims whose names `is_wanted` accepts.
     pub(crate) fn retain(&mut self, mut is_wanted: impl FnMut(&str) -> bool) {
         self.0.retain(|name, _| is_wanted(name));
     }
@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(claims.to::<Staff>().unwrap(), staff);
     }
 
-    /// A field with a default has it, whether the provider sends `null` or nothing.
+    /// A field with a default gets it, whether the provider sends `null` or nothing.
     #[test]
     fn a_member_of_a_claim_that_is_null_is_absent() {
         #[derive(Debug, PartialEq, Deserialize)]

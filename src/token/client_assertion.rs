@@ -1,4 +1,4 @@
-//! The client assertion: how a client with a key of its own says who it is (`private_key_jwt`).
+//! The client assertion: client authentication by a signed JWT (`private_key_jwt`).
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -27,10 +27,10 @@ use crate::secret::Secret;
 pub(crate) const CLIENT_ASSERTION_TYPE: &str =
     "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
-/// How long an assertion is good: it is sent at once.
+/// The lifetime of an assertion, which is sent at once.
 const LIFE: Duration = Duration::from_secs(60);
 
-/// What a key may sign with, first what is tried first.
+/// The algorithms that a key may sign with, in order of preference.
 const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::ES256,
@@ -43,7 +43,7 @@ const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::PS512,
 ];
 
-/// The client's private key, with what it signs.
+/// The client's private key, with its algorithm and `kid`.
 #[derive(Clone)]
 pub(crate) struct ClientKey {
     key: Arc<EncodingKey>,
@@ -51,7 +51,7 @@ pub(crate) struct ClientKey {
     kid: Option<String>,
 }
 
-/// A key file that is of no use.
+/// The error of an unusable key file.
 #[derive(Debug, PartialEq, Eq, Error)]
 pub(crate) enum ClientKeyError {
     #[error("it is neither a private key in PEM (PKCS#8, or PKCS#1 for RSA) nor a JWK")]
@@ -63,8 +63,8 @@ pub(crate) enum ClientKeyError {
 }
 
 impl ClientKey {
-    /// Reads a key from PEM or from a JWK. A `kid` and an `alg` of the JWK are used; the key tells the
-    /// algorithm otherwise, `RS256` for RSA.
+    /// Parses a key from PEM or a JWK. The `kid` and `alg` of a JWK are used; otherwise the kind of key determines
+    /// the algorithm, `RS256` for RSA.
     pub(crate) fn parse(text: &str) -> Result<ClientKey, ClientKeyError> {
         if !text.trim_start().starts_with('{') {
             return ClientKey::from_pem(text, None, None);
@@ -105,7 +105,7 @@ impl ClientKey {
         }
     }
 
-    /// The same key, under this `kid`.
+    /// The same key with this `kid`, if there is one.
     pub(crate) fn named(self, kid: Option<&str>) -> ClientKey {
         ClientKey {
             kid: kid.map(str::to_owned).or(self.kid),
@@ -113,7 +113,7 @@ impl ClientKey {
         }
     }
 
-    /// An assertion for one request to this audience (OpenID Connect Core 1.0 §9, `private_key_jwt`).
+    /// Signs an assertion for one request to this audience (OpenID Connect Core 1.0 §9, `private_key_jwt`).
     pub(crate) fn assertion(&self, client_id: &str, audience: &str, now: OffsetDateTime) -> Secret {
         let header = Header {
             kid: self.kid.clone(),
@@ -145,7 +145,7 @@ impl fmt::Debug for ClientKey {
     }
 }
 
-// Chosen here, call by call: the process-wide choice of jsonwebtoken belongs to the app.
+// The crypto provider is explicit in each call: the process-wide one of jsonwebtoken is for the app to choose.
 fn sign(algorithm: Algorithm, key: &EncodingKey, message: &[u8]) -> Option<Vec<u8>> {
     let signer = (DEFAULT_PROVIDER.signer_factory)(&algorithm, key).ok()?;
     signer.try_sign(message).ok()
@@ -160,7 +160,7 @@ fn name(algorithm: Algorithm) -> String {
     format!("{algorithm:?}")
 }
 
-/// The private key of a JWK ([RFC 7518 §6], [RFC 8037 §2]) in PKCS#8.
+/// Converts the private key of a JWK ([RFC 7518 §6], [RFC 8037 §2]) into PKCS#8.
 ///
 /// [RFC 7518 §6]: https://www.rfc-editor.org/rfc/rfc7518#section-6
 /// [RFC 8037 §2]: https://www.rfc-editor.org/rfc/rfc8037#section-2

@@ -1,4 +1,4 @@
-//! The ID token: who has signed in, as the provider says it to this client, now.
+//! The ID token: the provider's signed statement about a sign-in, verified for this client.
 
 use std::time::Duration;
 
@@ -18,49 +18,49 @@ use super::{
 use crate::printable::excerpt;
 use crate::secret::Secret;
 
-/// Types of tokens that are signed by the same keys and are no ID tokens.
+/// The `typ` of other tokens that the same keys sign.
 const OTHER_TYPES: [&str; 2] = ["at+jwt", "logout+jwt"];
 
-/// What an ID token must say to be accepted.
+/// The expected values that an ID token is checked against.
 #[derive(Clone, Debug)]
 pub(crate) struct IdTokenExpectations<'a> {
     pub(crate) issuer: ExpectedIssuer<'a>,
     pub(crate) client_id: &'a str,
-    /// Audiences that may be named beside the client.
+    /// Audiences that `aud` may name besides the client.
     pub(crate) trusted_audiences: &'a [String],
     pub(crate) algorithms: &'a [SigningAlgorithm],
     /// For HS256 only.
     pub(crate) client_secret: Option<&'a Secret>,
-    /// What was sent with the authorization request; `None` when the token comes from a refresh.
+    /// The `nonce` of the authorization request; `None` for the token of a refresh.
     pub(crate) nonce: Option<&'a Secret>,
-    /// Whether the token may have no `nonce` all the same.
+    /// Whether the token may lack a `nonce` despite that.
     pub(crate) accepts_missing_nonce: bool,
-    /// The access token that came along, for `at_hash`.
+    /// The access token that was issued with it, for `at_hash`.
     pub(crate) access_token: Option<&'a Secret>,
-    /// What was sent with the authorization request.
+    /// The `max_age` of the authorization request.
     pub(crate) max_age: Option<Duration>,
-    /// What was asked for; empty when any will do.
+    /// The requested `acr_values`; empty to accept any.
     pub(crate) acr_values: &'a [String],
     pub(crate) clock_skew: Duration,
 }
 
-/// An ID token that was accepted. Only [`IdToken::accept`] makes one.
+/// A verified ID token. Only [`IdToken::accept`] makes one.
 #[derive(Clone, Debug)]
 pub(crate) struct IdToken {
     pub(crate) claims: Claims,
-    /// What it is signed with.
+    /// The signature algorithm.
     pub(crate) algorithm: SigningAlgorithm,
-    /// When a session that begins or goes on with it ends at the latest, in seconds since 1970.
+    /// The latest expiry of a session that is started or refreshed with it, in seconds since 1970.
     pub(crate) session_expiry: Option<f64>,
     issuer: String,
     subject: String,
 }
 
 impl IdToken {
-    /// Accepts an ID token, or says why not.
+    /// Accepts an ID token.
     ///
-    /// The steps are those of [Core §3.1.3.7]; the signature is checked first, so that no error speaks
-    /// about a claim that anybody could have written.
+    /// The steps are those of [Core §3.1.3.7]; the signature is verified first, so that no error is about an
+    /// unauthenticated claim.
     ///
     /// [Core §3.1.3.7]: https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation
     pub(crate) fn accept(
@@ -69,9 +69,8 @@ impl IdToken {
         expected: &IdTokenExpectations<'_>,
         now: OffsetDateTime,
     ) -> Result<IdToken, IdTokenError> {
-        // Step 1, decryption: encrypted tokens are not accepted; `Jws::parse` says so.
-        // Steps 6 to 8: the signature, by an algorithm that was agreed on. Step 6 allows to trust the
-        // TLS connection instead; we never do.
+        // Step 1, decryption: `Jws::parse` rejects encrypted tokens. Steps 6 to 8: the signature, by an allowed
+        // algorithm. Step 6 permits trusting the TLS connection instead; this crate never does.
         let jws = Jws::parse(compact)?.of_issuer(expected.issuer);
         let jws = jws.verify(keys, expected.algorithms, expected.client_secret)?;
         check_typ(jws.typ.as_deref(), &OTHER_TYPES)?;
@@ -85,9 +84,9 @@ impl IdToken {
         check_azp(claims, expected.client_id)?;
         // Step 9.
         check_exp(seconds(claims, "exp")?, now, skew)?;
-        // Step 10. Being old is left to `exp`: the token has just come from the provider.
+        // Step 10. The age of the token is left to `exp`: the token has just come from the provider.
         check_iat(seconds(claims, "iat")?, now, skew)?;
-        // Not a step, but a rule for every JWT.
+        // No step, but a rule for every JWT.
         check_nbf(claims, now, skew)?;
         let subject = check_sub(claims)?.to_owned();
         // Step 11.
@@ -109,24 +108,24 @@ impl IdToken {
         })
     }
 
-    /// `iss`: of a template, the issuer of the tenant.
+    /// `iss`: for a template, the issuer of the tenant.
     pub(crate) fn issuer(&self) -> &str {
         &self.issuer
     }
 
-    /// Who has signed in, in the words of the issuer.
+    /// `sub`: the user's id at the issuer.
     pub(crate) fn subject(&self) -> &str {
         &self.subject
     }
 }
 
-/// An ID token that is not accepted.
+/// The error of a rejected ID token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum IdTokenError {
-    /// It is not signed as it should be.
+    /// It is not a valid JWS by a key of the provider.
     #[error(transparent)]
     Jws(#[from] JwsError),
-    /// A claim that every token has is absent or wrong.
+    /// A claim that every kind of token has is absent or wrong.
     #[error(transparent)]
     Claim(#[from] ClaimError),
     /// It was issued to another client.
@@ -137,13 +136,13 @@ pub(crate) enum IdTokenError {
         /// The `azp` of the token.
         actual: String,
     },
-    /// It answers another authorization request.
+    /// Its `nonce` belongs to another authorization request.
     #[error("the nonce of the ID token is not the one that was sent")]
     Nonce,
-    /// It was issued with another access token.
+    /// Its `at_hash` belongs to another access token.
     #[error("the \"at_hash\" of the ID token is not the hash of the access token it came with")]
     AccessTokenHash,
-    /// The person was not authenticated in the way that was asked for.
+    /// The user was not authenticated with a requested `acr`.
     #[error("the sign-in has the authentication context {actual:?}, expected one of {expected:?}")]
     AuthenticationContext {
         /// The `acr_values` that were asked for.
@@ -151,7 +150,7 @@ pub(crate) enum IdTokenError {
         /// The `acr` of the token.
         actual: String,
     },
-    /// The person was authenticated longer ago than was asked for.
+    /// The user was authenticated longer ago than the requested `max_age`.
     #[error("the person was authenticated {actual} s ago, expected at most {expected} s")]
     AuthenticationTooOld {
         /// The `max_age` that was asked for, in seconds.
@@ -159,7 +158,7 @@ pub(crate) enum IdTokenError {
         /// The age of the authentication, in seconds.
         actual: u64,
     },
-    /// The provider says that the session has ended already.
+    /// Its `session_expiry` has passed.
     #[error(
         "the session ended at {session_expiry} by the ID token (\"session_expiry\"), it is now {now} (seconds since 1970)"
     )]
@@ -186,7 +185,7 @@ impl IdTokenError {
         }
     }
 
-    /// What to do about it.
+    /// How to fix it.
     pub fn remedy(&self) -> &'static str {
         match self {
             IdTokenError::Jws(error) => error.remedy(),
@@ -212,12 +211,12 @@ impl IdTokenError {
         }
     }
 
-    /// Whether everything holds so far but the tenant, which the settings do not accept.
+    /// Whether every check up to the tenant passed, and the settings do not accept the tenant.
     pub(crate) fn is_about_tenant(&self) -> bool {
         matches!(self, IdTokenError::Claim(ClaimError::Tenant { .. }))
     }
 
-    /// What newer keys of the provider could change, if they could make the token good.
+    /// How the cached keys may be stale, if newer ones could make the token valid.
     pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
         match self {
             IdTokenError::Jws(error) => error.wants_fresh_keys(),
@@ -226,8 +225,8 @@ impl IdTokenError {
     }
 }
 
-/// When the session here ends at the latest, by the provider's word. It is not judged with the tolerance of other
-/// times: a session that has ended by our clock would end with its first request.
+/// Checks `session_expiry`, the provider's limit for the session, and returns it. Clock skew is not tolerated here:
+/// a session that has expired by our clock would end at its first request.
 /// <https://openid.net/specs/openid-connect-enterprise-extensions-1_0.html>
 fn check_session_expiry(
     claims: &Map<String, Value>,
@@ -245,8 +244,8 @@ fn check_session_expiry(
     }
 }
 
-/// Steps 4 and 5: an `azp` that is there names the client. It is not required beside several audiences,
-/// since all of them are trusted by name.
+/// Steps 4 and 5: `azp`, if present, is the client id. It is not required beside several audiences, because all of
+/// them are explicitly trusted.
 /// <https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation>
 fn check_azp(claims: &Map<String, Value>, client_id: &str) -> Result<(), IdTokenError> {
     match optional_text(claims, "azp")? {
@@ -277,7 +276,7 @@ fn check_nonce(
     }
 }
 
-/// The left half of the hash that belongs to the algorithm.
+/// `at_hash` is the left half of the hash of the access token, by the hash function of the algorithm.
 /// <https://openid.net/specs/openid-connect-core-1_0.html#CodeFlowTokenValidation>
 fn check_at_hash(
     claims: &Map<String, Value>,
@@ -299,7 +298,7 @@ fn check_at_hash(
     }
 }
 
-/// Step 12. Asked for as a list of values of which one must hold, more than the standard's wish.
+/// Step 12. One of the requested values is required, which is stricter than the standard.
 /// <https://openid.net/specs/openid-connect-core-1_0.html#acrSemantics>
 fn check_acr(claims: &Map<String, Value>, acr_values: &[String]) -> Result<(), IdTokenError> {
     if acr_values.is_empty() {

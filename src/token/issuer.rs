@@ -1,4 +1,4 @@
-//! The issuer that a token must name: one, or one for each tenant of a template.
+//! The expected issuer of a token: a fixed one, or a template with one issuer per tenant.
 
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
@@ -7,10 +7,11 @@ use serde_json::{Map, Value};
 use super::{ClaimError, checks::string};
 use crate::printable::excerpt;
 
-/// What Microsoft Entra ID writes in the place of a tenant, into the metadata and the keys that all tenants share.
+/// The placeholder for the tenant id that Microsoft Entra ID writes into the metadata and keys that all tenants
+/// share.
 pub(crate) const TENANT_ID: &str = "{tenantid}";
 
-/// The tenant of Microsoft's personal accounts, which anybody can open.
+/// The tenant of Microsoft's personal accounts, which anyone can open.
 pub(crate) const PERSONAL_ACCOUNTS: &str = "9188040d-6c67-4c5b-b112-36a304b66dad";
 
 /// The tenants whose tokens are accepted.
@@ -22,7 +23,7 @@ pub(crate) struct Tenants {
 }
 
 impl Tenants {
-    /// Reads a list of ids, in which `*` stands for every organisation. The error is the entry that is neither.
+    /// Parses a list of tenant ids, in which `*` is every organisation. The error is the invalid entry.
     pub(crate) fn parse(entries: &[String]) -> Result<Tenants, &String> {
         let mut tenants = Tenants {
             ids: Arc::default(),
@@ -41,7 +42,7 @@ impl Tenants {
         Ok(tenants)
     }
 
-    /// The ids that are listed.
+    /// The listed ids.
     pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
         self.ids.iter().map(String::as_str)
     }
@@ -55,7 +56,7 @@ impl Tenants {
     }
 }
 
-/// For the operator.
+/// For logs and errors.
 impl fmt::Display for Tenants {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let every = self.every_organisation.then_some("every organisation");
@@ -64,15 +65,15 @@ impl fmt::Display for Tenants {
     }
 }
 
-/// Whether this is the id of a tenant as tokens have it: a GUID in lower case. One spelling for each tenant makes one
-/// issuer for each tenant.
+/// Whether this is a tenant id as in tokens: a GUID in lower case. A single spelling of each tenant keeps its
+/// issuer unique.
 fn is_tenant_id(text: &str) -> bool {
     let lengths = text.split('-').map(str::len);
     let is_hex = |c: char| matches!(c, '0'..='9' | 'a'..='f' | '-');
     lengths.eq([8, 4, 4, 4, 12]) && text.chars().all(is_hex)
 }
 
-/// The issuer that is expected: as the metadata has it, with the accepted tenants if that is a template.
+/// The expected issuer as in the metadata, with the accepted tenants if it is a template.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExpectedIssuer<'a> {
     issuer: &'a str,
@@ -80,18 +81,18 @@ pub(crate) struct ExpectedIssuer<'a> {
 }
 
 impl<'a> ExpectedIssuer<'a> {
-    /// `tenants` are there if and only if the issuer is a template.
+    /// `tenants` is `Some` if and only if the issuer is a template.
     pub(crate) fn new(issuer: &'a str, tenants: Option<&'a Tenants>) -> ExpectedIssuer<'a> {
         ExpectedIssuer { issuer, tenants }
     }
 
-    /// This issuer, letter by letter.
+    /// A fixed issuer, compared character by character.
     #[cfg(any(test, feature = "__internals"))]
     pub(crate) fn exactly(issuer: &'a str) -> ExpectedIssuer<'a> {
         ExpectedIssuer::new(issuer, None)
     }
 
-    /// As the metadata has it.
+    /// The issuer as in the metadata.
     pub(crate) fn as_str(self) -> &'a str {
         self.issuer
     }
@@ -100,10 +101,10 @@ impl<'a> ExpectedIssuer<'a> {
         self.tenants.is_some()
     }
 
-    /// Checks who issued the token, and yields it: of a template, the issuer of the token's tenant.
+    /// Checks `iss`, and returns it: for a template, the issuer of the token's tenant.
     ///
-    /// Equal, character by character ([RFC 7519 §4.1.1]). Of a template, the `tid` of the token replaces the placeholder of
-    /// the tenant, and the tenant must be an accepted one ([Microsoft identity platform, access tokens]).
+    /// Compared character by character ([RFC 7519 §4.1.1]). For a template, the `tid` of the token replaces the
+    /// placeholder, and the tenant must be accepted ([Microsoft identity platform, access tokens]).
     ///
     /// [RFC 7519 §4.1.1]: https://www.rfc-editor.org/rfc/rfc7519#section-4.1.1
     /// [Microsoft identity platform, access tokens]: https://learn.microsoft.com/entra/identity-platform/access-tokens#multitenant-applications
@@ -139,7 +140,7 @@ impl<'a> ExpectedIssuer<'a> {
         }
     }
 
-    /// Whether this is the issuer, or that of an accepted tenant, by its text alone: for what comes without a token.
+    /// Whether `issuer` is this issuer, or that of an accepted tenant: for an `iss` outside of a token.
     pub(crate) fn accepts(self, issuer: &str) -> bool {
         match (self.tenants, self.tenant_in(issuer)) {
             (None, _) => issuer == self.issuer,
@@ -148,7 +149,8 @@ impl<'a> ExpectedIssuer<'a> {
         }
     }
 
-    /// Whether this is the issuer, or that of any tenant: whose settings and keys a token is judged by.
+    /// Whether `issuer` is this issuer, or that of any tenant: selects the settings and keys to verify a token
+    /// with.
     pub(crate) fn is_origin_of(self, issuer: &str) -> bool {
         match self.is_template() {
             true => self.tenant_in(issuer).is_some(),
@@ -156,8 +158,8 @@ impl<'a> ExpectedIssuer<'a> {
         }
     }
 
-    /// Whether a key that is published for `key_issuer` may sign for the issuer of these claims. Entra publishes the keys
-    /// of all tenants in one set: most with the template, which is any tenant's, some with the issuer of one tenant.
+    /// Whether a key that is published for `key_issuer` may sign for `iss`. Entra publishes the keys of all tenants
+    /// in one set: most with the template, valid for any tenant, some with the issuer of one tenant.
     ///
     /// <https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-signing-key-issuer>
     pub(super) fn is_signed_by(self, key_issuer: Option<&str>, iss: &str) -> bool {
@@ -169,7 +171,7 @@ impl<'a> ExpectedIssuer<'a> {
         }
     }
 
-    /// The issuers of the tenants that are listed; the issuer itself if it is no template.
+    /// The issuers of the listed tenants; the issuer itself if it is not a template.
     pub(crate) fn listed(self) -> Vec<String> {
         match self.tenants {
             None => vec![self.issuer.to_owned()],
@@ -181,7 +183,7 @@ impl<'a> ExpectedIssuer<'a> {
         self.issuer.replacen(TENANT_ID, tenant, 1)
     }
 
-    /// The tenant whose issuer this is.
+    /// The tenant id in an issuer of this template.
     fn tenant_in(self, issuer: &str) -> Option<&str> {
         let (before, after) = self.issuer.split_once(TENANT_ID)?;
         let tenant = issuer.strip_prefix(before)?.strip_suffix(after)?;

@@ -1,20 +1,20 @@
-//! JSON objects from outside: what a provider may say, and what it may not.
+//! Parsing of untrusted JSON objects: duplicate members, `null` and unpaired surrogates.
 //!
-//! Parsers disagree on a member that occurs twice, which lets one text say different things to two
-//! readers. [RFC 7519 §4] allows to reject it. So a member that occurs twice with different values is
-//! rejected, at any depth; where the values are equal, it is one member.
+//! Parsers disagree on duplicate members, so one text may mean different things to two readers. [RFC 7519 §4]
+//! permits rejecting them. Here a duplicate member with different values is rejected, at any depth; with equal
+//! values it counts as one member.
 //!
-//! Real providers send more that is odd, and one rule covers every document of theirs (metadata, key
-//! sets, replies, payloads of tokens):
+//! Real providers send other malformed JSON, and these rules apply to every document of theirs (metadata, key sets,
+//! responses, payloads of tokens):
 //!
-//! - A member whose value is `null` is absent, in nested objects too. In an array `null` stays: without it the others
-//!   would change their places.
+//! - A member whose value is `null` is absent, in nested objects too. In an array `null` stays: removing it would
+//!   shift the others.
 //! - A byte-order mark is skipped ([RFC 8259 §8.1] allows it).
-//! - An escape for half of a surrogate pair (`"J\ud83d"`, from a name that was cut) is no character. It
-//!   is read as U+FFFD in claims that are only displayed, and rejected elsewhere: two texts that differ
-//!   would become equal, and with them two people.
+//! - An escape for half of a surrogate pair (`"J\ud83d"`, from a truncated name) is not a character. It becomes
+//!   U+FFFD in claims that are only displayed, and is rejected elsewhere: two different texts would become equal,
+//!   and with them two users.
 //!
-//! The header of a JWS has none of this: see [`parse_strict_object`].
+//! The header of a JWS tolerates none of this: see [`parse_strict_object`].
 //!
 //! [RFC 7519 §4]: https://www.rfc-editor.org/rfc/rfc7519#section-4
 //! [RFC 8259 §8.1]: https://www.rfc-editor.org/rfc/rfc8259#section-8.1
@@ -33,8 +33,8 @@ use serde_json::{Map, Value, map::Entry};
 
 use crate::printable::excerpt;
 
-/// Claims that are displayed, and that nobody is identified or authorized by. A variant in a language
-/// (`name#ja`) is displayed as well. Values are read at any depth, as in `address`.
+/// Claims for display only, which identify and authorize no user. Their language variants (`name#ja`) are displayed
+/// as well. Values are covered at any depth, as in `address`.
 const DISPLAYED: [&str; 16] = [
     "address",
     "bio",
@@ -54,7 +54,7 @@ const DISPLAYED: [&str; 16] = [
     "website",
 ];
 
-/// A text that is not one JSON object in which every member has one meaning.
+/// The error of a text that is not an unambiguous JSON object.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JsonError {
     /// It is not JSON, or nested deeper than 127 levels.
@@ -65,28 +65,28 @@ pub(crate) enum JsonError {
         /// Counted from 1; 0 before the first character of a line.
         column: usize,
     },
-    /// It is JSON, but no object.
+    /// It is JSON, but not an object.
     #[error("expected a JSON object, found {actual}")]
     NotAnObject {
         /// The type of the value that was found.
         actual: &'static str,
     },
-    /// An object has two members of one name, with different values.
+    /// An object has a duplicate member with different values.
     #[error("the member {name:?} occurs more than once in one JSON object")]
     DuplicateMember {
-        /// The name, cut when it is long.
+        /// The name, truncated if it is long.
         name: String,
     },
-    /// A text that identifies something has half of a surrogate pair, which is no character.
+    /// An identifying text has half of a surrogate pair, which is not a character.
     #[error("the member {name:?} has an unpaired surrogate, which is not a character")]
     UnpairedSurrogate {
-        /// The name of the member, cut when it is long.
+        /// The name of the member, truncated if it is long.
         name: String,
     },
 }
 
 impl JsonError {
-    /// What to do about it.
+    /// How to fix it.
     pub fn remedy(&self) -> &'static str {
         match self {
             JsonError::UnpairedSurrogate { .. } => {
@@ -97,8 +97,8 @@ impl JsonError {
     }
 }
 
-/// Parses one JSON object of claims: the payload of a token, a reply of UserInfo or of introspection. The
-/// caller bounds its size.
+/// Parses a JSON object of claims: the payload of a token, a UserInfo or introspection response. The caller bounds
+/// its size.
 pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     match parse_flat(bytes) {
         Some(object) => Ok(object),
@@ -106,28 +106,27 @@ pub(crate) fn parse_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError
     }
 }
 
-/// Parses one JSON object as the standards say: no member occurs twice, `null` is a value, and every
-/// escape is a character. For what is not a provider's to be careless about: the header of a JWS, keys
-/// and sessions of our own.
+/// Parses a JSON object strictly: no duplicate members, `null` is a value, and every escape is a character. For
+/// input in which a provider's mistakes are not tolerated: the header of a JWS, and our own keys and sessions.
 pub(crate) fn parse_strict_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     check_unique_members(bytes)?;
     to_object(bytes)
 }
 
-/// One JSON object of a provider, with what is wrong in it: that matters where it is read.
+/// A parsed JSON object of a provider, with its defects: they count only for the members that are read.
 #[derive(Debug)]
 pub(crate) struct Document {
     members: Map<String, Value>,
     /// The members with unpaired surrogates, which are U+FFFD in the values.
     garbled: Vec<String>,
-    /// The members that have two meanings, or hold what has.
+    /// The members that are duplicates with different values, or contain such duplicates.
     ambiguous: Vec<String>,
-    /// The first name that occurs twice with different values.
+    /// The error of the first duplicate.
     duplicate: Option<JsonError>,
 }
 
 impl Document {
-    /// Parses one JSON object. The caller bounds its size.
+    /// Parses a JSON object. The caller bounds its size.
     pub(crate) fn parse(bytes: &[u8]) -> Result<Document, JsonError> {
         let bytes = without_byte_order_mark(bytes);
         let mut document = Document {
@@ -145,7 +144,7 @@ impl Document {
             }
             Err(error) => {
                 let repaired = replace_unpaired_surrogates(bytes).ok_or(error)??;
-                // Two that differ in what was replaced would be equal.
+                // Texts that differ only in what was replaced would become equal.
                 document.members = parse_strict_object(&repaired.json)?;
                 document.garbled = repaired.garbled;
             }
@@ -154,12 +153,12 @@ impl Document {
         Ok(document)
     }
 
-    /// The member, unless it is absent.
+    /// The member; `None` if it is absent or `null`.
     pub(crate) fn value(&self, name: &str) -> Option<&Value> {
         self.members.get(name)
     }
 
-    /// What keeps the member from being read as it was sent.
+    /// The defect of the member, if any.
     pub(crate) fn defect(&self, name: &str) -> Option<&'static str> {
         if self.ambiguous.iter().any(|ambiguous| ambiguous == name) {
             return Some("there twice, with different values");
@@ -168,23 +167,23 @@ impl Document {
         is_garbled.then_some("a string with an unpaired surrogate, which is not a character")
     }
 
-    /// The member as a text that identifies something: not empty, and as it was sent.
+    /// The member as an identifying text: not empty, and without defects.
     pub(crate) fn text(&self, name: &str) -> Option<&str> {
         let text = self.value(name)?.as_str()?;
         (!text.is_empty() && self.defect(name).is_none()).then_some(text)
     }
 
-    /// The member as a text to display.
+    /// The member as a text for display.
     pub(crate) fn displayed(&self, name: &str) -> Option<&str> {
         self.value(name)?.as_str().filter(|text| !text.is_empty())
     }
 
-    /// The members as they are displayed.
+    /// The members for display.
     pub(crate) fn into_displayed(self) -> Map<String, Value> {
         self.members
     }
 
-    /// The members as claims.
+    /// The members as claims; an error for a defect outside of displayed claims.
     fn into_claims(self) -> Result<Map<String, Value>, JsonError> {
         if let Some(duplicate) = self.duplicate {
             return Err(duplicate);
@@ -202,9 +201,8 @@ impl Document {
     }
 }
 
-/// Parses an object without anything odd that holds no other, as most are: building it tells of a name
-/// that is there twice. A text that is known to be UTF-8 as a whole is not looked at again, string by
-/// string.
+/// The fast path: parses a well-formed object without nested objects, and detects duplicates while building it.
+/// Input checked as UTF-8 once needs no check per string.
 fn parse_flat(bytes: &[u8]) -> Option<Map<String, Value>> {
     let (first, rest) = bytes.split_first()?;
     if *first != b'{' || memchr::memchr(b'{', rest).is_some() {
@@ -214,10 +212,10 @@ fn parse_flat(bytes: &[u8]) -> Option<Map<String, Value>> {
     Some(object)
 }
 
-/// Parses an object whose members are known to be unique, or equal.
+/// Parses an object whose duplicate members are known to be equal or absent.
 ///
-/// Names are checked apart from building the value: serde_json shows numbers to a visitor in another form
-/// when any crate of the app turns on its feature `arbitrary_precision`.
+/// Duplicates are checked in a separate pass: serde_json passes numbers to a visitor in another form when any crate
+/// of the app enables its feature `arbitrary_precision`.
 fn to_object(bytes: &[u8]) -> Result<Map<String, Value>, JsonError> {
     match serde_json::from_slice(bytes).map_err(|error| syntax(&error))? {
         Value::Object(object) => Ok(object),
@@ -232,9 +230,9 @@ pub(super) fn without_byte_order_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
-/// Removes members whose value is `null`, in nested objects too.
+/// Removes members that are `null`, in nested objects too.
 pub(super) fn remove_nulls(object: &mut Map<String, Value>) {
-    // A look first: there are few, and to retain is to build the object anew.
+    // Check first: `null` is rare, and `retain` rebuilds the object.
     if object.values().any(is_or_has_null) {
         remove_null_members(object);
     }
@@ -262,7 +260,7 @@ fn remove_nested_nulls(value: &mut Value) {
     }
 }
 
-/// An object whose own members are unique; those that are `null` are left out.
+/// An object without duplicate members; `null` members are removed.
 struct Flat(Map<String, Value>);
 
 impl<'de> Deserialize<'de> for Flat {
@@ -297,7 +295,7 @@ impl<'de> Deserialize<'de> for Flat {
     }
 }
 
-/// What a JSON value is, for errors that must not show the value.
+/// The type of a JSON value, for errors that must not quote it.
 pub(crate) fn type_name(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -321,7 +319,7 @@ pub(super) fn check_unique_members(bytes: &[u8]) -> Result<(), JsonError> {
         })
 }
 
-// The message of a serde_json error can quote the input, so only its place is kept.
+// A message of serde_json can quote the input: only its position is kept.
 pub(super) fn syntax(error: &serde_json::Error) -> JsonError {
     JsonError::Syntax {
         line: error.line(),
@@ -329,7 +327,7 @@ pub(super) fn syntax(error: &serde_json::Error) -> JsonError {
     }
 }
 
-/// Walks through a value and stops at the first member that is there already, leaving its name.
+/// Visits a value, stops at the first duplicate member, and stores its name.
 #[derive(Clone, Copy)]
 struct UniqueMembers<'a>(&'a Cell<Option<String>>);
 
@@ -391,7 +389,7 @@ impl<'de> Visitor<'de> for UniqueMembers<'_> {
     }
 }
 
-/// The members of an object that occur twice with different values, or hold an object of which that is true.
+/// The members of an object that are duplicates with different values, or contain such duplicates.
 fn ambiguous_members(bytes: &[u8]) -> Result<Vec<String>, JsonError> {
     let Members(members) = serde_json::from_slice(bytes).map_err(|error| syntax(&error))?;
     let mut values: HashMap<&str, &Shape> = HashMap::new();
@@ -407,7 +405,7 @@ fn ambiguous_members(bytes: &[u8]) -> Result<Vec<String>, JsonError> {
     Ok(ambiguous)
 }
 
-/// The members of an object, in their order.
+/// The members of an object, in order and with duplicates.
 struct Members(Vec<(String, Shape)>);
 
 impl<'de> Deserialize<'de> for Members {
@@ -434,10 +432,10 @@ impl<'de> Deserialize<'de> for Members {
     }
 }
 
-/// A value as it is compared with another. A number is kept as serde_json shows it, see [`to_object`].
+/// A value for comparison. Numbers are kept as serde_json passes them, see [`to_object`].
 #[derive(PartialEq)]
 pub(super) enum Shape {
-    /// An object with two members of one name and different values.
+    /// An object with a duplicate member of different values.
     Ambiguous,
     Null,
     Bool(bool),
@@ -450,7 +448,7 @@ pub(super) enum Shape {
 }
 
 impl Shape {
-    /// Whether members of one name have equal values, at any depth.
+    /// Whether duplicate members have equal values, at any depth.
     pub(super) fn is_unambiguous(&self) -> bool {
         match self {
             Shape::Ambiguous => false,
@@ -522,15 +520,15 @@ impl<'de> Deserialize<'de> for Shape {
     }
 }
 
-/// A text without unpaired surrogates.
+/// A JSON text whose unpaired surrogates were replaced.
 pub(super) struct Repaired {
     pub(super) json: Vec<u8>,
-    /// The members of the outermost object that had any.
+    /// The members of the outermost object that had unpaired surrogates.
     garbled: Vec<String>,
 }
 
-/// The text with `\ufffd` in the place of each escape for half of a surrogate pair, and the members of the
-/// outermost object that have any. `None` when there are none, an error when one is in the name of a member.
+/// Replaces each escape for half of a surrogate pair by `\ufffd`, and returns the affected members of the outermost
+/// object. `None` if there are no such escapes, an error if one is in the name of a member.
 pub(super) fn replace_unpaired_surrogates(json: &[u8]) -> Option<Result<Repaired, JsonError>> {
     let mut repaired = json.to_vec();
     let (mut member, mut garbled) = (String::new(), vec![]);
@@ -573,8 +571,7 @@ pub(super) fn replace_unpaired_surrogates(json: &[u8]) -> Option<Result<Repaired
     }))
 }
 
-/// Reads a string from its opening quotation mark. Answers where it has ended, and whether anything in it
-/// was replaced.
+/// Repairs a string from its opening quotation mark. Returns its end, and whether anything was replaced.
 fn repair_string(json: &[u8], start: usize, repaired: &mut [u8]) -> (usize, bool) {
     const ESCAPE: usize = r"\uXXXX".len();
 
@@ -598,7 +595,7 @@ fn repair_string(json: &[u8], start: usize, repaired: &mut [u8]) -> (usize, bool
     }
 }
 
-/// The code unit of an escape `\uXXXX` that begins here.
+/// The code unit of an escape `\uXXXX` at this position.
 fn escaped(json: &[u8], at: usize) -> Option<u16> {
     let digits = json.get(at..at + 6)?.strip_prefix(br"\u")?;
     if !digits.iter().all(u8::is_ascii_hexdigit) {
@@ -671,7 +668,7 @@ mod tests {
             (r#" {"azp":null,"sub":"a"}"#, r#"{"sub":"a"}"#),
             (r#"{"azp":null,"x":{"y":null}}"#, r#"{"x":{}}"#),
             (r#"{"x":{"y":{"z":null,"a":1}}}"#, r#"{"x":{"y":{"a":1}}}"#),
-            // A place in a list is not a member: the others stay where they are.
+            // An array element is not a member: removing it would shift the others.
             (
                 r#"{"x":[null,{"y":null,"z":[null]}],"w":[null]}"#,
                 r#"{"x":[null,{"z":[null]}],"w":[null]}"#,
@@ -719,7 +716,7 @@ mod tests {
         }
     }
 
-    /// Two people would be one.
+    /// Two users would become one.
     #[test]
     fn half_of_a_surrogate_pair_in_what_identifies() {
         for name in [
@@ -767,7 +764,7 @@ mod tests {
         }
     }
 
-    /// Values that differ before the replacement differ after it.
+    /// Values that differ before the replacement still differ after it.
     #[test]
     fn a_duplicate_with_half_of_a_surrogate_pair() {
         for json in [
@@ -802,7 +799,7 @@ mod tests {
     fn a_document_is_read_member_by_member() {
         let json =
             r#"{"a":"x","b":"","c":"\ud83d","d":"1","d":"2","e":7,"f":null,"g":{"h":1,"h":2}}"#;
-        // Of both, what is said twice is found first.
+        // Without the surrogate: a duplicate is detected first.
         let document = Document::parse(json.replace(r#","c":"\ud83d""#, "").as_bytes()).unwrap();
         let texts = ["a", "b", "d", "e", "f", "g", "x"].map(|name| document.text(name));
         assert_eq!(texts, [Some("x"), None, None, None, None, None, None]);

@@ -1,4 +1,4 @@
-//! The public keys of a provider, parsed once, each knowing which algorithms it may verify.
+//! The public keys of a provider, parsed once, each with the algorithms that it verifies.
 
 use std::collections::{HashMap, HashSet};
 
@@ -15,25 +15,25 @@ use super::{
 };
 use crate::printable::excerpt;
 
-/// A JWK Set ([RFC 7517 §5]) of which the usable keys are kept.
+/// A JWK Set ([RFC 7517 §5]), reduced to its usable keys.
 ///
 /// [RFC 7517 §5]: https://www.rfc-editor.org/rfc/rfc7517#section-5
 #[derive(Debug)]
 pub(crate) struct KeySet {
     keys: Vec<Jwk>,
-    /// The places of the keys of each name.
+    /// The indices of the keys with each `kid`.
     by_kid: HashMap<String, Vec<usize>>,
     skipped: Vec<SkippedKey>,
 }
 
 impl KeySet {
-    /// Keys beyond this number are skipped.
+    /// The maximum number of keys; further ones are skipped.
     const MAX_KEYS: usize = 2_000;
 
-    /// Parses a JWK Set. A key that cannot verify signatures is skipped, never fatal.
+    /// Parses a JWK Set. A key that cannot verify signatures is skipped, and is not an error.
     ///
-    /// What is odd in a document of a provider is read as [`super::json`] says, key by key: one odd key must not take
-    /// the others with it.
+    /// Malformed JSON is tolerated as in [`super::json`], key by key: one malformed key must not make the others
+    /// unusable.
     pub(crate) fn parse(json: &[u8]) -> Result<KeySet, KeySetError> {
         let document = KeyDocument::parse(json)?;
         let Value::Object(object) = &document.value else {
@@ -84,7 +84,7 @@ impl KeySet {
         Ok(set)
     }
 
-    /// How many keys are usable.
+    /// The number of usable keys.
     pub(crate) fn len(&self) -> usize {
         self.keys.len()
     }
@@ -94,7 +94,7 @@ impl KeySet {
         self.keys.is_empty()
     }
 
-    /// The keys that were left out, and why.
+    /// The keys that were skipped, and why.
     pub(crate) fn skipped(&self) -> &[SkippedKey] {
         &self.skipped
     }
@@ -108,13 +108,13 @@ impl KeySet {
         })
     }
 
-    /// Whether any usable key has this `kid`.
+    /// Whether a usable key has this `kid`.
     pub(super) fn has_kid(&self, kid: &str) -> bool {
         self.by_kid.contains_key(kid)
     }
 
-    /// The keys that may verify `algorithm`: of those named `kid`, or of all when there is none; with `names_it` only
-    /// those whose own `alg` it is.
+    /// The keys that may verify `algorithm`: those with this `kid`, or all without a `kid`; with `names_it` only
+    /// those whose `alg` is `algorithm`.
     pub(super) fn fitting<'a>(
         &'a self,
         kid: Option<&'a str>,
@@ -141,14 +141,14 @@ impl KeySet {
 /// A key that may verify an algorithm.
 pub(super) struct FittingKey<'a> {
     pub(super) key: &'a ParsedPublicKey,
-    /// For which issuer it is published, if the set says so.
+    /// The issuer that the key is published for, if the set names one.
     pub(super) issuer: Option<&'a str>,
 }
 
-/// The document of a key set.
+/// The parsed document of a key set.
 struct KeyDocument {
     value: Value,
-    /// The places of the keys that have two members of one name with different values.
+    /// The indices of the keys that have a duplicate member with different values.
     ambiguous: HashSet<usize>,
     /// Whether unpaired surrogates were replaced by U+FFFD.
     is_repaired: bool,
@@ -167,7 +167,7 @@ impl KeyDocument {
             Ok(()) => document.value = value(json)?,
             Err(duplicate @ JsonError::DuplicateMember { .. }) => {
                 let shape = serde_json::from_slice(json).map_err(|error| syntax(&error))?;
-                // The set itself has two of them.
+                // The set itself has a duplicate member.
                 let Shape::Object(members) = shape else {
                     return Err(duplicate);
                 };
@@ -188,7 +188,7 @@ impl KeyDocument {
         Ok(document)
     }
 
-    /// The key at this place.
+    /// Parses the key at this index.
     fn key(&self, index: usize, entry: &Value) -> Result<Jwk, SkipReason> {
         if self.ambiguous.contains(&index) {
             return Err(SkipReason::Ambiguous);
@@ -202,17 +202,17 @@ impl KeyDocument {
     }
 }
 
-/// A key that is not used, and why.
+/// A skipped key, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SkippedKey {
-    /// Its place in the set, from 0.
+    /// Its index in the set, from 0.
     pub(crate) index: usize,
     pub(crate) kid: Option<String>,
     pub(crate) reason: SkipReason,
 }
 
 impl SkippedKey {
-    /// Whether it is a key for encryption ([RFC 7517 §4.2]).
+    /// Whether it is an encryption key ([RFC 7517 §4.2]).
     ///
     /// [RFC 7517 §4.2]: https://www.rfc-editor.org/rfc/rfc7517#section-4.2
     #[cfg(feature = "cli")]
@@ -221,7 +221,7 @@ impl SkippedKey {
     }
 }
 
-/// Why a key is not used.
+/// Why a key was skipped.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SkipReason {
     #[error("the key is {actual}, not a JSON object")]
@@ -270,7 +270,7 @@ pub(crate) enum SkipReason {
     TooMany { max: usize, actual: usize },
 }
 
-/// A document that is not a JWK Set.
+/// The error of a document that is not a JWK Set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeySetError {
     /// It is not a JSON object.
@@ -279,7 +279,7 @@ pub(crate) enum KeySetError {
     /// It has no `keys`.
     #[error("the key set has no member \"keys\"")]
     MissingKeys,
-    /// Its `keys` are not an array.
+    /// Its `keys` is not an array.
     #[error("the member \"keys\" of the key set is {actual}, not an array")]
     KeysNotAnArray {
         /// The type of the value that was found.
@@ -289,19 +289,19 @@ pub(crate) enum KeySetError {
 
 #[cfg(feature = "cli")]
 impl KeySetError {
-    /// What to do about it.
+    /// How to fix it.
     pub(crate) fn remedy(&self) -> &'static str {
         "open the provider's `jwks_uri` and check that it answers with a JWK Set: {\"keys\": […]}"
     }
 }
 
-/// One public key, ready for each algorithm that it may verify.
+/// A public key, prepared for each algorithm that it may verify.
 #[derive(Debug)]
 struct Jwk {
     kid: Option<String>,
-    /// A member of Microsoft Entra ID's; empty when it is no text.
+    /// `issuer`, a member of Microsoft Entra ID's keys; empty if it is not a string.
     issuer: Option<String>,
-    /// Whether it says by `alg` which one.
+    /// Whether the key has an `alg`.
     names_algorithm: bool,
     verifiers: Vec<(SigningAlgorithm, ParsedPublicKey)>,
 }
@@ -317,7 +317,7 @@ impl Jwk {
         if kty == "oct" {
             return Err(SkipReason::Symmetric { kty: kty.into() });
         }
-        // A private key that was published is known to everybody.
+        // A published private key is compromised.
         if jwk.get("d").is_some_and(|d| !d.is_null()) {
             return Err(SkipReason::Private);
         }
@@ -341,7 +341,7 @@ impl Jwk {
                 return Err(SkipReason::Algorithm { alg: excerpt(alg) });
             }
         }
-        // No standard has it: whatever it is, it makes no key unusable by itself.
+        // `issuer` is in no standard: no value of it makes the key unusable by itself.
         let issuer = jwk.get("issuer").filter(|issuer| !issuer.is_null());
         Ok(Jwk {
             kid,
@@ -359,8 +359,8 @@ impl Jwk {
     }
 }
 
-/// <https://www.rfc-editor.org/rfc/rfc7517#section-4.2>. In the bundle of a SPIFFE trust domain, the keys that sign
-/// tokens say `jwt-svid` (<https://spiffe.io/docs/latest/spiffe-specs/jwt-svid/#42-jwk-set>).
+/// Checks `use`: <https://www.rfc-editor.org/rfc/rfc7517#section-4.2>. In the bundle of a SPIFFE trust domain, the
+/// keys that sign tokens have `jwt-svid` (<https://spiffe.io/docs/latest/spiffe-specs/jwt-svid/#42-jwk-set>).
 fn check_use(jwk: &Map<String, Value>) -> Result<(), SkipReason> {
     match optional_str(jwk, "use")? {
         None | Some("sig" | "jwt-svid" | "") => Ok(()),
@@ -417,7 +417,7 @@ fn rsa_verifiers(
 
     let n = bytes(jwk, "n")?;
     let e = bytes(jwk, "e")?;
-    // Not allowed by the standard, but libraries that print signed numbers add a leading zero.
+    // The standard forbids it, but libraries that print signed numbers add a leading zero.
     let n = without_leading_zeros(&n);
     let e = without_leading_zeros(&e);
 

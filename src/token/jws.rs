@@ -1,4 +1,4 @@
-//! The one check under every token: a compact JWS, its header, and a signature by an expected key.
+//! A compact JWS: parsing, header checks and signature verification, shared by all kinds of token.
 
 use std::fmt;
 
@@ -14,15 +14,15 @@ use super::{
 use crate::printable::excerpt;
 use crate::secret::Secret;
 
-/// The longest token that is looked at, in bytes. ID tokens with many groups come to tens of kilobytes.
+/// The maximum length of a token, in bytes. ID tokens with many groups reach tens of kilobytes.
 pub(crate) const MAX_TOKEN: usize = 64 * 1024;
 
-/// How many keys are tried when several fit, so that a token costs a bounded number of verifications.
+/// The maximum number of keys that are tried when several fit, which bounds the verifications per token.
 const MAX_TRIES: usize = 5;
 
-/// A compact JWS ([RFC 7515 §7.1]) whose header is understood and whose signature is not yet checked.
+/// A compact JWS ([RFC 7515 §7.1]) with a parsed header and an unverified signature.
 ///
-/// Keys that come with the token (`jwk`, `jku`, `x5u`, `x5c`) are never used.
+/// Keys in the header (`jwk`, `jku`, `x5u`, `x5c`) are never used.
 ///
 /// [RFC 7515 §7.1]: https://www.rfc-editor.org/rfc/rfc7515#section-7.1
 pub(crate) struct Jws<'a> {
@@ -35,17 +35,17 @@ pub(crate) struct Jws<'a> {
     issuer: Option<ExpectedIssuer<'a>>,
 }
 
-/// The algorithms that a token may be signed with.
+/// The signature algorithms that a token may use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AllowedAlgorithms<'a> {
     pub(crate) listed: &'a [SigningAlgorithm],
-    /// Whether a key's own `alg` counts too, if it is asymmetric. It is the provider's word as much as its metadata,
-    /// which may have another use in mind.
+    /// Whether a key's own `alg` is allowed too, if it is asymmetric. The provider publishes it like its metadata,
+    /// whose list may be for another use.
     pub(crate) keys_name_more: bool,
 }
 
 impl<'a> AllowedAlgorithms<'a> {
-    /// Those that are listed, and no other.
+    /// Only the listed algorithms.
     pub(crate) fn only(listed: &'a [SigningAlgorithm]) -> AllowedAlgorithms<'a> {
         AllowedAlgorithms {
             listed,
@@ -55,7 +55,7 @@ impl<'a> AllowedAlgorithms<'a> {
 }
 
 impl<'a> Jws<'a> {
-    /// Takes a compact JWS apart.
+    /// Parses a compact JWS.
     pub(crate) fn parse(compact: &'a str) -> Result<Jws<'a>, JwsError> {
         if compact.len() > MAX_TOKEN {
             return Err(JwsError::TooLong {
@@ -86,7 +86,7 @@ impl<'a> Jws<'a> {
         })
     }
 
-    /// Takes no key that is published for another issuer than the token's.
+    /// Rejects keys that are published for another issuer than the token's.
     pub(super) fn of_issuer(self, issuer: ExpectedIssuer<'a>) -> Jws<'a> {
         Jws {
             issuer: Some(issuer),
@@ -94,22 +94,22 @@ impl<'a> Jws<'a> {
         }
     }
 
-    /// The key that the header names.
+    /// The `kid` of the header.
     pub(crate) fn kid(&self) -> Option<&str> {
         self.kid.as_deref()
     }
 
-    /// The type that the header names.
+    /// The `typ` of the header.
     pub(super) fn typ(&self) -> Option<&str> {
         self.typ.as_deref()
     }
 
-    /// The algorithm that the header names.
+    /// The `alg` of the header.
     pub(crate) fn algorithm(&self) -> SigningAlgorithm {
         self.algorithm
     }
 
-    /// Checks the signature, then reads the payload as a JSON object.
+    /// Verifies the signature, then parses the payload as a JSON object.
     pub(crate) fn verify(
         self,
         keys: &KeySet,
@@ -125,17 +125,16 @@ impl<'a> Jws<'a> {
         })
     }
 
-    /// The payload as a JSON object, which anybody may have written: good to refuse a token by before
-    /// its signature costs anything, and to choose whose keys it is checked with. Nothing is accepted
-    /// by it.
+    /// Parses the payload as a JSON object without authentication. Use it only to reject a token before the
+    /// expensive signature check, and to select the keys of that check.
     pub(super) fn unverified_claims(&self) -> Result<Map<String, Value>, JwsError> {
         parse_object(&self.payload).map_err(JwsError::Payload)
     }
 
-    /// Checks the signature.
+    /// Verifies the signature.
     ///
-    /// Which keys fit is decided by the keys and by `allowed`, never by the token alone: a public key is
-    /// never a MAC key, and HS256 needs both its place in `allowed` and the client secret.
+    /// The keys and `allowed` determine which keys fit, never the token alone: a public key is never used as a MAC
+    /// key, and HS256 needs both an entry in `allowed` and the client secret.
     pub(super) fn check_signature(
         &self,
         keys: &KeySet,
@@ -150,7 +149,7 @@ impl<'a> Jws<'a> {
         }
     }
 
-    /// As [`check_signature`](Self::check_signature), by public keys of this issuer alone.
+    /// As [`check_signature`](Self::check_signature), with public keys of this issuer only.
     pub(super) fn check_signature_by_keys(
         &self,
         keys: &KeySet,
@@ -171,7 +170,7 @@ impl<'a> Jws<'a> {
         self.verify_with_keys(&signature, keys, choice, Some(issuer))
     }
 
-    /// Whether the algorithm is listed, or a key may name it.
+    /// Whether the algorithm is listed, or may be allowed by a key's own `alg`.
     pub(super) fn may_be_allowed(&self, allowed: AllowedAlgorithms<'_>) -> Result<(), JwsError> {
         match allowed.keys_name_more && !self.algorithm.is_symmetric() {
             true => Ok(()),
@@ -195,7 +194,7 @@ impl<'a> Jws<'a> {
         signature: &[u8],
         client_secret: Option<&Secret>,
     ) -> Result<(), JwsError> {
-        // Anybody can sign with the empty secret, so it is none.
+        // Anyone can sign with an empty secret: it counts as absent.
         let secret = client_secret
             .map(|secret| secret.expose().as_bytes())
             .filter(|secret| !secret.is_empty())
@@ -237,7 +236,7 @@ impl<'a> Jws<'a> {
         let verified = fitting
             .take(MAX_TRIES)
             .filter(|fitting| fitting.key.verify_sig(message, signature).is_ok());
-        // Of several, one that is published for the token's issuer.
+        // Of several, one that is published for the token's issuer suffices.
         let mut refused = self.bad_signature();
         for FittingKey { issuer: found, .. } in verified {
             match self.check_key_issuer(found, issuer) {
@@ -279,16 +278,16 @@ impl<'a> Jws<'a> {
     }
 }
 
-/// Which keys fit an algorithm.
+/// How keys are selected for an algorithm.
 #[derive(Clone, Copy)]
 enum KeyChoice<'a> {
-    /// Those of its kind that name no other.
+    /// Keys of the right type that name no other algorithm.
     ByKind,
-    /// Those that name it: it is none of the listed ones.
+    /// Keys that name the algorithm, because it is not listed.
     ByOwnAlgorithm(&'a [SigningAlgorithm]),
 }
 
-// Neither payload nor signature: together with the header they are the token.
+// Omits payload and signature: with the header they would be the token.
 impl fmt::Debug for Jws<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Jws")
@@ -299,7 +298,7 @@ impl fmt::Debug for Jws<'_> {
     }
 }
 
-/// What was signed by an expected key. Only [`Jws::verify`] makes one.
+/// The claims of a JWS with a verified signature. Only [`Jws::verify`] makes one.
 #[derive(Debug)]
 pub(crate) struct VerifiedJws {
     pub(crate) claims: Map<String, Value>,
@@ -308,18 +307,18 @@ pub(crate) struct VerifiedJws {
     _made_by_verify: (),
 }
 
-/// A token that is no JWS we accept.
+/// The error of a token that is not an acceptable JWS.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum JwsError {
-    /// It is longer than any token we look at.
+    /// It is longer than the maximum.
     #[error("the token has {actual} bytes, more than {max}")]
     TooLong {
-        /// The most that is accepted.
+        /// The maximum length.
         max: usize,
         /// The length of the token.
         actual: usize,
     },
-    /// It has not three parts. Five parts are an encrypted token.
+    /// It does not have three parts. Five parts are an encrypted token.
     #[error("expected a token of 3 parts (a signed JWT), found {actual}")]
     Parts {
         /// How many parts it has.
@@ -342,7 +341,7 @@ pub(crate) enum JwsError {
         /// The type of the value that was found.
         actual: &'static str,
     },
-    /// The header asks for extensions by `crit`; none is supported.
+    /// The header requires extensions by `crit`; none is supported.
     #[error("the token requires header extensions (\"crit\"), of which none is supported")]
     CriticalExtension,
     /// The header has no `alg`.
@@ -351,13 +350,13 @@ pub(crate) enum JwsError {
     /// The header names an algorithm that is never accepted, such as `none`.
     #[error("the token is signed with {actual:?}, which is never accepted")]
     UnknownAlgorithm {
-        /// The algorithm of the token, cut when it is long.
+        /// The algorithm of the token, truncated if it is long.
         actual: String,
     },
-    /// The header names an algorithm that is not expected of this provider.
+    /// The header names an algorithm that is not allowed here.
     #[error("the token is signed with {actual}, expected {}", listed(expected))]
     AlgorithmNotAllowed {
-        /// The algorithms that are expected.
+        /// The allowed algorithms.
         expected: Vec<SigningAlgorithm>,
         /// The algorithm of the token.
         actual: SigningAlgorithm,
@@ -368,10 +367,10 @@ pub(crate) enum JwsError {
         /// The algorithm of the token.
         algorithm: SigningAlgorithm,
     },
-    /// The provider's key set has no usable key of that name. It may be new.
+    /// The provider's key set has no usable key with that `kid`. The key may be new.
     #[error("the provider's key set has no usable key {kid:?}")]
     UnknownKey {
-        /// The key that the token names, cut when it is long.
+        /// The `kid` of the token, truncated if it is long.
         kid: String,
     },
     /// No key of the provider's key set may verify this algorithm.
@@ -382,15 +381,15 @@ pub(crate) enum JwsError {
     NoFittingKey {
         /// The algorithm of the token.
         algorithm: SigningAlgorithm,
-        /// The key that the token names, cut when it is long.
+        /// The `kid` of the token, truncated if it is long.
         kid: Option<String>,
     },
-    /// The signature is not by the key.
+    /// The signature does not verify.
     #[error("the {algorithm} signature of the token is wrong")]
     BadSignature {
         /// The algorithm of the token.
         algorithm: SigningAlgorithm,
-        /// The key that the token names, cut when it is long.
+        /// The `kid` of the token, truncated if it is long.
         kid: Option<String>,
     },
     /// The key that signed it is published for another issuer.
@@ -429,7 +428,7 @@ impl JwsError {
         }
     }
 
-    /// What to do about it.
+    /// How to fix it.
     pub fn remedy(&self) -> &'static str {
         match self {
             JwsError::TooLong { .. } => {
@@ -463,12 +462,12 @@ impl JwsError {
         }
     }
 
-    /// What newer keys of the provider could change, if they could make the token good.
+    /// How the cached keys may be stale, if newer ones could make the token valid.
     pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
         match self {
             JwsError::UnknownKey { .. } | JwsError::NoFittingKey { .. } => Some(StaleKeys::Missing),
             JwsError::BadSignature { algorithm, .. } if algorithm.is_symmetric() => None,
-            // Without a name a new key looks like a wrong signature.
+            // Without a `kid`, a signature by a new key looks like an invalid one.
             JwsError::BadSignature { kid: None, .. } => Some(StaleKeys::Missing),
             JwsError::BadSignature { .. } => Some(StaleKeys::Replaced),
             _ => None,
@@ -476,17 +475,17 @@ impl JwsError {
     }
 }
 
-/// What may be wrong with the keys that a token was refused with.
+/// How the cached keys may be stale, when they rejected a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum StaleKeys {
     /// The key may be new.
     Missing,
-    /// There is a key of that name, and the signature is not by it: the provider may have a new one of the same name,
-    /// or the token is forged.
+    /// A key with that `kid` exists, and the signature does not verify with it: the provider may have replaced the
+    /// key under the same `kid`, or the token is forged.
     Replaced,
 }
 
-/// Header, payload and signature, still in base64url, of what has three parts.
+/// Splits a token into header, payload and signature in base64url; `None` unless there are exactly three parts.
 pub(crate) fn parts_of(compact: &str) -> Option<[&str; 3]> {
     let mut dots = memchr::memchr_iter(b'.', compact.as_bytes());
     match (dots.next(), dots.next(), dots.next()) {
@@ -505,7 +504,7 @@ fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, JwsError> {
         .map_err(|_| JwsError::Base64 { part })
 }
 
-/// What is read of a header.
+/// The header members that are used.
 #[derive(Debug, PartialEq)]
 struct Header {
     algorithm: SigningAlgorithm,
@@ -513,7 +512,7 @@ struct Header {
     typ: Option<String>,
 }
 
-/// A header as most tokens have it.
+/// The fast path: a header with no other members.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct UsualHeader<'a> {
@@ -526,7 +525,7 @@ struct UsualHeader<'a> {
 
 impl Header {
     fn parse(json: &[u8]) -> Result<Header, JwsError> {
-        // Only an object: serde would read the members from an array too.
+        // Only objects: serde would accept an array of the members too.
         let usual = match std::str::from_utf8(json) {
             Ok(json) if json.starts_with('{') => serde_json::from_str(json).ok(),
             _ => None,
@@ -543,7 +542,7 @@ impl Header {
         Header::parse_unusual(json)
     }
 
-    /// As [`parse`](Self::parse), for what is wrong with a header, and for members that are of no use here.
+    /// As [`parse`](Self::parse), for invalid headers and for headers with other members.
     fn parse_unusual(json: &[u8]) -> Result<Header, JwsError> {
         let header = parse_strict_object(json).map_err(JwsError::Header)?;
         check_crit(&header)?;
@@ -561,13 +560,13 @@ impl Header {
     }
 }
 
-/// A text, but not `null`.
+/// Deserializes a string, and rejects `null`.
 fn some_str<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de str>, D::Error> {
     <&str>::deserialize(deserializer).map(Some)
 }
 
-/// A recipient that does not understand an extension must refuse the token; we understand none, `b64`
-/// included. <https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11>
+/// Rejects `crit`: a recipient must reject a token with an extension that it does not support, and none is
+/// supported, `b64` included. <https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11>
 fn check_crit(header: &Map<String, Value>) -> Result<(), JwsError> {
     if header.contains_key("crit") {
         return Err(JwsError::CriticalExtension);

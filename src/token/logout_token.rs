@@ -1,4 +1,4 @@
-//! The logout token: the provider's word that a session, or all sessions of a person, have ended there.
+//! The back-channel logout token: the provider's signed statement that a session, or all sessions of a user, ended.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use super::{
 use crate::printable::excerpt;
 use crate::secret::Secret;
 
-/// The event that a logout token tells of.
+/// The event type of a back-channel logout.
 const EVENT: &str = "http://schemas.openid.net/event/backchannel-logout";
 
-/// What a logout token must say to be accepted.
+/// The expected values that a logout token is checked against.
 #[derive(Clone, Debug)]
 pub(crate) struct LogoutTokenExpectations<'a> {
     pub(crate) issuer: ExpectedIssuer<'a>,
     pub(crate) client_id: &'a str,
-    /// Audiences that may be named beside the client.
+    /// Audiences that `aud` may name besides the client.
     pub(crate) trusted_audiences: &'a [String],
     pub(crate) algorithms: &'a [SigningAlgorithm],
     /// For HS256 only.
@@ -32,37 +32,37 @@ pub(crate) struct LogoutTokenExpectations<'a> {
     pub(crate) clock_skew: Duration,
 }
 
-/// A logout token that was accepted. Only [`LogoutToken::accept`] makes one.
+/// A verified logout token. Only [`LogoutToken::accept`] makes one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LogoutToken {
-    /// `iss`: of a template, the issuer of the tenant.
+    /// `iss`: for a template, the issuer of the tenant.
     pub(crate) issuer: String,
-    /// Names the token, to be remembered until [`ends`](Self::ends): it is good for one use.
+    /// The token id, to be recorded until [`ends`](Self::ends) against replay.
     pub(crate) jti: String,
     pub(crate) ended: EndedSession,
-    /// When no check of the time would let it pass any more, in seconds since 1970.
+    /// When the token expires, including the clock skew, in seconds since 1970.
     pub(crate) ends: i64,
 }
 
-/// What has ended at the provider.
+/// The sessions that ended at the provider.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum EndedSession {
-    /// One session at the provider.
+    /// One session of the provider, by `sid`.
     Sid(String),
-    /// One session of a person. Those of the person's sessions that have no `sid` may be it too.
+    /// One session of a user. The user's sessions without a `sid` may be it too.
     SidOf {
         /// `sid`.
         sid: String,
         /// `sub`.
         subject: String,
     },
-    /// Every session of a person.
+    /// All sessions of a user.
     Subject(String),
 }
 
 impl LogoutToken {
-    /// Accepts a logout token, or says why not: the steps of [Back-Channel Logout §2.6], the signature
-    /// first. Whether its `jti` was seen before (step 7) is for the caller, who remembers.
+    /// Accepts a logout token by the steps of [Back-Channel Logout §2.6], the signature first. The caller checks
+    /// whether its `jti` was used before (step 8).
     ///
     /// [Back-Channel Logout §2.6]: https://openid.net/specs/openid-connect-backchannel-1_0.html#Validation
     pub(crate) fn accept(
@@ -103,23 +103,23 @@ impl LogoutToken {
     }
 }
 
-/// A logout token that is not accepted.
+/// The error of a rejected logout token.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogoutTokenError {
-    /// It is not signed as it should be.
+    /// It is not a valid JWS by a key of the provider.
     #[error(transparent)]
     Jws(#[from] JwsError),
-    /// A claim that every token has is absent or wrong.
+    /// A claim that every kind of token has is absent or wrong.
     #[error(transparent)]
     Claim(#[from] ClaimError),
-    /// The header says that it is another kind of token.
+    /// The `typ` of the header is that of another kind of token.
     #[error("the token is of type {actual:?}, expected \"logout+jwt\"")]
     TokenType {
         /// The `typ` of the header.
         actual: String,
     },
-    /// It has no `exp`, and was issued too long ago.
+    /// It has no `exp`, and its `iat` is too old.
     #[error(
         "the logout token has no \"exp\" and was issued at {iat}, longer than {MAX_AGE} s ago: it is now {now} (seconds since 1970)"
     )]
@@ -129,7 +129,7 @@ pub enum LogoutTokenError {
         /// The time it was checked at.
         now: i64,
     },
-    /// It names neither a person nor a session.
+    /// It has neither `sub` nor `sid`.
     #[error("the logout token has neither \"sub\" nor \"sid\"")]
     NobodyNamed,
     /// The claim `sid` is empty.
@@ -138,7 +138,7 @@ pub enum LogoutTokenError {
     /// The claim `jti` is empty.
     #[error("the claim \"jti\" is empty")]
     EmptyJti,
-    /// It does not tell of a logout.
+    /// It has no logout event.
     #[error("the claim \"events\" has no back-channel logout event")]
     NoLogoutEvent,
     /// It has a `nonce`, as an ID token has.
@@ -167,7 +167,7 @@ impl LogoutTokenError {
         }
     }
 
-    /// What to do about it.
+    /// How to fix it.
     pub fn remedy(&self) -> &'static str {
         match self {
             LogoutTokenError::Jws(error) => error.remedy(),
@@ -184,7 +184,7 @@ impl LogoutTokenError {
         }
     }
 
-    /// What newer keys of the provider could change, if they could make the token good.
+    /// How the cached keys may be stale, if newer ones could make the token valid.
     pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
         match self {
             LogoutTokenError::Jws(error) => error.wants_fresh_keys(),
@@ -193,8 +193,8 @@ impl LogoutTokenError {
     }
 }
 
-/// §2.4: `logout+jwt` is recommended. A token that only says that it is a JWT is told from an ID token by
-/// its event, and by the `nonce` that it must not have.
+/// §2.4 recommends `logout+jwt`. A token with the generic type is distinguished from an ID token by its event, and
+/// by the `nonce` that it must not have.
 fn check_typ(typ: Option<&str>) -> Result<(), LogoutTokenError> {
     let Some(typ) = typ else { return Ok(()) };
     let is_good = ["logout+jwt", "jwt"]
@@ -208,10 +208,11 @@ fn check_typ(typ: Option<&str>) -> Result<(), LogoutTokenError> {
     }
 }
 
-/// How long after `iat` a token without `exp` is accepted, in seconds: what §2.4 recommends for `exp`.
+/// The maximum age of a token without `exp`, in seconds: what §2.4 recommends for `exp`.
 const MAX_AGE: i64 = 120;
 
-/// When a token ends, by its `exp`. Older versions of the standard have none, and some providers send none.
+/// Checks when the token expires, and returns it. Older versions of the standard have no `exp`, and some providers
+/// omit it.
 fn check_end(
     claims: &Map<String, Value>,
     iat: f64,
@@ -234,7 +235,7 @@ fn check_end(
     }
 }
 
-/// Step 5: a `sub`, a `sid`, or both.
+/// Step 5: `sub`, `sid`, or both.
 fn ended_session(claims: &Map<String, Value>) -> Result<EndedSession, LogoutTokenError> {
     let subject = match claims.contains_key("sub") {
         true => Some(check_sub(claims)?),
@@ -252,7 +253,7 @@ fn ended_session(claims: &Map<String, Value>) -> Result<EndedSession, LogoutToke
     }
 }
 
-/// Step 6: `events` is an object that has the event, whose value is an object.
+/// Step 6: `events` is an object with the logout event, whose value is an object.
 fn check_events(claims: &Map<String, Value>) -> Result<(), LogoutTokenError> {
     let wrong_type = |value| ClaimError::WrongType {
         claim: "events",
@@ -269,7 +270,7 @@ fn check_events(claims: &Map<String, Value>) -> Result<(), LogoutTokenError> {
     }
 }
 
-/// Step 7: what has a `nonce` may be an ID token.
+/// Step 7: a token with a `nonce` may be an ID token.
 fn check_no_nonce(claims: &Map<String, Value>) -> Result<(), LogoutTokenError> {
     match claims.contains_key("nonce") {
         true => Err(LogoutTokenError::Nonce),

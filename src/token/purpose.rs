@@ -1,24 +1,25 @@
-//! What a token is for: one decision for JWTs and for what introspection says about a token.
+//! The purpose check: whether a JWT or an introspection response is about an access token.
 //!
-//! A token has a signature, an issuer and an audience, whatever it is for. [RFC 9068] gives access tokens a type of
-//! their own, which many providers do not use. So a token is accepted when it shows that it is an access token, or when
-//! the operator says what this issuer's tokens are; never for the lack of a sign of something else.
+//! A signature, an issuer and an audience do not distinguish an access token from other tokens. [RFC 9068] gives
+//! access tokens a type of their own, which many providers do not use. So a token is accepted when a claim marks it
+//! as an access token, or when the operator declares what this issuer's tokens are; never for the mere lack of a mark
+//! of another kind.
 //!
-//! The first row that matches decides. `aud` was matched before; of several matches, our client id counts.
+//! The first matching row decides. `aud` was matched before; of several matches, our client id counts.
 //!
 //! | | the token has | verdict |
 //! |---|---|---|
-//! | 1 | a header `typ` other than none, `JWT`, `JOSE`, `at+jwt` (with or without `application/`); or `events`; or a `cnf`, which no request proves here | reject |
-//! | 2 | an issuer of identity tokens: `accepts = "identity_tokens"`, or its fetched metadata has nowhere to sign in and no response type but `id_token`; a matched `aud` that is not our client id; and no sign of a third kind: those of row 3 but the hashes, words for identity tokens excepted | accept |
-//! | 3 | `at_hash`, `c_hash`, `s_hash`, `response_type`, `htm`, `granted_scopes`, `code` (this one unless `at+jwt`); or a payload `typ`, `token_use`, `token_type`, `tokenType`, `tokenName` that is no word for access | reject |
-//! | 4 | only what an ID token has: a matched `aud` that is the token's own client, and `nonce` or OpenID's scopes alone; or no client at all, `nonce`, `auth_time` or `amr`, and OpenID's scopes alone. No sign of row 5 but those scopes and `cid` | reject |
+//! | 1 | a header `typ` other than none, `JWT`, `JOSE`, `at+jwt` (with or without `application/`); or `events`; or a `cnf`, since no proof of possession is verified here | reject |
+//! | 2 | an issuer of identity tokens: `accepts = "identity_tokens"`, or its fetched metadata has no endpoint that signs users in or issues tokens, and no response type but `id_token`; a matched `aud` that is not our client id; and no mark of a third kind: those of row 3 except the hashes and words for identity tokens | accept |
+//! | 3 | `at_hash`, `c_hash`, `s_hash`, `response_type`, `htm`, `granted_scopes`, `code` (this one unless `at+jwt`); or a payload `typ`, `token_use`, `token_type`, `tokenType`, `tokenName` that is not a word for access | reject |
+//! | 4 | only what an ID token has: a matched `aud` that is the token's own client, and `nonce` or OpenID's scopes alone; or no client at all, `nonce`, `auth_time` or `amr`, and OpenID's scopes alone. No mark of row 5 but those scopes and `cid` | reject |
 //! | 5 | `at+jwt`, a word for access, `scope`, `scp`, `cid`, `gty`, `azpacr`, `appidacr`, `idtyp` | accept |
 //! | 6 | `nonce`, `auth_time`, `amr` | reject |
 //! | 7 | `client_id` with `jti` | accept |
 //! | 8 | an issuer with `accepts = "untyped_tokens"`, and a matched `aud` that is not our client id | accept |
 //! | 9 | anything else | reject |
 //!
-//! What introspection says is judged by rows 1, 3 and 4: the provider was asked about an access token.
+//! Introspection responses are checked by rows 1, 3 and 4 only: the provider was asked about an access token.
 //!
 //! [RFC 9068]: https://www.rfc-editor.org/rfc/rfc9068
 
@@ -27,54 +28,55 @@ use serde_json::{Map, Value};
 use super::{Accepts, AccessTokenError, checks::is_media_type, json::type_name};
 use crate::printable::excerpt;
 
-/// What the purpose of a token depends on beside the token itself.
+/// The inputs of the purpose check besides the token itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Circumstances {
     pub(super) accepts: Accepts,
-    /// Whether the issuer's fetched metadata has nowhere to sign in, and no response type but `id_token`.
+    /// Whether the issuer's fetched metadata has no endpoint that signs users in or issues tokens, and no response
+    /// type but `id_token`.
     pub(super) signs_nobody_in: bool,
-    /// Whether an access token must say `at+jwt`.
+    /// Whether an access token must have the `typ` `at+jwt`.
     pub(super) requires_at_jwt: bool,
     pub(super) audience: MatchedAudience,
 }
 
-/// Whom the audience that matched belongs to.
+/// The owner of the matched audience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MatchedAudience {
-    /// It is the client id of this app: the audience of our own ID tokens.
+    /// The client id of this app, which is the audience of our own ID tokens.
     OurClientId,
-    /// It is the client that the token was issued to: the audience of its ID tokens.
+    /// The client that the token was issued to, which is the audience of its ID tokens.
     TokensOwnClient,
-    /// It is neither.
+    /// Neither of them.
     Api,
-    /// There is none, which introspection may leave out where a setting allows it.
+    /// None: introspection may omit it where a setting allows that.
     Unknown,
 }
 
-/// Where a statement about a token comes from.
+/// The source of the claims about a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source<'a> {
-    /// With the type that its header names.
+    /// A JWT, with the `typ` of its header.
     Jwt {
         typ: Option<&'a str>,
     },
     Introspection,
 }
 
-/// Where providers name the client: RFC 9068, OpenID Connect, Microsoft Entra ID, Okta.
+/// The claims for the client id: RFC 9068, OpenID Connect, Microsoft Entra ID, Okta.
 pub(super) const CLIENT_ID: [&str; 4] = ["client_id", "azp", "appid", "cid"];
 
 /// Claims of row 3 that an ID token has (OpenID Connect Core 1.0 §3.3.2.11, FAPI 1.0 Part 2 §5.1).
 const HASHES: [&str; 3] = ["at_hash", "c_hash", "s_hash"];
-/// Claims of row 3 that neither an ID token nor an access token has: those of a request object, of a DPoP proof
-/// (RFC 9449 §4.2), and of the refresh tokens of Cloud Foundry's UAA.
+/// Claims of row 3 of other kinds of token: request objects, DPoP proofs (RFC 9449 §4.2), and the refresh tokens of
+/// Cloud Foundry's UAA.
 const OF_OTHER_TOKENS: [&str; 3] = ["response_type", "htm", "granted_scopes"];
-/// Where providers write what a token is: Keycloak, Cognito, RFC 7662 and ForgeRock, ForgeRock.
+/// The claims for the kind of a token: Keycloak, Cognito, RFC 7662 and ForgeRock, ForgeRock.
 const WORDS: [&str; 5] = ["typ", "token_use", "token_type", "tokenType", "tokenName"];
 const WORDS_FOR_ACCESS: [&str; 5] = ["Bearer", "DPoP", "access", "access_token", "access-token"];
-/// What those say of an ID token: Keycloak and Cognito, ForgeRock.
+/// The values of [`WORDS`] for an ID token: Keycloak and Cognito, ForgeRock.
 const WORDS_FOR_IDENTITY: [&str; 4] = ["ID", "id_token", "id-token", "JWTToken"];
-/// Signs of row 5 that no ID token has: Auth0; Microsoft Entra ID v2, v1 and by choice.
+/// Marks of row 5 that no ID token has: Auth0; Microsoft Entra ID v2, v1 and optionally.
 const OF_ACCESS_TOKENS: [&str; 4] = ["gty", "azpacr", "appidacr", "idtyp"];
 /// OpenID Connect Core 1.0 §5.4, §11.
 const SCOPES_OF_OPENID: [&str; 6] = [
@@ -88,13 +90,13 @@ const SCOPES_OF_OPENID: [&str; 6] = [
 /// Claims of row 6 (OpenID Connect Core 1.0 §2).
 const OF_ID_TOKENS: [&str; 3] = ["nonce", "auth_time", "amr"];
 
-/// A token whose purpose is judged.
+/// A token under the purpose check.
 struct Token<'a> {
     source: Source<'a>,
-    /// The claims that a row names, and that say anything: there are few, and rows ask for many.
+    /// The non-empty claims that a row names: filtered once, because they are few and rows look up many.
     claims: Vec<(&'a str, &'a Value)>,
     circumstances: Circumstances,
-    /// The name of the setting `accepts` of its issuer.
+    /// The name of the setting `accepts` of the token's issuer.
     setting: &'a str,
 }
 
@@ -103,7 +105,7 @@ enum Verdict {
     Reject(AccessTokenError),
 }
 
-/// A row of the table: its verdict, where it matches.
+/// A row of the table: returns its verdict if it matches.
 type Row = fn(&Token<'_>) -> Option<Verdict>;
 
 const ROWS_FOR_JWTS: [Row; 9] = [
@@ -119,7 +121,7 @@ const ROWS_FOR_JWTS: [Row; 9] = [
 ];
 const ROWS_FOR_INTROSPECTION: [Row; 3] = [security_event, another_kind, id_token_of_its_client];
 
-/// Row 1, as far as it is about the header: a token that names its type is of none that was made for another use
+/// Row 1, the header: a `typ` of another kind of token is rejected
 /// ([RFC 8725 §3.11](https://www.rfc-editor.org/rfc/rfc8725#section-3.11)).
 pub(super) fn check_header_type(typ: Option<&str>) -> Result<(), AccessTokenError> {
     let is_of = |typ: &str| {
@@ -135,8 +137,8 @@ pub(super) fn check_header_type(typ: Option<&str>) -> Result<(), AccessTokenErro
     }
 }
 
-/// Row 1, as far as it is about a key that the caller must prove
-/// ([RFC 7800 §3](https://www.rfc-editor.org/rfc/rfc7800#section-3)). Nothing is proved here.
+/// Row 1, `cnf`: a token bound to a key ([RFC 7800 §3](https://www.rfc-editor.org/rfc/rfc7800#section-3)) is
+/// rejected, because no proof of possession is verified here.
 pub(super) fn check_cnf(claims: &Map<String, Value>) -> Result<(), AccessTokenError> {
     match claims.get("cnf") {
         None | Some(Value::Null) => Ok(()),
@@ -144,12 +146,13 @@ pub(super) fn check_cnf(claims: &Map<String, Value>) -> Result<(), AccessTokenEr
     }
 }
 
-/// Whether the header's type is that of access tokens ([RFC 9068 §2.1](https://www.rfc-editor.org/rfc/rfc9068#section-2.1)).
+/// Whether the header `typ` is `at+jwt` ([RFC 9068 §2.1](https://www.rfc-editor.org/rfc/rfc9068#section-2.1)).
 pub(super) fn is_at_jwt(typ: Option<&str>) -> bool {
     typ.is_some_and(|typ| is_media_type(typ, "at+jwt"))
 }
 
-/// The other rows. The verdict depends on the arguments alone: what was accepted stays so in the same circumstances.
+/// Checks the remaining rows. The verdict depends on the arguments alone, so that it can be cached with the
+/// circumstances.
 pub(super) fn check_purpose(
     source: Source<'_>,
     claims: &Map<String, Value>,
@@ -199,7 +202,7 @@ fn identity_token(token: &Token<'_>) -> Option<Verdict> {
     (is_identity_issuer && !is_ours && !is_of_third_kind()).then_some(Verdict::Accept)
 }
 
-/// The setting `require_at_jwt`, from which identity tokens are exempt.
+/// The setting `require_at_jwt`, which does not apply to identity tokens.
 fn no_required_type(token: &Token<'_>) -> Option<Verdict> {
     (token.circumstances.requires_at_jwt && !token.is_at_jwt()).then(|| {
         Verdict::Reject(AccessTokenError::TokenType {
@@ -263,7 +266,7 @@ fn sign_of_id_token(token: &Token<'_>) -> Option<Verdict> {
     )))
 }
 
-/// Row 7: what RFC 9068 §2.2 asks for beside the claims of every token.
+/// Row 7: the claims that RFC 9068 §2.2 requires beyond those of every token.
 fn client_and_jti(token: &Token<'_>) -> Option<Verdict> {
     (token.has("client_id") && token.has("jti")).then_some(Verdict::Accept)
 }
@@ -292,7 +295,7 @@ fn another_use(reason: String) -> Verdict {
     Verdict::Reject(AccessTokenError::AnotherUse { reason })
 }
 
-/// The scopes of a token, as far as its purpose is concerned.
+/// The scopes of a token, as the purpose check distinguishes them.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scopes {
     None,
@@ -301,7 +304,7 @@ enum Scopes {
 }
 
 impl<'a> Token<'a> {
-    /// The claim, if it says anything.
+    /// The claim, if it is not empty.
     fn claim(&self, name: &str) -> Option<&'a Value> {
         debug_assert!(is_in_a_row(name), "{name:?} was left out");
         let mut claims = self.claims.iter();
@@ -327,21 +330,20 @@ impl<'a> Token<'a> {
         is_at_jwt(self.typ())
     }
 
-    /// What the payload says that the token is.
+    /// The claims for the kind of the token, with their values.
     fn words(&self) -> impl Iterator<Item = (&'static str, &'a Value)> {
         let words = WORDS.into_iter();
         words.filter_map(|name| Some((name, self.claim(name)?)))
     }
 
-    /// A claim of row 3 that neither an ID token nor an access token has. `code` is the one of a signed authorization
-    /// response (JARM).
+    /// A claim of row 3 of another kind of token. `code` is that of a signed authorization response (JARM).
     fn other_claim(&self) -> Option<&'static str> {
         let code = (!self.is_at_jwt()).then_some("code");
         let mut names = OF_OTHER_TOKENS.into_iter().chain(code);
         names.find(|name| self.has(name))
     }
 
-    /// A sign that no ID token has. After row 3, every word is one for access.
+    /// Whether a mark that no ID token has is there. After row 3, every word is one for access.
     fn shows_access(&self) -> bool {
         self.is_at_jwt() || self.words().next().is_some() || self.has_any(&OF_ACCESS_TOKENS)
     }
@@ -363,7 +365,7 @@ impl<'a> Token<'a> {
                     let mut words = list.iter().map(Value::as_str);
                     words.all(|word| word.is_none_or(is_openid))
                 }
-                // Of a type that no scope has.
+                // A value of a type that no scope has.
                 _ => true,
             };
             if !are_openid {
@@ -390,7 +392,7 @@ fn is_in_a_row(name: &str) -> bool {
     rows.iter().any(|names| names.contains(&name))
 }
 
-/// Whether a member says anything: `null`, the empty text and the empty list do not.
+/// Whether a value is not empty: `null`, the empty string and the empty array are.
 pub(super) fn is_present(value: &Value) -> bool {
     match value {
         Value::Null => false,

@@ -1,6 +1,6 @@
-//! Reason codes of what is the same in every token: which token it was, then which check.
+//! Reason codes of the checks that all kinds of token share: the kind of token, then the check.
 
-/// A token that is judged.
+/// The kind of a token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TokenKind {
     AccessToken,
@@ -9,7 +9,7 @@ pub(crate) enum TokenKind {
     UserInfo,
 }
 
-/// The code of a check for a kind of token: `reason_of!(kind, "expired")` is `id_token_expired`.
+/// The reason code of a check for a kind of token: `reason_of!(kind, "expired")` is `id_token_expired`.
 macro_rules! reason_of {
     ($kind:expr, $check:literal) => {
         match $kind {

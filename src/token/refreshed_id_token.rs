@@ -1,4 +1,4 @@
-//! The ID token of a refresh: the same sign-in as before, said anew.
+//! The ID token of a refresh, which must be about the same sign-in as the original.
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -8,29 +8,29 @@ use super::{
 };
 use crate::{observing, secret::Secret};
 
-/// What the ID token of the sign-in said.
+/// The original sign-in, as its ID token states it.
 #[derive(Clone, Debug)]
 pub(crate) struct OriginalSignIn<'a> {
-    /// Of a template, the issuer of the tenant.
+    /// For a template, the issuer of the tenant.
     pub(crate) issuer: &'a str,
     pub(crate) claims: &'a Claims,
-    /// Kept apart from the claims.
+    /// Stored apart from the claims.
     pub(crate) nonce: Option<&'a Secret>,
 }
 
-/// An ID token of a refresh that was accepted.
+/// A verified ID token of a refresh.
 #[derive(Clone, Debug)]
 pub(crate) struct RefreshedIdToken {
     pub(crate) claims: Claims,
-    /// What it is signed with.
+    /// The signature algorithm.
     pub(crate) algorithm: SigningAlgorithm,
-    /// When the session ends at the latest, as [`IdToken::session_expiry`].
+    /// The latest expiry of the session, as [`IdToken::session_expiry`].
     pub(crate) session_expiry: Option<f64>,
 }
 
 impl RefreshedIdToken {
-    /// Accepts the ID token of a refresh, or says why not ([Core §12.2]). `expected` is without `nonce`,
-    /// `max_age` and `acr_values`: they belong to the request that nobody made now.
+    /// Accepts the ID token of a refresh ([Core §12.2]). `expected` has no `nonce`, `max_age` and `acr_values`:
+    /// they belong to an authorization request, and a refresh has none.
     ///
     /// [Core §12.2]: https://openid.net/specs/openid-connect-core-1_0.html#RefreshTokenResponse
     pub(crate) fn accept(
@@ -41,7 +41,7 @@ impl RefreshedIdToken {
         now: OffsetDateTime,
     ) -> Result<RefreshedIdToken, RefreshedIdTokenError> {
         let id_token = IdToken::accept(compact, keys, expected, now)?;
-        // "its `iss` Claim Value MUST be the same": another tenant has another one.
+        // "its `iss` Claim Value MUST be the same": another tenant has another issuer.
         if id_token.issuer() != original.issuer {
             return Err(RefreshedIdTokenError::Changed { claim: "iss" });
         }
@@ -60,7 +60,7 @@ impl RefreshedIdToken {
     }
 }
 
-/// An ID token of a refresh that is not accepted.
+/// The error of a rejected ID token of a refresh.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum RefreshedIdTokenError {
@@ -79,7 +79,7 @@ impl RefreshedIdTokenError {
         }
     }
 
-    /// What to do about it.
+    /// How to fix it.
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             RefreshedIdTokenError::IdToken(error) => error.remedy(),
@@ -89,7 +89,7 @@ impl RefreshedIdTokenError {
         }
     }
 
-    /// What newer keys of the provider could change, if they could make the token good.
+    /// How the cached keys may be stale, if newer ones could make the token valid.
     pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
         match self {
             RefreshedIdTokenError::IdToken(error) => error.wants_fresh_keys(),
@@ -109,7 +109,7 @@ fn check_same(
     }
 }
 
-/// "its `aud` Claim Value MUST be the same": as a set, in which a string is a list of one.
+/// "its `aud` Claim Value MUST be the same": compared as a set, in which a string is a list of one.
 fn check_same_aud(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdTokenError> {
     let audiences = |claims: &Claims| -> Vec<String> {
         let mut audiences = match claims.value("aud") {
@@ -126,8 +126,8 @@ fn check_same_aud(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdT
     }
 }
 
-/// A session is ended by the `sid` of its sign-in. Under another one, an end that was noted meanwhile would not
-/// be found.
+/// `sid` must not change: a session is ended by the `sid` of its sign-in, and an end recorded under that would not
+/// be found under another.
 fn check_sid(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdTokenError> {
     let stated = claims.value("sid").filter(|value| !value.is_null());
     match stated.is_none() || stated == original.value("sid") {
@@ -138,7 +138,7 @@ fn check_sid(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdTokenE
 
 /// "if the ID Token contains an `auth_time` Claim, its value MUST represent the time of the original authentication".
 ///
-/// Departs from it: a person who authenticates again at the provider meanwhile has a newer time there, and providers
+/// Departs from it: a user who has authenticated again at the provider has a newer `auth_time` there, and providers
 /// send it. An older one belongs to another authentication.
 fn check_auth_time(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdTokenError> {
     let seconds = |value: &Value| {
@@ -197,12 +197,12 @@ mod tests {
         })
     }
 
-    /// Judges the refreshed token of the sign-in with this change.
+    /// Checks the refreshed token of the sign-in with this change.
     fn judge(change: impl FnOnce(&mut Value)) -> Result<Claims, RefreshedIdTokenError> {
         judge_after(original(), change)
     }
 
-    /// Judges the refreshed token of this sign-in with this change.
+    /// Checks the refreshed token of this sign-in with this change.
     fn judge_after(
         original: Value,
         change: impl FnOnce(&mut Value),
@@ -251,7 +251,7 @@ mod tests {
         assert!(judge(|claims| drop(claims.as_object_mut().unwrap().remove("auth_time"))).is_ok());
     }
 
-    /// One that the sign-in did not have is another, too.
+    /// A `sid` that the sign-in did not have counts as another, too.
     #[test]
     fn a_sid_is_the_one_of_the_sign_in_or_absent() {
         let mut sign_in = original();
@@ -300,7 +300,7 @@ mod tests {
         }
     }
 
-    /// The person authenticated again at the provider, for another of its clients say.
+    /// The user has authenticated again at the provider, for example for another of its clients.
     #[test]
     fn a_newer_auth_time_is_kept() {
         for value in [
@@ -314,7 +314,7 @@ mod tests {
         }
     }
 
-    /// Or in another spelling of the number, or without one.
+    /// In another notation of the number, or absent.
     #[test]
     fn the_same_auth_time_is_the_same_sign_in() {
         let same = [

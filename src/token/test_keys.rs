@@ -1,4 +1,4 @@
-//! Keys and signatures for the tests of this module: made once per run, by the signature library itself.
+//! Keys and signatures for the tests of this module, generated once per run by aws-lc-rs.
 
 use std::sync::OnceLock;
 
@@ -19,7 +19,7 @@ pub(super) const CLIENT_SECRET: &str = "a client secret of more than 32 bytes";
 pub(super) enum TestKey {
     Rsa,
     Ec256,
-    /// A second P-256 key, which the key set of the tests does not hold.
+    /// A second P-256 key, which is not in the key set of the tests.
     StrangeEc256,
     Ec384,
     Ec521,
@@ -105,7 +105,7 @@ impl TestKey {
     }
 }
 
-/// The keys of the provider in the tests: all but the strange one.
+/// The provider's key set in the tests: all keys but `StrangeEc256`.
 pub(super) fn key_set() -> KeySet {
     let keys = [
         TestKey::Rsa,
@@ -129,7 +129,7 @@ pub(super) fn header(algorithm: SigningAlgorithm) -> Value {
     }
 }
 
-/// A token signed by the test key of `algorithm`, whatever its header says.
+/// A token signed with the test key for `algorithm`, whatever its header says.
 pub(super) fn sign(algorithm: SigningAlgorithm, header: &Value, claims: &Value) -> String {
     sign_text(algorithm, &header.to_string(), &claims.to_string())
 }
@@ -162,7 +162,7 @@ pub(super) fn base64url(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// The RSA public key as the bytes an attacker would try as a MAC key.
+/// The RSA public key in the encoding that an attacker would try as a MAC key.
 pub(super) fn rsa_public_key_forms() -> Vec<Vec<u8>> {
     use aws_lc_rs::encoding::AsDer;
     let public = keys().rsa.public_key();

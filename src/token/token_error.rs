@@ -1,10 +1,10 @@
-//! Why a token or a reply of UserInfo is rejected, as an app sees it.
+//! The public error of a rejected token or UserInfo response.
 
 use thiserror::Error;
 
 use super::{AccessTokenError, IdTokenError, UserInfoError};
 
-/// Why a token, or a reply of UserInfo, is rejected. It never holds the token.
+/// The error of a rejected token or UserInfo response. It never holds the token.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(transparent)]
 pub struct TokenError(Kind);
@@ -29,7 +29,7 @@ impl TokenError {
         }
     }
 
-    /// What to do about it: the operator, mostly.
+    /// How to fix it, mostly for the operator.
     pub fn remedy(&self) -> &'static str {
         match &self.0 {
             Kind::IdToken(error) => error.remedy(),
@@ -38,12 +38,12 @@ impl TokenError {
         }
     }
 
-    /// Whether it is of a tenant that the setting `tenants` does not accept.
+    /// Whether the token was rejected because the setting `tenants` does not accept its tenant.
     pub(crate) fn is_about_tenant(&self) -> bool {
         matches!(&self.0, Kind::IdToken(error) if error.is_about_tenant())
     }
 
-    /// What the caller of an API is told: nothing about this app's settings.
+    /// The `error_description` for the API client: nothing about this app's settings.
     pub(crate) fn description(&self) -> &'static str {
         match &self.0 {
             Kind::AccessToken(error) => error.description(),

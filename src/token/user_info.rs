@@ -1,4 +1,4 @@
-//! The UserInfo response: more claims about the person of an ID token, and about nobody else.
+//! The UserInfo response: further claims, accepted only if they are about the user of the ID token.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use super::{
 use crate::printable::excerpt;
 use crate::secret::Secret;
 
-/// Types of tokens that are signed by the same keys and are no UserInfo responses.
+/// The `typ` of other tokens that the same keys sign.
 const OTHER_TYPES: [&str; 2] = ["at+jwt", "logout+jwt"];
 
-/// What a signed UserInfo response must say to be accepted.
+/// The expected values that a signed UserInfo response is checked against.
 #[derive(Clone, Debug)]
 pub(crate) struct UserInfoExpectations<'a> {
     pub(crate) issuer: &'a str,
     pub(crate) client_id: &'a str,
-    /// Audiences that may be named beside the client.
+    /// Audiences that `aud` may name besides the client.
     pub(crate) trusted_audiences: &'a [String],
     /// The subject of the accepted ID token.
     pub(crate) subject: &'a str,
@@ -33,7 +33,7 @@ pub(crate) struct UserInfoExpectations<'a> {
     pub(crate) clock_skew: Duration,
 }
 
-/// Accepts a UserInfo response in JSON about `subject`. The caller bounds its size.
+/// Accepts a JSON UserInfo response about `subject`. The caller bounds its size.
 ///
 /// <https://openid.net/specs/openid-connect-core-1_0.html#UserInfoResponse>
 pub(crate) fn accept_user_info(body: &[u8], subject: &str) -> Result<Claims, UserInfoError> {
@@ -42,10 +42,9 @@ pub(crate) fn accept_user_info(body: &[u8], subject: &str) -> Result<Claims, Use
     Ok(Claims::from(claims))
 }
 
-/// Accepts a UserInfo response that is a signed JWT.
+/// Accepts a signed JWT UserInfo response.
 ///
-/// The standard only wishes for `iss` and `aud`; they are checked when they are there, and so are `exp`
-/// and `nbf`.
+/// The standard only recommends `iss` and `aud`; they are checked if present, and so are `exp` and `nbf`.
 ///
 /// <https://openid.net/specs/openid-connect-core-1_0.html#UserInfoResponse>
 pub(crate) fn accept_signed_user_info(
@@ -72,19 +71,19 @@ pub(crate) fn accept_signed_user_info(
     Ok(Claims::from(jws.claims))
 }
 
-/// A UserInfo response that is not accepted.
+/// The error of a rejected UserInfo response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UserInfoError {
     /// It is not a JSON object.
     #[error("the UserInfo response cannot be read: {0}")]
     Json(#[from] JsonError),
-    /// It is not signed as it should be.
+    /// It is not a valid JWS by a key of the provider.
     #[error("the UserInfo response is not accepted: {0}")]
     Jws(#[from] JwsError),
     /// A claim is absent or wrong.
     #[error("the UserInfo response is not accepted: {0}")]
     Claim(#[from] ClaimError),
-    /// It is about another person than the ID token.
+    /// It is about another user than the ID token.
     #[error("the UserInfo response is about {actual:?}, expected {expected:?}")]
     Subject {
         /// The `sub` of the ID token.
@@ -105,7 +104,7 @@ impl UserInfoError {
         }
     }
 
-    /// What to do about it.
+    /// How to fix it.
     pub fn remedy(&self) -> &'static str {
         match self {
             UserInfoError::Json(error) => error.remedy(),
@@ -117,7 +116,7 @@ impl UserInfoError {
         }
     }
 
-    /// What newer keys of the provider could change, if they could make the response good.
+    /// How the cached keys may be stale, if newer ones could make the response valid.
     pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
         match self {
             UserInfoError::Jws(error) => error.wants_fresh_keys(),

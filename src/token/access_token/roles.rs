@@ -1,11 +1,11 @@
-//! Where roles are in a token's claims, and how they are read there.
+//! Extraction of roles from the claims of a token.
 
 use serde_json::{Map, Value};
 
 use super::add_words;
 
-/// The place of a claim: its name, names of members that are joined by dots, or a JSON Pointer
-/// ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), in which names may have dots.
+/// The path of a claim: its name, member names joined by dots, or a JSON Pointer
+/// ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), whose names may contain dots.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ClaimPath {
     text: String,
@@ -13,7 +13,7 @@ pub(crate) struct ClaimPath {
 }
 
 impl ClaimPath {
-    /// `None` for a pointer with another use of `~` than `~0` and `~1`.
+    /// Parses a path. `None` for a pointer with another escape than `~0` and `~1`.
     pub(crate) fn parse(text: &str) -> Option<ClaimPath> {
         let members = match text.strip_prefix('/') {
             Some(pointer) => pointer.split('/').map(unescaped).collect::<Option<_>>()?,
@@ -25,14 +25,14 @@ impl ClaimPath {
         })
     }
 
-    /// Those of a setting that was checked.
+    /// Parses the paths of a setting, which was validated before.
     pub(crate) fn parse_all(texts: &[String]) -> Vec<ClaimPath> {
         let paths = texts.iter().map(String::as_str);
         paths.filter_map(ClaimPath::parse).collect()
     }
 
-    /// Adds the roles that are there: the words of a text, the texts of a list, or the names of the members of an
-    /// object that are objects themselves, as Zitadel writes them.
+    /// Adds the roles at this path: the words of a string, the strings of an array, or the names of the members of
+    /// an object that are objects themselves, as Zitadel writes them.
     pub(super) fn add_roles(&self, claims: &Map<String, Value>, roles: &mut Vec<String>) {
         match self.find(claims) {
             Some(Value::Object(members)) => {
@@ -43,7 +43,7 @@ impl ClaimPath {
         }
     }
 
-    /// The claim of the whole name, else the member that the path leads to.
+    /// The claim whose name is the whole text, else the member at the path.
     fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
         if let Some(value) = claims.get(&self.text) {
             return Some(value);
@@ -57,7 +57,7 @@ impl ClaimPath {
     }
 }
 
-/// RFC 6901 §4.
+/// Unescapes a reference token (RFC 6901 §4).
 fn unescaped(token: &str) -> Option<String> {
     let mut pieces = token.split('~');
     let mut text = pieces.next()?.to_owned();

@@ -1,4 +1,4 @@
-//! Our verdict on ID tokens against that of openidconnect's own verifier, which shares no line with ours.
+//! A differential test of ID token verification against openidconnect's verifier, which shares no code with ours.
 //!
 //! Every token is an accepted one with up to three changes. Where the verdicts differ, one of the changes
 //! is on the list of reasons.
@@ -18,14 +18,14 @@ const ISSUER: &str = "https://op.example";
 const CLIENT: &str = "client";
 const NONCE: &str = "n-0S6_WzA2Mj";
 
-/// A token that is not signed yet.
+/// An unsigned token.
 struct Draft {
     header: Value,
     claims: Value,
     signs: SigningAlgorithm,
     key: TestKey,
     is_broken: bool,
-    /// What stands in the text of the claims after the opening brace.
+    /// The beginning of the claims' JSON text, after the opening brace.
     begins: String,
 }
 
@@ -348,14 +348,14 @@ fn verdicts_agree_but_for_the_reasons_on_the_list() {
             compare(&[first, second]);
         }
     }
-    // Three at a time, in steps that meet every pair.
+    // Three changes at a time, in steps that cover every pair.
     for i in (0..CHANGES.len().pow(3)).step_by(71) {
         let n = CHANGES.len();
         compare(&[i % n, i / n % n, i / n / n]);
     }
     assert!(accepted > 100, "{accepted}");
 
-    // Every reason on the list is needed.
+    // Every listed reason is needed.
     for (i, (name, reason, _)) in CHANGES.iter().enumerate() {
         assert_eq!(differing[i], reason.is_some(), "{name}: {reason:?}");
     }
