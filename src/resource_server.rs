@@ -116,7 +116,8 @@ impl ResourceServer {
         })
     }
 
-    /// The resource server while `enabled = false`: requests without a token get the testing profile, tokens are rejected.
+    /// The resource server while `enabled = false`: requests without a token get the testing profile,
+    /// tokens are rejected.
     pub(crate) fn disabled(
         testing_profile: Option<&Claims>,
         settings: Arc<Settings>,
