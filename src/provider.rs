@@ -1,4 +1,4 @@
-//! The OpenID provider as an HTTP client sees it: the only code that opens sockets, with one file per endpoint.
+//! The HTTP calls to the OpenID provider: the only code that opens sockets, with one file per endpoint.
 
 mod address_policy;
 mod back_off;
@@ -80,7 +80,7 @@ pub(crate) fn read_token_reply(body: &[u8]) -> Option<String> {
     Some(tokens.access_token.expose().to_owned())
 }
 
-/// How old the metadata gets before it is read again in the background.
+/// The age at which the metadata is refreshed in the background.
 const METADATA_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 /// The minimum time between two such refreshes of the metadata.
 const METADATA_PAUSE: Duration = Duration::from_secs(60);
@@ -289,7 +289,8 @@ impl Provider {
     }
 
     /// Ensures that there are keys to verify an ID token before a user is redirected to the provider: without them,
-    /// the code would be spent in vain. Anyone can cause this fetch, so that its failure must not delay a callback.
+    /// the code would be spent in vain. Anyone can cause this fetch, so that it counts as [`KeyPurpose::AnyRequest`],
+    /// and its failure does not delay a callback.
     pub(crate) async fn keys_before_sign_in(
         &self,
         metadata: &Metadata,
@@ -407,9 +408,9 @@ impl Provider {
         self.last_algorithm.load().is_some()
     }
 
-    /// The algorithms that a logout token may be signed with: "the same as for ID tokens" ([Back-Channel Logout 1.0
-    /// §2.6]), which is one for each client (`id_token_signed_response_alg`). Those of the setting; else that of the
-    /// last ID token; else the default of the standard, if the metadata lists it.
+    /// The algorithms that a logout token may be signed with: "the same as for ID tokens"
+    /// ([Back-Channel Logout 1.0 §2.6]), which is one for each client (`id_token_signed_response_alg`). Those of the
+    /// setting; else that of the last ID token; else the default of the standard, if the metadata lists it.
     ///
     /// [Back-Channel Logout 1.0 §2.6]: https://openid.net/specs/openid-connect-backchannel-1_0.html#Validation
     pub(crate) fn logout_token_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
