@@ -506,7 +506,7 @@ impl Issuer {
     }
 }
 
-/// The span of a verification that the cache does not answer.
+/// The tracing span of a token verification on a cache miss.
 fn span() -> tracing::Span {
     tracing::debug_span!("bearer")
 }
