@@ -1,5 +1,5 @@
-//! `rocket-oidc`, the command-line tool: registers an app at a provider, finds out what keeps it from
-//! signing anybody in, and says what a guard makes of a token. No part of the public API.
+//! `rocket-oidc`, the command-line tool: registers an app at a provider, diagnoses sign-in problems, and explains how
+//! a guard validates a token. Not part of the public API.
 
 mod app;
 mod doctor;
@@ -29,7 +29,7 @@ enum Command {
     Token(token::Arguments),
 }
 
-/// Why a command did not do what it was asked for: cause and remedy.
+/// The error of a command: cause and remedy.
 #[derive(Debug)]
 struct Failure {
     cause: String,
@@ -57,8 +57,8 @@ impl From<crate::provider::ProviderError> for Failure {
     }
 }
 
-/// Runs the tool with the arguments of this process. The exit code is 0 when all is well, 1 when it is
-/// not, and 2 when the arguments make no sense.
+/// Runs the tool with the arguments of this process. The exit code is 0 on success, 1 on failure, and 2 for invalid
+/// arguments.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let terminal = Terminal::new();

@@ -1,8 +1,7 @@
-//! A small OpenID provider for development: real messages, strict checks, and no passwords.
+//! The development provider: a small OpenID provider with real messages, strict checks, and no passwords.
 //!
-//! The fairing starts it on its own loopback listener when the settings say `dev_provider`, in the
-//! debug profile only. Everything is in memory and bounded; a restart forgets sessions and tokens,
-//! and makes new keys.
+//! The fairing starts it on its own loopback listener if the setting `dev_provider` is present, in the debug profile
+//! only. Its state is in memory and bounded; a restart loses requests, codes and tokens, and generates new keys.
 
 mod answer;
 mod api_tokens;
@@ -46,33 +45,33 @@ use crate::{
     settings::{ApiSettings, DevProviderSettings, HttpSettings, InsecureHttpHosts},
 };
 
-/// The app's `client_id` here, unless its settings say another.
+/// The app's default `client_id` at this provider.
 pub(crate) const CLIENT_ID: &str = "dev-client";
 
-/// The one client that is registered here: the app itself.
+/// The registered client, which is the app itself.
 #[derive(Clone, Debug)]
 pub(crate) struct DevClient {
     pub client_id: String,
     pub client_secret: Secret,
     pub redirect_uri: String,
-    /// Sign-out leads back to pages of this origin.
+    /// Sign-out redirects only to pages of this origin.
     pub base_url: Url,
-    /// What access tokens for its API name.
+    /// The audience of access tokens for its API.
     pub audience: Vec<String>,
-    /// The address of that API, if it is not `base_url`.
+    /// The URL of that API, if it is not `base_url`.
     pub resource: Option<Url>,
     /// Its further APIs, by name.
     pub apis: BTreeMap<String, ApiSettings>,
 }
 
-/// The provider while it runs. It stops when this is dropped.
+/// The running provider. Dropping it stops the provider.
 #[derive(Debug)]
 pub(crate) struct DevProvider {
     issuer: String,
     shutdown: Shutdown,
 }
 
-/// Why it did not start.
+/// Why it failed to start.
 #[derive(Debug, Error)]
 pub(crate) enum DevProviderError {
     #[error("its port cannot be used: {cause}")]
@@ -94,9 +93,9 @@ impl DevProviderError {
     }
 }
 
-/// What the endpoints work with.
+/// The state that the endpoints share.
 struct Op {
-    /// Known when the port is: at liftoff.
+    /// Set at liftoff, when the port is known.
     issuer: OnceLock<String>,
     client: DevClient,
     users: Vec<Map<String, Value>>,
@@ -106,7 +105,7 @@ struct Op {
     retouch: Retouch,
 }
 
-/// What the provider says of a person.
+/// The message in which the provider sends claims about a user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Statement {
     IdToken,
@@ -114,7 +113,7 @@ pub(crate) enum Statement {
     UserInfo,
 }
 
-/// A last hand at the claims of a statement, for a provider that is to misbehave.
+/// Changes the claims of a statement before it is sent, to make the provider misbehave.
 pub(crate) type Retouch = Box<dyn Fn(Statement, &mut Map<String, Value>) + Send + Sync>;
 
 impl Op {
@@ -151,7 +150,7 @@ impl Op {
 }
 
 impl DevProvider {
-    /// Starts the provider and waits until it listens.
+    /// Starts the provider and waits until it accepts requests.
     pub(crate) async fn start(
         settings: &DevProviderSettings,
         client: DevClient,
@@ -173,7 +172,7 @@ impl DevProvider {
             })
         }));
 
-        // Rocket's log level is the process's: the app keeps its own.
+        // Rocket sets the log level of the whole process: the app's is restored.
         let log_level = log::max_level();
         let launch = tokio::spawn(async move {
             match rocket.launch().await {
@@ -203,8 +202,7 @@ impl DevProvider {
     }
 }
 
-/// Waits for the first answer. Rocket says that it launched after liftoff, and nobody should take
-/// this provider's address for the app's.
+/// Waits for the first response. Rocket logs its launch after liftoff, and that URL must not be taken for the app's.
 async fn answers(issuer: &str) {
     let metadata = format!("{issuer}/.well-known/openid-configuration");
     if let (Ok(http), Ok(url)) = (
@@ -221,7 +219,7 @@ impl Drop for DevProvider {
     }
 }
 
-/// The provider as a Rocket app of its own, silent and without signal handlers.
+/// The provider as a separate Rocket app, without logging and signal handlers.
 fn rocket(port: u16, op: Op) -> Result<Rocket<Build>, DevProviderError> {
     let config = Config {
         address: Ipv4Addr::LOCALHOST.into(),
@@ -241,7 +239,8 @@ fn rocket(port: u16, op: Op) -> Result<Rocket<Build>, DevProviderError> {
         .manage(op)
         .attach(AdHoc::on_request("Request", |request, _| {
             Box::pin(async move {
-                // A page on another site must not reach this provider by a name that resolves to here.
+                // Prevents DNS rebinding: a page on another site must not reach this provider by a name that resolves
+                // to loopback.
                 let is_other = request.host().is_some_and(|host| {
                     let name = host.domain().as_str();
                     name != "localhost" && name != "127.0.0.1"

@@ -1,8 +1,8 @@
-//! What operators see of each part of the work: one place for its events, with their reason codes, and for
-//! its metrics. It takes codes and texts, and knows none of the types they come from.
+//! Log events and metrics, in one place, with their reason codes. The functions take codes and strings, and do not
+//! depend on the types of their callers.
 //!
-//! Failures are told where they happen, in words; what goes well is told here: at `info` that a session began or
-//! ended, all else at `debug`.
+//! Failures are logged where they occur. Successes are logged here: the begin and end of a session at `info`, all
+//! else at `debug`.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use time::OffsetDateTime;
 use tracing::{dispatcher, instrument::WithSubscriber, subscriber::NoSubscriber};
 use url::Url;
 
-/// Counts something, if the feature `metrics` is on. Labels that are literals cost no allocation.
+/// Increments a counter, if the feature `metrics` is on. Literal labels cost no allocation.
 macro_rules! count {
     ($count:expr, $name:literal $(, $label:literal => $value:expr)+) => {{
         #[cfg(feature = "metrics")]
@@ -25,9 +25,9 @@ macro_rules! count {
     }};
 }
 
-/// Spawns a task whose events go where those of its maker go.
+/// Spawns a task that inherits the caller's `tracing` subscriber.
 ///
-/// None is not handed on as a subscriber: to `tracing` that would be one, and from then on nothing of this
+/// `NoSubscriber` is not passed on: `tracing` would count it as a subscriber, and from then on no event of this
 /// process would reach `log`, and with it Rocket's logger.
 pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     let subscriber = dispatcher::get_default(Clone::clone);
@@ -37,12 +37,12 @@ pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     };
 }
 
-/// A browser was sent to the provider.
+/// A browser was redirected to the provider.
 pub(crate) fn sign_in_begun() {
     tracing::debug!(reason = "sign_in_begun", "a sign-in begins");
 }
 
-/// A callback came to nothing, and its sign-in begins once more.
+/// A callback failed, and its sign-in restarts.
 pub(crate) fn sign_in_restarted(error: &impl fmt::Display) {
     tracing::debug!(
         reason = "sign_in_restarted",
@@ -50,7 +50,7 @@ pub(crate) fn sign_in_restarted(error: &impl fmt::Display) {
     );
 }
 
-/// A session began or ended, whose it is as far as that is known; what comes from outside is escaped.
+/// The log line of a session that began or ended, with its user if known. Values from outside are escaped.
 pub(crate) struct SessionLine {
     pub(crate) reason: &'static str,
     pub(crate) sentence: &'static str,
@@ -59,7 +59,7 @@ pub(crate) struct SessionLine {
     pub(crate) session: Option<String>,
 }
 
-/// A session began or ended: one line, for audits.
+/// A session began or ended: one log line, for audits.
 pub(crate) fn session_changed(line: SessionLine) {
     let SessionLine {
         reason,
@@ -71,7 +71,7 @@ pub(crate) fn session_changed(line: SessionLine) {
     tracing::info!(reason, issuer, subject, session, "{sentence}");
 }
 
-/// A handler of the app's panicked.
+/// An event handler of the app panicked.
 pub(crate) fn event_panicked(name: &'static str) {
     tracing::error!(
         reason = "event_panicked",
@@ -84,12 +84,12 @@ pub(crate) fn signed_in() {
     count!(1, "oidc_sign_ins_total", "outcome" => "signed_in");
 }
 
-/// A sign-in failed, which is told where it did.
+/// A sign-in failed; the caller logs it.
 pub(crate) fn sign_in_failed(reason: &'static str) {
     count!(1, "oidc_sign_ins_total", "outcome" => reason);
 }
 
-/// The ID token of a refresh is about a newer authentication, in seconds since 1970.
+/// The ID token of a refresh has a newer `auth_time`, in seconds since 1970.
 pub(crate) fn newer_auth_time(before: f64, now: f64) {
     tracing::info!(
         reason = "newer_auth_time",
@@ -97,7 +97,7 @@ pub(crate) fn newer_auth_time(before: f64, now: f64) {
     );
 }
 
-/// The claims of a new session leave out these, which the provider sends as references.
+/// The claims of a new session lack these, which the provider sends as references.
 pub(crate) fn claims_by_reference(names: &[String]) {
     if !names.is_empty() {
         let names = names.join(", ");
@@ -110,39 +110,39 @@ pub(crate) fn claims_by_reference(names: &[String]) {
     }
 }
 
-/// A session has new tokens.
+/// A session was refreshed.
 pub(crate) fn refreshed() {
     tracing::debug!(reason = "refreshed", "a session is refreshed");
     count!(1, "oidc_refreshes_total", "outcome" => "refreshed");
 }
 
-/// A session is not refreshed, and stays, which is told where it was found.
+/// A refresh failed and the session stays; the caller logs it.
 pub(crate) fn refresh_failed(reason: &'static str) {
     count!(1, "oidc_refreshes_total", "outcome" => reason);
 }
 
-/// A session ended at its refresh, which is told where it was found.
+/// A session ended at its refresh; the caller logs it.
 pub(crate) fn refresh_ended(reason: &'static str) {
     count!(1, "oidc_refreshes_total", "outcome" => reason);
     sessions_ended("refresh", 1);
 }
 
-/// So many sessions ended because of this.
+/// `count` sessions ended because of `cause`.
 pub(crate) fn sessions_ended(cause: &'static str, count: usize) {
     count!(count as u64, "oidc_sessions_ended_total", "cause" => cause);
 }
 
-/// A request came with a session that is not accepted.
+/// A request has a session that is rejected.
 pub(crate) fn session_rejected(reason: &'static str, cause: &impl fmt::Display) {
     tracing::debug!(reason, "a session is not accepted: {cause}");
 }
 
-/// A person signed out here.
+/// A user signed out at the app.
 pub(crate) fn signed_out() {
     sessions_ended("sign_out", 1);
 }
 
-/// The provider ended sessions through the back channel.
+/// The provider ended sessions by back-channel logout.
 pub(crate) fn backchannel_logout(count: usize) {
     sessions_ended("backchannel_logout", count);
     if count == 0 {
@@ -153,30 +153,30 @@ pub(crate) fn backchannel_logout(count: usize) {
     }
 }
 
-/// The provider ended sessions through a page of its own.
+/// The provider ended a session by front-channel logout.
 pub(crate) fn frontchannel_logout() {
     sessions_ended("frontchannel_logout", 1);
 }
 
-/// An access token is accepted.
+/// An access token was accepted.
 pub(crate) fn token_accepted() {
     tracing::debug!(reason = "accepted", "an access token is accepted");
     count!(1, "oidc_bearer_decisions_total", "reason" => "accepted");
 }
 
-/// Why a request is rejected for its access token.
+/// Why a request is rejected because of its access token.
 pub(crate) struct RejectedToken<'a> {
     pub(crate) reason: &'static str,
     pub(crate) cause: &'a dyn fmt::Display,
     pub(crate) remedy: &'a dyn fmt::Display,
-    /// Whether the operator has to do something about it.
+    /// Whether the operator has to act.
     pub(crate) is_for_operators: bool,
     /// The token's issuer, by its name in the settings.
     pub(crate) issuer: &'a (dyn Fn() -> Option<&'a str> + Sync),
 }
 
-/// A request is rejected for its access token. Anybody can cause that, as often as they like: it is counted, and logged at
-/// `debug`. What the operator has to look after is logged as an error, once a minute for each reason and issuer.
+/// A request is rejected because of its access token. Anyone can cause that, at any rate, so that it is counted, and
+/// logged at `debug`. What the operator has to fix is logged as an error, once a minute for each reason and issuer.
 pub(crate) fn token_rejected(token: &RejectedToken<'_>, throttle: &Throttle, now: OffsetDateTime) {
     let RejectedToken {
         reason,
@@ -212,7 +212,7 @@ pub(crate) fn token_rejected(token: &RejectedToken<'_>, throttle: &Throttle, now
     }
 }
 
-/// A rate limit of log lines: one a minute for each reason code and issuer of the settings.
+/// A rate limit for log lines: one a minute for each reason code and issuer of the settings.
 #[derive(Debug, Default)]
 pub(crate) struct Throttle(Mutex<BTreeMap<(&'static str, Option<String>), Throttled>>);
 
@@ -225,7 +225,8 @@ struct Throttled {
 impl Throttle {
     const PERIOD: Duration = Duration::from_secs(60);
 
-    /// Whether there may be a line with this reason and issuer now: how many were suppressed since the last one.
+    /// Whether a line with this reason and issuer may be logged now. If so, returns how many were suppressed since
+    /// the last one.
     fn admit(
         &self,
         reason: &'static str,
@@ -242,7 +243,7 @@ impl Throttle {
             lines.insert(line, first);
             return Some(0);
         };
-        // A clock that was set back starts anew.
+        // If the clock was set back, the period starts again.
         if (last.since..last.since + Throttle::PERIOD).contains(&now) {
             last.suppressed += 1;
             return None;
@@ -252,7 +253,7 @@ impl Throttle {
     }
 }
 
-/// An access token was looked up among those seen before.
+/// An access token was looked up in the cache.
 pub(crate) fn token_looked_up(is_hit: bool) {
     match is_hit {
         true => {
@@ -264,7 +265,7 @@ pub(crate) fn token_looked_up(is_hit: bool) {
     }
 }
 
-/// A session was looked up among those opened before.
+/// A session was looked up in the cache of decrypted sessions.
 pub(crate) fn session_looked_up(is_hit: bool) {
     match is_hit {
         true => count!(1, "oidc_cache_lookups_total", "cache" => "sessions", "result" => "hit"),
@@ -272,7 +273,7 @@ pub(crate) fn session_looked_up(is_hit: bool) {
     }
 }
 
-/// A provider's keys were fetched.
+/// The keys of a provider were fetched.
 pub(crate) fn keys_fetched(jwks_uri: &Url, now: OffsetDateTime) {
     #[cfg(feature = "metrics")]
     ::metrics::gauge!("oidc_keys_fetched_timestamp_seconds", "jwks_uri" => jwks_uri.to_string())
@@ -281,7 +282,7 @@ pub(crate) fn keys_fetched(jwks_uri: &Url, now: OffsetDateTime) {
     let _ = (jwks_uri, now);
 }
 
-/// The table of newest generations had no room for so many of them.
+/// `count` entries were evicted from the table of newest generations.
 pub(crate) fn generations_dropped(count: u64) {
     tracing::debug!(
         reason = "generations_dropped",
@@ -290,7 +291,7 @@ pub(crate) fn generations_dropped(count: u64) {
     count!(count, "oidc_generations_dropped_total", "table" => "sessions");
 }
 
-/// A setting makes the app less secure.
+/// An insecure setting is in use.
 pub(crate) fn insecure_setting(setting: &str, warning: &str) {
     tracing::warn!("{warning}");
     #[cfg(feature = "metrics")]
@@ -299,7 +300,7 @@ pub(crate) fn insecure_setting(setting: &str, warning: &str) {
     let _ = setting;
 }
 
-/// Says of each metric what it is.
+/// Describes each metric to the recorder.
 pub(crate) fn describe() {
     #[cfg(feature = "metrics")]
     {
@@ -327,7 +328,7 @@ pub(crate) fn describe() {
     }
 }
 
-/// A call to the provider has ended, with an answer or without.
+/// A call to the provider ended, with a response or an error.
 pub(crate) fn provider_called(
     endpoint: &'static str,
     answer: Result<u16, &'static str>,
@@ -378,7 +379,7 @@ mod tests {
             ("a", day + 119, None),
             ("b", day + 3600, Some(0)),
             ("a", day + 120, Some(1)),
-            // A clock that is set back keeps nobody quiet for a day.
+            // If the clock is set back, lines are not suppressed for a day.
             ("a", 0, Some(0)),
             ("a", 1, None),
         ] {

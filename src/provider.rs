@@ -1,4 +1,4 @@
-//! The OpenID provider as we reach it: the only code that opens sockets, one file per endpoint.
+//! The HTTP calls to the OpenID provider: the only code that opens sockets, with one file per endpoint.
 
 mod address_policy;
 mod back_off;
@@ -57,7 +57,7 @@ use crate::{
     token::{KeySet, SigningAlgorithm, StaleKeys},
 };
 
-/// For `internals`.
+/// Exported by `internals`.
 #[cfg(feature = "__internals")]
 pub(crate) fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
     let addresses = AddressPolicy::of_issuer(issuer);
@@ -66,7 +66,7 @@ pub(crate) fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
         .any(|need| metadata::accept(body, issuer, need, &addresses).is_ok())
 }
 
-/// For `internals`.
+/// Exported by `internals`.
 #[cfg(feature = "__internals")]
 pub(crate) fn read_token_reply(body: &[u8]) -> Option<String> {
     use crate::token::Document;
@@ -80,12 +80,12 @@ pub(crate) fn read_token_reply(body: &[u8]) -> Option<String> {
     Some(tokens.access_token.expose().to_owned())
 }
 
-/// How long metadata serves before it is read again, off the path of a request.
+/// The age at which the metadata is refreshed in the background.
 const METADATA_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long nobody else looks for newer metadata after somebody did.
+/// The minimum time between two such refreshes of the metadata.
 const METADATA_PAUSE: Duration = Duration::from_secs(60);
 
-/// One provider, with the client that is registered there.
+/// One provider, with the client registration at it.
 #[derive(Debug)]
 pub(crate) struct Provider {
     pub(crate) registration: Registration,
@@ -95,12 +95,12 @@ pub(crate) struct Provider {
     http: HttpClient,
     limits: CallLimits,
     discovered: ArcSwapOption<Discovered>,
-    /// Who reads metadata that is due, beside the requests.
+    /// Lets one request at a time start a background refresh of the metadata.
     due: LogThrottle,
-    /// Held while the metadata is read.
+    /// Held while the metadata is read: single-flight, with back-off.
     attempts: Mutex<BackOff>,
     keys: Arc<KeyCache>,
-    /// What the ID token that was accepted last is signed with.
+    /// The signing algorithm of the last accepted ID token.
     last_algorithm: ArcSwapOption<SigningAlgorithm>,
 }
 
@@ -111,8 +111,7 @@ struct Discovered {
 }
 
 impl Provider {
-    /// A provider that nothing is known about yet but its registration. Without a redirect URI nobody
-    /// is sent there.
+    /// A provider whose metadata is not read yet. Without a redirect URI, it is not used for sign-in.
     pub(crate) fn new(
         registration: Registration,
         redirect_uri: Option<Url>,
@@ -134,8 +133,8 @@ impl Provider {
         })
     }
 
-    /// The metadata, as last read. Reads it when it never was, unless the last attempt failed too
-    /// short ago: 1 s at first, doubled each time, a minute at most.
+    /// The cached metadata. Reads it if there is none, with exponential back-off after failures: 1 s at first,
+    /// doubled each time, at most a minute.
     pub(crate) async fn metadata(
         self: &Arc<Self>,
         now: OffsetDateTime,
@@ -157,11 +156,11 @@ impl Provider {
             }
             return Ok(discovered.metadata.clone());
         }
-        // Boxed, as all that a request seldom does: what is not done should not be carried about.
+        // Boxed to keep the future small: this path is rare.
         Box::pin(self.first_metadata(now)).await
     }
 
-    /// Waits for metadata while there is none.
+    /// Waits for the first metadata.
     async fn first_metadata(&self, now: OffsetDateTime) -> Result<Arc<Metadata>, ProviderError> {
         let mut attempts = self.attempts.lock().await;
         if let Some(discovered) = &*self.discovered.load() {
@@ -171,15 +170,15 @@ impl Provider {
         self.discover(&mut attempts, now).await
     }
 
-    /// The metadata, if it is not this one any more.
+    /// The cached metadata, if it is newer than `known`.
     fn newer_than(&self, known: &Metadata) -> Option<Arc<Metadata>> {
         let discovered = self.discovered.load_full()?;
         let is_known = std::ptr::eq(&*discovered.metadata, known);
         (!is_known).then(|| discovered.metadata.clone())
     }
 
-    /// Looks addresses up again after one of `known` led to nothing, once in [`METADATA_PAUSE`]. `None` when nothing
-    /// newer is known.
+    /// Reads the metadata again after an endpoint of `known` was unreachable or not found, at most once in
+    /// [`METADATA_PAUSE`]. `None` if there is nothing newer.
     async fn look_up_again(&self, known: &Metadata, now: OffsetDateTime) -> Option<Arc<Metadata>> {
         let mut attempts = self.attempts.lock().await;
         if let Some(newer) = self.newer_than(known) {
@@ -195,7 +194,7 @@ impl Provider {
         self.discover(&mut attempts, now).await.ok()
     }
 
-    /// Reads the metadata (OpenID Connect Discovery 1.0 §4), one at a time.
+    /// Reads the metadata (OpenID Connect Discovery 1.0 §4). The caller holds the lock of `attempts`: single-flight.
     async fn discover(
         &self,
         attempts: &mut BackOff,
@@ -240,7 +239,7 @@ impl Provider {
         self.accept_metadata(&reply)
     }
 
-    /// Judges the metadata.
+    /// Validates a metadata response.
     pub(crate) fn accept_metadata(&self, reply: &HttpResponse) -> Result<Metadata, ProviderError> {
         let (issuer, addresses) = (&self.registration.issuer, &self.addresses);
         match &self.registration.metadata {
@@ -262,7 +261,7 @@ impl Provider {
         })
     }
 
-    /// Nobody is sent there without an address to come back to.
+    /// Sign-in needs a redirect URI; without one, only the keys are needed.
     fn need(&self) -> metadata::Need {
         match self.redirect_uri {
             Some(_) => metadata::Need::SignIn,
@@ -270,7 +269,7 @@ impl Provider {
         }
     }
 
-    /// Reads a document.
+    /// Reads a document; any status but 200 is an error.
     async fn read(&self, endpoint: Endpoint, url: &Url) -> Result<HttpResponse, ProviderError> {
         let reply = self.http.get(endpoint, url).await?;
         match reply.status().as_u16() {
@@ -279,7 +278,7 @@ impl Provider {
         }
     }
 
-    /// The keys that tokens are verified with.
+    /// The keys that verify the provider's tokens.
     pub(crate) async fn keys(
         &self,
         metadata: &Metadata,
@@ -289,8 +288,9 @@ impl Provider {
             .await
     }
 
-    /// Makes sure that there are keys to verify an ID token with, before anybody is sent to the provider: a code would
-    /// be spent in vain. Anybody can ask for that, and what anybody asks for does not delay a callback.
+    /// Ensures that there are keys to verify an ID token before a user is redirected to the provider: without them,
+    /// the code would be spent in vain. Anyone can cause this fetch, so that it counts as [`KeyPurpose::AnyRequest`],
+    /// and its failure does not delay a callback.
     pub(crate) async fn keys_before_sign_in(
         &self,
         metadata: &Metadata,
@@ -320,19 +320,19 @@ impl Provider {
         }
     }
 
-    /// The keys as they were last read, if they were.
+    /// The last fetched key set, if there is one.
     pub(crate) fn fetched_keys(&self) -> Option<key_cache::FetchedKeys> {
         self.keys.fetched()
     }
 
-    /// Runs a check that needs the provider's keys. When it names a key that they do not hold, they are fetched once
-    /// more, within the rate limit of the purpose, and the check runs again.
+    /// Runs a check that needs the provider's keys. If the check names a key that the cached set does not hold, the
+    /// set is fetched again, within the rate limit of the purpose, and the check is repeated.
     ///
     /// # Errors
     ///
-    /// When the check cannot be decided now: there are no keys; or a reply of the provider names a key that the known
-    /// ones do not include, and whether the provider publishes it cannot be found out. For any request, which cannot
-    /// cause more than a few fetches in a while, the verdict by the known keys stands then.
+    /// When the check cannot be decided now: there are no keys; or a reply of the provider names an unknown key, and
+    /// the key set cannot be fetched again. For [`KeyPurpose::AnyRequest`], which is limited to a few fetches in a
+    /// while, the verdict by the cached keys is returned instead.
     pub(crate) async fn with_keys<T, E>(
         &self,
         metadata: &Metadata,
@@ -344,8 +344,7 @@ impl Provider {
         let mut keys = self.keys_for(metadata, purpose, now).await?;
         let mut verdict = check(&keys);
         let mut newer_metadata: Option<Arc<Metadata>> = None;
-        // Three times: the first look may be that of an earlier fetch, and the second at an address that is not the
-        // provider's any more.
+        // Three attempts: the first may share an earlier fetch, and the second may use an outdated `jwks_uri`.
         for _ in 0..3 {
             let doubt = verdict.as_ref().err().and_then(&wants_other_keys);
             let Some(doubt) = doubt else { break };
@@ -377,7 +376,7 @@ impl Provider {
         Ok(verdict)
     }
 
-    /// The algorithms an ID token may be signed with: as set, else as the metadata lists.
+    /// The algorithms an ID token may be signed with: those of the setting, else those of the metadata.
     pub(crate) fn id_token_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
         match &self.settings.id_token_signing_algs {
             Some(algorithms) => algorithms.clone(),
@@ -397,21 +396,21 @@ impl Provider {
         algorithms
     }
 
-    /// An ID token was accepted that is signed with this.
+    /// Records the signing algorithm of an accepted ID token.
     pub(crate) fn id_token_accepted(&self, algorithm: SigningAlgorithm) {
         if self.last_algorithm.load().as_deref() != Some(&algorithm) {
             self.last_algorithm.store(Some(Arc::new(algorithm)));
         }
     }
 
-    /// Whether an ID token was accepted since the launch.
+    /// Whether an ID token has been accepted since launch.
     pub(crate) fn has_accepted_id_token(&self) -> bool {
         self.last_algorithm.load().is_some()
     }
 
     /// The algorithms that a logout token may be signed with: "the same as for ID tokens"
-    /// ([Back-Channel Logout 1.0 §2.6]), which is one for each client (`id_token_signed_response_alg`). As set; else
-    /// that of the last ID token; else the default of the standard, where the metadata lists it.
+    /// ([Back-Channel Logout 1.0 §2.6]), which is one for each client (`id_token_signed_response_alg`). Those of the
+    /// setting; else that of the last ID token; else the default of the standard, if the metadata lists it.
     ///
     /// [Back-Channel Logout 1.0 §2.6]: https://openid.net/specs/openid-connect-backchannel-1_0.html#Validation
     pub(crate) fn logout_token_algorithms(&self, metadata: &Metadata) -> Vec<SigningAlgorithm> {
@@ -428,7 +427,7 @@ impl Provider {
     }
 }
 
-/// Whether a reply is for browsers, by what it says of itself or by how it begins.
+/// Whether a response is an HTML page, by its `Content-Type` or its first byte.
 fn is_web_page(reply: &HttpResponse) -> bool {
     let kind = reply.headers().get(CONTENT_TYPE);
     let says_so = kind

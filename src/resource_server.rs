@@ -1,4 +1,4 @@
-//! The resource server: which access tokens an API accepts, told from top to bottom.
+//! The resource server (RFC 6749 §1.1): decides which access tokens the app's APIs accept.
 
 mod accepted;
 mod active_tokens;
@@ -48,7 +48,7 @@ use crate::{
     },
 };
 
-/// Why the settings yield no resource server.
+/// The error when the settings give no resource server.
 #[derive(Debug, Error)]
 pub(crate) enum NotConfigured {
     #[error(transparent)]
@@ -57,25 +57,25 @@ pub(crate) enum NotConfigured {
     Provider(#[from] ProviderError),
 }
 
-/// The app in its role towards API clients: who accepts the provider's access tokens.
+/// The resource server role of the app: accepts access tokens that API clients send.
 #[derive(Debug)]
 pub(crate) struct ResourceServer {
     pub(crate) clock: Clock,
-    /// Of what the log says about refused requests.
+    /// Limits how often the log reports rejected requests.
     pub(crate) throttle: Throttle,
-    /// The app's own first, of guards that name none; then those of the setting `apis`.
+    /// First the app's own API, for guards that name none; then those of the setting `apis`.
     apis: Vec<Api>,
     source: Source,
     trusted_proxies: TrustedProxies,
     settings: Arc<Settings>,
 }
 
-/// Where tokens come from.
+/// The source of access tokens.
 #[derive(Debug)]
 enum Source {
-    /// The provider, and those of the setting `issuers`.
+    /// The provider, and the issuers of the setting `issuers`.
     Issuers,
-    /// `enabled = false`: one person, or nobody.
+    /// `enabled = false`: the testing profile, or `None` without one.
     TestingProfile(Option<Arc<Accepted>>),
 }
 
@@ -83,13 +83,13 @@ enum Source {
 #[derive(Debug)]
 pub(crate) struct Issuer {
     pub(crate) provider: Arc<Provider>,
-    /// Whether it can be asked about tokens, which needs credentials of ours there.
+    /// Whether tokens can be introspected at it, which needs client credentials there.
     is_asked: bool,
     expected: AccessTokenExpectations,
 }
 
 impl ResourceServer {
-    /// The role at this provider and at those of the setting `issuers`.
+    /// The resource server for tokens of this provider and of the providers in the setting `issuers`.
     pub(crate) fn new(
         provider: Arc<Provider>,
         base_url: Option<&Url>,
@@ -116,7 +116,8 @@ impl ResourceServer {
         })
     }
 
-    /// The role while `enabled = false`: no token is needed, and none can be checked.
+    /// The resource server while `enabled = false`: requests without a token get the testing profile,
+    /// tokens are rejected.
     pub(crate) fn disabled(
         testing_profile: Option<&Claims>,
         settings: Arc<Settings>,
@@ -148,7 +149,7 @@ impl ResourceServer {
         &self.apis
     }
 
-    /// The API of this name, if there is one; the app's own without a name.
+    /// The API of this name; without a name, the app's own.
     pub(crate) fn api(&self, name: Option<&str>) -> Option<&Api> {
         self.apis.iter().find(|api| api.name() == name)
     }
@@ -157,14 +158,14 @@ impl ResourceServer {
         matches!(self.source, Source::TestingProfile(_))
     }
 
-    /// The value of `WWW-Authenticate` for this refusal, if a token would help.
+    /// The value of `WWW-Authenticate` for this error; `None` if a token would not help.
     pub(crate) fn challenge(&self, error: &BearerError, demand: Demand) -> Option<String> {
         let api = self.api(demand.api)?;
         api.protected_resource.challenge(error, demand)
     }
 
-    /// The settings about access tokens that make the app less secure; with the others if sign-in, whose report has
-    /// those, `is_left_out`.
+    /// The insecure settings about access tokens. If `is_left_out`, sign-in is off and does not report the others, so
+    /// that they are included.
     pub(crate) fn insecure_settings(&self, is_left_out: bool) -> Vec<InsecureSetting> {
         let mut found = match is_left_out {
             true => self.settings.insecure_settings(),
@@ -182,7 +183,7 @@ impl ResourceServer {
         found
     }
 
-    /// Accepts the token that a request to this API carries, or says why not.
+    /// Accepts the access token of a request to this API, or returns why it is rejected.
     pub(crate) async fn accept(
         &self,
         api: Option<&str>,
@@ -213,7 +214,7 @@ impl ResourceServer {
         }
     }
 
-    /// The issuer that a request to this API is judged by, as the settings name it.
+    /// The issuer whose settings apply to a request to this API, as the settings name it.
     pub(crate) fn issuer_of(&self, api: Option<&str>, request: &Request<'_>) -> Option<&str> {
         let api = self.api(api)?;
         let token = bearer_token(request.headers()).ok()?;
@@ -225,13 +226,13 @@ impl ResourceServer {
         Some(issuer.name())
     }
 
-    /// Whose calls to the provider are counted together.
+    /// The IP address of the client, under which its calls to the provider are rate limited.
     pub(crate) fn client(&self, request: &Request<'_>) -> Option<IpAddr> {
         let peer = request.remote().map(|peer| peer.ip());
         self.trusted_proxies.client(peer, request.real_ip())
     }
 
-    /// Whether a token is a JWT to us, or the provider is asked about it.
+    /// Whether a token is validated as a JWT here. If not, it is introspected.
     fn is_read_here(&self, token: &str) -> bool {
         match self.settings.token_validation {
             TokenValidation::Jwt => true,
@@ -240,7 +241,7 @@ impl ResourceServer {
         }
     }
 
-    /// Accepts a JWT that was seen before, as long as nothing has changed, else judges it.
+    /// Accepts a cached JWT if it is still valid and the keys are the same; else verifies it and caches it.
     async fn accept_jwt(
         &self,
         api: &Api,
@@ -254,7 +255,7 @@ impl ResourceServer {
             if let Some(jwt) = before {
                 let provider = &jwt.issuer.provider;
                 let metadata = provider.metadata(now).await?;
-                // With other keys, the signature is checked once more.
+                // If the keys have changed, the signature is verified again.
                 if Arc::ptr_eq(&jwt.keys, &provider.keys(&metadata, now).await?) {
                     let signs_nobody_in = metadata.signs_nobody_in();
                     let expected = &jwt.issuer.expected;
@@ -265,7 +266,7 @@ impl ResourceServer {
                 }
             }
         }
-        // Boxed, as all that a request seldom does.
+        // Boxed to keep the future small: this path is rare.
         let client = self.client(request);
         let judging = self.judge_jwt(&api.issuers, token, client, now);
         let jwt = Box::pin(judging.instrument(span())).await?;
@@ -276,7 +277,7 @@ impl ResourceServer {
         Ok(accepted)
     }
 
-    /// Judges a JWT: whose it is, then what costs nothing, then its signature.
+    /// Verifies a JWT: finds its issuer, checks the claims, and verifies the signature last, because it costs most.
     async fn judge_jwt(
         &self,
         issuers: &[Arc<Issuer>],
@@ -319,7 +320,7 @@ impl ResourceServer {
         })
     }
 
-    /// Takes the provider's word on a token: what it said a short while ago, or what it says now.
+    /// Accepts a token by its cached introspection result, or introspects it.
     async fn accept_opaque(
         &self,
         api: &Api,
@@ -372,14 +373,14 @@ fn check_length(token: &str) -> Result<(), AccessTokenError> {
     }
 }
 
-/// Whose keys a token is to be checked with.
+/// The issuer whose keys verify this token.
 fn issuer_of<'a>(
     issuers: &'a [Arc<Issuer>],
     token: &UnverifiedAccessToken<'_>,
 ) -> Result<&'a Arc<Issuer>, AccessTokenError> {
     let name = token.issuer()?;
     let is_named = issuers.iter().find(|issuer| issuer.name() == name);
-    // One that is named itself takes precedence over the template that it fits.
+    // An exact match takes precedence over a template that matches.
     is_named
         .or_else(|| {
             let mut issuers = issuers.iter();
@@ -391,7 +392,7 @@ fn issuer_of<'a>(
         })
 }
 
-/// Whom to ask about a token, if there is somebody.
+/// The introspection endpoint of an issuer, if it has one.
 async fn introspection_endpoint(
     issuer: &Issuer,
     now: OffsetDateTime,
@@ -404,7 +405,7 @@ async fn introspection_endpoint(
     Ok(provider.introspection_endpoint(metadata.as_deref()))
 }
 
-/// What the provider says about a token, judged.
+/// Introspects a token and checks the response.
 async fn introspect(
     issuer: &Arc<Issuer>,
     endpoint: &IntrospectionEndpoint,
@@ -427,8 +428,8 @@ async fn introspect(
 }
 
 impl Issuer {
-    /// An issuer for one API. `other` is its table of the setting `issuers`, with its name; the client is registered at
-    /// that without one.
+    /// An issuer for one API. `other` is the name and the table of an entry of the setting `issuers`; `None` is the
+    /// provider at which the client is registered.
     fn new(
         provider: Arc<Provider>,
         other: Option<(&str, &IssuerSettings)>,
@@ -467,8 +468,8 @@ impl Issuer {
         &self.expected.issuer
     }
 
-    /// The issuers that clients get tokens from: of a template, those of the listed tenants; where every organisation is
-    /// accepted, also the authority that serves the shared metadata.
+    /// The issuers at which clients get tokens. For a template: the listed tenants and, where every organisation is
+    /// accepted, the authority that serves the shared metadata.
     fn authorization_servers(&self) -> Vec<String> {
         let issuer = self.expected.issuer();
         let every = issuer.is_template()
@@ -491,12 +492,12 @@ impl Issuer {
         &self.expected.audience
     }
 
-    /// What is accepted of it, as its settings say.
+    /// Which kinds of tokens its settings accept.
     pub(crate) fn accepts(&self) -> Accepts {
         self.expected.accepts
     }
 
-    /// Whether the settings say where its keys are, and nothing else is known.
+    /// Whether the settings name only its `jwks_uri`, so that there is no metadata.
     fn has_keys_alone(&self) -> bool {
         matches!(
             self.provider.registration.metadata,
@@ -505,12 +506,12 @@ impl Issuer {
     }
 }
 
-/// Of a decision that takes more than a look into the cache.
+/// The tracing span of a token verification on a cache miss.
 fn span() -> tracing::Span {
     tracing::debug_span!("bearer")
 }
 
-/// Whether a token is for us to read: three parts, of which the first is a JSON object.
+/// Whether a token looks like a JWT: three parts, of which the first is a JSON object.
 fn is_jwt(token: &str) -> bool {
     let is_object = |header: &str| {
         // `{"` in base64url.

@@ -1,16 +1,15 @@
-//! Tests of an app that signs people in: with Rocket's local clients, without a network, in milliseconds.
+//! A test kit for apps with sign-in: for Rocket's local clients, without a network, in milliseconds.
 //!
 //! ```toml
 //! [dev-dependencies]
 //! rocket_openidconnect = { version = "0.1", features = ["testing"] }
 //! ```
 //!
-//! # The app, as it is
+//! # The app under test
 //!
-//! A test takes the `rocket()` of the app, as `#[launch]` has it, and registers it at a [`TestProvider`]: an
-//! OpenID provider in the test's own process. The fairing that the app attaches, by `Oidc::fairing()` or another
-//! way, finds it there at the launch, and takes it in the place of the provider in its settings. Nothing of the
-//! app changes, and no setting, file or variable is needed.
+//! A test takes the `rocket()` of the app, as `#[launch]` has it, and registers it at a [`TestProvider`]: an OpenID
+//! provider in the test's own process. At launch, the app's fairing, attached by `Oidc::fairing()` or another way,
+//! uses it instead of the provider in its settings. The app does not change, and needs no setting, file or variable.
 //!
 //! ```
 //! use rocket::{Build, Rocket, get, routes};
@@ -39,26 +38,26 @@
 //! assert_eq!(client.get("/me").dispatch().status(), Status::Unauthorized);
 //! ```
 //!
-//! Both of Rocket's local clients will do. An asynchronous test is a `#[rocket::async_test]`: the kit waits in
-//! threads of its own, which a runtime of one thread, such as that of `#[tokio::test]`, might stand in the way of.
+//! Both of Rocket's local clients work. An asynchronous test is a `#[rocket::async_test]`: the kit waits in threads
+//! of its own, which can deadlock a single-threaded runtime such as that of `#[tokio::test]`.
 //!
-//! # One request by somebody
+//! # One request by a user or a client
 //!
 //! [`TestRequest`] adds to a local request
 //!
-//! - [`signed_in_as(claims)`](TestRequest::signed_in_as): a person who has just signed in. The session's cookie is
+//! - [`signed_in_as(claims)`](TestRequest::signed_in_as): a user who has just signed in. The session cookie is
 //!   encrypted under the app's key, and the real guards decrypt it.
-//! - [`bearer_for(api, claims)`](TestRequest::bearer_for): the same, for one of several APIs.
-//! - [`bearer(claims)`](TestRequest::bearer): an API client. The access token is signed by the provider, and the
-//!   app fetches the key and verifies it.
+//! - [`bearer_for(api, claims)`](TestRequest::bearer_for): an API client, for one of several APIs.
+//! - [`bearer(claims)`](TestRequest::bearer): an API client. The access token is signed by the provider, and the app
+//!   fetches the key and verifies it.
 //!
 //! # A browser
 //!
 //! [`TestClient`] adds to a tracked client
 //!
-//! - [`sign_in(path, claims)`](TestClient::sign_in): loads a page, signs in on the way, and comes back to it;
-//! - [`sign_out(next)`](TestClient::sign_out): by the provider, and back to a page;
-//! - [`send_backchannel_logout(sub)`](TestClient::send_backchannel_logout): the provider says that a person is gone.
+//! - [`sign_in(path, claims)`](TestClient::sign_in): loads a page, signs in on the way, and returns to it;
+//! - [`sign_out(next)`](TestClient::sign_out): signs out at the app and the provider, and returns to a page;
+//! - [`send_backchannel_logout(sub)`](TestClient::send_backchannel_logout): the provider ends the sessions of a user.
 //!
 //! ```
 //! # use rocket::{Build, Rocket, get, routes};
@@ -84,8 +83,8 @@
 //!
 //! # Time
 //!
-//! The app and the provider share a [`Clock`](crate::Clock), which stands still until a test moves it: idle
-//! timeout, lifetime, refresh, the end of a token and another look at the keys are a line away.
+//! The app and the provider share a [`Clock`](crate::Clock), which stands still until a test advances it: idle
+//! timeout, session lifetime, refresh, token expiry and key refresh are one line away.
 //!
 //! ```
 //! # use rocket::{Build, Rocket, get, routes};
@@ -107,31 +106,32 @@
 //! assert_eq!(client.get("/me").dispatch().status(), Status::Unauthorized);
 //! ```
 //!
-//! # A bad day at the provider
+//! # Failures of the provider
 //!
 //! | at the provider | the app |
 //! |---|---|
-//! | [`go_down`](TestProvider::go_down), [`respond_with`](TestProvider::respond_with), [`delay`](TestProvider::delay) | keeps people signed in, and answers a sign-in with 502, 503 or 504 |
-//! | [`rotate_keys`](TestProvider::rotate_keys) | fetches them again, once in 30 s at most |
+//! | [`go_down`](TestProvider::go_down), [`respond_with`](TestProvider::respond_with), [`delay`](TestProvider::delay) | keeps users signed in, and responds to a sign-in with 502, 503 or 504 |
+//! | [`rotate_keys`](TestProvider::rotate_keys) | fetches the keys again, at most once in 30 s |
 //! | [`revoke`](TestProvider::revoke), [`revoke_all_of`](TestProvider::revoke_all_of) | ends the session at its next refresh |
-//! | [`swap_sub`](TestProvider::swap_sub), [`on_id_token`](TestProvider::on_id_token) | refuses the sign-in |
-//! | [`send_backchannel_logout`](TestClient::send_backchannel_logout) | ends all sessions of the person |
-//! | [`recover`](TestProvider::recover) | all is well again |
+//! | [`swap_sub`](TestProvider::swap_sub), [`on_id_token`](TestProvider::on_id_token) | rejects the sign-in |
+//! | [`send_backchannel_logout`](TestClient::send_backchannel_logout) | ends all sessions of the user |
+//! | [`recover`](TestProvider::recover) | works normally again |
 //!
-//! What the app asked is in [`requests`](TestProvider::requests), and in Rocket's log beside the app's own requests.
+//! The app's requests to the provider are in [`requests`](TestProvider::requests), and in Rocket's log beside the
+//! requests to the app.
 //!
-//! # No route forgotten
+//! # Unguarded routes
 //!
-//! [`assert_guarded`] visits all `GET` routes as nobody. It knows what it does not see; for the rest there is
-//! [`protect`](crate::protect()).
+//! [`assert_guarded`] requests every `GET` route without a session. Its documentation lists what it cannot detect;
+//! for the rest there is [`protect`](crate::protect()).
 //!
-//! # What is not tested by this
+//! # What these tests do not cover
 //!
-//! - The app's real provider: what it is called in the settings, and what it makes of the app.
-//! - What only a browser does: it drops cookies that are too large, or not for this host or path.
-//! - TLS, DNS and time limits of real connections: the provider is called in the process.
-//! - Redis: sessions that belong there are in memory.
-//! - Further issuers of the setting `issuers`: they are not to be reached in a test.
+//! - The app's real provider: its settings, and how it treats the app.
+//! - Browser behaviour: a browser drops cookies that are too large, or not for this host or path.
+//! - TLS, DNS and timeouts of real connections: the provider is called in process.
+//! - Redis and SQL: sessions stored there are kept in memory instead.
+//! - Further issuers of the setting `issuers`: they cannot be reached in a test.
 
 mod assert_guarded;
 mod client;

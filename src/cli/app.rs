@@ -1,4 +1,4 @@
-//! The app's settings, read by the code that the fairing reads them with.
+//! The app's settings, read by the same code as in the fairing.
 
 use rocket::{
     Config,
@@ -7,12 +7,12 @@ use rocket::{
 
 use crate::settings::{RocketConfig, Settings, SettingsError};
 
-/// What the fairing would find at launch in this directory and environment.
+/// The configuration that the fairing would read at launch in this directory and environment.
 pub(super) struct App {
     pub figment: Figment,
     pub rocket_config: RocketConfig,
     pub settings: Settings,
-    /// What is to be told about variables that are no settings.
+    /// Warnings about environment variables that are not settings.
     pub ignored: Vec<String>,
 }
 
@@ -27,7 +27,7 @@ impl App {
         Config::figment().select(profile)
     }
 
-    /// Reads the settings. What an app changes in `Oidc::custom` is not seen here.
+    /// Reads the settings. Changes that an app makes in `Oidc::custom` are not included.
     pub(super) fn read(figment: Figment) -> Result<App, SettingsError> {
         let (settings, ignored) = Settings::read(&figment)?;
         Ok(App {

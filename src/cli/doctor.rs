@@ -1,5 +1,5 @@
-//! `rocket-oidc doctor`: what keeps an app from signing anybody in, from its settings to the provider's
-//! answers. A file for each group of checks.
+//! `rocket-oidc doctor`: diagnoses what prevents sign-in, from the app's settings to the provider's responses. One
+//! file for each group of checks.
 
 mod app_side;
 mod clock;
@@ -52,7 +52,7 @@ impl Arguments {
     }
 }
 
-/// What all checks write to.
+/// The report that all checks write to, and the terminal.
 struct Doctor {
     report: Report,
     terminal: Terminal,
@@ -64,13 +64,13 @@ impl Doctor {
             return self.report.not_checked(&["the provider", "the app"]);
         };
 
-        // Another port than the app's, which may run.
+        // A free port: the app, which may be running, uses its own.
         if let Some(dev_provider) = &mut app.settings.dev_provider {
             dev_provider.port = 0;
         }
         let started =
             start_dev_provider(&mut app.settings, &app.rocket_config, &Clock::default()).await;
-        // It is a Rocket, whose log is no part of a report.
+        // The provider is a Rocket app, whose log does not belong in the report.
         tracing::log::set_max_level(tracing::log::LevelFilter::Off);
         let _dev_provider = match started {
             Ok(started) => started,
@@ -115,7 +115,7 @@ impl Doctor {
         }
     }
 
-    /// The provider, and what it knows about the app.
+    /// Checks the provider, and the app's registration at it.
     async fn provider(
         &mut self,
         registration: Registration,
@@ -160,7 +160,7 @@ impl Doctor {
             .await;
     }
 
-    /// Issuers whose access tokens are accepted beside the provider's.
+    /// Checks the further issuers whose access tokens are accepted.
     async fn further_issuers(&mut self, settings: &Arc<Settings>) {
         for (name, other) in &settings.issuers {
             let prefix = format!("issuers.{name} ");

@@ -149,7 +149,8 @@ impl Arguments {
         }
     }
 
-    /// RFC 7592 §2.2. An update replaces everything, so what the command line does not decide is read first.
+    /// RFC 7592 §2.2. An update replaces the whole registration, so that members that the command line does not
+    /// decide are read first.
     async fn update(
         &self,
         provider: &Provider,
@@ -170,7 +171,7 @@ impl Arguments {
 
         let work = provider.registered(&uri, &token);
         let current = terminal.wait("reading the registration", work).await?;
-        // Each reply may bring another token and address (RFC 7592 §3).
+        // Each response may have a new token and URL (RFC 7592 §3).
         let token = current.registration_access_token.clone().unwrap_or(token);
         let uri = current.registration_client_uri.clone().unwrap_or(uri);
         keep(&mut web, &current, &[]);
@@ -188,7 +189,7 @@ impl Arguments {
         let updated = match terminal.wait("changing the registration", work).await {
             Ok(updated) => updated,
             Err(error) => {
-                // What the first reply brought must not be lost.
+                // The token and URL of the first response must not be lost.
                 file.write(&web)?;
                 return Err(error.into());
             }
@@ -204,7 +205,7 @@ impl Arguments {
         let web = secrets_file::read(&self.output)?;
         let (uri, token) = management(&web, &self.output)?;
         let text = |member| web.get(member).and_then(Value::as_str).unwrap_or_default();
-        // No metadata is read. Where the client is managed was the provider's word, which the issuer's host bounds.
+        // No metadata is read. The management URL came from the provider; it is bounded by the host of the issuer.
         let url = Url::parse(text("issuer")).unwrap_or_else(|_| uri.clone());
         let registration = Registration {
             issuer: text("issuer").to_owned(),
@@ -230,7 +231,7 @@ impl Arguments {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The settings that an app with this command line's addresses would have.
+    /// The settings that an app with the addresses of this command line would have.
     fn settings(&self) -> Settings {
         let scope = self.scope.as_deref().unwrap_or("openid");
         let mut settings = Settings::default();
@@ -243,7 +244,7 @@ impl Arguments {
         settings
     }
 
-    /// An issuer without TLS is one of a closed network, which the command line has to say.
+    /// Rejects a plain http issuer, unless the command line names a host of a closed network.
     fn check_issuer(&self) -> Result<(), Failure> {
         let issuer = self.issuer.as_deref().unwrap_or_default();
         let url = Url::parse(issuer).ok();
@@ -262,7 +263,7 @@ impl Arguments {
         }
     }
 
-    /// Where the app is mounted. Where a redirect URI is given whole, it says so.
+    /// The mount point of the app. Without `--mount`, it is taken from a complete redirect URI.
     fn mount(&self) -> String {
         let given = self.mount.clone();
         given
@@ -270,7 +271,7 @@ impl Arguments {
             .unwrap_or_else(|| DEFAULT_MOUNT.to_owned())
     }
 
-    /// Whether the app accepts the file at `path`, with the settings that are printed.
+    /// Checks that the app accepts the file at `path`, with the settings that are printed.
     fn check(&self, path: &Path, client: &ClientMetadata) -> Result<(), Failure> {
         let mut settings = self.settings();
         settings.issuer = None;
@@ -303,8 +304,8 @@ impl Arguments {
         }
     }
 
-    /// Why the provider did not register the app. Some refuse whoever has no token, or asks for a scope, with an error
-    /// that does not say so: Keycloak with `insufficient_scope`, and the name of one of its policies.
+    /// The error if the provider rejects the registration. Some require a token, or reject scopes, with an error that
+    /// does not say so: Keycloak with `insufficient_scope`, and the name of one of its policies.
     fn refusal(&self, error: ProviderError, has_token: bool) -> Failure {
         let (status, description) = match &error {
             ProviderError::Refused {
@@ -324,7 +325,7 @@ impl Arguments {
                 "have the provider's administrator issue an initial access token, and give it by \
                  `--initial-access-token`; or register by hand in its console",
             ),
-            // Not the scope of the token.
+            // The scopes of the client, not of the token.
             400 | 403
                 if self.scope.is_some()
                     && description.contains("scope")
@@ -340,7 +341,7 @@ impl Arguments {
         }
     }
 
-    /// What goes into the file: no endpoints, so that discovery gives all of them.
+    /// The content of the file: without endpoints, which discovery provides.
     fn web(
         &self,
         provider: &Provider,
@@ -374,7 +375,7 @@ async fn find(
         Ok::<_, Failure>((provider, found))
     };
     let (mut provider, mut found) = read(registration.clone()).await?;
-    // The metadata of both spellings is at one address (Discovery §4): what is registered has the provider's.
+    // Both spellings of an issuer have the same metadata URL (Discovery §4): the provider's spelling is used.
     if let Err(ProviderError::IssuerMismatch { expected, actual }) = &found
         && expected.strip_suffix('/').unwrap_or(expected)
             == actual.strip_suffix('/').unwrap_or(actual)

@@ -1,4 +1,4 @@
-//! A list of checks, as `doctor` and `token` report them: a table for people, or JSON.
+//! A list of check results, for `doctor` and `token`, written as a table or as JSON.
 
 use std::process::ExitCode;
 
@@ -7,35 +7,35 @@ use serde_json::json;
 
 use super::terminal::{Colour, Terminal};
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Verdict {
     Ok,
-    /// It may work, and somebody should look at it.
+    /// It may work, but should be reviewed.
     Warning,
     Failure,
 }
 
-/// One line of a report.
+/// One result in a report.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Check {
     pub check: String,
     pub verdict: Verdict,
-    /// What was found, in one sentence without a full stop.
+    /// The finding, in one sentence without a full stop.
     pub finding: String,
-    /// What to do about it.
+    /// The remedy, if one is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub remedy: Option<String>,
-    /// The value that would be right, where there is one.
+    /// The expected value, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<String>,
-    /// The value that is there, where there is one.
+    /// The actual value, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub actual: Option<String>,
 }
 
-/// Checks, in the order in which they were made.
+/// Check results, in order.
 #[derive(Debug, Default)]
 pub(super) struct Report {
     checks: Vec<Check>,
@@ -65,7 +65,7 @@ impl Report {
         self.push(check, Verdict::Failure, finding.into(), Some(remedy.into()));
     }
 
-    /// What could not be looked at because of a failure before.
+    /// Lists checks that were skipped because of an earlier failure.
     pub(super) fn not_checked(&mut self, checks: &[&'static str]) {
         self.not_checked.extend(checks);
     }
@@ -90,7 +90,7 @@ impl Report {
         self.checks.iter().filter(of).count()
     }
 
-    /// Writes the report. The exit code says whether nothing failed.
+    /// Writes the report. The exit code is a failure if a check failed.
     pub(super) fn write(&self, terminal: &Terminal, as_json: bool) -> ExitCode {
         match as_json {
             true => self.write_json(terminal),

@@ -1,4 +1,4 @@
-//! What the tool writes: colours only on a terminal, and a word about anything that takes over a second.
+//! Terminal output: colours on a terminal only, and progress messages after a second.
 
 use std::{
     env,
@@ -16,7 +16,7 @@ pub(super) struct Terminal {
     has_colours: bool,
 }
 
-/// A colour of the eight that every terminal has.
+/// One of the eight ANSI colours.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Colour {
     Red = 31,
@@ -25,7 +25,8 @@ pub(super) enum Colour {
 }
 
 impl Terminal {
-    /// Looks whether standard output is a terminal (<https://no-color.org> says who else is asked).
+    /// Detects colour support: standard output is a terminal, and `NO_COLOR` (<https://no-color.org>) or `TERM` does
+    /// not disable it.
     pub(super) fn new() -> Terminal {
         let is_wanted = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             && env::var_os("TERM").is_none_or(|term| term != "dumb");
@@ -34,7 +35,7 @@ impl Terminal {
         }
     }
 
-    /// The text in a colour, where there are any.
+    /// The text in a colour, if colours are enabled.
     pub(super) fn paint(&self, colour: Colour, text: &str) -> String {
         match self.has_colours {
             true => format!("\x1b[{}m{text}\x1b[0m", colour as u8),
@@ -42,28 +43,28 @@ impl Terminal {
         }
     }
 
-    /// Writes a line. A reader who has gone away is no error.
+    /// Writes a line to standard output. A closed pipe is not an error.
     pub(super) fn line(&self, text: impl AsRef<str>) {
         let _ = writeln!(stdout(), "{}", text.as_ref());
     }
 
-    /// Says what went wrong and what to do, on standard error.
+    /// Writes an error and its remedy to standard error.
     pub(super) fn fail(&self, cause: &str, remedy: &str) {
         let _ = writeln!(stderr(), "error: {cause}");
         let _ = writeln!(stderr(), "       → {remedy}");
     }
 
-    /// Says something beside the output, on standard error.
+    /// Writes a warning to standard error.
     pub(super) fn warn(&self, text: &str) {
         let _ = writeln!(stderr(), "warning: {text}");
     }
 
-    /// Tells a person what is expected of them, on standard error.
+    /// Writes a prompt or a hint to standard error.
     pub(super) fn note(&self, text: &str) {
         let _ = writeln!(stderr(), "{text}");
     }
 
-    /// Waits for `work`. From the first second on, standard error says for what.
+    /// Awaits `work`. After a second, writes to standard error what it waits for.
     pub(super) async fn wait<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
         const SECOND: Duration = Duration::from_secs(1);
 

@@ -1,4 +1,4 @@
-//! `rocket-oidc token`: what a `Bearer` guard of this app makes of a token, check by check.
+//! `rocket-oidc token`: shows how a `Bearer` guard of this app validates a token, check by check.
 
 use std::{
     fs,
@@ -57,10 +57,10 @@ pub(super) struct Arguments {
     json: bool,
 }
 
-/// Claims that hold seconds since 1970, which few people read.
+/// Claims that hold seconds since 1970, which are displayed as dates.
 const TIMES: [&str; 3] = ["exp", "nbf", "iat"];
 
-/// More than any token has.
+/// The maximum input size, which exceeds that of any token.
 const LONGEST: u64 = 64 * 1024;
 
 impl Arguments {
@@ -97,7 +97,7 @@ impl Arguments {
     }
 }
 
-/// The role that the app has towards API clients, as the fairing makes it.
+/// The app's resource server, built as in the fairing.
 fn resource_server(app: App) -> Result<ResourceServer, Failure> {
     let App {
         mut settings,
@@ -121,7 +121,7 @@ fn resource_server(app: App) -> Result<ResourceServer, Failure> {
     })
 }
 
-/// The development provider is the one that the app has started.
+/// Sets the issuer to the development provider that the running app has started.
 fn name_dev_provider(settings: &mut Settings, rocket_config: &RocketConfig) {
     if let Some(dev_provider) = settings.dev_provider.as_ref()
         && rocket_config.debug
@@ -156,7 +156,7 @@ fn check(field: ExaminedField) -> Check {
     let (verdict, finding) = match (&error, &actual) {
         (None, Some(actual)) => (Verdict::Ok, format!("{actual} (expected: {expected})")),
         (None, None) => (Verdict::Ok, expected.clone()),
-        // That the token is refused is said by the mark.
+        // The mark already shows that the token is rejected.
         (Some(BearerError::Token(error)), Some(actual)) if TIMES.contains(&name) => {
             (Verdict::Failure, format!("{error}: {actual}"))
         }
@@ -173,7 +173,7 @@ fn check(field: ExaminedField) -> Check {
     }
 }
 
-/// The token without what people copy along with it.
+/// The token without a copied `Authorization:` or `Bearer` prefix.
 fn bare(text: &str) -> &str {
     let text = text.trim();
     let text = text.strip_prefix("Authorization:").unwrap_or(text).trim();

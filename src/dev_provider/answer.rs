@@ -1,4 +1,4 @@
-//! What the endpoints answer, and what they are asked.
+//! The responses and the request parameters of the endpoints.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use url::{Url, form_urlencoded};
 
 use super::pages;
 
-/// An answer: never stored, and either JSON, a page, or a way back to the app.
+/// A response: JSON, a page, or a redirect to the app. It is never cached.
 pub(super) enum Answer {
     Json(Status, Value),
     Page(Status, String),
@@ -54,13 +54,13 @@ impl<'r> Responder<'r, 'static> for Answer {
     }
 }
 
-/// An error reply of an endpoint that speaks JSON (RFC 6749 §5.2).
+/// The error response of a JSON endpoint (RFC 6749 §5.2).
 pub(super) fn refused(error: &str, description: &str) -> Answer {
     let body = json!({ "error": error, "error_description": description });
     Answer::Json(Status::BadRequest, body)
 }
 
-/// A page for a request that cannot be answered.
+/// The error page of an invalid request.
 pub(super) fn bad_request(text: &str) -> Answer {
     Answer::Page(
         Status::BadRequest,

@@ -1,4 +1,4 @@
-//! Access tokens for APIs, to try one with `curl`: by client credentials, and from a page.
+//! Access tokens to try an API with `curl`: by the client credentials grant, and from a page.
 
 use std::collections::HashMap;
 
@@ -15,14 +15,14 @@ use super::{
 };
 use crate::settings::spellings;
 
-/// A client for the command line, whose secret everybody knows.
+/// The client id for the command line. Its secret is public.
 pub(super) const CLI: &str = "dev-cli";
 
 pub(super) fn routes() -> Vec<Route> {
     routes![page, issue]
 }
 
-/// A JWT access token (RFC 9068) for the app's audience, which introspection knows too.
+/// A JWT access token (RFC 9068) for the app's audience, which introspection also accepts.
 pub(super) fn access_token(op: &Op, grant: &Grant, now: i64) -> Option<String> {
     let mut claims = Map::from_iter(
         [
@@ -43,7 +43,7 @@ pub(super) fn access_token(op: &Op, grant: &Grant, now: i64) -> Option<String> {
     Some(token)
 }
 
-/// What tokens name for the API that a client asks for by its address, or by its name in `aud`.
+/// The audience of tokens for the API that a client requests by its URL or by its audience.
 fn audience_of(client: &DevClient, resource: &String) -> Option<Vec<String>> {
     let is_asked_for = |address: &Url, audience: &[String]| {
         audience.contains(resource) || spellings(address).contains(resource)
@@ -57,7 +57,7 @@ fn audience_of(client: &DevClient, resource: &String) -> Option<Vec<String>> {
     Some(api.access_token_audience())
 }
 
-/// What a token for another audience than the usual one says.
+/// The claims that override the default audience of a token.
 fn for_audience(audience: &[String]) -> Map<String, Value> {
     Map::from_iter([("aud".to_owned(), json!(audience))])
 }
@@ -72,7 +72,7 @@ pub(super) fn by_client_credentials(
     let scope = form.get("scope").map_or("", String::as_str);
     let claims = Map::from_iter([("sub".to_owned(), json!(client_id))]);
     let mut grant = Grant::for_an_api(client_id, claims, scope, now);
-    // RFC 8707 §2.
+    // RFC 8707 §2: the requested API.
     if let Some(resource) = form.get("resource") {
         let Some(audience) = audience_of(&op.client, resource) else {
             return refused("invalid_target", "the app has no API of this address");
@@ -93,7 +93,7 @@ pub(super) fn by_client_credentials(
     }
 }
 
-/// A page to copy a token from.
+/// The page that issues a token to copy.
 #[get("/tokens")]
 fn page(op: &State<Op>) -> Answer {
     let (audience, apis) = (&op.client.audience, op.client.apis.keys());

@@ -1,4 +1,5 @@
-//! The development provider's endpoints. Strict where a real one is, so that what works here works there.
+//! The development provider's endpoints. They are as strict as those of real providers, so that an app that works
+//! here works there.
 
 use std::collections::HashMap;
 
@@ -40,7 +41,7 @@ pub(super) fn routes() -> Vec<Route> {
     routes
 }
 
-/// The `Authorization` header, or an empty text.
+/// The `Authorization` header, or an empty string.
 struct Authorization<'r>(&'r str);
 
 #[rocket::async_trait]
@@ -66,11 +67,11 @@ impl<'r> FromRequest<'r> for Query {
     }
 }
 
-/// The query as it came, beside the request.
+/// The original query, cached in the request.
 #[derive(Default)]
 struct HiddenQuery(String);
 
-/// Keeps `state`, `nonce` and the like out of the log, as the fairing does for the callback.
+/// Removes the query, with `state`, `nonce` and the like, from Rocket's log, as the fairing does for the callback.
 pub(super) fn hide_query(request: &mut Request<'_>) {
     let query = request.uri().query().map(|query| query.as_str().to_owned());
     let bare = Origin::parse_owned(request.uri().path().to_string());
@@ -116,12 +117,12 @@ fn key_set(op: &State<Op>) -> Answer {
     Answer::Json(Status::Ok, op.key().key_set())
 }
 
-/// The authorization endpoint (OpenID Connect Core 1.0 §3.1.2): a page to choose a user on.
+/// The authorization endpoint (OpenID Connect Core 1.0 §3.1.2): a page to choose a user.
 #[get("/authorize")]
 fn authorize(op: &State<Op>, query: Query) -> Answer {
     let parameter = |name: &str| query.0.get(name).map_or("", String::as_str);
 
-    // Nobody is sent anywhere before client and redirect URI are known to be right.
+    // No redirect before the client and the redirect URI are validated.
     if parameter("client_id") != op.client.client_id {
         return bad_request(
             "The `client_id` is not the one of the app that started this provider.",
@@ -177,7 +178,7 @@ fn authorize(op: &State<Op>, query: Query) -> Answer {
     Answer::Page(Status::Ok, pages::choose_user(&id, &scope, &op.users))
 }
 
-/// The page's answer: a user, somebody made up, or no.
+/// The form of the page: a listed user, custom claims, or a denial.
 #[post("/authorize", data = "<form>")]
 fn decide(op: &State<Op>, form: String) -> Answer {
     let form = parameters(&form);
@@ -219,7 +220,7 @@ fn decide(op: &State<Op>, form: String) -> Answer {
     }
 }
 
-/// Sends the browser back to the app (RFC 6749 §4.1.2), with `iss` (RFC 9207).
+/// Redirects the browser to the app (RFC 6749 §4.1.2), with `iss` (RFC 9207).
 fn back(op: &Op, state: &str, words: &[(&str, &str)]) -> Answer {
     let Ok(mut url) = Url::parse(&op.client.redirect_uri) else {
         return bad_request("The app's redirect URI is not an address.");
@@ -233,7 +234,7 @@ fn back(op: &Op, state: &str, words: &[(&str, &str)]) -> Answer {
     Answer::Redirect(url)
 }
 
-/// The client that authenticates, by either method (RFC 6749 §2.3.1): the app, or the command line.
+/// The authenticated client, by either method (RFC 6749 §2.3.1): the app, or the command line.
 fn authenticate(
     op: &Op,
     authorization: &str,
@@ -318,8 +319,7 @@ fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answ
     }
 }
 
-/// New tokens for a grant. The ID token carries the user's claims too, so that an app without
-/// UserInfo has a profile.
+/// Issues tokens for a grant. The ID token includes the user's claims, so that an app without UserInfo has a profile.
 fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
     let issued = op.grants.issue(grant, now);
     let mut claims = visible_claims(grant);
@@ -366,8 +366,8 @@ fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
     )
 }
 
-/// The user's claims that the scopes show (OpenID Connect Core 1.0 §5.4). What no scope of the
-/// standard is about, such as `groups`, is always shown.
+/// The user's claims that the granted scopes include (OpenID Connect Core 1.0 §5.4). Claims without a standard scope,
+/// such as `groups`, are always included.
 fn visible_claims(grant: &Grant) -> Map<String, Value> {
     const OF_EMAIL: [&str; 2] = ["email", "email_verified"];
     const OF_PROFILE: [&str; 3] = ["birthdate", "gender", "zoneinfo"];
@@ -404,7 +404,7 @@ fn user_info_post(op: &State<Op>, authorization: Authorization<'_>) -> Answer {
     user_info(op, authorization)
 }
 
-/// RFC 7662.
+/// The introspection endpoint (RFC 7662).
 #[post("/introspect", data = "<form>")]
 fn introspect(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answer {
     let form = parameters(&form);
@@ -434,7 +434,7 @@ fn introspect(op: &State<Op>, authorization: Authorization<'_>, form: String) ->
     Answer::Json(Status::Ok, body)
 }
 
-/// RFC 7009.
+/// The revocation endpoint (RFC 7009).
 #[post("/revoke", data = "<form>")]
 fn revoke(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answer {
     let form = parameters(&form);
@@ -446,7 +446,7 @@ fn revoke(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Ans
     Answer::Json(Status::Ok, json!({}))
 }
 
-/// OpenID Connect RP-Initiated Logout 1.0. There is no session here to end.
+/// The end-session endpoint (OpenID Connect RP-Initiated Logout 1.0). This provider has no session to end.
 #[get("/end_session")]
 fn end_session(op: &State<Op>, query: Query) -> Answer {
     let signed_out = || {

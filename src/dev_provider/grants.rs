@@ -1,4 +1,4 @@
-//! What the development provider remembers: requests under way, codes, tokens. All of it is bounded.
+//! The development provider's state: pending requests, codes and tokens, all bounded.
 
 use std::{
     collections::VecDeque,
@@ -9,13 +9,13 @@ use serde_json::{Map, Value};
 
 use super::signing::random;
 
-/// So many entries of each kind are kept; the oldest goes first.
+/// The maximum number of entries of each kind; the oldest is evicted.
 const MOST: usize = 1_000;
 /// Lifetimes, in seconds.
 const CODE_TTL: i64 = 60;
 pub(super) const ACCESS_TOKEN_TTL: i64 = 300;
 
-/// An authorization request that was found good (OpenID Connect Core 1.0 §3.1.2.1).
+/// A validated authorization request (OpenID Connect Core 1.0 §3.1.2.1).
 #[derive(Clone, Default)]
 pub(super) struct AuthorizationRequest {
     pub state: String,
@@ -25,23 +25,23 @@ pub(super) struct AuthorizationRequest {
     pub acr: Option<String>,
 }
 
-/// What a person's sign-in allows the client.
+/// What the client is granted by a user's sign-in.
 #[derive(Clone)]
 pub(super) struct Grant {
-    /// Everything that comes from one sign-in shares this, and ends together.
+    /// All tokens of one sign-in share this, and are revoked together.
     pub family: String,
     pub client_id: String,
     pub claims: Map<String, Value>,
     pub request: AuthorizationRequest,
     pub auth_time: i64,
-    /// What an access token says beside the usual.
+    /// Additional claims of its access tokens.
     pub token_claims: Map<String, Value>,
 }
 
 impl Grant {
-    /// What a client may do at an API, without a sign-in.
+    /// A grant for an API, without a sign-in.
     pub fn for_an_api(client_id: &str, claims: Map<String, Value>, scope: &str, now: i64) -> Grant {
-        // What a person's groups are, APIs like to know; the rest is UserInfo's part.
+        // APIs often check `groups`; other claims about the user belong to UserInfo.
         let groups = claims.get_key_value("groups");
         let groups = groups.map(|(name, value)| (name.clone(), value.clone()));
         Grant {
@@ -58,7 +58,7 @@ impl Grant {
     }
 }
 
-/// An entry with an end, in seconds since 1970; `None` lives until it is dropped or revoked.
+/// An entry with its expiry, in seconds since 1970; `None` lives until it is evicted or revoked.
 struct Entry<T> {
     key: String,
     ends: Option<i64>,
@@ -66,7 +66,7 @@ struct Entry<T> {
     value: T,
 }
 
-/// The newest entries of one kind.
+/// The newest entries of one kind, in a bounded queue.
 struct Table<T>(VecDeque<Entry<T>>);
 
 impl<T> Default for Table<T> {
@@ -103,11 +103,11 @@ struct Tables {
     refresh_tokens: Table<Grant>,
 }
 
-/// The tables, behind a lock.
+/// All tables, behind a lock.
 #[derive(Default)]
 pub(super) struct Grants(Mutex<Tables>);
 
-/// A fresh pair of tokens.
+/// A new access token and refresh token.
 pub(super) struct Issued {
     pub access_token: String,
     pub refresh_token: String,
@@ -118,7 +118,7 @@ impl Grants {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps a request while its page is shown.
+    /// Stores a request while its page is shown.
     pub fn keep_request(&self, request: AuthorizationRequest) -> String {
         let id = random("request");
         self.tables().requests.insert(id.clone(), None, request);
@@ -129,7 +129,7 @@ impl Grants {
         Some(self.tables().requests.find(id, 0)?.value.clone())
     }
 
-    /// A code for a person who just signed in.
+    /// Issues a code for a user who has just signed in.
     pub fn new_code(
         &self,
         client_id: &str,
@@ -152,7 +152,7 @@ impl Grants {
         code
     }
 
-    /// Uses up a code. A second use revokes what the first one gave (RFC 6749 §4.1.2).
+    /// Redeems a code. A second use revokes the tokens of the first (RFC 6749 §4.1.2).
     pub fn use_code(&self, code: &str, now: i64) -> Option<Grant> {
         let mut tables = self.tables();
         let entry = tables.codes.find(code, now)?;
@@ -167,7 +167,7 @@ impl Grants {
         Some(grant)
     }
 
-    /// Uses up a refresh token. A second use revokes the family (RFC 9700 §4.14.2).
+    /// Redeems a refresh token. A second use revokes the family (RFC 9700 §4.14.2).
     pub fn use_refresh_token(&self, token: &str, now: i64) -> Option<Grant> {
         let mut tables = self.tables();
         let entry = tables.refresh_tokens.find(token, now)?;
@@ -198,7 +198,7 @@ impl Grants {
         issued
     }
 
-    /// Remembers an access token that was made elsewhere.
+    /// Stores an access token that was issued elsewhere.
     pub fn keep_access_token(&self, token: &str, grant: &Grant, now: i64) {
         let ends = Some(now + ACCESS_TOKEN_TTL);
         self.tables()
@@ -206,14 +206,14 @@ impl Grants {
             .insert(token.to_owned(), ends, grant.clone());
     }
 
-    /// The grant of a live access token, and when it ends.
+    /// The grant and the expiry of a valid access token.
     pub fn access_token(&self, token: &str, now: i64) -> Option<(Grant, i64)> {
         let mut tables = self.tables();
         let entry = tables.access_tokens.find(token, now)?;
         Some((entry.value.clone(), entry.ends.unwrap_or(now)))
     }
 
-    /// Ends a token, and all others of its sign-in (RFC 7009 §2.1).
+    /// Revokes a token, and all others of its sign-in (RFC 7009 §2.1).
     pub fn revoke(&self, token: &str) {
         let mut tables = self.tables();
         let of_access = tables
@@ -232,7 +232,7 @@ impl Grants {
 
 #[cfg(feature = "testing")]
 impl Grants {
-    /// Ends all tokens of a person.
+    /// Revokes all tokens of a user.
     pub fn revoke_all_of(&self, subject: &str) {
         let is_of =
             |grant: &Grant| grant.claims.get("sub").and_then(Value::as_str) == Some(subject);

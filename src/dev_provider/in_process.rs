@@ -1,4 +1,4 @@
-//! The development provider without a socket, for the test kit: asked in this process.
+//! The development provider without a socket, for the test kit, called in process.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -19,21 +19,21 @@ use super::{
 };
 use crate::clock::Clock;
 
-/// Keys by number, made once in a process: to make one takes longer than a whole test.
+/// Signing keys by number, generated once per process: generating one takes longer than a whole test.
 static KEYS: Mutex<Vec<Arc<SigningKey>>> = Mutex::new(vec![]);
 
-/// How long a logout token is good, in seconds.
+/// The lifetime of a logout token, in seconds.
 const LOGOUT_TOKEN_TTL: i64 = 120;
 
-/// The provider, launched, with nothing that listens.
+/// The launched provider, without a listener.
 pub(crate) struct InProcessProvider(Client);
 
-/// The authorization request, or the person, is not what the provider takes; what its page says.
+/// The provider rejected the authorization request or the user's claims; holds the text of its error page.
 #[derive(Debug)]
 pub(crate) struct Unsuitable(pub(crate) String);
 
 impl InProcessProvider {
-    /// Launches it under this issuer.
+    /// Launches the provider with this issuer.
     pub(crate) async fn launch(
         issuer: &str,
         client: DevClient,
@@ -47,12 +47,12 @@ impl InProcessProvider {
         };
         let _ = op.issuer.set(issuer.to_owned());
 
-        // Rocket's log level is the process's: the app keeps its own.
+        // Rocket sets the log level of the whole process: the app's is restored.
         let log_level = log::max_level();
         let launched = Client::untracked(rocket(0, op)?).await;
         log::set_max_level(log_level);
         launched.map(InProcessProvider).map_err(|error| {
-            // Rocket's error panics when nobody looked at it.
+            // Rocket's launch error panics on drop unless it was inspected.
             let _ = error.kind();
             DevProviderError::Stopped
         })
@@ -63,7 +63,7 @@ impl InProcessProvider {
         op.expect("`rocket` manages it")
     }
 
-    /// What the app asks, and its answer.
+    /// Dispatches a request of the app, and returns the response.
     pub(crate) async fn answer(&self, asked: &reqwest::Request) -> HttpResponse {
         let target = asked.url()[Position::BeforePath..Position::AfterQuery].to_owned();
         let mut request = match *asked.method() {
@@ -86,8 +86,8 @@ impl InProcessProvider {
         answer.body(body).unwrap_or_default()
     }
 
-    /// What a browser does at the authorization endpoint: it signs in with these claims, by the form for
-    /// somebody else, and is sent back to the address that this yields.
+    /// Acts as the browser at the authorization endpoint: signs in with these claims, by the form for custom claims,
+    /// and returns the redirect.
     pub(crate) async fn authorize(&self, request: &Url, claims: &Value) -> Result<Url, Unsuitable> {
         let target = request[Position::BeforePath..Position::AfterQuery].to_owned();
         let page = match follow(self.0.get(target)).await {
@@ -107,13 +107,13 @@ impl InProcessProvider {
         answer.map_err(|page| Unsuitable(text_of(&page)))
     }
 
-    /// Where a browser is sent from the end-session endpoint; `None` when it stays there.
+    /// The redirect of the end-session endpoint; `None` if it shows a page.
     pub(crate) async fn end_session(&self, request: &Url) -> Option<Url> {
         let target = request[Position::BeforePath..Position::AfterQuery].to_owned();
         follow(self.0.get(target)).await.ok()
     }
 
-    /// A JWT access token (RFC 9068) with these claims in place of, or beside, the usual ones.
+    /// A JWT access token (RFC 9068). These claims override or extend the default ones.
     pub(crate) fn access_token(&self, claims: Map<String, Value>) -> Option<String> {
         let op = self.op();
         let text = |name: &str| claims.get(name).and_then(Value::as_str);
@@ -124,13 +124,13 @@ impl InProcessProvider {
         api_tokens::access_token(op, &grant, op.now())
     }
 
-    /// What a token must name for this API of the app.
+    /// The audience of this API of the app.
     pub(crate) fn audience_of(&self, api: &str) -> Option<Vec<String>> {
         let api = self.op().client.apis.get(api)?;
         Some(api.access_token_audience())
     }
 
-    /// A logout token for all sessions of a person (OpenID Connect Back-Channel Logout 1.0 §2.4).
+    /// A logout token for all sessions of a user (OpenID Connect Back-Channel Logout 1.0 §2.4).
     pub(crate) fn logout_token(&self, subject: &str) -> Option<String> {
         let (op, now) = (self.op(), self.op().now());
         let claims = json!({
@@ -145,7 +145,7 @@ impl InProcessProvider {
         op.key().sign("logout+jwt", claims.as_object()?)
     }
 
-    /// Signs with the key of this number from now on, and publishes no other.
+    /// From now on, signs with the key of this number, and publishes only that one.
     pub(crate) fn use_key(&self, number: usize) -> Result<(), DevProviderError> {
         let other = key(number).ok_or(DevProviderError::Key)?;
         *self
@@ -174,7 +174,7 @@ fn key(number: usize) -> Option<Arc<SigningKey>> {
     Some(keys[number].clone())
 }
 
-/// Where an answer leads, or the page that it is.
+/// The redirect of a response, or its page.
 async fn follow(request: LocalRequest<'_>) -> Result<Url, String> {
     let response = request.dispatch().await;
     let location = response.headers().get_one("Location");
@@ -184,7 +184,7 @@ async fn follow(request: LocalRequest<'_>) -> Result<Url, String> {
     }
 }
 
-/// What a page says, without its tags.
+/// The text of a page, without its tags.
 fn text_of(page: &str) -> String {
     let main = page.split("<main>").nth(1).unwrap_or(page);
     let pieces = main.split('<').map(|piece| piece.split('>').next_back());

@@ -1,4 +1,4 @@
-//! The development provider's pages: who do you want to be, an error, signed out.
+//! The development provider's HTML pages.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ fn escape(text: &str) -> Cow<'_, str> {
     RawStr::new(text).html_escape()
 }
 
-/// One button per user, a form for anybody else, and a way to say no.
+/// One button per user, a form for custom claims, and a button to deny.
 pub(super) fn choose_user(request: &str, scope: &str, users: &[Map<String, Value>]) -> String {
     let text = |user: &Map<String, Value>, claim: &str| {
         user.get(claim)
@@ -59,7 +59,7 @@ pub(super) fn choose_user(request: &str, scope: &str, users: &[Map<String, Value
     )
 }
 
-/// A form that makes an access token for an API.
+/// The form that issues an access token for an API.
 pub(super) fn tokens<'a>(
     users: &[Map<String, Value>],
     audience: &[String],
@@ -94,7 +94,7 @@ pub(super) fn tokens<'a>(
     )
 }
 
-/// The token, and how to use it.
+/// The issued token, and how to use it.
 pub(super) fn token(user: &str, scope: &str, token: &str, base_url: &str) -> String {
     page(
         "Copy a token",

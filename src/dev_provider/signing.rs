@@ -1,4 +1,4 @@
-//! The development provider's key: RS256, made at each start.
+//! The development provider's RS256 signing key, generated at each start.
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
@@ -23,7 +23,7 @@ impl SigningKey {
         })
     }
 
-    /// The JWK Set to publish (RFC 7517 §5).
+    /// The JWK Set (RFC 7517 §5).
     pub fn key_set(&self) -> Value {
         let public = self.pair.public_key();
         let (n, e) = (public.modulus(), public.exponent());
@@ -62,7 +62,7 @@ pub(super) fn base64url(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// An unguessable value, after a word that says what it is.
+/// A random, unguessable value, prefixed with its kind.
 pub(super) fn random(kind: &str) -> String {
     format!("{kind}-{}", crate::secret::Secret::random().expose())
 }

@@ -1,4 +1,4 @@
-//! Which addresses of the provider may be called. Names are judged as they are written, and never resolved.
+//! Which URLs of the provider may be called. Host names are checked as written, without DNS resolution.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -7,7 +7,7 @@ use url::{Host, Url};
 use super::{Endpoint, ProviderError};
 use crate::settings::{InsecureHttpHosts, MetadataSource, Registration, is_loopback};
 
-/// Names of this machine beside `localhost`, as hosts files have them.
+/// Names of this machine other than `localhost`, as found in hosts files.
 const NAMES_OF_LOOPBACK: [&str; 7] = [
     "localhost.localdomain",
     "localhost4",
@@ -18,14 +18,14 @@ const NAMES_OF_LOOPBACK: [&str; 7] = [
     "ip6-loopback",
 ];
 
-/// What one provider's metadata may lead to.
+/// The URLs that one provider's metadata may name.
 ///
-/// What stands in the settings is the operator's word. What was fetched is the provider's, and leads to https alone, and
-/// to no literal address of this machine or of a private network, unless the settings name that host.
+/// The operator is trusted: the settings may name any host. The metadata is not: it may name https URLs only, and no
+/// IP address of this machine or of a private network, unless the settings name that host.
 #[derive(Clone, Debug)]
 pub(crate) struct AddressPolicy {
     issuer_is_https: bool,
-    /// The issuer, and where its metadata is.
+    /// The issuer, and the URL of its metadata.
     set: Vec<Url>,
     insecure_http_hosts: InsecureHttpHosts,
 }
@@ -47,7 +47,7 @@ impl AddressPolicy {
         }
     }
 
-    /// The policy for metadata of this issuer at its usual place.
+    /// The policy for metadata of this issuer at its well-known URL.
     #[cfg(any(test, feature = "__internals"))]
     pub(super) fn of_issuer(issuer: &str) -> AddressPolicy {
         let issuer = Url::parse(issuer).ok();
@@ -58,7 +58,7 @@ impl AddressPolicy {
         }
     }
 
-    /// Judges an address that stands in the settings.
+    /// Checks a URL of the settings.
     pub(super) fn check_set(&self, endpoint: Endpoint, url: &Url) -> Result<(), ProviderError> {
         match may_be_called(url, &self.insecure_http_hosts) {
             true => Ok(()),
@@ -69,7 +69,7 @@ impl AddressPolicy {
         }
     }
 
-    /// Judges an address that the provider's metadata names.
+    /// Checks a URL of the provider's metadata.
     pub(super) fn check_fetched(&self, endpoint: Endpoint, url: &Url) -> Result<(), ProviderError> {
         let Some(host) = url
             .host()
@@ -98,7 +98,8 @@ impl AddressPolicy {
         }
     }
 
-    /// Whether the settings name this host, and plain http there if that is what `url` asks for. Loopback has many names.
+    /// Whether the settings name this host, with plain http if `url` is plain http. All loopback names count as one
+    /// host.
     fn is_set(&self, url: &Url) -> bool {
         self.set.iter().any(|set| {
             let is_same_host = set.host() == url.host() || (is_loopback(set) && is_loopback(url));
@@ -107,8 +108,7 @@ impl AddressPolicy {
     }
 }
 
-/// Whether a secret may be sent to this address: over TLS, or without leaving this machine, or because the setting
-/// `insecure_http_hosts` says so.
+/// Whether a secret may be sent to this URL: https, loopback, or a host of the setting `insecure_http_hosts`.
 pub(crate) fn may_be_called(url: &Url, insecure_http_hosts: &InsecureHttpHosts) -> bool {
     match url.scheme() {
         "https" => url.has_host(),
@@ -117,7 +117,7 @@ pub(crate) fn may_be_called(url: &Url, insecure_http_hosts: &InsecureHttpHosts) 
     }
 }
 
-/// Whether a host is this machine in any spelling, so that no proxy could reach it.
+/// Whether a host is this machine in any spelling, which no proxy could reach.
 pub(super) fn is_this_machine(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(name) => {
@@ -132,8 +132,8 @@ pub(super) fn is_this_machine(host: &Host<&str>) -> bool {
     }
 }
 
-/// Whether a host is written as an address that is not of the public network. `url` has normalised decimal, octal,
-/// hexadecimal and shortened spellings by now.
+/// Whether a host is an IP address outside the public internet. `url` has already normalised decimal, octal,
+/// hexadecimal and shortened spellings.
 fn is_private(host: &Host<&str>) -> bool {
     match host {
         Host::Domain(_) => is_this_machine(host),
@@ -142,12 +142,12 @@ fn is_private(host: &Host<&str>) -> bool {
     }
 }
 
-/// The [IANA registry](https://www.iana.org/assignments/iana-ipv4-special-registry) without what is for documents.
+/// The [IANA registry](https://www.iana.org/assignments/iana-ipv4-special-registry), except the documentation ranges.
 fn is_private_v4(address: Ipv4Addr) -> bool {
     match address.octets() {
         // This network, private networks, loopback.
         [0 | 10 | 127, ..] | [192, 168, ..] | [172, 16..=31, ..] => true,
-        // Link-local, where clouds keep credentials; shared with a carrier; of protocols.
+        // Link-local, with the metadata services of clouds; carrier-grade NAT; IETF protocol assignments.
         [169, 254, ..] | [100, 64..=127, ..] | [192, 0, 0, _] => true,
         // Benchmarks; multicast; reserved, broadcast.
         [198, 18 | 19, ..] | [224..=255, ..] => true,
@@ -155,7 +155,7 @@ fn is_private_v4(address: Ipv4Addr) -> bool {
     }
 }
 
-/// The [IANA registry](https://www.iana.org/assignments/iana-ipv6-special-registry), and IPv4 addresses inside.
+/// The [IANA registry](https://www.iana.org/assignments/iana-ipv6-special-registry), and embedded IPv4 addresses.
 fn is_private_v6(address: Ipv6Addr) -> bool {
     let v4 = |high: u16, low: u16| is_private_v4(((u32::from(high) << 16) | u32::from(low)).into());
     match address.segments() {
@@ -163,10 +163,10 @@ fn is_private_v6(address: Ipv6Addr) -> bool {
         [0, 0, 0, 0, 0, 0, high, low]
         | [0, 0, 0, 0, 0, 0xffff, high, low]
         | [0, 0, 0, 0, 0xffff, 0, high, low] => v4(high, low),
-        // NAT64, of the whole network and of a private one.
+        // NAT64: the well-known prefix, and the local-use prefix.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
         [0x64, 0xff9b, 1, ..] => true,
-        // 6to4, and Teredo, whose client's address is inverted.
+        // 6to4; Teredo, in which the client's address is inverted.
         [0x2002, high, low, ..] => v4(high, low),
         [0x2001, 0, _, _, _, _, high, low] => v4(!high, !low),
         // Unique local, link-local, site-local, multicast.
@@ -322,7 +322,7 @@ mod tests {
         }
     }
 
-    /// What the settings name is the operator's word, for that host alone.
+    /// The settings allow a private address for that host alone.
     #[test]
     fn a_private_address_in_the_settings_is_called() {
         let at_home = policy("https://10.0.0.1:6443", None, &[]);
@@ -349,7 +349,7 @@ mod tests {
         let on_loopback = policy("http://127.0.0.1:9400", None, &[]);
         let by_name = policy("https://localhost:8443", None, &[]);
         let in_compose = policy("http://keycloak:8080/realms/a", None, &["keycloak"]);
-        // A public issuer, whose other endpoints are where its metadata is read.
+        // A public issuer whose endpoints are on the internal host of its metadata.
         let behind = policy(
             "https://sso.example",
             Some("http://keycloak:8080/realms/a/.well-known/openid-configuration"),

@@ -1,4 +1,4 @@
-//! How often a provider is asked for the same thing: less and less while it fails, and by one at a time.
+//! Exponential back-off and rate limits for calls to the provider.
 
 use std::{
     net::IpAddr,
@@ -10,11 +10,11 @@ use time::OffsetDateTime;
 
 use super::{ProviderError, error::MAX_RETRY_AFTER};
 
-/// The longest wait between two attempts to reach a provider that was down.
+/// The maximum back-off between two attempts.
 const LONGEST: Duration = Duration::from_secs(60);
 
-/// Failed attempts since the last good one: the next is due after 1 s, doubled each time, a minute at
-/// most; later if the provider asks for it. The last error is kept until an attempt succeeds.
+/// The exponential back-off after failed attempts: 1 s at first, doubled each time, at most a minute; longer if the
+/// provider sends `Retry-After`. The last error is kept until an attempt succeeds.
 #[derive(Debug, Default)]
 pub(super) struct BackOff {
     failed: u32,
@@ -23,7 +23,7 @@ pub(super) struct BackOff {
 }
 
 impl BackOff {
-    /// Fails while the next attempt is not due, with the reason of the last failure.
+    /// Fails with the last error until the next attempt is due.
     pub(super) fn check(&self, now: OffsetDateTime) -> Result<(), ProviderError> {
         match (self.wait(now), &self.last) {
             (None, _) => Ok(()),
@@ -40,7 +40,7 @@ impl BackOff {
         (wait <= MAX_RETRY_AFTER).then_some(wait.max(Duration::from_secs(1)))
     }
 
-    /// Keeps a failure; answers how long to wait.
+    /// Records a failure; returns the wait until the next attempt.
     pub(super) fn failed(&mut self, now: OffsetDateTime, error: &ProviderError) -> Duration {
         let wait = Duration::from_secs(1 << self.failed.min(6)).min(LONGEST);
         let wait = wait.max(error.retry_after().unwrap_or_default());
@@ -50,18 +50,18 @@ impl BackOff {
         wait
     }
 
-    /// The last failure, for those who waited for its result.
+    /// The last failure, for callers that waited for the same attempt.
     pub(super) fn last_failure(&self) -> ProviderError {
         unavailable(Duration::from_secs(1), self.last.as_ref())
     }
 
-    /// Notes a success.
+    /// Resets the back-off after a success.
     pub(super) fn succeeded(&mut self) {
         *self = BackOff::default();
     }
 }
 
-/// What is answered while nothing is asked, because it failed with `last` before.
+/// The error while no call is made, because of the failure `last`.
 pub(super) fn unavailable(retry_after: Duration, last: Option<&ProviderError>) -> ProviderError {
     ProviderError::Unavailable {
         retry_after,
@@ -69,7 +69,7 @@ pub(super) fn unavailable(retry_after: Duration, last: Option<&ProviderError>) -
     }
 }
 
-/// Lets one of many through at a time, and the next one only after a while. Nobody waits.
+/// A non-blocking throttle: admits one call in each interval.
 #[derive(Debug)]
 pub(super) struct LogThrottle(AtomicI64);
 
@@ -80,7 +80,7 @@ impl Default for LogThrottle {
 }
 
 impl LogThrottle {
-    /// Whether this one may go; for `pause` then, nobody else may.
+    /// Whether this call is admitted. If so, no other is for `pause`.
     pub(super) fn passes(&self, now: OffsetDateTime, pause: Duration) -> bool {
         let (next, now) = (self.0.load(Ordering::Relaxed), now.unix_timestamp());
         let pause = i64::try_from(pause.as_secs()).unwrap_or(i64::MAX);
@@ -97,7 +97,7 @@ impl LogThrottle {
     }
 }
 
-/// A token bucket: so many at once, and one more each time that this long has passed.
+/// A token bucket: holds `capacity` tokens, and regains one per `refill`.
 #[derive(Debug)]
 pub(super) struct Budget {
     capacity: u32,
@@ -116,9 +116,9 @@ impl Budget {
         }
     }
 
-    /// Spends one. While there is none, answers how long to wait.
+    /// Takes one token. If there is none, returns how long to wait.
     pub(super) fn spend(&mut self, now: OffsetDateTime) -> Result<(), Duration> {
-        // A clock that was set back starts anew.
+        // If the clock was set back, refilling starts again from now.
         let refilled = self.refilled.filter(|at| *at <= now).unwrap_or(now);
         let passed = (now - refilled).unsigned_abs().as_secs() / self.refill.as_secs().max(1);
         let gained = u32::try_from(passed).unwrap_or(u32::MAX);
@@ -141,12 +141,12 @@ impl Budget {
     }
 }
 
-/// A token bucket of all clients, from which one client takes no more than one in a while.
+/// A token bucket shared by all clients, from which each client takes at most one per `pause`.
 #[derive(Debug)]
 pub(super) struct SharedBudget {
     of_all: Budget,
     pause: Duration,
-    /// Which clients spent one within `pause`, and when: no more than `of_all` gives out in that time.
+    /// The clients that took one within `pause`, and when. Bounded by what `of_all` gives out in that time.
     spent: Vec<(Option<IpAddr>, OffsetDateTime)>,
 }
 
@@ -159,13 +159,13 @@ impl SharedBudget {
         }
     }
 
-    /// Spends one for a client with this address. While there is none for it, answers how long to wait.
+    /// Takes one for a client with this address. If there is none for it, returns how long to wait.
     pub(super) fn spend(
         &mut self,
         client: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<(), Duration> {
-        // A clock that was set back starts anew.
+        // If the clock was set back, later entries are dropped.
         let pause = self.pause;
         self.spent
             .retain(|(_, at)| (*at..*at + pause).contains(&now));
@@ -240,7 +240,7 @@ mod tests {
             told(&back_off, 308),
             "the provider's metadata answered with status 404; the next attempt is due in 3 s"
         );
-        // What nobody waits for is not told as an outage.
+        // An error that retrying does not fix is not reported as an outage.
         let mismatch = ProviderError::IssuerMismatch {
             expected: "a".to_owned(),
             actual: "b".to_owned(),
@@ -259,10 +259,10 @@ mod tests {
             Ok(()) => 0,
             Err(wait) => wait.as_secs(),
         };
-        // Zero is one that was spent; else it is how long to wait.
+        // Zero is a token taken; any other number is the wait.
         assert_eq!([0, 0, 0, 0].map(&mut spent), [0, 0, 0, 10]);
         assert_eq!([9, 10, 10, 19].map(&mut spent), [1, 0, 10, 1]);
-        // What is refilled in between is not lost, and there is never more than the capacity.
+        // Partial refill time is not lost, and the bucket never exceeds its capacity.
         assert_eq!([25, 29, 30].map(&mut spent), [0, 1, 0]);
         assert_eq!([9_000, 9_000, 9_000, 9_000].map(&mut spent), [0, 0, 0, 10]);
         // The clock is set back.
@@ -274,7 +274,7 @@ mod tests {
         let of_all = Budget::new(3, Duration::from_secs(10));
         let mut budget = SharedBudget::new(of_all, Duration::from_secs(30));
         let client = |n: u8| n.checked_sub(1).map(|n| IpAddr::from([192, 0, 2, n]));
-        // Zero is one that was spent; else it is how long to wait. Those whose address is not known are one client.
+        // Zero is a token taken; any other number is the wait. All clients without a known address count as one.
         for (now, who, wait) in [
             (0, 0, 0),
             (0, 0, 30),
@@ -283,7 +283,7 @@ mod tests {
             (5, 2, 0),
             (5, 3, 5),
             (9, 3, 1),
-            // Who got none is free to take the next one.
+            // A client that got none may take the next one.
             (10, 3, 0),
             (10, 4, 10),
             (29, 0, 1),

@@ -1,4 +1,4 @@
-//! The circuit breaker of a kind of calls: opened by outages of the provider, and by none that a stranger can bring about.
+//! A circuit breaker for one kind of calls. Outages of the provider open it; an attacker's requests cannot.
 
 use std::time::Duration;
 
@@ -6,17 +6,18 @@ use time::OffsetDateTime;
 
 use super::{ProviderError, back_off::BackOff};
 
-/// So many outages in a row open the breaker; one that says `Retry-After` does it alone.
+/// The number of consecutive outages that open the breaker. One with `Retry-After` opens it alone.
 const OUTAGES: u32 = 5;
 
-/// Which outages count for the breaker, so that no stranger opens it for everybody.
+/// Which outages count, so that no attacker can open the breaker for everyone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CountedOutages {
-    /// All: the same call had an answer before.
+    /// All: the same call has succeeded before.
     All,
-    /// All but status 500, which may be about a value that somebody else chose.
+    /// All except status 500, which a value chosen by a client may cause.
     AllButStatus500,
-    /// Status 429, which is about how often this app asks: all else may be about what is sent, which a stranger made up.
+    /// Only status 429, which is about the app's request rate: any other may be caused by a made-up value of a
+    /// client.
     OnlyStatus429,
 }
 
@@ -30,23 +31,23 @@ impl CountedOutages {
         }
     }
 
-    /// Whether a call tells what it came to while the breaker is open.
+    /// Whether an outage of a call is conclusive, so that the call may be the probe.
     fn may_probe(self) -> bool {
         self != CountedOutages::OnlyStatus429
     }
 }
 
-/// Opens after outages that count, and closes when one call gets an answer.
+/// Opens after outages that count, and closes when a call gets a response.
 ///
-/// When the wait is over, one call at a time finds out. Calls that cannot tell are made beside it: a stranger does not
-/// take the place of the one that can.
+/// After the wait, one call at a time is the probe. Calls that may not probe are made beside it, so that an
+/// attacker's calls do not take its place.
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
-    /// Outages in a row.
+    /// Consecutive outages.
     outages: u32,
-    /// While it is open.
+    /// The back-off while it is open.
     open: Option<BackOff>,
-    /// Whether one call is under way to find out.
+    /// Whether a probe is in flight.
     is_probing: bool,
 }
 
@@ -66,7 +67,7 @@ impl Breaker {
         }
     }
 
-    /// Whether the call that is let go is the probe.
+    /// Admits a call; returns whether it is the probe.
     pub(super) fn admit(
         &mut self,
         counted: CountedOutages,
@@ -78,12 +79,12 @@ impl Breaker {
         Ok(is_probe)
     }
 
-    /// Nobody waits for the probe any more.
+    /// The probe was cancelled.
     pub(super) fn probe_dropped(&mut self) {
         self.is_probing = false;
     }
 
-    /// A call ended. Answers for how long it opens the breaker, if it does.
+    /// Records the result of a call. Returns for how long it opens the breaker, if it does.
     pub(super) fn ended(
         &mut self,
         is_probe: bool,
@@ -95,7 +96,7 @@ impl Breaker {
             self.is_probing = false;
         }
         let Some(outage) = error.filter(|error| error.is_outage()) else {
-            // Whatever it answered, it answers.
+            // Any response shows that the provider is up.
             *self = Breaker::default();
             return None;
         };
@@ -104,11 +105,11 @@ impl Breaker {
         }
         self.outages = self.outages.saturating_add(1);
         match &mut self.open {
-            // The wait is over, and was too short.
+            // The breaker was half-open, and the call failed: back off longer.
             Some(open) if is_probe || !counted.may_probe() && open.check(now).is_ok() => {
                 Some(open.failed(now, outage))
             }
-            // It was under way before.
+            // The call began before the breaker opened.
             Some(_) => None,
             None if self.outages >= OUTAGES || outage.retry_after().is_some() => {
                 let open = self.open.insert(BackOff::default());

@@ -1,5 +1,5 @@
-//! How many calls to one provider are under way: a bounded queue for each kind of call, and a circuit breaker for those that
-//! anybody's request can cause. A stranger's calls do not open it.
+//! Concurrency limits for calls to one provider: a bounded queue for each kind of call, and a circuit breaker for the
+//! kinds that anyone's request can cause. An attacker's calls do not open it.
 
 use std::{
     collections::HashMap,
@@ -17,30 +17,30 @@ use super::{
     breaker::{Breaker, CountedOutages},
 };
 
-/// How many calls of a kind that anybody can cause run at a time, and how many run or wait. One client has a quarter of
-/// both.
+/// The queue size for a kind of call that anyone can cause: how many run at a time, and how many run or wait. One
+/// client has a quarter of both.
 const ANYBODYS: Size = Size {
     running: 16,
     places: 128,
 };
-/// The same for the calls of sign-ins and sessions, which have limits of their own for each client.
+/// The queue size for calls of sign-ins and sessions, which have separate limits for each client.
 const OF_SESSIONS: Size = Size {
     running: 64,
     places: 1024,
 };
-/// The same for the revocations of sessions that ended, of which many may come at once, as when a session store is back.
+/// The queue size for revocations of ended sessions, which come in bursts, as when a session store is back.
 const REVOCATIONS: Size = Size {
     running: 64,
     places: 10_000,
 };
-/// How long a revocation waits for its turn at most: nobody waits for it.
+/// The maximum wait of a revocation in the queue. No request waits for it.
 const MAX_REVOCATION_WAIT: Duration = Duration::from_secs(600);
-/// When one that found no place is to come again: places are free as soon as a call ends.
+/// The `retry_after` of a call that finds the queue full: a place is free as soon as a call ends.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
-/// No more often is it logged that a queue is full.
+/// The minimum interval between log messages about a full queue.
 const LOG_PAUSE: Duration = Duration::from_secs(60);
 
-/// The limits of one provider. Each kind of call has its own, so that none takes the place of another.
+/// The queues of one provider. Each kind of call has its own, so that none starves another.
 #[derive(Debug)]
 pub(super) struct CallLimits {
     pub(super) introspection: Queue,
@@ -52,7 +52,7 @@ pub(super) struct CallLimits {
 }
 
 impl CallLimits {
-    /// No request waits for longer than `max_wait`.
+    /// No call of a request waits in the queue for longer than `max_wait`.
     pub(super) fn new(max_wait: Duration) -> CallLimits {
         CallLimits {
             introspection: Queue::anybodys(Endpoint::Introspection, max_wait),
@@ -89,7 +89,7 @@ impl Size {
     }
 }
 
-/// The calls of one kind.
+/// The bounded queue of one kind of calls.
 #[derive(Debug)]
 pub(super) struct Queue {
     endpoint: Endpoint,
@@ -102,7 +102,7 @@ pub(super) struct Queue {
     logged: LogThrottle,
 }
 
-/// Who runs or waits.
+/// The places taken by running and waiting calls.
 #[derive(Debug, Default)]
 struct Places {
     taken: usize,
@@ -144,12 +144,12 @@ impl Queue {
         }
     }
 
-    /// Makes a call for a client as soon as it is its turn.
+    /// Runs a call for a client when it is its turn.
     ///
     /// # Errors
     ///
-    /// [`ProviderError::Busy`] when there is no place, or its turn does not come in time; [`ProviderError::Unavailable`] while
-    /// the breaker is open; else what the call fails with.
+    /// [`ProviderError::Busy`] when the queue is full, or the wait times out; [`ProviderError::Unavailable`] while
+    /// the breaker is open; else the error of the call.
     pub(super) async fn run<T>(
         &self,
         client: Option<IpAddr>,
@@ -161,7 +161,7 @@ impl Queue {
         let place = Place::take(self, client).ok_or_else(|| self.busy(now))?;
         let begun = Instant::now();
         let turn = async {
-            // The client's first: those behind one that has all its own do not wait for it.
+            // First the client's permit: calls behind a client at its limit do not wait for it.
             let of_client = place.running.acquire().await;
             (of_client, self.running.acquire().await)
         };
@@ -169,7 +169,7 @@ impl Queue {
             return Err(self.busy(now));
         };
         let passed = |now: OffsetDateTime| now + Duration::from_secs(begun.elapsed().as_secs());
-        // It may have opened meanwhile.
+        // The breaker may have opened meanwhile.
         let admission = self.admit(counted, passed(now))?;
         let result = call.await;
         admission.ended(result.as_ref().err(), passed(now));
@@ -196,7 +196,7 @@ impl Queue {
         }
     }
 
-    /// Lets a call go, or fails while the breaker is open.
+    /// Admits a call, or fails while the breaker is open.
     fn admit(
         &self,
         counted: CountedOutages,
@@ -214,7 +214,7 @@ impl Queue {
     }
 }
 
-/// A place in a queue, for as long as it is not dropped.
+/// A place in the queue, released when dropped.
 struct Place<'q> {
     queue: &'q Queue,
     client: Option<IpAddr>,
@@ -234,7 +234,7 @@ impl Place<'_> {
                 taken: 0,
                 running: Arc::new(Semaphore::new(queue.of_client.running)),
             });
-        // Above zero, so that no empty entry stays.
+        // After this check `taken` is above zero, so that no empty entry stays.
         if of_client.taken >= queue.of_client.places {
             return None;
         }
@@ -262,7 +262,7 @@ impl Drop for Place<'_> {
     }
 }
 
-/// A call that the breaker let go.
+/// A call that the breaker admitted.
 struct Admission<'q> {
     queue: &'q Queue,
     counted: CountedOutages,
@@ -285,7 +285,7 @@ impl Admission<'_> {
 }
 
 impl Drop for Admission<'_> {
-    /// A probe that nobody waits for any more says nothing: the next request is the probe.
+    /// A cancelled probe has no result: the next call is the probe.
     fn drop(&mut self) {
         if let Some(breaker) = self.queue.breaker.as_ref().filter(|_| self.is_probe) {
             lock(breaker).probe_dropped();
@@ -336,7 +336,7 @@ mod tests {
         }
     }
 
-    /// How a call went, in a word: `made` when it was, else how long to wait and why not.
+    /// The result of a call as text: `made`, or why it was not made and how long to wait.
     async fn call(queue: &Queue, now: i64, result: Result<(), ProviderError>) -> String {
         call_with(queue, ALL, now, result).await
     }
@@ -369,7 +369,7 @@ mod tests {
         for _ in 0..4 {
             assert_eq!(call(&queue, 0, Err(outage(None))).await, "made");
         }
-        // An answer is an answer, whatever it says.
+        // Any response closes the breaker, whatever its status.
         let refused = ProviderError::of_status(
             Endpoint::Introspection,
             &openidconnect::http::Response::builder()
@@ -387,7 +387,7 @@ mod tests {
         assert_eq!(call(&queue, 2, Ok(())).await, "provider_unavailable 1");
         assert_eq!(call(&queue, 3, Err(outage(None))).await, "made");
         assert_eq!(call(&queue, 6, Ok(())).await, "provider_unavailable 1");
-        // While one is under way, it is the only one.
+        // While a probe is in flight, it is the only call.
         let (asked, answered) = (Notify::new(), Notify::new());
         let probe = queue.run(address(1), ALL, at(7), async {
             asked.notify_one();
@@ -416,7 +416,7 @@ mod tests {
         assert_eq!(call(&queue, 1, Ok(())).await, "provider_unavailable 119");
         assert_eq!(call(&queue, 119, Ok(())).await, "provider_unavailable 1");
         assert_eq!(call(&queue, 120, Ok(())).await, "made");
-        // What is no outage opens nothing.
+        // Errors that are not outages do not open the breaker.
         let refused = ProviderError::Refused {
             endpoint: Endpoint::Introspection,
             status: 401,
@@ -427,7 +427,7 @@ mod tests {
         for _ in 0..20 {
             assert_eq!(call(&queue, 121, Err(refused.clone())).await, "made");
         }
-        // The clock is set back: nobody waits for the time that was.
+        // The clock is set back: the wait does not apply any more.
         assert_eq!(call(&queue, 200, Err(outage(Some(300)))).await, "made");
         assert_eq!(call(&queue, -100_000, Ok(())).await, "made");
     }
@@ -449,7 +449,7 @@ mod tests {
             (OnlyStatus429, status(500, None), false),
             (OnlyStatus429, outage(None), false),
             (OnlyStatus429, no_answer, false),
-            // A proxy says it for whatever its server fails on.
+            // A proxy sends it whenever its server fails.
             (OnlyStatus429, outage(Some(1)), false),
             (AllButStatus500, status(500, Some(1)), false),
             (AllButStatus500, status(503, Some(1)), true),
@@ -465,7 +465,7 @@ mod tests {
         }
     }
 
-    /// What says nothing does not take the place of a probe, nor make the wait longer, nor begin the count anew.
+    /// A call that may not probe does not take the place of a probe, prolong the wait, or reset the count.
     #[tokio::test]
     async fn a_stranger_is_no_probe() {
         use CountedOutages::OnlyStatus429;
@@ -493,7 +493,7 @@ mod tests {
         assert!((&mut strangers).now_or_never().is_none());
         assert_eq!(call(&queue, 1, Err(outage(None))).await, "made");
         assert_eq!(call(&queue, 2, Ok(())).await, unavailable);
-        // And one that is waited for by the provider's word makes it longer, once.
+        // One that does count prolongs the wait once.
         let waits = || async { Err::<(), _>(status(429, Some(9))) };
         let (first, second) = join(
             queue.run(address(2), OnlyStatus429, at(3), waits()),
@@ -520,7 +520,7 @@ mod tests {
         assert!(lock(&queue.places).clients.is_empty());
     }
 
-    /// Of one client there are no more than a quarter, running or waiting; of all together, no more than the whole.
+    /// One client gets at most a quarter, running or waiting; all clients together get at most the whole.
     #[tokio::test]
     async fn one_client_has_a_quarter() {
         let queue = queue(Duration::from_secs(60));

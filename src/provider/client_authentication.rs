@@ -1,4 +1,4 @@
-//! How the client says who it is (OpenID Connect Core 1.0 §9): by one method a request.
+//! Client authentication (OpenID Connect Core 1.0 §9), by one method per request.
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use openidconnect::http::{Request, Response, header};
@@ -12,22 +12,22 @@ use crate::{
     token::{CLIENT_ASSERTION_TYPE, ClientKey},
 };
 
-/// What one request carries for it.
+/// The credentials that one request carries.
 pub(super) enum ClientAuthentication {
     /// HTTP Basic (RFC 6749 §2.3.1).
     ClientSecretBasic(Secret),
-    /// Identifier and secret in the form.
+    /// The client id and secret in the form.
     ClientSecretPost(Secret),
-    /// The identifier, and an assertion signed for this request alone.
+    /// The client id, and an assertion signed for this request.
     PrivateKeyJwt(Secret),
-    /// The identifier alone: a public client.
+    /// The client id alone: a public client.
     None,
-    /// Something else than the client's word counts, in this header.
+    /// An `Authorization` header that does not authenticate the client.
     Authorization(String),
 }
 
 impl ClientAuthentication {
-    /// The form's part of an assertion (RFC 7523 §2.2).
+    /// The form parameters of an assertion (RFC 7523 §2.2).
     pub(super) fn assertion_parameters(&self) -> Vec<(&'static str, &str)> {
         match self {
             ClientAuthentication::PrivateKeyJwt(assertion) => vec![
@@ -38,7 +38,7 @@ impl ClientAuthentication {
         }
     }
 
-    /// Whether the form says nothing of the client.
+    /// Whether the form has no client parameters.
     pub(super) fn is_in_a_header(&self) -> bool {
         matches!(
             self,
@@ -48,8 +48,8 @@ impl ClientAuthentication {
 }
 
 impl Provider {
-    /// The method at the token endpoint: as set, else as there is a key or a secret and as the metadata
-    /// allows.
+    /// The method at the token endpoint: that of the setting, else by the credentials that the client has and the
+    /// methods that the metadata lists.
     pub(crate) fn authentication_method(&self, metadata: &Metadata) -> TokenEndpointAuthMethod {
         let (secret, key) = (
             &self.registration.client_secret,
@@ -63,9 +63,9 @@ impl Provider {
         }
     }
 
-    /// The method at another endpoint, whose methods the metadata lists ([RFC 8414 §2]): that of the token endpoint, for
-    /// which the client is registered, if it is listed, or if nothing is. A provider that lists all methods accepts the
-    /// client's own. Else the first of those listed that this client can use.
+    /// The method at another endpoint, whose methods the metadata lists ([RFC 8414 §2]): that of the token endpoint,
+    /// for which the client is registered, if it is listed or if nothing is listed. A provider that lists all its
+    /// methods accepts the client's own. Else the first of the listed methods that this client can use.
     ///
     /// [RFC 8414 §2]: https://www.rfc-editor.org/rfc/rfc8414#section-2
     pub(super) fn authentication_method_at(
@@ -90,8 +90,8 @@ impl Provider {
         usable.find(is_listed).unwrap_or(at_token_endpoint)
     }
 
-    /// What a request to `url` carries when the client authenticates by `method`. Without what the method
-    /// needs, the client only says who it is.
+    /// The credentials of a request to `url` when the client authenticates by `method`. Without the credential that
+    /// the method needs, the request carries the client id alone.
     pub(super) fn authentication(
         &self,
         method: TokenEndpointAuthMethod,
@@ -120,14 +120,14 @@ impl Provider {
         let audience = match self.settings.client_assertion_audience.as_deref() {
             Some("endpoint") => url.as_str(),
             Some(audience) => audience,
-            // A template identifies no authorization server.
+            // A template does not identify an authorization server.
             None if self.registration.expected_issuer().is_template() => url.as_str(),
             None => &self.registration.issuer,
         };
         key.assertion(&self.registration.client_id, audience, now)
     }
 
-    /// Posts a form, with the client's authentication in it or beside it.
+    /// Posts a form, with the client authentication in the form or in a header.
     pub(super) async fn post_form(
         &self,
         endpoint: Endpoint,
@@ -167,7 +167,7 @@ impl Provider {
     }
 }
 
-/// How a client with a secret authenticates where only the metadata has a say.
+/// The method of a client with a secret when only the metadata decides.
 pub(crate) fn default_authentication_method(metadata: &Metadata) -> TokenEndpointAuthMethod {
     match metadata.token_endpoint_auth_methods_supported() {
         Some(methods)
@@ -176,12 +176,12 @@ pub(crate) fn default_authentication_method(metadata: &Metadata) -> TokenEndpoin
         {
             TokenEndpointAuthMethod::ClientSecretPost
         }
-        // Discovery §3: when the metadata is silent, it is client_secret_basic.
+        // Discovery §3: if the metadata lists none, the default is client_secret_basic.
         _ => TokenEndpointAuthMethod::ClientSecretBasic,
     }
 }
 
-/// HTTP Basic with both parts form-encoded (RFC 6749 §2.3.1).
+/// The HTTP Basic header, with both parts form-encoded (RFC 6749 §2.3.1).
 fn basic(client_id: &str, client_secret: &str) -> String {
     let encode = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
     let pair = format!("{}:{}", encode(client_id), encode(client_secret));

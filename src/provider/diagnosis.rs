@@ -1,4 +1,4 @@
-//! What only `rocket-oidc doctor` asks a provider: answers as they came, before they are judged.
+//! Provider calls for `rocket-oidc doctor`, which return unvalidated responses.
 
 use openidconnect::{
     HttpResponse,
@@ -11,12 +11,12 @@ use super::{Endpoint, Metadata, MetadataSource, Provider, ProviderError};
 use crate::secret::Secret;
 
 impl Provider {
-    /// The metadata, read now, with the cause when that fails.
+    /// Reads the metadata now, bypassing the cache and the back-off.
     pub(crate) async fn current_metadata(&self) -> Result<Metadata, ProviderError> {
         self.read_metadata().await
     }
 
-    /// What is read first: the metadata, or the key set where client secrets name the endpoints.
+    /// The response that `doctor` reads first: the metadata, or the key set where the settings name the endpoints.
     pub(crate) async fn first_reply(&self) -> Result<HttpResponse, ProviderError> {
         let endpoint = match self.is_discovered() {
             true => Endpoint::Metadata,
@@ -25,12 +25,12 @@ impl Provider {
         self.read(endpoint, self.first_address()).await
     }
 
-    /// Whether the metadata says where the endpoints are.
+    /// Whether the endpoints come from discovery.
     pub(crate) fn is_discovered(&self) -> bool {
         matches!(self.registration.metadata, MetadataSource::Discovery { .. })
     }
 
-    /// The address that everything begins with.
+    /// The URL that `doctor` reads first.
     pub(crate) fn first_address(&self) -> &Url {
         match &self.registration.metadata {
             MetadataSource::Discovery { url } => url,
@@ -39,7 +39,7 @@ impl Provider {
         }
     }
 
-    /// The key set's document, unread.
+    /// The unparsed key set document.
     pub(crate) async fn key_set_reply(
         &self,
         metadata: &Metadata,
@@ -47,8 +47,8 @@ impl Provider {
         self.read(Endpoint::KeySet, metadata.jwks_uri()).await
     }
 
-    /// Tries to exchange a code that nobody issued. The right answer is `invalid_grant`: a provider
-    /// authenticates the client first (RFC 6749 §4.1.3, §5.2).
+    /// Tries to exchange an invalid code. The expected response is `invalid_grant`: a provider authenticates the
+    /// client first (RFC 6749 §4.1.3, §5.2).
     pub(crate) async fn try_code(
         &self,
         metadata: &Metadata,
@@ -60,7 +60,7 @@ impl Provider {
             .map(drop)
     }
 
-    /// Any answer to a `GET`, redirects and errors among them.
+    /// The response to a `GET`, including redirects and errors.
     pub(crate) async fn visit(
         &self,
         endpoint: Endpoint,
@@ -69,7 +69,7 @@ impl Provider {
         self.http.get(endpoint, url).await
     }
 
-    /// Any answer to an empty form.
+    /// The response to a `POST` of an empty form.
     pub(crate) async fn post_nothing(
         &self,
         endpoint: Endpoint,

@@ -1,4 +1,4 @@
-//! What can go wrong between us and the provider.
+//! The errors of calls to the provider.
 
 use std::{fmt, time::Duration};
 
@@ -17,7 +17,7 @@ use crate::{
     token::{Document, TENANT_ID},
 };
 
-/// The longest `Retry-After` of a provider that is obeyed.
+/// The maximum `Retry-After` of a provider that is honoured.
 pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
 
 /// A part of the provider that is called over HTTP.
@@ -28,7 +28,7 @@ pub enum Endpoint {
     Metadata,
     /// `jwks_uri` (OpenID Connect Discovery 1.0 §3).
     KeySet,
-    /// `authorization_endpoint` (RFC 6749 §3.1), which the browser calls, and `rocket-oidc doctor`.
+    /// `authorization_endpoint` (RFC 6749 §3.1), which only the browser and `rocket-oidc doctor` call.
     Authorization,
     /// `token_endpoint` (RFC 6749 §3.2).
     Token,
@@ -48,7 +48,7 @@ pub enum Endpoint {
 }
 
 impl Endpoint {
-    /// Its name in fields of the log.
+    /// Its name in log fields.
     pub(crate) fn code(self) -> &'static str {
         match self {
             Endpoint::Metadata => "metadata",
@@ -82,13 +82,13 @@ impl fmt::Display for Endpoint {
     }
 }
 
-/// The provider did not do its part.
+/// Why a call to the provider failed.
 ///
 /// No variant holds a token, a code or a secret.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum ProviderError {
-    /// The provider did not answer, or not with what was asked for, and the next attempt is not due.
+    /// The provider did not respond, or not usably, and the next attempt is not due.
     #[error("{}; the next attempt is due in {} s", what_failed(last.as_deref()), retry_after.as_secs())]
     Unavailable {
         /// How long until the next attempt.
@@ -96,67 +96,67 @@ pub enum ProviderError {
         /// What the last attempt failed with.
         last: Option<Box<ProviderError>>,
     },
-    /// As many requests wait for an endpoint as may, in all or of one client.
+    /// The queue for an endpoint is full, for all clients or for this one.
     #[error("too many requests wait for the provider's {endpoint}")]
     Busy {
-        /// What was to be called.
+        /// The endpoint that was to be called.
         endpoint: Endpoint,
         /// How long to wait.
         retry_after: Duration,
     },
-    /// A token names a key that the provider's key set did not hold when it was last read, and it is not read again
+    /// A token names a key that the cached key set does not hold, and the rate limit does not allow another fetch
     /// yet.
     #[error("the provider's key set was read a short while ago; the next attempt is due in {} s", retry_after.as_secs())]
     KeysJustRead {
         /// How long until the next attempt.
         retry_after: Duration,
     },
-    /// No connection, or it broke.
+    /// The connection failed or was closed.
     #[error("the provider's {endpoint} is not reachable: {cause}")]
     Unreachable {
-        /// What was called.
+        /// The endpoint that was called.
         endpoint: Endpoint,
-        /// The operating system's or TLS's word on it.
+        /// The error of the operating system or of TLS.
         cause: String,
     },
-    /// The connection, or the whole call, took too long.
+    /// The connection or the whole call timed out.
     #[error("the provider's {endpoint} did not answer within {} ms", after.as_millis())]
     Timeout {
-        /// What was called.
+        /// The endpoint that was called.
         endpoint: Endpoint,
         /// The setting `http.connect_timeout` or `http.timeout`.
         after: Duration,
     },
-    /// A status that is no answer.
+    /// An unexpected HTTP status.
     #[error("the provider's {endpoint} answered with status {status}")]
     Status {
-        /// What was called.
+        /// The endpoint that was called.
         endpoint: Endpoint,
         /// The HTTP status.
         status: u16,
-        /// Whether the body is a JSON object: as a rule the endpoint itself answered, and not something in front of
+        /// Whether the body is a JSON object. If so, the endpoint itself usually sent it, and not a proxy in front of
         /// it.
         is_json: bool,
-        /// `Retry-After` of the reply, five minutes at most (RFC 9110 §10.2.3).
+        /// `Retry-After` of the response, at most five minutes (RFC 9110 §10.2.3).
         retry_after: Option<Duration>,
     },
-    /// A reply larger than `http.max_body`.
+    /// A response larger than `http.max_body`.
     #[error("the provider's {endpoint} answered with more than {limit} bytes")]
     TooLarge {
-        /// What was called.
+        /// The endpoint that was called.
         endpoint: Endpoint,
         /// The setting `http.max_body`, in bytes.
         limit: usize,
     },
-    /// A reply that is not what the standard says.
+    /// A response that does not conform to the standard.
     #[error("the provider's {endpoint} gave an unusable answer: {cause}")]
     Malformed {
-        /// What was called.
+        /// The endpoint that was called.
         endpoint: Endpoint,
         /// What is wrong with it.
         cause: String,
     },
-    /// A member of the metadata that is needed is absent, or cannot be used (OpenID Connect Discovery 1.0 §3).
+    /// A required member of the metadata is absent or invalid (OpenID Connect Discovery 1.0 §3).
     #[error("the member `{member}` of the provider's metadata is {}, expected {expected}", actual.unwrap_or("missing"))]
     MetadataMember {
         /// The name of the member.
@@ -166,36 +166,36 @@ pub enum ProviderError {
         /// The type of its value; `None` when it is absent.
         actual: Option<&'static str>,
     },
-    /// Something else answers where the metadata should be, such as a page of what stands in front of the provider.
+    /// The response at the metadata URL is something else, such as a page of a proxy in front of the provider.
     #[error("what answers at the address of the provider's metadata is not its metadata: {cause}")]
     NotMetadata {
         /// What it is.
         cause: String,
     },
-    /// The metadata speaks of another issuer (OpenID Connect Discovery 1.0 §4.3).
+    /// The metadata names another issuer (OpenID Connect Discovery 1.0 §4.3).
     #[error("the metadata's issuer is `{actual}`, expected `{expected}`")]
     IssuerMismatch {
         /// The setting `issuer`.
         expected: String,
-        /// What the metadata says.
+        /// The `issuer` of the metadata.
         actual: String,
     },
-    /// An address without TLS that is not on this machine.
+    /// A URL that is neither https nor loopback.
     #[error("the provider's {endpoint} is at `{url}`, which is neither https nor loopback")]
     NotHttps {
-        /// What was to be called.
+        /// The endpoint that was to be called.
         endpoint: Endpoint,
-        /// Where.
+        /// Its URL.
         url: String,
     },
-    /// An address without TLS in the metadata of an issuer with TLS.
+    /// A plain http URL in the metadata of an https issuer.
     #[error(
         "the provider's {endpoint} is at `{url}`, plain http, and its issuer is https: it does not know that it is behind TLS"
     )]
     PlainHttp {
-        /// What was to be called.
+        /// The endpoint that was to be called.
         endpoint: Endpoint,
-        /// Where.
+        /// Its URL.
         url: String,
     },
     /// The metadata names an address of this machine or of a private network.
@@ -203,41 +203,41 @@ pub enum ProviderError {
         "the provider's {endpoint} is at `{url}`, an address of this machine or of a private network, which no setting names"
     )]
     PrivateAddress {
-        /// What was to be called.
+        /// The endpoint that was to be called.
         endpoint: Endpoint,
-        /// Where.
+        /// Its URL.
         url: String,
     },
-    /// An address that no request can be made to.
+    /// A URL that cannot be called.
     #[error("the address of the provider's {endpoint} is not usable")]
     Address {
-        /// What was to be called.
+        /// The endpoint that was to be called.
         endpoint: Endpoint,
     },
-    /// The token endpoint refused (RFC 6749 §5.2).
+    /// An OAuth error response, such as that of the token endpoint (RFC 6749 §5.2).
     #[error("the provider's {endpoint} refused with `{error}`: {description}")]
     Refused {
-        /// What was called.
+        /// The endpoint that was called.
         endpoint: Endpoint,
-        /// The HTTP status. Some providers refuse with 200.
+        /// The HTTP status. Some providers send 200.
         status: u16,
         /// The error code, such as `invalid_client`.
         error: String,
-        /// The provider's own words, or nothing.
+        /// The provider's `error_description`, or nothing.
         description: String,
-        /// `Retry-After` of the reply, five minutes at most (RFC 9110 §10.2.3).
+        /// `Retry-After` of the response, at most five minutes (RFC 9110 §10.2.3).
         retry_after: Option<Duration>,
     },
-    /// The HTTP client could not be made.
+    /// The HTTP client could not be built.
     #[error("no HTTP client: {cause}")]
     HttpClient {
-        /// Why.
+        /// The cause.
         cause: String,
     },
 }
 
 impl ProviderError {
-    /// The status of a reply that is not an answer.
+    /// The error for an unexpected status.
     pub(crate) fn of_status(endpoint: Endpoint, reply: &HttpResponse) -> ProviderError {
         ProviderError::Status {
             endpoint,
@@ -247,7 +247,7 @@ impl ProviderError {
         }
     }
 
-    /// An error reply (RFC 6749 §5.2), or the status of what is not one.
+    /// The error for an OAuth error response (RFC 6749 §5.2), or for its status if it is not one.
     pub(crate) fn of_error_reply(endpoint: Endpoint, reply: &HttpResponse) -> ProviderError {
         let body = Document::parse(reply.body()).ok();
         let text = |member: &str| body.as_ref()?.displayed(member).map(printable);
@@ -378,9 +378,9 @@ impl ProviderError {
         }
     }
 
-    /// Whether an endpoint refused the client's id or its secret or key.
+    /// Whether an endpoint rejected the client's id, secret or key.
     ///
-    /// The status 401 is for that alone ([RFC 6749 §5.2]): Keycloak answers a wrong secret with 401 and
+    /// The status 401 means only that ([RFC 6749 §5.2]). Keycloak answers a wrong secret with 401 and
     /// `unauthorized_client`, which with 400 is a grant type that the client may not use, or with `invalid_request`
     /// where requests are pushed; Auth0 with 401 and `access_denied`.
     ///
@@ -406,8 +406,8 @@ impl ProviderError {
         }
     }
 
-    /// The HTTP status of an answer that fails because of this: 503 or 504 while waiting is right, else 502; 400 for a code
-    /// that the provider does not accept.
+    /// The HTTP status of the app's response when this error fails a request: 503 or 504 for an outage, else 502; 400
+    /// for a code that the provider does not accept.
     pub fn status(&self) -> u16 {
         match self {
             ProviderError::Timeout { .. } => 504,
@@ -417,7 +417,7 @@ impl ProviderError {
         }
     }
 
-    /// How long to wait before another attempt, where that is known.
+    /// How long to wait before another attempt, if known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             ProviderError::Unavailable { retry_after, .. }
@@ -433,7 +433,7 @@ impl ProviderError {
         }
     }
 
-    /// Whether the endpoint may be elsewhere by now, so that its address is to be looked up again.
+    /// Whether the endpoint may have moved, so that the metadata is to be read again.
     pub(crate) fn may_have_moved(&self) -> bool {
         match self {
             ProviderError::Unreachable { endpoint, .. } => *endpoint != Endpoint::Metadata,
@@ -441,7 +441,7 @@ impl ProviderError {
         }
     }
 
-    /// Whether there is no such endpoint at the address, so that nothing of the request was processed.
+    /// Whether there is no endpoint at the URL, so that nothing of the request was processed.
     pub(crate) fn is_not_there(&self) -> bool {
         match self {
             ProviderError::Status {
@@ -454,7 +454,7 @@ impl ProviderError {
         }
     }
 
-    /// Whether the provider may well answer later, so that waiting is right and giving up is not.
+    /// Whether the failure is an outage, after which a retry may succeed.
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             ProviderError::Unavailable { .. }
@@ -463,7 +463,8 @@ impl ProviderError {
             | ProviderError::Unreachable { .. }
             | ProviderError::Timeout { .. } => true,
             ProviderError::Status { status, .. } => is_outage(*status),
-            // RFC 6749 §4.1.2.1 defines these for the authorization endpoint, and providers send them elsewhere.
+            // RFC 6749 §4.1.2.1 defines these for the authorization endpoint; providers send them from other
+            // endpoints too.
             ProviderError::Refused { status, error, .. } => {
                 is_outage(*status)
                     || matches!(error.as_str(), "temporarily_unavailable" | "server_error")
@@ -472,9 +473,9 @@ impl ProviderError {
         }
     }
 
-    /// Whether what failed may become right while this app runs as it is. What cannot is wrong in the settings, or in the
-    /// metadata of the issuer that they name; something else that answers in its place, as an ingress does before the
-    /// provider is there, is not for ever.
+    /// Whether a retry may succeed without a restart. It cannot if the cause is in the settings, or in the metadata
+    /// of the issuer that they name. [`NotMetadata`](Self::NotMetadata) can pass, as when an ingress responds before
+    /// the provider is up.
     pub(super) fn may_become_right(&self) -> bool {
         !matches!(
             self,
@@ -493,12 +494,12 @@ impl ProviderError {
     }
 }
 
-/// Whether a status speaks of the server rather than of the request, whatever the body says.
+/// Whether a status is about the server rather than the request, whatever the body says.
 pub(super) fn is_outage(status: u16) -> bool {
     matches!(status, 408 | 429 | 500..)
 }
 
-/// Whether TLS found no authority that signed a certificate: none, or another one of the same name.
+/// Whether TLS did not trust the issuer of a certificate: it is unknown, or only has the name of a trusted one.
 fn is_unknown_authority(cause: &str) -> bool {
     let errors = [
         "UnknownIssuer",
@@ -515,19 +516,20 @@ fn what_failed(last: Option<&ProviderError>) -> String {
     }
 }
 
-/// Whether the status says that there is nothing at the address.
+/// Whether the status says that there is no such endpoint.
 pub(super) fn is_not_there(status: u16) -> bool {
     matches!(status, 301..=303 | 307 | 308 | 404 | 405 | 410)
 }
 
-/// When to ask again (RFC 9110 §10.2.3), in seconds or as a date, which the reply's own `Date` is subtracted from.
+/// Parses `Retry-After` (RFC 9110 §10.2.3), in seconds or as a date, from which the response's own `Date` is
+/// subtracted.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
     let date = |text: &str| OffsetDateTime::parse(text, &Rfc2822).ok();
     let value = text(RETRY_AFTER)?;
     let wait = match value.bytes().all(|byte| byte.is_ascii_digit()) {
         true if value.is_empty() => return None,
-        // Digits that are too many for a number are more than the limit.
+        // Digits that overflow an integer exceed the limit too.
         true => value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs),
         false => {
             let wait = date(value)? - date(text(DATE)?)?;

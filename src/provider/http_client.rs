@@ -1,4 +1,4 @@
-//! The one way out: every request to the provider goes through this client and its bounds.
+//! The HTTP client for every request to the provider, with timeouts and size limits.
 
 use std::{
     error::Error,
@@ -28,20 +28,20 @@ use crate::{
     token::Document,
 };
 
-/// How long a connection waits for the next request: shorter than any server waits, so that no refresh
-/// token, which is good for one use, goes into a connection that is just being closed.
+/// The idle timeout of a pooled connection. It is shorter than that of any server, so that no refresh token, which is
+/// valid for one use, is sent over a connection that is being closed.
 const IDLE_CONNECTION: Duration = Duration::from_secs(4);
 
-/// The HTTP client for provider calls: `https` (or loopback, or a host of `insecure_http_hosts`) only, no redirects,
-/// bounded in time and in the size of a reply.
+/// The HTTP client for provider calls: `https` only (or loopback, or a host of `insecure_http_hosts`), no redirects,
+/// with a timeout and a maximum response size.
 #[derive(Clone, Debug)]
 pub(crate) struct HttpClient {
-    /// Goes through the proxies of the environment.
+    /// Uses the proxies of the environment.
     client: reqwest::Client,
-    /// Goes past them. Made when it is first needed: an app whose provider is elsewhere never does.
+    /// Uses no proxy. Built on first use: most apps never need it.
     direct: Arc<OnceLock<reqwest::Client>>,
     settings: HttpSettings,
-    /// Whether an address of the metadata led to nothing.
+    /// Whether an endpoint of the metadata was unreachable or not found.
     has_moved: Arc<AtomicBool>,
     insecure_http_hosts: InsecureHttpHosts,
 }
@@ -60,7 +60,7 @@ impl HttpClient {
         })
     }
 
-    /// The client for an address. What is sent in clear text stays between this machine and that host.
+    /// The client for a URL. Plain http goes directly to the host, never through a proxy.
     fn client(&self, url: &Url) -> Result<&reqwest::Client, ProviderError> {
         let is_plain = url.scheme() == "http" && self.insecure_http_hosts.has(url);
         let is_here = url.host().is_some_and(|host| is_this_machine(&host));
@@ -74,8 +74,7 @@ impl HttpClient {
         Ok(self.direct.get_or_init(|| direct))
     }
 
-    /// Reads a document from `url`. A connection that could not be made, or that broke, is tried once
-    /// more: what is only read may be asked for twice.
+    /// Sends a `GET` for a document. Retries once if the connection failed, which is safe for a `GET`.
     pub(crate) async fn get(
         &self,
         endpoint: Endpoint,
@@ -94,7 +93,7 @@ impl HttpClient {
         }
     }
 
-    /// Performs one request within the bounds of the settings.
+    /// Sends one request, with the timeouts and limits of the settings.
     pub(crate) async fn call(
         &self,
         endpoint: Endpoint,
@@ -116,12 +115,12 @@ impl HttpClient {
         answer
     }
 
-    /// Whether an address of the metadata led to nothing since the metadata was read.
+    /// Whether an endpoint of the metadata was unreachable or not found since the metadata was read.
     pub(crate) fn has_moved(&self) -> bool {
         self.has_moved.load(Ordering::Relaxed)
     }
 
-    /// The metadata is read now.
+    /// Resets [`has_moved`](Self::has_moved), because the metadata is read now.
     pub(crate) fn look_up_again(&self) {
         self.has_moved.store(false, Ordering::Relaxed);
     }
@@ -176,16 +175,16 @@ impl HttpClient {
         Ok(answer)
     }
 
-    /// The largest reply of an endpoint, in bytes.
+    /// The maximum response size of an endpoint, in bytes.
     fn limit(&self, endpoint: Endpoint) -> usize {
         match endpoint {
-            // A thousand keys are more than any other reply holds.
+            // A set of a thousand keys is larger than any other response.
             Endpoint::KeySet => self.settings.max_body.saturating_mul(4),
             _ => self.settings.max_body,
         }
     }
 
-    /// Asks somebody in this process, within the same bounds.
+    /// Sends a request to a provider in this process, with the same limits.
     #[cfg(feature = "testing")]
     async fn ask(
         &self,
@@ -207,7 +206,7 @@ impl HttpClient {
         }
     }
 
-    /// This client as the `openidconnect` crate wants it, for requests to one endpoint.
+    /// An adapter for the `openidconnect` crate, for requests to one endpoint.
     pub(crate) fn for_endpoint(&self, endpoint: Endpoint) -> EndpointClient<'_> {
         EndpointClient {
             http: self,
@@ -216,7 +215,7 @@ impl HttpClient {
     }
 }
 
-/// An [`HttpClient`] that knows which endpoint it calls, so that its errors can say so.
+/// An [`HttpClient`] for one endpoint, which its errors name.
 pub(crate) struct EndpointClient<'a> {
     http: &'a HttpClient,
     endpoint: Endpoint,
@@ -234,7 +233,7 @@ impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
                 return Err(ProviderError::of_error_reply(endpoint, &answer));
             }
             match Document::parse(answer.body()) {
-                // An error reply (RFC 6749 §5.2) all the same.
+                // An error response (RFC 6749 §5.2) with status 200.
                 Ok(reply)
                     if reply.displayed("error").is_some()
                         && reply.displayed("access_token").is_none() =>
@@ -242,10 +241,10 @@ impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
                     return Err(ProviderError::of_error_reply(endpoint, &answer));
                 }
                 Ok(reply) => *answer.body_mut() = token_reply(endpoint, reply)?,
-                // It fails as what it is not.
+                // `openidconnect` reports the parse error.
                 Err(_) => {}
             }
-            // Some providers call their JSON `text/plain`.
+            // Some providers send JSON as `text/plain`.
             answer.headers_mut().insert(
                 http::header::CONTENT_TYPE,
                 http::HeaderValue::from_static("application/json"),
@@ -255,7 +254,7 @@ impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
     }
 }
 
-/// A reply as it is read, written again as the standard has it.
+/// Normalises a token response into the form of the standard.
 pub(super) fn token_reply(endpoint: Endpoint, reply: Document) -> Result<Vec<u8>, ProviderError> {
     let names = ["access_token", "refresh_token", "id_token", "token_type"];
     let defect = |name| Some((name, reply.defect(name)?));
@@ -285,7 +284,7 @@ fn build(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, ProviderErr
     })
 }
 
-/// The root cause of an HTTP error. It names addresses and system errors, never a header or a body.
+/// The root cause of an HTTP error. It names URLs and system errors, never a header or a body.
 fn innermost(error: &dyn Error) -> String {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -298,7 +297,7 @@ fn innermost(error: &dyn Error) -> String {
 mod tests {
     use super::*;
 
-    /// Whatever the metadata and the settings were let through with.
+    /// The last check, independent of those of the metadata and the settings.
     #[tokio::test]
     async fn nothing_is_sent_without_tls() {
         let http = HttpClient::new(&HttpSettings::default(), InsecureHttpHosts::default()).unwrap();
@@ -310,7 +309,7 @@ mod tests {
         );
     }
 
-    /// A certificate that nobody signed but itself, for `localhost`, and its key.
+    /// A self-signed certificate for `localhost`, and its key.
     #[cfg(feature = "redis")]
     const CERTIFICATE: &str = "\
         MIIBszCCAVigAwIBAgIUeOhakwyPlRhoahU3UxhdyOfUcqcwCgYIKoZIzj0EAwIwJDEiMCAGA1UEAwwZcm9ja2V0\
@@ -326,7 +325,7 @@ mod tests {
         ENihRANCAARQfM0t8oEfPWRB3inbUPGf1icr5SJFfPng7ZrD9Lc57pPrh+86K6b2IZOH5zcPbEgrGpXrg07x88Tb\
         KVS5wnmA";
 
-    /// Every connection to it ends in its handshake.
+    /// A server on which every TLS handshake fails.
     #[cfg(feature = "redis")]
     fn tls_server() -> u16 {
         use base64::{Engine, engine::general_purpose::STANDARD};
@@ -370,7 +369,7 @@ mod tests {
             error.remedy(),
             "have this machine trust the authority that signed the provider's certificate: add it to the system's store, or, on Linux, name a file with every authority to trust in SSL_CERT_FILE; then start the app anew"
         );
-        // The same while it waits for the next attempt.
+        // The remedy is the same during the back-off.
         let later = crate::provider::back_off::unavailable(Duration::from_secs(1), Some(&error));
         assert_eq!(later.remedy(), error.remedy());
     }

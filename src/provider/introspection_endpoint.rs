@@ -1,4 +1,4 @@
-//! The introspection endpoint (RFC 7662): what the provider says about a token that only it can read.
+//! The introspection endpoint (RFC 7662), which reports whether a token is active and what it is for.
 
 use std::net::IpAddr;
 
@@ -12,16 +12,16 @@ use super::{
 };
 use crate::settings::{IntrospectionAuthMethod, TokenEndpointAuthMethod};
 
-/// Where tokens can be asked about, and how the client authenticates there.
+/// The URL of the introspection endpoint, and how the client authenticates at it.
 #[derive(Clone, Debug)]
 pub(crate) struct IntrospectionEndpoint {
     pub(crate) url: Url,
-    /// `None`: by the token that is asked about.
+    /// `None`: by the introspected token itself.
     method: Option<TokenEndpointAuthMethod>,
 }
 
 impl Provider {
-    /// Where tokens can be asked about, if anywhere: what client secrets say, else the metadata.
+    /// The introspection endpoint, if there is one: that of the client secrets, else that of the metadata.
     pub(crate) fn introspection_endpoint(
         &self,
         metadata: Option<&Metadata>,
@@ -38,9 +38,9 @@ impl Provider {
         })
     }
 
-    /// How the client authenticates there ([RFC 7662 §2.1]): as set; else as at the token endpoint, for which it is
-    /// registered, unless the metadata lists other methods alone. Without metadata to read, `client_secret_post`, as
-    /// Flask-OIDC does, unless a method is set for the token endpoint.
+    /// How the client authenticates there ([RFC 7662 §2.1]): by the method of the setting; else by that of the token
+    /// endpoint, for which it is registered, unless the metadata lists only others. Without metadata:
+    /// `client_secret_post`, as Flask-OIDC does, unless a method is set for the token endpoint.
     ///
     /// [RFC 7662 §2.1]: https://www.rfc-editor.org/rfc/rfc7662#section-2.1
     fn introspection_method(&self, metadata: Option<&Metadata>) -> Option<TokenEndpointAuthMethod> {
@@ -50,7 +50,7 @@ impl Provider {
         if set == Some(IntrospectionAuthMethod::Bearer) {
             return None;
         }
-        // A client that has a key and no secret has one way only.
+        // A client with a key and no secret can only use the key.
         if self.registration.client_secret.is_none() {
             return Some(PrivateKeyJwt);
         }
@@ -68,8 +68,8 @@ impl Provider {
         })
     }
 
-    /// Asks about a token, for a client with this address. The reply is a body of status 200, not judged yet. What goes
-    /// wrong says something about the provider only if it called the token active before.
+    /// Introspects a token, for a client with this address. Returns the unvalidated body of a response with status
+    /// 200. Failures count for the circuit breaker in full only if the provider reported the token as active before.
     pub(crate) async fn introspect(
         &self,
         endpoint: &IntrospectionEndpoint,
@@ -97,7 +97,7 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<HttpResponse, ProviderError> {
         let url = &endpoint.url;
-        // §2.1. One method a request: nothing of the client stands in two places.
+        // §2.1. One method per request: client credentials are never sent twice.
         let authentication = match endpoint.method {
             Some(method) => self.authentication(method, url, now),
             None => ClientAuthentication::Authorization(format!("Bearer {token}")),
@@ -114,9 +114,9 @@ impl Provider {
     ) -> Result<Vec<u8>, ProviderError> {
         match reply.status().as_u16() {
             200 => Ok(reply.into_body()),
-            // §2.3: here the token authorizes the question about itself, and it does not.
+            // §2.3: the token authorizes its own introspection, and is not active.
             401 if endpoint.method.is_none() => Ok(br#"{"active":false}"#.to_vec()),
-            // RFC 6749 §5.2, whatever the body says: it is we who were refused, not the token.
+            // RFC 6749 §5.2, whatever the body says: the client is rejected, not the token.
             status @ (400 | 401 | 403) => Err(ProviderError::Refused {
                 endpoint: Endpoint::Introspection,
                 status,

@@ -1,4 +1,4 @@
-//! The provider's keys: read without a lock, fetched by one at a time.
+//! A cache of the provider's keys: lock-free reads, single-flight fetches.
 
 use std::{
     net::IpAddr,
@@ -25,30 +25,30 @@ use crate::{
     token::{Document, KeySet, StaleKeys},
 };
 
-/// At most one fetch per this long for a key that one client names, one for a key that may have been replaced under its
-/// name, and one when they are due.
+/// The minimum interval between fetches for a key that one client names, between fetches for a key that may have been
+/// replaced under its name, and between scheduled refreshes.
 const COOL_DOWN: Duration = Duration::from_secs(30);
-/// So many fetches at once for all that anybody sends, of which one client has a quarter, and one more per
-/// [`LOOK_REFILL`]. Strangers at many addresses can take them all; but each fetch is for everybody, so that a key is known
-/// that long after the provider publishes it.
+/// The burst of fetches for all tokens that clients send, of which one client has a quarter; one more is allowed per
+/// [`LOOK_REFILL`]. Attackers at many addresses can use them all; but every fetch updates the cache for everyone, so
+/// that a new key is known that long after the provider publishes it.
 const LOOKS_FOR_ANY_REQUEST: u32 = 4;
-/// So many fetches at once, and one more per this long, for keys that the provider's own replies name: a provider may
-/// make several keys within seconds.
+/// The burst of fetches for keys that the provider's own replies name; one more is allowed per [`LOOK_REFILL`]. A
+/// provider may publish several keys within seconds.
 const LOOKS: u32 = 6;
 const LOOK_REFILL: Duration = Duration::from_secs(10);
-/// How long keys serve when the reply does not say.
+/// The TTL of keys whose response does not give one.
 const DEFAULT_TTL: Duration = Duration::from_secs(60 * 60);
-/// The bounds of what a reply may say.
+/// The bounds of the TTL that a response gives.
 const MIN_TTL: Duration = Duration::from_secs(5 * 60);
 const MAX_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-/// How long the last known good keys serve while the provider gives no new ones.
+/// How long the last known good keys are used while fetches fail.
 const LAST_KNOWN_GOOD: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// The last good key set and when it is due for another look.
+/// The last good key set, with its expiry.
 #[derive(Debug)]
 struct Fetched {
     keys: Arc<KeySet>,
-    /// The document that the keys were read from.
+    /// The JWKS document.
     body: Vec<u8>,
     at: OffsetDateTime,
     fresh_until: OffsetDateTime,
@@ -57,43 +57,43 @@ struct Fetched {
 /// See [`KeyCache::fetched`].
 pub(crate) type FetchedKeys = (serde_json::Value, Vec<(usize, String)>, OffsetDateTime);
 
-/// Where the token that names a key comes from. Each source has a rate limit of its own, so that what anybody can send
-/// never keeps a sign-in or a refresh from the keys.
+/// The source of the token that names a key. Each source has its own rate limit, so that requests that anyone can
+/// send never block the key fetch of a sign-in or a refresh.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyPurpose {
-    /// A reply of the provider to our own request: the token endpoint, UserInfo.
+    /// A reply of the provider to the app's own request: the token endpoint, UserInfo.
     ProviderReply,
-    /// A request that anybody can make, by a client with this address: a bearer token, a logout token.
+    /// A request that anyone can send, by a client with this address: a bearer token, a logout token.
     AnyRequest(Option<IpAddr>),
 }
 
-/// The result of a fetch for a key that the set does not hold.
+/// The result of looking for a key that the cached set does not hold.
 #[derive(Debug)]
 pub(crate) enum Look {
-    /// Other keys than those that were seen, from a fetch that had begun before.
+    /// Other keys than `seen`, from a fetch that had begun before.
     Newer(Arc<KeySet>),
-    /// What the provider publishes now, which may be the keys that were seen.
+    /// The keys that the provider publishes now, which may be `seen`.
     Latest(Arc<KeySet>),
-    /// It is not known: the fetch failed, or the rate limit does not allow one.
+    /// Unknown: the fetch failed, or the rate limit does not allow one.
     NotNow(ProviderError),
 }
 
-/// What one fetch tells the next.
+/// The state of the last fetch, with the rate limits of the next.
 #[derive(Debug)]
 struct LastFetch {
-    /// Its number, as [`KeyCache::begun`] counts.
+    /// Its number, as counted by [`KeyCache::begun`].
     number: u64,
     is_good: bool,
     looks: Looks<Budget>,
     looks_for_any_request: Looks<SharedBudget>,
-    /// Where it was.
+    /// The URL it used.
     jwks_uri: Option<Url>,
-    /// While there are no keys at all.
+    /// The back-off while there are no usable keys.
     failed: BackOff,
     failed_for_any_request: BackOff,
 }
 
-/// How often keys are fetched for tokens of one purpose.
+/// The rate limits of key fetches for one purpose.
 #[derive(Debug)]
 struct Looks<B> {
     missing: B,
@@ -131,7 +131,7 @@ impl Default for LastFetch {
 }
 
 impl LastFetch {
-    /// Fails while the next attempt at this address is not due.
+    /// Fails while the next attempt at this URL is not due.
     fn check_back_off(
         &self,
         jwks_uri: &Url,
@@ -145,7 +145,7 @@ impl LastFetch {
         }
     }
 
-    /// A fetch for anybody's request that fails does not delay the next one for a reply of the provider.
+    /// A failed fetch for anyone's request does not delay the next one for a reply of the provider.
     fn failed(&mut self, purpose: KeyPurpose, now: OffsetDateTime, error: &ProviderError) {
         self.is_good = false;
         self.failed_for_any_request.failed(now, error);
@@ -160,7 +160,7 @@ impl LastFetch {
         self.failed.succeeded();
     }
 
-    /// Spends a look for a key that the set does not hold, or holds another one of.
+    /// Spends one fetch of the rate limit, for a key that is missing or may have been replaced.
     fn spend_look(
         &mut self,
         doubt: StaleKeys,
@@ -178,14 +178,14 @@ impl LastFetch {
     }
 }
 
-/// The keys of one provider.
+/// The key cache of one provider.
 #[derive(Debug)]
 pub(crate) struct KeyCache {
     http: HttpClient,
     fetched: ArcSwapOption<Fetched>,
-    /// Who fetches keys that are due, beside the requests.
+    /// Lets one request at a time start a background refresh.
     due: LogThrottle,
-    /// Held while a fetch is under way: there is one at a time, and who waited shares its result.
+    /// Held during a fetch: single-flight, with a result that all waiting callers share.
     last_fetch: Mutex<LastFetch>,
     /// How many fetches have begun.
     begun: AtomicU64,
@@ -202,8 +202,8 @@ impl KeyCache {
         }
     }
 
-    /// The keys to verify with. Nobody waits for them but the first; when they are due they are
-    /// fetched beside the request, and the last known good ones serve for a day.
+    /// The keys to verify with. Waits for a fetch only if there are none. Expired keys are refreshed in the
+    /// background, and the last known good ones are used for a day.
     pub(crate) async fn keys(
         self: &Arc<Self>,
         jwks_uri: &Url,
@@ -217,7 +217,7 @@ impl KeyCache {
                     let (cache, jwks_uri) = (self.clone(), jwks_uri.clone());
                     tokio::spawn(async move {
                         let mut last_fetch = cache.last_fetch.lock().await;
-                        // Whatever request came first when they were due.
+                        // The refresh is scheduled; it does not matter whose request started it.
                         let purpose = KeyPurpose::AnyRequest(None);
                         let fetch = cache.fetch(&jwks_uri, &mut last_fetch, purpose, now);
                         if let Err(error) = fetch.await {
@@ -232,8 +232,8 @@ impl KeyCache {
         }
     }
 
-    /// The document that the keys were last read from, the keys in it that are not used (each by its place, with
-    /// the reason), and when that was.
+    /// The last fetched JWKS document, the keys in it that are skipped (each by index, with the reason), and the time
+    /// of the fetch.
     pub(crate) fn fetched(&self) -> Option<FetchedKeys> {
         let fetched = self.fetched.load_full()?;
         let document = Document::parse(&fetched.body).ok()?.into_displayed();
@@ -242,8 +242,8 @@ impl KeyCache {
         Some((document.into(), skipped.collect(), fetched.at))
     }
 
-    /// Looks for keys after a token named one that `seen` does not hold, or holds another one of. Whatever tokens name,
-    /// the provider is asked as [`LOOKS_FOR_ANY_REQUEST`] says for any request, and as [`LOOKS`] says for its own replies.
+    /// Looks for a key that a token names and that `seen` does not hold or holds in another version. Fetches are
+    /// limited by [`LOOKS_FOR_ANY_REQUEST`] for any request, and by [`LOOKS`] for the provider's own replies.
     pub(crate) async fn look(
         &self,
         seen: &Arc<KeySet>,
@@ -254,13 +254,13 @@ impl KeyCache {
     ) -> Look {
         let begun = self.begun.load(Ordering::SeqCst);
         let mut last_fetch = self.last_fetch.lock().await;
-        // A fetch that began after this call has its result, good or bad, for all who waited.
+        // All waiting callers share the result of a fetch that began after this call, good or bad.
         let is_shared = last_fetch.number > begun;
         match &*self.fetched.load() {
             Some(fetched) if is_shared && last_fetch.is_good => {
                 return Look::Latest(fetched.keys.clone());
             }
-            // One that had begun before may have been answered before the key was there.
+            // A fetch that had begun before may have missed the key.
             Some(fetched) if !Arc::ptr_eq(seen, &fetched.keys) => {
                 return Look::Newer(fetched.keys.clone());
             }
@@ -281,7 +281,7 @@ impl KeyCache {
         }
     }
 
-    /// Waits for keys while there are none that could serve.
+    /// Waits for the first usable keys.
     async fn first_keys(
         &self,
         jwks_uri: &Url,
@@ -309,7 +309,7 @@ impl KeyCache {
         last_fetch.is_good = false;
         last_fetch.jwks_uri = Some(jwks_uri.clone());
         let read = self.read(jwks_uri).await;
-        // A set without a key that can be used is no rotation: somebody published too early.
+        // A set without usable keys is not a rotation but a mistake of the provider: the last good keys stay.
         let has_keys = (self.fetched.load().as_ref()).is_some_and(|last| !last.keys.is_empty());
         let read = match read {
             Ok((keys, ..)) if keys.is_empty() && has_keys => Err(ProviderError::Malformed {
@@ -322,7 +322,7 @@ impl KeyCache {
             Ok((keys, body, life)) => {
                 last_fetch.succeeded();
                 observing::keys_fetched(jwks_uri, now);
-                // The same document means the same keys: what was verified with them stays verified.
+                // If the document is unchanged, the same `Arc` is kept, so that tokens verified with it stay cached.
                 let keys = match &*self.fetched.load() {
                     Some(fetched) if fetched.body == body => fetched.keys.clone(),
                     _ => Arc::new(keys),
@@ -365,7 +365,7 @@ impl KeyCache {
     }
 }
 
-/// How long a reply may serve (RFC 9111 §5.2.2.1), within our bounds.
+/// The TTL of a response (RFC 9111 §5.2.2.1), clamped to our bounds.
 fn life(headers: &HeaderMap) -> Duration {
     let max_age = headers
         .get_all(CACHE_CONTROL)
@@ -395,7 +395,7 @@ mod tests {
     use super::*;
     use crate::settings::{HttpSettings, InsecureHttpHosts};
 
-    /// A cache, and how often its provider was asked: the first answer is a key set, and so are the others if
+    /// A cache, and a count of its provider's requests. The first response is a key set, and so are the others if
     /// `is_good`.
     async fn cache(is_good: bool) -> (KeyCache, Url, Arc<KeySet>, Arc<AtomicUsize>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -431,8 +431,8 @@ mod tests {
         OffsetDateTime::from_unix_timestamp(1_800_000_000).unwrap()
     }
 
-    /// The second of twenty begins while the first fetch is under way, which may have been answered too early for it;
-    /// its own fetch is that of all the others.
+    /// The second of twenty begins during the first fetch, which may have missed its key; the other callers share its
+    /// own fetch.
     #[tokio::test]
     async fn a_fetch_is_shared_by_all_who_asked_before_it_began() {
         let (cache, url, seen, asked) = cache(true).await;
@@ -484,7 +484,7 @@ mod tests {
         for (passed, purpose, waits) in [
             (0, AnyRequest(None), None),
             (0, AnyRequest(None), Some(30)),
-            // Another client has its own, as long as there are any.
+            // Each client has its own limit, within that of all clients.
             (0, client(1), None),
             (0, client(1), Some(30)),
             (0, client(2), None),
@@ -503,7 +503,7 @@ mod tests {
             (29, AnyRequest(None), Some(1)),
             (30, AnyRequest(None), None),
             (30, ProviderReply, None),
-            // The clock is set back: nobody waits for the time that was.
+            // The clock is set back: the wait does not apply any more.
             (-100_000, AnyRequest(None), None),
             (-100_000, AnyRequest(None), Some(30)),
             (-99_970, AnyRequest(None), None),
@@ -525,7 +525,7 @@ mod tests {
         }
     }
 
-    /// And so have keys that may be missing, and keys that may have been replaced.
+    /// Keys that may be missing and keys that may have been replaced have separate limits too.
     #[tokio::test]
     async fn a_key_of_the_same_name_is_looked_for_every_half_minute() {
         use KeyPurpose::ProviderReply;

@@ -9,12 +9,12 @@ use crate::{
     token::{Document, SigningAlgorithm},
 };
 
-/// The members of the metadata that are used. All others are ignored, whatever they are.
+/// The members of the metadata that are used. All others are ignored.
 ///
-/// A member that is needed fails the document when it cannot be used. Any other counts as absent then, and is logged.
+/// An invalid required member makes the document invalid. Any other invalid member counts as absent, and is logged.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Metadata {
-    /// Absent only where nobody signs in, as the token endpoint.
+    /// Absent only where no user signs in, as is the token endpoint.
     authorization_endpoint: Option<Url>,
     token_endpoint: Option<Url>,
     jwks_uri: Url,
@@ -37,17 +37,17 @@ pub(crate) struct Metadata {
     grant_types_supported: Option<Vec<String>>,
     #[cfg(feature = "cli")]
     scopes_supported: Option<Vec<String>>,
-    /// No member of the document.
+    /// Not a member of the document.
     #[serde(skip)]
     signs_nobody_in: bool,
 }
 
-/// What a provider is needed for.
+/// What a provider is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Need {
-    /// People sign in there.
+    /// Users sign in there.
     SignIn,
-    /// Its tokens are checked: the keys are enough.
+    /// Only its tokens are verified: the keys suffice.
     Keys,
 }
 
@@ -56,7 +56,7 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// When it is absent, which it can only be where nobody signs in.
+    /// When it is absent, which is only possible where no user signs in.
     pub(crate) fn authorization_endpoint(&self) -> Result<&Url, ProviderError> {
         needed(
             "authorization_endpoint",
@@ -68,7 +68,7 @@ impl Metadata {
     ///
     /// # Errors
     ///
-    /// When it is absent, which it can only be where nobody signs in.
+    /// When it is absent, which is only possible where no user signs in.
     pub(crate) fn token_endpoint(&self) -> Result<&Url, ProviderError> {
         needed("token_endpoint", self.token_endpoint.as_ref())
     }
@@ -94,7 +94,7 @@ impl Metadata {
         self.introspection_endpoint.as_ref()
     }
 
-    /// RFC 8414 §2. Empty where nothing is listed.
+    /// RFC 8414 §2. Empty if nothing is listed.
     pub(crate) fn introspection_endpoint_auth_methods_supported(&self) -> &[String] {
         let listed = self
             .introspection_endpoint_auth_methods_supported
@@ -107,7 +107,7 @@ impl Metadata {
         self.revocation_endpoint.as_ref()
     }
 
-    /// RFC 8414 §2. Empty where nothing is listed.
+    /// RFC 8414 §2. Empty if nothing is listed.
     pub(crate) fn revocation_endpoint_auth_methods_supported(&self) -> &[String] {
         let listed = self.revocation_endpoint_auth_methods_supported.as_deref();
         listed.unwrap_or_default()
@@ -150,8 +150,8 @@ impl Metadata {
         self.scopes_supported.as_deref()
     }
 
-    /// The algorithms that tokens may be signed with, of `id_token_signing_alg_values_supported`; `RS256` when it lists
-    /// none that is asymmetric and known (OpenID Connect Core 1.0 §3.1.3.7, step 7).
+    /// The algorithms that tokens may be signed with, from `id_token_signing_alg_values_supported`; `RS256` if it
+    /// lists none that is asymmetric and supported (OpenID Connect Core 1.0 §3.1.3.7, step 7).
     pub(crate) fn signing_algorithms(&self) -> &[SigningAlgorithm] {
         match self.id_token_signing_algorithms.is_empty() {
             true => &[SigningAlgorithm::RS256],
@@ -159,13 +159,13 @@ impl Metadata {
         }
     }
 
-    /// The algorithms of `userinfo_signing_alg_values_supported` that are asymmetric and known, which may be none.
+    /// The asymmetric, supported algorithms of `userinfo_signing_alg_values_supported`; may be empty.
     pub(crate) fn userinfo_signing_algorithms(&self) -> &[SigningAlgorithm] {
         &self.userinfo_signing_algorithms
     }
 
-    /// Whether it names neither a place to sign in nor one that issues tokens to clients, and nothing but ID tokens as
-    /// its responses, so that what its keys sign are identity tokens of jobs or workloads.
+    /// Whether the metadata names no endpoint to sign in at or to get tokens from, and ID tokens as the only
+    /// responses, so that its keys sign identity tokens of jobs or workloads.
     pub(crate) fn signs_nobody_in(&self) -> bool {
         self.signs_nobody_in
     }
@@ -179,7 +179,7 @@ fn needed<'m>(member: &'static str, url: Option<&'m Url>) -> Result<&'m Url, Pro
     })
 }
 
-/// Reads a metadata document and checks it (OpenID Connect Discovery 1.0 §4.3).
+/// Parses and validates a metadata document (OpenID Connect Discovery 1.0 §4.3).
 pub(crate) fn accept(
     body: &[u8],
     issuer: &str,
@@ -191,7 +191,7 @@ pub(crate) fn accept(
         cause: error.to_string(),
     })?;
 
-    // §4.3: the issuer returned must be exactly the one that was asked for.
+    // §4.3: the issuer in the document must be exactly the configured one.
     let actual = tolerance::required(&document, "issuer", "a string", |text| {
         Some(text.to_owned())
     })?;
@@ -250,21 +250,21 @@ pub(crate) fn accept(
     Ok(metadata)
 }
 
-/// Whether this is metadata at all, of whatever issuer.
+/// Whether this is a metadata document, of any issuer.
 pub(super) fn is_metadata(body: &[u8]) -> bool {
     Document::parse(body).is_ok_and(|document| {
         document.text("issuer").is_some() || document.defect("issuer").is_some()
     })
 }
 
-/// An address at which people could sign in. Kubernetes names a URN, others leave the member empty: that is no
-/// mistake of theirs.
+/// The URL of an authorization endpoint at which users can sign in. Kubernetes names a URN, others leave the member
+/// empty: neither is an error.
 fn place_to_sign_in(document: &Document) -> Option<Url> {
     let url = document.text("authorization_endpoint").and_then(address)?;
     matches!(url.scheme(), "http" | "https").then_some(url)
 }
 
-/// Whether clients may get tokens there, whatever the address is.
+/// Whether clients can get tokens from this issuer, whatever the URLs are.
 fn issues_tokens(document: &Document) -> bool {
     let is_there = |member: &str| {
         let value = document.value(member);
@@ -275,18 +275,19 @@ fn issues_tokens(document: &Document) -> bool {
         "device_authorization_endpoint",
         "backchannel_authentication_endpoint",
     ];
-    // What is there twice may be an address of which the other half is none.
+    // A duplicated member counts as present: one of its values may be a URL.
     document.defect("authorization_endpoint").is_some() || endpoints.into_iter().any(is_there)
 }
 
-/// Whether `id_token` is the only response type (Discovery §3). Where people sign in by an API of the provider's own, as
-/// at a user pool of Amazon Cognito without a domain, there are no endpoints, and access tokens all the same.
+/// Whether `id_token` is the only response type (Discovery §3). Without this check, an issuer that names no endpoints
+/// but issues access tokens would be misjudged, such as an Amazon Cognito user pool without a domain, where users
+/// sign in by an API.
 fn responds_with_id_tokens_alone(document: &Document) -> bool {
     let types = tolerance::list(document, "response_types_supported").unwrap_or_default();
     !types.is_empty() && types.iter().all(|name| name == "id_token")
 }
 
-/// Metadata from settings alone, without discovery.
+/// The metadata from settings alone, without discovery.
 pub(crate) fn given(
     source: &GivenEndpoints,
     addresses: &AddressPolicy,
@@ -303,13 +304,13 @@ pub(crate) fn given(
     Ok(metadata)
 }
 
-/// The metadata of an issuer of which the keys alone are known.
+/// The metadata of an issuer of which only the `jwks_uri` is known.
 pub(crate) fn of_keys(
     jwks_uri: &Url,
     addresses: &AddressPolicy,
 ) -> Result<Metadata, ProviderError> {
     let metadata = Metadata {
-        // By their kinds, the keys limit them.
+        // All: the key types limit the algorithms.
         id_token_signing_algorithms: SigningAlgorithm::ASYMMETRIC.to_vec(),
         ..only_keys(jwks_uri)
     };
@@ -319,7 +320,7 @@ pub(crate) fn of_keys(
     Ok(metadata)
 }
 
-/// Metadata that names the keys and nothing else. Of an issuer's endpoints it says nothing.
+/// Metadata with a `jwks_uri` and nothing else. It says nothing about the issuer's endpoints.
 fn only_keys(jwks_uri: &Url) -> Metadata {
     Metadata {
         authorization_endpoint: None,
@@ -348,12 +349,12 @@ fn only_keys(jwks_uri: &Url) -> Metadata {
 
 const ADDRESS: &str = "an absolute address";
 
-/// An address with a host. Whether it may be called is another question.
+/// Parses a URL with a host. Whether it may be called is checked elsewhere.
 fn address(text: &str) -> Option<Url> {
     Url::parse(text).ok().filter(Url::has_host)
 }
 
-/// Those that we do not know are not an error, and those whose key is the client secret are for settings to allow.
+/// Unknown algorithms are skipped without an error. Symmetric ones, whose key is the client secret, need a setting.
 fn asymmetric(names: Option<Vec<String>>) -> Vec<SigningAlgorithm> {
     let names = names.unwrap_or_default();
     let known = names.iter().filter_map(|name| name.parse().ok());
@@ -362,7 +363,7 @@ fn asymmetric(names: Option<Vec<String>>) -> Vec<SigningAlgorithm> {
         .collect()
 }
 
-/// Every endpoint is where it may be.
+/// Checks the URL of every endpoint.
 fn check_endpoints(
     metadata: &Metadata,
     check: impl Fn(Endpoint, &Url) -> Result<(), ProviderError>,
@@ -380,7 +381,7 @@ fn check_endpoints(
             Endpoint::PushedAuthorizationRequest,
             metadata.pushed_authorization_request_endpoint(),
         ),
-        // The ID token goes there, through the browser.
+        // The ID token is sent there, through the browser.
         (Endpoint::EndSession, metadata.end_session_endpoint()),
         (Endpoint::UserInfo, metadata.userinfo_endpoint()),
     ];

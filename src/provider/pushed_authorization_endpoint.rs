@@ -1,5 +1,5 @@
-//! The pushed authorization request endpoint (RFC 9126): the authorization request goes there first, so
-//! that the browser carries a reference to it and nothing else.
+//! The pushed authorization request endpoint (RFC 9126): the app sends the authorization request there first, and the
+//! browser carries only a reference to it.
 
 use std::net::IpAddr;
 
@@ -9,11 +9,11 @@ use url::Url;
 use super::{Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages};
 use crate::token::Document;
 
-/// What to do where [`demands_pushed_request`].
+/// The remedy for an error that [`demands_pushed_request`].
 pub(crate) const PUSH_REQUESTS: &str = "set `oidc.pushed_authorization_requests = true`: the provider accepts this client's requests only when they are pushed";
 
-/// Whether an error of the authorization endpoint, in the provider's words, demands a pushed request. A provider may
-/// demand it of one client (RFC 9126 §6), which its metadata does not say, and there is no error code for it.
+/// Whether the `error_description` of an authorization error demands a pushed request. A provider may require it of
+/// one client (RFC 9126 §6): the metadata does not say so, and there is no error code for it.
 pub(crate) fn demands_pushed_request(description: &str) -> bool {
     let description = description.to_ascii_lowercase().replace('_', " ");
     let demands = ["only", "must", "require", "mandatory"];
@@ -22,11 +22,11 @@ pub(crate) fn demands_pushed_request(description: &str) -> bool {
 }
 
 impl Provider {
-    /// Where authorization requests are pushed: nowhere, unless settings or provider want it (§5).
+    /// The endpoint to push authorization requests to; `None` unless the settings or the provider require it (§5).
     ///
     /// # Errors
     ///
-    /// When they are to be pushed and the provider has no endpoint for it.
+    /// When pushing is required and the provider has no endpoint for it.
     pub(crate) fn pushed_authorization_request_endpoint<'m>(
         &self,
         metadata: &'m Metadata,
@@ -44,8 +44,8 @@ impl Provider {
         }
     }
 
-    /// Pushes the authorization request that an address would carry, and answers the address that refers
-    /// to it (§4). Anybody can begin a sign-in: it is for a client with this address.
+    /// Pushes the authorization request in the query of a URL, and returns the URL that refers to it (§4). Anyone can
+    /// begin a sign-in, so that the call counts for the client with this address.
     pub(crate) async fn push_authorization_request(
         &self,
         metadata: &Metadata,
@@ -56,7 +56,7 @@ impl Provider {
     ) -> Result<Url, ProviderError> {
         let pushing = self.push(metadata, endpoint_url, request, now);
         let queue = &self.limits.pushed_authorization_requests;
-        // Such as `login_hint`.
+        // A client's value, such as `login_hint`, may cause status 500.
         let counted = CountedOutages::AllButStatus500;
         queue.run(client, counted, now, pushing).await
     }
@@ -71,8 +71,7 @@ impl Provider {
         let endpoint = Endpoint::PushedAuthorizationRequest;
         let method = self.authentication_method(metadata);
         let authentication = self.authentication(method, endpoint_url, now);
-        // The authorization endpoint's own query is no part of the request, and the client names itself
-        // when it authenticates.
+        // The endpoint's own query is not part of the request, and client authentication adds the `client_id`.
         let own = metadata.authorization_endpoint()?;
         let own: Vec<_> = own.query_pairs().collect();
         let pairs: Vec<_> = request
@@ -89,7 +88,7 @@ impl Provider {
             .await?;
 
         let status = response.status().as_u16();
-        // What is said of a pushed request in success (§2.2).
+        // The success response to a pushed request (§2.2).
         let reply = Document::parse(response.body()).ok();
         let request_uri = reply.as_ref().and_then(|reply| reply.text("request_uri"));
         match (status, request_uri) {

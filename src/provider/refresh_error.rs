@@ -1,30 +1,30 @@
-//! What an error of the token endpoint means for the session that was to be refreshed.
+//! Classifies errors of the token endpoint during a refresh.
 
 use std::time::Duration;
 
 use super::{Endpoint, ProviderError, error::is_outage};
 
-/// What a failed refresh means for the session.
+/// The consequence of a failed refresh for the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RefreshVerdict {
     /// The refresh token is invalid, expired or revoked: the session ends.
     Ends,
-    /// An outage: the session stays, and the refresh is tried again.
+    /// An outage: the session stays, and the refresh is retried.
     Waits {
-        /// When the provider wants to be asked again, if it says so; five minutes at most.
+        /// The `Retry-After` of the provider, if present; at most five minutes.
         retry_after: Option<Duration>,
     },
-    /// The client is refused, whoever's session it is: sessions stay, and the log is loud.
+    /// The client is rejected, for every session: sessions stay, and an error is logged.
     OperatorsFault,
-    /// The provider refuses this session alone, or does not say what it refuses: the person signs in again.
+    /// The provider rejects this session only, or gives no known reason: the user signs in again.
     AsksForSignIn,
 }
 
 impl RefreshVerdict {
-    /// Judges a failed request to the token endpoint with a refresh token, or the reading of the metadata before it.
+    /// Classifies a failed refresh request, or a failure to read the metadata before it.
     ///
-    /// The status takes precedence over the body where it speaks of the server, and the error code over the status
-    /// elsewhere: providers refuse with 200, 400, 401 and 403 alike.
+    /// A status about the server takes precedence over the body; otherwise the error code takes precedence over the
+    /// status, because providers send errors with 200, 400, 401 and 403 alike.
     pub(crate) fn of(error: &ProviderError) -> RefreshVerdict {
         match error {
             ProviderError::Refused {
@@ -42,7 +42,7 @@ impl RefreshVerdict {
             ProviderError::Refused {
                 error, retry_after, ..
             } => RefreshVerdict::of_code(error, *retry_after),
-            // Something in front of the endpoint has a page of its own for 4xx; the endpoint answers with JSON.
+            // A proxy in front of the endpoint sends an HTML page for 4xx; the endpoint sends JSON.
             ProviderError::Status {
                 endpoint: Endpoint::Token,
                 status: 400..500,
@@ -72,18 +72,18 @@ impl RefreshVerdict {
         }
     }
 
-    /// Judges an error code ([RFC 6749 §5.2]).
+    /// Classifies an error code ([RFC 6749 §5.2]).
     ///
     /// [RFC 6749 §5.2]: https://www.rfc-editor.org/rfc/rfc6749#section-5.2
     fn of_code(code: &str, retry_after: Option<Duration>) -> RefreshVerdict {
         match code {
             "invalid_grant" => RefreshVerdict::Ends,
-            // §4.1.2.1 defines these for the authorization endpoint, and providers send them here.
+            // §4.1.2.1 defines these for the authorization endpoint; providers send them here too.
             "temporarily_unavailable" | "server_error" => RefreshVerdict::Waits { retry_after },
             // §5.2: the request lacks a parameter, repeats one, or is otherwise malformed. It is the same request for
-            // all sessions, so that a new sign-in mends nothing.
+            // all sessions, so that a new sign-in does not fix it.
             "invalid_request" | "unsupported_grant_type" => RefreshVerdict::OperatorsFault,
-            // `invalid_client`, `unauthorized_client`, and the spellings of providers with codes of their own.
+            // `invalid_client`, `unauthorized_client`, and provider-specific codes.
             code if code.contains("client") => RefreshVerdict::OperatorsFault,
             _ => RefreshVerdict::AsksForSignIn,
         }
@@ -109,7 +109,7 @@ mod tests {
         settings::{GivenEndpoints, MetadataSource, Registration, Settings},
     };
 
-    /// Refreshes at a token endpoint that answers with these bytes, or hangs up when there are none.
+    /// Refreshes at a token endpoint that responds with these bytes, or closes the connection if there are none.
     async fn refresh(answer: String) -> ProviderError {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
@@ -157,7 +157,7 @@ mod tests {
         refreshed.expect_err("an error")
     }
 
-    /// The verdict on a reply with this status, these further headers and this body.
+    /// The verdict on a response with this status, these further headers and this body.
     async fn verdict(status: u16, headers: &str, body: &str) -> RefreshVerdict {
         let length = body.len();
         let answer = format!(
@@ -179,7 +179,7 @@ mod tests {
         use RefreshVerdict::{AsksForSignIn, Ends, OperatorsFault};
 
         for (status, body, expected) in [
-            // The refresh token is no good.
+            // The refresh token is rejected.
             (400, r#"{"error":"invalid_grant"}"#, Ends),
             (
                 400,
@@ -193,7 +193,7 @@ mod tests {
             ),
             (401, r#"{"error":"invalid_grant"}"#, Ends),
             (200, r#"{"error":"invalid_grant"}"#, Ends),
-            // The client is no good.
+            // The client is rejected.
             (401, r#"{"error":"invalid_client"}"#, OperatorsFault),
             (400, r#"{"error":"invalid_client"}"#, OperatorsFault),
             (400, r#"{"error":"unauthorized_client"}"#, OperatorsFault),
@@ -209,7 +209,7 @@ mod tests {
                 r#"{"error":"incorrect_client_credentials"}"#,
                 OperatorsFault,
             ),
-            // The person has to do something.
+            // The user has to act.
             (400, r#"{"error":"interaction_required"}"#, AsksForSignIn),
             (400, r#"{"error":"login_required"}"#, AsksForSignIn),
             (400, r#"{"error":"consent_required"}"#, AsksForSignIn),
@@ -237,7 +237,7 @@ mod tests {
             (401, r#"{"message":"Unauthorized"}"#, AsksForSignIn),
             (404, r#"{"error":"Realm does not exist"}"#, AsksForSignIn),
             (418, r#"{"access_token":"at"}"#, AsksForSignIn),
-            // Nobody who knows answered.
+            // Not a response of the token endpoint.
             (400, "<html>Bad Request</html>", WAITS),
             (400, "", WAITS),
             (400, r#""invalid_grant""#, WAITS),
@@ -264,7 +264,7 @@ mod tests {
             (400, r#"{"error":"server_error"}"#, WAITS),
             (302, "", WAITS),
             (204, "", WAITS),
-            // Of status 200, and no tokens.
+            // Status 200 without tokens.
             (200, "<html>Sign in to the guest network</html>", WAITS),
             (200, "", WAITS),
             (200, r#"{"ok":false}"#, WAITS),
@@ -337,7 +337,7 @@ mod tests {
         assert_eq!(RefreshVerdict::of(&error), waits(2));
     }
 
-    /// The metadata could not be read: whoever signs in would fare no better.
+    /// The metadata could not be read: a new sign-in would fail too.
     #[test]
     fn metadata_asks_nobody_to_sign_in() {
         let endpoint = Endpoint::Metadata;
@@ -367,7 +367,7 @@ mod tests {
         }
     }
 
-    /// What the provider refused is what the log shows, with whatever status.
+    /// The log shows the provider's error code, whatever the status.
     #[tokio::test]
     async fn a_refusal_with_status_200_is_shown() {
         let body = r#"{"ok":false,"error":"bad_client_secret"}"#;

@@ -1,5 +1,5 @@
-//! The registration endpoint (OpenID Connect Dynamic Client Registration 1.0 §3, RFC 7591), and what the
-//! provider keeps about one client (RFC 7592): for `rocket-oidc register`.
+//! The registration endpoint (OpenID Connect Dynamic Client Registration 1.0 §3, RFC 7591) and the client
+//! configuration endpoint (RFC 7592), for `rocket-oidc register`.
 
 use std::borrow::Cow;
 
@@ -13,12 +13,12 @@ use url::Url;
 use super::{Endpoint, Provider, ProviderError};
 use crate::{printable::printable, secret::Secret, token::Document};
 
-/// A client as the provider registered it (Registration 1.0 §3.2): its metadata, and how to change it.
+/// A registered client (Registration 1.0 §3.2): its metadata, and the access to change it.
 #[derive(Clone, Debug)]
 pub(crate) struct RegisteredClient {
     pub client_id: String,
     pub client_secret: Option<Secret>,
-    /// RFC 7592 §3: what authorizes to change or delete the registration, and where.
+    /// RFC 7592 §3: the token and the URL to change or delete the registration.
     pub registration_access_token: Option<Secret>,
     pub registration_client_uri: Option<Url>,
     /// All other members.
@@ -26,7 +26,7 @@ pub(crate) struct RegisteredClient {
 }
 
 impl RegisteredClient {
-    /// Reads a reply, of which only `client_id` is required.
+    /// Parses a registration response, in which only `client_id` is required.
     pub(crate) fn accept(body: &[u8]) -> Result<RegisteredClient, ProviderError> {
         let malformed = |cause: String| ProviderError::Malformed {
             endpoint: Endpoint::Registration,
@@ -73,7 +73,7 @@ impl Provider {
             .ok_or_else(no_body)
     }
 
-    /// What the provider has registered (RFC 7592 §2.1).
+    /// Reads the registration (RFC 7592 §2.1).
     pub(crate) async fn registered(
         &self,
         client_uri: &Url,
@@ -84,7 +84,7 @@ impl Provider {
             .ok_or_else(no_body)
     }
 
-    /// Replaces what is registered, all of it (RFC 7592 §2.2).
+    /// Replaces the whole registration (RFC 7592 §2.2).
     pub(crate) async fn update_registration(
         &self,
         client_uri: &Url,
@@ -96,7 +96,7 @@ impl Provider {
             .ok_or_else(no_body)
     }
 
-    /// Ends the registration (RFC 7592 §2.3).
+    /// Deletes the registration (RFC 7592 §2.3).
     pub(crate) async fn delete_registration(
         &self,
         client_uri: &Url,
@@ -107,7 +107,7 @@ impl Provider {
             .map(drop)
     }
 
-    /// One request, never repeated: a second `POST` would register a second client.
+    /// Sends one request without retries: a second `POST` would register a second client.
     async fn registration(
         &self,
         method: Method,
@@ -152,7 +152,7 @@ fn request(
     request.body(body.into_bytes())
 }
 
-/// RFC 7591 §3.2.2, RFC 6750 §3: the error as the provider words it, if it does.
+/// The provider's error response (RFC 7591 §3.2.2, RFC 6750 §3), or one made from its status and body.
 fn refusal(reply: &HttpResponse, token: Option<&Secret>) -> ProviderError {
     let endpoint = Endpoint::Registration;
     match ProviderError::of_error_reply(endpoint, reply) {
@@ -165,7 +165,7 @@ fn refusal(reply: &HttpResponse, token: Option<&Secret>) -> ProviderError {
             let words = words(reply.body(), token);
             let error = match status {
                 401 | 403 => "invalid_token".to_owned(),
-                // Nothing is refused where nothing is.
+                // There is no error message, or no such endpoint.
                 _ if words.is_empty() || [404, 405].contains(&status) => {
                     return ProviderError::Status {
                         endpoint,
@@ -191,11 +191,11 @@ fn refusal(reply: &HttpResponse, token: Option<&Secret>) -> ProviderError {
     }
 }
 
-/// How much of a refusal is read, in bytes.
+/// How much of an error response is read, in bytes.
 const MAX_REJECTION_LEN: usize = 16 * 1024;
 
-/// What a refusal says that is no error of the standard, whatever its content type: of a page its text, of anything
-/// else the beginning. A server that repeats the token is not repeated.
+/// The message of a non-standard error response, whatever its content type: the text of an HTML page, or the
+/// beginning of anything else. If it contains the token, the token is removed.
 fn words(body: &[u8], token: Option<&Secret>) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(MAX_REJECTION_LEN)]);
     let text = text.trim_start_matches('\u{feff}').trim();
@@ -211,7 +211,7 @@ fn words(body: &[u8], token: Option<&Secret>) -> String {
     }
 }
 
-/// The text of a page, without tags, scripts and styles.
+/// The text of an HTML page, without tags, scripts and styles.
 fn text_of_page(page: &str) -> String {
     let mut text = String::new();
     let mut rest = page;

@@ -1,11 +1,11 @@
-//! The revocation endpoint (RFC 7009): tokens that nobody needs any more end there.
+//! The revocation endpoint (RFC 7009), for tokens that are not needed any more.
 
 use time::OffsetDateTime;
 
 use super::{Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages};
 use crate::secret::Secret;
 
-/// What kind of token it is (RFC 7009 §2.1).
+/// The `token_type_hint` of a revocation (RFC 7009 §2.1).
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum TokenTypeHint {
     AccessToken,
@@ -13,7 +13,7 @@ pub(crate) enum TokenTypeHint {
 }
 
 impl Provider {
-    /// Revokes a token. Nothing happens when the provider has no such endpoint.
+    /// Revokes a token. Does nothing if the provider has no such endpoint.
     pub(crate) async fn revoke(
         &self,
         metadata: &Metadata,
@@ -31,7 +31,7 @@ impl Provider {
             TokenTypeHint::RefreshToken => "refresh_token",
         };
         let form = vec![("token", token.expose()), ("token_type_hint", hint)];
-        // §2.1: the client authenticates as it does at the token endpoint, if it can.
+        // §2.1: the client authenticates as at the token endpoint, if it can.
         let listed = metadata.revocation_endpoint_auth_methods_supported();
         let method = self.authentication_method_at(listed, metadata);
         let authentication = self.authentication(method, url, now);
@@ -42,7 +42,7 @@ impl Provider {
             .run(None, CountedOutages::All, now, call)
             .await?;
         match reply.status().as_u16() {
-            // §2.2: also for a token that is not known.
+            // §2.2: also for an unknown token.
             200 | 204 => Ok(()),
             _ => Err(ProviderError::of_error_reply(endpoint, &reply)),
         }

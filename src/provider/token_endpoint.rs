@@ -1,4 +1,4 @@
-//! The token endpoint (RFC 6749 §3.2): a code for tokens, with the client authenticated.
+//! The token endpoint (RFC 6749 §3.2): code exchange and refresh.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{printable::printable, secret::Secret};
 
-/// `openidconnect`'s client, with our token reply and both endpoints that sign-in needs.
+/// The `openidconnect` client, with our token response type and the two endpoints that sign-in needs.
 pub(crate) type SignInClient = Client<
     EmptyAdditionalClaims,
     CoreAuthDisplay,
@@ -43,10 +43,9 @@ pub(crate) type SignInClient = Client<
     EndpointNotSet,
 >;
 
-/// A successful answer of the token endpoint (OpenID Connect Core 1.0 §3.1.3.3).
+/// A success response of the token endpoint (OpenID Connect Core 1.0 §3.1.3.3).
 ///
-/// The ID token stays the text it came as: one odd claim must not fail the whole reply, and judging
-/// it is `token`'s part.
+/// The ID token stays a string: one invalid claim must not fail the whole response, and `token` validates it.
 #[derive(Clone, Serialize, Deserialize)]
 pub(crate) struct TokenReply {
     #[serde(serialize_with = "unserializable", deserialize_with = "access_token")]
@@ -61,12 +60,12 @@ pub(crate) struct TokenReply {
     id_token: Option<String>,
 }
 
-/// `openidconnect` asks for `Serialize` and never uses it; no token is written.
+/// `openidconnect` requires `Serialize` and never uses it. No token is written.
 fn unserializable<S: Serializer>(_: &AccessToken, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_none()
 }
 
-/// An access token that can be sent back: not empty.
+/// Deserializes an access token, which must not be empty.
 fn access_token<'de, D: Deserializer<'de>>(deserializer: D) -> Result<AccessToken, D::Error> {
     match String::deserialize(deserializer)? {
         empty if empty.is_empty() => Err(serde::de::Error::custom("`access_token` is empty")),
@@ -119,7 +118,7 @@ impl
         CoreJwsSigningAlgorithm,
     > for TokenReply
 {
-    /// Always `None`: see the type. Ours is in [`Tokens::id_token`].
+    /// Always `None`: see the type. The ID token is in [`Tokens::id_token`].
     fn id_token(
         &self,
     ) -> Option<
@@ -134,7 +133,7 @@ impl
     }
 }
 
-/// The tokens of one sign-in, not judged yet.
+/// The unverified tokens of one sign-in or refresh.
 #[derive(Debug)]
 pub(crate) struct Tokens {
     pub access_token: Secret,
@@ -144,12 +143,12 @@ pub(crate) struct Tokens {
 }
 
 impl Provider {
-    /// The `openidconnect` client that writes authorization requests.
+    /// The `openidconnect` client that builds authorization requests.
     pub(crate) fn client(&self, metadata: &Metadata) -> Result<SignInClient, ProviderError> {
         self.client_with(metadata, None)
     }
 
-    /// The `openidconnect` client for these settings and this metadata, which authenticates so.
+    /// The `openidconnect` client for these settings and this metadata, with this client authentication.
     fn client_with(
         &self,
         metadata: &Metadata,
@@ -187,7 +186,7 @@ impl Provider {
         })
     }
 
-    /// What a request to the token endpoint carries.
+    /// The client authentication of a request to the token endpoint.
     fn token_authentication(
         &self,
         metadata: &Metadata,
@@ -197,8 +196,8 @@ impl Provider {
         Ok(self.authentication(method, metadata.token_endpoint()?, now))
     }
 
-    /// Exchanges an authorization code (OpenID Connect Core 1.0 §3.1.3.1). Never retried, because a code is
-    /// good for one attempt, unless there is no token endpoint any more and newer metadata names another one.
+    /// Exchanges an authorization code (OpenID Connect Core 1.0 §3.1.3.1). Not retried, because a code is valid for
+    /// one attempt, unless the token endpoint does not exist any more and newer metadata names another one.
     pub(crate) async fn exchange_code(
         &self,
         metadata: &Metadata,
@@ -219,8 +218,8 @@ impl Provider {
         }
     }
 
-    /// What a request was answered with, or metadata that names another token endpoint, where the one of `metadata`
-    /// is not there any more.
+    /// The result of a request; or newer metadata, if the token endpoint of `metadata` does not exist any more and
+    /// the newer one names another.
     async fn moved_token_endpoint(
         &self,
         metadata: &Metadata,
@@ -268,9 +267,9 @@ impl Provider {
         reply.into_tokens()
     }
 
-    /// Asks for new tokens with a refresh token (OpenID Connect Core 1.0 §12.1). Never retried, because a provider
-    /// that rotates refresh tokens takes a second use for theft, unless there is no token endpoint any more and newer
-    /// metadata names another one.
+    /// Refreshes the tokens with a refresh token (OpenID Connect Core 1.0 §12.1). Not retried, because a provider
+    /// that rotates refresh tokens treats a second use as theft, unless the token endpoint does not exist any more
+    /// and newer metadata names another one.
     pub(crate) async fn refresh(
         &self,
         metadata: &Metadata,
@@ -312,7 +311,7 @@ impl Provider {
 }
 
 impl TokenReply {
-    /// The tokens, if they are of the one type that we know how to use.
+    /// The tokens, if their type is `Bearer` or absent.
     pub(super) fn into_tokens(self) -> Result<Tokens, ProviderError> {
         match &self.token_type {
             Some(kind) if !kind.eq_ignore_ascii_case("bearer") => Err(ProviderError::Malformed {
@@ -331,14 +330,14 @@ impl TokenReply {
     }
 }
 
-/// Translates the error and drops the reply's body: it may hold tokens.
+/// Converts the error and drops the response body, which may hold tokens.
 fn token_error(
     error: RequestTokenError<ProviderError, StandardErrorResponse<CoreErrorResponseType>>,
 ) -> ProviderError {
     let endpoint = Endpoint::Token;
     let malformed = |cause: String| ProviderError::Malformed { endpoint, cause };
     match error {
-        // Where error replies end, too: `EndpointClient` reads them, and hands on none.
+        // `EndpointClient` reports error responses this way too, and passes none on.
         RequestTokenError::Request(error) => error,
         RequestTokenError::ServerResponse(_) => malformed("it is an error reply".to_owned()),
         // serde's message may quote a value, which may be a token: only the member's name is kept.

@@ -1,9 +1,9 @@
-//! What careless providers send, and how a member that is used is read all the same.
+//! Lenient parsing of the provider's documents.
 //!
-//! The rule, for every document that a provider sends, is: read the members that are used, each with its own tolerance,
-//! and ignore the rest. `token::Document` reads the JSON itself, in which `null` is absent. Here `""` is absent too, a
-//! string is a list of its words, and a member that sign-in can do without is absent, with a word in the log, when it
-//! cannot be used. Nothing here relaxes a check.
+//! The rule for every document of a provider: parse the members that are used, each with its own tolerance, and
+//! ignore the rest. `token::Document` parses the JSON, in which `null` is absent. Here `""` is absent too, a string
+//! is a list of its words, and an invalid member that sign-in does not require is absent, with a log message. Nothing
+//! here relaxes a security check.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::ProviderError;
 use crate::token::{Document, type_name};
 
-/// A member of the metadata that a sign-in cannot do without, in the form that `parse` gives it.
+/// A required member of the metadata, as `parse` converts it.
 pub(super) fn required<T>(
     document: &Document,
     member: &'static str,
@@ -35,7 +35,7 @@ pub(super) fn required<T>(
     })
 }
 
-/// A member of the metadata that a sign-in can do without, in the form that `parse` gives it.
+/// An optional member of the metadata, as `parse` converts it.
 pub(super) fn optional<T>(
     document: &Document,
     member: &'static str,
@@ -57,8 +57,8 @@ pub(super) fn optional<T>(
     }
 }
 
-/// A list of names of the metadata. A string is a list of its words, divided by white space or commas; what is no string
-/// in a list is left out.
+/// A list of names in the metadata. A string is a list of its words, divided by white space or commas; list elements
+/// that are not strings are skipped.
 pub(super) fn list(document: &Document, member: &'static str) -> Option<Vec<String>> {
     let value = document.value(member)?;
     let list = strings(value).filter(|_| document.defect(member).is_none());
@@ -92,7 +92,7 @@ pub(crate) fn strings(value: &Value) -> Option<Vec<String>> {
     }
 }
 
-/// A member of the metadata that is true or false; absent is false. The words of the two are read as well.
+/// A boolean member of the metadata; absent is false. The strings `true` and `false` are accepted too.
 pub(super) fn flag(document: &Document, member: &'static str) -> bool {
     match document.value(member) {
         None => false,
@@ -106,7 +106,7 @@ pub(super) fn flag(document: &Document, member: &'static str) -> bool {
     }
 }
 
-/// What a member is that is there; `None` when it is absent.
+/// The defect or the type of a member; `None` if it is absent.
 fn actual(document: &Document, member: &str) -> Option<&'static str> {
     let defect = document.defect(member);
     defect.or_else(|| {
@@ -129,12 +129,12 @@ fn ignored(member: &str, expected: &str, actual: &str) {
     );
 }
 
-/// A text; `null` and the empty text are absent.
+/// Deserializes a string; `null` and `""` are absent.
 pub(crate) fn text<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
     Ok(Option::<String>::deserialize(d)?.filter(|text| !text.is_empty()))
 }
 
-/// `expires_in` as a number, a float, a string of digits, or absent.
+/// Deserializes `expires_in` from an integer, a float or a string of digits; it may be absent.
 pub(crate) fn expires_in<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
     let seconds = match Option::<Value>::deserialize(d)? {
         Some(Value::Number(number)) => number.as_f64(),

@@ -1,4 +1,4 @@
-//! The UserInfo endpoint (OpenID Connect Core 1.0 §5.3): claims about the person who signed in.
+//! The UserInfo endpoint (OpenID Connect Core 1.0 §5.3), with claims about the user.
 
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// An answer of the UserInfo endpoint, not judged yet.
+/// An unvalidated response of the UserInfo endpoint.
 enum UserInfoReply {
     /// `application/json` (§5.3.2).
     Json(Vec<u8>),
@@ -21,23 +21,23 @@ enum UserInfoReply {
     Jwt(String),
 }
 
-/// Who causes a request for UserInfo.
+/// What causes a UserInfo request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum RequestedBy {
     /// A sign-in or a refresh.
     Session,
-    /// A client of the API with this address, and an access token that was accepted.
+    /// An API client with this address, whose access token was accepted.
     ApiClient(Option<IpAddr>),
 }
 
-/// Why there is no UserInfo.
+/// Why a UserInfo request failed.
 pub(crate) enum UserInfoRequestError {
     Provider(ProviderError),
     UserInfo(UserInfoError),
 }
 
 impl UserInfoRequestError {
-    /// Whether UserInfo may well answer later.
+    /// Whether the failure is an outage, after which a retry may succeed.
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             UserInfoRequestError::Provider(error) => error.is_outage(),
@@ -76,8 +76,8 @@ impl From<UserInfoError> for UserInfoRequestError {
 }
 
 impl Provider {
-    /// What UserInfo says about the user of this issuer and `sub`, and about nobody else. `None` when the provider
-    /// has no such endpoint.
+    /// The UserInfo claims about the user with this issuer and `sub`; an error if they are about another. `None` if
+    /// the provider has no such endpoint.
     pub(crate) async fn user_info_about(
         self: &Arc<Self>,
         metadata: &Metadata,
@@ -91,7 +91,7 @@ impl Provider {
             RequestedBy::Session => asking.await?,
             RequestedBy::ApiClient(client) => {
                 let queue = &self.limits.bearer_user_info;
-                // It may be about this person.
+                // The user's data may cause status 500.
                 let counted = CountedOutages::AllButStatus500;
                 queue.run(client, counted, now, asking).await?
             }
@@ -125,7 +125,8 @@ impl Provider {
         Ok(Some(claims))
     }
 
-    /// As [`user_info`](Self::user_info), at the address of newer metadata where the known one leads to nothing.
+    /// As [`user_info`](Self::user_info), with a retry at the endpoint of newer metadata if the known one was
+    /// unreachable or not found.
     async fn user_info_wherever(
         self: &Arc<Self>,
         metadata: &Metadata,
@@ -145,7 +146,7 @@ impl Provider {
         }
     }
 
-    /// Asks for UserInfo with an access token. `None` when the provider has no such endpoint.
+    /// Requests UserInfo with an access token. `None` if the provider has no such endpoint.
     async fn user_info(
         &self,
         metadata: &Metadata,

@@ -1,4 +1,4 @@
-//! An accepted access token, with what is worked out from it once for all requests that carry it.
+//! An accepted access token, with derived values that all requests with this token share.
 
 use std::{
     any::{Any, TypeId},
@@ -18,30 +18,30 @@ use crate::{
     token::{AccessToken, Claims, TokenError},
 };
 
-/// An access token that was accepted, and who issued it.
+/// An accepted access token and its issuer.
 pub(crate) struct Accepted {
     pub(crate) token: AccessToken,
     /// `None` for a testing profile.
     issuer: Option<Arc<Issuer>>,
-    /// The claims as the first type that a guard asked for.
+    /// The claims, deserialized into the first type that a guard asked for.
     typed: OnceLock<(TypeId, Arc<dyn Any + Send + Sync>)>,
     user_info: OnceCell<Arc<Claims>>,
 }
 
-/// Why UserInfo says nothing about an access token's person.
+/// Why UserInfo gives no claims about the user of an access token.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum BearerUserInfoError {
     /// The provider has no UserInfo endpoint, or `enabled = false`.
     #[error("there is no UserInfo endpoint to ask")]
     NoEndpoint,
-    /// The token names no person: its `sub` is absent.
+    /// The token has no user: its `sub` is absent.
     #[error("the access token has no \"sub\" to compare UserInfo with")]
     NoSubject,
-    /// What it says does not hold, or is about somebody else.
+    /// The response is invalid, or is about another user.
     #[error(transparent)]
     UserInfo(TokenError),
-    /// The provider did not do its part.
+    /// The request to the provider failed.
     #[error(transparent)]
     Provider(#[from] ProviderError),
 }
@@ -56,7 +56,7 @@ impl Accepted {
         }
     }
 
-    /// The claims as the app's type. The error names the claim that does not fit, and never its value.
+    /// The claims, deserialized into the app's type. The error names the invalid claim, never its value.
     pub(crate) fn claims<C: DeserializeOwned + Send + Sync + 'static>(
         &self,
     ) -> Result<Arc<C>, String> {
@@ -75,7 +75,7 @@ impl Accepted {
         Ok(typed)
     }
 
-    /// What UserInfo says about the token's person, for a client with this address; asked once in the token's life.
+    /// The UserInfo claims about the token's user, requested for a client with this address, once for each token.
     pub(crate) async fn user_info(
         &self,
         client: Option<IpAddr>,

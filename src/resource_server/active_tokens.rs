@@ -1,5 +1,5 @@
-//! Tokens that the provider called active: an outage that it answers about one of them is its own, and none of a
-//! stranger's making.
+//! A cache of tokens that the provider reported as active. An outage during the introspection of such a token is the
+//! provider's, and was not caused by an attacker's made-up token.
 
 use std::{fmt, time::Duration};
 
@@ -8,13 +8,14 @@ use time::OffsetDateTime;
 
 use super::TokenHash;
 
-/// How many there are of an API. A stranger adds none.
+/// The maximum number of entries for each API. Only active tokens are added, so that an attacker cannot fill the
+/// cache.
 const MAX_ENTRIES: u64 = 10_000;
-/// How long after the provider called a token active an outage may be told by it.
+/// How long a token counts after the provider reported it as active.
 const TTL: Duration = Duration::from_secs(60 * 60);
 
-/// The tokens of an API that introspection called active within the last hour, and until when each counts: its `exp`, or
-/// the hour.
+/// The tokens of an API that introspection reported as active within the last hour. Each expires at its `exp` or
+/// after that hour, whichever comes first.
 pub(super) struct ActiveTokens(Cache<TokenHash, OffsetDateTime>);
 
 impl ActiveTokens {
@@ -23,7 +24,7 @@ impl ActiveTokens {
         ActiveTokens(cache.time_to_live(TTL).build())
     }
 
-    /// The latest time that a token of now may count.
+    /// The latest expiry of an entry added now.
     pub(super) fn latest(now: OffsetDateTime) -> OffsetDateTime {
         now + TTL
     }

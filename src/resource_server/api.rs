@@ -1,4 +1,4 @@
-//! An API of the app: whose access tokens it accepts, for which audience, and how it describes itself.
+//! An API of the app: the issuers and audiences it accepts, and its protected resource metadata.
 
 use std::sync::Arc;
 
@@ -11,24 +11,24 @@ use crate::{
     token::Accepts,
 };
 
-/// A provider, with its table of the setting `issuers` and the table's name if it is not the app's own.
+/// A provider. For an entry of the setting `issuers`, also its name and table; `None` for the app's own provider.
 type Known<'a> = (Arc<Provider>, Option<(&'a str, &'a IssuerSettings)>);
 
-/// One API of the app. What was found out about a token counts at the API where it was found out, and at no other.
+/// One API of the app. A cached verification result is valid for this API only.
 #[derive(Debug)]
 pub(crate) struct Api {
     /// The name of its table in the setting `apis`; `None` for the app's own.
     name: Option<String>,
     pub(crate) protected_resource: ProtectedResource,
-    /// Those of whose tokens it accepts any, the provider first; none while disabled.
+    /// The issuers whose tokens it accepts, the provider first; empty while disabled.
     pub(super) issuers: Vec<Arc<Issuer>>,
-    /// `None` when the setting `token_cache` says so.
+    /// `None` when the setting `token_cache` turns the cache off.
     pub(super) seen: Option<TokenCache>,
     pub(super) active: ActiveTokens,
 }
 
 impl Api {
-    /// The API of guards that name none.
+    /// The app's own API, for guards that name none.
     pub(super) fn unnamed(
         providers: &[Known<'_>],
         base_url: Option<&Url>,
@@ -63,7 +63,7 @@ impl Api {
             None => api.access_token_audience(),
             Some(other) => other.apis.get(name).cloned().unwrap_or_default(),
         };
-        // Nothing else tells a token for this API from one for another.
+        // Only the audience distinguishes a token for this API from one for another.
         let (issuers, authorization_servers) = issuers(providers, audience, true, settings);
         let protected_resource =
             ProtectedResource::new(settings, Some(&api.resource), &api.scopes_supported)
@@ -72,7 +72,7 @@ impl Api {
         Api::new(Some(name), protected_resource, issuers, settings)
     }
 
-    /// One that accepts no token, while `enabled = false`.
+    /// An API while `enabled = false`: it accepts no token.
     pub(super) fn disabled(name: Option<&String>, settings: &Settings) -> Api {
         let protected_resource = ProtectedResource::new(settings, None, &[]);
         let name = name.map(String::as_str);
@@ -103,13 +103,13 @@ impl Api {
         &self.issuers
     }
 
-    /// Whom to ask about tokens that are not for us to read.
+    /// The issuer at which opaque tokens are introspected.
     pub(super) fn issuer_to_ask(&self) -> Option<&Arc<Issuer>> {
         self.issuers.iter().find(|issuer| issuer.is_asked)
     }
 }
 
-/// The issuers that have an audience, and the names of those that clients get tokens from.
+/// The issuers that have an audience, and those of them that the metadata lists as `authorization_servers`.
 fn issuers(
     providers: &[Known<'_>],
     audience: impl Fn(Option<&IssuerSettings>, &str) -> Vec<String>,
@@ -138,9 +138,9 @@ fn issuers(
             Some(table) => table.authorization_server,
             None => settings.authorization_server,
         };
-        // Identity tokens are none that a client gets for this API.
+        // Clients do not request identity tokens for this API, so their issuer is not listed by default.
         let is_listed = is_listed.unwrap_or(issuer.accepts() != Accepts::IdentityTokens);
-        // Without metadata, nobody is sent there for a token.
+        // Without metadata, clients could not find its endpoints.
         if is_listed && !issuer.has_keys_alone() {
             authorization_servers.extend(issuer.authorization_servers());
         }

@@ -1,12 +1,12 @@
-//! The `Authorization` header: whose token is this, if it is one (RFC 6750 §2.1).
+//! Parses the bearer token from the `Authorization` header (RFC 6750 §2.1).
 
 use rocket::http::HeaderMap;
 
 use super::BearerError;
 
-/// The access token of a request. Only the header counts: nothing is read from query or body.
+/// The access token of a request. Only the header is read, neither query nor body.
 ///
-/// Another scheme than `Bearer` is no token.
+/// A scheme other than `Bearer` counts as a missing token.
 pub(crate) fn bearer_token<'r>(headers: &'r HeaderMap<'_>) -> Result<&'r str, BearerError> {
     let malformed = |cause| Err(BearerError::Malformed { cause });
     let mut values = headers.get("Authorization");
@@ -24,7 +24,7 @@ pub(crate) fn bearer_token<'r>(headers: &'r HeaderMap<'_>) -> Result<&'r str, Be
     if token.is_empty() {
         return malformed("the Authorization header has no token");
     }
-    // Every byte is looked at, sixteen at once: this is done at every request.
+    // Branchless, so that the compiler vectorises it (16 bytes at once): this runs for every request.
     let is_b64token = token
         .bytes()
         .fold(true, |so_far, byte| so_far & is_of_b64token(byte));
@@ -37,9 +37,9 @@ pub(crate) fn bearer_token<'r>(headers: &'r HeaderMap<'_>) -> Result<&'r str, Be
     }
 }
 
-/// Whether a `b64token` may have this byte (RFC 6750 §2.1).
+/// Whether a byte is allowed in a `b64token` (RFC 6750 §2.1).
 fn is_of_b64token(byte: u8) -> bool {
-    // Without a branch, so that many are looked at together.
+    // Branchless, so that the loop over it is vectorised.
     let is_letter = (byte | 0x20).wrapping_sub(b'a') < 26;
     let is_plus_to_9 = byte.wrapping_sub(b'+') <= b'9' - b'+';
     is_letter | (is_plus_to_9 & (byte != b',')) | (byte == b'=') | (byte == b'_') | (byte == b'~')

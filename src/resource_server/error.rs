@@ -1,4 +1,4 @@
-//! Why a request to an API is refused, and the challenge that says so.
+//! The errors of bearer token validation, and the `WWW-Authenticate` challenge of each.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,8 +10,8 @@ use crate::{
     token::{AccessTokenError, TokenError},
 };
 
-/// Why [`Bearer`](crate::Bearer) refused. For the log; the caller sees the status and the challenge
-/// (RFC 6750 §3).
+/// Why [`Bearer`](crate::Bearer) rejected a request. For the log: the client sees the status and the challenge (RFC
+/// 6750 §3).
 ///
 /// No variant holds the token.
 #[derive(Clone, Debug, Error)]
@@ -20,7 +20,7 @@ pub enum BearerError {
     /// 401, with a challenge and no error: there is no `Authorization` header, or one of another scheme.
     #[error("the request carries no access token")]
     Missing,
-    /// 400 `invalid_request`: the header cannot be read as one token.
+    /// 400 `invalid_request`: the header does not hold exactly one token.
     #[error("the request's token is malformed: {cause}")]
     Malformed {
         /// What is wrong with it.
@@ -29,29 +29,29 @@ pub enum BearerError {
     /// 401 `invalid_token`.
     #[error("the access token is refused: {0}")]
     Token(TokenError),
-    /// 401 `invalid_token`: the token's claims are no value of the app's type.
+    /// 401 `invalid_token`: the token's claims do not deserialize into the app's type.
     #[error("the access token's claims are no `{expected}`: {cause}")]
     Claims {
         /// The app's type.
         expected: &'static str,
-        /// The claim that does not fit, never its value.
+        /// The invalid claim, never its value.
         cause: String,
     },
     /// 403 `insufficient_scope`.
     #[error("the access token has the scopes {actual:?}, expected {required:?}")]
     Scope {
-        /// The words that would be enough.
+        /// The scopes that would suffice.
         required: String,
-        /// What the token has.
+        /// The scopes that the token has.
         actual: Vec<String>,
     },
-    /// 503 with `Retry-After` while the provider is down; 502 when its answer is of no use.
+    /// 503 with `Retry-After` while the provider is down; 502 when its response is unusable.
     #[error(transparent)]
     Provider(Arc<ProviderError>),
     /// 500: the fairing is not attached; its sentinel aborts the launch before this.
     #[error("the fairing is not attached")]
     NoFairing,
-    /// 500: the guard's scopes name an API that no setting has; its sentinel aborts the launch before this.
+    /// 500: the guard's scopes name an API that no setting defines; its sentinel aborts the launch before this.
     #[error("there is no API of the name in the guard's scopes")]
     NoApi,
 }
@@ -124,14 +124,14 @@ impl BearerError {
         }
     }
 
-    /// Whether somebody who runs the app has to do something, and not the caller.
+    /// Whether the operator has to act, rather than the client.
     pub(crate) fn is_for_operators(&self) -> bool {
         match self {
             BearerError::Missing
             | BearerError::Malformed { .. }
             | BearerError::Token(_)
             | BearerError::Scope { .. } => false,
-            // Logged where the provider was asked: whoever comes meanwhile adds nothing, and anybody may.
+            // Logged by the call that failed. Requests rejected meanwhile add nothing, and anyone can send them.
             BearerError::Provider(cause) => !matches!(
                 **cause,
                 ProviderError::Busy { .. } | ProviderError::Unavailable { .. }
@@ -140,7 +140,7 @@ impl BearerError {
         }
     }
 
-    /// How long to wait, while the provider is down.
+    /// The value of `Retry-After` while the provider is down.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         /// About as long as a restart takes.
         const DEFAULT: Duration = Duration::from_secs(5);
@@ -152,18 +152,18 @@ impl BearerError {
         }
     }
 
-    /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1). To a client without a token it says what scope
-    /// one needs. `None` when no token would help.
+    /// The value of `WWW-Authenticate` (RFC 6750 §3, RFC 9728 §5.1). For a request without a token, it names the
+    /// scope that is needed. `None` when no token would help.
     pub(crate) fn challenge(
         &self,
         realm: &str,
         needed: Option<&str>,
         resource_metadata: Option<&str>,
     ) -> Option<String> {
-        // As long as most are, so that it is not moved as it grows.
+        // Long enough for most challenges, to avoid reallocation.
         let mut challenge = String::with_capacity(256);
         challenge.extend(["Bearer realm=\"", realm, "\""]);
-        // Settings and the compiler keep quotes out of all of these.
+        // None of these values can contain a quote: settings are validated, and constants are checked at compile time.
         let mut add = |name, value| challenge.extend([", ", name, "=\"", value, "\""]);
         match self {
             BearerError::Missing => needed.into_iter().for_each(|scope| add("scope", scope)),

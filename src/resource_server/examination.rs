@@ -1,5 +1,5 @@
-//! What each check of the guard says about one token, for `rocket-oidc token`. The checks are those of
-//! [`ResourceServer::accept`]; only that one after another is heard is different.
+//! The result of each check of one token, for `rocket-oidc token`. The checks are those of
+//! [`ResourceServer::accept`], but they go on after a failure.
 
 use rocket::http::{Header, HeaderMap};
 use serde_json::Value;
@@ -21,20 +21,20 @@ use crate::{
 /// One check of a token.
 #[derive(Debug)]
 pub(crate) struct ExaminedField {
-    /// What is judged, such as `aud`.
+    /// The checked field, such as `aud`.
     pub name: &'static str,
-    /// What would be accepted.
+    /// The values that would be accepted.
     pub expected: String,
-    /// What the token says, if it says anything.
+    /// The value in the token, if present.
     pub actual: Option<String>,
-    /// Why the guard refuses it; `None` when it does not.
+    /// Why the guard rejects it; `None` if it does not.
     pub error: Option<BearerError>,
-    /// Why that is not known, in a sentence: the metadata would say it.
+    /// Why the result is not known without the metadata, as a sentence.
     pub undecided: Option<String>,
 }
 
 impl ResourceServer {
-    /// Judges a token by every check that applies. With `keys` nobody is asked anything.
+    /// Runs every applicable check on a token. With `keys`, the token is not introspected and no keys are fetched.
     pub(crate) async fn examine(
         &self,
         api: &Api,
@@ -101,7 +101,7 @@ impl ResourceServer {
         };
         let found = issuer_of(api.issuers(), &unverified);
         let stranger = found.as_ref().err().cloned();
-        // The token of a stranger is judged as if it were the provider's: more may be wrong with it.
+        // A token of an unknown issuer is checked as if it were the provider's, to find further errors.
         let Some(issuer) = found.ok().or(api.issuers().first()) else {
             return;
         };
@@ -154,7 +154,7 @@ impl ResourceServer {
             (None, Some(metadata)) => {
                 check_signature(issuer, metadata, &unverified, algorithms, now).await
             }
-            // Said above.
+            // Already reported above.
             (None, None) => return,
         };
         fields.push(ExaminedField {
@@ -173,7 +173,7 @@ impl ResourceServer {
         fields.push(scope(scopes, required_scopes));
     }
 
-    /// A token that only the provider can read.
+    /// Examines an opaque token by introspection.
     async fn examine_opaque(
         &self,
         api: &Api,
@@ -216,7 +216,7 @@ impl ResourceServer {
 }
 
 impl Api {
-    /// What a check would accept.
+    /// The values that a check would accept, for display.
     fn expected(
         &self,
         name: &str,
@@ -258,7 +258,7 @@ impl Api {
     }
 }
 
-/// What a check depends on that the metadata of an issuer says, where it is not read.
+/// Why the result of a check depends on metadata that is not read, if it does.
 fn undecided(
     name: &str,
     error: Option<&AccessTokenError>,
@@ -280,7 +280,7 @@ fn undecided(
             ))
         }
         "alg" if expected.algorithms.is_none() && error.is_none() => {
-            // Metadata that names none stands for RS256, and each must name it (Discovery §3).
+            // Without listed algorithms the default is RS256, and every provider must list RS256 (Discovery §3).
             let least = AllowedAlgorithms {
                 listed: &[SigningAlgorithm::RS256],
                 keys_name_more: true,
@@ -321,7 +321,7 @@ async fn check_signature(
     Ok(())
 }
 
-/// What the token says where a check looks.
+/// The token's value for a check, for display.
 fn actual(token: &UnverifiedAccessToken<'_>, name: &str) -> Option<String> {
     let claims = token.unverified_claims();
     match name {
@@ -342,7 +342,7 @@ fn actual(token: &UnverifiedAccessToken<'_>, name: &str) -> Option<String> {
     }
 }
 
-/// RFC 6750 §3.1: the guard asks for scopes of its own, which only the caller of this knows.
+/// RFC 6750 §3.1: the guard requires scopes that only the caller knows.
 fn scope(actual: Vec<String>, required: &[String]) -> ExaminedField {
     let has_all = required.iter().all(|word| actual.contains(word));
     ExaminedField {

@@ -1,4 +1,4 @@
-//! Protected resource metadata (RFC 9728): where a client that was refused finds the provider.
+//! Protected resource metadata (RFC 9728), by which a rejected client finds the authorization server.
 
 use std::{
     collections::BTreeSet,
@@ -22,17 +22,17 @@ use crate::{
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
 
-/// This API, as its challenges and its metadata describe it.
+/// The protected resource metadata and the challenges of one API.
 #[derive(Debug)]
 pub(crate) struct ProtectedResource {
     realm: String,
     /// `None` when no metadata is published.
     published: Option<Published>,
     authorization_servers: Vec<String>,
-    /// The scopes of every `Bearer` in a route; `None` while there is none.
+    /// The scopes of every `Bearer` in a route; `None` if no route has one.
     scopes: Mutex<Option<BTreeSet<&'static str>>>,
     further_scopes: Vec<String>,
-    /// Published whether the app has a `Bearer` that we see or not.
+    /// Published even if no `Bearer` was found in a route.
     is_asked_for: bool,
 }
 
@@ -40,16 +40,16 @@ pub(crate) struct ProtectedResource {
 struct Published {
     /// The resource identifier (§1.2).
     resource: String,
-    /// Where its metadata is (§3.1), as an address and as a path of this app.
+    /// The location of its metadata (§3.1), as a URL and as a path of this app.
     url: String,
     path: String,
-    /// Of that address.
+    /// The host of that URL.
     host: Option<String>,
     port: Option<u16>,
 }
 
 impl ProtectedResource {
-    /// The API `resource`, if its address is known.
+    /// The metadata of the API `resource`; not published if its URL is not known.
     pub(super) fn new(
         settings: &Settings,
         resource: Option<&Url>,
@@ -67,19 +67,19 @@ impl ProtectedResource {
         }
     }
 
-    /// With these issuers to get tokens from.
+    /// Sets `authorization_servers`.
     pub(super) fn of_authorization_servers(mut self, issuers: Vec<String>) -> ProtectedResource {
         self.authorization_servers = issuers;
         self
     }
 
-    /// Published whether the app has a `Bearer` that we see or not, if `is_asked_for`.
+    /// If `is_asked_for`, the metadata is published even if no `Bearer` was found in a route.
     pub(super) fn published_if(mut self, is_asked_for: bool) -> ProtectedResource {
         self.is_asked_for = is_asked_for;
         self
     }
 
-    /// Notes a guard of the app, with the words it may ask for.
+    /// Records a guard of the app, with the scopes it may require.
     pub(crate) fn is_guarded_by(&self, any_of: &'static [&'static [&'static str]]) {
         let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         scopes
@@ -87,24 +87,24 @@ impl ProtectedResource {
             .extend(any_of.iter().copied().flatten());
     }
 
-    /// Whether a `Bearer` was seen in a route.
+    /// Whether a route has a `Bearer`.
     pub(crate) fn is_guarded(&self) -> bool {
         let scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
         scopes.is_some()
     }
 
-    /// The value of `WWW-Authenticate` for this refusal, if a token would help.
+    /// The value of `WWW-Authenticate` for this error; `None` if a token would not help.
     pub(super) fn challenge(&self, error: &BearerError, demand: Demand) -> Option<String> {
         let url = self.published.as_ref().map(|published| &*published.url);
         error.challenge(&self.realm, demand.scope().as_deref(), url)
     }
 
-    /// Where the metadata is published, as a path of this app.
+    /// The path of this app at which the metadata is published.
     pub(crate) fn path(&self) -> Option<&str> {
         Some(&self.published.as_ref()?.path)
     }
 
-    /// The metadata (§2), unless this app is no API.
+    /// The metadata document (§2); `None` if this app is not an API.
     fn metadata(&self) -> Option<String> {
         let published = self.published.as_ref()?;
         let scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,7 +147,7 @@ impl Published {
         }
     }
 
-    /// Whether a request is to its host.
+    /// Whether a request is for its host.
     fn is_at(&self, host: &Host<'_>) -> bool {
         let domain = host.domain().as_str();
         let is_named = |own: &String| own.eq_ignore_ascii_case(domain);
@@ -155,7 +155,7 @@ impl Published {
     }
 }
 
-/// The routes of the metadata of these APIs, as far as it is published.
+/// The routes of the published metadata of these APIs.
 pub(crate) fn routes(apis: &[Api]) -> Vec<Route> {
     let paths = apis.iter().filter_map(|api| api.protected_resource.path());
     let paths: BTreeSet<&str> = paths.collect();
@@ -174,12 +174,12 @@ pub(crate) fn routes(apis: &[Api]) -> Vec<Route> {
     routes.collect()
 }
 
-/// `GET /.well-known/oauth-protected-resource`, or below; and what scripts of other origins ask before.
+/// Serves `GET /.well-known/oauth-protected-resource` and paths below it, and their CORS preflight requests.
 #[derive(Clone)]
 struct Metadata(String);
 
 impl Metadata {
-    /// The metadata at this path. APIs on two hosts may share it.
+    /// The metadata at this path, which APIs on two hosts may share.
     fn find(&self, request: &Request<'_>) -> Option<String> {
         let apis = request.rocket().state::<ResourceServer>()?.apis();
         let resources = apis.iter().map(|api| &api.protected_resource);
@@ -191,7 +191,7 @@ impl Metadata {
         if is_meant(first.0) {
             return Some(first.1);
         }
-        // A proxy may have changed the host: a client compares `resource` anyway (§3.3).
+        // A proxy may have changed the host. Clients compare `resource` anyway (§3.3).
         let meant = found.find(|(published, _)| is_meant(published));
         Some(meant.unwrap_or(first).1)
     }
@@ -203,7 +203,7 @@ impl Handler for Metadata {
         let Some(metadata) = self.find(request) else {
             return Outcome::Forward((data, Status::NotFound));
         };
-        // Public, and read by clients that run in browsers.
+        // Public, and read by clients that run in browsers (CORS).
         let mut response = Response::build();
         response.raw_header("Access-Control-Allow-Origin", "*");
         if request.method() == Method::Options {

@@ -1,4 +1,4 @@
-//! Tokens seen before: what was found about them counts for a while.
+//! A bounded cache of verified tokens: JWTs and introspection results.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -13,26 +13,25 @@ use crate::{
     token::{AccessTokenError, KeySet},
 };
 
-/// How long an accepted JWT is remembered, at most; `exp` is checked at each use.
+/// The maximum time an accepted JWT is cached; `exp` is checked at each use.
 const JWT_TTL: Duration = Duration::from_secs(5 * 60);
-/// How long the provider's word on a token counts, at most.
+/// The maximum time an active introspection result is cached.
 const ACTIVE_TTL: Duration = Duration::from_secs(60);
-/// How long it counts when it was a no.
+/// How long a rejection is cached.
 const REJECTED_TTL: Duration = Duration::from_secs(5);
 
-/// What is remembered.
+/// The token cache of one API.
 pub(super) struct TokenCache {
-    /// By the tokens themselves: those whose signature is good.
+    /// Keyed by the token. Only JWTs with a valid signature are cached.
     jwts: TextCache<Arc<str>, Kept<CachedJwt>>,
     introspected: Cache<TokenHash, Kept<Verdict>>,
 }
 
-/// The SHA-256 of a token that the provider is asked about: those that it refuses are in the cache too,
-/// and anybody can make such.
+/// The SHA-256 of an introspected token, as a cache key. Rejected tokens are cached too, and anyone can send such.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct TokenHash([u8; 32]);
 
-/// A JWT that these keys verified.
+/// A JWT that was verified with these keys.
 #[derive(Clone)]
 pub(super) struct CachedJwt {
     pub(super) accepted: Arc<Accepted>,
@@ -40,10 +39,10 @@ pub(super) struct CachedJwt {
     pub(super) keys: Arc<KeySet>,
 }
 
-/// What the provider says about a token, judged.
+/// The checked introspection result of a token.
 pub(super) type Verdict = Result<Arc<Accepted>, AccessTokenError>;
 
-/// The cache drops an entry in time; by `until` it is judged, which a test's clock may reach sooner.
+/// A cache entry. moka evicts it in real time; `until` is compared with the app's clock, which tests can set ahead.
 #[derive(Clone)]
 struct Kept<T> {
     value: T,
@@ -51,7 +50,7 @@ struct Kept<T> {
 }
 
 impl TokenCache {
-    /// Of each kind so many.
+    /// A cache with at most `entries` entries of each kind.
     pub(super) fn new(entries: u64) -> TokenCache {
         TokenCache {
             jwts: TextCache::new(entries),
@@ -74,25 +73,25 @@ impl TokenCache {
     }
 
     pub(super) async fn verdict(&self, token: &TokenHash, now: OffsetDateTime) -> Option<Verdict> {
-        // Boxed: it is larger than all else that a token seen before takes.
+        // Boxed to keep the future small: it is larger than the rest of the cached path.
         let kept = Box::pin(self.introspected.get(token)).await;
         kept.filter(|kept| now < kept.until).map(|kept| kept.value)
     }
 
-    /// The verdict that `asking` finds. There is one question under way per token, whose answer all
-    /// requests with that token share.
+    /// Single-flight introspection: runs `asking` and caches the verdict. Concurrent requests with the same token
+    /// share the one in-flight call.
     pub(super) async fn verdict_by(
         &self,
         token: TokenHash,
         asking: impl Future<Output = Result<Verdict, ProviderError>>,
         now: OffsetDateTime,
     ) -> Result<Verdict, Arc<ProviderError>> {
-        // What is there has come to its end.
+        // An existing entry has expired by `until`.
         self.introspected.invalidate(&token).await;
         let asked = self.introspected.try_get_with(token, async {
             let verdict = asking.await?;
             let until = match &verdict {
-                // From `exp` on the provider is asked each time: its clock counts, not ours.
+                // After `exp` the provider is asked each time: its clock decides, not ours.
                 Ok(accepted) => accepted.token.ends_by(now + ACTIVE_TTL),
                 Err(_) => now + REJECTED_TTL,
             };

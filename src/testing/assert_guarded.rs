@@ -1,16 +1,16 @@
-//! `assert_guarded`: the test that finds the route that somebody forgot to guard.
+//! `assert_guarded`: the assertion that every route has a guard.
 
 use super::TestClient;
 
-/// Visits every `GET` route of the app as nobody, and panics with a list of those that answer anything
-/// but 401, 403 or the redirect to sign-in, except for the `public` ones: routes as they are mounted, such as
-/// `/`, `/help/<topic>` or, for a `FileServer` at the root, `/<path..>`. The fairing's own routes are left out.
+/// Requests every `GET` route of the app without a session, and panics with a list of those that respond with
+/// anything but 401, 403 or the redirect to sign-in. Exempt are the `public` ones: routes as they are mounted, such
+/// as `/`, `/help/<topic>` or, for a `FileServer` at the root, `/<path..>`; and the fairing's own routes.
 ///
-/// A route is visited once, as a page load, with `1` for each dynamic segment and `x` for trailing ones, and
-/// with the media type that its `format` wants. Guards come before the segments are read, so a guarded route
-/// answers as such whatever stands there.
+/// Each route is requested once, as a page load, with `1` for each dynamic segment and `x` for trailing ones, and
+/// with the media type of its `format`. Guards run before the segments are parsed, so that a guarded route rejects
+/// the request whatever the segments are.
 ///
-/// With an asynchronous client, what this answers is to be awaited. The app need not be registered at a
+/// With an asynchronous client, `.await` the result. The app need not be registered at a
 /// [`TestProvider`](super::TestProvider).
 ///
 /// ```
@@ -30,24 +30,23 @@ use super::TestClient;
 /// assert_guarded(&client, &["/"]);
 /// ```
 ///
-/// # What it does not see
+/// # What it cannot detect
 ///
 /// - Routes of other methods. A `POST` might change something, so none is sent.
-/// - Whether the right people are let in: a route that everybody who is signed in may see passes, and so does
-///   one that answers 401 for any other reason.
-/// - What a public page shows by [`OptionalUser`](crate::OptionalUser), and what a route gives away in its
-///   refusal.
-/// - A route behind another one: where two match the address that is made up for it, Rocket asks the one with
-///   the lower rank, and its answer is taken for that of both.
-/// - A route that is open for some addresses only, such as those that its code looks at. Dynamic parts of
-///   queries are left out.
-/// - What the app serves beside Rocket's routes: answers of fairings, of catchers for other statuses, and of a
+/// - Whether the right users are accepted: a route that every signed-in user may see passes, and so does one that
+///   responds with 401 for any other reason.
+/// - What a public page shows by [`OptionalUser`](crate::OptionalUser), and what a route discloses in its rejection.
+/// - A route shadowed by another: where two match the path that is made up for it, Rocket calls the one with the
+///   lower rank, and its response counts for both.
+/// - A route that is open for some URLs only, such as those that its code checks. Dynamic parts of queries are left
+///   out.
+/// - What the app serves without Rocket's routes: responses of fairings, of catchers for other statuses, and of a
 ///   proxy in front of it.
 ///
 /// # Panics
 ///
-/// When it finds a route; when an entry of `public` is no `GET` route of the app; and when the client has
-/// cookies, with which it might be somebody.
+/// If it finds an unguarded route; if an entry of `public` is not a `GET` route of the app; and if the client has
+/// cookies, which might hold a session.
 #[track_caller]
 pub fn assert_guarded<'c, C: TestClient>(client: &'c C, public: &[&str]) -> C::Answer<'c, ()> {
     client.assert_guarded(public)

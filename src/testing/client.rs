@@ -1,4 +1,4 @@
-//! `TestClient`: a local client in the place of a browser, and of the provider where that calls the app.
+//! `TestClient`: a local client that acts as the browser, and as the provider where that calls the app.
 
 use rocket::{
     Orbit, Rocket,
@@ -12,42 +12,41 @@ use url::{Url, form_urlencoded};
 use super::{TestProvider, guarded, provider::path_and_query};
 use crate::relying_party::RelyingParty;
 
-/// After so many redirects in a row there is no end in sight.
+/// The maximum number of consecutive redirects.
 const MAX_REDIRECTS: usize = 20;
 
 const HAS_COOKIES: &str =
     "the client has cookies, with which it might be somebody; use another one";
 
-/// A local client of either kind, before an app that is registered at a [`TestProvider`]. With an
-/// asynchronous client, what these methods answer is to be awaited.
+/// A local client of either kind, for an app that is registered at a [`TestProvider`]. With an asynchronous client,
+/// `.await` the results of these methods.
 pub trait TestClient: sealed::Sealed {
     /// `T`, or a future of it.
     type Answer<'c, T: 'c>
     where
         Self: 'c;
-    /// The response of this kind of client.
+    /// The response type of this kind of client.
     type Response<'c>
     where
         Self: 'c;
 
-    /// Loads a page as a browser does, and follows each redirect: to sign-in, to the provider, where a
-    /// person with these claims signs in, back, and on to the page. Answers the last response, which is no
-    /// redirect that leads on. The client must be tracked, so that it keeps cookies; it then is signed in.
+    /// Loads a page as a browser does, and follows each redirect: to sign-in, to the provider, where a user with
+    /// these claims signs in, back, and on to the page. Returns the first response that does not redirect further.
+    /// The client must be tracked, so that it keeps cookies; it is signed in afterwards.
     ///
     /// # Panics
     ///
-    /// When the provider shows an error, or redirects do not end: sign-in goes in circles with an untracked
-    /// client.
+    /// If the provider shows an error, or the redirects do not end, as they do with an untracked client.
     #[track_caller]
     fn sign_in<'c>(&'c self, path: &str, claims: Value) -> Self::Answer<'c, Self::Response<'c>>;
 
-    /// Signs out as a browser does: by the app, the provider, and back to the page `next`. Answers the last
+    /// Signs out as a browser does: at the app, at the provider, and back to the page `next`. Returns the last
     /// response, as [`sign_in`](Self::sign_in) does.
     #[track_caller]
     fn sign_out<'c>(&'c self, next: &str) -> Self::Answer<'c, Self::Response<'c>>;
 
-    /// Has the provider tell the app that all sessions of a person have ended (OpenID Connect Back-Channel
-    /// Logout 1.0 §2.5). Answers the status: 200 when the app took it.
+    /// Has the provider notify the app that all sessions of a user have ended (OpenID Connect Back-Channel Logout 1.0
+    /// §2.5). Returns the status: 200 if the app accepted the logout token.
     #[track_caller]
     fn send_backchannel_logout(&self, subject: &str) -> Self::Answer<'_, Status>;
 
@@ -160,7 +159,7 @@ impl TestClient for blocking::Client {
     }
 }
 
-/// A browser that goes where it is sent, and signs in on the way.
+/// A browser that follows redirects, and signs in on the way.
 struct Browser<'c> {
     provider: &'c TestProvider,
     base_url: Url,
@@ -180,14 +179,14 @@ impl<'c> Browser<'c> {
         }
     }
 
-    /// And the address of sign-out.
+    /// The browser, and the URL of sign-out.
     #[track_caller]
     fn that_signs_out(rocket: &'c Rocket<Orbit>, next: &str) -> (Browser<'c>, String) {
         let (_, rp) = roles(rocket);
         (Browser::before(rocket, Value::Null), rp.logout_url(next))
     }
 
-    /// The page of the app where a response leads, by way of the provider if need be.
+    /// The path in the app that a response redirects to, followed through the provider if need be.
     fn leads_on(&mut self, status: Status, headers: &HeaderMap<'_>) -> Option<String> {
         let location = headers.get_one("Location");
         let location = location.filter(|_| (300..400).contains(&status.code))?;
@@ -208,7 +207,7 @@ impl<'c> Browser<'c> {
     }
 }
 
-/// Where the provider sends a logout token, and the form.
+/// The path that receives logout tokens, and the form.
 #[track_caller]
 fn backchannel_logout(rocket: &Rocket<Orbit>, subject: &str) -> (String, String) {
     let (provider, rp) = roles(rocket);

@@ -1,4 +1,4 @@
-//! The visits of `assert_guarded`: which routes, and what is found there.
+//! The requests of `assert_guarded`: which routes are requested, and how responses are checked.
 
 use rocket::{
     Orbit, Rocket, Route,
@@ -7,14 +7,14 @@ use rocket::{
 
 use crate::relying_party::RelyingParty;
 
-/// One visit to a route.
+/// One request to a route.
 pub(super) struct Visit {
     route: String,
     pub(super) path: String,
     pub(super) accept: Accept,
 }
 
-/// The visits to make.
+/// The requests to send.
 #[track_caller]
 pub(super) fn visits(rocket: &Rocket<Orbit>, public: &[&str]) -> Vec<Visit> {
     let is_own = |route: &&Route| {
@@ -45,7 +45,7 @@ pub(super) fn visits(rocket: &Rocket<Orbit>, public: &[&str]) -> Vec<Visit> {
         .collect()
 }
 
-/// Panics unless all of them ended as they should.
+/// Panics if there are unguarded routes.
 #[track_caller]
 pub(super) fn judge(unguarded: &[String]) {
     assert!(
@@ -81,7 +81,7 @@ impl Visit {
         }
     }
 
-    /// What there is to say of an answer, if it is none to nobody.
+    /// A message if the response is not a rejection.
     pub(super) fn finding(
         &self,
         rocket: &Rocket<Orbit>,

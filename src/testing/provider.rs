@@ -1,4 +1,4 @@
-//! `TestProvider`: the development provider in the test's own process, which does as it is told.
+//! `TestProvider`: the development provider in the test's own process, with scripted failures.
 
 use std::{
     collections::HashMap,
@@ -27,7 +27,7 @@ use crate::{
     },
 };
 
-/// Why the provider cannot take an app's settings over.
+/// Why the provider cannot replace the one in an app's settings.
 #[derive(Debug, Error)]
 pub(crate) enum TakeOverError {
     #[error(transparent)]
@@ -36,21 +36,20 @@ pub(crate) enum TakeOverError {
     Provider(#[from] DevProviderError),
 }
 
-/// The issuer. Nothing of this name is ever looked up (RFC 6761 §6.2).
+/// The issuer. The name is never resolved (RFC 6761 §6.2).
 const ISSUER: &str = "https://provider.test";
-/// Where the app is, in a profile that wants to be told and is not.
+/// The app's `base_url` in a profile that requires one and has none.
 const BASE_URL: &str = "https://app.test";
-/// The app's `client_id`, unless its settings say another.
+/// The app's default `client_id`.
 const CLIENT_ID: &str = "app";
 
-/// An OpenID provider in the process of the test, for one app: no socket, no port, no network.
+/// An OpenID provider in the test's own process, for one app: no socket, no port, no network.
 ///
-/// It is the development provider, as strict as that: client authentication, redirect URI, PKCE, nonce and
-/// the single use of codes and refresh tokens are checked. What a real provider might do on a bad day, it
-/// does on demand. Its tokens are really signed, and really verified by the app, at the time of
-/// [`clock`](Self::clock), which stands still until it is moved.
+/// It is the development provider, and as strict: it checks client authentication, redirect URI, PKCE and nonce, and
+/// that codes and refresh tokens are used once. It simulates failures of a real provider on demand. Its tokens are
+/// signed, and the app verifies them, at the time of [`clock`](Self::clock), which stands still until it is advanced.
 ///
-/// Clones are the same provider.
+/// Clones share the same provider.
 ///
 /// ```
 /// # use rocket::{Build, Rocket, get, routes};
@@ -86,7 +85,7 @@ pub struct TestProvider(Arc<Inner>);
 
 struct Inner {
     clock: Clock,
-    /// For apps that have none of their own; the nodes of one must have the same.
+    /// For apps without a key; all nodes of one app need the same.
     secret_key: String,
     provider: OnceLock<InProcessProvider>,
     script: Arc<Mutex<Script>>,
@@ -94,7 +93,7 @@ struct Inner {
     key: Mutex<usize>,
 }
 
-/// How it misbehaves.
+/// The scripted failures.
 #[derive(Default)]
 struct Script {
     is_down: bool,
@@ -110,13 +109,13 @@ impl TestProvider {
     /// The `iss` of its tokens.
     pub const ISSUER: &str = ISSUER;
 
-    /// A provider that no app is registered at yet.
+    /// A provider without a registered app.
     #[allow(clippy::new_without_default, reason = "a provider is made on purpose")]
     pub fn new() -> TestProvider {
         TestProvider(Arc::new(Inner {
             clock: Clock::standing(),
             secret_key: {
-                // 32 bytes in base64url without padding, of which Rocket takes base64 with it.
+                // 32 bytes in base64url without padding, converted to the padded base64 that Rocket expects.
                 let key = Secret::random().expose().replace('-', "+");
                 key.replace('_', "/") + "="
             },
@@ -127,12 +126,12 @@ impl TestProvider {
         }))
     }
 
-    /// Registers an app as the client of this provider: its own `rocket()`, before the launch. The fairing
-    /// then takes this provider in the place of the one in its settings, whatever they say and wherever they
-    /// stand, variables of the environment included; it takes this provider's clock; sessions that belong
-    /// into Redis are kept in memory; and `enabled` is `true`. All other settings are the app's.
+    /// Registers an app as the client of this provider: its own `rocket()`, before the launch. The fairing then uses
+    /// this provider instead of the one in its settings, wherever those come from, environment variables included;
+    /// uses this provider's clock; keeps sessions in memory instead of Redis or SQL; and sets `enabled` to `true`.
+    /// All other settings are the app's.
     ///
-    /// Several nodes of one app may be registered, each a `Rocket` of its own.
+    /// Several nodes of one app may be registered, each as a separate `Rocket`.
     pub fn register(&self, rocket: Rocket<Build>) -> Rocket<Build> {
         let figment = rocket.figment().clone();
         let key = figment.extract_inner::<SecretKey>("secret_key");
@@ -146,24 +145,24 @@ impl TestProvider {
         rocket.manage(self.clone())
     }
 
-    /// The time of this provider and of the apps that are registered here.
+    /// The clock of this provider and of the apps that are registered at it.
     pub fn clock(&self) -> &Clock {
         &self.0.clock
     }
 
-    /// Moves the time on, for the provider and the app.
+    /// Advances the clock of the provider and the app.
     pub fn advance_clock(&self, by: Duration) {
         self.0.clock.advance(by);
     }
 
-    // ---- What happens at a provider.
+    // ---- Normal operation.
 
-    /// Signs with a new key from now on, and publishes that one alone: tokens of before are those of a key
-    /// that nobody knows, once the app has looked.
+    /// From now on, signs with a new key, and publishes only that one: the app rejects earlier tokens once it has
+    /// fetched the keys again.
     ///
     /// # Panics
     ///
-    /// Before an app was launched; as all methods below.
+    /// Before an app is launched, as do all methods below.
     #[track_caller]
     pub fn rotate_keys(&self) {
         let mut number = lock(&self.0.key);
@@ -171,26 +170,26 @@ impl TestProvider {
         self.provider().use_key(*number).expect("a key is made");
     }
 
-    /// Ends a token, of either kind, and all that came from the same sign-in (RFC 7009 §2.1).
+    /// Revokes an access or refresh token, and all others of the same sign-in (RFC 7009 §2.1).
     #[track_caller]
     pub fn revoke(&self, token: &str) {
         self.provider().revoke(token);
     }
 
-    /// Ends all tokens of a person: the next refresh answers `invalid_grant`.
+    /// Revokes all tokens of a user: the next refresh fails with `invalid_grant`.
     #[track_caller]
     pub fn revoke_all_of(&self, subject: &str) {
         self.provider().revoke_all_of(subject);
     }
 
-    /// What a browser does at the authorization endpoint: takes the address that the app sent it to, signs
-    /// in with these claims, and comes back by the path that this yields. For a whole sign-in see
+    /// Acts as the browser at the authorization endpoint: takes the URL that the app redirected to, signs in with
+    /// these claims, and returns the path of the callback. For a whole sign-in see
     /// [`TestClient::sign_in`](super::TestClient::sign_in).
     ///
     /// # Panics
     ///
-    /// When the provider shows the person an error, in place of sending them back: the `client_id` or
-    /// `redirect_uri` is wrong, or there is no `sub`.
+    /// If the provider shows an error instead of redirecting: the `client_id` or `redirect_uri` is wrong, or there is
+    /// no `sub`.
     #[track_caller]
     pub fn authorize(&self, location: &str, claims: Value) -> String {
         let url = Url::parse(location).expect("the address of the provider");
@@ -200,8 +199,8 @@ impl TestProvider {
         }
     }
 
-    /// A JWT access token (RFC 9068) for the app's API, with these claims in place of, or beside, the usual
-    /// ones: `iss`, `aud`, `client_id`, `iat`, `exp` (in five minutes), `jti`. Introspection knows it too.
+    /// A JWT access token (RFC 9068) for the app's API. These claims override or extend the default ones: `iss`,
+    /// `aud`, `client_id`, `iat`, `exp` (in five minutes), `jti`. Introspection accepts it too.
     #[track_caller]
     pub fn access_token(&self, claims: Value) -> String {
         let Value::Object(claims) = claims else {
@@ -215,7 +214,7 @@ impl TestProvider {
     ///
     /// # Panics
     ///
-    /// When the app has no API of this name, too.
+    /// Also if the app has no API of this name.
     #[track_caller]
     pub fn access_token_for(&self, api: &str, claims: Value) -> String {
         let audience = self.provider().audience_of(api);
@@ -227,39 +226,39 @@ impl TestProvider {
         self.access_token(claims)
     }
 
-    /// A logout token for all sessions of a person (OpenID Connect Back-Channel Logout 1.0 §2.4). To have it
-    /// sent, see [`TestClient::send_backchannel_logout`](super::TestClient::send_backchannel_logout).
+    /// A logout token for all sessions of a user (OpenID Connect Back-Channel Logout 1.0 §2.4). To send it, see
+    /// [`TestClient::send_backchannel_logout`](super::TestClient::send_backchannel_logout).
     #[track_caller]
     pub fn logout_token(&self, subject: &str) -> String {
         let token = self.provider().logout_token(subject);
         token.expect("claims are signed")
     }
 
-    // ---- What goes wrong there.
+    // ---- Failures.
 
-    /// Is not to be reached from now on.
+    /// From now on, the provider is unreachable.
     pub fn go_down(&self) {
         self.script().is_down = true;
     }
 
-    /// Answers this endpoint with an empty body of this status from now on.
+    /// From now on, this endpoint responds with this status and an empty body.
     pub fn respond_with(&self, endpoint: Endpoint, status: u16) {
         self.script().statuses.insert(endpoint, status);
     }
 
-    /// Takes so long for each answer of this endpoint from now on. Nobody waits: the clock is moved on. What
-    /// takes as long as the app's `http.timeout` or longer is a time-out.
+    /// From now on, this endpoint delays its responses. The test does not wait: the clock is advanced instead. A
+    /// delay of at least the app's `http.timeout` is a timeout.
     pub fn delay(&self, endpoint: Endpoint, by: Duration) {
         self.script().delays.insert(endpoint, by);
     }
 
-    /// Speaks of somebody else from now on, in UserInfo and in ID tokens of a refresh: the `sub` is another
-    /// (OpenID Connect Core 1.0 §5.3.2 and §12.2).
+    /// From now on, UserInfo and the ID tokens of a refresh are about another user: they have another `sub` (OpenID
+    /// Connect Core 1.0 §5.3.2 and §12.2).
     pub fn swap_sub(&self) {
         self.script().other_sub = true;
     }
 
-    /// Changes the claims of each ID token from now on, before it is signed.
+    /// From now on, changes the claims of each ID token before it is signed.
     ///
     /// ```
     /// # use rocket_openidconnect::testing::TestProvider;
@@ -273,35 +272,35 @@ impl TestProvider {
         self.script().id_token = Some(Arc::new(change));
     }
 
-    /// Behaves well again.
+    /// Ends all scripted failures.
     pub fn recover(&self) {
         *self.script() = Script::default();
     }
 
-    // ---- What it was asked.
+    // ---- Recorded requests.
 
-    /// What the app asked, in this order, sign-ins by
-    /// [`TestRequest::signed_in_as`](super::TestRequest::signed_in_as) included. What the app does beside its
-    /// answers, such as the revocation of tokens at sign-out, may come a moment later.
+    /// The requests of the app, in order, including those of sign-ins by
+    /// [`TestRequest::signed_in_as`](super::TestRequest::signed_in_as). Background requests of the app, such as token
+    /// revocation at sign-out, may follow a moment later.
     pub fn requests(&self) -> Vec<RecordedRequest> {
         lock(&self.0.requests).clone()
     }
 
-    /// What the app asked of this endpoint.
+    /// The requests of the app to this endpoint.
     pub fn requests_to(&self, endpoint: Endpoint) -> Vec<RecordedRequest> {
         let mut requests = self.requests();
         requests.retain(|request| request.endpoint() == endpoint);
         requests
     }
 
-    /// Forgets what was asked so far.
+    /// Clears the recorded requests.
     pub fn forget_requests(&self) {
         lock(&self.0.requests).clear();
     }
 
     // ---- For the fairing and the kit.
 
-    /// Puts this provider into an app's settings, and starts it when this is the first app.
+    /// Replaces the provider in an app's settings, and launches this one for the first app.
     pub(crate) async fn take_over(
         &self,
         settings: &mut Settings,
@@ -311,7 +310,7 @@ impl TestProvider {
         if !is_told && !rocket_config.debug {
             settings.base_url = Url::parse(BASE_URL).ok();
         }
-        // It knows the app by a secret, and has one way to be asked.
+        // The app is registered with a secret, and the provider does not support pushed requests.
         settings.private_key_file = None;
         settings.pushed_authorization_requests = false;
         if matches!(
@@ -336,7 +335,7 @@ impl TestProvider {
         let client_id = settings.client_id.take().filter(|id| !id.is_empty());
         let client_id = client_id.unwrap_or_else(|| CLIENT_ID.to_owned());
         settings.client_id = Some(client_id.clone());
-        // The same for all nodes.
+        // The same for all nodes of an app.
         let client_secret = Secret::new("the secret of the app at the test provider");
         settings.client_secret = Some(client_secret.clone());
         settings.http.in_process = Some(InProcess(Arc::new(self.clone())));
@@ -359,23 +358,23 @@ impl TestProvider {
         Ok(())
     }
 
-    /// Signs a browser in: yields the callback's address.
+    /// Signs in as a browser; returns the URL of the callback.
     pub(super) async fn authorize_at(
         &self,
         location: &Url,
         claims: &Value,
     ) -> Result<Url, Unsuitable> {
-        // Sessions that begin in the millisecond in which others were ended would be among those.
+        // A session that begins in the same millisecond as a logout would be ended by it.
         self.advance_clock(Duration::from_millis(1));
         self.provider().authorize(location, claims).await
     }
 
-    /// Where a browser is sent from the end-session endpoint.
+    /// The redirect of the end-session endpoint.
     pub(super) fn end_session(&self, location: &Url) -> Option<Url> {
         block_on(self.provider().end_session(location))
     }
 
-    /// Behaves well while `task` is done.
+    /// Suspends the scripted failures while `task` runs.
     pub(super) async fn behaving_well<T>(&self, task: impl Future<Output = T>) -> T {
         struct Restore<'a>(&'a TestProvider, Option<Script>);
         impl Drop for Restore<'_> {
@@ -403,7 +402,7 @@ impl TestProvider {
     fn retouch(&self) -> Retouch {
         let script = self.0.script.clone();
         Box::new(move |statement, claims| {
-            // Not locked while the test's own function runs.
+            // The lock is released before the test's function runs.
             let (other_sub, change) = {
                 let script = lock(&script);
                 (script.other_sub, script.id_token.clone())
@@ -458,7 +457,7 @@ impl fmt::Debug for TestProvider {
     }
 }
 
-/// Which of the development provider's endpoints this is; `None` elsewhere.
+/// The endpoint at a URL; `None` for any other URL.
 fn endpoint_at(url: &Url) -> Option<Endpoint> {
     match url.as_str().strip_prefix(ISSUER)? {
         "/.well-known/openid-configuration" => Some(Endpoint::Metadata),
@@ -471,7 +470,7 @@ fn endpoint_at(url: &Url) -> Option<Endpoint> {
     }
 }
 
-/// Path and query of an address.
+/// The path and query of a URL.
 pub(super) fn path_and_query(url: &Url) -> String {
     url[url::Position::BeforePath..url::Position::AfterQuery].to_owned()
 }

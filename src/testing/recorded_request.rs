@@ -1,4 +1,4 @@
-//! `RecordedRequest`: what the app asked of the test provider.
+//! `RecordedRequest`: a request of the app to the test provider.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::provider::Endpoint;
 
 /// A request of the app to the [`TestProvider`](super::TestProvider).
 ///
-/// `Debug` shows the names of its parameters and no values, which may be secrets.
+/// `Debug` shows the names of its parameters, but not their values, which may be secrets.
 #[derive(Clone)]
 pub struct RecordedRequest {
     endpoint: Endpoint,
@@ -32,7 +32,7 @@ impl RecordedRequest {
         }
     }
 
-    /// What was asked.
+    /// The endpoint that was called.
     pub fn endpoint(&self) -> Endpoint {
         self.endpoint
     }
@@ -47,7 +47,7 @@ impl RecordedRequest {
         self.authorization.as_deref()
     }
 
-    /// A parameter of the form, such as `grant_type`.
+    /// The value of a form parameter, such as `grant_type`.
     pub fn form_value(&self, name: &str) -> Option<&str> {
         let found = self.form.iter().find(|(own, _)| own == name);
         found.map(|(_, value)| value.as_str())

@@ -1,4 +1,4 @@
-//! `TestRequest`: a local request by whoever the test wants.
+//! `TestRequest`: a local request with a session or an access token.
 
 use rocket::{
     Request,
@@ -15,17 +15,16 @@ use crate::{
     session::EarlierEnds,
 };
 
-/// What a test says of a local request: who makes it.
+/// Adds a signed-in user or an access token to a local request.
 pub trait TestRequest: Sealed + Sized {
-    /// A person who has just signed in with these claims, of which `sub` is needed. Everything is real: the
-    /// person signs in at the [`TestProvider`] by the code flow, `after_authorize` of the app's
-    /// [`Events`](crate::Events) is called, the session begins, `session_changed` is called, and the request carries
-    /// the session's encrypted cookies.
-    /// It takes the place of a session that the client has already. It is for this one request: the next one is nobody's again, unless the answer to this one set the
+    /// Signs in a user with these claims, of which `sub` is required. Everything is real: the user signs in at the
+    /// [`TestProvider`] by the code flow, `after_authorize` of the app's [`Events`](crate::Events) is called, the
+    /// session begins, `session_changed` is called, and the request carries the session's encrypted cookies. It
+    /// replaces a session that the client already has. It applies to this request only, unless the response sets the
     /// cookies of a tracked client. To stay signed in see [`TestClient::sign_in`](super::TestClient::sign_in).
     ///
-    /// What the provider was told to do wrong does not disturb this. Begin with a request of its own for each
-    /// person: what guards found for a request, Rocket remembers for its clones too.
+    /// Scripted failures of the provider do not affect this. Create a new request for each user: Rocket caches what
+    /// guards found for a request, also for its clones.
     ///
     /// ```
     /// # use rocket::{Build, Rocket, get, routes};
@@ -57,12 +56,11 @@ pub trait TestRequest: Sealed + Sized {
     ///
     /// # Panics
     ///
-    /// When the app is not registered at a [`TestProvider`], is `resource_server_only`, or refuses the
-    /// sign-in.
+    /// If the app is not registered at a [`TestProvider`], is `resource_server_only`, or rejects the sign-in.
     #[track_caller]
     fn signed_in_as(self, claims: Value) -> Self;
 
-    /// An API client with an access token that has these claims, in place of or beside the usual ones; see
+    /// Sends an access token with these claims, which override or extend the default ones; see
     /// [`TestProvider::access_token`].
     ///
     /// ```
@@ -88,7 +86,7 @@ pub trait TestRequest: Sealed + Sized {
     ///
     /// # Panics
     ///
-    /// When the app is not registered at a [`TestProvider`].
+    /// If the app is not registered at a [`TestProvider`].
     #[track_caller]
     fn bearer(self, claims: Value) -> Self;
 
@@ -119,7 +117,7 @@ pub trait TestRequest: Sealed + Sized {
     ///
     /// # Panics
     ///
-    /// When the app is not registered at a [`TestProvider`], or has no API of this name.
+    /// If the app is not registered at a [`TestProvider`], or has no API of this name.
     #[track_caller]
     fn bearer_for(self, api: &str, claims: Value) -> Self;
 }
@@ -158,7 +156,7 @@ impl TestRequest for blocking::LocalRequest<'_> {
     }
 }
 
-/// The test provider at which the app of a request is registered.
+/// The test provider at which the request's app is registered.
 #[track_caller]
 fn provider<'r>(request: &'r Request<'_>) -> &'r TestProvider {
     let provider = request.rocket().state();
@@ -169,7 +167,7 @@ fn authorization(token: &str) -> Header<'static> {
     Header::new("Authorization", format!("Bearer {token}"))
 }
 
-/// The cookies of a session that begins now.
+/// The cookies of a new session.
 #[track_caller]
 fn session_cookies(request: &Request<'_>, claims: &Value) -> Vec<Cookie<'static>> {
     let provider = provider(request);
@@ -187,14 +185,14 @@ fn session_cookies(request: &Request<'_>, claims: &Value) -> Vec<Cookie<'static>
         .collect()
 }
 
-/// A sign-in without a browser. Answers the `Set-Cookie` headers.
+/// Signs in without a browser. Returns the `Set-Cookie` headers.
 async fn sign_in(
     request: &Request<'_>,
     rp: &RelyingParty,
     at: &TestProvider,
     claims: &Value,
 ) -> Result<Vec<String>, String> {
-    // As a browser would, which comes back once more when the user's sessions have just been ended.
+    // A browser retries once if the user's sessions have just been ended.
     let none = EarlierEnds::default();
     let begun = match sign_in_after(request, rp, at, claims, none).await? {
         Err(NotBegun::Ended(ends)) => sign_in_after(request, rp, at, claims, ends).await?,
@@ -203,7 +201,7 @@ async fn sign_in(
     begun.map_err(|error| error.to_string())
 }
 
-/// One attempt to sign in, which knows of these ends.
+/// One attempt to sign in, after these earlier session ends.
 async fn sign_in_after(
     request: &Request<'_>,
     rp: &RelyingParty,

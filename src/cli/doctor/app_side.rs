@@ -1,4 +1,4 @@
-//! The app's own side: its cookies, its session store, and where the provider reaches it.
+//! Checks of the app's side: cookies, session store, and the URLs at which the provider and clients reach it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,19 +20,19 @@ use crate::{
     token::parse_object,
 };
 
-/// The metadata of an API, as the settings publish it.
+/// The protected resource metadata of an API, as the settings publish it.
 struct ProtectedResource<'a> {
-    /// What the report calls the check.
+    /// The name of the check in the report.
     check: String,
     resource: &'a Url,
-    /// Whether the settings say that there is an API.
+    /// Whether the settings declare an API.
     is_api: bool,
-    /// Those that say where it is.
+    /// The settings that define its URL.
     settings: String,
 }
 
 impl Doctor {
-    /// The session's cookie and whether browsers will send it, and the session store.
+    /// Checks the session cookie, whether browsers will send it, and the session store.
     pub(super) async fn session(
         &mut self,
         settings: &Arc<Settings>,
@@ -66,7 +66,7 @@ impl Doctor {
         }
     }
 
-    /// Whether the redirect URI is where the app answers. A proxy may make it so.
+    /// Checks that the redirect URI has the path of the callback route. A proxy may rewrite the path.
     pub(super) fn callback(&mut self, site: &Site) {
         let (uri, path) = (&site.redirect_uri, &site.callback_path);
         if uri.path() == path {
@@ -83,8 +83,8 @@ impl Doctor {
         self.report.warning("callback", finding, remedy);
     }
 
-    /// Whether clients find the metadata of each API (RFC 9728 §3), where it is published. An app that no setting calls
-    /// an API may be none, and need not run.
+    /// Checks that clients find the metadata of each API (RFC 9728 §3), if it is published. If no setting declares an
+    /// API, the app may have none, and a failure is not reported.
     pub(super) async fn protected_resources(
         &mut self,
         provider: &Provider,
@@ -176,7 +176,7 @@ impl Doctor {
         }
     }
 
-    /// The session cookie's attributes, and whether browsers will send it.
+    /// Checks the session cookie's attributes, and whether browsers will send it.
     fn cookie(&mut self, cookie: &str, site: &Site, is_debug: bool) {
         const CHECK: &str = "cookies";
         let base_url = site.base_url.as_str().trim_end_matches('/');
@@ -197,8 +197,8 @@ impl Doctor {
         }
     }
 
-    /// Whether the provider could tell the app that a session has ended
-    /// (Back-Channel Logout 1.0 §2.8: what is no logout token is refused with 400).
+    /// Checks whether the provider could notify the app that a session has ended (Back-Channel Logout 1.0 §2.8: the
+    /// app rejects an invalid logout token with 400).
     pub(super) async fn backchannel_logout(
         &mut self,
         provider: &Provider,
@@ -224,7 +224,7 @@ impl Doctor {
                 format!("{url} answers with status {status}, not 400 as the app would"),
                 "check `base_url`, `mount`, and that the proxy before the app leads POST there",
             ),
-            // Nothing is wrong with the address: this machine would not call it.
+            // The URL may be right, but this machine does not call plain http.
             Err(ProviderError::NotHttps { .. }) => {
                 let finding = format!("{url} is not called, because it is plain http");
                 let remedy = "set `base_url` to an address with https";
@@ -244,14 +244,14 @@ impl Doctor {
     }
 }
 
-/// What a session store cannot do, and why.
+/// A failed operation of a session store, and its error.
 struct Unusable {
     finding: String,
     error: StoreError,
 }
 
-/// Does what the app does with its session store: a note is written, read and deleted, and a session where the app
-/// keeps sessions there. Nothing is left behind.
+/// Tries the operations that the app needs: writes, reads and deletes an entry, and a session if the store holds
+/// sessions. Leaves nothing behind.
 async fn try_out(store: &dyn SessionStore, has_sessions: bool) -> Result<(), Unusable> {
     const LIFE: Duration = Duration::from_secs(60);
     let cannot = |what: &'static str| {

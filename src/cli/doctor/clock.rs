@@ -1,4 +1,4 @@
-//! The clocks of this machine and of the provider.
+//! Compares the clocks of this machine and of the provider.
 
 use std::time::Duration;
 
@@ -7,11 +7,11 @@ use time::{OffsetDateTime, PrimitiveDateTime, macros::format_description};
 
 use super::{Doctor, now};
 
-/// What nobody needs to care about: `Date` has whole seconds, and clocks drift.
+/// A negligible difference, in seconds: `Date` has whole seconds, and clocks drift.
 const USUAL: f64 = 5.0;
 
 impl Doctor {
-    /// Compares this machine's time with the `Date` of a reply (RFC 9110 §6.6.1).
+    /// Compares this machine's time with the `Date` of a response (RFC 9110 §6.6.1).
     pub(super) fn clock(
         &mut self,
         headers: &HeaderMap,
@@ -22,12 +22,12 @@ impl Doctor {
         let check = format!("{prefix}clock");
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
         let Some(theirs) = date.and_then(parse) else {
-            // Many providers send none.
+            // Many providers send no `Date`.
             return self
                 .report
                 .ok(&check, "not compared: the provider's answer has no `Date`");
         };
-        // The reply was made about half way; its seconds are cut off.
+        // The response was made about half way through the wait; its fraction of a second is truncated.
         let waited = now() - asked;
         let ahead: time::Duration = asked + waited / 2 - theirs;
         let ahead = ahead.as_seconds_f64() - 0.5;
@@ -56,7 +56,7 @@ impl Doctor {
     }
 }
 
-/// An IMF-fixdate (RFC 9110 §5.6.7).
+/// Parses an IMF-fixdate (RFC 9110 §5.6.7).
 fn parse(date: &str) -> Option<OffsetDateTime> {
     let format = format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"

@@ -1,4 +1,4 @@
-//! The settings: whether they can be read, and which are insecure.
+//! Checks of the settings: whether they are valid, and which are insecure.
 
 use rocket::figment::{Figment, Source};
 use url::Url;
@@ -12,14 +12,14 @@ use crate::{
     settings::Settings,
 };
 
-/// Settings that could be read.
+/// Valid settings, with the key.
 pub(super) struct Configuration {
     pub app: App,
     pub key: SecretKey,
 }
 
 impl Doctor {
-    /// Reads the settings and the key; `None` when either is wrong.
+    /// Reads the settings and the key; `None` if either is invalid.
     pub(super) fn read(&mut self, figment: Figment) -> Option<Configuration> {
         let from = origins(&figment);
         let profile = figment.profile().to_string();
@@ -83,7 +83,7 @@ impl Doctor {
         }
     }
 
-    /// The variables that send requests through a proxy.
+    /// Reports the environment variables that configure a proxy.
     pub(super) fn proxies(&mut self) {
         const CHECK: &str = "proxy";
         let mut set = vec![];
@@ -113,7 +113,7 @@ impl Doctor {
         }
     }
 
-    /// What the app warns about at liftoff.
+    /// Reports the insecure settings, of which the app warns at liftoff.
     pub(super) fn insecure_settings(&mut self, settings: &Settings) {
         for insecure in settings.insecure_settings() {
             let remedy = "see that this is what you want; the app says so at each launch too";
@@ -123,10 +123,10 @@ impl Doctor {
     }
 }
 
-/// The variables that the HTTP client reads, in capitals and in small letters.
+/// The variables that the HTTP client reads, in upper and lower case.
 const PROXY_VARIABLES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"];
 
-/// Host and port of a proxy, without user and password.
+/// The host and port of a proxy, without user and password.
 fn proxy_host(address: &str) -> Option<String> {
     let url = match address.contains("://") {
         true => Url::parse(address),
@@ -140,7 +140,7 @@ fn proxy_host(address: &str) -> Option<String> {
     })
 }
 
-/// Where settings come from.
+/// The sources of the settings.
 fn origins(figment: &Figment) -> String {
     let files = figment.metadata().filter_map(|metadata| {
         let Some(Source::File(path)) = &metadata.source else {

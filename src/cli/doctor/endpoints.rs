@@ -1,4 +1,4 @@
-//! The provider's other endpoints: whether they are there and answer.
+//! Checks that the provider's other endpoints exist and respond.
 
 use time::OffsetDateTime;
 use url::Url;
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Doctor {
-    /// What an API accepts of an issuer beside access tokens.
+    /// Reports which tokens of an issuer an API accepts in addition to access tokens.
     pub(super) fn accepts(&mut self, accepts: Accepts, metadata: &Metadata, prefix: &str) {
         let signs_nobody_in = metadata.signs_nobody_in();
         if let Some(tokens) = accepts.describe(signs_nobody_in) {
@@ -31,7 +31,7 @@ impl Doctor {
                 .report
                 .ok(CHECK, "not asked: the provider has no such endpoint");
         };
-        // Core §5.3.3: without a token it refuses.
+        // Core §5.3.3: the endpoint rejects a request without a token.
         self.visit(provider, CHECK, Endpoint::UserInfo, endpoint)
             .await;
     }
@@ -54,7 +54,7 @@ impl Doctor {
         }
     }
 
-    /// Whether somebody is there, without being asked for anything.
+    /// Checks that an endpoint responds to a `GET` without parameters.
     async fn visit(&mut self, provider: &Provider, check: &str, endpoint: Endpoint, url: &Url) {
         let work = provider.visit(endpoint, url);
         let asking = format!("asking the {endpoint}");
@@ -73,7 +73,7 @@ impl Doctor {
         }
     }
 
-    /// RFC 7009 §2.2: revoking a token that is not known succeeds.
+    /// RFC 7009 §2.2: revoking an unknown token succeeds.
     pub(super) async fn revocation(
         &mut self,
         provider: &Provider,
@@ -100,7 +100,7 @@ impl Doctor {
         }
     }
 
-    /// RFC 7662 §2.2: a token that is not known is not active.
+    /// RFC 7662 §2.2: an unknown token is not active.
     pub(super) async fn introspection(
         &mut self,
         provider: &Provider,

@@ -1,4 +1,4 @@
-//! The provider's keys: which can be used, which not, and whether they fit its algorithms.
+//! Checks of the provider's keys: which are usable, and whether they match its algorithms.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl Doctor {
         let allowed = provider.id_token_algorithms(metadata);
         self.usable_keys(&check, &keys, &allowed);
         let skipped = keys.skipped().iter();
-        // Keys for encryption sign no token, and are usual among a provider's keys.
+        // Encryption keys are normal in a provider's key set, and do not sign tokens.
         for skipped in skipped.filter(|key| !key.is_for_encryption()) {
             let name = match &skipped.kid {
                 Some(kid) => format!("{kid:?}"),

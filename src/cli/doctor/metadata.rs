@@ -1,10 +1,11 @@
-//! What the provider says that it supports, beside what the app is going to ask for.
+//! Compares the features that the provider's metadata lists with those that the app uses.
 
 use super::{Doctor, reach::Found};
 use crate::provider::{Metadata, Provider, strings};
 
 impl Doctor {
-    /// The code flow, PKCE and the way to authenticate. What the metadata leaves out is no reason for doubt.
+    /// Checks the code flow, PKCE and client authentication. A member that is absent from the metadata is not
+    /// reported.
     pub(super) fn what_is_supported(&mut self, provider: &Provider, found: &Found) {
         const CHECK: &str = "supported";
         let lacks = |member: &str, value: &str| {
@@ -25,8 +26,8 @@ impl Doctor {
         }
         let method = provider.authentication_method(&found.metadata).as_str();
         let member = "token_endpoint_auth_methods_supported";
-        // Discovery §3: silence means client_secret_basic, which is what is used then. Keycloak, for one, has public
-        // clients and does not list `none`, which is no way to authenticate.
+        // Discovery §3: the default is client_secret_basic, which the app uses then. Keycloak, for example, has
+        // public clients and does not list `none`, which is not an authentication method.
         if method != "none" && lacks(member, method) {
             is_fine = false;
             let finding = format!("`{member}` in the metadata lacks `{method}`");
@@ -42,7 +43,7 @@ impl Doctor {
         }
     }
 
-    /// The scopes, if the provider lists its own (Discovery §3: it need not list all).
+    /// Checks the scopes, if the provider lists its own (Discovery §3: it need not list all).
     pub(super) fn scopes(&mut self, provider: &Provider, metadata: &Metadata) {
         const CHECK: &str = "scopes";
         let wanted = &provider.settings.scopes;

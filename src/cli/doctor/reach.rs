@@ -1,4 +1,4 @@
-//! The way to the provider: its name, the connection, and its metadata.
+//! Checks that the provider is reachable: DNS, the connection, and its metadata.
 
 use std::sync::Arc;
 
@@ -13,15 +13,15 @@ use crate::{
     token::{Document, TENANT_ID},
 };
 
-/// What the provider says of itself.
+/// The provider's metadata.
 pub(super) struct Found {
     pub metadata: Metadata,
-    /// The document as it came; empty when client secrets name the endpoints.
+    /// The original document; empty if the client secrets name the endpoints.
     pub document: Map<String, Value>,
 }
 
 impl Doctor {
-    /// Reads the metadata, or says what is in the way.
+    /// Reads the metadata, or reports why it cannot.
     pub(super) async fn reach(&mut self, provider: &Arc<Provider>, prefix: &str) -> Option<Found> {
         let url = provider.first_address();
         let host = url.host_str().unwrap_or_default();
@@ -33,7 +33,7 @@ impl Doctor {
             })
             .await;
 
-        // A proxy may know names that this machine does not.
+        // A proxy may resolve names that this machine cannot.
         let is_unreachable = matches!(reply, Err(ProviderError::Unreachable { .. }));
         let check = format!("{prefix}name");
         match names {
@@ -111,7 +111,7 @@ impl Doctor {
     }
 }
 
-/// The addresses of a host, as a list.
+/// The IP addresses of a host, as a list.
 async fn addresses(url: &Url) -> Result<String, String> {
     let host = url.host_str().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
@@ -124,7 +124,7 @@ async fn addresses(url: &Url) -> Result<String, String> {
     }
 }
 
-/// What to do about a connection that failed, by the system's word on it.
+/// The remedy for a failed connection, by the error of the operating system.
 fn remedy(error: &ProviderError) -> String {
     let cause = match error {
         ProviderError::Unreachable { cause, .. } => cause.to_ascii_lowercase(),

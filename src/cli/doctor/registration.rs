@@ -1,4 +1,4 @@
-//! What the provider knows about the app: its secret and its redirect URI.
+//! Checks of the app's registration at the provider: client authentication and redirect URI.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use crate::{
     token::parse_object,
 };
 
-/// What a provider answers to `prompt=none` where nobody is signed in (Core §3.1.2.6).
+/// The errors of a provider for `prompt=none` without a signed-in user (Core §3.1.2.6).
 const NOBODY: [&str; 4] = [
     "login_required",
     "interaction_required",
@@ -25,7 +25,7 @@ const NOBODY: [&str; 4] = [
     "account_selection_required",
 ];
 
-/// What pages say that keep a browser, the more exact word first.
+/// What error pages of providers contain, the more specific first.
 const ON_PAGES: [&str; 6] = [
     "invalid_redirect_uri",
     "redirect_uri_mismatch",
@@ -36,8 +36,8 @@ const ON_PAGES: [&str; 6] = [
 ];
 
 impl Doctor {
-    /// Tries a code that nobody issued: `invalid_grant` means that the client was accepted before it
-    /// (RFC 6749 §5.2). `false` when it was not.
+    /// Tries to exchange an invalid code: `invalid_grant` means that the client was authenticated first (RFC 6749
+    /// §5.2). Returns `false` if it was not.
     pub(super) async fn client_authentication(
         &mut self,
         provider: &Arc<Provider>,
@@ -98,8 +98,8 @@ impl Doctor {
         refused != "invalid_client" && !refused.is_empty()
     }
 
-    /// The address that a browser would be sent to: that of the request, or where it is pushed (RFC 9126),
-    /// one that refers to it.
+    /// The URL that a browser would be redirected to: that of the request or, if it is pushed (RFC 9126), one that
+    /// refers to it.
     async fn pushed(
         &mut self,
         provider: &Provider,
@@ -131,8 +131,8 @@ impl Doctor {
         }
     }
 
-    /// Makes the authorization request that a browser would, with `prompt=none`: a provider sends nobody
-    /// to an address that is not registered (RFC 6749 §3.1.2.4).
+    /// Sends the authorization request that a browser would, with `prompt=none`: a provider does not redirect to a
+    /// URI that is not registered (RFC 6749 §3.1.2.4).
     pub(super) async fn redirect_uri(
         &mut self,
         provider: &Arc<Provider>,
@@ -206,7 +206,7 @@ impl Doctor {
     }
 }
 
-/// What to do about an error, which may be that the client did not prove who it is.
+/// The remedy for an error, which may be a failure of client authentication.
 pub(super) fn remedy(
     error: &ProviderError,
     provider: &Provider,
@@ -218,7 +218,7 @@ pub(super) fn remedy(
     }
 }
 
-/// What to do about a client that did not prove who it is, in the way that it has.
+/// The remedy for a failure of client authentication, by its method.
 fn credentials(provider: &Provider, metadata: &Metadata) -> &'static str {
     match provider.authentication_method(metadata).as_str() {
         "private_key_jwt" => {
@@ -232,14 +232,14 @@ fn credentials(provider: &Provider, metadata: &Metadata) -> &'static str {
     }
 }
 
-/// What an authorization endpoint answered.
+/// The response of an authorization endpoint.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
-    /// It sends the browser to the redirect URI: with an error, unless it is that nobody is signed in.
+    /// A redirect to the redirect URI; holds its error, unless the error is that no user is signed in.
     Back(Option<String>),
-    /// It keeps the browser and says why.
+    /// An error page; holds its message.
     Refused(String),
-    /// It does something else.
+    /// Anything else.
     Elsewhere(String),
 }
 

@@ -1,4 +1,4 @@
-//! The addresses of an app, from which its redirect URIs follow, and the kind of application they make it.
+//! The URLs of an app for its registration, and the application type that they imply.
 
 use clap::ValueEnum;
 use serde::Serialize;
@@ -10,15 +10,15 @@ use crate::{
     settings::{Mode, Registration, RocketConfig, Settings, is_loopback},
 };
 
-/// Everything that a provider is told about where the app is.
+/// All URLs of the app in its registration.
 #[derive(Debug)]
 pub(super) struct Addresses {
     pub redirect_uris: Vec<Url>,
     pub post_logout_redirect_uris: Vec<String>,
     pub backchannel_logout_uri: String,
-    /// The path of this app that browsers come back to, whatever a proxy makes of it.
+    /// The callback path of this app, whatever a proxy makes of it.
     pub callback_path: String,
-    /// The provider and how its metadata is found; nobody is registered there yet.
+    /// The provider and the location of its metadata, without a client id yet.
     pub registration: Registration,
 }
 
@@ -33,10 +33,9 @@ pub(super) enum ApplicationType {
 }
 
 impl Addresses {
-    /// Derives them for each address as the fairing does for its own. One with a path is a redirect URI
-    /// already.
+    /// Derives the URLs as the fairing does. An app URL with a path is already a redirect URI.
     pub(super) fn derive(settings: &Settings, app_urls: &[Url]) -> Result<Addresses, Failure> {
-        // While developing: which addresses a provider takes is said by `ApplicationType::of`.
+        // As in development, which accepts any URL: `ApplicationType::of` checks them.
         let rocket_config = RocketConfig {
             debug: true,
             port: 0,
@@ -75,7 +74,7 @@ impl Addresses {
     }
 }
 
-/// The mount point of an app that answers at this redirect URI, if it is one.
+/// The mount point of an app with this redirect URI, if the path is that of a callback.
 pub(super) fn mount_of(redirect_uri: &Url) -> Option<String> {
     let mount = redirect_uri.path().strip_suffix("/authorize")?;
     let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '~' | '-' | '/');
@@ -89,7 +88,7 @@ pub(super) fn mount_of(redirect_uri: &Url) -> Option<String> {
 }
 
 impl ApplicationType {
-    /// The type that providers take these redirect URIs for, if there is one.
+    /// The application type for these redirect URIs.
     pub(super) fn of(redirect_uris: &[Url]) -> Result<ApplicationType, Failure> {
         let is_local = |url: &&Url| url.scheme() == "http" && is_loopback(url);
         let is_public = |url: &&Url| url.scheme() == "https";
@@ -117,7 +116,7 @@ impl ApplicationType {
         }
     }
 
-    /// The word and what it means.
+    /// Its name and meaning.
     pub(super) fn describe(self) -> &'static str {
         match self {
             ApplicationType::Web => "web (redirect URIs with https)",

@@ -1,4 +1,4 @@
-//! What is asked for at registration (OpenID Connect Dynamic Client Registration 1.0 §2, RFC 7591 §2).
+//! The client metadata of a registration request (OpenID Connect Dynamic Client Registration 1.0 §2, RFC 7591 §2).
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use crate::{
     settings::is_loopback,
 };
 
-/// The client as it is going to be, or is to be entered by hand.
+/// The client to be registered, by a request or by hand.
 #[derive(Debug)]
 pub(super) struct ClientMetadata {
     pub addresses: Addresses,
@@ -20,12 +20,12 @@ pub(super) struct ClientMetadata {
     pub token_endpoint_auth_method: &'static str,
     pub scope: Option<String>,
     pub contacts: Vec<String>,
-    /// Whether to tell the provider where sign-out comes back to.
+    /// Whether to register `post_logout_redirect_uris`.
     has_post_logout: bool,
     has_backchannel_logout: bool,
 }
 
-/// Members that the command line decides, so that an update takes them away where it names none.
+/// Members that the command line decides: an update removes those that it does not give.
 pub(super) const DECIDED: [&str; 3] = [
     "post_logout_redirect_uris",
     "backchannel_logout_uri",
@@ -61,14 +61,14 @@ impl ClientMetadata {
         })
     }
 
-    /// Whether it is reached over plain http, beyond this machine.
+    /// Whether a redirect URI is plain http and not loopback.
     pub(super) fn is_plain_http(&self) -> bool {
         let uris = &self.addresses.redirect_uris;
         uris.iter()
             .any(|uri| uri.scheme() == "http" && !is_loopback(uri))
     }
 
-    /// As a request carries it.
+    /// The JSON of a registration request.
     pub(super) fn as_json(&self) -> Map<String, Value> {
         let mut metadata = Map::new();
         let mut add = |member: &str, value: Value| metadata.insert(member.to_owned(), value);
@@ -99,7 +99,7 @@ impl ClientMetadata {
         metadata
     }
 
-    /// As a person enters it; or, with what the provider answered, as it is registered.
+    /// Writes the metadata for manual entry; or, with the provider's response, as registered.
     pub(super) fn write(&self, terminal: &Terminal, answer: Option<&Map<String, Value>>) {
         let asked = self.as_json();
         let line = |label: &str, value: &str| terminal.line(format!("  {label:24} {value}"));
@@ -108,7 +108,7 @@ impl ClientMetadata {
             let answered = answered.filter(|value| !value.is_null());
             let (Some(value), remark) = (match (answered, asked.get(member)) {
                 (Some(answered), _) => (Some(answered), ""),
-                // RFC 7591 §3.2.1 has the server answer with all that is registered.
+                // RFC 7591 §3.2.1: the response holds all registered metadata.
                 (None, asked) if answer.is_some() => {
                     (asked, " (asked for; the answer does not say)")
                 }
@@ -141,7 +141,7 @@ impl ClientMetadata {
     }
 }
 
-/// What is shown of a client's metadata, and as what.
+/// The members of the metadata that are displayed, with their labels.
 const LINES: [(&str, &str); 9] = [
     ("application_type", "application type"),
     ("redirect_uris", "redirect URI"),
@@ -154,7 +154,7 @@ const LINES: [(&str, &str); 9] = [
     ("backchannel_logout_uri", "back-channel logout URI"),
 ];
 
-/// The texts of a member that is one, or a list of them.
+/// The strings of a member: one, or a list.
 fn texts(value: &Value) -> Vec<String> {
     match value {
         Value::String(text) => vec![printable(text)],
@@ -163,7 +163,7 @@ fn texts(value: &Value) -> Vec<String> {
     }
 }
 
-/// The code flow's, and refresh tokens unless the metadata has a list without them.
+/// The grant types of the code flow, and refresh tokens unless the provider's list lacks them.
 fn grant_types(provider: &Metadata) -> Vec<&'static str> {
     let listed = provider.grant_types_supported();
     match listed.is_none_or(|types| types.iter().any(|name| name == "refresh_token")) {

@@ -1,4 +1,4 @@
-//! What a person is told about a registration: what it is, and what to do next.
+//! The report about a registration: what is registered, and what to do next.
 
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Arguments {
-    /// Tells what is registered, where it differs from what was asked for, and what comes next.
+    /// Writes what is registered, how it differs from the request, and what to do next.
     pub(super) fn told(
         &self,
         client: &ClientMetadata,
@@ -51,7 +51,7 @@ impl Arguments {
         {
             terminal.line(format!("token_endpoint_auth_method = {}", toml(method)));
         }
-        // Where a client is registered for that method, providers refuse others at each endpoint, and the setting's
+        // A client registered for this method is usually rejected with any other, at each endpoint, and the setting's
         // default is another one.
         if self.introspection && method == "client_secret_basic" {
             terminal.line("introspection_auth_method = \"client_secret_basic\"");
@@ -59,7 +59,7 @@ impl Arguments {
         terminal.line("\nThen run `rocket-oidc doctor`.");
     }
 
-    /// Where the app is, as settings: the file says it otherwise.
+    /// The settings for the app's URL, which the file gives by its redirect URIs.
     pub(super) fn site(&self, client: &ClientMetadata) -> Vec<(&'static str, String)> {
         let callback_path = &client.addresses.callback_path;
         match client.addresses.redirect_uris.first() {
@@ -71,7 +71,7 @@ impl Arguments {
         }
     }
 
-    /// What this command line says that the file does not: of the scopes, those that are registered.
+    /// The settings of this command line that the file does not hold; of the scopes, only the registered ones.
     pub(super) fn other_settings(
         &self,
         registered: Option<&RegisteredClient>,
@@ -100,7 +100,7 @@ impl Arguments {
         settings
     }
 
-    /// What keeps a redirect URI from reaching the app.
+    /// Warnings about redirect URIs that do not reach the app.
     fn misled(&self, client: &ClientMetadata, registered: &[&str]) -> Vec<String> {
         let path = &client.addresses.callback_path;
         let uris = client.addresses.redirect_uris.iter();
@@ -115,7 +115,7 @@ impl Arguments {
             .collect()
     }
 
-    /// The provider may register something else than it was asked for (RFC 7591 §3.2.1).
+    /// The differences between the registration and the request, which RFC 7591 §3.2.1 permits.
     fn differences(&self, client: &ClientMetadata, registered: &RegisteredClient) -> Vec<String> {
         let mut lines = vec![];
         let given = |member: &str| registered.metadata.get(member);
@@ -218,25 +218,25 @@ impl Arguments {
     }
 }
 
-/// How the client authenticates: as it is registered, else as it was asked.
+/// The registered client authentication method, else the requested one.
 fn method<'a>(client: &'a ClientMetadata, registered: &'a RegisteredClient) -> &'a str {
     let method = registered.metadata.get("token_endpoint_auth_method");
     let method = method.and_then(Value::as_str);
     method.unwrap_or(client.token_endpoint_auth_method)
 }
 
-/// The scopes that are registered, where the answer says so.
+/// The registered scopes, if the response has them.
 fn answered_scopes(registered: &RegisteredClient) -> Option<Vec<&str>> {
     let scope = registered.metadata.get("scope")?.as_str()?;
     Some(scope.split_whitespace().collect())
 }
 
-/// A string of TOML, which has the escapes of JSON.
+/// Formats a TOML string, which has the same escapes as JSON.
 fn toml(text: &str) -> String {
     Value::from(text).to_string().replace('\u{7f}', "\\u007f")
 }
 
-/// What to do where a provider registers nobody by itself.
+/// The instructions for a provider without dynamic registration.
 pub(super) fn by_hand(
     provider: &Provider,
     client: &ClientMetadata,

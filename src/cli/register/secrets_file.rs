@@ -1,4 +1,4 @@
-//! The file that a registration is kept in: for its owner's eyes, and whole or not there.
+//! The file that holds a registration: readable by its owner only, and written atomically.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -11,8 +11,8 @@ use url::Url;
 
 use crate::{cli::Failure, provider::RegisteredClient, secret::Secret};
 
-/// The place of a file that is going to be written. It is there before anything is registered, so that no
-/// registration is lost for want of a place.
+/// A reserved file. The draft is created before the registration, so that no registration is lost because the file
+/// cannot be written.
 #[derive(Debug)]
 pub(super) struct SecretsFile {
     path: PathBuf,
@@ -23,7 +23,7 @@ pub(super) struct SecretsFile {
 }
 
 impl SecretsFile {
-    /// Makes sure that the file can be written. One that is there stays, unless it is to be replaced.
+    /// Creates the draft. An existing file is an error, unless it is to be replaced.
     pub(super) fn reserve(path: &Path, replaces: bool) -> Result<SecretsFile, Failure> {
         if !replaces && path.symlink_metadata().is_ok() {
             return Err(there_is_one(path));
@@ -53,13 +53,13 @@ impl SecretsFile {
         })
     }
 
-    /// Writes `web`. Whoever reads the file sees all of it or none.
+    /// Writes `web` atomically: a reader sees all of it or nothing.
     pub(super) fn write(self, web: &Map<String, Value>) -> Result<(), Failure> {
         self.write_checked(web, |_| Ok(()))
     }
 
-    /// As [`write`](Self::write), unless the app would refuse the file. It is there under another name then: whoever is
-    /// registered must not be lost.
+    /// As [`write`](Self::write), unless the app would reject the file. If so, the draft stays under its own name, so
+    /// that the registration is not lost.
     pub(super) fn write_checked(
         mut self,
         web: &Map<String, Value>,
@@ -107,11 +107,11 @@ impl SecretsFile {
         if self.replaces {
             return fs::rename(&self.draft, &self.path);
         }
-        // A link fails where there is a file, however late it came; renaming would replace it.
+        // A hard link fails if the file exists, even if it was just created; a rename would replace it.
         match fs::hard_link(&self.draft, &self.path) {
             Ok(()) => fs::remove_file(&self.draft),
             Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
-            // A file system without links.
+            // A file system without hard links.
             Err(_) if self.path.symlink_metadata().is_err() => fs::rename(&self.draft, &self.path),
             Err(error) => Err(error),
         }
@@ -142,7 +142,7 @@ pub(super) fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
     }
 }
 
-/// Where and by what a registration is changed.
+/// The URL and the token that manage a registration.
 pub(super) fn management(web: &Map<String, Value>, path: &Path) -> Result<(Url, Secret), Failure> {
     let text = |member: &str| web.get(member).and_then(Value::as_str);
     let uri = text("registration_client_uri").and_then(|uri| Url::parse(uri).ok());
@@ -158,17 +158,17 @@ pub(super) fn management(web: &Map<String, Value>, path: &Path) -> Result<(Url, 
     }
 }
 
-/// Members of a reply that must not be sent back (RFC 7592 §2.2).
+/// Members of a response that must not be sent back (RFC 7592 §2.2).
 pub(super) const OF_REPLIES: [&str; 2] = ["client_secret_expires_at", "client_id_issued_at"];
 
-/// Takes over what a reply says. What it leaves out stays as it was, and of the redirect URIs as it was `asked`.
+/// Merges a response into `web`. Members that it lacks stay, and redirect URIs default to those `asked` for.
 pub(super) fn keep(web: &mut Map<String, Value>, client: &RegisteredClient, asked: &[Url]) {
     let mut put = |member: &str, value: Value| web.insert(member.to_owned(), value);
     put("client_id", json!(client.client_id));
     if let Some(secret) = &client.client_secret {
         put("client_secret", json!(secret.expose()));
     }
-    // A secret would have the app authenticate where it is not expected to.
+    // With a secret, the app would authenticate although it is registered as a public client.
     if client.metadata.get("token_endpoint_auth_method") == Some(&json!("none")) {
         web.remove("client_secret");
     }
@@ -190,7 +190,7 @@ pub(super) fn keep(web: &mut Map<String, Value>, client: &RegisteredClient, aske
     }
 }
 
-/// The redirect URIs of a client that an app can use, those that were asked for first: the app sends the first.
+/// The registered redirect URIs that an app can use, requested ones first: the app sends the first.
 fn redirect_uris(client: &RegisteredClient, asked: &[Url]) -> Vec<String> {
     let answered = client
         .metadata
