@@ -21,8 +21,7 @@ pub(crate) struct Attempts(Option<Mutex<VecDeque<Attempt>>>);
 /// One sign-in attempt and the steps that it has completed.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
-    /// The short name of the attempt, which names its cookie; not shown on the page. `None` for a response without an
-    /// attempt.
+    /// The short name of the attempt, which names its cookie; not shown. `None` for a response without an attempt.
     name: Option<String>,
     pub(crate) return_to: String,
     pub(crate) steps: Vec<(OffsetDateTime, String)>,

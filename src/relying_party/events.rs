@@ -50,15 +50,13 @@ use crate::{
 #[rocket::async_trait]
 #[allow(unused_variables)]
 pub trait Events: Send + Sync + 'static {
-    /// Called before a browser is redirected to the provider. The app may add parameters to the authorization
-    /// request.
+    /// Called before a browser is redirected to the provider. The app may add parameters to the request.
     async fn before_login_redirect(&self, request: &Request<'_>, login: &mut LoginRedirect<'_>) {}
 
     /// Called when the browser comes back from the provider, before the response is validated.
     async fn before_authorize(&self, request: &Request<'_>) {}
 
-    /// Called when a sign-in succeeded, before its session begins. The app may add data to the session, or reject the
-    /// sign-in.
+    /// Called when a sign-in succeeded, before its session begins. The app may add data to it, or reject the sign-in.
     ///
     /// It may run twice for one sign-in, when the connection drops while it runs and the browser repeats the request:
     /// make what it stores idempotent. Put what is to happen once for a session into
@@ -86,15 +84,13 @@ pub trait Events: Send + Sync + 'static {
     /// Called when a sign-in failed. The user sees a page with its status and an id that is also in the log.
     async fn sign_in_failed(&self, request: &Request<'_>, error: &SignInError) {}
 
-    /// Called when a session began, was refreshed, was not refreshed, or ended, for whatever reason: sign-out, the
-    /// provider's logout, the app's own call, a refresh that the provider rejects, a new sign-in,
-    /// `session.max_per_user`, or its expiry. It is called once for each change, after the change happened and was
-    /// logged; a handler that panics changes nothing.
+    /// Called when a session began, was refreshed, was not refreshed, or ended: by sign-out, the provider's logout,
+    /// the app's own call, a refresh that the provider rejects, a new sign-in, `session.max_per_user`, or expiry. It
+    /// is called once for each change, after the change was logged; a handler that panics changes nothing.
     ///
-    /// `request` is the request in which the change happened, if there is one; its response waits for this handler.
-    /// At a back-channel logout it is the provider's request. It is `None` at a refresh, which is a task of its own,
-    /// and when the app itself ends a session: whatever the handler needs then must be in the value that implements
-    /// this trait.
+    /// `request` is the request in which the change happened, if any; its response waits for this. At a back-channel
+    /// logout it is the provider's. It is `None` at a refresh, which is a task of its own, and when the app itself
+    /// ends a session: the value that implements this trait must then have all that the handler needs.
     ///
     /// ```
     /// use rocket::Request;
@@ -237,11 +233,11 @@ impl<'a> LoginRedirect<'a> {
     /// Sets a parameter of this authorization request, such as `prompt`, `login_hint` or `ui_locales`. It replaces
     /// one of `extra_authorization_parameters`. A pushed authorization request contains it too.
     ///
-    /// The parameters of the sign-in itself (`client_id`, `redirect_uri`, `response_type`, `response_mode`, `scope`,
+    /// The parameters of the sign-in (`client_id`, `redirect_uri`, `response_type`, `response_mode`, `scope`,
     /// `state`, `nonce`, `code_challenge`, `request`, `request_uri` and the like) cannot be set, nor can `max_age`
-    /// and `acr_values`: those belong in the settings, which the ID token is validated against. Such a parameter, and
-    /// one whose name has other characters than letters, digits, `-`, `.` and `_`, fails the sign-in with status 500
-    /// and an error in the log.
+    /// and `acr_values`: the ID token is validated against those in the settings. Such a parameter, and a name with
+    /// characters other than letters, digits, `-`, `.` and `_`, fails the sign-in with status 500 and an error in the
+    /// log.
     pub fn set_parameter(&mut self, name: impl Into<String>, value: impl Into<String>) {
         let name = name.into();
         let is_checked = || {
@@ -334,9 +330,9 @@ impl NewSignIn<'_> {
         self.return_to
     }
 
-    /// Stores a value in the session, for [`User::data`]. With `session.store = "cookie"` it is part of the session's
-    /// cookie: keep it small. A value that is not JSON (a map with keys that are not strings) is not stored; this is
-    /// logged.
+    /// Stores a value in the session, for [`User::data`]. With `session.store = "cookie"` it is in the session's
+    /// cookie: keep it small. A value that is not JSON (a map with keys that are not strings) is logged and not
+    /// stored.
     pub fn set(&mut self, name: &str, value: impl Serialize) {
         match serde_json::to_value(value) {
             Ok(value) => {

@@ -44,8 +44,7 @@ const POLL_EVERY: Duration = Duration::from_millis(50);
 const CLOCK_SKEW: i64 = 60;
 /// The entry that other nodes read when there is no session.
 const FAILED: &str = "failed";
-/// The prefix of the entry that other nodes read when the user's sessions were ended meanwhile; the recorded ends
-/// follow.
+/// The prefix of that entry if the user's sessions were ended meanwhile; the recorded ends follow.
 const ENDED: &str = "ended.";
 
 /// The exchanges of this node that are in flight or have just completed, by claimed attempt.

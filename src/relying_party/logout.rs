@@ -94,8 +94,7 @@ impl RelyingParty {
     /// # Errors
     ///
     /// Fails when the session store is unavailable; some sessions may have ended. Retry: the ends are not kept.
-    /// Always fails where the issuer is a template (`oidc.tenants`); use [`end_sessions_at`](Self::end_sessions_at)
-    /// there.
+    /// Always fails with an issuer template (`oidc.tenants`); use [`end_sessions_at`](Self::end_sessions_at) there.
     ///
     /// [`Events::session_changed`]: crate::Events::session_changed
     pub async fn end_sessions(&self, subject: &str) -> Result<Option<usize>, StoreError> {

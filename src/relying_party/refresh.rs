@@ -474,9 +474,8 @@ impl Client<'_> {
     }
 }
 
-/// The delay after which a token with this lifetime is refreshed: a minute or a tenth of its lifetime before its
-/// expiry, whichever is less, and up to half of that later, so that sessions that began together are not refreshed
-/// together.
+/// The delay before a token with this lifetime is refreshed: until a tenth of its lifetime, at most a minute, before
+/// expiry, and up to half of that later, so that sessions that began together are not refreshed together.
 fn refresh_after(life: i64, share: f64) -> i64 {
     let ahead = (life / 10).min(REFRESH_MARGIN.as_secs().cast_signed());
     let later = (ahead as f64 / 2.0 * share) as i64;

@@ -341,8 +341,7 @@ impl Client<'_> {
         Ok(ClaimSources::new(id_token.claims, user_info))
     }
 
-    /// Calls the app's handler, and begins the session unless it rejects the user. Adds the changes to log and
-    /// report.
+    /// Calls the app's handler, and begins the session unless it rejects the user. Adds the changes to report.
     #[expect(
         clippy::too_many_arguments,
         reason = "the end of a sign-in needs all of it"

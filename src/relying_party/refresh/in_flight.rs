@@ -328,8 +328,7 @@ mod tests {
             failures: 3,
             asks_for_sign_in: false,
         };
-        // Requested with generation 1, at this time; `begins` is the number of failures after which another refresh
-        // begins.
+        // Requested with generation 1, at this time; `begins` is the number of failures passed to another refresh.
         for (name, outcome, forced, now, begins) in [
             ("in flight", None, None, 100, None),
             ("newer", Some(refreshed(2, 200)), None, 199, None),
