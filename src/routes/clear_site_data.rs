@@ -25,8 +25,7 @@ pub(super) fn all(types: &[ClearSiteData]) -> Option<String> {
     (!types.is_empty()).then(|| types.join(", "))
 }
 
-/// The header's value for a response whose cookies are needed afterwards: a browser may clear cookies that the same
-/// response sets.
+/// The value for a response whose cookies are needed: a browser may clear cookies that the same response sets.
 pub(super) fn without_cookies(types: &[ClearSiteData]) -> Option<String> {
     let is_set = |it: &ClearSiteData| types.contains(&All) || types.contains(it);
     let types: Vec<_> = OTHERS.into_iter().filter(is_set).collect();

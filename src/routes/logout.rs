@@ -1,5 +1,4 @@
-//! The sign-out routes: the page with a button, the return from the provider, and back-channel and front-channel
-//! logout.
+//! The sign-out routes: the button page, the return from the provider, back-channel and front-channel logout.
 
 use std::{io::Cursor, sync::Arc, time::Duration};
 
@@ -404,8 +403,7 @@ impl Visit<'_, '_> {
         (pending.state == crate::secret::Secret::new(state)).then_some(pending)
     }
 
-    /// The origins that may embed the page in a frame: those of the provider's issuer and of its
-    /// `end_session_endpoint`.
+    /// The origins that may embed the page in a frame: those of the issuer and of the `end_session_endpoint`.
     async fn provider_origins(&self) -> String {
         let Some(client) = self.rp.client() else {
             return "'none'".to_owned();
