@@ -113,7 +113,7 @@ settings! {
         /// _Default:_ `{}`
         pub testing_profile: Map<String, Value> as Claims = Map::new(),
         /// Allows `testing_profile` outside the debug profile, where every visitor is then that user. For a closed
-        /// test environment only; it logs a warning at liftoff.
+        /// test environment only. Logs a warning at liftoff.
         ///
         /// _Default:_ `false`
         pub insecure_testing_profile: bool = false,
@@ -170,15 +170,14 @@ settings! {
         /// The tenants whose users may sign in and whose access tokens are accepted, if the issuer is a template with
         /// `{tenantid}`, like that for several organisations at Microsoft Entra ID: tenant ids, each a GUID, or `*`
         /// for every organisation, which logs a warning at liftoff. Personal accounts are accepted only by their id,
-        /// `9188040d-6c67-4c5b-b112-36a304b66dad`. A template without this setting aborts the launch, and so does
-        /// this setting without a template.
+        /// `9188040d-6c67-4c5b-b112-36a304b66dad`. A template without this setting aborts the launch, and vice versa.
         /// [Microsoft](https://learn.microsoft.com/entra/identity-platform/access-tokens#multitenant-applications)
         ///
         /// _Default:_ `[]`
         pub tenants: Vec<String> as Words = vec![],
         /// Hosts of a closed network for which plain `http` is accepted, bypassing any proxy: exact names or
         /// addresses, without port, in the issuer, in other URLs of these settings, and in the provider's metadata.
-        /// An attacker on the network path reads client secrets, codes and tokens; it logs a warning at liftoff.
+        /// An attacker on the network path reads client secrets, codes and tokens. Logs a warning at liftoff.
         ///
         /// _Default:_ `[]`
         pub insecure_http_hosts: Vec<String> as Words<HttpHost> = vec![],
@@ -197,11 +196,10 @@ settings! {
         ///
         /// _Default:_ `true`
         pub user_info_enabled: bool = true,
-        /// Whether users can sign in during a UserInfo outage (5xx, 429, or no response), with the claims of the ID
-        /// token only and a warning in the log. A refresh that requests UserInfo (`session.refresh_user_info`) then
-        /// also keeps only the claims of the ID token, until UserInfo responds. For an app that needs none of the
-        /// UserInfo claims for authorization. An invalid response, such as one about another user, is rejected all
-        /// the same.
+        /// Whether users can sign in during a UserInfo outage (5xx, 429, or no response), with only the claims of the
+        /// ID token and a warning in the log. A refresh that requests UserInfo (`session.refresh_user_info`) then
+        /// also keeps only those, until UserInfo responds. For an app that needs no UserInfo claims for
+        /// authorization. An invalid response, such as one about another user, is rejected all the same.
         ///
         /// _Default:_ `false`
         pub user_info_optional: bool = false,
@@ -293,7 +291,7 @@ settings! {
         pub trusted_audiences: Vec<String> as Words = vec![],
         /// Accepts the ID token of a sign-in without `nonce`; a `nonce` that is present must still match. For a
         /// provider that omits it, such as LinkedIn: the ID token is then not bound to this sign-in, and only PKCE
-        /// protects against an injected code, if the provider verifies it. It logs a warning at liftoff.
+        /// protects against an injected code, if the provider verifies it. Logs a warning at liftoff.
         /// [Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation), step 11
         ///
         /// _Default:_ `false`
@@ -315,8 +313,8 @@ settings! {
         ///
         /// _Default:_ `query`
         pub response_mode: ResponseMode = ResponseMode::Query,
-        /// The accepted values of `aud` of an access token, one of which it must contain: the identifier of this API
-        /// at the provider.
+        /// The accepted `aud` values of an access token, at least one required: the identifier of this API at the
+        /// provider.
         /// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)
         ///
         /// Set it, or `resource`, if `Bearer` is used. `client_id` is also the audience of ID tokens, so with it an
@@ -361,12 +359,12 @@ settings! {
         pub introspection_auth_method: Option<IntrospectionAuthMethod> = None,
         /// Whether an introspection response may omit `aud` although `audience` or `resource` is set. Every token
         /// that the provider reports as active is then accepted, including those for other APIs, except at guards
-        /// that name an API of `apis`. It logs a warning at liftoff.
+        /// that name an API of `apis`. Logs a warning at liftoff.
         ///
         /// _Default:_ `false`
         pub insecure_introspection_without_audience: bool = false,
-        /// The maximum number of cached access tokens of each kind, verified JWTs and introspection results, for each API:
-        /// `true` (10,000), `false` (no cache), or a number. A JWT is cached for at most five minutes, an
+        /// The maximum number of cached access tokens of each kind, verified JWTs and introspection results, for each
+        /// API: `true` (10,000), `false` (no cache), or a number. A JWT is cached for at most five minutes, an
         /// introspection result for one.
         ///
         /// _Default:_ `true`
@@ -388,9 +386,8 @@ settings! {
         ///
         /// _Default:_ `true`; with `accepts = "identity_tokens"`, `false`
         pub authorization_server: Option<bool> = None,
-        /// Several APIs in one app, each with its own audience and its own protected resource metadata. A guard
-        /// selects one by its name ([`Scopes::API`](crate::Scopes::API)); `audience` and `resource` apply to a guard
-        /// that names none.
+        /// Several APIs in one app, each with its own audience and protected resource metadata. A guard selects one
+        /// by name ([`Scopes::API`](crate::Scopes::API)); `audience` and `resource` apply to a guard that names none.
         ///
         /// _Default:_ `{}`
         pub apis: BTreeMap<String, ApiSettings> = BTreeMap::new(),
@@ -457,8 +454,8 @@ pub enum ResponseMode {
     FormPost,
 }
 
-/// A type of data that a browser clears: one of [Clear Site Data
-/// §3.1](https://www.w3.org/TR/clear-site-data/#header), or one that Chromium and HTML have added.
+/// A type of data that a browser clears, from
+/// [Clear Site Data §3.1](https://www.w3.org/TR/clear-site-data/#header), or one that Chromium and HTML have added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]

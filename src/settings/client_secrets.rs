@@ -70,8 +70,7 @@ impl ClientSecretsTable {
         self.issuer.as_deref().is_none_or(|other| other == issuer)
     }
 
-    /// Reads the `web` object of the file at `path`, and notes about stray characters. The error is a cause and a
-    /// remedy.
+    /// Reads the `web` object of the file, and notes about stray characters. The error is a cause and a remedy.
     pub(super) fn read(path: &Path) -> Result<(ClientSecretsTable, Vec<String>), (String, String)> {
         let shown = path.display();
         let text = read_text(path)?;

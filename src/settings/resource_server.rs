@@ -47,7 +47,7 @@ settings! {
         /// The issuer, exactly as in its metadata; with `jwks_uri`, exactly as `iss` of its tokens, which need not be
         /// a URL then.
         pub issuer: String as Issuer,
-        /// The accepted values of `aud` of its tokens, one of which they must contain, at guards that name no API.
+        /// The accepted values of `aud` of its tokens, at least one required, at guards that name no API.
         ///
         /// _Default:_ none, then `apis` is needed, and guards that name no API accept no token of this issuer
         pub audience: Vec<String> as Words = vec![],
@@ -56,9 +56,8 @@ settings! {
         ///
         /// _Default:_ `{}`
         pub apis: BTreeMap<String, Vec<String>> as BTreeMap<String, SomeWords> = BTreeMap::new(),
-        /// Whether clients get access tokens for this app from it: it is then listed in `authorization_servers` of
-        /// the protected resource metadata. An issuer with `jwks_uri` is never listed: clients could not discover its
-        /// endpoints.
+        /// Whether clients get access tokens for this app from it: `authorization_servers` of the protected resource
+        /// metadata then lists it. An issuer with `jwks_uri` is never listed: clients could not discover it.
         /// [RFC 9728 §2](https://www.rfc-editor.org/rfc/rfc9728#section-2)
         ///
         /// _Default:_ `true`; `false` with `accepts = "identity_tokens"`, because such an issuer signs jobs or people in, and
@@ -97,7 +96,7 @@ settings! {
     /// [`Scopes::API`](crate::Scopes::API).
     pub struct ApiSettings {
         /// The identifier of this API: a URL, with a path if needed. Its protected resource metadata is published
-        /// below it, and clients send it to the provider.
+        /// at its well-known URL, and clients send it to the provider.
         /// [RFC 9728 §1.2](https://www.rfc-editor.org/rfc/rfc9728#section-1.2)
         pub resource: Url as Resource,
         /// The accepted values of `aud` of an access token for this API, one of which it must contain.
@@ -122,8 +121,7 @@ impl ApiSettings {
 }
 
 impl Settings {
-    /// The accepted values of `aud` of an access token, one of which it must contain, for a client with this
-    /// `client_id`.
+    /// The accepted `aud` values of an access token, at least one required, for this `client_id`.
     pub(crate) fn access_token_audience(&self, client_id: &str) -> Vec<String> {
         match (&self.audience, &self.resource) {
             (Some(audience), _) => audience.clone(),

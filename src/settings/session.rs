@@ -70,15 +70,15 @@ settings! {
         ///
         /// _Default:_ `100000`
         pub max_sessions: usize as AtLeastOne = 100_000,
-        /// The maximum number of simultaneous sessions per user; a further one ends the oldest. Not with `store =
-        /// "cookie"`, which cannot count sessions. In memory there is a default limit: otherwise one account could
+        /// The maximum number of simultaneous sessions per user; a further one ends the oldest. Not with
+        /// `store = "cookie"`, which cannot count sessions. In memory there is a default limit: otherwise one account could
         /// fill the store, and evict the sessions of all other users.
         ///
         /// _Default:_ `100` with `store = "memory"`, else none
         pub max_per_user: Option<usize> as Option<AtLeastOne> = None,
-        /// The maximum number of decrypted sessions that are cached while in use: `true` (10,000), `false` (no cache), or a
-        /// number. Whether a cached session has expired or ended is still checked at each request. A session's claims
-        /// stay in the memory of this process for as long, and five to ten minutes longer.
+        /// The maximum number of decrypted sessions that are cached while in use: `true` (10,000), `false` (no
+        /// cache), or a number. Whether a cached session has expired or ended is still checked at each request. A
+        /// session's claims stay in the memory of this process for as long, and five to ten minutes longer.
         ///
         /// _Default:_ `true`
         pub cache: CacheSize = CacheSize::Flag(true),
