@@ -17,7 +17,7 @@ use crate::{
     settings::SessionSettings,
 };
 
-/// Headers that a proxy adds: the client is then not on this machine.
+/// Headers that a proxy adds: the client may then be another machine.
 const OF_PROXIES: [&str; 4] = ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"];
 
 #[derive(Clone)]
