@@ -108,9 +108,8 @@ fn challenge<'r>(
     }
 }
 
-/// Exposes a header to scripts of other origins, if the app lets them read the response at all
-/// ([Fetch §3.3.3](https://fetch.spec.whatwg.org/#http-access-control-expose-headers)). Keeps the app's exposed
-/// headers.
+/// Exposes a header to scripts of other origins, if the app lets them read the response, and keeps the app's list
+/// ([Fetch §3.3.3](https://fetch.spec.whatwg.org/#http-access-control-expose-headers)).
 fn expose(response: &mut Response<'_>, name: &'static str) {
     const EXPOSE: &str = "Access-Control-Expose-Headers";
     let is_listed = response.headers().get(EXPOSE).any(|list| {
