@@ -9,7 +9,7 @@ use super::{
     syntax::{self, Syntax},
 };
 
-/// Far above any sensible value, and far below where dates overflow.
+/// The maximum duration: far above any sensible value, and far below where dates overflow.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl SettingType for Duration {

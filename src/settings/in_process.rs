@@ -8,7 +8,7 @@ use openidconnect::HttpResponse;
 #[derive(Clone)]
 pub(crate) struct InProcess(pub(crate) Arc<dyn Answers>);
 
-/// The implementation of [`InProcess`].
+/// The backend of [`InProcess`].
 #[rocket::async_trait]
 pub(crate) trait Answers: Send + Sync {
     /// Fails if there is no response within this time.
