@@ -151,9 +151,9 @@ impl Oidc {
     /// Sets the app's own error page for a failed sign-in: translated, in the app's design. By default the user sees
     /// a plain page in English with the error id.
     ///
-    /// The function returns any responder. The status is the failure's unless the responder sets one;
-    /// `Cache-Control: no-store`, `Referrer-Policy: no-referrer` and, during an outage, `Retry-After` are added. A responder that
-    /// fails passes the response to the app's catcher of that status, as always in Rocket, and [`SignInFailure::of`]
+    /// The function returns any responder. `Cache-Control: no-store`, `Referrer-Policy: no-referrer` and, in an
+    /// outage, `Retry-After` are added; the status is the failure's unless the responder sets one. A responder that
+    /// fails passes the response to the app's catcher of that status, as always in Rocket. [`SignInFailure::of`]
     /// gives the catcher the failure: `error_page(|_, failure| failure.status())` passes every failure to the
     /// catchers.
     ///
