@@ -1,4 +1,4 @@
-//! `Oidc`, the fairing: settings, discovery, routes, and what happens to every request and answer.
+//! `Oidc`, the Rocket fairing: settings, discovery, routes, and the handling of every request and response.
 
 mod answer;
 mod launch_error;
@@ -41,18 +41,16 @@ use crate::{
 type Customize =
     Box<dyn Fn(Settings) -> Result<Settings, Box<dyn std::error::Error>> + Send + Sync>;
 
-/// The fairing. It
+/// The OpenID Connect fairing. It
 ///
-/// 1. reads its settings from the `oidc` table of Rocket's figment, then from `OIDC_*` variables,
-///    then from the function given to [`custom`](Self::custom), and aborts the launch when one is
-///    wrong;
-/// 2. reads the provider's metadata; a provider that is down does not keep the app from starting;
-/// 3. mounts `login`, `authorize` and `logout` under the setting `mount` (`/oidc`), and manages
-///    [`RelyingParty`];
-/// 4. sends a page load that a guard refused for want of a session to sign-in;
-/// 5. writes sessions into the answers, and `Cache-Control: no-store` where somebody is signed in
-///    and the app did not set its own, and on every answer that renews or ends a session;
-/// 6. keeps what the provider sends a browser with, `code`, `state` and `sid`, out of Rocket's log.
+/// 1. reads its settings from the `oidc` table of Rocket's figment, then from `OIDC_*` variables, then from the
+///    function given to [`custom`](Self::custom), and aborts the launch if one is invalid;
+/// 2. reads the provider's metadata; the app starts even if the provider is down;
+/// 3. mounts `login`, `authorize` and `logout` under the setting `mount` (`/oidc`), and manages [`RelyingParty`];
+/// 4. redirects a page load to sign-in if a guard rejected it for want of a session;
+/// 5. writes sessions into responses, and `Cache-Control: no-store` if a user is signed in and the app did not set
+///    its own, and on every response that renews or ends a session;
+/// 6. keeps `code`, `state` and `sid`, which the provider sends through the browser, out of Rocket's log.
 ///
 /// ```no_run
 /// use rocket::{get, launch, routes};
@@ -80,12 +78,12 @@ pub struct Oidc {
 }
 
 impl Oidc {
-    /// The fairing, with its settings from figment alone.
+    /// The fairing with its settings from figment only.
     pub fn fairing() -> Oidc {
         Oidc::custom(|settings| settings)
     }
 
-    /// The fairing, with settings that the app may change after they are read.
+    /// The fairing with settings that the app may change after they are read.
     ///
     /// ```
     /// use rocket_openidconnect::Oidc;
@@ -99,7 +97,7 @@ impl Oidc {
         Oidc::try_custom(move |settings| Ok(change(settings)))
     }
 
-    /// As [`custom`](Self::custom), for a function that may fail; its error aborts the launch.
+    /// Like [`custom`](Self::custom), for a function that may fail; its error aborts the launch.
     ///
     /// ```
     /// use rocket_openidconnect::{Oidc, Secret};
@@ -125,20 +123,20 @@ impl Oidc {
         }
     }
 
-    /// The app's part in sign-in and sign-out.
+    /// Sets the app's event handlers for sign-in and sign-out.
     pub fn events(mut self, events: impl Events) -> Oidc {
         self.events = Arc::new(events);
         self
     }
 
-    /// The clock to judge lifetimes by. The default is the system's.
+    /// Sets the clock by which expiry is checked. The default is the system's.
     pub fn clock(mut self, clock: Clock) -> Oidc {
         self.clock = clock;
         self
     }
 
-    /// Keeps sessions in the app's own store. It goes before the setting `session.store`, and is taken to be
-    /// shared by all nodes of the app.
+    /// Keeps sessions in the app's own store. It takes precedence over the setting `session.store`, and is assumed to
+    /// be shared by all nodes of the app.
     ///
     /// ```
     /// use rocket_openidconnect::{Oidc, store::MemoryStore};
@@ -150,14 +148,14 @@ impl Oidc {
         self
     }
 
-    /// The app's own page for a sign-in that failed: translated, in the app's looks. Without it the person sees a plain
-    /// page in English with the error id.
+    /// Sets the app's own error page for a failed sign-in: translated, in the app's design. By default the user sees
+    /// a plain page in English with the error id.
     ///
-    /// What is returned is any responder. Its status is the failure's unless it sets one of its own; `Cache-Control:
-    /// no-store`, `Referrer-Policy: no-referrer` and, while something is down, `Retry-After` are added. A responder that
-    /// fails leaves the answer to the app's catcher of that status, as always in Rocket, and
-    /// [`SignInFailure::of`] tells the catcher why: `error_page(|_, failure| failure.status())` hands every failure to
-    /// the catchers.
+    /// The function returns any responder. `Cache-Control: no-store`, `Referrer-Policy: no-referrer` and, in an
+    /// outage, `Retry-After` are added; the status is the failure's unless the responder sets one. A responder that
+    /// fails passes the response to the app's catcher of that status, as always in Rocket. [`SignInFailure::of`]
+    /// gives the catcher the failure: `error_page(|_, failure| failure.status())` passes every failure to the
+    /// catchers.
     ///
     /// # Security
     ///
@@ -188,7 +186,7 @@ impl Oidc {
         self
     }
 
-    /// Everything before the app starts; see the list at [`Oidc`].
+    /// Runs the launch steps; see the list at [`Oidc`].
     async fn launch(
         &self,
         rocket: Rocket<Build>,
@@ -224,7 +222,7 @@ impl Oidc {
             tracing::info!("{}", unused.remedy());
         }
         let (key, generated_key) = secret_key(figment)?;
-        // An API keeps no cookie. Rocket wants a key even so, and gets one that ends with this process.
+        // An API sets no cookies, but Rocket requires a key: it gets a random one for this process.
         if generated_key.is_some() && !rocket_config.debug && !settings.resource_server_only {
             return Err(LaunchError::NoSecretKey);
         }
@@ -339,7 +337,7 @@ fn wrong_key(cause: &'static str) -> LaunchError {
     }
 }
 
-/// Reads the provider's metadata. Wrong aborts, down waits.
+/// Reads the provider's metadata. Invalid metadata aborts the launch, an outage does not.
 async fn reach(
     registration: Registration,
     site: Option<&Site>,
@@ -355,9 +353,9 @@ async fn reach(
     }
 }
 
-/// What [`Oidc::prepare`] made ready.
+/// The result of [`Oidc::prepare`].
 struct Prepared {
-    /// `None` when the setting `resource_server_only` leaves out sign-in.
+    /// `None` when the setting `resource_server_only` disables sign-in.
     relying_party: Option<RelyingParty>,
     resource_server: ResourceServer,
     generated_key: Option<String>,
@@ -437,13 +435,13 @@ impl Fairing for Oidc {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        // Boxed: most answers have nothing to add.
+        // Boxed: most responses need no change.
         Box::pin(answer::finish(request, response)).await;
     }
 }
 
-/// Rocket's secret key, from which ours are derived. Without one, a key made here, which Rocket must be
-/// configured with, so that all parts of the app agree.
+/// Rocket's secret key, from which this crate's keys are derived. Without one, a generated key, which Rocket must be
+/// configured with, so that all parts of the app use the same.
 pub(crate) fn secret_key(figment: &Figment) -> Result<(SecretKey, Option<String>), LaunchError> {
     #[derive(Deserialize)]
     #[serde(untagged)]
@@ -465,13 +463,13 @@ pub(crate) fn secret_key(figment: &Figment) -> Result<(SecretKey, Option<String>
         Err(_) => return Err(wrong_key("neither a text nor a list of bytes")),
     };
     match key {
-        // Rocket takes neither of these for a key.
+        // Rocket treats both as no key.
         Err(SecretKeyError::Empty | SecretKeyError::Zero) => generated(),
         key => Ok((key.map_err(|error| wrong_key(error.cause()))?, None)),
     }
 }
 
-/// Starts the development provider when the settings ask for it, and fills in who we are to it.
+/// Starts the development provider if the settings enable it, and fills in the client's registration.
 #[cfg(feature = "dev-provider")]
 pub(crate) async fn start_dev_provider(
     settings: &mut Settings,
@@ -487,7 +485,7 @@ pub(crate) async fn start_dev_provider(
         return Ok(None);
     };
     let site = settings.site(rocket_config)?;
-    // What the settings say, so that another process can be the same client.
+    // Use the credentials in the settings, so that another process can be the same client.
     let client_id = settings.client_id.take();
     let client_id = client_id.unwrap_or_else(|| CLIENT_ID.to_owned());
     let client_secret = settings.client_secret.take();

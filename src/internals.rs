@@ -1,5 +1,5 @@
-//! Entrances for `benches/` and `fuzz/`, behind the feature `__internals`. No part of the public API:
-//! anything here may change in any version.
+//! Entry points for `benches/` and `fuzz/`, behind the feature `__internals`. Not part of the public API: anything
+//! here may change in any version.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn at(seconds: i64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(OffsetDateTime::UNIX_EPOCH)
 }
 
-/// Judges access tokens and logout tokens of one issuer.
+/// A verifier of access tokens and logout tokens of one issuer.
 pub struct AccessTokens {
     keys: KeySet,
     expected: AccessTokenExpectations,
@@ -42,7 +42,7 @@ impl AccessTokens {
         SigningAlgorithm::EdDSA,
     ];
 
-    /// With this key set; one that is none has no keys.
+    /// With this key set; an invalid one counts as empty.
     pub fn new(jwks: &[u8], issuer: &str, audience: &str) -> AccessTokens {
         AccessTokens {
             keys: KeySet::parse(jwks)
@@ -80,7 +80,7 @@ impl AccessTokens {
         judge().is_ok_and(|token| token.claims.value("iss").is_some())
     }
 
-    /// Whether this introspection reply is accepted at this time.
+    /// Whether this introspection response is accepted at this time.
     pub fn accept_introspection(&self, body: &[u8], now: i64) -> bool {
         AccessToken::accept_introspection("token", body, &self.expected, at(now)).is_ok()
     }
@@ -101,39 +101,39 @@ impl AccessTokens {
     }
 }
 
-/// Decrypts and encrypts sessions in cookies, as an app with these settings does.
+/// Decrypts and encrypts session cookies, like an app with these settings.
 pub struct SessionCookies(KeyRing);
 
 impl SessionCookies {
-    /// With the app's `secret_key`, in one of the forms that Rocket takes.
+    /// With the app's `secret_key`, in one of the forms that Rocket accepts.
     pub fn new(secret_key: &str, issuer: &str, client_id: &str) -> Option<SessionCookies> {
         let key = SecretKey::parse(secret_key).ok()?;
         Some(SessionCookies(KeyRing::new(&key, &[], issuer, client_id)))
     }
 
-    /// What the names of the app's cookies end in.
+    /// The suffix of the names of the app's cookies.
     pub fn client_tag(&self) -> String {
         self.0.client_tag()
     }
 
-    /// The session in the text of its cookies, one after the other, as JSON.
+    /// Decrypts the concatenated session cookies to JSON.
     pub fn decrypt(&self, text: &str) -> Option<serde_json::Value> {
         session::to_json(&self.record(text)?)
     }
 
-    /// The id in the cookie of a session that is in a store.
+    /// Decrypts the session id in the cookie of a stored session.
     pub fn decrypt_id(&self, text: &str) -> Option<String> {
         let text = text.strip_suffix('.')?;
         self.0.decrypt_text(Purpose::SessionId, b"", text).ok()
     }
 
-    /// The same session, encrypted once more.
+    /// Decrypts a session and encrypts it again.
     pub fn encrypt_anew(&self, text: &str) -> Option<String> {
         let record = self.record(text)?;
         Some(self.encrypt(&record))
     }
 
-    /// A session with these claims.
+    /// An encrypted session with these claims.
     pub fn with_claims(&self, claims: Claims) -> String {
         let session = Session::new("https://op.example", claims.clone(), at(0));
         self.encrypt(&session::to_record(
@@ -142,7 +142,7 @@ impl SessionCookies {
         ))
     }
 
-    /// Whether bytes that were encrypted as a session are read as one.
+    /// Whether the bytes, encrypted as a session, are parsed as one.
     pub fn reads(&self, record: &[u8]) -> bool {
         let text = self.encrypt(record);
         assert_eq!(self.record(&text).as_deref(), Some(record));
@@ -155,42 +155,42 @@ impl SessionCookies {
         Some(decrypted.plaintext)
     }
 
-    /// Bytes that need not be a record, encrypted as a session.
+    /// Encrypts bytes as a session; they need not be a record.
     pub fn encrypt(&self, record: &[u8]) -> String {
         let value = self.0.encrypt(Purpose::Session, b"", record);
         format!("{}.", URL_SAFE_NO_PAD.encode(value))
     }
 }
 
-/// How many keys of a document can be used.
+/// The number of usable keys in a JWK Set.
 pub fn usable_keys(json: &[u8]) -> Option<usize> {
     KeySet::parse(json).ok().map(|keys| keys.len())
 }
 
-/// Whether an `Authorization` header holds one token.
+/// Whether an `Authorization` header contains exactly one token.
 pub fn is_bearer(value: &str) -> bool {
     let mut headers = rocket::http::HeaderMap::new();
     headers.add_raw("Authorization", value.to_owned());
     crate::resource_server::bearer_token(&headers).is_ok()
 }
 
-/// The access token of a token reply that is accepted.
+/// The access token of a token response, if it is accepted.
 pub fn token_reply(body: &[u8]) -> Option<String> {
     crate::provider::read_token_reply(body)
 }
 
-/// The return address of a sign-in attempt, from what `state` holds when it is decrypted.
+/// The return address of a sign-in attempt, from the decrypted `state`.
 pub fn attempt(bytes: &[u8]) -> Option<String> {
     let attempt = SignInAttempt::from_bytes(bytes, "/oidc")?;
     Some(attempt.return_to.as_str().to_owned())
 }
 
-/// The cookie that binds attempts to a browser, as it would be set again.
+/// Parses the browser cookie and returns its new value.
 pub fn browser(value: &str) -> Option<String> {
     Some(Browser::parse(value)?.text())
 }
 
-/// Whether the query of a callback holds a `state` that nobody could make: never.
+/// Whether the query of a callback is accepted with a forged `state`: never.
 pub fn accepts_response(query: &str) -> bool {
     use crate::keys::{KeyRing, SecretKey};
 
@@ -209,12 +209,12 @@ pub fn accepts_response(query: &str) -> bool {
     is_code && is_ours
 }
 
-/// Where a return address leads.
+/// The address to which a return address is normalised.
 pub fn return_to(address: &str) -> String {
     ReturnTo::parse(address, "/oidc").as_str().to_owned()
 }
 
-/// The claims of a UserInfo response about a person.
+/// The claims of a UserInfo response about a user.
 pub fn user_info(body: &[u8], subject: &str) -> Option<Claims> {
     accept_user_info(body, subject).ok()
 }
@@ -224,7 +224,7 @@ pub fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
     crate::provider::accepts_metadata(body, issuer)
 }
 
-/// An object as tokens are read, as JSON.
+/// Parses an object as tokens are parsed, and returns it as JSON.
 pub fn object(bytes: &[u8]) -> Option<String> {
     let object = parse_object(bytes).ok()?;
     serde_json::to_string(&object).ok()

@@ -60,7 +60,7 @@ pub use session::{
 pub use settings::Settings;
 pub use token::{Claims, TokenError};
 
-/// For macros of this crate, its own program, benches and fuzz targets. Not part of the public API.
+/// For macros, binary, benches and fuzz targets of this crate. Not part of the public API.
 #[doc(hidden)]
 pub mod __private {
     #[cfg(feature = "cli")]

@@ -1,4 +1,4 @@
-//! The relying party: sign-in and sign-out, told from top to bottom.
+//! The relying party: sign-in and sign-out. Each step is a submodule.
 
 mod attempts;
 mod claimed_attempts;
@@ -42,10 +42,9 @@ use crate::{
     token::{Claims, TESTING_ISSUER},
 };
 
-/// The app in its role towards the provider: who sends people there and knows who came back.
+/// The OpenID Connect relying party: redirects users to the provider and keeps their sessions.
 ///
-/// It is managed state and a request guard, `&RelyingParty`, from which an app gets the addresses of
-/// sign-in and sign-out:
+/// It is managed state and a request guard, `&RelyingParty`, from which an app gets the URLs of sign-in and sign-out:
 ///
 /// ```
 /// use rocket::{get, response::Redirect};
@@ -72,9 +71,9 @@ pub struct RelyingParty {
     pub(crate) settings: Arc<Settings>,
 }
 
-/// The app as a client of its provider: what signs users in, refreshes and ends their sessions there.
+/// The app as an OAuth client of its provider: signs users in, refreshes their sessions and signs them out there.
 ///
-/// There is none while `enabled = false`.
+/// It does not exist while `enabled = false`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Client<'a> {
     pub(crate) rp: &'a RelyingParty,
@@ -89,15 +88,15 @@ impl Deref for Client<'_> {
     }
 }
 
-/// Where people come from.
+/// The source of the app's users.
 #[derive(Clone, Debug)]
 pub(crate) enum Source {
     Provider(Arc<Provider>),
-    /// `enabled = false`: one person, or nobody.
+    /// `enabled = false`: one fixed user, or no signed-in user.
     TestingProfile(Option<Claims>),
 }
 
-/// The path below `mount` that the provider leads to after a sign-out.
+/// The path below `mount` to which the provider redirects after a sign-out.
 pub(crate) const LOGGED_OUT: &str = "/logged-out";
 
 impl Source {
@@ -114,14 +113,13 @@ impl Source {
 }
 
 impl RelyingParty {
-    /// The address that begins a sign-in and leads to `next` afterwards (Flask-OIDC's
-    /// `redirect_to_auth_server`). A `next` that is not a path of this app leads to `/`.
+    /// The URL that begins a sign-in and redirects to `next` afterwards (Flask-OIDC's `redirect_to_auth_server`). A
+    /// `next` that is not a path of this app is replaced by `/`.
     pub fn login_url(&self, next: &str) -> String {
         self.route_url("login", next)
     }
 
-    /// The address of sign-out. A `GET` shows a page with a button; a `POST` signs out and leads to
-    /// `next`.
+    /// The URL of sign-out. A `GET` shows a page with a button; a `POST` signs out and redirects to `next`.
     pub fn logout_url(&self, next: &str) -> String {
         self.route_url("logout", next)
     }
@@ -134,7 +132,7 @@ impl RelyingParty {
         }
     }
 
-    /// Who every visitor is while `enabled = false`; `None` is a signed-out one.
+    /// The claims of every visitor while `enabled = false`; `None` if visitors are signed out.
     pub(crate) fn testing_profile(&self) -> Option<&Claims> {
         match &self.source {
             Source::TestingProfile(profile) => profile.as_ref(),
@@ -149,7 +147,7 @@ impl RelyingParty {
         })
     }
 
-    /// A local address as the person reads it, for this site.
+    /// Parses a local address as the user reads it, for this site.
     pub(crate) fn local_address(&self, address: &str) -> ReturnTo {
         ReturnTo::parse(address, &self.site.mount)
     }
@@ -161,7 +159,7 @@ impl RelyingParty {
         format!("{}?next={query}", self.route_path(route))
     }
 
-    /// The path of one of our routes.
+    /// The path of one of this crate's routes.
     pub(crate) fn route_path(&self, route: &str) -> String {
         format!("{}/{route}", self.site.mount.trim_end_matches('/'))
     }

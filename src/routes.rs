@@ -30,14 +30,14 @@ use crate::{
     settings::is_loopback,
 };
 
-/// The page for developers, to be mounted beside the others in the debug profile.
+/// The developer page, mounted beside the other routes in the debug profile.
 pub(crate) fn debug_routes() -> Vec<Route> {
     let mut route = Route::new(Method::Get, "/debug", Debug);
     route.name = Some("oidc_debug".into());
     vec![route]
 }
 
-/// The routes, to be mounted where the setting `mount` says.
+/// The routes, to be mounted at the setting `mount`.
 pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
     let named = |name: &'static str, mut route: Route| {
         route.name = Some(name.into());
@@ -88,14 +88,14 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
     routes
 }
 
-/// One request to a route of ours, with what each of them needs.
+/// A request to one of this crate's routes, with the state that each route needs.
 struct Visit<'r, 'q> {
     request: &'r Request<'q>,
     rp: &'r RelyingParty,
     events: &'r AppEvents,
     error_page: &'r ErrorPage,
     now: OffsetDateTime,
-    /// The attempt to sign in that this visit is a part of, once it is known.
+    /// The short name of the sign-in attempt of this request, once it is known.
     attempt: OnceLock<String>,
 }
 
@@ -113,7 +113,7 @@ impl<'r, 'q> Visit<'r, 'q> {
         })
     }
 
-    /// Whose requests are counted together.
+    /// The client address for rate limits.
     fn client_address(&self) -> Option<IpAddr> {
         let peer = self.request.remote().map(|peer| peer.ip());
         self.rp.trusted_proxies.client(peer, self.request.real_ip())
@@ -135,8 +135,8 @@ impl<'r, 'q> Visit<'r, 'q> {
         RequestState::of(self.request).cookies.add(cookies);
     }
 
-    /// In development people open the app under any loopback name, and cookies set under one are not
-    /// sent to another: the same request, under the name that the provider sends people back to.
+    /// In development the app may be opened under any loopback name, and cookies of one name are not sent to another.
+    /// Returns the URL of the same request under the name that the provider redirects to.
     fn address_at_base_url(&self) -> Option<String> {
         let base_url = &self.rp.site.base_url;
         if self.request.rocket().config().profile != rocket::Config::DEBUG_PROFILE
@@ -161,7 +161,7 @@ impl<'r, 'q> Visit<'r, 'q> {
         ))
     }
 
-    /// Tells the log, the app and the person.
+    /// Logs the failure, calls the app's handler, and renders the error page.
     async fn failed(&self, error: SignInError, return_to: &ReturnTo) -> Outcome<'r> {
         let id = incident_id();
         let reason = error.reason();
@@ -198,7 +198,7 @@ impl<'r, 'q> Visit<'r, 'q> {
     }
 }
 
-/// The pairs of a form that was posted; `None` when there is none, or it is longer than this.
+/// Parses a posted form; `None` when the body is not a form, or is longer than `longest` bytes.
 async fn form(
     request: &Request<'_>,
     data: Data<'_>,
@@ -216,7 +216,7 @@ async fn form(
     )
 }
 
-/// Eight letters and digits that the log and the page share.
+/// Eight letters and digits that are both in the log and on the page.
 fn incident_id() -> String {
     crate::secret::Secret::random()
         .expose()
@@ -228,7 +228,7 @@ fn incident_id() -> String {
 
 const NOT_SET_UP: &str = "This site is not set up right for its sign-in service. Please tell the operators of this site.";
 
-/// What the person is told. The details are in the log.
+/// The explanation that the user sees. The details are in the log.
 fn explanation(error: &SignInError) -> &str {
     match error {
         SignInError::Response(error) if error.is_denial() => "The sign-in was cancelled.",

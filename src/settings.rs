@@ -1,4 +1,4 @@
-//! The settings: the `oidc` table of the profile and its environment variables, parsed into valid values.
+//! The settings: the table `oidc` of the selected profile and its environment variables, parsed and validated.
 //!
 //! They are read from Rocket's own figment, so from `Rocket.toml` and `ROCKET_OIDC={…}`, then from
 //! environment variables: `OIDC_CLIENT_SECRET` is `client_secret`, `OIDC_SESSION__IDLE_TIMEOUT` is `idle_timeout`
@@ -13,11 +13,11 @@
 //! base_url = "https://app.example.com"
 //! ```
 //!
-//! Unknown names in a file abort the launch; an unknown `OIDC_*` variable is a warning, because
-//! platforms inject such names.
+//! Unknown names in a file abort the launch; an unknown `OIDC_*` variable is only a warning, because platforms inject
+//! such names.
 
-// A setting is declared once, below or in the file of its table. It has a row in docs/manual/settings.md too, with the
-// same default, which a test compares.
+// A setting is declared once, below or in the file of its table. It also has a row in docs/manual/settings.md, with
+// the same default, which a test compares.
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
@@ -100,35 +100,35 @@ mod value;
 settings! {
     /// The settings of the table `oidc`.
     ///
-    /// Every field has a default, so that `Oidc::custom` may fill in what files and environment leave out.
-    /// What is needed together is judged at launch.
+    /// Every field has a default, so that `Oidc::custom` may set what files and environment omit. Settings that
+    /// depend on each other are validated at launch.
     pub struct Settings {
-        /// Whether people are asked to sign in. `false`: no provider is contacted, nobody is redirected, and
-        /// guards answer from `testing_profile`.
+        /// Whether users must sign in. With `false`, no provider is contacted, no user is redirected, and guards use
+        /// `testing_profile`.
         ///
         /// _Default:_ `true`
         pub enabled: bool = true,
-        /// While `enabled` is `false`: the profile that the provider would have returned, with `sub`. Empty
-        /// means that the visitor is anonymous.
+        /// The user profile while `enabled` is `false`, as the provider would return it, with `sub`. If it is empty,
+        /// visitors are anonymous.
         ///
         /// _Default:_ `{}`
         pub testing_profile: Map<String, Value> as Claims = Map::new(),
-        /// Lets `testing_profile` be used outside the debug profile, where every visitor would then be that
-        /// user. For a closed test environment only; a warning at liftoff.
+        /// Allows `testing_profile` outside the debug profile, where every visitor is then that user. For a closed
+        /// test environment only. Logs a warning at liftoff.
         ///
         /// _Default:_ `false`
         pub insecure_testing_profile: bool = false,
-        /// The client's registration: the path of a `client_secrets.json`, relative to the file that names it,
-        /// or the same as a table, with or without `web`. What is set directly takes precedence.
+        /// The client's registration: the path of a `client_secrets.json`, relative to the file that names it, or its
+        /// content as a table, with or without `web`. Settings that are set directly take precedence.
         ///
         /// _Default:_ none
         pub client_secrets: Option<ClientSecrets> = None,
-        /// A provider that is known by its name, as a string or a table: it stands for `issuer` and what else
-        /// that provider asks for. What is set directly takes precedence. See [`ProviderPreset`].
+        /// A known provider, as a name or a table: it sets `issuer` and whatever else that provider requires.
+        /// Settings that are set directly take precedence. See [`ProviderPreset`].
         ///
         /// _Default:_ none
         pub provider: Option<ProviderPreset> as Option<NameOrTable> = None,
-        /// The provider's issuer, exactly as its metadata has it: `https`, or `http` on loopback and for
+        /// The provider's issuer, exactly as in its metadata: `https`, or `http` on loopback and for
         /// `insecure_http_hosts`.
         /// [Discovery §3](https://openid.net/specs/openid-connect-discovery-1_0.html#ProviderMetadata)
         ///
@@ -138,18 +138,18 @@ settings! {
         ///
         /// _Default:_ the one of `client_secrets`
         pub client_id: Option<String> as Option<Credential> = None,
-        /// The client's secret. Absent in all three places: a public client.
+        /// The client's secret. Without one here, in `client_secret_file` and in `client_secrets`: a public client.
         ///
         /// _Default:_ the content of `client_secret_file`, or the one of `client_secrets`
         pub client_secret: Option<Secret> = None,
-        /// The path of a file that holds the secret and nothing else, relative to the file that names it. A
-        /// newline at its end is not part of the secret.
+        /// The path of a file that contains only the secret, relative to the file that names it. A trailing newline
+        /// is not part of the secret.
         ///
         /// _Default:_ none
         pub client_secret_file: Option<PathBuf> = None,
-        /// The path of a file with the client's private key, relative to the file that names it: in PEM
-        /// (PKCS#8, or PKCS#1 for RSA) or as a JWK, RSA, P-256, P-384 or Ed25519. The client then authenticates
-        /// by `private_key_jwt`, unless it has a secret too.
+        /// The path of a file with the client's private key, relative to the file that names it: in PEM (PKCS#8, or
+        /// PKCS#1 for RSA) or as a JWK, RSA, P-256, P-384 or Ed25519. The client then authenticates with
+        /// `private_key_jwt`, unless it has a secret too.
         /// [Core §9](https://openid.net/specs/openid-connect-core-1_0.html#ClientAuthentication)
         ///
         /// _Default:_ none
@@ -158,68 +158,68 @@ settings! {
         ///
         /// _Default:_ the `kid` of the JWK
         pub private_key_id: Option<String> as Option<Credential> = None,
-        /// The `aud` of client assertions: `endpoint` for the address of the endpoint that is asked, or any other
-        /// value as it is. [RFC 7523 §3](https://www.rfc-editor.org/rfc/rfc7523#section-3)
+        /// The `aud` of client assertions: `endpoint` for the URL of the endpoint that receives it, or any other
+        /// value verbatim. [RFC 7523 §3](https://www.rfc-editor.org/rfc/rfc7523#section-3)
         ///
         /// _Default:_ the issuer; `endpoint` where that is a template
         pub client_assertion_audience: Option<String> as Option<Text> = None,
-        /// Where the provider's metadata is, if not at the issuer's well-known place. Its `issuer` must still
-        /// be `issuer`.
+        /// The URL of the provider's metadata, if it is not the issuer's well-known URL. The `issuer` in it must
+        /// still be `issuer`.
         ///
         /// _Default:_ `{issuer}/.well-known/openid-configuration`
         pub server_metadata_url: Option<Url> = None,
-        /// Whose people may sign in and whose access tokens are accepted, where the issuer is a template with `{tenantid}`, as
-        /// that of several organisations at Microsoft Entra ID is: tenant ids, each a GUID, or `*` for every organisation, which
-        /// is a warning at liftoff. Personal accounts are accepted by their id alone, `9188040d-6c67-4c5b-b112-36a304b66dad`. A
-        /// template without this setting aborts the launch, and so does this setting without a template.
+        /// The tenants whose users may sign in and whose access tokens are accepted, if the issuer is a template with
+        /// `{tenantid}`, like that for several organisations at Microsoft Entra ID: tenant ids, each a GUID, or `*`
+        /// for every organisation, which logs a warning at liftoff. Personal accounts are accepted only by their id,
+        /// `9188040d-6c67-4c5b-b112-36a304b66dad`. A template without this setting aborts the launch, and vice versa.
         /// [Microsoft](https://learn.microsoft.com/entra/identity-platform/access-tokens#multitenant-applications)
         ///
         /// _Default:_ `[]`
         pub tenants: Vec<String> as Words = vec![],
-        /// Hosts of a closed network for which plain `http` is accepted, past any proxy: exact names or addresses, without
-        /// port, in the issuer, in other addresses of these settings, and in the provider's metadata. Whoever is on the way
-        /// reads client secrets, codes and tokens; a warning at liftoff.
+        /// Hosts of a closed network for which plain `http` is accepted, bypassing any proxy: exact names or
+        /// addresses, without port, in the issuer, in other URLs of these settings, and in the provider's metadata.
+        /// An attacker on the network path reads client secrets, codes and tokens. Logs a warning at liftoff.
         ///
         /// _Default:_ `[]`
         pub insecure_http_hosts: Vec<String> as Words<HttpHost> = vec![],
-        /// The scopes to ask for, as words in one string or a list; `openid` must be among them.
+        /// The scopes to request, as words in one string or a list; `openid` must be among them.
         /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
         ///
         /// _Default:_ `openid email`
         pub scopes: Vec<String> as Words<Scope> = vec!["openid".to_owned(), "email".to_owned()],
-        /// How far the provider's clock may be from ours, for every `exp`, `nbf` and `iat`; seconds or a
-        /// duration such as `"2m"`.
+        /// The maximum clock difference between the provider and this app, for every `exp`, `nbf` and `iat`; seconds
+        /// or a duration such as `"2m"`.
         ///
         /// _Default:_ `60s`
         pub clock_skew: Duration = Duration::from_secs(60),
-        /// Whether UserInfo is asked at sign-in, after the ID token was found valid.
+        /// Whether UserInfo is requested at sign-in, after the ID token was verified.
         /// [Core §5.3](https://openid.net/specs/openid-connect-core-1_0.html#UserInfo)
         ///
         /// _Default:_ `true`
         pub user_info_enabled: bool = true,
-        /// Whether people sign in while UserInfo does not answer (5xx, 429, or nothing), with the claims of the ID token
-        /// alone and a warning in the log. A refresh that asks UserInfo (`session.refresh_user_info`) then leaves the claims
-        /// of the ID token alone too, until UserInfo answers. For an app that needs none of its claims to say who may do
-        /// what. An answer that is wrong, such as one about another person, is refused all the same.
+        /// Whether users can sign in during a UserInfo outage (5xx, 429, or no response), with only the claims of the
+        /// ID token and a warning in the log. A refresh that requests UserInfo (`session.refresh_user_info`) then
+        /// also keeps only those, until UserInfo responds. For an app that needs no UserInfo claims for
+        /// authorization. An invalid response, such as one about another user, is rejected all the same.
         ///
         /// _Default:_ `false`
         pub user_info_optional: bool = false,
-        /// Only accept tokens: no routes, no cookies, no client secret needed.
+        /// Only accept access tokens: no routes, no cookies, no client secret needed.
         ///
         /// _Default:_ `false`
         pub resource_server_only: bool = false,
-        /// The exact `redirect_uri` to send, absolute, if it is not `{base_url}{mount}/authorize`.
+        /// The exact `redirect_uri` to send, an absolute URL, if it is not `{base_url}{mount}/authorize`.
         ///
         /// _Default:_ `{base_url}{mount}/authorize`
         pub overwrite_redirect_uri: Option<Url> as Option<ExactUrl> = None,
-        /// The public address of the app: scheme, host and port. The redirect URI and the cookies' attributes
-        /// come from it, never from the `Host` header. `http` is for loopback, and for the debug profile.
+        /// The public URL of the app: scheme, host and port. The redirect URI and the cookies' attributes are derived
+        /// from it, never from the `Host` header. `http` is accepted on loopback, and in the debug profile.
         ///
         /// _Default:_ the origin of `overwrite_redirect_uri`, else of
         /// `client_secrets.redirect_uris`, else in the debug profile `http://localhost:<port>`
         pub base_url: Option<Url> = None,
-        /// When a failed refresh signs the visitor out and sends them to sign in again: whether they come back
-        /// to the page that they asked for, or to `/`.
+        /// Whether a visitor whose session ended at a failed refresh is redirected back to the requested page after
+        /// the new sign-in, or to `/`.
         ///
         /// _Default:_ `false`
         pub preserve_next_on_error: bool = false,
@@ -229,59 +229,59 @@ settings! {
         /// _Default:_ what the metadata lists; `client_secret_basic` when it is silent; `private_key_jwt` with a
         /// key alone
         pub token_endpoint_auth_method: Option<TokenEndpointAuthMethod> = None,
-        /// The algorithms that an ID token may be signed with, of RS256, RS384, RS512, PS256, PS384, PS512,
-        /// ES256, ES384, ES512, EdDSA, and HS256, which is accepted only when it is named here.
+        /// The accepted signing algorithms of ID tokens: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384,
+        /// ES512, EdDSA, and HS256, which is accepted only if it is listed here.
         ///
         /// _Default:_ what the metadata lists, without HS256
         pub id_token_signing_algs: Option<Vec<SigningAlgorithm>> as Option<SomeWords<SigningAlgorithm>> = None,
-        /// Where the provider sends a visitor who has signed out: a local path, which is sent as
-        /// `{base_url}{path}`, or an absolute URL. Register it at the provider. From a local path visitors go
-        /// on to the `next` of sign-out, if it was given.
+        /// Where the provider redirects a visitor after a sign-out: a local path, which is sent as
+        /// `{base_url}{path}`, or an absolute URL. Register it at the provider. From a local path, visitors are
+        /// redirected to the `next` of the sign-out, if it was given.
         ///
         /// _Default:_ `/`
         pub post_logout_redirect_uri: Option<String> as Option<PathOrUrl> = None,
-        /// Whether signing out here signs out at the provider too, if it has an `end_session_endpoint`.
+        /// Whether a sign-out also signs out at the provider, if it has an `end_session_endpoint`.
         /// [RP-Initiated Logout §2](https://openid.net/specs/openid-connect-rpinitiated-1_0.html#RPLogout)
         ///
         /// _Default:_ `true`
         pub rp_initiated_logout: bool = true,
-        /// Whether the provider may end sessions from a page of its own. Nobody signs such a request: whoever knows
-        /// the `sid` of a session may end it. Prefer the back channel, which needs no setting.
+        /// Whether the provider may end sessions from a page of its own. Such a request is not signed: an attacker
+        /// who knows the `sid` of a session can end it. Prefer back-channel logout, which needs no setting.
         /// [Front-Channel Logout §2](https://openid.net/specs/openid-connect-frontchannel-1_0.html#RPLogout)
         ///
         /// _Default:_ `false`
         pub frontchannel_logout: bool = false,
-        /// What a browser drops when somebody signs out here, as words in one string or a list: `cache`,
-        /// `cookies`, `storage`, `executionContexts`, `prefetchCache`, `prerenderCache`, `clientHints`, or `*` for
-        /// all. Browsers heed it on https and loopback, and each ignores the types that it does not know. `cookies`
-        /// and `*` also drop the cookies of sibling sub-domains; a warning at liftoff.
+        /// The data that a browser clears at a sign-out, as words in one string or a list: `cache`, `cookies`,
+        /// `storage`, `executionContexts`, `prefetchCache`, `prerenderCache`, `clientHints`, or `*` for all. Browsers
+        /// support it on https and loopback, and ignore unknown types. `cookies` and `*` also clear the cookies of
+        /// sibling sub-domains; they log a warning at liftoff.
         /// [Clear Site Data §3.1](https://www.w3.org/TR/clear-site-data/#header)
         ///
         /// _Default:_ `[]`
         pub clear_site_data: Vec<ClearSiteData> as Words<ClearSiteData> = vec![],
-        /// Where the routes are mounted; `/` gives Flask-OIDC's paths.
+        /// The path at which the routes are mounted; `/` gives Flask-OIDC's paths.
         ///
         /// _Default:_ `/oidc`
         pub mount: String as MountPath = "/oidc".to_owned(),
-        /// Former values of Rocket's `secret_key`, in the same forms. They decrypt what they encrypted, and encrypt
-        /// nothing: a key is changed without signing anybody out. Never list a key that has leaked.
+        /// Previous values of Rocket's `secret_key`, in the same forms. They only decrypt: the key can be changed
+        /// without signing users out. Never list a key that has leaked.
         ///
         /// _Default:_ `[]`
         pub previous_secret_keys: Vec<Secret> as Words<FormerKey> = vec![],
-        /// How long a sign-in attempt is valid, from the redirect to the provider until the browser is back;
-        /// seconds or a duration such as `"30m"`.
+        /// The lifetime of a sign-in attempt, from the redirect to the provider until the callback; seconds or a
+        /// duration such as `"30m"`.
         ///
         /// _Default:_ `30m`
         pub sign_in_timeout: Duration as AboveZero = Duration::from_secs(30 * 60),
-        /// How many characters `state` may have: the sign-in attempt is encrypted in it, with the return
-        /// address. A longer return address goes into a cookie.
+        /// The maximum length of `state` in characters: it contains the encrypted sign-in attempt with the return
+        /// address. A longer return address is stored in a cookie.
         ///
         /// _Default:_ `500`
         pub max_state_length: usize as Between<200, 4_000> = 500,
-        /// The proxies in front of the app, as addresses or CIDR prefixes such as `10.0.0.0/8`. What one of them
-        /// reports as the client's address, in Rocket's `ip_header`, is the client that sign-ins are limited by;
-        /// anybody else can write that header too, and counts by the address of the connection. List a proxy only
-        /// if it sets that header itself.
+        /// The proxies in front of the app, as addresses or CIDR prefixes such as `10.0.0.0/8`. The client address
+        /// that one of them reports, in Rocket's `ip_header`, is used for the rate limits of sign-ins; other peers
+        /// can forge that header, so the address of their connection is used. List a proxy only if it sets that
+        /// header itself.
         ///
         /// _Default:_ `[]`
         pub trusted_proxies: Vec<String> as Words<ProxyAddress> = vec![],
@@ -290,134 +290,135 @@ settings! {
         ///
         /// _Default:_ `[]`
         pub trusted_audiences: Vec<String> as Words = vec![],
-        /// Accepts the ID token of a sign-in without `nonce`; one that is there must still be the right one. For a provider
-        /// that leaves it out, such as LinkedIn: nothing in the ID token then binds it to this sign-in, and PKCE alone keeps
-        /// somebody else's code out, where the provider checks it. A warning at liftoff.
+        /// Accepts the ID token of a sign-in without `nonce`; a `nonce` that is present must still match. For a
+        /// provider that omits it, such as LinkedIn: the ID token is then not bound to this sign-in, and only PKCE
+        /// protects against an injected code, if the provider verifies it. Logs a warning at liftoff.
         /// [Core §3.1.3.7](https://openid.net/specs/openid-connect-core-1_0.html#IDTokenValidation), step 11
         ///
         /// _Default:_ `false`
         pub insecure_accept_missing_nonce: bool = false,
-        /// More parameters of the authorization request, such as `prompt`, `max_age`, `acr_values` or
+        /// Additional parameters of the authorization request, such as `prompt`, `max_age`, `acr_values` or
         /// `ui_locales`: strings, numbers, booleans, or lists of strings, which are joined with spaces.
         /// [Core §3.1.2.1](https://openid.net/specs/openid-connect-core-1_0.html#AuthRequest)
         ///
         /// _Default:_ `{}`
         pub extra_authorization_parameters: Map<String, Value> as Parameters = Map::new(),
-        /// Whether authorization requests are sent to the provider ahead of the browser, which then carries a
-        /// reference to them. It is done in any case where the metadata requires it.
+        /// Whether authorization requests are pushed to the provider first, so that the browser carries only a
+        /// reference to them. They always are if the metadata requires it.
         /// [RFC 9126](https://www.rfc-editor.org/rfc/rfc9126)
         ///
         /// _Default:_ `false`
         pub pushed_authorization_requests: bool = false,
-        /// How the provider sends its response: `query`, or `form_post`, which keeps the code out of addresses.
+        /// How the provider sends its response: `query`, or `form_post`, which keeps the code out of URLs.
         /// [Form Post Response Mode](https://openid.net/specs/oauth-v2-form-post-response-mode-1_0.html)
         ///
         /// _Default:_ `query`
         pub response_mode: ResponseMode = ResponseMode::Query,
-        /// What `aud` of an access token must contain one of: the identifier of this API at the provider.
+        /// The accepted `aud` values of an access token, at least one required: the identifier of this API at the
+        /// provider.
         /// [RFC 9068 §4](https://www.rfc-editor.org/rfc/rfc9068#section-4)
         ///
-        /// Set it, or `resource`, where `Bearer` is used. `client_id` is also the audience of ID tokens, and asks
-        /// for a clearer sign that a token is none.
+        /// Set it, or `resource`, if `Bearer` is used. `client_id` is also the audience of ID tokens, so with it an
+        /// access token needs a clearer sign that it is not an ID token.
         ///
         /// _Default:_ `resource`; without it, `client_id`
         pub audience: Option<Vec<String>> as Option<SomeWords> = None,
-        /// Which claim names the audience: `aud`, or `client_id`, which is read where there is no `aud`, for access
-        /// tokens of Amazon Cognito. Then `audience` lists the clients whose tokens are accepted, whatever they are
-        /// meant for.
+        /// The claim that contains the audience: `aud`, or `client_id`, which is read if there is no `aud`, for
+        /// access tokens of Amazon Cognito. Then `audience` lists the clients whose tokens are accepted, whatever API
+        /// they are for.
         ///
         /// _Default:_ `aud`
         pub audience_claim: AudienceClaim = AudienceClaim::Aud,
-        /// What the tokens of the provider are: `access_tokens`; `identity_tokens` too, for those of a CI job or a
-        /// workload, which anybody can have signed for any audience at some providers, so that the handler must look
-        /// at `sub`; or `untyped_tokens` too, for access tokens without any sign that they are, as Auth0's without
-        /// scopes. Where the audience is `client_id`, neither is accepted: our own ID tokens have it.
+        /// The kinds of tokens that are accepted: `access_tokens`; also `identity_tokens`, for those of a CI job or a
+        /// workload, which at some providers anyone can obtain for any audience, so that the handler must check
+        /// `sub`; or also `untyped_tokens`, for access tokens that nothing marks as such, like Auth0's without
+        /// scopes. If the audience is `client_id`, neither is accepted: the app's own ID tokens have it.
         ///
         /// _Default:_ `access_tokens`; with the preset `auth0`, `untyped_tokens`
         pub accepts: Accepts = Accepts::AccessTokens,
-        /// The algorithms that an access token may be signed with, of RS256, RS384, RS512, PS256, PS384,
-        /// PS512, ES256, ES384, ES512 and EdDSA.
+        /// The accepted signing algorithms of access tokens: RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384,
+        /// ES512 and EdDSA.
         ///
         /// _Default:_ what the metadata lists for ID tokens, and what a key names by its own `alg`
         pub access_token_signing_algs: Option<Vec<SigningAlgorithm>> as Option<SomeWords<AccessTokenAlgorithm>> = None,
-        /// Whether a JWT access token must say `at+jwt` in its header. Many providers do not.
+        /// Whether a JWT access token must have `at+jwt` in its header. Many providers do not send it.
         /// [RFC 9068 §2.1](https://www.rfc-editor.org/rfc/rfc9068#section-2.1)
         ///
         /// _Default:_ `false`
         pub require_at_jwt: bool = false,
-        /// How access tokens are checked: `auto` (JWTs by their signature, others by introspection), `jwt` or
+        /// How access tokens are verified: `auto` (JWTs by their signature, others by introspection), `jwt` or
         /// `introspection`.
         ///
         /// _Default:_ `auto`
         pub token_validation: TokenValidation = TokenValidation::Auto,
-        /// How the client authenticates at the introspection endpoint: `client_secret_post`,
-        /// `client_secret_basic`, or `bearer`, which sends the token that is asked about.
+        /// How the client authenticates at the introspection endpoint: `client_secret_post`, `client_secret_basic`,
+        /// or `bearer`, which sends the introspected token.
         /// [RFC 7662 §2.1](https://www.rfc-editor.org/rfc/rfc7662#section-2.1)
         ///
         /// _Default:_ as at the token endpoint, unless the metadata lists other methods alone; at an endpoint of
         /// `client_secrets`, `token_endpoint_auth_method` or else `client_secret_post`
         pub introspection_auth_method: Option<IntrospectionAuthMethod> = None,
-        /// Whether an introspection reply may leave out `aud` although `audience` or `resource` is set. Every token
-        /// that the provider calls active is then accepted, those for other APIs too, but at guards that name an API of
-        /// `apis`. A warning at liftoff.
+        /// Whether an introspection response may omit `aud` although `audience` or `resource` is set. Every token
+        /// that the provider reports as active is then accepted, including those for other APIs, except at guards
+        /// that name an API of `apis`. Logs a warning at liftoff.
         ///
         /// _Default:_ `false`
         pub insecure_introspection_without_audience: bool = false,
-        /// How many access tokens of each kind are remembered, JWTs that were accepted and what introspection
-        /// said, for each API, so that they are not judged anew at each request: `true` (10,000), `false`, or a number. A JWT
-        /// is remembered for five minutes at most, what introspection said for one.
+        /// The maximum number of cached access tokens of each kind, verified JWTs and introspection results, for each
+        /// API: `true` (10,000), `false` (no cache), or a number. A JWT is cached for at most five minutes, an
+        /// introspection result for one.
         ///
         /// _Default:_ `true`
         pub token_cache: CacheSize = CacheSize::Flag(true),
-        /// Claims whose strings, or names of members that are objects, count as scopes, as words: such as Keycloak's
-        /// `realm_access.roles`. Dots lead into objects, unless a claim has the whole name. A name that begins with
-        /// `/` is a JSON Pointer ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), in which names may have dots:
-        /// `/resource_access/my.app/roles`.
+        /// Claims whose strings, or whose member names if they are objects, count as scopes, as words: for example
+        /// Keycloak's `realm_access.roles`. Dots separate object members, unless a claim has the whole name. A name
+        /// that begins with `/` is a JSON Pointer ([RFC 6901](https://www.rfc-editor.org/rfc/rfc6901)), in which
+        /// names may contain dots: `/resource_access/my.app/roles`.
         ///
         /// _Default:_ `[]`
         pub roles_claim: Vec<String> as Words<RolesClaim> = vec![],
-        /// Further issuers whose JWT access tokens, or identity tokens, are accepted, each with its own audience.
+        /// Additional issuers whose JWT access tokens, or identity tokens, are accepted, each with its own audience.
         ///
         /// _Default:_ `{}`
         pub issuers: BTreeMap<String, IssuerSettings> = BTreeMap::new(),
-        /// Whether clients get access tokens for this app from `issuer`: `authorization_servers` of the protected resource
-        /// metadata lists it. Each of `issuers` has a setting of the same name.
+        /// Whether clients get access tokens for this app from `issuer`: it is then listed in `authorization_servers`
+        /// of the protected resource metadata. Each of `issuers` has a setting of the same name.
         /// [RFC 9728 §2](https://www.rfc-editor.org/rfc/rfc9728#section-2)
         ///
         /// _Default:_ `true`; with `accepts = "identity_tokens"`, `false`
         pub authorization_server: Option<bool> = None,
-        /// Several APIs in one app, each with its own audience and its own protected resource metadata. A guard asks for one
-        /// by its name ([`Scopes::API`](crate::Scopes::API)); to a guard that names none, `audience` and `resource` apply.
+        /// Several APIs in one app, each with its own audience and protected resource metadata. A guard selects one
+        /// by name ([`Scopes::API`](crate::Scopes::API)); `audience` and `resource` apply to a guard that names none.
         ///
         /// _Default:_ `{}`
         pub apis: BTreeMap<String, ApiSettings> = BTreeMap::new(),
-        /// What a challenge calls the protected space.
+        /// The `realm` of a `WWW-Authenticate` challenge.
         /// [RFC 9110 §11.5](https://www.rfc-editor.org/rfc/rfc9110#section-11.5)
         ///
         /// _Default:_ `api`
         pub realm: String as Realm = "api".to_owned(),
-        /// Whether an app with `Bearer` guards publishes its protected resource metadata and names it in
+        /// Whether an app with `Bearer` guards publishes its protected resource metadata and includes its URL in
         /// every challenge. Either `base_url` or `resource` must be known.
         /// [RFC 9728](https://www.rfc-editor.org/rfc/rfc9728)
         ///
         /// _Default:_ `true`
         pub resource_metadata: bool = true,
-        /// The identifier of this API in that metadata: an address, with a path if the API has one. Clients
-        /// name it to the provider ([RFC 8707](https://www.rfc-editor.org/rfc/rfc8707)), which puts it into `aud`.
+        /// The identifier of this API in that metadata: a URL, with a path if the API has one. Clients send it to the
+        /// provider ([RFC 8707](https://www.rfc-editor.org/rfc/rfc8707)), which puts it into `aud`.
         ///
         /// _Default:_ `base_url`
         pub resource: Option<Url> as Option<Resource> = None,
-        /// Scopes for that metadata beside those of the app's `Bearer` guards.
+        /// Scopes in that metadata in addition to those of the app's `Bearer` guards.
         ///
         /// _Default:_ `[]`
         pub scopes_supported: Vec<String> as Words<Scope> = vec![],
-        /// How long a session lives and how large it may be: the table `session`.
+        /// The lifetime, storage and size of sessions: the table `session`.
         pub session: SessionSettings = SessionSettings::default(),
-        /// Bounds on requests to the provider: the table `http`.
+        /// Limits on requests to the provider: the table `http`.
         pub http: HttpSettings = HttpSettings::default(),
-        /// A small provider for development, started with the app: `true`, or a table. It knows the app by
-        /// `client_id` and `client_secret`, if they are set, so that another process can be the same client.
-        /// Only in the debug profile, with the cargo feature `dev-provider`.
+        /// A small development provider that starts with the app: `true`, or a table. The app is its client with
+        /// `client_id` and `client_secret`, if they are set, so that another process can be the same client. Only in
+        /// the debug profile, with the cargo feature `dev-provider`.
         ///
         /// _Default:_ `false`
         pub dev_provider: Option<DevProviderSettings> as DevProvider = None,
@@ -454,8 +455,8 @@ pub enum ResponseMode {
     FormPost,
 }
 
-/// What a browser drops: a type of [Clear Site Data §3.1](https://www.w3.org/TR/clear-site-data/#header), or one that
-/// Chromium and HTML have added.
+/// A type of data that a browser clears, from
+/// [Clear Site Data §3.1](https://www.w3.org/TR/clear-site-data/#header), or one that Chromium and HTML have added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[non_exhaustive]
@@ -487,7 +488,7 @@ impl TokenEndpointAuthMethod {
     }
 }
 
-/// The key of each setting, and its documentation.
+/// The key and documentation of each setting.
 #[cfg(feature = "__internals")]
 pub(crate) fn documented() -> Vec<(String, &'static str)> {
     declaration::declared("", <Settings as declaration::SettingType>::FIELDS)
@@ -498,8 +499,8 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// Values that have the wrong type or form, and names that are no settings, with the file or variable they
-    /// came from. What is missing, or does not go together, is found at launch.
+    /// Values of the wrong type or form, and unknown names, each with its file or variable. Missing settings, and
+    /// those that contradict each other, are reported at launch.
     pub fn extract(figment: &Figment) -> Result<Settings, SettingsError> {
         let (settings, ignored) = Settings::read(figment)?;
         for line in ignored.into_iter().chain(settings.stray_characters()) {
@@ -508,12 +509,12 @@ impl Settings {
         Ok(settings)
     }
 
-    /// As [`extract`](Self::extract), with a warning for each variable that is not a setting.
+    /// Like [`extract`](Self::extract), with a warning for each unknown variable.
     pub(crate) fn read(figment: &Figment) -> Result<(Settings, Vec<String>), SettingsError> {
         let mut environment = Environment::read(std::env::vars_os());
         let ignored = std::mem::take(&mut environment.ignored);
         let unreadable = std::mem::take(&mut environment.errors);
-        // `focus` below would silently skip what is not a table.
+        // `focus` below would silently skip a value that is not a table.
         match figment.find_value("oidc") {
             Ok(value) if value.as_dict().is_none() => {
                 return Err(SettingsError::not_a_table(figment, &value));
@@ -544,7 +545,7 @@ impl Settings {
         Ok(settings)
     }
 
-    /// The hosts for which plain http is accepted, as [`check`](Self::check) found them right.
+    /// The hosts for which plain http is accepted, as validated by [`check`](Self::check).
     pub(crate) fn insecure_hosts(&self) -> InsecureHttpHosts {
         InsecureHttpHosts::new(&self.insecure_http_hosts)
     }

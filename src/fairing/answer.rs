@@ -1,4 +1,4 @@
-//! What guards and routes left beside a request, written into its answer.
+//! The response hook: writes the results of guards and routes into the response.
 
 use rocket::{
     Request, Response,
@@ -12,15 +12,15 @@ use crate::{
     session::NoSession,
 };
 
-/// Finishes an answer, whoever made it: a route, a catcher or another fairing.
+/// Completes a response, whether it is from a route, a catcher or another fairing.
 pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response<'r>) {
     let state = RequestState::of(request);
     let mut cookies = state.cookies.take();
-    // A sign-out has renewed it.
+    // A sign-out has renewed the note already.
     if state.is_ending.get().is_none() {
         cookies.extend(take_over_note(request));
     }
-    // The session's last: it may have taken the place of one that was removed, and have left a note.
+    // Session cookies come last: the session may replace a removed one, and may have set a note.
     cookies.extend(session_cookies(request, state).await);
     let sets_cookies = !cookies.is_empty();
     for cookie in cookies {
@@ -40,15 +40,15 @@ pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response
         None => {}
     }
     if sets_cookies {
-        // The app may let an answer be stored, but not the session that goes with it.
+        // The app may allow caches to store a response, but the session cookies must not be stored.
         response.set_header(Header::new("Cache-Control", "no-store"));
     } else if let Some(Ok(_)) = state.session.get() {
         keep_out_of_caches(response);
     }
 }
 
-/// Takes over the ends of sessions that a browser's note names. Answers what removes the note, once this node
-/// has recorded them.
+/// Imports the ends of sessions from a browser's note cookie. Returns the cookie that removes the note, once this
+/// node has recorded them.
 fn take_over_note(request: &Request<'_>) -> Option<String> {
     let jar = request.cookies();
     jar.iter().next()?;
@@ -56,9 +56,9 @@ fn take_over_note(request: &Request<'_>) -> Option<String> {
     rp.sessions.take_over_note(jar).map(|cookie| cookie.0)
 }
 
-/// The cookies of the session that the answer carries, unless it ended meanwhile or another request has
-/// made it a newer generation. Those of one that ended at its refresh are removed, with a note if the store does not
-/// have its end.
+/// The session cookies of the response, unless the session ended meanwhile or another request advanced its
+/// generation. The cookies of a session that ended at its refresh are removed, with a note cookie if the store has
+/// not recorded the end.
 async fn session_cookies(request: &Request<'_>, state: &RequestState) -> Vec<String> {
     let Some(rp) = request.rocket().state::<RelyingParty>() else {
         return vec![];
@@ -81,9 +81,9 @@ async fn session_cookies(request: &Request<'_>, state: &RequestState) -> Vec<Str
     cookies.into_iter().map(|cookie| cookie.0).collect()
 }
 
-/// What every answer made for a signed-in user has, unless the app says otherwise.
+/// Sets `Cache-Control: no-store` on responses to a signed-in user, unless the app sets its own.
 fn keep_out_of_caches(response: &mut Response<'_>) {
-    // There are few headers, and to look one up by name costs more than to see them all.
+    // There are few headers: a lookup by name costs more than an iteration.
     let is_said = |header: Header<'_>| header.name() == "Cache-Control";
     let says_otherwise = response.headers().iter().any(is_said);
     if !says_otherwise {
@@ -91,7 +91,7 @@ fn keep_out_of_caches(response: &mut Response<'_>) {
     }
 }
 
-/// Says what is wrong with the token of a request that `Bearer` refused, if the answer is its refusal.
+/// Adds the `WWW-Authenticate` challenge if the response is a rejection by `Bearer`.
 fn challenge<'r>(
     request: &'r Request<'_>,
     response: &mut Response<'r>,
@@ -108,8 +108,8 @@ fn challenge<'r>(
     }
 }
 
-/// Lets scripts of other origins read a header, if the app lets them read the answer at all
-/// ([Fetch §3.3.3](https://fetch.spec.whatwg.org/#http-access-control-expose-headers)). What the app exposes stays.
+/// Exposes a header to scripts of other origins, if the app lets them read the response, and keeps the app's list
+/// ([Fetch §3.3.3](https://fetch.spec.whatwg.org/#http-access-control-expose-headers)).
 fn expose(response: &mut Response<'_>, name: &'static str) {
     const EXPOSE: &str = "Access-Control-Expose-Headers";
     let is_listed = response.headers().get(EXPOSE).any(|list| {
@@ -121,7 +121,7 @@ fn expose(response: &mut Response<'_>, name: &'static str) {
     }
 }
 
-/// What every answer to a failed sign-in has, whoever made it.
+/// Sets the headers of every response to a failed sign-in, whatever created it.
 fn tell_of_failure(response: &mut Response<'_>, failure: &SignInFailure) {
     response.set_header(Header::new("Cache-Control", "no-store"));
     response.set_header(Header::new("Referrer-Policy", "no-referrer"));
@@ -130,7 +130,7 @@ fn tell_of_failure(response: &mut Response<'_>, failure: &SignInFailure) {
     }
 }
 
-/// What a guard answers that does not know whether somebody is signed in.
+/// Sets the headers of a 503 from a guard that cannot tell whether a user is signed in.
 fn tell_to_retry(response: &mut Response<'_>, state: &RequestState) {
     if response.status() == Status::ServiceUnavailable {
         let wait = state.retry_after.get().copied();
@@ -141,7 +141,7 @@ fn tell_to_retry(response: &mut Response<'_>, state: &RequestState) {
     }
 }
 
-/// Turns the 401 of a page load that needs a session into the way to sign-in.
+/// Replaces the 401 of a page load that needs a session by a redirect to sign-in.
 fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: NoSession) {
     let Some(rp) = request.rocket().state::<RelyingParty>() else {
         return;

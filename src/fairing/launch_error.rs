@@ -1,4 +1,4 @@
-//! Why the app does not start: for the operator.
+//! The error of a failed launch, for the operator.
 
 use thiserror::Error;
 
@@ -11,23 +11,23 @@ use crate::{
     settings::SettingsError,
 };
 
-/// Why the app does not start. For the operator.
+/// Why the app does not start. This is for the operator.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LaunchError {
-    /// A setting is wrong or missing.
+    /// A setting is invalid or missing.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The provider answers, and its answer is not usable.
+    /// The provider responds, and its metadata is not usable.
     #[error(transparent)]
     Provider(#[from] ProviderError),
-    /// Rocket's `secret_key` cannot be read.
+    /// Rocket's `secret_key` is invalid.
     #[error("`secret_key` is not a key: {cause}")]
     SecretKey {
-        /// Figment's word on it, without the value.
+        /// What is wrong with it, without the value.
         cause: String,
     },
-    /// Rocket's `secret_key` is not there, outside of the debug profile.
+    /// Rocket's `secret_key` is missing, outside of the debug profile.
     #[error(
         "`secret_key` is missing: outside of the debug profile Rocket does not launch without one"
     )]
@@ -38,7 +38,7 @@ pub enum LaunchError {
         /// Its error.
         cause: String,
     },
-    /// The session store cannot be used as the settings say. One that is only down does not abort.
+    /// The session store cannot be used as configured. A store that is only down does not abort the launch.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The development provider did not start.

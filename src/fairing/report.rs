@@ -1,4 +1,4 @@
-//! The report at liftoff: what is in force.
+//! The report at liftoff: the settings in effect.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use crate::{
     resource_server::ResourceServer,
 };
 
-/// Tells the operator what is in force, as Rocket reports its own settings.
+/// Logs the settings in effect, as Rocket logs its own.
 pub(super) async fn report(rp: &RelyingParty) {
     const TARGET: &str = "rocket::launch";
     const INDENTED: &str = "rocket::launch::_";
@@ -58,7 +58,7 @@ pub(super) async fn report(rp: &RelyingParty) {
     }
 }
 
-/// The part of the report about access tokens, for an app that accepts any.
+/// Logs the access token settings, if the app accepts access tokens.
 pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_alone: bool) {
     const TARGET: &str = "rocket::launch";
     const INDENTED: &str = "rocket::launch::_";

@@ -1,4 +1,4 @@
-//! The last sign-ins, step by step, for a developer to look at. Kept in the debug profile only.
+//! A bounded log of the last sign-in attempts, step by step, for developers. Kept in the debug profile only.
 
 use std::{
     collections::VecDeque,
@@ -9,19 +9,19 @@ use time::OffsetDateTime;
 
 use crate::relying_party::SignInError;
 
-/// How many attempts are kept.
+/// The maximum number of attempts that are kept.
 const MOST: usize = 20;
-/// How many steps of each: more than a sign-in has.
+/// The maximum number of steps per attempt: more than a sign-in has.
 const MAX_STEPS: usize = 16;
 
-/// The last attempts to sign in, newest first.
+/// The last sign-in attempts, newest first.
 #[derive(Debug, Default)]
 pub(crate) struct Attempts(Option<Mutex<VecDeque<Attempt>>>);
 
-/// One attempt to sign in, as far as it came.
+/// One sign-in attempt and the steps that it has completed.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
-    /// What its cookie is named by; no part of the page. `None` for a response that no attempt belongs to.
+    /// The short name of the attempt, which names its cookie; not shown. `None` for a response without an attempt.
     name: Option<String>,
     pub(crate) return_to: String,
     pub(crate) steps: Vec<(OffsetDateTime, String)>,
@@ -29,7 +29,7 @@ pub(crate) struct Attempt {
     pub(crate) is_signed_in: bool,
 }
 
-/// Why an attempt came to nothing.
+/// Why an attempt failed.
 #[derive(Clone, Debug)]
 pub(crate) struct Failure {
     pub(crate) at: OffsetDateTime,
@@ -40,12 +40,12 @@ pub(crate) struct Failure {
 }
 
 impl Attempts {
-    /// Keeps attempts, in the debug profile.
+    /// Keeps attempts only in the debug profile.
     pub(crate) fn new(is_debug: bool) -> Attempts {
         Attempts(is_debug.then(Mutex::default))
     }
 
-    /// An attempt begins: the browser is sent to the provider.
+    /// Records a new attempt: the browser is redirected to the provider.
     pub(crate) fn begin(&self, name: &str, return_to: &str, now: OffsetDateTime) {
         if let Some(mut attempts) = self.lock() {
             push(&mut attempts, Some(name), return_to);
@@ -53,7 +53,7 @@ impl Attempts {
         self.step(name, "the browser was sent to the provider", now);
     }
 
-    /// An attempt comes one step further.
+    /// Records a step of an attempt.
     pub(crate) fn step(&self, name: &str, step: &str, now: OffsetDateTime) {
         if let Some(mut attempts) = self.lock()
             && let Some(attempt) = find(&mut attempts, name)
@@ -63,7 +63,7 @@ impl Attempts {
         }
     }
 
-    /// An attempt succeeds.
+    /// Records that an attempt succeeded.
     pub(crate) fn signed_in(&self, name: &str, now: OffsetDateTime) {
         self.step(name, "the session began", now);
         if let Some(mut attempts) = self.lock()
@@ -73,7 +73,7 @@ impl Attempts {
         }
     }
 
-    /// An attempt fails; or a response does that belongs to none.
+    /// Records that an attempt failed, or a response that belongs to no attempt.
     pub(crate) fn failed(
         &self,
         name: Option<&str>,

@@ -1,4 +1,4 @@
-//! The attempts whose code was sent, so that none is sent twice.
+//! The sign-in attempts whose code was claimed, so that no code is sent to the provider twice.
 
 use std::{
     cmp::Reverse,
@@ -9,48 +9,48 @@ use std::{
 
 use crate::code_flow::AttemptId;
 
-/// How many attempts are claimed at a time: about 100 bytes each. A claim lives as long as its `state`.
+/// The maximum number of claims, each about 100 bytes. A claim has the TTL of its `state`.
 const MAX_CLAIMS: usize = 100_000;
-/// How many results wait for identical callbacks at a time. Each holds a session.
+/// The maximum number of results that are kept for identical callbacks. Each holds a session.
 const MAX_RESULTS: usize = 10_000;
 
-/// The attempts that were claimed on this node. A claim is never evicted: it ends when `state` is too old.
+/// The attempts that were claimed on this node. A claim is never evicted: it expires with its `state`.
 pub(super) struct ClaimedAttempts<R> {
     max_claims: usize,
     claims: HashMap<AttemptId, Claim<R>>,
-    /// When claims end.
+    /// The expiry times of claims.
     ends: BinaryHeap<Reverse<(i64, AttemptId)>>,
-    /// How many claims each client has.
+    /// The number of claims of each client.
     clients: HashMap<Option<IpAddr>, usize>,
-    /// Until when results are kept, oldest first.
+    /// The expiry times of results, oldest first.
     results: VecDeque<(i64, AttemptId)>,
-    /// The latest time that was seen: what ended by then may be gone.
+    /// The latest time passed to `sweep`: a claim that expired by then may have been removed.
     latest: i64,
 }
 
-/// An attempt that was claimed.
+/// A claimed attempt.
 struct Claim<R> {
-    /// A digest of the code.
+    /// The SHA-256 digest of the code.
     code: [u8; 32],
     client: Option<IpAddr>,
     result: Option<Arc<R>>,
-    /// The code was not sent after all: it may be claimed again.
+    /// The code was not sent: the attempt may be claimed again.
     is_released: bool,
 }
 
-/// What became of a claim.
+/// The result of claiming an attempt.
 pub(super) enum Claimed<R> {
-    /// It is the first: its code may be sent.
+    /// This is the first claim: the code may be sent.
     First(Arc<R>),
-    /// The same callback came before, and this is its result.
+    /// An identical callback claimed the attempt before; this is its result.
     Before(Arc<R>),
-    /// The same callback came before, and its result is not kept any more.
+    /// An identical callback claimed the attempt before, and its result has expired.
     Late,
-    /// The attempt was claimed for another code.
+    /// The attempt was claimed with another code.
     Used,
-    /// The attempt is too old.
+    /// The attempt has expired.
     TooOld,
-    /// There are as many claims as there may be, of all clients or of this one, until this time.
+    /// The maximum number of claims is reached, in total or for this client, until this time.
     Full { until: i64 },
 }
 
@@ -70,8 +70,8 @@ impl<R> ClaimedAttempts<R> {
         }
     }
 
-    /// Claims an attempt that ends at this time, for this code. One client has a quarter of all claims, so
-    /// that it cannot keep the others from signing in.
+    /// Claims an attempt that expires at `ends`, with this code. One client may hold a quarter of all claims, so that
+    /// it cannot keep other clients from signing in.
     pub(super) fn claim(
         &mut self,
         id: AttemptId,
@@ -123,7 +123,7 @@ impl<R> ClaimedAttempts<R> {
         Claimed::First(result)
     }
 
-    /// Gives a claim back whose code was not sent.
+    /// Releases a claim whose code was not sent.
     pub(super) fn release(&mut self, id: AttemptId) {
         if let Some(claim) = self.claims.get_mut(&id) {
             claim.is_released = true;
@@ -131,7 +131,7 @@ impl<R> ClaimedAttempts<R> {
         }
     }
 
-    /// Keeps a result that is there now until this time.
+    /// Keeps the current result of a claim until this time.
     pub(super) fn keep_result(&mut self, id: AttemptId, until: i64) {
         self.results.push_back((until, id));
         if self.results.len() > MAX_RESULTS {
@@ -139,7 +139,7 @@ impl<R> ClaimedAttempts<R> {
         }
     }
 
-    /// Drops what is over by now.
+    /// Removes expired claims and results.
     pub(super) fn sweep(&mut self, now: i64) {
         self.latest = self.latest.max(now);
         while let Some(Reverse((ends, id))) = self.ends.peek().copied()
@@ -191,7 +191,7 @@ mod tests {
         Some(IpAddr::from([192, 0, 2, last]))
     }
 
-    /// What became of a claim, in short; a result is a number.
+    /// The result of a claim as a short text; each result is a number.
     fn claim(
         claims: &mut ClaimedAttempts<u8>,
         id: AttemptId,
@@ -227,7 +227,7 @@ mod tests {
         assert_eq!(claim(claims, one, 1, None, (ENDS, ENDS - 1), 8), "late");
     }
 
-    /// Also for a callback whose time was read before another's, which dropped the claim.
+    /// Also for a callback whose time was read before that of another callback, which removed the claim.
     #[test]
     fn an_attempt_that_ended_is_not_claimed_again() {
         let claims = &mut ClaimedAttempts::bounded(100);
@@ -261,7 +261,7 @@ mod tests {
             assert_eq!(claim(claims, *id, 1, None, (ENDS, 10), 0), "before 0");
         }
         assert_eq!(claims.clients.len(), 4);
-        // The first has ended, and makes room for anybody.
+        // The first claim has expired, which makes room for any client.
         let next = claim(claims, id(), 1, address(9), (9_000, ENDS), 0);
         assert_eq!(next, "first 0");
         claims.sweep(9_000);
@@ -278,7 +278,7 @@ mod tests {
             assert_eq!(first, format!("first {times}"));
             claims.release(one);
         }
-        // It counts all the same, once.
+        // It still counts, once.
         assert_eq!((claims.ends.len(), claims.clients[&address(1)]), (1, 1));
         assert_eq!(
             claim(claims, id(), 1, address(1), (ENDS, 0), 0),

@@ -1,4 +1,4 @@
-//! What an app may hear of, and say no to (Flask-OIDC's signals, and what becomes of sessions).
+//! The app's event handlers for sign-in, sign-out and session changes (Flask-OIDC's signals).
 
 use std::{fmt, ops::Deref, panic::AssertUnwindSafe, sync::Arc};
 
@@ -17,11 +17,11 @@ use crate::{
     token::Claims,
 };
 
-/// The app's part in sign-in and sign-out. Every method does nothing unless the app writes it.
+/// The app's event handlers for sign-in and sign-out. Every method does nothing by default.
 ///
-/// Each is given the request, so that the app's database and other managed state are at hand;
-/// [`session_changed`](Self::session_changed) only where there is one. The manual's page
-/// [`events`](crate::manual::events) says when each is called, and at which node.
+/// Each receives the request, which gives access to the app's database and other managed state;
+/// [`session_changed`](Self::session_changed) receives it only where there is one. The manual's page
+/// [`events`](crate::manual::events) says when each is called, and on which node.
 ///
 /// ```
 /// use rocket::Request;
@@ -50,16 +50,16 @@ use crate::{
 #[rocket::async_trait]
 #[allow(unused_variables)]
 pub trait Events: Send + Sync + 'static {
-    /// A browser is about to be sent to the provider. The app may add parameters to the authorization request.
+    /// Called before a browser is redirected to the provider. The app may add parameters to the request.
     async fn before_login_redirect(&self, request: &Request<'_>, login: &mut LoginRedirect<'_>) {}
 
-    /// The browser came back from the provider; nothing was judged yet.
+    /// Called when the browser comes back from the provider, before the response is validated.
     async fn before_authorize(&self, request: &Request<'_>) {}
 
-    /// A sign-in succeeded and its session is about to begin. The app may add data to it, or refuse.
+    /// Called when a sign-in succeeded, before its session begins. The app may add data to it, or reject the sign-in.
     ///
-    /// It may run twice for one sign-in, when the connection drops while it runs and the browser asks again: write
-    /// what it stores so that the second time changes nothing. What is to happen once for a session belongs into
+    /// It may run twice for one sign-in, when the connection drops while it runs and the browser repeats the request:
+    /// make what it stores idempotent. Put what is to happen once for a session into
     /// [`session_changed`](Self::session_changed).
     ///
     /// # Errors
@@ -73,24 +73,24 @@ pub trait Events: Send + Sync + 'static {
         Ok(())
     }
 
-    /// Somebody signs out; `user` is who, if anybody was signed in. The session ends when this returns: keep it
-    /// short.
+    /// Called when a user signs out; `user` is `None` if no user was signed in. The session ends when this returns:
+    /// keep it short.
     async fn before_logout(&self, request: &Request<'_>, user: Option<&User>) {}
 
-    /// Somebody signed out: the answer to this request ends the session in the browser. Whether a session ended
-    /// here too says [`LoggedOut::reason`].
+    /// Called when a user signed out: the response to this request removes the session from the browser.
+    /// [`LoggedOut::reason`] says whether a session ended on the server too.
     async fn after_logout(&self, request: &Request<'_>, logout: &LoggedOut<'_>) {}
 
-    /// A sign-in failed. The person sees a page with its status and an id that the log has too.
+    /// Called when a sign-in failed. The user sees a page with its status and an id that is also in the log.
     async fn sign_in_failed(&self, request: &Request<'_>, error: &SignInError) {}
 
-    /// A session began, was refreshed, was not refreshed, or ended, for whatever reason: sign-out, the provider's
-    /// logout, the app's own call, a refresh that the provider refuses, a new sign-in, `session.max_per_user`, or its
-    /// times. It is called once each time, after it happened and was logged; a handler that panics changes nothing.
+    /// Called when a session began, was refreshed, was not refreshed, or ended: by sign-out, the provider's logout,
+    /// the app's own call, a refresh that the provider rejects, a new sign-in, `session.max_per_user`, or expiry. It
+    /// is called once for each change, after the change was logged; a handler that panics changes nothing.
     ///
-    /// `request` is the one in which it happened, if there is one, and its answer waits for this. It is the
-    /// provider's at a back-channel logout. There is none at a refresh, which is a task of its own, nor when the
-    /// app itself ends a session: what is needed then must be in the value that implements this trait.
+    /// `request` is the request in which the change happened, if any; its response waits for this. At a back-channel
+    /// logout it is the provider's. It is `None` at a refresh, which is a task of its own, and when the app itself
+    /// ends a session: the value that implements this trait must then have all that the handler needs.
     ///
     /// ```
     /// use rocket::Request;
@@ -113,29 +113,29 @@ pub trait Events: Send + Sync + 'static {
     async fn session_changed(&self, request: Option<&Request<'_>>, change: &SessionChange) {}
 }
 
-/// No events: what an app has that sets none.
+/// The default [`Events`]: no handlers.
 pub(crate) struct NoEvents;
 
 impl Events for NoEvents {}
 
-/// The app's [`Events`], shared by all that tell of something.
+/// The app's [`Events`], shared by everything that calls them.
 #[derive(Clone)]
 pub(crate) struct AppEvents(pub(crate) Arc<dyn Events>);
 
 impl AppEvents {
-    /// Logs what became of sessions, then tells the app.
+    /// Logs changes of sessions, then calls the app's handler.
     pub(crate) async fn sessions_changed(
         &self,
         request: Option<&Request<'_>>,
         changes: impl IntoIterator<Item = SessionChange>,
     ) {
         let changes: Vec<_> = changes.into_iter().collect();
-        // All of it, also when the app takes its time.
+        // Log all of them first: the app's handler may be slow.
         changes.iter().for_each(SessionChange::log);
         self.notify(request, &changes).await;
     }
 
-    /// Tells the app what became of sessions, which is in the log.
+    /// Calls the app's handler for changes of sessions that are already logged.
     pub(crate) async fn notify(&self, request: Option<&Request<'_>>, changes: &[SessionChange]) {
         for change in changes {
             let event = async { self.0.session_changed(request, change).await };
@@ -143,13 +143,13 @@ impl AppEvents {
         }
     }
 
-    /// As [`Events::before_logout`], whatever the app does in it.
+    /// Calls [`Events::before_logout`] and survives a panic in it.
     pub(crate) async fn before_logout(&self, request: &Request<'_>, user: Option<&User>) {
         let event = async { self.0.before_logout(request, user).await };
         survive("before_logout", event).await;
     }
 
-    /// As [`Events::after_logout`], whatever the app does in it.
+    /// Calls [`Events::after_logout`] and survives a panic in it.
     pub(crate) async fn after_logout(&self, request: &Request<'_>, logout: &LoggedOut<'_>) {
         let event = async { self.0.after_logout(request, logout).await };
         survive("after_logout", event).await;
@@ -170,14 +170,14 @@ impl fmt::Debug for AppEvents {
     }
 }
 
-/// Runs a handler of the app, whose panic must not stop a session from ending.
+/// Runs a handler of the app; its panic must not prevent a session from ending.
 async fn survive(name: &'static str, event: impl Future<Output = ()>) {
     if AssertUnwindSafe(event).catch_unwind().await.is_err() {
         observing::event_panicked(name);
     }
 }
 
-/// A browser on its way to the provider.
+/// A redirect of a browser to the provider, before it is sent.
 ///
 /// ```
 /// use rocket::Request;
@@ -198,15 +198,15 @@ pub struct LoginRedirect<'a> {
     redirect_uri: &'a str,
     next: &'a str,
     parameters: Vec<(String, String)>,
-    /// The first parameter that the app may not set.
+    /// The first parameter that the app set and may not set.
     refused: Option<String>,
 }
 
-/// What the app may not ask for in a single request: the ID token is checked by the settings.
+/// Parameters that the app may not set per request: the ID token is validated against the settings.
 const CHECKED_BY_SETTINGS: [&str; 2] = ["max_age", "acr_values"];
 
 impl<'a> LoginRedirect<'a> {
-    /// With the parameters that the authorization request has by itself, beside those of the settings.
+    /// `parameters` are those that the authorization request has in addition to those of the settings.
     pub(crate) fn new(
         redirect_uri: &'a str,
         next: &'a str,
@@ -220,23 +220,24 @@ impl<'a> LoginRedirect<'a> {
         }
     }
 
-    /// The address that the provider sends the browser back to.
+    /// The redirect URI, to which the provider sends the browser back.
     pub fn redirect_uri(&self) -> &str {
         self.redirect_uri
     }
 
-    /// The page of this app where the browser goes after the sign-in.
+    /// The page of this app to which the browser goes after the sign-in.
     pub fn next(&self) -> &str {
         self.next
     }
 
-    /// Sets a parameter of this authorization request, such as `prompt`, `login_hint` or `ui_locales`, in place of
-    /// one of `extra_authorization_parameters`. Where requests are pushed, it is pushed.
+    /// Sets a parameter of this authorization request, such as `prompt`, `login_hint` or `ui_locales`. It replaces
+    /// one of `extra_authorization_parameters`. A pushed authorization request contains it too.
     ///
-    /// What the sign-in itself sets (`client_id`, `redirect_uri`, `response_type`, `response_mode`, `scope`, `state`,
-    /// `nonce`, `code_challenge`, `request`, `request_uri` and the like) cannot be set, nor can `max_age` and
-    /// `acr_values`: in the settings they are checked in the ID token too. Such a parameter, and one whose name has
-    /// other characters than letters, digits, `-`, `.` and `_`, ends the sign-in with status 500 and an error in the log.
+    /// The parameters of the sign-in (`client_id`, `redirect_uri`, `response_type`, `response_mode`, `scope`,
+    /// `state`, `nonce`, `code_challenge`, `request`, `request_uri` and the like) cannot be set, nor can `max_age`
+    /// and `acr_values`: the ID token is validated against those in the settings. Such a parameter, and a name with
+    /// characters other than letters, digits, `-`, `.` and `_`, fails the sign-in with status 500 and an error in the
+    /// log.
     pub fn set_parameter(&mut self, name: impl Into<String>, value: impl Into<String>) {
         let name = name.into();
         let is_checked = || {
@@ -253,7 +254,7 @@ impl<'a> LoginRedirect<'a> {
         self.parameters.push((name, value.into()));
     }
 
-    /// The parameters, unless the app may not set one of them.
+    /// The parameters, or an error if the app set one that it may not set.
     pub(crate) fn into_parameters(self) -> Result<Vec<(String, String)>, SignInError> {
         match self.refused {
             Some(name) => Err(SignInError::ParameterOfApp {
@@ -264,7 +265,7 @@ impl<'a> LoginRedirect<'a> {
     }
 }
 
-/// Without the values of parameters, which may be tokens.
+/// Omits the values of parameters, which may be tokens.
 impl fmt::Debug for LoginRedirect<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names: Vec<_> = self.parameters.iter().map(|(name, _)| name).collect();
@@ -275,7 +276,7 @@ impl fmt::Debug for LoginRedirect<'_> {
     }
 }
 
-/// A sign-in that succeeded, before its session begins.
+/// A successful sign-in, before its session begins.
 pub struct NewSignIn<'a> {
     pub(crate) session: &'a mut Session,
     pub(crate) tokens: &'a SessionTokens,
@@ -288,7 +289,7 @@ impl NewSignIn<'_> {
         &self.session.claims
     }
 
-    /// `sub`.
+    /// The `sub` claim.
     pub fn subject(&self) -> &str {
         self.session
             .claims
@@ -297,40 +298,41 @@ impl NewSignIn<'_> {
             .unwrap_or_default()
     }
 
-    /// The provider that says so.
+    /// The issuer of the ID token.
     pub fn issuer(&self) -> &str {
         &self.session.issuer
     }
 
-    /// The access token that the provider sent, whatever `session.tokens` keeps.
+    /// The access token that the provider sent, even if `session.tokens` does not keep it.
     pub fn access_token(&self) -> Option<&Secret> {
         self.tokens.access_token.as_ref()
     }
 
-    /// When the access token ends; `None` when the provider does not say.
+    /// When the access token expires; `None` when the provider does not say.
     pub fn access_token_ends(&self) -> Option<OffsetDateTime> {
         OffsetDateTime::from_unix_timestamp(self.tokens.access_token_ends?).ok()
     }
 
-    /// The refresh token, if the provider sent one. The session uses it up at its first refresh: providers that
-    /// rotate refresh tokens take a second use of it for theft.
+    /// The refresh token, if the provider sent one. The session uses it at its first refresh: providers that rotate
+    /// refresh tokens treat a second use of it as theft.
     pub fn refresh_token(&self) -> Option<&Secret> {
         self.tokens.refresh_token.as_ref()
     }
 
-    /// The ID token, which was accepted.
+    /// The ID token, which was verified.
     pub fn id_token(&self) -> Option<&Secret> {
         self.tokens.id_token.as_ref()
     }
 
-    /// The page of this app where the browser goes next. It cannot be changed here: a browser that loads its way
-    /// back twice must come to one page, at whichever node. Let that page lead on.
+    /// The page of this app to which the browser goes next. It cannot be changed here: a browser that repeats the
+    /// callback must reach the same page, on whichever node. To go elsewhere, redirect from that page.
     pub fn return_to(&self) -> &str {
         self.return_to
     }
 
-    /// Keeps a value in the session, for [`User::data`]. With `session.store = "cookie"` it travels in the
-    /// session's cookie: keep it small. A value that is not JSON (a map with keys that are not strings) is not kept.
+    /// Stores a value in the session, for [`User::data`]. With `session.store = "cookie"` it is in the session's
+    /// cookie: keep it small. A value that is not JSON (a map with keys that are not strings) is logged and not
+    /// stored.
     pub fn set(&mut self, name: &str, value: impl Serialize) {
         match serde_json::to_value(value) {
             Ok(value) => {
@@ -350,7 +352,7 @@ impl fmt::Debug for NewSignIn<'_> {
     }
 }
 
-/// A sign-out that is complete, here.
+/// A sign-out that is complete in this app.
 #[derive(Debug)]
 pub struct LoggedOut<'a> {
     pub(crate) reason: &'static str,
@@ -358,35 +360,35 @@ pub struct LoggedOut<'a> {
 }
 
 impl LoggedOut<'_> {
-    /// The reason code, as the log has them: `signed_out` when a session ended by this. Otherwise why there was none
-    /// to end: `no_session`, `session_ended`, or `session_idle` and `session_expired` for one that was over by its
-    /// times (Flask-OIDC's `expired`); or `store_unavailable` when the store does not have the end yet: this node
-    /// refuses the session, and records its end when the store is back.
+    /// The reason code, as in the log: `signed_out` when this ended a session. Otherwise why there was none to end:
+    /// `no_session`, `session_ended`, or `session_idle` and `session_expired` for a session that had expired
+    /// (Flask-OIDC's `expired`); or `store_unavailable` when the store has not recorded the end yet: this node
+    /// rejects the session, and records its end when the store is available again.
     pub fn reason(&self) -> &str {
         self.reason
     }
 
-    /// Where the browser goes in the end: a page of this app, or the other site that `post_logout_redirect_uri`
-    /// names. On the way there it may sign out at the provider.
+    /// Where the browser finally goes: a page of this app, or the other site in `post_logout_redirect_uri`. On the
+    /// way it may sign out at the provider.
     pub fn return_to(&self) -> &str {
         self.return_to
     }
 }
 
 impl SessionChange {
-    /// Whether it is about the session of this user: for what outlasts a request, such as a WebSocket, which is to
-    /// be closed when its session ends.
+    /// Whether this change is about the session of this user: for what outlives a request, such as a WebSocket, which
+    /// should be closed when its session ends.
     pub fn is_about<C>(&self, user: &User<C>) -> bool {
         self.is_about_session(user.session())
     }
 }
 
-/// The app's word that somebody may not come in.
+/// The app's rejection of a user.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused(pub(crate) String);
 
 impl Refused {
-    /// Refuses with a message that the person sees.
+    /// Rejects the user with a message that they see.
     pub fn new(message: impl Into<String>) -> Refused {
         Refused(message.into())
     }

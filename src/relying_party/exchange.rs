@@ -1,8 +1,8 @@
-//! The exchange of a code for a session: once, however many callbacks bring it.
+//! The exchange of a code for a session: single-flight, however many callbacks carry the code.
 //!
-//! Browsers repeat callbacks: they load a page twice, lose an answer, restore a tab. The first callback of an
-//! attempt claims it and begins the exchange, in a task of its own. Identical ones wait for its result, of
-//! which one makes a session; the others get the same session. A callback with another code is refused.
+//! Browsers repeat callbacks: they load a page twice, lose a response, restore a tab. The first callback of an
+//! attempt claims it and begins the exchange, in a task of its own. Identical callbacks wait for its result: one of
+//! them begins a session, and the others get the same session. A callback with another code is rejected.
 
 use std::{
     fmt,
@@ -34,58 +34,58 @@ use crate::{
     session::{CurrentSession, EarlierEnds, Session, SessionTokens, store::StoreError},
 };
 
-/// How long a result waits for identical callbacks.
+/// How long a result is kept for identical callbacks.
 const RESULT_TTL: Duration = Duration::from_secs(60);
-/// How often a result that nobody took is looked at.
+/// The interval at which a result that no callback took is checked.
 const LOOK_AFTER: Duration = Duration::from_secs(1);
-/// How often a node looks whether another one has completed an exchange.
+/// The interval at which a node polls for the result of another node.
 const POLL_EVERY: Duration = Duration::from_millis(50);
-/// How much the clocks of two nodes may differ, for claims that they share.
+/// The maximum clock skew between two nodes, in seconds, for shared claims.
 const CLOCK_SKEW: i64 = 60;
-/// What other nodes find in place of a session.
+/// The entry that other nodes read when there is no session.
 const FAILED: &str = "failed";
-/// What they find when the user's sessions were ended meanwhile, before the ends that are noted.
+/// The prefix of that entry if the user's sessions were ended meanwhile; the recorded ends follow.
 const ENDED: &str = "ended.";
 
-/// The exchanges of this node that are under way or have just completed, and what was claimed for them.
+/// The exchanges of this node that are in flight or have just completed, by claimed attempt.
 pub(crate) struct Exchanges(Mutex<ClaimedAttempts<Exchange>>);
 
-/// One exchange. It goes on when the callback that began it is gone: its code is used up.
+/// One exchange. It continues when the callback that began it is gone: its code is used up.
 pub(crate) struct Exchange {
     id: AttemptId,
     is_complete: watch::Sender<bool>,
     result: sync::Mutex<ExchangeResult>,
-    /// How many callbacks wait.
+    /// The number of waiting callbacks.
     waiting: AtomicUsize,
-    /// Somebody made something of the result.
+    /// Notified when a callback took the result.
     taken: Notify,
 }
 
 #[expect(clippy::large_enum_variant, reason = "each is behind an `Arc` already")]
 enum ExchangeResult {
     UnderWay,
-    /// The tokens were accepted, and no session has begun yet.
+    /// The tokens were verified, and no session has begun yet.
     Accepted {
         session: Session,
         tokens: SessionTokens,
-        /// The other nodes can take it too.
+        /// Whether other nodes can take it too.
         is_offered: bool,
     },
     Begun(CurrentSession),
     Failed(NotBegun),
 }
 
-/// What a callback makes of the result of its exchange.
+/// The result of an exchange for one callback.
 #[expect(clippy::large_enum_variant, reason = "there is one in a callback")]
 pub(crate) enum ExchangeOutcome<'e> {
-    /// It is its turn to begin the session.
+    /// It is this callback's turn to begin the session.
     Turn(Turn<'e>),
     /// Another callback began it.
     Begun(CurrentSession),
 }
 
-/// A callback's turn to begin the session. Dropped without a word, as when the connection breaks, it leaves
-/// the turn to the next identical callback.
+/// A callback's turn to begin the session. If it is dropped unused, as when the connection breaks, the next identical
+/// callback gets the turn.
 pub(crate) struct Turn<'e> {
     pub(crate) session: Session,
     pub(crate) tokens: SessionTokens,
@@ -93,7 +93,7 @@ pub(crate) struct Turn<'e> {
     waiting: Waiting<'e>,
 }
 
-/// A callback that waits, which [`exchange_once`](Client::exchange_once) has counted.
+/// A waiting callback, counted by [`exchange_once`](Client::exchange_once).
 struct Waiting<'e>(&'e Exchange);
 
 impl Exchanges {
@@ -113,8 +113,8 @@ impl fmt::Debug for Exchanges {
 }
 
 impl Client<'_> {
-    /// The exchange of this code for this attempt: a new one, or that of an identical callback. `None` when
-    /// an identical callback came so long ago that its result is not kept any more.
+    /// The exchange of this code for this attempt: a new one, or that of an identical callback. `None` when the
+    /// result of an identical callback has expired.
     pub(crate) fn exchange_once(
         &self,
         attempt: &SignInAttempt,
@@ -132,7 +132,7 @@ impl Client<'_> {
             id,
             is_complete: watch::Sender::new(false),
             result: sync::Mutex::new(ExchangeResult::UnderWay),
-            // The callback that begins it: its task must not find that nobody waits.
+            // Counts the callback that begins it, so that its task does not find the exchange abandoned.
             waiting: AtomicUsize::new(1),
             taken: Notify::new(),
         };
@@ -175,8 +175,8 @@ impl Client<'_> {
 }
 
 impl RelyingParty {
-    /// Waits for an exchange, and for the identical callbacks that come first. To be called once for each
-    /// exchange that [`exchange_once`](Client::exchange_once) answers.
+    /// Waits for an exchange, and for the identical callbacks before this one. Call it once for each exchange that
+    /// [`exchange_once`](Client::exchange_once) returns.
     pub(crate) async fn outcome<'e>(
         &self,
         exchange: &'e Exchange,
@@ -192,7 +192,7 @@ impl RelyingParty {
             let is_turn = self.take_turn(exchange.id).await;
             match is_turn.map_err(SignInError::from)? {
                 true => *is_offered = false,
-                // A callback at another node has the turn.
+                // A callback on another node has the turn.
                 false => *result = self.result_elsewhere(exchange.id, None, now).await?,
             }
         }
@@ -201,7 +201,7 @@ impl RelyingParty {
                 session, tokens, ..
             } => {
                 let (mut session, tokens) = (session.clone(), tokens.clone());
-                // A turn before may have left a session of its id in a store.
+                // An earlier turn may have left a session with this id in a store.
                 session.id = Secret::random();
                 Ok(ExchangeOutcome::Turn(Turn {
                     session,
@@ -222,14 +222,14 @@ impl RelyingParty {
         }
     }
 
-    /// Takes the turn to begin a session, where all nodes could.
+    /// Takes the turn to begin a session, if several nodes may take it.
     async fn take_turn(&self, id: AttemptId) -> Result<bool, StoreError> {
         let name = id.store_name("attempt taken");
         self.sessions.store.lock(&name, "1", 2 * RESULT_TTL).await
     }
 
-    /// The result of an exchange at another node: awaited, when that has claimed the attempt for this code a
-    /// moment ago.
+    /// Waits for the result of an exchange on another node. With `code`, that node must have claimed the attempt for
+    /// this code.
     async fn result_elsewhere(
         &self,
         id: AttemptId,
@@ -239,7 +239,7 @@ impl RelyingParty {
         let names = ["attempt", "attempt result", "attempt offered"];
         let names = names.map(|kind| id.store_name(kind));
         let [claim_name, result_name, offer_name] = &names;
-        // Token endpoint, keys and UserInfo, and the app's event.
+        // Token endpoint, keys and UserInfo, and the app's event handler.
         let longest = self.settings.http.timeout.saturating_mul(3) + Duration::from_secs(2);
         let begun = Instant::now();
         loop {
@@ -280,8 +280,8 @@ impl RelyingParty {
     }
 }
 
-/// What other nodes find in place of a session that did not begin. Ends are numbers that say nothing about the
-/// user; whoever could write others could remove the notes of the ends as well.
+/// The entry that other nodes read in place of a session that did not begin. Ends are numbers that reveal nothing
+/// about the user; an attacker who could write this entry could also remove the recorded ends.
 fn failure(result: &ExchangeResult) -> String {
     match result {
         ExchangeResult::Failed(NotBegun::Ended(ends)) => {
@@ -291,14 +291,14 @@ fn failure(result: &ExchangeResult) -> String {
     }
 }
 
-/// The ends in what [`failure`] wrote.
+/// Parses the ends that [`failure`] encoded.
 fn ends_in(text: &str) -> Option<EarlierEnds> {
     let bytes = URL_SAFE_NO_PAD.decode(text.strip_prefix(ENDED)?).ok()?;
     let (ends, rest) = EarlierEnds::split(&bytes)?;
     rest.is_empty().then_some(ends)
 }
 
-/// What goes on beside the callbacks.
+/// The background task of an exchange.
 struct ExchangeTask {
     rp: RelyingParty,
     provider: Arc<Provider>,
@@ -309,7 +309,7 @@ struct ExchangeTask {
     code_digest: String,
     ends: i64,
     now: OffsetDateTime,
-    /// Whether this node has the attempt, where nodes share a store: then it tells the others.
+    /// Whether this node claimed the attempt in a shared store; then it reports the result to the other nodes.
     tells: AtomicBool,
 }
 
@@ -322,7 +322,7 @@ impl ExchangeTask {
         {
             let mut exchanges = self.rp.exchanges.lock();
             match &result {
-                // No code was sent.
+                // The code was not sent.
                 ExchangeResult::Failed(NotBegun::Failed(SignInError::Store(_))) => {
                     exchanges.release(self.exchange.id)
                 }
@@ -336,7 +336,7 @@ impl ExchangeTask {
         self.rp.exchanges.lock().sweep(self.seconds());
     }
 
-    /// Exchanges the code, when no other node does; else waits for its result.
+    /// Exchanges the code unless another node does; otherwise waits for that node's result.
     async fn exchange(&self) -> Result<ExchangeResult, NotBegun> {
         let rp = &self.rp;
         if rp.sessions.is_shared {
@@ -370,7 +370,7 @@ impl ExchangeTask {
         })
     }
 
-    /// Until somebody has made a session of the result, or it is too late: then its tokens are revoked.
+    /// Waits until a callback took the result; revokes its tokens if none does in time.
     async fn look_after_result(&self, until: i64) {
         loop {
             let taken = self.exchange.taken.notified();
@@ -381,7 +381,7 @@ impl ExchangeTask {
         }
     }
 
-    /// Whether nothing more becomes of the result.
+    /// Whether the result is final.
     async fn look_at_result(&self, until: i64) -> bool {
         let (rp, exchange) = (&self.rp, &self.exchange);
         let tells = self.tells.load(Ordering::Acquire);
@@ -432,7 +432,7 @@ impl ExchangeTask {
         }
     }
 
-    /// Tells the other nodes.
+    /// Stores an entry for the other nodes.
     async fn put_entry(&self, name: &str, value: &str) -> bool {
         let noted = self
             .rp
@@ -451,7 +451,7 @@ impl ExchangeTask {
     }
 }
 
-/// Wakes the callbacks that wait, also when the task ends early, as at a shutdown.
+/// Wakes the waiting callbacks on drop, also when the task ends early, as at a shutdown.
 struct Completion<'e>(&'e Exchange);
 
 impl Drop for Completion<'_> {
@@ -461,14 +461,14 @@ impl Drop for Completion<'_> {
 }
 
 impl Turn<'_> {
-    /// The session has begun.
+    /// Records that the session has begun.
     pub(crate) fn begun(mut self, current: CurrentSession) {
         *self.result = ExchangeResult::Begun(current);
         self.waiting.0.taken.notify_one();
     }
 
-    /// No session begins: what was brought about is revoked. While the session store is down, the next
-    /// identical callback may try again.
+    /// Records that no session begins, and revokes the tokens. While the session store is down, the next identical
+    /// callback may try again instead.
     pub(crate) fn failed(
         mut self,
         error: &NotBegun,

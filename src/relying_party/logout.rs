@@ -1,4 +1,4 @@
-//! Sign-out: by the person here, by the provider, and by the app.
+//! Sign-out: by the user, by the provider, and by the app.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -17,25 +17,25 @@ use crate::{
     token::{EndedSession, Jws, LogoutToken, LogoutTokenError, LogoutTokenExpectations},
 };
 
-/// Where the provider sends people who have signed out.
+/// Where the provider redirects users after a sign-out.
 #[derive(Clone, Debug)]
 pub(crate) struct PostLogout {
-    /// As it is registered at the provider.
+    /// The URI as registered at the provider.
     pub(crate) redirect_uri: String,
-    /// Its path, when it is a page of this app. From there people go on to where they wanted.
+    /// Its path, when it is a page of this app. That page redirects users to where they wanted to go.
     pub(crate) local_path: Option<String>,
-    /// The same with its query.
+    /// The path with its query.
     pub(crate) local_address: Option<String>,
 }
 
-/// What became of a front-channel logout.
+/// The result of a front-channel logout.
 pub(crate) enum FrontChannelLogout {
     Done,
-    /// It names another provider, or no session.
+    /// The request names another provider, or no session.
     NotOurs,
 }
 
-/// Why a logout token did nothing.
+/// Why a logout token was rejected or could not be applied.
 #[derive(Debug, Error)]
 pub(crate) enum LogoutRejection {
     #[error("the logout token is refused: {0}")]
@@ -82,31 +82,31 @@ impl PostLogout {
     }
 }
 
-/// The longest `id_token_hint`. It is in an address, and in a header of our answer: beside the removed cookies
-/// it leaves the answer below the 4 KB that an nginx with its defaults takes.
+/// The maximum length of `id_token_hint`. It is part of a URL in a header of the response: together with the removed
+/// cookies it keeps the response below the 4 KB that an nginx accepts by default.
 const MAX_HINT_LEN: usize = 2_500;
 
 impl RelyingParty {
-    /// Ends every session of the person with this `sub`, here: their session at the provider goes on. Answers how
-    /// many there were, or `None` where they live in cookies and nobody knows. [`Events::session_changed`] has
-    /// heard of it by then. The tokens of sessions in a store are revoked.
+    /// Ends every session of the user with this `sub` in this app: their session at the provider continues. Returns
+    /// the number of sessions ended, or `None` where sessions are kept in cookies and the number is unknown.
+    /// [`Events::session_changed`] was called by then. The tokens of sessions in a store are revoked.
     ///
     /// # Errors
     ///
-    /// When the session store is not reachable; some may have ended. Ask again: the ends are not kept. Always where the
-    /// issuer is a template (`oidc.tenants`), for which there is [`end_sessions_at`](Self::end_sessions_at).
+    /// Fails when the session store is unavailable; some sessions may have ended. Retry: the ends are not kept.
+    /// Always fails with an issuer template (`oidc.tenants`); use [`end_sessions_at`](Self::end_sessions_at) there.
     ///
     /// [`Events::session_changed`]: crate::Events::session_changed
     pub async fn end_sessions(&self, subject: &str) -> Result<Option<usize>, StoreError> {
         self.end_sessions_at(self.only_issuer()?, subject).await
     }
 
-    /// As [`end_sessions`](Self::end_sessions), of the person whom this issuer knows by this `sub`:
-    /// [`User::issuer`](crate::User::issuer). Of a template, each tenant is an issuer.
+    /// Like [`end_sessions`](Self::end_sessions), for the user with this `sub` at this issuer,
+    /// [`User::issuer`](crate::User::issuer). With a template, each tenant is an issuer.
     ///
     /// # Errors
     ///
-    /// When the session store is not reachable; some may have ended. Ask again: the ends are not kept.
+    /// Fails when the session store is unavailable; some sessions may have ended. Retry: the ends are not kept.
     pub async fn end_sessions_at(
         &self,
         issuer: &str,
@@ -129,13 +129,13 @@ impl RelyingParty {
     }
 
     /// Ends one session, by the id that [`User::session_id`](crate::User::session_id) and
-    /// [`sessions_of`](Self::sessions_of) give. `false` when there is none; where sessions live in cookies
-    /// it is `false` when the same was asked before, and nobody knows more. [`Events::session_changed`] has heard
-    /// of it by then. The tokens of a session in a store are revoked.
+    /// [`sessions_of`](Self::sessions_of) return. Returns `false` when there is no such session; where sessions are
+    /// kept in cookies, it returns `false` only if this was called for the id before. [`Events::session_changed`] was
+    /// called by then. The tokens of a session in a store are revoked.
     ///
     /// # Errors
     ///
-    /// When the session store is not reachable. Ask again: the end is not kept.
+    /// Fails when the session store is unavailable. Retry: the end is not kept.
     ///
     /// [`Events::session_changed`]: crate::Events::session_changed
     pub async fn end_session(&self, id: &str) -> Result<bool, StoreError> {
@@ -147,23 +147,23 @@ impl RelyingParty {
         Ok(has_ended)
     }
 
-    /// The sessions of the person with this `sub`, oldest first; `None` where they live in cookies and
-    /// nobody knows.
+    /// The sessions of the user with this `sub`, oldest first; `None` where sessions are kept in cookies and are
+    /// unknown.
     ///
     /// # Errors
     ///
-    /// When the session store is not reachable. Always where the issuer is a template (`oidc.tenants`), for which there is
-    /// [`sessions_at`](Self::sessions_at).
+    /// Fails when the session store is unavailable. Always fails where the issuer is a template (`oidc.tenants`); use
+    /// [`sessions_at`](Self::sessions_at) there.
     pub async fn sessions_of(&self, subject: &str) -> Result<Option<Vec<SessionInfo>>, StoreError> {
         self.sessions_at(self.only_issuer()?, subject).await
     }
 
-    /// As [`sessions_of`](Self::sessions_of), of the person whom this issuer knows by this `sub`:
-    /// [`User::issuer`](crate::User::issuer). Of a template, each tenant is an issuer.
+    /// Like [`sessions_of`](Self::sessions_of), for the user with this `sub` at this issuer,
+    /// [`User::issuer`](crate::User::issuer). With a template, each tenant is an issuer.
     ///
     /// # Errors
     ///
-    /// When the session store is not reachable.
+    /// Fails when the session store is unavailable.
     pub async fn sessions_at(
         &self,
         issuer: &str,
@@ -173,7 +173,7 @@ impl RelyingParty {
         self.sessions.of(&owner, self.clock.now()).await
     }
 
-    /// The issuer of all users, if there is one.
+    /// The single issuer of all users; an error where there are several.
     fn only_issuer(&self) -> Result<&str, StoreError> {
         match self.client() {
             Some(client) if client.provider.registration.tenants.is_some() => {
@@ -185,8 +185,8 @@ impl RelyingParty {
 }
 
 impl Client<'_> {
-    /// Where to send the browser to sign out at the provider too, if that has such a place. What a store has of the
-    /// session is not known while it is down.
+    /// The URL at which the browser signs out at the provider, if the provider has an `end_session_endpoint`. What a
+    /// store holds of the session is unknown while it is down.
     pub(crate) async fn sign_out_at_provider(
         &self,
         current: Option<&CurrentSession>,
@@ -196,7 +196,7 @@ impl Client<'_> {
         if !self.settings.rp_initiated_logout {
             return None;
         }
-        // A provider that is down must not keep anybody signed in here.
+        // A provider that is down must not prevent a sign-out here.
         let metadata = self.provider.metadata(now).await.ok()?;
         let endpoint = metadata.end_session_endpoint()?;
         let local_path = self.post_logout.local_path.as_ref();
@@ -213,8 +213,8 @@ impl Client<'_> {
         Some((url, pending))
     }
 
-    /// Learns from the ID token of a session, which was accepted before a restart or at another node, what the
-    /// provider signs with.
+    /// Learns the provider's signing algorithm from the ID token of a session, which was verified before a restart or
+    /// on another node.
     pub(crate) fn learn_algorithm(&self, session: &CurrentSession) {
         let is_kept = || self.settings.session.tokens.contains(&KeptToken::IdToken);
         if self.provider.has_accepted_id_token() || !is_kept() {
@@ -226,8 +226,8 @@ impl Client<'_> {
         }
     }
 
-    /// Takes the provider's word that a session has ended (OpenID Connect Back-Channel Logout 1.0), as a client with this
-    /// address brings it. Adds the ends, also when the store fails in the middle of it.
+    /// Verifies a logout token and ends the sessions that it names (OpenID Connect Back-Channel Logout 1.0). `client`
+    /// is the address of the sender. Adds the ends to `ended`, also when the store fails half-way.
     pub(crate) async fn accept_logout_token(
         &self,
         logout_token: &str,
@@ -256,26 +256,26 @@ impl Client<'_> {
             )
             .await??;
 
-        // §2.6, step 8: no token twice.
+        // §2.6, step 8: reject a token that was used before.
         let issuer = &*token.issuer;
         let jti = self.sessions.names.jti(issuer, &token.jti);
         let life = token.ends.saturating_sub(now.unix_timestamp()).max(1);
         let life = Duration::from_secs(life.unsigned_abs());
         let store = &self.sessions.store;
-        // No other request has it, and none drops what another one has claimed.
+        // A random value per request, so that no request releases the claim of another.
         let claim = Secret::random();
         let give_back = async || {
             for name in &jti {
                 let _ = store.unlock(name, claim.expose()).await;
             }
         };
-        // Under each key of this node, so that nodes whose first keys differ see each other's.
+        // Under each key of this node, so that nodes whose first keys differ see each other's claims.
         for name in &jti {
             match store.lock(name, claim.expose(), life).await {
                 Ok(true) => {}
                 Ok(false) => return Err(LogoutTokenError::Replayed.into()),
                 Err(error) => {
-                    // It may have been taken, and the provider may send the token again.
+                    // The claim may have succeeded, and the provider may send the token again.
                     give_back().await;
                     return Err(error.into());
                 }
@@ -303,15 +303,15 @@ impl Client<'_> {
                 Ok(())
             }
             Err(error) => {
-                // The provider may send it again.
+                // The provider may send the token again.
                 give_back().await;
                 Err(error.into())
             }
         }
     }
 
-    /// Ends the sessions of one session at the provider, if it is this provider
-    /// (OpenID Connect Front-Channel Logout 1.0 §3). Adds the ends.
+    /// Ends the sessions of one session at the provider, if `issuer` is this provider (OpenID Connect Front-Channel
+    /// Logout 1.0 §3). Adds the ends to `ended`.
     pub(crate) async fn front_channel_logout(
         &self,
         issuer: &str,
@@ -327,7 +327,7 @@ impl Client<'_> {
         if !ended.is_empty() {
             observing::frontchannel_logout();
         }
-        // The same answer, so that nobody learns which `sid` there is.
+        // The same response in every case, so that it does not reveal which `sid` exists.
         Ok(FrontChannelLogout::Done)
     }
 }

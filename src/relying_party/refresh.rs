@@ -1,4 +1,4 @@
-//! Refresh: a session gets new tokens ahead of time, once, however many requests ask for it.
+//! Token refresh: a session gets new tokens before the old ones expire, single-flight.
 
 mod failure;
 mod in_flight;
@@ -27,36 +27,36 @@ use crate::{
     },
 };
 
-/// How much ahead of its end a token is refreshed, at most.
+/// The maximum time before its expiry at which a token is refreshed.
 const REFRESH_MARGIN: Duration = Duration::from_secs(60);
-/// How often an app may force a refresh of one session, in seconds.
+/// The minimum interval between forced refreshes of one session, in seconds.
 const FORCED_INTERVAL: i64 = 10;
-/// How often, and how long after each other, a node tries to store tokens that it received.
+/// The number of tries to store received tokens, and the pause between them.
 const STORE_TRIES: u32 = 5;
 const STORE_PAUSE: Duration = Duration::from_millis(200);
 
-/// A forced refresh that did not succeed.
+/// A failed forced refresh.
 pub(crate) struct NotRefreshed {
     pub(crate) error: RefreshError,
-    /// The session with the new refresh token, if the provider sent tokens that cannot be judged yet.
+    /// The session with the new refresh token, if the provider sent tokens that cannot be verified yet.
     pub(crate) pending: Option<CurrentSession>,
 }
 
-/// A session after a look at whether it is due.
+/// The result of checking whether a session is due for a refresh.
 pub(crate) enum Freshness {
-    /// It is not due.
+    /// The session is not due.
     Fresh(CurrentSession),
-    /// It is another generation than before, which the browser is to get.
+    /// The session has another generation than before, which the browser must get.
     Renewed(CurrentSession),
-    /// It is due, and was not refreshed. Within the grace it is used as it is.
+    /// The session is due, and was not refreshed. Within the grace period it is used as it is.
     Stale {
         session: CurrentSession,
-        /// Whether it is another generation than before.
+        /// Whether it has another generation than before.
         is_renewed: bool,
-        /// When it has been due for longer than `session.refresh_grace`: in how many seconds to try again.
+        /// When it has been due for longer than `session.refresh_grace`: the retry delay in seconds.
         overdue: Option<i64>,
     },
-    /// There is no way to go on with it.
+    /// The session cannot be used any more.
     NoSession {
         session: CurrentSession,
         reason: NoSession,
@@ -108,13 +108,13 @@ impl RelyingParty {
     }
 
     /// Refreshes a session in a store now, by the id that [`User::session_id`](crate::User::session_id) and
-    /// [`sessions_of`](Self::sessions_of) give: for work that is done beside requests. Within 10 s of the
-    /// last refresh of a session, nothing is done.
+    /// [`sessions_of`](Self::sessions_of) return: for background jobs. Within 10 s of the last refresh of a session,
+    /// it does nothing.
     ///
     /// # Errors
     ///
-    /// When there is no such session, which is always so where sessions are kept in cookies, or when it is
-    /// not refreshed.
+    /// Fails when there is no such session, which is always so where sessions are kept in cookies, or when it is not
+    /// refreshed.
     pub async fn refresh_session(&self, id: &str) -> Result<(), RefreshError> {
         let session = self.sessions.by_name(id, self.clock.now()).await;
         let session = session.map_err(RefreshError::NoSession)?;
@@ -122,8 +122,8 @@ impl RelyingParty {
         refreshed.map(drop).map_err(|not| not.error)
     }
 
-    /// The tokens of a reply; what it leaves out is as before (OpenID Connect Core 1.0 §12.2). Sets when
-    /// the session is due.
+    /// The tokens of a token response; a token that it omits keeps its old value (OpenID Connect Core 1.0 §12.2).
+    /// Sets when the session is due for a refresh.
     pub(super) fn session_tokens(
         &self,
         reply: Tokens,
@@ -151,7 +151,7 @@ impl RelyingParty {
 }
 
 impl Client<'_> {
-    /// Refreshes the session if it is due. It returns at once unless it is.
+    /// Refreshes the session if it is due; otherwise returns at once.
     pub(crate) async fn keep_fresh(
         &self,
         current: CurrentSession,
@@ -209,8 +209,8 @@ impl Client<'_> {
         }
     }
 
-    /// Joins the refresh of this session that is in flight or has just failed, or begins one. `forced` is
-    /// within how many seconds of a refresh that succeeded none is begun.
+    /// Joins the refresh of this session that is in flight or has just failed, or begins one. With `forced`, no
+    /// refresh begins within this number of seconds after a successful one.
     async fn refresh_once(
         &self,
         current: &CurrentSession,
@@ -237,7 +237,7 @@ impl Client<'_> {
                     let result = result.map(Refreshed::into_session);
                     tell.send_replace(Some(Outcome::of(result, failures, now)));
                     rp.refreshes.completed(current.name(), in_flight);
-                    // Last: the requests do not wait for the app.
+                    // Last: the waiting requests do not wait for the app's handler.
                     rp.events.notify(None, change.as_slice()).await;
                 };
                 observing::spawn(refreshing.instrument(tracing::debug_span!("refresh")));
@@ -246,7 +246,7 @@ impl Client<'_> {
         flight.outcome().await
     }
 
-    /// What a refresh at this node changed, which the log is told; ends the session that it found to have ended.
+    /// What a refresh on this node changed, which is logged; ends the session if the refresh found it ended.
     async fn change_of_refresh(
         &self,
         result: &Result<Refreshed, Failure>,
@@ -269,7 +269,7 @@ impl Client<'_> {
                     );
                     tracing::info!("{}", error.remedy());
                 }
-                // One that was ended otherwise was told of there.
+                // A session that ended for another reason was reported there.
                 let end = end.filter(|_| *reason == NoSession::RefreshRefused);
                 end.inspect(SessionChange::log)
             }
@@ -279,7 +279,7 @@ impl Client<'_> {
         }
     }
 
-    /// The refresh itself (OpenID Connect Core 1.0 §12).
+    /// The token refresh itself (OpenID Connect Core 1.0 §12).
     async fn refresh(
         &self,
         metadata: &Metadata,
@@ -297,11 +297,11 @@ impl Client<'_> {
             return Err(Failure::later("no_refresh_token", cause));
         };
         let reply = self.provider.refresh(metadata, refresh_token, now).await?;
-        // The lock and the reply may have taken long: its ID token is judged by the time at which it came.
+        // The lock and the response may have taken long: the ID token is verified at the time of its arrival.
         let now = self.clock.now();
 
-        // Kept before it is judged: the old refresh token may be used up. Until it is judged, the new one
-        // serves the next refresh and nothing else.
+        // Store the new refresh token before verifying the response: the old one may be used up. Until the response
+        // is verified, the new one is used for the next refresh only.
         let received = SessionTokens {
             access_token: Some(reply.access_token.clone()),
             refresh_token: reply
@@ -316,7 +316,7 @@ impl Client<'_> {
             ..SessionTokens::clone(&old)
         };
         let mut pending = Session::clone(current);
-        // Also when this refresh was asked for: whoever finds it waits for this refresh, or begins another.
+        // Also due when this refresh was forced: a request that finds it waits for this refresh, or begins another.
         let now_s = now.unix_timestamp();
         pending.refresh_due = Some(pending.refresh_due.map_or(now_s, |due| due.min(now_s)));
         let pending = self
@@ -324,7 +324,7 @@ impl Client<'_> {
             .await;
         let pending = match pending {
             Ok(Some(pending)) => pending,
-            // The session was ended meanwhile, so the tokens end too.
+            // The session was ended meanwhile, so the tokens are revoked.
             Ok(None) => {
                 revoke_later(self.provider, &received, now);
                 return Err(Failure::Ended(NoSession::Ended));
@@ -333,7 +333,7 @@ impl Client<'_> {
                 revoke_later(self.provider, &received, now);
                 return Err(ended);
             }
-            // The store is down: the new refresh token waits here for the next refresh.
+            // The store is down: keep the new refresh token in memory for the next refresh.
             Err(failure) => {
                 let name = current.name().to_owned();
                 if let Some(refresh_token) = &received.refresh_token {
@@ -387,7 +387,7 @@ impl Client<'_> {
                 Ok(None) => {}
                 Err(error) => {
                     session.user_info_due = true;
-                    // What nobody vouches for now is not kept where a sign-in would do without it.
+                    // Claims that no source confirms now are dropped where a sign-in would do without them.
                     if self.settings.user_info_optional && error.is_outage() {
                         tokens.sources.user_info = None;
                     }
@@ -421,7 +421,7 @@ impl Client<'_> {
         }
     }
 
-    /// Stores a generation, with patience: the provider does not send its tokens a second time.
+    /// Stores a generation, with retries: the provider does not send its tokens a second time.
     async fn store_generation(
         &self,
         current: &CurrentSession,
@@ -445,7 +445,7 @@ impl Client<'_> {
         Ok(self.sessions.advance(current, session, tokens, now).await?)
     }
 
-    /// Catches up on a look at UserInfo that did not succeed at the last refresh.
+    /// Repeats a UserInfo request that failed at the last refresh.
     async fn look_at_user_info(
         &self,
         metadata: &Metadata,
@@ -474,8 +474,8 @@ impl Client<'_> {
     }
 }
 
-/// After how long a token of this life is refreshed: a minute or a tenth of its life before its end, and
-/// up to half of that later, so that sessions that began together are not refreshed together.
+/// The delay before a token with this lifetime is refreshed: until a tenth of its lifetime, at most a minute, before
+/// expiry, and up to half of that later, so that sessions that began together are not refreshed together.
 fn refresh_after(life: i64, share: f64) -> i64 {
     let ahead = (life / 10).min(REFRESH_MARGIN.as_secs().cast_signed());
     let later = (ahead as f64 / 2.0 * share) as i64;
@@ -485,7 +485,7 @@ fn refresh_after(life: i64, share: f64) -> i64 {
 /// A random number from 0 to 1.
 fn random_share() -> f64 {
     let mut byte = [0];
-    // Without randomness, sessions are only refreshed together.
+    // Without randomness, the only effect is that sessions are refreshed together.
     let _ = aws_lc_rs::rand::fill(&mut byte);
     f64::from(byte[0]) / 255.0
 }

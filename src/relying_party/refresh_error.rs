@@ -1,4 +1,4 @@
-//! Why a session was not refreshed, as an app sees it.
+//! The public error of a refresh.
 
 use thiserror::Error;
 
@@ -12,20 +12,20 @@ pub enum RefreshError {
     /// `enabled = false`.
     #[error("the session has no refresh token")]
     NoRefreshToken,
-    /// The headers of the answer have been sent, and the session is kept in cookies: its new tokens would
-    /// reach no browser. The provider was not asked.
+    /// The response headers were sent, and the session is kept in cookies: its new tokens would not reach the
+    /// browser. The provider was not asked.
     #[error("the answer's headers have been sent, and the session is kept in cookies")]
     AnswerSent,
-    /// There is no such session, or not any more.
+    /// The session does not exist, or not any more.
     #[error(transparent)]
     NoSession(NoSession),
-    /// The provider was not reachable or refused; the session stays as it was.
+    /// The provider was unreachable or rejected the refresh; the session is unchanged.
     #[error("the session was not refreshed: {cause}")]
     Failed {
         /// What went wrong.
         cause: String,
     },
-    /// The new claims do not fit the app's type; the session was refreshed.
+    /// The new claims do not deserialize to the app's type; the session was refreshed.
     #[error("the claims are not a `{expected}`")]
     Claims {
         /// The app's type.
@@ -34,7 +34,7 @@ pub enum RefreshError {
 }
 
 impl RefreshError {
-    /// The reason code, as the manual lists them.
+    /// The reason code, as listed in the manual.
     pub fn reason(&self) -> &'static str {
         match self {
             RefreshError::NoRefreshToken => "no_refresh_token",

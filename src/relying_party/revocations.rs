@@ -1,4 +1,4 @@
-//! Revocation (RFC 7009): the tokens of a session that ended here end at the provider too.
+//! Token revocation (RFC 7009) for sessions that ended in this app.
 
 use std::sync::Arc;
 
@@ -12,15 +12,15 @@ use crate::{
     session::{CurrentSession, Revoke, SessionTokens},
 };
 
-/// Of how many sessions it is known which tokens were revoked.
+/// The maximum number of sessions whose revoked generation is cached.
 const MAX_REVOKED: u64 = 10_000;
 
 /// Revokes the tokens of sessions that have ended.
 pub(crate) struct Revocations {
     provider: Arc<Provider>,
     refreshes: Arc<Refreshes>,
-    /// The newest generation whose tokens were revoked, by the name of the session: two requests may end one session,
-    /// and a store that was down has it once more.
+    /// The newest generation whose tokens were revoked, by session name: two requests may end one session, and a
+    /// store that was down may return the session again.
     revoked: Cache<String, u64>,
     clock: Clock,
 }
@@ -42,7 +42,7 @@ impl Revocations {
         }
     }
 
-    /// For the sessions of this app.
+    /// The callback with which session storage revokes tokens.
     pub(crate) fn into_revoke(self) -> Revoke {
         Box::new(move |name, session, successor| {
             let tokens = self.tokens_of(name, session, successor);
@@ -50,9 +50,9 @@ impl Revocations {
         })
     }
 
-    /// The tokens to revoke of a session that ended: those of its record, and in place of its refresh token the one
-    /// that no store took. With a session in its place, none that may come from one grant with the tokens of that:
-    /// many providers revoke a grant as a whole.
+    /// The tokens to revoke of a session that ended: those of its record, with the refresh token that could not be
+    /// stored in place of the recorded one. If a session replaces it, no token that may share a grant with the tokens
+    /// of the new session: many providers revoke a grant as a whole.
     fn tokens_of(
         &self,
         name: &str,
@@ -80,7 +80,7 @@ impl Revocations {
         tokens
     }
 
-    /// Whether the tokens of this generation were not revoked before. They count as revoked then.
+    /// Whether the tokens of this generation were not revoked before. Marks them as revoked.
     fn is_first(&self, name: &str, generation: u64) -> bool {
         let mut is_first = false;
         self.revoked.entry_by_ref(name).and_compute_with(|last| {
@@ -94,7 +94,7 @@ impl Revocations {
     }
 }
 
-/// Whether the tokens of both may come from one grant: without `sid` nobody knows.
+/// Whether the tokens of both may come from one grant: without `sid` this is unknown.
 fn is_one_grant(session: &CurrentSession, successor: &CurrentSession) -> bool {
     let sids = session.sid().zip(successor.sid());
     let is_other_sid = sids.is_some_and(|(sid, other)| sid != other);

@@ -1,4 +1,4 @@
-//! Revocation (RFC 7009) of tokens that are not needed any more.
+//! Token revocation (RFC 7009) in the background.
 
 use std::sync::Arc;
 
@@ -10,10 +10,10 @@ use crate::{
     session::SessionTokens,
 };
 
-/// Revokes tokens that nobody needs any more, without waiting for it: the refresh token first, as with it most
-/// providers end all that came from it.
+/// Revokes unused tokens in a background task: the refresh token first, as most providers then revoke every token
+/// issued from it.
 pub(crate) fn revoke_later(provider: &Arc<Provider>, tokens: &SessionTokens, now: OffsetDateTime) {
-    // Without the claims: many may wait.
+    // Copy only the tokens, without the claims: many tasks may wait.
     let tokens = [
         (tokens.refresh_token.clone(), TokenTypeHint::RefreshToken),
         (tokens.access_token.clone(), TokenTypeHint::AccessToken),

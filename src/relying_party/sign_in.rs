@@ -1,7 +1,7 @@
-//! Sign-in from beginning to end: the attempt, the exchange of the code, the ID token, UserInfo, the app's event
-//! and the session.
+//! The sign-in flow: the attempt, the exchange of the code, the ID token, UserInfo, the app's event handler and the
+//! session.
 //!
-//! A route calls [`begin_sign_in`](Client::begin_sign_in), and when the browser is back
+//! A route calls [`begin_sign_in`](Client::begin_sign_in), and when the browser comes back
 //! [`accept_response`](Client::accept_response) and [`complete`](Client::complete).
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
@@ -31,7 +31,7 @@ use crate::{
 
 /// A sign-in that has begun.
 pub(crate) struct BegunSignIn {
-    /// Where to send the browser.
+    /// The authorization request URL to which the browser is redirected.
     pub(crate) url: Url,
     pub(crate) attempt: SignInAttempt,
     #[cfg_attr(
@@ -39,27 +39,27 @@ pub(crate) struct BegunSignIn {
         allow(dead_code, reason = "read by tests of apps")
     )]
     pub(crate) secrets: AttemptSecrets,
-    /// For a cookie of this attempt, if it needs one.
+    /// The value of a cookie for this attempt, if it needs one.
     pub(crate) details: Option<String>,
 }
 
-/// How much later than the provider issued a code this node sends it, at most, and what the clocks of a store
-/// and of this node differ by in measuring so short a time.
+/// The maximum delay between the provider issuing a code and this node sending it, plus the clock difference between
+/// a store and this node over so short a time.
 const CODE_MARGIN: Duration = Duration::from_secs(2);
 
-/// A sign-in that is complete.
+/// A completed sign-in.
 pub(crate) enum Completed {
-    /// Its session began for this callback.
+    /// This callback began the session.
     Now(CurrentSession),
-    /// It began for an identical callback before.
+    /// An identical callback began the session before.
     Before(CurrentSession),
-    /// An identical callback came before, and there is no session to give out any more.
+    /// An identical callback came before, and its session is not available any more.
     Late,
 }
 
 impl Client<'_> {
-    /// Begins a sign-in of this browser: where to send it, and what it must bring back. `parameters` are for this
-    /// authorization request, and override those of the settings.
+    /// Begins a sign-in of this browser and builds the authorization request. `parameters` are for this request, and
+    /// override those of the settings.
     pub(crate) async fn begin_sign_in(
         &self,
         browser: &BrowserId,
@@ -91,7 +91,7 @@ impl Client<'_> {
         })
     }
 
-    /// Checks an authorization response, whose `state` is an attempt of this browser, and yields its code.
+    /// Validates an authorization response, whose `state` is an attempt of this browser, and returns its code.
     pub(crate) async fn accept_response(
         &self,
         response: AuthorizationResponse,
@@ -102,7 +102,7 @@ impl Client<'_> {
         Ok(response.accept(self.provider.registration.expected_issuer(), announces_iss)?)
     }
 
-    /// The session that an attempt leads to: begun by this callback, or by an identical one.
+    /// The session of an attempt: begun by this callback, or by an identical one.
     pub(crate) async fn complete(
         &self,
         request: &Request<'_>,
@@ -119,7 +119,7 @@ impl Client<'_> {
         let turn = match self.outcome(&exchange, now).await {
             Ok(ExchangeOutcome::Turn(turn)) => turn,
             Ok(ExchangeOutcome::Begun(current)) => return Ok(Completed::Before(current)),
-            // Its session has ended, or nobody came for it in time.
+            // Its session has ended, or no callback took the result in time.
             Err(NotBegun::Failed(SignInError::Used)) => return Ok(Completed::Late),
             Err(error) => return Err(error),
         };
@@ -146,13 +146,13 @@ impl Client<'_> {
                 Err(error)
             }
         };
-        // Last: identical callbacks do not wait for the app.
+        // Last: identical callbacks do not wait for the app's handler.
         self.events.sessions_changed(Some(request), changes).await;
         completed
     }
 
-    /// Exchanges a code: tokens, ID token, UserInfo, each only when the one before holds. What was issued
-    /// is revoked when it is not accepted. For callbacks see [`exchange_once`](Self::exchange_once).
+    /// Exchanges a code: tokens, ID token, UserInfo, each only when the previous one is valid. The tokens are revoked
+    /// when one is rejected. Callbacks use [`exchange_once`](Self::exchange_once).
     pub(crate) async fn exchange(
         &self,
         attempt: &SignInAttempt,
@@ -174,7 +174,7 @@ impl Client<'_> {
             .await
             .map_err(SignInError::from)?;
         step("the code was exchanged for tokens");
-        // The exchange may have taken long: an ID token is judged by the time at which it came.
+        // The exchange may have taken long: the ID token is verified at the time of its arrival.
         let now = self.clock.now();
         let sources = async {
             let id_token = self
@@ -215,12 +215,12 @@ impl Client<'_> {
         }
     }
 
-    /// The ends that are noted for the user of an ID token, none of which is meant for this sign-in: each was
-    /// noted before the attempt began, or the attempt knows it.
+    /// The recorded ends of sessions of the ID token's user. None of them applies to this sign-in: each was recorded
+    /// before the attempt began, or is known to the attempt.
     ///
-    /// The provider may have issued the code before it ended the user's sessions. An attempt that is longer
-    /// under way than by a monotonic clock since its code was sent is measured by the clocks of two nodes; so it
-    /// is more careful if they agree, and never less if they do not.
+    /// The provider may have issued the code before it ended the user's sessions. If the attempt is older than the
+    /// monotonic time since its code was sent, its age is measured by the clocks of two nodes; this makes the check
+    /// stricter if the clocks agree, and never weaker if they do not.
     async fn earlier_ends(
         &self,
         issuer: &str,
@@ -231,7 +231,7 @@ impl Client<'_> {
         let read = self.sessions.read_ends(issuer, claims, self.clock.now());
         let read = match read.await {
             Ok(read) => read,
-            // Any other that is there when the session begins counts as later then. The code is used up by now.
+            // Any other end that exists when the session begins counts as later then. The code is used up by now.
             Err(error) => {
                 tracing::debug!("{error}; which sessions ended before a sign-in is not known");
                 return Ok(attempt.earlier_ends.clone());
@@ -244,14 +244,14 @@ impl Client<'_> {
         }
     }
 
-    /// The error of an attempt that took too long.
+    /// The error of an attempt that exceeded `sign_in_timeout`.
     pub(crate) fn expired(&self) -> SignInError {
         SignInError::Expired {
             timeout: self.settings.sign_in_timeout,
         }
     }
 
-    /// What every ID token of this client must say, at sign-in and at a refresh.
+    /// What every ID token of this client must contain, at sign-in and at a refresh.
     pub(super) fn id_token_expectations<'a>(
         &'a self,
         algorithms: &'a [SigningAlgorithm],
@@ -273,7 +273,7 @@ impl Client<'_> {
         }
     }
 
-    /// Judges the ID token (OpenID Connect Core 1.0 §3.1.3.7).
+    /// Verifies the ID token (OpenID Connect Core 1.0 §3.1.3.7).
     async fn accept_id_token(
         &self,
         metadata: &Metadata,
@@ -310,7 +310,7 @@ impl Client<'_> {
         Ok(id_token)
     }
 
-    /// Adds what UserInfo says of the same person (OpenID Connect Core 1.0 §5.3).
+    /// Adds the UserInfo claims of the same user (OpenID Connect Core 1.0 §5.3).
     async fn with_user_info(
         &self,
         metadata: &Metadata,
@@ -341,7 +341,7 @@ impl Client<'_> {
         Ok(ClaimSources::new(id_token.claims, user_info))
     }
 
-    /// Asks the app, and begins the session unless it refuses the user. Adds what the log and the app are to be told.
+    /// Calls the app's handler, and begins the session unless it rejects the user. Adds the changes to report.
     #[expect(
         clippy::too_many_arguments,
         reason = "the end of a sign-in needs all of it"
@@ -375,7 +375,7 @@ impl Client<'_> {
             Err(BeginError::TooLarge(error)) => return Err(SignInError::from(error).into()),
             Err(BeginError::Store(error)) => return Err(SignInError::from(error).into()),
             Err(BeginError::NotStored { error, begun }) => {
-                // The next identical callback may have the new one.
+                // The next identical callback may use the new session.
                 if let Some(replaced) = &begun.replaced {
                     self.sessions
                         .revoke_replaced(replaced, Some(&begun.session));
@@ -397,7 +397,7 @@ impl Client<'_> {
         Ok(begun.session)
     }
 
-    /// Begins a session for a request that is not a callback. Answers what the response would set.
+    /// Begins a session for a request that is not a callback. Returns the cookies that the response would set.
     #[cfg(feature = "testing")]
     pub(crate) async fn begin_session_for_test(
         &self,
@@ -406,7 +406,7 @@ impl Client<'_> {
         tokens: SessionTokens,
     ) -> Result<Vec<String>, NotBegun> {
         let now = self.clock.now();
-        // Of somebody else, as a rule: the session of the client that the request is of goes on.
+        // The session usually belongs to another user: do not replace the session of the requesting client.
         let (home, mut changes) = (ReturnTo::home(), vec![]);
         let begun = self.begin_session(request, session, tokens, None, &home, now, &mut changes);
         let begun = begun.await;

@@ -1,4 +1,4 @@
-//! Why a sign-in failed: for the log, the operator and the person.
+//! The error of a failed sign-in: for the log, the operator and the user.
 
 use std::time::Duration;
 
@@ -12,14 +12,13 @@ use crate::{
     token::{IdTokenError, TokenError, UserInfoError},
 };
 
-/// Why a sign-in did not succeed. For the log; the person sees a page with the same id.
+/// Why a sign-in failed. This is for the log; the user sees a page with the same id.
 ///
-/// No variant holds a token, a code, a state or a secret.
+/// No variant holds a token, a code, a `state` or a secret.
 #[derive(Clone, Debug, Error)]
 #[non_exhaustive]
 pub enum SignInError {
-    /// 400: another browser began the sign-in that the response belongs to, or this one did not keep its
-    /// cookie.
+    /// 400: another browser began the sign-in that the response belongs to, or this browser did not keep its cookie.
     #[error("no sign-in is under way in this browser that this response belongs to")]
     NotPending,
     /// 400: the sign-in took longer than the setting `sign_in_timeout`.
@@ -28,54 +27,54 @@ pub enum SignInError {
         /// The setting.
         timeout: Duration,
     },
-    /// 400: the posted response came back to us more than a minute after the provider's page posted it.
+    /// 400: the posted response reached this app more than a minute after the provider's page posted it.
     #[error("the response was posted more than a minute ago")]
     PostedTooLongAgo,
-    /// 400: the sign-in was completed, or came to nothing, by an earlier response.
+    /// 400: an earlier response completed the sign-in, or failed it.
     #[error("the sign-in that this response belongs to is over")]
     Used,
-    /// 503: there are as many sign-ins as this node takes at a time, in all or from one address.
+    /// 503: the maximum number of simultaneous sign-ins is reached on this node, in total or from one address.
     #[error("there are too many sign-ins at a time")]
     TooManySignIns {
-        /// How long to wait.
+        /// When to retry.
         retry_after: Duration,
     },
-    /// 400: a third party wants a sign-in at a provider that is not the app's (OpenID Connect Core 1.0 §4).
+    /// 400: a third party asked for a sign-in at a provider that is not the app's (OpenID Connect Core 1.0 §4).
     #[error("a sign-in at {} was asked for, expected `{expected}`", actual.as_ref().map_or("no issuer".to_owned(), |iss| format!("`{iss}`")))]
     InitiatedBy {
-        /// The app's provider.
+        /// The app's issuer.
         expected: String,
         /// The `iss` of the request.
         actual: Option<String>,
     },
-    /// 400, 502 or 503: the authorization response is an error, or is not accepted.
+    /// 400, 502 or 503: the authorization response is an error, or is rejected.
     #[error(transparent)]
     Response(#[from] ResponseError),
     /// 404: a response was posted, and the setting `response_mode` is `query`.
     #[error("a response was posted, and `response_mode` is `query`")]
     PostedResponse,
-    /// 502: the token reply has no ID token (OpenID Connect Core 1.0 §3.1.3.3).
+    /// 502: the token response has no ID token (OpenID Connect Core 1.0 §3.1.3.3).
     #[error("the token reply has no `id_token`")]
     IdTokenMissing,
-    /// 502: the ID token is not accepted; 403 when it is of a tenant that `tenants` does not accept.
+    /// 502: the ID token is rejected; 403 when it is from a tenant that `tenants` does not accept.
     #[error("the ID token is refused: {0}")]
     IdToken(TokenError),
-    /// 502: UserInfo does not hold.
+    /// 502: the UserInfo response is rejected.
     #[error("UserInfo is refused: {0}")]
     UserInfo(TokenError),
-    /// 502, 503 or 504: the provider did not do its part; 400 for a code that it does not accept.
+    /// 502, 503 or 504: a request to the provider failed; 400 for a code that the provider rejects.
     #[error(transparent)]
     Provider(#[from] ProviderError),
-    /// 502: what the provider says about this person does not fit into the session's cookies.
+    /// 502: the user's claims do not fit into the session's cookies.
     #[error(transparent)]
     SessionTooLarge(#[from] SessionTooLarge),
-    /// 503: the session store is not reachable.
+    /// 503: the session store is unavailable.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// 403: the app refused this person ([`Events::after_authorize`](crate::Events::after_authorize)).
+    /// 403: the app rejected this user ([`Events::after_authorize`](crate::Events::after_authorize)).
     #[error("the app refused this person: {message}")]
     RefusedByApp {
-        /// What the person is told.
+        /// The message that the user sees.
         message: String,
     },
     /// 500: the app's [`Events::before_login_redirect`](crate::Events::before_login_redirect) set a parameter that
@@ -85,14 +84,14 @@ pub enum SignInError {
         /// The parameter.
         name: String,
     },
-    /// 400: the provider or the app ended the sessions of the user while they signed in, and once more while
-    /// they signed in again.
+    /// 400: the provider or the app ended the user's sessions while they signed in, and again while they signed in a
+    /// second time.
     #[error("the sessions of the user were ended while they signed in")]
     Ended,
-    /// 400: the browser signs in and comes back signed out, again and again.
+    /// 400: the browser signs in and comes back without a session, again and again.
     #[error("{times} sign-ins within a minute did not keep their session")]
     Loop {
-        /// How many.
+        /// The number of sign-ins.
         times: u8,
     },
 }
@@ -102,7 +101,7 @@ pub enum SignInError {
 pub(crate) enum NotBegun {
     #[error(transparent)]
     Failed(#[from] SignInError),
-    /// An end of the user's sessions may be meant for it. The next attempt knows all that are noted.
+    /// A recorded end of the user's sessions may apply to it. The next attempt knows all recorded ends.
     #[error("the sessions of the user were ended while they signed in")]
     Ended(EarlierEnds),
 }
@@ -116,7 +115,7 @@ impl From<NotBegun> for SignInError {
     }
 }
 
-/// Minutes, or seconds when it is not so many minutes.
+/// Minutes, or seconds when it is not a whole number of minutes.
 fn duration(duration: &Duration) -> String {
     match duration.as_secs() {
         60 => "a minute".to_owned(),
@@ -147,7 +146,7 @@ impl From<UserInfoRequestError> for SignInError {
 }
 
 impl SignInError {
-    /// The reason code, as the manual lists them.
+    /// The reason code, as listed in the manual.
     pub fn reason(&self) -> &'static str {
         self.facts().reason
     }
@@ -157,7 +156,7 @@ impl SignInError {
         self.facts().status
     }
 
-    /// What to do about it: the operator, mostly.
+    /// The remedy, mostly for the operator.
     pub fn remedy(&self) -> String {
         self.facts().remedy.into_owned()
     }

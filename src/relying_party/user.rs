@@ -1,4 +1,4 @@
-//! A signed-in person, as guards hand it to the app.
+//! A signed-in user, as guards pass it to the app.
 
 use std::{any::Any, fmt, sync::Arc};
 
@@ -14,23 +14,23 @@ use crate::{
     token::Claims,
 };
 
-/// A person who is signed in, with the claims that the provider made about them.
+/// A signed-in user, with the claims that the provider made about them.
 ///
-/// `C` is the app's own claims type (Flask-OIDC's `OIDC_USER_CLASS`); [`Claims`] takes any. A person
-/// is identified by [`issuer`](Self::issuer) and [`subject`](Self::subject) together, never by the
-/// e-mail address (OpenID Connect Core 1.0 §5.7).
+/// `C` is the app's own claims type (Flask-OIDC's `OIDC_USER_CLASS`); [`Claims`] accepts any. A user is identified by
+/// [`issuer`](Self::issuer) and [`subject`](Self::subject) together, never by the e-mail address (OpenID Connect Core
+/// 1.0 §5.7).
 ///
-/// It serializes as its claims, without tokens, so that a template can show it.
+/// It serializes as its claims, without tokens, so that a template can render it.
 #[derive(Clone, Debug)]
 pub struct User<C = Claims> {
     session: Arc<CurrentSession>,
-    /// `None` when `C` is [`Claims`]: they are the session's.
+    /// `None` when `C` is [`Claims`]: the session has them.
     claims: Option<C>,
     handle: Option<SessionHandle>,
     now: OffsetDateTime,
 }
 
-/// What refreshing the session of a request takes.
+/// A handle to refresh the session of a request.
 #[derive(Clone)]
 pub(crate) struct SessionHandle {
     pub(crate) rp: Arc<RelyingParty>,
@@ -43,34 +43,34 @@ impl fmt::Debug for SessionHandle {
     }
 }
 
-/// Why there is no access token to call an API with.
+/// Why there is no access token.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum NoAccessToken {
-    /// There is none: `enabled = false`, or `session.tokens` leaves it out.
+    /// The session has none: `enabled = false`, or `session.tokens` leaves it out.
     #[error("this session has no access token")]
     Absent,
-    /// It has ended, and the provider did not give another one: the person is still signed in, and a
-    /// later request may bring a fresh token.
+    /// It has expired, and the provider did not issue another one: the user is still signed in, and a later request
+    /// may get a fresh token.
     #[error(
         "the access token ended at {ended} (seconds since 1970) and was not refreshed: {cause}"
     )]
     NotRefreshed {
-        /// When, in seconds since 1970.
+        /// When it expired, in seconds since 1970.
         ended: i64,
         /// What went wrong.
         cause: String,
     },
-    /// It has ended, and there is no refresh token.
+    /// It has expired, and there is no refresh token.
     #[error("the access token ended at {ended} (seconds since 1970)")]
     Expired {
-        /// When, in seconds since 1970.
+        /// When it expired, in seconds since 1970.
         ended: i64,
     },
 }
 
 impl<C> User<C> {
-    /// Fails with the claim that does not fit `C`, and never with its value.
+    /// Fails with the claim that does not deserialize to `C`, and never with its value.
     pub(crate) fn new(
         session: Arc<CurrentSession>,
         handle: Option<SessionHandle>,
@@ -91,28 +91,28 @@ impl<C> User<C> {
         })
     }
 
-    /// `sub`: the person's identifier, unique and never reused within the [`issuer`](Self::issuer).
+    /// The `sub` claim: the user's identifier, unique and never reused within the [`issuer`](Self::issuer).
     pub fn subject(&self) -> &str {
         self.text("sub").unwrap_or_default()
     }
 
-    /// The provider that says so; where it has an issuer for each tenant (`oidc.tenants`), that of the user's tenant.
+    /// The issuer of the claims; with an issuer for each tenant (`oidc.tenants`), that of the user's tenant.
     pub fn issuer(&self) -> &str {
         &self.session.issuer
     }
 
-    /// `name`: the full name, for display.
+    /// The `name` claim: the full name, for display.
     pub fn name(&self) -> Option<&str> {
         self.text("name")
     }
 
-    /// `email`. It may change and may not be verified: never identify a person by it.
+    /// The `email` claim. It may change and may not be verified: never identify a user by it.
     pub fn email(&self) -> Option<&str> {
         self.text("email")
     }
 
-    /// `email_verified`: whether the provider checked the address. Absent is `false`; providers that
-    /// send `"true"` are understood.
+    /// The `email_verified` claim: whether the provider verified the address. A missing claim is `false`; the string
+    /// `"true"`, which some providers send, is accepted.
     pub fn email_verified(&self) -> bool {
         match self.session.claims.value("email_verified") {
             Some(serde_json::Value::Bool(is_verified)) => *is_verified,
@@ -121,7 +121,7 @@ impl<C> User<C> {
         }
     }
 
-    /// `groups`, or an empty list. A single string is a list of one.
+    /// The `groups` claim, or an empty list. A single string is a list of one.
     pub fn groups(&self) -> Vec<&str> {
         match self.session.claims.value("groups") {
             Some(serde_json::Value::String(one)) => vec![one],
@@ -148,14 +148,14 @@ impl<C> User<C> {
         self.session.claims.get(name)
     }
 
-    /// What the app kept under this name in [`Events::after_authorize`](crate::Events::after_authorize).
+    /// The value that the app stored under this name in [`Events::after_authorize`](crate::Events::after_authorize).
     pub fn data<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
         let value = self.session.data.get(name)?;
         T::deserialize(value).ok()
     }
 
-    /// An access token to call other APIs with, as this person. It was refreshed when the guard read the
-    /// session, if it was about to end: it is good for the time of a request.
+    /// An access token to call other APIs on behalf of this user. If it was about to expire, it was refreshed when
+    /// the guard read the session: it is valid for the time of a request.
     ///
     /// ```
     /// use rocket::get;
@@ -171,11 +171,11 @@ impl<C> User<C> {
     ///
     /// # Errors
     ///
-    /// When there is none, or it has ended and could not be refreshed.
+    /// Fails when there is no access token, or when it has expired and could not be refreshed.
     pub fn access_token(&self) -> Result<&Secret, NoAccessToken> {
         let tokens = self.session.tokens().ok_or(NoAccessToken::Absent)?;
         let Some(token) = &tokens.access_token else {
-            // The provider sent another one, which cannot be judged yet.
+            // The provider sent another one, which cannot be verified yet.
             return Err(
                 match (&self.session.not_refreshed, tokens.access_token_ends) {
                     (Some(cause), ended) => NoAccessToken::NotRefreshed {
@@ -199,9 +199,9 @@ impl<C> User<C> {
         }
     }
 
-    /// Refreshes the session now, whether it is due or not, and answers who the user is afterwards: for an
-    /// app that learns otherwise that claims or tokens have changed, as by the 401 of another API. Requests
-    /// that ask at the same time share one refresh, and within 10 s of the last one none is made.
+    /// Refreshes the session now, whether it is due or not, and returns the user afterwards: for an app that learns
+    /// by other means that claims or tokens have changed, such as a 401 of another API. Simultaneous calls share one
+    /// refresh, and within 10 s of the last one there is none.
     ///
     /// ```
     /// use rocket::{http::Status, post};
@@ -216,9 +216,9 @@ impl<C> User<C> {
     ///
     /// # Errors
     ///
-    /// When there is no refresh token, the provider is not reachable or refuses, or the headers of the
-    /// answer have been sent where sessions are kept in cookies. A session that ends by that loses its cookies with
-    /// the answer.
+    /// Fails when there is no refresh token, when the provider is unreachable or rejects the refresh, or when the
+    /// response headers were sent and sessions are kept in cookies. If the refresh ends the session, the response
+    /// removes its cookies.
     pub async fn refresh(&self) -> Result<User<C>, RefreshError>
     where
         C: DeserializeOwned + 'static,
@@ -249,13 +249,13 @@ impl<C> User<C> {
         .map_err(|_| RefreshError::Claims { expected })
     }
 
-    /// The refresh token, if the provider gave one.
+    /// The refresh token, if the session has one.
     pub fn refresh_token(&self) -> Option<&Secret> {
         self.session.tokens()?.refresh_token.as_ref()
     }
 
-    /// Names this session, for [`RelyingParty::end_session`](crate::RelyingParty::end_session). It is no
-    /// secret: nobody is signed in by it.
+    /// The identifier of this session, for [`RelyingParty::end_session`](crate::RelyingParty::end_session). It is not
+    /// a secret: it does not sign anyone in.
     pub fn session_id(&self) -> &str {
         self.session.name()
     }
@@ -269,7 +269,7 @@ impl<C> User<C> {
     }
 }
 
-/// The claims themselves, if they are what `C` is.
+/// The claims themselves, if `C` is [`Claims`].
 fn as_type<C: 'static>(claims: &Claims) -> Option<&C> {
     (claims as &dyn Any).downcast_ref()
 }

@@ -1,4 +1,4 @@
-//! `Clear-Site-Data`: what a browser drops at a sign-out, by the setting `clear_site_data`.
+//! The header `Clear-Site-Data` of a sign-out, by the setting `clear_site_data`.
 //!
 //! <https://www.w3.org/TR/clear-site-data/>
 
@@ -7,7 +7,7 @@ use crate::settings::ClearSiteData::{
     Storage,
 };
 
-/// All types but that of cookies.
+/// All types except cookies.
 const OTHERS: [ClearSiteData; 6] = [
     Cache,
     Storage,
@@ -17,22 +17,22 @@ const OTHERS: [ClearSiteData; 6] = [
     ClientHints,
 ];
 
-/// The header's value for the last answer of a sign-out.
+/// The header's value for the last response of a sign-out.
 pub(super) fn all(types: &[ClearSiteData]) -> Option<String> {
-    // JSON quotes as the header does.
+    // JSON quotes strings as the header does.
     let types = types.iter().filter_map(|it| serde_json::to_string(it).ok());
     let types: Vec<_> = types.collect();
     (!types.is_empty()).then(|| types.join(", "))
 }
 
-/// For an answer whose cookies are needed afterwards: a browser may drop those that the same answer sets.
+/// The value for a response whose cookies are needed: a browser may clear cookies that the same response sets.
 pub(super) fn without_cookies(types: &[ClearSiteData]) -> Option<String> {
     let is_set = |it: &ClearSiteData| types.contains(&All) || types.contains(it);
     let types: Vec<_> = OTHERS.into_iter().filter(is_set).collect();
     all(&types)
 }
 
-/// Whether cookies are among them.
+/// Whether the types include cookies.
 pub(super) fn has_cookies(types: &[ClearSiteData]) -> bool {
     types.contains(&Cookies) || types.contains(&All)
 }

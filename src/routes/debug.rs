@@ -1,4 +1,4 @@
-//! `GET {mount}/debug`: what a developer wants to know, for the debug profile and this machine alone.
+//! `GET {mount}/debug`: the developer page, for the debug profile and requests from this machine only.
 
 use rocket::{
     Request,
@@ -17,7 +17,7 @@ use crate::{
     settings::{SessionSettings, is_loopback},
 };
 
-/// What a proxy adds: the client is then whoever the proxy served.
+/// Headers that a proxy adds: the client may then be another machine.
 const OF_PROXIES: [&str; 4] = ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"];
 
 #[derive(Clone)]
@@ -33,8 +33,8 @@ impl Handler for Debug {
     }
 }
 
-/// Whether the request comes over loopback, from a browser that was asked for a loopback name: another
-/// name may be an attacker's that leads here (DNS rebinding).
+/// Whether the request comes over loopback, to a loopback host name: another name may be an attacker's that resolves
+/// to this address (DNS rebinding).
 fn is_from_this_machine(request: &Request<'_>) -> bool {
     let host = request.host().map(|host| format!("http://{host}/"));
     let host = host.and_then(|host| url::Url::parse(&host).ok());
@@ -80,7 +80,7 @@ impl Visit<'_, '_> {
     }
 }
 
-/// Claims and times, and no token.
+/// The claims and times of a session, without tokens.
 fn session_json(session: &CurrentSession, settings: &SessionSettings) -> Value {
     let started = session.started();
     let tokens = session.tokens();
@@ -104,7 +104,7 @@ fn date(seconds: i64) -> String {
     time.format(format).unwrap_or_default()
 }
 
-/// `kid`, `kty`, `alg` and `use` of each key, and why it is not used if it is not.
+/// `kid`, `kty`, `alg` and `use` of each key, and why a key is not used.
 fn keys(provider: &Provider) -> String {
     let Some((document, skipped, at)) = provider.fetched_keys() else {
         return "not fetched yet: the first token that is to be verified fetches them".to_owned();
@@ -122,7 +122,7 @@ fn keys(provider: &Provider) -> String {
     format!("fetched {}\n{keys}", date(at.unix_timestamp()))
 }
 
-/// The members of the metadata that are used and there.
+/// The members of the metadata that are used and present.
 fn without_nulls(mut metadata: Value) -> Value {
     if let Some(members) = metadata.as_object_mut() {
         members.retain(|_, value| !value.is_null());

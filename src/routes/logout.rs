@@ -1,4 +1,4 @@
-//! The routes of sign-out: the button, the way back from the provider, and the provider's own two.
+//! The sign-out routes: the button page, the return from the provider, back-channel and front-channel logout.
 
 use std::{io::Cursor, sync::Arc, time::Duration};
 
@@ -24,15 +24,15 @@ use crate::{
     settings::ClearSiteData,
 };
 
-/// How long a person may take at the provider to sign out.
+/// How long a user may take at the provider to sign out.
 const PENDING_LOGOUT_TTL: Duration = Duration::from_secs(10 * 60);
-/// The field of the button's form, which proves that it is in a page of ours.
+/// The form field of the button, which proves that the form is from a page of this app.
 const BUTTON: &str = "button";
-/// How long a page with the button serves, in seconds.
+/// How long a page with the button is valid, in seconds.
 const BUTTON_TTL: i64 = 60 * 60;
-/// The largest form that signs out, in bytes.
+/// The maximum size of a sign-out form, in bytes.
 const MAX_FORM_SIZE: u64 = 4 * 1024;
-/// The largest body of a back-channel request, in bytes: more than a logout token may have.
+/// The maximum size of a back-channel logout body, in bytes: larger than any valid logout token.
 const MAX_BODY_SIZE: u64 = 64 * 1024;
 
 /// `GET {mount}/logout?next=…`: a page with a button.
@@ -49,7 +49,7 @@ impl Handler for LogoutPage {
     }
 }
 
-/// `POST {mount}/logout?next=…`: ends the session here, then at the provider.
+/// `POST {mount}/logout?next=…`: ends the session in this app, then at the provider.
 #[derive(Clone)]
 pub(super) struct Logout;
 
@@ -83,8 +83,8 @@ impl Handler for Logout {
     }
 }
 
-/// `GET {mount}/logged-out?state=…`: the browser comes back from the provider, to any path that is
-/// registered there; the fairing leads it here.
+/// `GET {mount}/logged-out?state=…`: the browser returns from the provider, to any registered path; the fairing
+/// routes it here.
 #[derive(Clone)]
 pub(super) struct LoggedOut;
 
@@ -94,13 +94,13 @@ impl Handler for LoggedOut {
         let Some(visit) = Visit::new(request) else {
             return Outcome::Error(Status::InternalServerError);
         };
-        // Whoever brings another state, or none, arrives at the same page as everybody.
+        // A request with another `state`, or without one, is redirected to the default page.
         Outcome::Success(match visit.returned_logout() {
             Some(pending) => {
                 visit.set([visit.rp.cookies.named(PENDING_LOGOUT, "/").remove()]);
                 let mut response = redirect(pending.return_to.as_str());
-                // What needs no cookie was dropped by the answer that led to the provider. A sign-out that is
-                // not recorded needs its note.
+                // The response that redirected to the provider cleared the types that need no cookie. An unrecorded
+                // sign-out needs its note cookie.
                 let types = &visit.rp.settings.clear_site_data;
                 if clear_site_data::has_cookies(types)
                     && !visit
@@ -120,7 +120,7 @@ impl Handler for LoggedOut {
     }
 }
 
-/// `POST {mount}/backchannel-logout`: the provider says that a session has ended
+/// `POST {mount}/backchannel-logout`: the provider reports that a session has ended
 /// (OpenID Connect Back-Channel Logout 1.0 §2.5).
 #[derive(Clone)]
 pub(super) struct BackchannelLogout;
@@ -181,9 +181,8 @@ fn refusal<'r>(description: &str) -> Response<'r> {
         .finalize()
 }
 
-/// `GET {mount}/frontchannel-logout?iss=…&sid=…`: the provider's page has this in a frame
-/// (OpenID Connect Front-Channel Logout 1.0 §2). The browser sends no cookie along: `sid` says whose
-/// session it is.
+/// `GET {mount}/frontchannel-logout?iss=…&sid=…`: the provider's page loads this in a frame (OpenID Connect
+/// Front-Channel Logout 1.0 §2). The browser sends no cookie: `sid` identifies the session.
 #[derive(Clone)]
 pub(super) struct FrontchannelLogout;
 
@@ -241,7 +240,7 @@ impl Handler for FrontchannelLogout {
 }
 
 impl Visit<'_, '_> {
-    /// Signs out, and tells the app; answers where the browser goes next.
+    /// Signs out, calls the app's handlers, and returns where the browser goes next.
     async fn leave(&self) -> Left {
         let user = OptionalUser::from_request(self.request).await.succeeded();
         let user = user.and_then(OptionalUser::into_user);
@@ -284,7 +283,7 @@ impl Visit<'_, '_> {
         if let Err(NoSession::Idle | NoSession::LifetimeEnded) = found {
             found = sessions.find_ending(jar, self.now).await.map(Arc::new);
         }
-        // Whatever became of the session: an older copy of it ends it too.
+        // Whatever the state of the session: an older copy of it ends it too.
         let mut name = sessions.name_in(jar).filter(|name| match found {
             Err(NoSession::LifetimeEnded) => false,
             Err(NoSession::Ended) => sessions.is_end_unrecorded(name),
@@ -296,14 +295,14 @@ impl Visit<'_, '_> {
         let is_store_down = matches!(found, Err(NoSession::StoreUnavailable));
         let session = match found {
             Ok(session) => Some(session),
-            // There may be a newer generation, which cannot be read, or which another browser has: the
-            // provider is told by this one.
+            // There may be a newer generation, which cannot be read, or which another browser has: use this one to
+            // sign out at the provider.
             Err(NoSession::StoreUnavailable | NoSession::Superseded | NoSession::UnknownKey) => {
                 sessions.ending_in_cookies(jar, self.now).map(Arc::new)
             }
             Err(_) => None,
         };
-        // Anybody may have kept cookies from long ago.
+        // Cookies of a long-expired session may have been kept.
         let is_long_over = is_store_down && sessions.is_in_cookies() && session.is_none();
         if is_long_over && name.take().is_some() {
             reason = Some(NoSession::LifetimeEnded.reason());
@@ -318,7 +317,7 @@ impl Visit<'_, '_> {
             )
             .await;
         self.set(ended.cookies);
-        // Before the provider is asked, which may take its time.
+        // Before the request to the provider, which may take long.
         ended.end.iter().for_each(SessionChange::log);
         if !ended.is_recorded {
             reason = Some(NoSession::StoreUnavailable.reason());
@@ -328,7 +327,7 @@ impl Visit<'_, '_> {
 
         let mut left = Left {
             end: ended.end,
-            // Without a reason of its own, another request ended it meanwhile.
+            // Without another reason, a different request ended the session meanwhile.
             reason: reason.unwrap_or(NoSession::Ended.reason()),
             return_to: self.without_provider(return_to.clone()),
             at_provider: None,
@@ -365,7 +364,7 @@ impl Visit<'_, '_> {
         self.set([cookie.set(&value, PENDING_LOGOUT_TTL, self.now)]);
     }
 
-    /// Where sign-out leads when the provider is not asked: an address elsewhere is as good then.
+    /// The sign-out target when the provider is not involved; it may be another site.
     fn without_provider(&self, return_to: ReturnTo) -> String {
         match self.leads_elsewhere() {
             true => self.rp.post_logout.redirect_uri.clone(),
@@ -373,13 +372,13 @@ impl Visit<'_, '_> {
         }
     }
 
-    /// Whether sign-out leads to another site: nobody but the setting may say so.
+    /// Whether sign-out redirects to another site: only the setting may choose one.
     fn leads_elsewhere(&self) -> bool {
         let next = self.request.query_value::<String>("next");
         next.is_none() && self.rp.post_logout.local_path.is_none()
     }
 
-    /// Where sign-out leads here: `next`, else the setting `post_logout_redirect_uri`.
+    /// The sign-out target in this app: `next`, else the setting `post_logout_redirect_uri`.
     fn next_after_logout(&self) -> ReturnTo {
         match (
             self.request.query_value::<String>("next"),
@@ -390,7 +389,7 @@ impl Visit<'_, '_> {
         }
     }
 
-    /// The sign-out that a return belongs to, if this browser began it.
+    /// The pending sign-out of a return from the provider, if this browser began it.
     fn returned_logout(&self) -> Option<PendingLogout> {
         let query = ReturnedQuery::of(self.request);
         let mut pairs = form_urlencoded::parse(query.as_bytes());
@@ -404,7 +403,7 @@ impl Visit<'_, '_> {
         (pending.state == crate::secret::Secret::new(state)).then_some(pending)
     }
 
-    /// Who may have our page in a frame: the provider, as its issuer and its logout page name it.
+    /// The origins that may embed the page in a frame: those of the issuer and of the `end_session_endpoint`.
     async fn provider_origins(&self) -> String {
         let Some(client) = self.rp.client() else {
             return "'none'".to_owned();
@@ -423,11 +422,11 @@ impl Visit<'_, '_> {
         origins.join(" ")
     }
 
-    /// Who sent this request, as the browser says: by `Sec-Fetch-Site` where it has it, else by `Origin`.
+    /// The sender of this request according to the browser: `Sec-Fetch-Site` if present, else `Origin`.
     fn sender(&self) -> Sender {
         let headers = self.request.headers();
         if let Some(site) = headers.get_one("Sec-Fetch-Site") {
-            // `none`: the user, as by loading the answer again. `same-site` is a sibling sub-domain.
+            // `none`: the user, for example by a reload. `same-site` is a sibling sub-domain.
             let is_own = ["same-origin", "none"]
                 .iter()
                 .any(|own| site.eq_ignore_ascii_case(own));
@@ -437,7 +436,7 @@ impl Visit<'_, '_> {
             };
         }
         match headers.get_one("Origin") {
-            // A client that is no browser, or an old one, which has a `Referer` at most.
+            // Not a browser, or an old one, which sends a `Referer` at most.
             None => match headers.get_one("Referer").map(Url::parse) {
                 Some(Ok(url)) if !self.is_own_origin(&url.origin().ascii_serialization()) => {
                     Sender::AnotherOrigin
@@ -450,7 +449,7 @@ impl Visit<'_, '_> {
         }
     }
 
-    /// Whether it is that of `base_url`, or of the host that was asked. Plain http is not the same origin.
+    /// Whether it is the origin of `base_url`, or of the requested host. Plain http is not the same origin.
     fn is_own_origin(&self, origin: &str) -> bool {
         let base_url = self.rp.site.base_url.origin().ascii_serialization();
         if origin == base_url {
@@ -466,11 +465,10 @@ impl Visit<'_, '_> {
         of_origin.is_some() && of_origin == of_request && of_origin != authority(&base_url)
     }
 
-    /// A page with the button that signs out, for whoever asks for it and for a request that did not come
-    /// from a page of this app.
+    /// A page with the sign-out button, for a `GET` and for a request that did not come from a page of this app.
     fn button_page<'p>(&self, refused: Option<&str>) -> Response<'p> {
         let _ = RequestState::of(self.request).is_ending.set(());
-        // Only the setting names another site, so the form need not say it again.
+        // Only the setting names another site, so the form does not repeat it.
         let action = match self.leads_elsewhere() {
             true => self.rp.route_path("logout"),
             false => self.rp.logout_url(self.next_after_logout().as_str()),
@@ -488,7 +486,7 @@ impl Visit<'_, '_> {
         };
         // With `no-referrer` the form would be posted with `Origin: null`.
         response.set_raw_header("Referrer-Policy", "same-origin");
-        // Without `form-action`: browsers hold it against every redirect that follows, the provider's too.
+        // Without `form-action`: browsers apply it to every subsequent redirect, including the provider's.
         response.set_raw_header(
             "Content-Security-Policy",
             "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
@@ -496,8 +494,8 @@ impl Visit<'_, '_> {
         response
     }
 
-    /// Whether the form that was posted is that of our button, in a page for this session. No other site can
-    /// read that page; and one that has a session of its own, or can plant cookies, has another button.
+    /// Whether the posted form has the button of a page for this session. No other site can read that page; and a
+    /// site that has its own session, or can plant cookies, has another button.
     async fn has_button(&self, data: Data<'_>) -> bool {
         let pairs = form(self.request, data, MAX_FORM_SIZE).await;
         let pairs = pairs.unwrap_or_default();
@@ -511,38 +509,38 @@ impl Visit<'_, '_> {
         ends.is_some_and(|ends| self.now.unix_timestamp() < ends)
     }
 
-    /// What a button is bound to: the session of this browser, or that it has none. The store is not asked: the
-    /// button works while it is down, and afterwards.
+    /// The context to which a button is bound: the session of this browser, or that it has none. This does not use
+    /// the store, so the button works while the store is down, and afterwards.
     fn button_context(&self) -> Vec<u8> {
         let name = self.rp.sessions.name_in(self.request.cookies());
         name.map_or_else(Vec::new, |name| name.as_bytes().to_vec())
     }
 }
 
-/// What became of a sign-out.
+/// The result of a sign-out.
 struct Left {
-    /// The end of the session, if this ended it. It is in the log.
+    /// The end of the session, if this request ended it. It is already logged.
     end: Option<SessionChange>,
     /// The reason code.
     reason: &'static str,
-    /// Where the browser goes in the end.
+    /// Where the browser finally goes.
     return_to: String,
-    /// Where it goes before, to sign out there too.
+    /// The URL at which the browser signs out at the provider first.
     at_provider: Option<String>,
-    /// Set while the store does not know it.
+    /// Set while the store has not recorded the sign-out.
     unrecorded: Option<Unrecorded>,
-    /// Whether a later request needs cookies that the answer sets.
+    /// Whether a later request needs cookies that this response sets.
     needs_cookies: bool,
 }
 
-/// A sign-out that the store has not recorded.
+/// A sign-out that the store has not recorded yet.
 struct Unrecorded {
-    /// Whether this node refuses the session meanwhile.
+    /// Whether this node rejects the session meanwhile.
     is_refused_here: bool,
 }
 
 impl Left {
-    /// On to the next page; while the sign-out is not recorded, to a page that says so.
+    /// Redirects to the next page; while the sign-out is not recorded, shows a page that says so.
     fn into_response<'r>(self, types: &[ClearSiteData]) -> Response<'r> {
         let provider = self.at_provider.as_deref();
         let mut response = match self.unrecorded {
@@ -570,12 +568,12 @@ fn clear_data(response: &mut Response<'_>, value: Option<String>) {
     }
 }
 
-/// Who sent a request to sign out.
+/// The sender of a sign-out request.
 enum Sender {
     ThisApp,
     /// Another site, or a sibling sub-domain.
     AnotherOrigin,
-    /// The browser keeps it to itself: the page that posts the form has the policy `no-referrer`.
+    /// The browser hides the origin: the page with the form has the policy `no-referrer`.
     Hidden,
 }
 

@@ -1,4 +1,4 @@
-//! Sign-in as the browser goes through it: to the provider, and back.
+//! The sign-in routes: the redirect to the provider, and the callback.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -28,32 +28,32 @@ use crate::{
 
 /// The cookie that binds attempts to the browser that began them.
 const BROWSER: &str = "oidc_browser";
-/// How long it lives, from the last attempt.
+/// The TTL of that cookie, from the last attempt.
 const BROWSER_TTL: Duration = Duration::from_secs(24 * 60 * 60);
-/// The cookie of an attempt whose return address does not fit into `state`; the attempt's name follows.
+/// The cookie of an attempt whose return address does not fit into `state`; the attempt's name follows the prefix.
 const DETAILS: &str = "oidc_attempt_";
-/// How many of those a browser has …
+/// The maximum number of those cookies per browser …
 const MAX_DETAILS: usize = 2;
-/// … and how many bytes they take together. The oldest are dropped.
+/// … and their maximum total size in bytes. The oldest are removed.
 const MAX_DETAILS_SIZE: usize = 2 * 1024;
-/// So many sign-ins …
+/// This many sign-ins …
 const MAX_SIGN_INS: u8 = 3;
-/// … each within this time of the one before, and each ending signed out, are a loop.
+/// … each within this number of seconds of the one before, and each without a session afterwards, are a loop.
 const LOOP_TIME: i64 = 60;
-/// What of a response is read.
+/// The parameters of a response that are read.
 const PARAMETERS: [&str; 5] = ["state", "code", "iss", "error", "error_description"];
-/// The parameter of a response that came in a form.
+/// The query parameter with the encrypted response of a form.
 const SEALED: &str = "sealed";
-/// The largest form, in bytes.
+/// The maximum size of a form, in bytes.
 const MAX_FORM_SIZE: u64 = 8 * 1024;
-/// How long a response that came in a form may be, encrypted: it must fit into an address.
+/// The maximum length of an encrypted form response: it must fit into a URL.
 const MAX_POSTED: usize = 5_632;
 /// How long it is valid, in seconds.
 const POSTED_TTL: i64 = 60;
-/// The longest `login_hint` that is passed on, in bytes.
+/// The maximum length of a forwarded `login_hint`, in bytes.
 const MAX_HINT_LEN: usize = 256;
 
-/// `GET {mount}/login?next=…`: sends the browser to the provider.
+/// `GET {mount}/login?next=…`: redirects the browser to the provider.
 #[derive(Clone)]
 pub(super) struct Login;
 
@@ -68,7 +68,7 @@ impl Handler for Login {
     }
 }
 
-/// `GET {mount}/initiate-login?iss=…`: the provider, or a page of others, wants a person to sign in here
+/// `GET {mount}/initiate-login?iss=…`: the provider, or a third-party page, asks the user to sign in here
 /// ([Core §4](https://openid.net/specs/openid-connect-core-1_0.html#ThirdPartyInitiatedLogin)).
 #[derive(Clone)]
 pub(super) struct InitiateLogin;
@@ -104,8 +104,8 @@ impl Handler for InitiateLogin {
     }
 }
 
-/// `POST {mount}/initiate-login`: the same by a form. The browser does not send our cookies along with what
-/// another site posts, so it is led to the page load that is the same.
+/// `POST {mount}/initiate-login`: the same as a form. The browser omits this app's cookies from what another site
+/// posts, so it is redirected to the equivalent `GET`.
 #[derive(Clone)]
 pub(super) struct InitiateLoginForm;
 
@@ -122,8 +122,8 @@ impl Handler for InitiateLoginForm {
 }
 
 impl<'r> Visit<'r, '_> {
-    /// Sends the browser to the provider, and to this page when it is back. `is_restarted` says that it was
-    /// there before, for an attempt that could not be completed.
+    /// Redirects the browser to the provider, and to `return_to` after the sign-in. `is_restarted` means that it was
+    /// at the provider before, for an attempt that could not be completed.
     async fn begin(
         &self,
         return_to: ReturnTo,
@@ -135,7 +135,7 @@ impl<'r> Visit<'r, '_> {
             .await
     }
 
-    /// As [`begin`](Self::begin), where these ends are from before the sign-in.
+    /// Like [`begin`](Self::begin), for a sign-in that is known to be later than these ends.
     async fn begin_after(
         &self,
         ends: EarlierEnds,
@@ -155,7 +155,7 @@ impl<'r> Visit<'r, '_> {
             self.set([self.rp.cookies.named(TESTING_SIGNED_OUT, "/").remove()]);
             return Outcome::Success(redirect(return_to.as_str()));
         };
-        // An id that is there stays, so that the attempts of other tabs stay valid.
+        // Keep an existing id, so that the attempts of other tabs stay valid.
         let browser = self.browser().unwrap_or_else(Browser::new);
         if let Err(error) = self.check_loop(&browser).await {
             self.set_browser(&Browser {
@@ -198,7 +198,7 @@ impl<'r> Visit<'r, '_> {
         }
     }
 
-    /// The page that a `target_link_uri` names, if it is one of this app.
+    /// The page of a `target_link_uri`, if it is one of this app; otherwise the start page.
     fn target(&self, address: &str) -> ReturnTo {
         let base_url = self.rp.site.base_url.origin().ascii_serialization();
         match address.strip_prefix(&base_url) {
@@ -209,11 +209,11 @@ impl<'r> Visit<'r, '_> {
     }
 }
 
-/// `POST {mount}/authorize`: the browser brings the response in a form
+/// `POST {mount}/authorize`: the browser posts the response as a form
 /// ([Form Post Response Mode](https://openid.net/specs/oauth-v2-form-post-response-mode-1_0.html)).
 ///
-/// It does so on behalf of another site, and leaves our cookies behind. So it is led to a page load that
-/// has them, with the response sealed: the code is in no address.
+/// It does so on behalf of another site, and omits this app's cookies. So it is redirected to a `GET` that has them,
+/// with the response encrypted in the query: no URL contains the code.
 #[derive(Clone)]
 pub(super) struct AuthorizeForm;
 
@@ -258,8 +258,7 @@ impl Handler for AuthorizeForm {
     }
 }
 
-/// `HEAD {mount}/authorize`: somebody looks at the address that a browser comes back to. Rocket would take it
-/// for the browser.
+/// `HEAD {mount}/authorize`: a client checks the callback URL. Rocket would otherwise run the `GET` route.
 #[derive(Clone)]
 pub(super) struct AuthorizeHead;
 
@@ -288,11 +287,11 @@ impl Handler for Authorize {
 }
 
 impl<'r> Visit<'r, '_> {
-    /// Takes the response that the browser brings back from the provider.
+    /// Handles the response with which the browser comes back from the provider.
     async fn finish(&self, client: Client<'_>) -> Outcome<'r> {
         let request = self.request;
         if is_fetched(request) {
-            // What comes before the person, or beside them, uses nothing up.
+            // A prefetch or a subresource request must not use up the code.
             return Outcome::Success(not_a_page_load());
         }
         self.events.before_authorize(request).await;
@@ -321,7 +320,7 @@ impl<'r> Visit<'r, '_> {
                 .failed(SignInError::NotPending, &attempt.return_to)
                 .await;
         };
-        // A person's no stays one, in whichever tab.
+        // A denial by the user is final, in whichever tab.
         let may_restart = !response.is_denial();
         if !attempt.is_of(&browser.id) {
             return self
@@ -349,7 +348,7 @@ impl<'r> Visit<'r, '_> {
         let address = self.client_address();
         let completing = client.complete(request, &attempt, secrets, code, address, self.now);
         match completing.await {
-            // Nothing to set, and nothing to take the place of a sign-in that came later.
+            // There is nothing to set, and the session of a later sign-in must not be replaced.
             Ok(Completed::Before(current)) if self.has_as_new(&current).await => {
                 Outcome::Success(redirect(attempt.return_to.as_str()))
             }
@@ -357,7 +356,7 @@ impl<'r> Visit<'r, '_> {
                 self.set_session(&current, browser);
                 Outcome::Success(redirect(attempt.return_to.as_str()))
             }
-            // It has had its session: the page decides what its visitor may see by now.
+            // Its session was given out before: the page decides what its visitor may see now.
             Ok(Completed::Late) => Outcome::Success(redirect(attempt.return_to.as_str())),
             Err(NotBegun::Ended(ends)) => self.sign_in_anew(&attempt, ends).await,
             Err(NotBegun::Failed(error @ SignInError::Used)) => {
@@ -370,12 +369,12 @@ impl<'r> Visit<'r, '_> {
         }
     }
 
-    /// The user's sessions were ended, and nobody can say whether the provider had issued the code before or
-    /// after that. A code of an attempt that begins now is issued after it: the provider asks the user, if it
-    /// has ended their session there too, and answers at once, if they have signed in since.
+    /// Restarts a sign-in whose user's sessions were ended, where it is unknown whether the provider issued the code
+    /// before or after that. The code of a new attempt is issued after it: the provider asks the user, if it has
+    /// ended their session there too, and redirects back at once if they have signed in since.
     ///
-    /// Once for each sign-in: an end that is noted while this one is repeated is a page, or provider and app
-    /// could send a browser round for ever.
+    /// Once for each sign-in: an end that is recorded during the repeated one results in an error page, or provider
+    /// and app could redirect a browser forever.
     async fn sign_in_anew(&self, attempt: &SignInAttempt, ends: EarlierEnds) -> Outcome<'r> {
         let return_to = attempt.return_to.clone();
         if !attempt.earlier_ends.is_empty() {
@@ -393,8 +392,8 @@ impl<'r> Visit<'r, '_> {
             .is_ok_and(|current| current.started() >= session.started())
     }
 
-    /// Nothing can be made of this callback. Who is signed in gets to the page that was wanted; anybody else
-    /// signs in once more, by itself if that may be and was not tried before.
+    /// Handles a callback that cannot be completed. A signed-in user is redirected to the requested page; any other
+    /// visitor signs in again, automatically if that is allowed and was not tried before.
     async fn lead_on(
         &self,
         attempt: &SignInAttempt,
@@ -418,7 +417,7 @@ impl<'r> Visit<'r, '_> {
 }
 
 impl Visit<'_, '_> {
-    /// The browser, as its cookie says.
+    /// The browser's id and sign-in count, from its cookie.
     fn browser(&self) -> Option<Browser> {
         let cookie = self.rp.cookies.named(BROWSER, "/");
         Browser::parse(cookie.read(self.request.cookies())?)
@@ -429,7 +428,7 @@ impl Visit<'_, '_> {
         self.set([cookie.set(&browser.text(), BROWSER_TTL, self.now)]);
     }
 
-    /// Gives the browser a new id: what was begun before a sign-out is of another browser.
+    /// Gives the browser a new id, which invalidates attempts begun before a sign-out.
     pub(super) fn renew_browser(&self) {
         self.set_browser(&Browser::new());
     }
@@ -439,12 +438,12 @@ impl Visit<'_, '_> {
         self.rp.cookies.named(&kind, self.mount())
     }
 
-    /// Sets the cookie of an attempt that needs one, and drops the oldest ones beyond the limits.
+    /// Sets the cookie of an attempt that needs one, and removes the oldest ones beyond the limits.
     fn set_details(&self, attempt: &str, value: &str) {
         let cookie = self.details_cookie(attempt);
         let own = cookie.name().len() + 1 + value.len();
         if own > MAX_DETAILS_SIZE {
-            // The attempt leads to the start page.
+            // The attempt redirects to the start page.
             return;
         }
         let (mut count, mut size) = (1, own);
@@ -459,7 +458,7 @@ impl Visit<'_, '_> {
         self.set([cookie.set(value, life, self.now)]);
     }
 
-    /// The cookies of other attempts, newest first; what is not readable is the oldest.
+    /// The cookies of other attempts, newest first; an unreadable one counts as the oldest.
     fn other_details(&self) -> Vec<DetailsCookie> {
         let keys = &self.rp.cookies.keys;
         let template = self.details_cookie("");
@@ -498,7 +497,7 @@ impl Visit<'_, '_> {
         open().unwrap_or_default()
     }
 
-    /// Gives a session to this browser, and counts the sign-in.
+    /// Sets the session for this browser, and counts the sign-in.
     fn set_session(&self, current: &CurrentSession, browser: Browser) {
         RequestState::of(self.request).answer.set(current);
         self.set_browser(&Browser {
@@ -508,7 +507,7 @@ impl Visit<'_, '_> {
         });
     }
 
-    /// Fails when this browser signed in again and again, and is signed out once more.
+    /// Fails when this browser has signed in again and again, and has no session once more.
     async fn check_loop(&self, browser: &Browser) -> Result<(), SignInError> {
         let times = self.sign_ins(browser);
         match times >= MAX_SIGN_INS && current_session(self.request).await.is_err() {
@@ -517,7 +516,7 @@ impl Visit<'_, '_> {
         }
     }
 
-    /// How many sign-ins succeeded in a row, the last within a minute.
+    /// The number of consecutive successful sign-ins, the last within a minute.
     fn sign_ins(&self, browser: &Browser) -> u8 {
         let passed = self
             .now
@@ -542,7 +541,7 @@ fn span() -> tracing::Span {
     tracing::debug_span!("sign_in")
 }
 
-/// Whether the provider says that the code is too old, or was used.
+/// Whether the provider reports that the code has expired, or was used.
 fn is_too_late(error: &SignInError) -> bool {
     matches!(
         error,
@@ -565,8 +564,8 @@ fn query<'a>(pairs: impl IntoIterator<Item = &'a (String, String)>) -> String {
         .finish()
 }
 
-/// Whether a browser says that this is no page load: a fetch, a frame, an image, a prefetch, a preview. Who
-/// says nothing, as old browsers and plain clients, loads a page.
+/// Whether the browser reports that this is not a page load: a fetch, a frame, an image, a prefetch, a preview. A
+/// client that reports nothing, such as an old browser, counts as a page load.
 fn is_fetched(request: &Request<'_>) -> bool {
     let headers = request.headers();
     let is_ahead = |value: &str| {

@@ -1,4 +1,4 @@
-//! The setting `extra_authorization_parameters`: what else an authorization request asks for.
+//! The setting `extra_authorization_parameters`: additional parameters of the authorization request.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::{
     value::{Words, object},
 };
 
-/// What an authorization request carries from elsewhere.
+/// Parameters of an authorization request that the sign-in itself sets.
 const RESERVED: [&str; 14] = [
     "client_id",
     "response_type",
@@ -25,7 +25,7 @@ const RESERVED: [&str; 14] = [
     "request",
     "request_uri",
     "response_mode",
-    // How a client authenticates where the request is pushed.
+    // The client's authentication when the request is pushed.
     "client_secret",
     "client_assertion",
     "client_assertion_type",
@@ -76,8 +76,8 @@ fn check(name: &str, value: &Json) -> Result<(), Invalid> {
     )
 }
 
-/// Whether the sign-in itself sets this parameter. Providers read names in their ways: ASP.NET ignores their case,
-/// and to PHP a dot is an underscore.
+/// Whether the sign-in itself sets this parameter. Some providers normalise names: ASP.NET ignores case, and PHP
+/// replaces dots by underscores.
 pub(crate) fn is_reserved(name: &str) -> bool {
     let name = name.replace('.', "_");
     let mut reserved = RESERVED.iter();
@@ -107,14 +107,14 @@ impl Settings {
             .collect()
     }
 
-    /// The `max_age` that is asked for: how long ago a user may have authenticated at the provider.
+    /// The requested `max_age`: the maximum time since the user authenticated at the provider.
     pub fn max_age(&self) -> Option<Duration> {
         let value = self.extra_authorization_parameters.get("max_age")?;
         let seconds: u32 = parameter(value)?.parse().ok()?;
         Some(Duration::from_secs(seconds.into()))
     }
 
-    /// The `acr_values` that are asked for, in order of preference.
+    /// The requested `acr_values`, in order of preference.
     pub fn acr_values(&self) -> Vec<String> {
         let value = self.extra_authorization_parameters.get("acr_values");
         let text = value.and_then(parameter).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! How much is cached.
+//! The size of a cache.
 
 use figment::value::Value;
 
@@ -7,13 +7,13 @@ use super::{
     syntax::{self, Syntax},
 };
 
-/// How large a cache is: the settings `token_cache` and `session.cache`.
+/// The size of a cache: the settings `token_cache` and `session.cache`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CacheSize {
     /// Whether there is a cache; `true` is 10,000 entries.
     Flag(bool),
-    /// How many entries it has.
+    /// The maximum number of entries.
     Entries(u32),
 }
 
@@ -29,7 +29,7 @@ impl SettingType for CacheSize {
 }
 
 impl CacheSize {
-    /// How many entries the cache has; 0 is none.
+    /// The maximum number of entries; 0 means no cache.
     pub(crate) fn entries(self) -> u64 {
         match self {
             CacheSize::Flag(true) => 10_000,

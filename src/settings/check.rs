@@ -1,4 +1,4 @@
-//! Checks of settings that depend on each other.
+//! Validation of settings that depend on each other.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ use super::{
 };
 
 impl Settings {
-    /// Checks every value, whether it was read or set by the app, and those that must go together.
+    /// Validates every value, whether it was read or set by the app, and the dependencies between values.
     pub(super) fn check(&self) -> Result<(), SettingsError> {
         let mut errors = Parser::errors_of::<Settings>(self, &self.origins);
         let found = [
@@ -59,7 +59,7 @@ impl Settings {
         Ok(())
     }
 
-    /// The APIs that guards ask for by name.
+    /// Validates the named APIs.
     fn check_apis(&self) -> Result<(), SettingsError> {
         let mut resources = BTreeMap::new();
         if let Some(resource) = &self.resource {
@@ -136,7 +136,7 @@ impl Settings {
         Ok(())
     }
 
-    /// OpenID Connect Discovery §3: an `https` URL without query and fragment. `http` on loopback too.
+    /// OpenID Connect Discovery §3: an `https` URL without query and fragment. `http` is accepted on loopback too.
     pub(super) fn check_issuer(&self, key: &str, issuer: &str) -> Result<(), SettingsError> {
         let remedy = "write the issuer exactly as the provider's metadata has it, such as \
                       `https://accounts.example.com`";
@@ -161,7 +161,7 @@ impl Settings {
         self.check_endpoint(key, &url)
     }
 
-    /// Everything is asked over `https`, on loopback, or of a host in `insecure_http_hosts`.
+    /// Checks that an endpoint is `https`, on loopback, or on a host in `insecure_http_hosts`.
     pub(super) fn check_endpoint(&self, key: &str, url: &Url) -> Result<(), SettingsError> {
         let is_http = url.scheme() == "http";
         if is_https_or_loopback(url) || (is_http && self.insecure_hosts().has(url)) {
@@ -178,8 +178,8 @@ impl Settings {
     }
 }
 
-/// The issuer whose metadata is at this address, if it is the address of metadata: by OpenID Connect Discovery §4, or
-/// by RFC 8414 §3.1, where the issuer's path comes last.
+/// The issuer of the metadata at this URL, if it is a metadata URL: by OpenID Connect Discovery §4, or by RFC 8414
+/// §3.1, where the issuer's path comes last.
 fn issuer_of_metadata(url: &str) -> Option<String> {
     let names = ["openid-configuration", "oauth-authorization-server"];
     names.into_iter().find_map(|name| {

@@ -1,4 +1,4 @@
-//! `client_secrets.json`: the registration as providers hand it out, as a file or as a table.
+//! `client_secrets.json`: the client registration as providers issue it, as a file or a table.
 
 use std::{
     fs::File,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::secret::Secret;
 
-/// More than any `client_secrets.json` or secret has.
+/// The maximum size of a `client_secrets.json` or a secret file, in bytes.
 const MAX_FILE_SIZE: u64 = 64 * 1024;
 
 /// A client's registration, in the form of a `client_secrets.json`.
@@ -35,19 +35,18 @@ pub enum ClientSecrets {
 settings! {
     /// The `web` object of a `client_secrets.json`.
     ///
-    /// What is set directly, such as `issuer`, takes precedence over what is in here. When `auth_uri`, `token_uri` and
-    /// `jwks_uri` are all there, for the issuer in use, nothing is discovered; otherwise discovery gives all
-    /// endpoints and those in here are not used. ClientSecretsTable with other names are ignored, unless they look like
-    /// one of these misspelt.
+    /// Settings that are set directly, such as `issuer`, take precedence. If `auth_uri`, `token_uri` and `jwks_uri`
+    /// are all present, for the issuer in use, there is no discovery; otherwise all endpoints are discovered and
+    /// those in here are not used. Other member names are ignored, unless they look like a misspelt one.
     pub struct ClientSecretsTable {
         /// The client's identifier at the provider.
         pub client_id: Option<String> as Option<Credential> = None,
         /// The client's secret; absent for a public client.
         pub client_secret: Option<Secret> = None,
-        /// The issuer, exactly as the provider writes it.
+        /// The issuer, exactly as in the provider's metadata.
         pub issuer: Option<String> as Option<Issuer> = None,
-        /// The registered redirect URIs. Without `base_url` and `overwrite_redirect_uri` the first is sent;
-        /// in the debug profile, the first on loopback if there is one.
+        /// The registered redirect URIs. Without `base_url` and `overwrite_redirect_uri` the first one is sent; in
+        /// the debug profile, the first on loopback if there is one.
         ///
         /// _Default:_ `[]`
         pub redirect_uris: Vec<Url> as Words<Url> = vec![],
@@ -66,17 +65,17 @@ settings! {
 }
 
 impl ClientSecretsTable {
-    /// Whether its endpoints are those of an issuer. They belong to the issuer they were written down with.
+    /// Whether its endpoints are those of this issuer. Endpoints belong to the issuer in the same table.
     pub(super) fn is_of(&self, issuer: &str) -> bool {
         self.issuer.as_deref().is_none_or(|other| other == issuer)
     }
 
-    /// Reads the `web` object of the file at `path`, with what is around its members. The error is a cause and a remedy.
+    /// Reads the `web` object of the file, and notes about stray characters. The error is a cause and a remedy.
     pub(super) fn read(path: &Path) -> Result<(ClientSecretsTable, Vec<String>), (String, String)> {
         let shown = path.display();
         let text = read_text(path)?;
         let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
-            // Its own words may quote the file.
+            // The message of the error may quote the file.
             let (line, column) = (error.line(), error.column());
             let cause = format!("`{shown}` is not valid JSON (line {line}, column {column})");
             (cause, format!("correct `{shown}`"))
@@ -111,7 +110,7 @@ impl SettingType for ClientSecrets {
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<ClientSecrets, Invalid> {
         if let Some(table) = value.as_dict() {
-            // What is beside `web` belongs to other kinds of client.
+            // Objects other than `web` are for other kinds of client.
             let table = match table.get("web") {
                 Some(web) => parser
                     .value::<ClientSecretsTable>("web", web)
@@ -123,7 +122,7 @@ impl SettingType for ClientSecrets {
         let Some(path) = value.as_str().map(trimmed) else {
             return Err(Invalid::Type(value.to_actual()));
         };
-        // A table that went wrong would be shown as a path.
+        // A malformed table would be shown as a path.
         match path.starts_with('{') || path.is_empty() {
             true => Err(Invalid::new(
                 "the value is neither a path nor a table",
@@ -158,7 +157,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, (String, String)> {
     Ok(text.to_owned())
 }
 
-/// As [`read_text`], with every character of the file.
+/// Like [`read_text`], with every character of the file.
 pub(super) fn read_raw(path: &Path) -> Result<String, String> {
     let shown = path.display();
     let unreadable = |error: io::Error| match error.kind() {
@@ -178,14 +177,14 @@ pub(super) fn read_raw(path: &Path) -> Result<String, String> {
 }
 
 impl Settings {
-    /// What is around credentials and addresses, in settings and in the files that they name: a sentence each, to be
-    /// told as warnings at liftoff.
+    /// Stray characters around credentials and URLs, in settings and in the files that they name: one sentence each,
+    /// logged as warnings at liftoff.
     pub(crate) fn stray_characters(&self) -> Vec<String> {
         let mut lines = self.stray_characters.clone();
         if let Some(path) = &self.client_secret_file
             && let Ok(text) = read_raw(path)
         {
-            // A file ends with a line break, as a rule.
+            // Files usually end with a line break.
             let line = text.strip_suffix('\n').unwrap_or(&text);
             let line = line.strip_suffix('\r').unwrap_or(line);
             if let Some(what) = note(line) {

@@ -1,7 +1,7 @@
-//! What a setting is: its name, type, default and documentation, declared once with `settings!`.
+//! The declaration of settings: the name, type, default and documentation of each, declared once with `settings!`.
 //!
-//! From the declarations come the structs, their defaults, the names that are known, how environment variables are
-//! read, and how values are parsed and validated, with all errors at once.
+//! The declarations generate the structs, their defaults, the known names, how environment variables are read, and
+//! how values are parsed and validated, with all errors at once.
 
 use figment::{
     error::{Actual, Kind},
@@ -16,19 +16,19 @@ use super::{
     syntax::{Syntax, edit_distance, nearest, renamed},
 };
 
-/// A type of setting: how its values are written, parsed and validated.
+/// A setting type: the syntax, parser and validator of its values.
 pub(super) trait SettingType {
     /// The type of the field.
     type Value;
     const SYNTAX: Syntax;
-    /// Whether errors hide the values that were found.
+    /// Whether errors hide the actual values.
     const IS_SECRET: bool = false;
-    /// The settings in it, if it is a table of them.
+    /// The settings in it, if it is a table of settings.
     const FIELDS: &'static [Field] = &[];
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Self::Value, Invalid>;
 
-    /// Checks a value that was parsed, or that the app has set in its code.
+    /// Validates a value that was parsed, or that the app has set in its code.
     fn validate(_value: &Self::Value, _parser: &mut Parser<'_>) -> Result<(), Invalid> {
         Ok(())
     }
@@ -40,7 +40,7 @@ pub(super) trait SettingType {
     }
 }
 
-/// A type whose values are those of another one that pass a check.
+/// A setting type that adds a check to another one.
 pub(super) trait Refined {
     type Base: SettingType;
 
@@ -67,7 +67,7 @@ impl<T: Refined> SettingType for T {
     }
 }
 
-/// Declares types whose values are those of another one that pass a check: base, check, cause and remedy.
+/// Declares setting types that add a check to another one: base, check, cause and remedy.
 macro_rules! refined {
     ($(
         $(#[$doc:meta])*
@@ -90,7 +90,7 @@ macro_rules! refined {
 
 pub(super) use refined;
 
-/// A setting that is declared: a [`SettingType`] as a value.
+/// A declared setting: a [`SettingType`] as a value.
 #[derive(Clone, Copy)]
 pub(super) struct Setting {
     pub syntax: Syntax,
@@ -114,7 +114,7 @@ impl Setting {
         }
     }
 
-    /// The setting `key` under `oidc`, those of its tables with a dot.
+    /// Finds the setting with this key under `oidc`; a dot separates a table and its member.
     pub(super) fn find(key: &str) -> Option<Setting> {
         let mut names = key.split('.');
         names.try_fold(Setting::of::<Settings>(), |table, name| {
@@ -123,7 +123,7 @@ impl Setting {
     }
 }
 
-/// The keys of the settings in a table, and in the tables in it, with their documentation.
+/// The keys and documentation of the settings in a table, and in its nested tables.
 pub(super) fn declared(prefix: &str, fields: &[Field]) -> Vec<(String, &'static str)> {
     let mut found = vec![];
     for field in fields {
@@ -135,16 +135,16 @@ pub(super) fn declared(prefix: &str, fields: &[Field]) -> Vec<(String, &'static 
     found
 }
 
-/// Why a value is not accepted.
+/// Why a value is rejected.
 #[derive(Debug)]
 pub(super) enum Invalid {
-    /// It is of another type.
+    /// It has the wrong type.
     Type(Actual),
     Value {
         cause: String,
         remedy: String,
     },
-    /// What is in it is not accepted, and was reported.
+    /// A nested value is rejected, and was reported.
     Reported,
 }
 
@@ -168,7 +168,7 @@ impl Invalid {
     }
 }
 
-/// Parses and validates values, and collects what is wrong with them.
+/// Parses and validates values, and collects their errors.
 pub(super) struct Parser<'a> {
     origins: &'a Origins,
     path: Vec<String>,
@@ -178,7 +178,7 @@ pub(super) struct Parser<'a> {
 }
 
 impl<'a> Parser<'a> {
-    /// Parses a table, with what is around the credentials and addresses in it.
+    /// Parses a table; also returns notes about stray characters around its credentials and URLs.
     pub(super) fn parse<T: SettingType>(
         value: &Value,
         origins: &'a Origins,
@@ -192,7 +192,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// The errors of values that are set.
+    /// The errors of values that are already parsed.
     pub(super) fn errors_of<T: SettingType>(
         value: &T::Value,
         origins: &'a Origins,
@@ -223,7 +223,7 @@ impl<'a> Parser<'a> {
         result
     }
 
-    /// Parses and validates the value of the setting `name`. `None` when an error was reported.
+    /// Parses and validates the value of the setting `name`. `None` if an error was reported.
     pub(super) fn value<T: SettingType>(&mut self, name: &str, value: &Value) -> Option<T::Value> {
         self.at(name, |parser| {
             let is_in_secret = parser.is_secret;
@@ -247,7 +247,7 @@ impl<'a> Parser<'a> {
         });
     }
 
-    /// Reports what is wrong with the setting `name`.
+    /// Reports an error of the setting `name`.
     pub(super) fn refuse<T: SettingType>(&mut self, name: &str, invalid: Invalid) {
         self.at(name, |parser| parser.report::<T>(invalid));
     }
@@ -276,7 +276,7 @@ impl<'a> Parser<'a> {
         self.report::<T>(Invalid::new(cause, format!("add `{name}`")));
     }
 
-    /// Whether there is a setting `name` in this table.
+    /// Reports `name` if this table has no such setting.
     pub(super) fn check_name<T: SettingType>(&mut self, name: &str, ignores_others: bool) {
         let known = || T::FIELDS.iter().map(|field| field.name);
         if known().any(|known| known == name) {
@@ -304,7 +304,7 @@ impl<'a> Parser<'a> {
         self.refuse::<T>(name, Invalid::new(cause, remedy));
     }
 
-    /// A string, without what is around it.
+    /// Parses a string, trimmed and not empty.
     pub(super) fn text(&mut self, value: &Value) -> Result<String, Invalid> {
         let text = match value {
             Value::String(_, text) => trimmed(text).to_owned(),
@@ -320,7 +320,7 @@ impl<'a> Parser<'a> {
         }
     }
 
-    /// A string that is compared letter by letter: what is around it is noted.
+    /// Parses a string that is compared exactly: stray characters around it are noted.
     pub(super) fn exact_text(&mut self, value: &Value) -> Result<String, Invalid> {
         if let Some(around) = value.as_str().and_then(note) {
             let origin = self.origins.find(&self.path.join("."));
@@ -330,7 +330,7 @@ impl<'a> Parser<'a> {
         self.text(value)
     }
 
-    /// The variant of an enum that has this name.
+    /// Parses the enum variant with this name.
     pub(super) fn variant<T: DeserializeOwned>(&mut self, value: &Value) -> Result<T, Invalid> {
         let text = self.text(value)?;
         T::deserialize(text.as_str().into_deserializer()).map_err(|error: figment::Error| {
@@ -343,13 +343,13 @@ impl<'a> Parser<'a> {
         })
     }
 
-    /// `path` relative to the file that names it.
+    /// Resolves `path` relative to the file that names it.
     pub(super) fn resolve(&self, path: &str) -> std::path::PathBuf {
         self.origins.resolve(&self.path.join("."), path.as_ref())
     }
 }
 
-/// Makes types of settings of enums that serde reads by the names of their variants.
+/// Implements [`SettingType`] for enums that serde deserializes by the names of their variants.
 macro_rules! named {
     ($($type:ty),*) => {$(
         impl $crate::settings::declaration::SettingType for $type {
@@ -368,7 +368,7 @@ macro_rules! named {
 
 pub(super) use named;
 
-/// Declares a table of settings: each with its documentation, name, type and default. Without a default a setting is
+/// Declares a table of settings: each with its documentation, name, type and default. A setting without a default is
 /// required. After `as` comes the [`SettingType`] that parses and validates it, unless the field's type does.
 macro_rules! settings {
     (
@@ -379,7 +379,7 @@ macro_rules! settings {
                 pub $field:ident: $type:ty $(as $setting:ty)? $(= $default:expr)?,
             )*
         }
-        // Names that are no settings are ignored, unless they look misspelt.
+        // Unknown names are ignored, unless they look misspelt.
         $(others: $others:ident)?
         $(internal {
             $( $(#[$hidden_attribute:meta])* $visibility:vis $hidden:ident: $hidden_type:ty, )*
@@ -477,7 +477,7 @@ macro_rules! settings {
             }
         }
     };
-    // With a setting that is required there is no default.
+    // A table with a required setting has no default.
     (@default $name:ident $($other:tt)*) => {};
 }
 

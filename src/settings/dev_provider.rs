@@ -1,4 +1,4 @@
-//! The setting `oidc.dev_provider`: a provider for development, and who can sign in there.
+//! The setting `oidc.dev_provider`: a development provider, and its users.
 
 use std::collections::HashSet;
 
@@ -14,12 +14,12 @@ use super::{
 settings! {
     /// The table `oidc.dev_provider`; `true` stands for its defaults, `false` for no development provider.
     pub struct DevProviderSettings {
-        /// The loopback port it listens on; 0 takes a free one. A fixed port keeps the issuer, and so the
+        /// The loopback port on which it listens; 0 selects a free one. A fixed port keeps the issuer, and so the
         /// sessions, over a restart.
         ///
         /// _Default:_ `9400`
         pub port: u16 = 9400,
-        /// Who can sign in: the claims of each user, with `sub`.
+        /// The users who can sign in: the claims of each, with `sub`.
         ///
         /// _Default:_ alice in the groups `users` and `admin`, bob in `users`
         pub users: Vec<Map<String, Json>> as Users = default_users(),
@@ -67,7 +67,7 @@ impl SettingType for DevProvider {
     }
 }
 
-/// The claims of each user, with a `sub` of its own.
+/// The claims of each user, with a unique `sub`.
 struct Users;
 
 impl SettingType for Users {

@@ -1,4 +1,4 @@
-//! Durations, as settings have them: seconds, or a text such as `10m`.
+//! Durations in settings: seconds, or a text such as `10m`.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use super::{
     syntax::{self, Syntax},
 };
 
-/// Far beyond any sensible value, and far from where dates overflow.
+/// The maximum duration: far above any sensible value, and far below where dates overflow.
 const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 impl SettingType for Duration {
@@ -66,7 +66,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
                 .trim_start_matches(|c: char| c.is_ascii_lowercase())
                 .len();
         let (unit, after) = after.split_at(letters);
-        // A bare number is seconds, if there is nothing else.
+        // A number without a unit is in seconds, if it is the whole text.
         let unit = match unit {
             "" if number.len() == text.trim().len() => "s",
             unit => unit,

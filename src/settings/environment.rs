@@ -1,4 +1,4 @@
-//! The `OIDC_*` environment variables, as a figment provider that keeps the raw text where a setting is a text.
+//! The `OIDC_*` environment variables as a figment provider, which keeps the raw text for text settings.
 
 use std::{collections::BTreeMap, ffi::OsString};
 
@@ -16,13 +16,13 @@ use super::{
 
 const PREFIX: &str = "OIDC_";
 
-/// The settings that the environment gives, in every profile. `__` divides a table and its member.
+/// The settings in the environment, for every profile. `__` separates a table and its member.
 #[derive(Debug)]
 pub(super) struct Environment {
     values: Dict,
-    /// The variable that gave each key.
+    /// The variable that set each key.
     names: BTreeMap<String, String>,
-    /// A warning for each variable with our prefix that is not a setting.
+    /// A warning for each variable with the prefix `OIDC_` that is not a setting.
     pub(super) ignored: Vec<String>,
     /// The variables that cannot be read.
     pub(super) errors: Vec<SettingsError>,
@@ -44,7 +44,7 @@ impl Environment {
                 found.push((key, name, value));
             }
         }
-        // A table comes before its members.
+        // Sort a table before its members.
         found.sort();
 
         let mut environment = Environment {
@@ -89,7 +89,7 @@ impl Provider for Environment {
     fn metadata(&self) -> Metadata {
         let names = self.names.clone();
         Metadata::named(ENVIRONMENT).interpolater(move |_, keys| {
-            // The variable that has the key may have given a whole table.
+            // The key may be from a variable that set a whole table.
             (1..=keys.len())
                 .rev()
                 .find_map(|length| names.get(&keys[..length].join(".")))
@@ -99,12 +99,12 @@ impl Provider for Environment {
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        // Global, or `[debug.oidc]` in a file would beat the environment.
+        // Global: otherwise `[debug.oidc]` in a file would take precedence over the environment.
         Ok(Profile::Global.collect(self.values.clone()))
     }
 }
 
-/// Reads one value; `None` if it starts like a table or list, but is none.
+/// Parses a value; `None` if it starts like a table or list, but is neither.
 fn parse(syntax: &Syntax, text: String) -> Option<Value> {
     let value = text.trim();
     if value.starts_with(|first| syntax.brackets.contains(first)) {
@@ -121,7 +121,7 @@ fn parse(syntax: &Syntax, text: String) -> Option<Value> {
     })
 }
 
-/// Reads a table or list, in JSON or in figment's syntax.
+/// Parses a table or list, in JSON or in figment's syntax.
 fn structure(text: &str) -> Option<Value> {
     if let Ok(json) = serde_json::from_str::<serde_json::Value>(text) {
         return Value::serialize(json).ok();
@@ -141,7 +141,7 @@ fn insert(table: &mut Dict, key: &str, value: Value) {
     if inner.to_bool() == Some(true) {
         *inner = Value::from(Dict::new());
     }
-    // A member of what another variable switched off, or made a text, has no place.
+    // If another variable disabled the table, or set a text, its members are dropped.
     if let Value::Dict(_, inner) = inner {
         insert(inner, rest, value);
     }

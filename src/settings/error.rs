@@ -1,4 +1,4 @@
-//! What is wrong with a setting, where it came from, and what to do about it.
+//! The error of an invalid setting: its cause, origin and remedy.
 
 use std::{
     collections::BTreeMap,
@@ -17,10 +17,10 @@ use super::syntax::Syntax;
 /// The name of the `OIDC_*` variables in figment's metadata.
 pub(super) const ENVIRONMENT: &str = "OIDC_* environment variables";
 
-/// A setting that cannot be used: the launch aborts with it.
+/// An invalid setting, which aborts the launch.
 ///
-/// Its `Display` is one line with the full key, the file or environment variable the value came from,
-/// and the cause. It never holds a secret.
+/// Its `Display` is one line with the full key, the file or environment variable of the value, and the cause. It
+/// never contains a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{origin}: {cause}")]
 pub struct SettingsError {
@@ -44,13 +44,13 @@ impl SettingsError {
         }
     }
 
-    /// The full key, such as `default.oidc.scopes`; without the profile when the value is from the
-    /// environment or absent.
+    /// The full key, such as `default.oidc.scopes`; without the profile if the value is from the environment or
+    /// absent.
     pub fn key(&self) -> &str {
         &self.origin.key
     }
 
-    /// The file, environment variable or code that the value came from; `None` when there is no value.
+    /// The file, environment variable or code from which the value came; `None` if there is no value.
     pub fn origin(&self) -> Option<&str> {
         self.origin.name.as_deref()
     }
@@ -60,24 +60,24 @@ impl SettingsError {
         &self.cause
     }
 
-    /// What to do about it, as an imperative sentence.
+    /// The remedy, as an imperative sentence.
     pub fn remedy(&self) -> &str {
         &self.remedy
     }
 
-    /// Further settings that are wrong, found at the same time.
+    /// Further invalid settings, found at the same time.
     pub fn others(&self) -> &[SettingsError] {
         &self.others
     }
 
-    /// This error and the others, each by itself.
+    /// This error and the others, each as a separate error.
     pub(super) fn each(&self) -> Vec<SettingsError> {
         let mut first = self.clone();
         let others = std::mem::take(&mut first.others);
         std::iter::once(first).chain(others).collect()
     }
 
-    /// All errors as one, the first with the others; `Ok` when there is none.
+    /// Combines all errors into one, the first with the others; `Ok` if there is none.
     pub(super) fn all(
         errors: impl IntoIterator<Item = SettingsError>,
     ) -> Result<(), SettingsError> {
@@ -89,7 +89,7 @@ impl SettingsError {
         Err(first)
     }
 
-    /// The error of an `oidc` that is no table. The value may be a table that went wrong, so it is not shown.
+    /// The error of an `oidc` that is not a table. The value may be a malformed table, so it is not shown.
     pub(super) fn not_a_table(figment: &Figment, value: &Value) -> SettingsError {
         let tag = value.tag();
         let profile = tag.profile().unwrap_or_else(|| figment.profile().clone());
@@ -101,12 +101,12 @@ impl SettingsError {
         SettingsError::new(origin, "expected a table, found another value", remedy)
     }
 
-    /// The error of a source that figment cannot read. Its own words may show a found value, if it is no parser's.
+    /// The error of a source that figment cannot read. Only a parser's message is quoted; others may show a value.
     pub(super) fn from_figment(error: figment::Error) -> SettingsError {
         let profile = error.profile.clone().unwrap_or_default();
         let origin = Origin::locate(error.metadata.as_ref(), &profile, &error.path);
         let cause = match &error.kind {
-            // A parser of files quotes the wrong line from its second line on.
+            // From its second line on, the message of a file parser quotes the wrong line.
             Kind::Message(message) => message.lines().next().unwrap_or_default(),
             _ => "the value cannot be read",
         };
@@ -118,7 +118,7 @@ impl SettingsError {
     }
 }
 
-/// Names as an enumeration; `None` of none.
+/// Joins names to an enumeration; `None` if there are none.
 pub(super) fn list<'a>(
     names: impl IntoIterator<Item = &'a str>,
     conjunction: &str,
@@ -151,18 +151,18 @@ pub(super) fn describe(found: &Actual, hidden: bool) -> String {
     }
 }
 
-/// Where a value came from. Its `Display` is the full key and, if there is a value, its source.
+/// The origin of a value. Its `Display` is the full key and, if there is a value, its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
     key: String,
     name: Option<String>,
-    /// The variable of the environment, if it is from one.
+    /// The environment variable, if the value is from one.
     variable: Option<String>,
     file: Option<PathBuf>,
 }
 
 impl Origin {
-    /// The place of a setting that has no value.
+    /// The origin of a setting without a value.
     pub(super) fn absent(key: &str) -> Origin {
         Origin {
             key: match key {
@@ -175,7 +175,7 @@ impl Origin {
         }
     }
 
-    /// The environment variable `name`.
+    /// The origin in the environment variable `name`.
     pub(super) fn variable(key: &str, name: &str) -> Origin {
         Origin {
             name: Some(format!("environment variable {name}")),
@@ -193,7 +193,7 @@ impl Origin {
         if name == ENVIRONMENT {
             return Origin::variable(&key, &metadata.interpolate(profile, path));
         }
-        // Named so by figment's own provider, such as the one that reads `ROCKET_OIDC`.
+        // The name in figment's own provider, such as the one that reads `ROCKET_OIDC`.
         if let Some(prefix) = name
             .strip_prefix('`')
             .and_then(|name| name.strip_suffix("` environment variable(s)"))
@@ -215,7 +215,7 @@ impl Origin {
         origin
     }
 
-    /// A remedy: how a value is written there.
+    /// A remedy that shows how to write a value in this origin.
     pub(super) fn example(&self, key: &str, syntax: &Syntax) -> String {
         let (table, name) = key.rsplit_once('.').unwrap_or(("", key));
         let example = syntax.example;
@@ -242,7 +242,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Where every value of the settings came from.
+/// The origins of all values of the settings.
 #[derive(Clone, Default)]
 pub(super) struct Origins(BTreeMap<String, Origin>);
 
@@ -256,7 +256,7 @@ impl Origins {
         origins
     }
 
-    /// Of what is in a file of its own.
+    /// The origins of values in a file of its own.
     pub(super) fn in_file(file: &Path, table: &Value) -> Origins {
         let mut origins = Origins::default();
         origins.visit(table, &mut vec![], &|_, path| Origin {
@@ -288,7 +288,7 @@ impl Origins {
         }
     }
 
-    /// Where the value of `key` came from, or that of the table it is in.
+    /// The origin of the value of `key`.
     pub(super) fn find(&self, key: &str) -> Origin {
         self.0
             .get(key)
@@ -296,7 +296,7 @@ impl Origins {
             .unwrap_or_else(|| Origin::absent(key))
     }
 
-    /// `path` relative to the file that names it, as Rocket has it; from anywhere else, to the
+    /// Resolves `path` relative to the file that names it, as Rocket does; for any other origin, relative to the
     /// working directory.
     pub(super) fn resolve(&self, key: &str, path: &Path) -> PathBuf {
         let file = self.0.get(key).and_then(|origin| origin.file.as_deref());

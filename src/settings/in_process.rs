@@ -1,17 +1,17 @@
-//! Who answers for the provider in the place of the network, in tests.
+//! An in-process HTTP backend that replaces the network in tests.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use openidconnect::HttpResponse;
 
-/// Answers requests to the provider without a socket.
+/// Responds to requests to the provider without a socket.
 #[derive(Clone)]
 pub(crate) struct InProcess(pub(crate) Arc<dyn Answers>);
 
-/// What [`InProcess`] does.
+/// The backend of [`InProcess`].
 #[rocket::async_trait]
 pub(crate) trait Answers: Send + Sync {
-    /// Fails when nobody answers within this time.
+    /// Fails if there is no response within this time.
     async fn answer(
         &self,
         request: &reqwest::Request,
@@ -19,7 +19,7 @@ pub(crate) trait Answers: Send + Sync {
     ) -> Result<HttpResponse, NoAnswer>;
 }
 
-/// Why there is no answer.
+/// Why there is no response.
 pub(crate) enum NoAnswer {
     Unreachable,
     Timeout,

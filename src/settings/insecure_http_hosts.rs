@@ -6,19 +6,19 @@ use url::{Host, Url};
 
 use super::{declaration::refined, value::Text};
 
-/// The hosts that the setting `insecure_http_hosts` lists.
+/// The hosts in the setting `insecure_http_hosts`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct InsecureHttpHosts(Vec<Host<String>>);
 
 impl InsecureHttpHosts {
-    /// Of names and addresses, each of one host.
+    /// Parses names and addresses, each of one host.
     pub(crate) fn new(texts: &[String]) -> InsecureHttpHosts {
         InsecureHttpHosts(texts.iter().filter_map(|text| host(text)).collect())
     }
 
     /// Whether the host of a URL is listed, whatever its port.
     pub(crate) fn has(&self, url: &Url) -> bool {
-        // Nothing is allocated at the calls of most apps, which list none.
+        // Most apps list no host: this avoids the allocation.
         !self.0.is_empty()
             && url
                 .host()
@@ -27,7 +27,7 @@ impl InsecureHttpHosts {
 }
 
 refined! {
-    /// The name or the address of one host.
+    /// The name or address of one host.
     HttpHost: Text,
         |text| host(text).is_some(),
         format!("{text:?} is not a host"),
@@ -39,7 +39,7 @@ fn host(text: &str) -> Option<Host<String>> {
         return Some(Host::Ipv6(address));
     }
     match Host::parse(text).ok()? {
-        // A pattern would be taken for a name.
+        // A pattern would be treated as a name.
         Host::Domain(name) if name.contains('*') => None,
         host => Some(host),
     }

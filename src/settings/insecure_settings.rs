@@ -1,4 +1,4 @@
-//! What the settings relax: warnings at liftoff.
+//! Insecure settings, which log warnings at liftoff.
 
 use std::{borrow::Cow, time::Duration};
 
@@ -13,9 +13,9 @@ use crate::token::SigningAlgorithm;
 
 /// A setting that makes the app less secure.
 pub(crate) struct InsecureSetting {
-    /// Its key.
+    /// The key of the setting.
     pub setting: Cow<'static, str>,
-    /// What may happen.
+    /// The risk.
     pub risk: String,
 }
 

@@ -1,4 +1,4 @@
-//! What the settings ask for at launch: which role the app has, and as whom the provider knows it.
+//! The mode of the app, resolved from the settings at launch, and its client registration at the provider.
 
 use std::{borrow::Cow, path::Path};
 
@@ -18,7 +18,7 @@ use crate::{
     token::{ClientKey, ExpectedIssuer, Tenants},
 };
 
-/// What the settings ask for, with every value present that it needs.
+/// The role of the app, with every value that it requires.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one in an app")]
 pub(crate) enum Mode {
@@ -32,37 +32,37 @@ pub(crate) enum Mode {
     },
 }
 
-/// The client as the provider knows it.
+/// The app's client registration at the provider.
 #[derive(Clone, Debug)]
 pub(crate) struct Registration {
-    /// As the metadata has it.
+    /// The issuer, exactly as in the metadata.
     pub issuer: String,
-    /// Those that are accepted, if the issuer is a template.
+    /// The accepted tenants, if the issuer is a template.
     pub tenants: Option<Tenants>,
-    /// Empty for an API that needs none.
+    /// Empty for a resource server that needs none.
     pub client_id: String,
     pub client_secret: Option<Secret>,
-    /// With what it signs its assertions.
+    /// The private key that signs its assertions.
     pub client_key: Option<ClientKey>,
     pub metadata: MetadataSource,
-    /// Where client secrets say that tokens are introspected; else the metadata says it.
+    /// The introspection endpoint in client secrets; otherwise that of the metadata is used.
     pub introspection_endpoint: Option<Url>,
 }
 
 impl Registration {
-    /// Whose tokens are accepted.
+    /// The issuer or issuers whose tokens are accepted.
     pub(crate) fn expected_issuer(&self) -> ExpectedIssuer<'_> {
         ExpectedIssuer::new(&self.issuer, self.tenants.as_ref())
     }
 
-    /// Whether there is something to authenticate by at the introspection endpoint.
+    /// Whether the app can authenticate at the introspection endpoint.
     pub(crate) fn may_introspect(&self, settings: &Settings) -> bool {
         !self.client_id.is_empty()
             || settings.introspection_auth_method == Some(IntrospectionAuthMethod::Bearer)
     }
 }
 
-/// Where the provider's endpoints come from.
+/// The source of the provider's endpoints.
 #[derive(Clone, Debug)]
 #[expect(clippy::large_enum_variant, reason = "there is one in an app")]
 pub(crate) enum MetadataSource {
@@ -71,13 +71,13 @@ pub(crate) enum MetadataSource {
     },
     /// From client secrets, without discovery.
     Given(GivenEndpoints),
-    /// There are keys alone, of an issuer whose tokens are accepted and whom nothing else is asked.
+    /// Only keys, for a further issuer whose tokens are accepted and which is not contacted otherwise.
     Keys {
         jwks_uri: Url,
     },
 }
 
-/// The endpoints that client secrets name.
+/// The endpoints in client secrets.
 #[derive(Clone, Debug)]
 pub(crate) struct GivenEndpoints {
     pub authorization_endpoint: Url,
@@ -87,8 +87,8 @@ pub(crate) struct GivenEndpoints {
 }
 
 impl Settings {
-    /// What the settings ask for. When a development provider was asked for, it runs by now, and its
-    /// `issuer` and `client_id` are filled in.
+    /// Resolves the mode. If the settings enable a development provider, it is running by now, and its `issuer` and
+    /// `client_id` are filled in.
     pub(crate) fn mode(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
         self.check()?;
         self.check_dev_provider(rocket_config)?;
@@ -107,7 +107,7 @@ impl Settings {
         })
     }
 
-    /// The development provider to start, if there is one. To be asked before its issuer is filled in.
+    /// The development provider to start, if any. Call this before its issuer is filled in.
     #[cfg(feature = "dev-provider")]
     pub(crate) fn dev_provider_to_start(
         &self,
@@ -202,7 +202,7 @@ impl Settings {
         };
         let metadata = match (&self.server_metadata_url, client_secrets) {
             (Some(url), _) => MetadataSource::Discovery { url: url.clone() },
-            // Endpoints belong to the issuer they were written down with.
+            // Endpoints belong to the issuer in the same table.
             (None, Some(table)) if table.is_of(issuer) => self.metadata(issuer, table)?,
             (None, _) => self.discovery(issuer)?,
         };
@@ -275,7 +275,7 @@ impl Settings {
         }))
     }
 
-    /// The endpoints in client secrets that are not used, and why: to be told at liftoff.
+    /// A warning at liftoff about endpoints in client secrets that are not used, and why.
     pub(crate) fn unused_endpoints(&self) -> Option<SettingsError> {
         if !self.enabled {
             return None;
@@ -399,7 +399,7 @@ impl Settings {
 }
 
 impl IssuerSettings {
-    /// As whom a further issuer knows us: as nobody. Its metadata and keys are read, and no more.
+    /// The registration for a further issuer: without a client. Only its metadata and keys are read.
     pub(crate) fn registration(
         &self,
         name: &str,

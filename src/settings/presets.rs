@@ -1,4 +1,4 @@
-//! The setting `oidc.provider`: a provider by its name, for plain settings that its documentation gives.
+//! The setting `oidc.provider`: presets of known providers, which expand to settings from their documentation.
 
 use figment::{
     Metadata, Profile, Provider,
@@ -17,9 +17,9 @@ use super::{
 use crate::token::{Accepts, TENANT_ID};
 
 settings! {
-    /// A provider whose settings are known: its name, and which of its issuers it is.
+    /// A preset of a known provider: its name, and the parameters of its issuer.
     ///
-    /// It stands for other settings, each of which may be set as well and then counts instead:
+    /// It expands to other settings, each of which takes precedence if it is set:
     ///
     /// | `name` | with | stands for | see |
     /// |---|---|---|---|
@@ -28,12 +28,12 @@ settings! {
     /// | `auth0` | `domain` | `issuer = "https://{domain}/"`, `accepts = "untyped_tokens"`; with one `audience`, `extra_authorization_parameters.audience` | [Auth0](https://auth0.com/docs/secure/tokens/access-tokens/get-access-tokens#control-access-token-audience) |
     /// | `keycloak` | `url`, `realm` | `issuer = "{url}/realms/{realm}"` | [Keycloak](https://www.keycloak.org/securing-apps/oidc-layers#_oidc_available_endpoints) |
     ///
-    /// It is read from files and variables; what the app changes in `Oidc::custom` comes after.
+    /// It is expanded when files and variables are read, before the app changes settings in `Oidc::custom`.
     pub struct ProviderPreset {
         /// `google`, `microsoft`, `auth0` or `keycloak`.
         pub name: KnownProvider,
-        /// For `microsoft`: the id of the directory, a GUID; or, for the directories that [`Settings::tenants`] lists,
-        /// `organizations`, or `common` where personal accounts are among them.
+        /// For `microsoft`: the id of the directory, a GUID; or, for the directories in [`Settings::tenants`],
+        /// `organizations`, or `common` if personal accounts are among them.
         ///
         /// _Default:_ none
         pub tenant: Option<String> as Option<Text> = None,
@@ -41,7 +41,7 @@ settings! {
         ///
         /// _Default:_ none
         pub domain: Option<String> as Option<Text> = None,
-        /// For `keycloak`: where it is, without `/realms`.
+        /// For `keycloak`: its URL, without `/realms`.
         ///
         /// _Default:_ none
         pub url: Option<Url> = None,
@@ -68,18 +68,18 @@ pub enum KnownProvider {
 }
 
 const MICROSOFT: &str = "https://login.microsoftonline.com";
-/// The names of Microsoft's that stand for several directories, the second for personal accounts too.
+/// Microsoft's names for several directories; the second includes personal accounts.
 const SHARED: [&str; 2] = ["organizations", "common"];
 
 named!(KnownProvider);
 
-/// What a preset stands for, below everything that is set.
+/// The settings of a preset, with lower precedence than all explicit settings.
 pub(super) struct Expansion {
     settings: Dict,
 }
 
 impl Settings {
-    /// What the setting `provider` stands for beside the other settings.
+    /// The settings to which `provider` expands, given the other settings.
     pub(super) fn expansion(&self) -> Result<Option<Expansion>, SettingsError> {
         let Some(preset) = &self.provider else {
             return Ok(None);
@@ -90,7 +90,7 @@ impl Settings {
             && let Ok(issuer) = preset.issuer()
         {
             settings["issuer"] = json!(issuer);
-            // It is the metadata of no other issuer.
+            // The shared metadata does not fit another issuer.
             if self.issuer.is_none()
                 && let Some(url) = preset.shared_metadata()
             {
@@ -122,7 +122,7 @@ impl ProviderPreset {
             KnownProvider::Microsoft => {
                 let tenant = self.needed(&self.tenant, "tenant")?;
                 let is_shared = SHARED.contains(&&**tenant);
-                // The metadata of `consumers`, or of a domain's name, is of another issuer.
+                // The metadata of `consumers`, or of a domain name, has another issuer.
                 Invalid::unless(
                     is_shared || is_guid(tenant),
                     format!("the tenant {tenant:?} is not the id of one directory"),
@@ -156,7 +156,7 @@ impl ProviderPreset {
         }
     }
 
-    /// Where the metadata is that several tenants share.
+    /// The URL of the metadata that several tenants share.
     fn shared_metadata(&self) -> Option<String> {
         let tenant = self
             .tenant
@@ -182,7 +182,7 @@ impl ProviderPreset {
     }
 }
 
-/// A preset by its name, or as a table.
+/// A preset as a name or a table.
 pub(super) struct NameOrTable;
 
 impl SettingType for NameOrTable {

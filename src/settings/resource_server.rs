@@ -1,4 +1,4 @@
-//! What an API accepts: the settings behind `Bearer`.
+//! The settings of a resource server: which access tokens `Bearer` accepts.
 
 use std::collections::BTreeMap;
 
@@ -12,16 +12,16 @@ use super::{
 };
 use crate::token::{Accepts, AudienceClaim};
 
-/// How access tokens are checked.
+/// How access tokens are verified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TokenValidation {
-    /// By their shape: JWTs by their signature, other tokens by introspection.
+    /// By their format: JWTs by their signature, other tokens by introspection.
     Auto,
-    /// By their signature; other tokens are refused.
+    /// By their signature; other tokens are rejected.
     Jwt,
-    /// By introspection, JWTs too: a revoked one is noticed within a minute.
+    /// By introspection, also JWTs: a revocation takes effect within a minute.
     Introspection,
 }
 
@@ -35,56 +35,56 @@ pub enum IntrospectionAuthMethod {
     ClientSecretPost,
     /// Identifier and secret in the `Authorization` header.
     ClientSecretBasic,
-    /// The token that is asked about in the `Authorization` header, as Flask-OIDC has it.
+    /// The introspected token in the `Authorization` header, as in Flask-OIDC.
     Bearer,
 }
 
 named!(TokenValidation, IntrospectionAuthMethod);
 
 settings! {
-    /// A further issuer whose access tokens are accepted: a table below `oidc.issuers`, of any name.
+    /// An additional issuer whose access tokens are accepted: a table below `oidc.issuers`, of any name.
     pub struct IssuerSettings {
-        /// The issuer, exactly as its metadata has it; with `jwks_uri`, exactly as its tokens have it in `iss`, which need
-        /// not be an address then.
+        /// The issuer, exactly as in its metadata; with `jwks_uri`, exactly as `iss` of its tokens, which need not be
+        /// a URL then.
         pub issuer: String as Issuer,
-        /// What `aud` of its tokens must contain one of at guards that name no API: an identifier of this app's API.
+        /// The accepted values of `aud` of its tokens, at least one required, at guards that name no API.
         ///
         /// _Default:_ none, then `apis` is needed, and guards that name no API accept no token of this issuer
         pub audience: Vec<String> as Words = vec![],
-        /// What `aud` of its tokens must contain one of at guards of an API of `oidc.apis`, by the API's name. An API that
-        /// is not listed accepts no token of this issuer.
+        /// The accepted values of `aud` of its tokens at guards of an API of `oidc.apis`, by the API's name. An API
+        /// that is not listed accepts no token of this issuer.
         ///
         /// _Default:_ `{}`
         pub apis: BTreeMap<String, Vec<String>> as BTreeMap<String, SomeWords> = BTreeMap::new(),
         /// Whether clients get access tokens for this app from it: `authorization_servers` of the protected resource
-        /// metadata lists it. One with `jwks_uri` is not listed in any case: without metadata nobody is sent there.
+        /// metadata then lists it. An issuer with `jwks_uri` is never listed: clients could not discover it.
         /// [RFC 9728 §2](https://www.rfc-editor.org/rfc/rfc9728#section-2)
         ///
         /// _Default:_ `true`; `false` with `accepts = "identity_tokens"`, because such an issuer signs jobs or people in, and
         /// gives nobody a token for this app
         pub authorization_server: Option<bool> = None,
-        /// Where its metadata is, if not at the issuer's well-known place.
+        /// The URL of its metadata, if it is not the issuer's well-known URL.
         ///
         /// _Default:_ `{issuer}/.well-known/openid-configuration`
         pub server_metadata_url: Option<Url> = None,
-        /// As [`Settings::tenants`].
+        /// See [`Settings::tenants`].
         ///
         /// _Default:_ `[]`
         pub tenants: Vec<String> as Words = vec![],
-        /// Where its keys are, for an issuer without metadata.
+        /// The URL of its keys, for an issuer without metadata.
         ///
         /// _Default:_ what the metadata says
         pub jwks_uri: Option<Url> = None,
-        /// As [`Settings::accepts`]. An issuer whose metadata has nowhere to sign in, and `id_token` as its only response
-        /// type, has identity tokens alone, and needs no setting.
+        /// See [`Settings::accepts`]. An issuer whose metadata has no authorization endpoint, and `id_token` as its
+        /// only response type, issues identity tokens only, and needs no setting.
         ///
         /// _Default:_ `access_tokens`
         pub accepts: Accepts = Accepts::AccessTokens,
-        /// As [`Settings::audience_claim`].
+        /// See [`Settings::audience_claim`].
         ///
         /// _Default:_ `aud`
         pub audience_claim: AudienceClaim = AudienceClaim::Aud,
-        /// As [`Settings::roles_claim`].
+        /// See [`Settings::roles_claim`].
         ///
         /// _Default:_ `roles_claim` of the table `oidc`
         pub roles_claim: Option<Vec<String>> as Option<Words<RolesClaim>> = None,
@@ -92,18 +92,18 @@ settings! {
 }
 
 settings! {
-    /// One of several APIs in an app: a table below `oidc.apis`, whose name guards ask for by
+    /// One of several APIs in an app: a table below `oidc.apis`, whose name guards select with
     /// [`Scopes::API`](crate::Scopes::API).
     pub struct ApiSettings {
-        /// The identifier of this API: an address, with a path if need be. Its protected resource metadata is published under
-        /// it, and clients name it to the provider.
+        /// The identifier of this API: a URL, with a path if needed. Its protected resource metadata is published
+        /// at its well-known URL, and clients send it to the provider.
         /// [RFC 9728 §1.2](https://www.rfc-editor.org/rfc/rfc9728#section-1.2)
         pub resource: Url as Resource,
-        /// What `aud` of an access token for this API must contain one of.
+        /// The accepted values of `aud` of an access token for this API, one of which it must contain.
         ///
         /// _Default:_ `resource`
         pub audience: Option<Vec<String>> as Option<SomeWords> = None,
-        /// Scopes for its metadata beside those of the guards that name this API.
+        /// Scopes in its metadata in addition to those of the guards that name this API.
         ///
         /// _Default:_ `[]`
         pub scopes_supported: Vec<String> as Words<Scope> = vec![],
@@ -111,7 +111,7 @@ settings! {
 }
 
 impl ApiSettings {
-    /// What `aud` of an access token must contain one of.
+    /// The accepted values of `aud` of an access token, one of which it must contain.
     pub(crate) fn access_token_audience(&self) -> Vec<String> {
         match &self.audience {
             Some(audience) => audience.clone(),
@@ -121,23 +121,23 @@ impl ApiSettings {
 }
 
 impl Settings {
-    /// What `aud` of an access token must contain one of, for a client of this `client_id`.
+    /// The accepted `aud` values of an access token, at least one required, for this `client_id`.
     pub(crate) fn access_token_audience(&self, client_id: &str) -> Vec<String> {
         match (&self.audience, &self.resource) {
             (Some(audience), _) => audience.clone(),
             (None, Some(resource)) => spellings(resource),
-            // Known by no client id, the app has its named APIs alone.
+            // Without a client id, the app has only its named APIs.
             (None, None) if client_id.is_empty() => vec![],
             (None, None) => vec![client_id.to_owned()],
         }
     }
 
-    /// Whether it is said which audience access tokens have.
+    /// Whether the audience of access tokens is set.
     pub(crate) fn has_audience(&self) -> bool {
         self.audience.is_some() || self.resource.is_some()
     }
 
-    /// What needs a client id, if anything does: a cause and a remedy.
+    /// Why a client id is needed, if it is: a cause and a remedy.
     pub(super) fn need_of_client_id(&self) -> Option<(&'static str, &'static str)> {
         if !self.resource_server_only {
             return Some((
@@ -163,9 +163,9 @@ impl Settings {
     }
 }
 
-/// What stands for a resource in `aud`.
+/// The spellings of a resource in `aud`.
 pub(crate) fn spellings(resource: &Url) -> Vec<String> {
-    // Clients that write URLs by the book ask for `https://api.example.com/`.
+    // Clients that normalise URLs request `https://api.example.com/`.
     let mut spellings = vec![resource_identifier(resource), resource.to_string()];
     spellings.dedup();
     spellings

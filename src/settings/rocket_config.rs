@@ -1,15 +1,15 @@
-//! What matters of the configuration of Rocket itself.
+//! The parts of Rocket's own configuration that matter here.
 
 use figment::Figment;
 use rocket::Config;
 
-/// What matters of the configuration of Rocket itself.
+/// The parts of Rocket's own configuration that matter here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RocketConfig {
     /// Whether the selected profile is Rocket's debug profile.
     pub debug: bool,
     pub port: u16,
-    /// Whether Rocket itself does TLS.
+    /// Whether Rocket itself terminates TLS.
     pub tls: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Where the app is reached, as a browser and the provider see it.
+//! The public URLs of the app, as a browser and the provider see them.
 
 use url::Url;
 
@@ -7,21 +7,21 @@ use super::{
     value::{is_https_or_loopback, is_loopback},
 };
 
-/// Where the app is reached: all that cookies and redirect URIs are derived from.
+/// The public URLs of the app, from which cookies and redirect URIs are derived.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     /// An origin: its path is `/`.
     pub base_url: Url,
     pub redirect_uri: Url,
     pub mount: String,
-    /// Where the browser comes back to, as a path.
+    /// The path of the callback.
     pub callback_path: String,
     /// Whether the app is reached over `https`.
     pub secure: bool,
 }
 
 impl Settings {
-    /// Where the app is reached. While sign-in is disabled, an address is not required in any profile.
+    /// Resolves the public URLs. While sign-in is disabled, `base_url` is not required in any profile.
     pub(crate) fn site(&self, rocket_config: &RocketConfig) -> Result<Site, SettingsError> {
         if let Some(base_url) = &self.base_url {
             self.check_base_url(base_url, rocket_config)?;
@@ -66,13 +66,13 @@ impl Settings {
         })
     }
 
-    /// The registered redirect URI to send: the first, but while developing one that leads back here.
+    /// The registered redirect URI to send: the first one, or in the debug profile the first on loopback.
     fn registered_redirect_uri(
         &self,
         rocket_config: &RocketConfig,
     ) -> Result<Option<Url>, SettingsError> {
         let table = match self.client_secrets() {
-            // Nothing is sent anywhere then.
+            // No redirect URI is sent then.
             Err(_) if !self.enabled => None,
             result => result?,
         };
@@ -88,7 +88,7 @@ impl Settings {
 
     fn check_base_url(&self, url: &Url, rocket_config: &RocketConfig) -> Result<(), SettingsError> {
         let mut origin = at(url, "/");
-        // Neither can fail where there is a host; a password must not be shown.
+        // Neither can fail if there is a host; a password must not be shown.
         let _ = origin
             .set_username("")
             .and_then(|()| origin.set_password(None));
@@ -109,7 +109,7 @@ impl Settings {
         self.check_public("base_url", url, rocket_config)
     }
 
-    /// `https`, but on loopback and while developing.
+    /// Checks for `https`, except on loopback and in the debug profile.
     fn check_public(
         &self,
         key: &str,

@@ -1,22 +1,21 @@
-//! Characters around credentials and addresses that are no part of them: what shells, editors and files add.
+//! Stray characters around credentials and URLs, which shells, editors and files add.
 
-/// A text without the white space and the byte-order mark around it.
+/// Trims white space and zero-width characters, such as a byte-order mark.
 pub(super) fn trimmed(text: &str) -> &str {
     text.trim_matches(|c: char| c.is_whitespace() || is_invisible(c))
 }
 
-/// Whether a trimmed text has a character in it that nobody can have meant: a line break, another control character, or
-/// one without width.
+/// Whether a trimmed text contains a line break, another control character, or a zero-width character.
 pub(super) fn has_control(text: &str) -> bool {
     text.contains(|c: char| c.is_control() || is_invisible(c))
 }
 
-/// A byte-order mark, or another character without width.
+/// Whether a character is a byte-order mark, or has no width otherwise.
 fn is_invisible(c: char) -> bool {
     matches!(c, '\u{feff}' | '\u{200b}'..='\u{200d}' | '\u{2060}')
 }
 
-/// What is around a text, if anything is. It says nothing of the text itself.
+/// A note about stray characters around a text, if there are any. It reveals nothing of the text itself.
 pub(super) fn note(text: &str) -> Option<&'static str> {
     let inner = trimmed(text);
     let quotes = [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('‘', '’')];

@@ -1,26 +1,26 @@
-//! How the values of settings are written, and which name was meant by an unknown one.
+//! The syntax of setting values, and suggestions for unknown names.
 
-/// How the values of a type of setting are written.
+/// The syntax of a setting type's values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Syntax {
-    /// What a value is, to follow the word "expected".
+    /// The description of a value, to follow the word "expected".
     pub expectation: &'static str,
-    /// An example of a value, as a TOML file has it.
+    /// An example of a value in a TOML file.
     pub example: &'static str,
-    /// How the text of an environment variable is read.
+    /// How the text of an environment variable is parsed.
     pub variable: Variable,
     /// The first characters of a variable that holds a table or a list.
     pub brackets: &'static str,
 }
 
-/// How the text of an environment variable is read, unless it is a table or a list.
+/// How the text of an environment variable is parsed, unless it is a table or a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Variable {
-    /// It is the value. Figment would make a number of the secret `12345`.
+    /// The text is the value. Figment would parse the secret `12345` as a number.
     Raw,
-    /// As a boolean in any case, else as by figment.
+    /// As a boolean in any case, otherwise as figment does.
     Flag,
-    /// As by figment.
+    /// As figment does.
     Parsed,
 }
 
@@ -58,7 +58,7 @@ pub(super) const FLAG_OR_COUNT: Syntax =
     syntax("`true`, `false` or a whole number", "true", Flag, "");
 pub(super) const LIST_OF_TABLES: Syntax =
     syntax("a list of tables", "[{ sub = \"…\" }]", Parsed, "{[");
-/// Inside a table whose keys are the app's own.
+/// A value in a table with arbitrary names.
 pub(super) const ANY: Syntax = syntax("a value", "\"…\"", Parsed, "{[");
 
 const fn syntax(
@@ -75,20 +75,20 @@ const fn syntax(
     }
 }
 
-/// Keys that settings had before, with those that they have now.
+/// Previous keys of settings, with their current keys.
 const RENAMED: [(&str, &str); 3] = [
     ("session.idle", "session.idle_timeout"),
     ("session.lifetime", "session.absolute_timeout"),
     ("session.url", "session.store_url"),
 ];
 
-/// The key that a setting has now, if it had this one before.
+/// The current key of a setting that was renamed from this one.
 pub(super) fn renamed(key: &str) -> Option<&'static str> {
     let (_, now) = RENAMED.iter().find(|(before, _)| *before == key)?;
     Some(now)
 }
 
-/// The name among `known` that `found` was probably meant to be.
+/// The name in `known` that `found` was probably meant to be.
 pub(super) fn nearest<'k>(
     found: &str,
     known: impl IntoIterator<Item = &'k str>,
@@ -111,7 +111,7 @@ pub(super) fn nearest<'k>(
     best.map(|(_, name)| name)
 }
 
-/// How many letters must be inserted, removed or replaced to make `a` into `b`.
+/// The edit distance: the number of characters to insert, remove or replace to turn `a` into `b`.
 pub(super) fn edit_distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();

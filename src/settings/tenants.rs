@@ -1,4 +1,4 @@
-//! The setting `tenants`: whose tokens are accepted of an issuer that is a template.
+//! The setting `tenants`: the accepted tenants of an issuer that is a template.
 
 use super::{InsecureSetting, Settings, SettingsError, mode::MetadataSource};
 use crate::token::{PERSONAL_ACCOUNTS, TENANT_ID, Tenants};
@@ -8,8 +8,8 @@ const SHARED_METADATA: &str =
     "https://login.microsoftonline.com/organizations/v2.0/.well-known/openid-configuration";
 
 impl Settings {
-    /// Reads the tenants that are accepted: `Some` if and only if the issuer is a template. `table` is `issuers.NAME.` for
-    /// a further issuer.
+    /// Parses the accepted tenants: `Some` if and only if the issuer is a template. `table` is `issuers.NAME.` for a
+    /// further issuer.
     pub(super) fn tenants_of(
         &self,
         table: &str,
@@ -66,7 +66,7 @@ impl Settings {
         Ok(Some(tenants))
     }
 
-    /// Adds the tenants that let everybody in.
+    /// Adds the `tenants` settings that accept any user.
     pub(super) fn add_open_tenants(&self, found: &mut Vec<InsecureSetting>) {
         let further = self.issuers.iter();
         let further = further.map(|(name, other)| (format!("issuers.{name}."), &other.tenants));

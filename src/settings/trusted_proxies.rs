@@ -1,14 +1,14 @@
-//! Addresses of clients, as the operator's proxies report them.
+//! Client addresses, as reported by trusted proxies.
 
 use std::net::IpAddr;
 
 use super::{declaration::refined, value::Text};
 
-/// The proxies that the setting `trusted_proxies` lists: their report of a client's address counts.
+/// The proxies in the setting `trusted_proxies`, whose report of a client's address is trusted.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TrustedProxies(Vec<Network>);
 
-/// An address, or all addresses that begin alike.
+/// An address, or a range of addresses with a common prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Network {
     address: IpAddr,
@@ -16,7 +16,7 @@ struct Network {
 }
 
 impl TrustedProxies {
-    /// Of addresses and CIDR prefixes.
+    /// Parses addresses and CIDR prefixes.
     pub(crate) fn new(texts: &[String]) -> TrustedProxies {
         TrustedProxies(
             texts
@@ -26,8 +26,8 @@ impl TrustedProxies {
         )
     }
 
-    /// The client that a budget is counted for: the socket's peer, or what a proxy in the list reports.
-    /// Of an IPv6 address it is the first half, which one customer of a network has.
+    /// The client for rate limits: the socket's peer, or what a trusted proxy reports. An IPv6 address is truncated
+    /// to its first half, which one customer of a network has.
     pub(crate) fn client(&self, peer: Option<IpAddr>, reported: Option<IpAddr>) -> Option<IpAddr> {
         let peer = peer.map(|peer| peer.to_canonical());
         let is_proxy = peer.is_some_and(|peer| self.0.iter().any(|network| network.has(peer)));
@@ -61,7 +61,7 @@ impl Network {
         Network::new(address, prefix)
     }
 
-    /// `None` when the address has fewer bits.
+    /// `None` if the prefix is longer than the address.
     fn new(address: IpAddr, prefix: u32) -> Option<Network> {
         let dropped = bits(address).checked_sub(prefix)?;
         let address = match address {

@@ -1,4 +1,4 @@
-//! The types of settings: how their values are written, parsed and checked.
+//! The setting types: how values are written, parsed and validated.
 
 use std::{collections::BTreeMap, marker::PhantomData, path::PathBuf};
 
@@ -44,7 +44,7 @@ impl<T: SettingType> SettingType for Option<T> {
     }
 }
 
-/// A table whose names are the app's own.
+/// A table with arbitrary names.
 impl<T: SettingType> SettingType for BTreeMap<String, T> {
     type Value = BTreeMap<String, T::Value>;
     const SYNTAX: Syntax = syntax::TABLE;
@@ -57,7 +57,7 @@ impl<T: SettingType> SettingType for BTreeMap<String, T> {
             let value = parser.value::<T>(name, value);
             Some((name.clone(), value?))
         });
-        // All of them, for all errors.
+        // Parse all members first, to collect all errors.
         let members: Vec<_> = members.collect();
         let members: Option<_> = members.into_iter().collect();
         members.ok_or(Invalid::Reported)
@@ -75,7 +75,7 @@ impl<T: SettingType> SettingType for BTreeMap<String, T> {
     }
 }
 
-/// Types that serde reads as they are.
+/// Implements [`SettingType`] for types that serde deserializes directly.
 macro_rules! plain {
     ($($type:ty: $syntax:expr),*) => {$(
         impl SettingType for $type {
@@ -122,7 +122,7 @@ impl SettingType for SigningAlgorithm {
     }
 }
 
-/// A string with something in it, without what is around it.
+/// A string that is trimmed and not empty.
 pub(super) struct Text;
 
 impl SettingType for Text {
@@ -134,7 +134,7 @@ impl SettingType for Text {
     }
 }
 
-/// An issuer. Whether it is an address is checked where it has to be one.
+/// An issuer. Whether it is a URL is checked where it must be one.
 pub(super) struct Issuer;
 
 impl SettingType for Issuer {
@@ -207,7 +207,7 @@ impl<T: SettingType> SettingType for Words<T> {
     }
 }
 
-/// Words, at least one.
+/// A list of at least one word.
 pub(super) struct SomeWords<T = Text>(PhantomData<T>);
 
 impl<T: SettingType> Refined for SomeWords<T> {
@@ -220,13 +220,13 @@ impl<T: SettingType> Refined for SomeWords<T> {
 }
 
 refined! {
-    /// A text that is compared letter by letter at the provider. It may be a secret, so it is not shown.
+    /// A text that the provider compares exactly. It may be a secret, so errors do not show it.
     Credential: Issuer,
         |text| trimmed(text) == text && !has_control(text),
         "a line break or another invisible character is in the value or around it",
         "write the value alone, on one line";
 
-    /// A former value of Rocket's `secret_key`.
+    /// A previous value of Rocket's `secret_key`.
     FormerKey: Secret,
         |key| SecretKey::parse(key.expose()).is_ok(),
         SecretKey::parse(key.expose()).err().map_or("", SecretKeyError::cause),
@@ -250,7 +250,7 @@ refined! {
         format!("{path:?} is not a JSON Pointer"),
         "write `~0` for `~` and `~1` for `/` in a name (RFC 6901)";
 
-    /// The name of a cookie, without a prefix. RFC 6265 §4.1.1 allows more, and some proxies take less.
+    /// The name of a cookie, without a prefix. RFC 6265 §4.1.1 allows more, but some proxies accept less.
     CookieName: Text,
         |name| (1..=64).contains(&name.len())
             && name.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
@@ -258,7 +258,7 @@ refined! {
         format!("{name:?} is not the name of a cookie"),
         "write up to 64 letters, digits, `-`, `_` and `.`, without a prefix such as `__Host-`";
 
-    /// The path that the routes are mounted at.
+    /// The path at which the routes are mounted.
     MountPath: Text,
         |path| path == "/" || path.strip_prefix('/').is_some_and(|rest| {
             is_plain_path(rest) && rest.split('/').all(|name| !matches!(name, "" | "." | ".."))
@@ -267,7 +267,7 @@ refined! {
         "write a path such as `/oidc`: it starts with `/`, does not end with one, and is made of letters, digits \
          and `.`, `_`, `~`, `-`";
 
-    /// What a quoted string can hold without escapes (RFC 9110 §5.6.4).
+    /// The characters that a quoted string can contain without escapes (RFC 9110 §5.6.4).
     Realm: Text,
         |realm| !realm.is_empty()
             && realm.chars().all(|c| matches!(c, ' ' | '!' | '#'..='[' | ']'..='~')),
@@ -283,7 +283,7 @@ refined! {
         "write a path such as `/goodbye`, or an absolute URL with `https`";
 }
 
-/// Whether a path means the same in a route of this app as in a URL.
+/// Whether a path is the same in a route of this app and in a URL.
 fn is_plain_path(path: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "._~-/".contains(c);
     path.chars().all(is_plain) && !path.contains("//")
@@ -296,7 +296,7 @@ impl SettingType for Url {
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Url, Invalid> {
         let text = parser.exact_text(value)?;
-        // Before an `@` may be a password, so such a text is not shown.
+        // A password may precede an `@`, so such a text is not shown.
         Invalid::unless(
             !text.contains('@'),
             "a URL with an `@` is not accepted",
@@ -312,7 +312,7 @@ impl SettingType for Url {
     }
 }
 
-/// An absolute URL that is sent exactly as it was written.
+/// An absolute URL that is sent exactly as written.
 pub(super) struct ExactUrl;
 
 impl SettingType for ExactUrl {
@@ -366,12 +366,12 @@ impl SettingType for PathBuf {
     }
 }
 
-/// A table of anything, as JSON.
+/// A table of arbitrary values, as JSON.
 pub(super) fn object(value: &Value) -> Result<Map<String, Json>, Invalid> {
     value.deserialize().or_else(|_| other_type(value))
 }
 
-/// In a table whose names are the app's own.
+/// A value in a table with arbitrary names.
 struct Anything;
 
 impl SettingType for Anything {
@@ -387,7 +387,7 @@ impl SettingType for Anything {
     }
 }
 
-/// The claims of a user; without any there is no user.
+/// The claims of a user; empty if there is no user.
 pub(super) struct Claims;
 
 impl SettingType for Claims {
@@ -414,13 +414,13 @@ impl SettingType for Claims {
     }
 }
 
-/// The `sub` of a user's claims.
+/// The `sub` of a user's claims, if it is not empty.
 pub(super) fn subject(claims: &Map<String, Json>) -> Option<&str> {
     let subject = claims.get("sub").and_then(Json::as_str);
     subject.filter(|subject| !subject.is_empty())
 }
 
-/// Whether a URL's host is this machine by its name: `localhost`, `*.localhost`, `127.0.0.0/8`, `[::1]`.
+/// Whether a URL's host is a loopback host: `localhost`, `*.localhost`, `127.0.0.0/8`, `[::1]`.
 pub(crate) fn is_loopback(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),

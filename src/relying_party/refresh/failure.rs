@@ -1,4 +1,4 @@
-//! Why a refresh did not succeed, and what follows from that for the session.
+//! Why a refresh failed, and the consequence for the session.
 
 use std::time::Duration;
 
@@ -8,11 +8,11 @@ use crate::{
     token::{IdTokenError, RefreshedIdTokenError},
 };
 
-/// Why a refresh did not succeed.
+/// Why a refresh failed.
 pub(super) enum Failure {
-    /// The session has ended, at the provider or here.
+    /// The session has ended, at the provider or in this app.
     Ended(NoSession),
-    /// This copy of the session cannot go on; the session itself may.
+    /// This copy of the session cannot be used any more; the session itself may continue.
     NoSession(NoSession),
     AsksForSignIn {
         reason: &'static str,

@@ -20,33 +20,33 @@ use crate::{
     session::{CurrentSession, NoSession},
 };
 
-/// The wait after a refresh that failed: doubled each time …
+/// The minimum back-off after a failed refresh, doubled for each failure …
 pub(super) const MIN_BACK_OFF: u32 = 5;
-/// … up to this, in seconds.
+/// … up to this maximum, in seconds.
 const MAX_BACK_OFF: u32 = 60;
-/// How long the outcomes of refreshes are cached: longer than any back-off that is not the provider's wish.
+/// The TTL of cached outcomes: longer than any back-off that the provider did not ask for.
 const OUTCOME_TTL: Duration = Duration::from_secs(600);
-/// How many outcomes are cached.
+/// The maximum number of cached outcomes.
 const MAX_OUTCOMES: u64 = 100_000;
-/// For how long, and for how many sessions, refresh tokens are kept in memory that could not be stored.
+/// The TTL and the maximum number of the refresh tokens kept in memory because they could not be stored.
 const UNSTORED_TTL: Duration = Duration::from_secs(24 * 60 * 60);
 const MAX_UNSTORED: u64 = 10_000;
 
-/// The refreshes of this process.
+/// The cache of refreshes of this process.
 pub(crate) struct Refreshes {
-    /// Those that are in flight or have just completed, by session name.
+    /// The refreshes that are in flight or have just completed, by session name.
     flights: Cache<String, InFlightRefresh>,
-    /// The refresh tokens of replies that no store took, by session name: the ones before them are spent.
+    /// The refresh tokens that could not be stored, by session name: the ones before them are used up.
     pub(super) unstored: Cache<String, Secret>,
 }
 
-/// One refresh. It goes on when the request that began it is gone: its refresh token may be used up.
+/// One refresh. It continues when the request that began it is gone: its refresh token may be used up.
 #[derive(Clone)]
 pub(super) struct InFlightRefresh {
     pub(super) outcome: watch::Receiver<Option<Outcome>>,
 }
 
-/// How a refresh ended.
+/// The outcome of a refresh.
 #[derive(Clone)]
 pub(super) enum Outcome {
     Refreshed {
@@ -55,21 +55,21 @@ pub(super) enum Outcome {
     },
     /// The session has ended.
     Ended(NoSession),
-    /// There is no way to go on with this copy of the session, or not at the moment.
+    /// This copy of the session cannot be used any more, or not at the moment.
     NoSession(NoSession),
-    /// The session stays as it is, and nothing is tried again until `retry_at`.
+    /// The session stays unchanged; no refresh is tried again until `retry_at`.
     Failed {
-        /// The session with the new refresh token, if the provider sent tokens that cannot be judged yet.
+        /// The session with the new refresh token, if the provider sent tokens that cannot be verified yet.
         pending: Option<CurrentSession>,
         cause: Arc<str>,
         retry_at: i64,
         failures: u32,
-        /// Whether the provider asks for a new sign-in.
+        /// Whether the provider requires a new sign-in.
         asks_for_sign_in: bool,
     },
 }
 
-/// How long an outcome is cached, from when the refresh began and from when it completed.
+/// The TTL of a cached outcome, from the beginning of the refresh and again from its completion.
 struct OutcomeTtl;
 
 impl Expiry<String, InFlightRefresh> for OutcomeTtl {
@@ -85,7 +85,7 @@ impl Expiry<String, InFlightRefresh> for OutcomeTtl {
         _: Option<Duration>,
     ) -> Option<Duration> {
         match &*flight.outcome.borrow() {
-            // It holds a session, and is of use to a forced refresh alone.
+            // It holds a session, and only a forced refresh uses it.
             Some(Outcome::Refreshed { .. }) => {
                 Some(Duration::from_secs(FORCED_INTERVAL.unsigned_abs()))
             }
@@ -109,19 +109,19 @@ impl Refreshes {
         }
     }
 
-    /// Takes the refresh token of a session that no store took.
+    /// Removes and returns the refresh token of a session that could not be stored.
     pub(in crate::relying_party) fn take_unstored(&self, name: &str) -> Option<Secret> {
         self.unstored.remove(name)
     }
 
-    /// Whether a refresh of this session is under way.
+    /// Whether a refresh of this session is in flight.
     pub(crate) fn is_under_way(&self, name: &str) -> bool {
         self.flights.get(name).is_some_and(|flight| {
             flight.outcome.borrow().is_none() && flight.outcome.has_changed().is_ok()
         })
     }
 
-    /// A refresh has its outcome, and a time to live by it.
+    /// Updates the TTL of the entry once the refresh has its outcome.
     pub(super) fn completed(&self, name: &str, flight: InFlightRefresh) {
         self.flights
             .entry_by_ref(name)
@@ -133,8 +133,8 @@ impl Refreshes {
             });
     }
 
-    /// The refresh to join: the one that is there while it counts, else the one that `begin` begins, after
-    /// so many failures.
+    /// The refresh to join: the cached one while it is valid, otherwise a new one. `begin` receives the number of
+    /// failures before.
     pub(super) fn join(
         &self,
         name: &str,
@@ -156,7 +156,7 @@ impl Refreshes {
                 None => Op::Nop,
                 Some(Outcome::Refreshed { session, at }) => {
                     let counts = match forced {
-                        // Another node may have been later.
+                        // Another node may have refreshed the session later.
                         Some(interval) => {
                             session.generation >= current.generation && (now - at).abs() < interval
                         }
@@ -328,7 +328,7 @@ mod tests {
             failures: 3,
             asks_for_sign_in: false,
         };
-        // Asked for by a request with generation 1, at this time; after how many failures another begins.
+        // Requested with generation 1, at this time; `begins` is the number of failures passed to another refresh.
         for (name, outcome, forced, now, begins) in [
             ("in flight", None, None, 100, None),
             ("newer", Some(refreshed(2, 200)), None, 199, None),
@@ -379,7 +379,7 @@ mod tests {
             drop(tell);
         }
 
-        // One that was dropped without an outcome.
+        // A refresh that was dropped without an outcome.
         let refreshes = Refreshes::new();
         let (current, mut begun) = (session(1, 100), 0);
         for _ in 0..2 {

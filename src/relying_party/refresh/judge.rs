@@ -1,4 +1,4 @@
-//! What a refresh brings, judged: the ID token, and UserInfo.
+//! Verification of the response to a refresh: the ID token, and UserInfo.
 
 use time::OffsetDateTime;
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl Client<'_> {
-    /// Judges the ID token of a reply (OpenID Connect Core 1.0 §12.2). `None` when there is none.
+    /// Verifies the ID token of a token response (OpenID Connect Core 1.0 §12.2). `None` when there is none.
     pub(super) async fn judge(
         &self,
         metadata: &Metadata,
@@ -41,7 +41,7 @@ impl Client<'_> {
                 |error| error.wants_fresh_keys(),
             )
             .await
-            // Whatever is wrong with the keys, it says nothing about this token.
+            // A failure to get the keys says nothing about this token.
             .map_err(|error| Failure::later(error.reason(), error.to_string()))?;
         match verdict {
             Ok(accepted) => {
@@ -52,7 +52,7 @@ impl Client<'_> {
         }
     }
 
-    /// Asks UserInfo again; logs what goes wrong.
+    /// Requests UserInfo again; logs errors.
     pub(super) async fn ask_user_info(
         &self,
         metadata: &Metadata,

@@ -1,4 +1,4 @@
-//! The turn to refresh: one node at a time, where nodes share a store.
+//! The distributed lock of a refresh: one node at a time, where nodes share a store.
 
 use std::time::Duration;
 use std::time::Instant;
@@ -12,25 +12,25 @@ use crate::{
     session::{CurrentSession, Newest, store::StoreError},
 };
 
-/// How often a node looks whether another one has finished.
+/// The interval at which a node polls for the result of another node.
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A session that is refreshed.
+/// A refreshed session.
 pub(super) enum Refreshed {
     Here(CurrentSession),
-    /// Another node did it, or it had been done.
+    /// Another node refreshed it, or it was refreshed before.
     Elsewhere(CurrentSession),
 }
 
 impl Client<'_> {
-    /// Refreshes, when no other node does; else waits for its result.
+    /// Refreshes the session unless another node does; otherwise waits for that node's result.
     pub(super) async fn refresh_in_turn(
         &self,
         current: &CurrentSession,
         is_forced: bool,
         now: OffsetDateTime,
     ) -> Result<Refreshed, Failure> {
-        // Before the lock, which covers the token call and a write alone.
+        // Before the lock, which covers only the token request and a write.
         let metadata = self.provider.metadata(now).await?;
         if !self.sessions.is_shared {
             let newest = match self.sessions.newest(current, now).await {
@@ -38,7 +38,7 @@ impl Client<'_> {
                 Ok(Newest::Other(session)) if !is_forced && !is_due(session.refresh_due, now) => {
                     return Ok(Refreshed::Elsewhere(session));
                 }
-                // Such as a pending one, or one that a user who was kept does not know of.
+                // For example a pending session, or one that is newer than the copy of a `User` kept by the app.
                 Ok(Newest::Other(session)) => session,
                 Ok(Newest::None(reason)) | Err(reason) => return Err(Failure::NoSession(reason)),
             };
@@ -61,7 +61,7 @@ impl Client<'_> {
         }
         let lock = self.sessions.names.refresh_lock(current.name());
         let holder = Secret::random();
-        // A node that stops in the middle of it leaves the lock behind for so long.
+        // The TTL of the lock, which a node that stops half-way leaves behind.
         let longest = self.settings.http.timeout.saturating_mul(3) + STORE_PAUSE * STORE_TRIES;
         let begun = Instant::now();
         loop {
@@ -79,7 +79,7 @@ impl Client<'_> {
                     unlock().await;
                     return Ok(Refreshed::Elsewhere(session));
                 }
-                // Such as a pending one, which another node may be about to replace.
+                // For example a pending session, which another node may be about to replace.
                 Ok(Newest::Other(session)) => session,
                 Ok(Newest::None(reason)) | Err(reason) => {
                     unlock().await;
@@ -104,7 +104,7 @@ impl Client<'_> {
         }
     }
 
-    /// Whether another node refreshed this session so short a while ago that none is forced.
+    /// Whether another node refreshed this session so recently that no refresh is forced.
     async fn was_refreshed_elsewhere(
         &self,
         current: &CurrentSession,
@@ -117,7 +117,7 @@ impl Client<'_> {
         Ok(at.is_some_and(|at| (now.unix_timestamp() - at).abs() < FORCED_INTERVAL))
     }
 
-    /// Tells the other nodes that this session was refreshed.
+    /// Records in the store that this session was refreshed.
     async fn note_refresh(&self, current: &CurrentSession, now: OffsetDateTime) {
         let name = self.sessions.names.last_refresh(current.name());
         let at = now.unix_timestamp().to_string();

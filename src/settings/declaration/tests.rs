@@ -1,4 +1,4 @@
-//! What the declarations say, against what they do.
+//! The declared documentation and defaults, compared with the behaviour.
 
 use figment::Figment;
 
@@ -11,7 +11,7 @@ fn read(variables: &[(String, String)]) -> Settings {
     Settings::parse_table(&Figment::from(environment)).unwrap()
 }
 
-/// The default in the documentation of a setting, if it is one value.
+/// The default in the documentation of a setting, if it is a single value.
 fn documented_default(doc: &str) -> Option<&str> {
     let (_, default) = doc.split_once("_Default:_ `")?;
     let (default, rest) = default.split_once('`')?;
@@ -20,7 +20,7 @@ fn documented_default(doc: &str) -> Option<&str> {
 
 #[test]
 fn every_default_is_as_documented() {
-    /// What is worked out at launch.
+    /// Settings whose default is derived at launch.
     const DERIVED: [&str; 4] = [
         "server_metadata_url",
         "overwrite_redirect_uri",
@@ -105,7 +105,7 @@ fn nearest_finds_misspelt_shortened_and_flask_names() {
     }
 }
 
-/// The rule of the names: a setting that begins with `insecure_` is a warning at launch.
+/// Naming rule: a setting that begins with `insecure_` logs a warning at launch.
 #[test]
 fn every_insecure_setting_has_its_warning() {
     let mut count = 0;

@@ -1,4 +1,4 @@
-//! What the settings ask for at launch, and every sentence that refuses it.
+//! Tests of the mode, and of every error text that rejects the settings.
 
 use std::{fs, path::PathBuf, time::Duration};
 
@@ -63,7 +63,7 @@ fn warnings(settings: &Settings) -> Vec<String> {
     found.map(|setting| setting.to_string()).collect()
 }
 
-/// A file of this test's own, removed at its end.
+/// A temporary file of this test, removed on drop.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -299,7 +299,7 @@ fn client_secrets_with_all_endpoints_need_no_discovery() {
         "http://localhost:8000/oidc/authorize"
     );
 
-    // What is set directly goes first, and the endpoints of another issuer are not used.
+    // Settings that are set directly take precedence, and the endpoints of another issuer are not used.
     settings.client_id = Some("direct".to_owned());
     settings.issuer = Some("https://b.example".to_owned());
     settings.client_secret = Some(Secret::new("direct"));
@@ -594,7 +594,7 @@ fn the_development_provider_stays_in_development() {
             "remove `issuer`, or set `dev_provider = false`",
         )
     );
-    // A preset has given the issuer.
+    // A preset set the issuer.
     settings.provider = Some(parsed::<ProviderPreset>(json!({ "name": "google" })));
     let error = settings.dev_provider_to_start(&DEBUG).unwrap_err();
     assert_eq!(
@@ -637,7 +637,7 @@ fn every_insecure_setting_has_its_line() {
     assert!(warnings(&complete()).is_empty());
 }
 
-/// An API is known to the provider by no name, unless it asks the provider, or has no other audience.
+/// A resource server needs no client id, unless it authenticates at the provider, or has no other audience.
 #[test]
 fn an_api_needs_a_client_id_for_two_things() {
     let api = Settings {
@@ -691,7 +691,7 @@ fn an_api_needs_a_client_id_for_two_things() {
             let remedy = "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider registered";
             refused(&asks(&settings, method), &RELEASE, cause, remedy);
         }
-        // Sign-in is another thing.
+        // With sign-in, a client id is required.
         let signs_in = Settings {
             resource_server_only: false,
             base_url: Some(url("https://app.example.com")),
@@ -706,7 +706,7 @@ fn an_api_needs_a_client_id_for_two_things() {
 const ENTRA: &str = "https://login.microsoftonline.com/{tenantid}/v2.0";
 const TENANT: &str = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490";
 
-/// Settings for the tenants of Microsoft Entra ID.
+/// Settings for tenants of Microsoft Entra ID.
 fn of_tenants(tenants: &[&str]) -> Settings {
     let metadata = "https://login.microsoftonline.com/common/v2.0/.well-known/openid-configuration";
     Settings {
@@ -758,7 +758,7 @@ fn templates_refused() {
         "set it to the metadata that the tenants share, such as \
          `https://login.microsoftonline.com/organizations/v2.0/.well-known/openid-configuration`",
     );
-    // Where nothing would be compared with them, they would seem to keep people out.
+    // Without a template issuer, `tenants` would have no effect, but seem to restrict access.
     let mut settings = complete();
     settings.tenants = vec![TENANT.to_owned()];
     let template = format!("`{ENTRA}`");
