@@ -144,6 +144,10 @@ impl CookieChanges {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.lock().is_ok_and(|changes| changes.is_empty())
+    }
+
     /// Takes the header values. Of several for one cookie, browsers use the last.
     pub(crate) fn take(&self) -> Vec<String> {
         match self.0.lock() {

@@ -30,7 +30,7 @@ use crate::{
         AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, Refreshes, RelyingParty,
         Revocations, Source,
     },
-    request::{PrivatePaths, SignInFailure},
+    request::{PrivatePaths, RequestState, SignInFailure},
     resource_server::{self, ResourceServer},
     routes,
     session::{Sessions, store::SessionStore},
@@ -435,7 +435,10 @@ impl Fairing for Oidc {
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {
-        // Boxed: most responses need no change.
+        // Most requests for assets end here.
+        if request.cookies().iter().next().is_none() && RequestState::of(request).is_empty() {
+            return;
+        }
         Box::pin(answer::finish(request, response)).await;
     }
 }

@@ -81,11 +81,11 @@ async fn read_session(
     client.learn_algorithm(&found.session);
     let state = RequestState::of(request);
     // The response headers are already made, or the session is ending: skip the refresh.
-    if state.is_ending.get().is_some() || state.answer.is_sent() {
+    if state.is_ending.get().is_some() || state.outgoing().is_sent() {
         return Ok(found.session);
     }
     if found.is_newer {
-        state.answer.set(&found.session);
+        state.outgoing().set(&found.session);
     }
     match client.keep_fresh(found.session, now).await {
         Freshness::Fresh(mut session) => {
@@ -94,12 +94,12 @@ async fn read_session(
                 && !rp.refreshes.is_under_way(session.name())
                 && rp.sessions.touch(&mut session, now).await
             {
-                state.answer.set(&session);
+                state.outgoing().set(&session);
             }
             Ok(session)
         }
         Freshness::Renewed(session) => {
-            state.answer.set(&session);
+            state.outgoing().set(&session);
             Ok(session)
         }
         Freshness::Stale {
@@ -109,7 +109,7 @@ async fn read_session(
         } => {
             // The request still counts as activity, so that a provider outage does not expire the session.
             if rp.sessions.touch(&mut session, now).await || is_renewed {
-                state.answer.set(&session);
+                state.outgoing().set(&session);
             }
             let Some(retry_after) = overdue else {
                 return Ok(session);
@@ -121,7 +121,7 @@ async fn read_session(
             Err(reason)
         }
         Freshness::NoSession { session, reason } => {
-            state.answer.not_refreshed(&session, reason);
+            state.outgoing().not_refreshed(&session, reason);
             Err(reason)
         }
     }
@@ -153,7 +153,7 @@ pub(crate) async fn current_user<C: DeserializeOwned + 'static>(
         .state::<Arc<RelyingParty>>()
         .map(|rp| SessionHandle {
             rp: rp.clone(),
-            answer: RequestState::of(request).answer.clone(),
+            answer: RequestState::of(request).outgoing().clone(),
         });
     User::new(session, handle, now).map_err(|error| {
         tracing::error!(

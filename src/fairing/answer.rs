@@ -63,13 +63,13 @@ async fn session_cookies(request: &Request<'_>, state: &RequestState) -> Vec<Str
     let Some(rp) = request.rocket().state::<RelyingParty>() else {
         return vec![];
     };
-    let session = state.answer.send();
+    let session = state.outgoing().send();
     if state.is_ending.get().is_some() {
         return vec![];
     }
     let (jar, now) = (request.cookies(), rp.clock.now());
     let mut cookies = vec![];
-    if state.answer.has_ended() {
+    if state.outgoing().has_ended() {
         cookies.extend(rp.sessions.removals(jar));
         cookies.extend(rp.sessions.note_if_unrecorded(jar, now));
     }

@@ -22,7 +22,7 @@ pub(crate) struct RequestState {
     /// The session, cached once a guard has read it.
     pub(crate) session: OnceLock<Result<Arc<CurrentSession>, NoSession>>,
     /// The session that the response sends to the browser, if any.
-    pub(crate) answer: Arc<OutgoingSession>,
+    outgoing: OnceLock<Arc<OutgoingSession>>,
     /// `Retry-After`, for a request that a guard rejected with 503.
     pub(crate) retry_after: OnceLock<Duration>,
     /// Why a guard rejected the request for lack of a session. With this, a page load whose response is 401 is
@@ -66,6 +66,21 @@ impl RequestState {
     pub(crate) fn refusals(&self) -> impl Iterator<Item = &Refusal> {
         let first = self.bearer.get();
         std::iter::successors(first, |refusal| refusal.next.get()).map(|refusal| &**refusal)
+    }
+
+    /// The session that the response sends to the browser.
+    pub(crate) fn outgoing(&self) -> &Arc<OutgoingSession> {
+        self.outgoing.get_or_init(Arc::default)
+    }
+
+    /// Whether no guard and no route has attached anything.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.session.get().is_none()
+            && self.signed_out.get().is_none()
+            && self.bearer.get().is_none()
+            && self.sign_in.get().is_none()
+            && self.outgoing.get().is_none()
+            && self.cookies.is_empty()
     }
 
     /// The state of this request, created on first use.

@@ -499,7 +499,7 @@ impl Visit<'_, '_> {
 
     /// Sets the session for this browser, and counts the sign-in.
     fn set_session(&self, current: &CurrentSession, browser: Browser) {
-        RequestState::of(self.request).answer.set(current);
+        RequestState::of(self.request).outgoing().set(current);
         self.set_browser(&Browser {
             sign_ins: self.sign_ins(&browser).saturating_add(1),
             last_sign_in: self.now.unix_timestamp(),
