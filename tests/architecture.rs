@@ -1,4 +1,5 @@
-//! The layers of `src`: a module imports only from modules below it, and no two modules import each other.
+//! The layers of `src`: a module imports only from modules below it, and no two modules import each other; and the
+//! Rust that dependencies need.
 //!
 //! The order is that of `docs/architecture.md`. Every path that begins with `crate`, `self` or `super` counts, in
 //! `use` declarations and inline, in types, expressions, patterns and macros whose arguments are expressions; code
@@ -8,8 +9,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
+use serde_json::Value;
 use syn::visit::{self, Visit};
 
 /// The modules of `src` from top to bottom. A module may import from those after it, and from no other.
@@ -353,4 +356,54 @@ fn no_two_parts_of_a_module_import_each_other() {
     }
     circles.dedup();
     assert_eq!(circles, Vec::<String>::new());
+}
+
+/// A version such as `1.89` or `1.89.0`.
+fn version(text: &str) -> Vec<u32> {
+    let parts = text.split('.').map(|part| part.parse().unwrap());
+    parts.take(2).collect()
+}
+
+/// Of the crate's own dependencies and theirs, with all features; those of tests and examples may need more.
+#[test]
+fn no_dependency_needs_a_newer_rust_than_this_crate() {
+    let output = Command::new(env!("CARGO"))
+        .args([
+            "metadata",
+            "--format-version=1",
+            "--all-features",
+            "--offline",
+        ])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let by_id = |list: &Value| -> BTreeMap<String, Value> {
+        let entries = list.as_array().unwrap().iter();
+        entries
+            .map(|entry| (entry["id"].as_str().unwrap().to_owned(), entry.clone()))
+            .collect()
+    };
+    let packages = by_id(&metadata["packages"]);
+    let nodes = by_id(&metadata["resolve"]["nodes"]);
+    let root = metadata["resolve"]["root"].as_str().unwrap();
+    let (mut needed, mut next) = (BTreeSet::new(), vec![root]);
+    while let Some(id) = next.pop() {
+        if !needed.insert(id) {
+            continue;
+        }
+        for dependency in nodes[id]["deps"].as_array().unwrap() {
+            let mut kinds = dependency["dep_kinds"].as_array().unwrap().iter();
+            if kinds.any(|kind| kind["kind"] != "dev") {
+                next.push(dependency["pkg"].as_str().unwrap());
+            }
+        }
+    }
+    assert!(needed.len() > 100);
+    let own = version(env!("CARGO_PKG_RUST_VERSION"));
+    let newer = needed.iter().filter_map(|id| {
+        let needs = packages[*id]["rust_version"].as_str()?;
+        (version(needs) > own).then(|| format!("{id} needs {needs}"))
+    });
+    assert_eq!(newer.collect::<Vec<_>>(), Vec::<String>::new());
 }
