@@ -64,12 +64,13 @@ async fn session_cookies(request: &Request<'_>, state: &RequestState) -> Vec<Str
         return vec![];
     };
     let session = state.outgoing().send();
-    if state.is_ending.get().is_some() {
+    let has_ended = state.outgoing().has_ended();
+    if state.is_ending.get().is_some() || (session.is_none() && !has_ended) {
         return vec![];
     }
     let (jar, now) = (request.cookies(), rp.clock.now());
     let mut cookies = vec![];
-    if state.outgoing().has_ended() {
+    if has_ended {
         cookies.extend(rp.sessions.removals(jar));
         cookies.extend(rp.sessions.note_if_unrecorded(jar, now));
     }

@@ -188,12 +188,13 @@ where
                 Outcome::Success(bearer)
             }
             Err(error) => {
+                let facts = error.facts();
                 match request.rocket().state::<ResourceServer>() {
                     Some(server) => {
                         let rejected = RejectedToken {
-                            reason: error.reason(),
+                            reason: facts.reason,
                             cause: &error,
-                            remedy: &error.remedy(),
+                            remedy: &facts.remedy,
                             is_for_operators: error.is_for_operators(),
                             issuer: &|| server.issuer_of(S::API, request),
                         };
@@ -204,7 +205,7 @@ where
                     }
                 }
                 RequestState::of(request).refuse(error.clone(), Demand::of::<S>());
-                let status = Status::from_code(error.status()).unwrap_or(Status::Unauthorized);
+                let status = Status::from_code(facts.status).unwrap_or(Status::Unauthorized);
                 Outcome::Error((status, error))
             }
         }

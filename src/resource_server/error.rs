@@ -84,7 +84,7 @@ impl BearerError {
         self.facts().remedy.into_owned()
     }
 
-    fn facts(&self) -> Facts {
+    pub(crate) fn facts(&self) -> Facts {
         match self {
             BearerError::Missing => Facts::new(
                 "no_token",
