@@ -108,7 +108,7 @@ impl Recipe {
     /// The blocks of the manual, read as settings.
     pub fn settings(&self) -> Settings {
         let start = format!("{}\n", self.heading);
-        let mut sections = self.page.split("\n# ");
+        let mut sections = self.page.split("\n## ");
         let section = sections.find(|section| section.starts_with(&start));
         let section = section.unwrap_or_else(|| panic!("no section {:?}", self.heading));
         let blocks = section.split("```toml").skip(1);
