@@ -411,6 +411,8 @@ pub struct Switchable {
     lost_claim: Arc<AtomicUsize>,
     /// It takes no new session.
     is_full: Arc<AtomicBool>,
+    /// How often a lock was found taken.
+    found_locked: Arc<AtomicUsize>,
 }
 
 impl Switchable {
@@ -421,7 +423,20 @@ impl Switchable {
             mixed_up: Arc::default(),
             lost_claim: Arc::default(),
             is_full: Arc::default(),
+            found_locked: Arc::default(),
         }
+    }
+
+    /// Waits until one more request finds a lock taken.
+    async fn until_found_locked(&self) {
+        let before = self.found_locked.load(Ordering::SeqCst);
+        let found = async {
+            while self.found_locked.load(Ordering::SeqCst) == before {
+                rocket::tokio::task::yield_now().await;
+            }
+        };
+        let found = rocket::tokio::time::timeout(Duration::from_secs(8), found).await;
+        found.expect("the other node waits for the lock");
     }
 
     /// Loses the answer of one claim, so many from now.
@@ -485,6 +500,9 @@ impl SessionStore for Switchable {
 
     async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         let claimed = self.up()?.lock(name, value, life).await;
+        if claimed == Ok(false) {
+            self.found_locked.fetch_add(1, Ordering::SeqCst);
+        }
         let left = self
             .lost_claim
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
@@ -760,13 +778,12 @@ async fn a_forced_refresh_of_one_node_is_one_of_the_other() {
     provider.rotate_rsa_key();
     let looks = provider.count("/jwks");
     let (tokens, keys) = (provider.hold("/token"), provider.hold("/jwks"));
-    let pause = async || rocket::tokio::time::sleep(Duration::from_millis(200)).await;
     let release = async {
         provider.until_requested("/token", 4).await;
-        pause().await;
+        store.until_found_locked().await;
         tokens.release();
         provider.until_requested("/jwks", looks + 1).await;
-        pause().await;
+        store.until_found_locked().await;
         keys.release();
     };
     let (at_a, at_b, ()) =
