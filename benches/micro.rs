@@ -11,9 +11,7 @@ mod issuer;
 use std::sync::OnceLock;
 
 use divan::{Bencher, black_box};
-use rocket_openidconnect::__private::{
-    AccessTokens, SessionCookies, is_bearer, object, usable_keys,
-};
+use rocket_openidconnect::__private::{AccessTokens, SessionCookies, is_bearer, object, usable_keys};
 use serde_json::{Value, json};
 
 use crate::issuer::{AUDIENCE, Issuer, now};

@@ -15,8 +15,8 @@ use rocket::{
 };
 use rocket_openidconnect::{
     __private::{
-        AccessTokens, SessionCookies, accepts_metadata, accepts_response, attempt, browser,
-        is_bearer, object, token_reply, usable_keys,
+        AccessTokens, SessionCookies, accepts_metadata, accepts_response, attempt, browser, is_bearer, object,
+        token_reply, usable_keys,
     },
     LoggedIn, Oidc,
 };
@@ -115,9 +115,7 @@ fn app() -> Client {
     ] {
         figment = figment.merge((format!("oidc.client_secrets.{member}"), value));
     }
-    let rocket = rocket::custom(figment)
-        .attach(Oidc::fairing())
-        .mount("/", routes![me]);
+    let rocket = rocket::custom(figment).attach(Oidc::fairing()).mount("/", routes![me]);
     Client::untracked(rocket).expect("it launches")
 }
 
@@ -179,11 +177,7 @@ pub fn return_to(data: &[u8]) {
     let address = rocket_openidconnect::__private::return_to(text);
     assert!(address == "/" || address == text);
     assert!(address.starts_with('/') && !address.starts_with("//"));
-    assert!(
-        address
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
-    );
+    assert!(address.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\'));
 }
 
 /// What is in encrypted cookies, which another version may have written; and texts that were never encrypted.
@@ -198,9 +192,7 @@ pub fn sealed_text(data: &[u8]) {
 /// The keys of [`app`]'s client.
 pub fn session_cookies() -> &'static SessionCookies {
     static KEYS: OnceLock<SessionCookies> = OnceLock::new();
-    KEYS.get_or_init(|| {
-        SessionCookies::new(&"07".repeat(32), "https://op.example", "app").expect("32 bytes in hex")
-    })
+    KEYS.get_or_init(|| SessionCookies::new(&"07".repeat(32), "https://op.example", "app").expect("32 bytes in hex"))
 }
 
 /// Token replies: accepted only with an access token in them.
@@ -233,9 +225,7 @@ fn base64url(bytes: &[u8]) -> String {
     const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let bits = chunk
-            .iter()
-            .fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
+        let bits = chunk.iter().fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
         let bits = bits << (8 * (3 - chunk.len()));
         for i in 0..=chunk.len() {
             text.push(DIGITS[(bits >> (18 - 6 * i) & 63) as usize] as char);

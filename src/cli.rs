@@ -62,9 +62,7 @@ impl From<crate::provider::ProviderError> for Failure {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let terminal = Terminal::new();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(arguments.command.run(&terminal)),
         Err(error) => Err(Failure::new(error.to_string(), "try again")),

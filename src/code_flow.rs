@@ -12,6 +12,4 @@ pub(crate) use authorization_response::AuthorizationResponse;
 pub(crate) use logout_request::{PENDING_LOGOUT, PendingLogout, logout_request};
 pub use response_error::ResponseError;
 pub(crate) use return_to::ReturnTo;
-pub(crate) use sign_in_attempt::{
-    AttemptId, AttemptSecrets, Browser, BrowserId, Details, SignInAttempt,
-};
+pub(crate) use sign_in_attempt::{AttemptId, AttemptSecrets, Browser, BrowserId, Details, SignInAttempt};

@@ -83,10 +83,7 @@ impl NamedCookie {
         let mut cookie = self.with_value(value);
         let life = time::Duration::try_from(life).unwrap_or(time::Duration::MAX);
         cookie.set_max_age(life);
-        cookie.set_expires(
-            now.checked_add(life)
-                .map_or(Expiration::Session, Expiration::from),
-        );
+        cookie.set_expires(now.checked_add(life).map_or(Expiration::Session, Expiration::from));
         SetCookie(cookie.to_string())
     }
 

@@ -117,12 +117,7 @@ pub(crate) enum Statement {
 pub(crate) type Retouch = Box<dyn Fn(Statement, &mut Map<String, Value>) + Send + Sync>;
 
 impl Op {
-    fn new(
-        client: DevClient,
-        users: Vec<Map<String, Value>>,
-        key: Arc<SigningKey>,
-        clock: Clock,
-    ) -> Op {
+    fn new(client: DevClient, users: Vec<Map<String, Value>>, key: Arc<SigningKey>, clock: Clock) -> Op {
         Op {
             issuer: OnceLock::new(),
             client,

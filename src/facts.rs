@@ -14,11 +14,7 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    pub(crate) fn new(
-        reason: &'static str,
-        status: u16,
-        remedy: impl Into<Cow<'static, str>>,
-    ) -> Facts {
+    pub(crate) fn new(reason: &'static str, status: u16, remedy: impl Into<Cow<'static, str>>) -> Facts {
         Facts {
             reason,
             status,

@@ -27,8 +27,7 @@ use crate::{
     pages::ErrorPage,
     provider::Provider,
     relying_party::{
-        AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, Refreshes, RelyingParty,
-        Revocations, Source,
+        AppEvents, Attempts, Events, Exchanges, NoEvents, PostLogout, Refreshes, RelyingParty, Revocations, Source,
     },
     request::{PrivatePaths, RequestState, SignInFailure},
     resource_server::{self, ResourceServer},
@@ -38,8 +37,7 @@ use crate::{
     token::Claims,
 };
 
-type Customize =
-    Box<dyn Fn(Settings) -> Result<Settings, Box<dyn std::error::Error>> + Send + Sync>;
+type Customize = Box<dyn Fn(Settings) -> Result<Settings, Box<dyn std::error::Error>> + Send + Sync>;
 
 /// The OpenID Connect fairing. It
 ///
@@ -108,10 +106,7 @@ impl Oidc {
     /// });
     /// ```
     pub fn try_custom(
-        change: impl Fn(Settings) -> Result<Settings, Box<dyn std::error::Error>>
-        + Send
-        + Sync
-        + 'static,
+        change: impl Fn(Settings) -> Result<Settings, Box<dyn std::error::Error>> + Send + Sync + 'static,
     ) -> Oidc {
         Oidc {
             customize: Box::new(change),
@@ -173,10 +168,7 @@ impl Oidc {
     ///     RawHtml(format!("<!DOCTYPE html><title>Anmeldung</title><p>{text}</p><p>Fehler {}</p>", failure.id))
     /// });
     /// ```
-    pub fn error_page<R>(
-        mut self,
-        page: impl Fn(&Request<'_>, &SignInFailure) -> R + Send + Sync + 'static,
-    ) -> Oidc
+    pub fn error_page<R>(mut self, page: impl Fn(&Request<'_>, &SignInFailure) -> R + Send + Sync + 'static) -> Oidc
     where
         R: for<'r> Responder<'r, 'static>,
     {
@@ -187,10 +179,7 @@ impl Oidc {
     }
 
     /// Runs the launch steps; see the list at [`Oidc`].
-    async fn launch(
-        &self,
-        rocket: Rocket<Build>,
-    ) -> Result<Rocket<Build>, (Rocket<Build>, LaunchError)> {
+    async fn launch(&self, rocket: Rocket<Build>) -> Result<Rocket<Build>, (Rocket<Build>, LaunchError)> {
         match self.prepare(&rocket).await {
             Ok(prepared) => Ok(prepared.into_rocket(rocket, self.error_page.clone())),
             Err(error) => Err((rocket, error)),
@@ -244,14 +233,10 @@ impl Oidc {
             }
             Mode::Disabled { testing_profile } => {
                 let profile = testing_profile.map(Claims::from);
-                let resource_server =
-                    ResourceServer::disabled(profile.as_ref(), settings.clone(), clock.clone());
+                let resource_server = ResourceServer::disabled(profile.as_ref(), settings.clone(), clock.clone());
                 let sign_in = match settings.resource_server_only {
                     true => None,
-                    false => Some((
-                        Source::TestingProfile(profile),
-                        settings.site(&rocket_config)?,
-                    )),
+                    false => Some((Source::TestingProfile(profile), settings.site(&rocket_config)?)),
                 };
                 (sign_in, resource_server)
             }

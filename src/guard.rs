@@ -31,9 +31,7 @@ use crate::{
 pub(crate) const TESTING_SIGNED_OUT: &str = "oidc_testing_signed_out";
 
 /// The session of a request, read once and cached for all guards of the request.
-pub(crate) async fn current_session<'r>(
-    request: &'r Request<'_>,
-) -> &'r Result<Arc<CurrentSession>, NoSession> {
+pub(crate) async fn current_session<'r>(request: &'r Request<'_>) -> &'r Result<Arc<CurrentSession>, NoSession> {
     let session = &RequestState::of(request).session;
     if let Some(session) = session.get() {
         return session;
@@ -45,19 +43,14 @@ pub(crate) async fn current_session<'r>(
             tracing::error!(
                 "a guard asks who is signed in, and the fairing `Oidc` is not attached or `oidc.resource_server_only` is set"
             );
-            tracing::info!(
-                "add `.attach(rocket_openidconnect::Oidc::fairing())`, or remove the setting"
-            );
+            tracing::info!("add `.attach(rocket_openidconnect::Oidc::fairing())`, or remove the setting");
             Err(NoSession::Absent)
         }
     };
     session.get_or_init(|| found)
 }
 
-async fn read_session(
-    request: &Request<'_>,
-    rp: &RelyingParty,
-) -> Result<CurrentSession, NoSession> {
+async fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<CurrentSession, NoSession> {
     let (jar, now) = (request.cookies(), rp.clock.now());
     let Some(client) = rp.client() else {
         let marker = rp.cookies.named(TESTING_SIGNED_OUT, "/");
@@ -129,9 +122,7 @@ async fn read_session(
 
 /// The session of the testing profile, which is stored neither in a cookie nor in a store.
 fn testing_session(claims: &Claims, now: time::OffsetDateTime) -> CurrentSession {
-    let issuer = claims
-        .get::<String>("iss")
-        .unwrap_or_else(|| TESTING_ISSUER.to_owned());
+    let issuer = claims.get::<String>("iss").unwrap_or_else(|| TESTING_ISSUER.to_owned());
     CurrentSession::nowhere(Session::new(&issuer, claims.clone(), now))
 }
 
@@ -144,17 +135,12 @@ pub(crate) async fn current_user<C: DeserializeOwned + 'static>(
         Err(reason) => return Err(LoggedInError::NoSession(*reason)),
     };
     let rp = request.rocket().state::<RelyingParty>();
-    let now = rp
-        .map(|rp| rp.clock.now())
-        .unwrap_or_else(|| Clock::default().now());
+    let now = rp.map(|rp| rp.clock.now()).unwrap_or_else(|| Clock::default().now());
 
-    let handle = request
-        .rocket()
-        .state::<Arc<RelyingParty>>()
-        .map(|rp| SessionHandle {
-            rp: rp.clone(),
-            answer: RequestState::of(request).outgoing().clone(),
-        });
+    let handle = request.rocket().state::<Arc<RelyingParty>>().map(|rp| SessionHandle {
+        rp: rp.clone(),
+        answer: RequestState::of(request).outgoing().clone(),
+    });
     User::new(session, handle, now).map_err(|error| {
         tracing::error!(
             "the claims of a signed-in person are no `{}`: {error}",

@@ -11,9 +11,9 @@ use crate::{
     keys::{KeyRing, Purpose, SecretKey},
     session::{self, Session, SessionTokens},
     token::{
-        Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, AudienceClaim, ClaimPath,
-        Claims, ExpectedIssuer, KeySet, LogoutToken, LogoutTokenExpectations, SigningAlgorithm,
-        UnverifiedAccessToken, accept_user_info, parse_object,
+        Accepts, AccessToken, AccessTokenExpectations, AllowedAlgorithms, AudienceClaim, ClaimPath, Claims,
+        ExpectedIssuer, KeySet, LogoutToken, LogoutTokenExpectations, SigningAlgorithm, UnverifiedAccessToken,
+        accept_user_info, parse_object,
     },
 };
 
@@ -136,10 +136,7 @@ impl SessionCookies {
     /// An encrypted session with these claims.
     pub fn with_claims(&self, claims: Claims) -> String {
         let session = Session::new("https://op.example", claims.clone(), at(0));
-        self.encrypt(&session::to_record(
-            &session,
-            &SessionTokens::of_claims(claims),
-        ))
+        self.encrypt(&session::to_record(&session, &SessionTokens::of_claims(claims)))
     }
 
     /// Whether the bytes, encrypted as a session, are parsed as one.
@@ -194,9 +191,8 @@ pub fn browser(value: &str) -> Option<String> {
 pub fn accepts_response(query: &str) -> bool {
     use crate::keys::{KeyRing, SecretKey};
 
-    static KEYS: std::sync::LazyLock<KeyRing> = std::sync::LazyLock::new(|| {
-        KeyRing::new(&SecretKey::generate().0, &[], "https://op.example", "app")
-    });
+    static KEYS: std::sync::LazyLock<KeyRing> =
+        std::sync::LazyLock::new(|| KeyRing::new(&SecretKey::generate().0, &[], "https://op.example", "app"));
     let Ok(response) = AuthorizationResponse::parse(query) else {
         return false;
     };
@@ -204,8 +200,7 @@ pub fn accepts_response(query: &str) -> bool {
     let is_code = response
         .accept(ExpectedIssuer::exactly("https://op.example"), true)
         .is_ok();
-    let is_ours =
-        state.is_some_and(|state| SignInAttempt::decrypt(&KEYS, state.expose(), "/oidc").is_ok());
+    let is_ours = state.is_some_and(|state| SignInAttempt::decrypt(&KEYS, state.expose(), "/oidc").is_ok());
     is_code && is_ours
 }
 

@@ -174,12 +174,7 @@ pub(crate) enum DecryptError {
 
 impl KeyRing {
     /// Derives this client's keys from the secret key and the previous ones.
-    pub(crate) fn new(
-        secret_key: &SecretKey,
-        previous: &[SecretKey],
-        issuer: &str,
-        client_id: &str,
-    ) -> KeyRing {
+    pub(crate) fn new(secret_key: &SecretKey, previous: &[SecretKey], issuer: &str, client_id: &str) -> KeyRing {
         let client = joined(&[issuer.as_bytes(), client_id.as_bytes()]);
         let digest = digest::digest(&digest::SHA256, &client);
         let mut client_tag = [0; CLIENT_TAG_LEN];
@@ -213,11 +208,7 @@ impl KeyRing {
         let start = HEADER_LEN + NONCE_LEN;
         let tag = keys
             .key(purpose)
-            .seal_in_place_separate_tag(
-                Nonce::assume_unique_for_key(nonce),
-                aad,
-                &mut value[start..],
-            )
+            .seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, &mut value[start..])
             .expect("a value is shorter than the 64 GiB that AES-GCM-SIV takes");
         value.extend_from_slice(tag.as_ref());
         value
@@ -262,12 +253,7 @@ impl KeyRing {
     }
 
     /// [`decrypt`](Self::decrypt), from base64url.
-    pub(crate) fn decrypt_text(
-        &self,
-        purpose: Purpose,
-        context: &[u8],
-        text: &str,
-    ) -> Result<String, DecryptError> {
+    pub(crate) fn decrypt_text(&self, purpose: Purpose, context: &[u8], text: &str) -> Result<String, DecryptError> {
         let value = URL_SAFE_NO_PAD.decode(text);
         let value = value.map_err(|_| DecryptError::Layout)?;
         let decrypted = self.decrypt(purpose, context, value)?;
@@ -485,11 +471,7 @@ mod tests {
         assert_eq!(reads(&done, &changed), Ok(KeyNumber(0)));
         assert_eq!(reads(&done, &old), Err(DecryptError::UnknownKey));
         assert_eq!(reads(&old, &changed), Err(DecryptError::UnknownKey));
-        assert_eq!(
-            at(1, &[1, 1]).0.keys.len(),
-            1,
-            "the same key again is one key"
-        );
+        assert_eq!(at(1, &[1, 1]).0.keys.len(), 1, "the same key again is one key");
 
         let names = changed.index_names("sub", &["alice"]);
         assert_eq!(names[0], done.index_names("sub", &["alice"])[0]);

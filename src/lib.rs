@@ -41,22 +41,18 @@ pub use clock::Clock;
 pub use code_flow::ResponseError;
 pub use fairing::{LaunchError, Oidc};
 pub use guard::{
-    Authorized, AuthorizedError, Bearer, Caller, CallerError, LoggedIn, LoggedInError,
-    OptionalUser, Policy,
+    Authorized, AuthorizedError, Bearer, Caller, CallerError, LoggedIn, LoggedInError, OptionalUser, Policy,
 };
 pub use protect::{protect, protect_with};
 pub use provider::{Endpoint, ProviderError};
 pub use relying_party::{
-    Events, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, RefreshError, Refused,
-    RelyingParty, SignInError, User,
+    Events, LoggedOut, LoginRedirect, NewSignIn, NoAccessToken, RefreshError, Refused, RelyingParty, SignInError, User,
 };
 pub use request::SignInFailure;
 pub use resource_server::{BearerError, BearerUserInfoError};
 pub use scopes::{AnyScope, Scopes};
 pub use secret::Secret;
-pub use session::{
-    NoSession, SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, store,
-};
+pub use session::{NoSession, SessionChange, SessionChangeKind, SessionInfo, SessionTooLarge, store};
 pub use settings::Settings;
 pub use token::{Claims, TokenError};
 

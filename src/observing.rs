@@ -44,10 +44,7 @@ pub(crate) fn sign_in_begun() {
 
 /// A callback failed, and its sign-in restarts.
 pub(crate) fn sign_in_restarted(error: &impl fmt::Display) {
-    tracing::debug!(
-        reason = "sign_in_restarted",
-        "a sign-in begins once more: {error}"
-    );
+    tracing::debug!(reason = "sign_in_restarted", "a sign-in begins once more: {error}");
 }
 
 /// The log line of a session that began or ended, with its user if known. Values from outside are escaped.
@@ -227,12 +224,7 @@ impl Throttle {
 
     /// Whether a line with this reason and issuer may be logged now. If so, returns how many were suppressed since
     /// the last one.
-    fn admit(
-        &self,
-        reason: &'static str,
-        issuer: Option<&str>,
-        now: OffsetDateTime,
-    ) -> Option<u64> {
+    fn admit(&self, reason: &'static str, issuer: Option<&str>, now: OffsetDateTime) -> Option<u64> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let line = (reason, issuer.map(str::to_owned));
         let Some(last) = lines.get_mut(&line) else {
@@ -315,42 +307,25 @@ pub(crate) fn describe() {
             "oidc_generations_dropped_total",
             "Refreshed sessions whose newest generation is no longer known"
         );
-        describe_gauge!(
-            "oidc_keys_fetched_timestamp_seconds",
-            "When keys were fetched"
-        );
-        describe_gauge!(
-            "oidc_insecure_settings",
-            "Settings that make the app less secure"
-        );
+        describe_gauge!("oidc_keys_fetched_timestamp_seconds", "When keys were fetched");
+        describe_gauge!("oidc_insecure_settings", "Settings that make the app less secure");
         let calls = "oidc_provider_request_duration_seconds";
         describe_histogram!(calls, Unit::Seconds, "Calls to the provider");
     }
 }
 
 /// A call to the provider ended, with a response or an error.
-pub(crate) fn provider_called(
-    endpoint: &'static str,
-    answer: Result<u16, &'static str>,
-    elapsed: Duration,
-) {
+pub(crate) fn provider_called(endpoint: &'static str, answer: Result<u16, &'static str>, elapsed: Duration) {
     #[cfg(feature = "metrics")]
     {
         let outcome = answer.map_or_else(|reason| reason, |_| "answered");
         let labels = [("endpoint", endpoint), ("outcome", outcome)];
-        ::metrics::histogram!("oidc_provider_request_duration_seconds", &labels)
-            .record(elapsed.as_secs_f64());
+        ::metrics::histogram!("oidc_provider_request_duration_seconds", &labels).record(elapsed.as_secs_f64());
     }
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     match answer {
         Ok(status) => {
-            tracing::debug!(
-                reason = "answered",
-                endpoint,
-                status,
-                ms,
-                "a call to the provider"
-            );
+            tracing::debug!(reason = "answered", endpoint, status, ms, "a call to the provider");
         }
         Err(reason) => {
             tracing::debug!(reason, endpoint, ms, "a call to the provider");

@@ -38,10 +38,7 @@ mod tests {
                 "Policy 'Trusted Hosts' said \"no\"",
             ),
             ("a\\b \\' \\\\'", "a\\\\b \\\\' \\\\\\\\'"),
-            (
-                "two\nlines\u{1b}[31m\u{202e}",
-                "two\\nlines\\u{1b}[31m\\u{202e}",
-            ),
+            ("two\nlines\u{1b}[31m\u{202e}", "two\\nlines\\u{1b}[31m\\u{202e}"),
         ] {
             assert_eq!(printable(text), expected);
         }

@@ -135,10 +135,7 @@ impl Provider {
 
     /// The cached metadata. Reads it if there is none, with exponential back-off after failures: 1 s at first,
     /// doubled each time, at most a minute.
-    pub(crate) async fn metadata(
-        self: &Arc<Self>,
-        now: OffsetDateTime,
-    ) -> Result<Arc<Metadata>, ProviderError> {
+    pub(crate) async fn metadata(self: &Arc<Self>, now: OffsetDateTime) -> Result<Arc<Metadata>, ProviderError> {
         if let Some(discovered) = &*self.discovered.load() {
             let is_due = now >= discovered.at + METADATA_TTL || self.http.has_moved();
             if is_due && self.due.passes(now, METADATA_PAUSE) {
@@ -188,18 +185,12 @@ impl Provider {
         if !is_discovered || !self.due.passes(now, METADATA_PAUSE) {
             return None;
         }
-        tracing::info!(
-            "an address of the provider's metadata leads to nothing; the metadata is read again"
-        );
+        tracing::info!("an address of the provider's metadata leads to nothing; the metadata is read again");
         self.discover(&mut attempts, now).await.ok()
     }
 
     /// Reads the metadata (OpenID Connect Discovery 1.0 §4). The caller holds the lock of `attempts`: single-flight.
-    async fn discover(
-        &self,
-        attempts: &mut BackOff,
-        now: OffsetDateTime,
-    ) -> Result<Arc<Metadata>, ProviderError> {
+    async fn discover(&self, attempts: &mut BackOff, now: OffsetDateTime) -> Result<Arc<Metadata>, ProviderError> {
         self.http.look_up_again();
         match self.read_metadata().await {
             Ok(metadata) => {
@@ -279,13 +270,8 @@ impl Provider {
     }
 
     /// The keys that verify the provider's tokens.
-    pub(crate) async fn keys(
-        &self,
-        metadata: &Metadata,
-        now: OffsetDateTime,
-    ) -> Result<Arc<KeySet>, ProviderError> {
-        self.keys_for(metadata, KeyPurpose::ProviderReply, now)
-            .await
+    pub(crate) async fn keys(&self, metadata: &Metadata, now: OffsetDateTime) -> Result<Arc<KeySet>, ProviderError> {
+        self.keys_for(metadata, KeyPurpose::ProviderReply, now).await
     }
 
     /// Ensures that there are keys to verify an ID token before a user is redirected to the provider: without them,
@@ -308,14 +294,12 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<Arc<KeySet>, ProviderError> {
         match self.keys.keys(metadata.jwks_uri(), purpose, now).await {
-            Err(error) if error.may_have_moved() => {
-                match Box::pin(self.look_up_again(metadata, now)).await {
-                    Some(newer) if newer.jwks_uri() != metadata.jwks_uri() => {
-                        self.keys.keys(newer.jwks_uri(), purpose, now).await
-                    }
-                    _ => Err(error),
+            Err(error) if error.may_have_moved() => match Box::pin(self.look_up_again(metadata, now)).await {
+                Some(newer) if newer.jwks_uri() != metadata.jwks_uri() => {
+                    self.keys.keys(newer.jwks_uri(), purpose, now).await
                 }
-            }
+                _ => Err(error),
+            },
             keys => keys,
         }
     }
@@ -432,10 +416,6 @@ fn is_web_page(reply: &HttpResponse) -> bool {
     let kind = reply.headers().get(CONTENT_TYPE);
     let says_so = kind
         .and_then(|kind| kind.to_str().ok())
-        .is_some_and(|kind| {
-            kind.trim_start()
-                .to_ascii_lowercase()
-                .starts_with("text/html")
-        });
+        .is_some_and(|kind| kind.trim_start().to_ascii_lowercase().starts_with("text/html"));
     says_so || reply.body().trim_ascii_start().starts_with(b"<")
 }

@@ -142,9 +142,8 @@ impl RelyingParty {
 
     /// The issuer of this app's users.
     pub(crate) fn issuer(&self) -> &str {
-        self.client().map_or(TESTING_ISSUER, |client| {
-            &client.provider.registration.issuer
-        })
+        self.client()
+            .map_or(TESTING_ISSUER, |client| &client.provider.registration.issuer)
     }
 
     /// Parses a local address as the user reads it, for this site.
@@ -154,8 +153,7 @@ impl RelyingParty {
 
     fn route_url(&self, route: &str, next: &str) -> String {
         let next = self.local_address(next);
-        let query: String =
-            url::form_urlencoded::byte_serialize(next.as_str().as_bytes()).collect();
+        let query: String = url::form_urlencoded::byte_serialize(next.as_str().as_bytes()).collect();
         format!("{}?next={query}", self.route_path(route))
     }
 

@@ -38,13 +38,11 @@ use crate::{
     provider::{Endpoint, IntrospectionEndpoint, KeyPurpose, Provider, ProviderError},
     scopes::Demand,
     settings::{
-        InsecureSetting, IssuerSettings, MetadataSource, Settings, SettingsError, TokenValidation,
-        TrustedProxies,
+        InsecureSetting, IssuerSettings, MetadataSource, Settings, SettingsError, TokenValidation, TrustedProxies,
     },
     token::{
-        Accepts, AccessToken, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms,
-        ClaimPath, Claims, MAX_ACCESS_TOKEN, TESTING_ISSUER, Tenants, UnverifiedAccessToken,
-        parts_of,
+        Accepts, AccessToken, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, ClaimPath, Claims,
+        MAX_ACCESS_TOKEN, TESTING_ISSUER, Tenants, UnverifiedAccessToken, parts_of,
     },
 };
 
@@ -118,11 +116,7 @@ impl ResourceServer {
 
     /// The resource server while `enabled = false`: requests without a token get the testing profile,
     /// tokens are rejected.
-    pub(crate) fn disabled(
-        testing_profile: Option<&Claims>,
-        settings: Arc<Settings>,
-        clock: Clock,
-    ) -> ResourceServer {
+    pub(crate) fn disabled(testing_profile: Option<&Claims>, settings: Arc<Settings>, clock: Clock) -> ResourceServer {
         let accepted = testing_profile.map(|claims| {
             let issuer = claims.get::<String>("iss");
             let token = AccessToken::of_testing_profile(
@@ -184,11 +178,7 @@ impl ResourceServer {
     }
 
     /// Accepts the access token of a request to this API, or returns why it is rejected.
-    pub(crate) async fn accept(
-        &self,
-        api: Option<&str>,
-        request: &Request<'_>,
-    ) -> Result<Arc<Accepted>, BearerError> {
+    pub(crate) async fn accept(&self, api: Option<&str>, request: &Request<'_>) -> Result<Arc<Accepted>, BearerError> {
         let token = bearer_token(request.headers());
         if let Source::TestingProfile(profile) = &self.source {
             return match (token, profile) {
@@ -259,9 +249,7 @@ impl ResourceServer {
                 if Arc::ptr_eq(&jwt.keys, &provider.keys(&metadata, now).await?) {
                     let signs_nobody_in = metadata.signs_nobody_in();
                     let expected = &jwt.issuer.expected;
-                    jwt.accepted
-                        .token
-                        .check_again(expected, signs_nobody_in, now)?;
+                    jwt.accepted.token.check_again(expected, signs_nobody_in, now)?;
                     return Ok(jwt.accepted);
                 }
             }
@@ -446,8 +434,7 @@ impl Issuer {
                 issuer: registration.issuer.clone(),
                 tenants: registration.tenants.clone(),
                 audience,
-                audience_claim: other
-                    .map_or(settings.audience_claim, |(_, other)| other.audience_claim),
+                audience_claim: other.map_or(settings.audience_claim, |(_, other)| other.audience_claim),
                 introspection_needs_audience,
                 client_id: client_id.to_owned(),
                 accepts: other.map_or(settings.accepts, |(_, other)| other.accepts),
@@ -499,10 +486,7 @@ impl Issuer {
 
     /// Whether the settings name only its `jwks_uri`, so that there is no metadata.
     fn has_keys_alone(&self) -> bool {
-        matches!(
-            self.provider.registration.metadata,
-            MetadataSource::Keys { .. }
-        )
+        matches!(self.provider.registration.metadata, MetadataSource::Keys { .. })
     }
 }
 

@@ -45,10 +45,7 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
     };
     let mut routes = vec![
         named("oidc_login", Route::new(Method::Get, "/login", Login)),
-        named(
-            "oidc_authorize",
-            Route::new(Method::Get, "/authorize", Authorize),
-        ),
+        named("oidc_authorize", Route::new(Method::Get, "/authorize", Authorize)),
         named(
             "oidc_authorize_head",
             Route::new(Method::Head, "/authorize", AuthorizeHead),
@@ -65,15 +62,9 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
             "oidc_initiate_login_form",
             Route::new(Method::Post, "/initiate-login", InitiateLoginForm),
         ),
-        named(
-            "oidc_logout_page",
-            Route::new(Method::Get, "/logout", LogoutPage),
-        ),
+        named("oidc_logout_page", Route::new(Method::Get, "/logout", LogoutPage)),
         named("oidc_logout", Route::new(Method::Post, "/logout", Logout)),
-        named(
-            "oidc_logged_out",
-            Route::new(Method::Get, LOGGED_OUT, LoggedOut),
-        ),
+        named("oidc_logged_out", Route::new(Method::Get, LOGGED_OUT, LoggedOut)),
         named(
             "oidc_backchannel_logout",
             Route::new(Method::Post, "/backchannel-logout", BackchannelLogout),
@@ -139,9 +130,7 @@ impl<'r, 'q> Visit<'r, 'q> {
     /// Returns the URL of the same request under the name that the provider redirects to.
     fn address_at_base_url(&self) -> Option<String> {
         let base_url = &self.rp.site.base_url;
-        if self.request.rocket().config().profile != rocket::Config::DEBUG_PROFILE
-            || !is_loopback(base_url)
-        {
+        if self.request.rocket().config().profile != rocket::Config::DEBUG_PROFILE || !is_loopback(base_url) {
             return None;
         }
         let host = self.request.host()?;
@@ -150,10 +139,7 @@ impl<'r, 'q> Visit<'r, 'q> {
             return None;
         }
         let here = self.request.uri();
-        let query = here
-            .query()
-            .map(|query| format!("?{query}"))
-            .unwrap_or_default();
+        let query = here.query().map(|query| format!("?{query}")).unwrap_or_default();
         Some(format!(
             "{}{}{query}",
             base_url.as_str().trim_end_matches('/'),
@@ -199,21 +185,13 @@ impl<'r, 'q> Visit<'r, 'q> {
 }
 
 /// Parses a posted form; `None` when the body is not a form, or is longer than `longest` bytes.
-async fn form(
-    request: &Request<'_>,
-    data: Data<'_>,
-    longest: u64,
-) -> Option<Vec<(String, String)>> {
+async fn form(request: &Request<'_>, data: Data<'_>, longest: u64) -> Option<Vec<(String, String)>> {
     if request.content_type() != Some(&ContentType::Form) {
         return None;
     }
     let body = data.open(longest.bytes()).into_string().await.ok()?;
     let body = body.is_complete().then(|| body.into_inner())?;
-    Some(
-        url::form_urlencoded::parse(body.as_bytes())
-            .into_owned()
-            .collect(),
-    )
+    Some(url::form_urlencoded::parse(body.as_bytes()).into_owned().collect())
 }
 
 /// Eight letters and digits that are both in the log and on the page.
@@ -226,7 +204,8 @@ fn incident_id() -> String {
         .collect()
 }
 
-const NOT_SET_UP: &str = "This site is not set up right for its sign-in service. Please tell the operators of this site.";
+const NOT_SET_UP: &str =
+    "This site is not set up right for its sign-in service. Please tell the operators of this site.";
 
 /// The explanation that the user sees. The details are in the log.
 fn explanation(error: &SignInError) -> &str {
@@ -253,24 +232,16 @@ fn explanation(error: &SignInError) -> &str {
         SignInError::Loop { .. } => {
             "The sign-in succeeds, but the browser does not keep it. Please check that it accepts cookies for this site."
         }
-        SignInError::SessionTooLarge(_) => {
-            "The sign-in service sent more about you than this site can keep."
-        }
+        SignInError::SessionTooLarge(_) => "The sign-in service sent more about you than this site can keep.",
         SignInError::Store(_) => {
             "This site cannot keep your sign-in at the moment. Please try again in a little while."
         }
-        SignInError::ParameterOfApp { .. } => {
-            "This site made a mistake. Please tell its operators."
-        }
+        SignInError::ParameterOfApp { .. } => "This site made a mistake. Please tell its operators.",
         SignInError::Provider(error) if error.status() >= 503 => {
             "The sign-in service does not answer at the moment. Please try again in a little while."
         }
-        error if error.status() == 400 => {
-            "The answer of the sign-in service did not fit. Please try again."
-        }
-        _ => {
-            "The sign-in service gave an answer that cannot be trusted. Please tell the operators of this site."
-        }
+        error if error.status() == 400 => "The answer of the sign-in service did not fit. Please try again.",
+        _ => "The sign-in service gave an answer that cannot be trusted. Please tell the operators of this site.",
     }
 }
 
@@ -308,10 +279,11 @@ mod tests {
 
     #[test]
     fn what_the_person_is_told_of_a_refused_client() {
-        const NOT_SET_UP: &str = "This site is not set up right for its sign-in service. Please tell the operators of this site.";
-        const DID_NOT_FIT: &str =
-            "The answer of the sign-in service did not fit. Please try again.";
-        const NOT_TRUSTED: &str = "The sign-in service gave an answer that cannot be trusted. Please tell the operators of this site.";
+        const NOT_SET_UP: &str =
+            "This site is not set up right for its sign-in service. Please tell the operators of this site.";
+        const DID_NOT_FIT: &str = "The answer of the sign-in service did not fit. Please try again.";
+        const NOT_TRUSTED: &str =
+            "The sign-in service gave an answer that cannot be trusted. Please tell the operators of this site.";
 
         let response = |error: &str| {
             SignInError::from(ResponseError::Provider {

@@ -15,11 +15,9 @@ pub trait Scopes: Send + Sync + 'static {
 
     /// Whether these scopes meet one of the alternatives.
     fn are_met_by(scopes: &[String]) -> bool {
-        Self::ANY_OF.iter().any(|all_of| {
-            all_of
-                .iter()
-                .all(|word| scopes.iter().any(|scope| scope == word))
-        })
+        Self::ANY_OF
+            .iter()
+            .any(|all_of| all_of.iter().all(|word| scopes.iter().any(|scope| scope == word)))
     }
 }
 
@@ -219,12 +217,7 @@ mod tests {
 
     #[test]
     fn words_that_are_no_scopes() {
-        for (word, expected) in [
-            ("notes:read", true),
-            ("", false),
-            ("a b", false),
-            ("é", false),
-        ] {
+        for (word, expected) in [("notes:read", true), ("", false), ("a b", false), ("é", false)] {
             assert_eq!(is_scope(word), expected, "{word:?}");
         }
     }

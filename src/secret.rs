@@ -81,10 +81,7 @@ pub(crate) mod optional_text {
 
     use super::Secret;
 
-    pub(crate) fn serialize<S: Serializer>(
-        secret: &Option<Secret>,
-        s: S,
-    ) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(secret: &Option<Secret>, s: S) -> Result<S::Ok, S::Error> {
         secret.as_ref().map(Secret::expose).serialize(s)
     }
 

@@ -241,12 +241,7 @@ impl SessionTooLarge {
     }
 
     /// Lists the largest parts of the session.
-    fn new(
-        session: &Session,
-        tokens: &SessionTokens,
-        size: usize,
-        max_cookies: usize,
-    ) -> SessionTooLarge {
+    fn new(session: &Session, tokens: &SessionTokens, size: usize, max_cookies: usize) -> SessionTooLarge {
         let length = |token: &Option<Secret>| token.as_ref().map_or(0, |t| t.expose().len());
         let claims = session.claims.iter();
         let claims = claims.map(|(name, value)| (format!("claim `{name}`"), value));
@@ -258,10 +253,7 @@ impl SessionTooLarge {
             .collect();
         parts.extend([
             ("the access token".to_owned(), length(&tokens.access_token)),
-            (
-                "the refresh token".to_owned(),
-                length(&tokens.refresh_token),
-            ),
+            ("the refresh token".to_owned(), length(&tokens.refresh_token)),
             ("the ID token".to_owned(), length(&tokens.id_token)),
         ]);
         parts.sort_by_key(|(_, size)| std::cmp::Reverse(*size));

@@ -41,8 +41,8 @@ use self::{
     presets::NameOrTable,
     trusted_proxies::ProxyAddress,
     value::{
-        AccessTokenAlgorithm, Between, Claims, Credential, ExactUrl, FormerKey, Issuer, MountPath,
-        PathOrUrl, Realm, Resource, RolesClaim, Scope, SomeWords, Text, Words,
+        AccessTokenAlgorithm, Between, Claims, Credential, ExactUrl, FormerKey, Issuer, MountPath, PathOrUrl, Realm,
+        Resource, RolesClaim, Scope, SomeWords, Text, Words,
     },
 };
 pub(crate) use self::{
@@ -535,9 +535,7 @@ impl Settings {
     }
 
     fn parse_table(figment: &Figment) -> Result<Settings, SettingsError> {
-        let table = figment
-            .find_value("")
-            .map_err(SettingsError::from_figment)?;
+        let table = figment.find_value("").map_err(SettingsError::from_figment)?;
         let origins = Origins::of(figment, &table);
         let (mut settings, stray_characters) = Parser::parse::<Settings>(&table, &origins)?;
         settings.stray_characters = stray_characters;
@@ -550,12 +548,7 @@ impl Settings {
         InsecureHttpHosts::new(&self.insecure_http_hosts)
     }
 
-    fn error(
-        &self,
-        key: &str,
-        cause: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> SettingsError {
+    fn error(&self, key: &str, cause: impl Into<String>, remedy: impl Into<String>) -> SettingsError {
         SettingsError::new(self.origins.find(key), cause, remedy)
     }
 

@@ -49,9 +49,7 @@ pub(crate) use issuer::{ExpectedIssuer, PERSONAL_ACCOUNTS, TENANT_ID, Tenants};
 pub(crate) use json::{Document, parse_object, parse_strict_object, type_name};
 pub(crate) use jwk::KeySet;
 pub(crate) use jws::{AllowedAlgorithms, Jws, StaleKeys, parts_of};
-pub(crate) use logout_token::{
-    EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations,
-};
+pub(crate) use logout_token::{EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations};
 pub(crate) use reason::TokenKind;
 pub(crate) use refreshed_id_token::{OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError};
 pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};

@@ -152,20 +152,15 @@ impl<'ast> Visit<'ast> for Imports {
     }
 
     fn visit_path(&mut self, path: &'ast syn::Path) {
-        let segments: Vec<_> = path
-            .segments
-            .iter()
-            .map(|segment| segment.ident.to_string())
-            .collect();
+        let segments: Vec<_> = path.segments.iter().map(|segment| segment.ident.to_string()).collect();
         self.add(&segments);
         visit::visit_path(self, path);
     }
 
     fn visit_macro(&mut self, call: &'ast syn::Macro) {
         self.visit_path(&call.path);
-        let arguments = call.parse_body_with(
-            syn::punctuated::Punctuated::<syn::Expr, syn::Token![,]>::parse_terminated,
-        );
+        let arguments =
+            call.parse_body_with(syn::punctuated::Punctuated::<syn::Expr, syn::Token![,]>::parse_terminated);
         for argument in arguments.iter().flatten() {
             self.visit_expr(argument);
         }
@@ -190,10 +185,7 @@ fn module_of(file: &Path) -> Vec<String> {
         .components()
         .map(|part| part.as_os_str().to_str().unwrap().to_owned())
         .collect();
-    if module
-        .last()
-        .is_some_and(|last| last == "mod" || last == "lib")
-    {
+    if module.last().is_some_and(|last| last == "mod" || last == "lib") {
         module.pop();
     }
     module
@@ -218,10 +210,7 @@ fn src() -> Src {
         .iter()
         .map(|path| {
             let module = module_of(path.strip_prefix(&root).unwrap());
-            (
-                module,
-                syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap(),
-            )
+            (module, syn::parse_file(&fs::read_to_string(path).unwrap()).unwrap())
         })
         .collect();
     let for_tests: Vec<_> = parsed
@@ -310,13 +299,7 @@ fn every_import_leads_downward_and_to_the_module_that_owns_the_item() {
         let (Some(from), Some(to)) = (import.from.first(), import.to.first()) else {
             continue;
         };
-        let path = || {
-            format!(
-                "{} imports {}",
-                import.from.join("::"),
-                import.to.join("::")
-            )
-        };
+        let path = || format!("{} imports {}", import.from.join("::"), import.to.join("::"));
         if !src.modules.contains(std::slice::from_ref(to)) {
             wrong.push(format!("{}: by way of `lib.rs`", path()));
         } else if from != to && layer(from) >= layer(to) {
@@ -344,9 +327,7 @@ fn no_two_parts_of_a_module_import_each_other() {
             let mut reached = BTreeSet::new();
             let mut next = vec![*part];
             while let Some(here) = next.pop() {
-                let further = imports
-                    .iter()
-                    .filter(|(from, to)| *from == here && reached.insert(*to));
+                let further = imports.iter().filter(|(from, to)| *from == here && reached.insert(*to));
                 next.extend(further.map(|(_, to)| *to).collect::<Vec<_>>());
             }
             if reached.contains(part) {
@@ -368,12 +349,7 @@ fn version(text: &str) -> Vec<u32> {
 #[test]
 fn no_dependency_needs_a_newer_rust_than_this_crate() {
     let output = Command::new(env!("CARGO"))
-        .args([
-            "metadata",
-            "--format-version=1",
-            "--all-features",
-            "--offline",
-        ])
+        .args(["metadata", "--format-version=1", "--all-features", "--offline"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();

@@ -10,9 +10,7 @@ const TRIES: usize = 3_000;
 
 /// Runs a target on everything in its corpus, and on changes of it.
 fn holds(name: &str, target: fn(&[u8])) {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("fuzz/corpus")
-        .join(name);
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
     let corpus: Vec<Vec<u8>> = fs::read_dir(corpus)
         .unwrap()
         .map(|entry| fs::read(entry.unwrap().path()).unwrap())

@@ -52,9 +52,7 @@ impl Server {
     pub const ALL: [Server; 6] = [
         Server::Bare,
         Server::Floor,
-        Server::Attached {
-            token_cache: 10_000,
-        },
+        Server::Attached { token_cache: 10_000 },
         Server::Attached { token_cache: 0 },
         Server::Forgetful,
         Server::Memory,
@@ -106,9 +104,7 @@ impl Case {
     /// What its requests carry in turns, somebody with these cookies having signed in.
     pub fn cookies(&self, signed_in: String, issuer: &str) -> Vec<String> {
         match self.server {
-            Server::Forgetful => (0..SEALED)
-                .map(|_| encrypted_anew(&signed_in, issuer))
-                .collect(),
+            Server::Forgetful => (0..SEALED).map(|_| encrypted_anew(&signed_in, issuer)).collect(),
             _ => vec![signed_in],
         }
     }
@@ -127,11 +123,7 @@ pub fn cases(issuer: &Issuer) -> Vec<Case> {
     };
     let bearer = |token: String| Some(format!("Bearer {token}"));
     let claims = issuer.claims(0);
-    let (rs256, es256, eddsa) = (
-        issuer.rs256(&claims),
-        issuer.es256(&claims),
-        issuer.eddsa(&claims),
-    );
+    let (rs256, es256, eddsa) = (issuer.rs256(&claims), issuer.es256(&claims), issuer.eddsa(&claims));
     let mut old = claims.clone();
     old["exp"] = json!(now() - 3600);
     let expired = issuer.rs256(&old);
@@ -140,13 +132,7 @@ pub fn cases(issuer: &Issuer) -> Vec<Case> {
     let mut cases = vec![
         case("plain", bare, "/plain", None, 200),
         case("unguarded, fairing attached", cached, "/plain", None, 200),
-        case(
-            "token seen before",
-            cached,
-            "/api",
-            bearer(rs256.clone()),
-            200,
-        ),
+        case("token seen before", cached, "/api", bearer(rs256.clone()), 200),
         case("RS256 first seen", uncached, "/api", bearer(rs256), 200),
         case("ES256 first seen", uncached, "/api", bearer(es256), 200),
         case("EdDSA first seen", uncached, "/api", bearer(eddsa), 200),
@@ -154,13 +140,7 @@ pub fn cases(issuer: &Issuer) -> Vec<Case> {
         case("ES256 signature alone", floor, "/signed/es256", None, 200),
         case("EdDSA signature alone", floor, "/signed/eddsa", None, 200),
         case("refusal alone", floor, "/refused", None, 401),
-        case(
-            "refusal with a challenge alone",
-            floor,
-            "/challenged",
-            None,
-            401,
-        ),
+        case("refusal with a challenge alone", floor, "/challenged", None, 401),
         case("no token", cached, "/api", None, 401),
         case("malformed", cached, "/api", bearer("a.b".into()), 401),
         case("expired", cached, "/api", bearer(expired), 401),
@@ -212,9 +192,7 @@ fn encrypted_anew(cookies: &str, issuer: &str) -> String {
 
 /// The `Cookie` header of a browser that was sent these `Set-Cookie` headers.
 pub fn cookies<'a>(set: impl IntoIterator<Item = &'a str>) -> String {
-    let pairs = set
-        .into_iter()
-        .filter_map(|cookie| cookie.split(';').next());
+    let pairs = set.into_iter().filter_map(|cookie| cookie.split(';').next());
     let pairs: Vec<&str> = pairs.filter(|pair| !pair.ends_with('=')).collect();
     pairs.join("; ")
 }

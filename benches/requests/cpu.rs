@@ -77,9 +77,7 @@ impl Running {
             let set = headers.get_all("set-cookie");
             cookies(set.iter().map(|value| value.to_str().unwrap()))
         };
-        let answer = http
-            .get(format!("{}{back}", self.url))
-            .header("Cookie", set(&login));
+        let answer = http.get(format!("{}{back}", self.url)).header("Cookie", set(&login));
         let answer = answer.send().await.unwrap();
         assert_eq!(answer.status(), 303);
         set(answer.headers())
@@ -162,9 +160,7 @@ pub async fn table(text: &str) {
             (Some(value), _) => vec![format!("Authorization: {value}\r\n")],
             (None, Some(size)) => {
                 let cookies = case.cookies(running(case).sign_in(&http, size).await, &issuer.url);
-                let headers = cookies
-                    .iter()
-                    .map(|cookies| format!("Cookie: {cookies}\r\n"));
+                let headers = cookies.iter().map(|cookies| format!("Cookie: {cookies}\r\n"));
                 headers.collect()
             }
             (None, None) => vec![String::new()],
@@ -172,12 +168,7 @@ pub async fn table(text: &str) {
         let (with_plain, with_case) = (running(plain), running(case));
         let mut client = with_plain.client(plain, &headers);
         let mut guarded_client = with_case.client(case, &headers);
-        let turns = (0..TURNS).map(|_| {
-            (
-                with_plain.measure(&mut client),
-                with_case.measure(&mut guarded_client),
-            )
-        });
+        let turns = (0..TURNS).map(|_| (with_plain.measure(&mut client), with_case.measure(&mut guarded_client)));
         // The first warms up.
         let turns: Vec<(f64, f64)> = turns.skip(1).collect();
         let [_, plain, _] = quartiles(turns.iter().map(|turn| turn.0));

@@ -4,9 +4,8 @@ use aws_lc_rs::{
     rand::SystemRandom,
     rsa::KeySize,
     signature::{
-        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair,
-        Ed25519KeyPair, KeyPair, ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256,
-        RsaKeyPair, VerificationAlgorithm,
+        ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, ED25519, EcdsaKeyPair, Ed25519KeyPair, KeyPair,
+        ParsedPublicKey, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, VerificationAlgorithm,
     },
 };
 use rocket::{
@@ -92,26 +91,18 @@ pub fn routes(rocket: Rocket<Build>) -> Rocket<Build> {
 impl Signatures {
     fn new() -> Signatures {
         let random = SystemRandom::new();
-        let parsed = |algorithm: &'static dyn VerificationAlgorithm, key: &[u8]| {
-            ParsedPublicKey::new(algorithm, key).unwrap()
-        };
+        let parsed =
+            |algorithm: &'static dyn VerificationAlgorithm, key: &[u8]| ParsedPublicKey::new(algorithm, key).unwrap();
         let rsa = RsaKeyPair::generate(KeySize::Rsa2048).unwrap();
         let mut by_rsa = vec![0; rsa.public_modulus_len()];
-        rsa.sign(&RSA_PKCS1_SHA256, &random, &MESSAGE, &mut by_rsa)
-            .unwrap();
+        rsa.sign(&RSA_PKCS1_SHA256, &random, &MESSAGE, &mut by_rsa).unwrap();
         let ec = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
         let by_ec = ec.sign(&random, &MESSAGE).unwrap().as_ref().to_vec();
         let ed = Ed25519KeyPair::generate().unwrap();
         let by_ed = ed.sign(&MESSAGE).as_ref().to_vec();
         Signatures([
-            (
-                parsed(&RSA_PKCS1_2048_8192_SHA256, rsa.public_key().as_ref()),
-                by_rsa,
-            ),
-            (
-                parsed(&ECDSA_P256_SHA256_FIXED, ec.public_key().as_ref()),
-                by_ec,
-            ),
+            (parsed(&RSA_PKCS1_2048_8192_SHA256, rsa.public_key().as_ref()), by_rsa),
+            (parsed(&ECDSA_P256_SHA256_FIXED, ec.public_key().as_ref()), by_ec),
             (parsed(&ED25519, ed.public_key().as_ref()), by_ed),
         ])
     }

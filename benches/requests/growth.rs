@@ -13,25 +13,17 @@ pub fn table() {
     println!("\n{:32} {:>10}", "keys beside the three", "µs");
     for keys in [0, 10, 100, 1_000] {
         let issuer = Issuer::start(keys);
-        let client =
-            Client::untracked(Server::Attached { token_cache: 0 }.rocket(&issuer.url)).unwrap();
+        let client = Client::untracked(Server::Attached { token_cache: 0 }.rocket(&issuer.url)).unwrap();
         let tokens = vec![bearer(issuer.eddsa(&issuer.claims(0)))];
         println!("{keys:32} {:10.2}", microseconds(&client, "/api", &tokens));
     }
 
-    println!(
-        "\n{:32} {:>10} {:>10}",
-        "distinct tokens", "µs", "over plain"
-    );
+    println!("\n{:32} {:>10} {:>10}", "distinct tokens", "µs", "over plain");
     for count in [1, 1_000, 10_000, 100_000, 1_000_000] {
         let issuer = Issuer::start(0);
-        let server = Server::Attached {
-            token_cache: 1_200_000,
-        };
+        let server = Server::Attached { token_cache: 1_200_000 };
         let client = Client::untracked(server.rocket(&issuer.url)).unwrap();
-        let tokens: Vec<_> = (0..count)
-            .map(|i| bearer(issuer.eddsa(&issuer.claims(i))))
-            .collect();
+        let tokens: Vec<_> = (0..count).map(|i| bearer(issuer.eddsa(&issuer.claims(i)))).collect();
         for token in &tokens {
             let request = client.get("/api").header(token.clone());
             assert_eq!(request.dispatch().status().code, 200);

@@ -101,11 +101,7 @@ pub fn table() -> bool {
         .output()
         .expect("`valgrind` runs");
     let names = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     let counts: Vec<(String, u64)> = names
         .lines()
@@ -116,9 +112,7 @@ pub fn table() -> bool {
             let total = dump
                 .lines()
                 .find_map(|line| {
-                    let line = line
-                        .strip_prefix("totals: ")
-                        .or(line.strip_prefix("summary: "))?;
+                    let line = line.strip_prefix("totals: ").or(line.strip_prefix("summary: "))?;
                     line.trim().parse::<u64>().ok()
                 })
                 .unwrap();
@@ -135,10 +129,7 @@ pub fn table() -> bool {
     let mut is_good = true;
     for (name, count) in &counts {
         let over = count.saturating_sub(plain);
-        let limit = LIMITS
-            .iter()
-            .find(|(n, _)| n == name)
-            .map(|(_, limit)| *limit);
+        let limit = LIMITS.iter().find(|(n, _)| n == name).map(|(_, limit)| *limit);
         let verdict = match limit {
             Some(limit) if over > limit => "exceeded",
             _ => "",

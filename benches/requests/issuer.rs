@@ -14,10 +14,7 @@ use std::{
 use aws_lc_rs::{
     rand::SystemRandom,
     rsa::KeySize,
-    signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256,
-        RsaKeyPair,
-    },
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::{Value, json};
@@ -190,28 +187,17 @@ impl Issuer {
     }
 
     pub fn eddsa(&self, claims: &Value) -> String {
-        Self::compact("EdDSA", "ed", claims, |message| {
-            self.ed.sign(message).as_ref().to_vec()
-        })
+        Self::compact("EdDSA", "ed", claims, |message| self.ed.sign(message).as_ref().to_vec())
     }
 
     /// A token with this signature.
-    pub fn compact(
-        alg: &str,
-        kid: &str,
-        claims: &Value,
-        sign: impl Fn(&[u8]) -> Vec<u8>,
-    ) -> String {
+    pub fn compact(alg: &str, kid: &str, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
         let header = json!({ "alg": alg, "kid": kid, "typ": "at+jwt" });
         let header = match claims.get("nonce") {
             Some(_) => json!({ "alg": alg, "kid": kid, "typ": "JWT" }),
             None => header,
         };
-        let input = format!(
-            "{}.{}",
-            base64url(header.to_string()),
-            base64url(claims.to_string())
-        );
+        let input = format!("{}.{}", base64url(header.to_string()), base64url(claims.to_string()));
         let signature = base64url(sign(input.as_bytes()));
         format!("{input}.{signature}")
     }

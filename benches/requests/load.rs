@@ -64,10 +64,7 @@ pub async fn run() -> bool {
         .collect()
         .await;
     let seconds = begin.elapsed().as_secs_f64();
-    println!(
-        "sign-ins                        {:>10} in {seconds:.0} s",
-        SIGN_INS
-    );
+    println!("sign-ins                        {:>10} in {seconds:.0} s", SIGN_INS);
     println!(
         "  refused while it was down     {:>10}",
         outcomes.provider_down.into_inner()
@@ -123,9 +120,7 @@ impl Notes {
             .map_while(Result::ok)
             .find_map(|line| {
                 let (_, address) = line.split_once("launched from http://")?;
-                address
-                    .rsplit_once(':')
-                    .map(|(_, port)| port.trim().to_owned())
+                address.rsplit_once(':').map(|(_, port)| port.trim().to_owned())
             })
             .expect("it launches");
         thread::spawn(move || lines.for_each(drop));
@@ -174,9 +169,7 @@ impl Notes {
     }
 
     async fn is_signed_in(&self, http: &reqwest::Client, cookies: &str) -> bool {
-        let request = http
-            .get(format!("{}/me", self.url))
-            .header("Cookie", cookies);
+        let request = http.get(format!("{}/me", self.url)).header("Cookie", cookies);
         request.send().await.unwrap().status() == StatusCode::OK
     }
 
@@ -186,9 +179,7 @@ impl Notes {
         fs::create_dir_all(&folder).unwrap();
         let (list, script) = (folder.join("cookies"), folder.join("wrk.lua"));
         let mut file = fs::File::create(&list).unwrap();
-        sessions
-            .iter()
-            .for_each(|cookies| writeln!(file, "{cookies}").unwrap());
+        sessions.iter().for_each(|cookies| writeln!(file, "{cookies}").unwrap());
         let lua = format!(
             "local cookies, i = {{}}, 0
             for line in io.lines('{}') do cookies[#cookies + 1] = line end
@@ -212,13 +203,7 @@ impl Notes {
             let number = |line: &str| line.split_whitespace().last()?.parse::<u64>().ok();
             requests += text
                 .lines()
-                .find_map(|line| {
-                    line.trim()
-                        .split_once(" requests in")?
-                        .0
-                        .parse::<u64>()
-                        .ok()
-                })
+                .find_map(|line| line.trim().split_once(" requests in")?.0.parse::<u64>().ok())
                 .unwrap_or_else(|| panic!("{text}"));
             let non_2xx = text.lines().find(|line| line.contains("Non-2xx"));
             refused += non_2xx.and_then(number).unwrap_or(0);
@@ -232,11 +217,7 @@ impl Notes {
     fn memory(&self) -> i64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        line.unwrap()
-            .trim()
-            .trim_end_matches(" kB")
-            .parse()
-            .unwrap()
+        line.unwrap().trim().trim_end_matches(" kB").parse().unwrap()
     }
 }
 

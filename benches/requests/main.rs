@@ -20,10 +20,7 @@ mod load;
 mod sessions;
 
 fn main() -> std::process::ExitCode {
-    let arguments: Vec<String> = std::env::args()
-        .skip(1)
-        .filter(|a| a != "--bench")
-        .collect();
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let is_good = match arguments[..] {
         ["serve", server, issuer] => {

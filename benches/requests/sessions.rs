@@ -27,10 +27,7 @@ const LIFE: Duration = Duration::from_secs(12 * 3600);
 
 pub async fn tables() {
     sign_ins().await;
-    println!(
-        "\n{:32} {:>10} {:>12}",
-        "sessions in memory", "bytes", "look-up µs"
-    );
+    println!("\n{:32} {:>10} {:>12}", "sessions in memory", "bytes", "look-up µs");
     for count in COUNTS {
         // In a process of its own, so that its memory is that of the sessions.
         let mut child = Command::new(std::env::current_exe().unwrap());
@@ -83,10 +80,7 @@ pub async fn hold(count: usize) {
 
 /// Prints what so many sessions take in Redis, each.
 async fn in_redis() {
-    println!(
-        "\n{:32} {:>10} {:>12}",
-        "sessions in Redis", "bytes", "look-up µs"
-    );
+    println!("\n{:32} {:>10} {:>12}", "sessions in Redis", "bytes", "look-up µs");
     for count in COUNTS {
         let redis = Redis::start();
         let url = format!("redis://127.0.0.1:{}", redis.port);
@@ -109,9 +103,7 @@ async fn in_redis() {
 
 /// Microseconds to find one of so many, in an order that no cache of a processor foresees.
 async fn look_ups(store: &dyn SessionStore, count: usize) -> f64 {
-    let ids: Vec<String> = (0..LOOK_UPS)
-        .map(|i| session((i * 7_368_787) % count).id)
-        .collect();
+    let ids: Vec<String> = (0..LOOK_UPS).map(|i| session((i * 7_368_787) % count).id).collect();
     let begin = Instant::now();
     for id in &ids {
         assert!(store.load(id).await.unwrap().is_some());
@@ -159,9 +151,7 @@ impl Redis {
             .output()
             .expect("`redis-cli` runs");
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix("used_memory:"));
+        let line = text.lines().find_map(|line| line.strip_prefix("used_memory:"));
         line.unwrap().trim().parse().unwrap()
     }
 }

@@ -39,14 +39,9 @@ fn a_token_with_the_scope_is_answered() {
 #[test]
 fn others_are_told_what_is_missing() {
     let client = app();
-    let metadata =
-        "resource_metadata=\"http://localhost:8000/.well-known/oauth-protected-resource\"";
+    let metadata = "resource_metadata=\"http://localhost:8000/.well-known/oauth-protected-resource\"";
     let refusals = [
-        (
-            None,
-            Status::Unauthorized,
-            "scope=\"notes:read\", ".to_owned(),
-        ),
+        (None, Status::Unauthorized, "scope=\"notes:read\", ".to_owned()),
         (
             Some(json!({ "sub": "alice", "scope": "notes:write" })),
             Status::Forbidden,
@@ -61,8 +56,7 @@ fn others_are_told_what_is_missing() {
         assert_eq!((status, challenge), (expected, Some(complete)));
     }
 
-    let for_another_api =
-        json!({ "sub": "alice", "scope": "notes:read", "aud": "https://mail.example.com" });
+    let for_another_api = json!({ "sub": "alice", "scope": "notes:read", "aud": "https://mail.example.com" });
     let (status, challenge, _) = call(&client, Some(for_another_api));
     assert_eq!(status, Status::Unauthorized);
     assert!(challenge.unwrap().contains("error=\"invalid_token\""));
@@ -73,9 +67,6 @@ fn the_api_says_where_its_tokens_come_from() {
     let client = app();
     let metadata = client.get("/.well-known/oauth-protected-resource");
     let metadata: Value = metadata.dispatch().into_json().unwrap();
-    assert_eq!(
-        metadata["authorization_servers"],
-        json!([TestProvider::ISSUER])
-    );
+    assert_eq!(metadata["authorization_servers"], json!([TestProvider::ISSUER]));
     assert_eq!(metadata["scopes_supported"], json!(["notes:read"]));
 }

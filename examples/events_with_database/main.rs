@@ -26,8 +26,8 @@ use rocket::{
     routes,
 };
 use rocket_openidconnect::{
-    Authorized, Events, LoggedIn, NewSignIn, Oidc, OptionalUser, Policy, Refused, RelyingParty,
-    SessionChange, SessionChangeKind, User,
+    Authorized, Events, LoggedIn, NewSignIn, Oidc, OptionalUser, Policy, Refused, RelyingParty, SessionChange,
+    SessionChangeKind, User,
 };
 
 use self::people::{People, Person};
@@ -39,11 +39,7 @@ struct Reception(People);
 #[rocket::async_trait]
 impl Events for Reception {
     /// Notes the person, and keeps the number of their row in the session.
-    async fn after_authorize(
-        &self,
-        _request: &Request<'_>,
-        sign_in: &mut NewSignIn<'_>,
-    ) -> Result<(), Refused> {
+    async fn after_authorize(&self, _request: &Request<'_>, sign_in: &mut NewSignIn<'_>) -> Result<(), Refused> {
         let people = &self.0;
         let unavailable = || Refused::new("The list of people cannot be read. Try again later.");
         // A person is issuer and subject together. Name and address may change, and somebody else may have
@@ -123,22 +119,14 @@ fn me(person: Person, user: LoggedIn, rp: &RelyingParty) -> RawHtml<String> {
 }
 
 #[post("/me", data = "<form>")]
-async fn rename(
-    person: Person,
-    form: Form<Nickname>,
-    people: &State<People>,
-) -> Result<Redirect, Status> {
+async fn rename(person: Person, form: Form<Nickname>, people: &State<People>) -> Result<Redirect, Status> {
     let renamed = people.rename(person.id, &form.nickname).await;
     renamed.map_err(|_| Status::ServiceUnavailable)?;
     Ok(Redirect::to("/me"))
 }
 
 #[get("/people")]
-async fn list(
-    _admin: Authorized<Admin>,
-    person: Person,
-    people: &State<People>,
-) -> Result<RawHtml<String>, Status> {
+async fn list(_admin: Authorized<Admin>, person: Person, people: &State<People>) -> Result<RawHtml<String>, Status> {
     let all = people.all().await;
     let all = all.map_err(|_| Status::ServiceUnavailable)?;
     Ok(pages::people(&all, person.id))
@@ -146,10 +134,7 @@ async fn list(
 
 /// The latest that became of sessions.
 #[get("/sessions")]
-async fn sessions(
-    _admin: Authorized<Admin>,
-    people: &State<People>,
-) -> Result<RawHtml<String>, Status> {
+async fn sessions(_admin: Authorized<Admin>, people: &State<People>) -> Result<RawHtml<String>, Status> {
     let latest = people.latest_changes().await;
     let latest = latest.map_err(|_| Status::ServiceUnavailable)?;
     Ok(pages::sessions(&latest))

@@ -61,12 +61,7 @@ impl People {
     }
 
     /// Somebody signs in: a new row, or the one that is there with what the provider says today.
-    pub async fn greet(
-        &self,
-        issuer: &str,
-        subject: &str,
-        claims: &Claims,
-    ) -> Result<Person, sqlx::Error> {
+    pub async fn greet(&self, issuer: &str, subject: &str, claims: &Claims) -> Result<Person, sqlx::Error> {
         let row = sqlx::query(
             "INSERT INTO people (issuer, subject, name, email) VALUES (?, ?, ?, ?)
              ON CONFLICT (issuer, subject) DO UPDATE
@@ -100,14 +95,13 @@ impl People {
     }
 
     pub async fn note(&self, what: &str, change: &SessionChange) -> Result<(), sqlx::Error> {
-        let insert = sqlx::query(
-            "INSERT INTO sessions (what, reason, issuer, subject, session) VALUES (?, ?, ?, ?, ?)",
-        )
-        .bind(what)
-        .bind(change.reason())
-        .bind(change.issuer())
-        .bind(change.subject())
-        .bind(change.session_id());
+        let insert =
+            sqlx::query("INSERT INTO sessions (what, reason, issuer, subject, session) VALUES (?, ?, ?, ?, ?)")
+                .bind(what)
+                .bind(change.reason())
+                .bind(change.issuer())
+                .bind(change.subject())
+                .bind(change.session_id());
         insert.execute(&self.0).await.map(drop)
     }
 

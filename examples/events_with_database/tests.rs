@@ -84,9 +84,7 @@ async fn the_table_of_sessions_has_who_came_and_went_and_why() {
     client.sign_in("/me", bob()).await;
     client.sign_out("/").await;
     client.sign_in("/me", bob()).await;
-    let rp = client
-        .rocket()
-        .state::<rocket_openidconnect::RelyingParty>();
+    let rp = client.rocket().state::<rocket_openidconnect::RelyingParty>();
     rp.unwrap().end_sessions("b2").await.unwrap();
     client.sign_in("/me", alice()).await;
     let page = text(client.get("/sessions").dispatch().await).await;
@@ -124,10 +122,7 @@ async fn whoever_is_blocked_is_signed_out_and_stays_out() {
     assert!(text(list).await.contains("bob@example.com"));
     let blocked = block().signed_in_as(alice()).dispatch().await;
     assert_eq!(blocked.status(), Status::SeeOther);
-    assert_eq!(
-        client.get("/me").dispatch().await.status(),
-        Status::Unauthorized
-    );
+    assert_eq!(client.get("/me").dispatch().await.status(), Status::Unauthorized);
     let refused = client.sign_in("/me", bob()).await;
     assert_eq!(refused.status(), Status::Forbidden);
     let page = refused.into_string().await.unwrap();

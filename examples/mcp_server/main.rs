@@ -75,10 +75,7 @@ fn owner(token: &Bearer<NotesRead>) -> String {
 #[launch]
 fn rocket() -> Rocket<Build> {
     let rocket = rocket::build();
-    let port = rocket
-        .figment()
-        .extract_inner::<u16>("port")
-        .unwrap_or(8000);
+    let port = rocket.figment().extract_inner::<u16>("port").unwrap_or(8000);
     // In production `OIDC_RESOURCE` is set, such as to https://notes.example.com/mcp.
     let oidc = Oidc::try_custom(move |mut settings| {
         let here = format!("http://localhost:{port}{MCP}").parse()?;

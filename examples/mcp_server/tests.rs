@@ -35,10 +35,7 @@ fn ask(client: &Client, claims: Value, method: &str, params: Value) -> Value {
     let response = post(client, claims, &message);
     assert_eq!(response.status(), Status::Ok);
     let reply: Value = response.into_json().unwrap();
-    assert_eq!(
-        (&reply["jsonrpc"], &reply["id"]),
-        (&json!("2.0"), &json!("one"))
-    );
+    assert_eq!((&reply["jsonrpc"], &reply["id"]), (&json!("2.0"), &json!("one")));
     reply
 }
 
@@ -66,11 +63,7 @@ fn nothing_is_public() {
 #[test]
 fn a_client_without_a_token_finds_its_way() {
     let client = app();
-    for request in [
-        client.post("/mcp"),
-        client.get("/mcp"),
-        client.delete("/mcp"),
-    ] {
+    for request in [client.post("/mcp"), client.get("/mcp"), client.delete("/mcp")] {
         let response = request.dispatch();
         assert_eq!(response.status(), Status::Unauthorized);
         assert_eq!(
@@ -91,9 +84,7 @@ fn a_client_without_a_token_finds_its_way() {
             "scopes_supported": ["notes:read", "notes:write"],
         })
     );
-    let of_the_root = client
-        .get("/.well-known/oauth-protected-resource")
-        .dispatch();
+    let of_the_root = client.get("/.well-known/oauth-protected-resource").dispatch();
     assert_eq!(of_the_root.status(), Status::NotFound);
 }
 
@@ -158,11 +149,7 @@ fn notes_are_added_and_listed_each_person_their_own() {
     assert_eq!(call(&client, bob, "list_notes", json!({})), nothing);
 
     let refusal = told("`text` must have between 1 and 500 characters.", true);
-    for arguments in [
-        json!({}),
-        json!({ "text": "" }),
-        json!({ "text": "x".repeat(501) }),
-    ] {
+    for arguments in [json!({}), json!({ "text": "" }), json!({ "text": "x".repeat(501) })] {
         assert_eq!(call(&client, writer(), "add_note", arguments), refusal);
     }
     assert_eq!(call(&client, reader(), "list_notes", json!({})), both);
@@ -198,19 +185,13 @@ fn what_is_no_message_is_told_so() {
         ("[]", -32600),
         (r#"{ "id": 1, "method": "ping" }"#, -32600),
         (r#"{ "jsonrpc": "1.0", "id": 1, "method": "ping" }"#, -32600),
-        (
-            r#"{ "jsonrpc": "2.0", "id": [], "method": "ping" }"#,
-            -32600,
-        ),
+        (r#"{ "jsonrpc": "2.0", "id": [], "method": "ping" }"#, -32600),
         (r#"{ "jsonrpc": "2.0", "id": 1 }"#, -32600),
     ] {
         let response = client.post("/mcp").body(body).bearer(reader()).dispatch();
         assert_eq!(response.status(), Status::BadRequest, "{body}");
         let reply: Value = response.into_json().unwrap();
-        assert_eq!(
-            (&reply["id"], &reply["error"]["code"]),
-            (&Value::Null, &json!(code))
-        );
+        assert_eq!((&reply["id"], &reply["error"]["code"]), (&Value::Null, &json!(code)));
     }
     let unknown = ask(&client, reader(), "prompts/list", json!({}));
     assert_eq!(unknown["error"]["code"], -32601);

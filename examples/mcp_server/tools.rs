@@ -90,17 +90,14 @@ fn call(params: &Value, caller: &Caller, notes: &Notes) -> Called {
             }
         }
         "add_note" if !caller.may_write => Called::NeedsMore,
-        "add_note" if text.is_empty() || text.chars().count() > LONGEST => told(
-            &format!("`text` must have between 1 and {LONGEST} characters."),
-            true,
-        ),
+        "add_note" if text.is_empty() || text.chars().count() > LONGEST => {
+            told(&format!("`text` must have between 1 and {LONGEST} characters."), true)
+        }
         "add_note" => {
             notes.add(&caller.owner, text);
             told("The note is kept.", false)
         }
-        name => Called::Error(RpcError::invalid_params(format!(
-            "there is no tool {name:?}"
-        ))),
+        name => Called::Error(RpcError::invalid_params(format!("there is no tool {name:?}"))),
     }
 }
 

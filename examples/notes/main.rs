@@ -38,8 +38,8 @@ use rocket::{
     },
 };
 use rocket_openidconnect::{
-    Authorized, Bearer, Caller, LoggedIn, NoSession, Oidc, OptionalUser, Policy, RefreshError,
-    RelyingParty, Secret, User, scopes,
+    Authorized, Bearer, Caller, LoggedIn, NoSession, Oidc, OptionalUser, Policy, RefreshError, RelyingParty, Secret,
+    User, scopes,
 };
 
 scopes! {
@@ -195,9 +195,7 @@ async fn refresh(_own: FromOwnPage, user: LoggedIn) -> Result<Json<Value>, (Stat
 fn status_of(error: &RefreshError) -> Status {
     match error {
         RefreshError::NoRefreshToken => Status::Conflict,
-        RefreshError::NoSession(NoSession::StoreUnavailable | NoSession::UnknownKey) => {
-            Status::ServiceUnavailable
-        }
+        RefreshError::NoSession(NoSession::StoreUnavailable | NoSession::UnknownKey) => Status::ServiceUnavailable,
         RefreshError::NoSession(_) => Status::Unauthorized,
         RefreshError::Failed { .. } => Status::BadGateway,
         _ => Status::InternalServerError,
@@ -258,10 +256,7 @@ fn either(caller: Caller<NotesRead>) -> Json<Value> {
 fn figment() -> Figment {
     Figment::from(Config::default())
         .merge(Env::prefixed("ROCKET_").ignore(&["PROFILE"]).global())
-        .select(Profile::from_env_or(
-            "ROCKET_PROFILE",
-            Config::DEFAULT_PROFILE,
-        ))
+        .select(Profile::from_env_or("ROCKET_PROFILE", Config::DEFAULT_PROFILE))
 }
 
 fn app(figment: Figment) -> Rocket<Build> {

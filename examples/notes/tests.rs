@@ -26,11 +26,7 @@ fn status(request: LocalRequest<'_>) -> Status {
 
 fn json_of(request: LocalRequest<'_>) -> Value {
     let response = request.dispatch();
-    assert!(
-        response.status().class().is_success(),
-        "{}",
-        response.status()
-    );
+    assert!(response.status().class().is_success(), "{}", response.status());
     response.into_json().unwrap()
 }
 
@@ -41,8 +37,7 @@ fn only_these_are_public() {
 
 #[test]
 fn an_admin_sees_everything() {
-    let ann =
-        json!({ "sub": "ann", "name": "Ann", "email": "ann@example.com", "groups": ["admin"] });
+    let ann = json!({ "sub": "ann", "name": "Ann", "email": "ann@example.com", "groups": ["admin"] });
     let client = app();
     let me = client.get("/me").signed_in_as(ann.clone()).dispatch();
     assert_eq!(me.headers().get_one("Cache-Control"), Some("no-store"));
@@ -81,9 +76,7 @@ fn a_stranger_is_sent_to_sign_in() {
 
 /// A request of Ann's, who is signed in.
 fn refresh(client: &Client) -> LocalRequest<'_> {
-    client
-        .post("/me/refresh")
-        .signed_in_as(json!({ "sub": "ann" }))
+    client.post("/me/refresh").signed_in_as(json!({ "sub": "ann" }))
 }
 
 /// Which claims a refresh changed, but for those that are about the token.
@@ -183,10 +176,7 @@ fn a_refresh_that_fails_says_why() {
     let figment = figment.merge(("oidc.session.tokens", "access_token id_token"));
     let app = TestProvider::new().register(super::app(figment));
     let client = Client::untracked(app).expect("the example launches");
-    assert_eq!(
-        error_of(refresh(&client)),
-        (409, "no_refresh_token".to_owned())
-    );
+    assert_eq!(error_of(refresh(&client)), (409, "no_refresh_token".to_owned()));
 
     let stranger = client.post("/me/refresh");
     assert_eq!(status(stranger), Status::Unauthorized);
@@ -242,10 +232,7 @@ fn the_api_refuses_a_token_without_the_scope() {
 fn either_is_for_people_and_for_tokens() {
     let client = app();
     let whoami = json!({ "sub": "ann", "client_id": "robot", "scope": "notes:read" });
-    assert_eq!(
-        json_of(client.get("/api/whoami").bearer(whoami.clone())),
-        whoami
-    );
+    assert_eq!(json_of(client.get("/api/whoami").bearer(whoami.clone())), whoami);
     assert_eq!(
         json_of(client.get("/api/either").bearer(whoami)),
         json!({ "kind": "bearer", "sub": "ann" })
@@ -264,10 +251,7 @@ fn the_api_serves_the_testing_profile() {
     let figment = super::figment()
         .select(Config::DEBUG_PROFILE)
         .merge(("oidc.enabled", false))
-        .merge((
-            "oidc.testing_profile",
-            json!({ "sub": "ann", "scope": "notes:read" }),
-        ));
+        .merge(("oidc.testing_profile", json!({ "sub": "ann", "scope": "notes:read" })));
     let client = Client::untracked(super::app(figment)).expect("the example launches");
     assert_eq!(
         json_of(client.get("/api/whoami")),

@@ -30,14 +30,8 @@ pub fn profile(user: &User, logout_url: &str) -> RawHtml<String> {
         .claims()
         .iter()
         .map(|(claim, value)| {
-            let value = value
-                .as_str()
-                .map_or_else(|| value.to_string(), str::to_owned);
-            format!(
-                "<tr><th>{}</th><td>{}</td></tr>",
-                escape(claim),
-                escape(&value)
-            )
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            format!("<tr><th>{}</th><td>{}</td></tr>", escape(claim), escape(&value))
         })
         .collect();
     page(&format!(

@@ -85,10 +85,7 @@ fn the_sign_in_button_leads_back_to_the_page() {
     let page = client.sign_in("/oidc/login?next=%2F", alice());
     assert!(page.into_string().unwrap().contains("id=\"todos\""));
     let me: Value = fetch(client.get("/api/me")).into_json().unwrap();
-    assert_eq!(
-        me,
-        json!({ "name": "Alice", "logout_url": "/oidc/logout?next=%2F" })
-    );
+    assert_eq!(me, json!({ "name": "Alice", "logout_url": "/oidc/logout?next=%2F" }));
     // Where the form of the page is sent.
     client.sign_out("/");
     assert_eq!(fetch(client.get("/api/me")).status(), Status::Unauthorized);
@@ -110,10 +107,7 @@ fn to_dos_are_everybodys_own() {
     assert_eq!(others.status(), Status::NotFound);
     assert_eq!(fetch(client.delete(&*path)).status(), Status::NoContent);
     assert_eq!(todos(&client).len(), 0);
-    assert_eq!(
-        fetch(add(&client, " ")).status(),
-        Status::UnprocessableEntity
-    );
+    assert_eq!(fetch(add(&client, " ")).status(), Status::UnprocessableEntity);
 }
 
 /// Whatever changes something, and whoever's page asks: none of them but ours.

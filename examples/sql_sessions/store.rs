@@ -65,17 +65,15 @@ impl SessionStore for SqlStore {
     async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
         self.drop_what_is_over().await?;
         let mut transaction = self.pool.begin().await.map_err(failed)?;
-        sqlx::query(
-            "INSERT INTO sessions (id, version, value, index_keys, ends) VALUES (?, ?, ?, ?, ?)",
-        )
-        .bind(&session.id)
-        .bind(session.version.cast_signed())
-        .bind(&session.value)
-        .bind(session.index_keys.join(" "))
-        .bind(end(life))
-        .execute(&mut *transaction)
-        .await
-        .map_err(failed)?;
+        sqlx::query("INSERT INTO sessions (id, version, value, index_keys, ends) VALUES (?, ?, ?, ?, ?)")
+            .bind(&session.id)
+            .bind(session.version.cast_signed())
+            .bind(&session.value)
+            .bind(session.index_keys.join(" "))
+            .bind(end(life))
+            .execute(&mut *transaction)
+            .await
+            .map_err(failed)?;
         for owner in &session.index_keys {
             sqlx::query("INSERT INTO index_keys (owner, id) VALUES (?, ?)")
                 .bind(owner)
@@ -88,14 +86,12 @@ impl SessionStore for SqlStore {
     }
 
     async fn load(&self, id: &str) -> Result<Option<Arc<StoredSession>>, StoreError> {
-        let row = sqlx::query(
-            "SELECT version, value, index_keys FROM sessions WHERE id = ? AND ends > ?",
-        )
-        .bind(id)
-        .bind(now())
-        .fetch_optional(&self.pool)
-        .await
-        .map_err(failed)?;
+        let row = sqlx::query("SELECT version, value, index_keys FROM sessions WHERE id = ? AND ends > ?")
+            .bind(id)
+            .bind(now())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(failed)?;
         let session = row.map(|row| {
             let index_keys: String = row.try_get("index_keys")?;
             let index_keys = index_keys.split_whitespace().map(str::to_owned).collect();
@@ -133,14 +129,12 @@ impl SessionStore for SqlStore {
     }
 
     async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        sqlx::query_scalar(
-            "SELECT id FROM index_keys JOIN sessions USING (id) WHERE owner = ? AND ends > ?",
-        )
-        .bind(owner)
-        .bind(now())
-        .fetch_all(&self.pool)
-        .await
-        .map_err(failed)
+        sqlx::query_scalar("SELECT id FROM index_keys JOIN sessions USING (id) WHERE owner = ? AND ends > ?")
+            .bind(owner)
+            .bind(now())
+            .fetch_all(&self.pool)
+            .await
+            .map_err(failed)
     }
 
     async fn put_entry(&self, name: &str, value: &str, life: Duration) -> Result<(), StoreError> {
@@ -200,12 +194,7 @@ impl SessionStore for SqlStore {
         Ok(done.rows_affected() == 1)
     }
 
-    async fn put_entry_if_larger(
-        &self,
-        name: &str,
-        number: u64,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
+    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
         let done = sqlx::query(
             "INSERT INTO notes (name, value, ends) VALUES (?, ?, ?) \
              ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
@@ -233,10 +222,7 @@ impl SessionStore for SqlStore {
         Ok(notes)
     }
 
-    async fn entries_with_ttl(
-        &self,
-        names: &[&str],
-    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         let mut notes = vec![];
         for name in names {
             let now = now();

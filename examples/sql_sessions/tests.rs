@@ -58,15 +58,10 @@ async fn a_session_is_in_the_database_outlives_the_app_and_ends_there() {
     assert_eq!(again, list);
 
     // She has another browser.
-    let other = after
-        .get("/sessions")
-        .signed_in_as(json!({ "sub": "alice" }));
+    let other = after.get("/sessions").signed_in_as(json!({ "sub": "alice" }));
     let both: Value = other.dispatch().await.into_json().await.unwrap();
     assert_eq!(both.as_array().unwrap().len(), 2);
-    assert_eq!(
-        (&both[0]["id"], &both[0]["this one"]),
-        (&list[0]["id"], &json!(false))
-    );
+    assert_eq!((&both[0]["id"], &both[0]["this one"]), (&list[0]["id"], &json!(false)));
     assert_eq!(both[1]["this one"], true);
 
     before.sign_out("/").await;

@@ -6,8 +6,7 @@ mod pages;
 mod tests;
 
 use rocket::{
-    Build, Config, Rocket, State, fairing::AdHoc, get, launch, response::content::RawHtml, routes,
-    serde::Deserialize,
+    Build, Config, Rocket, State, fairing::AdHoc, get, launch, response::content::RawHtml, routes, serde::Deserialize,
 };
 use rocket_openidconnect::{Oidc, OptionalUser, RelyingParty};
 
@@ -21,12 +20,7 @@ struct Nodes {
 
 /// Which node answers, and whom it knows.
 #[get("/")]
-async fn index(
-    visitor: OptionalUser,
-    config: &Config,
-    nodes: &State<Nodes>,
-    rp: &RelyingParty,
-) -> RawHtml<String> {
+async fn index(visitor: OptionalUser, config: &Config, nodes: &State<Nodes>, rp: &RelyingParty) -> RawHtml<String> {
     match visitor.user() {
         Some(user) => {
             // Of all nodes; unknown while Redis is not reachable.

@@ -4,13 +4,7 @@ use rocket::{http::RawStr, response::content::RawHtml};
 use rocket_openidconnect::User;
 
 /// For somebody who is signed in.
-pub fn known(
-    port: u16,
-    user: &User,
-    sessions: Option<usize>,
-    nodes: &[String],
-    logout_url: &str,
-) -> RawHtml<String> {
+pub fn known(port: u16, user: &User, sessions: Option<usize>, nodes: &[String], logout_url: &str) -> RawHtml<String> {
     let sessions = match sessions {
         Some(1) => "You have one session, at all nodes.".to_owned(),
         Some(count) => format!("You have {count} sessions, at all nodes."),

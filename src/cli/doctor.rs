@@ -68,8 +68,7 @@ impl Doctor {
         if let Some(dev_provider) = &mut app.settings.dev_provider {
             dev_provider.port = 0;
         }
-        let started =
-            start_dev_provider(&mut app.settings, &app.rocket_config, &Clock::default()).await;
+        let started = start_dev_provider(&mut app.settings, &app.rocket_config, &Clock::default()).await;
         // The provider is a Rocket app, whose log does not belong in the report.
         tracing::log::set_max_level(tracing::log::LevelFilter::Off);
         let _dev_provider = match started {
@@ -82,8 +81,7 @@ impl Doctor {
         let mode = match app.settings.mode(&app.rocket_config) {
             Ok(mode) => mode,
             Err(error) => {
-                self.report
-                    .failure("settings", error.to_string(), error.remedy());
+                self.report.failure("settings", error.to_string(), error.remedy());
                 return self.report.not_checked(&["the provider", "the app"]);
             }
         };
@@ -116,12 +114,7 @@ impl Doctor {
     }
 
     /// Checks the provider, and the app's registration at it.
-    async fn provider(
-        &mut self,
-        registration: Registration,
-        site: Option<&Site>,
-        settings: &Arc<Settings>,
-    ) {
+    async fn provider(&mut self, registration: Registration, site: Option<&Site>, settings: &Arc<Settings>) {
         let redirect_uri = site.map(|site| site.redirect_uri.clone());
         let provider = match Provider::new(registration, redirect_uri, settings.clone()) {
             Ok(provider) => Arc::new(provider),
@@ -145,10 +138,7 @@ impl Doctor {
         }
         if let Some(site) = site {
             self.backchannel_logout(&provider, &found, site).await;
-            if !self
-                .client_authentication(&provider, &found.metadata, now())
-                .await
-            {
+            if !self.client_authentication(&provider, &found.metadata, now()).await {
                 return self.report.not_checked(&["revocation", "introspection"]);
             }
             self.revocation(&provider, &found.metadata, now()).await;
@@ -156,8 +146,7 @@ impl Doctor {
         self.introspection(&provider, &found.metadata, now()).await;
         let base_url = site.map(|site| &site.base_url);
         let base_url = base_url.or(settings.base_url.as_ref());
-        self.protected_resources(&provider, settings, base_url)
-            .await;
+        self.protected_resources(&provider, settings, base_url).await;
     }
 
     /// Checks the further issuers whose access tokens are accepted.
@@ -168,8 +157,7 @@ impl Doctor {
                 Ok(registration) => Provider::new(registration, None, settings.clone()),
                 Err(error) => {
                     let check = format!("{prefix}settings");
-                    self.report
-                        .failure(&check, error.to_string(), error.remedy());
+                    self.report.failure(&check, error.to_string(), error.remedy());
                     continue;
                 }
             };

@@ -37,10 +37,7 @@ const DEFAULT_MOUNT: &str = "/oidc";
 /// application, those with http on a loopback address (localhost, 127.0.0.1, [::1]) a `native` one;
 /// no standard has both in one client, so development is registered apart.
 #[derive(Debug, clap::Args)]
-#[allow(
-    rustdoc::bare_urls,
-    reason = "the help shows these comments as they are"
-)]
+#[allow(rustdoc::bare_urls, reason = "the help shows these comments as they are")]
 pub(super) struct Arguments {
     /// The provider's issuer, such as https://accounts.example.com
     #[arg(required_unless_present = "delete")]
@@ -91,12 +88,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "TOKEN")]
     initial_access_token: Option<String>,
     /// Where the registration is kept, for its owner to read only
-    #[arg(
-        long,
-        short,
-        value_name = "FILE",
-        default_value = "client_secrets.json"
-    )]
+    #[arg(long, short, value_name = "FILE", default_value = "client_secrets.json")]
     output: PathBuf,
     /// Overwrite the file
     #[arg(long, conflicts_with_all = ["update", "delete"])]
@@ -256,9 +248,7 @@ impl Arguments {
             true => Ok(()),
             false => Err(Failure::new(
                 format!("`{issuer}` is neither `https` nor on loopback"),
-                format!(
-                    "give the address with `https`; in a closed network, say `--insecure-http-host {host}`"
-                ),
+                format!("give the address with `https`; in a closed network, say `--insecure-http-host {host}`"),
             )),
         }
     }
@@ -309,9 +299,7 @@ impl Arguments {
     fn refusal(&self, error: ProviderError, has_token: bool) -> Failure {
         let (status, description) = match &error {
             ProviderError::Refused {
-                status,
-                description,
-                ..
+                status, description, ..
             } => (*status, description.to_ascii_lowercase()),
             _ => return error.into(),
         };
@@ -326,11 +314,7 @@ impl Arguments {
                  `--initial-access-token`; or register by hand in its console",
             ),
             // The scopes of the client, not of the token.
-            400 | 403
-                if self.scope.is_some()
-                    && description.contains("scope")
-                    && !description.contains("token") =>
-            {
+            400 | 403 if self.scope.is_some() && description.contains("scope") && !description.contains("token") => {
                 Failure::new(
                     error.to_string(),
                     "leave out `--scope`, and set `scopes` of the app yourself: not every provider has \
@@ -377,15 +361,10 @@ async fn find(
     let (mut provider, mut found) = read(registration.clone()).await?;
     // Both spellings of an issuer have the same metadata URL (Discovery §4): the provider's spelling is used.
     if let Err(ProviderError::IssuerMismatch { expected, actual }) = &found
-        && expected.strip_suffix('/').unwrap_or(expected)
-            == actual.strip_suffix('/').unwrap_or(actual)
+        && expected.strip_suffix('/').unwrap_or(expected) == actual.strip_suffix('/').unwrap_or(actual)
     {
         let issuer = actual.clone();
-        (provider, found) = read(Registration {
-            issuer,
-            ..registration
-        })
-        .await?;
+        (provider, found) = read(Registration { issuer, ..registration }).await?;
     }
     match found {
         Ok(metadata) => Ok((provider, metadata)),

@@ -47,21 +47,11 @@ impl Report {
         self.push(check, Verdict::Ok, finding.into(), None);
     }
 
-    pub(super) fn warning(
-        &mut self,
-        check: &str,
-        finding: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
+    pub(super) fn warning(&mut self, check: &str, finding: impl Into<String>, remedy: impl Into<String>) {
         self.push(check, Verdict::Warning, finding.into(), Some(remedy.into()));
     }
 
-    pub(super) fn failure(
-        &mut self,
-        check: &str,
-        finding: impl Into<String>,
-        remedy: impl Into<String>,
-    ) {
+    pub(super) fn failure(&mut self, check: &str, finding: impl Into<String>, remedy: impl Into<String>) {
         self.push(check, Verdict::Failure, finding.into(), Some(remedy.into()));
     }
 

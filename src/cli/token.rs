@@ -128,9 +128,7 @@ fn name_dev_provider(settings: &mut Settings, rocket_config: &RocketConfig) {
         && settings.issuer.is_none()
     {
         settings.issuer = Some(format!("http://localhost:{}", dev_provider.port));
-        settings
-            .client_id
-            .get_or_insert_with(|| CLIENT_ID.to_owned());
+        settings.client_id.get_or_insert_with(|| CLIENT_ID.to_owned());
     }
 }
 

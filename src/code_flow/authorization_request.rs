@@ -1,8 +1,7 @@
 //! The authorization request (OpenID Connect Core 1.0 §3.1.2.1), as a URL to redirect the browser to.
 
 use openidconnect::{
-    AuthenticationFlow, CsrfToken, Nonce, PkceCodeChallenge, PkceCodeVerifier, Scope,
-    core::CoreResponseType,
+    AuthenticationFlow, CsrfToken, Nonce, PkceCodeChallenge, PkceCodeVerifier, Scope, core::CoreResponseType,
 };
 use url::Url;
 

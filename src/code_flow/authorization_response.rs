@@ -23,10 +23,7 @@ impl AuthorizationResponse {
                 "code" => response.code.replace(Secret::new(value)).is_some(),
                 "iss" => response.iss.replace(value.into_owned()).is_some(),
                 "error" => response.error.replace(value.into_owned()).is_some(),
-                "error_description" => response
-                    .error_description
-                    .replace(value.into_owned())
-                    .is_some(),
+                "error_description" => response.error_description.replace(value.into_owned()).is_some(),
                 _ => false,
             };
             if is_repeated {
@@ -57,11 +54,7 @@ impl AuthorizationResponse {
 
     /// Validates the response to an attempt at this issuer, and returns its code. The caller has verified
     /// `state`.
-    pub(crate) fn accept(
-        self,
-        issuer: ExpectedIssuer<'_>,
-        iss_is_required: bool,
-    ) -> Result<Secret, ResponseError> {
+    pub(crate) fn accept(self, issuer: ExpectedIssuer<'_>, iss_is_required: bool) -> Result<Secret, ResponseError> {
         // RFC 9207 §2.4: compared whenever present, required when the metadata announces it. For an issuer
         // template, `iss` may be the template itself, as in the metadata, or the issuer of a tenant, as in
         // tokens.
@@ -128,11 +121,7 @@ mod tests {
     #[test]
     fn an_error_response_says_what_the_provider_said() {
         assert_eq!(
-            judge(
-                "error=access_denied&error_description=no%0Away&state=s",
-                false
-            )
-            .unwrap_err(),
+            judge("error=access_denied&error_description=no%0Away&state=s", false).unwrap_err(),
             "the provider answered `access_denied`: no\\nway"
         );
     }
@@ -161,20 +150,13 @@ mod tests {
         let long = format!("error={0}&error_description={0}", "\u{202e}".repeat(5_000));
         let response = AuthorizationResponse::parse(&long).unwrap();
         let text = response.reject_without_attempt().to_string();
-        assert!(
-            text.len() < 6_000 && !text.contains('\u{202e}'),
-            "{}",
-            text.len()
-        );
+        assert!(text.len() < 6_000 && !text.contains('\u{202e}'), "{}", text.len());
     }
 
     #[test]
     fn a_response_without_code_is_refused() {
         for query in ["state=s", "state=s&code="] {
-            assert_eq!(
-                judge(query, false).unwrap_err(),
-                "the response has no `code`"
-            );
+            assert_eq!(judge(query, false).unwrap_err(), "the response has no `code`");
         }
     }
 

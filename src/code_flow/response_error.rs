@@ -131,9 +131,7 @@ impl ResponseError {
     /// Whether the user or the provider denied the request, as far as the response is trustworthy.
     pub(crate) fn is_denial(&self) -> bool {
         match self {
-            ResponseError::Provider { error, .. } | ResponseError::Unproved { error, .. } => {
-                error == "access_denied"
-            }
+            ResponseError::Provider { error, .. } | ResponseError::Unproved { error, .. } => error == "access_denied",
             _ => false,
         }
     }

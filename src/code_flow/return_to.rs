@@ -111,11 +111,7 @@ mod tests {
             ("/oidc/logout/", "/oidc"),
             ("/login", "/"),
         ] {
-            assert_eq!(
-                ReturnTo::parse(address, mount),
-                ReturnTo::home(),
-                "{address}"
-            );
+            assert_eq!(ReturnTo::parse(address, mount), ReturnTo::home(), "{address}");
         }
     }
 
@@ -202,11 +198,7 @@ mod tests {
             "/\u{202e}",
         ];
         for payload in payloads {
-            assert_eq!(
-                ReturnTo::parse(payload, "/oidc"),
-                ReturnTo::home(),
-                "{payload:?}"
-            );
+            assert_eq!(ReturnTo::parse(payload, "/oidc"), ReturnTo::home(), "{payload:?}");
         }
     }
 

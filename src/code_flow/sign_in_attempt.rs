@@ -137,13 +137,7 @@ impl SignInAttempt {
 
     /// Derives nonce and code verifier from the attempt id and the browser id, under the key that encrypted
     /// `state`: neither id alone reveals them.
-    pub(crate) fn secrets(
-        &self,
-        keys: &KeyRing,
-        key: KeyNumber,
-        browser: &BrowserId,
-        state: Secret,
-    ) -> AttemptSecrets {
+    pub(crate) fn secrets(&self, keys: &KeyRing, key: KeyNumber, browser: &BrowserId, state: Secret) -> AttemptSecrets {
         let derive = |label| keys.derive(key, label, &[&self.id.0, &browser.0]);
         AttemptSecrets {
             state,
@@ -172,12 +166,7 @@ impl SignInAttempt {
     /// Encrypts the return address for a cookie, bound to this attempt.
     fn encrypt_details(&self, keys: &KeyRing) -> String {
         let address = self.return_to.as_str();
-        let text = [
-            &self.id.0[..],
-            &self.begun.to_be_bytes(),
-            address.as_bytes(),
-        ]
-        .concat();
+        let text = [&self.id.0[..], &self.begun.to_be_bytes(), address.as_bytes()].concat();
         let context = self.id.short_name();
         let value = keys.encrypt(Purpose::AttemptDetails, context.as_bytes(), &text);
         URL_SAFE_NO_PAD.encode(value)
@@ -191,9 +180,7 @@ impl SignInAttempt {
         self.return_to = value
             .and_then(|value| Details::decrypt(keys, &self.id.short_name(), value))
             .filter(|details| details.attempt == self.id)
-            .map_or_else(ReturnTo::home, |details| {
-                ReturnTo::parse(&details.return_to, mount)
-            });
+            .map_or_else(ReturnTo::home, |details| ReturnTo::parse(&details.return_to, mount));
     }
 
     fn to_bytes(&self) -> Vec<u8> {

@@ -62,15 +62,10 @@ pub(super) fn refused(error: &str, description: &str) -> Answer {
 
 /// The error page of an invalid request.
 pub(super) fn bad_request(text: &str) -> Answer {
-    Answer::Page(
-        Status::BadRequest,
-        pages::message("This sign-in cannot go on", text),
-    )
+    Answer::Page(Status::BadRequest, pages::message("This sign-in cannot go on", text))
 }
 
 /// The parameters of a query or a form.
 pub(super) fn parameters(text: &str) -> HashMap<String, String> {
-    form_urlencoded::parse(text.as_bytes())
-        .into_owned()
-        .collect()
+    form_urlencoded::parse(text.as_bytes()).into_owned().collect()
 }

@@ -45,9 +45,8 @@ pub(super) fn access_token(op: &Op, grant: &Grant, now: i64) -> Option<String> {
 
 /// The audience of tokens for the API that a client requests by its URL or by its audience.
 fn audience_of(client: &DevClient, resource: &String) -> Option<Vec<String>> {
-    let is_asked_for = |address: &Url, audience: &[String]| {
-        audience.contains(resource) || spellings(address).contains(resource)
-    };
+    let is_asked_for =
+        |address: &Url, audience: &[String]| audience.contains(resource) || spellings(address).contains(resource);
     let address = client.resource.as_ref().unwrap_or(&client.base_url);
     if is_asked_for(address, &client.audience) {
         return Some(client.audience.clone());
@@ -63,11 +62,7 @@ fn for_audience(audience: &[String]) -> Map<String, Value> {
 }
 
 /// The client credentials grant (RFC 6749 §4.4): a token for the client itself.
-pub(super) fn by_client_credentials(
-    op: &Op,
-    client_id: &str,
-    form: &HashMap<String, String>,
-) -> Answer {
+pub(super) fn by_client_credentials(op: &Op, client_id: &str, form: &HashMap<String, String>) -> Answer {
     let now = op.now();
     let scope = form.get("scope").map_or("", String::as_str);
     let claims = Map::from_iter([("sub".to_owned(), json!(client_id))]);

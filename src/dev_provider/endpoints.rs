@@ -124,9 +124,7 @@ fn authorize(op: &State<Op>, query: Query) -> Answer {
 
     // No redirect before the client and the redirect URI are validated.
     if parameter("client_id") != op.client.client_id {
-        return bad_request(
-            "The `client_id` is not the one of the app that started this provider.",
-        );
+        return bad_request("The `client_id` is not the one of the app that started this provider.");
     }
     if parameter("redirect_uri") != op.client.redirect_uri {
         return bad_request(&format!(
@@ -143,13 +141,8 @@ fn authorize(op: &State<Op>, query: Query) -> Answer {
         Some(("invalid_request", "`state` is missing"))
     } else if parameter("nonce").is_empty() {
         Some(("invalid_request", "`nonce` is missing"))
-    } else if parameter("code_challenge").len() != 43
-        || parameter("code_challenge_method") != "S256"
-    {
-        Some((
-            "invalid_request",
-            "`code_challenge` with the method S256 is missing",
-        ))
+    } else if parameter("code_challenge").len() != 43 || parameter("code_challenge_method") != "S256" {
+        Some(("invalid_request", "`code_challenge` with the method S256 is missing"))
     } else if parameter("prompt") == "none" {
         Some(("login_required", "nobody is signed in here"))
     } else {
@@ -211,9 +204,7 @@ fn decide(op: &State<Op>, form: String) -> Answer {
     };
     match claims.filter(has_sub) {
         Some(claims) => {
-            let code = op
-                .grants
-                .new_code(&op.client.client_id, request, claims, op.now());
+            let code = op.grants.new_code(&op.client.client_id, request, claims, op.now());
             back(op, &state, &[("code", &code)])
         }
         None => bad_request("That is no user of this provider, and no JSON object with a `sub`."),
@@ -235,11 +226,7 @@ fn back(op: &Op, state: &str, words: &[(&str, &str)]) -> Answer {
 }
 
 /// The authenticated client, by either method (RFC 6749 §2.3.1): the app, or the command line.
-fn authenticate(
-    op: &Op,
-    authorization: &str,
-    form: &HashMap<String, String>,
-) -> Result<String, Answer> {
+fn authenticate(op: &Op, authorization: &str, form: &HashMap<String, String>) -> Result<String, Answer> {
     let decoded = |text: &str| -> String {
         form_urlencoded::parse(format!("x={text}").as_bytes())
             .map(|(_, value)| value.into_owned())
@@ -249,16 +236,10 @@ fn authenticate(
         .strip_prefix("Basic ")
         .and_then(|text| STANDARD.decode(text).ok())
         .and_then(|bytes| String::from_utf8(bytes).ok())
-        .and_then(|text| {
-            text.split_once(':')
-                .map(|(id, secret)| (decoded(id), decoded(secret)))
-        });
-    let by_form = form.get("client_secret").map(|secret| {
-        (
-            form.get("client_id").cloned().unwrap_or_default(),
-            secret.clone(),
-        )
-    });
+        .and_then(|text| text.split_once(':').map(|(id, secret)| (decoded(id), decoded(secret))));
+    let by_form = form
+        .get("client_secret")
+        .map(|secret| (form.get("client_id").cloned().unwrap_or_default(), secret.clone()));
 
     let is_right = |(id, secret): &(String, String)| {
         (*id == op.client.client_id && Secret::new(secret.as_str()) == op.client.client_secret)
@@ -286,19 +267,15 @@ fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answ
     let now = op.now();
     match parameter("grant_type") {
         "client_credentials" => api_tokens::by_client_credentials(op, &client_id, &form),
-        _ if client_id != op.client.client_id => refused(
-            "unauthorized_client",
-            "the command line has client_credentials only",
-        ),
+        _ if client_id != op.client.client_id => {
+            refused("unauthorized_client", "the command line has client_credentials only")
+        }
         "authorization_code" => {
             let Some(grant) = op.grants.use_code(parameter("code"), now) else {
                 return refused("invalid_grant", "the code is unknown, used or too old");
             };
             if parameter("redirect_uri") != op.client.redirect_uri {
-                return refused(
-                    "invalid_grant",
-                    "`redirect_uri` is not the one of the request",
-                );
+                return refused("invalid_grant", "`redirect_uri` is not the one of the request");
             }
             if code_challenge(parameter("code_verifier")) != grant.request.code_challenge {
                 return refused("invalid_grant", "`code_verifier` does not fit the request");
@@ -307,10 +284,7 @@ fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answ
         }
         "refresh_token" => match op.grants.use_refresh_token(parameter("refresh_token"), now) {
             Some(grant) => tokens(op, &grant, None, now),
-            None => refused(
-                "invalid_grant",
-                "the refresh token is unknown, used or revoked",
-            ),
+            None => refused("invalid_grant", "the refresh token is unknown, used or revoked"),
         },
         _ => refused(
             "unsupported_grant_type",
@@ -348,10 +322,7 @@ fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
     };
     (op.retouch)(statement, &mut claims);
     let Some(id_token) = op.key().sign("JWT", &claims) else {
-        return Answer::Json(
-            Status::InternalServerError,
-            json!({ "error": "server_error" }),
-        );
+        return Answer::Json(Status::InternalServerError, json!({ "error": "server_error" }));
     };
     Answer::Json(
         Status::Ok,
@@ -441,8 +412,7 @@ fn revoke(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Ans
     if let Err(answer) = authenticate(op, authorization.0, &form) {
         return answer;
     }
-    op.grants
-        .revoke(form.get("token").map_or("", String::as_str));
+    op.grants.revoke(form.get("token").map_or("", String::as_str));
     Answer::Json(Status::Ok, json!({}))
 }
 

@@ -146,9 +146,7 @@ impl Grants {
             auth_time: now,
             token_claims: Map::new(),
         };
-        self.tables()
-            .codes
-            .insert(code.clone(), Some(now + CODE_TTL), grant);
+        self.tables().codes.insert(code.clone(), Some(now + CODE_TTL), grant);
         code
     }
 
@@ -156,10 +154,7 @@ impl Grants {
     pub fn use_code(&self, code: &str, now: i64) -> Option<Grant> {
         let mut tables = self.tables();
         let entry = tables.codes.find(code, now)?;
-        let (grant, was_used) = (
-            entry.value.clone(),
-            std::mem::replace(&mut entry.is_used, true),
-        );
+        let (grant, was_used) = (entry.value.clone(), std::mem::replace(&mut entry.is_used, true));
         if was_used {
             tables.revoke(&grant.family);
             return None;
@@ -171,10 +166,7 @@ impl Grants {
     pub fn use_refresh_token(&self, token: &str, now: i64) -> Option<Grant> {
         let mut tables = self.tables();
         let entry = tables.refresh_tokens.find(token, now)?;
-        let (grant, was_used) = (
-            entry.value.clone(),
-            std::mem::replace(&mut entry.is_used, true),
-        );
+        let (grant, was_used) = (entry.value.clone(), std::mem::replace(&mut entry.is_used, true));
         if was_used {
             tables.revoke(&grant.family);
             return None;
@@ -234,8 +226,7 @@ impl Grants {
 impl Grants {
     /// Revokes all tokens of a user.
     pub fn revoke_all_of(&self, subject: &str) {
-        let is_of =
-            |grant: &Grant| grant.claims.get("sub").and_then(Value::as_str) == Some(subject);
+        let is_of = |grant: &Grant| grant.claims.get("sub").and_then(Value::as_str) == Some(subject);
         let tables = &mut *self.tables();
         for table in [&mut tables.access_tokens, &mut tables.refresh_tokens] {
             table.0.retain(|entry| !is_of(&entry.value));

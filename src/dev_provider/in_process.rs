@@ -148,11 +148,7 @@ impl InProcessProvider {
     /// From now on, signs with the key of this number, and publishes only that one.
     pub(crate) fn use_key(&self, number: usize) -> Result<(), DevProviderError> {
         let other = key(number).ok_or(DevProviderError::Key)?;
-        *self
-            .op()
-            .key
-            .write()
-            .unwrap_or_else(PoisonError::into_inner) = other;
+        *self.op().key.write().unwrap_or_else(PoisonError::into_inner) = other;
         Ok(())
     }
 

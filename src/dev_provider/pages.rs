@@ -11,12 +11,8 @@ fn escape(text: &str) -> Cow<'_, str> {
 
 /// One button per user, a form for custom claims, and a button to deny.
 pub(super) fn choose_user(request: &str, scope: &str, users: &[Map<String, Value>]) -> String {
-    let text = |user: &Map<String, Value>, claim: &str| {
-        user.get(claim)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-            .to_owned()
-    };
+    let text =
+        |user: &Map<String, Value>, claim: &str| user.get(claim).and_then(Value::as_str).unwrap_or_default().to_owned();
     let buttons: String = users
         .iter()
         .map(|user| {
@@ -39,10 +35,7 @@ pub(super) fn choose_user(request: &str, scope: &str, users: &[Map<String, Value
             )
         })
         .collect();
-    let hidden = format!(
-        "<input type=\"hidden\" name=\"request\" value=\"{}\">",
-        escape(request)
-    );
+    let hidden = format!("<input type=\"hidden\" name=\"request\" value=\"{}\">", escape(request));
     page(
         "Development sign-in",
         &format!(
@@ -65,9 +58,7 @@ pub(super) fn tokens<'a>(
     audience: &[String],
     apis: impl Iterator<Item = &'a String>,
 ) -> String {
-    let apis: String = apis
-        .map(|name| format!("<option>{}</option>", escape(name)))
-        .collect();
+    let apis: String = apis.map(|name| format!("<option>{}</option>", escape(name))).collect();
     let apis = match apis.is_empty() {
         true => apis,
         false => format!(
@@ -115,10 +106,7 @@ pub(super) fn token(user: &str, scope: &str, token: &str, base_url: &str) -> Str
 }
 
 pub(super) fn message(title: &str, text: &str) -> String {
-    page(
-        title,
-        &format!("<h1>{}</h1><p>{}</p>", escape(title), escape(text)),
-    )
+    page(title, &format!("<h1>{}</h1><p>{}</p>", escape(title), escape(text)))
 }
 
 fn page(title: &str, body: &str) -> String {

@@ -77,11 +77,7 @@ async fn post(client: &Client, path: &str, form: String) -> (Status, Value, Opti
     let location = response.headers().get_one("Location").map(str::to_owned);
     let status = response.status();
     let text = response.into_string().await.unwrap_or_default();
-    (
-        status,
-        serde_json::from_str(&text).unwrap_or_default(),
-        location,
-    )
+    (status, serde_json::from_str(&text).unwrap_or_default(), location)
 }
 
 async fn new_code(client: &Client) -> String {
@@ -99,8 +95,7 @@ async fn new_code(client: &Client) -> String {
         .split('"')
         .next()
         .unwrap();
-    let (status, _, location) =
-        post(client, "/authorize", format!("request={id}&user=alice")).await;
+    let (status, _, location) = post(client, "/authorize", format!("request={id}&user=alice")).await;
     assert_eq!(status, Status::SeeOther);
     let location = Url::parse(&location.unwrap()).unwrap();
     let find = |name: &str| {
@@ -145,10 +140,7 @@ async fn a_code_is_good_once_and_its_second_use_revokes_the_tokens() {
     assert_eq!(me["sub"], "alice");
 
     let (status, error, _) = post(&client, "/token", exchange(&code, ("", ""))).await;
-    assert_eq!(
-        (status, &error["error"]),
-        (Status::BadRequest, &json!("invalid_grant"))
-    );
+    assert_eq!((status, &error["error"]), (Status::BadRequest, &json!("invalid_grant")));
     let me = client.get("/userinfo").header(bearer()).dispatch().await;
     assert_eq!(me.status(), Status::Unauthorized);
 }
@@ -200,10 +192,7 @@ async fn introspection_and_revocation_know_the_token() {
         tokens["access_token"].as_str().unwrap()
     );
     let (_, before, _) = post(&client, "/introspect", form.clone()).await;
-    assert_eq!(
-        (&before["active"], &before["sub"]),
-        (&json!(true), &json!("alice"))
-    );
+    assert_eq!((&before["active"], &before["sub"]), (&json!(true), &json!("alice")));
     assert_eq!(post(&client, "/revoke", form.clone()).await.0, Status::Ok);
     let (_, after, _) = post(&client, "/introspect", form).await;
     assert_eq!(after, json!({ "active": false }));
@@ -222,30 +211,16 @@ async fn a_person_made_up_in_the_form_signs_in_if_they_have_a_sub() {
     let (id, _) = rest.split_once('"').unwrap();
     let decide = |claims: &str| {
         let claims: String = url::form_urlencoded::byte_serialize(claims.as_bytes()).collect();
-        post(
-            &client,
-            "/authorize",
-            format!("request={id}&claims={claims}"),
-        )
+        post(&client, "/authorize", format!("request={id}&claims={claims}"))
     };
-    for claims in [
-        "",
-        "{",
-        "[]",
-        "{\"name\": \"Zoe\"}",
-        "{\"sub\": \"\"}",
-        "{\"sub\": 1}",
-    ] {
+    for claims in ["", "{", "[]", "{\"name\": \"Zoe\"}", "{\"sub\": \"\"}", "{\"sub\": 1}"] {
         let (status, _, location) = decide(claims).await;
         assert_eq!((status, location), (Status::BadRequest, None), "{claims}");
     }
 
     let (_, _, location) = decide("{\"sub\": \"zoe\", \"groups\": [\"pilots\"]}").await;
     let location = Url::parse(&location.unwrap()).unwrap();
-    let (_, code) = location
-        .query_pairs()
-        .find(|(name, _)| name == "code")
-        .unwrap();
+    let (_, code) = location.query_pairs().find(|(name, _)| name == "code").unwrap();
     let (_, tokens, _) = post(&client, "/token", exchange(&code, ("", ""))).await;
     let token = tokens["access_token"].as_str().unwrap();
     let bearer = Header::new("Authorization", format!("Bearer {token}"));
@@ -330,10 +305,7 @@ async fn sign_out_leads_back_to_the_app_alone() {
 #[rocket::async_test]
 async fn a_wrong_client_or_redirect_uri_is_never_sent_back() {
     let client = provider().await;
-    for change in [
-        ("client_id", "other"),
-        ("redirect_uri", "http://evil.example/"),
-    ] {
+    for change in [("client_id", "other"), ("redirect_uri", "http://evil.example/")] {
         let response = client.get(request(change)).dispatch().await;
         assert_eq!(response.status(), Status::BadRequest, "{change:?}");
         assert_eq!(response.headers().get_one("Location"), None);
@@ -353,10 +325,7 @@ async fn a_wrong_request_is_sent_back_with_its_error() {
     ] {
         let response = client.get(request(change)).dispatch().await;
         let location = response.headers().get_one("Location").unwrap();
-        assert!(
-            location.contains(&format!("error={error}")),
-            "{change:?}: {location}"
-        );
+        assert!(location.contains(&format!("error={error}")), "{change:?}: {location}");
     }
 }
 
@@ -397,15 +366,10 @@ async fn it_listens_until_it_is_dropped_and_says_when_its_port_is_taken() {
 async fn the_command_line_gets_a_token_for_the_api() {
     let client = provider().await;
     let ask = |secret: &str, grant: &str| {
-        format!(
-            "grant_type={grant}&client_id=dev-cli&client_secret={secret}&scope=notes%3Aread&code=x"
-        )
+        format!("grant_type={grant}&client_id=dev-cli&client_secret={secret}&scope=notes%3Aread&code=x")
     };
     let (status, reply, _) = post(&client, "/token", ask("dev-cli", "client_credentials")).await;
-    assert_eq!(
-        (status, &reply["scope"]),
-        (Status::Ok, &json!("notes:read"))
-    );
+    assert_eq!((status, &reply["scope"]), (Status::Ok, &json!("notes:read")));
     let token = reply["access_token"].as_str().unwrap();
     let part = |i| {
         let bytes = URL_SAFE_NO_PAD.decode(token.split('.').nth(i).unwrap());
@@ -414,12 +378,7 @@ async fn the_command_line_gets_a_token_for_the_api() {
     let claims = part(1);
     assert_eq!(part(0)["typ"], "at+jwt");
     assert_eq!(
-        (
-            &claims["sub"],
-            &claims["client_id"],
-            &claims["aud"],
-            &claims["scope"]
-        ),
+        (&claims["sub"], &claims["client_id"], &claims["aud"], &claims["scope"]),
         (
             &json!("dev-cli"),
             &json!("dev-cli"),
@@ -471,29 +430,13 @@ async fn the_command_line_gets_a_token_for_the_api() {
 #[rocket::async_test]
 async fn a_token_can_be_copied_from_a_page() {
     let client = provider().await;
-    let page = client
-        .get("/tokens")
-        .dispatch()
-        .await
-        .into_string()
-        .await
-        .unwrap();
+    let page = client.get("/tokens").dispatch().await.into_string().await.unwrap();
     assert!(page.contains("https:&#x2F;&#x2F;api.example.com"), "{page}");
     assert!(page.contains("<option>orders</option>"), "{page}");
 
     let copied = |form: &'static str| client.post("/tokens").body(form).dispatch();
-    let page = copied("user=alice&scope=notes:read")
-        .await
-        .into_string()
-        .await
-        .unwrap();
-    let token = page
-        .split("rows=\"8\">")
-        .nth(1)
-        .unwrap()
-        .split('<')
-        .next()
-        .unwrap();
+    let page = copied("user=alice&scope=notes:read").await.into_string().await.unwrap();
+    let token = page.split("rows=\"8\">").nth(1).unwrap().split('<').next().unwrap();
     let asked = format!("token={token}&client_id=dev&client_secret=hush");
     let (_, reply, _) = post(&client, "/introspect", asked).await;
     assert_eq!(

@@ -93,11 +93,7 @@ fn keep_out_of_caches(response: &mut Response<'_>) {
 }
 
 /// Adds the `WWW-Authenticate` challenge if the response is a rejection by `Bearer`.
-fn challenge<'r>(
-    request: &'r Request<'_>,
-    response: &mut Response<'r>,
-    Refusal { error, demand, .. }: &Refusal,
-) {
+fn challenge<'r>(request: &'r Request<'_>, response: &mut Response<'r>, Refusal { error, demand, .. }: &Refusal) {
     let resource_server = request.rocket().state::<ResourceServer>();
     if let Some(challenge) = resource_server.and_then(|server| server.challenge(error, *demand)) {
         response.adjoin_header(Header::new("WWW-Authenticate", challenge));

@@ -7,8 +7,7 @@ use crate::dev_provider::DevProviderError;
 #[cfg(feature = "testing")]
 use crate::testing::TakeOverError;
 use crate::{
-    provider::ProviderError, resource_server::NotConfigured, session::store::StoreError,
-    settings::SettingsError,
+    provider::ProviderError, resource_server::NotConfigured, session::store::StoreError, settings::SettingsError,
 };
 
 /// Why the app does not start. This is for the operator.
@@ -28,9 +27,7 @@ pub enum LaunchError {
         cause: String,
     },
     /// Rocket's `secret_key` is missing, outside of the debug profile.
-    #[error(
-        "`secret_key` is missing: outside of the debug profile Rocket does not launch without one"
-    )]
+    #[error("`secret_key` is missing: outside of the debug profile Rocket does not launch without one")]
     NoSecretKey,
     /// The function given to [`Oidc::try_custom`](crate::Oidc::try_custom) failed.
     #[error("the app's own settings function failed: {cause}")]
@@ -57,15 +54,9 @@ impl LaunchError {
         match self {
             LaunchError::Settings(error) => error.remedy().to_string(),
             LaunchError::Provider(error) => error.remedy().to_owned(),
-            LaunchError::SecretKey { .. } => {
-                "set `secret_key` to what `openssl rand -base64 32` prints".to_owned()
-            }
-            LaunchError::NoSecretKey => {
-                "set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints".to_owned()
-            }
-            LaunchError::Custom { .. } => {
-                "mend the function given to `Oidc::try_custom`".to_owned()
-            }
+            LaunchError::SecretKey { .. } => "set `secret_key` to what `openssl rand -base64 32` prints".to_owned(),
+            LaunchError::NoSecretKey => "set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints".to_owned(),
+            LaunchError::Custom { .. } => "mend the function given to `Oidc::try_custom`".to_owned(),
             LaunchError::Store(error) => error.remedy().to_owned(),
             LaunchError::DevProvider { remedy, .. } => remedy.clone(),
         }

@@ -114,9 +114,7 @@ impl<S, C> Bearer<S, C> {
     /// When there is no UserInfo endpoint or the token has no `sub`, when the request to the provider fails, or
     /// when its response is rejected, such as one about another user.
     pub async fn userinfo(&self) -> Result<Arc<Claims>, BearerUserInfoError> {
-        self.accepted
-            .user_info(self.client_address, self.clock.now())
-            .await
+        self.accepted.user_info(self.client_address, self.clock.now()).await
     }
 }
 
@@ -228,9 +226,7 @@ impl<S: Scopes, C> Sentinel for Bearer<S, C> {
         if !resource_server.is_disabled() && api.issuers().is_empty() {
             let guard = std::any::type_name::<Self>();
             tracing::error!("`{guard}` is used in a route, and no audience is set for it");
-            tracing::info!(
-                "set `oidc.audience`, or name an API of `oidc.apis` in the guard's scopes"
-            );
+            tracing::info!("set `oidc.audience`, or name an API of `oidc.apis` in the guard's scopes");
             return true;
         }
         api.protected_resource.is_guarded_by(S::ANY_OF);

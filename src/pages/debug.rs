@@ -39,13 +39,10 @@ fn timeline(attempt: &Attempt) -> String {
         (None, true) => "signed-in",
         (None, false) => "under-way",
     };
-    let steps = attempt.steps.iter().map(|(at, step)| {
-        format!(
-            "<li><time>{}</time> {}</li>",
-            time_of_day(*at),
-            escape(step)
-        )
-    });
+    let steps = attempt
+        .steps
+        .iter()
+        .map(|(at, step)| format!("<li><time>{}</time> {}</li>", time_of_day(*at), escape(step)));
     format!(
         "<section class=\"{}\"><h3>to <code>{}</code></h3><ol>{}{}</ol></section>",
         state,

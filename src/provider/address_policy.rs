@@ -31,10 +31,7 @@ pub(crate) struct AddressPolicy {
 }
 
 impl AddressPolicy {
-    pub(super) fn new(
-        registration: &Registration,
-        insecure_http_hosts: InsecureHttpHosts,
-    ) -> AddressPolicy {
+    pub(super) fn new(registration: &Registration, insecure_http_hosts: InsecureHttpHosts) -> AddressPolicy {
         let issuer = Url::parse(&registration.issuer).ok();
         let metadata = match &registration.metadata {
             MetadataSource::Discovery { url } => Some(url.clone()),
@@ -71,10 +68,7 @@ impl AddressPolicy {
 
     /// Checks a URL of the provider's metadata.
     pub(super) fn check_fetched(&self, endpoint: Endpoint, url: &Url) -> Result<(), ProviderError> {
-        let Some(host) = url
-            .host()
-            .filter(|_| matches!(url.scheme(), "http" | "https"))
-        else {
+        let Some(host) = url.host().filter(|_| matches!(url.scheme(), "http" | "https")) else {
             return self.check_set(endpoint, url);
         };
         if self.insecure_http_hosts.has(url) || self.is_set(url) {
@@ -82,18 +76,9 @@ impl AddressPolicy {
         }
         let shown = url.to_string();
         match url.scheme() {
-            "http" if self.issuer_is_https => Err(ProviderError::PlainHttp {
-                endpoint,
-                url: shown,
-            }),
-            "http" if !is_loopback(url) => Err(ProviderError::NotHttps {
-                endpoint,
-                url: shown,
-            }),
-            _ if is_private(&host) => Err(ProviderError::PrivateAddress {
-                endpoint,
-                url: shown,
-            }),
+            "http" if self.issuer_is_https => Err(ProviderError::PlainHttp { endpoint, url: shown }),
+            "http" if !is_loopback(url) => Err(ProviderError::NotHttps { endpoint, url: shown }),
+            _ if is_private(&host) => Err(ProviderError::PrivateAddress { endpoint, url: shown }),
             _ => Ok(()),
         }
     }
@@ -160,9 +145,9 @@ fn is_private_v6(address: Ipv6Addr) -> bool {
     let v4 = |high: u16, low: u16| is_private_v4(((u32::from(high) << 16) | u32::from(low)).into());
     match address.segments() {
         // Unspecified, loopback and IPv4-compatible addresses; IPv4-mapped; IPv4-translated.
-        [0, 0, 0, 0, 0, 0, high, low]
-        | [0, 0, 0, 0, 0, 0xffff, high, low]
-        | [0, 0, 0, 0, 0xffff, 0, high, low] => v4(high, low),
+        [0, 0, 0, 0, 0, 0, high, low] | [0, 0, 0, 0, 0, 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => {
+            v4(high, low)
+        }
         // NAT64: the well-known prefix, and the local-use prefix.
         [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
         [0x64, 0xff9b, 1, ..] => true,
@@ -289,11 +274,7 @@ mod tests {
             "localhost.localdomain",
             "ip6-localhost",
         ] {
-            assert_eq!(
-                fetched(&policy, &format!("https://{host}:8443/x")),
-                "private",
-                "{host}"
-            );
+            assert_eq!(fetched(&policy, &format!("https://{host}:8443/x")), "private", "{host}");
         }
         for host in [
             "126.255.255.255",
@@ -314,11 +295,7 @@ mod tests {
             "notlocalhost",
             "10.example",
         ] {
-            assert_eq!(
-                fetched(&policy, &format!("https://{host}/x")),
-                "called",
-                "{host}"
-            );
+            assert_eq!(fetched(&policy, &format!("https://{host}/x")), "called", "{host}");
         }
     }
 

@@ -87,12 +87,7 @@ impl LogThrottle {
         now >= next
             && self
                 .0
-                .compare_exchange(
-                    next,
-                    now.saturating_add(pause),
-                    Ordering::Relaxed,
-                    Ordering::Relaxed,
-                )
+                .compare_exchange(next, now.saturating_add(pause), Ordering::Relaxed, Ordering::Relaxed)
                 .is_ok()
     }
 }
@@ -160,15 +155,10 @@ impl SharedBudget {
     }
 
     /// Takes one for a client with this address. If there is none for it, returns how long to wait.
-    pub(super) fn spend(
-        &mut self,
-        client: Option<IpAddr>,
-        now: OffsetDateTime,
-    ) -> Result<(), Duration> {
+    pub(super) fn spend(&mut self, client: Option<IpAddr>, now: OffsetDateTime) -> Result<(), Duration> {
         // If the clock was set back, later entries are dropped.
         let pause = self.pause;
-        self.spent
-            .retain(|(_, at)| (*at..*at + pause).contains(&now));
+        self.spent.retain(|(_, at)| (*at..*at + pause).contains(&now));
         if let Some((_, at)) = self.spent.iter().find(|(spender, _)| *spender == client) {
             let wait = (*at + pause - now).unsigned_abs();
             return Err(wait.max(Duration::from_secs(1)));
@@ -207,9 +197,7 @@ mod tests {
     fn attempts_are_further_and_further_apart() {
         let mut back_off = BackOff::default();
         let error = status(500, None);
-        let waits: Vec<_> = (0..8)
-            .map(|_| back_off.failed(at(0), &error).as_secs())
-            .collect();
+        let waits: Vec<_> = (0..8).map(|_| back_off.failed(at(0), &error).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert!(matches!(
             back_off.check(at(59)),
@@ -226,10 +214,7 @@ mod tests {
     fn the_providers_wait_counts_and_the_last_error_is_told() {
         let mut back_off = BackOff::default();
         assert_eq!(back_off.failed(at(0), &status(503, Some(7))).as_secs(), 7);
-        assert_eq!(
-            back_off.failed(at(7), &status(429, Some(300))).as_secs(),
-            300
-        );
+        assert_eq!(back_off.failed(at(7), &status(429, Some(300))).as_secs(), 300);
         assert_eq!(
             told(&back_off, 8),
             "the provider's metadata answered with status 429; the next attempt is due in 299 s"
@@ -246,10 +231,7 @@ mod tests {
             actual: "b".to_owned(),
         };
         back_off.failed(at(400), &mismatch);
-        assert_eq!(
-            told(&back_off, 401),
-            "the metadata's issuer is `b`, expected `a`"
-        );
+        assert_eq!(told(&back_off, 401), "the metadata's issuer is `b`, expected `a`");
     }
 
     #[test]

@@ -52,11 +52,7 @@ pub(super) struct Breaker {
 }
 
 impl Breaker {
-    pub(super) fn check(
-        &self,
-        counted: CountedOutages,
-        now: OffsetDateTime,
-    ) -> Result<(), ProviderError> {
+    pub(super) fn check(&self, counted: CountedOutages, now: OffsetDateTime) -> Result<(), ProviderError> {
         let Some(open) = &self.open else {
             return Ok(());
         };
@@ -68,11 +64,7 @@ impl Breaker {
     }
 
     /// Admits a call; returns whether it is the probe.
-    pub(super) fn admit(
-        &mut self,
-        counted: CountedOutages,
-        now: OffsetDateTime,
-    ) -> Result<bool, ProviderError> {
+    pub(super) fn admit(&mut self, counted: CountedOutages, now: OffsetDateTime) -> Result<bool, ProviderError> {
         self.check(counted, now)?;
         let is_probe = self.open.is_some() && counted.may_probe();
         self.is_probing |= is_probe;
@@ -106,9 +98,7 @@ impl Breaker {
         self.outages = self.outages.saturating_add(1);
         match &mut self.open {
             // The breaker was half-open, and the call failed: back off longer.
-            Some(open) if is_probe || !counted.may_probe() && open.check(now).is_ok() => {
-                Some(open.failed(now, outage))
-            }
+            Some(open) if is_probe || !counted.may_probe() && open.check(now).is_ok() => Some(open.failed(now, outage)),
             // The call began before the breaker opened.
             Some(_) => None,
             None if self.outages >= OUTAGES || outage.retry_after().is_some() => {

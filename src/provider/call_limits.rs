@@ -57,10 +57,7 @@ impl CallLimits {
         CallLimits {
             introspection: Queue::anybodys(Endpoint::Introspection, max_wait),
             bearer_user_info: Queue::anybodys(Endpoint::UserInfo, max_wait),
-            pushed_authorization_requests: Queue::anybodys(
-                Endpoint::PushedAuthorizationRequest,
-                max_wait,
-            ),
+            pushed_authorization_requests: Queue::anybodys(Endpoint::PushedAuthorizationRequest, max_wait),
             exchange: Queue::of_sessions(Endpoint::Token, max_wait),
             refresh: Queue::of_sessions(Endpoint::Token, max_wait),
             revocation: Queue::new(
@@ -197,11 +194,7 @@ impl Queue {
     }
 
     /// Admits a call, or fails while the breaker is open.
-    fn admit(
-        &self,
-        counted: CountedOutages,
-        now: OffsetDateTime,
-    ) -> Result<Admission<'_>, ProviderError> {
+    fn admit(&self, counted: CountedOutages, now: OffsetDateTime) -> Result<Admission<'_>, ProviderError> {
         let is_probe = match &self.breaker {
             Some(breaker) => lock(breaker).admit(counted, now)?,
             None => false,
@@ -227,13 +220,10 @@ impl Place<'_> {
         if places.taken >= queue.size.places {
             return None;
         }
-        let of_client = places
-            .clients
-            .entry(client)
-            .or_insert_with(|| ClientPlaces {
-                taken: 0,
-                running: Arc::new(Semaphore::new(queue.of_client.running)),
-            });
+        let of_client = places.clients.entry(client).or_insert_with(|| ClientPlaces {
+            taken: 0,
+            running: Arc::new(Semaphore::new(queue.of_client.running)),
+        });
         // After this check `taken` is above zero, so that no empty entry stays.
         if of_client.taken >= queue.of_client.places {
             return None;
@@ -241,11 +231,7 @@ impl Place<'_> {
         of_client.taken += 1;
         let running = of_client.running.clone();
         places.taken += 1;
-        Some(Place {
-            queue,
-            client,
-            running,
-        })
+        Some(Place { queue, client, running })
     }
 }
 
@@ -341,12 +327,7 @@ mod tests {
         call_with(queue, ALL, now, result).await
     }
 
-    async fn call_with(
-        queue: &Queue,
-        counted: CountedOutages,
-        now: i64,
-        result: Result<(), ProviderError>,
-    ) -> String {
+    async fn call_with(queue: &Queue, counted: CountedOutages, now: i64, result: Result<(), ProviderError>) -> String {
         let made = AtomicUsize::new(0);
         let call = async {
             made.fetch_add(1, Ordering::Relaxed);
@@ -524,19 +505,12 @@ mod tests {
     #[tokio::test]
     async fn one_client_has_a_quarter() {
         let queue = queue(Duration::from_secs(60));
-        let (running, most, made) = (
-            AtomicUsize::new(0),
-            AtomicUsize::new(0),
-            AtomicUsize::new(0),
-        );
+        let (running, most, made) = (AtomicUsize::new(0), AtomicUsize::new(0), AtomicUsize::new(0));
         let open = Semaphore::new(0);
         let ask = async |last: u8| {
             let call = async {
                 made.fetch_add(1, Ordering::Relaxed);
-                most.fetch_max(
-                    running.fetch_add(1, Ordering::Relaxed) + 1,
-                    Ordering::Relaxed,
-                );
+                most.fetch_max(running.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
                 let _ = open.acquire().await;
                 running.fetch_sub(1, Ordering::Relaxed);
                 Ok(())
@@ -553,11 +527,7 @@ mod tests {
         let of = |results: &[&str]| results.iter().filter(|result| **result == "made").count();
         assert_eq!(of(&results[..300]), 32);
         assert_eq!(of(&results[300..]), 96);
-        assert!(
-            results
-                .iter()
-                .all(|it| ["made", "provider_busy"].contains(it))
-        );
+        assert!(results.iter().all(|it| ["made", "provider_busy"].contains(it)));
         assert_eq!(most.into_inner(), 16);
         assert_eq!(made.into_inner(), 128);
         assert!(lock(&queue.places).clients.is_empty());

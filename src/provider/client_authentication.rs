@@ -51,10 +51,7 @@ impl Provider {
     /// The method at the token endpoint: that of the setting, else by the credentials that the client has and the
     /// methods that the metadata lists.
     pub(crate) fn authentication_method(&self, metadata: &Metadata) -> TokenEndpointAuthMethod {
-        let (secret, key) = (
-            &self.registration.client_secret,
-            &self.registration.client_key,
-        );
+        let (secret, key) = (&self.registration.client_secret, &self.registration.client_key);
         match (self.settings.token_endpoint_auth_method, secret, key) {
             (Some(method), ..) => method,
             (None, None, None) => TokenEndpointAuthMethod::None,
@@ -68,16 +65,11 @@ impl Provider {
     /// methods accepts the client's own. Else the first of the listed methods that this client can use.
     ///
     /// [RFC 8414 §2]: https://www.rfc-editor.org/rfc/rfc8414#section-2
-    pub(super) fn authentication_method_at(
-        &self,
-        listed: &[String],
-        metadata: &Metadata,
-    ) -> TokenEndpointAuthMethod {
+    pub(super) fn authentication_method_at(&self, listed: &[String], metadata: &Metadata) -> TokenEndpointAuthMethod {
         use TokenEndpointAuthMethod::{ClientSecretBasic, ClientSecretPost, PrivateKeyJwt};
 
         let at_token_endpoint = self.authentication_method(metadata);
-        let is_listed =
-            |method: &TokenEndpointAuthMethod| listed.iter().any(|name| name == method.as_str());
+        let is_listed = |method: &TokenEndpointAuthMethod| listed.iter().any(|name| name == method.as_str());
         if listed.is_empty() || is_listed(&at_token_endpoint) {
             return at_token_endpoint;
         }
@@ -98,10 +90,7 @@ impl Provider {
         url: &Url,
         now: OffsetDateTime,
     ) -> ClientAuthentication {
-        let (secret, key) = (
-            &self.registration.client_secret,
-            &self.registration.client_key,
-        );
+        let (secret, key) = (&self.registration.client_secret, &self.registration.client_key);
         match (method, secret, key) {
             (TokenEndpointAuthMethod::ClientSecretBasic, Some(secret), _) => {
                 ClientAuthentication::ClientSecretBasic(secret.clone())

@@ -40,20 +40,13 @@ impl Provider {
     }
 
     /// The unparsed key set document.
-    pub(crate) async fn key_set_reply(
-        &self,
-        metadata: &Metadata,
-    ) -> Result<HttpResponse, ProviderError> {
+    pub(crate) async fn key_set_reply(&self, metadata: &Metadata) -> Result<HttpResponse, ProviderError> {
         self.read(Endpoint::KeySet, metadata.jwks_uri()).await
     }
 
     /// Tries to exchange an invalid code. The expected response is `invalid_grant`: a provider authenticates the
     /// client first (RFC 6749 §4.1.3, §5.2).
-    pub(crate) async fn try_code(
-        &self,
-        metadata: &Metadata,
-        now: OffsetDateTime,
-    ) -> Result<(), ProviderError> {
+    pub(crate) async fn try_code(&self, metadata: &Metadata, now: OffsetDateTime) -> Result<(), ProviderError> {
         let code = Secret::random();
         self.exchange_code(metadata, &code, &Secret::random(), now)
             .await
@@ -61,20 +54,12 @@ impl Provider {
     }
 
     /// The response to a `GET`, including redirects and errors.
-    pub(crate) async fn visit(
-        &self,
-        endpoint: Endpoint,
-        url: &Url,
-    ) -> Result<HttpResponse, ProviderError> {
+    pub(crate) async fn visit(&self, endpoint: Endpoint, url: &Url) -> Result<HttpResponse, ProviderError> {
         self.http.get(endpoint, url).await
     }
 
     /// The response to a `POST` of an empty form.
-    pub(crate) async fn post_nothing(
-        &self,
-        endpoint: Endpoint,
-        url: &Url,
-    ) -> Result<HttpResponse, ProviderError> {
+    pub(crate) async fn post_nothing(&self, endpoint: Endpoint, url: &Url) -> Result<HttpResponse, ProviderError> {
         let request = Request::post(url.as_str())
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .body(Vec::new())

@@ -272,9 +272,7 @@ impl ProviderError {
             ProviderError::Timeout { .. } => "provider_timeout",
             ProviderError::Status { .. } => "provider_status",
             ProviderError::TooLarge { .. } => "provider_reply_too_large",
-            ProviderError::Malformed { .. } | ProviderError::MetadataMember { .. } => {
-                "provider_reply_malformed"
-            }
+            ProviderError::Malformed { .. } | ProviderError::MetadataMember { .. } => "provider_reply_malformed",
             ProviderError::IssuerMismatch { .. } => "provider_iss",
             ProviderError::NotHttps { .. }
             | ProviderError::PlainHttp { .. }
@@ -292,18 +290,14 @@ impl ProviderError {
     /// What the operator can do about it.
     pub fn remedy(&self) -> &'static str {
         match self {
-            ProviderError::Unavailable {
-                last: Some(last), ..
-            } => last.remedy(),
+            ProviderError::Unavailable { last: Some(last), .. } => last.remedy(),
             ProviderError::Unreachable { cause, .. } if is_unknown_authority(cause) => {
                 "have this machine trust the authority that signed the provider's certificate: add it to the system's store, or, on Linux, name a file with every authority to trust in SSL_CERT_FILE; then start the app anew"
             }
             ProviderError::Unreachable { cause, .. } if cause.contains("certificate") => {
                 "renew the provider's certificate, or correct the host that it is not for"
             }
-            ProviderError::Unavailable { .. }
-            | ProviderError::Unreachable { .. }
-            | ProviderError::Timeout { .. } => {
+            ProviderError::Unavailable { .. } | ProviderError::Unreachable { .. } | ProviderError::Timeout { .. } => {
                 "check that the provider runs and that this machine can reach it; `oidc.http` holds the time limits"
             }
             ProviderError::KeysJustRead { .. } => {
@@ -322,9 +316,7 @@ impl ProviderError {
             ProviderError::Status { .. } | ProviderError::Malformed { .. } => {
                 "look into the provider's log for this request"
             }
-            ProviderError::MetadataMember {
-                member: "issuer", ..
-            } => {
+            ProviderError::MetadataMember { member: "issuer", .. } => {
                 "check that `oidc.issuer` or `oidc.server_metadata_url` is the address of an OpenID provider"
             }
             ProviderError::MetadataMember { .. } => {
@@ -371,9 +363,7 @@ impl ProviderError {
             ProviderError::Refused { error, .. } if error == "invalid_grant" => {
                 "sign in again: the code was used, is too old, or belongs to another redirect URI"
             }
-            ProviderError::Refused { .. } => {
-                "compare the client's registration at the provider with these settings"
-            }
+            ProviderError::Refused { .. } => "compare the client's registration at the provider with these settings",
             ProviderError::HttpClient { .. } => "check this machine's certificate store",
         }
     }
@@ -388,10 +378,7 @@ impl ProviderError {
     pub(crate) fn is_client_rejected(&self) -> bool {
         let ProviderError::Refused {
             endpoint:
-                Endpoint::Token
-                | Endpoint::Introspection
-                | Endpoint::Revocation
-                | Endpoint::PushedAuthorizationRequest,
+                Endpoint::Token | Endpoint::Introspection | Endpoint::Revocation | Endpoint::PushedAuthorizationRequest,
             status,
             error,
             ..
@@ -423,8 +410,7 @@ impl ProviderError {
             ProviderError::Unavailable { retry_after, .. }
             | ProviderError::KeysJustRead { retry_after }
             | ProviderError::Busy { retry_after, .. } => Some(*retry_after),
-            ProviderError::Status { retry_after, .. }
-            | ProviderError::Refused { retry_after, .. }
+            ProviderError::Status { retry_after, .. } | ProviderError::Refused { retry_after, .. }
                 if self.is_outage() =>
             {
                 *retry_after
@@ -444,12 +430,9 @@ impl ProviderError {
     /// Whether there is no endpoint at the URL, so that nothing of the request was processed.
     pub(crate) fn is_not_there(&self) -> bool {
         match self {
-            ProviderError::Status {
-                endpoint, status, ..
+            ProviderError::Status { endpoint, status, .. } | ProviderError::Refused { endpoint, status, .. } => {
+                *endpoint != Endpoint::Metadata && is_not_there(*status)
             }
-            | ProviderError::Refused {
-                endpoint, status, ..
-            } => *endpoint != Endpoint::Metadata && is_not_there(*status),
             _ => false,
         }
     }
@@ -466,8 +449,7 @@ impl ProviderError {
             // RFC 6749 §4.1.2.1 defines these for the authorization endpoint; providers send them from other
             // endpoints too.
             ProviderError::Refused { status, error, .. } => {
-                is_outage(*status)
-                    || matches!(error.as_str(), "temporarily_unavailable" | "server_error")
+                is_outage(*status) || matches!(error.as_str(), "temporarily_unavailable" | "server_error")
             }
             _ => false,
         }
@@ -546,28 +528,15 @@ mod tests {
     #[test]
     fn wrong_client_credentials_by_status_and_code() {
         const CREDENTIALS: &str = "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; of a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`";
-        const REGISTRATION: &str =
-            "compare the client's registration at the provider with these settings";
+        const REGISTRATION: &str = "compare the client's registration at the provider with these settings";
         let token = Endpoint::Token;
         let pushed = Endpoint::PushedAuthorizationRequest;
         for (endpoint, status, code, reason, remedy) in [
             (token, 401, "invalid_client", "invalid_client", CREDENTIALS),
             (token, 400, "invalid_client", "invalid_client", CREDENTIALS),
             // Keycloak's.
-            (
-                token,
-                401,
-                "unauthorized_client",
-                "invalid_client",
-                CREDENTIALS,
-            ),
-            (
-                pushed,
-                401,
-                "invalid_request",
-                "invalid_client",
-                CREDENTIALS,
-            ),
+            (token, 401, "unauthorized_client", "invalid_client", CREDENTIALS),
+            (pushed, 401, "invalid_request", "invalid_client", CREDENTIALS),
             (
                 Endpoint::Revocation,
                 401,
@@ -577,41 +546,11 @@ mod tests {
             ),
             // Auth0's.
             (token, 401, "access_denied", "invalid_client", CREDENTIALS),
-            (
-                token,
-                400,
-                "unauthorized_client",
-                "provider_refused",
-                REGISTRATION,
-            ),
-            (
-                token,
-                403,
-                "unauthorized_client",
-                "provider_refused",
-                REGISTRATION,
-            ),
-            (
-                pushed,
-                400,
-                "invalid_request",
-                "provider_refused",
-                REGISTRATION,
-            ),
-            (
-                token,
-                403,
-                "access_denied",
-                "provider_refused",
-                REGISTRATION,
-            ),
-            (
-                token,
-                401,
-                "invalid_scope",
-                "provider_refused",
-                REGISTRATION,
-            ),
+            (token, 400, "unauthorized_client", "provider_refused", REGISTRATION),
+            (token, 403, "unauthorized_client", "provider_refused", REGISTRATION),
+            (pushed, 400, "invalid_request", "provider_refused", REGISTRATION),
+            (token, 403, "access_denied", "provider_refused", REGISTRATION),
+            (token, 401, "invalid_scope", "provider_refused", REGISTRATION),
             (
                 Endpoint::UserInfo,
                 401,

@@ -75,11 +75,7 @@ impl HttpClient {
     }
 
     /// Sends a `GET` for a document. Retries once if the connection failed, which is safe for a `GET`.
-    pub(crate) async fn get(
-        &self,
-        endpoint: Endpoint,
-        url: &Url,
-    ) -> Result<HttpResponse, ProviderError> {
+    pub(crate) async fn get(&self, endpoint: Endpoint, url: &Url) -> Result<HttpResponse, ProviderError> {
         let request = || {
             http::Request::get(url.as_str())
                 .header(http::header::ACCEPT, "application/json")
@@ -94,11 +90,7 @@ impl HttpClient {
     }
 
     /// Sends one request, with the timeouts and limits of the settings.
-    pub(crate) async fn call(
-        &self,
-        endpoint: Endpoint,
-        request: HttpRequest,
-    ) -> Result<HttpResponse, ProviderError> {
+    pub(crate) async fn call(&self, endpoint: Endpoint, request: HttpRequest) -> Result<HttpResponse, ProviderError> {
         let span = tracing::debug_span!("provider_call", endpoint = endpoint.code());
         let begun = Instant::now();
         let answer = self.send(endpoint, request).instrument(span.clone()).await;
@@ -125,13 +117,8 @@ impl HttpClient {
         self.has_moved.store(false, Ordering::Relaxed);
     }
 
-    async fn send(
-        &self,
-        endpoint: Endpoint,
-        request: HttpRequest,
-    ) -> Result<HttpResponse, ProviderError> {
-        let request =
-            reqwest::Request::try_from(request).map_err(|_| ProviderError::Address { endpoint })?;
+    async fn send(&self, endpoint: Endpoint, request: HttpRequest) -> Result<HttpResponse, ProviderError> {
+        let request = reqwest::Request::try_from(request).map_err(|_| ProviderError::Address { endpoint })?;
         if !may_be_called(request.url(), &self.insecure_http_hosts) {
             return Err(ProviderError::NotHttps {
                 endpoint,
@@ -194,9 +181,7 @@ impl HttpClient {
     ) -> Result<HttpResponse, ProviderError> {
         let (limit, after) = (self.limit(endpoint), self.settings.timeout);
         match in_process.0.answer(request, after).await {
-            Ok(answer) if answer.body().len() > limit => {
-                Err(ProviderError::TooLarge { endpoint, limit })
-            }
+            Ok(answer) if answer.body().len() > limit => Err(ProviderError::TooLarge { endpoint, limit }),
             Ok(answer) => Ok(answer),
             Err(NoAnswer::Timeout) => Err(ProviderError::Timeout { endpoint, after }),
             Err(NoAnswer::Unreachable) => Err(ProviderError::Unreachable {
@@ -208,10 +193,7 @@ impl HttpClient {
 
     /// An adapter for the `openidconnect` crate, for requests to one endpoint.
     pub(crate) fn for_endpoint(&self, endpoint: Endpoint) -> EndpointClient<'_> {
-        EndpointClient {
-            http: self,
-            endpoint,
-        }
+        EndpointClient { http: self, endpoint }
     }
 }
 
@@ -234,10 +216,7 @@ impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
             }
             match Document::parse(answer.body()) {
                 // An error response (RFC 6749 §5.2) with status 200.
-                Ok(reply)
-                    if reply.displayed("error").is_some()
-                        && reply.displayed("access_token").is_none() =>
-                {
+                Ok(reply) if reply.displayed("error").is_some() && reply.displayed("access_token").is_none() => {
                     return Err(ProviderError::of_error_reply(endpoint, &answer));
                 }
                 Ok(reply) => *answer.body_mut() = token_reply(endpoint, reply)?,

@@ -7,8 +7,7 @@ use time::OffsetDateTime;
 use url::Url;
 
 use super::{
-    Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages,
-    client_authentication::ClientAuthentication,
+    Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages, client_authentication::ClientAuthentication,
 };
 use crate::settings::{IntrospectionAuthMethod, TokenEndpointAuthMethod};
 
@@ -22,10 +21,7 @@ pub(crate) struct IntrospectionEndpoint {
 
 impl Provider {
     /// The introspection endpoint, if there is one: that of the client secrets, else that of the metadata.
-    pub(crate) fn introspection_endpoint(
-        &self,
-        metadata: Option<&Metadata>,
-    ) -> Option<IntrospectionEndpoint> {
+    pub(crate) fn introspection_endpoint(&self, metadata: Option<&Metadata>) -> Option<IntrospectionEndpoint> {
         let own = self.registration.introspection_endpoint.as_ref();
         let metadata = metadata.filter(|_| own.is_none());
         let url = match own {

@@ -132,12 +132,7 @@ impl Default for LastFetch {
 
 impl LastFetch {
     /// Fails while the next attempt at this URL is not due.
-    fn check_back_off(
-        &self,
-        jwks_uri: &Url,
-        purpose: KeyPurpose,
-        now: OffsetDateTime,
-    ) -> Result<(), ProviderError> {
+    fn check_back_off(&self, jwks_uri: &Url, purpose: KeyPurpose, now: OffsetDateTime) -> Result<(), ProviderError> {
         match purpose {
             _ if self.jwks_uri.as_ref() != Some(jwks_uri) => Ok(()),
             KeyPurpose::ProviderReply => self.failed.check(now),
@@ -161,12 +156,7 @@ impl LastFetch {
     }
 
     /// Spends one fetch of the rate limit, for a key that is missing or may have been replaced.
-    fn spend_look(
-        &mut self,
-        doubt: StaleKeys,
-        purpose: KeyPurpose,
-        now: OffsetDateTime,
-    ) -> Result<(), ProviderError> {
+    fn spend_look(&mut self, doubt: StaleKeys, purpose: KeyPurpose, now: OffsetDateTime) -> Result<(), ProviderError> {
         let spent = match purpose {
             KeyPurpose::ProviderReply => self.looks.budget(doubt).spend(now),
             KeyPurpose::AnyRequest(client) => {
@@ -410,9 +400,8 @@ mod tests {
                     true => 200,
                     false => 500,
                 };
-                let reply = format!(
-                    "HTTP/1.1 {status} -\r\nConnection: close\r\nContent-Length: 11\r\n\r\n{{\"keys\":[]}}"
-                );
+                let reply =
+                    format!("HTTP/1.1 {status} -\r\nConnection: close\r\nContent-Length: 11\r\n\r\n{{\"keys\":[]}}");
                 let _ = stream.write_all(reply.as_bytes());
             }
         });
@@ -420,10 +409,7 @@ mod tests {
             HttpClient::new(&HttpSettings::default(), InsecureHttpHosts::default()).unwrap(),
         ));
         let url = Url::parse(&url).unwrap();
-        let keys = cache
-            .keys(&url, KeyPurpose::AnyRequest(None), now())
-            .await
-            .unwrap();
+        let keys = cache.keys(&url, KeyPurpose::AnyRequest(None), now()).await.unwrap();
         (Arc::into_inner(cache).unwrap(), url, keys, asked)
     }
 
@@ -436,15 +422,7 @@ mod tests {
     #[tokio::test]
     async fn a_fetch_is_shared_by_all_who_asked_before_it_began() {
         let (cache, url, seen, asked) = cache(true).await;
-        let look = || {
-            cache.look(
-                &seen,
-                StaleKeys::Missing,
-                &url,
-                KeyPurpose::ProviderReply,
-                now(),
-            )
-        };
+        let look = || cache.look(&seen, StaleKeys::Missing, &url, KeyPurpose::ProviderReply, now());
         for look in join_all((0..20).map(|_| look())).await {
             assert!(matches!(look, Look::Latest(keys) if Arc::ptr_eq(&keys, &seen)));
         }
@@ -454,15 +432,7 @@ mod tests {
     #[tokio::test]
     async fn a_fetch_that_fails_is_shared_too() {
         let (cache, url, seen, asked) = cache(false).await;
-        let look = || {
-            cache.look(
-                &seen,
-                StaleKeys::Missing,
-                &url,
-                KeyPurpose::ProviderReply,
-                now(),
-            )
-        };
+        let look = || cache.look(&seen, StaleKeys::Missing, &url, KeyPurpose::ProviderReply, now());
         let looks = join_all((0..20).map(|_| look())).await;
         let causes = looks.iter().map(|look| match look {
             Look::NotNow(cause) => cause.reason(),
@@ -517,11 +487,7 @@ mod tests {
                 }
                 (look, _) => panic!("{passed} {purpose:?}: {look:?}"),
             }
-            assert_eq!(
-                asked.load(Ordering::SeqCst),
-                expected,
-                "{passed} {purpose:?}"
-            );
+            assert_eq!(asked.load(Ordering::SeqCst), expected, "{passed} {purpose:?}");
         }
     }
 

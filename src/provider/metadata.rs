@@ -58,10 +58,7 @@ impl Metadata {
     ///
     /// When it is absent, which is only possible where no user signs in.
     pub(crate) fn authorization_endpoint(&self) -> Result<&Url, ProviderError> {
-        needed(
-            "authorization_endpoint",
-            self.authorization_endpoint.as_ref(),
-        )
+        needed("authorization_endpoint", self.authorization_endpoint.as_ref())
     }
 
     /// Discovery §3.
@@ -96,9 +93,7 @@ impl Metadata {
 
     /// RFC 8414 §2. Empty if nothing is listed.
     pub(crate) fn introspection_endpoint_auth_methods_supported(&self) -> &[String] {
-        let listed = self
-            .introspection_endpoint_auth_methods_supported
-            .as_deref();
+        let listed = self.introspection_endpoint_auth_methods_supported.as_deref();
         listed.unwrap_or_default()
     }
 
@@ -192,9 +187,7 @@ pub(crate) fn accept(
     })?;
 
     // §4.3: the issuer in the document must be exactly the configured one.
-    let actual = tolerance::required(&document, "issuer", "a string", |text| {
-        Some(text.to_owned())
-    })?;
+    let actual = tolerance::required(&document, "issuer", "a string", |text| Some(text.to_owned()))?;
     if actual != issuer {
         return Err(ProviderError::IssuerMismatch {
             expected: issuer.to_owned(),
@@ -223,19 +216,13 @@ pub(crate) fn accept(
         userinfo_endpoint: optional("userinfo_endpoint"),
         registration_endpoint: optional("registration_endpoint"),
         introspection_endpoint: optional("introspection_endpoint"),
-        introspection_endpoint_auth_methods_supported: list(
-            "introspection_endpoint_auth_methods_supported",
-        ),
+        introspection_endpoint_auth_methods_supported: list("introspection_endpoint_auth_methods_supported"),
         revocation_endpoint: optional("revocation_endpoint"),
-        revocation_endpoint_auth_methods_supported: list(
-            "revocation_endpoint_auth_methods_supported",
-        ),
+        revocation_endpoint_auth_methods_supported: list("revocation_endpoint_auth_methods_supported"),
         end_session_endpoint: optional("end_session_endpoint"),
         pushed_authorization_request_endpoint: optional("pushed_authorization_request_endpoint"),
         require_pushed_authorization_requests: flag("require_pushed_authorization_requests"),
-        authorization_response_iss_parameter_supported: flag(
-            "authorization_response_iss_parameter_supported",
-        ),
+        authorization_response_iss_parameter_supported: flag("authorization_response_iss_parameter_supported"),
         token_endpoint_auth_methods_supported: list("token_endpoint_auth_methods_supported"),
         id_token_signing_algorithms: asymmetric(list("id_token_signing_alg_values_supported")),
         userinfo_signing_algorithms: asymmetric(list("userinfo_signing_alg_values_supported")),
@@ -244,17 +231,13 @@ pub(crate) fn accept(
         #[cfg(feature = "cli")]
         scopes_supported: list("scopes_supported"),
     };
-    check_endpoints(&metadata, |endpoint, url| {
-        addresses.check_fetched(endpoint, url)
-    })?;
+    check_endpoints(&metadata, |endpoint, url| addresses.check_fetched(endpoint, url))?;
     Ok(metadata)
 }
 
 /// Whether this is a metadata document, of any issuer.
 pub(super) fn is_metadata(body: &[u8]) -> bool {
-    Document::parse(body).is_ok_and(|document| {
-        document.text("issuer").is_some() || document.defect("issuer").is_some()
-    })
+    Document::parse(body).is_ok_and(|document| document.text("issuer").is_some() || document.defect("issuer").is_some())
 }
 
 /// The URL of an authorization endpoint at which users can sign in. Kubernetes names a URN, others leave the member
@@ -288,35 +271,25 @@ fn responds_with_id_tokens_alone(document: &Document) -> bool {
 }
 
 /// The metadata from settings alone, without discovery.
-pub(crate) fn given(
-    source: &GivenEndpoints,
-    addresses: &AddressPolicy,
-) -> Result<Metadata, ProviderError> {
+pub(crate) fn given(source: &GivenEndpoints, addresses: &AddressPolicy) -> Result<Metadata, ProviderError> {
     let metadata = Metadata {
         authorization_endpoint: Some(source.authorization_endpoint.clone()),
         token_endpoint: Some(source.token_endpoint.clone()),
         userinfo_endpoint: source.userinfo_endpoint.clone(),
         ..only_keys(&source.jwks_uri)
     };
-    check_endpoints(&metadata, |endpoint, url| {
-        addresses.check_set(endpoint, url)
-    })?;
+    check_endpoints(&metadata, |endpoint, url| addresses.check_set(endpoint, url))?;
     Ok(metadata)
 }
 
 /// The metadata of an issuer of which only the `jwks_uri` is known.
-pub(crate) fn of_keys(
-    jwks_uri: &Url,
-    addresses: &AddressPolicy,
-) -> Result<Metadata, ProviderError> {
+pub(crate) fn of_keys(jwks_uri: &Url, addresses: &AddressPolicy) -> Result<Metadata, ProviderError> {
     let metadata = Metadata {
         // All: the key types limit the algorithms.
         id_token_signing_algorithms: SigningAlgorithm::ASYMMETRIC.to_vec(),
         ..only_keys(jwks_uri)
     };
-    check_endpoints(&metadata, |endpoint, url| {
-        addresses.check_set(endpoint, url)
-    })?;
+    check_endpoints(&metadata, |endpoint, url| addresses.check_set(endpoint, url))?;
     Ok(metadata)
 }
 
@@ -369,10 +342,7 @@ fn check_endpoints(
     check: impl Fn(Endpoint, &Url) -> Result<(), ProviderError>,
 ) -> Result<(), ProviderError> {
     let endpoints = [
-        (
-            Endpoint::Authorization,
-            metadata.authorization_endpoint.as_ref(),
-        ),
+        (Endpoint::Authorization, metadata.authorization_endpoint.as_ref()),
         (Endpoint::KeySet, Some(metadata.jwks_uri())),
         (Endpoint::Token, metadata.token_endpoint.as_ref()),
         (Endpoint::Introspection, metadata.introspection_endpoint()),

@@ -17,8 +17,7 @@ pub(crate) const PUSH_REQUESTS: &str = "set `oidc.pushed_authorization_requests 
 pub(crate) fn demands_pushed_request(description: &str) -> bool {
     let description = description.to_ascii_lowercase().replace('_', " ");
     let demands = ["only", "must", "require", "mandatory"];
-    description.contains("pushed authorization")
-        && demands.iter().any(|word| description.contains(word))
+    description.contains("pushed authorization") && demands.iter().any(|word| description.contains(word))
 }
 
 impl Provider {
@@ -31,8 +30,7 @@ impl Provider {
         &self,
         metadata: &'m Metadata,
     ) -> Result<Option<&'m Url>, ProviderError> {
-        let wanted = self.settings.pushed_authorization_requests
-            || metadata.require_pushed_authorization_requests();
+        let wanted = self.settings.pushed_authorization_requests || metadata.require_pushed_authorization_requests();
         match metadata.pushed_authorization_request_endpoint() {
             _ if !wanted => Ok(None),
             Some(url) => Ok(Some(url)),
@@ -83,9 +81,7 @@ impl Provider {
         if authentication.is_in_a_header() {
             form.push(("client_id", client_id));
         }
-        let response = self
-            .post_form(endpoint, endpoint_url, form, &authentication)
-            .await?;
+        let response = self.post_form(endpoint, endpoint_url, form, &authentication).await?;
 
         let status = response.status().as_u16();
         // The success response to a pushed request (§2.2).

@@ -28,20 +28,14 @@ impl RefreshVerdict {
     pub(crate) fn of(error: &ProviderError) -> RefreshVerdict {
         match error {
             ProviderError::Refused {
-                status,
-                retry_after,
-                ..
+                status, retry_after, ..
             }
             | ProviderError::Status {
-                status,
-                retry_after,
-                ..
+                status, retry_after, ..
             } if is_outage(*status) => RefreshVerdict::Waits {
                 retry_after: *retry_after,
             },
-            ProviderError::Refused {
-                error, retry_after, ..
-            } => RefreshVerdict::of_code(error, *retry_after),
+            ProviderError::Refused { error, retry_after, .. } => RefreshVerdict::of_code(error, *retry_after),
             // A proxy in front of the endpoint sends an HTML page for 4xx; the endpoint sends JSON.
             ProviderError::Status {
                 endpoint: Endpoint::Token,
@@ -160,9 +154,8 @@ mod tests {
     /// The verdict on a response with this status, these further headers and this body.
     async fn verdict(status: u16, headers: &str, body: &str) -> RefreshVerdict {
         let length = body.len();
-        let answer = format!(
-            "HTTP/1.1 {status} -\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}"
-        );
+        let answer =
+            format!("HTTP/1.1 {status} -\r\nContent-Length: {length}\r\nConnection: close\r\n{headers}\r\n{body}");
         RefreshVerdict::of(&refresh(answer).await)
     }
 
@@ -181,11 +174,7 @@ mod tests {
         for (status, body, expected) in [
             // The refresh token is rejected.
             (400, r#"{"error":"invalid_grant"}"#, Ends),
-            (
-                400,
-                r#"{"error":"invalid_grant","error_description":7}"#,
-                Ends,
-            ),
+            (400, r#"{"error":"invalid_grant","error_description":7}"#, Ends),
             (
                 400,
                 r#"{"error":"invalid_grant","error_description":null,"suberror":"bad_token"}"#,
@@ -199,33 +188,17 @@ mod tests {
             (400, r#"{"error":"unauthorized_client"}"#, OperatorsFault),
             (400, r#"{"error":"unsupported_grant_type"}"#, OperatorsFault),
             (400, r#"{"error":"invalid_request"}"#, OperatorsFault),
-            (
-                200,
-                r#"{"ok":false,"error":"bad_client_secret"}"#,
-                OperatorsFault,
-            ),
-            (
-                200,
-                r#"{"error":"incorrect_client_credentials"}"#,
-                OperatorsFault,
-            ),
+            (200, r#"{"ok":false,"error":"bad_client_secret"}"#, OperatorsFault),
+            (200, r#"{"error":"incorrect_client_credentials"}"#, OperatorsFault),
             // The user has to act.
             (400, r#"{"error":"interaction_required"}"#, AsksForSignIn),
             (400, r#"{"error":"login_required"}"#, AsksForSignIn),
             (400, r#"{"error":"consent_required"}"#, AsksForSignIn),
-            (
-                400,
-                r#"{"error":"account_selection_required"}"#,
-                AsksForSignIn,
-            ),
+            (400, r#"{"error":"account_selection_required"}"#, AsksForSignIn),
             (400, r#"{"error":"invalid_scope"}"#, AsksForSignIn),
             (403, r#"{"error":"access_denied"}"#, AsksForSignIn),
             (401, r#"{"error":"invalid_token"}"#, AsksForSignIn),
-            (
-                200,
-                r#"{"ok":false,"error":"invalid_refresh_token"}"#,
-                AsksForSignIn,
-            ),
+            (200, r#"{"ok":false,"error":"invalid_refresh_token"}"#, AsksForSignIn),
             (400, r#"{"ok":false}"#, AsksForSignIn),
             (400, "{}", AsksForSignIn),
             (400, r#" {"error":""} "#, AsksForSignIn),
@@ -279,12 +252,7 @@ mod tests {
     async fn the_providers_wait_is_kept_for_five_minutes_at_most() {
         for (status, headers, body, expected) in [
             (503, "Retry-After: 17\r\n", "", waits(17)),
-            (
-                429,
-                "Retry-After: 86400\r\n",
-                r#"{"error":"slow_down"}"#,
-                waits(300),
-            ),
+            (429, "Retry-After: 86400\r\n", r#"{"error":"slow_down"}"#, waits(300)),
             (408, "retry-after: 0\r\n", "", waits(0)),
             (400, "Retry-After: 5\r\n", "<html>", waits(5)),
             (
@@ -301,26 +269,15 @@ mod tests {
                 RefreshVerdict::Ends,
             ),
         ] {
-            assert_eq!(
-                verdict(status, headers, body).await,
-                expected,
-                "{status} {headers}"
-            );
+            assert_eq!(verdict(status, headers, body).await, expected, "{status} {headers}");
         }
     }
 
     #[tokio::test]
     async fn without_an_answer_the_session_waits() {
-        for answer in [
-            "",
-            "HTTP/1.1 200 -\r\nContent-Length: 9\r\n\r\n{",
-            "hello\r\n\r\n",
-        ] {
+        for answer in ["", "HTTP/1.1 200 -\r\nContent-Length: 9\r\n\r\n{", "hello\r\n\r\n"] {
             let error = refresh(answer.to_owned()).await;
-            assert!(
-                matches!(error, ProviderError::Unreachable { .. }),
-                "{error}"
-            );
+            assert!(matches!(error, ProviderError::Unreachable { .. }), "{error}");
             assert_eq!(RefreshVerdict::of(&error), WAITS);
         }
         let after = Duration::from_secs(2);
@@ -359,11 +316,7 @@ mod tests {
             },
             ProviderError::Address { endpoint },
         ] {
-            assert_eq!(
-                RefreshVerdict::of(&error),
-                RefreshVerdict::OperatorsFault,
-                "{error}"
-            );
+            assert_eq!(RefreshVerdict::of(&error), RefreshVerdict::OperatorsFault, "{error}");
         }
     }
 
@@ -371,10 +324,7 @@ mod tests {
     #[tokio::test]
     async fn a_refusal_with_status_200_is_shown() {
         let body = r#"{"ok":false,"error":"bad_client_secret"}"#;
-        let answer = format!(
-            "HTTP/1.1 200 -\r\nContent-Length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let answer = format!("HTTP/1.1 200 -\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         assert_eq!(
             refresh(answer).await.to_string(),
             "the provider's token endpoint refused with `bad_client_secret`: "

@@ -34,8 +34,7 @@ impl RegisteredClient {
         };
         let reply = Document::parse(body).map_err(|error| malformed(error.to_string()))?;
         let text = |member: &str| reply.text(member).map(str::to_owned);
-        let client_id =
-            text("client_id").ok_or_else(|| malformed("it has no `client_id`".into()))?;
+        let client_id = text("client_id").ok_or_else(|| malformed("it has no `client_id`".into()))?;
         let client_secret = text("client_secret").map(Secret::new);
         let registration_access_token = text("registration_access_token").map(Secret::new);
         let uri = text("registration_client_uri");
@@ -74,11 +73,7 @@ impl Provider {
     }
 
     /// Reads the registration (RFC 7592 §2.1).
-    pub(crate) async fn registered(
-        &self,
-        client_uri: &Url,
-        token: &Secret,
-    ) -> Result<RegisteredClient, ProviderError> {
+    pub(crate) async fn registered(&self, client_uri: &Url, token: &Secret) -> Result<RegisteredClient, ProviderError> {
         self.registration(Method::GET, client_uri, Some(token), None)
             .await?
             .ok_or_else(no_body)
@@ -97,11 +92,7 @@ impl Provider {
     }
 
     /// Deletes the registration (RFC 7592 §2.3).
-    pub(crate) async fn delete_registration(
-        &self,
-        client_uri: &Url,
-        token: &Secret,
-    ) -> Result<(), ProviderError> {
+    pub(crate) async fn delete_registration(&self, client_uri: &Url, token: &Secret) -> Result<(), ProviderError> {
         self.registration(Method::DELETE, client_uri, Some(token), None)
             .await
             .map(drop)
@@ -117,8 +108,7 @@ impl Provider {
     ) -> Result<Option<RegisteredClient>, ProviderError> {
         let endpoint = Endpoint::Registration;
         self.addresses.check_fetched(endpoint, url)?;
-        let request = request(method, url, token, metadata)
-            .map_err(|_| ProviderError::Address { endpoint })?;
+        let request = request(method, url, token, metadata).map_err(|_| ProviderError::Address { endpoint })?;
         let reply = self.http.call(endpoint, request).await?;
         match reply.status().as_u16() {
             204 => Ok(None),
@@ -219,10 +209,7 @@ fn text_of_page(page: &str) -> String {
         text.push_str(&rest[..start]);
         text.push(' ');
         rest = &rest[start..];
-        let name: String = rest[1..]
-            .chars()
-            .take_while(char::is_ascii_alphabetic)
-            .collect();
+        let name: String = rest[1..].chars().take_while(char::is_ascii_alphabetic).collect();
         let end = match name.to_ascii_lowercase().as_str() {
             "script" | "style" => {
                 let close = format!("</{}", name.to_ascii_lowercase());
@@ -296,19 +283,11 @@ mod tests {
                 "refused with `invalid_token`: not the token …",
             ),
             (401, "<p", "refused with `invalid_token`: status 401"),
-            (
-                503,
-                "later\u{1b}[2J",
-                "refused with `status 503`: later\\u{1b}[2J",
-            ),
+            (503, "later\u{1b}[2J", "refused with `status 503`: later\\u{1b}[2J"),
             (400, " \n", "answered with status 400"),
             (404, "no such page", "answered with status 404"),
             (400, "\u{feff}no", "refused with `status 400`: no"),
-            (
-                400,
-                &long,
-                &format!("refused with `status 400`: {}…", "x".repeat(300)),
-            ),
+            (400, &long, &format!("refused with `status 400`: {}…", "x".repeat(300))),
         ] {
             let error = refusal(&reply(status, body), Some(&Secret::new("my-token")));
             let expected = format!("the provider's registration endpoint {expected}");

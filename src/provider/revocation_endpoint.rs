@@ -36,11 +36,7 @@ impl Provider {
         let method = self.authentication_method_at(listed, metadata);
         let authentication = self.authentication(method, url, now);
         let call = self.post_form(endpoint, url, form, &authentication);
-        let reply = self
-            .limits
-            .revocation
-            .run(None, CountedOutages::All, now, call)
-            .await?;
+        let reply = self.limits.revocation.run(None, CountedOutages::All, now, call).await?;
         match reply.status().as_u16() {
             // §2.2: also for an unknown token.
             200 | 204 => Ok(()),

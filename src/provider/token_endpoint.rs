@@ -3,22 +3,21 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use openidconnect::{
-    AccessToken, AuthType, AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret,
-    EmptyAdditionalClaims, EndpointNotSet, EndpointSet, IssuerUrl, JsonWebKeySet,
-    OAuth2TokenResponse, PkceCodeVerifier, RedirectUrl, RefreshToken, RequestTokenError, Scope,
-    StandardErrorResponse, TokenResponse, TokenUrl,
+    AccessToken, AuthType, AuthUrl, AuthorizationCode, Client, ClientId, ClientSecret, EmptyAdditionalClaims,
+    EndpointNotSet, EndpointSet, IssuerUrl, JsonWebKeySet, OAuth2TokenResponse, PkceCodeVerifier, RedirectUrl,
+    RefreshToken, RequestTokenError, Scope, StandardErrorResponse, TokenResponse, TokenUrl,
     core::{
         CoreAuthDisplay, CoreAuthPrompt, CoreErrorResponseType, CoreGenderClaim, CoreJsonWebKey,
-        CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken,
-        CoreRevocationErrorResponse, CoreTokenIntrospectionResponse, CoreTokenType,
+        CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm, CoreRevocableToken, CoreRevocationErrorResponse,
+        CoreTokenIntrospectionResponse, CoreTokenType,
     },
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use time::OffsetDateTime;
 
 use super::{
-    Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages,
-    client_authentication::ClientAuthentication, tolerance,
+    Endpoint, Metadata, Provider, ProviderError, breaker::CountedOutages, client_authentication::ClientAuthentication,
+    tolerance,
 };
 use crate::{printable::printable, secret::Secret};
 
@@ -110,13 +109,8 @@ impl OAuth2TokenResponse for TokenReply {
     }
 }
 
-impl
-    TokenResponse<
-        EmptyAdditionalClaims,
-        CoreGenderClaim,
-        CoreJweContentEncryptionAlgorithm,
-        CoreJwsSigningAlgorithm,
-    > for TokenReply
+impl TokenResponse<EmptyAdditionalClaims, CoreGenderClaim, CoreJweContentEncryptionAlgorithm, CoreJwsSigningAlgorithm>
+    for TokenReply
 {
     /// Always `None`: see the type. The ID token is in [`Tokens::id_token`].
     fn id_token(
@@ -158,16 +152,13 @@ impl Provider {
             endpoint: Endpoint::Metadata,
             cause,
         };
-        let issuer = IssuerUrl::new(self.registration.issuer.clone())
-            .map_err(|error| malformed(error.to_string()))?;
+        let issuer = IssuerUrl::new(self.registration.issuer.clone()).map_err(|error| malformed(error.to_string()))?;
         let client: SignInClient = Client::new(
             ClientId::new(self.registration.client_id.clone()),
             issuer,
             JsonWebKeySet::default(),
         )
-        .set_auth_uri(AuthUrl::from_url(
-            metadata.authorization_endpoint()?.clone(),
-        ))
+        .set_auth_uri(AuthUrl::from_url(metadata.authorization_endpoint()?.clone()))
         .set_token_uri(TokenUrl::from_url(metadata.token_endpoint()?.clone()));
         let client = match &self.redirect_uri {
             Some(uri) => client.set_redirect_uri(RedirectUrl::from_url(uri.clone())),
@@ -206,15 +197,9 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
         let exchanged = self.exchange_code_at(metadata, code, code_verifier, now);
-        match self
-            .moved_token_endpoint(metadata, exchanged.await, now)
-            .await
-        {
+        match self.moved_token_endpoint(metadata, exchanged.await, now).await {
             Ok(exchanged) => exchanged,
-            Err(newer) => {
-                self.exchange_code_at(&newer, code, code_verifier, now)
-                    .await
-            }
+            Err(newer) => self.exchange_code_at(&newer, code, code_verifier, now).await,
         }
     }
 
@@ -227,16 +212,10 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<Result<Tokens, ProviderError>, Arc<Metadata>> {
         match answer {
-            Err(error) if error.is_not_there() => {
-                match Box::pin(self.look_up_again(metadata, now)).await {
-                    Some(newer)
-                        if newer.token_endpoint().ok() != metadata.token_endpoint().ok() =>
-                    {
-                        Err(newer)
-                    }
-                    _ => Ok(Err(error)),
-                }
-            }
+            Err(error) if error.is_not_there() => match Box::pin(self.look_up_again(metadata, now)).await {
+                Some(newer) if newer.token_endpoint().ok() != metadata.token_endpoint().ok() => Err(newer),
+                _ => Ok(Err(error)),
+            },
             answer => Ok(answer),
         }
     }
@@ -258,11 +237,7 @@ impl Provider {
         }
         let http = self.http.for_endpoint(Endpoint::Token);
         let call = async { request.request_async(&http).await.map_err(token_error) };
-        let reply = self
-            .limits
-            .exchange
-            .run(None, CountedOutages::All, now, call)
-            .await?;
+        let reply = self.limits.exchange.run(None, CountedOutages::All, now, call).await?;
 
         reply.into_tokens()
     }
@@ -277,10 +252,7 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
         let refreshed = self.refresh_at(metadata, refresh_token, now);
-        match self
-            .moved_token_endpoint(metadata, refreshed.await, now)
-            .await
-        {
+        match self.moved_token_endpoint(metadata, refreshed.await, now).await {
             Ok(refreshed) => refreshed,
             Err(newer) => self.refresh_at(&newer, refresh_token, now).await,
         }
@@ -301,11 +273,7 @@ impl Provider {
         }
         let http = self.http.for_endpoint(Endpoint::Token);
         let call = async { request.request_async(&http).await.map_err(token_error) };
-        let reply = self
-            .limits
-            .refresh
-            .run(None, CountedOutages::All, now, call)
-            .await?;
+        let reply = self.limits.refresh.run(None, CountedOutages::All, now, call).await?;
         reply.into_tokens()
     }
 }
@@ -321,9 +289,7 @@ impl TokenReply {
             _ => Ok(Tokens {
                 access_token: Secret::new(self.access_token.secret().as_str()),
                 expires_in: self.expires_in,
-                refresh_token: self
-                    .refresh_token
-                    .map(|token| Secret::new(token.secret().as_str())),
+                refresh_token: self.refresh_token.map(|token| Secret::new(token.secret().as_str())),
                 id_token: self.id_token.map(Secret::new),
             }),
         }
@@ -331,9 +297,7 @@ impl TokenReply {
 }
 
 /// Converts the error and drops the response body, which may hold tokens.
-fn token_error(
-    error: RequestTokenError<ProviderError, StandardErrorResponse<CoreErrorResponseType>>,
-) -> ProviderError {
+fn token_error(error: RequestTokenError<ProviderError, StandardErrorResponse<CoreErrorResponseType>>) -> ProviderError {
     let endpoint = Endpoint::Token;
     let malformed = |cause: String| ProviderError::Malformed { endpoint, cause };
     match error {

@@ -63,11 +63,7 @@ pub(super) fn list(document: &Document, member: &'static str) -> Option<Vec<Stri
     let value = document.value(member)?;
     let list = strings(value).filter(|_| document.defect(member).is_none());
     if list.is_none() && *value != "" {
-        ignored(
-            member,
-            "a list of strings",
-            type_of(document, member, value),
-        );
+        ignored(member, "a list of strings", type_of(document, member, value));
     }
     list
 }
@@ -77,10 +73,7 @@ pub(crate) fn strings(value: &Value) -> Option<Vec<String>> {
     match value {
         Value::String(words) => {
             let words = words.split(|c: char| c.is_whitespace() || c == ',');
-            let words: Vec<String> = words
-                .filter(|word| !word.is_empty())
-                .map(str::to_owned)
-                .collect();
+            let words: Vec<String> = words.filter(|word| !word.is_empty()).map(str::to_owned).collect();
             (!words.is_empty()).then_some(words)
         }
         Value::Array(list) => Some(
@@ -124,9 +117,7 @@ fn type_of(document: &Document, member: &str, value: &Value) -> &'static str {
 }
 
 fn ignored(member: &str, expected: &str, actual: &str) {
-    tracing::warn!(
-        "the member `{member}` of the provider's metadata is {actual}, expected {expected}; it is ignored"
-    );
+    tracing::warn!("the member `{member}` of the provider's metadata is {actual}, expected {expected}; it is ignored");
 }
 
 /// Deserializes a string; `null` and `""` are absent.

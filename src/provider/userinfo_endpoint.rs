@@ -8,9 +8,7 @@ use time::OffsetDateTime;
 use super::{Endpoint, KeyPurpose, Metadata, Provider, ProviderError, breaker::CountedOutages};
 use crate::{
     secret::Secret,
-    token::{
-        Claims, UserInfoError, UserInfoExpectations, accept_signed_user_info, accept_user_info,
-    },
+    token::{Claims, UserInfoError, UserInfoExpectations, accept_signed_user_info, accept_user_info},
 };
 
 /// An unvalidated response of the UserInfo endpoint.
@@ -134,14 +132,12 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<Option<UserInfoReply>, ProviderError> {
         match self.user_info(metadata, access_token).await {
-            Err(error) if error.may_have_moved() => {
-                match Box::pin(self.look_up_again(metadata, now)).await {
-                    Some(newer) if newer.userinfo_endpoint() != metadata.userinfo_endpoint() => {
-                        self.user_info(&newer, access_token).await
-                    }
-                    _ => Err(error),
+            Err(error) if error.may_have_moved() => match Box::pin(self.look_up_again(metadata, now)).await {
+                Some(newer) if newer.userinfo_endpoint() != metadata.userinfo_endpoint() => {
+                    self.user_info(&newer, access_token).await
                 }
-            }
+                _ => Err(error),
+            },
             asked => asked,
         }
     }
@@ -159,10 +155,7 @@ impl Provider {
 
         let request = Request::get(url.as_str())
             .header(header::ACCEPT, "application/json, application/jwt")
-            .header(
-                header::AUTHORIZATION,
-                format!("Bearer {}", access_token.expose()),
-            )
+            .header(header::AUTHORIZATION, format!("Bearer {}", access_token.expose()))
             .body(Vec::new())
             .map_err(|_| ProviderError::Address { endpoint })?;
         let reply = self.http.call(endpoint, request).await?;

@@ -233,10 +233,7 @@ mod tests {
         let claims = &mut ClaimedAttempts::bounded(100);
         let (one, other) = (id(), id());
         assert_eq!(claim(claims, one, 1, None, (ENDS, 0), 1), "first 1");
-        assert_eq!(
-            claim(claims, other, 1, None, (2 * ENDS, ENDS), 2),
-            "first 2"
-        );
+        assert_eq!(claim(claims, other, 1, None, (2 * ENDS, ENDS), 2), "first 2");
         assert_eq!(claims.claims.len(), 1);
         for now in [ENDS, ENDS - 1, 0] {
             assert_eq!(claim(claims, one, 1, None, (ENDS, now), 3), "too old");
@@ -280,10 +277,7 @@ mod tests {
         }
         // It still counts, once.
         assert_eq!((claims.ends.len(), claims.clients[&address(1)]), (1, 1));
-        assert_eq!(
-            claim(claims, id(), 1, address(1), (ENDS, 0), 0),
-            "full until 1800"
-        );
+        assert_eq!(claim(claims, id(), 1, address(1), (ENDS, 0), 0), "full until 1800");
         assert_eq!(claim(claims, one, 1, address(1), (ENDS, 0), 5), "first 5");
         assert_eq!(claim(claims, one, 1, address(1), (ENDS, 0), 6), "before 5");
     }

@@ -65,11 +65,7 @@ pub trait Events: Send + Sync + 'static {
     /// # Errors
     ///
     /// [`Refused`] ends the sign-in with 403 and a page that shows the message.
-    async fn after_authorize(
-        &self,
-        request: &Request<'_>,
-        sign_in: &mut NewSignIn<'_>,
-    ) -> Result<(), Refused> {
+    async fn after_authorize(&self, request: &Request<'_>, sign_in: &mut NewSignIn<'_>) -> Result<(), Refused> {
         Ok(())
     }
 
@@ -207,11 +203,7 @@ const CHECKED_BY_SETTINGS: [&str; 2] = ["max_age", "acr_values"];
 
 impl<'a> LoginRedirect<'a> {
     /// `parameters` are those that the authorization request has in addition to those of the settings.
-    pub(crate) fn new(
-        redirect_uri: &'a str,
-        next: &'a str,
-        parameters: Vec<(String, String)>,
-    ) -> LoginRedirect<'a> {
+    pub(crate) fn new(redirect_uri: &'a str, next: &'a str, parameters: Vec<(String, String)>) -> LoginRedirect<'a> {
         LoginRedirect {
             redirect_uri,
             next,
@@ -257,9 +249,7 @@ impl<'a> LoginRedirect<'a> {
     /// The parameters, or an error if the app set one that it may not set.
     pub(crate) fn into_parameters(self) -> Result<Vec<(String, String)>, SignInError> {
         match self.refused {
-            Some(name) => Err(SignInError::ParameterOfApp {
-                name: printable(&name),
-            }),
+            Some(name) => Err(SignInError::ParameterOfApp { name: printable(&name) }),
             None => Ok(self.parameters),
         }
     }

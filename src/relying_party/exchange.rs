@@ -197,9 +197,7 @@ impl RelyingParty {
             }
         }
         match &*result {
-            ExchangeResult::Accepted {
-                session, tokens, ..
-            } => {
+            ExchangeResult::Accepted { session, tokens, .. } => {
                 let (mut session, tokens) = (session.clone(), tokens.clone());
                 // An earlier turn may have left a session with this id in a store.
                 session.id = Secret::random();
@@ -323,9 +321,7 @@ impl ExchangeTask {
             let mut exchanges = self.rp.exchanges.lock();
             match &result {
                 // The code was not sent.
-                ExchangeResult::Failed(NotBegun::Failed(SignInError::Store(_))) => {
-                    exchanges.release(self.exchange.id)
-                }
+                ExchangeResult::Failed(NotBegun::Failed(SignInError::Store(_))) => exchanges.release(self.exchange.id),
                 _ => exchanges.keep_result(self.exchange.id, until),
             }
         }
@@ -387,9 +383,7 @@ impl ExchangeTask {
         let tells = self.tells.load(Ordering::Acquire);
         let mut result = exchange.result.lock().await;
         match &mut *result {
-            ExchangeResult::Accepted {
-                tokens, is_offered, ..
-            } if self.seconds() >= until => {
+            ExchangeResult::Accepted { tokens, is_offered, .. } if self.seconds() >= until => {
                 let is_ours = !*is_offered || rp.take_turn(exchange.id).await.unwrap_or(false);
                 if is_ours {
                     tracing::debug!(reason = "sign_in_abandoned", "nobody came for a session");
@@ -407,9 +401,7 @@ impl ExchangeTask {
                 if tells && !*is_offered && !is_awaited {
                     let name = exchange.id.store_name("attempt offered");
                     if let Some(offer) = rp.sessions.unstored(session.clone(), tokens) {
-                        *is_offered = self
-                            .put_entry(&name, &rp.sessions.export(&offer, &name))
-                            .await;
+                        *is_offered = self.put_entry(&name, &rp.sessions.export(&offer, &name)).await;
                     }
                 }
                 false
@@ -417,8 +409,7 @@ impl ExchangeTask {
             ExchangeResult::Begun(current) => {
                 if tells {
                     let name = exchange.id.store_name("attempt result");
-                    self.put_entry(&name, &rp.sessions.export(current, &name))
-                        .await;
+                    self.put_entry(&name, &rp.sessions.export(current, &name)).await;
                 }
                 true
             }
@@ -434,12 +425,7 @@ impl ExchangeTask {
 
     /// Stores an entry for the other nodes.
     async fn put_entry(&self, name: &str, value: &str) -> bool {
-        let noted = self
-            .rp
-            .sessions
-            .store
-            .put_entry(name, value, RESULT_TTL)
-            .await;
+        let noted = self.rp.sessions.store.put_entry(name, value, RESULT_TTL).await;
         if let Err(error) = &noted {
             tracing::warn!("{error}; the other nodes do not know of a sign-in");
         }
@@ -469,12 +455,7 @@ impl Turn<'_> {
 
     /// Records that no session begins, and revokes the tokens. While the session store is down, the next identical
     /// callback may try again instead.
-    pub(crate) fn failed(
-        mut self,
-        error: &NotBegun,
-        provider: &Arc<Provider>,
-        now: OffsetDateTime,
-    ) {
+    pub(crate) fn failed(mut self, error: &NotBegun, provider: &Arc<Provider>, now: OffsetDateTime) {
         if matches!(error, NotBegun::Failed(SignInError::Store(_))) {
             return;
         }

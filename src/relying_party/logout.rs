@@ -107,17 +107,11 @@ impl RelyingParty {
     /// # Errors
     ///
     /// Fails when the session store is unavailable; some sessions may have ended. Retry: the ends are not kept.
-    pub async fn end_sessions_at(
-        &self,
-        issuer: &str,
-        subject: &str,
-    ) -> Result<Option<usize>, StoreError> {
+    pub async fn end_sessions_at(&self, issuer: &str, subject: &str) -> Result<Option<usize>, StoreError> {
         let cause = EndCause::App;
         let owner = self.sessions.names.subject(issuer, subject);
         let mut ended = vec![];
-        let ending = self
-            .sessions
-            .end_matching(&owner, cause, self.clock.now(), &mut ended);
+        let ending = self.sessions.end_matching(&owner, cause, self.clock.now(), &mut ended);
         let result = ending.await;
         let count = (!self.sessions.is_in_cookies()).then_some(ended.len());
         if count.is_none() && result.is_ok() {
@@ -164,11 +158,7 @@ impl RelyingParty {
     /// # Errors
     ///
     /// Fails when the session store is unavailable.
-    pub async fn sessions_at(
-        &self,
-        issuer: &str,
-        subject: &str,
-    ) -> Result<Option<Vec<SessionInfo>>, StoreError> {
+    pub async fn sessions_at(&self, issuer: &str, subject: &str) -> Result<Option<Vec<SessionInfo>>, StoreError> {
         let owner = self.sessions.names.subject(issuer, subject);
         self.sessions.of(&owner, self.clock.now()).await
     }
@@ -176,9 +166,7 @@ impl RelyingParty {
     /// The single issuer of all users; an error where there are several.
     fn only_issuer(&self) -> Result<&str, StoreError> {
         match self.client() {
-            Some(client) if client.provider.registration.tenants.is_some() => {
-                Err(StoreError::of_ambiguous_subject())
-            }
+            Some(client) if client.provider.registration.tenants.is_some() => Err(StoreError::of_ambiguous_subject()),
             _ => Ok(self.issuer()),
         }
     }
@@ -284,9 +272,7 @@ impl Client<'_> {
         let names = &self.sessions.names;
         let (owner, subject, sid) = match &token.ended {
             EndedSession::Sid(sid) => (names.sid(issuer, sid), None, Some(&**sid)),
-            EndedSession::Subject(subject) => {
-                (names.subject(issuer, subject), Some(&**subject), None)
-            }
+            EndedSession::Subject(subject) => (names.subject(issuer, subject), Some(&**subject), None),
             EndedSession::SidOf { sid, subject } => (
                 [names.sid(issuer, sid), names.without_sid(issuer, subject)].concat(),
                 Some(&**subject),

@@ -21,10 +21,7 @@ use crate::{
     observing,
     provider::{Metadata, Tokens},
     relying_party::{Client, RefreshError, RelyingParty, revoke_later::revoke_later},
-    session::{
-        BeginError, CurrentSession, EndCause, KeptEnd, NoSession, Session, SessionChange,
-        SessionTokens,
-    },
+    session::{BeginError, CurrentSession, EndCause, KeptEnd, NoSession, Session, SessionChange, SessionTokens},
 };
 
 /// The maximum time before its expiry at which a token is refreshed.
@@ -57,27 +54,18 @@ pub(crate) enum Freshness {
         overdue: Option<i64>,
     },
     /// The session cannot be used any more.
-    NoSession {
-        session: CurrentSession,
-        reason: NoSession,
-    },
+    NoSession { session: CurrentSession, reason: NoSession },
 }
 
 impl From<RefreshError> for NotRefreshed {
     fn from(error: RefreshError) -> NotRefreshed {
-        NotRefreshed {
-            error,
-            pending: None,
-        }
+        NotRefreshed { error, pending: None }
     }
 }
 
 impl RelyingParty {
     /// Refreshes a session now, whether it is due or not.
-    pub(crate) async fn refresh_now(
-        &self,
-        current: &CurrentSession,
-    ) -> Result<CurrentSession, NotRefreshed> {
+    pub(crate) async fn refresh_now(&self, current: &CurrentSession) -> Result<CurrentSession, NotRefreshed> {
         let client = self.client().ok_or(RefreshError::NoRefreshToken)?;
         let tokens = current.tokens();
         if tokens.is_none_or(|tokens| tokens.refresh_token.is_none()) {
@@ -87,12 +75,9 @@ impl RelyingParty {
         let forced = Some(FORCED_INTERVAL);
         match client.refresh_once(current, forced, now).await {
             Some(Outcome::Refreshed { session, .. }) => Ok(session),
-            Some(Outcome::Ended(reason) | Outcome::NoSession(reason)) => {
-                Err(RefreshError::NoSession(reason).into())
-            }
+            Some(Outcome::Ended(reason) | Outcome::NoSession(reason)) => Err(RefreshError::NoSession(reason).into()),
             Some(Outcome::Failed {
-                asks_for_sign_in: true,
-                ..
+                asks_for_sign_in: true, ..
             }) => Err(RefreshError::NoSession(NoSession::SignInRequired).into()),
             Some(Outcome::Failed { cause, pending, .. }) => Err(NotRefreshed {
                 error: RefreshError::Failed {
@@ -152,11 +137,7 @@ impl RelyingParty {
 
 impl Client<'_> {
     /// Refreshes the session if it is due; otherwise returns at once.
-    pub(crate) async fn keep_fresh(
-        &self,
-        current: CurrentSession,
-        now: OffsetDateTime,
-    ) -> Freshness {
+    pub(crate) async fn keep_fresh(&self, current: CurrentSession, now: OffsetDateTime) -> Freshness {
         if !is_due(current.refresh_due, now) && !current.user_info_due {
             return Freshness::Fresh(current);
         }
@@ -176,8 +157,7 @@ impl Client<'_> {
                 reason,
             },
             Some(Outcome::Failed {
-                asks_for_sign_in: true,
-                ..
+                asks_for_sign_in: true, ..
             }) => Freshness::NoSession {
                 session: current,
                 reason: NoSession::SignInRequired,
@@ -218,31 +198,28 @@ impl Client<'_> {
         now: OffsetDateTime,
     ) -> Option<Outcome> {
         let name = current.name().to_owned();
-        let flight = self
-            .refreshes
-            .join(&name, current, forced, now, |failures| {
-                let (rp, provider, current) =
-                    (self.rp.clone(), self.provider.clone(), current.clone());
-                let (tell, outcome) = watch::channel(None);
-                let flight = InFlightRefresh { outcome };
-                let in_flight = flight.clone();
-                let is_forced = forced.is_some();
-                let refreshing = async move {
-                    let client = Client {
-                        rp: &rp,
-                        provider: &provider,
-                    };
-                    let result = client.refresh_in_turn(&current, is_forced, now).await;
-                    let change = client.change_of_refresh(&result, &current, now).await;
-                    let result = result.map(Refreshed::into_session);
-                    tell.send_replace(Some(Outcome::of(result, failures, now)));
-                    rp.refreshes.completed(current.name(), in_flight);
-                    // Last: the waiting requests do not wait for the app's handler.
-                    rp.events.notify(None, change.as_slice()).await;
+        let flight = self.refreshes.join(&name, current, forced, now, |failures| {
+            let (rp, provider, current) = (self.rp.clone(), self.provider.clone(), current.clone());
+            let (tell, outcome) = watch::channel(None);
+            let flight = InFlightRefresh { outcome };
+            let in_flight = flight.clone();
+            let is_forced = forced.is_some();
+            let refreshing = async move {
+                let client = Client {
+                    rp: &rp,
+                    provider: &provider,
                 };
-                observing::spawn(refreshing.instrument(tracing::debug_span!("refresh")));
-                flight
-            });
+                let result = client.refresh_in_turn(&current, is_forced, now).await;
+                let change = client.change_of_refresh(&result, &current, now).await;
+                let result = result.map(Refreshed::into_session);
+                tell.send_replace(Some(Outcome::of(result, failures, now)));
+                rp.refreshes.completed(current.name(), in_flight);
+                // Last: the waiting requests do not wait for the app's handler.
+                rp.events.notify(None, change.as_slice()).await;
+            };
+            observing::spawn(refreshing.instrument(tracing::debug_span!("refresh")));
+            flight
+        });
         flight.outcome().await
     }
 
@@ -258,9 +235,7 @@ impl Client<'_> {
             Ok(Refreshed::Elsewhere(_)) | Err(Failure::NoSession(_)) => None,
             Err(Failure::Ended(reason)) => {
                 let cause = EndCause::RefreshRefused;
-                let ending = self
-                    .sessions
-                    .end_or_keep(current.name(), Some(current), cause, now);
+                let ending = self.sessions.end_or_keep(current.name(), Some(current), cause, now);
                 let KeptEnd { end, error } = ending.await;
                 if let Some(error) = error {
                     tracing::error!(
@@ -304,10 +279,7 @@ impl Client<'_> {
         // is verified, the new one is used for the next refresh only.
         let received = SessionTokens {
             access_token: Some(reply.access_token.clone()),
-            refresh_token: reply
-                .refresh_token
-                .clone()
-                .or_else(|| Some(refresh_token.clone())),
+            refresh_token: reply.refresh_token.clone().or_else(|| Some(refresh_token.clone())),
             ..SessionTokens::default()
         };
         let pending_tokens = SessionTokens {
@@ -319,9 +291,7 @@ impl Client<'_> {
         // Also due when this refresh was forced: a request that finds it waits for this refresh, or begins another.
         let now_s = now.unix_timestamp();
         pending.refresh_due = Some(pending.refresh_due.map_or(now_s, |due| due.min(now_s)));
-        let pending = self
-            .store_generation(current, pending, pending_tokens, now)
-            .await;
+        let pending = self.store_generation(current, pending, pending_tokens, now).await;
         let pending = match pending {
             Ok(Some(pending)) => pending,
             // The session was ended meanwhile, so the tokens are revoked.
@@ -379,9 +349,7 @@ impl Client<'_> {
         if self.settings.session.refresh_user_info
             && let Some(access_token) = &tokens.access_token
         {
-            let asked = self
-                .ask_user_info(metadata, &session, access_token, now)
-                .await;
+            let asked = self.ask_user_info(metadata, &session, access_token, now).await;
             match asked {
                 Ok(Some(claims)) => tokens.sources = tokens.sources.with_user_info(claims),
                 Ok(None) => {}
@@ -459,11 +427,8 @@ impl Client<'_> {
         if self.settings.session.refresh_user_info
             && let Some(access_token) = &old.access_token
         {
-            let asked = self
-                .ask_user_info(metadata, &session, access_token, now)
-                .await;
-            let claims =
-                asked.map_err(|error| Failure::later(error.reason(), error.to_string()))?;
+            let asked = self.ask_user_info(metadata, &session, access_token, now).await;
+            let claims = asked.map_err(|error| Failure::later(error.reason(), error.to_string()))?;
             if let Some(claims) = claims {
                 tokens.sources = tokens.sources.with_user_info(claims);
             }

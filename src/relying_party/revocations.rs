@@ -26,11 +26,7 @@ pub(crate) struct Revocations {
 }
 
 impl Revocations {
-    pub(crate) fn new(
-        provider: &Arc<Provider>,
-        refreshes: &Arc<Refreshes>,
-        clock: &Clock,
-    ) -> Revocations {
+    pub(crate) fn new(provider: &Arc<Provider>, refreshes: &Arc<Refreshes>, clock: &Clock) -> Revocations {
         Revocations {
             provider: provider.clone(),
             refreshes: refreshes.clone(),
@@ -61,8 +57,7 @@ impl Revocations {
     ) -> SessionTokens {
         let newer = self.refreshes.take_unstored(name);
         let kept = successor.and_then(CurrentSession::tokens);
-        let is_of_grant =
-            |successor| session.is_none_or(|session| is_one_grant(session, successor));
+        let is_of_grant = |successor| session.is_none_or(|session| is_one_grant(session, successor));
         if successor.is_some_and(is_of_grant) {
             return SessionTokens::default();
         }
@@ -98,7 +93,6 @@ impl Revocations {
 fn is_one_grant(session: &CurrentSession, successor: &CurrentSession) -> bool {
     let sids = session.sid().zip(successor.sid());
     let is_other_sid = sids.is_some_and(|(sid, other)| sid != other);
-    let is_same_user =
-        session.issuer == successor.issuer && session.subject() == successor.subject();
+    let is_same_user = session.issuer == successor.issuer && session.subject() == successor.subject();
     is_same_user && !is_other_sid
 }

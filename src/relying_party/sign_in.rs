@@ -10,22 +10,13 @@ use rocket::{Request, http::CookieJar};
 use time::OffsetDateTime;
 use url::Url;
 
-use super::{
-    Client, NotBegun, SignInError, events::NewSignIn, exchange::ExchangeOutcome,
-    revoke_later::revoke_later,
-};
+use super::{Client, NotBegun, SignInError, events::NewSignIn, exchange::ExchangeOutcome, revoke_later::revoke_later};
 use crate::{
-    code_flow::{
-        AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt,
-        authorization_request,
-    },
+    code_flow::{AttemptSecrets, AuthorizationResponse, BrowserId, ReturnTo, SignInAttempt, authorization_request},
     observing,
     provider::{KeyPurpose, Metadata, RequestedBy, Tokens},
     secret::Secret,
-    session::{
-        BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens,
-        while_signing_in,
-    },
+    session::{BeginError, CurrentSession, EarlierEnds, Session, SessionChange, SessionTokens, while_signing_in},
     token::{ClaimSources, Claims, IdToken, IdTokenExpectations, SigningAlgorithm},
 };
 
@@ -34,10 +25,7 @@ pub(crate) struct BegunSignIn {
     /// The authorization request URL to which the browser is redirected.
     pub(crate) url: Url,
     pub(crate) attempt: SignInAttempt,
-    #[cfg_attr(
-        not(feature = "testing"),
-        allow(dead_code, reason = "read by tests of apps")
-    )]
+    #[cfg_attr(not(feature = "testing"), allow(dead_code, reason = "read by tests of apps"))]
     pub(crate) secrets: AttemptSecrets,
     /// The value of a cookie for this attempt, if it needs one.
     pub(crate) details: Option<String>,
@@ -74,10 +62,7 @@ impl Client<'_> {
         let max_length = self.settings.max_state_length;
         let (secrets, details) = attempt.encrypt(&self.cookies.keys, browser, max_length);
         let mut url = authorization_request(&client, &self.settings, &secrets, parameters);
-        if let Some(endpoint) = self
-            .provider
-            .pushed_authorization_request_endpoint(&metadata)?
-        {
+        if let Some(endpoint) = self.provider.pushed_authorization_request_endpoint(&metadata)? {
             url = self
                 .provider
                 .push_authorization_request(&metadata, endpoint, &url, client_address, now)
@@ -162,11 +147,7 @@ impl Client<'_> {
     ) -> Result<(Session, SessionTokens), NotBegun> {
         let name = attempt.id.short_name();
         let step = |step| self.attempts.step(&name, step, self.clock.now());
-        let metadata = self
-            .provider
-            .metadata(now)
-            .await
-            .map_err(SignInError::from)?;
+        let metadata = self.provider.metadata(now).await.map_err(SignInError::from)?;
         let code_sent = self.clock.stopwatch();
         let tokens = self
             .provider
@@ -177,9 +158,7 @@ impl Client<'_> {
         // The exchange may have taken long: the ID token is verified at the time of its arrival.
         let now = self.clock.now();
         let sources = async {
-            let id_token = self
-                .accept_id_token(&metadata, &secrets.nonce, &tokens, now)
-                .await?;
+            let id_token = self.accept_id_token(&metadata, &secrets.nonce, &tokens, now).await?;
             step("the ID token holds");
             let issuer: Arc<str> = id_token.issuer().into();
             let session_expiry = id_token.session_expiry;
@@ -187,9 +166,7 @@ impl Client<'_> {
             let ends = self
                 .earlier_ends(&issuer, &id_token.claims, attempt, since_code)
                 .await?;
-            let sources = self
-                .with_user_info(&metadata, id_token, &tokens, now)
-                .await?;
+            let sources = self.with_user_info(&metadata, id_token, &tokens, now).await?;
             step("UserInfo was asked, if there is any");
             Ok((issuer, sources, session_expiry, ends))
         };
@@ -281,10 +258,7 @@ impl Client<'_> {
         tokens: &Tokens,
         now: OffsetDateTime,
     ) -> Result<IdToken, SignInError> {
-        let id_token = tokens
-            .id_token
-            .as_ref()
-            .ok_or(SignInError::IdTokenMissing)?;
+        let id_token = tokens.id_token.as_ref().ok_or(SignInError::IdTokenMissing)?;
         let algorithms = self.provider.id_token_algorithms(metadata);
         let acr_values = self.settings.acr_values();
         let expected = IdTokenExpectations {
@@ -322,9 +296,9 @@ impl Client<'_> {
             true => {
                 let user = (id_token.issuer(), id_token.subject());
                 let token = &tokens.access_token;
-                let asked =
-                    self.provider
-                        .user_info_about(metadata, user, token, RequestedBy::Session, now);
+                let asked = self
+                    .provider
+                    .user_info_about(metadata, user, token, RequestedBy::Session, now);
                 match asked.await {
                     Err(error) if self.settings.user_info_optional && error.is_outage() => {
                         tracing::warn!(
@@ -342,10 +316,7 @@ impl Client<'_> {
     }
 
     /// Calls the app's handler, and begins the session unless it rejects the user. Adds the changes to report.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the end of a sign-in needs all of it"
-    )]
+    #[expect(clippy::too_many_arguments, reason = "the end of a sign-in needs all of it")]
     async fn begin_session(
         &self,
         request: &Request<'_>,
@@ -377,8 +348,7 @@ impl Client<'_> {
             Err(BeginError::NotStored { error, begun }) => {
                 // The next identical callback may use the new session.
                 if let Some(replaced) = &begun.replaced {
-                    self.sessions
-                        .revoke_replaced(replaced, Some(&begun.session));
+                    self.sessions.revoke_replaced(replaced, Some(&begun.session));
                 }
                 return Err(SignInError::from(error).into());
             }
@@ -390,8 +360,7 @@ impl Client<'_> {
             }
         };
         if let Some(replaced) = &begun.replaced {
-            self.sessions
-                .revoke_replaced(replaced, Some(&begun.session));
+            self.sessions.revoke_replaced(replaced, Some(&begun.session));
         }
         changes.push(SessionChange::began(&begun.session));
         Ok(begun.session)

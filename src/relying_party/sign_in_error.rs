@@ -173,9 +173,7 @@ impl SignInError {
                 400,
                 "sign in again; if people need longer at the provider, raise `oidc.sign_in_timeout`",
             ),
-            SignInError::PostedTooLongAgo => {
-                Facts::new("response_posted_too_late", 400, "sign in again")
-            }
+            SignInError::PostedTooLongAgo => Facts::new("response_posted_too_late", 400, "sign in again"),
             SignInError::Used => Facts::new("sign_in_already_used", 400, "sign in again"),
             SignInError::TooManySignIns { .. } => Facts::new(
                 "too_many_sign_ins",
@@ -202,18 +200,12 @@ impl SignInError {
                 let status = if error.is_about_tenant() { 403 } else { 502 };
                 Facts::new(error.reason(), status, error.remedy())
             }
-            SignInError::Provider(error) => {
-                Facts::new(error.reason(), error.status(), error.remedy())
-            }
-            SignInError::SessionTooLarge(error) => {
-                Facts::new("session_too_large", 502, error.remedy())
-            }
+            SignInError::Provider(error) => Facts::new(error.reason(), error.status(), error.remedy()),
+            SignInError::SessionTooLarge(error) => Facts::new("session_too_large", 502, error.remedy()),
             SignInError::Store(error) => Facts::new("store_unavailable", 503, error.remedy()),
-            SignInError::RefusedByApp { .. } => Facts::new(
-                "refused_by_app",
-                403,
-                "nothing: the app's `after_authorize` said no",
-            ),
+            SignInError::RefusedByApp { .. } => {
+                Facts::new("refused_by_app", 403, "nothing: the app's `after_authorize` said no")
+            }
             SignInError::ParameterOfApp { .. } => Facts::new(
                 "app_parameter_not_allowed",
                 500,

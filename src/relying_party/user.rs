@@ -52,9 +52,7 @@ pub enum NoAccessToken {
     Absent,
     /// It has expired, and the provider did not issue another one: the user is still signed in, and a later request
     /// may get a fresh token.
-    #[error(
-        "the access token ended at {ended} (seconds since 1970) and was not refreshed: {cause}"
-    )]
+    #[error("the access token ended at {ended} (seconds since 1970) and was not refreshed: {cause}")]
     NotRefreshed {
         /// When it expired, in seconds since 1970.
         ended: i64,
@@ -125,9 +123,7 @@ impl<C> User<C> {
     pub fn groups(&self) -> Vec<&str> {
         match self.session.claims.value("groups") {
             Some(serde_json::Value::String(one)) => vec![one],
-            Some(serde_json::Value::Array(list)) => {
-                list.iter().filter_map(|group| group.as_str()).collect()
-            }
+            Some(serde_json::Value::Array(list)) => list.iter().filter_map(|group| group.as_str()).collect(),
             _ => vec![],
         }
     }
@@ -176,15 +172,13 @@ impl<C> User<C> {
         let tokens = self.session.tokens().ok_or(NoAccessToken::Absent)?;
         let Some(token) = &tokens.access_token else {
             // The provider sent another one, which cannot be verified yet.
-            return Err(
-                match (&self.session.not_refreshed, tokens.access_token_ends) {
-                    (Some(cause), ended) => NoAccessToken::NotRefreshed {
-                        ended: ended.unwrap_or(self.now.unix_timestamp()),
-                        cause: cause.to_string(),
-                    },
-                    (None, _) => NoAccessToken::Absent,
+            return Err(match (&self.session.not_refreshed, tokens.access_token_ends) {
+                (Some(cause), ended) => NoAccessToken::NotRefreshed {
+                    ended: ended.unwrap_or(self.now.unix_timestamp()),
+                    cause: cause.to_string(),
                 },
-            );
+                (None, _) => NoAccessToken::Absent,
+            });
         };
         let Some(ended) = tokens.access_token_ends else {
             return Ok(token);
@@ -241,12 +235,8 @@ impl<C> User<C> {
         };
         handle.answer.set(&session);
         let expected = std::any::type_name::<C>();
-        User::new(
-            Arc::new(session),
-            self.handle.clone(),
-            handle.rp.clock.now(),
-        )
-        .map_err(|_| RefreshError::Claims { expected })
+        User::new(Arc::new(session), self.handle.clone(), handle.rp.clock.now())
+            .map_err(|_| RefreshError::Claims { expected })
     }
 
     /// The refresh token, if the session has one.

@@ -5,11 +5,7 @@ use rocket::{Request, http::Method};
 /// Whether the request is a page load: by its Fetch Metadata headers, or without them by `Accept`.
 pub(crate) fn is_page_load(request: &Request<'_>) -> bool {
     let headers = request.headers();
-    let is = |name, value: &str| {
-        headers
-            .get_one(name)
-            .is_some_and(|v| v.eq_ignore_ascii_case(value))
-    };
+    let is = |name, value: &str| headers.get_one(name).is_some_and(|v| v.eq_ignore_ascii_case(value));
     let is_prefetch = ["Sec-Purpose", "Purpose"].iter().any(|name| {
         headers
             .get_one(name)

@@ -42,8 +42,7 @@ impl PrivatePaths {
         let logged_out = rp.route_path(LOGGED_OUT.trim_start_matches('/'));
         let post_logout = rp.post_logout.local_path.as_ref();
         PrivatePaths {
-            canonical: [&callback, &front_channel, &back_channel, &logged_out]
-                .map(|path| canonical(path)),
+            canonical: [&callback, &front_channel, &back_channel, &logged_out].map(|path| canonical(path)),
             readers: [callback, front_channel, logged_out.clone()],
             post_logout: post_logout.map(|path| (path.clone(), canonical(path))),
             logged_out,
@@ -67,11 +66,7 @@ impl PrivatePaths {
         if let Some((post_logout, canonical)) = &self.post_logout
             && *canonical == here
             && has_state(request)
-            && rp
-                .cookies
-                .named(PENDING_LOGOUT, "/")
-                .read(request.cookies())
-                .is_some()
+            && rp.cookies.named(PENDING_LOGOUT, "/").read(request.cookies()).is_some()
         {
             // Any path may be registered as the post-logout redirect: reroute the request to our own route.
             let leads_on = is_get && post_logout == path;

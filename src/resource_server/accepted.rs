@@ -57,9 +57,7 @@ impl Accepted {
     }
 
     /// The claims, deserialized into the app's type. The error names the invalid claim, never its value.
-    pub(crate) fn claims<C: DeserializeOwned + Send + Sync + 'static>(
-        &self,
-    ) -> Result<Arc<C>, String> {
+    pub(crate) fn claims<C: DeserializeOwned + Send + Sync + 'static>(&self) -> Result<Arc<C>, String> {
         let claims: Arc<dyn Any + Send + Sync> = self.token.claims.clone();
         if let Ok(claims) = claims.downcast::<C>() {
             return Ok(claims);
@@ -82,10 +80,7 @@ impl Accepted {
         now: OffsetDateTime,
     ) -> Result<Arc<Claims>, BearerUserInfoError> {
         let ask = async || {
-            let issuer = self
-                .issuer
-                .as_ref()
-                .ok_or(BearerUserInfoError::NoEndpoint)?;
+            let issuer = self.issuer.as_ref().ok_or(BearerUserInfoError::NoEndpoint)?;
             let subject = self.token.subject().ok_or(BearerUserInfoError::NoSubject)?;
             let metadata = issuer.provider.metadata(now).await?;
             let claims = issuer
@@ -100,9 +95,7 @@ impl Accepted {
                 .await
                 .map_err(|error| match error {
                     UserInfoRequestError::Provider(error) => BearerUserInfoError::Provider(error),
-                    UserInfoRequestError::UserInfo(error) => {
-                        BearerUserInfoError::UserInfo(error.into())
-                    }
+                    UserInfoRequestError::UserInfo(error) => BearerUserInfoError::UserInfo(error.into()),
                 })?;
             claims.map(Arc::new).ok_or(BearerUserInfoError::NoEndpoint)
         };

@@ -44,8 +44,6 @@ impl ActiveTokens {
 
 impl fmt::Debug for ActiveTokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ActiveTokens")
-            .field(&self.0.entry_count())
-            .finish()
+        f.debug_tuple("ActiveTokens").field(&self.0.entry_count()).finish()
     }
 }

@@ -29,22 +29,15 @@ pub(crate) struct Api {
 
 impl Api {
     /// The app's own API, for guards that name none.
-    pub(super) fn unnamed(
-        providers: &[Known<'_>],
-        base_url: Option<&Url>,
-        settings: &Settings,
-    ) -> Api {
+    pub(super) fn unnamed(providers: &[Known<'_>], base_url: Option<&Url>, settings: &Settings) -> Api {
         let audience = |known: Option<&IssuerSettings>, client_id: &str| match known {
             None => settings.access_token_audience(client_id),
             Some(other) => other.audience.clone(),
         };
-        let needs_audience =
-            settings.has_audience() && !settings.insecure_introspection_without_audience;
-        let (issuers, authorization_servers) =
-            issuers(providers, audience, needs_audience, settings);
+        let needs_audience = settings.has_audience() && !settings.insecure_introspection_without_audience;
+        let (issuers, authorization_servers) = issuers(providers, audience, needs_audience, settings);
         let resource = settings.resource.as_ref().or(base_url);
-        let is_asked_for = settings.resource.is_some()
-            || settings.resource_server_only && settings.apis.is_empty();
+        let is_asked_for = settings.resource.is_some() || settings.resource_server_only && settings.apis.is_empty();
         let scopes = &settings.scopes_supported;
         let protected_resource = ProtectedResource::new(settings, resource, scopes)
             .of_authorization_servers(authorization_servers)
@@ -53,22 +46,16 @@ impl Api {
     }
 
     /// An API of the setting `apis`.
-    pub(super) fn named(
-        name: &str,
-        api: &ApiSettings,
-        providers: &[Known<'_>],
-        settings: &Settings,
-    ) -> Api {
+    pub(super) fn named(name: &str, api: &ApiSettings, providers: &[Known<'_>], settings: &Settings) -> Api {
         let audience = |known: Option<&IssuerSettings>, _: &str| match known {
             None => api.access_token_audience(),
             Some(other) => other.apis.get(name).cloned().unwrap_or_default(),
         };
         // Only the audience distinguishes a token for this API from one for another.
         let (issuers, authorization_servers) = issuers(providers, audience, true, settings);
-        let protected_resource =
-            ProtectedResource::new(settings, Some(&api.resource), &api.scopes_supported)
-                .of_authorization_servers(authorization_servers)
-                .published_if(true);
+        let protected_resource = ProtectedResource::new(settings, Some(&api.resource), &api.scopes_supported)
+            .of_authorization_servers(authorization_servers)
+            .published_if(true);
         Api::new(Some(name), protected_resource, issuers, settings)
     }
 

@@ -86,16 +86,10 @@ impl BearerError {
 
     pub(crate) fn facts(&self) -> Facts {
         match self {
-            BearerError::Missing => Facts::new(
-                "no_token",
-                401,
-                "send an access token: `Authorization: Bearer …`",
-            ),
-            BearerError::Malformed { .. } => Facts::new(
-                "malformed_header",
-                400,
-                "send one `Authorization: Bearer …` header",
-            ),
+            BearerError::Missing => Facts::new("no_token", 401, "send an access token: `Authorization: Bearer …`"),
+            BearerError::Malformed { .. } => {
+                Facts::new("malformed_header", 400, "send one `Authorization: Bearer …` header")
+            }
             BearerError::Token(error) => Facts::new(error.reason(), 401, error.remedy()),
             BearerError::Claims { .. } => Facts::new(
                 "access_token_claims",
@@ -116,11 +110,7 @@ impl BearerError {
                 500,
                 "add `.attach(rocket_openidconnect::Oidc::fairing())`",
             ),
-            BearerError::NoApi => Facts::new(
-                "no_api",
-                500,
-                "add a table of that name to `apis`, with `resource`",
-            ),
+            BearerError::NoApi => Facts::new("no_api", 500, "add a table of that name to `apis`, with `resource`"),
         }
     }
 
@@ -132,10 +122,9 @@ impl BearerError {
             | BearerError::Token(_)
             | BearerError::Scope { .. } => false,
             // Logged by the call that failed. Requests rejected meanwhile add nothing, and anyone can send them.
-            BearerError::Provider(cause) => !matches!(
-                **cause,
-                ProviderError::Busy { .. } | ProviderError::Unavailable { .. }
-            ),
+            BearerError::Provider(cause) => {
+                !matches!(**cause, ProviderError::Busy { .. } | ProviderError::Unavailable { .. })
+            }
             BearerError::Claims { .. } | BearerError::NoFairing | BearerError::NoApi => true,
         }
     }
@@ -145,9 +134,7 @@ impl BearerError {
         /// About as long as a restart takes.
         const DEFAULT: Duration = Duration::from_secs(5);
         match self {
-            BearerError::Provider(error) if error.is_outage() => {
-                Some(error.retry_after().unwrap_or(DEFAULT))
-            }
+            BearerError::Provider(error) if error.is_outage() => Some(error.retry_after().unwrap_or(DEFAULT)),
             _ => None,
         }
     }
@@ -177,10 +164,7 @@ impl BearerError {
             }
             BearerError::Claims { .. } => {
                 add("error", "invalid_token");
-                add(
-                    "error_description",
-                    "the token lacks a claim that this API needs",
-                );
+                add("error_description", "the token lacks a claim that this API needs");
             }
             BearerError::Scope { required, .. } => {
                 add("error", "insufficient_scope");

@@ -6,15 +6,14 @@ use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
-    Api, BearerError, Issuer, ResourceServer, bearer_token, check_length, introspect,
-    introspection_endpoint, issuer_of,
+    Api, BearerError, Issuer, ResourceServer, bearer_token, check_length, introspect, introspection_endpoint, issuer_of,
 };
 use crate::{
     printable::printable,
     provider::{KeyPurpose, Metadata, ProviderError},
     token::{
-        Accepts, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, JwsError, KeySet,
-        SigningAlgorithm, UnverifiedAccessToken,
+        Accepts, AccessTokenError, AccessTokenExpectations, AllowedAlgorithms, JwsError, KeySet, SigningAlgorithm,
+        UnverifiedAccessToken,
     },
 };
 
@@ -47,8 +46,7 @@ impl ResourceServer {
         let mut headers = HeaderMap::new();
         headers.add(Header::new("Authorization", format!("Bearer {token}")));
         let length = format!("{} bytes", token.len());
-        let shape =
-            bearer_token(&headers).and_then(|token| check_length(token).map_err(BearerError::from));
+        let shape = bearer_token(&headers).and_then(|token| check_length(token).map_err(BearerError::from));
         let is_refused = shape.is_err();
         fields.push(ExaminedField {
             name: "token",
@@ -66,15 +64,8 @@ impl ResourceServer {
                     .await;
             }
             false => {
-                self.examine_opaque(
-                    api,
-                    token,
-                    keys.is_some(),
-                    required_scopes,
-                    now,
-                    &mut fields,
-                )
-                .await;
+                self.examine_opaque(api, token, keys.is_some(), required_scopes, now, &mut fields)
+                    .await;
             }
         }
         fields
@@ -128,9 +119,7 @@ impl ResourceServer {
             listed: &listed,
             keys_name_more: expected.algorithms.is_none(),
         };
-        let signs_nobody_in = metadata
-            .as_ref()
-            .is_some_and(|metadata| metadata.signs_nobody_in());
+        let signs_nobody_in = metadata.as_ref().is_some_and(|metadata| metadata.signs_nobody_in());
         for (name, error) in unverified.every_check(expected, algorithms, signs_nobody_in, now) {
             let error = match name {
                 "iss" => stranger.clone().or(error),
@@ -151,9 +140,7 @@ impl ResourceServer {
                 .check_signature(keys, algorithms, expected)
                 .map(drop)
                 .map_err(BearerError::from),
-            (None, Some(metadata)) => {
-                check_signature(issuer, metadata, &unverified, algorithms, now).await
-            }
+            (None, Some(metadata)) => check_signature(issuer, metadata, &unverified, algorithms, now).await,
             // Already reported above.
             (None, None) => return,
         };
@@ -163,9 +150,7 @@ impl ResourceServer {
                 Some(_) => "by a key of the given set".to_owned(),
                 None => format!("by a key of {}", issuer.name()),
             },
-            actual: unverified
-                .kid()
-                .map(|kid| format!("by the key {:?}", printable(kid))),
+            actual: unverified.kid().map(|kid| format!("by the key {:?}", printable(kid))),
             error: signature.err(),
             undecided: None,
         });

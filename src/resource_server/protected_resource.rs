@@ -50,16 +50,10 @@ struct Published {
 
 impl ProtectedResource {
     /// The metadata of the API `resource`; not published if its URL is not known.
-    pub(super) fn new(
-        settings: &Settings,
-        resource: Option<&Url>,
-        further_scopes: &[String],
-    ) -> ProtectedResource {
+    pub(super) fn new(settings: &Settings, resource: Option<&Url>, further_scopes: &[String]) -> ProtectedResource {
         ProtectedResource {
             realm: settings.realm.clone(),
-            published: resource
-                .filter(|_| settings.resource_metadata)
-                .map(Published::new),
+            published: resource.filter(|_| settings.resource_metadata).map(Published::new),
             authorization_servers: vec![],
             scopes: Mutex::default(),
             further_scopes: further_scopes.to_vec(),
@@ -82,9 +76,7 @@ impl ProtectedResource {
     /// Records a guard of the app, with the scopes it may require.
     pub(crate) fn is_guarded_by(&self, any_of: &'static [&'static [&'static str]]) {
         let mut scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        scopes
-            .get_or_insert_default()
-            .extend(any_of.iter().copied().flatten());
+        scopes.get_or_insert_default().extend(any_of.iter().copied().flatten());
     }
 
     /// Whether a route has a `Bearer`.

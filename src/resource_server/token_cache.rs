@@ -54,10 +54,7 @@ impl TokenCache {
     pub(super) fn new(entries: u64) -> TokenCache {
         TokenCache {
             jwts: TextCache::new(entries),
-            introspected: Cache::builder()
-                .max_capacity(entries)
-                .time_to_live(ACTIVE_TTL)
-                .build(),
+            introspected: Cache::builder().max_capacity(entries).time_to_live(ACTIVE_TTL).build(),
         }
     }
 
@@ -95,10 +92,7 @@ impl TokenCache {
                 Ok(accepted) => accepted.token.ends_by(now + ACTIVE_TTL),
                 Err(_) => now + REJECTED_TTL,
             };
-            Ok(Kept {
-                value: verdict,
-                until,
-            })
+            Ok(Kept { value: verdict, until })
         });
         Ok(asked.await?.value)
     }

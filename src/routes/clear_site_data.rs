@@ -3,8 +3,7 @@
 //! <https://www.w3.org/TR/clear-site-data/>
 
 use crate::settings::ClearSiteData::{
-    self, All, Cache, ClientHints, Cookies, ExecutionContexts, PrefetchCache, PrerenderCache,
-    Storage,
+    self, All, Cache, ClientHints, Cookies, ExecutionContexts, PrefetchCache, PrerenderCache, Storage,
 };
 
 /// All types except cookies.
@@ -54,18 +53,13 @@ mod tests {
         assert_eq!(values(&[Cookies]), [some(r#""cookies""#), None]);
         assert_eq!(
             values(&[Storage, Cookies, Cache]),
-            [
-                some(r#""storage", "cookies", "cache""#),
-                some(r#""cache", "storage""#)
-            ]
+            [some(r#""storage", "cookies", "cache""#), some(r#""cache", "storage""#)]
         );
         assert_eq!(
             values(&[All]),
             [
                 some(r#""*""#),
-                some(
-                    r#""cache", "storage", "executionContexts", "prefetchCache", "prerenderCache", "clientHints""#
-                )
+                some(r#""cache", "storage", "executionContexts", "prefetchCache", "prerenderCache", "clientHints""#)
             ]
         );
     }

@@ -63,19 +63,12 @@ impl Handler for Logout {
         let refused = match visit.sender() {
             Sender::ThisApp => None,
             Sender::Hidden if visit.has_button(data).await => None,
-            Sender::Hidden => {
-                Some("The browser does not say which site asked to sign you out. Use this button.")
-            }
-            Sender::AnotherOrigin => {
-                Some("Another site asked to sign you out. Use the button of this site.")
-            }
+            Sender::Hidden => Some("The browser does not say which site asked to sign you out. Use this button."),
+            Sender::AnotherOrigin => Some("Another site asked to sign you out. Use the button of this site."),
         };
         if let Some(explanation) = refused {
             let reason = "sign_out_by_another_site";
-            tracing::warn!(
-                reason,
-                "another site asked to sign somebody out; nothing was done"
-            );
+            tracing::warn!(reason, "another site asked to sign somebody out; nothing was done");
             return Outcome::Success(visit.button_page(Some(explanation)));
         }
         let left = visit.leave().instrument(span()).await;
@@ -103,10 +96,7 @@ impl Handler for LoggedOut {
                 // sign-out needs its note cookie.
                 let types = &visit.rp.settings.clear_site_data;
                 if clear_site_data::has_cookies(types)
-                    && !visit
-                        .rp
-                        .sessions
-                        .has_ended_note(request.cookies(), visit.now)
+                    && !visit.rp.sessions.has_ended_note(request.cookies(), visit.now)
                 {
                     clear_data(&mut response, clear_site_data::all(types));
                 }
@@ -204,9 +194,7 @@ impl Handler for FrontchannelLogout {
         let (issuer, sid) = (parameter("iss"), parameter("sid"));
         let ending = async {
             let mut ended = vec![];
-            let done = client
-                .front_channel_logout(&issuer, &sid, visit.now, &mut ended)
-                .await;
+            let done = client.front_channel_logout(&issuer, &sid, visit.now, &mut ended).await;
             let request = Some(request);
             visit.events.sessions_changed(request, ended).await;
             done
@@ -215,10 +203,7 @@ impl Handler for FrontchannelLogout {
             Ok(FrontChannelLogout::Done) => (Status::Ok, "Signed out."),
             Ok(FrontChannelLogout::NotOurs) => {
                 let reason = "logout_of_another_issuer";
-                tracing::warn!(
-                    reason,
-                    "a front-channel logout named another provider, or no session"
-                );
+                tracing::warn!(reason, "a front-channel logout named another provider, or no session");
                 (Status::BadRequest, "Nothing was done.")
             }
             Err(error) => {
@@ -308,13 +293,7 @@ impl Visit<'_, '_> {
             reason = Some(NoSession::LifetimeEnded.reason());
         }
         let ended = sessions
-            .end_in_browser(
-                name.as_deref(),
-                session.as_deref(),
-                jar,
-                is_store_down,
-                self.now,
-            )
+            .end_in_browser(name.as_deref(), session.as_deref(), jar, is_store_down, self.now)
             .await;
         self.set(ended.cookies);
         // Before the request to the provider, which may take long.
@@ -356,8 +335,7 @@ impl Visit<'_, '_> {
     }
 
     fn set_pending_logout(&self, pending: &PendingLogout) {
-        let text = serde_json::to_string(pending)
-            .expect("a pending logout is two strings, which always serialize");
+        let text = serde_json::to_string(pending).expect("a pending logout is two strings, which always serialize");
         let cookie = self.rp.cookies.named(PENDING_LOGOUT, "/");
         let keys = &self.rp.cookies.keys;
         let value = keys.encrypt_text(Purpose::SignOut, cookie.name().as_bytes(), &text);
@@ -427,9 +405,7 @@ impl Visit<'_, '_> {
         let headers = self.request.headers();
         if let Some(site) = headers.get_one("Sec-Fetch-Site") {
             // `none`: the user, for example by a reload. `same-site` is a sibling sub-domain.
-            let is_own = ["same-origin", "none"]
-                .iter()
-                .any(|own| site.eq_ignore_ascii_case(own));
+            let is_own = ["same-origin", "none"].iter().any(|own| site.eq_ignore_ascii_case(own));
             return match is_own {
                 true => Sender::ThisApp,
                 false => Sender::AnotherOrigin,
@@ -438,9 +414,7 @@ impl Visit<'_, '_> {
         match headers.get_one("Origin") {
             // Not a browser, or an old one, which sends a `Referer` at most.
             None => match headers.get_one("Referer").map(Url::parse) {
-                Some(Ok(url)) if !self.is_own_origin(&url.origin().ascii_serialization()) => {
-                    Sender::AnotherOrigin
-                }
+                Some(Ok(url)) if !self.is_own_origin(&url.origin().ascii_serialization()) => Sender::AnotherOrigin,
                 _ => Sender::ThisApp,
             },
             Some("null") => Sender::Hidden,

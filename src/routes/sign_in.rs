@@ -83,10 +83,7 @@ impl Handler for InitiateLogin {
         if let Some(client) = visit.rp.client() {
             let expected = client.provider.registration.expected_issuer();
             let actual = parameter("iss");
-            if !actual
-                .as_deref()
-                .is_some_and(|actual| expected.accepts(actual))
-            {
+            if !actual.as_deref().is_some_and(|actual| expected.accepts(actual)) {
                 let error = SignInError::InitiatedBy {
                     expected: expected.as_str().to_owned(),
                     actual: actual.as_deref().map(printable),
@@ -124,15 +121,9 @@ impl Handler for InitiateLoginForm {
 impl<'r> Visit<'r, '_> {
     /// Redirects the browser to the provider, and to `return_to` after the sign-in. `is_restarted` means that it was
     /// at the provider before, for an attempt that could not be completed.
-    async fn begin(
-        &self,
-        return_to: ReturnTo,
-        login_hint: Option<&str>,
-        is_restarted: bool,
-    ) -> Outcome<'r> {
+    async fn begin(&self, return_to: ReturnTo, login_hint: Option<&str>, is_restarted: bool) -> Outcome<'r> {
         let ends = EarlierEnds::default();
-        self.begin_after(ends, return_to, login_hint, is_restarted)
-            .await
+        self.begin_after(ends, return_to, login_hint, is_restarted).await
     }
 
     /// Like [`begin`](Self::begin), for a sign-in that is known to be later than these ends.
@@ -158,10 +149,7 @@ impl<'r> Visit<'r, '_> {
         // Keep an existing id, so that the attempts of other tabs stay valid.
         let browser = self.browser().unwrap_or_else(Browser::new);
         if let Err(error) = self.check_loop(&browser).await {
-            self.set_browser(&Browser {
-                sign_ins: 0,
-                ..browser
-            });
+            self.set_browser(&Browser { sign_ins: 0, ..browser });
             return self.failed(error, &return_to).await;
         }
 
@@ -176,13 +164,7 @@ impl<'r> Visit<'r, '_> {
         };
         let attempt = SignInAttempt::new(&browser.id, return_to.clone(), is_restarted, self.now);
         let attempt = attempt.after_ends(ends);
-        let beginning = client.begin_sign_in(
-            &browser.id,
-            attempt,
-            &parameters,
-            self.client_address(),
-            self.now,
-        );
+        let beginning = client.begin_sign_in(&browser.id, attempt, &parameters, self.client_address(), self.now);
         match beginning.await {
             Ok(begun) => {
                 let name = begun.attempt.id.short_name();
@@ -225,8 +207,7 @@ impl Handler for AuthorizeForm {
         };
         if visit.rp.settings.response_mode != ResponseMode::FormPost {
             let pairs = form(request, data, MAX_FORM_SIZE).await.unwrap_or_default();
-            let is_response =
-                |(name, _): &(String, String)| matches!(&**name, "state" | "code" | "error");
+            let is_response = |(name, _): &(String, String)| matches!(&**name, "state" | "code" | "error");
             if !pairs.iter().any(is_response) {
                 return Outcome::Error(Status::NotFound);
             }
@@ -238,11 +219,7 @@ impl Handler for AuthorizeForm {
             let failed = visit.failed(error, &home).instrument(span());
             return failed.await;
         };
-        let response = query(
-            pairs
-                .iter()
-                .filter(|(name, _)| PARAMETERS.contains(&&**name)),
-        );
+        let response = query(pairs.iter().filter(|(name, _)| PARAMETERS.contains(&&**name)));
         let at = visit.now.unix_timestamp().to_be_bytes();
         let posted = [&at, response.as_bytes()].concat();
         let keys = &visit.rp.cookies.keys;
@@ -316,16 +293,12 @@ impl<'r> Visit<'r, '_> {
 
         let _ = self.attempt.set(attempt.id.short_name());
         let Some(browser) = self.browser() else {
-            return self
-                .failed(SignInError::NotPending, &attempt.return_to)
-                .await;
+            return self.failed(SignInError::NotPending, &attempt.return_to).await;
         };
         // A denial by the user is final, in whichever tab.
         let may_restart = !response.is_denial();
         if !attempt.is_of(&browser.id) {
-            return self
-                .lead_on(&attempt, may_restart, SignInError::NotPending)
-                .await;
+            return self.lead_on(&attempt, may_restart, SignInError::NotPending).await;
         }
         if self.now.unix_timestamp() >= attempt.ends(self.rp.settings.sign_in_timeout) {
             return self.lead_on(&attempt, may_restart, client.expired()).await;
@@ -359,12 +332,8 @@ impl<'r> Visit<'r, '_> {
             // Its session was given out before: the page decides what its visitor may see now.
             Ok(Completed::Late) => Outcome::Success(redirect(attempt.return_to.as_str())),
             Err(NotBegun::Ended(ends)) => self.sign_in_anew(&attempt, ends).await,
-            Err(NotBegun::Failed(error @ SignInError::Used)) => {
-                self.lead_on(&attempt, false, error).await
-            }
-            Err(NotBegun::Failed(error)) if is_too_late(&error) => {
-                self.lead_on(&attempt, true, error).await
-            }
+            Err(NotBegun::Failed(error @ SignInError::Used)) => self.lead_on(&attempt, false, error).await,
+            Err(NotBegun::Failed(error)) if is_too_late(&error) => self.lead_on(&attempt, true, error).await,
             Err(NotBegun::Failed(error)) => self.failed(error, &attempt.return_to).await,
         }
     }
@@ -394,12 +363,7 @@ impl<'r> Visit<'r, '_> {
 
     /// Handles a callback that cannot be completed. A signed-in user is redirected to the requested page; any other
     /// visitor signs in again, automatically if that is allowed and was not tried before.
-    async fn lead_on(
-        &self,
-        attempt: &SignInAttempt,
-        may_restart: bool,
-        error: SignInError,
-    ) -> Outcome<'r> {
+    async fn lead_on(&self, attempt: &SignInAttempt, may_restart: bool, error: SignInError) -> Outcome<'r> {
         let return_to = &attempt.return_to;
         match current_session(self.request).await {
             Ok(_) => Outcome::Success(redirect(return_to.as_str())),
@@ -518,10 +482,7 @@ impl Visit<'_, '_> {
 
     /// The number of consecutive successful sign-ins, the last within a minute.
     fn sign_ins(&self, browser: &Browser) -> u8 {
-        let passed = self
-            .now
-            .unix_timestamp()
-            .saturating_sub(browser.last_sign_in);
+        let passed = self.now.unix_timestamp().saturating_sub(browser.last_sign_in);
         match passed < LOOP_TIME {
             true => browser.sign_ins,
             false => 0,
@@ -576,9 +537,7 @@ fn is_fetched(request: &Request<'_>) -> bool {
     };
     let says = |name| headers.get(name).any(is_ahead);
     let is = |name, value: &str| headers.get(name).all(|v| v.eq_ignore_ascii_case(value));
-    ["Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"]
-        .into_iter()
-        .any(says)
+    ["Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"].into_iter().any(says)
         || !is("Sec-Fetch-Mode", "navigate")
         || !is("Sec-Fetch-Dest", "document")
 }

@@ -294,8 +294,7 @@ mod tests {
             let actual = [&with_sid, &without_sid].map(|s| change.is_about_session(s));
             assert_eq!(actual, expected, "{change:?}");
         }
-        let elsewhere =
-            SessionChange::ended_all("https://other.example", Some("alice"), None, cause);
+        let elsewhere = SessionChange::ended_all("https://other.example", Some("alice"), None, cause);
         assert!(!elsewhere.is_about_session(&with_sid));
     }
 

@@ -26,11 +26,7 @@ impl SessionCookies {
             None => format!("{}_{}", super::COOKIE, cookies.keys.client_tag()),
         };
         let chunk = |i: usize| {
-            let suffix = if i == 0 {
-                String::new()
-            } else {
-                format!("_{i}")
-            };
+            let suffix = if i == 0 { String::new() } else { format!("_{i}") };
             cookies.exactly(&format!("{base}{suffix}"), "/")
         };
         SessionCookies((0..MAX_CHUNKS).map(chunk).collect())
@@ -63,13 +59,7 @@ impl SessionCookies {
     }
 
     /// Sets the chunks of a text, and removes stale further chunks from the browser.
-    pub(super) fn write(
-        &self,
-        jar: &CookieJar<'_>,
-        text: &str,
-        life: Duration,
-        now: OffsetDateTime,
-    ) -> Vec<SetCookie> {
+    pub(super) fn write(&self, jar: &CookieJar<'_>, text: &str, life: Duration, now: OffsetDateTime) -> Vec<SetCookie> {
         let text = format!("{text}{END}");
         let mut rest = &*text;
         let mut set = vec![];

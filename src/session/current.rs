@@ -26,12 +26,7 @@ pub(crate) struct CurrentSession {
 }
 
 impl CurrentSession {
-    pub(super) fn new(
-        session: Arc<Session>,
-        body: Arc<[u8]>,
-        name: Arc<str>,
-        version: u64,
-    ) -> CurrentSession {
+    pub(super) fn new(session: Arc<Session>, body: Arc<[u8]>, name: Arc<str>, version: u64) -> CurrentSession {
         CurrentSession {
             session,
             body,

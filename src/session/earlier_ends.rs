@@ -33,9 +33,7 @@ pub(super) fn new_note(life: Duration) -> String {
 /// The age of an end entry, from its remaining TTL. Without a valid TTL in its value the age is unknown, and 0.
 fn age(note: &str, left: Duration) -> Duration {
     let life = note.split_once('.').and_then(|(_, life)| life.parse().ok());
-    life.map_or(Duration::ZERO, |life| {
-        Duration::from_millis(life).saturating_sub(left)
-    })
+    life.map_or(Duration::ZERO, |life| Duration::from_millis(life).saturating_sub(left))
 }
 
 /// The number of an end entry: a prefix of its digest, so that any text has one.
@@ -105,9 +103,7 @@ impl EndsRead {
         let notes = notes.iter().flatten();
         EndsRead {
             ends: EarlierEnds::of(notes.clone().map(|(note, _)| &**note)),
-            ages: notes
-                .map(|(note, left)| (number(note), age(note, *left)))
-                .collect(),
+            ages: notes.map(|(note, left)| (number(note), age(note, *left))).collect(),
         }
     }
 

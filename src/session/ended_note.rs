@@ -56,12 +56,7 @@ impl EndedNote {
     }
 
     /// Sets this browser's note to these ends, of which the first are kept.
-    pub(super) fn replace(
-        &self,
-        jar: &CookieJar<'_>,
-        ends: &[Ended],
-        now: OffsetDateTime,
-    ) -> Vec<SetCookie> {
+    pub(super) fn replace(&self, jar: &CookieJar<'_>, ends: &[Ended], now: OffsetDateTime) -> Vec<SetCookie> {
         let note = text(ends);
         if note.is_empty() {
             return self.is_in(jar).then(|| self.remove()).into_iter().collect();

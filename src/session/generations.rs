@@ -168,8 +168,7 @@ mod tests {
         assert_eq!(entries, 62_500);
         // `HashMap`: one control byte per slot, and at most 7/8 of the slots are used.
         let places = |map: &HashMap<Key, Entry>| map.capacity() * 8 / 7;
-        let bytes =
-            (places(&halves.younger) + places(&halves.older)) * (size_of::<(Key, Entry)>() + 1);
+        let bytes = (places(&halves.younger) + places(&halves.older)) * (size_of::<(Key, Entry)>() + 1);
         assert!(bytes / entries <= 64, "{} bytes", bytes / entries);
     }
 }

@@ -28,9 +28,7 @@ impl HandedOut {
         HandedOut(
             Cache::builder()
                 .max_capacity(MAX_BYTES)
-                .weigher(|_, entry: &Entry| {
-                    u32::try_from(entry.session.weight()).unwrap_or(u32::MAX)
-                })
+                .weigher(|_, entry: &Entry| u32::try_from(entry.session.weight()).unwrap_or(u32::MAX))
                 .eviction_policy(EvictionPolicy::lru())
                 .expire_after(Life)
                 .build(),
@@ -46,16 +44,14 @@ impl HandedOut {
             life,
             is_seen: false,
         };
-        self.0
-            .entry_by_ref(session.name())
-            .and_compute_with(|kept| {
-                let kept = kept.map(moka::Entry::into_value);
-                if kept.is_some_and(|kept| kept.session.generation > session.generation) {
-                    Op::Nop
-                } else {
-                    Op::Put(entry)
-                }
-            });
+        self.0.entry_by_ref(session.name()).and_compute_with(|kept| {
+            let kept = kept.map(moka::Entry::into_value);
+            if kept.is_some_and(|kept| kept.session.generation > session.generation) {
+                Op::Nop
+            } else {
+                Op::Put(entry)
+            }
+        });
     }
 
     /// The cached record of this session, if it is of this generation.
@@ -93,13 +89,7 @@ impl Expiry<String, Entry> for Life {
         Some(entry.life)
     }
 
-    fn expire_after_update(
-        &self,
-        _: &String,
-        entry: &Entry,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
+    fn expire_after_update(&self, _: &String, entry: &Entry, _: Instant, _: Option<Duration>) -> Option<Duration> {
         Some(entry.life)
     }
 }

@@ -47,22 +47,18 @@ impl Sessions {
             }
         };
         if let Some(used) = used.and_then(|used| used.parse::<i64>().ok()) {
-            self.touched
-                .entry_by_ref(&*session.name)
-                .and_compute_with(
-                    |last| match last.is_none_or(|last| last.into_value() < used) {
-                        true => Op::Put(used),
-                        false => Op::Nop,
-                    },
-                );
+            self.touched.entry_by_ref(&*session.name).and_compute_with(|last| {
+                match last.is_none_or(|last| last.into_value() < used) {
+                    true => Op::Put(used),
+                    false => Op::Nop,
+                }
+            });
         }
     }
 
     /// Whether this node knows of a use of a session in cookies within the idle timeout.
     pub(super) fn was_used(&self, name: &str, now: OffsetDateTime) -> bool {
         let used = self.touched.get(name);
-        used.is_some_and(|used| {
-            now.unix_timestamp().saturating_sub(used) < seconds(self.settings.idle_timeout)
-        })
+        used.is_some_and(|used| now.unix_timestamp().saturating_sub(used) < seconds(self.settings.idle_timeout))
     }
 }

@@ -133,11 +133,7 @@ pub(super) fn encode(session: &Session, body: &[u8]) -> Vec<u8> {
 /// Encodes the body of a record: tokens and claims.
 pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
     let sources = &tokens.sources;
-    let texts = [
-        &tokens.id_token,
-        &tokens.access_token,
-        &tokens.refresh_token,
-    ];
+    let texts = [&tokens.id_token, &tokens.access_token, &tokens.refresh_token];
     let jwts = texts.map(|token| token.as_ref().and_then(|token| Jwt::parse(token.expose())));
     let form = |i: usize| match (texts[i], &jwts[i]) {
         (None, _) => Form::Absent,
@@ -146,15 +142,10 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
     };
 
     let mut stream = vec![];
-    put(
-        &mut stream,
-        &sources.user_info.as_ref().map(json).unwrap_or_default(),
-    );
+    put(&mut stream, &sources.user_info.as_ref().map(json).unwrap_or_default());
     let left_out = sources.sign_in.iter();
     let left_out = left_out.filter(|(name, _)| sources.id_token.value(name).is_none());
-    let left_out: Map<_, _> = left_out
-        .map(|(name, value)| (name.to_owned(), value.clone()))
-        .collect();
+    let left_out: Map<_, _> = left_out.map(|(name, value)| (name.to_owned(), value.clone())).collect();
     let left_out = (!left_out.is_empty()).then(|| json(&left_out));
     put(&mut stream, &left_out.unwrap_or_default());
     let has_id_token = jwts[0].is_some();
@@ -192,10 +183,7 @@ pub(super) fn encode_body(tokens: &SessionTokens) -> Result<Vec<u8>, TooLong> {
 
 /// Decodes a record: the session with the merged claims of its sources, and the offset of the body. `None` also if
 /// `issuer` finds no issuer for the claims.
-pub(super) fn decode(
-    record: &[u8],
-    issuer: impl FnOnce(&Claims) -> Option<Arc<str>>,
-) -> Option<(Session, usize)> {
+pub(super) fn decode(record: &[u8], issuer: impl FnOnce(&Claims) -> Option<Arc<str>>) -> Option<(Session, usize)> {
     let mut rest = record;
     let head: Head = serde_json::from_slice(take(&mut rest)?).ok()?;
     let body_start = record.len() - rest.len();
@@ -453,11 +441,7 @@ mod tests {
         [part(header), part(payload.as_bytes()), part(&signature)].join(".")
     }
 
-    fn tokens(
-        texts: [Option<&str>; 3],
-        id_token: Value,
-        user_info: Option<Value>,
-    ) -> SessionTokens {
+    fn tokens(texts: [Option<&str>; 3], id_token: Value, user_info: Option<Value>) -> SessionTokens {
         let [access, refresh, id] = texts.map(|text| text.map(Secret::new));
         SessionTokens {
             access_token: access,
@@ -505,11 +489,7 @@ mod tests {
             [Some(&*access), Some(&*access), None],
             [None, Some("x.y.z"), Some("not a JWT")],
         ] {
-            for user_info in [
-                None,
-                Some(json!({})),
-                Some(json!({"sub": "alice", "name": "A"})),
-            ] {
+            for user_info in [None, Some(json!({})), Some(json!({"sub": "alice", "name": "A"}))] {
                 let tokens = tokens(texts, payload.clone(), user_info);
                 assert_same(&session(&tokens), &tokens);
             }
@@ -518,8 +498,7 @@ mod tests {
 
     #[test]
     fn claims_of_the_sign_in_survive_that_the_id_token_leaves_out() {
-        let first =
-            json!({"iss": ISSUER, "sub": "alice", "sid": "s", "auth_time": 3, "groups": ["a"]});
+        let first = json!({"iss": ISSUER, "sub": "alice", "sid": "s", "auth_time": 3, "groups": ["a"]});
         let later = json!({"iss": ISSUER, "sub": "alice"});
         let text = jwt(&later);
         let mut tokens = tokens([None, None, Some(&text)], first, None);
@@ -570,11 +549,7 @@ mod tests {
     #[test]
     fn no_shorter_record_is_read_and_no_changed_one_panics() {
         let id = jwt(&json!({"sub": "alice"}));
-        let tokens = tokens(
-            [Some("opaque"), Some(&id), Some(&id)],
-            json!({"sub": "alice"}),
-            None,
-        );
+        let tokens = tokens([Some("opaque"), Some(&id), Some(&id)], json!({"sub": "alice"}), None);
         let record = encode(&session(&tokens), &encode_body(&tokens).unwrap());
         let read = |record: &[u8]| {
             let (_, body_start) = decode(record, |_| Some(ISSUER.into()))?;

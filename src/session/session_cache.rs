@@ -33,10 +33,7 @@ impl SessionNames {
     /// The index keys of the user and of the provider's session, under the first secret key.
     pub(super) fn into_owners(self) -> Vec<String> {
         let first = |names: Vec<String>| names.into_iter().next();
-        [first(self.subject), first(self.sid)]
-            .into_iter()
-            .flatten()
-            .collect()
+        [first(self.subject), first(self.sid)].into_iter().flatten().collect()
     }
 
     /// All names under which an end may be recorded, the session's own first.
@@ -92,11 +89,7 @@ impl SessionCache {
     }
 
     /// The session of the id in this cookie; `open` decrypts the id on a cache miss.
-    pub(super) fn in_store(
-        &self,
-        cookie: &str,
-        open: impl FnOnce() -> Option<String>,
-    ) -> Option<Arc<InStore>> {
+    pub(super) fn in_store(&self, cookie: &str, open: impl FnOnce() -> Option<String>) -> Option<Arc<InStore>> {
         self.in_store.get(cookie).or_else(|| {
             let session = Arc::new(InStore {
                 name: open()?.into(),
@@ -183,11 +176,7 @@ mod tests {
     #[test]
     fn each_text_of_a_session_in_a_store_is_opened_once() {
         let sessions = SessionCache::new(CacheSize::Flag(true));
-        assert!(
-            sessions
-                .in_store("cookie", || Some("name".into()))
-                .is_some()
-        );
+        assert!(sessions.in_store("cookie", || Some("name".into())).is_some());
         let session = sessions.in_store("cookie", || None).unwrap();
         let times = Cell::new(0);
         let open = |version, value: &str| {

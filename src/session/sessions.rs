@@ -119,18 +119,14 @@ impl Sessions {
         let is_shared = shared.is_some();
         let is_in_cookies = settings.store == StoreKind::Cookie && !is_own;
         if is_in_cookies && settings.max_per_user.is_some() {
-            tracing::warn!(
-                "`session.max_per_user` changes nothing: sessions in cookies know of no other"
-            );
+            tracing::warn!("`session.max_per_user` changes nothing: sessions in cookies know of no other");
         }
         let memory = || {
             let store = MemoryStore::new(settings.max_sessions).clock(clock.clone());
             Arc::new(store.max_numbers(settings.max_generations))
         };
         let in_memory = !is_shared && !is_in_cookies;
-        let max_per_user = settings
-            .max_per_user
-            .or(in_memory.then_some(MAX_PER_USER_IN_MEMORY));
+        let max_per_user = settings.max_per_user.or(in_memory.then_some(MAX_PER_USER_IN_MEMORY));
         Ok(Sessions {
             max_per_user,
             names: Names::new(cookies.keys.clone()),
@@ -208,11 +204,7 @@ impl Sessions {
         self.is_in_cookies
     }
 
-    pub(crate) fn check_times(
-        &self,
-        session: &Session,
-        now: OffsetDateTime,
-    ) -> Result<(), NoSession> {
+    pub(crate) fn check_times(&self, session: &Session, now: OffsetDateTime) -> Result<(), NoSession> {
         let idle = now.unix_timestamp().saturating_sub(session.seen);
         if milliseconds(now) >= self.end_of(session) {
             Err(NoSession::LifetimeEnded)
@@ -295,9 +287,7 @@ fn shared_store(url: &Secret) -> Result<Arc<dyn SessionStore>, StoreError> {
         #[cfg(feature = "redis")]
         Some(StoreUrl::Redis) => Ok(Arc::new(super::store::RedisStore::new(url)?)),
         #[cfg(any(feature = "sqlite", feature = "postgres"))]
-        Some(StoreUrl::Sqlite(_) | StoreUrl::Postgres) => {
-            Ok(Arc::new(super::store::SqlStore::new(url)?))
-        }
+        Some(StoreUrl::Sqlite(_) | StoreUrl::Postgres) => Ok(Arc::new(super::store::SqlStore::new(url)?)),
         _ => Err(StoreError::new(
             "no cargo feature for the address `session.store_url` is enabled",
         )),

@@ -5,8 +5,7 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use super::{
-    Settings, SettingsError, TokenValidation, declaration::Parser, resource_identifier,
-    value::is_https_or_loopback,
+    Settings, SettingsError, TokenValidation, declaration::Parser, resource_identifier, value::is_https_or_loopback,
 };
 
 impl Settings {
@@ -31,10 +30,7 @@ impl Settings {
         self.ensure(
             !is_needed || self.scopes.iter().any(|scope| scope == "openid"),
             "scopes",
-            format!(
-                "the scope `openid` is missing, found {:?}",
-                self.scopes.join(" ")
-            ),
+            format!("the scope `openid` is missing, found {:?}", self.scopes.join(" ")),
             "add `openid` to `scopes`, for example `scopes = \"openid email\"`",
         )
     }
@@ -82,9 +78,7 @@ impl Settings {
         {
             return Err(self.error(
                 "token_validation",
-                format!(
-                    "every token is asked about at `oidc.issuer`, which knows none of `oidc.issuers.{name}`"
-                ),
+                format!("every token is asked about at `oidc.issuer`, which knows none of `oidc.issuers.{name}`"),
                 format!("set `token_validation = \"auto\"`, or remove `issuers.{name}`"),
             ));
         }
@@ -111,11 +105,7 @@ impl Settings {
             self.ensure(
                 same.is_none(),
                 &key("issuer"),
-                format!(
-                    "{:?} is `{}` already",
-                    other.issuer,
-                    same.unwrap_or_default()
-                ),
+                format!("{:?} is `{}` already", other.issuer, same.unwrap_or_default()),
                 format!("remove `issuers.{name}`"),
             )?;
             self.ensure(
@@ -153,8 +143,7 @@ impl Settings {
             return Err(self.error(key, cause, remedy));
         }
         if let Some(meant) = issuer_of_metadata(issuer) {
-            let cause =
-                format!("`{issuer}` is the address of the provider's metadata, not the issuer");
+            let cause = format!("`{issuer}` is the address of the provider's metadata, not the issuer");
             let remedy = format!("write `{meant}`");
             return Err(self.error(key, cause, remedy));
         }
@@ -169,9 +158,9 @@ impl Settings {
         }
         let cause = format!("`{url}` is neither `https` nor on loopback");
         let remedy = match url.host_str().filter(|_| is_http) {
-            Some(host) => format!(
-                "write an address with `https`; in a closed network, list `{host}` in `insecure_http_hosts`"
-            ),
+            Some(host) => {
+                format!("write an address with `https`; in a closed network, list `{host}` in `insecure_http_hosts`")
+            }
             None => "write an address with `https`".to_owned(),
         };
         Err(self.error(key, cause, remedy))

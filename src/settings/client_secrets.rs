@@ -112,9 +112,7 @@ impl SettingType for ClientSecrets {
         if let Some(table) = value.as_dict() {
             // Objects other than `web` are for other kinds of client.
             let table = match table.get("web") {
-                Some(web) => parser
-                    .value::<ClientSecretsTable>("web", web)
-                    .ok_or(Invalid::Reported),
+                Some(web) => parser.value::<ClientSecretsTable>("web", web).ok_or(Invalid::Reported),
                 None => ClientSecretsTable::parse(value, parser),
             };
             return Ok(ClientSecrets::Table(Box::new(table?)));

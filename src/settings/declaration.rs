@@ -117,9 +117,7 @@ impl Setting {
     /// Finds the setting with this key under `oidc`; a dot separates a table and its member.
     pub(super) fn find(key: &str) -> Option<Setting> {
         let mut names = key.split('.');
-        names.try_fold(Setting::of::<Settings>(), |table, name| {
-            (table.member)(name)
-        })
+        names.try_fold(Setting::of::<Settings>(), |table, name| (table.member)(name))
     }
 }
 
@@ -156,11 +154,7 @@ impl Invalid {
         }
     }
 
-    pub(super) fn unless(
-        is_valid: bool,
-        cause: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Result<(), Invalid> {
+    pub(super) fn unless(is_valid: bool, cause: impl Into<String>, remedy: impl Into<String>) -> Result<(), Invalid> {
         match is_valid {
             true => Ok(()),
             false => Err(Invalid::new(cause, remedy)),
@@ -193,10 +187,7 @@ impl<'a> Parser<'a> {
     }
 
     /// The errors of values that are already parsed.
-    pub(super) fn errors_of<T: SettingType>(
-        value: &T::Value,
-        origins: &'a Origins,
-    ) -> Vec<SettingsError> {
+    pub(super) fn errors_of<T: SettingType>(value: &T::Value, origins: &'a Origins) -> Vec<SettingsError> {
         let mut parser = Parser::new(origins);
         parser.validate::<T>("", value);
         parser.errors
@@ -286,8 +277,7 @@ impl<'a> Parser<'a> {
         let table: Vec<&str> = table.chain(self.path.iter().map(String::as_str)).collect();
         let table = table.join(".");
         let key = format!("{table}.{name}");
-        let renamed =
-            renamed(key.trim_start_matches("oidc.")).and_then(|key| key.rsplit('.').next());
+        let renamed = renamed(key.trim_start_matches("oidc.")).and_then(|key| key.rsplit('.').next());
         let nearest = match ignores_others {
             true => known().find(|known| edit_distance(name, known) <= 2),
             false => renamed.or_else(|| nearest(name, known())),

@@ -61,10 +61,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     while {
         let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         let (number, after) = rest.split_at(digits);
-        let letters = after.len()
-            - after
-                .trim_start_matches(|c: char| c.is_ascii_lowercase())
-                .len();
+        let letters = after.len() - after.trim_start_matches(|c: char| c.is_ascii_lowercase()).len();
         let (unit, after) = after.split_at(letters);
         // A number without a unit is in seconds, if it is the whole text.
         let unit = match unit {
@@ -110,23 +107,14 @@ mod tests {
             ("1m500ms", 60_500),
             (" 5s ", 5_000),
         ] {
-            assert_eq!(
-                parse_duration(text),
-                Ok(Duration::from_millis(milliseconds)),
-                "{text}"
-            );
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(milliseconds)), "{text}");
         }
     }
 
     #[test]
     fn durations_refused() {
-        for text in [
-            "", "m", "10x", "1.5h", "10 m", "30m1h", "1h30", "1m1m", "+5", "١s",
-        ] {
-            assert_eq!(
-                parse_duration(text),
-                Err(format!("{text:?} is not a duration"))
-            );
+        for text in ["", "m", "10x", "1.5h", "10 m", "30m1h", "1h30", "1m1m", "+5", "١s"] {
+            assert_eq!(parse_duration(text), Err(format!("{text:?} is not a duration")));
         }
         assert_eq!(parse_duration("-5"), Err("\"-5\" is negative".to_owned()));
         for text in ["99999999999999999999s", "18446744073709551615d", "36501d"] {

@@ -61,8 +61,7 @@ impl Environment {
             let value = match value.into_string() {
                 Ok(text) => parse(&setting.syntax, text).ok_or_else(|| {
                     let cause = "the value starts like a table or list, but is none";
-                    let remedy =
-                        format!("correct the value of {name}, in JSON or as `{{key=\"value\"}}`");
+                    let remedy = format!("correct the value of {name}, in JSON or as `{{key=\"value\"}}`");
                     (cause, remedy)
                 }),
                 Err(_) => {
@@ -111,9 +110,7 @@ fn parse(syntax: &Syntax, text: String) -> Option<Value> {
         return structure(&text);
     }
     let flags = [("true", true), ("false", false)];
-    let flag = flags
-        .iter()
-        .find(|(name, _)| value.eq_ignore_ascii_case(name));
+    let flag = flags.iter().find(|(name, _)| value.eq_ignore_ascii_case(name));
     Some(match (syntax.variable, flag) {
         (Variable::Raw, _) => Value::from(text),
         (Variable::Flag, Some((_, flag))) => Value::from(*flag),
@@ -135,9 +132,7 @@ fn insert(table: &mut Dict, key: &str, value: Value) {
         table.insert(key.to_owned(), value);
         return;
     };
-    let inner = table
-        .entry(head.to_owned())
-        .or_insert_with(|| Value::from(Dict::new()));
+    let inner = table.entry(head.to_owned()).or_insert_with(|| Value::from(Dict::new()));
     if inner.to_bool() == Some(true) {
         *inner = Value::from(Dict::new());
     }
@@ -170,16 +165,7 @@ mod tests {
 
     #[test]
     fn texts_stay_raw() {
-        for text in [
-            "12345",
-            "true",
-            "0123",
-            "1e5",
-            "\"quoted\"",
-            " spaced ",
-            "{a=1}",
-            "'c'",
-        ] {
+        for text in ["12345", "true", "0123", "1e5", "\"quoted\"", " spaced ", "{a=1}", "'c'"] {
             let environment = read(&[("OIDC_CLIENT_SECRET", text)]);
             assert_eq!(environment.values["client_secret"].as_str(), Some(text));
         }
@@ -187,22 +173,11 @@ mod tests {
 
     #[test]
     fn tables_are_json_or_figments_syntax() {
-        for text in [
-            r#"{"sub":"alice","groups":["a"]}"#,
-            r#"{sub="alice",groups=["a"]}"#,
-        ] {
+        for text in [r#"{"sub":"alice","groups":["a"]}"#, r#"{sub="alice",groups=["a"]}"#] {
             let environment = read(&[("OIDC_TESTING_PROFILE", text)]);
             let profile = &environment.values["testing_profile"];
             assert_eq!(profile.find_ref("sub").unwrap().as_str(), Some("alice"));
-            assert_eq!(
-                profile
-                    .find_ref("groups")
-                    .unwrap()
-                    .as_array()
-                    .unwrap()
-                    .len(),
-                1
-            );
+            assert_eq!(profile.find_ref("groups").unwrap().as_array().unwrap().len(), 1);
         }
     }
 
@@ -222,11 +197,7 @@ mod tests {
 
     #[test]
     fn unknown_variables_are_ignored_and_told() {
-        let environment = read(&[
-            ("OIDC_CLIENTID", "x"),
-            ("OIDC_ZEBRA", "y"),
-            ("OIDCISH", "z"),
-        ]);
+        let environment = read(&[("OIDC_CLIENTID", "x"), ("OIDC_ZEBRA", "y"), ("OIDCISH", "z")]);
         assert!(environment.values.is_empty());
         assert_eq!(
             environment.ignored,
@@ -240,10 +211,7 @@ mod tests {
 
     #[test]
     fn malformed_table_is_named_without_its_text() {
-        let variables = [(
-            "OIDC_CLIENT_SECRETS".into(),
-            "{web={client_secret=hush".into(),
-        )];
+        let variables = [("OIDC_CLIENT_SECRETS".into(), "{web={client_secret=hush".into())];
         let errors = Environment::read(variables).errors;
         assert_eq!(
             errors[0].to_string(),

@@ -31,11 +31,7 @@ pub struct SettingsError {
 }
 
 impl SettingsError {
-    pub(super) fn new(
-        origin: Origin,
-        cause: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> SettingsError {
+    pub(super) fn new(origin: Origin, cause: impl Into<String>, remedy: impl Into<String>) -> SettingsError {
         SettingsError {
             origin: Box::new(origin),
             cause: cause.into(),
@@ -78,9 +74,7 @@ impl SettingsError {
     }
 
     /// Combines all errors into one, the first with the others; `Ok` if there is none.
-    pub(super) fn all(
-        errors: impl IntoIterator<Item = SettingsError>,
-    ) -> Result<(), SettingsError> {
+    pub(super) fn all(errors: impl IntoIterator<Item = SettingsError>) -> Result<(), SettingsError> {
         let mut errors = errors.into_iter();
         let Some(mut first) = errors.next() else {
             return Ok(());
@@ -119,10 +113,7 @@ impl SettingsError {
 }
 
 /// Joins names to an enumeration; `None` if there are none.
-pub(super) fn list<'a>(
-    names: impl IntoIterator<Item = &'a str>,
-    conjunction: &str,
-) -> Option<String> {
+pub(super) fn list<'a>(names: impl IntoIterator<Item = &'a str>, conjunction: &str) -> Option<String> {
     let names = names.into_iter().map(|name| format!("`{name}`"));
     let names: Vec<String> = names.collect();
     match names.as_slice() {
@@ -138,9 +129,7 @@ pub(super) fn describe(found: &Actual, hidden: bool) -> String {
         Actual::Seq => "a list".to_owned(),
         Actual::Unit | Actual::Option => "nothing".to_owned(),
         Actual::Bool(_) if hidden => "`true` or `false`".to_owned(),
-        Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) if hidden => {
-            "a number".to_owned()
-        }
+        Actual::Unsigned(_) | Actual::Signed(_) | Actual::Float(_) if hidden => "a number".to_owned(),
         _ if hidden => "another value".to_owned(),
         Actual::Bool(value) => format!("`{value}`"),
         Actual::Unsigned(value) => format!("the number `{value}`"),
@@ -222,10 +211,7 @@ impl Origin {
         match &self.variable {
             _ if name.parse::<usize>().is_ok() => format!("correct this element of `{table}`"),
             Some(variable) => {
-                format!(
-                    "write for example `{variable}={}`",
-                    example.trim_matches('"')
-                )
+                format!("write for example `{variable}={}`", example.trim_matches('"'))
             }
             None if self.file.is_some() => format!("write for example `{name} = {example}`"),
             None => format!("give {}", syntax.expectation),
@@ -268,12 +254,7 @@ impl Origins {
         origins
     }
 
-    fn visit(
-        &mut self,
-        value: &Value,
-        path: &mut Vec<String>,
-        locate: &dyn Fn(Tag, &[String]) -> Origin,
-    ) {
+    fn visit(&mut self, value: &Value, path: &mut Vec<String>, locate: &dyn Fn(Tag, &[String]) -> Origin) {
         if !path.is_empty() {
             self.0.insert(path.join("."), locate(value.tag(), path));
         }
@@ -290,10 +271,7 @@ impl Origins {
 
     /// The origin of the value of `key`.
     pub(super) fn find(&self, key: &str) -> Origin {
-        self.0
-            .get(key)
-            .cloned()
-            .unwrap_or_else(|| Origin::absent(key))
+        self.0.get(key).cloned().unwrap_or_else(|| Origin::absent(key))
     }
 
     /// Resolves `path` relative to the file that names it, as Rocket does; for any other origin, relative to the

@@ -12,11 +12,7 @@ pub(crate) struct InProcess(pub(crate) Arc<dyn Answers>);
 #[rocket::async_trait]
 pub(crate) trait Answers: Send + Sync {
     /// Fails if there is no response within this time.
-    async fn answer(
-        &self,
-        request: &reqwest::Request,
-        timeout: Duration,
-    ) -> Result<HttpResponse, NoAnswer>;
+    async fn answer(&self, request: &reqwest::Request, timeout: Duration) -> Result<HttpResponse, NoAnswer>;
 }
 
 /// Why there is no response.

@@ -19,10 +19,7 @@ impl InsecureHttpHosts {
     /// Whether the host of a URL is listed, whatever its port.
     pub(crate) fn has(&self, url: &Url) -> bool {
         // Most apps list no host: this avoids the allocation.
-        !self.0.is_empty()
-            && url
-                .host()
-                .is_some_and(|host| self.0.contains(&host.to_owned()))
+        !self.0.is_empty() && url.host().is_some_and(|host| self.0.contains(&host.to_owned()))
     }
 }
 

@@ -48,9 +48,8 @@ impl Settings {
         if is_off {
             return found;
         }
-        let is_plain = |issuer: &String| {
-            Url::parse(issuer).is_ok_and(|url| url.scheme() == "http" && is_loopback(&url))
-        };
+        let is_plain =
+            |issuer: &String| Url::parse(issuer).is_ok_and(|url| url.scheme() == "http" && is_loopback(&url));
         let plain_issuer = self.issuer.as_ref().filter(|issuer| is_plain(issuer));
         match (&self.dev_provider, plain_issuer) {
             (Some(_), _) => add(
@@ -123,8 +122,7 @@ impl Settings {
             ("overwrite_redirect_uri", &self.overwrite_redirect_uri),
         ] {
             if let Some(url) = url {
-                let risk =
-                    format!("{url} is plain http, so cookies and codes can be read on the way");
+                let risk = format!("{url} is plain http, so cookies and codes can be read on the way");
                 add(key, !is_https_or_loopback(url), &risk);
             }
         }
@@ -145,9 +143,7 @@ impl Settings {
             add(
                 key,
                 url.origin() != base_url.origin(),
-                &format!(
-                    "{url} is not below {base_url}; cookies set at one are not sent to the other"
-                ),
+                &format!("{url} is not below {base_url}; cookies set at one are not sent to the other"),
             );
         }
     }

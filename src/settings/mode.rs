@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use url::Url;
 
 use super::{
-    ClientSecrets, ClientSecretsTable, IntrospectionAuthMethod, IssuerSettings, RocketConfig,
-    Settings, SettingsError, TokenEndpointAuthMethod,
+    ClientSecrets, ClientSecretsTable, IntrospectionAuthMethod, IssuerSettings, RocketConfig, Settings, SettingsError,
+    TokenEndpointAuthMethod,
     client_secrets::read_text,
     error::list,
     site::Site,
@@ -57,8 +57,7 @@ impl Registration {
 
     /// Whether the app can authenticate at the introspection endpoint.
     pub(crate) fn may_introspect(&self, settings: &Settings) -> bool {
-        !self.client_id.is_empty()
-            || settings.introspection_auth_method == Some(IntrospectionAuthMethod::Bearer)
+        !self.client_id.is_empty() || settings.introspection_auth_method == Some(IntrospectionAuthMethod::Bearer)
     }
 }
 
@@ -165,9 +164,7 @@ impl Settings {
         })
     }
 
-    pub(super) fn client_secrets(
-        &self,
-    ) -> Result<Option<Cow<'_, ClientSecretsTable>>, SettingsError> {
+    pub(super) fn client_secrets(&self) -> Result<Option<Cow<'_, ClientSecretsTable>>, SettingsError> {
         match &self.client_secrets {
             None => Ok(None),
             Some(ClientSecrets::Table(table)) => Ok(Some(Cow::Borrowed(table))),
@@ -177,10 +174,7 @@ impl Settings {
         }
     }
 
-    fn registration(
-        &self,
-        client_secrets: Option<&ClientSecretsTable>,
-    ) -> Result<Registration, SettingsError> {
+    fn registration(&self, client_secrets: Option<&ClientSecretsTable>) -> Result<Registration, SettingsError> {
         let file_issuer = client_secrets.and_then(|table| table.issuer.as_ref());
         let issuer = match (&self.issuer, file_issuer) {
             (Some(issuer), _) => issuer,
@@ -232,9 +226,7 @@ impl Settings {
         const WELL_KNOWN: &str = "/.well-known/openid-configuration";
         let metadata_url = self.server_metadata_url.as_ref().map(Url::as_str);
         let remedy = match metadata_url.and_then(|url| url.strip_suffix(WELL_KNOWN)) {
-            Some(issuer) => format!(
-                "set `issuer` to the `issuer` in the metadata, probably `{issuer}` or `{issuer}/`"
-            ),
+            Some(issuer) => format!("set `issuer` to the `issuer` in the metadata, probably `{issuer}` or `{issuer}/`"),
             None => "set `issuer` in the table `oidc`, or OIDC_ISSUER; to do without a provider, \
                      set `enabled = false` or, while developing, `dev_provider = true`"
                 .to_owned(),
@@ -251,20 +243,12 @@ impl Settings {
         }
     }
 
-    fn metadata(
-        &self,
-        issuer: &str,
-        table: &ClientSecretsTable,
-    ) -> Result<MetadataSource, SettingsError> {
-        let (Some(authorization), Some(token), Some(jwks)) =
-            (&table.auth_uri, &table.token_uri, &table.jwks_uri)
+    fn metadata(&self, issuer: &str, table: &ClientSecretsTable) -> Result<MetadataSource, SettingsError> {
+        let (Some(authorization), Some(token), Some(jwks)) = (&table.auth_uri, &table.token_uri, &table.jwks_uri)
         else {
             return self.discovery(issuer);
         };
-        for url in [authorization, token, jwks]
-            .into_iter()
-            .chain(&table.userinfo_uri)
-        {
+        for url in [authorization, token, jwks].into_iter().chain(&table.userinfo_uri) {
             self.check_endpoint("client_secrets", url)?;
         }
         Ok(MetadataSource::Given(GivenEndpoints {
@@ -317,10 +301,7 @@ impl Settings {
         )
     }
 
-    fn secret(
-        &self,
-        client_secrets: Option<&ClientSecretsTable>,
-    ) -> Result<Option<Secret>, SettingsError> {
+    fn secret(&self, client_secrets: Option<&ClientSecretsTable>) -> Result<Option<Secret>, SettingsError> {
         const KEY: &str = "client_secret_file";
         let Some(path) = &self.client_secret_file else {
             let of_table = || client_secrets?.client_secret.clone();
@@ -388,10 +369,7 @@ impl Settings {
         self.ensure(
             !needs_secret || registration.client_secret.is_some(),
             KEY,
-            format!(
-                "`{}` needs a client secret, and there is none",
-                method.as_str()
-            ),
+            format!("`{}` needs a client secret, and there is none", method.as_str()),
             "set OIDC_CLIENT_SECRET or `client_secret_file`, or, for a public client, remove \
              `token_endpoint_auth_method`",
         )
@@ -400,15 +378,9 @@ impl Settings {
 
 impl IssuerSettings {
     /// The registration for a further issuer: without a client. Only its metadata and keys are read.
-    pub(crate) fn registration(
-        &self,
-        name: &str,
-        settings: &Settings,
-    ) -> Result<Registration, SettingsError> {
+    pub(crate) fn registration(&self, name: &str, settings: &Settings) -> Result<Registration, SettingsError> {
         let metadata = match (&self.jwks_uri, &self.server_metadata_url) {
-            (Some(url), _) => MetadataSource::Keys {
-                jwks_uri: url.clone(),
-            },
+            (Some(url), _) => MetadataSource::Keys { jwks_uri: url.clone() },
             (None, Some(url)) => MetadataSource::Discovery { url: url.clone() },
             (None, None) => settings.discovery(&self.issuer)?,
         };

@@ -158,10 +158,7 @@ impl ProviderPreset {
 
     /// The URL of the metadata that several tenants share.
     fn shared_metadata(&self) -> Option<String> {
-        let tenant = self
-            .tenant
-            .as_deref()
-            .filter(|tenant| SHARED.contains(tenant))?;
+        let tenant = self.tenant.as_deref().filter(|tenant| SHARED.contains(tenant))?;
         let is_microsoft = self.name == KnownProvider::Microsoft;
         is_microsoft.then(|| format!("{MICROSOFT}/{tenant}/v2.0/.well-known/openid-configuration"))
     }
@@ -171,9 +168,7 @@ impl ProviderPreset {
             KnownProvider::Google => "\"google\"",
             KnownProvider::Microsoft => "{ name = \"microsoft\", tenant = \"…\" }",
             KnownProvider::Auth0 => "{ name = \"auth0\", domain = \"…\" }",
-            KnownProvider::Keycloak => {
-                "{ name = \"keycloak\", url = \"https://…\", realm = \"…\" }"
-            }
+            KnownProvider::Keycloak => "{ name = \"keycloak\", url = \"https://…\", realm = \"…\" }",
         };
         value.as_ref().ok_or_else(|| {
             let cause = format!("the preset needs `{member}` too");

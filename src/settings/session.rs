@@ -176,8 +176,7 @@ impl Settings {
             };
             return Err(self.error("session.store", cause, remedy));
         };
-        check_store_url(store, url.expose())
-            .map_err(|(cause, remedy)| self.error("session.store_url", cause, remedy))
+        check_store_url(store, url.expose()).map_err(|(cause, remedy)| self.error("session.store_url", cause, remedy))
     }
 }
 

@@ -67,10 +67,7 @@ impl Settings {
     }
 
     /// The registered redirect URI to send: the first one, or in the debug profile the first on loopback.
-    fn registered_redirect_uri(
-        &self,
-        rocket_config: &RocketConfig,
-    ) -> Result<Option<Url>, SettingsError> {
+    fn registered_redirect_uri(&self, rocket_config: &RocketConfig) -> Result<Option<Url>, SettingsError> {
         let table = match self.client_secrets() {
             // No redirect URI is sent then.
             Err(_) if !self.enabled => None,
@@ -80,18 +77,14 @@ impl Settings {
             return Ok(None);
         };
         let mut uris = table.redirect_uris.iter();
-        let here = uris
-            .clone()
-            .find(|uri| rocket_config.debug && is_loopback(uri));
+        let here = uris.clone().find(|uri| rocket_config.debug && is_loopback(uri));
         Ok(here.or_else(|| uris.next()).cloned())
     }
 
     fn check_base_url(&self, url: &Url, rocket_config: &RocketConfig) -> Result<(), SettingsError> {
         let mut origin = at(url, "/");
         // Neither can fail if there is a host; a password must not be shown.
-        let _ = origin
-            .set_username("")
-            .and_then(|()| origin.set_password(None));
+        let _ = origin.set_username("").and_then(|()| origin.set_password(None));
         let shown = origin.as_str().trim_end_matches('/');
         self.ensure(
             url.username().is_empty() && url.password().is_none(),
@@ -110,12 +103,7 @@ impl Settings {
     }
 
     /// Checks for `https`, except on loopback and in the debug profile.
-    fn check_public(
-        &self,
-        key: &str,
-        url: &Url,
-        rocket_config: &RocketConfig,
-    ) -> Result<(), SettingsError> {
+    fn check_public(&self, key: &str, url: &Url, rocket_config: &RocketConfig) -> Result<(), SettingsError> {
         let is_development = rocket_config.debug && url.scheme() == "http";
         self.ensure(
             is_https_or_loopback(url) || is_development,
@@ -142,8 +130,7 @@ fn at(url: &Url, path: &str) -> Url {
 fn localhost(rocket_config: &RocketConfig) -> Url {
     let scheme = if rocket_config.tls { "https" } else { "http" };
     let port = rocket_config.port;
-    Url::parse(&format!("{scheme}://localhost:{port}"))
-        .expect("a scheme, `localhost` and a number make a URL")
+    Url::parse(&format!("{scheme}://localhost:{port}")).expect("a scheme, `localhost` and a number make a URL")
 }
 
 #[cfg(test)]
@@ -156,10 +143,7 @@ mod tests {
         tls: false,
     };
 
-    const RELEASE: RocketConfig = RocketConfig {
-        debug: false,
-        ..DEBUG
-    };
+    const RELEASE: RocketConfig = RocketConfig { debug: false, ..DEBUG };
 
     fn url(text: &str) -> Url {
         Url::parse(text).unwrap()
@@ -168,10 +152,7 @@ mod tests {
     #[track_caller]
     fn refused(settings: &Settings, rocket_config: &RocketConfig, error: &str, remedy: &str) {
         let found = settings.site(rocket_config).unwrap_err();
-        assert_eq!(
-            (found.to_string().as_str(), found.remedy()),
-            (error, remedy)
-        );
+        assert_eq!((found.to_string().as_str(), found.remedy()), (error, remedy));
     }
 
     #[test]
@@ -184,28 +165,16 @@ mod tests {
                 ..Settings::default()
             };
             let site = settings.site(&rocket_config).unwrap();
-            (
-                site.base_url.to_string(),
-                site.redirect_uri.to_string(),
-                site.secure,
-            )
+            (site.base_url.to_string(), site.redirect_uri.to_string(), site.secure)
         };
         let expected = |base: &str, sent: &str, secure| (base.to_owned(), sent.to_owned(), secure);
         assert_eq!(
             site(None, None, "/oidc", DEBUG),
-            expected(
-                "http://localhost:8000/",
-                "http://localhost:8000/oidc/authorize",
-                false
-            )
+            expected("http://localhost:8000/", "http://localhost:8000/oidc/authorize", false)
         );
         assert_eq!(
             site(None, None, "/", RocketConfig { tls: true, ..DEBUG }),
-            expected(
-                "https://localhost:8000/",
-                "https://localhost:8000/authorize",
-                true
-            )
+            expected("https://localhost:8000/", "https://localhost:8000/authorize", true)
         );
         assert_eq!(
             site(None, Some("https://a.example/x/cb?y=1"), "/oidc", RELEASE),
@@ -222,11 +191,7 @@ mod tests {
         );
         assert_eq!(
             site(Some("http://127.0.0.1:81"), None, "/oidc", RELEASE),
-            expected(
-                "http://127.0.0.1:81/",
-                "http://127.0.0.1:81/oidc/authorize",
-                false
-            )
+            expected("http://127.0.0.1:81/", "http://127.0.0.1:81/oidc/authorize", false)
         );
         assert_eq!(
             site(Some("http://dev.lan"), None, "/oidc", DEBUG),
@@ -236,8 +201,7 @@ mod tests {
 
     #[test]
     fn addresses_refused() {
-        let https =
-            "write an address with `https`; plain `http` is for loopback and the debug profile";
+        let https = "write an address with `https`; plain `http` is for loopback and the debug profile";
         for (base_url, error, remedy) in [
             (
                 "http://a.example",

@@ -20,9 +20,7 @@ pub(super) fn note(text: &str) -> Option<&'static str> {
     let inner = trimmed(text);
     let quotes = [('"', '"'), ('\'', '\''), ('`', '`'), ('“', '”'), ('‘', '’')];
     let is_quoted = |(open, close)| {
-        let inner = inner
-            .strip_prefix(open)
-            .and_then(|rest| rest.strip_suffix(close));
+        let inner = inner.strip_prefix(open).and_then(|rest| rest.strip_suffix(close));
         inner.is_some()
     };
     if quotes.into_iter().any(is_quoted) {
@@ -30,9 +28,7 @@ pub(super) fn note(text: &str) -> Option<&'static str> {
     }
     let around = |is: fn(char) -> bool| text.starts_with(is) || text.ends_with(is);
     if around(is_invisible) {
-        return Some(
-            "has a byte-order mark or another invisible character around it, which is ignored",
-        );
+        return Some("has a byte-order mark or another invisible character around it, which is ignored");
     }
     (inner != text).then_some("has white space around it, which is ignored")
 }
@@ -44,8 +40,7 @@ mod tests {
     #[test]
     fn what_is_around_a_text() {
         const BLANKS: &str = "has white space around it, which is ignored";
-        const MARK: &str =
-            "has a byte-order mark or another invisible character around it, which is ignored";
+        const MARK: &str = "has a byte-order mark or another invisible character around it, which is ignored";
         const QUOTES: &str = "is in quotes, which count as a part of it";
         for (text, expected, is) in [
             ("hush", "hush", None),

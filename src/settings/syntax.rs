@@ -30,14 +30,8 @@ pub(super) const FLAG: Syntax = syntax("`true` or `false`", "true", Flag, "");
 pub(super) const TEXT: Syntax = syntax("a string", "\"…\"", Raw, "");
 pub(super) const URL: Syntax = syntax("an absolute URL", "\"https://…\"", Raw, "");
 pub(super) const PATH: Syntax = syntax("the path of a file", "\"secrets/file\"", Raw, "");
-pub(super) const WORDS: Syntax = syntax(
-    "a list of strings, or words in one string",
-    "[\"…\", \"…\"]",
-    Raw,
-    "[",
-);
-pub(super) const DURATION: Syntax =
-    syntax("seconds, or a duration such as `10m`", "\"10m\"", Raw, "");
+pub(super) const WORDS: Syntax = syntax("a list of strings, or words in one string", "[\"…\", \"…\"]", Raw, "[");
+pub(super) const DURATION: Syntax = syntax("seconds, or a duration such as `10m`", "\"10m\"", Raw, "");
 pub(super) const COUNT: Syntax = syntax("a whole number", "2", Parsed, "");
 pub(super) const PORT: Syntax = syntax("a port from 0 to 65535", "9400", Parsed, "");
 pub(super) const TABLE: Syntax = syntax("a table", "{ … = \"…\" }", Parsed, "{[");
@@ -47,17 +41,11 @@ pub(super) const PATH_OR_TABLE: Syntax = syntax(
     Raw,
     "{",
 );
-pub(super) const NAME_OR_TABLE: Syntax = syntax(
-    "the name of a provider, or a table with `name`",
-    "\"google\"",
-    Raw,
-    "{",
-);
+pub(super) const NAME_OR_TABLE: Syntax =
+    syntax("the name of a provider, or a table with `name`", "\"google\"", Raw, "{");
 pub(super) const FLAG_OR_TABLE: Syntax = syntax("`true`, `false` or a table", "true", Flag, "{[");
-pub(super) const FLAG_OR_COUNT: Syntax =
-    syntax("`true`, `false` or a whole number", "true", Flag, "");
-pub(super) const LIST_OF_TABLES: Syntax =
-    syntax("a list of tables", "[{ sub = \"…\" }]", Parsed, "{[");
+pub(super) const FLAG_OR_COUNT: Syntax = syntax("`true`, `false` or a whole number", "true", Flag, "");
+pub(super) const LIST_OF_TABLES: Syntax = syntax("a list of tables", "[{ sub = \"…\" }]", Parsed, "{[");
 /// A value in a table with arbitrary names.
 pub(super) const ANY: Syntax = syntax("a value", "\"…\"", Parsed, "{[");
 
@@ -89,10 +77,7 @@ pub(super) fn renamed(key: &str) -> Option<&'static str> {
 }
 
 /// The name in `known` that `found` was probably meant to be.
-pub(super) fn nearest<'k>(
-    found: &str,
-    known: impl IntoIterator<Item = &'k str>,
-) -> Option<&'k str> {
+pub(super) fn nearest<'k>(found: &str, known: impl IntoIterator<Item = &'k str>) -> Option<&'k str> {
     let found = found.to_lowercase().replace('-', "_");
     let found = found.strip_prefix("oidc_").unwrap_or(&found);
     let score = |name: &str| {

@@ -4,8 +4,7 @@ use super::{InsecureSetting, Settings, SettingsError, mode::MetadataSource};
 use crate::token::{PERSONAL_ACCOUNTS, TENANT_ID, Tenants};
 
 /// The metadata that Microsoft's tenants share.
-const SHARED_METADATA: &str =
-    "https://login.microsoftonline.com/organizations/v2.0/.well-known/openid-configuration";
+const SHARED_METADATA: &str = "https://login.microsoftonline.com/organizations/v2.0/.well-known/openid-configuration";
 
 impl Settings {
     /// Parses the accepted tenants: `Some` if and only if the issuer is a template. `table` is `issuers.NAME.` for a
@@ -51,9 +50,7 @@ impl Settings {
             return Err(self.error(
                 &format!("{table}server_metadata_url"),
                 format!("the issuer is a template, and no metadata is at `{url}`"),
-                format!(
-                    "set it to the metadata that the tenants share, such as `{SHARED_METADATA}`"
-                ),
+                format!("set it to the metadata that the tenants share, such as `{SHARED_METADATA}`"),
             ));
         }
         let tenants = Tenants::parse(entries).map_err(|entry| {

@@ -18,12 +18,7 @@ struct Network {
 impl TrustedProxies {
     /// Parses addresses and CIDR prefixes.
     pub(crate) fn new(texts: &[String]) -> TrustedProxies {
-        TrustedProxies(
-            texts
-                .iter()
-                .filter_map(|text| Network::parse(text))
-                .collect(),
-        )
+        TrustedProxies(texts.iter().filter_map(|text| Network::parse(text)).collect())
     }
 
     /// The client for rate limits: the socket's peer, or what a trusted proxy reports. An IPv6 address is truncated
@@ -78,8 +73,7 @@ impl Network {
     }
 
     fn has(self, address: IpAddr) -> bool {
-        self.address.is_ipv4() == address.is_ipv4()
-            && Network::new(address, self.prefix) == Some(self)
+        self.address.is_ipv4() == address.is_ipv4() && Network::new(address, self.prefix) == Some(self)
     }
 }
 

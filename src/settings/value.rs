@@ -320,10 +320,7 @@ impl SettingType for ExactUrl {
     const SYNTAX: Syntax = syntax::URL;
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Url, Invalid> {
-        let (url, text) = (
-            <Url as SettingType>::parse(value, parser)?,
-            parser.text(value)?,
-        );
+        let (url, text) = (<Url as SettingType>::parse(value, parser)?, parser.text(value)?);
         Invalid::unless(
             url.as_str() == text,
             format!("{text:?} would be sent as `{url}`"),

@@ -15,8 +15,7 @@ use crate::relying_party::RelyingParty;
 /// The maximum number of consecutive redirects.
 const MAX_REDIRECTS: usize = 20;
 
-const HAS_COOKIES: &str =
-    "the client has cookies, with which it might be somebody; use another one";
+const HAS_COOKIES: &str = "the client has cookies, with which it might be somebody; use another one";
 
 /// A local client of either kind, for an app that is registered at a [`TestProvider`]. With an asynchronous client,
 /// `.await` the results of these methods.
@@ -70,11 +69,7 @@ impl TestClient for asynchronous::Client {
     type Answer<'c, T: 'c> = BoxFuture<'c, T>;
     type Response<'c> = asynchronous::LocalResponse<'c>;
 
-    fn sign_in<'c>(
-        &'c self,
-        path: &str,
-        claims: Value,
-    ) -> BoxFuture<'c, asynchronous::LocalResponse<'c>> {
+    fn sign_in<'c>(&'c self, path: &str, claims: Value) -> BoxFuture<'c, asynchronous::LocalResponse<'c>> {
         let (mut browser, path) = (Browser::before(self.rocket(), claims), path.to_owned());
         Box::pin(async move {
             let mut response = self.get(path).header(Accept::HTML).dispatch().await;
@@ -220,8 +215,7 @@ fn backchannel_logout(rocket: &Rocket<Orbit>, subject: &str) -> (String, String)
 #[track_caller]
 fn roles(rocket: &Rocket<Orbit>) -> (&TestProvider, &RelyingParty) {
     let provider = rocket.state();
-    let provider = provider
-        .expect("the app is not registered: launch what `TestProvider::register` makes of it");
+    let provider = provider.expect("the app is not registered: launch what `TestProvider::register` makes of it");
     let rp = rocket.state();
     let rp = rp.expect("the app signs nobody in: `resource_server_only` is set");
     (provider, rp)

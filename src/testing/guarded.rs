@@ -32,10 +32,7 @@ pub(super) fn visits(rocket: &Rocket<Orbit>, public: &[&str]) -> Vec<Visit> {
         assert!(
             routes.iter().any(|route| route.uri.as_str() == *entry),
             "there is no public route `{entry}`; the routes are {:?}",
-            routes
-                .iter()
-                .map(|route| route.uri.as_str())
-                .collect::<Vec<_>>()
+            routes.iter().map(|route| route.uri.as_str()).collect::<Vec<_>>()
         );
     }
     let routes = routes.into_iter();
@@ -64,9 +61,7 @@ impl Visit {
         };
         let path: Vec<_> = route.uri.path().split('/').map(made_up).collect();
         let query = route.uri.query().unwrap_or_default().split('&');
-        let query: Vec<_> = query
-            .filter(|pair| !pair.is_empty() && !pair.contains('<'))
-            .collect();
+        let query: Vec<_> = query.filter(|pair| !pair.is_empty() && !pair.contains('<')).collect();
         let mut path = path.join("/");
         if !query.is_empty() {
             path = format!("{path}?{}", query.join("&"));
@@ -82,15 +77,8 @@ impl Visit {
     }
 
     /// A message if the response is not a rejection.
-    pub(super) fn finding(
-        &self,
-        rocket: &Rocket<Orbit>,
-        status: Status,
-        headers: &HeaderMap<'_>,
-    ) -> Option<String> {
-        let login = rocket
-            .state::<RelyingParty>()
-            .map(|rp| rp.route_path("login"));
+    pub(super) fn finding(&self, rocket: &Rocket<Orbit>, status: Status, headers: &HeaderMap<'_>) -> Option<String> {
+        let login = rocket.state::<RelyingParty>().map(|rp| rp.route_path("login"));
         let location = headers.get_one("Location").unwrap_or_default();
         let is_refusal = match status {
             Status::Unauthorized | Status::Forbidden => true,

@@ -16,14 +16,11 @@ use url::Url;
 use super::{RecordedRequest, runtime::block_on};
 use crate::{
     clock::Clock,
-    dev_provider::{
-        DevClient, DevProviderError, InProcessProvider, Retouch, Statement, Unsuitable,
-    },
+    dev_provider::{DevClient, DevProviderError, InProcessProvider, Retouch, Statement, Unsuitable},
     provider::Endpoint,
     secret::Secret,
     settings::{
-        Answers, InProcess, NoAnswer, RocketConfig, Settings, SettingsError, StoreKind,
-        TokenEndpointAuthMethod,
+        Answers, InProcess, NoAnswer, RocketConfig, Settings, SettingsError, StoreKind, TokenEndpointAuthMethod,
     },
 };
 
@@ -359,11 +356,7 @@ impl TestProvider {
     }
 
     /// Signs in as a browser; returns the URL of the callback.
-    pub(super) async fn authorize_at(
-        &self,
-        location: &Url,
-        claims: &Value,
-    ) -> Result<Url, Unsuitable> {
+    pub(super) async fn authorize_at(&self, location: &Url, claims: &Value) -> Result<Url, Unsuitable> {
         // A session that begins in the same millisecond as a logout would be ended by it.
         self.advance_clock(Duration::from_millis(1));
         self.provider().authorize(location, claims).await
@@ -419,11 +412,7 @@ impl TestProvider {
 
 #[rocket::async_trait]
 impl Answers for TestProvider {
-    async fn answer(
-        &self,
-        request: &reqwest::Request,
-        timeout: Duration,
-    ) -> Result<HttpResponse, NoAnswer> {
+    async fn answer(&self, request: &reqwest::Request, timeout: Duration) -> Result<HttpResponse, NoAnswer> {
         let endpoint = endpoint_at(request.url()).ok_or(NoAnswer::Unreachable)?;
         lock(&self.0.requests).push(RecordedRequest::new(endpoint, request));
         let (is_down, delay, status) = {

@@ -26,9 +26,7 @@ impl RecordedRequest {
             endpoint,
             method: request.method().to_string(),
             authorization: authorization.map(str::to_owned),
-            form: form_urlencoded::parse(body.unwrap_or_default())
-                .into_owned()
-                .collect(),
+            form: form_urlencoded::parse(body.unwrap_or_default()).into_owned().collect(),
         }
     }
 

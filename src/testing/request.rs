@@ -180,9 +180,7 @@ fn session_cookies(request: &Request<'_>, claims: &Value) -> Vec<Cookie<'static>
     };
     let cookies = set_cookies.into_iter();
     let cookies = cookies.filter_map(|text| Cookie::parse_encoded(text).ok());
-    cookies
-        .filter(|cookie| !cookie.value().is_empty())
-        .collect()
+    cookies.filter(|cookie| !cookie.value().is_empty()).collect()
 }
 
 /// Signs in without a browser. Returns the `Set-Cookie` headers.
@@ -230,11 +228,7 @@ async fn sign_in_after(
     let code = code.map_err(failed)?;
     let exchanged = client.exchange(&begun.attempt, &begun.secrets, &code, rp.clock.now());
     Ok(match exchanged.await {
-        Ok((session, tokens)) => {
-            client
-                .begin_session_for_test(request, session, tokens)
-                .await
-        }
+        Ok((session, tokens)) => client.begin_session_for_test(request, session, tokens).await,
         Err(error) => Err(error),
     })
 }

@@ -11,17 +11,16 @@ use time::OffsetDateTime;
 pub(crate) use roles::ClaimPath;
 
 use super::{
-    Accepts, AccessTokenError, AllowedAlgorithms, ClaimError, Claims, ExpectedIssuer, Jws, KeySet,
-    SigningAlgorithm, Tenants,
+    Accepts, AccessTokenError, AllowedAlgorithms, ClaimError, Claims, ExpectedIssuer, Jws, KeySet, SigningAlgorithm,
+    Tenants,
     checks::{
-        audiences, check_exp, check_iat, check_nbf, optional_seconds, optional_string, seconds,
-        since_1970, string,
+        audiences, check_exp, check_iat, check_nbf, optional_seconds, optional_string, seconds, since_1970, string,
     },
     json::type_name,
     parse_object,
     purpose::{
-        CLIENT_ID, Circumstances, MatchedAudience, Source, check_cnf, check_header_type,
-        check_purpose, is_at_jwt, is_present,
+        CLIENT_ID, Circumstances, MatchedAudience, Source, check_cnf, check_header_type, check_purpose, is_at_jwt,
+        is_present,
     },
 };
 use crate::printable::excerpt;
@@ -100,11 +99,7 @@ impl<'a> UnverifiedAccessToken<'a> {
     pub(crate) fn parse(compact: &'a str) -> Result<Self, AccessTokenError> {
         let jws = Jws::parse(compact)?;
         let claims = jws.unverified_claims()?;
-        Ok(UnverifiedAccessToken {
-            compact,
-            jws,
-            claims,
-        })
+        Ok(UnverifiedAccessToken { compact, jws, claims })
     }
 
     /// The unverified `iss`, which selects the keys to verify the signature with.
@@ -235,10 +230,7 @@ impl<'a> UnverifiedAccessToken<'a> {
         let source = JudgedSource::Jwt {
             is_at_jwt: is_at_jwt(self.jws.typ()),
         };
-        let judged = Judged {
-            source,
-            circumstances,
-        };
+        let judged = Judged { source, circumstances };
         AccessToken::new(self.compact, self.claims, judged, expected)
     }
 }
@@ -322,8 +314,7 @@ impl AccessToken {
         check_cnf(&claims)?;
         let audience = introspected_audience(&claims, expected);
         let matched = audience.as_ref().copied();
-        let circumstances =
-            expected.circumstances(matched.unwrap_or(MatchedAudience::Unknown), false);
+        let circumstances = expected.circumstances(matched.unwrap_or(MatchedAudience::Unknown), false);
         let setting = &expected.accepts_setting;
         check_purpose(Source::Introspection, &claims, circumstances, setting)?;
         audience?;
@@ -336,11 +327,7 @@ impl AccessToken {
     }
 
     /// The token of a testing profile, which no provider issued.
-    pub(crate) fn of_testing_profile(
-        claims: &Claims,
-        issuer: &str,
-        roles: &[ClaimPath],
-    ) -> AccessToken {
+    pub(crate) fn of_testing_profile(claims: &Claims, issuer: &str, roles: &[ClaimPath]) -> AccessToken {
         AccessToken {
             token: Secret::new("testing-profile"),
             scopes: scopes(claims.as_map(), roles),
@@ -418,9 +405,7 @@ impl AccessToken {
     }
 
     pub(crate) fn client_id(&self) -> Option<&str> {
-        CLIENT_ID
-            .iter()
-            .find_map(|name| self.claims.value(name)?.as_str())
+        CLIENT_ID.iter().find_map(|name| self.claims.value(name)?.as_str())
     }
 
     /// `exp`, or `latest` if that is earlier or there is no `exp`.
@@ -443,9 +428,7 @@ fn matched_audience(
     expected: &AccessTokenExpectations,
 ) -> Result<MatchedAudience, AccessTokenError> {
     let client_id = match expected.audience_claim {
-        AudienceClaim::ClientId if !claims.contains_key("aud") => {
-            optional_string(claims, "client_id")?
-        }
+        AudienceClaim::ClientId if !claims.contains_key("aud") => optional_string(claims, "client_id")?,
         _ => None,
     };
     let actual = match client_id {
@@ -480,14 +463,12 @@ fn introspected_audience(
     expected: &AccessTokenExpectations,
 ) -> Result<MatchedAudience, AccessTokenError> {
     match matched_audience(claims, expected) {
-        Err(AccessTokenError::Claim(ClaimError::Missing { .. })) => {
-            match expected.introspection_needs_audience {
-                true => Err(AccessTokenError::NoAudience {
-                    expected: expected.audience.clone(),
-                }),
-                false => Ok(MatchedAudience::Unknown),
-            }
-        }
+        Err(AccessTokenError::Claim(ClaimError::Missing { .. })) => match expected.introspection_needs_audience {
+            true => Err(AccessTokenError::NoAudience {
+                expected: expected.audience.clone(),
+            }),
+            false => Ok(MatchedAudience::Unknown),
+        },
         matched => matched,
     }
 }

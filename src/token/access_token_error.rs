@@ -106,9 +106,7 @@ impl AccessTokenError {
             AccessTokenError::Audience { .. } => "access_token_aud",
             AccessTokenError::NoAudience { .. } => "access_token_aud",
             AccessTokenError::AnotherUse { .. } => "access_token_wrong_use",
-            AccessTokenError::UnknownUse { .. } | AccessTokenError::UnknownUseForClient => {
-                "access_token_unknown_use"
-            }
+            AccessTokenError::UnknownUse { .. } | AccessTokenError::UnknownUseForClient => "access_token_unknown_use",
             AccessTokenError::Bound => "access_token_bound",
             AccessTokenError::Nobody => "access_token_missing_subject",
             AccessTokenError::Inactive => "access_token_inactive",
@@ -136,12 +134,8 @@ impl AccessTokenError {
             },
             AccessTokenError::Claim(error) => match error {
                 ClaimError::Expired { .. } => "the token has expired",
-                ClaimError::NotYetValid { .. } | ClaimError::IssuedInTheFuture { .. } => {
-                    "the token is not valid yet"
-                }
-                ClaimError::Issuer { .. } | ClaimError::IssuerOfTenant { .. } => {
-                    "the token comes from another issuer"
-                }
+                ClaimError::NotYetValid { .. } | ClaimError::IssuedInTheFuture { .. } => "the token is not valid yet",
+                ClaimError::Issuer { .. } | ClaimError::IssuerOfTenant { .. } => "the token comes from another issuer",
                 ClaimError::Tenant { .. } => "the token comes from a tenant that is not accepted",
                 _ => "a claim of the token is missing or of the wrong type",
             },
@@ -153,14 +147,10 @@ impl AccessTokenError {
             }
             AccessTokenError::UnknownIssuer { .. } => "the token comes from another issuer",
             AccessTokenError::Audience { .. } => "the token is meant for another API",
-            AccessTokenError::NoAudience { .. } => {
-                "the token does not say which API it is meant for"
-            }
+            AccessTokenError::NoAudience { .. } => "the token does not say which API it is meant for",
             AccessTokenError::Bound => "tokens that are bound to a key are not accepted",
             AccessTokenError::Nobody => "the token does not say whose it is",
-            AccessTokenError::Inactive | AccessTokenError::Introspection(_) => {
-                "the token is not active"
-            }
+            AccessTokenError::Inactive | AccessTokenError::Introspection(_) => "the token is not active",
             AccessTokenError::Opaque => "the token is not a JWT",
             AccessTokenError::Disabled => "tokens are not accepted at the moment",
         }
@@ -169,12 +159,8 @@ impl AccessTokenError {
     /// How to fix it.
     pub fn remedy(&self) -> &'static str {
         match self {
-            AccessTokenError::TooLong { .. } => {
-                "have the provider put less into access tokens, or issue opaque ones"
-            }
-            AccessTokenError::Jws(JwsError::AlgorithmNotAllowed { actual, .. })
-                if actual.is_symmetric() =>
-            {
+            AccessTokenError::TooLong { .. } => "have the provider put less into access tokens, or issue opaque ones",
+            AccessTokenError::Jws(JwsError::AlgorithmNotAllowed { actual, .. }) if actual.is_symmetric() => {
                 "have the provider sign access tokens with a key pair, by RS256 or ES256: who can check HS256 can sign with it too, so no setting accepts it here"
             }
             AccessTokenError::Jws(JwsError::AlgorithmNotAllowed { .. }) => {

@@ -90,15 +90,13 @@ impl SigningAlgorithm {
     pub(crate) fn digest(self) -> &'static aws_lc_rs::digest::Algorithm {
         use aws_lc_rs::digest::{SHA256, SHA384, SHA512};
         match self {
-            SigningAlgorithm::RS256
-            | SigningAlgorithm::PS256
-            | SigningAlgorithm::ES256
-            | SigningAlgorithm::HS256 => &SHA256,
+            SigningAlgorithm::RS256 | SigningAlgorithm::PS256 | SigningAlgorithm::ES256 | SigningAlgorithm::HS256 => {
+                &SHA256
+            }
             SigningAlgorithm::RS384 | SigningAlgorithm::PS384 | SigningAlgorithm::ES384 => &SHA384,
-            SigningAlgorithm::RS512
-            | SigningAlgorithm::PS512
-            | SigningAlgorithm::ES512
-            | SigningAlgorithm::EdDSA => &SHA512,
+            SigningAlgorithm::RS512 | SigningAlgorithm::PS512 | SigningAlgorithm::ES512 | SigningAlgorithm::EdDSA => {
+                &SHA512
+            }
         }
     }
 }
@@ -136,9 +134,7 @@ impl FromStr for SigningAlgorithm {
             "EdDSA" | "Ed25519" => SigningAlgorithm::EdDSA,
             "HS256" => SigningAlgorithm::HS256,
             _ => {
-                return Err(UnknownAlgorithm {
-                    name: excerpt(name),
-                });
+                return Err(UnknownAlgorithm { name: excerpt(name) });
             }
         })
     }
@@ -158,9 +154,7 @@ impl Serialize for SigningAlgorithm {
 
 impl<'de> Deserialize<'de> for SigningAlgorithm {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<SigningAlgorithm, D::Error> {
-        String::deserialize(deserializer)?
-            .parse()
-            .map_err(de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 
@@ -170,16 +164,10 @@ mod tests {
 
     #[test]
     fn every_algorithm_reads_its_own_name() {
-        for &algorithm in SigningAlgorithm::ASYMMETRIC
-            .iter()
-            .chain(&[SigningAlgorithm::HS256])
-        {
+        for &algorithm in SigningAlgorithm::ASYMMETRIC.iter().chain(&[SigningAlgorithm::HS256]) {
             assert_eq!(algorithm.to_string().parse(), Ok(algorithm));
             let json = serde_json::to_string(&algorithm).unwrap();
-            assert_eq!(
-                serde_json::from_str::<SigningAlgorithm>(&json).unwrap(),
-                algorithm
-            );
+            assert_eq!(serde_json::from_str::<SigningAlgorithm>(&json).unwrap(), algorithm);
             assert_eq!(algorithm.is_symmetric(), algorithm.as_str() == "HS256");
         }
         assert_eq!("Ed25519".parse(), Ok(SigningAlgorithm::EdDSA));
@@ -188,8 +176,7 @@ mod tests {
     #[test]
     fn none_and_other_spellings_are_no_algorithm() {
         for name in [
-            "none", "None", "NONE", "nOnE", "", "rs256", "RS256 ", "HS384", "ES256K", "eddsa",
-            "RS1",
+            "none", "None", "NONE", "nOnE", "", "rs256", "RS256 ", "HS384", "ES256K", "eddsa", "RS1",
         ] {
             assert_eq!(
                 name.parse::<SigningAlgorithm>(),

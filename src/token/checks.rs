@@ -112,9 +112,7 @@ impl ClaimError {
         match self {
             ClaimError::TokenType { .. } => reason_of!(kind, "type"),
             ClaimError::Missing { .. } => reason_of!(kind, "claim_missing"),
-            ClaimError::WrongType { .. }
-            | ClaimError::TenantId { .. }
-            | ClaimError::EmptySubject => {
+            ClaimError::WrongType { .. } | ClaimError::TenantId { .. } | ClaimError::EmptySubject => {
                 reason_of!(kind, "claim_malformed")
             }
             ClaimError::Issuer { .. } | ClaimError::IssuerOfTenant { .. } => {
@@ -139,38 +137,25 @@ impl ClaimError {
             ClaimError::Issuer { .. } => {
                 "set `issuer` to exactly what the provider's metadata calls `issuer`, with or without a trailing slash"
             }
-            ClaimError::IssuerOfTenant { .. } => {
-                "refuse the token: `iss` and `tid` name different tenants"
-            }
-            ClaimError::Tenant { .. } => {
-                "if people of that tenant are to be accepted, add its id to `tenants`"
-            }
-            ClaimError::Audience { .. } => {
-                "check that `client_id` is the id under which the provider knows this app"
-            }
+            ClaimError::IssuerOfTenant { .. } => "refuse the token: `iss` and `tid` name different tenants",
+            ClaimError::Tenant { .. } => "if people of that tenant are to be accepted, add its id to `tenants`",
+            ClaimError::Audience { .. } => "check that `client_id` is the id under which the provider knows this app",
             ClaimError::UntrustedAudience { .. } => {
                 "add the audience to `trusted_audiences` if its owner may use this app's tokens"
             }
-            ClaimError::Expired { .. }
-            | ClaimError::IssuedInTheFuture { .. }
-            | ClaimError::NotYetValid { .. } => {
+            ClaimError::Expired { .. } | ClaimError::IssuedInTheFuture { .. } | ClaimError::NotYetValid { .. } => {
                 "synchronise the clocks of this machine and of the provider, or raise `clock_skew`"
             }
             ClaimError::Missing { .. }
             | ClaimError::WrongType { .. }
             | ClaimError::TenantId { .. }
-            | ClaimError::EmptySubject => {
-                "have the provider send the claim as its standard requires"
-            }
+            | ClaimError::EmptySubject => "have the provider send the claim as its standard requires",
         }
     }
 }
 
 /// A required string claim.
-pub(super) fn string<'a>(
-    claims: &'a Map<String, Value>,
-    claim: &'static str,
-) -> Result<&'a str, ClaimError> {
+pub(super) fn string<'a>(claims: &'a Map<String, Value>, claim: &'static str) -> Result<&'a str, ClaimError> {
     optional_string(claims, claim)?.ok_or(ClaimError::Missing { claim })
 }
 
@@ -205,10 +190,7 @@ pub(super) fn seconds(claims: &Map<String, Value>, claim: &'static str) -> Resul
 }
 
 /// An optional claim in seconds since 1970. An empty string counts as absent.
-pub(super) fn optional_seconds(
-    claims: &Map<String, Value>,
-    claim: &'static str,
-) -> Result<Option<f64>, ClaimError> {
+pub(super) fn optional_seconds(claims: &Map<String, Value>, claim: &'static str) -> Result<Option<f64>, ClaimError> {
     let Some(value) = claims.get(claim).filter(|value| *value != "") else {
         return Ok(None);
     };
@@ -233,9 +215,7 @@ pub(super) fn check_typ(typ: Option<&str>, refused: &[&str]) -> Result<(), Claim
     let Some(typ) = typ else { return Ok(()) };
     let typ_is = |name: &&str| is_media_type(typ, name);
     if refused.iter().any(typ_is) {
-        return Err(ClaimError::TokenType {
-            actual: excerpt(typ),
-        });
+        return Err(ClaimError::TokenType { actual: excerpt(typ) });
     }
     Ok(())
 }
@@ -265,11 +245,7 @@ pub(super) fn check_iss(claims: &Map<String, Value>, issuer: &str) -> Result<(),
 
 /// Checks that `aud`, a string or an array of strings, names the client and no untrusted audience.
 /// <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.3>
-pub(super) fn check_aud(
-    claims: &Map<String, Value>,
-    client_id: &str,
-    trusted: &[String],
-) -> Result<(), ClaimError> {
+pub(super) fn check_aud(claims: &Map<String, Value>, client_id: &str, trusted: &[String]) -> Result<(), ClaimError> {
     let audiences = audiences(claims)?;
     if !audiences.contains(&client_id) {
         return Err(ClaimError::Audience {
@@ -336,11 +312,7 @@ pub(super) fn check_iat(iat: f64, now: f64, clock_skew: Duration) -> Result<(), 
 }
 
 /// <https://www.rfc-editor.org/rfc/rfc7519#section-4.1.5>
-pub(super) fn check_nbf(
-    claims: &Map<String, Value>,
-    now: f64,
-    clock_skew: Duration,
-) -> Result<(), ClaimError> {
+pub(super) fn check_nbf(claims: &Map<String, Value>, now: f64, clock_skew: Duration) -> Result<(), ClaimError> {
     match optional_seconds(claims, "nbf")? {
         Some(nbf) if nbf - clock_skew.as_secs_f64() > now => Err(ClaimError::NotYetValid {
             nbf: nbf as i64,

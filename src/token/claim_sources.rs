@@ -124,8 +124,7 @@ mod tests {
     #[test]
     fn a_newer_id_token_takes_precedence_over_an_older_user_info() {
         let at_sign_in = json!({"sub": "a", "groups": ["admin"], "email": "a@x", "email_verified": true, "name": "A"});
-        let sources =
-            ClaimSources::new(claims(at_sign_in.clone()), Some(claims(at_sign_in.clone())));
+        let sources = ClaimSources::new(claims(at_sign_in.clone()), Some(claims(at_sign_in.clone())));
         let refreshed = claims(json!({"sub": "a", "groups": [], "email": "b@x"}));
         let sources = sources.with_id_token(refreshed);
         let expected = json!({"sub": "a", "groups": [], "email": "b@x", "name": "A"});
@@ -178,10 +177,7 @@ mod tests {
             .map(|name| (name.to_owned(), json!("x")))
             .into_iter()
             .collect();
-        assert_eq!(
-            merged(json!({"sub": "a"}), about.clone()),
-            json!({"sub": "a"})
-        );
+        assert_eq!(merged(json!({"sub": "a"}), about.clone()), json!({"sub": "a"}));
         let sources = ClaimSources::new(claims(json!({"sub": "a"})), Some(claims(about)));
         let sources = sources.with_id_token(claims(json!({"sub": "a", "name": "A"})));
         assert_eq!(sources.merged(), claims(json!({"sub": "a", "name": "A"})));
@@ -213,11 +209,7 @@ mod tests {
                     json!({name: "new", verified: false}),
                 ),
                 // UserInfo did not verify the ID token's address.
-                (
-                    json!({name: "old"}),
-                    json!({verified: true}),
-                    json!({name: "old"}),
-                ),
+                (json!({name: "old"}), json!({verified: true}), json!({name: "old"})),
                 (
                     json!({name: "old", verified: false}),
                     json!({name: null, verified: true}),
@@ -229,11 +221,7 @@ mod tests {
                     json!({name: "old", verified: true}),
                 ),
                 // A verification in the ID token without an address does not apply to UserInfo's.
-                (
-                    json!({verified: true}),
-                    json!({name: "new"}),
-                    json!({name: "new"}),
-                ),
+                (json!({verified: true}), json!({name: "new"}), json!({name: "new"})),
                 (
                     json!({name: null, verified: true}),
                     json!({name: "new"}),
@@ -287,10 +275,7 @@ mod tests {
     fn null_is_absent() {
         let id_token = json!({"name": "A", "nickname": null, "address": null});
         let user_info = json!({"name": null, "nickname": "al", "locale": null});
-        assert_eq!(
-            merged(id_token, user_info),
-            json!({"name": "A", "nickname": "al"})
-        );
+        assert_eq!(merged(id_token, user_info), json!({"name": "A", "nickname": "al"}));
     }
 
     /// A source as a test writes it.
@@ -298,12 +283,7 @@ mod tests {
 
     /// A reference implementation of the rules, claim by claim, over the whole history: the final value of the
     /// claim `name`. `is_older` means that the last response was an ID token.
-    fn expected(
-        name: &str,
-        id_tokens: &[Source],
-        user_infos: &[Source],
-        is_older: bool,
-    ) -> Option<Value> {
+    fn expected(name: &str, id_tokens: &[Source], user_infos: &[Source], is_older: bool) -> Option<Value> {
         let stated = |source: Option<&Source>, name: &str| {
             source
                 .and_then(|source| source.get(name))
@@ -318,10 +298,7 @@ mod tests {
         });
         let user_info = user_info.as_ref();
         if SURVIVES_ABSENCE.contains(&name) {
-            return id_tokens
-                .iter()
-                .rev()
-                .find_map(|token| stated(Some(token), name));
+            return id_tokens.iter().rev().find_map(|token| stated(Some(token), name));
         }
         if ABOUT_THE_SIGN_IN.contains(&name) {
             return stated(id_token, name);
@@ -390,8 +367,7 @@ mod tests {
             if history % 2 == 0 {
                 user_infos.push(source());
             }
-            let mut sources =
-                ClaimSources::new(to_claims(&id_tokens[0]), user_infos.first().map(to_claims));
+            let mut sources = ClaimSources::new(to_claims(&id_tokens[0]), user_infos.first().map(to_claims));
             let mut is_older = false;
             for step in 0..history % 6 {
                 let reply = source();

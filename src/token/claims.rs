@@ -45,10 +45,7 @@ pub(super) const ABOUT_THE_SIGN_IN: [&str; 12] = [
 /// Claims about another claim: dropped beside another source's value of that claim ([Core §5.1]).
 ///
 /// [Core §5.1]: https://openid.net/specs/openid-connect-core-1_0.html#StandardClaims
-pub(crate) const VERIFIED: [(&str, &str); 2] = [
-    ("email", "email_verified"),
-    ("phone_number", "phone_number_verified"),
-];
+pub(crate) const VERIFIED: [(&str, &str); 2] = [("email", "email_verified"), ("phone_number", "phone_number_verified")];
 
 impl Claims {
     /// The claim as a `T`; `None` when it is absent or of another type.
@@ -83,15 +80,13 @@ impl Claims {
     /// All claims, deserialized into the app's own type. The error names the claim that does not fit, never its
     /// value.
     pub(crate) fn fit<C: DeserializeOwned>(&self) -> Result<C, String> {
-        serde_path_to_error::deserialize(&self.0).map_err(
-            |error: serde_path_to_error::Error<serde_json::Error>| {
-                match error.path().to_string().as_str() {
-                    // The path is empty for an absent claim, which serde's message names.
-                    "." => error.inner().to_string(),
-                    claim => format!("the claim `{claim}` is of another type"),
-                }
-            },
-        )
+        serde_path_to_error::deserialize(&self.0).map_err(|error: serde_path_to_error::Error<serde_json::Error>| {
+            match error.path().to_string().as_str() {
+                // The path is empty for an absent claim, which serde's message names.
+                "." => error.inner().to_string(),
+                claim => format!("the claim `{claim}` is of another type"),
+            }
+        })
     }
 
     /// The names of at most five claims that the provider sends by reference
@@ -134,9 +129,7 @@ impl Claims {
             }
         }
         for (name, value) in other.0 {
-            let is_taken = !value.is_null()
-                && !ABOUT_THE_SIGN_IN.contains(&&*name)
-                && !unrelated.contains(&&*name);
+            let is_taken = !value.is_null() && !ABOUT_THE_SIGN_IN.contains(&&*name) && !unrelated.contains(&&*name);
             if is_taken {
                 self.insert(name, value);
             }

@@ -6,8 +6,7 @@ use aws_lc_rs::{
     encoding::{AsDer, Pkcs8V1Der},
     rsa::{KeyPairComponents, PublicKeyComponents},
     signature::{
-        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair,
-        Ed25519KeyPair, RsaKeyPair,
+        ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, RsaKeyPair,
     },
 };
 use base64::{
@@ -24,8 +23,7 @@ use super::parse_strict_object;
 use crate::secret::Secret;
 
 /// `client_assertion_type` ([RFC 7523 §2.2](https://www.rfc-editor.org/rfc/rfc7523#section-2.2)).
-pub(crate) const CLIENT_ASSERTION_TYPE: &str =
-    "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+pub(crate) const CLIENT_ASSERTION_TYPE: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
 
 /// The lifetime of an assertion, which is sent at once.
 const LIFE: Duration = Duration::from_secs(60);
@@ -79,11 +77,7 @@ impl ClientKey {
         ClientKey::from_pem(&pem, text("alg"), text("kid"))
     }
 
-    fn from_pem(
-        pem: &str,
-        alg: Option<&str>,
-        kid: Option<&str>,
-    ) -> Result<ClientKey, ClientKeyError> {
+    fn from_pem(pem: &str, alg: Option<&str>, kid: Option<&str>) -> Result<ClientKey, ClientKeyError> {
         let pem = pem.as_bytes();
         let key = EncodingKey::from_rsa_pem(pem)
             .or_else(|_| EncodingKey::from_ec_pem(pem))
@@ -129,8 +123,7 @@ impl ClientKey {
             "exp": now + LIFE.as_secs().cast_signed(),
         });
         let input = format!("{}.{}", part(&header), part(&claims));
-        let signature = sign(self.algorithm, &self.key, input.as_bytes())
-            .expect("the key signed when it was read");
+        let signature = sign(self.algorithm, &self.key, input.as_bytes()).expect("the key signed when it was read");
         let signature = URL_SAFE_NO_PAD.encode(signature);
         Secret::new(format!("{input}.{signature}"))
     }
@@ -167,10 +160,7 @@ fn name(algorithm: Algorithm) -> String {
 fn pkcs8(jwk: &Map<String, Value>) -> Option<Vec<u8>> {
     let member = |name: &str| URL_SAFE_NO_PAD.decode(jwk.get(name)?.as_str()?).ok();
     let der = |der: Pkcs8V1Der<'_>| der.as_ref().to_vec();
-    match (
-        jwk.get("kty")?.as_str()?,
-        jwk.get("crv").and_then(Value::as_str),
-    ) {
+    match (jwk.get("kty")?.as_str()?, jwk.get("crv").and_then(Value::as_str)) {
         ("RSA", _) => {
             let components = KeyPairComponents {
                 public_key: PublicKeyComponents {
@@ -194,8 +184,7 @@ fn pkcs8(jwk: &Map<String, Value>) -> Option<Vec<u8>> {
                 _ => return None,
             };
             let public = [vec![4], member("x")?, member("y")?].concat();
-            let key =
-                EcdsaKeyPair::from_private_key_and_public_key(algorithm, &member("d")?, &public);
+            let key = EcdsaKeyPair::from_private_key_and_public_key(algorithm, &member("d")?, &public);
             Some(key.ok()?.to_pkcs8v1().ok()?.as_ref().to_vec())
         }
         ("OKP", Some("Ed25519")) => {

@@ -8,11 +8,10 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Claims, ExpectedIssuer, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys,
-    TokenKind,
+    ClaimError, Claims, ExpectedIssuer, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
     checks::{
-        check_aud, check_exp, check_iat, check_nbf, check_sub, check_typ, optional_seconds,
-        optional_text, seconds, since_1970, string,
+        check_aud, check_exp, check_iat, check_nbf, check_sub, check_typ, optional_seconds, optional_text, seconds,
+        since_1970, string,
     },
 };
 use crate::printable::excerpt;
@@ -193,18 +192,14 @@ impl IdTokenError {
             IdTokenError::AuthorizedParty { .. } => {
                 "check that `client_id` is the id under which the provider knows this app"
             }
-            IdTokenError::Nonce => {
-                "start the sign-in again; if it happens often, somebody may be replaying responses"
-            }
+            IdTokenError::Nonce => "start the sign-in again; if it happens often, somebody may be replaying responses",
             IdTokenError::AccessTokenHash => {
                 "refuse the response; if it came from the provider itself, report its \"at_hash\" to it"
             }
             IdTokenError::AuthenticationContext { .. } => {
                 "have the provider support the `acr_values` that are asked for, or ask for others"
             }
-            IdTokenError::AuthenticationTooOld { .. } => {
-                "have the provider honour `max_age`, or ask for a longer one"
-            }
+            IdTokenError::AuthenticationTooOld { .. } => "have the provider honour `max_age`, or ask for a longer one",
             IdTokenError::SessionExpired { .. } => {
                 "sign in again; if it happens always, synchronise the clocks of this machine and of the provider, or have the provider send a later `session_expiry`"
             }
@@ -228,10 +223,7 @@ impl IdTokenError {
 /// Checks `session_expiry`, the provider's limit for the session, and returns it. Clock skew is not tolerated here:
 /// a session that has expired by our clock would end at its first request.
 /// <https://openid.net/specs/openid-connect-enterprise-extensions-1_0.html>
-fn check_session_expiry(
-    claims: &Map<String, Value>,
-    now: f64,
-) -> Result<Option<f64>, IdTokenError> {
+fn check_session_expiry(claims: &Map<String, Value>, now: f64) -> Result<Option<f64>, IdTokenError> {
     if claims.get("session_expiry").is_none_or(Value::is_null) {
         return Ok(None);
     }

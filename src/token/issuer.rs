@@ -164,9 +164,7 @@ impl<'a> ExpectedIssuer<'a> {
     /// <https://learn.microsoft.com/entra/identity-platform/access-tokens#validate-the-signing-key-issuer>
     pub(super) fn is_signed_by(self, key_issuer: Option<&str>, iss: &str) -> bool {
         match key_issuer {
-            Some(key_issuer) if self.is_template() => {
-                key_issuer == self.issuer || key_issuer == iss
-            }
+            Some(key_issuer) if self.is_template() => key_issuer == self.issuer || key_issuer == iss,
             _ => true,
         }
     }

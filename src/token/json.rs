@@ -193,9 +193,7 @@ impl Document {
             DISPLAYED.contains(&name)
         };
         match self.garbled.iter().find(|name| !is_displayed(name)) {
-            Some(name) => Err(JsonError::UnpairedSurrogate {
-                name: excerpt(name),
-            }),
+            Some(name) => Err(JsonError::UnpairedSurrogate { name: excerpt(name) }),
             None => Ok(self.members),
         }
     }
@@ -395,9 +393,7 @@ fn ambiguous_members(bytes: &[u8]) -> Result<Vec<String>, JsonError> {
     let mut values: HashMap<&str, &Shape> = HashMap::new();
     let mut ambiguous = vec![];
     for (name, value) in &members {
-        let is_equal = values
-            .insert(name, value)
-            .is_none_or(|before| before == value);
+        let is_equal = values.insert(name, value).is_none_or(|before| before == value);
         if !is_equal || !value.is_unambiguous() {
             ambiguous.push(name.clone());
         }
@@ -676,11 +672,7 @@ mod tests {
             ("\u{feff}{\"x\":{\"y\":null}}", r#"{"x":{}}"#),
         ] {
             let object = parse_object(json.as_bytes()).map(Value::Object);
-            assert_eq!(
-                object,
-                Ok(serde_json::from_str(expected).unwrap()),
-                "{json}"
-            );
+            assert_eq!(object, Ok(serde_json::from_str(expected).unwrap()), "{json}");
         }
     }
 
@@ -688,18 +680,9 @@ mod tests {
     fn half_of_a_surrogate_pair_in_what_is_displayed() {
         for (json, expected) in [
             (r#"{"name":"J\ud83d"}"#, r#"{"name":"J\ufffd"}"#),
-            (
-                r#"{"name":"\udC00\ud83d x"}"#,
-                r#"{"name":"\ufffd\ufffd x"}"#,
-            ),
-            (
-                r#"{"name":"\ud83d\ud83d\ude00"}"#,
-                r#"{"name":"\ufffd\ud83d\ude00"}"#,
-            ),
-            (
-                r#"{"name":"\\ud83d\\\ud83d"}"#,
-                r#"{"name":"\\ud83d\\\ufffd"}"#,
-            ),
+            (r#"{"name":"\udC00\ud83d x"}"#, r#"{"name":"\ufffd\ufffd x"}"#),
+            (r#"{"name":"\ud83d\ud83d\ude00"}"#, r#"{"name":"\ufffd\ud83d\ude00"}"#),
+            (r#"{"name":"\\ud83d\\\ud83d"}"#, r#"{"name":"\\ud83d\\\ufffd"}"#),
             (r#"{"name#ja":"\ud83d"}"#, r#"{"name#ja":"\ufffd"}"#),
             (r#"{"n\u0061me":"\ud83d"}"#, r#"{"name":"\ufffd"}"#),
             (
@@ -708,11 +691,7 @@ mod tests {
             ),
         ] {
             let object = parse_object(json.as_bytes()).map(Value::Object);
-            assert_eq!(
-                object,
-                Ok(serde_json::from_str(expected).unwrap()),
-                "{json}"
-            );
+            assert_eq!(object, Ok(serde_json::from_str(expected).unwrap()), "{json}");
         }
     }
 
@@ -797,8 +776,7 @@ mod tests {
 
     #[test]
     fn a_document_is_read_member_by_member() {
-        let json =
-            r#"{"a":"x","b":"","c":"\ud83d","d":"1","d":"2","e":7,"f":null,"g":{"h":1,"h":2}}"#;
+        let json = r#"{"a":"x","b":"","c":"\ud83d","d":"1","d":"2","e":7,"f":null,"g":{"h":1,"h":2}}"#;
         // Without the surrogate: a duplicate is detected first.
         let document = Document::parse(json.replace(r#","c":"\ud83d""#, "").as_bytes()).unwrap();
         let texts = ["a", "b", "d", "e", "f", "g", "x"].map(|name| document.text(name));
@@ -821,10 +799,7 @@ mod tests {
             ("null", "null"),
             ("true", "a boolean"),
         ] {
-            assert_eq!(
-                parse_object(json.as_bytes()),
-                Err(JsonError::NotAnObject { actual })
-            );
+            assert_eq!(parse_object(json.as_bytes()), Err(JsonError::NotAnObject { actual }));
         }
     }
 
@@ -847,10 +822,7 @@ mod tests {
             b"{\"\xff\":1}",
         ] {
             let error = parse_object(json).unwrap_err();
-            assert!(
-                matches!(error, JsonError::Syntax { line: 0 | 1, .. }),
-                "{error:?}"
-            );
+            assert!(matches!(error, JsonError::Syntax { line: 0 | 1, .. }), "{error:?}");
         }
     }
 

@@ -8,10 +8,7 @@ use serde_json::{Map, Value};
 
 use super::{
     JsonError, SigningAlgorithm,
-    json::{
-        Shape, check_unique_members, replace_unpaired_surrogates, syntax, type_name,
-        without_byte_order_mark,
-    },
+    json::{Shape, check_unique_members, replace_unpaired_surrogates, syntax, type_name, without_byte_order_mark},
 };
 use crate::printable::excerpt;
 
@@ -364,9 +361,7 @@ impl Jwk {
 fn check_use(jwk: &Map<String, Value>) -> Result<(), SkipReason> {
     match optional_str(jwk, "use")? {
         None | Some("sig" | "jwt-svid" | "") => Ok(()),
-        Some(other) => Err(SkipReason::Use {
-            actual: excerpt(other),
-        }),
+        Some(other) => Err(SkipReason::Use { actual: excerpt(other) }),
     }
 }
 
@@ -385,34 +380,14 @@ fn check_key_ops(jwk: &Map<String, Value>) -> Result<(), SkipReason> {
 }
 
 /// <https://www.rfc-editor.org/rfc/rfc7518#section-6.3.1>
-fn rsa_verifiers(
-    jwk: &Map<String, Value>,
-) -> Result<Vec<(SigningAlgorithm, ParsedPublicKey)>, SkipReason> {
+fn rsa_verifiers(jwk: &Map<String, Value>) -> Result<Vec<(SigningAlgorithm, ParsedPublicKey)>, SkipReason> {
     static PARAMETERS: [(SigningAlgorithm, &RsaParameters); 6] = [
-        (
-            SigningAlgorithm::RS256,
-            &signature::RSA_PKCS1_2048_8192_SHA256,
-        ),
-        (
-            SigningAlgorithm::RS384,
-            &signature::RSA_PKCS1_2048_8192_SHA384,
-        ),
-        (
-            SigningAlgorithm::RS512,
-            &signature::RSA_PKCS1_2048_8192_SHA512,
-        ),
-        (
-            SigningAlgorithm::PS256,
-            &signature::RSA_PSS_2048_8192_SHA256,
-        ),
-        (
-            SigningAlgorithm::PS384,
-            &signature::RSA_PSS_2048_8192_SHA384,
-        ),
-        (
-            SigningAlgorithm::PS512,
-            &signature::RSA_PSS_2048_8192_SHA512,
-        ),
+        (SigningAlgorithm::RS256, &signature::RSA_PKCS1_2048_8192_SHA256),
+        (SigningAlgorithm::RS384, &signature::RSA_PKCS1_2048_8192_SHA384),
+        (SigningAlgorithm::RS512, &signature::RSA_PKCS1_2048_8192_SHA512),
+        (SigningAlgorithm::PS256, &signature::RSA_PSS_2048_8192_SHA256),
+        (SigningAlgorithm::PS384, &signature::RSA_PSS_2048_8192_SHA384),
+        (SigningAlgorithm::PS512, &signature::RSA_PSS_2048_8192_SHA512),
     ];
 
     let n = bytes(jwk, "n")?;
@@ -439,32 +414,17 @@ fn rsa_verifiers(
         .iter()
         .map(|&(algorithm, parameters)| {
             let key = components.to_parsed_public_key(parameters);
-            key.map(|key| (algorithm, key))
-                .map_err(|_| SkipReason::Invalid)
+            key.map(|key| (algorithm, key)).map_err(|_| SkipReason::Invalid)
         })
         .collect()
 }
 
 /// <https://www.rfc-editor.org/rfc/rfc7518#section-6.2.1>
-fn ec_verifier(
-    jwk: &Map<String, Value>,
-) -> Result<(SigningAlgorithm, ParsedPublicKey), SkipReason> {
+fn ec_verifier(jwk: &Map<String, Value>) -> Result<(SigningAlgorithm, ParsedPublicKey), SkipReason> {
     let (algorithm, verification, len) = match required_str(jwk, "crv")? {
-        "P-256" => (
-            SigningAlgorithm::ES256,
-            &signature::ECDSA_P256_SHA256_FIXED,
-            32,
-        ),
-        "P-384" => (
-            SigningAlgorithm::ES384,
-            &signature::ECDSA_P384_SHA384_FIXED,
-            48,
-        ),
-        "P-521" => (
-            SigningAlgorithm::ES512,
-            &signature::ECDSA_P521_SHA512_FIXED,
-            66,
-        ),
+        "P-256" => (SigningAlgorithm::ES256, &signature::ECDSA_P256_SHA256_FIXED, 32),
+        "P-384" => (SigningAlgorithm::ES384, &signature::ECDSA_P384_SHA384_FIXED, 48),
+        "P-521" => (SigningAlgorithm::ES512, &signature::ECDSA_P521_SHA512_FIXED, 66),
         other => {
             let crv = excerpt(other);
             return Err(SkipReason::UnknownCurve { crv });
@@ -479,9 +439,7 @@ fn ec_verifier(
 }
 
 /// <https://www.rfc-editor.org/rfc/rfc8037#section-2>
-fn okp_verifier(
-    jwk: &Map<String, Value>,
-) -> Result<(SigningAlgorithm, ParsedPublicKey), SkipReason> {
+fn okp_verifier(jwk: &Map<String, Value>) -> Result<(SigningAlgorithm, ParsedPublicKey), SkipReason> {
     match required_str(jwk, "crv")? {
         "Ed25519" => {
             let x = bytes_of_length(jwk, "x", 32)?;
@@ -489,16 +447,11 @@ fn okp_verifier(
             let key = key.map_err(|_| SkipReason::Invalid)?;
             Ok((SigningAlgorithm::EdDSA, key))
         }
-        other => Err(SkipReason::UnknownCurve {
-            crv: excerpt(other),
-        }),
+        other => Err(SkipReason::UnknownCurve { crv: excerpt(other) }),
     }
 }
 
-fn optional_str<'a>(
-    jwk: &'a Map<String, Value>,
-    member: &'static str,
-) -> Result<Option<&'a str>, SkipReason> {
+fn optional_str<'a>(jwk: &'a Map<String, Value>, member: &'static str) -> Result<Option<&'a str>, SkipReason> {
     match jwk.get(member) {
         None | Some(Value::Null) => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),
@@ -510,10 +463,7 @@ fn optional_str<'a>(
     }
 }
 
-fn required_str<'a>(
-    jwk: &'a Map<String, Value>,
-    member: &'static str,
-) -> Result<&'a str, SkipReason> {
+fn required_str<'a>(jwk: &'a Map<String, Value>, member: &'static str) -> Result<&'a str, SkipReason> {
     optional_str(jwk, member)?.ok_or(SkipReason::Missing { member })
 }
 
@@ -523,11 +473,7 @@ fn bytes(jwk: &Map<String, Value>, member: &'static str) -> Result<Vec<u8>, Skip
         .map_err(|_| SkipReason::Base64 { member })
 }
 
-fn bytes_of_length(
-    jwk: &Map<String, Value>,
-    member: &'static str,
-    expected: usize,
-) -> Result<Vec<u8>, SkipReason> {
+fn bytes_of_length(jwk: &Map<String, Value>, member: &'static str, expected: usize) -> Result<Vec<u8>, SkipReason> {
     let bytes = bytes(jwk, member)?;
     match bytes.len() {
         actual if actual == expected => Ok(bytes),

@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::{
-    ExpectedIssuer, JsonError, KeySet, SigningAlgorithm, TokenKind, json::type_name,
-    jwk::FittingKey, parse_object, parse_strict_object, reason::reason_of,
+    ExpectedIssuer, JsonError, KeySet, SigningAlgorithm, TokenKind, json::type_name, jwk::FittingKey, parse_object,
+    parse_strict_object, reason::reason_of,
 };
 use crate::printable::excerpt;
 use crate::secret::Secret;
@@ -70,11 +70,7 @@ impl<'a> Jws<'a> {
         };
         let signing_input = &compact[..header.len() + 1 + payload.len()];
 
-        let Header {
-            algorithm,
-            kid,
-            typ,
-        } = Header::parse(&decode("header", header)?)?;
+        let Header { algorithm, kid, typ } = Header::parse(&decode("header", header)?)?;
         Ok(Jws {
             signing_input,
             payload: decode("payload", payload)?,
@@ -189,11 +185,7 @@ impl<'a> Jws<'a> {
     }
 
     /// <https://openid.net/specs/openid-connect-core-1_0.html#Signing> (§10.1, symmetric signatures)
-    fn verify_with_secret(
-        &self,
-        signature: &[u8],
-        client_secret: Option<&Secret>,
-    ) -> Result<(), JwsError> {
+    fn verify_with_secret(&self, signature: &[u8], client_secret: Option<&Secret>) -> Result<(), JwsError> {
         // Anyone can sign with an empty secret: it counts as absent.
         let secret = client_secret
             .map(|secret| secret.expose().as_bytes())
@@ -202,8 +194,7 @@ impl<'a> Jws<'a> {
                 algorithm: self.algorithm,
             })?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, secret);
-        hmac::verify(&key, self.signing_input.as_bytes(), signature)
-            .map_err(|_| self.bad_signature())
+        hmac::verify(&key, self.signing_input.as_bytes(), signature).map_err(|_| self.bad_signature())
     }
 
     fn verify_with_keys(
@@ -217,9 +208,7 @@ impl<'a> Jws<'a> {
             return Err(JwsError::UnknownKey { kid: excerpt(kid) });
         }
         let names_it = matches!(choice, KeyChoice::ByOwnAlgorithm(_));
-        let mut fitting = keys
-            .fitting(self.kid(), self.algorithm, names_it)
-            .peekable();
+        let mut fitting = keys.fitting(self.kid(), self.algorithm, names_it).peekable();
         if fitting.peek().is_none() {
             return Err(match choice {
                 KeyChoice::ByKind => JwsError::NoFittingKey {
@@ -247,11 +236,7 @@ impl<'a> Jws<'a> {
         Err(refused)
     }
 
-    fn check_key_issuer(
-        &self,
-        found: Option<&str>,
-        issuer: Option<ExpectedIssuer<'_>>,
-    ) -> Result<(), JwsError> {
+    fn check_key_issuer(&self, found: Option<&str>, issuer: Option<ExpectedIssuer<'_>>) -> Result<(), JwsError> {
         let (Some(found), Some(issuer)) = (found, issuer) else {
             return Ok(());
         };
@@ -434,9 +419,7 @@ impl JwsError {
             JwsError::TooLong { .. } => {
                 "have the provider put fewer claims into the token; UserInfo can carry the rest"
             }
-            JwsError::Parts { .. } => {
-                "have the provider send signed tokens that are not encrypted for this client"
-            }
+            JwsError::Parts { .. } => "have the provider send signed tokens that are not encrypted for this client",
             JwsError::AlgorithmNotAllowed { .. } => {
                 "have the provider sign with an expected algorithm for this client, or set `id_token_signing_algs`"
             }
@@ -489,19 +472,15 @@ pub(crate) enum StaleKeys {
 pub(crate) fn parts_of(compact: &str) -> Option<[&str; 3]> {
     let mut dots = memchr::memchr_iter(b'.', compact.as_bytes());
     match (dots.next(), dots.next(), dots.next()) {
-        (Some(first), Some(second), None) => Some([
-            &compact[..first],
-            &compact[first + 1..second],
-            &compact[second + 1..],
-        ]),
+        (Some(first), Some(second), None) => {
+            Some([&compact[..first], &compact[first + 1..second], &compact[second + 1..]])
+        }
         _ => None,
     }
 }
 
 fn decode(part: &'static str, text: &str) -> Result<Vec<u8>, JwsError> {
-    URL_SAFE_NO_PAD
-        .decode(text)
-        .map_err(|_| JwsError::Base64 { part })
+    URL_SAFE_NO_PAD.decode(text).map_err(|_| JwsError::Base64 { part })
 }
 
 /// The header members that are used.
@@ -547,9 +526,9 @@ impl Header {
         let header = parse_strict_object(json).map_err(JwsError::Header)?;
         check_crit(&header)?;
         let algorithm = match header_str(&header, "alg")? {
-            Some(alg) => alg.parse().map_err(|_| JwsError::UnknownAlgorithm {
-                actual: excerpt(alg),
-            })?,
+            Some(alg) => alg
+                .parse()
+                .map_err(|_| JwsError::UnknownAlgorithm { actual: excerpt(alg) })?,
             None => return Err(JwsError::MissingAlgorithm),
         };
         Ok(Header {
@@ -574,10 +553,7 @@ fn check_crit(header: &Map<String, Value>) -> Result<(), JwsError> {
     Ok(())
 }
 
-fn header_str<'a>(
-    header: &'a Map<String, Value>,
-    member: &'static str,
-) -> Result<Option<&'a str>, JwsError> {
+fn header_str<'a>(header: &'a Map<String, Value>, member: &'static str) -> Result<Option<&'a str>, JwsError> {
     match header.get(member) {
         None => Ok(None),
         Some(Value::String(text)) => Ok(Some(text)),

@@ -8,8 +8,8 @@ use time::OffsetDateTime;
 use super::{
     ClaimError, ExpectedIssuer, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
     checks::{
-        check_aud, check_exp, check_iat, check_nbf, check_sub, is_media_type, optional_string,
-        seconds, since_1970, string,
+        check_aud, check_exp, check_iat, check_nbf, check_sub, is_media_type, optional_string, seconds, since_1970,
+        string,
     },
     json::type_name,
 };
@@ -158,9 +158,7 @@ impl LogoutTokenError {
             LogoutTokenError::TokenType { .. } => "logout_token_type",
             LogoutTokenError::TooOld { .. } => "logout_token_expired",
             LogoutTokenError::NobodyNamed => "logout_token_missing_subject",
-            LogoutTokenError::EmptySid | LogoutTokenError::EmptyJti => {
-                "logout_token_claim_malformed"
-            }
+            LogoutTokenError::EmptySid | LogoutTokenError::EmptyJti => "logout_token_claim_malformed",
             LogoutTokenError::NoLogoutEvent => "logout_token_events",
             LogoutTokenError::Nonce => "logout_token_nonce",
             LogoutTokenError::Replayed => "logout_token_replayed",
@@ -172,15 +170,11 @@ impl LogoutTokenError {
         match self {
             LogoutTokenError::Jws(error) => error.remedy(),
             LogoutTokenError::Claim(error) => error.remedy(),
-            LogoutTokenError::TooOld { .. } => {
-                "have the provider send `exp`, and check the clocks of both machines"
-            }
+            LogoutTokenError::TooOld { .. } => "have the provider send `exp`, and check the clocks of both machines",
             LogoutTokenError::Replayed => {
                 "nothing, if it happens seldom: the provider may send a logout token twice; else somebody may be replaying them"
             }
-            _ => {
-                "refuse the request; if it came from the provider itself, report to it what its logout token lacks"
-            }
+            _ => "refuse the request; if it came from the provider itself, report to it what its logout token lacks",
         }
     }
 
@@ -197,14 +191,10 @@ impl LogoutTokenError {
 /// by the `nonce` that it must not have.
 fn check_typ(typ: Option<&str>) -> Result<(), LogoutTokenError> {
     let Some(typ) = typ else { return Ok(()) };
-    let is_good = ["logout+jwt", "jwt"]
-        .iter()
-        .any(|name| is_media_type(typ, name));
+    let is_good = ["logout+jwt", "jwt"].iter().any(|name| is_media_type(typ, name));
     match is_good {
         true => Ok(()),
-        false => Err(LogoutTokenError::TokenType {
-            actual: excerpt(typ),
-        }),
+        false => Err(LogoutTokenError::TokenType { actual: excerpt(typ) }),
     }
 }
 
@@ -213,12 +203,7 @@ const MAX_AGE: i64 = 120;
 
 /// Checks when the token expires, and returns it. Older versions of the standard have no `exp`, and some providers
 /// omit it.
-fn check_end(
-    claims: &Map<String, Value>,
-    iat: f64,
-    now: f64,
-    clock_skew: Duration,
-) -> Result<f64, LogoutTokenError> {
+fn check_end(claims: &Map<String, Value>, iat: f64, now: f64, clock_skew: Duration) -> Result<f64, LogoutTokenError> {
     let is_there = !claims.get("exp").is_none_or(Value::is_null);
     if is_there {
         let exp = seconds(claims, "exp")?;

@@ -79,14 +79,7 @@ const WORDS_FOR_IDENTITY: [&str; 4] = ["ID", "id_token", "id-token", "JWTToken"]
 /// Marks of row 5 that no ID token has: Auth0; Microsoft Entra ID v2, v1 and optionally.
 const OF_ACCESS_TOKENS: [&str; 4] = ["gty", "azpacr", "appidacr", "idtyp"];
 /// OpenID Connect Core 1.0 §5.4, §11.
-const SCOPES_OF_OPENID: [&str; 6] = [
-    "openid",
-    "profile",
-    "email",
-    "address",
-    "phone",
-    "offline_access",
-];
+const SCOPES_OF_OPENID: [&str; 6] = ["openid", "profile", "email", "address", "phone", "offline_access"];
 /// Claims of row 6 (OpenID Connect Core 1.0 §2).
 const OF_ID_TOKENS: [&str; 3] = ["nonce", "auth_time", "amr"];
 
@@ -181,22 +174,16 @@ pub(super) fn check_purpose(
 
 /// Row 1: a logout token (Back-Channel Logout 1.0 §2.4), or another security event token (RFC 8417 §2.2).
 fn security_event(token: &Token<'_>) -> Option<Verdict> {
-    token
-        .has("events")
-        .then(|| another_use("it has \"events\"".to_owned()))
+    token.has("events").then(|| another_use("it has \"events\"".to_owned()))
 }
 
 /// Row 2.
 fn identity_token(token: &Token<'_>) -> Option<Verdict> {
-    let Circumstances {
-        accepts, audience, ..
-    } = token.circumstances;
-    let is_identity_issuer =
-        accepts == Accepts::IdentityTokens || token.circumstances.signs_nobody_in;
+    let Circumstances { accepts, audience, .. } = token.circumstances;
+    let is_identity_issuer = accepts == Accepts::IdentityTokens || token.circumstances.signs_nobody_in;
     let is_ours = audience == MatchedAudience::OurClientId;
     let is_of_third_kind = || {
-        let is_other_word =
-            |word: &Value| !is_word(word, &WORDS_FOR_ACCESS) && !is_word(word, &WORDS_FOR_IDENTITY);
+        let is_other_word = |word: &Value| !is_word(word, &WORDS_FOR_ACCESS) && !is_word(word, &WORDS_FOR_IDENTITY);
         token.other_claim().is_some() || token.words().any(|(_, word)| is_other_word(word))
     };
     (is_identity_issuer && !is_ours && !is_of_third_kind()).then_some(Verdict::Accept)
@@ -218,9 +205,7 @@ fn another_kind(token: &Token<'_>) -> Option<Verdict> {
     if let Some(name) = hash.or_else(|| token.other_claim()) {
         return Some(another_use(format!("it has {name:?}")));
     }
-    let (name, word) = token
-        .words()
-        .find(|(_, word)| !is_word(word, &WORDS_FOR_ACCESS))?;
+    let (name, word) = token.words().find(|(_, word)| !is_word(word, &WORDS_FOR_ACCESS))?;
     let word = match word {
         Value::String(word) => excerpt(word),
         other => type_name(other).to_owned(),
@@ -240,10 +225,7 @@ fn id_token_of_its_client(token: &Token<'_>) -> Option<Verdict> {
         {
             "its audience is its own client, as that of an ID token, and it has no other scopes than OpenID's"
         }
-        _ if scopes == Scopes::OfOpenId
-            && token.has_any(&OF_ID_TOKENS)
-            && !token.names_client() =>
-        {
+        _ if scopes == Scopes::OfOpenId && token.has_any(&OF_ID_TOKENS) && !token.names_client() => {
             "it has claims of an ID token, names no client, and has no other scopes than OpenID's"
         }
         _ => return None,
@@ -253,17 +235,14 @@ fn id_token_of_its_client(token: &Token<'_>) -> Option<Verdict> {
 
 /// Row 5.
 fn sign_of_access(token: &Token<'_>) -> Option<Verdict> {
-    let is_shown =
-        token.shows_access() || token.has("cid") || token.has("scope") || token.has("scp");
+    let is_shown = token.shows_access() || token.has("cid") || token.has("scope") || token.has("scp");
     is_shown.then_some(Verdict::Accept)
 }
 
 /// Row 6.
 fn sign_of_id_token(token: &Token<'_>) -> Option<Verdict> {
     let name = OF_ID_TOKENS.into_iter().find(|name| token.has(name))?;
-    Some(another_use(format!(
-        "it has {name:?}, and no sign of an access token"
-    )))
+    Some(another_use(format!("it has {name:?}, and no sign of an access token")))
 }
 
 /// Row 7: the claims that RFC 9068 §2.2 requires beyond those of every token.
@@ -273,9 +252,7 @@ fn client_and_jti(token: &Token<'_>) -> Option<Verdict> {
 
 /// Row 8.
 fn untyped_token(token: &Token<'_>) -> Option<Verdict> {
-    let Circumstances {
-        accepts, audience, ..
-    } = token.circumstances;
+    let Circumstances { accepts, audience, .. } = token.circumstances;
     let is_ours = audience == MatchedAudience::OurClientId;
     (accepts == Accepts::UntypedTokens && !is_ours).then_some(Verdict::Accept)
 }
@@ -354,10 +331,7 @@ impl<'a> Token<'a> {
 
     fn scopes(&self) -> Scopes {
         let mut scopes = Scopes::None;
-        for value in ["scope", "scp"]
-            .into_iter()
-            .filter_map(|name| self.claim(name))
-        {
+        for value in ["scope", "scp"].into_iter().filter_map(|name| self.claim(name)) {
             let is_openid = |word: &str| SCOPES_OF_OPENID.contains(&word);
             let are_openid = match value {
                 Value::String(text) => text.split_ascii_whitespace().all(is_openid),

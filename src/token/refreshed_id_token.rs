@@ -3,9 +3,7 @@
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{
-    Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet, SigningAlgorithm, StaleKeys,
-};
+use super::{Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet, SigningAlgorithm, StaleKeys};
 use crate::{observing, secret::Secret};
 
 /// The original sign-in, as its ID token states it.
@@ -98,11 +96,7 @@ impl RefreshedIdTokenError {
     }
 }
 
-fn check_same(
-    claims: &Claims,
-    original: &Claims,
-    claim: &'static str,
-) -> Result<(), RefreshedIdTokenError> {
+fn check_same(claims: &Claims, original: &Claims, claim: &'static str) -> Result<(), RefreshedIdTokenError> {
     match claims.value(claim) == original.value(claim) {
         true => Ok(()),
         false => Err(RefreshedIdTokenError::Changed { claim }),
@@ -203,10 +197,7 @@ mod tests {
     }
 
     /// Checks the refreshed token of this sign-in with this change.
-    fn judge_after(
-        original: Value,
-        change: impl FnOnce(&mut Value),
-    ) -> Result<Claims, RefreshedIdTokenError> {
+    fn judge_after(original: Value, change: impl FnOnce(&mut Value)) -> Result<Claims, RefreshedIdTokenError> {
         let mut claims = original.clone();
         claims["iat"] = json!(NOW);
         claims["exp"] = json!(NOW + 300);
@@ -234,8 +225,7 @@ mod tests {
             nonce: Some(&nonce),
         };
         let now = OffsetDateTime::from_unix_timestamp(NOW).unwrap();
-        RefreshedIdToken::accept(&token, &key_set(), &expected, &sign_in, now)
-            .map(|token| token.claims)
+        RefreshedIdToken::accept(&token, &key_set(), &expected, &sign_in, now).map(|token| token.claims)
     }
 
     fn changed<T>(claim: &'static str) -> Result<T, RefreshedIdTokenError> {

@@ -31,8 +31,7 @@ impl TestKey {
     pub(super) fn jwk(self) -> Value {
         let keys = keys();
         let ec = |crv: &str, key: &EcdsaKeyPair| {
-            let (x, y) =
-                key.public_key().as_ref()[1..].split_at(key.public_key().as_ref().len() / 2);
+            let (x, y) = key.public_key().as_ref()[1..].split_at(key.public_key().as_ref().len() / 2);
             json!({"kty": "EC", "crv": crv, "x": base64url(x), "y": base64url(y)})
         };
         let mut jwk = match self {
@@ -91,9 +90,7 @@ impl TestKey {
                     other => panic!("{other} is not signed with RSA"),
                 };
                 let mut signature = vec![0; keys.rsa.public_modulus_len()];
-                keys.rsa
-                    .sign(encoding, &random, message, &mut signature)
-                    .unwrap();
+                keys.rsa.sign(encoding, &random, message, &mut signature).unwrap();
                 signature
             }
             TestKey::Ec256 => ec(&keys.ec256),
@@ -137,18 +134,12 @@ pub(super) fn sign(algorithm: SigningAlgorithm, header: &Value, claims: &Value) 
 pub(super) fn sign_text(algorithm: SigningAlgorithm, header: &str, payload: &str) -> String {
     match TestKey::of(algorithm) {
         Some(key) => sign_by(header, payload, |message| key.sign(algorithm, message)),
-        None => sign_by(header, payload, |message| {
-            mac(CLIENT_SECRET.as_bytes(), message)
-        }),
+        None => sign_by(header, payload, |message| mac(CLIENT_SECRET.as_bytes(), message)),
     }
 }
 
 pub(super) fn sign_by(header: &str, payload: &str, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
-    let input = format!(
-        "{}.{}",
-        base64url(header.as_bytes()),
-        base64url(payload.as_bytes())
-    );
+    let input = format!("{}.{}", base64url(header.as_bytes()), base64url(payload.as_bytes()));
     let signature = base64url(&sign(input.as_bytes()));
     format!("{input}.{signature}")
 }
@@ -178,12 +169,7 @@ pub(super) fn rsa_public_key_forms() -> Vec<Vec<u8>> {
         lines.join("\n")
     );
     let components = RsaPublicKeyComponents::<Vec<u8>>::from(public);
-    vec![
-        public.as_ref().to_vec(),
-        spki,
-        pem.into_bytes(),
-        components.n,
-    ]
+    vec![public.as_ref().to_vec(), spki, pem.into_bytes(), components.n]
 }
 
 struct Keys {

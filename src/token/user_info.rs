@@ -7,9 +7,7 @@ use time::OffsetDateTime;
 
 use super::{
     ClaimError, Claims, JsonError, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
-    checks::{
-        check_aud, check_exp, check_iss, check_nbf, check_typ, optional_seconds, since_1970, string,
-    },
+    checks::{check_aud, check_exp, check_iss, check_nbf, check_typ, optional_seconds, since_1970, string},
     parse_object,
 };
 use crate::printable::excerpt;

@@ -39,12 +39,7 @@ pub async fn launch(provider: &TestProvider, settings: Value) -> App {
 }
 
 /// The app, to be launched.
-pub fn rocket(
-    provider: &TestProvider,
-    settings: Value,
-    recorder: &Recorder,
-    clock: &Clock,
-) -> Rocket<Build> {
+pub fn rocket(provider: &TestProvider, settings: Value, recorder: &Recorder, clock: &Clock) -> Rocket<Build> {
     provider.set_time(NOW);
     let mut oidc = Map::from_iter([
         ("issuer".to_owned(), json!(provider.issuer())),
@@ -61,11 +56,7 @@ pub fn rocket(
         .merge(("log_level", "off"))
         .merge(("oidc", oidc));
     rocket::custom(figment)
-        .attach(
-            Oidc::fairing()
-                .events(recorder.clone())
-                .clock(clock.clone()),
-        )
+        .attach(Oidc::fairing().events(recorder.clone()).clock(clock.clone()))
         .mount("/", routes![index, me, admin])
 }
 
@@ -104,10 +95,7 @@ pub struct Recorder(Arc<Mutex<Vec<(u16, String)>>>);
 impl Recorder {
     /// All failures, in order.
     pub fn failures(&self) -> Vec<(u16, String)> {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -133,28 +121,19 @@ impl Log {
         expect_listeners();
         let lines = Arc::default();
         let guard = tracing::subscriber::set_default(Listener(Arc::clone(&lines)));
-        Self {
-            lines,
-            _guard: guard,
-        }
+        Self { lines, _guard: guard }
     }
 
     /// The lines of this crate so far: level, then text.
     pub fn lines(&self) -> Vec<String> {
-        self.lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Whether one of the lines is exactly this.
     #[track_caller]
     pub fn has(&self, line: &str) {
         let lines = self.lines();
-        assert!(
-            lines.iter().any(|l| l == line),
-            "{line:?} is not in {lines:#?}"
-        );
+        assert!(lines.iter().any(|l| l == line), "{line:?} is not in {lines:#?}");
     }
 }
 
@@ -172,10 +151,7 @@ impl tracing::Subscriber for Listener {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut line = event.metadata().level().to_string();
         event.record(&mut Message(&mut line));
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(line);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(line);
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {

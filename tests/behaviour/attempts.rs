@@ -37,9 +37,7 @@ const NOT_PENDING: &str = "no sign-in is under way in this browser that this res
 const USED: &str = "the sign-in that this response belongs to is over";
 
 async fn bring(browser: &Browser, callback: &Callback) -> Page {
-    browser
-        .arrive_from_provider(&callback.path_and_query())
-        .await
+    browser.arrive_from_provider(&callback.path_and_query()).await
 }
 
 /// Whether a page leads to the provider once more.
@@ -173,9 +171,7 @@ async fn a_planted_address_is_not_followed() {
     let long = |page| format!("/notes?page={page}&sort={}", "a".repeat(500));
     let _ = attacker.begin_sign_in(&provider, &long(666)).await;
     let callback = browser.begin_sign_in(&provider, &long(1)).await;
-    let planted = cookie_of_kind(&attacker, "oidc_attempt_")
-        .value()
-        .to_owned();
+    let planted = cookie_of_kind(&attacker, "oidc_attempt_").value().to_owned();
     let mut own = cookie_of_kind(&browser, "oidc_attempt_");
     own.set_value(planted);
     browser.set_cookie(own);
@@ -351,9 +347,7 @@ async fn the_id_of_a_browser_stays_until_it_signs_out() {
     assert_eq!(id(), (first.clone(), "0".to_owned()));
     bring(&browser, &callback).await.redirects_to("/me");
     assert_eq!(id(), (first.clone(), format!("1-{NOW}")));
-    let open = browser
-        .begin_sign_in(&provider, "/oidc/login?next=/me")
-        .await;
+    let open = browser.begin_sign_in(&provider, "/oidc/login?next=/me").await;
     browser.submit("/oidc/logout", "").await.redirects_to("/");
     let (second, count) = id();
     assert_ne!(second, first);
@@ -630,11 +624,7 @@ async fn tokens_of_a_sign_in_that_fails_are_revoked() {
     struct Refuses;
     #[rocket::async_trait]
     impl Events for Refuses {
-        async fn after_authorize(
-            &self,
-            _: &Request<'_>,
-            _: &mut NewSignIn<'_>,
-        ) -> Result<(), Refused> {
+        async fn after_authorize(&self, _: &Request<'_>, _: &mut NewSignIn<'_>) -> Result<(), Refused> {
             Err(Refused::new("no"))
         }
     }
@@ -754,12 +744,7 @@ impl SessionStore for Shared {
         self.check()?;
         self.0.lock(name, value, life).await
     }
-    async fn put_entry_if_larger(
-        &self,
-        name: &str,
-        number: u64,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
+    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
         self.check()?;
         self.0.put_entry_if_larger(name, number, life).await
     }
@@ -771,10 +756,7 @@ impl SessionStore for Shared {
         self.check()?;
         self.0.put_end(name, value, life).await
     }
-    async fn entries_with_ttl(
-        &self,
-        names: &[&str],
-    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         self.check()?;
         self.0.entries_with_ttl(names).await
     }
@@ -786,9 +768,7 @@ impl SessionStore for Shared {
 /// Two browsers that are one, each before another node.
 async fn two_nodes(app: &App, store: &Shared) -> (Browser, Browser) {
     let node = || {
-        let fairing = Oidc::fairing()
-            .clock(app.clock())
-            .session_store(store.clone());
+        let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
         Browser::open(app.bare().attach(fairing).mount("/", pages()))
     };
     (node().await, node().await)
@@ -827,17 +807,11 @@ async fn another_node_answers_an_identical_callback() {
     second.redirects_to("/me");
     assert_eq!(provider.count("/token"), 1);
     other.visit("/me").await.sees("alice");
-    assert_eq!(
-        id_of_session(&one, &provider),
-        id_of_session(&other, &provider)
-    );
+    assert_eq!(id_of_session(&one, &provider), id_of_session(&other, &provider));
 
     // Another code is not sent by the second node either.
     let forged = callback.clone().set("code", "forged");
-    assert_eq!(
-        bring(&other, &forged).await.location.as_deref(),
-        Some("/me")
-    );
+    assert_eq!(bring(&other, &forged).await.location.as_deref(), Some("/me"));
     assert_eq!(provider.count("/token"), 1);
 }
 
@@ -861,10 +835,7 @@ async fn another_node_takes_what_nobody_took() {
     // And the first gets the same session from the second.
     bring(&one, &callback).await.redirects_to("/me");
     one.visit("/me").await.sees("alice");
-    assert_eq!(
-        id_of_session(&one, &provider),
-        id_of_session(&other, &provider)
-    );
+    assert_eq!(id_of_session(&one, &provider), id_of_session(&other, &provider));
     assert_eq!(provider.count("/token"), 1);
     app.advance(Duration::from_secs(61));
     sleep(Duration::from_millis(1_200)).await;
@@ -1000,8 +971,7 @@ async fn a_session_that_cannot_be_kept_begins_at_the_next_try() {
 /// An attempt that was encrypted under the key of before.
 #[rocket::async_test]
 async fn an_attempt_survives_a_change_of_the_key() {
-    const OLD: &str =
-        "b2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkbw==";
+    const OLD: &str = "b2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkb2xkbw==";
     let provider = TestProvider::start().await;
     let old = App::local(&provider).with("secret_key", OLD).open().await;
     let new = App::local(&provider)

@@ -44,14 +44,9 @@ async fn a_sign_out_here_drops_what_the_setting_names() {
         // Pages, and requests of other sites, drop nothing.
         assert_eq!(cleared(&browser.visit("/oidc/logout").await), None);
         let foreign = [("Sec-Fetch-Site", "cross-site")];
-        let page = browser
-            .request(Method::Post, "/oidc/logout", &foreign, "")
-            .await;
+        let page = browser.request(Method::Post, "/oidc/logout", &foreign, "").await;
         assert_eq!(cleared(page.is(Status::Forbidden)), None);
-        assert_eq!(
-            cleared(&browser.visit("/oidc/logged-out?state=x").await),
-            None
-        );
+        assert_eq!(cleared(&browser.visit("/oidc/logged-out?state=x").await), None);
         let page = browser.submit("/oidc/logout", "").await;
         assert_eq!(cleared(page.redirects_to("/")), Some(expected));
         // The provider may have ended the session before.
@@ -67,11 +62,7 @@ async fn cookies_are_dropped_when_the_browser_is_back_from_the_provider() {
     for (setting, first, last) in [
         ("storage", Some(r#""storage""#), None),
         ("cookies", None, Some(r#""cookies""#)),
-        (
-            "cookies storage",
-            Some(r#""storage""#),
-            Some(r#""cookies", "storage""#),
-        ),
+        ("cookies storage", Some(r#""storage""#), Some(r#""cookies", "storage""#)),
         ("*", Some(WITHOUT_COOKIES), Some(r#""*""#)),
     ] {
         let app = App::new(&provider).with("oidc.clear_site_data", setting);
@@ -138,16 +129,9 @@ async fn an_unknown_type_aborts_the_launch() {
 #[rocket::async_test]
 async fn cookies_of_sibling_sub_domains_are_warned_of() {
     let provider = TestProvider::start().await;
-    for (setting, expected) in [
-        ("cache storage", false),
-        ("cache cookies", true),
-        ("*", true),
-    ] {
+    for (setting, expected) in [("cache storage", false), ("cache cookies", true), ("*", true)] {
         let log = Log::listen();
-        App::local(&provider)
-            .with("oidc.clear_site_data", setting)
-            .open()
-            .await;
+        App::local(&provider).with("oidc.clear_site_data", setting).open().await;
         let lines = log.lines();
         let mut lines = lines.iter().filter(|line| line.contains("clear_site_data"));
         let warning = "WARN `clear_site_data`: the cookies of sibling sub-domains are dropped too";

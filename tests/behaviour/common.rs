@@ -16,9 +16,7 @@ use rocket::{
     routes,
     serde::json::{Json, Value, json},
 };
-use rocket_openidconnect::{
-    __private::SessionCookies, Clock, Events, LoggedIn, Oidc, OptionalUser, SignInError,
-};
+use rocket_openidconnect::{__private::SessionCookies, Clock, Events, LoggedIn, Oidc, OptionalUser, SignInError};
 use serde::Serialize;
 
 use crate::support::{Browser, TestProvider};
@@ -195,9 +193,7 @@ pub fn attempt_cookies(browser: &Browser) -> Vec<String> {
 /// The names of all cookies but that of the browser.
 pub fn cookies_but_the_browsers(browser: &Browser) -> Vec<String> {
     let names = browser.cookies().into_iter().map(|(name, _)| name);
-    names
-        .filter(|name| !name.contains("oidc_browser"))
-        .collect()
+    names.filter(|name| !name.contains("oidc_browser")).collect()
 }
 
 /// The cookie of this kind, whose name ends in the tag of the client.
@@ -213,10 +209,7 @@ pub fn cookie_of_kind(browser: &Browser, kind: &str) -> rocket::http::Cookie<'st
 /// Asserts that a browser is signed out, and that nothing went wrong but that.
 pub async fn assert_signed_out(browser: &Browser) {
     let page = browser.visit("/").await;
-    assert_eq!(
-        page.json::<Value>(),
-        json!({ "logged_in": false, "user": null })
-    );
+    assert_eq!(page.json::<Value>(), json!({ "logged_in": false, "user": null }));
     let page = browser.visit("/me").await;
     assert_eq!(page.status, 303, "{page:#?}");
     assert_eq!(page.location.as_deref(), Some("/oidc/login?next=%2Fme"));
@@ -294,8 +287,7 @@ impl tracing::Subscriber for Log {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
         metadata.is_event()
             && *metadata.level() <= tracing::Level::DEBUG
-            && (metadata.target().starts_with("rocket_openidconnect")
-                || metadata.target().starts_with(REPORT))
+            && (metadata.target().starts_with("rocket_openidconnect") || metadata.target().starts_with(REPORT))
     }
 
     fn event(&self, event: &tracing::Event<'_>) {

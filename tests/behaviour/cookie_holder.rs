@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-use rocket::{
-    State, futures::future::join, get, http::Status, routes, serde::json::Value,
-    tokio::sync::Notify,
-};
+use rocket::{State, futures::future::join, get, http::Status, routes, serde::json::Value, tokio::sync::Notify};
 use rocket_openidconnect::LoggedIn;
 use serde_json::json;
 
@@ -13,8 +10,8 @@ use crate::{
     common::{App, KEY},
     keycloak_shape::{self, Person},
     records::{
-        Cookies, DUE, Numbers, carry_cookies, header_bytes, hold, holder, name_of, node, record,
-        record_of, rocket, session_cookie_bytes, session_cookies, session_cookies_set, signed_in,
+        Cookies, DUE, Numbers, carry_cookies, header_bytes, hold, holder, name_of, node, record, record_of, rocket,
+        session_cookie_bytes, session_cookies, session_cookies_set, signed_in,
     },
     support::{Browser, Page, Reply, TestProvider},
 };
@@ -46,9 +43,7 @@ fn mixes(one: &Cookies, other: &Cookies) -> Vec<Cookies> {
         let choices = [one, other].map(|cookies| cookies.iter().find(|(n, _)| n == name));
         mixes = mixes
             .iter()
-            .flat_map(|mix| {
-                choices.map(|choice| mix.iter().chain(choice).cloned().collect::<Cookies>())
-            })
+            .flat_map(|mix| choices.map(|choice| mix.iter().chain(choice).cloned().collect::<Cookies>()))
             .collect();
     }
     mixes.sort_unstable();
@@ -148,11 +143,7 @@ async fn a_session_without_one_of_its_cookies_escapes_no_refresh() {
 }
 
 fn names(browser: &Browser) -> BTreeSet<String> {
-    browser
-        .cookies()
-        .into_iter()
-        .map(|(name, _)| name)
-        .collect()
+    browser.cookies().into_iter().map(|(name, _)| name).collect()
 }
 
 #[rocket::async_test]
@@ -205,10 +196,7 @@ async fn a_session_of_another_client_is_no_session_under_any_name() {
                 .with("oidc.session.max_cookies", 5)
         };
         let (a, b) = (app(), app().with("oidc.client_id", "other"));
-        let (at_a, at_b) = (
-            signed_in(&a, &provider).await,
-            signed_in(&b, &provider).await,
-        );
+        let (at_a, at_b) = (signed_in(&a, &provider).await, signed_in(&b, &provider).await);
         for (from, to) in [(&at_a, &at_b), (&at_b, &at_a)] {
             let own = session_cookies(to);
             assert!(record(to).await.is_some());
@@ -236,8 +224,7 @@ async fn two_apps_on_one_host_name_keep_their_sessions() {
     for (b, provider_of_b) in [
         (a().with("oidc.client_id", "other"), &provider),
         (
-            a().with("oidc.client_id", "other")
-                .with("oidc.mount", "/auth"),
+            a().with("oidc.client_id", "other").with("oidc.mount", "/auth"),
             &provider,
         ),
         (of_another_issuer, &elsewhere),
@@ -429,9 +416,7 @@ async fn a_refresh_whose_answer_is_lost_signs_nobody_out() {
 async fn callback_answer(app: &App, provider: &TestProvider) -> (Browser, Page) {
     let browser = node(app).await;
     let callback = browser.begin_sign_in(provider, "/me").await;
-    let page = browser
-        .arrive_from_provider(&callback.path_and_query())
-        .await;
+    let page = browser.arrive_from_provider(&callback.path_and_query()).await;
     (browser, page)
 }
 
@@ -460,10 +445,7 @@ async fn six_hundred_groups_sign_in_with_default_settings() {
         assert!((12_000..12_300).contains(&size), "{size} bytes of groups");
         let lengths = keycloak_shape::answer(&provider, &person);
         let (browser, page) = callback_answer(&app, &provider).await;
-        println!(
-            "600 groups: {lengths:?}, {} bytes set",
-            session_cookie_bytes(&page)
-        );
+        println!("600 groups: {lengths:?}, {} bytes set", session_cookie_bytes(&page));
         page.redirects_to("/me");
         assert_browsers_keep(&page);
         assert!(session_cookie_bytes(&page) < 3 * 4096);
@@ -481,15 +463,9 @@ async fn three_hundred_roles_of_random_names_sign_in_with_default_settings() {
     };
     for app in [App::new(&provider), App::released(&provider)] {
         let lengths = keycloak_shape::answer(&provider, &person);
-        assert!(
-            (11_000..13_000).contains(&lengths.access_token),
-            "{lengths:?}"
-        );
+        assert!((11_000..13_000).contains(&lengths.access_token), "{lengths:?}");
         let (browser, page) = callback_answer(&app, &provider).await;
-        println!(
-            "300 roles: {lengths:?}, {} bytes set",
-            session_cookie_bytes(&page)
-        );
+        println!("300 roles: {lengths:?}, {} bytes set", session_cookie_bytes(&page));
         page.redirects_to("/me");
         assert_browsers_keep(&page);
         assert!(session_cookie_bytes(&page) < 3 * 4096);

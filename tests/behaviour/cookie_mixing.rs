@@ -61,8 +61,7 @@ impl World {
     async fn new(numbers: &mut Numbers) -> World {
         let provider = TestProvider::start().await;
         let count = AtomicU64::new(0);
-        provider
-            .on_id_token(move |token| token.set("version", count.fetch_add(1, Ordering::SeqCst)));
+        provider.on_id_token(move |token| token.set("version", count.fetch_add(1, Ordering::SeqCst)));
         provider.on_token_response(|reply| {
             reply.remove("expires_in");
         });
@@ -176,13 +175,7 @@ struct Readers<'w> {
 
 impl Readers<'_> {
     /// What an app makes of these cookies. Panics if that is neither a session that was written nor none.
-    async fn read(
-        &mut self,
-        app: usize,
-        is_fresh: bool,
-        mix: &Cookies,
-        how: &str,
-    ) -> Option<usize> {
+    async fn read(&mut self, app: usize, is_fresh: bool, mix: &Cookies, how: &str) -> Option<usize> {
         let reader = match is_fresh {
             true => &self.fresh[app],
             false => &self.world.knowing[app],
@@ -197,22 +190,14 @@ impl Readers<'_> {
             .iter()
             .position(|version| version.app == app && version.record == seen);
         let Some(found) = found else {
-            let names: Vec<_> = mix
-                .iter()
-                .map(|(name, value)| (name, value.len()))
-                .collect();
-            panic!(
-                "nobody wrote the session of {how}: {names:?}\n{}",
-                shortened(&seen)
-            );
+            let names: Vec<_> = mix.iter().map(|(name, value)| (name, value.len())).collect();
+            panic!("nobody wrote the session of {how}: {names:?}\n{}", shortened(&seen));
         };
         // It belongs to one of those whose cookies are in the mix.
         let session = self.world.versions[found].session;
         let is_held = mix.iter().any(|(_, value)| {
             let mut versions = self.world.versions.iter();
-            versions.any(|version| {
-                version.session == session && version.cookies.iter().any(|(_, v)| v == value)
-            })
+            versions.any(|version| version.session == session && version.cookies.iter().any(|(_, v)| v == value))
         });
         assert!(is_held, "a session that nobody asked for: {how}");
         self.seen.insert(found);
@@ -318,9 +303,7 @@ fn damage(mix: &mut Cookies, all: &Cookies, numbers: &mut Numbers) -> &'static s
 
 #[rocket::async_test]
 async fn any_mix_of_cookies_is_a_session_that_was_written_or_none() {
-    let seed = env::var(SEED_VARIABLE)
-        .ok()
-        .and_then(|seed| seed.parse().ok());
+    let seed = env::var(SEED_VARIABLE).ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or(SEED);
     println!("{SEED_VARIABLE}={seed}");
     let numbers = &mut Numbers::seeded(seed);
@@ -328,10 +311,7 @@ async fn any_mix_of_cookies_is_a_session_that_was_written_or_none() {
     let counts: BTreeSet<usize> = world.versions.iter().map(|v| v.cookies.len()).collect();
     println!("versions of one session in {counts:?} cookies");
     for count in [1, 2, 3] {
-        assert!(
-            counts.contains(&count),
-            "none in {count} cookies: {counts:?}"
-        );
+        assert!(counts.contains(&count), "none in {count} cookies: {counts:?}");
     }
 
     let fresh = [node(&world.apps[0]).await, node(&world.apps[1]).await];
@@ -364,11 +344,7 @@ async fn any_mix_of_cookies_is_a_session_that_was_written_or_none() {
         }
     }
 
-    let all: Cookies = world
-        .versions
-        .iter()
-        .flat_map(|v| v.cookies.clone())
-        .collect();
+    let all: Cookies = world.versions.iter().flat_map(|v| v.cookies.clone()).collect();
     let began = Instant::now();
     for n in 0..MIXES {
         let app = numbers.below(2);

@@ -15,11 +15,7 @@ use crate::{
 const LOOPBACK: [&str; 3] = ["127.0.0.1:50000", "[::1]:50000", "[::ffff:127.0.0.1]:50000"];
 
 /// The page as a client at this address sees it, with the browser's cookies and these headers.
-async fn page(
-    browser: &Browser,
-    remote: &str,
-    headers: &[(&'static str, &'static str)],
-) -> (Status, String) {
+async fn page(browser: &Browser, remote: &str, headers: &[(&'static str, &'static str)]) -> (Status, String) {
     let mut request = browser.client().get("/oidc/debug");
     let remote: Option<SocketAddr> = remote.parse().ok();
     if let Some(remote) = remote {
@@ -43,23 +39,10 @@ async fn the_page_is_for_loopback_clients() {
     let provider = TestProvider::start().await;
     let browser = App::new(&provider).open().await;
     for remote in LOOPBACK {
-        assert_eq!(
-            page(&browser, remote, &[HOST]).await.0,
-            Status::Ok,
-            "{remote}"
-        );
+        assert_eq!(page(&browser, remote, &[HOST]).await.0, Status::Ok, "{remote}");
     }
-    for remote in [
-        "192.0.2.1:50000",
-        "[2001:db8::1]:50000",
-        "10.0.0.1:1",
-        "nobody",
-    ] {
-        assert_eq!(
-            page(&browser, remote, &[HOST]).await.0,
-            Status::NotFound,
-            "{remote}"
-        );
+    for remote in ["192.0.2.1:50000", "[2001:db8::1]:50000", "10.0.0.1:1", "nobody"] {
+        assert_eq!(page(&browser, remote, &[HOST]).await.0, Status::NotFound, "{remote}");
     }
     // Behind a proxy on this machine, whoever the header names.
     for name in ["X-Real-IP", "X-Forwarded-For", "Forwarded", "Via"] {
@@ -72,11 +55,7 @@ async fn the_page_is_for_loopback_clients() {
     }
     // A name of somebody else that leads here.
     for host in [&[("Host", "attacker.example")][..], &[]] {
-        assert_eq!(
-            page(&browser, LOOPBACK[0], host).await.0,
-            Status::NotFound,
-            "{host:?}"
-        );
+        assert_eq!(page(&browser, LOOPBACK[0], host).await.0, Status::NotFound, "{host:?}");
     }
 }
 
@@ -155,11 +134,7 @@ async fn the_page_shows_what_is_and_what_went_wrong() {
     }
 
     // None of what is secret.
-    let mut secrets = vec![
-        "correct horse".to_owned(),
-        KEY.to_owned(),
-        "c2VjcmV0".to_owned(),
-    ];
+    let mut secrets = vec!["correct horse".to_owned(), KEY.to_owned(), "c2VjcmV0".to_owned()];
     for request in provider.requests() {
         for name in ["code", "code_verifier"] {
             secrets.extend(request.form_value(name).map(str::to_owned));

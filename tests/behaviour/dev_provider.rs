@@ -60,10 +60,7 @@ async fn somebody_signs_in_there() {
     assert_eq!(answer.status(), 303);
     let callback = answer.headers()["location"].to_str().unwrap();
     let callback = callback.strip_prefix("http://localhost:8000").unwrap();
-    browser
-        .arrive_from_provider(callback)
-        .await
-        .redirects_to("/me");
+    browser.arrive_from_provider(callback).await.redirects_to("/me");
     browser.visit("/me").await.sees("Alice Liddell");
 }
 
@@ -95,8 +92,7 @@ async fn the_command_line_gets_a_token_there() {
         .await
         .json::<Value>();
     let issuer = metadata["authorization_servers"][0].as_str().unwrap();
-    let form =
-        "grant_type=client_credentials&scope=notes:read&client_id=dev-cli&client_secret=dev-cli";
+    let form = "grant_type=client_credentials&scope=notes:read&client_id=dev-cli&client_secret=dev-cli";
     let reply = post(format!("{issuer}/token"), form.to_owned()).await;
     let reply: Value = serde_json::from_str(&reply.text().await.unwrap()).unwrap();
     let token = reply["access_token"].as_str().unwrap();

@@ -50,15 +50,9 @@ async fn the_testing_profile_signs_out_and_in_without_a_provider() {
         .is(Status::Ok)
         .sees("Sign out?");
     let page = browser.submit("/oidc/logout?next=/notes", "").await;
-    assert_eq!(
-        page.is(Status::SeeOther).location.as_deref(),
-        Some("/notes")
-    );
+    assert_eq!(page.is(Status::SeeOther).location.as_deref(), Some("/notes"));
     let page = browser.visit("/").await;
-    assert_eq!(
-        page.json::<Value>(),
-        json!({ "logged_in": false, "user": null })
-    );
+    assert_eq!(page.json::<Value>(), json!({ "logged_in": false, "user": null }));
     // Nobody is redirected: sign-in would lead back at once.
     let page = browser.visit("/me").await;
     assert_eq!(page.is(Status::Unauthorized).location, None);
@@ -66,10 +60,7 @@ async fn the_testing_profile_signs_out_and_in_without_a_provider() {
     for (next, location) in [("/me", "/me"), ("https://evil.example", "/")] {
         browser.submit("/oidc/logout", "").await.redirects_to("/");
         let page = browser.visit(&format!("/oidc/login?next={next}")).await;
-        assert_eq!(
-            page.is(Status::SeeOther).location.as_deref(),
-            Some(location)
-        );
+        assert_eq!(page.is(Status::SeeOther).location.as_deref(), Some(location));
         browser.visit("/me").await.is(Status::Ok).sees("tess");
     }
     let page = browser.visit("/oidc/authorize?code=a&state=b").await;
@@ -93,10 +84,7 @@ async fn without_a_testing_profile_everybody_is_anonymous() {
     let provider = TestProvider::start().await;
     let browser = disabled(&provider, json!({})).await;
     let page = browser.visit("/").await;
-    assert_eq!(
-        page.json::<Value>(),
-        json!({ "logged_in": false, "user": null })
-    );
+    assert_eq!(page.json::<Value>(), json!({ "logged_in": false, "user": null }));
     for _ in 0..2 {
         let page = browser.visit("/me").await;
         assert_eq!(page.is(Status::Unauthorized).location, None);

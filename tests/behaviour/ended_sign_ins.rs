@@ -31,12 +31,7 @@ use crate::{
 };
 
 /// Where sessions and ends are: `store`, and whether there is a database.
-const MODES: [(&str, bool); 4] = [
-    ("cookie", false),
-    ("cookie", true),
-    ("memory", false),
-    ("sql", true),
-];
+const MODES: [(&str, bool); 4] = [("cookie", false), ("cookie", true), ("memory", false), ("sql", true)];
 
 /// Whom a logout token names.
 #[derive(Clone, Copy, Debug)]
@@ -54,10 +49,7 @@ fn in_mode(provider: &TestProvider, mode: (&str, bool), directory: &TempDir) -> 
         .with("oidc.session.store", mode.0);
     let file = directory.path().join("sessions.db");
     match mode.1 {
-        true => app.with(
-            "oidc.session.store_url",
-            format!("sqlite://{}", file.display()),
-        ),
+        true => app.with("oidc.session.store_url", format!("sqlite://{}", file.display())),
         false => app,
     }
 }
@@ -237,11 +229,7 @@ impl Asked {
 
 #[rocket::async_trait]
 impl Events for Asked {
-    async fn after_authorize(
-        &self,
-        request: &Request<'_>,
-        signed_in: &mut NewSignIn<'_>,
-    ) -> Result<(), Refused> {
+    async fn after_authorize(&self, request: &Request<'_>, signed_in: &mut NewSignIn<'_>) -> Result<(), Refused> {
         self.is_asked.add_permits(1);
         if self.waits.swap(false, Ordering::SeqCst) {
             self.gate.acquire().await.unwrap().forget();
@@ -385,8 +373,7 @@ async fn a_frame_ends_a_sign_in_that_is_under_way() {
         let callback = browser.begin_sign_in(&provider, "/me").await;
         let held = provider.hold("/userinfo");
         let frame = |sid: &str| {
-            let issuer: String =
-                url::form_urlencoded::byte_serialize(provider.issuer().as_bytes()).collect();
+            let issuer: String = url::form_urlencoded::byte_serialize(provider.issuer().as_bytes()).collect();
             format!("/oidc/frontchannel-logout?iss={issuer}&sid={sid}")
         };
         let (page, ()) = join(bring(&browser, &callback), async {
@@ -472,21 +459,14 @@ impl SessionStore for Odd {
         value: &str,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        self.store
-            .put_end_if_unchanged(name, known, value, life)
-            .await
+        self.store.put_end_if_unchanged(name, known, value, life).await
     }
 
     async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         self.store.lock(name, value, life).await
     }
 
-    async fn put_entry_if_larger(
-        &self,
-        name: &str,
-        number: u64,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
+    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
         self.store.put_entry_if_larger(name, number, life).await
     }
 
@@ -494,10 +474,7 @@ impl SessionStore for Odd {
         self.store.entries(names).await
     }
 
-    async fn entries_with_ttl(
-        &self,
-        names: &[&str],
-    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         match self.answers_nothing.load(Ordering::SeqCst) {
             true => Ok(vec![]),
             false => self.store.entries_with_ttl(names).await,
@@ -516,9 +493,7 @@ async fn sessions(rp: &RelyingParty) -> Json<Value> {
 }
 
 async fn with_store(app: &App, store: &Odd) -> Browser {
-    let fairing = Oidc::fairing()
-        .clock(app.clock())
-        .session_store(store.clone());
+    let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
     let rocket = app.bare().attach(fairing).mount("/", routes![sessions]);
     Browser::open(rocket.mount("/", pages())).await
 }
@@ -543,11 +518,7 @@ async fn a_session_that_is_stored_after_an_end_was_noted_is_removed() {
         restarts(&page, &provider);
         provider.until_requested("/revoke", 2).await;
         browser.visit("/sessions").await.sees("0");
-        browser
-            .follow(&provider, page)
-            .await
-            .is(Status::Ok)
-            .sees("alice");
+        browser.follow(&provider, page).await.is(Status::Ok).sees("alice");
         browser.visit("/sessions").await.sees("1");
     }
 }

@@ -38,9 +38,7 @@ fn rocket(app: &App, oidc: Oidc) -> Rocket<Build> {
 async fn denied(oidc: Oidc) -> (Browser, Page) {
     let provider = TestProvider::start().await;
     let browser = Browser::open(rocket(&App::new(&provider), oidc)).await;
-    let callback = browser
-        .begin_sign_in(&provider, "/notes?page=1&sort=x")
-        .await;
+    let callback = browser.begin_sign_in(&provider, "/notes?page=1&sort=x").await;
     let path = callback.error("access_denied").path_and_query();
     let page = browser.arrive_from_provider(&path).await;
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
@@ -60,24 +58,15 @@ async fn the_app_renders_the_page() {
     });
     let (_, page) = denied(oidc).await;
     page.is(Status::BadRequest);
-    assert_eq!(
-        page.header("Content-Type"),
-        Some("text/html; charset=utf-8")
-    );
+    assert_eq!(page.header("Content-Type"), Some("text/html; charset=utf-8"));
     // The app's page may have styles and scripts.
     assert_eq!(page.header("Content-Security-Policy"), None);
     let parts: Vec<_> = page.body.split('|').collect();
     let again = "/oidc/login?next=%2Fnotes%3Fpage%3D1%26sort%3Dx";
-    assert_eq!(
-        parts[..3],
-        ["/oidc/authorize", "The sign-in was cancelled.", again]
-    );
+    assert_eq!(parts[..3], ["/oidc/authorize", "The sign-in was cancelled.", again]);
     let logged = format!("WARN: sign-in failed [{}]: ", parts[3]);
     let lines = log.lines();
-    assert!(
-        lines.iter().any(|line| line.starts_with(&logged)),
-        "{lines:#?}"
-    );
+    assert!(lines.iter().any(|line| line.starts_with(&logged)), "{lines:#?}");
 }
 
 #[rocket::async_test]

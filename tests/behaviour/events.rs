@@ -8,9 +8,7 @@ use rocket::{
     routes,
     serde::json::{Json, Value, json},
 };
-use rocket_openidconnect::{
-    Events, LoggedIn, LoggedOut, LoginRedirect, NewSignIn, Refused, SignInError, User,
-};
+use rocket_openidconnect::{Events, LoggedIn, LoggedOut, LoginRedirect, NewSignIn, Refused, SignInError, User};
 
 use crate::{
     common::{App, cookies_but_the_browsers, locked},
@@ -43,11 +41,7 @@ impl Events for Diarist {
         Diary::add(request, "before_authorize".into());
     }
 
-    async fn after_authorize(
-        &self,
-        request: &Request<'_>,
-        sign_in: &mut NewSignIn<'_>,
-    ) -> Result<(), Refused> {
+    async fn after_authorize(&self, request: &Request<'_>, sign_in: &mut NewSignIn<'_>) -> Result<(), Refused> {
         let email: Option<String> = sign_in.claims().get("email");
         Diary::add(
             request,
@@ -143,11 +137,8 @@ async fn a_sign_in_that_fails_is_told() {
     let callback = browser.begin_sign_in(&provider, "/me").await;
     entries(&browser);
     let callback = callback.error("access_denied");
-    let page = browser
-        .arrive_from_provider(&callback.path_and_query())
-        .await;
-    page.is(Status::BadRequest)
-        .sees("The sign-in was cancelled.");
+    let page = browser.arrive_from_provider(&callback.path_and_query()).await;
+    page.is(Status::BadRequest).sees("The sign-in was cancelled.");
     assert_eq!(
         entries(&browser),
         [
@@ -174,10 +165,7 @@ async fn the_app_refuses_a_person_in_its_own_words() {
             "sign_in_failed: the app refused this person: Not <b>you</b> & \"friends\".",
         ]
     );
-    browser
-        .visit("/me")
-        .await
-        .redirects_to("/oidc/login?next=%2Fme");
+    browser.visit("/me").await.redirects_to("/oidc/login?next=%2Fme");
 }
 
 /// Who was signed in before stays so.
@@ -187,10 +175,7 @@ async fn a_refusal_ends_no_other_session() {
     let browser = Browser::open(rocket(&provider)).await;
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     provider.user_claims(json!({ "sub": "mallory" }));
-    browser
-        .sign_in(&provider, "/oidc/login")
-        .await
-        .is(Status::Forbidden);
+    browser.sign_in(&provider, "/oidc/login").await.is(Status::Forbidden);
     browser.visit("/me").await.is(Status::Ok).sees("alice");
 }
 

@@ -234,13 +234,7 @@ async fn a_session_is_refreshed_once_in_ten_seconds() {
 }
 
 /// Has the next request to `/beside` do what the test tells it to.
-fn channels(
-    browser: &Browser,
-) -> (
-    oneshot::Sender<()>,
-    oneshot::Sender<()>,
-    oneshot::Receiver<Value>,
-) {
+fn channels(browser: &Browser) -> (oneshot::Sender<()>, oneshot::Sender<()>, oneshot::Receiver<Value>) {
     let (go, is_to_go) = oneshot::channel();
     let (answer, is_to_answer) = oneshot::channel();
     let (tell, outcome) = oneshot::channel();
@@ -364,11 +358,7 @@ async fn a_session_in_a_store_is_refreshed_by_its_name() {
 
     let worker = browser.another();
     let answer: Value = worker.submit(&path, "").await.json();
-    assert_eq!(
-        (answer, provider.count(TOKEN)),
-        (Value::Null, 2),
-        "within 10 s"
-    );
+    assert_eq!((answer, provider.count(TOKEN)), (Value::Null, 2), "within 10 s");
     app.advance(seconds(10));
     let answer: Value = worker.submit(&path, "").await.json();
     assert_eq!((answer, provider.count(TOKEN)), (Value::Null, 3));
@@ -380,10 +370,7 @@ async fn a_session_in_a_store_is_refreshed_by_its_name() {
         assert_eq!(answer, json!("session_ended"));
     }
     // Nor when it has ended.
-    browser
-        .submit("/oidc/logout", "")
-        .await
-        .is(Status::SeeOther);
+    browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
     app.advance(seconds(10));
     let answer: Value = worker.submit(&path, "").await.json();
     assert_eq!(answer, json!("session_ended"));
@@ -407,8 +394,7 @@ async fn a_session_in_cookies_is_not_known_by_its_name() {
 async fn without_a_refresh_token_there_is_an_error() {
     for store in STORES {
         let provider = TestProvider::start().await;
-        let app = without_expires_in(&provider, store)
-            .with("oidc.session.tokens", "access_token id_token");
+        let app = without_expires_in(&provider, store).with("oidc.session.tokens", "access_token id_token");
         let browser = signed_in(&app, &provider).await;
         assert_eq!(
             refreshed(&browser).await,
@@ -439,10 +425,7 @@ async fn a_provider_that_is_down_leaves_the_session_as_it_was() {
         let answer = refreshed(&browser).await;
         assert_eq!(answer["error"], "refresh_failed");
         let text = answer["text"].as_str().unwrap_or_default();
-        assert!(
-            text.starts_with("the session was not refreshed: "),
-            "{text}"
-        );
+        assert!(text.starts_with("the session was not refreshed: "), "{text}");
         assert_eq!(browser.visit("/access-token").await.body, before);
         assert_eq!(provider.count(TOKEN), 2, "{store}");
 
@@ -482,14 +465,8 @@ async fn interaction_required_asks_for_a_sign_in() {
     let provider = TestProvider::start().await;
     let app = without_expires_in(&provider, "cookie");
     let browser = signed_in(&app, &provider).await;
-    provider.on_path(
-        TOKEN,
-        Reply::error(400, "interaction_required", "sign in again"),
-    );
-    assert_eq!(
-        refreshed(&browser).await["error"],
-        NoSession::SignInRequired.reason()
-    );
+    provider.on_path(TOKEN, Reply::error(400, "interaction_required", "sign in again"));
+    assert_eq!(refreshed(&browser).await["error"], NoSession::SignInRequired.reason());
     // It is not due: pages go on.
     browser.fetch("/me").await.is(Status::Ok);
 }

@@ -20,9 +20,7 @@ async fn post(browser: &Browser, form: &str) -> (Page, Page) {
     let posted = browser.submit_from_provider("/oidc/authorize", form).await;
     posted.is(Status::SeeOther);
     let query = posted.location.clone().unwrap();
-    let page = browser
-        .arrive_from_provider(&format!("/oidc/authorize{query}"))
-        .await;
+    let page = browser.arrive_from_provider(&format!("/oidc/authorize{query}")).await;
     (posted, page)
 }
 
@@ -32,9 +30,7 @@ async fn a_posted_response_signs_in() {
     let (app, browser) = open(&provider).await;
     let login = browser.visit("/oidc/login?next=/me").await;
     let request = Url::parse(login.location.as_deref().unwrap()).unwrap();
-    let mode = request
-        .query_pairs()
-        .find(|(name, _)| name == "response_mode");
+    let mode = request.query_pairs().find(|(name, _)| name == "response_mode");
     assert_eq!(mode.unwrap().1, "form_post");
     browser.forget_cookies();
 
@@ -102,9 +98,7 @@ async fn a_second_sign_in_takes_the_place_of_the_first_session() {
     let browser = app.open().await;
     for sub in ["alice", "bob"] {
         provider.user_claims(json!({ "sub": sub }));
-        let callback = browser
-            .begin_sign_in(&provider, "/oidc/login?next=/me")
-            .await;
+        let callback = browser.begin_sign_in(&provider, "/oidc/login?next=/me").await;
         post(&browser, &callback.form()).await;
         browser.visit("/me").await.sees(sub);
     }
@@ -116,8 +110,7 @@ async fn an_error_that_is_posted_is_shown() {
     let (app, browser) = open(&provider).await;
     let callback = browser.begin_sign_in(&provider, "/me").await;
     let (_, page) = post(&browser, &callback.error("access_denied").form()).await;
-    page.is(Status::BadRequest)
-        .sees("The sign-in was cancelled.");
+    page.is(Status::BadRequest).sees("The sign-in was cancelled.");
     assert_eq!(app.failures().len(), 1);
     assert_signed_out(&browser).await;
 }
@@ -134,9 +127,7 @@ async fn what_is_no_response_is_refused() {
     posted.is(Status::BadRequest);
     let headers = [("Content-Type", "application/json")];
     let method = rocket::http::Method::Post;
-    let json = browser
-        .request(method, "/oidc/authorize", &headers, "{}")
-        .await;
+    let json = browser.request(method, "/oidc/authorize", &headers, "{}").await;
     json.is(Status::BadRequest);
     let cause = "what was posted is not a form with an authorization response";
     assert_eq!(app.failures(), [cause, cause]);
@@ -149,10 +140,7 @@ async fn what_is_no_response_is_refused() {
         .is(Status::BadRequest);
     let sealed: String = form_urlencoded::byte_serialize(form.as_bytes()).collect();
     let forged = format!("/oidc/authorize?sealed={sealed}");
-    browser
-        .arrive_from_provider(&forged)
-        .await
-        .is(Status::BadRequest);
+    browser.arrive_from_provider(&forged).await.is(Status::BadRequest);
 
     // Through all of that the attempt is still there.
     post(&browser, &form).await.1.redirects_to("/me");
@@ -164,9 +152,7 @@ async fn nothing_is_posted_where_the_response_comes_in_the_query() {
     let app = App::new(&provider);
     let browser = app.open().await;
     let callback = browser.begin_sign_in(&provider, "/me").await;
-    let posted = browser
-        .submit_from_provider("/oidc/authorize", &callback.form())
-        .await;
+    let posted = browser.submit_from_provider("/oidc/authorize", &callback.form()).await;
     posted
         .is(Status::NotFound)
         .sees("This site is not set up right for its sign-in service.");

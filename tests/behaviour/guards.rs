@@ -14,9 +14,7 @@ use rocket::{
     routes,
     serde::json::{Json, Value, json},
 };
-use rocket_openidconnect::{
-    Authorized, LoggedIn, NoSession, Oidc, OptionalUser, Policy, RelyingParty, User,
-};
+use rocket_openidconnect::{Authorized, LoggedIn, NoSession, Oidc, OptionalUser, Policy, RelyingParty, User};
 use serde::Deserialize;
 
 use crate::{
@@ -27,10 +25,7 @@ use crate::{
 
 const CATCH_ALL: &str = "the catch-all route";
 const UNAUTHORIZED: &str = "401 in the app's words";
-const PAGE: [(&str, &str); 2] = [
-    ("Sec-Fetch-Mode", "navigate"),
-    ("Sec-Fetch-Dest", "document"),
-];
+const PAGE: [(&str, &str); 2] = [("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "document")];
 
 #[derive(Deserialize)]
 struct Staff {
@@ -72,11 +67,7 @@ struct Cached(String, Header<'static>);
 
 #[get("/staff")]
 fn staff(user: LoggedIn<Staff>) -> String {
-    format!(
-        "{} of {}",
-        user.claims().email,
-        user.claims().groups.join("+")
-    )
+    format!("{} of {}", user.claims().email, user.claims().groups.join("+"))
 }
 
 #[get("/badge")]
@@ -210,23 +201,11 @@ fn unauthorized() -> &'static str {
 fn rocket(app: &App) -> Rocket<Build> {
     app.rocket()
         .manage(Doorkeeper("admin"))
-        .mount(
-            "/",
-            routes![staff, badge, optional_badge, maybe, own_401, other_401],
-        )
-        .mount(
-            "/",
-            routes![public_401, why, admitted, nobody, nobody_with_badge],
-        )
-        .mount(
-            "/",
-            routes![a_file, thrice, cached, plain, posted, token, person],
-        )
+        .mount("/", routes![staff, badge, optional_badge, maybe, own_401, other_401])
+        .mount("/", routes![public_401, why, admitted, nobody, nobody_with_badge])
+        .mount("/", routes![a_file, thrice, cached, plain, posted, token, person])
         .mount("/", routes![addresses, refresh_token, debug, catch_all])
-        .mount(
-            "/",
-            FileServer::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")),
-        )
+        .mount("/", FileServer::from(concat!(env!("CARGO_MANIFEST_DIR"), "/docs")))
         .register("/", catchers![unauthorized])
 }
 
@@ -257,18 +236,12 @@ fn assert_401(page: &Page) {
 async fn a_page_load_is_sent_to_sign_in() {
     let provider = TestProvider::start().await;
     let browser = browser(&provider).await;
-    let accepts = [(
-        "Accept",
-        "application/xhtml+xml, text/html;q=0.9, */*;q=0.8",
-    )];
+    let accepts = [("Accept", "application/xhtml+xml, text/html;q=0.9, */*;q=0.8")];
     let empty_purpose = [&PAGE[..], &[("Purpose", "")]].concat();
     for headers in [&PAGE[..], &accepts, &empty_purpose] {
         let page = get(&browser, "/me?a=b", headers).await;
         page.is(Status::SeeOther);
-        assert_eq!(
-            page.location.as_deref(),
-            Some("/oidc/login?next=%2Fme%3Fa%3Db")
-        );
+        assert_eq!(page.location.as_deref(), Some("/oidc/login?next=%2Fme%3Fa%3Db"));
         assert_eq!(page.header("Cache-Control"), Some("no-store"));
         assert_eq!(page.header("Content-Type"), None);
         assert_eq!(page.body, "");
@@ -281,31 +254,11 @@ async fn whatever_is_no_page_load_stays_a_401() {
     let browser = browser(&provider).await;
     let html = ("Accept", "text/html");
     for headers in [
-        &[
-            ("Sec-Fetch-Mode", "cors"),
-            ("Sec-Fetch-Dest", "empty"),
-            html,
-        ][..],
-        &[
-            ("Sec-Fetch-Mode", "same-origin"),
-            ("Sec-Fetch-Dest", "empty"),
-            html,
-        ],
-        &[
-            ("Sec-Fetch-Mode", "no-cors"),
-            ("Sec-Fetch-Dest", "image"),
-            html,
-        ],
-        &[
-            ("Sec-Fetch-Mode", "navigate"),
-            ("Sec-Fetch-Dest", "iframe"),
-            html,
-        ],
-        &[
-            ("Sec-Fetch-Mode", "navigate"),
-            ("Sec-Fetch-Dest", "object"),
-            html,
-        ],
+        &[("Sec-Fetch-Mode", "cors"), ("Sec-Fetch-Dest", "empty"), html][..],
+        &[("Sec-Fetch-Mode", "same-origin"), ("Sec-Fetch-Dest", "empty"), html],
+        &[("Sec-Fetch-Mode", "no-cors"), ("Sec-Fetch-Dest", "image"), html],
+        &[("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "iframe"), html],
+        &[("Sec-Fetch-Mode", "navigate"), ("Sec-Fetch-Dest", "object"), html],
         &[("Sec-Fetch-Mode", "websocket"), html],
         &[("Sec-Fetch-Mode", "navigate"), html],
         &[("Sec-Fetch-Dest", "document"), html],
@@ -399,9 +352,7 @@ async fn claims_that_do_not_fit_are_a_500_and_no_way_to_sign_in() {
     assert_eq!(
         log.lines(),
         [
-            format!(
-                "ERROR: the claims of a signed-in person are no `{claims}`: missing field `badge`"
-            ),
+            format!("ERROR: the claims of a signed-in person are no `{claims}`: missing field `badge`"),
             "INFO: make the claim optional in that type, or have the provider send it".into(),
         ]
     );
@@ -456,10 +407,7 @@ async fn optional_user_is_logged_in_and_user() {
     let provider = TestProvider::start().await;
     let browser = browser(&provider).await;
     let page = browser.visit("/").await;
-    assert_eq!(
-        page.json::<Value>(),
-        json!({ "logged_in": false, "user": null })
-    );
+    assert_eq!(page.json::<Value>(), json!({ "logged_in": false, "user": null }));
     assert_eq!(page.header("Cache-Control"), None);
 
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
@@ -488,9 +436,7 @@ async fn a_policy_refuses_with_403_and_reads_managed_state() {
 
     provider.user_claims(json!({ "sub": "bob", "groups": ["users"] }));
     let bob = browser.another();
-    bob.sign_in(&provider, "/admitted")
-        .await
-        .is(Status::Forbidden);
+    bob.sign_in(&provider, "/admitted").await.is(Status::Forbidden);
 }
 
 /// Forwarding would let a route of a higher rank answer.
@@ -498,11 +444,7 @@ async fn a_policy_refuses_with_403_and_reads_managed_state() {
 async fn a_guard_that_refuses_does_not_forward() {
     let provider = TestProvider::start().await;
     let browser = browser(&provider).await;
-    browser
-        .visit("/elsewhere")
-        .await
-        .is(Status::Ok)
-        .sees(CATCH_ALL);
+    browser.visit("/elsewhere").await.is(Status::Ok).sees(CATCH_ALL);
     for path in ["/me", "/badge", "/admitted", "/decisions.md"] {
         assert_401(&browser.fetch(path).await);
     }
@@ -514,9 +456,7 @@ async fn a_guard_that_refuses_does_not_forward() {
         .sees_no(CATCH_ALL);
     for path in ["/nobody", "/decisions.md"] {
         let page = browser.fetch(path).await;
-        page.is(Status::Forbidden)
-            .sees_no(CATCH_ALL)
-            .sees_no("openidconnect");
+        page.is(Status::Forbidden).sees_no(CATCH_ALL).sees_no("openidconnect");
     }
 }
 
@@ -570,20 +510,11 @@ async fn a_guard_without_the_fairing_aborts_the_launch() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     for (routes, guard) in [
-        (
-            routes![staff],
-            "logged_in::LoggedIn<behaviour::guards::Staff>",
-        ),
+        (routes![staff], "logged_in::LoggedIn<behaviour::guards::Staff>"),
         (routes![maybe], "logged_in::LoggedIn"),
         (routes![cached], "optional_user::OptionalUser"),
-        (
-            routes![admitted],
-            "authorized::Authorized<behaviour::guards::Admitted>",
-        ),
-        (
-            routes![addresses],
-            "rocket_openidconnect::relying_party::RelyingParty",
-        ),
+        (routes![admitted], "authorized::Authorized<behaviour::guards::Admitted>"),
+        (routes![addresses], "rocket_openidconnect::relying_party::RelyingParty"),
     ] {
         let (kind, lines) = launch_failure(app.bare().mount("/", routes)).await;
         assert_eq!(kind, "1 sentinels abort", "{guard}");
@@ -593,17 +524,11 @@ async fn a_guard_without_the_fairing_aborts_the_launch() {
             lines[0].ends_with("` is used in a route, and the fairing `Oidc` is not attached"),
             "{lines:?}"
         );
-        assert_eq!(
-            lines[1],
-            "INFO: add `.attach(rocket_openidconnect::Oidc::fairing())`"
-        );
+        assert_eq!(lines[1], "INFO: add `.attach(rocket_openidconnect::Oidc::fairing())`");
     }
     let without = app.bare().mount("/", routes![plain]).ignite().await;
     assert!(without.is_ok());
-    let rocket = app
-        .bare()
-        .attach(Oidc::fairing())
-        .mount("/", routes![staff]);
+    let rocket = app.bare().attach(Oidc::fairing()).mount("/", routes![staff]);
     assert!(rocket.ignite().await.is_ok());
 }
 
@@ -657,10 +582,7 @@ async fn an_access_token_ends_by_the_clock() {
     app.advance(Duration::from_secs(1));
     assert_eq!(
         browser.visit("/token").await.is(Status::Ok).body,
-        format!(
-            "the access token ended at {} (seconds since 1970)",
-            NOW + 300
-        )
+        format!("the access token ended at {} (seconds since 1970)", NOW + 300)
     );
 }
 
@@ -679,11 +601,7 @@ async fn a_person_as_the_provider_describes_them() {
     ] {
         provider.user_claims(json!({ "sub": "bob", "email_verified": email_verified }));
         let bob = browser.another();
-        let person: Value = bob
-            .sign_in(&provider, "/person")
-            .await
-            .is(Status::Ok)
-            .json();
+        let person: Value = bob.sign_in(&provider, "/person").await.is(Status::Ok).json();
         assert_eq!(person["email_verified"], is_verified, "{email_verified}");
     }
     for (groups, expected) in [
@@ -695,21 +613,13 @@ async fn a_person_as_the_provider_describes_them() {
     ] {
         provider.user_claims(json!({ "sub": "bob", "groups": groups }));
         let bob = browser.another();
-        let person: Value = bob
-            .sign_in(&provider, "/person")
-            .await
-            .is(Status::Ok)
-            .json();
+        let person: Value = bob.sign_in(&provider, "/person").await.is(Status::Ok).json();
         assert_eq!(person["groups"], expected, "{groups}");
     }
 
     provider.user_claims(json!({ "sub": "carol", "name": 7, "age": 300 }));
     let carol = browser.another();
-    let person: Value = carol
-        .sign_in(&provider, "/person")
-        .await
-        .is(Status::Ok)
-        .json();
+    let person: Value = carol.sign_in(&provider, "/person").await.is(Status::Ok).json();
     assert_eq!(person["subject"], "carol");
     assert_eq!(person["issuer"], json!(provider.issuer()));
     assert_eq!(person["name"], Value::Null);

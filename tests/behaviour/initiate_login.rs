@@ -19,9 +19,7 @@ fn address(provider: &TestProvider, more: &[(&str, &str)]) -> String {
 fn parameter(page: &Page, name: &str) -> Option<String> {
     let url = Url::parse(page.location.as_deref().unwrap()).unwrap();
     let mut pairs = url.query_pairs();
-    pairs
-        .find(|(n, _)| n == name)
-        .map(|(_, value)| value.into_owned())
+    pairs.find(|(n, _)| n == name).map(|(_, value)| value.into_owned())
 }
 
 #[rocket::async_test]
@@ -30,10 +28,7 @@ async fn a_person_signs_in_and_comes_to_the_target() {
     let app = App::new(&provider);
     let browser = app.open().await;
     for target in ["/me", "http://localhost:8000/me"] {
-        let address = address(
-            &provider,
-            &[("target_link_uri", target), ("login_hint", "alice@x")],
-        );
+        let address = address(&provider, &[("target_link_uri", target), ("login_hint", "alice@x")]);
         let begun = browser.arrive_from_provider(&address).await;
         begun.redirects_to(&format!("{}/authorize?", provider.issuer()));
         assert_eq!(parameter(&begun, "login_hint").as_deref(), Some("alice@x"));
@@ -49,15 +44,10 @@ async fn the_same_by_a_form() {
     let browser = App::new(&provider).open().await;
     let address = address(&provider, &[("target_link_uri", "/me"), ("other", "x")]);
     let form = address.split_once('?').unwrap().1;
-    let posted = browser
-        .submit_from_provider("/oidc/initiate-login", form)
-        .await;
+    let posted = browser.submit_from_provider("/oidc/initiate-login", form).await;
     posted.is(Status::SeeOther);
     let query = posted.location.as_deref().unwrap();
-    assert_eq!(
-        query,
-        format!("?{}", form.strip_suffix("&other=x").unwrap())
-    );
+    assert_eq!(query, format!("?{}", form.strip_suffix("&other=x").unwrap()));
     let path = format!("/oidc/initiate-login{query}");
     let begun = browser.arrive_from_provider(&path).await;
     let page = browser.follow(&provider, begun).await;
@@ -120,10 +110,7 @@ async fn another_issuer_is_refused() {
 async fn only_page_loads_begin_a_sign_in() {
     let provider = TestProvider::start().await;
     let browser = App::new(&provider).open().await;
-    browser
-        .fetch(&address(&provider, &[]))
-        .await
-        .is(Status::Forbidden);
+    browser.fetch(&address(&provider, &[])).await.is(Status::Forbidden);
 }
 
 #[rocket::async_test]
@@ -133,9 +120,7 @@ async fn a_login_hint_takes_the_place_of_the_settings_and_is_bounded() {
     let browser = app.open().await;
     let long = "x".repeat(257);
     for (hint, sent) in [("alice", "alice"), (&*long, "bob")] {
-        let page = browser
-            .visit(&address(&provider, &[("login_hint", hint)]))
-            .await;
+        let page = browser.visit(&address(&provider, &[("login_hint", hint)])).await;
         assert_eq!(parameter(&page, "login_hint").as_deref(), Some(sent));
     }
 }

@@ -28,9 +28,7 @@ pub struct Person {
 /// So many names of roles as generators make them, of 25 characters.
 pub fn random_roles(count: usize) -> Vec<String> {
     let mut numbers = Numbers::seeded(300);
-    (0..count)
-        .map(|_| format!("app-role-{}", numbers.hex(16)))
-        .collect()
+    (0..count).map(|_| format!("app-role-{}", numbers.hex(16))).collect()
 }
 
 /// So many paths of groups, of 17 characters: with quotes and comma 20 bytes of claims.

@@ -61,10 +61,7 @@ async fn a_provider_that_is_down_and_comes_up() {
     let app = App::new(&provider);
     let browser = app.open().await;
     browser.visit("/").await.is(Status::Ok);
-    browser
-        .visit("/me")
-        .await
-        .redirects_to("/oidc/login?next=%2Fme");
+    browser.visit("/me").await.redirects_to("/oidc/login?next=%2Fme");
 
     // The attempts are further and further apart.
     assert_unavailable(&browser.visit("/oidc/login").await, "1");
@@ -113,9 +110,7 @@ async fn a_provider_that_takes_no_connection_is_down() {
     let listener = socket.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
     let mut queue = vec![];
-    while let Ok(connection) =
-        timeout(Duration::from_millis(300), TcpStream::connect(address)).await
-    {
+    while let Ok(connection) = timeout(Duration::from_millis(300), TcpStream::connect(address)).await {
         queue.push(connection.unwrap());
     }
 
@@ -169,10 +164,7 @@ async fn a_provider_that_comes_up_wrong_is_refused() {
 #[rocket::async_test]
 async fn what_is_not_the_provider_does_not_abort_the_launch() {
     for (reply, cause) in [
-        (
-            Reply::status(404),
-            "the provider's metadata answered with status 404",
-        ),
+        (Reply::status(404), "the provider's metadata answered with status 404"),
         (
             Reply::text("text/html", "<h1>Forbidden</h1>").with_status(403),
             "the provider's metadata answered with status 403",
@@ -274,10 +266,7 @@ async fn metadata_is_read_again_after_a_day_and_nobody_waits_for_it() {
     let app = App::new(&provider);
     let browser = app.open().await;
     app.advance(Duration::from_secs(24 * 60 * 60 - 1));
-    browser
-        .visit("/oidc/login")
-        .await
-        .redirects_to(&provider.issuer());
+    browser.visit("/oidc/login").await.redirects_to(&provider.issuer());
     assert_eq!(provider.count(DISCOVERY), 1);
 
     app.advance(Duration::from_secs(1));
@@ -364,10 +353,7 @@ async fn metadata_that_is_wrong_aborts_the_launch() {
         provider.on_path(DISCOVERY, reply);
         let (kind, lines) = launch_failure(App::new(&provider).rocket()).await;
         assert_eq!(kind, FAILED);
-        assert_eq!(
-            lines,
-            [format!("ERROR: {cause}"), format!("INFO: {remedy}")]
-        );
+        assert_eq!(lines, [format!("ERROR: {cause}"), format!("INFO: {remedy}")]);
     }
 }
 
@@ -376,8 +362,7 @@ async fn settings_that_are_wrong_abort_the_launch() {
     let provider = TestProvider::start().await;
     let launch = |config: Config, oidc: Value| {
         let figment = Figment::from(config).merge(("log_level", "off"));
-        rocket::custom(figment.merge(("secret_key", KEY)).merge(("oidc", oidc)))
-            .attach(Oidc::fairing())
+        rocket::custom(figment.merge(("secret_key", KEY)).merge(("oidc", oidc))).attach(Oidc::fairing())
     };
     let (debug, release) = (Config::debug_default, Config::release_default);
     let complete = json!({ "issuer": provider.issuer(), "client_id": "app" });
@@ -442,26 +427,16 @@ async fn the_app_changes_settings_last() {
     };
     let moved = with_fairing(&app, custom(|settings| settings.mount = "/auth".into()));
     let browser = Browser::open(moved).await;
-    browser
-        .visit("/auth/login")
-        .await
-        .redirects_to(&provider.issuer());
+    browser.visit("/auth/login").await.redirects_to(&provider.issuer());
     browser.visit("/oidc/login").await.is(Status::NotFound);
 
     // What the app sets is checked as what it reads.
     let wrong = with_fairing(&app, custom(|settings| settings.mount = "auth/".into()));
     let (kind, lines) = launch_failure(wrong).await;
     assert_eq!(kind, FAILED);
-    assert_eq!(
-        lines[0],
-        "ERROR: `oidc.mount`: \"auth/\" is not a path to mount at"
-    );
+    assert_eq!(lines[0], "ERROR: `oidc.mount`: \"auth/\" is not a path to mount at");
 
-    let (kind, lines) = launch_failure(with_fairing(
-        &app,
-        Oidc::try_custom(|_| Err("no vault".into())),
-    ))
-    .await;
+    let (kind, lines) = launch_failure(with_fairing(&app, Oidc::try_custom(|_| Err("no vault".into())))).await;
     assert_eq!(kind, FAILED);
     assert_eq!(
         lines,
@@ -540,9 +515,7 @@ async fn client_secrets_with_endpoints_need_no_discovery() {
         "jwks_uri": at("/jwks"),
     });
     for asked in [1, 0] {
-        let figment = figment
-            .clone()
-            .merge(("oidc.client_secrets", json!({ "web": web })));
+        let figment = figment.clone().merge(("oidc.client_secrets", json!({ "web": web })));
         let rocket = rocket::custom(figment).attach(Oidc::fairing());
         let browser = Browser::open(rocket).await;
         let before = provider.count("/userinfo");
@@ -622,8 +595,7 @@ async fn a_secret_key_is_the_same_in_each_form() {
     let provider = TestProvider::start().await;
     let bytes = b"0123456789abcdef0123456789abcdef";
     let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    let long =
-        "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZg==";
+    let long = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWYwMTIzNDU2Nzg5YWJjZGVmMDEyMzQ1Njc4OWFiY2RlZg==";
     let forms = [json!(KEY), json!(hex), json!(bytes), json!(long)];
     for (i, written) in forms.iter().enumerate() {
         let app = App::new(&provider).with("secret_key", written);

@@ -41,11 +41,7 @@ async fn the_app_adds_parameters_in_place_of_the_settings() {
     let provider = TestProvider::start().await;
     let extra = json!({ "prompt": "consent", "ui_locales": "fr", "login_hint": "settings" });
     let app = App::new(&provider).with("oidc.extra_authorization_parameters", extra);
-    let sets = Sets::these(&[
-        ("prompt", "none"),
-        ("prompt", "login"),
-        ("odd", "ä &=\r\nx"),
-    ]);
+    let sets = Sets::these(&[("prompt", "none"), ("prompt", "login"), ("odd", "ä &=\r\nx")]);
     let browser = Browser::open(app.rocket_with(sets)).await;
     let page = browser.visit("/oidc/login?next=/me").await;
     assert_eq!(values(&page, "prompt"), ["login"]);
@@ -61,10 +57,7 @@ async fn the_app_adds_parameters_in_place_of_the_settings() {
 async fn the_apps_login_hint_is_the_one() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let address = format!(
-        "/oidc/initiate-login?iss={}&login_hint=theirs",
-        provider.issuer()
-    );
+    let address = format!("/oidc/initiate-login?iss={}&login_hint=theirs", provider.issuer());
     for (sets, expected) in [
         (Sets::these(&[]), "theirs"),
         (Sets::these(&[("login_hint", "ours")]), "ours"),
@@ -138,8 +131,7 @@ async fn what_the_sign_in_sets_itself_the_app_cannot_set() {
         assert!(page.set_cookies().iter().all(|it| !it.contains("attempt")));
         let lines = log.lines();
         let shown = name.escape_debug();
-        let end =
-            format!("]: the app's `before_login_redirect` sets `{shown}`, which it may not set");
+        let end = format!("]: the app's `before_login_redirect` sets `{shown}`, which it may not set");
         let [error, remedy] = &lines[..] else {
             panic!("{lines:#?}");
         };

@@ -22,9 +22,7 @@ async fn post(browser: &Browser, path: &str, headers: &[(&str, &str)]) -> Page {
 async fn a_post_ends_the_session() {
     let provider = TestProvider::start().await;
     let browser = signed_in(&App::local(&provider), &provider).await;
-    let page = browser
-        .submit("/oidc/logout?next=/notes?page=1%26sort=x", "")
-        .await;
+    let page = browser.submit("/oidc/logout?next=/notes?page=1%26sort=x", "").await;
     page.is(Status::SeeOther);
     assert_eq!(page.location.as_deref(), Some("/notes?page=1&sort=x"));
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
@@ -95,17 +93,11 @@ async fn another_site_signs_nobody_out() {
     let host = ("Host", "internal.example:8000");
     for headers in [
         &[("Sec-Fetch-Site", "cross-site")][..],
-        &[
-            ("Sec-Fetch-Site", "Cross-Site"),
-            ("Origin", "https://app.example.com"),
-        ],
+        &[("Sec-Fetch-Site", "Cross-Site"), ("Origin", "https://app.example.com")],
         &[("Sec-Fetch-Site", "same-site")],
         &[host, ("Origin", "https://evil.example")],
         &[host, ("Origin", "https://www.example.com")],
-        &[
-            ("Host", "app.example.com"),
-            ("Origin", "http://app.example.com"),
-        ],
+        &[("Host", "app.example.com"), ("Origin", "http://app.example.com")],
         &[host, ("Origin", "")],
         &[host, ("Referer", "https://www.example.com/page")],
         &[host, ("Origin", "https://app.example.com.evil.example")],
@@ -115,8 +107,7 @@ async fn another_site_signs_nobody_out() {
         &[("Origin", "internal.example:8000")],
     ] {
         let page = post(&browser, "/oidc/logout", headers).await;
-        page.is(Status::Forbidden)
-            .sees("Another site asked to sign you out.");
+        page.is(Status::Forbidden).sees("Another site asked to sign you out.");
         assert_eq!(page.set_cookies(), [""; 0], "{headers:?}");
         browser.visit("/me").await.is(Status::Ok);
     }
@@ -148,9 +139,7 @@ async fn this_site_signs_out() {
         // A client that is no browser.
         &[],
     ] {
-        post(&browser, "/oidc/logout", headers)
-            .await
-            .redirects_to("/");
+        post(&browser, "/oidc/logout", headers).await.redirects_to("/");
         assert_signed_out(&browser).await;
         browser.sign_in(&provider, "/me").await.is(Status::Ok);
     }
@@ -167,9 +156,7 @@ async fn sign_out_leads_to_a_page_of_this_app() {
         "",
         "/oidc/logout",
     ] {
-        let page = browser
-            .submit(&format!("/oidc/logout?next={next}"), "")
-            .await;
+        let page = browser.submit(&format!("/oidc/logout?next={next}"), "").await;
         assert_eq!(page.location.as_deref(), Some("/"), "{next}");
         let page = browser.visit(&format!("/oidc/logout?next={next}")).await;
         page.sees("action=\"&#x2F;oidc&#x2F;logout?next=%2F\"");
@@ -262,9 +249,7 @@ async fn the_button_signs_out_in_every_browser() {
         assert_eq!(page.header("Referrer-Policy"), Some("same-origin"));
         // A proxy may set that policy all the same.
         let form = format!("button={}", button_value(&page));
-        post_without_origin(&browser, &form)
-            .await
-            .redirects_to("/me");
+        post_without_origin(&browser, &form).await.redirects_to("/me");
         assert_signed_out(&browser).await;
     }
 }
@@ -281,9 +266,7 @@ async fn a_form_whose_origin_is_hidden_is_answered_with_the_button() {
     assert_eq!(page.header("Referrer-Policy"), Some("same-origin"));
     browser.visit("/me").await.is(Status::Ok);
     let form = format!("button={}", button_value(&page));
-    post_without_origin(&browser, &form)
-        .await
-        .redirects_to("/me");
+    post_without_origin(&browser, &form).await.redirects_to("/me");
     assert_signed_out(&browser).await;
 }
 
@@ -328,9 +311,7 @@ async fn the_button_of_another_session_or_hour_signs_nobody_out() {
             .await;
         page.is(Status::Forbidden);
         app.advance(std::time::Duration::from_secs(3600));
-        post_without_origin(&browser, &form)
-            .await
-            .is(Status::Forbidden);
+        post_without_origin(&browser, &form).await.is(Status::Forbidden);
         browser.visit("/me").await.is(Status::Ok);
     }
 }

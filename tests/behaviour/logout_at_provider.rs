@@ -42,9 +42,7 @@ async fn signing_out_goes_to_the_provider_and_comes_back() {
     let app = App::new(&provider);
     let browser = signed_in(&app, &provider).await;
     let id_token = id_token(&browser, &provider);
-    let page = browser
-        .submit("/oidc/logout?next=/notes?page=1%26sort=x", "")
-        .await;
+    let page = browser.submit("/oidc/logout?next=/notes?page=1%26sort=x", "").await;
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
     assert_eq!(page.header("Referrer-Policy"), Some("no-referrer"));
 
@@ -53,27 +51,17 @@ async fn signing_out_goes_to_the_provider_and_comes_back() {
     let names: Vec<_> = parameters.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
-        [
-            "id_token_hint",
-            "client_id",
-            "post_logout_redirect_uri",
-            "state"
-        ]
+        ["id_token_hint", "client_id", "post_logout_redirect_uri", "state"]
     );
     assert_eq!(value(&parameters, "id_token_hint"), id_token);
     assert_eq!(value(&parameters, "client_id"), "app");
-    assert_eq!(
-        value(&parameters, "post_logout_redirect_uri"),
-        "http://localhost:8000/"
-    );
+    assert_eq!(value(&parameters, "post_logout_redirect_uri"), "http://localhost:8000/");
     assert_eq!(value(&parameters, "state").len(), 43);
     // Here the session has ended before the provider is asked.
     let logout = cookie_name("oidc_logout", &provider);
     assert_eq!(cookies_but_the_browsers(&browser), [logout]);
 
-    let back = provider
-        .end_session(page.location.as_deref().unwrap())
-        .unwrap();
+    let back = provider.end_session(page.location.as_deref().unwrap()).unwrap();
     let back = back.strip_prefix("http://localhost:8000").unwrap();
     let page = browser.arrive_from_provider(back).await;
     page.is(Status::SeeOther);
@@ -86,17 +74,8 @@ async fn signing_out_goes_to_the_provider_and_comes_back() {
 async fn a_return_without_or_with_a_foreign_state_is_harmless() {
     let provider = TestProvider::start().await;
     let browser = signed_in(&App::new(&provider), &provider).await;
-    browser
-        .submit("/oidc/logout?next=/me", "")
-        .await
-        .is(Status::SeeOther);
-    for path in [
-        "/",
-        "/?state=",
-        "/?state=foreign",
-        "/?other=1",
-        "/?state=a&state=b",
-    ] {
+    browser.submit("/oidc/logout?next=/me", "").await.is(Status::SeeOther);
+    for path in ["/", "/?state=", "/?state=foreign", "/?other=1", "/?state=a&state=b"] {
         let page = browser.arrive_from_provider(path).await;
         assert!(
             page.status == 200 || page.location.as_deref() == Some("/"),
@@ -134,9 +113,7 @@ async fn the_return_is_good_for_the_browser_that_signed_out() {
         .arrive_from_provider(&format!("/?state={state}"))
         .await
         .is(Status::Ok);
-    let page = browser
-        .arrive_from_provider(&format!("/?state={state}"))
-        .await;
+    let page = browser.arrive_from_provider(&format!("/?state={state}")).await;
     assert_eq!(page.location.as_deref(), Some("/me"));
 }
 
@@ -145,26 +122,14 @@ async fn the_post_logout_redirect_uri_is_as_the_setting_says() {
     let provider = TestProvider::start().await;
     for (setting, sent, has_state) in [
         ("/goodbye", "http://localhost:8000/goodbye", true),
-        (
-            "http://localhost:8000/bye",
-            "http://localhost:8000/bye",
-            true,
-        ),
-        (
-            "https://www.example.com/",
-            "https://www.example.com/",
-            false,
-        ),
+        ("http://localhost:8000/bye", "http://localhost:8000/bye", true),
+        ("https://www.example.com/", "https://www.example.com/", false),
     ] {
         let app = App::new(&provider).with("oidc.post_logout_redirect_uri", setting);
         let browser = signed_in(&app, &provider).await;
         let (_, parameters) = logout_request(&browser.submit("/oidc/logout", "").await);
         assert_eq!(value(&parameters, "post_logout_redirect_uri"), sent);
-        assert_eq!(
-            http::find(&parameters, "state").is_some(),
-            has_state,
-            "{setting}"
-        );
+        assert_eq!(http::find(&parameters, "state").is_some(), has_state, "{setting}");
     }
 }
 
@@ -192,9 +157,7 @@ async fn without_an_end_session_endpoint_signing_out_is_local() {
 async fn the_endpoints_own_query_is_kept() {
     let provider = TestProvider::start().await;
     let endpoint = format!("{}/end_session?tenant=a%26b", provider.issuer());
-    provider.metadata(move |metadata| {
-        drop(metadata.insert("end_session_endpoint".into(), json!(endpoint)))
-    });
+    provider.metadata(move |metadata| drop(metadata.insert("end_session_endpoint".into(), json!(endpoint))));
     let browser = signed_in(&App::new(&provider), &provider).await;
     let (_, parameters) = logout_request(&browser.submit("/oidc/logout", "").await);
     assert_eq!(value(&parameters, "tenant"), "a&b");
@@ -206,9 +169,7 @@ async fn signing_out_twice_and_signed_out_stays_here() {
     let provider = TestProvider::start().await;
     let browser = signed_in(&App::new(&provider), &provider).await;
     logout_request(&browser.submit("/oidc/logout", "").await);
-    let page = browser
-        .submit("/oidc/logout?next=/notes?page=1%26sort=x", "")
-        .await;
+    let page = browser.submit("/oidc/logout?next=/notes?page=1%26sort=x", "").await;
     assert_eq!(page.location.as_deref(), Some("/notes?page=1&sort=x"));
 }
 
@@ -222,10 +183,7 @@ async fn copied_cookies_end_with_the_session() {
         let thief = browser.another();
         hold(&thief, &session_cookies(&browser));
         thief.visit("/me").await.is(Status::Ok);
-        browser
-            .submit("/oidc/logout", "")
-            .await
-            .is(Status::SeeOther);
+        browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
         assert_signed_out(&thief).await;
     }
 }
@@ -237,10 +195,7 @@ async fn both_tokens_are_revoked_and_nobody_waits_for_it() {
     let tokens = opened_session(&browser, &provider);
 
     let held = provider.hold("/revoke");
-    browser
-        .submit("/oidc/logout", "")
-        .await
-        .is(Status::SeeOther);
+    browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
     provider.until_requested("/revoke", 1).await;
     held.release();
     provider.until_requested("/revoke", 2).await;
@@ -295,18 +250,11 @@ async fn tokens_are_revoked_as_the_metadata_lists() {
 async fn a_public_client_names_itself_when_it_revokes() {
     let provider = TestProvider::start().await;
     // As Keycloak lists, which has no word for such a client.
-    let listed = json!([
-        "private_key_jwt",
-        "client_secret_basic",
-        "client_secret_post"
-    ]);
+    let listed = json!(["private_key_jwt", "client_secret_basic", "client_secret_post"]);
     let member = "revocation_endpoint_auth_methods_supported";
     provider.metadata(|metadata| drop(metadata.insert(member.to_owned(), listed)));
     let browser = signed_in(&App::public(&provider), &provider).await;
-    browser
-        .submit("/oidc/logout", "")
-        .await
-        .is(Status::SeeOther);
+    browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
     provider.until_requested("/revoke", 2).await;
     let request = provider.last_request("/revoke");
     assert_eq!(request.form_value("client_id"), Some("app"));
@@ -323,10 +271,7 @@ async fn a_provider_that_is_down_keeps_nobody_signed_in() {
     app.advance(Duration::from_secs(290));
     provider.on_path("/token", Misbehaviour::Hang);
     provider.stop();
-    browser
-        .submit("/oidc/logout", "")
-        .await
-        .is(Status::SeeOther);
+    browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
     assert_eq!(provider.count("/token"), 1);
     assert_signed_out(&browser).await;
 }
@@ -423,13 +368,9 @@ async fn signing_in_again_ends_the_session_of_before() {
         let browser = signed_in(&app, &provider).await;
         let thief = browser.another();
         hold(&thief, &session_cookies(&browser));
-        let callback = browser
-            .begin_sign_in(&provider, "/oidc/login?next=/me")
-            .await;
+        let callback = browser.begin_sign_in(&provider, "/oidc/login?next=/me").await;
         thief.visit("/me").await.is(Status::Ok);
-        let page = browser
-            .arrive_from_provider(&callback.path_and_query())
-            .await;
+        let page = browser.arrive_from_provider(&callback.path_and_query()).await;
         page.redirects_to("/me");
         assert_signed_out(&thief).await;
         browser.visit("/me").await.is(Status::Ok);
@@ -437,9 +378,7 @@ async fn signing_in_again_ends_the_session_of_before() {
         provider.until_requested("/revoke", 2).await;
 
         // The same callback again is the same sign-in.
-        let again = browser
-            .arrive_from_provider(&callback.path_and_query())
-            .await;
+        let again = browser.arrive_from_provider(&callback.path_and_query()).await;
         again.redirects_to("/me");
         browser.visit("/me").await.is(Status::Ok);
         assert_eq!(provider.count("/revoke"), 2, "{store}");
@@ -449,11 +388,7 @@ async fn signing_in_again_ends_the_session_of_before() {
 /// Their tokens may belong to one grant, which providers revoke as a whole.
 #[rocket::async_test]
 async fn tokens_of_the_same_session_at_the_provider_are_not_revoked_at_a_new_sign_in() {
-    for (sid, subject, revoked) in [
-        (Some("same"), "alice", 0),
-        (None, "alice", 0),
-        (None, "bob", 2),
-    ] {
+    for (sid, subject, revoked) in [(Some("same"), "alice", 0), (None, "alice", 0), (None, "bob", 2)] {
         for store in ["cookie", "memory"] {
             let provider = TestProvider::start().await;
             provider.on_id_token(move |token| match sid {
@@ -467,10 +402,7 @@ async fn tokens_of_the_same_session_at_the_provider_are_not_revoked_at_a_new_sig
             page.is(Status::Ok).sees(subject);
             provider.until_requested("/revoke", revoked).await;
             // What is revoked, is so beside the requests.
-            browser
-                .submit("/oidc/logout", "")
-                .await
-                .is(Status::SeeOther);
+            browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
             provider.until_requested("/revoke", revoked + 2).await;
             assert_eq!(provider.count("/revoke"), revoked + 2, "{store} {sid:?}");
         }
@@ -480,10 +412,7 @@ async fn tokens_of_the_same_session_at_the_provider_are_not_revoked_at_a_new_sig
 /// A provider may answer two sign-ins with one token.
 #[rocket::async_test]
 async fn a_token_that_the_new_session_has_too_is_not_revoked() {
-    for (same, revoked) in [
-        ("refresh_token", "access_token"),
-        ("access_token", "refresh_token"),
-    ] {
+    for (same, revoked) in [("refresh_token", "access_token"), ("access_token", "refresh_token")] {
         let provider = TestProvider::start().await;
         provider.on_token_response(move |reply| reply.set(same, "same"));
         provider.on_id_token(|token| token.remove("at_hash"));

@@ -32,10 +32,7 @@ async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
 /// What the provider's own HTTP client sends: no cookie, no header of a browser.
 async fn post(browser: &Browser, body: &str) -> Page {
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    browser
-        .another()
-        .request(Method::Post, BACKCHANNEL, &form, body)
-        .await
+    browser.another().request(Method::Post, BACKCHANNEL, &form, body).await
 }
 
 async fn logout(browser: &Browser, logout_token: &str) -> Page {
@@ -138,13 +135,7 @@ async fn a_session_that_is_gone_or_was_never_there_is_a_success() {
         let app = App::new(&provider).with("oidc.session.store", store);
         let browser = signed_in(&app, &provider).await;
         for sid in ["sid-1", "sid-1", "sid-999"] {
-            accepted(
-                &logout(
-                    &browser,
-                    &provider.logout_token(|token| token.set("sid", sid)),
-                )
-                .await,
-            );
+            accepted(&logout(&browser, &provider.logout_token(|token| token.set("sid", sid))).await);
         }
         assert_signed_out(&browser).await;
     }
@@ -159,10 +150,7 @@ async fn logout_token_replayed() {
         let token = provider.logout_token(|_| ());
         accepted(&logout(&browser, &token).await);
         let page = logout(&browser, &token).await;
-        refused(
-            &page,
-            "the logout token is refused: the logout token was used before",
-        );
+        refused(&page, "the logout token is refused: the logout token was used before");
     }
 }
 
@@ -173,19 +161,14 @@ async fn a_logout_token_that_may_have_been_claimed_serves_again() {
         let provider = TestProvider::start().await;
         let app = App::new(&provider).with("oidc.previous_secret_keys", [OTHER_KEY]);
         let store = Switchable::new();
-        let fairing = Oidc::fairing()
-            .clock(app.clock())
-            .session_store(store.clone());
+        let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
         let rocket = app.bare().attach(fairing).mount("/", pages());
         let browser = Browser::open(rocket).await;
         browser.sign_in(&provider, "/me").await.is(Status::Ok);
         let token = provider.logout_token(|_| ());
         store.lose_claim(lost);
         let page = logout(&browser, &token).await;
-        refused(
-            &page,
-            "the session store is not reachable: the answer is lost",
-        );
+        refused(&page, "the session store is not reachable: the answer is lost");
         browser.visit("/me").await.is(Status::Ok);
         accepted(&logout(&browser, &token).await);
         assert_signed_out(&browser).await;
@@ -194,10 +177,7 @@ async fn a_logout_token_that_may_have_been_claimed_serves_again() {
         store.lose_claim(1);
         logout(&browser, &token).await.is(Status::BadRequest);
         let page = logout(&browser, &token).await;
-        refused(
-            &page,
-            "the logout token is refused: the logout token was used before",
-        );
+        refused(&page, "the logout token is refused: the logout token was used before");
     }
 }
 
@@ -218,9 +198,7 @@ async fn a_logout_token_serves_once_at_nodes_with_other_first_keys() {
             let app = App::new(&provider)
                 .with("secret_key", key)
                 .with("oidc.previous_secret_keys", Vec::from_iter(previous));
-            let fairing = Oidc::fairing()
-                .clock(app.clock())
-                .session_store(store.clone());
+            let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
             Browser::open(app.bare().attach(fairing).mount("/", pages())).await
         };
         let (here, there) = (node(here).await, node(there).await);
@@ -230,10 +208,7 @@ async fn a_logout_token_serves_once_at_nodes_with_other_first_keys() {
         assert_signed_out(&here).await;
         for node in [&there, &here] {
             let page = logout(node, &token).await;
-            refused(
-                &page,
-                "the logout token is refused: the logout token was used before",
-            );
+            refused(&page, "the logout token is refused: the logout token was used before");
         }
     }
 }
@@ -248,17 +223,10 @@ async fn a_logout_token_without_exp_serves_once_until_it_is_too_old() {
     accepted(&logout(&browser, &token).await);
     app.advance(Duration::from_secs(120));
     let page = logout(&browser, &token).await;
-    refused(
-        &page,
-        "the logout token is refused: the logout token was used before",
-    );
+    refused(&page, "the logout token is refused: the logout token was used before");
     app.advance(Duration::from_secs(1));
     let page = logout(&browser, &token).await;
-    assert!(
-        page.is(Status::BadRequest)
-            .body
-            .contains("longer than 120 s ago")
-    );
+    assert!(page.is(Status::BadRequest).body.contains("longer than 120 s ago"));
 }
 
 /// Some providers name sessions in logout tokens and not in ID tokens.
@@ -303,9 +271,7 @@ async fn logout_token_by_another_algorithm_than_the_id_tokens() {
         let token = provider.logout_token(|token| token.sign_with(key));
         refused(
             &logout(&browser, &token).await,
-            &format!(
-                "the logout token is refused: the token is signed with {name}, expected RS256"
-            ),
+            &format!("the logout token is refused: the token is signed with {name}, expected RS256"),
         );
     }
     browser.visit("/me").await.is(Status::Ok);
@@ -320,10 +286,7 @@ async fn the_algorithm_of_the_last_id_token_is_the_logout_tokens() {
     let app = App::new(&provider);
     let browser = signed_in(&app, &provider).await;
     let expected = "the logout token is refused: the token is signed with RS256, expected ES256";
-    refused(
-        &logout(&browser, &provider.logout_token(|_| ())).await,
-        expected,
-    );
+    refused(&logout(&browser, &provider.logout_token(|_| ())).await, expected);
     let token = provider.logout_token(|token| token.sign_with(SigningKey::Ec));
     accepted(&logout(&browser, &token).await);
     assert_signed_out(&browser).await;
@@ -387,12 +350,7 @@ type Change = fn(&mut JwtParts);
 
 /// Each changes one thing about an accepted logout token, and is refused with these words.
 fn refused_logout_tokens() -> Vec<(Change, &'static str)> {
-    [
-        about_whom_and_what(),
-        about_the_times(),
-        about_the_signature(),
-    ]
-    .concat()
+    [about_whom_and_what(), about_the_times(), about_the_signature()].concat()
 }
 
 const NO_EVENT: &str = "the claim \"events\" has no back-channel logout event";
@@ -404,10 +362,7 @@ fn about_whom_and_what() -> Vec<(Change, &'static str)> {
             |t| t.set("iss", "https://other.example"),
             "the token is issued by \"https://other.example\", expected \"{issuer}\"",
         ),
-        (
-            |t| t.set("iss", 1),
-            "the claim \"iss\" is a number, not a string",
-        ),
+        (|t| t.set("iss", 1), "the claim \"iss\" is a number, not a string"),
         (|t| t.remove("aud"), "the claim \"aud\" is missing"),
         (
             |t| t.set("aud", "other"),
@@ -433,10 +388,7 @@ fn about_whom_and_what() -> Vec<(Change, &'static str)> {
             "the logout token has neither \"sub\" nor \"sid\"",
         ),
         (|t| t.set("sub", ""), "the claim \"sub\" is empty"),
-        (
-            |t| t.set("sub", 1),
-            "the claim \"sub\" is a number, not a string",
-        ),
+        (|t| t.set("sub", 1), "the claim \"sub\" is a number, not a string"),
         (|t| t.set("sid", ""), "the claim \"sid\" is empty"),
         (
             |t| t.set("sid", json!(["sid-1"])),
@@ -444,10 +396,7 @@ fn about_whom_and_what() -> Vec<(Change, &'static str)> {
         ),
         (|t| t.remove("jti"), "the claim \"jti\" is missing"),
         (|t| t.set("jti", ""), "the claim \"jti\" is empty"),
-        (
-            |t| t.set("jti", 1),
-            "the claim \"jti\" is a number, not a string",
-        ),
+        (|t| t.set("jti", 1), "the claim \"jti\" is a number, not a string"),
         (|t| t.set("nonce", "n"), "the logout token has a \"nonce\""),
         (|t| t.remove("events"), "the claim \"events\" is missing"),
         (
@@ -534,10 +483,7 @@ fn about_the_signature() -> Vec<(Change, &'static str)> {
             |t| t.set_header("alg", "PS256"),
             "the token is signed with PS256, expected RS256",
         ),
-        (
-            |t| t.remove_header("alg"),
-            "the header of the token has no \"alg\"",
-        ),
+        (|t| t.remove_header("alg"), "the header of the token has no \"alg\""),
         (
             |t| t.set_header("crit", json!(["b64"])),
             "the token requires header extensions (\"crit\"), of which none is supported",
@@ -568,9 +514,7 @@ async fn a_logout_token_that_does_not_hold_ends_nothing() {
         let words = words.replace("{issuer}", &provider.issuer());
         let description = format!("the logout token is refused: {words}");
         refused(&logout(&browser, &token).await, &description);
-        log.has(&format!(
-            "WARN a back-channel logout did nothing: {description}"
-        ));
+        log.has(&format!("WARN a back-channel logout did nothing: {description}"));
         assert!(log.lines().iter().all(|line| !line.contains(&token)));
     }
     browser.visit("/me").await.is(Status::Ok);
@@ -609,23 +553,14 @@ async fn a_request_that_is_no_logout_request_is_refused() {
     let provider = TestProvider::start().await;
     let browser = signed_in(&App::new(&provider), &provider).await;
     let token = provider.logout_token(|_| ());
-    for body in [
-        "",
-        "x=y",
-        &format!("logout_token={token}&logout_token={token}"),
-    ] {
-        refused(
-            &post(&browser, body).await,
-            "`logout_token` must be there once",
-        );
+    for body in ["", "x=y", &format!("logout_token={token}&logout_token={token}")] {
+        refused(&post(&browser, body).await, "`logout_token` must be there once");
     }
     let long = format!("logout_token={}", "x".repeat(65 * 1024));
     let page = post(&browser, &long).await;
     refused(&page, "the body is no form, or is too long");
     let json = [("Content-Type", "application/json")];
-    let page = browser
-        .request(Method::Post, BACKCHANNEL, &json, "{}")
-        .await;
+    let page = browser.request(Method::Post, BACKCHANNEL, &json, "{}").await;
     refused(&page, "the body is no form, or is too long");
     browser.visit("/me").await.is(Status::Ok);
 }
@@ -636,11 +571,7 @@ fn with_front_channel(provider: &TestProvider) -> App {
 
 fn frontchannel(issuer: &str, sid: &str) -> String {
     let encode = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
-    format!(
-        "/oidc/frontchannel-logout?iss={}&sid={}",
-        encode(issuer),
-        encode(sid)
-    )
+    format!("/oidc/frontchannel-logout?iss={}&sid={}", encode(issuer), encode(sid))
 }
 
 /// A frame of the provider's page: the browser sends no cookie along.
@@ -650,10 +581,7 @@ async fn in_a_frame(browser: &Browser, path: &str) -> Page {
         ("Sec-Fetch-Dest", "iframe"),
         ("Sec-Fetch-Site", "cross-site"),
     ];
-    browser
-        .another()
-        .request(Method::Get, path, &headers, "")
-        .await
+    browser.another().request(Method::Get, path, &headers, "").await
 }
 
 #[rocket::async_test]

@@ -136,21 +136,14 @@ impl SessionStore for Link {
         value: &str,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        self.up()?
-            .put_end_if_unchanged(name, known, value, life)
-            .await
+        self.up()?.put_end_if_unchanged(name, known, value, life).await
     }
 
     async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         self.up()?.lock(name, value, life).await
     }
 
-    async fn put_entry_if_larger(
-        &self,
-        name: &str,
-        number: u64,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
+    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
         self.up()?.put_entry_if_larger(name, number, life).await
     }
 
@@ -170,10 +163,7 @@ impl SessionStore for Link {
         Ok(notes)
     }
 
-    async fn entries_with_ttl(
-        &self,
-        names: &[&str],
-    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         match self.loses_lives.swap(false, Ordering::SeqCst) {
             true => Err(StoreError::new("the answer is lost")),
             false => self.up()?.entries_with_ttl(names).await,
@@ -194,11 +184,7 @@ struct OneSession {
 
 #[rocket::async_trait]
 impl Events for OneSession {
-    async fn after_authorize(
-        &self,
-        request: &Request<'_>,
-        signed_in: &mut NewSignIn<'_>,
-    ) -> Result<(), Refused> {
+    async fn after_authorize(&self, request: &Request<'_>, signed_in: &mut NewSignIn<'_>) -> Result<(), Refused> {
         if let Some(number) = locked(&self.held_read).take() {
             self.link.hold_read(number);
         }
@@ -217,9 +203,7 @@ async fn sessions(rp: &RelyingParty) -> Json<Value> {
 
 /// A node that reaches the store in this way.
 async fn node_with(app: &App, link: &Link, events: Option<OneSession>) -> Browser {
-    let fairing = Oidc::fairing()
-        .clock(app.clock())
-        .session_store(link.clone());
+    let fairing = Oidc::fairing().clock(app.clock()).session_store(link.clone());
     let fairing = match events {
         Some(events) => fairing.events(events),
         None => fairing,

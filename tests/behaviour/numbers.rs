@@ -28,11 +28,8 @@ impl Numbers {
 
     /// A text of so many characters that does not compress but for its 6 bits a character.
     pub fn text(&mut self, length: usize) -> String {
-        const LETTERS: &[u8; 64] =
-            b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-        (0..length)
-            .map(|_| char::from(*self.one_of(LETTERS)))
-            .collect()
+        const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+        (0..length).map(|_| char::from(*self.one_of(LETTERS))).collect()
     }
 
     /// So many hexadecimal digits.
@@ -45,13 +42,7 @@ impl Numbers {
     /// A UUID.
     pub fn uuid(&mut self) -> String {
         let hex = self.hex(32);
-        let parts = [
-            &hex[..8],
-            &hex[8..12],
-            &hex[12..16],
-            &hex[16..20],
-            &hex[20..],
-        ];
+        let parts = [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]];
         parts.join("-")
     }
 }

@@ -162,10 +162,7 @@ async fn sign_in_refresh_and_logout_are_told() {
     browser.visit("/me").await.is(Status::Ok);
     assert_eq!(
         seen.events(),
-        [
-            "refresh/provider_call: answered token 200",
-            "refresh: refreshed",
-        ]
+        ["refresh/provider_call: answered token 200", "refresh: refreshed",]
     );
 
     provider.on_refresh_response(|reply| *reply = Reply::status(500));
@@ -173,17 +170,11 @@ async fn sign_in_refresh_and_logout_are_told() {
     browser.visit("/me").await.is(Status::Ok);
     assert_eq!(
         seen.events(),
-        [
-            "refresh/provider_call: answered token 500",
-            "refresh: provider_status",
-        ]
+        ["refresh/provider_call: answered token 500", "refresh: provider_status",]
     );
 
     // What is revoked is revoked beside the request.
-    browser
-        .submit("/oidc/logout", "")
-        .await
-        .is(Status::SeeOther);
+    browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
     let mut events = seen.events();
     events.retain(|event| !event.contains("revocation"));
     assert_eq!(events, ["logout: signed_out"]);
@@ -203,19 +194,13 @@ async fn failures_are_told_by_their_check() {
     };
 
     provider.on_id_token(|token| token.set("exp", 1));
-    browser
-        .sign_in(&provider, "/me")
-        .await
-        .is(Status::BadGateway);
+    browser.sign_in(&provider, "/me").await.is(Status::BadGateway);
     assert_eq!(events().last().unwrap(), "sign_in: id_token_expired");
     provider.be_honest();
 
     let callback = browser.begin_sign_in(&provider, "/me").await;
     let path = callback.error("access_denied").path_and_query();
-    browser
-        .arrive_from_provider(&path)
-        .await
-        .is(Status::BadRequest);
+    browser.arrive_from_provider(&path).await.is(Status::BadRequest);
     assert_eq!(events().last().unwrap(), "sign_in: access_denied");
 
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
@@ -248,9 +233,7 @@ async fn sessions_begin_and_end_by_name() {
         let page = browser.sign_in(&provider, "/oidc/login?next=/session-id");
         page.await.is(Status::Ok).body.clone()
     };
-    let line = |sentence: &str, id: &str| {
-        format!("INFO {sentence} issuer={issuer} subject=alice session={id}")
-    };
+    let line = |sentence: &str, id: &str| format!("INFO {sentence} issuer={issuer} subject=alice session={id}");
 
     let first = sign_in().await;
     assert_eq!(seen.named(), [line("a user signed in: signed_in", &first)]);
@@ -264,17 +247,11 @@ async fn sessions_begin_and_end_by_name() {
     );
     browser.submit("/oidc/logout", "").await.redirects_to("/");
     browser.submit("/oidc/logout", "").await.redirects_to("/");
-    assert_eq!(
-        seen.named(),
-        [line("a user signed out: signed_out", &second)]
-    );
+    assert_eq!(seen.named(), [line("a user signed out: signed_out", &second)]);
     let third = sign_in().await;
     seen.named();
     browser.visit(&format!("/end/{third}")).await.is(Status::Ok);
-    assert_eq!(
-        seen.named(),
-        [line("the app ended a session: ended_by_app", &third)]
-    );
+    assert_eq!(seen.named(), [line("the app ended a session: ended_by_app", &third)]);
     let fourth = sign_in().await;
     seen.named();
     app.advance(Duration::from_secs(20 * 60));
@@ -282,10 +259,7 @@ async fn sessions_begin_and_end_by_name() {
     browser.visit("/me").await.is(Status::SeeOther);
     assert_eq!(
         seen.named(),
-        [line(
-            "a session was idle for too long: session_idle",
-            &fourth
-        )]
+        [line("a session was idle for too long: session_idle", &fourth)]
     );
 }
 
@@ -297,17 +271,10 @@ async fn a_subject_forges_no_line() {
     let subject = "al\r\nINFO bob\u{1b}[2K\u{202e}\u{2028}\"é";
     let long = subject.repeat(20);
     for (subject, expected) in [
-        (
-            subject,
-            r#"al\r\nINFO bob\u{1b}[2K\u{202e}\u{2028}\"é"#.to_owned(),
-        ),
+        (subject, r#"al\r\nINFO bob\u{1b}[2K\u{202e}\u{2028}\"é"#.to_owned()),
         (
             &long,
-            long.chars()
-                .take(255)
-                .collect::<String>()
-                .escape_debug()
-                .to_string(),
+            long.chars().take(255).collect::<String>().escape_debug().to_string(),
         ),
     ] {
         provider.user_claims(json!({ "sub": subject }));
@@ -318,8 +285,7 @@ async fn a_subject_forges_no_line() {
             panic!("{named:?}");
         };
         let issuer = provider.issuer();
-        let start =
-            format!("INFO a user signed in: signed_in issuer={issuer} subject={expected} session=");
+        let start = format!("INFO a user signed in: signed_in issuer={issuer} subject={expected} session=");
         assert!(line.starts_with(&start), "{line}");
         assert!(!line.contains(char::is_control));
     }
@@ -374,9 +340,7 @@ async fn decisions_about_access_tokens_are_told() {
     api.call("/admin", &token).await;
     api.call_with("/notes", &[]).await;
     api.call("/notes", "opaque").await;
-    let late = api
-        .provider
-        .access_token("notes:read", |token| token.set("exp", 1));
+    let late = api.provider.access_token("notes:read", |token| token.set("exp", 1));
     api.call("/notes", &late).await;
     assert_eq!(
         seen.events(),

@@ -39,12 +39,9 @@ async fn plain_http_needs_a_setting() {
         (json!(["127.0.0.1"]), &issuer),
         (json!(["0.0.0.0.example"]), &issuer),
     ] {
-        let rocket = app.bare().configure(
-            app.bare()
-                .figment()
-                .clone()
-                .merge(("oidc.insecure_http_hosts", hosts)),
-        );
+        let rocket = app
+            .bare()
+            .configure(app.bare().figment().clone().merge(("oidc.insecure_http_hosts", hosts)));
         let rocket = rocket.attach(rocket_openidconnect::Oidc::fairing());
         let (kind, lines) = launch_failure(rocket).await;
         assert_eq!(kind, FAILED);
@@ -70,19 +67,11 @@ async fn plain_http_of_a_host_that_the_settings_list() {
     let recording = tracing::subscriber::set_default(log.clone());
     let browser = app.open().await;
     drop(recording);
-    let told = format!(
-        "WARN: `insecure_http_hosts`: whoever is on the way to {HOST} reads client secrets, codes and tokens"
-    );
+    let told =
+        format!("WARN: `insecure_http_hosts`: whoever is on the way to {HOST} reads client secrets, codes and tokens");
     let lines = log.lines_with_report();
-    assert_eq!(
-        lines.iter().filter(|line| **line == told).count(),
-        1,
-        "{lines:#?}"
-    );
-    assert!(
-        !lines.iter().any(|line| line.contains("on loopback")),
-        "{lines:#?}"
-    );
+    assert_eq!(lines.iter().filter(|line| **line == told).count(), 1, "{lines:#?}");
+    assert!(!lines.iter().any(|line| line.contains("on loopback")), "{lines:#?}");
 
     let page = browser.visit("/oidc/login").await;
     page.redirects_to(&format!("{issuer}/authorize?"));
@@ -161,19 +150,13 @@ async fn metadata_of_an_https_issuer_leads_nowhere_else() {
         document(member, url);
         let (kind, lines) = launch_failure(app().rocket()).await;
         assert_eq!(kind, FAILED, "{member}");
-        assert_eq!(
-            lines,
-            [format!("ERROR: {cause}"), format!("INFO: {remedy}")]
-        );
+        assert_eq!(lines, [format!("ERROR: {cause}"), format!("INFO: {remedy}")]);
     }
     assert_eq!(provider.requests().len(), provider.count("/metadata"));
 
     // Listed, or the host where the settings find the metadata, they are the operator's word.
     document("jwks_uri", "http://10.0.0.1:6443/openid/v1/jwks");
-    app()
-        .with("oidc.insecure_http_hosts", "10.0.0.1")
-        .open()
-        .await;
+    app().with("oidc.insecure_http_hosts", "10.0.0.1").open().await;
     document("jwks_uri", &format!("{}/jwks", provider.issuer()));
     app().open().await;
 }
@@ -211,8 +194,7 @@ async fn sign_in(path: &str, reply: Reply) -> Page {
 
 #[rocket::async_test]
 async fn an_outage_reads_as_one_and_says_when_to_come_again() {
-    let again =
-        "The sign-in service does not answer at the moment. Please try again in a little while.";
+    let again = "The sign-in service does not answer at the moment. Please try again in a little while.";
     for path in ["/token", "/userinfo"] {
         for (status, retry_after, told) in [
             (503, Some("17"), Some("17")),
@@ -269,10 +251,5 @@ async fn requests_that_cannot_be_pushed_read_as_an_outage() {
     );
     app.advance(std::time::Duration::from_secs(30));
     let page = browser.visit("/oidc/login").await;
-    assert!(
-        page.location
-            .as_deref()
-            .unwrap()
-            .contains("request_uri=urn%3Ax")
-    );
+    assert!(page.location.as_deref().unwrap().contains("request_uri=urn%3Ax"));
 }

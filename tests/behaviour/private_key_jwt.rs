@@ -105,9 +105,7 @@ async fn the_audience_can_be_set() {
         (Some("https://other.example"), Some("https://other.example")),
     ] {
         let (provider, client) = (TestProvider::start().await, Client::new());
-        let app = client
-            .app(&provider)
-            .with("oidc.client_assertion_audience", audience);
+        let app = client.app(&provider).with("oidc.client_assertion_audience", audience);
         signed_in(&app, &provider).await;
         let claims = client.claims(&provider.last_request("/token"));
         let endpoint = format!("{}/token", provider.issuer());
@@ -154,15 +152,11 @@ async fn a_key_that_is_missing_or_none_stops_the_launch() {
     std::fs::write(file.path(), "hush").unwrap();
     let app = App::public(&provider).with("oidc.private_key_file", file.path());
     let (_, log) = launch_failure(app.rocket()).await;
-    let cause =
-        "is of no use: it is neither a private key in PEM (PKCS#8, or PKCS#1 for RSA) nor a JWK";
+    let cause = "is of no use: it is neither a private key in PEM (PKCS#8, or PKCS#1 for RSA) nor a JWK";
     assert!(log[0].contains(cause), "{log:?}");
     assert!(!log.concat().contains("hush"), "{log:?}");
 
     let app = App::public(&provider).with("oidc.private_key_file", "/nowhere/key.pem");
     let (_, log) = launch_failure(app.rocket()).await;
-    assert!(
-        log[0].contains("there is no file `/nowhere/key.pem`"),
-        "{log:?}"
-    );
+    assert!(log[0].contains("there is no file `/nowhere/key.pem`"), "{log:?}");
 }

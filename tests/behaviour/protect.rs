@@ -110,9 +110,7 @@ async fn a_signed_out_request_never_reaches_a_handler() {
     }
     let posted = browser.submit("/number", "7").await;
     posted.is(Status::Unauthorized);
-    let head = browser
-        .request(Method::Head, "/performance.md", &[], "")
-        .await;
+    let head = browser.request(Method::Head, "/performance.md", &[], "").await;
     head.is(Status::Unauthorized);
     assert_eq!(reached(&browser), 0);
     // What nothing protected matches, is as it was.
@@ -151,11 +149,7 @@ async fn signed_in_a_route_answers_and_forwards_as_without() {
     let bare = Browser::open(bare).await;
     for path in PATHS.iter().filter(|path| **path != "/admin/foreign") {
         let (with, without) = (protected.fetch(path).await, bare.fetch(path).await);
-        assert_eq!(
-            (with.status, &with.body),
-            (without.status, &without.body),
-            "{path}"
-        );
+        assert_eq!((with.status, &with.body), (without.status, &without.body), "{path}");
     }
     assert_eq!(protected.fetch("/number/four").await.body, CATCH_ALL);
     assert_eq!(protected.fetch("/foreign?forward").await.body, CATCH_ALL);
@@ -206,10 +200,7 @@ fn a_protected_route_keeps_what_it_is() {
     let mut all = routes![number, post_number, catch_all];
     all.extend(Vec::<Route>::from(files()));
     let before: Vec<_> = all.iter().map(shape).collect();
-    let after: Vec<_> = protect_with::<Admin>(protect(all))
-        .iter()
-        .map(shape)
-        .collect();
+    let after: Vec<_> = protect_with::<Admin>(protect(all)).iter().map(shape).collect();
     assert_eq!(before, after);
     assert_eq!(before[0].0.as_deref(), Some("number"));
     assert_eq!((before[0].3, before[3].3), (3, 10));
@@ -219,10 +210,7 @@ fn a_protected_route_keeps_what_it_is() {
 async fn a_protected_route_keeps_its_sentinels() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
-    let rocket = app
-        .bare()
-        .attach(Oidc::fairing())
-        .mount("/", protect(routes![number]));
+    let rocket = app.bare().attach(Oidc::fairing()).mount("/", protect(routes![number]));
     // `&State<Reached>` without the state.
     assert_eq!(launch_failure(rocket).await.0, "1 sentinels abort");
 }

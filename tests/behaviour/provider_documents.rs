@@ -35,10 +35,7 @@ async fn fails(change: impl Fn(&TestProvider)) -> String {
     change(&provider);
     let app = App::new(&provider);
     let browser = app.open().await;
-    browser
-        .sign_in(&provider, "/me")
-        .await
-        .is(Status::BadGateway);
+    browser.sign_in(&provider, "/me").await.is(Status::BadGateway);
     let failures = app.failures();
     assert_eq!(failures.len(), 1, "{failures:?}");
     failures[0].clone()
@@ -63,10 +60,7 @@ async fn strings_where_metadata_has_lists() {
     signs_in(|provider| {
         provider.metadata(|metadata| {
             for (member, value) in [
-                (
-                    "token_endpoint_auth_methods_supported",
-                    "client_secret_basic",
-                ),
+                ("token_endpoint_auth_methods_supported", "client_secret_basic"),
                 ("scopes_supported", "openid email"),
                 ("claims_supported", "sub"),
                 ("ui_locales_supported", "en"),
@@ -136,15 +130,7 @@ async fn a_member_that_is_needed_and_cannot_be_used() {
 async fn null_in_an_id_token_is_absent() {
     let me = signs_in(|provider| {
         provider.on_id_token(|token| {
-            for claim in [
-                "azp",
-                "at_hash",
-                "nbf",
-                "auth_time",
-                "acr",
-                "sid",
-                "nickname",
-            ] {
+            for claim in ["azp", "at_hash", "nbf", "auth_time", "acr", "sid", "nickname"] {
                 token.set(claim, Value::Null);
             }
         });
@@ -158,10 +144,7 @@ async fn half_of_a_surrogate_pair_in_a_name() {
     let me = signs_in(|provider| {
         provider.on_user_info(|reply| reply.remove("name"));
         claims_text(provider, |claims| {
-            and(
-                claims,
-                r#""nickname":"J\ud83d","address":{"formatted":"\ude00"}"#,
-            )
+            and(claims, r#""nickname":"J\ud83d","address":{"formatted":"\ude00"}"#)
         });
     })
     .await;
@@ -202,11 +185,9 @@ async fn half_of_a_surrogate_pair_in_what_identifies() {
                 let claims: Value = serde_json::from_str(&claims).unwrap();
                 let value = claims[member].to_string();
                 let broken = value.replacen('"', "\"\\ud83d", 1);
-                claims.to_string().replacen(
-                    &format!("{member:?}:{value}"),
-                    &format!("{member:?}:{broken}"),
-                    1,
-                )
+                claims
+                    .to_string()
+                    .replacen(&format!("{member:?}:{value}"), &format!("{member:?}:{broken}"), 1)
             });
         })
         .await;
@@ -254,10 +235,7 @@ async fn nothing_is_tolerated_in_the_header() {
         ),
         (|header| and(header, r#""x":"\ud83d""#), "not valid JSON"),
         (|header| format!("\u{feff}{header}"), "not valid JSON"),
-        (
-            |header| and(header, r#""crit":null"#),
-            "requires header extensions",
-        ),
+        (|header| and(header, r#""crit":null"#), "requires header extensions"),
     ] {
         let error = fails(with_header(change)).await;
         assert!(error.contains(cause), "{error}");
@@ -270,10 +248,7 @@ async fn an_id_token_without_nonce() {
     provider.on_id_token(|token| token.remove("nonce"));
     let app = App::new(&provider);
     let browser = app.open().await;
-    browser
-        .sign_in(&provider, "/me")
-        .await
-        .is(Status::BadGateway);
+    browser.sign_in(&provider, "/me").await.is(Status::BadGateway);
     assert_eq!(
         app.failures(),
         ["the ID token is refused: the claim \"nonce\" is missing"]
@@ -287,10 +262,7 @@ async fn an_id_token_without_nonce() {
     // One that is there is the right one.
     provider.on_id_token(|token| token.set("nonce", "another"));
     let another = browser.another();
-    another
-        .sign_in(&provider, "/me")
-        .await
-        .is(Status::BadGateway);
+    another.sign_in(&provider, "/me").await.is(Status::BadGateway);
     let failures = app.failures();
     assert_eq!(failures.len(), 1);
     assert!(failures[0].contains("nonce"), "{failures:?}");
@@ -306,10 +278,7 @@ async fn groups_that_are_elsewhere_are_told() {
             true,
         ),
         (json!({"hasgroups": true}), true),
-        (
-            json!({"_claim_names": {"groups": "src1"}, "groups": ["a"]}),
-            false,
-        ),
+        (json!({"_claim_names": {"groups": "src1"}, "groups": ["a"]}), false),
         (json!({"_claim_names": {"groups": null}}), false),
         (json!({"_claim_names": null}), false),
         (json!({"_claim_names": {}}), false),
@@ -419,10 +388,7 @@ async fn half_of_a_surrogate_pair_in_the_words_of_an_error() {
     let body = r#"{"error":"invalid_grant","error_description":"J\ud83d"}"#;
     let reply = Reply::text("application/json", body).with_status(400);
     provider.on_path(TOKEN, reply);
-    browser
-        .sign_in(&provider, "/me")
-        .await
-        .is(Status::BadRequest);
+    browser.sign_in(&provider, "/me").await.is(Status::BadRequest);
     assert_eq!(
         app.failures(),
         ["the provider's token endpoint refused with `invalid_grant`: J\u{fffd}"]
@@ -476,10 +442,7 @@ async fn a_wrong_signature_is_wrong_with_the_latest_keys() {
     provider.on_id_token(|token| token.break_signature = true);
     let app = App::new(&provider);
     let browser = app.open().await;
-    browser
-        .sign_in(&provider, "/me")
-        .await
-        .is(Status::BadGateway);
+    browser.sign_in(&provider, "/me").await.is(Status::BadGateway);
     assert_eq!(provider.count(JWKS), 2);
     assert_eq!(
         app.failures(),
@@ -509,9 +472,7 @@ async fn a_set_without_keys_does_not_replace_the_last_good_one() {
         }
         // And for a key that is not among them, nothing is known.
         provider.on_id_token(|token| token.set_header("kid", "new"));
-        sign_in_again(&browser, &provider)
-            .await
-            .is(Status::BadGateway);
+        sign_in_again(&browser, &provider).await.is(Status::BadGateway);
         assert_eq!(provider.count(JWKS), 3, "{nothing}");
         provider.on_id_token(|_| ());
         sign_in_again(&browser, &provider).await.is(Status::Ok);
@@ -589,20 +550,13 @@ async fn a_token_endpoint_that_has_moved() {
         provider.on_path(TOKEN, Reply::status(status));
         provider.on_path("/token2", Reply::error(400, "invalid_scope", "asked here"));
         moved(&provider, "token_endpoint", "/token2");
-        sign_in_again(&browser, &provider)
-            .await
-            .is(Status::BadGateway);
+        sign_in_again(&browser, &provider).await.is(Status::BadGateway);
         assert_eq!(
             app.failures(),
             ["the provider's token endpoint refused with `invalid_scope`: asked here"]
         );
         let counts = [DISCOVERY, TOKEN, "/token2"].map(|path| provider.count(path));
-        assert_eq!(
-            counts,
-            [2, 2, 1],
-            "{status} {:#?}",
-            provider.requests_to("/token2")
-        );
+        assert_eq!(counts, [2, 2, 1], "{status} {:#?}", provider.requests_to("/token2"));
     }
 }
 
@@ -615,23 +569,17 @@ async fn an_endpoint_that_is_gone() {
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     provider.on_path(TOKEN, Reply::status(404));
     for _ in 0..4 {
-        sign_in_again(&browser, &provider)
-            .await
-            .is(Status::BadGateway);
+        sign_in_again(&browser, &provider).await.is(Status::BadGateway);
     }
     assert_eq!((provider.count(TOKEN), provider.count(DISCOVERY)), (5, 2));
     app.advance(Duration::from_secs(60));
-    sign_in_again(&browser, &provider)
-        .await
-        .is(Status::BadGateway);
+    sign_in_again(&browser, &provider).await.is(Status::BadGateway);
     provider.until_requested(DISCOVERY, 3).await;
     // A refusal is no reason to look.
     provider.on_path(TOKEN, Reply::error(400, "invalid_grant", ""));
     app.advance(Duration::from_secs(60));
     browser.visit("/oidc/login").await;
-    sign_in_again(&browser, &provider)
-        .await
-        .is(Status::BadRequest);
+    sign_in_again(&browser, &provider).await.is(Status::BadRequest);
 }
 
 // ---- UserInfo.
@@ -641,10 +589,7 @@ async fn user_info_is_signed_as_its_metadata_says() {
     let es256 = |token: &mut JwtParts| token.sign_with(SigningKey::Ec);
     let listed = |provider: &TestProvider, value: Value| {
         provider.metadata(|metadata| {
-            metadata.insert(
-                "id_token_signing_alg_values_supported".into(),
-                json!(["RS256"]),
-            );
+            metadata.insert("id_token_signing_alg_values_supported".into(), json!(["RS256"]));
             metadata.insert("userinfo_signing_alg_values_supported".into(), value);
         });
         provider.user_info_as_jwt(es256);
@@ -679,10 +624,7 @@ async fn user_info_is_optional_where_settings_say_so() {
         provider.on_path(USERINFO, reply);
         let app = App::new(&provider);
         let browser = app.open().await;
-        browser
-            .sign_in(&provider, "/me")
-            .await
-            .is(Status::ServiceUnavailable);
+        browser.sign_in(&provider, "/me").await.is(Status::ServiceUnavailable);
 
         let app = App::new(&provider).with("oidc.user_info_optional", true);
         let browser = app.open().await;
@@ -692,9 +634,7 @@ async fn user_info_is_optional_where_settings_say_so() {
         let told = log.lines();
         let told = told.iter().any(|line| {
             line.starts_with("WARN the provider's UserInfo endpoint answered with status")
-                && line.ends_with(
-                    "the sign-in goes on with the claims of the ID token (`user_info_optional`)",
-                )
+                && line.ends_with("the sign-in goes on with the claims of the ID token (`user_info_optional`)")
         });
         assert!(told, "{:#?}", log.lines());
         provider.clear_path(USERINFO);
@@ -717,10 +657,7 @@ async fn a_wrong_user_info_is_refused_all_the_same() {
         provider.on_user_info(change);
         let app = App::new(&provider).with("oidc.user_info_optional", true);
         let browser = app.open().await;
-        browser
-            .sign_in(&provider, "/me")
-            .await
-            .is(Status::BadGateway);
+        browser.sign_in(&provider, "/me").await.is(Status::BadGateway);
     }
 }
 

@@ -54,10 +54,7 @@ async fn an_empty_id_token_of_a_sign_in_is_missing() {
     let app = App::new(&provider);
     let browser = app.open().await;
     provider.on_token_response(|reply| reply.set("id_token", ""));
-    browser
-        .sign_in(&provider, "/me")
-        .await
-        .is(Status::BadGateway);
+    browser.sign_in(&provider, "/me").await.is(Status::BadGateway);
     assert_eq!(app.failures(), ["the token reply has no `id_token`"]);
 }
 
@@ -209,9 +206,7 @@ async fn a_stranger_does_not_keep_a_sign_in_from_a_new_key() {
     assert_eq!(provider.count(JWKS), 3);
     // Nor does the sign-in keep others from it, once their time has come.
     app.advance(Duration::from_secs(25));
-    send_unknown_key(&browser, &provider)
-        .await
-        .is(Status::BadRequest);
+    send_unknown_key(&browser, &provider).await.is(Status::BadRequest);
     assert_eq!(provider.count(JWKS), 4);
 }
 
@@ -222,9 +217,7 @@ async fn a_stranger_does_not_keep_a_refresh_from_a_new_key() {
     let browser = signed_in(&app, &provider).await;
     let before = opened_session(&browser, &provider);
     app.advance(DUE);
-    send_unknown_key(&browser, &provider)
-        .await
-        .is(Status::BadRequest);
+    send_unknown_key(&browser, &provider).await.is(Status::BadRequest);
     assert_eq!(provider.count(JWKS), 2);
     provider.rotate_rsa_key();
     browser.visit("/me").await.is(Status::Ok);
@@ -250,10 +243,7 @@ async fn a_stranger_puts_no_sign_in_into_back_off() {
     assert_eq!(provider.count(JWKS), 2, "{statuses:?}");
     provider.clear_path(JWKS);
     let path = callback.path_and_query();
-    browser
-        .arrive_from_provider(&path)
-        .await
-        .redirects_to("/me");
+    browser.arrive_from_provider(&path).await.redirects_to("/me");
     assert_eq!(provider.count(JWKS), 3);
 }
 
@@ -281,11 +271,7 @@ async fn several_new_keys_within_seconds() {
     let browser = app.open().await;
     for kid in ["a", "b", "c", "d", "e"] {
         new_key(&provider, kid);
-        browser
-            .another()
-            .sign_in(&provider, "/me")
-            .await
-            .is(Status::Ok);
+        browser.another().sign_in(&provider, "/me").await.is(Status::Ok);
         app.advance(Duration::from_secs(1));
     }
     assert_eq!(provider.count(JWKS), 5);
@@ -300,12 +286,7 @@ async fn one_fetch_of_a_new_key_for_all_sign_ins() {
     let browsers: Vec<_> = (0..10).map(|_| browser.another()).collect();
     let mut callbacks = vec![];
     for browser in &browsers {
-        callbacks.push(
-            browser
-                .begin_sign_in(&provider, "/me")
-                .await
-                .path_and_query(),
-        );
+        callbacks.push(browser.begin_sign_in(&provider, "/me").await.path_and_query());
     }
     let held = provider.hold(JWKS);
     let arrivals = join_all(
@@ -333,8 +314,7 @@ async fn looks_for_the_keys_of_replies_are_few() {
     let browser = signed_in(&app, &provider).await;
     provider.on_id_token(|token: &mut JwtParts| token.set_header("kid", "missing"));
     let refused = "the ID token is refused: the provider's key set has no usable key \"missing\"";
-    let later =
-        "the provider's key set was read a short while ago; the next attempt is due in 10 s";
+    let later = "the provider's key set was read a short while ago; the next attempt is due in 10 s";
     for count in 2..=7 {
         let page = browser.another().sign_in(&provider, "/me").await;
         assert_eq!((page.status, provider.count(JWKS)), (502, count));
@@ -349,16 +329,10 @@ async fn looks_for_the_keys_of_replies_are_few() {
     assert_eq!(failures[..6], [refused; 6]);
     assert_eq!(failures[6..], [later; 3]);
     // Strangers have a look of their own, and a known key needs none.
-    send_unknown_key(&browser, &provider)
-        .await
-        .is(Status::BadRequest);
+    send_unknown_key(&browser, &provider).await.is(Status::BadRequest);
     assert_eq!(provider.count(JWKS), 8);
     provider.on_id_token(|_| ());
-    browser
-        .another()
-        .sign_in(&provider, "/me")
-        .await
-        .is(Status::Ok);
+    browser.another().sign_in(&provider, "/me").await.is(Status::Ok);
 
     app.advance(Duration::from_secs(10));
     provider.on_id_token(|token: &mut JwtParts| token.set_header("kid", "missing"));
@@ -378,10 +352,7 @@ async fn a_new_key_while_the_keys_are_down() {
     provider.on_path(JWKS, Reply::status(503));
     let page = browser.another().sign_in(&provider, "/me").await;
     page.is(Status::ServiceUnavailable);
-    assert_eq!(
-        app.failures(),
-        ["the provider's key set answered with status 503"]
-    );
+    assert_eq!(app.failures(), ["the provider's key set answered with status 503"]);
     app.advance(DUE);
     browser.visit("/me").await.is(Status::Ok);
 }

@@ -18,10 +18,7 @@ async fn provider() -> TestProvider {
     let provider = TestProvider::start().await;
     let endpoint = format!("{}/par", provider.issuer());
     provider.metadata(|metadata| {
-        metadata.insert(
-            "pushed_authorization_request_endpoint".into(),
-            endpoint.into(),
-        );
+        metadata.insert("pushed_authorization_request_endpoint".into(), endpoint.into());
     });
     let reply = Reply::json(json!({ "request_uri": REQUEST_URI, "expires_in": 60 }));
     provider.on_path("/par", reply.with_status(201));
@@ -39,11 +36,7 @@ async fn login(provider: &TestProvider, settings: &[(&str, Value)]) -> (App, cra
 #[rocket::async_test]
 async fn the_browser_carries_a_reference_alone() {
     let provider = provider().await;
-    let (_, page) = login(
-        &provider,
-        &[("oidc.pushed_authorization_requests", json!(true))],
-    )
-    .await;
+    let (_, page) = login(&provider, &[("oidc.pushed_authorization_requests", json!(true))]).await;
     let url = Url::parse(page.location.as_deref().unwrap()).unwrap();
     let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
     assert_eq!(

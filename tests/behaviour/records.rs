@@ -30,11 +30,7 @@ pub struct KeepsData;
 
 #[rocket::async_trait]
 impl Events for KeepsData {
-    async fn after_authorize(
-        &self,
-        _: &Request<'_>,
-        signed_in: &mut NewSignIn<'_>,
-    ) -> Result<(), Refused> {
+    async fn after_authorize(&self, _: &Request<'_>, signed_in: &mut NewSignIn<'_>) -> Result<(), Refused> {
         let owner = signed_in.subject().to_owned();
         let sid = signed_in.claims().get::<String>("sid");
         signed_in.set("kept", json!({ "owner": owner, "sid": sid }));
@@ -66,8 +62,7 @@ fn visitor(visitor: OptionalUser) -> Json<Value> {
 
 /// The app with routes that show a session whole.
 pub fn rocket(app: &App) -> Rocket<Build> {
-    app.rocket_with(KeepsData)
-        .mount("/", routes![whole, visitor])
+    app.rocket_with(KeepsData).mount("/", routes![whole, visitor])
 }
 
 /// Another node of the app, or the same after a restart: it shares the settings and the clock.
@@ -122,10 +117,7 @@ pub fn session_cookie(browser: &Browser) -> Cookie<'static> {
 /// The names of the session's cookies that an answer sets or removes.
 pub fn session_cookies_set(page: &Page) -> Vec<String> {
     let names = page.set_cookies().into_iter().map(name_of);
-    names
-        .filter(|name| is_of_session(name))
-        .map(str::to_owned)
-        .collect()
+    names.filter(|name| is_of_session(name)).map(str::to_owned).collect()
 }
 
 /// The name in a `Set-Cookie`.
@@ -173,16 +165,12 @@ pub fn header_bytes(page: &Page) -> usize {
 pub fn session_cookie_bytes(page: &Page) -> usize {
     let cookies = page.set_cookies().into_iter();
     let of_session = cookies.filter(|cookie| is_of_session(name_of(cookie)));
-    of_session
-        .map(|cookie| "Set-Cookie: \r\n".len() + cookie.len())
-        .sum()
+    of_session.map(|cookie| "Set-Cookie: \r\n".len() + cookie.len()).sum()
 }
 
 /// How many bytes a `Cookie` header with all of a browser's cookies has.
 pub fn cookie_header_bytes(browser: &Browser) -> usize {
     let cookies = browser.cookies();
-    let pairs = cookies
-        .iter()
-        .map(|(name, value)| name.len() + 1 + value.len());
+    let pairs = cookies.iter().map(|(name, value)| name.len() + 1 + value.len());
     "Cookie: ".len() + pairs.sum::<usize>() + 2 * cookies.len().saturating_sub(1)
 }

@@ -61,9 +61,7 @@ async fn metadata_elsewhere_fails_the_first_sign_in() {
         let log = Log::listen();
         let page = browser.visit("/oidc/login").await;
         foreign.was_asked_nothing();
-        let error = format!(
-            "the provider's metadata answered with status {status}; the next attempt is due in 2 s"
-        );
+        let error = format!("the provider's metadata answered with status {status}; the next attempt is due in 2 s");
         page.is(Status::ServiceUnavailable);
         assert_eq!(app.failures(), [&*error]);
         is_told(&log, &page, &error);
@@ -243,8 +241,7 @@ async fn an_api_asks_nobody_else_about_a_token() {
             });
             let api = Api::with(settings).await;
             let foreign = lead_astray(&api.provider, "/introspect", status).await;
-            let error =
-                format!("the provider's introspection endpoint answered with status {status}");
+            let error = format!("the provider's introspection endpoint answered with status {status}");
             answers_502(&api, &foreign, "/introspect", &error).await;
         }
     }

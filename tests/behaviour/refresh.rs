@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use rocket::{
-    Build, Rocket, catch, catchers, futures::future::join_all, get, http::Status, routes,
-    serde::json::Value,
+    Build, Rocket, catch, catchers, futures::future::join_all, get, http::Status, routes, serde::json::Value,
 };
 use rocket_openidconnect::LoggedIn;
 use serde_json::json;
@@ -31,9 +30,7 @@ async fn token(user: LoggedIn) -> String {
 
 #[get("/refresh-token")]
 fn refresh_token(user: LoggedIn) -> String {
-    user.refresh_token()
-        .map_or("none", |token| token.expose())
-        .to_owned()
+    user.refresh_token().map_or("none", |token| token.expose()).to_owned()
 }
 
 #[get("/missing")]
@@ -90,10 +87,7 @@ async fn a_session_is_refreshed_ahead_of_the_end_of_its_token() {
     assert_ne!(second, first);
     let request = provider.last_request(TOKEN);
     assert_eq!(request.form_value("grant_type"), Some("refresh_token"));
-    assert_eq!(
-        request.form_value("refresh_token"),
-        old_refresh_token.as_str()
-    );
+    assert_eq!(request.form_value("refresh_token"), old_refresh_token.as_str());
     assert_eq!(request.basic(), Some(("app".into(), "hush".into())));
 
     // The rotated token is the next to be used, and the claims are the new ID token's.
@@ -121,10 +115,7 @@ async fn twenty_parallel_requests_are_one_refresh() {
             held.release();
         };
         let (pages, ()) = rocket::futures::future::join(requests, release).await;
-        let tokens: Vec<_> = pages
-            .iter()
-            .map(|page| page.is(Status::Ok).body.clone())
-            .collect();
+        let tokens: Vec<_> = pages.iter().map(|page| page.is(Status::Ok).body.clone()).collect();
         assert!(tokens[0].starts_with("at-"), "{tokens:?}");
         assert!(tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
         assert_eq!(provider.count(TOKEN), 2, "{store}");
@@ -238,11 +229,7 @@ async fn user_info_is_asked_again_when_the_setting_says_so() {
     let browser = signed_in(&app, &provider).await;
     provider.user_claims(json!({ "sub": "alice", "email": "new@example.com" }));
     app.advance(DUE);
-    browser
-        .visit("/me")
-        .await
-        .is(Status::Ok)
-        .sees("new@example.com");
+    browser.visit("/me").await.is(Status::Ok).sees("new@example.com");
     assert_eq!(provider.count("/userinfo"), 2);
 
     // Another person's claims are not taken over, and an outage there changes nothing.
@@ -256,11 +243,7 @@ async fn user_info_is_asked_again_when_the_setting_says_so() {
         .sees("\"alice\"");
     provider.on_user_info(|reply| *reply = Reply::status(500));
     app.advance(DUE);
-    browser
-        .visit("/me")
-        .await
-        .is(Status::Ok)
-        .sees("new@example.com");
+    browser.visit("/me").await.is(Status::Ok).sees("new@example.com");
     assert_eq!(provider.count(TOKEN), 4);
 }
 
@@ -274,10 +257,7 @@ async fn without_a_refresh_token_nothing_is_refreshed() {
     app.advance(seconds(15));
     assert_eq!(
         browser.visit("/token").await.body,
-        format!(
-            "error: the access token ended at {} (seconds since 1970)",
-            NOW + 300
-        )
+        format!("error: the access token ended at {} (seconds since 1970)", NOW + 300)
     );
     assert_eq!(provider.count(TOKEN), 1);
 }
@@ -336,10 +316,7 @@ async fn invalid_client_keeps_the_session() {
     assert_eq!(session_cookies(&browser), before);
     assert_eq!(provider.count(TOKEN), 2);
     let lines = log.lines();
-    let errors: Vec<_> = lines
-        .iter()
-        .filter(|line| line.starts_with("ERROR"))
-        .collect();
+    let errors: Vec<_> = lines.iter().filter(|line| line.starts_with("ERROR")).collect();
     assert!(
         errors.len() == 1 && errors[0].contains("`invalid_client`"),
         "{lines:#?}"

@@ -36,9 +36,7 @@ fn minutes(minutes: u64) -> Duration {
 /// The refresh tokens that the token endpoint saw, in order.
 fn refresh_tokens_sent(provider: &TestProvider) -> Vec<String> {
     let requests = provider.requests_to(TOKEN);
-    let sent = requests
-        .iter()
-        .filter_map(|r| r.form_value("refresh_token"));
+    let sent = requests.iter().filter_map(|r| r.form_value("refresh_token"));
     sent.map(str::to_owned).collect()
 }
 
@@ -387,10 +385,7 @@ async fn what_a_refresh_brings_to_a_session_that_ended_meanwhile_is_revoked() {
             let body = format!("logout_token={}", provider.logout_token(|_| ()));
             let form = [("Content-Type", "application/x-www-form-urlencoded")];
             let logout = "/oidc/backchannel-logout";
-            let page = browser
-                .another()
-                .request(Method::Post, logout, &form, &body)
-                .await;
+            let page = browser.another().request(Method::Post, logout, &form, &body).await;
             page.is(Status::Ok);
             held.release();
         };
@@ -586,13 +581,8 @@ async fn assert_waits(browser: &Browser) {
     let cookies = session_cookies(browser);
     for page in [browser.fetch("/record").await, browser.visit("/me").await] {
         page.is(Status::ServiceUnavailable);
-        let wait = page
-            .header("Retry-After")
-            .and_then(|wait| wait.parse().ok());
-        assert!(
-            wait.is_some_and(|wait: u64| (5..=60).contains(&wait)),
-            "{page:#?}"
-        );
+        let wait = page.header("Retry-After").and_then(|wait| wait.parse().ok());
+        assert!(wait.is_some_and(|wait: u64| (5..=60).contains(&wait)), "{page:#?}");
     }
     let page = browser.visit("/visitor").await;
     assert_eq!(page.is(Status::Ok).body, "null");
@@ -659,10 +649,7 @@ async fn a_person_signs_out_while_the_provider_is_out_of_order() {
         let copy = browser.another();
         hold(&copy, &session_cookies(&browser));
 
-        browser
-            .submit("/oidc/logout", "")
-            .await
-            .is(Status::SeeOther);
+        browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
         let left = browser.cookies().into_iter().map(|(name, _)| name);
         let left: Vec<_> = left.filter(|name| is_of_session(name)).collect();
         assert_eq!(left, [""; 0]);

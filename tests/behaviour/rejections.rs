@@ -75,10 +75,7 @@ async fn accepted(change: impl Fn(&TestProvider)) -> (TestProvider, App, Page) {
 }
 
 /// As [`accepted`], with further settings.
-async fn accepted_with(
-    settings: Value,
-    change: impl Fn(&TestProvider),
-) -> (TestProvider, App, Page) {
+async fn accepted_with(settings: Value, change: impl Fn(&TestProvider)) -> (TestProvider, App, Page) {
     case("signed in");
     let mut last = None;
     for response_mode in RESPONSE_MODES {

@@ -30,11 +30,7 @@ async fn leads(browser: &Browser, method: Method, route: &str, next: &str) -> St
     page.is(Status::SeeOther);
     let location = page.location.expect("a redirect");
     let base = Url::parse("http://localhost:8000").unwrap();
-    assert_eq!(
-        base.join(&location).unwrap().origin(),
-        base.origin(),
-        "{location}"
-    );
+    assert_eq!(base.join(&location).unwrap().origin(), base.origin(), "{location}");
     location
 }
 
@@ -64,9 +60,7 @@ async fn a_sign_in_leads_where_login_would() {
         ("/me?x=//evil.example", "/me?x=//evil.example"),
     ] {
         let next: String = form_urlencoded::byte_serialize(next.as_bytes()).collect();
-        let page = browser
-            .sign_in(&provider, &format!("/oidc/login?next={next}"))
-            .await;
+        let page = browser.sign_in(&provider, &format!("/oidc/login?next={next}")).await;
         assert_eq!(page.url, leads);
     }
 }

@@ -54,9 +54,7 @@ fn with_routes(rocket: Rocket<Build>) -> Rocket<Build> {
 
 /// A node of the app that keeps its sessions in this store.
 async fn node(app: &App, store: &Switchable) -> Browser {
-    let fairing = Oidc::fairing()
-        .clock(app.clock())
-        .session_store(store.clone());
+    let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
     Browser::open(with_routes(app.bare().attach(fairing).mount("/", pages()))).await
 }
 
@@ -204,12 +202,7 @@ async fn another_node_revokes_the_tokens_of_an_unrecorded_sign_out() {
 /// The provider rotated it, and waits for nobody to store it.
 #[rocket::async_test]
 async fn a_refresh_token_that_was_not_stored_is_revoked_whichever_way_its_session_ends() {
-    for way in [
-        "end",
-        "sign out",
-        "sign out unrecorded",
-        "sign in as another",
-    ] {
+    for way in ["end", "sign out", "sign out unrecorded", "sign in as another"] {
         let provider = TestProvider::start().await;
         let app = App::new(&provider);
         let store = Switchable::new();

@@ -5,9 +5,7 @@
 //! `rsa_sizes.json` has the public keys and the signatures, of RS256. `openssl genrsa` made the keys and
 //! `openssl dgst -sha256 -sign` the signatures; the private keys are nowhere.
 
-use aws_lc_rs::signature::{
-    RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RsaPublicKeyComponents,
-};
+use aws_lc_rs::signature::{RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY, RsaPublicKeyComponents};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::http::{Method, Status};
 use rocket_openidconnect::Clock;
@@ -25,8 +23,7 @@ use crate::{
 const ISSUER: &str = "https://op.example";
 
 const HEADER: &str = r#"{"alg":"RS256","kid":"rsa"}"#;
-const USER_INFO: &str =
-    r#"{"iss":"https://op.example","sub":"alice","aud":"client","email":"alice@example.com"}"#;
+const USER_INFO: &str = r#"{"iss":"https://op.example","sub":"alice","aud":"client","email":"alice@example.com"}"#;
 const LOGOUT_HEADER: &str = r#"{"alg":"RS256","kid":"rsa","typ":"logout+jwt"}"#;
 const LOGOUT_TOKEN: &str = r#"{"iss":"https://op.example","sub":"alice","aud":"client","jti":"logout-1","events":{"http://schemas.openid.net/event/backchannel-logout":{}},"iat":1700000000,"exp":1700000120}"#;
 const ACCESS_HEADER: &str = r#"{"alg":"RS256","kid":"rsa","typ":"at+jwt"}"#;
@@ -57,16 +54,13 @@ impl RsaKey {
         let decoded = |text: &str| URL_SAFE_NO_PAD.decode(text).unwrap();
         let n = decoded(&self.n);
         assert_eq!(n.len() * 8 - n[0].leading_zeros() as usize, self.bits);
-        RsaPublicKeyComponents {
-            n,
-            e: vec![1, 0, 1],
-        }
-        .verify(
-            &RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
-            message.as_bytes(),
-            &decoded(signature),
-        )
-        .expect("the signature holds");
+        RsaPublicKeyComponents { n, e: vec![1, 0, 1] }
+            .verify(
+                &RSA_PKCS1_1024_8192_SHA256_FOR_LEGACY_USE_ONLY,
+                message.as_bytes(),
+                &decoded(signature),
+            )
+            .expect("the signature holds");
         format!("{message}.{signature}")
     }
 
@@ -91,10 +85,7 @@ impl RsaKey {
     fn is_judged_by_its_size(&self, log: &Log) {
         let said = "DEBUG a key of the provider is not used: ";
         let lines = log.lines();
-        let mut said: Vec<_> = lines
-            .iter()
-            .filter_map(|line| line.strip_prefix(said))
-            .collect();
+        let mut said: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix(said)).collect();
         // A key that is not there is looked for once more.
         said.dedup();
         let size = format!("the RSA modulus has {} bits, not 2048 to 8192", self.bits);
@@ -208,10 +199,7 @@ async fn access_token_by_a_key_of_each_size() {
         let log = Log::listen();
         let answer = api.call("/notes", &token).await;
         if key.is_long_enough() {
-            assert_eq!(
-                (answer.status, &*answer.body),
-                (200, "notes of Some(\"alice\")")
-            );
+            assert_eq!((answer.status, &*answer.body), (200, "notes of Some(\"alice\")"));
         } else {
             assert_eq!(answer, refused("the token is signed with an unknown key"));
             log.has(

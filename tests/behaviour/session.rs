@@ -302,11 +302,7 @@ async fn a_session_of_another_version_signs_in_again() {
 async fn a_session_that_is_kept_elsewhere_signs_in_again() {
     let provider = TestProvider::start().await;
     let app = |store| App::local(&provider).with("oidc.session.store", store);
-    for (before, after) in [
-        ("cookie", "memory"),
-        ("memory", "cookie"),
-        ("memory", "memory"),
-    ] {
+    for (before, after) in [("cookie", "memory"), ("memory", "cookie"), ("memory", "memory")] {
         let browser = signed_in(&app(before), &provider).await;
         let app = app(after);
         let there = Browser::open(rocket(&app)).await;
@@ -448,10 +444,7 @@ async fn a_smaller_session_removes_the_chunks_of_the_larger() {
     let browser = signed_in(&app, &provider).await;
     assert_eq!(chunks(&browser).len(), 2);
     large_person(&provider, 10);
-    browser
-        .sign_in(&provider, "/oidc/login?next=/me")
-        .await
-        .is(Status::Ok);
+    browser.sign_in(&provider, "/oidc/login?next=/me").await.is(Status::Ok);
     assert_eq!(chunks(&browser), chunk_names(&provider, 1));
 }
 
@@ -468,10 +461,7 @@ async fn a_session_of_another_issuer_is_signed_out() {
     set_session(&moved, &other, session.value());
     assert_signed_out(&moved).await;
     let page = moved.sign_in(&other, "/me").await;
-    assert_eq!(
-        page.is(Status::Ok).json::<Value>()["iss"],
-        json!(other.issuer())
-    );
+    assert_eq!(page.is(Status::Ok).json::<Value>()["iss"], json!(other.issuer()));
 }
 
 /// The settings changed in between: what the old provider answers is nothing to the new one.
@@ -488,10 +478,7 @@ async fn a_sign_in_that_began_at_another_issuer_is_over() {
     }
     let page = there.arrive_from_provider(&callback.path_and_query()).await;
     page.is(Status::BadRequest).sees("Sign-in failed");
-    assert_eq!(
-        moved.failures(),
-        ["`state` is absent, or not one that this app made"]
-    );
+    assert_eq!(moved.failures(), ["`state` is absent, or not one that this app made"]);
     assert_eq!(other.count("/token"), 0);
     assert_signed_out(&there).await;
     there.sign_in(&other, "/me").await.is(Status::Ok);
@@ -505,8 +492,7 @@ fn lose_session(browser: &Browser) {
         .filter_map(|name| browser.cookie(&name))
         .collect();
     browser.forget_cookies();
-    kept.into_iter()
-        .for_each(|cookie| browser.set_cookie(cookie));
+    kept.into_iter().for_each(|cookie| browser.set_cookie(cookie));
 }
 
 #[rocket::async_test]

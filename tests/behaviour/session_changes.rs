@@ -14,8 +14,7 @@ use rocket::{
     routes,
 };
 use rocket_openidconnect::{
-    Events, LoggedIn, LoggedOut, NewSignIn, Oidc, RelyingParty, SessionChange, User,
-    store::SessionStore,
+    Events, LoggedIn, LoggedOut, NewSignIn, Oidc, RelyingParty, SessionChange, User, store::SessionStore,
 };
 use sqlx::{Connection, Executor, SqliteConnection};
 use tempfile::TempDir;
@@ -208,10 +207,7 @@ async fn two_sign_outs_at_once_are_one_end() {
         heard.lines().await;
         let copy = browser.another();
         carry_cookies(&browser, &copy);
-        let (one, other) = (
-            browser.submit("/oidc/logout", ""),
-            copy.submit("/oidc/logout", ""),
-        );
+        let (one, other) = (browser.submit("/oidc/logout", ""), copy.submit("/oidc/logout", ""));
         let (one, other) = rocket::futures::future::join(one, other).await;
         one.redirects_to("/");
         other.redirects_to("/");
@@ -244,10 +240,7 @@ async fn identical_callbacks_begin_one_session() {
     }
     let id = browser.visit("/session-id").await.body;
     let began = ["alice", "sid-1", &id, "/oidc/authorize"];
-    assert_eq!(
-        heard.lines().await,
-        [line(&provider, "Began signed_in", began)]
-    );
+    assert_eq!(heard.lines().await, [line(&provider, "Began signed_in", began)]);
 }
 
 #[rocket::async_test]
@@ -324,11 +317,7 @@ async fn of_two_ends_that_no_store_takes_the_browsers_own_is_told() {
     assert_eq!(
         heard.lines().await,
         [
-            line(
-                &provider,
-                "Ended signed_out",
-                ["-", "-", &id, "/oidc/logout"]
-            ),
+            line(&provider, "Ended signed_out", ["-", "-", &id, "/oidc/logout"]),
             "after_logout store_unavailable".to_owned(),
         ]
     );
@@ -658,10 +647,7 @@ async fn a_cookie_from_before_its_session_was_used_is_no_end() {
 /// The older cookie alone looks idle: the session that it ends was in use.
 #[rocket::async_test]
 async fn a_session_in_use_that_an_older_cookie_ends_is_told() {
-    for (way, path) in [
-        ("signed_out", "/oidc/logout"),
-        ("session_replaced", "/oidc/authorize"),
-    ] {
+    for (way, path) in [("signed_out", "/oidc/logout"), ("session_replaced", "/oidc/authorize")] {
         let provider = TestProvider::start().await;
         provider.on_token_response(|reply| reply.remove("refresh_token"));
         let (listener, heard) = Listener::new();
@@ -758,10 +744,7 @@ async fn a_cookie_from_before_a_refresh_is_no_end() {
     app.advance(Duration::from_secs(30 * 60));
     copy.visit("/me").await.is(Status::SeeOther);
     let lines = heard.lines().await;
-    assert!(
-        !lines.iter().any(|line| line.starts_with("Ended")),
-        "{lines:#?}"
-    );
+    assert!(!lines.iter().any(|line| line.starts_with("Ended")), "{lines:#?}");
     browser.visit("/me").await.is(Status::Ok);
 }
 
@@ -821,13 +804,7 @@ async fn one_of_two_nodes_tells() {
 
     app.advance(DUE);
     let held = provider.hold("/token");
-    let requests = (0..10).map(|i| {
-        if i % 2 == 0 {
-            b.fetch("/me")
-        } else {
-            a.fetch("/me")
-        }
-    });
+    let requests = (0..10).map(|i| if i % 2 == 0 { b.fetch("/me") } else { a.fetch("/me") });
     let release = async {
         provider.until_requested("/token", 2).await;
         held.release();
@@ -885,9 +862,7 @@ async fn handlers_that_panic_keep_nobody_signed_in_or_out() {
         ]
     );
     for name in ["session_changed", "before_logout", "after_logout"] {
-        let line = format!(
-            "ERROR: the app's `{name}` panicked; what it was told of happened all the same"
-        );
+        let line = format!("ERROR: the app's `{name}` panicked; what it was told of happened all the same");
         assert!(log.lines().contains(&line), "{:#?}", log.lines());
     }
 }
@@ -926,11 +901,7 @@ struct Careless(std::sync::mpsc::Sender<String>);
 
 #[rocket::async_trait]
 impl Events for Careless {
-    async fn before_login_redirect(
-        &self,
-        _: &Request<'_>,
-        login: &mut rocket_openidconnect::LoginRedirect<'_>,
-    ) {
+    async fn before_login_redirect(&self, _: &Request<'_>, login: &mut rocket_openidconnect::LoginRedirect<'_>) {
         login.set_parameter("id_token_hint", "a-token-that-is-a-secret");
         self.0.send(format!("{login:?}")).unwrap();
     }
@@ -941,11 +912,7 @@ impl Events for Careless {
         sign_in: &mut NewSignIn<'_>,
     ) -> Result<(), rocket_openidconnect::Refused> {
         self.0.send(format!("{sign_in:?}")).unwrap();
-        let tokens = [
-            sign_in.access_token(),
-            sign_in.refresh_token(),
-            sign_in.id_token(),
-        ];
+        let tokens = [sign_in.access_token(), sign_in.refresh_token(), sign_in.id_token()];
         let tokens = tokens.map(|token| token.unwrap().expose());
         self.0.send(tokens.join(" ")).unwrap();
         let ends = sign_in.access_token_ends().unwrap().unix_timestamp();

@@ -51,9 +51,7 @@ async fn a_session_ends_when_the_provider_says() {
     for store in ["cookie", "memory"] {
         let provider = TestProvider::start().await;
         send(&provider, NOW + 2 * HOUR);
-        let app = app(&provider)
-            .local_only()
-            .with("oidc.session.store", store);
+        let app = app(&provider).local_only().with("oidc.session.store", store);
         let browser = signed_in(&app, &provider).await;
         // A day longer, for sign-out.
         let life = session_cookie(&browser).max_age().unwrap();
@@ -103,11 +101,7 @@ async fn a_session_that_has_ended_does_not_begin() {
         let browser = app.open().await;
         let page = browser.sign_in(&provider, "/me").await;
         page.is(Status::BadGateway);
-        assert!(
-            app.failures()[0].ends_with(expected),
-            "{:?}",
-            app.failures()
-        );
+        assert!(app.failures()[0].ends_with(expected), "{:?}", app.failures());
     }
 }
 
@@ -118,13 +112,7 @@ async fn a_refresh_moves_the_end() {
     let sent = send(&provider, NOW + 4 * HOUR);
     let app = app(&provider);
     let browser = signed_in(&app, &provider).await;
-    let ends = || {
-        opened_session(&browser, &provider)["ends"]
-            .as_i64()
-            .unwrap()
-            / 1000
-            - NOW
-    };
+    let ends = || opened_session(&browser, &provider)["ends"].as_i64().unwrap() / 1000 - NOW;
     assert_eq!(ends(), 4 * HOUR);
     for (claim, expected) in [
         (NOW + 2 * HOUR, 2 * HOUR),

@@ -74,10 +74,7 @@ async fn the_authorization_request_has_these_parameters_and_no_other() {
             json!({ "prompt": "login", "ui_locales": ["de", "en"] }),
         );
     let browser = app.open().await;
-    let evil = [
-        ("Host", "evil.example"),
-        ("X-Forwarded-Host", "evil.example"),
-    ];
+    let evil = [("Host", "evil.example"), ("X-Forwarded-Host", "evil.example")];
     let page = browser.visit_with("/oidc/login?next=/me", &evil).await;
     page.redirects_to(&format!("{}/authorize?", provider.issuer()));
 
@@ -234,10 +231,7 @@ async fn each_sign_in_begins_a_new_session() {
     let browser = App::new(&provider).open().await;
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     let first = opened_session(&browser, &provider)["id"].clone();
-    browser
-        .sign_in(&provider, "/oidc/login?next=/me")
-        .await
-        .is(Status::Ok);
+    browser.sign_in(&provider, "/oidc/login?next=/me").await.is(Status::Ok);
     let second = opened_session(&browser, &provider)["id"].clone();
     assert_eq!(first.as_str().map(str::len), Some(43));
     assert_eq!(second.as_str().map(str::len), Some(43));
@@ -249,9 +243,7 @@ async fn sign_ins_in_two_tabs_both_succeed() {
     let provider = TestProvider::start().await;
     let browser = App::new(&provider).open().await;
     let one = browser.begin_sign_in(&provider, "/me").await;
-    let other = browser
-        .begin_sign_in(&provider, "/notes?page=1&sort=x")
-        .await;
+    let other = browser.begin_sign_in(&provider, "/notes?page=1&sort=x").await;
     assert_eq!(attempt_cookies(&browser).len(), 1);
 
     let page = browser.arrive_from_provider(&other.path_and_query()).await;
@@ -266,14 +258,8 @@ async fn a_callback_that_is_replayed_leads_a_signed_in_person_to_its_page() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     let browser = app.open().await;
-    let callback = browser
-        .begin_sign_in(&provider, "/me")
-        .await
-        .path_and_query();
-    browser
-        .arrive_from_provider(&callback)
-        .await
-        .redirects_to("/me");
+    let callback = browser.begin_sign_in(&provider, "/me").await.path_and_query();
+    browser.arrive_from_provider(&callback).await.redirects_to("/me");
     for wait in [0, 59, 1, 120] {
         app.advance(Duration::from_secs(wait));
         let page = browser.arrive_from_provider(&callback).await;
@@ -380,11 +366,7 @@ async fn another_mount_has_its_own_paths() {
     );
     let (_, attributes) = set_cookie(&page);
     assert!(attributes.contains(&"path=/".to_owned()), "{attributes:?}");
-    browser
-        .follow(&provider, page)
-        .await
-        .is(Status::Ok)
-        .sees("alice");
+    browser.follow(&provider, page).await.is(Status::Ok).sees("alice");
 }
 
 /// Collects request URIs as Rocket has them.
@@ -423,9 +405,7 @@ async fn the_callbacks_query_is_not_in_rockets_request() {
     let browser = Browser::open(rocket).await;
     let callback = browser.begin_sign_in(&provider, "/me").await;
     locked(&uris.0).clear();
-    let page = browser
-        .arrive_from_provider(&callback.path_and_query())
-        .await;
+    let page = browser.arrive_from_provider(&callback.path_and_query()).await;
     page.redirects_to("/me");
     assert_eq!(*locked(&uris.0), ["GET /oidc/authorize text/html"; 3],);
 }
@@ -440,9 +420,7 @@ async fn the_log_has_the_error_pages_id_and_neither_code_nor_state() {
 
     let log = crate::common::Log::default();
     let recording = tracing::subscriber::set_default(log.clone());
-    let page = browser
-        .arrive_from_provider(&callback.path_and_query())
-        .await;
+    let page = browser.arrive_from_provider(&callback.path_and_query()).await;
     drop(recording);
     page.is(Status::BadGateway);
     let (_, rest) = page.body.split_once("<code id=\"error-id\">").unwrap();
@@ -466,8 +444,7 @@ async fn sign_in_begins_with_a_page_load_only() {
     let provider = TestProvider::start().await;
     let browser = App::new(&provider).open().await;
     let page = browser.fetch("/oidc/login?next=/me").await;
-    page.is(Status::Forbidden)
-        .sees("Sign-in begins with a page load");
+    page.is(Status::Forbidden).sees("Sign-in begins with a page load");
     let prefetch = [("Sec-Purpose", "prefetch;prerender")];
     let page = browser.visit_with("/oidc/login?next=/me", &prefetch).await;
     page.is(Status::Forbidden);
@@ -481,17 +458,10 @@ async fn pages_of_sign_in_are_not_stored_and_tell_no_other_site_where_they_were(
     let login = browser.visit("/oidc/login").await;
     let callback = provider.authorize(login.location.as_deref().unwrap());
     let failed = browser.visit("/oidc/authorize").await;
-    let callback = browser
-        .arrive_from_provider(&callback.path_and_query())
-        .await;
+    let callback = browser.arrive_from_provider(&callback.path_and_query()).await;
     let logout = browser.visit("/oidc/logout").await;
     for page in [&login, &callback, &failed, &logout] {
-        assert_eq!(
-            page.header("Cache-Control"),
-            Some("no-store"),
-            "{}",
-            page.url
-        );
+        assert_eq!(page.header("Cache-Control"), Some("no-store"), "{}", page.url);
         // The button's form needs its `Origin`.
         let policy = match page.url.as_str() {
             "/oidc/logout" => "same-origin",

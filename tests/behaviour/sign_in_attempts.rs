@@ -13,8 +13,8 @@ use serde_json::json;
 use crate::{
     common::{App, KEY},
     records::{
-        Numbers, carry_cookies, cookie_header_bytes, hold, node, record, session_cookies,
-        session_cookies_set, signed_in,
+        Numbers, carry_cookies, cookie_header_bytes, hold, node, record, session_cookies, session_cookies_set,
+        signed_in,
     },
     support::{Browser, Callback, Page, Reply, TestProvider},
 };
@@ -32,9 +32,7 @@ fn minutes(minutes: u64) -> Duration {
 }
 
 async fn arrive(browser: &Browser, callback: &Callback) -> Page {
-    browser
-        .arrive_from_provider(&callback.path_and_query())
-        .await
+    browser.arrive_from_provider(&callback.path_and_query()).await
 }
 
 /// Another browser before the same app, with the same cookies.
@@ -46,11 +44,7 @@ fn twin(browser: &Browser) -> Browser {
 
 /// Follows an answer within the app to the provider, and says where that sends the browser back to. `None` when
 /// the answer does not lead to the provider.
-async fn led_to_provider(
-    browser: &Browser,
-    provider: &TestProvider,
-    page: &Page,
-) -> Option<Callback> {
+async fn led_to_provider(browser: &Browser, provider: &TestProvider, page: &Page) -> Option<Callback> {
     let mut page = page.clone();
     for _ in 0..3 {
         let location = page.location.clone()?;
@@ -111,12 +105,7 @@ async fn two_identical_callbacks_at_once_are_one_sign_in_for_both() {
             }
             held.release();
         };
-        let (one, two, ()) = join3(
-            arrive(&browser, &callback),
-            arrive(&other, &callback),
-            release,
-        )
-        .await;
+        let (one, two, ()) = join3(arrive(&browser, &callback), arrive(&other, &callback), release).await;
         assert_eq!(provider.count(TOKEN), 1, "{store}");
         leads_to(&one, "/me");
         leads_to(&two, "/me");
@@ -160,10 +149,7 @@ async fn an_identical_callback_after_signing_out_gets_no_session() {
     let callback = browser.begin_sign_in(&provider, "/me").await;
     let kept = twin(&browser);
     leads_to(&arrive(&browser, &callback).await, "/me");
-    browser
-        .submit("/oidc/logout", "")
-        .await
-        .is(Status::SeeOther);
+    browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
     for browser in [&browser, &kept] {
         arrive(browser, &callback).await;
         assert_eq!(record(browser).await, None);
@@ -288,10 +274,7 @@ async fn an_address_that_is_too_long_may_be_lost_and_the_sign_in_is_not() {
         let page = arrive(&browser, &callback).await;
         page.is(Status::SeeOther);
         let location = page.location.as_deref().unwrap_or_default();
-        assert!(
-            location == address || (location == "/" && i < last),
-            "{location}"
-        );
+        assert!(location == address || (location == "/" && i < last), "{location}");
         assert!(record(&browser).await.is_some());
     }
 }
@@ -324,9 +307,7 @@ async fn attempts_at_two_apps_on_one_host_name_both_succeed() {
 fn plantable(cookies: &[(String, String)]) -> Vec<(String, String)> {
     let mut planted = vec![];
     for (name, value) in cookies {
-        let bare = name
-            .trim_start_matches("__Host-")
-            .trim_start_matches("__Secure-");
+        let bare = name.trim_start_matches("__Host-").trim_start_matches("__Secure-");
         for name in [bare.to_owned(), format!("__Secure-{bare}")] {
             planted.push((name, value.clone()));
         }
@@ -374,12 +355,7 @@ async fn victim(kind: Victim, app: &App, mount: &str, provider: &TestProvider) -
 
 #[rocket::async_test]
 async fn nobody_is_signed_in_as_the_attacker_who_planted_cookies() {
-    let kinds = [
-        Victim::New,
-        Victim::Signing,
-        Victim::NewSignIn,
-        Victim::NoSession,
-    ];
+    let kinds = [Victim::New, Victim::Signing, Victim::NewSignIn, Victim::NoSession];
     for kind in kinds {
         for mount in ["/oidc", "/"] {
             for path in ["/", "/oidc", "/oidc/authorize"] {
@@ -400,9 +376,7 @@ async fn assert_not_the_attacker(kind: Victim, mount: &str, path: &str, planted_
 
     let attacker = browser.another();
     provider.user_claims(json!({ "sub": "mallory" }));
-    let callback = attacker
-        .begin_sign_in(&provider, "/notes?page=1&sort=x")
-        .await;
+    let callback = attacker.begin_sign_in(&provider, "/notes?page=1&sort=x").await;
     let own = browser.cookies();
     let planted = plantable(&attacker.cookies());
     if planted_first {
@@ -429,11 +403,7 @@ async fn assert_not_the_attacker(kind: Victim, mount: &str, path: &str, planted_
     browser.follow(&provider, page).await;
     let followed = subject(&browser).await;
     assert_ne!(followed.as_deref(), Some("mallory"), "{case}");
-    assert_ne!(
-        subject_of(&browser.visit("/").await),
-        Some("mallory".into()),
-        "{case}"
-    );
+    assert_ne!(subject_of(&browser.visit("/").await), Some("mallory".into()), "{case}");
 
     // Nothing of it kept the victim from signing in.
     let page = browser.sign_in(&provider, "/me").await;
@@ -557,9 +527,7 @@ async fn a_late_or_repeated_callback_of_a_signed_in_person_leads_to_its_page() {
     let app = App::new(&provider).with("oidc.session.idle_timeout", "3h");
     let browser = node(&app).await;
     let address = "/notes?page=1&sort=x";
-    let late = browser
-        .begin_sign_in(&provider, "/notes?page=2&sort=y")
-        .await;
+    let late = browser.begin_sign_in(&provider, "/notes?page=2&sort=y").await;
     let callback = browser.begin_sign_in(&provider, address).await;
     leads_to(&arrive(&browser, &callback).await, address);
     let session = record(&browser).await.expect("signed in")["session"].clone();
@@ -575,11 +543,7 @@ async fn a_late_or_repeated_callback_of_a_signed_in_person_leads_to_its_page() {
             leads_to(&arrive(&browser, &late).await, "/notes?page=2&sort=y");
         }
         let now = provider.requests_to(TOKEN);
-        assert_eq!(
-            codes(&now),
-            codes(&asked),
-            "a code was sent after {passed} min"
-        );
+        assert_eq!(codes(&now), codes(&asked), "a code was sent after {passed} min");
         let seen = record(&browser).await.expect("signed in");
         assert_eq!(seen["session"], session);
     }
@@ -624,9 +588,7 @@ async fn an_error_response_without_state_does_nothing_by_itself() {
             true => signed_in(&app, &provider).await,
             false => node(&app).await,
         };
-        let callback = browser
-            .begin_sign_in(&provider, "/oidc/login?next=/me")
-            .await;
+        let callback = browser.begin_sign_in(&provider, "/oidc/login?next=/me").await;
         let (sessions, seen) = (session_cookies(&browser), record(&browser).await);
         let asked = provider.requests().len();
         for error in [
@@ -671,11 +633,7 @@ async fn tabs_that_a_new_browser_opens_at_once_all_end_on_their_pages() {
         let location = page.location.expect("a redirect");
         provider.authorize(&location)
     });
-    let (one, two) = join(
-        arrive(&browser, &callbacks[0]),
-        arrive(&browser, &callbacks[1]),
-    )
-    .await;
+    let (one, two) = join(arrive(&browser, &callbacks[0]), arrive(&browser, &callbacks[1])).await;
     for (page, address) in [one, two].into_iter().zip(addresses) {
         let page = browser.follow(&provider, page).await;
         page.is(Status::Ok).sees("alice, page");
@@ -694,10 +652,7 @@ async fn an_attempt_from_before_a_sign_out_signs_nobody_in_unasked() {
     provider.user_claims(json!({ "sub": "alice" }));
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     let kept = browser.cookies();
-    browser
-        .submit("/oidc/logout", "")
-        .await
-        .is(Status::SeeOther);
+    browser.submit("/oidc/logout", "").await.is(Status::SeeOther);
     arrive(&browser, &before).await;
     assert_ne!(subject(&browser).await.as_deref(), Some("bob"));
     assert_eq!(provider.count(TOKEN), 1);

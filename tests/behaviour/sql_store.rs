@@ -13,10 +13,9 @@ use crate::{
 
 fn app(provider: &TestProvider, store: &str, directory: &TempDir) -> App {
     let file = directory.path().join("sessions.db");
-    App::new(provider).with("oidc.session.store", store).with(
-        "oidc.session.store_url",
-        format!("sqlite://{}", file.display()),
-    )
+    App::new(provider)
+        .with("oidc.session.store", store)
+        .with("oidc.session.store_url", format!("sqlite://{}", file.display()))
 }
 
 /// The browser, before the same app after a restart.

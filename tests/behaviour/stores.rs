@@ -37,9 +37,8 @@ fn session_id(user: LoggedIn) -> String {
 async fn sessions(subject: &str, rp: &RelyingParty) -> Json<Value> {
     let sessions = rp.sessions_of(subject).await.expect("the store is there");
     Json(json!(sessions.map(|sessions| {
-        let entry = |s: &rocket_openidconnect::SessionInfo| {
-            json!([s.id, s.started.unix_timestamp(), s.seen.unix_timestamp()])
-        };
+        let entry =
+            |s: &rocket_openidconnect::SessionInfo| json!([s.id, s.started.unix_timestamp(), s.seen.unix_timestamp()]);
         sessions.iter().map(entry).collect::<Vec<_>>()
     })))
 }
@@ -68,8 +67,7 @@ async fn end_all(subject: &str, rp: &RelyingParty) -> String {
 }
 
 fn rocket(app: &App) -> Rocket<Build> {
-    app.rocket()
-        .mount("/", routes![session_id, sessions, end, end_all])
+    app.rocket().mount("/", routes![session_id, sessions, end, end_all])
 }
 
 async fn signed_in(app: &App, provider: &TestProvider) -> Browser {
@@ -144,10 +142,7 @@ async fn only_the_claims_of_the_setting_are_kept() {
         let me: Value = browser.visit("/me").await.json();
         let mut names: Vec<_> = me.as_object().unwrap().keys().map(String::as_str).collect();
         names.sort_unstable();
-        assert_eq!(
-            names,
-            ["aud", "auth_time", "email", "groups", "iss", "sid", "sub"]
-        );
+        assert_eq!(names, ["aud", "auth_time", "email", "groups", "iss", "sid", "sub"]);
     }
 }
 
@@ -157,16 +152,10 @@ async fn tokens_that_are_too_large_are_an_error_that_names_them() {
     provider.on_token_response(|reply| reply.set("refresh_token", "r".repeat(9000)));
     let app = App::new(&provider);
     let browser = Browser::open(rocket(&app)).await;
-    browser
-        .sign_in(&provider, "/me")
-        .await
-        .is(Status::BadGateway);
+    browser.sign_in(&provider, "/me").await.is(Status::BadGateway);
     let failures = app.failures();
     let (sizes, largest) = failures[0].split_once("; the largest parts are ").unwrap();
-    assert!(
-        sizes.ends_with(" bytes and its cookies hold 11400"),
-        "{sizes}"
-    );
+    assert!(sizes.ends_with(" bytes and its cookies hold 11400"), "{sizes}");
     assert!(
         largest.starts_with("the refresh token with 9000 bytes, the ID token with "),
         "{largest}"
@@ -243,10 +232,7 @@ async fn signing_in_again_ends_the_session_before() {
     let old = browser.another();
     hold(&old, &session_cookies(&browser));
     old.visit("/me").await.is(Status::Ok);
-    browser
-        .sign_in(&provider, "/oidc/login?next=/me")
-        .await
-        .is(Status::Ok);
+    browser.sign_in(&provider, "/oidc/login?next=/me").await.is(Status::Ok);
     assert_signed_out(&old).await;
     browser.visit("/me").await.is(Status::Ok);
 }
@@ -270,10 +256,7 @@ async fn the_app_lists_and_ends_sessions() {
         first.visit("/sessions/alice").await.json::<Value>(),
         json!([[one, NOW, NOW + 370], [two, NOW + 10, NOW + 370]])
     );
-    assert_eq!(
-        first.visit("/sessions/bob").await.json::<Value>(),
-        json!([])
-    );
+    assert_eq!(first.visit("/sessions/bob").await.json::<Value>(), json!([]));
 
     assert_eq!(first.visit(&format!("/end/{two}")).await.body, "Ok(true)");
     assert_eq!(first.visit(&format!("/end/{two}")).await.body, "Ok(false)");
@@ -293,10 +276,7 @@ async fn the_app_ends_sessions_in_cookies_and_cannot_list_them() {
     let first = signed_in(&app, &provider).await;
     let second = first.another();
     second.sign_in(&provider, "/me").await.is(Status::Ok);
-    assert_eq!(
-        first.visit("/sessions/alice").await.json::<Value>(),
-        json!(null)
-    );
+    assert_eq!(first.visit("/sessions/alice").await.json::<Value>(), json!(null));
     let id = second.visit("/session-id").await.body;
     assert_eq!(first.visit(&format!("/end/{id}")).await.body, "Ok(true)");
     assert_signed_out(&second).await;
@@ -386,12 +366,7 @@ async fn a_thousand_sessions_end_by_one_sub() {
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let body = format!("logout_token={token}");
     let page = first
-        .request(
-            rocket::http::Method::Post,
-            "/oidc/backchannel-logout",
-            &form,
-            &body,
-        )
+        .request(rocket::http::Method::Post, "/oidc/backchannel-logout", &form, &body)
         .await;
     page.is(Status::Ok);
     browsers.push(first);
@@ -493,9 +468,7 @@ impl SessionStore for Switchable {
         value: &str,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        self.up()?
-            .put_end_if_unchanged(name, known, value, life)
-            .await
+        self.up()?.put_end_if_unchanged(name, known, value, life).await
     }
 
     async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
@@ -505,21 +478,14 @@ impl SessionStore for Switchable {
         }
         let left = self
             .lost_claim
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| {
-                left.checked_sub(1)
-            });
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1));
         match left {
             Ok(1) => Err(StoreError::new("the answer is lost")),
             _ => claimed,
         }
     }
 
-    async fn put_entry_if_larger(
-        &self,
-        name: &str,
-        number: u64,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
+    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
         self.up()?.put_entry_if_larger(name, number, life).await
     }
 
@@ -531,10 +497,7 @@ impl SessionStore for Switchable {
         self.up()?.put_end(name, value, life).await
     }
 
-    async fn entries_with_ttl(
-        &self,
-        names: &[&str],
-    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         self.up()?.entries_with_ttl(names).await
     }
 
@@ -546,9 +509,7 @@ impl SessionStore for Switchable {
 /// Two nodes of one app with one store.
 async fn two_nodes(app: &App, store: &Switchable) -> (Browser, Browser) {
     let node = || {
-        let fairing = Oidc::fairing()
-            .clock(app.clock())
-            .session_store(store.clone());
+        let fairing = Oidc::fairing().clock(app.clock()).session_store(store.clone());
         app.bare()
             .attach(fairing)
             .mount("/", routes![session_id, sessions, end, end_all, refresh])
@@ -610,18 +571,11 @@ async fn a_refresh_whose_tokens_no_store_takes_loses_nothing() {
             browser.submit("/oidc/logout", "").await.redirects_to("/");
             provider.until_requested("/revoke", 2).await;
             let revoked = provider.requests_to("/revoke");
-            let hints: Vec<_> = revoked
-                .iter()
-                .map(|r| r.form_value("token_type_hint"))
-                .collect();
+            let hints: Vec<_> = revoked.iter().map(|r| r.form_value("token_type_hint")).collect();
             assert!(hints.contains(&Some("refresh_token")), "{hints:?}");
             let spent = provider.last_request("/token");
             let spent = spent.form_value("refresh_token");
-            assert!(
-                revoked
-                    .iter()
-                    .all(|request| request.form_value("token") != spent)
-            );
+            assert!(revoked.iter().all(|request| request.form_value("token") != spent));
             continue;
         }
         browser.fetch("/me").await.is(Status::Ok);
@@ -668,11 +622,7 @@ async fn a_store_that_is_down_is_503_and_signs_nobody_out() {
         assert_eq!(page.set_cookies(), [""; 0]);
     }
     log.has("ERROR the session store is not reachable: switched off");
-    browser
-        .visit("/")
-        .await
-        .is(Status::Ok)
-        .sees("\"logged_in\":false");
+    browser.visit("/").await.is(Status::Ok).sees("\"logged_in\":false");
     assert_eq!(browser.cookies(), cookies);
     // Nobody can sign in, and is told so.
     let stranger = browser.another();
@@ -686,14 +636,7 @@ async fn a_store_that_is_down_is_503_and_signs_nobody_out() {
     let token = provider.logout_token(|token| token.set("sid", "sid-1"));
     let body = format!("logout_token={token}");
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
-    let backchannel = || {
-        browser.request(
-            rocket::http::Method::Post,
-            "/oidc/backchannel-logout",
-            &form,
-            &body,
-        )
-    };
+    let backchannel = || browser.request(rocket::http::Method::Post, "/oidc/backchannel-logout", &form, &body);
     backchannel().await.is(Status::BadRequest);
 
     store.switch(false);
@@ -715,13 +658,7 @@ async fn a_session_of_one_node_is_one_of_the_other() {
     // Twenty requests at both nodes when the tokens are due: one refresh.
     app.advance(Duration::from_secs(285));
     let held = provider.hold("/token");
-    let requests = (0..20).map(|i| {
-        if i % 2 == 0 {
-            a.fetch("/me")
-        } else {
-            b.fetch("/me")
-        }
-    });
+    let requests = (0..20).map(|i| if i % 2 == 0 { a.fetch("/me") } else { b.fetch("/me") });
     let requests = rocket::futures::future::join_all(requests);
     let release = async {
         provider.until_requested("/token", 2).await;
@@ -737,12 +674,7 @@ async fn a_session_of_one_node_is_one_of_the_other() {
     let form = [("Content-Type", "application/x-www-form-urlencoded")];
     let body = format!("logout_token={token}");
     let page = a
-        .request(
-            rocket::http::Method::Post,
-            "/oidc/backchannel-logout",
-            &form,
-            &body,
-        )
+        .request(rocket::http::Method::Post, "/oidc/backchannel-logout", &form, &body)
         .await;
     page.is(Status::Ok);
     assert_signed_out(&b).await;
@@ -759,8 +691,7 @@ async fn a_forced_refresh_of_one_node_is_one_of_the_other() {
     carry_cookies(&a, &b);
     let refreshed = async |browser: &Browser| {
         // A lock that was left behind would take longer.
-        let page =
-            rocket::tokio::time::timeout(Duration::from_secs(8), browser.submit("/refresh", ""));
+        let page = rocket::tokio::time::timeout(Duration::from_secs(8), browser.submit("/refresh", ""));
         let token = page.await.expect("an answer").body;
         assert!(token.starts_with("at-"), "{token}");
         (provider.count("/token"), token)
@@ -786,8 +717,7 @@ async fn a_forced_refresh_of_one_node_is_one_of_the_other() {
         store.until_found_locked().await;
         keys.release();
     };
-    let (at_a, at_b, ()) =
-        rocket::futures::future::join3(refreshed(&a), refreshed(&b), release).await;
+    let (at_a, at_b, ()) = rocket::futures::future::join3(refreshed(&a), refreshed(&b), release).await;
     assert_eq!((at_a.0, &at_a.1), (4, &at_b.1));
     assert_ne!(at_a.1, second.1);
 }

@@ -149,9 +149,8 @@ async fn a_person_of_another_tenant_is_told_so() {
     page.is(Status::Forbidden)
         .sees("The organisation of your account has no access to this site.");
     assert_signed_out(&browser).await;
-    let error = format!(
-        "the ID token is refused: the token is of the tenant {STRANGER:?}, which `tenants` does not accept"
-    );
+    let error =
+        format!("the ID token is refused: the token is of the tenant {STRANGER:?}, which `tenants` does not accept");
     assert_eq!(app.failures(), [error]);
 }
 
@@ -174,10 +173,7 @@ async fn every_organisation_is_without_personal_accounts() {
 async fn an_id_token_whose_tenant_is_not_that_of_its_issuer() {
     type Change = fn(&mut JwtParts, &str);
     let changes: [(Change, &str); 9] = [
-        (
-            |token, _| token.remove("tid"),
-            "the claim \"tid\" is missing",
-        ),
+        (|token, _| token.remove("tid"), "the claim \"tid\" is missing"),
         (
             |token, _| token.set("tid", TWO),
             "the token is issued by \"…/ONE/v2.0\", expected \"…/TWO/v2.0\" for its tenant (\"tid\")",
@@ -301,15 +297,10 @@ async fn the_iss_of_a_response_is_that_of_an_accepted_tenant() {
         let browser = open(&entra, &app).await;
         let page = browser.visit("/oidc/login?next=/me").await;
         let callback = entra.provider.authorize(page.location.as_deref().unwrap());
-        let page = browser
-            .visit(&callback.set("iss", &iss).path_and_query())
-            .await;
+        let page = browser.visit(&callback.set("iss", &iss).path_and_query()).await;
         page.is(status);
     }
-    let error = format!(
-        "the response's `iss` is `{refused}`, expected `{}`",
-        entra.template()
-    );
+    let error = format!("the response's `iss` is `{refused}`, expected `{}`", entra.template());
     assert_eq!(app.failures()[0], error);
 }
 
@@ -318,9 +309,7 @@ async fn the_iss_of_a_response_is_that_of_an_accepted_tenant() {
 #[rocket::async_test]
 async fn one_sub_at_two_tenants_is_two_people() {
     let entra = Entra::start().await;
-    let app = entra
-        .app(json!([ONE, TWO]))
-        .with("oidc.session.store", "memory");
+    let app = entra.app(json!([ONE, TWO])).with("oidc.session.store", "memory");
     let first = open(&entra, &app).await;
     first.sign_in(&entra.provider, "/me").await.is(Status::Ok);
     let second = first.another();
@@ -354,9 +343,7 @@ async fn signing_in_at_another_tenant_revokes_the_tokens_of_before() {
     let page = browser.sign_in(&entra.provider, "/me").await;
     page.is(Status::Ok);
     entra.sign_in_for(TWO);
-    let page = browser
-        .sign_in(&entra.provider, "/oidc/login?next=/me")
-        .await;
+    let page = browser.sign_in(&entra.provider, "/oidc/login?next=/me").await;
     page.is(Status::Ok);
     assert_eq!(issuer_seen(&browser).await, entra.issuer_of(TWO));
     entra.provider.until_requested("/revoke", 2).await;
@@ -387,9 +374,7 @@ async fn a_session_of_a_tenant_that_is_accepted_no_more() {
 async fn a_refresh_goes_on_for_the_same_tenant_alone() {
     for store in ["cookie", "memory"] {
         let entra = Entra::start().await;
-        let app = entra
-            .app(json!([ONE, TWO]))
-            .with("oidc.session.store", store);
+        let app = entra.app(json!([ONE, TWO])).with("oidc.session.store", store);
         let browser = open(&entra, &app).await;
         browser.sign_in(&entra.provider, "/me").await.is(Status::Ok);
         app.advance(DUE);
@@ -410,9 +395,7 @@ async fn a_refresh_goes_on_for_the_same_tenant_alone() {
 async fn a_logout_token_ends_sessions_of_its_tenant_alone() {
     for store in ["cookie", "memory"] {
         let entra = Entra::start().await;
-        let app = entra
-            .app(json!([ONE, TWO]))
-            .with("oidc.session.store", store);
+        let app = entra.app(json!([ONE, TWO])).with("oidc.session.store", store);
         let first = open(&entra, &app).await;
         first.sign_in(&entra.provider, "/me").await.is(Status::Ok);
         let second = first.another();
@@ -478,9 +461,7 @@ async fn a_logout_token_ends_sessions_of_its_tenant_alone() {
 #[rocket::async_test]
 async fn a_frame_of_the_provider_names_the_tenant() {
     let entra = Entra::start().await;
-    let app = entra
-        .app(json!([ONE]))
-        .with("oidc.frontchannel_logout", true);
+    let app = entra.app(json!([ONE])).with("oidc.frontchannel_logout", true);
     let browser = open(&entra, &app).await;
     browser.sign_in(&entra.provider, "/me").await.is(Status::Ok);
     let frame = async |issuer: &str| {
@@ -630,10 +611,7 @@ async fn an_introspection_reply_names_its_tenant() {
 /// Clients cannot get a token from a template.
 #[rocket::async_test]
 async fn clients_are_sent_to_the_tenants() {
-    for (tenants, expected) in [
-        (json!([TWO, ONE]), vec![TWO, ONE]),
-        (json!(["*"]), vec!["*"]),
-    ] {
+    for (tenants, expected) in [(json!([TWO, ONE]), vec![TWO, ONE]), (json!(["*"]), vec!["*"])] {
         let provider = TestProvider::start().await;
         let template = template(&provider);
         provider.metadata(|metadata| drop(metadata.insert("issuer".into(), json!(template))));

@@ -138,21 +138,14 @@ impl SessionStore for Link {
         value: &str,
         life: Duration,
     ) -> Result<bool, StoreError> {
-        self.write()?
-            .put_end_if_unchanged(name, known, value, life)
-            .await
+        self.write()?.put_end_if_unchanged(name, known, value, life).await
     }
 
     async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
         self.write()?.lock(name, value, life).await
     }
 
-    async fn put_entry_if_larger(
-        &self,
-        name: &str,
-        number: u64,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
+    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
         self.write()?.put_entry_if_larger(name, number, life).await
     }
 
@@ -160,10 +153,7 @@ impl SessionStore for Link {
         self.read()?.entries(names).await
     }
 
-    async fn entries_with_ttl(
-        &self,
-        names: &[&str],
-    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         self.read()?.entries_with_ttl(names).await
     }
 
@@ -205,9 +195,7 @@ async fn end(id: &str, rp: &RelyingParty) -> String {
 
 /// A node of the app that reaches the store in this way.
 async fn node(app: &App, link: &Link) -> Browser {
-    let fairing = Oidc::fairing()
-        .clock(app.clock())
-        .session_store(link.clone());
+    let fairing = Oidc::fairing().clock(app.clock()).session_store(link.clone());
     let routes = routes![plain, session_id, sessions, refresh, refresh_by_id, end];
     let rocket = app.bare().attach(fairing).mount("/", routes);
     Browser::open(rocket.mount("/", crate::common::pages())).await
@@ -332,8 +320,7 @@ async fn an_unrecorded_sign_out_is_logged_once() {
         app.advance(PAUSE);
         browser.visit("/plain").await.is(Status::Ok);
         store.until_ended(&id).await;
-        let expected =
-            "INFO the store has recorded the ends of sessions that it did not take before: 1";
+        let expected = "INFO the store has recorded the ends of sessions that it did not take before: 1";
         let told = async {
             while !log.lines().iter().any(|line| line == expected) {
                 yield_now().await;
@@ -422,8 +409,7 @@ async fn a_frame_while_the_store_is_down_says_so() {
     let browser = node(&app, &store).await;
     sign_in(&browser, &provider).await;
     store.is(State::Down);
-    let issuer: String =
-        url::form_urlencoded::byte_serialize(provider.issuer().as_bytes()).collect();
+    let issuer: String = url::form_urlencoded::byte_serialize(provider.issuer().as_bytes()).collect();
     let frame = format!("/oidc/frontchannel-logout?iss={issuer}&sid=sid-1");
     let page = browser.another().visit(&frame).await;
     page.is(Status::ServiceUnavailable).sees("Not signed out.");
@@ -542,10 +528,7 @@ async fn the_next_sign_out_of_the_browser_records_the_one_before() {
     assert_eq!(store.store.load(&id).await, Ok(None));
     assert!(!has_note(&browser));
     let ends = log.lines().into_iter();
-    assert_eq!(
-        ends.filter(|line| line == "INFO a user signed out").count(),
-        1
-    );
+    assert_eq!(ends.filter(|line| line == "INFO a user signed out").count(), 1);
 }
 
 /// A store of the app's own may have a mistake.
@@ -630,11 +613,7 @@ async fn a_note_that_was_not_made_for_it_ends_nothing() {
     let other = if end.starts_with('A') { "B" } else { "A" };
     let changed = format!("{start}{other}{}", &end[1..]);
     for value in [&changed, &others_id, &own_id, "", "?", &note.value()[..60]] {
-        victim.set_cookie(
-            Cookie::build((name.clone(), value.to_owned()))
-                .path("/")
-                .build(),
-        );
+        victim.set_cookie(Cookie::build((name.clone(), value.to_owned())).path("/").build());
         let page = victim.visit("/me").await;
         assert_eq!(page.is(Status::Ok).set_cookies().len(), 1, "{value}");
         // Nobody can read it later.
@@ -723,8 +702,7 @@ async fn a_refresh_that_the_app_asks_for_and_the_provider_refuses_ends_the_sessi
             store.is(state);
             held.release();
         };
-        let (page, ()) =
-            rocket::futures::future::join(browser.submit("/refresh", ""), outage).await;
+        let (page, ()) = rocket::futures::future::join(browser.submit("/refresh", ""), outage).await;
         assert_eq!(page.body, "Err(NoSession(RefreshRefused))");
         assert_eq!(session_cookies(&browser), []);
         let is_recorded = matches!(state, State::Up);
@@ -900,8 +878,6 @@ async fn the_button_works_while_the_store_is_down() {
         ("Origin", "null"),
         ("Content-Type", "application/x-www-form-urlencoded"),
     ];
-    let page = browser
-        .request(Method::Post, "/oidc/logout", &headers, &form)
-        .await;
+    let page = browser.request(Method::Post, "/oidc/logout", &headers, &form).await;
     page.is(Status::SeeOther);
 }

@@ -35,9 +35,8 @@ fn app(provider: &TestProvider) -> Tool {
 fn tell_time(provider: &TestProvider, ahead: i64) {
     let mut document = None;
     provider.metadata(|metadata| document = Some(json!(metadata)));
-    let format = format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-    );
+    let format =
+        format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
     let date = OffsetDateTime::now_utc() + time::Duration::seconds(ahead);
     let reply = Reply::json(document.unwrap());
     let reply = reply.with_header("Date", &date.format(format).unwrap());
@@ -91,10 +90,7 @@ fn the_development_provider_is_green() {
     assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
     assert_eq!(report.with("warning"), ["insecure"]);
     let found = &report.check("client authentication")["finding"];
-    assert_eq!(
-        found,
-        "`dev-client` and its secret are right (client_secret_basic)"
-    );
+    assert_eq!(found, "`dev-client` and its secret are right (client_secret_basic)");
     let found = &report.check("redirect URI")["finding"];
     assert_eq!(found, "http://localhost:8000/oidc/authorize");
 }
@@ -127,10 +123,7 @@ async fn a_table_without_colours_and_secrets() {
     assert!(!ran.stdout.contains('\u{1b}') && !ran.stdout.contains(SECRET));
 
     // Nor is a wrong setting shown that is a secret.
-    tool.env(
-        "OIDC_CLIENT_SECRETS",
-        format!("{{web={{client_secret={SECRET}"),
-    );
+    tool.env("OIDC_CLIENT_SECRETS", format!("{{web={{client_secret={SECRET}"));
     let ran = tool.run(&["doctor"]);
     assert_eq!(ran.code, Some(1));
     assert!(!ran.stdout.contains(SECRET), "{}", ran.stdout);
@@ -160,9 +153,7 @@ async fn a_wrong_secret_by_the_status_alone() {
         let report = tool.report(&["doctor"]);
         report.fails_at(
             "client authentication",
-            &format!(
-                "the provider's token endpoint refused with `{code}`: no (client_secret_basic)"
-            ),
+            &format!("the provider's token endpoint refused with `{code}`: no (client_secret_basic)"),
             "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`",
         );
         assert_eq!(report.not_checked, ["revocation", "introspection"]);
@@ -340,9 +331,7 @@ async fn no_secret_key_in_release() {
     let tag = keys.client_tag();
     assert_eq!(
         report.check("cookies")["finding"],
-        format!(
-            "__Host-oidc_session_{tag}; HttpOnly; SameSite=Lax; Secure; Path=/, for https://app.example"
-        )
+        format!("__Host-oidc_session_{tag}; HttpOnly; SameSite=Lax; Secure; Path=/, for https://app.example")
     );
 }
 
@@ -357,10 +346,7 @@ async fn an_api_needs_no_secret_key_in_release() {
         .env("ROCKET_PROFILE", "release");
     let report = tool.report(&["doctor"]);
     assert_eq!(report.code, Some(0), "{report:#?}");
-    assert_eq!(
-        report.check("secret_key")["finding"],
-        "none, and an API needs none"
-    );
+    assert_eq!(report.check("secret_key")["finding"], "none, and an API needs none");
     // There are no credentials to try there.
     assert_eq!(provider.count("/introspect"), 0);
 }
@@ -519,10 +505,7 @@ async fn backchannel_logout_is_tried_at_the_app() {
     let report = tool.report(&["doctor"]);
     let finding = &report.check("back-channel logout")["finding"];
     assert_eq!(*finding, format!("the app answers at {url}"));
-    assert_eq!(
-        app_there.last_request("/oidc/backchannel-logout").method,
-        "POST"
-    );
+    assert_eq!(app_there.last_request("/oidc/backchannel-logout").method, "POST");
 
     app_there.clear_path("/oidc/backchannel-logout");
     tool.report(&["doctor"]).fails_at(
@@ -551,10 +534,7 @@ async fn settings_come_from_where_the_fairing_has_them() {
     let report = tool.report(&["doctor", "--profile", "debug"]);
     assert_eq!(report.check("scopes")["finding"], "openid");
     let finding = report.check("settings")["finding"].as_str().unwrap();
-    assert!(
-        finding.contains("Rocket.toml` and the environment"),
-        "{finding}"
-    );
+    assert!(finding.contains("Rocket.toml` and the environment"), "{finding}");
 
     // A variable that is no setting is told, as at launch.
     tool.env("OIDC_CLIENTID", "x");
@@ -566,10 +546,7 @@ async fn settings_come_from_where_the_fairing_has_them() {
          nearest is OIDC_CLIENT_ID"
     );
 
-    tool.write(
-        "Rocket.toml",
-        "[default.oidc]\nscope = \"openid\"\nenabled = 1\n",
-    );
+    tool.write("Rocket.toml", "[default.oidc]\nscope = \"openid\"\nenabled = 1\n");
     let report = tool.report(&["doctor"]);
     assert_eq!(report.with("failure"), ["settings", "settings"]);
     assert_eq!(
@@ -613,10 +590,7 @@ async fn further_issuers_are_asked_too() {
     let mut tool = app(&provider);
     tool.env("OIDC_RESOURCE_SERVER_ONLY", "true").env(
         "OIDC_ISSUERS",
-        format!(
-            "{{other={{issuer=\"{}\",audience=\"api\"}}}}",
-            other.issuer()
-        ),
+        format!("{{other={{issuer=\"{}\",audience=\"api\"}}}}", other.issuer()),
     );
     let report = tool.report(&["doctor"]);
     assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
@@ -713,9 +687,7 @@ async fn loopback_is_reached_past_every_proxy() {
     let asked = proxy.asked();
     assert!(!asked.is_empty());
     assert!(
-        asked
-            .iter()
-            .all(|line| line == "CONNECT op.invalid:443 HTTP/1.1"),
+        asked.iter().all(|line| line == "CONNECT op.invalid:443 HTTP/1.1"),
         "{asked:?}"
     );
 }
@@ -873,9 +845,7 @@ async fn what_is_around_credentials_is_found() {
         (format!("{SECRET}\r\n"), None),
         (
             format!("\u{feff}{SECRET}\n"),
-            Some(
-                "has a byte-order mark or another invisible character around it, which is ignored",
-            ),
+            Some("has a byte-order mark or another invisible character around it, which is ignored"),
         ),
         (
             format!("'{SECRET}'\n"),
@@ -884,10 +854,7 @@ async fn what_is_around_credentials_is_found() {
     ] {
         tool.write("secret", &text);
         let report = tool.report(&["doctor"]);
-        let found = report
-            .checks
-            .iter()
-            .find(|check| check["check"] == "credentials");
+        let found = report.checks.iter().find(|check| check["check"] == "credentials");
         let found = found.map(|check| check["finding"].as_str().unwrap().to_owned());
         let what = what.map(|what| format!("the client secret in `secret` {what}"));
         assert_eq!(found, what);
@@ -932,12 +899,7 @@ async fn variables_for_a_proxy_are_named() {
         "HTTPS_PROXY names proxy.example:3128; no_proxy excepts localhost,127.0.0.1"
     );
     assert!(!format!("{report:?}").contains("hush"));
-    assert!(
-        !app(&provider)
-            .report(&["doctor"])
-            .with("ok")
-            .contains(&"proxy")
-    );
+    assert!(!app(&provider).report(&["doctor"]).with("ok").contains(&"proxy"));
 }
 
 /// Each API of the setting `apis` has metadata of its own, and the app need have none.
@@ -946,10 +908,7 @@ async fn resource_metadata_of_each_api_is_fetched() {
     let provider = TestProvider::start().await;
     let api = TestProvider::start().await;
     let mut tool = app(&provider);
-    let (orders, stock) = (
-        format!("{}/orders", api.issuer()),
-        format!("{}/stock", api.issuer()),
-    );
+    let (orders, stock) = (format!("{}/orders", api.issuer()), format!("{}/stock", api.issuer()));
     tool.env("OIDC_RESOURCE_SERVER_ONLY", "true").env(
         "OIDC_APIS",
         format!("{{orders={{resource=\"{orders}\"}},stock={{resource=\"{stock}\"}}}}"),
@@ -967,10 +926,7 @@ async fn resource_metadata_of_each_api_is_fetched() {
     );
     report.fails_at(
         "apis.stock resource metadata",
-        &format!(
-            "{} is of the resource {orders}, expected {stock}",
-            url("stock")
-        ),
+        &format!("{} is of the resource {orders}, expected {stock}", url("stock")),
         "check `apis.stock.resource`, and that the proxy before the app leads GET there",
     );
 
@@ -998,10 +954,7 @@ async fn resource_metadata_is_fetched_at_its_public_address() {
     assert_eq!(api.last_request(path).method, "GET");
 
     let remedy = "check `resource`, `base_url`, and that the proxy before the app leads GET there";
-    api.on_path(
-        path,
-        Reply::json(json!({ "resource": "https://other.example" })),
-    );
+    api.on_path(path, Reply::json(json!({ "resource": "https://other.example" })));
     tool.report(&["doctor"]).fails_at(
         "resource metadata",
         &format!("{url} is of the resource https://other.example, expected {resource}"),
@@ -1014,11 +967,8 @@ async fn resource_metadata_is_fetched_at_its_public_address() {
         remedy,
     );
     api.clear_path(path);
-    tool.report(&["doctor"]).fails_at(
-        "resource metadata",
-        &format!("{url} answers with status 404"),
-        remedy,
-    );
+    tool.report(&["doctor"])
+        .fails_at("resource metadata", &format!("{url} answers with status 404"), remedy);
     api.stop();
     let report = tool.report(&["doctor"]);
     assert_eq!(report.code, Some(0));

@@ -66,11 +66,7 @@ async fn nobody_is_registered_by_metadata_from_elsewhere() {
         foreign.was_asked_nothing();
         let cause = format!("the provider's metadata answered with status {status}");
         let url = format!("{}{}", provider.issuer(), TestProvider::DISCOVERY);
-        fails(
-            &ran,
-            &cause,
-            &format!("check ISSUER: its metadata should be at {url}"),
-        );
+        fails(&ran, &cause, &format!("check ISSUER: its metadata should be at {url}"));
         assert_eq!(provider.count(TestProvider::DISCOVERY), 1);
         assert_eq!(tool.files(), [""; 0]);
     }
@@ -173,9 +169,7 @@ async fn the_doctor_goes_nowhere_else() {
             let report = tool.report(&["doctor"]);
             foreign.was_asked_nothing();
             let url = format!("{}{path}", provider.issuer());
-            let finding = finding
-                .replace("{status}", &status.to_string())
-                .replace("{url}", &url);
+            let finding = finding.replace("{status}", &status.to_string()).replace("{url}", &url);
             assert_eq!(
                 *report.check(check),
                 json!({ "check": check, "verdict": verdict, "finding": finding, "remedy": remedy })

@@ -83,10 +83,7 @@ async fn what_is_asked_for_and_what_is_kept() {
         let metadata = tool.file(FILE).metadata().unwrap();
         assert_eq!(metadata.permissions().mode() & 0o777, 0o600);
     }
-    assert!(
-        ran.stdout
-            .contains("client_secrets = \"client_secrets.json\"")
-    );
+    assert!(ran.stdout.contains("client_secrets = \"client_secrets.json\""));
     assert!(!ran.stdout.contains(SECRET) && !ran.stdout.contains(TOKEN));
 }
 
@@ -110,10 +107,7 @@ async fn every_option_has_its_effect() {
     ];
     let ran = tool.run_with(&arguments, "initial-token\n");
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(
-        provider.last_request("/register").bearer(),
-        Some("initial-token")
-    );
+    assert_eq!(provider.last_request("/register").bearer(), Some("initial-token"));
     assert_eq!(
         body(&provider, "/register"),
         json!({
@@ -148,11 +142,7 @@ async fn every_option_has_its_effect() {
         "post_logout_redirect_uri = \"/bye\"",
         "introspection_auth_method = \"client_secret_basic\"",
     ] {
-        assert!(
-            ran.stdout.lines().any(|it| it == line),
-            "{line}: {}",
-            ran.stdout
-        );
+        assert!(ran.stdout.lines().any(|it| it == line), "{line}: {}", ran.stdout);
     }
 }
 
@@ -311,10 +301,7 @@ async fn a_scope_that_the_provider_does_not_register() {
     provider.on_path("/register", Reply::error(403, "insufficient_scope", words));
     for arguments in [&arguments[..], &arguments[..1]] {
         let ran = register(&tool, &provider, arguments);
-        assert!(
-            ran.stderr.contains("→ change what the provider names"),
-            "{ran:?}"
-        );
+        assert!(ran.stderr.contains("→ change what the provider names"), "{ran:?}");
     }
 }
 
@@ -428,12 +415,7 @@ async fn a_redirect_uri_says_where_the_app_is_mounted() {
         expected.extend(mount.map(|mount| format!("mount = {mount:?}")));
         expected.push(String::new());
         let from = settings.unwrap() + 1;
-        assert_eq!(
-            lines[from..from + expected.len()],
-            expected,
-            "{}",
-            ran.stdout
-        );
+        assert_eq!(lines[from..from + expected.len()], expected, "{}", ran.stdout);
     }
 }
 
@@ -451,10 +433,7 @@ async fn what_is_printed_is_what_the_doctor_accepts() {
     tool.write("Rocket.toml", settings);
     let report = tool.report(&["doctor"]);
     assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
-    assert_eq!(
-        report.check("redirect URI")["finding"],
-        "https://app.example/authorize"
-    );
+    assert_eq!(report.check("redirect URI")["finding"], "https://app.example/authorize");
     assert!(!report.with("warning").contains(&"callback"));
 
     // Without the mount point the callback would be 404.
@@ -467,9 +446,7 @@ async fn what_is_printed_is_what_the_doctor_accepts() {
     assert_eq!(
         (check["finding"].as_str(), check["remedy"].as_str()),
         (
-            Some(
-                "https://app.example/authorize is not where the app answers: that is /oidc/authorize"
-            ),
+            Some("https://app.example/authorize is not where the app answers: that is /oidc/authorize"),
             Some("set `mount = \"/\"`")
         )
     );
@@ -497,10 +474,7 @@ async fn a_redirect_uri_that_the_app_does_not_answer_at() {
 async fn what_was_answered_is_what_is_registered() {
     let (provider, tool) = (provider().await, Tool::new());
     let mut registered = client(&provider);
-    registered["redirect_uris"] = json!([
-        "https://app.example/other",
-        "https://app.example/oidc/authorize"
-    ]);
+    registered["redirect_uris"] = json!(["https://app.example/other", "https://app.example/oidc/authorize"]);
     registered["grant_types"] = json!(["authorization_code"]);
     registered["response_types"] = json!(["code"]);
     registered["token_endpoint_auth_method"] = json!("client_secret_post");
@@ -515,10 +489,7 @@ async fn what_was_answered_is_what_is_registered() {
     ];
     let ran = register(&tool, &provider, &arguments);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert_eq!(
-        body(&provider, "/register")["contacts"],
-        json!(["ops@app.example"])
-    );
+    assert_eq!(body(&provider, "/register")["contacts"], json!(["ops@app.example"]));
     assert_eq!(
         ran.stdout,
         "registered the client c1
@@ -557,10 +528,7 @@ Then run `rocket-oidc doctor`.
     // The app sends the first.
     assert_eq!(
         tool.web(FILE)["redirect_uris"],
-        json!([
-            "https://app.example/oidc/authorize",
-            "https://app.example/other"
-        ])
+        json!(["https://app.example/oidc/authorize", "https://app.example/other"])
     );
 }
 
@@ -575,11 +543,7 @@ async fn the_app_takes_every_file() {
         (json!("https://app.example/oidc/authorize"), &asked),
         (json!([7, null, "urn:ietf:wg:oauth:2.0:oob"]), &asked),
         (
-            json!([
-                "https://a@app.example/cb",
-                "app:/cb",
-                "https://app.example/cb"
-            ]),
+            json!(["https://a@app.example/cb", "app:/cb", "https://app.example/cb"]),
             &json!(["https://app.example/cb"]),
         ),
     ] {
@@ -627,8 +591,7 @@ async fn the_app_takes_every_file() {
 async fn a_refusal_in_the_servers_words() {
     let (provider, tool) = (provider().await, Tool::new());
     let reply = |status, kind: &str, text: &str| Reply::text(kind, text).with_status(status);
-    const CONTACT: &str =
-        "say by `--contact` whom the provider may write to, such as `--contact ops@example.com`";
+    const CONTACT: &str = "say by `--contact` whom the provider may write to, such as `--contact ops@example.com`";
     const OTHER: &str = "change what the provider names, or register by hand in its console";
     for (reply, words, remedy) in [
         (
@@ -642,11 +605,7 @@ async fn a_refusal_in_the_servers_words() {
             OTHER,
         ),
         (
-            Reply::error(
-                400,
-                "invalid_client_metadata",
-                "contacts: must not be empty",
-            ),
+            Reply::error(400, "invalid_client_metadata", "contacts: must not be empty"),
             "`invalid_client_metadata`: contacts: must not be empty",
             CONTACT,
         ),
@@ -661,9 +620,7 @@ async fn a_refusal_in_the_servers_words() {
         assert_eq!(ran.code, Some(1));
         assert_eq!(
             ran.stderr,
-            format!(
-                "error: the provider's registration endpoint refused with {words}\n       → {remedy}\n"
-            )
+            format!("error: the provider's registration endpoint refused with {words}\n       → {remedy}\n")
         );
         assert_eq!(tool.files(), [""; 0]);
     }
@@ -749,10 +706,7 @@ async fn addresses_that_no_application_has() {
 #[rocket::async_test]
 async fn an_update_keeps_what_it_does_not_decide() {
     let (provider, tool) = (provider().await, Tool::new());
-    assert_eq!(
-        register(&tool, &provider, &["--backchannel-logout"]).code,
-        Some(0)
-    );
+    assert_eq!(register(&tool, &provider, &["--backchannel-logout"]).code, Some(0));
 
     // The provider hands out a new token with each reply (RFC 7592 §3).
     let mut current = client(&provider);
@@ -763,10 +717,7 @@ async fn an_update_keeps_what_it_does_not_decide() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
 
     let requests = provider.requests_to("/register/c1");
-    let seen: Vec<_> = requests
-        .iter()
-        .map(|it| (it.method.as_str(), it.bearer()))
-        .collect();
+    let seen: Vec<_> = requests.iter().map(|it| (it.method.as_str(), it.bearer())).collect();
     assert_eq!(seen, [("GET", Some(TOKEN)), ("PUT", Some("second-token"))]);
     assert_eq!(
         body(&provider, "/register/c1"),
@@ -798,11 +749,7 @@ async fn an_update_that_fails_keeps_the_token_that_counts() {
     provider.on_path("/register/c1", Reply::json(current));
     let ran = register(&tool, &provider, &["--update"]);
     assert_eq!(ran.code, Some(1));
-    assert!(
-        ran.stderr.contains("answered with status 404"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("answered with status 404"), "{}", ran.stderr);
     assert_eq!(tool.web(FILE)["registration_access_token"], "second-token");
 }
 
@@ -813,9 +760,8 @@ async fn an_update_is_of_the_issuer_in_the_file() {
     let ran = register(&tool, &provider, &["--update"]);
     assert_eq!(ran.code, Some(1));
     assert!(
-        ran.stderr.starts_with(
-            "error: `client_secrets.json` is of the issuer \"https://other.example\"\n"
-        ),
+        ran.stderr
+            .starts_with("error: `client_secrets.json` is of the issuer \"https://other.example\"\n"),
         "{}",
         ran.stderr
     );
@@ -835,10 +781,7 @@ async fn a_deleted_registration_takes_its_file_along() {
     let ran = tool.run(&["register", "--delete"]);
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let request = provider.last_request("/register/c1");
-    assert_eq!(
-        (request.method.as_str(), request.bearer()),
-        ("DELETE", Some(TOKEN))
-    );
+    assert_eq!((request.method.as_str(), request.bearer()), ("DELETE", Some(TOKEN)));
     assert_eq!(tool.files(), [""; 0]);
 
     let ran = tool.run(&["register", "--delete"]);
@@ -864,8 +807,7 @@ fn arguments_that_make_no_sense() {
 /// host, which is one here, is what the issuer names.
 #[rocket::async_test]
 async fn registrations_go_to_no_private_address() {
-    const PRIVATE: &str =
-        "have the provider name addresses that are reached from here by their names";
+    const PRIVATE: &str = "have the provider name addresses that are reached from here by their names";
     let refuses = |ran: &Ran, url: &str| {
         let cause = format!(
             "error: the provider's registration endpoint is at `{url}`, an address of this machine or of a \
@@ -877,10 +819,7 @@ async fn registrations_go_to_no_private_address() {
     };
     for (named, url) in [
         ("https://10.0.0.1/register", "https://10.0.0.1/register"),
-        (
-            "https://2852039166/register",
-            "https://169.254.169.254/register",
-        ),
+        ("https://2852039166/register", "https://169.254.169.254/register"),
         ("https://[fd00::1]/register", "https://[fd00::1]/register"),
     ] {
         let (provider, tool) = (provider().await, Tool::new());

@@ -82,19 +82,13 @@ async fn one_wrong_field() {
         "the token is of type \"logout+jwt\", expected \"at+jwt\", \"JWT\", \"JOSE\" or none"
     );
 
-    let check = refused(
-        "iss",
-        provider.access_token("", |jwt| jwt.set("iss", "https://evil")),
-    );
+    let check = refused("iss", provider.access_token("", |jwt| jwt.set("iss", "https://evil")));
     assert_eq!(
         check["finding"],
         format!("the token is issued by \"https://evil\", expected one of [{issuer:?}]")
     );
 
-    let check = refused(
-        "aud",
-        provider.access_token("", |jwt| jwt.set("aud", "other")),
-    );
+    let check = refused("aud", provider.access_token("", |jwt| jwt.set("aud", "other")));
     assert_eq!(check["expected"], TestProvider::API);
     assert_eq!(check["actual"], "other");
     assert_eq!(
@@ -109,10 +103,7 @@ async fn one_wrong_field() {
     refused("nbf", token);
     let token = provider.access_token("", |jwt| jwt.set("iat", now + 3600));
     refused("iat", token);
-    refused(
-        "use",
-        provider.access_token("", |jwt| jwt.set("events", json!({}))),
-    );
+    refused("use", provider.access_token("", |jwt| jwt.set("events", json!({}))));
     refused(
         "cnf",
         provider.access_token("", |jwt| jwt.set("cnf", json!({"jkt": "x"}))),
@@ -125,10 +116,7 @@ async fn one_wrong_field() {
     let mut forged = provider.access_token("", |_| {});
     forged.replace_range(forged.len() - 8.., "AAAAAAAA");
     let check = refused("signature", forged);
-    assert_eq!(
-        check["finding"],
-        "the RS256 signature of the token is wrong"
-    );
+    assert_eq!(check["finding"], "the RS256 signature of the token is wrong");
 }
 
 #[rocket::async_test]
@@ -162,10 +150,7 @@ async fn a_token_is_judged_for_the_api_that_is_named() {
     assert_eq!(report.with("failure"), ["aud"]);
     let ran = tool.run(&["token", &token, "--api=stock"]);
     assert_ne!(ran.code, Some(0));
-    assert!(
-        ran.stderr.contains("there is no API `oidc.apis.stock`"),
-        "{ran:?}"
-    );
+    assert!(ran.stderr.contains("there is no API `oidc.apis.stock`"), "{ran:?}");
 }
 
 #[rocket::async_test]
@@ -248,9 +233,7 @@ async fn offline_what_the_metadata_decides_is_left_open() {
     assert_eq!(report.with("warning"), ["alg"], "{report:#?}");
     assert_eq!(
         report.check("alg")["finding"],
-        format!(
-            "the metadata of {issuer} is not read (`--jwks`): it is accepted if that lists ES256"
-        )
+        format!("the metadata of {issuer} is not read (`--jwks`): it is accepted if that lists ES256")
     );
 }
 
@@ -268,10 +251,7 @@ async fn opaque_tokens_are_asked_about() {
     let report = tool.report(&["token", &token]);
     assert_eq!(report.with("failure"), ["introspection"]);
     let check = report.check("introspection");
-    assert_eq!(
-        check["finding"],
-        "the provider says that the token is not active"
-    );
+    assert_eq!(check["finding"], "the provider says that the token is not active");
 }
 
 #[rocket::async_test]

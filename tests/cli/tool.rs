@@ -1,9 +1,6 @@
 //! `rocket-oidc` in a directory of its own, with an environment of its own.
 
-#![allow(
-    dead_code,
-    reason = "a vocabulary for two test binaries: neither uses all of it"
-)]
+#![allow(dead_code, reason = "a vocabulary for two test binaries: neither uses all of it")]
 
 use std::{
     fs,
@@ -137,8 +134,7 @@ pub struct Report {
 
 impl Report {
     pub fn of(ran: &Ran) -> Report {
-        let json: Value =
-            serde_json::from_str(&ran.stdout).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
+        let json: Value = serde_json::from_str(&ran.stdout).unwrap_or_else(|e| panic!("{e}: {ran:?}"));
         assert_eq!(json["ok"], ran.code == Some(0), "{ran:?}");
         Report {
             code: ran.code,
@@ -149,10 +145,7 @@ impl Report {
 
     /// The names of the checks with this verdict.
     pub fn with(&self, verdict: &str) -> Vec<&str> {
-        let of = self
-            .checks
-            .iter()
-            .filter(|check| check["verdict"] == verdict);
+        let of = self.checks.iter().filter(|check| check["verdict"] == verdict);
         of.map(|check| check["check"].as_str().unwrap()).collect()
     }
 

@@ -21,10 +21,7 @@ fn notes(provider: &NodeProvider, client_id: &str, more: &[(&str, &str)]) -> Exa
         ("OIDC_ISSUER", provider.issuer()),
         ("OIDC_CLIENT_ID", client_id),
         ("OIDC_CLIENT_SECRET", SECRET),
-        (
-            "OIDC_AUDIENCE",
-            "https://api.notes.test https://opaque.notes.test",
-        ),
+        ("OIDC_AUDIENCE", "https://api.notes.test https://opaque.notes.test"),
     ];
     Example::start("notes", free_port(), &[&environment[..], more].concat())
 }
@@ -82,10 +79,7 @@ async fn jwt_access_tokens_of_every_algorithm() {
             (200, None, expected),
             "{algorithm}"
         );
-        assert_eq!(
-            call(&app, "/api/notes", &reads).await,
-            (200, None, json!([]))
-        );
+        assert_eq!(call(&app, "/api/notes", &reads).await, (200, None, json!([])));
         let writes = token(&provider, JWTS, "notes:write").await;
         let (status, challenge, _) = call(&app, "/api/notes", &writes).await;
         assert_eq!(status, 403);
@@ -101,11 +95,7 @@ async fn opaque_access_tokens_by_both_client_authentication_methods() {
         ("notes-api", "client_secret_basic"),
         ("notes-api-post", "client_secret_post"),
     ] {
-        let app = notes(
-            &provider,
-            client_id,
-            &[("OIDC_INTROSPECTION_AUTH_METHOD", method)],
-        );
+        let app = notes(&provider, client_id, &[("OIDC_INTROSPECTION_AUTH_METHOD", method)]);
         let reads = token(&provider, OPAQUE, "notes:read").await;
         assert!(!reads.contains('.'));
         let expected = json!({ "kind": "bearer", "sub": Value::Null });

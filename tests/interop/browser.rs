@@ -4,10 +4,7 @@
 //! `chromedriver` of its own. Elements are waited for, so a test says what a person would do, and no
 //! more. Whatever goes wrong panics with the page that was open.
 
-#![allow(
-    dead_code,
-    reason = "a vocabulary for several tests: no one test uses all of it"
-)]
+#![allow(dead_code, reason = "a vocabulary for several tests: no one test uses all of it")]
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -75,10 +72,7 @@ impl Browser {
         // A killed test drops nothing, but the pipe that it held closes: the shell then ends the whole
         // process group, Chromium included.
         let mut driver = Command::new("sh")
-            .args([
-                "-c",
-                "chromedriver --port=0 </dev/null & cat >/dev/null; kill -KILL 0",
-            ])
+            .args(["-c", "chromedriver --port=0 </dev/null & cat >/dev/null; kill -KILL 0"])
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -89,8 +83,7 @@ impl Browser {
 
         static STARTED: AtomicU32 = AtomicU32::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
-        let profile = Path::new(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("chromium-{}-{number}", std::process::id()));
+        let profile = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chromium-{}-{number}", std::process::id()));
         let http = reqwest::Client::builder()
             .no_proxy()
             .timeout(Duration::from_secs(60))
@@ -111,9 +104,7 @@ impl Browser {
             "goog:chromeOptions": { "args": flags },
         } } });
         let session = browser.call(Method::POST, "/session", capabilities).await;
-        let id = session["sessionId"]
-            .as_str()
-            .expect("a new session has an id");
+        let id = session["sessionId"].as_str().expect("a new session has an id");
         browser.session = format!("/session/{id}");
         browser
     }
@@ -157,8 +148,7 @@ impl Browser {
 
     /// Runs the body of a JavaScript function in the page; a promise is awaited.
     pub async fn execute(&self, js: &str) -> Value {
-        self.post("/execute/sync", json!({ "script": js, "args": [] }))
-            .await
+        self.post("/execute/sync", json!({ "script": js, "args": [] })).await
     }
 
     /// Opens these addresses at once, each in a new tab, and returns the tabs once all are there.
@@ -194,8 +184,7 @@ impl Browser {
     pub async fn cookies(&self) -> Vec<Cookie> {
         let command = json!({ "cmd": "Storage.getCookies", "params": {} });
         let mut reply = self.post("/goog/cdp/execute", command).await;
-        serde_json::from_value(reply["cookies"].take())
-            .expect("cookies as the browser describes them")
+        serde_json::from_value(reply["cookies"].take()).expect("cookies as the browser describes them")
     }
 
     /// Saves a picture of the page as `target/screenshots/<name>.png`.
@@ -264,8 +253,7 @@ impl Browser {
     }
 
     async fn post(&self, path: &str, body: Value) -> Value {
-        self.call(Method::POST, &format!("{}{path}", self.session), body)
-            .await
+        self.call(Method::POST, &format!("{}{path}", self.session), body).await
     }
 
     async fn call(&self, method: Method, path: &str, body: Value) -> Value {

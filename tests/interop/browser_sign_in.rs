@@ -16,20 +16,14 @@ use crate::{
 async fn sign_in_on_the_development_provider_under_both_loopback_names() {
     let port = free_port().to_string();
     let dev_provider = format!("{{port={port}}}");
-    let app = Example::start(
-        "sign_in",
-        free_port(),
-        &[("OIDC_DEV_PROVIDER", &dev_provider)],
-    );
+    let app = Example::start("sign_in", free_port(), &[("OIDC_DEV_PROVIDER", &dev_provider)]);
     let browser = Browser::start().await;
 
     for host in ["localhost", "127.0.0.1"] {
         browser.goto(&app.at(host, "/")).await;
         browser.screenshot("sign_in-1-stranger").await;
         browser.click("#sign-in").await;
-        browser
-            .wait_for_url(|url| url.contains(&format!(":{port}/")))
-            .await;
+        browser.wait_for_url(|url| url.contains(&format!(":{port}/"))).await;
         browser.screenshot("sign_in-2-provider").await;
         browser.click("button[value=alice]").await;
 
@@ -98,9 +92,7 @@ impl Tabs {
         for times in 1..=3 {
             let asked = self.browser.current_url().await;
             self.browser.click("button[value=alice]").await;
-            let is_next = |url: &str| {
-                url.starts_with(&profile) || url.contains(&self.provider) && url != asked
-            };
+            let is_next = |url: &str| url.starts_with(&profile) || url.contains(&self.provider) && url != asked;
             let url = self.browser.wait_for_url(is_next).await;
             if url.starts_with(&profile) {
                 assert_eq!(self.browser.text("h1").await, "Alice Liddell");
@@ -122,10 +114,7 @@ async fn ten_tabs_that_a_new_browser_opens_at_once_all_end_on_their_pages() {
     for (number, tab) in opened.iter().enumerate() {
         let (page, times) = tabs.finish(tab).await;
         // At most the first one is sent to the provider again.
-        assert!(
-            times == 1 || number == 0,
-            "tab {number}: asked {times} times"
-        );
+        assert!(times == 1 || number == 0, "tab {number}: asked {times} times");
         ended.push(page);
     }
     ended.sort_unstable();
@@ -194,9 +183,7 @@ async fn notes_signs_in_at_npm_oidc_provider_with_environment_variables_alone() 
 
     browser.goto(&at("/me?from=bookmark")).await;
     provider.sign_in(&browser, "alice").await;
-    browser
-        .wait_for_url(|url| url == at("/me?from=bookmark"))
-        .await;
+    browser.wait_for_url(|url| url == at("/me?from=bookmark")).await;
     let me: Value = serde_json::from_str(&browser.text("body").await).unwrap();
     assert_eq!(me["sub"], "alice");
     assert_eq!(me["name"], "Alice Liddell");
@@ -204,27 +191,19 @@ async fn notes_signs_in_at_npm_oidc_provider_with_environment_variables_alone() 
     assert_eq!(me["claims"]["iss"], provider.issuer());
 
     let cookies = browser.cookies().await;
-    let session = cookies
-        .iter()
-        .find(|cookie| cookie.name.starts_with("oidc_session_"));
+    let session = cookies.iter().find(|cookie| cookie.name.starts_with("oidc_session_"));
     let session = session.expect("there is a session");
     assert!(session.http_only && !session.secure);
     assert_eq!(session.same_site.as_deref(), Some("Lax"));
     assert_eq!(session.path, "/");
-    assert!(
-        !cookies
-            .iter()
-            .any(|cookie| cookie.name.starts_with("oidc_attempt"))
-    );
+    assert!(!cookies.iter().any(|cookie| cookie.name.starts_with("oidc_attempt")));
 
     browser.goto(&at("/")).await;
     assert_eq!(browser.text("#who").await, "Signed in as Alice Liddell");
     // The button of the page at `/oidc/logout`: browsers hold its policy against the way to the provider.
     browser.goto(&at("/oidc/logout")).await;
     browser.click("#sign-out").await;
-    browser
-        .wait_for_url(|url| url.starts_with(provider.issuer()))
-        .await;
+    browser.wait_for_url(|url| url.starts_with(provider.issuer())).await;
     browser.screenshot("notes-sign-out-at-provider").await;
     browser.click("button[value=yes]").await;
     browser.wait_for_url(|url| url == at("/")).await;

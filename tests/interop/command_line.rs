@@ -111,8 +111,7 @@ async fn the_doctor_is_red_after_one_change() {
     app.tool.env("OIDC_CLIENT_SECRET", secret.as_str().unwrap());
 
     let url = app.url();
-    app.tool
-        .env("OIDC_OVERWRITE_REDIRECT_URI", format!("{url}/elsewhere"));
+    app.tool.env("OIDC_OVERWRITE_REDIRECT_URI", format!("{url}/elsewhere"));
     let client_id = app.tool.web(FILE)["client_id"].clone();
     app.tool.report(&["doctor"]).fails_at(
         "redirect URI",
@@ -127,10 +126,8 @@ async fn the_doctor_is_red_after_one_change() {
             client_id.as_str().unwrap()
         ),
     );
-    app.tool.env(
-        "OIDC_OVERWRITE_REDIRECT_URI",
-        format!("{url}/oidc/authorize"),
-    );
+    app.tool
+        .env("OIDC_OVERWRITE_REDIRECT_URI", format!("{url}/oidc/authorize"));
 
     let issuer = provider.issuer().to_owned();
     app.tool.env("OIDC_ISSUER", format!("{issuer}/"));
@@ -143,14 +140,12 @@ async fn the_doctor_is_red_after_one_change() {
 
     app.tool.env("OIDC_BASE_URL", "http://app.example");
     app.tool.env("ROCKET_SECRET_KEY", "a".repeat(64));
-    app.tool
-        .report(&["doctor", "--profile", "release"])
-        .fails_at(
-            "settings",
-            "`oidc.base_url` in environment variable OIDC_BASE_URL: `http://app.example/` is not \
+    app.tool.report(&["doctor", "--profile", "release"]).fails_at(
+        "settings",
+        "`oidc.base_url` in environment variable OIDC_BASE_URL: `http://app.example/` is not \
              `https`",
-            "write an address with `https`; plain `http` is for loopback and the debug profile",
-        );
+        "write an address with `https`; plain `http` is for loopback and the debug profile",
+    );
     app.tool.env("OIDC_BASE_URL", &url);
     let report = app.tool.report(&["doctor"]);
     assert_eq!(report.code, Some(0), "{report:#?}");
@@ -194,10 +189,7 @@ async fn a_registration_is_updated_and_deleted() {
     let after = app.tool.web(FILE);
     assert_eq!(after["client_id"], before["client_id"]);
     assert_eq!(after["client_secret"], before["client_secret"]);
-    assert_ne!(
-        after["registration_access_token"],
-        before["registration_access_token"]
-    );
+    assert_ne!(after["registration_access_token"], before["registration_access_token"]);
     assert_eq!(
         after["redirect_uris"],
         serde_json::json!([format!("{}/oidc/authorize", app.url())])
@@ -210,13 +202,9 @@ async fn a_registration_is_updated_and_deleted() {
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert_eq!(app.tool.files(), [""; 0]);
     app.settings(&registered);
-    app.tool
-        .write(FILE, &serde_json::json!({ "web": after }).to_string());
+    app.tool.write(FILE, &serde_json::json!({ "web": after }).to_string());
     let report = app.tool.report(&["doctor"]);
-    assert!(
-        report.with("failure").contains(&"client authentication"),
-        "{report:#?}"
-    );
+    assert!(report.with("failure").contains(&"client authentication"), "{report:#?}");
 }
 
 #[rocket::async_test]
@@ -248,11 +236,7 @@ async fn a_provider_that_registers_nobody_is_said_so() {
     let provider = NodeProvider::start(&[("REGISTRATION_TOKEN", "initial-token")]).await;
     let ran = app.tool.run(&["register", provider.issuer(), &url]);
     assert_eq!(ran.code, Some(1));
-    assert!(
-        ran.stderr.contains("--initial-access-token"),
-        "{}",
-        ran.stderr
-    );
+    assert!(ran.stderr.contains("--initial-access-token"), "{}", ran.stderr);
     assert_eq!(app.tool.files(), [""; 0]);
 }
 
@@ -272,8 +256,7 @@ async fn tokens_are_judged() {
             .send()
             .await
             .unwrap();
-        let reply: serde_json::Value =
-            serde_json::from_str(&response.text().await.unwrap()).unwrap();
+        let reply: serde_json::Value = serde_json::from_str(&response.text().await.unwrap()).unwrap();
         reply["access_token"].as_str().unwrap().to_owned()
     };
     let mut tool = Tool::new();

@@ -106,11 +106,7 @@ fn lines_of<R: Read>(pipe: Option<R>) -> impl Iterator<Item = String> + use<R> {
 }
 
 /// Keeps these lines, and writes them where the test writes, as its threads do: shown when the test fails.
-fn keep(
-    lines: impl Iterator<Item = String> + Send + 'static,
-    name: &str,
-    log: &Arc<Mutex<String>>,
-) {
+fn keep(lines: impl Iterator<Item = String> + Send + 'static, name: &str, log: &Arc<Mutex<String>>) {
     let (name, log) = (name.to_owned(), log.clone());
     std::thread::spawn(move || {
         for line in lines {

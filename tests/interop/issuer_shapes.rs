@@ -36,8 +36,7 @@ impl Issuers {
         let client = format!("{CLIENT_ID}:{CLIENT_SECRET}");
         let script = [&["issuers.mjs", SHAPES], products].concat();
         let process = NodeProvider::run(&script, &[("CLIENT", &client)]);
-        let mut shapes: Value =
-            serde_json::from_str(&std::fs::read_to_string(SHAPES).unwrap()).unwrap();
+        let mut shapes: Value = serde_json::from_str(&std::fs::read_to_string(SHAPES).unwrap()).unwrap();
         let tokens = shapes["Cognito"]["tokens"].clone();
         shapes["Cognito without a domain"]["tokens"] = tokens;
         Issuers {
@@ -100,9 +99,7 @@ async fn an_api() {
     if env::var_os(IS_API).is_none() {
         return;
     }
-    let rocket = rocket::build()
-        .attach(Oidc::fairing())
-        .mount("/", routes![whoami]);
+    let rocket = rocket::build().attach(Oidc::fairing()).mount("/", routes![whoami]);
     rocket.launch().await.expect("it runs until it is killed");
 }
 
@@ -177,9 +174,7 @@ impl Api {
     }
 
     fn is_refused(&self, answer: &Answer, description: &str, what: &str) {
-        let expected = format!(
-            "Bearer realm=\"api\", error=\"invalid_token\", error_description=\"{description}\""
-        );
+        let expected = format!("Bearer realm=\"api\", error=\"invalid_token\", error_description=\"{description}\"");
         let actual = answer.challenge.as_deref().unwrap_or_default();
         let actual = actual.split(", resource_metadata=").next().unwrap();
         assert_eq!((answer.status, actual), (401, &*expected), "{what}");

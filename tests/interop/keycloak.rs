@@ -10,8 +10,7 @@ use crate::{
     visitor::{Answer, Visitor},
 };
 
-const CREDENTIALS: &str =
-    "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`";
+const CREDENTIALS: &str = "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`";
 const PUSHED: &str = "set `oidc.pushed_authorization_requests = true`: the provider accepts this \
                       client's requests only when they are pushed";
 
@@ -56,9 +55,7 @@ async fn people_sign_in_and_out_in_chromium() {
     browser.goto(&at("/me?from=bookmark")).await;
     browser.screenshot("keycloak-1-sign-in").await;
     realm.fill_in(&browser, "alice").await;
-    browser
-        .wait_for_url(|url| url == at("/me?from=bookmark"))
-        .await;
+    browser.wait_for_url(|url| url == at("/me?from=bookmark")).await;
     let me: Value = serde_json::from_str(&browser.text("body").await).unwrap();
     let alice = realm.user("alice").await;
     assert_eq!(me["sub"], alice["id"]);
@@ -252,10 +249,7 @@ async fn an_app_registers_itself_and_signs_people_in() {
     let answer = visitor.submit(&format!("{url}/oidc/logout")).await;
     let back = visitor.walker.sign_out(&answer.location.unwrap()).await;
     let back = back.expect("Keycloak sends the browser back");
-    assert!(
-        back.as_str().starts_with(&format!("{url}/?state=")),
-        "{back}"
-    );
+    assert!(back.as_str().starts_with(&format!("{url}/?state=")), "{back}");
 
     let (_, settings) = ran.stdout.split_once("Rocket.toml:\n").unwrap();
     let (settings, _) = settings.split_once("\nThen ").unwrap();
@@ -284,9 +278,7 @@ fn client_key() -> (tempfile::NamedTempFile, String) {
         const more = { kid: 'of-the-app', alg: 'ES256', use: 'sig' };
         console.log(JSON.stringify([privateKey, publicKey].map(
             key => ({ ...key.export({ format: 'jwk' }), ...more }))))";
-    let output = std::process::Command::new("node")
-        .args(["-e", generator])
-        .output();
+    let output = std::process::Command::new("node").args(["-e", generator]).output();
     let keys: [Value; 2] = serde_json::from_slice(&output.unwrap().stdout).unwrap();
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), keys[0].to_string()).unwrap();
@@ -335,11 +327,7 @@ async fn a_client_with_a_key_pushes_its_requests_and_revokes_its_tokens() {
     drop(app);
 
     let pushed = ("OIDC_PUSHED_AUTHORIZATION_REQUESTS", "true");
-    let app = Example::start(
-        "notes",
-        realm.app_port(),
-        &[&settings[..], &[pushed]].concat(),
-    );
+    let app = Example::start("notes", realm.app_port(), &[&settings[..], &[pushed]].concat());
     let (alice, me) = signs_in(&realm, "alice").await;
     assert_eq!(me["name"], "Alice Liddell");
     let (status, changes) = refresh(&realm, &alice).await;
@@ -415,10 +403,7 @@ async fn access_tokens_at_an_api() {
         let (status, body) = call(&app, "/api/whoami", &alice["access_token"]).await;
         assert_eq!(status, 200, "{name}: {body}");
         assert_eq!(body["sub"], realm.user("alice").await["id"], "{name}");
-        assert_eq!(
-            call(&app, "/api/notes", &alice["access_token"]).await,
-            (200, json!([]))
-        );
+        assert_eq!(call(&app, "/api/notes", &alice["access_token"]).await, (200, json!([])));
 
         let robot = token_of_robot(&realm, "notes:read").await;
         let (status, body) = call(&app, "/api/whoami", &robot).await;
@@ -445,12 +430,7 @@ async fn lightweight_access_tokens_at_an_api() {
     let introspection = [("OIDC_TOKEN_VALIDATION", "introspection")];
     for (name, mapper, settings, expected) in [
         ("lightweight", json!({}), &[][..], 401),
-        (
-            "lightweight-introspection",
-            json!({}),
-            &introspection[..],
-            200,
-        ),
+        ("lightweight-introspection", json!({}), &introspection[..], 200),
         (
             "lightweight-audience",
             json!({ "lightweight.claim": "true" }),
@@ -483,10 +463,7 @@ async fn id_tokens_open_no_api() {
     let mapper = json!({ "id.token.claim": "true" });
     let (realm, app) = api("id-token", mapper, &[]).await;
     let alice = realm.tokens_of_alice("openid notes:read").await;
-    assert_eq!(
-        call(&app, "/api/whoami", &alice["access_token"]).await.0,
-        200
-    );
+    assert_eq!(call(&app, "/api/whoami", &alice["access_token"]).await.0, 200);
     assert_eq!(call(&app, "/api/whoami", &alice["id_token"]).await.0, 401);
     drop(app);
 
@@ -494,10 +471,7 @@ async fn id_tokens_open_no_api() {
     realm.add_scope("itself", itself, &[APP[0]]).await;
     let app = realm.start("notes", APP, &[("OIDC_AUDIENCE", APP[0])]);
     let alice = realm.tokens_of_alice("openid itself").await;
-    assert_eq!(
-        call(&app, "/api/whoami", &alice["access_token"]).await.0,
-        200
-    );
+    assert_eq!(call(&app, "/api/whoami", &alice["access_token"]).await.0, 200);
     assert_eq!(call(&app, "/api/whoami", &alice["id_token"]).await.0, 401);
 }
 
@@ -546,9 +520,7 @@ async fn two_keys_within_two_seconds() {
 #[rocket::async_test]
 #[ignore = "needs Keycloak: run scripts/interop"]
 async fn a_user_with_three_hundred_roles() {
-    let names: Vec<String> = (0..300)
-        .map(|number| format!("role-of-the-app-{number:09}"))
-        .collect();
+    let names: Vec<String> = (0..300).map(|number| format!("role-of-the-app-{number:09}")).collect();
     let realm = Realm::changed("roles", |realm| {
         realm["clients"][0]["directAccessGrantsEnabled"] = json!(true);
         for name in &names {

@@ -174,9 +174,7 @@ impl Realm {
     async fn call(&self, method: Method, path: &str, body: Value) -> (Value, Value) {
         let token = self.administrators_token().await;
         let url = format!("{}{path}", self.admin);
-        let request = reqwest::Client::new()
-            .request(method.clone(), &url)
-            .bearer_auth(token);
+        let request = reqwest::Client::new().request(method.clone(), &url).bearer_auth(token);
         let request = match body {
             Value::Null => request,
             body => request
@@ -194,10 +192,7 @@ impl Realm {
     }
 
     async fn administrators_token(&self) -> String {
-        let url = format!(
-            "{}/realms/master/protocol/openid-connect/token",
-            self.server
-        );
+        let url = format!("{}/realms/master/protocol/openid-connect/token", self.server);
         let form = [
             ("grant_type", "password"),
             ("client_id", "admin-cli"),
@@ -243,8 +238,7 @@ impl Realm {
 
     /// A scope that these clients may ask for, with an audience in the access token.
     pub async fn add_scope(&self, name: &str, audience: Value, clients: &[&str]) {
-        let mut config =
-            json!({ "access.token.claim": "true", "introspection.token.claim": "true" });
+        let mut config = json!({ "access.token.claim": "true", "introspection.token.claim": "true" });
         let members = audience.as_object().expect("it is an object").clone();
         config.as_object_mut().expect("it is one").extend(members);
         let scope = json!({
@@ -300,10 +294,7 @@ impl Realm {
             if sessions == expected {
                 return;
             }
-            assert!(
-                begun.elapsed() < Duration::from_secs(10),
-                "{sessions} sessions"
-            );
+            assert!(begun.elapsed() < Duration::from_secs(10), "{sessions} sessions");
             sleep(Duration::from_millis(50)).await;
         }
     }

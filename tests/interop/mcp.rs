@@ -99,8 +99,7 @@ async fn an_mcp_client_finds_its_way_by_itself() {
     let asked = client.is_authorized_by(&mut alice).await;
     assert_eq!(asked, (resource, "notes:read notes:write".to_owned()));
 
-    let told =
-        |text: &str| json!({ "content": [{ "type": "text", "text": text }], "isError": false });
+    let told = |text: &str| json!({ "content": [{ "type": "text", "text": text }], "isError": false });
     assert_eq!(client.says_json("CALLED"), told("The note is kept."));
     assert_eq!(client.says("SCOPE"), "notes:read notes:write");
     assert_eq!(client.says_json("CALLED"), told("Buy milk"));

@@ -195,8 +195,7 @@ async fn an_ordinary_user_signs_in_and_out_behind_an_untouched_nginx() {
 #[ignore = "needs nginx: run scripts/interop"]
 async fn an_ordinary_user_is_refreshed_behind_an_untouched_nginx_without_expires_in() {
     let site = Site::open(&Person::default(), "").await;
-    site.provider
-        .on_refresh_response(|reply| reply.remove("expires_in"));
+    site.provider.on_refresh_response(|reply| reply.remove("expires_in"));
     let visitor = Visitor::new();
     // Tokens of one second are the same there.
     let now = site.provider.now();
@@ -238,10 +237,7 @@ async fn a_large_user_signs_in_behind_an_nginx_with_the_lines_of_the_manual() {
         let site = Site::open(&person, lines_of_the_manual()).await;
         let lengths = site.lengths;
         if !person.roles.is_empty() {
-            assert!(
-                (11_000..13_000).contains(&lengths.access_token),
-                "{lengths:?}"
-            );
+            assert!((11_000..13_000).contains(&lengths.access_token), "{lengths:?}");
         }
         if !person.groups.is_empty() {
             let size = json!(person.groups).to_string().len();

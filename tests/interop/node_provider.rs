@@ -1,9 +1,6 @@
 //! The certified npm `oidc-provider` of `tests/interop/provider`, as a test starts it.
 
-#![allow(
-    dead_code,
-    reason = "a vocabulary for several tests: no one test uses all of it"
-)]
+#![allow(dead_code, reason = "a vocabulary for several tests: no one test uses all of it")]
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -81,9 +78,7 @@ impl NodeProvider {
     /// browser is back at the app.
     pub async fn sign_in(&self, browser: &Browser, user: &str) {
         browser.fill("[name=login]", user).await;
-        browser
-            .fill("[name=password]", &format!("{user}-password"))
-            .await;
+        browser.fill("[name=password]", &format!("{user}-password")).await;
         browser.click("#sign-in").await;
 
         let started = Instant::now();
@@ -93,10 +88,7 @@ impl NodeProvider {
                 browser.click("#allow").await;
                 has_consented = true;
             } else if started.elapsed() > Duration::from_secs(20) {
-                panic!(
-                    "the provider keeps the browser:\n{}",
-                    browser.source().await
-                );
+                panic!("the provider keeps the browser:\n{}", browser.source().await);
             } else {
                 sleep(Duration::from_millis(25)).await;
             }

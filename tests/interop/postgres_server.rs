@@ -45,25 +45,14 @@ impl PostgresServer {
             with_tls,
         };
         let data = server.data();
-        server.run(
-            "initdb",
-            &["-D", &data, "-U", "app", "-A", "trust", "--no-sync"],
-        );
+        server.run("initdb", &["-D", &data, "-U", "app", "-A", "trust", "--no-sync"]);
         if with_tls {
             server.make_certificate();
         }
         server.start_it();
         server.run(
             "createdb",
-            &[
-                "-h",
-                &server.folder(),
-                "-p",
-                &server.port(),
-                "-U",
-                "app",
-                "app",
-            ],
+            &["-h", &server.folder(), "-p", &server.port(), "-U", "app", "app"],
         );
         server
     }
@@ -97,17 +86,7 @@ impl PostgresServer {
         let log = format!("{}/log", self.folder());
         self.run(
             "pg_ctl",
-            &[
-                "start",
-                "-w",
-                "-s",
-                "-D",
-                &self.data(),
-                "-l",
-                &log,
-                "-o",
-                &options,
-            ],
+            &["start", "-w", "-s", "-D", &self.data(), "-l", &log, "-o", &options],
         );
     }
 
@@ -165,10 +144,7 @@ impl Server for PostgresServer {
     }
 
     fn stop(&mut self) {
-        self.run(
-            "pg_ctl",
-            &["stop", "-w", "-s", "-m", "fast", "-D", &self.data()],
-        );
+        self.run("pg_ctl", &["stop", "-w", "-s", "-m", "fast", "-D", &self.data()]);
     }
 
     fn restart(&mut self) {
@@ -179,10 +155,7 @@ impl Server for PostgresServer {
 impl Drop for PostgresServer {
     fn drop(&mut self) {
         if Path::new(&self.data()).join("postmaster.pid").exists() {
-            self.run(
-                "pg_ctl",
-                &["stop", "-w", "-s", "-m", "immediate", "-D", &self.data()],
-            );
+            self.run("pg_ctl", &["stop", "-w", "-s", "-m", "immediate", "-D", &self.data()]);
         }
     }
 }

@@ -97,14 +97,7 @@ impl RedisServer {
         };
         let process = command
             .args(["--bind", "127.0.0.1"])
-            .args([
-                "--save",
-                "",
-                "--appendonly",
-                "yes",
-                "--appendfsync",
-                "always",
-            ])
+            .args(["--save", "", "--appendonly", "yes", "--appendfsync", "always"])
             .arg("--dir")
             .arg(&self.directory)
             .stdout(Stdio::null())
@@ -135,9 +128,7 @@ impl RedisServer {
     fn answers(&self) -> bool {
         match self.with_tls {
             true => TcpStream::connect(("127.0.0.1", self.port)).is_ok(),
-            false => self
-                .ask("PING")
-                .is_ok_and(|answer| answer.starts_with("+PONG")),
+            false => self.ask("PING").is_ok_and(|answer| answer.starts_with("+PONG")),
         }
     }
 

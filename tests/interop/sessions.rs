@@ -66,10 +66,7 @@ impl Nodes {
         let provider = NodeProvider::start(&[
             ("REDIRECT_URI", &format!("{origin}/oidc/authorize")),
             ("POST_LOGOUT_REDIRECT_URI", &format!("{origin}/")),
-            (
-                "BACKCHANNEL_LOGOUT_URI",
-                &format!("{hears}/oidc/backchannel-logout"),
-            ),
+            ("BACKCHANNEL_LOGOUT_URI", &format!("{hears}/oidc/backchannel-logout")),
             ("ACCESS_TOKEN_TTL", &life.to_string()),
             ("ALWAYS_REFRESH", "1"),
         ])
@@ -110,9 +107,7 @@ impl Nodes {
             Node::B => (&mut self.b, self.ports[1]),
         };
         drop(place.take());
-        let is_slow = environment
-            .iter()
-            .any(|(name, _)| *name == slow_node::BEHIND);
+        let is_slow = environment.iter().any(|(name, _)| *name == slow_node::BEHIND);
         *place = Some(match (node, is_slow) {
             (Node::B, true) => Example::slow_node(port, &environment),
             _ => Example::start("notes", port, &environment),
@@ -154,9 +149,8 @@ impl Nodes {
         let text = reqwest::get(url).await.unwrap().text().await.unwrap();
         let events: Value = serde_json::from_str(&text).unwrap();
         let events = events.as_array().unwrap().iter();
-        let matching = events.filter(|entry| {
-            entry["event"] == event && grant_type.is_none_or(|kind| entry["grant_type"] == kind)
-        });
+        let matching =
+            events.filter(|entry| entry["event"] == event && grant_type.is_none_or(|kind| entry["grant_type"] == kind));
         matching.count()
     }
 
@@ -252,11 +246,7 @@ async fn a_redis_that_is_down_is_an_error_and_comes_back() {
     store.put_entry("a", "1", life).await.unwrap();
     redis.stop();
     let error = store.entries(&["a"]).await.unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .starts_with("the session store is not reachable: ")
-    );
+    assert!(error.to_string().starts_with("the session store is not reachable: "));
     redis.restart();
     let look = || async { store.entries(&["a"]).await == Ok(vec![Some("1".to_owned())]) };
     within(Duration::from_secs(5), look).await;
@@ -295,12 +285,7 @@ async fn a_redis_that_is_not_trusted_is_told_nothing() {
     let plain = RedisServer::start();
     let url = plain.url().replace("redis://", "rediss://");
     let store = RedisStore::new(&Secret::new(url)).unwrap();
-    assert!(
-        store
-            .put_entry("a", "1", Duration::from_secs(60))
-            .await
-            .is_err()
-    );
+    assert!(store.put_entry("a", "1", Duration::from_secs(60)).await.is_err());
     assert!(!plain.dump().contains("oidc:"));
 }
 
@@ -369,8 +354,7 @@ async fn a_session_that_has_ended_is_not_named_at_its_owner_in_redis() {
     let (brief, long) = (Duration::from_millis(50), Duration::from_secs(60));
     store.create(&session("brief"), brief).await.unwrap();
     store.create(&session("long"), long).await.unwrap();
-    let only_one =
-        || async { store.ids_by_index_key("alice").await == Ok(vec!["long".to_owned()]) };
+    let only_one = || async { store.ids_by_index_key("alice").await == Ok(vec!["long".to_owned()]) };
     within(Duration::from_secs(5), only_one).await;
     assert_eq!(store.remove("long").await, Ok(true));
     assert_eq!(store.ids_by_index_key("alice").await, Ok(vec![]));
@@ -399,9 +383,7 @@ async fn a_rotated_refresh_token_survives_twenty_parallel_requests() {
 async fn cookie_sessions_are_at_home_on_both_nodes_without_redis() {
     let nodes = Nodes::start("{store=\"cookie\"}").await;
     let visitor = nodes.sign_in("alice").await;
-    nodes
-        .is_signed_in(&visitor, &nodes.at_b("/me"), "alice")
-        .await;
+    nodes.is_signed_in(&visitor, &nodes.at_b("/me"), "alice").await;
     for url in [nodes.at_b("/me"), nodes.at_a("/me"), nodes.at_b("/me")] {
         until_due().await;
         nodes.is_signed_in(&visitor, &url, "alice").await;
@@ -476,11 +458,7 @@ async fn two_nodes_whose_clocks_differ_in_redis() {
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn one_session_on_two_nodes_in_redis() {
     let redis = RedisServer::start();
-    one_session_on_two_nodes(&format!(
-        "{{store=\"redis\",store_url=\"{}\"}}",
-        redis.url()
-    ))
-    .await;
+    one_session_on_two_nodes(&format!("{{store=\"redis\",store_url=\"{}\"}}", redis.url())).await;
     // Whoever reads Redis learns nothing about anybody.
     let seen = redis.dump();
     assert!(seen.contains("oidc:session:"));
@@ -494,20 +472,12 @@ async fn one_session_on_two_nodes_in_redis() {
 #[ignore = "needs Node.js and redis-server: run scripts/interop"]
 async fn one_session_on_two_nodes_in_cookies_with_redis() {
     let redis = RedisServer::start();
-    one_session_on_two_nodes(&format!(
-        "{{store=\"cookie\",store_url=\"{}\"}}",
-        redis.url()
-    ))
-    .await;
+    one_session_on_two_nodes(&format!("{{store=\"cookie\",store_url=\"{}\"}}", redis.url())).await;
 }
 
 /// Kills A while its refresh waits at the provider, before it is carried out or after; answers whether the
 /// session goes on at B once the lock has ended.
-pub async fn a_node_dies_in_the_middle_of_a_refresh(
-    session: &str,
-    before: u64,
-    after: u64,
-) -> bool {
+pub async fn a_node_dies_in_the_middle_of_a_refresh(session: &str, before: u64, after: u64) -> bool {
     let mut nodes = Nodes::start(session).await;
     let visitor = nodes.sign_in("alice").await;
     let other = nodes.sign_in("bob").await;
@@ -522,10 +492,7 @@ pub async fn a_node_dies_in_the_middle_of_a_refresh(
     let request = rocket::tokio::spawn(async move { dying.visit(&url).await.status });
     sleep(Duration::from_millis(300)).await;
     drop(nodes.a.take());
-    assert!(
-        request.await.is_err(),
-        "its node has died before it answered"
-    );
+    assert!(request.await.is_err(), "its node has died before it answered");
     nodes.delay(0, 0).await;
 
     // B waits for the lock, which ends by itself: twice the time of a request and two seconds.
@@ -609,20 +576,14 @@ async fn redis_that_stops_during_a_refresh_loses_no_token() {
     }
 }
 
-pub async fn store_that_stops_during_a_refresh_loses_no_token(
-    store: &str,
-    server: &mut impl Server,
-) {
+pub async fn store_that_stops_during_a_refresh_loses_no_token(store: &str, server: &mut impl Server) {
     let nodes = Nodes::start(&in_store(store, &server.url())).await;
     let visitor = nodes.sign_in("alice").await;
     let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
     until_due().await;
     nodes.delay(0, 500).await;
     let outage = async {
-        within(Duration::from_secs(2), || async {
-            nodes.refreshes().await == 1
-        })
-        .await;
+        within(Duration::from_secs(2), || async { nodes.refreshes().await == 1 }).await;
         server.stop();
         sleep(Duration::from_millis(1500)).await;
         server.restart();
@@ -708,10 +669,7 @@ async fn a_key_is_changed_without_signing_anybody_out() {
         let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
 
         let old_first = [("OIDC_PREVIOUS_SECRET_KEYS", NEW_KEY)];
-        let new_first = [
-            ("ROCKET_SECRET_KEY", NEW_KEY),
-            ("OIDC_PREVIOUS_SECRET_KEYS", KEY),
-        ];
+        let new_first = [("ROCKET_SECRET_KEY", NEW_KEY), ("OIDC_PREVIOUS_SECRET_KEYS", KEY)];
         let new_alone = [("ROCKET_SECRET_KEY", NEW_KEY)];
         let mut refreshes = 0;
         for (step, node, settings) in [
@@ -761,10 +719,7 @@ async fn a_node_without_the_new_key_waits_for_it() {
         let visitor = nodes.sign_in("alice").await;
         let (a, b) = (nodes.at_a("/me"), nodes.at_b("/me"));
         nodes.is_signed_in(&visitor, &b, "alice").await;
-        let new_first = [
-            ("ROCKET_SECRET_KEY", NEW_KEY),
-            ("OIDC_PREVIOUS_SECRET_KEYS", KEY),
-        ];
+        let new_first = [("ROCKET_SECRET_KEY", NEW_KEY), ("OIDC_PREVIOUS_SECRET_KEYS", KEY)];
         nodes.run(Node::A, &new_first);
         let older = visitor.copy();
         until_due().await;
@@ -839,10 +794,7 @@ async fn a_session_is_refreshed_once_in_ten_seconds_whichever_node_is_asked() {
         let redis = RedisServer::start();
         let nodes = Nodes::start_at(&in_redis(store, &redis), 600, &[]).await;
         let visitor = nodes.sign_in("alice").await;
-        for (url, is_new) in [
-            (nodes.at_a("/me/refresh"), true),
-            (nodes.at_b("/me/refresh"), false),
-        ] {
+        for (url, is_new) in [(nodes.at_a("/me/refresh"), true), (nodes.at_b("/me/refresh"), false)] {
             let answer = visitor.submit(&url).await;
             assert_eq!(answer.status, 200, "{answer:?}");
             let answer: Value = serde_json::from_str(&answer.body).unwrap();
@@ -887,14 +839,9 @@ async fn a_refresh_that_is_asked_for_is_one_over_both_nodes() {
 async fn signing_out_of_notes_signs_out_at_the_provider() {
     let nodes = Nodes::start("{store=\"cookie\"}").await;
     let mut visitor = nodes.sign_in("alice").await;
-    let answer = visitor
-        .submit(&nodes.at_a("/oidc/logout?next=/health"))
-        .await;
+    let answer = visitor.submit(&nodes.at_a("/oidc/logout?next=/health")).await;
     let location = answer.location.unwrap();
-    assert!(location.starts_with(&format!(
-        "{}/session/end?id_token_hint=",
-        nodes.provider.issuer()
-    )));
+    assert!(location.starts_with(&format!("{}/session/end?id_token_hint=", nodes.provider.issuer())));
     let back = visitor.walker.sign_out(&location).await.expect("a return");
     assert!(back.as_str().starts_with(&nodes.at_a("/?state=")), "{back}");
     let answer = visitor.visit(back.as_str()).await;

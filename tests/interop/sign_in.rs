@@ -33,19 +33,13 @@ async fn app(provider: &NodeProvider, client_id: &str, settings: Value) -> Clien
         .merge(("oidc.client_id", client_id))
         .merge(("oidc.scopes", "openid profile email"))
         .merge(("oidc", settings));
-    let rocket = rocket::custom(figment)
-        .attach(Oidc::fairing())
-        .mount("/", app_routes());
+    let rocket = rocket::custom(figment).attach(Oidc::fairing()).mount("/", app_routes());
     Client::tracked(rocket).await.unwrap()
 }
 
 /// Where a `GET` leads.
 async fn location(client: &Client, path: &str) -> String {
-    let response = client
-        .get(path.to_owned())
-        .header(Accept::HTML)
-        .dispatch()
-        .await;
+    let response = client.get(path.to_owned()).header(Accept::HTML).dispatch().await;
     assert_eq!(response.status(), Status::SeeOther, "{path}");
     response.headers().get_one("Location").unwrap().to_owned()
 }
@@ -65,13 +59,7 @@ async fn signs_in(provider: &NodeProvider, client_id: &str, settings: Value) {
         "{client_id}"
     );
 
-    let me: Value = client
-        .get("/me")
-        .dispatch()
-        .await
-        .into_json()
-        .await
-        .unwrap();
+    let me: Value = client.get("/me").dispatch().await.into_json().await.unwrap();
     assert_eq!(me["sub"], "alice", "{client_id}");
     assert_eq!(me["iss"], provider.issuer(), "{client_id}");
     assert_eq!(me["email"], "alice@example.com", "{client_id}");
@@ -114,12 +102,7 @@ async fn every_kind_of_client_signs_in() {
 #[ignore = "needs Node.js: run scripts/interop"]
 async fn a_symmetric_signature_is_refused_by_default() {
     let provider = NodeProvider::start(&[]).await;
-    let client = app(
-        &provider,
-        "rocket-hs256",
-        json!({ "client_secret": SECRET }),
-    )
-    .await;
+    let client = app(&provider, "rocket-hs256", json!({ "client_secret": SECRET })).await;
     let request = location(&client, "/oidc/login").await;
     let callback = Walker::new().walk(&request, Person::SignsIn("alice")).await;
     let response = client.get(path_and_query(&callback)).dispatch().await;
@@ -135,13 +118,7 @@ async fn a_wrong_secret_is_an_error_page() {
     let callback = Walker::new().walk(&request, Person::SignsIn("alice")).await;
     let response = client.get(path_and_query(&callback)).dispatch().await;
     assert_eq!(response.status(), Status::BadGateway);
-    assert!(
-        response
-            .into_string()
-            .await
-            .unwrap()
-            .contains("Sign-in failed")
-    );
+    assert!(response.into_string().await.unwrap().contains("Sign-in failed"));
 }
 
 #[rocket::async_test]
@@ -174,9 +151,7 @@ async fn clients_with_a_key_of_their_own_sign_in() {
             { ...jwk('ec', { namedCurve: 'P-256' }), alg: 'ES256' },
             { ...jwk('ed25519', {}), alg: 'EdDSA' },
         ]))";
-    let output = std::process::Command::new("node")
-        .args(["-e", generator])
-        .output();
+    let output = std::process::Command::new("node").args(["-e", generator]).output();
     let keys: Vec<Value> = serde_json::from_slice(&output.unwrap().stdout).unwrap();
     let client = |key: &Value| {
         let mut public = key.clone();

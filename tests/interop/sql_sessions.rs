@@ -13,8 +13,8 @@ use crate::{
     postgres_server::PostgresServer,
     sessions::{
         Server, a_node_dies_in_the_middle_of_a_refresh, in_store, one_session_on_two_nodes,
-        store_that_stops_during_a_refresh_loses_no_token,
-        store_that_stops_under_load_signs_nobody_out, two_nodes_whose_clocks_differ, within,
+        store_that_stops_during_a_refresh_loses_no_token, store_that_stops_under_load_signs_nobody_out,
+        two_nodes_whose_clocks_differ, within,
     },
 };
 
@@ -35,14 +35,11 @@ fn in_sqlite(directory: &TempDir) -> String {
 async fn the_postgresql_store_keeps_its_promises() {
     let server = PostgresServer::start();
     contract::check(&store(server.url())).await;
-    let tables = server.ask("SELECT string_agg(tablename, ' ' ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'");
-    assert_eq!(
-        tables,
-        "oidc_notes oidc_schema oidc_session_owners oidc_sessions"
-    );
+    let tables =
+        server.ask("SELECT string_agg(tablename, ' ' ORDER BY tablename) FROM pg_tables WHERE schemaname = 'public'");
+    assert_eq!(tables, "oidc_notes oidc_schema oidc_session_owners oidc_sessions");
     // By its own clock.
-    let life =
-        "SELECT ends / 1000 - extract(epoch FROM now())::bigint FROM oidc_notes WHERE name = 'n'";
+    let life = "SELECT ends / 1000 - extract(epoch FROM now())::bigint FROM oidc_notes WHERE name = 'n'";
     store(server.url()).put_entry("n", "1", HOUR).await.unwrap();
     let life: u64 = server.ask(life).parse().unwrap();
     assert!((3590..=3600).contains(&life), "{life}");
@@ -94,8 +91,7 @@ async fn a_postgresql_that_cannot_be_used_is_refused_without_a_password() {
 
     store(server.url()).prepare().await.unwrap();
     server.ask("UPDATE oidc_schema SET version = 2");
-    let cause =
-        "the tables `oidc_…` have version 2, and this version of rocket_openidconnect needs 1";
+    let cause = "the tables `oidc_…` have version 2, and this version of rocket_openidconnect needs 1";
     let other = store(server.url()).prepare().await;
     assert_eq!(other, Err(StoreError::new(cause)));
 }

@@ -18,10 +18,7 @@ struct Nodes {
 impl Nodes {
     fn start(redis: &RedisServer) -> Nodes {
         let (port_a, port_b, port) = (free_port(), free_port(), free_port());
-        let settings = concat!(
-            env!("CARGO_MANIFEST_DIR"),
-            "/examples/two_nodes/Rocket.toml"
-        );
+        let settings = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/two_nodes/Rocket.toml");
         let both = [
             ("ROCKET_CONFIG", settings),
             ("ROCKET_SECRET_KEY", KEY),

@@ -110,9 +110,7 @@ impl Visitor {
     /// The values of the session's cookies.
     pub fn session(&self) -> String {
         let cookies = self.cookies.lock().unwrap();
-        let of_session = cookies
-            .iter()
-            .filter(|(name, _)| name.contains("oidc_session"));
+        let of_session = cookies.iter().filter(|(name, _)| name.contains("oidc_session"));
         of_session.map(|(_, value)| value.as_str()).collect()
     }
 

@@ -100,11 +100,7 @@ impl Walker {
     }
 
     async fn send(&mut self, url: &Url, form: Option<String>) -> Response {
-        let cookies: Vec<_> = self
-            .cookies
-            .iter()
-            .map(|(n, v)| format!("{n}={v}"))
-            .collect();
+        let cookies: Vec<_> = self.cookies.iter().map(|(n, v)| format!("{n}={v}")).collect();
         let request = match form {
             Some(form) => self
                 .http
@@ -113,11 +109,7 @@ impl Walker {
                 .body(form),
             None => self.http.get(url.clone()),
         };
-        let response = request
-            .header("Cookie", cookies.join("; "))
-            .send()
-            .await
-            .unwrap();
+        let response = request.header("Cookie", cookies.join("; ")).send().await.unwrap();
         for cookie in response.headers().get_all("set-cookie") {
             let pair = cookie.to_str().unwrap().split(';').next().unwrap();
             let (name, value) = pair.split_once('=').unwrap();

@@ -135,9 +135,7 @@ fn fault(from: &Path, target: &str, pages: &BTreeMap<String, PathBuf>) -> Option
     };
     match (file.exists(), anchor) {
         (false, _) => Some("no such file".to_owned()),
-        (true, Some(anchor)) if !anchors(&file).contains(anchor) => {
-            Some("no such heading".to_owned())
-        }
+        (true, Some(anchor)) if !anchors(&file).contains(anchor) => Some("no such heading".to_owned()),
         (true, _) => None,
     }
 }
@@ -175,32 +173,17 @@ fn a_broken_link_is_found() {
     assert_eq!(fault(sessions, "settings.md"), elsewhere);
     assert_eq!(fault("SECURITY.md", "docs/decisions.md"), elsewhere);
     assert_eq!(fault(sessions, "#refresh"), None);
-    assert_eq!(
-        fault(sessions, "crate::manual::deployment#several-nodes"),
-        None
-    );
+    assert_eq!(fault(sessions, "crate::manual::deployment#several-nodes"), None);
     let (no_page, no_heading) = (text("no page of the manual"), text("no such heading"));
     assert_eq!(fault(sessions, "crate::manual::deploy"), no_page);
+    assert_eq!(fault(sessions, "crate::manual::deployment#nodes"), no_heading);
     assert_eq!(
-        fault(sessions, "crate::manual::deployment#nodes"),
-        no_heading
-    );
-    assert_eq!(
-        fault(
-            "README.md",
-            &format!("{MANUAL}errors/#response_iss_mismatch")
-        ),
+        fault("README.md", &format!("{MANUAL}errors/#response_iss_mismatch")),
         None
     );
     assert_eq!(fault("README.md", &format!("{MANUAL}error/")), no_page);
-    assert_eq!(
-        fault("README.md", &format!("{MANUAL}errors/#is")),
-        no_heading
-    );
-    assert_eq!(
-        fault("README.md", &format!("{DOCS_RS}0.1.0/")),
-        text("another version")
-    );
+    assert_eq!(fault("README.md", &format!("{MANUAL}errors/#is")), no_heading);
+    assert_eq!(fault("README.md", &format!("{DOCS_RS}0.1.0/")), text("another version"));
 }
 
 /// crates.io shows the README without the repository: only the picture may be missing there, which has a text.
@@ -218,9 +201,7 @@ fn the_readme_needs_no_repository() {
     assert!((10_000..100_000).contains(&size), "{size} bytes");
 
     let relative = links(&readme);
-    let relative = relative
-        .iter()
-        .filter(|target| !target.starts_with("https://"));
+    let relative = relative.iter().filter(|target| !target.starts_with("https://"));
     assert_eq!(relative.collect::<Vec<_>>(), [picture]);
     let labels = readme.matches("][").count();
     assert!(labels > 10, "{labels}");
@@ -237,15 +218,10 @@ fn every_page_is_in_the_index_and_has_a_title() {
         assert!(is_included || path.ends_with("index.md"), "{path:?}");
     }
     for (name, path) in pages {
-        assert!(
-            index.contains(&format!("](crate::manual::{name}) |")),
-            "{name}"
-        );
+        assert!(index.contains(&format!("](crate::manual::{name}) |")), "{name}");
         let page = fs::read_to_string(&path).unwrap();
         assert!(page.starts_with("# "), "{path:?}");
-        let titles = prose(&page)
-            .into_iter()
-            .filter(|line| line.starts_with("# "));
+        let titles = prose(&page).into_iter().filter(|line| line.starts_with("# "));
         assert_eq!(titles.count(), 1, "{path:?}");
     }
 }

@@ -156,12 +156,8 @@ fn every_error_is_on_the_page() {
 /// The bodies of the methods of this name, and of those that have all facts of an error.
 fn bodies_of<'c>(method: &str, code: &'c str) -> Vec<&'c str> {
     let starts = [format!("fn {method}("), "fn facts(".to_owned()];
-    let bodies = starts
-        .iter()
-        .flat_map(|start| code.split(start.as_str()).skip(1));
-    bodies
-        .map(|body| body.split("\n    }\n").next().unwrap())
-        .collect()
+    let bodies = starts.iter().flat_map(|start| code.split(start.as_str()).skip(1));
+    bodies.map(|body| body.split("\n    }\n").next().unwrap()).collect()
 }
 
 #[test]
@@ -173,9 +169,7 @@ fn every_remedy_is_on_the_page() {
             .into_iter()
             .flat_map(literals)
             .map(|literal| filled_in(&literal.text));
-        literals
-            .filter(|text| text.contains(' '))
-            .collect::<Vec<_>>()
+        literals.filter(|text| text.contains(' ')).collect::<Vec<_>>()
     });
     are_on_the_page(all);
 }
@@ -351,9 +345,8 @@ fn every_reason_code_is_on_the_page() {
         }
         for literal in literals(&code) {
             let before = literal.before.as_str();
-            let is_field = before.ends_with("reason =")
-                || before.ends_with("reason:")
-                || before.ends_with("Failure::later(");
+            let is_field =
+                before.ends_with("reason =") || before.ends_with("reason:") || before.ends_with("Failure::later(");
             if is_field && !literal.text.contains(' ') {
                 found.insert(literal.text);
             }

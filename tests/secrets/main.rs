@@ -78,9 +78,6 @@ fn the_recorder_sees_what_leaks(recorder: &Recorder) {
     assert_eq!(recorder.rocket_debug_targets_with(&secrets), [""; 0]);
     log::debug!(target: "rocket::server", "{secret}");
     assert_eq!(recorder.lines_with(&secrets).len(), 6);
-    assert_eq!(
-        recorder.rocket_debug_targets_with(&secrets),
-        ["rocket::server"]
-    );
+    assert_eq!(recorder.rocket_debug_targets_with(&secrets), ["rocket::server"]);
     recorder.clear();
 }

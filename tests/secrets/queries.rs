@@ -43,11 +43,7 @@ fn spellings(path: &str) -> Vec<String> {
         format!("/{first}/{second};v=1"),
         format!("/{first}/{second}%20"),
         format!("/{first}/{second}%00"),
-        format!(
-            "/{}/{}",
-            first.to_ascii_uppercase(),
-            second.to_ascii_uppercase()
-        ),
+        format!("/{}/{}", first.to_ascii_uppercase(), second.to_ascii_uppercase()),
     ]
 }
 
@@ -71,9 +67,7 @@ pub async fn are_in_no_line(recorder: &Recorder) {
     let returned = provider.end_session(&location).expect("a way back");
     let logout_state = returned.split_once("state=").expect("a state").1;
     let cookies: Vec<_> = browser.cookies();
-    let cookies = cookies
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"));
+    let cookies = cookies.iter().map(|(name, value)| format!("{name}={value}"));
     let cookies = cookies.collect::<Vec<_>>().join("; ");
 
     let mut secrets = Secrets::default();
@@ -87,14 +81,8 @@ pub async fn are_in_no_line(recorder: &Recorder) {
     let mut requests = 0;
     for (path, query) in [
         ("/oidc/authorize", format!("code={CODE}&state={STATE}")),
-        (
-            "/oidc/authorize",
-            format!("error=access_denied&&state={STATE}"),
-        ),
-        (
-            "/oidc/frontchannel-logout",
-            format!("iss={issuer}&sid={SID}"),
-        ),
+        ("/oidc/authorize", format!("error=access_denied&&state={STATE}")),
+        ("/oidc/frontchannel-logout", format!("iss={issuer}&sid={SID}")),
         ("/oidc/backchannel-logout", format!("logout_token={SID}")),
         ("/oidc/logged-out", format!("state={logout_state}")),
         ("/good/bye", format!("state={logout_state}")),
@@ -108,10 +96,7 @@ pub async fn are_in_no_line(recorder: &Recorder) {
                 recorder.clear();
                 let address = format!("{spelling}?{query}");
                 let answer = server.send(method, &address, &[("Cookie", &cookies)]).await;
-                assert!(
-                    answer.starts_with("HTTP/1.1 "),
-                    "{method} {address}: {answer}"
-                );
+                assert!(answer.starts_with("HTTP/1.1 "), "{method} {address}: {answer}");
                 assert!(recorder.heard("rocket::server"), "{method} {address}");
                 for line in recorder.lines_with(&secrets) {
                     found.push(format!("{method} {address}: {line}"));
@@ -119,10 +104,7 @@ pub async fn are_in_no_line(recorder: &Recorder) {
                 requests += 1;
                 // Only the usual one is the route.
                 if i > 0 && method != "OPTIONS" {
-                    assert!(
-                        !answer.contains("Signed out."),
-                        "{method} {address}: {answer}"
-                    );
+                    assert!(!answer.contains("Signed out."), "{method} {address}: {answer}");
                 }
             }
         }

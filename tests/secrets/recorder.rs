@@ -39,9 +39,7 @@ impl Recorder {
 
     /// Whether a target that begins so said anything.
     pub fn heard(&self, target: &str) -> bool {
-        locked(&self.0)
-            .iter()
-            .any(|line| line.target.starts_with(target))
+        locked(&self.0).iter().any(|line| line.target.starts_with(target))
     }
 
     /// Whether a line has this in it.
@@ -58,8 +56,7 @@ impl Recorder {
     pub fn lines_with(&self, secrets: &Secrets) -> Vec<String> {
         let found = self.found(secrets).into_iter();
         let found = found.filter(|(line, _)| !line.is_rocket_debug());
-        let found = found
-            .map(|(line, kind)| format!("{kind} in {} {}: {}", line.level, line.target, line.text));
+        let found = found.map(|(line, kind)| format!("{kind} in {} {}: {}", line.level, line.target, line.text));
         found.collect()
     }
 
@@ -181,8 +178,7 @@ impl Secrets {
         for text in texts.into_iter().flatten().chain([&*bytes]) {
             assert!(text.len() >= WINDOW, "the {kind} is too short");
             let windows = text.as_bytes().windows(WINDOW);
-            self.windows
-                .extend(windows.map(|window| (window.to_vec(), kind)));
+            self.windows.extend(windows.map(|window| (window.to_vec(), kind)));
         }
     }
 

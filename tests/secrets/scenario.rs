@@ -14,8 +14,8 @@ use rocket::{
     serde::json::{Value, json},
 };
 use rocket_openidconnect::{
-    __private::SessionCookies, Bearer, Events, LoggedIn, LoggedOut, LoginRedirect, NewSignIn,
-    OptionalUser, Refused, SessionChange, scopes,
+    __private::SessionCookies, Bearer, Events, LoggedIn, LoggedOut, LoginRedirect, NewSignIn, OptionalUser, Refused,
+    SessionChange, scopes,
 };
 use url::Url;
 
@@ -60,11 +60,7 @@ impl Events for Careless {
         rocket::info!("{login:?}");
     }
 
-    async fn after_authorize(
-        &self,
-        _: &Request<'_>,
-        sign_in: &mut NewSignIn<'_>,
-    ) -> Result<(), Refused> {
+    async fn after_authorize(&self, _: &Request<'_>, sign_in: &mut NewSignIn<'_>) -> Result<(), Refused> {
         rocket::info!("{sign_in:?} {:?}", sign_in.access_token());
         Ok(())
     }
@@ -152,18 +148,14 @@ impl Scene {
         self.browser.visit("/me").await.is(Status::Ok);
         assert_eq!(self.provider.count("/token"), 2);
         self.keep_session(secrets).await;
-        self.provider
-            .on_refresh_response(|reply| *reply = Reply::status(500));
+        self.provider.on_refresh_response(|reply| *reply = Reply::status(500));
         self.app.advance(Duration::from_secs(285));
         self.browser.visit("/me").await.is(Status::Ok);
 
         let page = self.browser.submit("/oidc/logout", "").await;
         self.keep_cookies(secrets);
         let page = self.browser.follow(&self.provider, page).await;
-        secrets.add(
-            "state",
-            state_of(&self.provider.last_request("/end_session")),
-        );
+        secrets.add("state", state_of(&self.provider.last_request("/end_session")));
         page.is(Status::Ok).sees("\"logged_in\":false");
         self.provider.until_requested("/revoke", 2).await;
         self.provider.on_refresh_response(|_| ());
@@ -180,8 +172,7 @@ impl Scene {
         };
         self.sign_in(secrets).await;
         let tokens = [
-            self.provider
-                .logout_token(|token| token.break_signature = true),
+            self.provider.logout_token(|token| token.break_signature = true),
             self.provider.logout_token(|token| token.set("nonce", "n")),
             self.provider.logout_token(|_| ()),
         ];
@@ -364,10 +355,7 @@ async fn post_the_response(secrets: &mut Secrets) {
     let scene = Scene::open(&[("oidc.response_mode", json!("form_post"))]).await;
     let callback = scene.browser.begin_sign_in(&scene.provider, "/me").await;
     let form = callback.form();
-    let page = scene
-        .browser
-        .submit_from_provider("/oidc/authorize", &form)
-        .await;
+    let page = scene.browser.submit_from_provider("/oidc/authorize", &form).await;
     let query = page.location.unwrap();
     secrets.add("sealed", query.strip_prefix("?sealed=").unwrap());
     scene.keep_cookies(secrets);
@@ -426,14 +414,9 @@ async fn over_the_network(secrets: &mut Secrets) {
     let scene = Scene::open(&[]).await;
     scene.sign_in(secrets).await;
     let cookies: Vec<_> = scene.browser.cookies();
-    let cookies = cookies
-        .iter()
-        .map(|(name, value)| format!("{name}={value}"));
+    let cookies = cookies.iter().map(|(name, value)| format!("{name}={value}"));
     let cookies = cookies.collect::<Vec<_>>().join("; ");
-    let callback = scene
-        .browser
-        .begin_sign_in(&scene.provider, "/oidc/login")
-        .await;
+    let callback = scene.browser.begin_sign_in(&scene.provider, "/oidc/login").await;
     secrets.add("code", callback.param("code").unwrap());
     secrets.add("state", callback.param("state").unwrap());
     scene.keep_cookies(secrets);
@@ -455,8 +438,7 @@ async fn over_the_network(secrets: &mut Secrets) {
 }
 
 fn rocket(app: &App) -> Rocket<Build> {
-    app.rocket_with(Careless)
-        .mount("/", routes![api, write, debug])
+    app.rocket_with(Careless).mount("/", routes![api, write, debug])
 }
 
 fn state_of(request: &RecordedRequest) -> &str {

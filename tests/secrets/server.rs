@@ -36,11 +36,7 @@ impl Server {
         let shutdown = rocket.shutdown();
         let task = tokio::spawn(rocket.launch());
         let port = port.await.expect("the app lifts off");
-        Server {
-            port,
-            shutdown,
-            task,
-        }
+        Server { port, shutdown, task }
     }
 
     /// The answer to a request, head and body.
@@ -50,9 +46,8 @@ impl Server {
 
     /// As [`get`](Self::get), with any method and an empty body.
     pub async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)]) -> String {
-        let mut request = format!(
-            "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n"
-        );
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 0\r\n");
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }

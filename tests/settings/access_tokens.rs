@@ -98,10 +98,7 @@ fn every_setting_in_a_file() {
     assert_eq!(mesh.audience_claim, AudienceClaim::ClientId);
     assert_eq!(mesh.roles_claim.as_deref().unwrap(), ["/x/my.app"]);
     assert_eq!(settings.realm, "the notes, read & written");
-    assert_eq!(
-        settings.resource.unwrap().as_str(),
-        "https://api.example.com/v1"
-    );
+    assert_eq!(settings.resource.unwrap().as_str(), "https://api.example.com/v1");
     assert_eq!(settings.scopes_supported, ["notes:read", "notes:write"]);
     let [other, partner] = ["other", "partner"].map(|name| &settings.issuers[name]);
     assert_eq!(other.issuer, "https://other.example.com");
@@ -141,10 +138,7 @@ fn every_setting_in_the_environment() {
             ("OIDC_RESOURCE_METADATA", "False"),
             ("OIDC_RESOURCE", "https://api.example.com"),
             ("OIDC_SCOPES_SUPPORTED", "notes:read notes:write"),
-            (
-                "OIDC_ISSUERS__PARTNER__ISSUER",
-                "https://partner.example.com",
-            ),
+            ("OIDC_ISSUERS__PARTNER__ISSUER", "https://partner.example.com"),
             ("OIDC_ISSUERS__PARTNER__AUDIENCE", "a b"),
             (
                 "OIDC_ISSUERS__PARTNER__SERVER_METADATA_URL",
@@ -153,23 +147,14 @@ fn every_setting_in_the_environment() {
             ("OIDC_ISSUERS__PARTNER__AUTHORIZATION_SERVER", "false"),
             ("OIDC_ISSUERS__PARTNER__APIS__ORDERS", "c d"),
             ("OIDC_AUTHORIZATION_SERVER", "FALSE"),
-            (
-                "OIDC_APIS__ORDERS__RESOURCE",
-                "https://api.example.com/orders",
-            ),
+            ("OIDC_APIS__ORDERS__RESOURCE", "https://api.example.com/orders"),
             ("OIDC_APIS__ORDERS__AUDIENCE", "[\"orders\"]"),
             ("OIDC_APIS__ORDERS__SCOPES_SUPPORTED", "orders:read"),
         ],
     )
     .unwrap();
-    assert_eq!(
-        settings.audience.unwrap(),
-        ["https://api.example.com", "notes"]
-    );
-    assert_eq!(
-        settings.access_token_signing_algs.unwrap(),
-        [SigningAlgorithm::ES256]
-    );
+    assert_eq!(settings.audience.unwrap(), ["https://api.example.com", "notes"]);
+    assert_eq!(settings.access_token_signing_algs.unwrap(), [SigningAlgorithm::ES256]);
     assert!(settings.require_at_jwt && !settings.resource_metadata);
     assert_eq!(settings.token_validation, TokenValidation::Jwt);
     let partner = &settings.issuers["partner"];
@@ -186,11 +171,7 @@ fn every_setting_in_the_environment() {
     );
     assert_eq!(settings.token_cache, CacheSize::Flag(false));
     assert_eq!(settings.roles_claim, ["0123"]);
-    let roles = |text| {
-        extract("", &[("OIDC_ROLES_CLAIM", text)])
-            .unwrap()
-            .roles_claim
-    };
+    let roles = |text| extract("", &[("OIDC_ROLES_CLAIM", text)]).unwrap().roles_claim;
     assert_eq!(roles(r#"["a","b.c"]"#), ["a", "b.c"]);
     assert_eq!(roles("a b.c"), ["a", "b.c"]);
     assert_eq!(settings.realm, "true");
@@ -311,12 +292,7 @@ fn wrong_values_are_refused() {
             "\"a\\r\\nSet-Cookie: x=y\" cannot stand in a challenge",
             realm,
         ),
-        (
-            "realm = \"é\"",
-            "realm",
-            "\"é\" cannot stand in a challenge",
-            realm,
-        ),
+        ("realm = \"é\"", "realm", "\"é\" cannot stand in a challenge", realm),
         (
             "scopes_supported = [\"notes\\\"read\"]",
             "scopes_supported",
@@ -367,11 +343,8 @@ fn wrong_values_are_refused() {
 
 #[test]
 fn an_issuer_is_whole_and_one() {
-    let partner = |more: &str| {
-        format!(
-            "[default.oidc]\nissuer = \"https://a.example\"\n[default.oidc.issuers.partner]\n{more}"
-        )
-    };
+    let partner =
+        |more: &str| format!("[default.oidc]\nissuer = \"https://a.example\"\n[default.oidc.issuers.partner]\n{more}");
     for (more, key, cause, remedy) in [
         (
             "audience = \"api\"",
@@ -520,9 +493,7 @@ fn an_api_is_whole_and_one() {
         ),
     ] {
         let error = format!("`default.oidc.{key}` in Rocket.toml: {cause}");
-        let toml = format!(
-            "[default.oidc]\nresource = \"https://own.example\"\n[default.oidc.apis.orders]\n{more}"
-        );
+        let toml = format!("[default.oidc]\nresource = \"https://own.example\"\n[default.oidc.apis.orders]\n{more}");
         refused(&toml, &[], &error, remedy);
     }
 }
@@ -569,9 +540,8 @@ fn errors_name_the_variable() {
 /// With `jwks_uri`, nobody is called by the issuer's name.
 #[test]
 fn issuers_that_are_no_address_need_their_keys() {
-    let with = |issuer: &str, more: &str| {
-        format!("[default.oidc.issuers.x]\nissuer = \"{issuer}\"\naudience = \"a\"\n{more}")
-    };
+    let with =
+        |issuer: &str, more: &str| format!("[default.oidc.issuers.x]\nissuer = \"{issuer}\"\naudience = \"a\"\n{more}");
     let keys = "jwks_uri = \"https://keys.example.com/\"";
     for issuer in [
         "spiffe://example.org",
@@ -583,10 +553,7 @@ fn issuers_that_are_no_address_need_their_keys() {
         assert!(extract(&with(issuer, ""), &[]).is_err(), "{issuer}");
     }
     refused(
-        &with(
-            "spiffe://example.org",
-            "jwks_uri = \"http://keys.example.com/\"",
-        ),
+        &with("spiffe://example.org", "jwks_uri = \"http://keys.example.com/\""),
         &[],
         "`default.oidc.issuers.x.jwks_uri` in Rocket.toml: `http://keys.example.com/` is neither `https` nor on loopback",
         "write an address with `https`; in a closed network, list `keys.example.com` in `insecure_http_hosts`",

@@ -11,9 +11,7 @@ use std::{
 };
 
 use figment::Jail;
-use rocket_openidconnect::settings::{
-    CacheSize, ClientSecrets, Settings, SettingsError, SigningAlgorithm,
-};
+use rocket_openidconnect::settings::{CacheSize, ClientSecrets, Settings, SettingsError, SigningAlgorithm};
 use tracing::field::Field;
 
 mod access_tokens;
@@ -39,10 +37,7 @@ fn extract(toml: &str, variables: &[(&str, &str)]) -> Result<Settings, SettingsE
 #[test]
 fn no_table_gives_the_defaults() {
     let settings = extract("", &[]).unwrap();
-    assert_eq!(
-        format!("{settings:?}"),
-        format!("{:?}", Settings::default())
-    );
+    assert_eq!(format!("{settings:?}"), format!("{:?}", Settings::default()));
     assert!(settings.enabled && settings.user_info_enabled);
     assert_eq!(settings.scopes, ["openid", "email"]);
     assert_eq!(settings.clock_skew, Duration::from_secs(60));
@@ -51,10 +46,7 @@ fn no_table_gives_the_defaults() {
     assert_eq!(settings.sign_in_timeout, Duration::from_secs(30 * 60));
     assert_eq!(settings.max_state_length, 500);
     assert_eq!(settings.session.cookie, None);
-    assert_eq!(
-        settings.session.refresh_grace,
-        Duration::from_secs(4 * 3600)
-    );
+    assert_eq!(settings.session.refresh_grace, Duration::from_secs(4 * 3600));
     assert_eq!(settings.session.refresh_interval, Duration::from_secs(3600));
     assert_eq!(settings.session.max_generations, 1_000_000);
     assert_eq!(settings.session.max_cookies, 3);
@@ -114,10 +106,7 @@ fn every_setting_in_a_file() {
     "#;
     let settings = extract(toml, &[]).unwrap();
     assert_eq!(settings.testing_profile["age"], 30);
-    assert_eq!(
-        settings.issuer.as_deref(),
-        Some("https://accounts.example.com/")
-    );
+    assert_eq!(settings.issuer.as_deref(), Some("https://accounts.example.com/"));
     assert_eq!(settings.client_secret.as_ref().unwrap().expose(), "hush");
     assert_eq!(settings.scopes, ["openid", "profile"]);
     assert_eq!(settings.clock_skew, Duration::from_secs(120));
@@ -144,10 +133,7 @@ fn every_setting_in_a_file() {
     let [previous] = &settings.previous_secret_keys[..] else {
         panic!("not one key");
     };
-    assert_eq!(
-        previous.expose(),
-        "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
-    );
+    assert_eq!(previous.expose(), "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=");
     assert_eq!(settings.sign_in_timeout, Duration::from_secs(45 * 60));
     assert_eq!(settings.max_state_length, 1000);
     assert_eq!(settings.session.cookie.as_deref(), Some("notes.session"));
@@ -210,19 +196,13 @@ fn the_stores_take_the_addresses_that_fit_them() {
         ("sql", "sqlite://sessions.db"),
         ("sql", "sqlite:///var/lib/app/sessions.db"),
         ("cookie", "sqlite://data/sessions.db"),
-        (
-            "sql",
-            "postgres://user:hush@localhost:5433/app?sslmode=verify-full",
-        ),
+        ("sql", "postgres://user:hush@localhost:5433/app?sslmode=verify-full"),
         ("sql", "postgresql:///app?host=/run/postgresql"),
         ("cookie", "postgres://user@localhost/app"),
     ] {
         let toml = format!("[default.oidc.session]\nstore = \"{store}\"\nstore_url = \"{url}\"");
         let session = extract(&toml, &[]).unwrap().session;
-        assert_eq!(
-            session.store_url.as_ref().map(|url| url.expose()),
-            Some(url)
-        );
+        assert_eq!(session.store_url.as_ref().map(|url| url.expose()), Some(url));
         assert!(!format!("{session:?}").contains("hush"));
     }
 }
@@ -296,10 +276,7 @@ fn every_form_in_the_environment() {
         .map(|key| key.expose().len())
         .collect();
     assert_eq!(keys, [44, 64]);
-    assert_eq!(
-        settings.extra_authorization_parameters["login_hint"],
-        "0123"
-    );
+    assert_eq!(settings.extra_authorization_parameters["login_hint"], "0123");
     let users = settings.dev_provider.unwrap().users;
     assert_eq!(users[0]["sub"], "alice");
     assert_eq!(users[0]["groups"], serde_json::json!(["users", "admin"]));
@@ -371,8 +348,7 @@ fn what_is_around_credentials_and_addresses_is_no_part_of_them() {
         ("OIDC_SCOPES", "\u{feff}openid email\n"),
     ];
     let warnings = Warnings::default();
-    let extracted =
-        tracing::subscriber::with_default(warnings.clone(), || extract(toml, &variables));
+    let extracted = tracing::subscriber::with_default(warnings.clone(), || extract(toml, &variables));
     let settings = extracted.unwrap();
     assert_eq!(settings.client_secret.unwrap().expose(), "hush");
     assert_eq!(settings.client_id.as_deref(), Some("app"));
@@ -397,17 +373,13 @@ fn what_is_around_credentials_and_addresses_is_no_part_of_them() {
             format!("`oidc.issuer` in environment variable OIDC_ISSUER {mark}"),
             format!("`default.oidc.client_id` in Rocket.toml {blanks}"),
             format!("`oidc.client_secret` in environment variable OIDC_CLIENT_SECRET {blanks}"),
-            format!(
-                "`oidc.server_metadata_url` in environment variable OIDC_SERVER_METADATA_URL {blanks}"
-            ),
+            format!("`oidc.server_metadata_url` in environment variable OIDC_SERVER_METADATA_URL {blanks}"),
             format!(
                 "`oidc.overwrite_redirect_uri` in environment variable OIDC_OVERWRITE_REDIRECT_URI \
                  {blanks}"
             ),
             format!("`default.oidc.base_url` in Rocket.toml {mark}"),
-            format!(
-                "`oidc.session.store_url` in environment variable OIDC_SESSION__STORE_URL {blanks}"
-            ),
+            format!("`oidc.session.store_url` in environment variable OIDC_SESSION__STORE_URL {blanks}"),
         ]
     );
 }
@@ -416,10 +388,7 @@ fn what_is_around_credentials_and_addresses_is_no_part_of_them() {
 #[test]
 fn quotes_count_and_are_told() {
     let warnings = Warnings::default();
-    let variables = [
-        ("OIDC_CLIENT_SECRET", "\"hush\"\n"),
-        ("OIDC_CLIENT_ID", "'app'"),
-    ];
+    let variables = [("OIDC_CLIENT_SECRET", "\"hush\"\n"), ("OIDC_CLIENT_ID", "'app'")];
     let extracted = tracing::subscriber::with_default(warnings.clone(), || extract("", &variables));
     let settings = extracted.unwrap();
     assert_eq!(settings.client_secret.unwrap().expose(), "\"hush\"");
@@ -498,10 +467,7 @@ fn client_secrets_as_a_table() {
             panic!();
         };
         assert_eq!(found.client_id.as_deref(), Some("app"));
-        assert_eq!(
-            found.redirect_uris[0].as_str(),
-            "https://app.example.com/cb"
-        );
+        assert_eq!(found.redirect_uris[0].as_str(), "https://app.example.com/cb");
     }
 }
 
@@ -514,10 +480,7 @@ fn debug_shows_no_secret() {
     );
     let shown = format!("{:?}", extract(&toml, &[]).unwrap());
     assert_eq!(shown.matches("Secret(…)").count(), 3, "{shown}");
-    assert!(
-        !shown.contains("hush") && !shown.contains(&key[..8]),
-        "{shown}"
-    );
+    assert!(!shown.contains("hush") && !shown.contains(&key[..8]), "{shown}");
 }
 
 #[test]
@@ -531,10 +494,7 @@ fn all_errors_are_told_at_once() {
     let toml = "[default.oidc]\nclientid = \"x\"\nenabled = 1\nmount = \"oidc\"\n\
                 [default.oidc.session]\nidle_timeout = 0\nzebra = 1\n\
                 [default.oidc.issuers.partner]\naudience = [\"a\", 1]";
-    let variables = [
-        ("OIDC_SESSION__STORE", "disk"),
-        ("OIDC_TESTING_PROFILE", "{sub="),
-    ];
+    let variables = [("OIDC_SESSION__STORE", "disk"), ("OIDC_TESTING_PROFILE", "{sub=")];
     let error = extract(toml, &variables).unwrap_err();
     assert_eq!(
         error.cause(),

@@ -61,10 +61,7 @@ fn auth0_is_an_issuer_with_a_slash_and_the_audience() {
 
     let one = r#"audience = "https://api.example.com""#;
     let parameter = r#"extra_authorization_parameters.audience = "https://api.example.com""#;
-    stands_for(
-        &format!("{preset}\n{one}"),
-        &format!("{issuer}\n{one}\n{parameter}"),
-    );
+    stands_for(&format!("{preset}\n{one}"), &format!("{issuer}\n{one}\n{parameter}"));
 
     let two = r#"audience = ["https://a.example.com", "https://b.example.com"]"#;
     stands_for(&format!("{preset}\n{two}"), &format!("{issuer}\n{two}"));
@@ -109,8 +106,7 @@ fn what_is_set_goes_before_the_preset() {
 
 #[test]
 fn a_profile_and_the_environment_go_before_the_preset() {
-    let toml =
-        "[default.oidc]\nprovider = \"google\"\n[debug.oidc]\nissuer = \"https://op.example\"";
+    let toml = "[default.oidc]\nprovider = \"google\"\n[debug.oidc]\nissuer = \"https://op.example\"";
     let settings = extract(toml, &[]).unwrap();
     assert_eq!(settings.issuer.as_deref(), Some("https://op.example"));
 
@@ -122,15 +118,9 @@ fn a_profile_and_the_environment_go_before_the_preset() {
 #[test]
 fn the_environment_gives_a_preset() {
     let issuer = |variables: &[(&str, &str)]| extract("", variables).unwrap().issuer.unwrap();
+    assert_eq!(issuer(&[("OIDC_PROVIDER", "google")]), "https://accounts.google.com");
     assert_eq!(
-        issuer(&[("OIDC_PROVIDER", "google")]),
-        "https://accounts.google.com"
-    );
-    assert_eq!(
-        issuer(&[(
-            "OIDC_PROVIDER",
-            r#"{name="auth0",domain="example.auth0.com"}"#
-        )]),
+        issuer(&[("OIDC_PROVIDER", r#"{name="auth0",domain="example.auth0.com"}"#)]),
         "https://example.auth0.com/"
     );
     let members = [

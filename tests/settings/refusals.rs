@@ -5,10 +5,7 @@ use super::extract;
 #[track_caller]
 pub fn refused(toml: &str, variables: &[(&str, &str)], error: &str, remedy: &str) {
     let found = extract(toml, variables).unwrap_err();
-    assert_eq!(
-        (found.to_string().as_str(), found.remedy()),
-        (error, remedy)
-    );
+    assert_eq!((found.to_string().as_str(), found.remedy()), (error, remedy));
 }
 
 #[test]
@@ -33,9 +30,7 @@ fn unknown_keys_are_refused_with_the_nearest() {
         refused(
             &format!("[debug.oidc.session]\n{before} = 1"),
             &[],
-            &format!(
-                "`debug.oidc.session.{before}` in Rocket.toml: there is no setting `{before}` in `oidc.session`"
-            ),
+            &format!("`debug.oidc.session.{before}` in Rocket.toml: there is no setting `{before}` in `oidc.session`"),
             &format!("write `{now}` instead, or remove `{before}`"),
         );
     }

@@ -12,8 +12,8 @@ use rocket::{
     serde::json::{Json, Value, json},
 };
 use rocket_openidconnect::{
-    Authorized, Bearer, Events, LoggedIn, NewSignIn, Oidc, OptionalUser, Policy, Refused,
-    SessionChange, User, scopes, testing::TestProvider,
+    Authorized, Bearer, Events, LoggedIn, NewSignIn, Oidc, OptionalUser, Policy, Refused, SessionChange, User, scopes,
+    testing::TestProvider,
 };
 
 scopes! { pub NotesRead = "notes:read"; }
@@ -67,11 +67,7 @@ struct Desks;
 
 #[rocket::async_trait]
 impl Events for Desks {
-    async fn after_authorize(
-        &self,
-        _: &Request<'_>,
-        sign_in: &mut NewSignIn<'_>,
-    ) -> Result<(), Refused> {
+    async fn after_authorize(&self, _: &Request<'_>, sign_in: &mut NewSignIn<'_>) -> Result<(), Refused> {
         let subject = sign_in.subject().to_owned();
         match &*subject {
             "mallory" => Err(Refused::new("Not you.")),
@@ -128,9 +124,7 @@ fn admin(user: Authorized<Admitted>, _doorkeeper: &State<Doorkeeper>) -> String 
 
 #[get("/notes")]
 fn notes(token: Bearer<NotesRead>) -> Json<Value> {
-    Json(
-        json!({ "sub": token.subject(), "client_id": token.client_id(), "claims": token.claims() }),
-    )
+    Json(json!({ "sub": token.subject(), "client_id": token.client_id(), "claims": token.claims() }))
 }
 
 #[post("/notes", data = "<note>")]

@@ -39,10 +39,7 @@ fn elsewhere() -> rocket::response::Redirect {
 fn findings(client: &Client, public: &[&str]) -> Vec<String> {
     let panic = catch_unwind(AssertUnwindSafe(|| assert_guarded(client, public))).unwrap_err();
     let text = panic.downcast::<String>().unwrap();
-    text.lines()
-        .skip(1)
-        .map(|line| line.trim().to_owned())
-        .collect()
+    text.lines().skip(1).map(|line| line.trim().to_owned()).collect()
 }
 
 #[test]

@@ -44,10 +44,7 @@ fn is_told(client: &Client) -> bool {
     let token = Header::new("Authorization", "Bearer of.no.token");
     let answer = client.get("/notes").header(token).dispatch();
     assert_eq!(answer.status(), Status::Unauthorized);
-    LINES
-        .take()
-        .iter()
-        .any(|line| line.contains("access token"))
+    LINES.take().iter().any(|line| line.contains("access token"))
 }
 
 /// Both go on in tasks of their own, which hand the subscriber on, if there is one.

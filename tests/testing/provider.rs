@@ -50,10 +50,7 @@ fn a_sign_in_step_by_step() {
     assert!(token.authorization().unwrap().starts_with("Basic "));
     // What is printed of it is no secret.
     let debug = format!("{token:?}");
-    assert!(
-        !debug.contains(token.form_value("code").unwrap()),
-        "{debug}"
-    );
+    assert!(!debug.contains(token.form_value("code").unwrap()), "{debug}");
     provider.forget_requests();
     assert_eq!(provider.requests().len(), 0);
 }
@@ -190,8 +187,7 @@ fn the_provider_ends_all_sessions_of_a_person() {
 
         // A token of a key that nobody publishes does nothing.
         let forged = TestProvider::new();
-        let _other =
-            rocket::local::blocking::Client::untracked(forged.register(crate::app::rocket()));
+        let _other = rocket::local::blocking::Client::untracked(forged.register(crate::app::rocket()));
         forged.rotate_keys();
         let form = format!("logout_token={}", forged.logout_token("alice"));
         let posted = client

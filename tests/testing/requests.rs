@@ -75,10 +75,7 @@ fn a_request_is_signed_in_while_the_provider_is_down() {
     provider.go_down();
     let me = client.get("/me").signed_in_as(json!({ "sub": "alice" }));
     assert_eq!(me.dispatch().status(), Status::Ok);
-    assert_eq!(
-        client.get("/oidc/login").dispatch().status(),
-        Status::SeeOther
-    );
+    assert_eq!(client.get("/oidc/login").dispatch().status(), Status::SeeOther);
     let callback = client.sign_in("/me", json!({ "sub": "alice" }));
     assert_eq!(callback.status(), Status::ServiceUnavailable);
     provider.recover();
@@ -126,34 +123,22 @@ fn a_bearer_token_is_judged_claim_by_claim() {
     let (status, _, body) = call(json!({}));
     assert_eq!(status, Status::Ok);
     let body = body.unwrap();
-    assert_eq!(
-        (&body["sub"], &body["client_id"]),
-        (&json!("alice"), &json!("notes"))
-    );
+    assert_eq!((&body["sub"], &body["client_id"]), (&json!("alice"), &json!("notes")));
     assert_eq!(body["claims"]["plan"], "gold");
     assert_eq!(body["claims"]["aud"], json!(["https://notes.example.com"]));
 
     let now = provider.clock().now().unix_timestamp();
     for (change, refused) in [
-        (
-            json!({ "aud": "https://other.example.com" }),
-            "invalid_token",
-        ),
+        (json!({ "aud": "https://other.example.com" }), "invalid_token"),
         (json!({ "exp": now - 61 }), "invalid_token"),
-        (
-            json!({ "iss": "https://other.example.com" }),
-            "invalid_token",
-        ),
+        (json!({ "iss": "https://other.example.com" }), "invalid_token"),
         (json!({ "scope": "notes:write" }), "insufficient_scope"),
     ] {
         let (status, challenge, _) = call(change.clone());
         assert!([401, 403].contains(&status.code), "{change}: {status}");
         assert!(challenge.contains(refused), "{change}: {challenge}");
     }
-    assert_eq!(
-        client.get("/notes").dispatch().status(),
-        Status::Unauthorized
-    );
+    assert_eq!(client.get("/notes").dispatch().status(), Status::Unauthorized);
 }
 
 #[test]

@@ -46,9 +46,7 @@ impl Doctor {
         let sessions = match Sessions::open(session, cookies, issuer, None, &Clock::default()) {
             Ok(sessions) => sessions,
             Err(error) => {
-                return self
-                    .report
-                    .failure(CHECK, error.to_string(), error.remedy());
+                return self.report.failure(CHECK, error.to_string(), error.remedy());
             }
         };
         self.cookie(&sessions.describe_cookie(), site, is_debug);
@@ -136,10 +134,7 @@ impl Doctor {
             Err(_) if !is_api => return,
             Err(ProviderError::NotHttps { .. }) => {
                 let finding = format!("{url} is not called, because it is plain http");
-                let remedy = format!(
-                    "set {} to an address with https",
-                    settings.replace(", ", " or ")
-                );
+                let remedy = format!("set {} to an address with https", settings.replace(", ", " or "));
                 return self.report.warning(check, finding, remedy);
             }
             Err(error) => {
@@ -199,16 +194,10 @@ impl Doctor {
 
     /// Checks whether the provider could notify the app that a session has ended (Back-Channel Logout 1.0 §2.8: the
     /// app rejects an invalid logout token with 400).
-    pub(super) async fn backchannel_logout(
-        &mut self,
-        provider: &Provider,
-        found: &Found,
-        site: &Site,
-    ) {
+    pub(super) async fn backchannel_logout(&mut self, provider: &Provider, found: &Found, site: &Site) {
         const CHECK: &str = "back-channel logout";
         if found.document.get("backchannel_logout_supported") != Some(&Value::Bool(true)) {
-            let finding =
-                "the provider does not announce it; sessions end when a refresh is refused";
+            let finding = "the provider does not announce it; sessions end when a refresh is refused";
             return self.report.ok(CHECK, finding);
         }
         let mount = site.mount.trim_end_matches('/');

@@ -12,13 +12,7 @@ const USUAL: f64 = 5.0;
 
 impl Doctor {
     /// Compares this machine's time with the `Date` of a response (RFC 9110 §6.6.1).
-    pub(super) fn clock(
-        &mut self,
-        headers: &HeaderMap,
-        asked: OffsetDateTime,
-        clock_skew: Duration,
-        prefix: &str,
-    ) {
+    pub(super) fn clock(&mut self, headers: &HeaderMap, asked: OffsetDateTime, clock_skew: Duration, prefix: &str) {
         let check = format!("{prefix}clock");
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
         let Some(theirs) = date.and_then(parse) else {
@@ -40,9 +34,7 @@ impl Doctor {
         let finding = format!("this machine is {difference:.0} s {word} the provider");
         let remedy = "synchronise both clocks (NTP)";
         match difference {
-            usual if usual <= USUAL => self
-                .report
-                .ok(&check, "this machine's and the provider's agree"),
+            usual if usual <= USUAL => self.report.ok(&check, "this machine's and the provider's agree"),
             small if small <= clock_skew.as_secs_f64() => {
                 let finding = format!("{finding}; `clock_skew` allows {allowed} s");
                 self.report.warning(&check, finding, remedy);
@@ -58,9 +50,8 @@ impl Doctor {
 
 /// Parses an IMF-fixdate (RFC 9110 §5.6.7).
 fn parse(date: &str) -> Option<OffsetDateTime> {
-    let format = format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
-    );
+    let format =
+        format_description!("[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT");
     PrimitiveDateTime::parse(date, format)
         .ok()
         .map(PrimitiveDateTime::assume_utc)

@@ -27,27 +27,22 @@ impl Doctor {
             Ok(app) => app,
             Err(error) => {
                 for error in std::iter::once(&error).chain(error.others()) {
-                    self.report
-                        .failure("settings", error.to_string(), error.remedy());
+                    self.report.failure("settings", error.to_string(), error.remedy());
                 }
                 return None;
             }
         };
-        self.report.ok(
-            "settings",
-            format!("read for the profile `{profile}` from {from}"),
-        );
+        self.report
+            .ok("settings", format!("read for the profile `{profile}` from {from}"));
         for line in &app.ignored {
-            self.report
-                .warning("settings", line, "correct its name, or unset it");
+            self.report.warning("settings", line, "correct its name, or unset it");
         }
         for line in app.settings.stray_characters() {
             let remedy = "write the value alone";
             self.report.warning("credentials", line, remedy);
         }
         if let Some(unused) = app.settings.unused_endpoints() {
-            self.report
-                .warning("settings", unused.to_string(), unused.remedy());
+            self.report.warning("settings", unused.to_string(), unused.remedy());
         }
         let key = self.secret_key(&app)?;
         Some(Configuration { app, key })
@@ -76,8 +71,7 @@ impl Doctor {
             }
             Ok((key, _)) => {
                 let error = LaunchError::NoSecretKey;
-                self.report
-                    .failure(CHECK, error.to_string(), error.remedy());
+                self.report.failure(CHECK, error.to_string(), error.remedy());
                 Some(key)
             }
         }
@@ -100,9 +94,7 @@ impl Doctor {
                     Some(host) => set.push(format!("{name} names {host}")),
                     None => {
                         let finding = format!("{name} is set to what is no address of a proxy");
-                        let remedy = format!(
-                            "set {name} to an address such as `http://proxy:3128`, or unset it"
-                        );
+                        let remedy = format!("set {name} to an address such as `http://proxy:3128`, or unset it");
                         self.report.warning(CHECK, finding, remedy);
                     }
                 }
@@ -117,8 +109,7 @@ impl Doctor {
     pub(super) fn insecure_settings(&mut self, settings: &Settings) {
         for insecure in settings.insecure_settings() {
             let remedy = "see that this is what you want; the app says so at each launch too";
-            self.report
-                .warning("insecure", insecure.to_string(), remedy);
+            self.report.warning("insecure", insecure.to_string(), remedy);
         }
     }
 }

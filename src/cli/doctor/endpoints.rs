@@ -27,13 +27,10 @@ impl Doctor {
             return self.report.ok(CHECK, "not asked (`user_info_enabled`)");
         }
         let Some(endpoint) = metadata.userinfo_endpoint() else {
-            return self
-                .report
-                .ok(CHECK, "not asked: the provider has no such endpoint");
+            return self.report.ok(CHECK, "not asked: the provider has no such endpoint");
         };
         // Core §5.3.3: the endpoint rejects a request without a token.
-        self.visit(provider, CHECK, Endpoint::UserInfo, endpoint)
-            .await;
+        self.visit(provider, CHECK, Endpoint::UserInfo, endpoint).await;
     }
 
     pub(super) async fn end_session(&mut self, provider: &Provider, metadata: &Metadata) {
@@ -67,19 +64,12 @@ impl Doctor {
                 ),
                 _ => self.report.ok(check, url.as_str()),
             },
-            Err(error) => self
-                .report
-                .failure(check, error.to_string(), error.remedy()),
+            Err(error) => self.report.failure(check, error.to_string(), error.remedy()),
         }
     }
 
     /// RFC 7009 §2.2: revoking an unknown token succeeds.
-    pub(super) async fn revocation(
-        &mut self,
-        provider: &Provider,
-        metadata: &Metadata,
-        now: OffsetDateTime,
-    ) {
+    pub(super) async fn revocation(&mut self, provider: &Provider, metadata: &Metadata, now: OffsetDateTime) {
         const CHECK: &str = "revocation";
         let Some(url) = metadata.revocation_endpoint() else {
             return self.report.ok(
@@ -101,12 +91,7 @@ impl Doctor {
     }
 
     /// RFC 7662 §2.2: an unknown token is not active.
-    pub(super) async fn introspection(
-        &mut self,
-        provider: &Provider,
-        metadata: &Metadata,
-        now: OffsetDateTime,
-    ) {
+    pub(super) async fn introspection(&mut self, provider: &Provider, metadata: &Metadata, now: OffsetDateTime) {
         const CHECK: &str = "introspection";
         if !provider.registration.may_introspect(&provider.settings) {
             return;
@@ -127,9 +112,7 @@ impl Doctor {
         };
         let token = Secret::random();
         let work = provider.introspect(&endpoint, token.expose(), false, None, now);
-        let answer = self
-            .terminal
-            .wait("asking the introspection endpoint", work);
+        let answer = self.terminal.wait("asking the introspection endpoint", work);
         let error = match answer.await {
             Ok(body) if is_inactive(&body) => return self.report.ok(CHECK, endpoint.url),
             Ok(_) => ProviderError::Malformed {
@@ -139,9 +122,7 @@ impl Doctor {
             Err(error) => error,
         };
         match is_needed {
-            true => self
-                .report
-                .failure(CHECK, error.to_string(), error.remedy()),
+            true => self.report.failure(CHECK, error.to_string(), error.remedy()),
             false => {
                 let finding = format!("{error}; only APIs that accept opaque tokens need it");
                 self.report.warning(CHECK, finding, error.remedy());
@@ -151,6 +132,5 @@ impl Doctor {
 }
 
 fn is_inactive(body: &[u8]) -> bool {
-    Document::parse(body)
-        .is_ok_and(|reply| reply.value("active") == Some(&serde_json::Value::Bool(false)))
+    Document::parse(body).is_ok_and(|reply| reply.value("active") == Some(&serde_json::Value::Bool(false)))
 }

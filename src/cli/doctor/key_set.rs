@@ -9,19 +9,10 @@ use crate::{
 };
 
 impl Doctor {
-    pub(super) async fn key_set(
-        &mut self,
-        provider: &Arc<Provider>,
-        metadata: &Metadata,
-        prefix: &str,
-    ) {
+    pub(super) async fn key_set(&mut self, provider: &Arc<Provider>, metadata: &Metadata, prefix: &str) {
         let check = format!("{prefix}keys");
         let work = provider.key_set_reply(metadata);
-        let reply = match self
-            .terminal
-            .wait("reading the provider's keys", work)
-            .await
-        {
+        let reply = match self.terminal.wait("reading the provider's keys", work).await {
             Ok(reply) => reply,
             Err(error) => {
                 let finding = format!("{error} (at {})", metadata.jwks_uri());
@@ -31,9 +22,7 @@ impl Doctor {
         let keys = match KeySet::parse(reply.body()) {
             Ok(keys) => keys,
             Err(error) => {
-                return self
-                    .report
-                    .failure(&check, error.to_string(), error.remedy());
+                return self.report.failure(&check, error.to_string(), error.remedy());
             }
         };
 
@@ -55,8 +44,7 @@ impl Doctor {
     }
 
     fn usable_keys(&mut self, check: &str, keys: &KeySet, allowed: &[SigningAlgorithm]) {
-        let found: Vec<SigningAlgorithm> =
-            keys.usable().flat_map(|(_, verifies)| verifies).collect();
+        let found: Vec<SigningAlgorithm> = keys.usable().flat_map(|(_, verifies)| verifies).collect();
         let is_symmetric = |algorithm: &&SigningAlgorithm| algorithm.is_symmetric();
         let accepted = allowed.iter().filter(|algorithm| found.contains(algorithm));
         let accepted: Vec<&str> = accepted.map(|algorithm| algorithm.as_str()).collect();
@@ -73,15 +61,8 @@ impl Doctor {
             );
         }
         let names = keys.usable().map(|(kid, verifies)| {
-            let verifies: Vec<&str> = verifies
-                .iter()
-                .map(|algorithm| algorithm.as_str())
-                .collect();
-            format!(
-                "{} ({})",
-                kid.unwrap_or("without a name"),
-                verifies.join(" ")
-            )
+            let verifies: Vec<&str> = verifies.iter().map(|algorithm| algorithm.as_str()).collect();
+            format!("{} ({})", kid.unwrap_or("without a name"), verifies.join(" "))
         });
         const MOST: usize = 6;
         let mut names: Vec<String> = names.collect();

@@ -45,9 +45,7 @@ impl Doctor {
                 self.report.failure(&check, cause, remedy);
                 return None;
             }
-            Err(_) => self
-                .report
-                .ok(&check, format!("{host} is known to a proxy")),
+            Err(_) => self.report.ok(&check, format!("{host} is known to a proxy")),
         }
 
         let check = format!("{prefix}connection");
@@ -59,8 +57,7 @@ impl Doctor {
                     _ => "without TLS, as `insecure_http_hosts` lets it",
                 };
                 let port = url.port_or_known_default().unwrap_or_default();
-                self.report
-                    .ok(&check, format!("{host}:{port} answers, {how}"));
+                self.report.ok(&check, format!("{host}:{port} answers, {how}"));
                 reply
             }
             Err(error) => {
@@ -104,9 +101,7 @@ impl Doctor {
         let document = document.map(Document::into_displayed);
         Some(Found {
             metadata,
-            document: document
-                .filter(|_| provider.is_discovered())
-                .unwrap_or_default(),
+            document: document.filter(|_| provider.is_discovered()).unwrap_or_default(),
         })
     }
 }

@@ -10,9 +10,7 @@ use super::Doctor;
 use crate::{
     code_flow::{AttemptSecrets, authorization_request},
     printable::printable,
-    provider::{
-        Endpoint, Metadata, PUSH_REQUESTS, Provider, ProviderError, demands_pushed_request,
-    },
+    provider::{Endpoint, Metadata, PUSH_REQUESTS, Provider, ProviderError, demands_pushed_request},
     settings::ResponseMode,
     token::parse_object,
 };
@@ -52,8 +50,7 @@ impl Doctor {
         let error = match answer {
             Ok(()) => {
                 let finding = "the token endpoint gave tokens for a code that nobody issued";
-                self.report
-                    .failure(CHECK, finding, "do not use this provider");
+                self.report.failure(CHECK, finding, "do not use this provider");
                 return false;
             }
             Err(error) => error,
@@ -61,9 +58,7 @@ impl Doctor {
         let refused = match &error {
             _ if error.is_client_rejected() => "invalid_client",
             ProviderError::Refused { error, .. } => error.as_str(),
-            ProviderError::Status {
-                status: 401 | 403, ..
-            } => "invalid_client",
+            ProviderError::Status { status: 401 | 403, .. } => "invalid_client",
             _ => "",
         };
         match refused {
@@ -86,9 +81,7 @@ impl Doctor {
                 error.to_string(),
                 "allow the grant type `authorization_code` for this client at the provider",
             ),
-            "" => self
-                .report
-                .failure(CHECK, error.to_string(), error.remedy()),
+            "" => self.report.failure(CHECK, error.to_string(), error.remedy()),
             _ => self.report.warning(
                 CHECK,
                 format!("{error}; expected `invalid_grant`, so nothing is known of the secret"),
@@ -111,8 +104,7 @@ impl Doctor {
         let pushed = match provider.pushed_authorization_request_endpoint(metadata) {
             Ok(None) => return Some(request.clone()),
             Ok(Some(endpoint)) => {
-                let work =
-                    provider.push_authorization_request(metadata, endpoint, request, None, now);
+                let work = provider.push_authorization_request(metadata, endpoint, request, None, now);
                 let work = self.terminal.wait("pushing an authorization request", work);
                 work.await.map(|address| (endpoint, address))
             }
@@ -133,19 +125,12 @@ impl Doctor {
 
     /// Sends the authorization request that a browser would, with `prompt=none`: a provider does not redirect to a
     /// URI that is not registered (RFC 6749 §3.1.2.4).
-    pub(super) async fn redirect_uri(
-        &mut self,
-        provider: &Arc<Provider>,
-        metadata: &Metadata,
-        now: OffsetDateTime,
-    ) {
+    pub(super) async fn redirect_uri(&mut self, provider: &Arc<Provider>, metadata: &Metadata, now: OffsetDateTime) {
         const CHECK: &str = "redirect URI";
         let client = match provider.client(metadata) {
             Ok(client) => client,
             Err(error) => {
-                return self
-                    .report
-                    .failure(CHECK, error.to_string(), error.remedy());
+                return self.report.failure(CHECK, error.to_string(), error.remedy());
             }
         };
         let Some(redirect_uri) = client.redirect_uri().map(|uri| uri.url().clone()) else {
@@ -161,15 +146,11 @@ impl Doctor {
         };
 
         let work = provider.visit(Endpoint::Authorization, &address);
-        let reply = self
-            .terminal
-            .wait("asking the authorization endpoint", work);
+        let reply = self.terminal.wait("asking the authorization endpoint", work);
         let reply = match reply.await {
             Ok(reply) => reply,
             Err(error) => {
-                return self
-                    .report
-                    .failure(CHECK, error.to_string(), error.remedy());
+                return self.report.failure(CHECK, error.to_string(), error.remedy());
             }
         };
         let client_id = &provider.registration.client_id;
@@ -181,9 +162,7 @@ impl Doctor {
         match Answer::of(&reply, &url, &redirect_uri) {
             Answer::Back(None) => self.report.ok(CHECK, redirect_uri),
             Answer::Back(Some(error)) => {
-                let finding = format!(
-                    "{redirect_uri} is registered, and the request is refused there: {error}"
-                );
+                let finding = format!("{redirect_uri} is registered, and the request is refused there: {error}");
                 let remedy = match demands_pushed_request(&error) {
                     true => PUSH_REQUESTS,
                     false => {
@@ -207,11 +186,7 @@ impl Doctor {
 }
 
 /// The remedy for an error, which may be a failure of client authentication.
-pub(super) fn remedy(
-    error: &ProviderError,
-    provider: &Provider,
-    metadata: &Metadata,
-) -> &'static str {
+pub(super) fn remedy(error: &ProviderError, provider: &Provider, metadata: &Metadata) -> &'static str {
     match error.is_client_rejected() {
         true => credentials(provider, metadata),
         false => error.remedy(),

@@ -142,11 +142,7 @@ mod tests {
 
     #[test]
     fn redirect_uris_follow_from_addresses_or_are_given_whole() {
-        let app_urls = urls(&[
-            "https://a.example",
-            "https://b.example/",
-            "https://c.example/cb",
-        ]);
+        let app_urls = urls(&["https://a.example", "https://b.example/", "https://c.example/cb"]);
         let addresses = Addresses::derive(&settings(), &app_urls).unwrap();
         assert_eq!(
             addresses.redirect_uris,
@@ -158,11 +154,7 @@ mod tests {
         );
         assert_eq!(
             addresses.post_logout_redirect_uris,
-            [
-                "https://a.example/",
-                "https://b.example/",
-                "https://c.example/"
-            ]
+            ["https://a.example/", "https://b.example/", "https://c.example/"]
         );
         assert_eq!(
             addresses.backchannel_logout_uri,
@@ -195,25 +187,15 @@ mod tests {
         let mut settings = settings();
         settings.mount = "/".into();
         let addresses = Addresses::derive(&settings, &urls(&["https://a.example"])).unwrap();
-        assert_eq!(
-            addresses.redirect_uris,
-            urls(&["https://a.example/authorize"])
-        );
-        assert_eq!(
-            addresses.backchannel_logout_uri,
-            "https://a.example/backchannel-logout"
-        );
+        assert_eq!(addresses.redirect_uris, urls(&["https://a.example/authorize"]));
+        assert_eq!(addresses.backchannel_logout_uri, "https://a.example/backchannel-logout");
     }
 
     #[test]
     fn the_application_type_follows_from_the_redirect_uris() {
         let of = |texts: &[&str]| ApplicationType::of(&urls(texts)).map_err(|f| f.cause);
         assert_eq!(of(&["https://a.example/x"]), Ok(ApplicationType::Web));
-        for local in [
-            "http://localhost/x",
-            "http://127.0.0.1:1/x",
-            "http://[::1]/x",
-        ] {
+        for local in ["http://localhost/x", "http://127.0.0.1:1/x", "http://[::1]/x"] {
             assert_eq!(of(&[local]), Ok(ApplicationType::Native), "{local}");
         }
         assert_eq!(

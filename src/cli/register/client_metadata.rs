@@ -64,8 +64,7 @@ impl ClientMetadata {
     /// Whether a redirect URI is plain http and not loopback.
     pub(super) fn is_plain_http(&self) -> bool {
         let uris = &self.addresses.redirect_uris;
-        uris.iter()
-            .any(|uri| uri.scheme() == "http" && !is_loopback(uri))
+        uris.iter().any(|uri| uri.scheme() == "http" && !is_loopback(uri))
     }
 
     /// The JSON of a registration request.
@@ -77,10 +76,7 @@ impl ClientMetadata {
         add("redirect_uris", json!(self.addresses.redirect_uris));
         add("response_types", json!(["code"]));
         add("grant_types", json!(self.grant_types));
-        add(
-            "token_endpoint_auth_method",
-            json!(self.token_endpoint_auth_method),
-        );
+        add("token_endpoint_auth_method", json!(self.token_endpoint_auth_method));
         if let Some(scope) = &self.scope {
             add("scope", json!(scope));
         }
@@ -109,9 +105,7 @@ impl ClientMetadata {
             let (Some(value), remark) = (match (answered, asked.get(member)) {
                 (Some(answered), _) => (Some(answered), ""),
                 // RFC 7591 §3.2.1: the response holds all registered metadata.
-                (None, asked) if answer.is_some() => {
-                    (asked, " (asked for; the answer does not say)")
-                }
+                (None, asked) if answer.is_some() => (asked, " (asked for; the answer does not say)"),
                 (None, asked) => (asked, ""),
             }) else {
                 continue;

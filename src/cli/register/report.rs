@@ -22,10 +22,7 @@ impl Arguments {
         terminal: &Terminal,
     ) {
         let shown = self.output.display();
-        terminal.line(format!(
-            "{done} the client {}",
-            printable(&registered.client_id)
-        ));
+        terminal.line(format!("{done} the client {}", printable(&registered.client_id)));
         client.write(terminal, Some(&registered.metadata));
         for warning in self.differences(client, registered) {
             terminal.warn(&warning);
@@ -72,10 +69,7 @@ impl Arguments {
     }
 
     /// The settings of this command line that the file does not hold; of the scopes, only the registered ones.
-    pub(super) fn other_settings(
-        &self,
-        registered: Option<&RegisteredClient>,
-    ) -> Vec<(&'static str, String)> {
+    pub(super) fn other_settings(&self, registered: Option<&RegisteredClient>) -> Vec<(&'static str, String)> {
         let mut settings = vec![];
         let mount = self.mount();
         if mount != DEFAULT_MOUNT {
@@ -132,8 +126,7 @@ impl Arguments {
         }
         lines.extend(self.misled(client, &uris));
         if lacks("response_types", "code") || lacks("grant_types", "authorization_code") {
-            lines
-                .push("the provider did not register the code flow: nobody can sign in".to_owned());
+            lines.push("the provider did not register the code flow: nobody can sign in".to_owned());
         }
         if client.grant_types.contains(&"refresh_token") && lacks("grant_types", "refresh_token") {
             lines.push(
@@ -147,9 +140,7 @@ impl Arguments {
             let missing: Vec<&str> = asked.split_whitespace().filter(is_missing).collect();
             if !missing.is_empty() {
                 let missing = missing.join(" ");
-                lines.push(format!(
-                    "the provider did not register the scopes {missing}"
-                ));
+                lines.push(format!("the provider did not register the scopes {missing}"));
             }
         }
         if self.post_logout.is_some() {
@@ -175,9 +166,7 @@ impl Arguments {
                  `private_key_file`, and register its public part"
                     .to_owned(),
             ),
-            Some(method @ ("client_secret_basic" | "client_secret_post" | "none"))
-                if method != asked =>
-            {
+            Some(method @ ("client_secret_basic" | "client_secret_post" | "none")) if method != asked => {
                 lines.push(format!(
                     "the provider wants the client to authenticate with {method}: set \
                      `token_endpoint_auth_method` to it"
@@ -193,9 +182,7 @@ impl Arguments {
         if registered.client_secret.is_none() && !self.public_client {
             lines.push("the provider gave no client secret".to_owned());
         }
-        if registered.registration_client_uri.is_none()
-            || registered.registration_access_token.is_none()
-        {
+        if registered.registration_client_uri.is_none() || registered.registration_access_token.is_none() {
             lines.push(
                 "the provider gave no way to change this registration: `--update` and `--delete` \
                  will not work"
@@ -237,12 +224,7 @@ fn toml(text: &str) -> String {
 }
 
 /// The instructions for a provider without dynamic registration.
-pub(super) fn by_hand(
-    provider: &Provider,
-    client: &ClientMetadata,
-    settings: &[(&str, String)],
-    terminal: &Terminal,
-) {
+pub(super) fn by_hand(provider: &Provider, client: &ClientMetadata, settings: &[(&str, String)], terminal: &Terminal) {
     let issuer = &provider.registration.issuer;
     terminal.line(format!(
         "{issuer} has no registration endpoint. Create a client in its console, with\n"

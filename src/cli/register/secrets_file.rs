@@ -74,10 +74,7 @@ impl SecretsFile {
         {
             let draft = self.draft.display();
             return Err(Failure::new(
-                format!(
-                    "the app would refuse what the provider registered: {}",
-                    refused.cause
-                ),
+                format!("the app would refuse what the provider registered: {}", refused.cause),
                 format!(
                     "delete the client in the provider's console, or by `rocket-oidc register \
                      --delete --output {draft}`, where the registration is"
@@ -89,10 +86,7 @@ impl SecretsFile {
             let draft = self.draft.display();
             match error.kind() {
                 ErrorKind::AlreadyExists => Failure::new(
-                    format!(
-                        "`{}` appeared meanwhile, and is not overwritten",
-                        self.path.display()
-                    ),
+                    format!("`{}` appeared meanwhile, and is not overwritten", self.path.display()),
                     format!("the registration is in `{draft}`: move it to where you want it"),
                 ),
                 _ => Failure::new(
@@ -130,8 +124,8 @@ impl Drop for SecretsFile {
 pub(super) fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
     let shown = path.display();
     let remedy = "give the file that `rocket-oidc register` wrote, by `--output`";
-    let text = fs::read_to_string(path)
-        .map_err(|error| Failure::new(format!("`{shown}` cannot be read: {error}"), remedy))?;
+    let text =
+        fs::read_to_string(path).map_err(|error| Failure::new(format!("`{shown}` cannot be read: {error}"), remedy))?;
     let document: Option<Value> = serde_json::from_str(&text).ok();
     match document.and_then(|mut document| document.get_mut("web").map(Value::take)) {
         Some(Value::Object(web)) => Ok(web),
@@ -192,12 +186,8 @@ pub(super) fn keep(web: &mut Map<String, Value>, client: &RegisteredClient, aske
 
 /// The registered redirect URIs that an app can use, requested ones first: the app sends the first.
 fn redirect_uris(client: &RegisteredClient, asked: &[Url]) -> Vec<String> {
-    let answered = client
-        .metadata
-        .get("redirect_uris")
-        .and_then(Value::as_array);
-    let is_usable =
-        |uri: &&str| Url::parse(uri).is_ok_and(|url| url.has_host()) && !uri.contains('@');
+    let answered = client.metadata.get("redirect_uris").and_then(Value::as_array);
+    let is_usable = |uri: &&str| Url::parse(uri).is_ok_and(|url| url.has_host()) && !uri.contains('@');
     let answered = answered.into_iter().flatten().filter_map(Value::as_str);
     let answered: Vec<&str> = answered.filter(is_usable).collect();
     let asked: Vec<&str> = asked.iter().map(Url::as_str).collect();

@@ -42,9 +42,8 @@ fn for_an_api(members: &str) -> Result<Metadata, String> {
 /// The same with these response types.
 fn responding_with(types: &str, members: &str) -> Result<Metadata, String> {
     let jwks_uri = "https://op.example/jwks";
-    let text = format!(
-        r#"{{"issuer":"{ISSUER}","jwks_uri":"{jwks_uri}","response_types_supported":{types}{members}}}"#
-    );
+    let text =
+        format!(r#"{{"issuer":"{ISSUER}","jwks_uri":"{jwks_uri}","response_types_supported":{types}{members}}}"#);
     accepted_for(&text, Need::Keys)
 }
 
@@ -84,9 +83,7 @@ fn a_member_that_is_needed() {
                 None => document.remove(member),
             };
             let error = accepted(&document).unwrap_err();
-            let cause = format!(
-                "the member `{member}` of the provider's metadata is {actual}, expected {expected}"
-            );
+            let cause = format!("the member `{member}` of the provider's metadata is {actual}, expected {expected}");
             assert_eq!(error, cause);
         };
         fails(None, "missing");
@@ -175,9 +172,7 @@ fn an_api_needs_keys_alone() {
         ] {
             assert_eq!(
                 error.unwrap_err().to_string(),
-                format!(
-                    "the member `{member}` of the provider's metadata is missing, expected an absolute address"
-                )
+                format!("the member `{member}` of the provider's metadata is missing, expected an absolute address")
             );
         }
     }
@@ -328,11 +323,7 @@ fn a_flag_may_be_a_word() {
         (Value::Null, false),
     ] {
         let metadata = with("require_pushed_authorization_requests", value.clone()).unwrap();
-        assert_eq!(
-            metadata.require_pushed_authorization_requests(),
-            expected,
-            "{value}"
-        );
+        assert_eq!(metadata.require_pushed_authorization_requests(), expected, "{value}");
     }
 }
 
@@ -350,30 +341,15 @@ fn algorithms_are_those_that_are_asymmetric_and_known() {
         let metadata = with("id_token_signing_alg_values_supported", listed.clone()).unwrap();
         assert_eq!(metadata.signing_algorithms(), expected, "{listed}");
     }
-    let metadata = with(
-        "userinfo_signing_alg_values_supported",
-        json!(["ES256", "none"]),
-    );
+    let metadata = with("userinfo_signing_alg_values_supported", json!(["ES256", "none"]));
     assert_eq!(metadata.unwrap().userinfo_signing_algorithms(), [ES256]);
 }
 
 /// Whatever is in members that nobody reads.
 #[test]
 fn what_is_not_used_is_ignored() {
-    for value in [
-        "null",
-        "\"\"",
-        "\"J\\ud83d\"",
-        "7",
-        "[[]]",
-        "{\"a\":1,\"a\":2}",
-    ] {
-        for member in [
-            "claims_supported",
-            "op_policy_uri",
-            "ui_locales_supported",
-            "x",
-        ] {
+    for value in ["null", "\"\"", "\"J\\ud83d\"", "7", "[[]]", "{\"a\":1,\"a\":2}"] {
+        for member in ["claims_supported", "op_policy_uri", "ui_locales_supported", "x"] {
             with_text(&format!("\"{member}\":{value}")).unwrap();
         }
     }
@@ -417,10 +393,7 @@ fn a_byte_order_mark_is_skipped() {
 #[test]
 fn what_is_no_metadata() {
     for (text, cause) in [
-        (
-            "<html>",
-            "not valid JSON: parsing failed at line 1, column 1",
-        ),
+        ("<html>", "not valid JSON: parsing failed at line 1, column 1"),
         ("[]", "expected a JSON object, found an array"),
     ] {
         assert_eq!(
@@ -465,10 +438,7 @@ fn products() {
             "userinfo_signing_alg_values_supported": [],
             "id_token_signing_alg_values_supported": [],
         });
-        for name in USED
-            .iter()
-            .chain(&["userinfo_signing_alg_values_supported"])
-        {
+        for name in USED.iter().chain(&["userinfo_signing_alg_values_supported"]) {
             if let Some(value) = document.get(*name).filter(|value| !value.is_null()) {
                 expected[*name] = value.clone();
             }
@@ -485,9 +455,7 @@ fn products() {
         }
         let drop_nulls = |value: Value| {
             let members = value.as_object().unwrap().clone().into_iter();
-            members
-                .filter(|(_, value)| !value.is_null())
-                .collect::<Map<_, _>>()
+            members.filter(|(_, value)| !value.is_null()).collect::<Map<_, _>>()
         };
         let read = serde_json::to_value(metadata).unwrap();
         assert_eq!(drop_nulls(read), drop_nulls(expected), "{product}");

@@ -86,9 +86,7 @@ impl Expiry<String, InFlightRefresh> for OutcomeTtl {
     ) -> Option<Duration> {
         match &*flight.outcome.borrow() {
             // It holds a session, and only a forced refresh uses it.
-            Some(Outcome::Refreshed { .. }) => {
-                Some(Duration::from_secs(FORCED_INTERVAL.unsigned_abs()))
-            }
+            Some(Outcome::Refreshed { .. }) => Some(Duration::from_secs(FORCED_INTERVAL.unsigned_abs())),
             _ => Some(OUTCOME_TTL),
         }
     }
@@ -116,21 +114,17 @@ impl Refreshes {
 
     /// Whether a refresh of this session is in flight.
     pub(crate) fn is_under_way(&self, name: &str) -> bool {
-        self.flights.get(name).is_some_and(|flight| {
-            flight.outcome.borrow().is_none() && flight.outcome.has_changed().is_ok()
-        })
+        self.flights
+            .get(name)
+            .is_some_and(|flight| flight.outcome.borrow().is_none() && flight.outcome.has_changed().is_ok())
     }
 
     /// Updates the TTL of the entry once the refresh has its outcome.
     pub(super) fn completed(&self, name: &str, flight: InFlightRefresh) {
-        self.flights
-            .entry_by_ref(name)
-            .and_compute_with(|entry| match entry {
-                Some(entry) if entry.value().outcome.same_channel(&flight.outcome) => {
-                    Op::Put(flight)
-                }
-                _ => Op::Nop,
-            });
+        self.flights.entry_by_ref(name).and_compute_with(|entry| match entry {
+            Some(entry) if entry.value().outcome.same_channel(&flight.outcome) => Op::Put(flight),
+            _ => Op::Nop,
+        });
     }
 
     /// The refresh to join: the cached one while it is valid, otherwise a new one. `begin` receives the number of
@@ -157,19 +151,12 @@ impl Refreshes {
                 Some(Outcome::Refreshed { session, at }) => {
                     let counts = match forced {
                         // Another node may have refreshed the session later.
-                        Some(interval) => {
-                            session.generation >= current.generation && (now - at).abs() < interval
-                        }
-                        None => {
-                            session.generation > current.generation
-                                && !is_due(session.refresh_due, at_time(now))
-                        }
+                        Some(interval) => session.generation >= current.generation && (now - at).abs() < interval,
+                        None => session.generation > current.generation && !is_due(session.refresh_due, at_time(now)),
                     };
                     if counts { Op::Nop } else { Op::Put(begin(0)) }
                 }
-                Some(Outcome::Failed {
-                    retry_at, failures, ..
-                }) if now >= *retry_at => Op::Put(begin(*failures)),
+                Some(Outcome::Failed { retry_at, failures, .. }) if now >= *retry_at => Op::Put(begin(*failures)),
                 Some(Outcome::NoSession(_)) => Op::Put(begin(0)),
                 Some(Outcome::Failed { .. } | Outcome::Ended(_)) => Op::Nop,
             }
@@ -204,15 +191,9 @@ impl InFlightRefresh {
 }
 
 impl Outcome {
-    pub(super) fn of(
-        result: Result<CurrentSession, Failure>,
-        failures: u32,
-        now: OffsetDateTime,
-    ) -> Outcome {
+    pub(super) fn of(result: Result<CurrentSession, Failure>, failures: u32, now: OffsetDateTime) -> Outcome {
         let now = now.unix_timestamp();
-        let back_off = MIN_BACK_OFF
-            .saturating_mul(1 << failures.min(6))
-            .min(MAX_BACK_OFF);
+        let back_off = MIN_BACK_OFF.saturating_mul(1 << failures.min(6)).min(MAX_BACK_OFF);
         match result {
             Ok(session) => {
                 observing::refreshed();
@@ -244,8 +225,7 @@ impl Outcome {
                 pending,
             }) => {
                 observing::refresh_failed(reason);
-                let wished =
-                    retry_after.map_or(0, |wait| u32::try_from(wait.as_secs()).unwrap_or(0));
+                let wished = retry_after.map_or(0, |wait| u32::try_from(wait.as_secs()).unwrap_or(0));
                 let wait = back_off.max(wished);
                 tracing::warn!(
                     reason,
@@ -295,9 +275,7 @@ mod tests {
     #[test]
     fn the_wait_after_a_failure_doubles_up_to_a_minute_or_is_what_the_provider_wishes() {
         let wait = |failure, before| match Outcome::of(Err(failure), before, time(100)) {
-            Outcome::Failed {
-                retry_at, failures, ..
-            } => {
+            Outcome::Failed { retry_at, failures, .. } => {
                 assert_eq!(failures, before.saturating_add(1));
                 retry_at - 100
             }
@@ -336,22 +314,10 @@ mod tests {
             ("as old", Some(refreshed(1, 200)), None, 100, Some(0)),
             ("just now", Some(refreshed(1, 200)), Some(10), 109, None),
             ("back", Some(refreshed(1, 200)), Some(10), 91, None),
-            (
-                "not just now",
-                Some(refreshed(1, 200)),
-                Some(10),
-                110,
-                Some(0),
-            ),
+            ("not just now", Some(refreshed(1, 200)), Some(10), 110, Some(0)),
             ("failed", Some(failed()), None, 104, None),
             ("failed before", Some(failed()), None, 105, Some(3)),
-            (
-                "ended",
-                Some(Outcome::Ended(NoSession::Ended)),
-                None,
-                999,
-                None,
-            ),
+            ("ended", Some(Outcome::Ended(NoSession::Ended)), None, 999, None),
             (
                 "a copy signed out",
                 Some(Outcome::NoSession(NoSession::Superseded)),

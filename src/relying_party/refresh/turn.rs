@@ -105,11 +105,7 @@ impl Client<'_> {
     }
 
     /// Whether another node refreshed this session so recently that no refresh is forced.
-    async fn was_refreshed_elsewhere(
-        &self,
-        current: &CurrentSession,
-        now: OffsetDateTime,
-    ) -> Result<bool, StoreError> {
+    async fn was_refreshed_elsewhere(&self, current: &CurrentSession, now: OffsetDateTime) -> Result<bool, StoreError> {
         let name = self.sessions.names.last_refresh(current.name());
         let notes = self.sessions.store.entries(&[&name]).await?;
         let at = notes.into_iter().flatten().next();

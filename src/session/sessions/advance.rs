@@ -6,9 +6,7 @@ use std::time::Duration;
 use moka::ops::compute::Op;
 use time::OffsetDateTime;
 
-use super::{
-    BeginError, MAX_DIFFERENCE, MAX_TRIES, SEEN, Sessions, seconds, unavailable, unknown_key,
-};
+use super::{BeginError, MAX_DIFFERENCE, MAX_TRIES, SEEN, Sessions, seconds, unavailable, unknown_key};
 use crate::{
     keys::DecryptError,
     session::{
@@ -137,9 +135,7 @@ impl Sessions {
         let life = self.remaining(&next, now);
         if self.is_shared {
             let name = self.names.record(&next.name, next.generation);
-            self.store
-                .put_entry(&name, &self.value(&next, &name), life)
-                .await?;
+            self.store.put_entry(&name, &self.value(&next, &name), life).await?;
         } else {
             self.handed_out.keep(&next, life, now.unix_timestamp());
         }
@@ -175,11 +171,7 @@ impl Sessions {
     }
 
     /// Compares this session with its newest known generation.
-    pub(crate) async fn newest(
-        &self,
-        current: &CurrentSession,
-        now: OffsetDateTime,
-    ) -> Result<Newest, NoSession> {
+    pub(crate) async fn newest(&self, current: &CurrentSession, now: OffsetDateTime) -> Result<Newest, NoSession> {
         if self.is_in_cookies {
             let names = self.names_of(current);
             return self.newer_than(current, &names, now).await;
@@ -205,9 +197,7 @@ impl Sessions {
             if session.generation > 1
                 && let Err(error) = self.note_generation(session, names, now).await
             {
-                tracing::debug!(
-                    "{error}; older copies of a session are accepted until they are due"
-                );
+                tracing::debug!("{error}; older copies of a session are accepted until they are due");
             }
             return Ok(Newest::ThisOne);
         };
@@ -215,9 +205,7 @@ impl Sessions {
             return Ok(Newest::ThisOne);
         }
         if !self.is_shared {
-            let kept = self
-                .handed_out
-                .get(&names.session, newest, now.unix_timestamp());
+            let kept = self.handed_out.get(&names.session, newest, now.unix_timestamp());
             return Ok(kept.map_or(Newest::None(NoSession::Superseded), Newest::Other));
         }
         let name = self.names.record(&names.session, newest);
@@ -239,16 +227,10 @@ impl Sessions {
     }
 
     /// Records that the browser has sent the newest generation: older copies are accepted for `AFTER_SEEN` more.
-    pub(super) async fn newest_was_seen(
-        &self,
-        session: &Session,
-        names: &SessionNames,
-        now: OffsetDateTime,
-    ) {
+    pub(super) async fn newest_was_seen(&self, session: &Session, names: &SessionNames, now: OffsetDateTime) {
         if !self.is_shared {
             let now = now.unix_timestamp();
-            self.handed_out
-                .seen(&names.session, session.generation, now);
+            self.handed_out.seen(&names.session, session.generation, now);
             return;
         }
         if self.seen_newest.get(&*names.session) == Some(session.generation) {

@@ -10,8 +10,8 @@ use super::Sessions;
 use crate::{
     observing,
     session::{
-        CurrentSession, EarlierEnds, EndCause, NoSession, Session, SessionChange, SessionTokens,
-        SessionTooLarge, record, store::StoreError,
+        CurrentSession, EarlierEnds, EndCause, NoSession, Session, SessionChange, SessionTokens, SessionTooLarge,
+        record, store::StoreError,
     },
 };
 
@@ -24,10 +24,7 @@ pub(crate) enum BeginError {
     Store(#[from] StoreError),
     /// The new session is not stored, but the one that it replaces has ended.
     #[error("the session store is not reachable: {}", error.cause)]
-    NotStored {
-        error: StoreError,
-        begun: Box<Begun>,
-    },
+    NotStored { error: StoreError, begun: Box<Begun> },
     #[error("the sessions of the user were ended while they signed in")]
     Ended {
         /// The recorded ends, read now.
@@ -157,10 +154,7 @@ impl Sessions {
         let known = replaced.as_ref().ok();
         let end = self.end(&name, known, EndCause::Replaced, now).await?;
         // In cookie mode, an ended session is ended by its name again.
-        let goes_on = matches!(
-            replaced,
-            Ok(_) | Err(NoSession::Superseded | NoSession::UnknownKey)
-        );
+        let goes_on = matches!(replaced, Ok(_) | Err(NoSession::Superseded | NoSession::UnknownKey));
         ended.extend(end.filter(|_| goes_on));
         let replaced = replaced.ok();
         let was_alive = |session: &CurrentSession| self.is_alive(&name, session, now);
@@ -170,11 +164,7 @@ impl Sessions {
     }
 
     /// A session that is not stored, for other nodes to begin.
-    pub(crate) fn unstored(
-        &self,
-        session: Session,
-        tokens: &SessionTokens,
-    ) -> Option<CurrentSession> {
+    pub(crate) fn unstored(&self, session: Session, tokens: &SessionTokens) -> Option<CurrentSession> {
         let body = record::encode_body(tokens).ok()?;
         let name = self.names.session(&session.id).into();
         Some(CurrentSession::new(Arc::new(session), body.into(), name, 0))

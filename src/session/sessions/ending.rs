@@ -6,9 +6,8 @@ use time::OffsetDateTime;
 
 use super::{MAX_DIFFERENCE, Sessions, unavailable};
 use crate::session::{
-    CurrentSession, EarlierEnds, EndCause, EndsRead, NoSession, Session, SessionChange,
-    SessionInfo, earlier_ends::new_note, generations::Generations, milliseconds,
-    session_cache::SessionNames, store::StoreError,
+    CurrentSession, EarlierEnds, EndCause, EndsRead, NoSession, Session, SessionChange, SessionInfo,
+    earlier_ends::new_note, generations::Generations, milliseconds, session_cache::SessionNames, store::StoreError,
 };
 use crate::{observing, token::Claims};
 
@@ -46,10 +45,7 @@ tokio::task_local! {
 
 /// Runs the app's callbacks for a sign-in that has read these ends. Also returns the ends known afterwards: what the
 /// app itself ends meanwhile, such as the user's other sessions, does not end this one.
-pub(crate) async fn while_signing_in<T>(
-    ends: EarlierEnds,
-    asking: impl Future<Output = T>,
-) -> (T, EarlierEnds) {
+pub(crate) async fn while_signing_in<T>(ends: EarlierEnds, asking: impl Future<Output = T>) -> (T, EarlierEnds) {
     let asking = async {
         let answer = asking.await;
         (answer, SIGN_IN.with(|ends| ends.take()))
@@ -92,12 +88,7 @@ impl Sessions {
 
     /// Removes a session from the store. There is no end to report if there was none, if its end awaits recording, or
     /// if it is expired.
-    async fn remove(
-        &self,
-        name: &str,
-        cause: EndCause,
-        now: OffsetDateTime,
-    ) -> Result<Removed, StoreError> {
+    async fn remove(&self, name: &str, cause: EndCause, now: OffsetDateTime) -> Result<Removed, StoreError> {
         let is_known = self.unrecorded.has(name);
         // Also load one whose end awaits recording: its tokens are to be revoked.
         let session = self.load_stored(name).await?.ok();
@@ -175,11 +166,7 @@ impl Sessions {
             return Ok(());
         };
         let told = self.names.told_end_of_sid(issuer, sid, newest);
-        if self
-            .store
-            .lock(&told, "1", self.settings.absolute_timeout)
-            .await?
-        {
+        if self.store.lock(&told, "1", self.settings.absolute_timeout).await? {
             ended.push(SessionChange::ended_all(issuer, None, Some(sid), cause));
         }
         Ok(())
@@ -223,9 +210,7 @@ impl Sessions {
         session: &Session,
         now: OffsetDateTime,
     ) -> Result<Option<EarlierEnds>, StoreError> {
-        let read = self
-            .read_ends(&session.issuer, &session.claims, now)
-            .await?;
+        let read = self.read_ends(&session.issuer, &session.claims, now).await?;
         let is_later = !session.earlier_ends.have(&read.ends);
         Ok(is_later.then_some(read.ends))
     }
@@ -247,13 +232,7 @@ impl Sessions {
     }
 
     /// Records, until `ends` in milliseconds since 1970, that there is a session or a sign-in with this `sid`.
-    async fn know_sid(
-        &self,
-        issuer: &str,
-        sid: &str,
-        ends: i64,
-        now: OffsetDateTime,
-    ) -> Result<(), StoreError> {
+    async fn know_sid(&self, issuer: &str, sid: &str, ends: i64, now: OffsetDateTime) -> Result<(), StoreError> {
         let Some(known) = &self.known_sids else {
             return Ok(());
         };
@@ -276,12 +255,7 @@ impl Sessions {
     }
 
     /// The number of the latest session with this `sid`, if any.
-    async fn newest_of_sid(
-        &self,
-        issuer: &str,
-        sid: &str,
-        now: OffsetDateTime,
-    ) -> Result<Option<u64>, StoreError> {
+    async fn newest_of_sid(&self, issuer: &str, sid: &str, now: OffsetDateTime) -> Result<Option<u64>, StoreError> {
         let Some(known) = &self.known_sids else {
             return Ok(None);
         };
@@ -307,9 +281,7 @@ impl Sessions {
         self.note_end_for(names, life).await?;
         match self.longest_life(now).await? {
             // The entry outlives its sessions by the maximum clock difference between two nodes.
-            Some(longest) if longest > life.saturating_add(MAX_DIFFERENCE) => {
-                self.note_end_for(names, longest).await
-            }
+            Some(longest) if longest > life.saturating_add(MAX_DIFFERENCE) => self.note_end_for(names, longest).await,
             _ => Ok(()),
         }
     }
@@ -332,12 +304,7 @@ impl Sessions {
     /// Records an end by the app that does not apply to the current sign-in. Returns `false` without a sign-in, or if
     /// there is an end that the sign-in has not read: that end applies to it and is not overwritten. Some of the names
     /// may have the new entry then.
-    async fn replace_known_ends(
-        &self,
-        names: &[&str],
-        note: &str,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
+    async fn replace_known_ends(&self, names: &[&str], note: &str, life: Duration) -> Result<bool, StoreError> {
         let Ok(known) = SIGN_IN.try_with(|ends| ends.borrow().clone()) else {
             return Ok(false);
         };
@@ -349,11 +316,7 @@ impl Sessions {
         }
         for (name, there) in names.iter().zip(&notes) {
             let there = there.as_deref();
-            if !self
-                .store
-                .put_end_if_unchanged(name, there, note, life)
-                .await?
-            {
+            if !self.store.put_end_if_unchanged(name, there, note, life).await? {
                 return Ok(false);
             }
         }
@@ -391,9 +354,7 @@ impl Sessions {
         let life = life.saturating_add(2 * MAX_DIFFERENCE);
         let end = (session.ends / 1000).saturating_add(1).max(0);
         for name in self.names.last_end(&self.issuer) {
-            self.store
-                .put_entry_if_larger(&name, end.unsigned_abs(), life)
-                .await?;
+            self.store.put_entry_if_larger(&name, end.unsigned_abs(), life).await?;
         }
         Ok(())
     }
@@ -440,10 +401,7 @@ impl Sessions {
         };
         let owner = self.names.subject(&current.issuer, current.subject());
         let sessions = self.of(&owner, now).await?.unwrap_or_default();
-        for session in sessions
-            .iter()
-            .take((sessions.len() + 1).saturating_sub(most))
-        {
+        for session in sessions.iter().take((sessions.len() + 1).saturating_sub(most)) {
             let removed = self.remove(&session.id, EndCause::MaxPerUser, now).await?;
             if let Some(oldest) = &removed.session {
                 self.revoke_replaced(oldest, Some(current));
@@ -491,8 +449,6 @@ impl Sessions {
 fn check_length(answered: usize, asked: usize) -> Result<(), StoreError> {
     match answered == asked {
         true => Ok(()),
-        false => Err(StoreError::new(format!(
-            "it answered for {answered} of {asked} names"
-        ))),
+        false => Err(StoreError::new(format!("it answered for {answered} of {asked} names"))),
     }
 }

@@ -32,21 +32,14 @@ pub(crate) struct Found {
 
 impl Sessions {
     /// Whether a session that began a moment ago has ended, or is expired.
-    pub(crate) async fn is_over(
-        &self,
-        current: &CurrentSession,
-        now: OffsetDateTime,
-    ) -> Result<bool, StoreError> {
+    pub(crate) async fn is_over(&self, current: &CurrentSession, now: OffsetDateTime) -> Result<bool, StoreError> {
         if self.check_times(current, now).is_err() {
             return Ok(true);
         }
         if !self.is_in_cookies {
             return Ok(self.load(&current.name).await?.is_err());
         }
-        match self
-            .newest_generation(current, &self.names_of(current))
-            .await
-        {
+        match self.newest_generation(current, &self.names_of(current)).await {
             Ok(_) => Ok(false),
             Err(NoSession::Ended) => Ok(true),
             Err(reason) => Err(StoreError::new(reason.to_string())),
@@ -100,12 +93,7 @@ impl Sessions {
             return false;
         }
         // The browser may send an expired cookie for days.
-        if !self
-            .noticed_ends
-            .entry_by_ref(name)
-            .or_insert(())
-            .is_fresh()
-        {
+        if !self.noticed_ends.entry_by_ref(name).or_insert(()).is_fresh() {
             return false;
         }
         match reason {
@@ -126,11 +114,7 @@ impl Sessions {
         })
     }
 
-    pub(super) async fn find_in_cookies(
-        &self,
-        jar: &CookieJar<'_>,
-        now: OffsetDateTime,
-    ) -> Result<Found, NoSession> {
+    pub(super) async fn find_in_cookies(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> Result<Found, NoSession> {
         let text = self.cookies.read(jar).ok_or(NoSession::Absent)?;
         let opened = self
             .opened
@@ -152,8 +136,7 @@ impl Sessions {
                     tracing::debug!("{error}; front-channel logout does not find a session");
                 }
                 if session.generation > 1 {
-                    self.newest_was_seen(&opened.session, &opened.names, now)
-                        .await;
+                    self.newest_was_seen(&opened.session, &opened.names, now).await;
                 }
                 Ok(Found {
                     session,
@@ -168,10 +151,7 @@ impl Sessions {
         }
     }
 
-    pub(super) async fn find_in_store(
-        &self,
-        jar: &CookieJar<'_>,
-    ) -> Result<CurrentSession, NoSession> {
+    pub(super) async fn find_in_store(&self, jar: &CookieJar<'_>) -> Result<CurrentSession, NoSession> {
         let text = self.cookies.read(jar).ok_or(NoSession::Absent)?;
         let session = self
             .opened
@@ -214,11 +194,7 @@ impl Sessions {
     }
 
     /// The session of this name; always `Absent` for sessions in cookies.
-    pub(crate) async fn by_name(
-        &self,
-        name: &str,
-        now: OffsetDateTime,
-    ) -> Result<CurrentSession, NoSession> {
+    pub(crate) async fn by_name(&self, name: &str, now: OffsetDateTime) -> Result<CurrentSession, NoSession> {
         if self.is_in_cookies {
             return Err(NoSession::Absent);
         }
@@ -229,10 +205,7 @@ impl Sessions {
     }
 
     /// Loads and decrypts the session of this name from the store.
-    pub(in crate::session) async fn load(
-        &self,
-        name: &str,
-    ) -> Result<Result<CurrentSession, NoSession>, StoreError> {
+    pub(in crate::session) async fn load(&self, name: &str) -> Result<Result<CurrentSession, NoSession>, StoreError> {
         match self.unrecorded.has(name) {
             true => Ok(Err(NoSession::Ended)),
             false => self.load_stored(name).await,
@@ -253,11 +226,7 @@ impl Sessions {
 
     /// Decrypts a stored session. A damaged value, one of another name or of another version of this crate is not a
     /// session; one encrypted with an unknown key may be valid for another node.
-    pub(super) fn open_stored(
-        &self,
-        name: &str,
-        stored: &StoredSession,
-    ) -> Result<DecryptedSession, NoSession> {
+    pub(super) fn open_stored(&self, name: &str, stored: &StoredSession) -> Result<DecryptedSession, NoSession> {
         match self.open_value(name, &stored.value) {
             Ok(Some(opened)) => Ok(opened),
             Err(DecryptError::UnknownKey) => Err(unknown_key()),
@@ -266,16 +235,10 @@ impl Sessions {
     }
 
     /// Decrypts a record of the store. `Ok(None)`: it is of another version of this crate.
-    pub(super) fn open_value(
-        &self,
-        name: &str,
-        value: &str,
-    ) -> Result<Option<DecryptedSession>, DecryptError> {
+    pub(super) fn open_value(&self, name: &str, value: &str) -> Result<Option<DecryptedSession>, DecryptError> {
         let value = URL_SAFE_NO_PAD.decode(value);
         let value = value.map_err(|_| DecryptError::Damaged)?;
-        let record = self
-            .keys
-            .decrypt(Purpose::StoredValue, name.as_bytes(), value)?;
+        let record = self.keys.decrypt(Purpose::StoredValue, name.as_bytes(), value)?;
         Ok(self.opened(&record.plaintext))
     }
 
@@ -318,18 +281,12 @@ impl Sessions {
     }
 
     /// The session in this browser's cookies, to be ended, without asking the store.
-    pub(crate) fn ending_in_cookies(
-        &self,
-        jar: &CookieJar<'_>,
-        now: OffsetDateTime,
-    ) -> Option<CurrentSession> {
+    pub(crate) fn ending_in_cookies(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> Option<CurrentSession> {
         if !self.is_in_cookies {
             return None;
         }
         let text = self.cookies.read(jar)?;
-        let opened = self
-            .opened
-            .in_cookies(text, |text| self.open_cookie(text))?;
+        let opened = self.opened.in_cookies(text, |text| self.open_cookie(text))?;
         let (session, body) = (opened.session.clone(), opened.body.clone());
         let session = CurrentSession::new(session, body, opened.names.session.clone(), 0);
         (!self.kept_for(&session, now).is_zero()).then_some(session)

@@ -5,18 +5,12 @@ use crate::session::{CurrentSession, EndCause};
 
 /// Revokes the tokens of an ended session. Arguments: its name, the session if known, and the session that replaced it,
 /// if both may have tokens of one grant.
-pub(crate) type Revoke =
-    Box<dyn Fn(&str, Option<&CurrentSession>, Option<&CurrentSession>) + Send + Sync>;
+pub(crate) type Revoke = Box<dyn Fn(&str, Option<&CurrentSession>, Option<&CurrentSession>) + Send + Sync>;
 
 impl Sessions {
     /// Revokes the tokens of an ended session that this node knows. Does nothing if the provider ended it, or if
     /// another session replaces it: see [`revoke_replaced`](Self::revoke_replaced).
-    pub(in crate::session) fn revoke(
-        &self,
-        name: &str,
-        session: Option<&CurrentSession>,
-        cause: EndCause,
-    ) {
+    pub(in crate::session) fn revoke(&self, name: &str, session: Option<&CurrentSession>, cause: EndCause) {
         let session = match cause {
             EndCause::SignOut | EndCause::App => session,
             // The tokens in its record were refused; new tokens of the refresh are revoked by the refresh.
@@ -34,11 +28,7 @@ impl Sessions {
 
     /// Revokes the tokens of a session that another one of the user replaced, unless both may be of one grant. Without
     /// `successor` if the other one did not begin.
-    pub(crate) fn revoke_replaced(
-        &self,
-        replaced: &CurrentSession,
-        successor: Option<&CurrentSession>,
-    ) {
+    pub(crate) fn revoke_replaced(&self, replaced: &CurrentSession, successor: Option<&CurrentSession>) {
         if let Some(revoke) = &self.revoke {
             revoke(&replaced.name, Some(replaced), successor);
         }

@@ -8,10 +8,7 @@ use super::*;
 use crate::{
     cookies::CookieChanges,
     keys::SecretKey,
-    session::{
-        EarlierEnds, EndCause, SessionChange, SessionTokens, handed_out::AFTER_SEEN,
-        while_signing_in,
-    },
+    session::{EarlierEnds, EndCause, SessionChange, SessionTokens, handed_out::AFTER_SEEN, while_signing_in},
     settings::{CacheSize, KeptToken},
     token::{ClaimSources, Claims},
 };
@@ -20,9 +17,7 @@ const ISSUER: &str = "https://op.example";
 
 /// Cookies that are encrypted with the first key, and decrypted with any of these keys.
 fn app_cookies(keys: &[u8]) -> Cookies {
-    let mut keys = keys
-        .iter()
-        .map(|byte| SecretKey::from_bytes(vec![*byte; 32]).unwrap());
+    let mut keys = keys.iter().map(|byte| SecretKey::from_bytes(vec![*byte; 32]).unwrap());
     let first = keys.next().unwrap();
     let previous: Vec<_> = keys.collect();
     Cookies::new(KeyRing::new(&first, &previous, ISSUER, "app"), false)
@@ -46,14 +41,7 @@ fn node(store: &Arc<MemoryStore>, is_in_cookies: bool) -> Sessions {
 /// A node without a shared store.
 fn single_node() -> Sessions {
     let settings = SessionSettings::default();
-    Sessions::open(
-        settings,
-        &app_cookies(&[7]),
-        ISSUER,
-        None,
-        &Clock::default(),
-    )
-    .unwrap()
+    Sessions::open(settings, &app_cookies(&[7]), ISSUER, None, &Clock::default()).unwrap()
 }
 
 fn store() -> Arc<MemoryStore> {
@@ -89,9 +77,7 @@ async fn begun_with(sessions: &Sessions, more: serde_json::Value) -> CurrentSess
     let read = sessions.read_ends(ISSUER, &session.claims, now()).await;
     session.earlier_ends = read.unwrap().ends;
     let jar = request.inner().cookies();
-    let begun = sessions
-        .begin(session, tokens, Some(jar), now(), &mut vec![])
-        .await;
+    let begun = sessions.begin(session, tokens, Some(jar), now(), &mut vec![]).await;
     begun.unwrap().session
 }
 
@@ -100,11 +86,7 @@ async fn begun(sessions: &Sessions) -> CurrentSession {
 }
 
 /// Stores the result of a refresh. Returns generation, version and access token of the newest session.
-async fn advanced(
-    sessions: &Sessions,
-    current: &CurrentSession,
-    access_token: &str,
-) -> Option<(u64, u64, String)> {
+async fn advanced(sessions: &Sessions, current: &CurrentSession, access_token: &str) -> Option<(u64, u64, String)> {
     let tokens = tokens(access_token, json!({}));
     let session = Session::clone(current);
     let next = sessions.advance(current, session, tokens, now()).await;
@@ -118,10 +100,7 @@ fn facts(session: &CurrentSession) -> (u64, u64, String) {
 }
 
 /// The access token of a newer generation of this session that this node knows.
-async fn elsewhere(
-    sessions: &Sessions,
-    current: &CurrentSession,
-) -> Result<Option<String>, NoSession> {
+async fn elsewhere(sessions: &Sessions, current: &CurrentSession) -> Result<Option<String>, NoSession> {
     match sessions.newest(current, now()).await? {
         Newest::Other(other) => Ok(Some(access_token(&other))),
         Newest::ThisOne => Ok(None),
@@ -143,9 +122,7 @@ async fn sent(sessions: &Sessions, current: &CurrentSession) -> Vec<Cookie<'stat
     let changes = CookieChanges::default();
     changes.add(cookies);
     let cookies = changes.take().into_iter();
-    cookies
-        .map(|cookie| Cookie::parse(cookie).unwrap())
-        .collect()
+    cookies.map(|cookie| Cookie::parse(cookie).unwrap()).collect()
 }
 
 /// Finds the session of a request with these cookies.
@@ -155,9 +132,7 @@ async fn found(
 ) -> Result<CurrentSession, NoSession> {
     let client = Client::untracked(rocket::build()).await.unwrap();
     let request = client.get("/").cookies(cookies);
-    let found = sessions
-        .find(request.inner().cookies(), now(), &mut vec![])
-        .await;
+    let found = sessions.find(request.inner().cookies(), now(), &mut vec![]).await;
     found.map(|found| found.session)
 }
 
@@ -242,10 +217,7 @@ async fn an_older_copy_becomes_worthless() {
         let next = next.await.unwrap().unwrap();
         let newer = sent(&one, &next).await;
 
-        assert_eq!(
-            access_token(&found(&one, older.clone()).await.unwrap()),
-            "new"
-        );
+        assert_eq!(access_token(&found(&one, older.clone()).await.unwrap()), "new");
         assert!(!one.may_be_written(&first, now()).await);
         assert!(one.may_be_written(&next, now()).await);
         // Another node without a shared store accepts it, until it has received the newer one.
@@ -258,9 +230,7 @@ async fn an_older_copy_becomes_worthless() {
         let later = now() + AFTER_SEEN + Duration::from_secs(1);
         for node in [&one, &other] {
             let request = client.get("/").cookies(older.clone());
-            let found = node
-                .find(request.inner().cookies(), later, &mut vec![])
-                .await;
+            let found = node.find(request.inner().cookies(), later, &mut vec![]).await;
             if node.is_shared {
                 // The store uses the system clock.
                 continue;
@@ -303,12 +273,7 @@ async fn a_session_is_seen_when_it_is_refreshed() {
         let sessions = node(&store(), is_in_cookies);
         let current = begun(&sessions).await;
         let later = now() + Duration::from_secs(600);
-        let next = sessions.advance(
-            &current,
-            Session::clone(&current),
-            tokens("new", json!({})),
-            later,
-        );
+        let next = sessions.advance(&current, Session::clone(&current), tokens("new", json!({})), later);
         let next = next.await.unwrap().unwrap();
         assert_eq!(next.seen(), later.unix_timestamp());
     }
@@ -411,21 +376,13 @@ async fn an_end_during_a_sign_in_is_found_when_its_session_is_there() {
             end_all(&sessions, &owner[i]).await;
             let name = sessions.names.session(&session.id);
             let mut made_room = vec![];
-            let begun = sessions
-                .begin(session, tokens, None, now(), &mut made_room)
-                .await;
-            let Err(BeginError::Ended {
-                ends,
-                replaced: None,
-            }) = begun.map(drop)
-            else {
+            let begun = sessions.begin(session, tokens, None, now(), &mut made_room).await;
+            let Err(BeginError::Ended { ends, replaced: None }) = begun.map(drop) else {
                 panic!("the session begins");
             };
             assert_eq!(store.load(&name).await, Ok(None));
             // The next sign-in reads the same ends.
-            let again = sessions
-                .read_ends(ISSUER, &alice(json!({ "sid": "s-1" })), now())
-                .await;
+            let again = sessions.read_ends(ISSUER, &alice(json!({ "sid": "s-1" })), now()).await;
             let again = again.unwrap();
             assert_eq!(again.ends, ends);
             let age = again.youngest_beside(&EarlierEnds::default());
@@ -454,10 +411,7 @@ async fn an_end_outlasts_what_fills_the_store() {
             store.lock(&claim, "1", hour).await.unwrap();
         }
         store.drop_excess_notes();
-        assert_eq!(
-            store.entries(&["note 0", "claim 0"]).await,
-            Ok(vec![None; 2])
-        );
+        assert_eq!(store.entries(&["note 0", "claim 0"]).await, Ok(vec![None; 2]));
         let found = found(&sessions, session).await.map(drop);
         assert_eq!(found, Err(NoSession::Ended));
     }
@@ -487,10 +441,7 @@ async fn an_end_is_noted_for_as_long_as_any_session_lives() {
         }
         // `MAX_DIFFERENCE` for the clock of the node that began it, and once more for the node that reads it.
         clock.advance(hours(1) + 2 * MAX_DIFFERENCE - Duration::from_secs(2));
-        assert_eq!(
-            found(&before, one.clone()).await.map(drop),
-            Err(NoSession::Ended)
-        );
+        assert_eq!(found(&before, one.clone()).await.map(drop), Err(NoSession::Ended));
         clock.advance(Duration::from_secs(5));
         assert!(found(&before, one).await.is_ok(), "the note is gone");
     }
@@ -721,9 +672,7 @@ async fn a_session_ends_at_the_earlier_of_two_lifetimes() {
 
 #[test]
 fn only_sessions_in_several_cookies_make_large_answers() {
-    for (is_in_cookies, max_cookies, is_large) in
-        [(true, 2, true), (true, 1, false), (false, 3, false)]
-    {
+    for (is_in_cookies, max_cookies, is_large) in [(true, 2, true), (true, 1, false), (false, 3, false)] {
         let mut sessions = node(&store(), is_in_cookies);
         sessions.settings.max_cookies = max_cookies;
         assert_eq!(sessions.describe_size().is_some(), is_large);
@@ -732,10 +681,7 @@ fn only_sessions_in_several_cookies_make_large_answers() {
 
 #[test]
 fn the_setting_says_whether_sessions_are_cached() {
-    for (cache, is_cached) in [
-        (CacheSize::Flag(true), true),
-        (CacheSize::Flag(false), false),
-    ] {
+    for (cache, is_cached) in [(CacheSize::Flag(true), true), (CacheSize::Flag(false), false)] {
         let mut settings = SessionSettings::default();
         assert_eq!(settings.cache, CacheSize::Flag(true));
         settings.cache = cache;
@@ -840,20 +786,14 @@ async fn a_session_may_fill_its_cookies_to_the_last_character() {
             record.map(|current| sessions.cookie_text(&current).len() + 1)
         };
         let limit = max * crate::session::chunks::CHUNK_LEN;
-        let longest = (0..limit)
-            .rev()
-            .find(|length| fits(*length).is_ok())
-            .unwrap();
+        let longest = (0..limit).rev().find(|length| fits(*length).is_ok()).unwrap();
         // Base64 takes one or two characters per byte.
         let text = fits(longest).unwrap();
         assert!(text <= limit && text + 2 > limit, "{text} of {limit}");
         let error = fits(longest + 1).unwrap_err();
         assert!(error.size + 1 > limit, "{error:?}");
         assert_eq!(error.limit, limit);
-        assert_eq!(
-            error.largest[0],
-            format!("the access token with {} bytes", longest + 1)
-        );
+        assert_eq!(error.largest[0], format!("the access token with {} bytes", longest + 1));
     }
 }
 
@@ -876,9 +816,7 @@ async fn a_session_keeps_the_claims_of_the_setting() {
         session.claims = tokens.sources.merged();
         let next = sessions.advance(&current, session, tokens, now());
         let next = next.await.unwrap().unwrap();
-        let next = found(&sessions, sent(&sessions, &next).await)
-            .await
-            .unwrap();
+        let next = found(&sessions, sent(&sessions, &next).await).await.unwrap();
         let mut claims: Vec<_> = next.claims.iter().map(|(name, _)| name).collect();
         claims.sort_unstable();
         assert_eq!(claims, ["email", "iss", "sub"]);
@@ -896,11 +834,7 @@ async fn a_session_keeps_the_claims_of_the_setting() {
 #[rocket::async_test]
 async fn a_session_keeps_the_tokens_of_the_setting() {
     let mut sessions = node(&store(), true);
-    for kept in [
-        KeptToken::AccessToken,
-        KeptToken::RefreshToken,
-        KeptToken::IdToken,
-    ] {
+    for kept in [KeptToken::AccessToken, KeptToken::RefreshToken, KeptToken::IdToken] {
         sessions.settings.tokens = vec![kept];
         let current = begun(&sessions).await;
         let tokens = SessionTokens {
@@ -975,16 +909,10 @@ async fn debug_shows_neither_keys_nor_what_is_kept() {
 }
 
 /// The session with these cookies, at some time.
-async fn found_at(
-    sessions: &Sessions,
-    cookies: &[Cookie<'static>],
-    at: OffsetDateTime,
-) -> Result<(), NoSession> {
+async fn found_at(sessions: &Sessions, cookies: &[Cookie<'static>], at: OffsetDateTime) -> Result<(), NoSession> {
     let client = Client::untracked(rocket::build()).await.unwrap();
     let request = client.get("/").cookies(cookies.to_vec());
-    let found = sessions
-        .find(request.inner().cookies(), at, &mut vec![])
-        .await;
+    let found = sessions.find(request.inner().cookies(), at, &mut vec![]).await;
     found.map(drop)
 }
 
@@ -997,10 +925,7 @@ async fn a_session_in_cookies_ends_whatever_the_clock_says() {
     let earlier = current.started() - Duration::from_secs(600);
     let end = sessions.end(current.name(), None, EndCause::App, earlier);
     end.await.unwrap();
-    assert_eq!(
-        found_at(&sessions, &cookies, now()).await,
-        Err(NoSession::Ended)
-    );
+    assert_eq!(found_at(&sessions, &cookies, now()).await, Err(NoSession::Ended));
 }
 
 /// An older copy stays invalid until the end of the session.
@@ -1025,10 +950,7 @@ async fn a_generation_is_known_until_the_session_ends() {
     clock.advance((last - clock.now()).try_into().unwrap());
     assert_eq!(found_at(&sessions, &newer, last).await, Ok(()));
     sessions.handed_out = HandedOut::new();
-    assert_eq!(
-        found_at(&sessions, &older, last).await,
-        Err(NoSession::Superseded)
-    );
+    assert_eq!(found_at(&sessions, &older, last).await, Err(NoSession::Superseded));
 }
 
 /// Each node receives the newest cookie for the first time at a different time.
@@ -1048,10 +970,7 @@ async fn another_node_that_sees_the_newest_cookie_later_keeps_no_record_for_long
     assert_eq!(found_at(&other, &older, clock.now()).await, Ok(()));
     clock.advance(Duration::from_secs(2));
     for node in [&one, &other] {
-        assert_eq!(
-            found_at(node, &older, clock.now()).await,
-            Err(NoSession::Superseded)
-        );
+        assert_eq!(found_at(node, &older, clock.now()).await, Err(NoSession::Superseded));
         assert_eq!(found_at(node, &newer, clock.now()).await, Ok(()));
     }
 }
@@ -1075,26 +994,17 @@ async fn no_duration_is_too_long() {
     for is_in_cookies in [true, false] {
         for life in [Duration::MAX, Duration::from_secs(u64::MAX / 1000)] {
             let mut sessions = node(&store(), is_in_cookies);
-            (
-                sessions.settings.idle_timeout,
-                sessions.settings.absolute_timeout,
-            ) = (life, life);
+            (sessions.settings.idle_timeout, sessions.settings.absolute_timeout) = (life, life);
             let mut current = begun(&sessions).await;
             assert!(!sessions.touch(&mut current, now()).await);
             assert!(advanced(&sessions, &current, "new").await.is_some());
             let cookies = sent(&sessions, &current).await;
             assert_eq!(found_at(&sessions, &cookies, now()).await, Ok(()));
             let mut single = single_node();
-            (
-                single.settings.idle_timeout,
-                single.settings.absolute_timeout,
-            ) = (life, life);
+            (single.settings.idle_timeout, single.settings.absolute_timeout) = (life, life);
             let current = begun(&single).await;
             assert!(advanced(&single, &current, "new").await.is_some());
-            assert_eq!(
-                found_at(&single, &sent(&single, &current).await, now()).await,
-                Ok(())
-            );
+            assert_eq!(found_at(&single, &sent(&single, &current).await, now()).await, Ok(()));
         }
     }
 }

@@ -20,8 +20,7 @@ use tokio::{sync::Notify, time::timeout};
 
 use super::{MAX_DIFFERENCE, Sessions, seconds};
 use crate::session::{
-    CurrentSession, EndCause, Session, SessionChange, ended_note::Ended, milliseconds,
-    store::StoreError,
+    CurrentSession, EndCause, Session, SessionChange, ended_note::Ended, milliseconds, store::StoreError,
 };
 use crate::{clock::Clock, cookies::SetCookie, observing};
 
@@ -313,11 +312,7 @@ impl Sessions {
     }
 
     /// The note for a browser whose session has ended, if its end awaits recording.
-    pub(crate) fn note_if_unrecorded(
-        &self,
-        jar: &CookieJar<'_>,
-        now: OffsetDateTime,
-    ) -> Vec<SetCookie> {
+    pub(crate) fn note_if_unrecorded(&self, jar: &CookieJar<'_>, now: OffsetDateTime) -> Vec<SetCookie> {
         let name = self.name_in(jar);
         let Some(name) = name.filter(|name| self.unrecorded.has(name)) else {
             return vec![];
@@ -381,9 +376,7 @@ impl Sessions {
         unrecorded.drop_expired();
         while let Some(name) = unrecorded.next() {
             let now = unrecorded.clock.now();
-            unrecorded
-                .last_try
-                .store(milliseconds(now), Ordering::Release);
+            unrecorded.last_try.store(milliseconds(now), Ordering::Release);
             // The end was reported when it was queued.
             match self.end(&name, None, EndCause::SignOut, now).await {
                 Ok(_) => unrecorded.recorded(&name),
@@ -401,8 +394,7 @@ impl Sessions {
     ///
     /// The expiry is that of the newest generation, which may be unknown here: a refresh may have changed it.
     fn end_to_keep(&self, name: &str, session: Option<&Session>, now: OffsetDateTime) -> Ended {
-        let lifetime =
-            i64::try_from(self.settings.absolute_timeout.as_millis()).unwrap_or(i64::MAX);
+        let lifetime = i64::try_from(self.settings.absolute_timeout.as_millis()).unwrap_or(i64::MAX);
         let started = session.map_or(milliseconds(now), |session| session.started);
         let latest = started.saturating_add(lifetime);
         Ended {
@@ -413,11 +405,7 @@ impl Sessions {
 }
 
 /// The background task: retries with back-off until the queue is empty.
-async fn record_ends(
-    sessions: Weak<Sessions>,
-    unrecorded: Arc<UnrecordedEnds>,
-    mut pause: Duration,
-) {
+async fn record_ends(sessions: Weak<Sessions>, unrecorded: Arc<UnrecordedEnds>, mut pause: Duration) {
     let mut running = Running(Some(&unrecorded));
     loop {
         // Wait for the back-off, or for a request that reaches the store.
@@ -512,8 +500,7 @@ mod tests {
         let cookies = Cookies::new(keys, false);
         let clock = Clock::standing_at(NOW);
         let settings = SessionSettings::default();
-        let mut sessions =
-            Sessions::open(settings, &cookies, "https://op.example", None, &clock).unwrap();
+        let mut sessions = Sessions::open(settings, &cookies, "https://op.example", None, &clock).unwrap();
         let full = UnrecordedEnds {
             max: 0,
             ..UnrecordedEnds::new(&clock)

@@ -13,20 +13,14 @@ use crate::{
     cookies::SetCookie,
     keys::Purpose,
     secret::Secret,
-    session::{
-        CurrentSession, Session, SessionTokens, SessionTooLarge, chunks::SessionCookies, record,
-    },
+    session::{CurrentSession, Session, SessionTokens, SessionTooLarge, chunks::SessionCookies, record},
     settings::KeptToken,
     token::{Claims, VERIFIED},
 };
 
 impl Sessions {
     /// Whether a response may still set this session's cookies: it has not ended, and no newer generation is known.
-    pub(crate) async fn may_be_written(
-        &self,
-        current: &CurrentSession,
-        now: OffsetDateTime,
-    ) -> bool {
+    pub(crate) async fn may_be_written(&self, current: &CurrentSession, now: OffsetDateTime) -> bool {
         if !self.is_in_cookies {
             return true;
         }
@@ -123,9 +117,7 @@ impl Sessions {
     /// The session, encrypted for a store under this name.
     pub(super) fn value(&self, current: &CurrentSession, name: &str) -> String {
         let record = record::encode(current, &current.body);
-        let value = self
-            .keys
-            .encrypt(Purpose::StoredValue, name.as_bytes(), &record);
+        let value = self.keys.encrypt(Purpose::StoredValue, name.as_bytes(), &record);
         URL_SAFE_NO_PAD.encode(value)
     }
 
@@ -183,7 +175,6 @@ impl Sessions {
     pub(super) fn is_chosen(&self, name: &str) -> bool {
         let chosen = self.settings.claims.as_deref();
         !ABOUT_THE_REQUEST.contains(&name)
-            && (ALWAYS_KEPT.contains(&name)
-                || chosen.is_none_or(|chosen| chosen.iter().any(|claim| claim == name)))
+            && (ALWAYS_KEPT.contains(&name) || chosen.is_none_or(|chosen| chosen.iter().any(|claim| claim == name)))
     }
 }

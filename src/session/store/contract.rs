@@ -112,49 +112,24 @@ async fn sessions_are_found_by_their_owners(store: &dyn SessionStore) {
 
     let mut expected = vec![first.id.clone(), second.id.clone()];
     expected.sort_unstable();
-    let mut found = store
-        .ids_by_index_key(&person)
-        .await
-        .expect("the person's sessions");
+    let mut found = store.ids_by_index_key(&person).await.expect("the person's sessions");
     found.sort_unstable();
     assert_eq!(found, expected, "the sessions of one person");
-    assert_eq!(
-        store.ids_by_index_key(&one).await,
-        Ok(vec![first.id.clone()])
-    );
-    assert_eq!(
-        store.ids_by_index_key(&name()).await,
-        Ok(vec![]),
-        "nobody's sessions"
-    );
+    assert_eq!(store.ids_by_index_key(&one).await, Ok(vec![first.id.clone()]));
+    assert_eq!(store.ids_by_index_key(&name()).await, Ok(vec![]), "nobody's sessions");
 
     assert_eq!(store.remove(&first.id).await, Ok(true));
-    for id in store
-        .ids_by_index_key(&one)
-        .await
-        .expect("the sessions of one")
-    {
-        assert_eq!(
-            loaded(store, &id).await,
-            Ok(None),
-            "what is gone may be named"
-        );
+    for id in store.ids_by_index_key(&one).await.expect("the sessions of one") {
+        assert_eq!(loaded(store, &id).await, Ok(None), "what is gone may be named");
     }
-    let left = store
-        .ids_by_index_key(&person)
-        .await
-        .expect("the person's sessions");
+    let left = store.ids_by_index_key(&person).await.expect("the person's sessions");
     assert!(left.contains(&second.id), "the other session stays");
 }
 
 async fn notes_are_kept_and_claimed_once(store: &dyn SessionStore) {
     let (first, second) = (name(), name());
     assert_eq!(store.put_entry(&first, "a", HOUR).await, Ok(()));
-    assert_eq!(
-        store.put_entry(&first, "b", HOUR).await,
-        Ok(()),
-        "a newer note"
-    );
+    assert_eq!(store.put_entry(&first, "b", HOUR).await, Ok(()), "a newer note");
     let notes = store.entries(&[&second, &first]).await;
     assert_eq!(notes, Ok(vec![None, Some("b".to_owned())]));
 
@@ -162,18 +137,10 @@ async fn notes_are_kept_and_claimed_once(store: &dyn SessionStore) {
     let claims = rocket::futures::future::join_all(claims).await;
     let claimed = claims.iter().filter(|claim| **claim == Ok(true)).count();
     assert_eq!(claimed, 1, "one of sixteen claims: {claims:?}");
-    assert_eq!(
-        store.lock(&first, "c", HOUR).await,
-        Ok(false),
-        "a note is a claim"
-    );
+    assert_eq!(store.lock(&first, "c", HOUR).await, Ok(false), "a note is a claim");
 
     assert_eq!(store.unlock(&second, "another").await, Ok(()));
-    assert_eq!(
-        store.lock(&second, "d", HOUR).await,
-        Ok(false),
-        "not forgotten"
-    );
+    assert_eq!(store.lock(&second, "d", HOUR).await, Ok(false), "not forgotten");
     assert_eq!(store.unlock(&second, "c").await, Ok(()));
     assert_eq!(store.lock(&second, "d", HOUR).await, Ok(true), "forgotten");
 }
@@ -186,19 +153,12 @@ async fn the_largest_number_stays(store: &dyn SessionStore) {
         assert_eq!(answer, Ok(false), "a number that is not larger");
     }
     assert_eq!(store.put_entry_if_larger(&name, 10, HOUR).await, Ok(true));
-    assert_eq!(
-        store.entries(&[&name]).await,
-        Ok(vec![Some("10".to_owned())])
-    );
+    assert_eq!(store.entries(&[&name]).await, Ok(vec![Some("10".to_owned())]));
 
     let rivals = (11..27).map(|number| store.put_entry_if_larger(&name, number, HOUR));
     rocket::futures::future::join_all(rivals).await;
     let notes = store.entries(&[&name]).await;
-    assert_eq!(
-        notes,
-        Ok(vec![Some("26".to_owned())]),
-        "the largest of many"
-    );
+    assert_eq!(notes, Ok(vec![Some("26".to_owned())]), "the largest of many");
 }
 
 /// The value and the remaining TTL of one entry.
@@ -217,18 +177,12 @@ async fn notes_say_how_long_they_live(store: &dyn SessionStore) {
     assert_eq!(store.put_end(&second, "b", 2 * HOUR).await, Ok(()));
     let notes = store.entries_with_ttl(&[&third, &second, &first]).await;
     let notes = notes.expect("notes with their lives");
-    let values: Vec<_> = notes
-        .iter()
-        .map(|note| note.as_ref().map(|note| &*note.0))
-        .collect();
+    let values: Vec<_> = notes.iter().map(|note| note.as_ref().map(|note| &*note.0)).collect();
     assert_eq!(values, [None, Some("b"), Some("a")]);
     let lives = notes.iter().flatten().map(|(_, left)| *left);
     for (left, life) in lives.zip([2 * HOUR, HOUR]) {
         let least = life - Duration::from_secs(10);
-        assert!(
-            least < left && left <= life,
-            "the rest of a life of {life:?}: {left:?}"
-        );
+        assert!(least < left && left <= life, "the rest of a life of {life:?}: {left:?}");
     }
     assert_eq!(store.entries_with_ttl(&[]).await, Ok(vec![]), "no name");
     let notes = store.entries(&[&second]).await;
@@ -239,11 +193,7 @@ async fn notes_say_how_long_they_live(store: &dyn SessionStore) {
     let newer = life_of(store, &second).await.expect("a newer end");
     assert_eq!(newer.0, "c", "a newer end");
     assert!(newer.1 <= HOUR, "the life of a newer end: {newer:?}");
-    assert_eq!(
-        store.lock(&second, "d", HOUR).await,
-        Ok(false),
-        "an end is a claim"
-    );
+    assert_eq!(store.lock(&second, "d", HOUR).await, Ok(false), "an end is a claim");
 }
 
 async fn an_end_replaces_the_known_one_alone(store: &dyn SessionStore) {
@@ -252,9 +202,7 @@ async fn an_end_replaces_the_known_one_alone(store: &dyn SessionStore) {
         let notes = store.entries(&[&name]).await;
         assert_eq!(notes, Ok(vec![Some(expected.to_owned())]), "what is noted");
     };
-    let replaced = store
-        .put_end_if_unchanged(&name, Some("gone"), "a", 2 * HOUR)
-        .await;
+    let replaced = store.put_end_if_unchanged(&name, Some("gone"), "a", 2 * HOUR).await;
     assert_eq!(replaced, Ok(true), "where there is no end");
     noted("a").await;
     for known in [None, Some("gone"), Some("")] {
@@ -262,22 +210,15 @@ async fn an_end_replaces_the_known_one_alone(store: &dyn SessionStore) {
         assert_eq!(replaced, Ok(false), "in place of an end that is not known");
         noted("a").await;
     }
-    let replaced = store
-        .put_end_if_unchanged(&name, Some("a"), "b", HOUR)
-        .await;
+    let replaced = store.put_end_if_unchanged(&name, Some("a"), "b", HOUR).await;
     assert_eq!(replaced, Ok(true), "in place of the known end");
     let replacement = life_of(store, &name).await.expect("a newer end");
     assert_eq!(replacement.0, "b", "in place of the known end");
-    assert!(
-        replacement.1 <= HOUR,
-        "the life of a newer end: {replacement:?}"
-    );
+    assert!(replacement.1 <= HOUR, "the life of a newer end: {replacement:?}");
     let claim = store.lock(&name, "c", HOUR).await;
     assert_eq!(claim, Ok(false), "an end is a claim");
     assert_eq!(store.put_end(&name, "c", HOUR).await, Ok(()));
-    let replaced = store
-        .put_end_if_unchanged(&name, Some("b"), "d", HOUR)
-        .await;
+    let replaced = store.put_end_if_unchanged(&name, Some("b"), "d", HOUR).await;
     assert_eq!(replaced, Ok(false), "in place of an end that is not known");
     noted("c").await;
 
@@ -301,9 +242,7 @@ async fn an_end_replaces_the_known_one_alone(store: &dyn SessionStore) {
     for (name, there) in [(&note, "x"), (&claim, "x"), (&empty, "")] {
         let replaced = store.put_end_if_unchanged(name, None, "y", HOUR).await;
         assert_eq!(replaced, Ok(false), "where another note is");
-        let replaced = store
-            .put_end_if_unchanged(name, Some(there), "y", HOUR)
-            .await;
+        let replaced = store.put_end_if_unchanged(name, Some(there), "y", HOUR).await;
         assert_eq!(replaced, Ok(true), "in place of the known note");
         let notes = store.entries(&[name]).await;
         assert_eq!(notes, Ok(vec![Some("y".to_owned())]), "what is noted");
@@ -326,28 +265,14 @@ async fn what_is_over_is_gone(store: &dyn SessionStore) {
         (Duration::from_secs(1)..Duration::from_secs(10)).contains(&passed),
         "a life that passes: {passed:?} in 1.1 s"
     );
+    assert_eq!(life_of(store, &brief_end).await, None, "an end that is over");
+    assert_eq!(loaded(store, &brief.id).await, Ok(None), "a life that is over");
     assert_eq!(
-        life_of(store, &brief_end).await,
-        None,
-        "an end that is over"
-    );
-    assert_eq!(
-        loaded(store, &brief.id).await,
-        Ok(None),
-        "a life that is over"
-    );
-    assert_eq!(
-        store
-            .put_end_if_unchanged(&brief_end, None, "f", HOUR)
-            .await,
+        store.put_end_if_unchanged(&brief_end, None, "f", HOUR).await,
         Ok(true),
         "an end in place of one that expired"
     );
-    assert_eq!(
-        store.lock(&note, "y", HOUR).await,
-        Ok(true),
-        "a claim that is over"
-    );
+    assert_eq!(store.lock(&note, "y", HOUR).await, Ok(true), "a claim that is over");
 }
 
 #[cfg(test)]

@@ -179,15 +179,15 @@ impl SessionStore for MemoryStore {
     }
 
     async fn replace(&self, session: &StoredSession, life: Duration) -> Result<bool, StoreError> {
-        let done = self
-            .sessions
-            .entry_by_ref(&session.id)
-            .and_compute_with(|entry| match entry.map(Entry::into_value) {
-                Some(old) if old.value.version + 1 == session.version && !self.is_over(&old) => {
-                    Op::Put(self.keep(Arc::new(session.clone()), life))
-                }
-                _ => Op::Nop,
-            });
+        let done =
+            self.sessions
+                .entry_by_ref(&session.id)
+                .and_compute_with(|entry| match entry.map(Entry::into_value) {
+                    Some(old) if old.value.version + 1 == session.version && !self.is_over(&old) => {
+                        Op::Put(self.keep(Arc::new(session.clone()), life))
+                    }
+                    _ => Op::Nop,
+                });
         Ok(matches!(done, CompResult::ReplacedWith(_)))
     }
 
@@ -197,12 +197,7 @@ impl SessionStore for MemoryStore {
     }
 
     async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        let ids = self
-            .index_keys
-            .lock()
-            .get(owner)
-            .cloned()
-            .unwrap_or_default();
+        let ids = self.index_keys.lock().get(owner).cloned().unwrap_or_default();
         let is_there = |id: &String| {
             let kept = self.sessions.get(id);
             kept.is_some_and(|kept| !self.is_over(&kept))
@@ -245,10 +240,7 @@ impl SessionStore for MemoryStore {
                 Some(entry) if is_other(entry.value()) => Op::Nop,
                 _ => Op::Put(self.keep(value.into(), life)),
             });
-        Ok(matches!(
-            done,
-            CompResult::Inserted(_) | CompResult::ReplacedWith(_)
-        ))
+        Ok(matches!(done, CompResult::Inserted(_) | CompResult::ReplacedWith(_)))
     }
 
     async fn lock(&self, name: &str, value: &str, life: Duration) -> Result<bool, StoreError> {
@@ -263,12 +255,7 @@ impl SessionStore for MemoryStore {
         Ok(claimed.is_fresh())
     }
 
-    async fn put_entry_if_larger(
-        &self,
-        name: &str,
-        number: u64,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
+    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
         let now = self.clock.now().unix_timestamp();
         let life = i64::try_from(life.as_secs()).unwrap_or(i64::MAX);
         let expires = now.saturating_add(life);
@@ -284,10 +271,7 @@ impl SessionStore for MemoryStore {
         Ok(names.iter().map(note).collect())
     }
 
-    async fn entries_with_ttl(
-        &self,
-        names: &[&str],
-    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         let now = self.clock.now();
         let note = |name: &&str| {
             if let Some((number, expires)) = self.numbers.entry(name, now.unix_timestamp()) {
@@ -304,13 +288,10 @@ impl SessionStore for MemoryStore {
 
     async fn unlock(&self, name: &str, value: &str) -> Result<(), StoreError> {
         for notes in [&self.ends, &self.notes, &self.claims] {
-            notes
-                .table
-                .entry_by_ref(name)
-                .and_compute_with(|entry| match entry {
-                    Some(entry) if *entry.value().value == *value => Op::Remove,
-                    _ => Op::Nop,
-                });
+            notes.table.entry_by_ref(name).and_compute_with(|entry| match entry {
+                Some(entry) if *entry.value().value == *value => Op::Remove,
+                _ => Op::Nop,
+            });
         }
         Ok(())
     }
@@ -356,13 +337,7 @@ impl<T> Expiry<String, Kept<T>> for Life {
         Some(kept.life)
     }
 
-    fn expire_after_update(
-        &self,
-        _: &String,
-        kept: &Kept<T>,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
+    fn expire_after_update(&self, _: &String, kept: &Kept<T>, _: Instant, _: Option<Duration>) -> Option<Duration> {
         Some(kept.life)
     }
 }
@@ -440,10 +415,7 @@ mod tests {
     #[rocket::async_test]
     async fn lives_follow_a_clock_that_is_set() {
         let clock = Clock::standing();
-        let (store, minute) = (
-            MemoryStore::new(10).clock(clock.clone()),
-            Duration::from_secs(60),
-        );
+        let (store, minute) = (MemoryStore::new(10).clock(clock.clone()), Duration::from_secs(60));
         store.create(&session("a", "alice"), minute).await.unwrap();
         store.put_entry("n", "1", minute).await.unwrap();
         clock.advance(minute - Duration::from_millis(1));
@@ -510,10 +482,7 @@ mod tests {
         let store = MemoryStore::new(10).clock(clock.clone());
         let seconds = Duration::from_secs;
         let name = digest_name("generation", &["n"]);
-        assert_eq!(
-            store.put_entry_if_larger(&name, 5, seconds(60)).await,
-            Ok(true)
-        );
+        assert_eq!(store.put_entry_if_larger(&name, 5, seconds(60)).await, Ok(true));
         for (passed, left) in [(0, Some(60)), (59, Some(1)), (1, None)] {
             clock.advance(seconds(passed));
             let expected = left.map(|left| ("5".to_owned(), seconds(left)));

@@ -126,9 +126,7 @@ impl RedisStore {
         }
         let mut connection = self.connection()?;
         let done = match commands.exec_async(&mut connection).await {
-            Err(error) if error.is_connection_dropped() => {
-                commands.exec_async(&mut connection).await
-            }
+            Err(error) if error.is_connection_dropped() => commands.exec_async(&mut connection).await,
             done => done,
         };
         done.map_err(|error| store_error(&error))
@@ -165,8 +163,7 @@ impl SessionStore for RedisStore {
             .arg(format!("{SESSION}{id}"))
             .arg(&["version", "value", "index_keys"])
             .to_owned();
-        let (version, value, index_keys): (Option<u64>, Option<String>, Option<String>) =
-            self.query(&command).await?;
+        let (version, value, index_keys): (Option<u64>, Option<String>, Option<String>) = self.query(&command).await?;
         let (Some(version), Some(value)) = (version, value) else {
             return Ok(None);
         };
@@ -269,12 +266,7 @@ impl SessionStore for RedisStore {
         Ok(done.is_some())
     }
 
-    async fn put_entry_if_larger(
-        &self,
-        name: &str,
-        number: u64,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
+    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
         let command = cmd("EVAL")
             .arg(NOTE_LARGER)
             .arg(1)
@@ -294,10 +286,7 @@ impl SessionStore for RedisStore {
         self.query(&command).await
     }
 
-    async fn entries_with_ttl(
-        &self,
-        names: &[&str],
-    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         // Pipelined over one connection, with one command per name, so that it works in a cluster.
         let notes = names.iter().map(async |name| {
             let command = cmd("EVAL")
@@ -367,9 +356,7 @@ fn rest_of(milliseconds: i64) -> Duration {
 
 /// Redis rejects a TTL of zero.
 fn milliseconds(life: Duration) -> u64 {
-    u64::try_from(life.as_millis())
-        .unwrap_or(u64::MAX)
-        .clamp(1, 1 << 50)
+    u64::try_from(life.as_millis()).unwrap_or(u64::MAX).clamp(1, 1 << 50)
 }
 
 fn now() -> u64 {
@@ -420,14 +407,8 @@ mod tests {
         let of_io = |kind: io::ErrorKind| RedisError::from(io::Error::from(kind));
         let detail = "a value".to_owned();
         for (error, cause) in [
-            (
-                of_io(io::ErrorKind::TimedOut),
-                "Redis did not answer in time",
-            ),
-            (
-                of_io(io::ErrorKind::ConnectionRefused),
-                "connection refused",
-            ),
+            (of_io(io::ErrorKind::TimedOut), "Redis did not answer in time"),
+            (of_io(io::ErrorKind::ConnectionRefused), "connection refused"),
             (
                 RedisError::from((ErrorKind::UnexpectedReturnType, "no text", detail.clone())),
                 "UnexpectedReturnType",

@@ -121,12 +121,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// If the outcome is unknown.
-    async fn put_entry_if_larger(
-        &self,
-        name: &str,
-        number: u64,
-        life: Duration,
-    ) -> Result<bool, StoreError>;
+    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError>;
 
     /// The entries under these names, in this order; numbers in decimal digits.
     ///
@@ -142,10 +137,7 @@ pub trait SessionStore: Send + Sync + 'static {
     /// # Errors
     ///
     /// If they cannot be read.
-    async fn entries_with_ttl(
-        &self,
-        names: &[&str],
-    ) -> Result<Vec<Option<(String, Duration)>>, StoreError>;
+    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError>;
 
     /// Removes the entry under this name, if it has this value.
     ///

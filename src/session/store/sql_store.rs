@@ -164,10 +164,7 @@ impl SqlStore {
         .await
     }
 
-    async fn in_time<T>(
-        &self,
-        work: impl Future<Output = Result<T, SqlError>>,
-    ) -> Result<T, StoreError> {
+    async fn in_time<T>(&self, work: impl Future<Output = Result<T, SqlError>>) -> Result<T, StoreError> {
         let done = timeout(CALL_TIMEOUT, work).await;
         let done = done.unwrap_or(Err(SqlError::TimedOut));
         done.map_err(|error| self.inner.store_error(&error))
@@ -184,11 +181,7 @@ impl SqlStore {
     }
 
     /// Adds a session to the index under its index keys until it ends.
-    async fn name_at_owners(
-        &self,
-        session: &StoredSession,
-        life: Duration,
-    ) -> Result<(), StoreError> {
+    async fn name_at_owners(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
         if session.index_keys.is_empty() {
             return Ok(());
         }
@@ -321,12 +314,7 @@ impl SessionStore for SqlStore {
         Ok(self.execute(sql, &values).await? == 1)
     }
 
-    async fn put_entry_if_larger(
-        &self,
-        name: &str,
-        number: u64,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
+    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
         // For decimal numbers, a longer text is larger. A SQL integer ends at 2^63.
         let sql = "INSERT INTO oidc_notes (name, value, ends) VALUES ($1, $2, {now} + $3) \
              ON CONFLICT (name) DO UPDATE SET value = excluded.value, ends = excluded.ends \
@@ -354,10 +342,7 @@ impl SessionStore for SqlStore {
         Ok(names.iter().map(of).collect())
     }
 
-    async fn entries_with_ttl(
-        &self,
-        names: &[&str],
-    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         if names.is_empty() {
             return Ok(vec![]);
         }
@@ -376,9 +361,7 @@ impl SessionStore for SqlStore {
                 return Err(StoreError::new("a row has other columns"));
             };
             // Negative when the clock advanced between the two reads of it.
-            let life: i64 = life
-                .parse()
-                .map_err(|_| StoreError::new("a life is not a number"))?;
+            let life: i64 = life.parse().map_err(|_| StoreError::new("a life is not a number"))?;
             let life = Duration::from_millis(life.max(0).unsigned_abs());
             Ok(Some((value.clone(), life)))
         };

@@ -54,10 +54,7 @@ fn every_setting_is_documented() {
         assert!(first.is_some_and(|c| c.is_uppercase() || c == '`'), "{key}");
         let is_table = ["session", "http"].contains(&key.as_str());
         let has_default = key.starts_with("client_secrets.") || key == "provider.name";
-        assert!(
-            is_table || has_default || doc.contains("_Default:_ "),
-            "{key}"
-        );
+        assert!(is_table || has_default || doc.contains("_Default:_ "), "{key}");
     }
 }
 
@@ -119,10 +116,7 @@ fn every_insecure_setting_has_its_warning() {
             _ => "keycloak",
         };
         let settings = read(&[
-            (
-                format!("OIDC_{}", field.name.to_uppercase()),
-                value.to_owned(),
-            ),
+            (format!("OIDC_{}", field.name.to_uppercase()), value.to_owned()),
             ("OIDC_AUDIENCE".to_owned(), "api".to_owned()),
         ]);
         let found = settings.insecure_settings();

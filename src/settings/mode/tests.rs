@@ -7,8 +7,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     settings::{
-        ApiSettings, DevProviderSettings, IssuerSettings, ProviderPreset, TokenValidation,
-        declaration::parsed,
+        ApiSettings, DevProviderSettings, IssuerSettings, ProviderPreset, TokenValidation, declaration::parsed,
     },
     token::SigningAlgorithm,
 };
@@ -19,10 +18,7 @@ const DEBUG: RocketConfig = RocketConfig {
     tls: false,
 };
 
-const RELEASE: RocketConfig = RocketConfig {
-    debug: false,
-    ..DEBUG
-};
+const RELEASE: RocketConfig = RocketConfig { debug: false, ..DEBUG };
 
 fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
@@ -52,10 +48,7 @@ fn registration(settings: &Settings) -> Registration {
 #[track_caller]
 fn refused(settings: &Settings, rocket_config: &RocketConfig, error: &str, remedy: &str) {
     let found = settings.mode(rocket_config).unwrap_err();
-    assert_eq!(
-        (found.to_string().as_str(), found.remedy()),
-        (error, remedy)
-    );
+    assert_eq!((found.to_string().as_str(), found.remedy()), (error, remedy));
 }
 
 fn warnings(settings: &Settings) -> Vec<String> {
@@ -97,10 +90,7 @@ fn a_relying_party_by_discovery() {
         "https://accounts.example.com/.well-known/openid-configuration"
     );
     assert_eq!(site.base_url.as_str(), "https://app.example.com/");
-    assert_eq!(
-        site.redirect_uri.as_str(),
-        "https://app.example.com/oidc/authorize"
-    );
+    assert_eq!(site.redirect_uri.as_str(), "https://app.example.com/oidc/authorize");
     assert!(site.secure);
 }
 
@@ -136,11 +126,7 @@ fn issuers_refused() {
     let remedy = "write the issuer exactly as the provider's metadata has it, such as \
                   `https://accounts.example.com`";
     for (issuer, error, remedy) in [
-        (
-            "accounts",
-            "`oidc.issuer`: \"accounts\" is not an absolute URL",
-            remedy,
-        ),
+        ("accounts", "`oidc.issuer`: \"accounts\" is not an absolute URL", remedy),
         (
             "HTTPS://a.example",
             "`oidc.issuer`: \"HTTPS://a.example\" is not an absolute URL",
@@ -211,10 +197,7 @@ fn what_is_missing_is_named() {
          \"https://app.example.com\"`",
     );
     settings.resource_server_only = true;
-    assert!(matches!(
-        settings.mode(&RELEASE),
-        Ok(Mode::ResourceServerOnly(_))
-    ));
+    assert!(matches!(settings.mode(&RELEASE), Ok(Mode::ResourceServerOnly(_))));
 }
 
 #[test]
@@ -225,20 +208,13 @@ fn disabled_needs_no_provider_no_scope_and_no_address() {
         ..Settings::default()
     };
     let mode = settings.mode(&RELEASE).unwrap();
-    assert!(matches!(
-        mode,
-        Mode::Disabled {
-            testing_profile: None
-        }
-    ));
+    assert!(matches!(mode, Mode::Disabled { testing_profile: None }));
     assert_eq!(
         settings.site(&RELEASE).unwrap().base_url.as_str(),
         "http://localhost:8000/"
     );
 
-    settings
-        .testing_profile
-        .insert("sub".to_owned(), json!("alice"));
+    settings.testing_profile.insert("sub".to_owned(), json!("alice"));
     let mode = settings.mode(&DEBUG).unwrap();
     assert!(matches!(mode, Mode::Disabled { testing_profile: Some(p) } if p["sub"] == "alice"));
     refused(
@@ -280,24 +256,15 @@ fn client_secrets_with_all_endpoints_need_no_discovery() {
     let MetadataSource::Given(endpoints) = found.metadata else {
         panic!();
     };
-    assert_eq!(
-        endpoints.authorization_endpoint.as_str(),
-        "https://a.example/auth"
-    );
+    assert_eq!(endpoints.authorization_endpoint.as_str(), "https://a.example/auth");
     assert_eq!(endpoints.jwks_uri.as_str(), "https://a.example/jwks");
     assert!(endpoints.userinfo_endpoint.is_some());
 
     let site = settings.site(&RELEASE).unwrap();
     assert_eq!(site.base_url.as_str(), "https://app.example/");
-    assert_eq!(
-        site.redirect_uri.as_str(),
-        "https://app.example/oidc/authorize"
-    );
+    assert_eq!(site.redirect_uri.as_str(), "https://app.example/oidc/authorize");
     let site = settings.site(&DEBUG).unwrap();
-    assert_eq!(
-        site.redirect_uri.as_str(),
-        "http://localhost:8000/oidc/authorize"
-    );
+    assert_eq!(site.redirect_uri.as_str(), "http://localhost:8000/oidc/authorize");
 
     // Settings that are set directly take precedence, and the endpoints of another issuer are not used.
     settings.client_id = Some("direct".to_owned());
@@ -306,9 +273,7 @@ fn client_secrets_with_all_endpoints_need_no_discovery() {
     let found = registration(&settings);
     assert_eq!(found.client_id, "direct");
     assert_eq!(found.client_secret, Some(Secret::new("direct")));
-    assert!(
-        matches!(found.metadata, MetadataSource::Discovery { url } if url.domain() == Some("b.example"))
-    );
+    assert!(matches!(found.metadata, MetadataSource::Discovery { url } if url.domain() == Some("b.example")));
 }
 
 #[test]
@@ -376,21 +341,13 @@ fn endpoints_that_are_not_used_are_told() {
     );
     settings.enabled = false;
     assert_eq!(unused(&settings), None);
-    assert_eq!(
-        unused(&with(json!({ "token_introspection_uri": uri }))),
-        None
-    );
+    assert_eq!(unused(&with(json!({ "token_introspection_uri": uri }))), None);
     assert_eq!(unused(&complete()), None);
 }
 
 #[test]
 fn what_the_app_sets_in_its_code_is_the_value_alone() {
-    for (secret, is_refused) in [
-        ("hush\n", true),
-        (" hush", true),
-        ("hu sh", false),
-        ("h\0", true),
-    ] {
+    for (secret, is_refused) in [("hush\n", true), (" hush", true), ("hu sh", false), ("h\0", true)] {
         let mut settings = complete();
         settings.client_secret = Some(Secret::new(secret));
         let error = settings.mode(&RELEASE).err();
@@ -496,9 +453,7 @@ fn client_secret_files() {
     refused(
         &settings,
         &DEBUG,
-        &format!(
-            "`oidc.client_secret_file`: `{shown}` has a line break or another invisible character in it"
-        ),
+        &format!("`oidc.client_secret_file`: `{shown}` has a line break or another invisible character in it"),
         &format!("write the client secret into `{shown}`, on one line, and nothing else"),
     );
 
@@ -597,10 +552,7 @@ fn the_development_provider_stays_in_development() {
     // A preset set the issuer.
     settings.provider = Some(parsed::<ProviderPreset>(json!({ "name": "google" })));
     let error = settings.dev_provider_to_start(&DEBUG).unwrap_err();
-    assert_eq!(
-        error.remedy(),
-        "remove `provider`, or set `dev_provider = false`"
-    );
+    assert_eq!(error.remedy(), "remove `provider`, or set `dev_provider = false`");
     settings.enabled = false;
     assert!(settings.dev_provider_to_start(&DEBUG).unwrap().is_none());
 }
@@ -661,20 +613,14 @@ fn an_api_needs_a_client_id_for_two_things() {
         resource: Some(url("https://api.example.com")),
         ..api.clone()
     };
-    let with_named = Settings {
-        apis: orders,
-        ..api
-    };
+    let with_named = Settings { apis: orders, ..api };
     let asks = |settings: &Settings, method| Settings {
         token_validation: TokenValidation::Introspection,
         introspection_auth_method: Some(method),
         ..settings.clone()
     };
     for settings in [with_audience, with_resource, with_named] {
-        for settings in [
-            settings.clone(),
-            asks(&settings, IntrospectionAuthMethod::Bearer),
-        ] {
+        for settings in [settings.clone(), asks(&settings, IntrospectionAuthMethod::Bearer)] {
             match settings.mode(&RELEASE) {
                 Ok(Mode::ResourceServerOnly(registration)) => {
                     assert_eq!(registration.client_id, "");
@@ -766,9 +712,7 @@ fn templates_refused() {
         &settings,
         &RELEASE,
         "`oidc.tenants`: the issuer is no template with `{tenantid}`: no token would be compared with it",
-        &format!(
-            "remove it, or set `issuer` to the template that the metadata has, such as {template}"
-        ),
+        &format!("remove it, or set `issuer` to the template that the metadata has, such as {template}"),
     );
     for issuer in [
         "https://{tenantid}.example.com/v2.0",
@@ -781,9 +725,7 @@ fn templates_refused() {
         refused(
             &settings,
             &RELEASE,
-            &format!(
-                "`oidc.issuer`: `{issuer}` has `{{tenantid}}` not once, as a whole part of its path"
-            ),
+            &format!("`oidc.issuer`: `{issuer}` has `{{tenantid}}` not once, as a whole part of its path"),
             &format!("write the template that the metadata has, such as {template}"),
         );
     }

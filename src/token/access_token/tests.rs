@@ -8,9 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::token::{
     JsonError, JwsError,
-    test_keys::{
-        TestKey, header, key_set, key_set_of, mac, rsa_public_key_forms, sign, sign_by, sign_text,
-    },
+    test_keys::{TestKey, header, key_set, key_set_of, mac, rsa_public_key_forms, sign, sign_by, sign_text},
 };
 
 const RS256: SigningAlgorithm = SigningAlgorithm::RS256;
@@ -168,12 +166,7 @@ fn access_token_type() {
 
 #[test]
 fn access_token_issuer() {
-    for actual in [
-        "https://op.example/",
-        "https://OP.example",
-        "https://other.example",
-        "",
-    ] {
+    for actual in ["https://op.example/", "https://OP.example", "https://other.example", ""] {
         refused(
             with("iss", actual),
             ClaimError::Issuer {
@@ -182,10 +175,7 @@ fn access_token_issuer() {
             },
         );
     }
-    refused(
-        with("iss", Value::Null),
-        ClaimError::Missing { claim: "iss" },
-    );
+    refused(with("iss", Value::Null), ClaimError::Missing { claim: "iss" });
     refused(with("iss", 1), wrong_type("iss", "a string", "a number"));
 }
 
@@ -195,23 +185,14 @@ fn access_token_audience() {
         expected: vec![API.into()],
         actual: actual.iter().map(|aud| (*aud).to_owned()).collect(),
     };
-    refused(
-        with("aud", Value::Null),
-        ClaimError::Missing { claim: "aud" },
-    );
+    refused(with("aud", Value::Null), ClaimError::Missing { claim: "aud" });
     refused(with("aud", "app"), another(&["app"]));
     refused(with("aud", json!([])), another(&[]));
     refused(with("aud", vec!["app"; 11]), another(&["app"; 10]));
-    refused(
-        with("aud", "https://api.example/"),
-        another(&["https://api.example/"]),
-    );
+    refused(with("aud", "https://api.example/"), another(&["https://api.example/"]));
     refused(with("aud", "https://api"), another(&["https://api"]));
     let expects = "a string or an array of strings";
-    refused(
-        with("aud", json!({})),
-        wrong_type("aud", expects, "an object"),
-    );
+    refused(with("aud", json!({})), wrong_type("aud", expects, "an object"));
     refused(
         with("aud", json!([API, 1])),
         wrong_type("aud", expects, "an array with other values"),
@@ -251,15 +232,9 @@ fn access_token_times() {
         }
         .into()
     );
-    refused(
-        with("exp", Value::Null),
-        ClaimError::Missing { claim: "exp" },
-    );
+    refused(with("exp", Value::Null), ClaimError::Missing { claim: "exp" });
     for claim in ["exp", "nbf", "iat"] {
-        refused(
-            with(claim, "soon"),
-            wrong_type(claim, "a number", "a string"),
-        );
+        refused(with(claim, "soon"), wrong_type(claim, "a number", "a string"));
     }
 }
 
@@ -315,9 +290,7 @@ fn access_token_that_is_an_id_token() {
     }
     id_token["scope"] = "openid email".into();
     let reason = "its audience is its own client, as that of an ID token, and it has no other scopes than OpenID's";
-    let another_use = AccessTokenError::AnotherUse {
-        reason: reason.into(),
-    };
+    let another_use = AccessTokenError::AnotherUse { reason: reason.into() };
     refused(judged(&id_token), another_use.clone());
     let bare = id_token.as_object_mut().unwrap();
     bare.retain(|name, _| !["scope", "client_id"].contains(&name.as_str()));
@@ -363,12 +336,7 @@ fn scopes_and_roles() {
         scopes(keycloak.clone(), Some("realm_access.roles")),
         ["a", "admin", "user"]
     );
-    for path in [
-        "realm_access",
-        "realm_access.roles.x",
-        "nothing",
-        "realm_access.",
-    ] {
+    for path in ["realm_access", "realm_access.roles.x", "nothing", "realm_access."] {
         assert_eq!(scopes(keycloak.clone(), Some(path)), ["a"], "{path}");
     }
     let auth0 = json!({"https://app.example/roles": ["admin"]});
@@ -378,11 +346,9 @@ fn scopes_and_roles() {
 #[test]
 fn access_token_signature() {
     let token = sign(ES256, &typed("at+jwt"), &claims());
-    let stranger = sign_by(
-        &typed("at+jwt").to_string(),
-        &claims().to_string(),
-        |message| TestKey::StrangeEc256.sign(ES256, message),
-    );
+    let stranger = sign_by(&typed("at+jwt").to_string(), &claims().to_string(), |message| {
+        TestKey::StrangeEc256.sign(ES256, message)
+    });
     let (input, signature) = token.rsplit_once('.').unwrap();
     let bad = AccessTokenError::Jws(JwsError::BadSignature {
         algorithm: ES256,
@@ -431,10 +397,7 @@ fn access_token_algorithm_confusion() {
         let header = json!({"alg": alg, "typ": "at+jwt"}).to_string();
         for signature in [&[][..], &[1; 64]] {
             let token = sign_by(&header, &claims().to_string(), |_| signature.to_vec());
-            refused(
-                accept(&token),
-                JwsError::UnknownAlgorithm { actual: alg.into() },
-            );
+            refused(accept(&token), JwsError::UnknownAlgorithm { actual: alg.into() });
         }
     }
 }
@@ -457,10 +420,7 @@ fn access_token_that_brings_its_own_key() {
     }
     let mut critical = typed("at+jwt");
     critical["crit"] = json!(["b64"]);
-    refused(
-        accept(&sign(ES256, &critical, &claims())),
-        JwsError::CriticalExtension,
-    );
+    refused(accept(&sign(ES256, &critical, &claims())), JwsError::CriticalExtension);
 }
 
 #[test]
@@ -473,11 +433,7 @@ fn access_token_with_a_member_twice() {
         JwsError::Payload(duplicate("sub")),
     );
     refused(
-        accept(&sign_text(
-            ES256,
-            &head,
-            &twice(&body, "\"a\":{\"b\":1,\"b\":2}"),
-        )),
+        accept(&sign_text(ES256, &head, &twice(&body, "\"a\":{\"b\":1,\"b\":2}"))),
         JwsError::Payload(duplicate("b")),
     );
     refused(
@@ -552,14 +508,10 @@ fn no_mutation_of_an_accepted_token_is_accepted() {
                 refuse(&swapped);
                 // The last of a part has bits that mean nothing, and must be zero.
                 if next == b'.' {
-                    BASE64URL
-                        .iter()
-                        .for_each(|byte| refuse(&replaced(&[*byte])));
+                    BASE64URL.iter().for_each(|byte| refuse(&replaced(&[*byte])));
                 }
             } else {
-                BASE64URL
-                    .iter()
-                    .for_each(|byte| refuse(&replaced(&[*byte])));
+                BASE64URL.iter().for_each(|byte| refuse(&replaced(&[*byte])));
             }
         }
         for more in [".", "=", "A", "AA", "AAAA", "\n", ".AAAA"] {
@@ -586,11 +538,7 @@ fn what_introspection_says_is_judged() {
     let accepted = introspected(|_| ()).unwrap();
     assert_eq!(
         (accepted.subject(), accepted.exp(), &*accepted.scopes),
-        (
-            Some("alice"),
-            Some(NOW + 300),
-            &["notes:read".to_owned()][..]
-        )
+        (Some("alice"), Some(NOW + 300), &["notes:read".to_owned()][..])
     );
     assert_eq!(accepted.claims.value("active"), None);
     let lenient = AccessTokenExpectations {
@@ -641,41 +589,21 @@ fn what_introspection_says_is_judged() {
         ("exp", json!("1"), wrong_type("exp", "a number", "a string")),
         ("nbf", json!("1"), wrong_type("nbf", "a number", "a string")),
         ("iat", json!("1"), wrong_type("iat", "a number", "a string")),
-        (
-            "iss",
-            json!(["x"]),
-            wrong_type("iss", "a string", "an array"),
-        ),
+        ("iss", json!(["x"]), wrong_type("iss", "a string", "an array")),
         (
             "token_type",
             json!(["x"]),
             wrong_type("token_type", "a string", "an array"),
         ),
-        (
-            "client_id",
-            json!(7),
-            wrong_type("client_id", "a string", "a number"),
-        ),
-        (
-            "scope",
-            json!(7),
-            wrong_type("scope", "a string", "a number"),
-        ),
+        ("client_id", json!(7), wrong_type("client_id", "a string", "a number")),
+        ("scope", json!(7), wrong_type("scope", "a string", "a number")),
         (
             "aud",
             json!(7),
             wrong_type("aud", "a string or an array of strings", "a number"),
         ),
-        (
-            "active",
-            json!("true"),
-            wrong_type("active", "a boolean", "a string"),
-        ),
-        (
-            "active",
-            json!(null),
-            ClaimError::Missing { claim: "active" },
-        ),
+        ("active", json!("true"), wrong_type("active", "a boolean", "a string")),
+        ("active", json!(null), ClaimError::Missing { claim: "active" }),
         (
             "iss",
             json!("https://other.example"),
@@ -735,10 +663,7 @@ fn what_introspection_says_is_judged() {
         set("token_type", json!("refresh_token")),
         AccessTokenError::AnotherUse { reason },
     );
-    refused(
-        set("cnf", json!({"x5t#S256": "x"})),
-        AccessTokenError::Bound,
-    );
+    refused(set("cnf", json!({"x5t#S256": "x"})), AccessTokenError::Bound);
     refused(
         introspected(|body| *body = json!({"active": true, "aud": API})),
         AccessTokenError::Nobody,
@@ -797,8 +722,7 @@ fn introspection_of_other_tokens() {
 #[test]
 fn the_purpose_is_judged_anew_in_other_circumstances() {
     let expected = expected();
-    let bare =
-        json!({"iss": "https://op.example", "aud": [API, "app"], "sub": "7", "exp": NOW + 300});
+    let bare = json!({"iss": "https://op.example", "aud": [API, "app"], "sub": "7", "exp": NOW + 300});
     let token = sign(ES256, &header(ES256), &bare);
     let algorithms = AllowedAlgorithms::only(&[ES256]);
     let accept = |expected: &AccessTokenExpectations, signs_nobody_in| {
@@ -813,8 +737,7 @@ fn the_purpose_is_judged_anew_in_other_circumstances() {
     };
     refused(accept(&expected, false), unknown.clone());
     let accepted = accept(&expected, true).unwrap();
-    let again =
-        |expected: &AccessTokenExpectations, nobody| accepted.check_again(expected, nobody, now());
+    let again = |expected: &AccessTokenExpectations, nobody| accepted.check_again(expected, nobody, now());
     assert_eq!(again(&expected, true), Ok(()));
     // Its metadata has a place to sign in now.
     assert_eq!(again(&expected, false), Err(unknown));
@@ -823,10 +746,7 @@ fn the_purpose_is_judged_anew_in_other_circumstances() {
         audience: vec!["app".into()],
         ..expected.clone()
     };
-    assert_eq!(
-        again(&to_client, true),
-        Err(AccessTokenError::UnknownUseForClient)
-    );
+    assert_eq!(again(&to_client, true), Err(AccessTokenError::UnknownUseForClient));
     let identity = AccessTokenExpectations {
         accepts: Accepts::IdentityTokens,
         ..expected
@@ -865,28 +785,18 @@ fn access_token_with_the_algorithm_of_its_key() {
     };
     assert_eq!(judge(&token(PS256), Some("PS256"), true), Ok(()));
     assert_eq!(judge(&token(PS256), None, true), not_allowed(PS256));
-    assert_eq!(
-        judge(&token(PS256), Some("RS256"), true),
-        not_allowed(PS256)
-    );
-    assert_eq!(
-        judge(&token(PS256), Some("PS256"), false),
-        not_allowed(PS256)
-    );
+    assert_eq!(judge(&token(PS256), Some("RS256"), true), not_allowed(PS256));
+    assert_eq!(judge(&token(PS256), Some("PS256"), false), not_allowed(PS256));
     assert_eq!(judge(&token(RS256), None, true), Ok(()));
     let hs256 = token(SigningAlgorithm::HS256);
-    assert_eq!(
-        judge(&hs256, Some("HS256"), true),
-        not_allowed(SigningAlgorithm::HS256)
-    );
+    assert_eq!(judge(&hs256, Some("HS256"), true), not_allowed(SigningAlgorithm::HS256));
 }
 
 #[test]
 fn what_was_accepted_is_checked_again() {
     let accepted = accept(&sign(ES256, &typed("at+jwt"), &claims())).unwrap();
     let at = |seconds: i64| OffsetDateTime::from_unix_timestamp(seconds).unwrap();
-    let again =
-        |expected: &AccessTokenExpectations, now| accepted.check_again(expected, false, now);
+    let again = |expected: &AccessTokenExpectations, now| accepted.check_again(expected, false, now);
     assert_eq!(again(&expected(), at(NOW + 359)), Ok(()));
     let expired = ClaimError::Expired {
         exp: NOW + 300,
@@ -920,10 +830,7 @@ fn neither_errors_nor_debug_show_the_token() {
     let token = sign(ES256, &typed("at+jwt"), &claims());
     let (input, signature) = token.rsplit_once('.').unwrap();
     let shown = format!("{:?}", accept(&token).unwrap());
-    assert!(
-        !shown.contains(input) && !shown.contains(signature),
-        "{shown}"
-    );
+    assert!(!shown.contains(input) && !shown.contains(signature), "{shown}");
     let error = accept(&format!("{input}.AAAA")).unwrap_err();
     for shown in [error.to_string(), format!("{error:?}")] {
         assert!(!shown.contains(input) && !shown.contains("AAAA"), "{shown}");

@@ -101,11 +101,7 @@ fn ed25519() -> Made {
     let d: Curve25519SeedBin<'_> = key.seed().unwrap().as_be_bytes().unwrap();
     let jwk = json!({ "kty": "OKP", "crv": "Ed25519", "x": base64url(key.public_key()),
                       "d": base64url(d.as_ref()) });
-    made(
-        jwk,
-        key.to_pkcs8v1().unwrap().as_ref(),
-        SigningAlgorithm::EdDSA,
-    )
+    made(jwk, key.to_pkcs8v1().unwrap().as_ref(), SigningAlgorithm::EdDSA)
 }
 
 fn all() -> Vec<Made> {
@@ -130,16 +126,10 @@ fn claims(key: &ClientKey, public: &Value, algorithm: SigningAlgorithm) -> Map<S
 #[test]
 fn an_assertion_names_the_client_and_is_good_for_a_minute() {
     let Made {
-        pem,
-        public,
-        algorithm,
-        ..
+        pem, public, algorithm, ..
     } = ed25519();
     let key = ClientKey::parse(&pem).unwrap();
-    let (mut first, second) = (
-        claims(&key, &public, algorithm),
-        claims(&key, &public, algorithm),
-    );
+    let (mut first, second) = (claims(&key, &public, algorithm), claims(&key, &public, algorithm));
     assert_ne!(first["jti"], second["jti"]);
     assert_eq!(first["jti"].as_str().unwrap().len(), 43);
     first.remove("jti");
@@ -199,16 +189,10 @@ fn files_that_are_no_private_key() {
         ("".to_owned(), ClientKeyError::Unreadable),
         ("hush".to_owned(), ClientKeyError::Unreadable),
         ("{\"kty\":\"RSA\",".to_owned(), ClientKeyError::Unreadable),
-        (
-            made.pem.replace("PRIVATE", "PUBLIC"),
-            ClientKeyError::Unreadable,
-        ),
+        (made.pem.replace("PRIVATE", "PUBLIC"), ClientKeyError::Unreadable),
         (made.public.to_string(), ClientKeyError::NoPrivateJwk),
         (other_curve.to_string(), ClientKeyError::NoPrivateJwk),
-        (
-            other_alg.to_string(),
-            ClientKeyError::Algorithm("RS256".into()),
-        ),
+        (other_alg.to_string(), ClientKeyError::Algorithm("RS256".into())),
     ] {
         assert_eq!(ClientKey::parse(&text).unwrap_err(), error, "{text}");
     }

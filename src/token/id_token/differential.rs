@@ -43,29 +43,19 @@ const CHANGES: &[(&str, Option<&str>, Change)] = &[
         t.claims["iss"] = json!(["https://op.example"])
     }),
     ("no iss", None, |t, _| remove(t, "iss")),
-    ("aud of another", None, |t, _| {
-        t.claims["aud"] = json!("other")
-    }),
-    ("aud as a list of one", None, |t, _| {
-        t.claims["aud"] = json!([CLIENT])
-    }),
+    ("aud of another", None, |t, _| t.claims["aud"] = json!("other")),
+    ("aud as a list of one", None, |t, _| t.claims["aud"] = json!([CLIENT])),
     ("aud with a stranger", None, |t, _| {
         t.claims["aud"] = json!([CLIENT, "other"])
     }),
     ("aud empty", None, |t, _| t.claims["aud"] = json!([])),
-    ("aud of a longer name", None, |t, _| {
-        t.claims["aud"] = json!("client2")
-    }),
+    ("aud of a longer name", None, |t, _| t.claims["aud"] = json!("client2")),
     ("no aud", None, |t, _| remove(t, "aud")),
     ("azp ours", None, |t, _| t.claims["azp"] = json!(CLIENT)),
-    (
-        "azp of another",
-        Some("it leaves `azp` to its caller"),
-        |t, _| t.claims["azp"] = json!("other"),
-    ),
-    ("expired", None, |t, now| {
-        t.claims["exp"] = json!(now - 3600)
+    ("azp of another", Some("it leaves `azp` to its caller"), |t, _| {
+        t.claims["azp"] = json!("other")
     }),
+    ("expired", None, |t, now| t.claims["exp"] = json!(now - 3600)),
     (
         "expired a moment ago",
         Some("we allow for clocks that differ"),
@@ -80,32 +70,20 @@ const CHANGES: &[(&str, Option<&str>, Change)] = &[
         t.claims["exp"] = json!((now + 300).to_string())
     }),
     ("no exp", None, |t, _| remove(t, "exp")),
-    (
-        "iat in the future",
-        Some("it leaves that to its caller"),
-        |t, now| {
-            t.claims["iat"] = json!(now + 3600);
-        },
-    ),
-    ("no iat", None, |t, _| remove(t, "iat")),
-    (
-        "nbf in the future",
-        Some("it does not know `nbf`"),
-        |t, now| {
-            t.claims["nbf"] = json!(now + 3600);
-        },
-    ),
-    ("nbf in the past", None, |t, now| {
-        t.claims["nbf"] = json!(now - 60)
+    ("iat in the future", Some("it leaves that to its caller"), |t, now| {
+        t.claims["iat"] = json!(now + 3600);
     }),
+    ("no iat", None, |t, _| remove(t, "iat")),
+    ("nbf in the future", Some("it does not know `nbf`"), |t, now| {
+        t.claims["nbf"] = json!(now + 3600);
+    }),
+    ("nbf in the past", None, |t, now| t.claims["nbf"] = json!(now - 60)),
     ("no sub", None, |t, _| remove(t, "sub")),
     ("sub empty", Some("it takes the empty subject"), |t, _| {
         t.claims["sub"] = json!("")
     }),
     ("sub as a number", None, |t, _| t.claims["sub"] = json!(7)),
-    ("nonce of another", None, |t, _| {
-        t.claims["nonce"] = json!("another")
-    }),
+    ("nonce of another", None, |t, _| t.claims["nonce"] = json!("another")),
     ("no nonce", None, |t, _| remove(t, "nonce")),
     (
         "email_verified as a number",
@@ -141,9 +119,7 @@ const CHANGES: &[(&str, Option<&str>, Change)] = &[
     }),
     ("azp null", None, |t, _| t.claims["azp"] = json!(null)),
     ("nbf null", None, |t, _| t.claims["nbf"] = json!(null)),
-    ("at_hash null", None, |t, _| {
-        t.claims["at_hash"] = json!(null)
-    }),
+    ("at_hash null", None, |t, _| t.claims["at_hash"] = json!(null)),
     ("sub null", None, |t, _| t.claims["sub"] = json!(null)),
     ("exp null", None, |t, _| t.claims["exp"] = json!(null)),
     ("nonce null", None, |t, _| t.claims["nonce"] = json!(null)),
@@ -163,9 +139,7 @@ const CHANGES: &[(&str, Option<&str>, Change)] = &[
         Some("it does not look at claims that it does not know; an app decides by them"),
         |t, _| t.begins += r#""groups":"a","groups":"b","#,
     ),
-    ("sub twice, different", None, |t, _| {
-        t.begins += r#""sub":"mallory","#
-    }),
+    ("sub twice, different", None, |t, _| t.begins += r#""sub":"mallory","#),
     (
         "sub twice, equal",
         Some("it refuses a claim that it knows and that is there twice; equal ones are one"),
@@ -182,11 +156,9 @@ const CHANGES: &[(&str, Option<&str>, Change)] = &[
     ("half of a surrogate pair in email", None, |t, _| {
         t.begins += r#""email":"J\ud83d","#
     }),
-    (
-        "a byte-order mark",
-        Some("RFC 8259 §8.1 allows to skip it"),
-        |t, _| t.begins = "\u{feff}{".to_owned(),
-    ),
+    ("a byte-order mark", Some("RFC 8259 §8.1 allows to skip it"), |t, _| {
+        t.begins = "\u{feff}{".to_owned()
+    }),
     ("more claims", None, |t, _| {
         t.claims["groups"] = json!(["a", { "b": 1 }])
     }),
@@ -209,17 +181,11 @@ const CHANGES: &[(&str, Option<&str>, Change)] = &[
             t.header.as_object_mut().unwrap().remove("kid");
         },
     ),
-    ("kid of nobody", None, |t, _| {
-        t.header["kid"] = json!("nobody")
-    }),
+    ("kid of nobody", None, |t, _| t.header["kid"] = json!("nobody")),
     ("crit", None, |t, _| t.header["crit"] = json!(["x"])),
     ("typ JWT", None, |t, _| t.header["typ"] = json!("JWT")),
-    ("typ of an access token", None, |t, _| {
-        t.header["typ"] = json!("at+jwt")
-    }),
-    ("jku", None, |t, _| {
-        t.header["jku"] = json!("https://evil.example")
-    }),
+    ("typ of an access token", None, |t, _| t.header["typ"] = json!("at+jwt")),
+    ("jku", None, |t, _| t.header["jku"] = json!("https://evil.example")),
 ];
 
 fn remove(draft: &mut Draft, claim: &str) {
@@ -277,28 +243,14 @@ fn our_verdict(token: &str, now: OffsetDateTime) -> bool {
 }
 
 const ALGORITHMS: [(SigningAlgorithm, CoreJwsSigningAlgorithm); 4] = [
-    (
-        SigningAlgorithm::RS256,
-        CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256,
-    ),
-    (
-        SigningAlgorithm::PS256,
-        CoreJwsSigningAlgorithm::RsaSsaPssSha256,
-    ),
-    (
-        SigningAlgorithm::ES256,
-        CoreJwsSigningAlgorithm::EcdsaP256Sha256,
-    ),
+    (SigningAlgorithm::RS256, CoreJwsSigningAlgorithm::RsaSsaPkcs1V15Sha256),
+    (SigningAlgorithm::PS256, CoreJwsSigningAlgorithm::RsaSsaPssSha256),
+    (SigningAlgorithm::ES256, CoreJwsSigningAlgorithm::EcdsaP256Sha256),
     (SigningAlgorithm::EdDSA, CoreJwsSigningAlgorithm::EdDsa),
 ];
 
 fn their_verdict(token: &str) -> bool {
-    let keys = [
-        TestKey::Rsa,
-        TestKey::Ec256,
-        TestKey::Ec384,
-        TestKey::Ed25519,
-    ];
+    let keys = [TestKey::Rsa, TestKey::Ec256, TestKey::Ec384, TestKey::Ed25519];
     let keys = json!({ "keys": keys.map(TestKey::jwk) }).to_string();
     let keys: CoreJsonWebKeySet = serde_json::from_str(&keys).unwrap();
     let verifier = CoreIdTokenVerifier::new_public_client(
@@ -307,11 +259,7 @@ fn their_verdict(token: &str) -> bool {
         keys,
     )
     .set_allowed_algs(ALGORITHMS.map(|(_, theirs)| theirs));
-    CoreIdToken::from_str(token).is_ok_and(|token| {
-        token
-            .claims(&verifier, &Nonce::new(NONCE.to_owned()))
-            .is_ok()
-    })
+    CoreIdToken::from_str(token).is_ok_and(|token| token.claims(&verifier, &Nonce::new(NONCE.to_owned())).is_ok())
 }
 
 #[test]
@@ -326,14 +274,8 @@ fn verdicts_agree_but_for_the_reasons_on_the_list() {
         accepted += usize::from(ours);
         if ours != theirs {
             let names: Vec<_> = changes.iter().map(|i| CHANGES[*i].0).collect();
-            let reasons: Vec<_> = changes
-                .iter()
-                .filter(|i| CHANGES[**i].1.is_some())
-                .collect();
-            assert!(
-                !reasons.is_empty(),
-                "ours: {ours}, theirs: {theirs}, for {names:?}"
-            );
+            let reasons: Vec<_> = changes.iter().filter(|i| CHANGES[**i].1.is_some()).collect();
+            assert!(!reasons.is_empty(), "ours: {ours}, theirs: {theirs}, for {names:?}");
             if let [only] = reasons[..] {
                 differing[*only] = true;
             }

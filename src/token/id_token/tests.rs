@@ -62,10 +62,7 @@ impl Case {
     fn judged(&self) -> Result<IdToken, IdTokenError> {
         let token = sign(self.algorithm, &self.header, &self.claims);
         let secret = Secret::new(CLIENT_SECRET);
-        let (nonce, access_token) = (
-            self.nonce.map(Secret::new),
-            self.access_token.map(Secret::new),
-        );
+        let (nonce, access_token) = (self.nonce.map(Secret::new), self.access_token.map(Secret::new));
         let expected = IdTokenExpectations {
             issuer: ExpectedIssuer::exactly(ISSUER),
             client_id: CLIENT,
@@ -132,13 +129,7 @@ fn claims_that_are_not_needed_never_fail() {
         "jti",
         "address",
     ] {
-        for odd in [
-            json!(null),
-            json!(1),
-            json!("x"),
-            json!([]),
-            json!({"a": [1]}),
-        ] {
+        for odd in [json!(null), json!(1), json!("x"), json!([]), json!({"a": [1]})] {
             Case::with(claim, odd).is_accepted();
         }
     }
@@ -187,12 +178,7 @@ fn a_token_of_another_type_is_no_id_token() {
 
 #[test]
 fn id_token_bad_iss() {
-    for iss in [
-        "https://op.example/",
-        "HTTPS://op.example",
-        "https://other.example",
-        "",
-    ] {
+    for iss in ["https://op.example/", "HTTPS://op.example", "https://other.example", ""] {
         Case::with("iss", iss).is_refused(ClaimError::Issuer {
             expected: ISSUER.into(),
             actual: iss.into(),
@@ -256,9 +242,7 @@ fn id_token_single_element_aud_array() {
 #[test]
 fn an_untrusted_audience_is_refused() {
     let both = json!([CLIENT, "api"]);
-    Case::with("aud", both.clone())
-        .trusting("api")
-        .is_accepted();
+    Case::with("aud", both.clone()).trusting("api").is_accepted();
     Case::with("aud", both)
         .trusting("other")
         .is_refused(ClaimError::UntrustedAudience {

@@ -44,10 +44,7 @@ fn a_key_fits_the_algorithms_of_its_kind() {
 fn a_key_that_names_its_algorithm_fits_that_one() {
     use SigningAlgorithm::*;
     assert_eq!(algorithms(with(TestKey::Rsa, "alg", "PS384")), [PS384]);
-    assert_eq!(
-        algorithms(with(TestKey::Ed25519, "alg", "Ed25519")),
-        [EdDSA]
-    );
+    assert_eq!(algorithms(with(TestKey::Ed25519, "alg", "Ed25519")), [EdDSA]);
     for (key, alg) in [
         (TestKey::Rsa, "RSA-OAEP"),
         (TestKey::Rsa, "HS256"),
@@ -65,9 +62,7 @@ fn use_and_key_ops_must_allow_verifying() {
     let ops = json!(["sign", "verify"]);
     assert_eq!(algorithms(with(TestKey::Ec256, "key_ops", ops)).len(), 1);
 
-    let reason = SkipReason::Use {
-        actual: "enc".into(),
-    };
+    let reason = SkipReason::Use { actual: "enc".into() };
     assert_eq!(skip_reason(with(TestKey::Rsa, "use", "enc")), reason);
     for ops in [json!([]), json!(["encrypt"])] {
         assert_eq!(
@@ -94,10 +89,7 @@ fn secret_and_private_keys_are_skipped() {
         reason: SkipReason::Symmetric { kty: "oct".into() },
     };
     assert_eq!(set.skipped(), [skipped]);
-    assert_eq!(
-        skip_reason(with(TestKey::Ec256, "d", "AQAB")),
-        SkipReason::Private
-    );
+    assert_eq!(skip_reason(with(TestKey::Ec256, "d", "AQAB")), SkipReason::Private);
 }
 
 #[test]
@@ -116,10 +108,7 @@ fn unknown_kinds_are_skipped() {
         let reason = SkipReason::UnknownCurve { crv: crv.into() };
         assert_eq!(skip_reason(with(key, "crv", crv)), reason);
     }
-    assert_eq!(
-        skip_reason(json!({"kid": "x"})),
-        SkipReason::Missing { member: "kty" }
-    );
+    assert_eq!(skip_reason(json!({"kid": "x"})), SkipReason::Missing { member: "kty" });
     assert_eq!(
         skip_reason(json!("key")),
         SkipReason::NotAnObject { actual: "a string" }
@@ -183,23 +172,11 @@ fn odd_numbers_are_skipped() {
         actual,
     };
     let short = test_keys::base64url(&[7; 31]);
-    assert_eq!(
-        skip_reason(with(TestKey::Ec256, "x", short.as_str())),
-        length(32, 31)
-    );
-    assert_eq!(
-        skip_reason(with(TestKey::Ed25519, "x", short.as_str())),
-        length(32, 31)
-    );
-    assert_eq!(
-        skip_reason(with(TestKey::Ec384, "x", short.as_str())),
-        length(48, 31)
-    );
+    assert_eq!(skip_reason(with(TestKey::Ec256, "x", short.as_str())), length(32, 31));
+    assert_eq!(skip_reason(with(TestKey::Ed25519, "x", short.as_str())), length(32, 31));
+    assert_eq!(skip_reason(with(TestKey::Ec384, "x", short.as_str())), length(48, 31));
     let elsewhere = test_keys::base64url(&[7; 32]);
-    assert_eq!(
-        skip_reason(with(TestKey::Ec256, "x", elsewhere)),
-        SkipReason::Invalid
-    );
+    assert_eq!(skip_reason(with(TestKey::Ec256, "x", elsewhere)), SkipReason::Invalid);
 }
 
 #[test]
@@ -219,9 +196,7 @@ fn what_is_no_key_set_is_refused() {
     assert_eq!(error("{}"), KeySetError::MissingKeys);
     assert_eq!(
         error(r#"{"keys":{}}"#),
-        KeySetError::KeysNotAnArray {
-            actual: "an object"
-        }
+        KeySetError::KeysNotAnArray { actual: "an object" }
     );
     assert_eq!(
         error("[]"),
@@ -264,10 +239,7 @@ fn null_and_nothing_are_absent() {
 /// One odd key does not take the others with it.
 #[test]
 fn a_key_that_says_two_things_is_skipped() {
-    let keys = json!([
-        with(TestKey::Ec256, "kid", "a"),
-        with(TestKey::Ec384, "kid", "b")
-    ]);
+    let keys = json!([with(TestKey::Ec256, "kid", "a"), with(TestKey::Ec384, "kid", "b")]);
     let twice = |member: &str| {
         let member = format!("{{{member},");
         parse_text(
@@ -285,19 +257,13 @@ fn a_key_that_says_two_things_is_skipped() {
     let two = parse_text(keys.clone(), "{\"keys\":", "{\"keys\":[],\"keys\":");
     assert_eq!(
         two.unwrap_err(),
-        JsonError::DuplicateMember {
-            name: "keys".into()
-        }
-        .into()
+        JsonError::DuplicateMember { name: "keys".into() }.into()
     );
 }
 
 #[test]
 fn a_name_with_half_of_a_surrogate_pair_names_no_key() {
-    let keys = json!([
-        with(TestKey::Ec256, "kid", "a?"),
-        with(TestKey::Ec384, "kid", "b")
-    ]);
+    let keys = json!([with(TestKey::Ec256, "kid", "a?"), with(TestKey::Ec384, "kid", "b")]);
     let set = parse_text(keys.clone(), "a?", r"a\ud83d").unwrap();
     assert_eq!((set.len(), set.has_kid("b")), (1, true));
     let reason = SkipReason::UnpairedSurrogate { member: "kid" };
@@ -311,10 +277,6 @@ fn a_name_with_half_of_a_surrogate_pair_names_no_key() {
 
 #[test]
 fn a_byte_order_mark_is_skipped() {
-    let set = parse_text(
-        json!([TestKey::Ec256.jwk()]),
-        "{\"keys\"",
-        "\u{feff}{\"keys\"",
-    );
+    let set = parse_text(json!([TestKey::Ec256.jwk()]), "{\"keys\"", "\u{feff}{\"keys\"");
     assert_eq!(set.unwrap().len(), 1);
 }

@@ -129,18 +129,13 @@ fn a_der_signature_is_no_ecdsa_signature_here() {
 #[test]
 fn an_algorithm_that_is_not_allowed_is_refused_by_name() {
     let token = sign(ES256, &header(ES256), &json!({}));
-    let result = Jws::parse(&token)
-        .unwrap()
-        .verify(&key_set(), &[RS256], None);
+    let result = Jws::parse(&token).unwrap().verify(&key_set(), &[RS256], None);
     let error = JwsError::AlgorithmNotAllowed {
         expected: vec![RS256],
         actual: ES256,
     };
     assert_eq!(result.unwrap_err(), error);
-    assert_eq!(
-        error.to_string(),
-        "the token is signed with ES256, expected RS256"
-    );
+    assert_eq!(error.to_string(), "the token is signed with ES256, expected RS256");
 }
 
 #[test]
@@ -176,13 +171,8 @@ fn hs256_needs_its_place_in_the_list_and_the_secret() {
 #[test]
 fn hs256_keyed_with_the_rsa_public_key_is_refused() {
     for key in test_keys::rsa_public_key_forms() {
-        for header in [
-            json!({"alg": "HS256", "kid": "rsa"}),
-            json!({"alg": "HS256"}),
-        ] {
-            let token = sign_by(&header.to_string(), "{}", |message| {
-                test_keys::mac(&key, message)
-            });
+        for header in [json!({"alg": "HS256", "kid": "rsa"}), json!({"alg": "HS256"})] {
+            let token = sign_by(&header.to_string(), "{}", |message| test_keys::mac(&key, message));
             let expected = JwsError::BadSignature {
                 algorithm: HS256,
                 kid: header["kid"].as_str().map(str::to_owned),
@@ -288,11 +278,7 @@ fn several_keys_may_share_a_kid() {
         jwk["kid"] = "shared".into();
         jwk
     };
-    let keys = key_set_of(&[
-        named(TestKey::Rsa),
-        named(TestKey::StrangeEc256),
-        named(TestKey::Ec256),
-    ]);
+    let keys = key_set_of(&[named(TestKey::Rsa), named(TestKey::StrangeEc256), named(TestKey::Ec256)]);
     let token = sign(ES256, &json!({"alg": "ES256", "kid": "shared"}), &json!({}));
     assert!(verify_with(&keys, &token).is_ok());
 }
@@ -322,10 +308,7 @@ fn fresh_keys_are_wanted_only_where_the_key_may_be_new() {
     };
     for (error, wants_fresh_keys) in [
         (bad_signature(ES256, None), Some(StaleKeys::Missing)),
-        (
-            bad_signature(ES256, Some("ec256")),
-            Some(StaleKeys::Replaced),
-        ),
+        (bad_signature(ES256, Some("ec256")), Some(StaleKeys::Replaced)),
         (bad_signature(HS256, None), None),
         (bad_signature(HS256, Some("ec256")), None),
         (JwsError::MissingAlgorithm, None),
@@ -419,24 +402,15 @@ fn a_header_reads_the_same_with_and_without_an_object() {
     };
     let wrong_type = |member, actual| Err(JwsError::HeaderMember { member, actual });
     let not_json = |column| Err(JwsError::Header(JsonError::Syntax { line: 1, column }));
-    let duplicate = |name: &str| {
-        Err(JwsError::Header(JsonError::DuplicateMember {
-            name: name.into(),
-        }))
-    };
-    let an_array = Err(JwsError::Header(JsonError::NotAnObject {
-        actual: "an array",
-    }));
+    let duplicate = |name: &str| Err(JwsError::Header(JsonError::DuplicateMember { name: name.into() }));
+    let an_array = Err(JwsError::Header(JsonError::NotAnObject { actual: "an array" }));
     let cases = [
         (r#"{"alg":"ES256"}"#, usual(None, None)),
         (
             r#"{"alg":"ES256","kid":"a","typ":"JWT"}"#,
             usual(Some("a"), Some("JWT")),
         ),
-        (
-            r#" {"typ":"","kid":"","alg":"ES256"} "#,
-            usual(Some(""), Some("")),
-        ),
+        (r#" {"typ":"","kid":"","alg":"ES256"} "#, usual(Some(""), Some(""))),
         (
             r#"{"\u0061lg":"ES\u003256","kid":"\u0061\"é"}"#,
             usual(Some("a\"é"), None),
@@ -452,14 +426,9 @@ fn a_header_reads_the_same_with_and_without_an_object() {
         (r#"{"kid":"a"}"#, Err(JwsError::MissingAlgorithm)),
         (
             r#"{"alg":"none"}"#,
-            Err(JwsError::UnknownAlgorithm {
-                actual: "none".into(),
-            }),
+            Err(JwsError::UnknownAlgorithm { actual: "none".into() }),
         ),
-        (
-            r#"{"alg":"ES256","crit":null}"#,
-            Err(JwsError::CriticalExtension),
-        ),
+        (r#"{"alg":"ES256","crit":null}"#, Err(JwsError::CriticalExtension)),
         (r#"{"alg":"ES256","kid":"a","kid":"a"}"#, duplicate("kid")),
         (r#"{"alg":"ES256","x":{"y":1,"y":1}}"#, duplicate("y")),
         (r#"{"alg":"ES256"}{}"#, not_json(16)),
@@ -516,11 +485,7 @@ fn errors_have_a_reason_and_say_what_to_do() {
             "id_token_malformed",
             "have the provider send signed tokens that are not encrypted for this client",
         ),
-        (
-            JwsError::Base64 { part: "header" },
-            "id_token_malformed",
-            REPORT,
-        ),
+        (JwsError::Base64 { part: "header" }, "id_token_malformed", REPORT),
         (JwsError::Header(json.clone()), "id_token_malformed", REPORT),
         (
             JwsError::HeaderMember {
@@ -534,9 +499,7 @@ fn errors_have_a_reason_and_say_what_to_do() {
         (JwsError::CriticalExtension, "id_token_crit", REPORT),
         (JwsError::MissingAlgorithm, "id_token_alg", REPORT),
         (
-            JwsError::UnknownAlgorithm {
-                actual: "none".into(),
-            },
+            JwsError::UnknownAlgorithm { actual: "none".into() },
             "id_token_alg",
             "have the provider sign with RS256, ES256 or another algorithm that is supported",
         ),
@@ -553,11 +516,7 @@ fn errors_have_a_reason_and_say_what_to_do() {
             "id_token_alg",
             "set `client_secret`, or have the provider sign with a public key algorithm",
         ),
-        (
-            JwsError::UnknownKey { kid: "new".into() },
-            "id_token_unknown_key",
-            KEYS,
-        ),
+        (JwsError::UnknownKey { kid: "new".into() }, "id_token_unknown_key", KEYS),
         (
             JwsError::NoFittingKey {
                 algorithm: ES256,
@@ -590,10 +549,6 @@ fn errors_and_debug_do_not_show_the_token() {
         "Jws { algorithm: ES256, kid: Some(\"ec256\"), typ: None, .. }"
     );
     let kid = "k".repeat(10_000);
-    let error = refusal(&sign(
-        ES256,
-        &json!({"alg": "ES256", "kid": kid}),
-        &json!({}),
-    ));
+    let error = refusal(&sign(ES256, &json!({"alg": "ES256", "kid": kid}), &json!({})));
     assert!(error.to_string().len() < 300, "{error}");
 }

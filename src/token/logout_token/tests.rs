@@ -106,14 +106,8 @@ fn a_logout_token_is_accepted() {
 #[test]
 fn a_sid_ends_one_session_and_a_sub_ends_all() {
     let ended = |case: Case| case.judged().unwrap().ended;
-    assert_eq!(
-        ended(Case::without("sub")),
-        EndedSession::Sid("session-1".into())
-    );
-    assert_eq!(
-        ended(Case::without("sid")),
-        EndedSession::Subject("alice".into())
-    );
+    assert_eq!(ended(Case::without("sub")), EndedSession::Sid("session-1".into()));
+    assert_eq!(ended(Case::without("sid")), EndedSession::Subject("alice".into()));
 }
 
 #[test]
@@ -135,11 +129,7 @@ fn logout_token_sub_or_sid_is_empty_or_no_string() {
 
 #[test]
 fn logout_token_typ() {
-    for typ in [
-        json!("application/logout+jwt"),
-        json!("JWT"),
-        json!("Logout+JWT"),
-    ] {
+    for typ in [json!("application/logout+jwt"), json!("JWT"), json!("Logout+JWT")] {
         assert!(Case::of_type(typ.clone()).judged().is_ok(), "{typ}");
     }
     let mut bare = Case::new();
@@ -281,11 +271,7 @@ fn logout_token_by_an_algorithm_that_is_not_agreed_on() {
     let unsigned = {
         let mut case = Case::new();
         case.header["alg"] = json!("none");
-        test_keys::sign_by(
-            &case.header.to_string(),
-            &case.claims.to_string(),
-            |_| vec![],
-        )
+        test_keys::sign_by(&case.header.to_string(), &case.claims.to_string(), |_| vec![])
     };
     let error = Case::new().judge(&unsigned).unwrap_err();
     assert!(matches!(error, LogoutTokenError::Jws(_)));

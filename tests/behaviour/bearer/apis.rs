@@ -107,10 +107,7 @@ impl Apis {
 
     async fn statuses(&self, token: &str) -> [u16; 3] {
         let mut statuses = [0; 3];
-        for (status, path) in statuses
-            .iter_mut()
-            .zip(["/whoami", "/orders/any", "/stock"])
-        {
+        for (status, path) in statuses.iter_mut().zip(["/whoami", "/orders/any", "/stock"]) {
             *status = self.call(path, token).await.status;
         }
         statuses
@@ -118,8 +115,7 @@ impl Apis {
 
     fn token(&self, aud: Value) -> String {
         let all = "notes:read orders:read";
-        self.provider
-            .access_token(all, |token| token.set("aud", aud))
+        self.provider.access_token(all, |token| token.set("aud", aud))
     }
 
     /// The metadata at this path of this host.
@@ -193,9 +189,7 @@ async fn a_challenge_names_the_metadata_of_its_own_api() {
              error_description=\"the token is meant for another API\", {of_orders}"
         ))
     );
-    let token = apis
-        .provider
-        .access_token("", |token| token.set("aud", ORDERS));
+    let token = apis.provider.access_token("", |token| token.set("aud", ORDERS));
     let answer = apis.call("/orders", &token).await;
     let challenge = format!(
         "Bearer realm=\"api\", error=\"insufficient_scope\", \
@@ -220,10 +214,7 @@ async fn each_api_has_a_metadata_document_at_its_address() {
         document
     };
     let of_orders = document(ORDERS, json!(["orders:read", "orders:write"]));
-    let own = document(
-        "http://localhost:8000",
-        json!(["admin", "notes:read", "notes:write"]),
-    );
+    let own = document("http://localhost:8000", json!(["admin", "notes:read", "notes:write"]));
     let of_stock = document(STOCK, Value::Null);
     for (host, path, expected) in [
         ("api.example.com", "/orders", &of_orders),
@@ -298,17 +289,13 @@ async fn the_challenge_is_of_the_guard_that_refused_the_request() {
     #[get("/first-optional")]
     fn first_optional(_orders: Option<Bearer<OrdersRead>>, _stock: Bearer<Stock>) {}
     #[get("/own-status")]
-    fn own_status(
-        _orders: Option<Bearer<OrdersRead>>,
-        _stock: Option<Bearer<Stock>>,
-    ) -> rocket::http::Status {
+    fn own_status(_orders: Option<Bearer<OrdersRead>>, _stock: Option<Bearer<Stock>>) -> rocket::http::Status {
         rocket::http::Status::Forbidden
     }
 
     let provider = TestProvider::start().await;
     provider.set_time(NOW);
-    let app = app(&provider, json!({}), &Clock::standing_at(NOW))
-        .mount("/", routes![first_optional, own_status]);
+    let app = app(&provider, json!({}), &Clock::standing_at(NOW)).mount("/", routes![first_optional, own_status]);
     let client = Client::untracked(app).await.unwrap();
     let answer = Answer::to(client.get("/first-optional")).await;
     let of_stock = "https://stock.example/.well-known/oauth-protected-resource";
@@ -321,14 +308,8 @@ async fn the_challenge_is_of_the_guard_that_refused_the_request() {
     let answer = Answer::to(client.get("/own-status").header(authorization)).await;
     let challenge = answer.challenge.unwrap();
     assert_eq!(answer.status, 403);
-    assert!(
-        challenge.contains("error=\"insufficient_scope\""),
-        "{challenge}"
-    );
-    assert!(
-        challenge.contains("oauth-protected-resource/orders"),
-        "{challenge}"
-    );
+    assert!(challenge.contains("error=\"insufficient_scope\""), "{challenge}");
+    assert!(challenge.contains("oauth-protected-resource/orders"), "{challenge}");
 }
 
 /// Whoever may name any audience at a further issuer gets into no API that was not given to that issuer.
@@ -364,10 +345,7 @@ async fn a_further_issuer_is_for_the_apis_that_it_lists() {
     assert!(servers(&apis, "localhost:8000", "").await);
 
     let apis = with(json!({ "apis": { "orders": "partner-orders" } })).await;
-    assert_eq!(
-        apis.statuses(&theirs("partner-orders")).await,
-        [401, 200, 401]
-    );
+    assert_eq!(apis.statuses(&theirs("partner-orders")).await, [401, 200, 401]);
     for aud in [ORDERS, "stock-api", TestProvider::API] {
         assert_eq!(apis.statuses(&theirs(aud)).await, [401, 401, 401], "{aud}");
     }
@@ -448,11 +426,7 @@ async fn the_testing_profile_calls_every_api() {
     }))
     .await;
     for path in ["/whoami", "/orders", "/stock"] {
-        assert_eq!(
-            Answer::to(apis.client.get(path)).await.status,
-            200,
-            "{path}"
-        );
+        assert_eq!(Answer::to(apis.client.get(path)).await.status, 200, "{path}");
     }
     assert_eq!(apis.call("/orders", "x").await.status, 401);
 }

@@ -109,12 +109,7 @@ impl Api {
 
     /// Asserts that a token changed in one way is refused: with this description for the caller, and
     /// this line in the log. The same token without the change is accepted.
-    pub async fn refuses(
-        &self,
-        change: impl FnOnce(&mut JwtParts),
-        description: &str,
-        logged: &str,
-    ) {
+    pub async fn refuses(&self, change: impl FnOnce(&mut JwtParts), description: &str, logged: &str) {
         case(logged);
         let accepted = self.whoami(|_| ()).await;
         assert_eq!(accepted.status, 200, "the token without the change");
@@ -139,8 +134,7 @@ pub fn refused(description: &str) -> Answer {
 }
 
 /// The end of every challenge.
-pub const METADATA: &str =
-    "resource_metadata=\"http://localhost:8000/.well-known/oauth-protected-resource\"";
+pub const METADATA: &str = "resource_metadata=\"http://localhost:8000/.well-known/oauth-protected-resource\"";
 
 /// The API, to be launched.
 pub fn rocket(provider: &TestProvider, settings: Value, clock: &Clock) -> Rocket<Build> {
@@ -223,10 +217,7 @@ fn staff(token: Bearer<AnyScope, Staff>) -> String {
 
 #[get("/optional")]
 fn optional(token: Option<Bearer>) -> String {
-    format!(
-        "{:?}",
-        token.map(|token| token.subject().map(str::to_owned))
-    )
+    format!("{:?}", token.map(|token| token.subject().map(str::to_owned)))
 }
 
 #[get("/person")]

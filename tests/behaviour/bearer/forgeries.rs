@@ -13,8 +13,7 @@ const UNKNOWN: &str = "the token is signed with an unknown key";
 
 /// Sends this in place of a token that is accepted.
 async fn refuses_raw(api: &Api, raw: String, description: &str, logged: &str) {
-    api.refuses(|token| token.raw = Some(raw), description, logged)
-        .await;
+    api.refuses(|token| token.raw = Some(raw), description, logged).await;
 }
 
 fn jwt_only() -> Value {
@@ -34,9 +33,7 @@ fn accepted_parts(api: &Api) -> (String, String, String) {
 /// As bytes: DER, and the numbers of the JWK.
 #[rocket::async_test]
 async fn access_token_signed_with_the_public_key_in_der_as_secret() {
-    use base64::{
-        Engine, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE_NO_PAD,
-    };
+    use base64::{Engine, engine::general_purpose::STANDARD, engine::general_purpose::URL_SAFE_NO_PAD};
 
     let api = Api::open().await;
     let pem = SigningKey::Rsa.public_pem();
@@ -89,9 +86,7 @@ async fn access_token_with_the_algorithm_of_another_key() {
         )
         .await;
     }
-    for alg in [
-        "HS384", "HS512", "ES256K", "RSA-OAEP", "rs256", " RS256", "",
-    ] {
+    for alg in ["HS384", "HS512", "ES256K", "RSA-OAEP", "rs256", " RS256", ""] {
         api.refuses(
             |token| token.set_header("alg", alg),
             NOT_ACCEPTED,
@@ -114,13 +109,7 @@ async fn access_token_with_a_truncated_signature() {
     let (header, claims, signature) = accepted_parts(&api);
     for length in [0, 4, signature.len() / 8 * 4, signature.len() - 2] {
         let raw = format!("{header}.{claims}.{}", &signature[..length]);
-        refuses_raw(
-            &api,
-            raw,
-            WRONG,
-            "the RS256 signature of the token is wrong",
-        )
-        .await;
+        refuses_raw(&api, raw, WRONG, "the RS256 signature of the token is wrong").await;
     }
     for odd in [
         format!("{signature}="),
@@ -141,11 +130,7 @@ async fn access_token_with_a_truncated_signature() {
 #[rocket::async_test]
 async fn access_token_signed_with_zeros() {
     let api = Api::open().await;
-    for (alg, kid, length) in [
-        ("ES256", "ec-1", 64),
-        ("EdDSA", "ed-1", 64),
-        ("RS256", "rsa-1", 256),
-    ] {
+    for (alg, kid, length) in [("ES256", "ec-1", 64), ("EdDSA", "ed-1", 64), ("RS256", "rsa-1", 256)] {
         for byte in [0, 1, 255] {
             let mut token = String::new();
             api.provider.access_token("notes:read", |parts| {
@@ -167,20 +152,13 @@ async fn access_token_of_parts_of_several_tokens() {
     let api = Api::open().await;
     let (header, claims, signature) = accepted_parts(&api);
     let (_, other_claims, other_signature) = accepted_parts(&api);
-    let with_typ =
-        |typ: &str| base64url(json!({"alg": "RS256", "kid": "rsa-1", "typ": typ}).to_string());
+    let with_typ = |typ: &str| base64url(json!({"alg": "RS256", "kid": "rsa-1", "typ": typ}).to_string());
     for raw in [
         format!("{header}.{other_claims}.{signature}"),
         format!("{header}.{claims}.{other_signature}"),
         format!("{}.{claims}.{signature}", with_typ("JWT")),
     ] {
-        refuses_raw(
-            &api,
-            raw,
-            WRONG,
-            "the RS256 signature of the token is wrong",
-        )
-        .await;
+        refuses_raw(&api, raw, WRONG, "the RS256 signature of the token is wrong").await;
     }
 }
 
@@ -207,10 +185,7 @@ async fn access_token_of_another_number_of_parts() {
             "W10",
             "the header of the token cannot be read: expected a JSON object, found an array",
         ),
-        (
-            "~~~~",
-            "the header of the token is not base64url without padding",
-        ),
+        ("~~~~", "the header of the token is not base64url without padding"),
     ] {
         refuses_raw(&api, unreadable(header), MALFORMED, logged).await;
     }
@@ -273,14 +248,7 @@ async fn access_token_that_brings_a_key_under_a_known_name() {
                 |token| {
                     token.signing = SigningKey::Foreign;
                     let jwk = SigningKey::Foreign.jwk();
-                    token.set_header(
-                        member,
-                        if member == "jwk" {
-                            jwk
-                        } else {
-                            json!(["MIIB"])
-                        },
-                    );
+                    token.set_header(member, if member == "jwk" { jwk } else { json!(["MIIB"]) });
                     match kid {
                         Some(kid) => token.set_header("kid", kid),
                         None => token.remove_header("kid"),
@@ -301,9 +269,7 @@ async fn a_token_elsewhere_is_no_token() {
     let token = api.provider.access_token("notes:read", |_| ());
     let bare = Answer {
         status: 401,
-        challenge: Some(format!(
-            "Bearer realm=\"api\", scope=\"notes:read\", {METADATA}"
-        )),
+        challenge: Some(format!("Bearer realm=\"api\", scope=\"notes:read\", {METADATA}")),
         retry_after: None,
         body: "no".to_owned(),
     };
@@ -326,10 +292,7 @@ async fn a_token_elsewhere_is_no_token() {
     let written = api
         .client
         .post("/notes")
-        .header(rocket::http::Header::new(
-            "Authorization",
-            format!("Bearer {token}"),
-        ))
+        .header(rocket::http::Header::new("Authorization", format!("Bearer {token}")))
         .body("a note");
     assert_eq!(Answer::to(written).await.body, "a note");
 }

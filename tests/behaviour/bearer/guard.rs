@@ -119,10 +119,7 @@ async fn a_challenge_goes_with_its_status() {
     let client = client(&provider).await;
     let expired = provider.access_token("", |token| token.set("exp", NOW - 60));
     let description = "the token has expired";
-    assert_eq!(
-        call(&client, "/own", Some(&expired)).await,
-        refused(description)
-    );
+    assert_eq!(call(&client, "/own", Some(&expired)).await, refused(description));
     let bare = call(&client, "/own", None).await.challenge;
     assert_eq!(bare, Some(format!("Bearer realm=\"api\", {METADATA}")));
     let hidden = call(&client, "/hidden", Some(&expired)).await;
@@ -224,10 +221,7 @@ async fn a_resource_server_only_reads_no_session() {
         rocket.configure(figment)
     };
     let browser = Browser::open(with_key(json!({}))).await;
-    browser
-        .sign_in(&provider, "/either")
-        .await
-        .sees("person alice");
+    browser.sign_in(&provider, "/either").await.sees("person alice");
     let cookies = browser.cookies();
     assert!(!cookies.is_empty());
 

@@ -39,15 +39,9 @@ async fn open(settings: serde_json::Value) -> Api {
 #[rocket::async_test]
 async fn an_opaque_token_is_asked_about() {
     let api = open(json!({})).await;
-    assert_eq!(
-        api.call("/notes", "opaque").await.body,
-        "notes of Some(\"alice\")"
-    );
+    assert_eq!(api.call("/notes", "opaque").await.body, "notes of Some(\"alice\")");
     let request = api.provider.last_request(INTROSPECT);
-    assert_eq!(
-        request.basic(),
-        Some(("client".to_owned(), "correct horse".to_owned()))
-    );
+    assert_eq!(request.basic(), Some(("client".to_owned(), "correct horse".to_owned())));
     assert_eq!(request.form, QUESTION.map(owned));
 }
 
@@ -59,11 +53,7 @@ async fn introspection_by_client_secret_post() {
     let client = [("client_id", "client"), ("client_secret", "correct horse")];
     assert_eq!(
         request.form,
-        [QUESTION, client]
-            .concat()
-            .into_iter()
-            .map(owned)
-            .collect::<Vec<_>>()
+        [QUESTION, client].concat().into_iter().map(owned).collect::<Vec<_>>()
     );
     assert_eq!(request.header("authorization"), None);
 }
@@ -82,12 +72,7 @@ async fn introspection_as_the_metadata_lists() {
         (json!([POST, BASIC]), json!([BASIC]), None, BASIC),
         (json!([POST, BASIC]), json!(null), None, BASIC),
         (json!(["private_key_jwt", POST]), json!([BASIC]), None, POST),
-        (
-            json!(["tls_client_auth", "Bearer"]),
-            json!([POST]),
-            None,
-            POST,
-        ),
+        (json!(["tls_client_auth", "Bearer"]), json!([POST]), None, POST),
         (json!([]), json!([BASIC]), None, BASIC),
         (json!(7), json!([BASIC]), None, BASIC),
         (json!(null), json!([BASIC]), None, BASIC),
@@ -143,10 +128,7 @@ async fn introspection_by_the_method_that_is_set_for_the_token_endpoint() {
             assert_eq!(api.call("/notes", "opaque").await.status, 200);
             let request = api.provider.last_request(INTROSPECT);
             assert_eq!(request.basic().is_some(), is_in_a_header, "{listed}");
-            assert_eq!(
-                request.form_value("client_secret").is_some(),
-                !is_in_a_header
-            );
+            assert_eq!(request.form_value("client_secret").is_some(), !is_in_a_header);
         }
         let provider = TestProvider::start().await;
         let web = json!({
@@ -215,31 +197,15 @@ async fn what_introspection_says_is_judged() {
         ("active", json!(false), "the token is not active"),
         ("aud", json!("other"), "the token is meant for another API"),
         ("exp", json!(crate::app::NOW - 60), "the token has expired"),
-        (
-            "nbf",
-            json!(crate::app::NOW + 61),
-            "the token is not valid yet",
-        ),
-        (
-            "token_type",
-            json!("refresh_token"),
-            "the token is not an access token",
-        ),
-        (
-            "cnf",
-            json!({}),
-            "tokens that are bound to a key are not accepted",
-        ),
+        ("nbf", json!(crate::app::NOW + 61), "the token is not valid yet"),
+        ("token_type", json!("refresh_token"), "the token is not an access token"),
+        ("cnf", json!({}), "tokens that are bound to a key are not accepted"),
     ] {
         case(description);
         let api = open(json!({})).await;
         assert_eq!(api.call("/whoami", "opaque").await.status, 200);
         say(&api.provider, move |reply| reply.set(member, value.clone()));
-        assert_eq!(
-            api.call("/whoami", "other").await,
-            refused(description),
-            "{member}"
-        );
+        assert_eq!(api.call("/whoami", "other").await, refused(description), "{member}");
     }
 }
 
@@ -316,34 +282,24 @@ async fn the_answer_is_remembered_for_a_minute() {
     assert_eq!(api.provider.count(INTROSPECT), 1);
     api.clock.advance(Duration::from_secs(1));
     say(&api.provider, |reply| reply.set("active", false));
-    assert_eq!(
-        api.call("/notes", "opaque").await,
-        refused("the token is not active")
-    );
+    assert_eq!(api.call("/notes", "opaque").await, refused("the token is not active"));
     assert_eq!(api.provider.count(INTROSPECT), 2);
 }
 
 #[rocket::async_test]
 async fn the_answer_is_not_remembered_beyond_exp() {
     let api = open(json!({ "clock_skew": 0 })).await;
-    say(&api.provider, |reply| {
-        reply.set("exp", crate::app::NOW + 10)
-    });
+    say(&api.provider, |reply| reply.set("exp", crate::app::NOW + 10));
     assert_eq!(api.call("/notes", "opaque").await.status, 200);
     api.clock.advance(Duration::from_secs(10));
-    assert_eq!(
-        api.call("/notes", "opaque").await,
-        refused("the token has expired")
-    );
+    assert_eq!(api.call("/notes", "opaque").await, refused("the token has expired"));
 }
 
 /// Clocks differ: from `exp` on, the provider decides, and is asked each time.
 #[rocket::async_test]
 async fn after_exp_the_provider_is_asked_again() {
     let api = open(json!({})).await;
-    say(&api.provider, |reply| {
-        reply.set("exp", crate::app::NOW + 10)
-    });
+    say(&api.provider, |reply| reply.set("exp", crate::app::NOW + 10));
     for _ in 0..2 {
         assert_eq!(api.call("/notes", "opaque").await.status, 200);
     }
@@ -354,10 +310,7 @@ async fn after_exp_the_provider_is_asked_again() {
     }
     assert_eq!(api.provider.count(INTROSPECT), 3);
     say(&api.provider, |reply| reply.set("active", false));
-    assert_eq!(
-        api.call("/notes", "opaque").await,
-        refused("the token is not active")
-    );
+    assert_eq!(api.call("/notes", "opaque").await, refused("the token is not active"));
 }
 
 /// A no counts for five seconds.
@@ -366,10 +319,7 @@ async fn a_refusal_is_remembered_shortly() {
     let api = open(json!({})).await;
     say(&api.provider, |reply| reply.set("active", false));
     for _ in 0..3 {
-        assert_eq!(
-            api.call("/notes", "opaque").await,
-            refused("the token is not active")
-        );
+        assert_eq!(api.call("/notes", "opaque").await, refused("the token is not active"));
     }
     assert_eq!(api.provider.count(INTROSPECT), 1);
     say(&api.provider, |_| ());
@@ -389,10 +339,7 @@ async fn one_question_is_under_way_per_token() {
         held.release();
     };
     let (answers, ()) = rocket::futures::future::join(calls, release).await;
-    assert!(
-        answers.iter().all(|answer| answer.status == 200),
-        "{answers:?}"
-    );
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
     assert_eq!(api.provider.count(INTROSPECT), 1);
 }
 
@@ -400,8 +347,7 @@ async fn one_question_is_under_way_per_token() {
 #[rocket::async_test]
 async fn those_who_wait_share_an_outage() {
     let api = open(json!({})).await;
-    api.provider
-        .on_introspection(|reply| *reply = Reply::status(500));
+    api.provider.on_introspection(|reply| *reply = Reply::status(500));
     let held = api.provider.hold(INTROSPECT);
     let calls = join_all((0..20).map(|_| api.call("/notes", "opaque")));
     let release = async {
@@ -409,10 +355,7 @@ async fn those_who_wait_share_an_outage() {
         held.release();
     };
     let (answers, ()) = rocket::futures::future::join(calls, release).await;
-    assert!(
-        answers.iter().all(|answer| answer.status == 503),
-        "{answers:?}"
-    );
+    assert!(answers.iter().all(|answer| answer.status == 503), "{answers:?}");
     assert_eq!(api.provider.count(INTROSPECT), 1);
     say(&api.provider, |_| ());
     assert_eq!(api.call("/notes", "opaque").await.status, 200);
@@ -479,10 +422,7 @@ async fn an_introspection_of_no_use_is_502() {
              expected a JSON object, found an array",
         ),
         (
-            Reply::text(
-                "application/json",
-                r#"{"active":false,"active":true,"sub":"a"}"#,
-            ),
+            Reply::text("application/json", r#"{"active":false,"active":true,"sub":"a"}"#),
             "gave an unusable answer: the introspection reply cannot be read: \
              the member \"active\" occurs more than once in one JSON object",
         ),
@@ -499,9 +439,7 @@ async fn an_introspection_of_no_use_is_502() {
             "gave an unusable answer: the claim \"active\" is missing",
         ),
         (
-            Reply::json(
-                json!({ "active": true, "sub": "alice", "exp": "1", "aud": TestProvider::API }),
-            ),
+            Reply::json(json!({ "active": true, "sub": "alice", "exp": "1", "aud": TestProvider::API })),
             "gave an unusable answer: the claim \"exp\" is a string, not a number",
         ),
         (
@@ -509,9 +447,7 @@ async fn an_introspection_of_no_use_is_502() {
             "gave an unusable answer: the claim \"sub\" is an array, not a string",
         ),
         (
-            Reply::json(
-                json!({ "active": true, "sub": "alice", "iss": 7, "aud": TestProvider::API }),
-            ),
+            Reply::json(json!({ "active": true, "sub": "alice", "iss": 7, "aud": TestProvider::API })),
             "gave an unusable answer: the claim \"iss\" is a number, not a string",
         ),
         (
@@ -524,10 +460,7 @@ async fn an_introspection_of_no_use_is_502() {
             Reply::error(400, "invalid_request", "no"),
             "refused with `invalid_client`: status 400",
         ),
-        (
-            Reply::status(403),
-            "refused with `invalid_client`: status 403",
-        ),
+        (Reply::status(403), "refused with `invalid_client`: status 403"),
     ];
     let api = open(json!({})).await;
     for (i, (reply, logged)) in useless.into_iter().enumerate() {
@@ -557,9 +490,7 @@ async fn an_introspection_of_no_use_is_502() {
 #[rocket::async_test]
 async fn introspection_of_another_issuer_is_502() {
     let api = open(json!({})).await;
-    say(&api.provider, |reply| {
-        reply.set("iss", "https://other.example")
-    });
+    say(&api.provider, |reply| reply.set("iss", "https://other.example"));
     let answer = api.call("/notes", "opaque").await;
     assert_eq!((answer.status, answer.challenge), (502, None));
     say(&api.provider, |_| ());
@@ -570,8 +501,7 @@ async fn introspection_of_another_issuer_is_502() {
 #[rocket::async_test]
 async fn introspection_by_the_token_itself_refuses_the_token() {
     let api = open(json!({ "introspection_auth_method": "bearer" })).await;
-    let unauthorized =
-        Reply::status(401).with_header("WWW-Authenticate", "Bearer error=\"invalid_token\"");
+    let unauthorized = Reply::status(401).with_header("WWW-Authenticate", "Bearer error=\"invalid_token\"");
     api.provider.on_path(INTROSPECT, unauthorized);
     let refusal = refused("the token is not active");
     assert_eq!(api.call("/notes", "opaque").await, refusal);
@@ -586,10 +516,7 @@ async fn a_provider_without_introspection_leaves_jwts() {
     let provider = TestProvider::start().await;
     provider.metadata(|metadata| drop(metadata.remove("introspection_endpoint")));
     let api = Api::at(provider, json!({})).await;
-    assert_eq!(
-        api.call("/notes", "opaque").await,
-        refused("the token is not a JWT")
-    );
+    assert_eq!(api.call("/notes", "opaque").await, refused("the token is not a JWT"));
     assert_eq!(api.whoami(|_| ()).await.status, 200);
 }
 
@@ -619,10 +546,7 @@ async fn client_secrets_name_the_endpoint() {
     let api = Api::at(provider, settings).await;
     let answer = api.call("/notes", "opaque").await;
     assert_eq!(answer.status, 200, "{:#?}", api.log.lines());
-    assert_eq!(
-        (elsewhere.count(INTROSPECT), api.provider.count(INTROSPECT)),
-        (1, 0)
-    );
+    assert_eq!((elsewhere.count(INTROSPECT), api.provider.count(INTROSPECT)), (1, 0));
 }
 
 #[rocket::async_test]

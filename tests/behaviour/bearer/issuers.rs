@@ -84,10 +84,7 @@ async fn access_token_signed_by_the_key_of_another_issuer() {
 async fn access_token_of_an_unknown_issuer_asks_nobody() {
     let two = Two::open().await;
     let (first, partner) = (two.api.provider.issuer(), two.partner.issuer());
-    let before = (
-        two.api.provider.requests().len(),
-        two.partner.requests().len(),
-    );
+    let before = (two.api.provider.requests().len(), two.partner.requests().len());
     for iss in ["https://evil.example", "", "https://op.example/\u{1b}[2J"] {
         let answer = two.api.whoami(|token| token.set("iss", iss)).await;
         assert_eq!(answer, refused("the token comes from another issuer"));
@@ -98,20 +95,11 @@ async fn access_token_of_an_unknown_issuer_asks_nobody() {
         let lines = two.api.log.debug_lines();
         assert!(lines.contains(&line), "{line:?} is not in {lines:#?}");
     }
-    let odd = two
-        .api
-        .whoami(|token| token.set("iss", json!([first])))
-        .await;
-    assert_eq!(
-        odd,
-        refused("a claim of the token is missing or of the wrong type")
-    );
+    let odd = two.api.whoami(|token| token.set("iss", json!([first]))).await;
+    assert_eq!(odd, refused("a claim of the token is missing or of the wrong type"));
     let without = two.api.whoami(|token| token.remove("iss")).await;
     assert_eq!(without, odd);
-    let after = (
-        two.api.provider.requests().len(),
-        two.partner.requests().len(),
-    );
+    let after = (two.api.provider.requests().len(), two.partner.requests().len());
     assert_eq!(after, before);
 }
 
@@ -158,10 +146,7 @@ async fn tokens_of_one_issuer_outlive_the_keys_of_the_other() {
 #[rocket::async_test]
 async fn the_metadata_names_every_issuer() {
     let two = Two::open().await;
-    let answer = two
-        .api
-        .call_with("/.well-known/oauth-protected-resource", &[])
-        .await;
+    let answer = two.api.call_with("/.well-known/oauth-protected-resource", &[]).await;
     let metadata: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(
         metadata["authorization_servers"],
@@ -178,10 +163,7 @@ async fn the_metadata_names_the_issuers_that_clients_get_tokens_from() {
             "issuer": two.partner.issuer(), "audience": "partner-api", "authorization_server": partner,
         } });
         two.api = Api::with(json!({ "issuers": issuers, "authorization_server": own })).await;
-        assert_eq!(
-            two.api.call("/whoami", &two.theirs(|_| ())).await.status,
-            200
-        );
+        assert_eq!(two.api.call("/whoami", &two.theirs(|_| ())).await.status, 200);
         assert_eq!(two.api.whoami(|_| ()).await.status, 200);
         let path = "/.well-known/oauth-protected-resource";
         let answer = two.api.call_with(path, &[]).await;

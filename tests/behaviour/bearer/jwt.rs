@@ -37,10 +37,7 @@ async fn a_token_that_was_accepted_expires() {
     api.clock.advance(Duration::from_secs(359));
     assert_eq!(api.call("/notes", &token).await.status, 200);
     api.clock.advance(Duration::from_secs(1));
-    assert_eq!(
-        api.call("/notes", &token).await,
-        refused("the token has expired")
-    );
+    assert_eq!(api.call("/notes", &token).await, refused("the token has expired"));
 }
 
 #[rocket::async_test]
@@ -50,12 +47,8 @@ async fn access_token_expired() {
         "the token expired at {}, it is now {NOW} (seconds since 1970)",
         NOW - 60
     );
-    api.refuses(
-        |token| token.set("exp", NOW - 60),
-        "the token has expired",
-        &logged,
-    )
-    .await;
+    api.refuses(|token| token.set("exp", NOW - 60), "the token has expired", &logged)
+        .await;
 }
 
 #[rocket::async_test]
@@ -110,8 +103,7 @@ async fn access_token_without_audience() {
 async fn access_token_of_another_issuer() {
     let api = Api::open().await;
     let expected = api.provider.issuer();
-    let logged =
-        format!("the token is issued by \"{expected}/\", expected one of [\"{expected}\"]");
+    let logged = format!("the token is issued by \"{expected}/\", expected one of [\"{expected}\"]");
     api.refuses(
         |token| token.set("iss", format!("{expected}/")),
         "the token comes from another issuer",
@@ -165,12 +157,7 @@ async fn access_token_signed_with_the_public_key_as_secret() {
     let api = Api::open().await;
     let pem = SigningKey::Rsa.public_pem();
     let jwk = SigningKey::Rsa.jwk().to_string();
-    for secret in [
-        pem.clone(),
-        pem.trim_end().to_owned(),
-        jwk,
-        "correct horse".into(),
-    ] {
+    for secret in [pem.clone(), pem.trim_end().to_owned(), jwk, "correct horse".into()] {
         api.refuses(
             |token| {
                 token.sign_with(SigningKey::Hs256(secret.into_bytes()));
@@ -228,16 +215,8 @@ async fn access_token_of_another_type() {
         "the token is of type \"logout+jwt\", expected \"at+jwt\", \"JWT\", \"JOSE\" or none",
     )
     .await;
-    assert_eq!(
-        api.whoami(|token| token.set_header("typ", "JWT"))
-            .await
-            .status,
-        200
-    );
-    assert_eq!(
-        api.whoami(|token| token.remove_header("typ")).await.status,
-        200
-    );
+    assert_eq!(api.whoami(|token| token.set_header("typ", "JWT")).await.status, 200);
+    assert_eq!(api.whoami(|token| token.remove_header("typ")).await.status, 200);
 
     let api = Api::with(json!({ "require_at_jwt": true })).await;
     api.refuses(
@@ -294,11 +273,7 @@ async fn id_token_as_access_token() {
                 token.set(name, "x");
             })
             .await;
-        assert_eq!(
-            answer,
-            refused("the token is not an access token"),
-            "{name}"
-        );
+        assert_eq!(answer, refused("the token is not an access token"), "{name}");
     }
     // Access tokens of Azure AD B2C have a nonce. Beside a scope of the API it is no sign, beside OpenID's it is.
     for (scope, status) in [("notes:read", 200), ("openid email", 401)] {
@@ -445,10 +420,7 @@ async fn access_token_of_nobody() {
     .await;
     let client = api.whoami(|token| token.remove("sub")).await;
     let body: Value = serde_json::from_str(&client.body).unwrap();
-    assert_eq!(
-        (&body["sub"], &body["client_id"]),
-        (&Value::Null, &json!("client"))
-    );
+    assert_eq!((&body["sub"], &body["client_id"]), (&Value::Null, &json!("client")));
 }
 
 #[rocket::async_test]

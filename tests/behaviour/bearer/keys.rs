@@ -23,10 +23,7 @@ async fn a_new_key_is_fetched_once_for_all_who_wait() {
         })
         .collect();
     let answers = join_all(tokens.iter().map(|token| api.call("/notes", token))).await;
-    assert!(
-        answers.iter().all(|answer| answer.status == 200),
-        "{answers:?}"
-    );
+    assert!(answers.iter().all(|answer| answer.status == 200), "{answers:?}");
     assert_eq!(api.provider.count(JWKS), 2);
 }
 
@@ -382,10 +379,7 @@ async fn keys_serve_as_long_as_their_provider_says() {
         token.set("exp", crate::app::NOW + 100_000);
         token.set_header("kid", "unknown");
     });
-    assert_eq!(
-        unknown.await,
-        refused("the token is signed with an unknown key")
-    );
+    assert_eq!(unknown.await, refused("the token is signed with an unknown key"));
     assert_eq!(api.provider.count(JWKS), 3);
 }
 

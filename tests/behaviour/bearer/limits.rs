@@ -43,12 +43,7 @@ fn real_tokens(api: &Api, count: usize) -> Vec<String> {
 
 /// Makes all these calls at once. Their requests to a path of the provider are held until so many calls are refused for want
 /// of a place, so that none of those takes the place of one that has ended.
-async fn all_at_once(
-    api: &Api,
-    path: &str,
-    refused: usize,
-    calls: Vec<impl Future<Output = Answer>>,
-) -> Vec<Answer> {
+async fn all_at_once(api: &Api, path: &str, refused: usize, calls: Vec<impl Future<Output = Answer>>) -> Vec<Answer> {
     let (held, seen) = (api.provider.hold(path), Semaphore::new(0));
     let seen = &seen;
     let calls = calls.into_iter().map(|call| async move {
@@ -96,9 +91,11 @@ async fn strangers_and_others(settings: serde_json::Value, behind: Option<&str>)
     let statuses: Vec<_> = others.iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, [200; 20]);
     assert_eq!(api.provider.count(INTROSPECT), 1 + QUARTER + 19);
-    let warnings = api.log.lines().into_iter().filter(|line| {
-        line == "WARN: too many requests wait for the provider's introspection endpoint"
-    });
+    let warnings = api
+        .log
+        .lines()
+        .into_iter()
+        .filter(|line| line == "WARN: too many requests wait for the provider's introspection endpoint");
     assert_eq!(warnings.count(), 1);
 }
 
@@ -336,10 +333,7 @@ async fn a_person_whom_userinfo_fails_on_takes_it_from_nobody() {
     api.provider.on_path("/userinfo", Reply::status(500));
     for token in &tokens[..20] {
         let answer = api.call("/person", token).await;
-        assert_eq!(
-            answer.body,
-            "the provider's UserInfo endpoint answered with status 500"
-        );
+        assert_eq!(answer.body, "the provider's UserInfo endpoint answered with status 500");
     }
     api.provider.clear_path("/userinfo");
     let answer = api.call("/person", &tokens[20]).await;

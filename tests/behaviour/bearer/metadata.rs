@@ -45,8 +45,7 @@ async fn the_resource_is_the_audience_unless_that_is_set() {
         let api = Api::with(json!({ "audience": audience, "resource": resource })).await;
         let answer = api.whoami(|token| token.set("aud", aud)).await;
         let is_meant_for_another = answer.status == 401
-            && (answer.challenge.as_ref())
-                .is_some_and(|it| it.contains("the token is meant for another API"));
+            && (answer.challenge.as_ref()).is_some_and(|it| it.contains("the token is meant for another API"));
         assert!(answer.status == 200 || is_meant_for_another, "{answer:?}");
         answer.status == 200
     };
@@ -126,10 +125,7 @@ async fn the_metadata_is_for_scripts_of_any_origin() {
         .options(&at)
         .header(origin.clone())
         .header(Header::new("Access-Control-Request-Method", "GET"))
-        .header(Header::new(
-            "Access-Control-Request-Headers",
-            "mcp-protocol-version",
-        ))
+        .header(Header::new("Access-Control-Request-Headers", "mcp-protocol-version"))
         .dispatch()
         .await;
     assert_eq!(response.status().code, 204);
@@ -146,10 +142,7 @@ async fn the_metadata_is_for_scripts_of_any_origin() {
         let response = api.client.req(method, &at).header(origin.clone());
         let response = response.dispatch().await;
         assert_eq!(response.status().code, 200, "{method}");
-        let allowed: Vec<_> = response
-            .headers()
-            .get("Access-Control-Allow-Origin")
-            .collect();
+        let allowed: Vec<_> = response.headers().get("Access-Control-Allow-Origin").collect();
         assert_eq!(allowed, ["*"], "{method}");
     }
     // Nothing is answered for other paths, nor where nothing is published.

@@ -44,11 +44,7 @@ async fn issuer_of_identity_tokens(authorization_endpoint: Option<&str>) -> Test
     let provider = TestProvider::start().await;
     provider.set_time(NOW);
     provider.metadata(|metadata| {
-        let keep = [
-            "issuer",
-            "jwks_uri",
-            "id_token_signing_alg_values_supported",
-        ];
+        let keep = ["issuer", "jwks_uri", "id_token_signing_alg_values_supported"];
         metadata.retain(|name, _| keep.contains(&name.as_str()));
         metadata.insert("response_types_supported".into(), json!(["id_token"]));
         if let Some(endpoint) = authorization_endpoint {
@@ -65,9 +61,7 @@ fn job() -> Value {
 #[rocket::async_test]
 async fn id_token_for_another_client_that_is_the_audience() {
     let api = Api::with(json!({ "audience": "project" })).await;
-    let answer = api
-        .call("/whoami", &bare(&api.provider, id_token("project")))
-        .await;
+    let answer = api.call("/whoami", &bare(&api.provider, id_token("project"))).await;
     assert_eq!(answer, refused(ANOTHER));
     assert_logged(
         &api,
@@ -92,11 +86,7 @@ async fn authorization_response_and_action_token() {
         json!({"aud": TestProvider::API, "sub": "alice", "typ": "Refresh", "scope": "notes:read"}),
     ] {
         let token = bare(&api.provider, claims.clone());
-        assert_eq!(
-            api.call("/whoami", &token).await,
-            refused(ANOTHER),
-            "{claims}"
-        );
+        assert_eq!(api.call("/whoami", &token).await, refused(ANOTHER), "{claims}");
     }
 }
 
@@ -105,9 +95,7 @@ async fn authorization_response_and_action_token() {
 async fn untyped_token() {
     let claims = json!({"aud": TestProvider::API, "sub": "auth0|7", "azp": "spa"});
     let api = Api::open().await;
-    let answer = api
-        .call("/whoami", &bare(&api.provider, claims.clone()))
-        .await;
+    let answer = api.call("/whoami", &bare(&api.provider, claims.clone())).await;
     assert_eq!(answer, refused(UNKNOWN));
     assert_logged(
         &api,
@@ -158,11 +146,7 @@ async fn app_only_token_for_the_client_id() {
 /// An API needs `issuer` and keys, whether the issuer is its provider or one of several.
 #[rocket::async_test]
 async fn issuers_that_sign_nobody_in() {
-    for endpoint in [
-        None,
-        Some(""),
-        Some("urn:kubernetes:programmatic_authorization"),
-    ] {
+    for endpoint in [None, Some(""), Some("urn:kubernetes:programmatic_authorization")] {
         case(&format!("{endpoint:?}"));
         let issuer = issuer_of_identity_tokens(endpoint).await;
         let api = Api::at(
@@ -172,11 +156,7 @@ async fn issuers_that_sign_nobody_in() {
         .await;
         let token = bare(&issuer, job());
         for _ in 0..2 {
-            assert_eq!(
-                api.call("/whoami", &token).await.status,
-                200,
-                "{endpoint:?}"
-            );
+            assert_eq!(api.call("/whoami", &token).await.status, 200, "{endpoint:?}");
         }
         let line = format!(
             "INFO: issuer: {}, for the audience {}, also identity tokens, because it has nowhere to sign in",
@@ -190,11 +170,7 @@ async fn issuers_that_sign_nobody_in() {
             "issuer": issuer.issuer(), "audience": TestProvider::API,
         } } }))
         .await;
-        assert_eq!(
-            api.call("/whoami", &token).await.status,
-            200,
-            "{endpoint:?}"
-        );
+        assert_eq!(api.call("/whoami", &token).await.status, 200, "{endpoint:?}");
         let bound = issuer.access_token("", |token| {
             token.remove_header("typ");
             token.set("cnf", json!({"jkt": "x"}));
@@ -285,14 +261,9 @@ async fn issuer_with_keys_alone() {
         let forged = token(&|token| token.break_signature = true);
         assert_eq!(api.call("/whoami", &forged).await.status, 401);
         // Clients that look for a provider are not sent there.
-        let metadata = api
-            .call_with("/.well-known/oauth-protected-resource", &[])
-            .await;
+        let metadata = api.call_with("/.well-known/oauth-protected-resource", &[]).await;
         let metadata: Value = serde_json::from_str(&metadata.body).unwrap();
-        assert_eq!(
-            metadata["authorization_servers"],
-            json!([api.provider.issuer()])
-        );
+        assert_eq!(metadata["authorization_servers"], json!([api.provider.issuer()]));
     }
     assert_eq!(keys.count(TestProvider::DISCOVERY), 0);
 }
@@ -379,17 +350,11 @@ async fn roles_in_several_places() {
     let roles = |token: &mut JwtParts| {
         token.set(ZITADEL, json!({"admin": {"1": "x"}, "off": false}));
         token.set("realm_access", json!({"roles": ["realm"]}));
-        token.set(
-            "resource_access",
-            json!({"my.app": {"roles": ["client role"]}}),
-        );
+        token.set("resource_access", json!({"my.app": {"roles": ["client role"]}}));
         token.set("groups", json!(["group"]));
     };
     let own = api.provider.access_token("a", roles);
-    assert_eq!(
-        scopes(own).await,
-        json!(["a", "admin", "realm", "client role"])
-    );
+    assert_eq!(scopes(own).await, json!(["a", "admin", "realm", "client role"]));
     let theirs = partner.access_token("a", roles);
     assert_eq!(scopes(theirs).await, json!(["a", "group"]));
     let zitadel = api.provider.access_token("", |token| {
@@ -413,10 +378,7 @@ async fn client_id_as_audience() {
     };
     let api = Api::with(json!({ "audience": "spa" })).await;
     let missing = refused("a claim of the token is missing or of the wrong type");
-    assert_eq!(
-        api.call("/notes", &cognito(&api.provider, "spa")).await,
-        missing
-    );
+    assert_eq!(api.call("/notes", &cognito(&api.provider, "spa")).await, missing);
     let api = Api::with(json!({ "audience": "spa", "audience_claim": "client_id" })).await;
     for _ in 0..2 {
         let token = cognito(&api.provider, "spa");
@@ -469,16 +431,8 @@ async fn introspection_of_an_id_token() {
             json!({"token_use": "refresh_token", "token_type": "Bearer"}),
             false,
         ),
-        (
-            "d",
-            json!({"scope": "openid notes:read", "nonce": "x"}),
-            true,
-        ),
-        (
-            "e",
-            json!({"scope": "openid", "token_type": "Bearer"}),
-            true,
-        ),
+        ("d", json!({"scope": "openid notes:read", "nonce": "x"}), true),
+        ("e", json!({"scope": "openid", "token_type": "Bearer"}), true),
     ] {
         api.provider.on_path("/introspect", reply(more.clone()));
         let answer: Answer = api.call("/whoami", token).await;

@@ -94,14 +94,8 @@ async fn an_apps_own_cors_headers_stay() {
     for (own, expected) in [
         (&["X-Total"][..], &["X-Total", "WWW-Authenticate"][..]),
         (&["*"], &["*", "WWW-Authenticate"]),
-        (
-            &["X-Total, www-authenticate"],
-            &["X-Total, www-authenticate"],
-        ),
-        (
-            &["X-Total", "WWW-Authenticate"],
-            &["X-Total", "WWW-Authenticate"],
-        ),
+        (&["X-Total, www-authenticate"], &["X-Total, www-authenticate"]),
+        (&["X-Total", "WWW-Authenticate"], &["X-Total", "WWW-Authenticate"]),
         (&[], &["WWW-Authenticate"]),
     ] {
         let cors = AdHoc::on_response("CORS", move |_, response| {
@@ -127,10 +121,7 @@ async fn an_apps_own_cors_headers_stay() {
         let response = client.get("/notes").dispatch().await;
         let found: Vec<_> = response.headers().get(EXPOSE).collect();
         assert_eq!(found, expected);
-        let origins: Vec<_> = response
-            .headers()
-            .get("Access-Control-Allow-Origin")
-            .collect();
+        let origins: Vec<_> = response.headers().get("Access-Control-Allow-Origin").collect();
         assert_eq!(origins, ["https://client.example"]);
     }
 }
@@ -145,20 +136,11 @@ async fn refused_tokens_are_quiet() {
         format!("Bearer {token}")
     };
     for (what, authorization) in [
-        (
-            "expired",
-            token(|token| token.set("exp", crate::app::NOW - 61)),
-        ),
+        ("expired", token(|token| token.set("exp", crate::app::NOW - 61))),
         ("for another", token(|token| token.set("aud", "other"))),
-        (
-            "by another",
-            token(|token| token.set("iss", "https://evil.example")),
-        ),
+        ("by another", token(|token| token.set("iss", "https://evil.example"))),
         ("damaged", token(|token| token.break_signature = true)),
-        (
-            "by no key",
-            token(|token| token.set_header("kid", "unknown")),
-        ),
+        ("by no key", token(|token| token.set_header("kid", "unknown"))),
         ("without the scope", token(|_| ())),
         ("opaque", "Bearer opaque".to_owned()),
         ("two", "Bearer a b".to_owned()),
@@ -172,9 +154,7 @@ async fn refused_tokens_are_quiet() {
         assert_eq!(lines, from_launch, "{what}");
     }
     let refused = api.log.debug_lines();
-    let of_expired = refused
-        .iter()
-        .filter(|line| line.contains("the token expired at"));
+    let of_expired = refused.iter().filter(|line| line.contains("the token expired at"));
     assert_eq!(of_expired.count(), 200);
 }
 
@@ -184,9 +164,7 @@ async fn what_operators_must_know_is_said_once_a_minute() {
     let api = Api::open().await;
     let from_launch = api.log.lines().len();
     let lines = || api.log.lines().split_off(from_launch);
-    let ill = api
-        .provider
-        .access_token("", |token| token.set("desk", "four"));
+    let ill = api.provider.access_token("", |token| token.set("desk", "four"));
     api.provider.on_path("/introspect", Reply::status(503));
     let flood = async || {
         for _ in 0..200 {
@@ -232,18 +210,9 @@ async fn a_malformed_header_is_a_bad_request() {
     let twice = format!("Bearer {token} {token}");
     for (headers, description) in [
         (&["Bearer"][..], "the Authorization header has no token"),
-        (
-            &[&twice],
-            "the Authorization header has more than one token",
-        ),
-        (
-            &[&good, &good],
-            "there is more than one Authorization header",
-        ),
-        (
-            &["Bearer a\"b"],
-            "the token has characters that no token has",
-        ),
+        (&[&twice], "the Authorization header has more than one token"),
+        (&[&good, &good], "there is more than one Authorization header"),
+        (&["Bearer a\"b"], "the token has characters that no token has"),
     ] {
         let challenge = format!(", error=\"invalid_request\", error_description=\"{description}\"");
         assert_eq!(
@@ -253,9 +222,7 @@ async fn a_malformed_header_is_a_bad_request() {
     }
     // The scheme is written in any case (RFC 9110 §11.1).
     assert_eq!(
-        api.call_with("/whoami", &[&format!("bEARER {token}")])
-            .await
-            .status,
+        api.call_with("/whoami", &[&format!("bEARER {token}")]).await.status,
         200
     );
 }
@@ -287,30 +254,22 @@ async fn a_token_without_the_scope_is_told_which() {
         }
     }
     assert!(
-        api.log.debug_lines().contains(
-            &"DEBUG: the access token has the scopes [\"notes:write\"], expected \"notes:read\""
-                .to_owned()
-        )
+        api.log
+            .debug_lines()
+            .contains(&"DEBUG: the access token has the scopes [\"notes:write\"], expected \"notes:read\"".to_owned())
     );
 }
 
 #[rocket::async_test]
 async fn a_token_whose_claims_do_not_fit_is_refused() {
     let api = Api::open().await;
-    let token = |desk: serde_json::Value| {
-        api.provider
-            .access_token("", |token| token.set("desk", desk))
-    };
+    let token = |desk: serde_json::Value| api.provider.access_token("", |token| token.set("desk", desk));
     assert_eq!(api.call("/staff", &token(json!(4))).await.body, "desk 4");
     let lacks = refused("the token lacks a claim that this API needs");
     assert_eq!(api.call("/staff", &token(json!("four"))).await, lacks);
     let line = "ERROR: the access token's claims are no `behaviour::bearer::app::Staff`: \
                 the claim `desk` is of another type";
-    assert!(
-        api.log.lines().contains(&line.to_owned()),
-        "{:#?}",
-        api.log.lines()
-    );
+    assert!(api.log.lines().contains(&line.to_owned()), "{:#?}", api.log.lines());
 }
 
 #[rocket::async_test]
@@ -319,15 +278,9 @@ async fn an_optional_token_runs_the_handler() {
     let good = api.whoami(|_| ()).await;
     assert_eq!(good.status, 200);
     let token = api.provider.access_token("", |_| ());
-    assert_eq!(
-        api.call("/optional", &token).await.body,
-        "Some(Some(\"alice\"))"
-    );
+    assert_eq!(api.call("/optional", &token).await.body, "Some(Some(\"alice\"))");
     let without = api.call_with("/optional", &["Bearer x"]).await;
-    assert_eq!(
-        (without.status, without.challenge, &*without.body),
-        (200, None, "None")
-    );
+    assert_eq!((without.status, without.challenge, &*without.body), (200, None, "None"));
 }
 
 #[rocket::async_test]
@@ -340,9 +293,7 @@ async fn the_realm_can_be_set() {
 #[rocket::async_test]
 async fn no_line_of_the_log_has_the_token() {
     let api = Api::open().await;
-    let token = api
-        .provider
-        .access_token("", |token| token.break_signature = true);
+    let token = api.provider.access_token("", |token| token.break_signature = true);
     api.call("/notes", &token).await;
     api.call_with("/notes", &["Bearer opaque-token"]).await;
     let parts: Vec<&str> = token.split('.').chain(["opaque-token"]).collect();
@@ -362,10 +313,7 @@ async fn userinfo_is_asked_once_and_must_be_about_the_subject() {
         assert_eq!(api.call("/person", &token).await.body, "Alice Liddell");
     }
     assert_eq!(api.provider.count("/userinfo"), 1);
-    assert_eq!(
-        api.provider.last_request("/userinfo").bearer(),
-        Some(&*token)
-    );
+    assert_eq!(api.provider.last_request("/userinfo").bearer(), Some(&*token));
 
     api.provider.on_user_info(|reply| reply.set("sub", "bob"));
     let other = api.provider.access_token("", |_| ());

@@ -33,18 +33,11 @@ async fn a_caller_is_a_client_or_a_person() {
     );
 
     // A person, whatever the scopes.
-    browser
-        .sign_in(&provider, "/either")
-        .await
-        .sees("person alice");
+    browser.sign_in(&provider, "/either").await.sees("person alice");
 
     // A header decides, also beside a session.
     let token = provider.access_token("notes:read", |_| ());
-    let with = async |value: String| {
-        browser
-            .fetch_with("/either", &[("Authorization", &*value)])
-            .await
-    };
+    let with = async |value: String| browser.fetch_with("/either", &[("Authorization", &*value)]).await;
     let client = with(format!("Bearer {token}")).await;
     assert_eq!(client.body, "client Some(\"client\")");
     let without_scope = provider.access_token("x", |_| ());
@@ -65,11 +58,7 @@ async fn a_resource_server_only_has_no_routes_and_reads_no_cookies() {
     }
     let keys = SessionCookies::new(KEY, &api.provider.issuer(), "client").unwrap();
     let cookie = (format!("oidc_session_{}", keys.client_tag()), "x");
-    let response = api
-        .client
-        .get("/either")
-        .cookie(cookie)
-        .header(Accept::HTML);
+    let response = api.client.get("/either").cookie(cookie).header(Accept::HTML);
     let response = response.dispatch().await;
     assert_eq!(response.status().code, 401);
     assert_eq!(response.headers().get("Set-Cookie").count(), 0);
@@ -129,10 +118,7 @@ async fn a_resource_server_only_needs_no_secret_and_no_name() {
     let figment = wrong.figment().clone().merge(("secret_key", "short"));
     let (kind, lines) = launch_failure(wrong.configure(figment)).await;
     assert_eq!(kind, "failed fairings: OpenID Connect");
-    assert!(
-        lines[0].starts_with("ERROR: `secret_key` is not a key"),
-        "{lines:#?}"
-    );
+    assert!(lines[0].starts_with("ERROR: `secret_key` is not a key"), "{lines:#?}");
     // Sessions need one.
     let settings = json!({
         "resource_server_only": false, "client_id": "client", "base_url": "https://app.example.com",
@@ -159,10 +145,7 @@ async fn a_guard_without_the_fairing_aborts_the_launch() {
         let rocket = ::rocket::custom(figment).mount("/", routes);
         let (kind, lines) = launch_failure(rocket).await;
         assert_eq!(kind, "1 sentinels abort");
-        assert_eq!(
-            lines[1],
-            "INFO: add `.attach(rocket_openidconnect::Oidc::fairing())`"
-        );
+        assert_eq!(lines[1], "INFO: add `.attach(rocket_openidconnect::Oidc::fairing())`");
     }
 }
 
@@ -192,9 +175,7 @@ async fn without_a_provider_the_testing_profile_calls() {
             "Bearer realm=\"api\", error=\"invalid_token\", error_description=\"tokens are not accepted at the moment\""
         )
     );
-    let metadata = api
-        .call_with("/.well-known/oauth-protected-resource", &[])
-        .await;
+    let metadata = api.call_with("/.well-known/oauth-protected-resource", &[]).await;
     assert_eq!(metadata.status, 404);
     assert_eq!(api.provider.requests().len(), 0);
     assert_eq!(
@@ -227,11 +208,8 @@ async fn every_issuer_has_its_own_keys_and_audience() {
     let body: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(body["iss"], json!(partner.issuer()));
     assert_eq!(
-        api.call(
-            "/whoami",
-            &theirs(&|token| token.set("aud", TestProvider::API))
-        )
-        .await,
+        api.call("/whoami", &theirs(&|token| token.set("aud", TestProvider::API)))
+            .await,
         refused("the token is meant for another API")
     );
     // Nor can one issuer speak for the other.
@@ -269,10 +247,7 @@ async fn an_issuer_that_is_down_does_not_stop_the_others() {
 
 async fn metadata(api: &Api, path: &str) -> (u16, Value) {
     let answer = api.call_with(path, &[]).await;
-    (
-        answer.status,
-        serde_json::from_str(&answer.body).unwrap_or(Value::Null),
-    )
+    (answer.status, serde_json::from_str(&answer.body).unwrap_or(Value::Null))
 }
 
 const WELL_KNOWN: &str = "/.well-known/oauth-protected-resource";
@@ -294,24 +269,15 @@ async fn the_metadata_describes_this_api() {
         )
     );
     let response = api.client.get(WELL_KNOWN).dispatch().await;
-    assert_eq!(
-        response.headers().get_one("Access-Control-Allow-Origin"),
-        Some("*")
-    );
-    assert_eq!(
-        response.headers().get_one("Cache-Control"),
-        Some("max-age=300")
-    );
+    assert_eq!(response.headers().get_one("Access-Control-Allow-Origin"), Some("*"));
+    assert_eq!(response.headers().get_one("Cache-Control"), Some("max-age=300"));
 }
 
 #[rocket::async_test]
 async fn the_metadata_of_a_resource_with_a_path() {
     let api = Api::with(json!({ "resource": "https://api.example.com/v1" })).await;
     let (status, body) = metadata(&api, &format!("{WELL_KNOWN}/v1")).await;
-    assert_eq!(
-        (status, &body["resource"]),
-        (200, &json!("https://api.example.com/v1"))
-    );
+    assert_eq!((status, &body["resource"]), (200, &json!("https://api.example.com/v1")));
     assert_eq!(metadata(&api, WELL_KNOWN).await.0, 404);
     assert_eq!(
         api.call_with("/whoami", &[]).await.challenge.as_deref(),

@@ -40,9 +40,7 @@ async fn userinfo_of_a_client_that_acts_for_itself() {
 #[rocket::async_test]
 async fn userinfo_is_asked_again_after_five_minutes() {
     let api = Api::open().await;
-    let token = api
-        .provider
-        .access_token("", |token| token.set("exp", NOW + 3600));
+    let token = api.provider.access_token("", |token| token.set("exp", NOW + 3600));
     for (seconds, count) in [(0, 1), (299, 1), (1, 2), (299, 2), (1, 3)] {
         api.clock.advance(Duration::from_secs(seconds));
         assert_eq!(api.call("/person", &token).await.body, "Alice Liddell");
@@ -83,8 +81,7 @@ async fn userinfo_that_is_signed() {
     api.provider.user_info_as_jwt(|_| ());
     let token = api.provider.access_token("", |_| ());
     assert_eq!(api.call("/person", &token).await.body, "Alice Liddell");
-    api.provider
-        .user_info_as_jwt(|jwt| jwt.break_signature = true);
+    api.provider.user_info_as_jwt(|jwt| jwt.break_signature = true);
     let other = api.provider.access_token("", |_| ());
     fails(
         &api,
@@ -132,14 +129,10 @@ async fn userinfo_stays_while_the_keys_do() {
     let api = Api::open().await;
     api.provider
         .on_jwks(|reply| reply.set_header("Cache-Control", "max-age=0"));
-    let token = api
-        .provider
-        .access_token("", |token| token.set("exp", NOW + 3600));
+    let token = api.provider.access_token("", |token| token.set("exp", NOW + 3600));
     assert_eq!(api.call("/person", &token).await.body, "Alice Liddell");
     // Five minutes is the least that keys serve; what was accepted last is remembered as long.
-    let another = api
-        .provider
-        .access_token("", |token| token.set("exp", NOW + 3600));
+    let another = api.provider.access_token("", |token| token.set("exp", NOW + 3600));
     api.clock.advance(Duration::from_secs(299));
     assert_eq!(api.call("/person", &another).await.body, "Alice Liddell");
     api.clock.advance(Duration::from_secs(1));

@@ -97,8 +97,7 @@ async fn replies_as_text() {
     })
     .await;
     // The type that RFC 7517 §8.5 registers: npm oidc-provider.
-    let registered =
-        |reply: &mut Reply| reply.set_header("Content-Type", "application/jwk-set+json");
+    let registered = |reply: &mut Reply| reply.set_header("Content-Type", "application/jwk-set+json");
     accepted(|provider| provider.on_jwks(registered)).await;
 }
 
@@ -117,10 +116,7 @@ async fn key_sets() {
         },
         |reply| {
             keys(reply, |keys| {
-                keys.insert(
-                    0,
-                    json!({ "kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA" }),
-                )
+                keys.insert(0, json!({ "kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA" }))
             })
         },
         |reply| keys(reply, |keys| keys.insert(0, json!("no key"))),
@@ -195,12 +191,7 @@ async fn errors_without_the_words_of_the_standard() {
     ] {
         let status = Status::BadGateway.code;
         let error = format!("the provider's token endpoint {cause}");
-        refused(
-            |provider| provider.on_path("/token", reply.clone()),
-            status,
-            &error,
-        )
-        .await;
+        refused(|provider| provider.on_path("/token", reply.clone()), status, &error).await;
     }
 }
 

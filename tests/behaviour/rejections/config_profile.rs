@@ -51,17 +51,9 @@ async fn discovery_issuer_mismatch() {
         metadata.insert("issuer".to_owned(), json!(other));
     });
     let log = Log::listen();
-    let rocket = rocket(
-        &provider,
-        json!({}),
-        &Recorder::default(),
-        &Clock::standing_at(NOW),
-    );
+    let rocket = rocket(&provider, json!({}), &Recorder::default(), &Clock::standing_at(NOW));
     let error = Client::untracked(rocket).await.expect_err("no launch");
-    assert!(matches!(
-        error.kind(),
-        rocket::error::ErrorKind::FailedFairings(_)
-    ));
+    assert!(matches!(error.kind(), rocket::error::ErrorKind::FailedFairings(_)));
     log.has(&format!(
         "ERROR the metadata's issuer is `{other}`, expected `{issuer}`"
     ));
@@ -91,10 +83,7 @@ async fn signing_key_rotation_just_before_signing() {
     let app = launch(&provider, json!({})).await;
     let callback = app.browser.begin_sign_in(&provider, "/me").await;
     provider.rotate_rsa_key();
-    let page = app
-        .browser
-        .arrive_from_provider(&callback.path_and_query())
-        .await;
+    let page = app.browser.arrive_from_provider(&callback.path_and_query()).await;
     let page = app.browser.follow(&provider, page).await;
     is_accepted(&app, &page).await;
     assert_eq!(provider.count("/jwks"), 2);

@@ -35,16 +35,10 @@ async fn documents_ten_thousand_deep() {
         (
             "/token",
             "access_token",
-            "the provider's token endpoint gave an unusable answer: `access_token` is not what it should be"
-                .to_owned(),
+            "the provider's token endpoint gave an unusable answer: `access_token` is not what it should be".to_owned(),
         ),
     ] {
-        refused(
-            |provider| provider.on_path(path, json(deep(member))),
-            502,
-            &error,
-        )
-        .await;
+        refused(|provider| provider.on_path(path, json(deep(member))), 502, &error).await;
     }
     refused(
         |provider| {
@@ -79,9 +73,7 @@ async fn a_byte_at_a_time() {
 /// Groups by the hundred: 12 KB of claims, and they are all there.
 #[rocket::async_test]
 async fn twelve_kilobytes_of_claims() {
-    let groups: Vec<String> = (0..500)
-        .map(|i| format!("cn=group-number-{i:03}"))
-        .collect();
+    let groups: Vec<String> = (0..500).map(|i| format!("cn=group-number-{i:03}")).collect();
     assert!(json!(groups).to_string().len() > 11_000);
     for session in [
         json!({ "max_cookies": 5, "tokens": "access_token" }),
@@ -109,9 +101,7 @@ async fn an_issuer_that_ends_in_a_slash() {
     let browser = app.open().await;
     let callback = browser.begin_sign_in(&provider, "/me").await;
     let callback = callback.set("iss", &issuer);
-    let page = browser
-        .arrive_from_provider(&callback.path_and_query())
-        .await;
+    let page = browser.arrive_from_provider(&callback.path_and_query()).await;
     page.is(Status::SeeOther).redirects_to("/me");
     browser.visit("/me").await.is(Status::Ok);
     assert_eq!(provider.count(TestProvider::DISCOVERY), 1);

@@ -8,10 +8,7 @@ use crate::support::keys::base64url;
 use crate::support::{JwtParts, SigningKey, TestProvider};
 
 /// The ID token is changed in one thing, and refused with this.
-async fn token_refused(
-    change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static,
-    error: &str,
-) {
+async fn token_refused(change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static, error: &str) {
     token_refused_with(json!({}), change, error).await;
 }
 
@@ -33,10 +30,7 @@ async fn token_accepted(change: impl Fn(&mut JwtParts) + Send + Sync + Clone + '
     accepted(|provider| provider.on_id_token(change.clone())).await;
 }
 
-async fn token_accepted_with(
-    settings: Value,
-    change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static,
-) {
+async fn token_accepted_with(settings: Value, change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static) {
     accepted_with(settings, |provider| provider.on_id_token(change.clone())).await;
 }
 
@@ -519,11 +513,7 @@ async fn claims_that_are_null() {
 
 #[rocket::async_test]
 async fn nonce_missing() {
-    token_refused(
-        |token| token.remove("nonce"),
-        "the claim \"nonce\" is missing",
-    )
-    .await;
+    token_refused(|token| token.remove("nonce"), "the claim \"nonce\" is missing").await;
 }
 
 #[rocket::async_test]

@@ -45,12 +45,7 @@ impl Begun {
     }
 
     /// Brings the response with one change, is refused, and no code was sent on.
-    async fn refused(
-        self,
-        change: impl FnOnce(Callback) -> Callback,
-        status: u16,
-        error: &str,
-    ) -> Self {
+    async fn refused(self, change: impl FnOnce(Callback) -> Callback, status: u16, error: &str) -> Self {
         let page = self.bring(&change(self.callback.clone())).await;
         let error = error.replace("{issuer}", &self.provider.issuer());
         is_refused(&self.app, &page, status, &error).await;
@@ -113,10 +108,7 @@ async fn state_of_another_browser() {
     let begun = Begun::new().await;
     let another = begun.app.browser.another();
     let other = another.begin_sign_in(&begun.provider, "/admin").await;
-    let mixed = begun
-        .callback
-        .clone()
-        .set("state", other.param("state").unwrap());
+    let mixed = begun.callback.clone().set("state", other.param("state").unwrap());
     let path = mixed.path_and_query();
     let page = begun.app.browser.arrive_from_provider(&path).await;
     page.redirects_to(&format!("{}/authorize?", begun.provider.issuer()));
@@ -132,10 +124,7 @@ async fn state_of_another_attempt_of_this_browser() {
     let begun = Begun::new().await;
     let browser = &begun.app.browser;
     let other = browser.begin_sign_in(&begun.provider, "/admin").await;
-    let mixed = begun
-        .callback
-        .clone()
-        .set("state", other.param("state").unwrap());
+    let mixed = begun.callback.clone().set("state", other.param("state").unwrap());
     let path = mixed.path_and_query();
     let page = browser.arrive_from_provider(&path).await;
     page.redirects_to(&format!("{}/authorize?", begun.provider.issuer()));
@@ -161,13 +150,7 @@ async fn response_in_another_browser() {
 
 #[rocket::async_test]
 async fn browser_cookie_damaged() {
-    for value in [
-        "",
-        "x",
-        ".0",
-        "AAAAAAAAAAAAAAAAAAAAA.0",
-        "AAAAAAAAAAAAAAAAAAAAAAA.0",
-    ] {
+    for value in ["", "x", ".0", "AAAAAAAAAAAAAAAAAAAAA.0", "AAAAAAAAAAAAAAAAAAAAAAA.0"] {
         let begun = Begun::new().await;
         let mut cookie = cookie_of_kind(&begun.app.browser, "oidc_browser");
         cookie.set_value(value);
@@ -303,11 +286,7 @@ async fn error_response() {
         let begun = Begun::new().await;
         let text = format!("the provider answered `{error}`: because");
         let change = |c: Callback| c.error(error).set("error_description", "because");
-        begun
-            .refused(change, status, &text)
-            .await
-            .is_still_pending()
-            .await;
+        begun.refused(change, status, &text).await.is_still_pending().await;
     }
 }
 
@@ -315,9 +294,7 @@ async fn error_response() {
 async fn error_response_without_description() {
     let begun = Begun::new().await;
     let error = "the provider answered `access_denied`: ";
-    begun
-        .refused(|c| c.error("access_denied"), 400, error)
-        .await;
+    begun.refused(|c| c.error("access_denied"), 400, error).await;
 }
 
 /// An error must not be forged into a sign-in of somebody else, no more than a code.
@@ -335,25 +312,21 @@ async fn error_beside_a_code() {
     let begun = Begun::new().await;
     let error = "the provider answered `access_denied`: ";
     let change = |c: Callback| c.set("error", "access_denied");
-    begun
-        .refused(change, 400, error)
-        .await
-        .is_still_pending()
-        .await;
+    begun.refused(change, 400, error).await.is_still_pending().await;
 }
 
 /// The page shows none of it; the log shows it in one line.
 #[rocket::async_test]
 async fn error_response_with_markup() {
     let begun = Begun::new().await;
-    let callback = begun.callback.clone().error("<b>denied</b>\n").set(
-        "error_description",
-        "<script>alert(1)</script>\nERROR forged",
-    );
+    let callback = begun
+        .callback
+        .clone()
+        .error("<b>denied</b>\n")
+        .set("error_description", "<script>alert(1)</script>\nERROR forged");
     let page = begun.bring(&callback).await;
     page.sees_no("<script").sees_no("<b>").sees_no("forged");
-    let error =
-        "the provider answered `<b>denied</b>\\n`: <script>alert(1)</script>\\nERROR forged";
+    let error = "the provider answered `<b>denied</b>\\n`: <script>alert(1)</script>\\nERROR forged";
     is_refused(&begun.app, &page, 400, error).await;
 }
 
@@ -361,9 +334,7 @@ async fn error_response_with_markup() {
 async fn the_page_shows_the_id_that_the_log_has() {
     let begun = Begun::new().await;
     let log = Log::listen();
-    let page = begun
-        .bring(&begun.callback.clone().error("access_denied"))
-        .await;
+    let page = begun.bring(&begun.callback.clone().error("access_denied")).await;
     let (_, id) = page.body.split_once("<code id=\"error-id\">").unwrap();
     let (id, _) = id.split_once("</code>").unwrap();
     assert_eq!(id.len(), 8);

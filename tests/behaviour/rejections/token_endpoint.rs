@@ -19,12 +19,7 @@ const ENDPOINTS: [(&str, &str); 3] = [
 
 /// The token endpoint answers with this reply.
 async fn reply_refused(reply: Reply, status: u16, error: &str) {
-    refused(
-        |provider| provider.on_path("/token", reply.clone()),
-        status,
-        error,
-    )
-    .await;
+    refused(|provider| provider.on_path("/token", reply.clone()), status, error).await;
 }
 
 // ---- Errors (RFC 6749 §5.2).
@@ -82,9 +77,7 @@ async fn connection_reset() {
         refused(
             |provider| provider.on_path(path, Misbehaviour::Reset),
             503,
-            &format!(
-                "the provider's {name} is not reachable: Connection reset by peer (os error 104)"
-            ),
+            &format!("the provider's {name} is not reachable: Connection reset by peer (os error 104)"),
         )
         .await;
     }
@@ -96,9 +89,7 @@ async fn reply_cut_short() {
         refused(
             |provider| provider.on_path(path, Misbehaviour::Truncate),
             503,
-            &format!(
-                "the provider's {name} is not reachable: end of file before message length reached"
-            ),
+            &format!("the provider's {name} is not reachable: end of file before message length reached"),
         )
         .await;
     }
@@ -223,12 +214,7 @@ async fn empty() {
 
 /// The reply is changed in one member, and refused.
 async fn member_refused(change: impl Fn(&mut Reply) + Send + Sync + Clone + 'static, error: &str) {
-    refused(
-        |provider| provider.on_token_response(change.clone()),
-        502,
-        error,
-    )
-    .await;
+    refused(|provider| provider.on_token_response(change.clone()), 502, error).await;
 }
 
 #[rocket::async_test]
@@ -285,12 +271,7 @@ async fn id_token_as_an_object() {
 
 /// The key set answers with this reply.
 async fn keys_refused(reply: Reply, error: &str) {
-    refused(
-        |provider| provider.on_path("/jwks", reply.clone()),
-        502,
-        error,
-    )
-    .await;
+    refused(|provider| provider.on_path("/jwks", reply.clone()), 502, error).await;
 }
 
 #[rocket::async_test]
@@ -348,12 +329,8 @@ async fn symmetric_key_of_the_key_set() {
     refused_with(
         json!({"id_token_signing_algs": ["RS256", "HS256"]}),
         |provider| {
-            let key =
-                json!({"kty": "oct", "kid": "oct-1", "alg": "HS256", "k": base64url(&secret)});
-            provider.on_path(
-                "/jwks",
-                Reply::json(json!({"keys": [key, SigningKey::Rsa.jwk()]})),
-            );
+            let key = json!({"kty": "oct", "kid": "oct-1", "alg": "HS256", "k": base64url(&secret)});
+            provider.on_path("/jwks", Reply::json(json!({"keys": [key, SigningKey::Rsa.jwk()]})));
             let secret = secret.clone();
             provider.on_id_token(move |token| {
                 token.sign_with(SigningKey::Hs256(secret.clone()));

@@ -24,9 +24,7 @@ async fn sub_missing() {
 #[rocket::async_test]
 async fn sub_of_another_person() {
     for sub in ["bob", "Alice", "alice ", ""] {
-        let error = format!(
-            "UserInfo is refused: the UserInfo response is about \"{sub}\", expected \"alice\""
-        );
+        let error = format!("UserInfo is refused: the UserInfo response is about \"{sub}\", expected \"alice\"");
         reply_refused(move |reply| reply.set("sub", sub), &error).await;
     }
 }
@@ -80,14 +78,7 @@ async fn empty() {
 
 #[rocket::async_test]
 async fn error_status() {
-    for (status, expected) in [
-        (401, 502),
-        (403, 502),
-        (404, 502),
-        (429, 503),
-        (500, 503),
-        (503, 503),
-    ] {
+    for (status, expected) in [(401, 502), (403, 502), (404, 502), (429, 503), (500, 503), (503, 503)] {
         refused(
             |provider| provider.on_user_info(move |reply| *reply = Reply::status(status)),
             expected,
@@ -183,12 +174,7 @@ async fn odd_claims_do_not_fail_a_sign_in() {
 
 async fn jwt_refused(change: impl Fn(&mut JwtParts) + Send + Sync + Clone + 'static, error: &str) {
     let error = format!("UserInfo is refused: the UserInfo response {error}");
-    refused(
-        |provider| provider.user_info_as_jwt(change.clone()),
-        502,
-        &error,
-    )
-    .await;
+    refused(|provider| provider.user_info_as_jwt(change.clone()), 502, &error).await;
 }
 
 #[rocket::async_test]
@@ -199,20 +185,12 @@ async fn signed() {
 
 #[rocket::async_test]
 async fn signed_with_sub_of_another_person() {
-    jwt_refused(
-        |jwt| jwt.set("sub", "bob"),
-        "is about \"bob\", expected \"alice\"",
-    )
-    .await;
+    jwt_refused(|jwt| jwt.set("sub", "bob"), "is about \"bob\", expected \"alice\"").await;
 }
 
 #[rocket::async_test]
 async fn signed_with_sub_missing() {
-    jwt_refused(
-        |jwt| jwt.remove("sub"),
-        "is not accepted: the claim \"sub\" is missing",
-    )
-    .await;
+    jwt_refused(|jwt| jwt.remove("sub"), "is not accepted: the claim \"sub\" is missing").await;
 }
 
 #[rocket::async_test]
@@ -276,10 +254,7 @@ async fn signed_wrongly() {
             },
             WRONG,
         ),
-        (
-            |jwt| jwt.sign_with(SigningKey::Hs256(b"correct horse".to_vec())),
-            HS256,
-        ),
+        (|jwt| jwt.sign_with(SigningKey::Hs256(b"correct horse".to_vec())), HS256),
         (
             |jwt| {
                 let public_key = SigningKey::Rsa.public_pem().into_bytes();

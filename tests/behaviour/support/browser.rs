@@ -48,9 +48,7 @@ enum SentBy {
 impl Browser {
     /// Launches the app and opens a browser before it. Panics if the launch fails.
     pub async fn open(rocket: Rocket<Build>) -> Self {
-        Self::before(Arc::new(
-            Client::untracked(rocket).await.expect("the app launches"),
-        ))
+        Self::before(Arc::new(Client::untracked(rocket).await.expect("the app launches")))
     }
 
     /// Opens a browser before a launched app; the client must be untracked.
@@ -131,11 +129,7 @@ impl Browser {
         let mut sent_by = SentBy::App;
         while let (300..400, Some(location)) = (page.status, page.location.clone()) {
             trail.push(location.clone());
-            assert!(
-                trail.len() <= 20,
-                "redirects without end:\n{}",
-                trail.join("\n")
-            );
+            assert!(trail.len() <= 20, "redirects without end:\n{}", trail.join("\n"));
             let next = if provider.is_authorization(&location) {
                 sent_by = SentBy::Provider;
                 let callback = provider.authorize(&location);
@@ -151,9 +145,7 @@ impl Browser {
                 Some(format!("{path}{location}"))
             } else if provider.is_end_session(&location) {
                 sent_by = SentBy::Provider;
-                provider
-                    .end_session(&location)
-                    .and_then(|url| self.local_path(&url))
+                provider.end_session(&location).and_then(|url| self.local_path(&url))
             } else {
                 self.local_path(&location)
             };
@@ -182,13 +174,7 @@ impl Browser {
     }
 
     /// Sends any request, with the cookies that belong to it.
-    pub async fn request(
-        &self,
-        method: Method,
-        path: &str,
-        headers: &[(&str, &str)],
-        body: &str,
-    ) -> Page {
+    pub async fn request(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Page {
         let bare_path = path.split(['?', '#']).next().unwrap_or("/");
         let cross_site = headers.contains(&("Sec-Fetch-Site", "cross-site"));
         let mut request = self.client.req(method, path.to_owned()).body(body);
@@ -229,8 +215,7 @@ impl Browser {
     }
 
     async fn navigate(&self, path: &str, sent_by: SentBy) -> Page {
-        self.request(Method::Get, path, &navigation(sent_by), "")
-            .await
+        self.request(Method::Get, path, &navigation(sent_by), "").await
     }
 
     /// Path and query of a redirect that stays at the app.
@@ -257,10 +242,7 @@ impl Browser {
 
     /// The cookie of this name, with its attributes.
     pub fn cookie(&self, name: &str) -> Option<Cookie<'static>> {
-        lock(&self.jar)
-            .iter()
-            .find(|cookie| cookie.name() == name)
-            .cloned()
+        lock(&self.jar).iter().find(|cookie| cookie.name() == name).cloned()
     }
 
     /// Puts a cookie in place of any of its name and path.
@@ -347,9 +329,7 @@ fn is_expired(cookie: &Cookie<'_>) -> bool {
         .unwrap()
         .as_secs()
         .cast_signed();
-    cookie
-        .expires_datetime()
-        .is_some_and(|at| at.unix_timestamp() <= now)
+    cookie.expires_datetime().is_some_and(|at| at.unix_timestamp() <= now)
 }
 
 impl Page {

@@ -15,14 +15,8 @@ pub struct Callback {
 impl Callback {
     /// A response to this redirect URI.
     pub fn new(redirect_uri: Url, params: &[(&str, &str)]) -> Self {
-        let params = params
-            .iter()
-            .map(|(n, v)| (n.to_string(), v.to_string()))
-            .collect();
-        Self {
-            redirect_uri,
-            params,
-        }
+        let params = params.iter().map(|(n, v)| (n.to_string(), v.to_string())).collect();
+        Self { redirect_uri, params }
     }
 
     /// What the browser requests of the app: `/oidc/authorize?code=…&state=…&iss=…`.
@@ -62,10 +56,7 @@ impl Callback {
 
     /// The same without this parameter. Panics if there is none.
     pub fn without(mut self, name: &str) -> Self {
-        assert!(
-            self.param(name).is_some(),
-            "the callback has no parameter {name}"
-        );
+        assert!(self.param(name).is_some(), "the callback has no parameter {name}");
         self.params.retain(|(n, _)| n != name);
         self
     }

@@ -106,16 +106,13 @@ impl State {
                 self.end_session(&params)
                     .map_or(Reply::status(204), |url| Reply::redirect(&url))
             }
-            (_, path) => {
-                Reply::text("text/plain", format!("no such endpoint: {path}")).with_status(404)
-            }
+            (_, path) => Reply::text("text/plain", format!("no such endpoint: {path}")).with_status(404),
         }
     }
 
     fn jwks(&self) -> Reply {
         let rsa = lock(&self.rsa).jwk();
-        let mut reply =
-            Reply::json(json!({"keys": [rsa, SigningKey::Ec.jwk(), SigningKey::Ed.jwk()]}));
+        let mut reply = Reply::json(json!({"keys": [rsa, SigningKey::Ec.jwk(), SigningKey::Ed.jwk()]}));
         self.hook(|script| &script.jwks, &mut reply);
         reply
     }
@@ -128,9 +125,7 @@ impl State {
                 let claims = lock(&self.users).claims.get(sub).cloned();
                 self.user_info_reply(claims.unwrap_or_else(|| json!({"sub": sub})))
             }
-            None => {
-                Reply::status(401).with_header("WWW-Authenticate", "Bearer error=\"invalid_token\"")
-            }
+            None => Reply::status(401).with_header("WWW-Authenticate", "Bearer error=\"invalid_token\""),
         };
         self.hook(|script| &script.user_info, &mut reply);
         reply
@@ -206,40 +201,22 @@ impl State {
             "not to the authorization endpoint",
         )?;
         expect(one("response_type")? == "code", "response_type is not code")?;
-        expect(
-            one("scope")?.split(' ').any(|s| s == "openid"),
-            "scope without openid",
-        )?;
+        expect(one("scope")?.split(' ').any(|s| s == "openid"), "scope without openid")?;
         // 22 characters of base64url hold 128 bits.
         expect(one("state")?.len() >= 22, "state is short enough to guess")?;
         expect(one("nonce")?.len() >= 22, "nonce is short enough to guess")?;
-        expect(
-            one("state")? != one("nonce")?,
-            "state and nonce are the same",
-        )?;
+        expect(one("state")? != one("nonce")?, "state and nonce are the same")?;
         expect(
             one("code_challenge_method")? == "S256",
             "code_challenge_method is not S256",
         )?;
-        expect(
-            one("code_challenge")?.len() == 43,
-            "code_challenge is no SHA-256",
-        )?;
+        expect(one("code_challenge")?.len() == 43, "code_challenge is no SHA-256")?;
         expect(!one("client_id")?.is_empty(), "client_id is empty")?;
-        expect(
-            one("client_secret").is_err(),
-            "client_secret in the browser",
-        )?;
-        expect(
-            one("code_verifier").is_err(),
-            "code_verifier in the browser",
-        )?;
-        let redirect_uri = Url::parse(one("redirect_uri")?)
-            .map_err(|e| format!("redirect_uri is not absolute: {e}"))?;
-        expect(
-            redirect_uri.fragment().is_none(),
-            "redirect_uri has a fragment",
-        )?;
+        expect(one("client_secret").is_err(), "client_secret in the browser")?;
+        expect(one("code_verifier").is_err(), "code_verifier in the browser")?;
+        let redirect_uri =
+            Url::parse(one("redirect_uri")?).map_err(|e| format!("redirect_uri is not absolute: {e}"))?;
+        expect(redirect_uri.fragment().is_none(), "redirect_uri has a fragment")?;
 
         let code = random("code-");
         let mut grants = lock(&self.grants);

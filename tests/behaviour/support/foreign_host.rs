@@ -29,9 +29,6 @@ impl ForeignHost {
     #[track_caller]
     pub fn was_asked_nothing(&self) {
         let requests = self.0.requests();
-        assert!(
-            requests.is_empty(),
-            "followed to a foreign host: {requests:#?}"
-        );
+        assert!(requests.is_empty(), "followed to a foreign host: {requests:#?}");
     }
 }

@@ -60,24 +60,17 @@ impl RecordedRequest {
 
 fn form_decoded(text: &str) -> String {
     let mut pairs = form_urlencoded::parse(text.as_bytes());
-    pairs
-        .next()
-        .map_or_else(String::new, |(text, _)| text.into_owned())
+    pairs.next().map_or_else(String::new, |(text, _)| text.into_owned())
 }
 
 /// The first value under this name.
 pub fn find<'a>(pairs: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    pairs
-        .iter()
-        .find(|(n, _)| n == name)
-        .map(|(_, value)| value.as_str())
+    pairs.iter().find(|(n, _)| n == name).map(|(_, value)| value.as_str())
 }
 
 /// Decoded pairs of a query or form.
 pub fn pairs(encoded: &str) -> Vec<(String, String)> {
-    form_urlencoded::parse(encoded.as_bytes())
-        .into_owned()
-        .collect()
+    form_urlencoded::parse(encoded.as_bytes()).into_owned().collect()
 }
 
 /// What an endpoint answers.
@@ -226,9 +219,7 @@ pub async fn read_request(stream: &mut TcpStream) -> io::Result<RecordedRequest>
         .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
         .collect();
     let length = match find(&headers, "content-length") {
-        Some(length) => length
-            .parse()
-            .map_err(|_| invalid("an odd content-length"))?,
+        Some(length) => length.parse().map_err(|_| invalid("an odd content-length"))?,
         None if find(&headers, "transfer-encoding").is_some() => {
             return Err(invalid("a chunked request"));
         }
@@ -242,8 +233,8 @@ pub async fn read_request(stream: &mut TcpStream) -> io::Result<RecordedRequest>
     }
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let body = String::from_utf8_lossy(&body).into_owned();
-    let is_form = find(&headers, "content-type")
-        .is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
+    let is_form =
+        find(&headers, "content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"));
     Ok(RecordedRequest {
         method: method.to_owned(),
         path: path.to_owned(),
@@ -261,9 +252,7 @@ pub async fn write_reply(stream: &mut TcpStream, reply: &Reply, sent: usize) -> 
         head.push_str(&format!("{name}: {value}\r\n"));
     }
     let length = reply.body.len();
-    head.push_str(&format!(
-        "Content-Length: {length}\r\nConnection: close\r\n\r\n"
-    ));
+    head.push_str(&format!("Content-Length: {length}\r\nConnection: close\r\n\r\n"));
     stream.write_all(head.as_bytes()).await?;
     stream.write_all(&reply.body[..sent]).await?;
     stream.shutdown().await

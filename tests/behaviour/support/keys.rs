@@ -81,9 +81,7 @@ impl SigningKey {
 
     fn ec() -> &'static EcdsaKeyPair {
         static KEY: OnceLock<EcdsaKeyPair> = OnceLock::new();
-        KEY.get_or_init(|| {
-            EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()
-        })
+        KEY.get_or_init(|| EcdsaKeyPair::generate(&signature::ECDSA_P256_SHA256_FIXED_SIGNING).unwrap())
     }
 
     fn ed() -> &'static Ed25519KeyPair {
@@ -119,15 +117,10 @@ impl SigningKey {
 
     /// The public key as PEM: what an algorithm-confusion attack takes for an HMAC secret.
     pub fn public_pem(&self) -> String {
-        let der = AsDer::<aws_lc_rs::encoding::PublicKeyX509Der<'_>>::as_der(
-            self.rsa().expect("an RSA key").public_key(),
-        );
+        let der =
+            AsDer::<aws_lc_rs::encoding::PublicKeyX509Der<'_>>::as_der(self.rsa().expect("an RSA key").public_key());
         let body = STANDARD.encode(der.unwrap().as_ref());
-        let lines: Vec<_> = body
-            .as_bytes()
-            .chunks(64)
-            .map(String::from_utf8_lossy)
-            .collect();
+        let lines: Vec<_> = body.as_bytes().chunks(64).map(String::from_utf8_lossy).collect();
         let lines = lines.join("\n");
         format!("-----BEGIN PUBLIC KEY-----\n{lines}\n-----END PUBLIC KEY-----\n")
     }
@@ -264,10 +257,7 @@ impl JwtParts {
             .raw_header
             .clone()
             .unwrap_or_else(|| json!(self.header).to_string());
-        let claims = self
-            .raw_claims
-            .clone()
-            .unwrap_or_else(|| json!(claims).to_string());
+        let claims = self.raw_claims.clone().unwrap_or_else(|| json!(claims).to_string());
         let message = format!("{}.{}", base64url(header), base64url(claims));
         let mut signature = self.signing.sign(self.alg(), message.as_bytes());
         if self.break_signature {

@@ -189,9 +189,7 @@ impl TestProvider {
 
     /// Answers a path in this way; `Reply` values do too.
     pub fn on_path(&self, path: &str, misbehaviour: impl Into<Misbehaviour>) {
-        self.script()
-            .paths
-            .insert(path.to_owned(), misbehaviour.into());
+        self.script().paths.insert(path.to_owned(), misbehaviour.into());
     }
 
     /// Answers a path in its own way again.
@@ -256,10 +254,7 @@ impl TestProvider {
             }
         };
         if timeout(Duration::from_secs(10), arrived).await.is_err() {
-            panic!(
-                "{} of {times} requests to {path} in ten seconds",
-                self.count(path)
-            );
+            panic!("{} of {times} requests to {path} in ten seconds", self.count(path));
         }
     }
 
@@ -278,9 +273,7 @@ impl TestProvider {
     pub fn end_session(&self, location: &str) -> Option<String> {
         let url = Url::parse(location).unwrap_or_else(|e| panic!("{location}: {e}"));
         self.0.state.record_browser(&url);
-        self.0
-            .state
-            .end_session(&http::pairs(url.query().unwrap_or("")))
+        self.0.state.end_session(&http::pairs(url.query().unwrap_or("")))
     }
 
     /// Whether this URL leads to the authorization endpoint.
@@ -307,9 +300,7 @@ impl TestProvider {
         parts.set_header("typ", "at+jwt");
         change(&mut parts);
         let token = parts.compact();
-        lock(&state.grants)
-            .access
-            .insert(token.clone(), parts.claims.into());
+        lock(&state.grants).access.insert(token.clone(), parts.claims.into());
         token
     }
 
@@ -378,10 +369,7 @@ fn listen(socket: TcpSocket, state: Arc<State>) -> Listening {
     let (stop, mut stopped) = oneshot::channel();
     let (ready, is_ready) = mpsc::channel();
     let serve = move || {
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async move {
             let listener = socket.listen(1024).unwrap();
             ready.send(()).unwrap();
@@ -395,10 +383,7 @@ fn listen(socket: TcpSocket, state: Arc<State>) -> Listening {
             }
         });
     };
-    let thread = thread::Builder::new()
-        .name("provider".to_owned())
-        .spawn(serve)
-        .unwrap();
+    let thread = thread::Builder::new().name("provider".to_owned()).spawn(serve).unwrap();
     is_ready.recv().expect("the provider listens");
     Listening::Up { stop, thread }
 }

@@ -62,15 +62,9 @@ impl State {
             && reply.status < 400
         {
             let mut grants = lock(&self.grants);
-            grants
-                .codes
-                .remove(request.form_value("code").unwrap_or(""));
-            grants
-                .refresh
-                .remove(request.form_value("refresh_token").unwrap_or(""));
-            grants
-                .access
-                .insert(issued.access_token, issued.access_claims);
+            grants.codes.remove(request.form_value("code").unwrap_or(""));
+            grants.refresh.remove(request.form_value("refresh_token").unwrap_or(""));
+            grants.access.insert(issued.access_token, issued.access_claims);
             grants.refresh.insert(issued.refresh_token, grant);
         }
         reply
@@ -88,9 +82,7 @@ impl State {
             return Err(invalid_grant("another redirect_uri"));
         }
         let verifier = request.form_value("code_verifier").unwrap_or("");
-        if !(43..=128).contains(&verifier.len())
-            || sha256_base64url(verifier) != record.code_challenge
-        {
+        if !(43..=128).contains(&verifier.len()) || sha256_base64url(verifier) != record.code_challenge {
             return Err(invalid_grant("wrong code_verifier"));
         }
         Ok(record.grant)
@@ -164,21 +156,10 @@ fn client_id(request: &RecordedRequest) -> Result<String, Reply> {
     };
     let basic = request.basic().map(|(id, _)| id);
     let in_body = request.form_value("client_id").map(str::to_owned);
-    let named = [basic, in_body, asserted()]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>();
+    let named = [basic, in_body, asserted()].into_iter().flatten().collect::<Vec<_>>();
     match named.split_first() {
         Some((id, others)) if others.iter().all(|other| other == id) => Ok(id.clone()),
-        Some(_) => Err(Reply::error(
-            401,
-            "invalid_client",
-            "the client has two names",
-        )),
-        None => Err(Reply::error(
-            401,
-            "invalid_client",
-            "the client has no name",
-        )),
+        Some(_) => Err(Reply::error(401, "invalid_client", "the client has two names")),
+        None => Err(Reply::error(401, "invalid_client", "the client has no name")),
     }
 }

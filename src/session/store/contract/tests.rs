@@ -94,16 +94,8 @@ impl SessionStore for Broken {
         self.1.lock(name, value, self.life(life)).await
     }
 
-    async fn put_entry_if_larger(
-        &self,
-        name: &str,
-        number: u64,
-        life: Duration,
-    ) -> Result<bool, StoreError> {
-        let answer = self
-            .1
-            .put_entry_if_larger(name, number, self.life(life))
-            .await?;
+    async fn put_entry_if_larger(&self, name: &str, number: u64, life: Duration) -> Result<bool, StoreError> {
+        let answer = self.1.put_entry_if_larger(name, number, self.life(life)).await?;
         Ok(answer || self.breaks(Promise::LargestNumber))
     }
 
@@ -137,10 +129,7 @@ impl SessionStore for Broken {
         self.1.put_end_if_unchanged(name, known, value, life).await
     }
 
-    async fn entries_with_ttl(
-        &self,
-        names: &[&str],
-    ) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
+    async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
         let mut notes = self.1.entries_with_ttl(names).await?;
         for (_, left) in notes.iter_mut().flatten() {
             if self.breaks(Promise::RestOfLife) {

@@ -83,9 +83,7 @@ impl Sqlite {
 async fn connection(pool: &SqlitePool) -> Result<PoolConnection<SqliteKind>, SqlError> {
     loop {
         match pool.acquire().await {
-            Err(sqlx::Error::Database(error))
-                if error.code().is_some_and(|code| BUSY.contains(&&*code)) =>
-            {
+            Err(sqlx::Error::Database(error)) if error.code().is_some_and(|code| BUSY.contains(&&*code)) => {
                 sleep(OPEN_PAUSE).await;
             }
             acquired => return Ok(acquired?),
@@ -109,8 +107,7 @@ impl Database for Sqlite {
         let pools = self.pools().await?;
         let mut reader = connection(&pools.readers).await?;
         let rows = run!(fetch_all, sql, values, &mut *reader)?;
-        let texts =
-            |row: &sqlx::sqlite::SqliteRow| (0..row.len()).map(|i| row.try_get(i)).collect();
+        let texts = |row: &sqlx::sqlite::SqliteRow| (0..row.len()).map(|i| row.try_get(i)).collect();
         Ok(rows.iter().map(texts).collect::<Result<_, _>>()?)
     }
 }

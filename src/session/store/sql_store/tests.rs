@@ -67,10 +67,7 @@ async fn several_stores_may_have_one_file() {
     let lost = claims.iter().filter(|claim| **claim == Ok(false)).count();
     assert_eq!((won, lost), (1, 31), "{claims:?}");
 
-    stores[0]
-        .create(&session("a", "alice"), HOUR)
-        .await
-        .unwrap();
+    stores[0].create(&session("a", "alice"), HOUR).await.unwrap();
     let next = StoredSession {
         version: 2,
         ..session("a", "alice")
@@ -90,9 +87,7 @@ async fn several_stores_may_have_one_file() {
 async fn a_file_that_another_process_is_creating_is_opened_afterwards() {
     let directory = TempDir::new().unwrap();
     let file = directory.path().join("a.db");
-    let options = SqliteConnectOptions::new()
-        .filename(&file)
-        .create_if_missing(true);
+    let options = SqliteConnectOptions::new().filename(&file).create_if_missing(true);
     let mut other = SqliteConnection::connect_with(&options).await.unwrap();
     let begin = "BEGIN IMMEDIATE; CREATE TABLE other (id INTEGER)";
     sqlx::raw_sql(begin).execute(&mut other).await.unwrap();
@@ -132,10 +127,7 @@ async fn the_largest_numbers_are_compared_as_numbers() {
 async fn a_number_that_has_expired_is_replaced_by_a_smaller_one() {
     let directory = TempDir::new().unwrap();
     let store = store(&directory.path().join("a.db"));
-    assert_eq!(
-        store.put_entry_if_larger("n", 9, Duration::ZERO).await,
-        Ok(true)
-    );
+    assert_eq!(store.put_entry_if_larger("n", 9, Duration::ZERO).await, Ok(true));
     assert_eq!(store.entries(&["n"]).await, Ok(vec![None]));
     assert_eq!(store.put_entry_if_larger("n", 8, HOUR).await, Ok(true));
 }
@@ -146,10 +138,7 @@ async fn what_has_expired_is_not_found_and_then_deleted_in_batches() {
     let file = directory.path().join("a.db");
     let store = store(&file);
     store.create(&session("a", "alice"), HOUR).await.unwrap();
-    store
-        .create(&session("b", "alice"), Duration::ZERO)
-        .await
-        .unwrap();
+    store.create(&session("b", "alice"), Duration::ZERO).await.unwrap();
     assert_eq!(store.load("b").await, Ok(None));
     assert_eq!(store.ids_by_index_key("alice").await.unwrap(), ["a"]);
     assert_eq!(store.remove("b").await, Ok(false));
@@ -163,10 +152,7 @@ async fn what_has_expired_is_not_found_and_then_deleted_in_batches() {
     let many = "INSERT INTO oidc_notes (name, value, ends) \
          WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1200) \
          SELECT 'n' || i, '', 1 FROM n";
-    sqlx::query(many)
-        .execute(&mut connection(&file).await)
-        .await
-        .unwrap();
+    sqlx::query(many).execute(&mut connection(&file).await).await.unwrap();
     store.put_entry("kept", "", HOUR).await.unwrap();
     let deleted = store.inner.delete_expired().await;
     assert_eq!(deleted.unwrap_or_else(|_| panic!("it is deleted")), 1_202);
@@ -186,10 +172,7 @@ async fn a_session_stays_named_at_its_owner_when_its_life_grows() {
     let first = session("a", "alice");
     store.create(&first, Duration::from_secs(60)).await.unwrap();
     assert_eq!(text(&file, ends).await, "0");
-    let next = StoredSession {
-        version: 2,
-        ..first
-    };
+    let next = StoredSession { version: 2, ..first };
     assert_eq!(store.replace(&next, HOUR).await, Ok(true));
     assert_eq!(text(&file, ends).await, "1");
     // A late replacement does not shorten it.
@@ -217,10 +200,10 @@ async fn the_file_is_for_this_user_alone_and_survives_a_loss_of_power() {
     seen.sort();
     assert_eq!(seen, ["a.db 600", "a.db-shm 600", "a.db-wal 600"]);
     // 2 is FULL.
-    let rows = store.inner.database.rows(
-        "SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous",
-        &[],
-    );
+    let rows = store
+        .inner
+        .database
+        .rows("SELECT CAST(synchronous AS TEXT) FROM pragma_synchronous", &[]);
     let rows = rows.await.unwrap_or_else(|_| panic!("the setting is read"));
     assert_eq!(rows, [["2"]]);
 }
@@ -231,15 +214,11 @@ async fn tables_of_another_version_are_refused_and_left_alone() {
     let file = directory.path().join("a.db");
     store(&file).prepare().await.unwrap();
     let newer = "UPDATE oidc_schema SET version = 2";
-    sqlx::query(newer)
-        .execute(&mut connection(&file).await)
-        .await
-        .unwrap();
+    sqlx::query(newer).execute(&mut connection(&file).await).await.unwrap();
 
     let store = store(&file);
-    let expected = StoreError::new(
-        "the tables `oidc_…` have version 2, and this version of rocket_openidconnect needs 1",
-    );
+    let expected =
+        StoreError::new("the tables `oidc_…` have version 2, and this version of rocket_openidconnect needs 1");
     assert_eq!(store.prepare().await, Err(expected.clone()));
     assert_eq!(store.load("a").await, Err(expected));
     let version = "SELECT CAST(version AS TEXT) FROM oidc_schema";
@@ -250,9 +229,8 @@ async fn tables_of_another_version_are_refused_and_left_alone() {
 async fn a_file_that_cannot_be_created_or_is_none_of_sqlite_is_refused() {
     let directory = TempDir::new().unwrap();
     let nowhere = store(&directory.path().join("missing/a.db"));
-    let expected = StoreError::new(
-        "the SQLite file of `session.store_url` cannot be opened or created: entity not found",
-    );
+    let expected =
+        StoreError::new("the SQLite file of `session.store_url` cannot be opened or created: entity not found");
     assert_eq!(nowhere.prepare().await, Err(expected));
 
     let other = directory.path().join("a.txt");
@@ -263,11 +241,7 @@ async fn a_file_that_cannot_be_created_or_is_none_of_sqlite_is_refused() {
     .unwrap();
     let expected = StoreError::new("SQLite answered with error code 26");
     assert_eq!(store(&other).prepare().await, Err(expected));
-    assert!(
-        std::fs::read_to_string(&other)
-            .unwrap()
-            .starts_with("not a database")
-    );
+    assert!(std::fs::read_to_string(&other).unwrap().starts_with("not a database"));
 }
 
 /// A write lock that is never released is an outage, which does not abort the launch.
@@ -278,16 +252,9 @@ async fn a_locked_file_is_an_outage() {
     let store = store(&file);
     store.put_entry("n", "1", HOUR).await.unwrap();
     let mut other = connection(&file).await;
-    sqlx::query("BEGIN IMMEDIATE")
-        .execute(&mut other)
-        .await
-        .unwrap();
-    let (noted, read) =
-        rocket::tokio::join!(store.put_entry("n", "2", HOUR), store.entries(&["n"]));
-    assert_eq!(
-        noted,
-        Err(StoreError::new("SQLite answered with error code 5"))
-    );
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut other).await.unwrap();
+    let (noted, read) = rocket::tokio::join!(store.put_entry("n", "2", HOUR), store.entries(&["n"]));
+    assert_eq!(noted, Err(StoreError::new("SQLite answered with error code 5")));
     assert_eq!(read, Ok(vec![Some("1".to_owned())]));
     sqlx::query("COMMIT").execute(&mut other).await.unwrap();
     assert_eq!(store.put_entry("n", "2", HOUR).await, Ok(()));
@@ -351,11 +318,7 @@ async fn an_outage_passes_by_itself() {
             false,
             "no connection to SQLite, or an unexpected answer",
         ),
-        (
-            io(io::ErrorKind::ConnectionRefused),
-            true,
-            "connection refused",
-        ),
+        (io(io::ErrorKind::ConnectionRefused), true, "connection refused"),
         (
             io(io::ErrorKind::InvalidData),
             false,
@@ -363,9 +326,7 @@ async fn an_outage_passes_by_itself() {
         ),
         (SqlError::Unusable("why".to_owned()), false, "why"),
     ];
-    let options = SqliteConnectOptions::new()
-        .filename(&file)
-        .busy_timeout(Duration::ZERO);
+    let options = SqliteConnectOptions::new().filename(&file).busy_timeout(Duration::ZERO);
     let mut writer = connection(&file).await;
     let begin = sqlx::raw_sql("BEGIN IMMEDIATE").execute(&mut writer).await;
     begin.unwrap();

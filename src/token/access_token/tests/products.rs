@@ -7,8 +7,7 @@ use std::sync::LazyLock;
 use super::*;
 use crate::token::{Accepts, AudienceClaim};
 
-static PRODUCTS: LazyLock<Value> =
-    LazyLock::new(|| serde_json::from_str(include_str!("products.json")).unwrap());
+static PRODUCTS: LazyLock<Value> = LazyLock::new(|| serde_json::from_str(include_str!("products.json")).unwrap());
 
 const ACCEPTED: &str = "accepted";
 const TYPE: &str = "access_token_type";
@@ -149,84 +148,24 @@ fn of_jobs_and_workloads() {
     let google = || shape("Google", "service account", API);
     let google_person = || shape("Google", "person", API);
     table(vec![
-        (
-            "GitHub Actions",
-            &NOWHERE_TO_SIGN_IN,
-            JWT,
-            github(),
-            ACCEPTED,
-        ),
-        (
-            "Kubernetes",
-            &NOWHERE_TO_SIGN_IN,
-            None,
-            kubernetes(),
-            ACCEPTED,
-        ),
+        ("GitHub Actions", &NOWHERE_TO_SIGN_IN, JWT, github(), ACCEPTED),
+        ("Kubernetes", &NOWHERE_TO_SIGN_IN, None, kubernetes(), ACCEPTED),
         ("Firebase", &NOWHERE_TO_SIGN_IN, JWT, firebase(), ACCEPTED),
         ("SPIFFE", &NOWHERE_TO_SIGN_IN, JWT, spiffe(), ACCEPTED),
-        (
-            "SPIFFE, JOSE",
-            &NOWHERE_TO_SIGN_IN,
-            Some("JOSE"),
-            spiffe(),
-            ACCEPTED,
-        ),
+        ("SPIFFE, JOSE", &NOWHERE_TO_SIGN_IN, Some("JOSE"), spiffe(), ACCEPTED),
         // With keys alone nothing is known of the issuer.
-        (
-            "GitHub Actions, keys",
-            &API_ONLY,
-            JWT,
-            github(),
-            UNKNOWN_USE,
-        ),
-        (
-            "Kubernetes, keys",
-            &API_ONLY,
-            None,
-            kubernetes(),
-            UNKNOWN_USE,
-        ),
+        ("GitHub Actions, keys", &API_ONLY, JWT, github(), UNKNOWN_USE),
+        ("Kubernetes, keys", &API_ONLY, None, kubernetes(), UNKNOWN_USE),
         ("Firebase, keys", &API_ONLY, JWT, firebase(), ANOTHER_USE),
         ("SPIFFE, keys", &API_ONLY, None, spiffe(), UNKNOWN_USE),
-        (
-            "SPIFFE, keys and setting",
-            &IDENTITY,
-            None,
-            spiffe(),
-            ACCEPTED,
-        ),
+        ("SPIFFE, keys and setting", &IDENTITY, None, spiffe(), ACCEPTED),
         // Anybody can have these signed for any audience.
         ("GitLab CI", &API_ONLY, JWT, gitlab(), UNKNOWN_USE),
         ("GitLab CI, setting", &IDENTITY, JWT, gitlab(), ACCEPTED),
-        (
-            "Google service account",
-            &API_ONLY,
-            JWT,
-            google(),
-            UNKNOWN_USE,
-        ),
-        (
-            "Google service account, setting",
-            &IDENTITY,
-            JWT,
-            google(),
-            ACCEPTED,
-        ),
-        (
-            "Google person",
-            &API_ONLY,
-            JWT,
-            google_person(),
-            ANOTHER_USE,
-        ),
-        (
-            "Google person, setting",
-            &IDENTITY,
-            JWT,
-            google_person(),
-            ACCEPTED,
-        ),
+        ("Google service account", &API_ONLY, JWT, google(), UNKNOWN_USE),
+        ("Google service account, setting", &IDENTITY, JWT, google(), ACCEPTED),
+        ("Google person", &API_ONLY, JWT, google_person(), ANOTHER_USE),
+        ("Google person, setting", &IDENTITY, JWT, google_person(), ACCEPTED),
     ]);
 }
 
@@ -258,13 +197,7 @@ fn of_our_own_sign_in() {
         ("bare ID token, untyped", &untyped, JWT, bare(), UNKNOWN_USE),
         ("bare ID token, nowhere", &nowhere, JWT, bare(), UNKNOWN_USE),
         ("several audiences", &both, JWT, several(), UNKNOWN_USE),
-        (
-            "several audiences, the API's",
-            &IDENTITY,
-            JWT,
-            several(),
-            ACCEPTED,
-        ),
+        ("several audiences, the API's", &IDENTITY, JWT, several(), ACCEPTED),
     ]);
 }
 
@@ -298,13 +231,7 @@ fn of_a_third_kind_at_an_issuer_of_identity_tokens() {
             with("typ", json!("execute-actions")),
             ANOTHER_USE,
         ),
-        (
-            "JARM",
-            &IDENTITY,
-            JWT,
-            with("code", json!("x")),
-            ANOTHER_USE,
-        ),
+        ("JARM", &IDENTITY, JWT, with("code", json!("x")), ANOTHER_USE),
         (
             "request object",
             &IDENTITY,
@@ -326,20 +253,8 @@ fn of_a_third_kind_at_an_issuer_of_identity_tokens() {
             with("sid", json!("x")),
             TYPE,
         ),
-        (
-            "bound",
-            &IDENTITY,
-            JWT,
-            with("cnf", json!({"jkt": "x"})),
-            BOUND,
-        ),
-        (
-            "Keycloak ID token",
-            &IDENTITY,
-            JWT,
-            with("typ", json!("ID")),
-            ACCEPTED,
-        ),
+        ("bound", &IDENTITY, JWT, with("cnf", json!({"jkt": "x"})), BOUND),
+        ("Keycloak ID token", &IDENTITY, JWT, with("typ", json!("ID")), ACCEPTED),
         (
             "Cognito ID token",
             &IDENTITY,
@@ -347,13 +262,7 @@ fn of_a_third_kind_at_an_issuer_of_identity_tokens() {
             with("token_use", json!("id")),
             ACCEPTED,
         ),
-        (
-            "access token",
-            &IDENTITY,
-            JWT,
-            with("typ", json!("Bearer")),
-            ACCEPTED,
-        ),
+        ("access token", &IDENTITY, JWT, with("typ", json!("Bearer")), ACCEPTED),
     ]);
 }
 
@@ -374,20 +283,8 @@ fn of_microsoft() {
     let adfs_id_without = |aud: &str| shape("AD FS", "ID token without its client", aud);
     table(vec![
         ("Entra v2", &API_ONLY, JWT, v2(API), ACCEPTED),
-        (
-            "Entra v2, own client",
-            &OWN_CLIENT_ID,
-            JWT,
-            v2("app"),
-            ACCEPTED,
-        ),
-        (
-            "Entra v2, app-only",
-            &OWN_CLIENT_ID,
-            JWT,
-            v2_app("app"),
-            ACCEPTED,
-        ),
+        ("Entra v2, own client", &OWN_CLIENT_ID, JWT, v2("app"), ACCEPTED),
+        ("Entra v2, app-only", &OWN_CLIENT_ID, JWT, v2_app("app"), ACCEPTED),
         (
             "Entra v2, app-only, other",
             &OTHER_CLIENT_ID,
@@ -395,13 +292,7 @@ fn of_microsoft() {
             v2_app("spa"),
             ACCEPTED,
         ),
-        (
-            "Entra v2, ID token",
-            &OWN_CLIENT_ID,
-            JWT,
-            v2_id("app"),
-            ANOTHER_USE,
-        ),
+        ("Entra v2, ID token", &OWN_CLIENT_ID, JWT, v2_id("app"), ANOTHER_USE),
         (
             "Entra v2, ID token of another",
             &OTHER_CLIENT_ID,
@@ -411,13 +302,7 @@ fn of_microsoft() {
         ),
         ("Entra v1", &API_ONLY, JWT, v1(), ACCEPTED),
         ("Entra v1, app-only", &API_ONLY, JWT, v1_app(), ACCEPTED),
-        (
-            "Entra v1, ID token",
-            &OWN_CLIENT_ID,
-            JWT,
-            v1_id("app"),
-            ANOTHER_USE,
-        ),
+        ("Entra v1, ID token", &OWN_CLIENT_ID, JWT, v1_id("app"), ANOTHER_USE),
         (
             "Entra v1, ID token of another",
             &OTHER_CLIENT_ID,
@@ -427,27 +312,9 @@ fn of_microsoft() {
         ),
         ("Microsoft Graph", &API_ONLY, JWT, graph(), ACCEPTED),
         ("B2C", &OWN_CLIENT_ID, JWT, b2c("app"), ACCEPTED),
-        (
-            "B2C, another client",
-            &OTHER_CLIENT_ID,
-            JWT,
-            b2c("spa"),
-            ACCEPTED,
-        ),
-        (
-            "B2C, the client as scope",
-            &OWN_CLIENT_ID,
-            JWT,
-            b2c_own(),
-            ANOTHER_USE,
-        ),
-        (
-            "B2C, ID token",
-            &OWN_CLIENT_ID,
-            JWT,
-            b2c_id("app"),
-            ANOTHER_USE,
-        ),
+        ("B2C, another client", &OTHER_CLIENT_ID, JWT, b2c("spa"), ACCEPTED),
+        ("B2C, the client as scope", &OWN_CLIENT_ID, JWT, b2c_own(), ANOTHER_USE),
+        ("B2C, ID token", &OWN_CLIENT_ID, JWT, b2c_id("app"), ANOTHER_USE),
         (
             "B2C, ID token of another",
             &OTHER_CLIENT_ID,
@@ -456,13 +323,7 @@ fn of_microsoft() {
             ANOTHER_USE,
         ),
         ("AD FS", &API_ONLY, JWT, adfs(), ACCEPTED),
-        (
-            "AD FS, ID token",
-            &OWN_CLIENT_ID,
-            JWT,
-            adfs_id("app"),
-            ANOTHER_USE,
-        ),
+        ("AD FS, ID token", &OWN_CLIENT_ID, JWT, adfs_id("app"), ANOTHER_USE),
         (
             "AD FS, ID token of another",
             &OTHER_CLIENT_ID,
@@ -516,13 +377,7 @@ fn of_services() {
             cognito(),
             AUDIENCE,
         ),
-        (
-            "Cognito, ID token",
-            &OWN_CLIENT_ID,
-            None,
-            cognito_id(),
-            ANOTHER_USE,
-        ),
+        ("Cognito, ID token", &OWN_CLIENT_ID, None, cognito_id(), ANOTHER_USE),
         (
             "Cognito, ID token, by client",
             &by_client,
@@ -545,13 +400,7 @@ fn of_services() {
             with_more(auth0("access token"), json!({"scope": "openid profile"})),
             ACCEPTED,
         ),
-        (
-            "Auth0, machine",
-            &API_ONLY,
-            JWT,
-            auth0("machine token"),
-            ACCEPTED,
-        ),
+        ("Auth0, machine", &API_ONLY, JWT, auth0("machine token"), ACCEPTED),
         (
             "Auth0, no scope",
             &API_ONLY,
@@ -563,10 +412,7 @@ fn of_services() {
             "Auth0, permissions alone",
             &API_ONLY,
             JWT,
-            with_more(
-                auth0("access token without scopes"),
-                json!({"permissions": []}),
-            ),
+            with_more(auth0("access token without scopes"), json!({"permissions": []})),
             UNKNOWN_USE,
         ),
         (
@@ -583,13 +429,7 @@ fn of_services() {
             auth0("access token of RFC 9068"),
             ACCEPTED,
         ),
-        (
-            "Auth0, ID token",
-            &untyped_client,
-            JWT,
-            auth0_id(),
-            ANOTHER_USE,
-        ),
+        ("Auth0, ID token", &untyped_client, JWT, auth0_id(), ANOTHER_USE),
         (
             "Auth0, logout token",
             &untyped_client,
@@ -597,13 +437,7 @@ fn of_services() {
             shape("Auth0", "logout token", "spa"),
             TYPE,
         ),
-        (
-            "Okta",
-            &API_ONLY,
-            None,
-            okta(json!(["notes:read"])),
-            ACCEPTED,
-        ),
+        ("Okta", &API_ONLY, None, okta(json!(["notes:read"])), ACCEPTED),
         (
             "Okta, OpenID's scopes",
             &API_ONLY,
@@ -618,13 +452,7 @@ fn of_services() {
             okta(json!(["x"])),
             TYPE,
         ),
-        (
-            "Okta, ID token",
-            &OWN_CLIENT_ID,
-            None,
-            okta_id("app"),
-            ANOTHER_USE,
-        ),
+        ("Okta, ID token", &OWN_CLIENT_ID, None, okta_id("app"), ANOTHER_USE),
         (
             "Okta, ID token of another",
             &OTHER_CLIENT_ID,
@@ -642,11 +470,9 @@ fn of_servers() {
     let keycloak = |aud: &str| shape("Keycloak", "access token", aud);
     let keycloak_light = || shape("Keycloak", "lightweight access token", API);
     let keycloak_id = |aud: &str| shape("Keycloak", "ID token", aud);
-    let keycloak_other =
-        |typ: &str| with_more(shape("Keycloak", "refresh token", API), json!({"typ": typ}));
+    let keycloak_other = |typ: &str| with_more(shape("Keycloak", "refresh token", API), json!({"typ": typ}));
     let jarm = |aud: &str| json!({"aud": aud, "code": "x", "state": "y", "session_state": "z"});
-    let jarm_error =
-        |aud: &str| json!({"aud": aud, "error": "access_denied", "state": "y", "sub": "x"});
+    let jarm_error = |aud: &str| json!({"aud": aud, "error": "access_denied", "state": "y", "sub": "x"});
     let authelia = || shape("Authelia", "access token", API);
     let authelia_id = |aud: &str| shape("Authelia", "ID token", aud);
     let authentik = || shape("Authentik", "access token", "app");
@@ -673,13 +499,7 @@ fn of_servers() {
     };
     table(vec![
         ("Zitadel", &API_ONLY, None, zitadel(), ACCEPTED),
-        (
-            "Zitadel, own client",
-            &OWN_CLIENT_ID,
-            None,
-            zitadel(),
-            ACCEPTED,
-        ),
+        ("Zitadel, own client", &OWN_CLIENT_ID, None, zitadel(), ACCEPTED),
         (
             "Zitadel, ID token",
             &API_ONLY,
@@ -695,34 +515,10 @@ fn of_servers() {
             ANOTHER_USE,
         ),
         ("Keycloak", &API_ONLY, JWT, keycloak(API), ACCEPTED),
-        (
-            "Keycloak, own client",
-            &OWN_CLIENT_ID,
-            JWT,
-            keycloak("app"),
-            ACCEPTED,
-        ),
-        (
-            "Keycloak, at+jwt",
-            &strict,
-            Some("at+jwt"),
-            keycloak(API),
-            ACCEPTED,
-        ),
-        (
-            "Keycloak, at+jwt required",
-            &strict,
-            JWT,
-            keycloak(API),
-            TYPE,
-        ),
-        (
-            "Keycloak, lightweight",
-            &API_ONLY,
-            JWT,
-            keycloak_light(),
-            ACCEPTED,
-        ),
+        ("Keycloak, own client", &OWN_CLIENT_ID, JWT, keycloak("app"), ACCEPTED),
+        ("Keycloak, at+jwt", &strict, Some("at+jwt"), keycloak(API), ACCEPTED),
+        ("Keycloak, at+jwt required", &strict, JWT, keycloak(API), TYPE),
+        ("Keycloak, lightweight", &API_ONLY, JWT, keycloak_light(), ACCEPTED),
         (
             "Keycloak, ID token",
             &OWN_CLIENT_ID,
@@ -774,13 +570,7 @@ fn of_servers() {
         ),
         ("JARM", &OTHER_CLIENT_ID, JWT, jarm("spa"), ANOTHER_USE),
         ("JARM, own", &OWN_CLIENT_ID, JWT, jarm("app"), ANOTHER_USE),
-        (
-            "JARM, error",
-            &OTHER_CLIENT_ID,
-            JWT,
-            jarm_error("spa"),
-            UNKNOWN_USE,
-        ),
+        ("JARM, error", &OTHER_CLIENT_ID, JWT, jarm_error("spa"), UNKNOWN_USE),
         ("Authelia", &API_ONLY, Some("at+jwt"), authelia(), ACCEPTED),
         (
             "Authelia, ID token",
@@ -805,13 +595,7 @@ fn of_servers() {
             ACCEPTED,
         ),
         ("Dex", &OWN_CLIENT_ID, None, dex(), ANOTHER_USE),
-        (
-            "Dex, cross-client",
-            &API_ONLY,
-            None,
-            dex_cross_client(),
-            ANOTHER_USE,
-        ),
+        ("Dex, cross-client", &API_ONLY, None, dex_cross_client(), ANOTHER_USE),
         (
             "Dex, cross-client, setting",
             &IDENTITY,
@@ -827,28 +611,10 @@ fn of_servers() {
             hydra("access token without scopes"),
             ACCEPTED,
         ),
-        (
-            "Hydra, ID token",
-            &OWN_CLIENT_ID,
-            JWT,
-            hydra_id(),
-            ANOTHER_USE,
-        ),
+        ("Hydra, ID token", &OWN_CLIENT_ID, JWT, hydra_id(), ANOTHER_USE),
         ("PingFederate", &API_ONLY, None, ping(), ACCEPTED),
-        (
-            "PingFederate, ID token",
-            &OWN_CLIENT_ID,
-            None,
-            ping_id(),
-            ANOTHER_USE,
-        ),
-        (
-            "ForgeRock",
-            &OWN_CLIENT_ID,
-            JWT,
-            forgerock("access token"),
-            ACCEPTED,
-        ),
+        ("PingFederate, ID token", &OWN_CLIENT_ID, None, ping_id(), ANOTHER_USE),
+        ("ForgeRock", &OWN_CLIENT_ID, JWT, forgerock("access token"), ACCEPTED),
         (
             "ForgeRock, refresh token",
             &OWN_CLIENT_ID,
@@ -865,21 +631,9 @@ fn of_servers() {
         ),
         ("Duende", &strict, Some("at+jwt"), duende(), ACCEPTED),
         ("Duende, untyped", &API_ONLY, JWT, duende(), ACCEPTED),
-        (
-            "Duende, ID token",
-            &OWN_CLIENT_ID,
-            JWT,
-            duende_id(),
-            ANOTHER_USE,
-        ),
+        ("Duende, ID token", &OWN_CLIENT_ID, JWT, duende_id(), ANOTHER_USE),
         ("UAA", &API_ONLY, JWT, uaa(), ACCEPTED),
-        (
-            "UAA, ID token",
-            &OWN_CLIENT_ID,
-            JWT,
-            uaa_id("app"),
-            ANOTHER_USE,
-        ),
+        ("UAA, ID token", &OWN_CLIENT_ID, JWT, uaa_id("app"), ANOTHER_USE),
         (
             "UAA, ID token of another",
             &OTHER_CLIENT_ID,
@@ -887,13 +641,7 @@ fn of_servers() {
             uaa_id("spa"),
             ANOTHER_USE,
         ),
-        (
-            "UAA, refresh token",
-            &API_ONLY,
-            JWT,
-            uaa_refresh(),
-            ANOTHER_USE,
-        ),
+        ("UAA, refresh token", &API_ONLY, JWT, uaa_refresh(), ANOTHER_USE),
         // A type that is required of access tokens is not required of identity tokens.
         (
             "identity token, at+jwt required",
@@ -915,48 +663,12 @@ fn of_the_standard() {
     };
     let at_jwt = Some("at+jwt");
     table(vec![
-        (
-            "auth_time",
-            &API_ONLY,
-            at_jwt,
-            with("auth_time", json!(NOW)),
-            ACCEPTED,
-        ),
-        (
-            "nonce",
-            &API_ONLY,
-            at_jwt,
-            with("nonce", json!("x")),
-            ACCEPTED,
-        ),
-        (
-            "code",
-            &API_ONLY,
-            at_jwt,
-            with("code", json!("x")),
-            ACCEPTED,
-        ),
-        (
-            "code, untyped",
-            &API_ONLY,
-            JWT,
-            with("code", json!("x")),
-            ANOTHER_USE,
-        ),
-        (
-            "at_hash",
-            &API_ONLY,
-            at_jwt,
-            with("at_hash", json!("x")),
-            ANOTHER_USE,
-        ),
-        (
-            "typ",
-            &API_ONLY,
-            at_jwt,
-            with("typ", json!("Refresh")),
-            ANOTHER_USE,
-        ),
+        ("auth_time", &API_ONLY, at_jwt, with("auth_time", json!(NOW)), ACCEPTED),
+        ("nonce", &API_ONLY, at_jwt, with("nonce", json!("x")), ACCEPTED),
+        ("code", &API_ONLY, at_jwt, with("code", json!("x")), ACCEPTED),
+        ("code, untyped", &API_ONLY, JWT, with("code", json!("x")), ANOTHER_USE),
+        ("at_hash", &API_ONLY, at_jwt, with("at_hash", json!("x")), ANOTHER_USE),
+        ("typ", &API_ONLY, at_jwt, with("typ", json!("Refresh")), ANOTHER_USE),
         (
             "typ of another type",
             &API_ONLY,
@@ -971,27 +683,9 @@ fn of_the_standard() {
             json!({"aud": API, "sub": "7", "typ": "Bearer", "token_use": "refresh"}),
             ANOTHER_USE,
         ),
-        (
-            "client_id and jti",
-            &API_ONLY,
-            JWT,
-            with("x", json!(1)),
-            ACCEPTED,
-        ),
-        (
-            "empty jti",
-            &API_ONLY,
-            JWT,
-            with("jti", json!("")),
-            UNKNOWN_USE,
-        ),
-        (
-            "null is absent",
-            &API_ONLY,
-            JWT,
-            with("nonce", json!(null)),
-            ACCEPTED,
-        ),
+        ("client_id and jti", &API_ONLY, JWT, with("x", json!(1)), ACCEPTED),
+        ("empty jti", &API_ONLY, JWT, with("jti", json!("")), UNKNOWN_USE),
+        ("null is absent", &API_ONLY, JWT, with("nonce", json!(null)), ACCEPTED),
         (
             "azp and roles",
             &API_ONLY,

@@ -4,12 +4,7 @@ use super::*;
 
 /// What an error says to whom.
 #[track_caller]
-fn says(
-    error: impl Into<AccessTokenError>,
-    logged: &str,
-    description: &'static str,
-    remedy: &'static str,
-) {
+fn says(error: impl Into<AccessTokenError>, logged: &str, description: &'static str, remedy: &'static str) {
     let error = error.into();
     assert_eq!(
         (&*error.to_string(), error.description(), error.remedy()),
@@ -26,9 +21,9 @@ fn text(text: &str) -> String {
 
 const REPORT: &str = "report this to the provider: its token is not a well-formed signed JWT";
 const NO_JWT: &str = "the token is not a well-formed signed JWT";
-const KEYS: &str = "check that the provider publishes its signing keys at its `jwks_uri`, and see the log for keys that were skipped";
-const CLOCKS: &str =
-    "synchronise the clocks of this machine and of the provider, or raise `clock_skew`";
+const KEYS: &str =
+    "check that the provider publishes its signing keys at its `jwks_uri`, and see the log for keys that were skipped";
+const CLOCKS: &str = "synchronise the clocks of this machine and of the provider, or raise `clock_skew`";
 const CLAIM: &str = "a claim of the token is missing or of the wrong type";
 const STANDARD: &str = "have the provider send the claim as its standard requires";
 
@@ -106,9 +101,7 @@ fn of_what_is_no_jwt() {
 #[test]
 fn of_a_signature() {
     says(
-        JwsError::UnknownAlgorithm {
-            actual: text("none"),
-        },
+        JwsError::UnknownAlgorithm { actual: text("none") },
         "the token is signed with \"none\", which is never accepted",
         "the token is signed with an algorithm that is not accepted",
         "have the provider sign with RS256, ES256 or another algorithm that is supported",
@@ -177,12 +170,7 @@ fn of_a_claim() {
         CLAIM,
         STANDARD,
     );
-    says(
-        ClaimError::EmptySubject,
-        "the claim \"sub\" is empty",
-        CLAIM,
-        STANDARD,
-    );
+    says(ClaimError::EmptySubject, "the claim \"sub\" is empty", CLAIM, STANDARD);
     says(
         ClaimError::Expired { exp: 1, now: 2 },
         "the token expired at 1, it is now 2 (seconds since 1970)",
