@@ -234,9 +234,10 @@ impl Oidc {
             Mode::Disabled { testing_profile } => {
                 let profile = testing_profile.map(Claims::from);
                 let resource_server = ResourceServer::disabled(profile.as_ref(), settings.clone(), clock.clone());
-                let sign_in = match settings.resource_server_only {
-                    true => None,
-                    false => Some((Source::TestingProfile(profile), settings.site(&rocket_config)?)),
+                let sign_in = if settings.resource_server_only {
+                    None
+                } else {
+                    Some((Source::TestingProfile(profile), settings.site(&rocket_config)?))
                 };
                 (sign_in, resource_server)
             }

@@ -135,7 +135,7 @@ pub(crate) async fn current_user<C: DeserializeOwned + 'static>(
         Err(reason) => return Err(LoggedInError::NoSession(*reason)),
     };
     let rp = request.rocket().state::<RelyingParty>();
-    let now = rp.map(|rp| rp.clock.now()).unwrap_or_else(|| Clock::default().now());
+    let now = rp.map_or_else(|| Clock::default().now(), |rp| rp.clock.now());
 
     let handle = request.rocket().state::<Arc<RelyingParty>>().map(|rp| SessionHandle {
         rp: rp.clone(),

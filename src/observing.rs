@@ -31,9 +31,10 @@ macro_rules! count {
 /// process would reach `log`, and with it Rocket's logger.
 pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
     let subscriber = dispatcher::get_default(Clone::clone);
-    match subscriber.is::<NoSubscriber>() {
-        true => tokio::spawn(task),
-        false => tokio::spawn(task.with_subscriber(subscriber)),
+    if subscriber.is::<NoSubscriber>() {
+        tokio::spawn(task)
+    } else {
+        tokio::spawn(task.with_subscriber(subscriber))
     };
 }
 
@@ -247,21 +248,19 @@ impl Throttle {
 
 /// An access token was looked up in the cache.
 pub(crate) fn token_looked_up(is_hit: bool) {
-    match is_hit {
-        true => {
-            count!(1, "oidc_cache_lookups_total", "cache" => "access_tokens", "result" => "hit")
-        }
-        false => {
-            count!(1, "oidc_cache_lookups_total", "cache" => "access_tokens", "result" => "miss");
-        }
+    if is_hit {
+        count!(1, "oidc_cache_lookups_total", "cache" => "access_tokens", "result" => "hit");
+    } else {
+        count!(1, "oidc_cache_lookups_total", "cache" => "access_tokens", "result" => "miss");
     }
 }
 
 /// A session was looked up in the cache of decrypted sessions.
 pub(crate) fn session_looked_up(is_hit: bool) {
-    match is_hit {
-        true => count!(1, "oidc_cache_lookups_total", "cache" => "sessions", "result" => "hit"),
-        false => count!(1, "oidc_cache_lookups_total", "cache" => "sessions", "result" => "miss"),
+    if is_hit {
+        count!(1, "oidc_cache_lookups_total", "cache" => "sessions", "result" => "hit");
+    } else {
+        count!(1, "oidc_cache_lookups_total", "cache" => "sessions", "result" => "miss");
     }
 }
 

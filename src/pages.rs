@@ -60,11 +60,10 @@ fn sign_out_form(action: &str, value: &str) -> String {
 /// The page for a sign-out that the session store did not record: its effect so far, and links to the provider's
 /// logout page and to a page of this app.
 pub(crate) fn sign_out_unrecorded(is_refused_here: bool, provider: Option<&str>, here: &str) -> String {
-    let copies = match is_refused_here {
-        true => {
-            "Until then, the server that you have reached refuses every copy of your session; another server of this site may accept one."
-        }
-        false => "Until then, a copy of your session may still be accepted.",
+    let copies = if is_refused_here {
+        "Until then, the server that you have reached refuses every copy of your session; another server of this site may accept one."
+    } else {
+        "Until then, a copy of your session may still be accepted."
     };
     let link = |class, id, href: &str, text| {
         let href = escape(href);

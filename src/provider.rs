@@ -404,9 +404,10 @@ impl Provider {
         }
         let last = self.last_algorithm.load().as_deref().copied();
         let algorithm = last.unwrap_or(SigningAlgorithm::RS256);
-        match last.is_some() || listed.contains(&algorithm) {
-            true => vec![algorithm],
-            false => listed,
+        if last.is_some() || listed.contains(&algorithm) {
+            vec![algorithm]
+        } else {
+            listed
         }
     }
 }

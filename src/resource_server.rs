@@ -161,9 +161,10 @@ impl ResourceServer {
     /// The insecure settings about access tokens. If `is_left_out`, sign-in is off and does not report the others, so
     /// that they are included.
     pub(crate) fn insecure_settings(&self, is_left_out: bool) -> Vec<InsecureSetting> {
-        let mut found = match is_left_out {
-            true => self.settings.insecure_settings(),
-            false => vec![],
+        let mut found = if is_left_out {
+            self.settings.insecure_settings()
+        } else {
+            vec![]
         };
         let mut issuers = self.apis.iter().flat_map(Api::issuers);
         if issuers.any(|issuer| issuer.expected.audience_is_client_id()) {
@@ -192,15 +193,16 @@ impl ResourceServer {
         let token = token?;
         check_length(token)?;
         let now = self.clock.now();
-        match self.is_read_here(token) {
-            true => self.accept_jwt(api, token, request, now).await,
-            false => match api.issuer_to_ask() {
+        if self.is_read_here(token) {
+            self.accept_jwt(api, token, request, now).await
+        } else {
+            match api.issuer_to_ask() {
                 Some(issuer) => {
                     let client = self.client(request);
                     self.accept_opaque(api, issuer, token, client, now).await
                 }
                 None => Err(AccessTokenError::Opaque.into()),
-            },
+            }
         }
     }
 
@@ -209,9 +211,10 @@ impl ResourceServer {
         let api = self.api(api)?;
         let token = bearer_token(request.headers()).ok()?;
         check_length(token).ok()?;
-        let issuer = match self.is_read_here(token) {
-            true => issuer_of(&api.issuers, &UnverifiedAccessToken::parse(token).ok()?).ok()?,
-            false => api.issuer_to_ask()?,
+        let issuer = if self.is_read_here(token) {
+            issuer_of(&api.issuers, &UnverifiedAccessToken::parse(token).ok()?).ok()?
+        } else {
+            api.issuer_to_ask()?
         };
         Some(issuer.name())
     }
@@ -352,12 +355,13 @@ impl ResourceServer {
 }
 
 fn check_length(token: &str) -> Result<(), AccessTokenError> {
-    match token.len() > MAX_ACCESS_TOKEN {
-        true => Err(AccessTokenError::TooLong {
+    if token.len() > MAX_ACCESS_TOKEN {
+        Err(AccessTokenError::TooLong {
             max: MAX_ACCESS_TOKEN,
             actual: token.len(),
-        }),
-        false => Ok(()),
+        })
+    } else {
+        Ok(())
     }
 }
 

@@ -559,9 +559,10 @@ impl Settings {
         cause: impl Into<String>,
         remedy: impl Into<String>,
     ) -> Result<(), SettingsError> {
-        match is_valid {
-            true => Ok(()),
-            false => Err(self.error(key, cause, remedy)),
+        if is_valid {
+            Ok(())
+        } else {
+            Err(self.error(key, cause, remedy))
         }
     }
 }

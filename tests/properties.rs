@@ -15,7 +15,9 @@ fn holds(name: &str, target: fn(&[u8])) {
         .unwrap()
         .map(|entry| fs::read(entry.unwrap().path()).unwrap())
         .collect();
-    corpus.iter().for_each(|input| target(input));
+    for input in &corpus {
+        target(input);
+    }
     target(b"");
 
     let mut random = Random(0x9e37_79b9_7f4a_7c15);

@@ -46,9 +46,10 @@ impl BusyClient {
                 assert!(answer.starts_with(self.expected.as_bytes()));
                 answers += 1;
                 connection.filled = 0;
-                match goes_on {
-                    true => connection.ask(&self.requests.next().unwrap()),
-                    false => under_way -= 1,
+                if goes_on {
+                    connection.ask(&self.requests.next().unwrap());
+                } else {
+                    under_way -= 1;
                 }
             }
         }

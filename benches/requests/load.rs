@@ -179,7 +179,9 @@ impl Notes {
         fs::create_dir_all(&folder).unwrap();
         let (list, script) = (folder.join("cookies"), folder.join("wrk.lua"));
         let mut file = fs::File::create(&list).unwrap();
-        sessions.iter().for_each(|cookies| writeln!(file, "{cookies}").unwrap());
+        for cookies in sessions {
+            writeln!(file, "{cookies}").unwrap();
+        }
         let lua = format!(
             "local cookies, i = {{}}, 0
             for line in io.lines('{}') do cookies[#cookies + 1] = line end

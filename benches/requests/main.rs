@@ -60,8 +60,9 @@ fn main() -> std::process::ExitCode {
             false
         }
     };
-    match is_good {
-        true => std::process::ExitCode::SUCCESS,
-        false => std::process::ExitCode::FAILURE,
+    if is_good {
+        std::process::ExitCode::SUCCESS
+    } else {
+        std::process::ExitCode::FAILURE
     }
 }

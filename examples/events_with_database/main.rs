@@ -106,9 +106,10 @@ struct Nickname {
 
 #[get("/")]
 fn index(visitor: OptionalUser, rp: &RelyingParty) -> Result<Redirect, RawHtml<String>> {
-    match visitor.logged_in() {
-        true => Ok(Redirect::to("/me")),
-        false => Err(pages::welcome(&rp.login_url("/me"))),
+    if visitor.logged_in() {
+        Ok(Redirect::to("/me"))
+    } else {
+        Err(pages::welcome(&rp.login_url("/me")))
     }
 }
 

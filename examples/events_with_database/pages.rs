@@ -19,9 +19,10 @@ pub fn me(person: &Person, is_admin: bool, logout_url: &str) -> RawHtml<String> 
         1 => "Your first visit. Welcome!".to_owned(),
         visits => format!("Your visit number {visits}."),
     };
-    let list = match is_admin {
-        true => "<p><a href=\"/people\">All people</a> <a href=\"/sessions\">All sessions</a></p>",
-        false => "",
+    let list = if is_admin {
+        "<p><a href=\"/people\">All people</a> <a href=\"/sessions\">All sessions</a></p>"
+    } else {
+        ""
     };
     let name = escape(person.display_name());
     page(&format!(

@@ -87,9 +87,10 @@ impl Reply {
     /// To a body that is no message, so that nobody knows whom to reply to.
     pub fn to_malformed(error: &json::Error<'_>) -> Reply {
         let is_json = matches!(error, json::Error::Parse(_, error) if error.is_data());
-        let (code, message) = match is_json {
-            true => (-32600, "the body is no message of JSON-RPC 2.0"),
-            false => (-32700, "the body is no JSON"),
+        let (code, message) = if is_json {
+            (-32600, "the body is no message of JSON-RPC 2.0")
+        } else {
+            (-32700, "the body is no JSON")
         };
         Reply {
             jsonrpc: Version::Two,

@@ -84,9 +84,10 @@ fn call(params: &Value, caller: &Caller, notes: &Notes) -> Called {
     match params["name"].as_str().unwrap_or_default() {
         "list_notes" => {
             let own = notes.of(&caller.owner);
-            match own.is_empty() {
-                true => told("There are no notes.", false),
-                false => told(&own.join("\n"), false),
+            if own.is_empty() {
+                told("There are no notes.", false)
+            } else {
+                told(&own.join("\n"), false)
             }
         }
         "add_note" if !caller.may_write => Called::NeedsMore,

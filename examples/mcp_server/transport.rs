@@ -37,9 +37,10 @@ impl<'r> FromRequest<'r> for KnownOrigin {
     type Error = &'static str;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<KnownOrigin, &'static str> {
-        match request.headers().contains("Origin") {
-            false => Outcome::Success(KnownOrigin),
-            true => Outcome::Error((Status::Forbidden, "pages may not call this server")),
+        if !request.headers().contains("Origin") {
+            Outcome::Success(KnownOrigin)
+        } else {
+            Outcome::Error((Status::Forbidden, "pages may not call this server"))
         }
     }
 }
@@ -53,9 +54,10 @@ impl<'r> FromRequest<'r> for KnownVersion {
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<KnownVersion, &'static str> {
         let version = request.headers().get_one("MCP-Protocol-Version");
-        match version.is_none_or(|version| VERSIONS.contains(&version)) {
-            true => Outcome::Success(KnownVersion),
-            false => Outcome::Error((Status::BadRequest, "that revision is not spoken here")),
+        if version.is_none_or(|version| VERSIONS.contains(&version)) {
+            Outcome::Success(KnownVersion)
+        } else {
+            Outcome::Error((Status::BadRequest, "that revision is not spoken here"))
         }
     }
 }

@@ -19,9 +19,10 @@ use rocket_openidconnect::{LoggedIn, Oidc, OptionalUser, RelyingParty};
 
 #[get("/")]
 fn index(visitor: OptionalUser, rp: &RelyingParty) -> RawHtml<String> {
-    let (address, text) = match visitor.logged_in() {
-        true => (rp.logout_url("/"), "Sign out"),
-        false => (rp.login_url("/profile"), "Sign in"),
+    let (address, text) = if visitor.logged_in() {
+        (rp.logout_url("/"), "Sign out")
+    } else {
+        (rp.login_url("/profile"), "Sign in")
     };
     RawHtml(format!(
         "<!DOCTYPE html><title>Metrics</title>\

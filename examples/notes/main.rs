@@ -148,9 +148,10 @@ impl<'r> FromRequest<'r> for FromOwnPage {
             // Browsers send `Origin` with each POST.
             (None, None) => true,
         };
-        match is_own {
-            true => Outcome::Success(FromOwnPage),
-            false => Outcome::Error((Status::Forbidden, "a page of another origin asks")),
+        if is_own {
+            Outcome::Success(FromOwnPage)
+        } else {
+            Outcome::Error((Status::Forbidden, "a page of another origin asks"))
         }
     }
 }

@@ -43,9 +43,10 @@ impl<'r> FromRequest<'r> for FromOwnPage {
         let is_ours = headers.get_one("X-Requested-With") == Some("fetch");
         // What a browser says of itself, if it does.
         let site = headers.get_one("Sec-Fetch-Site").unwrap_or("same-origin");
-        match is_ours && site == "same-origin" {
-            true => Outcome::Success(FromOwnPage),
-            false => Outcome::Error((Status::Forbidden, "the request is not of our page")),
+        if is_ours && site == "same-origin" {
+            Outcome::Success(FromOwnPage)
+        } else {
+            Outcome::Error((Status::Forbidden, "the request is not of our page"))
         }
     }
 }
@@ -95,9 +96,10 @@ fn add(
 
 #[delete("/todos/<id>")]
 fn remove(id: u64, user: LoggedIn, _own: FromOwnPage, todos: &State<Todos>) -> Status {
-    match todos.remove(&owner(&user), id) {
-        true => Status::NoContent,
-        false => Status::NotFound,
+    if todos.remove(&owner(&user), id) {
+        Status::NoContent
+    } else {
+        Status::NotFound
     }
 }
 

@@ -22,16 +22,17 @@ use self::store::SqlStore;
 
 #[get("/")]
 fn index(visitor: OptionalUser, rp: &RelyingParty) -> RawHtml<String> {
-    let body = match visitor.logged_in() {
-        true => format!(
+    let body = if visitor.logged_in() {
+        format!(
             "<p><a class=\"button\" href=\"/sessions\">Your sessions</a></p>\
-             <form method=\"post\" action=\"{}\"><button class=\"button plain\">Sign out</button></form>",
+         <form method=\"post\" action=\"{}\"><button class=\"button plain\">Sign out</button></form>",
             rp.logout_url("/")
-        ),
-        false => format!(
+        )
+    } else {
+        format!(
             "<p><a class=\"button\" href=\"{}\">Sign in</a></p>",
             rp.login_url("/sessions")
-        ),
+        )
     };
     RawHtml(format!(
         "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\">\

@@ -244,12 +244,13 @@ impl Arguments {
             return Ok(());
         };
         let host = url.host_str().unwrap_or_default();
-        match self.settings().insecure_hosts().has(&url) || !self.insecure_http_host.is_empty() {
-            true => Ok(()),
-            false => Err(Failure::new(
+        if self.settings().insecure_hosts().has(&url) || !self.insecure_http_host.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::new(
                 format!("`{issuer}` is neither `https` nor on loopback"),
                 format!("give the address with `https`; in a closed network, say `--insecure-http-host {host}`"),
-            )),
+            ))
         }
     }
 

@@ -82,9 +82,10 @@ impl Report {
 
     /// Writes the report. The exit code is a failure if a check failed.
     pub(super) fn write(&self, terminal: &Terminal, as_json: bool) -> ExitCode {
-        match as_json {
-            true => self.write_json(terminal),
-            false => self.write_table(terminal),
+        if as_json {
+            self.write_json(terminal);
+        } else {
+            self.write_table(terminal);
         }
         match self.count(Verdict::Failure) {
             0 => ExitCode::SUCCESS,

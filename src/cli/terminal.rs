@@ -37,9 +37,10 @@ impl Terminal {
 
     /// The text in a colour, if colours are enabled.
     pub(super) fn paint(&self, colour: Colour, text: &str) -> String {
-        match self.has_colours {
-            true => format!("\x1b[{}m{text}\x1b[0m", colour as u8),
-            false => text.to_owned(),
+        if self.has_colours {
+            format!("\x1b[{}m{text}\x1b[0m", colour as u8)
+        } else {
+            text.to_owned()
         }
     }
 

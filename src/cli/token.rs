@@ -187,12 +187,13 @@ fn read_token(terminal: &Terminal) -> Result<String, Failure> {
     }
     let mut text = String::new();
     let read = stdin().take(LONGEST).read_to_string(&mut text);
-    match read.is_ok() && !text.trim().is_empty() {
-        true => Ok(text),
-        false => Err(Failure::new(
+    if read.is_ok() && !text.trim().is_empty() {
+        Ok(text)
+    } else {
+        Err(Failure::new(
             "standard input holds no token",
             "give the token as an argument, or write it into standard input",
-        )),
+        ))
     }
 }
 

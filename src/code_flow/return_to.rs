@@ -21,9 +21,10 @@ impl ReturnTo {
     /// Parses an untrusted address. An address that is not a local path, or is one of the routes under `mount`
     /// that begin or end a session, becomes the start page.
     pub(crate) fn parse(address: &str, mount: &str) -> ReturnTo {
-        match is_local(address) && !is_ours(address, mount) {
-            true => ReturnTo(address.into()),
-            false => ReturnTo::home(),
+        if is_local(address) && !is_ours(address, mount) {
+            ReturnTo(address.into())
+        } else {
+            ReturnTo::home()
         }
     }
 

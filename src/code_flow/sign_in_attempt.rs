@@ -184,10 +184,7 @@ impl SignInAttempt {
     }
 
     fn to_bytes(&self) -> Vec<u8> {
-        let address = match self.has_details {
-            true => "",
-            false => self.return_to.as_str(),
-        };
+        let address = if self.has_details { "" } else { self.return_to.as_str() };
         let flag = |is_set, flag| if is_set { flag } else { 0 };
         let flags = flag(self.is_restarted, IS_RESTARTED)
             | flag(self.has_details, HAS_DETAILS)

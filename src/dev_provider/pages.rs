@@ -59,12 +59,13 @@ pub(super) fn tokens<'a>(
     apis: impl Iterator<Item = &'a String>,
 ) -> String {
     let apis: String = apis.map(|name| format!("<option>{}</option>", escape(name))).collect();
-    let apis = match apis.is_empty() {
-        true => apis,
-        false => format!(
+    let apis = if apis.is_empty() {
+        apis
+    } else {
+        format!(
             "<label for=\"api\">API, if not that one</label>\
-             <select id=\"api\" name=\"api\"><option></option>{apis}</select>"
-        ),
+         <select id=\"api\" name=\"api\"><option></option>{apis}</select>"
+        )
     };
     let options: String = users
         .iter()

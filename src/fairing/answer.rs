@@ -147,9 +147,10 @@ fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: N
     if sign_in_helps && response.status() == Status::Unauthorized && is_page_load(request) {
         response.set_status(Status::SeeOther);
         let comes_back = reason != NoSession::RefreshRefused || rp.settings.preserve_next_on_error;
-        let login = match comes_back {
-            true => rp.login_url(&request.uri().to_string()),
-            false => rp.login_url("/"),
+        let login = if comes_back {
+            rp.login_url(&request.uri().to_string())
+        } else {
+            rp.login_url("/")
         };
         response.set_header(Header::new("Location", login));
         response.set_header(Header::new("Cache-Control", "no-store"));

@@ -46,7 +46,7 @@ pub(super) async fn report(rp: &RelyingParty) {
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!("{error}; sign-in answers 503 until the provider is there")
+                    tracing::warn!("{error}; sign-in answers 503 until the provider is there");
                 }
             }
         }

@@ -96,9 +96,10 @@ where
                 .map_error(|(status, error)| (status, error.into()))
         )
         .into_user();
-        match P::permits(&user, request).await {
-            true => Outcome::Success(Authorized(user, PhantomData)),
-            false => Outcome::Error((Status::Forbidden, AuthorizedError::NotPermitted)),
+        if P::permits(&user, request).await {
+            Outcome::Success(Authorized(user, PhantomData))
+        } else {
+            Outcome::Error((Status::Forbidden, AuthorizedError::NotPermitted))
         }
     }
 }

@@ -57,12 +57,13 @@ impl AddressPolicy {
 
     /// Checks a URL of the settings.
     pub(super) fn check_set(&self, endpoint: Endpoint, url: &Url) -> Result<(), ProviderError> {
-        match may_be_called(url, &self.insecure_http_hosts) {
-            true => Ok(()),
-            false => Err(ProviderError::NotHttps {
+        if may_be_called(url, &self.insecure_http_hosts) {
+            Ok(())
+        } else {
+            Err(ProviderError::NotHttps {
                 endpoint,
                 url: url.to_string(),
-            }),
+            })
         }
     }
 

@@ -118,9 +118,10 @@ impl Budget {
         let passed = (now - refilled).unsigned_abs().as_secs() / self.refill.as_secs().max(1);
         let gained = u32::try_from(passed).unwrap_or(u32::MAX);
         self.left = self.left.saturating_add(gained).min(self.capacity);
-        self.refilled = Some(match self.left == self.capacity {
-            true => now,
-            false => refilled + self.refill * gained,
+        self.refilled = Some(if self.left == self.capacity {
+            now
+        } else {
+            refilled + self.refill * gained
         });
         match self.left.checked_sub(1) {
             Some(left) => {

@@ -57,9 +57,10 @@ impl Breaker {
             return Ok(());
         };
         open.check(now)?;
-        match self.is_probing && counted.may_probe() {
-            true => Err(open.last_failure()),
-            false => Ok(()),
+        if self.is_probing && counted.may_probe() {
+            Err(open.last_failure())
+        } else {
+            Ok(())
         }
     }
 

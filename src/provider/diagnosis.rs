@@ -18,9 +18,10 @@ impl Provider {
 
     /// The response that `doctor` reads first: the metadata, or the key set where the settings name the endpoints.
     pub(crate) async fn first_reply(&self) -> Result<HttpResponse, ProviderError> {
-        let endpoint = match self.is_discovered() {
-            true => Endpoint::Metadata,
-            false => Endpoint::KeySet,
+        let endpoint = if self.is_discovered() {
+            Endpoint::Metadata
+        } else {
+            Endpoint::KeySet
         };
         self.read(endpoint, self.first_address()).await
     }

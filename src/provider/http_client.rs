@@ -131,18 +131,22 @@ impl HttpClient {
             return self.ask(in_process, endpoint, &request).await;
         }
 
-        let failed = |error: reqwest::Error| match error.is_timeout() {
-            true => ProviderError::Timeout {
-                endpoint,
-                after: match error.is_connect() {
-                    true => self.settings.connect_timeout,
-                    false => self.settings.timeout,
-                },
-            },
-            false => ProviderError::Unreachable {
-                endpoint,
-                cause: innermost(&error),
-            },
+        let failed = |error: reqwest::Error| {
+            if error.is_timeout() {
+                ProviderError::Timeout {
+                    endpoint,
+                    after: if error.is_connect() {
+                        self.settings.connect_timeout
+                    } else {
+                        self.settings.timeout
+                    },
+                }
+            } else {
+                ProviderError::Unreachable {
+                    endpoint,
+                    cause: innermost(&error),
+                }
+            }
         };
 
         let limit = self.limit(endpoint);

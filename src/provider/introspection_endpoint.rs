@@ -78,9 +78,10 @@ impl Provider {
             let reply = self.ask_about(endpoint, token, now).await?;
             self.introspection_reply(endpoint, reply)
         };
-        let counted = match was_active {
-            true => CountedOutages::All,
-            false => CountedOutages::OnlyStatus429,
+        let counted = if was_active {
+            CountedOutages::All
+        } else {
+            CountedOutages::OnlyStatus429
         };
         let queue = &self.limits.introspection;
         queue.run(client, counted, now, call).await

@@ -344,11 +344,10 @@ impl KeyCache {
         for skipped in keys.skipped() {
             tracing::debug!("a key of the provider is not used: {}", skipped.reason);
         }
-        match keys.is_empty() {
-            true => {
-                tracing::warn!("the provider's key set has no key that can verify a signature")
-            }
-            false => tracing::debug!("the provider's key set has {} usable keys", keys.len()),
+        if keys.is_empty() {
+            tracing::warn!("the provider's key set has no key that can verify a signature");
+        } else {
+            tracing::debug!("the provider's key set has {} usable keys", keys.len());
         }
         let life = life(reply.headers());
         Ok((keys, reply.into_body(), life))
@@ -396,9 +395,10 @@ mod tests {
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let _ = stream.read(&mut [0; 4096]);
-                let status = match count.fetch_add(1, Ordering::SeqCst) == 0 || is_good {
-                    true => 200,
-                    false => 500,
+                let status = if count.fetch_add(1, Ordering::SeqCst) == 0 || is_good {
+                    200
+                } else {
+                    500
                 };
                 let reply =
                     format!("HTTP/1.1 {status} -\r\nConnection: close\r\nContent-Length: 11\r\n\r\n{{\"keys\":[]}}");

@@ -148,9 +148,10 @@ impl Metadata {
     /// The algorithms that tokens may be signed with, from `id_token_signing_alg_values_supported`; `RS256` if it
     /// lists none that is asymmetric and supported (OpenID Connect Core 1.0 §3.1.3.7, step 7).
     pub(crate) fn signing_algorithms(&self) -> &[SigningAlgorithm] {
-        match self.id_token_signing_algorithms.is_empty() {
-            true => &[SigningAlgorithm::RS256],
-            false => &self.id_token_signing_algorithms,
+        if self.id_token_signing_algorithms.is_empty() {
+            &[SigningAlgorithm::RS256]
+        } else {
+            &self.id_token_signing_algorithms
         }
     }
 

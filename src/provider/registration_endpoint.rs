@@ -170,9 +170,10 @@ fn refusal(reply: &HttpResponse, token: Option<&Secret>) -> ProviderError {
                 endpoint,
                 status,
                 error,
-                description: match words.is_empty() {
-                    true => format!("status {status}"),
-                    false => words,
+                description: if words.is_empty() {
+                    format!("status {status}")
+                } else {
+                    words
                 },
                 retry_after,
             }
@@ -189,9 +190,10 @@ const MAX_REJECTION_LEN: usize = 16 * 1024;
 fn words(body: &[u8], token: Option<&Secret>) -> String {
     let text = String::from_utf8_lossy(&body[..body.len().min(MAX_REJECTION_LEN)]);
     let text = text.trim_start_matches('\u{feff}').trim();
-    let text = match text.starts_with('<') {
-        true => Cow::Owned(text_of_page(text)),
-        false => Cow::Borrowed(text),
+    let text = if text.starts_with('<') {
+        Cow::Owned(text_of_page(text))
+    } else {
+        Cow::Borrowed(text)
     };
     let words: Vec<&str> = text.split_whitespace().collect();
     let words = words.join(" ");

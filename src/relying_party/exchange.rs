@@ -190,10 +190,11 @@ impl RelyingParty {
             && *is_offered
         {
             let is_turn = self.take_turn(exchange.id).await;
-            match is_turn.map_err(SignInError::from)? {
-                true => *is_offered = false,
-                // A callback on another node has the turn.
-                false => *result = self.result_elsewhere(exchange.id, None, now).await?,
+            if is_turn.map_err(SignInError::from)? {
+                *is_offered = false;
+            } else {
+                // A callback on another node holds the lock.
+                *result = self.result_elsewhere(exchange.id, None, now).await?;
             }
         }
         match &*result {
@@ -210,9 +211,10 @@ impl RelyingParty {
             }
             ExchangeResult::Begun(current) => {
                 let is_over = self.sessions.is_over(current, now).await;
-                match is_over.map_err(SignInError::from)? {
-                    true => Err(SignInError::Used.into()),
-                    false => Ok(ExchangeOutcome::Begun(current.clone())),
+                if is_over.map_err(SignInError::from)? {
+                    Err(SignInError::Used.into())
+                } else {
+                    Ok(ExchangeOutcome::Begun(current.clone()))
                 }
             }
             ExchangeResult::Failed(error) => Err(error.clone()),

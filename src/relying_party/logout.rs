@@ -68,9 +68,10 @@ impl LogoutRejection {
 impl PostLogout {
     pub(crate) fn new(settings: &Settings, site: &Site) -> PostLogout {
         let set = settings.post_logout_redirect_uri.as_deref().unwrap_or("/");
-        let redirect_uri = match set.starts_with('/') {
-            true => format!("{}{set}", site.base_url.as_str().trim_end_matches('/')),
-            false => set.to_owned(),
+        let redirect_uri = if set.starts_with('/') {
+            format!("{}{set}", site.base_url.as_str().trim_end_matches('/'))
+        } else {
+            set.to_owned()
         };
         let url = Url::parse(&redirect_uri).ok();
         let url = url.filter(|url| url.origin() == site.base_url.origin());

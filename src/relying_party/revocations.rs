@@ -80,10 +80,7 @@ impl Revocations {
         let mut is_first = false;
         self.revoked.entry_by_ref(name).and_compute_with(|last| {
             is_first = last.is_none_or(|last| last.into_value() < generation);
-            match is_first {
-                true => Op::Put(generation),
-                false => Op::Nop,
-            }
+            if is_first { Op::Put(generation) } else { Op::Nop }
         });
         is_first
     }

@@ -292,25 +292,24 @@ impl Client<'_> {
         tokens: &Tokens,
         now: OffsetDateTime,
     ) -> Result<ClaimSources, SignInError> {
-        let user_info = match self.settings.user_info_enabled {
-            true => {
-                let user = (id_token.issuer(), id_token.subject());
-                let token = &tokens.access_token;
-                let asked = self
-                    .provider
-                    .user_info_about(metadata, user, token, RequestedBy::Session, now);
-                match asked.await {
-                    Err(error) if self.settings.user_info_optional && error.is_outage() => {
-                        tracing::warn!(
-                            reason = error.reason(),
-                            "{error}; the sign-in goes on with the claims of the ID token (`user_info_optional`)"
-                        );
-                        None
-                    }
-                    asked => asked?,
+        let user_info = if self.settings.user_info_enabled {
+            let user = (id_token.issuer(), id_token.subject());
+            let token = &tokens.access_token;
+            let asked = self
+                .provider
+                .user_info_about(metadata, user, token, RequestedBy::Session, now);
+            match asked.await {
+                Err(error) if self.settings.user_info_optional && error.is_outage() => {
+                    tracing::warn!(
+                        reason = error.reason(),
+                        "{error}; the sign-in goes on with the claims of the ID token (`user_info_optional`)"
+                    );
+                    None
                 }
+                asked => asked?,
             }
-            false => None,
+        } else {
+            None
         };
         Ok(ClaimSources::new(id_token.claims, user_info))
     }

@@ -58,15 +58,12 @@ impl ResourceServer {
         if is_refused {
             return fields;
         }
-        match self.is_read_here(token) {
-            true => {
-                self.examine_jwt(api, token, keys, required_scopes, now, &mut fields)
-                    .await;
-            }
-            false => {
-                self.examine_opaque(api, token, keys.is_some(), required_scopes, now, &mut fields)
-                    .await;
-            }
+        if self.is_read_here(token) {
+            self.examine_jwt(api, token, keys, required_scopes, now, &mut fields)
+                .await;
+        } else {
+            self.examine_opaque(api, token, keys.is_some(), required_scopes, now, &mut fields)
+                .await;
         }
         fields
     }
@@ -100,15 +97,16 @@ impl ResourceServer {
 
         // Where the settings name the keys or all endpoints, no metadata is requested.
         let is_offline = keys.is_some() && issuer.provider.is_discovered();
-        let metadata = match is_offline {
-            true => None,
-            false => match issuer.provider.current_metadata().await {
+        let metadata = if is_offline {
+            None
+        } else {
+            match issuer.provider.current_metadata().await {
                 Ok(metadata) => Some(metadata),
                 Err(error) => {
                     fields.push(provider_is_away(error));
                     None
                 }
-            },
+            }
         };
         let listed = match (&expected.algorithms, &metadata) {
             (Some(algorithms), _) => algorithms.clone(),
@@ -217,9 +215,10 @@ impl Api {
                 let mut names: Vec<_> = listed.map(|alg| alg.as_str()).collect();
                 names.dedup();
                 let names = names.join(", ");
-                match algorithms.keys_name_more {
-                    true => format!("{names}, or what the key names"),
-                    false => names,
+                if algorithms.keys_name_more {
+                    format!("{names}, or what the key names")
+                } else {
+                    names
                 }
             }
             "iss" => {
@@ -332,9 +331,10 @@ fn scope(actual: Vec<String>, required: &[String]) -> ExaminedField {
     let has_all = required.iter().all(|word| actual.contains(word));
     ExaminedField {
         name: "scope",
-        expected: match required.is_empty() {
-            true => "what the route's `Bearer<…>` names".to_owned(),
-            false => required.join(" "),
+        expected: if required.is_empty() {
+            "what the route's `Bearer<…>` names".to_owned()
+        } else {
+            required.join(" ")
         },
         actual: Some(printable(&actual.join(" "))),
         error: (!has_all).then(|| BearerError::Scope {

@@ -344,9 +344,10 @@ impl Visit<'_, '_> {
 
     /// The sign-out target when the provider is not involved; it may be another site.
     fn without_provider(&self, return_to: ReturnTo) -> String {
-        match self.leads_elsewhere() {
-            true => self.rp.post_logout.redirect_uri.clone(),
-            false => return_to.to_string(),
+        if self.leads_elsewhere() {
+            self.rp.post_logout.redirect_uri.clone()
+        } else {
+            return_to.to_string()
         }
     }
 
@@ -406,10 +407,7 @@ impl Visit<'_, '_> {
         if let Some(site) = headers.get_one("Sec-Fetch-Site") {
             // `none`: the user, for example by a reload. `same-site` is a sibling sub-domain.
             let is_own = ["same-origin", "none"].iter().any(|own| site.eq_ignore_ascii_case(own));
-            return match is_own {
-                true => Sender::ThisApp,
-                false => Sender::AnotherOrigin,
-            };
+            return if is_own { Sender::ThisApp } else { Sender::AnotherOrigin };
         }
         match headers.get_one("Origin") {
             // Not a browser, or an old one, which sends a `Referer` at most.
@@ -443,9 +441,10 @@ impl Visit<'_, '_> {
     fn button_page<'p>(&self, refused: Option<&str>) -> Response<'p> {
         let _ = RequestState::of(self.request).is_ending.set(());
         // Only the setting names another site, so the form does not repeat it.
-        let action = match self.leads_elsewhere() {
-            true => self.rp.route_path("logout"),
-            false => self.rp.logout_url(self.next_after_logout().as_str()),
+        let action = if self.leads_elsewhere() {
+            self.rp.route_path("logout")
+        } else {
+            self.rp.logout_url(self.next_after_logout().as_str())
         };
         let context = self.button_context();
         let ends = self.now.unix_timestamp().saturating_add(BUTTON_TTL);
@@ -527,9 +526,10 @@ impl Left {
                 response
             }
         };
-        let value = match self.needs_cookies {
-            true => clear_site_data::without_cookies(types),
-            false => clear_site_data::all(types),
+        let value = if self.needs_cookies {
+            clear_site_data::without_cookies(types)
+        } else {
+            clear_site_data::all(types)
         };
         clear_data(&mut response, value);
         response

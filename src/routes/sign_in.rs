@@ -474,19 +474,17 @@ impl Visit<'_, '_> {
     /// Fails when this browser has signed in again and again, and has no session once more.
     async fn check_loop(&self, browser: &Browser) -> Result<(), SignInError> {
         let times = self.sign_ins(browser);
-        match times >= MAX_SIGN_INS && current_session(self.request).await.is_err() {
-            true => Err(SignInError::Loop { times }),
-            false => Ok(()),
+        if times >= MAX_SIGN_INS && current_session(self.request).await.is_err() {
+            Err(SignInError::Loop { times })
+        } else {
+            Ok(())
         }
     }
 
     /// The number of consecutive successful sign-ins, the last within a minute.
     fn sign_ins(&self, browser: &Browser) -> u8 {
         let passed = self.now.unix_timestamp().saturating_sub(browser.last_sign_in);
-        match passed < LOOP_TIME {
-            true => browser.sign_ins,
-            false => 0,
-        }
+        if passed < LOOP_TIME { browser.sign_ins } else { 0 }
     }
 }
 

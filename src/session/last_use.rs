@@ -48,9 +48,10 @@ impl Sessions {
         };
         if let Some(used) = used.and_then(|used| used.parse::<i64>().ok()) {
             self.touched.entry_by_ref(&*session.name).and_compute_with(|last| {
-                match last.is_none_or(|last| last.into_value() < used) {
-                    true => Op::Put(used),
-                    false => Op::Nop,
+                if last.is_none_or(|last| last.into_value() < used) {
+                    Op::Put(used)
+                } else {
+                    Op::Nop
                 }
             });
         }

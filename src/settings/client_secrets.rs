@@ -121,12 +121,13 @@ impl SettingType for ClientSecrets {
             return Err(Invalid::Type(value.to_actual()));
         };
         // A malformed table would be shown as a path.
-        match path.starts_with('{') || path.is_empty() {
-            true => Err(Invalid::new(
+        if path.starts_with('{') || path.is_empty() {
+            Err(Invalid::new(
                 "the value is neither a path nor a table",
                 "write the path of a client_secrets.json, or its content as a table",
-            )),
-            false => Ok(ClientSecrets::File(parser.resolve(path))),
+            ))
+        } else {
+            Ok(ClientSecrets::File(parser.resolve(path)))
         }
     }
 
@@ -168,9 +169,10 @@ pub(super) fn read_raw(path: &Path) -> Result<String, String> {
     file.take(MAX_FILE_SIZE + 1)
         .read_to_string(&mut text)
         .map_err(unreadable)?;
-    match text.len() as u64 > MAX_FILE_SIZE {
-        true => Err(format!("`{shown}` is larger than {MAX_FILE_SIZE} bytes")),
-        false => Ok(text),
+    if text.len() as u64 > MAX_FILE_SIZE {
+        Err(format!("`{shown}` is larger than {MAX_FILE_SIZE} bytes"))
+    } else {
+        Ok(text)
     }
 }
 

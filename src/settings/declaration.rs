@@ -155,9 +155,10 @@ impl Invalid {
     }
 
     pub(super) fn unless(is_valid: bool, cause: impl Into<String>, remedy: impl Into<String>) -> Result<(), Invalid> {
-        match is_valid {
-            true => Ok(()),
-            false => Err(Invalid::new(cause, remedy)),
+        if is_valid {
+            Ok(())
+        } else {
+            Err(Invalid::new(cause, remedy))
         }
     }
 }
@@ -278,18 +279,20 @@ impl<'a> Parser<'a> {
         let table = table.join(".");
         let key = format!("{table}.{name}");
         let renamed = renamed(key.trim_start_matches("oidc.")).and_then(|key| key.rsplit('.').next());
-        let nearest = match ignores_others {
-            true => known().find(|known| edit_distance(name, known) <= 2),
-            false => renamed.or_else(|| nearest(name, known())),
+        let nearest = if ignores_others {
+            known().find(|known| edit_distance(name, known) <= 2)
+        } else {
+            renamed.or_else(|| nearest(name, known()))
         };
         let remedy = match nearest {
             Some(known) => format!("write `{known}` instead, or remove `{name}`"),
             None if ignores_others => return,
             None => format!("remove `{name}`"),
         };
-        let cause = match ignores_others {
-            true => format!("there is no member `{name}`"),
-            false => format!("there is no setting `{name}` in `{table}`"),
+        let cause = if ignores_others {
+            format!("there is no member `{name}`")
+        } else {
+            format!("there is no setting `{name}` in `{table}`")
         };
         self.refuse::<T>(name, Invalid::new(cause, remedy));
     }
@@ -301,12 +304,11 @@ impl<'a> Parser<'a> {
             Value::Char(_, letter) => trimmed(&letter.to_string()).to_owned(),
             _ => return Err(Invalid::Type(value.to_actual())),
         };
-        match text.is_empty() {
-            true => {
-                let remedy = "give it a value, or remove it";
-                Err(Invalid::new("the value is empty", remedy))
-            }
-            false => Ok(text),
+        if text.is_empty() {
+            let remedy = "give it a value, or remove it";
+            Err(Invalid::new("the value is empty", remedy))
+        } else {
+            Ok(text)
         }
     }
 

@@ -83,9 +83,10 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         rest = after;
         !rest.is_empty()
     } {}
-    match total > MAX_DURATION {
-        true => Err(too_long()),
-        false => Ok(total),
+    if total > MAX_DURATION {
+        Err(too_long())
+    } else {
+        Ok(total)
     }
 }
 

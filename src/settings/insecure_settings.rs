@@ -40,9 +40,10 @@ impl Settings {
         add(
             "insecure_testing_profile",
             self.insecure_testing_profile,
-            match is_off {
-                true => "a testing profile is used in any profile",
-                false => "`enabled = false` would let every visitor in",
+            if is_off {
+                "a testing profile is used in any profile"
+            } else {
+                "`enabled = false` would let every visitor in"
             },
         );
         if is_off {

@@ -204,12 +204,13 @@ fn check_store_url(store: StoreKind, url: &str) -> Result<(), (&'static str, Str
         (StoreKind::Sql | StoreKind::Cookie, Some(StoreUrl::Sqlite(path))) => {
             check_feature(cfg!(feature = "sqlite"), "sqlite")?;
             let is_other = path.ends_with('/') || path.contains(['?', '#', '\0']);
-            match path.is_empty() || path == ":memory:" || is_other {
-                true => refuse(
+            if path.is_empty() || path == ":memory:" || is_other {
+                refuse(
                     "it is not `sqlite://` and the path of a file",
                     "write for example `sqlite://sessions.db`, or `sqlite:///var/lib/app/sessions.db`",
-                ),
-                false => Ok(()),
+                )
+            } else {
+                Ok(())
             }
         }
         (StoreKind::Sql | StoreKind::Cookie, Some(StoreUrl::Postgres)) => {
@@ -219,12 +220,11 @@ fn check_store_url(store: StoreKind, url: &str) -> Result<(), (&'static str, Str
             };
             // The PostgreSQL client would log unknown parameters, with their values.
             let mut names = url.query_pairs();
-            match names.all(|(name, _)| POSTGRES_PARAMETERS.contains(&&*name)) {
-                true => Ok(()),
-                false => {
-                    let remedy = format!("choose from {}", POSTGRES_PARAMETERS.join(", "));
-                    Err(("it has an unknown parameter", remedy))
-                }
+            if names.all(|(name, _)| POSTGRES_PARAMETERS.contains(&&*name)) {
+                Ok(())
+            } else {
+                let remedy = format!("choose from {}", POSTGRES_PARAMETERS.join(", "));
+                Err(("it has an unknown parameter", remedy))
             }
         }
         (StoreKind::Redis, _) => refuse("it is not the address of a Redis", REDIS_URL),
@@ -238,8 +238,9 @@ fn check_store_url(store: StoreKind, url: &str) -> Result<(), (&'static str, Str
 
 fn check_feature(is_enabled: bool, name: &str) -> Result<(), (&'static str, String)> {
     let remedy = format!("turn on the cargo feature `{name}` of rocket_openidconnect");
-    match is_enabled {
-        true => Ok(()),
-        false => Err(("this build of the app cannot use that store", remedy)),
+    if is_enabled {
+        Ok(())
+    } else {
+        Err(("this build of the app cannot use that store", remedy))
     }
 }

@@ -18,13 +18,14 @@ impl Settings {
     ) -> Result<Option<Tenants>, SettingsError> {
         let key = &*format!("{table}tenants");
         if !issuer.contains(TENANT_ID) {
-            return match entries.is_empty() {
-                true => Ok(None),
-                false => Err(self.error(
-                    key,
-                    format!("the issuer is no template with `{TENANT_ID}`: no token would be compared with it"),
-                    format!("remove it, or set `issuer` to the template that the metadata has, such as `https://login.microsoftonline.com/{TENANT_ID}/v2.0`"),
-                )),
+            return if entries.is_empty() {
+                Ok(None)
+            } else {
+                Err(self.error(
+                key,
+                format!("the issuer is no template with `{TENANT_ID}`: no token would be compared with it"),
+                format!("remove it, or set `issuer` to the template that the metadata has, such as `https://login.microsoftonline.com/{TENANT_ID}/v2.0`"),
+            ))
             };
         }
         let segments = issuer.split('/').skip(3);

@@ -26,9 +26,10 @@ impl TrustedProxies {
     pub(crate) fn client(&self, peer: Option<IpAddr>, reported: Option<IpAddr>) -> Option<IpAddr> {
         let peer = peer.map(|peer| peer.to_canonical());
         let is_proxy = peer.is_some_and(|peer| self.0.iter().any(|network| network.has(peer)));
-        let client = match is_proxy {
-            true => reported.map(|reported| reported.to_canonical()).or(peer),
-            false => peer,
+        let client = if is_proxy {
+            reported.map(|reported| reported.to_canonical()).or(peer)
+        } else {
+            peer
         };
         client.map(|client| Network::new(client, 64).map_or(client, |network| network.address))
     }

@@ -132,12 +132,11 @@ impl TestProvider {
     pub fn register(&self, rocket: Rocket<Build>) -> Rocket<Build> {
         let figment = rocket.figment().clone();
         let key = figment.extract_inner::<SecretKey>("secret_key");
-        let rocket = match key.is_ok_and(|key| key.is_provided()) {
-            true => rocket,
-            false => {
-                let key = Serialized::global("secret_key", &self.0.secret_key);
-                rocket.configure(figment.merge(key))
-            }
+        let rocket = if key.is_ok_and(|key| key.is_provided()) {
+            rocket
+        } else {
+            let key = Serialized::global("secret_key", &self.0.secret_key);
+            rocket.configure(figment.merge(key))
         };
         rocket.manage(self.clone())
     }

@@ -389,9 +389,10 @@ impl AccessToken {
             }
         };
         let circumstances = expected.circumstances(audience, signs_nobody_in);
-        match circumstances == judged.circumstances {
-            true => Ok(()),
-            false => check_purpose(source, claims, circumstances, &expected.accepts_setting),
+        if circumstances == judged.circumstances {
+            Ok(())
+        } else {
+            check_purpose(source, claims, circumstances, &expected.accepts_setting)
         }
     }
 
@@ -463,12 +464,15 @@ fn introspected_audience(
     expected: &AccessTokenExpectations,
 ) -> Result<MatchedAudience, AccessTokenError> {
     match matched_audience(claims, expected) {
-        Err(AccessTokenError::Claim(ClaimError::Missing { .. })) => match expected.introspection_needs_audience {
-            true => Err(AccessTokenError::NoAudience {
-                expected: expected.audience.clone(),
-            }),
-            false => Ok(MatchedAudience::Unknown),
-        },
+        Err(AccessTokenError::Claim(ClaimError::Missing { .. })) => {
+            if expected.introspection_needs_audience {
+                Err(AccessTokenError::NoAudience {
+                    expected: expected.audience.clone(),
+                })
+            } else {
+                Ok(MatchedAudience::Unknown)
+            }
+        }
         matched => matched,
     }
 }
@@ -493,9 +497,10 @@ fn check_types(claims: &Map<String, Value>) -> Result<(), ClaimError> {
 /// requires both.
 fn check_sub_or_client_id(claims: &Map<String, Value>) -> Result<(), AccessTokenError> {
     if let Some(sub) = optional_string(claims, "sub")? {
-        return match sub.is_empty() {
-            true => Err(ClaimError::EmptySubject.into()),
-            false => Ok(()),
+        return if sub.is_empty() {
+            Err(ClaimError::EmptySubject.into())
+        } else {
+            Ok(())
         };
     }
     let has_client = CLIENT_ID.iter().any(|name| {
@@ -504,9 +509,10 @@ fn check_sub_or_client_id(claims: &Map<String, Value>) -> Result<(), AccessToken
             .and_then(Value::as_str)
             .is_some_and(|id| !id.is_empty())
     });
-    match has_client {
-        true => Ok(()),
-        false => Err(AccessTokenError::Nobody),
+    if has_client {
+        Ok(())
+    } else {
+        Err(AccessTokenError::Nobody)
     }
 }
 
@@ -524,9 +530,10 @@ fn scopes(claims: &Map<String, Value>, roles: &[ClaimPath]) -> Vec<String> {
 
 /// The issuer of a token whose `iss` was checked: for a template, `iss` itself.
 fn issuer_of(claims: &Map<String, Value>, expected: &AccessTokenExpectations) -> String {
-    let of_tenant = match expected.issuer().is_template() {
-        true => claims.get("iss").and_then(Value::as_str),
-        false => None,
+    let of_tenant = if expected.issuer().is_template() {
+        claims.get("iss").and_then(Value::as_str)
+    } else {
+        None
     };
     of_tenant.unwrap_or(&expected.issuer).to_owned()
 }

@@ -111,12 +111,13 @@ impl<'a> ExpectedIssuer<'a> {
     pub(super) fn check(self, claims: &Map<String, Value>) -> Result<&str, ClaimError> {
         let actual = string(claims, "iss")?;
         let Some(tenants) = self.tenants else {
-            return match actual == self.issuer {
-                true => Ok(actual),
-                false => Err(ClaimError::Issuer {
+            return if actual == self.issuer {
+                Ok(actual)
+            } else {
+                Err(ClaimError::Issuer {
                     expected: self.issuer.to_owned(),
                     actual: excerpt(actual),
-                }),
+                })
             };
         };
         let tenant = string(claims, "tid")?;
@@ -132,11 +133,12 @@ impl<'a> ExpectedIssuer<'a> {
                 actual: excerpt(actual),
             });
         }
-        match tenants.accept(tenant) {
-            true => Ok(actual),
-            false => Err(ClaimError::Tenant {
+        if tenants.accept(tenant) {
+            Ok(actual)
+        } else {
+            Err(ClaimError::Tenant {
                 actual: tenant.to_owned(),
-            }),
+            })
         }
     }
 
@@ -152,9 +154,10 @@ impl<'a> ExpectedIssuer<'a> {
     /// Whether `issuer` is this issuer, or that of any tenant: selects the settings and keys to verify a token
     /// with.
     pub(crate) fn is_origin_of(self, issuer: &str) -> bool {
-        match self.is_template() {
-            true => self.tenant_in(issuer).is_some(),
-            false => issuer == self.issuer,
+        if self.is_template() {
+            self.tenant_in(issuer).is_some()
+        } else {
+            issuer == self.issuer
         }
     }
 

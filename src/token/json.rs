@@ -473,9 +473,10 @@ impl<'de> Deserialize<'de> for Shape {
                     is_ambiguous |= object.get(&name).is_some_and(|before| *before != value);
                     object.insert(name, value);
                 }
-                Ok(match is_ambiguous {
-                    true => Shape::Ambiguous,
-                    false => Shape::Object(object),
+                Ok(if is_ambiguous {
+                    Shape::Ambiguous
+                } else {
+                    Shape::Object(object)
                 })
             }
 

@@ -192,9 +192,10 @@ impl KeyDocument {
         }
         let key = Jwk::parse(entry)?;
         let is_replaced = |kid: &String| self.is_repaired && kid.contains('\u{fffd}');
-        match key.kid.as_ref().is_some_and(is_replaced) {
-            true => Err(SkipReason::UnpairedSurrogate { member: "kid" }),
-            false => Ok(key),
+        if key.kid.as_ref().is_some_and(is_replaced) {
+            Err(SkipReason::UnpairedSurrogate { member: "kid" })
+        } else {
+            Ok(key)
         }
     }
 }

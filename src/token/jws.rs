@@ -139,9 +139,10 @@ impl<'a> Jws<'a> {
     ) -> Result<(), JwsError> {
         self.check_algorithm(allowed)?;
         let signature = decode("signature", self.signature)?;
-        match self.algorithm.is_symmetric() {
-            true => self.verify_with_secret(&signature, client_secret),
-            false => self.verify_with_keys(&signature, keys, KeyChoice::ByKind, self.issuer),
+        if self.algorithm.is_symmetric() {
+            self.verify_with_secret(&signature, client_secret)
+        } else {
+            self.verify_with_keys(&signature, keys, KeyChoice::ByKind, self.issuer)
         }
     }
 
@@ -168,19 +169,21 @@ impl<'a> Jws<'a> {
 
     /// Whether the algorithm is listed, or may be allowed by a key's own `alg`.
     pub(super) fn may_be_allowed(&self, allowed: AllowedAlgorithms<'_>) -> Result<(), JwsError> {
-        match allowed.keys_name_more && !self.algorithm.is_symmetric() {
-            true => Ok(()),
-            false => self.check_algorithm(allowed.listed),
+        if allowed.keys_name_more && !self.algorithm.is_symmetric() {
+            Ok(())
+        } else {
+            self.check_algorithm(allowed.listed)
         }
     }
 
     pub(super) fn check_algorithm(&self, allowed: &[SigningAlgorithm]) -> Result<(), JwsError> {
-        match allowed.contains(&self.algorithm) {
-            true => Ok(()),
-            false => Err(JwsError::AlgorithmNotAllowed {
+        if allowed.contains(&self.algorithm) {
+            Ok(())
+        } else {
+            Err(JwsError::AlgorithmNotAllowed {
                 expected: allowed.to_vec(),
                 actual: self.algorithm,
-            }),
+            })
         }
     }
 
@@ -246,12 +249,13 @@ impl<'a> Jws<'a> {
         let claims = self.unverified_claims()?;
         let iss = claims.get("iss").and_then(Value::as_str);
         let iss = iss.unwrap_or_default();
-        match issuer.is_signed_by(Some(found), iss) {
-            true => Ok(()),
-            false => Err(JwsError::KeyIssuer {
+        if issuer.is_signed_by(Some(found), iss) {
+            Ok(())
+        } else {
+            Err(JwsError::KeyIssuer {
                 expected: excerpt(iss),
                 actual: excerpt(found),
-            }),
+            })
         }
     }
 

@@ -192,9 +192,10 @@ impl LogoutTokenError {
 fn check_typ(typ: Option<&str>) -> Result<(), LogoutTokenError> {
     let Some(typ) = typ else { return Ok(()) };
     let is_good = ["logout+jwt", "jwt"].iter().any(|name| is_media_type(typ, name));
-    match is_good {
-        true => Ok(()),
-        false => Err(LogoutTokenError::TokenType { actual: excerpt(typ) }),
+    if is_good {
+        Ok(())
+    } else {
+        Err(LogoutTokenError::TokenType { actual: excerpt(typ) })
     }
 }
 
@@ -211,20 +212,22 @@ fn check_end(claims: &Map<String, Value>, iat: f64, now: f64, clock_skew: Durati
         return Ok(exp);
     }
     let ends = iat + MAX_AGE as f64;
-    match now <= ends {
-        true => Ok(ends),
-        false => Err(LogoutTokenError::TooOld {
+    if now <= ends {
+        Ok(ends)
+    } else {
+        Err(LogoutTokenError::TooOld {
             iat: iat as i64,
             now: now as i64,
-        }),
+        })
     }
 }
 
 /// Step 5: `sub`, `sid`, or both.
 fn ended_session(claims: &Map<String, Value>) -> Result<EndedSession, LogoutTokenError> {
-    let subject = match claims.contains_key("sub") {
-        true => Some(check_sub(claims)?),
-        false => None,
+    let subject = if claims.contains_key("sub") {
+        Some(check_sub(claims)?)
+    } else {
+        None
     };
     match (optional_string(claims, "sid")?, subject) {
         (Some(""), _) => Err(LogoutTokenError::EmptySid),
@@ -257,9 +260,10 @@ fn check_events(claims: &Map<String, Value>) -> Result<(), LogoutTokenError> {
 
 /// Step 7: a token with a `nonce` may be an ID token.
 fn check_no_nonce(claims: &Map<String, Value>) -> Result<(), LogoutTokenError> {
-    match claims.contains_key("nonce") {
-        true => Err(LogoutTokenError::Nonce),
-        false => Ok(()),
+    if claims.contains_key("nonce") {
+        Err(LogoutTokenError::Nonce)
+    } else {
+        Ok(())
     }
 }
 

@@ -97,9 +97,10 @@ impl RefreshedIdTokenError {
 }
 
 fn check_same(claims: &Claims, original: &Claims, claim: &'static str) -> Result<(), RefreshedIdTokenError> {
-    match claims.value(claim) == original.value(claim) {
-        true => Ok(()),
-        false => Err(RefreshedIdTokenError::Changed { claim }),
+    if claims.value(claim) == original.value(claim) {
+        Ok(())
+    } else {
+        Err(RefreshedIdTokenError::Changed { claim })
     }
 }
 
@@ -114,9 +115,10 @@ fn check_same_aud(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdT
         audiences.dedup();
         audiences
     };
-    match audiences(claims) == audiences(original) {
-        true => Ok(()),
-        false => Err(RefreshedIdTokenError::Changed { claim: "aud" }),
+    if audiences(claims) == audiences(original) {
+        Ok(())
+    } else {
+        Err(RefreshedIdTokenError::Changed { claim: "aud" })
     }
 }
 
@@ -124,9 +126,10 @@ fn check_same_aud(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdT
 /// be found under another.
 fn check_sid(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdTokenError> {
     let stated = claims.value("sid").filter(|value| !value.is_null());
-    match stated.is_none() || stated == original.value("sid") {
-        true => Ok(()),
-        false => Err(RefreshedIdTokenError::Changed { claim: "sid" }),
+    if stated.is_none() || stated == original.value("sid") {
+        Ok(())
+    } else {
+        Err(RefreshedIdTokenError::Changed { claim: "sid" })
     }
 }
 

@@ -242,9 +242,10 @@ async fn an_attempt_begins_once_more_by_itself_and_not_twice() {
         browser.forget_cookies();
         let _ = browser.begin_sign_in(&provider, "/oidc/login").await;
         let page = bring(&browser, &callback).await;
-        match is_restarted {
-            false => callback = provider.authorize(page.location.as_deref().unwrap()),
-            true => shows_a_button(&page, "%2Fme"),
+        if !is_restarted {
+            callback = provider.authorize(page.location.as_deref().unwrap());
+        } else {
+            shows_a_button(&page, "%2Fme");
         }
     }
     assert_eq!(provider.count("/token"), 0);
@@ -675,13 +676,12 @@ async fn a_posted_response_fits_into_an_address() {
     for (length, fits) in [(3_700, true), (4_200, false)] {
         let form = callback.clone().set("code", &"c".repeat(length)).form();
         let posted = browser.submit_from_provider("/oidc/authorize", &form).await;
-        match fits {
-            true => {
-                posted.is(Status::SeeOther);
-                let length = posted.location.unwrap().len();
-                assert!((5_000..=5_640).contains(&length), "{length}");
-            }
-            false => drop(posted.is(Status::BadRequest)),
+        if fits {
+            posted.is(Status::SeeOther);
+            let length = posted.location.unwrap().len();
+            assert!((5_000..=5_640).contains(&length), "{length}");
+        } else {
+            posted.is(Status::BadRequest);
         }
     }
 }

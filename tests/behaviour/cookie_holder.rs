@@ -337,10 +337,7 @@ async fn an_older_copy_gets_the_newest_claims_or_none() {
             let old = session_cookies(&browser);
             assert_eq!(groups(&record(&browser).await.unwrap()), &json!(["admin"]));
             alice_in(&provider, &["users"]);
-            app.advance(match says_expires_in {
-                true => DUE,
-                false => seconds(3600),
-            });
+            app.advance(if says_expires_in { DUE } else { seconds(3600) });
             let first = browser.fetch("/record").await;
             let newest = record_of(&first).expect("signed in");
             assert_eq!(groups(&newest), &json!(["users"]), "{says_expires_in}");
@@ -433,9 +430,10 @@ fn assert_browsers_keep(page: &Page) {
 async fn six_hundred_groups_sign_in_with_default_settings() {
     for released in [false, true] {
         let provider = TestProvider::start().await;
-        let app = match released {
-            false => App::new(&provider),
-            true => App::released(&provider),
+        let app = if !released {
+            App::new(&provider)
+        } else {
+            App::released(&provider)
         };
         let person = Person {
             groups: keycloak_shape::groups(600),

@@ -176,9 +176,10 @@ struct Readers<'w> {
 impl Readers<'_> {
     /// What an app makes of these cookies. Panics if that is neither a session that was written nor none.
     async fn read(&mut self, app: usize, is_fresh: bool, mix: &Cookies, how: &str) -> Option<usize> {
-        let reader = match is_fresh {
-            true => &self.fresh[app],
-            false => &self.world.knowing[app],
+        let reader = if is_fresh {
+            &self.fresh[app]
+        } else {
+            &self.world.knowing[app]
         };
         let Some(seen) = request(reader.client(), mix).await else {
             *self.outcomes.entry("no session").or_default() += 1;

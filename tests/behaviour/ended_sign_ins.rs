@@ -48,9 +48,10 @@ fn in_mode(provider: &TestProvider, mode: (&str, bool), directory: &TempDir) -> 
         .with("secret_key", KEY)
         .with("oidc.session.store", mode.0);
     let file = directory.path().join("sessions.db");
-    match mode.1 {
-        true => app.with("oidc.session.store_url", format!("sqlite://{}", file.display())),
-        false => app,
+    if mode.1 {
+        app.with("oidc.session.store_url", format!("sqlite://{}", file.display()))
+    } else {
+        app
     }
 }
 
@@ -475,9 +476,10 @@ impl SessionStore for Odd {
     }
 
     async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
-        match self.answers_nothing.load(Ordering::SeqCst) {
-            true => Ok(vec![]),
-            false => self.store.entries_with_ttl(names).await,
+        if self.answers_nothing.load(Ordering::SeqCst) {
+            Ok(vec![])
+        } else {
+            self.store.entries_with_ttl(names).await
         }
     }
 

@@ -88,9 +88,10 @@ impl Link {
     }
 
     fn up(&self) -> Result<&MemoryStore, StoreError> {
-        match self.is_down.load(Ordering::SeqCst) {
-            true => Err(StoreError::new("cut")),
-            false => Ok(&self.store),
+        if self.is_down.load(Ordering::SeqCst) {
+            Err(StoreError::new("cut"))
+        } else {
+            Ok(&self.store)
         }
     }
 }
@@ -99,9 +100,10 @@ impl Link {
 impl SessionStore for Link {
     async fn create(&self, session: &StoredSession, life: Duration) -> Result<(), StoreError> {
         self.up()?.create(session, life).await?;
-        match self.loses_create.load(Ordering::SeqCst) {
-            true => Err(StoreError::new("the answer is lost")),
-            false => Ok(()),
+        if self.loses_create.load(Ordering::SeqCst) {
+            Err(StoreError::new("the answer is lost"))
+        } else {
+            Ok(())
         }
     }
 
@@ -164,9 +166,10 @@ impl SessionStore for Link {
     }
 
     async fn entries_with_ttl(&self, names: &[&str]) -> Result<Vec<Option<(String, Duration)>>, StoreError> {
-        match self.loses_lives.swap(false, Ordering::SeqCst) {
-            true => Err(StoreError::new("the answer is lost")),
-            false => self.up()?.entries_with_ttl(names).await,
+        if self.loses_lives.swap(false, Ordering::SeqCst) {
+            Err(StoreError::new("the answer is lost"))
+        } else {
+            self.up()?.entries_with_ttl(names).await
         }
     }
 
@@ -223,10 +226,7 @@ fn in_cookies(app: App) -> App {
 }
 
 fn in_mode(app: App, is_in_cookies: bool) -> App {
-    match is_in_cookies {
-        true => in_cookies(app),
-        false => app,
-    }
+    if is_in_cookies { in_cookies(app) } else { app }
 }
 
 /// What the app ends itself is not meant for the sign-in. What another node ends meanwhile is, and is not
@@ -363,9 +363,10 @@ async fn an_identical_callback_of_an_ended_sign_in_restarts_at_another_node_too(
                 bring(&one, &callback),
                 async {
                     provider.until_requested("/userinfo", 1).await;
-                    match comes_later {
-                        false => Some(bring(&other, &callback).await),
-                        true => None,
+                    if !comes_later {
+                        Some(bring(&other, &callback).await)
+                    } else {
+                        None
                     }
                 },
                 async {

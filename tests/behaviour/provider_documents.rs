@@ -336,7 +336,7 @@ async fn equal_members_and_null_in_replies() {
             with_members(
                 reply,
                 r#""token_type":"Bearer","token_type":"Bearer","x":null,"y":1,"y":2"#,
-            )
+            );
         });
     })
     .await;

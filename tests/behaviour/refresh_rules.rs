@@ -222,9 +222,10 @@ async fn a_session_that_became_too_large_ends() {
             let app = App::new(&provider).with("oidc.session.refresh_user_info", in_user_info);
             let browser = due(&app, &provider).await;
             let large = Numbers::seeded(35).text(size);
-            match in_user_info {
-                true => provider.user_claims(json!({ "sub": "alice", "large": large })),
-                false => provider.on_id_token(move |token| token.set("large", large.clone())),
+            if in_user_info {
+                provider.user_claims(json!({ "sub": "alice", "large": large }));
+            } else {
+                provider.on_id_token(move |token| token.set("large", large.clone()));
             }
             browser.fetch("/record").await.is(Status::Unauthorized);
             app.advance(LATER);
@@ -350,9 +351,10 @@ async fn a_refresh_that_is_rejected_ends_the_session_and_revokes_what_it_brought
             let provider = TestProvider::start().await;
             let app = App::new(&provider).with("oidc.session.store", store);
             let browser = due(&app, &provider).await;
-            match is_of_bob {
-                true => provider.on_id_token(|token| token.set("sub", "bob")),
-                false => provider.on_id_token(|token| token.sign_with(SigningKey::Foreign)),
+            if is_of_bob {
+                provider.on_id_token(|token| token.set("sub", "bob"));
+            } else {
+                provider.on_id_token(|token| token.sign_with(SigningKey::Foreign));
             }
             let replies = replies(&provider);
             browser.fetch("/record").await.is(Status::Unauthorized);

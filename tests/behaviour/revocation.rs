@@ -239,9 +239,10 @@ async fn a_refresh_token_that_was_not_stored_is_revoked_whichever_way_its_sessio
             }
             _ => {
                 let page = browser.submit("/oidc/logout", "").await;
-                page.is(match is_down {
-                    true => Status::ServiceUnavailable,
-                    false => Status::SeeOther,
+                page.is(if is_down {
+                    Status::ServiceUnavailable
+                } else {
+                    Status::SeeOther
                 });
             }
         }

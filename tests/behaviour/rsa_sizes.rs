@@ -89,9 +89,10 @@ impl RsaKey {
         // A key that is not there is looked for once more.
         said.dedup();
         let size = format!("the RSA modulus has {} bits, not 2048 to 8192", self.bits);
-        match self.is_long_enough() {
-            true => assert_eq!(said, [""; 0]),
-            false => assert_eq!(said, [size], "{lines:#?}"),
+        if self.is_long_enough() {
+            assert_eq!(said, [""; 0]);
+        } else {
+            assert_eq!(said, [size], "{lines:#?}");
         }
     }
 }
@@ -127,12 +128,11 @@ async fn finish(app: &App, provider: &TestProvider, callback: Callback) -> Page 
 
 /// What a sign-in comes to.
 async fn ends_by_the_size(key: &RsaKey, app: &App, page: &Page, refused: &str) {
-    match key.is_long_enough() {
-        true => is_accepted(app, page).await,
-        false => {
-            let error = format!("{refused} the provider's key set has no usable key \"rsa\"");
-            is_refused(app, page, 502, &error).await;
-        }
+    if key.is_long_enough() {
+        is_accepted(app, page).await;
+    } else {
+        let error = format!("{refused} the provider's key set has no usable key \"rsa\"");
+        is_refused(app, page, 502, &error).await;
     }
 }
 

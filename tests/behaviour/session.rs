@@ -492,7 +492,9 @@ fn lose_session(browser: &Browser) {
         .filter_map(|name| browser.cookie(&name))
         .collect();
     browser.forget_cookies();
-    kept.into_iter().for_each(|cookie| browser.set_cookie(cookie));
+    for cookie in kept.into_iter() {
+        browser.set_cookie(cookie);
+    }
 }
 
 #[rocket::async_test]

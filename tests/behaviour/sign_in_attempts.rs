@@ -584,9 +584,10 @@ async fn an_error_response_without_state_does_nothing_by_itself() {
     let provider = TestProvider::start().await;
     let app = App::new(&provider);
     for is_signed_in in [false, true] {
-        let browser = match is_signed_in {
-            true => signed_in(&app, &provider).await,
-            false => node(&app).await,
+        let browser = if is_signed_in {
+            signed_in(&app, &provider).await
+        } else {
+            node(&app).await
         };
         let callback = browser.begin_sign_in(&provider, "/oidc/login?next=/me").await;
         let (sessions, seen) = (session_cookies(&browser), record(&browser).await);

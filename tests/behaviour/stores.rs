@@ -424,9 +424,10 @@ impl Switchable {
     }
 
     fn up(&self) -> Result<&MemoryStore, StoreError> {
-        match self.is_down.load(Ordering::SeqCst) {
-            true => Err(StoreError::new("switched off")),
-            false => Ok(&self.store),
+        if self.is_down.load(Ordering::SeqCst) {
+            Err(StoreError::new("switched off"))
+        } else {
+            Ok(&self.store)
         }
     }
 }

@@ -75,9 +75,10 @@ impl Link {
 
     fn read(&self) -> Result<&MemoryStore, StoreError> {
         self.calls.fetch_add(1, Ordering::SeqCst);
-        match self.state.load(Ordering::SeqCst) == State::Down as u8 {
-            true => Err(StoreError::new("cut")),
-            false => Ok(&self.store),
+        if self.state.load(Ordering::SeqCst) == State::Down as u8 {
+            Err(StoreError::new("cut"))
+        } else {
+            Ok(&self.store)
         }
     }
 
@@ -87,9 +88,10 @@ impl Link {
             self.calls.fetch_add(1, Ordering::SeqCst);
             panic!("told to panic");
         }
-        match state == State::ReadOnly as u8 {
-            true => Err(StoreError::new("read only")),
-            false => self.read(),
+        if state == State::ReadOnly as u8 {
+            Err(StoreError::new("read only"))
+        } else {
+            self.read()
         }
     }
 

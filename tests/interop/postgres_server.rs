@@ -75,13 +75,14 @@ impl PostgresServer {
             self.port,
             self.folder()
         );
-        let options = match self.with_tls {
-            true => format!(
+        let options = if self.with_tls {
+            format!(
                 "{options} -c ssl=on -c ssl_cert_file={} -c ssl_key_file={}/key.pem",
                 self.certificate(),
                 self.folder()
-            ),
-            false => options,
+            )
+        } else {
+            options
         };
         let log = format!("{}/log", self.folder());
         self.run(

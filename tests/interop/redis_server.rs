@@ -45,9 +45,10 @@ impl RedisServer {
     }
 
     pub fn url(&self) -> String {
-        match self.with_tls {
-            false => format!("redis://127.0.0.1:{}", self.port),
-            true => format!("rediss://localhost:{}", self.port),
+        if !self.with_tls {
+            format!("redis://127.0.0.1:{}", self.port)
+        } else {
+            format!("rediss://localhost:{}", self.port)
         }
     }
 
@@ -86,14 +87,15 @@ impl RedisServer {
     pub fn restart(&mut self) {
         let port = self.port.to_string();
         let mut command = Command::new("redis-server");
-        match self.with_tls {
-            false => command.args(["--port", &port]),
-            true => command
+        if !self.with_tls {
+            command.args(["--port", &port])
+        } else {
+            command
                 .args(["--port", "0", "--tls-port", &port])
                 .args(["--tls-auth-clients", "no"])
                 .args(["--tls-key-file", &self.file("key.pem")])
                 .args(["--tls-cert-file", &self.certificate()])
-                .args(["--tls-ca-cert-file", &self.certificate()]),
+                .args(["--tls-ca-cert-file", &self.certificate()])
         };
         let process = command
             .args(["--bind", "127.0.0.1"])
@@ -126,9 +128,10 @@ impl RedisServer {
     }
 
     fn answers(&self) -> bool {
-        match self.with_tls {
-            true => TcpStream::connect(("127.0.0.1", self.port)).is_ok(),
-            false => self.ask("PING").is_ok_and(|answer| answer.starts_with("+PONG")),
+        if self.with_tls {
+            TcpStream::connect(("127.0.0.1", self.port)).is_ok()
+        } else {
+            self.ask("PING").is_ok_and(|answer| answer.starts_with("+PONG"))
         }
     }
 

@@ -76,9 +76,10 @@ impl Visitor {
             let (pair, attributes) = cookie.split_once(';').unwrap_or((cookie, ""));
             let (name, value) = pair.split_once('=').unwrap();
             let mut jar = self.cookies.lock().unwrap();
-            match attributes.contains("Max-Age=0") {
-                true => jar.remove(name),
-                false => jar.insert(name.to_owned(), value.to_owned()),
+            if attributes.contains("Max-Age=0") {
+                jar.remove(name)
+            } else {
+                jar.insert(name.to_owned(), value.to_owned())
             };
         }
         Answer {
@@ -99,9 +100,10 @@ impl Visitor {
                 return answer;
             };
             let next = url.join(location).unwrap();
-            url = match next.as_str().starts_with(origin) {
-                true => next,
-                false => self.walker.walk(next.as_str(), Person::SignsIn(user)).await,
+            url = if next.as_str().starts_with(origin) {
+                next
+            } else {
+                self.walker.walk(next.as_str(), Person::SignsIn(user)).await
             };
         }
         panic!("redirects without end, last to {url}");

@@ -422,9 +422,10 @@ fn every_example_of_settings_is_accepted() {
             count += 1;
             let block = block.split("```").next().unwrap();
             let has_table = block.lines().any(|line| line.trim().starts_with('['));
-            let toml = match has_table {
-                true => block.to_owned(),
-                false => format!("[default.oidc]\n{block}"),
+            let toml = if has_table {
+                block.to_owned()
+            } else {
+                format!("[default.oidc]\n{block}")
             };
             for profile in ["debug", "release"] {
                 let figment = Figment::from(Toml::string(&toml).nested()).select(profile);

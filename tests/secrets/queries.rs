@@ -17,9 +17,10 @@ fn spellings(path: &str) -> Vec<String> {
     let escaped = |text: &str, upper: bool| -> String {
         let (head, tail) = text.split_at(1);
         let byte = head.as_bytes()[0];
-        match upper {
-            true => format!("%{byte:02X}{tail}"),
-            false => format!("%{byte:02x}{tail}"),
+        if upper {
+            format!("%{byte:02X}{tail}")
+        } else {
+            format!("%{byte:02x}{tail}")
         }
     };
     vec![

@@ -298,8 +298,9 @@ async fn try_out(store: &dyn SessionStore, has_sessions: bool) -> Result<(), Unu
     if !replaced.map_err(cannot("a session cannot be changed"))? {
         return Err(wrong("a session that was written cannot be changed"));
     }
-    match deleted.map_err(cannot("a session cannot be deleted"))? {
-        true => Ok(()),
-        false => Err(wrong("a session that was written is not there")),
+    if deleted.map_err(cannot("a session cannot be deleted"))? {
+        Ok(())
+    } else {
+        Err(wrong("a session that was written is not there"))
     }
 }

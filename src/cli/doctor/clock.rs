@@ -26,10 +26,7 @@ impl Doctor {
         let ahead: time::Duration = asked + waited / 2 - theirs;
         let ahead = ahead.as_seconds_f64() - 0.5;
         let allowed = clock_skew.as_secs();
-        let word = match ahead > 0.0 {
-            true => "ahead of",
-            false => "behind",
-        };
+        let word = if ahead > 0.0 { "ahead of" } else { "behind" };
         let difference = ahead.abs();
         let finding = format!("this machine is {difference:.0} s {word} the provider");
         let remedy = "synchronise both clocks (NTP)";

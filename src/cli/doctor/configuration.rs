@@ -119,9 +119,10 @@ const PROXY_VARIABLES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "N
 
 /// The host and port of a proxy, without user and password.
 fn proxy_host(address: &str) -> Option<String> {
-    let url = match address.contains("://") {
-        true => Url::parse(address),
-        false => Url::parse(&format!("http://{address}")),
+    let url = if address.contains("://") {
+        Url::parse(address)
+    } else {
+        Url::parse(&format!("http://{address}"))
     };
     let url = url.ok()?;
     let host = url.host_str()?;
@@ -140,8 +141,9 @@ fn origins(figment: &Figment) -> String {
         Some(format!("`{}`", path.display()))
     });
     let files: Vec<String> = files.collect();
-    match files.is_empty() {
-        true => "the environment alone; there is no Rocket.toml here".to_owned(),
-        false => format!("{} and the environment", files.join(", ")),
+    if files.is_empty() {
+        "the environment alone; there is no Rocket.toml here".to_owned()
+    } else {
+        format!("{} and the environment", files.join(", "))
     }
 }

@@ -121,12 +121,11 @@ impl Doctor {
             },
             Err(error) => error,
         };
-        match is_needed {
-            true => self.report.failure(CHECK, error.to_string(), error.remedy()),
-            false => {
-                let finding = format!("{error}; only APIs that accept opaque tokens need it");
-                self.report.warning(CHECK, finding, error.remedy());
-            }
+        if is_needed {
+            self.report.failure(CHECK, error.to_string(), error.remedy());
+        } else {
+            let finding = format!("{error}; only APIs that accept opaque tokens need it");
+            self.report.warning(CHECK, finding, error.remedy());
         }
     }
 }

@@ -57,13 +57,14 @@ impl Doctor {
             .filter(|scope| !is_listed(scope))
             .map(String::as_str)
             .collect();
-        match unlisted.is_empty() {
-            true => self.report.ok(CHECK, wanted.join(" ")),
-            false => self.report.warning(
+        if unlisted.is_empty() {
+            self.report.ok(CHECK, wanted.join(" "));
+        } else {
+            self.report.warning(
                 CHECK,
                 format!("the provider does not list {}", unlisted.join(", ")),
                 "remove it from `scopes`, or create it at the provider",
-            ),
+            );
         }
     }
 }

@@ -61,9 +61,10 @@ impl Doctor {
                 reply
             }
             Err(error) => {
-                let check = match error.is_outage() {
-                    true => check,
-                    false => format!("{prefix}metadata"),
+                let check = if error.is_outage() {
+                    check
+                } else {
+                    format!("{prefix}metadata")
                 };
                 let finding = format!("{error} (at {url})");
                 self.report.failure(&check, finding, remedy(&error));
@@ -113,9 +114,10 @@ async fn addresses(url: &Url) -> Result<String, String> {
     let port = url.port_or_known_default().unwrap_or_default();
     let found = lookup_host((host, port)).await.map_err(|e| e.to_string())?;
     let names: Vec<String> = found.map(|address| address.ip().to_string()).collect();
-    match names.is_empty() {
-        true => Err("it has no address".to_owned()),
-        false => Ok(names.join(", ")),
+    if names.is_empty() {
+        Err("it has no address".to_owned())
+    } else {
+        Ok(names.join(", "))
     }
 }
 

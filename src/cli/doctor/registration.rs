@@ -163,12 +163,11 @@ impl Doctor {
             Answer::Back(None) => self.report.ok(CHECK, redirect_uri),
             Answer::Back(Some(error)) => {
                 let finding = format!("{redirect_uri} is registered, and the request is refused there: {error}");
-                let remedy = match demands_pushed_request(&error) {
-                    true => PUSH_REQUESTS,
-                    false => {
-                        "compare the client's registration with `scopes` and \
-                         `extra_authorization_parameters`"
-                    }
+                let remedy = if demands_pushed_request(&error) {
+                    PUSH_REQUESTS
+                } else {
+                    "compare the client's registration with `scopes` and \
+                     `extra_authorization_parameters`"
                 };
                 self.report.failure("authorization", finding, remedy);
             }
@@ -187,9 +186,10 @@ impl Doctor {
 
 /// The remedy for an error, which may be a failure of client authentication.
 pub(super) fn remedy(error: &ProviderError, provider: &Provider, metadata: &Metadata) -> &'static str {
-    match error.is_client_rejected() {
-        true => credentials(provider, metadata),
-        false => error.remedy(),
+    if error.is_client_rejected() {
+        credentials(provider, metadata)
+    } else {
+        error.remedy()
     }
 }
 

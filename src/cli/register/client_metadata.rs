@@ -44,9 +44,10 @@ impl ClientMetadata {
         };
         let first = addresses.redirect_uris.first();
         let host = first.and_then(|url| url.host_str()).unwrap_or_default();
-        let method = match arguments.public_client {
-            true => "none",
-            false => default_authentication_method(provider).as_str(),
+        let method = if arguments.public_client {
+            "none"
+        } else {
+            default_authentication_method(provider).as_str()
         };
         Ok(ClientMetadata {
             application_type,
@@ -160,8 +161,9 @@ fn texts(value: &Value) -> Vec<String> {
 /// The grant types of the code flow, and refresh tokens unless the provider's list lacks them.
 fn grant_types(provider: &Metadata) -> Vec<&'static str> {
     let listed = provider.grant_types_supported();
-    match listed.is_none_or(|types| types.iter().any(|name| name == "refresh_token")) {
-        true => vec!["authorization_code", "refresh_token"],
-        false => vec!["authorization_code"],
+    if listed.is_none_or(|types| types.iter().any(|name| name == "refresh_token")) {
+        vec!["authorization_code", "refresh_token"]
+    } else {
+        vec!["authorization_code"]
     }
 }

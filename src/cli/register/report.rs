@@ -119,9 +119,10 @@ impl Arguments {
         };
         let mut uris = vec![];
         for uri in &client.addresses.redirect_uris {
-            match lacks("redirect_uris", uri.as_str()) {
-                true => lines.push(format!("the provider did not register {uri}")),
-                false => uris.push(uri.as_str()),
+            if lacks("redirect_uris", uri.as_str()) {
+                lines.push(format!("the provider did not register {uri}"));
+            } else {
+                uris.push(uri.as_str());
             }
         }
         lines.extend(self.misled(client, &uris));

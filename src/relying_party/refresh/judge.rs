@@ -70,9 +70,10 @@ impl Client<'_> {
             RequestedBy::Session,
             now,
         );
-        let kept = match self.settings.user_info_optional {
-            true => "the claims of the ID token are left (`user_info_optional`)",
-            false => "the claims of before are kept",
+        let kept = if self.settings.user_info_optional {
+            "the claims of the ID token are left (`user_info_optional`)"
+        } else {
+            "the claims of before are kept"
         };
         asked.await.inspect_err(|error| match error {
             error if error.is_outage() => tracing::warn!("{error}; {kept}"),

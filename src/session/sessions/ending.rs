@@ -95,9 +95,10 @@ impl Sessions {
         if !self.store.remove(name).await? {
             return Ok(Removed::default());
         }
-        let end = match is_known {
-            true => None,
-            false => self.ended_now(name, session.as_deref(), cause, now),
+        let end = if is_known {
+            None
+        } else {
+            self.ended_now(name, session.as_deref(), cause, now)
         };
         Ok(Removed { end, session })
     }
@@ -447,8 +448,9 @@ impl Sessions {
 
 /// Rejects a response with too few or too many values: missing ends would read as no end.
 fn check_length(answered: usize, asked: usize) -> Result<(), StoreError> {
-    match answered == asked {
-        true => Ok(()),
-        false => Err(StoreError::new(format!("it answered for {answered} of {asked} names"))),
+    if answered == asked {
+        Ok(())
+    } else {
+        Err(StoreError::new(format!("it answered for {answered} of {asked} names")))
     }
 }

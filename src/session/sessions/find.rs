@@ -206,9 +206,10 @@ impl Sessions {
 
     /// Loads and decrypts the session of this name from the store.
     pub(in crate::session) async fn load(&self, name: &str) -> Result<Result<CurrentSession, NoSession>, StoreError> {
-        match self.unrecorded.has(name) {
-            true => Ok(Err(NoSession::Ended)),
-            false => self.load_stored(name).await,
+        if self.unrecorded.has(name) {
+            Ok(Err(NoSession::Ended))
+        } else {
+            self.load_stored(name).await
         }
     }
 
@@ -270,13 +271,15 @@ impl Sessions {
         jar: &CookieJar<'_>,
         now: OffsetDateTime,
     ) -> Result<CurrentSession, NoSession> {
-        let session = match self.is_in_cookies {
-            true => self.find_in_cookies(jar, now).await?.session,
-            false => self.find_in_store(jar).await?,
+        let session = if self.is_in_cookies {
+            self.find_in_cookies(jar, now).await?.session
+        } else {
+            self.find_in_store(jar).await?
         };
-        match self.kept_for(&session, now).is_zero() {
-            true => Err(NoSession::LifetimeEnded),
-            false => Ok(session),
+        if self.kept_for(&session, now).is_zero() {
+            Err(NoSession::LifetimeEnded)
+        } else {
+            Ok(session)
         }
     }
 

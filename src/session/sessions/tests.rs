@@ -400,9 +400,10 @@ async fn an_end_outlasts_what_fills_the_store() {
         let session = sent(&sessions, &begun(&sessions).await).await;
         let owner = sessions.names.subject(ISSUER, "alice");
         let ending = end_all(&sessions, &owner);
-        match is_signing_in {
-            true => drop(while_signing_in(EarlierEnds::default(), ending).await),
-            false => ending.await,
+        if is_signing_in {
+            drop(while_signing_in(EarlierEnds::default(), ending).await);
+        } else {
+            ending.await;
         }
         let hour = Duration::from_secs(3600);
         for i in 0..100 {

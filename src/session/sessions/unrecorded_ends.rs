@@ -243,9 +243,10 @@ impl Sessions {
         now: OffsetDateTime,
     ) -> Option<SessionChange> {
         self.revoke(name, session, cause);
-        match self.unrecorded.has(name) {
-            true => None,
-            false => self.ended_now(name, session.map(|session| &**session), cause, now),
+        if self.unrecorded.has(name) {
+            None
+        } else {
+            self.ended_now(name, session.map(|session| &**session), cause, now)
         }
     }
 

@@ -151,9 +151,10 @@ impl Notes {
     }
 
     fn get(&self, name: &str) -> Option<Kept<Arc<str>>> {
-        match self.is_written.load(Ordering::Acquire) {
-            true => self.table.get(name),
-            false => None,
+        if self.is_written.load(Ordering::Acquire) {
+            self.table.get(name)
+        } else {
+            None
         }
     }
 

@@ -177,7 +177,7 @@ impl SqlStore {
             tokio::spawn(expire(Arc::downgrade(&self.inner)));
             Ok(())
         });
-        done.await.map(|_| ())
+        done.await.copied()
     }
 
     /// Adds a session to the index under its index keys until it ends.

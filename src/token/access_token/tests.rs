@@ -508,10 +508,14 @@ fn no_mutation_of_an_accepted_token_is_accepted() {
                 refuse(&swapped);
                 // The last of a part has bits that mean nothing, and must be zero.
                 if next == b'.' {
-                    BASE64URL.iter().for_each(|byte| refuse(&replaced(&[*byte])));
+                    for byte in BASE64URL {
+                        refuse(&replaced(&[*byte]));
+                    }
                 }
             } else {
-                BASE64URL.iter().for_each(|byte| refuse(&replaced(&[*byte])));
+                for byte in BASE64URL {
+                    refuse(&replaced(&[*byte]));
+                }
             }
         }
         for more in [".", "=", "A", "AA", "AAAA", "\n", ".AAAA"] {

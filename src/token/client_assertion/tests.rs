@@ -186,7 +186,7 @@ fn files_that_are_no_private_key() {
     let mut other_curve = made.private.clone();
     other_curve["crv"] = "P-521".into();
     for (text, error) in [
-        ("".to_owned(), ClientKeyError::Unreadable),
+        (String::new(), ClientKeyError::Unreadable),
         ("hush".to_owned(), ClientKeyError::Unreadable),
         ("{\"kty\":\"RSA\",".to_owned(), ClientKeyError::Unreadable),
         (made.pem.replace("PRIVATE", "PUBLIC"), ClientKeyError::Unreadable),

@@ -34,26 +34,26 @@ type Change = fn(&mut Draft, i64);
 /// What is changed, and why the verdicts may differ when it is.
 const CHANGES: &[(&str, Option<&str>, Change)] = &[
     ("iss of another", None, |t, _| {
-        t.claims["iss"] = json!("https://evil.example")
+        t.claims["iss"] = json!("https://evil.example");
     }),
     ("iss with a slash", None, |t, _| {
-        t.claims["iss"] = json!("https://op.example/")
+        t.claims["iss"] = json!("https://op.example/");
     }),
     ("iss as a list", None, |t, _| {
-        t.claims["iss"] = json!(["https://op.example"])
+        t.claims["iss"] = json!(["https://op.example"]);
     }),
     ("no iss", None, |t, _| remove(t, "iss")),
     ("aud of another", None, |t, _| t.claims["aud"] = json!("other")),
     ("aud as a list of one", None, |t, _| t.claims["aud"] = json!([CLIENT])),
     ("aud with a stranger", None, |t, _| {
-        t.claims["aud"] = json!([CLIENT, "other"])
+        t.claims["aud"] = json!([CLIENT, "other"]);
     }),
     ("aud empty", None, |t, _| t.claims["aud"] = json!([])),
     ("aud of a longer name", None, |t, _| t.claims["aud"] = json!("client2")),
     ("no aud", None, |t, _| remove(t, "aud")),
     ("azp ours", None, |t, _| t.claims["azp"] = json!(CLIENT)),
     ("azp of another", Some("it leaves `azp` to its caller"), |t, _| {
-        t.claims["azp"] = json!("other")
+        t.claims["azp"] = json!("other");
     }),
     ("expired", None, |t, now| t.claims["exp"] = json!(now - 3600)),
     (
@@ -64,10 +64,10 @@ const CHANGES: &[(&str, Option<&str>, Change)] = &[
         },
     ),
     ("exp as a float", None, |t, now| {
-        t.claims["exp"] = json!(now as f64 + 300.5)
+        t.claims["exp"] = json!(now as f64 + 300.5);
     }),
     ("exp as a text", None, |t, now| {
-        t.claims["exp"] = json!((now + 300).to_string())
+        t.claims["exp"] = json!((now + 300).to_string());
     }),
     ("no exp", None, |t, _| remove(t, "exp")),
     ("iat in the future", Some("it leaves that to its caller"), |t, now| {
@@ -80,7 +80,7 @@ const CHANGES: &[(&str, Option<&str>, Change)] = &[
     ("nbf in the past", None, |t, now| t.claims["nbf"] = json!(now - 60)),
     ("no sub", None, |t, _| remove(t, "sub")),
     ("sub empty", Some("it takes the empty subject"), |t, _| {
-        t.claims["sub"] = json!("")
+        t.claims["sub"] = json!("");
     }),
     ("sub as a number", None, |t, _| t.claims["sub"] = json!(7)),
     ("nonce of another", None, |t, _| t.claims["nonce"] = json!("another")),
@@ -112,10 +112,10 @@ const CHANGES: &[(&str, Option<&str>, Change)] = &[
         |t, _| t.claims["updated_at"] = json!("2020-01-01T00:00:00Z"),
     ),
     ("auth_time as a float", None, |t, now| {
-        t.claims["auth_time"] = json!(now as f64 - 0.5)
+        t.claims["auth_time"] = json!(now as f64 - 0.5);
     }),
     ("at_hash of nothing", None, |t, _| {
-        t.claims["at_hash"] = json!("77QmUPtjPfzWtF2AnpK9RQ")
+        t.claims["at_hash"] = json!("77QmUPtjPfzWtF2AnpK9RQ");
     }),
     ("azp null", None, |t, _| t.claims["azp"] = json!(null)),
     ("nbf null", None, |t, _| t.claims["nbf"] = json!(null)),
@@ -132,7 +132,7 @@ const CHANGES: &[(&str, Option<&str>, Change)] = &[
         |t, _| t.begins += r#""email":"a@op.example","email":"a@op.example","#,
     ),
     ("email twice, different", None, |t, _| {
-        t.begins += r#""email":"a@op.example","email":"b@op.example","#
+        t.begins += r#""email":"a@op.example","email":"b@op.example","#;
     }),
     (
         "a claim of its own twice, different",
@@ -151,16 +151,16 @@ const CHANGES: &[(&str, Option<&str>, Change)] = &[
         |t, _| t.begins += r#""name":"J\ud83d","#,
     ),
     ("half of a surrogate pair in groups", None, |t, _| {
-        t.begins += r#""groups":["J\ud83d"],"#
+        t.begins += r#""groups":["J\ud83d"],"#;
     }),
     ("half of a surrogate pair in email", None, |t, _| {
-        t.begins += r#""email":"J\ud83d","#
+        t.begins += r#""email":"J\ud83d","#;
     }),
     ("a byte-order mark", Some("RFC 8259 §8.1 allows to skip it"), |t, _| {
-        t.begins = "\u{feff}{".to_owned()
+        t.begins = "\u{feff}{".to_owned();
     }),
     ("more claims", None, |t, _| {
-        t.claims["groups"] = json!(["a", { "b": 1 }])
+        t.claims["groups"] = json!(["a", { "b": 1 }]);
     }),
     ("RS256", None, |t, _| signed_by(t, SigningAlgorithm::RS256)),
     ("PS256", None, |t, _| signed_by(t, SigningAlgorithm::PS256)),
@@ -172,7 +172,7 @@ const CHANGES: &[(&str, Option<&str>, Change)] = &[
     }),
     ("alg none", None, |t, _| t.header["alg"] = json!("none")),
     ("alg of another kind of key", None, |t, _| {
-        t.header["alg"] = json!("RS512")
+        t.header["alg"] = json!("RS512");
     }),
     (
         "no kid",

@@ -317,10 +317,7 @@ fn nonce_invalid() {
 #[test]
 fn the_access_token_hash_is_checked_for_every_algorithm() {
     let access_token = "jHkWEdUXMU1BwAsC4vtUsZwnNvTIxEl0z9K3vx5KF0Y";
-    for &algorithm in [SigningAlgorithm::ASYMMETRIC, &[SigningAlgorithm::HS256]]
-        .concat()
-        .iter()
-    {
+    for &algorithm in &[SigningAlgorithm::ASYMMETRIC, &[SigningAlgorithm::HS256]].concat() {
         let size = match algorithm.as_str() {
             "EdDSA" => 512,
             name => name[2..].parse().unwrap(),

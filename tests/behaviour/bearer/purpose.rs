@@ -436,9 +436,10 @@ async fn introspection_of_an_id_token() {
     ] {
         api.provider.on_path("/introspect", reply(more.clone()));
         let answer: Answer = api.call("/whoami", token).await;
-        match accepted {
-            true => assert_eq!(answer.status, 200, "{more}"),
-            false => assert_eq!(answer, refused(ANOTHER), "{more}"),
+        if accepted {
+            assert_eq!(answer.status, 200, "{more}");
+        } else {
+            assert_eq!(answer, refused(ANOTHER), "{more}");
         }
     }
 }

@@ -111,13 +111,13 @@ async fn key_sets() {
     let changes: [fn(&mut Reply); 6] = [
         |reply| {
             keys(reply, |keys| {
-                keys.insert(0, json!({ "kty": "AKP", "kid": "new", "pub": "AAAA" }))
-            })
+                keys.insert(0, json!({ "kty": "AKP", "kid": "new", "pub": "AAAA" }));
+            });
         },
         |reply| {
             keys(reply, |keys| {
-                keys.insert(0, json!({ "kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA" }))
-            })
+                keys.insert(0, json!({ "kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA" }));
+            });
         },
         |reply| keys(reply, |keys| keys.insert(0, json!("no key"))),
         |reply| {

@@ -29,10 +29,7 @@ impl Broken {
     }
 
     fn life(&self, life: Duration) -> Duration {
-        match self.breaks(Promise::Lives) {
-            true => HOUR,
-            false => life,
-        }
+        if self.breaks(Promise::Lives) { HOUR } else { life }
     }
 }
 
@@ -76,9 +73,10 @@ impl SessionStore for Broken {
     }
 
     async fn ids_by_index_key(&self, owner: &str) -> Result<Vec<String>, StoreError> {
-        match self.breaks(Promise::IdsOfAnOwner) {
-            true => Ok(vec![]),
-            false => self.1.ids_by_index_key(owner).await,
+        if self.breaks(Promise::IdsOfAnOwner) {
+            Ok(vec![])
+        } else {
+            self.1.ids_by_index_key(owner).await
         }
     }
 
