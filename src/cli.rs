@@ -14,7 +14,7 @@ use clap::{Parser, Subcommand};
 
 use self::terminal::Terminal;
 
-/// OpenID Connect for Rocket, at the command line.
+/// Set up and diagnose OpenID Connect in a Rocket app.
 #[derive(Debug, Parser)]
 #[command(name = "rocket-oidc", version, max_term_width = 100)]
 struct Arguments {

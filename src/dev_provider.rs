@@ -74,11 +74,11 @@ pub(crate) struct DevProvider {
 /// Why it failed to start.
 #[derive(Debug, Error)]
 pub(crate) enum DevProviderError {
-    #[error("its port cannot be used: {cause}")]
+    #[error("its port is not available: {cause}")]
     Port { cause: String },
-    #[error("no signing key could be made")]
+    #[error("no signing key could be generated")]
     Key,
-    #[error("it stopped while it started")]
+    #[error("it stopped during startup")]
     Stopped,
 }
 
@@ -86,7 +86,8 @@ impl DevProviderError {
     pub(crate) fn remedy(&self) -> &'static str {
         match self {
             DevProviderError::Port { .. } => {
-                "stop what listens there, or choose another port in `oidc.dev_provider.port`; 0 takes a free one"
+                "stop the process that uses the port, or set `oidc.dev_provider.port` to another port; 0 selects a \
+                 free one"
             }
             DevProviderError::Key | DevProviderError::Stopped => "start the app again",
         }

@@ -217,7 +217,8 @@ impl Oidc {
         }
         if generated_key.is_some() && !rocket_config.debug {
             tracing::info!(
-                "`secret_key` is not set, and this API needs none; the app's own private cookies end with this process"
+                "`secret_key` is not set, and this API does not need it; the app's own private cookies are lost at a \
+                 restart"
             );
         }
         let settings = Arc::new(settings);
@@ -449,7 +450,7 @@ pub(crate) fn secret_key(figment: &Figment) -> Result<(SecretKey, Option<String>
     let key = match value.deserialize() {
         Ok(Given::Bytes(bytes)) => SecretKey::from_bytes(bytes),
         Ok(Given::Text(text)) => SecretKey::parse(&text),
-        Err(_) => return Err(wrong_key("neither a text nor a list of bytes")),
+        Err(_) => return Err(wrong_key("neither a string nor a list of bytes")),
     };
     match key {
         // Rocket treats both as no key.

@@ -41,7 +41,7 @@ pub(crate) async fn current_session<'r>(request: &'r Request<'_>) -> &'r Result<
         // Only the app's own guard code reaches this: a guard in a route signature aborts the launch.
         None => {
             tracing::error!(
-                "a guard asks who is signed in, and the fairing `Oidc` is not attached or `oidc.resource_server_only` is set"
+                "a guard needs a session, but the fairing `Oidc` is not attached or `oidc.resource_server_only` is set"
             );
             tracing::info!("add `.attach(rocket_openidconnect::Oidc::fairing())`, or remove the setting");
             Err(NoSession::Absent)
@@ -143,7 +143,7 @@ pub(crate) async fn current_user<C: DeserializeOwned + 'static>(
     });
     User::new(session, handle, now).map_err(|error| {
         tracing::error!(
-            "the claims of a signed-in person are no `{}`: {error}",
+            "the claims of a signed-in user do not deserialize into `{}`: {error}",
             std::any::type_name::<C>()
         );
         tracing::info!("make the claim optional in that type, or have the provider send it");
@@ -162,7 +162,7 @@ pub(crate) fn is_fairing_missing<G>(rocket: &rocket::Rocket<rocket::Ignite>) -> 
         return tell_missing_fairing::<G>();
     }
     let guard = std::any::type_name::<G>();
-    tracing::error!("`{guard}` is used in a route, and `oidc.resource_server_only` is set");
+    tracing::error!("`{guard}` is used in a route, but `oidc.resource_server_only` is set");
     tracing::info!("remove the setting, or use `Bearer` in that route");
     true
 }
@@ -170,7 +170,7 @@ pub(crate) fn is_fairing_missing<G>(rocket: &rocket::Rocket<rocket::Ignite>) -> 
 /// Logs that a guard is used without the fairing, and returns `true`.
 pub(crate) fn tell_missing_fairing<G>() -> bool {
     let guard = std::any::type_name::<G>();
-    tracing::error!("`{guard}` is used in a route, and the fairing `Oidc` is not attached");
+    tracing::error!("`{guard}` is used in a route, but the fairing `Oidc` is not attached");
     tracing::info!("add `.attach(rocket_openidconnect::Oidc::fairing())`");
     true
 }

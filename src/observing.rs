@@ -40,12 +40,12 @@ pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) {
 
 /// A browser was redirected to the provider.
 pub(crate) fn sign_in_begun() {
-    tracing::debug!(reason = "sign_in_begun", "a sign-in begins");
+    tracing::debug!(reason = "sign_in_begun", "a sign-in began");
 }
 
 /// A callback failed, and its sign-in restarts.
 pub(crate) fn sign_in_restarted(error: &impl fmt::Display) {
-    tracing::debug!(reason = "sign_in_restarted", "a sign-in begins once more: {error}");
+    tracing::debug!(reason = "sign_in_restarted", "a sign-in was restarted: {error}");
 }
 
 /// The log line of a session that began or ended, with its user if known. Values from outside are escaped.
@@ -73,7 +73,7 @@ pub(crate) fn session_changed(line: SessionLine) {
 pub(crate) fn event_panicked(name: &'static str) {
     tracing::error!(
         reason = "event_panicked",
-        "the app's `{name}` panicked; what it was told of happened all the same"
+        "the app's `{name}` panicked; the event took effect nevertheless"
     );
 }
 
@@ -91,7 +91,7 @@ pub(crate) fn sign_in_failed(reason: &'static str) {
 pub(crate) fn newer_auth_time(before: f64, now: f64) {
     tracing::info!(
         reason = "newer_auth_time",
-        "the person authenticated at the provider again: `auth_time` was {before} and is {now} after a refresh"
+        "the user authenticated at the provider again: `auth_time` was {before} and is {now} after a refresh"
     );
 }
 
@@ -103,14 +103,15 @@ pub(crate) fn claims_by_reference(names: &[String]) {
             "the provider sends {names} as a reference (`_claim_names`), which is not followed: the session has no such claim"
         );
         tracing::info!(
-            "have the provider send the claim itself; in Microsoft Entra ID, limit the claim to groups assigned to the application, or use app roles"
+            "configure the provider to send the claim itself; in Microsoft Entra ID, limit the claim to groups \
+             assigned to the application, or use app roles"
         );
     }
 }
 
 /// A session was refreshed.
 pub(crate) fn refreshed() {
-    tracing::debug!(reason = "refreshed", "a session is refreshed");
+    tracing::debug!(reason = "refreshed", "a session was refreshed");
     count!(1, "oidc_refreshes_total", "outcome" => "refreshed");
 }
 
@@ -132,7 +133,7 @@ pub(crate) fn sessions_ended(cause: &'static str, count: usize) {
 
 /// A request has a session that is rejected.
 pub(crate) fn session_rejected(reason: &'static str, cause: &impl fmt::Display) {
-    tracing::debug!(reason, "a session is not accepted: {cause}");
+    tracing::debug!(reason, "a session was rejected: {cause}");
 }
 
 /// A user signed out at the app.
@@ -146,7 +147,7 @@ pub(crate) fn backchannel_logout(count: usize) {
     if count == 0 {
         tracing::debug!(
             reason = "backchannel_logout",
-            "the provider ended a session that is not here"
+            "the provider ended a session that does not exist here"
         );
     }
 }
@@ -158,7 +159,7 @@ pub(crate) fn frontchannel_logout() {
 
 /// An access token was accepted.
 pub(crate) fn token_accepted() {
-    tracing::debug!(reason = "accepted", "an access token is accepted");
+    tracing::debug!(reason = "accepted", "an access token was accepted");
     count!(1, "oidc_bearer_decisions_total", "reason" => "accepted");
 }
 
@@ -200,11 +201,7 @@ pub(crate) fn token_rejected(token: &RejectedToken<'_>, throttle: &Throttle, now
             tracing::info!("{remedy}");
         }
         Some(suppressed) => {
-            tracing::error!(
-                reason,
-                issuer,
-                "{cause}; and {suppressed} more since the last such line"
-            );
+            tracing::error!(reason, issuer, "{cause}; {suppressed} similar lines were suppressed");
             tracing::info!("{remedy}");
         }
     }
@@ -277,7 +274,7 @@ pub(crate) fn keys_fetched(jwks_uri: &Url, now: OffsetDateTime) {
 pub(crate) fn generations_dropped(count: u64) {
     tracing::debug!(
         reason = "generations_dropped",
-        "{count} refreshed sessions are no longer known by their newest generation"
+        "{count} refreshed sessions lost the record of their newest generation"
     );
     count!(count, "oidc_generations_dropped_total", "table" => "sessions");
 }
@@ -304,7 +301,7 @@ pub(crate) fn describe() {
         describe_counter!("oidc_sessions_ended_total", "Sessions ended by cause");
         describe_counter!(
             "oidc_generations_dropped_total",
-            "Refreshed sessions whose newest generation is no longer known"
+            "Refreshed sessions whose newest generation was evicted"
         );
         describe_gauge!("oidc_keys_fetched_timestamp_seconds", "When keys were fetched");
         describe_gauge!("oidc_insecure_settings", "Settings that make the app less secure");
@@ -324,10 +321,10 @@ pub(crate) fn provider_called(endpoint: &'static str, answer: Result<u16, &'stat
     let ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
     match answer {
         Ok(status) => {
-            tracing::debug!(reason = "answered", endpoint, status, ms, "a call to the provider");
+            tracing::debug!(reason = "answered", endpoint, status, ms, "called the provider");
         }
         Err(reason) => {
-            tracing::debug!(reason, endpoint, ms, "a call to the provider");
+            tracing::debug!(reason, endpoint, ms, "called the provider");
         }
     }
 }

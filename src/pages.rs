@@ -61,7 +61,7 @@ fn sign_out_form(action: &str, value: &str) -> String {
 /// logout page and to a page of this app.
 pub(crate) fn sign_out_unrecorded(is_refused_here: bool, provider: Option<&str>, here: &str) -> String {
     let copies = if is_refused_here {
-        "Until then, the server that you have reached refuses every copy of your session; another server of this site may accept one."
+        "Until then, this server rejects every copy of your session, but another server of this site may accept one."
     } else {
         "Until then, a copy of your session may still be accepted."
     };
@@ -78,15 +78,15 @@ pub(crate) fn sign_out_unrecorded(is_refused_here: bool, provider: Option<&str>,
                 provider,
                 "Sign out of the sign-in service too",
             );
-            format!("{there} {}", link("", "go-on", here, "Go on"))
+            format!("{there} {}", link("", "go-on", here, "Continue"))
         }
-        None => link(button, "go-on", here, "Go on"),
+        None => link(button, "go-on", here, "Continue"),
     };
     page(
         "Signed out in this browser",
         &format!(
             "<h1>Signed out in this browser</h1>\
-             <p>This site could not record your sign-out, because a part of it does not answer at the moment. It goes on trying.</p>\
+             <p>This site could not record your sign-out, because one of its services is not responding. It keeps trying.</p>\
              <p>{copies}</p><p>{ways}</p>"
         ),
     )

@@ -99,7 +99,7 @@ struct Protected<G> {
 impl<G: for<'r> FromRequest<'r> + 'static> Handler for Protected<G> {
     async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> route::Outcome<'r> {
         if request.rocket().state::<RelyingParty>().is_none() {
-            tracing::error!("a route is protected, and there is no sign-in in this app");
+            tracing::error!("a route is protected, but this app has no sign-in");
             tracing::info!("attach `Oidc::fairing()`, without `resource_server_only`, or use `Bearer` in that route");
             return Outcome::Error(Status::InternalServerError);
         }

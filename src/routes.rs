@@ -205,7 +205,7 @@ fn incident_id() -> String {
 }
 
 const NOT_SET_UP: &str =
-    "This site is not set up right for its sign-in service. Please tell the operators of this site.";
+    "This site is not set up correctly for its sign-in service. Please contact the operators of this site.";
 
 /// The explanation that the user sees. The details are in the log.
 fn explanation(error: &SignInError) -> &str {
@@ -218,30 +218,35 @@ fn explanation(error: &SignInError) -> &str {
         | SignInError::Expired { .. }
         | SignInError::PostedTooLongAgo
         | SignInError::Response(ResponseError::StateMismatch) => {
-            "This sign-in was begun too long ago, in another browser, or cookies are switched off."
+            "This sign-in has expired or was started in another browser, or your browser blocks cookies. Please try \
+             again."
         }
-        SignInError::Used => "This sign-in is over. Please sign in again.",
-        SignInError::Ended => "You were signed out while you signed in. Please sign in again.",
+        SignInError::Used => "This sign-in has already been completed. Please sign in again.",
+        SignInError::Ended => "You were signed out during this sign-in. Please sign in again.",
         SignInError::TooManySignIns { .. } => {
-            "Too many people are signing in at the moment. Please try again in a little while."
+            "Too many people are signing in right now. Please try again in a few minutes."
         }
         SignInError::RefusedByApp { message } => message,
         SignInError::IdToken(error) if error.is_about_tenant() => {
-            "The organisation of your account has no access to this site."
+            "Your organisation does not have access to this site."
         }
         SignInError::Loop { .. } => {
-            "The sign-in succeeds, but the browser does not keep it. Please check that it accepts cookies for this site."
+            "You signed in, but your browser did not stay signed in. Please allow cookies for this site."
         }
-        SignInError::SessionTooLarge(_) => "The sign-in service sent more about you than this site can keep.",
-        SignInError::Store(_) => {
-            "This site cannot keep your sign-in at the moment. Please try again in a little while."
+        SignInError::SessionTooLarge(_) => {
+            "The sign-in service sent more data about you than this site can store. \
+                                            Please contact the operators of this site."
         }
-        SignInError::ParameterOfApp { .. } => "This site made a mistake. Please tell its operators.",
+        SignInError::Store(_) => "This site cannot save your sign-in right now. Please try again in a few minutes.",
+        SignInError::ParameterOfApp { .. } => "Something went wrong on this site. Please contact its operators.",
         SignInError::Provider(error) if error.status() >= 503 => {
-            "The sign-in service does not answer at the moment. Please try again in a little while."
+            "The sign-in service is not responding. Please try again in a few minutes."
         }
-        error if error.status() == 400 => "The answer of the sign-in service did not fit. Please try again.",
-        _ => "The sign-in service gave an answer that cannot be trusted. Please tell the operators of this site.",
+        error if error.status() == 400 => {
+            "The response of the sign-in service did not match this sign-in. Please try \
+                                           again."
+        }
+        _ => "The response of the sign-in service could not be verified. Please contact the operators of this site.",
     }
 }
 
@@ -280,10 +285,10 @@ mod tests {
     #[test]
     fn what_the_person_is_told_of_a_refused_client() {
         const NOT_SET_UP: &str =
-            "This site is not set up right for its sign-in service. Please tell the operators of this site.";
-        const DID_NOT_FIT: &str = "The answer of the sign-in service did not fit. Please try again.";
+            "This site is not set up correctly for its sign-in service. Please contact the operators of this site.";
+        const DID_NOT_FIT: &str = "The response of the sign-in service did not match this sign-in. Please try again.";
         const NOT_TRUSTED: &str =
-            "The sign-in service gave an answer that cannot be trusted. Please tell the operators of this site.";
+            "The response of the sign-in service could not be verified. Please contact the operators of this site.";
 
         let response = |error: &str| {
             SignInError::from(ResponseError::Provider {

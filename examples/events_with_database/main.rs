@@ -50,7 +50,7 @@ impl Events for Reception {
             unavailable()
         })?;
         if person.is_blocked {
-            return Err(Refused::new("You may not come in any more."));
+            return Err(Refused::new("Your access has been revoked."));
         }
         sign_in.set("person", person.id);
         Ok(())

@@ -126,6 +126,6 @@ async fn whoever_is_blocked_is_signed_out_and_stays_out() {
     let refused = client.sign_in("/me", bob()).await;
     assert_eq!(refused.status(), Status::Forbidden);
     let page = refused.into_string().await.unwrap();
-    assert!(page.contains("You may not come in any more."));
+    assert!(page.contains("Your access has been revoked."));
     assert!(all(&client).await[0].is_blocked);
 }

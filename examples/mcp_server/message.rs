@@ -88,9 +88,9 @@ impl Reply {
     pub fn to_malformed(error: &json::Error<'_>) -> Reply {
         let is_json = matches!(error, json::Error::Parse(_, error) if error.is_data());
         let (code, message) = if is_json {
-            (-32600, "the body is no message of JSON-RPC 2.0")
+            (-32600, "the body is not a JSON-RPC 2.0 message")
         } else {
-            (-32700, "the body is no JSON")
+            (-32700, "the body is not JSON")
         };
         Reply {
             jsonrpc: Version::Two,

@@ -3,8 +3,8 @@
 use std::sync::{Mutex, PoisonError};
 
 /// The longest note, in characters.
-pub const LONGEST: usize = 500;
-const MOST: usize = 100;
+pub const MAX_LEN: usize = 500;
+const MAX_NOTES: usize = 100;
 
 struct Note {
     owner: String,
@@ -23,7 +23,7 @@ impl Notes {
 
     pub fn add(&self, owner: &str, text: &str) {
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.len() == MOST {
+        if notes.len() == MAX_NOTES {
             notes.remove(0);
         }
         notes.push(Note {

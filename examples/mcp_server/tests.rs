@@ -141,7 +141,7 @@ fn notes_are_added_and_listed_each_person_their_own() {
     assert_eq!(call(&client, reader(), "list_notes", json!({})), nothing);
     for text in ["Buy milk", "Write to Bob"] {
         let added = call(&client, writer(), "add_note", json!({ "text": text }));
-        assert_eq!(added, told("The note is kept.", false));
+        assert_eq!(added, told("The note is saved.", false));
     }
     let both = told("Buy milk\nWrite to Bob", false);
     assert_eq!(call(&client, reader(), "list_notes", json!({})), both);

@@ -7,7 +7,7 @@ use rocket::{
 
 use super::{
     message::{Message, Reply, RpcError},
-    notes::{LONGEST, Notes},
+    notes::{MAX_LEN, Notes},
     transport::{Answer, VERSIONS},
 };
 
@@ -61,7 +61,7 @@ fn list() -> Value {
     json!({ "tools": [
         {
             "name": "list_notes",
-            "description": "Lists the notes of the person who is signed in.",
+            "description": "Lists the notes of the signed-in user.",
             "inputSchema": { "type": "object", "additionalProperties": false },
             "annotations": { "readOnlyHint": true },
         },
@@ -70,7 +70,7 @@ fn list() -> Value {
             "description": "Adds a note.",
             "inputSchema": {
                 "type": "object",
-                "properties": { "text": { "type": "string", "minLength": 1, "maxLength": LONGEST } },
+                "properties": { "text": { "type": "string", "minLength": 1, "maxLength": MAX_LEN } },
                 "required": ["text"],
                 "additionalProperties": false,
             },
@@ -91,12 +91,12 @@ fn call(params: &Value, caller: &Caller, notes: &Notes) -> Called {
             }
         }
         "add_note" if !caller.may_write => Called::NeedsMore,
-        "add_note" if text.is_empty() || text.chars().count() > LONGEST => {
-            told(&format!("`text` must have between 1 and {LONGEST} characters."), true)
+        "add_note" if text.is_empty() || text.chars().count() > MAX_LEN => {
+            told(&format!("`text` must have between 1 and {MAX_LEN} characters."), true)
         }
         "add_note" => {
             notes.add(&caller.owner, text);
-            told("The note is kept.", false)
+            told("The note is saved.", false)
         }
         name => Called::Error(RpcError::invalid_params(format!("there is no tool {name:?}"))),
     }

@@ -40,7 +40,7 @@ impl<'r> FromRequest<'r> for KnownOrigin {
         if !request.headers().contains("Origin") {
             Outcome::Success(KnownOrigin)
         } else {
-            Outcome::Error((Status::Forbidden, "pages may not call this server"))
+            Outcome::Error((Status::Forbidden, "web pages may not call this server"))
         }
     }
 }
@@ -57,7 +57,7 @@ impl<'r> FromRequest<'r> for KnownVersion {
         if version.is_none_or(|version| VERSIONS.contains(&version)) {
             Outcome::Success(KnownVersion)
         } else {
-            Outcome::Error((Status::BadRequest, "that revision is not spoken here"))
+            Outcome::Error((Status::BadRequest, "this protocol version is not supported"))
         }
     }
 }

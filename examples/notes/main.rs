@@ -63,7 +63,7 @@ struct Note {
 struct Notes(Mutex<Vec<Note>>);
 
 impl Notes {
-    const MOST: usize = 100;
+    const MAX_NOTES: usize = 100;
 
     fn of(&self, author: &str) -> Vec<Note> {
         let notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -73,7 +73,7 @@ impl Notes {
 
     fn add(&self, note: Note) {
         let mut notes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if notes.len() == Self::MOST {
+        if notes.len() == Self::MAX_NOTES {
             notes.remove(0);
         }
         notes.push(note);
@@ -106,7 +106,7 @@ fn index(visitor: OptionalUser, rp: &RelyingParty) -> RawHtml<String> {
             RawStr::new(&rp.logout_url("/")).html_escape(),
         ),
         None => format!(
-            "<p id=\"who\">Nobody is signed in</p><p><a class=\"button\" id=\"sign-in\" href=\"{}\">Sign in</a></p>",
+            "<p id=\"who\">Not signed in</p><p><a class=\"button\" id=\"sign-in\" href=\"{}\">Sign in</a></p>",
             RawStr::new(&rp.login_url("/")).html_escape(),
         ),
     };
@@ -151,7 +151,7 @@ impl<'r> FromRequest<'r> for FromOwnPage {
         if is_own {
             Outcome::Success(FromOwnPage)
         } else {
-            Outcome::Error((Status::Forbidden, "a page of another origin asks"))
+            Outcome::Error((Status::Forbidden, "the request comes from another origin"))
         }
     }
 }
@@ -164,7 +164,7 @@ impl<'r> FromRequest<'r> for FromOwnPage {
 /// |---|---|---|
 /// | 200 | it is refreshed | is as new |
 /// | 401 | it has ended, or the provider asks for a new sign-in | ends, or waits for the sign-in |
-/// | 403 | a page of another origin asks | stays |
+/// | 403 | the request comes from another origin | stays |
 /// | 409 | it has no refresh token | stays |
 /// | 502 | the provider is not reachable, or refuses without ending the session | stays |
 /// | 503 | the session store is not reachable | stays |

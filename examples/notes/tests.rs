@@ -68,7 +68,7 @@ fn a_stranger_is_sent_to_sign_in() {
     let index = client.get("/").dispatch();
     assert_eq!(index.headers().get_one("Cache-Control"), None);
     let page = index.into_string().unwrap();
-    assert!(page.contains("Nobody is signed in"));
+    assert!(page.contains("Not signed in"));
     let me = client.get("/me").header(Accept::HTML);
     assert_eq!(status(me), Status::SeeOther);
     assert_eq!(status(client.get("/me")), Status::Unauthorized);

@@ -8,9 +8,9 @@ use std::{
 use rocket::serde::Serialize;
 
 /// So many may a person have …
-const MOST: usize = 50;
+const MAX_TODOS: usize = 50;
 /// … each of so many bytes.
-const LONGEST: usize = 200;
+const MAX_LEN: usize = 200;
 
 /// One of them.
 #[derive(Clone, Serialize)]
@@ -45,7 +45,7 @@ impl Todos {
         let mut lists = self.lock();
         let id = lists.last_id + 1;
         let list = lists.by_owner.entry(owner.to_owned()).or_default();
-        if text.is_empty() || text.len() > LONGEST || list.len() == MOST {
+        if text.is_empty() || text.len() > MAX_LEN || list.len() == MAX_TODOS {
             return None;
         }
         let text = text.to_owned();

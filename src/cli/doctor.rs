@@ -25,15 +25,15 @@ use crate::{
     settings::{Mode, Registration, Settings, Site},
 };
 
-/// Find out what keeps the app from signing anybody in
+/// Diagnose why sign-in fails
 ///
-/// Reads the settings as the app does, from Rocket.toml and the environment of this directory, and asks
-/// the provider. Nobody signs in, and nothing is changed there: a code, a token and an authorization
-/// request are tried that nobody issued. What an app sets in its code (`Oidc::custom`,
-/// `Oidc::session_store`) is not seen.
+/// Reads the settings as the app does, from Rocket.toml and the environment of this directory, and
+/// sends test requests to the provider: an authorization request without a user, a made-up code and a
+/// made-up token. No user signs in, and nothing is changed at the provider. Settings in the app's code
+/// (`Oidc::custom`, `Oidc::session_store`) are not included.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Rocket's profile, such as release [default: ROCKET_PROFILE, else debug]
+    /// Rocket profile, such as release [default: ROCKET_PROFILE, or debug]
     #[arg(long)]
     profile: Option<String>,
     /// Write the report as JSON

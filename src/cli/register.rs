@@ -31,44 +31,44 @@ use crate::{
 /// The default of the setting `mount`.
 const DEFAULT_MOUNT: &str = "/oidc";
 
-/// Register the app at a provider, and keep the registration in a file
+/// Register the app at a provider, and save the registration to a file
 ///
-/// The file is what the setting `client_secrets` reads. Redirect URIs with https make a `web`
-/// application, those with http on a loopback address (localhost, 127.0.0.1, [::1]) a `native` one;
-/// no standard has both in one client, so development is registered apart.
+/// The setting `client_secrets` reads this file. A client with https redirect URIs is a `web`
+/// application; one with http redirect URIs on loopback (localhost, 127.0.0.1, [::1]) is a `native`
+/// application. No standard permits both in one client: register a separate one for development.
 #[derive(Debug, clap::Args)]
 #[allow(rustdoc::bare_urls, reason = "the help shows these comments as they are")]
 pub(super) struct Arguments {
     /// The provider's issuer, such as https://accounts.example.com
     #[arg(required_unless_present = "delete")]
     issuer: Option<String>,
-    /// Public addresses of the app, such as https://app.example.com; one with a path is taken as
-    /// the redirect URI itself
+    /// Public URLs of the app, such as https://app.example.com; a URL with a path is used as the
+    /// redirect URI itself
     #[arg(required_unless_present = "delete", value_name = "APP_URL")]
     app_urls: Vec<Url>,
-    /// The setting `mount`: redirect URIs are {APP_URL}{MOUNT}/authorize [default: what an APP_URL
-    /// that ends in /authorize has before that, else /oidc]
+    /// The setting `mount`: redirect URIs are {APP_URL}{MOUNT}/authorize [default: the path before
+    /// /authorize in an APP_URL, or /oidc]
     #[arg(long)]
     mount: Option<String>,
-    /// What people see as the app's name [default: the host of the first APP_URL]
+    /// The name of the app that users see [default: the host of the first APP_URL]
     #[arg(long)]
     name: Option<String>,
-    /// Whom the provider may write to, such as ops@example.com; again for a further one
+    /// E-mail address of a contact for the provider, such as ops@example.com; may be repeated
     #[arg(long, value_name = "ADDRESS")]
     contact: Vec<String>,
-    /// The scopes that the app may ask for, in one text [default: the provider's choice]
+    /// The scopes that the app may request, separated by spaces [default: the provider's choice]
     #[arg(long)]
     scope: Option<String>,
-    /// A client without a secret
+    /// Register a client without a secret
     #[arg(long)]
     public_client: bool,
-    /// Keep the introspection endpoint in the file too
+    /// Save the introspection endpoint to the file too
     #[arg(long)]
     introspection: bool,
-    /// Have the provider tell the app when a session ends there
+    /// Have the provider notify the app when a session ends (back-channel logout)
     #[arg(long)]
     backchannel_logout: bool,
-    /// Have the provider lead people back to this path after sign-out
+    /// Have the provider redirect users to this path after sign-out
     #[arg(
         long,
         value_name = "PATH",
@@ -77,26 +77,26 @@ pub(super) struct Arguments {
         default_missing_value = "/"
     )]
     post_logout: Option<String>,
-    /// What kind of application it is [default: as the redirect URIs say]
+    /// The type of the application [default: derived from the redirect URIs]
     #[arg(long)]
     application_type: Option<ApplicationType>,
-    /// A host of a closed network that is asked by plain http, as the setting `insecure_http_hosts`:
-    /// an exact name or address, without port; again for a further one
+    /// A host of a closed network to call by plain http, as in the setting `insecure_http_hosts`: an
+    /// exact name or address, without a port; may be repeated
     #[arg(long, value_name = "NAME")]
     insecure_http_host: Vec<String>,
-    /// What the provider gave to register with; `-` reads it from standard input
+    /// The initial access token that the provider issued; `-` reads it from standard input
     #[arg(long, value_name = "TOKEN")]
     initial_access_token: Option<String>,
-    /// Where the registration is kept, for its owner to read only
+    /// The file of the registration, readable by its owner only
     #[arg(long, short, value_name = "FILE", default_value = "client_secrets.json")]
     output: PathBuf,
-    /// Overwrite the file
+    /// Overwrite an existing file
     #[arg(long, conflicts_with_all = ["update", "delete"])]
     force: bool,
-    /// Change the registration in the file to what this command line says (RFC 7592)
+    /// Update the registration in the file to match this command line (RFC 7592)
     #[arg(long, conflicts_with_all = ["delete", "initial_access_token"])]
     update: bool,
-    /// End the registration in the file, and remove the file (RFC 7592)
+    /// Delete the registration in the file at the provider, and the file (RFC 7592)
     #[arg(long)]
     delete: bool,
 }
@@ -114,8 +114,8 @@ impl Arguments {
         let client = ClientMetadata::new(&self, addresses, &metadata)?;
         if self.introspection && metadata.introspection_endpoint().is_none() {
             return Err(Failure::new(
-                "the provider's metadata names no introspection endpoint",
-                "leave out `--introspection`: JWT access tokens are accepted without one",
+                "the provider's metadata lists no introspection endpoint",
+                "omit `--introspection`: JWT access tokens do not need it",
             ));
         }
         match (self.update, metadata.registration_endpoint()) {
@@ -154,8 +154,8 @@ impl Arguments {
         let issuer = &provider.registration.issuer;
         if let Some(other) = web.get("issuer").filter(|other| *other != issuer) {
             return Err(Failure::new(
-                format!("`{}` is of the issuer {other}", self.output.display()),
-                "give that issuer, or the file of this one by `--output`",
+                format!("`{}` is a registration at the issuer {other}", self.output.display()),
+                "pass that issuer, or the file of this one with `--output`",
             ));
         }
         let (uri, token) = management(&web, &self.output)?;
@@ -216,7 +216,7 @@ impl Arguments {
         let shown = self.output.display();
         std::fs::remove_file(&self.output).map_err(|error| {
             let cause = format!("`{shown}` cannot be removed: {error}");
-            Failure::new(cause, "remove it: its client is not registered any more")
+            Failure::new(cause, "remove it by hand: its client is deleted at the provider")
         })?;
         let client_id = &provider.registration.client_id;
         terminal.line(format!("deleted the client {client_id}, and {shown}"));
@@ -249,7 +249,7 @@ impl Arguments {
         } else {
             Err(Failure::new(
                 format!("`{issuer}` is neither `https` nor on loopback"),
-                format!("give the address with `https`; in a closed network, say `--insecure-http-host {host}`"),
+                format!("use an `https` URL, or in a closed network pass `--insecure-http-host {host}`"),
             ))
         }
     }
@@ -289,8 +289,8 @@ impl Arguments {
         match (read, text.trim()) {
             (Ok(_), token) if !token.is_empty() => Ok(Some(Secret::new(token))),
             _ => Err(Failure::new(
-                "standard input holds no token",
-                "write the initial access token into standard input",
+                "standard input contains no token",
+                "write the initial access token to standard input",
             )),
         }
     }
@@ -307,19 +307,19 @@ impl Arguments {
         match status {
             _ if self.contact.is_empty() && description.contains("contact") => Failure::new(
                 error.to_string(),
-                "say by `--contact` whom the provider may write to, such as `--contact ops@example.com`",
+                "pass the address of a contact, such as `--contact ops@example.com`",
             ),
             401 | 403 if !has_token => Failure::new(
                 error.to_string(),
-                "have the provider's administrator issue an initial access token, and give it by \
-                 `--initial-access-token`; or register by hand in its console",
+                "get an initial access token from the provider's administrator and pass it with \
+                 `--initial-access-token`, or register the app in the provider's console",
             ),
             // The scopes of the client, not of the token.
             400 | 403 if self.scope.is_some() && description.contains("scope") && !description.contains("token") => {
                 Failure::new(
                     error.to_string(),
-                    "leave out `--scope`, and set `scopes` of the app yourself: not every provider has \
-                 `openid` registered; or create the scopes there first",
+                    "omit `--scope` and set the app's `scopes` by hand, as some providers do not register `openid`; \
+                     or create the scopes at the provider first",
                 )
             }
             _ => error.into(),
@@ -370,12 +370,12 @@ async fn find(
     match found {
         Ok(metadata) => Ok((provider, metadata)),
         Err(error @ ProviderError::IssuerMismatch { .. }) => {
-            let remedy = "give the issuer letter by letter; a trailing slash counts";
+            let remedy = "pass the issuer exactly as the provider spells it, including a trailing slash";
             Err(Failure::new(error.to_string(), remedy))
         }
         Err(error) if !error.is_outage() => {
             let url = provider.first_address();
-            let remedy = format!("check ISSUER: its metadata should be at {url}");
+            let remedy = format!("check ISSUER: its metadata is expected at {url}");
             Err(Failure::new(error.to_string(), remedy))
         }
         Err(error) => Err(error.into()),

@@ -118,10 +118,10 @@ impl Report {
         }
         if !self.not_checked.is_empty() {
             let names = self.not_checked.join(", ");
-            terminal.line(format!("  not checked, because of the above: {names}"));
+            terminal.line(format!("  not checked because of the failures above: {names}"));
         }
         let (failures, warnings) = (self.count(Verdict::Failure), self.count(Verdict::Warning));
         let ok = self.count(Verdict::Ok);
-        terminal.line(format!("{ok} ok, {warnings} to look at, {failures} wrong"));
+        terminal.line(format!("{ok} ok, warnings: {warnings}, failures: {failures}"));
     }
 }

@@ -26,30 +26,31 @@ use crate::{
     token::KeySet,
 };
 
-/// Say what a `Bearer` guard of the app makes of an access token, check by check
+/// Show how a `Bearer` guard of the app validates an access token, check by check
 ///
-/// Reads the settings as the app does, from Rocket.toml and the environment of this directory, and asks
-/// the provider for its keys, or about the token when it is no JWT. The token itself is never written.
+/// Reads the settings as the app does, from Rocket.toml and the environment of this directory, and
+/// fetches the provider's keys, or calls its introspection endpoint if the token is not a JWT. The
+/// token itself is never written.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// The access token; without it, or with `-`, it is read from standard input, where no list of
-    /// processes shows it
+    /// The access token. If omitted or `-`, it is read from standard input, which keeps it out of
+    /// lists of processes
     // Opaque tokens may begin with a hyphen.
     #[arg(allow_hyphen_values = true)]
     token: Option<String>,
-    /// A JWK Set to check the signature with: nobody is asked anything
+    /// A JWK Set to verify the signature with, instead of requests to the provider
     #[arg(long, value_name = "FILE")]
     jwks: Option<PathBuf>,
-    /// The API that the route names, of the setting `apis`
+    /// The API of the route, by its name in the setting `apis`
     #[arg(long, value_name = "NAME")]
     api: Option<String>,
-    /// The scopes that the route asks for, in one text
+    /// The scopes that the route requires, separated by spaces
     #[arg(long, value_name = "SCOPES", default_value = "")]
     scope: String,
-    /// Judge as at this time, in seconds since 1970
+    /// Validate as of this time, in seconds since 1970 [default: now]
     #[arg(long, value_name = "SECONDS")]
     now: Option<i64>,
-    /// Rocket's profile, such as release [default: ROCKET_PROFILE, else debug]
+    /// Rocket profile, such as release [default: ROCKET_PROFILE, or debug]
     #[arg(long)]
     profile: Option<String>,
     /// Write the report as JSON
@@ -61,7 +62,7 @@ pub(super) struct Arguments {
 const TIMES: [&str; 3] = ["exp", "nbf", "iat"];
 
 /// The maximum input size, which exceeds that of any token.
-const LONGEST: u64 = 64 * 1024;
+const MAX_INPUT_SIZE: u64 = 64 * 1024;
 
 impl Arguments {
     pub(super) async fn run(self, terminal: &Terminal) -> Result<ExitCode, Failure> {
@@ -70,7 +71,7 @@ impl Arguments {
             None => OffsetDateTime::now_utc(),
             Some(seconds) => OffsetDateTime::from_unix_timestamp(seconds).map_err(|_| {
                 let cause = format!("{seconds} is not a time");
-                Failure::new(cause, "give seconds since 1970, as `exp` does")
+                Failure::new(cause, "pass seconds since 1970, as in `exp`")
             })?,
         };
         let app = App::read(App::figment(self.profile.as_deref()))?;
@@ -84,10 +85,10 @@ impl Arguments {
         let api = resource_server.api(api).ok_or_else(|| {
             let name = api.unwrap_or_default();
             let cause = format!("there is no API `oidc.apis.{name}`");
-            Failure::new(cause, "give the name of a table below `oidc.apis`")
+            Failure::new(cause, "pass the name of a table under `oidc.apis`")
         })?;
         let work = resource_server.examine(api, bare(&token), keys.as_ref(), &scopes, now);
-        let fields = terminal.wait("asking the provider", work).await;
+        let fields = terminal.wait("calling the provider", work).await;
 
         let mut report = Report::default();
         for field in fields {
@@ -109,8 +110,8 @@ fn resource_server(app: App) -> Result<ResourceServer, Failure> {
         Mode::ResourceServerOnly(registration) => (registration, None),
         Mode::RelyingParty { registration, site } => (registration, Some(site.base_url)),
         Mode::Disabled { .. } => {
-            let cause = "`enabled = false`: the app accepts no token";
-            return Err(Failure::new(cause, "set `enabled = true`"));
+            let cause = "`enabled` is `false`, so the app accepts no tokens";
+            return Err(Failure::new(cause, "set `enabled` to `true`"));
         }
     };
     let settings = Arc::new(settings);
@@ -145,7 +146,7 @@ fn check(field: ExaminedField) -> Check {
             check: name.to_owned(),
             verdict: Verdict::Warning,
             finding,
-            remedy: Some("leave out `--jwks`, so that the metadata is read".to_owned()),
+            remedy: Some("omit `--jwks`, so that the metadata is fetched".to_owned()),
             expected: Some(expected),
             actual,
         };
@@ -186,13 +187,13 @@ fn read_token(terminal: &Terminal) -> Result<String, Failure> {
         terminal.note("Paste the token, then press Ctrl-D:");
     }
     let mut text = String::new();
-    let read = stdin().take(LONGEST).read_to_string(&mut text);
+    let read = stdin().take(MAX_INPUT_SIZE).read_to_string(&mut text);
     if read.is_ok() && !text.trim().is_empty() {
         Ok(text)
     } else {
         Err(Failure::new(
-            "standard input holds no token",
-            "give the token as an argument, or write it into standard input",
+            "standard input contains no token",
+            "pass the token as an argument, or write it to standard input",
         ))
     }
 }
@@ -201,12 +202,12 @@ fn read_keys(path: &Path) -> Result<KeySet, Failure> {
     let shown = path.display();
     let json = fs::read(path).map_err(|error| {
         let cause = format!("`{shown}` cannot be read: {error}");
-        Failure::new(cause, "name the file of a JWK Set: {\"keys\": […]}")
+        Failure::new(cause, "pass the file of a JWK Set: {\"keys\": […]}")
     })?;
     KeySet::parse(&json).map_err(|error| {
         Failure::new(
             format!("`{shown}`: {error}"),
-            "save there what the provider's `jwks_uri` answers: {\"keys\": […]}",
+            "save the response of the provider's `jwks_uri` to it: {\"keys\": […]}",
         )
     })
 }

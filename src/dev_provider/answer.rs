@@ -62,7 +62,7 @@ pub(super) fn refused(error: &str, description: &str) -> Answer {
 
 /// The error page of an invalid request.
 pub(super) fn bad_request(text: &str) -> Answer {
-    Answer::Page(Status::BadRequest, pages::message("This sign-in cannot go on", text))
+    Answer::Page(Status::BadRequest, pages::message("This sign-in cannot continue", text))
 }
 
 /// The parameters of a query or a form.

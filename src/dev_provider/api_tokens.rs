@@ -70,7 +70,7 @@ pub(super) fn by_client_credentials(op: &Op, client_id: &str, form: &HashMap<Str
     // RFC 8707 §2: the requested API.
     if let Some(resource) = form.get("resource") {
         let Some(audience) = audience_of(&op.client, resource) else {
-            return refused("invalid_target", "the app has no API of this address");
+            return refused("invalid_target", "the app has no API with this URL");
         };
         grant.token_claims = for_audience(&audience);
     }
@@ -105,13 +105,13 @@ fn issue(op: &State<Op>, form: String) -> Answer {
         .iter()
         .find(|claims| claims.get("sub").and_then(Value::as_str) == Some(user))
     else {
-        return bad_request("That is no user of this provider.");
+        return bad_request("This provider has no such user.");
     };
     let now = op.now();
     let mut grant = Grant::for_an_api(CLI, claims.clone(), scope, now);
     if let Some(api) = form.get("api").filter(|api| !api.is_empty()) {
         let Some(api) = op.client.apis.get(api) else {
-            return bad_request("That is no API of the app.");
+            return bad_request("The app has no such API.");
         };
         grant.token_claims = for_audience(&api.access_token_audience());
     }

@@ -124,7 +124,7 @@ fn authorize(op: &State<Op>, query: Query) -> Answer {
 
     // No redirect before the client and the redirect URI are validated.
     if parameter("client_id") != op.client.client_id {
-        return bad_request("The `client_id` is not the one of the app that started this provider.");
+        return bad_request("The `client_id` is not that of the app that started this provider.");
     }
     if parameter("redirect_uri") != op.client.redirect_uri {
         return bad_request(&format!(
@@ -144,7 +144,7 @@ fn authorize(op: &State<Op>, query: Query) -> Answer {
     } else if parameter("code_challenge").len() != 43 || parameter("code_challenge_method") != "S256" {
         Some(("invalid_request", "`code_challenge` with the method S256 is missing"))
     } else if parameter("prompt") == "none" {
-        Some(("login_required", "nobody is signed in here"))
+        Some(("login_required", "no user is signed in here"))
     } else {
         None
     };
@@ -176,7 +176,7 @@ fn authorize(op: &State<Op>, query: Query) -> Answer {
 fn decide(op: &State<Op>, form: String) -> Answer {
     let form = parameters(&form);
     let Some(request) = form.get("request").and_then(|id| op.grants.request(id)) else {
-        return bad_request("This page is too old. Go back to the app and sign in again.");
+        return bad_request("This page has expired. Go back to the app and sign in again.");
     };
     let state = request.state.clone();
     if form.contains_key("cancel") {
@@ -207,14 +207,14 @@ fn decide(op: &State<Op>, form: String) -> Answer {
             let code = op.grants.new_code(&op.client.client_id, request, claims, op.now());
             back(op, &state, &[("code", &code)])
         }
-        None => bad_request("That is no user of this provider, and no JSON object with a `sub`."),
+        None => bad_request("Choose a user of this provider, or enter a JSON object with a `sub`."),
     }
 }
 
 /// Redirects the browser to the app (RFC 6749 §4.1.2), with `iss` (RFC 9207).
 fn back(op: &Op, state: &str, words: &[(&str, &str)]) -> Answer {
     let Ok(mut url) = Url::parse(&op.client.redirect_uri) else {
-        return bad_request("The app's redirect URI is not an address.");
+        return bad_request("The app's redirect URI is not a URL.");
     };
     let mut query = url.query_pairs_mut();
     query.extend_pairs(words).append_pair("iss", op.issuer());
@@ -246,7 +246,7 @@ fn authenticate(op: &Op, authorization: &str, form: &HashMap<String, String>) ->
             || (id == api_tokens::CLI && secret == api_tokens::CLI)
     };
     match (by_header, by_form) {
-        (Some(_), Some(_)) => Err(refused("invalid_request", "the client authenticates twice")),
+        (Some(_), Some(_)) => Err(refused("invalid_request", "the client uses two authentication methods")),
         (Some(given), None) | (None, Some(given)) if is_right(&given) => Ok(given.0),
         _ => Err(Answer::Challenge(
             "Basic realm=\"development provider\"",
@@ -267,18 +267,22 @@ fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answ
     let now = op.now();
     match parameter("grant_type") {
         "client_credentials" => api_tokens::by_client_credentials(op, &client_id, &form),
-        _ if client_id != op.client.client_id => {
-            refused("unauthorized_client", "the command line has client_credentials only")
-        }
+        _ if client_id != op.client.client_id => refused(
+            "unauthorized_client",
+            "the command line may use client_credentials only",
+        ),
         "authorization_code" => {
             let Some(grant) = op.grants.use_code(parameter("code"), now) else {
-                return refused("invalid_grant", "the code is unknown, used or too old");
+                return refused("invalid_grant", "the code is unknown, used or expired");
             };
             if parameter("redirect_uri") != op.client.redirect_uri {
-                return refused("invalid_grant", "`redirect_uri` is not the one of the request");
+                return refused(
+                    "invalid_grant",
+                    "`redirect_uri` is not that of the authorization request",
+                );
             }
             if code_challenge(parameter("code_verifier")) != grant.request.code_challenge {
-                return refused("invalid_grant", "`code_verifier` does not fit the request");
+                return refused("invalid_grant", "`code_verifier` does not match `code_challenge`");
             }
             tokens(op, &grant, Some(&grant.request.nonce), now)
         }
@@ -288,7 +292,7 @@ fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answ
         },
         _ => refused(
             "unsupported_grant_type",
-            "authorization_code, refresh_token or client_credentials",
+            "expected authorization_code, refresh_token or client_credentials",
         ),
     }
 }
@@ -433,6 +437,6 @@ fn end_session(op: &State<Op>, query: Query) -> Answer {
             }
             Answer::Redirect(url)
         }
-        _ => bad_request("The `post_logout_redirect_uri` is not an address of the app."),
+        _ => bad_request("The `post_logout_redirect_uri` is not a URL of the app."),
     }
 }

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::signing::random;
 
 /// The maximum number of entries of each kind; the oldest is evicted.
-const MOST: usize = 1_000;
+const MAX_ENTRIES: usize = 1_000;
 /// Lifetimes, in seconds.
 const CODE_TTL: i64 = 60;
 pub(super) const ACCESS_TOKEN_TTL: i64 = 300;
@@ -77,7 +77,7 @@ impl<T> Default for Table<T> {
 
 impl<T> Table<T> {
     fn insert(&mut self, key: String, ends: Option<i64>, value: T) {
-        if self.0.len() == MOST {
+        if self.0.len() == MAX_ENTRIES {
             self.0.pop_front();
         }
         self.0.push_back(Entry {

@@ -39,9 +39,9 @@ pub(super) fn choose_user(request: &str, scope: &str, users: &[Map<String, Value
     page(
         "Development sign-in",
         &format!(
-            "<h1>Development sign-in</h1><p class=\"quiet\">The app asks for <code>{}</code>. Who do you want to be?</p>\
+            "<h1>Development sign-in</h1><p class=\"quiet\">The app requests <code>{}</code>. Choose a user.</p>\
              <form method=\"post\" action=\"/authorize\">{hidden}{buttons}</form>\
-             <details><summary>Somebody else</summary>\
+             <details><summary>Another user</summary>\
              <form method=\"post\" action=\"/authorize\">{hidden}\
              <label for=\"claims\">Claims, as JSON with <code>sub</code></label>\
              <textarea id=\"claims\" name=\"claims\" rows=\"6\">{{\n  &quot;sub&quot;: &quot;carol&quot;,\n  &quot;name&quot;: &quot;Carol&quot;,\n  &quot;groups&quot;: []\n}}</textarea>\
@@ -63,7 +63,7 @@ pub(super) fn tokens<'a>(
         apis
     } else {
         format!(
-            "<label for=\"api\">API, if not that one</label>\
+            "<label for=\"api\">API, if another one</label>\
          <select id=\"api\" name=\"api\"><option></option>{apis}</select>"
         )
     };
@@ -76,11 +76,11 @@ pub(super) fn tokens<'a>(
         "Copy a token",
         &format!(
             "<h1>Copy a token</h1><p class=\"quiet\">An access token for <code>{}</code>.</p>\
-             <form method=\"post\" action=\"/tokens\"><label for=\"user\">Who</label>\
+             <form method=\"post\" action=\"/tokens\"><label for=\"user\">User</label>\
              <select id=\"user\" name=\"user\">{options}</select>{apis}\
-             <label for=\"scope\">Scopes, with spaces between them</label>\
+             <label for=\"scope\">Scopes, separated by spaces</label>\
              <input id=\"scope\" name=\"scope\" placeholder=\"notes:read notes:write\" autofocus>\
-             <button class=\"go\">Make a token</button></form>",
+             <button class=\"go\">Create a token</button></form>",
             escape(&audience.join(", ")),
         ),
     )
@@ -91,12 +91,12 @@ pub(super) fn token(user: &str, scope: &str, token: &str, base_url: &str) -> Str
     page(
         "Copy a token",
         &format!(
-            "<h1>A token of {}</h1><p class=\"quiet\">with the scopes <code>{}</code>, for five minutes</p>\
-             <label for=\"token\">The token</label>\
+            "<h1>A token for {}</h1><p class=\"quiet\">With the scopes <code>{}</code>. Valid for five minutes.</p>\
+             <label for=\"token\">Token</label>\
              <textarea id=\"token\" readonly autofocus rows=\"8\">{}</textarea>\
-             <label for=\"curl\">A call with it</label>\
+             <label for=\"curl\">Example request</label>\
              <textarea id=\"curl\" readonly rows=\"5\">curl -i {} -H &#x27;Authorization: Bearer {}&#x27;</textarea>\
-             <p><a href=\"/tokens\">Another one</a></p>",
+             <p><a href=\"/tokens\">Create another token</a></p>",
             escape(user),
             escape(scope),
             escape(token),

@@ -21,7 +21,7 @@ pub enum LaunchError {
     #[error(transparent)]
     Provider(#[from] ProviderError),
     /// Rocket's `secret_key` is invalid.
-    #[error("`secret_key` is not a key: {cause}")]
+    #[error("`secret_key` is invalid: {cause}")]
     SecretKey {
         /// What is wrong with it, without the value.
         cause: String,
@@ -54,9 +54,9 @@ impl LaunchError {
         match self {
             LaunchError::Settings(error) => error.remedy().to_string(),
             LaunchError::Provider(error) => error.remedy().to_owned(),
-            LaunchError::SecretKey { .. } => "set `secret_key` to what `openssl rand -base64 32` prints".to_owned(),
-            LaunchError::NoSecretKey => "set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints".to_owned(),
-            LaunchError::Custom { .. } => "mend the function given to `Oidc::try_custom`".to_owned(),
+            LaunchError::SecretKey { .. } => "set `secret_key` to the output of `openssl rand -base64 32`".to_owned(),
+            LaunchError::NoSecretKey => "set ROCKET_SECRET_KEY to the output of `openssl rand -base64 32`".to_owned(),
+            LaunchError::Custom { .. } => "fix the function given to `Oidc::try_custom`".to_owned(),
             LaunchError::Store(error) => error.remedy().to_owned(),
             LaunchError::DevProvider { remedy, .. } => remedy.clone(),
         }

@@ -20,7 +20,7 @@ pub(super) async fn report(rp: &RelyingParty) {
             let who = profile
                 .as_ref()
                 .and_then(|claims| claims.get::<String>("sub"))
-                .unwrap_or_else(|| "nobody".into());
+                .unwrap_or_else(|| "none".into());
             tell("disabled", "no provider is contacted");
             tell("testing profile", &who);
         }
@@ -42,11 +42,11 @@ pub(super) async fn report(rp: &RelyingParty) {
             }
             match provider.metadata(rp.clock.now()).await {
                 Ok(metadata) if rp.settings.user_info_enabled && metadata.userinfo_endpoint().is_none() => {
-                    tell("UserInfo", "skipped, the provider has no such endpoint");
+                    tell("UserInfo", "not requested, the provider has no UserInfo endpoint");
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    tracing::warn!("{error}; sign-in answers 503 until the provider is there");
+                    tracing::warn!("{error}; sign-in responds with 503 until the provider is available");
                 }
             }
         }
@@ -91,7 +91,7 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
             }
             if let Err(error) = metadata {
                 let status = if error.is_outage() { 503 } else { 502 };
-                tracing::warn!("{error}; its tokens are answered with {status} until it is there");
+                tracing::warn!("{error}; its tokens are rejected with {status} until it is available");
             }
         }
         let path = api.protected_resource.path();

@@ -62,7 +62,7 @@ pub enum AuthorizedError {
     #[error(transparent)]
     LoggedIn(#[from] LoggedInError),
     /// 403: the policy does not permit the user.
-    #[error("the policy does not permit this person")]
+    #[error("the policy does not permit this user")]
     NotPermitted,
 }
 

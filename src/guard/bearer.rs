@@ -219,13 +219,13 @@ impl<S: Scopes, C> Sentinel for Bearer<S, C> {
         };
         let Some(api) = resource_server.api(S::API) else {
             let (guard, name) = (std::any::type_name::<Self>(), S::API.unwrap_or_default());
-            tracing::error!("`{guard}` is used in a route, and there is no API `oidc.apis.{name}`");
+            tracing::error!("`{guard}` is used in a route, but there is no API `oidc.apis.{name}`");
             tracing::info!("add a table `oidc.apis.{name}` with `resource`");
             return true;
         };
         if !resource_server.is_disabled() && api.issuers().is_empty() {
             let guard = std::any::type_name::<Self>();
-            tracing::error!("`{guard}` is used in a route, and no audience is set for it");
+            tracing::error!("`{guard}` is used in a route, but no audience is set for it");
             tracing::info!("set `oidc.audience`, or name an API of `oidc.apis` in the guard's scopes");
             return true;
         }

@@ -47,7 +47,7 @@ pub enum LoggedInError {
     #[error(transparent)]
     NoSession(NoSession),
     /// 500: the user's claims do not deserialize into the app's type.
-    #[error("the claims are no `{expected}`")]
+    #[error("the claims do not deserialize into `{expected}`")]
     Claims {
         /// The app's type.
         expected: &'static str,

@@ -13,9 +13,9 @@ pub(crate) struct Section {
 
 /// Renders the latest sign-in attempts, then the sections.
 pub(crate) fn page(attempts: &[Attempt], sections: &[Section]) -> String {
-    let mut body = String::from("<h1>OpenID Connect</h1><h2>Last sign-ins</h2>");
+    let mut body = String::from("<h1>OpenID Connect</h1><h2>Latest sign-ins</h2>");
     if attempts.is_empty() {
-        body.push_str("<p class=\"quiet\">Nobody has tried since the app started.</p>");
+        body.push_str("<p class=\"quiet\">No sign-ins since the app started.</p>");
     }
     body.extend(attempts.iter().map(timeline));
     for section in sections {

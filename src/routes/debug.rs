@@ -107,7 +107,7 @@ fn date(seconds: i64) -> String {
 /// `kid`, `kty`, `alg` and `use` of each key, and why a key is not used.
 fn keys(provider: &Provider) -> String {
     let Some((document, skipped, at)) = provider.fetched_keys() else {
-        return "not fetched yet: the first token that is to be verified fetches them".to_owned();
+        return "not fetched yet: they are fetched when the first token is verified".to_owned();
     };
     let keys = document["keys"].as_array().into_iter().flatten();
     let keys = keys.enumerate().map(|(index, key)| {

@@ -63,12 +63,15 @@ impl Handler for Logout {
         let refused = match visit.sender() {
             Sender::ThisApp => None,
             Sender::Hidden if visit.has_button(data).await => None,
-            Sender::Hidden => Some("The browser does not say which site asked to sign you out. Use this button."),
-            Sender::AnotherOrigin => Some("Another site asked to sign you out. Use the button of this site."),
+            Sender::Hidden => Some(
+                "Your browser did not say which site asked to sign you out. To sign out, use this \
+                                    button.",
+            ),
+            Sender::AnotherOrigin => Some("Another site asked to sign you out. To sign out, use this button."),
         };
         if let Some(explanation) = refused {
             let reason = "sign_out_by_another_site";
-            tracing::warn!(reason, "another site asked to sign somebody out; nothing was done");
+            tracing::warn!(reason, "a sign-out request from another site was rejected");
             return Outcome::Success(visit.button_page(Some(explanation)));
         }
         let left = visit.leave().instrument(span()).await;
@@ -122,17 +125,17 @@ impl Handler for BackchannelLogout {
             return Outcome::Error(Status::InternalServerError);
         };
         let Some(client) = visit.rp.client() else {
-            return Outcome::Success(refusal("sign-in is disabled here"));
+            return Outcome::Success(refusal("sign-in is disabled"));
         };
         let Some(pairs) = form(request, data, MAX_BODY_SIZE).await else {
-            return Outcome::Success(refusal("the body is no form, or is too long"));
+            return Outcome::Success(refusal("the body is not a form, or is too long"));
         };
         let mut tokens = pairs
             .into_iter()
             .filter(|(name, _)| name == "logout_token")
             .map(|(_, value)| value);
         let (Some(logout_token), None) = (tokens.next(), tokens.next()) else {
-            return Outcome::Success(refusal("`logout_token` must be there once"));
+            return Outcome::Success(refusal("`logout_token` must be present exactly once"));
         };
 
         let accepting = async {
@@ -152,7 +155,7 @@ impl Handler for BackchannelLogout {
                 .finalize(),
             Err(error) => {
                 let reason = error.reason();
-                tracing::warn!(reason, "a back-channel logout did nothing: {error}");
+                tracing::warn!(reason, "a back-channel logout was rejected: {error}");
                 tracing::info!("{}", error.remedy());
                 refusal(&error.to_string())
             }
@@ -203,8 +206,8 @@ impl Handler for FrontchannelLogout {
             Ok(FrontChannelLogout::Done) => (Status::Ok, "Signed out."),
             Ok(FrontChannelLogout::NotOurs) => {
                 let reason = "logout_of_another_issuer";
-                tracing::warn!(reason, "a front-channel logout named another provider, or no session");
-                (Status::BadRequest, "Nothing was done.")
+                tracing::warn!(reason, "a front-channel logout named another issuer, or no session");
+                (Status::BadRequest, "The request was rejected.")
             }
             Err(error) => {
                 let reason = "store_unavailable";

@@ -311,11 +311,9 @@ impl<'r> Visit<'r, '_> {
             Ok(code) => code,
             Err(error) => return self.failed(error, &attempt.return_to).await,
         };
-        self.rp.attempts.step(
-            &attempt.id.short_name(),
-            "the response is the one that was waited for",
-            self.now,
-        );
+        self.rp
+            .attempts
+            .step(&attempt.id.short_name(), "the response matches the request", self.now);
 
         let secrets = attempt.secrets(keys, key, &browser.id, state);
         let address = self.client_address();
@@ -368,7 +366,7 @@ impl<'r> Visit<'r, '_> {
         match current_session(self.request).await {
             Ok(_) => Outcome::Success(redirect(return_to.as_str())),
             Err(NoSession::StoreUnavailable) => {
-                let error = crate::session::store::StoreError::new("who is signed in is not known");
+                let error = crate::session::store::StoreError::new("the session could not be read");
                 self.failed(SignInError::Store(error), return_to).await
             }
             Err(_) if may_restart && !attempt.is_restarted => {
@@ -512,7 +510,7 @@ fn is_too_late(error: &SignInError) -> bool {
 fn not_a_page_load<'r>() -> rocket::Response<'r> {
     let page = pages::refused(
         "Not a page load",
-        "Sign-in begins with a page load and ends with one, not with a fetch, a frame or a prefetch.",
+        "Sign-in needs a page load. A fetch, a frame or a prefetch does not work.",
     );
     html(Status::Forbidden, page)
 }

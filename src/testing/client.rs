@@ -15,7 +15,7 @@ use crate::relying_party::RelyingParty;
 /// The maximum number of consecutive redirects.
 const MAX_REDIRECTS: usize = 20;
 
-const HAS_COOKIES: &str = "the client has cookies, with which it might be somebody; use another one";
+const HAS_COOKIES: &str = "the client has cookies, which might hold a session: use a new client";
 
 /// A local client of either kind, for an app that is registered at a [`TestProvider`]. With an asynchronous client,
 /// `.await` the results of these methods.
@@ -189,7 +189,7 @@ impl<'c> Browser<'c> {
         self.redirects += 1;
         assert!(
             self.redirects < MAX_REDIRECTS,
-            "redirects without end, the last to {}; is the client tracked?",
+            "too many redirects, the last to {}; is the client tracked?",
             url.path()
         );
         if url.as_str().starts_with(TestProvider::ISSUER) {
@@ -215,8 +215,11 @@ fn backchannel_logout(rocket: &Rocket<Orbit>, subject: &str) -> (String, String)
 #[track_caller]
 fn roles(rocket: &Rocket<Orbit>) -> (&TestProvider, &RelyingParty) {
     let provider = rocket.state();
-    let provider = provider.expect("the app is not registered: launch what `TestProvider::register` makes of it");
+    let provider = provider.expect(
+        "the app is not registered: launch the `Rocket` that `TestProvider::register` \
+                                    returns",
+    );
     let rp = rocket.state();
-    let rp = rp.expect("the app signs nobody in: `resource_server_only` is set");
+    let rp = rp.expect("the app has no sign-in: `resource_server_only` is set");
     (provider, rp)
 }

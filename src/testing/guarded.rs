@@ -47,7 +47,7 @@ pub(super) fn visits(rocket: &Rocket<Orbit>, public: &[&str]) -> Vec<Visit> {
 pub(super) fn judge(unguarded: &[String]) {
     assert!(
         unguarded.is_empty(),
-        "these routes answer to nobody in particular; guard them, or list them as public:\n  {}",
+        "these routes respond without a session: guard them, or list them as public:\n  {}",
         unguarded.join("\n  ")
     );
 }

@@ -163,7 +163,7 @@ impl TestProvider {
     pub fn rotate_keys(&self) {
         let mut number = lock(&self.0.key);
         *number += 1;
-        self.provider().use_key(*number).expect("a key is made");
+        self.provider().use_key(*number).expect("a key is generated");
     }
 
     /// Revokes an access or refresh token, and all others of the same sign-in (RFC 7009 §2.1).
@@ -188,7 +188,7 @@ impl TestProvider {
     /// no `sub`.
     #[track_caller]
     pub fn authorize(&self, location: &str, claims: Value) -> String {
-        let url = Url::parse(location).expect("the address of the provider");
+        let url = Url::parse(location).expect("a URL of the provider");
         match block_on(self.authorize_at(&url, &claims)) {
             Ok(callback) => path_and_query(&callback),
             Err(Unsuitable(page)) => panic!("the test provider shows an error: {page}"),
@@ -200,7 +200,7 @@ impl TestProvider {
     #[track_caller]
     pub fn access_token(&self, claims: Value) -> String {
         let Value::Object(claims) = claims else {
-            panic!("claims are an object, not {claims}");
+            panic!("claims must be an object, not {claims}");
         };
         let token = self.provider().access_token(claims);
         token.expect("claims are signed")
@@ -400,7 +400,7 @@ impl TestProvider {
                 (script.other_sub, script.id_token.clone())
             };
             if other_sub && statement != Statement::IdToken {
-                claims.insert("sub".into(), json!("somebody else"));
+                claims.insert("sub".into(), json!("another user"));
             }
             if let (Some(change), true) = (change, statement != Statement::UserInfo) {
                 change(claims);

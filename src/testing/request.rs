@@ -160,7 +160,7 @@ impl TestRequest for blocking::LocalRequest<'_> {
 #[track_caller]
 fn provider<'r>(request: &'r Request<'_>) -> &'r TestProvider {
     let provider = request.rocket().state();
-    provider.expect("the app is not registered: launch what `TestProvider::register` makes of it")
+    provider.expect("the app is not registered: launch the `Rocket` that `TestProvider::register` returns")
 }
 
 fn authorization(token: &str) -> Header<'static> {
@@ -172,11 +172,11 @@ fn authorization(token: &str) -> Header<'static> {
 fn session_cookies(request: &Request<'_>, claims: &Value) -> Vec<Cookie<'static>> {
     let provider = provider(request);
     let rp = request.rocket().state::<RelyingParty>();
-    let rp = rp.expect("the app signs nobody in: `resource_server_only` is set");
+    let rp = rp.expect("the app has no sign-in: `resource_server_only` is set");
     let signed_in = provider.behaving_well(sign_in(request, rp, provider, claims));
     let set_cookies = match block_on(signed_in) {
         Ok(set_cookies) => set_cookies,
-        Err(cause) => panic!("nobody is signed in by these claims: {cause}"),
+        Err(cause) => panic!("the sign-in with these claims failed: {cause}"),
     };
     let cookies = set_cookies.into_iter();
     let cookies = cookies.filter_map(|text| Cookie::parse_encoded(text).ok());
@@ -209,7 +209,7 @@ async fn sign_in_after(
 ) -> Result<Result<Vec<String>, NotBegun>, String> {
     let failed = |error: SignInError| error.to_string();
     let Some(client) = rp.client() else {
-        return Err("the app has a testing profile".to_owned());
+        return Err("the app uses a testing profile".to_owned());
     };
     let (browser, now) = (BrowserId::random(), rp.clock.now());
     let attempt = SignInAttempt::new(&browser, ReturnTo::home(), false, now).after_ends(ends);

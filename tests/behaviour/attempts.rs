@@ -306,7 +306,7 @@ async fn an_error_without_state_is_told_as_unproved() {
         (
             error("server_error", "a\nb\u{1b}[31m<script>").without("state"),
             "`server_error`: a\\nb\\u{1b}[31m<script>",
-            "The answer of the sign-in service did not fit. Please try again.",
+            "The response of the sign-in service did not match this sign-in. Please try again.",
         ),
     ] {
         let before = browser.cookies();

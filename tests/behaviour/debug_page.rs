@@ -82,7 +82,7 @@ async fn the_page_shows_what_is_and_what_went_wrong() {
         .with("secret_key", KEY);
     let browser = app.open().await;
     let (_, empty) = page(&browser, LOOPBACK[0], &[HOST]).await;
-    assert!(empty.contains("Nobody has tried since the app started."));
+    assert!(empty.contains("No sign-ins since the app started."));
     assert!(empty.contains("the request carries no session (no_session)"));
     assert!(empty.contains("not fetched yet"));
 
@@ -99,7 +99,7 @@ async fn the_page_shows_what_is_and_what_went_wrong() {
     for text in [
         // The timeline of the sign-in that succeeded.
         "<time>08:00:00</time> the browser was sent to the provider",
-        "the response is the one that was waited for",
+        "the response matches the request",
         "the code was exchanged for tokens",
         "the ID token holds",
         "the session began",

@@ -352,7 +352,7 @@ async fn claims_that_do_not_fit_are_a_500_and_no_way_to_sign_in() {
     assert_eq!(
         log.lines(),
         [
-            format!("ERROR: the claims of a signed-in person are no `{claims}`: missing field `badge`"),
+            format!("ERROR: the claims of a signed-in user do not deserialize into `{claims}`: missing field `badge`"),
             "INFO: make the claim optional in that type, or have the provider send it".into(),
         ]
     );
@@ -395,7 +395,7 @@ async fn a_guard_behind_a_guard_says_that_the_fairing_is_missing() {
     assert_eq!(
         log.lines(),
         [
-            "ERROR: a guard asks who is signed in, and the fairing `Oidc` is not attached or \
+            "ERROR: a guard needs a session, but the fairing `Oidc` is not attached or \
              `oidc.resource_server_only` is set",
             "INFO: add `.attach(rocket_openidconnect::Oidc::fairing())`, or remove the setting",
         ]
@@ -521,7 +521,7 @@ async fn a_guard_without_the_fairing_aborts_the_launch() {
         assert_eq!(lines.len(), 2);
         assert!(lines[0].contains(guard), "{guard}: {lines:?}");
         assert!(
-            lines[0].ends_with("` is used in a route, and the fairing `Oidc` is not attached"),
+            lines[0].ends_with("` is used in a route, but the fairing `Oidc` is not attached"),
             "{lines:?}"
         );
         assert_eq!(lines[1], "INFO: add `.attach(rocket_openidconnect::Oidc::fairing())`");

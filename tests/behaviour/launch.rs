@@ -442,7 +442,7 @@ async fn the_app_changes_settings_last() {
         lines,
         [
             "ERROR: the app's own settings function failed: no vault",
-            "INFO: mend the function given to `Oidc::try_custom`",
+            "INFO: fix the function given to `Oidc::try_custom`",
         ]
     );
 }
@@ -582,7 +582,7 @@ async fn a_release_without_a_secret_key_is_no_launch() {
             [
                 "ERROR: `secret_key` is missing: outside of the debug profile Rocket does not \
                  launch without one",
-                "INFO: set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints",
+                "INFO: set ROCKET_SECRET_KEY to the output of `openssl rand -base64 32`",
             ]
         );
     }
@@ -678,7 +678,7 @@ async fn the_report_at_liftoff() {
     assert_eq!(
         lines[8..],
         [
-            "INFO: UserInfo: skipped, the provider has no such endpoint".to_owned(),
+            "INFO: UserInfo: not requested, the provider has no UserInfo endpoint".to_owned(),
             loopback.clone()
         ]
     );
@@ -703,7 +703,7 @@ async fn the_report_at_liftoff() {
         rest[8..],
         [
             "WARN: the provider's metadata is not reachable: Connection refused (os error 111); the \
-             next attempt is due in 1 s; sign-in answers 503 until the provider is there"
+             next attempt is due in 1 s; sign-in responds with 503 until the provider is available"
                 .to_owned(),
             loopback
         ]

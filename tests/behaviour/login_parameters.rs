@@ -126,7 +126,7 @@ async fn what_the_sign_in_sets_itself_the_app_cannot_set() {
         let page = browser.visit("/oidc/login?next=/me").await;
         drop(recording);
         page.is(Status::InternalServerError)
-            .sees("This site made a mistake. Please tell its operators.");
+            .sees("Something went wrong on this site. Please contact its operators.");
         assert_eq!(page.location, None);
         assert!(page.set_cookies().iter().all(|it| !it.contains("attempt")));
         let lines = log.lines();

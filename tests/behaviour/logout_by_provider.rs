@@ -514,7 +514,7 @@ async fn a_logout_token_that_does_not_hold_ends_nothing() {
         let words = words.replace("{issuer}", &provider.issuer());
         let description = format!("the logout token is refused: {words}");
         refused(&logout(&browser, &token).await, &description);
-        log.has(&format!("WARN a back-channel logout did nothing: {description}"));
+        log.has(&format!("WARN a back-channel logout was rejected: {description}"));
         assert!(log.lines().iter().all(|line| !line.contains(&token)));
     }
     browser.visit("/me").await.is(Status::Ok);
@@ -554,14 +554,17 @@ async fn a_request_that_is_no_logout_request_is_refused() {
     let browser = signed_in(&App::new(&provider), &provider).await;
     let token = provider.logout_token(|_| ());
     for body in ["", "x=y", &format!("logout_token={token}&logout_token={token}")] {
-        refused(&post(&browser, body).await, "`logout_token` must be there once");
+        refused(
+            &post(&browser, body).await,
+            "`logout_token` must be present exactly once",
+        );
     }
     let long = format!("logout_token={}", "x".repeat(65 * 1024));
     let page = post(&browser, &long).await;
-    refused(&page, "the body is no form, or is too long");
+    refused(&page, "the body is not a form, or is too long");
     let json = [("Content-Type", "application/json")];
     let page = browser.request(Method::Post, BACKCHANNEL, &json, "{}").await;
-    refused(&page, "the body is no form, or is too long");
+    refused(&page, "the body is not a form, or is too long");
     browser.visit("/me").await.is(Status::Ok);
 }
 
@@ -718,7 +721,7 @@ async fn a_frame_that_names_another_provider_or_no_session_ends_nothing() {
         "/oidc/frontchannel-logout?sid=sid-1".to_owned(),
     ] {
         let page = in_a_frame(&browser, &path).await;
-        page.is(Status::BadRequest).sees("Nothing was done.");
+        page.is(Status::BadRequest).sees("The request was rejected.");
     }
     in_a_frame(&browser, &frontchannel(&issuer, "sid-999"))
         .await

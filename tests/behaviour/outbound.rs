@@ -194,7 +194,7 @@ async fn sign_in(path: &str, reply: Reply) -> Page {
 
 #[rocket::async_test]
 async fn an_outage_reads_as_one_and_says_when_to_come_again() {
-    let again = "The sign-in service does not answer at the moment. Please try again in a little while.";
+    let again = "The sign-in service is not responding. Please try again in a few minutes.";
     for path in ["/token", "/userinfo"] {
         for (status, retry_after, told) in [
             (503, Some("17"), Some("17")),

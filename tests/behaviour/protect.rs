@@ -229,7 +229,7 @@ async fn without_the_fairing_nobody_is_let_in() {
     assert_eq!(
         log.lines(),
         [
-            "ERROR: a route is protected, and there is no sign-in in this app",
+            "ERROR: a route is protected, but this app has no sign-in",
             "INFO: attach `Oidc::fairing()`, without `resource_server_only`, or use `Bearer` in that route",
         ]
     );

@@ -156,7 +156,7 @@ async fn a_newer_auth_time_of_a_refresh_is_kept_and_logged() {
     let me: Value = browser.visit("/me").await.is(Status::Ok).json();
     assert_eq!(me["auth_time"], json!(NOW + 200));
     log.has(&format!(
-        "INFO the person authenticated at the provider again: `auth_time` was {} and is {} after a refresh",
+        "INFO the user authenticated at the provider again: `auth_time` was {} and is {} after a refresh",
         NOW - 100,
         NOW + 200
     ));

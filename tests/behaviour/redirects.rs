@@ -193,7 +193,7 @@ async fn a_logout_token_is_not_judged_by_keys_from_elsewhere() {
             page.json::<Value>(),
             json!({ "error": "invalid_request", "error_description": error })
         );
-        log.has(&format!("WARN a back-channel logout did nothing: {error}"));
+        log.has(&format!("WARN a back-channel logout was rejected: {error}"));
         assert_eq!(provider.count("/jwks"), 1);
     }
 }

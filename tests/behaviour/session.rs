@@ -411,7 +411,7 @@ async fn a_session_that_is_too_large_is_an_error_that_names_the_largest_claims()
     let browser = Browser::open(rocket(&app)).await;
     let page = browser.sign_in(&provider, "/me").await;
     page.is(Status::BadGateway)
-        .sees("The sign-in service sent more about you than this site can keep.")
+        .sees("The sign-in service sent more data about you than this site can store.")
         .sees("href=\"&#x2F;oidc&#x2F;login?next=%2Fme\"")
         .sees_no(&text(20));
     assert_eq!(chunks(&browser), [""; 0]);

@@ -862,7 +862,7 @@ async fn handlers_that_panic_keep_nobody_signed_in_or_out() {
         ]
     );
     for name in ["session_changed", "before_logout", "after_logout"] {
-        let line = format!("ERROR: the app's `{name}` panicked; what it was told of happened all the same");
+        let line = format!("ERROR: the app's `{name}` panicked; the event took effect nevertheless");
         assert!(log.lines().contains(&line), "{:#?}", log.lines());
     }
 }

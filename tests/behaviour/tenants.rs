@@ -147,7 +147,7 @@ async fn a_person_of_another_tenant_is_told_so() {
     entra.sign_in_for(STRANGER);
     let page = browser.sign_in(&entra.provider, "/me").await;
     page.is(Status::Forbidden)
-        .sees("The organisation of your account has no access to this site.");
+        .sees("Your organisation does not have access to this site.");
     assert_signed_out(&browser).await;
     let error =
         format!("the ID token is refused: the token is of the tenant {STRANGER:?}, which `tenants` does not accept");

@@ -90,7 +90,7 @@ fn the_development_provider_is_green() {
     assert_eq!(report.with("failure"), [""; 0], "{report:#?}");
     assert_eq!(report.with("warning"), ["insecure"]);
     let found = &report.check("client authentication")["finding"];
-    assert_eq!(found, "`dev-client` and its secret are right (client_secret_basic)");
+    assert_eq!(found, "`dev-client` and its secret are accepted (client_secret_basic)");
     let found = &report.check("redirect URI")["finding"];
     assert_eq!(found, "http://localhost:8000/oidc/authorize");
 }
@@ -105,8 +105,8 @@ async fn a_table_without_colours_and_secrets() {
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert_eq!(
         lines[0],
-        "✓ settings               read for the profile `debug` from the environment alone; there \
-         is no Rocket.toml here"
+        "✓ settings               read for the profile `debug` from the environment only; there is no Rocket.toml in \
+         this directory"
     );
     assert_eq!(
         lines[lines.len() - 4..],
@@ -115,8 +115,8 @@ async fn a_table_without_colours_and_secrets() {
              `invalid_client`: no (client_secret_basic)",
             "                         → check `oidc.client_id`, `oidc.client_secret` and \
              `oidc.token_endpoint_auth_method`",
-            "  not checked, because of the above: revocation, introspection",
-            "15 ok, 1 to look at, 1 wrong",
+            "  not checked because of the failures above: revocation, introspection",
+            "15 ok, warnings: 1, failures: 1",
         ]
     );
     assert_eq!(ran.stderr, "");
@@ -224,7 +224,7 @@ async fn wrong_credentials_where_requests_are_pushed() {
     assert_eq!(
         check["remedy"],
         "register the public part of `oidc.private_key_file` at the provider, and compare \
-         `oidc.private_key_id` and `oidc.client_assertion_audience` with what it wants"
+         `oidc.private_key_id` and `oidc.client_assertion_audience` with its requirements"
     );
 }
 
@@ -237,7 +237,7 @@ async fn a_client_whose_requests_must_be_pushed() {
     provider.on_path("/authorize", Reply::redirect(back));
     tool.report(&["doctor"]).fails_at(
         "authorization",
-        "http://localhost:8000/oidc/authorize is registered, and the request is refused there: \
+        "http://localhost:8000/oidc/authorize is registered, but the request is rejected: \
          `invalid_request`: Pushed Authorization Request is only allowed.",
         "set `oidc.pushed_authorization_requests = true`: the provider accepts this client's \
          requests only when they are pushed",
@@ -252,11 +252,10 @@ async fn a_wrong_redirect_uri() {
     provider.on_path("/authorize", page.with_status(400));
     tool.report(&["doctor"]).fails_at(
         "redirect URI",
-        "http://localhost:8000/oidc/authorize is not accepted: the authorization endpoint answers \
-         with status 400, and its page says `redirect_uri_mismatch`",
-        "register exactly this address for `client` (`rocket-oidc register --update`, or the \
-         provider's console), or set `base_url`, `mount` or `overwrite_redirect_uri` to what is \
-         registered",
+        "http://localhost:8000/oidc/authorize is rejected: the authorization endpoint responds with status 400, and \
+         its page contains `redirect_uri_mismatch`",
+        "register exactly this redirect URI for `client` (`rocket-oidc register --update`, or the provider's \
+         console), or change `base_url`, `mount` or `overwrite_redirect_uri` to match a registered one",
     );
 }
 
@@ -268,7 +267,7 @@ async fn a_scope_that_is_refused() {
     provider.on_path("/authorize", Reply::redirect(back));
     tool.report(&["doctor"]).fails_at(
         "authorization",
-        "http://localhost:8000/oidc/authorize is registered, and the request is refused there: \
+        "http://localhost:8000/oidc/authorize is registered, but the request is rejected: \
          `invalid_scope`",
         "compare the client's registration with `scopes` and `extra_authorization_parameters`",
     );
@@ -283,7 +282,7 @@ async fn a_wrong_issuer() {
     tool.report(&["doctor"]).fails_at(
         "metadata",
         &format!("the metadata's issuer is `{issuer}`, expected `{issuer}/`"),
-        &format!("set `oidc.issuer` to `{issuer}`, if that is the provider you mean"),
+        &format!("set `oidc.issuer` to `{issuer}` if that is the intended provider"),
     );
     let elsewhere = format!("{issuer}/realms/x");
     tool.env("OIDC_ISSUER", &elsewhere);
@@ -322,7 +321,7 @@ async fn no_secret_key_in_release() {
     tool.report(&["doctor"]).fails_at(
         "secret_key",
         "`secret_key` is missing: outside of the debug profile Rocket does not launch without one",
-        "set ROCKET_SECRET_KEY to what `openssl rand -base64 32` prints",
+        "set ROCKET_SECRET_KEY to the output of `openssl rand -base64 32`",
     );
     tool.env("ROCKET_SECRET_KEY", "a".repeat(64));
     let report = tool.report(&["doctor"]);
@@ -346,7 +345,10 @@ async fn an_api_needs_no_secret_key_in_release() {
         .env("ROCKET_PROFILE", "release");
     let report = tool.report(&["doctor"]);
     assert_eq!(report.code, Some(0), "{report:#?}");
-    assert_eq!(report.check("secret_key")["finding"], "none, and an API needs none");
+    assert_eq!(
+        report.check("secret_key")["finding"],
+        "not set; an API does not need one"
+    );
     // There are no credentials to try there.
     assert_eq!(provider.count("/introspect"), 0);
 }
@@ -379,8 +381,7 @@ fn a_name_that_nobody_has() {
     assert_eq!(report.with("failure"), ["name"]);
     assert_eq!(
         report.check("name")["remedy"],
-        "correct the host in `https://op.invalid/.well-known/openid-configuration`, or the name \
-         service"
+        "correct the host in `https://op.invalid/.well-known/openid-configuration`, or fix name resolution"
     );
 }
 
@@ -419,7 +420,7 @@ async fn a_provider_that_does_not_tell_the_time() {
     assert_eq!(report.check("clock")["verdict"], "ok", "{report:#?}");
     assert_eq!(
         report.check("clock")["finding"],
-        "not compared: the provider's answer has no `Date`"
+        "not compared: the provider's response has no `Date`"
     );
 }
 
@@ -458,8 +459,8 @@ async fn keys_that_cannot_be_used() {
     provider.on_jwks(|reply| *reply = Reply::json(json!({ "keys": [] })));
     tool.report(&["doctor"]).fails_at(
         "keys",
-        "0 usable keys, and none verifies RS256, PS256, ES256, EdDSA, which tokens are signed with",
-        "have the provider publish its signing keys, or correct `id_token_signing_algs`",
+        "0 usable keys, but none for the expected algorithms: RS256, PS256, ES256, EdDSA",
+        "publish the signing keys at the provider, or correct `id_token_signing_algs`",
     );
 }
 
@@ -504,14 +505,14 @@ async fn backchannel_logout_is_tried_at_the_app() {
     app_there.on_path("/oidc/backchannel-logout", Reply::status(400));
     let report = tool.report(&["doctor"]);
     let finding = &report.check("back-channel logout")["finding"];
-    assert_eq!(*finding, format!("the app answers at {url}"));
+    assert_eq!(*finding, format!("the app responds at {url}"));
     assert_eq!(app_there.last_request("/oidc/backchannel-logout").method, "POST");
 
     app_there.clear_path("/oidc/backchannel-logout");
     tool.report(&["doctor"]).fails_at(
         "back-channel logout",
-        &format!("{url} answers with status 404, not 400 as the app would"),
-        "check `base_url`, `mount`, and that the proxy before the app leads POST there",
+        &format!("{url} responds with status 404, expected the app's 400"),
+        "check `base_url`, `mount`, and that the proxy in front of the app forwards POST requests to this path",
     );
 
     app_there.stop();
@@ -519,7 +520,7 @@ async fn backchannel_logout_is_tried_at_the_app() {
     assert_eq!(report.code, Some(0));
     let finding = &report.check("back-channel logout")["finding"];
     let cause = "Connection refused (os error 111)";
-    assert_eq!(*finding, format!("nobody answers at {url}: {cause}"));
+    assert_eq!(*finding, format!("no response from {url}: {cause}"));
 }
 
 #[rocket::async_test]
@@ -573,7 +574,7 @@ async fn endpoints_in_client_secrets() {
     let finding = &report.check("metadata")["finding"];
     assert_eq!(
         *finding,
-        format!("not read: the client secrets name the endpoints of {issuer}")
+        format!("not requested: the client secrets list the endpoints of {issuer}")
     );
     let found = &report.check("client authentication")["verdict"];
     assert_eq!(found, "ok");
@@ -782,12 +783,12 @@ async fn a_session_store_that_cannot_be_used() {
     for (answer, finding, remedy) in [
         (
             write_refused,
-            "a note cannot be written: Redis answered READONLY",
+            "an entry cannot be written: Redis answered READONLY",
             "set `oidc.session.store_url` to the primary: it is the address of a read-only replica",
         ),
         (
             user_refused,
-            "a note cannot be written: Redis answered NOPERM",
+            "an entry cannot be written: Redis answered NOPERM",
             "allow the user in `oidc.session.store_url` the keys `~oidc:*` and the commands `+@read +@write \
              +@scripting +@transaction +@connection`",
         ),
@@ -799,7 +800,7 @@ async fn a_session_store_that_cannot_be_used() {
         ),
         (
             forgetful,
-            "a note that was written is not there",
+            "an entry that was written was not found",
             "check that the session store runs and that this machine can reach it; the address of Redis or \
              of the SQL database is `oidc.session.store_url`",
         ),
@@ -896,7 +897,7 @@ async fn variables_for_a_proxy_are_named() {
     assert_eq!(check["verdict"], "ok");
     assert_eq!(
         check["finding"],
-        "HTTPS_PROXY names proxy.example:3128; no_proxy excepts localhost,127.0.0.1"
+        "HTTPS_PROXY is proxy.example:3128; no_proxy excludes localhost,127.0.0.1"
     );
     assert!(!format!("{report:?}").contains("hush"));
     assert!(!app(&provider).report(&["doctor"]).with("ok").contains(&"proxy"));
@@ -922,12 +923,12 @@ async fn resource_metadata_of_each_api_is_fetched() {
     assert_eq!(report.with("failure"), ["apis.stock resource metadata"]);
     assert_eq!(
         report.check("apis.orders resource metadata")["finding"],
-        format!("the app answers at {}", url("orders"))
+        format!("the app responds at {}", url("orders"))
     );
     report.fails_at(
         "apis.stock resource metadata",
-        &format!("{} is of the resource {orders}, expected {stock}", url("stock")),
-        "check `apis.stock.resource`, and that the proxy before the app leads GET there",
+        &format!("{} has the `resource` {orders}, expected {stock}", url("stock")),
+        "check `apis.stock.resource`, and that the proxy in front of the app forwards GET requests to this path",
     );
 
     api.on_path(&path("stock"), Reply::json(json!({ "resource": stock })));
@@ -950,20 +951,21 @@ async fn resource_metadata_is_fetched_at_its_public_address() {
     let report = tool.report(&["doctor"]);
     assert_eq!(report.code, Some(0), "{report:#?}");
     let finding = &report.check("resource metadata")["finding"];
-    assert_eq!(*finding, format!("the app answers at {url}"));
+    assert_eq!(*finding, format!("the app responds at {url}"));
     assert_eq!(api.last_request(path).method, "GET");
 
-    let remedy = "check `resource`, `base_url`, and that the proxy before the app leads GET there";
+    let remedy = "check `resource`, `base_url`, and that the proxy in front of the app forwards GET requests to this \
+                  path";
     api.on_path(path, Reply::json(json!({ "resource": "https://other.example" })));
     tool.report(&["doctor"]).fails_at(
         "resource metadata",
-        &format!("{url} is of the resource https://other.example, expected {resource}"),
+        &format!("{url} has the `resource` https://other.example, expected {resource}"),
         remedy,
     );
     api.on_path(path, Reply::text("text/html", "<html>"));
     tool.report(&["doctor"]).fails_at(
         "resource metadata",
-        &format!("{url} answers with something else than the metadata"),
+        &format!("{url} responds with something other than the metadata"),
         remedy,
     );
     api.clear_path(path);
@@ -975,6 +977,6 @@ async fn resource_metadata_is_fetched_at_its_public_address() {
     let finding = &report.check("resource metadata")["finding"];
     assert_eq!(
         *finding,
-        format!("nobody answers at {url}: Connection refused (os error 111)")
+        format!("no response from {url}: Connection refused (os error 111)")
     );
 }

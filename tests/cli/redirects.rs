@@ -66,7 +66,11 @@ async fn nobody_is_registered_by_metadata_from_elsewhere() {
         foreign.was_asked_nothing();
         let cause = format!("the provider's metadata answered with status {status}");
         let url = format!("{}{}", provider.issuer(), TestProvider::DISCOVERY);
-        fails(&ran, &cause, &format!("check ISSUER: its metadata should be at {url}"));
+        fails(
+            &ran,
+            &cause,
+            &format!("check ISSUER: its metadata is expected at {url}"),
+        );
         assert_eq!(provider.count(TestProvider::DISCOVERY), 1);
         assert_eq!(tool.files(), [""; 0]);
     }
@@ -145,8 +149,7 @@ async fn the_doctor_goes_nowhere_else() {
             "/revoke",
             "revocation",
             "warning",
-            "the provider's revocation endpoint answered with status {status}; \
-             tokens would live on after sign-out",
+            "the provider's revocation endpoint answered with status {status}; tokens stay valid after sign-out",
             log,
         ),
         (

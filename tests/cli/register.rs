@@ -131,7 +131,7 @@ async fn every_option_has_its_effect() {
         [
             "warning: the provider did not register https://app.example/auth/authorize",
             "warning: the provider did not register https://www.app.example/back",
-            "warning: a client has one back-channel logout URI: \
+            "warning: a client has only one back-channel logout URI: \
              https://app.example/auth/backchannel-logout",
         ]
     );
@@ -229,8 +229,7 @@ async fn a_file_that_is_there_stays() {
     let ran = register(&tool, &provider, &[]);
     assert_eq!(ran.code, Some(1));
     assert!(
-        ran.stderr
-            .starts_with("error: `client_secrets.json` is there already\n"),
+        ran.stderr.starts_with("error: `client_secrets.json` already exists\n"),
         "{}",
         ran.stderr
     );
@@ -248,8 +247,8 @@ async fn a_file_that_is_there_stays() {
     assert_eq!(tool.files(), [FILE]);
 }
 
-const WITHOUT_TOKEN: &str = "have the provider's administrator issue an initial access token, and give \
-                             it by `--initial-access-token`; or register by hand in its console";
+const WITHOUT_TOKEN: &str = "get an initial access token from the provider's administrator and pass it with \
+                             `--initial-access-token`, or register the app in the provider's console";
 
 #[rocket::async_test]
 async fn a_refused_token_to_register_with() {
@@ -293,8 +292,8 @@ async fn a_scope_that_the_provider_does_not_register() {
         ran.stderr,
         format!(
             "error: the provider's registration endpoint refused with `insufficient_scope`: \
-             {words}\n       → leave out `--scope`, and set `scopes` of the app yourself: not every \
-             provider has `openid` registered; or create the scopes there first\n"
+             {words}\n       → omit `--scope` and set the app's `scopes` by hand, as some providers do not register \
+             `openid`; or create the scopes at the provider first\n"
         )
     );
     let words = "the access token lacks the scope `clients`";
@@ -356,8 +355,8 @@ async fn an_issuer_without_metadata() {
     assert_eq!(
         ran.stderr,
         format!(
-            "error: the provider's metadata answered with status 404\n       → check ISSUER: its \
-             metadata should be at {issuer}/.well-known/openid-configuration\n"
+            "error: the provider's metadata answered with status 404\n       → check ISSUER: its metadata is expected \
+             at {issuer}/.well-known/openid-configuration\n"
         )
     );
     let other = "https://other.example/";
@@ -365,7 +364,7 @@ async fn an_issuer_without_metadata() {
     let ran = tool.run(&["register", &provider.issuer(), "https://app.example"]);
     assert!(
         ran.stderr
-            .ends_with("→ give the issuer letter by letter; a trailing slash counts\n")
+            .ends_with("→ pass the issuer exactly as the provider spells it, including a trailing slash\n")
     );
     assert_eq!(provider.count("/register"), 0);
 }
@@ -446,8 +445,8 @@ async fn what_is_printed_is_what_the_doctor_accepts() {
     assert_eq!(
         (check["finding"].as_str(), check["remedy"].as_str()),
         (
-            Some("https://app.example/authorize is not where the app answers: that is /oidc/authorize"),
-            Some("set `mount = \"/\"`")
+            Some("the path of https://app.example/authorize is not the callback path /oidc/authorize"),
+            Some("set `mount` to `/`")
         )
     );
 }
@@ -464,8 +463,8 @@ async fn a_redirect_uri_that_the_app_does_not_answer_at() {
     assert_eq!(ran.code, Some(0));
     assert_eq!(
         ran.stderr,
-        "warning: the app answers at /oidc/authorize, and not at https://app.example/cb: have the \
-         proxy before it send that address there, or register one that ends in /oidc/authorize\n"
+        "warning: the app's callback path is /oidc/authorize, not that of https://app.example/cb: configure the proxy to \
+         forward it, or register a redirect URI that ends in /oidc/authorize\n"
     );
 }
 
@@ -501,9 +500,9 @@ async fn what_was_answered_is_what_is_registered() {
   client authentication    client_secret_post
   PKCE                     S256
   scopes                   profile notes:read
-  contacts                 ops@app.example (asked for; the answer does not say)
+  contacts                 ops@app.example (requested; not confirmed by the provider)
   post-logout redirect URI none
-wrote client_secrets.json, which holds secrets: keep it out of version control
+wrote client_secrets.json, which contains secrets: keep it out of version control
 
 Set in Rocket.toml:
 
@@ -520,8 +519,8 @@ Then run `rocket-oidc doctor`.
         [
             "warning: the provider did not register the grant type refresh_token: sessions are not refreshed",
             "warning: the provider did not register the scopes openid notes:write",
-            "warning: the provider did not register https://app.example/ for sign-out",
-            "warning: the provider wants the client to authenticate with client_secret_post: set \
+            "warning: the provider did not register the post-logout redirect URI https://app.example/",
+            "warning: the provider requires client authentication with client_secret_post: set \
              `token_endpoint_auth_method` to it",
         ]
     );
@@ -573,11 +572,10 @@ async fn the_app_takes_every_file() {
     assert_eq!(
         ran.stderr,
         format!(
-            "error: the app would refuse what the provider registered: `oidc.client_secrets`: \
+            "error: the app would reject the registration: `oidc.client_secrets`: \
              `web.client_secret` in `{draft}`: a line break or another invisible character is in the \
-             value or around it\n       → delete the \
-             client in the provider's console, or by `rocket-oidc register --delete --output {draft}`, \
-             where the registration is\n"
+             value or around it\n       → delete the client in the provider's console, or with `rocket-oidc register \
+             --delete --output {draft}`\n"
         )
     );
     assert!(!format!("{ran:?}").contains("lines"));
@@ -591,7 +589,7 @@ async fn the_app_takes_every_file() {
 async fn a_refusal_in_the_servers_words() {
     let (provider, tool) = (provider().await, Tool::new());
     let reply = |status, kind: &str, text: &str| Reply::text(kind, text).with_status(status);
-    const CONTACT: &str = "say by `--contact` whom the provider may write to, such as `--contact ops@example.com`";
+    const CONTACT: &str = "pass the address of a contact, such as `--contact ops@example.com`";
     const OTHER: &str = "change what the provider names, or register by hand in its console";
     for (reply, words, remedy) in [
         (
@@ -643,7 +641,7 @@ async fn without_an_endpoint_a_person_is_told_what_to_enter() {
     assert_eq!(
         ran.stdout,
         format!(
-            "{issuer} has no registration endpoint. Create a client in its console, with
+            "{issuer} has no registration endpoint. Create a client in its console with
 
   application type         web (redirect URIs with https)
   redirect URI             https://app.example/oidc/authorize
@@ -654,7 +652,7 @@ async fn without_an_endpoint_a_person_is_told_what_to_enter() {
   scopes                   openid email
   post-logout redirect URI https://app.example/
 
-and set in Rocket.toml what it gives you:
+Then set in Rocket.toml:
 
 [default.oidc]
 issuer = \"{issuer}\"
@@ -662,7 +660,7 @@ client_id = \"…\"
 base_url = \"https://app.example\"
 scopes = \"openid email\"
 
-and the secret in the environment variable OIDC_CLIENT_SECRET.
+Set the client secret in the environment variable OIDC_CLIENT_SECRET.
 ",
             issuer = provider.issuer()
         )
@@ -677,13 +675,13 @@ async fn addresses_that_no_application_has() {
     for (urls, cause) in [
         (
             &["https://app.example", "http://localhost:8000"][..],
-            "error: https://app.example/oidc/authorize belongs to a `web` application, and \
-             http://localhost:8000/oidc/authorize to a `native` one: a client is one of them\n",
+            "error: https://app.example/oidc/authorize belongs to a `web` application and \
+             http://localhost:8000/oidc/authorize to a `native` one, but a client has one type\n",
         ),
         (
             &["http://app.example"],
-            "error: http://app.example/oidc/authorize is plain http and not on loopback: no kind \
-             of application has it\n",
+            "error: http://app.example/oidc/authorize is plain http and not on loopback, which no application type \
+             permits\n",
         ),
         (
             &["https://app.example/#top"],
@@ -761,7 +759,7 @@ async fn an_update_is_of_the_issuer_in_the_file() {
     assert_eq!(ran.code, Some(1));
     assert!(
         ran.stderr
-            .starts_with("error: `client_secrets.json` is of the issuer \"https://other.example\"\n"),
+            .starts_with("error: `client_secrets.json` is a registration at the issuer \"https://other.example\"\n"),
         "{}",
         ran.stderr
     );

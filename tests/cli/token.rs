@@ -209,7 +209,7 @@ async fn offline_what_the_metadata_decides_is_left_open() {
             &json!(format!(
                 "the metadata of {issuer} is not read (`--jwks`): it is accepted if that names no endpoint to sign in or get tokens at and no response type but `id_token`, else the token does not show that it is an access token, and `oidc.accepts` is \"access_tokens\""
             )),
-            &json!("leave out `--jwks`, so that the metadata is read"),
+            &json!("omit `--jwks`, so that the metadata is fetched"),
         )
     );
     // With the metadata it is decided, either way.
@@ -264,8 +264,8 @@ async fn what_is_no_token() {
     assert_eq!(ran.code, Some(1));
     assert_eq!(
         ran.stderr,
-        "error: standard input holds no token\n       → give the token as an argument, or write \
-         it into standard input\n"
+        "error: standard input contains no token\n       → pass the token as an argument, or write it to standard \
+         input\n"
     );
     let ran = tool.run(&["token", "x", "--jwks=none.json"]);
     assert_eq!(ran.code, Some(1));

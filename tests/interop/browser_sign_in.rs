@@ -179,7 +179,7 @@ async fn notes_signs_in_at_npm_oidc_provider_with_environment_variables_alone() 
     let browser = Browser::start().await;
 
     browser.goto(&at("/")).await;
-    assert_eq!(browser.text("#who").await, "Nobody is signed in");
+    assert_eq!(browser.text("#who").await, "Not signed in");
 
     browser.goto(&at("/me?from=bookmark")).await;
     provider.sign_in(&browser, "alice").await;
@@ -207,7 +207,7 @@ async fn notes_signs_in_at_npm_oidc_provider_with_environment_variables_alone() 
     browser.screenshot("notes-sign-out-at-provider").await;
     browser.click("button[value=yes]").await;
     browser.wait_for_url(|url| url == at("/")).await;
-    assert_eq!(browser.text("#who").await, "Nobody is signed in");
+    assert_eq!(browser.text("#who").await, "Not signed in");
     // But for the name that this browser has for attempts to sign in, which is a new one.
     let cookies = browser.cookies().await;
     let ours = cookies.iter().map(|cookie| &*cookie.name);

@@ -87,7 +87,7 @@ async fn a_registered_app_signs_in_and_the_doctor_is_green() {
     assert_eq!(report.with("warning"), [""; 0], "{report:#?}");
     assert_eq!(
         report.check("back-channel logout")["finding"],
-        format!("the app answers at {}/oidc/backchannel-logout", app.url())
+        format!("the app responds at {}/oidc/backchannel-logout", app.url())
     );
 }
 
@@ -116,13 +116,12 @@ async fn the_doctor_is_red_after_one_change() {
     app.tool.report(&["doctor"]).fails_at(
         "redirect URI",
         &format!(
-            "{url}/elsewhere is not accepted: the authorization endpoint answers with status 400, \
-             and its page says `invalid_redirect_uri`"
+            "{url}/elsewhere is not accepted: the authorization endpoint responds with status 400, and its page \
+             contains `invalid_redirect_uri`"
         ),
         &format!(
-            "register exactly this address for `{}` (`rocket-oidc register --update`, or the \
-             provider's console), or set `base_url`, `mount` or `overwrite_redirect_uri` to what \
-             is registered",
+            "register exactly this redirect URI for `{}` (`rocket-oidc register --update`, or the provider's \
+             console), or change `base_url`, `mount` or `overwrite_redirect_uri` to match a registered one",
             client_id.as_str().unwrap()
         ),
     );
@@ -134,7 +133,7 @@ async fn the_doctor_is_red_after_one_change() {
     app.tool.report(&["doctor"]).fails_at(
         "metadata",
         &format!("the metadata's issuer is `{issuer}`, expected `{issuer}/`"),
-        &format!("set `oidc.issuer` to `{issuer}`, if that is the provider you mean"),
+        &format!("set `oidc.issuer` to `{issuer}` if that is the intended provider"),
     );
     app.tool.env("OIDC_ISSUER", &issuer);
 

@@ -70,7 +70,7 @@ async fn people_sign_in_and_out_in_chromium() {
     browser.goto(&at("/oidc/logout")).await;
     browser.click("#sign-out").await;
     browser.wait_for_url(|url| url == at("/")).await;
-    assert_eq!(browser.text("#who").await, "Nobody is signed in");
+    assert_eq!(browser.text("#who").await, "Not signed in");
     assert_eq!(realm.sessions("alice").await, 0);
 
     // So that the next person is asked who they are.
@@ -206,8 +206,8 @@ async fn an_app_registers_itself_and_signs_people_in() {
         ran.stderr,
         "error: the provider's registration endpoint refused with `insufficient_scope`: Policy \
          'Trusted Hosts' rejected request to client-registration service. Details: Host not \
-         trusted.\n       → have the provider's administrator issue an initial access token, and \
-         give it by `--initial-access-token`; or register by hand in its console\n"
+         trusted.\n       → get an initial access token from the provider's administrator and pass it with \
+         `--initial-access-token`, or register the app in the provider's console\n"
     );
     assert_eq!(tool.files(), [""; 0]);
 
@@ -319,7 +319,7 @@ async fn a_client_with_a_key_pushes_its_requests_and_revokes_its_tokens() {
     tool.report(&["doctor"]).fails_at(
         "authorization",
         &format!(
-            "{url}/oidc/authorize is registered, and the request is refused there: \
+            "{url}/oidc/authorize is registered, but the request is rejected: \
              `invalid_request`: Pushed Authorization Request is only allowed."
         ),
         PUSHED,

@@ -100,7 +100,7 @@ async fn an_mcp_client_finds_its_way_by_itself() {
     assert_eq!(asked, (resource, "notes:read notes:write".to_owned()));
 
     let told = |text: &str| json!({ "content": [{ "type": "text", "text": text }], "isError": false });
-    assert_eq!(client.says_json("CALLED"), told("The note is kept."));
+    assert_eq!(client.says_json("CALLED"), told("The note is saved."));
     assert_eq!(client.says("SCOPE"), "notes:read notes:write");
     assert_eq!(client.says_json("CALLED"), told("Buy milk"));
 }

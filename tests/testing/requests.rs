@@ -62,7 +62,7 @@ fn policies_and_events_have_their_say() {
     let panic = panic_of(|| drop(client.get("/").signed_in_as(json!({ "sub": "mallory" }))));
     assert_eq!(
         panic,
-        "nobody is signed in by these claims: the app refused this person: Not you."
+        "the sign-in with these claims failed: the app refused this person: Not you."
     );
     let panic = panic_of(|| drop(client.get("/").signed_in_as(json!({ "name": "Ann" }))));
     assert!(panic.contains("no JSON object with a `sub`"), "{panic}");
@@ -202,7 +202,7 @@ fn the_release_profile_is_tested_as_well() {
 fn an_app_that_is_not_registered_is_told() {
     let figment = figment().merge(("oidc.enabled", false));
     let client = Client::untracked(rocket_with(figment)).unwrap();
-    let expected = "the app is not registered: launch what `TestProvider::register` makes of it";
+    let expected = "the app is not registered: launch the `Rocket` that `TestProvider::register` returns";
     let panic = panic_of(|| drop(client.get("/").signed_in_as(json!({ "sub": "alice" }))));
     assert_eq!(panic, expected);
     let panic = panic_of(|| drop(client.get("/").bearer(json!({}))));

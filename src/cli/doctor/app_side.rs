@@ -51,7 +51,7 @@ impl Doctor {
         };
         self.cookie(&sessions.describe_cookie(), site, is_debug);
         let work = try_out(&*sessions.store, !sessions.is_in_cookies());
-        match self.terminal.wait("asking the session store", work).await {
+        match self.terminal.wait("calling the session store", work).await {
             Ok(()) => {
                 self.report.ok(CHECK, sessions.describe());
                 if let Some(size) = sessions.describe_size() {
@@ -71,13 +71,16 @@ impl Doctor {
             return;
         }
         let remedy = match uri.path().strip_suffix("/authorize") {
-            Some("") => "set `mount = \"/\"`".to_owned(),
+            Some("") => "set `mount` to `/`".to_owned(),
             Some(mount) => {
-                format!("set `mount = \"{mount}\"`, or have the proxy lead it to {path}")
+                format!("set `mount` to `{mount}`, or configure the proxy to forward this path to {path}")
             }
-            None => format!("have the proxy before the app lead it to {path}, or register another"),
+            None => format!(
+                "configure the proxy in front of the app to forward it to {path}, or register another \
+                             redirect URI"
+            ),
         };
-        let finding = format!("{uri} is not where the app answers: that is {path}");
+        let finding = format!("the path of {uri} is not the callback path {path}");
         self.report.warning("callback", finding, remedy);
     }
 
@@ -129,12 +132,12 @@ impl Doctor {
             return;
         };
         let work = provider.visit(Endpoint::Metadata, &url);
-        let reply = match self.terminal.wait("asking the app", work).await {
+        let reply = match self.terminal.wait("calling the app", work).await {
             Ok(reply) => reply,
             Err(_) if !is_api => return,
             Err(ProviderError::NotHttps { .. }) => {
-                let finding = format!("{url} is not called, because it is plain http");
-                let remedy = format!("set {} to an address with https", settings.replace(", ", " or "));
+                let finding = format!("{url} was not requested, because it is plain http");
+                let remedy = format!("set {} to an https URL", settings.replace(", ", " or "));
                 return self.report.warning(check, finding, remedy);
             }
             Err(error) => {
@@ -142,30 +145,33 @@ impl Doctor {
                     ProviderError::Unreachable { cause, .. } => format!(": {cause}"),
                     _ => String::new(),
                 };
-                let finding = format!("nobody answers at {url}{why}");
-                let remedy = "start the app, and run this again; clients must reach it there too";
+                let finding = format!("no response from {url}{why}");
+                let remedy = "start the app and run this command again; clients need access to this URL too";
                 return self.report.warning(check, finding, remedy);
             }
         };
-        let remedy = format!("check {settings}, and that the proxy before the app leads GET there");
+        let remedy = format!(
+            "check {settings}, and that the proxy in front of the app forwards GET requests to this \
+                              path"
+        );
         let document = parse_object(reply.body()).unwrap_or_default();
         let found = document.get("resource").and_then(Value::as_str);
         match (reply.status().as_u16(), found) {
             (200, Some(found)) if found == identifier => {
-                self.report.ok(check, format!("the app answers at {url}"));
+                self.report.ok(check, format!("the app responds at {url}"));
             }
             _ if !is_api => {}
             (200, Some(found)) => {
                 let found = printable(found);
-                let finding = format!("{url} is of the resource {found}, expected {identifier}");
+                let finding = format!("{url} has the `resource` {found}, expected {identifier}");
                 self.report.failure(check, finding, remedy);
             }
             (200, None) => {
-                let finding = format!("{url} answers with something else than the metadata");
+                let finding = format!("{url} responds with something other than the metadata");
                 self.report.failure(check, finding, remedy);
             }
             (status, _) => {
-                let finding = format!("{url} answers with status {status}");
+                let finding = format!("{url} responds with status {status}");
                 self.report.failure(check, finding, remedy);
             }
         }
@@ -181,13 +187,13 @@ impl Doctor {
             (false, true) if is_debug => self.report.ok(CHECK, finding),
             (false, true) => self.report.warning(
                 CHECK,
-                format!("{finding}, which only this machine reaches"),
-                "set `base_url` to the public address of the app, with https",
+                format!("{finding}, which is reachable from this machine only"),
+                "set `base_url` to the public https URL of the app",
             ),
             (false, false) => self.report.warning(
                 CHECK,
-                format!("{finding}, without TLS: whoever is on the way reads them"),
-                "set `base_url` to an address with https",
+                format!("{finding}, without TLS: anyone on the network path can read them"),
+                "set `base_url` to an https URL",
             ),
         }
     }
@@ -197,7 +203,7 @@ impl Doctor {
     pub(super) async fn backchannel_logout(&mut self, provider: &Provider, found: &Found, site: &Site) {
         const CHECK: &str = "back-channel logout";
         if found.document.get("backchannel_logout_supported") != Some(&Value::Bool(true)) {
-            let finding = "the provider does not announce it; sessions end when a refresh is refused";
+            let finding = "not supported by the provider; sessions end when a refresh is rejected";
             return self.report.ok(CHECK, finding);
         }
         let mount = site.mount.trim_end_matches('/');
@@ -205,29 +211,29 @@ impl Doctor {
             return;
         };
         let work = provider.post_nothing(Endpoint::Metadata, &url);
-        let answer = self.terminal.wait("asking the app", work).await;
+        let answer = self.terminal.wait("calling the app", work).await;
         match answer.map(|reply| reply.status().as_u16()) {
-            Ok(400) => self.report.ok(CHECK, format!("the app answers at {url}")),
+            Ok(400) => self.report.ok(CHECK, format!("the app responds at {url}")),
             Ok(status) => self.report.failure(
                 CHECK,
-                format!("{url} answers with status {status}, not 400 as the app would"),
-                "check `base_url`, `mount`, and that the proxy before the app leads POST there",
+                format!("{url} responds with status {status}, expected the app's 400"),
+                "check `base_url`, `mount`, and that the proxy in front of the app forwards POST requests to this path",
             ),
             // The URL may be right, but this machine does not call plain http.
             Err(ProviderError::NotHttps { .. }) => {
-                let finding = format!("{url} is not called, because it is plain http");
-                let remedy = "set `base_url` to an address with https";
+                let finding = format!("{url} was not requested, because it is plain http");
+                let remedy = "set `base_url` to an https URL";
                 self.report.warning(CHECK, finding, remedy);
             }
             Err(error) => self.report.warning(
                 CHECK,
                 match error {
                     ProviderError::Unreachable { cause, .. } => {
-                        format!("nobody answers at {url}: {cause}")
+                        format!("no response from {url}: {cause}")
                     }
-                    _ => format!("nobody answers at {url}"),
+                    _ => format!("no response from {url}"),
                 },
-                "start the app, and run this again; the provider must reach it there too",
+                "start the app and run this command again; the provider needs access to this URL too",
             ),
         }
     }
@@ -242,7 +248,7 @@ struct Unusable {
 /// Tries the operations that the app needs: writes, reads and deletes an entry, and a session if the store holds
 /// sessions. Leaves nothing behind.
 async fn try_out(store: &dyn SessionStore, has_sessions: bool) -> Result<(), Unusable> {
-    const LIFE: Duration = Duration::from_secs(60);
+    const TTL: Duration = Duration::from_secs(60);
     let cannot = |what: &'static str| {
         move |error: StoreError| Unusable {
             finding: format!("{what}: {}", error.cause),
@@ -261,16 +267,16 @@ async fn try_out(store: &dyn SessionStore, has_sessions: bool) -> Result<(), Unu
         finding: error.to_string(),
         error,
     })?;
-    let written = store.put_entry(&name, "written", LIFE).await;
-    written.map_err(cannot("a note cannot be written"))?;
-    let found = read().await.map_err(cannot("a note cannot be read"))?;
+    let written = store.put_entry(&name, "written", TTL).await;
+    written.map_err(cannot("an entry cannot be written"))?;
+    let found = read().await.map_err(cannot("an entry cannot be read"))?;
     let deleted = store.unlock(&name, "written").await;
     if found != [Some("written".to_owned())] {
-        return Err(wrong("a note that was written is not there"));
+        return Err(wrong("an entry that was written was not found"));
     }
-    deleted.map_err(cannot("a note cannot be deleted"))?;
-    if read().await.map_err(cannot("a note cannot be read"))? != [None] {
-        return Err(wrong("a note that was deleted is still there"));
+    deleted.map_err(cannot("an entry cannot be deleted"))?;
+    if read().await.map_err(cannot("an entry cannot be read"))? != [None] {
+        return Err(wrong("an entry that was deleted was still found"));
     }
     if !has_sessions {
         return Ok(());
@@ -282,25 +288,25 @@ async fn try_out(store: &dyn SessionStore, has_sessions: bool) -> Result<(), Unu
         value: "rocket-oidc doctor".to_owned(),
         index_keys: vec![Secret::random().expose().to_owned()],
     };
-    let written = store.create(&session, LIFE).await;
+    let written = store.create(&session, TTL).await;
     written.map_err(cannot("a session cannot be written"))?;
     let found = store.load(&session.id).await;
     let next = StoredSession {
         version: 2,
         ..session.clone()
     };
-    let replaced = store.replace(&next, LIFE).await;
+    let replaced = store.replace(&next, TTL).await;
     let deleted = store.remove(&session.id).await;
     let found = found.map_err(cannot("a session cannot be read"))?;
     if found.as_deref() != Some(&session) {
-        return Err(wrong("a session that was written is not there"));
+        return Err(wrong("a session that was written was not found"));
     }
-    if !replaced.map_err(cannot("a session cannot be changed"))? {
-        return Err(wrong("a session that was written cannot be changed"));
+    if !replaced.map_err(cannot("a session cannot be replaced"))? {
+        return Err(wrong("a session that was written cannot be replaced"));
     }
     if deleted.map_err(cannot("a session cannot be deleted"))? {
         Ok(())
     } else {
-        Err(wrong("a session that was written is not there"))
+        Err(wrong("a session that was written was not found"))
     }
 }

@@ -19,7 +19,7 @@ impl Doctor {
             // Many providers send no `Date`.
             return self
                 .report
-                .ok(&check, "not compared: the provider's answer has no `Date`");
+                .ok(&check, "not compared: the provider's response has no `Date`");
         };
         // The response was made about half way through the wait; its fraction of a second is truncated.
         let waited = now() - asked;
@@ -28,10 +28,10 @@ impl Doctor {
         let allowed = clock_skew.as_secs();
         let word = if ahead > 0.0 { "ahead of" } else { "behind" };
         let difference = ahead.abs();
-        let finding = format!("this machine is {difference:.0} s {word} the provider");
+        let finding = format!("this machine's clock is {difference:.0} s {word} the provider's");
         let remedy = "synchronise both clocks (NTP)";
         match difference {
-            usual if usual <= USUAL => self.report.ok(&check, "this machine's and the provider's agree"),
+            usual if usual <= USUAL => self.report.ok(&check, "this machine and the provider agree"),
             small if small <= clock_skew.as_secs_f64() => {
                 let finding = format!("{finding}; `clock_skew` allows {allowed} s");
                 self.report.warning(&check, finding, remedy);

@@ -35,7 +35,8 @@ impl Doctor {
         self.report
             .ok("settings", format!("read for the profile `{profile}` from {from}"));
         for line in &app.ignored {
-            self.report.warning("settings", line, "correct its name, or unset it");
+            self.report
+                .warning("settings", line, "correct the variable's name, or unset it");
         }
         for line in app.settings.stray_characters() {
             let remedy = "write the value alone";
@@ -57,16 +58,16 @@ impl Doctor {
                 None
             }
             Ok((key, None)) => {
-                self.report.ok(CHECK, "sessions outlive a restart");
+                self.report.ok(CHECK, "sessions survive a restart");
                 Some(key)
             }
             Ok((key, _)) if app.rocket_config.debug => {
                 self.report
-                    .ok(CHECK, "made anew at each launch, which ends all sessions");
+                    .ok(CHECK, "generated at each launch, which ends all sessions");
                 Some(key)
             }
             Ok((key, _)) if app.settings.resource_server_only => {
-                self.report.ok(CHECK, "none, and an API needs none");
+                self.report.ok(CHECK, "not set; an API does not need one");
                 Some(key)
             }
             Ok((key, _)) => {
@@ -87,14 +88,14 @@ impl Doctor {
                 let Some(value) = value else { continue };
                 let value = value.to_string_lossy();
                 if name.eq_ignore_ascii_case("NO_PROXY") {
-                    set.push(format!("{name} excepts {}", printable(&value)));
+                    set.push(format!("{name} excludes {}", printable(&value)));
                     continue;
                 }
                 match proxy_host(&value) {
-                    Some(host) => set.push(format!("{name} names {host}")),
+                    Some(host) => set.push(format!("{name} is {host}")),
                     None => {
-                        let finding = format!("{name} is set to what is no address of a proxy");
-                        let remedy = format!("set {name} to an address such as `http://proxy:3128`, or unset it");
+                        let finding = format!("{name} is not the URL of a proxy");
+                        let remedy = format!("set {name} to a URL such as `http://proxy:3128`, or unset it");
                         self.report.warning(CHECK, finding, remedy);
                     }
                 }
@@ -108,7 +109,7 @@ impl Doctor {
     /// Reports the insecure settings, of which the app warns at liftoff.
     pub(super) fn insecure_settings(&mut self, settings: &Settings) {
         for insecure in settings.insecure_settings() {
-            let remedy = "see that this is what you want; the app says so at each launch too";
+            let remedy = "check that this is intended; the app logs it at each launch too";
             self.report.warning("insecure", insecure.to_string(), remedy);
         }
     }
@@ -142,7 +143,7 @@ fn origins(figment: &Figment) -> String {
     });
     let files: Vec<String> = files.collect();
     if files.is_empty() {
-        "the environment alone; there is no Rocket.toml here".to_owned()
+        "the environment only; there is no Rocket.toml in this directory".to_owned()
     } else {
         format!("{} and the environment", files.join(", "))
     }

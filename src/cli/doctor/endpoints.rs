@@ -24,10 +24,12 @@ impl Doctor {
     pub(super) async fn user_info(&mut self, provider: &Provider, metadata: &Metadata) {
         const CHECK: &str = "UserInfo";
         if !provider.settings.user_info_enabled {
-            return self.report.ok(CHECK, "not asked (`user_info_enabled`)");
+            return self.report.ok(CHECK, "not requested: `user_info_enabled` is `false`");
         }
         let Some(endpoint) = metadata.userinfo_endpoint() else {
-            return self.report.ok(CHECK, "not asked: the provider has no such endpoint");
+            return self
+                .report
+                .ok(CHECK, "not requested: the provider has no UserInfo endpoint");
         };
         // Core §5.3.3: the endpoint rejects a request without a token.
         self.visit(provider, CHECK, Endpoint::UserInfo, endpoint).await;
@@ -38,7 +40,7 @@ impl Doctor {
         if !provider.settings.rp_initiated_logout {
             return self
                 .report
-                .ok(CHECK, "ends the session here only (`rp_initiated_logout`)");
+                .ok(CHECK, "ends the app's session only: `rp_initiated_logout` is `false`");
         }
         match metadata.end_session_endpoint() {
             Some(url) => {
@@ -46,7 +48,7 @@ impl Doctor {
             }
             None => self.report.ok(
                 CHECK,
-                "ends the session here only: the provider has no end session endpoint",
+                "ends the app's session only: the provider has no end-session endpoint",
             ),
         }
     }
@@ -54,13 +56,13 @@ impl Doctor {
     /// Checks that an endpoint responds to a `GET` without parameters.
     async fn visit(&mut self, provider: &Provider, check: &str, endpoint: Endpoint, url: &Url) {
         let work = provider.visit(endpoint, url);
-        let asking = format!("asking the {endpoint}");
+        let asking = format!("calling the {endpoint}");
         match self.terminal.wait(&asking, work).await {
             Ok(reply) => match reply.status().as_u16() {
                 status @ (404 | 405 | 500..) => self.report.warning(
                     check,
-                    format!("{url} answers with status {status}"),
-                    "look into the provider's log; its metadata names this address",
+                    format!("{url} responds with status {status}"),
+                    "check the provider's log; its metadata lists this URL",
                 ),
                 _ => self.report.ok(check, url.as_str()),
             },
@@ -74,16 +76,16 @@ impl Doctor {
         let Some(url) = metadata.revocation_endpoint() else {
             return self.report.ok(
                 CHECK,
-                "tokens live on after sign-out: the provider has no such endpoint",
+                "tokens stay valid after sign-out: the provider has no revocation endpoint",
             );
         };
         let token = Secret::random();
         let work = provider.revoke(metadata, &token, TokenTypeHint::RefreshToken, now);
-        let answer = self.terminal.wait("asking the revocation endpoint", work);
+        let answer = self.terminal.wait("calling the revocation endpoint", work);
         match answer.await {
             Ok(()) => self.report.ok(CHECK, url.as_str()),
             Err(error) => {
-                let finding = format!("{error}; tokens would live on after sign-out");
+                let finding = format!("{error}; tokens stay valid after sign-out");
                 let remedy = remedy(&error, provider, metadata);
                 self.report.warning(CHECK, finding, remedy);
             }
@@ -104,20 +106,20 @@ impl Doctor {
             (TokenValidation::Introspection, None) => {
                 return self.report.failure(
                     CHECK,
-                    "`token_validation = \"introspection\"`, and the provider has no such endpoint",
-                    "set `token_validation = \"jwt\"`, or name the endpoint in the client secrets",
+                    "`token_validation` is `introspection`, but the provider has no introspection endpoint",
+                    "set `token_validation` to `jwt`, or add `token_introspection_uri` to the client secrets",
                 );
             }
             (TokenValidation::Auto, None) => return,
         };
         let token = Secret::random();
         let work = provider.introspect(&endpoint, token.expose(), false, None, now);
-        let answer = self.terminal.wait("asking the introspection endpoint", work);
+        let answer = self.terminal.wait("calling the introspection endpoint", work);
         let error = match answer.await {
             Ok(body) if is_inactive(&body) => return self.report.ok(CHECK, endpoint.url),
             Ok(_) => ProviderError::Malformed {
                 endpoint: Endpoint::Introspection,
-                cause: "it does not say `\"active\": false` of an unknown token".to_owned(),
+                cause: "the response for an unknown token lacks `\"active\": false`".to_owned(),
             },
             Err(error) => error,
         };

@@ -38,7 +38,7 @@ impl Doctor {
             self.report.warning(
                 &check,
                 format!("the key {name} is not used: {}", skipped.reason),
-                "nothing, if no token for this app is signed with it",
+                "no action is needed, unless tokens for this app are signed with it",
             );
         }
     }
@@ -53,22 +53,22 @@ impl Doctor {
             return self.report.failure(
                 check,
                 format!(
-                    "{} usable keys, and none verifies {}, which tokens are signed with",
+                    "{} usable keys, but none for the expected algorithms: {}",
                     keys.len(),
                     wanted.join(", ")
                 ),
-                "have the provider publish its signing keys, or correct `id_token_signing_algs`",
+                "publish the signing keys at the provider, or correct `id_token_signing_algs`",
             );
         }
         let names = keys.usable().map(|(kid, verifies)| {
             let verifies: Vec<&str> = verifies.iter().map(|algorithm| algorithm.as_str()).collect();
-            format!("{} ({})", kid.unwrap_or("without a name"), verifies.join(" "))
+            format!("{} ({})", kid.unwrap_or("without `kid`"), verifies.join(" "))
         });
-        const MOST: usize = 6;
+        const MAX_NAMES: usize = 6;
         let mut names: Vec<String> = names.collect();
-        if names.len() > MOST {
-            let further = names.len() - MOST;
-            names.truncate(MOST);
+        if names.len() > MAX_NAMES {
+            let further = names.len() - MAX_NAMES;
+            names.truncate(MAX_NAMES);
             names.push(format!("and {further} more"));
         }
         let finding = format!("{} usable: {}", keys.len(), names.join(", "));

@@ -13,7 +13,7 @@ impl Doctor {
             listed.is_some_and(|listed| !listed.iter().any(|name| name == value))
         };
         let mut is_fine = true;
-        let remedy = "allow it at the provider, if it is only not listed there";
+        let remedy = "enable it at the provider, or ignore this if the metadata is incomplete";
         for (member, value) in [
             ("response_types_supported", "code"),
             ("code_challenge_methods_supported", "S256"),
@@ -48,7 +48,7 @@ impl Doctor {
         const CHECK: &str = "scopes";
         let wanted = &provider.settings.scopes;
         let Some(supported) = metadata.scopes_supported() else {
-            let finding = format!("{}; the provider lists none", wanted.join(" "));
+            let finding = format!("{}; the provider does not list its scopes", wanted.join(" "));
             return self.report.ok(CHECK, finding);
         };
         let is_listed = |scope: &&String| supported.contains(scope);

@@ -38,14 +38,14 @@ impl Doctor {
         let check = format!("{prefix}name");
         match names {
             Ok(names) if names == host => {}
-            Ok(names) => self.report.ok(&check, format!("{host} is {names}")),
+            Ok(names) => self.report.ok(&check, format!("{host} resolves to {names}")),
             Err(cause) if is_unreachable => {
-                let cause = format!("{host} is not found: {cause}");
-                let remedy = format!("correct the host in `{url}`, or the name service");
+                let cause = format!("{host} does not resolve: {cause}");
+                let remedy = format!("correct the host in `{url}`, or fix name resolution");
                 self.report.failure(&check, cause, remedy);
                 return None;
             }
-            Err(_) => self.report.ok(&check, format!("{host} is known to a proxy")),
+            Err(_) => self.report.ok(&check, format!("{host} is resolved by a proxy")),
         }
 
         let check = format!("{prefix}connection");
@@ -54,10 +54,10 @@ impl Doctor {
                 let how = match url.scheme() {
                     "https" => "over TLS",
                     _ if is_loopback(url) => "without TLS, on loopback",
-                    _ => "without TLS, as `insecure_http_hosts` lets it",
+                    _ => "without TLS, which `insecure_http_hosts` permits",
                 };
                 let port = url.port_or_known_default().unwrap_or_default();
-                self.report.ok(&check, format!("{host}:{port} answers, {how}"));
+                self.report.ok(&check, format!("connected to {host}:{port} {how}"));
                 reply
             }
             Err(error) => {
@@ -78,7 +78,7 @@ impl Doctor {
             Err(error) => {
                 let remedy = match &error {
                     ProviderError::IssuerMismatch { actual, .. } if !actual.contains(TENANT_ID) => {
-                        format!("set `oidc.issuer` to `{actual}`, if that is the provider you mean")
+                        format!("set `oidc.issuer` to `{actual}` if that is the intended provider")
                     }
                     error => error.remedy().to_owned(),
                 };
@@ -90,10 +90,10 @@ impl Doctor {
         let finding = match provider.registration.metadata {
             MetadataSource::Discovery { .. } => format!("is of the issuer {issuer}"),
             MetadataSource::Given(_) => {
-                format!("not read: the client secrets name the endpoints of {issuer}")
+                format!("not requested: the client secrets list the endpoints of {issuer}")
             }
             MetadataSource::Keys { .. } => {
-                format!("not read: `jwks_uri` names the keys of {issuer}")
+                format!("not requested: `jwks_uri` locates the keys of {issuer}")
             }
         };
         self.report.ok(&check, finding);
@@ -115,7 +115,7 @@ async fn addresses(url: &Url) -> Result<String, String> {
     let found = lookup_host((host, port)).await.map_err(|e| e.to_string())?;
     let names: Vec<String> = found.map(|address| address.ip().to_string()).collect();
     if names.is_empty() {
-        Err("it has no address".to_owned())
+        Err("it has no IP address".to_owned())
     } else {
         Ok(names.join(", "))
     }
@@ -128,7 +128,7 @@ fn remedy(error: &ProviderError) -> String {
         _ => String::new(),
     };
     if cause.contains("corrupt message") {
-        "correct `oidc.issuer`: what answers at this port does not speak TLS".to_owned()
+        "correct `oidc.issuer`: the server at this port does not speak TLS".to_owned()
     } else if cause.contains("refused") {
         "start the provider, or correct host and port in `oidc.issuer`".to_owned()
     } else {

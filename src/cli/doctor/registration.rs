@@ -46,10 +46,10 @@ impl Doctor {
         let registration = &provider.registration;
         let method = provider.authentication_method(metadata).as_str();
         let work = provider.try_code(metadata, now);
-        let answer = self.terminal.wait("asking the token endpoint", work).await;
+        let answer = self.terminal.wait("calling the token endpoint", work).await;
         let error = match answer {
             Ok(()) => {
-                let finding = "the token endpoint gave tokens for a code that nobody issued";
+                let finding = "the token endpoint issued tokens for a made-up code";
                 self.report.failure(CHECK, finding, "do not use this provider");
                 return false;
             }
@@ -65,9 +65,9 @@ impl Doctor {
             "invalid_grant" => {
                 let client_id = &registration.client_id;
                 let finding = match method {
-                    "none" => format!("`{client_id}` is known; it has no secret"),
-                    "private_key_jwt" => format!("`{client_id}` and its key are right ({method})"),
-                    _ => format!("`{client_id}` and its secret are right ({method})"),
+                    "none" => format!("`{client_id}` is accepted; it has no secret"),
+                    "private_key_jwt" => format!("`{client_id}` and its key are accepted ({method})"),
+                    _ => format!("`{client_id}` and its secret are accepted ({method})"),
                 };
                 self.report.ok(CHECK, finding);
             }
@@ -84,8 +84,8 @@ impl Doctor {
             "" => self.report.failure(CHECK, error.to_string(), error.remedy()),
             _ => self.report.warning(
                 CHECK,
-                format!("{error}; expected `invalid_grant`, so nothing is known of the secret"),
-                "sign in once, and look into the app's log",
+                format!("{error}; expected `invalid_grant`, so the secret is not checked"),
+                "sign in once, and check the app's log",
             ),
         }
         refused != "invalid_client" && !refused.is_empty()
@@ -146,7 +146,7 @@ impl Doctor {
         };
 
         let work = provider.visit(Endpoint::Authorization, &address);
-        let reply = self.terminal.wait("asking the authorization endpoint", work);
+        let reply = self.terminal.wait("calling the authorization endpoint", work);
         let reply = match reply.await {
             Ok(reply) => reply,
             Err(error) => {
@@ -155,14 +155,13 @@ impl Doctor {
         };
         let client_id = &provider.registration.client_id;
         let remedy = format!(
-            "register exactly this address for `{client_id}` (`rocket-oidc register --update`, or \
-             the provider's console), or set `base_url`, `mount` or `overwrite_redirect_uri` to \
-             what is registered"
+            "register exactly this redirect URI for `{client_id}` (`rocket-oidc register --update`, or the provider's \
+             console), or change `base_url`, `mount` or `overwrite_redirect_uri` to match a registered one"
         );
         match Answer::of(&reply, &url, &redirect_uri) {
             Answer::Back(None) => self.report.ok(CHECK, redirect_uri),
             Answer::Back(Some(error)) => {
-                let finding = format!("{redirect_uri} is registered, and the request is refused there: {error}");
+                let finding = format!("{redirect_uri} is registered, but the request is rejected: {error}");
                 let remedy = if demands_pushed_request(&error) {
                     PUSH_REQUESTS
                 } else {
@@ -172,12 +171,12 @@ impl Doctor {
                 self.report.failure("authorization", finding, remedy);
             }
             Answer::Refused(why) => {
-                let finding = format!("{redirect_uri} is not accepted: {why}");
+                let finding = format!("{redirect_uri} is rejected: {why}");
                 self.report.failure(CHECK, finding, remedy);
             }
             Answer::Elsewhere(what) => {
                 let finding = format!("{redirect_uri} could not be checked: the provider {what}");
-                let remedy = "sign in once with a browser, and read what its page says";
+                let remedy = "sign in once with a browser, and read the provider's page";
                 self.report.warning(CHECK, finding, remedy);
             }
         }
@@ -198,7 +197,7 @@ fn credentials(provider: &Provider, metadata: &Metadata) -> &'static str {
     match provider.authentication_method(metadata).as_str() {
         "private_key_jwt" => {
             "register the public part of `oidc.private_key_file` at the provider, and compare \
-             `oidc.private_key_id` and `oidc.client_assertion_audience` with what it wants"
+             `oidc.private_key_id` and `oidc.client_assertion_audience` with its requirements"
         }
         _ if provider.registration.client_secret.is_some() => {
             "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`"
@@ -241,7 +240,7 @@ impl Answer {
             }
             Some(mut to) => {
                 to.set_query(None);
-                Answer::Elsewhere(format!("leads to {to}"))
+                Answer::Elsewhere(format!("redirects to {to}"))
             }
             None if (400..500).contains(&status) => {
                 let body = parse_object(reply.body()).unwrap_or_default();
@@ -252,15 +251,15 @@ impl Answer {
                     _ => {
                         let page = String::from_utf8_lossy(reply.body());
                         let word = ON_PAGES.iter().find(|word| page.contains(**word));
-                        let of_page = word.map(|word| format!(", and its page says `{word}`"));
+                        let of_page = word.map(|word| format!(", and its page contains `{word}`"));
                         format!(
-                            "the authorization endpoint answers with status {status}{}",
+                            "the authorization endpoint responds with status {status}{}",
                             of_page.unwrap_or_default()
                         )
                     }
                 })
             }
-            None => Answer::Elsewhere(format!("answers with status {status}, and a page")),
+            None => Answer::Elsewhere(format!("responds with status {status} and a page")),
         }
     }
 }
@@ -299,11 +298,11 @@ mod tests {
         }
         assert_eq!(
             answer(302, "/signin/error?authError=secret", ""),
-            Answer::Elsewhere("leads to https://op.example/signin/error".to_owned())
+            Answer::Elsewhere("redirects to https://op.example/signin/error".to_owned())
         );
         assert_eq!(
             answer(200, "", "<form>"),
-            Answer::Elsewhere("answers with status 200, and a page".to_owned())
+            Answer::Elsewhere("responds with status 200 and a page".to_owned())
         );
         assert_eq!(
             answer(400, "", r#"{"error":"invalid_redirect_uri"}"#),
@@ -312,14 +311,13 @@ mod tests {
         assert_eq!(
             answer(400, "", "<p>redirect_uri_mismatch"),
             Answer::Refused(
-                "the authorization endpoint answers with status 400, and its page says \
-                 `redirect_uri_mismatch`"
+                "the authorization endpoint responds with status 400, and its page contains `redirect_uri_mismatch`"
                     .to_owned()
             )
         );
         assert_eq!(
             answer(400, "", "<html>"),
-            Answer::Refused("the authorization endpoint answers with status 400".to_owned())
+            Answer::Refused("the authorization endpoint responds with status 400".to_owned())
         );
     }
 }

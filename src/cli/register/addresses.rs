@@ -28,7 +28,7 @@ pub(super) struct Addresses {
 pub(super) enum ApplicationType {
     /// Redirect URIs with https
     Web,
-    /// Redirect URIs with http, on a loopback address: for development
+    /// Redirect URIs with http on loopback, for development
     Native,
 }
 
@@ -70,7 +70,7 @@ impl Addresses {
                 addresses.redirect_uris.push(site.redirect_uri);
             }
         }
-        found.ok_or_else(|| Failure::new("there is no APP_URL", "give the app's public address"))
+        found.ok_or_else(|| Failure::new("APP_URL is missing", "pass the app's public URL"))
     }
 }
 
@@ -94,9 +94,8 @@ impl ApplicationType {
         let is_public = |url: &&Url| url.scheme() == "https";
         if let Some(url) = redirect_uris.iter().find(|u| !is_local(u) && !is_public(u)) {
             return Err(Failure::new(
-                format!("{url} is plain http and not on loopback: no kind of application has it"),
-                "give an address with https; if this provider takes it all the same, say \
-                 `--application-type web`",
+                format!("{url} is plain http and not on loopback, which no application type permits"),
+                "use an https URL, or pass `--application-type web` if this provider accepts it",
             ));
         }
         let local = redirect_uris.iter().find(is_local);
@@ -106,12 +105,10 @@ impl ApplicationType {
             (Some(_), None) => Ok(ApplicationType::Native),
             (Some(local), Some(public)) => Err(Failure::new(
                 format!(
-                    "{public} belongs to a `web` application, and {local} to a `native` one: a \
-                     client is one of them"
+                    "{public} belongs to a `web` application and {local} to a `native` one, but a client has one type"
                 ),
-                "register twice, with an --output for each, and set `client_secrets` in \
-                 [debug.oidc] to the one for development; if this provider takes both in one \
-                 client, say `--application-type web` or `native`",
+                "register two clients, each with its own `--output`, and set `client_secrets` in [debug.oidc] to the \
+                 one for development; or pass `--application-type web` or `native` if this provider accepts both",
             )),
         }
     }
@@ -200,12 +197,12 @@ mod tests {
         }
         assert_eq!(
             of(&["http://localhost/x", "https://a.example/x"]).unwrap_err(),
-            "https://a.example/x belongs to a `web` application, and http://localhost/x to a \
-             `native` one: a client is one of them"
+            "https://a.example/x belongs to a `web` application and http://localhost/x to a `native` one, but a \
+             client has one type"
         );
         assert_eq!(
             of(&["http://a.lan/x"]).unwrap_err(),
-            "http://a.lan/x is plain http and not on loopback: no kind of application has it"
+            "http://a.lan/x is plain http and not on loopback, which no application type permits"
         );
     }
 }

@@ -106,7 +106,7 @@ impl ClientMetadata {
             let (Some(value), remark) = (match (answered, asked.get(member)) {
                 (Some(answered), _) => (Some(answered), ""),
                 // RFC 7591 §3.2.1: the response holds all registered metadata.
-                (None, asked) if answer.is_some() => (asked, " (asked for; the answer does not say)"),
+                (None, asked) if answer.is_some() => (asked, " (requested; not confirmed by the provider)"),
                 (None, asked) => (asked, ""),
             }) else {
                 continue;

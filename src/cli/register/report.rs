@@ -33,7 +33,7 @@ impl Arguments {
             terminal.warn(&format!("{line}: have the provider issue another value"));
         }
         terminal.line(format!(
-            "wrote {shown}, which holds secrets: keep it out of version control"
+            "wrote {shown}, which contains secrets: keep it out of version control"
         ));
         terminal.line("\nSet in Rocket.toml:\n\n[default.oidc]");
         terminal.line(format!("client_secrets = {}", toml(&shown.to_string())));
@@ -102,8 +102,8 @@ impl Arguments {
         uris.filter(|uri| uri.path() != path)
             .map(|uri| {
                 format!(
-                    "the app answers at {path}, and not at {uri}: have the proxy before it send that \
-                     address there, or register one that ends in {path}"
+                    "the app's callback path is {path}, not that of {uri}: configure the proxy to \
+                     forward it, or register a redirect URI that ends in {path}"
                 )
             })
             .collect()
@@ -127,7 +127,7 @@ impl Arguments {
         }
         lines.extend(self.misled(client, &uris));
         if lacks("response_types", "code") || lacks("grant_types", "authorization_code") {
-            lines.push("the provider did not register the code flow: nobody can sign in".to_owned());
+            lines.push("the provider did not register the code flow: sign-in will fail".to_owned());
         }
         if client.grant_types.contains(&"refresh_token") && lacks("grant_types", "refresh_token") {
             lines.push(
@@ -147,7 +147,9 @@ impl Arguments {
         if self.post_logout.is_some() {
             for uri in &client.addresses.post_logout_redirect_uris {
                 if lacks("post_logout_redirect_uris", uri) {
-                    lines.push(format!("the provider did not register {uri} for sign-out"));
+                    lines.push(format!(
+                        "the provider did not register the post-logout redirect URI {uri}"
+                    ));
                 }
             }
         }
@@ -163,30 +165,28 @@ impl Arguments {
         let asked = client.token_endpoint_auth_method;
         match given("token_endpoint_auth_method").and_then(Value::as_str) {
             Some("private_key_jwt") if asked != "private_key_jwt" => lines.push(
-                "the provider wants the client to authenticate with private_key_jwt: set \
-                 `private_key_file`, and register its public part"
+                "the provider requires client authentication with private_key_jwt: set `private_key_file`, and \
+                 register its public key"
                     .to_owned(),
             ),
             Some(method @ ("client_secret_basic" | "client_secret_post" | "none")) if method != asked => {
                 lines.push(format!(
-                    "the provider wants the client to authenticate with {method}: set \
-                     `token_endpoint_auth_method` to it"
+                    "the provider requires client authentication with {method}: set `token_endpoint_auth_method` to it"
                 ));
             }
             Some(method) if method != asked => lines.push(format!(
-                "the provider wants the client to authenticate with {}, which the app cannot: \
-                 change it to {asked} in the provider's console",
+                "the provider requires client authentication with {}, which is not supported: change it to {asked} in \
+                 the provider's console",
                 printable(method)
             )),
             _ => {}
         }
         if registered.client_secret.is_none() && !self.public_client {
-            lines.push("the provider gave no client secret".to_owned());
+            lines.push("the provider issued no client secret".to_owned());
         }
         if registered.registration_client_uri.is_none() || registered.registration_access_token.is_none() {
             lines.push(
-                "the provider gave no way to change this registration: `--update` and `--delete` \
-                 will not work"
+                "the provider does not support managing this registration: `--update` and `--delete` will not work"
                     .to_owned(),
             );
         }
@@ -198,7 +198,7 @@ impl Arguments {
         }
         if client.addresses.redirect_uris.len() > 1 && self.backchannel_logout {
             lines.push(format!(
-                "a client has one back-channel logout URI: {}",
+                "a client has only one back-channel logout URI: {}",
                 client.addresses.backchannel_logout_uri
             ));
         }
@@ -228,16 +228,16 @@ fn toml(text: &str) -> String {
 pub(super) fn by_hand(provider: &Provider, client: &ClientMetadata, settings: &[(&str, String)], terminal: &Terminal) {
     let issuer = &provider.registration.issuer;
     terminal.line(format!(
-        "{issuer} has no registration endpoint. Create a client in its console, with\n"
+        "{issuer} has no registration endpoint. Create a client in its console with\n"
     ));
     client.write(terminal, None);
-    terminal.line("\nand set in Rocket.toml what it gives you:\n\n[default.oidc]");
+    terminal.line("\nThen set in Rocket.toml:\n\n[default.oidc]");
     terminal.line(format!("issuer = {}", toml(issuer)));
     terminal.line("client_id = \"…\"");
     for (name, value) in settings {
         terminal.line(format!("{name} = {}", toml(value)));
     }
     if client.token_endpoint_auth_method != "none" {
-        terminal.line("\nand the secret in the environment variable OIDC_CLIENT_SECRET.");
+        terminal.line("\nSet the client secret in the environment variable OIDC_CLIENT_SECRET.");
     }
 }

@@ -29,7 +29,7 @@ impl SecretsFile {
             return Err(there_is_one(path));
         }
         let Some(name) = path.file_name() else {
-            let cause = format!("`{}` is no name of a file", path.display());
+            let cause = format!("`{}` is not a file name", path.display());
             return Err(Failure::new(cause, "correct `--output`"));
         };
         let draft = format!(".{}.{}.draft", name.to_string_lossy(), std::process::id());
@@ -74,10 +74,10 @@ impl SecretsFile {
         {
             let draft = self.draft.display();
             return Err(Failure::new(
-                format!("the app would refuse what the provider registered: {}", refused.cause),
+                format!("the app would reject the registration: {}", refused.cause),
                 format!(
-                    "delete the client in the provider's console, or by `rocket-oidc register \
-                     --delete --output {draft}`, where the registration is"
+                    "delete the client in the provider's console, or with `rocket-oidc register --delete --output \
+                     {draft}`"
                 ),
             ));
         }
@@ -86,12 +86,15 @@ impl SecretsFile {
             let draft = self.draft.display();
             match error.kind() {
                 ErrorKind::AlreadyExists => Failure::new(
-                    format!("`{}` appeared meanwhile, and is not overwritten", self.path.display()),
-                    format!("the registration is in `{draft}`: move it to where you want it"),
+                    format!(
+                        "`{}` was created meanwhile, and is not overwritten",
+                        self.path.display()
+                    ),
+                    format!("move the registration from `{draft}` to another file"),
                 ),
                 _ => Failure::new(
                     format!("`{}` cannot be written: {error}", self.path.display()),
-                    format!("the registration is in `{draft}`, if it could be written there"),
+                    format!("look for the registration in `{draft}`"),
                 ),
             }
         })
@@ -123,14 +126,14 @@ impl Drop for SecretsFile {
 /// Reads the object `web` of the file.
 pub(super) fn read(path: &Path) -> Result<Map<String, Value>, Failure> {
     let shown = path.display();
-    let remedy = "give the file that `rocket-oidc register` wrote, by `--output`";
+    let remedy = "pass the file that `rocket-oidc register` wrote with `--output`";
     let text =
         fs::read_to_string(path).map_err(|error| Failure::new(format!("`{shown}` cannot be read: {error}"), remedy))?;
     let document: Option<Value> = serde_json::from_str(&text).ok();
     match document.and_then(|mut document| document.get_mut("web").map(Value::take)) {
         Some(Value::Object(web)) => Ok(web),
         _ => {
-            let cause = format!("`{shown}` is no JSON with an object `web`");
+            let cause = format!("`{shown}` is not JSON with an object `web`");
             Err(Failure::new(cause, remedy))
         }
     }
@@ -201,8 +204,8 @@ fn redirect_uris(client: &RegisteredClient, asked: &[Url]) -> Vec<String> {
 
 fn there_is_one(path: &Path) -> Failure {
     Failure::new(
-        format!("`{}` is there already", path.display()),
-        "change that registration with `--update`, choose another `--output`, or overwrite it \
-         with `--force`; a client that no file knows stays registered at the provider",
+        format!("`{}` already exists", path.display()),
+        "update that registration with `--update`, choose another `--output`, or overwrite the file with `--force`, \
+         which leaves its client at the provider",
     )
 }

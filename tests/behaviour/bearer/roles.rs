@@ -91,8 +91,8 @@ async fn a_resource_server_only_needs_no_secret_and_no_name() {
     let recording = tracing::subscriber::set_default(log.clone());
     let client = Client::untracked(app(json!({}))).await.unwrap();
     drop(recording);
-    let told = "INFO: `secret_key` is not set, and this API needs none; the app's own private cookies end with this \
-                process";
+    let told = "INFO: `secret_key` is not set, and this API does not need it; the app's own private cookies are lost \
+                at a restart";
     assert_eq!(log.lines()[0], told);
     let call = async |token: &str| {
         let authorization = Header::new("Authorization", format!("Bearer {token}"));
