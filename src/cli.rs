@@ -13,6 +13,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::terminal::Terminal;
+use crate::fairing::LaunchError;
 
 /// Set up and diagnose OpenID Connect in a Rocket app.
 #[derive(Debug, Parser)]
@@ -45,14 +46,9 @@ impl Failure {
     }
 }
 
-impl From<crate::settings::SettingsError> for Failure {
-    fn from(error: crate::settings::SettingsError) -> Failure {
-        Failure::new(error.to_string(), error.remedy())
-    }
-}
-
-impl From<crate::provider::ProviderError> for Failure {
-    fn from(error: crate::provider::ProviderError) -> Failure {
+impl<E: Into<LaunchError>> From<E> for Failure {
+    fn from(error: E) -> Failure {
+        let error = error.into();
         Failure::new(error.to_string(), error.remedy())
     }
 }
@@ -62,25 +58,21 @@ impl From<crate::provider::ProviderError> for Failure {
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let terminal = Terminal::new();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let outcome = match runtime {
-        Ok(runtime) => runtime.block_on(arguments.command.run(&terminal)),
+    let run = async {
+        match arguments.command {
+            Command::Register(arguments) => arguments.run(&terminal).await,
+            Command::Doctor(arguments) => Ok(arguments.run(&terminal).await),
+            Command::Token(arguments) => arguments.run(&terminal).await,
+        }
+    };
+    let outcome = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime.block_on(run),
         Err(error) => Err(Failure::new(error.to_string(), "try again")),
     };
     outcome.unwrap_or_else(|failure| {
-        terminal.fail(&failure.cause, &failure.remedy);
+        terminal.fail(&failure);
         ExitCode::FAILURE
     })
-}
-
-impl Command {
-    async fn run(self, terminal: &Terminal) -> Result<ExitCode, Failure> {
-        match self {
-            Command::Register(arguments) => arguments.run(terminal).await,
-            Command::Doctor(arguments) => arguments.run(terminal).await,
-            Command::Token(arguments) => arguments.run(terminal).await,
-        }
-    }
 }
 
 #[cfg(test)]

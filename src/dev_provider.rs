@@ -42,7 +42,7 @@ use crate::{
     clock::Clock,
     provider::{Endpoint, http_client::HttpClient},
     secret::Secret,
-    settings::{ApiSettings, DevProviderSettings, HttpSettings, InsecureHttpHosts},
+    settings::{ApiSettings, DevProviderSettings, HttpSettings, InsecureHttpHosts, Settings, Site},
 };
 
 /// The app's default `client_id` at this provider.
@@ -134,6 +134,11 @@ impl Op {
         self.issuer.get().map_or("", String::as_str)
     }
 
+    fn user(&self, sub: &str) -> Option<&Map<String, Value>> {
+        let is_found = |user: &&Map<String, Value>| user.get("sub").and_then(Value::as_str) == Some(sub);
+        self.users.iter().find(is_found)
+    }
+
     /// In seconds since 1970.
     fn now(&self) -> i64 {
         self.clock.now().unix_timestamp()
@@ -142,6 +147,21 @@ impl Op {
     fn key(&self) -> Arc<SigningKey> {
         let key = self.key.read().unwrap_or_else(PoisonError::into_inner);
         key.clone()
+    }
+}
+
+impl DevClient {
+    /// The app with these settings, as it is registered at this provider.
+    pub(crate) fn new(settings: &Settings, client_id: String, client_secret: Secret, site: Site) -> DevClient {
+        DevClient {
+            redirect_uri: site.redirect_uri.to_string(),
+            base_url: site.base_url,
+            audience: settings.access_token_audience(&client_id),
+            resource: settings.resource.clone(),
+            apis: settings.apis.clone(),
+            client_id,
+            client_secret,
+        }
     }
 }
 
@@ -154,16 +174,16 @@ impl DevProvider {
     ) -> Result<DevProvider, DevProviderError> {
         let key = SigningKey::new().ok_or(DevProviderError::Key)?;
         let op = Op::new(client, settings.users.clone(), Arc::new(key), clock);
-        let (tell, listening) = oneshot::channel();
-        let tell = Mutex::new(Some(tell));
+        let (sender, listening) = oneshot::channel();
+        let sender = Mutex::new(Some(sender));
         let rocket = rocket(settings.port, op)?.attach(AdHoc::on_liftoff("Issuer", |rocket| {
             Box::pin(async move {
                 let issuer = format!("http://localhost:{}", rocket.config().port);
                 if let Some(op) = rocket.state::<Op>() {
                     let _ = op.issuer.set(issuer.clone());
                 }
-                if let Some(tell) = tell.lock().ok().and_then(|mut tell| tell.take()) {
-                    let _ = tell.send((issuer, rocket.shutdown()));
+                if let Some(sender) = sender.lock().ok().and_then(|mut sender| sender.take()) {
+                    let _ = sender.send((issuer, rocket.shutdown()));
                 }
             })
         }));
@@ -171,19 +191,17 @@ impl DevProvider {
         // Rocket sets the log level of the whole process: the app's is restored.
         let log_level = log::max_level();
         let launch = tokio::spawn(async move {
-            match rocket.launch().await {
-                Ok(_) => DevProviderError::Stopped,
-                Err(error) => match error.kind() {
-                    ErrorKind::Bind(cause) => DevProviderError::Port {
-                        cause: cause.to_string(),
-                    },
-                    _ => DevProviderError::Stopped,
-                },
+            if let Err(error) = rocket.launch().await
+                && let ErrorKind::Bind(cause) = error.kind()
+            {
+                let cause = cause.to_string();
+                return DevProviderError::Port { cause };
             }
+            DevProviderError::Stopped
         });
         let started = match listening.await {
             Ok((issuer, shutdown)) => {
-                answers(&issuer).await;
+                wait_until_ready(&issuer).await;
                 Ok(DevProvider { issuer, shutdown })
             }
             Err(_) => Err(launch.await.unwrap_or(DevProviderError::Stopped)),
@@ -199,12 +217,10 @@ impl DevProvider {
 }
 
 /// Waits for the first response. Rocket logs its launch after liftoff, and that URL must not be taken for the app's.
-async fn answers(issuer: &str) {
-    let metadata = format!("{issuer}/.well-known/openid-configuration");
-    if let (Ok(http), Ok(url)) = (
-        HttpClient::new(&HttpSettings::default(), InsecureHttpHosts::default()),
-        Url::parse(&metadata),
-    ) {
+async fn wait_until_ready(issuer: &str) {
+    let http = HttpClient::new(&HttpSettings::default(), InsecureHttpHosts::default());
+    let url = Url::parse(&format!("{issuer}/.well-known/openid-configuration"));
+    if let (Ok(http), Ok(url)) = (http, url) {
         let _ = http.get(Endpoint::Metadata, &url).await;
     }
 }

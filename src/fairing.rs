@@ -252,13 +252,8 @@ impl Oidc {
         let relying_party = match sign_in {
             Some((source, site)) => {
                 let attempts = Attempts::new(rocket_config.debug);
-                let previous = settings.previous_secret_keys.iter();
-                let previous = previous.map(|key| SecretKey::parse(key.expose()));
-                let previous = previous
-                    .collect::<Result<Vec<_>, _>>()
-                    .map_err(|error| wrong_key(error.cause()))?;
                 let (issuer, client_id) = source.client();
-                let keys = KeyRing::new(&key, &previous, issuer, client_id);
+                let keys = key_ring(&key, &settings, issuer, client_id)?;
                 let cookies = Cookies::new(keys, site.secure);
                 let rp = self.relying_party(source, site, cookies, settings, clock, attempts)?;
                 rp.sessions.store.prepare().await?;
@@ -316,6 +311,19 @@ impl Oidc {
             settings,
         })
     }
+}
+
+/// The keys of this client, with those of the setting `previous_secret_keys`.
+pub(crate) fn key_ring(
+    key: &SecretKey,
+    settings: &Settings,
+    issuer: &str,
+    client_id: &str,
+) -> Result<KeyRing, LaunchError> {
+    let previous = settings.previous_secret_keys.iter();
+    let previous: Result<Vec<_>, _> = previous.map(|key| SecretKey::parse(key.expose())).collect();
+    let previous = previous.map_err(|error| wrong_key(error.cause()))?;
+    Ok(KeyRing::new(key, &previous, issuer, client_id))
 }
 
 fn wrong_key(cause: &'static str) -> LaunchError {
@@ -478,18 +486,10 @@ pub(crate) async fn start_dev_provider(
     // Use the credentials in the settings, so that another process can be the same client.
     let client_id = settings.client_id.take();
     let client_id = client_id.unwrap_or_else(|| CLIENT_ID.to_owned());
-    let client_secret = settings.client_secret.take();
-    let client = DevClient {
-        audience: settings.access_token_audience(&client_id),
-        resource: settings.resource.clone(),
-        apis: settings.apis.clone(),
-        client_id,
-        client_secret: client_secret.unwrap_or_else(Secret::random),
-        redirect_uri: site.redirect_uri.to_string(),
-        base_url: site.base_url,
-    };
-    settings.client_id = Some(client.client_id.clone());
-    settings.client_secret = Some(client.client_secret.clone());
+    let client_secret = settings.client_secret.take().unwrap_or_else(Secret::random);
+    let client = DevClient::new(settings, client_id.clone(), client_secret.clone(), site);
+    settings.client_id = Some(client_id);
+    settings.client_secret = Some(client_secret);
 
     let provider = DevProvider::start(&wanted, client, clock.clone()).await?;
     settings.issuer = Some(provider.issuer().to_owned());

@@ -14,13 +14,11 @@ use std::{process::ExitCode, sync::Arc};
 
 use time::OffsetDateTime;
 
-use self::configuration::Configuration;
 use super::{Failure, app::App, report::Report, terminal::Terminal};
 use crate::{
     clock::Clock,
     cookies::Cookies,
-    fairing::start_dev_provider,
-    keys::{KeyRing, SecretKey},
+    fairing::{key_ring, start_dev_provider},
     provider::Provider,
     settings::{Mode, Registration, Settings, Site},
 };
@@ -42,13 +40,13 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub(super) async fn run(self, terminal: &Terminal) -> Result<ExitCode, Failure> {
+    pub(super) async fn run(self, terminal: &Terminal) -> ExitCode {
         let mut doctor = Doctor {
             report: Report::default(),
             terminal: *terminal,
         };
         doctor.examine(self.profile.as_deref()).await;
-        Ok(doctor.report.write(terminal, self.json))
+        doctor.report.write(terminal, self.json)
     }
 }
 
@@ -60,7 +58,7 @@ struct Doctor {
 
 impl Doctor {
     async fn examine(&mut self, profile: Option<&str>) {
-        let Some(Configuration { mut app, key }) = self.read(App::figment(profile)) else {
+        let Some((mut app, key)) = self.read(App::figment(profile)) else {
             return self.report.not_checked(&["the provider", "the app"]);
         };
 
@@ -73,15 +71,12 @@ impl Doctor {
         tracing::log::set_max_level(tracing::log::LevelFilter::Off);
         let _dev_provider = match started {
             Ok(started) => started,
-            Err(error) => {
-                let (cause, remedy) = (error.to_string(), error.remedy());
-                return self.report.failure("development provider", cause, remedy);
-            }
+            Err(error) => return self.report.error("development provider", error),
         };
         let mode = match app.settings.mode(&app.rocket_config) {
             Ok(mode) => mode,
             Err(error) => {
-                self.report.failure("settings", error.to_string(), error.remedy());
+                self.report.error("settings", error);
                 return self.report.not_checked(&["the provider", "the app"]);
             }
         };
@@ -98,11 +93,11 @@ impl Doctor {
                 self.further_issuers(&settings).await;
             }
             Mode::RelyingParty { registration, site } => {
-                let previous = settings.previous_secret_keys.iter();
-                let previous = previous.filter_map(|key| SecretKey::parse(key.expose()).ok());
-                let previous: Vec<_> = previous.collect();
-                let (issuer, client_id) = (&registration.issuer, &registration.client_id);
-                let keys = KeyRing::new(&key, &previous, issuer, client_id);
+                let issuer = &registration.issuer;
+                let keys = match key_ring(&key, &settings, issuer, &registration.client_id) {
+                    Ok(keys) => keys,
+                    Err(error) => return self.report.error("secret_key", error),
+                };
                 let cookies = Cookies::new(keys, site.secure);
                 self.session(&settings, &site, &cookies, issuer, app.rocket_config.debug)
                     .await;
@@ -118,10 +113,7 @@ impl Doctor {
         let redirect_uri = site.map(|site| site.redirect_uri.clone());
         let provider = match Provider::new(registration, redirect_uri, settings.clone()) {
             Ok(provider) => Arc::new(provider),
-            Err(error) => {
-                let (cause, remedy) = (error.to_string(), error.remedy());
-                return self.report.failure("HTTP client", cause, remedy);
-            }
+            Err(error) => return self.report.error("HTTP client", error),
         };
         let Some(found) = self.reach(&provider, "").await else {
             let rest = ["keys", "clock", "registration", "endpoints", "scopes"];
@@ -129,21 +121,19 @@ impl Doctor {
         };
         self.key_set(&provider, &found.metadata, "").await;
         self.accepts(settings.accepts, &found.metadata, "");
-        if site.is_some() {
-            self.what_is_supported(&provider, &found);
-            self.redirect_uri(&provider, &found.metadata, now()).await;
+        if let Some(site) = site {
+            self.supported_features(&provider, &found);
+            self.redirect_uri(&provider, &found.metadata).await;
             self.scopes(&provider, &found.metadata);
             self.user_info(&provider, &found.metadata).await;
             self.end_session(&provider, &found.metadata).await;
-        }
-        if let Some(site) = site {
             self.backchannel_logout(&provider, &found, site).await;
-            if !self.client_authentication(&provider, &found.metadata, now()).await {
+            if !self.client_authentication(&provider, &found.metadata).await {
                 return self.report.not_checked(&["revocation", "introspection"]);
             }
-            self.revocation(&provider, &found.metadata, now()).await;
+            self.revocation(&provider, &found.metadata).await;
         }
-        self.introspection(&provider, &found.metadata, now()).await;
+        self.introspection(&provider, &found.metadata).await;
         let base_url = site.map(|site| &site.base_url);
         let base_url = base_url.or(settings.base_url.as_ref());
         self.protected_resources(&provider, settings, base_url).await;
@@ -153,16 +143,14 @@ impl Doctor {
     async fn further_issuers(&mut self, settings: &Arc<Settings>) {
         for (name, other) in &settings.issuers {
             let prefix = format!("issuers.{name} ");
-            let provider = match other.registration(name, settings) {
-                Ok(registration) => Provider::new(registration, None, settings.clone()),
-                Err(error) => {
-                    let check = format!("{prefix}settings");
-                    self.report.failure(&check, error.to_string(), error.remedy());
+            let registration = other.registration(name, settings).map_err(Failure::from);
+            let provider = registration.and_then(|it| Ok(Arc::new(Provider::new(it, None, settings.clone())?)));
+            let provider = match provider {
+                Ok(provider) => provider,
+                Err(failure) => {
+                    self.report.error(&format!("{prefix}settings"), failure);
                     continue;
                 }
-            };
-            let Ok(provider) = provider.map(Arc::new) else {
-                continue;
             };
             if let Some(found) = self.reach(&provider, &prefix).await {
                 self.key_set(&provider, &found.metadata, &prefix).await;

@@ -122,14 +122,13 @@ impl Arguments {
             (true, _) => self.update(&provider, &metadata, client, terminal).await,
             (false, Some(endpoint)) => {
                 let file = SecretsFile::reserve(&self.output, self.force)?;
-                let asked = client.as_json();
-                let work = provider.register(endpoint, initial_access_token.as_ref(), &asked);
+                let work = provider.register(endpoint, initial_access_token.as_ref(), &client.members);
                 let registered = terminal.wait("registering the app", work).await;
                 let has_token = initial_access_token.is_some();
-                let registered = registered.map_err(|error| self.refusal(error, has_token))?;
+                let registered = registered.map_err(|error| self.rejection(error, has_token))?;
                 let web = self.web(&provider, &metadata, &client, &registered, Map::new());
-                file.write_checked(&web, |path| self.check(path, &client))?;
-                self.told(&client, &registered, &metadata, "registered", terminal);
+                file.write(&web, |path| self.check(path, &client))?;
+                self.report(&client, &registered, &metadata, "registered", terminal);
                 Ok(ExitCode::SUCCESS)
             }
             (false, None) => {
@@ -172,7 +171,7 @@ impl Arguments {
         for member in secrets_file::OF_REPLIES.iter().chain(&DECIDED) {
             wanted.remove(*member);
         }
-        wanted.extend(client.as_json());
+        wanted.extend(client.members.clone());
         wanted.insert("client_id".into(), json!(current.client_id));
         if let Some(secret) = &current.client_secret {
             wanted.insert("client_secret".into(), json!(secret.expose()));
@@ -182,13 +181,13 @@ impl Arguments {
             Ok(updated) => updated,
             Err(error) => {
                 // The token and URL of the first response must not be lost.
-                file.write(&web)?;
+                file.write(&web, |_| Ok(()))?;
                 return Err(error.into());
             }
         };
         let web = self.web(provider, metadata, &client, &updated, web);
-        file.write_checked(&web, |path| self.check(path, &client))?;
-        self.told(&client, &updated, metadata, "updated", terminal);
+        file.write(&web, |path| self.check(path, &client))?;
+        self.report(&client, &updated, metadata, "updated", terminal);
         Ok(ExitCode::SUCCESS)
     }
 
@@ -243,23 +242,21 @@ impl Arguments {
         let Some(url) = url.filter(|url| url.scheme() == "http" && !is_loopback(url)) else {
             return Ok(());
         };
-        let host = url.host_str().unwrap_or_default();
-        if self.settings().insecure_hosts().has(&url) || !self.insecure_http_host.is_empty() {
-            Ok(())
-        } else {
+        if self.insecure_http_host.is_empty() {
+            let host = url.host_str().unwrap_or_default();
             Err(Failure::new(
                 format!("`{issuer}` is neither `https` nor on loopback"),
                 format!("use an `https` URL, or in a closed network pass `--insecure-http-host {host}`"),
             ))
+        } else {
+            Ok(())
         }
     }
 
     /// The mount point of the app. Without `--mount`, it is taken from a complete redirect URI.
     fn mount(&self) -> String {
-        let given = self.mount.clone();
-        given
-            .or_else(|| self.app_urls.iter().find_map(mount_of))
-            .unwrap_or_else(|| DEFAULT_MOUNT.to_owned())
+        let given = self.mount.clone().or_else(|| self.app_urls.iter().find_map(mount_of));
+        given.unwrap_or_else(|| DEFAULT_MOUNT.to_owned())
     }
 
     /// Checks that the app accepts the file at `path`, with the settings that are printed.
@@ -297,33 +294,29 @@ impl Arguments {
 
     /// The error if the provider rejects the registration. Some require a token, or reject scopes, with an error that
     /// does not say so: Keycloak with `insufficient_scope`, and the name of one of its policies.
-    fn refusal(&self, error: ProviderError, has_token: bool) -> Failure {
+    fn rejection(&self, error: ProviderError, has_token: bool) -> Failure {
         let (status, description) = match &error {
             ProviderError::Refused {
                 status, description, ..
             } => (*status, description.to_ascii_lowercase()),
             _ => return error.into(),
         };
-        match status {
-            _ if self.contact.is_empty() && description.contains("contact") => Failure::new(
-                error.to_string(),
-                "pass the address of a contact, such as `--contact ops@example.com`",
-            ),
-            401 | 403 if !has_token => Failure::new(
-                error.to_string(),
+        let remedy = match status {
+            _ if self.contact.is_empty() && description.contains("contact") => {
+                "pass the address of a contact, such as `--contact ops@example.com`"
+            }
+            401 | 403 if !has_token => {
                 "get an initial access token from the provider's administrator and pass it with \
-                 `--initial-access-token`, or register the app in the provider's console",
-            ),
+                 `--initial-access-token`, or register the app in the provider's console"
+            }
             // The scopes of the client, not of the token.
             400 | 403 if self.scope.is_some() && description.contains("scope") && !description.contains("token") => {
-                Failure::new(
-                    error.to_string(),
-                    "omit `--scope` and set the app's `scopes` by hand, as some providers do not register `openid`; \
-                     or create the scopes at the provider first",
-                )
+                "omit `--scope` and set the app's `scopes` by hand, as some providers do not register `openid`; or \
+                 create the scopes at the provider first"
             }
-            _ => error.into(),
-        }
+            _ => error.remedy(),
+        };
+        Failure::new(error.to_string(), remedy)
     }
 
     /// The content of the file: without endpoints, which discovery provides.

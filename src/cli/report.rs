@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::json;
 
-use super::terminal::{Colour, Terminal};
+use super::{
+    Failure,
+    terminal::{Colour, Terminal},
+};
 
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -38,7 +41,7 @@ pub(super) struct Check {
 /// Check results, in order.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    checks: Vec<Check>,
+    pub checks: Vec<Check>,
     not_checked: Vec<&'static str>,
 }
 
@@ -55,13 +58,18 @@ impl Report {
         self.push(check, Verdict::Failure, finding.into(), Some(remedy.into()));
     }
 
+    pub(super) fn error(&mut self, check: &str, error: impl Into<Failure>) {
+        let Failure { cause, remedy } = error.into();
+        self.failure(check, cause, remedy);
+    }
+
     /// Lists checks that were skipped because of an earlier failure.
     pub(super) fn not_checked(&mut self, checks: &[&'static str]) {
         self.not_checked.extend(checks);
     }
 
     fn push(&mut self, check: &str, verdict: Verdict, finding: String, remedy: Option<String>) {
-        self.add(Check {
+        self.checks.push(Check {
             check: check.to_owned(),
             verdict,
             finding,
@@ -71,13 +79,8 @@ impl Report {
         });
     }
 
-    pub(super) fn add(&mut self, check: Check) {
-        self.checks.push(check);
-    }
-
     fn count(&self, verdict: Verdict) -> usize {
-        let of = |check: &&Check| check.verdict == verdict;
-        self.checks.iter().filter(of).count()
+        self.checks.iter().filter(|check| check.verdict == verdict).count()
     }
 
     /// Writes the report. The exit code is a failure if a check failed.
@@ -87,10 +90,7 @@ impl Report {
         } else {
             self.write_table(terminal);
         }
-        match self.count(Verdict::Failure) {
-            0 => ExitCode::SUCCESS,
-            _ => ExitCode::FAILURE,
-        }
+        ExitCode::from(u8::from(self.count(Verdict::Failure) > 0))
     }
 
     fn write_json(&self, terminal: &Terminal) {
@@ -103,8 +103,8 @@ impl Report {
     }
 
     fn write_table(&self, terminal: &Terminal) {
-        let width = self.checks.iter().map(|check| check.check.chars().count());
-        let width = width.max().unwrap_or_default();
+        let widths = self.checks.iter().map(|check| check.check.chars().count());
+        let width = widths.max().unwrap_or_default();
         for check in &self.checks {
             let mark = match check.verdict {
                 Verdict::Ok => terminal.paint(Colour::Green, "✓"),
@@ -120,8 +120,7 @@ impl Report {
             let names = self.not_checked.join(", ");
             terminal.line(format!("  not checked because of the failures above: {names}"));
         }
-        let (failures, warnings) = (self.count(Verdict::Failure), self.count(Verdict::Warning));
-        let ok = self.count(Verdict::Ok);
+        let [ok, warnings, failures] = [Verdict::Ok, Verdict::Warning, Verdict::Failure].map(|it| self.count(it));
         terminal.line(format!("{ok} ok, warnings: {warnings}, failures: {failures}"));
     }
 }

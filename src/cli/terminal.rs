@@ -10,6 +10,8 @@ use std::{
 
 use tokio::time::timeout;
 
+use super::Failure;
+
 /// Standard output and standard error.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Terminal {
@@ -50,14 +52,14 @@ impl Terminal {
     }
 
     /// Writes an error and its remedy to standard error.
-    pub(super) fn fail(&self, cause: &str, remedy: &str) {
-        let _ = writeln!(stderr(), "error: {cause}");
-        let _ = writeln!(stderr(), "       → {remedy}");
+    pub(super) fn fail(&self, Failure { cause, remedy }: &Failure) {
+        self.note(&format!("error: {cause}\n       → {remedy}"));
     }
 
-    /// Writes a warning to standard error.
-    pub(super) fn warn(&self, text: &str) {
-        let _ = writeln!(stderr(), "warning: {text}");
+    /// Writes a warning and its remedy to standard error.
+    pub(super) fn warn(&self, cause: &str, remedy: Option<&str>) {
+        let remedy = remedy.map(|remedy| format!("\n         → {remedy}"));
+        self.note(&format!("warning: {cause}{}", remedy.unwrap_or_default()));
     }
 
     /// Writes a prompt or a hint to standard error.

@@ -19,7 +19,6 @@ use super::{
 use crate::{
     clock::Clock,
     dev_provider::CLIENT_ID,
-    fairing::LaunchError,
     provider::Provider,
     resource_server::{BearerError, ExaminedField, ResourceServer},
     settings::{Mode, RocketConfig, Settings},
@@ -81,32 +80,24 @@ impl Arguments {
             Some(token) => token.to_owned(),
         };
         let scopes: Vec<String> = self.scope.split_whitespace().map(str::to_owned).collect();
-        let api = self.api.as_deref();
-        let api = resource_server.api(api).ok_or_else(|| {
-            let name = api.unwrap_or_default();
-            let cause = format!("there is no API `oidc.apis.{name}`");
+        let api = resource_server.api(self.api.as_deref()).ok_or_else(|| {
+            let cause = format!("there is no API `oidc.apis.{}`", self.api.unwrap_or_default());
             Failure::new(cause, "pass the name of a table under `oidc.apis`")
         })?;
         let work = resource_server.examine(api, bare(&token), keys.as_ref(), &scopes, now);
         let fields = terminal.wait("calling the provider", work).await;
 
         let mut report = Report::default();
-        for field in fields {
-            report.add(check(field));
-        }
+        report.checks.extend(fields.into_iter().map(check));
         Ok(report.write(terminal, self.json))
     }
 }
 
 /// The app's resource server, built as in the fairing.
 fn resource_server(app: App) -> Result<ResourceServer, Failure> {
-    let App {
-        mut settings,
-        rocket_config,
-        ..
-    } = app;
-    name_dev_provider(&mut settings, &rocket_config);
-    let (registration, base_url) = match settings.mode(&rocket_config)? {
+    let mut settings = app.settings;
+    set_dev_provider(&mut settings, &app.rocket_config);
+    let (registration, base_url) = match settings.mode(&app.rocket_config)? {
         Mode::ResourceServerOnly(registration) => (registration, None),
         Mode::RelyingParty { registration, site } => (registration, Some(site.base_url)),
         Mode::Disabled { .. } => {
@@ -116,14 +107,16 @@ fn resource_server(app: App) -> Result<ResourceServer, Failure> {
     };
     let settings = Arc::new(settings);
     let provider = Arc::new(Provider::new(registration, None, settings.clone())?);
-    ResourceServer::new(provider, base_url.as_ref(), settings, Clock::default()).map_err(|error| {
-        let error = LaunchError::from(error);
-        Failure::new(error.to_string(), error.remedy())
-    })
+    Ok(ResourceServer::new(
+        provider,
+        base_url.as_ref(),
+        settings,
+        Clock::default(),
+    )?)
 }
 
 /// Sets the issuer to the development provider that the running app has started.
-fn name_dev_provider(settings: &mut Settings, rocket_config: &RocketConfig) {
+fn set_dev_provider(settings: &mut Settings, rocket_config: &RocketConfig) {
     if let Some(dev_provider) = settings.dev_provider.as_ref()
         && rocket_config.debug
         && settings.issuer.is_none()
@@ -141,26 +134,23 @@ fn check(field: ExaminedField) -> Check {
         error,
         undecided,
     } = field;
-    if let Some(finding) = undecided {
-        return Check {
-            check: name.to_owned(),
-            verdict: Verdict::Warning,
-            finding,
-            remedy: Some("omit `--jwks`, so that the metadata is fetched".to_owned()),
-            expected: Some(expected),
-            actual,
-        };
-    }
     let remedy = error.as_ref().map(|error| error.remedy().to_owned());
-    let (verdict, finding) = match (&error, &actual) {
-        (None, Some(actual)) => (Verdict::Ok, format!("{actual} (expected: {expected})")),
-        (None, None) => (Verdict::Ok, expected.clone()),
-        // The mark already shows that the token is rejected.
-        (Some(BearerError::Token(error)), Some(actual)) if TIMES.contains(&name) => {
-            (Verdict::Failure, format!("{error}: {actual}"))
+    // The mark already shows that the token is rejected.
+    let cause = error.map(|error| match error {
+        BearerError::Token(error) => error.to_string(),
+        error => error.to_string(),
+    });
+    let (verdict, finding, remedy) = match (undecided, cause, &actual) {
+        (Some(finding), ..) => {
+            let remedy = "omit `--jwks`, so that the metadata is fetched".to_owned();
+            (Verdict::Warning, finding, Some(remedy))
         }
-        (Some(BearerError::Token(error)), _) => (Verdict::Failure, error.to_string()),
-        (Some(error), _) => (Verdict::Failure, error.to_string()),
+        (_, Some(cause), Some(actual)) if TIMES.contains(&name) => {
+            (Verdict::Failure, format!("{cause}: {actual}"), remedy)
+        }
+        (_, Some(cause), _) => (Verdict::Failure, cause, remedy),
+        (_, None, Some(actual)) => (Verdict::Ok, format!("{actual} (expected: {expected})"), None),
+        (_, None, None) => (Verdict::Ok, expected.clone(), None),
     };
     Check {
         check: name.to_owned(),
@@ -189,13 +179,10 @@ fn read_token(terminal: &Terminal) -> Result<String, Failure> {
     let mut text = String::new();
     let read = stdin().take(MAX_INPUT_SIZE).read_to_string(&mut text);
     if read.is_ok() && !text.trim().is_empty() {
-        Ok(text)
-    } else {
-        Err(Failure::new(
-            "standard input contains no token",
-            "pass the token as an argument, or write it to standard input",
-        ))
+        return Ok(text);
     }
+    let remedy = "pass the token as an argument, or write it to standard input";
+    Err(Failure::new("standard input contains no token", remedy))
 }
 
 fn read_keys(path: &Path) -> Result<KeySet, Failure> {
@@ -205,10 +192,8 @@ fn read_keys(path: &Path) -> Result<KeySet, Failure> {
         Failure::new(cause, "pass the file of a JWK Set: {\"keys\": […]}")
     })?;
     KeySet::parse(&json).map_err(|error| {
-        Failure::new(
-            format!("`{shown}`: {error}"),
-            "save the response of the provider's `jwks_uri` to it: {\"keys\": […]}",
-        )
+        let remedy = "save the response of the provider's `jwks_uri` to it: {\"keys\": […]}";
+        Failure::new(format!("`{shown}`: {error}"), remedy)
     })
 }
 

@@ -1,6 +1,6 @@
 //! The responses and the request parameters of the endpoints.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, io::Cursor};
 
 use rocket::{
     Request, Response,
@@ -22,35 +22,33 @@ pub(super) enum Answer {
 }
 
 impl<'r> Responder<'r, 'static> for Answer {
-    fn respond_to(self, request: &'r Request<'_>) -> Responded<'static> {
-        let mut response = match self {
+    fn respond_to(self, _: &'r Request<'_>) -> Responded<'static> {
+        let mut response = Response::build();
+        response.raw_header("Cache-Control", "no-store");
+        let (content_type, body) = match self {
             Answer::Json(status, body) => {
-                let mut response = (ContentType::JSON, body.to_string()).respond_to(request)?;
-                response.set_status(status);
-                response
+                response.status(status);
+                (ContentType::JSON, body.to_string())
             }
-            Answer::Page(status, body) => {
-                let mut response = (ContentType::HTML, body).respond_to(request)?;
-                response.set_status(status);
-                response.set_raw_header(
-                    "Content-Security-Policy",
-                    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
-                );
-                response
+            Answer::Page(status, page) => {
+                let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+                response.status(status).raw_header("Content-Security-Policy", policy);
+                (ContentType::HTML, page)
             }
-            Answer::Redirect(url) => Response::build()
-                .status(Status::SeeOther)
-                .raw_header("Location", String::from(url))
-                .finalize(),
+            Answer::Redirect(url) => {
+                response.status(Status::SeeOther);
+                return response.raw_header("Location", String::from(url)).ok();
+            }
             Answer::Challenge(challenge, body) => {
-                let mut response = (ContentType::JSON, body.to_string()).respond_to(request)?;
-                response.set_status(Status::Unauthorized);
-                response.set_raw_header("WWW-Authenticate", challenge);
-                response
+                response.status(Status::Unauthorized);
+                response.raw_header("WWW-Authenticate", challenge);
+                (ContentType::JSON, body.to_string())
             }
         };
-        response.set_raw_header("Cache-Control", "no-store");
-        Ok(response)
+        response
+            .header(content_type)
+            .sized_body(body.len(), Cursor::new(body))
+            .ok()
     }
 }
 

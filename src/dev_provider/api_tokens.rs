@@ -45,14 +45,14 @@ pub(super) fn access_token(op: &Op, grant: &Grant, now: i64) -> Option<String> {
 
 /// The audience of tokens for the API that a client requests by its URL or by its audience.
 fn audience_of(client: &DevClient, resource: &String) -> Option<Vec<String>> {
-    let is_asked_for =
+    let is_requested =
         |address: &Url, audience: &[String]| audience.contains(resource) || spellings(address).contains(resource);
     let address = client.resource.as_ref().unwrap_or(&client.base_url);
-    if is_asked_for(address, &client.audience) {
+    if is_requested(address, &client.audience) {
         return Some(client.audience.clone());
     }
     let mut apis = client.apis.values();
-    let api = apis.find(|api| is_asked_for(&api.resource, &api.access_token_audience()))?;
+    let api = apis.find(|api| is_requested(&api.resource, &api.access_token_audience()))?;
     Some(api.access_token_audience())
 }
 
@@ -100,11 +100,7 @@ fn issue(op: &State<Op>, form: String) -> Answer {
     let form = parameters(&form);
     let user = form.get("user").map_or("", String::as_str);
     let scope = form.get("scope").map_or("", |scope| scope.trim());
-    let Some(claims) = op
-        .users
-        .iter()
-        .find(|claims| claims.get("sub").and_then(Value::as_str) == Some(user))
-    else {
+    let Some(claims) = op.user(user) else {
         return bad_request("This provider has no such user.");
     };
     let now = op.now();

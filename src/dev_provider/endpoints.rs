@@ -12,7 +12,7 @@ use rocket::{
     routes,
 };
 use serde_json::{Map, Value, json};
-use url::{Url, form_urlencoded};
+use url::Url;
 
 use super::{
     Op, Statement,
@@ -149,11 +149,7 @@ fn authorize(op: &State<Op>, query: Query) -> Answer {
         None
     };
     if let Some((error, description)) = wrong {
-        return back(
-            op,
-            parameter("state"),
-            &[("error", error), ("error_description", description)],
-        );
+        return refuse(op, parameter("state"), error, description);
     }
 
     let scope = parameter("scope").to_owned();
@@ -162,11 +158,7 @@ fn authorize(op: &State<Op>, query: Query) -> Answer {
         nonce: parameter("nonce").to_owned(),
         scope: scope.clone(),
         code_challenge: parameter("code_challenge").to_owned(),
-        acr: parameter("acr_values")
-            .split(' ')
-            .next()
-            .filter(|acr| !acr.is_empty())
-            .map(str::to_owned),
+        acr: parameter("acr_values").split_whitespace().next().map(str::to_owned),
     });
     Answer::Page(Status::Ok, pages::choose_user(&id, &scope, &op.users))
 }
@@ -180,27 +172,17 @@ fn decide(op: &State<Op>, form: String) -> Answer {
     };
     let state = request.state.clone();
     if form.contains_key("cancel") {
-        let words = [
-            ("error", "access_denied"),
-            ("error_description", "cancelled on the page"),
-        ];
-        return back(op, &state, &words);
+        return refuse(op, &state, "access_denied", "cancelled on the page");
     }
 
     let claims = match (form.get("user"), form.get("claims")) {
-        (Some(sub), _) => op
-            .users
-            .iter()
-            .find(|user| user.get("sub") == Some(&json!(sub)))
-            .cloned(),
+        (Some(sub), _) => op.user(sub).cloned(),
         (None, Some(claims)) => serde_json::from_str(claims).ok(),
         (None, None) => None,
     };
     let has_sub = |claims: &Map<String, Value>| {
-        claims
-            .get("sub")
-            .and_then(Value::as_str)
-            .is_some_and(|sub| !sub.is_empty())
+        let sub = claims.get("sub").and_then(Value::as_str);
+        sub.is_some_and(|sub| !sub.is_empty())
     };
     match claims.filter(has_sub) {
         Some(claims) => {
@@ -211,13 +193,18 @@ fn decide(op: &State<Op>, form: String) -> Answer {
     }
 }
 
+/// Redirects the browser to the app with an error (RFC 6749 §4.1.2.1).
+fn refuse(op: &Op, state: &str, error: &str, description: &str) -> Answer {
+    back(op, state, &[("error", error), ("error_description", description)])
+}
+
 /// Redirects the browser to the app (RFC 6749 §4.1.2), with `iss` (RFC 9207).
-fn back(op: &Op, state: &str, words: &[(&str, &str)]) -> Answer {
+fn back(op: &Op, state: &str, parameters: &[(&str, &str)]) -> Answer {
     let Ok(mut url) = Url::parse(&op.client.redirect_uri) else {
         return bad_request("The app's redirect URI is not a URL.");
     };
     let mut query = url.query_pairs_mut();
-    query.extend_pairs(words).append_pair("iss", op.issuer());
+    query.extend_pairs(parameters).append_pair("iss", op.issuer());
     if !state.is_empty() {
         query.append_pair("state", state);
     }
@@ -227,11 +214,7 @@ fn back(op: &Op, state: &str, words: &[(&str, &str)]) -> Answer {
 
 /// The authenticated client, by either method (RFC 6749 §2.3.1): the app, or the command line.
 fn authenticate(op: &Op, authorization: &str, form: &HashMap<String, String>) -> Result<String, Answer> {
-    let decoded = |text: &str| -> String {
-        form_urlencoded::parse(format!("x={text}").as_bytes())
-            .map(|(_, value)| value.into_owned())
-            .collect()
-    };
+    let decoded = |text: &str| parameters(&format!("x={text}")).remove("x").unwrap_or_default();
     let by_header = authorization
         .strip_prefix("Basic ")
         .and_then(|text| STANDARD.decode(text).ok())
@@ -299,7 +282,7 @@ fn token(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Answ
 
 /// Issues tokens for a grant. The ID token includes the user's claims, so that an app without UserInfo has a profile.
 fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
-    let issued = op.grants.issue(grant, now);
+    let (access_token, refresh_token) = op.grants.issue(grant, now);
     let mut claims = visible_claims(grant);
     claims.extend(
         [
@@ -310,7 +293,7 @@ fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
             ("auth_time", json!(grant.auth_time)),
             ("sid", json!(grant.family)),
             ("jti", json!(random("id"))),
-            ("at_hash", json!(at_hash(&issued.access_token))),
+            ("at_hash", json!(at_hash(&access_token))),
         ]
         .map(|(name, value)| (name.to_owned(), value)),
     );
@@ -331,10 +314,10 @@ fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
     Answer::Json(
         Status::Ok,
         json!({
-            "access_token": issued.access_token,
+            "access_token": access_token,
             "token_type": "Bearer",
             "expires_in": ACCESS_TOKEN_TTL,
-            "refresh_token": issued.refresh_token,
+            "refresh_token": refresh_token,
             "id_token": id_token,
             "scope": grant.request.scope,
         }),
@@ -389,7 +372,7 @@ fn introspect(op: &State<Op>, authorization: Authorization<'_>, form: String) ->
     let token = form.get("token").map_or("", String::as_str);
     let body = match op.grants.access_token(token, op.now()) {
         Some((grant, ends)) => {
-            let mut body = json!({
+            let body = json!({
                 "active": true,
                 "iss": op.issuer(),
                 "sub": grant.claims.get("sub"),
@@ -399,10 +382,9 @@ fn introspect(op: &State<Op>, authorization: Authorization<'_>, form: String) ->
                 "exp": ends,
                 "token_type": "Bearer",
             });
-            if let Value::Object(body) = &mut body {
-                body.extend(grant.token_claims);
-            }
-            body
+            let mut body = body.as_object().cloned().unwrap_or_default();
+            body.extend(grant.token_claims);
+            Value::Object(body)
         }
         None => json!({ "active": false }),
     };

@@ -26,7 +26,7 @@ pub(super) struct AuthorizationRequest {
 }
 
 /// What the client is granted by a user's sign-in.
-#[derive(Clone)]
+#[derive(Clone, Default)]
 pub(super) struct Grant {
     /// All tokens of one sign-in share this, and are revoked together.
     pub family: String,
@@ -67,13 +67,8 @@ struct Entry<T> {
 }
 
 /// The newest entries of one kind, in a bounded queue.
+#[derive(Default)]
 struct Table<T>(VecDeque<Entry<T>>);
-
-impl<T> Default for Table<T> {
-    fn default() -> Self {
-        Table(VecDeque::new())
-    }
-}
 
 impl<T> Table<T> {
     fn insert(&mut self, key: String, ends: Option<i64>, value: T) {
@@ -89,9 +84,8 @@ impl<T> Table<T> {
     }
 
     fn find(&mut self, key: &str, now: i64) -> Option<&mut Entry<T>> {
-        self.0
-            .iter_mut()
-            .find(|entry| entry.key == key && entry.ends.is_none_or(|ends| now < ends))
+        let is_found = |entry: &&mut Entry<T>| entry.key == key && entry.ends.is_none_or(|ends| now < ends);
+        self.0.iter_mut().find(is_found)
     }
 }
 
@@ -106,12 +100,6 @@ struct Tables {
 /// All tables, behind a lock.
 #[derive(Default)]
 pub(super) struct Grants(Mutex<Tables>);
-
-/// A new access token and refresh token.
-pub(super) struct Issued {
-    pub access_token: String,
-    pub refresh_token: String,
-}
 
 impl Grants {
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -144,7 +132,7 @@ impl Grants {
             claims,
             request,
             auth_time: now,
-            token_claims: Map::new(),
+            ..Grant::default()
         };
         self.tables().codes.insert(code.clone(), Some(now + CODE_TTL), grant);
         code
@@ -152,20 +140,17 @@ impl Grants {
 
     /// Redeems a code. A second use revokes the tokens of the first (RFC 6749 §4.1.2).
     pub fn use_code(&self, code: &str, now: i64) -> Option<Grant> {
-        let mut tables = self.tables();
-        let entry = tables.codes.find(code, now)?;
-        let (grant, was_used) = (entry.value.clone(), std::mem::replace(&mut entry.is_used, true));
-        if was_used {
-            tables.revoke(&grant.family);
-            return None;
-        }
-        Some(grant)
+        self.redeem(|tables| &mut tables.codes, code, now)
     }
 
     /// Redeems a refresh token. A second use revokes the family (RFC 9700 §4.14.2).
     pub fn use_refresh_token(&self, token: &str, now: i64) -> Option<Grant> {
+        self.redeem(|tables| &mut tables.refresh_tokens, token, now)
+    }
+
+    fn redeem(&self, table: fn(&mut Tables) -> &mut Table<Grant>, key: &str, now: i64) -> Option<Grant> {
         let mut tables = self.tables();
-        let entry = tables.refresh_tokens.find(token, now)?;
+        let entry = table(&mut tables).find(key, now)?;
         let (grant, was_used) = (entry.value.clone(), std::mem::replace(&mut entry.is_used, true));
         if was_used {
             tables.revoke(&grant.family);
@@ -174,28 +159,20 @@ impl Grants {
         Some(grant)
     }
 
-    pub fn issue(&self, grant: &Grant, now: i64) -> Issued {
-        let issued = Issued {
-            access_token: random("access"),
-            refresh_token: random("refresh"),
-        };
+    /// Issues an access token and a refresh token.
+    pub fn issue(&self, grant: &Grant, now: i64) -> (String, String) {
+        let (access_token, refresh_token) = (random("access"), random("refresh"));
+        self.keep_access_token(&access_token, grant, now);
         let mut tables = self.tables();
-        let ends = Some(now + ACCESS_TOKEN_TTL);
-        tables
-            .access_tokens
-            .insert(issued.access_token.clone(), ends, grant.clone());
-        tables
-            .refresh_tokens
-            .insert(issued.refresh_token.clone(), None, grant.clone());
-        issued
+        tables.refresh_tokens.insert(refresh_token.clone(), None, grant.clone());
+        (access_token, refresh_token)
     }
 
     /// Stores an access token that was issued elsewhere.
     pub fn keep_access_token(&self, token: &str, grant: &Grant, now: i64) {
         let ends = Some(now + ACCESS_TOKEN_TTL);
-        self.tables()
-            .access_tokens
-            .insert(token.to_owned(), ends, grant.clone());
+        let mut tables = self.tables();
+        tables.access_tokens.insert(token.to_owned(), ends, grant.clone());
     }
 
     /// The grant and the expiry of a valid access token.
@@ -207,16 +184,11 @@ impl Grants {
 
     /// Revokes a token, and all others of its sign-in (RFC 7009 §2.1).
     pub fn revoke(&self, token: &str) {
-        let mut tables = self.tables();
-        let of_access = tables
-            .access_tokens
-            .find(token, 0)
-            .map(|entry| entry.value.family.clone());
-        let of_refresh = tables
-            .refresh_tokens
-            .find(token, 0)
-            .map(|entry| entry.value.family.clone());
-        if let Some(family) = of_access.or(of_refresh) {
+        let tables = &mut *self.tables();
+        let family = [&mut tables.access_tokens, &mut tables.refresh_tokens]
+            .into_iter()
+            .find_map(|table| Some(table.find(token, 0)?.value.family.clone()));
+        if let Some(family) = family {
             tables.revoke(&family);
         }
     }

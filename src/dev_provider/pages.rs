@@ -11,26 +11,18 @@ fn escape(text: &str) -> Cow<'_, str> {
 
 /// One button per user, a form for custom claims, and a button to deny.
 pub(super) fn choose_user(request: &str, scope: &str, users: &[Map<String, Value>]) -> String {
-    let text =
-        |user: &Map<String, Value>, claim: &str| user.get(claim).and_then(Value::as_str).unwrap_or_default().to_owned();
     let buttons: String = users
         .iter()
         .map(|user| {
-            let sub = text(user, "sub");
-            let name = match text(user, "name") {
-                empty if empty.is_empty() => sub.clone(),
-                name => name,
-            };
-            let groups: Vec<_> = user
-                .get("groups")
-                .and_then(Value::as_array)
-                .map(|groups| groups.iter().filter_map(Value::as_str).collect())
-                .unwrap_or_default();
+            let text = |claim: &str| user.get(claim).and_then(Value::as_str).filter(|text| !text.is_empty());
+            let sub = text("sub").unwrap_or_default();
+            let groups = user.get("groups").and_then(Value::as_array).into_iter().flatten();
+            let groups: Vec<_> = groups.filter_map(Value::as_str).collect();
             format!(
                 "<button class=\"user\" name=\"user\" value=\"{}\"><strong>{}</strong><span>{}</span><span class=\"groups\">{}</span></button>",
-                escape(&sub),
-                escape(&name),
-                escape(&text(user, "email")),
+                escape(sub),
+                escape(text("name").unwrap_or(sub)),
+                escape(text("email").unwrap_or_default()),
                 escape(&groups.join(" · ")),
             )
         })

@@ -11,7 +11,6 @@ use rocket::{
 use serde_json::json;
 
 use super::{signing::code_challenge, *};
-use crate::settings::Settings;
 
 const REDIRECT_URI: &str = "http://localhost:8000/oidc/authorize";
 const VERIFIER: &str = "a-code-verifier-of-a-good-length-0123456789";
@@ -269,7 +268,7 @@ fn codes_and_access_tokens_end() {
     assert!(grants.use_code(&code(0), 60).is_none());
 
     let grant = grants.use_code(&code(0), 0).unwrap();
-    let token = grants.issue(&grant, 0).access_token;
+    let token = grants.issue(&grant, 0).0;
     let ends = grants.access_token(&token, 299).map(|(_, ends)| ends);
     assert_eq!(ends, Some(300));
     assert!(grants.access_token(&token, 300).is_none());

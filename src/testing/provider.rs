@@ -337,15 +337,7 @@ impl TestProvider {
         settings.http.in_process = Some(InProcess(Arc::new(self.clone())));
 
         let site = settings.site(rocket_config)?;
-        let client = DevClient {
-            redirect_uri: site.redirect_uri.to_string(),
-            base_url: site.base_url,
-            audience: settings.access_token_audience(&client_id),
-            resource: settings.resource.clone(),
-            apis: settings.apis.clone(),
-            client_id,
-            client_secret,
-        };
+        let client = DevClient::new(settings, client_id, client_secret, site);
         if self.0.provider.get().is_none() {
             let clock = self.0.clock.clone();
             let launched = InProcessProvider::launch(ISSUER, client, clock, self.retouch());

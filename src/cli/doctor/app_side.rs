@@ -7,6 +7,7 @@ use url::Url;
 
 use super::{Doctor, reach::Found};
 use crate::{
+    cli::Failure,
     clock::Clock,
     cookies::Cookies,
     printable::printable,
@@ -19,17 +20,6 @@ use crate::{
     settings::{Settings, Site, is_loopback, resource_identifier},
     token::parse_object,
 };
-
-/// The protected resource metadata of an API, as the settings publish it.
-struct ProtectedResource<'a> {
-    /// The name of the check in the report.
-    check: String,
-    resource: &'a Url,
-    /// Whether the settings declare an API.
-    is_api: bool,
-    /// The settings that define its URL.
-    settings: String,
-}
 
 impl Doctor {
     /// Checks the session cookie, whether browsers will send it, and the session store.
@@ -45,9 +35,7 @@ impl Doctor {
         let session = settings.session.clone();
         let sessions = match Sessions::open(session, cookies, issuer, None, &Clock::default()) {
             Ok(sessions) => sessions,
-            Err(error) => {
-                return self.report.failure(CHECK, error.to_string(), error.remedy());
-            }
+            Err(error) => return self.report.error(CHECK, error),
         };
         self.cookie(&sessions.describe_cookie(), site, is_debug);
         let work = try_out(&*sessions.store, !sessions.is_in_cookies());
@@ -58,9 +46,7 @@ impl Doctor {
                     self.report.ok("session size", size);
                 }
             }
-            Err(Unusable { finding, error }) => {
-                self.report.failure(CHECK, finding, error.remedy());
-            }
+            Err(failure) => self.report.error(CHECK, failure),
         }
     }
 
@@ -72,13 +58,8 @@ impl Doctor {
         }
         let remedy = match uri.path().strip_suffix("/authorize") {
             Some("") => "set `mount` to `/`".to_owned(),
-            Some(mount) => {
-                format!("set `mount` to `{mount}`, or configure the proxy to forward this path to {path}")
-            }
-            None => format!(
-                "configure the proxy in front of the app to forward it to {path}, or register another \
-                             redirect URI"
-            ),
+            Some(mount) => format!("set `mount` to `{mount}`, or configure the proxy to forward this path to {path}"),
+            None => format!("configure the proxy to forward this path to {path}, or register another redirect URI"),
         };
         let finding = format!("the path of {uri} is not the callback path {path}");
         self.report.warning("callback", finding, remedy);
@@ -97,33 +78,30 @@ impl Doctor {
         }
         if let Some(resource) = settings.resource.as_ref().or(base_url) {
             let is_alone = settings.resource_server_only && settings.apis.is_empty();
-            let published = ProtectedResource {
-                check: "resource metadata".to_owned(),
-                resource,
-                is_api: is_alone || settings.resource.is_some(),
-                settings: "`resource`, `base_url`".to_owned(),
-            };
-            self.protected_resource(provider, published).await;
+            let is_api = is_alone || settings.resource.is_some();
+            let by = ["`resource`", "`base_url`"];
+            self.protected_resource(provider, "resource metadata", resource, is_api, &by)
+                .await;
         }
         for (name, api) in &settings.apis {
-            let published = ProtectedResource {
-                check: format!("apis.{name} resource metadata"),
-                resource: &api.resource,
-                is_api: true,
-                settings: format!("`apis.{name}.resource`"),
-            };
-            self.protected_resource(provider, published).await;
+            let (check, by) = (
+                format!("apis.{name} resource metadata"),
+                format!("`apis.{name}.resource`"),
+            );
+            self.protected_resource(provider, &check, &api.resource, true, &[&by])
+                .await;
         }
     }
 
-    async fn protected_resource(&mut self, provider: &Provider, published: ProtectedResource<'_>) {
-        let ProtectedResource {
-            check,
-            resource,
-            is_api,
-            settings,
-        } = published;
-        let check = &*check;
+    /// `settings` define the URL. If no setting declares an API, `is_api` is `false`.
+    async fn protected_resource(
+        &mut self,
+        provider: &Provider,
+        check: &str,
+        resource: &Url,
+        is_api: bool,
+        settings: &[&str],
+    ) {
         let identifier = resource_identifier(resource);
         let origin = resource.origin().ascii_serialization();
         let path = identifier.strip_prefix(&origin).unwrap_or_default();
@@ -135,46 +113,38 @@ impl Doctor {
         let reply = match self.terminal.wait("calling the app", work).await {
             Ok(reply) => reply,
             Err(_) if !is_api => return,
-            Err(ProviderError::NotHttps { .. }) => {
-                let finding = format!("{url} was not requested, because it is plain http");
-                let remedy = format!("set {} to an https URL", settings.replace(", ", " or "));
-                return self.report.warning(check, finding, remedy);
-            }
-            Err(error) => {
-                let why = match error {
-                    ProviderError::Unreachable { cause, .. } => format!(": {cause}"),
-                    _ => String::new(),
-                };
-                let finding = format!("no response from {url}{why}");
-                let remedy = "start the app and run this command again; clients need access to this URL too";
-                return self.report.warning(check, finding, remedy);
-            }
+            Err(error) => return self.app_unreachable(check, &url, error, "clients need", &settings.join(" or ")),
         };
-        let remedy = format!(
-            "check {settings}, and that the proxy in front of the app forwards GET requests to this \
-                              path"
-        );
         let document = parse_object(reply.body()).unwrap_or_default();
         let found = document.get("resource").and_then(Value::as_str);
-        match (reply.status().as_u16(), found) {
+        let finding = match (reply.status().as_u16(), found) {
             (200, Some(found)) if found == identifier => {
-                self.report.ok(check, format!("the app responds at {url}"));
+                return self.report.ok(check, format!("the app responds at {url}"));
             }
-            _ if !is_api => {}
-            (200, Some(found)) => {
-                let found = printable(found);
-                let finding = format!("{url} has the `resource` {found}, expected {identifier}");
-                self.report.failure(check, finding, remedy);
-            }
-            (200, None) => {
-                let finding = format!("{url} responds with something other than the metadata");
-                self.report.failure(check, finding, remedy);
-            }
-            (status, _) => {
-                let finding = format!("{url} responds with status {status}");
-                self.report.failure(check, finding, remedy);
-            }
-        }
+            _ if !is_api => return,
+            (200, Some(found)) => format!("{url} has the `resource` {}, expected {identifier}", printable(found)),
+            (200, None) => format!("{url} responds with something other than the metadata"),
+            (status, _) => format!("{url} responds with status {status}"),
+        };
+        let settings = settings.join(", ");
+        let remedy =
+            format!("check {settings}, and that the proxy in front of the app forwards GET requests to this path");
+        self.report.failure(check, finding, remedy);
+    }
+
+    /// Reports that a URL of the app was not reached: the app may not run, and this machine does not call plain http.
+    fn app_unreachable(&mut self, check: &str, url: &Url, error: ProviderError, needed_by: &str, settings: &str) {
+        let no_response = format!("no response from {url}");
+        let remedy = format!("start the app and run this command again; {needed_by} access to this URL too");
+        let (finding, remedy) = match error {
+            ProviderError::NotHttps { .. } => (
+                format!("{url} was not requested, because it is plain http"),
+                format!("set {settings} to an https URL"),
+            ),
+            ProviderError::Unreachable { cause, .. } => (format!("{no_response}: {cause}"), remedy),
+            _ => (no_response, remedy),
+        };
+        self.report.warning(check, finding, remedy);
     }
 
     /// Checks the session cookie's attributes, and whether browsers will send it.
@@ -182,20 +152,16 @@ impl Doctor {
         const CHECK: &str = "cookies";
         let base_url = site.base_url.as_str().trim_end_matches('/');
         let finding = format!("{cookie}, for {base_url}");
-        match (site.secure, is_loopback(&site.base_url)) {
-            (true, _) => self.report.ok(CHECK, finding),
-            (false, true) if is_debug => self.report.ok(CHECK, finding),
-            (false, true) => self.report.warning(
-                CHECK,
-                format!("{finding}, which is reachable from this machine only"),
-                "set `base_url` to the public https URL of the app",
-            ),
-            (false, false) => self.report.warning(
-                CHECK,
-                format!("{finding}, without TLS: anyone on the network path can read them"),
-                "set `base_url` to an https URL",
-            ),
+        if site.secure || (is_debug && is_loopback(&site.base_url)) {
+            return self.report.ok(CHECK, finding);
         }
+        let problem = if is_loopback(&site.base_url) {
+            "which is reachable from this machine only"
+        } else {
+            "without TLS: anyone on the network path can read them"
+        };
+        let remedy = "set `base_url` to the public https URL of the app";
+        self.report.warning(CHECK, format!("{finding}, {problem}"), remedy);
     }
 
     /// Checks whether the provider could notify the app that a session has ended (Back-Channel Logout 1.0 §2.8: the
@@ -219,54 +185,23 @@ impl Doctor {
                 format!("{url} responds with status {status}, expected the app's 400"),
                 "check `base_url`, `mount`, and that the proxy in front of the app forwards POST requests to this path",
             ),
-            // The URL may be right, but this machine does not call plain http.
-            Err(ProviderError::NotHttps { .. }) => {
-                let finding = format!("{url} was not requested, because it is plain http");
-                let remedy = "set `base_url` to an https URL";
-                self.report.warning(CHECK, finding, remedy);
-            }
-            Err(error) => self.report.warning(
-                CHECK,
-                match error {
-                    ProviderError::Unreachable { cause, .. } => {
-                        format!("no response from {url}: {cause}")
-                    }
-                    _ => format!("no response from {url}"),
-                },
-                "start the app and run this command again; the provider needs access to this URL too",
-            ),
+            Err(error) => self.app_unreachable(CHECK, &url, error, "the provider needs", "`base_url`"),
         }
     }
 }
 
-/// A failed operation of a session store, and its error.
-struct Unusable {
-    finding: String,
-    error: StoreError,
-}
-
 /// Tries the operations that the app needs: writes, reads and deletes an entry, and a session if the store holds
 /// sessions. Leaves nothing behind.
-async fn try_out(store: &dyn SessionStore, has_sessions: bool) -> Result<(), Unusable> {
+async fn try_out(store: &dyn SessionStore, has_sessions: bool) -> Result<(), Failure> {
     const TTL: Duration = Duration::from_secs(60);
-    let cannot = |what: &'static str| {
-        move |error: StoreError| Unusable {
-            finding: format!("{what}: {}", error.cause),
-            error,
-        }
-    };
-    let wrong = |finding: &str| Unusable {
-        finding: finding.to_owned(),
-        error: StoreError::new(finding),
-    };
+    let cannot =
+        |what: &'static str| move |error: StoreError| Failure::new(format!("{what}: {}", error.cause), error.remedy());
+    let wrong = |finding: &str| Failure::new(finding, StoreError::new(finding).remedy());
     let id = Secret::random().expose().to_owned();
     let name = format!("rocket-oidc doctor {id}");
     let read = async || store.entries(&[&name]).await;
 
-    read().await.map_err(|error| Unusable {
-        finding: error.to_string(),
-        error,
-    })?;
+    read().await?;
     let written = store.put_entry(&name, "written", TTL).await;
     written.map_err(cannot("an entry cannot be written"))?;
     let found = read().await.map_err(cannot("an entry cannot be read"))?;

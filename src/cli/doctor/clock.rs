@@ -8,7 +8,7 @@ use time::{OffsetDateTime, PrimitiveDateTime, macros::format_description};
 use super::{Doctor, now};
 
 /// A negligible difference, in seconds: `Date` has whole seconds, and clocks drift.
-const USUAL: f64 = 5.0;
+const NEGLIGIBLE: f64 = 5.0;
 
 impl Doctor {
     /// Compares this machine's time with the `Date` of a response (RFC 9110 §6.6.1).
@@ -17,9 +17,8 @@ impl Doctor {
         let date = headers.get(DATE).and_then(|date| date.to_str().ok());
         let Some(theirs) = date.and_then(parse) else {
             // Many providers send no `Date`.
-            return self
-                .report
-                .ok(&check, "not compared: the provider's response has no `Date`");
+            let finding = "not compared: the provider's response has no `Date`";
+            return self.report.ok(&check, finding);
         };
         // The response was made about half way through the wait; its fraction of a second is truncated.
         let waited = now() - asked;
@@ -30,17 +29,15 @@ impl Doctor {
         let difference = ahead.abs();
         let finding = format!("this machine's clock is {difference:.0} s {word} the provider's");
         let remedy = "synchronise both clocks (NTP)";
-        match difference {
-            usual if usual <= USUAL => self.report.ok(&check, "this machine and the provider agree"),
-            small if small <= clock_skew.as_secs_f64() => {
-                let finding = format!("{finding}; `clock_skew` allows {allowed} s");
-                self.report.warning(&check, finding, remedy);
-            }
-            _ => {
-                let finding = format!("{finding}, and `clock_skew` allows {allowed} s");
-                let remedy = format!("{remedy}: tokens look expired, or not valid yet");
-                self.report.failure(&check, finding, remedy);
-            }
+        if difference <= NEGLIGIBLE {
+            self.report.ok(&check, "this machine and the provider agree");
+        } else if difference <= clock_skew.as_secs_f64() {
+            let finding = format!("{finding}; `clock_skew` allows {allowed} s");
+            self.report.warning(&check, finding, remedy);
+        } else {
+            let finding =
+                format!("{finding}, and `clock_skew` allows {allowed} s: tokens look expired, or not valid yet");
+            self.report.failure(&check, finding, remedy);
         }
     }
 }

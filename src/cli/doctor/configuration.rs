@@ -12,15 +12,9 @@ use crate::{
     settings::Settings,
 };
 
-/// Valid settings, with the key.
-pub(super) struct Configuration {
-    pub app: App,
-    pub key: SecretKey,
-}
-
 impl Doctor {
     /// Reads the settings and the key; `None` if either is invalid.
-    pub(super) fn read(&mut self, figment: Figment) -> Option<Configuration> {
+    pub(super) fn read(&mut self, figment: Figment) -> Option<(App, SecretKey)> {
         let from = origins(&figment);
         let profile = figment.profile().to_string();
         let app = match App::read(figment) {
@@ -39,43 +33,36 @@ impl Doctor {
                 .warning("settings", line, "correct the variable's name, or unset it");
         }
         for line in app.settings.stray_characters() {
-            let remedy = "write the value alone";
-            self.report.warning("credentials", line, remedy);
+            self.report
+                .warning("credentials", line, "remove these characters from the value");
         }
         if let Some(unused) = app.settings.unused_endpoints() {
             self.report.warning("settings", unused.to_string(), unused.remedy());
         }
         let key = self.secret_key(&app)?;
-        Some(Configuration { app, key })
+        Some((app, key))
     }
 
     fn secret_key(&mut self, app: &App) -> Option<SecretKey> {
         const CHECK: &str = "secret_key";
-        match secret_key(&app.figment) {
+        let (key, generated) = match secret_key(&app.figment) {
+            Ok(found) => found,
             Err(error) => {
-                let (cause, remedy) = (error.to_string(), error.remedy());
-                self.report.failure(CHECK, cause, remedy);
-                None
+                self.report.error(CHECK, error);
+                return None;
             }
-            Ok((key, None)) => {
-                self.report.ok(CHECK, "sessions survive a restart");
-                Some(key)
-            }
-            Ok((key, _)) if app.rocket_config.debug => {
-                self.report
-                    .ok(CHECK, "generated at each launch, which ends all sessions");
-                Some(key)
-            }
-            Ok((key, _)) if app.settings.resource_server_only => {
-                self.report.ok(CHECK, "not set; an API does not need one");
-                Some(key)
-            }
-            Ok((key, _)) => {
-                let error = LaunchError::NoSecretKey;
-                self.report.failure(CHECK, error.to_string(), error.remedy());
-                Some(key)
-            }
+        };
+        if generated.is_none() {
+            self.report.ok(CHECK, "sessions survive a restart");
+        } else if app.rocket_config.debug {
+            let finding = "generated at each launch, which ends all sessions";
+            self.report.ok(CHECK, finding);
+        } else if app.settings.resource_server_only {
+            self.report.ok(CHECK, "not set; an API does not need one");
+        } else {
+            self.report.error(CHECK, LaunchError::NoSecretKey);
         }
+        Some(key)
     }
 
     /// Reports the environment variables that configure a proxy.
@@ -89,15 +76,12 @@ impl Doctor {
                 let value = value.to_string_lossy();
                 if name.eq_ignore_ascii_case("NO_PROXY") {
                     set.push(format!("{name} excludes {}", printable(&value)));
-                    continue;
-                }
-                match proxy_host(&value) {
-                    Some(host) => set.push(format!("{name} is {host}")),
-                    None => {
-                        let finding = format!("{name} is not the URL of a proxy");
-                        let remedy = format!("set {name} to a URL such as `http://proxy:3128`, or unset it");
-                        self.report.warning(CHECK, finding, remedy);
-                    }
+                } else if let Some(host) = proxy_host(&value) {
+                    set.push(format!("{name} is {host}"));
+                } else {
+                    let finding = format!("{name} is not the URL of a proxy");
+                    let remedy = format!("set {name} to a URL such as `http://proxy:3128`, or unset it");
+                    self.report.warning(CHECK, finding, remedy);
                 }
             }
         }
@@ -120,26 +104,18 @@ const PROXY_VARIABLES: [&str; 4] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "N
 
 /// The host and port of a proxy, without user and password.
 fn proxy_host(address: &str) -> Option<String> {
-    let url = if address.contains("://") {
-        Url::parse(address)
-    } else {
-        Url::parse(&format!("http://{address}"))
-    };
-    let url = url.ok()?;
+    let scheme = if address.contains("://") { "" } else { "http://" };
+    let url = Url::parse(&format!("{scheme}{address}")).ok()?;
     let host = url.host_str()?;
-    Some(match url.port_or_known_default() {
-        Some(port) => format!("{host}:{port}"),
-        None => host.to_owned(),
-    })
+    let port = url.port_or_known_default().map(|port| format!(":{port}"));
+    Some(format!("{host}{}", port.unwrap_or_default()))
 }
 
 /// The sources of the settings.
 fn origins(figment: &Figment) -> String {
-    let files = figment.metadata().filter_map(|metadata| {
-        let Some(Source::File(path)) = &metadata.source else {
-            return None;
-        };
-        Some(format!("`{}`", path.display()))
+    let files = figment.metadata().filter_map(|metadata| match &metadata.source {
+        Some(Source::File(path)) => Some(format!("`{}`", path.display())),
+        _ => None,
     });
     let files: Vec<String> = files.collect();
     if files.is_empty() {

@@ -1,9 +1,8 @@
 //! Checks that the provider's other endpoints exist and respond.
 
-use time::OffsetDateTime;
 use url::Url;
 
-use super::{Doctor, registration::remedy};
+use super::{Doctor, now, registration::remedy};
 use crate::{
     provider::{Endpoint, Metadata, Provider, ProviderError, TokenTypeHint},
     secret::Secret,
@@ -14,10 +13,8 @@ use crate::{
 impl Doctor {
     /// Reports which tokens of an issuer an API accepts in addition to access tokens.
     pub(super) fn accepts(&mut self, accepts: Accepts, metadata: &Metadata, prefix: &str) {
-        let signs_nobody_in = metadata.signs_nobody_in();
-        if let Some(tokens) = accepts.describe(signs_nobody_in) {
-            let check = format!("{prefix}accepts");
-            self.report.ok(&check, format!("also {tokens}"));
+        if let Some(tokens) = accepts.describe(metadata.signs_nobody_in()) {
+            self.report.ok(&format!("{prefix}accepts"), format!("also {tokens}"));
         }
     }
 
@@ -43,9 +40,7 @@ impl Doctor {
                 .ok(CHECK, "ends the app's session only: `rp_initiated_logout` is `false`");
         }
         match metadata.end_session_endpoint() {
-            Some(url) => {
-                self.visit(provider, CHECK, Endpoint::EndSession, url).await;
-            }
+            Some(url) => self.visit(provider, CHECK, Endpoint::EndSession, url).await,
             None => self.report.ok(
                 CHECK,
                 "ends the app's session only: the provider has no end-session endpoint",
@@ -66,12 +61,12 @@ impl Doctor {
                 ),
                 _ => self.report.ok(check, url.as_str()),
             },
-            Err(error) => self.report.failure(check, error.to_string(), error.remedy()),
+            Err(error) => self.report.error(check, error),
         }
     }
 
     /// RFC 7009 §2.2: revoking an unknown token succeeds.
-    pub(super) async fn revocation(&mut self, provider: &Provider, metadata: &Metadata, now: OffsetDateTime) {
+    pub(super) async fn revocation(&mut self, provider: &Provider, metadata: &Metadata) {
         const CHECK: &str = "revocation";
         let Some(url) = metadata.revocation_endpoint() else {
             return self.report.ok(
@@ -80,7 +75,7 @@ impl Doctor {
             );
         };
         let token = Secret::random();
-        let work = provider.revoke(metadata, &token, TokenTypeHint::RefreshToken, now);
+        let work = provider.revoke(metadata, &token, TokenTypeHint::RefreshToken, now());
         let answer = self.terminal.wait("calling the revocation endpoint", work);
         match answer.await {
             Ok(()) => self.report.ok(CHECK, url.as_str()),
@@ -93,27 +88,25 @@ impl Doctor {
     }
 
     /// RFC 7662 §2.2: an unknown token is not active.
-    pub(super) async fn introspection(&mut self, provider: &Provider, metadata: &Metadata, now: OffsetDateTime) {
+    pub(super) async fn introspection(&mut self, provider: &Provider, metadata: &Metadata) {
         const CHECK: &str = "introspection";
-        if !provider.registration.may_introspect(&provider.settings) {
+        let validation = provider.settings.token_validation;
+        if !provider.registration.may_introspect(&provider.settings) || validation == TokenValidation::Jwt {
             return;
         }
-        let is_needed = provider.settings.token_validation == TokenValidation::Introspection;
-        let endpoint = provider.introspection_endpoint(Some(metadata));
-        let endpoint = match (provider.settings.token_validation, endpoint) {
-            (TokenValidation::Jwt, _) => return,
-            (_, Some(endpoint)) => endpoint,
-            (TokenValidation::Introspection, None) => {
-                return self.report.failure(
+        let is_needed = validation == TokenValidation::Introspection;
+        let Some(endpoint) = provider.introspection_endpoint(Some(metadata)) else {
+            if is_needed {
+                self.report.failure(
                     CHECK,
                     "`token_validation` is `introspection`, but the provider has no introspection endpoint",
                     "set `token_validation` to `jwt`, or add `token_introspection_uri` to the client secrets",
                 );
             }
-            (TokenValidation::Auto, None) => return,
+            return;
         };
         let token = Secret::random();
-        let work = provider.introspect(&endpoint, token.expose(), false, None, now);
+        let work = provider.introspect(&endpoint, token.expose(), false, None, now());
         let answer = self.terminal.wait("calling the introspection endpoint", work);
         let error = match answer.await {
             Ok(body) if is_inactive(&body) => return self.report.ok(CHECK, endpoint.url),
@@ -124,7 +117,7 @@ impl Doctor {
             Err(error) => error,
         };
         if is_needed {
-            self.report.failure(CHECK, error.to_string(), error.remedy());
+            self.report.error(CHECK, error);
         } else {
             let finding = format!("{error}; only APIs that accept opaque tokens need it");
             self.report.warning(CHECK, finding, error.remedy());

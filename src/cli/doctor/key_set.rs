@@ -21,9 +21,7 @@ impl Doctor {
         };
         let keys = match KeySet::parse(reply.body()) {
             Ok(keys) => keys,
-            Err(error) => {
-                return self.report.failure(&check, error.to_string(), error.remedy());
-            }
+            Err(error) => return self.report.failure(&check, error.to_string(), error.remedy()),
         };
 
         let allowed = provider.id_token_algorithms(metadata);
@@ -45,20 +43,15 @@ impl Doctor {
 
     fn usable_keys(&mut self, check: &str, keys: &KeySet, allowed: &[SigningAlgorithm]) {
         let found: Vec<SigningAlgorithm> = keys.usable().flat_map(|(_, verifies)| verifies).collect();
-        let is_symmetric = |algorithm: &&SigningAlgorithm| algorithm.is_symmetric();
-        let accepted = allowed.iter().filter(|algorithm| found.contains(algorithm));
-        let accepted: Vec<&str> = accepted.map(|algorithm| algorithm.as_str()).collect();
-        if accepted.is_empty() && allowed.iter().find(is_symmetric).is_none() {
+        if !allowed
+            .iter()
+            .any(|algorithm| found.contains(algorithm) || algorithm.is_symmetric())
+        {
             let wanted: Vec<&str> = allowed.iter().map(|algorithm| algorithm.as_str()).collect();
-            return self.report.failure(
-                check,
-                format!(
-                    "{} usable keys, but none for the expected algorithms: {}",
-                    keys.len(),
-                    wanted.join(", ")
-                ),
-                "publish the signing keys at the provider, or correct `id_token_signing_algs`",
-            );
+            let (count, wanted) = (keys.len(), wanted.join(", "));
+            let finding = format!("{count} usable keys, but none for the expected algorithms: {wanted}");
+            let remedy = "publish the signing keys at the provider, or correct `id_token_signing_algs`";
+            return self.report.failure(check, finding, remedy);
         }
         let names = keys.usable().map(|(kid, verifies)| {
             let verifies: Vec<&str> = verifies.iter().map(|algorithm| algorithm.as_str()).collect();

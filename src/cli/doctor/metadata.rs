@@ -6,7 +6,7 @@ use crate::provider::{Metadata, Provider, strings};
 impl Doctor {
     /// Checks the code flow, PKCE and client authentication. A member that is absent from the metadata is not
     /// reported.
-    pub(super) fn what_is_supported(&mut self, provider: &Provider, found: &Found) {
+    pub(super) fn supported_features(&mut self, provider: &Provider, found: &Found) {
         const CHECK: &str = "supported";
         let lacks = |member: &str, value: &str| {
             let listed = found.document.get(member).and_then(strings);
@@ -31,10 +31,9 @@ impl Doctor {
         if method != "none" && lacks(member, method) {
             is_fine = false;
             let finding = format!("`{member}` in the metadata lacks `{method}`");
-            let remedy = format!("set `token_endpoint_auth_method` to one of {}", {
-                let listed = found.metadata.token_endpoint_auth_methods_supported();
-                listed.unwrap_or_default().join(", ")
-            });
+            let listed = found.metadata.token_endpoint_auth_methods_supported();
+            let listed = listed.unwrap_or_default().join(", ");
+            let remedy = format!("set `token_endpoint_auth_method` to one of {listed}");
             self.report.warning(CHECK, finding, remedy);
         }
         if is_fine {
@@ -51,20 +50,13 @@ impl Doctor {
             let finding = format!("{}; the provider does not list its scopes", wanted.join(" "));
             return self.report.ok(CHECK, finding);
         };
-        let is_listed = |scope: &&String| supported.contains(scope);
-        let unlisted: Vec<&str> = wanted
-            .iter()
-            .filter(|scope| !is_listed(scope))
-            .map(String::as_str)
-            .collect();
+        let unlisted = wanted.iter().filter(|scope| !supported.contains(scope));
+        let unlisted: Vec<&str> = unlisted.map(String::as_str).collect();
         if unlisted.is_empty() {
-            self.report.ok(CHECK, wanted.join(" "));
-        } else {
-            self.report.warning(
-                CHECK,
-                format!("the provider does not list {}", unlisted.join(", ")),
-                "remove it from `scopes`, or create it at the provider",
-            );
+            return self.report.ok(CHECK, wanted.join(" "));
         }
+        let finding = format!("the provider does not list {}", unlisted.join(", "));
+        let remedy = "remove it from `scopes`, or create it at the provider";
+        self.report.warning(CHECK, finding, remedy);
     }
 }

@@ -26,12 +26,8 @@ impl Doctor {
         let url = provider.first_address();
         let host = url.host_str().unwrap_or_default();
         let asked = now();
-        let (names, reply) = self
-            .terminal
-            .wait("reading the provider's metadata", async {
-                tokio::join!(addresses(url), provider.first_reply())
-            })
-            .await;
+        let work = async { tokio::join!(addresses(url), provider.first_reply()) };
+        let (names, reply) = self.terminal.wait("reading the provider's metadata", work).await;
 
         // A proxy may resolve names that this machine cannot.
         let is_unreachable = matches!(reply, Err(ProviderError::Unreachable { .. }));
@@ -89,21 +85,14 @@ impl Doctor {
         let issuer = &provider.registration.issuer;
         let finding = match provider.registration.metadata {
             MetadataSource::Discovery { .. } => format!("is of the issuer {issuer}"),
-            MetadataSource::Given(_) => {
-                format!("not requested: the client secrets list the endpoints of {issuer}")
-            }
-            MetadataSource::Keys { .. } => {
-                format!("not requested: `jwks_uri` locates the keys of {issuer}")
-            }
+            MetadataSource::Given(_) => format!("not requested: the client secrets list the endpoints of {issuer}"),
+            MetadataSource::Keys { .. } => format!("not requested: `jwks_uri` locates the keys of {issuer}"),
         };
         self.report.ok(&check, finding);
         self.clock(reply.headers(), asked, provider.settings.clock_skew, prefix);
-        let document = Document::parse(reply.body()).ok();
-        let document = document.map(Document::into_displayed);
-        Some(Found {
-            metadata,
-            document: document.filter(|_| provider.is_discovered()).unwrap_or_default(),
-        })
+        let document = Document::parse(reply.body()).ok().filter(|_| provider.is_discovered());
+        let document = document.map(Document::into_displayed).unwrap_or_default();
+        Some(Found { metadata, document })
     }
 }
 
@@ -112,13 +101,9 @@ async fn addresses(url: &Url) -> Result<String, String> {
     let host = url.host_str().unwrap_or_default();
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = url.port_or_known_default().unwrap_or_default();
-    let found = lookup_host((host, port)).await.map_err(|e| e.to_string())?;
+    let found = lookup_host((host, port)).await.map_err(|error| error.to_string())?;
     let names: Vec<String> = found.map(|address| address.ip().to_string()).collect();
-    if names.is_empty() {
-        Err("it has no IP address".to_owned())
-    } else {
-        Ok(names.join(", "))
-    }
+    Ok(names.join(", "))
 }
 
 /// The remedy for a failed connection, by the error of the operating system.

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use openidconnect::{HttpResponse, http::header::LOCATION};
-use time::OffsetDateTime;
 use url::Url;
 
-use super::Doctor;
+use super::{Doctor, now};
 use crate::{
     code_flow::{AttemptSecrets, authorization_request},
     printable::printable,
@@ -16,7 +15,7 @@ use crate::{
 };
 
 /// The errors of a provider for `prompt=none` without a signed-in user (Core §3.1.2.6).
-const NOBODY: [&str; 4] = [
+const NOT_SIGNED_IN: [&str; 4] = [
     "login_required",
     "interaction_required",
     "consent_required",
@@ -36,24 +35,16 @@ const ON_PAGES: [&str; 6] = [
 impl Doctor {
     /// Tries to exchange an invalid code: `invalid_grant` means that the client was authenticated first (RFC 6749
     /// §5.2). Returns `false` if it was not.
-    pub(super) async fn client_authentication(
-        &mut self,
-        provider: &Arc<Provider>,
-        metadata: &Metadata,
-        now: OffsetDateTime,
-    ) -> bool {
+    pub(super) async fn client_authentication(&mut self, provider: &Arc<Provider>, metadata: &Metadata) -> bool {
         const CHECK: &str = "client authentication";
         let registration = &provider.registration;
         let method = provider.authentication_method(metadata).as_str();
-        let work = provider.try_code(metadata, now);
+        let work = provider.try_code(metadata, now());
         let answer = self.terminal.wait("calling the token endpoint", work).await;
-        let error = match answer {
-            Ok(()) => {
-                let finding = "the token endpoint issued tokens for a made-up code";
-                self.report.failure(CHECK, finding, "do not use this provider");
-                return false;
-            }
-            Err(error) => error,
+        let Err(error) = answer else {
+            let finding = "the token endpoint issued tokens for a made-up code";
+            self.report.failure(CHECK, finding, "do not use this provider");
+            return false;
         };
         let refused = match &error {
             _ if error.is_client_rejected() => "invalid_client",
@@ -72,9 +63,8 @@ impl Doctor {
                 self.report.ok(CHECK, finding);
             }
             "invalid_client" => {
-                let remedy = credentials(provider, metadata);
                 let finding = format!("{error} ({method})");
-                self.report.failure(CHECK, finding, remedy);
+                self.report.failure(CHECK, finding, credentials(provider, metadata));
             }
             "unauthorized_client" | "unsupported_grant_type" => self.report.failure(
                 CHECK,
@@ -93,18 +83,12 @@ impl Doctor {
 
     /// The URL that a browser would be redirected to: that of the request or, if it is pushed (RFC 9126), one that
     /// refers to it.
-    async fn pushed(
-        &mut self,
-        provider: &Provider,
-        metadata: &Metadata,
-        request: &Url,
-        now: OffsetDateTime,
-    ) -> Option<Url> {
+    async fn pushed(&mut self, provider: &Provider, metadata: &Metadata, request: &Url) -> Option<Url> {
         const CHECK: &str = "pushed request";
         let pushed = match provider.pushed_authorization_request_endpoint(metadata) {
             Ok(None) => return Some(request.clone()),
             Ok(Some(endpoint)) => {
-                let work = provider.push_authorization_request(metadata, endpoint, request, None, now);
+                let work = provider.push_authorization_request(metadata, endpoint, request, None, now());
                 let work = self.terminal.wait("pushing an authorization request", work);
                 work.await.map(|address| (endpoint, address))
             }
@@ -125,13 +109,11 @@ impl Doctor {
 
     /// Sends the authorization request that a browser would, with `prompt=none`: a provider does not redirect to a
     /// URI that is not registered (RFC 6749 §3.1.2.4).
-    pub(super) async fn redirect_uri(&mut self, provider: &Arc<Provider>, metadata: &Metadata, now: OffsetDateTime) {
+    pub(super) async fn redirect_uri(&mut self, provider: &Arc<Provider>, metadata: &Metadata) {
         const CHECK: &str = "redirect URI";
         let client = match provider.client(metadata) {
             Ok(client) => client,
-            Err(error) => {
-                return self.report.failure(CHECK, error.to_string(), error.remedy());
-            }
+            Err(error) => return self.report.error(CHECK, error),
         };
         let Some(redirect_uri) = client.redirect_uri().map(|uri| uri.url().clone()) else {
             return;
@@ -141,7 +123,7 @@ impl Doctor {
         parameters.insert("prompt".into(), "none".into());
         settings.response_mode = ResponseMode::Query;
         let url = authorization_request(&client, &settings, &AttemptSecrets::random(), &[]);
-        let Some(address) = self.pushed(provider, metadata, &url, now).await else {
+        let Some(address) = self.pushed(provider, metadata, &url).await else {
             return;
         };
 
@@ -149,9 +131,7 @@ impl Doctor {
         let reply = self.terminal.wait("calling the authorization endpoint", work);
         let reply = match reply.await {
             Ok(reply) => reply,
-            Err(error) => {
-                return self.report.failure(CHECK, error.to_string(), error.remedy());
-            }
+            Err(error) => return self.report.error(CHECK, error),
         };
         let client_id = &provider.registration.client_id;
         let remedy = format!(
@@ -231,7 +211,7 @@ impl Answer {
                     let value = pairs.find_map(|(key, value)| (key == name).then_some(value));
                     value.map(|value| printable(&value))
                 };
-                let error = parameter("error").filter(|error| !NOBODY.contains(&error.as_str()));
+                let error = parameter("error").filter(|error| !NOT_SIGNED_IN.contains(&error.as_str()));
                 let description = parameter("error_description");
                 Answer::Back(error.map(|error| match description {
                     Some(description) => format!("`{error}`: {description}"),

@@ -112,14 +112,6 @@ impl ApplicationType {
             )),
         }
     }
-
-    /// Its name and meaning.
-    pub(super) fn describe(self) -> &'static str {
-        match self {
-            ApplicationType::Web => "web (redirect URIs with https)",
-            ApplicationType::Native => "native (http on loopback: for development)",
-        }
-    }
 }
 
 #[cfg(test)]

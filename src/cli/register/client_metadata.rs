@@ -14,15 +14,10 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct ClientMetadata {
     pub addresses: Addresses,
-    pub application_type: ApplicationType,
-    pub name: String,
     pub grant_types: Vec<&'static str>,
     pub token_endpoint_auth_method: &'static str,
-    pub scope: Option<String>,
-    pub contacts: Vec<String>,
-    /// Whether to register `post_logout_redirect_uris`.
-    has_post_logout: bool,
-    has_backchannel_logout: bool,
+    /// The JSON of a registration request.
+    pub members: Map<String, Value>,
 }
 
 /// Members that the command line decides: an update removes those that it does not give.
@@ -44,21 +39,38 @@ impl ClientMetadata {
         };
         let first = addresses.redirect_uris.first();
         let host = first.and_then(|url| url.host_str()).unwrap_or_default();
-        let method = if arguments.public_client {
+        let token_endpoint_auth_method = if arguments.public_client {
             "none"
         } else {
             default_authentication_method(provider).as_str()
         };
+        let grant_types = grant_types(provider);
+        let mut members = Map::new();
+        let mut add = |member: &str, value: Value| members.insert(member.to_owned(), value);
+        add("application_type", json!(application_type));
+        add("client_name", json!(arguments.name.as_deref().unwrap_or(host)));
+        add("redirect_uris", json!(addresses.redirect_uris));
+        add("response_types", json!(["code"]));
+        add("grant_types", json!(grant_types));
+        add("token_endpoint_auth_method", json!(token_endpoint_auth_method));
+        if let Some(scope) = &arguments.scope {
+            add("scope", json!(scope));
+        }
+        if !arguments.contact.is_empty() {
+            add("contacts", json!(arguments.contact));
+        }
+        if arguments.post_logout.is_some() {
+            add("post_logout_redirect_uris", json!(addresses.post_logout_redirect_uris));
+        }
+        if arguments.backchannel_logout {
+            add("backchannel_logout_uri", json!(addresses.backchannel_logout_uri));
+            add("backchannel_logout_session_required", json!(true));
+        }
         Ok(ClientMetadata {
-            application_type,
-            name: arguments.name.clone().unwrap_or_else(|| host.to_owned()),
-            grant_types: grant_types(provider),
-            token_endpoint_auth_method: method,
-            scope: arguments.scope.clone(),
-            contacts: arguments.contact.clone(),
-            has_post_logout: arguments.post_logout.is_some(),
-            has_backchannel_logout: arguments.backchannel_logout,
             addresses,
+            grant_types,
+            token_endpoint_auth_method,
+            members,
         })
     }
 
@@ -68,65 +80,30 @@ impl ClientMetadata {
         uris.iter().any(|uri| uri.scheme() == "http" && !is_loopback(uri))
     }
 
-    /// The JSON of a registration request.
-    pub(super) fn as_json(&self) -> Map<String, Value> {
-        let mut metadata = Map::new();
-        let mut add = |member: &str, value: Value| metadata.insert(member.to_owned(), value);
-        add("application_type", json!(self.application_type));
-        add("client_name", json!(self.name));
-        add("redirect_uris", json!(self.addresses.redirect_uris));
-        add("response_types", json!(["code"]));
-        add("grant_types", json!(self.grant_types));
-        add("token_endpoint_auth_method", json!(self.token_endpoint_auth_method));
-        if let Some(scope) = &self.scope {
-            add("scope", json!(scope));
-        }
-        if !self.contacts.is_empty() {
-            add("contacts", json!(self.contacts));
-        }
-        if self.has_post_logout {
-            let uris = &self.addresses.post_logout_redirect_uris;
-            add("post_logout_redirect_uris", json!(uris));
-        }
-        if self.has_backchannel_logout {
-            let uri = &self.addresses.backchannel_logout_uri;
-            add("backchannel_logout_uri", json!(uri));
-            add("backchannel_logout_session_required", json!(true));
-        }
-        metadata
-    }
-
     /// Writes the metadata for manual entry; or, with the provider's response, as registered.
     pub(super) fn write(&self, terminal: &Terminal, answer: Option<&Map<String, Value>>) {
-        let asked = self.as_json();
         let line = |label: &str, value: &str| terminal.line(format!("  {label:24} {value}"));
         for (member, label) in LINES {
             let answered = answer.and_then(|answer| answer.get(member));
             let answered = answered.filter(|value| !value.is_null());
-            let (Some(value), remark) = (match (answered, asked.get(member)) {
-                (Some(answered), _) => (Some(answered), ""),
-                // RFC 7591 §3.2.1: the response holds all registered metadata.
-                (None, asked) if answer.is_some() => (asked, " (requested; not confirmed by the provider)"),
-                (None, asked) => (asked, ""),
-            }) else {
+            let Some(value) = answered.or_else(|| self.members.get(member)) else {
                 continue;
             };
+            // RFC 7591 §3.2.1: the response holds all registered metadata.
+            let remark = match answer {
+                Some(_) if answered.is_none() => " (requested; not confirmed by the provider)",
+                _ => "",
+            };
             let values = match (member, value.as_str()) {
-                ("application_type", Some("web")) => {
-                    vec![ApplicationType::Web.describe().to_owned()]
-                }
-                ("application_type", Some("native")) => {
-                    vec![ApplicationType::Native.describe().to_owned()]
-                }
+                ("application_type", Some("web")) => vec!["web (redirect URIs with https)".to_owned()],
+                ("application_type", Some("native")) => vec!["native (http on loopback: for development)".to_owned()],
                 _ => texts(value),
             };
             match member {
-                "redirect_uris" | "post_logout_redirect_uris" if !values.is_empty() => {
-                    for value in values {
-                        line(label, &format!("{value}{remark}"));
-                    }
-                }
                 _ if values.is_empty() => line(label, "none"),
+                "redirect_uris" | "post_logout_redirect_uris" => {
+                    values.iter().for_each(|value| line(label, &format!("{value}{remark}")));
+                }
                 _ => line(label, &format!("{}{remark}", values.join(", "))),
             }
             if member == "token_endpoint_auth_method" {

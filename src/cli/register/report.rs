@@ -13,7 +13,7 @@ use crate::{
 
 impl Arguments {
     /// Writes what is registered, how it differs from the request, and what to do next.
-    pub(super) fn told(
+    pub(super) fn report(
         &self,
         client: &ClientMetadata,
         registered: &RegisteredClient,
@@ -24,13 +24,13 @@ impl Arguments {
         let shown = self.output.display();
         terminal.line(format!("{done} the client {}", printable(&registered.client_id)));
         client.write(terminal, Some(&registered.metadata));
-        for warning in self.differences(client, registered) {
-            terminal.warn(&warning);
+        for (cause, remedy) in self.differences(client, registered) {
+            terminal.warn(&cause, remedy.as_deref());
         }
         let mut file = Settings::default();
         file.client_secrets = Some(ClientSecrets::File(self.output.clone()));
         for line in file.stray_characters() {
-            terminal.warn(&format!("{line}: have the provider issue another value"));
+            terminal.warn(&line, Some("have the provider issue another value"));
         }
         terminal.line(format!(
             "wrote {shown}, which contains secrets: keep it out of version control"
@@ -94,115 +94,93 @@ impl Arguments {
         settings
     }
 
-    /// Warnings about redirect URIs that do not reach the app.
-    fn misled(&self, client: &ClientMetadata, registered: &[&str]) -> Vec<String> {
-        let path = &client.addresses.callback_path;
-        let uris = client.addresses.redirect_uris.iter();
-        let uris = uris.filter(|uri| registered.contains(&uri.as_str()));
-        uris.filter(|uri| uri.path() != path)
-            .map(|uri| {
-                format!(
-                    "the app's callback path is {path}, not that of {uri}: configure the proxy to \
-                     forward it, or register a redirect URI that ends in {path}"
-                )
-            })
-            .collect()
-    }
-
-    /// The differences between the registration and the request, which RFC 7591 §3.2.1 permits.
-    fn differences(&self, client: &ClientMetadata, registered: &RegisteredClient) -> Vec<String> {
-        let mut lines = vec![];
+    /// The differences between the registration and the request, which RFC 7591 §3.2.1 permits, with their remedies.
+    fn differences(&self, client: &ClientMetadata, registered: &RegisteredClient) -> Vec<(String, Option<String>)> {
+        let mut warnings = vec![];
+        let mut warn = |cause: String, remedy: Option<String>| warnings.push((cause, remedy));
         let given = |member: &str| registered.metadata.get(member);
         let lacks = |member: &str, value: &str| {
             let list = given(member).and_then(Value::as_array);
             list.is_some_and(|list| !list.iter().any(|given| given == value))
         };
-        let mut uris = vec![];
+        let path = &client.addresses.callback_path;
         for uri in &client.addresses.redirect_uris {
             if lacks("redirect_uris", uri.as_str()) {
-                lines.push(format!("the provider did not register {uri}"));
-            } else {
-                uris.push(uri.as_str());
+                warn(format!("the provider did not register {uri}"), None);
+            } else if uri.path() != path {
+                let remedy = "configure the proxy to forward it, or register a redirect URI that ends in";
+                warn(
+                    format!("the app's callback path is {path}, not that of {uri}"),
+                    Some(format!("{remedy} {path}")),
+                );
             }
         }
-        lines.extend(self.misled(client, &uris));
         if lacks("response_types", "code") || lacks("grant_types", "authorization_code") {
-            lines.push("the provider did not register the code flow: sign-in will fail".to_owned());
+            let cause = "the provider did not register the code flow: sign-in will fail";
+            warn(cause.to_owned(), None);
         }
         if client.grant_types.contains(&"refresh_token") && lacks("grant_types", "refresh_token") {
-            lines.push(
-                "the provider did not register the grant type refresh_token: sessions are not \
-                 refreshed"
-                    .to_owned(),
-            );
+            let cause = "the provider did not register the grant type refresh_token: sessions are not refreshed";
+            warn(cause.to_owned(), None);
         }
         if let (Some(asked), Some(answered)) = (&self.scope, answered_scopes(registered)) {
             let is_missing = |word: &&str| !answered.contains(word);
             let missing: Vec<&str> = asked.split_whitespace().filter(is_missing).collect();
             if !missing.is_empty() {
                 let missing = missing.join(" ");
-                lines.push(format!("the provider did not register the scopes {missing}"));
+                warn(format!("the provider did not register the scopes {missing}"), None);
             }
         }
-        if self.post_logout.is_some() {
-            for uri in &client.addresses.post_logout_redirect_uris {
-                if lacks("post_logout_redirect_uris", uri) {
-                    lines.push(format!(
-                        "the provider did not register the post-logout redirect URI {uri}"
-                    ));
-                }
+        let post_logout = client.addresses.post_logout_redirect_uris.iter();
+        for uri in post_logout.filter(|_| self.post_logout.is_some()) {
+            if lacks("post_logout_redirect_uris", uri) {
+                let cause = format!("the provider did not register the post-logout redirect URI {uri}");
+                warn(cause, None);
             }
         }
+        let backchannel_logout = &client.addresses.backchannel_logout_uri;
         if let Some(Value::String(other)) = given("backchannel_logout_uri")
             && self.backchannel_logout
-            && *other != client.addresses.backchannel_logout_uri
+            && other != backchannel_logout
         {
             let other = printable(other);
-            lines.push(format!(
-                "the provider registered another back-channel logout URI: {other}"
-            ));
+            let cause = format!("the provider registered another back-channel logout URI: {other}");
+            warn(cause, None);
         }
-        let asked = client.token_endpoint_auth_method;
-        match given("token_endpoint_auth_method").and_then(Value::as_str) {
-            Some("private_key_jwt") if asked != "private_key_jwt" => lines.push(
-                "the provider requires client authentication with private_key_jwt: set `private_key_file`, and \
-                 register its public key"
-                    .to_owned(),
-            ),
-            Some(method @ ("client_secret_basic" | "client_secret_post" | "none")) if method != asked => {
-                lines.push(format!(
-                    "the provider requires client authentication with {method}: set `token_endpoint_auth_method` to it"
-                ));
-            }
-            Some(method) if method != asked => lines.push(format!(
-                "the provider requires client authentication with {}, which is not supported: change it to {asked} in \
-                 the provider's console",
-                printable(method)
-            )),
-            _ => {}
+        let (asked, method) = (client.token_endpoint_auth_method, method(client, registered));
+        if method != asked {
+            let (problem, remedy) = match method {
+                "private_key_jwt" => ("", "set `private_key_file`, and register its public key".to_owned()),
+                "client_secret_basic" | "client_secret_post" | "none" => {
+                    ("", format!("set `token_endpoint_auth_method` to `{method}`"))
+                }
+                _ => (
+                    ", which is not supported",
+                    format!("change it to {asked} in the provider's console"),
+                ),
+            };
+            let method = printable(method);
+            let cause = format!("the provider requires client authentication with {method}{problem}");
+            warn(cause, Some(remedy));
         }
         if registered.client_secret.is_none() && !self.public_client {
-            lines.push("the provider issued no client secret".to_owned());
+            warn("the provider issued no client secret".to_owned(), None);
         }
         if registered.registration_client_uri.is_none() || registered.registration_access_token.is_none() {
-            lines.push(
-                "the provider does not support managing this registration: `--update` and `--delete` will not work"
-                    .to_owned(),
-            );
+            let cause = "the provider does not support managing this registration: `--update` and `--delete` will fail";
+            warn(cause.to_owned(), None);
         }
         let expires = given("client_secret_expires_at").and_then(Value::as_i64);
         if let Some(expires) = expires.filter(|seconds| *seconds > 0)
             && let Ok(date) = OffsetDateTime::from_unix_timestamp(expires)
         {
-            lines.push(format!("the client secret expires on {}", date.date()));
+            warn(format!("the client secret expires on {}", date.date()), None);
         }
         if client.addresses.redirect_uris.len() > 1 && self.backchannel_logout {
-            lines.push(format!(
-                "a client has only one back-channel logout URI: {}",
-                client.addresses.backchannel_logout_uri
-            ));
+            let cause = format!("a client has only one back-channel logout URI: {backchannel_logout}");
+            warn(cause, None);
         }
-        lines
+        warnings
     }
 }
 

@@ -26,7 +26,11 @@ impl SecretsFile {
     /// Creates the draft. An existing file is an error, unless it is to be replaced.
     pub(super) fn reserve(path: &Path, replaces: bool) -> Result<SecretsFile, Failure> {
         if !replaces && path.symlink_metadata().is_ok() {
-            return Err(there_is_one(path));
+            return Err(Failure::new(
+                format!("`{}` already exists", path.display()),
+                "update that registration with `--update`, choose another `--output`, or overwrite the file with \
+                 `--force`, which leaves its client at the provider",
+            ));
         }
         let Some(name) = path.file_name() else {
             let cause = format!("`{}` is not a file name", path.display());
@@ -53,14 +57,9 @@ impl SecretsFile {
         })
     }
 
-    /// Writes `web` atomically: a reader sees all of it or nothing.
-    pub(super) fn write(self, web: &Map<String, Value>) -> Result<(), Failure> {
-        self.write_checked(web, |_| Ok(()))
-    }
-
-    /// As [`write`](Self::write), unless the app would reject the file. If so, the draft stays under its own name, so
-    /// that the registration is not lost.
-    pub(super) fn write_checked(
+    /// Writes `web` atomically: a reader sees all of it or nothing. If `check` rejects the draft, it stays under its own
+    /// name, so that the registration is not lost.
+    pub(super) fn write(
         mut self,
         web: &Map<String, Value>,
         check: impl FnOnce(&Path) -> Result<(), Failure>,
@@ -160,16 +159,16 @@ pub(super) const OF_REPLIES: [&str; 2] = ["client_secret_expires_at", "client_id
 
 /// Merges a response into `web`. Members that it lacks stay, and redirect URIs default to those `asked` for.
 pub(super) fn keep(web: &mut Map<String, Value>, client: &RegisteredClient, asked: &[Url]) {
-    let mut put = |member: &str, value: Value| web.insert(member.to_owned(), value);
-    put("client_id", json!(client.client_id));
-    if let Some(secret) = &client.client_secret {
-        put("client_secret", json!(secret.expose()));
-    }
     // With a secret, the app would authenticate although it is registered as a public client.
-    if client.metadata.get("token_endpoint_auth_method") == Some(&json!("none")) {
+    let is_public = client.metadata.get("token_endpoint_auth_method") == Some(&json!("none"));
+    if is_public {
         web.remove("client_secret");
     }
     let mut put = |member: &str, value: Value| web.insert(member.to_owned(), value);
+    put("client_id", json!(client.client_id));
+    if let Some(secret) = client.client_secret.as_ref().filter(|_| !is_public) {
+        put("client_secret", json!(secret.expose()));
+    }
     if let Some(token) = &client.registration_access_token {
         put("registration_access_token", json!(token.expose()));
     }
@@ -189,23 +188,16 @@ pub(super) fn keep(web: &mut Map<String, Value>, client: &RegisteredClient, aske
 
 /// The registered redirect URIs that an app can use, requested ones first: the app sends the first.
 fn redirect_uris(client: &RegisteredClient, asked: &[Url]) -> Vec<String> {
-    let answered = client.metadata.get("redirect_uris").and_then(Value::as_array);
+    let registered = client.metadata.get("redirect_uris").and_then(Value::as_array);
     let is_usable = |uri: &&str| Url::parse(uri).is_ok_and(|url| url.has_host()) && !uri.contains('@');
-    let answered = answered.into_iter().flatten().filter_map(Value::as_str);
-    let answered: Vec<&str> = answered.filter(is_usable).collect();
+    let registered = registered.into_iter().flatten().filter_map(Value::as_str);
+    let mut uris: Vec<&str> = registered.filter(is_usable).collect();
     let asked: Vec<&str> = asked.iter().map(Url::as_str).collect();
-    if answered.is_empty() {
-        return asked.into_iter().map(str::to_owned).collect();
+    if uris.is_empty() {
+        uris = asked;
+    } else {
+        uris.sort_by_key(|uri| asked.iter().position(|asked| asked == uri).unwrap_or(usize::MAX));
+        uris.dedup();
     }
-    let first = asked.iter().filter(|uri| answered.contains(uri));
-    let then = answered.iter().filter(|uri| !asked.contains(uri));
-    first.chain(then).map(|uri| (*uri).to_owned()).collect()
-}
-
-fn there_is_one(path: &Path) -> Failure {
-    Failure::new(
-        format!("`{}` already exists", path.display()),
-        "update that registration with `--update`, choose another `--output`, or overwrite the file with `--force`, \
-         which leaves its client at the provider",
-    )
+    uris.into_iter().map(str::to_owned).collect()
 }
