@@ -36,7 +36,7 @@ use tracing::log;
 use url::Url;
 
 #[cfg(feature = "testing")]
-pub(crate) use self::in_process::{InProcessProvider, Unsuitable};
+pub(crate) use self::in_process::{AuthorizationRejected, InProcessProvider};
 use self::{grants::Grants, signing::SigningKey};
 use crate::{
     clock::Clock,
@@ -103,7 +103,7 @@ struct Op {
     clock: Clock,
     key: RwLock<Arc<SigningKey>>,
     grants: Grants,
-    retouch: Retouch,
+    claims_hook: ClaimsHook,
 }
 
 /// The message in which the provider sends claims about a user.
@@ -115,7 +115,7 @@ pub(crate) enum Statement {
 }
 
 /// Changes the claims of a statement before it is sent, to make the provider misbehave.
-pub(crate) type Retouch = Box<dyn Fn(Statement, &mut Map<String, Value>) + Send + Sync>;
+pub(crate) type ClaimsHook = Box<dyn Fn(Statement, &mut Map<String, Value>) + Send + Sync>;
 
 impl Op {
     fn new(client: DevClient, users: Vec<Map<String, Value>>, key: Arc<SigningKey>, clock: Clock) -> Op {
@@ -126,7 +126,7 @@ impl Op {
             clock,
             key: RwLock::new(key),
             grants: Grants::default(),
-            retouch: Box::new(|_, _| ()),
+            claims_hook: Box::new(|_, _| ()),
         }
     }
 

@@ -198,7 +198,7 @@ impl Oidc {
         #[cfg(feature = "testing")]
         let clock = match rocket.state::<TestProvider>() {
             Some(provider) => {
-                provider.take_over(&mut settings, &rocket_config).await?;
+                provider.replace_provider(&mut settings, &rocket_config).await?;
                 provider.clock().clone()
             }
             None => clock,

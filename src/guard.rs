@@ -159,7 +159,7 @@ pub(crate) fn is_fairing_missing<G>(rocket: &rocket::Rocket<rocket::Ignite>) -> 
         return false;
     }
     if rocket.state::<ResourceServer>().is_none() {
-        return tell_missing_fairing::<G>();
+        return log_missing_fairing::<G>();
     }
     let guard = std::any::type_name::<G>();
     tracing::error!("`{guard}` is used in a route, but `oidc.resource_server_only` is set");
@@ -168,7 +168,7 @@ pub(crate) fn is_fairing_missing<G>(rocket: &rocket::Rocket<rocket::Ignite>) -> 
 }
 
 /// Logs that a guard is used without the fairing, and returns `true`.
-pub(crate) fn tell_missing_fairing<G>() -> bool {
+pub(crate) fn log_missing_fairing<G>() -> bool {
     let guard = std::any::type_name::<G>();
     tracing::error!("`{guard}` is used in a route, but the fairing `Oidc` is not attached");
     tracing::info!("add `.attach(rocket_openidconnect::Oidc::fairing())`");

@@ -11,15 +11,11 @@ use rocket::{
     Data, Request, Response, Route,
     data::ToByteUnit,
     http::{ContentType, Method, Status},
-    route::Outcome,
+    route::{Handler, Outcome},
 };
 use time::OffsetDateTime;
+use tracing::Instrument;
 
-use self::{
-    debug::Debug,
-    logout::{BackchannelLogout, FrontchannelLogout, LoggedOut, Logout, LogoutPage},
-    sign_in::{Authorize, AuthorizeForm, AuthorizeHead, InitiateLogin, InitiateLoginForm, Login},
-};
 use crate::{
     code_flow::{ResponseError, ReturnTo},
     cookies::SetCookie,
@@ -30,57 +26,98 @@ use crate::{
     settings::is_loopback,
 };
 
-/// The developer page, mounted beside the other routes in the debug profile.
+/// The handler of one of this crate's routes.
+#[derive(Clone, Copy, Debug)]
+enum OidcRoute {
+    Login,
+    Authorize,
+    AuthorizeHead,
+    AuthorizeForm,
+    InitiateLogin,
+    InitiateLoginForm,
+    LogoutPage,
+    Logout,
+    LoggedOut,
+    BackchannelLogout,
+    FrontchannelLogout,
+    Debug,
+}
+
+impl OidcRoute {
+    fn at(self, method: Method, path: &str, name: &'static str) -> Route {
+        let mut route = Route::new(method, path, self);
+        route.name = Some(name.into());
+        route
+    }
+
+    fn span(self) -> tracing::Span {
+        match self {
+            OidcRoute::Login | OidcRoute::Authorize | OidcRoute::AuthorizeForm | OidcRoute::InitiateLogin => {
+                tracing::debug_span!("sign_in")
+            }
+            OidcRoute::Logout | OidcRoute::BackchannelLogout | OidcRoute::FrontchannelLogout => {
+                tracing::debug_span!("logout")
+            }
+            _ => tracing::Span::none(),
+        }
+    }
+}
+
+#[rocket::async_trait]
+impl Handler for OidcRoute {
+    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
+        let Some(context) = RouteContext::new(request) else {
+            return Outcome::Error(Status::InternalServerError);
+        };
+        let response = async {
+            match self {
+                OidcRoute::Login => context.login().await,
+                OidcRoute::Authorize => context.authorize().await,
+                OidcRoute::AuthorizeHead => Outcome::Success(html(Status::Ok, String::new())),
+                OidcRoute::AuthorizeForm => context.authorize_form(data).await,
+                OidcRoute::InitiateLogin => context.initiate_login().await,
+                OidcRoute::InitiateLoginForm => context.initiate_login_form(data).await,
+                OidcRoute::LogoutPage => Outcome::Success(context.button_page(None)),
+                OidcRoute::Logout => Outcome::Success(context.logout(data).await),
+                OidcRoute::LoggedOut => Outcome::Success(context.logged_out()),
+                OidcRoute::BackchannelLogout => Outcome::Success(context.backchannel_logout(data).await),
+                OidcRoute::FrontchannelLogout => context.frontchannel_logout().await,
+                OidcRoute::Debug => context.debug().await,
+            }
+        };
+        response.instrument(self.span()).await
+    }
+}
+
+/// `GET {mount}/debug`: the developer page, mounted beside the other routes in the debug profile.
 pub(crate) fn debug_routes() -> Vec<Route> {
-    let mut route = Route::new(Method::Get, "/debug", Debug);
-    route.name = Some("oidc_debug".into());
-    vec![route]
+    vec![OidcRoute::Debug.at(Method::Get, "/debug", "oidc_debug")]
 }
 
 /// The routes, to be mounted at the setting `mount`.
 pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
-    let named = |name: &'static str, mut route: Route| {
-        route.name = Some(name.into());
-        route
-    };
     let mut routes = vec![
-        named("oidc_login", Route::new(Method::Get, "/login", Login)),
-        named("oidc_authorize", Route::new(Method::Get, "/authorize", Authorize)),
-        named(
-            "oidc_authorize_head",
-            Route::new(Method::Head, "/authorize", AuthorizeHead),
-        ),
-        named(
-            "oidc_authorize_form",
-            Route::new(Method::Post, "/authorize", AuthorizeForm),
-        ),
-        named(
-            "oidc_initiate_login",
-            Route::new(Method::Get, "/initiate-login", InitiateLogin),
-        ),
-        named(
-            "oidc_initiate_login_form",
-            Route::new(Method::Post, "/initiate-login", InitiateLoginForm),
-        ),
-        named("oidc_logout_page", Route::new(Method::Get, "/logout", LogoutPage)),
-        named("oidc_logout", Route::new(Method::Post, "/logout", Logout)),
-        named("oidc_logged_out", Route::new(Method::Get, LOGGED_OUT, LoggedOut)),
-        named(
-            "oidc_backchannel_logout",
-            Route::new(Method::Post, "/backchannel-logout", BackchannelLogout),
-        ),
+        OidcRoute::Login.at(Method::Get, "/login", "oidc_login"),
+        OidcRoute::Authorize.at(Method::Get, "/authorize", "oidc_authorize"),
+        // A client checks the callback URL. Rocket would otherwise run the `GET` route.
+        OidcRoute::AuthorizeHead.at(Method::Head, "/authorize", "oidc_authorize_head"),
+        OidcRoute::AuthorizeForm.at(Method::Post, "/authorize", "oidc_authorize_form"),
+        OidcRoute::InitiateLogin.at(Method::Get, "/initiate-login", "oidc_initiate_login"),
+        OidcRoute::InitiateLoginForm.at(Method::Post, "/initiate-login", "oidc_initiate_login_form"),
+        OidcRoute::LogoutPage.at(Method::Get, "/logout", "oidc_logout_page"),
+        OidcRoute::Logout.at(Method::Post, "/logout", "oidc_logout"),
+        OidcRoute::LoggedOut.at(Method::Get, LOGGED_OUT, "oidc_logged_out"),
+        OidcRoute::BackchannelLogout.at(Method::Post, "/backchannel-logout", "oidc_backchannel_logout"),
     ];
     if rp.settings.frontchannel_logout {
-        routes.push(named(
-            "oidc_frontchannel_logout",
-            Route::new(Method::Get, "/frontchannel-logout", FrontchannelLogout),
-        ));
+        let route = OidcRoute::FrontchannelLogout;
+        routes.push(route.at(Method::Get, "/frontchannel-logout", "oidc_frontchannel_logout"));
     }
     routes
 }
 
 /// A request to one of this crate's routes, with the state that each route needs.
-struct Visit<'r, 'q> {
+struct RouteContext<'r, 'q> {
     request: &'r Request<'q>,
     rp: &'r RelyingParty,
     events: &'r AppEvents,
@@ -90,11 +127,11 @@ struct Visit<'r, 'q> {
     attempt: OnceLock<String>,
 }
 
-impl<'r, 'q> Visit<'r, 'q> {
+impl<'r, 'q> RouteContext<'r, 'q> {
     /// `None` only without the fairing's state; the fairing mounts the routes together with it.
-    fn new(request: &'r Request<'q>) -> Option<Visit<'r, 'q>> {
+    fn new(request: &'r Request<'q>) -> Option<RouteContext<'r, 'q>> {
         let rp = request.rocket().state::<RelyingParty>()?;
-        Some(Visit {
+        Some(RouteContext {
             request,
             rp,
             events: &rp.events,
@@ -138,12 +175,10 @@ impl<'r, 'q> Visit<'r, 'q> {
         if !is_loopback(&asked) || asked.host_str() == base_url.host_str() {
             return None;
         }
-        let here = self.request.uri();
-        let query = here.query().map(|query| format!("?{query}")).unwrap_or_default();
         Some(format!(
-            "{}{}{query}",
+            "{}{}",
             base_url.as_str().trim_end_matches('/'),
-            here.path()
+            self.request.uri()
         ))
     }
 
@@ -157,10 +192,8 @@ impl<'r, 'q> Visit<'r, 'q> {
         }
         tracing::info!("{}", error.remedy());
         observing::sign_in_failed(reason);
-        let attempt = self.attempt.get().map(String::as_str);
-        self.rp
-            .attempts
-            .failed(attempt, return_to.as_str(), (&id, &error), self.now);
+        let (attempts, attempt) = (&self.rp.attempts, self.attempt.get().map(String::as_str));
+        attempts.failed(attempt, return_to.as_str(), (&id, &error), self.now);
         self.events.sign_in_failed(self.request, &error).await;
 
         let failure = Box::new(SignInFailure {
@@ -283,7 +316,7 @@ mod tests {
     };
 
     #[test]
-    fn what_the_person_is_told_of_a_refused_client() {
+    fn the_explanation_of_a_rejected_client() {
         const NOT_SET_UP: &str =
             "This site is not set up correctly for its sign-in service. Please contact the operators of this site.";
         const DID_NOT_FIT: &str = "The response of the sign-in service did not match this sign-in. Please try again.";

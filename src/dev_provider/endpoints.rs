@@ -307,7 +307,7 @@ fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
         Some(_) => Statement::IdToken,
         None => Statement::RefreshedIdToken,
     };
-    (op.retouch)(statement, &mut claims);
+    (op.claims_hook)(statement, &mut claims);
     let Some(id_token) = op.key().sign("JWT", &claims) else {
         return Answer::Json(Status::InternalServerError, json!({ "error": "server_error" }));
     };
@@ -347,7 +347,7 @@ fn user_info(op: &State<Op>, authorization: Authorization<'_>) -> Answer {
     match op.grants.access_token(token, op.now()) {
         Some((grant, _)) => {
             let mut claims = visible_claims(&grant);
-            (op.retouch)(Statement::UserInfo, &mut claims);
+            (op.claims_hook)(Statement::UserInfo, &mut claims);
             Answer::Json(Status::Ok, Value::Object(claims))
         }
         None => Answer::Challenge(

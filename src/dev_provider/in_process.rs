@@ -12,7 +12,7 @@ use tracing::log;
 use url::{Position, Url};
 
 use super::{
-    DevClient, DevProviderError, Op, Retouch, api_tokens,
+    ClaimsHook, DevClient, DevProviderError, Op, api_tokens,
     grants::Grant,
     rocket,
     signing::{SigningKey, random},
@@ -30,7 +30,7 @@ pub(crate) struct InProcessProvider(Client);
 
 /// The provider rejected the authorization request or the user's claims; holds the text of its error page.
 #[derive(Debug)]
-pub(crate) struct Unsuitable(pub(crate) String);
+pub(crate) struct AuthorizationRejected(pub(crate) String);
 
 impl InProcessProvider {
     /// Launches the provider with this issuer.
@@ -38,11 +38,11 @@ impl InProcessProvider {
         issuer: &str,
         client: DevClient,
         clock: Clock,
-        retouch: Retouch,
+        claims_hook: ClaimsHook,
     ) -> Result<InProcessProvider, DevProviderError> {
         let key = key(0).ok_or(DevProviderError::Key)?;
         let op = Op {
-            retouch,
+            claims_hook,
             ..Op::new(client, vec![], key, clock)
         };
         let _ = op.issuer.set(issuer.to_owned());
@@ -88,7 +88,7 @@ impl InProcessProvider {
 
     /// Acts as the browser at the authorization endpoint: signs in with these claims, by the form for custom claims,
     /// and returns the redirect.
-    pub(crate) async fn authorize(&self, request: &Url, claims: &Value) -> Result<Url, Unsuitable> {
+    pub(crate) async fn authorize(&self, request: &Url, claims: &Value) -> Result<Url, AuthorizationRejected> {
         let target = request[Position::BeforePath..Position::AfterQuery].to_owned();
         let page = match follow(self.0.get(target)).await {
             Ok(error) => return Ok(error),
@@ -96,7 +96,7 @@ impl InProcessProvider {
         };
         let field = page.split("name=\"request\" value=\"").nth(1);
         let Some(id) = field.and_then(|field| field.split('"').next()) else {
-            return Err(Unsuitable(text_of(&page)));
+            return Err(AuthorizationRejected(text_of(&page)));
         };
         let form = url::form_urlencoded::Serializer::new(String::new())
             .append_pair("request", id)
@@ -104,7 +104,7 @@ impl InProcessProvider {
             .finish();
         let form = self.0.req(Method::Post, "/authorize").body(form);
         let answer = follow(form.header(ContentType::Form)).await;
-        answer.map_err(|page| Unsuitable(text_of(&page)))
+        answer.map_err(|page| AuthorizationRejected(text_of(&page)))
     }
 
     /// The redirect of the end-session endpoint; `None` if it shows a page.

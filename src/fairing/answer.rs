@@ -9,7 +9,7 @@ use crate::{
     relying_party::RelyingParty,
     request::{Refusal, RequestState, SignInFailure, is_page_load},
     resource_server::ResourceServer,
-    session::NoSession,
+    session::{NoSession, store::RETRY_AFTER},
 };
 
 /// Completes a response, whether it is from a route, a catcher or another fairing.
@@ -18,7 +18,7 @@ pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response
     let mut cookies = state.cookies.take();
     // A sign-out has renewed the note already.
     if state.is_ending.get().is_none() {
-        cookies.extend(take_over_note(request));
+        cookies.extend(import_note(request));
     }
     // Session cookies come last: the session may replace a removed one, and may have set a note.
     cookies.extend(session_cookies(request, state).await);
@@ -32,24 +32,24 @@ pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response
         challenge(request, response, refusal);
     }
     if let Some(failure) = state.sign_in.get() {
-        tell_of_failure(response, failure);
+        set_failure_headers(response, failure);
     }
     match state.signed_out.get() {
-        Some(reason) if reason.is_outage() => tell_to_retry(response, state),
-        Some(reason) => send_to_sign_in(request, response, *reason),
+        Some(reason) if reason.is_outage() => set_retry_after(response, state),
+        Some(reason) => redirect_to_sign_in(request, response, *reason),
         None => {}
     }
     if sets_cookies {
         // The app may allow caches to store a response, but the session cookies must not be stored.
         response.set_header(Header::new("Cache-Control", "no-store"));
     } else if let Some(Ok(_)) = state.session.get() {
-        keep_out_of_caches(response);
+        disable_caching(response);
     }
 }
 
 /// Imports the ends of sessions from a browser's note cookie. Returns the cookie that removes the note, once this
 /// node has recorded them.
-fn take_over_note(request: &Request<'_>) -> Option<String> {
+fn import_note(request: &Request<'_>) -> Option<String> {
     let jar = request.cookies();
     jar.iter().next()?;
     let rp = request.rocket().state::<RelyingParty>()?;
@@ -83,11 +83,9 @@ async fn session_cookies(request: &Request<'_>, state: &RequestState) -> Vec<Str
 }
 
 /// Sets `Cache-Control: no-store` on responses to a signed-in user, unless the app sets its own.
-fn keep_out_of_caches(response: &mut Response<'_>) {
+fn disable_caching(response: &mut Response<'_>) {
     // There are few headers: a lookup by name costs more than an iteration.
-    let is_said = |header: Header<'_>| header.name() == "Cache-Control";
-    let says_otherwise = response.headers().iter().any(is_said);
-    if !says_otherwise {
+    if !response.headers().iter().any(|header| header.name() == "Cache-Control") {
         response.adjoin_header(Header::new("Cache-Control", "no-store"));
     }
 }
@@ -119,7 +117,7 @@ fn expose(response: &mut Response<'_>, name: &'static str) {
 }
 
 /// Sets the headers of every response to a failed sign-in, whatever created it.
-fn tell_of_failure(response: &mut Response<'_>, failure: &SignInFailure) {
+fn set_failure_headers(response: &mut Response<'_>, failure: &SignInFailure) {
     response.set_header(Header::new("Cache-Control", "no-store"));
     response.set_header(Header::new("Referrer-Policy", "no-referrer"));
     if let Some(wait) = failure.retry_after() {
@@ -128,31 +126,28 @@ fn tell_of_failure(response: &mut Response<'_>, failure: &SignInFailure) {
 }
 
 /// Sets the headers of a 503 from a guard that cannot tell whether a user is signed in.
-fn tell_to_retry(response: &mut Response<'_>, state: &RequestState) {
+fn set_retry_after(response: &mut Response<'_>, state: &RequestState) {
     if response.status() == Status::ServiceUnavailable {
-        let wait = state.retry_after.get().copied();
-        let wait = wait.unwrap_or(crate::session::store::RETRY_AFTER);
-        let wait = wait.as_secs().to_string();
-        response.set_header(Header::new("Retry-After", wait));
+        let wait = state.retry_after.get().copied().unwrap_or(RETRY_AFTER);
+        response.set_header(Header::new("Retry-After", wait.as_secs().to_string()));
         response.set_header(Header::new("Cache-Control", "no-store"));
     }
 }
 
 /// Replaces the 401 of a page load that needs a session by a redirect to sign-in.
-fn send_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: NoSession) {
+fn redirect_to_sign_in(request: &Request<'_>, response: &mut Response<'_>, reason: NoSession) {
     let Some(rp) = request.rocket().state::<RelyingParty>() else {
         return;
     };
-    let sign_in_helps = rp.client().is_some();
-    if sign_in_helps && response.status() == Status::Unauthorized && is_page_load(request) {
+    if rp.client().is_some() && response.status() == Status::Unauthorized && is_page_load(request) {
         response.set_status(Status::SeeOther);
-        let comes_back = reason != NoSession::RefreshRefused || rp.settings.preserve_next_on_error;
-        let login = if comes_back {
-            rp.login_url(&request.uri().to_string())
+        let returns = reason != NoSession::RefreshRefused || rp.settings.preserve_next_on_error;
+        let next = if returns {
+            request.uri().to_string()
         } else {
-            rp.login_url("/")
+            "/".to_owned()
         };
-        response.set_header(Header::new("Location", login));
+        response.set_header(Header::new("Location", rp.login_url(&next)));
         response.set_header(Header::new("Cache-Control", "no-store"));
         response.remove_header("Content-Type");
         response.remove_header("WWW-Authenticate");

@@ -5,7 +5,7 @@ use thiserror::Error;
 #[cfg(feature = "dev-provider")]
 use crate::dev_provider::DevProviderError;
 #[cfg(feature = "testing")]
-use crate::testing::TakeOverError;
+use crate::testing::ReplaceError;
 use crate::{
     provider::ProviderError, resource_server::NotConfigured, session::store::StoreError, settings::SettingsError,
 };
@@ -83,11 +83,11 @@ impl From<DevProviderError> for LaunchError {
 }
 
 #[cfg(feature = "testing")]
-impl From<TakeOverError> for LaunchError {
-    fn from(error: TakeOverError) -> LaunchError {
+impl From<ReplaceError> for LaunchError {
+    fn from(error: ReplaceError) -> LaunchError {
         match error {
-            TakeOverError::Settings(error) => error.into(),
-            TakeOverError::Provider(error) => error.into(),
+            ReplaceError::Settings(error) => error.into(),
+            ReplaceError::Provider(error) => error.into(),
         }
     }
 }

@@ -199,7 +199,7 @@ where
                         observing::token_rejected(&rejected, &server.throttle, server.clock.now());
                     }
                     None => {
-                        super::tell_missing_fairing::<Self>();
+                        super::log_missing_fairing::<Self>();
                     }
                 }
                 RequestState::of(request).refuse(error.clone(), Demand::of::<S>());
@@ -215,7 +215,7 @@ impl<S: Scopes, C> Sentinel for Bearer<S, C> {
     /// adds the scopes to the protected resource metadata.
     fn abort(rocket: &Rocket<Ignite>) -> bool {
         let Some(resource_server) = rocket.state::<ResourceServer>() else {
-            return super::tell_missing_fairing::<Self>();
+            return super::log_missing_fairing::<Self>();
         };
         let Some(api) = resource_server.api(S::API) else {
             let (guard, name) = (std::any::type_name::<Self>(), S::API.unwrap_or_default());

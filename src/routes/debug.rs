@@ -1,14 +1,10 @@
 //! `GET {mount}/debug`: the developer page, for the debug profile and requests from this machine only.
 
-use rocket::{
-    Request,
-    http::Status,
-    route::{Handler, Outcome},
-};
+use rocket::{Request, http::Status, route::Outcome};
 use serde_json::{Map, Value, json};
 use time::{OffsetDateTime, macros::format_description};
 
-use super::{Visit, html};
+use super::{RouteContext, html};
 use crate::{
     guard::current_session,
     pages::debug::{self, Section},
@@ -18,20 +14,7 @@ use crate::{
 };
 
 /// Headers that a proxy adds: the client may then be another machine.
-const OF_PROXIES: [&str; 4] = ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"];
-
-#[derive(Clone)]
-pub(super) struct Debug;
-
-#[rocket::async_trait]
-impl Handler for Debug {
-    async fn handle<'r>(&self, request: &'r Request<'_>, _: rocket::Data<'r>) -> Outcome<'r> {
-        match Visit::new(request).filter(|_| is_from_this_machine(request)) {
-            Some(visit) => Outcome::Success(html(Status::Ok, visit.debug_page().await)),
-            None => Outcome::Error(Status::NotFound),
-        }
-    }
-}
+const PROXY_HEADERS: [&str; 4] = ["Forwarded", "X-Forwarded-For", "X-Real-IP", "Via"];
 
 /// Whether the request comes over loopback, to a loopback host name: another name may be an attacker's that resolves
 /// to this address (DNS rebinding).
@@ -39,17 +22,22 @@ fn is_from_this_machine(request: &Request<'_>) -> bool {
     let host = request.host().map(|host| format!("http://{host}/"));
     let host = host.and_then(|host| url::Url::parse(&host).ok());
     let is_debug = request.rocket().config().profile == rocket::Config::DEBUG_PROFILE;
-    let comes_over_loopback = request
-        .remote()
-        .is_some_and(|remote| remote.ip().to_canonical().is_loopback());
-    let headers = request.headers();
+    let remote = request.remote().map(|remote| remote.ip().to_canonical());
     is_debug
-        && comes_over_loopback
+        && remote.is_some_and(|address| address.is_loopback())
         && host.is_some_and(|host| is_loopback(&host))
-        && !OF_PROXIES.iter().any(|name| headers.contains(name))
+        && !PROXY_HEADERS.iter().any(|name| request.headers().contains(name))
 }
 
-impl Visit<'_, '_> {
+impl<'r> RouteContext<'r, '_> {
+    pub(super) async fn debug(&self) -> Outcome<'r> {
+        if is_from_this_machine(self.request) {
+            Outcome::Success(html(Status::Ok, self.debug_page().await))
+        } else {
+            Outcome::Error(Status::NotFound)
+        }
+    }
+
     async fn debug_page(&self) -> String {
         let mut sections = vec![Section {
             title: "Session",

@@ -3,24 +3,24 @@
 use std::{io::Cursor, sync::Arc, time::Duration};
 
 use rocket::{
-    Data, Request, Response,
+    Data, Response,
     http::{ContentType, Status},
     request::FromRequest,
-    route::{Handler, Outcome},
+    route::Outcome,
 };
 use serde_json::json;
-use tracing::Instrument;
 use url::{Url, form_urlencoded};
 
-use super::{Visit, clear_site_data, form, html, redirect};
+use super::{RouteContext, clear_site_data, form, html, redirect};
 use crate::{
     code_flow::{PENDING_LOGOUT, PendingLogout, ReturnTo},
     guard::{OptionalUser, TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
     observing, pages,
+    provider::Provider,
     relying_party::{FrontChannelLogout, events},
     request::{RequestState, ReturnedQuery},
-    session::{NoSession, SessionChange},
+    session::{NoSession, SessionChange, store::RETRY_AFTER},
     settings::ClearSiteData,
 };
 
@@ -35,131 +35,117 @@ const MAX_FORM_SIZE: u64 = 4 * 1024;
 /// The maximum size of a back-channel logout body, in bytes: larger than any valid logout token.
 const MAX_BODY_SIZE: u64 = 64 * 1024;
 
-/// `GET {mount}/logout?next=…`: a page with a button.
-#[derive(Clone)]
-pub(super) struct LogoutPage;
-
-#[rocket::async_trait]
-impl Handler for LogoutPage {
-    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
-        let Some(visit) = Visit::new(request) else {
-            return Outcome::Error(Status::InternalServerError);
-        };
-        Outcome::Success(visit.button_page(None))
-    }
-}
-
-/// `POST {mount}/logout?next=…`: ends the session in this app, then at the provider.
-#[derive(Clone)]
-pub(super) struct Logout;
-
-#[rocket::async_trait]
-impl Handler for Logout {
-    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
-        let Some(visit) = Visit::new(request) else {
-            return Outcome::Error(Status::InternalServerError);
-        };
-        let _ = RequestState::of(request).is_ending.set(());
-        let refused = match visit.sender() {
+impl<'r> RouteContext<'r, '_> {
+    /// `POST {mount}/logout?next=…`: ends the session in this app, then at the provider.
+    pub(super) async fn logout(&self, data: Data<'_>) -> Response<'r> {
+        let _ = RequestState::of(self.request).is_ending.set(());
+        let rejected = match self.sender() {
             Sender::ThisApp => None,
-            Sender::Hidden if visit.has_button(data).await => None,
-            Sender::Hidden => Some(
-                "Your browser did not say which site asked to sign you out. To sign out, use this \
-                                    button.",
-            ),
+            Sender::Hidden if self.has_button(data).await => None,
+            Sender::Hidden => {
+                Some("Your browser did not say which site asked to sign you out. To sign out, use this button.")
+            }
             Sender::AnotherOrigin => Some("Another site asked to sign you out. To sign out, use this button."),
         };
-        if let Some(explanation) = refused {
+        if let Some(explanation) = rejected {
             let reason = "sign_out_by_another_site";
             tracing::warn!(reason, "a sign-out request from another site was rejected");
-            return Outcome::Success(visit.button_page(Some(explanation)));
+            return self.button_page(Some(explanation));
         }
-        let left = visit.leave().instrument(span()).await;
-        Outcome::Success(left.into_response(&visit.rp.settings.clear_site_data))
-    }
-}
-
-/// `GET {mount}/logged-out?state=…`: the browser returns from the provider, to any registered path; the fairing
-/// routes it here.
-#[derive(Clone)]
-pub(super) struct LoggedOut;
-
-#[rocket::async_trait]
-impl Handler for LoggedOut {
-    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
-        let Some(visit) = Visit::new(request) else {
-            return Outcome::Error(Status::InternalServerError);
+        let user = OptionalUser::from_request(self.request).await.succeeded();
+        let user = user.and_then(OptionalUser::into_user);
+        self.events.before_logout(self.request, user.as_ref()).await;
+        self.set(self.rp.sessions.removals(self.request.cookies()));
+        self.renew_browser();
+        let signed_out = self.sign_out().await;
+        let request = self.request;
+        self.events.notify(Some(request), signed_out.end.as_slice()).await;
+        let event = events::LoggedOut {
+            reason: signed_out.reason,
+            return_to: &signed_out.return_to,
         };
+        self.events.after_logout(request, &event).await;
+        signed_out.into_response(&self.rp.settings.clear_site_data)
+    }
+
+    /// `GET {mount}/logged-out?state=…`: the browser returns from the provider, to any registered path; the fairing
+    /// routes it here.
+    pub(super) fn logged_out(&self) -> Response<'r> {
         // A request with another `state`, or without one, is redirected to the default page.
-        Outcome::Success(match visit.returned_logout() {
-            Some(pending) => {
-                visit.set([visit.rp.cookies.named(PENDING_LOGOUT, "/").remove()]);
-                let mut response = redirect(pending.return_to.as_str());
-                // The response that redirected to the provider cleared the types that need no cookie. An unrecorded
-                // sign-out needs its note cookie.
-                let types = &visit.rp.settings.clear_site_data;
-                if clear_site_data::has_cookies(types)
-                    && !visit.rp.sessions.has_ended_note(request.cookies(), visit.now)
-                {
-                    clear_data(&mut response, clear_site_data::all(types));
-                }
-                response
-            }
-            None => {
-                let path = visit.rp.post_logout.local_path.as_deref();
-                redirect(path.unwrap_or("/"))
-            }
-        })
+        let Some(pending) = self.returned_logout() else {
+            return redirect(self.rp.post_logout.local_path.as_deref().unwrap_or("/"));
+        };
+        self.set([self.rp.cookies.named(PENDING_LOGOUT, "/").remove()]);
+        let mut response = redirect(pending.return_to.as_str());
+        // The response that redirected to the provider cleared the types that need no cookie. An unrecorded sign-out
+        // needs its note cookie.
+        let types = &self.rp.settings.clear_site_data;
+        let has_note = || self.rp.sessions.has_ended_note(self.request.cookies(), self.now);
+        if clear_site_data::has_cookies(types) && !has_note() {
+            clear_data(&mut response, clear_site_data::all(types));
+        }
+        response
     }
-}
 
-/// `POST {mount}/backchannel-logout`: the provider reports that a session has ended
-/// (OpenID Connect Back-Channel Logout 1.0 §2.5).
-#[derive(Clone)]
-pub(super) struct BackchannelLogout;
-
-#[rocket::async_trait]
-impl Handler for BackchannelLogout {
-    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
-        let Some(visit) = Visit::new(request) else {
-            return Outcome::Error(Status::InternalServerError);
+    /// `POST {mount}/backchannel-logout`: the provider reports that a session has ended
+    /// (OpenID Connect Back-Channel Logout 1.0 §2.5).
+    pub(super) async fn backchannel_logout(&self, data: Data<'_>) -> Response<'r> {
+        let Some(client) = self.rp.client() else {
+            return refusal("sign-in is disabled");
         };
-        let Some(client) = visit.rp.client() else {
-            return Outcome::Success(refusal("sign-in is disabled"));
+        let Some(pairs) = form(self.request, data, MAX_BODY_SIZE).await else {
+            return refusal("the body is not a form, or is too long");
         };
-        let Some(pairs) = form(request, data, MAX_BODY_SIZE).await else {
-            return Outcome::Success(refusal("the body is not a form, or is too long"));
+        let mut tokens = pairs.into_iter().filter(|(name, _)| name == "logout_token");
+        let (Some((_, logout_token)), None) = (tokens.next(), tokens.next()) else {
+            return refusal("`logout_token` must be present exactly once");
         };
-        let mut tokens = pairs
-            .into_iter()
-            .filter(|(name, _)| name == "logout_token")
-            .map(|(_, value)| value);
-        let (Some(logout_token), None) = (tokens.next(), tokens.next()) else {
-            return Outcome::Success(refusal("`logout_token` must be present exactly once"));
-        };
-
-        let accepting = async {
-            let mut ended = vec![];
-            let (address, now) = (visit.client_address(), visit.now);
-            let accepted = client
-                .accept_logout_token(&logout_token, address, now, &mut ended)
-                .await;
-            let request = Some(request);
-            visit.events.sessions_changed(request, ended).await;
-            accepted
-        };
-        Outcome::Success(match accepting.instrument(span()).await {
-            Ok(()) => Response::build()
-                .status(Status::Ok)
-                .raw_header("Cache-Control", "no-store")
-                .finalize(),
+        let mut ended = vec![];
+        let accepted = client.accept_logout_token(&logout_token, self.client_address(), self.now, &mut ended);
+        let accepted = accepted.await;
+        self.events.sessions_changed(Some(self.request), ended).await;
+        match accepted {
+            Ok(()) => Response::build().raw_header("Cache-Control", "no-store").finalize(),
             Err(error) => {
-                let reason = error.reason();
-                tracing::warn!(reason, "a back-channel logout was rejected: {error}");
+                tracing::warn!(reason = error.reason(), "a back-channel logout was rejected: {error}");
                 tracing::info!("{}", error.remedy());
                 refusal(&error.to_string())
             }
-        })
+        }
+    }
+
+    /// `GET {mount}/frontchannel-logout?iss=…&sid=…`: the provider's page loads this in a frame (OpenID Connect
+    /// Front-Channel Logout 1.0 §2). The browser sends no cookie: `sid` identifies the session.
+    pub(super) async fn frontchannel_logout(&self) -> Outcome<'r> {
+        let Some(client) = self.rp.client() else {
+            return Outcome::Error(Status::NotFound);
+        };
+        let parameter = |name| self.returned_parameter(name).unwrap_or_default();
+        let (issuer, sid) = (parameter("iss"), parameter("sid"));
+        let mut ended = vec![];
+        let done = client.front_channel_logout(&issuer, &sid, self.now, &mut ended).await;
+        self.events.sessions_changed(Some(self.request), ended).await;
+        let (status, text) = match done {
+            Ok(FrontChannelLogout::Done) => (Status::Ok, "Signed out."),
+            Ok(FrontChannelLogout::NotOurs) => {
+                let reason = "logout_of_another_issuer";
+                tracing::warn!(reason, "a front-channel logout named another issuer, or no session");
+                (Status::BadRequest, "The request was rejected.")
+            }
+            Err(error) => {
+                let reason = "store_unavailable";
+                tracing::error!(reason, "a front-channel logout failed: {error}");
+                tracing::info!("{}", error.remedy());
+                (Status::ServiceUnavailable, "Not signed out.")
+            }
+        };
+        let origins = self.provider_origins(client.provider).await;
+        let mut response = html(status, pages::refused("Sign-out", text));
+        response.set_raw_header(
+            "Content-Security-Policy",
+            format!("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors {origins}"),
+        );
+        Outcome::Success(response)
     }
 }
 
@@ -174,92 +160,22 @@ fn refusal<'r>(description: &str) -> Response<'r> {
         .finalize()
 }
 
-/// `GET {mount}/frontchannel-logout?iss=…&sid=…`: the provider's page loads this in a frame (OpenID Connect
-/// Front-Channel Logout 1.0 §2). The browser sends no cookie: `sid` identifies the session.
-#[derive(Clone)]
-pub(super) struct FrontchannelLogout;
-
-#[rocket::async_trait]
-impl Handler for FrontchannelLogout {
-    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
-        let Some(visit) = Visit::new(request) else {
-            return Outcome::Error(Status::InternalServerError);
-        };
-        let Some(client) = visit.rp.client() else {
-            return Outcome::Error(Status::NotFound);
-        };
-        let query = ReturnedQuery::of(request);
-        let parameter = |name| {
-            let mut pairs = form_urlencoded::parse(query.as_bytes());
-            let found = pairs.find(|(parameter, _)| parameter == name);
-            found.map_or_else(String::new, |(_, value)| value.into_owned())
-        };
-        let (issuer, sid) = (parameter("iss"), parameter("sid"));
-        let ending = async {
-            let mut ended = vec![];
-            let done = client.front_channel_logout(&issuer, &sid, visit.now, &mut ended).await;
-            let request = Some(request);
-            visit.events.sessions_changed(request, ended).await;
-            done
-        };
-        let (status, text) = match ending.instrument(span()).await {
-            Ok(FrontChannelLogout::Done) => (Status::Ok, "Signed out."),
-            Ok(FrontChannelLogout::NotOurs) => {
-                let reason = "logout_of_another_issuer";
-                tracing::warn!(reason, "a front-channel logout named another issuer, or no session");
-                (Status::BadRequest, "The request was rejected.")
-            }
-            Err(error) => {
-                let reason = "store_unavailable";
-                tracing::error!(reason, "a front-channel logout failed: {error}");
-                tracing::info!("{}", error.remedy());
-                (Status::ServiceUnavailable, "Not signed out.")
-            }
-        };
-        let origins = visit.provider_origins().await;
-        let page = pages::refused("Sign-out", text);
-        let mut response = html(status, page);
-        response.set_raw_header(
-            "Content-Security-Policy",
-            format!("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors {origins}"),
-        );
-        Outcome::Success(response)
-    }
-}
-
-impl Visit<'_, '_> {
-    /// Signs out, calls the app's handlers, and returns where the browser goes next.
-    async fn leave(&self) -> Left {
-        let user = OptionalUser::from_request(self.request).await.succeeded();
-        let user = user.and_then(OptionalUser::into_user);
-        self.events.before_logout(self.request, user.as_ref()).await;
-        self.set(self.rp.sessions.removals(self.request.cookies()));
-        self.renew_browser();
-        let left = self.sign_out().await;
-        let request = self.request;
-        self.events.notify(Some(request), left.end.as_slice()).await;
-        let logout = events::LoggedOut {
-            reason: left.reason,
-            return_to: &left.return_to,
-        };
-        self.events.after_logout(request, &logout).await;
-        left
-    }
-
+impl RouteContext<'_, '_> {
     /// Ends this browser's session.
-    async fn sign_out(&self) -> Left {
+    async fn sign_out(&self) -> SignedOut {
         let return_to = self.next_after_logout();
         let Some(client) = self.rp.client() else {
             let current = current_session(self.request).await;
             let life = self.rp.settings.session.absolute_timeout;
             let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");
             self.set([marker.set("1", life, self.now)]);
-            return Left {
+            return SignedOut {
                 end: None,
                 reason: current.as_ref().err().map_or("signed_out", |r| r.reason()),
                 return_to: return_to.to_string(),
                 at_provider: None,
-                unrecorded: None,
+                is_recorded: true,
+                is_refused_here: true,
                 needs_cookies: true,
             };
         };
@@ -291,8 +207,8 @@ impl Visit<'_, '_> {
             Err(_) => None,
         };
         // Cookies of a long-expired session may have been kept.
-        let is_long_over = is_store_down && sessions.is_in_cookies() && session.is_none();
-        if is_long_over && name.take().is_some() {
+        let has_long_expired = is_store_down && sessions.is_in_cookies() && session.is_none();
+        if has_long_expired && name.take().is_some() {
             reason = Some(NoSession::LifetimeEnded.reason());
         }
         let ended = sessions
@@ -307,34 +223,36 @@ impl Visit<'_, '_> {
             reason = Some("signed_out");
         }
 
-        let mut left = Left {
+        let mut signed_out = SignedOut {
             end: ended.end,
             // Without another reason, a different request ended the session meanwhile.
             reason: reason.unwrap_or(NoSession::Ended.reason()),
-            return_to: self.without_provider(return_to.clone()),
+            return_to: if self.redirects_to_other_site() {
+                self.rp.post_logout.redirect_uri.clone()
+            } else {
+                return_to.to_string()
+            },
             at_provider: None,
-            unrecorded: (!ended.is_recorded).then_some(Unrecorded {
-                is_refused_here: ended.is_refused_here,
-            }),
+            is_recorded: ended.is_recorded,
+            is_refused_here: ended.is_refused_here,
             needs_cookies: !ended.is_recorded,
         };
         if name.is_none() {
-            return left;
+            return signed_out;
         }
-        let session = session.as_deref();
-        let there = client.sign_out_at_provider(session, return_to, self.now);
-        let Some((url, pending)) = there.await else {
-            return left;
+        let at_provider = client.sign_out_at_provider(session.as_deref(), return_to, self.now);
+        let Some((url, pending)) = at_provider.await else {
+            return signed_out;
         };
         match pending {
             Some(pending) => {
                 self.set_pending_logout(&pending);
-                left.needs_cookies = true;
+                signed_out.needs_cookies = true;
             }
-            None => left.return_to.clone_from(&self.rp.post_logout.redirect_uri),
+            None => signed_out.return_to.clone_from(&self.rp.post_logout.redirect_uri),
         }
-        left.at_provider = Some(url.into());
-        left
+        signed_out.at_provider = Some(url.into());
+        signed_out
     }
 
     fn set_pending_logout(&self, pending: &PendingLogout) {
@@ -345,17 +263,8 @@ impl Visit<'_, '_> {
         self.set([cookie.set(&value, PENDING_LOGOUT_TTL, self.now)]);
     }
 
-    /// The sign-out target when the provider is not involved; it may be another site.
-    fn without_provider(&self, return_to: ReturnTo) -> String {
-        if self.leads_elsewhere() {
-            self.rp.post_logout.redirect_uri.clone()
-        } else {
-            return_to.to_string()
-        }
-    }
-
     /// Whether sign-out redirects to another site: only the setting may choose one.
-    fn leads_elsewhere(&self) -> bool {
+    fn redirects_to_other_site(&self) -> bool {
         let next = self.request.query_value::<String>("next");
         next.is_none() && self.rp.post_logout.local_path.is_none()
     }
@@ -371,11 +280,16 @@ impl Visit<'_, '_> {
         }
     }
 
+    /// A parameter of the query, which Rocket does not log.
+    fn returned_parameter(&self, name: &str) -> Option<String> {
+        let mut pairs = form_urlencoded::parse(ReturnedQuery::of(self.request).as_bytes());
+        let (_, value) = pairs.find(|(parameter, _)| parameter == name)?;
+        Some(value.into_owned())
+    }
+
     /// The pending sign-out of a return from the provider, if this browser began it.
     fn returned_logout(&self) -> Option<PendingLogout> {
-        let query = ReturnedQuery::of(self.request);
-        let mut pairs = form_urlencoded::parse(query.as_bytes());
-        let (_, state) = pairs.find(|(name, _)| name == "state")?;
+        let state = self.returned_parameter("state")?;
         let cookie = self.rp.cookies.named(PENDING_LOGOUT, "/");
         let value = cookie.read(self.request.cookies())?;
         let keys = &self.rp.cookies.keys;
@@ -386,20 +300,13 @@ impl Visit<'_, '_> {
     }
 
     /// The origins that may embed the page in a frame: those of the issuer and of the `end_session_endpoint`.
-    async fn provider_origins(&self) -> String {
-        let Some(client) = self.rp.client() else {
-            return "'none'".to_owned();
-        };
-        let provider = client.provider;
-        let mut origins = vec![];
-        if let Ok(issuer) = Url::parse(&provider.registration.issuer) {
-            origins.push(issuer.origin().ascii_serialization());
+    async fn provider_origins(&self, provider: &Arc<Provider>) -> String {
+        let mut urls = vec![Url::parse(&provider.registration.issuer).ok()];
+        if let Ok(metadata) = provider.metadata(self.now).await {
+            urls.push(metadata.end_session_endpoint().cloned());
         }
-        if let Ok(metadata) = provider.metadata(self.now).await
-            && let Some(url) = metadata.end_session_endpoint()
-        {
-            origins.push(url.origin().ascii_serialization());
-        }
+        let origins = urls.iter().flatten().map(|url| url.origin().ascii_serialization());
+        let mut origins: Vec<_> = origins.collect();
         origins.dedup();
         origins.join(" ")
     }
@@ -441,10 +348,10 @@ impl Visit<'_, '_> {
     }
 
     /// A page with the sign-out button, for a `GET` and for a request that did not come from a page of this app.
-    fn button_page<'p>(&self, refused: Option<&str>) -> Response<'p> {
+    pub(super) fn button_page<'p>(&self, refused: Option<&str>) -> Response<'p> {
         let _ = RequestState::of(self.request).is_ending.set(());
         // Only the setting names another site, so the form does not repeat it.
-        let action = if self.leads_elsewhere() {
+        let action = if self.redirects_to_other_site() {
             self.rp.route_path("logout")
         } else {
             self.rp.logout_url(self.next_after_logout().as_str())
@@ -494,7 +401,7 @@ impl Visit<'_, '_> {
 }
 
 /// The result of a sign-out.
-struct Left {
+struct SignedOut {
     /// The end of the session, if this request ended it. It is already logged.
     end: Option<SessionChange>,
     /// The reason code.
@@ -503,31 +410,25 @@ struct Left {
     return_to: String,
     /// The URL at which the browser signs out at the provider first.
     at_provider: Option<String>,
-    /// Set while the store has not recorded the sign-out.
-    unrecorded: Option<Unrecorded>,
+    /// Whether the store has recorded the sign-out.
+    is_recorded: bool,
+    /// Whether this node rejects the session until then.
+    is_refused_here: bool,
     /// Whether a later request needs cookies that this response sets.
     needs_cookies: bool,
 }
 
-/// A sign-out that the store has not recorded yet.
-struct Unrecorded {
-    /// Whether this node rejects the session meanwhile.
-    is_refused_here: bool,
-}
-
-impl Left {
+impl SignedOut {
     /// Redirects to the next page; while the sign-out is not recorded, shows a page that says so.
     fn into_response<'r>(self, types: &[ClearSiteData]) -> Response<'r> {
         let provider = self.at_provider.as_deref();
-        let mut response = match self.unrecorded {
-            None => redirect(provider.unwrap_or(&self.return_to)),
-            Some(Unrecorded { is_refused_here }) => {
-                let page = pages::sign_out_unrecorded(is_refused_here, provider, &self.return_to);
-                let mut response = html(Status::ServiceUnavailable, page);
-                let wait = crate::session::store::RETRY_AFTER.as_secs().to_string();
-                response.set_raw_header("Retry-After", wait);
-                response
-            }
+        let mut response = if self.is_recorded {
+            redirect(provider.unwrap_or(&self.return_to))
+        } else {
+            let page = pages::sign_out_unrecorded(self.is_refused_here, provider, &self.return_to);
+            let mut response = html(Status::ServiceUnavailable, page);
+            response.set_raw_header("Retry-After", RETRY_AFTER.as_secs().to_string());
+            response
         };
         let value = if self.needs_cookies {
             clear_site_data::without_cookies(types)
@@ -552,8 +453,4 @@ enum Sender {
     AnotherOrigin,
     /// The browser hides the origin: the page with the form has the policy `no-referrer`.
     Hidden,
-}
-
-fn span() -> tracing::Span {
-    tracing::debug_span!("logout")
 }

@@ -6,12 +6,11 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use rocket::{
     Data, Request,
     http::{Cookie, Status},
-    route::{Handler, Outcome},
+    route::Outcome,
 };
-use tracing::Instrument;
 use url::form_urlencoded;
 
-use super::{Visit, form, html, redirect};
+use super::{RouteContext, form, html, redirect};
 use crate::{
     code_flow::{AuthorizationResponse, Browser, Details, ResponseError, ReturnTo, SignInAttempt},
     cookies::{NamedCookie, SetCookie},
@@ -20,7 +19,7 @@ use crate::{
     observing, pages,
     printable::printable,
     provider::{Endpoint, ProviderError},
-    relying_party::{Client, Completed, LoginRedirect, NotBegun, SignInError},
+    relying_party::{Completed, LoginRedirect, NotBegun, SignInError},
     request::{RequestState, ReturnedQuery},
     session::{CurrentSession, EarlierEnds, NoSession},
     settings::ResponseMode,
@@ -53,34 +52,17 @@ const POSTED_TTL: i64 = 60;
 /// The maximum length of a forwarded `login_hint`, in bytes.
 const MAX_HINT_LEN: usize = 256;
 
-/// `GET {mount}/login?next=…`: redirects the browser to the provider.
-#[derive(Clone)]
-pub(super) struct Login;
-
-#[rocket::async_trait]
-impl Handler for Login {
-    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
-        let Some(visit) = Visit::new(request) else {
-            return Outcome::Error(Status::InternalServerError);
-        };
-        let next = visit.next();
-        visit.begin(next, None, false).instrument(span()).await
+impl<'r> RouteContext<'r, '_> {
+    /// `GET {mount}/login?next=…`: redirects the browser to the provider.
+    pub(super) async fn login(&self) -> Outcome<'r> {
+        self.begin(EarlierEnds::default(), self.next(), None, false).await
     }
-}
 
-/// `GET {mount}/initiate-login?iss=…`: the provider, or a third-party page, asks the user to sign in here
-/// ([Core §4](https://openid.net/specs/openid-connect-core-1_0.html#ThirdPartyInitiatedLogin)).
-#[derive(Clone)]
-pub(super) struct InitiateLogin;
-
-#[rocket::async_trait]
-impl Handler for InitiateLogin {
-    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
-        let Some(visit) = Visit::new(request) else {
-            return Outcome::Error(Status::InternalServerError);
-        };
-        let parameter = |name| request.query_value::<String>(name).and_then(Result::ok);
-        if let Some(client) = visit.rp.client() {
+    /// `GET {mount}/initiate-login?iss=…`: the provider, or a third-party page, asks the user to sign in here
+    /// ([Core §4](https://openid.net/specs/openid-connect-core-1_0.html#ThirdPartyInitiatedLogin)).
+    pub(super) async fn initiate_login(&self) -> Outcome<'r> {
+        let parameter = |name| self.request.query_value::<String>(name).and_then(Result::ok);
+        if let Some(client) = self.rp.client() {
             let expected = client.provider.registration.expected_issuer();
             let actual = parameter("iss");
             if !actual.as_deref().is_some_and(|actual| expected.accepts(actual)) {
@@ -88,46 +70,30 @@ impl Handler for InitiateLogin {
                     expected: expected.as_str().to_owned(),
                     actual: actual.as_deref().map(printable),
                 };
-                let home = ReturnTo::home();
-                let failed = visit.failed(error, &home).instrument(span());
-                return failed.await;
+                return self.failed(error, &ReturnTo::home()).await;
             }
         }
         let target = parameter("target_link_uri");
-        let target = target.map_or_else(ReturnTo::home, |target| visit.target(&target));
+        let target = target.map_or_else(ReturnTo::home, |target| self.target(&target));
         let login_hint = parameter("login_hint").filter(|hint| hint.len() <= MAX_HINT_LEN);
-        let beginning = visit.begin(target, login_hint.as_deref(), false);
-        beginning.instrument(span()).await
+        self.begin(EarlierEnds::default(), target, login_hint.as_deref(), false)
+            .await
     }
-}
 
-/// `POST {mount}/initiate-login`: the same as a form. The browser omits this app's cookies from what another site
-/// posts, so it is redirected to the equivalent `GET`.
-#[derive(Clone)]
-pub(super) struct InitiateLoginForm;
-
-#[rocket::async_trait]
-impl Handler for InitiateLoginForm {
-    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
-        let Some(pairs) = form(request, data, MAX_FORM_SIZE).await else {
+    /// `POST {mount}/initiate-login`: the same as a form. The browser omits this app's cookies from what another site
+    /// posts, so it is redirected to the equivalent `GET`.
+    pub(super) async fn initiate_login_form(&self, data: Data<'_>) -> Outcome<'r> {
+        let Some(pairs) = form(self.request, data, MAX_FORM_SIZE).await else {
             return Outcome::Error(Status::BadRequest);
         };
         let known = ["iss", "login_hint", "target_link_uri"];
         let query = query(pairs.iter().filter(|(name, _)| known.contains(&&**name)));
         Outcome::Success(redirect(&format!("?{query}")))
     }
-}
 
-impl<'r> Visit<'r, '_> {
-    /// Redirects the browser to the provider, and to `return_to` after the sign-in. `is_restarted` means that it was
-    /// at the provider before, for an attempt that could not be completed.
-    async fn begin(&self, return_to: ReturnTo, login_hint: Option<&str>, is_restarted: bool) -> Outcome<'r> {
-        let ends = EarlierEnds::default();
-        self.begin_after(ends, return_to, login_hint, is_restarted).await
-    }
-
-    /// Like [`begin`](Self::begin), for a sign-in that is known to be later than these ends.
-    async fn begin_after(
+    /// Redirects the browser to the provider, and to `return_to` after the sign-in, which is known to be later than
+    /// these ends. `is_restarted` means that it was at the provider before, for an attempt that could not be completed.
+    async fn begin(
         &self,
         ends: EarlierEnds,
         return_to: ReturnTo,
@@ -189,84 +155,43 @@ impl<'r> Visit<'r, '_> {
             None => self.rp.local_address(address),
         }
     }
-}
 
-/// `POST {mount}/authorize`: the browser posts the response as a form
-/// ([Form Post Response Mode](https://openid.net/specs/oauth-v2-form-post-response-mode-1_0.html)).
-///
-/// It does so on behalf of another site, and omits this app's cookies. So it is redirected to a `GET` that has them,
-/// with the response encrypted in the query: no URL contains the code.
-#[derive(Clone)]
-pub(super) struct AuthorizeForm;
-
-#[rocket::async_trait]
-impl Handler for AuthorizeForm {
-    async fn handle<'r>(&self, request: &'r Request<'_>, data: Data<'r>) -> Outcome<'r> {
-        let Some(visit) = Visit::new(request) else {
-            return Outcome::Error(Status::InternalServerError);
-        };
-        if visit.rp.settings.response_mode != ResponseMode::FormPost {
-            let pairs = form(request, data, MAX_FORM_SIZE).await.unwrap_or_default();
+    /// `POST {mount}/authorize`: the browser posts the response as a form
+    /// ([Form Post Response Mode](https://openid.net/specs/oauth-v2-form-post-response-mode-1_0.html)).
+    ///
+    /// It does so on behalf of another site, and omits this app's cookies. So it is redirected to a `GET` that has
+    /// them, with the response encrypted in the query: no URL contains the code.
+    pub(super) async fn authorize_form(&self, data: Data<'_>) -> Outcome<'r> {
+        let home = ReturnTo::home();
+        let pairs = form(self.request, data, MAX_FORM_SIZE).await;
+        if self.rp.settings.response_mode != ResponseMode::FormPost {
             let is_response = |(name, _): &(String, String)| matches!(&**name, "state" | "code" | "error");
-            if !pairs.iter().any(is_response) {
+            if !pairs.unwrap_or_default().iter().any(is_response) {
                 return Outcome::Error(Status::NotFound);
             }
-            let (error, home) = (SignInError::PostedResponse, ReturnTo::home());
-            return visit.failed(error, &home).instrument(span()).await;
+            return self.failed(SignInError::PostedResponse, &home).await;
         }
-        let Some(pairs) = form(request, data, MAX_FORM_SIZE).await else {
-            let (error, home) = (ResponseError::UnreadableForm.into(), ReturnTo::home());
-            let failed = visit.failed(error, &home).instrument(span());
-            return failed.await;
+        let Some(pairs) = pairs else {
+            return self.failed(ResponseError::UnreadableForm.into(), &home).await;
         };
         let response = query(pairs.iter().filter(|(name, _)| PARAMETERS.contains(&&**name)));
-        let at = visit.now.unix_timestamp().to_be_bytes();
+        let at = self.now.unix_timestamp().to_be_bytes();
         let posted = [&at, response.as_bytes()].concat();
-        let keys = &visit.rp.cookies.keys;
-        let sealed = keys.encrypt(Purpose::PostedResponse, b"", &posted);
+        let sealed = self.rp.cookies.keys.encrypt(Purpose::PostedResponse, b"", &posted);
         let sealed = URL_SAFE_NO_PAD.encode(sealed);
         if sealed.len() > MAX_POSTED {
-            let (error, home) = (ResponseError::UnreadableForm.into(), ReturnTo::home());
-            let failed = visit.failed(error, &home).instrument(span());
-            return failed.await;
+            return self.failed(ResponseError::UnreadableForm.into(), &home).await;
         }
         let query = query([&(SEALED.to_owned(), sealed)]);
         Outcome::Success(redirect(&format!("?{query}")))
     }
-}
 
-/// `HEAD {mount}/authorize`: a client checks the callback URL. Rocket would otherwise run the `GET` route.
-#[derive(Clone)]
-pub(super) struct AuthorizeHead;
-
-#[rocket::async_trait]
-impl Handler for AuthorizeHead {
-    async fn handle<'r>(&self, _: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
-        Outcome::Success(html(Status::Ok, String::new()))
-    }
-}
-
-/// `GET {mount}/authorize`: the browser comes back from the provider.
-#[derive(Clone)]
-pub(super) struct Authorize;
-
-#[rocket::async_trait]
-impl Handler for Authorize {
-    async fn handle<'r>(&self, request: &'r Request<'_>, _: Data<'r>) -> Outcome<'r> {
-        let Some(visit) = Visit::new(request) else {
-            return Outcome::Error(Status::InternalServerError);
-        };
-        let Some(client) = visit.rp.client() else {
+    /// `GET {mount}/authorize`: handles the response with which the browser comes back from the provider.
+    pub(super) async fn authorize(&self) -> Outcome<'r> {
+        let request = self.request;
+        let Some(client) = self.rp.client() else {
             return Outcome::Success(redirect("/"));
         };
-        visit.finish(client).instrument(span()).await
-    }
-}
-
-impl<'r> Visit<'r, '_> {
-    /// Handles the response with which the browser comes back from the provider.
-    async fn finish(&self, client: Client<'_>) -> Outcome<'r> {
-        let request = self.request;
         if is_fetched(request) {
             // A prefetch or a subresource request must not use up the code.
             return Outcome::Success(not_a_page_load());
@@ -298,14 +223,13 @@ impl<'r> Visit<'r, '_> {
         // A denial by the user is final, in whichever tab.
         let may_restart = !response.is_denial();
         if !attempt.is_of(&browser.id) {
-            return self.lead_on(&attempt, may_restart, SignInError::NotPending).await;
+            return self.recover(&attempt, may_restart, SignInError::NotPending).await;
         }
         if self.now.unix_timestamp() >= attempt.ends(self.rp.settings.sign_in_timeout) {
-            return self.lead_on(&attempt, may_restart, client.expired()).await;
+            return self.recover(&attempt, may_restart, client.expired()).await;
         }
         if is_stale {
-            let error = SignInError::PostedTooLongAgo;
-            return self.lead_on(&attempt, may_restart, error).await;
+            return self.recover(&attempt, may_restart, SignInError::PostedTooLongAgo).await;
         }
         let code = match client.accept_response(response, self.now).await {
             Ok(code) => code,
@@ -320,7 +244,7 @@ impl<'r> Visit<'r, '_> {
         let completing = client.complete(request, &attempt, secrets, code, address, self.now);
         match completing.await {
             // There is nothing to set, and the session of a later sign-in must not be replaced.
-            Ok(Completed::Before(current)) if self.has_as_new(&current).await => {
+            Ok(Completed::Before(current)) if self.has_same_or_newer(&current).await => {
                 Outcome::Success(redirect(attempt.return_to.as_str()))
             }
             Ok(Completed::Now(current) | Completed::Before(current)) => {
@@ -329,9 +253,9 @@ impl<'r> Visit<'r, '_> {
             }
             // Its session was given out before: the page decides what its visitor may see now.
             Ok(Completed::Late) => Outcome::Success(redirect(attempt.return_to.as_str())),
-            Err(NotBegun::Ended(ends)) => self.sign_in_anew(&attempt, ends).await,
-            Err(NotBegun::Failed(error @ SignInError::Used)) => self.lead_on(&attempt, false, error).await,
-            Err(NotBegun::Failed(error)) if is_too_late(&error) => self.lead_on(&attempt, true, error).await,
+            Err(NotBegun::Ended(ends)) => self.restart_after_end(&attempt, ends).await,
+            Err(NotBegun::Failed(error @ SignInError::Used)) => self.recover(&attempt, false, error).await,
+            Err(NotBegun::Failed(error)) if is_code_rejected(&error) => self.recover(&attempt, true, error).await,
             Err(NotBegun::Failed(error)) => self.failed(error, &attempt.return_to).await,
         }
     }
@@ -342,26 +266,24 @@ impl<'r> Visit<'r, '_> {
     ///
     /// Once for each sign-in: an end that is recorded during the repeated one results in an error page, or provider
     /// and app could redirect a browser forever.
-    async fn sign_in_anew(&self, attempt: &SignInAttempt, ends: EarlierEnds) -> Outcome<'r> {
+    async fn restart_after_end(&self, attempt: &SignInAttempt, ends: EarlierEnds) -> Outcome<'r> {
         let return_to = attempt.return_to.clone();
         if !attempt.earlier_ends.is_empty() {
             return self.failed(SignInError::Ended, &return_to).await;
         }
         observing::sign_in_restarted(&SignInError::Ended);
-        self.begin_after(ends, return_to, None, true).await
+        self.begin(ends, return_to, None, true).await
     }
 
     /// Whether the browser has this session, or one that began later.
-    async fn has_as_new(&self, session: &CurrentSession) -> bool {
-        let current = current_session(self.request).await;
-        current
-            .as_ref()
-            .is_ok_and(|current| current.started() >= session.started())
+    async fn has_same_or_newer(&self, session: &CurrentSession) -> bool {
+        let current = current_session(self.request).await.as_ref();
+        current.is_ok_and(|current| current.started() >= session.started())
     }
 
     /// Handles a callback that cannot be completed. A signed-in user is redirected to the requested page; any other
     /// visitor signs in again, automatically if that is allowed and was not tried before.
-    async fn lead_on(&self, attempt: &SignInAttempt, may_restart: bool, error: SignInError) -> Outcome<'r> {
+    async fn recover(&self, attempt: &SignInAttempt, may_restart: bool, error: SignInError) -> Outcome<'r> {
         let return_to = &attempt.return_to;
         match current_session(self.request).await {
             Ok(_) => Outcome::Success(redirect(return_to.as_str())),
@@ -371,14 +293,14 @@ impl<'r> Visit<'r, '_> {
             }
             Err(_) if may_restart && !attempt.is_restarted => {
                 observing::sign_in_restarted(&error);
-                self.begin(return_to.clone(), None, true).await
+                self.begin(EarlierEnds::default(), return_to.clone(), None, true).await
             }
             Err(_) => self.failed(error, return_to).await,
         }
     }
 }
 
-impl Visit<'_, '_> {
+impl RouteContext<'_, '_> {
     /// The browser's id and sign-in count, from its cookie.
     fn browser(&self) -> Option<Browser> {
         let cookie = self.rp.cookies.named(BROWSER, "/");
@@ -494,12 +416,8 @@ struct DetailsCookie {
     removal: SetCookie,
 }
 
-fn span() -> tracing::Span {
-    tracing::debug_span!("sign_in")
-}
-
 /// Whether the provider reports that the code has expired, or was used.
-fn is_too_late(error: &SignInError) -> bool {
+fn is_code_rejected(error: &SignInError) -> bool {
     matches!(
         error,
         SignInError::Provider(ProviderError::Refused { endpoint: Endpoint::Token, error, .. })
@@ -525,15 +443,14 @@ fn query<'a>(pairs: impl IntoIterator<Item = &'a (String, String)>) -> String {
 /// client that reports nothing, such as an old browser, counts as a page load.
 fn is_fetched(request: &Request<'_>) -> bool {
     let headers = request.headers();
-    let is_ahead = |value: &str| {
+    let is_speculative = |value: &str| {
         let value = value.to_ascii_lowercase();
-        ["prefetch", "prerender", "preview"]
-            .iter()
-            .any(|purpose| value.contains(purpose))
+        let mut purposes = ["prefetch", "prerender", "preview"].iter();
+        purposes.any(|purpose| value.contains(purpose))
     };
-    let says = |name| headers.get(name).any(is_ahead);
+    let mut purposes = ["Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"].into_iter();
     let is = |name, value: &str| headers.get(name).all(|v| v.eq_ignore_ascii_case(value));
-    ["Sec-Purpose", "Purpose", "X-Purpose", "X-Moz"].into_iter().any(says)
+    purposes.any(|name| headers.get(name).any(is_speculative))
         || !is("Sec-Fetch-Mode", "navigate")
         || !is("Sec-Fetch-Dest", "document")
 }

@@ -70,10 +70,10 @@ impl TestClient for asynchronous::Client {
     type Response<'c> = asynchronous::LocalResponse<'c>;
 
     fn sign_in<'c>(&'c self, path: &str, claims: Value) -> BoxFuture<'c, asynchronous::LocalResponse<'c>> {
-        let (mut browser, path) = (Browser::before(self.rocket(), claims), path.to_owned());
+        let (mut browser, path) = (Browser::new(self.rocket(), claims), path.to_owned());
         Box::pin(async move {
             let mut response = self.get(path).header(Accept::HTML).dispatch().await;
-            while let Some(next) = browser.leads_on(response.status(), response.headers()) {
+            while let Some(next) = browser.next_page(response.status(), response.headers()) {
                 response = self.get(next).header(Accept::HTML).dispatch().await;
             }
             response
@@ -81,10 +81,10 @@ impl TestClient for asynchronous::Client {
     }
 
     fn sign_out<'c>(&'c self, next: &str) -> BoxFuture<'c, asynchronous::LocalResponse<'c>> {
-        let (mut browser, path) = Browser::that_signs_out(self.rocket(), next);
+        let (mut browser, path) = Browser::signing_out(self.rocket(), next);
         Box::pin(async move {
             let mut response = self.post(path).header(Accept::HTML).dispatch().await;
-            while let Some(next) = browser.leads_on(response.status(), response.headers()) {
+            while let Some(next) = browser.next_page(response.status(), response.headers()) {
                 response = self.get(next).header(Accept::HTML).dispatch().await;
             }
             response
@@ -108,7 +108,7 @@ impl TestClient for asynchronous::Client {
                 let (status, headers) = (response.status(), response.headers());
                 unguarded.extend(visit.finding(self.rocket(), status, headers));
             }
-            guarded::judge(&unguarded);
+            guarded::assert_none(&unguarded);
         })
     }
 }
@@ -118,18 +118,18 @@ impl TestClient for blocking::Client {
     type Response<'c> = blocking::LocalResponse<'c>;
 
     fn sign_in<'c>(&'c self, path: &str, claims: Value) -> blocking::LocalResponse<'c> {
-        let mut browser = Browser::before(self.rocket(), claims);
+        let mut browser = Browser::new(self.rocket(), claims);
         let mut response = self.get(path.to_owned()).header(Accept::HTML).dispatch();
-        while let Some(next) = browser.leads_on(response.status(), response.headers()) {
+        while let Some(next) = browser.next_page(response.status(), response.headers()) {
             response = self.get(next).header(Accept::HTML).dispatch();
         }
         response
     }
 
     fn sign_out<'c>(&'c self, next: &str) -> blocking::LocalResponse<'c> {
-        let (mut browser, path) = Browser::that_signs_out(self.rocket(), next);
+        let (mut browser, path) = Browser::signing_out(self.rocket(), next);
         let mut response = self.post(path).header(Accept::HTML).dispatch();
-        while let Some(next) = browser.leads_on(response.status(), response.headers()) {
+        while let Some(next) = browser.next_page(response.status(), response.headers()) {
             response = self.get(next).header(Accept::HTML).dispatch();
         }
         response
@@ -150,7 +150,7 @@ impl TestClient for blocking::Client {
             let (status, headers) = (response.status(), response.headers());
             unguarded.extend(visit.finding(self.rocket(), status, headers));
         }
-        guarded::judge(&unguarded);
+        guarded::assert_none(&unguarded);
     }
 }
 
@@ -164,7 +164,7 @@ struct Browser<'c> {
 
 impl<'c> Browser<'c> {
     #[track_caller]
-    fn before(rocket: &'c Rocket<Orbit>, claims: Value) -> Browser<'c> {
+    fn new(rocket: &'c Rocket<Orbit>, claims: Value) -> Browser<'c> {
         let (provider, rp) = roles(rocket);
         Browser {
             provider,
@@ -176,13 +176,13 @@ impl<'c> Browser<'c> {
 
     /// The browser, and the URL of sign-out.
     #[track_caller]
-    fn that_signs_out(rocket: &'c Rocket<Orbit>, next: &str) -> (Browser<'c>, String) {
+    fn signing_out(rocket: &'c Rocket<Orbit>, next: &str) -> (Browser<'c>, String) {
         let (_, rp) = roles(rocket);
-        (Browser::before(rocket, Value::Null), rp.logout_url(next))
+        (Browser::new(rocket, Value::Null), rp.logout_url(next))
     }
 
     /// The path in the app that a response redirects to, followed through the provider if need be.
-    fn leads_on(&mut self, status: Status, headers: &HeaderMap<'_>) -> Option<String> {
+    fn next_page(&mut self, status: Status, headers: &HeaderMap<'_>) -> Option<String> {
         let location = headers.get_one("Location");
         let location = location.filter(|_| (300..400).contains(&status.code))?;
         let mut url = self.base_url.join(location).ok()?;

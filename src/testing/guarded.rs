@@ -44,7 +44,7 @@ pub(super) fn visits(rocket: &Rocket<Orbit>, public: &[&str]) -> Vec<Visit> {
 
 /// Panics if there are unguarded routes.
 #[track_caller]
-pub(super) fn judge(unguarded: &[String]) {
+pub(super) fn assert_none(unguarded: &[String]) {
     assert!(
         unguarded.is_empty(),
         "these routes respond without a session: guard them, or list them as public:\n  {}",
@@ -54,12 +54,12 @@ pub(super) fn judge(unguarded: &[String]) {
 
 impl Visit {
     fn to(route: &Route) -> Visit {
-        let made_up = |segment: &str| match segment.strip_prefix('<') {
+        let placeholder = |segment: &str| match segment.strip_prefix('<') {
             Some(dynamic) if dynamic.ends_with("..>") => "x".to_owned(),
             Some(_) => "1".to_owned(),
             None => segment.to_owned(),
         };
-        let path: Vec<_> = route.uri.path().split('/').map(made_up).collect();
+        let path: Vec<_> = route.uri.path().split('/').map(placeholder).collect();
         let query = route.uri.query().unwrap_or_default().split('&');
         let query: Vec<_> = query.filter(|pair| !pair.is_empty() && !pair.contains('<')).collect();
         let mut path = path.join("/");
@@ -80,11 +80,11 @@ impl Visit {
     pub(super) fn finding(&self, rocket: &Rocket<Orbit>, status: Status, headers: &HeaderMap<'_>) -> Option<String> {
         let login = rocket.state::<RelyingParty>().map(|rp| rp.route_path("login"));
         let location = headers.get_one("Location").unwrap_or_default();
-        let is_refusal = match status {
+        let is_rejection = match status {
             Status::Unauthorized | Status::Forbidden => true,
             Status::SeeOther => login.is_some_and(|login| location.starts_with(&login)),
             _ => false,
         };
-        (!is_refusal).then(|| format!("GET {}: {status} at {}", self.route, self.path))
+        (!is_rejection).then(|| format!("GET {}: {status} at {}", self.route, self.path))
     }
 }

@@ -16,7 +16,7 @@ use url::Url;
 use super::{RecordedRequest, runtime::block_on};
 use crate::{
     clock::Clock,
-    dev_provider::{DevClient, DevProviderError, InProcessProvider, Retouch, Statement, Unsuitable},
+    dev_provider::{AuthorizationRejected, ClaimsHook, DevClient, DevProviderError, InProcessProvider, Statement},
     provider::Endpoint,
     secret::Secret,
     settings::{
@@ -26,7 +26,7 @@ use crate::{
 
 /// Why the provider cannot replace the one in an app's settings.
 #[derive(Debug, Error)]
-pub(crate) enum TakeOverError {
+pub(crate) enum ReplaceError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
@@ -191,7 +191,7 @@ impl TestProvider {
         let url = Url::parse(location).expect("a URL of the provider");
         match block_on(self.authorize_at(&url, &claims)) {
             Ok(callback) => path_and_query(&callback),
-            Err(Unsuitable(page)) => panic!("the test provider shows an error: {page}"),
+            Err(AuthorizationRejected(page)) => panic!("the test provider shows an error: {page}"),
         }
     }
 
@@ -297,13 +297,13 @@ impl TestProvider {
     // ---- For the fairing and the kit.
 
     /// Replaces the provider in an app's settings, and launches this one for the first app.
-    pub(crate) async fn take_over(
+    pub(crate) async fn replace_provider(
         &self,
         settings: &mut Settings,
         rocket_config: &RocketConfig,
-    ) -> Result<(), TakeOverError> {
-        let is_told = settings.base_url.is_some() || settings.overwrite_redirect_uri.is_some();
-        if !is_told && !rocket_config.debug {
+    ) -> Result<(), ReplaceError> {
+        let has_url = settings.base_url.is_some() || settings.overwrite_redirect_uri.is_some();
+        if !has_url && !rocket_config.debug {
             settings.base_url = Url::parse(BASE_URL).ok();
         }
         // The app is registered with a secret, and the provider does not support pushed requests.
@@ -328,9 +328,11 @@ impl TestProvider {
         settings.id_token_signing_algs = None;
         settings.access_token_signing_algs = None;
         settings.issuer = Some(ISSUER.to_owned());
-        let client_id = settings.client_id.take().filter(|id| !id.is_empty());
-        let client_id = client_id.unwrap_or_else(|| CLIENT_ID.to_owned());
-        settings.client_id = Some(client_id.clone());
+        let client_id = settings.client_id.get_or_insert_default();
+        if client_id.is_empty() {
+            CLIENT_ID.clone_into(client_id);
+        }
+        let client_id = client_id.clone();
         // The same for all nodes of an app.
         let client_secret = Secret::new("the secret of the app at the test provider");
         settings.client_secret = Some(client_secret.clone());
@@ -340,14 +342,14 @@ impl TestProvider {
         let client = DevClient::new(settings, client_id, client_secret, site);
         if self.0.provider.get().is_none() {
             let clock = self.0.clock.clone();
-            let launched = InProcessProvider::launch(ISSUER, client, clock, self.retouch());
+            let launched = InProcessProvider::launch(ISSUER, client, clock, self.claims_hook());
             let _ = self.0.provider.set(launched.await?);
         }
         Ok(())
     }
 
     /// Signs in as a browser; returns the URL of the callback.
-    pub(super) async fn authorize_at(&self, location: &Url, claims: &Value) -> Result<Url, Unsuitable> {
+    pub(super) async fn authorize_at(&self, location: &Url, claims: &Value) -> Result<Url, AuthorizationRejected> {
         // A session that begins in the same millisecond as a logout would be ended by it.
         self.advance_clock(Duration::from_millis(1));
         self.provider().authorize(location, claims).await
@@ -359,7 +361,7 @@ impl TestProvider {
     }
 
     /// Suspends the scripted failures while `task` runs.
-    pub(super) async fn behaving_well<T>(&self, task: impl Future<Output = T>) -> T {
+    pub(super) async fn without_failures<T>(&self, task: impl Future<Output = T>) -> T {
         struct Restore<'a>(&'a TestProvider, Option<Script>);
         impl Drop for Restore<'_> {
             fn drop(&mut self) {
@@ -383,7 +385,7 @@ impl TestProvider {
         lock(&self.0.script)
     }
 
-    fn retouch(&self) -> Retouch {
+    fn claims_hook(&self) -> ClaimsHook {
         let script = self.0.script.clone();
         Box::new(move |statement, claims| {
             // The lock is released before the test's function runs.
@@ -406,15 +408,14 @@ impl Answers for TestProvider {
     async fn answer(&self, request: &reqwest::Request, timeout: Duration) -> Result<HttpResponse, NoAnswer> {
         let endpoint = endpoint_at(request.url()).ok_or(NoAnswer::Unreachable)?;
         lock(&self.0.requests).push(RecordedRequest::new(endpoint, request));
-        let (is_down, delay, status) = {
+        let (delay, status) = {
             let script = self.script();
+            if script.is_down {
+                return Err(NoAnswer::Unreachable);
+            }
             let delay = script.delays.get(&endpoint).copied();
-            let status = script.statuses.get(&endpoint).copied();
-            (script.is_down, delay.unwrap_or_default(), status)
+            (delay.unwrap_or_default(), script.statuses.get(&endpoint).copied())
         };
-        if is_down {
-            return Err(NoAnswer::Unreachable);
-        }
         self.advance_clock(delay.min(timeout));
         if delay >= timeout {
             return Err(NoAnswer::Timeout);

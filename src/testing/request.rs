@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{TestProvider, client::sealed::Sealed, provider::path_and_query, runtime::block_on};
 use crate::{
     code_flow::{AuthorizationResponse, BrowserId, ResponseError, ReturnTo, SignInAttempt},
-    dev_provider::Unsuitable,
+    dev_provider::AuthorizationRejected,
     relying_party::{NotBegun, RelyingParty, SignInError},
     session::EarlierEnds,
 };
@@ -122,39 +122,29 @@ pub trait TestRequest: Sealed + Sized {
     fn bearer_for(self, api: &str, claims: Value) -> Self;
 }
 
-impl TestRequest for asynchronous::LocalRequest<'_> {
-    fn signed_in_as(self, claims: Value) -> Self {
-        let cookies = session_cookies(self.inner(), &claims);
-        self.cookies(cookies)
-    }
+macro_rules! test_request {
+    ($request:ty) => {
+        impl TestRequest for $request {
+            fn signed_in_as(self, claims: Value) -> Self {
+                let cookies = session_cookies(self.inner(), &claims);
+                self.cookies(cookies)
+            }
 
-    fn bearer(self, claims: Value) -> Self {
-        let token = provider(self.inner()).access_token(claims);
-        self.header(authorization(&token))
-    }
+            fn bearer(self, claims: Value) -> Self {
+                let token = provider(self.inner()).access_token(claims);
+                self.header(authorization(&token))
+            }
 
-    fn bearer_for(self, api: &str, claims: Value) -> Self {
-        let token = provider(self.inner()).access_token_for(api, claims);
-        self.header(authorization(&token))
-    }
+            fn bearer_for(self, api: &str, claims: Value) -> Self {
+                let token = provider(self.inner()).access_token_for(api, claims);
+                self.header(authorization(&token))
+            }
+        }
+    };
 }
 
-impl TestRequest for blocking::LocalRequest<'_> {
-    fn signed_in_as(self, claims: Value) -> Self {
-        let cookies = session_cookies(self.inner(), &claims);
-        self.cookies(cookies)
-    }
-
-    fn bearer(self, claims: Value) -> Self {
-        let token = provider(self.inner()).access_token(claims);
-        self.header(authorization(&token))
-    }
-
-    fn bearer_for(self, api: &str, claims: Value) -> Self {
-        let token = provider(self.inner()).access_token_for(api, claims);
-        self.header(authorization(&token))
-    }
-}
+test_request!(asynchronous::LocalRequest<'_>);
+test_request!(blocking::LocalRequest<'_>);
 
 /// The test provider at which the request's app is registered.
 #[track_caller]
@@ -173,13 +163,14 @@ fn session_cookies(request: &Request<'_>, claims: &Value) -> Vec<Cookie<'static>
     let provider = provider(request);
     let rp = request.rocket().state::<RelyingParty>();
     let rp = rp.expect("the app has no sign-in: `resource_server_only` is set");
-    let signed_in = provider.behaving_well(sign_in(request, rp, provider, claims));
+    let signed_in = provider.without_failures(sign_in(request, rp, provider, claims));
     let set_cookies = match block_on(signed_in) {
         Ok(set_cookies) => set_cookies,
         Err(cause) => panic!("the sign-in with these claims failed: {cause}"),
     };
-    let cookies = set_cookies.into_iter();
-    let cookies = cookies.filter_map(|text| Cookie::parse_encoded(text).ok());
+    let cookies = set_cookies
+        .into_iter()
+        .filter_map(|text| Cookie::parse_encoded(text).ok());
     cookies.filter(|cookie| !cookie.value().is_empty()).collect()
 }
 
@@ -216,7 +207,7 @@ async fn sign_in_after(
     let begun = client.begin_sign_in(&browser, attempt, &[], None, now);
     let begun = begun.await.map_err(failed)?;
     let callback = at.authorize_at(&begun.url, claims).await;
-    let callback = callback.map_err(|Unsuitable(page)| page)?;
+    let callback = callback.map_err(|AuthorizationRejected(page)| page)?;
 
     let query = path_and_query(&callback);
     let query = query.split_once('?').map_or("", |(_, query)| query);

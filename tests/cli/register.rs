@@ -162,7 +162,7 @@ async fn a_provider_of_a_closed_network_is_asked_by_plain_http() {
     refused(
         &[],
         &cause,
-        "in a closed network, say `--insecure-http-host keycloak.invalid`",
+        "in a closed network pass `--insecure-http-host keycloak.invalid`",
     );
     // Exact names alone.
     refused(
@@ -463,8 +463,8 @@ async fn a_redirect_uri_that_the_app_does_not_answer_at() {
     assert_eq!(ran.code, Some(0));
     assert_eq!(
         ran.stderr,
-        "warning: the app's callback path is /oidc/authorize, not that of https://app.example/cb: configure the proxy to \
-         forward it, or register a redirect URI that ends in /oidc/authorize\n"
+        "warning: the app's callback path is /oidc/authorize, not that of https://app.example/cb\n         \
+         → configure the proxy to forward it, or register a redirect URI that ends in /oidc/authorize\n"
     );
 }
 
@@ -520,8 +520,8 @@ Then run `rocket-oidc doctor`.
             "warning: the provider did not register the grant type refresh_token: sessions are not refreshed",
             "warning: the provider did not register the scopes openid notes:write",
             "warning: the provider did not register the post-logout redirect URI https://app.example/",
-            "warning: the provider requires client authentication with client_secret_post: set \
-             `token_endpoint_auth_method` to it",
+            "warning: the provider requires client authentication with client_secret_post",
+            "         → set `token_endpoint_auth_method` to `client_secret_post`",
         ]
     );
     // The app sends the first.
