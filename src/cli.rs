@@ -8,7 +8,10 @@ mod report;
 mod terminal;
 mod token;
 
-use std::process::ExitCode;
+use std::{
+    io::{Read, stdin},
+    process::ExitCode,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -73,6 +76,16 @@ pub fn main() -> ExitCode {
         terminal.fail(&failure);
         ExitCode::FAILURE
     })
+}
+
+/// Reads a token from standard input, in up to 64 KiB, which exceeds the size of any token.
+fn read_token(remedy: &str) -> Result<String, Failure> {
+    let mut text = String::new();
+    let read = stdin().take(64 * 1024).read_to_string(&mut text);
+    if read.is_ok() && !text.trim().is_empty() {
+        return Ok(text);
+    }
+    Err(Failure::new("standard input contains no token", remedy))
 }
 
 #[cfg(test)]

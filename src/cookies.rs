@@ -4,7 +4,6 @@
 //! So changes are kept in the request-local state, and the fairing writes them to the response.
 
 use std::{
-    borrow::Cow,
     fmt,
     sync::{Arc, Mutex},
     time::Duration,
@@ -53,21 +52,17 @@ impl Cookies {
         self.exactly(&format!("{kind}_{}", self.client_tag), path)
     }
 
-    /// A cookie with this name, after the prefix.
+    /// A cookie with this name, after the prefix that site and path allow.
     pub(crate) fn exactly(&self, name: &str, path: &str) -> NamedCookie {
+        let prefix = match (self.is_secure, path) {
+            (true, "/") => "__Host-",
+            (true, _) => "__Secure-",
+            (false, _) => "",
+        };
         NamedCookie {
-            name: self.full_name(name, path).into_owned(),
+            name: format!("{prefix}{name}"),
             path: path.to_owned(),
             is_secure: self.is_secure,
-        }
-    }
-
-    /// The name with the prefix that site and path allow.
-    fn full_name<'a>(&self, name: &'a str, path: &str) -> Cow<'a, str> {
-        match (self.is_secure, path) {
-            (true, "/") => ["__Host-", name].concat().into(),
-            (true, _) => ["__Secure-", name].concat().into(),
-            (false, _) => name.into(),
         }
     }
 }

@@ -179,13 +179,6 @@ impl Oidc {
     }
 
     /// Runs the launch steps; see the list at [`Oidc`].
-    async fn launch(&self, rocket: Rocket<Build>) -> Result<Rocket<Build>, (Rocket<Build>, LaunchError)> {
-        match self.prepare(&rocket).await {
-            Ok(prepared) => Ok(prepared.into_rocket(rocket, self.error_page.clone())),
-            Err(error) => Err((rocket, error)),
-        }
-    }
-
     async fn prepare(&self, rocket: &Rocket<Build>) -> Result<Prepared, LaunchError> {
         let figment = rocket.figment();
         let mut settings = Settings::extract(figment)?;
@@ -198,7 +191,9 @@ impl Oidc {
         #[cfg(feature = "testing")]
         let clock = match rocket.state::<TestProvider>() {
             Some(provider) => {
-                provider.replace_provider(&mut settings, &rocket_config).await?;
+                provider
+                    .replace_provider::<LaunchError>(&mut settings, &rocket_config)
+                    .await?;
                 provider.clock().clone()
             }
             None => clock,
@@ -212,10 +207,10 @@ impl Oidc {
         }
         let (key, generated_key) = secret_key(figment)?;
         // An API sets no cookies, but Rocket requires a key: it gets a random one for this process.
-        if generated_key.is_some() && !rocket_config.debug && !settings.resource_server_only {
-            return Err(LaunchError::NoSecretKey);
-        }
         if generated_key.is_some() && !rocket_config.debug {
+            if !settings.resource_server_only {
+                return Err(LaunchError::NoSecretKey);
+            }
             tracing::info!(
                 "`secret_key` is not set, and this API does not need it; the app's own private cookies are lost at a \
                  restart"
@@ -249,18 +244,16 @@ impl Oidc {
             }
         };
 
-        let relying_party = match sign_in {
-            Some((source, site)) => {
-                let attempts = Attempts::new(rocket_config.debug);
-                let (issuer, client_id) = source.client();
-                let keys = key_ring(&key, &settings, issuer, client_id)?;
-                let cookies = Cookies::new(keys, site.secure);
-                let rp = self.relying_party(source, site, cookies, settings, clock, attempts)?;
-                rp.sessions.store.prepare().await?;
-                Some(rp)
-            }
-            None => None,
-        };
+        let mut relying_party = None;
+        if let Some((source, site)) = sign_in {
+            let (issuer, client_id) = source.client();
+            let keys = key_ring(&key, &settings, issuer, client_id)?;
+            let cookies = Cookies::new(keys, site.secure);
+            let attempts = Attempts::new(rocket_config.debug);
+            let rp = self.relying_party(source, site, cookies, settings, clock, attempts)?;
+            rp.sessions.store.prepare().await?;
+            relying_party = Some(rp);
+        }
         Ok(Prepared {
             relying_party,
             resource_server,
@@ -281,21 +274,15 @@ impl Oidc {
     ) -> Result<RelyingParty, LaunchError> {
         let store = self.session_store.clone();
         let (issuer, _) = source.client();
-        let tenants = match &source {
-            Source::Provider(provider) => provider.registration.tenants.clone(),
-            Source::TestingProfile(_) => None,
-        };
-        let sessions = Sessions::open(settings.session.clone(), &cookies, issuer, store, &clock)?
-            .with_front_channel(settings.frontchannel_logout)
-            .with_tenants(tenants);
+        let mut sessions = Sessions::open(settings.session.clone(), &cookies, issuer, store, &clock)?
+            .with_front_channel(settings.frontchannel_logout);
         let refreshes = Arc::new(Refreshes::new());
-        let sessions = match &source {
-            Source::Provider(provider) => {
-                let revocations = Revocations::new(provider, &refreshes, &clock);
-                sessions.with_revocation(revocations.into_revoke())
-            }
-            Source::TestingProfile(_) => sessions,
-        };
+        if let Source::Provider(provider) = &source {
+            let revocations = Revocations::new(provider, &refreshes, &clock);
+            sessions = sessions
+                .with_tenants(provider.registration.tenants.clone())
+                .with_revocation(revocations.into_revoke());
+        }
         Ok(RelyingParty {
             sessions: Arc::new(sessions),
             refreshes,
@@ -370,20 +357,15 @@ impl Prepared {
         }
         let metadata = resource_server::routes(self.resource_server.apis());
         rocket = rocket.mount("/", metadata).manage(self.resource_server);
-        match self.relying_party {
-            Some(rp) => {
-                let (mount, routes) = (rp.site.mount.clone(), routes::routes(&rp));
-                if *rocket.figment().profile() == rocket::Config::DEBUG_PROFILE {
-                    rocket = rocket.mount(mount.clone(), routes::debug_routes());
-                }
-                rocket
-                    .manage(Arc::new(rp.clone()))
-                    .manage(rp)
-                    .manage(error_page)
-                    .mount(mount, routes)
-            }
-            None => rocket,
+        let Some(rp) = self.relying_party else {
+            return rocket;
+        };
+        let (mount, routes) = (rp.site.mount.clone(), routes::routes(&rp));
+        if *rocket.figment().profile() == rocket::Config::DEBUG_PROFILE {
+            rocket = rocket.mount(mount.clone(), routes::debug_routes());
         }
+        let rocket = rocket.manage(Arc::new(rp.clone())).manage(rp);
+        rocket.manage(error_page).mount(mount, routes)
     }
 }
 
@@ -397,36 +379,37 @@ impl Fairing for Oidc {
     }
 
     async fn on_ignite(&self, rocket: Rocket<Build>) -> fairing::Result {
-        self.launch(rocket).await.map_err(|(rocket, error)| {
-            tracing::error!("{error}");
-            tracing::info!("{}", error.remedy());
-            if let LaunchError::Settings(first) = &error {
-                for other in first.others() {
-                    tracing::error!("{other}");
-                    tracing::info!("{}", other.remedy());
-                }
+        let error = match self.prepare(&rocket).await {
+            Ok(prepared) => return Ok(prepared.into_rocket(rocket, self.error_page.clone())),
+            Err(error) => error,
+        };
+        tracing::error!("{error}");
+        tracing::info!("{}", error.remedy());
+        if let LaunchError::Settings(first) = &error {
+            for other in first.others() {
+                tracing::error!("{other}");
+                tracing::info!("{}", other.remedy());
             }
-            rocket
-        })
+        }
+        Err(rocket)
     }
 
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         observing::describe();
-        if let Some(rp) = rocket.state::<RelyingParty>() {
+        let rp = rocket.state::<RelyingParty>();
+        if let Some(rp) = rp {
             report::report(rp).await;
         }
         if let Some(resource_server) = rocket.state::<ResourceServer>() {
-            let is_alone = rocket.state::<RelyingParty>().is_none();
-            report::report_resource_server(resource_server, is_alone).await;
+            report::report_resource_server(resource_server, rp.is_none()).await;
         }
     }
 
     async fn on_request(&self, request: &mut Request<'_>, _: &mut Data<'_>) {
-        let Some(rp) = request.rocket().state::<RelyingParty>() else {
-            return;
-        };
-        let private_paths = self.private_paths.get_or_init(|| PrivatePaths::new(rp));
-        private_paths.hide_query(rp, request);
+        if let Some(rp) = request.rocket().state::<RelyingParty>() {
+            let private_paths = self.private_paths.get_or_init(|| PrivatePaths::new(rp));
+            private_paths.hide_query(rp, request);
+        }
     }
 
     async fn on_response<'r>(&self, request: &'r Request<'_>, response: &mut Response<'r>) {

@@ -59,14 +59,15 @@ pub(crate) struct SessionLine {
 
 /// A session began or ended: one log line, for audits.
 pub(crate) fn session_changed(line: SessionLine) {
-    let SessionLine {
-        reason,
-        sentence,
-        issuer,
+    let (subject, session) = (line.subject, line.session);
+    tracing::info!(
+        reason = line.reason,
+        issuer = line.issuer,
         subject,
         session,
-    } = line;
-    tracing::info!(reason, issuer, subject, session, "{sentence}");
+        "{}",
+        line.sentence
+    );
 }
 
 /// An event handler of the app panicked.
@@ -177,45 +178,26 @@ pub(crate) struct RejectedToken<'a> {
 /// A request is rejected because of its access token. Anyone can cause that, at any rate, so that it is counted, and
 /// logged at `debug`. What the operator has to fix is logged as an error, once a minute for each reason and issuer.
 pub(crate) fn token_rejected(token: &RejectedToken<'_>, throttle: &Throttle, now: OffsetDateTime) {
-    let RejectedToken {
-        reason,
-        cause,
-        remedy,
-        is_for_operators,
-        issuer,
-    } = token;
-    count!(1, "oidc_bearer_decisions_total", "reason" => *reason);
-    let (issuer, admitted) = if *is_for_operators {
-        let issuer = issuer();
-        (issuer, throttle.admit(reason, issuer, now))
-    } else {
-        (None, None)
-    };
-    match admitted {
+    let (reason, cause) = (token.reason, token.cause);
+    count!(1, "oidc_bearer_decisions_total", "reason" => reason);
+    let issuer = token.is_for_operators.then(token.issuer).flatten();
+    let admitted = token.is_for_operators.then(|| throttle.admit(reason, issuer, now));
+    match admitted.flatten() {
         None => {
             tracing::debug!(reason, "{cause}");
-            tracing::debug!("{remedy}");
+            tracing::debug!("{}", token.remedy);
+            return;
         }
-        Some(0) => {
-            tracing::error!(reason, issuer, "{cause}");
-            tracing::info!("{remedy}");
-        }
-        Some(suppressed) => {
-            tracing::error!(reason, issuer, "{cause}; {suppressed} similar lines were suppressed");
-            tracing::info!("{remedy}");
-        }
+        Some(0) => tracing::error!(reason, issuer, "{cause}"),
+        Some(suppressed) => tracing::error!(reason, issuer, "{cause}; {suppressed} similar lines were suppressed"),
     }
+    tracing::info!("{}", token.remedy);
 }
 
-/// A rate limit for log lines: one a minute for each reason code and issuer of the settings.
+/// A rate limit for log lines: one a minute for each reason code and issuer of the settings. Keeps when the last one was
+/// logged, and how many were suppressed since.
 #[derive(Debug, Default)]
-pub(crate) struct Throttle(Mutex<BTreeMap<(&'static str, Option<String>), Throttled>>);
-
-#[derive(Debug)]
-struct Throttled {
-    since: OffsetDateTime,
-    suppressed: u64,
-}
+pub(crate) struct Throttle(Mutex<BTreeMap<(&'static str, Option<String>), (OffsetDateTime, u64)>>);
 
 impl Throttle {
     const PERIOD: Duration = Duration::from_secs(60);
@@ -225,21 +207,17 @@ impl Throttle {
     fn admit(&self, reason: &'static str, issuer: Option<&str>, now: OffsetDateTime) -> Option<u64> {
         let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let line = (reason, issuer.map(str::to_owned));
-        let Some(last) = lines.get_mut(&line) else {
-            let first = Throttled {
-                since: now,
-                suppressed: 0,
-            };
-            lines.insert(line, first);
+        let Some((since, suppressed)) = lines.get_mut(&line) else {
+            lines.insert(line, (now, 0));
             return Some(0);
         };
         // If the clock was set back, the period starts again.
-        if (last.since..last.since + Throttle::PERIOD).contains(&now) {
-            last.suppressed += 1;
+        if (*since..*since + Throttle::PERIOD).contains(&now) {
+            *suppressed += 1;
             return None;
         }
-        last.since = now;
-        Some(std::mem::take(&mut last.suppressed))
+        *since = now;
+        Some(std::mem::take(suppressed))
     }
 }
 

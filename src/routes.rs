@@ -21,7 +21,7 @@ use crate::{
     cookies::SetCookie,
     observing,
     pages::{self, ErrorPage},
-    relying_party::{AppEvents, LOGGED_OUT, RelyingParty, SignInError},
+    relying_party::{LOGGED_OUT, RelyingParty, SignInError},
     request::{RequestState, SignInFailure},
     settings::is_loopback,
 };
@@ -120,8 +120,6 @@ pub(crate) fn routes(rp: &RelyingParty) -> Vec<Route> {
 struct RouteContext<'r, 'q> {
     request: &'r Request<'q>,
     rp: &'r RelyingParty,
-    events: &'r AppEvents,
-    error_page: &'r ErrorPage,
     now: OffsetDateTime,
     /// The short name of the sign-in attempt of this request, once it is known.
     attempt: OnceLock<String>,
@@ -134,8 +132,6 @@ impl<'r, 'q> RouteContext<'r, 'q> {
         Some(RouteContext {
             request,
             rp,
-            events: &rp.events,
-            error_page: request.rocket().state()?,
             now: rp.clock.now(),
             attempt: OnceLock::new(),
         })
@@ -194,7 +190,7 @@ impl<'r, 'q> RouteContext<'r, 'q> {
         observing::sign_in_failed(reason);
         let (attempts, attempt) = (&self.rp.attempts, self.attempt.get().map(String::as_str));
         attempts.failed(attempt, return_to.as_str(), (&id, &error), self.now);
-        self.events.sign_in_failed(self.request, &error).await;
+        self.rp.events.sign_in_failed(self.request, &error).await;
 
         let failure = Box::new(SignInFailure {
             explanation: explanation(&error).to_owned(),
@@ -204,7 +200,8 @@ impl<'r, 'q> RouteContext<'r, 'q> {
         });
         let state = RequestState::of(self.request);
         let failure = state.sign_in.get_or_init(|| failure);
-        match self.error_page.render(self.request, failure) {
+        let error_page = self.request.rocket().state::<ErrorPage>();
+        match error_page.and_then(|page| page.render(self.request, failure)) {
             None => Outcome::Success(html(failure.status(), pages::sign_in_failed(failure))),
             Some(Ok(mut response)) => {
                 if response.status() == Status::Ok {

@@ -143,7 +143,6 @@ mod runtime;
 
 pub use assert_guarded::assert_guarded;
 pub use client::TestClient;
-pub(crate) use provider::ReplaceError;
 pub use provider::TestProvider;
 pub use recorded_request::RecordedRequest;
 pub use request::TestRequest;

@@ -6,7 +6,6 @@ mod report;
 mod secrets_file;
 
 use std::{
-    io::Read,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -21,7 +20,7 @@ use self::{
     report::by_hand,
     secrets_file::{SecretsFile, keep, management},
 };
-use super::{Failure, terminal::Terminal};
+use super::{Failure, read_token, terminal::Terminal};
 use crate::{
     provider::{Metadata, Provider, ProviderError, RegisteredClient},
     secret::Secret,
@@ -281,15 +280,8 @@ impl Arguments {
         if given != "-" {
             return Ok(Some(Secret::new(given)));
         }
-        let mut text = String::new();
-        let read = std::io::stdin().take(64 * 1024).read_to_string(&mut text);
-        match (read, text.trim()) {
-            (Ok(_), token) if !token.is_empty() => Ok(Some(Secret::new(token))),
-            _ => Err(Failure::new(
-                "standard input contains no token",
-                "write the initial access token to standard input",
-            )),
-        }
+        let token = read_token("write the initial access token to standard input")?;
+        Ok(Some(Secret::new(token.trim())))
     }
 
     /// The error if the provider rejects the registration. Some require a token, or reject scopes, with an error that

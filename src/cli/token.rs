@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{IsTerminal, Read, stdin},
+    io::{IsTerminal, stdin},
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -13,6 +13,7 @@ use time::OffsetDateTime;
 use super::{
     Failure,
     app::App,
+    read_token,
     report::{Check, Report, Verdict},
     terminal::Terminal,
 };
@@ -60,9 +61,6 @@ pub(super) struct Arguments {
 /// Claims that hold seconds since 1970, which are displayed as dates.
 const TIMES: [&str; 3] = ["exp", "nbf", "iat"];
 
-/// The maximum input size, which exceeds that of any token.
-const MAX_INPUT_SIZE: u64 = 64 * 1024;
-
 impl Arguments {
     pub(super) async fn run(self, terminal: &Terminal) -> Result<ExitCode, Failure> {
         let keys = self.jwks.as_deref().map(read_keys).transpose()?;
@@ -76,7 +74,12 @@ impl Arguments {
         let app = App::read(App::figment(self.profile.as_deref()))?;
         let resource_server = resource_server(app)?;
         let token = match self.token.as_deref() {
-            Some("-") | None => read_token(terminal)?,
+            Some("-") | None => {
+                if stdin().is_terminal() {
+                    terminal.note("Paste the token, then press Ctrl-D:");
+                }
+                read_token("pass the token as an argument, or write it to standard input")?
+            }
             Some(token) => token.to_owned(),
         };
         let scopes: Vec<String> = self.scope.split_whitespace().map(str::to_owned).collect();
@@ -170,19 +173,6 @@ fn bare(text: &str) -> &str {
         Some((scheme, token)) if scheme.eq_ignore_ascii_case("Bearer ") => token.trim(),
         _ => text,
     }
-}
-
-fn read_token(terminal: &Terminal) -> Result<String, Failure> {
-    if stdin().is_terminal() {
-        terminal.note("Paste the token, then press Ctrl-D:");
-    }
-    let mut text = String::new();
-    let read = stdin().take(MAX_INPUT_SIZE).read_to_string(&mut text);
-    if read.is_ok() && !text.trim().is_empty() {
-        return Ok(text);
-    }
-    let remedy = "pass the token as an argument, or write it to standard input";
-    Err(Failure::new("standard input contains no token", remedy))
 }
 
 fn read_keys(path: &Path) -> Result<KeySet, Failure> {

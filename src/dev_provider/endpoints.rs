@@ -54,29 +54,25 @@ impl<'r> FromRequest<'r> for Authorization<'r> {
     }
 }
 
-/// The query of a request.
+/// The original query of a request, cached in it.
+#[derive(Default)]
 struct Query(HashMap<String, String>);
 
 #[rocket::async_trait]
-impl<'r> FromRequest<'r> for Query {
+impl<'r> FromRequest<'r> for &'r Query {
     type Error = std::convert::Infallible;
 
     async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
-        let query = request.local_cache(HiddenQuery::default);
-        Outcome::Success(Query(parameters(&query.0)))
+        Outcome::Success(request.local_cache(Query::default))
     }
 }
 
-/// The original query, cached in the request.
-#[derive(Default)]
-struct HiddenQuery(String);
-
 /// Removes the query, with `state`, `nonce` and the like, from Rocket's log, as the fairing does for the callback.
 pub(super) fn hide_query(request: &mut Request<'_>) {
-    let query = request.uri().query().map(|query| query.as_str().to_owned());
+    let query = request.uri().query().map(|query| parameters(query.as_str()));
     let bare = Origin::parse_owned(request.uri().path().to_string());
     if let (Some(query), Ok(bare)) = (query, bare) {
-        request.local_cache(|| HiddenQuery(query));
+        request.local_cache(|| Query(query));
         request.set_uri(bare);
     }
 }
@@ -119,7 +115,7 @@ fn key_set(op: &State<Op>) -> Answer {
 
 /// The authorization endpoint (OpenID Connect Core 1.0 §3.1.2): a page to choose a user.
 #[get("/authorize")]
-fn authorize(op: &State<Op>, query: Query) -> Answer {
+fn authorize(op: &State<Op>, query: &Query) -> Answer {
     let parameter = |name: &str| query.0.get(name).map_or("", String::as_str);
 
     // No redirect before the client and the redirect URI are validated.
@@ -404,7 +400,7 @@ fn revoke(op: &State<Op>, authorization: Authorization<'_>, form: String) -> Ans
 
 /// The end-session endpoint (OpenID Connect RP-Initiated Logout 1.0). This provider has no session to end.
 #[get("/end_session")]
-fn end_session(op: &State<Op>, query: Query) -> Answer {
+fn end_session(op: &State<Op>, query: &Query) -> Answer {
     let signed_out = || {
         let page = pages::message("Signed out", "The development provider keeps no session.");
         Answer::Page(Status::Ok, page)

@@ -16,12 +16,15 @@ use crate::{
 pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response<'r>) {
     let state = RequestState::of(request);
     let mut cookies = state.cookies.take();
-    // A sign-out has renewed the note already.
-    if state.is_ending.get().is_none() {
-        cookies.extend(import_note(request));
+    if let Some(rp) = request.rocket().state::<RelyingParty>() {
+        // Removes the note of ended sessions, once this node has recorded them. A sign-out has renewed it already.
+        if state.is_ending.get().is_none() {
+            let removal = rp.sessions.take_over_note(request.cookies());
+            cookies.extend(removal.map(|cookie| cookie.0));
+        }
+        // Session cookies come last: the session may replace a removed one, and may have set a note.
+        cookies.extend(session_cookies(request, state, rp).await);
     }
-    // Session cookies come last: the session may replace a removed one, and may have set a note.
-    cookies.extend(session_cookies(request, state).await);
     let sets_cookies = !cookies.is_empty();
     for cookie in cookies {
         response.adjoin_header(Header::new("Set-Cookie", cookie));
@@ -47,25 +50,13 @@ pub(super) async fn finish<'r>(request: &'r Request<'_>, response: &mut Response
     }
 }
 
-/// Imports the ends of sessions from a browser's note cookie. Returns the cookie that removes the note, once this
-/// node has recorded them.
-fn import_note(request: &Request<'_>) -> Option<String> {
-    let jar = request.cookies();
-    jar.iter().next()?;
-    let rp = request.rocket().state::<RelyingParty>()?;
-    rp.sessions.take_over_note(jar).map(|cookie| cookie.0)
-}
-
 /// The session cookies of the response, unless the session ended meanwhile or another request advanced its
 /// generation. The cookies of a session that ended at its refresh are removed, with a note cookie if the store has
 /// not recorded the end.
-async fn session_cookies(request: &Request<'_>, state: &RequestState) -> Vec<String> {
-    let Some(rp) = request.rocket().state::<RelyingParty>() else {
-        return vec![];
-    };
+async fn session_cookies(request: &Request<'_>, state: &RequestState, rp: &RelyingParty) -> Vec<String> {
     let session = state.outgoing().send();
     let has_ended = state.outgoing().has_ended();
-    if state.is_ending.get().is_some() || (session.is_none() && !has_ended) {
+    if state.is_ending.get().is_some() {
         return vec![];
     }
     let (jar, now) = (request.cookies(), rp.clock.now());

@@ -4,8 +4,6 @@ use thiserror::Error;
 
 #[cfg(feature = "dev-provider")]
 use crate::dev_provider::DevProviderError;
-#[cfg(feature = "testing")]
-use crate::testing::ReplaceError;
 use crate::{
     provider::ProviderError, resource_server::NotConfigured, session::store::StoreError, settings::SettingsError,
 };
@@ -78,16 +76,6 @@ impl From<DevProviderError> for LaunchError {
         LaunchError::DevProvider {
             cause: error.to_string(),
             remedy: error.remedy().to_owned(),
-        }
-    }
-}
-
-#[cfg(feature = "testing")]
-impl From<ReplaceError> for LaunchError {
-    fn from(error: ReplaceError) -> LaunchError {
-        match error {
-            ReplaceError::Settings(error) => error.into(),
-            ReplaceError::Provider(error) => error.into(),
         }
     }
 }

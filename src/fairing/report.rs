@@ -8,41 +8,37 @@ use crate::{
     resource_server::ResourceServer,
 };
 
+const TARGET: &str = "rocket::launch";
+const INDENTED: &str = "rocket::launch::_";
+
 /// Logs the settings in effect, as Rocket logs its own.
 pub(super) async fn report(rp: &RelyingParty) {
-    const TARGET: &str = "rocket::launch";
-    const INDENTED: &str = "rocket::launch::_";
-
     tracing::info!(target: TARGET, "OpenID Connect:");
-    let tell = |name: &str, value: &str| tracing::info!(target: INDENTED, "{name}: {value}");
+    let log = |name: &str, value: &str| tracing::info!(target: INDENTED, "{name}: {value}");
     match &rp.source {
         Source::TestingProfile(profile) => {
-            let who = profile
-                .as_ref()
-                .and_then(|claims| claims.get::<String>("sub"))
-                .unwrap_or_else(|| "none".into());
-            tell("disabled", "no provider is contacted");
-            tell("testing profile", &who);
+            let subject = profile.as_ref().and_then(|claims| claims.get::<String>("sub"));
+            log("disabled", "no provider is contacted");
+            log("testing profile", subject.as_deref().unwrap_or("none"));
         }
         Source::Provider(provider) => {
-            tell("issuer", &provider.registration.issuer);
+            log("issuer", &provider.registration.issuer);
             if let Some(tenants) = &provider.registration.tenants {
-                tell("tenants", &tenants.to_string());
+                log("tenants", &tenants.to_string());
             }
-            tell("client id", &provider.registration.client_id);
-            tell("redirect URI to register", rp.site.redirect_uri.as_str());
-            tell("scopes", &rp.settings.scopes.join(" "));
-            tell("session", rp.sessions.describe());
+            log("client id", &provider.registration.client_id);
+            log("redirect URI to register", rp.site.redirect_uri.as_str());
+            log("scopes", &rp.settings.scopes.join(" "));
+            log("session", rp.sessions.describe());
             if let Some(size) = rp.sessions.describe_size() {
-                tell("a large session", &size);
+                log("a large session", &size);
             }
             if rp.settings.rp_initiated_logout {
-                let uri = &rp.post_logout.redirect_uri;
-                tell("post-logout redirect URI to register", uri);
+                log("post-logout redirect URI to register", &rp.post_logout.redirect_uri);
             }
             match provider.metadata(rp.clock.now()).await {
                 Ok(metadata) if rp.settings.user_info_enabled && metadata.userinfo_endpoint().is_none() => {
-                    tell("UserInfo", "not requested, the provider has no UserInfo endpoint");
+                    log("UserInfo", "not requested, the provider has no UserInfo endpoint");
                 }
                 Ok(_) => {}
                 Err(error) => {
@@ -58,9 +54,6 @@ pub(super) async fn report(rp: &RelyingParty) {
 
 /// Logs the access token settings, if the app accepts access tokens.
 pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_alone: bool) {
-    const TARGET: &str = "rocket::launch";
-    const INDENTED: &str = "rocket::launch::_";
-
     let mut resources = resource_server.apis().iter();
     if !is_alone && !resources.any(|api| api.protected_resource.is_guarded()) {
         return;
@@ -68,20 +61,15 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
     tracing::info!(target: TARGET, "OpenID Connect, access tokens:");
     let mut reached = BTreeSet::new();
     for api in resource_server.apis() {
-        let of_api = api.name().map(|name| format!("API {name}, "));
-        let of_api = of_api.unwrap_or_default();
+        let of_api = api.name().map(|name| format!("API {name}, ")).unwrap_or_default();
         for issuer in api.issuers() {
             let (name, audience) = (issuer.name(), issuer.audience().join(", "));
             let metadata = issuer.provider.metadata(resource_server.clock.now()).await;
             let signs_nobody_in = metadata.as_ref().is_ok_and(|metadata| metadata.signs_nobody_in());
-            let accepts = match issuer.accepts().describe(signs_nobody_in) {
-                Some(tokens) => format!(", also {tokens}"),
-                None => String::new(),
-            };
-            let tenants = match &issuer.provider.registration.tenants {
-                Some(tenants) => format!(" of {tenants}"),
-                None => String::new(),
-            };
+            let accepts = issuer.accepts().describe(signs_nobody_in);
+            let accepts = accepts.map(|tokens| format!(", also {tokens}")).unwrap_or_default();
+            let tenants = issuer.provider.registration.tenants.as_ref();
+            let tenants = tenants.map(|tenants| format!(" of {tenants}")).unwrap_or_default();
             tracing::info!(
                 target: INDENTED,
                 "{of_api}issuer: {name}{tenants}, for the audience {audience}{accepts}"

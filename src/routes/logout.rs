@@ -54,17 +54,17 @@ impl<'r> RouteContext<'r, '_> {
         }
         let user = OptionalUser::from_request(self.request).await.succeeded();
         let user = user.and_then(OptionalUser::into_user);
-        self.events.before_logout(self.request, user.as_ref()).await;
+        self.rp.events.before_logout(self.request, user.as_ref()).await;
         self.set(self.rp.sessions.removals(self.request.cookies()));
         self.renew_browser();
         let signed_out = self.sign_out().await;
         let request = self.request;
-        self.events.notify(Some(request), signed_out.end.as_slice()).await;
+        self.rp.events.notify(Some(request), signed_out.end.as_slice()).await;
         let event = events::LoggedOut {
             reason: signed_out.reason,
             return_to: &signed_out.return_to,
         };
-        self.events.after_logout(request, &event).await;
+        self.rp.events.after_logout(request, &event).await;
         signed_out.into_response(&self.rp.settings.clear_site_data)
     }
 
@@ -103,7 +103,7 @@ impl<'r> RouteContext<'r, '_> {
         let mut ended = vec![];
         let accepted = client.accept_logout_token(&logout_token, self.client_address(), self.now, &mut ended);
         let accepted = accepted.await;
-        self.events.sessions_changed(Some(self.request), ended).await;
+        self.rp.events.sessions_changed(Some(self.request), ended).await;
         match accepted {
             Ok(()) => Response::build().raw_header("Cache-Control", "no-store").finalize(),
             Err(error) => {
@@ -124,7 +124,7 @@ impl<'r> RouteContext<'r, '_> {
         let (issuer, sid) = (parameter("iss"), parameter("sid"));
         let mut ended = vec![];
         let done = client.front_channel_logout(&issuer, &sid, self.now, &mut ended).await;
-        self.events.sessions_changed(Some(self.request), ended).await;
+        self.rp.events.sessions_changed(Some(self.request), ended).await;
         let (status, text) = match done {
             Ok(FrontChannelLogout::Done) => (Status::Ok, "Signed out."),
             Ok(FrontChannelLogout::NotOurs) => {

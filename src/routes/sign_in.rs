@@ -123,7 +123,7 @@ impl<'r> RouteContext<'r, '_> {
         let parameters = login_hint.into_iter().collect();
         let redirect_uri = self.rp.site.redirect_uri.as_str();
         let mut login = LoginRedirect::new(redirect_uri, return_to.as_str(), parameters);
-        self.events.before_login_redirect(request, &mut login).await;
+        self.rp.events.before_login_redirect(request, &mut login).await;
         let parameters = match login.into_parameters() {
             Ok(parameters) => parameters,
             Err(error) => return self.failed(error, &return_to).await,
@@ -196,7 +196,7 @@ impl<'r> RouteContext<'r, '_> {
             // A prefetch or a subresource request must not use up the code.
             return Outcome::Success(not_a_page_load());
         }
-        self.events.before_authorize(request).await;
+        self.rp.events.before_authorize(request).await;
         let (query, is_stale) = self.response(ReturnedQuery::of(request));
         let response = match AuthorizationResponse::parse(&query) {
             Ok(response) => response,

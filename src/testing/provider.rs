@@ -10,7 +10,6 @@ use std::{
 use openidconnect::{HttpResponse, http};
 use rocket::{Build, Rocket, config::SecretKey, figment::providers::Serialized};
 use serde_json::{Map, Value, json};
-use thiserror::Error;
 use url::Url;
 
 use super::{RecordedRequest, runtime::block_on};
@@ -23,15 +22,6 @@ use crate::{
         Answers, InProcess, NoAnswer, RocketConfig, Settings, SettingsError, StoreKind, TokenEndpointAuthMethod,
     },
 };
-
-/// Why the provider cannot replace the one in an app's settings.
-#[derive(Debug, Error)]
-pub(crate) enum ReplaceError {
-    #[error(transparent)]
-    Settings(#[from] SettingsError),
-    #[error(transparent)]
-    Provider(#[from] DevProviderError),
-}
 
 /// The issuer. The name is never resolved (RFC 6761 §6.2).
 const ISSUER: &str = "https://provider.test";
@@ -297,11 +287,11 @@ impl TestProvider {
     // ---- For the fairing and the kit.
 
     /// Replaces the provider in an app's settings, and launches this one for the first app.
-    pub(crate) async fn replace_provider(
+    pub(crate) async fn replace_provider<E: From<SettingsError> + From<DevProviderError>>(
         &self,
         settings: &mut Settings,
         rocket_config: &RocketConfig,
-    ) -> Result<(), ReplaceError> {
+    ) -> Result<(), E> {
         let has_url = settings.base_url.is_some() || settings.overwrite_redirect_uri.is_some();
         if !has_url && !rocket_config.debug {
             settings.base_url = Url::parse(BASE_URL).ok();

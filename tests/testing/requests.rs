@@ -65,7 +65,7 @@ fn policies_and_events_have_their_say() {
         "the sign-in with these claims failed: the app refused this person: Not you."
     );
     let panic = panic_of(|| drop(client.get("/").signed_in_as(json!({ "name": "Ann" }))));
-    assert!(panic.contains("no JSON object with a `sub`"), "{panic}");
+    assert!(panic.contains("enter a JSON object with a `sub`"), "{panic}");
 }
 
 /// Whatever the provider was told to do.

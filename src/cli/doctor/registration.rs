@@ -212,11 +212,7 @@ impl Answer {
                     value.map(|value| printable(&value))
                 };
                 let error = parameter("error").filter(|error| !NOT_SIGNED_IN.contains(&error.as_str()));
-                let description = parameter("error_description");
-                Answer::Back(error.map(|error| match description {
-                    Some(description) => format!("`{error}`: {description}"),
-                    None => format!("`{error}`"),
-                }))
+                Answer::Back(error.map(|error| quoted(&error, parameter("error_description"))))
             }
             Some(mut to) => {
                 to.set_query(None);
@@ -225,23 +221,26 @@ impl Answer {
             None if (400..500).contains(&status) => {
                 let body = parse_object(reply.body()).unwrap_or_default();
                 let text = |member: &str| body.get(member)?.as_str().map(printable);
-                Answer::Refused(match (text("error"), text("error_description")) {
-                    (Some(error), Some(description)) => format!("`{error}`: {description}"),
-                    (Some(error), None) => format!("`{error}`"),
-                    _ => {
+                Answer::Refused(text("error").map_or_else(
+                    || {
                         let page = String::from_utf8_lossy(reply.body());
                         let word = ON_PAGES.iter().find(|word| page.contains(**word));
                         let of_page = word.map(|word| format!(", and its page contains `{word}`"));
-                        format!(
-                            "the authorization endpoint responds with status {status}{}",
-                            of_page.unwrap_or_default()
-                        )
-                    }
-                })
+                        let of_page = of_page.unwrap_or_default();
+                        format!("the authorization endpoint responds with status {status}{of_page}")
+                    },
+                    |error| quoted(&error, text("error_description")),
+                ))
             }
             None => Answer::Elsewhere(format!("responds with status {status} and a page")),
         }
     }
+}
+
+/// An error code of the provider, and its description.
+fn quoted(error: &str, description: Option<String>) -> String {
+    let description = description.map(|description| format!(": {description}"));
+    format!("`{error}`{}", description.unwrap_or_default())
 }
 
 #[cfg(test)]

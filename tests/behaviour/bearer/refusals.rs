@@ -194,9 +194,9 @@ async fn what_operators_must_know_is_said_once_a_minute() {
     api.clock.advance(Duration::from_secs(5));
     flood().await;
     let expected = [
-        format!("{claims}; and 399 more since the last such line"),
+        format!("{claims}; 399 similar lines were suppressed"),
         make_optional.to_owned(),
-        format!("{down}; and 399 more since the last such line"),
+        format!("{down}; 399 similar lines were suppressed"),
         try_again,
     ];
     assert_eq!(lines()[4..], expected);
