@@ -65,29 +65,22 @@ pub(crate) fn sign_out_unrecorded(is_refused_here: bool, provider: Option<&str>,
     } else {
         "Until then, a copy of your session may still be accepted."
     };
-    let link = |class, id, href: &str, text| {
-        let href = escape(href);
-        format!("<a{class} id=\"{id}\" href=\"{href}\">{text}</a>")
+    let (there, class) = match provider.map(escape) {
+        Some(provider) => (
+            format!(
+                "<a class=\"button\" id=\"sign-out-there\" href=\"{provider}\">Sign out of the sign-in service too</a> "
+            ),
+            "",
+        ),
+        None => (String::new(), " class=\"button\""),
     };
-    let button = " class=\"button\"";
-    let ways = match provider {
-        Some(provider) => {
-            let there = link(
-                button,
-                "sign-out-there",
-                provider,
-                "Sign out of the sign-in service too",
-            );
-            format!("{there} {}", link("", "go-on", here, "Continue"))
-        }
-        None => link(button, "go-on", here, "Continue"),
-    };
+    let here = escape(here);
     page(
         "Signed out in this browser",
         &format!(
             "<h1>Signed out in this browser</h1>\
              <p>This site could not record your sign-out, because one of its services is not responding. It keeps trying.</p>\
-             <p>{copies}</p><p>{ways}</p>"
+             <p>{copies}</p><p>{there}<a{class} id=\"go-on\" href=\"{here}\">Continue</a></p>"
         ),
     )
 }

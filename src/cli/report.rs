@@ -5,10 +5,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 use serde_json::json;
 
-use super::{
-    Failure,
-    terminal::{Colour, Terminal},
-};
+use super::{Failure, terminal::Terminal};
 
 /// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -106,11 +103,13 @@ impl Report {
         let widths = self.checks.iter().map(|check| check.check.chars().count());
         let width = widths.max().unwrap_or_default();
         for check in &self.checks {
-            let mark = match check.verdict {
-                Verdict::Ok => terminal.paint(Colour::Green, "✓"),
-                Verdict::Warning => terminal.paint(Colour::Yellow, "!"),
-                Verdict::Failure => terminal.paint(Colour::Red, "✗"),
+            // Green, yellow and red.
+            let (colour, mark) = match check.verdict {
+                Verdict::Ok => (32, "✓"),
+                Verdict::Warning => (33, "!"),
+                Verdict::Failure => (31, "✗"),
             };
+            let mark = terminal.paint(colour, mark);
             terminal.line(format!("{mark} {:width$}  {}", check.check, check.finding));
             if let Some(remedy) = &check.remedy {
                 terminal.line(format!("  {:width$}  → {remedy}", ""));

@@ -18,14 +18,6 @@ pub(super) struct Terminal {
     has_colours: bool,
 }
 
-/// One of the eight ANSI colours.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Colour {
-    Red = 31,
-    Green = 32,
-    Yellow = 33,
-}
-
 impl Terminal {
     /// Detects colour support: standard output is a terminal, and `NO_COLOR` (<https://no-color.org>) or `TERM` does
     /// not disable it.
@@ -37,10 +29,10 @@ impl Terminal {
         }
     }
 
-    /// The text in a colour, if colours are enabled.
-    pub(super) fn paint(&self, colour: Colour, text: &str) -> String {
+    /// The text in an ANSI colour, if colours are enabled.
+    pub(super) fn paint(&self, colour: u8, text: &str) -> String {
         if self.has_colours {
-            format!("\x1b[{}m{text}\x1b[0m", colour as u8)
+            format!("\x1b[{colour}m{text}\x1b[0m")
         } else {
             text.to_owned()
         }

@@ -12,10 +12,14 @@ use url::{Url, form_urlencoded};
 
 use super::pages;
 
+const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+
 /// A response: JSON, a page, or a redirect to the app. It is never cached.
 pub(super) enum Answer {
     Json(Status, Value),
     Page(Status, String),
+    /// The error page of an invalid request, with this text.
+    BadRequest(String),
     Redirect(Url),
     /// 401 with a challenge.
     Challenge(&'static str, Value),
@@ -31,9 +35,13 @@ impl<'r> Responder<'r, 'static> for Answer {
                 (ContentType::JSON, body.to_string())
             }
             Answer::Page(status, page) => {
-                let policy = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
-                response.status(status).raw_header("Content-Security-Policy", policy);
+                response.status(status).raw_header("Content-Security-Policy", POLICY);
                 (ContentType::HTML, page)
+            }
+            Answer::BadRequest(text) => {
+                response.status(Status::BadRequest);
+                response.raw_header("Content-Security-Policy", POLICY);
+                (ContentType::HTML, pages::message("This sign-in cannot continue", &text))
             }
             Answer::Redirect(url) => {
                 response.status(Status::SeeOther);
@@ -60,7 +68,7 @@ pub(super) fn refused(error: &str, description: &str) -> Answer {
 
 /// The error page of an invalid request.
 pub(super) fn bad_request(text: &str) -> Answer {
-    Answer::Page(Status::BadRequest, pages::message("This sign-in cannot continue", text))
+    Answer::BadRequest(text.to_owned())
 }
 
 /// The parameters of a query or a form.

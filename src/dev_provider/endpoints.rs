@@ -116,17 +116,30 @@ fn key_set(op: &State<Op>) -> Answer {
 /// The authorization endpoint (OpenID Connect Core 1.0 §3.1.2): a page to choose a user.
 #[get("/authorize")]
 fn authorize(op: &State<Op>, query: &Query) -> Answer {
-    let parameter = |name: &str| query.0.get(name).map_or("", String::as_str);
+    match authorization_request(op, &query.0) {
+        Ok(request) => {
+            let scope = request.scope.clone();
+            let id = op.grants.keep_request(request);
+            Answer::Page(Status::Ok, pages::choose_user(&id, &scope, &op.users))
+        }
+        Err(answer) => answer,
+    }
+}
+
+/// Validates an authorization request.
+pub(super) fn authorization_request(op: &Op, query: &HashMap<String, String>) -> Result<AuthorizationRequest, Answer> {
+    let parameter = |name: &str| query.get(name).map_or("", String::as_str);
 
     // No redirect before the client and the redirect URI are validated.
     if parameter("client_id") != op.client.client_id {
-        return bad_request("The `client_id` is not that of the app that started this provider.");
-    }
-    if parameter("redirect_uri") != op.client.redirect_uri {
-        return bad_request(&format!(
-            "The `redirect_uri` is not `{}`, which the app registered.",
-            op.client.redirect_uri
+        return Err(bad_request(
+            "The `client_id` is not that of the app that started this provider.",
         ));
+    }
+    let redirect_uri = &op.client.redirect_uri;
+    if parameter("redirect_uri") != redirect_uri {
+        let text = format!("The `redirect_uri` is not `{redirect_uri}`, which the app registered.");
+        return Err(Answer::BadRequest(text));
     }
 
     let wrong = if parameter("response_type") != "code" {
@@ -145,18 +158,15 @@ fn authorize(op: &State<Op>, query: &Query) -> Answer {
         None
     };
     if let Some((error, description)) = wrong {
-        return refuse(op, parameter("state"), error, description);
+        return Err(refuse(op, parameter("state"), error, description));
     }
-
-    let scope = parameter("scope").to_owned();
-    let id = op.grants.keep_request(AuthorizationRequest {
+    Ok(AuthorizationRequest {
         state: parameter("state").to_owned(),
         nonce: parameter("nonce").to_owned(),
-        scope: scope.clone(),
+        scope: parameter("scope").to_owned(),
         code_challenge: parameter("code_challenge").to_owned(),
         acr: parameter("acr_values").split_whitespace().next().map(str::to_owned),
-    });
-    Answer::Page(Status::Ok, pages::choose_user(&id, &scope, &op.users))
+    })
 }
 
 /// The form of the page: a listed user, custom claims, or a denial.
@@ -166,22 +176,26 @@ fn decide(op: &State<Op>, form: String) -> Answer {
     let Some(request) = form.get("request").and_then(|id| op.grants.request(id)) else {
         return bad_request("This page has expired. Go back to the app and sign in again.");
     };
-    let state = request.state.clone();
     if form.contains_key("cancel") {
-        return refuse(op, &state, "access_denied", "cancelled on the page");
+        return refuse(op, &request.state, "access_denied", "cancelled on the page");
     }
-
     let claims = match (form.get("user"), form.get("claims")) {
         (Some(sub), _) => op.user(sub).cloned(),
         (None, Some(claims)) => serde_json::from_str(claims).ok(),
         (None, None) => None,
     };
+    sign_in(op, request, claims)
+}
+
+/// Signs in a user with these claims.
+pub(super) fn sign_in(op: &Op, request: AuthorizationRequest, claims: Option<Map<String, Value>>) -> Answer {
     let has_sub = |claims: &Map<String, Value>| {
         let sub = claims.get("sub").and_then(Value::as_str);
         sub.is_some_and(|sub| !sub.is_empty())
     };
     match claims.filter(has_sub) {
         Some(claims) => {
+            let state = request.state.clone();
             let code = op.grants.new_code(&op.client.client_id, request, claims, op.now());
             back(op, &state, &[("code", &code)])
         }

@@ -3,16 +3,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use openidconnect::{HttpResponse, http};
-use rocket::{
-    http::{ContentType, Header, Method},
-    local::asynchronous::{Client, LocalRequest},
-};
+use rocket::{http::Header, local::asynchronous::Client};
 use serde_json::{Map, Value, json};
 use tracing::log;
 use url::{Position, Url};
 
 use super::{
-    ClaimsHook, DevClient, DevProviderError, Op, api_tokens,
+    ClaimsHook, DevClient, DevProviderError, Op,
+    answer::{Answer, parameters},
+    api_tokens, endpoints,
     grants::Grant,
     rocket,
     signing::{SigningKey, random},
@@ -86,31 +85,25 @@ impl InProcessProvider {
         answer.body(body).unwrap_or_default()
     }
 
-    /// Acts as the browser at the authorization endpoint: signs in with these claims, by the form for custom claims,
-    /// and returns the redirect.
-    pub(crate) async fn authorize(&self, request: &Url, claims: &Value) -> Result<Url, AuthorizationRejected> {
-        let target = request[Position::BeforePath..Position::AfterQuery].to_owned();
-        let page = match follow(self.0.get(target)).await {
-            Ok(error) => return Ok(error),
-            Err(page) => page,
+    /// Acts as the browser at the authorization endpoint: signs in with these claims, and returns the redirect.
+    pub(crate) fn authorize(&self, request: &Url, claims: &Value) -> Result<Url, AuthorizationRejected> {
+        let (op, query) = (self.op(), parameters(request.query().unwrap_or_default()));
+        let answer = match endpoints::authorization_request(op, &query) {
+            Ok(request) => endpoints::sign_in(op, request, claims.as_object().cloned()),
+            Err(answer) => answer,
         };
-        let field = page.split("name=\"request\" value=\"").nth(1);
-        let Some(id) = field.and_then(|field| field.split('"').next()) else {
-            return Err(AuthorizationRejected(text_of(&page)));
-        };
-        let form = url::form_urlencoded::Serializer::new(String::new())
-            .append_pair("request", id)
-            .append_pair("claims", &claims.to_string())
-            .finish();
-        let form = self.0.req(Method::Post, "/authorize").body(form);
-        let answer = follow(form.header(ContentType::Form)).await;
-        answer.map_err(|page| AuthorizationRejected(text_of(&page)))
+        match answer {
+            Answer::Redirect(url) => Ok(url),
+            Answer::BadRequest(text) => Err(AuthorizationRejected(text)),
+            _ => Err(AuthorizationRejected("unexpected response".to_owned())),
+        }
     }
 
     /// The redirect of the end-session endpoint; `None` if it shows a page.
     pub(crate) async fn end_session(&self, request: &Url) -> Option<Url> {
         let target = request[Position::BeforePath..Position::AfterQuery].to_owned();
-        follow(self.0.get(target)).await.ok()
+        let response = self.0.get(target).dispatch().await;
+        Url::parse(response.headers().get_one("Location")?).ok()
     }
 
     /// A JWT access token (RFC 9068). These claims override or extend the default ones.
@@ -168,35 +161,4 @@ fn key(number: usize) -> Option<Arc<SigningKey>> {
         keys.push(Arc::new(SigningKey::new()?));
     }
     Some(keys[number].clone())
-}
-
-/// The redirect of a response, or its page.
-async fn follow(request: LocalRequest<'_>) -> Result<Url, String> {
-    let response = request.dispatch().await;
-    let location = response.headers().get_one("Location");
-    match location.and_then(|location| Url::parse(location).ok()) {
-        Some(url) => Ok(url),
-        None => Err(response.into_string().await.unwrap_or_default()),
-    }
-}
-
-/// The text of a page, without its tags.
-fn text_of(page: &str) -> String {
-    let main = page.split("<main>").nth(1).unwrap_or(page);
-    let pieces = main.split('<').map(|piece| piece.split('>').next_back());
-    let pieces = pieces.flatten().map(str::trim);
-    let pieces: Vec<_> = pieces.filter(|piece| !piece.is_empty()).collect();
-    let mut text = pieces.join(": ");
-    for (escaped, character) in [
-        ("&#96;", "`"),
-        ("&#x2F;", "/"),
-        ("&#x27;", "'"),
-        ("&quot;", "\""),
-        ("&lt;", "<"),
-        ("&gt;", ">"),
-        ("&amp;", "&"),
-    ] {
-        text = text.replace(escaped, character);
-    }
-    text
 }

@@ -5,24 +5,17 @@ use time::{OffsetDateTime, macros::format_description};
 use super::escape;
 use crate::relying_party::{Attempt, Failure};
 
-/// A section of preformatted text.
-pub(crate) struct Section {
-    pub(crate) title: &'static str,
-    pub(crate) text: String,
-}
-
-/// Renders the latest sign-in attempts, then the sections.
-pub(crate) fn page(attempts: &[Attempt], sections: &[Section]) -> String {
+/// Renders the latest sign-in attempts, then the sections of preformatted text, each with its title.
+pub(crate) fn page(attempts: &[Attempt], sections: &[(&str, String)]) -> String {
     let mut body = String::from("<h1>OpenID Connect</h1><h2>Latest sign-ins</h2>");
     if attempts.is_empty() {
         body.push_str("<p class=\"quiet\">No sign-ins since the app started.</p>");
     }
     body.extend(attempts.iter().map(timeline));
-    for section in sections {
+    for (title, text) in sections {
+        let (title, text) = (escape(title), escape(text));
         body.push_str(&format!(
-            "<details open><summary>{}</summary><pre>{}</pre></details>",
-            escape(section.title),
-            escape(&section.text)
+            "<details open><summary>{title}</summary><pre>{text}</pre></details>"
         ));
     }
     format!(
@@ -94,11 +87,7 @@ mod tests {
         };
         let error = error.into();
         attempts.failed(Some("name"), &evil, (&evil, &error), now);
-        let section = Section {
-            title: "Session",
-            text: evil,
-        };
-        let page = page(&attempts.list(), &[section]);
+        let page = page(&attempts.list(), &[("Session", evil)]);
         assert!(!page.contains("<script>"));
         assert_eq!(page.matches("&lt;script&gt;").count(), 5);
     }

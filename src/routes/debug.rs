@@ -7,7 +7,7 @@ use time::{OffsetDateTime, macros::format_description};
 use super::{RouteContext, html};
 use crate::{
     guard::current_session,
-    pages::debug::{self, Section},
+    pages::debug,
     provider::Provider,
     session::CurrentSession,
     settings::{SessionSettings, is_loopback},
@@ -39,31 +39,26 @@ impl<'r> RouteContext<'r, '_> {
     }
 
     async fn debug_page(&self) -> String {
-        let mut sections = vec![Section {
-            title: "Session",
-            text: match current_session(self.request).await {
-                Ok(session) => pretty(session_json(session, &self.rp.settings.session)),
-                Err(reason) => format!("{reason} ({})", reason.reason()),
-            },
-        }];
+        let session = match current_session(self.request).await {
+            Ok(session) => format!("{:#}", session_json(session, &self.rp.settings.session)),
+            Err(reason) => format!("{reason} ({})", reason.reason()),
+        };
+        let mut sections = vec![("Session", session)];
         if let Some(client) = self.rp.client() {
             let provider = client.provider;
-            sections.push(Section {
-                title: "Provider's metadata",
-                text: match provider.metadata(self.now).await {
-                    Ok(metadata) => pretty(without_nulls(json!(*metadata))),
-                    Err(error) => format!("{error}\n{}", error.remedy()),
-                },
-            });
-            sections.push(Section {
-                title: "Provider's keys",
-                text: keys(provider),
-            });
+            let metadata = match provider.metadata(self.now).await {
+                Ok(metadata) => {
+                    let mut metadata = json!(*metadata);
+                    if let Some(members) = metadata.as_object_mut() {
+                        members.retain(|_, value| !value.is_null());
+                    }
+                    format!("{metadata:#}")
+                }
+                Err(error) => format!("{error}\n{}", error.remedy()),
+            };
+            sections.extend([("Provider's metadata", metadata), ("Provider's keys", keys(provider))]);
         }
-        sections.push(Section {
-            title: "Settings",
-            text: format!("{:#?}", self.rp.settings),
-        });
+        sections.push(("Settings", format!("{:#?}", self.rp.settings)));
         debug::page(&self.rp.attempts.list(), &sections)
     }
 }
@@ -108,16 +103,4 @@ fn keys(provider: &Provider) -> String {
     });
     let keys = keys.collect::<Vec<_>>().join("\n");
     format!("fetched {}\n{keys}", date(at.unix_timestamp()))
-}
-
-/// The members of the metadata that are used and present.
-fn without_nulls(mut metadata: Value) -> Value {
-    if let Some(members) = metadata.as_object_mut() {
-        members.retain(|_, value| !value.is_null());
-    }
-    metadata
-}
-
-fn pretty(value: Value) -> String {
-    serde_json::to_string_pretty(&value).unwrap_or_default()
 }

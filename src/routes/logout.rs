@@ -13,7 +13,7 @@ use url::{Url, form_urlencoded};
 
 use super::{RouteContext, clear_site_data, form, html, redirect};
 use crate::{
-    code_flow::{PENDING_LOGOUT, PendingLogout, ReturnTo},
+    code_flow::{Browser, PENDING_LOGOUT, PendingLogout, ReturnTo},
     guard::{OptionalUser, TESTING_SIGNED_OUT, current_session},
     keys::Purpose,
     observing, pages,
@@ -56,7 +56,8 @@ impl<'r> RouteContext<'r, '_> {
         let user = user.and_then(OptionalUser::into_user);
         self.rp.events.before_logout(self.request, user.as_ref()).await;
         self.set(self.rp.sessions.removals(self.request.cookies()));
-        self.renew_browser();
+        // A new id invalidates attempts that were begun before.
+        self.set_browser(&Browser::new());
         let signed_out = self.sign_out().await;
         let request = self.request;
         self.rp.events.notify(Some(request), signed_out.end.as_slice()).await;
@@ -170,13 +171,10 @@ impl RouteContext<'_, '_> {
             let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");
             self.set([marker.set("1", life, self.now)]);
             return SignedOut {
-                end: None,
                 reason: current.as_ref().err().map_or("signed_out", |r| r.reason()),
                 return_to: return_to.to_string(),
-                at_provider: None,
-                is_recorded: true,
-                is_refused_here: true,
                 needs_cookies: true,
+                ..SignedOut::default()
             };
         };
         let jar = self.request.cookies();
@@ -232,10 +230,10 @@ impl RouteContext<'_, '_> {
             } else {
                 return_to.to_string()
             },
-            at_provider: None,
-            is_recorded: ended.is_recorded,
+            is_unrecorded: !ended.is_recorded,
             is_refused_here: ended.is_refused_here,
             needs_cookies: !ended.is_recorded,
+            ..SignedOut::default()
         };
         if name.is_none() {
             return signed_out;
@@ -401,6 +399,7 @@ impl RouteContext<'_, '_> {
 }
 
 /// The result of a sign-out.
+#[derive(Default)]
 struct SignedOut {
     /// The end of the session, if this request ended it. It is already logged.
     end: Option<SessionChange>,
@@ -410,8 +409,8 @@ struct SignedOut {
     return_to: String,
     /// The URL at which the browser signs out at the provider first.
     at_provider: Option<String>,
-    /// Whether the store has recorded the sign-out.
-    is_recorded: bool,
+    /// Whether the store has not recorded the sign-out yet.
+    is_unrecorded: bool,
     /// Whether this node rejects the session until then.
     is_refused_here: bool,
     /// Whether a later request needs cookies that this response sets.
@@ -422,13 +421,13 @@ impl SignedOut {
     /// Redirects to the next page; while the sign-out is not recorded, shows a page that says so.
     fn into_response<'r>(self, types: &[ClearSiteData]) -> Response<'r> {
         let provider = self.at_provider.as_deref();
-        let mut response = if self.is_recorded {
-            redirect(provider.unwrap_or(&self.return_to))
-        } else {
+        let mut response = if self.is_unrecorded {
             let page = pages::sign_out_unrecorded(self.is_refused_here, provider, &self.return_to);
             let mut response = html(Status::ServiceUnavailable, page);
             response.set_raw_header("Retry-After", RETRY_AFTER.as_secs().to_string());
             response
+        } else {
+            redirect(provider.unwrap_or(&self.return_to))
         };
         let value = if self.needs_cookies {
             clear_site_data::without_cookies(types)

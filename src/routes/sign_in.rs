@@ -307,14 +307,9 @@ impl RouteContext<'_, '_> {
         Browser::parse(cookie.read(self.request.cookies())?)
     }
 
-    fn set_browser(&self, browser: &Browser) {
+    pub(super) fn set_browser(&self, browser: &Browser) {
         let cookie = self.rp.cookies.named(BROWSER, "/");
         self.set([cookie.set(&browser.text(), BROWSER_TTL, self.now)]);
-    }
-
-    /// Gives the browser a new id, which invalidates attempts begun before a sign-out.
-    pub(super) fn renew_browser(&self) {
-        self.set_browser(&Browser::new());
     }
 
     fn details_cookie(&self, attempt: &str) -> NamedCookie {
@@ -331,19 +326,20 @@ impl RouteContext<'_, '_> {
             return;
         }
         let (mut count, mut size) = (1, own);
-        for other in self.other_details() {
-            if count < MAX_DETAILS && size + other.size <= MAX_DETAILS_SIZE {
-                (count, size) = (count + 1, size + other.size);
+        for (_, other, removal) in self.other_details() {
+            if count < MAX_DETAILS && size + other <= MAX_DETAILS_SIZE {
+                (count, size) = (count + 1, size + other);
             } else {
-                self.set([other.removal]);
+                self.set([removal]);
             }
         }
         let life = self.rp.settings.sign_in_timeout;
         self.set([cookie.set(value, life, self.now)]);
     }
 
-    /// The cookies of other attempts, newest first; an unreadable one counts as the oldest.
-    fn other_details(&self) -> Vec<DetailsCookie> {
+    /// The cookies of other attempts, newest first: when each began, its size, and its removal. An unreadable one counts
+    /// as the oldest.
+    fn other_details(&self) -> Vec<(i64, usize, SetCookie)> {
         let keys = &self.rp.cookies.keys;
         let template = self.details_cookie("");
         let (prefix, suffix) = template.name().split_once(DETAILS).unwrap_or_default();
@@ -351,15 +347,13 @@ impl RouteContext<'_, '_> {
             let name = cookie.name().strip_prefix(prefix)?.strip_prefix(DETAILS)?;
             let name = name.strip_suffix(suffix)?;
             let details = Details::decrypt(keys, name, cookie.value());
-            Some(DetailsCookie {
-                begun: details.map_or(i64::MIN, |details| details.begun),
-                size: cookie.name().len() + 1 + cookie.value().len(),
-                removal: self.details_cookie(name).remove(),
-            })
+            let begun = details.map_or(i64::MIN, |details| details.begun);
+            let size = cookie.name().len() + 1 + cookie.value().len();
+            Some((begun, size, self.details_cookie(name).remove()))
         };
         let jar = self.request.cookies();
         let mut cookies: Vec<_> = jar.iter().filter_map(find).collect();
-        cookies.sort_by_key(|cookie| std::cmp::Reverse(cookie.begun));
+        cookies.sort_by_key(|(begun, ..)| std::cmp::Reverse(*begun));
         cookies
     }
 
@@ -406,14 +400,6 @@ impl RouteContext<'_, '_> {
         let passed = self.now.unix_timestamp().saturating_sub(browser.last_sign_in);
         if passed < LOOP_TIME { browser.sign_ins } else { 0 }
     }
-}
-
-/// The cookie of an attempt whose return address does not fit into `state`.
-struct DetailsCookie {
-    /// When the attempt began, in seconds since 1970.
-    begun: i64,
-    size: usize,
-    removal: SetCookie,
 }
 
 /// Whether the provider reports that the code has expired, or was used.

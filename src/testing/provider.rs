@@ -179,7 +179,7 @@ impl TestProvider {
     #[track_caller]
     pub fn authorize(&self, location: &str, claims: Value) -> String {
         let url = Url::parse(location).expect("a URL of the provider");
-        match block_on(self.authorize_at(&url, &claims)) {
+        match self.authorize_at(&url, &claims) {
             Ok(callback) => path_and_query(&callback),
             Err(AuthorizationRejected(page)) => panic!("the test provider shows an error: {page}"),
         }
@@ -339,10 +339,10 @@ impl TestProvider {
     }
 
     /// Signs in as a browser; returns the URL of the callback.
-    pub(super) async fn authorize_at(&self, location: &Url, claims: &Value) -> Result<Url, AuthorizationRejected> {
+    pub(super) fn authorize_at(&self, location: &Url, claims: &Value) -> Result<Url, AuthorizationRejected> {
         // A session that begins in the same millisecond as a logout would be ended by it.
         self.advance_clock(Duration::from_millis(1));
-        self.provider().authorize(location, claims).await
+        self.provider().authorize(location, claims)
     }
 
     /// The redirect of the end-session endpoint.

@@ -206,8 +206,8 @@ async fn sign_in_after(
     let attempt = SignInAttempt::new(&browser, ReturnTo::home(), false, now).after_ends(ends);
     let begun = client.begin_sign_in(&browser, attempt, &[], None, now);
     let begun = begun.await.map_err(failed)?;
-    let callback = at.authorize_at(&begun.url, claims).await;
-    let callback = callback.map_err(|AuthorizationRejected(page)| page)?;
+    let callback = at.authorize_at(&begun.url, claims);
+    let callback = callback.map_err(|AuthorizationRejected(text)| text)?;
 
     let query = path_and_query(&callback);
     let query = query.split_once('?').map_or("", |(_, query)| query);
