@@ -54,11 +54,10 @@ async fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Curren
     let (jar, now) = (request.cookies(), rp.clock.now());
     let Some(client) = rp.client() else {
         let marker = rp.cookies.named(TESTING_SIGNED_OUT, "/");
-        let is_signed_out = marker.read(jar).is_some();
-        return match rp.testing_profile().filter(|_| !is_signed_out) {
-            Some(claims) => Ok(testing_session(claims, now)),
-            None => Err(NoSession::Disabled),
-        };
+        let profile = rp.testing_profile().filter(|_| marker.read(jar).is_none());
+        return profile
+            .map(|claims| testing_session(claims, now))
+            .ok_or(NoSession::Disabled);
     };
 
     let mut ended = vec![];
@@ -107,8 +106,7 @@ async fn read_session(request: &Request<'_>, rp: &RelyingParty) -> Result<Curren
             let Some(retry_after) = overdue else {
                 return Ok(session);
             };
-            let retry_after = Duration::from_secs(retry_after.unsigned_abs());
-            let _ = state.retry_after.set(retry_after);
+            let _ = state.retry_after.set(Duration::from_secs(retry_after.unsigned_abs()));
             let reason = NoSession::RefreshUnavailable;
             observing::session_rejected(reason.reason(), &reason);
             Err(reason)
@@ -142,14 +140,10 @@ pub(crate) async fn current_user<C: DeserializeOwned + 'static>(
         answer: RequestState::of(request).outgoing().clone(),
     });
     User::new(session, handle, now).map_err(|error| {
-        tracing::error!(
-            "the claims of a signed-in user do not deserialize into `{}`: {error}",
-            std::any::type_name::<C>()
-        );
+        let expected = std::any::type_name::<C>();
+        tracing::error!("the claims of a signed-in user do not deserialize into `{expected}`: {error}");
         tracing::info!("make the claim optional in that type, or have the provider send it");
-        LoggedInError::Claims {
-            expected: std::any::type_name::<C>(),
-        }
+        LoggedInError::Claims { expected }
     })
 }
 

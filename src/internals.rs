@@ -84,9 +84,7 @@ impl AccessTokens {
     pub fn accept_introspection(&self, body: &[u8], now: i64) -> bool {
         AccessToken::accept_introspection("token", body, &self.expected, at(now)).is_ok()
     }
-}
 
-impl AccessTokens {
     /// Whether a logout token is accepted at this time.
     pub fn accept_logout_token(&self, token: &str, now: i64) -> bool {
         let expected = LogoutTokenExpectations {
@@ -189,8 +187,6 @@ pub fn browser(value: &str) -> Option<String> {
 
 /// Whether the query of a callback is accepted with a forged `state`: never.
 pub fn accepts_response(query: &str) -> bool {
-    use crate::keys::{KeyRing, SecretKey};
-
     static KEYS: std::sync::LazyLock<KeyRing> =
         std::sync::LazyLock::new(|| KeyRing::new(&SecretKey::generate().0, &[], "https://op.example", "app"));
     let Ok(response) = AuthorizationResponse::parse(query) else {

@@ -264,8 +264,9 @@ impl Arguments {
         settings.issuer = None;
         settings.client_id = None;
         settings.client_secrets = Some(ClientSecrets::File(path.to_owned()));
+        let mut uris = client.addresses.redirect_uris.iter();
         let rocket_config = RocketConfig {
-            debug: client.is_plain_http(),
+            debug: uris.any(|uri| uri.scheme() == "http" && !is_loopback(uri)),
             port: 0,
             tls: false,
         };

@@ -146,10 +146,8 @@ where
     C: DeserializeOwned + Send + Sync + 'static,
 {
     async fn accept(request: &Request<'_>) -> Result<Self, BearerError> {
-        let resource_server = request
-            .rocket()
-            .state::<ResourceServer>()
-            .ok_or(BearerError::NoFairing)?;
+        let resource_server = request.rocket().state::<ResourceServer>();
+        let resource_server = resource_server.ok_or(BearerError::NoFairing)?;
         let accepted = resource_server.accept(S::API, request).await?;
         if !S::are_met_by(&accepted.token.scopes) {
             return Err(BearerError::Scope {
@@ -217,14 +215,14 @@ impl<S: Scopes, C> Sentinel for Bearer<S, C> {
         let Some(resource_server) = rocket.state::<ResourceServer>() else {
             return super::log_missing_fairing::<Self>();
         };
+        let guard = std::any::type_name::<Self>();
         let Some(api) = resource_server.api(S::API) else {
-            let (guard, name) = (std::any::type_name::<Self>(), S::API.unwrap_or_default());
+            let name = S::API.unwrap_or_default();
             tracing::error!("`{guard}` is used in a route, but there is no API `oidc.apis.{name}`");
             tracing::info!("add a table `oidc.apis.{name}` with `resource`");
             return true;
         };
         if !resource_server.is_disabled() && api.issuers().is_empty() {
-            let guard = std::any::type_name::<Self>();
             tracing::error!("`{guard}` is used in a route, but no audience is set for it");
             tracing::info!("set `oidc.audience`, or name an API of `oidc.apis` in the guard's scopes");
             return true;

@@ -65,94 +65,62 @@ pub(super) mod sealed {
     impl Sealed for blocking::LocalRequest<'_> {}
 }
 
-impl TestClient for asynchronous::Client {
-    type Answer<'c, T: 'c> = BoxFuture<'c, T>;
-    type Response<'c> = asynchronous::LocalResponse<'c>;
+/// Implements [`TestClient`] for one kind of client: `$run` runs a block of the kind `$kind`, in which `$wait` waits for a
+/// response.
+macro_rules! test_client {
+    ($client:ident, $answer:item, $run:path, [$($kind:tt)*], [$($wait:tt)*]) => {
+        impl TestClient for $client::Client {
+            $answer
+            type Response<'c> = $client::LocalResponse<'c>;
 
-    fn sign_in<'c>(&'c self, path: &str, claims: Value) -> BoxFuture<'c, asynchronous::LocalResponse<'c>> {
-        let (mut browser, path) = (Browser::new(self.rocket(), claims), path.to_owned());
-        Box::pin(async move {
-            let mut response = self.get(path).header(Accept::HTML).dispatch().await;
-            while let Some(next) = browser.next_page(response.status(), response.headers()) {
-                response = self.get(next).header(Accept::HTML).dispatch().await;
+            fn sign_in<'c>(&'c self, path: &str, claims: Value) -> Self::Answer<'c, Self::Response<'c>> {
+                let (mut browser, path) = (Browser::new(self.rocket(), claims), path.to_owned());
+                $run($($kind)* {
+                    let mut response = self.get(path).header(Accept::HTML).dispatch()$($wait)*;
+                    while let Some(next) = browser.next_page(response.status(), response.headers()) {
+                        response = self.get(next).header(Accept::HTML).dispatch()$($wait)*;
+                    }
+                    response
+                })
             }
-            response
-        })
-    }
 
-    fn sign_out<'c>(&'c self, next: &str) -> BoxFuture<'c, asynchronous::LocalResponse<'c>> {
-        let (mut browser, path) = Browser::signing_out(self.rocket(), next);
-        Box::pin(async move {
-            let mut response = self.post(path).header(Accept::HTML).dispatch().await;
-            while let Some(next) = browser.next_page(response.status(), response.headers()) {
-                response = self.get(next).header(Accept::HTML).dispatch().await;
+            fn sign_out<'c>(&'c self, next: &str) -> Self::Answer<'c, Self::Response<'c>> {
+                let (mut browser, path) = Browser::signing_out(self.rocket(), next);
+                $run($($kind)* {
+                    let mut response = self.post(path).header(Accept::HTML).dispatch()$($wait)*;
+                    while let Some(next) = browser.next_page(response.status(), response.headers()) {
+                        response = self.get(next).header(Accept::HTML).dispatch()$($wait)*;
+                    }
+                    response
+                })
             }
-            response
-        })
-    }
 
-    fn send_backchannel_logout(&self, subject: &str) -> BoxFuture<'_, Status> {
-        let (path, form) = backchannel_logout(self.rocket(), subject);
-        let request = self.post(path).header(ContentType::Form).body(form);
-        Box::pin(async move { request.dispatch().await.status() })
-    }
-
-    fn assert_guarded(&self, public: &[&str]) -> BoxFuture<'_, ()> {
-        assert!(self.cookies().iter().next().is_none(), "{HAS_COOKIES}");
-        let visits = guarded::visits(self.rocket(), public);
-        Box::pin(async move {
-            let mut unguarded = vec![];
-            for visit in visits {
-                let request = self.get(visit.path.clone()).header(visit.accept.clone());
-                let response = request.dispatch().await;
-                let (status, headers) = (response.status(), response.headers());
-                unguarded.extend(visit.finding(self.rocket(), status, headers));
+            fn send_backchannel_logout(&self, subject: &str) -> Self::Answer<'_, Status> {
+                let (path, form) = backchannel_logout(self.rocket(), subject);
+                let request = self.post(path).header(ContentType::Form).body(form);
+                $run($($kind)* { request.dispatch()$($wait)*.status() })
             }
-            guarded::assert_none(&unguarded);
-        })
-    }
+
+            fn assert_guarded(&self, public: &[&str]) -> Self::Answer<'_, ()> {
+                assert!(self.cookies().iter().next().is_none(), "{HAS_COOKIES}");
+                let visits = guarded::visits(self.rocket(), public);
+                $run($($kind)* {
+                    let mut unguarded = vec![];
+                    for visit in visits {
+                        let request = self.get(visit.path.clone()).header(visit.accept.clone());
+                        let response = request.dispatch()$($wait)*;
+                        let (status, headers) = (response.status(), response.headers());
+                        unguarded.extend(visit.finding(self.rocket(), status, headers));
+                    }
+                    guarded::assert_none(&unguarded);
+                })
+            }
+        }
+    };
 }
 
-impl TestClient for blocking::Client {
-    type Answer<'c, T: 'c> = T;
-    type Response<'c> = blocking::LocalResponse<'c>;
-
-    fn sign_in<'c>(&'c self, path: &str, claims: Value) -> blocking::LocalResponse<'c> {
-        let mut browser = Browser::new(self.rocket(), claims);
-        let mut response = self.get(path.to_owned()).header(Accept::HTML).dispatch();
-        while let Some(next) = browser.next_page(response.status(), response.headers()) {
-            response = self.get(next).header(Accept::HTML).dispatch();
-        }
-        response
-    }
-
-    fn sign_out<'c>(&'c self, next: &str) -> blocking::LocalResponse<'c> {
-        let (mut browser, path) = Browser::signing_out(self.rocket(), next);
-        let mut response = self.post(path).header(Accept::HTML).dispatch();
-        while let Some(next) = browser.next_page(response.status(), response.headers()) {
-            response = self.get(next).header(Accept::HTML).dispatch();
-        }
-        response
-    }
-
-    fn send_backchannel_logout(&self, subject: &str) -> Status {
-        let (path, form) = backchannel_logout(self.rocket(), subject);
-        let request = self.post(path).header(ContentType::Form).body(form);
-        request.dispatch().status()
-    }
-
-    fn assert_guarded(&self, public: &[&str]) {
-        assert!(self.cookies().iter().next().is_none(), "{HAS_COOKIES}");
-        let mut unguarded = vec![];
-        for visit in guarded::visits(self.rocket(), public) {
-            let request = self.get(visit.path.clone()).header(visit.accept.clone());
-            let response = request.dispatch();
-            let (status, headers) = (response.status(), response.headers());
-            unguarded.extend(visit.finding(self.rocket(), status, headers));
-        }
-        guarded::assert_none(&unguarded);
-    }
-}
+test_client!(asynchronous, type Answer<'c, T: 'c> = BoxFuture<'c, T>;, Box::pin, [async move], [.await]);
+test_client!(blocking, type Answer<'c, T: 'c> = T;, std::convert::identity, [], []);
 
 /// A browser that follows redirects, and signs in on the way.
 struct Browser<'c> {

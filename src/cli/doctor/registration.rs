@@ -139,15 +139,14 @@ impl Doctor {
              console), or change `base_url`, `mount` or `overwrite_redirect_uri` to match a registered one"
         );
         match Answer::of(&reply, &url, &redirect_uri) {
-            Answer::Back(None) => self.report.ok(CHECK, redirect_uri),
-            Answer::Back(Some(error)) => {
-                let finding = format!("{redirect_uri} is registered, but the request is rejected: {error}");
-                let remedy = if demands_pushed_request(&error) {
-                    PUSH_REQUESTS
-                } else {
-                    "compare the client's registration with `scopes` and \
-                     `extra_authorization_parameters`"
+            Answer::Back => self.report.ok(CHECK, redirect_uri),
+            Answer::BackWithError { error, description } => {
+                let remedy = match &description {
+                    Some(description) if demands_pushed_request(description) => PUSH_REQUESTS,
+                    _ => "compare the client's registration with `scopes` and `extra_authorization_parameters`",
                 };
+                let error = quoted(&error, description);
+                let finding = format!("{redirect_uri} is registered, but the request is rejected: {error}");
                 self.report.failure("authorization", finding, remedy);
             }
             Answer::Refused(why) => {
@@ -189,8 +188,10 @@ fn credentials(provider: &Provider, metadata: &Metadata) -> &'static str {
 /// The response of an authorization endpoint.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
-    /// A redirect to the redirect URI; holds its error, unless the error is that no user is signed in.
-    Back(Option<String>),
+    /// A redirect to the redirect URI, without an error, or because no user is signed in.
+    Back,
+    /// A redirect to the redirect URI with another error.
+    BackWithError { error: String, description: Option<String> },
     /// An error page; holds its message.
     Refused(String),
     /// Anything else.
@@ -211,8 +212,13 @@ impl Answer {
                     let value = pairs.find_map(|(key, value)| (key == name).then_some(value));
                     value.map(|value| printable(&value))
                 };
-                let error = parameter("error").filter(|error| !NOT_SIGNED_IN.contains(&error.as_str()));
-                Answer::Back(error.map(|error| quoted(&error, parameter("error_description"))))
+                match parameter("error") {
+                    Some(error) if !NOT_SIGNED_IN.contains(&error.as_str()) => Answer::BackWithError {
+                        error,
+                        description: parameter("error_description"),
+                    },
+                    _ => Answer::Back,
+                }
             }
             Some(mut to) => {
                 to.set_query(None);
@@ -265,16 +271,20 @@ mod tests {
 
     #[test]
     fn answers_to_prompt_none() {
-        for (location, expected) in [
-            ("https://app.example/cb?error=login_required&state=s", None),
-            ("https://app.example/cb?code=c", None),
-            (
-                "https://app.example/cb?error=invalid_scope&error_description=no+such",
-                Some("`invalid_scope`: no such".to_owned()),
-            ),
+        for location in [
+            "https://app.example/cb?error=login_required&state=s",
+            "https://app.example/cb?code=c",
         ] {
-            assert_eq!(answer(303, location, ""), Answer::Back(expected));
+            assert_eq!(answer(303, location, ""), Answer::Back);
         }
+        let location = "https://app.example/cb?error=invalid_scope&error_description=no+such";
+        assert_eq!(
+            answer(303, location, ""),
+            Answer::BackWithError {
+                error: "invalid_scope".to_owned(),
+                description: Some("no such".to_owned()),
+            }
+        );
         assert_eq!(
             answer(302, "/signin/error?authError=secret", ""),
             Answer::Elsewhere("redirects to https://op.example/signin/error".to_owned())

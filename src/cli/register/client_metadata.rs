@@ -7,7 +7,6 @@ use crate::{
     cli::{Failure, terminal::Terminal},
     printable::printable,
     provider::{Metadata, default_authentication_method},
-    settings::is_loopback,
 };
 
 /// The client to be registered, by a request or by hand.
@@ -44,7 +43,11 @@ impl ClientMetadata {
         } else {
             default_authentication_method(provider).as_str()
         };
-        let grant_types = grant_types(provider);
+        let mut grant_types = vec!["authorization_code"];
+        let listed = provider.grant_types_supported();
+        if listed.is_none_or(|types| types.iter().any(|name| name == "refresh_token")) {
+            grant_types.push("refresh_token");
+        }
         let mut members = Map::new();
         let mut add = |member: &str, value: Value| members.insert(member.to_owned(), value);
         add("application_type", json!(application_type));
@@ -72,12 +75,6 @@ impl ClientMetadata {
             token_endpoint_auth_method,
             members,
         })
-    }
-
-    /// Whether a redirect URI is plain http and not loopback.
-    pub(super) fn is_plain_http(&self) -> bool {
-        let uris = &self.addresses.redirect_uris;
-        uris.iter().any(|uri| uri.scheme() == "http" && !is_loopback(uri))
     }
 
     /// Writes the metadata for manual entry; or, with the provider's response, as registered.
@@ -132,15 +129,5 @@ fn texts(value: &Value) -> Vec<String> {
         Value::String(text) => vec![printable(text)],
         Value::Array(list) => list.iter().flat_map(texts).collect(),
         other => vec![printable(&other.to_string())],
-    }
-}
-
-/// The grant types of the code flow, and refresh tokens unless the provider's list lacks them.
-fn grant_types(provider: &Metadata) -> Vec<&'static str> {
-    let listed = provider.grant_types_supported();
-    if listed.is_none_or(|types| types.iter().any(|name| name == "refresh_token")) {
-        vec!["authorization_code", "refresh_token"]
-    } else {
-        vec!["authorization_code"]
     }
 }

@@ -24,9 +24,7 @@ impl Arguments {
         let shown = self.output.display();
         terminal.line(format!("{done} the client {}", printable(&registered.client_id)));
         client.write(terminal, Some(&registered.metadata));
-        for (cause, remedy) in self.differences(client, registered) {
-            terminal.warn(&cause, remedy.as_deref());
-        }
+        self.warn_of_differences(client, registered, terminal);
         let mut file = Settings::default();
         file.client_secrets = Some(ClientSecrets::File(self.output.clone()));
         for line in file.stray_characters() {
@@ -94,10 +92,9 @@ impl Arguments {
         settings
     }
 
-    /// The differences between the registration and the request, which RFC 7591 §3.2.1 permits, with their remedies.
-    fn differences(&self, client: &ClientMetadata, registered: &RegisteredClient) -> Vec<(String, Option<String>)> {
-        let mut warnings = vec![];
-        let mut warn = |cause: &str, remedy: Option<String>| warnings.push((cause.to_owned(), remedy));
+    /// Warns of differences between the registration and the request, which RFC 7591 §3.2.1 permits.
+    fn warn_of_differences(&self, client: &ClientMetadata, registered: &RegisteredClient, terminal: &Terminal) {
+        let warn = |cause: &str| terminal.warn(cause, None);
         let given = |member: &str| registered.metadata.get(member);
         let lacks = |member: &str, value: &str| {
             let list = given(member).and_then(Value::as_array);
@@ -106,39 +103,33 @@ impl Arguments {
         let path = &client.addresses.callback_path;
         for uri in &client.addresses.redirect_uris {
             if lacks("redirect_uris", uri.as_str()) {
-                warn(&format!("the provider did not register {uri}"), None);
+                warn(&format!("the provider did not register {uri}"));
             } else if uri.path() != path {
                 let remedy = "configure the proxy to forward it, or register a redirect URI that ends in";
-                warn(
-                    &format!("the app's callback path is {path}, not that of {uri}"),
-                    Some(format!("{remedy} {path}")),
-                );
+                let cause = format!("the app's callback path is {path}, not that of {uri}");
+                terminal.warn(&cause, Some(&format!("{remedy} {path}")));
             }
         }
         if lacks("response_types", "code") || lacks("grant_types", "authorization_code") {
-            warn("the provider did not register the code flow: sign-in will fail", None);
+            warn("the provider did not register the code flow: sign-in will fail");
         }
         if client.grant_types.contains(&"refresh_token") && lacks("grant_types", "refresh_token") {
-            warn(
-                "the provider did not register the grant type refresh_token: sessions are not refreshed",
-                None,
-            );
+            warn("the provider did not register the grant type refresh_token: sessions are not refreshed");
         }
         if let (Some(asked), Some(answered)) = (&self.scope, answered_scopes(registered)) {
             let is_missing = |word: &&str| !answered.contains(word);
             let missing: Vec<&str> = asked.split_whitespace().filter(is_missing).collect();
             if !missing.is_empty() {
                 let missing = missing.join(" ");
-                warn(&format!("the provider did not register the scopes {missing}"), None);
+                warn(&format!("the provider did not register the scopes {missing}"));
             }
         }
         let post_logout = client.addresses.post_logout_redirect_uris.iter();
         for uri in post_logout.filter(|_| self.post_logout.is_some()) {
             if lacks("post_logout_redirect_uris", uri) {
-                warn(
-                    &format!("the provider did not register the post-logout redirect URI {uri}"),
-                    None,
-                );
+                warn(&format!(
+                    "the provider did not register the post-logout redirect URI {uri}"
+                ));
             }
         }
         let backchannel_logout = &client.addresses.backchannel_logout_uri;
@@ -147,10 +138,9 @@ impl Arguments {
             && other != backchannel_logout
         {
             let other = printable(other);
-            warn(
-                &format!("the provider registered another back-channel logout URI: {other}"),
-                None,
-            );
+            warn(&format!(
+                "the provider registered another back-channel logout URI: {other}"
+            ));
         }
         let (asked, method) = (client.token_endpoint_auth_method, method(client, registered));
         if method != asked {
@@ -166,30 +156,25 @@ impl Arguments {
             };
             let method = printable(method);
             let cause = format!("the provider requires client authentication with {method}{problem}");
-            warn(&cause, Some(remedy));
+            terminal.warn(&cause, Some(&remedy));
         }
         if registered.client_secret.is_none() && !self.public_client {
-            warn("the provider issued no client secret", None);
+            warn("the provider issued no client secret");
         }
         if registered.registration_client_uri.is_none() || registered.registration_access_token.is_none() {
-            warn(
-                "the provider does not support managing this registration: `--update` and `--delete` will fail",
-                None,
-            );
+            warn("the provider does not support managing this registration: `--update` and `--delete` will fail");
         }
         let expires = given("client_secret_expires_at").and_then(Value::as_i64);
         if let Some(expires) = expires.filter(|seconds| *seconds > 0)
             && let Ok(date) = OffsetDateTime::from_unix_timestamp(expires)
         {
-            warn(&format!("the client secret expires on {}", date.date()), None);
+            warn(&format!("the client secret expires on {}", date.date()));
         }
         if client.addresses.redirect_uris.len() > 1 && self.backchannel_logout {
-            warn(
-                &format!("a client has only one back-channel logout URI: {backchannel_logout}"),
-                None,
-            );
+            warn(&format!(
+                "a client has only one back-channel logout URI: {backchannel_logout}"
+            ));
         }
-        warnings
     }
 }
 
