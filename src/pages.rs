@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_from_outside_is_escaped() {
+    fn untrusted_text_is_escaped() {
         let page = sign_in_failed(&SignInFailure {
             error: crate::relying_party::SignInError::Used,
             explanation: "<script>alert(1)</script>".to_owned(),

@@ -16,9 +16,9 @@ use url::Url;
 
 use self::{
     addresses::{Addresses, ApplicationType, mount_of},
-    client_metadata::{ClientMetadata, DECIDED},
-    report::by_hand,
-    secrets_file::{SecretsFile, keep, management},
+    client_metadata::{CONTROLLED, ClientMetadata},
+    report::print_manual_registration,
+    secrets_file::{SecretsFile, management, merge_response},
 };
 use super::{Failure, read_token, terminal::Terminal};
 use crate::{
@@ -133,7 +133,7 @@ impl Arguments {
             (false, None) => {
                 let mut settings = self.site(&client);
                 settings.extend(self.other_settings(None));
-                by_hand(&provider, &client, &settings, terminal);
+                print_manual_registration(&provider, &client, &settings, terminal);
                 Ok(ExitCode::FAILURE)
             }
         }
@@ -164,10 +164,10 @@ impl Arguments {
         // Each response may have a new token and URL (RFC 7592 §3).
         let token = current.registration_access_token.clone().unwrap_or(token);
         let uri = current.registration_client_uri.clone().unwrap_or(uri);
-        keep(&mut web, &current, &[]);
+        merge_response(&mut web, &current, &[]);
 
         let mut wanted = current.metadata;
-        for member in secrets_file::OF_REPLIES.iter().chain(&DECIDED) {
+        for member in secrets_file::RESPONSE_ONLY.iter().chain(&CONTROLLED) {
             wanted.remove(*member);
         }
         wanted.extend(client.members.clone());
@@ -317,11 +317,11 @@ impl Arguments {
         &self,
         provider: &Provider,
         metadata: &Metadata,
-        asked: &ClientMetadata,
+        requested: &ClientMetadata,
         client: &RegisteredClient,
         mut web: Map<String, Value>,
     ) -> Map<String, Value> {
-        keep(&mut web, client, &asked.addresses.redirect_uris);
+        merge_response(&mut web, client, &requested.addresses.redirect_uris);
         web.insert("issuer".into(), json!(provider.registration.issuer));
         let introspection = metadata.introspection_endpoint();
         match introspection.filter(|_| self.introspection) {

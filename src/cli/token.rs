@@ -87,7 +87,7 @@ impl Arguments {
             let cause = format!("there is no API `oidc.apis.{}`", self.api.unwrap_or_default());
             Failure::new(cause, "pass the name of a table under `oidc.apis`")
         })?;
-        let work = resource_server.examine(api, bare(&token), keys.as_ref(), &scopes, now);
+        let work = resource_server.examine(api, without_scheme(&token), keys.as_ref(), &scopes, now);
         let fields = terminal.wait("calling the provider", work).await;
 
         let mut report = Report::default();
@@ -166,7 +166,7 @@ fn check(field: ExaminedField) -> Check {
 }
 
 /// The token without a copied `Authorization:` or `Bearer` prefix.
-fn bare(text: &str) -> &str {
+fn without_scheme(text: &str) -> &str {
     let text = text.trim();
     let text = text.strip_prefix("Authorization:").unwrap_or(text).trim();
     match text.split_at_checked("Bearer ".len()) {
@@ -192,7 +192,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tokens_are_found_in_what_people_paste() {
+    fn a_pasted_token_may_have_a_header_name_and_a_scheme() {
         for text in [
             "a.b.c",
             " a.b.c\n",
@@ -200,7 +200,7 @@ mod tests {
             "bearer  a.b.c",
             "Authorization: Bearer a.b.c",
         ] {
-            assert_eq!(bare(text), "a.b.c", "{text:?}");
+            assert_eq!(without_scheme(text), "a.b.c", "{text:?}");
         }
     }
 }

@@ -39,7 +39,7 @@ pub(super) fn access_token(op: &Op, grant: &Grant, now: i64) -> Option<String> {
     );
     claims.extend(grant.token_claims.clone());
     let token = op.key().sign("at+jwt", &claims)?;
-    op.grants.keep_access_token(&token, grant, now);
+    op.grants.add_access_token(&token, grant, now);
     Some(token)
 }
 

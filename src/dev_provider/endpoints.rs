@@ -119,7 +119,7 @@ fn authorize(op: &State<Op>, query: &Query) -> Answer {
     match authorization_request(op, &query.0) {
         Ok(request) => {
             let scope = request.scope.clone();
-            let id = op.grants.keep_request(request);
+            let id = op.grants.add_request(request);
             Answer::Page(Status::Ok, pages::choose_user(&id, &scope, &op.users))
         }
         Err(answer) => answer,
@@ -337,14 +337,14 @@ fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
 /// The user's claims that the granted scopes include (OpenID Connect Core 1.0 §5.4). Claims without a standard scope,
 /// such as `groups`, are always included.
 fn visible_claims(grant: &Grant) -> Map<String, Value> {
-    const OF_EMAIL: [&str; 2] = ["email", "email_verified"];
-    const OF_PROFILE: [&str; 3] = ["birthdate", "gender", "zoneinfo"];
+    const EMAIL_CLAIMS: [&str; 2] = ["email", "email_verified"];
+    const PROFILE_CLAIMS: [&str; 3] = ["birthdate", "gender", "zoneinfo"];
 
     let has = |scope: &str| grant.request.scope.split(' ').any(|given| given == scope);
     let mut claims = grant.claims.clone();
     claims.retain(|name, _| match name.as_str() {
-        email if OF_EMAIL.contains(&email) => has("email"),
-        profile if OF_PROFILE.contains(&profile) => has("profile"),
+        email if EMAIL_CLAIMS.contains(&email) => has("email"),
+        profile if PROFILE_CLAIMS.contains(&profile) => has("profile"),
         _ => true,
     });
     claims
@@ -381,7 +381,7 @@ fn introspect(op: &State<Op>, authorization: Authorization<'_>, form: String) ->
     }
     let token = form.get("token").map_or("", String::as_str);
     let body = match op.grants.access_token(token, op.now()) {
-        Some((grant, ends)) => {
+        Some((grant, expires_at)) => {
             let body = json!({
                 "active": true,
                 "iss": op.issuer(),
@@ -389,7 +389,7 @@ fn introspect(op: &State<Op>, authorization: Authorization<'_>, form: String) ->
                 "aud": op.client.audience,
                 "client_id": grant.client_id,
                 "scope": grant.request.scope,
-                "exp": ends,
+                "exp": expires_at,
                 "token_type": "Bearer",
             });
             let mut body = body.as_object().cloned().unwrap_or_default();

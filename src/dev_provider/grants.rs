@@ -61,7 +61,7 @@ impl Grant {
 /// An entry with its expiry, in seconds since 1970; `None` lives until it is evicted or revoked.
 struct Entry<T> {
     key: String,
-    ends: Option<i64>,
+    expires_at: Option<i64>,
     is_used: bool,
     value: T,
 }
@@ -71,20 +71,21 @@ struct Entry<T> {
 struct Table<T>(VecDeque<Entry<T>>);
 
 impl<T> Table<T> {
-    fn insert(&mut self, key: String, ends: Option<i64>, value: T) {
+    fn insert(&mut self, key: String, expires_at: Option<i64>, value: T) {
         if self.0.len() == MAX_ENTRIES {
             self.0.pop_front();
         }
         self.0.push_back(Entry {
             key,
-            ends,
+            expires_at,
             is_used: false,
             value,
         });
     }
 
     fn find(&mut self, key: &str, now: i64) -> Option<&mut Entry<T>> {
-        let is_found = |entry: &&mut Entry<T>| entry.key == key && entry.ends.is_none_or(|ends| now < ends);
+        let is_found =
+            |entry: &&mut Entry<T>| entry.key == key && entry.expires_at.is_none_or(|expires_at| now < expires_at);
         self.0.iter_mut().find(is_found)
     }
 }
@@ -107,7 +108,7 @@ impl Grants {
     }
 
     /// Stores a request while its page is shown.
-    pub fn keep_request(&self, request: AuthorizationRequest) -> String {
+    pub fn add_request(&self, request: AuthorizationRequest) -> String {
         let id = random("request");
         self.tables().requests.insert(id.clone(), None, request);
         id
@@ -162,24 +163,24 @@ impl Grants {
     /// Issues an access token and a refresh token.
     pub fn issue(&self, grant: &Grant, now: i64) -> (String, String) {
         let (access_token, refresh_token) = (random("access"), random("refresh"));
-        self.keep_access_token(&access_token, grant, now);
+        self.add_access_token(&access_token, grant, now);
         let mut tables = self.tables();
         tables.refresh_tokens.insert(refresh_token.clone(), None, grant.clone());
         (access_token, refresh_token)
     }
 
     /// Stores an access token that was issued elsewhere.
-    pub fn keep_access_token(&self, token: &str, grant: &Grant, now: i64) {
-        let ends = Some(now + ACCESS_TOKEN_TTL);
+    pub fn add_access_token(&self, token: &str, grant: &Grant, now: i64) {
+        let expires_at = Some(now + ACCESS_TOKEN_TTL);
         let mut tables = self.tables();
-        tables.access_tokens.insert(token.to_owned(), ends, grant.clone());
+        tables.access_tokens.insert(token.to_owned(), expires_at, grant.clone());
     }
 
     /// The grant and the expiry of a valid access token.
     pub fn access_token(&self, token: &str, now: i64) -> Option<(Grant, i64)> {
         let mut tables = self.tables();
         let entry = tables.access_tokens.find(token, now)?;
-        Some((entry.value.clone(), entry.ends.unwrap_or(now)))
+        Some((entry.value.clone(), entry.expires_at.unwrap_or(now)))
     }
 
     /// Revokes a token, and all others of its sign-in (RFC 7009 §2.1).

@@ -202,7 +202,7 @@ async fn introspection_and_revocation_know_the_token() {
 }
 
 #[rocket::async_test]
-async fn a_person_made_up_in_the_form_signs_in_if_they_have_a_sub() {
+async fn a_user_with_custom_claims_signs_in_if_they_have_a_sub() {
     let client = provider().await;
     let page = client.get(request(("", ""))).dispatch().await;
     let page = page.into_string().await.unwrap();
@@ -260,7 +260,7 @@ async fn a_client_authenticates_once_and_for_everything() {
 }
 
 #[test]
-fn codes_and_access_tokens_end() {
+fn codes_and_access_tokens_expire() {
     let grants = Grants::default();
     let request = grants::AuthorizationRequest::default();
     let code = |now| grants.new_code("dev", request.clone(), Map::new(), now);
@@ -269,13 +269,13 @@ fn codes_and_access_tokens_end() {
 
     let grant = grants.use_code(&code(0), 0).unwrap();
     let token = grants.issue(&grant, 0).0;
-    let ends = grants.access_token(&token, 299).map(|(_, ends)| ends);
-    assert_eq!(ends, Some(300));
+    let expires_at = grants.access_token(&token, 299).map(|(_, expires_at)| expires_at);
+    assert_eq!(expires_at, Some(300));
     assert!(grants.access_token(&token, 300).is_none());
 }
 
 #[rocket::async_test]
-async fn sign_out_leads_back_to_the_app_alone() {
+async fn sign_out_redirects_to_the_app_only() {
     let client = provider().await;
     for (target, status, location) in [
         (
@@ -344,7 +344,7 @@ async fn another_host_name_reaches_nothing() {
 }
 
 #[tokio::test]
-async fn it_listens_until_it_is_dropped_and_says_when_its_port_is_taken() {
+async fn it_listens_until_it_is_dropped_and_reports_a_port_in_use() {
     let provider = DevProvider::start(&settings(), client(), Clock::default())
         .await
         .unwrap();

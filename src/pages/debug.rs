@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_comes_from_outside_is_escaped() {
+    fn untrusted_text_is_escaped() {
         let evil = "<script>alert(1)</script>".to_owned();
         let attempts = crate::relying_party::Attempts::new(true);
         let now = OffsetDateTime::UNIX_EPOCH;

@@ -167,9 +167,9 @@ impl RouteContext<'_, '_> {
         let return_to = self.next_after_logout();
         let Some(client) = self.rp.client() else {
             let current = current_session(self.request).await;
-            let life = self.rp.settings.session.absolute_timeout;
+            let ttl = self.rp.settings.session.absolute_timeout;
             let marker = self.rp.cookies.named(TESTING_SIGNED_OUT, "/");
-            self.set([marker.set("1", life, self.now)]);
+            self.set([marker.set("1", ttl, self.now)]);
             return SignedOut {
                 reason: current.as_ref().err().map_or("signed_out", |r| r.reason()),
                 return_to: return_to.to_string(),

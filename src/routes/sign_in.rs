@@ -333,8 +333,8 @@ impl RouteContext<'_, '_> {
                 self.set([removal]);
             }
         }
-        let life = self.rp.settings.sign_in_timeout;
-        self.set([cookie.set(value, life, self.now)]);
+        let ttl = self.rp.settings.sign_in_timeout;
+        self.set([cookie.set(value, ttl, self.now)]);
     }
 
     /// The cookies of other attempts, newest first: when each began, its size, and its removal. An unreadable one counts
@@ -368,9 +368,9 @@ impl RouteContext<'_, '_> {
             let keys = &self.rp.cookies.keys;
             let posted = keys.decrypt(Purpose::PostedResponse, b"", sealed).ok()?;
             let (at, response) = posted.plaintext.split_first_chunk()?;
-            let passed = self.now.unix_timestamp() - i64::from_be_bytes(*at);
+            let elapsed = self.now.unix_timestamp() - i64::from_be_bytes(*at);
             let response = String::from_utf8(response.to_vec()).ok()?;
-            Some((response.into(), passed >= POSTED_TTL))
+            Some((response.into(), elapsed >= POSTED_TTL))
         };
         open().unwrap_or_default()
     }
@@ -397,8 +397,8 @@ impl RouteContext<'_, '_> {
 
     /// The number of consecutive successful sign-ins, the last within a minute.
     fn sign_ins(&self, browser: &Browser) -> u8 {
-        let passed = self.now.unix_timestamp().saturating_sub(browser.last_sign_in);
-        if passed < LOOP_TIME { browser.sign_ins } else { 0 }
+        let elapsed = self.now.unix_timestamp().saturating_sub(browser.last_sign_in);
+        if elapsed < LOOP_TIME { browser.sign_ins } else { 0 }
     }
 }
 

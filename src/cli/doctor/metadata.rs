@@ -12,14 +12,14 @@ impl Doctor {
             let listed = found.document.get(member).and_then(strings);
             listed.is_some_and(|listed| !listed.iter().any(|name| name == value))
         };
-        let mut is_fine = true;
+        let mut is_supported = true;
         let remedy = "enable it at the provider, or ignore this if the metadata is incomplete";
         for (member, value) in [
             ("response_types_supported", "code"),
             ("code_challenge_methods_supported", "S256"),
         ] {
             if lacks(member, value) {
-                is_fine = false;
+                is_supported = false;
                 let finding = format!("`{member}` in the metadata lacks `{value}`");
                 self.report.warning(CHECK, finding, remedy);
             }
@@ -29,14 +29,14 @@ impl Doctor {
         // Discovery §3: the default is client_secret_basic, which the app uses then. Keycloak, for example, has
         // public clients and does not list `none`, which is not an authentication method.
         if method != "none" && lacks(member, method) {
-            is_fine = false;
+            is_supported = false;
             let finding = format!("`{member}` in the metadata lacks `{method}`");
             let listed = found.metadata.token_endpoint_auth_methods_supported();
             let listed = listed.unwrap_or_default().join(", ");
             let remedy = format!("set `token_endpoint_auth_method` to one of {listed}");
             self.report.warning(CHECK, finding, remedy);
         }
-        if is_fine {
+        if is_supported {
             let finding = format!("the code flow, PKCE with S256, {method}");
             self.report.ok(CHECK, finding);
         }

@@ -23,7 +23,7 @@ const NOT_SIGNED_IN: [&str; 4] = [
 ];
 
 /// What error pages of providers contain, the more specific first.
-const ON_PAGES: [&str; 6] = [
+const ERROR_PAGE_WORDS: [&str; 6] = [
     "invalid_redirect_uri",
     "redirect_uri_mismatch",
     "redirect_uri",
@@ -230,7 +230,7 @@ impl Answer {
                 Answer::Refused(text("error").map_or_else(
                     || {
                         let page = String::from_utf8_lossy(reply.body());
-                        let word = ON_PAGES.iter().find(|word| page.contains(**word));
+                        let word = ERROR_PAGE_WORDS.iter().find(|word| page.contains(**word));
                         let of_page = word.map(|word| format!(", and its page contains `{word}`"));
                         let of_page = of_page.unwrap_or_default();
                         format!("the authorization endpoint responds with status {status}{of_page}")

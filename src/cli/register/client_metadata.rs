@@ -20,7 +20,7 @@ pub(super) struct ClientMetadata {
 }
 
 /// Members that the command line decides: an update removes those that it does not give.
-pub(super) const DECIDED: [&str; 3] = [
+pub(super) const CONTROLLED: [&str; 3] = [
     "post_logout_redirect_uris",
     "backchannel_logout_uri",
     "backchannel_logout_session_required",
@@ -80,15 +80,15 @@ impl ClientMetadata {
     /// Writes the metadata for manual entry; or, with the provider's response, as registered.
     pub(super) fn write(&self, terminal: &Terminal, answer: Option<&Map<String, Value>>) {
         let line = |label: &str, value: &str| terminal.line(format!("  {label:24} {value}"));
-        for (member, label) in LINES {
-            let answered = answer.and_then(|answer| answer.get(member));
-            let answered = answered.filter(|value| !value.is_null());
-            let Some(value) = answered.or_else(|| self.members.get(member)) else {
+        for (member, label) in LABELS {
+            let returned = answer.and_then(|answer| answer.get(member));
+            let returned = returned.filter(|value| !value.is_null());
+            let Some(value) = returned.or_else(|| self.members.get(member)) else {
                 continue;
             };
             // RFC 7591 §3.2.1: the response holds all registered metadata.
             let remark = match answer {
-                Some(_) if answered.is_none() => " (requested; not confirmed by the provider)",
+                Some(_) if returned.is_none() => " (requested; not confirmed by the provider)",
                 _ => "",
             };
             let values = match (member, value.as_str()) {
@@ -111,7 +111,7 @@ impl ClientMetadata {
 }
 
 /// The members of the metadata that are displayed, with their labels.
-const LINES: [(&str, &str); 9] = [
+const LABELS: [(&str, &str); 9] = [
     ("application_type", "application type"),
     ("redirect_uris", "redirect URI"),
     ("response_types", "response type"),

@@ -74,9 +74,9 @@ impl Arguments {
             settings.push(("mount", mount));
         }
         if let Some(scope) = &self.scope {
-            let answered = registered.and_then(answered_scopes);
-            let is_registered = |word: &&str| match &answered {
-                Some(answered) => *word == "openid" || answered.contains(word),
+            let returned = registered.and_then(registered_scopes);
+            let is_registered = |word: &&str| match &returned {
+                Some(returned) => *word == "openid" || returned.contains(word),
                 None => true,
             };
             let words: Vec<&str> = scope.split_whitespace().filter(is_registered).collect();
@@ -116,9 +116,9 @@ impl Arguments {
         if client.grant_types.contains(&"refresh_token") && lacks("grant_types", "refresh_token") {
             warn("the provider did not register the grant type refresh_token: sessions are not refreshed");
         }
-        if let (Some(asked), Some(answered)) = (&self.scope, answered_scopes(registered)) {
-            let is_missing = |word: &&str| !answered.contains(word);
-            let missing: Vec<&str> = asked.split_whitespace().filter(is_missing).collect();
+        if let (Some(requested), Some(returned)) = (&self.scope, registered_scopes(registered)) {
+            let is_missing = |word: &&str| !returned.contains(word);
+            let missing: Vec<&str> = requested.split_whitespace().filter(is_missing).collect();
             if !missing.is_empty() {
                 let missing = missing.join(" ");
                 warn(&format!("the provider did not register the scopes {missing}"));
@@ -142,8 +142,8 @@ impl Arguments {
                 "the provider registered another back-channel logout URI: {other}"
             ));
         }
-        let (asked, method) = (client.token_endpoint_auth_method, method(client, registered));
-        if method != asked {
+        let (requested, method) = (client.token_endpoint_auth_method, method(client, registered));
+        if method != requested {
             let (problem, remedy) = match method {
                 "private_key_jwt" => ("", "set `private_key_file`, and register its public key".to_owned()),
                 "client_secret_basic" | "client_secret_post" | "none" => {
@@ -151,7 +151,7 @@ impl Arguments {
                 }
                 _ => (
                     ", which is not supported",
-                    format!("change it to {asked} in the provider's console"),
+                    format!("change it to {requested} in the provider's console"),
                 ),
             };
             let method = printable(method);
@@ -186,7 +186,7 @@ fn method<'a>(client: &'a ClientMetadata, registered: &'a RegisteredClient) -> &
 }
 
 /// The registered scopes, if the response has them.
-fn answered_scopes(registered: &RegisteredClient) -> Option<Vec<&str>> {
+fn registered_scopes(registered: &RegisteredClient) -> Option<Vec<&str>> {
     let scope = registered.metadata.get("scope")?.as_str()?;
     Some(scope.split_whitespace().collect())
 }
@@ -197,7 +197,12 @@ fn toml(text: &str) -> String {
 }
 
 /// The instructions for a provider without dynamic registration.
-pub(super) fn by_hand(provider: &Provider, client: &ClientMetadata, settings: &[(&str, String)], terminal: &Terminal) {
+pub(super) fn print_manual_registration(
+    provider: &Provider,
+    client: &ClientMetadata,
+    settings: &[(&str, String)],
+    terminal: &Terminal,
+) {
     let issuer = &provider.registration.issuer;
     terminal.line(format!(
         "{issuer} has no registration endpoint. Create a client in its console with\n"

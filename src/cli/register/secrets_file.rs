@@ -155,10 +155,10 @@ pub(super) fn management(web: &Map<String, Value>, path: &Path) -> Result<(Url, 
 }
 
 /// Members of a response that must not be sent back (RFC 7592 §2.2).
-pub(super) const OF_REPLIES: [&str; 2] = ["client_secret_expires_at", "client_id_issued_at"];
+pub(super) const RESPONSE_ONLY: [&str; 2] = ["client_secret_expires_at", "client_id_issued_at"];
 
 /// Merges a response into `web`. Members that it lacks stay, and redirect URIs default to those `asked` for.
-pub(super) fn keep(web: &mut Map<String, Value>, client: &RegisteredClient, asked: &[Url]) {
+pub(super) fn merge_response(web: &mut Map<String, Value>, client: &RegisteredClient, requested: &[Url]) {
     // With a secret, the app would authenticate although it is registered as a public client.
     let is_public = client.metadata.get("token_endpoint_auth_method") == Some(&json!("none"));
     if is_public {
@@ -175,28 +175,33 @@ pub(super) fn keep(web: &mut Map<String, Value>, client: &RegisteredClient, aske
     if let Some(uri) = &client.registration_client_uri {
         put("registration_client_uri", json!(uri));
     }
-    for member in OF_REPLIES.iter().chain(&["token_endpoint_auth_method"]) {
+    for member in RESPONSE_ONLY.iter().chain(&["token_endpoint_auth_method"]) {
         if let Some(value) = client.metadata.get(*member) {
             put(member, value.clone());
         }
     }
-    let uris = redirect_uris(client, asked);
+    let uris = redirect_uris(client, requested);
     if !uris.is_empty() {
         put("redirect_uris", json!(uris));
     }
 }
 
 /// The registered redirect URIs that an app can use, requested ones first: the app sends the first.
-fn redirect_uris(client: &RegisteredClient, asked: &[Url]) -> Vec<String> {
+fn redirect_uris(client: &RegisteredClient, requested: &[Url]) -> Vec<String> {
     let registered = client.metadata.get("redirect_uris").and_then(Value::as_array);
     let is_usable = |uri: &&str| Url::parse(uri).is_ok_and(|url| url.has_host()) && !uri.contains('@');
     let registered = registered.into_iter().flatten().filter_map(Value::as_str);
     let mut uris: Vec<&str> = registered.filter(is_usable).collect();
-    let asked: Vec<&str> = asked.iter().map(Url::as_str).collect();
+    let requested: Vec<&str> = requested.iter().map(Url::as_str).collect();
     if uris.is_empty() {
-        uris = asked;
+        uris = requested;
     } else {
-        uris.sort_by_key(|uri| asked.iter().position(|asked| asked == uri).unwrap_or(usize::MAX));
+        uris.sort_by_key(|uri| {
+            requested
+                .iter()
+                .position(|requested| requested == uri)
+                .unwrap_or(usize::MAX)
+        });
         uris.dedup();
     }
     uris.into_iter().map(str::to_owned).collect()
