@@ -55,9 +55,6 @@ impl OidcRoute {
             OidcRoute::Login | OidcRoute::Authorize | OidcRoute::AuthorizeForm | OidcRoute::InitiateLogin => {
                 tracing::debug_span!("sign_in")
             }
-            OidcRoute::Logout | OidcRoute::BackchannelLogout | OidcRoute::FrontchannelLogout => {
-                tracing::debug_span!("logout")
-            }
             _ => tracing::Span::none(),
         }
     }

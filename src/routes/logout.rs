@@ -9,6 +9,7 @@ use rocket::{
     route::Outcome,
 };
 use serde_json::json;
+use tracing::Instrument;
 use url::{Url, form_urlencoded};
 
 use super::{RouteContext, clear_site_data, form, html, redirect};
@@ -52,6 +53,12 @@ impl<'r> RouteContext<'r, '_> {
             tracing::warn!(reason, "a sign-out request from another site was rejected");
             return self.button_page(Some(explanation));
         }
+        let signed_out = self.sign_out_with_events().instrument(span()).await;
+        signed_out.into_response(&self.rp.settings.clear_site_data)
+    }
+
+    /// Signs out, and calls the app's handlers.
+    async fn sign_out_with_events(&self) -> SignedOut {
         let user = OptionalUser::from_request(self.request).await.succeeded();
         let user = user.and_then(OptionalUser::into_user);
         self.rp.events.before_logout(self.request, user.as_ref()).await;
@@ -66,7 +73,7 @@ impl<'r> RouteContext<'r, '_> {
             return_to: &signed_out.return_to,
         };
         self.rp.events.after_logout(request, &event).await;
-        signed_out.into_response(&self.rp.settings.clear_site_data)
+        signed_out
     }
 
     /// `GET {mount}/logged-out?state=…`: the browser returns from the provider, to any registered path; the fairing
@@ -102,9 +109,13 @@ impl<'r> RouteContext<'r, '_> {
             return refusal("`logout_token` must be present exactly once");
         };
         let mut ended = vec![];
-        let accepted = client.accept_logout_token(&logout_token, self.client_address(), self.now, &mut ended);
-        let accepted = accepted.await;
-        self.rp.events.sessions_changed(Some(self.request), ended).await;
+        let accepting = async {
+            let accepted = client.accept_logout_token(&logout_token, self.client_address(), self.now, &mut ended);
+            let accepted = accepted.await;
+            self.rp.events.sessions_changed(Some(self.request), ended).await;
+            accepted
+        };
+        let accepted = accepting.instrument(span()).await;
         match accepted {
             Ok(()) => Response::build().raw_header("Cache-Control", "no-store").finalize(),
             Err(error) => {
@@ -124,8 +135,12 @@ impl<'r> RouteContext<'r, '_> {
         let parameter = |name| self.returned_parameter(name).unwrap_or_default();
         let (issuer, sid) = (parameter("iss"), parameter("sid"));
         let mut ended = vec![];
-        let done = client.front_channel_logout(&issuer, &sid, self.now, &mut ended).await;
-        self.rp.events.sessions_changed(Some(self.request), ended).await;
+        let ending = async {
+            let done = client.front_channel_logout(&issuer, &sid, self.now, &mut ended).await;
+            self.rp.events.sessions_changed(Some(self.request), ended).await;
+            done
+        };
+        let done = ending.instrument(span()).await;
         let (status, text) = match done {
             Ok(FrontChannelLogout::Done) => (Status::Ok, "Signed out."),
             Ok(FrontChannelLogout::NotOurs) => {
@@ -452,4 +467,8 @@ enum Sender {
     AnotherOrigin,
     /// The browser hides the origin: the page with the form has the policy `no-referrer`.
     Hidden,
+}
+
+fn span() -> tracing::Span {
+    tracing::debug_span!("logout")
 }

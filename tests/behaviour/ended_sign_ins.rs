@@ -193,7 +193,7 @@ async fn a_sign_in_that_is_ended_again_and_again_is_a_page() {
                 continue;
             }
             page.is(Status::BadRequest)
-                .sees("You were signed out while you signed in.")
+                .sees("You were signed out during this sign-in.")
                 .sees("<a class=\"button\" href=\"&#x2F;oidc&#x2F;login?next=%2Fme\">");
         }
         assert_eq!(

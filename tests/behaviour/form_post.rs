@@ -69,7 +69,7 @@ async fn a_response_posted_by_another_browser_is_refused() {
     let victim = browser.another();
     let (_, page) = post(&victim, &callback.form()).await;
     page.is(Status::BadRequest)
-        .sees("begun too long ago, in another browser");
+        .sees("has expired or was started in another browser");
     assert_eq!(
         app.failures(),
         ["no sign-in is under way in this browser that this response belongs to"]
@@ -155,7 +155,7 @@ async fn nothing_is_posted_where_the_response_comes_in_the_query() {
     let posted = browser.submit_from_provider("/oidc/authorize", &callback.form()).await;
     posted
         .is(Status::NotFound)
-        .sees("This site is not set up right for its sign-in service.");
+        .sees("This site is not set up correctly for its sign-in service.");
     assert_eq!(
         app.failures(),
         ["a response was posted, and `response_mode` is `query`"]

@@ -28,7 +28,7 @@ const DISCOVERY: &str = TestProvider::DISCOVERY;
 #[track_caller]
 fn assert_unavailable(page: &Page, seconds: &str) {
     page.is(Status::ServiceUnavailable)
-        .sees("The sign-in service does not answer at the moment.");
+        .sees("The sign-in service is not responding.");
     assert_eq!(page.header("Retry-After"), Some(seconds));
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
 }
@@ -148,8 +148,7 @@ async fn a_provider_that_comes_up_wrong_is_refused() {
     // Of the second, it is not asked again, and the cause is the same.
     for _ in 0..2 {
         let page = browser.visit("/oidc/login").await;
-        page.is(Status::BadGateway)
-            .sees("gave an answer that cannot be trusted");
+        page.is(Status::BadGateway).sees("could not be verified");
     }
     assert_eq!(app.failures(), [error.clone(), error]);
     assert_eq!(provider.count(DISCOVERY), 1);

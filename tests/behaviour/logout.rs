@@ -261,7 +261,7 @@ async fn a_form_whose_origin_is_hidden_is_answered_with_the_button() {
     let browser = signed_in(&App::local(&provider), &provider).await;
     let page = post_without_origin(&browser, "").await;
     page.is(Status::Forbidden)
-        .sees("The browser does not say which site asked to sign you out.")
+        .sees("Your browser did not say which site asked to sign you out.")
         .sees("<form method=\"post\" action=\"&#x2F;oidc&#x2F;logout?next=%2Fme\">");
     assert_eq!(page.header("Referrer-Policy"), Some("same-origin"));
     browser.visit("/me").await.is(Status::Ok);

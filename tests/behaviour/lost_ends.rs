@@ -418,7 +418,7 @@ async fn a_store_that_fails_at_the_first_look_costs_no_page() {
             let page = bring(&browser, &callback).await;
             if is_ended_again {
                 page.is(Status::BadRequest)
-                    .sees("You were signed out while you signed in.");
+                    .sees("You were signed out during this sign-in.");
                 assert_signed_out(&browser).await;
             } else {
                 page.redirects_to("/me");

@@ -222,7 +222,7 @@ async fn an_outage_reads_as_one_and_says_when_to_come_again() {
     let reply = Reply::error(401, "invalid_client", "").with_header("Retry-After", "5");
     let page = sign_in("/token", reply).await;
     page.is(Status::BadGateway)
-        .sees("This site is not set up right for its sign-in service.");
+        .sees("This site is not set up correctly for its sign-in service.");
     assert_eq!(page.header("Retry-After"), None);
 }
 

@@ -258,7 +258,7 @@ async fn a_sign_out_while_the_store_is_down_says_so() {
     page.is(Status::ServiceUnavailable)
         .sees("<h1>Signed out in this browser</h1>")
         .sees("This site could not record your sign-out")
-        .sees("the server that you have reached refuses every copy of your session");
+        .sees("this server rejects every copy of your session");
     assert_eq!(page.header("Retry-After"), Some("5"));
     assert_eq!(page.header("Cache-Control"), Some("no-store"));
     assert_eq!(page.header("Clear-Site-Data"), Some("\"cache\""));

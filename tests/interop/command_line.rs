@@ -116,7 +116,7 @@ async fn the_doctor_is_red_after_one_change() {
     app.tool.report(&["doctor"]).fails_at(
         "redirect URI",
         &format!(
-            "{url}/elsewhere is not accepted: the authorization endpoint responds with status 400, and its page \
+            "{url}/elsewhere is rejected: the authorization endpoint responds with status 400, and its page \
              contains `invalid_redirect_uri`"
         ),
         &format!(

@@ -14,7 +14,7 @@ const CREDENTIALS: &str = "check `oidc.client_id`, `oidc.client_secret` and `oid
 const PUSHED: &str = "set `oidc.pushed_authorization_requests = true`: the provider accepts this \
                       client's requests only when they are pushed";
 
-const NOT_SET_UP: &str = "This site is not set up right for its sign-in service.";
+const NOT_SET_UP: &str = "This site is not set up correctly for its sign-in service.";
 
 /// What the app says of whoever is signed in.
 async fn signs_in(realm: &Realm, user: &'static str) -> (Visitor, Value) {

@@ -366,7 +366,7 @@ async fn a_guard_of_an_api_that_no_setting_has_aborts_the_launch() {
         let (kind, lines) = launch_failure(app).await;
         assert_eq!(kind, "1 sentinels abort");
         let said = [
-            "and there is no API `oidc.apis.unknown`",
+            "but there is no API `oidc.apis.unknown`",
             "INFO: add a table `oidc.apis.unknown` with `resource`",
         ];
         for text in said {

@@ -23,10 +23,9 @@ async fn an_api_starts_before_its_provider() {
     provider.stop();
     let api = Api::at(provider, json!({})).await;
     let issuer = api.provider.issuer();
-    let warned =
-        api.log.lines().iter().any(|line| {
-            line.starts_with("WARN:") && line.ends_with("its tokens are answered with 503 until it is there")
-        });
+    let warned = api.log.lines().iter().any(|line| {
+        line.starts_with("WARN:") && line.ends_with("its tokens are rejected with 503 until it is available")
+    });
     assert!(warned, "{:#?}", api.log.lines());
 
     let token = api.provider.access_token("notes:read", |_| ());
