@@ -508,7 +508,7 @@ async fn a_browser_that_loses_its_session_ends_on_an_error_page() {
     }
     let page = browser.sign_in(&provider, "/me").await;
     page.is(Status::BadRequest)
-        .sees("The sign-in succeeds, but the browser does not keep it.")
+        .sees("You signed in, but your browser did not stay signed in.")
         .sees("href=\"&#x2F;oidc&#x2F;login?next=%2Fme\"");
     assert_eq!(
         app.failures(),

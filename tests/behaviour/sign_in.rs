@@ -444,7 +444,7 @@ async fn sign_in_begins_with_a_page_load_only() {
     let provider = TestProvider::start().await;
     let browser = App::new(&provider).open().await;
     let page = browser.fetch("/oidc/login?next=/me").await;
-    page.is(Status::Forbidden).sees("Sign-in begins with a page load");
+    page.is(Status::Forbidden).sees("Sign-in needs a page load.");
     let prefetch = [("Sec-Purpose", "prefetch;prerender")];
     let page = browser.visit_with("/oidc/login?next=/me", &prefetch).await;
     page.is(Status::Forbidden);

@@ -631,7 +631,7 @@ async fn a_store_that_is_down_is_503_and_signs_nobody_out() {
     page.is(Status::ServiceUnavailable);
     let page = stranger.sign_in(&provider, "/oidc/login?next=/me").await;
     page.is(Status::ServiceUnavailable)
-        .sees("This site cannot keep your sign-in at the moment.");
+        .sees("This site cannot save your sign-in right now.");
     assert_eq!(page.header("Retry-After"), Some("5"));
     // The provider is told that its logout failed, and may try again with the same token.
     let token = provider.logout_token(|token| token.set("sid", "sid-1"));

@@ -118,7 +118,7 @@ async fn a_resource_server_only_needs_no_secret_and_no_name() {
     let figment = wrong.figment().clone().merge(("secret_key", "short"));
     let (kind, lines) = launch_failure(wrong.configure(figment)).await;
     assert_eq!(kind, "failed fairings: OpenID Connect");
-    assert!(lines[0].starts_with("ERROR: `secret_key` is not a key"), "{lines:#?}");
+    assert!(lines[0].starts_with("ERROR: `secret_key` is invalid"), "{lines:#?}");
     // Sessions need one.
     let settings = json!({
         "resource_server_only": false, "client_id": "client", "base_url": "https://app.example.com",
