@@ -7,6 +7,7 @@ mod call_limits;
 mod client_authentication;
 #[cfg(feature = "cli")]
 mod diagnosis;
+mod endpoint;
 mod error;
 pub(crate) mod http_client;
 mod introspection_endpoint;
@@ -16,6 +17,7 @@ mod pushed_authorization_endpoint;
 mod refresh_error;
 #[cfg(feature = "cli")]
 mod registration_endpoint;
+mod retry_after;
 mod revocation_endpoint;
 mod token_endpoint;
 mod tolerance;
@@ -31,7 +33,8 @@ use url::Url;
 
 #[cfg(feature = "cli")]
 pub(crate) use client_authentication::default_authentication_method;
-pub use error::{Endpoint, ProviderError};
+pub use endpoint::Endpoint;
+pub use error::ProviderError;
 pub(crate) use introspection_endpoint::IntrospectionEndpoint;
 pub(crate) use key_cache::KeyPurpose;
 pub(crate) use metadata::Metadata;

@@ -8,7 +8,7 @@ use std::{
 
 use time::OffsetDateTime;
 
-use super::{ProviderError, error::MAX_RETRY_AFTER};
+use super::{ProviderError, retry_after::MAX_RETRY_AFTER};
 
 /// The maximum back-off between two attempts.
 const LONGEST: Duration = Duration::from_secs(60);

@@ -1,86 +1,16 @@
 //! The errors of calls to the provider.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use openidconnect::{
-    HttpResponse,
-    http::{
-        HeaderMap,
-        header::{DATE, HeaderName, RETRY_AFTER},
-    },
-};
+use openidconnect::HttpResponse;
 use thiserror::Error;
-use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
+use super::{endpoint::Endpoint, retry_after::retry_after};
 use crate::{
+    facts::Facts,
     printable::printable,
     token::{Document, TENANT_ID},
 };
-
-/// The maximum `Retry-After` of a provider that is honoured.
-pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
-
-/// A part of the provider that is called over HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Endpoint {
-    /// `/.well-known/openid-configuration` (OpenID Connect Discovery 1.0 §4).
-    Metadata,
-    /// `jwks_uri` (OpenID Connect Discovery 1.0 §3).
-    KeySet,
-    /// `authorization_endpoint` (RFC 6749 §3.1), which only the browser and `rocket-oidc doctor` call.
-    Authorization,
-    /// `token_endpoint` (RFC 6749 §3.2).
-    Token,
-    /// `userinfo_endpoint` (OpenID Connect Core 1.0 §5.3).
-    UserInfo,
-    /// `introspection_endpoint` (RFC 7662 §2).
-    Introspection,
-    /// `revocation_endpoint` (RFC 7009 §2).
-    Revocation,
-    /// `pushed_authorization_request_endpoint` (RFC 9126 §2).
-    PushedAuthorizationRequest,
-    /// `end_session_endpoint` (OpenID Connect RP-Initiated Logout 1.0 §2.1).
-    EndSession,
-    /// `registration_endpoint`, and the address of one registration (OpenID Connect Dynamic Client
-    /// Registration 1.0 §3, RFC 7592 §2).
-    Registration,
-}
-
-impl Endpoint {
-    /// Its name in log fields.
-    pub(crate) fn code(self) -> &'static str {
-        match self {
-            Endpoint::Metadata => "metadata",
-            Endpoint::KeySet => "jwks",
-            Endpoint::Token => "token",
-            Endpoint::UserInfo => "userinfo",
-            Endpoint::Introspection => "introspection",
-            Endpoint::Revocation => "revocation",
-            Endpoint::PushedAuthorizationRequest => "pushed_authorization_request",
-            Endpoint::Authorization => "authorization",
-            Endpoint::EndSession => "end_session",
-            Endpoint::Registration => "registration",
-        }
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Endpoint::Metadata => "metadata",
-            Endpoint::KeySet => "key set",
-            Endpoint::Authorization => "authorization endpoint",
-            Endpoint::Token => "token endpoint",
-            Endpoint::UserInfo => "UserInfo endpoint",
-            Endpoint::Introspection => "introspection endpoint",
-            Endpoint::Revocation => "revocation endpoint",
-            Endpoint::PushedAuthorizationRequest => "pushed authorization request endpoint",
-            Endpoint::EndSession => "end session endpoint",
-            Endpoint::Registration => "registration endpoint",
-        })
-    }
-}
 
 /// Why a call to the provider failed.
 ///
@@ -503,24 +433,6 @@ pub(super) fn is_not_there(status: u16) -> bool {
     matches!(status, 301..=303 | 307 | 308 | 404 | 405 | 410)
 }
 
-/// Parses `Retry-After` (RFC 9110 §10.2.3), in seconds or as a date, from which the response's own `Date` is
-/// subtracted.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
-    let date = |text: &str| OffsetDateTime::parse(text, &Rfc2822).ok();
-    let value = text(RETRY_AFTER)?;
-    let wait = match value.bytes().all(|byte| byte.is_ascii_digit()) {
-        true if value.is_empty() => return None,
-        // Digits that overflow an integer exceed the limit too.
-        true => value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs),
-        false => {
-            let wait = date(value)? - date(text(DATE)?)?;
-            Duration::try_from(wait).unwrap_or_default()
-        }
-    };
-    Some(wait.min(MAX_RETRY_AFTER))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -578,34 +490,5 @@ mod tests {
         };
         assert_eq!(code.reason(), "invalid_grant");
         assert_eq!(code.status(), 400);
-    }
-
-    #[test]
-    fn retry_after_in_seconds_or_as_a_date() {
-        const SENT: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
-        for (value, date, seconds) in [
-            ("7", None, Some(7)),
-            (" 0 ", None, Some(0)),
-            ("300", None, Some(300)),
-            ("301", None, Some(300)),
-            ("99999999999999999999999999", None, Some(300)),
-            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(SENT), Some(60)),
-            ("Sun, 06 Nov 1994 09:50:37 GMT", Some(SENT), Some(300)),
-            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(SENT), Some(0)),
-            ("Sun, 06 Nov 1994 08:50:37 GMT", None, None),
-            ("-1", Some(SENT), None),
-            ("1.5", Some(SENT), None),
-            ("", Some(SENT), None),
-            ("soon", Some(SENT), None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, value.parse().unwrap());
-            if let Some(date) = date {
-                headers.insert(DATE, date.parse().unwrap());
-            }
-            let expected = seconds.map(Duration::from_secs);
-            assert_eq!(retry_after(&headers), expected, "{value:?}");
-        }
-        assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 }
