@@ -74,12 +74,7 @@ pub(crate) fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
 pub(crate) fn read_token_reply(body: &[u8]) -> Option<String> {
     use crate::token::Document;
 
-    let body = match Document::parse(body) {
-        Ok(reply) => http_client::token_reply(Endpoint::Token, reply).ok()?,
-        Err(_) => body.to_vec(),
-    };
-    let reply: token_endpoint::TokenReply = serde_json::from_slice(&body).ok()?;
-    let tokens = reply.into_tokens().ok()?;
+    let tokens = Tokens::accept(&Document::parse(body).ok()?).ok()?;
     Some(tokens.access_token.expose().to_owned())
 }
 
@@ -207,7 +202,7 @@ impl Provider {
             }
             Err(error) => {
                 let wait = attempts.failed(now, &error);
-                if !error.may_become_right() {
+                if !error.is_retryable() {
                     return Err(error);
                 }
                 let (reason, wait_s) = (error.reason(), wait.as_secs());

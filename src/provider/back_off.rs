@@ -27,7 +27,7 @@ impl BackOff {
     pub(super) fn check(&self, now: OffsetDateTime) -> Result<(), ProviderError> {
         match (self.wait(now), &self.last) {
             (None, _) => Ok(()),
-            (Some(_), Some(last)) if !last.may_become_right() => Err(last.clone()),
+            (Some(_), Some(last)) if !last.is_retryable() => Err(last.clone()),
             (Some(retry_after), last) => Err(unavailable(retry_after, last.as_ref())),
         }
     }

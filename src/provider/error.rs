@@ -12,6 +12,8 @@ use crate::{
     token::{Document, TENANT_ID},
 };
 
+const ISSUER_MEMBER: &str = "issuer";
+
 /// Why a call to the provider failed.
 ///
 /// No variant holds a token, a code or a secret.
@@ -19,7 +21,7 @@ use crate::{
 #[non_exhaustive]
 pub enum ProviderError {
     /// The provider did not respond, or not usably, and the next attempt is not due.
-    #[error("{}; the next attempt is due in {} s", what_failed(last.as_deref()), retry_after.as_secs())]
+    #[error("{}; the next attempt is due in {} s", last_failure(last.as_deref()), retry_after.as_secs())]
     Unavailable {
         /// How long until the next attempt.
         retry_after: Duration,
@@ -195,106 +197,93 @@ impl ProviderError {
 
     /// The reason code, as the manual lists them.
     pub fn reason(&self) -> &'static str {
-        match self {
-            ProviderError::Unavailable { .. } => "provider_unavailable",
-            ProviderError::KeysJustRead { .. } => "provider_keys_just_read",
-            ProviderError::Unreachable { .. } => "provider_unreachable",
-            ProviderError::Timeout { .. } => "provider_timeout",
-            ProviderError::Status { .. } => "provider_status",
-            ProviderError::TooLarge { .. } => "provider_reply_too_large",
-            ProviderError::Malformed { .. } | ProviderError::MetadataMember { .. } => "provider_reply_malformed",
-            ProviderError::IssuerMismatch { .. } => "provider_iss",
-            ProviderError::NotHttps { .. }
-            | ProviderError::PlainHttp { .. }
-            | ProviderError::PrivateAddress { .. }
-            | ProviderError::Address { .. } => "provider_address",
-            ProviderError::Busy { .. } => "provider_busy",
-            ProviderError::NotMetadata { .. } => "provider_not_metadata",
-            ProviderError::Refused { .. } if self.is_client_rejected() => "invalid_client",
-            ProviderError::Refused { error, .. } if error == "invalid_grant" => "invalid_grant",
-            ProviderError::Refused { .. } => "provider_refused",
-            ProviderError::HttpClient { .. } => "http_client",
-        }
+        self.facts().reason
+    }
+
+    /// The HTTP status of the app's response when this error fails a request: 503 or 504 for an outage, else 502; 400
+    /// for a code that the provider does not accept.
+    pub fn status(&self) -> u16 {
+        self.facts().status
     }
 
     /// What the operator can do about it.
     pub fn remedy(&self) -> &'static str {
+        self.facts().remedy
+    }
+
+    pub(crate) fn facts(&self) -> Facts<&'static str> {
+        const REACH: &str =
+            "check that the provider runs and that this machine can reach it; `oidc.http` holds the time limits";
+        const AUTHORITY: &str = "have this machine trust the authority that signed the provider's certificate: add it to the system's store, or, on Linux, name a file with every authority to trust in SSL_CERT_FILE; then start the app anew";
+        const CERTIFICATE: &str = "renew the provider's certificate, or correct the host that it is not for";
+        const KEY: &str = "look for the key that the token names at the provider's `jwks_uri`: tokens are signed with a key that is not there";
+        const WAIT: &str = "wait; if these are clients behind one proxy, list it in `oidc.trusted_proxies`";
+        const METADATA_URL: &str = "check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`";
+        const LOG: &str = "look into the provider's log for this request";
+        const NO_PROVIDER: &str =
+            "check that `oidc.issuer` or `oidc.server_metadata_url` is the address of an OpenID provider";
+        const MEMBER: &str = "correct the member at the provider, or name its endpoints yourself: `auth_uri`, `token_uri` and `jwks_uri` of `oidc.client_secrets`";
+        const MAX_BODY: &str = "raise `oidc.http.max_body` if the provider is right";
+        const TEMPLATE: &str = "set `oidc.issuer` to what the metadata says, a template for all tenants, `oidc.server_metadata_url` to the address of that metadata, and `oidc.tenants` to those whose people may sign in";
+        const ISSUER: &str = "set `oidc.issuer` to the provider's issuer, letter by letter; a trailing slash counts";
+        const HTTPS: &str = "serve the provider over https, or on a loopback address; a host of a closed network may be listed in `oidc.insecure_http_hosts`";
+        const FORWARDED: &str = "have the proxy in front of the provider send `X-Forwarded-Proto: https`, and the provider trust it; a host of a closed network may be listed in `oidc.insecure_http_hosts`";
+        const PRIVATE: &str = "have the provider name addresses that are reached from here by their names; one that is meant is named in the settings, by `oidc.issuer` or `oidc.server_metadata_url` on that host, or with all endpoints by `oidc.client_secrets`, or with the keys by `jwks_uri` of a further issuer";
+        const CERTIFICATES: &str = "check this machine's certificate store";
+
+        let status = if self.is_outage() { 503 } else { 502 };
+        let facts = |reason, remedy| Facts { reason, status, remedy };
         match self {
-            ProviderError::Unavailable { last: Some(last), .. } => last.remedy(),
-            ProviderError::Unreachable { cause, .. } if is_unknown_authority(cause) => {
-                "have this machine trust the authority that signed the provider's certificate: add it to the system's store, or, on Linux, name a file with every authority to trust in SSL_CERT_FILE; then start the app anew"
-            }
-            ProviderError::Unreachable { cause, .. } if cause.contains("certificate") => {
-                "renew the provider's certificate, or correct the host that it is not for"
-            }
-            ProviderError::Unavailable { .. } | ProviderError::Unreachable { .. } | ProviderError::Timeout { .. } => {
-                "check that the provider runs and that this machine can reach it; `oidc.http` holds the time limits"
-            }
-            ProviderError::KeysJustRead { .. } => {
-                "look for the key that the token names at the provider's `jwks_uri`: tokens are signed with a key that is not there"
-            }
-            ProviderError::Busy { .. } => {
-                "wait; if these are clients behind one proxy, list it in `oidc.trusted_proxies`"
-            }
+            ProviderError::Unavailable { last: Some(last), .. } => Facts {
+                reason: "provider_unavailable",
+                status,
+                ..last.facts()
+            },
+            ProviderError::Unavailable { .. } => facts("provider_unavailable", REACH),
+            ProviderError::Busy { .. } => facts("provider_busy", WAIT),
+            ProviderError::KeysJustRead { .. } => facts("provider_keys_just_read", KEY),
+            ProviderError::Unreachable { cause, .. } => match cause {
+                _ if is_unknown_authority(cause) => facts("provider_unreachable", AUTHORITY),
+                _ if cause.contains("certificate") => facts("provider_unreachable", CERTIFICATE),
+                _ => facts("provider_unreachable", REACH),
+            },
+            ProviderError::Timeout { .. } => Facts {
+                status: 504,
+                ..facts("provider_timeout", REACH)
+            },
             ProviderError::Status {
                 endpoint: Endpoint::Metadata,
                 ..
+            } => facts("provider_status", METADATA_URL),
+            ProviderError::Status { .. } => facts("provider_status", LOG),
+            ProviderError::TooLarge { .. } => facts("provider_reply_too_large", MAX_BODY),
+            ProviderError::Malformed { .. } => facts("provider_reply_malformed", LOG),
+            ProviderError::MetadataMember { member, .. } if *member == ISSUER_MEMBER => {
+                facts("provider_reply_malformed", NO_PROVIDER)
             }
-            | ProviderError::NotMetadata { .. } => {
-                "check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`"
-            }
-            ProviderError::Status { .. } | ProviderError::Malformed { .. } => {
-                "look into the provider's log for this request"
-            }
-            ProviderError::MetadataMember { member: "issuer", .. } => {
-                "check that `oidc.issuer` or `oidc.server_metadata_url` is the address of an OpenID provider"
-            }
-            ProviderError::MetadataMember { .. } => {
-                "correct the member at the provider, or name its endpoints yourself: `auth_uri`, `token_uri` and `jwks_uri` of `oidc.client_secrets`"
-            }
-            ProviderError::TooLarge { .. } => "raise `oidc.http.max_body` if the provider is right",
+            ProviderError::MetadataMember { .. } => facts("provider_reply_malformed", MEMBER),
+            ProviderError::NotMetadata { .. } => facts("provider_not_metadata", METADATA_URL),
             ProviderError::IssuerMismatch { actual, .. } if actual.contains(TENANT_ID) => {
-                "set `oidc.issuer` to what the metadata says, a template for all tenants, `oidc.server_metadata_url` to the address of that metadata, and `oidc.tenants` to those whose people may sign in"
+                facts("provider_iss", TEMPLATE)
             }
-            ProviderError::IssuerMismatch { .. } => {
-                "set `oidc.issuer` to the provider's issuer, letter by letter; a trailing slash counts"
-            }
-            ProviderError::NotHttps { .. } | ProviderError::Address { .. } => {
-                "serve the provider over https, or on a loopback address; a host of a closed network may be listed in `oidc.insecure_http_hosts`"
-            }
-            ProviderError::PlainHttp { .. } => {
-                "have the proxy in front of the provider send `X-Forwarded-Proto: https`, and the provider trust it; a host of a closed network may be listed in `oidc.insecure_http_hosts`"
-            }
-            ProviderError::PrivateAddress { .. } => {
-                "have the provider name addresses that are reached from here by their names; one that is meant is named in the settings, by `oidc.issuer` or `oidc.server_metadata_url` on that host, or with all endpoints by `oidc.client_secrets`, or with the keys by `jwks_uri` of a further issuer"
-            }
-            ProviderError::Refused {
-                endpoint: Endpoint::Introspection,
-                ..
-            } => {
-                "check `oidc.client_id`, `oidc.client_secret` and `oidc.introspection_auth_method`, and that the provider lets this client introspect"
-            }
-            ProviderError::Refused {
-                endpoint: Endpoint::Registration,
-                error,
-                ..
-            } => match error.as_str() {
-                "invalid_token" => {
-                    "give the token that the provider issued for this: `--initial-access-token` to register, the one in the file to change a registration"
+            ProviderError::IssuerMismatch { .. } => facts("provider_iss", ISSUER),
+            ProviderError::NotHttps { .. } | ProviderError::Address { .. } => facts("provider_address", HTTPS),
+            ProviderError::PlainHttp { .. } => facts("provider_address", FORWARDED),
+            ProviderError::PrivateAddress { .. } => facts("provider_address", PRIVATE),
+            ProviderError::Refused { endpoint, error, .. } => {
+                let reason = match error.as_str() {
+                    _ if self.is_client_rejected() => "invalid_client",
+                    "invalid_grant" => "invalid_grant",
+                    _ => "provider_refused",
+                };
+                let is_user_to_retry = reason == "invalid_grant" && status == 502;
+                Facts {
+                    reason,
+                    status: if is_user_to_retry { 400 } else { status },
+                    remedy: remedy(*endpoint, error, reason),
                 }
-                "invalid_redirect_uri" => {
-                    "give addresses that the provider accepts for this kind of application; see `--application-type`"
-                }
-                _ => "change what the provider names, or register by hand in its console",
-            },
-            ProviderError::Refused { .. } if self.is_client_rejected() => {
-                "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; of a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`"
             }
-            ProviderError::Refused { error, .. } if error == "invalid_grant" => {
-                "sign in again: the code was used, is too old, or belongs to another redirect URI"
-            }
-            ProviderError::Refused { .. } => "compare the client's registration at the provider with these settings",
-            ProviderError::HttpClient { .. } => "check this machine's certificate store",
+            ProviderError::HttpClient { .. } => facts("http_client", CERTIFICATES),
         }
     }
 
@@ -323,27 +312,14 @@ impl ProviderError {
         }
     }
 
-    /// The HTTP status of the app's response when this error fails a request: 503 or 504 for an outage, else 502; 400
-    /// for a code that the provider does not accept.
-    pub fn status(&self) -> u16 {
-        match self {
-            ProviderError::Timeout { .. } => 504,
-            error if error.is_outage() => 503,
-            ProviderError::Refused { error, .. } if error == "invalid_grant" => 400,
-            _ => 502,
-        }
-    }
-
     /// How long to wait before another attempt, if known.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             ProviderError::Unavailable { retry_after, .. }
             | ProviderError::KeysJustRead { retry_after }
             | ProviderError::Busy { retry_after, .. } => Some(*retry_after),
-            ProviderError::Status { retry_after, .. } | ProviderError::Refused { retry_after, .. }
-                if self.is_outage() =>
-            {
-                *retry_after
+            ProviderError::Status { retry_after, .. } | ProviderError::Refused { retry_after, .. } => {
+                retry_after.filter(|_| self.is_outage())
             }
             _ => None,
         }
@@ -353,18 +329,14 @@ impl ProviderError {
     pub(crate) fn may_have_moved(&self) -> bool {
         match self {
             ProviderError::Unreachable { endpoint, .. } => *endpoint != Endpoint::Metadata,
-            error => error.is_not_there(),
+            error => error.is_missing(),
         }
     }
 
     /// Whether there is no endpoint at the URL, so that nothing of the request was processed.
-    pub(crate) fn is_not_there(&self) -> bool {
-        match self {
-            ProviderError::Status { endpoint, status, .. } | ProviderError::Refused { endpoint, status, .. } => {
-                *endpoint != Endpoint::Metadata && is_not_there(*status)
-            }
-            _ => false,
-        }
+    pub(crate) fn is_missing(&self) -> bool {
+        matches!(self, ProviderError::Status { endpoint, status, .. } | ProviderError::Refused { endpoint, status, .. }
+            if *endpoint != Endpoint::Metadata && is_missing(*status))
     }
 
     /// Whether the failure is an outage, after which a retry may succeed.
@@ -388,7 +360,7 @@ impl ProviderError {
     /// Whether a retry may succeed without a restart. It cannot if the cause is in the settings, or in the metadata
     /// of the issuer that they name. [`NotMetadata`](Self::NotMetadata) can pass, as when an ingress responds before
     /// the provider is up.
-    pub(super) fn may_become_right(&self) -> bool {
+    pub(super) fn is_retryable(&self) -> bool {
         !matches!(
             self,
             ProviderError::IssuerMismatch { .. }
@@ -403,6 +375,27 @@ impl ProviderError {
                 | ProviderError::Address { .. }
                 | ProviderError::HttpClient { .. }
         )
+    }
+}
+
+/// The remedy for an OAuth error of an endpoint with this reason code.
+fn remedy(endpoint: Endpoint, error: &str, reason: &str) -> &'static str {
+    match (endpoint, error) {
+        (Endpoint::Introspection, _) => {
+            "check `oidc.client_id`, `oidc.client_secret` and `oidc.introspection_auth_method`, and that the provider lets this client introspect"
+        }
+        (Endpoint::Registration, "invalid_token") => {
+            "give the token that the provider issued for this: `--initial-access-token` to register, the one in the file to change a registration"
+        }
+        (Endpoint::Registration, "invalid_redirect_uri") => {
+            "give addresses that the provider accepts for this kind of application; see `--application-type`"
+        }
+        (Endpoint::Registration, _) => "change what the provider names, or register by hand in its console",
+        _ if reason == "invalid_client" => {
+            "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; of a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`"
+        }
+        (_, "invalid_grant") => "sign in again: the code was used, is too old, or belongs to another redirect URI",
+        _ => "compare the client's registration at the provider with these settings",
     }
 }
 
@@ -421,15 +414,12 @@ fn is_unknown_authority(cause: &str) -> bool {
     errors.iter().any(|error| cause.contains(error))
 }
 
-fn what_failed(last: Option<&ProviderError>) -> String {
-    match last {
-        Some(error) => error.to_string(),
-        None => "the provider was not reachable".to_owned(),
-    }
+fn last_failure(last: Option<&ProviderError>) -> String {
+    last.map_or_else(|| "the provider was not reachable".to_owned(), ProviderError::to_string)
 }
 
 /// Whether the status says that there is no such endpoint.
-pub(super) fn is_not_there(status: u16) -> bool {
+pub(super) fn is_missing(status: u16) -> bool {
     matches!(status, 301..=303 | 307 | 308 | 404 | 405 | 410)
 }
 

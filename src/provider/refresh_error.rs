@@ -46,23 +46,11 @@ impl RefreshVerdict {
             ProviderError::Status { retry_after, .. } => RefreshVerdict::Waits {
                 retry_after: *retry_after,
             },
-            ProviderError::Unavailable { retry_after, .. }
-            | ProviderError::KeysJustRead { retry_after }
-            | ProviderError::Busy { retry_after, .. } => RefreshVerdict::Waits {
-                retry_after: Some(*retry_after),
+            ProviderError::Malformed { .. } => RefreshVerdict::Waits { retry_after: None },
+            error if error.is_retryable() => RefreshVerdict::Waits {
+                retry_after: error.retry_after(),
             },
-            ProviderError::Unreachable { .. }
-            | ProviderError::Timeout { .. }
-            | ProviderError::TooLarge { .. }
-            | ProviderError::Malformed { .. }
-            | ProviderError::NotMetadata { .. } => RefreshVerdict::Waits { retry_after: None },
-            ProviderError::IssuerMismatch { .. }
-            | ProviderError::MetadataMember { .. }
-            | ProviderError::NotHttps { .. }
-            | ProviderError::PlainHttp { .. }
-            | ProviderError::PrivateAddress { .. }
-            | ProviderError::Address { .. }
-            | ProviderError::HttpClient { .. } => RefreshVerdict::OperatorsFault,
+            _ => RefreshVerdict::OperatorsFault,
         }
     }
 

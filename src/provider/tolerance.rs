@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::ProviderError;
@@ -120,17 +119,12 @@ fn ignored(member: &str, expected: &str, actual: &str) {
     tracing::warn!("the member `{member}` of the provider's metadata is {actual}, expected {expected}; it is ignored");
 }
 
-/// Deserializes a string; `null` and `""` are absent.
-pub(crate) fn text<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<String>::deserialize(d)?.filter(|text| !text.is_empty()))
-}
-
-/// Deserializes `expires_in` from an integer, a float or a string of digits; it may be absent.
-pub(crate) fn expires_in<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
-    let seconds = match Option::<Value>::deserialize(d)? {
-        Some(Value::Number(number)) => number.as_f64(),
-        Some(Value::String(text)) => text.trim().parse().ok(),
+/// Parses `expires_in`: an integer, a float or a string of digits.
+pub(super) fn seconds(value: &Value) -> Option<Duration> {
+    let seconds = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
         _ => None,
     };
-    Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
+    Duration::try_from_secs_f64(seconds?).ok()
 }

@@ -230,7 +230,7 @@ async fn access_token_missing() {
 async fn access_token_empty() {
     member_refused(
         |reply| reply.set("access_token", ""),
-        "the provider's token endpoint gave an unusable answer: `access_token` is not what it should be",
+        "the provider's token endpoint gave an unusable answer: `access_token` is missing",
     )
     .await;
 }
@@ -262,7 +262,7 @@ async fn id_token_missing() {
 async fn id_token_as_an_object() {
     member_refused(
         |reply| reply.set("id_token", json!({"sub": "alice"})),
-        "the provider's token endpoint gave an unusable answer: `id_token` is not what it should be",
+        "the provider's token endpoint gave an unusable answer: `id_token` is not a string",
     )
     .await;
 }
