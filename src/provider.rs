@@ -172,9 +172,20 @@ impl Provider {
         (!is_known).then(|| discovered.metadata.clone())
     }
 
+    /// Newer metadata that names another URL for an endpoint that was unreachable or not found at that of `known`.
+    async fn moved(
+        &self,
+        known: &Metadata,
+        endpoint: fn(&Metadata) -> Option<&Url>,
+        now: OffsetDateTime,
+    ) -> Option<Arc<Metadata>> {
+        let newer = Box::pin(self.reread_metadata(known, now)).await?;
+        (endpoint(&newer) != endpoint(known)).then_some(newer)
+    }
+
     /// Reads the metadata again after an endpoint of `known` was unreachable or not found, at most once in
     /// [`METADATA_PAUSE`]. `None` if there is nothing newer.
-    async fn look_up_again(&self, known: &Metadata, now: OffsetDateTime) -> Option<Arc<Metadata>> {
+    async fn reread_metadata(&self, known: &Metadata, now: OffsetDateTime) -> Option<Arc<Metadata>> {
         let mut attempts = self.attempts.lock().await;
         if let Some(newer) = self.newer_than(known) {
             return Some(newer);
@@ -183,13 +194,13 @@ impl Provider {
         if !is_discovered || !self.due.passes(now, METADATA_PAUSE) {
             return None;
         }
-        tracing::info!("an address of the provider's metadata leads to nothing; the metadata is read again");
+        tracing::info!("an endpoint of the provider's metadata is not reachable; reading the metadata again");
         self.discover(&mut attempts, now).await.ok()
     }
 
     /// Reads the metadata (OpenID Connect Discovery 1.0 §4). The caller holds the lock of `attempts`: single-flight.
     async fn discover(&self, attempts: &mut BackOff, now: OffsetDateTime) -> Result<Arc<Metadata>, ProviderError> {
-        self.http.look_up_again();
+        self.http.forget_moved_endpoints();
         match self.read_metadata().await {
             Ok(metadata) => {
                 let metadata = Arc::new(metadata);
@@ -214,30 +225,32 @@ impl Provider {
     }
 
     async fn read_metadata(&self) -> Result<Metadata, ProviderError> {
-        let url = match &self.registration.metadata {
-            MetadataSource::Discovery { url } => url,
-            MetadataSource::Given(endpoints) => {
-                return metadata::given(endpoints, &self.addresses);
-            }
-            MetadataSource::Keys { jwks_uri } => {
-                return metadata::of_keys(jwks_uri, &self.addresses);
-            }
-        };
+        if let Some(metadata) = metadata::of_settings(&self.registration.metadata, &self.addresses) {
+            return metadata;
+        }
+        self.accept_metadata(&self.read(Endpoint::Metadata, self.first_url()).await?)
+    }
 
-        let reply = self.read(Endpoint::Metadata, url).await?;
-        self.accept_metadata(&reply)
+    /// The URL of the first document that is read: the metadata, or the key set where the settings name the endpoints.
+    pub(crate) fn first_url(&self) -> &Url {
+        match &self.registration.metadata {
+            MetadataSource::Discovery { url } => url,
+            MetadataSource::Given { jwks_uri, .. } | MetadataSource::Keys { jwks_uri } => jwks_uri,
+        }
     }
 
     /// Validates a metadata response.
     pub(crate) fn accept_metadata(&self, reply: &HttpResponse) -> Result<Metadata, ProviderError> {
-        let (issuer, addresses) = (&self.registration.issuer, &self.addresses);
-        match &self.registration.metadata {
-            MetadataSource::Discovery { .. } => {}
-            MetadataSource::Given(endpoints) => return metadata::given(endpoints, addresses),
-            MetadataSource::Keys { jwks_uri } => return metadata::of_keys(jwks_uri, addresses),
+        if let Some(metadata) = metadata::of_settings(&self.registration.metadata, &self.addresses) {
+            return metadata;
         }
+        // Sign-in needs a redirect URI; without one, only the keys are needed.
+        let need = match self.redirect_uri {
+            Some(_) => metadata::Need::SignIn,
+            None => metadata::Need::Keys,
+        };
         let body = reply.body();
-        let metadata = metadata::accept(body, issuer, self.need(), addresses);
+        let metadata = metadata::accept(body, &self.registration.issuer, need, &self.addresses);
         metadata.map_err(|error| match error {
             error if metadata::is_metadata(body) => error,
             _ if is_web_page(reply) => ProviderError::NotMetadata {
@@ -248,14 +261,6 @@ impl Provider {
                 cause: "it has no `issuer`".to_owned(),
             },
         })
-    }
-
-    /// Sign-in needs a redirect URI; without one, only the keys are needed.
-    fn need(&self) -> metadata::Need {
-        match self.redirect_uri {
-            Some(_) => metadata::Need::SignIn,
-            None => metadata::Need::Keys,
-        }
     }
 
     /// Reads a document; any status but 200 is an error.
@@ -292,11 +297,9 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<Arc<KeySet>, ProviderError> {
         match self.keys.keys(metadata.jwks_uri(), purpose, now).await {
-            Err(error) if error.may_have_moved() => match Box::pin(self.look_up_again(metadata, now)).await {
-                Some(newer) if newer.jwks_uri() != metadata.jwks_uri() => {
-                    self.keys.keys(newer.jwks_uri(), purpose, now).await
-                }
-                _ => Err(error),
+            Err(error) if error.may_have_moved() => match self.moved(metadata, |it| Some(it.jwks_uri()), now).await {
+                Some(newer) => self.keys.keys(newer.jwks_uri(), purpose, now).await,
+                None => Err(error),
             },
             keys => keys,
         }
@@ -337,9 +340,7 @@ impl Provider {
             let look = Box::pin(self.keys.look(&keys, doubt, jwks_uri, purpose, now));
             match look.await {
                 Look::NotNow(cause) if newer_metadata.is_none() && cause.may_have_moved() => {
-                    let again = Box::pin(self.look_up_again(metadata, now)).await;
-                    let moved = again.filter(|newer| newer.jwks_uri() != jwks_uri);
-                    match moved {
+                    match self.moved(metadata, |it| Some(it.jwks_uri()), now).await {
                         Some(moved) => newer_metadata = Some(moved),
                         None if purpose == KeyPurpose::ProviderReply => return Err(cause),
                         None => break,

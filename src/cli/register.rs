@@ -112,13 +112,13 @@ impl Arguments {
         let addresses = Addresses::derive(&settings, &self.app_urls)?;
         let (provider, metadata) = find(addresses.registration.clone(), settings, terminal).await?;
         let client = ClientMetadata::new(&self, addresses, &metadata)?;
-        if self.introspection && metadata.introspection_endpoint().is_none() {
+        if self.introspection && metadata.introspection_endpoint.as_ref().is_none() {
             return Err(Failure::new(
                 "the provider's metadata names no introspection endpoint",
                 "leave out `--introspection`: JWT access tokens are accepted without one",
             ));
         }
-        match (self.update, metadata.registration_endpoint()) {
+        match (self.update, metadata.registration_endpoint.as_ref()) {
             (true, _) => self.update(&provider, &metadata, client, terminal).await,
             (false, Some(endpoint)) => {
                 let file = SecretsFile::reserve(&self.output, self.force)?;
@@ -337,7 +337,7 @@ impl Arguments {
     ) -> Map<String, Value> {
         keep(&mut web, client, &asked.addresses.redirect_uris);
         web.insert("issuer".into(), json!(provider.registration.issuer));
-        let introspection = metadata.introspection_endpoint();
+        let introspection = metadata.introspection_endpoint.as_ref();
         match introspection.filter(|_| self.introspection) {
             Some(url) => web.insert("token_introspection_uri".into(), json!(url)),
             None => web.remove("token_introspection_uri"),
@@ -374,7 +374,7 @@ async fn find(
             Err(Failure::new(error.to_string(), remedy))
         }
         Err(error) if !error.is_outage() => {
-            let url = provider.first_address();
+            let url = provider.first_url();
             let remedy = format!("check ISSUER: its metadata should be at {url}");
             Err(Failure::new(error.to_string(), remedy))
         }

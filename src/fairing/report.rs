@@ -41,7 +41,7 @@ pub(super) async fn report(rp: &RelyingParty) {
                 tell("post-logout redirect URI to register", uri);
             }
             match provider.metadata(rp.clock.now()).await {
-                Ok(metadata) if rp.settings.user_info_enabled && metadata.userinfo_endpoint().is_none() => {
+                Ok(metadata) if rp.settings.user_info_enabled && metadata.userinfo_endpoint.as_ref().is_none() => {
                     tell("UserInfo", "skipped, the provider has no such endpoint");
                 }
                 Ok(_) => {}
@@ -73,7 +73,9 @@ pub(super) async fn report_resource_server(resource_server: &ResourceServer, is_
         for issuer in api.issuers() {
             let (name, audience) = (issuer.name(), issuer.audience().join(", "));
             let metadata = issuer.provider.metadata(resource_server.clock.now()).await;
-            let signs_nobody_in = metadata.as_ref().is_ok_and(|metadata| metadata.signs_nobody_in());
+            let signs_nobody_in = metadata
+                .as_ref()
+                .is_ok_and(|metadata| metadata.issues_only_identity_tokens);
             let accepts = match issuer.accepts().describe(signs_nobody_in) {
                 Some(tokens) => format!(", also {tokens}"),
                 None => String::new(),

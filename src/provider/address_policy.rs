@@ -35,7 +35,7 @@ impl AddressPolicy {
         let issuer = Url::parse(&registration.issuer).ok();
         let metadata = match &registration.metadata {
             MetadataSource::Discovery { url } => Some(url.clone()),
-            MetadataSource::Given(_) | MetadataSource::Keys { .. } => None,
+            MetadataSource::Given { .. } | MetadataSource::Keys { .. } => None,
         };
         AddressPolicy {
             issuer_is_https: issuer.as_ref().is_some_and(|url| url.scheme() == "https"),

@@ -110,7 +110,7 @@ impl HttpClient {
     }
 
     /// Resets [`has_moved`](Self::has_moved), because the metadata is read now.
-    pub(crate) fn look_up_again(&self) {
+    pub(crate) fn forget_moved_endpoints(&self) {
         self.has_moved.store(false, Ordering::Relaxed);
     }
 

@@ -26,7 +26,7 @@ impl Provider {
         let metadata = metadata.filter(|_| own.is_none());
         let url = match own {
             Some(url) => url,
-            None => metadata?.introspection_endpoint()?,
+            None => metadata?.introspection_endpoint.as_ref()?,
         };
         Some(IntrospectionEndpoint {
             url: url.clone(),
@@ -58,7 +58,7 @@ impl Provider {
                 at_token_endpoint.unwrap_or(ClientSecretPost)
             }
             (None, Some(metadata)) => {
-                let listed = metadata.introspection_endpoint_auth_methods_supported();
+                let listed = &metadata.introspection_endpoint_auth_methods_supported;
                 self.authentication_method_at(listed, metadata)
             }
         })

@@ -30,8 +30,8 @@ impl Provider {
         &self,
         metadata: &'m Metadata,
     ) -> Result<Option<&'m Url>, ProviderError> {
-        let wanted = self.settings.pushed_authorization_requests || metadata.require_pushed_authorization_requests();
-        match metadata.pushed_authorization_request_endpoint() {
+        let wanted = self.settings.pushed_authorization_requests || metadata.require_pushed_authorization_requests;
+        match metadata.pushed_authorization_request_endpoint.as_ref() {
             _ if !wanted => Ok(None),
             Some(url) => Ok(Some(url)),
             None => Err(ProviderError::MetadataMember {

@@ -88,7 +88,7 @@ mod tests {
     use crate::{
         provider::Provider,
         secret::Secret,
-        settings::{GivenEndpoints, MetadataSource, Registration, Settings},
+        settings::{MetadataSource, Registration, Settings},
     };
 
     /// Refreshes at a token endpoint that responds with these bytes, or closes the connection if there are none.
@@ -122,12 +122,12 @@ mod tests {
             client_id: "app".to_owned(),
             client_secret: Some(Secret::new("hush")),
             client_key: None,
-            metadata: MetadataSource::Given(GivenEndpoints {
+            metadata: MetadataSource::Given {
                 authorization_endpoint: at("authorize"),
                 token_endpoint: at("token"),
                 userinfo_endpoint: None,
                 jwks_uri: at("jwks"),
-            }),
+            },
             introspection_endpoint: None,
         };
         let provider = Provider::new(registration, None, Arc::new(Settings::default())).unwrap();

@@ -81,11 +81,9 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<Tokens, ProviderError> {
         match self.request_tokens_once(metadata, grant, queue, now).await {
-            Err(error) if error.is_missing() => match Box::pin(self.look_up_again(metadata, now)).await {
-                Some(newer) if newer.token_endpoint().ok() != metadata.token_endpoint().ok() => {
-                    self.request_tokens_once(&newer, grant, queue, now).await
-                }
-                _ => Err(error),
+            Err(error) if error.is_missing() => match self.moved(metadata, |it| it.token_endpoint().ok(), now).await {
+                Some(newer) => self.request_tokens_once(&newer, grant, queue, now).await,
+                None => Err(error),
             },
             tokens => tokens,
         }

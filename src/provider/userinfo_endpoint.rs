@@ -1,8 +1,9 @@
 //! The UserInfo endpoint (OpenID Connect Core 1.0 §5.3), with claims about the user.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
 use openidconnect::http::{Request, header};
+use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::{Endpoint, KeyPurpose, Metadata, Provider, ProviderError, breaker::CountedOutages};
@@ -29,18 +30,18 @@ pub(crate) enum RequestedBy {
 }
 
 /// Why a UserInfo request failed.
+#[derive(Debug, Error)]
 pub(crate) enum UserInfoRequestError {
-    Provider(ProviderError),
-    UserInfo(UserInfoError),
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    #[error(transparent)]
+    UserInfo(#[from] UserInfoError),
 }
 
 impl UserInfoRequestError {
     /// Whether the failure is an outage, after which a retry may succeed.
     pub(crate) fn is_outage(&self) -> bool {
-        match self {
-            UserInfoRequestError::Provider(error) => error.is_outage(),
-            UserInfoRequestError::UserInfo(_) => false,
-        }
+        matches!(self, UserInfoRequestError::Provider(error) if error.is_outage())
     }
 
     /// The reason code.
@@ -49,27 +50,6 @@ impl UserInfoRequestError {
             UserInfoRequestError::Provider(error) => error.reason(),
             UserInfoRequestError::UserInfo(error) => error.reason(),
         }
-    }
-}
-
-impl fmt::Display for UserInfoRequestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            UserInfoRequestError::Provider(error) => error.fmt(f),
-            UserInfoRequestError::UserInfo(error) => error.fmt(f),
-        }
-    }
-}
-
-impl From<ProviderError> for UserInfoRequestError {
-    fn from(error: ProviderError) -> UserInfoRequestError {
-        UserInfoRequestError::Provider(error)
-    }
-}
-
-impl From<UserInfoError> for UserInfoRequestError {
-    fn from(error: UserInfoError) -> UserInfoRequestError {
-        UserInfoRequestError::UserInfo(error)
     }
 }
 
@@ -84,14 +64,14 @@ impl Provider {
         requested_by: RequestedBy,
         now: OffsetDateTime,
     ) -> Result<Option<Claims>, UserInfoRequestError> {
-        let asking = self.user_info_wherever(metadata, access_token, now);
+        let request = self.user_info_reply(metadata, access_token, now);
         let reply = match requested_by {
-            RequestedBy::Session => asking.await?,
+            RequestedBy::Session => request.await?,
             RequestedBy::ApiClient(client) => {
                 let queue = &self.limits.bearer_user_info;
                 // The user's data may cause status 500.
                 let counted = CountedOutages::AllButStatus500;
-                queue.run(client, counted, now, asking).await?
+                queue.run(client, counted, now, request).await?
             }
         };
         let Some(reply) = reply else {
@@ -125,20 +105,20 @@ impl Provider {
 
     /// As [`user_info`](Self::user_info), with a retry at the endpoint of newer metadata if the known one was
     /// unreachable or not found.
-    async fn user_info_wherever(
+    async fn user_info_reply(
         self: &Arc<Self>,
         metadata: &Metadata,
         access_token: &Secret,
         now: OffsetDateTime,
     ) -> Result<Option<UserInfoReply>, ProviderError> {
         match self.user_info(metadata, access_token).await {
-            Err(error) if error.may_have_moved() => match Box::pin(self.look_up_again(metadata, now)).await {
-                Some(newer) if newer.userinfo_endpoint() != metadata.userinfo_endpoint() => {
-                    self.user_info(&newer, access_token).await
+            Err(error) if error.may_have_moved() => {
+                match self.moved(metadata, |it| it.userinfo_endpoint.as_ref(), now).await {
+                    Some(newer) => self.user_info(&newer, access_token).await,
+                    None => Err(error),
                 }
-                _ => Err(error),
-            },
-            asked => asked,
+            }
+            reply => reply,
         }
     }
 
@@ -149,7 +129,7 @@ impl Provider {
         access_token: &Secret,
     ) -> Result<Option<UserInfoReply>, ProviderError> {
         let endpoint = Endpoint::UserInfo;
-        let Some(url) = metadata.userinfo_endpoint() else {
+        let Some(url) = metadata.userinfo_endpoint.as_ref() else {
             return Ok(None);
         };
 

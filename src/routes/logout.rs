@@ -393,7 +393,7 @@ impl Visit<'_, '_> {
             origins.push(issuer.origin().ascii_serialization());
         }
         if let Ok(metadata) = provider.metadata(self.now).await
-            && let Some(url) = metadata.end_session_endpoint()
+            && let Some(url) = metadata.end_session_endpoint.as_ref()
         {
             origins.push(url.origin().ascii_serialization());
         }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{
     declaration::{Field, Invalid, Parser, SettingType, settings},
+    mistake::rule,
     syntax::{self, Syntax},
     value::subject,
 };
@@ -27,24 +28,14 @@ settings! {
 }
 
 fn default_users() -> Vec<Map<String, Json>> {
-    let users = [
-        json!({
-            "sub": "alice",
-            "name": "Alice Liddell",
-            "email": "alice@example.com",
-            "email_verified": true,
-            "groups": ["users", "admin"],
-        }),
-        json!({
-            "sub": "bob",
-            "name": "Bob",
-            "email": "bob@example.com",
-            "email_verified": true,
-            "groups": ["users"],
-        }),
-    ];
-    let users = users.iter().filter_map(Json::as_object).cloned();
-    users.collect()
+    let alice = json!({
+        "sub": "alice", "name": "Alice Liddell", "email": "alice@example.com", "email_verified": true,
+        "groups": ["users", "admin"],
+    });
+    let bob = json!({
+        "sub": "bob", "name": "Bob", "email": "bob@example.com", "email_verified": true, "groups": ["users"],
+    });
+    [alice, bob].iter().filter_map(Json::as_object).cloned().collect()
 }
 
 /// `true`, `false` or a table.
@@ -90,7 +81,9 @@ impl SettingType for Users {
             let remedy = "give every user a `sub` of its own, a string";
             return Err(Invalid::new(cause, remedy));
         }
-        let remedy = "add a user, for example `{ sub = \"alice\" }`, or remove `users`";
-        Invalid::unless(!users.is_empty(), "there is no user", remedy)
+        rule("", !users.is_empty())
+            .cause("there is no user")
+            .remedy("add a user, for example `{ sub = \"alice\" }`, or remove `users`")?;
+        Ok(())
     }
 }

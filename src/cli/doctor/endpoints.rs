@@ -14,7 +14,7 @@ use crate::{
 impl Doctor {
     /// Reports which tokens of an issuer an API accepts in addition to access tokens.
     pub(super) fn accepts(&mut self, accepts: Accepts, metadata: &Metadata, prefix: &str) {
-        let signs_nobody_in = metadata.signs_nobody_in();
+        let signs_nobody_in = metadata.issues_only_identity_tokens;
         if let Some(tokens) = accepts.describe(signs_nobody_in) {
             let check = format!("{prefix}accepts");
             self.report.ok(&check, format!("also {tokens}"));
@@ -26,7 +26,7 @@ impl Doctor {
         if !provider.settings.user_info_enabled {
             return self.report.ok(CHECK, "not asked (`user_info_enabled`)");
         }
-        let Some(endpoint) = metadata.userinfo_endpoint() else {
+        let Some(endpoint) = metadata.userinfo_endpoint.as_ref() else {
             return self.report.ok(CHECK, "not asked: the provider has no such endpoint");
         };
         // Core §5.3.3: the endpoint rejects a request without a token.
@@ -40,7 +40,7 @@ impl Doctor {
                 .report
                 .ok(CHECK, "ends the session here only (`rp_initiated_logout`)");
         }
-        match metadata.end_session_endpoint() {
+        match metadata.end_session_endpoint.as_ref() {
             Some(url) => {
                 self.visit(provider, CHECK, Endpoint::EndSession, url).await;
             }
@@ -71,7 +71,7 @@ impl Doctor {
     /// RFC 7009 §2.2: revoking an unknown token succeeds.
     pub(super) async fn revocation(&mut self, provider: &Provider, metadata: &Metadata, now: OffsetDateTime) {
         const CHECK: &str = "revocation";
-        let Some(url) = metadata.revocation_endpoint() else {
+        let Some(url) = metadata.revocation_endpoint.as_ref() else {
             return self.report.ok(
                 CHECK,
                 "tokens live on after sign-out: the provider has no such endpoint",

@@ -32,7 +32,7 @@ impl Doctor {
             is_fine = false;
             let finding = format!("`{member}` in the metadata lacks `{method}`");
             let remedy = format!("set `token_endpoint_auth_method` to one of {}", {
-                let listed = found.metadata.token_endpoint_auth_methods_supported();
+                let listed = found.metadata.token_endpoint_auth_methods_supported.as_deref();
                 listed.unwrap_or_default().join(", ")
             });
             self.report.warning(CHECK, finding, remedy);
@@ -47,7 +47,7 @@ impl Doctor {
     pub(super) fn scopes(&mut self, provider: &Provider, metadata: &Metadata) {
         const CHECK: &str = "scopes";
         let wanted = &provider.settings.scopes;
-        let Some(supported) = metadata.scopes_supported() else {
+        let Some(supported) = metadata.scopes_supported.as_deref() else {
             let finding = format!("{}; the provider lists none", wanted.join(" "));
             return self.report.ok(CHECK, finding);
         };

@@ -23,7 +23,7 @@ pub(super) struct Found {
 impl Doctor {
     /// Reads the metadata, or reports why it cannot.
     pub(super) async fn reach(&mut self, provider: &Arc<Provider>, prefix: &str) -> Option<Found> {
-        let url = provider.first_address();
+        let url = provider.first_url();
         let host = url.host_str().unwrap_or_default();
         let asked = now();
         let (names, reply) = self
@@ -89,7 +89,7 @@ impl Doctor {
         let issuer = &provider.registration.issuer;
         let finding = match provider.registration.metadata {
             MetadataSource::Discovery { .. } => format!("is of the issuer {issuer}"),
-            MetadataSource::Given(_) => {
+            MetadataSource::Given { .. } => {
                 format!("not read: the client secrets name the endpoints of {issuer}")
             }
             MetadataSource::Keys { .. } => {

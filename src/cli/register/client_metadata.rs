@@ -160,7 +160,7 @@ fn texts(value: &Value) -> Vec<String> {
 
 /// The grant types of the code flow, and refresh tokens unless the provider's list lacks them.
 fn grant_types(provider: &Metadata) -> Vec<&'static str> {
-    let listed = provider.grant_types_supported();
+    let listed = provider.grant_types_supported.as_deref();
     if listed.is_none_or(|types| types.iter().any(|name| name == "refresh_token")) {
         vec!["authorization_code", "refresh_token"]
     } else {

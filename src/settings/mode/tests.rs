@@ -253,12 +253,18 @@ fn client_secrets_with_all_endpoints_need_no_discovery() {
     let found = registration(&settings);
     assert_eq!(found.client_id, "app");
     assert_eq!(found.client_secret, Some(Secret::new("hush")));
-    let MetadataSource::Given(endpoints) = found.metadata else {
+    let MetadataSource::Given {
+        authorization_endpoint,
+        userinfo_endpoint,
+        jwks_uri,
+        ..
+    } = found.metadata
+    else {
         panic!();
     };
-    assert_eq!(endpoints.authorization_endpoint.as_str(), "https://a.example/auth");
-    assert_eq!(endpoints.jwks_uri.as_str(), "https://a.example/jwks");
-    assert!(endpoints.userinfo_endpoint.is_some());
+    assert_eq!(authorization_endpoint.as_str(), "https://a.example/auth");
+    assert_eq!(jwks_uri.as_str(), "https://a.example/jwks");
+    assert!(userinfo_endpoint.is_some());
 
     let site = settings.site(&RELEASE).unwrap();
     assert_eq!(site.base_url.as_str(), "https://app.example/");
