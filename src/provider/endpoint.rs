@@ -32,34 +32,30 @@ pub enum Endpoint {
 impl Endpoint {
     /// Its name in log fields.
     pub(crate) fn code(self) -> &'static str {
+        self.names().0
+    }
+
+    /// Its names in log fields and in messages.
+    fn names(self) -> (&'static str, &'static str) {
         match self {
-            Endpoint::Metadata => "metadata",
-            Endpoint::KeySet => "jwks",
-            Endpoint::Token => "token",
-            Endpoint::UserInfo => "userinfo",
-            Endpoint::Introspection => "introspection",
-            Endpoint::Revocation => "revocation",
-            Endpoint::PushedAuthorizationRequest => "pushed_authorization_request",
-            Endpoint::Authorization => "authorization",
-            Endpoint::EndSession => "end_session",
-            Endpoint::Registration => "registration",
+            Endpoint::Metadata => ("metadata", "metadata"),
+            Endpoint::KeySet => ("jwks", "key set"),
+            Endpoint::Authorization => ("authorization", "authorization endpoint"),
+            Endpoint::Token => ("token", "token endpoint"),
+            Endpoint::UserInfo => ("userinfo", "UserInfo endpoint"),
+            Endpoint::Introspection => ("introspection", "introspection endpoint"),
+            Endpoint::Revocation => ("revocation", "revocation endpoint"),
+            Endpoint::PushedAuthorizationRequest => {
+                ("pushed_authorization_request", "pushed authorization request endpoint")
+            }
+            Endpoint::EndSession => ("end_session", "end session endpoint"),
+            Endpoint::Registration => ("registration", "registration endpoint"),
         }
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Endpoint::Metadata => "metadata",
-            Endpoint::KeySet => "key set",
-            Endpoint::Authorization => "authorization endpoint",
-            Endpoint::Token => "token endpoint",
-            Endpoint::UserInfo => "UserInfo endpoint",
-            Endpoint::Introspection => "introspection endpoint",
-            Endpoint::Revocation => "revocation endpoint",
-            Endpoint::PushedAuthorizationRequest => "pushed authorization request endpoint",
-            Endpoint::EndSession => "end session endpoint",
-            Endpoint::Registration => "registration endpoint",
-        })
+        f.write_str(self.names().1)
     }
 }

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use openidconnect::{
-    HttpRequest, HttpResponse,
+    HttpResponse,
     http::{Method, Request, header},
 };
 use serde_json::{Map, Value};
@@ -108,7 +108,20 @@ impl Provider {
     ) -> Result<Option<RegisteredClient>, ProviderError> {
         let endpoint = Endpoint::Registration;
         self.addresses.check_fetched(endpoint, url)?;
-        let request = request(method, url, token, metadata).map_err(|_| ProviderError::Address { endpoint })?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url.as_str())
+            .header(header::ACCEPT, "application/json");
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
+        }
+        let mut body = String::new();
+        if let Some(metadata) = metadata {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+            body = Value::Object(metadata.clone()).to_string();
+        }
+        let request = request.body(body.into_bytes());
+        let request = request.map_err(|_| ProviderError::Address { endpoint })?;
         let reply = self.http.call(endpoint, request).await?;
         match reply.status().as_u16() {
             204 => Ok(None),
@@ -116,30 +129,6 @@ impl Provider {
             _ => Err(refusal(&reply, token)),
         }
     }
-}
-
-fn request(
-    method: Method,
-    url: &Url,
-    token: Option<&Secret>,
-    metadata: Option<&Map<String, Value>>,
-) -> Result<HttpRequest, openidconnect::http::Error> {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(url.as_str())
-        .header(header::ACCEPT, "application/json");
-    if let Some(token) = token {
-        let authorization = format!("Bearer {}", token.expose());
-        request = request.header(header::AUTHORIZATION, authorization);
-    }
-    let body = match metadata {
-        Some(metadata) => {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-            Value::Object(metadata.clone()).to_string()
-        }
-        None => String::new(),
-    };
-    request.body(body.into_bytes())
 }
 
 /// The provider's error response (RFC 7591 §3.2.2, RFC 6750 §3), or one made from its status and body.

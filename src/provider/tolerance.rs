@@ -19,18 +19,11 @@ pub(super) fn required<T>(
     expected: &'static str,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<T, ProviderError> {
-    let Some(actual) = actual(document, member) else {
-        return Err(ProviderError::MetadataMember {
-            member,
-            expected,
-            actual: None,
-        });
-    };
     let value = document.text(member).and_then(parse);
-    value.ok_or(ProviderError::MetadataMember {
+    value.ok_or_else(|| ProviderError::MetadataMember {
         member,
         expected,
-        actual: Some(actual),
+        actual: actual(document, member),
     })
 }
 
@@ -41,19 +34,17 @@ pub(super) fn optional<T>(
     expected: &'static str,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Option<T> {
-    match document.text(member).and_then(parse) {
-        Some(value) => Some(value),
-        None => {
-            let actual = match document.value(member) {
-                Some(value) if *value == "" => Some("the empty string"),
-                _ => actual(document, member),
-            };
-            if let Some(actual) = actual {
-                ignored(member, expected, actual);
-            }
-            None
+    let value = document.text(member).and_then(parse);
+    if value.is_none() {
+        let is_empty = document.value(member).is_some_and(|value| value == "");
+        if let Some(actual) = is_empty
+            .then_some("the empty string")
+            .or_else(|| actual(document, member))
+        {
+            ignored(member, expected, actual);
         }
     }
+    value
 }
 
 /// A list of names in the metadata. A string is a list of its words, divided by white space or commas; list elements

@@ -66,7 +66,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         total = total.saturating_add(number.saturating_mul(milliseconds));
         rest = after;
     }
-    if text.is_empty() || !rest.is_empty() {
+    if !rest.is_empty() {
         return Err(format!("{text:?} is not a duration"));
     }
     let total = Duration::from_millis(total);
