@@ -145,7 +145,7 @@ impl Provider {
                     }
                     if let Err(error) = provider.discover(&mut attempts, now).await {
                         let reason = error.reason();
-                        tracing::warn!(reason, "{error}; the metadata read before serves on");
+                        tracing::warn!(reason, "{error}; the cached metadata stays in use");
                     }
                 });
             }

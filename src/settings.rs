@@ -180,7 +180,7 @@ settings! {
         pub tenants: Vec<String> as Words = vec![],
         /// Hosts of a closed network for which plain `http` is accepted, bypassing any proxy: exact names or
         /// addresses, without port, in the issuer, in other URLs of these settings, and in the provider's metadata.
-        /// An attacker on the network path reads client secrets, codes and tokens. Logs a warning at liftoff.
+        /// An attacker on the network path can read client secrets, codes and tokens. Logs a warning at liftoff.
         ///
         /// _Default:_ `[]`
         pub insecure_http_hosts: Vec<String> as Words<HttpHost> = vec![],

@@ -218,13 +218,13 @@ mod tests {
         assert_eq!(back_off.failed(at(7), &status(429, Some(300))).as_secs(), 300);
         assert_eq!(
             told(&back_off, 8),
-            "the provider's metadata answered with status 429; the next attempt is due in 299 s"
+            "the provider's metadata responded with status 429; the next attempt is due in 299 s"
         );
         assert_eq!(told(&back_off, 307), "due");
         assert_eq!(back_off.failed(at(307), &status(404, Some(9))).as_secs(), 4);
         assert_eq!(
             told(&back_off, 308),
-            "the provider's metadata answered with status 404; the next attempt is due in 3 s"
+            "the provider's metadata responded with status 404; the next attempt is due in 3 s"
         );
         // An error that retrying does not fix is not reported as an outage.
         let mismatch = ProviderError::IssuerMismatch {

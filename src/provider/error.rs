@@ -38,7 +38,7 @@ pub enum ProviderError {
     },
     /// A token names a key that the cached key set does not hold, and the rate limit does not allow another fetch
     /// yet.
-    #[error("the provider's key set was read a short while ago; the next attempt is due in {} s", retry_after.as_secs())]
+    #[error("the provider's key set was fetched recently; the next attempt is due in {} s", retry_after.as_secs())]
     KeysJustRead {
         /// How long until the next attempt.
         retry_after: Duration,
@@ -52,7 +52,7 @@ pub enum ProviderError {
         cause: String,
     },
     /// The connection or the whole call timed out.
-    #[error("the provider's {endpoint} did not answer within {} ms", after.as_millis())]
+    #[error("the provider's {endpoint} did not respond within {} ms", after.as_millis())]
     Timeout {
         /// The endpoint that was called.
         endpoint: Endpoint,
@@ -60,7 +60,7 @@ pub enum ProviderError {
         after: Duration,
     },
     /// An unexpected HTTP status.
-    #[error("the provider's {endpoint} answered with status {status}")]
+    #[error("the provider's {endpoint} responded with status {status}")]
     Status {
         /// The endpoint that was called.
         endpoint: Endpoint,
@@ -73,7 +73,7 @@ pub enum ProviderError {
         retry_after: Option<Duration>,
     },
     /// A response larger than `http.max_body`.
-    #[error("the provider's {endpoint} answered with more than {limit} bytes")]
+    #[error("the provider's {endpoint} responded with more than {limit} bytes")]
     TooLarge {
         /// The endpoint that was called.
         endpoint: Endpoint,
@@ -81,7 +81,7 @@ pub enum ProviderError {
         limit: usize,
     },
     /// A response that does not conform to the standard.
-    #[error("the provider's {endpoint} gave an unusable answer: {cause}")]
+    #[error("the provider's {endpoint} sent an invalid response: {cause}")]
     Malformed {
         /// The endpoint that was called.
         endpoint: Endpoint,
@@ -99,7 +99,7 @@ pub enum ProviderError {
         actual: Option<&'static str>,
     },
     /// The response at the metadata URL is something else, such as a page of a proxy in front of the provider.
-    #[error("what answers at the address of the provider's metadata is not its metadata: {cause}")]
+    #[error("the response at the provider's metadata URL is not its metadata: {cause}")]
     NotMetadata {
         /// What it is.
         cause: String,
@@ -122,7 +122,7 @@ pub enum ProviderError {
     },
     /// A plain http URL in the metadata of an https issuer.
     #[error(
-        "the provider's {endpoint} is at `{url}`, plain http, and its issuer is https: it does not know that it is behind TLS"
+        "the provider's {endpoint} is at `{url}`, plain http, and its issuer is https: the provider does not know that it is behind TLS"
     )]
     PlainHttp {
         /// The endpoint that was to be called.
@@ -131,9 +131,7 @@ pub enum ProviderError {
         url: String,
     },
     /// The metadata names an address of this machine or of a private network.
-    #[error(
-        "the provider's {endpoint} is at `{url}`, an address of this machine or of a private network, which no setting names"
-    )]
+    #[error("the provider's {endpoint} is at `{url}`, a loopback or private address that no setting names")]
     PrivateAddress {
         /// The endpoint that was to be called.
         endpoint: Endpoint,
@@ -141,13 +139,13 @@ pub enum ProviderError {
         url: String,
     },
     /// A URL that cannot be called.
-    #[error("the address of the provider's {endpoint} is not usable")]
+    #[error("the URL of the provider's {endpoint} is invalid")]
     Address {
         /// The endpoint that was to be called.
         endpoint: Endpoint,
     },
     /// An OAuth error response, such as that of the token endpoint (RFC 6749 §5.2).
-    #[error("the provider's {endpoint} refused with `{error}`: {description}")]
+    #[error("the provider's {endpoint} rejected the request with `{error}`: {description}")]
     Refused {
         /// The endpoint that was called.
         endpoint: Endpoint,
@@ -161,7 +159,7 @@ pub enum ProviderError {
         retry_after: Option<Duration>,
     },
     /// The HTTP client could not be built.
-    #[error("no HTTP client: {cause}")]
+    #[error("the HTTP client could not be built: {cause}")]
     HttpClient {
         /// The cause.
         cause: String,
@@ -213,22 +211,23 @@ impl ProviderError {
 
     pub(crate) fn facts(&self) -> Facts<&'static str> {
         const REACH: &str =
-            "check that the provider runs and that this machine can reach it; `oidc.http` holds the time limits";
-        const AUTHORITY: &str = "have this machine trust the authority that signed the provider's certificate: add it to the system's store, or, on Linux, name a file with every authority to trust in SSL_CERT_FILE; then start the app anew";
-        const CERTIFICATE: &str = "renew the provider's certificate, or correct the host that it is not for";
-        const KEY: &str = "look for the key that the token names at the provider's `jwks_uri`: tokens are signed with a key that is not there";
-        const WAIT: &str = "wait; if these are clients behind one proxy, list it in `oidc.trusted_proxies`";
-        const METADATA_URL: &str = "check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`";
-        const LOG: &str = "look into the provider's log for this request";
-        const NO_PROVIDER: &str =
-            "check that `oidc.issuer` or `oidc.server_metadata_url` is the address of an OpenID provider";
-        const MEMBER: &str = "correct the member at the provider, or name its endpoints yourself: `auth_uri`, `token_uri` and `jwks_uri` of `oidc.client_secrets`";
-        const MAX_BODY: &str = "raise `oidc.http.max_body` if the provider is right";
-        const TEMPLATE: &str = "set `oidc.issuer` to what the metadata says, a template for all tenants, `oidc.server_metadata_url` to the address of that metadata, and `oidc.tenants` to those whose people may sign in";
-        const ISSUER: &str = "set `oidc.issuer` to the provider's issuer, letter by letter; a trailing slash counts";
-        const HTTPS: &str = "serve the provider over https, or on a loopback address; a host of a closed network may be listed in `oidc.insecure_http_hosts`";
-        const FORWARDED: &str = "have the proxy in front of the provider send `X-Forwarded-Proto: https`, and the provider trust it; a host of a closed network may be listed in `oidc.insecure_http_hosts`";
-        const PRIVATE: &str = "have the provider name addresses that are reached from here by their names; one that is meant is named in the settings, by `oidc.issuer` or `oidc.server_metadata_url` on that host, or with all endpoints by `oidc.client_secrets`, or with the keys by `jwks_uri` of a further issuer";
+            "check that the provider is running and reachable from this machine; `oidc.http` has the timeouts";
+        const AUTHORITY: &str = "trust the authority that signed the provider's certificate: add it to this machine's certificate store or, on Linux, set SSL_CERT_FILE to a file with all trusted authorities; then restart the app";
+        const CERTIFICATE: &str = "renew the provider's certificate, or correct the host name in its URL";
+        const KEY: &str = "check the provider's `jwks_uri`: it does not list the key that the token names";
+        const WAIT: &str = "retry later; if the clients are behind one proxy, list it in `oidc.trusted_proxies`";
+        const METADATA_URL: &str =
+            "correct `oidc.issuer`, or set `oidc.server_metadata_url` to the URL of the metadata";
+        const LOG: &str = "check the provider's log for this request";
+        const NO_PROVIDER: &str = "set `oidc.issuer` or `oidc.server_metadata_url` to the URL of an OpenID provider";
+        const MEMBER: &str = "correct the member at the provider, or set `auth_uri`, `token_uri` and `jwks_uri` in `oidc.client_secrets`";
+        const MAX_BODY: &str = "increase `oidc.http.max_body` if the response is valid";
+        const TEMPLATE: &str = "set `oidc.issuer` to the template in the metadata, `oidc.server_metadata_url` to the URL of that metadata, and `oidc.tenants` to the accepted tenants";
+        const ISSUER: &str =
+            "set `oidc.issuer` to exactly the issuer in the provider's metadata; a trailing slash counts";
+        const HTTPS: &str = "serve the provider over https, or on a loopback address; in a closed network, list its host in `oidc.insecure_http_hosts`";
+        const FORWARDED: &str = "configure the proxy in front of the provider to send `X-Forwarded-Proto: https`, and the provider to trust it; in a closed network, list its host in `oidc.insecure_http_hosts`";
+        const PRIVATE: &str = "configure the provider to publish its public host names; to accept the address, set `oidc.issuer` or `oidc.server_metadata_url` to a URL on that host, all endpoints in `oidc.client_secrets`, or `jwks_uri` of a further issuer";
         const CERTIFICATES: &str = "check this machine's certificate store";
 
         let status = if self.is_outage() { 503 } else { 502 };
@@ -244,7 +243,7 @@ impl ProviderError {
             ProviderError::KeysJustRead { .. } => facts("provider_keys_just_read", KEY),
             ProviderError::Unreachable { cause, .. } => match cause {
                 _ if is_unknown_authority(cause) => facts("provider_unreachable", AUTHORITY),
-                _ if cause.contains("certificate") => facts("provider_unreachable", CERTIFICATE),
+                _ if is_about_certificate(cause) => facts("provider_unreachable", CERTIFICATE),
                 _ => facts("provider_unreachable", REACH),
             },
             ProviderError::Timeout { .. } => Facts {
@@ -382,17 +381,17 @@ impl ProviderError {
 fn remedy(endpoint: Endpoint, error: &str, reason: &str) -> &'static str {
     match (endpoint, error) {
         (Endpoint::Introspection, _) => {
-            "check `oidc.client_id`, `oidc.client_secret` and `oidc.introspection_auth_method`, and that the provider lets this client introspect"
+            "check `oidc.client_id`, `oidc.client_secret` and `oidc.introspection_auth_method`, and that this client may introspect tokens at the provider"
         }
         (Endpoint::Registration, "invalid_token") => {
-            "give the token that the provider issued for this: `--initial-access-token` to register, the one in the file to change a registration"
+            "use the token that the provider issued for this: `--initial-access-token` to register, the one in the file to change a registration"
         }
         (Endpoint::Registration, "invalid_redirect_uri") => {
-            "give addresses that the provider accepts for this kind of application; see `--application-type`"
+            "use redirect URIs that the provider accepts for this kind of application; see `--application-type`"
         }
-        (Endpoint::Registration, _) => "change what the provider names, or register by hand in its console",
+        (Endpoint::Registration, _) => "correct what the provider reports, or register the client in its console",
         _ if reason == "invalid_client" => {
-            "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; of a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`"
+            "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; for a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`"
         }
         (_, "invalid_grant") => "sign in again: the code was used, is too old, or belongs to another redirect URI",
         _ => "compare the client's registration at the provider with these settings",
@@ -402,6 +401,10 @@ fn remedy(endpoint: Endpoint, error: &str, reason: &str) -> &'static str {
 /// Whether a status is about the server rather than the request, whatever the body says.
 pub(super) fn is_outage(status: u16) -> bool {
     matches!(status, 408 | 429 | 500..)
+}
+
+fn is_about_certificate(cause: &str) -> bool {
+    cause.contains("certificate")
 }
 
 /// Whether TLS did not trust the issuer of a certificate: it is unknown, or only has the name of a trusted one.
@@ -429,7 +432,7 @@ mod tests {
 
     #[test]
     fn wrong_client_credentials_by_status_and_code() {
-        const CREDENTIALS: &str = "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; of a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`";
+        const CREDENTIALS: &str = "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; for a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`";
         const REGISTRATION: &str = "compare the client's registration at the provider with these settings";
         let token = Endpoint::Token;
         let pushed = Endpoint::PushedAuthorizationRequest;

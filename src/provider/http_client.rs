@@ -187,7 +187,7 @@ impl HttpClient {
             Err(NoAnswer::Timeout) => Err(ProviderError::Timeout { endpoint, after }),
             Err(NoAnswer::Unreachable) => Err(ProviderError::Unreachable {
                 endpoint,
-                cause: "nobody answers there in this test".to_owned(),
+                cause: "no server listens there in this test".to_owned(),
             }),
         }
     }
@@ -291,7 +291,7 @@ mod tests {
         );
         assert_eq!(
             error.remedy(),
-            "have this machine trust the authority that signed the provider's certificate: add it to the system's store, or, on Linux, name a file with every authority to trust in SSL_CERT_FILE; then start the app anew"
+            "trust the authority that signed the provider's certificate: add it to this machine's certificate store or, on Linux, set SSL_CERT_FILE to a file with all trusted authorities; then restart the app"
         );
         // The remedy is the same during the back-off.
         let later = crate::provider::back_off::unavailable(Duration::from_secs(1), Some(&error));

@@ -212,7 +212,7 @@ impl KeyCache {
                         let fetch = cache.fetch(&jwks_uri, &mut last_fetch, purpose, now);
                         if let Err(error) = fetch.await {
                             let reason = error.reason();
-                            tracing::warn!(reason, "{error}; the last known good keys serve on");
+                            tracing::warn!(reason, "{error}; the last known good keys stay in use");
                         }
                     });
                 }

@@ -315,7 +315,7 @@ mod tests {
         let answer = format!("HTTP/1.1 200 -\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         assert_eq!(
             refresh(answer).await.to_string(),
-            "the provider's token endpoint refused with `bad_client_secret`: "
+            "the provider's token endpoint rejected the request with `bad_client_secret`: "
         );
     }
 }

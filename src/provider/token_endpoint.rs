@@ -118,7 +118,7 @@ fn accept(reply: &HttpResponse) -> Result<Tokens, ProviderError> {
     match document {
         Ok(document) => Tokens::accept(&document),
         Err(_) if reply.body().is_empty() => Err(malformed("it is empty")),
-        Err(_) => Err(malformed("it is not the JSON of a token reply")),
+        Err(_) => Err(malformed("it is not a JSON object")),
     }
 }
 

@@ -77,7 +77,7 @@ impl Settings {
                     api.resource,
                     other.unwrap_or_default()
                 ))
-                .remedy("give each API an address of its own")?;
+                .remedy("give each API its own URL")?;
         }
         Ok(())
     }
@@ -89,7 +89,7 @@ impl Settings {
                 self.token_validation != TokenValidation::Introspection,
             )
             .cause(format!(
-                "every token is asked about at `oidc.issuer`, which knows none of `oidc.issuers.{name}`"
+                "every token is introspected at `oidc.issuer`, which does not know the tokens of `oidc.issuers.{name}`"
             ))
             .remedy(format!("set `token_validation = \"auto\"`, or remove `issuers.{name}`"))?;
         }
@@ -103,7 +103,7 @@ impl Settings {
                 key("server_metadata_url"),
                 other.jwks_uri.is_none() || other.server_metadata_url.is_none(),
             )
-            .cause("`jwks_uri` is set too, with which no metadata is read")
+            .cause("`jwks_uri` is set too, so no metadata is read")
             .remedy("remove one of them")?;
             self.check_endpoint(&key("jwks_uri"), &other.jwks_uri)?;
             if other.jwks_uri.is_none() {
@@ -115,8 +115,8 @@ impl Settings {
                 .cause(format!("{:?} is `{}` already", other.issuer, same.unwrap_or_default()))
                 .remedy(format!("remove `issuers.{name}`"))?;
             rule(key("audience"), !other.audience.is_empty() || !other.apis.is_empty())
-                .cause("no audience is left, so that no token could be accepted")
-                .remedy("set it to what that issuer puts into `aud` for this API")?;
+                .cause("no audience is set, so no token could be accepted")
+                .remedy("set it to the `aud` of that issuer's tokens for this API")?;
             for api in other.apis.keys() {
                 rule(key(&format!("apis.{api}")), self.apis.contains_key(api))
                     .cause(format!("there is no API `oidc.apis.{api}`"))
@@ -129,7 +129,7 @@ impl Settings {
     /// OpenID Connect Discovery §3: an `https` URL without query and fragment. `http` is accepted on loopback too.
     pub(super) fn check_issuer(&self, key: &str, issuer: &str) -> Result<(), Mistake> {
         const REMEDY: &str =
-            "write the issuer exactly as the provider's metadata has it, such as `https://accounts.example.com`";
+            "set it to exactly the issuer in the provider's metadata, such as `https://accounts.example.com`";
         rule(key, !issuer.contains('@'))
             .cause("an issuer with an `@` is not accepted")
             .remedy(REMEDY)?;
@@ -157,7 +157,7 @@ impl Settings {
             return Ok(());
         };
         let is_http = url.scheme() == "http";
-        let mut remedy = "write an address with `https`".to_owned();
+        let mut remedy = "use a URL with `https`".to_owned();
         if let Some(host) = url.host_str().filter(|_| is_http) {
             remedy += &format!("; in a closed network, list `{host}` in `insecure_http_hosts`");
         }

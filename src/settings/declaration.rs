@@ -296,7 +296,7 @@ impl<'a> Parser<'a> {
         };
         rule("", !text.is_empty())
             .cause("the value is empty")
-            .remedy("give it a value, or remove it")?;
+            .remedy("set a value, or remove it")?;
         Ok(text)
     }
 

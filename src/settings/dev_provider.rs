@@ -78,7 +78,7 @@ impl SettingType for Users {
                 Some(sub) if !subjects.insert(sub) => format!("two users have `sub` {sub:?}"),
                 Some(_) => continue,
             };
-            let remedy = "give every user a `sub` of its own, a string";
+            let remedy = "give each user a unique `sub`, a string";
             return Err(Invalid::new(cause, remedy));
         }
         rule("", !users.is_empty())

@@ -93,7 +93,7 @@ fn parse(syntax: &Syntax, name: &str, value: OsString) -> Result<Value, Mistake>
     let trimmed = text.trim();
     if trimmed.starts_with(|first| syntax.brackets.contains(first)) {
         return structure(&text).ok_or_else(|| {
-            let cause = "the value starts like a table or list, but is none";
+            let cause = "the value starts like a table or list, but is neither";
             Mistake::new(
                 cause,
                 format!("correct the value of {name}, in JSON or as `{{key=\"value\"}}`"),
@@ -206,8 +206,7 @@ mod tests {
         let errors = Environment::read(variables).errors;
         assert_eq!(
             errors[0].to_string(),
-            "`oidc.client_secrets` in environment variable OIDC_CLIENT_SECRETS: the value starts \
-             like a table or list, but is none"
+            "`oidc.client_secrets` in environment variable OIDC_CLIENT_SECRETS: the value starts like a table or list, but is neither"
         );
     }
 }

@@ -53,7 +53,7 @@ impl Settings {
             insecure("insecure_testing_profile", self.insecure_testing_profile).risk(if is_off {
                 "a testing profile is used in any profile"
             } else {
-                "`enabled = false` would let every visitor in"
+                "`enabled = false` would admit every visitor"
             }),
         ];
         if self.enabled {
@@ -77,24 +77,24 @@ impl Settings {
         let skew = self.clock_skew;
         [
             insecure("dev_provider", self.dev_provider.is_some())
-                .risk("whoever reaches the provider for development signs in as any user"),
+                .risk("anyone who can reach the development provider can sign in as any user"),
             insecure("issuer", self.dev_provider.is_none() && !plain_issuer.is_empty())
-                .risk(format!("{plain_issuer} is asked over plain http, on loopback")),
+                .risk(format!("{plain_issuer} is called over plain http, on loopback")),
             insecure("insecure_http_hosts", !hosts.is_empty()).risk(format!(
-                "whoever is on the way to {hosts} reads client secrets, codes and tokens"
+                "anyone on the network path to {hosts} can read client secrets, codes and tokens"
             )),
             insecure(
                 "id_token_signing_algs",
                 algorithms.any(|it| *it == SigningAlgorithm::HS256),
             )
-            .risk("HS256 lets whoever knows the client secret sign ID tokens"),
+            .risk("with HS256, anyone who knows the client secret can sign ID tokens"),
             insecure(
                 "clear_site_data",
                 cleared.any(|it| matches!(it, ClearSiteData::Cookies | ClearSiteData::All)),
             )
-            .risk("the cookies of sibling sub-domains are dropped too"),
+            .risk("the cookies of sibling sub-domains are cleared too"),
             insecure("insecure_accept_missing_nonce", self.insecure_accept_missing_nonce)
-                .risk("an ID token without `nonce` may be of another sign-in"),
+                .risk("an ID token without `nonce` may belong to another sign-in"),
             insecure("trusted_audiences", !audiences.is_empty()).risk(format!("ID tokens may also name {audiences}")),
             insecure("clock_skew", skew > Duration::from_secs(5 * 60))
                 .risk(format!("expired tokens are accepted for {skew:?}")),
@@ -118,7 +118,7 @@ impl Settings {
             ("overwrite_redirect_uri", &self.overwrite_redirect_uri),
         ];
         for (key, url) in set.into_iter().filter_map(|(key, url)| Some((key, url.as_ref()?))) {
-            let risk = format!("{url} is plain http, so cookies and codes can be read on the way");
+            let risk = format!("{url} is plain http, so cookies and codes can be read on the network");
             found.push(insecure(key, !is_https_or_loopback(url)).risk(risk));
         }
         let table = self.client_secrets().ok().flatten();
@@ -130,7 +130,7 @@ impl Settings {
         };
         let callback = self.callback_path();
         found.push(insecure(key, url.path() != callback).risk(format!(
-            "{url} is not at {callback}; something must forward it there with its query"
+            "{url} is not at {callback}; a proxy must forward it there with its query"
         )));
         if let Some(base_url) = &self.base_url {
             found.push(insecure(key, url.origin() != base_url.origin()).risk(format!(

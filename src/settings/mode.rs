@@ -152,7 +152,7 @@ impl Settings {
         rule("dev_provider", is_absent || cfg!(feature = "dev-provider"))
             .cause("the development provider is not compiled in")
             .remedy(
-                "turn on the feature `dev-provider` of `rocket_openidconnect` in Cargo.toml, or remove `dev_provider`",
+                "enable the feature `dev-provider` of `rocket_openidconnect` in Cargo.toml, or remove `dev_provider`",
             )
     }
 
@@ -206,8 +206,7 @@ impl Settings {
         let metadata_url = self.server_metadata_url.as_ref().map(Url::as_str);
         let remedy = match metadata_url.and_then(|url| url.strip_suffix(WELL_KNOWN)) {
             Some(issuer) => format!("set `issuer` to the `issuer` in the metadata, probably `{issuer}` or `{issuer}/`"),
-            None => "set `issuer` in the table `oidc`, or OIDC_ISSUER; to do without a provider, \
-                     set `enabled = false` or, while developing, `dev_provider = true`"
+            None => "set `issuer` in the table `oidc`, or OIDC_ISSUER; to run without a provider, set `enabled = false` or, while developing, `dev_provider = true`"
                 .to_owned(),
         };
         Mistake::new("the provider's issuer is missing", remedy).at("issuer")
@@ -305,8 +304,8 @@ impl Settings {
         };
         let text = read_text(path).map_err(|mistake| mistake.at("private_key_file"))?;
         let key = ClientKey::parse(&text).map_err(|error| {
-            let cause = format!("`{}` is of no use: {error}", path.display());
-            let remedy = "make a key by `openssl genpkey -algorithm ed25519` or `-algorithm rsa`, and register its \
+            let cause = format!("`{}` is not a usable private key: {error}", path.display());
+            let remedy = "generate a key with `openssl genpkey -algorithm ed25519` or `-algorithm rsa`, and register its \
                           public part at the provider";
             Mistake::new(cause, remedy).at("private_key_file")
         })?;
@@ -319,12 +318,12 @@ impl Settings {
         const KEY: &str = "token_endpoint_auth_method";
         let method = self.token_endpoint_auth_method;
         rule(KEY, method != Some(PrivateKeyJwt) || registration.client_key.is_some())
-            .cause("`private_key_jwt` needs a private key, and there is none")
+            .cause("`private_key_jwt` needs a private key, and none is set")
             .remedy("set `private_key_file`, or remove `token_endpoint_auth_method`")?;
         let by_secret = method.filter(|method| [ClientSecretBasic, ClientSecretPost].contains(method));
         let name = by_secret.map_or("", TokenEndpointAuthMethod::as_str);
         rule(KEY, by_secret.is_none() || registration.client_secret.is_some())
-            .cause(format!("`{name}` needs a client secret, and there is none"))
+            .cause(format!("`{name}` needs a client secret, and none is set"))
             .remedy(
                 "set OIDC_CLIENT_SECRET or `client_secret_file`, or, for a public client, remove \
                  `token_endpoint_auth_method`",

@@ -146,8 +146,8 @@ impl ProviderPreset {
                 let realm = self.needed(&self.realm, "realm")?;
                 let url = url.as_str().trim_end_matches('/');
                 rule("", is_name(realm))
-                    .cause(format!("the realm {realm:?} is no plain name"))
-                    .remedy("write its address as `issuer`, as the metadata has it")?;
+                    .cause(format!("the realm {realm:?} is not a plain name"))
+                    .remedy("set `issuer` to the issuer in the realm's metadata")?;
                 Ok(format!("{url}/realms/{realm}"))
             }
         }
@@ -218,7 +218,7 @@ fn is_name(text: &str) -> bool {
 
 impl Provider for Expansion {
     fn metadata(&self) -> Metadata {
-        Metadata::named("what `provider` stands for")
+        Metadata::named("the expansion of `provider`")
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {

@@ -140,18 +140,19 @@ impl Settings {
 
     /// Checks that the app can do without a client id.
     pub(super) fn check_client_id_is_not_needed(&self) -> Result<(), Mistake> {
-        const REMEDY: &str = "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider registered";
+        const REMEDY: &str =
+            "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to the identifier that the provider registered";
         rule("client_id", self.resource_server_only)
             .cause("the client's identifier at the provider is missing")
             .remedy(REMEDY)?;
         let is_authenticated = self.introspection_auth_method != Some(IntrospectionAuthMethod::Bearer);
         let introspects = self.token_validation == TokenValidation::Introspection;
         rule("client_id", !(introspects && is_authenticated))
-            .cause("the provider is asked about tokens, and the client's identifier there is missing")
+            .cause("introspection needs the client's identifier at the provider, which is missing")
             .remedy(REMEDY)?;
         rule("client_id", self.has_audience() || !self.apis.is_empty())
             .cause("the client's identifier is the audience of access tokens unless another is set, and is missing")
-            .remedy("set `audience` to what the provider puts into `aud` for this API, or `client_id`")
+            .remedy("set `audience` to the `aud` of access tokens for this API, or set `client_id`")
     }
 }
 

@@ -172,10 +172,10 @@ impl Settings {
     pub(super) fn check_store(&self) -> Result<(), Mistake> {
         let (store, url) = (self.session.store, self.session.store_url.as_ref());
         rule("session.store", store != StoreKind::Redis || url.is_some())
-            .cause("`redis`, and the address of Redis is missing")
+            .cause("`redis`, and the URL of Redis is missing")
             .remedy(REDIS_URL)?;
         rule("session.store", store != StoreKind::Sql || url.is_some())
-            .cause("`sql`, and the address of the database is missing")
+            .cause("`sql`, and the URL of the database is missing")
             .remedy(SQL_URL)?;
         let Some(url) = url.map(Secret::expose) else {
             return Ok(());
@@ -183,17 +183,17 @@ impl Settings {
         let (kind, parsed) = (StoreUrl::parse(url), Url::parse(url).ok());
         let rule = |is_met| rule("session.store_url", is_met);
         rule(store != StoreKind::Memory)
-            .cause("an address, and `session.store` is `memory`")
+            .cause("a URL is set, and `session.store` is `memory`")
             .remedy("remove it, or set `session.store` to `redis`, `sql` or `cookie`")?;
         rule(store != StoreKind::Redis || kind == Some(StoreUrl::Redis))
-            .cause("it is not the address of a Redis")
+            .cause("it is not the URL of a Redis server")
             .remedy(REDIS_URL)?;
         rule(store != StoreKind::Sql || !matches!(kind, None | Some(StoreUrl::Redis)))
-            .cause("it is not the address of a SQL database")
+            .cause("it is not the URL of a SQL database")
             .remedy(SQL_URL)?;
         rule(kind.is_some())
-            .cause("it is the address of neither a Redis nor a SQL database")
-            .remedy("write an address that begins with `redis://`, `rediss://`, `sqlite://` or `postgres://`")?;
+            .cause("it is the URL of neither a Redis server nor a SQL database")
+            .remedy("write a URL that begins with `redis://`, `rediss://`, `sqlite://` or `postgres://`")?;
         let (feature, is_enabled) = match kind {
             Some(StoreUrl::Sqlite(_)) => ("sqlite", cfg!(feature = "sqlite")),
             Some(StoreUrl::Postgres) => ("postgres", cfg!(feature = "postgres")),
@@ -210,7 +210,7 @@ impl Settings {
         }
         if kind == Some(StoreUrl::Postgres) {
             rule(parsed.is_some())
-                .cause("it is not the address of a PostgreSQL")
+                .cause("it is not the URL of a PostgreSQL database")
                 .remedy(SQL_URL)?;
             // The PostgreSQL client would log unknown parameters, with their values.
             let mut names = parsed.iter().flat_map(|url| url.query_pairs().map(|(name, _)| name));
@@ -221,9 +221,9 @@ impl Settings {
         // For the Redis client a fragment disables the verification of the certificate.
         rule(parsed.as_ref().is_none_or(|url| url.fragment().is_none()))
             .cause("it ends in a fragment, such as `#insecure`")
-            .remedy("remove it; have this machine trust the server's certificate, on Linux by `SSL_CERT_FILE`")?;
+            .remedy("remove it; trust the server's certificate on this machine, on Linux with `SSL_CERT_FILE`")?;
         rule(parsed.is_some_and(|url| url.has_host()))
-            .cause("it is not the address of a Redis")
+            .cause("it is not the URL of a Redis server")
             .remedy(REDIS_URL)
     }
 }

@@ -43,7 +43,7 @@ impl Settings {
             // RFC 6749 §3.1.2: an absolute URI, without a fragment.
             rule(*key, url.fragment().is_none())
                 .cause(format!("the redirect URI `{url}` has a fragment"))
-                .remedy("remove what follows the `#`")?;
+                .remedy("remove the `#` and what follows it")?;
             check_public(key, url, rocket_config)?;
         }
         let sent = sent.map(|(_, url)| url);
@@ -54,7 +54,7 @@ impl Settings {
             (None, None) => {
                 let remedy = "set `base_url` in the table `oidc`, or OIDC_BASE_URL, for example \
                               `base_url = \"https://app.example.com\"`";
-                return Err(Mistake::new("the public address of the app is missing", remedy).at("base_url"));
+                return Err(Mistake::new("the public URL of the app is missing", remedy).at("base_url"));
             }
         };
         Ok(Site {
@@ -91,7 +91,7 @@ fn check_public(key: &str, url: &Url, rocket_config: &RocketConfig) -> Result<()
     let is_development = rocket_config.debug && url.scheme() == "http";
     rule(key, is_https_or_loopback(url) || is_development)
         .cause(format!("`{url}` is not `https`"))
-        .remedy("write an address with `https`; plain `http` is for loopback and the debug profile")
+        .remedy("use a URL with `https`; plain `http` is accepted only on loopback and in the debug profile")
 }
 
 /// `path` on the host of `url`.
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn addresses_refused() {
-        let https = "write an address with `https`; plain `http` is for loopback and the debug profile";
+        let https = "use a URL with `https`; plain `http` is accepted only on loopback and in the debug profile";
         for (base_url, error, remedy) in [
             (
                 "http://a.example",
@@ -193,16 +193,16 @@ mod tests {
             (
                 "https://a.example/app",
                 "`oidc.base_url`: `https://a.example/app` has more than scheme, host and port",
-                "write `https://a.example`; the path of the routes is `mount`",
+                "write `https://a.example`; set the path of the routes in `mount`",
             ),
             (
                 "https://a.example?x",
                 "`oidc.base_url`: `https://a.example/?x` has more than scheme, host and port",
-                "write `https://a.example`; the path of the routes is `mount`",
+                "write `https://a.example`; set the path of the routes in `mount`",
             ),
             (
                 "https://me:hush@a.example",
-                "`oidc.base_url`: a user name is not part of it",
+                "`oidc.base_url`: a user name or password is not accepted",
                 "remove the user name and the password",
             ),
         ] {
@@ -216,7 +216,7 @@ mod tests {
             (
                 "https://a.example/cb#x",
                 "`oidc.overwrite_redirect_uri`: the redirect URI `https://a.example/cb#x` has a fragment",
-                "remove what follows the `#`",
+                "remove the `#` and what follows it",
             ),
             (
                 "http://a.example/cb",

@@ -21,11 +21,11 @@ pub(super) fn tenants_of(
 ) -> Result<Option<Tenants>, Mistake> {
     let key = format!("{table}tenants");
     let template =
-        format!("the template that the metadata has, such as `https://login.microsoftonline.com/{TENANT_ID}/v2.0`");
+        format!("the template in the metadata, such as `https://login.microsoftonline.com/{TENANT_ID}/v2.0`");
     if !issuer.contains(TENANT_ID) {
         rule(key, entries.is_empty())
             .cause(format!(
-                "the issuer is no template with `{TENANT_ID}`: no token would be compared with it"
+                "the issuer is not a template with `{TENANT_ID}`: it would restrict no token"
             ))
             .remedy(format!("remove it, or set `issuer` to {template}"))?;
         return Ok(None);
@@ -36,20 +36,20 @@ pub(super) fn tenants_of(
         whole.count() == 1 && issuer.matches(TENANT_ID).count() == 1,
     )
     .cause(format!(
-        "`{issuer}` has `{TENANT_ID}` not once, as a whole part of its path"
+        "`{issuer}` does not have `{TENANT_ID}` exactly once, as a whole segment of its path"
     ))
     .remedy(format!("write {template}"))?;
     rule(key.clone(), !entries.is_empty())
-        .cause("it is not set, and the issuer is a template: nothing says whose tokens are accepted")
+        .cause("it is not set, and the issuer is a template: the accepted tenants are unknown")
         .remedy("list the ids of the tenants, or `*` for every organisation")?;
     if let MetadataSource::Discovery { url } = metadata {
         rule(
             format!("{table}server_metadata_url"),
             !url.path().contains("%7Btenantid%7D"),
         )
-        .cause(format!("the issuer is a template, and no metadata is at `{url}`"))
+        .cause(format!("the issuer is a template, so there is no metadata at `{url}`"))
         .remedy(format!(
-            "set it to the metadata that the tenants share, such as `{SHARED_METADATA}`"
+            "set it to the URL of the tenants' shared metadata, such as `{SHARED_METADATA}`"
         ))?;
     }
     let tenants = Tenants::parse(entries).map_err(|entry| {
@@ -72,9 +72,9 @@ impl Settings {
                 let is_personal = |entry: &String| entry.eq_ignore_ascii_case(PERSONAL_ACCOUNTS);
                 [
                     insecure(key.clone(), entries.iter().any(|entry| entry == "*"))
-                        .risk("`*` accepts everybody whom any organisation at the provider has an account for; anybody can found one"),
+                        .risk("`*` accepts every user of every organisation at the provider, and anyone can create an organisation"),
                     insecure(key, entries.iter().any(is_personal))
-                        .risk(format!("{PERSONAL_ACCOUNTS} accepts everybody with a personal Microsoft account; anybody can open one")),
+                        .risk(format!("{PERSONAL_ACCOUNTS} accepts every personal Microsoft account, and anyone can create one")),
                 ]
             })
             .collect()

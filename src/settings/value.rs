@@ -185,8 +185,8 @@ impl<T: SettingType> SettingType for Words<T> {
         for (index, element) in list.iter().enumerate() {
             let word = element.as_str().map(trimmed).unwrap_or_default();
             rule("", !word.contains(char::is_whitespace) || T::IS_SECRET)
-                .cause(format!("{word:?} has a space in it"))
-                .remedy("write each word as an element of its own")?;
+                .cause(format!("{word:?} contains a space"))
+                .remedy("write each word as a separate element")?;
             match T::parse(element, parser) {
                 Err(Invalid::Type(found)) => {
                     parser.refuse::<T>(&index.to_string(), Invalid::Type(found));
@@ -212,7 +212,7 @@ impl<T: SettingType> Refined for SomeWords<T> {
     fn check(words: &Vec<T::Value>) -> Result<(), Mistake> {
         rule("", !words.is_empty())
             .cause("the list is empty")
-            .remedy("name at least one, or remove it")
+            .remedy("list at least one, or remove it")
     }
 }
 
@@ -220,7 +220,7 @@ refined! {
     /// A text that the provider compares exactly. It may be a secret, so errors do not show it.
     Credential: Issuer,
         |text| trimmed(text) == text && !has_control(text),
-        "a line break or another invisible character is in the value or around it",
+        "the value contains or is surrounded by a line break or another invisible character",
         "write the value alone, on one line";
 
     /// A previous value of Rocket's `secret_key`.
@@ -239,7 +239,7 @@ refined! {
     AccessTokenAlgorithm: SigningAlgorithm,
         |algorithm| !algorithm.is_symmetric(),
         format!("{:?} is not an algorithm that access tokens may be signed with", algorithm.as_str()),
-        "name algorithms with a public key, or remove it";
+        "list algorithms with a public key, or remove it";
 
     /// The path to a claim whose values count as scopes.
     RolesClaim: Text,
@@ -268,7 +268,7 @@ refined! {
     Realm: Text,
         |realm| !realm.is_empty()
             && realm.chars().all(|c| matches!(c, ' ' | '!' | '#'..='[' | ']'..='~')),
-        format!("{realm:?} cannot stand in a challenge"),
+        format!("{realm:?} is not allowed in a challenge"),
         "write it in printable ASCII, without quotes and backslashes";
 
     /// A local path or an absolute URL.
@@ -296,11 +296,11 @@ impl SettingType for Url {
         // A password may precede an `@`, so such a text is not shown.
         rule("", !text.contains('@'))
             .cause("a URL with an `@` is not accepted")
-            .remedy("remove what stands before the host, up to the `@`")?;
+            .remedy("remove the user name and password, up to the `@`")?;
         let url = Url::parse(&text).ok().filter(Url::has_host);
         url.ok_or_else(|| {
             let cause = format!("{text:?} is not an absolute URL");
-            Invalid::new(cause, "write the whole address, as in `https://app.example.com`")
+            Invalid::new(cause, "write the whole URL, as in `https://app.example.com`")
         })
     }
 }
@@ -316,9 +316,7 @@ impl SettingType for ExactUrl {
         let (url, text) = (<Url as SettingType>::parse(value, parser)?, parser.text(value)?);
         rule("", url.as_str() == text)
             .cause(format!("{text:?} would be sent as `{url}`"))
-            .remedy(format!(
-                "write `{url}`, here and where it is registered at the provider"
-            ))?;
+            .remedy(format!("write `{url}`, here and in the registration at the provider"))?;
         Ok(url)
     }
 }
@@ -348,7 +346,7 @@ impl Refined for BaseUrl {
 
     fn check(url: &Url) -> Result<(), Mistake> {
         rule("", url.username().is_empty() && url.password().is_none())
-            .cause("a user name is not part of it")
+            .cause("a user name or password is not accepted")
             .remedy("remove the user name and the password")?;
         let origin = &url[..Position::BeforePath];
         rule(
@@ -356,7 +354,7 @@ impl Refined for BaseUrl {
             url.has_host() && url.path() == "/" && url.query().is_none() && url.fragment().is_none(),
         )
         .cause(format!("`{url}` has more than scheme, host and port"))
-        .remedy(format!("write `{origin}`; the path of the routes is `mount`"))
+        .remedy(format!("write `{origin}`; set the path of the routes in `mount`"))
     }
 }
 

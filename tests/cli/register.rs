@@ -257,12 +257,12 @@ async fn a_refused_token_to_register_with() {
     for (code, remedy) in [
         (
             "invalid_token",
-            "give the token that the provider issued for this: `--initial-access-token` to \
+            "use the token that the provider issued for this: `--initial-access-token` to \
              register, the one in the file to change a registration",
         ),
         (
             "insufficient_scope",
-            "change what the provider names, or register by hand in its console",
+            "correct what the provider reports, or register the client in its console",
         ),
     ] {
         provider.on_path("/register", Reply::error(403, code, "no"));
@@ -271,7 +271,7 @@ async fn a_refused_token_to_register_with() {
         assert_eq!(
             ran.stderr,
             format!(
-                "error: the provider's registration endpoint refused with `{code}`: no\n       \
+                "error: the provider's registration endpoint rejected the request with `{code}`: no\n       \
                  → {remedy}\n"
             )
         );
@@ -292,7 +292,7 @@ async fn a_scope_that_the_provider_does_not_register() {
     assert_eq!(
         ran.stderr,
         format!(
-            "error: the provider's registration endpoint refused with `insufficient_scope`: \
+            "error: the provider's registration endpoint rejected the request with `insufficient_scope`: \
              {words}\n       → leave out `--scope`, and set `scopes` of the app yourself: not every \
              provider has `openid` registered; or create the scopes there first\n"
         )
@@ -311,13 +311,13 @@ async fn a_refused_registration_leaves_nothing() {
     for (reply, cause, remedy) in [
         (
             Reply::error(400, "invalid_redirect_uri", "no"),
-            "the provider's registration endpoint refused with `invalid_redirect_uri`: no",
-            "give addresses that the provider accepts for this kind of application; see \
+            "the provider's registration endpoint rejected the request with `invalid_redirect_uri`: no",
+            "use redirect URIs that the provider accepts for this kind of application; see \
              `--application-type`",
         ),
         (
             Reply::status(401),
-            "the provider's registration endpoint refused with `invalid_token`: status 401",
+            "the provider's registration endpoint rejected the request with `invalid_token`: status 401",
             WITHOUT_TOKEN,
         ),
         (
@@ -327,15 +327,15 @@ async fn a_refused_registration_leaves_nothing() {
                 "Policy 'Trusted Hosts' rejected request to client-registration service. Details: \
                  Host not trusted.",
             ),
-            "the provider's registration endpoint refused with `insufficient_scope`: Policy \
+            "the provider's registration endpoint rejected the request with `insufficient_scope`: Policy \
              'Trusted Hosts' rejected request to client-registration service. Details: Host not \
              trusted.",
             WITHOUT_TOKEN,
         ),
         (
             Reply::json(json!({ "client_secret": SECRET })).with_status(201),
-            "the provider's registration endpoint gave an unusable answer: it has no `client_id`",
-            "look into the provider's log for this request",
+            "the provider's registration endpoint sent an invalid response: it has no `client_id`",
+            "check the provider's log for this request",
         ),
     ] {
         provider.on_path("/register", reply);
@@ -356,7 +356,7 @@ async fn an_issuer_without_metadata() {
     assert_eq!(
         ran.stderr,
         format!(
-            "error: the provider's metadata answered with status 404\n       → check ISSUER: its \
+            "error: the provider's metadata responded with status 404\n       → check ISSUER: its \
              metadata should be at {issuer}/.well-known/openid-configuration\n"
         )
     );
@@ -574,8 +574,7 @@ async fn the_app_takes_every_file() {
         ran.stderr,
         format!(
             "error: the app would refuse what the provider registered: `oidc.client_secrets`: \
-             `web.client_secret` in `{draft}`: a line break or another invisible character is in the \
-             value or around it\n       → delete the \
+             `web.client_secret` in `{draft}`: the value contains or is surrounded by a line break or another invisible character\n       → delete the \
              client in the provider's console, or by `rocket-oidc register --delete --output {draft}`, \
              where the registration is\n"
         )
@@ -592,7 +591,7 @@ async fn a_refusal_in_the_servers_words() {
     let (provider, tool) = (provider().await, Tool::new());
     let reply = |status, kind: &str, text: &str| Reply::text(kind, text).with_status(status);
     const CONTACT: &str = "say by `--contact` whom the provider may write to, such as `--contact ops@example.com`";
-    const OTHER: &str = "change what the provider names, or register by hand in its console";
+    const OTHER: &str = "correct what the provider reports, or register the client in its console";
     for (reply, words, remedy) in [
         (
             reply(400, "text/plain", "Contacts are required.\n"),
@@ -749,7 +748,7 @@ async fn an_update_that_fails_keeps_the_token_that_counts() {
     provider.on_path("/register/c1", Reply::json(current));
     let ran = register(&tool, &provider, &["--update"]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("answered with status 404"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("responded with status 404"), "{}", ran.stderr);
     assert_eq!(tool.web(FILE)["registration_access_token"], "second-token");
 }
 
@@ -810,8 +809,7 @@ async fn registrations_go_to_no_private_address() {
     const PRIVATE: &str = "have the provider name addresses that are reached from here by their names";
     let refuses = |ran: &Ran, url: &str| {
         let cause = format!(
-            "error: the provider's registration endpoint is at `{url}`, an address of this machine or of a \
-             private network, which no setting names\n       → {PRIVATE}"
+            "error: the provider's registration endpoint is at `{url}`, a loopback or private address that no setting names\n       → {PRIVATE}"
         );
         assert_eq!(ran.code, Some(1), "{ran:?}");
         assert!(ran.stderr.starts_with(&cause), "{ran:?}");

@@ -396,9 +396,8 @@ fn quotes_count_and_are_told() {
     assert_eq!(
         *warnings.0.lock().unwrap(),
         [
-            "`oidc.client_id` in environment variable OIDC_CLIENT_ID is in quotes, which count as a part of it",
-            "`oidc.client_secret` in environment variable OIDC_CLIENT_SECRET is in quotes, which count as a \
-             part of it",
+            "`oidc.client_id` in environment variable OIDC_CLIENT_ID is in quotes, which are part of the value",
+            "`oidc.client_secret` in environment variable OIDC_CLIENT_SECRET is in quotes, which are part of the value",
         ]
     );
 }
@@ -498,7 +497,7 @@ fn all_errors_are_told_at_once() {
     let error = extract(toml, &variables).unwrap_err();
     assert_eq!(
         error.cause(),
-        "the value starts like a table or list, but is none",
+        "the value starts like a table or list, but is neither",
         "{error}"
     );
     let others: Vec<_> = error.others().iter().map(ToString::to_string).collect();

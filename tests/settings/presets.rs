@@ -163,8 +163,8 @@ fn presets_refused() {
         ),
         (
             r#"provider = { name = "keycloak", url = "https://sso.example.com", realm = "a b" }"#,
-            "the realm \"a b\" is no plain name",
-            "write its address as `issuer`, as the metadata has it",
+            "the realm \"a b\" is not a plain name",
+            "set `issuer` to the issuer in the realm's metadata",
         ),
         (
             "provider = 7",
@@ -179,8 +179,8 @@ fn presets_refused() {
     refused(
         "[default.oidc]\nprovider = { name = \"keycloak\", url = \"http://sso.example.com\", realm = \"staff\" }",
         &[],
-        "`default.oidc.issuer` in what `provider` stands for: \
+        "`default.oidc.issuer` in the expansion of `provider`: \
          `http://sso.example.com/realms/staff` is neither `https` nor on loopback",
-        "write an address with `https`; in a closed network, list `sso.example.com` in `insecure_http_hosts`",
+        "use a URL with `https`; in a closed network, list `sso.example.com` in `insecure_http_hosts`",
     );
 }

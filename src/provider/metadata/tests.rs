@@ -115,11 +115,11 @@ fn the_remedy_is_about_the_member() {
     without.remove("token_endpoint");
     assert_eq!(
         error(&without).remedy(),
-        "correct the member at the provider, or name its endpoints yourself: `auth_uri`, `token_uri` and `jwks_uri` of `oidc.client_secrets`"
+        "correct the member at the provider, or set `auth_uri`, `token_uri` and `jwks_uri` in `oidc.client_secrets`"
     );
     assert_eq!(
         error(&Map::new()).remedy(),
-        "check that `oidc.issuer` or `oidc.server_metadata_url` is the address of an OpenID provider"
+        "set `oidc.issuer` or `oidc.server_metadata_url` to the URL of an OpenID provider"
     );
 }
 
@@ -141,13 +141,13 @@ fn endpoints_without_tls_are_refused() {
         assert_eq!(
             with(member, json!("http://op.example/x")).unwrap_err(),
             format!(
-                "the provider's {name} is at `http://op.example/x`, plain http, and its issuer is https: it does not know that it is behind TLS"
+                "the provider's {name} is at `http://op.example/x`, plain http, and its issuer is https: the provider does not know that it is behind TLS"
             )
         );
         assert_eq!(
             with(member, json!("https://169.254.169.254/x")).unwrap_err(),
             format!(
-                "the provider's {name} is at `https://169.254.169.254/x`, an address of this machine or of a private network, which no setting names"
+                "the provider's {name} is at `https://169.254.169.254/x`, a loopback or private address that no setting names"
             )
         );
     }
@@ -187,7 +187,7 @@ fn an_api_needs_keys_alone() {
     );
     assert_eq!(
         keys("http://op.example/x"),
-        "the provider's key set is at `http://op.example/x`, plain http, and its issuer is https: it does not know that it is behind TLS"
+        "the provider's key set is at `http://op.example/x`, plain http, and its issuer is https: the provider does not know that it is behind TLS"
     );
 }
 
@@ -399,7 +399,7 @@ fn what_is_no_metadata() {
     ] {
         assert_eq!(
             accepted_text(text).unwrap_err(),
-            format!("the provider's metadata gave an unusable answer: {cause}")
+            format!("the provider's metadata sent an invalid response: {cause}")
         );
     }
 }
