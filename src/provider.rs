@@ -13,6 +13,7 @@ pub(crate) mod http_client;
 mod introspection_endpoint;
 mod key_cache;
 mod metadata;
+mod outage;
 mod pushed_authorization_endpoint;
 mod refresh_error;
 #[cfg(feature = "cli")]
@@ -53,7 +54,7 @@ use self::{
     back_off::{BackOff, LogThrottle, unavailable},
     call_limits::CallLimits,
     http_client::HttpClient,
-    key_cache::{KeyCache, Look},
+    key_cache::{KeyCache, Refetch},
 };
 use crate::{
     settings::{MetadataSource, Registration, Settings},
@@ -331,29 +332,29 @@ impl Provider {
         let mut newer_metadata: Option<Arc<Metadata>> = None;
         // Three attempts: the first may share an earlier fetch, and the second may use an outdated `jwks_uri`.
         for _ in 0..3 {
-            let doubt = verdict.as_ref().err().and_then(&wants_other_keys);
-            let Some(doubt) = doubt else { break };
+            let stale = verdict.as_ref().err().and_then(&wants_other_keys);
+            let Some(stale) = stale else { break };
             let jwks_uri = match &newer_metadata {
                 Some(newer) => newer.jwks_uri(),
                 None => metadata.jwks_uri(),
             };
-            let look = Box::pin(self.keys.look(&keys, doubt, jwks_uri, purpose, now));
-            match look.await {
-                Look::NotNow(cause) if newer_metadata.is_none() && cause.may_have_moved() => {
+            let refetch = Box::pin(self.keys.refetch(&keys, stale, jwks_uri, purpose, now));
+            match refetch.await {
+                Refetch::Failed(cause) if newer_metadata.is_none() && cause.may_have_moved() => {
                     match self.moved(metadata, |it| Some(it.jwks_uri()), now).await {
                         Some(moved) => newer_metadata = Some(moved),
                         None if purpose == KeyPurpose::ProviderReply => return Err(cause),
                         None => break,
                     }
                 }
-                Look::Newer(newer) => {
+                Refetch::Newer(newer) => {
                     verdict = check(&newer);
                     keys = newer;
                 }
-                Look::Latest(latest) if Arc::ptr_eq(&latest, &keys) => break,
-                Look::Latest(latest) => return Ok(check(&latest)),
-                Look::NotNow(cause) if purpose == KeyPurpose::ProviderReply => return Err(cause),
-                Look::NotNow(_) => break,
+                Refetch::Latest(latest) if Arc::ptr_eq(&latest, &keys) => break,
+                Refetch::Latest(latest) => return Ok(check(&latest)),
+                Refetch::Failed(cause) if purpose == KeyPurpose::ProviderReply => return Err(cause),
+                Refetch::Failed(_) => break,
             }
         }
         Ok(verdict)

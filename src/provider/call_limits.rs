@@ -435,7 +435,7 @@ mod tests {
 
     /// A call that may not probe does not take the place of a probe, prolong the wait, or reset the count.
     #[tokio::test]
-    async fn a_stranger_is_no_probe() {
+    async fn an_unproved_call_is_no_probe() {
         use CountedOutages::OnlyStatus429;
 
         let queue = queue(Duration::from_secs(5));
@@ -521,7 +521,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_for_ever() {
+    async fn a_wait_in_the_queue_times_out() {
         let queue = queue(Duration::from_secs(5));
         let hang = || std::future::pending::<Result<(), ProviderError>>();
         let hanging = join_all((0..4).map(|_| queue.run(address(1), ALL, at(0), hang())));

@@ -16,7 +16,7 @@ use url::Url;
 use super::{
     Endpoint, ProviderError,
     address_policy::{is_this_machine, may_be_called},
-    error::is_missing,
+    outage::is_missing,
 };
 #[cfg(feature = "testing")]
 use crate::settings::{InProcess, NoAnswer};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Endpoint, ProviderError, error::is_outage};
+use super::{Endpoint, ProviderError, outage::is_outage};
 
 /// The consequence of a failed refresh for the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,7 +284,7 @@ mod tests {
 
     /// The metadata could not be read: a new sign-in would fail too.
     #[test]
-    fn metadata_asks_nobody_to_sign_in() {
+    fn errors_of_the_metadata_ask_for_no_sign_in() {
         let endpoint = Endpoint::Metadata;
         let status = ProviderError::Status {
             endpoint,

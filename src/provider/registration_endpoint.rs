@@ -274,11 +274,19 @@ mod tests {
                 "rejected the request with `invalid_token`: not the token …",
             ),
             (401, "<p", "rejected the request with `invalid_token`: status 401"),
-            (503, "later\u{1b}[2J", "rejected the request with `status 503`: later\\u{1b}[2J"),
+            (
+                503,
+                "later\u{1b}[2J",
+                "rejected the request with `status 503`: later\\u{1b}[2J",
+            ),
             (400, " \n", "responded with status 400"),
             (404, "no such page", "responded with status 404"),
             (400, "\u{feff}no", "rejected the request with `status 400`: no"),
-            (400, &long, &format!("rejected the request with `status 400`: {}…", "x".repeat(300))),
+            (
+                400,
+                &long,
+                &format!("rejected the request with `status 400`: {}…", "x".repeat(300)),
+            ),
         ] {
             let error = refusal(&reply(status, body), Some(&Secret::new("my-token")));
             let expected = format!("the provider's registration endpoint {expected}");

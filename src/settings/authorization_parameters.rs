@@ -10,7 +10,7 @@ use super::{
     declaration::{Invalid, Parser, Setting, SettingType},
     mistake::{Mistake, rule},
     syntax::{self, Syntax},
-    value::{Words, object},
+    value::{Words, deserialized},
 };
 
 /// Parameters of an authorization request that the sign-in itself sets.
@@ -40,7 +40,7 @@ impl SettingType for Parameters {
     const SYNTAX: Syntax = syntax::TABLE;
 
     fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
-        object(value)
+        deserialized(value)
     }
 
     fn validate(parameters: &Self::Value, parser: &mut Parser<'_>) -> Result<(), Invalid> {

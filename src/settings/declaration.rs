@@ -257,9 +257,9 @@ impl<'a> Parser<'a> {
         self.errors.len()
     }
 
+    /// Reports that the setting `name` of this table is missing.
     pub(super) fn refuse_missing<T: SettingType>(&mut self, name: &str) {
-        let cause = format!("`{name}` is missing");
-        self.report::<T>(Invalid::new(cause, format!("add `{name}`")));
+        self.report::<T>(Invalid::new(format!("`{name}` is missing"), format!("add `{name}`")));
     }
 
     /// Reports `name` if this table has no such setting.

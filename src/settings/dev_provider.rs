@@ -9,7 +9,7 @@ use super::{
     declaration::{Field, Invalid, Parser, SettingType, settings},
     mistake::rule,
     syntax::{self, Syntax},
-    value::subject,
+    value::{deserialized, subject},
 };
 
 settings! {
@@ -66,8 +66,7 @@ impl SettingType for Users {
     const SYNTAX: Syntax = syntax::LIST_OF_TABLES;
 
     fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
-        let users = value.deserialize();
-        users.map_err(|_| Invalid::Type(value.to_actual()))
+        deserialized(value)
     }
 
     fn validate(users: &Self::Value, _: &mut Parser<'_>) -> Result<(), Invalid> {

@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_variables_are_ignored_and_told() {
+    fn unknown_variables_are_ignored_with_a_warning() {
         let environment = read(&[("OIDC_CLIENTID", "x"), ("OIDC_ZEBRA", "y"), ("OIDCISH", "z")]);
         assert!(environment.values.is_empty());
         assert_eq!(

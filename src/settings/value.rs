@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, marker::PhantomData, path::PathBuf};
 
 use figment::value::Value;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
 use url::{Host, Position, Url};
 
@@ -20,6 +21,11 @@ use crate::{
 
 fn other_type<T>(value: &Value) -> Result<T, Invalid> {
     Err(Invalid::Type(value.to_actual()))
+}
+
+/// Deserializes a value with serde.
+pub(super) fn deserialized<T: DeserializeOwned>(value: &Value) -> Result<T, Invalid> {
+    value.deserialize().or_else(|_| other_type(value))
 }
 
 impl<T: SettingType> SettingType for Option<T> {
@@ -51,17 +57,11 @@ impl<T: SettingType> SettingType for BTreeMap<String, T> {
     const SYNTAX: Syntax = syntax::TABLE;
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
-        let Some(table) = value.as_dict() else {
-            return other_type(value);
-        };
-        let members = table.iter().map(|(name, value)| {
-            let value = parser.value::<T>(name, value);
-            Some((name.clone(), value?))
-        });
+        let table = value.as_dict().ok_or_else(|| Invalid::Type(value.to_actual()))?;
+        let member = |(name, value): (&String, &Value)| Some((name.clone(), parser.value::<T>(name, value)?));
         // Parse all members first, to collect all errors.
-        let members: Vec<_> = members.collect();
-        let members: Option<_> = members.into_iter().collect();
-        members.ok_or(Invalid::Reported)
+        let members: Vec<_> = table.iter().map(member).collect();
+        members.into_iter().collect::<Option<_>>().ok_or(Invalid::Reported)
     }
 
     fn validate(table: &Self::Value, parser: &mut Parser<'_>) -> Result<(), Invalid> {
@@ -84,7 +84,7 @@ macro_rules! plain {
             const SYNTAX: Syntax = $syntax;
 
             fn parse(value: &Value, _: &mut Parser<'_>) -> Result<$type, Invalid> {
-                value.deserialize().or_else(|_| other_type(value))
+                deserialized(value)
             }
         }
     )*};
@@ -370,11 +370,6 @@ impl SettingType for PathBuf {
     }
 }
 
-/// A table of arbitrary values, as JSON.
-pub(super) fn object(value: &Value) -> Result<Map<String, Json>, Invalid> {
-    value.deserialize().or_else(|_| other_type(value))
-}
-
 /// A value in a table with arbitrary names.
 struct Anything;
 
@@ -383,7 +378,7 @@ impl SettingType for Anything {
     const SYNTAX: Syntax = syntax::ANY;
 
     fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Json, Invalid> {
-        value.deserialize().or_else(|_| other_type(value))
+        deserialized(value)
     }
 
     fn member(_: &str) -> Option<Setting> {
@@ -399,7 +394,7 @@ impl SettingType for Claims {
     const SYNTAX: Syntax = syntax::TABLE;
 
     fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
-        object(value)
+        deserialized(value)
     }
 
     fn validate(claims: &Self::Value, _: &mut Parser<'_>) -> Result<(), Invalid> {

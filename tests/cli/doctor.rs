@@ -860,7 +860,7 @@ async fn what_is_around_credentials_is_found() {
 }
 
 #[rocket::async_test]
-async fn endpoints_that_are_not_used_are_told() {
+async fn unused_endpoints_are_reported() {
     let provider = TestProvider::start().await;
     let mut tool = app(&provider);
     let issuer = provider.issuer();

@@ -386,7 +386,7 @@ fn what_is_around_credentials_and_addresses_is_no_part_of_them() {
 
 /// A secret may begin and end with quotes, and rarely does.
 #[test]
-fn quotes_count_and_are_told() {
+fn quotes_are_part_of_the_value_and_reported() {
     let warnings = Warnings::default();
     let variables = [("OIDC_CLIENT_SECRET", "\"hush\"\n"), ("OIDC_CLIENT_ID", "'app'")];
     let extracted = tracing::subscriber::with_default(warnings.clone(), || extract("", &variables));
@@ -489,7 +489,7 @@ fn disabled_needs_no_openid() {
 
 /// Whoever launches the app learns of all that is wrong, not of one setting at each attempt.
 #[test]
-fn all_errors_are_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let toml = "[default.oidc]\nclientid = \"x\"\nenabled = 1\nmount = \"oidc\"\n\
                 [default.oidc.session]\nidle_timeout = 0\nzebra = 1\n\
                 [default.oidc.issuers.partner]\naudience = [\"a\", 1]";

@@ -293,14 +293,14 @@ fn client_secrets_with_some_endpoints_are_discovered() {
 }
 
 #[test]
-fn endpoints_that_are_not_used_are_told() {
+fn unused_endpoints_are_reported() {
     let unused = |settings: &Settings| {
         let error = settings.unused_endpoints()?;
         let cause = error.to_string();
         let cause = cause.strip_prefix("`oidc.client_secrets`: the endpoints in it are not used (");
         Some((cause.unwrap().to_owned(), error.remedy().to_owned()))
     };
-    let told = |cause: &str, remedy: &str| Some((cause.to_owned(), remedy.to_owned()));
+    let unused_because = |cause: &str, remedy: &str| Some((cause.to_owned(), remedy.to_owned()));
     let with = |json| {
         let mut settings = complete();
         settings.client_secrets = table(json);
@@ -312,14 +312,14 @@ fn endpoints_that_are_not_used_are_told() {
     });
     assert_eq!(
         unused(&with(flask_oidc)),
-        told(
+        unused_because(
             "`auth_uri`, `token_uri` and `userinfo_uri`): without `jwks_uri` the endpoints are discovered",
             "add `jwks_uri`, or remove the other endpoints",
         )
     );
     assert_eq!(
         unused(&with(json!({ "userinfo_uri": uri }))),
-        told(
+        unused_because(
             "`userinfo_uri`): without `auth_uri`, `token_uri` and `jwks_uri` the endpoints are discovered",
             "add `auth_uri`, `token_uri` and `jwks_uri`, or remove the other endpoints",
         )
@@ -328,7 +328,7 @@ fn endpoints_that_are_not_used_are_told() {
     let mut settings = with(whole);
     assert_eq!(
         unused(&settings),
-        told(
+        unused_because(
             "`auth_uri`, `token_uri` and `jwks_uri`): they belong to `https://b.example`, and `issuer` is \
              `https://accounts.example.com`",
             "remove them, or `issuer`",
@@ -339,7 +339,7 @@ fn endpoints_that_are_not_used_are_told() {
     settings.server_metadata_url = Some(url("https://b.example/m"));
     assert_eq!(
         unused(&settings),
-        told(
+        unused_because(
             "`auth_uri`, `token_uri` and `jwks_uri`): `server_metadata_url` names the metadata that has the \
              endpoints",
             "remove them, or `server_metadata_url`",

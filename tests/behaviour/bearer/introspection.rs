@@ -458,9 +458,12 @@ async fn an_introspection_of_no_use_is_502() {
         (Reply::status(404), "responded with status 404"),
         (
             Reply::error(400, "invalid_request", "no"),
-            "refused with `invalid_client`: status 400",
+            "rejected the request with `invalid_client`: status 400",
         ),
-        (Reply::status(403), "refused with `invalid_client`: status 403"),
+        (
+            Reply::status(403),
+            "rejected the request with `invalid_client`: status 403",
+        ),
     ];
     let api = open(json!({})).await;
     for (i, (reply, logged)) in useless.into_iter().enumerate() {
