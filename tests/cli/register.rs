@@ -179,7 +179,7 @@ async fn a_provider_of_a_closed_network_is_asked_by_plain_http() {
     refused(
         &["--insecure-http-host=keycloak.invalid"],
         "not reachable",
-        "check that the provider runs",
+        "check that the provider is running",
     );
 
     // What is printed has it. At loopback nobody needs it.
@@ -301,7 +301,7 @@ async fn a_scope_that_the_provider_does_not_register() {
     provider.on_path("/register", Reply::error(403, "insufficient_scope", words));
     for arguments in [&arguments[..], &arguments[..1]] {
         let ran = register(&tool, &provider, arguments);
-        assert!(ran.stderr.contains("→ change what the provider names"), "{ran:?}");
+        assert!(ran.stderr.contains("→ correct what the provider reports"), "{ran:?}");
     }
 }
 
@@ -619,7 +619,7 @@ async fn a_refusal_in_the_servers_words() {
         assert_eq!(ran.code, Some(1));
         assert_eq!(
             ran.stderr,
-            format!("error: the provider's registration endpoint refused with {words}\n       → {remedy}\n")
+            format!("error: the provider's registration endpoint rejected the request with {words}\n       → {remedy}\n")
         );
         assert_eq!(tool.files(), [""; 0]);
     }
@@ -806,7 +806,7 @@ fn arguments_that_make_no_sense() {
 /// host, which is one here, is what the issuer names.
 #[rocket::async_test]
 async fn registrations_go_to_no_private_address() {
-    const PRIVATE: &str = "have the provider name addresses that are reached from here by their names";
+    const PRIVATE: &str = "configure the provider to publish its public host names";
     let refuses = |ran: &Ran, url: &str| {
         let cause = format!(
             "error: the provider's registration endpoint is at `{url}`, a loopback or private address that no setting names\n       → {PRIVATE}"
