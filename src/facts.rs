@@ -4,13 +4,13 @@ use std::borrow::Cow;
 
 /// The reason code, status and remedy of an error, declared in one place per variant.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Facts {
+pub(crate) struct Facts<R = Cow<'static, str>> {
     /// The reason code, as the manual lists them.
     pub(crate) reason: &'static str,
     /// The HTTP status of the response.
     pub(crate) status: u16,
     /// How to fix it.
-    pub(crate) remedy: Cow<'static, str>,
+    pub(crate) remedy: R,
 }
 
 impl Facts {

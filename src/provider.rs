@@ -7,15 +7,18 @@ mod call_limits;
 mod client_authentication;
 #[cfg(feature = "cli")]
 mod diagnosis;
+mod endpoint;
 mod error;
 pub(crate) mod http_client;
 mod introspection_endpoint;
 mod key_cache;
 mod metadata;
+mod outage;
 mod pushed_authorization_endpoint;
 mod refresh_error;
 #[cfg(feature = "cli")]
 mod registration_endpoint;
+mod retry_after;
 mod revocation_endpoint;
 mod token_endpoint;
 mod tolerance;
@@ -31,7 +34,8 @@ use url::Url;
 
 #[cfg(feature = "cli")]
 pub(crate) use client_authentication::default_authentication_method;
-pub use error::{Endpoint, ProviderError};
+pub use endpoint::Endpoint;
+pub use error::ProviderError;
 pub(crate) use introspection_endpoint::IntrospectionEndpoint;
 pub(crate) use key_cache::KeyPurpose;
 pub(crate) use metadata::Metadata;
@@ -50,7 +54,7 @@ use self::{
     back_off::{BackOff, LogThrottle, unavailable},
     call_limits::CallLimits,
     http_client::HttpClient,
-    key_cache::{KeyCache, Look},
+    key_cache::{KeyCache, Refetch},
 };
 use crate::{
     settings::{MetadataSource, Registration, Settings},
@@ -71,12 +75,7 @@ pub(crate) fn accepts_metadata(body: &[u8], issuer: &str) -> bool {
 pub(crate) fn read_token_reply(body: &[u8]) -> Option<String> {
     use crate::token::Document;
 
-    let body = match Document::parse(body) {
-        Ok(reply) => http_client::token_reply(Endpoint::Token, reply).ok()?,
-        Err(_) => body.to_vec(),
-    };
-    let reply: token_endpoint::TokenReply = serde_json::from_slice(&body).ok()?;
-    let tokens = reply.into_tokens().ok()?;
+    let tokens = Tokens::accept(&Document::parse(body).ok()?).ok()?;
     Some(tokens.access_token.expose().to_owned())
 }
 
@@ -147,7 +146,7 @@ impl Provider {
                     }
                     if let Err(error) = provider.discover(&mut attempts, now).await {
                         let reason = error.reason();
-                        tracing::warn!(reason, "{error}; the metadata read before serves on");
+                        tracing::warn!(reason, "{error}; the cached metadata stays in use");
                     }
                 });
             }
@@ -174,9 +173,20 @@ impl Provider {
         (!is_known).then(|| discovered.metadata.clone())
     }
 
+    /// Newer metadata that names another URL for an endpoint that was unreachable or not found at that of `known`.
+    async fn moved(
+        &self,
+        known: &Metadata,
+        endpoint: fn(&Metadata) -> Option<&Url>,
+        now: OffsetDateTime,
+    ) -> Option<Arc<Metadata>> {
+        let newer = Box::pin(self.reread_metadata(known, now)).await?;
+        (endpoint(&newer) != endpoint(known)).then_some(newer)
+    }
+
     /// Reads the metadata again after an endpoint of `known` was unreachable or not found, at most once in
     /// [`METADATA_PAUSE`]. `None` if there is nothing newer.
-    async fn look_up_again(&self, known: &Metadata, now: OffsetDateTime) -> Option<Arc<Metadata>> {
+    async fn reread_metadata(&self, known: &Metadata, now: OffsetDateTime) -> Option<Arc<Metadata>> {
         let mut attempts = self.attempts.lock().await;
         if let Some(newer) = self.newer_than(known) {
             return Some(newer);
@@ -185,13 +195,13 @@ impl Provider {
         if !is_discovered || !self.due.passes(now, METADATA_PAUSE) {
             return None;
         }
-        tracing::info!("an address of the provider's metadata leads to nothing; the metadata is read again");
+        tracing::info!("an endpoint of the provider's metadata is not reachable; reading the metadata again");
         self.discover(&mut attempts, now).await.ok()
     }
 
     /// Reads the metadata (OpenID Connect Discovery 1.0 §4). The caller holds the lock of `attempts`: single-flight.
     async fn discover(&self, attempts: &mut BackOff, now: OffsetDateTime) -> Result<Arc<Metadata>, ProviderError> {
-        self.http.look_up_again();
+        self.http.forget_moved_endpoints();
         match self.read_metadata().await {
             Ok(metadata) => {
                 let metadata = Arc::new(metadata);
@@ -204,7 +214,7 @@ impl Provider {
             }
             Err(error) => {
                 let wait = attempts.failed(now, &error);
-                if !error.may_become_right() {
+                if !error.is_retryable() {
                     return Err(error);
                 }
                 let (reason, wait_s) = (error.reason(), wait.as_secs());
@@ -216,30 +226,32 @@ impl Provider {
     }
 
     async fn read_metadata(&self) -> Result<Metadata, ProviderError> {
-        let url = match &self.registration.metadata {
-            MetadataSource::Discovery { url } => url,
-            MetadataSource::Given(endpoints) => {
-                return metadata::given(endpoints, &self.addresses);
-            }
-            MetadataSource::Keys { jwks_uri } => {
-                return metadata::of_keys(jwks_uri, &self.addresses);
-            }
-        };
+        if let Some(metadata) = metadata::of_settings(&self.registration.metadata, &self.addresses) {
+            return metadata;
+        }
+        self.accept_metadata(&self.read(Endpoint::Metadata, self.first_url()).await?)
+    }
 
-        let reply = self.read(Endpoint::Metadata, url).await?;
-        self.accept_metadata(&reply)
+    /// The URL of the first document that is read: the metadata, or the key set where the settings name the endpoints.
+    pub(crate) fn first_url(&self) -> &Url {
+        match &self.registration.metadata {
+            MetadataSource::Discovery { url } => url,
+            MetadataSource::Given { jwks_uri, .. } | MetadataSource::Keys { jwks_uri } => jwks_uri,
+        }
     }
 
     /// Validates a metadata response.
     pub(crate) fn accept_metadata(&self, reply: &HttpResponse) -> Result<Metadata, ProviderError> {
-        let (issuer, addresses) = (&self.registration.issuer, &self.addresses);
-        match &self.registration.metadata {
-            MetadataSource::Discovery { .. } => {}
-            MetadataSource::Given(endpoints) => return metadata::given(endpoints, addresses),
-            MetadataSource::Keys { jwks_uri } => return metadata::of_keys(jwks_uri, addresses),
+        if let Some(metadata) = metadata::of_settings(&self.registration.metadata, &self.addresses) {
+            return metadata;
         }
+        // Sign-in needs a redirect URI; without one, only the keys are needed.
+        let need = match self.redirect_uri {
+            Some(_) => metadata::Need::SignIn,
+            None => metadata::Need::Keys,
+        };
         let body = reply.body();
-        let metadata = metadata::accept(body, issuer, self.need(), addresses);
+        let metadata = metadata::accept(body, &self.registration.issuer, need, &self.addresses);
         metadata.map_err(|error| match error {
             error if metadata::is_metadata(body) => error,
             _ if is_web_page(reply) => ProviderError::NotMetadata {
@@ -250,14 +262,6 @@ impl Provider {
                 cause: "it has no `issuer`".to_owned(),
             },
         })
-    }
-
-    /// Sign-in needs a redirect URI; without one, only the keys are needed.
-    fn need(&self) -> metadata::Need {
-        match self.redirect_uri {
-            Some(_) => metadata::Need::SignIn,
-            None => metadata::Need::Keys,
-        }
     }
 
     /// Reads a document; any status but 200 is an error.
@@ -294,11 +298,9 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<Arc<KeySet>, ProviderError> {
         match self.keys.keys(metadata.jwks_uri(), purpose, now).await {
-            Err(error) if error.may_have_moved() => match Box::pin(self.look_up_again(metadata, now)).await {
-                Some(newer) if newer.jwks_uri() != metadata.jwks_uri() => {
-                    self.keys.keys(newer.jwks_uri(), purpose, now).await
-                }
-                _ => Err(error),
+            Err(error) if error.may_have_moved() => match self.moved(metadata, |it| Some(it.jwks_uri()), now).await {
+                Some(newer) => self.keys.keys(newer.jwks_uri(), purpose, now).await,
+                None => Err(error),
             },
             keys => keys,
         }
@@ -330,31 +332,29 @@ impl Provider {
         let mut newer_metadata: Option<Arc<Metadata>> = None;
         // Three attempts: the first may share an earlier fetch, and the second may use an outdated `jwks_uri`.
         for _ in 0..3 {
-            let doubt = verdict.as_ref().err().and_then(&wants_other_keys);
-            let Some(doubt) = doubt else { break };
+            let stale = verdict.as_ref().err().and_then(&wants_other_keys);
+            let Some(stale) = stale else { break };
             let jwks_uri = match &newer_metadata {
                 Some(newer) => newer.jwks_uri(),
                 None => metadata.jwks_uri(),
             };
-            let look = Box::pin(self.keys.look(&keys, doubt, jwks_uri, purpose, now));
-            match look.await {
-                Look::NotNow(cause) if newer_metadata.is_none() && cause.may_have_moved() => {
-                    let again = Box::pin(self.look_up_again(metadata, now)).await;
-                    let moved = again.filter(|newer| newer.jwks_uri() != jwks_uri);
-                    match moved {
+            let refetch = Box::pin(self.keys.refetch(&keys, stale, jwks_uri, purpose, now));
+            match refetch.await {
+                Refetch::Failed(cause) if newer_metadata.is_none() && cause.may_have_moved() => {
+                    match self.moved(metadata, |it| Some(it.jwks_uri()), now).await {
                         Some(moved) => newer_metadata = Some(moved),
                         None if purpose == KeyPurpose::ProviderReply => return Err(cause),
                         None => break,
                     }
                 }
-                Look::Newer(newer) => {
+                Refetch::Newer(newer) => {
                     verdict = check(&newer);
                     keys = newer;
                 }
-                Look::Latest(latest) if Arc::ptr_eq(&latest, &keys) => break,
-                Look::Latest(latest) => return Ok(check(&latest)),
-                Look::NotNow(cause) if purpose == KeyPurpose::ProviderReply => return Err(cause),
-                Look::NotNow(_) => break,
+                Refetch::Latest(latest) if Arc::ptr_eq(&latest, &keys) => break,
+                Refetch::Latest(latest) => return Ok(check(&latest)),
+                Refetch::Failed(cause) if purpose == KeyPurpose::ProviderReply => return Err(cause),
+                Refetch::Failed(_) => break,
             }
         }
         Ok(verdict)

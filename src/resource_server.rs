@@ -250,7 +250,7 @@ impl ResourceServer {
                 let metadata = provider.metadata(now).await?;
                 // If the keys have changed, the signature is verified again.
                 if Arc::ptr_eq(&jwt.keys, &provider.keys(&metadata, now).await?) {
-                    let signs_nobody_in = metadata.signs_nobody_in();
+                    let signs_nobody_in = metadata.issues_only_identity_tokens;
                     let expected = &jwt.issuer.expected;
                     jwt.accepted.token.check_again(expected, signs_nobody_in, now)?;
                     return Ok(jwt.accepted);
@@ -288,7 +288,7 @@ impl ResourceServer {
                 keys_name_more: true,
             },
         };
-        let checked = unverified.check(expected, algorithms, metadata.signs_nobody_in(), now)?;
+        let checked = unverified.check(expected, algorithms, metadata.issues_only_identity_tokens, now)?;
         let (verified, keys) = provider
             .with_keys(
                 &metadata,

@@ -38,18 +38,19 @@ use self::{
     environment::Environment,
     error::Origins,
     insecure_http_hosts::HttpHost,
+    mistake::Mistake,
     presets::NameOrTable,
     trusted_proxies::ProxyAddress,
     value::{
-        AccessTokenAlgorithm, Between, Claims, Credential, ExactUrl, FormerKey, Issuer, MountPath, PathOrUrl, Realm,
-        Resource, RolesClaim, Scope, SomeWords, Text, Words,
+        AccessTokenAlgorithm, BaseUrl, Between, Claims, Credential, ExactUrl, FormerKey, Issuer, MountPath, PathOrUrl,
+        Realm, Resource, RolesClaim, Scope, SomeWords, Text, Words,
     },
 };
 pub(crate) use self::{
     authorization_parameters::is_reserved,
     insecure_http_hosts::InsecureHttpHosts,
     insecure_settings::InsecureSetting,
-    mode::{GivenEndpoints, MetadataSource, Mode, Registration},
+    mode::{MetadataSource, Mode, Registration},
     resource_server::resource_identifier,
     rocket_config::RocketConfig,
     session::StoreUrl,
@@ -85,6 +86,7 @@ mod http;
 mod in_process;
 mod insecure_http_hosts;
 mod insecure_settings;
+mod mistake;
 mod mode;
 mod presets;
 mod resource_server;
@@ -178,7 +180,7 @@ settings! {
         pub tenants: Vec<String> as Words = vec![],
         /// Hosts of a closed network for which plain `http` is accepted, bypassing any proxy: exact names or
         /// addresses, without port, in the issuer, in other URLs of these settings, and in the provider's metadata.
-        /// An attacker on the network path reads client secrets, codes and tokens. Logs a warning at liftoff.
+        /// An attacker on the network path can read client secrets, codes and tokens. Logs a warning at liftoff.
         ///
         /// _Default:_ `[]`
         pub insecure_http_hosts: Vec<String> as Words<HttpHost> = vec![],
@@ -217,7 +219,7 @@ settings! {
         ///
         /// _Default:_ the origin of `overwrite_redirect_uri`, else of
         /// `client_secrets.redirect_uris`, else in the debug profile `http://localhost:<port>`
-        pub base_url: Option<Url> = None,
+        pub base_url: Option<Url> as Option<BaseUrl> = None,
         /// Whether a visitor whose session ended at a failed refresh is redirected back to the requested page after
         /// the new sign-in, or to `/`.
         ///
@@ -548,21 +550,7 @@ impl Settings {
         InsecureHttpHosts::new(&self.insecure_http_hosts)
     }
 
-    fn error(&self, key: &str, cause: impl Into<String>, remedy: impl Into<String>) -> SettingsError {
-        SettingsError::new(self.origins.find(key), cause, remedy)
-    }
-
-    fn ensure(
-        &self,
-        is_valid: bool,
-        key: &str,
-        cause: impl Into<String>,
-        remedy: impl Into<String>,
-    ) -> Result<(), SettingsError> {
-        if is_valid {
-            Ok(())
-        } else {
-            Err(self.error(key, cause, remedy))
-        }
+    fn error(&self, mistake: Mistake) -> SettingsError {
+        SettingsError::new(self.origins.find(&mistake.key), mistake)
     }
 }

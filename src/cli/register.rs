@@ -111,13 +111,13 @@ impl Arguments {
         let addresses = Addresses::derive(&settings, &self.app_urls)?;
         let (provider, metadata) = find(addresses.registration.clone(), settings, terminal).await?;
         let client = ClientMetadata::new(&self, addresses, &metadata)?;
-        if self.introspection && metadata.introspection_endpoint().is_none() {
+        if self.introspection && metadata.introspection_endpoint.as_ref().is_none() {
             return Err(Failure::new(
                 "the provider's metadata lists no introspection endpoint",
                 "omit `--introspection`: JWT access tokens do not need it",
             ));
         }
-        match (self.update, metadata.registration_endpoint()) {
+        match (self.update, metadata.registration_endpoint.as_ref()) {
             (true, _) => self.update(&provider, &metadata, client, terminal).await,
             (false, Some(endpoint)) => {
                 let file = SecretsFile::reserve(&self.output, self.force)?;
@@ -323,7 +323,7 @@ impl Arguments {
     ) -> Map<String, Value> {
         merge_response(&mut web, client, &requested.addresses.redirect_uris);
         web.insert("issuer".into(), json!(provider.registration.issuer));
-        let introspection = metadata.introspection_endpoint();
+        let introspection = metadata.introspection_endpoint.as_ref();
         match introspection.filter(|_| self.introspection) {
             Some(url) => web.insert("token_introspection_uri".into(), json!(url)),
             None => web.remove("token_introspection_uri"),

@@ -32,20 +32,17 @@ pub(crate) struct AddressPolicy {
 
 impl AddressPolicy {
     pub(super) fn new(registration: &Registration, insecure_http_hosts: InsecureHttpHosts) -> AddressPolicy {
-        let issuer = Url::parse(&registration.issuer).ok();
-        let metadata = match &registration.metadata {
-            MetadataSource::Discovery { url } => Some(url.clone()),
-            MetadataSource::Given(_) | MetadataSource::Keys { .. } => None,
-        };
+        let mut policy = AddressPolicy::of_issuer(&registration.issuer);
+        if let MetadataSource::Discovery { url } = &registration.metadata {
+            policy.set.push(url.clone());
+        }
         AddressPolicy {
-            issuer_is_https: issuer.as_ref().is_some_and(|url| url.scheme() == "https"),
-            set: issuer.into_iter().chain(metadata).collect(),
             insecure_http_hosts,
+            ..policy
         }
     }
 
     /// The policy for metadata of this issuer at its well-known URL.
-    #[cfg(any(test, feature = "__internals"))]
     pub(super) fn of_issuer(issuer: &str) -> AddressPolicy {
         let issuer = Url::parse(issuer).ok();
         AddressPolicy {

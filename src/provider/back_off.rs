@@ -8,10 +8,10 @@ use std::{
 
 use time::OffsetDateTime;
 
-use super::{ProviderError, error::MAX_RETRY_AFTER};
+use super::{ProviderError, retry_after::MAX_RETRY_AFTER};
 
 /// The maximum back-off between two attempts.
-const LONGEST: Duration = Duration::from_secs(60);
+const MAX_BACK_OFF: Duration = Duration::from_secs(60);
 
 /// The exponential back-off after failed attempts: 1 s at first, doubled each time, at most a minute; longer if the
 /// provider sends `Retry-After`. The last error is kept until an attempt succeeds.
@@ -27,7 +27,7 @@ impl BackOff {
     pub(super) fn check(&self, now: OffsetDateTime) -> Result<(), ProviderError> {
         match (self.wait(now), &self.last) {
             (None, _) => Ok(()),
-            (Some(_), Some(last)) if !last.may_become_right() => Err(last.clone()),
+            (Some(_), Some(last)) if !last.is_retryable() => Err(last.clone()),
             (Some(retry_after), last) => Err(unavailable(retry_after, last.as_ref())),
         }
     }
@@ -42,7 +42,7 @@ impl BackOff {
 
     /// Records a failure; returns the wait until the next attempt.
     pub(super) fn failed(&mut self, now: OffsetDateTime, error: &ProviderError) -> Duration {
-        let wait = Duration::from_secs(1 << self.failed.min(6)).min(LONGEST);
+        let wait = Duration::from_secs(1 << self.failed.min(6)).min(MAX_BACK_OFF);
         let wait = wait.max(error.retry_after().unwrap_or_default());
         self.failed = self.failed.saturating_add(1);
         self.next = Some(now + wait);
@@ -94,16 +94,16 @@ impl LogThrottle {
 
 /// A token bucket: holds `capacity` tokens, and regains one per `refill`.
 #[derive(Debug)]
-pub(super) struct Budget {
+pub(super) struct TokenBucket {
     capacity: u32,
     refill: Duration,
     left: u32,
     refilled: Option<OffsetDateTime>,
 }
 
-impl Budget {
-    pub(super) fn new(capacity: u32, refill: Duration) -> Budget {
-        Budget {
+impl TokenBucket {
+    pub(super) fn new(capacity: u32, refill: Duration) -> TokenBucket {
+        TokenBucket {
             capacity,
             refill,
             left: capacity,
@@ -112,7 +112,7 @@ impl Budget {
     }
 
     /// Takes one token. If there is none, returns how long to wait.
-    pub(super) fn spend(&mut self, now: OffsetDateTime) -> Result<(), Duration> {
+    pub(super) fn take(&mut self, now: OffsetDateTime) -> Result<(), Duration> {
         // If the clock was set back, refilling starts again from now.
         let refilled = self.refilled.filter(|at| *at <= now).unwrap_or(now);
         let passed = (now - refilled).unsigned_abs().as_secs() / self.refill.as_secs().max(1);
@@ -139,16 +139,16 @@ impl Budget {
 
 /// A token bucket shared by all clients, from which each client takes at most one per `pause`.
 #[derive(Debug)]
-pub(super) struct SharedBudget {
-    of_all: Budget,
+pub(super) struct SharedTokenBucket {
+    of_all: TokenBucket,
     pause: Duration,
     /// The clients that took one within `pause`, and when. Bounded by what `of_all` gives out in that time.
     spent: Vec<(Option<IpAddr>, OffsetDateTime)>,
 }
 
-impl SharedBudget {
-    pub(super) fn new(of_all: Budget, pause: Duration) -> SharedBudget {
-        SharedBudget {
+impl SharedTokenBucket {
+    pub(super) fn new(of_all: TokenBucket, pause: Duration) -> SharedTokenBucket {
+        SharedTokenBucket {
             of_all,
             pause,
             spent: vec![],
@@ -156,7 +156,7 @@ impl SharedBudget {
     }
 
     /// Takes one for a client with this address. If there is none for it, returns how long to wait.
-    pub(super) fn spend(&mut self, client: Option<IpAddr>, now: OffsetDateTime) -> Result<(), Duration> {
+    pub(super) fn take(&mut self, client: Option<IpAddr>, now: OffsetDateTime) -> Result<(), Duration> {
         // If the clock was set back, later entries are dropped.
         let pause = self.pause;
         self.spent.retain(|(_, at)| (*at..*at + pause).contains(&now));
@@ -164,7 +164,7 @@ impl SharedBudget {
             let wait = (*at + pause - now).unsigned_abs();
             return Err(wait.max(Duration::from_secs(1)));
         }
-        self.of_all.spend(now)?;
+        self.of_all.take(now)?;
         self.spent.push((client, now));
         Ok(())
     }
@@ -188,7 +188,7 @@ mod tests {
         }
     }
 
-    fn told(back_off: &BackOff, now: i64) -> String {
+    fn message(back_off: &BackOff, now: i64) -> String {
         back_off
             .check(at(now))
             .map_or_else(|error| error.to_string(), |()| "due".to_owned())
@@ -212,19 +212,19 @@ mod tests {
     }
 
     #[test]
-    fn the_providers_wait_counts_and_the_last_error_is_told() {
+    fn the_providers_wait_counts_and_the_last_error_is_reported() {
         let mut back_off = BackOff::default();
         assert_eq!(back_off.failed(at(0), &status(503, Some(7))).as_secs(), 7);
         assert_eq!(back_off.failed(at(7), &status(429, Some(300))).as_secs(), 300);
         assert_eq!(
-            told(&back_off, 8),
-            "the provider's metadata answered with status 429; the next attempt is due in 299 s"
+            message(&back_off, 8),
+            "the provider's metadata responded with status 429; the next attempt is due in 299 s"
         );
-        assert_eq!(told(&back_off, 307), "due");
+        assert_eq!(message(&back_off, 307), "due");
         assert_eq!(back_off.failed(at(307), &status(404, Some(9))).as_secs(), 4);
         assert_eq!(
-            told(&back_off, 308),
-            "the provider's metadata answered with status 404; the next attempt is due in 3 s"
+            message(&back_off, 308),
+            "the provider's metadata responded with status 404; the next attempt is due in 3 s"
         );
         // An error that retrying does not fix is not reported as an outage.
         let mismatch = ProviderError::IssuerMismatch {
@@ -232,13 +232,13 @@ mod tests {
             actual: "b".to_owned(),
         };
         back_off.failed(at(400), &mismatch);
-        assert_eq!(told(&back_off, 401), "the metadata's issuer is `b`, expected `a`");
+        assert_eq!(message(&back_off, 401), "the metadata's issuer is `b`, expected `a`");
     }
 
     #[test]
-    fn a_budget_is_spent_and_refilled() {
-        let mut budget = Budget::new(3, Duration::from_secs(10));
-        let mut spent = |now| match budget.spend(at(now)) {
+    fn a_bucket_is_emptied_and_refilled() {
+        let mut bucket = TokenBucket::new(3, Duration::from_secs(10));
+        let mut spent = |now| match bucket.take(at(now)) {
             Ok(()) => 0,
             Err(wait) => wait.as_secs(),
         };
@@ -254,8 +254,8 @@ mod tests {
 
     #[test]
     fn one_client_spends_one_in_a_while_of_a_shared_budget() {
-        let of_all = Budget::new(3, Duration::from_secs(10));
-        let mut budget = SharedBudget::new(of_all, Duration::from_secs(30));
+        let of_all = TokenBucket::new(3, Duration::from_secs(10));
+        let mut bucket = SharedTokenBucket::new(of_all, Duration::from_secs(30));
         let client = |n: u8| n.checked_sub(1).map(|n| IpAddr::from([192, 0, 2, n]));
         // Zero is a token taken; any other number is the wait. All clients without a known address count as one.
         for (now, who, wait) in [
@@ -280,18 +280,18 @@ mod tests {
             (-490, 2, 0),
             (-490, 2, 30),
         ] {
-            let spent = budget.spend(client(who), at(now));
+            let spent = bucket.take(client(who), at(now));
             let found = spent.map_or_else(|wait| wait.as_secs(), |()| 0);
             assert_eq!(found, wait, "{who} at {now}");
-            assert!(budget.spent.len() <= 6);
+            assert!(bucket.spent.len() <= 6);
         }
     }
 
     #[test]
     fn one_passes_at_a_time() {
-        let turnstile = LogThrottle::default();
+        let throttle = LogThrottle::default();
         let pause = Duration::from_secs(30);
-        let passed = [0, 0, 29, 30, 31, 60].map(|now| turnstile.passes(at(now), pause));
+        let passed = [0, 0, 29, 30, 31, 60].map(|now| throttle.passes(at(now), pause));
         assert_eq!(passed, [true, false, false, true, false, true]);
     }
 }

@@ -19,12 +19,12 @@ use super::{
 
 /// The queue size for a kind of call that anyone can cause: how many run at a time, and how many run or wait. One
 /// client has a quarter of both.
-const ANYBODYS: Size = Size {
+const ANY_REQUEST: Size = Size {
     running: 16,
     places: 128,
 };
 /// The queue size for calls of sign-ins and sessions, which have separate limits for each client.
-const OF_SESSIONS: Size = Size {
+const SESSIONS: Size = Size {
     running: 64,
     places: 1024,
 };
@@ -55,18 +55,12 @@ impl CallLimits {
     /// No call of a request waits in the queue for longer than `max_wait`.
     pub(super) fn new(max_wait: Duration) -> CallLimits {
         CallLimits {
-            introspection: Queue::anybodys(Endpoint::Introspection, max_wait),
-            bearer_user_info: Queue::anybodys(Endpoint::UserInfo, max_wait),
-            pushed_authorization_requests: Queue::anybodys(Endpoint::PushedAuthorizationRequest, max_wait),
-            exchange: Queue::of_sessions(Endpoint::Token, max_wait),
-            refresh: Queue::of_sessions(Endpoint::Token, max_wait),
-            revocation: Queue::new(
-                Endpoint::Revocation,
-                REVOCATIONS,
-                REVOCATIONS,
-                MAX_REVOCATION_WAIT,
-                None,
-            ),
+            introspection: Queue::for_any_request(Endpoint::Introspection, max_wait),
+            bearer_user_info: Queue::for_any_request(Endpoint::UserInfo, max_wait),
+            pushed_authorization_requests: Queue::for_any_request(Endpoint::PushedAuthorizationRequest, max_wait),
+            exchange: Queue::new(Endpoint::Token, SESSIONS, max_wait),
+            refresh: Queue::new(Endpoint::Token, SESSIONS, max_wait),
+            revocation: Queue::new(Endpoint::Revocation, REVOCATIONS, MAX_REVOCATION_WAIT),
         }
     }
 }
@@ -80,8 +74,8 @@ struct Size {
 impl Size {
     fn quarter(self) -> Size {
         Size {
-            running: (self.running / 4).max(1),
-            places: (self.places / 4).max(1),
+            running: self.running / 4,
+            places: self.places / 4,
         }
     }
 }
@@ -113,30 +107,23 @@ struct ClientPlaces {
 }
 
 impl Queue {
-    fn anybodys(endpoint: Endpoint, max_wait: Duration) -> Queue {
-        let breaker = Some(Mutex::default());
-        Queue::new(endpoint, ANYBODYS, ANYBODYS.quarter(), max_wait, breaker)
+    fn for_any_request(endpoint: Endpoint, max_wait: Duration) -> Queue {
+        Queue {
+            of_client: ANY_REQUEST.quarter(),
+            breaker: Some(Mutex::default()),
+            ..Queue::new(endpoint, ANY_REQUEST, max_wait)
+        }
     }
 
-    fn of_sessions(endpoint: Endpoint, max_wait: Duration) -> Queue {
-        Queue::new(endpoint, OF_SESSIONS, OF_SESSIONS, max_wait, None)
-    }
-
-    fn new(
-        endpoint: Endpoint,
-        size: Size,
-        of_client: Size,
-        max_wait: Duration,
-        breaker: Option<Mutex<Breaker>>,
-    ) -> Queue {
+    fn new(endpoint: Endpoint, size: Size, max_wait: Duration) -> Queue {
         Queue {
             endpoint,
             size,
-            of_client,
+            of_client: size,
             max_wait,
             places: Mutex::default(),
             running: Semaphore::new(size.running),
-            breaker,
+            breaker: None,
             logged: LogThrottle::default(),
         }
     }
@@ -306,7 +293,7 @@ mod tests {
     }
 
     fn queue(max_wait: Duration) -> Queue {
-        Queue::anybodys(Endpoint::Introspection, max_wait)
+        Queue::for_any_request(Endpoint::Introspection, max_wait)
     }
 
     fn outage(retry_after: Option<u64>) -> ProviderError {
@@ -448,7 +435,7 @@ mod tests {
 
     /// A call that may not probe does not take the place of a probe, prolong the wait, or reset the count.
     #[tokio::test]
-    async fn a_stranger_is_no_probe() {
+    async fn an_unproved_call_is_no_probe() {
         use CountedOutages::OnlyStatus429;
 
         let queue = queue(Duration::from_secs(5));
@@ -534,7 +521,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_for_ever() {
+    async fn a_wait_in_the_queue_times_out() {
         let queue = queue(Duration::from_secs(5));
         let hang = || std::future::pending::<Result<(), ProviderError>>();
         let hanging = join_all((0..4).map(|_| queue.run(address(1), ALL, at(0), hang())));

@@ -27,17 +27,6 @@ pub(super) enum ClientAuthentication {
 }
 
 impl ClientAuthentication {
-    /// The form parameters of an assertion (RFC 7523 §2.2).
-    pub(super) fn assertion_parameters(&self) -> Vec<(&'static str, &str)> {
-        match self {
-            ClientAuthentication::PrivateKeyJwt(assertion) => vec![
-                ("client_assertion_type", CLIENT_ASSERTION_TYPE),
-                ("client_assertion", assertion.expose()),
-            ],
-            _ => vec![],
-        }
-    }
-
     /// Whether the form has no client parameters.
     pub(super) fn is_in_a_header(&self) -> bool {
         matches!(
@@ -133,10 +122,13 @@ impl Provider {
             ClientAuthentication::ClientSecretPost(secret) => {
                 form.extend([("client_id", client_id), ("client_secret", secret.expose())]);
             }
-            ClientAuthentication::PrivateKeyJwt(_) | ClientAuthentication::None => {
-                form.push(("client_id", client_id));
-                form.extend(authentication.assertion_parameters());
-            }
+            // RFC 7523 §2.2.
+            ClientAuthentication::PrivateKeyJwt(assertion) => form.extend([
+                ("client_id", client_id),
+                ("client_assertion_type", CLIENT_ASSERTION_TYPE),
+                ("client_assertion", assertion.expose()),
+            ]),
+            ClientAuthentication::None => form.push(("client_id", client_id)),
             ClientAuthentication::Authorization(value) => authorization = Some(value.clone()),
         }
         let form = form_urlencoded::Serializer::new(String::new())
@@ -158,7 +150,7 @@ impl Provider {
 
 /// The method of a client with a secret when only the metadata decides.
 pub(crate) fn default_authentication_method(metadata: &Metadata) -> TokenEndpointAuthMethod {
-    match metadata.token_endpoint_auth_methods_supported() {
+    match metadata.token_endpoint_auth_methods_supported.as_deref() {
         Some(methods)
             if methods.iter().any(|method| method == "client_secret_post")
                 && !methods.iter().any(|method| method == "client_secret_basic") =>

@@ -23,21 +23,12 @@ impl Provider {
         } else {
             Endpoint::KeySet
         };
-        self.read(endpoint, self.first_address()).await
+        self.read(endpoint, self.first_url()).await
     }
 
     /// Whether the endpoints come from discovery.
     pub(crate) fn is_discovered(&self) -> bool {
         matches!(self.registration.metadata, MetadataSource::Discovery { .. })
-    }
-
-    /// The URL that `doctor` reads first.
-    pub(crate) fn first_address(&self) -> &Url {
-        match &self.registration.metadata {
-            MetadataSource::Discovery { url } => url,
-            MetadataSource::Given(endpoints) => &endpoints.jwks_uri,
-            MetadataSource::Keys { jwks_uri } => jwks_uri,
-        }
     }
 
     /// The unparsed key set document.

@@ -1,86 +1,18 @@
 //! The errors of calls to the provider.
 
-use std::{fmt, time::Duration};
+use std::time::Duration;
 
-use openidconnect::{
-    HttpResponse,
-    http::{
-        HeaderMap,
-        header::{DATE, HeaderName, RETRY_AFTER},
-    },
-};
+use openidconnect::HttpResponse;
 use thiserror::Error;
-use time::{OffsetDateTime, format_description::well_known::Rfc2822};
 
+use super::{endpoint::Endpoint, retry_after::retry_after};
 use crate::{
+    facts::Facts,
     printable::printable,
     token::{Document, TENANT_ID},
 };
 
-/// The maximum `Retry-After` of a provider that is honoured.
-pub(super) const MAX_RETRY_AFTER: Duration = Duration::from_secs(5 * 60);
-
-/// A part of the provider that is called over HTTP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Endpoint {
-    /// `/.well-known/openid-configuration` (OpenID Connect Discovery 1.0 §4).
-    Metadata,
-    /// `jwks_uri` (OpenID Connect Discovery 1.0 §3).
-    KeySet,
-    /// `authorization_endpoint` (RFC 6749 §3.1), which only the browser and `rocket-oidc doctor` call.
-    Authorization,
-    /// `token_endpoint` (RFC 6749 §3.2).
-    Token,
-    /// `userinfo_endpoint` (OpenID Connect Core 1.0 §5.3).
-    UserInfo,
-    /// `introspection_endpoint` (RFC 7662 §2).
-    Introspection,
-    /// `revocation_endpoint` (RFC 7009 §2).
-    Revocation,
-    /// `pushed_authorization_request_endpoint` (RFC 9126 §2).
-    PushedAuthorizationRequest,
-    /// `end_session_endpoint` (OpenID Connect RP-Initiated Logout 1.0 §2.1).
-    EndSession,
-    /// `registration_endpoint`, and the address of one registration (OpenID Connect Dynamic Client
-    /// Registration 1.0 §3, RFC 7592 §2).
-    Registration,
-}
-
-impl Endpoint {
-    /// Its name in log fields.
-    pub(crate) fn code(self) -> &'static str {
-        match self {
-            Endpoint::Metadata => "metadata",
-            Endpoint::KeySet => "jwks",
-            Endpoint::Token => "token",
-            Endpoint::UserInfo => "userinfo",
-            Endpoint::Introspection => "introspection",
-            Endpoint::Revocation => "revocation",
-            Endpoint::PushedAuthorizationRequest => "pushed_authorization_request",
-            Endpoint::Authorization => "authorization",
-            Endpoint::EndSession => "end_session",
-            Endpoint::Registration => "registration",
-        }
-    }
-}
-
-impl fmt::Display for Endpoint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Endpoint::Metadata => "metadata",
-            Endpoint::KeySet => "key set",
-            Endpoint::Authorization => "authorization endpoint",
-            Endpoint::Token => "token endpoint",
-            Endpoint::UserInfo => "UserInfo endpoint",
-            Endpoint::Introspection => "introspection endpoint",
-            Endpoint::Revocation => "revocation endpoint",
-            Endpoint::PushedAuthorizationRequest => "pushed authorization request endpoint",
-            Endpoint::EndSession => "end session endpoint",
-            Endpoint::Registration => "registration endpoint",
-        })
-    }
-}
+const ISSUER_MEMBER: &str = "issuer";
 
 /// Why a call to the provider failed.
 ///
@@ -89,7 +21,7 @@ impl fmt::Display for Endpoint {
 #[non_exhaustive]
 pub enum ProviderError {
     /// The provider did not respond, or not usably, and the next attempt is not due.
-    #[error("{}; the next attempt is due in {} s", what_failed(last.as_deref()), retry_after.as_secs())]
+    #[error("{}; the next attempt is due in {} s", last_failure(last.as_deref()), retry_after.as_secs())]
     Unavailable {
         /// How long until the next attempt.
         retry_after: Duration,
@@ -106,7 +38,7 @@ pub enum ProviderError {
     },
     /// A token names a key that the cached key set does not hold, and the rate limit does not allow another fetch
     /// yet.
-    #[error("the provider's key set was read a short while ago; the next attempt is due in {} s", retry_after.as_secs())]
+    #[error("the provider's key set was fetched recently; the next attempt is due in {} s", retry_after.as_secs())]
     KeysJustRead {
         /// How long until the next attempt.
         retry_after: Duration,
@@ -120,7 +52,7 @@ pub enum ProviderError {
         cause: String,
     },
     /// The connection or the whole call timed out.
-    #[error("the provider's {endpoint} did not answer within {} ms", after.as_millis())]
+    #[error("the provider's {endpoint} did not respond within {} ms", after.as_millis())]
     Timeout {
         /// The endpoint that was called.
         endpoint: Endpoint,
@@ -128,7 +60,7 @@ pub enum ProviderError {
         after: Duration,
     },
     /// An unexpected HTTP status.
-    #[error("the provider's {endpoint} answered with status {status}")]
+    #[error("the provider's {endpoint} responded with status {status}")]
     Status {
         /// The endpoint that was called.
         endpoint: Endpoint,
@@ -141,7 +73,7 @@ pub enum ProviderError {
         retry_after: Option<Duration>,
     },
     /// A response larger than `http.max_body`.
-    #[error("the provider's {endpoint} answered with more than {limit} bytes")]
+    #[error("the provider's {endpoint} responded with more than {limit} bytes")]
     TooLarge {
         /// The endpoint that was called.
         endpoint: Endpoint,
@@ -149,7 +81,7 @@ pub enum ProviderError {
         limit: usize,
     },
     /// A response that does not conform to the standard.
-    #[error("the provider's {endpoint} gave an unusable answer: {cause}")]
+    #[error("the provider's {endpoint} sent an invalid response: {cause}")]
     Malformed {
         /// The endpoint that was called.
         endpoint: Endpoint,
@@ -167,7 +99,7 @@ pub enum ProviderError {
         actual: Option<&'static str>,
     },
     /// The response at the metadata URL is something else, such as a page of a proxy in front of the provider.
-    #[error("what answers at the address of the provider's metadata is not its metadata: {cause}")]
+    #[error("the response at the provider's metadata URL is not its metadata: {cause}")]
     NotMetadata {
         /// What it is.
         cause: String,
@@ -190,7 +122,7 @@ pub enum ProviderError {
     },
     /// A plain http URL in the metadata of an https issuer.
     #[error(
-        "the provider's {endpoint} is at `{url}`, plain http, and its issuer is https: it does not know that it is behind TLS"
+        "the provider's {endpoint} is at `{url}`, plain http, and its issuer is https: the provider does not know that it is behind TLS"
     )]
     PlainHttp {
         /// The endpoint that was to be called.
@@ -199,9 +131,7 @@ pub enum ProviderError {
         url: String,
     },
     /// The metadata names an address of this machine or of a private network.
-    #[error(
-        "the provider's {endpoint} is at `{url}`, an address of this machine or of a private network, which no setting names"
-    )]
+    #[error("the provider's {endpoint} is at `{url}`, a loopback or private address that no setting names")]
     PrivateAddress {
         /// The endpoint that was to be called.
         endpoint: Endpoint,
@@ -209,13 +139,13 @@ pub enum ProviderError {
         url: String,
     },
     /// A URL that cannot be called.
-    #[error("the address of the provider's {endpoint} is not usable")]
+    #[error("the URL of the provider's {endpoint} is invalid")]
     Address {
         /// The endpoint that was to be called.
         endpoint: Endpoint,
     },
     /// An OAuth error response, such as that of the token endpoint (RFC 6749 §5.2).
-    #[error("the provider's {endpoint} refused with `{error}`: {description}")]
+    #[error("the provider's {endpoint} rejected the request with `{error}`: {description}")]
     Refused {
         /// The endpoint that was called.
         endpoint: Endpoint,
@@ -229,7 +159,7 @@ pub enum ProviderError {
         retry_after: Option<Duration>,
     },
     /// The HTTP client could not be built.
-    #[error("no HTTP client: {cause}")]
+    #[error("the HTTP client could not be built: {cause}")]
     HttpClient {
         /// The cause.
         cause: String,
@@ -265,106 +195,94 @@ impl ProviderError {
 
     /// The reason code, as the manual lists them.
     pub fn reason(&self) -> &'static str {
-        match self {
-            ProviderError::Unavailable { .. } => "provider_unavailable",
-            ProviderError::KeysJustRead { .. } => "provider_keys_just_read",
-            ProviderError::Unreachable { .. } => "provider_unreachable",
-            ProviderError::Timeout { .. } => "provider_timeout",
-            ProviderError::Status { .. } => "provider_status",
-            ProviderError::TooLarge { .. } => "provider_reply_too_large",
-            ProviderError::Malformed { .. } | ProviderError::MetadataMember { .. } => "provider_reply_malformed",
-            ProviderError::IssuerMismatch { .. } => "provider_iss",
-            ProviderError::NotHttps { .. }
-            | ProviderError::PlainHttp { .. }
-            | ProviderError::PrivateAddress { .. }
-            | ProviderError::Address { .. } => "provider_address",
-            ProviderError::Busy { .. } => "provider_busy",
-            ProviderError::NotMetadata { .. } => "provider_not_metadata",
-            ProviderError::Refused { .. } if self.is_client_rejected() => "invalid_client",
-            ProviderError::Refused { error, .. } if error == "invalid_grant" => "invalid_grant",
-            ProviderError::Refused { .. } => "provider_refused",
-            ProviderError::HttpClient { .. } => "http_client",
-        }
+        self.facts().reason
+    }
+
+    /// The HTTP status of the app's response when this error fails a request: 503 or 504 for an outage, else 502; 400
+    /// for a code that the provider does not accept.
+    pub fn status(&self) -> u16 {
+        self.facts().status
     }
 
     /// What the operator can do about it.
     pub fn remedy(&self) -> &'static str {
+        self.facts().remedy
+    }
+
+    pub(crate) fn facts(&self) -> Facts<&'static str> {
+        const REACH: &str =
+            "check that the provider is running and reachable from this machine; `oidc.http` has the timeouts";
+        const AUTHORITY: &str = "trust the authority that signed the provider's certificate: add it to this machine's certificate store or, on Linux, set SSL_CERT_FILE to a file with all trusted authorities; then restart the app";
+        const CERTIFICATE: &str = "renew the provider's certificate, or correct the host name in its URL";
+        const KEY: &str = "check the provider's `jwks_uri`: it does not list the key that the token names";
+        const WAIT: &str = "retry later; if the clients are behind one proxy, list it in `oidc.trusted_proxies`";
+        const METADATA_URL: &str =
+            "correct `oidc.issuer`, or set `oidc.server_metadata_url` to the URL of the metadata";
+        const LOG: &str = "check the provider's log for this request";
+        const NO_PROVIDER: &str = "set `oidc.issuer` or `oidc.server_metadata_url` to the URL of an OpenID provider";
+        const MEMBER: &str = "correct the member at the provider, or set `auth_uri`, `token_uri` and `jwks_uri` in `oidc.client_secrets`";
+        const MAX_BODY: &str = "increase `oidc.http.max_body` if the response is valid";
+        const TEMPLATE: &str = "set `oidc.issuer` to the template in the metadata, `oidc.server_metadata_url` to the URL of that metadata, and `oidc.tenants` to the accepted tenants";
+        const ISSUER: &str =
+            "set `oidc.issuer` to exactly the issuer in the provider's metadata; a trailing slash counts";
+        const HTTPS: &str = "serve the provider over https, or on a loopback address; in a closed network, list its host in `oidc.insecure_http_hosts`";
+        const FORWARDED: &str = "configure the proxy in front of the provider to send `X-Forwarded-Proto: https`, and the provider to trust it; in a closed network, list its host in `oidc.insecure_http_hosts`";
+        const PRIVATE: &str = "configure the provider to publish its public host names; to accept the address, set `oidc.issuer` or `oidc.server_metadata_url` to a URL on that host, all endpoints in `oidc.client_secrets`, or `jwks_uri` of a further issuer";
+        const CERTIFICATES: &str = "check this machine's certificate store";
+
+        let status = if self.is_outage() { 503 } else { 502 };
+        let facts = |reason, remedy| Facts { reason, status, remedy };
         match self {
-            ProviderError::Unavailable { last: Some(last), .. } => last.remedy(),
-            ProviderError::Unreachable { cause, .. } if is_unknown_authority(cause) => {
-                "have this machine trust the authority that signed the provider's certificate: add it to the system's store, or, on Linux, name a file with every authority to trust in SSL_CERT_FILE; then start the app anew"
-            }
-            ProviderError::Unreachable { cause, .. } if cause.contains("certificate") => {
-                "renew the provider's certificate, or correct the host that it is not for"
-            }
-            ProviderError::Unavailable { .. } | ProviderError::Unreachable { .. } | ProviderError::Timeout { .. } => {
-                "check that the provider runs and that this machine can reach it; `oidc.http` holds the time limits"
-            }
-            ProviderError::KeysJustRead { .. } => {
-                "look for the key that the token names at the provider's `jwks_uri`: tokens are signed with a key that is not there"
-            }
-            ProviderError::Busy { .. } => {
-                "wait; if these are clients behind one proxy, list it in `oidc.trusted_proxies`"
-            }
+            ProviderError::Unavailable { last: Some(last), .. } => Facts {
+                reason: "provider_unavailable",
+                status,
+                ..last.facts()
+            },
+            ProviderError::Unavailable { .. } => facts("provider_unavailable", REACH),
+            ProviderError::Busy { .. } => facts("provider_busy", WAIT),
+            ProviderError::KeysJustRead { .. } => facts("provider_keys_just_read", KEY),
+            ProviderError::Unreachable { cause, .. } => match cause {
+                _ if is_unknown_authority(cause) => facts("provider_unreachable", AUTHORITY),
+                _ if is_about_certificate(cause) => facts("provider_unreachable", CERTIFICATE),
+                _ => facts("provider_unreachable", REACH),
+            },
+            ProviderError::Timeout { .. } => Facts {
+                status: 504,
+                ..facts("provider_timeout", REACH)
+            },
             ProviderError::Status {
                 endpoint: Endpoint::Metadata,
                 ..
+            } => facts("provider_status", METADATA_URL),
+            ProviderError::Status { .. } => facts("provider_status", LOG),
+            ProviderError::TooLarge { .. } => facts("provider_reply_too_large", MAX_BODY),
+            ProviderError::Malformed { .. } => facts("provider_reply_malformed", LOG),
+            ProviderError::MetadataMember { member, .. } if *member == ISSUER_MEMBER => {
+                facts("provider_reply_malformed", NO_PROVIDER)
             }
-            | ProviderError::NotMetadata { .. } => {
-                "check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`"
-            }
-            ProviderError::Status { .. } | ProviderError::Malformed { .. } => {
-                "look into the provider's log for this request"
-            }
-            ProviderError::MetadataMember { member: "issuer", .. } => {
-                "check that `oidc.issuer` or `oidc.server_metadata_url` is the address of an OpenID provider"
-            }
-            ProviderError::MetadataMember { .. } => {
-                "correct the member at the provider, or name its endpoints yourself: `auth_uri`, `token_uri` and `jwks_uri` of `oidc.client_secrets`"
-            }
-            ProviderError::TooLarge { .. } => "raise `oidc.http.max_body` if the provider is right",
+            ProviderError::MetadataMember { .. } => facts("provider_reply_malformed", MEMBER),
+            ProviderError::NotMetadata { .. } => facts("provider_not_metadata", METADATA_URL),
             ProviderError::IssuerMismatch { actual, .. } if actual.contains(TENANT_ID) => {
-                "set `oidc.issuer` to what the metadata says, a template for all tenants, `oidc.server_metadata_url` to the address of that metadata, and `oidc.tenants` to those whose people may sign in"
+                facts("provider_iss", TEMPLATE)
             }
-            ProviderError::IssuerMismatch { .. } => {
-                "set `oidc.issuer` to the provider's issuer, letter by letter; a trailing slash counts"
-            }
-            ProviderError::NotHttps { .. } | ProviderError::Address { .. } => {
-                "serve the provider over https, or on a loopback address; a host of a closed network may be listed in `oidc.insecure_http_hosts`"
-            }
-            ProviderError::PlainHttp { .. } => {
-                "have the proxy in front of the provider send `X-Forwarded-Proto: https`, and the provider trust it; a host of a closed network may be listed in `oidc.insecure_http_hosts`"
-            }
-            ProviderError::PrivateAddress { .. } => {
-                "have the provider name addresses that are reached from here by their names; one that is meant is named in the settings, by `oidc.issuer` or `oidc.server_metadata_url` on that host, or with all endpoints by `oidc.client_secrets`, or with the keys by `jwks_uri` of a further issuer"
-            }
-            ProviderError::Refused {
-                endpoint: Endpoint::Introspection,
-                ..
-            } => {
-                "check `oidc.client_id`, `oidc.client_secret` and `oidc.introspection_auth_method`, and that the provider lets this client introspect"
-            }
-            ProviderError::Refused {
-                endpoint: Endpoint::Registration,
-                error,
-                ..
-            } => match error.as_str() {
-                "invalid_token" => {
-                    "give the token that the provider issued for this: `--initial-access-token` to register, the one in the file to change a registration"
+            ProviderError::IssuerMismatch { .. } => facts("provider_iss", ISSUER),
+            ProviderError::NotHttps { .. } | ProviderError::Address { .. } => facts("provider_address", HTTPS),
+            ProviderError::PlainHttp { .. } => facts("provider_address", FORWARDED),
+            ProviderError::PrivateAddress { .. } => facts("provider_address", PRIVATE),
+            ProviderError::Refused { endpoint, error, .. } => {
+                let reason = match error.as_str() {
+                    _ if self.is_client_rejected() => "invalid_client",
+                    "invalid_grant" => "invalid_grant",
+                    _ => "provider_refused",
+                };
+                let is_user_to_retry = reason == "invalid_grant" && status == 502;
+                Facts {
+                    reason,
+                    status: if is_user_to_retry { 400 } else { status },
+                    remedy: remedy(*endpoint, error, reason),
                 }
-                "invalid_redirect_uri" => {
-                    "give addresses that the provider accepts for this kind of application; see `--application-type`"
-                }
-                _ => "change what the provider names, or register by hand in its console",
-            },
-            ProviderError::Refused { .. } if self.is_client_rejected() => {
-                "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; of a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`"
             }
-            ProviderError::Refused { error, .. } if error == "invalid_grant" => {
-                "sign in again: the code was used, is too old, or belongs to another redirect URI"
-            }
-            ProviderError::Refused { .. } => "compare the client's registration at the provider with these settings",
-            ProviderError::HttpClient { .. } => "check this machine's certificate store",
+            ProviderError::HttpClient { .. } => facts("http_client", CERTIFICATES),
         }
     }
 
@@ -392,93 +310,31 @@ impl ProviderError {
             _ => false,
         }
     }
+}
 
-    /// The HTTP status of the app's response when this error fails a request: 503 or 504 for an outage, else 502; 400
-    /// for a code that the provider does not accept.
-    pub fn status(&self) -> u16 {
-        match self {
-            ProviderError::Timeout { .. } => 504,
-            error if error.is_outage() => 503,
-            ProviderError::Refused { error, .. } if error == "invalid_grant" => 400,
-            _ => 502,
+/// The remedy for an OAuth error of an endpoint with this reason code.
+fn remedy(endpoint: Endpoint, error: &str, reason: &str) -> &'static str {
+    match (endpoint, error) {
+        (Endpoint::Introspection, _) => {
+            "check `oidc.client_id`, `oidc.client_secret` and `oidc.introspection_auth_method`, and that this client may introspect tokens at the provider"
         }
-    }
-
-    /// How long to wait before another attempt, if known.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            ProviderError::Unavailable { retry_after, .. }
-            | ProviderError::KeysJustRead { retry_after }
-            | ProviderError::Busy { retry_after, .. } => Some(*retry_after),
-            ProviderError::Status { retry_after, .. } | ProviderError::Refused { retry_after, .. }
-                if self.is_outage() =>
-            {
-                *retry_after
-            }
-            _ => None,
+        (Endpoint::Registration, "invalid_token") => {
+            "use the token that the provider issued for this: `--initial-access-token` to register, the one in the file to change a registration"
         }
-    }
-
-    /// Whether the endpoint may have moved, so that the metadata is to be read again.
-    pub(crate) fn may_have_moved(&self) -> bool {
-        match self {
-            ProviderError::Unreachable { endpoint, .. } => *endpoint != Endpoint::Metadata,
-            error => error.is_not_there(),
+        (Endpoint::Registration, "invalid_redirect_uri") => {
+            "use redirect URIs that the provider accepts for this kind of application; see `--application-type`"
         }
-    }
-
-    /// Whether there is no endpoint at the URL, so that nothing of the request was processed.
-    pub(crate) fn is_not_there(&self) -> bool {
-        match self {
-            ProviderError::Status { endpoint, status, .. } | ProviderError::Refused { endpoint, status, .. } => {
-                *endpoint != Endpoint::Metadata && is_not_there(*status)
-            }
-            _ => false,
+        (Endpoint::Registration, _) => "correct what the provider reports, or register the client in its console",
+        _ if reason == "invalid_client" => {
+            "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; for a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`"
         }
-    }
-
-    /// Whether the failure is an outage, after which a retry may succeed.
-    pub(crate) fn is_outage(&self) -> bool {
-        match self {
-            ProviderError::Unavailable { .. }
-            | ProviderError::KeysJustRead { .. }
-            | ProviderError::Busy { .. }
-            | ProviderError::Unreachable { .. }
-            | ProviderError::Timeout { .. } => true,
-            ProviderError::Status { status, .. } => is_outage(*status),
-            // RFC 6749 §4.1.2.1 defines these for the authorization endpoint; providers send them from other
-            // endpoints too.
-            ProviderError::Refused { status, error, .. } => {
-                is_outage(*status) || matches!(error.as_str(), "temporarily_unavailable" | "server_error")
-            }
-            _ => false,
-        }
-    }
-
-    /// Whether a retry may succeed without a restart. It cannot if the cause is in the settings, or in the metadata
-    /// of the issuer that they name. [`NotMetadata`](Self::NotMetadata) can pass, as when an ingress responds before
-    /// the provider is up.
-    pub(super) fn may_become_right(&self) -> bool {
-        !matches!(
-            self,
-            ProviderError::IssuerMismatch { .. }
-                | ProviderError::Malformed {
-                    endpoint: Endpoint::Metadata,
-                    ..
-                }
-                | ProviderError::MetadataMember { .. }
-                | ProviderError::NotHttps { .. }
-                | ProviderError::PlainHttp { .. }
-                | ProviderError::PrivateAddress { .. }
-                | ProviderError::Address { .. }
-                | ProviderError::HttpClient { .. }
-        )
+        (_, "invalid_grant") => "sign in again: the code was used, is too old, or belongs to another redirect URI",
+        _ => "compare the client's registration at the provider with these settings",
     }
 }
 
-/// Whether a status is about the server rather than the request, whatever the body says.
-pub(super) fn is_outage(status: u16) -> bool {
-    matches!(status, 408 | 429 | 500..)
+fn is_about_certificate(cause: &str) -> bool {
+    cause.contains("certificate")
 }
 
 /// Whether TLS did not trust the issuer of a certificate: it is unknown, or only has the name of a trusted one.
@@ -491,34 +347,8 @@ fn is_unknown_authority(cause: &str) -> bool {
     errors.iter().any(|error| cause.contains(error))
 }
 
-fn what_failed(last: Option<&ProviderError>) -> String {
-    match last {
-        Some(error) => error.to_string(),
-        None => "the provider was not reachable".to_owned(),
-    }
-}
-
-/// Whether the status says that there is no such endpoint.
-pub(super) fn is_not_there(status: u16) -> bool {
-    matches!(status, 301..=303 | 307 | 308 | 404 | 405 | 410)
-}
-
-/// Parses `Retry-After` (RFC 9110 §10.2.3), in seconds or as a date, from which the response's own `Date` is
-/// subtracted.
-fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: HeaderName| headers.get(name)?.to_str().ok().map(str::trim);
-    let date = |text: &str| OffsetDateTime::parse(text, &Rfc2822).ok();
-    let value = text(RETRY_AFTER)?;
-    let wait = match value.bytes().all(|byte| byte.is_ascii_digit()) {
-        true if value.is_empty() => return None,
-        // Digits that overflow an integer exceed the limit too.
-        true => value.parse().map_or(MAX_RETRY_AFTER, Duration::from_secs),
-        false => {
-            let wait = date(value)? - date(text(DATE)?)?;
-            Duration::try_from(wait).unwrap_or_default()
-        }
-    };
-    Some(wait.min(MAX_RETRY_AFTER))
+fn last_failure(last: Option<&ProviderError>) -> String {
+    last.map_or_else(|| "the provider was not reachable".to_owned(), ProviderError::to_string)
 }
 
 #[cfg(test)]
@@ -527,7 +357,7 @@ mod tests {
 
     #[test]
     fn wrong_client_credentials_by_status_and_code() {
-        const CREDENTIALS: &str = "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; of a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`";
+        const CREDENTIALS: &str = "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`; for a client with a key, `oidc.private_key_file` and `oidc.client_assertion_audience`";
         const REGISTRATION: &str = "compare the client's registration at the provider with these settings";
         let token = Endpoint::Token;
         let pushed = Endpoint::PushedAuthorizationRequest;
@@ -578,34 +408,5 @@ mod tests {
         };
         assert_eq!(code.reason(), "invalid_grant");
         assert_eq!(code.status(), 400);
-    }
-
-    #[test]
-    fn retry_after_in_seconds_or_as_a_date() {
-        const SENT: &str = "Sun, 06 Nov 1994 08:49:37 GMT";
-        for (value, date, seconds) in [
-            ("7", None, Some(7)),
-            (" 0 ", None, Some(0)),
-            ("300", None, Some(300)),
-            ("301", None, Some(300)),
-            ("99999999999999999999999999", None, Some(300)),
-            ("Sun, 06 Nov 1994 08:50:37 GMT", Some(SENT), Some(60)),
-            ("Sun, 06 Nov 1994 09:50:37 GMT", Some(SENT), Some(300)),
-            ("Sun, 06 Nov 1994 08:49:00 GMT", Some(SENT), Some(0)),
-            ("Sun, 06 Nov 1994 08:50:37 GMT", None, None),
-            ("-1", Some(SENT), None),
-            ("1.5", Some(SENT), None),
-            ("", Some(SENT), None),
-            ("soon", Some(SENT), None),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(RETRY_AFTER, value.parse().unwrap());
-            if let Some(date) = date {
-                headers.insert(DATE, date.parse().unwrap());
-            }
-            let expected = seconds.map(Duration::from_secs);
-            assert_eq!(retry_after(&headers), expected, "{value:?}");
-        }
-        assert_eq!(retry_after(&HeaderMap::new()), None);
     }
 }

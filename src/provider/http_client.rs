@@ -2,8 +2,6 @@
 
 use std::{
     error::Error,
-    future::Future,
-    pin::Pin,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
@@ -11,21 +9,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use openidconnect::{AsyncHttpClient, HttpRequest, HttpResponse, http};
+use openidconnect::{HttpRequest, HttpResponse, http};
 use tracing::Instrument;
 use url::Url;
 
 use super::{
     Endpoint, ProviderError,
     address_policy::{is_this_machine, may_be_called},
-    error::is_not_there,
+    outage::is_missing,
 };
 #[cfg(feature = "testing")]
 use crate::settings::{InProcess, NoAnswer};
 use crate::{
     observing,
     settings::{HttpSettings, InsecureHttpHosts},
-    token::Document,
 };
 
 /// The idle timeout of a pooled connection. It is shorter than that of any server, so that no refresh token, which is
@@ -98,7 +95,7 @@ impl HttpClient {
         let status = status.map_err(ProviderError::reason);
         span.in_scope(|| observing::provider_called(endpoint.code(), status, begun.elapsed()));
         let has_moved = match &answer {
-            Ok(answer) => is_not_there(answer.status().as_u16()),
+            Ok(answer) => is_missing(answer.status().as_u16()),
             Err(error) => error.may_have_moved(),
         };
         if has_moved && ![Endpoint::Metadata, Endpoint::Registration].contains(&endpoint) {
@@ -113,7 +110,7 @@ impl HttpClient {
     }
 
     /// Resets [`has_moved`](Self::has_moved), because the metadata is read now.
-    pub(crate) fn look_up_again(&self) {
+    pub(crate) fn forget_moved_endpoints(&self) {
         self.has_moved.store(false, Ordering::Relaxed);
     }
 
@@ -190,65 +187,9 @@ impl HttpClient {
             Err(NoAnswer::Timeout) => Err(ProviderError::Timeout { endpoint, after }),
             Err(NoAnswer::Unreachable) => Err(ProviderError::Unreachable {
                 endpoint,
-                cause: "nobody answers there in this test".to_owned(),
+                cause: "no server listens there in this test".to_owned(),
             }),
         }
-    }
-
-    /// An adapter for the `openidconnect` crate, for requests to one endpoint.
-    pub(crate) fn for_endpoint(&self, endpoint: Endpoint) -> EndpointClient<'_> {
-        EndpointClient { http: self, endpoint }
-    }
-}
-
-/// An [`HttpClient`] for one endpoint, which its errors name.
-pub(crate) struct EndpointClient<'a> {
-    http: &'a HttpClient,
-    endpoint: Endpoint,
-}
-
-impl<'c> AsyncHttpClient<'c> for EndpointClient<'_> {
-    type Error = ProviderError;
-    type Future = Pin<Box<dyn Future<Output = Result<HttpResponse, ProviderError>> + Send + 'c>>;
-
-    fn call(&'c self, request: HttpRequest) -> Self::Future {
-        Box::pin(async move {
-            let endpoint = self.endpoint;
-            let mut answer = self.http.call(endpoint, request).await?;
-            if answer.status() != 200 {
-                return Err(ProviderError::of_error_reply(endpoint, &answer));
-            }
-            match Document::parse(answer.body()) {
-                // An error response (RFC 6749 §5.2) with status 200.
-                Ok(reply) if reply.displayed("error").is_some() && reply.displayed("access_token").is_none() => {
-                    return Err(ProviderError::of_error_reply(endpoint, &answer));
-                }
-                Ok(reply) => *answer.body_mut() = token_reply(endpoint, reply)?,
-                // `openidconnect` reports the parse error.
-                Err(_) => {}
-            }
-            // Some providers send JSON as `text/plain`.
-            answer.headers_mut().insert(
-                http::header::CONTENT_TYPE,
-                http::HeaderValue::from_static("application/json"),
-            );
-            Ok(answer)
-        })
-    }
-}
-
-/// Normalises a token response into the form of the standard.
-pub(super) fn token_reply(endpoint: Endpoint, reply: Document) -> Result<Vec<u8>, ProviderError> {
-    let names = ["access_token", "refresh_token", "id_token", "token_type"];
-    let defect = |name| Some((name, reply.defect(name)?));
-    match names.into_iter().find_map(defect) {
-        Some((name, defect)) => Err(ProviderError::Malformed {
-            endpoint,
-            cause: format!("`{name}` is {defect}"),
-        }),
-        None => Ok(serde_json::Value::Object(reply.into_displayed())
-            .to_string()
-            .into_bytes()),
     }
 }
 
@@ -350,7 +291,7 @@ mod tests {
         );
         assert_eq!(
             error.remedy(),
-            "have this machine trust the authority that signed the provider's certificate: add it to the system's store, or, on Linux, name a file with every authority to trust in SSL_CERT_FILE; then start the app anew"
+            "trust the authority that signed the provider's certificate: add it to this machine's certificate store or, on Linux, set SSL_CERT_FILE to a file with all trusted authorities; then restart the app"
         );
         // The remedy is the same during the back-off.
         let later = crate::provider::back_off::unavailable(Duration::from_secs(1), Some(&error));

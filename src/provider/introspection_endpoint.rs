@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use openidconnect::HttpResponse;
 use time::OffsetDateTime;
 use url::Url;
 
@@ -26,7 +25,7 @@ impl Provider {
         let metadata = metadata.filter(|_| own.is_none());
         let url = match own {
             Some(url) => url,
-            None => metadata?.introspection_endpoint()?,
+            None => metadata?.introspection_endpoint.as_ref()?,
         };
         Some(IntrospectionEndpoint {
             url: url.clone(),
@@ -58,7 +57,7 @@ impl Provider {
                 at_token_endpoint.unwrap_or(ClientSecretPost)
             }
             (None, Some(metadata)) => {
-                let listed = metadata.introspection_endpoint_auth_methods_supported();
+                let listed = &metadata.introspection_endpoint_auth_methods_supported;
                 self.authentication_method_at(listed, metadata)
             }
         })
@@ -75,8 +74,30 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<Vec<u8>, ProviderError> {
         let call = async {
-            let reply = self.ask_about(endpoint, token, now).await?;
-            self.introspection_reply(endpoint, reply)
+            // §2.1. One method per request: client credentials are never sent twice.
+            let authentication = match endpoint.method {
+                Some(method) => self.authentication(method, &endpoint.url, now),
+                None => ClientAuthentication::Authorization(format!("Bearer {token}")),
+            };
+            let form = vec![("token", token), ("token_type_hint", "access_token")];
+            let endpoint_kind = Endpoint::Introspection;
+            let reply = self
+                .post_form(endpoint_kind, &endpoint.url, form, &authentication)
+                .await?;
+            match reply.status().as_u16() {
+                200 => Ok(reply.into_body()),
+                // §2.3: the token authorizes its own introspection, and is not active.
+                401 if endpoint.method.is_none() => Ok(br#"{"active":false}"#.to_vec()),
+                // RFC 6749 §5.2, whatever the body says: the client is rejected, not the token.
+                status @ (400 | 401 | 403) => Err(ProviderError::Refused {
+                    endpoint: endpoint_kind,
+                    status,
+                    error: "invalid_client".to_owned(),
+                    description: format!("status {status}"),
+                    retry_after: None,
+                }),
+                _ => Err(ProviderError::of_status(endpoint_kind, &reply)),
+            }
         };
         let counted = if was_active {
             CountedOutages::All
@@ -85,43 +106,5 @@ impl Provider {
         };
         let queue = &self.limits.introspection;
         queue.run(client, counted, now, call).await
-    }
-
-    async fn ask_about(
-        &self,
-        endpoint: &IntrospectionEndpoint,
-        token: &str,
-        now: OffsetDateTime,
-    ) -> Result<HttpResponse, ProviderError> {
-        let url = &endpoint.url;
-        // §2.1. One method per request: client credentials are never sent twice.
-        let authentication = match endpoint.method {
-            Some(method) => self.authentication(method, url, now),
-            None => ClientAuthentication::Authorization(format!("Bearer {token}")),
-        };
-        let form = vec![("token", token), ("token_type_hint", "access_token")];
-        self.post_form(Endpoint::Introspection, url, form, &authentication)
-            .await
-    }
-
-    fn introspection_reply(
-        &self,
-        endpoint: &IntrospectionEndpoint,
-        reply: HttpResponse,
-    ) -> Result<Vec<u8>, ProviderError> {
-        match reply.status().as_u16() {
-            200 => Ok(reply.into_body()),
-            // §2.3: the token authorizes its own introspection, and is not active.
-            401 if endpoint.method.is_none() => Ok(br#"{"active":false}"#.to_vec()),
-            // RFC 6749 §5.2, whatever the body says: the client is rejected, not the token.
-            status @ (400 | 401 | 403) => Err(ProviderError::Refused {
-                endpoint: Endpoint::Introspection,
-                status,
-                error: "invalid_client".to_owned(),
-                description: format!("status {status}"),
-                retry_after: None,
-            }),
-            _ => Err(ProviderError::of_status(Endpoint::Introspection, &reply)),
-        }
     }
 }

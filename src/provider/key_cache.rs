@@ -17,7 +17,7 @@ use url::Url;
 
 use super::{
     Endpoint, ProviderError,
-    back_off::{BackOff, Budget, LogThrottle, SharedBudget},
+    back_off::{BackOff, LogThrottle, SharedTokenBucket, TokenBucket},
     http_client::HttpClient,
 };
 use crate::{
@@ -29,13 +29,13 @@ use crate::{
 /// replaced under its name, and between scheduled refreshes.
 const COOL_DOWN: Duration = Duration::from_secs(30);
 /// The burst of fetches for all tokens that clients send, of which one client has a quarter; one more is allowed per
-/// [`LOOK_REFILL`]. Attackers at many addresses can use them all; but every fetch updates the cache for everyone, so
+/// [`FETCH_REFILL`]. Attackers at many addresses can use them all; but every fetch updates the cache for everyone, so
 /// that a new key is known that long after the provider publishes it.
-const LOOKS_FOR_ANY_REQUEST: u32 = 4;
-/// The burst of fetches for keys that the provider's own replies name; one more is allowed per [`LOOK_REFILL`]. A
+const FETCHES_FOR_ANY_REQUEST: u32 = 4;
+/// The burst of fetches for keys that the provider's own replies name; one more is allowed per [`FETCH_REFILL`]. A
 /// provider may publish several keys within seconds.
-const LOOKS: u32 = 6;
-const LOOK_REFILL: Duration = Duration::from_secs(10);
+const FETCHES: u32 = 6;
+const FETCH_REFILL: Duration = Duration::from_secs(10);
 /// The TTL of keys whose response does not give one.
 const DEFAULT_TTL: Duration = Duration::from_secs(60 * 60);
 /// The bounds of the TTL that a response gives.
@@ -69,13 +69,13 @@ pub(crate) enum KeyPurpose {
 
 /// The result of looking for a key that the cached set does not hold.
 #[derive(Debug)]
-pub(crate) enum Look {
+pub(crate) enum Refetch {
     /// Other keys than `seen`, from a fetch that had begun before.
     Newer(Arc<KeySet>),
     /// The keys that the provider publishes now, which may be `seen`.
     Latest(Arc<KeySet>),
     /// Unknown: the fetch failed, or the rate limit does not allow one.
-    NotNow(ProviderError),
+    Failed(ProviderError),
 }
 
 /// The state of the last fetch, with the rate limits of the next.
@@ -84,8 +84,8 @@ struct LastFetch {
     /// Its number, as counted by [`KeyCache::begun`].
     number: u64,
     is_good: bool,
-    looks: Looks<Budget>,
-    looks_for_any_request: Looks<SharedBudget>,
+    limits: FetchLimits<TokenBucket>,
+    limits_for_any_request: FetchLimits<SharedTokenBucket>,
     /// The URL it used.
     jwks_uri: Option<Url>,
     /// The back-off while there are no usable keys.
@@ -95,13 +95,13 @@ struct LastFetch {
 
 /// The rate limits of key fetches for one purpose.
 #[derive(Debug)]
-struct Looks<B> {
+struct FetchLimits<B> {
     missing: B,
     replaced: B,
 }
 
-impl<B> Looks<B> {
-    fn budget(&mut self, doubt: StaleKeys) -> &mut B {
+impl<B> FetchLimits<B> {
+    fn bucket(&mut self, doubt: StaleKeys) -> &mut B {
         match doubt {
             StaleKeys::Missing => &mut self.missing,
             StaleKeys::Replaced => &mut self.replaced,
@@ -111,17 +111,17 @@ impl<B> Looks<B> {
 
 impl Default for LastFetch {
     fn default() -> LastFetch {
-        let of_all = || Budget::new(LOOKS_FOR_ANY_REQUEST, LOOK_REFILL);
+        let of_all = || TokenBucket::new(FETCHES_FOR_ANY_REQUEST, FETCH_REFILL);
         LastFetch {
             number: 0,
             is_good: false,
-            looks: Looks {
-                missing: Budget::new(LOOKS, LOOK_REFILL),
-                replaced: Budget::new(1, COOL_DOWN),
+            limits: FetchLimits {
+                missing: TokenBucket::new(FETCHES, FETCH_REFILL),
+                replaced: TokenBucket::new(1, COOL_DOWN),
             },
-            looks_for_any_request: Looks {
-                missing: SharedBudget::new(of_all(), COOL_DOWN),
-                replaced: SharedBudget::new(of_all(), COOL_DOWN),
+            limits_for_any_request: FetchLimits {
+                missing: SharedTokenBucket::new(of_all(), COOL_DOWN),
+                replaced: SharedTokenBucket::new(of_all(), COOL_DOWN),
             },
             jwks_uri: None,
             failed: BackOff::default(),
@@ -156,15 +156,15 @@ impl LastFetch {
     }
 
     /// Spends one fetch of the rate limit, for a key that is missing or may have been replaced.
-    fn spend_look(&mut self, doubt: StaleKeys, purpose: KeyPurpose, now: OffsetDateTime) -> Result<(), ProviderError> {
-        let spent = match purpose {
-            KeyPurpose::ProviderReply => self.looks.budget(doubt).spend(now),
+    fn take_fetch(&mut self, doubt: StaleKeys, purpose: KeyPurpose, now: OffsetDateTime) -> Result<(), ProviderError> {
+        let taken = match purpose {
+            KeyPurpose::ProviderReply => self.limits.bucket(doubt).take(now),
             KeyPurpose::AnyRequest(client) => {
-                let budget = self.looks_for_any_request.budget(doubt);
-                budget.spend(client, now)
+                let bucket = self.limits_for_any_request.bucket(doubt);
+                bucket.take(client, now)
             }
         };
-        spent.map_err(|retry_after| ProviderError::KeysJustRead { retry_after })
+        taken.map_err(|retry_after| ProviderError::KeysJustRead { retry_after })
     }
 }
 
@@ -212,7 +212,7 @@ impl KeyCache {
                         let fetch = cache.fetch(&jwks_uri, &mut last_fetch, purpose, now);
                         if let Err(error) = fetch.await {
                             let reason = error.reason();
-                            tracing::warn!(reason, "{error}; the last known good keys serve on");
+                            tracing::warn!(reason, "{error}; the last known good keys stay in use");
                         }
                     });
                 }
@@ -232,41 +232,41 @@ impl KeyCache {
         Some((document.into(), skipped.collect(), fetched.at))
     }
 
-    /// Looks for a key that a token names and that `seen` does not hold or holds in another version. Fetches are
-    /// limited by [`LOOKS_FOR_ANY_REQUEST`] for any request, and by [`LOOKS`] for the provider's own replies.
-    pub(crate) async fn look(
+    /// FetchLimits for a key that a token names and that `seen` does not hold or holds in another version. Fetches are
+    /// limited by [`FETCHES_FOR_ANY_REQUEST`] for any request, and by [`FETCHES`] for the provider's own replies.
+    pub(crate) async fn refetch(
         &self,
         seen: &Arc<KeySet>,
         doubt: StaleKeys,
         jwks_uri: &Url,
         purpose: KeyPurpose,
         now: OffsetDateTime,
-    ) -> Look {
+    ) -> Refetch {
         let begun = self.begun.load(Ordering::SeqCst);
         let mut last_fetch = self.last_fetch.lock().await;
         // All waiting callers share the result of a fetch that began after this call, good or bad.
         let is_shared = last_fetch.number > begun;
         match &*self.fetched.load() {
             Some(fetched) if is_shared && last_fetch.is_good => {
-                return Look::Latest(fetched.keys.clone());
+                return Refetch::Latest(fetched.keys.clone());
             }
             // A fetch that had begun before may have missed the key.
             Some(fetched) if !Arc::ptr_eq(seen, &fetched.keys) => {
-                return Look::Newer(fetched.keys.clone());
+                return Refetch::Newer(fetched.keys.clone());
             }
             _ if is_shared => {
-                return Look::NotNow(last_fetch.failed_for_any_request.last_failure());
+                return Refetch::Failed(last_fetch.failed_for_any_request.last_failure());
             }
             _ => {}
         }
-        if let Err(error) = last_fetch.spend_look(doubt, purpose, now) {
-            return Look::NotNow(error);
+        if let Err(error) = last_fetch.take_fetch(doubt, purpose, now) {
+            return Refetch::Failed(error);
         }
         match self.fetch(jwks_uri, &mut last_fetch, purpose, now).await {
-            Ok(keys) => Look::Latest(keys),
+            Ok(keys) => Refetch::Latest(keys),
             Err(error) => {
                 tracing::warn!(reason = error.reason(), "{error}");
-                Look::NotNow(error)
+                Refetch::Failed(error)
             }
         }
     }
@@ -309,7 +309,7 @@ impl KeyCache {
             read => read,
         };
         match read {
-            Ok((keys, body, life)) => {
+            Ok((keys, body, ttl)) => {
                 last_fetch.succeeded();
                 observing::keys_fetched(jwks_uri, now);
                 // If the document is unchanged, the same `Arc` is kept, so that tokens verified with it stay cached.
@@ -321,7 +321,7 @@ impl KeyCache {
                     keys: keys.clone(),
                     body,
                     at: now,
-                    fresh_until: now + life,
+                    fresh_until: now + ttl,
                 })));
                 Ok(keys)
             }
@@ -349,13 +349,13 @@ impl KeyCache {
         } else {
             tracing::debug!("the provider's key set has {} usable keys", keys.len());
         }
-        let life = life(reply.headers());
-        Ok((keys, reply.into_body(), life))
+        let ttl = ttl(reply.headers());
+        Ok((keys, reply.into_body(), ttl))
     }
 }
 
 /// The TTL of a response (RFC 9111 §5.2.2.1), clamped to our bounds.
-fn life(headers: &HeaderMap) -> Duration {
+fn ttl(headers: &HeaderMap) -> Duration {
     let max_age = headers
         .get_all(CACHE_CONTROL)
         .iter()
@@ -422,9 +422,9 @@ mod tests {
     #[tokio::test]
     async fn a_fetch_is_shared_by_all_who_asked_before_it_began() {
         let (cache, url, seen, asked) = cache(true).await;
-        let look = || cache.look(&seen, StaleKeys::Missing, &url, KeyPurpose::ProviderReply, now());
+        let look = || cache.refetch(&seen, StaleKeys::Missing, &url, KeyPurpose::ProviderReply, now());
         for look in join_all((0..20).map(|_| look())).await {
-            assert!(matches!(look, Look::Latest(keys) if Arc::ptr_eq(&keys, &seen)));
+            assert!(matches!(look, Refetch::Latest(keys) if Arc::ptr_eq(&keys, &seen)));
         }
         assert_eq!(asked.load(Ordering::SeqCst), 3);
     }
@@ -432,10 +432,10 @@ mod tests {
     #[tokio::test]
     async fn a_fetch_that_fails_is_shared_too() {
         let (cache, url, seen, asked) = cache(false).await;
-        let look = || cache.look(&seen, StaleKeys::Missing, &url, KeyPurpose::ProviderReply, now());
+        let look = || cache.refetch(&seen, StaleKeys::Missing, &url, KeyPurpose::ProviderReply, now());
         let looks = join_all((0..20).map(|_| look())).await;
         let causes = looks.iter().map(|look| match look {
-            Look::NotNow(cause) => cause.reason(),
+            Refetch::Failed(cause) => cause.reason(),
             other => panic!("{other:?}"),
         });
         let mut expected = vec!["provider_status"; 2];
@@ -479,10 +479,10 @@ mod tests {
             (-99_970, AnyRequest(None), None),
         ] {
             let at = now() + time::Duration::seconds(passed);
-            let look = cache.look(&seen, StaleKeys::Missing, &url, purpose, at);
+            let look = cache.refetch(&seen, StaleKeys::Missing, &url, purpose, at);
             match (look.await, waits) {
-                (Look::Latest(_), None) => expected += 1,
-                (Look::NotNow(ProviderError::KeysJustRead { retry_after }), Some(wait)) => {
+                (Refetch::Latest(_), None) => expected += 1,
+                (Refetch::Failed(ProviderError::KeysJustRead { retry_after }), Some(wait)) => {
                     assert_eq!(retry_after.as_secs(), wait, "{passed} {purpose:?}");
                 }
                 (look, _) => panic!("{passed} {purpose:?}: {look:?}"),
@@ -510,7 +510,7 @@ mod tests {
             (30, ANY_REQUEST, StaleKeys::Replaced, 7),
         ] {
             let at = now() + time::Duration::seconds(passed);
-            cache.look(&seen, doubt, &url, purpose, at).await;
+            cache.refetch(&seen, doubt, &url, purpose, at).await;
             let case = (passed, purpose, doubt);
             assert_eq!(asked.load(Ordering::SeqCst), count, "{case:?}");
         }
@@ -530,7 +530,7 @@ mod tests {
             if let Some(header) = header {
                 headers.insert(CACHE_CONTROL, header.parse().unwrap());
             }
-            assert_eq!(life(&headers), Duration::from_secs(seconds), "{header:?}");
+            assert_eq!(ttl(&headers), Duration::from_secs(seconds), "{header:?}");
         }
     }
 }

@@ -5,7 +5,7 @@ use url::Url;
 
 use super::{Endpoint, ProviderError, address_policy::AddressPolicy, tolerance};
 use crate::{
-    settings::GivenEndpoints,
+    settings::MetadataSource,
     token::{Document, SigningAlgorithm},
 };
 
@@ -18,28 +18,39 @@ pub(crate) struct Metadata {
     authorization_endpoint: Option<Url>,
     token_endpoint: Option<Url>,
     jwks_uri: Url,
-    userinfo_endpoint: Option<Url>,
-    registration_endpoint: Option<Url>,
-    introspection_endpoint: Option<Url>,
-    introspection_endpoint_auth_methods_supported: Option<Vec<String>>,
-    revocation_endpoint: Option<Url>,
-    revocation_endpoint_auth_methods_supported: Option<Vec<String>>,
-    end_session_endpoint: Option<Url>,
-    pushed_authorization_request_endpoint: Option<Url>,
-    require_pushed_authorization_requests: bool,
-    authorization_response_iss_parameter_supported: bool,
-    token_endpoint_auth_methods_supported: Option<Vec<String>>,
+    /// Discovery §3.
+    pub(crate) userinfo_endpoint: Option<Url>,
+    /// Discovery §3.
+    pub(crate) registration_endpoint: Option<Url>,
+    /// RFC 8414 §2.
+    pub(crate) introspection_endpoint: Option<Url>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) introspection_endpoint_auth_methods_supported: Vec<String>,
+    /// RFC 8414 §2.
+    pub(crate) revocation_endpoint: Option<Url>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) revocation_endpoint_auth_methods_supported: Vec<String>,
+    /// OpenID Connect RP-Initiated Logout 1.0 §2.1.
+    pub(crate) end_session_endpoint: Option<Url>,
+    /// RFC 9126 §5.
+    pub(crate) pushed_authorization_request_endpoint: Option<Url>,
+    /// RFC 9126 §5.
+    pub(crate) require_pushed_authorization_requests: bool,
+    /// RFC 9207 §3.
+    pub(crate) authorization_response_iss_parameter_supported: bool,
+    /// Discovery §3.
+    pub(crate) token_endpoint_auth_methods_supported: Option<Vec<String>>,
     #[serde(rename = "id_token_signing_alg_values_supported")]
     id_token_signing_algorithms: Vec<SigningAlgorithm>,
     #[serde(rename = "userinfo_signing_alg_values_supported")]
     userinfo_signing_algorithms: Vec<SigningAlgorithm>,
     #[cfg(feature = "cli")]
-    grant_types_supported: Option<Vec<String>>,
+    pub(crate) grant_types_supported: Option<Vec<String>>,
     #[cfg(feature = "cli")]
-    scopes_supported: Option<Vec<String>>,
+    pub(crate) scopes_supported: Option<Vec<String>>,
     /// Not a member of the document.
     #[serde(skip)]
-    signs_nobody_in: bool,
+    pub(crate) issues_only_identity_tokens: bool,
 }
 
 /// What a provider is used for.
@@ -75,76 +86,6 @@ impl Metadata {
         &self.jwks_uri
     }
 
-    /// Discovery §3.
-    pub(crate) fn userinfo_endpoint(&self) -> Option<&Url> {
-        self.userinfo_endpoint.as_ref()
-    }
-
-    /// Discovery §3.
-    #[cfg(feature = "cli")]
-    pub(crate) fn registration_endpoint(&self) -> Option<&Url> {
-        self.registration_endpoint.as_ref()
-    }
-
-    /// RFC 8414 §2.
-    pub(crate) fn introspection_endpoint(&self) -> Option<&Url> {
-        self.introspection_endpoint.as_ref()
-    }
-
-    /// RFC 8414 §2. Empty if nothing is listed.
-    pub(crate) fn introspection_endpoint_auth_methods_supported(&self) -> &[String] {
-        let listed = self.introspection_endpoint_auth_methods_supported.as_deref();
-        listed.unwrap_or_default()
-    }
-
-    /// RFC 8414 §2.
-    pub(crate) fn revocation_endpoint(&self) -> Option<&Url> {
-        self.revocation_endpoint.as_ref()
-    }
-
-    /// RFC 8414 §2. Empty if nothing is listed.
-    pub(crate) fn revocation_endpoint_auth_methods_supported(&self) -> &[String] {
-        let listed = self.revocation_endpoint_auth_methods_supported.as_deref();
-        listed.unwrap_or_default()
-    }
-
-    /// OpenID Connect RP-Initiated Logout 1.0 §2.1.
-    pub(crate) fn end_session_endpoint(&self) -> Option<&Url> {
-        self.end_session_endpoint.as_ref()
-    }
-
-    /// RFC 9126 §5.
-    pub(crate) fn pushed_authorization_request_endpoint(&self) -> Option<&Url> {
-        self.pushed_authorization_request_endpoint.as_ref()
-    }
-
-    /// RFC 9126 §5.
-    pub(crate) fn require_pushed_authorization_requests(&self) -> bool {
-        self.require_pushed_authorization_requests
-    }
-
-    /// RFC 9207 §3.
-    pub(crate) fn authorization_response_iss_parameter_supported(&self) -> bool {
-        self.authorization_response_iss_parameter_supported
-    }
-
-    /// Discovery §3.
-    pub(crate) fn token_endpoint_auth_methods_supported(&self) -> Option<&[String]> {
-        self.token_endpoint_auth_methods_supported.as_deref()
-    }
-
-    /// Discovery §3.
-    #[cfg(feature = "cli")]
-    pub(crate) fn grant_types_supported(&self) -> Option<&[String]> {
-        self.grant_types_supported.as_deref()
-    }
-
-    /// Discovery §3.
-    #[cfg(feature = "cli")]
-    pub(crate) fn scopes_supported(&self) -> Option<&[String]> {
-        self.scopes_supported.as_deref()
-    }
-
     /// The algorithms that tokens may be signed with, from `id_token_signing_alg_values_supported`; `RS256` if it
     /// lists none that is asymmetric and supported (OpenID Connect Core 1.0 §3.1.3.7, step 7).
     pub(crate) fn signing_algorithms(&self) -> &[SigningAlgorithm] {
@@ -158,12 +99,6 @@ impl Metadata {
     /// The asymmetric, supported algorithms of `userinfo_signing_alg_values_supported`; may be empty.
     pub(crate) fn userinfo_signing_algorithms(&self) -> &[SigningAlgorithm] {
         &self.userinfo_signing_algorithms
-    }
-
-    /// Whether the metadata names no endpoint to sign in at or to get tokens from, and ID tokens as the only
-    /// responses, so that its keys sign identity tokens of jobs or workloads.
-    pub(crate) fn signs_nobody_in(&self) -> bool {
-        self.signs_nobody_in
     }
 }
 
@@ -205,10 +140,10 @@ pub(crate) fn accept(
             Some(required("authorization_endpoint")?),
             Some(required("token_endpoint")?),
         ),
-        Need::Keys => (place_to_sign_in(&document), optional("token_endpoint")),
+        Need::Keys => (authorization_endpoint(&document), optional("token_endpoint")),
     };
     let metadata = Metadata {
-        signs_nobody_in: authorization_endpoint.is_none()
+        issues_only_identity_tokens: authorization_endpoint.is_none()
             && !issues_tokens(&document)
             && responds_with_id_tokens_alone(&document),
         authorization_endpoint,
@@ -217,9 +152,11 @@ pub(crate) fn accept(
         userinfo_endpoint: optional("userinfo_endpoint"),
         registration_endpoint: optional("registration_endpoint"),
         introspection_endpoint: optional("introspection_endpoint"),
-        introspection_endpoint_auth_methods_supported: list("introspection_endpoint_auth_methods_supported"),
+        introspection_endpoint_auth_methods_supported: list("introspection_endpoint_auth_methods_supported")
+            .unwrap_or_default(),
         revocation_endpoint: optional("revocation_endpoint"),
-        revocation_endpoint_auth_methods_supported: list("revocation_endpoint_auth_methods_supported"),
+        revocation_endpoint_auth_methods_supported: list("revocation_endpoint_auth_methods_supported")
+            .unwrap_or_default(),
         end_session_endpoint: optional("end_session_endpoint"),
         pushed_authorization_request_endpoint: optional("pushed_authorization_request_endpoint"),
         require_pushed_authorization_requests: flag("require_pushed_authorization_requests"),
@@ -243,7 +180,7 @@ pub(super) fn is_metadata(body: &[u8]) -> bool {
 
 /// The URL of an authorization endpoint at which users can sign in. Kubernetes names a URN, others leave the member
 /// empty: neither is an error.
-fn place_to_sign_in(document: &Document) -> Option<Url> {
+fn authorization_endpoint(document: &Document) -> Option<Url> {
     let url = document.text("authorization_endpoint").and_then(address)?;
     matches!(url.scheme(), "http" | "https").then_some(url)
 }
@@ -271,27 +208,32 @@ fn responds_with_id_tokens_alone(document: &Document) -> bool {
     !types.is_empty() && types.iter().all(|name| name == "id_token")
 }
 
-/// The metadata from settings alone, without discovery.
-pub(crate) fn given(source: &GivenEndpoints, addresses: &AddressPolicy) -> Result<Metadata, ProviderError> {
-    let metadata = Metadata {
-        authorization_endpoint: Some(source.authorization_endpoint.clone()),
-        token_endpoint: Some(source.token_endpoint.clone()),
-        userinfo_endpoint: source.userinfo_endpoint.clone(),
-        ..only_keys(&source.jwks_uri)
+/// The metadata from settings alone; `None` if it is discovered.
+pub(super) fn of_settings(
+    source: &MetadataSource,
+    addresses: &AddressPolicy,
+) -> Option<Result<Metadata, ProviderError>> {
+    let metadata = match source {
+        MetadataSource::Discovery { .. } => return None,
+        MetadataSource::Given {
+            authorization_endpoint,
+            token_endpoint,
+            userinfo_endpoint,
+            jwks_uri,
+        } => Metadata {
+            authorization_endpoint: Some(authorization_endpoint.clone()),
+            token_endpoint: Some(token_endpoint.clone()),
+            userinfo_endpoint: userinfo_endpoint.clone(),
+            ..only_keys(jwks_uri)
+        },
+        MetadataSource::Keys { jwks_uri } => Metadata {
+            // All: the key types limit the algorithms.
+            id_token_signing_algorithms: SigningAlgorithm::ASYMMETRIC.to_vec(),
+            ..only_keys(jwks_uri)
+        },
     };
-    check_endpoints(&metadata, |endpoint, url| addresses.check_set(endpoint, url))?;
-    Ok(metadata)
-}
-
-/// The metadata of an issuer of which only the `jwks_uri` is known.
-pub(crate) fn of_keys(jwks_uri: &Url, addresses: &AddressPolicy) -> Result<Metadata, ProviderError> {
-    let metadata = Metadata {
-        // All: the key types limit the algorithms.
-        id_token_signing_algorithms: SigningAlgorithm::ASYMMETRIC.to_vec(),
-        ..only_keys(jwks_uri)
-    };
-    check_endpoints(&metadata, |endpoint, url| addresses.check_set(endpoint, url))?;
-    Ok(metadata)
+    let checked = check_endpoints(&metadata, |endpoint, url| addresses.check_set(endpoint, url));
+    Some(checked.map(|()| metadata))
 }
 
 /// Metadata with a `jwks_uri` and nothing else. It says nothing about the issuer's endpoints.
@@ -303,9 +245,9 @@ fn only_keys(jwks_uri: &Url) -> Metadata {
         userinfo_endpoint: None,
         registration_endpoint: None,
         introspection_endpoint: None,
-        introspection_endpoint_auth_methods_supported: None,
+        introspection_endpoint_auth_methods_supported: vec![],
         revocation_endpoint: None,
-        revocation_endpoint_auth_methods_supported: None,
+        revocation_endpoint_auth_methods_supported: vec![],
         end_session_endpoint: None,
         pushed_authorization_request_endpoint: None,
         require_pushed_authorization_requests: false,
@@ -317,7 +259,7 @@ fn only_keys(jwks_uri: &Url) -> Metadata {
         grant_types_supported: None,
         #[cfg(feature = "cli")]
         scopes_supported: None,
-        signs_nobody_in: false,
+        issues_only_identity_tokens: false,
     }
 }
 
@@ -346,22 +288,20 @@ fn check_endpoints(
         (Endpoint::Authorization, metadata.authorization_endpoint.as_ref()),
         (Endpoint::KeySet, Some(metadata.jwks_uri())),
         (Endpoint::Token, metadata.token_endpoint.as_ref()),
-        (Endpoint::Introspection, metadata.introspection_endpoint()),
-        (Endpoint::Revocation, metadata.revocation_endpoint()),
+        (Endpoint::Introspection, metadata.introspection_endpoint.as_ref()),
+        (Endpoint::Revocation, metadata.revocation_endpoint.as_ref()),
         (
             Endpoint::PushedAuthorizationRequest,
-            metadata.pushed_authorization_request_endpoint(),
+            metadata.pushed_authorization_request_endpoint.as_ref(),
         ),
         // The ID token is sent there, through the browser.
-        (Endpoint::EndSession, metadata.end_session_endpoint()),
-        (Endpoint::UserInfo, metadata.userinfo_endpoint()),
+        (Endpoint::EndSession, metadata.end_session_endpoint.as_ref()),
+        (Endpoint::UserInfo, metadata.userinfo_endpoint.as_ref()),
     ];
-    for (endpoint, url) in endpoints {
-        if let Some(url) = url {
-            check(endpoint, url)?;
-        }
-    }
-    Ok(())
+    let mut named = endpoints
+        .into_iter()
+        .filter_map(|(endpoint, url)| Some((endpoint, url?)));
+    named.try_for_each(|(endpoint, url)| check(endpoint, url))
 }
 
 #[cfg(test)]

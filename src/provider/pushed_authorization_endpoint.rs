@@ -30,8 +30,8 @@ impl Provider {
         &self,
         metadata: &'m Metadata,
     ) -> Result<Option<&'m Url>, ProviderError> {
-        let wanted = self.settings.pushed_authorization_requests || metadata.require_pushed_authorization_requests();
-        match metadata.pushed_authorization_request_endpoint() {
+        let wanted = self.settings.pushed_authorization_requests || metadata.require_pushed_authorization_requests;
+        match metadata.pushed_authorization_request_endpoint.as_ref() {
             _ if !wanted => Ok(None),
             Some(url) => Ok(Some(url)),
             None => Err(ProviderError::MetadataMember {
@@ -52,20 +52,6 @@ impl Provider {
         client: Option<IpAddr>,
         now: OffsetDateTime,
     ) -> Result<Url, ProviderError> {
-        let pushing = self.push(metadata, endpoint_url, request, now);
-        let queue = &self.limits.pushed_authorization_requests;
-        // A client's value, such as `login_hint`, may cause status 500.
-        let counted = CountedOutages::AllButStatus500;
-        queue.run(client, counted, now, pushing).await
-    }
-
-    async fn push(
-        &self,
-        metadata: &Metadata,
-        endpoint_url: &Url,
-        request: &Url,
-        now: OffsetDateTime,
-    ) -> Result<Url, ProviderError> {
         let endpoint = Endpoint::PushedAuthorizationRequest;
         let method = self.authentication_method(metadata);
         let authentication = self.authentication(method, endpoint_url, now);
@@ -81,27 +67,31 @@ impl Provider {
         if authentication.is_in_a_header() {
             form.push(("client_id", client_id));
         }
-        let response = self.post_form(endpoint, endpoint_url, form, &authentication).await?;
-
-        let status = response.status().as_u16();
+        let push = self.post_form(endpoint, endpoint_url, form, &authentication);
+        let push = async {
+            let response = push.await?;
+            match response.status().as_u16() {
+                200 | 201 => Ok(response),
+                400..500 => Err(ProviderError::of_error_reply(endpoint, &response)),
+                _ => Err(ProviderError::of_status(endpoint, &response)),
+            }
+        };
+        let queue = &self.limits.pushed_authorization_requests;
+        // A client's value, such as `login_hint`, may cause status 500.
+        let counted = CountedOutages::AllButStatus500;
+        let response = queue.run(client, counted, now, push).await?;
         // The success response to a pushed request (§2.2).
         let reply = Document::parse(response.body()).ok();
         let request_uri = reply.as_ref().and_then(|reply| reply.text("request_uri"));
-        match (status, request_uri) {
-            (200 | 201, Some(request_uri)) => {
-                let mut url = metadata.authorization_endpoint()?.clone();
-                url.query_pairs_mut()
-                    .append_pair("client_id", client_id)
-                    .append_pair("request_uri", request_uri);
-                Ok(url)
-            }
-            (200 | 201, _) => Err(ProviderError::Malformed {
-                endpoint,
-                cause: "it has no `request_uri`".to_owned(),
-            }),
-            (400..500, _) => Err(ProviderError::of_error_reply(endpoint, &response)),
-            _ => Err(ProviderError::of_status(endpoint, &response)),
-        }
+        let request_uri = request_uri.ok_or_else(|| ProviderError::Malformed {
+            endpoint,
+            cause: "it has no `request_uri`".to_owned(),
+        })?;
+        let mut url = metadata.authorization_endpoint()?.clone();
+        url.query_pairs_mut()
+            .append_pair("client_id", client_id)
+            .append_pair("request_uri", request_uri);
+        Ok(url)
     }
 }
 

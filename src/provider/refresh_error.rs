@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Endpoint, ProviderError, error::is_outage};
+use super::{Endpoint, ProviderError, outage::is_outage};
 
 /// The consequence of a failed refresh for the session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,23 +46,11 @@ impl RefreshVerdict {
             ProviderError::Status { retry_after, .. } => RefreshVerdict::Waits {
                 retry_after: *retry_after,
             },
-            ProviderError::Unavailable { retry_after, .. }
-            | ProviderError::KeysJustRead { retry_after }
-            | ProviderError::Busy { retry_after, .. } => RefreshVerdict::Waits {
-                retry_after: Some(*retry_after),
+            ProviderError::Malformed { .. } => RefreshVerdict::Waits { retry_after: None },
+            error if error.is_retryable() => RefreshVerdict::Waits {
+                retry_after: error.retry_after(),
             },
-            ProviderError::Unreachable { .. }
-            | ProviderError::Timeout { .. }
-            | ProviderError::TooLarge { .. }
-            | ProviderError::Malformed { .. }
-            | ProviderError::NotMetadata { .. } => RefreshVerdict::Waits { retry_after: None },
-            ProviderError::IssuerMismatch { .. }
-            | ProviderError::MetadataMember { .. }
-            | ProviderError::NotHttps { .. }
-            | ProviderError::PlainHttp { .. }
-            | ProviderError::PrivateAddress { .. }
-            | ProviderError::Address { .. }
-            | ProviderError::HttpClient { .. } => RefreshVerdict::OperatorsFault,
+            _ => RefreshVerdict::OperatorsFault,
         }
     }
 
@@ -100,7 +88,7 @@ mod tests {
     use crate::{
         provider::Provider,
         secret::Secret,
-        settings::{GivenEndpoints, MetadataSource, Registration, Settings},
+        settings::{MetadataSource, Registration, Settings},
     };
 
     /// Refreshes at a token endpoint that responds with these bytes, or closes the connection if there are none.
@@ -134,12 +122,12 @@ mod tests {
             client_id: "app".to_owned(),
             client_secret: Some(Secret::new("hush")),
             client_key: None,
-            metadata: MetadataSource::Given(GivenEndpoints {
+            metadata: MetadataSource::Given {
                 authorization_endpoint: at("authorize"),
                 token_endpoint: at("token"),
                 userinfo_endpoint: None,
                 jwks_uri: at("jwks"),
-            }),
+            },
             introspection_endpoint: None,
         };
         let provider = Provider::new(registration, None, Arc::new(Settings::default())).unwrap();
@@ -296,7 +284,7 @@ mod tests {
 
     /// The metadata could not be read: a new sign-in would fail too.
     #[test]
-    fn metadata_asks_nobody_to_sign_in() {
+    fn errors_of_the_metadata_ask_for_no_sign_in() {
         let endpoint = Endpoint::Metadata;
         let status = ProviderError::Status {
             endpoint,
@@ -327,7 +315,7 @@ mod tests {
         let answer = format!("HTTP/1.1 200 -\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         assert_eq!(
             refresh(answer).await.to_string(),
-            "the provider's token endpoint refused with `bad_client_secret`: "
+            "the provider's token endpoint rejected the request with `bad_client_secret`: "
         );
     }
 }

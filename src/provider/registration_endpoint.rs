@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use openidconnect::{
-    HttpRequest, HttpResponse,
+    HttpResponse,
     http::{Method, Request, header},
 };
 use serde_json::{Map, Value};
@@ -108,7 +108,20 @@ impl Provider {
     ) -> Result<Option<RegisteredClient>, ProviderError> {
         let endpoint = Endpoint::Registration;
         self.addresses.check_fetched(endpoint, url)?;
-        let request = request(method, url, token, metadata).map_err(|_| ProviderError::Address { endpoint })?;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(url.as_str())
+            .header(header::ACCEPT, "application/json");
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {}", token.expose()));
+        }
+        let mut body = String::new();
+        if let Some(metadata) = metadata {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+            body = Value::Object(metadata.clone()).to_string();
+        }
+        let request = request.body(body.into_bytes());
+        let request = request.map_err(|_| ProviderError::Address { endpoint })?;
         let reply = self.http.call(endpoint, request).await?;
         match reply.status().as_u16() {
             204 => Ok(None),
@@ -116,30 +129,6 @@ impl Provider {
             _ => Err(refusal(&reply, token)),
         }
     }
-}
-
-fn request(
-    method: Method,
-    url: &Url,
-    token: Option<&Secret>,
-    metadata: Option<&Map<String, Value>>,
-) -> Result<HttpRequest, openidconnect::http::Error> {
-    let mut request = Request::builder()
-        .method(method)
-        .uri(url.as_str())
-        .header(header::ACCEPT, "application/json");
-    if let Some(token) = token {
-        let authorization = format!("Bearer {}", token.expose());
-        request = request.header(header::AUTHORIZATION, authorization);
-    }
-    let body = match metadata {
-        Some(metadata) => {
-            request = request.header(header::CONTENT_TYPE, "application/json");
-            Value::Object(metadata.clone()).to_string()
-        }
-        None => String::new(),
-    };
-    request.body(body.into_bytes())
 }
 
 /// The provider's error response (RFC 7591 §3.2.2, RFC 6750 §3), or one made from its status and body.
@@ -250,7 +239,7 @@ mod tests {
         let error = RegisteredClient::accept(br#"{"client_secret":"hush"}"#).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "the provider's registration endpoint gave an unusable answer: it has no `client_id`"
+            "the provider's registration endpoint sent an invalid response: it has no `client_id`"
         );
     }
 
@@ -261,35 +250,43 @@ mod tests {
             (
                 400,
                 "contacts:\n  at least one is required\n",
-                "refused with `status 400`: contacts: at least one is required",
+                "rejected the request with `status 400`: contacts: at least one is required",
             ),
             (
                 422,
                 r#"{"message":"contacts is required","code":7}"#,
-                r#"refused with `status 422`: {"message":"contacts is required","code":7}"#,
+                r#"rejected the request with `status 422`: {"message":"contacts is required","code":7}"#,
             ),
             (
                 400,
                 r#"{"error":{"message":"no"}}"#,
-                r#"refused with `status 400`: {"error":{"message":"no"}}"#,
+                r#"rejected the request with `status 400`: {"error":{"message":"no"}}"#,
             ),
             (
                 400,
                 "<!DOCTYPE html><html><head><title>Bad</title><STYLE>a{b}</Style><script>x<y</script>\
                  </head><body><p class=\"a\">No <b>contacts</b></p></body></html>",
-                "refused with `status 400`: Bad No contacts",
+                "rejected the request with `status 400`: Bad No contacts",
             ),
             (
                 403,
                 "not the token my-token",
-                "refused with `invalid_token`: not the token …",
+                "rejected the request with `invalid_token`: not the token …",
             ),
-            (401, "<p", "refused with `invalid_token`: status 401"),
-            (503, "later\u{1b}[2J", "refused with `status 503`: later\\u{1b}[2J"),
-            (400, " \n", "answered with status 400"),
-            (404, "no such page", "answered with status 404"),
-            (400, "\u{feff}no", "refused with `status 400`: no"),
-            (400, &long, &format!("refused with `status 400`: {}…", "x".repeat(300))),
+            (401, "<p", "rejected the request with `invalid_token`: status 401"),
+            (
+                503,
+                "later\u{1b}[2J",
+                "rejected the request with `status 503`: later\\u{1b}[2J",
+            ),
+            (400, " \n", "responded with status 400"),
+            (404, "no such page", "responded with status 404"),
+            (400, "\u{feff}no", "rejected the request with `status 400`: no"),
+            (
+                400,
+                &long,
+                &format!("rejected the request with `status 400`: {}…", "x".repeat(300)),
+            ),
         ] {
             let error = refusal(&reply(status, body), Some(&Secret::new("my-token")));
             let expected = format!("the provider's registration endpoint {expected}");
@@ -315,7 +312,7 @@ mod tests {
         }
         assert_eq!(
             refusal(&reply(500, ""), None).to_string(),
-            "the provider's registration endpoint answered with status 500"
+            "the provider's registration endpoint responded with status 500"
         );
     }
 }

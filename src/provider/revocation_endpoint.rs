@@ -22,7 +22,7 @@ impl Provider {
         now: OffsetDateTime,
     ) -> Result<(), ProviderError> {
         let endpoint = Endpoint::Revocation;
-        let Some(url) = metadata.revocation_endpoint() else {
+        let Some(url) = metadata.revocation_endpoint.as_ref() else {
             return Ok(());
         };
 
@@ -32,7 +32,7 @@ impl Provider {
         };
         let form = vec![("token", token.expose()), ("token_type_hint", hint)];
         // §2.1: the client authenticates as at the token endpoint, if it can.
-        let listed = metadata.revocation_endpoint_auth_methods_supported();
+        let listed = &metadata.revocation_endpoint_auth_methods_supported;
         let method = self.authentication_method_at(listed, metadata);
         let authentication = self.authentication(method, url, now);
         let call = self.post_form(endpoint, url, form, &authentication);

@@ -7,7 +7,6 @@
 
 use std::time::Duration;
 
-use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::ProviderError;
@@ -20,18 +19,11 @@ pub(super) fn required<T>(
     expected: &'static str,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<T, ProviderError> {
-    let Some(actual) = actual(document, member) else {
-        return Err(ProviderError::MetadataMember {
-            member,
-            expected,
-            actual: None,
-        });
-    };
     let value = document.text(member).and_then(parse);
-    value.ok_or(ProviderError::MetadataMember {
+    value.ok_or_else(|| ProviderError::MetadataMember {
         member,
         expected,
-        actual: Some(actual),
+        actual: actual(document, member),
     })
 }
 
@@ -42,19 +34,17 @@ pub(super) fn optional<T>(
     expected: &'static str,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Option<T> {
-    match document.text(member).and_then(parse) {
-        Some(value) => Some(value),
-        None => {
-            let actual = match document.value(member) {
-                Some(value) if *value == "" => Some("the empty string"),
-                _ => actual(document, member),
-            };
-            if let Some(actual) = actual {
-                ignored(member, expected, actual);
-            }
-            None
+    let value = document.text(member).and_then(parse);
+    if value.is_none() {
+        let is_empty = document.value(member).is_some_and(|value| value == "");
+        if let Some(actual) = is_empty
+            .then_some("the empty string")
+            .or_else(|| actual(document, member))
+        {
+            ignored(member, expected, actual);
         }
     }
+    value
 }
 
 /// A list of names in the metadata. A string is a list of its words, divided by white space or commas; list elements
@@ -120,17 +110,12 @@ fn ignored(member: &str, expected: &str, actual: &str) {
     tracing::warn!("the member `{member}` of the provider's metadata is {actual}, expected {expected}; it is ignored");
 }
 
-/// Deserializes a string; `null` and `""` are absent.
-pub(crate) fn text<'de, D: Deserializer<'de>>(d: D) -> Result<Option<String>, D::Error> {
-    Ok(Option::<String>::deserialize(d)?.filter(|text| !text.is_empty()))
-}
-
-/// Deserializes `expires_in` from an integer, a float or a string of digits; it may be absent.
-pub(crate) fn expires_in<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Duration>, D::Error> {
-    let seconds = match Option::<Value>::deserialize(d)? {
-        Some(Value::Number(number)) => number.as_f64(),
-        Some(Value::String(text)) => text.trim().parse().ok(),
+/// Parses `expires_in`: an integer, a float or a string of digits.
+pub(super) fn seconds(value: &Value) -> Option<Duration> {
+    let seconds = match value {
+        Value::Number(number) => number.as_f64(),
+        Value::String(text) => text.trim().parse().ok(),
         _ => None,
     };
-    Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
+    Duration::try_from_secs_f64(seconds?).ok()
 }

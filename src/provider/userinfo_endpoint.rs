@@ -1,23 +1,19 @@
 //! The UserInfo endpoint (OpenID Connect Core 1.0 §5.3), with claims about the user.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{net::IpAddr, sync::Arc};
 
-use openidconnect::http::{Request, header};
+use openidconnect::{
+    HttpResponse,
+    http::{Request, header},
+};
+use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::{Endpoint, KeyPurpose, Metadata, Provider, ProviderError, breaker::CountedOutages};
 use crate::{
     secret::Secret,
-    token::{Claims, UserInfoError, UserInfoExpectations, accept_signed_user_info, accept_user_info},
+    token::{Claims, KeySet, UserInfoError, UserInfoExpectations, accept_signed_user_info, accept_user_info},
 };
-
-/// An unvalidated response of the UserInfo endpoint.
-enum UserInfoReply {
-    /// `application/json` (§5.3.2).
-    Json(Vec<u8>),
-    /// `application/jwt`: signed by the provider (§5.3.2).
-    Jwt(String),
-}
 
 /// What causes a UserInfo request.
 #[derive(Clone, Copy, Debug)]
@@ -29,18 +25,18 @@ pub(crate) enum RequestedBy {
 }
 
 /// Why a UserInfo request failed.
+#[derive(Debug, Error)]
 pub(crate) enum UserInfoRequestError {
-    Provider(ProviderError),
-    UserInfo(UserInfoError),
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+    #[error(transparent)]
+    UserInfo(#[from] UserInfoError),
 }
 
 impl UserInfoRequestError {
     /// Whether the failure is an outage, after which a retry may succeed.
     pub(crate) fn is_outage(&self) -> bool {
-        match self {
-            UserInfoRequestError::Provider(error) => error.is_outage(),
-            UserInfoRequestError::UserInfo(_) => false,
-        }
+        matches!(self, UserInfoRequestError::Provider(error) if error.is_outage())
     }
 
     /// The reason code.
@@ -49,27 +45,6 @@ impl UserInfoRequestError {
             UserInfoRequestError::Provider(error) => error.reason(),
             UserInfoRequestError::UserInfo(error) => error.reason(),
         }
-    }
-}
-
-impl fmt::Display for UserInfoRequestError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            UserInfoRequestError::Provider(error) => error.fmt(f),
-            UserInfoRequestError::UserInfo(error) => error.fmt(f),
-        }
-    }
-}
-
-impl From<ProviderError> for UserInfoRequestError {
-    fn from(error: ProviderError) -> UserInfoRequestError {
-        UserInfoRequestError::Provider(error)
-    }
-}
-
-impl From<UserInfoError> for UserInfoRequestError {
-    fn from(error: UserInfoError) -> UserInfoRequestError {
-        UserInfoRequestError::UserInfo(error)
     }
 }
 
@@ -84,61 +59,63 @@ impl Provider {
         requested_by: RequestedBy,
         now: OffsetDateTime,
     ) -> Result<Option<Claims>, UserInfoRequestError> {
-        let asking = self.user_info_wherever(metadata, access_token, now);
+        let request = self.user_info_reply(metadata, access_token, now);
         let reply = match requested_by {
-            RequestedBy::Session => asking.await?,
+            RequestedBy::Session => request.await?,
             RequestedBy::ApiClient(client) => {
                 let queue = &self.limits.bearer_user_info;
                 // The user's data may cause status 500.
                 let counted = CountedOutages::AllButStatus500;
-                queue.run(client, counted, now, asking).await?
+                queue.run(client, counted, now, request).await?
             }
         };
         let Some(reply) = reply else {
             return Ok(None);
         };
-        let claims = match reply {
-            UserInfoReply::Json(body) => accept_user_info(&body, subject)?,
-            UserInfoReply::Jwt(jwt) => {
-                let algorithms = self.user_info_algorithms(metadata);
-                let expected = UserInfoExpectations {
-                    issuer,
-                    client_id: &self.registration.client_id,
-                    subject,
-                    algorithms: &algorithms,
-                    client_secret: self.registration.client_secret.as_ref(),
-                    trusted_audiences: &self.settings.trusted_audiences,
-                    clock_skew: self.settings.clock_skew,
-                };
-                self.with_keys(
-                    metadata,
-                    KeyPurpose::ProviderReply,
-                    now,
-                    |keys| accept_signed_user_info(&jwt, keys, &expected, now),
-                    |error| error.wants_fresh_keys(),
-                )
-                .await??
-            }
+        // §5.3.2: `application/jwt` if the provider signs it, else `application/json`.
+        if !is_jwt(&reply) {
+            return Ok(Some(accept_user_info(reply.body(), subject)?));
+        }
+        let jwt = std::str::from_utf8(reply.body()).map_err(|_| ProviderError::Malformed {
+            endpoint: Endpoint::UserInfo,
+            cause: "it is not a JWT".to_owned(),
+        })?;
+        let expected = UserInfoExpectations {
+            issuer,
+            client_id: &self.registration.client_id,
+            subject,
+            algorithms: &self.user_info_algorithms(metadata),
+            client_secret: self.registration.client_secret.as_ref(),
+            trusted_audiences: &self.settings.trusted_audiences,
+            clock_skew: self.settings.clock_skew,
         };
-        Ok(Some(claims))
+        let accept = |keys: &Arc<KeySet>| accept_signed_user_info(jwt, keys, &expected, now);
+        let claims = self.with_keys(
+            metadata,
+            KeyPurpose::ProviderReply,
+            now,
+            accept,
+            UserInfoError::wants_fresh_keys,
+        );
+        Ok(Some(claims.await??))
     }
 
     /// As [`user_info`](Self::user_info), with a retry at the endpoint of newer metadata if the known one was
     /// unreachable or not found.
-    async fn user_info_wherever(
+    async fn user_info_reply(
         self: &Arc<Self>,
         metadata: &Metadata,
         access_token: &Secret,
         now: OffsetDateTime,
-    ) -> Result<Option<UserInfoReply>, ProviderError> {
+    ) -> Result<Option<HttpResponse>, ProviderError> {
         match self.user_info(metadata, access_token).await {
-            Err(error) if error.may_have_moved() => match Box::pin(self.look_up_again(metadata, now)).await {
-                Some(newer) if newer.userinfo_endpoint() != metadata.userinfo_endpoint() => {
-                    self.user_info(&newer, access_token).await
+            Err(error) if error.may_have_moved() => {
+                match self.moved(metadata, |it| it.userinfo_endpoint.as_ref(), now).await {
+                    Some(newer) => self.user_info(&newer, access_token).await,
+                    None => Err(error),
                 }
-                _ => Err(error),
-            },
-            asked => asked,
+            }
+            reply => reply,
         }
     }
 
@@ -147,9 +124,9 @@ impl Provider {
         &self,
         metadata: &Metadata,
         access_token: &Secret,
-    ) -> Result<Option<UserInfoReply>, ProviderError> {
+    ) -> Result<Option<HttpResponse>, ProviderError> {
         let endpoint = Endpoint::UserInfo;
-        let Some(url) = metadata.userinfo_endpoint() else {
+        let Some(url) = metadata.userinfo_endpoint.as_ref() else {
             return Ok(None);
         };
 
@@ -159,25 +136,19 @@ impl Provider {
             .body(Vec::new())
             .map_err(|_| ProviderError::Address { endpoint })?;
         let reply = self.http.call(endpoint, request).await?;
-        if reply.status() != 200 {
-            return Err(ProviderError::of_status(endpoint, &reply));
-        }
-
-        let is_jwt = reply
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|kind| kind.to_str().ok())
-            .and_then(|kind| kind.split(';').next())
-            .is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/jwt"));
-        if !is_jwt {
-            return Ok(Some(UserInfoReply::Json(reply.into_body())));
-        }
-        match String::from_utf8(reply.into_body()) {
-            Ok(jwt) => Ok(Some(UserInfoReply::Jwt(jwt))),
-            Err(_) => Err(ProviderError::Malformed {
-                endpoint,
-                cause: "it is not a JWT".into(),
-            }),
+        if reply.status() == 200 {
+            Ok(Some(reply))
+        } else {
+            Err(ProviderError::of_status(endpoint, &reply))
         }
     }
+}
+
+fn is_jwt(reply: &HttpResponse) -> bool {
+    let content_type = reply
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|it| it.to_str().ok());
+    let media_type = content_type.and_then(|it| it.split(';').next()).unwrap_or_default();
+    media_type.trim().eq_ignore_ascii_case("application/jwt")
 }

@@ -187,7 +187,7 @@ impl Client<'_> {
         }
         // A provider that is down must not prevent a sign-out here.
         let metadata = self.provider.metadata(now).await.ok()?;
-        let endpoint = metadata.end_session_endpoint()?;
+        let endpoint = metadata.end_session_endpoint.as_ref()?;
         let local_path = self.post_logout.local_path.as_ref();
         let pending = local_path.map(|_| PendingLogout::new(return_to));
         let tokens = current.and_then(CurrentSession::tokens);

@@ -83,7 +83,7 @@ impl Client<'_> {
         now: OffsetDateTime,
     ) -> Result<Secret, SignInError> {
         let metadata = self.provider.metadata(now).await?;
-        let announces_iss = metadata.authorization_response_iss_parameter_supported();
+        let announces_iss = metadata.authorization_response_iss_parameter_supported;
         Ok(response.accept(self.provider.registration.expected_issuer(), announces_iss)?)
     }
 

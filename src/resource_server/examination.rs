@@ -117,7 +117,9 @@ impl ResourceServer {
             listed: &listed,
             keys_name_more: expected.algorithms.is_none(),
         };
-        let signs_nobody_in = metadata.as_ref().is_some_and(|metadata| metadata.signs_nobody_in());
+        let signs_nobody_in = metadata
+            .as_ref()
+            .is_some_and(|metadata| metadata.issues_only_identity_tokens);
         for (name, error) in unverified.every_check(expected, algorithms, signs_nobody_in, now) {
             let error = match name {
                 "iss" => stranger.clone().or(error),

@@ -8,8 +8,9 @@ use serde_json::{Map, Value as Json};
 use super::{
     Settings,
     declaration::{Invalid, Parser, Setting, SettingType},
+    mistake::{Mistake, rule},
     syntax::{self, Syntax},
-    value::{Words, object},
+    value::{Words, deserialized},
 };
 
 /// Parameters of an authorization request that the sign-in itself sets.
@@ -39,13 +40,13 @@ impl SettingType for Parameters {
     const SYNTAX: Syntax = syntax::TABLE;
 
     fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
-        object(value)
+        deserialized(value)
     }
 
     fn validate(parameters: &Self::Value, parser: &mut Parser<'_>) -> Result<(), Invalid> {
         for (name, value) in parameters {
-            if let Err(invalid) = check(name, value) {
-                parser.refuse::<Words>(name, invalid);
+            if let Err(mistake) = check(name, value) {
+                parser.refuse::<Words>(name, mistake);
             }
         }
         Ok(())
@@ -56,24 +57,18 @@ impl SettingType for Parameters {
     }
 }
 
-fn check(name: &str, value: &Json) -> Result<(), Invalid> {
-    Invalid::unless(
-        !is_reserved(name),
-        format!("`{name}` is set by the sign-in itself"),
-        format!("remove `{name}`"),
-    )?;
+fn check(name: &str, value: &Json) -> Result<(), Mistake> {
+    rule("", !is_reserved(name))
+        .cause(format!("`{name}` is set by the sign-in itself"))
+        .remedy(format!("remove `{name}`"))?;
     let text = parameter(value);
-    Invalid::unless(
-        text.is_some(),
-        "expected a string, a number, a boolean or a list of strings",
-        format!("write `{name}` as one of these"),
-    )?;
+    rule("", text.is_some())
+        .cause("expected a string, a number, a boolean or a list of strings")
+        .remedy(format!("write `{name}` as one of these"))?;
     let text = text.unwrap_or_default();
-    Invalid::unless(
-        name != "max_age" || text.parse::<u32>().is_ok(),
-        format!("expected seconds as a whole number, found {text:?}"),
-        "write for example `max_age = 3600`",
-    )
+    rule("", name != "max_age" || text.parse::<u32>().is_ok())
+        .cause(format!("expected seconds as a whole number, found {text:?}"))
+        .remedy("write for example `max_age = 3600`")
 }
 
 /// Whether the sign-in itself sets this parameter. Some providers normalise names: ASP.NET ignores case, and PHP

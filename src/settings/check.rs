@@ -5,7 +5,11 @@ use std::collections::BTreeMap;
 use url::Url;
 
 use super::{
-    Settings, SettingsError, TokenValidation, declaration::Parser, resource_identifier, value::is_https_or_loopback,
+    Settings, SettingsError, TokenValidation,
+    declaration::Parser,
+    mistake::{Mistake, rule},
+    resource_identifier,
+    value::is_https_or_loopback,
 };
 
 impl Settings {
@@ -20,67 +24,74 @@ impl Settings {
             self.check_apis(),
             self.check_issuers(),
         ];
-        errors.extend(found.into_iter().filter_map(Result::err));
+        errors.extend(
+            found
+                .into_iter()
+                .filter_map(Result::err)
+                .map(|mistake| self.error(mistake)),
+        );
         SettingsError::all(errors)
     }
 
-    fn check_scopes(&self) -> Result<(), SettingsError> {
+    fn check_scopes(&self) -> Result<(), Mistake> {
         // OpenID Connect Core §3.1.2.1: without `openid` it is not an OpenID request.
         let is_needed = self.enabled && !self.resource_server_only;
-        self.ensure(
-            !is_needed || self.scopes.iter().any(|scope| scope == "openid"),
+        rule(
             "scopes",
-            format!("the scope `openid` is missing, found {:?}", self.scopes.join(" ")),
-            "add `openid` to `scopes`, for example `scopes = \"openid email\"`",
+            !is_needed || self.scopes.iter().any(|scope| scope == "openid"),
         )
+        .cause(format!(
+            "the scope `openid` is missing, found {:?}",
+            self.scopes.join(" ")
+        ))
+        .remedy("add `openid` to `scopes`, for example `scopes = \"openid email\"`")
     }
 
-    fn check_lifetimes(&self) -> Result<(), SettingsError> {
+    fn check_lifetimes(&self) -> Result<(), Mistake> {
         let (idle, lifetime) = (self.session.idle_timeout, self.session.absolute_timeout);
-        self.ensure(
-            idle <= lifetime,
-            "session.idle_timeout",
-            format!("{idle:?} is longer than `oidc.session.absolute_timeout`, {lifetime:?}"),
-            "set `session.idle_timeout` to at most `session.absolute_timeout`",
-        )
+        rule("session.idle_timeout", idle <= lifetime)
+            .cause(format!(
+                "{idle:?} is longer than `oidc.session.absolute_timeout`, {lifetime:?}"
+            ))
+            .remedy("set `session.idle_timeout` to at most `session.absolute_timeout`")
     }
 
-    fn check_addresses(&self) -> Result<(), SettingsError> {
+    fn check_addresses(&self) -> Result<(), Mistake> {
         if let Some(issuer) = &self.issuer {
             self.check_issuer("issuer", issuer)?;
         }
-        if let Some(url) = &self.server_metadata_url {
-            self.check_endpoint("server_metadata_url", url)?;
-        }
-        Ok(())
+        self.check_endpoint("server_metadata_url", &self.server_metadata_url)
     }
 
     /// Validates the named APIs.
-    fn check_apis(&self) -> Result<(), SettingsError> {
+    fn check_apis(&self) -> Result<(), Mistake> {
         let mut resources = BTreeMap::new();
         if let Some(resource) = &self.resource {
             resources.insert(resource_identifier(resource), "oidc.resource".to_owned());
         }
         for (name, api) in &self.apis {
-            let identifier = resource_identifier(&api.resource);
-            if let Some(other) = resources.insert(identifier, format!("oidc.apis.{name}")) {
-                let cause = format!("`{}` is the resource of `{other}` already", api.resource);
-                let key = format!("apis.{name}.resource");
-                return Err(self.error(&key, cause, "give each API an address of its own"));
-            }
+            let other = resources.insert(resource_identifier(&api.resource), format!("oidc.apis.{name}"));
+            rule(format!("apis.{name}.resource"), other.is_none())
+                .cause(format!(
+                    "`{}` is the resource of `{}` already",
+                    api.resource,
+                    other.unwrap_or_default()
+                ))
+                .remedy("give each API its own URL")?;
         }
         Ok(())
     }
 
-    fn check_issuers(&self) -> Result<(), SettingsError> {
-        if self.token_validation == TokenValidation::Introspection
-            && let Some(name) = self.issuers.keys().next()
-        {
-            return Err(self.error(
+    fn check_issuers(&self) -> Result<(), Mistake> {
+        if let Some(name) = self.issuers.keys().next() {
+            rule(
                 "token_validation",
-                format!("every token is asked about at `oidc.issuer`, which knows none of `oidc.issuers.{name}`"),
-                format!("set `token_validation = \"auto\"`, or remove `issuers.{name}`"),
-            ));
+                self.token_validation != TokenValidation::Introspection,
+            )
+            .cause(format!(
+                "every token is introspected at `oidc.issuer`, which does not know the tokens of `oidc.issuers.{name}`"
+            ))
+            .remedy(format!("set `token_validation = \"auto\"`, or remove `issuers.{name}`"))?;
         }
         let mut names = BTreeMap::new();
         if let Some(issuer) = &self.issuer {
@@ -88,82 +99,74 @@ impl Settings {
         }
         for (name, other) in &self.issuers {
             let key = |member: &str| format!("issuers.{name}.{member}");
-            self.ensure(
+            rule(
+                key("server_metadata_url"),
                 other.jwks_uri.is_none() || other.server_metadata_url.is_none(),
-                &key("server_metadata_url"),
-                "`jwks_uri` is set too, with which no metadata is read",
-                "remove one of them",
-            )?;
-            match &other.jwks_uri {
-                Some(url) => self.check_endpoint(&key("jwks_uri"), url)?,
-                None => self.check_issuer(&key("issuer"), &other.issuer)?,
+            )
+            .cause("`jwks_uri` is set too, so no metadata is read")
+            .remedy("remove one of them")?;
+            self.check_endpoint(&key("jwks_uri"), &other.jwks_uri)?;
+            if other.jwks_uri.is_none() {
+                self.check_issuer(&key("issuer"), &other.issuer)?;
             }
-            if let Some(url) = &other.server_metadata_url {
-                self.check_endpoint(&key("server_metadata_url"), url)?;
-            }
+            self.check_endpoint(&key("server_metadata_url"), &other.server_metadata_url)?;
             let same = names.insert(&other.issuer, format!("oidc.issuers.{name}"));
-            self.ensure(
-                same.is_none(),
-                &key("issuer"),
-                format!("{:?} is `{}` already", other.issuer, same.unwrap_or_default()),
-                format!("remove `issuers.{name}`"),
-            )?;
-            self.ensure(
-                !other.audience.is_empty() || !other.apis.is_empty(),
-                &key("audience"),
-                "no audience is left, so that no token could be accepted",
-                "set it to what that issuer puts into `aud` for this API",
-            )?;
+            rule(key("issuer"), same.is_none())
+                .cause(format!("{:?} is `{}` already", other.issuer, same.unwrap_or_default()))
+                .remedy(format!("remove `issuers.{name}`"))?;
+            rule(key("audience"), !other.audience.is_empty() || !other.apis.is_empty())
+                .cause("no audience is set, so no token could be accepted")
+                .remedy("set it to the `aud` of that issuer's tokens for this API")?;
             for api in other.apis.keys() {
-                self.ensure(
-                    self.apis.contains_key(api),
-                    &key(&format!("apis.{api}")),
-                    format!("there is no API `oidc.apis.{api}`"),
-                    format!("add a table `oidc.apis.{api}`, or remove this"),
-                )?;
+                rule(key(&format!("apis.{api}")), self.apis.contains_key(api))
+                    .cause(format!("there is no API `oidc.apis.{api}`"))
+                    .remedy(format!("add a table `oidc.apis.{api}`, or remove this"))?;
             }
         }
         Ok(())
     }
 
     /// OpenID Connect Discovery §3: an `https` URL without query and fragment. `http` is accepted on loopback too.
-    pub(super) fn check_issuer(&self, key: &str, issuer: &str) -> Result<(), SettingsError> {
-        let remedy = "write the issuer exactly as the provider's metadata has it, such as \
-                      `https://accounts.example.com`";
-        if issuer.contains('@') {
-            return Err(self.error(key, "an issuer with an `@` is not accepted", remedy));
-        }
-        let url = match Url::parse(issuer) {
-            Ok(url) if issuer.starts_with(&format!("{}://", url.scheme())) => url,
-            _ => return Err(self.error(key, format!("{issuer:?} is not an absolute URL"), remedy)),
-        };
+    pub(super) fn check_issuer(&self, key: &str, issuer: &str) -> Result<(), Mistake> {
+        const REMEDY: &str =
+            "set it to exactly the issuer in the provider's metadata, such as `https://accounts.example.com`";
+        rule(key, !issuer.contains('@'))
+            .cause("an issuer with an `@` is not accepted")
+            .remedy(REMEDY)?;
+        let url = Url::parse(issuer).ok();
+        let url = url.filter(|url| issuer.starts_with(&format!("{}://", url.scheme())));
+        rule(key, url.is_some())
+            .cause(format!("{issuer:?} is not an absolute URL"))
+            .remedy(REMEDY)?;
         let odd = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '?' | '#' | '\\');
-        if issuer.contains(odd) {
-            let cause = format!("the issuer {issuer:?} has a query, a fragment or a space");
-            return Err(self.error(key, cause, remedy));
-        }
-        if let Some(meant) = issuer_of_metadata(issuer) {
-            let cause = format!("`{issuer}` is the address of the provider's metadata, not the issuer");
-            let remedy = format!("write `{meant}`");
-            return Err(self.error(key, cause, remedy));
-        }
+        rule(key, !issuer.contains(odd))
+            .cause(format!("the issuer {issuer:?} has a query, a fragment or a space"))
+            .remedy(REMEDY)?;
+        let meant = issuer_of_metadata(issuer);
+        rule(key, meant.is_none())
+            .cause(format!(
+                "`{issuer}` is the address of the provider's metadata, not the issuer"
+            ))
+            .remedy(format!("write `{}`", meant.unwrap_or_default()))?;
         self.check_endpoint(key, &url)
     }
 
     /// Checks that an endpoint is `https`, on loopback, or on a host in `insecure_http_hosts`.
-    pub(super) fn check_endpoint(&self, key: &str, url: &Url) -> Result<(), SettingsError> {
-        let is_http = url.scheme() == "http";
-        if is_https_or_loopback(url) || (is_http && self.insecure_hosts().has(url)) {
+    pub(super) fn check_endpoint(&self, key: &str, url: &Option<Url>) -> Result<(), Mistake> {
+        let Some(url) = url else {
             return Ok(());
-        }
-        let cause = format!("`{url}` is neither `https` nor on loopback");
-        let remedy = match url.host_str().filter(|_| is_http) {
-            Some(host) => {
-                format!("write an address with `https`; in a closed network, list `{host}` in `insecure_http_hosts`")
-            }
-            None => "write an address with `https`".to_owned(),
         };
-        Err(self.error(key, cause, remedy))
+        let is_http = url.scheme() == "http";
+        let mut remedy = "use a URL with `https`".to_owned();
+        if let Some(host) = url.host_str().filter(|_| is_http) {
+            remedy += &format!("; in a closed network, list `{host}` in `insecure_http_hosts`");
+        }
+        rule(
+            key,
+            is_https_or_loopback(url) || (is_http && self.insecure_hosts().has(url)),
+        )
+        .cause(format!("`{url}` is neither `https` nor on loopback"))
+        .remedy(remedy)
     }
 }
 

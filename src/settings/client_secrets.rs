@@ -13,6 +13,7 @@ use super::{
     Settings,
     declaration::{Field, Invalid, Parser, Setting, SettingType, settings},
     error::Origins,
+    mistake::{Mistake, rule},
     stray_characters::{note, trimmed},
     syntax::{self, Syntax},
     value::{Credential, Issuer, Words},
@@ -70,35 +71,29 @@ impl ClientSecretsTable {
         self.issuer.as_deref().is_none_or(|other| other == issuer)
     }
 
-    /// Reads the `web` object of the file, and notes about stray characters. The error is a cause and a remedy.
-    pub(super) fn read(path: &Path) -> Result<(ClientSecretsTable, Vec<String>), (String, String)> {
+    /// Reads the `web` object of the file, and notes about stray characters.
+    pub(super) fn read(path: &Path) -> Result<(ClientSecretsTable, Vec<String>), Mistake> {
         let shown = path.display();
         let text = read_text(path)?;
         let json: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
             // The message of the error may quote the file.
             let (line, column) = (error.line(), error.column());
             let cause = format!("`{shown}` is not valid JSON (line {line}, column {column})");
-            (cause, format!("correct `{shown}`"))
+            Mistake::new(cause, format!("correct `{shown}`"))
         })?;
         let document = Value::serialize(json).ok();
-        let document = document.filter(|it| it.find_ref("web").is_some_and(is_table));
+        let document = document.filter(|it| it.find_ref("web").and_then(Value::as_dict).is_some());
         let document = document.ok_or_else(|| {
-            (
-                format!("`{shown}` has no object `web`"),
-                format!("write `{shown}` as {{\"web\": {{\"client_id\": \"…\", …}}}}"),
-            )
+            let remedy = format!("write `{shown}` as {{\"web\": {{\"client_id\": \"…\", …}}}}");
+            Mistake::new(format!("`{shown}` has no object `web`"), remedy)
         })?;
         let origins = Origins::in_file(path, &document);
         match Parser::parse::<ClientSecrets>(&document, &origins) {
             Ok((ClientSecrets::Table(table), stray_characters)) => Ok((*table, stray_characters)),
             Ok((ClientSecrets::File(_), _)) => unreachable!("a table is not a path"),
-            Err(error) => Err((error.to_string(), error.remedy().to_owned())),
+            Err(error) => Err(Mistake::new(error.to_string(), error.remedy())),
         }
     }
-}
-
-fn is_table(value: &Value) -> bool {
-    value.as_dict().is_some()
 }
 
 /// The path of a file, or its content as a table.
@@ -121,14 +116,10 @@ impl SettingType for ClientSecrets {
             return Err(Invalid::Type(value.to_actual()));
         };
         // A malformed table would be shown as a path.
-        if path.starts_with('{') || path.is_empty() {
-            Err(Invalid::new(
-                "the value is neither a path nor a table",
-                "write the path of a client_secrets.json, or its content as a table",
-            ))
-        } else {
-            Ok(ClientSecrets::File(parser.resolve(path)))
-        }
+        rule("", !path.starts_with('{') && !path.is_empty())
+            .cause("the value is neither a path nor a table")
+            .remedy("write the path of a client_secrets.json, or its content as a table")?;
+        Ok(ClientSecrets::File(parser.resolve(path)))
     }
 
     fn validate(value: &ClientSecrets, parser: &mut Parser<'_>) -> Result<(), Invalid> {
@@ -146,12 +137,10 @@ impl SettingType for ClientSecrets {
     }
 }
 
-/// Reads a text file of bounded size, without a byte-order mark. The error is a cause and a remedy.
-pub(super) fn read_text(path: &Path) -> Result<String, (String, String)> {
-    let text = read_raw(path).map_err(|cause| {
-        let remedy = format!("make `{}` readable, or correct the path", path.display());
-        (cause, remedy)
-    })?;
+/// Reads a text file of bounded size, without a byte-order mark.
+pub(super) fn read_text(path: &Path) -> Result<String, Mistake> {
+    let remedy = || format!("make `{}` readable, or correct the path", path.display());
+    let text = read_raw(path).map_err(|cause| Mistake::new(cause, remedy()))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     Ok(text.to_owned())
 }

@@ -12,6 +12,7 @@ use serde::de::{DeserializeOwned, IntoDeserializer};
 use super::{
     Settings, SettingsError,
     error::{Origins, describe, list},
+    mistake::{Mistake, rule},
     stray_characters::{note, trimmed},
     syntax::{Syntax, edit_distance, nearest, renamed},
 };
@@ -44,7 +45,7 @@ pub(super) trait SettingType {
 pub(super) trait Refined {
     type Base: SettingType;
 
-    fn check(value: &<Self::Base as SettingType>::Value) -> Result<(), Invalid>;
+    fn check(value: &<Self::Base as SettingType>::Value) -> Result<(), Mistake>;
 }
 
 impl<T: Refined> SettingType for T {
@@ -59,7 +60,7 @@ impl<T: Refined> SettingType for T {
 
     fn validate(value: &Self::Value, parser: &mut Parser<'_>) -> Result<(), Invalid> {
         T::Base::validate(value, parser)?;
-        T::check(value)
+        Ok(T::check(value)?)
     }
 
     fn member(name: &str) -> Option<Setting> {
@@ -81,8 +82,8 @@ macro_rules! refined {
 
             fn check(
                 $value: &<$base as $crate::settings::declaration::SettingType>::Value,
-            ) -> Result<(), $crate::settings::declaration::Invalid> {
-                $crate::settings::declaration::Invalid::unless($is_valid, $cause, $remedy)
+            ) -> Result<(), $crate::settings::mistake::Mistake> {
+                $crate::settings::mistake::rule("", $is_valid).cause($cause).remedy($remedy)
             }
         }
     )*};
@@ -138,28 +139,21 @@ pub(super) fn declared(prefix: &str, fields: &[Field]) -> Vec<(String, &'static 
 pub(super) enum Invalid {
     /// It has the wrong type.
     Type(Actual),
-    Value {
-        cause: String,
-        remedy: String,
-    },
+    /// It breaks a rule.
+    Mistake(Mistake),
     /// A nested value is rejected, and was reported.
     Reported,
 }
 
 impl Invalid {
     pub(super) fn new(cause: impl Into<String>, remedy: impl Into<String>) -> Invalid {
-        Invalid::Value {
-            cause: cause.into(),
-            remedy: remedy.into(),
-        }
+        Invalid::Mistake(Mistake::new(cause, remedy))
     }
+}
 
-    pub(super) fn unless(is_valid: bool, cause: impl Into<String>, remedy: impl Into<String>) -> Result<(), Invalid> {
-        if is_valid {
-            Ok(())
-        } else {
-            Err(Invalid::new(cause, remedy))
-        }
+impl From<Mistake> for Invalid {
+    fn from(mistake: Mistake) -> Invalid {
+        Invalid::Mistake(mistake)
     }
 }
 
@@ -240,32 +234,32 @@ impl<'a> Parser<'a> {
     }
 
     /// Reports an error of the setting `name`.
-    pub(super) fn refuse<T: SettingType>(&mut self, name: &str, invalid: Invalid) {
-        self.at(name, |parser| parser.report::<T>(invalid));
+    pub(super) fn refuse<T: SettingType>(&mut self, name: &str, invalid: impl Into<Invalid>) {
+        self.at(name, |parser| parser.report::<T>(invalid.into()));
     }
 
     fn report<T: SettingType>(&mut self, invalid: Invalid) {
         let key = self.path.join(".");
         let origin = self.origins.find(&key);
-        let (cause, remedy) = match invalid {
+        let mistake = match invalid {
             Invalid::Reported => return,
-            Invalid::Value { cause, remedy } => (cause, remedy),
+            Invalid::Mistake(mistake) => mistake,
             Invalid::Type(found) => {
                 let found = describe(&found, self.is_secret);
                 let cause = format!("expected {}, found {found}", T::SYNTAX.expectation);
-                (cause, origin.example(&key, &T::SYNTAX))
+                Mistake::new(cause, origin.example(&key, &T::SYNTAX))
             }
         };
-        self.errors.push(SettingsError::new(origin, cause, remedy));
+        self.errors.push(SettingsError::new(origin, mistake));
     }
 
     pub(super) fn count_of_errors(&self) -> usize {
         self.errors.len()
     }
 
+    /// Reports that the setting `name` of this table is missing.
     pub(super) fn refuse_missing<T: SettingType>(&mut self, name: &str) {
-        let cause = format!("`{name}` is missing");
-        self.report::<T>(Invalid::new(cause, format!("add `{name}`")));
+        self.report::<T>(Invalid::new(format!("`{name}` is missing"), format!("add `{name}`")));
     }
 
     /// Reports `name` if this table has no such setting.
@@ -274,25 +268,21 @@ impl<'a> Parser<'a> {
         if known().any(|known| known == name) {
             return;
         }
-        let table = ["oidc"].into_iter();
-        let table: Vec<&str> = table.chain(self.path.iter().map(String::as_str)).collect();
-        let table = table.join(".");
-        let key = format!("{table}.{name}");
-        let renamed = renamed(key.trim_start_matches("oidc.")).and_then(|key| key.rsplit('.').next());
-        let nearest = if ignores_others {
-            known().find(|known| edit_distance(name, known) <= 2)
+        let table = self.path.join(".");
+        let (cause, nearest) = if ignores_others {
+            let nearest = known().find(|known| edit_distance(name, known) <= 2);
+            (format!("there is no member `{name}`"), nearest)
         } else {
-            renamed.or_else(|| nearest(name, known()))
+            let renamed = renamed(&format!("{table}.{name}")).and_then(|key| key.rsplit('.').next());
+            let table = format!("oidc.{table}");
+            let table = table.trim_end_matches('.');
+            let cause = format!("there is no setting `{name}` in `{table}`");
+            (cause, renamed.or_else(|| nearest(name, known())))
         };
         let remedy = match nearest {
             Some(known) => format!("write `{known}` instead, or remove `{name}`"),
             None if ignores_others => return,
             None => format!("remove `{name}`"),
-        };
-        let cause = if ignores_others {
-            format!("there is no member `{name}`")
-        } else {
-            format!("there is no setting `{name}` in `{table}`")
         };
         self.refuse::<T>(name, Invalid::new(cause, remedy));
     }
@@ -304,12 +294,10 @@ impl<'a> Parser<'a> {
             Value::Char(_, letter) => trimmed(&letter.to_string()).to_owned(),
             _ => return Err(Invalid::Type(value.to_actual())),
         };
-        if text.is_empty() {
-            let remedy = "give it a value, or remove it";
-            Err(Invalid::new("the value is empty", remedy))
-        } else {
-            Ok(text)
-        }
+        rule("", !text.is_empty())
+            .cause("the value is empty")
+            .remedy("set a value, or remove it")?;
+        Ok(text)
     }
 
     /// Parses a string that is compared exactly: stray characters around it are noted.

@@ -7,8 +7,9 @@ use serde_json::{Map, Value as Json, json};
 
 use super::{
     declaration::{Field, Invalid, Parser, SettingType, settings},
+    mistake::rule,
     syntax::{self, Syntax},
-    value::subject,
+    value::{deserialized, subject},
 };
 
 settings! {
@@ -27,24 +28,14 @@ settings! {
 }
 
 fn default_users() -> Vec<Map<String, Json>> {
-    let users = [
-        json!({
-            "sub": "alice",
-            "name": "Alice Liddell",
-            "email": "alice@example.com",
-            "email_verified": true,
-            "groups": ["users", "admin"],
-        }),
-        json!({
-            "sub": "bob",
-            "name": "Bob",
-            "email": "bob@example.com",
-            "email_verified": true,
-            "groups": ["users"],
-        }),
-    ];
-    let users = users.iter().filter_map(Json::as_object).cloned();
-    users.collect()
+    let alice = json!({
+        "sub": "alice", "name": "Alice Liddell", "email": "alice@example.com", "email_verified": true,
+        "groups": ["users", "admin"],
+    });
+    let bob = json!({
+        "sub": "bob", "name": "Bob", "email": "bob@example.com", "email_verified": true, "groups": ["users"],
+    });
+    [alice, bob].iter().filter_map(Json::as_object).cloned().collect()
 }
 
 /// `true`, `false` or a table.
@@ -75,8 +66,7 @@ impl SettingType for Users {
     const SYNTAX: Syntax = syntax::LIST_OF_TABLES;
 
     fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
-        let users = value.deserialize();
-        users.map_err(|_| Invalid::Type(value.to_actual()))
+        deserialized(value)
     }
 
     fn validate(users: &Self::Value, _: &mut Parser<'_>) -> Result<(), Invalid> {
@@ -87,10 +77,12 @@ impl SettingType for Users {
                 Some(sub) if !subjects.insert(sub) => format!("two users have `sub` {sub:?}"),
                 Some(_) => continue,
             };
-            let remedy = "give every user a `sub` of its own, a string";
+            let remedy = "give each user a unique `sub`, a string";
             return Err(Invalid::new(cause, remedy));
         }
-        let remedy = "add a user, for example `{ sub = \"alice\" }`, or remove `users`";
-        Invalid::unless(!users.is_empty(), "there is no user", remedy)
+        rule("", !users.is_empty())
+            .cause("there is no user")
+            .remedy("add a user, for example `{ sub = \"alice\" }`, or remove `users`")?;
+        Ok(())
     }
 }

@@ -23,13 +23,9 @@ impl SettingType for Duration {
             Actual::Signed(seconds) => seconds.to_string(),
             other => return Err(Invalid::Type(other)),
         };
-        parse_duration(&text).map_err(|cause| {
-            Invalid::new(
-                cause,
-                "write seconds, or numbers with the units `d`, `h`, `m`, `s` and `ms` in this \
-                 order, as in `90`, `10m` or `1h30m`",
-            )
-        })
+        let remedy = "write seconds, or numbers with the units `d`, `h`, `m`, `s` and `ms` in this order, as in `90`, \
+                      `10m` or `1h30m`";
+        parse_duration(&text).map_err(|cause| Invalid::new(cause, remedy))
     }
 }
 
@@ -49,40 +45,31 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
         ("s", 1_000),
         ("ms", 1),
     ];
-    let malformed = || format!("{text:?} is not a duration");
-    let too_long = || format!("{text:?} is longer than a hundred years");
-
-    let mut rest = text.trim();
-    if rest.starts_with('-') {
+    let text = text.trim();
+    if text.starts_with('-') {
         return Err(format!("{text:?} is negative"));
     }
-    let mut total = Duration::ZERO;
-    let mut units = UNITS.as_slice();
-    while {
-        let digits = rest.len() - rest.trim_start_matches(|c: char| c.is_ascii_digit()).len();
-        let (number, after) = rest.split_at(digits);
-        let letters = after.len() - after.trim_start_matches(|c: char| c.is_ascii_lowercase()).len();
-        let (unit, after) = after.split_at(letters);
-        // A number without a unit is in seconds, if it is the whole text.
-        let unit = match unit {
-            "" if number.len() == text.trim().len() => "s",
-            unit => unit,
+    let too_long = || format!("{text:?} is longer than a hundred years");
+    let is_digit = |c: char| c.is_ascii_digit();
+    // A number without a unit is in seconds.
+    let seconds = text.chars().all(is_digit).then(|| format!("{text}s"));
+    let mut rest = seconds.as_deref().unwrap_or(text);
+    let mut total: u64 = 0;
+    for (unit, milliseconds) in UNITS {
+        let (number, after) = rest.split_at(rest.len() - rest.trim_start_matches(is_digit).len());
+        let after = after.strip_prefix(unit);
+        let Some(after) = after.filter(|it| !number.is_empty() && !it.starts_with(|c: char| c.is_ascii_lowercase()))
+        else {
+            continue;
         };
-        let position = units.iter().position(|(name, _)| *name == unit);
-        let position = position.ok_or_else(malformed)?;
-        if number.is_empty() {
-            return Err(malformed());
-        }
-        let milliseconds = number
-            .parse::<u64>()
-            .ok()
-            .and_then(|number| number.checked_mul(units[position].1))
-            .ok_or_else(too_long)?;
-        total = total.saturating_add(Duration::from_millis(milliseconds));
-        units = &units[position + 1..];
+        let number: u64 = number.parse().map_err(|_| too_long())?;
+        total = total.saturating_add(number.saturating_mul(milliseconds));
         rest = after;
-        !rest.is_empty()
-    } {}
+    }
+    if !rest.is_empty() {
+        return Err(format!("{text:?} is not a duration"));
+    }
+    let total = Duration::from_millis(total);
     if total > MAX_DURATION {
         Err(too_long())
     } else {

@@ -11,13 +11,14 @@ use super::{
     Settings, SettingsError,
     declaration::{Setting, SettingType, declared},
     error::{ENVIRONMENT, Origin},
+    mistake::Mistake,
     syntax::{Syntax, Variable, nearest, renamed},
 };
 
 const PREFIX: &str = "OIDC_";
 
 /// The settings in the environment, for every profile. `__` separates a table and its member.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Environment {
     values: Dict,
     /// The variable that set each key.
@@ -31,52 +32,32 @@ pub(super) struct Environment {
 impl Environment {
     /// Reads the variables whose names start with `OIDC_`, in any case.
     pub(super) fn read(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Environment {
-        let mut found: Vec<(String, String, OsString)> = Vec::new();
-        for (name, value) in variables {
-            let Ok(name) = name.into_string() else {
-                continue;
-            };
-            if name
-                .get(..PREFIX.len())
-                .is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
-            {
-                let key = name[PREFIX.len()..].to_lowercase().replace("__", ".");
-                found.push((key, name, value));
-            }
-        }
+        let mut found: Vec<(String, String, OsString)> = variables
+            .into_iter()
+            .filter_map(|(name, value)| {
+                let name = name.into_string().ok()?;
+                let (start, rest) = name.split_at_checked(PREFIX.len())?;
+                let key = rest.to_lowercase().replace("__", ".");
+                start.eq_ignore_ascii_case(PREFIX).then_some((key, name, value))
+            })
+            .collect();
         // Sort a table before its members.
         found.sort();
 
-        let mut environment = Environment {
-            values: Dict::new(),
-            names: BTreeMap::new(),
-            ignored: Vec::new(),
-            errors: Vec::new(),
-        };
+        let mut environment = Environment::default();
         for (key, name, value) in found {
             let Some(setting) = Setting::find(&key) else {
                 environment.ignored.push(ignored(&key, &name));
                 continue;
             };
-            let value = match value.into_string() {
-                Ok(text) => parse(&setting.syntax, text).ok_or_else(|| {
-                    let cause = "the value starts like a table or list, but is none";
-                    let remedy = format!("correct the value of {name}, in JSON or as `{{key=\"value\"}}`");
-                    (cause, remedy)
-                }),
-                Err(_) => {
-                    let remedy = format!("set {name} to a text in UTF-8, or unset it");
-                    Err(("the value is not valid UTF-8", remedy))
-                }
-            };
-            match value {
+            match parse(&setting.syntax, &name, value) {
                 Ok(value) => {
                     insert(&mut environment.values, &key, value);
                     environment.names.insert(key, name);
                 }
-                Err((cause, remedy)) => {
-                    let error = SettingsError::new(Origin::variable(&key, &name), cause, remedy);
-                    environment.errors.push(error);
+                Err(mistake) => {
+                    let origin = Origin::variable(&key, &name);
+                    environment.errors.push(SettingsError::new(origin, mistake));
                 }
             }
         }
@@ -103,18 +84,28 @@ impl Provider for Environment {
     }
 }
 
-/// Parses a value; `None` if it starts like a table or list, but is neither.
-fn parse(syntax: &Syntax, text: String) -> Option<Value> {
-    let value = text.trim();
-    if value.starts_with(|first| syntax.brackets.contains(first)) {
-        return structure(&text);
+/// Parses the value of the variable `name`.
+fn parse(syntax: &Syntax, name: &str, value: OsString) -> Result<Value, Mistake> {
+    let text = value.into_string().map_err(|_| {
+        let remedy = format!("set {name} to a text in UTF-8, or unset it");
+        Mistake::new("the value is not valid UTF-8", remedy)
+    })?;
+    let trimmed = text.trim();
+    if trimmed.starts_with(|first| syntax.brackets.contains(first)) {
+        return structure(&text).ok_or_else(|| {
+            let cause = "the value starts like a table or list, but is neither";
+            Mistake::new(
+                cause,
+                format!("correct the value of {name}, in JSON or as `{{key=\"value\"}}`"),
+            )
+        });
     }
-    let flags = [("true", true), ("false", false)];
-    let flag = flags.iter().find(|(name, _)| value.eq_ignore_ascii_case(name));
-    Some(match (syntax.variable, flag) {
-        (Variable::Raw, _) => Value::from(text),
-        (Variable::Flag, Some((_, flag))) => Value::from(*flag),
-        (Variable::Flag | Variable::Parsed, _) => text.parse().unwrap_or(Value::from(text)),
+    let is = |flag: &str| syntax.variable == Variable::Flag && trimmed.eq_ignore_ascii_case(flag);
+    Ok(match syntax.variable {
+        Variable::Raw => Value::from(text),
+        _ if is("true") => Value::from(true),
+        _ if is("false") => Value::from(false),
+        Variable::Flag | Variable::Parsed => text.parse().unwrap_or(Value::from(text)),
     })
 }
 
@@ -196,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_variables_are_ignored_and_told() {
+    fn unknown_variables_are_ignored_with_a_warning() {
         let environment = read(&[("OIDC_CLIENTID", "x"), ("OIDC_ZEBRA", "y"), ("OIDCISH", "z")]);
         assert!(environment.values.is_empty());
         assert_eq!(
@@ -215,8 +206,7 @@ mod tests {
         let errors = Environment::read(variables).errors;
         assert_eq!(
             errors[0].to_string(),
-            "`oidc.client_secrets` in environment variable OIDC_CLIENT_SECRETS: the value starts \
-             like a table or list, but is none"
+            "`oidc.client_secrets` in environment variable OIDC_CLIENT_SECRETS: the value starts like a table or list, but is neither"
         );
     }
 }

@@ -12,7 +12,7 @@ use figment::{
     value::{Tag, Value},
 };
 
-use super::syntax::Syntax;
+use super::{mistake::Mistake, syntax::Syntax};
 
 /// The name of the `OIDC_*` variables in figment's metadata.
 pub(super) const ENVIRONMENT: &str = "OIDC_* environment variables";
@@ -31,11 +31,11 @@ pub struct SettingsError {
 }
 
 impl SettingsError {
-    pub(super) fn new(origin: Origin, cause: impl Into<String>, remedy: impl Into<String>) -> SettingsError {
+    pub(super) fn new(origin: Origin, mistake: Mistake) -> SettingsError {
         SettingsError {
             origin: Box::new(origin),
-            cause: cause.into(),
-            remedy: remedy.into(),
+            cause: mistake.cause,
+            remedy: mistake.remedy,
             others: vec![],
         }
     }
@@ -92,7 +92,7 @@ impl SettingsError {
             Some(name) => format!("write for example `{name}={{enabled=false}}`"),
             None => "write a table `[default.oidc]`".to_owned(),
         };
-        SettingsError::new(origin, "expected a table, found another value", remedy)
+        SettingsError::new(origin, Mistake::new("expected a table, found another value", remedy))
     }
 
     /// The error of a source that figment cannot read. Only a parser's message is quoted; others may show a value.
@@ -108,7 +108,7 @@ impl SettingsError {
             Some(_) => "correct the syntax of the file there",
             None => "correct the syntax there",
         };
-        SettingsError::new(origin, cause, remedy)
+        SettingsError::new(origin, Mistake::new(cause, remedy))
     }
 }
 
@@ -141,7 +141,7 @@ pub(super) fn describe(found: &Actual, hidden: bool) -> String {
 }
 
 /// The origin of a value. Its `Display` is the full key and, if there is a value, its source.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Origin {
     key: String,
     name: Option<String>,
@@ -153,14 +153,10 @@ pub(super) struct Origin {
 impl Origin {
     /// The origin of a setting without a value.
     pub(super) fn absent(key: &str) -> Origin {
+        let key = format!("oidc.{key}").trim_end_matches('.').to_owned();
         Origin {
-            key: match key {
-                "" => "oidc".to_owned(),
-                key => format!("oidc.{key}"),
-            },
-            name: None,
-            variable: None,
-            file: None,
+            key,
+            ..Origin::default()
         }
     }
 
@@ -183,25 +179,22 @@ impl Origin {
             return Origin::variable(&key, &metadata.interpolate(profile, path));
         }
         // The name in figment's own provider, such as the one that reads `ROCKET_OIDC`.
-        if let Some(prefix) = name
-            .strip_prefix('`')
-            .and_then(|name| name.strip_suffix("` environment variable(s)"))
-        {
+        let quoted = name.strip_prefix('`');
+        if let Some(prefix) = quoted.and_then(|name| name.strip_suffix("` environment variable(s)")) {
             return Origin::variable(&key, &format!("{prefix}OIDC"));
         }
-        let mut origin = Origin::absent(&key);
-        origin.key = format!("{profile}.{}", origin.key);
-        origin.name = Some(match &metadata.source {
-            Some(source) if source.file_path().is_some() => source.to_string(),
-            Some(source) => format!("{name} ({source})"),
-            None => name.to_owned(),
-        });
-        origin.file = metadata
-            .source
-            .as_ref()
-            .and_then(|source| source.file_path())
-            .map(PathBuf::from);
-        origin
+        let source = metadata.source.as_ref();
+        let file = source.and_then(|source| source.file_path());
+        Origin {
+            key: format!("{profile}.{}", Origin::absent(&key).key),
+            name: Some(match source {
+                Some(source) if file.is_some() => source.to_string(),
+                Some(source) => format!("{name} ({source})"),
+                None => name.to_owned(),
+            }),
+            file: file.map(PathBuf::from),
+            variable: None,
+        }
     }
 
     /// A remedy that shows how to write a value in this origin.
@@ -248,8 +241,7 @@ impl Origins {
         origins.visit(table, &mut vec![], &|_, path| Origin {
             key: path.join("."),
             name: Some(format!("`{}`", file.display())),
-            variable: None,
-            file: None,
+            ..Origin::default()
         });
         origins
     }

@@ -1,6 +1,6 @@
 //! The mode of the app, resolved from the settings at launch, and its client registration at the provider.
 
-use std::{borrow::Cow, path::Path};
+use std::borrow::Cow;
 
 use serde_json::{Map, Value};
 use url::Url;
@@ -10,8 +10,10 @@ use super::{
     TokenEndpointAuthMethod,
     client_secrets::read_text,
     error::list,
+    mistake::{Mistake, rule},
     site::Site,
     stray_characters::{has_control, trimmed},
+    tenants::tenants_of,
 };
 use crate::{
     secret::Secret,
@@ -69,20 +71,16 @@ pub(crate) enum MetadataSource {
         url: Url,
     },
     /// From client secrets, without discovery.
-    Given(GivenEndpoints),
+    Given {
+        authorization_endpoint: Url,
+        token_endpoint: Url,
+        userinfo_endpoint: Option<Url>,
+        jwks_uri: Url,
+    },
     /// Only keys, for a further issuer whose tokens are accepted and which is not contacted otherwise.
     Keys {
         jwks_uri: Url,
     },
-}
-
-/// The endpoints in client secrets.
-#[derive(Clone, Debug)]
-pub(crate) struct GivenEndpoints {
-    pub authorization_endpoint: Url,
-    pub token_endpoint: Url,
-    pub userinfo_endpoint: Option<Url>,
-    pub jwks_uri: Url,
 }
 
 impl Settings {
@@ -90,9 +88,22 @@ impl Settings {
     /// `client_id` are filled in.
     pub(crate) fn mode(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
         self.check()?;
+        self.resolve(rocket_config).map_err(|mistake| self.error(mistake))
+    }
+
+    fn resolve(&self, rocket_config: &RocketConfig) -> Result<Mode, Mistake> {
         self.check_dev_provider(rocket_config)?;
         if !self.enabled {
-            return self.disabled(rocket_config);
+            let testing_profile = Some(&self.testing_profile).filter(|profile| !profile.is_empty());
+            let may_be_used = rocket_config.debug || self.insecure_testing_profile;
+            rule("testing_profile", testing_profile.is_none() || may_be_used)
+                .cause("outside the debug profile, every visitor would be this user")
+                .remedy(
+                    "set `enabled = true`, or remove `testing_profile`; a closed test environment may set \
+                     `insecure_testing_profile = true`",
+                )?;
+            let testing_profile = testing_profile.cloned();
+            return Ok(Mode::Disabled { testing_profile });
         }
         let client_secrets = self.client_secrets()?;
         let registration = self.registration(client_secrets.as_deref())?;
@@ -100,10 +111,8 @@ impl Settings {
             return Ok(Mode::ResourceServerOnly(registration));
         }
         self.check_authentication(&registration)?;
-        Ok(Mode::RelyingParty {
-            registration,
-            site: self.site(rocket_config)?,
-        })
+        let site = self.resolve_site(rocket_config)?;
+        Ok(Mode::RelyingParty { registration, site })
     }
 
     /// The development provider to start, if any. Call this before its issuer is filled in.
@@ -113,68 +122,51 @@ impl Settings {
         rocket_config: &RocketConfig,
     ) -> Result<Option<&super::DevProviderSettings>, SettingsError> {
         self.check()?;
-        self.check_dev_provider(rocket_config)?;
-        let Some(dev_provider) = self.dev_provider.as_ref().filter(|_| self.enabled) else {
-            return Ok(None);
-        };
-        for (key, is_absent) in [
-            ("provider", self.provider.is_none()),
-            ("issuer", self.issuer.is_none()),
-            ("server_metadata_url", self.server_metadata_url.is_none()),
-            ("client_secrets", self.client_secrets.is_none()),
-        ] {
-            let other = self.origins.find(key);
-            self.ensure(
-                is_absent,
-                "dev_provider",
-                format!("{other} is set too, and there can be only one provider"),
-                format!("remove `{key}`, or set `dev_provider = false`"),
-            )?;
-        }
-        Ok(Some(dev_provider))
+        let dev_provider = self.dev_provider.as_ref().filter(|_| self.enabled);
+        let others = [
+            ("provider", self.provider.is_some()),
+            ("issuer", self.issuer.is_some()),
+            ("server_metadata_url", self.server_metadata_url.is_some()),
+            ("client_secrets", self.client_secrets.is_some()),
+        ];
+        let other = others.iter().find(|(_, is_set)| *is_set && dev_provider.is_some());
+        let (other, _) = other.unwrap_or(&("", false));
+        self.check_dev_provider(rocket_config)
+            .and_then(|()| {
+                rule("dev_provider", other.is_empty())
+                    .cause(format!(
+                        "{} is set too, and there can be only one provider",
+                        self.origins.find(other)
+                    ))
+                    .remedy(format!("remove `{other}`, or set `dev_provider = false`"))
+            })
+            .map_err(|mistake| self.error(mistake))?;
+        Ok(dev_provider)
     }
 
-    fn check_dev_provider(&self, rocket_config: &RocketConfig) -> Result<(), SettingsError> {
+    fn check_dev_provider(&self, rocket_config: &RocketConfig) -> Result<(), Mistake> {
         let is_absent = self.dev_provider.is_none();
-        self.ensure(
-            is_absent || rocket_config.debug,
-            "dev_provider",
-            "the development provider starts in the debug profile only",
-            "remove `dev_provider` and set `issuer`, or select the profile with ROCKET_PROFILE=debug",
-        )?;
-        self.ensure(
-            is_absent || cfg!(feature = "dev-provider"),
-            "dev_provider",
-            "the development provider is not compiled in",
-            "turn on the feature `dev-provider` of `rocket_openidconnect` in Cargo.toml, or remove `dev_provider`",
-        )
+        rule("dev_provider", is_absent || rocket_config.debug)
+            .cause("the development provider starts in the debug profile only")
+            .remedy("remove `dev_provider` and set `issuer`, or select the profile with ROCKET_PROFILE=debug")?;
+        rule("dev_provider", is_absent || cfg!(feature = "dev-provider"))
+            .cause("the development provider is not compiled in")
+            .remedy(
+                "enable the feature `dev-provider` of `rocket_openidconnect` in Cargo.toml, or remove `dev_provider`",
+            )
     }
 
-    fn disabled(&self, rocket_config: &RocketConfig) -> Result<Mode, SettingsError> {
-        let profile = Some(&self.testing_profile).filter(|profile| !profile.is_empty());
-        self.ensure(
-            profile.is_none() || rocket_config.debug || self.insecure_testing_profile,
-            "testing_profile",
-            "outside the debug profile, every visitor would be this user",
-            "set `enabled = true`, or remove `testing_profile`; a closed test environment may set \
-             `insecure_testing_profile = true`",
-        )?;
-        Ok(Mode::Disabled {
-            testing_profile: profile.cloned(),
-        })
-    }
-
-    pub(super) fn client_secrets(&self) -> Result<Option<Cow<'_, ClientSecretsTable>>, SettingsError> {
+    pub(super) fn client_secrets(&self) -> Result<Option<Cow<'_, ClientSecretsTable>>, Mistake> {
         match &self.client_secrets {
             None => Ok(None),
             Some(ClientSecrets::Table(table)) => Ok(Some(Cow::Borrowed(table))),
             Some(ClientSecrets::File(path)) => ClientSecretsTable::read(path)
                 .map(|(table, _)| Some(Cow::Owned(table)))
-                .map_err(|(cause, remedy)| self.error("client_secrets", cause, remedy)),
+                .map_err(|mistake| mistake.at("client_secrets")),
         }
     }
 
-    fn registration(&self, client_secrets: Option<&ClientSecretsTable>) -> Result<Registration, SettingsError> {
+    fn registration(&self, client_secrets: Option<&ClientSecretsTable>) -> Result<Registration, Mistake> {
         let file_issuer = client_secrets.and_then(|table| table.issuer.as_ref());
         let issuer = match (&self.issuer, file_issuer) {
             (Some(issuer), _) => issuer,
@@ -184,79 +176,56 @@ impl Settings {
             }
             (None, None) => return Err(self.missing_issuer()),
         };
-        let client_id = self
-            .client_id
-            .as_ref()
-            .or(client_secrets.and_then(|table| table.client_id.as_ref()))
-            .filter(|client_id| !client_id.is_empty());
-        let client_id = match (client_id, self.need_of_client_id()) {
-            (Some(client_id), _) => client_id.clone(),
-            (None, None) => String::new(),
-            (None, Some((cause, remedy))) => return Err(self.error("client_id", cause, remedy)),
-        };
+        let of_table = client_secrets.and_then(|table| table.client_id.as_ref());
+        let client_id = self.client_id.as_ref().or(of_table).cloned().unwrap_or_default();
+        if client_id.is_empty() {
+            self.check_client_id_is_not_needed()?;
+        }
         let metadata = match (&self.server_metadata_url, client_secrets) {
             (Some(url), _) => MetadataSource::Discovery { url: url.clone() },
             // Endpoints belong to the issuer in the same table.
             (None, Some(table)) if table.is_of(issuer) => self.metadata(issuer, table)?,
-            (None, _) => self.discovery(issuer)?,
+            (None, _) => discovery(issuer)?,
         };
+        let of_issuer = client_secrets.filter(|table| table.is_of(issuer));
+        let introspection_endpoint = of_issuer.and_then(|table| table.token_introspection_uri.clone());
+        self.check_endpoint("client_secrets", &introspection_endpoint)?;
         Ok(Registration {
             issuer: issuer.clone(),
-            tenants: self.tenants_of("", issuer, &self.tenants, &metadata)?,
+            tenants: tenants_of("", issuer, &self.tenants, &metadata)?,
             client_id,
             client_secret: self.secret(client_secrets)?,
             client_key: self.client_key()?,
             metadata,
-            introspection_endpoint: self.introspection_endpoint(issuer, client_secrets)?,
+            introspection_endpoint,
         })
     }
 
-    fn introspection_endpoint(
-        &self,
-        issuer: &str,
-        client_secrets: Option<&ClientSecretsTable>,
-    ) -> Result<Option<Url>, SettingsError> {
-        let of_issuer = client_secrets.filter(|table| table.is_of(issuer));
-        let url = of_issuer.and_then(|table| table.token_introspection_uri.as_ref());
-        url.map_or(Ok(()), |url| self.check_endpoint("client_secrets", url))?;
-        Ok(url.cloned())
-    }
-
-    fn missing_issuer(&self) -> SettingsError {
+    fn missing_issuer(&self) -> Mistake {
         const WELL_KNOWN: &str = "/.well-known/openid-configuration";
         let metadata_url = self.server_metadata_url.as_ref().map(Url::as_str);
         let remedy = match metadata_url.and_then(|url| url.strip_suffix(WELL_KNOWN)) {
             Some(issuer) => format!("set `issuer` to the `issuer` in the metadata, probably `{issuer}` or `{issuer}/`"),
-            None => "set `issuer` in the table `oidc`, or OIDC_ISSUER; to do without a provider, \
-                     set `enabled = false` or, while developing, `dev_provider = true`"
+            None => "set `issuer` in the table `oidc`, or OIDC_ISSUER; to run without a provider, set `enabled = false` or, while developing, `dev_provider = true`"
                 .to_owned(),
         };
-        self.error("issuer", "the provider's issuer is missing", remedy)
+        Mistake::new("the provider's issuer is missing", remedy).at("issuer")
     }
 
-    /// Discovery §4: the well-known path is appended to the issuer, without a `/` at its end.
-    pub(super) fn discovery(&self, issuer: &str) -> Result<MetadataSource, SettingsError> {
-        let base = issuer.strip_suffix('/').unwrap_or(issuer);
-        match Url::parse(&format!("{base}/.well-known/openid-configuration")) {
-            Ok(url) => Ok(MetadataSource::Discovery { url }),
-            Err(error) => Err(self.error("issuer", error.to_string(), "correct `issuer`")),
-        }
-    }
-
-    fn metadata(&self, issuer: &str, table: &ClientSecretsTable) -> Result<MetadataSource, SettingsError> {
+    fn metadata(&self, issuer: &str, table: &ClientSecretsTable) -> Result<MetadataSource, Mistake> {
         let (Some(authorization), Some(token), Some(jwks)) = (&table.auth_uri, &table.token_uri, &table.jwks_uri)
         else {
-            return self.discovery(issuer);
+            return discovery(issuer);
         };
-        for url in [authorization, token, jwks].into_iter().chain(&table.userinfo_uri) {
+        for url in [&table.auth_uri, &table.token_uri, &table.jwks_uri, &table.userinfo_uri] {
             self.check_endpoint("client_secrets", url)?;
         }
-        Ok(MetadataSource::Given(GivenEndpoints {
+        Ok(MetadataSource::Given {
             authorization_endpoint: authorization.clone(),
             token_endpoint: token.clone(),
             userinfo_endpoint: table.userinfo_uri.clone(),
             jwks_uri: jwks.clone(),
-        }))
+        })
     }
 
     /// A warning at liftoff about endpoints in client secrets that are not used, and why.
@@ -265,114 +234,109 @@ impl Settings {
             return None;
         }
         let table = self.client_secrets().ok()??;
-        let members = [
-            ("auth_uri", &table.auth_uri, true),
-            ("token_uri", &table.token_uri, true),
-            ("userinfo_uri", &table.userinfo_uri, false),
-            ("jwks_uri", &table.jwks_uri, true),
+        let required = [
+            ("auth_uri", &table.auth_uri),
+            ("token_uri", &table.token_uri),
+            ("jwks_uri", &table.jwks_uri),
         ];
-        let found = members.iter().filter(|(_, uri, _)| uri.is_some());
-        let found = list(found.map(|(member, ..)| *member), "and")?;
-        let unused = |why: String, remedy: String| {
-            let cause = format!("the endpoints in it are not used ({found}): {why}");
-            Some(self.error("client_secrets", cause, remedy))
-        };
-        if self.server_metadata_url.is_some() {
-            return unused(
+        let [authorization, token, jwks] = required;
+        let members = [authorization, token, ("userinfo_uri", &table.userinfo_uri), jwks];
+        let found = members.iter().filter(|(_, uri)| uri.is_some());
+        let found = list(found.map(|(member, _)| *member), "and")?;
+        let missing = required.iter().filter(|(_, uri)| uri.is_none());
+        let missing = list(missing.map(|(member, _)| *member), "and");
+        let other = table.issuer.as_ref().filter(|_| self.issuer.is_some());
+        let other = other.filter(|other| Some(*other) != self.issuer.as_ref());
+        let (why, remedy) = match (&self.server_metadata_url, other, missing) {
+            (Some(_), ..) => (
                 "`server_metadata_url` names the metadata that has the endpoints".to_owned(),
                 "remove them, or `server_metadata_url`".to_owned(),
-            );
-        }
-        if let (Some(issuer), Some(other)) = (&self.issuer, &table.issuer)
-            && issuer != other
-        {
-            return unused(
-                format!("they belong to `{other}`, and `issuer` is `{issuer}`"),
+            ),
+            (None, Some(other), _) => (
+                format!(
+                    "they belong to `{other}`, and `issuer` is `{}`",
+                    self.issuer.as_deref().unwrap_or_default()
+                ),
                 "remove them, or `issuer`".to_owned(),
-            );
-        }
-        let missing = members
-            .iter()
-            .filter(|(_, uri, is_required)| *is_required && uri.is_none());
-        let missing = list(missing.map(|(member, ..)| *member), "and")?;
-        unused(
-            format!("without {missing} the endpoints are discovered"),
-            format!("add {missing}, or remove the other endpoints"),
-        )
+            ),
+            (None, None, Some(missing)) => (
+                format!("without {missing} the endpoints are discovered"),
+                format!("add {missing}, or remove the other endpoints"),
+            ),
+            (None, None, None) => return None,
+        };
+        let cause = format!("the endpoints in it are not used ({found}): {why}");
+        Some(self.error(Mistake::new(cause, remedy).at("client_secrets")))
     }
 
-    fn secret(&self, client_secrets: Option<&ClientSecretsTable>) -> Result<Option<Secret>, SettingsError> {
+    fn secret(&self, client_secrets: Option<&ClientSecretsTable>) -> Result<Option<Secret>, Mistake> {
         const KEY: &str = "client_secret_file";
         let Some(path) = &self.client_secret_file else {
             let of_table = || client_secrets?.client_secret.clone();
             return Ok(self.client_secret.clone().or_else(of_table));
         };
-        let other = self.origins.find("client_secret");
-        self.ensure(
-            self.client_secret.is_none(),
-            KEY,
-            format!("{other} is set too, and there can be only one secret"),
-            "remove `client_secret` or `client_secret_file`",
-        )?;
-        let text = self.read_file(KEY, path)?;
+        rule(KEY, self.client_secret.is_none())
+            .cause(format!(
+                "{} is set too, and there can be only one secret",
+                self.origins.find("client_secret")
+            ))
+            .remedy("remove `client_secret` or `client_secret_file`")?;
+        let text = read_text(path).map_err(|mistake| mistake.at(KEY))?;
         let (text, shown) = (trimmed(&text), path.display());
-        self.ensure(
-            !text.is_empty(),
-            KEY,
-            format!("`{shown}` is empty"),
-            format!("write the client secret into `{shown}`, or remove `client_secret_file`"),
-        )?;
-        self.ensure(
-            !has_control(text),
-            KEY,
-            format!("`{shown}` has a line break or another invisible character in it"),
-            format!("write the client secret into `{shown}`, on one line, and nothing else"),
-        )?;
+        rule(KEY, !text.is_empty())
+            .cause(format!("`{shown}` is empty"))
+            .remedy(format!(
+                "write the client secret into `{shown}`, or remove `client_secret_file`"
+            ))?;
+        rule(KEY, !has_control(text))
+            .cause(format!(
+                "`{shown}` has a line break or another invisible character in it"
+            ))
+            .remedy(format!(
+                "write the client secret into `{shown}`, on one line, and nothing else"
+            ))?;
         Ok(Some(Secret::new(text)))
     }
 
-    fn client_key(&self) -> Result<Option<ClientKey>, SettingsError> {
+    fn client_key(&self) -> Result<Option<ClientKey>, Mistake> {
         let Some(path) = &self.private_key_file else {
             return Ok(None);
         };
-        let key = ClientKey::parse(&self.read_file("private_key_file", path)?);
-        let key = key.map_err(|error| {
-            self.error(
-                "private_key_file",
-                format!("`{}` is of no use: {error}", path.display()),
-                "make a key by `openssl genpkey -algorithm ed25519` or `-algorithm rsa`, and register its \
-                 public part at the provider",
-            )
+        let text = read_text(path).map_err(|mistake| mistake.at("private_key_file"))?;
+        let key = ClientKey::parse(&text).map_err(|error| {
+            let cause = format!("`{}` is not a usable private key: {error}", path.display());
+            let remedy = "generate a key with `openssl genpkey -algorithm ed25519` or `-algorithm rsa`, and register its \
+                          public part at the provider";
+            Mistake::new(cause, remedy).at("private_key_file")
         })?;
         Ok(Some(key.named(self.private_key_id.as_deref())))
     }
 
-    fn read_file(&self, key: &str, path: &Path) -> Result<String, SettingsError> {
-        read_text(path).map_err(|(cause, remedy)| self.error(key, cause, remedy))
-    }
+    fn check_authentication(&self, registration: &Registration) -> Result<(), Mistake> {
+        use TokenEndpointAuthMethod::{ClientSecretBasic, ClientSecretPost, PrivateKeyJwt};
 
-    fn check_authentication(&self, registration: &Registration) -> Result<(), SettingsError> {
         const KEY: &str = "token_endpoint_auth_method";
-        let Some(method) = self.token_endpoint_auth_method else {
-            return Ok(());
-        };
-        self.ensure(
-            method != TokenEndpointAuthMethod::PrivateKeyJwt || registration.client_key.is_some(),
-            KEY,
-            "`private_key_jwt` needs a private key, and there is none",
-            "set `private_key_file`, or remove `token_endpoint_auth_method`",
-        )?;
-        let needs_secret = matches!(
-            method,
-            TokenEndpointAuthMethod::ClientSecretBasic | TokenEndpointAuthMethod::ClientSecretPost
-        );
-        self.ensure(
-            !needs_secret || registration.client_secret.is_some(),
-            KEY,
-            format!("`{}` needs a client secret, and there is none", method.as_str()),
-            "set OIDC_CLIENT_SECRET or `client_secret_file`, or, for a public client, remove \
-             `token_endpoint_auth_method`",
-        )
+        let method = self.token_endpoint_auth_method;
+        rule(KEY, method != Some(PrivateKeyJwt) || registration.client_key.is_some())
+            .cause("`private_key_jwt` needs a private key, and none is set")
+            .remedy("set `private_key_file`, or remove `token_endpoint_auth_method`")?;
+        let by_secret = method.filter(|method| [ClientSecretBasic, ClientSecretPost].contains(method));
+        let name = by_secret.map_or("", TokenEndpointAuthMethod::as_str);
+        rule(KEY, by_secret.is_none() || registration.client_secret.is_some())
+            .cause(format!("`{name}` needs a client secret, and none is set"))
+            .remedy(
+                "set OIDC_CLIENT_SECRET or `client_secret_file`, or, for a public client, remove \
+                 `token_endpoint_auth_method`",
+            )
+    }
+}
+
+/// Discovery §4: the well-known path is appended to the issuer, without a `/` at its end.
+fn discovery(issuer: &str) -> Result<MetadataSource, Mistake> {
+    let base = issuer.strip_suffix('/').unwrap_or(issuer);
+    match Url::parse(&format!("{base}/.well-known/openid-configuration")) {
+        Ok(url) => Ok(MetadataSource::Discovery { url }),
+        Err(error) => Err(Mistake::new(error.to_string(), "correct `issuer`").at("issuer")),
     }
 }
 
@@ -382,12 +346,12 @@ impl IssuerSettings {
         let metadata = match (&self.jwks_uri, &self.server_metadata_url) {
             (Some(url), _) => MetadataSource::Keys { jwks_uri: url.clone() },
             (None, Some(url)) => MetadataSource::Discovery { url: url.clone() },
-            (None, None) => settings.discovery(&self.issuer)?,
+            (None, None) => discovery(&self.issuer).map_err(|mistake| settings.error(mistake))?,
         };
-        let table = format!("issuers.{name}.");
+        let tenants = tenants_of(&format!("issuers.{name}."), &self.issuer, &self.tenants, &metadata);
         Ok(Registration {
             issuer: self.issuer.clone(),
-            tenants: settings.tenants_of(&table, &self.issuer, &self.tenants, &metadata)?,
+            tenants: tenants.map_err(|mistake| settings.error(mistake))?,
             client_id: String::new(),
             client_secret: None,
             client_key: None,

@@ -11,6 +11,7 @@ use url::Url;
 use super::{
     Settings, SettingsError,
     declaration::{Field, Invalid, Parser, SettingType, named, settings},
+    mistake::{Mistake, rule},
     syntax::{self, Syntax},
     value::Text,
 };
@@ -85,7 +86,7 @@ impl Settings {
             return Ok(None);
         };
         let mut settings = json!({});
-        let client_secrets = self.client_secrets()?;
+        let client_secrets = self.client_secrets().map_err(|mistake| self.error(mistake))?;
         if client_secrets.is_none_or(|table| table.issuer.is_none())
             && let Ok(issuer) = preset.issuer()
         {
@@ -116,41 +117,37 @@ impl Settings {
 }
 
 impl ProviderPreset {
-    fn issuer(&self) -> Result<String, Invalid> {
+    fn issuer(&self) -> Result<String, Mistake> {
         match self.name {
             KnownProvider::Google => Ok("https://accounts.google.com".to_owned()),
             KnownProvider::Microsoft => {
                 let tenant = self.needed(&self.tenant, "tenant")?;
                 let is_shared = SHARED.contains(&&**tenant);
                 // The metadata of `consumers`, or of a domain name, has another issuer.
-                Invalid::unless(
-                    is_shared || is_guid(tenant),
-                    format!("the tenant {tenant:?} is not the id of one directory"),
-                    "write the directory (tenant) id, a GUID; personal accounts are in \
-                     `9188040d-6c67-4c5b-b112-36a304b66dad`; for several directories, write \
-                     `organizations`, or `common` with personal accounts, and set `tenants`",
-                )?;
+                rule("", is_shared || is_guid(tenant))
+                    .cause(format!("the tenant {tenant:?} is not the id of one directory"))
+                    .remedy(
+                        "write the directory (tenant) id, a GUID; personal accounts are in \
+                         `9188040d-6c67-4c5b-b112-36a304b66dad`; for several directories, write \
+                         `organizations`, or `common` with personal accounts, and set `tenants`",
+                    )?;
                 let tenant = if is_shared { TENANT_ID } else { tenant };
                 Ok(format!("{MICROSOFT}/{tenant}/v2.0"))
             }
             KnownProvider::Auth0 => {
                 let domain = self.needed(&self.domain, "domain")?;
-                Invalid::unless(
-                    is_name(domain),
-                    format!("{domain:?} is not a domain"),
-                    "write the domain alone, such as `example.eu.auth0.com`",
-                )?;
+                rule("", is_name(domain))
+                    .cause(format!("{domain:?} is not a domain"))
+                    .remedy("write the domain alone, such as `example.eu.auth0.com`")?;
                 Ok(format!("https://{domain}/"))
             }
             KnownProvider::Keycloak => {
                 let url = self.needed(&self.url, "url")?;
                 let realm = self.needed(&self.realm, "realm")?;
                 let url = url.as_str().trim_end_matches('/');
-                Invalid::unless(
-                    is_name(realm),
-                    format!("the realm {realm:?} is no plain name"),
-                    "write its address as `issuer`, as the metadata has it",
-                )?;
+                rule("", is_name(realm))
+                    .cause(format!("the realm {realm:?} is not a plain name"))
+                    .remedy("set `issuer` to the issuer in the realm's metadata")?;
                 Ok(format!("{url}/realms/{realm}"))
             }
         }
@@ -163,7 +160,7 @@ impl ProviderPreset {
         is_microsoft.then(|| format!("{MICROSOFT}/{tenant}/v2.0/.well-known/openid-configuration"))
     }
 
-    fn needed<'a, T>(&self, value: &'a Option<T>, member: &str) -> Result<&'a T, Invalid> {
+    fn needed<'a, T>(&self, value: &'a Option<T>, member: &str) -> Result<&'a T, Mistake> {
         let example = match self.name {
             KnownProvider::Google => "\"google\"",
             KnownProvider::Microsoft => "{ name = \"microsoft\", tenant = \"…\" }",
@@ -172,7 +169,7 @@ impl ProviderPreset {
         };
         value.as_ref().ok_or_else(|| {
             let cause = format!("the preset needs `{member}` too");
-            Invalid::new(cause, format!("write `provider = {example}`"))
+            Mistake::new(cause, format!("write `provider = {example}`"))
         })
     }
 }
@@ -203,7 +200,8 @@ impl SettingType for NameOrTable {
 
     fn validate(preset: &ProviderPreset, parser: &mut Parser<'_>) -> Result<(), Invalid> {
         ProviderPreset::validate(preset, parser)?;
-        preset.issuer().map(|_| ())
+        preset.issuer()?;
+        Ok(())
     }
 }
 
@@ -220,7 +218,7 @@ fn is_name(text: &str) -> bool {
 
 impl Provider for Expansion {
     fn metadata(&self) -> Metadata {
-        Metadata::named("what `provider` stands for")
+        Metadata::named("the expansion of `provider`")
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {

@@ -8,6 +8,7 @@ use url::Url;
 use super::{
     Settings,
     declaration::{named, settings},
+    mistake::{Mistake, rule},
     value::{Issuer, Resource, RolesClaim, Scope, SomeWords, Words},
 };
 use crate::token::{Accepts, AudienceClaim};
@@ -137,29 +138,21 @@ impl Settings {
         self.audience.is_some() || self.resource.is_some()
     }
 
-    /// Why a client id is needed, if it is: a cause and a remedy.
-    pub(super) fn need_of_client_id(&self) -> Option<(&'static str, &'static str)> {
-        if !self.resource_server_only {
-            return Some((
-                "the client's identifier at the provider is missing",
-                "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider registered",
-            ));
-        }
-        if self.token_validation == TokenValidation::Introspection
-            && self.introspection_auth_method != Some(IntrospectionAuthMethod::Bearer)
-        {
-            return Some((
-                "the provider is asked about tokens, and the client's identifier there is missing",
-                "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider registered",
-            ));
-        }
-        if self.audience.is_none() && self.resource.is_none() && self.apis.is_empty() {
-            return Some((
-                "the client's identifier is the audience of access tokens unless another is set, and is missing",
-                "set `audience` to what the provider puts into `aud` for this API, or `client_id`",
-            ));
-        }
-        None
+    /// Checks that the app can do without a client id.
+    pub(super) fn check_client_id_is_not_needed(&self) -> Result<(), Mistake> {
+        const REMEDY: &str =
+            "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to the identifier that the provider registered";
+        rule("client_id", self.resource_server_only)
+            .cause("the client's identifier at the provider is missing")
+            .remedy(REMEDY)?;
+        let is_authenticated = self.introspection_auth_method != Some(IntrospectionAuthMethod::Bearer);
+        let introspects = self.token_validation == TokenValidation::Introspection;
+        rule("client_id", !(introspects && is_authenticated))
+            .cause("introspection needs the client's identifier at the provider, which is missing")
+            .remedy(REMEDY)?;
+        rule("client_id", self.has_audience() || !self.apis.is_empty())
+            .cause("the client's identifier is the audience of access tokens unless another is set, and is missing")
+            .remedy("set `audience` to the `aud` of access tokens for this API, or set `client_id`")
     }
 }
 

@@ -6,9 +6,10 @@ use serde::Deserialize;
 use url::Url;
 
 use super::{
-    CacheSize, Settings, SettingsError,
+    CacheSize, Settings,
     declaration::{named, settings},
     duration::AboveZero,
+    mistake::{Mistake, rule},
     value::{AtLeastOne, Between, CookieName, Words},
 };
 use crate::secret::Secret;
@@ -166,81 +167,63 @@ const POSTGRES_PARAMETERS: [&str; 8] = [
 ];
 
 impl Settings {
-    pub(super) fn check_store(&self) -> Result<(), SettingsError> {
-        let store = self.session.store;
-        let Some(url) = &self.session.store_url else {
-            let (cause, remedy) = match store {
-                StoreKind::Redis => ("`redis`, and the address of Redis is missing", REDIS_URL),
-                StoreKind::Sql => ("`sql`, and the address of the database is missing", SQL_URL),
-                StoreKind::Cookie | StoreKind::Memory => return Ok(()),
-            };
-            return Err(self.error("session.store", cause, remedy));
+    /// Checks that `session.store_url` fits the store, and is supported by this build. It may contain a password: no
+    /// error shows it.
+    pub(super) fn check_store(&self) -> Result<(), Mistake> {
+        let (store, url) = (self.session.store, self.session.store_url.as_ref());
+        rule("session.store", store != StoreKind::Redis || url.is_some())
+            .cause("`redis`, and the URL of Redis is missing")
+            .remedy(REDIS_URL)?;
+        rule("session.store", store != StoreKind::Sql || url.is_some())
+            .cause("`sql`, and the URL of the database is missing")
+            .remedy(SQL_URL)?;
+        let Some(url) = url.map(Secret::expose) else {
+            return Ok(());
         };
-        check_store_url(store, url.expose()).map_err(|(cause, remedy)| self.error("session.store_url", cause, remedy))
-    }
-}
-
-/// Checks that a URL fits the store, and is supported by this build. It may contain a password: the error, a cause
-/// and a remedy, does not show it.
-fn check_store_url(store: StoreKind, url: &str) -> Result<(), (&'static str, String)> {
-    let refuse = |cause, remedy: &str| Err((cause, remedy.to_owned()));
-    match (store, StoreUrl::parse(url)) {
-        (StoreKind::Memory, _) => refuse(
-            "an address, and `session.store` is `memory`",
-            "remove it, or set `session.store` to `redis`, `sql` or `cookie`",
-        ),
-        (StoreKind::Redis | StoreKind::Cookie, Some(StoreUrl::Redis)) => {
-            check_feature(cfg!(feature = "redis"), "redis")?;
-            match Url::parse(url) {
-                // For the Redis client a fragment disables the verification of the certificate.
-                Ok(url) if url.fragment().is_some() => refuse(
-                    "it ends in a fragment, such as `#insecure`",
-                    "remove it; have this machine trust the server's certificate, on Linux by `SSL_CERT_FILE`",
-                ),
-                Ok(url) if url.has_host() => Ok(()),
-                _ => refuse("it is not the address of a Redis", REDIS_URL),
-            }
+        let (kind, parsed) = (StoreUrl::parse(url), Url::parse(url).ok());
+        let rule = |is_met| rule("session.store_url", is_met);
+        rule(store != StoreKind::Memory)
+            .cause("a URL is set, and `session.store` is `memory`")
+            .remedy("remove it, or set `session.store` to `redis`, `sql` or `cookie`")?;
+        rule(store != StoreKind::Redis || kind == Some(StoreUrl::Redis))
+            .cause("it is not the URL of a Redis server")
+            .remedy(REDIS_URL)?;
+        rule(store != StoreKind::Sql || !matches!(kind, None | Some(StoreUrl::Redis)))
+            .cause("it is not the URL of a SQL database")
+            .remedy(SQL_URL)?;
+        rule(kind.is_some())
+            .cause("it is the URL of neither a Redis server nor a SQL database")
+            .remedy("write a URL that begins with `redis://`, `rediss://`, `sqlite://` or `postgres://`")?;
+        let (feature, is_enabled) = match kind {
+            Some(StoreUrl::Sqlite(_)) => ("sqlite", cfg!(feature = "sqlite")),
+            Some(StoreUrl::Postgres) => ("postgres", cfg!(feature = "postgres")),
+            _ => ("redis", cfg!(feature = "redis")),
+        };
+        rule(is_enabled)
+            .cause("this build of the app cannot use that store")
+            .remedy(format!("turn on the cargo feature `{feature}` of rocket_openidconnect"))?;
+        if let Some(StoreUrl::Sqlite(path)) = kind {
+            let is_directory = path.is_empty() || path.ends_with('/');
+            return rule(!is_directory && path != ":memory:" && !path.contains(['?', '#', '\0']))
+                .cause("it is not `sqlite://` and the path of a file")
+                .remedy("write for example `sqlite://sessions.db`, or `sqlite:///var/lib/app/sessions.db`");
         }
-        (StoreKind::Sql | StoreKind::Cookie, Some(StoreUrl::Sqlite(path))) => {
-            check_feature(cfg!(feature = "sqlite"), "sqlite")?;
-            let is_other = path.ends_with('/') || path.contains(['?', '#', '\0']);
-            if path.is_empty() || path == ":memory:" || is_other {
-                refuse(
-                    "it is not `sqlite://` and the path of a file",
-                    "write for example `sqlite://sessions.db`, or `sqlite:///var/lib/app/sessions.db`",
-                )
-            } else {
-                Ok(())
-            }
-        }
-        (StoreKind::Sql | StoreKind::Cookie, Some(StoreUrl::Postgres)) => {
-            check_feature(cfg!(feature = "postgres"), "postgres")?;
-            let Ok(url) = Url::parse(url) else {
-                return refuse("it is not the address of a PostgreSQL", SQL_URL);
-            };
+        if kind == Some(StoreUrl::Postgres) {
+            rule(parsed.is_some())
+                .cause("it is not the URL of a PostgreSQL database")
+                .remedy(SQL_URL)?;
             // The PostgreSQL client would log unknown parameters, with their values.
-            let mut names = url.query_pairs();
-            if names.all(|(name, _)| POSTGRES_PARAMETERS.contains(&&*name)) {
-                Ok(())
-            } else {
-                let remedy = format!("choose from {}", POSTGRES_PARAMETERS.join(", "));
-                Err(("it has an unknown parameter", remedy))
-            }
+            let mut names = parsed.iter().flat_map(|url| url.query_pairs().map(|(name, _)| name));
+            return rule(names.all(|name| POSTGRES_PARAMETERS.contains(&&*name)))
+                .cause("it has an unknown parameter")
+                .remedy(format!("choose from {}", POSTGRES_PARAMETERS.join(", ")));
         }
-        (StoreKind::Redis, _) => refuse("it is not the address of a Redis", REDIS_URL),
-        (StoreKind::Sql, _) => refuse("it is not the address of a SQL database", SQL_URL),
-        (StoreKind::Cookie, None) => refuse(
-            "it is the address of neither a Redis nor a SQL database",
-            "write an address that begins with `redis://`, `rediss://`, `sqlite://` or `postgres://`",
-        ),
-    }
-}
-
-fn check_feature(is_enabled: bool, name: &str) -> Result<(), (&'static str, String)> {
-    let remedy = format!("turn on the cargo feature `{name}` of rocket_openidconnect");
-    if is_enabled {
-        Ok(())
-    } else {
-        Err(("this build of the app cannot use that store", remedy))
+        // For the Redis client a fragment disables the verification of the certificate.
+        rule(parsed.as_ref().is_none_or(|url| url.fragment().is_none()))
+            .cause("it ends in a fragment, such as `#insecure`")
+            .remedy("remove it; trust the server's certificate on this machine, on Linux with `SSL_CERT_FILE`")?;
+        rule(parsed.is_some_and(|url| url.has_host()))
+            .cause("it is not the URL of a Redis server")
+            .remedy(REDIS_URL)
     }
 }

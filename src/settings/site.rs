@@ -4,6 +4,7 @@ use url::Url;
 
 use super::{
     RocketConfig, Settings, SettingsError,
+    mistake::{Mistake, rule},
     value::{is_https_or_loopback, is_loopback},
 };
 
@@ -23,8 +24,13 @@ pub(crate) struct Site {
 impl Settings {
     /// Resolves the public URLs. While sign-in is disabled, `base_url` is not required in any profile.
     pub(crate) fn site(&self, rocket_config: &RocketConfig) -> Result<Site, SettingsError> {
+        let site = self.resolve_site(rocket_config);
+        site.map_err(|mistake| self.error(mistake))
+    }
+
+    pub(super) fn resolve_site(&self, rocket_config: &RocketConfig) -> Result<Site, Mistake> {
         if let Some(base_url) = &self.base_url {
-            self.check_base_url(base_url, rocket_config)?;
+            check_public("base_url", base_url, rocket_config)?;
         }
         let sent = match &self.overwrite_redirect_uri {
             Some(url) => Some(("overwrite_redirect_uri", url.clone())),
@@ -35,13 +41,10 @@ impl Settings {
         };
         if let Some((key, url)) = &sent {
             // RFC 6749 §3.1.2: an absolute URI, without a fragment.
-            self.ensure(
-                url.fragment().is_none(),
-                key,
-                format!("the redirect URI `{url}` has a fragment"),
-                "remove what follows the `#`",
-            )?;
-            self.check_public(key, url, rocket_config)?;
+            rule(*key, url.fragment().is_none())
+                .cause(format!("the redirect URI `{url}` has a fragment"))
+                .remedy("remove the `#` and what follows it")?;
+            check_public(key, url, rocket_config)?;
         }
         let sent = sent.map(|(_, url)| url);
         let base_url = match (&self.base_url, &sent) {
@@ -49,12 +52,9 @@ impl Settings {
             (None, Some(redirect_uri)) => at(redirect_uri, "/"),
             (None, None) if rocket_config.debug || !self.enabled => localhost(rocket_config),
             (None, None) => {
-                return Err(self.error(
-                    "base_url",
-                    "the public address of the app is missing",
-                    "set `base_url` in the table `oidc`, or OIDC_BASE_URL, for example \
-                     `base_url = \"https://app.example.com\"`",
-                ));
+                let remedy = "set `base_url` in the table `oidc`, or OIDC_BASE_URL, for example \
+                              `base_url = \"https://app.example.com\"`";
+                return Err(Mistake::new("the public URL of the app is missing", remedy).at("base_url"));
             }
         };
         Ok(Site {
@@ -67,7 +67,7 @@ impl Settings {
     }
 
     /// The registered redirect URI to send: the first one, or in the debug profile the first on loopback.
-    fn registered_redirect_uri(&self, rocket_config: &RocketConfig) -> Result<Option<Url>, SettingsError> {
+    fn registered_redirect_uri(&self, rocket_config: &RocketConfig) -> Result<Option<Url>, Mistake> {
         let table = match self.client_secrets() {
             // No redirect URI is sent then.
             Err(_) if !self.enabled => None,
@@ -81,41 +81,17 @@ impl Settings {
         Ok(here.or_else(|| uris.next()).cloned())
     }
 
-    fn check_base_url(&self, url: &Url, rocket_config: &RocketConfig) -> Result<(), SettingsError> {
-        let mut origin = at(url, "/");
-        // Neither can fail if there is a host; a password must not be shown.
-        let _ = origin.set_username("").and_then(|()| origin.set_password(None));
-        let shown = origin.as_str().trim_end_matches('/');
-        self.ensure(
-            url.username().is_empty() && url.password().is_none(),
-            "base_url",
-            "a user name is not part of it",
-            format!("write `{shown}`"),
-        )?;
-        let is_bare = url.path() == "/" && url.query().is_none() && url.fragment().is_none();
-        self.ensure(
-            url.has_host() && is_bare,
-            "base_url",
-            format!("`{url}` has more than scheme, host and port"),
-            format!("write `{shown}`; the path of the routes is `mount`"),
-        )?;
-        self.check_public("base_url", url, rocket_config)
-    }
-
-    /// Checks for `https`, except on loopback and in the debug profile.
-    fn check_public(&self, key: &str, url: &Url, rocket_config: &RocketConfig) -> Result<(), SettingsError> {
-        let is_development = rocket_config.debug && url.scheme() == "http";
-        self.ensure(
-            is_https_or_loopback(url) || is_development,
-            key,
-            format!("`{url}` is not `https`"),
-            "write an address with `https`; plain `http` is for loopback and the debug profile",
-        )
-    }
-
     pub(super) fn callback_path(&self) -> String {
         format!("{}/authorize", self.mount.trim_end_matches('/'))
     }
+}
+
+/// Checks for `https`, except on loopback and in the debug profile.
+fn check_public(key: &str, url: &Url, rocket_config: &RocketConfig) -> Result<(), Mistake> {
+    let is_development = rocket_config.debug && url.scheme() == "http";
+    rule(key, is_https_or_loopback(url) || is_development)
+        .cause(format!("`{url}` is not `https`"))
+        .remedy("use a URL with `https`; plain `http` is accepted only on loopback and in the debug profile")
 }
 
 /// `path` on the host of `url`.
@@ -151,7 +127,8 @@ mod tests {
 
     #[track_caller]
     fn refused(settings: &Settings, rocket_config: &RocketConfig, error: &str, remedy: &str) {
-        let found = settings.site(rocket_config).unwrap_err();
+        let checked = settings.check();
+        let found = checked.and_then(|()| settings.site(rocket_config)).unwrap_err();
         assert_eq!((found.to_string().as_str(), found.remedy()), (error, remedy));
     }
 
@@ -201,7 +178,7 @@ mod tests {
 
     #[test]
     fn addresses_refused() {
-        let https = "write an address with `https`; plain `http` is for loopback and the debug profile";
+        let https = "use a URL with `https`; plain `http` is accepted only on loopback and in the debug profile";
         for (base_url, error, remedy) in [
             (
                 "http://a.example",
@@ -216,17 +193,17 @@ mod tests {
             (
                 "https://a.example/app",
                 "`oidc.base_url`: `https://a.example/app` has more than scheme, host and port",
-                "write `https://a.example`; the path of the routes is `mount`",
+                "write `https://a.example`; set the path of the routes in `mount`",
             ),
             (
                 "https://a.example?x",
                 "`oidc.base_url`: `https://a.example/?x` has more than scheme, host and port",
-                "write `https://a.example`; the path of the routes is `mount`",
+                "write `https://a.example`; set the path of the routes in `mount`",
             ),
             (
                 "https://me:hush@a.example",
-                "`oidc.base_url`: a user name is not part of it",
-                "write `https://a.example`",
+                "`oidc.base_url`: a user name or password is not accepted",
+                "remove the user name and the password",
             ),
         ] {
             let settings = Settings {
@@ -239,7 +216,7 @@ mod tests {
             (
                 "https://a.example/cb#x",
                 "`oidc.overwrite_redirect_uri`: the redirect URI `https://a.example/cb#x` has a fragment",
-                "remove what follows the `#`",
+                "remove the `#` and what follows it",
             ),
             (
                 "http://a.example/cb",

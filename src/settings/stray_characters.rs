@@ -24,7 +24,7 @@ pub(super) fn note(text: &str) -> Option<&'static str> {
         inner.is_some()
     };
     if quotes.into_iter().any(is_quoted) {
-        return Some("is in quotes, which count as a part of it");
+        return Some("is in quotes, which are part of the value");
     }
     let around = |is: fn(char) -> bool| text.starts_with(is) || text.ends_with(is);
     if around(is_invisible) {
@@ -41,7 +41,7 @@ mod tests {
     fn what_is_around_a_text() {
         const BLANKS: &str = "has white space around it, which is ignored";
         const MARK: &str = "has a byte-order mark or another invisible character around it, which is ignored";
-        const QUOTES: &str = "is in quotes, which count as a part of it";
+        const QUOTES: &str = "is in quotes, which are part of the value";
         for (text, expected, is) in [
             ("hush", "hush", None),
             ("hu sh", "hu sh", None),

@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, marker::PhantomData, path::PathBuf};
 
 use figment::value::Value;
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json};
-use url::{Host, Url};
+use url::{Host, Position, Url};
 
 use super::{
     declaration::{Field, Invalid, Parser, Refined, Setting, SettingType, named, refined},
+    mistake::{Mistake, rule},
     stray_characters::{has_control, trimmed},
     syntax::{self, Syntax},
 };
@@ -19,6 +21,11 @@ use crate::{
 
 fn other_type<T>(value: &Value) -> Result<T, Invalid> {
     Err(Invalid::Type(value.to_actual()))
+}
+
+/// Deserializes a value with serde.
+pub(super) fn deserialized<T: DeserializeOwned>(value: &Value) -> Result<T, Invalid> {
+    value.deserialize().or_else(|_| other_type(value))
 }
 
 impl<T: SettingType> SettingType for Option<T> {
@@ -50,17 +57,11 @@ impl<T: SettingType> SettingType for BTreeMap<String, T> {
     const SYNTAX: Syntax = syntax::TABLE;
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
-        let Some(table) = value.as_dict() else {
-            return other_type(value);
-        };
-        let members = table.iter().map(|(name, value)| {
-            let value = parser.value::<T>(name, value);
-            Some((name.clone(), value?))
-        });
+        let table = value.as_dict().ok_or_else(|| Invalid::Type(value.to_actual()))?;
+        let member = |(name, value): (&String, &Value)| Some((name.clone(), parser.value::<T>(name, value)?));
         // Parse all members first, to collect all errors.
-        let members: Vec<_> = members.collect();
-        let members: Option<_> = members.into_iter().collect();
-        members.ok_or(Invalid::Reported)
+        let members: Vec<_> = table.iter().map(member).collect();
+        members.into_iter().collect::<Option<_>>().ok_or(Invalid::Reported)
     }
 
     fn validate(table: &Self::Value, parser: &mut Parser<'_>) -> Result<(), Invalid> {
@@ -83,7 +84,7 @@ macro_rules! plain {
             const SYNTAX: Syntax = $syntax;
 
             fn parse(value: &Value, _: &mut Parser<'_>) -> Result<$type, Invalid> {
-                value.deserialize().or_else(|_| other_type(value))
+                deserialized(value)
             }
         }
     )*};
@@ -99,14 +100,14 @@ pub(super) type AtLeastOne = Between<1, { usize::MAX }>;
 impl<const MIN: usize, const MAX: usize> Refined for Between<MIN, MAX> {
     type Base = usize;
 
-    fn check(number: &usize) -> Result<(), Invalid> {
+    fn check(number: &usize) -> Result<(), Mistake> {
         let range = match MAX {
             usize::MAX => format!("{MIN} or more"),
             _ => format!("{MIN} to {MAX}"),
         };
-        let cause = format!("expected {range}, found {number}");
-        let remedy = format!("write {range}");
-        Invalid::unless((MIN..=MAX).contains(number), cause, remedy)
+        rule("", (MIN..=MAX).contains(number))
+            .cause(format!("expected {range}, found {number}"))
+            .remedy(format!("write {range}"))
     }
 }
 
@@ -125,26 +126,24 @@ impl SettingType for SigningAlgorithm {
 /// A string that is trimmed and not empty.
 pub(super) struct Text;
 
-impl SettingType for Text {
-    type Value = String;
-    const SYNTAX: Syntax = syntax::TEXT;
-
-    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<String, Invalid> {
-        parser.text(value)
-    }
-}
-
 /// An issuer. Whether it is a URL is checked where it must be one.
 pub(super) struct Issuer;
 
-impl SettingType for Issuer {
-    type Value = String;
-    const SYNTAX: Syntax = syntax::TEXT;
+/// Implements [`SettingType`] for strings that a method of the parser parses.
+macro_rules! strings {
+    ($($type:ty: $method:ident),*) => {$(
+        impl SettingType for $type {
+            type Value = String;
+            const SYNTAX: Syntax = syntax::TEXT;
 
-    fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<String, Invalid> {
-        parser.exact_text(value)
-    }
+            fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<String, Invalid> {
+                parser.$method(value)
+            }
+        }
+    )*};
 }
+
+strings!(Text: text, Issuer: exact_text);
 
 impl SettingType for Secret {
     type Value = Secret;
@@ -162,7 +161,7 @@ impl SettingType for Secret {
     }
 
     fn validate(secret: &Secret, _: &mut Parser<'_>) -> Result<(), Invalid> {
-        Credential::check(&secret.expose().to_owned())
+        Ok(Credential::check(&secret.expose().to_owned())?)
     }
 }
 
@@ -185,12 +184,9 @@ impl<T: SettingType> SettingType for Words<T> {
         let mut words = vec![];
         for (index, element) in list.iter().enumerate() {
             let word = element.as_str().map(trimmed).unwrap_or_default();
-            if word.contains(char::is_whitespace) && !T::IS_SECRET {
-                return Err(Invalid::new(
-                    format!("{word:?} has a space in it"),
-                    "write each word as an element of its own",
-                ));
-            }
+            rule("", !word.contains(char::is_whitespace) || T::IS_SECRET)
+                .cause(format!("{word:?} contains a space"))
+                .remedy("write each word as a separate element")?;
             match T::parse(element, parser) {
                 Err(Invalid::Type(found)) => {
                     parser.refuse::<T>(&index.to_string(), Invalid::Type(found));
@@ -213,9 +209,10 @@ pub(super) struct SomeWords<T = Text>(PhantomData<T>);
 impl<T: SettingType> Refined for SomeWords<T> {
     type Base = Words<T>;
 
-    fn check(words: &Vec<T::Value>) -> Result<(), Invalid> {
-        let remedy = "name at least one, or remove it";
-        Invalid::unless(!words.is_empty(), "the list is empty", remedy)
+    fn check(words: &Vec<T::Value>) -> Result<(), Mistake> {
+        rule("", !words.is_empty())
+            .cause("the list is empty")
+            .remedy("list at least one, or remove it")
     }
 }
 
@@ -223,7 +220,7 @@ refined! {
     /// A text that the provider compares exactly. It may be a secret, so errors do not show it.
     Credential: Issuer,
         |text| trimmed(text) == text && !has_control(text),
-        "a line break or another invisible character is in the value or around it",
+        "the value contains or is surrounded by a line break or another invisible character",
         "write the value alone, on one line";
 
     /// A previous value of Rocket's `secret_key`.
@@ -242,7 +239,7 @@ refined! {
     AccessTokenAlgorithm: SigningAlgorithm,
         |algorithm| !algorithm.is_symmetric(),
         format!("{:?} is not an algorithm that access tokens may be signed with", algorithm.as_str()),
-        "name algorithms with a public key, or remove it";
+        "list algorithms with a public key, or remove it";
 
     /// The path to a claim whose values count as scopes.
     RolesClaim: Text,
@@ -271,7 +268,7 @@ refined! {
     Realm: Text,
         |realm| !realm.is_empty()
             && realm.chars().all(|c| matches!(c, ' ' | '!' | '#'..='[' | ']'..='~')),
-        format!("{realm:?} cannot stand in a challenge"),
+        format!("{realm:?} is not allowed in a challenge"),
         "write it in printable ASCII, without quotes and backslashes";
 
     /// A local path or an absolute URL.
@@ -297,18 +294,14 @@ impl SettingType for Url {
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Url, Invalid> {
         let text = parser.exact_text(value)?;
         // A password may precede an `@`, so such a text is not shown.
-        Invalid::unless(
-            !text.contains('@'),
-            "a URL with an `@` is not accepted",
-            "remove what stands before the host, up to the `@`",
-        )?;
-        match Url::parse(&text) {
-            Ok(url) if url.has_host() => Ok(url),
-            _ => Err(Invalid::new(
-                format!("{text:?} is not an absolute URL"),
-                "write the whole address, as in `https://app.example.com`",
-            )),
-        }
+        rule("", !text.contains('@'))
+            .cause("a URL with an `@` is not accepted")
+            .remedy("remove the user name and password, up to the `@`")?;
+        let url = Url::parse(&text).ok().filter(Url::has_host);
+        url.ok_or_else(|| {
+            let cause = format!("{text:?} is not an absolute URL");
+            Invalid::new(cause, "write the whole URL, as in `https://app.example.com`")
+        })
     }
 }
 
@@ -321,11 +314,9 @@ impl SettingType for ExactUrl {
 
     fn parse(value: &Value, parser: &mut Parser<'_>) -> Result<Url, Invalid> {
         let (url, text) = (<Url as SettingType>::parse(value, parser)?, parser.text(value)?);
-        Invalid::unless(
-            url.as_str() == text,
-            format!("{text:?} would be sent as `{url}`"),
-            format!("write `{url}`, here and where it is registered at the provider"),
-        )?;
+        rule("", url.as_str() == text)
+            .cause(format!("{text:?} would be sent as `{url}`"))
+            .remedy(format!("write `{url}`, here and in the registration at the provider"))?;
         Ok(url)
     }
 }
@@ -336,18 +327,34 @@ pub(super) struct Resource;
 impl Refined for Resource {
     type Base = Url;
 
-    fn check(resource: &Url) -> Result<(), Invalid> {
-        Invalid::unless(
-            resource.fragment().is_none() && resource.query().is_none(),
-            format!("`{resource}` has a query or a fragment"),
-            "write scheme, host and path of the API (RFC 9728 §1.2)",
-        )?;
+    fn check(resource: &Url) -> Result<(), Mistake> {
+        rule("", resource.fragment().is_none() && resource.query().is_none())
+            .cause(format!("`{resource}` has a query or a fragment"))
+            .remedy("write scheme, host and path of the API (RFC 9728 §1.2)")?;
         let path = resource.path();
-        Invalid::unless(
-            is_plain_path(path),
-            format!("no metadata can be served for the path `{path}`"),
-            "write a path of letters, digits and `.`, `_`, `~`, `-`, such as `/v1`",
+        rule("", is_plain_path(path))
+            .cause(format!("no metadata can be served for the path `{path}`"))
+            .remedy("write a path of letters, digits and `.`, `_`, `~`, `-`, such as `/v1`")
+    }
+}
+
+/// The public URL of the app.
+pub(super) struct BaseUrl;
+
+impl Refined for BaseUrl {
+    type Base = Url;
+
+    fn check(url: &Url) -> Result<(), Mistake> {
+        rule("", url.username().is_empty() && url.password().is_none())
+            .cause("a user name or password is not accepted")
+            .remedy("remove the user name and the password")?;
+        let origin = &url[..Position::BeforePath];
+        rule(
+            "",
+            url.has_host() && url.path() == "/" && url.query().is_none() && url.fragment().is_none(),
         )
+        .cause(format!("`{url}` has more than scheme, host and port"))
+        .remedy(format!("write `{origin}`; set the path of the routes in `mount`"))
     }
 }
 
@@ -363,11 +370,6 @@ impl SettingType for PathBuf {
     }
 }
 
-/// A table of arbitrary values, as JSON.
-pub(super) fn object(value: &Value) -> Result<Map<String, Json>, Invalid> {
-    value.deserialize().or_else(|_| other_type(value))
-}
-
 /// A value in a table with arbitrary names.
 struct Anything;
 
@@ -376,7 +378,7 @@ impl SettingType for Anything {
     const SYNTAX: Syntax = syntax::ANY;
 
     fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Json, Invalid> {
-        value.deserialize().or_else(|_| other_type(value))
+        deserialized(value)
     }
 
     fn member(_: &str) -> Option<Setting> {
@@ -392,15 +394,14 @@ impl SettingType for Claims {
     const SYNTAX: Syntax = syntax::TABLE;
 
     fn parse(value: &Value, _: &mut Parser<'_>) -> Result<Self::Value, Invalid> {
-        object(value)
+        deserialized(value)
     }
 
     fn validate(claims: &Self::Value, _: &mut Parser<'_>) -> Result<(), Invalid> {
-        Invalid::unless(
-            claims.is_empty() || subject(claims).is_some(),
-            "`sub` is missing, empty or not a string",
-            "add `sub`, for example `testing_profile = { sub = \"alice\" }`",
-        )
+        rule("", claims.is_empty() || subject(claims).is_some())
+            .cause("`sub` is missing, empty or not a string")
+            .remedy("add `sub`, for example `testing_profile = { sub = \"alice\" }`")?;
+        Ok(())
     }
 
     fn member(name: &str) -> Option<Setting> {

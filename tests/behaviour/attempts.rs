@@ -527,7 +527,7 @@ async fn a_code_that_expired_begins_once_more() {
     let page = browser.follow(&provider, page).await;
     shows_a_button(&page, "%2Fme");
     assert_eq!(provider.count("/token"), 2);
-    let error = "the provider's token endpoint refused with `invalid_grant`: ";
+    let error = "the provider's token endpoint rejected the request with `invalid_grant`: ";
     assert_eq!(app.failures(), [error]);
 }
 

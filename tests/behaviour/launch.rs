@@ -126,7 +126,7 @@ async fn a_provider_that_takes_no_connection_is_down() {
     let browser = opened.expect("the launch does not wait");
     assert_eq!(
         log.lines()[0],
-        "WARN: the provider's metadata did not answer within 400 ms; the next attempt is due in 1 s"
+        "WARN: the provider's metadata did not respond within 400 ms; the next attempt is due in 1 s"
     );
     assert_unavailable(&browser.visit("/oidc/login").await, "1");
 }
@@ -163,36 +163,36 @@ async fn a_provider_that_comes_up_wrong_is_refused() {
 #[rocket::async_test]
 async fn what_is_not_the_provider_does_not_abort_the_launch() {
     for (reply, cause) in [
-        (Reply::status(404), "the provider's metadata answered with status 404"),
+        (Reply::status(404), "the provider's metadata responded with status 404"),
         (
             Reply::text("text/html", "<h1>Forbidden</h1>").with_status(403),
-            "the provider's metadata answered with status 403",
+            "the provider's metadata responded with status 403",
         ),
         (
             Reply::redirect("https://op.example/maintenance"),
-            "the provider's metadata answered with status 303",
+            "the provider's metadata responded with status 303",
         ),
         (
             Reply::text("text/html", "<h1>Hello</h1>"),
-            "what answers at the address of the provider's metadata is not its metadata: it is a web page",
+            "the response at the provider's metadata URL is not its metadata: it is a web page",
         ),
         (
             Reply::text("application/json", " <!DOCTYPE html>"),
-            "what answers at the address of the provider's metadata is not its metadata: it is a web page",
+            "the response at the provider's metadata URL is not its metadata: it is a web page",
         ),
         (
             Reply::text("text/plain", "default backend"),
-            "what answers at the address of the provider's metadata is not its metadata: \
+            "the response at the provider's metadata URL is not its metadata: \
              not valid JSON: parsing failed at line 1, column 1",
         ),
         (
             Reply::json(json!({ "status": "starting" })),
-            "what answers at the address of the provider's metadata is not its metadata: \
+            "the response at the provider's metadata URL is not its metadata: \
              it has no `issuer`",
         ),
         (
             Reply::json(json!({ "issuer": null })),
-            "what answers at the address of the provider's metadata is not its metadata: \
+            "the response at the provider's metadata URL is not its metadata: \
              it has no `issuer`",
         ),
     ] {
@@ -207,9 +207,7 @@ async fn what_is_not_the_provider_does_not_abort_the_launch() {
             log.lines()[..2],
             [
                 format!("WARN: {cause}; the next attempt is due in 1 s"),
-                "INFO: check `oidc.issuer`, or name the metadata's address in \
-                 `oidc.server_metadata_url`"
-                    .to_owned()
+                "INFO: correct `oidc.issuer`, or set `oidc.server_metadata_url` to the URL of the metadata".to_owned()
             ]
         );
         assert_unavailable(&browser.visit("/oidc/login").await, "1");
@@ -283,8 +281,7 @@ async fn metadata_is_read_again_after_a_day_and_nobody_waits_for_it() {
 async fn metadata_that_is_wrong_aborts_the_launch() {
     let provider = TestProvider::start().await;
     let issuer = provider.issuer();
-    let https = "serve the provider over https, or on a loopback address; a host of a closed network \
-                 may be listed in `oidc.insecure_http_hosts`";
+    let https = "serve the provider over https, or on a loopback address; in a closed network, list its host in `oidc.insecure_http_hosts`";
     let changed = |member: &str, value: Value| {
         let mut document = Value::Null;
         provider.metadata(|metadata| document = json!(metadata));
@@ -295,14 +292,14 @@ async fn metadata_that_is_wrong_aborts_the_launch() {
         (
             changed("issuer", json!(format!("{issuer}/"))),
             format!("the metadata's issuer is `{issuer}/`, expected `{issuer}`"),
-            "set `oidc.issuer` to the provider's issuer, letter by letter; a trailing slash counts",
+            "set `oidc.issuer` to exactly the issuer in the provider's metadata; a trailing slash counts",
         ),
         (
             changed("token_endpoint", Value::Null),
             "the member `token_endpoint` of the provider's metadata is missing, \
              expected an absolute address"
                 .to_owned(),
-            "correct the member at the provider, or name its endpoints yourself: `auth_uri`, `token_uri` and `jwks_uri` of `oidc.client_secrets`",
+            "correct the member at the provider, or set `auth_uri`, `token_uri` and `jwks_uri` in `oidc.client_secrets`",
         ),
         (
             changed("token_endpoint", json!("http://op.example/token")),
@@ -341,12 +338,9 @@ async fn metadata_that_is_wrong_aborts_the_launch() {
         ),
         (
             changed("jwks_uri", json!("https://10.0.0.1:6443/jwks")),
-            "the provider's key set is at `https://10.0.0.1:6443/jwks`, an address of this machine \
-             or of a private network, which no setting names"
+            "the provider's key set is at `https://10.0.0.1:6443/jwks`, a loopback or private address that no setting names"
                 .to_owned(),
-            "have the provider name addresses that are reached from here by their names; one that is \
-             meant is named in the settings, by `oidc.issuer` or `oidc.server_metadata_url` on that \
-             host, or with all endpoints by `oidc.client_secrets`, or with the keys by `jwks_uri` of a further issuer",
+            "configure the provider to publish its public host names; to accept the address, set `oidc.issuer` or `oidc.server_metadata_url` to a URL on that host, all endpoints in `oidc.client_secrets`, or `jwks_uri` of a further issuer",
         ),
     ] {
         provider.on_path(DISCOVERY, reply);
@@ -371,13 +365,12 @@ async fn settings_that_are_wrong_abort_the_launch() {
             launch(debug(), json!({ "client_id": "app" })),
             "oidc.issuer",
             "the provider's issuer is missing",
-            "set `issuer` in the table `oidc`, or OIDC_ISSUER; to do without a provider, \
-             set `enabled = false` or, while developing, `dev_provider = true`",
+            "set `issuer` in the table `oidc`, or OIDC_ISSUER; to run without a provider, set `enabled = false` or, while developing, `dev_provider = true`",
         ),
         (
             launch(release(), complete),
             "oidc.base_url",
-            "the public address of the app is missing",
+            "the public URL of the app is missing",
             "set `base_url` in the table `oidc`, or OIDC_BASE_URL, for example \
              `base_url = \"https://app.example.com\"`",
         ),
@@ -654,7 +647,7 @@ async fn the_report_at_liftoff() {
             .to_owned(),
         "INFO: post-logout redirect URI to register: http://localhost:8000/".to_owned(),
     ];
-    let loopback = format!("WARN: `issuer`: {issuer} is asked over plain http, on loopback");
+    let loopback = format!("WARN: `issuer`: {issuer} is called over plain http, on loopback");
     let app = App::new(&provider);
     let lines = report(&app).await;
     assert_eq!(lines[..8], usual);
@@ -694,8 +687,7 @@ async fn the_report_at_liftoff() {
     );
     assert_eq!(
         remedy,
-        "INFO: check that the provider runs and that this machine can reach it; `oidc.http` holds \
-         the time limits"
+        "INFO: check that the provider is running and reachable from this machine; `oidc.http` has the timeouts"
     );
     assert_eq!(rest[..8], usual);
     assert_eq!(

@@ -52,7 +52,7 @@ async fn plain_http_needs_a_setting() {
         assert_eq!(
             lines[1],
             format!(
-                "INFO: write an address with `https`; in a closed network, list `{HOST}` in \
+                "INFO: use a URL with `https`; in a closed network, list `{HOST}` in \
                  `insecure_http_hosts`"
             )
         );
@@ -67,8 +67,9 @@ async fn plain_http_of_a_host_that_the_settings_list() {
     let recording = tracing::subscriber::set_default(log.clone());
     let browser = app.open().await;
     drop(recording);
-    let told =
-        format!("WARN: `insecure_http_hosts`: whoever is on the way to {HOST} reads client secrets, codes and tokens");
+    let told = format!(
+        "WARN: `insecure_http_hosts`: anyone on the network path to {HOST} can read client secrets, codes and tokens"
+    );
     let lines = log.lines_with_report();
     assert_eq!(lines.iter().filter(|line| **line == told).count(), 1, "{lines:#?}");
     assert!(!lines.iter().any(|line| line.contains("on loopback")), "{lines:#?}");
@@ -105,45 +106,37 @@ async fn metadata_of_an_https_issuer_leads_nowhere_else() {
         document[member] = json!(value);
         provider.on_path("/metadata", Reply::json(document));
     };
-    let tls = "have the proxy in front of the provider send `X-Forwarded-Proto: https`, and the provider \
-               trust it; a host of a closed network may be listed in `oidc.insecure_http_hosts`";
-    let private = "have the provider name addresses that are reached from here by their names; one that is \
-                   meant is named in the settings, by `oidc.issuer` or `oidc.server_metadata_url` on that \
-                   host, or with all endpoints by `oidc.client_secrets`, or with the keys by `jwks_uri` of a further issuer";
+    let tls = "configure the proxy in front of the provider to send `X-Forwarded-Proto: https`, and the provider to trust it; in a closed network, list its host in `oidc.insecure_http_hosts`";
+    let private = "configure the provider to publish its public host names; to accept the address, set `oidc.issuer` or `oidc.server_metadata_url` to a URL on that host, all endpoints in `oidc.client_secrets`, or `jwks_uri` of a further issuer";
     for (member, url, cause, remedy) in [
         (
             "token_endpoint",
             "http://op.example/token",
-            "the provider's token endpoint is at `http://op.example/token`, plain http, and its issuer is \
-             https: it does not know that it is behind TLS",
+            "the provider's token endpoint is at `http://op.example/token`, plain http, and its issuer is https: the provider does not know that it is behind TLS",
             tls,
         ),
         (
             "jwks_uri",
             "http://169.254.169.254/latest/meta-data",
-            "the provider's key set is at `http://169.254.169.254/latest/meta-data`, plain http, and its \
-             issuer is https: it does not know that it is behind TLS",
+            "the provider's key set is at `http://169.254.169.254/latest/meta-data`, plain http, and its issuer is https: the provider does not know that it is behind TLS",
             tls,
         ),
         (
             "userinfo_endpoint",
             "https://169.254.169.254/latest",
-            "the provider's UserInfo endpoint is at `https://169.254.169.254/latest`, an address of this \
-             machine or of a private network, which no setting names",
+            "the provider's UserInfo endpoint is at `https://169.254.169.254/latest`, a loopback or private address that no setting names",
             private,
         ),
         (
             "introspection_endpoint",
             "https://167772162/introspect",
-            "the provider's introspection endpoint is at `https://10.0.0.2/introspect`, an address of this \
-             machine or of a private network, which no setting names",
+            "the provider's introspection endpoint is at `https://10.0.0.2/introspect`, a loopback or private address that no setting names",
             private,
         ),
         (
             "revocation_endpoint",
             "https://[::ffff:10.0.0.1]:6443/revoke",
-            "the provider's revocation endpoint is at `https://[::ffff:a00:1]:6443/revoke`, an address of \
-             this machine or of a private network, which no setting names",
+            "the provider's revocation endpoint is at `https://[::ffff:a00:1]:6443/revoke`, a loopback or private address that no setting names",
             private,
         ),
     ] {

@@ -144,7 +144,7 @@ async fn a_key_that_is_missing_or_none_stops_the_launch() {
     let app = App::new(&provider).with("oidc.token_endpoint_auth_method", "private_key_jwt");
     let (_, log) = launch_failure(app.rocket()).await;
     assert!(
-        log[0].contains("`private_key_jwt` needs a private key, and there is none"),
+        log[0].contains("`private_key_jwt` needs a private key, and none is set"),
         "{log:?}"
     );
 
@@ -152,7 +152,7 @@ async fn a_key_that_is_missing_or_none_stops_the_launch() {
     std::fs::write(file.path(), "hush").unwrap();
     let app = App::public(&provider).with("oidc.private_key_file", file.path());
     let (_, log) = launch_failure(app.rocket()).await;
-    let cause = "is of no use: it is neither a private key in PEM (PKCS#8, or PKCS#1 for RSA) nor a JWK";
+    let cause = "is not a usable private key: it is neither a private key in PEM (PKCS#8, or PKCS#1 for RSA) nor a JWK";
     assert!(log[0].contains(cause), "{log:?}");
     assert!(!log.concat().contains("hush"), "{log:?}");
 

@@ -119,7 +119,8 @@ async fn a_member_that_is_needed_and_cannot_be_used() {
     provider.metadata(|metadata| drop(metadata.insert("jwks_uri".into(), json!(7))));
     let error = launch_failure(App::new(&provider).rocket()).await;
     let cause = "the member `jwks_uri` of the provider's metadata is a number, expected an absolute address";
-    let remedy = "correct the member at the provider, or name its endpoints yourself: `auth_uri`, `token_uri` and `jwks_uri` of `oidc.client_secrets`";
+    let remedy =
+        "correct the member at the provider, or set `auth_uri`, `token_uri` and `jwks_uri` in `oidc.client_secrets`";
     let lines = [format!("ERROR: {cause}"), format!("INFO: {remedy}")];
     assert_eq!(error.1, lines);
 }
@@ -257,7 +258,7 @@ async fn an_id_token_without_nonce() {
     let app = App::new(&provider).with("oidc.insecure_accept_missing_nonce", true);
     let log = Log::listen();
     let browser = app.open().await;
-    log.has("WARN `insecure_accept_missing_nonce`: an ID token without `nonce` may be of another sign-in");
+    log.has("WARN `insecure_accept_missing_nonce`: an ID token without `nonce` may belong to another sign-in");
     browser.sign_in(&provider, "/me").await.is(Status::Ok);
     // One that is there is the right one.
     provider.on_id_token(|token| token.set("nonce", "another"));
@@ -364,7 +365,7 @@ async fn a_token_reply_that_says_two_things() {
     .await;
     assert_eq!(
         error,
-        "the provider's token endpoint gave an unusable answer: `access_token` is there twice, with different values"
+        "the provider's token endpoint sent an invalid response: `access_token` is there twice, with different values"
     );
     let error = fails(|provider| {
         provider.on_token_response(|reply| {
@@ -375,7 +376,7 @@ async fn a_token_reply_that_says_two_things() {
     .await;
     assert_eq!(
         error,
-        "the provider's token endpoint gave an unusable answer: `access_token` is a string with an unpaired surrogate, which is not a character"
+        "the provider's token endpoint sent an invalid response: `access_token` is a string with an unpaired surrogate, which is not a character"
     );
 }
 
@@ -391,7 +392,7 @@ async fn half_of_a_surrogate_pair_in_the_words_of_an_error() {
     browser.sign_in(&provider, "/me").await.is(Status::BadRequest);
     assert_eq!(
         app.failures(),
-        ["the provider's token endpoint refused with `invalid_grant`: J\u{fffd}"]
+        ["the provider's token endpoint rejected the request with `invalid_grant`: J\u{fffd}"]
     );
 }
 
@@ -553,7 +554,7 @@ async fn a_token_endpoint_that_has_moved() {
         sign_in_again(&browser, &provider).await.is(Status::BadGateway);
         assert_eq!(
             app.failures(),
-            ["the provider's token endpoint refused with `invalid_scope`: asked here"]
+            ["the provider's token endpoint rejected the request with `invalid_scope`: asked here"]
         );
         let counts = [DISCOVERY, TOKEN, "/token2"].map(|path| provider.count(path));
         assert_eq!(counts, [2, 2, 1], "{status} {:#?}", provider.requests_to("/token2"));
@@ -633,7 +634,7 @@ async fn user_info_is_optional_where_settings_say_so() {
         assert_eq!(me["nickname"], "of the ID token");
         let told = log.lines();
         let told = told.iter().any(|line| {
-            line.starts_with("WARN the provider's UserInfo endpoint answered with status")
+            line.starts_with("WARN the provider's UserInfo endpoint responded with status")
                 && line.ends_with("the sign-in goes on with the claims of the ID token (`user_info_optional`)")
         });
         assert!(told, "{:#?}", log.lines());

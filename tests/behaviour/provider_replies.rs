@@ -76,23 +76,23 @@ async fn an_error_of_status_200_is_shown() {
         (
             json!({"ok": false, "error": "bad_client_secret"}),
             502,
-            "the provider's token endpoint refused with `bad_client_secret`: ",
+            "the provider's token endpoint rejected the request with `bad_client_secret`: ",
         ),
         (
             json!({"error": "bad_verification_code", "error_description": "The code is incorrect or expired."}),
             502,
-            "the provider's token endpoint refused with `bad_verification_code`: The code is incorrect or expired.",
+            "the provider's token endpoint rejected the request with `bad_verification_code`: The code is incorrect or expired.",
         ),
         (
             json!({"access_token": "", "error": "invalid_grant", "error_description": null}),
             400,
-            "the provider's token endpoint refused with `invalid_grant`: ",
+            "the provider's token endpoint rejected the request with `invalid_grant`: ",
         ),
         // No error is named.
         (
             json!({"ok": false, "error": ""}),
             502,
-            "the provider's token endpoint gave an unusable answer: `access_token` is missing",
+            "the provider's token endpoint sent an invalid response: `access_token` is missing",
         ),
     ] {
         let provider = TestProvider::start().await;
@@ -314,7 +314,7 @@ async fn looks_for_the_keys_of_replies_are_few() {
     let browser = signed_in(&app, &provider).await;
     provider.on_id_token(|token: &mut JwtParts| token.set_header("kid", "missing"));
     let refused = "the ID token is refused: the provider's key set has no usable key \"missing\"";
-    let later = "the provider's key set was read a short while ago; the next attempt is due in 10 s";
+    let later = "the provider's key set was fetched recently; the next attempt is due in 10 s";
     for count in 2..=7 {
         let page = browser.another().sign_in(&provider, "/me").await;
         assert_eq!((page.status, provider.count(JWKS)), (502, count));
@@ -352,7 +352,7 @@ async fn a_new_key_while_the_keys_are_down() {
     provider.on_path(JWKS, Reply::status(503));
     let page = browser.another().sign_in(&provider, "/me").await;
     page.is(Status::ServiceUnavailable);
-    assert_eq!(app.failures(), ["the provider's key set answered with status 503"]);
+    assert_eq!(app.failures(), ["the provider's key set responded with status 503"]);
     app.advance(DUE);
     browser.visit("/me").await.is(Status::Ok);
 }

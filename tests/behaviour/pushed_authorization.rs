@@ -107,22 +107,22 @@ async fn what_the_endpoint_gets_wrong_is_an_error_page() {
         (
             Reply::error(400, "invalid_request", "no PKCE"),
             Status::BadGateway,
-            format!("the provider's {name} refused with `invalid_request`: no PKCE"),
+            format!("the provider's {name} rejected the request with `invalid_request`: no PKCE"),
         ),
         (
             Reply::json(json!({ "expires_in": 60 })),
             Status::BadGateway,
-            format!("the provider's {name} gave an unusable answer: it has no `request_uri`"),
+            format!("the provider's {name} sent an invalid response: it has no `request_uri`"),
         ),
         (
             Reply::text("text/html", "<html>").with_status(201),
             Status::BadGateway,
-            format!("the provider's {name} gave an unusable answer: it has no `request_uri`"),
+            format!("the provider's {name} sent an invalid response: it has no `request_uri`"),
         ),
         (
             Reply::status(500),
             Status::ServiceUnavailable,
-            format!("the provider's {name} answered with status 500"),
+            format!("the provider's {name} responded with status 500"),
         ),
     ] {
         let provider = provider().await;

@@ -41,7 +41,7 @@ async fn metadata_elsewhere_is_not_read_at_launch() {
         App::new(&provider).open().await;
         foreign.was_asked_nothing();
         log.has(&format!(
-            "WARN the provider's metadata answered with status {status}; the next attempt is due in 1 s"
+            "WARN the provider's metadata responded with status {status}; the next attempt is due in 1 s"
         ));
         assert_eq!(provider.count(TestProvider::DISCOVERY), 1);
     }
@@ -61,7 +61,7 @@ async fn metadata_elsewhere_fails_the_first_sign_in() {
         let log = Log::listen();
         let page = browser.visit("/oidc/login").await;
         foreign.was_asked_nothing();
-        let error = format!("the provider's metadata answered with status {status}; the next attempt is due in 2 s");
+        let error = format!("the provider's metadata responded with status {status}; the next attempt is due in 2 s");
         page.is(Status::ServiceUnavailable);
         assert_eq!(app.failures(), [&*error]);
         is_told(&log, &page, &error);
@@ -91,7 +91,7 @@ async fn a_sign_in_ends_where_it_is_led_elsewhere() {
             let log = Log::listen();
             let page = app.browser.sign_in(&provider, "/me").await;
             foreign.was_asked_nothing();
-            let error = format!("the provider's {endpoint} answered with status {status}");
+            let error = format!("the provider's {endpoint} responded with status {status}");
             is_refused(&app, &page, 502, &error).await;
             is_told(&log, &page, &error);
             assert_eq!(provider.count(path), 1, "{path}");
@@ -121,12 +121,12 @@ async fn a_refresh_that_is_led_elsewhere_changes_nothing() {
     for (path, warning) in [
         (
             "/token",
-            "WARN a session is not refreshed: the provider's token endpoint answered with status \
+            "WARN a session is not refreshed: the provider's token endpoint responded with status \
              {status}; it stays, and the next attempt is due in 5 s",
         ),
         (
             "/userinfo",
-            "WARN the provider's UserInfo endpoint answered with status {status}; \
+            "WARN the provider's UserInfo endpoint responded with status {status}; \
              the claims of before are kept",
         ),
     ] {
@@ -156,7 +156,7 @@ async fn a_revocation_that_is_led_elsewhere_keeps_nobody_signed_in() {
         let page = browser.submit("/oidc/logout", "").await;
         // Nobody waits for the revocations: there are two.
         let warning = format!(
-            "WARN the provider's revocation endpoint answered with status {status}; \
+            "WARN the provider's revocation endpoint responded with status {status}; \
              a token of a session that ended lives on until its end"
         );
         let both = async {
@@ -187,7 +187,7 @@ async fn a_logout_token_is_not_judged_by_keys_from_elsewhere() {
             .request(Method::Post, "/oidc/backchannel-logout", &form, &body)
             .await;
         foreign.was_asked_nothing();
-        let error = format!("the provider's key set answered with status {status}");
+        let error = format!("the provider's key set responded with status {status}");
         page.is(Status::BadRequest);
         assert_eq!(
             page.json::<Value>(),
@@ -227,7 +227,7 @@ async fn an_api_takes_no_keys_from_elsewhere() {
     for status in ForeignHost::REDIRECTS {
         let api = Api::open().await;
         let foreign = lead_astray(&api.provider, "/jwks", status).await;
-        let error = format!("the provider's key set answered with status {status}");
+        let error = format!("the provider's key set responded with status {status}");
         answers_502(&api, &foreign, "/jwks", &error).await;
     }
 }
@@ -241,7 +241,7 @@ async fn an_api_asks_nobody_else_about_a_token() {
             });
             let api = Api::with(settings).await;
             let foreign = lead_astray(&api.provider, "/introspect", status).await;
-            let error = format!("the provider's introspection endpoint answered with status {status}");
+            let error = format!("the provider's introspection endpoint responded with status {status}");
             answers_502(&api, &foreign, "/introspect", &error).await;
         }
     }
@@ -255,7 +255,7 @@ async fn an_api_shows_a_token_to_no_other_userinfo() {
         let token = api.provider.access_token("", |_| ());
         let answer = api.call("/person", &token).await;
         foreign.was_asked_nothing();
-        let error = format!("the provider's UserInfo endpoint answered with status {status}");
+        let error = format!("the provider's UserInfo endpoint responded with status {status}");
         assert_eq!((answer.status, answer.body), (200, error));
         assert_eq!(api.provider.count("/userinfo"), 1);
     }

@@ -369,32 +369,32 @@ async fn an_invalid_grant_comes_back_only_when_the_setting_says_so() {
 /// Each outage, and what the log says of it.
 fn outages(provider: &TestProvider) -> Vec<(Misbehaviour, String)> {
     let html = Reply::text("text/html", "<h1>Oops</h1>");
-    let malformed = "the provider's token endpoint gave an unusable answer: it is not the JSON of a token reply";
+    let malformed = "the provider's token endpoint sent an invalid response: it is not a JSON object";
     vec![
         (
             html.clone().with_status(500).into(),
-            "the provider's token endpoint answered with status 500".into(),
+            "the provider's token endpoint responded with status 500".into(),
         ),
         (html.clone().into(), malformed.into()),
         (
             html.with_status(403).into(),
-            "the provider's token endpoint answered with status 403".into(),
+            "the provider's token endpoint responded with status 403".into(),
         ),
         (
             Reply::status(400).into(),
-            "the provider's token endpoint answered with status 400".into(),
+            "the provider's token endpoint responded with status 400".into(),
         ),
         (
             Misbehaviour::Hang,
-            "the provider's token endpoint did not answer within 1000 ms".into(),
+            "the provider's token endpoint did not respond within 1000 ms".into(),
         ),
         (
             Misbehaviour::RedirectTo(format!("{}/token2", provider.issuer())),
-            "the provider's token endpoint answered with status 302".into(),
+            "the provider's token endpoint responded with status 302".into(),
         ),
         (
             Reply::error(400, "temporarily_unavailable", "later").into(),
-            "the provider's token endpoint refused with `temporarily_unavailable`: later".into(),
+            "the provider's token endpoint rejected the request with `temporarily_unavailable`: later".into(),
         ),
     ]
 }
@@ -480,7 +480,7 @@ async fn a_token_endpoint_that_drips_is_cut_off() {
     provider.on_path(TOKEN, Misbehaviour::Drip);
     let log = Log::listen();
     browser.visit("/me").await.is(Status::Ok);
-    log.has("WARN a session is not refreshed: the provider's token endpoint did not answer within 1000 ms; it stays, and the next attempt is due in 5 s");
+    log.has("WARN a session is not refreshed: the provider's token endpoint did not respond within 1000 ms; it stays, and the next attempt is due in 5 s");
 }
 
 #[rocket::async_test]
@@ -493,7 +493,7 @@ async fn a_token_endpoint_without_end_is_cut_off() {
     provider.on_path(TOKEN, Misbehaviour::Endless);
     let log = Log::listen();
     browser.visit("/me").await.is(Status::Ok);
-    log.has("WARN a session is not refreshed: the provider's token endpoint answered with more than 4096 bytes; it stays, and the next attempt is due in 5 s");
+    log.has("WARN a session is not refreshed: the provider's token endpoint responded with more than 4096 bytes; it stays, and the next attempt is due in 5 s");
 }
 
 #[rocket::async_test]

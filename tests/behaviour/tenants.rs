@@ -647,8 +647,8 @@ async fn what_is_accepted_is_told_at_liftoff() {
     let lines = log.lines_with_report();
     for expected in [
         format!("INFO: tenants: every organisation, {PERSONAL}"),
-        "WARN: `tenants`: `*` accepts everybody whom any organisation at the provider has an account for; anybody can found one".to_owned(),
-        format!("WARN: `tenants`: {PERSONAL} accepts everybody with a personal Microsoft account; anybody can open one"),
+        "WARN: `tenants`: `*` accepts every user of every organisation at the provider, and anyone can create an organisation".to_owned(),
+        format!("WARN: `tenants`: {PERSONAL} accepts every personal Microsoft account, and anyone can create one"),
     ] {
         assert!(lines.contains(&expected), "{expected:?} is not in {lines:#?}");
     }
@@ -665,7 +665,7 @@ async fn a_template_without_tenants_does_not_launch() {
     assert_eq!(
         lines,
         [
-            "ERROR: `oidc.tenants`: it is not set, and the issuer is a template: nothing says whose tokens are accepted",
+            "ERROR: `oidc.tenants`: it is not set, and the issuer is a template: the accepted tenants are unknown",
             "INFO: list the ids of the tenants, or `*` for every organisation",
         ]
     );
@@ -686,7 +686,7 @@ async fn the_metadata_of_all_tenants_without_a_template_in_the_settings() {
         lines[..2],
         [
             error,
-            "INFO: set `oidc.issuer` to what the metadata says, a template for all tenants, `oidc.server_metadata_url` to the address of that metadata, and `oidc.tenants` to those whose people may sign in".to_owned(),
+            "INFO: set `oidc.issuer` to the template in the metadata, `oidc.server_metadata_url` to the URL of that metadata, and `oidc.tenants` to the accepted tenants".to_owned(),
         ]
     );
 }

@@ -111,8 +111,7 @@ async fn a_table_without_colours_and_secrets() {
     assert_eq!(
         lines[lines.len() - 4..],
         [
-            "✗ client authentication  the provider's token endpoint refused with \
-             `invalid_client`: no (client_secret_basic)",
+            "✗ client authentication  the provider's token endpoint rejected the request with `invalid_client`: no (client_secret_basic)",
             "                         → check `oidc.client_id`, `oidc.client_secret` and \
              `oidc.token_endpoint_auth_method`",
             "  not checked because of the failures above: revocation, introspection",
@@ -137,7 +136,7 @@ async fn a_wrong_secret() {
     let report = tool.report(&["doctor"]);
     report.fails_at(
         "client authentication",
-        "the provider's token endpoint refused with `invalid_client`: no (client_secret_basic)",
+        "the provider's token endpoint rejected the request with `invalid_client`: no (client_secret_basic)",
         "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`",
     );
     assert_eq!(report.not_checked, ["revocation", "introspection"]);
@@ -153,7 +152,7 @@ async fn a_wrong_secret_by_the_status_alone() {
         let report = tool.report(&["doctor"]);
         report.fails_at(
             "client authentication",
-            &format!("the provider's token endpoint refused with `{code}`: no (client_secret_basic)"),
+            &format!("the provider's token endpoint rejected the request with `{code}`: no (client_secret_basic)"),
             "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`",
         );
         assert_eq!(report.not_checked, ["revocation", "introspection"]);
@@ -161,7 +160,7 @@ async fn a_wrong_secret_by_the_status_alone() {
     provider.on_path("/token", Reply::error(400, "unauthorized_client", "no"));
     tool.report(&["doctor"]).fails_at(
         "client authentication",
-        "the provider's token endpoint refused with `unauthorized_client`: no",
+        "the provider's token endpoint rejected the request with `unauthorized_client`: no",
         "allow the grant type `authorization_code` for this client at the provider",
     );
 }
@@ -204,8 +203,7 @@ async fn wrong_credentials_where_requests_are_pushed() {
     tool.env("OIDC_PUSHED_AUTHORIZATION_REQUESTS", "true");
     let reply = Reply::error(401, "invalid_request", "Authentication failed.");
     provider.on_path("/par", reply);
-    let finding = "the provider's pushed authorization request endpoint refused with \
-                   `invalid_request`: Authentication failed.";
+    let finding = "the provider's pushed authorization request endpoint rejected the request with `invalid_request`: Authentication failed.";
     tool.report(&["doctor"]).fails_at(
         "pushed request",
         finding,
@@ -289,10 +287,10 @@ async fn a_wrong_issuer() {
     tool.report(&["doctor"]).fails_at(
         "metadata",
         &format!(
-            "the provider's metadata answered with status 404 (at \
+            "the provider's metadata responded with status 404 (at \
              {elsewhere}/.well-known/openid-configuration)"
         ),
-        "check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`",
+        "correct `oidc.issuer`, or set `oidc.server_metadata_url` to the URL of the metadata",
     );
 }
 
@@ -307,7 +305,7 @@ async fn plain_http_in_release() {
         "settings",
         "`oidc.base_url` in environment variable OIDC_BASE_URL: `http://app.example/` is not \
          `https`",
-        "write an address with `https`; plain `http` is for loopback and the debug profile",
+        "use a URL with `https`; plain `http` is accepted only on loopback and in the debug profile",
     );
     assert_eq!(report.not_checked, ["the provider", "the app"]);
 }
@@ -703,7 +701,7 @@ async fn plain_http_goes_past_every_proxy() {
         "settings",
         "`oidc.issuer` in environment variable OIDC_ISSUER: `http://keycloak.invalid:8080/realms/a` is \
          neither `https` nor on loopback",
-        "write an address with `https`; in a closed network, list `keycloak.invalid` in \
+        "use a URL with `https`; in a closed network, list `keycloak.invalid` in \
          `insecure_http_hosts`",
     );
     tool.env("OIDC_INSECURE_HTTP_HOSTS", "keycloak.invalid");
@@ -711,8 +709,7 @@ async fn plain_http_goes_past_every_proxy() {
     assert_eq!(report.with("failure"), ["name"], "{report:#?}");
     assert_eq!(
         report.check("insecure")["finding"],
-        "`insecure_http_hosts`: whoever is on the way to keycloak.invalid reads client secrets, codes \
-         and tokens"
+        "`insecure_http_hosts`: anyone on the network path to keycloak.invalid can read client secrets, codes and tokens"
     );
     assert_eq!(proxy.asked(), [""; 0]);
 }
@@ -848,7 +845,7 @@ async fn what_is_around_credentials_is_found() {
         ),
         (
             format!("'{SECRET}'\n"),
-            Some("is in quotes, which count as a part of it"),
+            Some("is in quotes, which are part of the value"),
         ),
     ] {
         tool.write("secret", &text);
@@ -862,7 +859,7 @@ async fn what_is_around_credentials_is_found() {
 }
 
 #[rocket::async_test]
-async fn endpoints_that_are_not_used_are_told() {
+async fn unused_endpoints_are_reported() {
     let provider = TestProvider::start().await;
     let mut tool = app(&provider);
     let issuer = provider.issuer();

@@ -52,8 +52,8 @@ fn fails(ran: &Ran, cause: &str, remedy: &str) {
 fn fails_at_registration(ran: &Ran, status: u16) {
     fails(
         ran,
-        &format!("the provider's registration endpoint answered with status {status}"),
-        "look into the provider's log for this request",
+        &format!("the provider's registration endpoint responded with status {status}"),
+        "check the provider's log for this request",
     );
 }
 
@@ -64,7 +64,7 @@ async fn nobody_is_registered_by_metadata_from_elsewhere() {
         let tool = Tool::new();
         let ran = register(&tool, &provider);
         foreign.was_asked_nothing();
-        let cause = format!("the provider's metadata answered with status {status}");
+        let cause = format!("the provider's metadata responded with status {status}");
         let url = format!("{}{}", provider.issuer(), TestProvider::DISCOVERY);
         fails(
             &ran,
@@ -122,27 +122,27 @@ async fn a_registration_is_managed_nowhere_else() {
 /// The client's secret, where the doctor tries it.
 #[rocket::async_test]
 async fn the_doctor_goes_nowhere_else() {
-    let log = "look into the provider's log for this request";
+    let log = "check the provider's log for this request";
     for (path, check, verdict, finding, remedy) in [
         (
             TestProvider::DISCOVERY,
             "metadata",
             "failure",
-            "the provider's metadata answered with status {status} (at {url})",
-            "check `oidc.issuer`, or name the metadata's address in `oidc.server_metadata_url`",
+            "the provider's metadata responded with status {status} (at {url})",
+            "correct `oidc.issuer`, or set `oidc.server_metadata_url` to the URL of the metadata",
         ),
         (
             "/jwks",
             "keys",
             "failure",
-            "the provider's key set answered with status {status} (at {url})",
+            "the provider's key set responded with status {status} (at {url})",
             log,
         ),
         (
             "/token",
             "client authentication",
             "failure",
-            "the provider's token endpoint answered with status {status}",
+            "the provider's token endpoint responded with status {status}",
             log,
         ),
         (
@@ -156,7 +156,7 @@ async fn the_doctor_goes_nowhere_else() {
             "/introspect",
             "introspection",
             "warning",
-            "the provider's introspection endpoint answered with status {status}; \
+            "the provider's introspection endpoint responded with status {status}; \
              only APIs that accept opaque tokens need it",
             log,
         ),

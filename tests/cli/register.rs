@@ -179,7 +179,7 @@ async fn a_provider_of_a_closed_network_is_asked_by_plain_http() {
     refused(
         &["--insecure-http-host=keycloak.invalid"],
         "not reachable",
-        "check that the provider runs",
+        "check that the provider is running",
     );
 
     // What is printed has it. At loopback nobody needs it.
@@ -256,12 +256,12 @@ async fn a_refused_token_to_register_with() {
     for (code, remedy) in [
         (
             "invalid_token",
-            "give the token that the provider issued for this: `--initial-access-token` to \
+            "use the token that the provider issued for this: `--initial-access-token` to \
              register, the one in the file to change a registration",
         ),
         (
             "insufficient_scope",
-            "change what the provider names, or register by hand in its console",
+            "correct what the provider reports, or register the client in its console",
         ),
     ] {
         provider.on_path("/register", Reply::error(403, code, "no"));
@@ -270,7 +270,7 @@ async fn a_refused_token_to_register_with() {
         assert_eq!(
             ran.stderr,
             format!(
-                "error: the provider's registration endpoint refused with `{code}`: no\n       \
+                "error: the provider's registration endpoint rejected the request with `{code}`: no\n       \
                  → {remedy}\n"
             )
         );
@@ -300,7 +300,7 @@ async fn a_scope_that_the_provider_does_not_register() {
     provider.on_path("/register", Reply::error(403, "insufficient_scope", words));
     for arguments in [&arguments[..], &arguments[..1]] {
         let ran = register(&tool, &provider, arguments);
-        assert!(ran.stderr.contains("→ change what the provider names"), "{ran:?}");
+        assert!(ran.stderr.contains("→ correct what the provider reports"), "{ran:?}");
     }
 }
 
@@ -310,13 +310,13 @@ async fn a_refused_registration_leaves_nothing() {
     for (reply, cause, remedy) in [
         (
             Reply::error(400, "invalid_redirect_uri", "no"),
-            "the provider's registration endpoint refused with `invalid_redirect_uri`: no",
-            "give addresses that the provider accepts for this kind of application; see \
+            "the provider's registration endpoint rejected the request with `invalid_redirect_uri`: no",
+            "use redirect URIs that the provider accepts for this kind of application; see \
              `--application-type`",
         ),
         (
             Reply::status(401),
-            "the provider's registration endpoint refused with `invalid_token`: status 401",
+            "the provider's registration endpoint rejected the request with `invalid_token`: status 401",
             WITHOUT_TOKEN,
         ),
         (
@@ -326,15 +326,15 @@ async fn a_refused_registration_leaves_nothing() {
                 "Policy 'Trusted Hosts' rejected request to client-registration service. Details: \
                  Host not trusted.",
             ),
-            "the provider's registration endpoint refused with `insufficient_scope`: Policy \
+            "the provider's registration endpoint rejected the request with `insufficient_scope`: Policy \
              'Trusted Hosts' rejected request to client-registration service. Details: Host not \
              trusted.",
             WITHOUT_TOKEN,
         ),
         (
             Reply::json(json!({ "client_secret": SECRET })).with_status(201),
-            "the provider's registration endpoint gave an unusable answer: it has no `client_id`",
-            "look into the provider's log for this request",
+            "the provider's registration endpoint sent an invalid response: it has no `client_id`",
+            "check the provider's log for this request",
         ),
     ] {
         provider.on_path("/register", reply);
@@ -618,7 +618,7 @@ async fn a_refusal_in_the_servers_words() {
         assert_eq!(ran.code, Some(1));
         assert_eq!(
             ran.stderr,
-            format!("error: the provider's registration endpoint refused with {words}\n       → {remedy}\n")
+            format!("error: the provider's registration endpoint rejected the request with {words}\n       → {remedy}\n")
         );
         assert_eq!(tool.files(), [""; 0]);
     }
@@ -747,7 +747,7 @@ async fn an_update_that_fails_keeps_the_token_that_counts() {
     provider.on_path("/register/c1", Reply::json(current));
     let ran = register(&tool, &provider, &["--update"]);
     assert_eq!(ran.code, Some(1));
-    assert!(ran.stderr.contains("answered with status 404"), "{}", ran.stderr);
+    assert!(ran.stderr.contains("responded with status 404"), "{}", ran.stderr);
     assert_eq!(tool.web(FILE)["registration_access_token"], "second-token");
 }
 
@@ -805,11 +805,10 @@ fn arguments_that_make_no_sense() {
 /// host, which is one here, is what the issuer names.
 #[rocket::async_test]
 async fn registrations_go_to_no_private_address() {
-    const PRIVATE: &str = "have the provider name addresses that are reached from here by their names";
+    const PRIVATE: &str = "configure the provider to publish its public host names";
     let refuses = |ran: &Ran, url: &str| {
         let cause = format!(
-            "error: the provider's registration endpoint is at `{url}`, an address of this machine or of a \
-             private network, which no setting names\n       → {PRIVATE}"
+            "error: the provider's registration endpoint is at `{url}`, a loopback or private address that no setting names\n       → {PRIVATE}"
         );
         assert_eq!(ran.code, Some(1), "{ran:?}");
         assert!(ran.stderr.starts_with(&cause), "{ran:?}");

@@ -103,7 +103,7 @@ async fn the_doctor_is_red_after_one_change() {
     app.tool.env("OIDC_CLIENT_SECRET", "wrong");
     app.tool.report(&["doctor"]).fails_at(
         "client authentication",
-        "the provider's token endpoint refused with `invalid_client`: client authentication \
+        "the provider's token endpoint rejected the request with `invalid_client`: client authentication \
          failed (client_secret_basic)",
         "check `oidc.client_id`, `oidc.client_secret` and `oidc.token_endpoint_auth_method`",
     );
@@ -143,7 +143,7 @@ async fn the_doctor_is_red_after_one_change() {
         "settings",
         "`oidc.base_url` in environment variable OIDC_BASE_URL: `http://app.example/` is not \
              `https`",
-        "write an address with `https`; plain `http` is for loopback and the debug profile",
+        "use a URL with `https`; plain `http` is accepted only on loopback and in the debug profile",
     );
     app.tool.env("OIDC_BASE_URL", &url);
     let report = app.tool.report(&["doctor"]);

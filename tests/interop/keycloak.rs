@@ -162,7 +162,7 @@ async fn a_wrong_secret_is_called_that() {
     let answer = visitor.sign_in(&realm.app_url(), "/me", "alice").await;
     assert_eq!(answer.status, 502, "{answer:?}");
     assert!(answer.body.contains(NOT_SET_UP), "{answer:?}");
-    let finding = "the provider's token endpoint refused with `unauthorized_client`: Invalid \
+    let finding = "the provider's token endpoint rejected the request with `unauthorized_client`: Invalid \
                    client or Invalid client credentials";
     assert!(app.has_logged(finding), "{}", app.log());
     assert!(app.has_logged(CREDENTIALS), "{}", app.log());
@@ -204,7 +204,7 @@ async fn an_app_registers_itself_and_signs_people_in() {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert_eq!(
         ran.stderr,
-        "error: the provider's registration endpoint refused with `insufficient_scope`: Policy \
+        "error: the provider's registration endpoint rejected the request with `insufficient_scope`: Policy \
          'Trusted Hosts' rejected request to client-registration service. Details: Host not \
          trusted.\n       → get an initial access token from the provider's administrator and pass it with \
          `--initial-access-token`, or register the app in the provider's console\n"

@@ -194,9 +194,9 @@ fn every_setting_in_the_environment() {
 
 #[test]
 fn wrong_values_are_refused() {
-    let algorithms = "name algorithms with a public key, or remove it";
+    let algorithms = "list algorithms with a public key, or remove it";
     let realm = "write it in printable ASCII, without quotes and backslashes";
-    let (empty, one) = ("the list is empty", "name at least one, or remove it");
+    let (empty, one) = ("the list is empty", "list at least one, or remove it");
     let path = "write a path of letters, digits and `.`, `_`, `~`, `-`, such as `/v1`";
     let resource = "write scheme, host and path of the API (RFC 9728 §1.2)";
     for (line, key, cause, remedy) in [
@@ -277,22 +277,22 @@ fn wrong_values_are_refused() {
         (
             "realm = \"a \\\"quoted\\\" realm\"",
             "realm",
-            "\"a \\\"quoted\\\" realm\" cannot stand in a challenge",
+            "\"a \\\"quoted\\\" realm\" is not allowed in a challenge",
             realm,
         ),
         (
             "realm = \"a\\\\b\"",
             "realm",
-            "\"a\\\\b\" cannot stand in a challenge",
+            "\"a\\\\b\" is not allowed in a challenge",
             realm,
         ),
         (
             "realm = \"a\\r\\nSet-Cookie: x=y\"",
             "realm",
-            "\"a\\r\\nSet-Cookie: x=y\" cannot stand in a challenge",
+            "\"a\\r\\nSet-Cookie: x=y\" is not allowed in a challenge",
             realm,
         ),
-        ("realm = \"é\"", "realm", "\"é\" cannot stand in a challenge", realm),
+        ("realm = \"é\"", "realm", "\"é\" is not allowed in a challenge", realm),
         (
             "scopes_supported = [\"notes\\\"read\"]",
             "scopes_supported",
@@ -333,7 +333,7 @@ fn wrong_values_are_refused() {
             "resource = \"urn:example:api\"",
             "resource",
             "\"urn:example:api\" is not an absolute URL",
-            "write the whole address, as in `https://app.example.com`",
+            "write the whole URL, as in `https://app.example.com`",
         ),
     ] {
         let error = format!("`default.oidc.{key}` in Rocket.toml: {cause}");
@@ -355,8 +355,8 @@ fn an_issuer_is_whole_and_one() {
         (
             "issuer = \"https://b.example\"\naudience = []",
             "issuers.partner.audience",
-            "no audience is left, so that no token could be accepted",
-            "set it to what that issuer puts into `aud` for this API",
+            "no audience is set, so no token could be accepted",
+            "set it to the `aud` of that issuer's tokens for this API",
         ),
         (
             "issuer = \"https://a.example\"\naudience = \"api\"",
@@ -368,20 +368,20 @@ fn an_issuer_is_whole_and_one() {
             "issuer = \"http://b.example\"\naudience = \"api\"",
             "issuers.partner.issuer",
             "`http://b.example/` is neither `https` nor on loopback",
-            "write an address with `https`; in a closed network, list `b.example` in `insecure_http_hosts`",
+            "use a URL with `https`; in a closed network, list `b.example` in `insecure_http_hosts`",
         ),
         (
             "issuer = \"b.example\"\naudience = \"api\"",
             "issuers.partner.issuer",
             "\"b.example\" is not an absolute URL",
-            "write the issuer exactly as the provider's metadata has it, such as \
+            "set it to exactly the issuer in the provider's metadata, such as \
              `https://accounts.example.com`",
         ),
         (
             "issuer = \"https://b.example\"\naudience = \"api\"\nserver_metadata_url = \"http://b.example/m\"",
             "issuers.partner.server_metadata_url",
             "`http://b.example/m` is neither `https` nor on loopback",
-            "write an address with `https`; in a closed network, list `b.example` in `insecure_http_hosts`",
+            "use a URL with `https`; in a closed network, list `b.example` in `insecure_http_hosts`",
         ),
         (
             "issuer = \"https://b.example\"\naudience = \"api\"\n[default.oidc.issuers.again]\nissuer = \"https://b.example\"\naudience = \"other\"",
@@ -399,7 +399,7 @@ fn an_issuer_is_whole_and_one() {
             "issuer = \"https://b.example\"\napis = { orders = \"\" }\n[default.oidc.apis.orders]\nresource = \"https://c.example\"",
             "issuers.partner.apis.orders",
             "the list is empty",
-            "name at least one, or remove it",
+            "list at least one, or remove it",
         ),
     ] {
         let error = format!("`default.oidc.{key}` in Rocket.toml: {cause}");
@@ -413,8 +413,8 @@ fn an_issuer_without_an_audience_is_refused() {
     refused(
         "[default.oidc.issuers.partner]\nissuer = \"https://b.example\"",
         &[],
-        "`oidc.issuers.partner.audience`: no audience is left, so that no token could be accepted",
-        "set it to what that issuer puts into `aud` for this API",
+        "`oidc.issuers.partner.audience`: no audience is set, so no token could be accepted",
+        "set it to the `aud` of that issuer's tokens for this API",
     );
 }
 
@@ -431,8 +431,7 @@ fn introspection_alone_is_for_one_issuer() {
     refused(
         &toml("introspection"),
         &[],
-        "`default.oidc.token_validation` in Rocket.toml: every token is asked about at `oidc.issuer`, \
-         which knows none of `oidc.issuers.partner`",
+        "`default.oidc.token_validation` in Rocket.toml: every token is introspected at `oidc.issuer`, which does not know the tokens of `oidc.issuers.partner`",
         "set `token_validation = \"auto\"`, or remove `issuers.partner`",
     );
     for validation in ["auto", "jwt"] {
@@ -465,7 +464,7 @@ fn an_api_is_whole_and_one() {
             "resource = \"https://a.example\"\naudience = []",
             "apis.orders.audience",
             "the list is empty",
-            "name at least one, or remove it",
+            "list at least one, or remove it",
         ),
         (
             "resource = \"https://a.example\"\nscopes_supported = [\"a\\\"\"]",
@@ -477,13 +476,13 @@ fn an_api_is_whole_and_one() {
             "resource = \"https://own.example/\"",
             "apis.orders.resource",
             "`https://own.example/` is the resource of `oidc.resource` already",
-            "give each API an address of its own",
+            "give each API its own URL",
         ),
         (
             "resource = \"https://b.example\"\n[default.oidc.apis.again]\nresource = \"https://b.example/\"",
             "apis.orders.resource",
             "`https://b.example/` is the resource of `oidc.apis.again` already",
-            "give each API an address of its own",
+            "give each API its own URL",
         ),
         (
             "resource = \"https://b.example\"\naudiense = \"b\"",
@@ -527,7 +526,7 @@ fn errors_name_the_variable() {
             "RS256 HS256",
             "access_token_signing_algs",
             "\"HS256\" is not an algorithm that access tokens may be signed with",
-            "name algorithms with a public key, or remove it",
+            "list algorithms with a public key, or remove it",
         ),
     ] {
         // What a table lacks is told of the table.
@@ -556,13 +555,13 @@ fn issuers_that_are_no_address_need_their_keys() {
         &with("spiffe://example.org", "jwks_uri = \"http://keys.example.com/\""),
         &[],
         "`default.oidc.issuers.x.jwks_uri` in Rocket.toml: `http://keys.example.com/` is neither `https` nor on loopback",
-        "write an address with `https`; in a closed network, list `keys.example.com` in `insecure_http_hosts`",
+        "use a URL with `https`; in a closed network, list `keys.example.com` in `insecure_http_hosts`",
     );
     let metadata = "server_metadata_url = \"https://op.example.com/metadata\"";
     refused(
         &with("https://op.example.com", &format!("{keys}\n{metadata}")),
         &[],
-        "`default.oidc.issuers.x.server_metadata_url` in Rocket.toml: `jwks_uri` is set too, with which no metadata is read",
+        "`default.oidc.issuers.x.server_metadata_url` in Rocket.toml: `jwks_uri` is set too, so no metadata is read",
         "remove one of them",
     );
     refused(

@@ -386,7 +386,7 @@ fn what_is_around_credentials_and_addresses_is_no_part_of_them() {
 
 /// A secret may begin and end with quotes, and rarely does.
 #[test]
-fn quotes_count_and_are_told() {
+fn quotes_are_part_of_the_value_and_reported() {
     let warnings = Warnings::default();
     let variables = [("OIDC_CLIENT_SECRET", "\"hush\"\n"), ("OIDC_CLIENT_ID", "'app'")];
     let extracted = tracing::subscriber::with_default(warnings.clone(), || extract("", &variables));
@@ -396,9 +396,8 @@ fn quotes_count_and_are_told() {
     assert_eq!(
         *warnings.0.lock().unwrap(),
         [
-            "`oidc.client_id` in environment variable OIDC_CLIENT_ID is in quotes, which count as a part of it",
-            "`oidc.client_secret` in environment variable OIDC_CLIENT_SECRET is in quotes, which count as a \
-             part of it",
+            "`oidc.client_id` in environment variable OIDC_CLIENT_ID is in quotes, which are part of the value",
+            "`oidc.client_secret` in environment variable OIDC_CLIENT_SECRET is in quotes, which are part of the value",
         ]
     );
 }
@@ -490,7 +489,7 @@ fn disabled_needs_no_openid() {
 
 /// Whoever launches the app learns of all that is wrong, not of one setting at each attempt.
 #[test]
-fn all_errors_are_told_at_once() {
+fn all_errors_are_reported_at_once() {
     let toml = "[default.oidc]\nclientid = \"x\"\nenabled = 1\nmount = \"oidc\"\n\
                 [default.oidc.session]\nidle_timeout = 0\nzebra = 1\n\
                 [default.oidc.issuers.partner]\naudience = [\"a\", 1]";
@@ -498,7 +497,7 @@ fn all_errors_are_told_at_once() {
     let error = extract(toml, &variables).unwrap_err();
     assert_eq!(
         error.cause(),
-        "the value starts like a table or list, but is none",
+        "the value starts like a table or list, but is neither",
         "{error}"
     );
     let others: Vec<_> = error.others().iter().map(ToString::to_string).collect();

@@ -6,7 +6,7 @@ const TENANT: &str = "8eaef023-2b34-4da1-9baa-8bc8c9d6a490";
 
 /// Reads both tables, and finds no difference but the preset's own.
 #[track_caller]
-fn stands_for(preset: &str, plain: &str) {
+fn expands_to(preset: &str, plain: &str) {
     let mut settings = extract(&format!("[default.oidc]\n{preset}"), &[]).unwrap();
     assert!(settings.provider.take().is_some());
     let expected = extract(&format!("[default.oidc]\n{plain}"), &[]).unwrap();
@@ -16,13 +16,13 @@ fn stands_for(preset: &str, plain: &str) {
 #[test]
 fn google_is_its_issuer() {
     let plain = r#"issuer = "https://accounts.google.com""#;
-    stands_for(r#"provider = "google""#, plain);
-    stands_for(r#"provider = { name = "google" }"#, plain);
+    expands_to(r#"provider = "google""#, plain);
+    expands_to(r#"provider = { name = "google" }"#, plain);
 }
 
 #[test]
 fn microsoft_is_the_issuer_of_a_directory_and_no_user_info() {
-    stands_for(
+    expands_to(
         &format!("provider = {{ name = \"microsoft\", tenant = \"{TENANT}\" }}"),
         &format!(
             "issuer = \"https://login.microsoftonline.com/{TENANT}/v2.0\"\n\
@@ -36,7 +36,7 @@ fn microsoft_is_the_issuer_of_a_directory_and_no_user_info() {
 fn microsoft_is_a_template_for_several_directories() {
     for shared in ["organizations", "common"] {
         let preset = format!("provider = {{ name = \"microsoft\", tenant = \"{shared}\" }}");
-        stands_for(
+        expands_to(
             &preset,
             &format!(
                 "issuer = \"https://login.microsoftonline.com/{{tenantid}}/v2.0\"\n\
@@ -46,7 +46,7 @@ fn microsoft_is_a_template_for_several_directories() {
         );
         // The metadata of all is that of no issuer of one's own.
         let own = "issuer = \"https://login.partner.example\"";
-        stands_for(
+        expands_to(
             &format!("{preset}\n{own}"),
             &format!("{own}\nuser_info_enabled = false"),
         );
@@ -57,14 +57,14 @@ fn microsoft_is_a_template_for_several_directories() {
 fn auth0_is_an_issuer_with_a_slash_and_the_audience() {
     let preset = r#"provider = { name = "auth0", domain = "example.eu.auth0.com" }"#;
     let issuer = "issuer = \"https://example.eu.auth0.com/\"\naccepts = \"untyped_tokens\"";
-    stands_for(preset, issuer);
+    expands_to(preset, issuer);
 
     let one = r#"audience = "https://api.example.com""#;
     let parameter = r#"extra_authorization_parameters.audience = "https://api.example.com""#;
-    stands_for(&format!("{preset}\n{one}"), &format!("{issuer}\n{one}\n{parameter}"));
+    expands_to(&format!("{preset}\n{one}"), &format!("{issuer}\n{one}\n{parameter}"));
 
     let two = r#"audience = ["https://a.example.com", "https://b.example.com"]"#;
-    stands_for(&format!("{preset}\n{two}"), &format!("{issuer}\n{two}"));
+    expands_to(&format!("{preset}\n{two}"), &format!("{issuer}\n{two}"));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn keycloak_is_the_issuer_of_a_realm() {
         "https://sso.example.com/auth/",
         "http://localhost:8080",
     ] {
-        stands_for(
+        expands_to(
             &format!("provider = {{ name = \"keycloak\", url = \"{url}\", realm = \"staff\" }}"),
             &format!("issuer = \"{}/realms/staff\"", url.trim_end_matches('/')),
         );
@@ -83,25 +83,25 @@ fn keycloak_is_the_issuer_of_a_realm() {
 }
 
 #[test]
-fn what_is_set_goes_before_the_preset() {
+fn explicit_settings_take_precedence_over_the_preset() {
     let microsoft = format!("provider = {{ name = \"microsoft\", tenant = \"{TENANT}\" }}");
     let own = "issuer = \"https://login.partner.example\"\nuser_info_enabled = true";
-    stands_for(&format!("{microsoft}\n{own}"), own);
+    expands_to(&format!("{microsoft}\n{own}"), own);
 
     let auth0 = r#"provider = { name = "auth0", domain = "example.auth0.com" }"#;
     let own = "audience = \"a\"\nextra_authorization_parameters = { audience = \"b\", prompt = \"login\" }";
-    stands_for(
+    expands_to(
         &format!("{auth0}\n{own}"),
         &format!("{own}\nissuer = \"https://example.auth0.com/\"\naccepts = \"untyped_tokens\""),
     );
     let own = "accepts = \"access_tokens\"";
-    stands_for(
+    expands_to(
         &format!("{auth0}\n{own}"),
         &format!("{own}\nissuer = \"https://example.auth0.com/\""),
     );
 
     let secrets = r#"client_secrets = { client_id = "app", issuer = "https://op.example" }"#;
-    stands_for(&format!("provider = \"google\"\n{secrets}"), secrets);
+    expands_to(&format!("provider = \"google\"\n{secrets}"), secrets);
 }
 
 #[test]
@@ -163,8 +163,8 @@ fn presets_refused() {
         ),
         (
             r#"provider = { name = "keycloak", url = "https://sso.example.com", realm = "a b" }"#,
-            "the realm \"a b\" is no plain name",
-            "write its address as `issuer`, as the metadata has it",
+            "the realm \"a b\" is not a plain name",
+            "set `issuer` to the issuer in the realm's metadata",
         ),
         (
             "provider = 7",
@@ -179,8 +179,8 @@ fn presets_refused() {
     refused(
         "[default.oidc]\nprovider = { name = \"keycloak\", url = \"http://sso.example.com\", realm = \"staff\" }",
         &[],
-        "`default.oidc.issuer` in what `provider` stands for: \
+        "`default.oidc.issuer` in the expansion of `provider`: \
          `http://sso.example.com/realms/staff` is neither `https` nor on loopback",
-        "write an address with `https`; in a closed network, list `sso.example.com` in `insecure_http_hosts`",
+        "use a URL with `https`; in a closed network, list `sso.example.com` in `insecure_http_hosts`",
     );
 }

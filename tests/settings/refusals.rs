@@ -87,7 +87,7 @@ fn wrong_types_are_refused() {
             "client_secret = \" \"",
             "client_secret",
             "the value is empty",
-            "give it a value, or remove it",
+            "set a value, or remove it",
         ),
         (
             "client_secret_file = 12345",
@@ -117,19 +117,19 @@ fn wrong_types_are_refused() {
             "base_url = \"app.example.com\"",
             "base_url",
             "\"app.example.com\" is not an absolute URL",
-            "write the whole address, as in `https://app.example.com`",
+            "write the whole URL, as in `https://app.example.com`",
         ),
         (
             "server_metadata_url = \"https://me:hush@a.example\"",
             "server_metadata_url",
             "a URL with an `@` is not accepted",
-            "remove what stands before the host, up to the `@`",
+            "remove the user name and password, up to the `@`",
         ),
         (
             "overwrite_redirect_uri = \"https://App.example.com/cb\"",
             "overwrite_redirect_uri",
             "\"https://App.example.com/cb\" would be sent as `https://app.example.com/cb`",
-            "write `https://app.example.com/cb`, here and where it is registered at the provider",
+            "write `https://app.example.com/cb`, here and in the registration at the provider",
         ),
         (
             "scopes = [\"openid\", 1]",
@@ -140,8 +140,8 @@ fn wrong_types_are_refused() {
         (
             "scopes = [\"openid email\"]",
             "scopes",
-            "\"openid email\" has a space in it",
-            "write each word as an element of its own",
+            "\"openid email\" contains a space",
+            "write each word as a separate element",
         ),
         (
             "clock_skew = -5",
@@ -335,43 +335,43 @@ fn wrong_values_are_refused() {
         (
             "session = { store = \"redis\" }",
             "session.store",
-            "`redis`, and the address of Redis is missing",
+            "`redis`, and the URL of Redis is missing",
             "set `session.store_url` to `redis://host:6379`, or the like",
         ),
         (
             "session = { store_url = \"http://user:hush@localhost\" }",
             "session.store_url",
-            "it is the address of neither a Redis nor a SQL database",
-            "write an address that begins with `redis://`, `rediss://`, `sqlite://` or `postgres://`",
+            "it is the URL of neither a Redis server nor a SQL database",
+            "write a URL that begins with `redis://`, `rediss://`, `sqlite://` or `postgres://`",
         ),
         (
             "session = { store = \"redis\", store_url = \"postgres://user:hush@localhost\" }",
             "session.store_url",
-            "it is not the address of a Redis",
+            "it is not the URL of a Redis server",
             "set `session.store_url` to `redis://host:6379`, or the like",
         ),
         (
             "session = { store = \"redis\", store_url = \"redis://\" }",
             "session.store_url",
-            "it is not the address of a Redis",
+            "it is not the URL of a Redis server",
             "set `session.store_url` to `redis://host:6379`, or the like",
         ),
         (
             "session = { store = \"sql\" }",
             "session.store",
-            "`sql`, and the address of the database is missing",
+            "`sql`, and the URL of the database is missing",
             "set `session.store_url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
         ),
         (
             "session = { store = \"sql\", store_url = \"redis://user:hush@localhost\" }",
             "session.store_url",
-            "it is not the address of a SQL database",
+            "it is not the URL of a SQL database",
             "set `session.store_url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
         ),
         (
             "session = { store = \"sql\", store_url = \"sqlite:sessions.db\" }",
             "session.store_url",
-            "it is not the address of a SQL database",
+            "it is not the URL of a SQL database",
             "set `session.store_url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
         ),
         (
@@ -389,7 +389,7 @@ fn wrong_values_are_refused() {
         (
             "session = { store = \"sql\", store_url = \"postgres://user:hush@localhost:port/a\" }",
             "session.store_url",
-            "it is not the address of a PostgreSQL",
+            "it is not the URL of a PostgreSQL database",
             "set `session.store_url` to `sqlite://sessions.db`, `postgres://user@host/database`, or the like",
         ),
         (
@@ -403,12 +403,12 @@ fn wrong_values_are_refused() {
             "session = { store_url = \"rediss://user:hush@localhost/#insecure\" }",
             "session.store_url",
             "it ends in a fragment, such as `#insecure`",
-            "remove it; have this machine trust the server's certificate, on Linux by `SSL_CERT_FILE`",
+            "remove it; trust the server's certificate on this machine, on Linux with `SSL_CERT_FILE`",
         ),
         (
             "session = { store = \"memory\", store_url = \"redis://localhost\" }",
             "session.store_url",
-            "an address, and `session.store` is `memory`",
+            "a URL is set, and `session.store` is `memory`",
             "remove it, or set `session.store` to `redis`, `sql` or `cookie`",
         ),
         (
@@ -451,7 +451,7 @@ fn wrong_values_are_refused() {
             "id_token_signing_algs = []",
             "id_token_signing_algs",
             "the list is empty",
-            "name at least one, or remove it",
+            "list at least one, or remove it",
         ),
         (
             "extra_authorization_parameters = { state = \"x\" }",
@@ -487,13 +487,13 @@ fn wrong_values_are_refused() {
             "dev_provider = { users = [{ sub = \"a\" }, { sub = \"a\" }] }",
             "dev_provider.users",
             "two users have `sub` \"a\"",
-            "give every user a `sub` of its own, a string",
+            "give each user a unique `sub`, a string",
         ),
         (
             "issuer = \"http://a.example\"",
             "issuer",
             "`http://a.example/` is neither `https` nor on loopback",
-            "write an address with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
+            "use a URL with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
         ),
         (
             "issuer = \"https://a.example/t/.well-known/openid-configuration\"",
@@ -519,20 +519,20 @@ fn wrong_values_are_refused() {
         (
             "client_secret = \"two\\nlines\"",
             "client_secret",
-            "a line break or another invisible character is in the value or around it",
+            "the value contains or is surrounded by a line break or another invisible character",
             "write the value alone, on one line",
         ),
         (
             "client_id = \"a\\uFEFFb\"",
             "client_id",
-            "a line break or another invisible character is in the value or around it",
+            "the value contains or is surrounded by a line break or another invisible character",
             "write the value alone, on one line",
         ),
         (
             "server_metadata_url = \"http://a.example/m\"",
             "server_metadata_url",
             "`http://a.example/m` is neither `https` nor on loopback",
-            "write an address with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
+            "use a URL with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
         ),
     ] {
         let error = format!("`default.oidc.{key}` in Rocket.toml: {cause}");
@@ -575,13 +575,12 @@ fn errors_name_the_variable() {
             "OIDC_CLIENT_SECRET",
             "",
             "`oidc.client_secret` in environment variable OIDC_CLIENT_SECRET: the value is empty",
-            "give it a value, or remove it",
+            "set a value, or remove it",
         ),
         (
             "OIDC_CLIENT_SECRETS",
             "{\"web\":{\"client_secret\":\"hush\"",
-            "`oidc.client_secrets` in environment variable OIDC_CLIENT_SECRETS: the value starts like a \
-          table or list, but is none",
+            "`oidc.client_secrets` in environment variable OIDC_CLIENT_SECRETS: the value starts like a table or list, but is neither",
             "correct the value of OIDC_CLIENT_SECRETS, in JSON or as `{key=\"value\"}`",
         ),
         (

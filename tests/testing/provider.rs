@@ -149,7 +149,7 @@ fn an_outage_signs_nobody_out() {
     assert!(is_signed_in(&client));
     let failed = client.get("/token").dispatch().into_string().unwrap();
     assert!(failed.contains("was not refreshed"), "{failed}");
-    assert!(failed.contains("answered with status 500"), "{failed}");
+    assert!(failed.contains("responded with status 500"), "{failed}");
     provider.recover();
     provider.advance_clock(Duration::from_secs(5));
     let token = client.get("/token").dispatch().into_string().unwrap();

@@ -68,7 +68,7 @@ impl Doctor {
     /// RFC 7009 §2.2: revoking an unknown token succeeds.
     pub(super) async fn revocation(&mut self, provider: &Provider, metadata: &Metadata) {
         const CHECK: &str = "revocation";
-        let Some(url) = metadata.revocation_endpoint() else {
+        let Some(url) = metadata.revocation_endpoint.as_ref() else {
             return self.report.ok(
                 CHECK,
                 "tokens stay valid after sign-out: the provider has no revocation endpoint",

@@ -23,7 +23,7 @@ pub(super) struct Found {
 impl Doctor {
     /// Reads the metadata, or reports why it cannot.
     pub(super) async fn reach(&mut self, provider: &Arc<Provider>, prefix: &str) -> Option<Found> {
-        let url = provider.first_address();
+        let url = provider.first_url();
         let host = url.host_str().unwrap_or_default();
         let asked = now();
         let work = async { tokio::join!(addresses(url), provider.first_reply()) };

@@ -115,11 +115,11 @@ fn the_remedy_is_about_the_member() {
     without.remove("token_endpoint");
     assert_eq!(
         error(&without).remedy(),
-        "correct the member at the provider, or name its endpoints yourself: `auth_uri`, `token_uri` and `jwks_uri` of `oidc.client_secrets`"
+        "correct the member at the provider, or set `auth_uri`, `token_uri` and `jwks_uri` in `oidc.client_secrets`"
     );
     assert_eq!(
         error(&Map::new()).remedy(),
-        "check that `oidc.issuer` or `oidc.server_metadata_url` is the address of an OpenID provider"
+        "set `oidc.issuer` or `oidc.server_metadata_url` to the URL of an OpenID provider"
     );
 }
 
@@ -141,13 +141,13 @@ fn endpoints_without_tls_are_refused() {
         assert_eq!(
             with(member, json!("http://op.example/x")).unwrap_err(),
             format!(
-                "the provider's {name} is at `http://op.example/x`, plain http, and its issuer is https: it does not know that it is behind TLS"
+                "the provider's {name} is at `http://op.example/x`, plain http, and its issuer is https: the provider does not know that it is behind TLS"
             )
         );
         assert_eq!(
             with(member, json!("https://169.254.169.254/x")).unwrap_err(),
             format!(
-                "the provider's {name} is at `https://169.254.169.254/x`, an address of this machine or of a private network, which no setting names"
+                "the provider's {name} is at `https://169.254.169.254/x`, a loopback or private address that no setting names"
             )
         );
     }
@@ -165,7 +165,7 @@ fn an_api_needs_keys_alone() {
         r#","authorization_endpoint":7"#,
     ] {
         let metadata = for_an_api(endpoint).unwrap();
-        assert!(metadata.signs_nobody_in(), "{endpoint}");
+        assert!(metadata.issues_only_identity_tokens, "{endpoint}");
         for (member, error) in [
             ("authorization_endpoint", metadata.authorization_endpoint()),
             ("token_endpoint", metadata.token_endpoint()),
@@ -187,7 +187,7 @@ fn an_api_needs_keys_alone() {
     );
     assert_eq!(
         keys("http://op.example/x"),
-        "the provider's key set is at `http://op.example/x`, plain http, and its issuer is https: it does not know that it is behind TLS"
+        "the provider's key set is at `http://op.example/x`, plain http, and its issuer is https: the provider does not know that it is behind TLS"
     );
 }
 
@@ -207,9 +207,9 @@ fn issuers_with_endpoints_may_sign_people_in() {
         r#""backchannel_authentication_endpoint":"/ciba""#,
     ] {
         let metadata = for_an_api(&format!(",{member}")).unwrap();
-        assert!(!metadata.signs_nobody_in(), "{member}");
+        assert!(!metadata.issues_only_identity_tokens, "{member}");
     }
-    assert!(!accepted(&document()).unwrap().signs_nobody_in());
+    assert!(!accepted(&document()).unwrap().issues_only_identity_tokens);
 }
 
 /// At a user pool of Amazon Cognito without a domain people sign in by the SDK: its endpoints are empty.
@@ -230,25 +230,26 @@ fn issuers_with_other_response_types_may_sign_people_in() {
         ("7", false),
     ] {
         let metadata = responding_with(types, empty).unwrap();
-        assert_eq!(metadata.signs_nobody_in(), expected, "{types}");
+        assert_eq!(metadata.issues_only_identity_tokens, expected, "{types}");
     }
     let text = format!(r#"{{"issuer":"{ISSUER}","jwks_uri":"https://op.example/jwks"}}"#);
     let metadata = accepted_for(&text, Need::Keys).unwrap();
-    assert!(!metadata.signs_nobody_in());
+    assert!(!metadata.issues_only_identity_tokens);
 }
 
 /// Nothing is known of the endpoints of an issuer whose keys alone are set.
 #[test]
 fn keys_alone() {
-    let url = |text| Url::parse(text).unwrap();
     let addresses = AddressPolicy::of_issuer("spiffe://op.example");
-    let metadata = of_keys(&url("https://10.0.0.1:6443/jwks"), &addresses).unwrap();
-    assert!(!metadata.signs_nobody_in());
+    let of_keys = |text| {
+        let jwks_uri = Url::parse(text).unwrap();
+        of_settings(&MetadataSource::Keys { jwks_uri }, &addresses).unwrap()
+    };
+    let metadata = of_keys("https://10.0.0.1:6443/jwks").unwrap();
+    assert!(!metadata.issues_only_identity_tokens);
     assert_eq!(metadata.signing_algorithms(), SigningAlgorithm::ASYMMETRIC);
     assert_eq!(
-        of_keys(&url("http://op.example/jwks"), &addresses)
-            .unwrap_err()
-            .to_string(),
+        of_keys("http://op.example/jwks").unwrap_err().to_string(),
         "the provider's key set is at `http://op.example/jwks`, which is neither https nor loopback"
     );
 }
@@ -268,15 +269,14 @@ fn an_endpoint_that_a_sign_in_can_do_without_is_absent_when_it_cannot_be_used() 
         for (member, read) in [
             (
                 "userinfo_endpoint",
-                Metadata::userinfo_endpoint as fn(&Metadata) -> Option<&Url>,
+                (|it| it.userinfo_endpoint.as_ref()) as fn(&Metadata) -> Option<&Url>,
             ),
-            ("introspection_endpoint", Metadata::introspection_endpoint),
-            ("revocation_endpoint", Metadata::revocation_endpoint),
-            ("end_session_endpoint", Metadata::end_session_endpoint),
-            (
-                "pushed_authorization_request_endpoint",
-                Metadata::pushed_authorization_request_endpoint,
-            ),
+            ("introspection_endpoint", |it| it.introspection_endpoint.as_ref()),
+            ("revocation_endpoint", |it| it.revocation_endpoint.as_ref()),
+            ("end_session_endpoint", |it| it.end_session_endpoint.as_ref()),
+            ("pushed_authorization_request_endpoint", |it| {
+                it.pushed_authorization_request_endpoint.as_ref()
+            }),
         ] {
             let metadata = with(member, value.clone()).unwrap();
             assert_eq!(read(&metadata), None, "{member} {value}");
@@ -289,7 +289,8 @@ fn a_list_may_be_a_string() {
     let methods = |value: Value| {
         let metadata = with("token_endpoint_auth_methods_supported", value).unwrap();
         metadata
-            .token_endpoint_auth_methods_supported()
+            .token_endpoint_auth_methods_supported
+            .as_deref()
             .map(|methods| methods.join("|"))
     };
     for (value, expected) in [
@@ -323,7 +324,7 @@ fn a_flag_may_be_a_word() {
         (Value::Null, false),
     ] {
         let metadata = with("require_pushed_authorization_requests", value.clone()).unwrap();
-        assert_eq!(metadata.require_pushed_authorization_requests(), expected, "{value}");
+        assert_eq!(metadata.require_pushed_authorization_requests, expected, "{value}");
     }
 }
 
@@ -368,15 +369,15 @@ fn a_member_that_is_there_twice() {
     }
     let userinfo = |value| format!("\"userinfo_endpoint\":\"https://op.example/{value}\"");
     let metadata = with_text(&format!("{},{}", userinfo("a"), userinfo("b"))).unwrap();
-    assert_eq!(metadata.userinfo_endpoint(), None);
+    assert_eq!(metadata.userinfo_endpoint.as_ref(), None);
     let metadata = with_text(&format!("{},{}", userinfo("a"), userinfo("a"))).unwrap();
-    assert!(metadata.userinfo_endpoint().is_some());
+    assert!(metadata.userinfo_endpoint.as_ref().is_some());
 }
 
 #[test]
 fn an_address_with_half_of_a_surrogate_pair() {
     let metadata = with_text(r#""userinfo_endpoint":"https://op.example/\ud83d""#).unwrap();
-    assert_eq!(metadata.userinfo_endpoint(), None);
+    assert_eq!(metadata.userinfo_endpoint.as_ref(), None);
     let text = Value::Object(document()).to_string();
     assert_eq!(
         accepted_text(&text.replace("/jwks", r"/\udc00")).unwrap_err(),
@@ -398,7 +399,7 @@ fn what_is_no_metadata() {
     ] {
         assert_eq!(
             accepted_text(text).unwrap_err(),
-            format!("the provider's metadata gave an unusable answer: {cause}")
+            format!("the provider's metadata sent an invalid response: {cause}")
         );
     }
 }

@@ -123,7 +123,7 @@ fn discovery_drops_one_slash_of_the_issuer_and_keeps_its_path() {
 
 #[test]
 fn issuers_refused() {
-    let remedy = "write the issuer exactly as the provider's metadata has it, such as \
+    let remedy = "set it to exactly the issuer in the provider's metadata, such as \
                   `https://accounts.example.com`";
     for (issuer, error, remedy) in [
         ("accounts", "`oidc.issuer`: \"accounts\" is not an absolute URL", remedy),
@@ -150,7 +150,7 @@ fn issuers_refused() {
         (
             "http://a.example",
             "`oidc.issuer`: `http://a.example/` is neither `https` nor on loopback",
-            "write an address with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
+            "use a URL with `https`; in a closed network, list `a.example` in `insecure_http_hosts`",
         ),
     ] {
         let mut settings = complete();
@@ -167,7 +167,7 @@ fn what_is_missing_is_named() {
         &settings,
         &DEBUG,
         "`oidc.issuer`: the provider's issuer is missing",
-        "set `issuer` in the table `oidc`, or OIDC_ISSUER; to do without a provider, set `enabled \
+        "set `issuer` in the table `oidc`, or OIDC_ISSUER; to run without a provider, set `enabled \
          = false` or, while developing, `dev_provider = true`",
     );
     settings.server_metadata_url = Some(url("https://a.example/.well-known/openid-configuration"));
@@ -184,7 +184,7 @@ fn what_is_missing_is_named() {
         &settings,
         &DEBUG,
         "`oidc.client_id`: the client's identifier at the provider is missing",
-        "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider registered",
+        "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to the identifier that the provider registered",
     );
     let mut settings = complete();
     settings.base_url = None;
@@ -192,7 +192,7 @@ fn what_is_missing_is_named() {
     refused(
         &settings,
         &RELEASE,
-        "`oidc.base_url`: the public address of the app is missing",
+        "`oidc.base_url`: the public URL of the app is missing",
         "set `base_url` in the table `oidc`, or OIDC_BASE_URL, for example `base_url = \
          \"https://app.example.com\"`",
     );
@@ -253,12 +253,18 @@ fn client_secrets_with_all_endpoints_need_no_discovery() {
     let found = registration(&settings);
     assert_eq!(found.client_id, "app");
     assert_eq!(found.client_secret, Some(Secret::new("hush")));
-    let MetadataSource::Given(endpoints) = found.metadata else {
+    let MetadataSource::Given {
+        authorization_endpoint,
+        userinfo_endpoint,
+        jwks_uri,
+        ..
+    } = found.metadata
+    else {
         panic!();
     };
-    assert_eq!(endpoints.authorization_endpoint.as_str(), "https://a.example/auth");
-    assert_eq!(endpoints.jwks_uri.as_str(), "https://a.example/jwks");
-    assert!(endpoints.userinfo_endpoint.is_some());
+    assert_eq!(authorization_endpoint.as_str(), "https://a.example/auth");
+    assert_eq!(jwks_uri.as_str(), "https://a.example/jwks");
+    assert!(userinfo_endpoint.is_some());
 
     let site = settings.site(&RELEASE).unwrap();
     assert_eq!(site.base_url.as_str(), "https://app.example/");
@@ -287,14 +293,14 @@ fn client_secrets_with_some_endpoints_are_discovered() {
 }
 
 #[test]
-fn endpoints_that_are_not_used_are_told() {
+fn unused_endpoints_are_reported() {
     let unused = |settings: &Settings| {
         let error = settings.unused_endpoints()?;
         let cause = error.to_string();
         let cause = cause.strip_prefix("`oidc.client_secrets`: the endpoints in it are not used (");
         Some((cause.unwrap().to_owned(), error.remedy().to_owned()))
     };
-    let told = |cause: &str, remedy: &str| Some((cause.to_owned(), remedy.to_owned()));
+    let unused_because = |cause: &str, remedy: &str| Some((cause.to_owned(), remedy.to_owned()));
     let with = |json| {
         let mut settings = complete();
         settings.client_secrets = table(json);
@@ -306,14 +312,14 @@ fn endpoints_that_are_not_used_are_told() {
     });
     assert_eq!(
         unused(&with(flask_oidc)),
-        told(
+        unused_because(
             "`auth_uri`, `token_uri` and `userinfo_uri`): without `jwks_uri` the endpoints are discovered",
             "add `jwks_uri`, or remove the other endpoints",
         )
     );
     assert_eq!(
         unused(&with(json!({ "userinfo_uri": uri }))),
-        told(
+        unused_because(
             "`userinfo_uri`): without `auth_uri`, `token_uri` and `jwks_uri` the endpoints are discovered",
             "add `auth_uri`, `token_uri` and `jwks_uri`, or remove the other endpoints",
         )
@@ -322,7 +328,7 @@ fn endpoints_that_are_not_used_are_told() {
     let mut settings = with(whole);
     assert_eq!(
         unused(&settings),
-        told(
+        unused_because(
             "`auth_uri`, `token_uri` and `jwks_uri`): they belong to `https://b.example`, and `issuer` is \
              `https://accounts.example.com`",
             "remove them, or `issuer`",
@@ -333,7 +339,7 @@ fn endpoints_that_are_not_used_are_told() {
     settings.server_metadata_url = Some(url("https://b.example/m"));
     assert_eq!(
         unused(&settings),
-        told(
+        unused_because(
             "`auth_uri`, `token_uri` and `jwks_uri`): `server_metadata_url` names the metadata that has the \
              endpoints",
             "remove them, or `server_metadata_url`",
@@ -351,7 +357,7 @@ fn what_the_app_sets_in_its_code_is_the_value_alone() {
         let mut settings = complete();
         settings.client_secret = Some(Secret::new(secret));
         let error = settings.mode(&RELEASE).err();
-        let cause = "a line break or another invisible character is in the value or around it";
+        let cause = "the value contains or is surrounded by a line break or another invisible character";
         assert_eq!(
             error.as_ref().map(|error| (error.key(), error.cause())),
             is_refused.then_some(("oidc.client_secret", cause)),
@@ -500,8 +506,7 @@ fn an_authentication_method_needs_its_secret() {
     refused(
         &settings,
         &DEBUG,
-        "`oidc.token_endpoint_auth_method`: `client_secret_post` needs a client secret, and there \
-         is none",
+        "`oidc.token_endpoint_auth_method`: `client_secret_post` needs a client secret, and none is set",
         "set OIDC_CLIENT_SECRET or `client_secret_file`, or, for a public client, remove \
          `token_endpoint_auth_method`",
     );
@@ -533,7 +538,7 @@ fn the_development_provider_stays_in_development() {
             &settings,
             &DEBUG,
             "`oidc.dev_provider`: the development provider is not compiled in",
-            "turn on the feature `dev-provider` of `rocket_openidconnect` in Cargo.toml, or remove \
+            "enable the feature `dev-provider` of `rocket_openidconnect` in Cargo.toml, or remove \
              `dev_provider`",
         );
         return;
@@ -572,16 +577,14 @@ fn every_insecure_setting_has_its_line() {
     assert_eq!(
         warnings(&settings),
         [
-            "`insecure_testing_profile`: `enabled = false` would let every visitor in",
-            "`issuer`: http://localhost:9000 is asked over plain http, on loopback",
-            "`id_token_signing_algs`: HS256 lets whoever knows the client secret sign ID tokens",
+            "`insecure_testing_profile`: `enabled = false` would admit every visitor",
+            "`issuer`: http://localhost:9000 is called over plain http, on loopback",
+            "`id_token_signing_algs`: with HS256, anyone who knows the client secret can sign ID tokens",
             "`trusted_audiences`: ID tokens may also name a, b",
             "`clock_skew`: expired tokens are accepted for 600s",
-            "`base_url`: http://dev.lan/ is plain http, so cookies and codes can be read on the way",
-            "`overwrite_redirect_uri`: http://proxy.lan/cb is plain http, so cookies and codes can be \
-             read on the way",
-            "`overwrite_redirect_uri`: http://proxy.lan/cb is not at /oidc/authorize; something must \
-             forward it there with its query",
+            "`base_url`: http://dev.lan/ is plain http, so cookies and codes can be read on the network",
+            "`overwrite_redirect_uri`: http://proxy.lan/cb is plain http, so cookies and codes can be read on the network",
+            "`overwrite_redirect_uri`: http://proxy.lan/cb is not at /oidc/authorize; a proxy must forward it there with its query",
             "`overwrite_redirect_uri`: http://proxy.lan/cb is not below http://dev.lan/; cookies set \
              at one are not sent to the other",
         ]
@@ -600,7 +603,7 @@ fn an_api_needs_a_client_id_for_two_things() {
     };
     let cause = "`oidc.client_id`: the client's identifier is the audience of access tokens unless another is \
                  set, and is missing";
-    let remedy = "set `audience` to what the provider puts into `aud` for this API, or `client_id`";
+    let remedy = "set `audience` to the `aud` of access tokens for this API, or set `client_id`";
     refused(&api, &RELEASE, cause, remedy);
 
     let orders = parsed::<ApiSettings>(json!({ "resource": "https://api.example.com/orders" }));
@@ -632,9 +635,9 @@ fn an_api_needs_a_client_id_for_two_things() {
             IntrospectionAuthMethod::ClientSecretPost,
             IntrospectionAuthMethod::ClientSecretBasic,
         ] {
-            let cause = "`oidc.client_id`: the provider is asked about tokens, and the client's identifier there \
-                         is missing";
-            let remedy = "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider registered";
+            let cause =
+                "`oidc.client_id`: introspection needs the client's identifier at the provider, which is missing";
+            let remedy = "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to the identifier that the provider registered";
             refused(&asks(&settings, method), &RELEASE, cause, remedy);
         }
         // With sign-in, a client id is required.
@@ -644,7 +647,8 @@ fn an_api_needs_a_client_id_for_two_things() {
             ..settings
         };
         let cause = "`oidc.client_id`: the client's identifier at the provider is missing";
-        let remedy = "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to what the provider registered";
+        let remedy =
+            "set `client_id` in the table `oidc`, or OIDC_CLIENT_ID, to the identifier that the provider registered";
         refused(&signs_in, &RELEASE, cause, remedy);
     }
 }
@@ -682,7 +686,7 @@ fn templates_refused() {
     refused(
         &of_tenants(&[]),
         &RELEASE,
-        "`oidc.tenants`: it is not set, and the issuer is a template: nothing says whose tokens are accepted",
+        "`oidc.tenants`: it is not set, and the issuer is a template: the accepted tenants are unknown",
         remedy_of_tenants,
     );
     for entry in ["common", "contoso.onmicrosoft.com", ""] {
@@ -699,9 +703,9 @@ fn templates_refused() {
     refused(
         &settings,
         &RELEASE,
-        "`oidc.server_metadata_url`: the issuer is a template, and no metadata is at \
+        "`oidc.server_metadata_url`: the issuer is a template, so there is no metadata at \
          `https://login.microsoftonline.com/%7Btenantid%7D/v2.0/.well-known/openid-configuration`",
-        "set it to the metadata that the tenants share, such as \
+        "set it to the URL of the tenants' shared metadata, such as \
          `https://login.microsoftonline.com/organizations/v2.0/.well-known/openid-configuration`",
     );
     // Without a template issuer, `tenants` would have no effect, but seem to restrict access.
@@ -711,8 +715,8 @@ fn templates_refused() {
     refused(
         &settings,
         &RELEASE,
-        "`oidc.tenants`: the issuer is no template with `{tenantid}`: no token would be compared with it",
-        &format!("remove it, or set `issuer` to the template that the metadata has, such as {template}"),
+        "`oidc.tenants`: the issuer is not a template with `{tenantid}`: it would restrict no token",
+        &format!("remove it, or set `issuer` to the template in the metadata, such as {template}"),
     );
     for issuer in [
         "https://{tenantid}.example.com/v2.0",
@@ -725,8 +729,10 @@ fn templates_refused() {
         refused(
             &settings,
             &RELEASE,
-            &format!("`oidc.issuer`: `{issuer}` has `{{tenantid}}` not once, as a whole part of its path"),
-            &format!("write the template that the metadata has, such as {template}"),
+            &format!(
+                "`oidc.issuer`: `{issuer}` does not have `{{tenantid}}` exactly once, as a whole segment of its path"
+            ),
+            &format!("write the template in the metadata, such as {template}"),
         );
     }
 }
@@ -755,15 +761,15 @@ fn templates_of_further_issuers_refused() {
     let error = |json| of_further(json).unwrap_err().to_string();
     assert_eq!(
         error(json!({"issuer": v1, "server_metadata_url": metadata, "audience": "api"})),
-        "`oidc.issuers.v1.tenants`: it is not set, and the issuer is a template: nothing says whose tokens are accepted"
+        "`oidc.issuers.v1.tenants`: it is not set, and the issuer is a template: the accepted tenants are unknown"
     );
     assert_eq!(
         error(json!({"issuer": v1, "audience": "api", "tenants": ["*"]})),
-        "`oidc.issuers.v1.server_metadata_url`: the issuer is a template, and no metadata is at \
+        "`oidc.issuers.v1.server_metadata_url`: the issuer is a template, so there is no metadata at \
          `https://sts.windows.net/%7Btenantid%7D/.well-known/openid-configuration`"
     );
     assert_eq!(
         error(json!({"issuer": "https://op.example", "audience": "api", "tenants": TENANT})),
-        "`oidc.issuers.v1.tenants`: the issuer is no template with `{tenantid}`: no token would be compared with it"
+        "`oidc.issuers.v1.tenants`: the issuer is not a template with `{tenantid}`: it would restrict no token"
     );
 }

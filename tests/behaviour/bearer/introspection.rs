@@ -400,7 +400,7 @@ async fn an_introspection_that_is_refused_is_502() {
     assert!(
         lines.contains(
             &"INFO: check `oidc.client_id`, `oidc.client_secret` and \
-              `oidc.introspection_auth_method`, and that the provider lets this client introspect"
+              `oidc.introspection_auth_method`, and that this client may introspect tokens at the provider"
                 .to_owned()
         ),
         "{lines:#?}"
@@ -413,54 +413,57 @@ async fn an_introspection_of_no_use_is_502() {
     let useless = [
         (
             Reply::text("text/html", "<h1>Welcome</h1>"),
-            "gave an unusable answer: the introspection reply cannot be read: \
+            "sent an invalid response: the introspection reply cannot be read: \
              not valid JSON: parsing failed at line 1, column 1",
         ),
         (
             Reply::json(json!([{ "active": true }])),
-            "gave an unusable answer: the introspection reply cannot be read: \
+            "sent an invalid response: the introspection reply cannot be read: \
              expected a JSON object, found an array",
         ),
         (
             Reply::text("application/json", r#"{"active":false,"active":true,"sub":"a"}"#),
-            "gave an unusable answer: the introspection reply cannot be read: \
+            "sent an invalid response: the introspection reply cannot be read: \
              the member \"active\" occurs more than once in one JSON object",
         ),
         (
             Reply::json(json!({ "sub": "alice" })),
-            "gave an unusable answer: the claim \"active\" is missing",
+            "sent an invalid response: the claim \"active\" is missing",
         ),
         (
             Reply::json(json!({ "active": "true", "sub": "alice" })),
-            "gave an unusable answer: the claim \"active\" is a string, not a boolean",
+            "sent an invalid response: the claim \"active\" is a string, not a boolean",
         ),
         (
             Reply::json(json!({ "active": null, "sub": "alice" })),
-            "gave an unusable answer: the claim \"active\" is missing",
+            "sent an invalid response: the claim \"active\" is missing",
         ),
         (
             Reply::json(json!({ "active": true, "sub": "alice", "exp": "1", "aud": TestProvider::API })),
-            "gave an unusable answer: the claim \"exp\" is a string, not a number",
+            "sent an invalid response: the claim \"exp\" is a string, not a number",
         ),
         (
             Reply::json(json!({ "active": true, "sub": ["alice"], "aud": TestProvider::API })),
-            "gave an unusable answer: the claim \"sub\" is an array, not a string",
+            "sent an invalid response: the claim \"sub\" is an array, not a string",
         ),
         (
             Reply::json(json!({ "active": true, "sub": "alice", "iss": 7, "aud": TestProvider::API })),
-            "gave an unusable answer: the claim \"iss\" is a number, not a string",
+            "sent an invalid response: the claim \"iss\" is a number, not a string",
         ),
         (
             Reply::json(json!({ "active": true, "sub": "alice", "aud": 7 })),
-            "gave an unusable answer: the claim \"aud\" is a number, not a string or an array of strings",
+            "sent an invalid response: the claim \"aud\" is a number, not a string or an array of strings",
         ),
-        (Reply::status(204), "answered with status 204"),
-        (Reply::status(404), "answered with status 404"),
+        (Reply::status(204), "responded with status 204"),
+        (Reply::status(404), "responded with status 404"),
         (
             Reply::error(400, "invalid_request", "no"),
-            "refused with `invalid_client`: status 400",
+            "rejected the request with `invalid_client`: status 400",
         ),
-        (Reply::status(403), "refused with `invalid_client`: status 403"),
+        (
+            Reply::status(403),
+            "rejected the request with `invalid_client`: status 403",
+        ),
     ];
     let api = open(json!({})).await;
     for (i, (reply, logged)) in useless.into_iter().enumerate() {

@@ -179,7 +179,7 @@ async fn an_outage_is_not_asked_about_again_and_again() {
     assert_eq!(api.call("/notes", "made-up").await, busy());
     assert_eq!(api.provider.count(INTROSPECT), 25);
     let lines = api.log.lines();
-    let cause = "the provider's introspection endpoint answered with status 500";
+    let cause = "the provider's introspection endpoint responded with status 500";
     assert!(lines.contains(&format!("WARN: {cause}; the next attempt is due in 1 s")));
     // The first refusal, and the breaker's line: whoever comes meanwhile adds none.
     assert_eq!(
@@ -333,7 +333,10 @@ async fn a_person_whom_userinfo_fails_on_takes_it_from_nobody() {
     api.provider.on_path("/userinfo", Reply::status(500));
     for token in &tokens[..20] {
         let answer = api.call("/person", token).await;
-        assert_eq!(answer.body, "the provider's UserInfo endpoint answered with status 500");
+        assert_eq!(
+            answer.body,
+            "the provider's UserInfo endpoint responded with status 500"
+        );
     }
     api.provider.clear_path("/userinfo");
     let answer = api.call("/person", &tokens[20]).await;

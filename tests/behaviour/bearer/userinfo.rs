@@ -56,11 +56,11 @@ async fn userinfo_while_the_provider_is_down() {
     for (reply, error) in [
         (
             Reply::status(500),
-            "the provider's UserInfo endpoint answered with status 500",
+            "the provider's UserInfo endpoint responded with status 500",
         ),
         (
             Reply::status(401),
-            "the provider's UserInfo endpoint answered with status 401",
+            "the provider's UserInfo endpoint responded with status 401",
         ),
         (
             Reply::json(json!({ "name": "Alice" })),

@@ -174,19 +174,19 @@ async fn metadata() {
 #[rocket::async_test]
 async fn errors_without_the_words_of_the_standard() {
     for (reply, cause) in [
-        (Reply::status(400), "answered with status 400"),
-        (Reply::status(403), "answered with status 403"),
+        (Reply::status(400), "responded with status 400"),
+        (Reply::status(403), "responded with status 403"),
         (
             Reply::text("text/html", "<h1>Forbidden</h1>").with_status(403),
-            "answered with status 403",
+            "responded with status 403",
         ),
         (
             Reply::text("application/json", "").with_status(401),
-            "answered with status 401",
+            "responded with status 401",
         ),
         (
             Reply::json(json!({ "message": "no" })).with_status(400),
-            "answered with status 400",
+            "responded with status 400",
         ),
     ] {
         let status = Status::BadGateway.code;

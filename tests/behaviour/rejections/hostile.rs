@@ -25,7 +25,7 @@ async fn documents_ten_thousand_deep() {
         (
             "/jwks",
             "keys",
-            format!("the provider's key set gave an unusable answer: the key set cannot be read: {syntax} 149"),
+            format!("the provider's key set sent an invalid response: the key set cannot be read: {syntax} 149"),
         ),
         (
             "/userinfo",
@@ -35,7 +35,7 @@ async fn documents_ten_thousand_deep() {
         (
             "/token",
             "access_token",
-            "the provider's token endpoint gave an unusable answer: `access_token` is not what it should be".to_owned(),
+            "the provider's token endpoint sent an invalid response: `access_token` is not a string".to_owned(),
         ),
     ] {
         refused(|provider| provider.on_path(path, json(deep(member))), 502, &error).await;
@@ -63,7 +63,7 @@ async fn a_byte_at_a_time() {
             json!({ "http": { "timeout": "1s" } }),
             |provider| provider.on_path(path, Misbehaviour::Drip),
             504,
-            &format!("the provider's {name} did not answer within 1000 ms"),
+            &format!("the provider's {name} did not respond within 1000 ms"),
         )
         .await;
         assert!(begin.elapsed() < Duration::from_secs(20));

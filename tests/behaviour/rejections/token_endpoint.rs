@@ -38,7 +38,7 @@ async fn error_reply() {
         (500, "server_error", 503),
         (429, "slow_down", 503),
     ] {
-        let text = format!("the provider's token endpoint refused with `{error}`: because");
+        let text = format!("the provider's token endpoint rejected the request with `{error}`: because");
         let reply = Reply::error(http_status, error, "because");
         reply_refused(reply, status, &text).await;
     }
@@ -47,14 +47,14 @@ async fn error_reply() {
 #[rocket::async_test]
 async fn error_reply_without_description() {
     let reply = Reply::json(json!({"error": "invalid_client"})).with_status(401);
-    let text = "the provider's token endpoint refused with `invalid_client`: ";
+    let text = "the provider's token endpoint rejected the request with `invalid_client`: ";
     reply_refused(reply, 502, text).await;
 }
 
 #[rocket::async_test]
 async fn error_status() {
     for status in [408, 429, 500, 502, 503] {
-        let error = format!("the provider's token endpoint answered with status {status}");
+        let error = format!("the provider's token endpoint responded with status {status}");
         reply_refused(Reply::status(status), 503, &error).await;
     }
 }
@@ -104,7 +104,7 @@ async fn body_of_two_hundred_megabytes() {
         refused(
             |provider| provider.on_path(path, Misbehaviour::Raw(answer.clone())),
             502,
-            &format!("the provider's {name} answered with more than {max} bytes"),
+            &format!("the provider's {name} responded with more than {max} bytes"),
         )
         .await;
     }
@@ -126,7 +126,7 @@ async fn body_too_large() {
         refused(
             |provider| provider.on_path("/token", body.clone()),
             502,
-            "the provider's token endpoint answered with more than 262144 bytes",
+            "the provider's token endpoint responded with more than 262144 bytes",
         )
         .await;
     }
@@ -140,7 +140,7 @@ async fn keys_too_large() {
         refused(
             |provider| provider.on_path("/jwks", body.clone()),
             502,
-            "the provider's key set answered with more than 1048576 bytes",
+            "the provider's key set responded with more than 1048576 bytes",
         )
         .await;
     }
@@ -171,7 +171,7 @@ async fn slow() {
 }
 
 async fn hangs_at(path: &str, endpoint: &str) {
-    let error = format!("the provider's {endpoint} did not answer within 2000 ms");
+    let error = format!("the provider's {endpoint} did not respond within 2000 ms");
     let refused = refused_with(
         json!({"http": {"timeout": "2s"}}),
         |provider| provider.on_path(path, Misbehaviour::Hang),
@@ -186,7 +186,7 @@ async fn hangs_at(path: &str, endpoint: &str) {
 #[rocket::async_test]
 async fn error_page() {
     let page = Reply::text("text/html", "<h1>No</h1>").with_status(404);
-    let error = "the provider's token endpoint answered with status 404";
+    let error = "the provider's token endpoint responded with status 404";
     reply_refused(page, 502, error).await;
 }
 
@@ -197,7 +197,7 @@ async fn html() {
     reply_refused(
         Reply::text("text/html", "<h1>Maintenance</h1>"),
         502,
-        "the provider's token endpoint gave an unusable answer: it is not the JSON of a token reply",
+        "the provider's token endpoint sent an invalid response: it is not a JSON object",
     )
     .await;
 }
@@ -207,7 +207,7 @@ async fn empty() {
     reply_refused(
         Reply::status(200),
         502,
-        "the provider's token endpoint gave an unusable answer: it is empty",
+        "the provider's token endpoint sent an invalid response: it is empty",
     )
     .await;
 }
@@ -221,7 +221,7 @@ async fn member_refused(change: impl Fn(&mut Reply) + Send + Sync + Clone + 'sta
 async fn access_token_missing() {
     member_refused(
         |reply| reply.remove("access_token"),
-        "the provider's token endpoint gave an unusable answer: `access_token` is missing",
+        "the provider's token endpoint sent an invalid response: `access_token` is missing",
     )
     .await;
 }
@@ -230,7 +230,7 @@ async fn access_token_missing() {
 async fn access_token_empty() {
     member_refused(
         |reply| reply.set("access_token", ""),
-        "the provider's token endpoint gave an unusable answer: `access_token` is not what it should be",
+        "the provider's token endpoint sent an invalid response: `access_token` is missing",
     )
     .await;
 }
@@ -239,7 +239,7 @@ async fn access_token_empty() {
 async fn token_type_mac() {
     member_refused(
         |reply| reply.set("token_type", "mac"),
-        "the provider's token endpoint gave an unusable answer: `token_type` is `mac`, expected `Bearer`",
+        "the provider's token endpoint sent an invalid response: `token_type` is `mac`, expected `Bearer`",
     )
     .await;
 }
@@ -262,7 +262,7 @@ async fn id_token_missing() {
 async fn id_token_as_an_object() {
     member_refused(
         |reply| reply.set("id_token", json!({"sub": "alice"})),
-        "the provider's token endpoint gave an unusable answer: `id_token` is not what it should be",
+        "the provider's token endpoint sent an invalid response: `id_token` is not a string",
     )
     .await;
 }
@@ -280,7 +280,7 @@ async fn keys_with_an_error_status() {
         refused(
             |provider| provider.on_path("/jwks", Reply::status(status)),
             expected,
-            &format!("the provider's key set answered with status {status}"),
+            &format!("the provider's key set responded with status {status}"),
         )
         .await;
     }
@@ -290,14 +290,14 @@ async fn keys_with_an_error_status() {
 async fn keys_in_html() {
     keys_refused(
         Reply::text("text/html", "<h1>Maintenance</h1>"),
-        "the provider's key set gave an unusable answer: the key set cannot be read: not valid JSON: parsing failed at line 1, column 1",
+        "the provider's key set sent an invalid response: the key set cannot be read: not valid JSON: parsing failed at line 1, column 1",
     )
     .await;
 }
 
 #[rocket::async_test]
 async fn keys_empty() {
-    let error = "the provider's key set gave an unusable answer: the key set cannot be read: not valid JSON: parsing failed at line 1, column 0";
+    let error = "the provider's key set sent an invalid response: the key set cannot be read: not valid JSON: parsing failed at line 1, column 0";
     keys_refused(Reply::status(200), error).await;
 }
 

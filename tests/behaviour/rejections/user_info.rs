@@ -82,7 +82,7 @@ async fn error_status() {
         refused(
             |provider| provider.on_user_info(move |reply| *reply = Reply::status(status)),
             expected,
-            &format!("the provider's UserInfo endpoint answered with status {status}"),
+            &format!("the provider's UserInfo endpoint responded with status {status}"),
         )
         .await;
     }
@@ -104,7 +104,7 @@ async fn body_too_large() {
         refused(
             |provider| provider.on_path("/userinfo", body.clone()),
             502,
-            "the provider's UserInfo endpoint answered with more than 262144 bytes",
+            "the provider's UserInfo endpoint responded with more than 262144 bytes",
         )
         .await;
     }
