@@ -197,7 +197,10 @@ pub(crate) fn token_rejected(token: &RejectedToken<'_>, throttle: &Throttle, now
 /// A rate limit for log lines: one a minute for each reason code and issuer of the settings. Keeps when the last one was
 /// logged, and how many were suppressed since.
 #[derive(Debug, Default)]
-pub(crate) struct Throttle(Mutex<BTreeMap<(&'static str, Option<String>), (OffsetDateTime, u64)>>);
+pub(crate) struct Throttle(Mutex<BTreeMap<LineKey, (OffsetDateTime, u64)>>);
+
+/// The reason code and the issuer of a log line.
+type LineKey = (&'static str, Option<String>);
 
 impl Throttle {
     const PERIOD: Duration = Duration::from_secs(60);

@@ -99,7 +99,9 @@ impl ClientMetadata {
             match member {
                 _ if values.is_empty() => line(label, "none"),
                 "redirect_uris" | "post_logout_redirect_uris" => {
-                    values.iter().for_each(|value| line(label, &format!("{value}{remark}")));
+                    for value in &values {
+                        line(label, &format!("{value}{remark}"));
+                    }
                 }
                 _ => line(label, &format!("{}{remark}", values.join(", "))),
             }
