@@ -618,7 +618,9 @@ async fn a_refusal_in_the_servers_words() {
         assert_eq!(ran.code, Some(1));
         assert_eq!(
             ran.stderr,
-            format!("error: the provider's registration endpoint rejected the request with {words}\n       → {remedy}\n")
+            format!(
+                "error: the provider's registration endpoint rejected the request with {words}\n       → {remedy}\n"
+            )
         );
         assert_eq!(tool.files(), [""; 0]);
     }

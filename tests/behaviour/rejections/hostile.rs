@@ -35,7 +35,7 @@ async fn documents_ten_thousand_deep() {
         (
             "/token",
             "access_token",
-            "the provider's token endpoint sent an invalid response: `access_token` is not a string".to_owned(),
+            "the provider's token endpoint sent an invalid response: it is not a JSON object".to_owned(),
         ),
     ] {
         refused(|provider| provider.on_path(path, json(deep(member))), 502, &error).await;
