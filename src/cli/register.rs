@@ -360,7 +360,7 @@ async fn find(
             Err(Failure::new(error.to_string(), remedy))
         }
         Err(error) if !error.is_outage() => {
-            let url = provider.first_address();
+            let url = provider.first_url();
             let remedy = format!("check ISSUER: its metadata is expected at {url}");
             Err(Failure::new(error.to_string(), remedy))
         }

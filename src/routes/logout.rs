@@ -316,7 +316,7 @@ impl RouteContext<'_, '_> {
     async fn provider_origins(&self, provider: &Arc<Provider>) -> String {
         let mut urls = vec![Url::parse(&provider.registration.issuer).ok()];
         if let Ok(metadata) = provider.metadata(self.now).await {
-            urls.push(metadata.end_session_endpoint().cloned());
+            urls.push(metadata.end_session_endpoint.clone());
         }
         let origins = urls.iter().flatten().map(|url| url.origin().ascii_serialization());
         let mut origins: Vec<_> = origins.collect();

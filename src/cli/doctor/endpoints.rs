@@ -13,7 +13,7 @@ use crate::{
 impl Doctor {
     /// Reports which tokens of an issuer an API accepts in addition to access tokens.
     pub(super) fn accepts(&mut self, accepts: Accepts, metadata: &Metadata, prefix: &str) {
-        if let Some(tokens) = accepts.describe(metadata.signs_nobody_in()) {
+        if let Some(tokens) = accepts.describe(metadata.issues_only_identity_tokens) {
             self.report.ok(&format!("{prefix}accepts"), format!("also {tokens}"));
         }
     }
@@ -23,7 +23,7 @@ impl Doctor {
         if !provider.settings.user_info_enabled {
             return self.report.ok(CHECK, "not requested: `user_info_enabled` is `false`");
         }
-        let Some(endpoint) = metadata.userinfo_endpoint() else {
+        let Some(endpoint) = metadata.userinfo_endpoint.as_ref() else {
             return self
                 .report
                 .ok(CHECK, "not requested: the provider has no UserInfo endpoint");
@@ -39,7 +39,7 @@ impl Doctor {
                 .report
                 .ok(CHECK, "ends the app's session only: `rp_initiated_logout` is `false`");
         }
-        match metadata.end_session_endpoint() {
+        match metadata.end_session_endpoint.as_ref() {
             Some(url) => self.visit(provider, CHECK, Endpoint::EndSession, url).await,
             None => self.report.ok(
                 CHECK,

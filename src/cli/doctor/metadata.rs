@@ -31,7 +31,7 @@ impl Doctor {
         if method != "none" && lacks(member, method) {
             is_supported = false;
             let finding = format!("`{member}` in the metadata lacks `{method}`");
-            let listed = found.metadata.token_endpoint_auth_methods_supported();
+            let listed = found.metadata.token_endpoint_auth_methods_supported.as_deref();
             let listed = listed.unwrap_or_default().join(", ");
             let remedy = format!("set `token_endpoint_auth_method` to one of {listed}");
             self.report.warning(CHECK, finding, remedy);
@@ -46,7 +46,7 @@ impl Doctor {
     pub(super) fn scopes(&mut self, provider: &Provider, metadata: &Metadata) {
         const CHECK: &str = "scopes";
         let wanted = &provider.settings.scopes;
-        let Some(supported) = metadata.scopes_supported() else {
+        let Some(supported) = metadata.scopes_supported.as_deref() else {
             let finding = format!("{}; the provider does not list its scopes", wanted.join(" "));
             return self.report.ok(CHECK, finding);
         };

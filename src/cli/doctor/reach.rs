@@ -85,7 +85,7 @@ impl Doctor {
         let issuer = &provider.registration.issuer;
         let finding = match provider.registration.metadata {
             MetadataSource::Discovery { .. } => format!("is of the issuer {issuer}"),
-            MetadataSource::Given(_) => format!("not requested: the client secrets list the endpoints of {issuer}"),
+            MetadataSource::Given { .. } => format!("not requested: the client secrets list the endpoints of {issuer}"),
             MetadataSource::Keys { .. } => format!("not requested: `jwks_uri` locates the keys of {issuer}"),
         };
         self.report.ok(&check, finding);

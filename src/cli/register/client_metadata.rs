@@ -44,7 +44,7 @@ impl ClientMetadata {
             default_authentication_method(provider).as_str()
         };
         let mut grant_types = vec!["authorization_code"];
-        let listed = provider.grant_types_supported();
+        let listed = provider.grant_types_supported.as_deref();
         if listed.is_none_or(|types| types.iter().any(|name| name == "refresh_token")) {
             grant_types.push("refresh_token");
         }
