@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use super::{
     JsonError, SigningAlgorithm,
-    json::{Shape, check_unique_members, replace_unpaired_surrogates, syntax, type_name, without_byte_order_mark},
+    json::{Shape, replace_unpaired_surrogates, syntax, type_name, without_byte_order_mark},
+    parse_strict_object,
 };
 use crate::printable::excerpt;
 
@@ -154,35 +155,35 @@ struct KeyDocument {
 impl KeyDocument {
     fn parse(json: &[u8]) -> Result<KeyDocument, JsonError> {
         let json = without_byte_order_mark(json);
-        let value = |json: &[u8]| serde_json::from_slice(json).map_err(|error| syntax(&error));
-        let mut document = KeyDocument {
-            value: Value::Null,
-            ambiguous: HashSet::new(),
-            is_repaired: false,
-        };
-        match check_unique_members(json) {
-            Ok(()) => document.value = value(json)?,
-            Err(duplicate @ JsonError::DuplicateMember { .. }) => {
-                let shape = serde_json::from_slice(json).map_err(|error| syntax(&error))?;
-                // The set itself has a duplicate member.
-                let Shape::Object(members) = shape else {
-                    return Err(duplicate);
-                };
-                if let Some(Shape::Array(keys)) = members.get("keys") {
-                    let keys = keys.iter().enumerate();
-                    let ambiguous = keys.filter(|(_, key)| !key.is_unambiguous());
-                    document.ambiguous = ambiguous.map(|(index, _)| index).collect();
+        match Shape::parse(json) {
+            Ok((shape, duplicate)) => {
+                let mut ambiguous = HashSet::new();
+                if let Shape::Object { members, conflicts } = &shape {
+                    // The set itself has a duplicate member.
+                    if let (false, Some(duplicate)) = (conflicts.is_empty(), duplicate) {
+                        return Err(duplicate);
+                    }
+                    if let Some(Shape::Array(keys)) = members.get("keys") {
+                        let keys = keys.iter().enumerate();
+                        let keys = keys.filter(|(_, key)| !key.is_unambiguous());
+                        ambiguous = keys.map(|(index, _)| index).collect();
+                    }
                 }
-                document.value = value(json)?;
+                Ok(KeyDocument {
+                    value: serde_json::from_slice(json).map_err(|error| syntax(&error))?,
+                    ambiguous,
+                    is_repaired: false,
+                })
             }
             Err(error) => {
                 let repaired = replace_unpaired_surrogates(json).ok_or(error)??.json;
-                check_unique_members(&repaired)?;
-                document.value = value(&repaired)?;
-                document.is_repaired = true;
+                Ok(KeyDocument {
+                    value: Value::Object(parse_strict_object(&repaired)?),
+                    ambiguous: HashSet::new(),
+                    is_repaired: true,
+                })
             }
         }
-        Ok(document)
     }
 
     /// Parses the key at this index.
