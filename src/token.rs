@@ -11,6 +11,7 @@ mod checks;
 mod claim_sources;
 mod claims;
 mod client_assertion;
+mod facts;
 mod id_token;
 mod issuer;
 mod json;
@@ -18,7 +19,6 @@ mod jwk;
 mod jws;
 mod logout_token;
 mod purpose;
-mod reason;
 mod refreshed_id_token;
 #[cfg(test)]
 mod test_keys;
@@ -50,7 +50,6 @@ pub(crate) use json::{Document, parse_object, parse_strict_object, type_name};
 pub(crate) use jwk::KeySet;
 pub(crate) use jws::{AllowedAlgorithms, Jws, StaleKeys, parts_of};
 pub(crate) use logout_token::{EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations};
-pub(crate) use reason::TokenKind;
 pub(crate) use refreshed_id_token::{OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError};
 pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};
 

@@ -8,11 +8,12 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Claims, ExpectedIssuer, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
+    ClaimError, Claims, ExpectedIssuer, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys,
     checks::{
         check_aud, check_exp, check_iat, check_nbf, check_sub, check_typ, optional_seconds, optional_text, seconds,
         since_1970, string,
     },
+    facts::{TokenFacts, TokenKind},
 };
 use crate::printable::excerpt;
 use crate::secret::Secret;
@@ -170,39 +171,35 @@ pub(crate) enum IdTokenError {
 }
 
 impl IdTokenError {
-    /// The reason code.
-    pub(crate) fn reason(&self) -> &'static str {
+    /// The reason code and remedy.
+    pub(crate) fn facts(&self) -> TokenFacts {
         match self {
-            IdTokenError::Jws(error) => error.reason(TokenKind::IdToken),
-            IdTokenError::Claim(error) => error.reason(TokenKind::IdToken),
-            IdTokenError::AuthorizedParty { .. } => "id_token_azp",
-            IdTokenError::Nonce => "id_token_nonce",
-            IdTokenError::AccessTokenHash => "id_token_at_hash",
-            IdTokenError::AuthenticationContext { .. } => "id_token_acr",
-            IdTokenError::AuthenticationTooOld { .. } => "id_token_auth_time",
-            IdTokenError::SessionExpired { .. } => "id_token_session_expiry",
-        }
-    }
-
-    /// How to fix it.
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            IdTokenError::Jws(error) => error.remedy(),
-            IdTokenError::Claim(error) => error.remedy(),
-            IdTokenError::AuthorizedParty { .. } => {
-                "check that `client_id` is the id under which the provider knows this app"
-            }
-            IdTokenError::Nonce => "start the sign-in again; if it happens often, somebody may be replaying responses",
-            IdTokenError::AccessTokenHash => {
-                "refuse the response; if it came from the provider itself, report its \"at_hash\" to it"
-            }
-            IdTokenError::AuthenticationContext { .. } => {
-                "have the provider support the `acr_values` that are asked for, or ask for others"
-            }
-            IdTokenError::AuthenticationTooOld { .. } => "have the provider honour `max_age`, or ask for a longer one",
-            IdTokenError::SessionExpired { .. } => {
-                "sign in again; if it happens always, synchronise the clocks of this machine and of the provider, or have the provider send a later `session_expiry`"
-            }
+            IdTokenError::Jws(error) => error.facts(TokenKind::IdToken),
+            IdTokenError::Claim(error) => error.facts(TokenKind::IdToken),
+            IdTokenError::AuthorizedParty { .. } => TokenFacts::new(
+                "id_token_azp",
+                "check that `client_id` is the id under which the provider knows this app",
+            ),
+            IdTokenError::Nonce => TokenFacts::new(
+                "id_token_nonce",
+                "start the sign-in again; if it happens often, somebody may be replaying responses",
+            ),
+            IdTokenError::AccessTokenHash => TokenFacts::new(
+                "id_token_at_hash",
+                "refuse the response; if it came from the provider itself, report its \"at_hash\" to it",
+            ),
+            IdTokenError::AuthenticationContext { .. } => TokenFacts::new(
+                "id_token_acr",
+                "have the provider support the `acr_values` that are asked for, or ask for others",
+            ),
+            IdTokenError::AuthenticationTooOld { .. } => TokenFacts::new(
+                "id_token_auth_time",
+                "have the provider honour `max_age`, or ask for a longer one",
+            ),
+            IdTokenError::SessionExpired { .. } => TokenFacts::new(
+                "id_token_session_expiry",
+                "sign in again; if it happens always, synchronise the clocks of this machine and of the provider, or have the provider send a later `session_expiry`",
+            ),
         }
     }
 

@@ -8,8 +8,11 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::{
-    ExpectedIssuer, JsonError, KeySet, SigningAlgorithm, TokenKind, json::type_name, jwk::FittingKey, parse_object,
-    parse_strict_object, reason::reason_of,
+    ExpectedIssuer, JsonError, KeySet, SigningAlgorithm,
+    facts::{TokenFacts, TokenKind, reason_of},
+    json::type_name,
+    jwk::FittingKey,
+    parse_object, parse_strict_object,
 };
 use crate::printable::excerpt;
 use crate::secret::Secret;
@@ -395,57 +398,51 @@ pub(crate) enum JwsError {
 }
 
 impl JwsError {
-    /// The reason code, for this kind of token.
-    pub(super) fn reason(&self, kind: TokenKind) -> &'static str {
+    /// The reason code and remedy, for this kind of token.
+    pub(super) fn facts(&self, kind: TokenKind) -> TokenFacts {
+        const REPORT: &str = "report this to the provider: its token is not a well-formed signed JWT";
         match self {
-            JwsError::TooLong { .. } => reason_of!(kind, "too_long"),
-            JwsError::Parts { .. }
-            | JwsError::Base64 { .. }
-            | JwsError::Header(_)
-            | JwsError::HeaderMember { .. }
-            | JwsError::Payload(_) => reason_of!(kind, "malformed"),
-            JwsError::CriticalExtension => reason_of!(kind, "crit"),
-            JwsError::MissingAlgorithm
-            | JwsError::UnknownAlgorithm { .. }
-            | JwsError::AlgorithmNotAllowed { .. }
-            | JwsError::MissingClientSecret { .. } => reason_of!(kind, "alg"),
-            JwsError::UnknownKey { .. } | JwsError::NoFittingKey { .. } => {
-                reason_of!(kind, "unknown_key")
+            JwsError::TooLong { .. } => TokenFacts::new(
+                reason_of!(kind, "too_long"),
+                "have the provider put fewer claims into the token; UserInfo can carry the rest",
+            ),
+            JwsError::Parts { .. } => TokenFacts::new(
+                reason_of!(kind, "malformed"),
+                "have the provider send signed tokens that are not encrypted for this client",
+            ),
+            JwsError::Base64 { .. } | JwsError::Header(_) | JwsError::HeaderMember { .. } | JwsError::Payload(_) => {
+                TokenFacts::new(reason_of!(kind, "malformed"), REPORT)
             }
-            JwsError::BadSignature { .. } => reason_of!(kind, "signature"),
-            JwsError::KeyIssuer { .. } => reason_of!(kind, "key_issuer"),
-        }
-    }
-
-    /// How to fix it.
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            JwsError::TooLong { .. } => {
-                "have the provider put fewer claims into the token; UserInfo can carry the rest"
-            }
-            JwsError::Parts { .. } => "have the provider send signed tokens that are not encrypted for this client",
-            JwsError::AlgorithmNotAllowed { .. } => {
-                "have the provider sign with an expected algorithm for this client, or set `id_token_signing_algs`"
-            }
-            JwsError::UnknownAlgorithm { .. } => {
-                "have the provider sign with RS256, ES256 or another algorithm that is supported"
-            }
-            JwsError::MissingClientSecret { .. } => {
-                "set `client_secret`, or have the provider sign with a public key algorithm"
-            }
-            JwsError::UnknownKey { .. } | JwsError::NoFittingKey { .. } => {
-                "check that the provider publishes its signing keys at its `jwks_uri`, and see the log for keys that were skipped"
-            }
-            JwsError::BadSignature { algorithm, .. } if algorithm.is_symmetric() => {
-                "check that `client_secret` is the one the provider signs with"
-            }
-            JwsError::BadSignature { .. } => {
-                "refuse the token; if it came from the provider itself, check that its `jwks_uri` shows its current keys"
-            }
-            JwsError::KeyIssuer { .. } => {
-                "refuse the token; if it came from the provider itself, check that its `jwks_uri` is the one of its metadata"
-            }
-            _ => "report this to the provider: its token is not a well-formed signed JWT",
+            JwsError::CriticalExtension => TokenFacts::new(reason_of!(kind, "crit"), REPORT),
+            JwsError::MissingAlgorithm => TokenFacts::new(reason_of!(kind, "alg"), REPORT),
+            JwsError::UnknownAlgorithm { .. } => TokenFacts::new(
+                reason_of!(kind, "alg"),
+                "have the provider sign with RS256, ES256 or another algorithm that is supported",
+            ),
+            JwsError::AlgorithmNotAllowed { .. } => TokenFacts::new(
+                reason_of!(kind, "alg"),
+                "have the provider sign with an expected algorithm for this client, or set `id_token_signing_algs`",
+            ),
+            JwsError::MissingClientSecret { .. } => TokenFacts::new(
+                reason_of!(kind, "alg"),
+                "set `client_secret`, or have the provider sign with a public key algorithm",
+            ),
+            JwsError::UnknownKey { .. } | JwsError::NoFittingKey { .. } => TokenFacts::new(
+                reason_of!(kind, "unknown_key"),
+                "check that the provider publishes its signing keys at its `jwks_uri`, and see the log for keys that were skipped",
+            ),
+            JwsError::BadSignature { algorithm, .. } if algorithm.is_symmetric() => TokenFacts::new(
+                reason_of!(kind, "signature"),
+                "check that `client_secret` is the one the provider signs with",
+            ),
+            JwsError::BadSignature { .. } => TokenFacts::new(
+                reason_of!(kind, "signature"),
+                "refuse the token; if it came from the provider itself, check that its `jwks_uri` shows its current keys",
+            ),
+            JwsError::KeyIssuer { .. } => TokenFacts::new(
+                reason_of!(kind, "key_issuer"),
+                "refuse the token; if it came from the provider itself, check that its `jwks_uri` is the one of its metadata",
+            ),
         }
     }
 

@@ -6,11 +6,12 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, ExpectedIssuer, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
+    ClaimError, ExpectedIssuer, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys,
     checks::{
         check_aud, check_exp, check_iat, check_nbf, check_sub, is_media_type, optional_string, seconds, since_1970,
         string,
     },
+    facts::{TokenFacts, TokenKind},
     json::type_name,
 };
 use crate::printable::excerpt;
@@ -152,29 +153,35 @@ pub enum LogoutTokenError {
 impl LogoutTokenError {
     /// The reason code.
     pub(crate) fn reason(&self) -> &'static str {
-        match self {
-            LogoutTokenError::Jws(error) => error.reason(TokenKind::LogoutToken),
-            LogoutTokenError::Claim(error) => error.reason(TokenKind::LogoutToken),
-            LogoutTokenError::TokenType { .. } => "logout_token_type",
-            LogoutTokenError::TooOld { .. } => "logout_token_expired",
-            LogoutTokenError::NobodyNamed => "logout_token_missing_subject",
-            LogoutTokenError::EmptySid | LogoutTokenError::EmptyJti => "logout_token_claim_malformed",
-            LogoutTokenError::NoLogoutEvent => "logout_token_events",
-            LogoutTokenError::Nonce => "logout_token_nonce",
-            LogoutTokenError::Replayed => "logout_token_replayed",
-        }
+        self.facts().reason
     }
 
     /// How to fix it.
     pub fn remedy(&self) -> &'static str {
+        self.facts().remedy
+    }
+
+    fn facts(&self) -> TokenFacts {
+        const REPORT: &str =
+            "refuse the request; if it came from the provider itself, report to it what its logout token lacks";
         match self {
-            LogoutTokenError::Jws(error) => error.remedy(),
-            LogoutTokenError::Claim(error) => error.remedy(),
-            LogoutTokenError::TooOld { .. } => "have the provider send `exp`, and check the clocks of both machines",
-            LogoutTokenError::Replayed => {
-                "nothing, if it happens seldom: the provider may send a logout token twice; else somebody may be replaying them"
+            LogoutTokenError::Jws(error) => error.facts(TokenKind::LogoutToken),
+            LogoutTokenError::Claim(error) => error.facts(TokenKind::LogoutToken),
+            LogoutTokenError::TokenType { .. } => TokenFacts::new("logout_token_type", REPORT),
+            LogoutTokenError::TooOld { .. } => TokenFacts::new(
+                "logout_token_expired",
+                "have the provider send `exp`, and check the clocks of both machines",
+            ),
+            LogoutTokenError::NobodyNamed => TokenFacts::new("logout_token_missing_subject", REPORT),
+            LogoutTokenError::EmptySid | LogoutTokenError::EmptyJti => {
+                TokenFacts::new("logout_token_claim_malformed", REPORT)
             }
-            _ => "refuse the request; if it came from the provider itself, report to it what its logout token lacks",
+            LogoutTokenError::NoLogoutEvent => TokenFacts::new("logout_token_events", REPORT),
+            LogoutTokenError::Nonce => TokenFacts::new("logout_token_nonce", REPORT),
+            LogoutTokenError::Replayed => TokenFacts::new(
+                "logout_token_replayed",
+                "nothing, if it happens seldom: the provider may send a logout token twice; else somebody may be replaying them",
+            ),
         }
     }
 

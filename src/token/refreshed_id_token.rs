@@ -3,7 +3,9 @@
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet, SigningAlgorithm, StaleKeys};
+use super::{
+    Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet, SigningAlgorithm, StaleKeys, facts::TokenFacts,
+};
 use crate::{observing, secret::Secret};
 
 /// The original sign-in, as its ID token states it.
@@ -71,19 +73,21 @@ pub(crate) enum RefreshedIdTokenError {
 impl RefreshedIdTokenError {
     /// The reason code.
     pub(crate) fn reason(&self) -> &'static str {
-        match self {
-            RefreshedIdTokenError::IdToken(error) => error.reason(),
-            RefreshedIdTokenError::Changed { .. } => "id_token_of_another_sign_in",
-        }
+        self.facts().reason
     }
 
     /// How to fix it.
     pub(crate) fn remedy(&self) -> &'static str {
+        self.facts().remedy
+    }
+
+    fn facts(&self) -> TokenFacts {
         match self {
-            RefreshedIdTokenError::IdToken(error) => error.remedy(),
-            RefreshedIdTokenError::Changed { .. } => {
-                "report this to the provider: a refresh answers with the sign-in that it refreshes"
-            }
+            RefreshedIdTokenError::IdToken(error) => error.facts(),
+            RefreshedIdTokenError::Changed { .. } => TokenFacts::new(
+                "id_token_of_another_sign_in",
+                "report this to the provider: a refresh answers with the sign-in that it refreshes",
+            ),
         }
     }
 

@@ -6,8 +6,9 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Claims, JsonError, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
+    ClaimError, Claims, JsonError, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys,
     checks::{check_aud, check_exp, check_iss, check_nbf, check_typ, optional_seconds, since_1970, string},
+    facts::{TokenFacts, TokenKind},
     parse_object,
 };
 use crate::printable::excerpt;
@@ -94,23 +95,23 @@ pub(crate) enum UserInfoError {
 impl UserInfoError {
     /// The reason code.
     pub(crate) fn reason(&self) -> &'static str {
-        match self {
-            UserInfoError::Json(_) => "user_info_malformed",
-            UserInfoError::Jws(error) => error.reason(TokenKind::UserInfo),
-            UserInfoError::Claim(error) => error.reason(TokenKind::UserInfo),
-            UserInfoError::Subject { .. } => "user_info_sub",
-        }
+        self.facts().reason
     }
 
     /// How to fix it.
-    pub fn remedy(&self) -> &'static str {
+    pub(crate) fn remedy(&self) -> &'static str {
+        self.facts().remedy
+    }
+
+    pub(super) fn facts(&self) -> TokenFacts {
         match self {
-            UserInfoError::Json(error) => error.remedy(),
-            UserInfoError::Jws(error) => error.remedy(),
-            UserInfoError::Claim(error) => error.remedy(),
-            UserInfoError::Subject { .. } => {
-                "refuse the response; if the provider uses another `sub` here, report it to the provider or set `user_info_enabled` to false"
-            }
+            UserInfoError::Json(error) => TokenFacts::new("user_info_malformed", error.remedy()),
+            UserInfoError::Jws(error) => error.facts(TokenKind::UserInfo),
+            UserInfoError::Claim(error) => error.facts(TokenKind::UserInfo),
+            UserInfoError::Subject { .. } => TokenFacts::new(
+                "user_info_sub",
+                "refuse the response; if the provider uses another `sub` here, report it to the provider or set `user_info_enabled` to false",
+            ),
         }
     }
 
@@ -297,8 +298,7 @@ mod tests {
                 "refuse the response; if the provider uses another `sub` here, report it to the provider or set `user_info_enabled` to false",
             ),
         ] {
-            let error = result.unwrap_err();
-            assert_eq!((error.reason(), error.remedy()), (reason, remedy));
+            assert_eq!(result.unwrap_err().facts(), TokenFacts { reason, remedy });
         }
     }
 }

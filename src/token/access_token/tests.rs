@@ -689,7 +689,7 @@ fn introspection_of_other_tokens() {
     let about_client = |claims: Value| {
         let body = claims.to_string();
         let judged = AccessToken::accept_introspection("t", body.as_bytes(), &to_client, now());
-        judged.map(drop).map_err(|error| error.reason())
+        judged.map(drop).map_err(|error| error.facts().reason)
     };
     let another_use = Err("access_token_wrong_use");
     let uaa = json!({

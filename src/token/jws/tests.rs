@@ -163,7 +163,7 @@ fn hs256_needs_its_place_in_the_list_and_the_secret() {
     let error = verify(&[HS256], Some(&another)).unwrap_err();
     assert_eq!(error, bad_signature(HS256));
     assert_eq!(
-        error.remedy(),
+        error.facts(TokenKind::IdToken).remedy,
         "check that `client_secret` is the one the provider signs with"
     );
 }
@@ -536,8 +536,11 @@ fn errors_have_a_reason_and_say_what_to_do() {
             "check that `client_secret` is the one the provider signs with",
         ),
     ] {
-        let said = (error.reason(TokenKind::IdToken), error.remedy());
-        assert_eq!(said, (reason, remedy), "{error}");
+        assert_eq!(
+            error.facts(TokenKind::IdToken),
+            TokenFacts { reason, remedy },
+            "{error}"
+        );
     }
 }
 

@@ -7,7 +7,7 @@ use super::*;
 fn says(error: impl Into<AccessTokenError>, logged: &str, description: &'static str, remedy: &'static str) {
     let error = error.into();
     assert_eq!(
-        (&*error.to_string(), error.description(), error.remedy()),
+        (&*error.to_string(), error.description(), error.facts().remedy),
         (logged, description, remedy)
     );
     // RFC 6750 §3: what a quoted string can hold.
