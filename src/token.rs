@@ -18,6 +18,7 @@ mod json;
 mod jwk;
 mod jws;
 mod logout_token;
+mod private_key;
 mod purpose;
 mod refreshed_id_token;
 #[cfg(test)]
@@ -43,13 +44,14 @@ pub(crate) use access_token::{
 };
 pub(crate) use claim_sources::ClaimSources;
 pub(crate) use claims::VERIFIED;
-pub(crate) use client_assertion::{CLIENT_ASSERTION_TYPE, ClientKey};
+pub(crate) use client_assertion::CLIENT_ASSERTION_TYPE;
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
 pub(crate) use issuer::{ExpectedIssuer, PERSONAL_ACCOUNTS, TENANT_ID, Tenants};
 pub(crate) use json::{Document, parse_object, parse_strict_object, type_name};
 pub(crate) use jwk::KeySet;
 pub(crate) use jws::{AllowedAlgorithms, Jws, StaleKeys, parts_of};
 pub(crate) use logout_token::{EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations};
+pub(crate) use private_key::PrivateKey;
 pub(crate) use refreshed_id_token::{OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError};
 pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};
 

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     secret::Secret,
-    token::{ClientKey, ExpectedIssuer, Tenants},
+    token::{ExpectedIssuer, PrivateKey, Tenants},
 };
 
 /// The role of the app, with every value that it requires.
@@ -43,7 +43,7 @@ pub(crate) struct Registration {
     pub client_id: String,
     pub client_secret: Option<Secret>,
     /// The private key that signs its assertions.
-    pub client_key: Option<ClientKey>,
+    pub client_key: Option<PrivateKey>,
     pub metadata: MetadataSource,
     /// The introspection endpoint in client secrets; otherwise that of the metadata is used.
     pub introspection_endpoint: Option<Url>,
@@ -331,11 +331,11 @@ impl Settings {
         Ok(Some(Secret::new(text)))
     }
 
-    fn client_key(&self) -> Result<Option<ClientKey>, SettingsError> {
+    fn client_key(&self) -> Result<Option<PrivateKey>, SettingsError> {
         let Some(path) = &self.private_key_file else {
             return Ok(None);
         };
-        let key = ClientKey::parse(&self.read_file("private_key_file", path)?);
+        let key = PrivateKey::parse(&self.read_file("private_key_file", path)?);
         let key = key.map_err(|error| {
             self.error(
                 "private_key_file",
