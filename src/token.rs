@@ -52,7 +52,7 @@ pub(crate) use jwk::KeySet;
 pub(crate) use jws::{AllowedAlgorithms, Jws, StaleKeys, parts_of};
 pub(crate) use logout_token::{EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations};
 pub(crate) use private_key::PrivateKey;
-pub(crate) use refreshed_id_token::{OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError};
+pub(crate) use refreshed_id_token::{OriginalSignIn, RefreshedIdToken};
 pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};
 
 /// The issuer of a testing profile without `iss`.

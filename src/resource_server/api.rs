@@ -37,11 +37,11 @@ impl Api {
         let needs_audience = settings.has_audience() && !settings.insecure_introspection_without_audience;
         let (issuers, authorization_servers) = issuers(providers, audience, needs_audience, settings);
         let resource = settings.resource.as_ref().or(base_url);
-        let is_asked_for = settings.resource.is_some() || settings.resource_server_only && settings.apis.is_empty();
+        let is_requested = settings.resource.is_some() || settings.resource_server_only && settings.apis.is_empty();
         let scopes = &settings.scopes_supported;
-        let protected_resource = ProtectedResource::new(settings, resource, scopes)
-            .of_authorization_servers(authorization_servers)
-            .published_if(is_asked_for || !scopes.is_empty());
+        let is_requested = is_requested || !scopes.is_empty();
+        let protected_resource =
+            ProtectedResource::new(settings, resource, scopes, authorization_servers, is_requested);
         Api::new(None, protected_resource, issuers, settings)
     }
 
@@ -53,17 +53,15 @@ impl Api {
         };
         // Only the audience distinguishes a token for this API from one for another.
         let (issuers, authorization_servers) = issuers(providers, audience, true, settings);
-        let protected_resource = ProtectedResource::new(settings, Some(&api.resource), &api.scopes_supported)
-            .of_authorization_servers(authorization_servers)
-            .published_if(true);
+        let (resource, scopes) = (Some(&api.resource), &api.scopes_supported);
+        let protected_resource = ProtectedResource::new(settings, resource, scopes, authorization_servers, true);
         Api::new(Some(name), protected_resource, issuers, settings)
     }
 
     /// An API while `enabled = false`: it accepts no token.
     pub(super) fn disabled(name: Option<&String>, settings: &Settings) -> Api {
-        let protected_resource = ProtectedResource::new(settings, None, &[]);
-        let name = name.map(String::as_str);
-        Api::new(name, protected_resource, vec![], settings)
+        let protected_resource = ProtectedResource::new(settings, None, &[], vec![], false);
+        Api::new(name.map(String::as_str), protected_resource, vec![], settings)
     }
 
     fn new(

@@ -263,26 +263,19 @@ pub(super) fn check_aud(claims: &Map<String, Value>, client_id: &str, trusted: &
 }
 
 pub(super) fn audiences(claims: &Map<String, Value>) -> Result<Vec<&str>, ClaimError> {
-    let wrong_type = |value| ClaimError::WrongType {
+    let wrong_type = |actual| ClaimError::WrongType {
         claim: "aud",
         expected: "a string or an array of strings",
-        actual: type_name(value),
+        actual,
     };
     match claims.get("aud") {
         None => Err(ClaimError::Missing { claim: "aud" }),
         Some(Value::String(audience)) => Ok(vec![audience]),
-        Some(Value::Array(audiences)) => audiences
-            .iter()
-            .map(|audience| match audience {
-                Value::String(audience) => Ok(audience.as_str()),
-                _ => Err(ClaimError::WrongType {
-                    claim: "aud",
-                    expected: "a string or an array of strings",
-                    actual: "an array with other values",
-                }),
-            })
-            .collect(),
-        Some(other) => Err(wrong_type(other)),
+        Some(Value::Array(audiences)) => {
+            let texts = audiences.iter().map(Value::as_str).collect::<Option<_>>();
+            texts.ok_or_else(|| wrong_type("an array with other values"))
+        }
+        Some(other) => Err(wrong_type(type_name(other))),
     }
 }
 

@@ -158,6 +158,12 @@ pub(crate) enum IdTokenError {
         /// The age of the authentication, in seconds.
         actual: u64,
     },
+    /// A claim of the ID token of a refresh differs from that of the sign-in.
+    #[error("the claim {claim:?} is not the one of the sign-in")]
+    Changed {
+        /// The name of the claim.
+        claim: &'static str,
+    },
     /// Its `session_expiry` has passed.
     #[error(
         "the session ended at {session_expiry} by the ID token (\"session_expiry\"), it is now {now} (seconds since 1970)"
@@ -171,8 +177,17 @@ pub(crate) enum IdTokenError {
 }
 
 impl IdTokenError {
-    /// The reason code and remedy.
-    pub(crate) fn facts(&self) -> TokenFacts {
+    /// The reason code.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.facts().reason
+    }
+
+    /// How to fix it.
+    pub(crate) fn remedy(&self) -> &'static str {
+        self.facts().remedy
+    }
+
+    pub(super) fn facts(&self) -> TokenFacts {
         match self {
             IdTokenError::Jws(error) => error.facts(TokenKind::IdToken),
             IdTokenError::Claim(error) => error.facts(TokenKind::IdToken),
@@ -195,6 +210,10 @@ impl IdTokenError {
             IdTokenError::AuthenticationTooOld { .. } => TokenFacts::new(
                 "id_token_auth_time",
                 "have the provider honour `max_age`, or ask for a longer one",
+            ),
+            IdTokenError::Changed { .. } => TokenFacts::new(
+                "id_token_of_another_sign_in",
+                "report this to the provider: a refresh answers with the sign-in that it refreshes",
             ),
             IdTokenError::SessionExpired { .. } => TokenFacts::new(
                 "id_token_session_expiry",

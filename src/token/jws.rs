@@ -99,7 +99,7 @@ impl<'a> Jws<'a> {
     }
 
     /// The `typ` of the header.
-    pub(super) fn typ(&self) -> Option<&str> {
+    pub(crate) fn typ(&self) -> Option<&str> {
         self.typ.as_deref()
     }
 
@@ -115,7 +115,7 @@ impl<'a> Jws<'a> {
         allowed: &[SigningAlgorithm],
         client_secret: Option<&Secret>,
     ) -> Result<VerifiedJws, JwsError> {
-        self.check_signature(keys, allowed, client_secret)?;
+        self.check_signature(keys, AllowedAlgorithms::only(allowed), client_secret, self.issuer)?;
         Ok(VerifiedJws {
             claims: self.unverified_claims()?,
             algorithm: self.algorithm,
@@ -130,63 +130,33 @@ impl<'a> Jws<'a> {
         parse_object(&self.payload).map_err(JwsError::Payload)
     }
 
-    /// Verifies the signature.
+    /// Verifies the signature, with public keys of this issuer only.
     ///
     /// The keys and `allowed` determine which keys fit, never the token alone: a public key is never used as a MAC
     /// key, and HS256 needs both an entry in `allowed` and the client secret.
     pub(super) fn check_signature(
         &self,
         keys: &KeySet,
-        allowed: &[SigningAlgorithm],
+        allowed: AllowedAlgorithms<'_>,
         client_secret: Option<&Secret>,
+        issuer: Option<ExpectedIssuer<'_>>,
     ) -> Result<(), JwsError> {
         self.check_algorithm(allowed)?;
         let signature = decode("signature", self.signature)?;
         if self.algorithm.is_symmetric() {
             self.verify_with_secret(&signature, client_secret)
         } else {
-            self.verify_with_keys(&signature, keys, KeyChoice::ByKind, self.issuer)
+            self.verify_with_keys(&signature, keys, allowed.listed, issuer)
         }
-    }
-
-    /// As [`check_signature`](Self::check_signature), with public keys of this issuer only.
-    pub(super) fn check_signature_by_keys(
-        &self,
-        keys: &KeySet,
-        allowed: AllowedAlgorithms<'_>,
-        issuer: ExpectedIssuer<'_>,
-    ) -> Result<(), JwsError> {
-        self.may_be_allowed(allowed)?;
-        if self.algorithm.is_symmetric() {
-            return Err(JwsError::MissingClientSecret {
-                algorithm: self.algorithm,
-            });
-        }
-        let signature = decode("signature", self.signature)?;
-        let choice = match self.check_algorithm(allowed.listed) {
-            Ok(()) => KeyChoice::ByKind,
-            Err(_) => KeyChoice::ByOwnAlgorithm(allowed.listed),
-        };
-        self.verify_with_keys(&signature, keys, choice, Some(issuer))
     }
 
     /// Whether the algorithm is listed, or may be allowed by a key's own `alg`.
-    pub(super) fn may_be_allowed(&self, allowed: AllowedAlgorithms<'_>) -> Result<(), JwsError> {
-        if allowed.keys_name_more && !self.algorithm.is_symmetric() {
+    pub(super) fn check_algorithm(&self, allowed: AllowedAlgorithms<'_>) -> Result<(), JwsError> {
+        let may_be_named = allowed.keys_name_more && !self.algorithm.is_symmetric();
+        if may_be_named || allowed.listed.contains(&self.algorithm) {
             Ok(())
         } else {
-            self.check_algorithm(allowed.listed)
-        }
-    }
-
-    pub(super) fn check_algorithm(&self, allowed: &[SigningAlgorithm]) -> Result<(), JwsError> {
-        if allowed.contains(&self.algorithm) {
-            Ok(())
-        } else {
-            Err(JwsError::AlgorithmNotAllowed {
-                expected: allowed.to_vec(),
-                actual: self.algorithm,
-            })
+            Err(self.algorithm_not_allowed(allowed.listed))
         }
     }
 
@@ -207,24 +177,23 @@ impl<'a> Jws<'a> {
         &self,
         signature: &[u8],
         keys: &KeySet,
-        choice: KeyChoice<'_>,
+        listed: &[SigningAlgorithm],
         issuer: Option<ExpectedIssuer<'_>>,
     ) -> Result<(), JwsError> {
         if let Some(kid) = self.kid().filter(|kid| !keys.has_kid(kid)) {
             return Err(JwsError::UnknownKey { kid: excerpt(kid) });
         }
-        let names_it = matches!(choice, KeyChoice::ByOwnAlgorithm(_));
-        let mut fitting = keys.fitting(self.kid(), self.algorithm, names_it).peekable();
+        // An algorithm that is not listed needs a key that names it.
+        let is_listed = listed.contains(&self.algorithm);
+        let mut fitting = keys.fitting(self.kid(), self.algorithm, !is_listed).peekable();
         if fitting.peek().is_none() {
-            return Err(match choice {
-                KeyChoice::ByKind => JwsError::NoFittingKey {
+            return Err(if is_listed {
+                JwsError::NoFittingKey {
                     algorithm: self.algorithm,
                     kid: self.kid().map(excerpt),
-                },
-                KeyChoice::ByOwnAlgorithm(listed) => JwsError::AlgorithmNotAllowed {
-                    expected: listed.to_vec(),
-                    actual: self.algorithm,
-                },
+                }
+            } else {
+                self.algorithm_not_allowed(listed)
             });
         }
         let message = self.signing_input.as_bytes();
@@ -262,21 +231,19 @@ impl<'a> Jws<'a> {
         }
     }
 
+    fn algorithm_not_allowed(&self, listed: &[SigningAlgorithm]) -> JwsError {
+        JwsError::AlgorithmNotAllowed {
+            expected: listed.to_vec(),
+            actual: self.algorithm,
+        }
+    }
+
     fn bad_signature(&self) -> JwsError {
         JwsError::BadSignature {
             algorithm: self.algorithm,
             kid: self.kid().map(excerpt),
         }
     }
-}
-
-/// How keys are selected for an algorithm.
-#[derive(Clone, Copy)]
-enum KeyChoice<'a> {
-    /// Keys of the right type that name no other algorithm.
-    ByKind,
-    /// Keys that name the algorithm, because it is not listed.
-    ByOwnAlgorithm(&'a [SigningAlgorithm]),
 }
 
 // Omits payload and signature: with the header they would be the token.
