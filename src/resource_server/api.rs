@@ -23,7 +23,7 @@ pub(crate) struct Api {
     /// The issuers whose tokens it accepts, the provider first; empty while disabled.
     pub(super) issuers: Vec<Arc<Issuer>>,
     /// `None` when the setting `token_cache` turns the cache off.
-    pub(super) seen: Option<TokenCache>,
+    pub(super) cache: Option<TokenCache>,
     pub(super) active: ActiveTokens,
 }
 
@@ -74,7 +74,7 @@ impl Api {
         Api {
             name: name.map(str::to_owned),
             protected_resource,
-            seen: (entries > 0 && !issuers.is_empty()).then(|| TokenCache::new(entries)),
+            cache: (entries > 0 && !issuers.is_empty()).then(|| TokenCache::new(entries)),
             active: ActiveTokens::new(),
             issuers,
         }
@@ -89,8 +89,8 @@ impl Api {
     }
 
     /// The issuer at which opaque tokens are introspected.
-    pub(super) fn issuer_to_ask(&self) -> Option<&Arc<Issuer>> {
-        self.issuers.iter().find(|issuer| issuer.is_asked)
+    pub(super) fn introspection_issuer(&self) -> Option<&Arc<Issuer>> {
+        self.issuers.iter().find(|issuer| issuer.is_introspected)
     }
 }
 
@@ -126,7 +126,7 @@ fn issuers(
         // Clients do not request identity tokens for this API, so their issuer is not listed by default.
         let is_listed = is_listed.unwrap_or(issuer.accepts() != Accepts::IdentityTokens);
         // Without metadata, clients could not find its endpoints.
-        if is_listed && !issuer.has_keys_alone() {
+        if is_listed && !issuer.has_only_keys() {
             authorization_servers.extend(issuer.authorization_servers());
         }
         issuers.push(Arc::new(issuer));

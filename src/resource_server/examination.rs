@@ -70,7 +70,7 @@ impl ResourceServer {
         if is_rejected {
             return fields;
         }
-        if self.is_read_here(token) {
+        if self.is_validated_locally(token) {
             self.examine_jwt(api, token, keys, required_scopes, now, &mut fields)
                 .await;
         } else {
@@ -122,7 +122,7 @@ impl ResourceServer {
         };
         let algorithms = AllowedAlgorithms {
             listed: &listed,
-            keys_name_more: expected.algorithms.is_none(),
+            allows_alg_of_key: expected.algorithms.is_none(),
         };
         let signs_nobody_in = metadata.as_ref().is_some_and(|metadata| metadata.signs_nobody_in());
         for (name, error) in unverified.every_check(expected, algorithms, signs_nobody_in, now) {
@@ -170,7 +170,7 @@ impl ResourceServer {
         now: OffsetDateTime,
         fields: &mut Vec<ExaminedField>,
     ) {
-        let Some(issuer) = api.issuer_to_ask().filter(|_| !is_offline) else {
+        let Some(issuer) = api.introspection_issuer().filter(|_| !is_offline) else {
             let expected = "a signed JWT: only the provider can validate others";
             let error = Some(AccessTokenError::Opaque.into());
             return fields.push(ExaminedField::new("format", expected, None, error));
@@ -211,7 +211,7 @@ impl Api {
                 let mut names: Vec<_> = listed.map(|alg| alg.as_str()).collect();
                 names.dedup();
                 let names = names.join(", ");
-                if algorithms.keys_name_more {
+                if algorithms.allows_alg_of_key {
                     format!("{names}, or what the key names")
                 } else {
                     names
@@ -263,7 +263,7 @@ fn undecided(
             // Without listed algorithms the default is RS256, and every provider must list RS256 (Discovery §3).
             let least = AllowedAlgorithms {
                 listed: &[SigningAlgorithm::RS256],
-                keys_name_more: true,
+                allows_alg_of_key: true,
             };
             let verdict = token.check_signature(keys?, least, expected);
             let is_open = matches!(

@@ -174,12 +174,12 @@ impl Metadata {
         let mut found = here.filter_map(|it| Some((it.published.as_ref()?, it.metadata()?)));
         let first = found.next()?;
         let host = request.host();
-        let is_meant = |published: &Published| host.is_some_and(|host| published.is_at(host));
-        if is_meant(first.0) {
+        let is_for_host = |published: &Published| host.is_some_and(|host| published.is_at(host));
+        if is_for_host(first.0) {
             return Some(first.1);
         }
         // A proxy may have changed the host. Clients compare `resource` anyway (§3.3).
-        let meant = found.find(|(published, _)| is_meant(published));
+        let meant = found.find(|(published, _)| is_for_host(published));
         Some(meant.unwrap_or(first).1)
     }
 }

@@ -117,9 +117,9 @@ impl<'a> UnverifiedAccessToken<'a> {
         signs_nobody_in: bool,
         now: OffsetDateTime,
     ) -> Result<ClaimsChecked, AccessTokenError> {
-        let hear = |_: &'static str, verdict| verdict;
-        let heard = self.hear_checks(expected, algorithms, signs_nobody_in, now, hear);
-        heard.map(ClaimsChecked)
+        let on_result = |_: &'static str, verdict| verdict;
+        let outcome = self.run_checks(expected, algorithms, signs_nobody_in, now, on_result);
+        outcome.map(ClaimsChecked)
     }
 
     /// The result of each of those checks in order, with the name of the header member or claim.
@@ -132,50 +132,50 @@ impl<'a> UnverifiedAccessToken<'a> {
         now: OffsetDateTime,
     ) -> Vec<(&'static str, Option<AccessTokenError>)> {
         let mut verdicts = Vec::new();
-        let hear = |name, verdict: Result<(), AccessTokenError>| {
+        let on_result = |name, verdict: Result<(), AccessTokenError>| {
             verdicts.push((name, verdict.err()));
             Ok(())
         };
-        let heard = self.hear_checks(expected, algorithms, signs_nobody_in, now, hear);
-        debug_assert!(heard.is_ok(), "every verdict was taken for a good one");
+        let outcome = self.run_checks(expected, algorithms, signs_nobody_in, now, on_result);
+        debug_assert!(outcome.is_ok(), "every verdict was taken for a good one");
         verdicts
     }
 
-    /// Runs the checks, and stops at the first error that `hear` returns.
+    /// Runs the checks, and stops at the first error that `on_result` returns.
     #[inline]
-    fn hear_checks(
+    fn run_checks(
         &self,
         expected: &AccessTokenExpectations,
         algorithms: AllowedAlgorithms<'_>,
         signs_nobody_in: bool,
         now: OffsetDateTime,
-        mut hear: impl FnMut(&'static str, Result<(), AccessTokenError>) -> Result<(), AccessTokenError>,
+        mut on_result: impl FnMut(&'static str, Result<(), AccessTokenError>) -> Result<(), AccessTokenError>,
     ) -> Result<Circumstances, AccessTokenError> {
         let (claims, now, skew) = (&self.claims, since_1970(now), expected.clock_skew);
-        hear("typ", check_header_type(self.jws.typ()))?;
+        on_result("typ", check_header_type(self.jws.typ()))?;
         let alg = self.jws.check_algorithm(algorithms);
-        hear("alg", alg.map_err(Into::into))?;
+        on_result("alg", alg.map_err(Into::into))?;
         let iss = expected.issuer().check(claims);
-        hear("iss", iss.map(drop).map_err(Into::into))?;
+        on_result("iss", iss.map(drop).map_err(Into::into))?;
         let (audience, aud) = match matched_audience(claims, expected) {
             Ok(audience) => (audience, Ok(())),
             Err(error) => (MatchedAudience::Unknown, Err(error)),
         };
-        hear("aud", aud)?;
+        on_result("aud", aud)?;
         let exp = seconds(claims, "exp").and_then(|exp| check_exp(exp, now, skew));
-        hear("exp", exp.map_err(Into::into))?;
+        on_result("exp", exp.map_err(Into::into))?;
         let nbf = check_nbf(claims, now, skew);
-        hear("nbf", nbf.map_err(Into::into))?;
+        on_result("nbf", nbf.map_err(Into::into))?;
         let iat = optional_seconds(claims, "iat");
         let iat = iat.and_then(|iat| iat.map_or(Ok(()), |iat| check_iat(iat, now, skew)));
-        hear("iat", iat.map_err(Into::into))?;
-        hear("cnf", check_cnf(claims))?;
+        on_result("iat", iat.map_err(Into::into))?;
+        on_result("cnf", check_cnf(claims))?;
         let circumstances = expected.circumstances(audience, signs_nobody_in);
         let typ = self.jws.typ();
         let setting = &expected.accepts_setting;
         let purpose = check_purpose(Source::Jwt { typ }, claims, circumstances, setting);
-        hear("use", purpose)?;
-        hear("sub", check_sub_or_client_id(claims))?;
+        on_result("use", purpose)?;
+        on_result("sub", check_sub_or_client_id(claims))?;
         Ok(circumstances)
     }
 
@@ -473,7 +473,7 @@ fn check_sub_or_client_id(claims: &Map<String, Value>) -> Result<(), AccessToken
     if has_client {
         Ok(())
     } else {
-        Err(AccessTokenError::Nobody)
+        Err(AccessTokenError::NoSubject)
     }
 }
 

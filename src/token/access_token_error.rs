@@ -84,7 +84,7 @@ pub(crate) enum AccessTokenError {
     Bound,
     /// It has neither `sub` nor a client id.
     #[error("the token has neither \"sub\" nor \"client_id\"")]
-    Nobody,
+    NoSubject,
     /// Introspection reports it as not active: expired, revoked, or never issued.
     #[error("the provider says that the token is not active")]
     Inactive,
@@ -165,7 +165,7 @@ impl AccessTokenError {
                 "access_token_bound",
                 "have the provider issue bearer tokens for this API",
             ),
-            AccessTokenError::Nobody => TokenFacts::new(
+            AccessTokenError::NoSubject => TokenFacts::new(
                 "access_token_missing_subject",
                 "have the provider put `sub` or `client_id` into its access tokens; lightweight tokens lack them",
             ),
@@ -214,7 +214,7 @@ impl AccessTokenError {
             AccessTokenError::Audience { .. } => "the token is meant for another API",
             AccessTokenError::NoAudience { .. } => "the token does not say which API it is meant for",
             AccessTokenError::Bound => "tokens that are bound to a key are not accepted",
-            AccessTokenError::Nobody => "the token does not say whose it is",
+            AccessTokenError::NoSubject => "the token does not say whose it is",
             AccessTokenError::Inactive | AccessTokenError::Introspection(_) => "the token is not active",
             AccessTokenError::Opaque => "the token is not a JWT",
             AccessTokenError::Disabled => "tokens are not accepted at the moment",
@@ -223,7 +223,7 @@ impl AccessTokenError {
 
     /// Whether the introspection response itself is invalid, so that it says nothing about the token: it has no
     /// `active`, has a member of another type, or is about another issuer.
-    pub(crate) fn is_about_the_reply(&self) -> bool {
+    pub(crate) fn is_about_response(&self) -> bool {
         matches!(
             self,
             AccessTokenError::Introspection(_)

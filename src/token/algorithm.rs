@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn none_and_other_spellings_are_no_algorithm() {
+    fn none_and_other_spellings_are_not_algorithms() {
         for name in [
             "none", "None", "NONE", "nOnE", "", "rs256", "RS256 ", "HS384", "ES256K", "eddsa", "RS1",
         ] {

@@ -250,10 +250,10 @@ pub(super) fn check_aud(claims: &Map<String, Value>, client_id: &str, trusted: &
             actual: audiences.iter().take(10).map(|aud| excerpt(aud)).collect(),
         });
     }
-    let stranger = audiences
+    let untrusted = audiences
         .iter()
         .find(|&&aud| aud != client_id && !trusted.iter().any(|trusted| trusted == aud));
-    match stranger {
+    match untrusted {
         None => Ok(()),
         Some(actual) => Err(ClaimError::UntrustedAudience {
             trusted: trusted.to_vec(),

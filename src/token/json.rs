@@ -718,7 +718,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused_by_type() {
+    fn values_of_other_types_are_rejected() {
         for (json, actual) in [
             ("[]", "an array"),
             ("1", "a number"),
@@ -731,7 +731,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_refused_without_quoting_it() {
+    fn invalid_json_is_rejected_without_quoting_it() {
         for json in [
             &b""[..],
             b"{",

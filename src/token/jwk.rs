@@ -111,14 +111,14 @@ impl KeySet {
         self.by_kid.contains_key(kid)
     }
 
-    /// The keys that may verify `algorithm`: those with this `kid`, or all without a `kid`; with `names_it` only
+    /// The keys that may verify `algorithm`: those with this `kid`, or all without a `kid`; with `must_name_algorithm` only
     /// those whose `alg` is `algorithm`.
-    pub(super) fn fitting<'a>(
+    pub(super) fn candidates<'a>(
         &'a self,
         kid: Option<&'a str>,
         algorithm: SigningAlgorithm,
-        names_it: bool,
-    ) -> impl Iterator<Item = FittingKey<'a>> {
+        must_name_algorithm: bool,
+    ) -> impl Iterator<Item = CandidateKey<'a>> {
         let named = kid.map(|kid| self.by_kid.get(kid).map_or(&[][..], Vec::as_slice));
         let named = named.map(|places| places.iter().map(|place| &self.keys[*place]));
         let all = kid.is_none().then_some(&self.keys);
@@ -126,9 +126,9 @@ impl KeySet {
             .into_iter()
             .flatten()
             .chain(all.into_iter().flatten())
-            .filter(move |key| key.names_algorithm || !names_it)
+            .filter(move |key| key.names_algorithm || !must_name_algorithm)
             .filter_map(move |key| {
-                Some(FittingKey {
+                Some(CandidateKey {
                     key: key.verifier(algorithm)?,
                     issuer: key.issuer.as_deref(),
                 })
@@ -137,7 +137,7 @@ impl KeySet {
 }
 
 /// A key that may verify an algorithm.
-pub(super) struct FittingKey<'a> {
+pub(super) struct CandidateKey<'a> {
     pub(super) key: &'a ParsedPublicKey,
     /// The issuer that the key is published for, if the set names one.
     pub(super) issuer: Option<&'a str>,

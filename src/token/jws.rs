@@ -11,7 +11,7 @@ use super::{
     ExpectedIssuer, JsonError, KeySet, SigningAlgorithm,
     facts::{TokenFacts, TokenKind, reason_of},
     json::type_name,
-    jwk::FittingKey,
+    jwk::CandidateKey,
     parse_object, parse_strict_object,
 };
 use crate::printable::excerpt;
@@ -44,7 +44,7 @@ pub(crate) struct AllowedAlgorithms<'a> {
     pub(crate) listed: &'a [SigningAlgorithm],
     /// Whether a key's own `alg` is allowed too, if it is asymmetric. The provider publishes it like its metadata,
     /// whose list may be for another use.
-    pub(crate) keys_name_more: bool,
+    pub(crate) allows_alg_of_key: bool,
 }
 
 impl<'a> AllowedAlgorithms<'a> {
@@ -52,7 +52,7 @@ impl<'a> AllowedAlgorithms<'a> {
     pub(crate) fn only(listed: &'a [SigningAlgorithm]) -> AllowedAlgorithms<'a> {
         AllowedAlgorithms {
             listed,
-            keys_name_more: false,
+            allows_alg_of_key: false,
         }
     }
 }
@@ -152,7 +152,7 @@ impl<'a> Jws<'a> {
 
     /// Whether the algorithm is listed, or may be allowed by a key's own `alg`.
     pub(super) fn check_algorithm(&self, allowed: AllowedAlgorithms<'_>) -> Result<(), JwsError> {
-        let may_be_named = allowed.keys_name_more && !self.algorithm.is_symmetric();
+        let may_be_named = allowed.allows_alg_of_key && !self.algorithm.is_symmetric();
         if may_be_named || allowed.listed.contains(&self.algorithm) {
             Ok(())
         } else {
@@ -185,8 +185,8 @@ impl<'a> Jws<'a> {
         }
         // An algorithm that is not listed needs a key that names it.
         let is_listed = listed.contains(&self.algorithm);
-        let mut fitting = keys.fitting(self.kid(), self.algorithm, !is_listed).peekable();
-        if fitting.peek().is_none() {
+        let mut candidates = keys.candidates(self.kid(), self.algorithm, !is_listed).peekable();
+        if candidates.peek().is_none() {
             return Err(if is_listed {
                 JwsError::NoFittingKey {
                     algorithm: self.algorithm,
@@ -197,12 +197,12 @@ impl<'a> Jws<'a> {
             });
         }
         let message = self.signing_input.as_bytes();
-        let verified = fitting
+        let verified = candidates
             .take(MAX_TRIES)
-            .filter(|fitting| fitting.key.verify_sig(message, signature).is_ok());
+            .filter(|candidates| candidates.key.verify_sig(message, signature).is_ok());
         // Of several, one that is published for the token's issuer suffices.
         let mut refused = self.bad_signature();
-        for FittingKey { issuer: found, .. } in verified {
+        for CandidateKey { issuer: found, .. } in verified {
             match self.check_key_issuer(found, issuer) {
                 Ok(()) => return Ok(()),
                 Err(error) => refused = error,

@@ -132,7 +132,7 @@ pub enum LogoutTokenError {
     },
     /// It has neither `sub` nor `sid`.
     #[error("the logout token has neither \"sub\" nor \"sid\"")]
-    NobodyNamed,
+    NoSubject,
     /// The claim `sid` is empty.
     #[error("the claim \"sid\" is empty")]
     EmptySid,
@@ -172,7 +172,7 @@ impl LogoutTokenError {
                 "logout_token_expired",
                 "have the provider send `exp`, and check the clocks of both machines",
             ),
-            LogoutTokenError::NobodyNamed => TokenFacts::new("logout_token_missing_subject", REPORT),
+            LogoutTokenError::NoSubject => TokenFacts::new("logout_token_missing_subject", REPORT),
             LogoutTokenError::EmptySid | LogoutTokenError::EmptyJti => {
                 TokenFacts::new("logout_token_claim_malformed", REPORT)
             }
@@ -244,7 +244,7 @@ fn ended_session(claims: &Map<String, Value>) -> Result<EndedSession, LogoutToke
             subject: subject.to_owned(),
         }),
         (None, Some(subject)) => Ok(EndedSession::Subject(subject.to_owned())),
-        (None, None) => Err(LogoutTokenError::NobodyNamed),
+        (None, None) => Err(LogoutTokenError::NoSubject),
     }
 }
 

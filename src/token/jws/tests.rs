@@ -1,4 +1,4 @@
-//! What a token is refused for before anybody looks at its claims.
+//! The rejections of a JWS before its claims are checked.
 
 use serde_json::json;
 
@@ -110,13 +110,13 @@ fn a_changed_header_is_refused() {
 }
 
 #[test]
-fn one_rsa_algorithm_does_not_stand_for_another() {
+fn one_rsa_algorithm_does_not_verify_another() {
     let token = sign(SigningAlgorithm::PS256, &header(RS256), &json!({}));
     assert_eq!(refusal(&token), bad_signature(RS256));
 }
 
 #[test]
-fn a_der_signature_is_no_ecdsa_signature_here() {
+fn a_der_signature_is_not_an_ecdsa_signature() {
     let token = sign_by(&header(ES256).to_string(), "{}", |message| {
         let raw = TestKey::Ec256.sign(ES256, message);
         let integer = |bytes: &[u8]| [&[2, 33, 0], bytes].concat();
@@ -191,7 +191,7 @@ fn hs256_keyed_with_the_rsa_public_key_is_refused() {
 }
 
 #[test]
-fn an_oct_key_of_the_key_set_is_no_mac_key() {
+fn an_oct_key_of_the_key_set_is_not_a_mac_key() {
     let secret = b"a published secret of 32 bytes..";
     let oct = json!({"kty": "oct", "kid": "oct", "alg": "HS256", "k": base64url(secret)});
     let keys = key_set_of(&[oct]);

@@ -114,7 +114,7 @@ fn a_sid_ends_one_session_and_a_sub_ends_all() {
 fn logout_token_without_sub_and_sid() {
     let mut case = Case::without("sub");
     case.claims.as_object_mut().unwrap().remove("sid");
-    case.is_refused(LogoutTokenError::NobodyNamed);
+    case.is_refused(LogoutTokenError::NoSubject);
 }
 
 #[test]

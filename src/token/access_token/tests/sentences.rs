@@ -217,7 +217,7 @@ fn of_a_claim() {
         "ask the provider for a token for this API, or set `audience` to what it puts into `aud`",
     );
     says(
-        AccessTokenError::Nobody,
+        AccessTokenError::NoSubject,
         "the token has neither \"sub\" nor \"client_id\"",
         "the token does not say whose it is",
         "have the provider put `sub` or `client_id` into its access tokens; lightweight tokens lack them",
