@@ -54,7 +54,7 @@ pub(crate) enum AccessTokenError {
         actual: Vec<String>,
     },
     /// The introspection response has no audience.
-    #[error("the introspection reply has no \"aud\", expected one of {expected:?}")]
+    #[error("the introspection response has no \"aud\", expected one of {expected:?}")]
     NoAudience {
         /// The setting `audience`, or `resource`.
         expected: Vec<String>,
@@ -80,16 +80,16 @@ pub(crate) enum AccessTokenError {
     )]
     UnknownUseForClient,
     /// It is bound to a key (`cnf`), and no proof of possession is verified here.
-    #[error("the token is bound to a key by \"cnf\", which is not proved here")]
+    #[error("the token is bound to a key by \"cnf\", and proof of possession is not supported")]
     Bound,
     /// It has neither `sub` nor a client id.
     #[error("the token has neither \"sub\" nor \"client_id\"")]
     NoSubject,
     /// Introspection reports it as not active: expired, revoked, or never issued.
-    #[error("the provider says that the token is not active")]
+    #[error("the provider reports that the token is not active")]
     Inactive,
     /// The introspection response is not a JSON object.
-    #[error("the introspection reply cannot be read: {0}")]
+    #[error("the introspection response cannot be parsed: {0}")]
     Introspection(#[source] JsonError),
     /// It is not a JWT, and there is no introspection endpoint to ask about it.
     #[error("the token is not a JWT, and opaque tokens are not accepted")]
@@ -111,7 +111,7 @@ impl AccessTokenError {
                 let facts = error.facts(TokenKind::AccessToken);
                 let remedy = match error {
                     JwsError::AlgorithmNotAllowed { actual, .. } if actual.is_symmetric() => {
-                        "have the provider sign access tokens with a key pair, by RS256 or ES256: who can check HS256 can sign with it too, so no setting accepts it here"
+                        "have the provider sign access tokens with a key pair, by RS256 or ES256: whoever verifies HS256 can also sign with it, so no setting accepts it"
                     }
                     JwsError::AlgorithmNotAllowed { .. } => {
                         "if the provider signs access tokens with it, name it in `access_token_signing_algs`"
@@ -139,7 +139,7 @@ impl AccessTokenError {
             ),
             AccessTokenError::UnknownIssuer { .. } => TokenFacts::new(
                 "access_token_iss",
-                "if tokens of that issuer are to be accepted, add it to the table `issuers`",
+                "to accept tokens of that issuer, add it to the table `issuers`",
             ),
             AccessTokenError::Audience { .. } => TokenFacts::new(
                 "access_token_aud",
@@ -147,15 +147,15 @@ impl AccessTokenError {
             ),
             AccessTokenError::NoAudience { .. } => TokenFacts::new(
                 "access_token_aud",
-                "have the provider name this API in the `aud` of its introspection replies; where every token that it calls active may be used here, set `insecure_introspection_without_audience = true`",
+                "have the provider name this API in the `aud` of its introspection responses; if every token that it reports as active may be used here, set `insecure_introspection_without_audience = true`",
             ),
             AccessTokenError::AnotherUse { .. } => TokenFacts::new(
                 "access_token_wrong_use",
-                "send the access token; where this issuer's access tokens look like its ID tokens, set `token_validation = \"introspection\"`; where its identity tokens are meant, as those of a CI job or a workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id",
+                "send the access token; if this issuer's access tokens look like its ID tokens, set `token_validation = \"introspection\"`; to accept its identity tokens, such as those of a CI job or a workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id",
             ),
             AccessTokenError::UnknownUse { .. } => TokenFacts::new(
                 "access_token_unknown_use",
-                "have the provider add a scope, or the type `at+jwt`; or set `accepts` of this issuer: to `identity_tokens` where its identity tokens are meant, as those of a CI job or a workload, or to `untyped_tokens` where its access tokens look so",
+                "have the provider add a scope, or the type `at+jwt`; or set `accepts` of this issuer: to `identity_tokens` for identity tokens, such as those of a CI job or a workload, or to `untyped_tokens` for access tokens without such a mark",
             ),
             AccessTokenError::UnknownUseForClient => TokenFacts::new(
                 "access_token_unknown_use",
@@ -169,9 +169,7 @@ impl AccessTokenError {
                 "access_token_missing_subject",
                 "have the provider put `sub` or `client_id` into its access tokens; lightweight tokens lack them",
             ),
-            AccessTokenError::Inactive => {
-                TokenFacts::new("access_token_inactive", "nothing: the caller needs a new token")
-            }
+            AccessTokenError::Inactive => TokenFacts::new("access_token_inactive", "have the client get a new token"),
             AccessTokenError::Introspection(error) => TokenFacts::new("introspection_malformed", error.remedy()),
             AccessTokenError::Opaque => TokenFacts::new(
                 "access_token_opaque",
@@ -212,9 +210,9 @@ impl AccessTokenError {
             }
             AccessTokenError::UnknownIssuer { .. } => "the token comes from another issuer",
             AccessTokenError::Audience { .. } => "the token is meant for another API",
-            AccessTokenError::NoAudience { .. } => "the token does not say which API it is meant for",
+            AccessTokenError::NoAudience { .. } => "the token has no audience",
             AccessTokenError::Bound => "tokens that are bound to a key are not accepted",
-            AccessTokenError::NoSubject => "the token does not say whose it is",
+            AccessTokenError::NoSubject => "the token names neither a user nor a client",
             AccessTokenError::Inactive | AccessTokenError::Introspection(_) => "the token is not active",
             AccessTokenError::Opaque => "the token is not a JWT",
             AccessTokenError::Disabled => "tokens are not accepted at the moment",

@@ -129,7 +129,7 @@ impl ClaimError {
             ),
             ClaimError::Tenant { .. } => TokenFacts::new(
                 reason_of!(kind, "tenant"),
-                "if people of that tenant are to be accepted, add its id to `tenants`",
+                "to accept users of that tenant, add its id to `tenants`",
             ),
             ClaimError::Audience { .. } => TokenFacts::new(
                 reason_of!(kind, "aud"),

@@ -151,7 +151,7 @@ pub(crate) enum IdTokenError {
         actual: String,
     },
     /// The user was authenticated longer ago than the requested `max_age`.
-    #[error("the person was authenticated {actual} s ago, expected at most {expected} s")]
+    #[error("the user was authenticated {actual} s ago, expected at most {expected} s")]
     AuthenticationTooOld {
         /// The `max_age` that was asked for, in seconds.
         expected: u64,
@@ -197,7 +197,7 @@ impl IdTokenError {
             ),
             IdTokenError::Nonce => TokenFacts::new(
                 "id_token_nonce",
-                "start the sign-in again; if it happens often, somebody may be replaying responses",
+                "sign in again; if it happens often, check the log for replayed responses",
             ),
             IdTokenError::AccessTokenHash => TokenFacts::new(
                 "id_token_at_hash",

@@ -165,7 +165,7 @@ impl Document {
     /// The defect of the member, if any.
     pub(crate) fn defect(&self, name: &str) -> Option<&'static str> {
         if self.ambiguous.iter().any(|ambiguous| ambiguous == name) {
-            return Some("there twice, with different values");
+            return Some("present twice, with different values");
         }
         let is_garbled = self.garbled.iter().any(|garbled| garbled == name);
         is_garbled.then_some("a string with an unpaired surrogate, which is not a character")

@@ -273,7 +273,7 @@ pub(crate) enum SkipReason {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeySetError {
     /// It is not a JSON object.
-    #[error("the key set cannot be read: {0}")]
+    #[error("the key set cannot be parsed: {0}")]
     Json(#[from] JsonError),
     /// It has no `keys`.
     #[error("the key set has no member \"keys\"")]

@@ -278,7 +278,7 @@ pub(crate) enum JwsError {
         actual: usize,
     },
     /// It does not have three parts. Five parts are an encrypted token.
-    #[error("expected a token of 3 parts (a signed JWT), found {actual}")]
+    #[error("expected a signed JWT of 3 parts, found {actual}")]
     Parts {
         /// How many parts it has.
         actual: usize,
@@ -290,7 +290,7 @@ pub(crate) enum JwsError {
         part: &'static str,
     },
     /// The header is not a JSON object.
-    #[error("the header of the token cannot be read: {0}")]
+    #[error("the header of the token cannot be parsed: {0}")]
     Header(#[source] JsonError),
     /// A member of the header is of another type.
     #[error("the header member {member:?} of the token is {actual}, not a string")]
@@ -321,7 +321,7 @@ pub(crate) enum JwsError {
         actual: SigningAlgorithm,
     },
     /// The signature is made with the client secret, and there is none.
-    #[error("the token is signed with {algorithm}, and there is no client secret to check it with")]
+    #[error("the token is signed with {algorithm}, and there is no client secret to verify it with")]
     MissingClientSecret {
         /// The algorithm of the token.
         algorithm: SigningAlgorithm,
@@ -360,7 +360,7 @@ pub(crate) enum JwsError {
         actual: String,
     },
     /// The payload is not a JSON object.
-    #[error("the payload of the token cannot be read: {0}")]
+    #[error("the payload of the token cannot be parsed: {0}")]
     Payload(#[source] JsonError),
 }
 

@@ -180,7 +180,7 @@ impl LogoutTokenError {
             LogoutTokenError::Nonce => TokenFacts::new("logout_token_nonce", REPORT),
             LogoutTokenError::Replayed => TokenFacts::new(
                 "logout_token_replayed",
-                "nothing, if it happens seldom: the provider may send a logout token twice; else somebody may be replaying them",
+                "ignore it if it is rare: the provider may send a logout token twice; else check where the requests come from",
             ),
         }
     }

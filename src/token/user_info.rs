@@ -74,13 +74,13 @@ pub(crate) fn accept_signed_user_info(
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UserInfoError {
     /// It is not a JSON object.
-    #[error("the UserInfo response cannot be read: {0}")]
+    #[error("the UserInfo response cannot be parsed: {0}")]
     Json(#[from] JsonError),
     /// It is not a valid JWS by a key of the provider.
-    #[error("the UserInfo response is not accepted: {0}")]
+    #[error("the UserInfo response is rejected: {0}")]
     Jws(#[from] JwsError),
     /// A claim is absent or wrong.
-    #[error("the UserInfo response is not accepted: {0}")]
+    #[error("the UserInfo response is rejected: {0}")]
     Claim(#[from] ClaimError),
     /// It is about another user than the ID token.
     #[error("the UserInfo response is about {actual:?}, expected {expected:?}")]

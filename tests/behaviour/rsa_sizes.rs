@@ -203,7 +203,7 @@ async fn access_token_by_a_key_of_each_size() {
         } else {
             assert_eq!(answer, refused("the token is signed with an unknown key"));
             log.has(
-                "DEBUG the access token is refused: \
+                "DEBUG the access token is rejected: \
                  the provider's key set has no usable key \"rsa\"",
             );
         }

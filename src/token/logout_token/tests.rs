@@ -318,6 +318,6 @@ fn errors_say_what_to_do() {
     );
     assert_eq!(
         LogoutTokenError::Replayed.remedy(),
-        "nothing, if it happens seldom: the provider may send a logout token twice; else somebody may be replaying them"
+        "ignore it if it is rare: the provider may send a logout token twice; else check where the requests come from"
     );
 }

@@ -32,7 +32,7 @@ fn id_token(aud: &str) -> Value {
 /// The two lines in the log about a token that is refused.
 fn assert_logged(api: &Api, error: &str, remedy: &str) {
     let said = [
-        format!("DEBUG: the access token is refused: {error}"),
+        format!("DEBUG: the access token is rejected: {error}"),
         format!("DEBUG: {remedy}"),
     ];
     let lines = api.log.debug_lines();
@@ -111,7 +111,7 @@ async fn untyped_token() {
         assert_eq!(api.call("/whoami", &token).await.status, 200);
     }
     let line = format!(
-        "INFO: issuer: {}, for the audience {}, also tokens without a sign of their use (`accepts`)",
+        "INFO: issuer: {}, for the audience {}, also tokens without a mark of their type (`accepts`)",
         api.provider.issuer(),
         TestProvider::API
     );
@@ -159,7 +159,7 @@ async fn issuers_that_sign_nobody_in() {
             assert_eq!(api.call("/whoami", &token).await.status, 200, "{endpoint:?}");
         }
         let line = format!(
-            "INFO: issuer: {}, for the audience {}, also identity tokens, because it has nowhere to sign in",
+            "INFO: issuer: {}, for the audience {}, also identity tokens, because it has no endpoint to sign in at",
             issuer.issuer(),
             TestProvider::API
         );
@@ -202,7 +202,7 @@ async fn identity_token_of_a_provider_that_signs_people_in() {
     };
     let api = Api::with(settings(json!({}))).await;
     assert_eq!(api.call("/whoami", &token).await, refused(UNKNOWN));
-    let line = "DEBUG: the access token is refused: the token does not show that it is an access token, \
+    let line = "DEBUG: the access token is rejected: the token does not show that it is an access token, \
                 and `oidc.issuers.google.accepts` is \"access_tokens\"";
     let lines = api.log.debug_lines();
     assert!(lines.iter().any(|found| found == line), "{lines:#?}");
