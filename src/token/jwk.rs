@@ -52,18 +52,7 @@ impl KeySet {
             by_kid: HashMap::new(),
             skipped: Vec::new(),
         };
-        for (index, entry) in entries.iter().enumerate() {
-            if index >= KeySet::MAX_KEYS {
-                set.skipped.push(SkippedKey {
-                    index,
-                    kid: None,
-                    reason: SkipReason::TooMany {
-                        max: KeySet::MAX_KEYS,
-                        actual: entries.len(),
-                    },
-                });
-                break;
-            }
+        for (index, entry) in entries.iter().enumerate().take(KeySet::MAX_KEYS) {
             match document.key(index, entry) {
                 Ok(key) => {
                     if let Some(kid) = &key.kid {
@@ -78,6 +67,14 @@ impl KeySet {
                     reason,
                 }),
             }
+        }
+        let (max, actual) = (KeySet::MAX_KEYS, entries.len());
+        if actual > max {
+            set.skipped.push(SkippedKey {
+                index: max,
+                kid: None,
+                reason: SkipReason::TooMany { max, actual },
+            });
         }
         Ok(set)
     }
@@ -404,12 +401,9 @@ fn rsa_verifiers(jwk: &Map<String, Value>) -> Result<Vec<(SigningAlgorithm, Pars
     if !(2048..=8192).contains(&bits) {
         return Err(SkipReason::RsaSize { actual: bits });
     }
-    match e {
-        [] | [1] => return Err(SkipReason::RsaExponent),
-        [.., last] if last % 2 == 0 => return Err(SkipReason::RsaExponent),
-        [first, _, _, _, _] if *first > 1 => return Err(SkipReason::RsaExponent),
-        [_, _, _, _, _, _, ..] => return Err(SkipReason::RsaExponent),
-        _ => {}
+    let exponent = (e.len() <= 5).then(|| e.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)));
+    if !exponent.is_some_and(|exponent| exponent % 2 == 1 && (3..1 << 33).contains(&exponent)) {
+        return Err(SkipReason::RsaExponent);
     }
     let components = RsaPublicKeyComponents { n, e };
     PARAMETERS

@@ -90,7 +90,10 @@ impl LogoutToken {
         // Step 6.
         check_events(claims)?;
         // Step 7.
-        check_no_nonce(claims)?;
+        // A token with a `nonce` may be an ID token.
+        if claims.contains_key("nonce") {
+            return Err(LogoutTokenError::Nonce);
+        }
         let jti = match string(claims, "jti")? {
             "" => return Err(LogoutTokenError::EmptyJti),
             jti => jti.to_owned(),
@@ -197,12 +200,11 @@ impl LogoutTokenError {
 /// §2.4 recommends `logout+jwt`. A token with the generic type is distinguished from an ID token by its event, and
 /// by the `nonce` that it must not have.
 fn check_typ(typ: Option<&str>) -> Result<(), LogoutTokenError> {
-    let Some(typ) = typ else { return Ok(()) };
-    let is_good = ["logout+jwt", "jwt"].iter().any(|name| is_media_type(typ, name));
-    if is_good {
-        Ok(())
-    } else {
-        Err(LogoutTokenError::TokenType { actual: excerpt(typ) })
+    match typ {
+        Some(typ) if !is_media_type(typ, "logout+jwt") && !is_media_type(typ, "jwt") => {
+            Err(LogoutTokenError::TokenType { actual: excerpt(typ) })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -212,8 +214,7 @@ const MAX_AGE: i64 = 120;
 /// Checks when the token expires, and returns it. Older versions of the standard have no `exp`, and some providers
 /// omit it.
 fn check_end(claims: &Map<String, Value>, iat: f64, now: f64, clock_skew: Duration) -> Result<f64, LogoutTokenError> {
-    let is_there = !claims.get("exp").is_none_or(Value::is_null);
-    if is_there {
+    if claims.get("exp").is_some_and(|exp| !exp.is_null()) {
         let exp = seconds(claims, "exp")?;
         check_exp(exp, now, clock_skew)?;
         return Ok(exp);
@@ -231,11 +232,7 @@ fn check_end(claims: &Map<String, Value>, iat: f64, now: f64, clock_skew: Durati
 
 /// Step 5: `sub`, `sid`, or both.
 fn ended_session(claims: &Map<String, Value>) -> Result<EndedSession, LogoutTokenError> {
-    let subject = if claims.contains_key("sub") {
-        Some(check_sub(claims)?)
-    } else {
-        None
-    };
+    let subject = claims.get("sub").map(|_| check_sub(claims)).transpose()?;
     match (optional_string(claims, "sid")?, subject) {
         (Some(""), _) => Err(LogoutTokenError::EmptySid),
         (Some(sid), None) => Ok(EndedSession::Sid(sid.to_owned())),
@@ -250,27 +247,17 @@ fn ended_session(claims: &Map<String, Value>) -> Result<EndedSession, LogoutToke
 
 /// Step 6: `events` is an object with the logout event, whose value is an object.
 fn check_events(claims: &Map<String, Value>) -> Result<(), LogoutTokenError> {
-    let wrong_type = |value| ClaimError::WrongType {
-        claim: "events",
-        expected: "an object",
-        actual: type_name(value),
-    };
     match claims.get("events") {
         None => Err(ClaimError::Missing { claim: "events" }.into()),
         Some(Value::Object(events)) => match events.get(EVENT) {
             Some(Value::Object(_)) => Ok(()),
             _ => Err(LogoutTokenError::NoLogoutEvent),
         },
-        Some(other) => Err(wrong_type(other).into()),
-    }
-}
-
-/// Step 7: a token with a `nonce` may be an ID token.
-fn check_no_nonce(claims: &Map<String, Value>) -> Result<(), LogoutTokenError> {
-    if claims.contains_key("nonce") {
-        Err(LogoutTokenError::Nonce)
-    } else {
-        Ok(())
+        Some(other) => Err(LogoutTokenError::Claim(ClaimError::WrongType {
+            claim: "events",
+            expected: "an object",
+            actual: type_name(other),
+        })),
     }
 }
 

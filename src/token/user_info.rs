@@ -14,9 +14,6 @@ use super::{
 use crate::printable::excerpt;
 use crate::secret::Secret;
 
-/// The `typ` of other tokens that the same keys sign.
-const OTHER_TYPES: [&str; 2] = ["at+jwt", "logout+jwt"];
-
 /// The expected values that a signed UserInfo response is checked against.
 #[derive(Clone, Debug)]
 pub(crate) struct UserInfoExpectations<'a> {
@@ -53,7 +50,7 @@ pub(crate) fn accept_signed_user_info(
     now: OffsetDateTime,
 ) -> Result<Claims, UserInfoError> {
     let jws = Jws::parse(compact)?.verify(keys, expected.algorithms, expected.client_secret)?;
-    check_typ(jws.typ.as_deref(), &OTHER_TYPES)?;
+    check_typ(jws.typ.as_deref())?;
 
     let (claims, now, skew) = (&jws.claims, since_1970(now), expected.clock_skew);
     if claims.contains_key("iss") {
