@@ -4,7 +4,6 @@ use std::fmt;
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::{
@@ -459,40 +458,14 @@ struct Header {
     typ: Option<String>,
 }
 
-/// The fast path: a header with no other members.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UsualHeader<'a> {
-    alg: &'a str,
-    #[serde(borrow, default, deserialize_with = "some_str")]
-    kid: Option<&'a str>,
-    #[serde(borrow, default, deserialize_with = "some_str")]
-    typ: Option<&'a str>,
-}
-
 impl Header {
     fn parse(json: &[u8]) -> Result<Header, JwsError> {
-        // Only objects: serde would accept an array of the members too.
-        let usual = match std::str::from_utf8(json) {
-            Ok(json) if json.starts_with('{') => serde_json::from_str(json).ok(),
-            _ => None,
-        };
-        if let Some(UsualHeader { alg, kid, typ }) = usual
-            && let Ok(algorithm) = alg.parse()
-        {
-            return Ok(Header {
-                algorithm,
-                kid: kid.map(str::to_owned),
-                typ: typ.map(str::to_owned),
-            });
-        }
-        Header::parse_unusual(json)
-    }
-
-    /// As [`parse`](Self::parse), for invalid headers and for headers with other members.
-    fn parse_unusual(json: &[u8]) -> Result<Header, JwsError> {
         let header = parse_strict_object(json).map_err(JwsError::Header)?;
-        check_crit(&header)?;
+        // A recipient must reject a token with an extension that it does not support, and none is supported, `b64`
+        // included. <https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11>
+        if header.contains_key("crit") {
+            return Err(JwsError::CriticalExtension);
+        }
         let algorithm = match header_str(&header, "alg")? {
             Some(alg) => alg
                 .parse()
@@ -505,20 +478,6 @@ impl Header {
             typ: header_str(&header, "typ")?.map(str::to_owned),
         })
     }
-}
-
-/// Deserializes a string, and rejects `null`.
-fn some_str<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de str>, D::Error> {
-    <&str>::deserialize(deserializer).map(Some)
-}
-
-/// Rejects `crit`: a recipient must reject a token with an extension that it does not support, and none is
-/// supported, `b64` included. <https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11>
-fn check_crit(header: &Map<String, Value>) -> Result<(), JwsError> {
-    if header.contains_key("crit") {
-        return Err(JwsError::CriticalExtension);
-    }
-    Ok(())
 }
 
 fn header_str<'a>(header: &'a Map<String, Value>, member: &'static str) -> Result<Option<&'a str>, JwsError> {

@@ -198,6 +198,7 @@ const REASONS_OF_JSONWEBTOKEN: &[(&str, &str)] = &[
     ("iat in the future", "it does not check `iat`"),
     ("no iat", "it does not check `iat`"),
     ("sub empty", "it accepts the empty subject"),
+    ("nbf null", "it rejects `null`, which we ignore"),
     ("nbf empty", "it rejects an empty text, which we ignore"),
     (
         "email twice, different",

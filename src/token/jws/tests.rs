@@ -392,7 +392,7 @@ fn header_and_payload_are_objects() {
 }
 
 #[test]
-fn a_header_reads_the_same_with_and_without_an_object() {
+fn headers_are_parsed_strictly() {
     let usual = |kid: Option<&str>, typ: Option<&str>| {
         Ok(Header {
             algorithm: ES256,
@@ -436,18 +436,6 @@ fn a_header_reads_the_same_with_and_without_an_object() {
     ];
     for (json, expected) in cases {
         assert_eq!(Header::parse(json.as_bytes()), expected, "{json}");
-        // And so does whatever is one byte away from it.
-        for place in 0..json.len() {
-            for byte in *b"\"\\{}[],: nakE0\0\xff" {
-                let mut changed = json.as_bytes().to_vec();
-                changed[place] = byte;
-                let text = String::from_utf8_lossy(&changed);
-                let with_object = Header::parse_unusual(&changed);
-                assert_eq!(Header::parse(&changed), with_object, "{text}");
-            }
-        }
-        let with_object = Header::parse_unusual(json.as_bytes());
-        assert_eq!(with_object, expected, "{json}");
     }
 }
 
