@@ -236,8 +236,8 @@ async fn introspection_without_audience() {
     let said = [
         "DEBUG: the access token is rejected: the introspection response has no \"aud\", \
          expected one of [\"https://api.example.com\"]",
-        "DEBUG: have the provider name this API in the `aud` of its introspection replies; where every token \
-         that it calls active may be used here, set `insecure_introspection_without_audience = true`",
+        "DEBUG: have the provider name this API in the `aud` of its introspection responses; if every token \
+         that it reports as active may be used here, set `insecure_introspection_without_audience = true`",
     ];
     let lines = api.log.debug_lines();
     assert!(lines.windows(2).any(|pair| pair == said), "{lines:#?}");
