@@ -71,7 +71,7 @@ impl AccessTokens {
             let unverified = UnverifiedAccessToken::parse(token)?;
             let algorithms = AllowedAlgorithms {
                 listed: &Self::ALGORITHMS,
-                keys_name_more: true,
+                allows_alg_of_key: true,
             };
             let checked = unverified.check(&self.expected, algorithms, false, at(now))?;
             let verified = unverified.check_signature(&self.keys, algorithms, &self.expected)?;

@@ -82,7 +82,7 @@ enum Source {
 pub(crate) struct Issuer {
     pub(crate) provider: Arc<Provider>,
     /// Whether tokens can be introspected at it, which needs client credentials there.
-    is_asked: bool,
+    is_introspected: bool,
     expected: AccessTokenExpectations,
 }
 
@@ -193,10 +193,10 @@ impl ResourceServer {
         let token = token?;
         check_length(token)?;
         let now = self.clock.now();
-        if self.is_read_here(token) {
+        if self.is_validated_locally(token) {
             self.accept_jwt(api, token, request, now).await
         } else {
-            match api.issuer_to_ask() {
+            match api.introspection_issuer() {
                 Some(issuer) => {
                     let client = self.client(request);
                     self.accept_opaque(api, issuer, token, client, now).await
@@ -211,10 +211,10 @@ impl ResourceServer {
         let api = self.api(api)?;
         let token = bearer_token(request.headers()).ok()?;
         check_length(token).ok()?;
-        let issuer = if self.is_read_here(token) {
+        let issuer = if self.is_validated_locally(token) {
             issuer_of(&api.issuers, &UnverifiedAccessToken::parse(token).ok()?).ok()?
         } else {
-            api.issuer_to_ask()?
+            api.introspection_issuer()?
         };
         Some(issuer.name())
     }
@@ -226,7 +226,7 @@ impl ResourceServer {
     }
 
     /// Whether a token is validated as a JWT here. If not, it is introspected.
-    fn is_read_here(&self, token: &str) -> bool {
+    fn is_validated_locally(&self, token: &str) -> bool {
         match self.settings.token_validation {
             TokenValidation::Jwt => true,
             TokenValidation::Introspection => false,
@@ -242,10 +242,10 @@ impl ResourceServer {
         request: &Request<'_>,
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
-        if let Some(seen) = &api.seen {
-            let before = seen.jwt(token, now);
-            observing::token_looked_up(before.is_some());
-            if let Some(jwt) = before {
+        if let Some(cache) = &api.cache {
+            let cached = cache.jwt(token, now);
+            observing::token_looked_up(cached.is_some());
+            if let Some(jwt) = cached {
                 let provider = &jwt.issuer.provider;
                 let metadata = provider.metadata(now).await?;
                 // If the keys have changed, the signature is verified again.
@@ -259,17 +259,17 @@ impl ResourceServer {
         }
         // Boxed to keep the future small: this path is rare.
         let client = self.client(request);
-        let judging = self.judge_jwt(&api.issuers, token, client, now);
-        let jwt = Box::pin(judging.instrument(span())).await?;
+        let verification = self.verify_jwt(&api.issuers, token, client, now);
+        let jwt = Box::pin(verification.instrument(span())).await?;
         let accepted = jwt.accepted.clone();
-        if let Some(seen) = &api.seen {
-            seen.add_jwt(jwt, now);
+        if let Some(cache) = &api.cache {
+            cache.add_jwt(jwt, now);
         }
         Ok(accepted)
     }
 
     /// Verifies a JWT: finds its issuer, checks the claims, and verifies the signature last, because it costs most.
-    async fn judge_jwt(
+    async fn verify_jwt(
         &self,
         issuers: &[Arc<Issuer>],
         token: &str,
@@ -285,7 +285,7 @@ impl ResourceServer {
             Some(algorithms) => AllowedAlgorithms::only(algorithms),
             None => AllowedAlgorithms {
                 listed: metadata.signing_algorithms(),
-                keys_name_more: true,
+                allows_alg_of_key: true,
             },
         };
         let checked = unverified.check(expected, algorithms, metadata.issues_only_identity_tokens, now)?;
@@ -321,10 +321,10 @@ impl ResourceServer {
         now: OffsetDateTime,
     ) -> Result<Arc<Accepted>, BearerError> {
         let hash = TokenHash::of(token);
-        if let Some(seen) = &api.seen {
-            let before = seen.verdict(&hash, now).await;
-            observing::token_looked_up(before.is_some());
-            if let Some(verdict) = before {
+        if let Some(cache) = &api.cache {
+            let cached = cache.verdict(&hash, now).await;
+            observing::token_looked_up(cached.is_some());
+            if let Some(verdict) = cached {
                 let accepted = verdict?;
                 accepted.token.check_again(&issuer.expected, false, now)?;
                 return Ok(accepted);
@@ -333,7 +333,7 @@ impl ResourceServer {
         let Some(endpoint) = introspection_endpoint(issuer, now).await? else {
             return Err(AccessTokenError::Opaque.into());
         };
-        let asking = async {
+        let introspection = async {
             let was_active = api.active.has(&hash, now);
             let asked = introspect(issuer, &endpoint, token, was_active, client, now);
             let verdict = asked.instrument(span()).await?;
@@ -346,9 +346,9 @@ impl ResourceServer {
             }
             Ok(verdict)
         };
-        let verdict = match &api.seen {
-            Some(seen) => Box::pin(seen.verdict_by(hash, asking, now)).await,
-            None => Box::pin(asking).await.map_err(Arc::new),
+        let verdict = match &api.cache {
+            Some(cache) => Box::pin(cache.verdict_or_introspect(hash, introspection, now)).await,
+            None => Box::pin(introspection).await.map_err(Arc::new),
         };
         Ok(verdict.map_err(BearerError::Provider)??)
     }
@@ -407,11 +407,11 @@ async fn introspect(
     now: OffsetDateTime,
 ) -> Result<Verdict, ProviderError> {
     let provider = &issuer.provider;
-    let asking = provider.introspect(endpoint, token, was_active, client, now);
-    let body = asking.await?;
+    let introspection = provider.introspect(endpoint, token, was_active, client, now);
+    let body = introspection.await?;
     let verdict = AccessToken::accept_introspection(token, &body, &issuer.expected, now);
     match verdict {
-        Err(error) if error.is_about_the_reply() => Err(ProviderError::Malformed {
+        Err(error) if error.is_about_response() => Err(ProviderError::Malformed {
             endpoint: Endpoint::Introspection,
             cause: error.to_string(),
         }),
@@ -433,7 +433,7 @@ impl Issuer {
         let registration = &provider.registration;
         let roles = other.and_then(|(_, other)| other.roles_claim.as_ref());
         Issuer {
-            is_asked: other.is_none() && registration.may_introspect(settings),
+            is_introspected: other.is_none() && registration.may_introspect(settings),
             expected: AccessTokenExpectations {
                 issuer: registration.issuer.clone(),
                 tenants: registration.tenants.clone(),
@@ -489,7 +489,7 @@ impl Issuer {
     }
 
     /// Whether the settings name only its `jwks_uri`, so that there is no metadata.
-    fn has_keys_alone(&self) -> bool {
+    fn has_only_keys(&self) -> bool {
         matches!(self.provider.registration.metadata, MetadataSource::Keys { .. })
     }
 }

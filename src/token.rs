@@ -11,14 +11,15 @@ mod checks;
 mod claim_sources;
 mod claims;
 mod client_assertion;
+mod facts;
 mod id_token;
 mod issuer;
 mod json;
 mod jwk;
 mod jws;
 mod logout_token;
+mod private_key;
 mod purpose;
-mod reason;
 mod refreshed_id_token;
 #[cfg(test)]
 mod test_keys;
@@ -43,15 +44,15 @@ pub(crate) use access_token::{
 };
 pub(crate) use claim_sources::ClaimSources;
 pub(crate) use claims::VERIFIED;
-pub(crate) use client_assertion::{CLIENT_ASSERTION_TYPE, ClientKey};
+pub(crate) use client_assertion::CLIENT_ASSERTION_TYPE;
 pub(crate) use id_token::{IdToken, IdTokenExpectations};
 pub(crate) use issuer::{ExpectedIssuer, PERSONAL_ACCOUNTS, TENANT_ID, Tenants};
 pub(crate) use json::{Document, parse_object, parse_strict_object, type_name};
 pub(crate) use jwk::KeySet;
 pub(crate) use jws::{AllowedAlgorithms, Jws, StaleKeys, parts_of};
 pub(crate) use logout_token::{EndedSession, LogoutToken, LogoutTokenError, LogoutTokenExpectations};
-pub(crate) use reason::TokenKind;
-pub(crate) use refreshed_id_token::{OriginalSignIn, RefreshedIdToken, RefreshedIdTokenError};
+pub(crate) use private_key::PrivateKey;
+pub(crate) use refreshed_id_token::{OriginalSignIn, RefreshedIdToken};
 pub(crate) use user_info::{UserInfoExpectations, accept_signed_user_info, accept_user_info};
 
 /// The issuer of a testing profile without `iss`.

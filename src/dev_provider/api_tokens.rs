@@ -38,7 +38,7 @@ pub(super) fn access_token(op: &Op, grant: &Grant, now: i64) -> Option<String> {
         .map(|(name, value)| (name.to_owned(), value)),
     );
     claims.extend(grant.token_claims.clone());
-    let token = op.key().sign("at+jwt", &claims)?;
+    let token = op.key().private.sign("at+jwt", &claims)?;
     op.grants.add_access_token(&token, grant, now);
     Some(token)
 }

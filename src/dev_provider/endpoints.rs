@@ -110,7 +110,7 @@ fn metadata(op: &State<Op>) -> Answer {
 
 #[get("/jwks")]
 fn key_set(op: &State<Op>) -> Answer {
-    Answer::Json(Status::Ok, op.key().key_set())
+    Answer::Json(Status::Ok, op.key().key_set.clone())
 }
 
 /// The authorization endpoint (OpenID Connect Core 1.0 §3.1.2): a page to choose a user.
@@ -318,7 +318,7 @@ fn tokens(op: &Op, grant: &Grant, nonce: Option<&str>, now: i64) -> Answer {
         None => Statement::RefreshedIdToken,
     };
     (op.claims_hook)(statement, &mut claims);
-    let Some(id_token) = op.key().sign("JWT", &claims) else {
+    let Some(id_token) = op.key().private.sign("JWT", &claims) else {
         return Answer::Json(Status::InternalServerError, json!({ "error": "server_error" }));
     };
     Answer::Json(

@@ -135,7 +135,7 @@ impl InProcessProvider {
             "jti": random("id"),
             "events": { "http://schemas.openid.net/event/backchannel-logout": {} },
         });
-        op.key().sign("logout+jwt", claims.as_object()?)
+        op.key().private.sign("logout+jwt", &claims)
     }
 
     /// From now on, signs with the key of this number, and publishes only that one.

@@ -2,59 +2,39 @@
 
 use aws_lc_rs::{
     digest::{SHA256, digest},
-    rand::SystemRandom,
+    encoding::{AsDer, Pkcs8V1Der},
     rsa::KeySize,
-    signature::{KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
+    signature::{KeyPair, RsaKeyPair},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
+
+use crate::token::PrivateKey;
 
 pub(super) struct SigningKey {
-    pair: RsaKeyPair,
-    kid: String,
+    pub private: PrivateKey,
+    /// The JWK Set (RFC 7517 §5).
+    pub key_set: Value,
 }
 
 impl SigningKey {
     /// A new key of 2,048 bits.
     pub fn new() -> Option<SigningKey> {
+        let pair = RsaKeyPair::generate(KeySize::Rsa2048).ok()?;
+        let pkcs8 = AsDer::<Pkcs8V1Der<'_>>::as_der(&pair).ok()?;
+        let kid = random("key");
+        let (n, e) = (pair.public_key().modulus(), pair.public_key().exponent());
         Some(SigningKey {
-            pair: RsaKeyPair::generate(KeySize::Rsa2048).ok()?,
-            kid: random("key"),
+            private: PrivateKey::from_pkcs8(pkcs8.as_ref(), None, Some(&kid)).ok()?,
+            key_set: json!({ "keys": [{
+                "kty": "RSA",
+                "use": "sig",
+                "alg": "RS256",
+                "kid": kid,
+                "n": base64url(n.big_endian_without_leading_zero()),
+                "e": base64url(e.big_endian_without_leading_zero()),
+            }] }),
         })
-    }
-
-    /// The JWK Set (RFC 7517 §5).
-    pub fn key_set(&self) -> Value {
-        let public = self.pair.public_key();
-        let (n, e) = (public.modulus(), public.exponent());
-        json!({ "keys": [{
-            "kty": "RSA",
-            "use": "sig",
-            "alg": "RS256",
-            "kid": self.kid,
-            "n": base64url(n.big_endian_without_leading_zero()),
-            "e": base64url(e.big_endian_without_leading_zero()),
-        }] })
-    }
-
-    /// A signed JWT (RFC 7515 §7.1) of this type.
-    pub fn sign(&self, typ: &str, claims: &Map<String, Value>) -> Option<String> {
-        let header = json!({ "alg": "RS256", "typ": typ, "kid": self.kid });
-        let input = format!(
-            "{}.{}",
-            base64url(header.to_string()),
-            base64url(serde_json::to_vec(claims).ok()?)
-        );
-        let mut signature = vec![0; self.pair.public_modulus_len()];
-        self.pair
-            .sign(
-                &RSA_PKCS1_SHA256,
-                &SystemRandom::new(),
-                input.as_bytes(),
-                &mut signature,
-            )
-            .ok()?;
-        Some(format!("{input}.{}", base64url(signature)))
     }
 }
 

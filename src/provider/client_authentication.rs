@@ -9,7 +9,7 @@ use super::{Endpoint, Metadata, Provider, ProviderError};
 use crate::{
     secret::Secret,
     settings::TokenEndpointAuthMethod,
-    token::{CLIENT_ASSERTION_TYPE, ClientKey},
+    token::{CLIENT_ASSERTION_TYPE, PrivateKey},
 };
 
 /// The credentials that one request carries.
@@ -94,7 +94,7 @@ impl Provider {
         }
     }
 
-    fn assertion(&self, key: &ClientKey, url: &Url, now: OffsetDateTime) -> Secret {
+    fn assertion(&self, key: &PrivateKey, url: &Url, now: OffsetDateTime) -> Secret {
         let audience = match self.settings.client_assertion_audience.as_deref() {
             Some("endpoint") => url.as_str(),
             Some(audience) => audience,

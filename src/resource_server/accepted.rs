@@ -1,7 +1,7 @@
 //! An accepted access token, with derived values that all requests with this token share.
 
 use std::{
-    any::{Any, TypeId},
+    any::Any,
     fmt,
     net::IpAddr,
     sync::{Arc, OnceLock},
@@ -24,7 +24,7 @@ pub(crate) struct Accepted {
     /// `None` for a testing profile.
     issuer: Option<Arc<Issuer>>,
     /// The claims, deserialized into the first type that a guard asked for.
-    typed: OnceLock<(TypeId, Arc<dyn Any + Send + Sync>)>,
+    typed: OnceLock<Arc<dyn Any + Send + Sync>>,
     user_info: OnceCell<Arc<Claims>>,
 }
 
@@ -62,14 +62,11 @@ impl Accepted {
         if let Ok(claims) = claims.downcast::<C>() {
             return Ok(claims);
         }
-        if let Some((id, typed)) = self.typed.get()
-            && *id == TypeId::of::<C>()
-            && let Ok(typed) = typed.clone().downcast::<C>()
-        {
+        if let Some(Ok(typed)) = self.typed.get().map(|typed| typed.clone().downcast::<C>()) {
             return Ok(typed);
         }
         let typed: Arc<C> = Arc::new(self.token.claims.fit()?);
-        let _ = self.typed.set((TypeId::of::<C>(), typed.clone()));
+        let _ = self.typed.set(typed.clone());
         Ok(typed)
     }
 

@@ -23,7 +23,7 @@ pub(crate) struct Api {
     /// The issuers whose tokens it accepts, the provider first; empty while disabled.
     pub(super) issuers: Vec<Arc<Issuer>>,
     /// `None` when the setting `token_cache` turns the cache off.
-    pub(super) seen: Option<TokenCache>,
+    pub(super) cache: Option<TokenCache>,
     pub(super) active: ActiveTokens,
 }
 
@@ -37,11 +37,11 @@ impl Api {
         let needs_audience = settings.has_audience() && !settings.insecure_introspection_without_audience;
         let (issuers, authorization_servers) = issuers(providers, audience, needs_audience, settings);
         let resource = settings.resource.as_ref().or(base_url);
-        let is_asked_for = settings.resource.is_some() || settings.resource_server_only && settings.apis.is_empty();
+        let is_requested = settings.resource.is_some() || settings.resource_server_only && settings.apis.is_empty();
         let scopes = &settings.scopes_supported;
-        let protected_resource = ProtectedResource::new(settings, resource, scopes)
-            .of_authorization_servers(authorization_servers)
-            .published_if(is_asked_for || !scopes.is_empty());
+        let is_requested = is_requested || !scopes.is_empty();
+        let protected_resource =
+            ProtectedResource::new(settings, resource, scopes, authorization_servers, is_requested);
         Api::new(None, protected_resource, issuers, settings)
     }
 
@@ -53,17 +53,15 @@ impl Api {
         };
         // Only the audience distinguishes a token for this API from one for another.
         let (issuers, authorization_servers) = issuers(providers, audience, true, settings);
-        let protected_resource = ProtectedResource::new(settings, Some(&api.resource), &api.scopes_supported)
-            .of_authorization_servers(authorization_servers)
-            .published_if(true);
+        let (resource, scopes) = (Some(&api.resource), &api.scopes_supported);
+        let protected_resource = ProtectedResource::new(settings, resource, scopes, authorization_servers, true);
         Api::new(Some(name), protected_resource, issuers, settings)
     }
 
     /// An API while `enabled = false`: it accepts no token.
     pub(super) fn disabled(name: Option<&String>, settings: &Settings) -> Api {
-        let protected_resource = ProtectedResource::new(settings, None, &[]);
-        let name = name.map(String::as_str);
-        Api::new(name, protected_resource, vec![], settings)
+        let protected_resource = ProtectedResource::new(settings, None, &[], vec![], false);
+        Api::new(name.map(String::as_str), protected_resource, vec![], settings)
     }
 
     fn new(
@@ -76,7 +74,7 @@ impl Api {
         Api {
             name: name.map(str::to_owned),
             protected_resource,
-            seen: (entries > 0 && !issuers.is_empty()).then(|| TokenCache::new(entries)),
+            cache: (entries > 0 && !issuers.is_empty()).then(|| TokenCache::new(entries)),
             active: ActiveTokens::new(),
             issuers,
         }
@@ -91,8 +89,8 @@ impl Api {
     }
 
     /// The issuer at which opaque tokens are introspected.
-    pub(super) fn issuer_to_ask(&self) -> Option<&Arc<Issuer>> {
-        self.issuers.iter().find(|issuer| issuer.is_asked)
+    pub(super) fn introspection_issuer(&self) -> Option<&Arc<Issuer>> {
+        self.issuers.iter().find(|issuer| issuer.is_introspected)
     }
 }
 
@@ -128,7 +126,7 @@ fn issuers(
         // Clients do not request identity tokens for this API, so their issuer is not listed by default.
         let is_listed = is_listed.unwrap_or(issuer.accepts() != Accepts::IdentityTokens);
         // Without metadata, clients could not find its endpoints.
-        if is_listed && !issuer.has_keys_alone() {
+        if is_listed && !issuer.has_only_keys() {
             authorization_servers.extend(issuer.authorization_servers());
         }
         issuers.push(Arc::new(issuer));

@@ -29,7 +29,7 @@ pub(crate) fn bearer_token<'r>(headers: &'r HeaderMap<'_>) -> Result<&'r str, Be
     match is_b64token {
         true => Ok(token),
         false if token.contains([' ', ',']) => malformed("the Authorization header has more than one token"),
-        false => malformed("the token has characters that no token has"),
+        false => malformed("the token has characters that are not allowed in a token"),
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn no_token() {
         for headers in [&[][..], &[""], &["Basic YTpi"], &["BearerX a"], &["DPoP a"]] {
-            assert_eq!(token(headers).unwrap_err(), "the request carries no access token");
+            assert_eq!(token(headers).unwrap_err(), "the request has no access token");
         }
     }
 
@@ -96,8 +96,14 @@ mod tests {
             ),
             (&["Bearer a", "Bearer b"], "there is more than one Authorization header"),
             (&["Basic a", "Bearer b"], "there is more than one Authorization header"),
-            (&["Bearer a\"b"], "the token has characters that no token has"),
-            (&["Bearer é"], "the token has characters that no token has"),
+            (
+                &["Bearer a\"b"],
+                "the token has characters that are not allowed in a token",
+            ),
+            (
+                &["Bearer é"],
+                "the token has characters that are not allowed in a token",
+            ),
         ] {
             let expected = format!("the request's token is malformed: {cause}");
             assert_eq!(token(headers).unwrap_err(), expected);

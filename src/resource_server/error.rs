@@ -18,7 +18,7 @@ use crate::{
 #[non_exhaustive]
 pub enum BearerError {
     /// 401, with a challenge and no error: there is no `Authorization` header, or one of another scheme.
-    #[error("the request carries no access token")]
+    #[error("the request has no access token")]
     Missing,
     /// 400 `invalid_request`: the header does not hold exactly one token.
     #[error("the request's token is malformed: {cause}")]
@@ -27,10 +27,10 @@ pub enum BearerError {
         cause: &'static str,
     },
     /// 401 `invalid_token`.
-    #[error("the access token is refused: {0}")]
+    #[error("the access token is rejected: {0}")]
     Token(TokenError),
     /// 401 `invalid_token`: the token's claims do not deserialize into the app's type.
-    #[error("the access token's claims are no `{expected}`: {cause}")]
+    #[error("the access token's claims do not deserialize into `{expected}`: {cause}")]
     Claims {
         /// The app's type.
         expected: &'static str,
@@ -52,7 +52,7 @@ pub enum BearerError {
     #[error("the fairing is not attached")]
     NoFairing,
     /// 500: the guard's scopes name an API that no setting defines; its sentinel aborts the launch before this.
-    #[error("there is no API of the name in the guard's scopes")]
+    #[error("the guard's scopes name an API that is not in `apis`")]
     NoApi,
 }
 

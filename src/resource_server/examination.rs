@@ -32,6 +32,23 @@ pub(crate) struct ExaminedField {
     pub undecided: Option<String>,
 }
 
+impl ExaminedField {
+    fn new(
+        name: &'static str,
+        expected: impl Into<String>,
+        actual: Option<String>,
+        error: Option<BearerError>,
+    ) -> ExaminedField {
+        ExaminedField {
+            name,
+            expected: expected.into(),
+            actual,
+            error,
+            undecided: None,
+        }
+    }
+}
+
 impl ResourceServer {
     /// Runs every applicable check on a token. With `keys`, the token is not introspected and no keys are fetched.
     pub(crate) async fn examine(
@@ -47,18 +64,13 @@ impl ResourceServer {
         headers.add(Header::new("Authorization", format!("Bearer {token}")));
         let length = format!("{} bytes", token.len());
         let shape = bearer_token(&headers).and_then(|token| check_length(token).map_err(BearerError::from));
-        let is_refused = shape.is_err();
-        fields.push(ExaminedField {
-            name: "token",
-            expected: "one token of letters, digits and -._~+/=, not too long".to_owned(),
-            actual: Some(length),
-            error: shape.err(),
-            undecided: None,
-        });
-        if is_refused {
+        let is_rejected = shape.is_err();
+        let expected = "one token of letters, digits and -._~+/=, not too long";
+        fields.push(ExaminedField::new("token", expected, Some(length), shape.err()));
+        if is_rejected {
             return fields;
         }
-        if self.is_read_here(token) {
+        if self.is_validated_locally(token) {
             self.examine_jwt(api, token, keys, required_scopes, now, &mut fields)
                 .await;
         } else {
@@ -79,16 +91,11 @@ impl ResourceServer {
     ) {
         let parsed = UnverifiedAccessToken::parse(token);
         let Ok(unverified) = parsed else {
-            return fields.push(ExaminedField {
-                name: "format",
-                expected: "a signed JWT".to_owned(),
-                actual: None,
-                error: parsed.err().map(BearerError::from),
-                undecided: None,
-            });
+            let error = parsed.err().map(BearerError::from);
+            return fields.push(ExaminedField::new("format", "a signed JWT", None, error));
         };
         let found = issuer_of(api.issuers(), &unverified);
-        let stranger = found.as_ref().err().cloned();
+        let unknown_issuer = found.as_ref().err().cloned();
         // A token of an unknown issuer is checked as if it were the provider's, to find further errors.
         let Some(issuer) = found.ok().or(api.issuers().first()) else {
             return;
@@ -103,7 +110,7 @@ impl ResourceServer {
             match issuer.provider.current_metadata().await {
                 Ok(metadata) => Some(metadata),
                 Err(error) => {
-                    fields.push(provider_is_away(error));
+                    fields.push(unavailable_provider(error));
                     None
                 }
             }
@@ -115,24 +122,22 @@ impl ResourceServer {
         };
         let algorithms = AllowedAlgorithms {
             listed: &listed,
-            keys_name_more: expected.algorithms.is_none(),
+            allows_alg_of_key: expected.algorithms.is_none(),
         };
         let signs_nobody_in = metadata
             .as_ref()
             .is_some_and(|metadata| metadata.issues_only_identity_tokens);
         for (name, error) in unverified.every_check(expected, algorithms, signs_nobody_in, now) {
             let error = match name {
-                "iss" => stranger.clone().or(error),
+                "iss" => unknown_issuer.clone().or(error),
                 _ => error,
             };
+            let undecided = is_offline.then(|| undecided(name, error.as_ref(), &unverified, expected, keys, now));
+            let accepted = api.expected(name, expected, algorithms, now);
+            let error = error.map(BearerError::from);
             fields.push(ExaminedField {
-                name,
-                expected: api.expected(name, expected, algorithms, now),
-                actual: actual(&unverified, name),
-                undecided: is_offline
-                    .then(|| undecided(name, error.as_ref(), &unverified, expected, keys, now))
-                    .flatten(),
-                error: error.map(BearerError::from),
+                undecided: undecided.flatten(),
+                ..ExaminedField::new(name, accepted, actual(&unverified, name), error)
             });
         }
         let signature = match (keys, &metadata) {
@@ -144,16 +149,15 @@ impl ResourceServer {
             // Already reported above.
             (None, None) => return,
         };
-        fields.push(ExaminedField {
-            name: "signature",
-            expected: match keys {
-                Some(_) => "by a key of the given set".to_owned(),
-                None => format!("by a key of {}", issuer.name()),
-            },
-            actual: unverified.kid().map(|kid| format!("by the key {:?}", printable(kid))),
-            error: signature.err(),
-            undecided: None,
-        });
+        let expected_key = match keys {
+            Some(_) => "by a key of the given set".to_owned(),
+            None => format!("by a key of {}", issuer.name()),
+        };
+        let kid = unverified
+            .jws
+            .kid()
+            .map(|kid| format!("by the key {:?}", printable(kid)));
+        fields.push(ExaminedField::new("signature", expected_key, kid, signature.err()));
         let scopes = unverified.scopes(expected);
         fields.push(scope(scopes, required_scopes));
     }
@@ -168,18 +172,14 @@ impl ResourceServer {
         now: OffsetDateTime,
         fields: &mut Vec<ExaminedField>,
     ) {
-        let Some(issuer) = api.issuer_to_ask().filter(|_| !is_offline) else {
-            return fields.push(ExaminedField {
-                name: "format",
-                expected: "a signed JWT: others are for the provider to judge".to_owned(),
-                actual: None,
-                error: Some(AccessTokenError::Opaque.into()),
-                undecided: None,
-            });
+        let Some(issuer) = api.introspection_issuer().filter(|_| !is_offline) else {
+            let expected = "a signed JWT: only the provider can validate others";
+            let error = Some(AccessTokenError::Opaque.into());
+            return fields.push(ExaminedField::new("format", expected, None, error));
         };
         let endpoint = match introspection_endpoint(issuer, now).await {
             Ok(endpoint) => endpoint,
-            Err(error) => return fields.push(provider_is_away(error)),
+            Err(error) => return fields.push(unavailable_provider(error)),
         };
         let verdict = match endpoint {
             None => Err(AccessTokenError::Opaque.into()),
@@ -189,13 +189,9 @@ impl ResourceServer {
             },
         };
         let scopes = verdict.as_ref().ok().map(|it| it.token.scopes.clone());
-        fields.push(ExaminedField {
-            name: "introspection",
-            expected: format!("active, for {}", list(issuer.audience())),
-            actual: verdict.as_ref().ok().map(|_| "active".to_owned()),
-            error: verdict.err(),
-            undecided: None,
-        });
+        let expected = format!("active, for {}", list(issuer.audience()));
+        let actual = verdict.as_ref().ok().map(|_| "active".to_owned());
+        fields.push(ExaminedField::new("introspection", expected, actual, verdict.err()));
         fields.extend(scopes.map(|scopes| scope(scopes, required_scopes)));
     }
 }
@@ -217,7 +213,7 @@ impl Api {
                 let mut names: Vec<_> = listed.map(|alg| alg.as_str()).collect();
                 names.dedup();
                 let names = names.join(", ");
-                if algorithms.keys_name_more {
+                if algorithms.allows_alg_of_key {
                     format!("{names}, or what the key names")
                 } else {
                     names
@@ -231,13 +227,13 @@ impl Api {
             "exp" => format!("after {}", time(earliest)),
             "nbf" => format!("none, or by {}", time(latest)),
             "iat" => format!("none, or by {}", time(latest)),
-            "use" if expected.require_at_jwt => "the type at+jwt, and no sign of another token".to_owned(),
+            "use" if expected.require_at_jwt => "the type at+jwt, and no mark of another token".to_owned(),
             "use" => match expected.accepts {
                 Accepts::IdentityTokens => "an identity token, or an access token".to_owned(),
-                Accepts::UntypedTokens => "an access token, or no sign of another one".to_owned(),
-                _ => "a sign of an access token, such as at+jwt or a scope, and none of another token".to_owned(),
+                Accepts::UntypedTokens => "an access token, or no mark of another one".to_owned(),
+                _ => "a mark of an access token, such as at+jwt or a scope, and none of another token".to_owned(),
             },
-            "cnf" => "none, because nobody proves a key here".to_owned(),
+            "cnf" => "none, because proof of possession is not supported".to_owned(),
             "sub" => "`sub`, or a client id".to_owned(),
             _ => String::new(),
         }
@@ -269,7 +265,7 @@ fn undecided(
             // Without listed algorithms the default is RS256, and every provider must list RS256 (Discovery §3).
             let least = AllowedAlgorithms {
                 listed: &[SigningAlgorithm::RS256],
-                keys_name_more: true,
+                allows_alg_of_key: true,
             };
             let verdict = token.check_signature(keys?, least, expected);
             let is_open = matches!(
@@ -279,7 +275,7 @@ fn undecided(
             is_open.then(|| {
                 format!(
                     "the metadata of {issuer} is not read (`--jwks`): it is accepted if that lists {}",
-                    token.algorithm().as_str()
+                    token.jws.algorithm().as_str()
                 )
             })
         }
@@ -309,10 +305,10 @@ async fn check_signature(
 
 /// The token's value for a check, for display.
 fn actual(token: &UnverifiedAccessToken<'_>, name: &str) -> Option<String> {
-    let claims = token.unverified_claims();
+    let claims = &token.claims;
     match name {
-        "typ" => token.typ().map(printable),
-        "alg" => Some(token.algorithm().as_str().to_owned()),
+        "typ" => token.jws.typ().map(printable),
+        "alg" => Some(token.jws.algorithm().as_str().to_owned()),
         "exp" | "nbf" | "iat" => {
             let seconds = claims.get(name)?.as_f64()?;
             let at = OffsetDateTime::from_unix_timestamp(seconds as i64);
@@ -331,30 +327,22 @@ fn actual(token: &UnverifiedAccessToken<'_>, name: &str) -> Option<String> {
 /// RFC 6750 §3.1: the guard requires scopes that only the caller knows.
 fn scope(actual: Vec<String>, required: &[String]) -> ExaminedField {
     let has_all = required.iter().all(|word| actual.contains(word));
-    ExaminedField {
-        name: "scope",
-        expected: if required.is_empty() {
-            "what the route's `Bearer<…>` names".to_owned()
-        } else {
-            required.join(" ")
-        },
-        actual: Some(printable(&actual.join(" "))),
-        error: (!has_all).then(|| BearerError::Scope {
-            required: required.join(" "),
-            actual,
-        }),
-        undecided: None,
-    }
+    let expected = if required.is_empty() {
+        "what the route's `Bearer<…>` names".to_owned()
+    } else {
+        required.join(" ")
+    };
+    let shown = Some(printable(&actual.join(" ")));
+    let error = (!has_all).then(|| BearerError::Scope {
+        required: required.join(" "),
+        actual,
+    });
+    ExaminedField::new("scope", expected, shown, error)
 }
 
-fn provider_is_away(error: ProviderError) -> ExaminedField {
-    ExaminedField {
-        name: "provider",
-        expected: "its metadata and keys, without which no signature is checked".to_owned(),
-        actual: None,
-        error: Some(error.into()),
-        undecided: None,
-    }
+fn unavailable_provider(error: ProviderError) -> ExaminedField {
+    let expected = "its metadata and keys, without which no signature is verified";
+    ExaminedField::new("provider", expected, None, Some(error.into()))
 }
 
 fn list(names: &[String]) -> String {

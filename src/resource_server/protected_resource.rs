@@ -33,7 +33,7 @@ pub(crate) struct ProtectedResource {
     scopes: Mutex<Option<BTreeSet<&'static str>>>,
     further_scopes: Vec<String>,
     /// Published even if no `Bearer` was found in a route.
-    is_asked_for: bool,
+    is_requested: bool,
 }
 
 #[derive(Debug)]
@@ -49,28 +49,23 @@ struct Published {
 }
 
 impl ProtectedResource {
-    /// The metadata of the API `resource`; not published if its URL is not known.
-    pub(super) fn new(settings: &Settings, resource: Option<&Url>, further_scopes: &[String]) -> ProtectedResource {
+    /// The metadata of the API `resource`; not published if its URL is not known. If `is_requested`, the metadata is
+    /// published even if no `Bearer` was found in a route.
+    pub(super) fn new(
+        settings: &Settings,
+        resource: Option<&Url>,
+        further_scopes: &[String],
+        authorization_servers: Vec<String>,
+        is_requested: bool,
+    ) -> ProtectedResource {
         ProtectedResource {
             realm: settings.realm.clone(),
             published: resource.filter(|_| settings.resource_metadata).map(Published::new),
-            authorization_servers: vec![],
+            authorization_servers,
             scopes: Mutex::default(),
             further_scopes: further_scopes.to_vec(),
-            is_asked_for: false,
+            is_requested,
         }
-    }
-
-    /// Sets `authorization_servers`.
-    pub(super) fn of_authorization_servers(mut self, issuers: Vec<String>) -> ProtectedResource {
-        self.authorization_servers = issuers;
-        self
-    }
-
-    /// If `is_asked_for`, the metadata is published even if no `Bearer` was found in a route.
-    pub(super) fn published_if(mut self, is_asked_for: bool) -> ProtectedResource {
-        self.is_asked_for = is_asked_for;
-        self
     }
 
     /// Records a guard of the app, with the scopes it may require.
@@ -100,7 +95,7 @@ impl ProtectedResource {
     fn metadata(&self) -> Option<String> {
         let published = self.published.as_ref()?;
         let scopes = self.scopes.lock().unwrap_or_else(PoisonError::into_inner);
-        if scopes.is_none() && !self.is_asked_for {
+        if scopes.is_none() && !self.is_requested {
             return None;
         }
         let scopes: BTreeSet<&str> = scopes
@@ -179,12 +174,12 @@ impl Metadata {
         let mut found = here.filter_map(|it| Some((it.published.as_ref()?, it.metadata()?)));
         let first = found.next()?;
         let host = request.host();
-        let is_meant = |published: &Published| host.is_some_and(|host| published.is_at(host));
-        if is_meant(first.0) {
+        let is_for_host = |published: &Published| host.is_some_and(|host| published.is_at(host));
+        if is_for_host(first.0) {
             return Some(first.1);
         }
         // A proxy may have changed the host. Clients compare `resource` anyway (§3.3).
-        let meant = found.find(|(published, _)| is_meant(published));
+        let meant = found.find(|(published, _)| is_for_host(published));
         Some(meant.unwrap_or(first).1)
     }
 }

@@ -23,8 +23,8 @@ const REJECTED_TTL: Duration = Duration::from_secs(5);
 /// The token cache of one API.
 pub(super) struct TokenCache {
     /// Keyed by the token. Only JWTs with a valid signature are cached.
-    jwts: TextCache<Arc<str>, Kept<CachedJwt>>,
-    introspected: Cache<TokenHash, Kept<Verdict>>,
+    jwts: TextCache<Arc<str>, Entry<CachedJwt>>,
+    introspected: Cache<TokenHash, Entry<Verdict>>,
 }
 
 /// The SHA-256 of an introspected token, as a cache key. Rejected tokens are cached too, and anyone can send such.
@@ -44,7 +44,7 @@ pub(super) type Verdict = Result<Arc<Accepted>, AccessTokenError>;
 
 /// A cache entry. moka evicts it in real time; `until` is compared with the app's clock, which tests can set ahead.
 #[derive(Clone)]
-struct Kept<T> {
+struct Entry<T> {
     value: T,
     until: OffsetDateTime,
 }
@@ -59,40 +59,40 @@ impl TokenCache {
     }
 
     pub(super) fn jwt(&self, token: &str, now: OffsetDateTime) -> Option<CachedJwt> {
-        let kept = self.jwts.get(token).filter(|kept| now < kept.until);
-        kept.map(|kept| kept.value)
+        let entry = self.jwts.get(token).filter(|entry| now < entry.until);
+        entry.map(|entry| entry.value)
     }
 
     pub(super) fn add_jwt(&self, jwt: CachedJwt, now: OffsetDateTime) {
         let token = jwt.accepted.token.token.shared();
         let until = now + JWT_TTL;
-        self.jwts.insert(token, Kept { value: jwt, until });
+        self.jwts.insert(token, Entry { value: jwt, until });
     }
 
     pub(super) async fn verdict(&self, token: &TokenHash, now: OffsetDateTime) -> Option<Verdict> {
         // Boxed to keep the future small: it is larger than the rest of the cached path.
-        let kept = Box::pin(self.introspected.get(token)).await;
-        kept.filter(|kept| now < kept.until).map(|kept| kept.value)
+        let entry = Box::pin(self.introspected.get(token)).await;
+        entry.filter(|entry| now < entry.until).map(|entry| entry.value)
     }
 
-    /// Single-flight introspection: runs `asking` and caches the verdict. Concurrent requests with the same token
+    /// Single-flight introspection: runs `introspection` and caches the verdict. Concurrent requests with the same token
     /// share the one in-flight call.
-    pub(super) async fn verdict_by(
+    pub(super) async fn verdict_or_introspect(
         &self,
         token: TokenHash,
-        asking: impl Future<Output = Result<Verdict, ProviderError>>,
+        introspection: impl Future<Output = Result<Verdict, ProviderError>>,
         now: OffsetDateTime,
     ) -> Result<Verdict, Arc<ProviderError>> {
         // An existing entry has expired by `until`.
         self.introspected.invalidate(&token).await;
         let asked = self.introspected.try_get_with(token, async {
-            let verdict = asking.await?;
+            let verdict = introspection.await?;
             let until = match &verdict {
                 // After `exp` the provider is asked each time: its clock decides, not ours.
                 Ok(accepted) => accepted.token.ends_by(now + ACTIVE_TTL),
                 Err(_) => now + REJECTED_TTL,
             };
-            Ok(Kept { value: verdict, until })
+            Ok(Entry { value: verdict, until })
         });
         Ok(asked.await?.value)
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     secret::Secret,
-    token::{ClientKey, ExpectedIssuer, Tenants},
+    token::{ExpectedIssuer, PrivateKey, Tenants},
 };
 
 /// The role of the app, with every value that it requires.
@@ -45,7 +45,7 @@ pub(crate) struct Registration {
     pub client_id: String,
     pub client_secret: Option<Secret>,
     /// The private key that signs its assertions.
-    pub client_key: Option<ClientKey>,
+    pub client_key: Option<PrivateKey>,
     pub metadata: MetadataSource,
     /// The introspection endpoint in client secrets; otherwise that of the metadata is used.
     pub introspection_endpoint: Option<Url>,
@@ -298,12 +298,12 @@ impl Settings {
         Ok(Some(Secret::new(text)))
     }
 
-    fn client_key(&self) -> Result<Option<ClientKey>, Mistake> {
+    fn client_key(&self) -> Result<Option<PrivateKey>, Mistake> {
         let Some(path) = &self.private_key_file else {
             return Ok(None);
         };
         let text = read_text(path).map_err(|mistake| mistake.at("private_key_file"))?;
-        let key = ClientKey::parse(&text).map_err(|error| {
+        let key = PrivateKey::parse(&text).map_err(|error| {
             let cause = format!("`{}` is not a usable private key: {error}", path.display());
             let remedy = "generate a key with `openssl genpkey -algorithm ed25519` or `-algorithm rsa`, and register its \
                           public part at the provider";

@@ -22,9 +22,9 @@ impl Accepts {
     pub(crate) fn describe(self, signs_nobody_in: bool) -> Option<&'static str> {
         match self {
             Accepts::AccessTokens if !signs_nobody_in => None,
-            Accepts::AccessTokens => Some("identity tokens, because it has nowhere to sign in"),
+            Accepts::AccessTokens => Some("identity tokens, because it has no endpoint to sign in at"),
             Accepts::IdentityTokens => Some("identity tokens (`accepts`)"),
-            Accepts::UntypedTokens => Some("tokens without a sign of their use (`accepts`)"),
+            Accepts::UntypedTokens => Some("tokens without a mark of their type (`accepts`)"),
         }
     }
 

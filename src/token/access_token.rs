@@ -90,8 +90,8 @@ impl AccessTokenExpectations {
 /// A parsed JWT access token whose signature is not verified. It can be rejected, but not accepted.
 pub(crate) struct UnverifiedAccessToken<'a> {
     compact: &'a str,
-    jws: Jws<'a>,
-    claims: Map<String, Value>,
+    pub(crate) jws: Jws<'a>,
+    pub(crate) claims: Map<String, Value>,
 }
 
 impl<'a> UnverifiedAccessToken<'a> {
@@ -117,9 +117,9 @@ impl<'a> UnverifiedAccessToken<'a> {
         signs_nobody_in: bool,
         now: OffsetDateTime,
     ) -> Result<ClaimsChecked, AccessTokenError> {
-        let hear = |_: &'static str, verdict| verdict;
-        let heard = self.hear_checks(expected, algorithms, signs_nobody_in, now, hear);
-        heard.map(ClaimsChecked)
+        let on_result = |_: &'static str, verdict| verdict;
+        let outcome = self.run_checks(expected, algorithms, signs_nobody_in, now, on_result);
+        outcome.map(ClaimsChecked)
     }
 
     /// The result of each of those checks in order, with the name of the header member or claim.
@@ -132,50 +132,50 @@ impl<'a> UnverifiedAccessToken<'a> {
         now: OffsetDateTime,
     ) -> Vec<(&'static str, Option<AccessTokenError>)> {
         let mut verdicts = Vec::new();
-        let hear = |name, verdict: Result<(), AccessTokenError>| {
+        let on_result = |name, verdict: Result<(), AccessTokenError>| {
             verdicts.push((name, verdict.err()));
             Ok(())
         };
-        let heard = self.hear_checks(expected, algorithms, signs_nobody_in, now, hear);
-        debug_assert!(heard.is_ok(), "every verdict was taken for a good one");
+        let outcome = self.run_checks(expected, algorithms, signs_nobody_in, now, on_result);
+        debug_assert!(outcome.is_ok(), "every verdict was taken for a good one");
         verdicts
     }
 
-    /// Runs the checks, and stops at the first error that `hear` returns.
+    /// Runs the checks, and stops at the first error that `on_result` returns.
     #[inline]
-    fn hear_checks(
+    fn run_checks(
         &self,
         expected: &AccessTokenExpectations,
         algorithms: AllowedAlgorithms<'_>,
         signs_nobody_in: bool,
         now: OffsetDateTime,
-        mut hear: impl FnMut(&'static str, Result<(), AccessTokenError>) -> Result<(), AccessTokenError>,
+        mut on_result: impl FnMut(&'static str, Result<(), AccessTokenError>) -> Result<(), AccessTokenError>,
     ) -> Result<Circumstances, AccessTokenError> {
         let (claims, now, skew) = (&self.claims, since_1970(now), expected.clock_skew);
-        hear("typ", check_header_type(self.jws.typ()))?;
-        let alg = self.jws.may_be_allowed(algorithms);
-        hear("alg", alg.map_err(Into::into))?;
+        on_result("typ", check_header_type(self.jws.typ()))?;
+        let alg = self.jws.check_algorithm(algorithms);
+        on_result("alg", alg.map_err(Into::into))?;
         let iss = expected.issuer().check(claims);
-        hear("iss", iss.map(drop).map_err(Into::into))?;
+        on_result("iss", iss.map(drop).map_err(Into::into))?;
         let (audience, aud) = match matched_audience(claims, expected) {
             Ok(audience) => (audience, Ok(())),
             Err(error) => (MatchedAudience::Unknown, Err(error)),
         };
-        hear("aud", aud)?;
+        on_result("aud", aud)?;
         let exp = seconds(claims, "exp").and_then(|exp| check_exp(exp, now, skew));
-        hear("exp", exp.map_err(Into::into))?;
+        on_result("exp", exp.map_err(Into::into))?;
         let nbf = check_nbf(claims, now, skew);
-        hear("nbf", nbf.map_err(Into::into))?;
+        on_result("nbf", nbf.map_err(Into::into))?;
         let iat = optional_seconds(claims, "iat");
         let iat = iat.and_then(|iat| iat.map_or(Ok(()), |iat| check_iat(iat, now, skew)));
-        hear("iat", iat.map_err(Into::into))?;
-        hear("cnf", check_cnf(claims))?;
+        on_result("iat", iat.map_err(Into::into))?;
+        on_result("cnf", check_cnf(claims))?;
         let circumstances = expected.circumstances(audience, signs_nobody_in);
         let typ = self.jws.typ();
         let setting = &expected.accepts_setting;
         let purpose = check_purpose(Source::Jwt { typ }, claims, circumstances, setting);
-        hear("use", purpose)?;
-        hear("sub", check_sub_or_client_id(claims))?;
+        on_result("use", purpose)?;
+        on_result("sub", check_sub_or_client_id(claims))?;
         Ok(circumstances)
     }
 
@@ -186,32 +186,9 @@ impl<'a> UnverifiedAccessToken<'a> {
         algorithms: AllowedAlgorithms<'_>,
         expected: &AccessTokenExpectations,
     ) -> Result<SignatureChecked, AccessTokenError> {
-        let issuer = expected.issuer();
-        self.jws.check_signature_by_keys(keys, algorithms, issuer)?;
+        let issuer = Some(expected.issuer());
+        self.jws.check_signature(keys, algorithms, None, issuer)?;
         Ok(SignatureChecked(()))
-    }
-
-    /// The `kid` of the header.
-    #[cfg(feature = "cli")]
-    pub(crate) fn kid(&self) -> Option<&str> {
-        self.jws.kid()
-    }
-
-    /// The `typ` of the header.
-    #[cfg(feature = "cli")]
-    pub(crate) fn typ(&self) -> Option<&str> {
-        self.jws.typ()
-    }
-
-    #[cfg(feature = "cli")]
-    pub(crate) fn algorithm(&self) -> SigningAlgorithm {
-        self.jws.algorithm()
-    }
-
-    /// The unverified claims, for display only.
-    #[cfg(feature = "cli")]
-    pub(crate) fn unverified_claims(&self) -> &Map<String, Value> {
-        &self.claims
     }
 
     /// The scopes that it would grant.
@@ -227,10 +204,11 @@ impl<'a> UnverifiedAccessToken<'a> {
         _: SignatureChecked,
         expected: &AccessTokenExpectations,
     ) -> Result<AccessToken, AccessTokenError> {
-        let source = JudgedSource::Jwt {
-            is_at_jwt: is_at_jwt(self.jws.typ()),
+        let typ = is_at_jwt(self.jws.typ()).then_some("at+jwt");
+        let judged = Judged {
+            source: Source::Jwt { typ },
+            circumstances,
         };
-        let judged = Judged { source, circumstances };
         AccessToken::new(self.compact, self.claims, judged, expected)
     }
 }
@@ -261,14 +239,8 @@ pub(crate) struct AccessToken {
 /// The circumstances in which the purpose check accepted a token: in others it is repeated.
 #[derive(Clone, Copy, Debug)]
 struct Judged {
-    source: JudgedSource,
+    source: Source<'static>,
     circumstances: Circumstances,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum JudgedSource {
-    Jwt { is_at_jwt: bool },
-    Introspection,
 }
 
 impl AccessToken {
@@ -320,7 +292,7 @@ impl AccessToken {
         audience?;
         check_sub_or_client_id(&claims)?;
         let judged = Judged {
-            source: JudgedSource::Introspection,
+            source: Source::Introspection,
             circumstances,
         };
         AccessToken::new(token, claims, judged, expected)
@@ -377,22 +349,15 @@ impl AccessToken {
             return Ok(());
         };
         let claims = self.claims.as_map();
-        let (source, audience, signs_nobody_in) = match judged.source {
-            JudgedSource::Jwt { is_at_jwt } => {
-                let typ = is_at_jwt.then_some("at+jwt");
-                let audience = matched_audience(claims, expected)?;
-                (Source::Jwt { typ }, audience, signs_nobody_in)
-            }
-            JudgedSource::Introspection => {
-                let audience = introspected_audience(claims, expected)?;
-                (Source::Introspection, audience, false)
-            }
+        let (audience, signs_nobody_in) = match judged.source {
+            Source::Jwt { .. } => (matched_audience(claims, expected)?, signs_nobody_in),
+            Source::Introspection => (introspected_audience(claims, expected)?, false),
         };
         let circumstances = expected.circumstances(audience, signs_nobody_in);
         if circumstances == judged.circumstances {
             Ok(())
         } else {
-            check_purpose(source, claims, circumstances, &expected.accepts_setting)
+            check_purpose(judged.source, claims, circumstances, &expected.accepts_setting)
         }
     }
 
@@ -440,19 +405,15 @@ fn matched_audience(
         let mut clients = CLIENT_ID.iter().filter_map(|name| claims.get(*name));
         clients.any(|client| client == aud)
     };
-    let mut matched = None;
-    for &aud in &actual {
-        if !expected.audience.iter().any(|expected| expected == aud) {
-            continue;
-        }
-        match matched {
-            _ if aud == expected.client_id => return Ok(MatchedAudience::OurClientId),
-            Some(MatchedAudience::TokensOwnClient) => {}
-            _ if is_own(aud) => matched = Some(MatchedAudience::TokensOwnClient),
-            _ => matched = Some(MatchedAudience::Api),
-        }
-    }
-    matched.ok_or_else(|| AccessTokenError::Audience {
+    let matched = actual
+        .iter()
+        .filter(|aud| expected.audience.iter().any(|expected| expected == *aud));
+    let matched = matched.map(|&aud| match aud {
+        aud if aud == expected.client_id => MatchedAudience::OurClientId,
+        aud if is_own(aud) => MatchedAudience::TokensOwnClient,
+        _ => MatchedAudience::Api,
+    });
+    matched.min().ok_or_else(|| AccessTokenError::Audience {
         expected: expected.audience.clone(),
         actual: actual.iter().take(10).map(|aud| excerpt(aud)).collect(),
     })
@@ -512,7 +473,7 @@ fn check_sub_or_client_id(claims: &Map<String, Value>) -> Result<(), AccessToken
     if has_client {
         Ok(())
     } else {
-        Err(AccessTokenError::Nobody)
+        Err(AccessTokenError::NoSubject)
     }
 }
 

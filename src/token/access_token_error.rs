@@ -1,6 +1,11 @@
 //! The error of a rejected access token, with its remedy.
 
-use super::{Accepts, ClaimError, JsonError, JwsError, StaleKeys, TokenKind};
+use super::{
+    Accepts, ClaimError, JsonError, JwsError, StaleKeys,
+    facts::{TokenFacts, TokenKind},
+};
+
+const AUD: &str = "aud";
 
 /// The error of a rejected access token, for the log. The API client gets [`description`](Self::description).
 ///
@@ -49,7 +54,7 @@ pub(crate) enum AccessTokenError {
         actual: Vec<String>,
     },
     /// The introspection response has no audience.
-    #[error("the introspection reply has no \"aud\", expected one of {expected:?}")]
+    #[error("the introspection response has no \"aud\", expected one of {expected:?}")]
     NoAudience {
         /// The setting `audience`, or `resource`.
         expected: Vec<String>,
@@ -75,16 +80,16 @@ pub(crate) enum AccessTokenError {
     )]
     UnknownUseForClient,
     /// It is bound to a key (`cnf`), and no proof of possession is verified here.
-    #[error("the token is bound to a key by \"cnf\", which is not proved here")]
+    #[error("the token is bound to a key by \"cnf\", and proof of possession is not supported")]
     Bound,
     /// It has neither `sub` nor a client id.
     #[error("the token has neither \"sub\" nor \"client_id\"")]
-    Nobody,
+    NoSubject,
     /// Introspection reports it as not active: expired, revoked, or never issued.
-    #[error("the provider says that the token is not active")]
+    #[error("the provider reports that the token is not active")]
     Inactive,
     /// The introspection response is not a JSON object.
-    #[error("the introspection reply cannot be read: {0}")]
+    #[error("the introspection response cannot be parsed: {0}")]
     Introspection(#[source] JsonError),
     /// It is not a JWT, and there is no introspection endpoint to ask about it.
     #[error("the token is not a JWT, and opaque tokens are not accepted")]
@@ -95,24 +100,82 @@ pub(crate) enum AccessTokenError {
 }
 
 impl AccessTokenError {
-    /// The reason code.
-    pub(crate) fn reason(&self) -> &'static str {
+    /// The reason code and remedy.
+    pub(crate) fn facts(&self) -> TokenFacts {
         match self {
-            AccessTokenError::TooLong { .. } => "access_token_too_long",
-            AccessTokenError::Jws(error) => error.reason(TokenKind::AccessToken),
-            AccessTokenError::Claim(error) => error.reason(TokenKind::AccessToken),
-            AccessTokenError::TokenType { .. } => "access_token_type",
-            AccessTokenError::UnknownIssuer { .. } => "access_token_iss",
-            AccessTokenError::Audience { .. } => "access_token_aud",
-            AccessTokenError::NoAudience { .. } => "access_token_aud",
-            AccessTokenError::AnotherUse { .. } => "access_token_wrong_use",
-            AccessTokenError::UnknownUse { .. } | AccessTokenError::UnknownUseForClient => "access_token_unknown_use",
-            AccessTokenError::Bound => "access_token_bound",
-            AccessTokenError::Nobody => "access_token_missing_subject",
-            AccessTokenError::Inactive => "access_token_inactive",
-            AccessTokenError::Introspection(_) => "introspection_malformed",
-            AccessTokenError::Opaque => "access_token_opaque",
-            AccessTokenError::Disabled => "disabled",
+            AccessTokenError::TooLong { .. } => TokenFacts::new(
+                "access_token_too_long",
+                "have the provider put less into access tokens, or issue opaque ones",
+            ),
+            AccessTokenError::Jws(error) => {
+                let facts = error.facts(TokenKind::AccessToken);
+                let remedy = match error {
+                    JwsError::AlgorithmNotAllowed { actual, .. } if actual.is_symmetric() => {
+                        "have the provider sign access tokens with a key pair, by RS256 or ES256: whoever verifies HS256 can also sign with it, so no setting accepts it"
+                    }
+                    JwsError::AlgorithmNotAllowed { .. } => {
+                        "if the provider signs access tokens with it, name it in `access_token_signing_algs`"
+                    }
+                    _ => facts.remedy,
+                };
+                TokenFacts { remedy, ..facts }
+            }
+            AccessTokenError::Claim(error) => {
+                let facts = error.facts(TokenKind::AccessToken);
+                let remedy = match error {
+                    ClaimError::Missing { claim: AUD } => {
+                        "have the provider put this API into `aud` (an audience mapper, or a resource indicator); for Amazon Cognito, set `audience_claim = \"client_id\"`"
+                    }
+                    ClaimError::Expired { .. } => {
+                        "get a new token; if it was new, synchronise the clocks of this machine and of the provider"
+                    }
+                    _ => facts.remedy,
+                };
+                TokenFacts { remedy, ..facts }
+            }
+            AccessTokenError::TokenType { .. } => TokenFacts::new(
+                "access_token_type",
+                "send an access token; if the provider does not name its type, set `require_at_jwt = false`",
+            ),
+            AccessTokenError::UnknownIssuer { .. } => TokenFacts::new(
+                "access_token_iss",
+                "to accept tokens of that issuer, add it to the table `issuers`",
+            ),
+            AccessTokenError::Audience { .. } => TokenFacts::new(
+                "access_token_aud",
+                "ask the provider for a token for this API, or set `audience` to what it puts into `aud`",
+            ),
+            AccessTokenError::NoAudience { .. } => TokenFacts::new(
+                "access_token_aud",
+                "have the provider name this API in the `aud` of its introspection responses; if every token that it reports as active may be used here, set `insecure_introspection_without_audience = true`",
+            ),
+            AccessTokenError::AnotherUse { .. } => TokenFacts::new(
+                "access_token_wrong_use",
+                "send the access token; if this issuer's access tokens look like its ID tokens, set `token_validation = \"introspection\"`; to accept its identity tokens, such as those of a CI job or a workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id",
+            ),
+            AccessTokenError::UnknownUse { .. } => TokenFacts::new(
+                "access_token_unknown_use",
+                "have the provider add a scope, or the type `at+jwt`; or set `accepts` of this issuer: to `identity_tokens` for identity tokens, such as those of a CI job or a workload, or to `untyped_tokens` for access tokens without such a mark",
+            ),
+            AccessTokenError::UnknownUseForClient => TokenFacts::new(
+                "access_token_unknown_use",
+                "set `audience` to an identifier of this API that is not the client id, and have the provider put it into `aud`",
+            ),
+            AccessTokenError::Bound => TokenFacts::new(
+                "access_token_bound",
+                "have the provider issue bearer tokens for this API",
+            ),
+            AccessTokenError::NoSubject => TokenFacts::new(
+                "access_token_missing_subject",
+                "have the provider put `sub` or `client_id` into its access tokens; lightweight tokens lack them",
+            ),
+            AccessTokenError::Inactive => TokenFacts::new("access_token_inactive", "have the client get a new token"),
+            AccessTokenError::Introspection(error) => TokenFacts::new("introspection_malformed", error.remedy()),
+            AccessTokenError::Opaque => TokenFacts::new(
+                "access_token_opaque",
+                "have the provider issue JWT access tokens for this API, or give it an introspection endpoint and set `client_id`; see `token_validation`",
+            ),
+            AccessTokenError::Disabled => TokenFacts::new("disabled", "set `enabled = true`, or send no token"),
         }
     }
 
@@ -147,70 +210,18 @@ impl AccessTokenError {
             }
             AccessTokenError::UnknownIssuer { .. } => "the token comes from another issuer",
             AccessTokenError::Audience { .. } => "the token is meant for another API",
-            AccessTokenError::NoAudience { .. } => "the token does not say which API it is meant for",
+            AccessTokenError::NoAudience { .. } => "the token has no audience",
             AccessTokenError::Bound => "tokens that are bound to a key are not accepted",
-            AccessTokenError::Nobody => "the token does not say whose it is",
+            AccessTokenError::NoSubject => "the token names neither a user nor a client",
             AccessTokenError::Inactive | AccessTokenError::Introspection(_) => "the token is not active",
             AccessTokenError::Opaque => "the token is not a JWT",
             AccessTokenError::Disabled => "tokens are not accepted at the moment",
         }
     }
 
-    /// How to fix it.
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            AccessTokenError::TooLong { .. } => "have the provider put less into access tokens, or issue opaque ones",
-            AccessTokenError::Jws(JwsError::AlgorithmNotAllowed { actual, .. }) if actual.is_symmetric() => {
-                "have the provider sign access tokens with a key pair, by RS256 or ES256: who can check HS256 can sign with it too, so no setting accepts it here"
-            }
-            AccessTokenError::Jws(JwsError::AlgorithmNotAllowed { .. }) => {
-                "if the provider signs access tokens with it, name it in `access_token_signing_algs`"
-            }
-            AccessTokenError::Jws(error) => error.remedy(),
-            AccessTokenError::Claim(ClaimError::Missing { claim: "aud" }) => {
-                "have the provider put this API into `aud` (an audience mapper, or a resource indicator); for Amazon Cognito, set `audience_claim = \"client_id\"`"
-            }
-            AccessTokenError::Claim(ClaimError::Expired { .. }) => {
-                "get a new token; if it was new, synchronise the clocks of this machine and of the provider"
-            }
-            AccessTokenError::Claim(error) => error.remedy(),
-            AccessTokenError::TokenType { .. } => {
-                "send an access token; if the provider does not name its type, set `require_at_jwt = false`"
-            }
-            AccessTokenError::UnknownIssuer { .. } => {
-                "if tokens of that issuer are to be accepted, add it to the table `issuers`"
-            }
-            AccessTokenError::Audience { .. } => {
-                "ask the provider for a token for this API, or set `audience` to what it puts into `aud`"
-            }
-            AccessTokenError::NoAudience { .. } => {
-                "have the provider name this API in the `aud` of its introspection replies; where every token that it calls active may be used here, set `insecure_introspection_without_audience = true`"
-            }
-            AccessTokenError::AnotherUse { .. } => {
-                "send the access token; where this issuer's access tokens look like its ID tokens, set `token_validation = \"introspection\"`; where its identity tokens are meant, as those of a CI job or a workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id"
-            }
-            AccessTokenError::UnknownUse { .. } => {
-                "have the provider add a scope, or the type `at+jwt`; or set `accepts` of this issuer: to `identity_tokens` where its identity tokens are meant, as those of a CI job or a workload, or to `untyped_tokens` where its access tokens look so"
-            }
-            AccessTokenError::UnknownUseForClient => {
-                "set `audience` to an identifier of this API that is not the client id, and have the provider put it into `aud`"
-            }
-            AccessTokenError::Bound => "have the provider issue bearer tokens for this API",
-            AccessTokenError::Nobody => {
-                "have the provider put `sub` or `client_id` into its access tokens; lightweight tokens lack them"
-            }
-            AccessTokenError::Inactive => "nothing: the caller needs a new token",
-            AccessTokenError::Introspection(error) => error.remedy(),
-            AccessTokenError::Opaque => {
-                "have the provider issue JWT access tokens for this API, or give it an introspection endpoint and set `client_id`; see `token_validation`"
-            }
-            AccessTokenError::Disabled => "set `enabled = true`, or send no token",
-        }
-    }
-
     /// Whether the introspection response itself is invalid, so that it says nothing about the token: it has no
     /// `active`, has a member of another type, or is about another issuer.
-    pub(crate) fn is_about_the_reply(&self) -> bool {
+    pub(crate) fn is_about_response(&self) -> bool {
         matches!(
             self,
             AccessTokenError::Introspection(_)

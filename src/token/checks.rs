@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
-use super::{TokenKind, json::type_name, reason::reason_of};
+use super::{
+    facts::{TokenFacts, TokenKind, reason_of},
+    json::type_name,
+};
 use crate::printable::excerpt;
 
 /// The error of a claim that is absent, of another type, or of another value than expected.
@@ -107,49 +110,43 @@ pub(crate) enum ClaimError {
 }
 
 impl ClaimError {
-    /// The reason code, for this kind of token.
-    pub(super) fn reason(&self, kind: TokenKind) -> &'static str {
+    /// The reason code and remedy, for this kind of token.
+    pub(super) fn facts(&self, kind: TokenKind) -> TokenFacts {
+        const CLOCKS: &str = "synchronise the clocks of this machine and of the provider, or raise `clock_skew`";
+        const STANDARD: &str = "have the provider send the claim as its standard requires";
         match self {
-            ClaimError::TokenType { .. } => reason_of!(kind, "type"),
-            ClaimError::Missing { .. } => reason_of!(kind, "claim_missing"),
-            ClaimError::WrongType { .. } | ClaimError::TenantId { .. } | ClaimError::EmptySubject => {
-                reason_of!(kind, "claim_malformed")
-            }
-            ClaimError::Issuer { .. } | ClaimError::IssuerOfTenant { .. } => {
-                reason_of!(kind, "iss")
-            }
-            ClaimError::Tenant { .. } => reason_of!(kind, "tenant"),
-            ClaimError::Audience { .. } => reason_of!(kind, "aud"),
-            ClaimError::UntrustedAudience { .. } => reason_of!(kind, "untrusted_aud"),
-            ClaimError::Expired { .. } => reason_of!(kind, "expired"),
+            ClaimError::TokenType { .. } => TokenFacts::new(
+                reason_of!(kind, "type"),
+                "refuse the token; it was made for another purpose than the one it is used for",
+            ),
+            ClaimError::Issuer { .. } => TokenFacts::new(
+                reason_of!(kind, "iss"),
+                "set `issuer` to exactly what the provider's metadata calls `issuer`, with or without a trailing slash",
+            ),
+            ClaimError::IssuerOfTenant { .. } => TokenFacts::new(
+                reason_of!(kind, "iss"),
+                "refuse the token: `iss` and `tid` name different tenants",
+            ),
+            ClaimError::Tenant { .. } => TokenFacts::new(
+                reason_of!(kind, "tenant"),
+                "to accept users of that tenant, add its id to `tenants`",
+            ),
+            ClaimError::Audience { .. } => TokenFacts::new(
+                reason_of!(kind, "aud"),
+                "check that `client_id` is the id under which the provider knows this app",
+            ),
+            ClaimError::UntrustedAudience { .. } => TokenFacts::new(
+                reason_of!(kind, "untrusted_aud"),
+                "add the audience to `trusted_audiences` if its owner may use this app's tokens",
+            ),
+            ClaimError::Expired { .. } => TokenFacts::new(reason_of!(kind, "expired"), CLOCKS),
             ClaimError::IssuedInTheFuture { .. } | ClaimError::NotYetValid { .. } => {
-                reason_of!(kind, "not_yet_valid")
+                TokenFacts::new(reason_of!(kind, "not_yet_valid"), CLOCKS)
             }
-        }
-    }
-
-    /// How to fix it.
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            ClaimError::TokenType { .. } => {
-                "refuse the token; it was made for another purpose than the one it is used for"
+            ClaimError::Missing { .. } => TokenFacts::new(reason_of!(kind, "claim_missing"), STANDARD),
+            ClaimError::WrongType { .. } | ClaimError::TenantId { .. } | ClaimError::EmptySubject => {
+                TokenFacts::new(reason_of!(kind, "claim_malformed"), STANDARD)
             }
-            ClaimError::Issuer { .. } => {
-                "set `issuer` to exactly what the provider's metadata calls `issuer`, with or without a trailing slash"
-            }
-            ClaimError::IssuerOfTenant { .. } => "refuse the token: `iss` and `tid` name different tenants",
-            ClaimError::Tenant { .. } => "if people of that tenant are to be accepted, add its id to `tenants`",
-            ClaimError::Audience { .. } => "check that `client_id` is the id under which the provider knows this app",
-            ClaimError::UntrustedAudience { .. } => {
-                "add the audience to `trusted_audiences` if its owner may use this app's tokens"
-            }
-            ClaimError::Expired { .. } | ClaimError::IssuedInTheFuture { .. } | ClaimError::NotYetValid { .. } => {
-                "synchronise the clocks of this machine and of the provider, or raise `clock_skew`"
-            }
-            ClaimError::Missing { .. }
-            | ClaimError::WrongType { .. }
-            | ClaimError::TenantId { .. }
-            | ClaimError::EmptySubject => "have the provider send the claim as its standard requires",
         }
     }
 }
@@ -209,15 +206,15 @@ pub(super) fn since_1970(now: OffsetDateTime) -> f64 {
     now.unix_timestamp_nanos() as f64 / 1e9
 }
 
-/// Rejects a `typ` of another kind of token.
+/// Rejects the `typ` of other tokens that the same keys sign.
 /// <https://www.rfc-editor.org/rfc/rfc8725#section-3.11>
-pub(super) fn check_typ(typ: Option<&str>, refused: &[&str]) -> Result<(), ClaimError> {
-    let Some(typ) = typ else { return Ok(()) };
-    let typ_is = |name: &&str| is_media_type(typ, name);
-    if refused.iter().any(typ_is) {
-        return Err(ClaimError::TokenType { actual: excerpt(typ) });
+pub(super) fn check_typ(typ: Option<&str>) -> Result<(), ClaimError> {
+    match typ {
+        Some(typ) if is_media_type(typ, "at+jwt") || is_media_type(typ, "logout+jwt") => {
+            Err(ClaimError::TokenType { actual: excerpt(typ) })
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether a `typ` is the media type `application/{name}`, whose prefix `application/` may be omitted.
@@ -253,10 +250,10 @@ pub(super) fn check_aud(claims: &Map<String, Value>, client_id: &str, trusted: &
             actual: audiences.iter().take(10).map(|aud| excerpt(aud)).collect(),
         });
     }
-    let stranger = audiences
+    let untrusted = audiences
         .iter()
         .find(|&&aud| aud != client_id && !trusted.iter().any(|trusted| trusted == aud));
-    match stranger {
+    match untrusted {
         None => Ok(()),
         Some(actual) => Err(ClaimError::UntrustedAudience {
             trusted: trusted.to_vec(),
@@ -266,26 +263,19 @@ pub(super) fn check_aud(claims: &Map<String, Value>, client_id: &str, trusted: &
 }
 
 pub(super) fn audiences(claims: &Map<String, Value>) -> Result<Vec<&str>, ClaimError> {
-    let wrong_type = |value| ClaimError::WrongType {
+    let wrong_type = |actual| ClaimError::WrongType {
         claim: "aud",
         expected: "a string or an array of strings",
-        actual: type_name(value),
+        actual,
     };
     match claims.get("aud") {
         None => Err(ClaimError::Missing { claim: "aud" }),
         Some(Value::String(audience)) => Ok(vec![audience]),
-        Some(Value::Array(audiences)) => audiences
-            .iter()
-            .map(|audience| match audience {
-                Value::String(audience) => Ok(audience.as_str()),
-                _ => Err(ClaimError::WrongType {
-                    claim: "aud",
-                    expected: "a string or an array of strings",
-                    actual: "an array with other values",
-                }),
-            })
-            .collect(),
-        Some(other) => Err(wrong_type(other)),
+        Some(Value::Array(audiences)) => {
+            let texts = audiences.iter().map(Value::as_str).collect::<Option<_>>();
+            texts.ok_or_else(|| wrong_type("an array with other values"))
+        }
+        Some(other) => Err(wrong_type(type_name(other))),
     }
 }
 

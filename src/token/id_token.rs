@@ -8,17 +8,15 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Claims, ExpectedIssuer, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
+    ClaimError, Claims, ExpectedIssuer, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys,
     checks::{
         check_aud, check_exp, check_iat, check_nbf, check_sub, check_typ, optional_seconds, optional_text, seconds,
         since_1970, string,
     },
+    facts::{TokenFacts, TokenKind},
 };
 use crate::printable::excerpt;
 use crate::secret::Secret;
-
-/// The `typ` of other tokens that the same keys sign.
-const OTHER_TYPES: [&str; 2] = ["at+jwt", "logout+jwt"];
 
 /// The expected values that an ID token is checked against.
 #[derive(Clone, Debug)]
@@ -72,7 +70,7 @@ impl IdToken {
         // algorithm. Step 6 permits trusting the TLS connection instead; this crate never does.
         let jws = Jws::parse(compact)?.of_issuer(expected.issuer);
         let jws = jws.verify(keys, expected.algorithms, expected.client_secret)?;
-        check_typ(jws.typ.as_deref(), &OTHER_TYPES)?;
+        check_typ(jws.typ.as_deref())?;
 
         let (claims, now, skew) = (&jws.claims, since_1970(now), expected.clock_skew);
         // Step 2.
@@ -150,12 +148,18 @@ pub(crate) enum IdTokenError {
         actual: String,
     },
     /// The user was authenticated longer ago than the requested `max_age`.
-    #[error("the person was authenticated {actual} s ago, expected at most {expected} s")]
+    #[error("the user was authenticated {actual} s ago, expected at most {expected} s")]
     AuthenticationTooOld {
         /// The `max_age` that was asked for, in seconds.
         expected: u64,
         /// The age of the authentication, in seconds.
         actual: u64,
+    },
+    /// A claim of the ID token of a refresh differs from that of the sign-in.
+    #[error("the claim {claim:?} is not the one of the sign-in")]
+    Changed {
+        /// The name of the claim.
+        claim: &'static str,
     },
     /// Its `session_expiry` has passed.
     #[error(
@@ -172,37 +176,46 @@ pub(crate) enum IdTokenError {
 impl IdTokenError {
     /// The reason code.
     pub(crate) fn reason(&self) -> &'static str {
-        match self {
-            IdTokenError::Jws(error) => error.reason(TokenKind::IdToken),
-            IdTokenError::Claim(error) => error.reason(TokenKind::IdToken),
-            IdTokenError::AuthorizedParty { .. } => "id_token_azp",
-            IdTokenError::Nonce => "id_token_nonce",
-            IdTokenError::AccessTokenHash => "id_token_at_hash",
-            IdTokenError::AuthenticationContext { .. } => "id_token_acr",
-            IdTokenError::AuthenticationTooOld { .. } => "id_token_auth_time",
-            IdTokenError::SessionExpired { .. } => "id_token_session_expiry",
-        }
+        self.facts().reason
     }
 
     /// How to fix it.
-    pub fn remedy(&self) -> &'static str {
+    pub(crate) fn remedy(&self) -> &'static str {
+        self.facts().remedy
+    }
+
+    pub(super) fn facts(&self) -> TokenFacts {
         match self {
-            IdTokenError::Jws(error) => error.remedy(),
-            IdTokenError::Claim(error) => error.remedy(),
-            IdTokenError::AuthorizedParty { .. } => {
-                "check that `client_id` is the id under which the provider knows this app"
-            }
-            IdTokenError::Nonce => "start the sign-in again; if it happens often, somebody may be replaying responses",
-            IdTokenError::AccessTokenHash => {
-                "refuse the response; if it came from the provider itself, report its \"at_hash\" to it"
-            }
-            IdTokenError::AuthenticationContext { .. } => {
-                "have the provider support the `acr_values` that are asked for, or ask for others"
-            }
-            IdTokenError::AuthenticationTooOld { .. } => "have the provider honour `max_age`, or ask for a longer one",
-            IdTokenError::SessionExpired { .. } => {
-                "sign in again; if it happens always, synchronise the clocks of this machine and of the provider, or have the provider send a later `session_expiry`"
-            }
+            IdTokenError::Jws(error) => error.facts(TokenKind::IdToken),
+            IdTokenError::Claim(error) => error.facts(TokenKind::IdToken),
+            IdTokenError::AuthorizedParty { .. } => TokenFacts::new(
+                "id_token_azp",
+                "check that `client_id` is the id under which the provider knows this app",
+            ),
+            IdTokenError::Nonce => TokenFacts::new(
+                "id_token_nonce",
+                "sign in again; if it happens often, check the log for replayed responses",
+            ),
+            IdTokenError::AccessTokenHash => TokenFacts::new(
+                "id_token_at_hash",
+                "refuse the response; if it came from the provider itself, report its \"at_hash\" to it",
+            ),
+            IdTokenError::AuthenticationContext { .. } => TokenFacts::new(
+                "id_token_acr",
+                "have the provider support the `acr_values` that are asked for, or ask for others",
+            ),
+            IdTokenError::AuthenticationTooOld { .. } => TokenFacts::new(
+                "id_token_auth_time",
+                "have the provider honour `max_age`, or ask for a longer one",
+            ),
+            IdTokenError::Changed { .. } => TokenFacts::new(
+                "id_token_of_another_sign_in",
+                "report this to the provider: a refresh answers with the sign-in that it refreshes",
+            ),
+            IdTokenError::SessionExpired { .. } => TokenFacts::new(
+                "id_token_session_expiry",
+                "sign in again; if it happens always, synchronise the clocks of this machine and of the provider, or have the provider send a later `session_expiry`",
+            ),
         }
     }
 

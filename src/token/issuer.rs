@@ -4,7 +4,10 @@ use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use serde_json::{Map, Value};
 
-use super::{ClaimError, checks::string};
+use super::{
+    ClaimError,
+    checks::{check_iss, string},
+};
 use crate::printable::excerpt;
 
 /// The placeholder for the tenant id that Microsoft Entra ID writes into the metadata and keys that all tenants
@@ -111,14 +114,7 @@ impl<'a> ExpectedIssuer<'a> {
     pub(super) fn check(self, claims: &Map<String, Value>) -> Result<&str, ClaimError> {
         let actual = string(claims, "iss")?;
         let Some(tenants) = self.tenants else {
-            return if actual == self.issuer {
-                Ok(actual)
-            } else {
-                Err(ClaimError::Issuer {
-                    expected: self.issuer.to_owned(),
-                    actual: excerpt(actual),
-                })
-            };
+            return check_iss(claims, self.issuer).map(|()| actual);
         };
         let tenant = string(claims, "tid")?;
         if !is_tenant_id(tenant) {

@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use super::{
     JsonError, SigningAlgorithm,
-    json::{Shape, check_unique_members, replace_unpaired_surrogates, syntax, type_name, without_byte_order_mark},
+    json::{Shape, replace_unpaired_surrogates, syntax, type_name, without_byte_order_mark},
+    parse_strict_object,
 };
 use crate::printable::excerpt;
 
@@ -51,18 +52,7 @@ impl KeySet {
             by_kid: HashMap::new(),
             skipped: Vec::new(),
         };
-        for (index, entry) in entries.iter().enumerate() {
-            if index >= KeySet::MAX_KEYS {
-                set.skipped.push(SkippedKey {
-                    index,
-                    kid: None,
-                    reason: SkipReason::TooMany {
-                        max: KeySet::MAX_KEYS,
-                        actual: entries.len(),
-                    },
-                });
-                break;
-            }
+        for (index, entry) in entries.iter().enumerate().take(KeySet::MAX_KEYS) {
             match document.key(index, entry) {
                 Ok(key) => {
                     if let Some(kid) = &key.kid {
@@ -77,6 +67,14 @@ impl KeySet {
                     reason,
                 }),
             }
+        }
+        let (max, actual) = (KeySet::MAX_KEYS, entries.len());
+        if actual > max {
+            set.skipped.push(SkippedKey {
+                index: max,
+                kid: None,
+                reason: SkipReason::TooMany { max, actual },
+            });
         }
         Ok(set)
     }
@@ -110,14 +108,14 @@ impl KeySet {
         self.by_kid.contains_key(kid)
     }
 
-    /// The keys that may verify `algorithm`: those with this `kid`, or all without a `kid`; with `names_it` only
+    /// The keys that may verify `algorithm`: those with this `kid`, or all without a `kid`; with `must_name_algorithm` only
     /// those whose `alg` is `algorithm`.
-    pub(super) fn fitting<'a>(
+    pub(super) fn candidates<'a>(
         &'a self,
         kid: Option<&'a str>,
         algorithm: SigningAlgorithm,
-        names_it: bool,
-    ) -> impl Iterator<Item = FittingKey<'a>> {
+        must_name_algorithm: bool,
+    ) -> impl Iterator<Item = CandidateKey<'a>> {
         let named = kid.map(|kid| self.by_kid.get(kid).map_or(&[][..], Vec::as_slice));
         let named = named.map(|places| places.iter().map(|place| &self.keys[*place]));
         let all = kid.is_none().then_some(&self.keys);
@@ -125,9 +123,9 @@ impl KeySet {
             .into_iter()
             .flatten()
             .chain(all.into_iter().flatten())
-            .filter(move |key| key.names_algorithm || !names_it)
+            .filter(move |key| key.names_algorithm || !must_name_algorithm)
             .filter_map(move |key| {
-                Some(FittingKey {
+                Some(CandidateKey {
                     key: key.verifier(algorithm)?,
                     issuer: key.issuer.as_deref(),
                 })
@@ -136,7 +134,7 @@ impl KeySet {
 }
 
 /// A key that may verify an algorithm.
-pub(super) struct FittingKey<'a> {
+pub(super) struct CandidateKey<'a> {
     pub(super) key: &'a ParsedPublicKey,
     /// The issuer that the key is published for, if the set names one.
     pub(super) issuer: Option<&'a str>,
@@ -154,35 +152,35 @@ struct KeyDocument {
 impl KeyDocument {
     fn parse(json: &[u8]) -> Result<KeyDocument, JsonError> {
         let json = without_byte_order_mark(json);
-        let value = |json: &[u8]| serde_json::from_slice(json).map_err(|error| syntax(&error));
-        let mut document = KeyDocument {
-            value: Value::Null,
-            ambiguous: HashSet::new(),
-            is_repaired: false,
-        };
-        match check_unique_members(json) {
-            Ok(()) => document.value = value(json)?,
-            Err(duplicate @ JsonError::DuplicateMember { .. }) => {
-                let shape = serde_json::from_slice(json).map_err(|error| syntax(&error))?;
-                // The set itself has a duplicate member.
-                let Shape::Object(members) = shape else {
-                    return Err(duplicate);
-                };
-                if let Some(Shape::Array(keys)) = members.get("keys") {
-                    let keys = keys.iter().enumerate();
-                    let ambiguous = keys.filter(|(_, key)| !key.is_unambiguous());
-                    document.ambiguous = ambiguous.map(|(index, _)| index).collect();
+        match Shape::parse(json) {
+            Ok((shape, duplicate)) => {
+                let mut ambiguous = HashSet::new();
+                if let Shape::Object { members, conflicts } = &shape {
+                    // The set itself has a duplicate member.
+                    if let (false, Some(duplicate)) = (conflicts.is_empty(), duplicate) {
+                        return Err(duplicate);
+                    }
+                    if let Some(Shape::Array(keys)) = members.get("keys") {
+                        let keys = keys.iter().enumerate();
+                        let keys = keys.filter(|(_, key)| !key.is_unambiguous());
+                        ambiguous = keys.map(|(index, _)| index).collect();
+                    }
                 }
-                document.value = value(json)?;
+                Ok(KeyDocument {
+                    value: serde_json::from_slice(json).map_err(|error| syntax(&error))?,
+                    ambiguous,
+                    is_repaired: false,
+                })
             }
             Err(error) => {
                 let repaired = replace_unpaired_surrogates(json).ok_or(error)??.json;
-                check_unique_members(&repaired)?;
-                document.value = value(&repaired)?;
-                document.is_repaired = true;
+                Ok(KeyDocument {
+                    value: Value::Object(parse_strict_object(&repaired)?),
+                    ambiguous: HashSet::new(),
+                    is_repaired: true,
+                })
             }
         }
-        Ok(document)
     }
 
     /// Parses the key at this index.
@@ -272,7 +270,7 @@ pub(crate) enum SkipReason {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum KeySetError {
     /// It is not a JSON object.
-    #[error("the key set cannot be read: {0}")]
+    #[error("the key set cannot be parsed: {0}")]
     Json(#[from] JsonError),
     /// It has no `keys`.
     #[error("the key set has no member \"keys\"")]
@@ -403,12 +401,9 @@ fn rsa_verifiers(jwk: &Map<String, Value>) -> Result<Vec<(SigningAlgorithm, Pars
     if !(2048..=8192).contains(&bits) {
         return Err(SkipReason::RsaSize { actual: bits });
     }
-    match e {
-        [] | [1] => return Err(SkipReason::RsaExponent),
-        [.., last] if last % 2 == 0 => return Err(SkipReason::RsaExponent),
-        [first, _, _, _, _] if *first > 1 => return Err(SkipReason::RsaExponent),
-        [_, _, _, _, _, _, ..] => return Err(SkipReason::RsaExponent),
-        _ => {}
+    let exponent = (e.len() <= 5).then(|| e.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte)));
+    if !exponent.is_some_and(|exponent| exponent % 2 == 1 && (3..1 << 33).contains(&exponent)) {
+        return Err(SkipReason::RsaExponent);
     }
     let components = RsaPublicKeyComponents { n, e };
     PARAMETERS

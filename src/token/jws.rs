@@ -4,12 +4,14 @@ use std::fmt;
 
 use aws_lc_rs::hmac;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
 use super::{
-    ExpectedIssuer, JsonError, KeySet, SigningAlgorithm, TokenKind, json::type_name, jwk::FittingKey, parse_object,
-    parse_strict_object, reason::reason_of,
+    ExpectedIssuer, JsonError, KeySet, SigningAlgorithm,
+    facts::{TokenFacts, TokenKind, reason_of},
+    json::type_name,
+    jwk::CandidateKey,
+    parse_object, parse_strict_object,
 };
 use crate::printable::excerpt;
 use crate::secret::Secret;
@@ -41,7 +43,7 @@ pub(crate) struct AllowedAlgorithms<'a> {
     pub(crate) listed: &'a [SigningAlgorithm],
     /// Whether a key's own `alg` is allowed too, if it is asymmetric. The provider publishes it like its metadata,
     /// whose list may be for another use.
-    pub(crate) keys_name_more: bool,
+    pub(crate) allows_alg_of_key: bool,
 }
 
 impl<'a> AllowedAlgorithms<'a> {
@@ -49,7 +51,7 @@ impl<'a> AllowedAlgorithms<'a> {
     pub(crate) fn only(listed: &'a [SigningAlgorithm]) -> AllowedAlgorithms<'a> {
         AllowedAlgorithms {
             listed,
-            keys_name_more: false,
+            allows_alg_of_key: false,
         }
     }
 }
@@ -96,7 +98,7 @@ impl<'a> Jws<'a> {
     }
 
     /// The `typ` of the header.
-    pub(super) fn typ(&self) -> Option<&str> {
+    pub(crate) fn typ(&self) -> Option<&str> {
         self.typ.as_deref()
     }
 
@@ -112,7 +114,7 @@ impl<'a> Jws<'a> {
         allowed: &[SigningAlgorithm],
         client_secret: Option<&Secret>,
     ) -> Result<VerifiedJws, JwsError> {
-        self.check_signature(keys, allowed, client_secret)?;
+        self.check_signature(keys, AllowedAlgorithms::only(allowed), client_secret, self.issuer)?;
         Ok(VerifiedJws {
             claims: self.unverified_claims()?,
             algorithm: self.algorithm,
@@ -127,63 +129,33 @@ impl<'a> Jws<'a> {
         parse_object(&self.payload).map_err(JwsError::Payload)
     }
 
-    /// Verifies the signature.
+    /// Verifies the signature, with public keys of this issuer only.
     ///
     /// The keys and `allowed` determine which keys fit, never the token alone: a public key is never used as a MAC
     /// key, and HS256 needs both an entry in `allowed` and the client secret.
     pub(super) fn check_signature(
         &self,
         keys: &KeySet,
-        allowed: &[SigningAlgorithm],
+        allowed: AllowedAlgorithms<'_>,
         client_secret: Option<&Secret>,
+        issuer: Option<ExpectedIssuer<'_>>,
     ) -> Result<(), JwsError> {
         self.check_algorithm(allowed)?;
         let signature = decode("signature", self.signature)?;
         if self.algorithm.is_symmetric() {
             self.verify_with_secret(&signature, client_secret)
         } else {
-            self.verify_with_keys(&signature, keys, KeyChoice::ByKind, self.issuer)
+            self.verify_with_keys(&signature, keys, allowed.listed, issuer)
         }
-    }
-
-    /// As [`check_signature`](Self::check_signature), with public keys of this issuer only.
-    pub(super) fn check_signature_by_keys(
-        &self,
-        keys: &KeySet,
-        allowed: AllowedAlgorithms<'_>,
-        issuer: ExpectedIssuer<'_>,
-    ) -> Result<(), JwsError> {
-        self.may_be_allowed(allowed)?;
-        if self.algorithm.is_symmetric() {
-            return Err(JwsError::MissingClientSecret {
-                algorithm: self.algorithm,
-            });
-        }
-        let signature = decode("signature", self.signature)?;
-        let choice = match self.check_algorithm(allowed.listed) {
-            Ok(()) => KeyChoice::ByKind,
-            Err(_) => KeyChoice::ByOwnAlgorithm(allowed.listed),
-        };
-        self.verify_with_keys(&signature, keys, choice, Some(issuer))
     }
 
     /// Whether the algorithm is listed, or may be allowed by a key's own `alg`.
-    pub(super) fn may_be_allowed(&self, allowed: AllowedAlgorithms<'_>) -> Result<(), JwsError> {
-        if allowed.keys_name_more && !self.algorithm.is_symmetric() {
+    pub(super) fn check_algorithm(&self, allowed: AllowedAlgorithms<'_>) -> Result<(), JwsError> {
+        let may_be_named = allowed.allows_alg_of_key && !self.algorithm.is_symmetric();
+        if may_be_named || allowed.listed.contains(&self.algorithm) {
             Ok(())
         } else {
-            self.check_algorithm(allowed.listed)
-        }
-    }
-
-    pub(super) fn check_algorithm(&self, allowed: &[SigningAlgorithm]) -> Result<(), JwsError> {
-        if allowed.contains(&self.algorithm) {
-            Ok(())
-        } else {
-            Err(JwsError::AlgorithmNotAllowed {
-                expected: allowed.to_vec(),
-                actual: self.algorithm,
-            })
+            Err(self.algorithm_not_allowed(allowed.listed))
         }
     }
 
@@ -204,33 +176,32 @@ impl<'a> Jws<'a> {
         &self,
         signature: &[u8],
         keys: &KeySet,
-        choice: KeyChoice<'_>,
+        listed: &[SigningAlgorithm],
         issuer: Option<ExpectedIssuer<'_>>,
     ) -> Result<(), JwsError> {
         if let Some(kid) = self.kid().filter(|kid| !keys.has_kid(kid)) {
             return Err(JwsError::UnknownKey { kid: excerpt(kid) });
         }
-        let names_it = matches!(choice, KeyChoice::ByOwnAlgorithm(_));
-        let mut fitting = keys.fitting(self.kid(), self.algorithm, names_it).peekable();
-        if fitting.peek().is_none() {
-            return Err(match choice {
-                KeyChoice::ByKind => JwsError::NoFittingKey {
+        // An algorithm that is not listed needs a key that names it.
+        let is_listed = listed.contains(&self.algorithm);
+        let mut candidates = keys.candidates(self.kid(), self.algorithm, !is_listed).peekable();
+        if candidates.peek().is_none() {
+            return Err(if is_listed {
+                JwsError::NoFittingKey {
                     algorithm: self.algorithm,
                     kid: self.kid().map(excerpt),
-                },
-                KeyChoice::ByOwnAlgorithm(listed) => JwsError::AlgorithmNotAllowed {
-                    expected: listed.to_vec(),
-                    actual: self.algorithm,
-                },
+                }
+            } else {
+                self.algorithm_not_allowed(listed)
             });
         }
         let message = self.signing_input.as_bytes();
-        let verified = fitting
+        let verified = candidates
             .take(MAX_TRIES)
-            .filter(|fitting| fitting.key.verify_sig(message, signature).is_ok());
+            .filter(|candidates| candidates.key.verify_sig(message, signature).is_ok());
         // Of several, one that is published for the token's issuer suffices.
         let mut refused = self.bad_signature();
-        for FittingKey { issuer: found, .. } in verified {
+        for CandidateKey { issuer: found, .. } in verified {
             match self.check_key_issuer(found, issuer) {
                 Ok(()) => return Ok(()),
                 Err(error) => refused = error,
@@ -259,21 +230,19 @@ impl<'a> Jws<'a> {
         }
     }
 
+    fn algorithm_not_allowed(&self, listed: &[SigningAlgorithm]) -> JwsError {
+        JwsError::AlgorithmNotAllowed {
+            expected: listed.to_vec(),
+            actual: self.algorithm,
+        }
+    }
+
     fn bad_signature(&self) -> JwsError {
         JwsError::BadSignature {
             algorithm: self.algorithm,
             kid: self.kid().map(excerpt),
         }
     }
-}
-
-/// How keys are selected for an algorithm.
-#[derive(Clone, Copy)]
-enum KeyChoice<'a> {
-    /// Keys of the right type that name no other algorithm.
-    ByKind,
-    /// Keys that name the algorithm, because it is not listed.
-    ByOwnAlgorithm(&'a [SigningAlgorithm]),
 }
 
 // Omits payload and signature: with the header they would be the token.
@@ -308,7 +277,7 @@ pub(crate) enum JwsError {
         actual: usize,
     },
     /// It does not have three parts. Five parts are an encrypted token.
-    #[error("expected a token of 3 parts (a signed JWT), found {actual}")]
+    #[error("expected a signed JWT of 3 parts, found {actual}")]
     Parts {
         /// How many parts it has.
         actual: usize,
@@ -320,7 +289,7 @@ pub(crate) enum JwsError {
         part: &'static str,
     },
     /// The header is not a JSON object.
-    #[error("the header of the token cannot be read: {0}")]
+    #[error("the header of the token cannot be parsed: {0}")]
     Header(#[source] JsonError),
     /// A member of the header is of another type.
     #[error("the header member {member:?} of the token is {actual}, not a string")]
@@ -351,7 +320,7 @@ pub(crate) enum JwsError {
         actual: SigningAlgorithm,
     },
     /// The signature is made with the client secret, and there is none.
-    #[error("the token is signed with {algorithm}, and there is no client secret to check it with")]
+    #[error("the token is signed with {algorithm}, and there is no client secret to verify it with")]
     MissingClientSecret {
         /// The algorithm of the token.
         algorithm: SigningAlgorithm,
@@ -390,62 +359,56 @@ pub(crate) enum JwsError {
         actual: String,
     },
     /// The payload is not a JSON object.
-    #[error("the payload of the token cannot be read: {0}")]
+    #[error("the payload of the token cannot be parsed: {0}")]
     Payload(#[source] JsonError),
 }
 
 impl JwsError {
-    /// The reason code, for this kind of token.
-    pub(super) fn reason(&self, kind: TokenKind) -> &'static str {
+    /// The reason code and remedy, for this kind of token.
+    pub(super) fn facts(&self, kind: TokenKind) -> TokenFacts {
+        const REPORT: &str = "report this to the provider: its token is not a well-formed signed JWT";
         match self {
-            JwsError::TooLong { .. } => reason_of!(kind, "too_long"),
-            JwsError::Parts { .. }
-            | JwsError::Base64 { .. }
-            | JwsError::Header(_)
-            | JwsError::HeaderMember { .. }
-            | JwsError::Payload(_) => reason_of!(kind, "malformed"),
-            JwsError::CriticalExtension => reason_of!(kind, "crit"),
-            JwsError::MissingAlgorithm
-            | JwsError::UnknownAlgorithm { .. }
-            | JwsError::AlgorithmNotAllowed { .. }
-            | JwsError::MissingClientSecret { .. } => reason_of!(kind, "alg"),
-            JwsError::UnknownKey { .. } | JwsError::NoFittingKey { .. } => {
-                reason_of!(kind, "unknown_key")
+            JwsError::TooLong { .. } => TokenFacts::new(
+                reason_of!(kind, "too_long"),
+                "have the provider put fewer claims into the token; UserInfo can carry the rest",
+            ),
+            JwsError::Parts { .. } => TokenFacts::new(
+                reason_of!(kind, "malformed"),
+                "have the provider send signed tokens that are not encrypted for this client",
+            ),
+            JwsError::Base64 { .. } | JwsError::Header(_) | JwsError::HeaderMember { .. } | JwsError::Payload(_) => {
+                TokenFacts::new(reason_of!(kind, "malformed"), REPORT)
             }
-            JwsError::BadSignature { .. } => reason_of!(kind, "signature"),
-            JwsError::KeyIssuer { .. } => reason_of!(kind, "key_issuer"),
-        }
-    }
-
-    /// How to fix it.
-    pub fn remedy(&self) -> &'static str {
-        match self {
-            JwsError::TooLong { .. } => {
-                "have the provider put fewer claims into the token; UserInfo can carry the rest"
-            }
-            JwsError::Parts { .. } => "have the provider send signed tokens that are not encrypted for this client",
-            JwsError::AlgorithmNotAllowed { .. } => {
-                "have the provider sign with an expected algorithm for this client, or set `id_token_signing_algs`"
-            }
-            JwsError::UnknownAlgorithm { .. } => {
-                "have the provider sign with RS256, ES256 or another algorithm that is supported"
-            }
-            JwsError::MissingClientSecret { .. } => {
-                "set `client_secret`, or have the provider sign with a public key algorithm"
-            }
-            JwsError::UnknownKey { .. } | JwsError::NoFittingKey { .. } => {
-                "check that the provider publishes its signing keys at its `jwks_uri`, and see the log for keys that were skipped"
-            }
-            JwsError::BadSignature { algorithm, .. } if algorithm.is_symmetric() => {
-                "check that `client_secret` is the one the provider signs with"
-            }
-            JwsError::BadSignature { .. } => {
-                "refuse the token; if it came from the provider itself, check that its `jwks_uri` shows its current keys"
-            }
-            JwsError::KeyIssuer { .. } => {
-                "refuse the token; if it came from the provider itself, check that its `jwks_uri` is the one of its metadata"
-            }
-            _ => "report this to the provider: its token is not a well-formed signed JWT",
+            JwsError::CriticalExtension => TokenFacts::new(reason_of!(kind, "crit"), REPORT),
+            JwsError::MissingAlgorithm => TokenFacts::new(reason_of!(kind, "alg"), REPORT),
+            JwsError::UnknownAlgorithm { .. } => TokenFacts::new(
+                reason_of!(kind, "alg"),
+                "have the provider sign with RS256, ES256 or another algorithm that is supported",
+            ),
+            JwsError::AlgorithmNotAllowed { .. } => TokenFacts::new(
+                reason_of!(kind, "alg"),
+                "have the provider sign with an expected algorithm for this client, or set `id_token_signing_algs`",
+            ),
+            JwsError::MissingClientSecret { .. } => TokenFacts::new(
+                reason_of!(kind, "alg"),
+                "set `client_secret`, or have the provider sign with a public key algorithm",
+            ),
+            JwsError::UnknownKey { .. } | JwsError::NoFittingKey { .. } => TokenFacts::new(
+                reason_of!(kind, "unknown_key"),
+                "check that the provider publishes its signing keys at its `jwks_uri`, and see the log for keys that were skipped",
+            ),
+            JwsError::BadSignature { algorithm, .. } if algorithm.is_symmetric() => TokenFacts::new(
+                reason_of!(kind, "signature"),
+                "check that `client_secret` is the one the provider signs with",
+            ),
+            JwsError::BadSignature { .. } => TokenFacts::new(
+                reason_of!(kind, "signature"),
+                "refuse the token; if it came from the provider itself, check that its `jwks_uri` shows its current keys",
+            ),
+            JwsError::KeyIssuer { .. } => TokenFacts::new(
+                reason_of!(kind, "key_issuer"),
+                "refuse the token; if it came from the provider itself, check that its `jwks_uri` is the one of its metadata",
+            ),
         }
     }
 
@@ -495,40 +458,14 @@ struct Header {
     typ: Option<String>,
 }
 
-/// The fast path: a header with no other members.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UsualHeader<'a> {
-    alg: &'a str,
-    #[serde(borrow, default, deserialize_with = "some_str")]
-    kid: Option<&'a str>,
-    #[serde(borrow, default, deserialize_with = "some_str")]
-    typ: Option<&'a str>,
-}
-
 impl Header {
     fn parse(json: &[u8]) -> Result<Header, JwsError> {
-        // Only objects: serde would accept an array of the members too.
-        let usual = match std::str::from_utf8(json) {
-            Ok(json) if json.starts_with('{') => serde_json::from_str(json).ok(),
-            _ => None,
-        };
-        if let Some(UsualHeader { alg, kid, typ }) = usual
-            && let Ok(algorithm) = alg.parse()
-        {
-            return Ok(Header {
-                algorithm,
-                kid: kid.map(str::to_owned),
-                typ: typ.map(str::to_owned),
-            });
-        }
-        Header::parse_unusual(json)
-    }
-
-    /// As [`parse`](Self::parse), for invalid headers and for headers with other members.
-    fn parse_unusual(json: &[u8]) -> Result<Header, JwsError> {
         let header = parse_strict_object(json).map_err(JwsError::Header)?;
-        check_crit(&header)?;
+        // A recipient must reject a token with an extension that it does not support, and none is supported, `b64`
+        // included. <https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11>
+        if header.contains_key("crit") {
+            return Err(JwsError::CriticalExtension);
+        }
         let algorithm = match header_str(&header, "alg")? {
             Some(alg) => alg
                 .parse()
@@ -541,20 +478,6 @@ impl Header {
             typ: header_str(&header, "typ")?.map(str::to_owned),
         })
     }
-}
-
-/// Deserializes a string, and rejects `null`.
-fn some_str<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de str>, D::Error> {
-    <&str>::deserialize(deserializer).map(Some)
-}
-
-/// Rejects `crit`: a recipient must reject a token with an extension that it does not support, and none is
-/// supported, `b64` included. <https://www.rfc-editor.org/rfc/rfc7515#section-4.1.11>
-fn check_crit(header: &Map<String, Value>) -> Result<(), JwsError> {
-    if header.contains_key("crit") {
-        return Err(JwsError::CriticalExtension);
-    }
-    Ok(())
 }
 
 fn header_str<'a>(header: &'a Map<String, Value>, member: &'static str) -> Result<Option<&'a str>, JwsError> {

@@ -6,11 +6,12 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, ExpectedIssuer, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
+    ClaimError, ExpectedIssuer, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys,
     checks::{
         check_aud, check_exp, check_iat, check_nbf, check_sub, is_media_type, optional_string, seconds, since_1970,
         string,
     },
+    facts::{TokenFacts, TokenKind},
     json::type_name,
 };
 use crate::printable::excerpt;
@@ -89,7 +90,10 @@ impl LogoutToken {
         // Step 6.
         check_events(claims)?;
         // Step 7.
-        check_no_nonce(claims)?;
+        // A token with a `nonce` may be an ID token.
+        if claims.contains_key("nonce") {
+            return Err(LogoutTokenError::Nonce);
+        }
         let jti = match string(claims, "jti")? {
             "" => return Err(LogoutTokenError::EmptyJti),
             jti => jti.to_owned(),
@@ -131,7 +135,7 @@ pub enum LogoutTokenError {
     },
     /// It has neither `sub` nor `sid`.
     #[error("the logout token has neither \"sub\" nor \"sid\"")]
-    NobodyNamed,
+    NoSubject,
     /// The claim `sid` is empty.
     #[error("the claim \"sid\" is empty")]
     EmptySid,
@@ -152,29 +156,35 @@ pub enum LogoutTokenError {
 impl LogoutTokenError {
     /// The reason code.
     pub(crate) fn reason(&self) -> &'static str {
-        match self {
-            LogoutTokenError::Jws(error) => error.reason(TokenKind::LogoutToken),
-            LogoutTokenError::Claim(error) => error.reason(TokenKind::LogoutToken),
-            LogoutTokenError::TokenType { .. } => "logout_token_type",
-            LogoutTokenError::TooOld { .. } => "logout_token_expired",
-            LogoutTokenError::NobodyNamed => "logout_token_missing_subject",
-            LogoutTokenError::EmptySid | LogoutTokenError::EmptyJti => "logout_token_claim_malformed",
-            LogoutTokenError::NoLogoutEvent => "logout_token_events",
-            LogoutTokenError::Nonce => "logout_token_nonce",
-            LogoutTokenError::Replayed => "logout_token_replayed",
-        }
+        self.facts().reason
     }
 
     /// How to fix it.
     pub fn remedy(&self) -> &'static str {
+        self.facts().remedy
+    }
+
+    fn facts(&self) -> TokenFacts {
+        const REPORT: &str =
+            "refuse the request; if it came from the provider itself, report to it what its logout token lacks";
         match self {
-            LogoutTokenError::Jws(error) => error.remedy(),
-            LogoutTokenError::Claim(error) => error.remedy(),
-            LogoutTokenError::TooOld { .. } => "have the provider send `exp`, and check the clocks of both machines",
-            LogoutTokenError::Replayed => {
-                "nothing, if it happens seldom: the provider may send a logout token twice; else somebody may be replaying them"
+            LogoutTokenError::Jws(error) => error.facts(TokenKind::LogoutToken),
+            LogoutTokenError::Claim(error) => error.facts(TokenKind::LogoutToken),
+            LogoutTokenError::TokenType { .. } => TokenFacts::new("logout_token_type", REPORT),
+            LogoutTokenError::TooOld { .. } => TokenFacts::new(
+                "logout_token_expired",
+                "have the provider send `exp`, and check the clocks of both machines",
+            ),
+            LogoutTokenError::NoSubject => TokenFacts::new("logout_token_missing_subject", REPORT),
+            LogoutTokenError::EmptySid | LogoutTokenError::EmptyJti => {
+                TokenFacts::new("logout_token_claim_malformed", REPORT)
             }
-            _ => "refuse the request; if it came from the provider itself, report to it what its logout token lacks",
+            LogoutTokenError::NoLogoutEvent => TokenFacts::new("logout_token_events", REPORT),
+            LogoutTokenError::Nonce => TokenFacts::new("logout_token_nonce", REPORT),
+            LogoutTokenError::Replayed => TokenFacts::new(
+                "logout_token_replayed",
+                "ignore it if it is rare: the provider may send a logout token twice; else check where the requests come from",
+            ),
         }
     }
 
@@ -190,12 +200,11 @@ impl LogoutTokenError {
 /// §2.4 recommends `logout+jwt`. A token with the generic type is distinguished from an ID token by its event, and
 /// by the `nonce` that it must not have.
 fn check_typ(typ: Option<&str>) -> Result<(), LogoutTokenError> {
-    let Some(typ) = typ else { return Ok(()) };
-    let is_good = ["logout+jwt", "jwt"].iter().any(|name| is_media_type(typ, name));
-    if is_good {
-        Ok(())
-    } else {
-        Err(LogoutTokenError::TokenType { actual: excerpt(typ) })
+    match typ {
+        Some(typ) if !is_media_type(typ, "logout+jwt") && !is_media_type(typ, "jwt") => {
+            Err(LogoutTokenError::TokenType { actual: excerpt(typ) })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -205,8 +214,7 @@ const MAX_AGE: i64 = 120;
 /// Checks when the token expires, and returns it. Older versions of the standard have no `exp`, and some providers
 /// omit it.
 fn check_end(claims: &Map<String, Value>, iat: f64, now: f64, clock_skew: Duration) -> Result<f64, LogoutTokenError> {
-    let is_there = !claims.get("exp").is_none_or(Value::is_null);
-    if is_there {
+    if claims.get("exp").is_some_and(|exp| !exp.is_null()) {
         let exp = seconds(claims, "exp")?;
         check_exp(exp, now, clock_skew)?;
         return Ok(exp);
@@ -224,11 +232,7 @@ fn check_end(claims: &Map<String, Value>, iat: f64, now: f64, clock_skew: Durati
 
 /// Step 5: `sub`, `sid`, or both.
 fn ended_session(claims: &Map<String, Value>) -> Result<EndedSession, LogoutTokenError> {
-    let subject = if claims.contains_key("sub") {
-        Some(check_sub(claims)?)
-    } else {
-        None
-    };
+    let subject = claims.get("sub").map(|_| check_sub(claims)).transpose()?;
     match (optional_string(claims, "sid")?, subject) {
         (Some(""), _) => Err(LogoutTokenError::EmptySid),
         (Some(sid), None) => Ok(EndedSession::Sid(sid.to_owned())),
@@ -237,33 +241,23 @@ fn ended_session(claims: &Map<String, Value>) -> Result<EndedSession, LogoutToke
             subject: subject.to_owned(),
         }),
         (None, Some(subject)) => Ok(EndedSession::Subject(subject.to_owned())),
-        (None, None) => Err(LogoutTokenError::NobodyNamed),
+        (None, None) => Err(LogoutTokenError::NoSubject),
     }
 }
 
 /// Step 6: `events` is an object with the logout event, whose value is an object.
 fn check_events(claims: &Map<String, Value>) -> Result<(), LogoutTokenError> {
-    let wrong_type = |value| ClaimError::WrongType {
-        claim: "events",
-        expected: "an object",
-        actual: type_name(value),
-    };
     match claims.get("events") {
         None => Err(ClaimError::Missing { claim: "events" }.into()),
         Some(Value::Object(events)) => match events.get(EVENT) {
             Some(Value::Object(_)) => Ok(()),
             _ => Err(LogoutTokenError::NoLogoutEvent),
         },
-        Some(other) => Err(wrong_type(other).into()),
-    }
-}
-
-/// Step 7: a token with a `nonce` may be an ID token.
-fn check_no_nonce(claims: &Map<String, Value>) -> Result<(), LogoutTokenError> {
-    if claims.contains_key("nonce") {
-        Err(LogoutTokenError::Nonce)
-    } else {
-        Ok(())
+        Some(other) => Err(LogoutTokenError::Claim(ClaimError::WrongType {
+            claim: "events",
+            expected: "an object",
+            actual: type_name(other),
+        })),
     }
 }
 

@@ -40,8 +40,8 @@ pub(super) struct Circumstances {
     pub(super) audience: MatchedAudience,
 }
 
-/// The owner of the matched audience.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The owner of the matched audience, in order of precedence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum MatchedAudience {
     /// The client id of this app, which is the audience of our own ID tokens.
     OurClientId,
@@ -93,10 +93,7 @@ struct Token<'a> {
     setting: &'a str,
 }
 
-enum Verdict {
-    Accept,
-    Reject(AccessTokenError),
-}
+type Verdict = Result<(), AccessTokenError>;
 
 /// A row of the table: returns its verdict if it matches.
 type Row = fn(&Token<'_>) -> Option<Verdict>;
@@ -166,8 +163,8 @@ pub(super) fn check_purpose(
         Source::Introspection => &ROWS_FOR_INTROSPECTION[..],
     };
     match (rows.iter().find_map(|row| row(&token)), source) {
-        (Some(Verdict::Accept), _) | (None, Source::Introspection) => Ok(()),
-        (Some(Verdict::Reject(error)), _) => Err(error),
+        (Some(verdict), _) => verdict,
+        (None, Source::Introspection) => Ok(()),
         (None, Source::Jwt { .. }) => Err(unknown_use(&token)),
     }
 }
@@ -186,13 +183,13 @@ fn identity_token(token: &Token<'_>) -> Option<Verdict> {
         let is_other_word = |word: &Value| !is_word(word, &WORDS_FOR_ACCESS) && !is_word(word, &WORDS_FOR_IDENTITY);
         token.other_claim().is_some() || token.words().any(|(_, word)| is_other_word(word))
     };
-    (is_identity_issuer && !is_ours && !is_of_third_kind()).then_some(Verdict::Accept)
+    (is_identity_issuer && !is_ours && !is_of_third_kind()).then_some(Ok(()))
 }
 
 /// The setting `require_at_jwt`, which does not apply to identity tokens.
 fn no_required_type(token: &Token<'_>) -> Option<Verdict> {
     (token.circumstances.requires_at_jwt && !token.is_at_jwt()).then(|| {
-        Verdict::Reject(AccessTokenError::TokenType {
+        Err(AccessTokenError::TokenType {
             expected: "\"at+jwt\"",
             actual: token.typ().map(excerpt),
         })
@@ -236,7 +233,7 @@ fn id_token_of_its_client(token: &Token<'_>) -> Option<Verdict> {
 /// Row 5.
 fn sign_of_access(token: &Token<'_>) -> Option<Verdict> {
     let is_shown = token.shows_access() || token.has("cid") || token.has("scope") || token.has("scp");
-    is_shown.then_some(Verdict::Accept)
+    is_shown.then_some(Ok(()))
 }
 
 /// Row 6.
@@ -247,14 +244,14 @@ fn sign_of_id_token(token: &Token<'_>) -> Option<Verdict> {
 
 /// Row 7: the claims that RFC 9068 §2.2 requires beyond those of every token.
 fn client_and_jti(token: &Token<'_>) -> Option<Verdict> {
-    (token.has("client_id") && token.has("jti")).then_some(Verdict::Accept)
+    (token.has("client_id") && token.has("jti")).then_some(Ok(()))
 }
 
 /// Row 8.
 fn untyped_token(token: &Token<'_>) -> Option<Verdict> {
     let Circumstances { accepts, audience, .. } = token.circumstances;
     let is_ours = audience == MatchedAudience::OurClientId;
-    (accepts == Accepts::UntypedTokens && !is_ours).then_some(Verdict::Accept)
+    (accepts == Accepts::UntypedTokens && !is_ours).then_some(Ok(()))
 }
 
 /// Row 9.
@@ -269,7 +266,7 @@ fn unknown_use(token: &Token<'_>) -> AccessTokenError {
 }
 
 fn another_use(reason: String) -> Verdict {
-    Verdict::Reject(AccessTokenError::AnotherUse { reason })
+    Err(AccessTokenError::AnotherUse { reason })
 }
 
 /// The scopes of a token, as the purpose check distinguishes them.

@@ -1,9 +1,11 @@
 //! The ID token of a refresh, which must be about the same sign-in as the original.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 use time::OffsetDateTime;
 
-use super::{Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet, SigningAlgorithm, StaleKeys};
+use super::{Claims, IdToken, IdTokenError, IdTokenExpectations, KeySet, SigningAlgorithm};
 use crate::{observing, secret::Secret};
 
 /// The original sign-in, as its ID token states it.
@@ -37,16 +39,14 @@ impl RefreshedIdToken {
         expected: &IdTokenExpectations<'_>,
         original: &OriginalSignIn<'_>,
         now: OffsetDateTime,
-    ) -> Result<RefreshedIdToken, RefreshedIdTokenError> {
+    ) -> Result<RefreshedIdToken, IdTokenError> {
         let id_token = IdToken::accept(compact, keys, expected, now)?;
         // "its `iss` Claim Value MUST be the same": another tenant has another issuer.
-        if id_token.issuer() != original.issuer {
-            return Err(RefreshedIdTokenError::Changed { claim: "iss" });
-        }
+        unchanged("iss", id_token.issuer() == original.issuer)?;
         let (claims, algorithm) = (id_token.claims, id_token.algorithm);
         let session_expiry = id_token.session_expiry;
-        check_same(&claims, original.claims, "sub")?;
-        check_same_aud(&claims, original.claims)?;
+        unchanged("sub", claims.value("sub") == original.claims.value("sub"))?;
+        unchanged("aud", audiences(&claims) == audiences(original.claims))?;
         check_sid(&claims, original.claims)?;
         check_auth_time(&claims, original.claims)?;
         check_nonce(&claims, original.nonce)?;
@@ -58,86 +58,35 @@ impl RefreshedIdToken {
     }
 }
 
-/// The error of a rejected ID token of a refresh.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub(crate) enum RefreshedIdTokenError {
-    #[error(transparent)]
-    IdToken(#[from] IdTokenError),
-    #[error("the claim {claim:?} is not the one of the sign-in")]
-    Changed { claim: &'static str },
-}
-
-impl RefreshedIdTokenError {
-    /// The reason code.
-    pub(crate) fn reason(&self) -> &'static str {
-        match self {
-            RefreshedIdTokenError::IdToken(error) => error.reason(),
-            RefreshedIdTokenError::Changed { .. } => "id_token_of_another_sign_in",
-        }
-    }
-
-    /// How to fix it.
-    pub(crate) fn remedy(&self) -> &'static str {
-        match self {
-            RefreshedIdTokenError::IdToken(error) => error.remedy(),
-            RefreshedIdTokenError::Changed { .. } => {
-                "report this to the provider: a refresh answers with the sign-in that it refreshes"
-            }
-        }
-    }
-
-    /// How the cached keys may be stale, if newer ones could make the token valid.
-    pub(crate) fn wants_fresh_keys(&self) -> Option<StaleKeys> {
-        match self {
-            RefreshedIdTokenError::IdToken(error) => error.wants_fresh_keys(),
-            _ => None,
-        }
-    }
-}
-
-fn check_same(claims: &Claims, original: &Claims, claim: &'static str) -> Result<(), RefreshedIdTokenError> {
-    if claims.value(claim) == original.value(claim) {
+/// A claim that must be the one of the sign-in.
+fn unchanged(claim: &'static str, is_same: bool) -> Result<(), IdTokenError> {
+    if is_same {
         Ok(())
     } else {
-        Err(RefreshedIdTokenError::Changed { claim })
+        Err(IdTokenError::Changed { claim })
     }
 }
 
 /// "its `aud` Claim Value MUST be the same": compared as a set, in which a string is a list of one.
-fn check_same_aud(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdTokenError> {
-    let audiences = |claims: &Claims| -> Vec<String> {
-        let mut audiences = match claims.value("aud") {
-            Some(Value::String(one)) => vec![one.clone()],
-            _ => claims.get("aud").unwrap_or_default(),
-        };
-        audiences.sort_unstable();
-        audiences.dedup();
-        audiences
-    };
-    if audiences(claims) == audiences(original) {
-        Ok(())
-    } else {
-        Err(RefreshedIdTokenError::Changed { claim: "aud" })
+fn audiences(claims: &Claims) -> BTreeSet<String> {
+    match claims.value("aud") {
+        Some(Value::String(one)) => BTreeSet::from([one.clone()]),
+        _ => claims.get("aud").unwrap_or_default(),
     }
 }
 
 /// `sid` must not change: a session is ended by the `sid` of its sign-in, and an end recorded under that would not
 /// be found under another.
-fn check_sid(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdTokenError> {
+fn check_sid(claims: &Claims, original: &Claims) -> Result<(), IdTokenError> {
     let stated = claims.value("sid").filter(|value| !value.is_null());
-    if stated.is_none() || stated == original.value("sid") {
-        Ok(())
-    } else {
-        Err(RefreshedIdTokenError::Changed { claim: "sid" })
-    }
+    unchanged("sid", stated.is_none() || stated == original.value("sid"))
 }
 
 /// "if the ID Token contains an `auth_time` Claim, its value MUST represent the time of the original authentication".
 ///
 /// Departs from it: a user who has authenticated again at the provider has a newer `auth_time` there, and providers
 /// send it. An older one belongs to another authentication.
-fn check_auth_time(claims: &Claims, original: &Claims) -> Result<(), RefreshedIdTokenError> {
+fn check_auth_time(claims: &Claims, original: &Claims) -> Result<(), IdTokenError> {
     let seconds = |value: &Value| {
         let seconds: Option<f64> = match value {
             Value::String(text) => text.parse().ok(),
@@ -159,16 +108,16 @@ fn check_auth_time(claims: &Claims, original: &Claims) -> Result<(), RefreshedId
             }
             Ok(())
         }
-        _ => Err(RefreshedIdTokenError::Changed { claim: "auth_time" }),
+        _ => Err(IdTokenError::Changed { claim: "auth_time" }),
     }
 }
 
 /// "it SHOULD NOT have a `nonce` Claim […]; however, if it is present, its value MUST be the same".
-fn check_nonce(claims: &Claims, original: Option<&Secret>) -> Result<(), RefreshedIdTokenError> {
+fn check_nonce(claims: &Claims, original: Option<&Secret>) -> Result<(), IdTokenError> {
     match claims.value("nonce").filter(|nonce| *nonce != "") {
         None => Ok(()),
         Some(Value::String(nonce)) if Some(&Secret::new(nonce)) == original => Ok(()),
-        Some(_) => Err(RefreshedIdTokenError::Changed { claim: "nonce" }),
+        Some(_) => Err(IdTokenError::Changed { claim: "nonce" }),
     }
 }
 
@@ -180,7 +129,7 @@ mod tests {
 
     use super::*;
     use crate::token::{
-        ClaimError, ExpectedIssuer, JwsError, SigningAlgorithm,
+        ClaimError, ExpectedIssuer, JwsError, SigningAlgorithm, StaleKeys,
         test_keys::{header, key_set, sign},
     };
 
@@ -195,12 +144,12 @@ mod tests {
     }
 
     /// Checks the refreshed token of the sign-in with this change.
-    fn judge(change: impl FnOnce(&mut Value)) -> Result<Claims, RefreshedIdTokenError> {
+    fn judge(change: impl FnOnce(&mut Value)) -> Result<Claims, IdTokenError> {
         judge_after(original(), change)
     }
 
     /// Checks the refreshed token of this sign-in with this change.
-    fn judge_after(original: Value, change: impl FnOnce(&mut Value)) -> Result<Claims, RefreshedIdTokenError> {
+    fn judge_after(original: Value, change: impl FnOnce(&mut Value)) -> Result<Claims, IdTokenError> {
         let mut claims = original.clone();
         claims["iat"] = json!(NOW);
         claims["exp"] = json!(NOW + 300);
@@ -231,8 +180,8 @@ mod tests {
         RefreshedIdToken::accept(&token, &key_set(), &expected, &sign_in, now).map(|token| token.claims)
     }
 
-    fn changed<T>(claim: &'static str) -> Result<T, RefreshedIdTokenError> {
-        Err(RefreshedIdTokenError::Changed { claim })
+    fn changed<T>(claim: &'static str) -> Result<T, IdTokenError> {
+        Err(IdTokenError::Changed { claim })
     }
 
     #[test]
@@ -333,14 +282,13 @@ mod tests {
             expected: "https://op.example".into(),
             actual: "https://other.example".into(),
         };
-        assert_eq!(error, IdTokenError::Claim(expected).into());
+        assert_eq!(error, IdTokenError::Claim(expected));
     }
 
     #[test]
     fn id_token_of_refresh_by_a_new_key() {
         let new_key = IdTokenError::Jws(JwsError::UnknownKey { kid: "new".into() });
-        let wanted = RefreshedIdTokenError::from(new_key).wants_fresh_keys();
-        assert_eq!(wanted, Some(StaleKeys::Missing));
+        assert_eq!(new_key.wants_fresh_keys(), Some(StaleKeys::Missing));
         let error = judge(|claims| claims["sub"] = json!("bob")).unwrap_err();
         assert_eq!(error.wants_fresh_keys(), None);
         let error = judge(|claims| claims["iss"] = json!("https://other.example")).unwrap_err();
@@ -354,7 +302,7 @@ mod tests {
             exp: NOW - 500,
             now: NOW,
         };
-        assert_eq!(error, IdTokenError::Claim(expected).into());
+        assert_eq!(error, IdTokenError::Claim(expected));
     }
 
     #[test]

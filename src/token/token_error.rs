@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{AccessTokenError, IdTokenError, UserInfoError};
+use super::{AccessTokenError, IdTokenError, UserInfoError, facts::TokenFacts};
 
 /// The error of a rejected token or UserInfo response. It never holds the token.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -22,19 +22,19 @@ enum Kind {
 impl TokenError {
     /// The reason code, as the manual lists them.
     pub fn reason(&self) -> &'static str {
-        match &self.0 {
-            Kind::IdToken(error) => error.reason(),
-            Kind::UserInfo(error) => error.reason(),
-            Kind::AccessToken(error) => error.reason(),
-        }
+        self.facts().reason
     }
 
     /// How to fix it, mostly for the operator.
     pub fn remedy(&self) -> &'static str {
+        self.facts().remedy
+    }
+
+    fn facts(&self) -> TokenFacts {
         match &self.0 {
-            Kind::IdToken(error) => error.remedy(),
-            Kind::UserInfo(error) => error.remedy(),
-            Kind::AccessToken(error) => error.remedy(),
+            Kind::IdToken(error) => error.facts(),
+            Kind::UserInfo(error) => error.facts(),
+            Kind::AccessToken(error) => error.facts(),
         }
     }
 

@@ -6,15 +6,13 @@ use serde_json::{Map, Value};
 use time::OffsetDateTime;
 
 use super::{
-    ClaimError, Claims, JsonError, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys, TokenKind,
+    ClaimError, Claims, JsonError, Jws, JwsError, KeySet, SigningAlgorithm, StaleKeys,
     checks::{check_aud, check_exp, check_iss, check_nbf, check_typ, optional_seconds, since_1970, string},
+    facts::{TokenFacts, TokenKind},
     parse_object,
 };
 use crate::printable::excerpt;
 use crate::secret::Secret;
-
-/// The `typ` of other tokens that the same keys sign.
-const OTHER_TYPES: [&str; 2] = ["at+jwt", "logout+jwt"];
 
 /// The expected values that a signed UserInfo response is checked against.
 #[derive(Clone, Debug)]
@@ -52,7 +50,7 @@ pub(crate) fn accept_signed_user_info(
     now: OffsetDateTime,
 ) -> Result<Claims, UserInfoError> {
     let jws = Jws::parse(compact)?.verify(keys, expected.algorithms, expected.client_secret)?;
-    check_typ(jws.typ.as_deref(), &OTHER_TYPES)?;
+    check_typ(jws.typ.as_deref())?;
 
     let (claims, now, skew) = (&jws.claims, since_1970(now), expected.clock_skew);
     if claims.contains_key("iss") {
@@ -73,13 +71,13 @@ pub(crate) fn accept_signed_user_info(
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum UserInfoError {
     /// It is not a JSON object.
-    #[error("the UserInfo response cannot be read: {0}")]
+    #[error("the UserInfo response cannot be parsed: {0}")]
     Json(#[from] JsonError),
     /// It is not a valid JWS by a key of the provider.
-    #[error("the UserInfo response is not accepted: {0}")]
+    #[error("the UserInfo response is rejected: {0}")]
     Jws(#[from] JwsError),
     /// A claim is absent or wrong.
-    #[error("the UserInfo response is not accepted: {0}")]
+    #[error("the UserInfo response is rejected: {0}")]
     Claim(#[from] ClaimError),
     /// It is about another user than the ID token.
     #[error("the UserInfo response is about {actual:?}, expected {expected:?}")]
@@ -94,23 +92,23 @@ pub(crate) enum UserInfoError {
 impl UserInfoError {
     /// The reason code.
     pub(crate) fn reason(&self) -> &'static str {
-        match self {
-            UserInfoError::Json(_) => "user_info_malformed",
-            UserInfoError::Jws(error) => error.reason(TokenKind::UserInfo),
-            UserInfoError::Claim(error) => error.reason(TokenKind::UserInfo),
-            UserInfoError::Subject { .. } => "user_info_sub",
-        }
+        self.facts().reason
     }
 
     /// How to fix it.
-    pub fn remedy(&self) -> &'static str {
+    pub(crate) fn remedy(&self) -> &'static str {
+        self.facts().remedy
+    }
+
+    pub(super) fn facts(&self) -> TokenFacts {
         match self {
-            UserInfoError::Json(error) => error.remedy(),
-            UserInfoError::Jws(error) => error.remedy(),
-            UserInfoError::Claim(error) => error.remedy(),
-            UserInfoError::Subject { .. } => {
-                "refuse the response; if the provider uses another `sub` here, report it to the provider or set `user_info_enabled` to false"
-            }
+            UserInfoError::Json(error) => TokenFacts::new("user_info_malformed", error.remedy()),
+            UserInfoError::Jws(error) => error.facts(TokenKind::UserInfo),
+            UserInfoError::Claim(error) => error.facts(TokenKind::UserInfo),
+            UserInfoError::Subject { .. } => TokenFacts::new(
+                "user_info_sub",
+                "refuse the response; if the provider uses another `sub` here, report it to the provider or set `user_info_enabled` to false",
+            ),
         }
     }
 
@@ -297,8 +295,7 @@ mod tests {
                 "refuse the response; if the provider uses another `sub` here, report it to the provider or set `user_info_enabled` to false",
             ),
         ] {
-            let error = result.unwrap_err();
-            assert_eq!((error.reason(), error.remedy()), (reason, remedy));
+            assert_eq!(result.unwrap_err().facts(), TokenFacts { reason, remedy });
         }
     }
 }

@@ -494,11 +494,11 @@ fn about_the_signature() -> Vec<(Change, &'static str)> {
         ),
         (
             |t| t.raw = Some("a.b".to_owned()),
-            "expected a token of 3 parts (a signed JWT), found 2",
+            "expected a signed JWT of 3 parts, found 2",
         ),
         (
             |t| t.raw_claims = Some("{\"sub\":\"a\",\"sub\":\"alice\"}".to_owned()),
-            "the payload of the token cannot be read: the member \"sub\" occurs more than once in one JSON object",
+            "the payload of the token cannot be parsed: the member \"sub\" occurs more than once in one JSON object",
         ),
     ]
 }

@@ -176,7 +176,7 @@ async fn half_of_a_surrogate_pair_in_what_identifies() {
         assert_eq!(
             error,
             format!(
-                "the ID token is refused: the payload of the token cannot be read: the member {member:?} has an unpaired surrogate, which is not a character"
+                "the ID token is refused: the payload of the token cannot be parsed: the member {member:?} has an unpaired surrogate, which is not a character"
             )
         );
     }
@@ -214,7 +214,7 @@ async fn a_claim_that_is_there_twice() {
     for other in [r#""email":"eve@example.com""#, r#""email":null"#] {
         assert_eq!(
             fails(twice(other)).await,
-            "the ID token is refused: the payload of the token cannot be read: the member \"email\" occurs more than once in one JSON object"
+            "the ID token is refused: the payload of the token cannot be parsed: the member \"email\" occurs more than once in one JSON object"
         );
     }
 }
@@ -365,7 +365,7 @@ async fn a_token_reply_that_says_two_things() {
     .await;
     assert_eq!(
         error,
-        "the provider's token endpoint sent an invalid response: `access_token` is there twice, with different values"
+        "the provider's token endpoint sent an invalid response: `access_token` is present twice, with different values"
     );
     let error = fails(|provider| {
         provider.on_token_response(|reply| {

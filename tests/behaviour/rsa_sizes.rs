@@ -146,7 +146,7 @@ async fn user_info_by_a_key_of_each_size() {
         let log = Log::listen();
         let callback = begin(&app, &provider).await;
         let page = finish(&app, &provider, callback).await;
-        let refused = "UserInfo is refused: the UserInfo response is not accepted:";
+        let refused = "UserInfo is refused: the UserInfo response is rejected:";
         ends_by_the_size(&key, &app, &page, refused).await;
         key.is_judged_by_its_size(&log);
     }
@@ -203,7 +203,7 @@ async fn access_token_by_a_key_of_each_size() {
         } else {
             assert_eq!(answer, refused("the token is signed with an unknown key"));
             log.has(
-                "DEBUG the access token is refused: \
+                "DEBUG the access token is rejected: \
                  the provider's key set has no usable key \"rsa\"",
             );
         }

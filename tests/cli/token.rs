@@ -251,7 +251,7 @@ async fn opaque_tokens_are_asked_about() {
     let report = tool.report(&["token", &token]);
     assert_eq!(report.with("failure"), ["introspection"]);
     let check = report.check("introspection");
-    assert_eq!(check["finding"], "the provider says that the token is not active");
+    assert_eq!(check["finding"], "the provider reports that the token is not active");
 }
 
 #[rocket::async_test]

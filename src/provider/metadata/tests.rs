@@ -364,7 +364,7 @@ fn a_member_that_is_there_twice() {
     for other in ["\"https://evil.example/token\"", "null", "\"\""] {
         assert_eq!(
             twice(other).unwrap_err(),
-            "the member `token_endpoint` of the provider's metadata is there twice, with different values, expected an absolute address"
+            "the member `token_endpoint` of the provider's metadata is present twice, with different values, expected an absolute address"
         );
     }
     let userinfo = |value| format!("\"userinfo_endpoint\":\"https://op.example/{value}\"");

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::{
     provider::{ProviderError, RefreshVerdict},
     session::{BeginError, CurrentSession, NoSession, store::StoreError},
-    token::{IdTokenError, RefreshedIdTokenError},
+    token::IdTokenError,
 };
 
 /// Why a refresh failed.
@@ -64,10 +64,10 @@ impl From<ProviderError> for Failure {
     }
 }
 
-impl From<RefreshedIdTokenError> for Failure {
-    fn from(error: RefreshedIdTokenError) -> Failure {
+impl From<IdTokenError> for Failure {
+    fn from(error: IdTokenError) -> Failure {
         let reason = error.reason();
-        if let RefreshedIdTokenError::IdToken(IdTokenError::SessionExpired { .. }) = error {
+        if let IdTokenError::SessionExpired { .. } = error {
             tracing::info!(reason, "a session ended at its refresh: {error}");
             return Failure::Ended(NoSession::RefreshRefused);
         }

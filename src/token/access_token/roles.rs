@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_lead_to_members() {
+    fn paths_select_members() {
         let claims = json!({
             "realm_access": {"roles": ["a", "b"]},
             "resource_access": {"my.app": {"roles": ["c"]}, "x/y~z": {"roles": ["d"]}},
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn other_escapes_are_no_pointer() {
+    fn other_escapes_are_not_pointers() {
         for text in ["/a~", "/a~2b", "/~/b", "/ä~ß"] {
             assert_eq!(ClaimPath::parse(text), None, "{text}");
         }

@@ -248,7 +248,7 @@ fn access_token_of_nobody() {
     };
     assert_eq!(lacks(&["sub"]).unwrap().subject(), None);
     assert_eq!(lacks(&["client_id"]).unwrap().client_id(), None);
-    refused(lacks(&["sub", "client_id"]), AccessTokenError::Nobody);
+    refused(lacks(&["sub", "client_id"]), AccessTokenError::NoSubject);
     let client = |value: Value| {
         let mut claims = claims();
         claims.as_object_mut().unwrap().remove("sub");
@@ -256,7 +256,7 @@ fn access_token_of_nobody() {
         accept(&sign(ES256, &typed("at+jwt"), &claims))
     };
     for no_client in [json!(""), json!(7), json!(null), json!(["app"])] {
-        refused(client(no_client), AccessTokenError::Nobody);
+        refused(client(no_client), AccessTokenError::NoSubject);
     }
     refused(with("sub", ""), ClaimError::EmptySubject);
     refused(with("sub", 7), wrong_type("sub", "a string", "a number"));
@@ -618,7 +618,7 @@ fn what_introspection_says_is_judged() {
         ),
     ] {
         let error = AccessTokenError::from(error);
-        assert!(error.is_about_the_reply(), "{name}: {value}");
+        assert!(error.is_about_response(), "{name}: {value}");
         refused(set(name, value), error);
     }
     refused(
@@ -670,7 +670,7 @@ fn what_introspection_says_is_judged() {
     refused(set("cnf", json!({"x5t#S256": "x"})), AccessTokenError::Bound);
     refused(
         introspected(|body| *body = json!({"active": true, "aud": API})),
-        AccessTokenError::Nobody,
+        AccessTokenError::NoSubject,
     );
     refused(
         introspected(|body| *body = json!([true])),
@@ -689,7 +689,7 @@ fn introspection_of_other_tokens() {
     let about_client = |claims: Value| {
         let body = claims.to_string();
         let judged = AccessToken::accept_introspection("t", body.as_bytes(), &to_client, now());
-        judged.map(drop).map_err(|error| error.reason())
+        judged.map(drop).map_err(|error| error.facts().reason)
     };
     let another_use = Err("access_token_wrong_use");
     let uaa = json!({
@@ -767,14 +767,14 @@ fn access_token_with_the_algorithm_of_its_key() {
         header["typ"] = "at+jwt".into();
         sign(algorithm, &header, &claims())
     };
-    let judge = |token: &str, alg: Option<&str>, keys_name_more| {
+    let judge = |token: &str, alg: Option<&str>, allows_alg_of_key| {
         let mut jwk = TestKey::Rsa.jwk();
         if let Some(alg) = alg {
             jwk["alg"] = alg.into();
         }
         let algorithms = AllowedAlgorithms {
             listed: &[RS256],
-            keys_name_more,
+            allows_alg_of_key,
         };
         let unverified = UnverifiedAccessToken::parse(token)?;
         let checked = unverified.check(&expected(), algorithms, false, now())?;

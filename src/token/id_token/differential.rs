@@ -1,10 +1,12 @@
-//! A differential test of ID token verification against openidconnect's verifier, which shares no code with ours.
+//! A differential test of ID token verification against two verifiers that share no code with ours: openidconnect, and
+//! jsonwebtoken with RustCrypto.
 //!
 //! Every token is an accepted one with up to three changes. Where the verdicts differ, one of the changes
-//! is on the list of reasons.
+//! has a reason for that.
 
-use std::str::FromStr;
+use std::{str::FromStr, sync::LazyLock};
 
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, crypto::rust_crypto};
 use openidconnect::{
     ClientId, IssuerUrl, Nonce,
     core::{CoreIdToken, CoreIdTokenVerifier, CoreJsonWebKeySet, CoreJwsSigningAlgorithm},
@@ -31,7 +33,7 @@ struct Draft {
 
 type Change = fn(&mut Draft, i64);
 
-/// What is changed, and why the verdicts may differ when it is.
+/// The changes, and why the verdict of openidconnect may differ from ours.
 const CHANGES: &[(&str, Option<&str>, Change)] = &[
     ("iss of another", None, |t, _| {
         t.claims["iss"] = json!("https://evil.example");
@@ -188,6 +190,36 @@ const CHANGES: &[(&str, Option<&str>, Change)] = &[
     ("jku", None, |t, _| t.header["jku"] = json!("https://evil.example")),
 ];
 
+/// Why the verdict of jsonwebtoken may differ from ours, by the name of the change.
+const REASONS_OF_JSONWEBTOKEN: &[(&str, &str)] = &[
+    ("iss as a list", "it accepts a list with the issuer in it"),
+    ("aud with a stranger", "it accepts other audiences besides ours"),
+    ("azp of another", "it leaves `azp` to its caller"),
+    ("iat in the future", "it does not check `iat`"),
+    ("no iat", "it does not check `iat`"),
+    ("sub empty", "it accepts the empty subject"),
+    ("nbf null", "it rejects `null`, which we ignore"),
+    ("nbf empty", "it rejects an empty text, which we ignore"),
+    (
+        "email twice, different",
+        "it accepts duplicate members that it does not check",
+    ),
+    (
+        "a claim of its own twice, different",
+        "it accepts duplicate members that it does not check",
+    ),
+    (
+        "sub twice, equal",
+        "it rejects duplicate members that it checks; equal ones are one",
+    ),
+    (
+        "half of a surrogate pair in a name",
+        "it rejects what is not a character; displayed claims may hold it",
+    ),
+    ("a byte-order mark", "RFC 8259 §8.1 allows to skip it"),
+    ("typ of an access token", "it leaves `typ` to its caller"),
+];
+
 fn remove(draft: &mut Draft, claim: &str) {
     draft.claims.as_object_mut().unwrap().remove(claim);
 }
@@ -249,9 +281,11 @@ const ALGORITHMS: [(SigningAlgorithm, CoreJwsSigningAlgorithm); 4] = [
     (SigningAlgorithm::EdDSA, CoreJwsSigningAlgorithm::EdDsa),
 ];
 
-fn their_verdict(token: &str) -> bool {
-    let keys = [TestKey::Rsa, TestKey::Ec256, TestKey::Ec384, TestKey::Ed25519];
-    let keys = json!({ "keys": keys.map(TestKey::jwk) }).to_string();
+/// The published keys without P-521, which neither of the other verifiers supports.
+const KEYS: [TestKey; 4] = [TestKey::Rsa, TestKey::Ec256, TestKey::Ec384, TestKey::Ed25519];
+
+fn verdict_of_openidconnect(token: &str) -> bool {
+    let keys = json!({ "keys": KEYS.map(TestKey::jwk) }).to_string();
     let keys: CoreJsonWebKeySet = serde_json::from_str(&keys).unwrap();
     let verifier = CoreIdTokenVerifier::new_public_client(
         ClientId::new(CLIENT.to_owned()),
@@ -262,8 +296,40 @@ fn their_verdict(token: &str) -> bool {
     CoreIdToken::from_str(token).is_ok_and(|token| token.claims(&verifier, &Nonce::new(NONCE.to_owned())).is_ok())
 }
 
-#[test]
-fn verdicts_agree_but_for_the_reasons_on_the_list() {
+/// jsonwebtoken leaves the choice of the key and the `nonce` to its caller.
+fn verdict_of_jsonwebtoken(token: &str) -> bool {
+    static DECODING_KEYS: LazyLock<Vec<(&str, DecodingKey)>> = LazyLock::new(|| {
+        rust_crypto::DEFAULT_PROVIDER.install_default().unwrap();
+        let key = |key: TestKey| {
+            let jwk = serde_json::from_value(key.jwk()).unwrap();
+            (key.kid(), DecodingKey::from_jwk(&jwk).unwrap())
+        };
+        KEYS.map(key).to_vec()
+    });
+    let keys = LazyLock::force(&DECODING_KEYS);
+    let Ok(header) = jsonwebtoken::decode_header(token) else {
+        return false;
+    };
+    let mut keys = keys
+        .iter()
+        .filter(|(kid, _)| header.kid.as_ref().is_none_or(|named| named == kid));
+    keys.any(|(_, key)| {
+        let mut validation = Validation::new_for_family(key.family());
+        let allowed = [Algorithm::RS256, Algorithm::PS256, Algorithm::ES256, Algorithm::EdDSA];
+        validation.algorithms.retain(|algorithm| allowed.contains(algorithm));
+        validation.set_issuer(&[ISSUER]);
+        validation.set_audience(&[CLIENT]);
+        validation.set_required_spec_claims(&["iss", "aud", "sub", "exp"]);
+        validation.validate_nbf = true;
+        // It reads the clock of the machine, which goes on during the test.
+        validation.leeway = 600;
+        let decoded = jsonwebtoken::decode::<Value>(token, key, &validation);
+        decoded.is_ok_and(|token| token.claims["nonce"] == NONCE)
+    })
+}
+
+/// Compares a verifier with ours, given the reason why their verdicts may differ for a change.
+fn compare_with(their_verdict: fn(&str) -> bool, reason: impl Fn(usize) -> Option<&'static str>) {
     let now = OffsetDateTime::now_utc();
     let seconds = now.unix_timestamp();
     let mut differing = vec![false; CHANGES.len()];
@@ -274,7 +340,7 @@ fn verdicts_agree_but_for_the_reasons_on_the_list() {
         accepted += usize::from(ours);
         if ours != theirs {
             let names: Vec<_> = changes.iter().map(|i| CHANGES[*i].0).collect();
-            let reasons: Vec<_> = changes.iter().filter(|i| CHANGES[**i].1.is_some()).collect();
+            let reasons: Vec<_> = changes.iter().filter(|i| reason(**i).is_some()).collect();
             assert!(!reasons.is_empty(), "ours: {ours}, theirs: {theirs}, for {names:?}");
             if let [only] = reasons[..] {
                 differing[*only] = true;
@@ -298,14 +364,32 @@ fn verdicts_agree_but_for_the_reasons_on_the_list() {
     assert!(accepted > 100, "{accepted}");
 
     // Every listed reason is needed.
-    for (i, (name, reason, _)) in CHANGES.iter().enumerate() {
-        assert_eq!(differing[i], reason.is_some(), "{name}: {reason:?}");
+    for (i, (name, ..)) in CHANGES.iter().enumerate() {
+        assert_eq!(differing[i], reason(i).is_some(), "{name}: {:?}", reason(i));
     }
 }
 
 #[test]
-fn the_unchanged_token_is_accepted_by_both() {
+fn verdicts_agree_with_openidconnect_but_for_listed_reasons() {
+    compare_with(verdict_of_openidconnect, |i| CHANGES[i].1);
+}
+
+#[test]
+fn verdicts_agree_with_jsonwebtoken_but_for_listed_reasons() {
+    for (name, _) in REASONS_OF_JSONWEBTOKEN {
+        assert!(CHANGES.iter().any(|change| change.0 == *name), "{name}");
+    }
+    compare_with(verdict_of_jsonwebtoken, |i| {
+        let mut reasons = REASONS_OF_JSONWEBTOKEN.iter();
+        reasons
+            .find(|(name, _)| *name == CHANGES[i].0)
+            .map(|(_, reason)| *reason)
+    });
+}
+
+#[test]
+fn the_unchanged_token_is_accepted_by_all() {
     let now = OffsetDateTime::now_utc();
     let token = drafted(&[], now.unix_timestamp());
-    assert!(our_verdict(&token, now) && their_verdict(&token));
+    assert!(our_verdict(&token, now) && verdict_of_openidconnect(&token) && verdict_of_jsonwebtoken(&token));
 }

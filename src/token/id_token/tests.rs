@@ -418,7 +418,7 @@ fn errors_speak_of_both_sides_and_never_of_the_nonce() {
 
 #[test]
 fn errors_say_what_to_do() {
-    let remedy = |case: Case| case.judged().unwrap_err().remedy();
+    let remedy = |case: Case| case.judged().unwrap_err().facts().remedy;
     let mut case = Case::new();
     case.header["alg"] = "none".into();
     assert_eq!(
@@ -435,7 +435,7 @@ fn errors_say_what_to_do() {
     );
     assert_eq!(
         remedy(Case::with("nonce", "another")),
-        "start the sign-in again; if it happens often, somebody may be replaying responses"
+        "sign in again; if it happens often, check the log for replayed responses"
     );
     let mut case = Case::with("at_hash", "AAAAAAAAAAAAAAAAAAAAAA");
     case.access_token = Some("access token");

@@ -1,4 +1,4 @@
-//! What a token is refused for before anybody looks at its claims.
+//! The rejections of a JWS before its claims are checked.
 
 use serde_json::json;
 
@@ -110,13 +110,13 @@ fn a_changed_header_is_refused() {
 }
 
 #[test]
-fn one_rsa_algorithm_does_not_stand_for_another() {
+fn one_rsa_algorithm_does_not_verify_another() {
     let token = sign(SigningAlgorithm::PS256, &header(RS256), &json!({}));
     assert_eq!(refusal(&token), bad_signature(RS256));
 }
 
 #[test]
-fn a_der_signature_is_no_ecdsa_signature_here() {
+fn a_der_signature_is_not_an_ecdsa_signature() {
     let token = sign_by(&header(ES256).to_string(), "{}", |message| {
         let raw = TestKey::Ec256.sign(ES256, message);
         let integer = |bytes: &[u8]| [&[2, 33, 0], bytes].concat();
@@ -163,7 +163,7 @@ fn hs256_needs_its_place_in_the_list_and_the_secret() {
     let error = verify(&[HS256], Some(&another)).unwrap_err();
     assert_eq!(error, bad_signature(HS256));
     assert_eq!(
-        error.remedy(),
+        error.facts(TokenKind::IdToken).remedy,
         "check that `client_secret` is the one the provider signs with"
     );
 }
@@ -191,7 +191,7 @@ fn hs256_keyed_with_the_rsa_public_key_is_refused() {
 }
 
 #[test]
-fn an_oct_key_of_the_key_set_is_no_mac_key() {
+fn an_oct_key_of_the_key_set_is_not_a_mac_key() {
     let secret = b"a published secret of 32 bytes..";
     let oct = json!({"kty": "oct", "kid": "oct", "alg": "HS256", "k": base64url(secret)});
     let keys = key_set_of(&[oct]);
@@ -392,7 +392,7 @@ fn header_and_payload_are_objects() {
 }
 
 #[test]
-fn a_header_reads_the_same_with_and_without_an_object() {
+fn headers_are_parsed_strictly() {
     let usual = |kid: Option<&str>, typ: Option<&str>| {
         Ok(Header {
             algorithm: ES256,
@@ -436,18 +436,6 @@ fn a_header_reads_the_same_with_and_without_an_object() {
     ];
     for (json, expected) in cases {
         assert_eq!(Header::parse(json.as_bytes()), expected, "{json}");
-        // And so does whatever is one byte away from it.
-        for place in 0..json.len() {
-            for byte in *b"\"\\{}[],: nakE0\0\xff" {
-                let mut changed = json.as_bytes().to_vec();
-                changed[place] = byte;
-                let text = String::from_utf8_lossy(&changed);
-                let with_object = Header::parse_unusual(&changed);
-                assert_eq!(Header::parse(&changed), with_object, "{text}");
-            }
-        }
-        let with_object = Header::parse_unusual(json.as_bytes());
-        assert_eq!(with_object, expected, "{json}");
     }
 }
 
@@ -536,8 +524,11 @@ fn errors_have_a_reason_and_say_what_to_do() {
             "check that `client_secret` is the one the provider signs with",
         ),
     ] {
-        let said = (error.reason(TokenKind::IdToken), error.remedy());
-        assert_eq!(said, (reason, remedy), "{error}");
+        assert_eq!(
+            error.facts(TokenKind::IdToken),
+            TokenFacts { reason, remedy },
+            "{error}"
+        );
     }
 }
 

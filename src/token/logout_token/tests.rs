@@ -114,7 +114,7 @@ fn a_sid_ends_one_session_and_a_sub_ends_all() {
 fn logout_token_without_sub_and_sid() {
     let mut case = Case::without("sub");
     case.claims.as_object_mut().unwrap().remove("sid");
-    case.is_refused(LogoutTokenError::NobodyNamed);
+    case.is_refused(LogoutTokenError::NoSubject);
 }
 
 #[test]
@@ -318,6 +318,6 @@ fn errors_say_what_to_do() {
     );
     assert_eq!(
         LogoutTokenError::Replayed.remedy(),
-        "nothing, if it happens seldom: the provider may send a logout token twice; else somebody may be replaying them"
+        "ignore it if it is rare: the provider may send a logout token twice; else check where the requests come from"
     );
 }

@@ -156,7 +156,7 @@ async fn the_log_names_the_audience_that_the_api_has() {
     let token = apis.token(json!("stock-api"));
     assert_eq!(apis.call("/orders", &token).await.status, 401);
     let line = format!(
-        "DEBUG: the access token is refused: the token is meant for [\"stock-api\"], \
+        "DEBUG: the access token is rejected: the token is meant for [\"stock-api\"], \
          expected one of [{ORDERS:?}]"
     );
     let lines = apis.log.debug_lines();
@@ -261,12 +261,7 @@ async fn introspection_without_audience_counts_at_no_named_api() {
         .on_introspection(move |answer| *answer = Reply::json(reply.clone()));
     assert_eq!(apis.statuses("opaque").await, [200, 401, 401]);
     let refused = apis.call("/stock", "opaque").await;
-    assert!(
-        refused
-            .challenge
-            .unwrap()
-            .contains("the token does not say which API it is meant for")
-    );
+    assert!(refused.challenge.unwrap().contains("the token has no audience"));
 }
 
 #[rocket::async_test]

@@ -115,7 +115,7 @@ impl Api {
         assert_eq!(accepted.status, 200, "the token without the change");
         let answer = self.whoami(change).await;
         assert_eq!(answer, refused(description), "{logged}");
-        let line = format!("DEBUG: the access token is refused: {logged}");
+        let line = format!("DEBUG: the access token is rejected: {logged}");
         let lines = self.log.debug_lines();
         assert!(lines.contains(&line), "{line:?} is not in {lines:#?}");
     }

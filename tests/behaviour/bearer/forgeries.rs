@@ -172,18 +172,18 @@ async fn access_token_of_another_number_of_parts() {
         (format!("{header}.{claims}.{signature}."), 4),
         (format!("{header}..{claims}.{signature}.{signature}"), 5),
     ] {
-        let logged = format!("expected a token of 3 parts (a signed JWT), found {parts}");
+        let logged = format!("expected a signed JWT of 3 parts, found {parts}");
         refuses_raw(&api, raw, MALFORMED, &logged).await;
     }
     let unreadable = |text: &str| format!("{text}.{claims}.{signature}");
     for (header, logged) in [
         (
             "",
-            "the header of the token cannot be read: not valid JSON: parsing failed at line 1, column 0",
+            "the header of the token cannot be parsed: not valid JSON: parsing failed at line 1, column 0",
         ),
         (
             "W10",
-            "the header of the token cannot be read: expected a JSON object, found an array",
+            "the header of the token cannot be parsed: expected a JSON object, found an array",
         ),
         ("~~~~", "the header of the token is not base64url without padding"),
     ] {
@@ -221,7 +221,7 @@ async fn access_token_with_an_odd_header() {
                 let header = json!(token.header).to_string();
                 token.raw_header = Some(header.replacen('{', "{\"alg\":\"none\",", 1));
             },
-            "the header of the token cannot be read: the member \"alg\" occurs more than once in one JSON object",
+            "the header of the token cannot be parsed: the member \"alg\" occurs more than once in one JSON object",
         ),
     ];
     for (change, logged) in cases {
@@ -232,7 +232,7 @@ async fn access_token_with_an_odd_header() {
         ("", "not valid JSON: parsing failed at line 1, column 0"),
         ("{} x", "not valid JSON: parsing failed at line 1, column 4"),
     ] {
-        let logged = format!("the payload of the token cannot be read: {logged}");
+        let logged = format!("the payload of the token cannot be parsed: {logged}");
         let change = |token: &mut JwtParts| token.raw_claims = Some(claims.to_owned());
         api.refuses(change, MALFORMED, &logged).await;
     }

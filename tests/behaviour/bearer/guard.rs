@@ -147,12 +147,12 @@ async fn a_route_can_read_the_reason() {
     let client = client(&provider).await;
     assert_eq!(
         call(&client, "/reason", None).await.body,
-        "401: the request carries no access token; send an access token: `Authorization: Bearer …`"
+        "401: the request has no access token; send an access token: `Authorization: Bearer …`"
     );
     let none = provider.access_token("", |token| token.remove("aud"));
     assert_eq!(
         call(&client, "/reason", Some(&none)).await.body,
-        "401: the access token is refused: the claim \"aud\" is missing; have the provider put this \
+        "401: the access token is rejected: the claim \"aud\" is missing; have the provider put this \
          API into `aud` (an audience mapper, or a resource indicator); for Amazon Cognito, set \
          `audience_claim = \"client_id\"`"
     );
@@ -170,7 +170,7 @@ async fn a_token_without_a_claim_of_the_type() {
     let token = api.provider.access_token("", |_| ());
     let lacks = refused("the token lacks a claim that this API needs");
     assert_eq!(api.call("/staff", &token).await, lacks);
-    let line = "ERROR: the access token's claims are no `behaviour::bearer::app::Staff`: \
+    let line = "ERROR: the access token's claims do not deserialize into `behaviour::bearer::app::Staff`: \
                 missing field `desk`";
     let lines = api.log.lines();
     assert!(lines.contains(&line.to_owned()), "{lines:#?}");

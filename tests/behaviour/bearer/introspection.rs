@@ -228,16 +228,16 @@ async fn introspection_without_audience() {
     let nothing = |reply: &mut Reply| reply.set("aud", json!(null));
     let api = open(json!({})).await;
     assert_eq!(api.call("/whoami", "opaque").await.status, 200);
-    let refusal = refused("the token does not say which API it is meant for");
+    let refusal = refused("the token has no audience");
     say(&api.provider, without);
     assert_eq!(api.call("/whoami", "without").await, refusal);
     say(&api.provider, nothing);
     assert_eq!(api.call("/whoami", "nothing").await, refusal);
     let said = [
-        "DEBUG: the access token is refused: the introspection reply has no \"aud\", \
+        "DEBUG: the access token is rejected: the introspection response has no \"aud\", \
          expected one of [\"https://api.example.com\"]",
-        "DEBUG: have the provider name this API in the `aud` of its introspection replies; where every token \
-         that it calls active may be used here, set `insecure_introspection_without_audience = true`",
+        "DEBUG: have the provider name this API in the `aud` of its introspection responses; if every token \
+         that it reports as active may be used here, set `insecure_introspection_without_audience = true`",
     ];
     let lines = api.log.debug_lines();
     assert!(lines.windows(2).any(|pair| pair == said), "{lines:#?}");
@@ -263,7 +263,7 @@ async fn introspection_without_audience() {
 }
 
 fn refusal_at_resource() -> Answer {
-    let mut refusal = refused("the token does not say which API it is meant for");
+    let mut refusal = refused("the token has no audience");
     let challenge = refusal.challenge.take().unwrap();
     refusal.challenge = Some(challenge.replace("http://localhost:8000", "https://api.example.com"));
     refusal
@@ -413,17 +413,17 @@ async fn an_introspection_of_no_use_is_502() {
     let useless = [
         (
             Reply::text("text/html", "<h1>Welcome</h1>"),
-            "sent an invalid response: the introspection reply cannot be read: \
+            "sent an invalid response: the introspection response cannot be parsed: \
              not valid JSON: parsing failed at line 1, column 1",
         ),
         (
             Reply::json(json!([{ "active": true }])),
-            "sent an invalid response: the introspection reply cannot be read: \
+            "sent an invalid response: the introspection response cannot be parsed: \
              expected a JSON object, found an array",
         ),
         (
             Reply::text("application/json", r#"{"active":false,"active":true,"sub":"a"}"#),
-            "sent an invalid response: the introspection reply cannot be read: \
+            "sent an invalid response: the introspection response cannot be parsed: \
              the member \"active\" occurs more than once in one JSON object",
         ),
         (

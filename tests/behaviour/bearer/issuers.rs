@@ -89,7 +89,7 @@ async fn access_token_of_an_unknown_issuer_asks_nobody() {
         let answer = two.api.whoami(|token| token.set("iss", iss)).await;
         assert_eq!(answer, refused("the token comes from another issuer"));
         let line = format!(
-            "DEBUG: the access token is refused: the token is issued by {iss:?}, \
+            "DEBUG: the access token is rejected: the token is issued by {iss:?}, \
              expected one of [{first:?}, {partner:?}]"
         );
         let lines = two.api.log.debug_lines();

@@ -239,7 +239,7 @@ async fn access_token_bound_to_a_key() {
     api.refuses(
         |token| token.set("cnf", json!({ "jkt": "x" })),
         "tokens that are bound to a key are not accepted",
-        "the token is bound to a key by \"cnf\", which is not proved here",
+        "the token is bound to a key by \"cnf\", and proof of possession is not supported",
     )
     .await;
 }
@@ -306,7 +306,7 @@ async fn access_token_with_a_member_twice() {
             token.raw_claims = Some(claims.replacen('{', "{\"sub\":\"admin\",", 1));
         },
         "the token is not a well-formed signed JWT",
-        "the payload of the token cannot be read: the member \"sub\" occurs more than once in one JSON object",
+        "the payload of the token cannot be parsed: the member \"sub\" occurs more than once in one JSON object",
     )
     .await;
 }
@@ -399,7 +399,7 @@ async fn access_token_that_is_lightweight() {
         assert_eq!(refused.await.status, 401);
         let lines = api.log.debug_lines();
         let said = [
-            format!("DEBUG: the access token is refused: {error}"),
+            format!("DEBUG: the access token is rejected: {error}"),
             format!("DEBUG: {remedy}"),
         ];
         assert!(lines.windows(2).any(|pair| pair == said), "{lines:#?}");
@@ -414,7 +414,7 @@ async fn access_token_of_nobody() {
             token.remove("sub");
             token.remove("client_id");
         },
-        "the token does not say whose it is",
+        "the token names neither a user nor a client",
         "the token has neither \"sub\" nor \"client_id\"",
     )
     .await;

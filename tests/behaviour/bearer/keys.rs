@@ -229,7 +229,7 @@ async fn keys_of_no_use_are_502() {
     let useless = Reply::text("text/html", "<h1>Welcome</h1>");
     api.provider.on_path(JWKS, useless);
     assert_eq!(api.whoami(|_| ()).await.status, 502);
-    let line = "ERROR: the provider's key set sent an invalid response: the key set cannot be read: \
+    let line = "ERROR: the provider's key set sent an invalid response: the key set cannot be parsed: \
                 not valid JSON: parsing failed at line 1, column 1";
     let lines = api.log.lines();
     assert!(lines.contains(&line.to_owned()), "{lines:#?}");

@@ -32,7 +32,7 @@ fn id_token(aud: &str) -> Value {
 /// The two lines in the log about a token that is refused.
 fn assert_logged(api: &Api, error: &str, remedy: &str) {
     let said = [
-        format!("DEBUG: the access token is refused: {error}"),
+        format!("DEBUG: the access token is rejected: {error}"),
         format!("DEBUG: {remedy}"),
     ];
     let lines = api.log.debug_lines();
@@ -66,8 +66,8 @@ async fn id_token_for_another_client_that_is_the_audience() {
     assert_logged(
         &api,
         "the token is not an access token: it has \"at_hash\"",
-        "send the access token; where this issuer's access tokens look like its ID tokens, set \
-         `token_validation = \"introspection\"`; where its identity tokens are meant, as those of a CI job or a \
+        "send the access token; if this issuer's access tokens look like its ID tokens, set \
+         `token_validation = \"introspection\"`; to accept its identity tokens, such as those of a CI job or a \
          workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id",
     );
     let access = bare(
@@ -101,8 +101,8 @@ async fn untyped_token() {
         &api,
         "the token does not show that it is an access token, and `oidc.accepts` is \"access_tokens\"",
         "have the provider add a scope, or the type `at+jwt`; or set `accepts` of this issuer: to \
-         `identity_tokens` where its identity tokens are meant, as those of a CI job or a workload, or to \
-         `untyped_tokens` where its access tokens look so",
+         `identity_tokens` for identity tokens, such as those of a CI job or a workload, or to \
+         `untyped_tokens` for access tokens without such a mark",
     );
 
     let api = Api::with(json!({ "accepts": "untyped_tokens", "resource_server_only": true })).await;
@@ -111,7 +111,7 @@ async fn untyped_token() {
         assert_eq!(api.call("/whoami", &token).await.status, 200);
     }
     let line = format!(
-        "INFO: issuer: {}, for the audience {}, also tokens without a sign of their use (`accepts`)",
+        "INFO: issuer: {}, for the audience {}, also tokens without a mark of their type (`accepts`)",
         api.provider.issuer(),
         TestProvider::API
     );
@@ -159,7 +159,7 @@ async fn issuers_that_sign_nobody_in() {
             assert_eq!(api.call("/whoami", &token).await.status, 200, "{endpoint:?}");
         }
         let line = format!(
-            "INFO: issuer: {}, for the audience {}, also identity tokens, because it has nowhere to sign in",
+            "INFO: issuer: {}, for the audience {}, also identity tokens, because it has no endpoint to sign in at",
             issuer.issuer(),
             TestProvider::API
         );
@@ -202,7 +202,7 @@ async fn identity_token_of_a_provider_that_signs_people_in() {
     };
     let api = Api::with(settings(json!({}))).await;
     assert_eq!(api.call("/whoami", &token).await, refused(UNKNOWN));
-    let line = "DEBUG: the access token is refused: the token does not show that it is an access token, \
+    let line = "DEBUG: the access token is rejected: the token does not show that it is an access token, \
                 and `oidc.issuers.google.accepts` is \"access_tokens\"";
     let lines = api.log.debug_lines();
     assert!(lines.iter().any(|found| found == line), "{lines:#?}");
@@ -322,8 +322,8 @@ async fn algorithm_that_the_key_names() {
     assert_logged(
         &api,
         "the token is signed with HS256, expected RS256",
-        "have the provider sign access tokens with a key pair, by RS256 or ES256: who can check HS256 can \
-         sign with it too, so no setting accepts it here",
+        "have the provider sign access tokens with a key pair, by RS256 or ES256: whoever verifies HS256 \
+         can also sign with it, so no setting accepts it",
     );
     // A setting is the operator's word.
     let api = Api::at(provider, json!({ "access_token_signing_algs": "RS256" })).await;

@@ -175,7 +175,7 @@ async fn what_operators_must_know_is_said_once_a_minute() {
         }
     };
     flood().await;
-    let claims = "ERROR: the access token's claims are no `behaviour::bearer::app::Staff`: \
+    let claims = "ERROR: the access token's claims do not deserialize into `behaviour::bearer::app::Staff`: \
                   the claim `desk` is of another type";
     let make_optional = "INFO: make the claim optional in that type, or have the provider send it";
     let down = lines()[2].clone();
@@ -212,7 +212,10 @@ async fn a_malformed_header_is_a_bad_request() {
         (&["Bearer"][..], "the Authorization header has no token"),
         (&[&twice], "the Authorization header has more than one token"),
         (&[&good, &good], "there is more than one Authorization header"),
-        (&["Bearer a\"b"], "the token has characters that no token has"),
+        (
+            &["Bearer a\"b"],
+            "the token has characters that are not allowed in a token",
+        ),
     ] {
         let challenge = format!(", error=\"invalid_request\", error_description=\"{description}\"");
         assert_eq!(
@@ -267,7 +270,7 @@ async fn a_token_whose_claims_do_not_fit_is_refused() {
     assert_eq!(api.call("/staff", &token(json!(4))).await.body, "desk 4");
     let lacks = refused("the token lacks a claim that this API needs");
     assert_eq!(api.call("/staff", &token(json!("four"))).await, lacks);
-    let line = "ERROR: the access token's claims are no `behaviour::bearer::app::Staff`: \
+    let line = "ERROR: the access token's claims do not deserialize into `behaviour::bearer::app::Staff`: \
                 the claim `desk` is of another type";
     assert!(api.log.lines().contains(&line.to_owned()), "{:#?}", api.log.lines());
 }

@@ -64,7 +64,7 @@ async fn userinfo_while_the_provider_is_down() {
         ),
         (
             Reply::json(json!({ "name": "Alice" })),
-            "the UserInfo response is not accepted: the claim \"sub\" is missing",
+            "the UserInfo response is rejected: the claim \"sub\" is missing",
         ),
     ] {
         api.provider.on_path(USERINFO, reply);
@@ -86,7 +86,7 @@ async fn userinfo_that_is_signed() {
     fails(
         &api,
         &other,
-        "the UserInfo response is not accepted: the RS256 signature of the token is wrong",
+        "the UserInfo response is rejected: the RS256 signature of the token is wrong",
     )
     .await;
 }

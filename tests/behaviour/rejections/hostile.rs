@@ -25,12 +25,12 @@ async fn documents_ten_thousand_deep() {
         (
             "/jwks",
             "keys",
-            format!("the provider's key set sent an invalid response: the key set cannot be read: {syntax} 149"),
+            format!("the provider's key set sent an invalid response: the key set cannot be parsed: {syntax} 149"),
         ),
         (
             "/userinfo",
             "groups",
-            format!("UserInfo is refused: the UserInfo response cannot be read: {syntax} 151"),
+            format!("UserInfo is refused: the UserInfo response cannot be parsed: {syntax} 151"),
         ),
         (
             "/token",
@@ -45,7 +45,7 @@ async fn documents_ten_thousand_deep() {
             provider.on_id_token(|token: &mut JwtParts| token.raw_claims = Some(deep("groups")));
         },
         502,
-        &format!("the ID token is refused: the payload of the token cannot be read: {syntax} 151"),
+        &format!("the ID token is refused: the payload of the token cannot be parsed: {syntax} 151"),
     )
     .await;
 }

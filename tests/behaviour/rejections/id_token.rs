@@ -39,7 +39,7 @@ async fn token_accepted_with(settings: Value, change: impl Fn(&mut JwtParts) + S
 #[rocket::async_test]
 async fn not_three_parts() {
     for (raw, parts) in [(".", 2), ("no token", 1), ("a.b", 2), ("a.b.c.d.e", 5)] {
-        let error = format!("expected a token of 3 parts (a signed JWT), found {parts}");
+        let error = format!("expected a signed JWT of 3 parts, found {parts}");
         token_refused(move |token| token.raw = Some(raw.to_owned()), &error).await;
     }
 }
@@ -71,7 +71,7 @@ async fn duplicate_member_in_the_claims() {
             let claims = json!(token.claims).to_string();
             token.raw_claims = Some(claims.replacen('{', "{\"sub\":\"mallory\",", 1));
         },
-        "the payload of the token cannot be read: the member \"sub\" occurs more than once in one JSON object",
+        "the payload of the token cannot be parsed: the member \"sub\" occurs more than once in one JSON object",
     )
     .await;
 }
@@ -83,7 +83,7 @@ async fn duplicate_member_in_the_header() {
             let header = json!(token.header).to_string();
             token.raw_header = Some(header.replacen('{', "{\"alg\":\"none\",", 1));
         },
-        "the header of the token cannot be read: the member \"alg\" occurs more than once in one JSON object",
+        "the header of the token cannot be parsed: the member \"alg\" occurs more than once in one JSON object",
     )
     .await;
 }
@@ -92,7 +92,7 @@ async fn duplicate_member_in_the_header() {
 async fn claims_are_no_object() {
     token_refused(
         |token| token.raw_claims = Some("[\"alice\"]".to_owned()),
-        "the payload of the token cannot be read: expected a JSON object, found an array",
+        "the payload of the token cannot be parsed: expected a JSON object, found an array",
     )
     .await;
 }
@@ -551,7 +551,7 @@ async fn auth_time_older_than_max_age() {
     token_refused_with(
         max_age(),
         |token| token.set("auth_time", NOW - 361),
-        "the person was authenticated 361 s ago, expected at most 300 s",
+        "the user was authenticated 361 s ago, expected at most 300 s",
     )
     .await;
     token_accepted_with(max_age(), |token| token.set("auth_time", NOW - 360)).await;

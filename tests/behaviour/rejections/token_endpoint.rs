@@ -290,14 +290,14 @@ async fn keys_with_an_error_status() {
 async fn keys_in_html() {
     keys_refused(
         Reply::text("text/html", "<h1>Maintenance</h1>"),
-        "the provider's key set sent an invalid response: the key set cannot be read: not valid JSON: parsing failed at line 1, column 1",
+        "the provider's key set sent an invalid response: the key set cannot be parsed: not valid JSON: parsing failed at line 1, column 1",
     )
     .await;
 }
 
 #[rocket::async_test]
 async fn keys_empty() {
-    let error = "the provider's key set sent an invalid response: the key set cannot be read: not valid JSON: parsing failed at line 1, column 0";
+    let error = "the provider's key set sent an invalid response: the key set cannot be parsed: not valid JSON: parsing failed at line 1, column 0";
     keys_refused(Reply::status(200), error).await;
 }
 

@@ -16,7 +16,7 @@ async fn reply_refused(change: impl Fn(&mut Reply) + Send + Sync + Clone + 'stat
 async fn sub_missing() {
     reply_refused(
         |reply| reply.remove("sub"),
-        "UserInfo is refused: the UserInfo response is not accepted: the claim \"sub\" is missing",
+        "UserInfo is refused: the UserInfo response is rejected: the claim \"sub\" is missing",
     )
     .await;
 }
@@ -33,7 +33,7 @@ async fn sub_of_another_person() {
 async fn sub_as_an_array() {
     reply_refused(
         |reply| reply.set("sub", json!(["alice"])),
-        "UserInfo is refused: the UserInfo response is not accepted: the claim \"sub\" is an array, not a string",
+        "UserInfo is refused: the UserInfo response is rejected: the claim \"sub\" is an array, not a string",
     )
     .await;
 }
@@ -42,7 +42,7 @@ async fn sub_as_an_array() {
 async fn duplicate_member() {
     reply_refused(
         |reply| reply.body = br#"{"sub":"mallory","sub":"alice"}"#.to_vec(),
-        "UserInfo is refused: the UserInfo response cannot be read: the member \"sub\" occurs more than once in one JSON object",
+        "UserInfo is refused: the UserInfo response cannot be parsed: the member \"sub\" occurs more than once in one JSON object",
     )
     .await;
 }
@@ -51,7 +51,7 @@ async fn duplicate_member() {
 async fn an_array() {
     reply_refused(
         |reply| *reply = Reply::json(json!([{"sub": "alice"}])),
-        "UserInfo is refused: the UserInfo response cannot be read: expected a JSON object, found an array",
+        "UserInfo is refused: the UserInfo response cannot be parsed: expected a JSON object, found an array",
     )
     .await;
 }
@@ -62,7 +62,7 @@ async fn an_array() {
 async fn html() {
     reply_refused(
         |reply| *reply = Reply::text("text/html", "<h1>Maintenance</h1>"),
-        "UserInfo is refused: the UserInfo response cannot be read: not valid JSON: parsing failed at line 1, column 1",
+        "UserInfo is refused: the UserInfo response cannot be parsed: not valid JSON: parsing failed at line 1, column 1",
     )
     .await;
 }
@@ -71,7 +71,7 @@ async fn html() {
 async fn empty() {
     reply_refused(
         |reply| *reply = Reply::status(200),
-        "UserInfo is refused: the UserInfo response cannot be read: not valid JSON: parsing failed at line 1, column 0",
+        "UserInfo is refused: the UserInfo response cannot be parsed: not valid JSON: parsing failed at line 1, column 0",
     )
     .await;
 }

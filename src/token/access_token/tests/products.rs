@@ -120,7 +120,7 @@ fn verdict(setting: &Setting, typ: Option<&str>, mut claims: Value) -> &'static 
     });
     match judged {
         Ok(()) => ACCEPTED,
-        Err(error) => error.reason(),
+        Err(error) => error.facts().reason,
     }
 }
 

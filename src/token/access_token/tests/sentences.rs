@@ -7,7 +7,7 @@ use super::*;
 fn says(error: impl Into<AccessTokenError>, logged: &str, description: &'static str, remedy: &'static str) {
     let error = error.into();
     assert_eq!(
-        (&*error.to_string(), error.description(), error.remedy()),
+        (&*error.to_string(), error.description(), error.facts().remedy),
         (logged, description, remedy)
     );
     // RFC 6750 §3: what a quoted string can hold.
@@ -40,7 +40,7 @@ fn of_what_is_no_jwt() {
     );
     says(
         JwsError::Parts { actual: 5 },
-        "expected a token of 3 parts (a signed JWT), found 5",
+        "expected a signed JWT of 3 parts, found 5",
         NO_JWT,
         "have the provider send signed tokens that are not encrypted for this client",
     );
@@ -53,13 +53,13 @@ fn of_what_is_no_jwt() {
     let json = JsonError::Syntax { line: 1, column: 2 };
     says(
         JwsError::Header(json.clone()),
-        "the header of the token cannot be read: not valid JSON: parsing failed at line 1, column 2",
+        "the header of the token cannot be parsed: not valid JSON: parsing failed at line 1, column 2",
         NO_JWT,
         REPORT,
     );
     says(
         JwsError::Payload(json.clone()),
-        "the payload of the token cannot be read: not valid JSON: parsing failed at line 1, column 2",
+        "the payload of the token cannot be parsed: not valid JSON: parsing failed at line 1, column 2",
         NO_JWT,
         REPORT,
     );
@@ -92,7 +92,7 @@ fn of_what_is_no_jwt() {
     );
     says(
         AccessTokenError::Introspection(json),
-        "the introspection reply cannot be read: not valid JSON: parsing failed at line 1, column 2",
+        "the introspection response cannot be parsed: not valid JSON: parsing failed at line 1, column 2",
         "the token is not active",
         "report this to the provider: what it sent is not a well-formed JSON object",
     );
@@ -113,7 +113,7 @@ fn of_a_signature() {
         },
         "the token is signed with HS256, expected RS256, ES256",
         "the token is signed with an algorithm that is not accepted",
-        "have the provider sign access tokens with a key pair, by RS256 or ES256: who can check HS256 can sign with it too, so no setting accepts it here",
+        "have the provider sign access tokens with a key pair, by RS256 or ES256: whoever verifies HS256 can also sign with it, so no setting accepts it",
     );
     says(
         JwsError::AlgorithmNotAllowed {
@@ -205,7 +205,7 @@ fn of_a_claim() {
         },
         "the token is issued by \"https://b.example\", expected one of [\"https://a.example\"]",
         "the token comes from another issuer",
-        "if tokens of that issuer are to be accepted, add it to the table `issuers`",
+        "to accept tokens of that issuer, add it to the table `issuers`",
     );
     says(
         AccessTokenError::Audience {
@@ -217,9 +217,9 @@ fn of_a_claim() {
         "ask the provider for a token for this API, or set `audience` to what it puts into `aud`",
     );
     says(
-        AccessTokenError::Nobody,
+        AccessTokenError::NoSubject,
         "the token has neither \"sub\" nor \"client_id\"",
-        "the token does not say whose it is",
+        "the token names neither a user nor a client",
         "have the provider put `sub` or `client_id` into its access tokens; lightweight tokens lack them",
     );
 }
@@ -250,7 +250,7 @@ fn of_another_use() {
         },
         "the token is not an access token: it has \"events\"",
         "the token is not an access token",
-        "send the access token; where this issuer's access tokens look like its ID tokens, set `token_validation = \"introspection\"`; where its identity tokens are meant, as those of a CI job or a workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id",
+        "send the access token; if this issuer's access tokens look like its ID tokens, set `token_validation = \"introspection\"`; to accept its identity tokens, such as those of a CI job or a workload, set `accepts = \"identity_tokens\"` for it, and `audience` to another value than the client id",
     );
     says(
         AccessTokenError::UnknownUse {
@@ -259,7 +259,7 @@ fn of_another_use() {
         },
         "the token does not show that it is an access token, and `oidc.issuers.ci.accepts` is \"access_tokens\"",
         "the token does not show that it is an access token",
-        "have the provider add a scope, or the type `at+jwt`; or set `accepts` of this issuer: to `identity_tokens` where its identity tokens are meant, as those of a CI job or a workload, or to `untyped_tokens` where its access tokens look so",
+        "have the provider add a scope, or the type `at+jwt`; or set `accepts` of this issuer: to `identity_tokens` for identity tokens, such as those of a CI job or a workload, or to `untyped_tokens` for access tokens without such a mark",
     );
     says(
         AccessTokenError::UnknownUseForClient,
@@ -271,21 +271,21 @@ fn of_another_use() {
         AccessTokenError::NoAudience {
             expected: vec![text("api")],
         },
-        "the introspection reply has no \"aud\", expected one of [\"api\"]",
-        "the token does not say which API it is meant for",
-        "have the provider name this API in the `aud` of its introspection replies; where every token that it calls active may be used here, set `insecure_introspection_without_audience = true`",
+        "the introspection response has no \"aud\", expected one of [\"api\"]",
+        "the token has no audience",
+        "have the provider name this API in the `aud` of its introspection responses; if every token that it reports as active may be used here, set `insecure_introspection_without_audience = true`",
     );
     says(
         AccessTokenError::Bound,
-        "the token is bound to a key by \"cnf\", which is not proved here",
+        "the token is bound to a key by \"cnf\", and proof of possession is not supported",
         "tokens that are bound to a key are not accepted",
         "have the provider issue bearer tokens for this API",
     );
     says(
         AccessTokenError::Inactive,
-        "the provider says that the token is not active",
+        "the provider reports that the token is not active",
         "the token is not active",
-        "nothing: the caller needs a new token",
+        "have the client get a new token",
     );
     says(
         AccessTokenError::Disabled,

@@ -1,8 +1,10 @@
 use aws_lc_rs::{
-    encoding::{AsBigEndian, Curve25519SeedBin, EcPrivateKeyBin},
+    encoding::{AsBigEndian, Curve25519SeedBin, EcPrivateKeyBin, EcPrivateKeyRfc5915Der},
     rsa::KeySize,
     signature::KeyPair,
 };
+use serde_json::json;
+use time::OffsetDateTime;
 
 use super::*;
 use crate::token::{Jws, KeySet, SigningAlgorithm};
@@ -114,7 +116,7 @@ fn all() -> Vec<Made> {
 }
 
 /// The claims of an assertion that the public key verifies.
-fn claims(key: &ClientKey, public: &Value, algorithm: SigningAlgorithm) -> Map<String, Value> {
+fn claims(key: &PrivateKey, public: &Value, algorithm: SigningAlgorithm) -> Map<String, Value> {
     let now = OffsetDateTime::from_unix_timestamp(NOW).unwrap();
     let assertion = key.assertion("app", "https://op.example/token", now);
     let keys = json!({ "keys": [public] }).to_string();
@@ -128,7 +130,7 @@ fn an_assertion_names_the_client_and_is_good_for_a_minute() {
     let Made {
         pem, public, algorithm, ..
     } = ed25519();
-    let key = ClientKey::parse(&pem).unwrap();
+    let key = PrivateKey::parse(&pem).unwrap();
     let (mut first, second) = (claims(&key, &public, algorithm), claims(&key, &public, algorithm));
     assert_ne!(first["jti"], second["jti"]);
     assert_eq!(first["jti"].as_str().unwrap().len(), 43);
@@ -149,8 +151,8 @@ fn keys_in_pem_and_as_jwk_sign() {
         algorithm,
     } in all()
     {
-        claims(&ClientKey::parse(&pem).unwrap(), &public, algorithm);
-        let key = ClientKey::parse(&private.to_string()).unwrap();
+        claims(&PrivateKey::parse(&pem).unwrap(), &public, algorithm);
+        let key = PrivateKey::parse(&private.to_string()).unwrap();
         claims(&key, &public, algorithm);
     }
 }
@@ -158,7 +160,7 @@ fn keys_in_pem_and_as_jwk_sign() {
 #[test]
 fn an_rsa_key_in_pkcs1_signs() {
     let (made, pkcs8) = rsa();
-    let key = ClientKey::parse(&pem("RSA PRIVATE KEY", pkcs1(&pkcs8))).unwrap();
+    let key = PrivateKey::parse(&pem("RSA PRIVATE KEY", pkcs1(&pkcs8))).unwrap();
     claims(&key, &made.public, SigningAlgorithm::RS256);
 }
 
@@ -168,32 +170,37 @@ fn kid_and_alg_of_a_jwk_are_used() {
     made.private["kid"] = "mine".into();
     made.private["alg"] = "PS384".into();
     made.public["kid"] = "mine".into();
-    let key = ClientKey::parse(&made.private.to_string()).unwrap();
+    let key = PrivateKey::parse(&made.private.to_string()).unwrap();
     claims(&key, &made.public, SigningAlgorithm::PS384);
     assert_eq!(
         format!("{key:?}"),
-        "ClientKey { algorithm: PS384, kid: Some(\"mine\"), .. }"
+        "PrivateKey { algorithm: PS384, kid: Some(\"mine\"), .. }"
     );
     assert_eq!(key.clone().named(None).kid.as_deref(), Some("mine"));
     assert_eq!(key.named(Some("other")).kid.as_deref(), Some("other"));
 }
 
 #[test]
-fn files_that_are_no_private_key() {
+fn files_that_are_not_private_keys_are_rejected() {
     let made = ec("P-256", SigningAlgorithm::ES256);
+    // SEC1, which `openssl pkcs8 -topk8` converts.
+    let key = EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap();
+    let sec1 = AsDer::<EcPrivateKeyRfc5915Der<'_>>::as_der(&key.private_key()).unwrap();
     let mut other_alg = made.private.clone();
     other_alg["alg"] = "RS256".into();
     let mut other_curve = made.private.clone();
     other_curve["crv"] = "P-521".into();
     for (text, error) in [
-        (String::new(), ClientKeyError::Unreadable),
-        ("hush".to_owned(), ClientKeyError::Unreadable),
-        ("{\"kty\":\"RSA\",".to_owned(), ClientKeyError::Unreadable),
-        (made.pem.replace("PRIVATE", "PUBLIC"), ClientKeyError::Unreadable),
-        (made.public.to_string(), ClientKeyError::NoPrivateJwk),
-        (other_curve.to_string(), ClientKeyError::NoPrivateJwk),
-        (other_alg.to_string(), ClientKeyError::Algorithm("RS256".into())),
+        (String::new(), PrivateKeyError::Unreadable),
+        ("hush".to_owned(), PrivateKeyError::Unreadable),
+        ("{\"kty\":\"RSA\",".to_owned(), PrivateKeyError::Unreadable),
+        (made.pem.replace("PRIVATE", "PUBLIC"), PrivateKeyError::Unreadable),
+        (pem("EC PRIVATE KEY", sec1.as_ref()), PrivateKeyError::Unreadable),
+        (pem("PRIVATE KEY", b"hush"), PrivateKeyError::Unreadable),
+        (made.public.to_string(), PrivateKeyError::UnsupportedJwk),
+        (other_curve.to_string(), PrivateKeyError::UnsupportedJwk),
+        (other_alg.to_string(), PrivateKeyError::Algorithm("RS256".into())),
     ] {
-        assert_eq!(ClientKey::parse(&text).unwrap_err(), error, "{text}");
+        assert_eq!(PrivateKey::parse(&text).unwrap_err(), error, "{text}");
     }
 }
